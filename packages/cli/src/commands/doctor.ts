@@ -8,7 +8,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
 import * as Signals from "floodgate/Signals"
@@ -137,7 +136,7 @@ const limits = Effect.fnUntraced(function* (
 
 const provider = Effect.fnUntraced(function* (model: string, calls: boolean) {
   const found = yield* Effect.result(Answering.credentials)
-  if (found._tag === "Failure") return [fails(found.failure.exitCode, found.failure.why)]
+  if (found._tag === "Failure") return [fails(found.failure.exitCode, found.failure.message)]
   const credentials = found.success
   if (credentials === undefined) {
     const what = "ANTHROPIC_API_KEY is not set: `run` asks the embedded simulated provider"
@@ -184,16 +183,6 @@ const linesOf = ({ state, what, write = [] }: Check, columns: number): ReadonlyA
   ...write.map((line) => `${" ".repeat(marks[state].length + 2)}${line}`)
 ]
 
-/** Something must be mended before a run can succeed; what, is printed. */
-export class Unwell extends Schema.TaggedError<Unwell>("floodgate/cli/Unwell")("Unwell", {
-  count: Schema.Finite,
-  exitCode: Schema.Finite
-}) {
-  override get message(): string {
-    return `${Words.counted(this.count, "check")} failed`
-  }
-}
-
 const flags = {
   call: Flags.toggle("call", "Make one call of a few tokens to the provider, and read the limits in its answer"),
   model: Flags.text("model", "the name of a model").pipe(
@@ -217,7 +206,10 @@ export const doctorCommand = Command.make(
     yield* Print.out(checks.flatMap((check) => linesOf(check, stdout)).join("\n"))
     const failed = checks.filter(({ state }) => state === "fails")
     if (failed.length > 0) {
-      return yield* new Unwell({ count: failed.length, exitCode: failed[0]!.code ?? Exit.codes.failed })
+      return yield* new Exit.Failed({
+        message: `${Words.counted(failed.length, "check")} failed`,
+        exitCode: failed[0]!.code ?? Exit.codes.failed
+      })
     }
   })
 ).pipe(

@@ -1,4 +1,5 @@
-/** How a command ends: one code for one kind of mistake. */
+/** How a command ends: one exit code for each kind of failure. */
+import * as Schema from "effect/Schema"
 
 /** The code of each kind, and what it means. */
 export const codes = {
@@ -19,3 +20,13 @@ export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> =
   [`${codes.bug}`, "a bug"],
   ["130, 143", "stopped by Ctrl-C, by SIGTERM"]
 ]
+
+/** Ends the command with a message for people. It says what is wrong, and what to do. */
+export class Failed extends Schema.TaggedError<Failed>("floodgate/cli/Failed")("Failed", {
+  message: Schema.String,
+  exitCode: Schema.Finite
+}) {}
+
+/** A failure of one of the kinds. */
+export const failure = (kind: keyof typeof codes, message: string): Failed =>
+  new Failed({ message, exitCode: codes[kind] })

@@ -2,21 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as PlatformError from "effect/PlatformError"
-import * as Schema from "effect/Schema"
 import * as Exit from "./exit.ts"
 import { kindOf } from "./output.ts"
 import { oneLine } from "./text.ts"
 
-/** A path that cannot be read, or nothing to read in it. */
-export class Unreadable extends Schema.TaggedError<Unreadable>("floodgate/cli/Unreadable")("Unreadable", {
-  path: Schema.String,
-  why: Schema.String
-}) {
-  readonly exitCode = Exit.codes.file
-  override get message(): string {
-    return `${oneLine(this.path)}: ${this.why}`
-  }
-}
+/** The failure of reading a path. */
+export const unreadable = (path: string, why: string): Exit.Failed => Exit.failure("file", `${oneLine(path)}: ${why}`)
 
 const reasonOf = ({ reason }: PlatformError.PlatformError): string => {
   switch (reason._tag) {
@@ -34,7 +25,7 @@ export const reading =
   (path: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
     Effect.catchTag(effect, "PlatformError", (error) =>
-      Effect.fail(new Unreadable({ path, why: reasonOf(error as PlatformError.PlatformError) }))
+      Effect.fail(unreadable(path, reasonOf(error as PlatformError.PlatformError)))
     )
 
 /** Bytes in words: 734,003,200 as 734 MB. */
@@ -63,15 +54,15 @@ export const isText = (bytes: Uint8Array): boolean => {
 export const text = Effect.fnUntraced(function* (
   path: string,
   mostBytes: number
-): Effect.fn.Return<string, Unreadable, FileSystem.FileSystem> {
+): Effect.fn.Return<string, Exit.Failed, FileSystem.FileSystem> {
   const fs = yield* FileSystem.FileSystem
   const { size, type } = yield* reading(path)(fs.stat(path))
-  if (type !== "File") return yield* new Unreadable({ path, why: `it is ${kindOf(type)}, not a file` })
+  if (type !== "File") return yield* unreadable(path, `it is ${kindOf(type)}, not a file`)
   if (size > mostBytes) {
     const why = `it has ${sizeText(Number(size))}, and at most ${sizeText(mostBytes)} are read`
-    return yield* new Unreadable({ path, why })
+    return yield* unreadable(path, why)
   }
   const bytes = yield* reading(path)(fs.readFile(path))
-  if (!isText(bytes)) return yield* new Unreadable({ path, why: "it is not text in UTF-8" })
+  if (!isText(bytes)) return yield* unreadable(path, "it is not text in UTF-8")
   return new TextDecoder().decode(bytes)
 })

@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import * as Exit from "./exit.ts"
 import * as GatewayConfig from "./gateway/config.ts"
 import * as Record from "./gateway/record.ts"
 import * as Reload from "./gateway/reload.ts"
@@ -19,7 +20,7 @@ import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
-import { CannotListen, refusals } from "./provider.ts"
+import * as Provider from "./provider.ts"
 import * as Redis from "./redis.ts"
 
 const defaultPort = 8_788
@@ -66,16 +67,10 @@ const flags = {
 const named = (message: string): string => message.replace(/^Gateway\.token:/, "FLOODGATE_GATEWAY_TOKEN:")
 
 /** What the library refuses, for people. */
-const orRefused = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | GatewayConfig.BadGateway, R> =>
+const orRefused = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Exit.Failed, R> =>
   Effect.catchDefect(effect, (defect) =>
-    defect instanceof RangeError
-      ? Effect.fail(new GatewayConfig.BadGateway({ why: named(defect.message) }))
-      : Effect.die(defect)
+    defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(defect.message))) : Effect.die(defect)
   )
-
-/** What the system refuses, for people. */
-const cannotListen = ({ code, host, port }: Gateway.CannotListen): CannotListen =>
-  new CannotListen({ address: `${host}:${port}`, why: refusals[code] ?? code })
 
 /** Texts are checked by the library, which refuses what is no duration. */
 const durations = (settings: GatewayConfig.Settings) => {
@@ -93,7 +88,7 @@ type Given = Command.Command.Config.Infer<typeof flags>
 const settingsOf = Effect.fnUntraced(function* (given: Given) {
   const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
   const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN")).pipe(
-    Effect.mapError(({ message }) => new GatewayConfig.BadGateway({ why: message }))
+    Effect.mapError(({ message }) => Exit.failure("usage", message))
   )
   const limits = yield* LimitFlags.checked("gateway", given)
   return {
@@ -169,7 +164,9 @@ export const gatewayCommand = Command.make(
       return Effect.scoped(Effect.provide(running, Layer.provideMerge(gateway, governed)))
     })
     return yield* orRefused(
-      Effect.catchTag(live, "CannotListen", (error) => Effect.fail("url" in error ? error : cannotListen(error)))
+      Effect.catchTag(live, "CannotListen", ({ code, host, port }) =>
+        Effect.fail(Provider.cannotListen(`${host}:${port}`, Provider.refusals[code] ?? code))
+      )
     )
   }, Effect.scoped)
 ).pipe(

@@ -5,7 +5,6 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 // Effect's file system has no way to open a pipe without waiting.
 import { constants, openSync } from "node:fs"
 import { Socket } from "node:net"
@@ -47,25 +46,15 @@ export const unwritten = (what: string, error: unknown): string => {
   return `cannot write ${oneLine(what)}: ${reasons[reason] ?? reason}`
 }
 
-/** A file or folder of the output that cannot be used. */
-export class Unusable extends Schema.TaggedError<Unusable>("floodgate/cli/Unusable")("Unusable", {
-  what: Schema.String,
-  /** The flag that names it. */
-  flag: Schema.String
-}) {
-  readonly exitCode = Exit.codes.file
-  override get message(): string {
-    return `${this.what}; choose another ${this.flag}`
-  }
-}
+/** The failure of using a file or folder of the output, and the flag that names it. */
+export const unusable = (what: string, flag: string): Exit.Failed =>
+  Exit.failure("file", `${what}; choose another ${flag}`)
 
 /** The errors of an effect that writes to the path, as those of a flag. */
 export const writing =
   (path: string, flag: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
-    Effect.catchTag(effect, "PlatformError", (error) =>
-      Effect.fail(new Unusable({ what: unwritten(path, error), flag }))
-    )
+    Effect.catchTag(effect, "PlatformError", (error) => Effect.fail(unusable(unwritten(path, error), flag)))
 
 // -----------------------------------------------------------------------------
 // Kinds of files
@@ -98,7 +87,7 @@ const look = (path: string) =>
 export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) {
   const info = yield* writing(path, flag)(look(path))
   if (info !== undefined && info.type !== "File") {
-    return yield* new Unusable({ what: `cannot write ${oneLine(path)}: it is ${kindOf(info.type)}`, flag })
+    return yield* unusable(`cannot write ${oneLine(path)}: it is ${kindOf(info.type)}`, flag)
   }
   return info
 })
@@ -107,7 +96,7 @@ export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) 
 export const ownFolder = Effect.fnUntraced(function* (path: string, flag: string) {
   const info = yield* writing(path, flag)(look(path))
   if (info?.type === "SymbolicLink") {
-    return yield* new Unusable({ what: `cannot write ${oneLine(path)}: it is a link, and no flag names it`, flag })
+    return yield* unusable(`cannot write ${oneLine(path)}: it is a link, and no flag names it`, flag)
   }
 })
 
@@ -213,7 +202,7 @@ export const write = Effect.fnUntraced(function* (path: string, text: string, fl
     const type = (yield* fs.exists(real)) ? (yield* fs.stat(real)).type : "File"
     if (type === "File") yield* replace(real, text)
     else if (type === "FIFO") {
-      yield* Effect.mapError(writePipe(real, text), (error) => new Unusable({ what: unwritten(path, error), flag }))
+      yield* Effect.mapError(writePipe(real, text), (error) => unusable(unwritten(path, error), flag))
     } else yield* fs.writeFileString(real, text)
   }).pipe(writing(path, flag))
   yield* Print.err(`wrote ${oneLine(path)}`)

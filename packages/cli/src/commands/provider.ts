@@ -4,7 +4,6 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as Latency from "../latency.ts"
 import * as Words from "../words.ts"
 import { ProviderServer } from "floodgate/testing/server"
@@ -51,17 +50,6 @@ const flags = {
   seed: LimitFlags.seed
 }
 
-/** The address cannot be listened on. */
-export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/cli/CannotListen")("CannotListen", {
-  address: Schema.String,
-  why: Schema.String
-}) {
-  readonly exitCode = Exit.codes.network
-  override get message(): string {
-    return `cannot listen on ${this.address}: ${this.why}; choose another --port or --host`
-  }
-}
-
 /** Why an address cannot be listened on, by the code of the error. */
 export const refusals: Readonly<Record<string, string>> = {
   EACCES: "no permission",
@@ -70,13 +58,17 @@ export const refusals: Readonly<Record<string, string>> = {
   ENOTFOUND: "there is no host of this name"
 }
 
+/** The failure of a server that cannot listen on an address. */
+export const cannotListen = (address: string, why: string): Exit.Failed =>
+  Exit.failure("network", `cannot listen on ${address}: ${why}; choose another --port or --host`)
+
 /** The provider server with an error for people. */
 export const listen = (options: ProviderServer.Options) =>
   Effect.mapError(ProviderServer.make(options), (error: HttpServerError.ServeError) => {
     const { cause } = error as { readonly cause?: unknown }
     const code = (cause as { readonly code?: unknown } | undefined)?.code
     const why = refusals[String(code)] ?? String(code ?? cause ?? error.message)
-    return new CannotListen({ address: `${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why })
+    return cannotListen(`${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why)
   })
 
 /** What happened, in one line. */

@@ -2,7 +2,6 @@
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import type { StoreError } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import { hostname } from "node:os"
@@ -31,17 +30,6 @@ export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
   Flags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
 )
 
-/** Nobody answers as Redis at the address. */
-export class NoRedis extends Schema.TaggedError<NoRedis>("floodgate/cli/NoRedis")("NoRedis", {
-  address: Schema.String,
-  why: Schema.String
-}) {
-  readonly exitCode = Exit.codes.network
-  override get message(): string {
-    return `no Redis answers at ${this.address} (${this.why}); start one there, or correct --redis`
-  }
-}
-
 /** An address as it may be shown: without its password. */
 export const shown = (address: string): string => {
   const { host, pathname, protocol } = new URL(address)
@@ -50,7 +38,10 @@ export const shown = (address: string): string => {
 
 /** The error of a store as one for people. */
 export const explained = (address: string) => (error: StoreError) =>
-  new NoRedis({ address: shown(address), why: innermost(error.cause) })
+  Exit.failure(
+    "network",
+    `no Redis answers at ${shown(address)} (${innermost(error.cause)}); start one there, or correct --redis`
+  )
 
 /** The store of a run at the address, after a look whether anybody is there. */
 const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {

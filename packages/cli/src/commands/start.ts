@@ -5,7 +5,6 @@
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 import * as Terminal from "effect/Terminal"
 import { Matrix, Race, Report, Scenario, Scenarios, Strategies } from "../lab/index.ts"
 import * as Exit from "./exit.ts"
@@ -59,14 +58,6 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
 // -----------------------------------------------------------------------------
 // Over HTTP
 // -----------------------------------------------------------------------------
-
-/** Calls were lost although Floodgate held them back. */
-export class Lost extends Schema.TaggedError<Lost>("floodgate/cli/Lost")("Lost", { calls: Schema.Finite }) {
-  readonly exitCode = Exit.codes.failed
-  override get message(): string {
-    return `${this.calls} calls were lost with Floodgate, which must not happen: please report it with the output above`
-  }
-}
 
 const look = ({ sides }: Duel.Duel) =>
   Effect.forEach(sides, ({ agents, name, stats, waits }) =>
@@ -137,7 +128,10 @@ export const startCommand = Command.make("start", {}, () =>
     yield* simulated(mode)
     const lost = yield* overHttp(mode)
     yield* Print.out(next)
-    if (lost > 0) return yield* new Lost({ calls: lost })
+    if (lost > 0) {
+      const what = `${lost} calls were lost with Floodgate, which must not happen`
+      return yield* Exit.failure("failed", `${what}: please report it with the output above`)
+    }
   })
 ).pipe(
   Command.withDescription(

@@ -88,16 +88,6 @@ export type Settings = {
   readonly [K in keyof Omit<typeof Config.Type, "limits">]: (typeof Config.Type)[K] | undefined
 } & { readonly limits?: FloodgateLimits.Limits | FloodgateLimits.Pools | undefined }
 
-/** An option or the configuration file of a gateway is invalid. */
-export class BadGateway extends Schema.TaggedError<BadGateway>("floodgate/cli/gateway/BadGateway")("BadGateway", {
-  why: Schema.String
-}) {
-  readonly exitCode = Exit.codes.usage
-  override get message(): string {
-    return this.why
-  }
-}
-
 const mostBytes = 1e6
 
 /** A key that is misspelt would change nothing, and nobody is to believe that it did. */
@@ -106,5 +96,5 @@ const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Config), { onExc
 /** The settings in a file. */
 export const read = (path: string) =>
   Effect.flatMap(Files.text(path, mostBytes), (text) =>
-    Effect.mapError(decode(text), (error) => new BadGateway({ why: oneLine(`${path}: ${error.message}`) }))
+    Effect.mapError(decode(text), (error) => Exit.failure("usage", oneLine(`${path}: ${error.message}`)))
   )

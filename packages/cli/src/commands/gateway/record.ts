@@ -4,6 +4,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as Gateway from "floodgate/gateway"
+import type * as Exit from "../exit.ts"
 import * as Output from "../output.ts"
 import * as Print from "../print.ts"
 import { oneLine } from "../text.ts"
@@ -37,7 +38,7 @@ const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: P
 /** Opens a trace, to which calls are added as long as the scope lasts. A file that is no such trace is refused. */
 export const open = Effect.fnUntraced(function* (
   path: string
-): Effect.fn.Return<Record, Output.Unusable, FileSystem.FileSystem | Scope.Scope> {
+): Effect.fn.Return<Record, Exit.Failed, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
   const info = yield* Output.ownFile(path, flag)
@@ -46,7 +47,7 @@ export const open = Effect.fnUntraced(function* (
     const file = yield* writing(fs.open(path))
     const first = Option.getOrUndefined(yield* writing(file.readAlloc(header.length)))
     if (new TextDecoder().decode(first) !== header)
-      return yield* new Output.Unusable({ what: `${oneLine(path)} is no trace of a gateway`, flag })
+      return yield* Output.unusable(`${oneLine(path)} is no trace of a gateway`, flag)
   }
   const file = yield* writing(fs.open(path, { flag: "a" }))
   let lines: Array<string> = []

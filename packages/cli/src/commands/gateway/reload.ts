@@ -5,7 +5,8 @@ import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import process from "node:process"
-import { BadGateway, type Settings } from "./config.ts"
+import * as Exit from "../exit.ts"
+import type { Settings } from "./config.ts"
 
 /** Each time that the process is asked to read its configuration again. */
 export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
@@ -40,18 +41,18 @@ const changesOf = (before: Settings["limits"], after: Settings["limits"]) => {
 const restart = "it takes effect when the gateway starts again"
 
 /** Refuses what cannot be changed while the gateway runs, and limits that make no sense. */
-export const check = (before: Settings, after: Settings): Effect.Effect<void, BadGateway> =>
+export const check = (before: Settings, after: Settings): Effect.Effect<void, Exit.Failed> =>
   Effect.suspend(() => {
     const name = fixed.find((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
-    if (name !== undefined) return Effect.fail(new BadGateway({ why: `"${name}" was changed: ${restart}` }))
+    if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
     const changes = changesOf(before.limits, after.limits)
-    if (changes === undefined) return Effect.fail(new BadGateway({ why: `"limits" has other pools: ${restart}` }))
+    if (changes === undefined) return Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
     // It throws a RangeError, and is not run.
     void Budget.make({ limits: after.limits })
     const { concurrency = 1 } = after
     return Number.isInteger(concurrency) && concurrency >= 1
       ? Effect.void
-      : Effect.fail(new BadGateway({ why: `"concurrency": expected an integer >= 1, got ${concurrency}` }))
+      : Effect.fail(Exit.failure("usage", `"concurrency": expected an integer >= 1, got ${concurrency}`))
   })
 
 /** Changes limits and concurrency of the budget to those of settings that were checked. */

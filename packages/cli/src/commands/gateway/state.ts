@@ -35,17 +35,6 @@ const State = Schema.Struct({
 
 const Json = Schema.fromJsonString(State)
 
-/** The file is none of a gateway, or damaged. */
-export class Damaged extends Schema.TaggedError<Damaged>("floodgate/cli/gateway/Damaged")("Damaged", {
-  path: Schema.String,
-  why: Schema.String
-}) {
-  readonly exitCode = Exit.codes.file
-  override get message(): string {
-    return `${oneLine(this.path)} is no state of a gateway (${oneLine(this.why).slice(0, 300)}); move it away to start without it`
-  }
-}
-
 /** What an earlier gateway kept; undefined where there is no file yet. One that cannot be read is left as it is. */
 export const read = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
@@ -56,9 +45,11 @@ export const read = Effect.fnUntraced(function* (path: string) {
   }
   yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
   const text = yield* Files.text(path, mostBytes)
-  return yield* Effect.mapError(
-    Schema.decodeUnknownEffect(Json)(text),
-    ({ message }) => new Damaged({ path, why: message })
+  return yield* Effect.mapError(Schema.decodeUnknownEffect(Json)(text), ({ message }) =>
+    Exit.failure(
+      "file",
+      `${oneLine(path)} is no state of a gateway (${oneLine(message).slice(0, 300)}); move it away to start without it`
+    )
   )
 })
 

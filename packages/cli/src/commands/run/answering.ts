@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import type { ProviderServer } from "floodgate/testing/server"
@@ -67,21 +66,11 @@ const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.Tok
     Layer.provide(Budget.layer(options))
   )
 
-/** A variable of the environment that is set, but to nothing of use. */
-export class BadConfig extends Schema.TaggedError<BadConfig>("floodgate/cli/run/BadConfig")("BadConfig", {
-  why: Schema.String
-}) {
-  readonly exitCode = Exit.codes.usage
-  override get message(): string {
-    return this.why
-  }
-}
-
 /** What a variable says; undefined where it is not set, or to nothing. */
-const variable = (name: string): Effect.Effect<string | undefined, BadConfig> =>
+const variable = (name: string): Effect.Effect<string | undefined, Exit.Failed> =>
   Config.option(Config.NonEmptyString(name)).pipe(
     Effect.map(Option.getOrUndefined),
-    Effect.mapError((error) => new BadConfig({ why: `${name} cannot be read: ${error.message}` }))
+    Effect.mapError((error) => Exit.failure("usage", `${name} cannot be read: ${error.message}`))
   )
 
 /** Where Anthropic answers. */
@@ -93,26 +82,30 @@ export const credentials = Effect.gen(function* () {
   const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? usualAddress
   if (key === undefined) return undefined
   if (key.trim() === "") {
-    return yield* new BadConfig({
-      why: "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
-    })
+    return yield* Exit.failure(
+      "usage",
+      "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
+    )
   }
   // What a header cannot hold: the error of whatever sends it would quote it.
   if (!/^[!-~]+$/.test(key.trim())) {
-    return yield* new BadConfig({
-      why: "ANTHROPIC_API_KEY holds white space or characters that no key has: was more than the key copied?"
-    })
+    return yield* Exit.failure(
+      "usage",
+      "ANTHROPIC_API_KEY holds white space or characters that no key has: was more than the key copied?"
+    )
   }
   const address = URL.parse(baseUrl)
   if (!/^https?:$/.test(address?.protocol ?? "")) {
-    return yield* new BadConfig({
-      why: "ANTHROPIC_BASE_URL is no address: set it to one such as https://api.anthropic.com, or unset it"
-    })
+    return yield* Exit.failure(
+      "usage",
+      "ANTHROPIC_BASE_URL is no address: set it to one such as https://api.anthropic.com, or unset it"
+    )
   }
   if (`${address!.username}${address!.password}${address!.search}${address!.hash}` !== "") {
-    return yield* new BadConfig({
-      why: `ANTHROPIC_BASE_URL has more than ${Redis.shown(baseUrl)}: no request can be sent to an address with a user, a password or a query; the key goes into ANTHROPIC_API_KEY`
-    })
+    return yield* Exit.failure(
+      "usage",
+      `ANTHROPIC_BASE_URL has more than ${Redis.shown(baseUrl)}: no request can be sent to an address with a user, a password or a query; the key goes into ANTHROPIC_API_KEY`
+    )
   }
   return { apiKey: Redacted.make(key.trim()), baseUrl }
 })

@@ -1,6 +1,5 @@
 /** The question before the first call that costs something. */
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
@@ -12,16 +11,8 @@ import * as Cost from "./cost.ts"
 import type { Plan } from "./plan.ts"
 import { dollarsText } from "../../words.ts"
 
-/** The answer was no. */
-export class Declined extends Schema.TaggedError<Declined>("floodgate/cli/run/Declined")("Declined", {}) {
-  readonly exitCode = Exit.codes.failed
-  override get message(): string {
-    return "nothing was sent. --dry-run shows what would be, --yes sends it without a question"
-  }
-}
-
 /** Asks. Anything but a yes is a no. */
-export type Confirm = (plan: Plan) => Effect.Effect<void, Declined>
+export type Confirm = (plan: Plan) => Effect.Effect<void, Exit.Failed>
 
 /** A question on the terminal, on standard error: standard output belongs to the answer. */
 export const onTerminal = (
@@ -40,6 +31,11 @@ export const onTerminal = (
       const text = wrap(clean(question), room.stderr)
       yield* Effect.ignore(Stream.run(Stream.succeed(text), stdio.stderr({ endOnDone: false })))
       const answer = yield* Effect.orElseSucceed(terminal.readLine, () => "")
-      if (!/^\s*y(es)?\s*$/i.test(answer)) return yield* new Declined()
+      if (!/^\s*y(es)?\s*$/i.test(answer)) {
+        return yield* Exit.failure(
+          "failed",
+          "nothing was sent. --dry-run shows what would be, --yes sends it without a question"
+        )
+      }
     })
   })

@@ -1,21 +1,10 @@
 /** What a run costs: foreseen before it, bounded while it goes on, counted after it. */
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
 import * as Exit from "../exit.ts"
 import { dollarsText } from "../../words.ts"
-
-/** A cap in dollars cannot be kept. */
-export class Unpriced extends Schema.TaggedError<Unpriced>("floodgate/cli/run/Unpriced")("Unpriced", {
-  model: Schema.String
-}) {
-  readonly exitCode = Exit.codes.usage
-  override get message(): string {
-    return `--max-usd: nobody knows what "${this.model}" costs; give another --model, or --cap-tokens`
-  }
-}
 
 /** What is known of the cost of a run. */
 export interface Cost {
@@ -28,9 +17,12 @@ export interface Cost {
 }
 
 /** What a run over a model costs, with a cap in dollars. */
-export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Unpriced> => {
+export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Exit.Failed> => {
   const price = Prices.find(model)
-  if (price === undefined && most !== undefined) return Effect.fail(new Unpriced({ model }))
+  if (price === undefined && most !== undefined) {
+    const what = `--max-usd: nobody knows what "${model}" costs`
+    return Effect.fail(Exit.failure("usage", `${what}; give another --model, or --cap-tokens`))
+  }
   const cap = most === undefined ? undefined : { dollars: most }
   return Effect.succeed({ model, price, most, purse: Spending.make("this run (--max-usd)", cap) })
 }

@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import { createHash } from "node:crypto"
-import { isText, reading, sizeText, Unreadable } from "../files.ts"
+import type * as Exit from "../exit.ts"
+import { isText, reading, sizeText, unreadable } from "../files.ts"
 import * as Output from "../output.ts"
 import * as Words from "../../words.ts"
 import * as Glob from "./glob.ts"
@@ -105,14 +106,13 @@ const pathsOf = Effect.fnUntraced(function* ({ out, report }: Own) {
   return new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
 })
 
-const tooLarge = (path: string, size: bigint): Unreadable =>
-  new Unreadable({
+const tooLarge = (path: string, size: bigint): Exit.Failed =>
+  unreadable(
     path,
-    why:
-      size > mostFileBytes
-        ? `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
-        : `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
-  })
+    size > mostFileBytes
+      ? `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
+      : `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
+  )
 
 /** Why the selection leaves out a file of a folder; undefined if it does not. */
 const notSelected = ({ exclude, include }: Selection, within: string): Why | undefined => {
@@ -130,7 +130,7 @@ export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
   written: Own,
   selection: Selection = everything
-): Effect.fn.Return<Found, Unreadable, FileSystem.FileSystem | Path.Path> {
+): Effect.fn.Return<Found, Exit.Failed, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const { exclude, followLinks } = selection
@@ -145,7 +145,7 @@ export const read = Effect.fnUntraced(function* (
     if (size > mostFileBytes || total + Number(size) > mostBytes) return yield* tooLarge(path, size)
     const bytes = yield* fs.readFile(path)
     if (!isText(bytes)) {
-      if (isNamed) return yield* new Unreadable({ path, why: "it is not text in UTF-8; leave it out, or convert it" })
+      if (isNamed) return yield* unreadable(path, "it is not text in UTF-8; leave it out, or convert it")
       return void leftOut.push({ path, why: "notText" })
     }
     const hash = createHash("sha256").update(bytes).digest("hex")
@@ -158,7 +158,7 @@ export const read = Effect.fnUntraced(function* (
   })
 
   /** A path, and what it is from the folder that was named; undefined where it was named itself. */
-  const visit = (path: string, within: string | undefined): Effect.Effect<void, Unreadable> =>
+  const visit = (path: string, within: string | undefined): Effect.Effect<void, Exit.Failed> =>
     Effect.gen(function* () {
       if (within !== undefined && !followLinks && (yield* fs.lstat(path)).type === "SymbolicLink") {
         leftOut.push({ path, why: "link" })
@@ -182,11 +182,11 @@ export const read = Effect.fnUntraced(function* (
       if (why !== undefined) leftOut.push({ path, why })
       else if (type !== "File") {
         if (within === undefined) {
-          return yield* new Unreadable({ path, why: `it is ${Output.kindOf(type)}, not a file or folder` })
+          return yield* unreadable(path, `it is ${Output.kindOf(type)}, not a file or folder`)
         }
         leftOut.push({ path, why: "notFile" })
       } else if (own.has(real)) {
-        return yield* new Unreadable({ path, why: "the command would write over it; choose another --report or --out" })
+        return yield* unreadable(path, "the command would write over it; choose another --report or --out")
       } else if (!seen.has(real)) {
         seen.add(real)
         yield* readFile(path, real, size, within === undefined)
@@ -206,7 +206,7 @@ export const read = Effect.fnUntraced(function* (
   }
   if (documents.length === 0) {
     const why = `no text files there${leftOutText(leftOut)}; name files or folders of text`
-    return yield* new Unreadable({ path: paths.join(", "), why })
+    return yield* unreadable(paths.join(", "), why)
   }
   return { documents, leftOut, hasFolder }
 })

@@ -83,7 +83,7 @@ const lineIn = Effect.fnUntraced(function* (lock: string) {
 /** As often a lock may be gone, or be left by a dead process, while this one looks at it. */
 const mostTries = 10
 
-type Attempt = Effect.Effect<Owner | undefined, PlatformError.PlatformError | Output.Unusable, FileSystem.FileSystem>
+type Attempt = Effect.Effect<Owner | undefined, PlatformError.PlatformError | Exit.Failed, FileSystem.FileSystem>
 
 /** Takes a lock, from a dead process if need be. Gives its holder; undefined if that is this process now. */
 const take: (lock: string, own: Owner) => Attempt = Effect.fnUntraced(function* (lock, own) {

@@ -6,7 +6,7 @@ import type * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import { invalidFlag } from "../errors.ts"
-import type { Unreadable } from "../files.ts"
+import type * as Exit from "../exit.ts"
 import { finished } from "../../stepwise.ts"
 import * as Flags from "../flags.ts"
 import * as Documents from "./documents.ts"
@@ -57,7 +57,7 @@ export const workOf = Effect.fnUntraced(function* (
   command: string,
   given: Given,
   own: Documents.Own
-): Effect.fn.Return<Work, Unreadable | CliError.ShowHelp, FileSystem.FileSystem | Path.Path> {
+): Effect.fn.Return<Work, Exit.Failed | CliError.ShowHelp, FileSystem.FileSystem | Path.Path> {
   const invalid = invalidFlag(command)
   const matchers = (patterns: ReadonlyArray<string>) => patterns.map((pattern) => Glob.matcher(pattern)!)
   const found = yield* Documents.read(given.paths, own, {

@@ -12,6 +12,7 @@ import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
 import type * as LlmClient from "floodgate/LlmClient"
 import * as Spending from "floodgate/Spending"
+import type * as Exit from "../exit.ts"
 import * as Words from "../../words.ts"
 import * as Output from "../output.ts"
 import * as Print from "../print.ts"
@@ -143,7 +144,7 @@ export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<
   Pipeline.Report,
-  Output.Unusable | Lock.Taken | Confirm.Declined,
+  Exit.Failed | Lock.Taken,
   | Scope.Scope
   | LlmClient.LlmClient
   | Agents.Meter

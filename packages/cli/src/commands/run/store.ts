@@ -25,7 +25,7 @@ export const load = Effect.fnUntraced(function* ({ results }: Paths) {
   if (info === undefined) return yield* finished(Results.parseSteps(""))
   if (info.size > mostBytes) {
     const what = `cannot read ${oneLine(results)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(mostBytes)}`
-    return yield* new Output.Unusable({ what, flag })
+    return yield* Output.unusable(what, flag)
   }
   const text = yield* fs.readFileString(results).pipe(Output.writing(results, flag))
   return yield* finished(Results.parseSteps(text))
@@ -40,7 +40,7 @@ export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: P
     info.size <= mostBytes && Steps.isSummary(yield* fs.readFileString(summary).pipe(Output.writing(summary, flag)))
   if (isOurs) return
   const what = `cannot write ${oneLine(summary)}: it is there, and not from a run`
-  return yield* new Output.Unusable({ what, flag })
+  return yield* Output.unusable(what, flag)
 })
 
 /** Opens the results of a run, to go on from them. */

@@ -9,6 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Floodgate from "floodgate/promise"
 import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
+import type * as Exit from "../exit.ts"
 import { Scenario } from "../../lab/index.ts"
 import * as Provider from "../provider.ts"
 
@@ -102,7 +103,7 @@ const sideOf = Effect.fnUntraced(function* (
 })
 
 /** Both sides, ready to run. Their providers and the budget stop with the scope. */
-export const make: Effect.Effect<Duel, Provider.CannotListen, Scope.Scope> = Effect.gen(function* () {
+export const make: Effect.Effect<Duel, Exit.Failed, Scope.Scope> = Effect.gen(function* () {
   const guard = yield* Effect.acquireRelease(
     Effect.sync(() => Floodgate.create({ limits: scenario.limits })),
     (guard) => Effect.promise(() => guard.dispose())
