@@ -1,5 +1,4 @@
 /** The options of a floodgate in plain values, and their conversion for its parts. */
-import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
@@ -10,7 +9,6 @@ import { invalid } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
-import type { Protocol } from "../protocol/protocol.ts"
 import * as Retry from "../Retry.ts"
 import type * as Spending from "../Spending.ts"
 
@@ -80,7 +78,7 @@ export interface RedisOptions {
  * @category options
  * @since 0.2.0
  */
-export interface Options {
+export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeout"> {
   /** The provider's limits: one set for each account, or a set for each class of models. @default learned */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /** Calls in flight at once, per pool. @default no bound */
@@ -100,21 +98,8 @@ export interface Options {
    * @default no bounds
    */
   readonly callOptions?: CallOptions | ((request: CallRequest) => CallOptions) | undefined
-  /** How the provider counts usage, for all requests or by the request. @default by the route */
-  readonly accounting?:
-    | Accounting.Accounting
-    | ((request: CallRequest) => Accounting.Accounting | undefined)
-    | undefined
-  /** The account whose limits a request counts towards. @default the host with a hash of the credential */
-  readonly account?: ((request: CallRequest) => string | undefined) | undefined
-  /** The protocols that `fetch` recognises. @default Anthropic Messages, OpenAI Chat Completions and Responses, Gemini */
-  readonly protocols?: ReadonlyArray<Protocol> | undefined
-  /** Whether usage is requested in streams of Chat Completions. A service that rejects the request is not asked again. @default true */
-  readonly streamUsage?: boolean | undefined
   /** The longest silence within a stream. @default 60 if the provider sends pings (Anthropic), otherwise 300 */
   readonly idleTimeoutSeconds?: number | undefined
-  /** The function that sends the requests. @default the global `fetch` */
-  readonly fetch?: typeof globalThis.fetch | undefined
   /** What all calls may cost, in dollars. A call that does not fit is refused with the reason `"used"`. @default no bound */
   readonly cap?: Spending.Cap | undefined
   /** Prices of models in addition to `Prices.published`, for caps in dollars. @default none */
@@ -165,19 +150,13 @@ export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {
   })
 }
 
-export const fetchOf = (options: Options): Fetch.Options => {
-  const { account, accounting, callOptions = {}, fetch, idleTimeoutSeconds, protocols, streamUsage } = options
-  return {
-    account,
-    accounting,
-    fetch,
-    protocols,
-    streamUsage,
-    idleTimeout: secondsOf("idleTimeoutSeconds", idleTimeoutSeconds),
-    callOptions:
-      typeof callOptions === "function" ? (request) => governedBy(callOptions(request)) : governedBy(callOptions)
-  }
-}
+/** The options of `fetch` and of the middleware for Anthropic's SDK. */
+export const fetchOf = ({ callOptions = {}, idleTimeoutSeconds, ...options }: Options): Fetch.Options => ({
+  ...options,
+  idleTimeout: secondsOf("idleTimeoutSeconds", idleTimeoutSeconds),
+  callOptions:
+    typeof callOptions === "function" ? (request) => governedBy(callOptions(request)) : governedBy(callOptions)
+})
 
 export const redisOf = ({ redis }: Options): RedisOptions | undefined => {
   if (redis === undefined) return undefined
