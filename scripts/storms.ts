@@ -1,7 +1,7 @@
 /**
  * Storms of a fleet (`test/sharing/storm.ts`), as many as there is time for: each seed with a store that remembers, and
- * again where one that forgets makes a difference. Says how many were played, by how much limits were exceeded at the worst, and which seeds break
- * a law.
+ * again where one that forgets makes a difference. Says how many were played, by how much limits were exceeded at the
+ * worst, and which seeds break a law.
  *
  *     npm run storms                                1,000 seeds, for ten minutes at the most
  *     npm run storms -- --seeds 100000 --minutes 60
