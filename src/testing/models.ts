@@ -108,19 +108,22 @@ export interface Neighbour {
  * @category models
  * @since 0.1.0
  */
-export type FaultKind =
-  | "400"
-  | "401"
-  | "404"
-  | "429"
-  | "529"
-  | "500"
-  | "timeout"
-  | "refused"
-  | "cut"
-  | "truncated"
-  | "malformed"
-  | "stall"
+export type FaultKind = (typeof faultKinds)[number]
+
+export const faultKinds = [
+  "400",
+  "401",
+  "404",
+  "429",
+  "529",
+  "500",
+  "timeout",
+  "refused",
+  "cut",
+  "truncated",
+  "malformed",
+  "stall"
+] as const
 
 /**
  * A fault, and the calls that it hits: those that meet all given conditions.
@@ -166,7 +169,9 @@ export interface Fault {
  * @category models
  * @since 0.1.0
  */
-export type HeaderMode = "rounded" | "exact" | "openai" | "none" | "wrong"
+export type HeaderMode = (typeof headerModes)[number]
+
+export const headerModes = ["rounded", "exact", "openai", "none", "wrong"] as const
 
 /**
  * A tool call in an answer. The simulation adds an `id`.

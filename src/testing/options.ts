@@ -5,7 +5,17 @@
 import * as Predicate from "effect/Predicate"
 import { invalid } from "../input/arguments.ts"
 import type { Limit, Limits } from "../Limits.ts"
-import type { Fault, FaultKind, HeaderMode, Latency, Neighbour, Options, Ramp, RejectionCharge } from "./models.ts"
+import {
+  type Fault,
+  type FaultKind,
+  faultKinds,
+  headerModes,
+  type Latency,
+  type Neighbour,
+  type Options,
+  type Ramp,
+  type RejectionCharge
+} from "./models.ts"
 
 /** Throws for an invalid value of an option. */
 export type Check = (option: string, value: unknown) => void
@@ -35,13 +45,8 @@ export const host = that(
   (value) => Predicate.isString(value) && value.trim() !== ""
 )
 
-const oneOf = <A extends string>(known: { readonly [K in A]: true }): Check =>
-  that(
-    `one of ${Object.keys(known)
-      .map((name) => `"${name}"`)
-      .join(", ")}`,
-    (value) => typeof value === "string" && Object.hasOwn(known, value)
-  )
+const oneOf = (...known: ReadonlyArray<string>): Check =>
+  that(`one of ${known.map((name) => `"${name}"`).join(", ")}`, (value) => known.some((name) => name === value))
 
 const orFunction =
   (check: Check): Check =>
@@ -92,7 +97,7 @@ const limitFields = fields<Omit<Limit, "share">>({
   perMinute: positive,
   total: positive,
   burst: positive,
-  window: oneOf<NonNullable<Limit["window"]>>({ bucket: true, sliding: true, fixed: true })
+  window: oneOf("bucket", "sliding", "fixed")
 })
 
 const limit: Check = (option, value) => {
@@ -115,7 +120,7 @@ const oneSet: Check = (option, value) => {
   limits(option, value)
 }
 
-const charges = oneOf({ free: true, charged: true })
+const charges = oneOf("free", "charged")
 const charge = fields<RejectionCharge>({ requests: notNegative, tokenShare: share })
 
 const neighbourFields = fields<Neighbour>(
@@ -138,20 +143,7 @@ const isSpan = (value: unknown): boolean => {
 
 const faultFields = fields<Fault>(
   {
-    kind: oneOf<FaultKind>({
-      400: true,
-      401: true,
-      404: true,
-      429: true,
-      500: true,
-      529: true,
-      timeout: true,
-      refused: true,
-      cut: true,
-      truncated: true,
-      malformed: true,
-      stall: true
-    }),
+    kind: oneOf(...faultKinds),
     calls: list(wholeOrInfinite(1)),
     between: that("two times in milliseconds, from <= to", isSpan),
     rate: share,
@@ -184,10 +176,10 @@ const fault: Check = (option, value) => {
 export const simulated: Checks<Options> = {
   limits: oneSet,
   pools: record(limits),
-  counting: oneOf<NonNullable<Options["counting"]>>({ usage: true, openai: true, azure: true }),
-  output: oneOf<NonNullable<Options["output"]>>({ live: true, admission: true }),
+  counting: oneOf("usage", "openai", "azure"),
+  output: oneOf("live", "admission"),
   rejections: (option, value) => (typeof value === "object" ? charge : charges)(option, value),
-  oversize: oneOf<NonNullable<Options["oversize"]>>({ debt: true, reject: true }),
+  oversize: oneOf("debt", "reject"),
   concurrency: wholeOrInfinite(1),
   ramp: fields<Ramp>({ fromPerMinute: notNegative, growth: positive }, "fromPerMinute"),
   neighbour,
@@ -199,7 +191,7 @@ export const simulated: Checks<Options> = {
     rejectionMillis: notNegative
   }),
   faults: list(fault),
-  headers: oneOf<HeaderMode>({ rounded: true, exact: true, openai: true, none: true, wrong: true }),
+  headers: oneOf(...headerModes),
   seed: finite,
   logSize: wholeOrInfinite(0),
   charsPerToken: positive,

@@ -126,10 +126,18 @@ const errorOf = ({ errorCode = "", limit, status }: Failure) => {
 }
 
 /** An error as OpenAI answers it. */
-export const failure: Dialect["failure"] = (failed) => {
+const failure: Dialect["failure"] = (failed) => {
   const { code = null, status = failed.status, type } = errorOf(failed)
   return { status, body: { error: { message: failed.message, type, param: null, code } } }
 }
+
+/** What all of OpenAI's protocols have in common. Only Responses are stored. */
+export const common = {
+  limitHeaders: "openai",
+  requestIdHeader: "x-request-id",
+  stored: () => [],
+  failure
+} satisfies Partial<Dialect>
 
 /** Whether a body has a list of messages or items that can be read. */
 export const listProblem = (value: unknown, name: string): Request.ApiError | undefined => {

@@ -160,14 +160,11 @@ const stream = ({ body, createdAt }: Exchange): Writer => {
 
 /** Writes the messages of the simulation as Chat Completions. */
 export const openaiChat: Dialect = {
+  ...OpenAi.common,
   protocol,
-  limitHeaders: "openai",
-  requestIdHeader: "x-request-id",
   read,
   readCount: () => Request.invalid("Chat Completions does not count tokens"),
   counted: (tokens) => ({ input_tokens: tokens }),
   whole,
-  stream,
-  stored: () => [],
-  failure: OpenAi.failure
+  stream
 }

@@ -75,15 +75,12 @@ const whole = (message: Message, { body }: Exchange) => {
 
 /** Writes the messages of the simulation as embeddings. */
 export const openaiEmbeddings: Dialect = {
+  ...OpenAi.common,
   protocol,
-  limitHeaders: "openai",
-  requestIdHeader: "x-request-id",
   read,
   readCount: read,
   counted: () => ({}),
   whole,
   // Embeddings are never streamed.
-  stream: () => ({ contentType: "text/event-stream", write: () => "" }),
-  stored: () => [],
-  failure: OpenAi.failure
+  stream: () => ({ contentType: "text/event-stream", write: () => "" })
 }

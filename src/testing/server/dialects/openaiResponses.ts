@@ -277,15 +277,13 @@ const stored: Dialect["stored"] = (message, { conversation, params, stores }) =>
 
 /** Writes the messages of the simulation as Responses. */
 export const openaiResponses: Dialect = {
+  ...OpenAi.common,
   protocol,
-  limitHeaders: "openai",
-  requestIdHeader: "x-request-id",
   read,
   readCount: read,
   counted: (tokens) => ({ object: "response.input_tokens", input_tokens: tokens }),
   whole,
   stream,
   begin,
-  stored,
-  failure: OpenAi.failure
+  stored
 }
