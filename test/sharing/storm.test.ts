@@ -15,6 +15,15 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     })
   }
 
+  for (const isLossyStore of [false, true]) {
+    it(`of callers that give up, processes that stand still, late replies and changed limits${isLossyStore ? ", whose store forgets" : ""}`, () => {
+      for (let seed = 1; seed <= 15; seed++) {
+        const complaint = Storm.complaint(Storm.rougher(seed, isLossyStore), redis)
+        assert.isUndefined(complaint, complaint)
+      }
+    })
+  }
+
   it.each([
     ["a call that needs the whole bucket waits for it among small ones", 1_040, true],
     ["it waits for it beside the part of a process that is gone", 3_015, true],
