@@ -421,7 +421,6 @@ export class Exchange<W> {
   // ---------------------------------------------------------------------------
 
   private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
-    if (Cause.hasInterruptsOnly(cause)) return Effect.void
     const error = Cause.squash(cause)
     this.error = error instanceof StoreError ? error.cause : error
     this.isKnown = false

@@ -161,6 +161,29 @@ describe("Budget, sharing a store", () => {
       }).pipe(Effect.scoped)
     )
 
+    for (const [what, away] of [
+      ["interrupts itself", Effect.interrupt],
+      ["dies", Effect.die(new Error("a bug"))]
+    ] as const) {
+      it.effect(`counts as away when it ${what}, and serves again afterwards`, () =>
+        Effect.gen(function* () {
+          const store = new MapStore()
+          store.away = away
+          const budget = yield* open(store, { whenAway: "fail" })
+          yield* Fiber.join(yield* start(consume(budget, 1)))
+          store.isAway = true
+          const failed = yield* start(Effect.flip(consume(budget, 1)))
+          yield* TestClock.adjust("2 seconds")
+          assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
+          store.isAway = false
+          yield* TestClock.adjust("1 second")
+          const served = yield* start(consume(budget, 1))
+          yield* TestClock.adjust("1 second")
+          yield* Fiber.join(served)
+        }).pipe(Effect.scoped)
+      )
+    }
+
     it.effect("counts as away when it has not answered in time", () =>
       Effect.gen(function* () {
         const store = new MapStore()

@@ -4,6 +4,8 @@ import * as BudgetStore from "floodgate/BudgetStore"
 
 export class MapStore implements BudgetStore.Store {
   isAway = false
+  /** What happens while it is away. */
+  away: Effect.Effect<never, BudgetStore.StoreError> = Effect.fail(new BudgetStore.StoreError({ cause: "away" }))
   /** How long an answer takes, in milliseconds. A test sets it to 0 before it ends: the clock stands still then. */
   latency = 0
   private readonly values = new Map<string, BudgetStore.Stored>()
@@ -16,9 +18,7 @@ export class MapStore implements BudgetStore.Store {
     })
 
   private answer<A>(of: () => A): Effect.Effect<A, BudgetStore.StoreError> {
-    const answered = Effect.suspend(() =>
-      this.isAway ? Effect.fail(new BudgetStore.StoreError({ cause: "away" })) : Effect.sync(of)
-    )
+    const answered = Effect.suspend(() => (this.isAway ? this.away : Effect.sync(of)))
     return this.latency === 0 ? answered : Effect.delay(answered, this.latency)
   }
 }
