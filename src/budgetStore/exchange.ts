@@ -283,7 +283,9 @@ export class Exchange<W> {
     this.doubted.push(draft)
     const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, Pace.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
-      const took = this.clockNow() - from
+      const passed = this.clockNow() - from
+      // A reply that comes after its timeout says nothing about the network: the process stood still.
+      const took = passed <= sharing.timeoutMillis ? passed : 0
       this.lag = Pace.lagAfter(this.lag, took)
       this.receive(stored)
       if (stored?.version === draft.next.version) {

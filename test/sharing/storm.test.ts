@@ -38,6 +38,15 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     assert.isUndefined(complaint, complaint)
   })
 
+  it.each([
+    ["limits change in a process that has not reached the store yet", 18, false],
+    ["a process stood still while a reply was on its way", 617, false],
+    ["a process found the store empty, and another one was there first to put back what it knew", 531, true]
+  ] as const)("is well where %s", (_, seed, isLossyStore) => {
+    const complaint = Storm.complaint(Storm.rougher(seed, isLossyStore), redis)
+    assert.isUndefined(complaint, complaint)
+  })
+
   it("is the same for the same seed", () => {
     const once = Storm.run(Storm.plan(7), redis)
     assert.deepStrictEqual(Storm.run(Storm.plan(7), redis).log, once.log)
