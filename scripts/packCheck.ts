@@ -267,6 +267,7 @@ const compilerOptions = {
   verbatimModuleSyntax: true,
   skipLibCheck: false,
   types: ["node"],
+  declaration: true,
   outDir: "out",
   rootDir: "."
 }
@@ -289,12 +290,19 @@ const checkConsumer = async (name: string): Promise<string> => {
   const consumer = await project(`consumer-${versionOf(name)}`, [...everything, "@types/node"], name)
   writeFileSync(join(consumer, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
   writeFileSync(join(consumer, "everything.ts"), everyModule)
-  copyFileSync(join(root, "test/packaging/consumer.ts"), join(consumer, "consumer.ts"))
+  for (const file of ["consumer.ts", "names.ts"]) {
+    copyFileSync(join(root, "test/packaging", file), join(consumer, file))
+  }
 
   for (const [compiler, folder, flags] of name === sdk ? compilers : compilers.slice(0, 1)) {
     const compiled = await run(process.execPath, [join(modules, folder, "bin/tsc"), ...flags], consumer)
     check(`a strict project compiles ${beside} with ${compiler}`, problemOf(compiled))
   }
+  const named = readFileSync(join(consumer, "out/names.d.ts"), "utf8").matchAll(/import\("(floodgate\/?[^"]*)"\)/g)
+  const hidden = [...new Set([...named].map(([, name]) => name!))].filter(
+    (name) => !subpaths.map(specifier).includes(name)
+  )
+  check(`its declarations name public modules only ${beside}`, hidden.length === 0 ? undefined : hidden.join())
   for (const runtime of nodes) {
     const { out } = await run(runtime, ["out/consumer.js"], consumer)
     const problem = out === "4 message_stop true 0" ? undefined : out || "it printed nothing"

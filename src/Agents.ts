@@ -116,13 +116,8 @@ export interface Agent<A, E, R> {
   readonly work?: number | undefined
 }
 
-/**
- * What was used so far; calls that are under way count as estimated.
- *
- * @category models
- * @since 0.1.0
- */
-interface Used {
+/** What was used so far; calls that are under way count as estimated. */
+type Used = {
   readonly tokens: number
   readonly calls: number
   /** What governed calls cost that are over, in US dollars; those of models without a price are not in it. */
@@ -142,12 +137,7 @@ export interface Outcome<A, E> {
   readonly elapsed: Duration.Duration
 }
 
-/**
- * Where an agent stands.
- *
- * @category models
- * @since 0.1.0
- */
+/** Where an agent stands. */
 type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /**

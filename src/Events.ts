@@ -29,13 +29,13 @@ import * as Context from "effect/Context"
 import type { Dimension } from "./Limits.ts"
 
 /** What all events have. Times are milliseconds since the epoch. */
-interface Base {
+type Base = {
   readonly at: number
   readonly pool: string
 }
 
 /** A call has to wait for its turn. `until` is foreseen, and later where others come first or the provider rejects calls. */
-interface Wait extends Base {
+type Wait = Base & {
   readonly type: "wait"
   readonly agent: string
   /** What it waits for first; undefined for a place among the calls in flight, or the end of a pause. */
@@ -44,7 +44,7 @@ interface Wait extends Base {
 }
 
 /** The provider rejected a call because of a limit (429). */
-interface Rejection extends Base {
+type Rejection = Base & {
   readonly type: "rejection"
   readonly agent: string
   readonly model: string
@@ -59,7 +59,7 @@ interface Rejection extends Base {
 }
 
 /** A call failed, and is tried again. */
-interface Retry extends Base {
+type Retry = Base & {
   readonly type: "retry"
   readonly agent: string
   readonly model: string
@@ -72,7 +72,7 @@ interface Retry extends Base {
 }
 
 /** Nothing of a pool goes out for a time. */
-interface Pause extends Base {
+type Pause = Base & {
   readonly type: "pause"
   readonly reason: "rateLimit" | "ramp" | "overload"
   readonly until: number

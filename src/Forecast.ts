@@ -40,7 +40,6 @@
 import { invalid } from "./input/arguments.ts"
 import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
-import type { Steps } from "./forecast/queue.ts"
 
 export type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 
@@ -98,5 +97,5 @@ export const make = (workload: Workload, options: Options): Forecast =>
  * @category constructors
  * @since 0.1.0
  */
-export const makeSteps = (workload: Workload, options: Options): Steps<Forecast> =>
+export const makeSteps = (workload: Workload, options: Options): Generator<undefined, Forecast, undefined> =>
   Play.forecast(Play.prepare(workload, options))

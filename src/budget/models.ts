@@ -9,7 +9,6 @@ import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../limits/signal.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
-import type * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 
 // -----------------------------------------------------------------------------
@@ -197,24 +196,6 @@ export interface Cooldown {
 /** What a failure says, see `cooldown` of `TokenBudget`. */
 export type Verdict = Law.Verdict
 
-export type { DimensionStatus } from "../admission/status.ts"
-
-/**
- * A waiting caller: what it waits for, and how much longer.
- *
- * @category models
- * @since 0.1.0
- */
-export interface WaiterStatus {
-  readonly agent: string
-  readonly priority: number
-  readonly charge: Limits.Usage
-  readonly waitedMillis: number
-  /** How long it still waits if all calls use what was estimated. */
-  readonly expectedMillis: number
-  readonly dimension: Limits.Dimension | undefined
-}
-
 /**
  * A pool as it stands.
  *
@@ -222,14 +203,26 @@ export interface WaiterStatus {
  * @since 0.1.0
  */
 export interface PoolStatus {
-  readonly dimensions: Amounts.PerDimension<DimensionStatus>
+  /** Each dimension that is limited. */
+  readonly dimensions: {
+    readonly [D in Limits.Dimension]?: { readonly [K in keyof DimensionStatus]: DimensionStatus[K] }
+  }
   readonly inFlight: number
   /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
   readonly allowed: number
   readonly queued: number
   /** The first callers in the order of service, at most 32. */
-  readonly waiting: ReadonlyArray<WaiterStatus>
-  readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
+  readonly waiting: ReadonlyArray<{
+    readonly agent: string
+    readonly priority: number
+    readonly charge: Limits.Usage
+    readonly waitedMillis: number
+    /** How long it still waits if all calls use what was estimated. */
+    readonly expectedMillis: number
+    /** What it waits for. */
+    readonly dimension: Limits.Dimension | undefined
+  }>
+  readonly pause: { readonly reason: "rateLimit" | "ramp" | "overload"; readonly leftMillis: number } | undefined
   /** What the first caller waits for. */
   readonly binding: Limits.Dimension | undefined
 }

@@ -90,77 +90,43 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
- * Waits in the queue: half, 95 and 99 of 100 calls wait no longer.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Waits {
-  readonly p50: Duration.Duration
-  readonly p95: Duration.Duration
-  readonly p99: Duration.Duration
-}
-
-/**
- * One agent's part of a forecast.
- *
- * @category models
- * @since 0.1.0
- */
-export interface AgentForecast {
-  readonly name: string
-  /** When it is done, from the start of all. */
-  readonly finishesAfter: Duration.Duration
-  readonly waits: Waits
-}
-
-/**
- * One call as it is expected to go, from the start of all.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CallForecast {
-  readonly agent: string
-  readonly askedAfter: Duration.Duration
-  readonly admittedAfter: Duration.Duration
-  readonly finishesAfter: Duration.Duration
-}
-
-/**
- * A call that will never be admitted, because it is larger than a limit or a quota is used up by then. Its agent stops.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Refused extends Amounts.Misfit {
-  readonly agent: string
-}
-
-/**
- * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
- * longest agent decides.
- *
- * @category models
- * @since 0.1.0
- */
-export type Binding = Limits.Dimension | "concurrency" | "agents"
-
-/**
- * What a workload will take.
+ * What a workload will take. Times are from the start of all.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Forecast {
   readonly duration: Duration.Duration
-  readonly binding: Binding
+  /**
+   * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
+   * longest agent decides.
+   */
+  readonly binding: Limits.Dimension | "concurrency" | "agents"
   /** For what somebody waits, and how long. */
-  readonly blocked: { readonly [B in Binding]?: Duration.Duration }
-  readonly waits: Waits
-  readonly agents: ReadonlyArray<AgentForecast>
-  readonly calls: ReadonlyArray<CallForecast>
-  readonly refused: ReadonlyArray<Refused>
+  readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "agents"]?: Duration.Duration }
+  /** Waits in the queue: half, 95 and 99 of 100 calls wait no longer. */
+  readonly waits: {
+    readonly p50: Duration.Duration
+    readonly p95: Duration.Duration
+    readonly p99: Duration.Duration
+  }
+  /** Each agent, its waits, and when it is done. */
+  readonly agents: ReadonlyArray<{
+    readonly name: string
+    readonly finishesAfter: Duration.Duration
+    readonly waits: Forecast["waits"]
+  }>
+  /** Each call, in the order of admission. */
+  readonly calls: ReadonlyArray<{
+    readonly agent: string
+    readonly askedAfter: Duration.Duration
+    readonly admittedAfter: Duration.Duration
+    readonly finishesAfter: Duration.Duration
+  }>
+  /** Calls that will never be admitted, because they are larger than a limit or a quota is used up. Their agents stop. */
+  readonly refused: ReadonlyArray<
+    { readonly [K in keyof Amounts.Misfit]: Amounts.Misfit[K] } & { readonly agent: string }
+  >
   /** What all calls use together. */
-  readonly usage: Amounts.Whole
+  readonly usage: { readonly [D in Limits.Dimension]: number }
 }

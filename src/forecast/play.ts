@@ -6,17 +6,7 @@ import * as Internal from "./queue.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { complete, millisOf } from "./latency.ts"
 import type * as Amounts from "../limits/amounts.ts"
-import type {
-  AgentForecast,
-  Binding,
-  Call,
-  CallForecast,
-  Forecast,
-  Latency,
-  Options,
-  Waits,
-  Workload
-} from "./models.ts"
+import type { Call, Forecast, Latency, Options, Workload } from "./models.ts"
 
 /** All steps at once. */
 export const drained = <A>(steps: Internal.Steps<A>): A => {
@@ -106,13 +96,13 @@ const hardly = 0.05
 const quantile = (sorted: Float64Array, share: number): Duration.Duration =>
   Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
 
-const waitsOf = (served: ReadonlyArray<Internal.Served>): Waits => {
+const waitsOf = (served: ReadonlyArray<Internal.Served>): Forecast["waits"] => {
   const waits = Float64Array.from(served, ({ admittedAt, askedAt }) => admittedAt - askedAt).sort()
   return { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95), p99: quantile(waits, 0.99) }
 }
 
-const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Binding => {
-  let binding: Binding = "agents"
+const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Forecast["binding"] => {
+  let binding: Forecast["binding"] = "agents"
   let longest = hardly * endsAt
   for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Internal.Obstacle, number]>) {
     if (millis > longest) {
@@ -136,7 +126,7 @@ const usageOf = (agents: ReadonlyArray<Internal.Agent>): Amounts.Whole => {
   return sum
 }
 
-const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): CallForecast => ({
+const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): Forecast["calls"][number] => ({
   agent: agent.name,
   askedAfter: Duration.millis(askedAt),
   admittedAfter: Duration.millis(admittedAt),
@@ -151,11 +141,11 @@ const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): CallFo
 export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast> {
   const outcome = yield* Internal.play(agents, setup)
   const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
-  const blocked: { [B in Binding]?: Duration.Duration } = {}
+  const blocked: { [B in Forecast["binding"]]?: Duration.Duration } = {}
   for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
     blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
   }
-  const forecastOf = (agent: Internal.Agent): AgentForecast => {
+  const forecastOf = (agent: Internal.Agent): Forecast["agents"][number] => {
     const served = byAgent.get(agent) ?? []
     // Its calls come one after the other.
     const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)

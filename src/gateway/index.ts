@@ -74,12 +74,13 @@ import { isAtHome, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import { type Checked, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
-import { Purses, type Spent } from "./purses.ts"
+import { Purses } from "./purses.ts"
 import { makeRouter, type Routed } from "./routes.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
+import type * as Spending from "../Spending.ts"
 
 export type { Options } from "./options.ts"
 export { CannotListen } from "./server.ts"
@@ -105,7 +106,7 @@ export class Gateway extends Context.Service<
      */
     readonly reload: (options: Options) => Effect.Effect<void>
     /** What was spent of the caps, as plain JSON without keys. Store it, and pass it to the next gateway as `spent`. */
-    readonly spent: Effect.Effect<Spent>
+    readonly spent: Effect.Effect<Readonly<Record<string, Effect.Success<Spending.Purse["kept"]>>>>
   }
 >()("floodgate/gateway/Gateway") {}
 

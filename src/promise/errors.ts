@@ -4,21 +4,6 @@ import { BudgetError } from "../Budget.ts"
 import { LlmError } from "../LlmError.ts"
 
 /**
- * Why a call was refused.
- *
- * - `"tooLarge"`: it is larger than a limit allows
- * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`
- * - `"queueFull"`: `maxQueued` calls are waiting already
- * - `"used"`: a quota or a cap has too little left
- * - `"timedOut"`: an attempt took longer than `timeoutSeconds`, and there was no time for another
- * - `"unavailable"`: Redis cannot be reached, or the provider is known to be down
- *
- * @category errors
- * @since 0.2.0
- */
-export type RefusalReason = "tooLarge" | "waitTooLong" | "queueFull" | "used" | "timedOut" | "unavailable"
-
-/**
  * The floodgate refused a call. `pool` is the pool whose limits were reached, and `waitSeconds` how long the call would have
  * waited, if that is known.
  *
@@ -27,11 +12,21 @@ export type RefusalReason = "tooLarge" | "waitTooLong" | "queueFull" | "used" | 
  */
 export class RefusedError extends Error {
   override readonly name = "RefusedError"
-  readonly reason: RefusalReason
+  /**
+   * Why.
+   *
+   * - `"tooLarge"`: it is larger than a limit allows
+   * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`
+   * - `"queueFull"`: `maxQueued` calls are waiting already
+   * - `"used"`: a quota or a cap has too little left
+   * - `"timedOut"`: an attempt took longer than `timeoutSeconds`, and there was no time for another
+   * - `"unavailable"`: Redis cannot be reached, or the provider is known to be down
+   */
+  readonly reason: "tooLarge" | "waitTooLong" | "queueFull" | "used" | "timedOut" | "unavailable"
   readonly pool: string | undefined
   readonly waitSeconds: number | undefined
 
-  constructor(reason: RefusalReason, message: string, pool?: string, waitSeconds?: number, cause?: unknown) {
+  constructor(reason: RefusedError["reason"], message: string, pool?: string, waitSeconds?: number, cause?: unknown) {
     super(message, { cause })
     this.reason = reason
     this.pool = pool

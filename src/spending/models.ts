@@ -13,11 +13,11 @@ import type { Status } from "./purse.ts"
  */
 export interface Purse {
   readonly name: string
-  readonly status: Effect.Effect<Status>
+  readonly status: Effect.Effect<{ readonly [K in keyof Status]: Status[K] }>
   /** Changes the cap, or takes it away, while calls run: what was spent stays spent, and calls that wait may go on. */
   readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
   /** What it has to know when its process starts again, as plain JSON. */
-  readonly kept: Effect.Effect<Kept>
+  readonly kept: Effect.Effect<{ readonly [K in keyof Kept]: Kept[K] }>
 }
 
 /** The purses that the calls of some code pay from. */
