@@ -1,0 +1,267 @@
+/** What headers teach, to the token: how long they count, what is left, and which part of a limit is ours. */
+import { assert, describe, it } from "@effect/vitest"
+import type * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import { readings, whole } from "../support/play.ts"
+import { flow, poolOf, reject, send, wait } from "../support/rules.ts"
+
+/** 10 tokens a millisecond, and a bucket that is never full here. */
+const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
+const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+  meters.find(({ dimension }) => dimension === name)!
+
+/** Headers of everything that is limited. */
+const all = (limit: number, remaining: number): Law.Readings => ({
+  requests: { limit: 1, remaining: 1e6, roundedTo: 1 },
+  ...readings(limit, remaining)
+})
+
+/** A pool that uses all that it gets of a share of one half, of which a header spoke last after a second. */
+const shared = ({ mean = 100, phase = 0 } = {}) => {
+  const pool = poolOf(Law, stated)
+  const meter = meterOf(pool)
+  meter.mean = mean
+  Meter.restart(meter, 5, phase)
+  meter.level = -1e9
+  meter.header = { at: 1_000, remaining: 0, sum: 0 }
+  /** The rate at a time, if nobody has looked before. */
+  const rateAt = (now: number): number => {
+    const copy = Law.copy(pool)
+    Law.decide(copy, { tokens: 1 }, now)
+    return Meter.rate(meterOf(copy))
+  }
+  return { pool, rateAt }
+}
+
+describe("headers measure the share, and it does not grow by itself,", () => {
+  it("for ten seconds, or eight calls where those take longer", () => {
+    const many = shared()
+    assert.strictEqual(many.rateAt(10_999), 5)
+    assert.isAbove(many.rateAt(11_000), 5)
+    // Calls of 20,000 go every four seconds.
+    const few = shared({ mean: 20_000 })
+    assert.strictEqual(few.rateAt(32_999), 5)
+    assert.isAbove(few.rateAt(33_000), 5)
+  })
+
+  it("but back to what was measured it goes", () => {
+    const { rateAt } = shared({ phase: -1 })
+    assert.isBelow(rateAt(100), 5)
+    assert.strictEqual(rateAt(10_000), 5)
+  })
+
+  it("unless they are not believed", () => {
+    const { pool, rateAt } = shared()
+    pool.distrustUntil = 8_000
+    assert.isAbove(rateAt(7_999), 5)
+    assert.strictEqual(rateAt(8_000), 5)
+  })
+})
+
+describe("a limit that headers name", () => {
+  it("is of no call that is certainly larger than it", () => {
+    // A minute's worth and 60 % more.
+    for (const [size, limit] of [
+      [96_001, Infinity],
+      [96_000, 1]
+    ] as const) {
+      const pool = poolOf(Law, {})
+      Law.observe(pool, Law.take(pool, whole(size), 0), all(1, 500), 0)
+      assert.strictEqual(meterOf(pool).limit, limit)
+    }
+  })
+
+  it("stays while they say only what is left", () => {
+    const pool = poolOf(Law, {})
+    Law.observe(pool, undefined, all(10, 50_000), 0)
+    Law.observe(pool, Law.take(pool, whole(100), 0), readings(undefined, 300), 0)
+    assert.deepStrictEqual([meterOf(pool).limit, meterOf(pool).level], [10, 300])
+  })
+
+  it("holds what is left, and nothing where nothing is", () => {
+    const pool = poolOf(Law, {})
+    Law.observe(pool, undefined, all(10, 0), 0)
+    assert.isAbove(wait(Law, pool, 0), 0)
+    assert.strictEqual(meterOf(pool).level, 0)
+    assert.strictEqual(Meter.burst(meterOf(pool)), 30_000, "what surely can be had at once")
+  })
+
+  it("holds less where it is smaller, whatever a larger one held, and what the user states as before", () => {
+    const pool = poolOf(Law, {})
+    Law.observe(pool, undefined, all(10, 100_000), 0)
+    Law.observe(pool, undefined, all(10, 500), 0)
+    assert.strictEqual(Meter.burst(meterOf(pool)), 100_000)
+    Law.observe(pool, undefined, all(1, 500), 0)
+    assert.strictEqual(Meter.burst(meterOf(pool)), 500)
+    const limited = poolOf(Law, stated)
+    Law.observe(limited, undefined, all(1, 500), 0)
+    assert.strictEqual(Meter.burst(meterOf(limited)), 1_000_000)
+  })
+
+  it("ends the opening together with what the user states", () => {
+    const pool = poolOf(Law, { requests: { perSecond: 10 } })
+    assert.isDefined(pool.opening)
+    Law.observe(pool, undefined, readings(10, 1_000), 0)
+    assert.isUndefined(pool.opening)
+  })
+
+  it("gives a share its part of the rate, of the burst and of the largest call", () => {
+    for (const [remaining, most] of [
+      [100_000, 300_000],
+      [1_000_000, 500_000]
+    ] as const) {
+      const pool = Law.make({}, { tokens: 0.5 }, 0)
+      Law.observe(pool, undefined, all(10, remaining), 0)
+      const { rule } = pool.caps.tokens!
+      assert.deepStrictEqual([rule.rate, rule.capacity, rule.most], [5, remaining / 2, most])
+    }
+  })
+})
+
+describe("what headers say is left", () => {
+  it("counts where their call went out last or with the last one, and not before an exhaustion", () => {
+    const levelAfter = (sentAt: number, before: (pool: Law.Pool) => void): number => {
+      const pool = poolOf(Law, stated)
+      const ticket = Law.take(pool, whole(100), sentAt)
+      before(pool)
+      const meter = meterOf(pool)
+      meter.level = 500_000
+      Law.observe(pool, ticket, readings(undefined, 1_000), 10)
+      return meter.level
+    }
+    const isHeard = (sentAt: number, before: (pool: Law.Pool) => void): boolean => levelAfter(sentAt, before) < 100_000
+    const header = (pool: Law.Pool): void => {
+      meterOf(pool).header = { at: 5, remaining: 0, sum: 0 }
+    }
+    assert.deepStrictEqual([isHeard(4, header), isHeard(5, header), isHeard(6, header)], [false, true, true])
+    const mark = (pool: Law.Pool): void => {
+      meterOf(pool).mark = { at: 5, given: 0 }
+    }
+    assert.deepStrictEqual([isHeard(4, mark), isHeard(5, mark), isHeard(6, mark)], [false, true, true])
+    const distrust = (until: number) => (pool: Law.Pool) => {
+      pool.distrustUntil = until
+    }
+    assert.deepStrictEqual([isHeard(0, distrust(11)), isHeard(0, distrust(10))], [false, true])
+  })
+
+  it("is what was left when their call was sent, and what was refilled since", () => {
+    const pool = poolOf(Law, stated)
+    const ticket = Law.take(pool, whole(900_000), 0)
+    Law.observe(pool, ticket, readings(10, 100_000), 1_000)
+    assert.closeTo(meterOf(pool).level, 110_000, 1e-6)
+  })
+
+  it("changes nothing where it is what we reckon", () => {
+    const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
+    const before = Law.take(pool, whole(1_000), 0)
+    const ticket = Law.take(pool, whole(1_000), 0)
+    const { level } = meterOf(pool)
+    Law.observe(pool, ticket, readings(undefined, 8_000), 0)
+    Law.settle(pool, before, whole(0), 0)
+    assert.strictEqual(meterOf(pool).level, level + 1_000)
+  })
+
+  it("of output is never less than we reckon because of calls in flight", () => {
+    const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
+    const ticket = Law.take(pool, { requests: 1, inputTokens: 0, outputTokens: 5_000, tokens: 0 }, 0)
+    const meter = meterOf(pool, "outputTokens")
+    assert.deepStrictEqual([meter.level, meter.held], [5_000, 5_000])
+    Law.observe(pool, ticket, { outputTokens: { limit: 1, remaining: 6_000, roundedTo: 1 } }, 0)
+    assert.strictEqual(meter.level, 5_000)
+  })
+})
+
+describe("the share by headers", () => {
+  interface Between {
+    readonly millis?: number
+    readonly used?: number
+    readonly gained?: number
+    readonly mean?: number
+    readonly roundedTo?: number
+    readonly left?: number
+    readonly limits?: Limits.Limits
+  }
+  /** The rate after headers between which the bucket got so much, and others what is missing of the refill. */
+  const after = (...all: ReadonlyArray<Between>): number => {
+    const pool = poolOf(Law, all[0]?.limits ?? stated)
+    const meter = meterOf(pool)
+    let now = 0
+    let remaining = 100_000
+    const first = Law.take(pool, whole(0), now)
+    Law.observe(pool, first, readings(10, remaining), now)
+    for (const { gained = 8_000, left, mean = 100, millis = 2_000, roundedTo = 1, used = 3_000 } of all) {
+      Law.take(pool, whole(used), now)
+      now += millis
+      remaining = left ?? remaining + gained - used
+      const ticket = Law.take(pool, whole(0), now)
+      meter.mean = mean
+      Law.observe(pool, ticket, readings(10, remaining, roundedTo), now)
+    }
+    return Meter.rate(meter)
+  }
+  const gets = (rate: number, from = 10): number => from + 0.4 * (rate - from)
+
+  it("is what the bucket got and what we took, by a part of the difference", () => {
+    assert.closeTo(after({}), gets(4), 1e-9)
+    assert.closeTo(after({ used: 0 }), gets(4), 1e-9)
+    assert.closeTo(after({}, {}), gets(4, gets(4)), 1e-9)
+    assert.closeTo(after({ gained: 20_000 }), 10, 1e-9)
+    assert.closeTo(after({ gained: -9_000 }), gets(0), 1e-9)
+  })
+
+  it("is measured over a second, four calls and ten times what is rounded at the least", () => {
+    for (const between of [{ millis: 1_000 }, { millis: 4_000, mean: 10_000 }, { millis: 5_000, roundedTo: 5_000 }]) {
+      const { millis } = between
+      const gained = millis * 4
+      assert.closeTo(after({ ...between, gained }), gets(4), 1e-9, JSON.stringify(between))
+      assert.strictEqual(after({ ...between, gained, millis: millis - 1 }), 10, JSON.stringify(between))
+    }
+  })
+
+  it("is the whole where the bucket is nearly full, and not less than a fiftieth in any case", () => {
+    assert.strictEqual(after({ left: 900_001 }), 10)
+    assert.isBelow(after({ left: 100_000 }), 10)
+    const none = Array.from({ length: 20 }, () => ({ gained: -5_000 }))
+    assert.closeTo(after(...none), 10 / 50, 1e-9)
+  })
+
+  it("believes no refill above the limit: what was too much then may be missing later", () => {
+    // 2,000 ms give 20,000 at the most; of 24,000 all but what is rounded is an error.
+    const error = 24_000 - 20_000 - 1
+    const later = (8_000 + 0.97 * error) / 2_000
+    assert.closeTo(after({ gained: 24_000 }, {}), gets(later), 1e-9)
+    const second = gets((8_000 + 0.97 ** 2 * error) / 2_000, gets(later))
+    assert.closeTo(after({ gained: 24_000 }, {}, {}), second, 1e-9)
+    // A bucket that is nearly full was filled by nobody knows whom.
+    assert.closeTo(after({ left: 950_000 }, { left: 100_000 }, {}), gets(4, gets(0)), 1e-9)
+  })
+
+  it("is not less than a share that is reserved", () => {
+    const none = Array.from({ length: 20 }, () => ({ gained: -5_000 }))
+    const limits = { tokens: { perSecond: 10_000, burst: 1_000_000, share: 0.3 } }
+    assert.closeTo(after({ limits }, ...none), 3, 1e-9)
+  })
+})
+
+describe("headers of a rejection", () => {
+  const verdict = (remaining: number, { roundedTo = 1, size = 100, until = 0 } = {}): Law.Verdict => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 10_000, 1, size)
+    const ticket = send(Law, pool, now, size)
+    pool.distrustUntil = until === 0 ? 0 : now + until
+    return reject(Law, pool, ticket, now + 50, { readings: readings(undefined, remaining, roundedTo) })
+  }
+
+  it("tell that the bucket was empty where less is left than the call and half of what is rounded", () => {
+    assert.deepStrictEqual([verdict(100.5), verdict(100)], ["isolated", "exhausted"])
+    assert.deepStrictEqual(
+      [verdict(125, { roundedTo: 50 }), verdict(124, { roundedTo: 50 })],
+      ["isolated", "exhausted"]
+    )
+  })
+
+  it("tell nothing while they are not believed", () => {
+    assert.deepStrictEqual([verdict(0, { until: 51 }), verdict(0, { until: 50 })], ["isolated", "exhausted"])
+  })
+})
