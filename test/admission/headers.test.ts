@@ -179,6 +179,7 @@ describe("the share by headers", () => {
     readonly gained?: number
     readonly mean?: number
     readonly roundedTo?: number
+    readonly from?: number
     readonly left?: number
     readonly limits?: Limits.Limits
   }
@@ -187,7 +188,7 @@ describe("the share by headers", () => {
     const pool = poolOf(Law, all[0]?.limits ?? stated)
     const meter = meterOf(pool)
     let now = 0
-    let remaining = 100_000
+    let remaining = all[0]?.from ?? 100_000
     const first = Law.take(pool, whole(0), now)
     Law.observe(pool, first, readings(10, remaining), now)
     for (const { gained = 8_000, left, mean = 100, millis = 2_000, roundedTo = 1, used = 3_000 } of all) {
@@ -220,8 +221,8 @@ describe("the share by headers", () => {
   })
 
   it("is the whole where the bucket is nearly full, and not less than a fiftieth in any case", () => {
-    assert.strictEqual(after({ left: 900_001 }), 10)
-    assert.isBelow(after({ left: 100_000 }), 10)
+    assert.strictEqual(after({ from: 900_001, left: 900_001, used: 0 }), 10)
+    assert.closeTo(after({ from: 900_000, left: 900_000, used: 0 }), gets(0), 1e-9)
     const none = Array.from({ length: 20 }, () => ({ gained: -5_000 }))
     assert.closeTo(after(...none), 10 / 50, 1e-9)
   })

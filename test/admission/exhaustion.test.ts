@@ -1,0 +1,277 @@
+/** What an empty bucket changes: the share that is measured, the reserve, the pauses, and which calls still speak of it. */
+import { assert, describe, it } from "@effect/vitest"
+import type * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import { readings, whole } from "../support/play.ts"
+import { answer, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
+
+const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
+const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+  meters.find(({ dimension }) => dimension === name)!
+
+/** A call is rejected, with headers that say that so much was left. */
+const empty = (pool: Law.Pool, ticket: Law.Ticket, now: number, left = 0, retryAfter?: number): Law.Verdict =>
+  reject(Law, pool, ticket, now, { readings: readings(undefined, left), retryAfter })
+
+describe("the share", () => {
+  interface Case {
+    /** Tokens a millisecond that were accepted. */
+    readonly got: number
+    readonly millis?: number
+    readonly mean?: number
+    readonly phase?: number
+    readonly limits?: Limits.Limits
+  }
+  /** A pool that went at 8 tokens a millisecond, and whose bucket was empty at first and after a while. */
+  const after = ({ got, limits = stated, mean = 100, millis = 2_000, phase = 0 }: Case): Meter.Meter => {
+    const pool = poolOf(Law, limits)
+    const meter = meterOf(pool)
+    empty(pool, Law.take(pool, whole(100), 0), 0)
+    const rejected = Law.take(pool, whole(500), 0)
+    for (let i = 1; i <= 10; i++) Law.take(pool, whole((got * millis) / 10), (i * millis) / 10)
+    const ticket = Law.take(pool, whole(100), millis)
+    // A rejection that is known only later takes nothing of what was given.
+    reject(Law, pool, rejected, millis)
+    meter.mean = mean
+    // Headers have not measured it.
+    meter.header = undefined
+    Meter.restart(meter, 8, phase)
+    empty(pool, ticket, millis)
+    return meter
+  }
+
+  it("is what was accepted since the bucket was empty, at most what was tried, and at least half of that", () => {
+    assert.closeTo(after({ got: 6 }).peak, 6, 1e-9)
+    assert.closeTo(after({ got: 20 }).peak, 8, 1e-9)
+    assert.closeTo(after({ got: 1 }).peak, 4, 1e-9)
+    const share = { tokens: { perSecond: 20_000, burst: 1_000_000, share: 0.5 } }
+    assert.closeTo(after({ got: 1, limits: share }).peak, 0.7 * 8, 1e-9)
+  })
+
+  it("is measured over a second and six calls at the least; before that it stays, or is what was tried if that was less", () => {
+    for (const of of [{ millis: 1_000 }, { millis: 4_000, mean: (4_000 * 8) / 6 }]) {
+      assert.closeTo(after({ got: 6, ...of }).peak, 6, 1e-9)
+      assert.closeTo(after({ got: 6, ...of, millis: of.millis - 1 }).peak, 8, 1e-9)
+    }
+    assert.closeTo(after({ got: 6, millis: 500, phase: -1 }).peak, 7.2, 1e-9)
+    assert.closeTo(after({ got: 6, millis: 500, phase: 1 }).peak, 8, 1e-9)
+  })
+
+  it("is measured from the last time that less was there than was tried", () => {
+    assert.strictEqual(after({ got: 6 }).mark?.at, 2_000)
+    assert.strictEqual(after({ got: 20 }).mark?.at, 0)
+    assert.strictEqual(after({ got: 8 }).mark?.at, 0)
+  })
+
+  it("is remembered where it is the best", () => {
+    assert.closeTo(after({ got: 6 }).best, 6, 1e-9)
+    const pool = poolOf(Law, stated)
+    meterOf(pool).best = 7
+    meterOf(pool).mark = { at: -10_000, given: 0 }
+    empty(pool, Law.take(pool, whole(100), 0), 0)
+    assert.strictEqual(meterOf(pool).best, 7)
+  })
+
+  it("of a limit that is not known any more is what went through it lately", () => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 120_000, 0.5)
+    Law.resize(pool, {}, {}, now)
+    assert.strictEqual(Meter.rate(meterOf(pool)), Infinity)
+    empty(pool, Law.take(pool, whole(1_000), now), now + 50)
+    assert.closeTo(meterOf(pool).peak, 5, 1)
+  })
+})
+
+describe("calls that went out before", () => {
+  it("say nothing more of the same empty bucket, up to the millisecond in which that was known", () => {
+    const pool = poolOf(Law, stated)
+    const open = [0, 50, 51].map((at) => Law.take(pool, whole(1_000), at))
+    const first = Law.take(pool, whole(1_000), 0)
+    // The others are known only to have gone out by then.
+    assert.strictEqual(empty(pool, first, 50), "exhausted")
+    const { emptied, mark } = meterOf(pool)
+    for (const ticket of open.slice(0, 2)) {
+      assert.strictEqual(empty(pool, ticket, 60), "exhausted")
+      assert.deepStrictEqual([meterOf(pool).mark, meterOf(pool).emptied], [mark, emptied])
+    }
+    assert.strictEqual(empty(pool, open[2]!, 60), "exhausted")
+    assert.strictEqual(meterOf(pool).mark?.at, 51)
+  })
+
+  it("are no evidence without headers either, up to that millisecond", () => {
+    const pool = poolOf(Law, stated)
+    let now = flow(Law, pool, 0, 10_000, 1, 100)
+    const same = Law.take(pool, whole(100), now + 50)
+    const other = Law.take(pool, whole(100), now)
+    now += 50
+    empty(pool, other, now)
+    assert.strictEqual(reject(Law, pool, same, now + 1), "exhausted")
+    assert.strictEqual(pool.bucketTest.score, 0)
+  })
+
+  it("get back what they did not use if they were accepted, and not what the bucket had lost", () => {
+    const level = (end: (pool: Law.Pool, ticket: Law.Ticket) => void): number => {
+      const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
+      const first = Law.take(pool, whole(1_000), 0)
+      const ticket = Law.take(pool, whole(1_000), 5)
+      empty(pool, first, 10)
+      const before = meterOf(pool).level
+      end(pool, ticket)
+      return meterOf(pool).level - before
+    }
+    assert.strictEqual(
+      level((pool, ticket) => Law.settle(pool, ticket, whole(200), 10)),
+      800
+    )
+    assert.strictEqual(
+      level((pool, ticket) => Law.release(pool, ticket, whole(200), 10)),
+      0
+    )
+  })
+
+  it("a limit was known do not speak of it", () => {
+    for (const says of [readings(undefined, 0), undefined]) {
+      const pool = poolOf(Law, {})
+      const old = Law.take(pool, { requests: 1, inputTokens: 500, outputTokens: 500, tokens: 1_000 }, 0)
+      const named = { inputTokens: { limit: 1, remaining: 5_000, roundedTo: 1 } }
+      Law.observe(pool, old, named, 0)
+      const meter = meterOf(pool, "inputTokens")
+      assert.deepStrictEqual([meter.level, meter.header], [5_000, undefined])
+      reject(Law, pool, old, 100, { readings: says })
+      const nothing = reject(Law, pool, Law.take(pool, old.charge, 200), 300, {
+        readings: { inputTokens: { ...named.inputTokens, remaining: 0 } }
+      })
+      assert.strictEqual(nothing, "exhausted")
+      assert.isTrue(Number.isFinite(pool.bucketTest.score))
+      assert.isTrue(Number.isFinite(meter.emptied))
+    }
+  })
+})
+
+describe("a bucket that stays empty", () => {
+  /** How long a pool pauses whose bucket was empty twice, where so much went out in between that was not rejected. */
+  const twice = (accepted: number): number => {
+    const pool = poolOf(Law, stated)
+    empty(pool, Law.take(pool, whole(1_000), 0), 50)
+    Law.take(pool, whole(accepted), 100)
+    empty(pool, Law.take(pool, whole(1_000), 200), 200)
+    return pool.gate.until - 200
+  }
+
+  it("is one from which less than half of a call was got", () => {
+    assert.deepStrictEqual([twice(0), twice(499), twice(500), twice(1_500)], [1_000, 1_000, -Infinity, -Infinity])
+  })
+
+  /** Rejections in a row of an empty bucket, each of the first call that may go, and the pauses after them. */
+  const pauses = (pool: Law.Pool, from: number, retryAfter?: number): ReadonlyArray<number> => {
+    let now = from
+    return Array.from({ length: 6 }, () => {
+      while (wait(Law, pool, now, 10) > 0) now += Math.ceil(wait(Law, pool, now, 10))
+      const ticket = Law.take(pool, whole(1_000), now)
+      now += 50
+      assert.strictEqual(empty(pool, ticket, now, 0, retryAfter), "exhausted")
+      return Math.max(0, pool.gate.until - now)
+    })
+  }
+
+  it("pauses the pool for 1, 2, 4, 8 and again 8 s, and for less the first time if the provider says so", () => {
+    assert.deepStrictEqual(pauses(poolOf(Law, stated), 0), [0, 1_000, 2_000, 4_000, 8_000, 8_000])
+    assert.deepStrictEqual(pauses(poolOf(Law, stated), 0, 300), [0, 300, 2_000, 4_000, 8_000, 8_000])
+  })
+
+  it("pauses it after an outage, too", () => {
+    const pool = poolOf(Law, stated)
+    for (let i = 0; i < 20 && pool.gate.misses < 2; i++) fail(Law, pool, send(Law, pool, i * 100), i * 100 + 50)
+    const probe = send(Law, pool, 2_000)
+    answer(Law, pool, probe, probe.at + 50)
+    assert.deepStrictEqual(pauses(pool, probe.at + 1_000).slice(0, 3), [0, 1_000, 2_000])
+  })
+
+  it("is probed by one call for as long as rejections take, not as long as failures", () => {
+    const pool = poolOf(Law, stated)
+    empty(pool, Law.take(pool, whole(1_000), 0), 50)
+    empty(pool, Law.take(pool, whole(1_000), 100), 150)
+    const probe = Law.take(pool, whole(10), pool.gate.until)
+    const verdict = 2 * pool.rejectMillis + 20
+    assert.isAbove(pool.overloadMillis, pool.rejectMillis)
+    assert.strictEqual(wait(Law, pool, probe.at, 0), verdict)
+    assert.strictEqual(wait(Law, pool, probe.at + verdict, 0), 0)
+  })
+})
+
+describe("the reserve", () => {
+  const reserves = (pool: Law.Pool, mean: number): ReadonlyArray<number> => {
+    const meter = meterOf(pool)
+    return Array.from({ length: 6 }, (_, i) => {
+      answer(Law, pool, Law.take(pool, whole(mean), i * 1_000), i * 1_000)
+      meter.mean = mean
+      empty(pool, Law.take(pool, whole(mean), i * 1_000 + 500), i * 1_000 + 500)
+      meter.mean = mean
+      return Math.round(meter.reserve)
+    })
+  }
+
+  it("is half a call after a bucket was empty, and twice as much each time, up to a second or a call or a third of all", () => {
+    const accepted = (reserve: number): number => reserve + (250 - reserve) / 100
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 60_000 } })
+    const [first, second, ...more] = reserves(pool, 1_000)
+    assert.strictEqual(first, 500)
+    assert.closeTo(second!, 2 * accepted(500), 1)
+    assert.closeTo(more.at(-1)!, 10_000, 1)
+    const large = poolOf(Law, { tokens: { perSecond: 100, burst: 60_000 } })
+    assert.strictEqual(reserves(large, 1_000).at(-1), 1_000)
+    const small = poolOf(Law, { tokens: { perSecond: 10_000, burst: 6_000 } })
+    assert.strictEqual(reserves(small, 1_000).at(-1), 2_000)
+  })
+
+  it("goes by the best share where no limit is known", () => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 60_000, 0.5)
+    Law.resize(pool, {}, {}, now)
+    const meter = meterOf(pool)
+    meter.best = 2
+    Object.assign(meter, { burst: 1e6, reserve: 1e5 })
+    empty(pool, Law.take(pool, whole(1_000), now), now)
+    assert.strictEqual(meter.reserve, 1_000 * Math.max(2, meter.best))
+  })
+
+  it("decays with accepted calls to a quarter of one, or less where the bucket is small", () => {
+    for (const [burst, least] of [
+      [1_000_000, 250],
+      [5_000, 100]
+    ] as const) {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst } })
+      const meter = meterOf(pool)
+      meter.mean = 1_000
+      meter.reserve = 1_000
+      const ticket = Law.take(pool, whole(1_000), 0)
+      meter.mean = 1_000
+      Law.accept(pool, ticket)
+      assert.closeTo(meter.reserve, 1_000 - (1_000 - least) / 100, 1e-9)
+      for (let i = 0; i < 2_000; i++) Law.accept(pool, ticket)
+      assert.closeTo(meter.reserve, least, 1e-3)
+    }
+  })
+})
+
+describe("the opening ends", () => {
+  it("at half of what the last round had, or at what was delivered if that is less", () => {
+    const verdict = 2 * 200 + 20
+    for (const [recent, rate] of [
+      [1e9, 8 / verdict / 2],
+      [0.6, 0.6 / 60_000 / (1 - Math.exp(-1))]
+    ] as const) {
+      const pool = poolOf(Law, {})
+      const ticket = Law.take(pool, whole(1_000), 59_800)
+      pool.opening = { at: 0, since: 0, last: 8, allowed: 16 }
+      const meter = meterOf(pool, "requests")
+      meter.recent = recent + 1
+      meter.at = 60_000
+      empty(pool, ticket, 60_000)
+      assert.closeTo(meter.peak, Math.max(rate, 1 / 4_000), 1e-9)
+      assert.strictEqual(meter.floor, meter.peak, "from which it goes on")
+      assert.isUndefined(pool.opening)
+    }
+  })
+})
