@@ -50,9 +50,9 @@ describe("the share", () => {
   })
 
   it("is measured over a second and six calls at the least; before that it stays, or is what was tried if that was less", () => {
-    for (const of of [{ millis: 1_000 }, { millis: 4_000, mean: (4_000 * 8) / 6 }]) {
-      assert.closeTo(after({ got: 6, ...of }).peak, 6, 1e-9)
-      assert.closeTo(after({ got: 6, ...of, millis: of.millis - 1 }).peak, 8, 1e-9)
+    for (const each of [{ millis: 1_000 }, { millis: 4_000, mean: (4_000 * 8) / 6 }]) {
+      assert.closeTo(after({ got: 6, ...each }).peak, 6, 1e-9)
+      assert.closeTo(after({ got: 6, ...each, millis: each.millis - 1 }).peak, 8, 1e-9)
     }
     assert.closeTo(after({ got: 6, millis: 500, phase: -1 }).peak, 7.2, 1e-9)
     assert.closeTo(after({ got: 6, millis: 500, phase: 1 }).peak, 8, 1e-9)
