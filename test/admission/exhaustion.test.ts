@@ -111,23 +111,20 @@ describe("calls that went out before", () => {
   })
 
   it("get back what they did not use if they were accepted, and not what the bucket had lost", () => {
-    const level = (end: (pool: Law.Pool, ticket: Law.Ticket) => void): number => {
+    const level = (at: number, end: (pool: Law.Pool, ticket: Law.Ticket) => void): number => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
       const first = Law.take(pool, whole(1_000), 0)
-      const ticket = Law.take(pool, whole(1_000), 5)
+      const ticket = Law.take(pool, whole(1_000), at)
       empty(pool, first, 10)
       const before = meterOf(pool).level
       end(pool, ticket)
       return meterOf(pool).level - before
     }
-    assert.strictEqual(
-      level((pool, ticket) => Law.settle(pool, ticket, whole(200), 10)),
-      800
-    )
-    assert.strictEqual(
-      level((pool, ticket) => Law.release(pool, ticket, whole(200), 10)),
-      0
-    )
+    const settle = (pool: Law.Pool, ticket: Law.Ticket): void => Law.settle(pool, ticket, whole(200), 10)
+    assert.strictEqual(level(5, settle), 800)
+    assert.strictEqual(level(0, settle), 0, "what the headers have counted")
+    const release = (pool: Law.Pool, ticket: Law.Ticket): void => Law.release(pool, ticket, whole(200), 10)
+    assert.strictEqual(level(5, release), 0)
   })
 
   it("a limit was known do not speak of it", () => {
@@ -138,7 +135,7 @@ describe("calls that went out before", () => {
       Law.observe(pool, old, named, 0)
       const meter = meterOf(pool, "inputTokens")
       assert.deepStrictEqual([meter.level, meter.header], [5_000, undefined])
-      reject(Law, pool, old, 100, { readings: says })
+      assert.strictEqual(reject(Law, pool, old, 100, { readings: says }), says === undefined ? "isolated" : "exhausted")
       const nothing = reject(Law, pool, Law.take(pool, old.charge, 200), 300, {
         readings: { inputTokens: { ...named.inputTokens, remaining: 0 } }
       })

@@ -1,0 +1,293 @@
+/** What a rejection is weighed by: the calls accepted since, their sizes, what is known to be random, and whose limit it was. */
+import { assert, describe, it } from "@effect/vitest"
+import type * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import * as Rules from "../../src/limits/rules.ts"
+import * as Verdicts from "../../src/admission/verdicts.ts"
+import { readings, whole } from "../support/play.ts"
+import { flow, poolOf, reject, send } from "../support/rules.ts"
+
+const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
+const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+  meters.find(({ dimension }) => dimension === name)!
+
+/** A rejection of a call when one in a thousand comes at random, and an acceptance. */
+const cost = Math.log(0.3 / 0.001)
+const each = Math.log((1 - 0.001) / (1 - 0.3))
+
+const accepted = (pool: Law.Pool, charge: Law.Ticket["charge"], count: number, now = 0): void => {
+  for (let i = 0; i < count; i++) Law.accept(pool, Law.take(pool, charge, now))
+}
+const rejected = (
+  pool: Law.Pool,
+  charge: Law.Ticket["charge"],
+  says: Partial<Law.Rejection> = {},
+  now = 0
+): Law.Verdict => reject(Law, pool, Law.take(pool, charge, now), now, says)
+
+/** A pool that has learned how much a call takes. */
+const known = (size = 100, limits = stated): Law.Pool => {
+  const pool = poolOf(Law, limits)
+  accepted(pool, whole(size), 100)
+  return pool
+}
+
+/** So many calls are taken to go out that no sum of two rejections is an alarm. */
+const unalarmed = (pool: Law.Pool): void => {
+  for (const meter of pool.meters) meter.mean = 1
+}
+
+describe("a rejection weighs", () => {
+  it("as much as it is unlikely to be random, less what was accepted since the last one", () => {
+    const pool = known()
+    rejected(pool, whole(100))
+    assert.closeTo(pool.bucketTest.score, cost, 1e-9)
+    accepted(pool, whole(100), 10)
+    rejected(pool, whole(100))
+    assert.closeTo(pool.bucketTest.score, 2 * cost - 10 * each, 1e-9)
+  })
+
+  it("more where only small calls were accepted, and not less where large ones were", () => {
+    for (const [size, calls] of [
+      [10, 1],
+      [1_000, 10]
+    ] as const) {
+      const pool = known()
+      rejected(pool, whole(100))
+      accepted(pool, whole(size), 10)
+      unalarmed(pool)
+      rejected(pool, whole(100))
+      assert.closeTo(pool.bucketTest.score, 2 * cost - calls * each, 1e-9)
+    }
+  })
+
+  it("by the count of calls alone where they take nothing of a limit, or output, which is counted later", () => {
+    const output = (amount: number): Law.Ticket["charge"] => ({ ...whole(0), outputTokens: amount })
+    for (const [limits, small, large] of [
+      [stated, whole(10), whole(0)],
+      [stated, whole(0), whole(0)],
+      [{ outputTokens: { perSecond: 10_000, burst: 1_000_000 } }, output(10), output(1_000)]
+    ] satisfies ReadonlyArray<readonly [Limits.Limits, Law.Ticket["charge"], Law.Ticket["charge"]]>) {
+      const pool = poolOf(Law, limits)
+      accepted(pool, small, 100)
+      rejected(pool, large)
+      accepted(pool, small, 5)
+      unalarmed(pool)
+      rejected(pool, large)
+      assert.closeTo(pool.bucketTest.score, 2 * cost - 5 * each, 1e-9)
+    }
+  })
+
+  it("while nothing is known as if one in fifty came at random, and no more acceptances are left over than may be out", () => {
+    const [p, allowed] = [0.02, 4]
+    const pool = poolOf(Law, {})
+    accepted(pool, whole(100), 100)
+    pool.opening = { at: 0, since: 0, last: 1, allowed }
+    const old = Array.from({ length: 3 }, () => Law.take(pool, whole(100), 0))
+    accepted(pool, whole(100), 100)
+    const score = (): number => {
+      rejected(pool, whole(100), {}, 0)
+      for (const ticket of old) reject(Law, pool, ticket, 0)
+      return pool.bucketTest.score
+    }
+    // Four rejections at once end the opening; their sum is what it takes.
+    const sum = 4 * Math.log(0.3 / p) - allowed * Math.log((1 - p) / (1 - 0.3))
+    assert.isAbove(sum, 6)
+    assert.strictEqual(score(), 0)
+    assert.isUndefined(pool.opening)
+  })
+})
+
+describe("what is random is learned", () => {
+  const room: Law.Readings = { requests: { limit: 1, remaining: 1e6, roundedTo: 1 }, ...readings(10, 500_000) }
+
+  it("of rejections whose headers show room, and of as many calls as went out since the last one", () => {
+    const pool = known(100, { ...stated, requests: { perSecond: 1_000, burst: 1e6 } })
+    rejected(pool, whole(100), { readings: room })
+    const first = Verdicts.learn(0.001, 100, true, 0.001)
+    assert.closeTo(pool.random, first, 1e-12)
+    accepted(pool, whole(100), 1)
+    rejected(pool, whole(100), { readings: room })
+    assert.closeTo(pool.random, Verdicts.learn(first, 1, true, 0.001), 1e-12, "one accepted call is enough")
+    const second = pool.random
+    pool.bucketTest.score = 0
+    rejected(pool, whole(100), { readings: room })
+    assert.strictEqual(pool.random, second, "of two in a row nobody knows")
+  })
+
+  it("not of others", () => {
+    const pool = known()
+    rejected(pool, whole(100))
+    assert.strictEqual(pool.random, 0.001)
+    accepted(pool, whole(100), 10)
+    rejected(pool, whole(100), { readings: { tokens: room.tokens! } })
+    assert.strictEqual(
+      pool.random,
+      Verdicts.learn(0.001, 10, true, 0.001),
+      "of tokens room is enough where only those are limited"
+    )
+    const both = known(100, { ...stated, requests: { perSecond: 10, burst: 1_000 } })
+    rejected(both, whole(100), { readings: { requests: { limit: undefined, remaining: 900, roundedTo: 1 } } })
+    assert.strictEqual(both.random, Verdicts.learn(0.001, 100, true, 0.001), "those that are named show room")
+    const one = known(100, { ...stated, requests: { perSecond: 10, burst: 1_000 } })
+    rejected(one, whole(100), { readings: { tokens: { limit: undefined, remaining: undefined, roundedTo: 1 } } })
+    assert.strictEqual(one.random, 0.001, "those that do not say what is left show none")
+  })
+
+  it("of the calls that went out below the share, each of them once, whatever order their ends have", () => {
+    const pool = known()
+    const meter = meterOf(pool)
+    Object.assign(meter, { mean: 100, level: -1e6 })
+    Meter.restart(meter, 5, -0.5)
+    const { safe } = pool
+    accepted(pool, whole(100), 10)
+    const old = Law.take(pool, whole(100), 0)
+    assert.strictEqual(pool.safe, safe + 11)
+    accepted(pool, whole(100), 9)
+    // Those that go out above it are not counted.
+    meter.phase = 0.5
+    accepted(pool, whole(100), 50)
+    assert.strictEqual(pool.safe, safe + 20)
+    meter.phase = 0
+    rejected(pool, whole(100))
+    const first = Verdicts.learn(0.001, 21, true, 0.001)
+    assert.closeTo(pool.random, first, 1e-12)
+    reject(Law, pool, old, 0)
+    assert.strictEqual(pool.random, first, "an older one tells nothing more")
+    pool.bucketTest.score = 0
+    accepted(pool, whole(100), 5)
+    rejected(pool, whole(100))
+    assert.closeTo(pool.random, Verdicts.learn(first, 6, true, 0.001), 1e-12)
+  })
+})
+
+describe("the evidence that is needed", () => {
+  it("is less while more than the measured share is tried", () => {
+    const verdict = (phase: number, score: number): Law.Verdict => {
+      const pool = known(10)
+      const meter = meterOf(pool)
+      Object.assign(meter, { mean: 10, level: -1e6 })
+      Meter.restart(meter, 5, phase)
+      pool.bucketTest.seen = pool.sent
+      pool.learnedFrom = 1e9
+      pool.bucketTest.score = score - cost
+      return rejected(pool, whole(10))
+    }
+    // Half a call a millisecond: half a minute is 15,000 calls, three periods of a second 1,500.
+    for (const [phase, calls] of [
+      [-0.9, 15_000],
+      [0, 15_000],
+      [0.1, 1_500]
+    ] as const) {
+      const rate = phase < 0 ? 5 - 0.5 * 0.9 ** 3 : 5
+      const least = Math.log((calls * rate) / 5)
+      assert.strictEqual(verdict(phase, least - 1e-3), "isolated", `${phase}`)
+      assert.strictEqual(verdict(phase, least + 1e-3), "exhausted", `${phase}`)
+    }
+  })
+})
+
+describe("an alarm is laid to", () => {
+  const both: Limits.Limits = {
+    requests: { perSecond: 10, burst: 1_000 },
+    tokens: { perSecond: 10_000, burst: 1_000_000 }
+  }
+  /** The dimensions that are slowed down by three rejections in a row. */
+  const slowed = (
+    pool: Law.Pool,
+    now: number,
+    size: number,
+    says: Partial<Law.Rejection> = {}
+  ): ReadonlyArray<string> => {
+    for (let i = 0; i < 5; i++) {
+      const ticket = send(Law, pool, now, size)
+      now = ticket.at + 50
+      if (reject(Law, pool, ticket, now, says) === "exhausted") break
+    }
+    return pool.meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
+  }
+
+  it("a limit that is not known where no other is nearly used", () => {
+    for (const [size, expected] of [
+      [10, ["requests"]],
+      [4_000, ["tokens"]]
+    ] as const) {
+      // Of requests 10 a second are known, and of tokens nothing any more.
+      const pool = poolOf(Law, both)
+      const now = flow(Law, pool, 0, 60_000, size === 10 ? 0.01 : 1, size)
+      Law.resize(pool, Rules.resolve({ requests: both.requests }), {}, now)
+      assert.deepStrictEqual(slowed(pool, now, size), expected)
+    }
+  })
+
+  it("one whose headers show no room for the call beyond their error", () => {
+    const says = { readings: { tokens: { limit: undefined, remaining: 4_500, roundedTo: 1 } } }
+    for (const [error, expected] of [
+      [0, ["requests"]],
+      [500, ["requests"]],
+      [501, ["tokens"]]
+    ] as const) {
+      const pool = poolOf(Law, both)
+      const now = flow(Law, pool, 0, 60_000, 1, 4_000)
+      meterOf(pool).error = error
+      meterOf(pool).header = { at: now, remaining: 4_500, sum: meterOf(pool).sum }
+      assert.deepStrictEqual(slowed(pool, now, 4_000, says), expected, `${error}`)
+    }
+  })
+
+  it("tokens in spite of headers that are not believed", () => {
+    const says = { readings: { tokens: { limit: undefined, remaining: 500_000, roundedTo: 1 } } }
+    const pool = poolOf(Law, both)
+    const now = flow(Law, pool, 0, 60_000, 1, 4_000)
+    pool.distrustUntil = now + 60_000
+    assert.deepStrictEqual(slowed(pool, now, 4_000, says), ["tokens"])
+    assert.strictEqual(pool.distrustUntil, now + 60_000)
+  })
+
+  it("a burst of requests where headers show room for all, and for them alone", () => {
+    const room: Law.Readings = { requests: { limit: 0.01, remaining: 900, roundedTo: 1 }, ...readings(10, 500_000) }
+    const requests = (says: Law.Readings): ReadonlyArray<number> => {
+      const pool = poolOf(Law, both)
+      slowed(pool, flow(Law, pool, 0, 60_000, 1, 4_000), 4_000, { readings: says })
+      return pool.meters.map(({ mostBurst }) => mostBurst)
+    }
+    assert.deepStrictEqual(requests(room), [50, Infinity])
+    assert.deepStrictEqual(requests({ requests: room.requests! }), [Infinity, Infinity], "then it was tokens")
+  })
+})
+
+describe("a window of calls in flight is suspected by a rejection", () => {
+  it("unless nothing is known, the pool is paused, or it went out before what is known", () => {
+    const suspects = (change: (pool: Law.Pool) => void): boolean => {
+      const pool = known()
+      change(pool)
+      rejected(pool, whole(100), {}, 100)
+      return pool.window.score > 0
+    }
+    assert.isTrue(suspects(() => {}))
+    assert.isTrue(suspects((pool) => (pool.gate.misses = 1)))
+    assert.isFalse(suspects((pool) => (pool.gate.misses = 2)))
+    assert.isTrue(suspects((pool) => (pool.gate.fence = 99)))
+    assert.isFalse(suspects((pool) => (pool.gate.fence = 100)))
+    assert.isFalse(suspects((pool) => (pool.opening = { at: 0, since: 0, last: 1, allowed: 1 })))
+  })
+
+  it("with as many acceptances left over as calls are without a verdict", () => {
+    const pool = known(1_000)
+    rejected(pool, whole(1_000))
+    const pending = 0.01 * (2 * pool.rejectMillis + 20)
+    assert.closeTo(pool.window.surplus, pending * Math.log(0.98 / 0.5), 1e-9)
+  })
+
+  it("and holds as many as are known to be accepted", () => {
+    const pool = known(1_000)
+    pool.random = 0.05
+    const open = Array.from({ length: 4 }, () => Law.take(pool, whole(1_000), 0))
+    pool.window.seen = pool.window.crowded
+    for (let i = 0; i < 30; i++) Law.take(pool, whole(1_000), 0)
+    for (const ticket of open) reject(Law, pool, ticket, 0)
+    const pending = 0.01 * (2 * pool.rejectMillis + 20)
+    assert.strictEqual(pool.window.size, Math.floor(pool.inFlight - pending))
+  })
+})

@@ -1,0 +1,272 @@
+/** What lets calls out and what holds them: limits that bind together, rounds of the opening, windows, pauses, probes, outages. */
+import { assert, describe, it } from "@effect/vitest"
+import type * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Meter from "../../src/admission/meter.ts"
+import * as Verdicts from "../../src/admission/verdicts.ts"
+import { readings, whole } from "../support/play.ts"
+import { answer, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
+
+const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
+const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+  meters.find(({ dimension }) => dimension === name)!
+
+/** How many calls may go at one instant; they go. */
+const goAt = (pool: Law.Pool, now: number, most = 20): number => {
+  let count = 0
+  for (; count < most && wait(Law, pool, now, 10) === 0; count++) Law.take(pool, whole(10), now)
+  return count
+}
+
+describe("of several limits that bind for as long", () => {
+  const limit = { perSecond: 1_000 }
+  const all = (amount: number): Law.Ticket["charge"] => ({
+    requests: amount,
+    inputTokens: 0,
+    outputTokens: 0,
+    tokens: amount
+  })
+
+  it("the first one is named, whoever set it", () => {
+    for (const share of [1, 0.5]) {
+      const pool = poolOf(Law, { requests: { ...limit, share }, tokens: { ...limit, share } })
+      // Of a share the provider's own limit does not bind.
+      Law.take(pool, all(1_000 * share), 0)
+      const blocked = Law.decide(pool, all(100), 0)
+      assert.deepStrictEqual([blocked?.dimension, Math.ceil(blocked!.millis)], ["requests", share === 1 ? 100 : 200])
+    }
+  })
+})
+
+describe("the opening", () => {
+  const verdict = 2 * 200 + 20
+
+  it("lets the next round begin to the millisecond, with twice as many calls if the last one was used up", () => {
+    const pool = poolOf(Law, {})
+    Law.take(pool, whole(10), 0)
+    assert.strictEqual(wait(Law, pool, 0), verdict)
+    assert.strictEqual(wait(Law, pool, verdict), 0)
+    Law.take(pool, whole(10), verdict)
+    assert.strictEqual(wait(Law, pool, verdict), verdict / 2)
+  })
+
+  it("lets as many go again after a round that was not used up", () => {
+    const pool = poolOf(Law, {})
+    Law.take(pool, whole(10), 0)
+    assert.strictEqual(wait(Law, pool, verdict), 0)
+    // Two might have gone out, and none did.
+    assert.strictEqual(wait(Law, pool, 2 * verdict), 0)
+    Law.take(pool, whole(10), 2 * verdict)
+    assert.strictEqual(wait(Law, pool, 2 * verdict), verdict / 2)
+  })
+})
+
+describe("a window of calls in flight", () => {
+  it("does not grow while fewer calls are in flight", () => {
+    const pool = poolOf(Law, stated)
+    Object.assign(pool.window, { size: 5, need: 1, full: 3 })
+    for (let i = 0; i < 2; i++) Law.take(pool, whole(10), 0)
+    for (const now of [0, 1_000, 2_000]) assert.strictEqual(wait(Law, pool, now, 10), 0)
+    assert.strictEqual(pool.window.size, 5)
+  })
+})
+
+describe("a call knows how many went out so long before that they would have failed", () => {
+  it("namely those that are older than the time to a failure, and all that are older than twice of it", () => {
+    const pool = poolOf(Law, stated)
+    const { overloadMillis } = pool
+    const times: Array<number> = []
+    for (let now = 0; now < 10_000; now += 10) {
+      const { earlier } = Law.take(pool, whole(10), now)
+      const olderThan = (millis: number): number => times.filter((at) => at < now - millis).length
+      assert.isAtMost(earlier, olderThan(overloadMillis))
+      assert.isAtLeast(earlier, olderThan(2 * overloadMillis + 20))
+      times.push(now)
+    }
+  })
+})
+
+describe("an outage", () => {
+  /** A pool whose provider has just failed for good, and the calls that went out before and at that time. */
+  const away = (size = 1_000) => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 20_000, 1, size)
+    // No acceptance is left over.
+    pool.failedUpTo = 1e9
+    const open = [now, now + 100, now + 101].map((at) => Law.take(pool, whole(size), at))
+    for (const ticket of Array.from({ length: 8 }, () => Law.take(pool, whole(size), now))) {
+      if (fail(Law, pool, ticket, now + 100) === "outage") break
+    }
+    assert.isAtLeast(pool.gate.misses, 2)
+    return { pool, open, now: now + 100 }
+  }
+
+  it("is two failures in a row, or three where a thousand calls go out in a second, and never one", () => {
+    for (const [size, failures] of [
+      [100_000, 2],
+      [1_000, 2],
+      [10, 3]
+    ] as const) {
+      const pool = poolOf(Law, stated)
+      const now = flow(Law, pool, 0, 20_000, 1, size)
+      // No acceptance is left over.
+      const tickets = Array.from({ length: 5 }, () => Law.take(pool, whole(size), now))
+      pool.failedUpTo = 1e9
+      const verdicts = tickets.map((ticket) => fail(Law, pool, ticket, now + 100))
+      assert.strictEqual(verdicts.indexOf("outage") + 1, failures, `${size}`)
+    }
+  })
+
+  it("is none where two calls of one burst fail after many that were accepted", () => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 20_000, 1, 1_000)
+    const tickets = [1, 2].map(() => Law.take(pool, whole(1_000), now))
+    assert.deepStrictEqual(
+      tickets.map((ticket) => fail(Law, pool, ticket, now + 100)),
+      ["isolated", "isolated"]
+    )
+  })
+
+  it("is told from overloads at random, which are learned of the calls accepted in between", () => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 20_000, 1, 1_000)
+    const [one, two] = [1, 2].map(() => Law.take(pool, whole(1_000), now)) as [Law.Ticket, Law.Ticket]
+    fail(Law, pool, one, now + 100)
+    assert.isAbove(one.earlier, 100)
+    // One in two hundred is less than is taken for random at the least; of few it is more.
+    assert.strictEqual(pool.randomOverload, Verdicts.learn(0.01, one.earlier + 1, true, 0.01))
+    const learned = pool.randomOverload
+    fail(Law, pool, two, now + 100)
+    assert.strictEqual(pool.randomOverload, learned, "of two in a row nobody knows")
+    const few = poolOf(Law, stated)
+    for (const at of [0, 1_001]) Law.take(few, whole(10), at)
+    const failed = Law.take(few, whole(10), 2_002)
+    assert.strictEqual(failed.earlier, 1)
+    fail(Law, few, failed, 2_100)
+    assert.strictEqual(few.randomOverload, Verdicts.learn(0.01, 2, true, 0.01))
+  })
+
+  it("is over without a rest: the next failure is weighed as if there had been none", () => {
+    const { now, pool } = away()
+    const probe = send(Law, pool, now)
+    answer(Law, pool, probe, probe.at + 50)
+    assert.strictEqual(fail(Law, pool, send(Law, pool, probe.at + 50), probe.at + 100), "isolated")
+  })
+
+  it("is not told of again, nor is its end, by calls that went out up to the millisecond in which it was known", () => {
+    const { now, open, pool } = away()
+    const { misses, until } = pool.gate
+    const unchanged = (): void => assert.deepStrictEqual([pool.gate.misses, pool.gate.until], [misses, until])
+    const [before, same, later] = open as [Law.Ticket, Law.Ticket, Law.Ticket]
+    for (const ticket of [before, same]) {
+      const copy = Law.copy(pool)
+      assert.strictEqual(fail(Law, copy, ticket, now + 10), "outage")
+      assert.deepStrictEqual([copy.gate.misses, copy.gate.until], [misses, until])
+      Law.accept(pool, ticket)
+      unchanged()
+      reject(Law, Law.copy(pool), ticket, now + 10)
+      unchanged()
+    }
+    const rejected = Law.copy(pool)
+    reject(Law, rejected, same, now + 10)
+    assert.strictEqual(rejected.gate.misses, misses)
+    const failed = Law.copy(pool)
+    fail(Law, failed, later, now + 10)
+    assert.isAbove(failed.gate.misses, misses)
+    Law.accept(pool, later)
+    assert.strictEqual(pool.gate.misses, 0)
+  })
+
+  it("is over when the provider rejects a probe: then all may go", () => {
+    const { now, pool } = away(100)
+    const probe = send(Law, pool, now, 100)
+    assert.strictEqual(reject(Law, pool, probe, probe.at + 50), "isolated")
+    assert.strictEqual(goAt(pool, probe.at + 50), 20)
+  })
+
+  it("is probed by two at the millisecond in which one has been silent for too long", () => {
+    const { now, pool } = away()
+    const { at } = send(Law, pool, now)
+    const silence = 2 * pool.overloadMillis + 20
+    assert.strictEqual(goAt(pool, at + silence - 1), 0)
+    assert.strictEqual(goAt(pool, at + silence), 2)
+  })
+
+  it("is probed by one more for each probe that told nothing, and not for one that was given up before", () => {
+    const { now, open, pool } = away()
+    const first = send(Law, pool, now)
+    const silence = 2 * pool.overloadMillis + 20
+    assert.strictEqual(wait(Law, pool, first.at + silence, 10), 0)
+    // The round of one is over, and two may go, not three.
+    Law.release(pool, first, {}, first.at + silence)
+    assert.strictEqual(goAt(pool, first.at + silence), 2)
+    for (const ticket of open.slice(0, 2)) Law.release(pool, ticket, {}, first.at + silence)
+    assert.strictEqual(goAt(pool, first.at + silence), 0)
+  })
+})
+
+describe("the time", () => {
+  it("to a rejection and to a failure is learned", () => {
+    for (const millis of [20, 3_000]) {
+      const pool = poolOf(Law, stated)
+      for (let i = 0; i < 60; i++) {
+        Law.overload(
+          pool,
+          Law.take(pool, whole(10), i * 10_000),
+          { retryAfter: undefined, used: {} },
+          i * 10_000 + millis
+        )
+        pool.gate.misses = 0
+        reject(Law, pool, Law.take(pool, whole(10), i * 10_000), i * 10_000 + millis)
+        pool.gate.misses = 0
+      }
+      assert.closeTo(pool.rejectMillis, millis, 2)
+      assert.closeTo(pool.overloadMillis, millis, 2)
+    }
+  })
+})
+
+describe("an error that says that usage grows too fast", () => {
+  it("is told once, and of calls that went out up to that millisecond nothing is learned", () => {
+    const pool = poolOf(Law, stated)
+    const now = flow(Law, pool, 0, 20_000, 1, 100)
+    const [one, same, third, fourth] = Array.from({ length: 4 }, () => Law.take(pool, whole(100), now)) as [
+      Law.Ticket,
+      Law.Ticket,
+      Law.Ticket,
+      Law.Ticket
+    ]
+    const ramp = { isRamp: true, retryAfter: 3_000 }
+    reject(Law, pool, one, now, ramp)
+    const { until } = pool.gate
+    assert.strictEqual(reject(Law, pool, same, now + 10, { ...ramp, retryAfter: 60_000 }), "ramp")
+    assert.strictEqual(pool.gate.until, until)
+    assert.strictEqual(reject(Law, pool, third, now + 10), "exhausted")
+    assert.strictEqual(pool.bucketTest.score, 0)
+    assert.strictEqual(reject(Law, pool, fourth, now + 10, { readings: readings(undefined, 0) }), "exhausted")
+    assert.isUndefined(meterOf(pool).mark, "the bucket was not empty")
+    assert.strictEqual(pool.gate.until, until)
+  })
+})
+
+describe("a call from a smaller pool", () => {
+  it("holds output alone, which is counted when it ends", () => {
+    const limits: Limits.Limits = { ...stated, outputTokens: { perSecond: 1_000, burst: 10_000 } }
+    const [large, small] = [poolOf(Law, limits), poolOf(Law, limits)]
+    Law.adopt(large, Law.take(small, { ...whole(700), outputTokens: 500 }, 0))
+    assert.deepStrictEqual([meterOf(large).held, meterOf(large, "outputTokens").held], [0, 500])
+  })
+})
+
+describe("the share of output by headers", () => {
+  it("is reckoned by what was spent, not by what is still to be", () => {
+    const pool = poolOf(Law, { outputTokens: { perSecond: 10_000, burst: 1_000_000 } })
+    const output = (amount: number): Law.Ticket["charge"] => ({ ...whole(0), outputTokens: amount })
+    const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 10, remaining, roundedTo: 1 } })
+    Law.observe(pool, Law.take(pool, output(0), 0), says(100_000), 0)
+    Law.keep(pool, Law.take(pool, output(3_000), 0))
+    const ticket = Law.take(pool, output(900), 2_000)
+    Law.observe(pool, ticket, says(100_000 - 3_000 + 8_000), 2_000)
+    assert.closeTo(Meter.rate(meterOf(pool, "outputTokens")), 10 + 0.4 * (4 - 10), 1e-9)
+  })
+})
