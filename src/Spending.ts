@@ -1,25 +1,25 @@
 /**
- * Caps in dollars: what some calls may cost together, for ever, per day, or in any window of time.
+ * Caps in dollars: what some calls may cost together, in all, per day, or in any window of time.
  *
- * A {@link Purse} counts what the calls of some code cost. Everything within {@link from} pays from its purse: the calls of an
- * agent, of a job, of a whole program. A call pays from all purses around it, or from none.
+ * A {@link Purse} counts the costs of calls. All calls of an effect within {@link from} pay from its purse: those of an agent, of a
+ * job, of a whole program. With nested purses, a call pays from all of them, or from none.
  *
  * **Details**
  *
- * Before a call is queued, the most that it can cost is held: a token for each byte of its prompt, at the dearest kind of
- * input, and `max_tokens` of output. When it is over, what it used is spent and the rest is free again. So a cap is never passed,
- * however many calls run at once. A call that does not fit beside what was spent is refused with {@link
- * SpendCapReached}, which says what is left and until when. One that would fit if the calls that run cost nothing more
- * waits for them, first come, first served, as long as `maxWait` and the deadline allow.
+ * Before a call is queued, the most that it can cost is reserved: a token for each byte of its prompt, at the price of the most
+ * expensive kind of input, and `max_tokens` of output. At its end the actual cost is spent, and the rest is released. So a cap is
+ * never exceeded, however many calls run at once. A call that does not fit beside what was spent is refused with {@link
+ * SpendCapReached}, which says what is left and until when. A call that only lacks what running calls have reserved waits for
+ * them, first come, first served, as long as `maxWait` and the deadline allow.
  *
- * A rejected call costs nothing, one that was interrupted the input and the output that was seen, and one that says nothing of
- * its usage what was expected. Prices are those of the governor (`prices` of `Governor.layer`). A model without a price is
- * refused under a cap.
+ * A rejected call costs nothing, an interrupted one its input and the output that was received, and one with unknown usage what
+ * was expected. Prices are those of the governor (`prices` of `Governor.layer`). A call to a model without a price is refused
+ * under a cap.
  *
  * **Gotchas**
  *
- * Purses belong to a process: two processes with a cap of $10 each may spend $20. Calls of an SDK's middleware, whose promises
- * belong to no fiber, do not see the purses around them.
+ * Purses belong to a process: two processes with a cap of $10 each may spend $20. Calls through an SDK's middleware do not see the
+ * purses around them, because their promises belong to no fiber.
  *
  * **Example** (Five dollars a day)
  *
@@ -65,8 +65,9 @@ export type { Purse } from "./spending/models.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * A cap in dollars has too little left for the call. `purse` says whose it is; `asked` is what the call was counted with, and
- * `until` when it would fit, in milliseconds since the epoch. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ * A cap in dollars has too little left for the call. `purse` is the name of the purse, `asked` the amount to be reserved, and
+ * `until` the time at which the call would fit, in milliseconds since the epoch. It is the `cause` of a `BudgetError` with the
+ * reason `Denied`.
  *
  * @category errors
  * @since 0.2.0
@@ -83,7 +84,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
     until: Schema.optional(Schema.Finite)
   }
 ) {
-  /** Later there may be money. */
+  /** Whether the call can fit later. */
   get isRetryable(): boolean {
     return this.until !== undefined
   }
@@ -96,8 +97,8 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
 }
 
 /**
- * The call counts towards a cap in dollars, and nobody knows what its model costs. Give it a price, or leave the cap out.
- * It is the `cause` of a `BudgetError` with the reason `Denied`.
+ * The call counts towards a cap in dollars, and its model has no price. Add a price, or remove the cap. It is the `cause` of a
+ * `BudgetError` with the reason `Denied`.
  *
  * @category errors
  * @since 0.2.0
@@ -106,7 +107,7 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
   model: Schema.String,
   purse: Schema.String
 }) {
-  /** It has no price later either. */
+  /** A retry does not help. */
   get isRetryable(): boolean {
     return false
   }
@@ -120,11 +121,11 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a purse. Its name is in refusals; without a cap it only counts.
+ * Makes a purse. Refusals contain its name. Without a cap it only counts.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` for a cap that makes no sense.
+ * Throws a `RangeError` for an invalid cap.
  *
  * @category constructors
  * @since 0.2.0
@@ -135,7 +136,7 @@ export const make = (
   options: {
     /** What an earlier purse of this name had spent. @default nothing */
     readonly kept?: Kept | undefined
-    /** Is told of each change, at once. What it throws is ignored. */
+    /** Called at each change. Its errors are ignored. */
     readonly changed?: (() => void) | undefined
   } = {}
 ): Purse => {
@@ -156,7 +157,7 @@ export const make = (
 // -----------------------------------------------------------------------------
 
 /**
- * Lets the calls of an effect pay from a purse, and from those around it.
+ * Lets the calls of an effect pay from a purse, and from outer purses.
  *
  * @category combinators
  * @since 0.2.0

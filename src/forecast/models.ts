@@ -1,6 +1,4 @@
-/**
- * What goes into a forecast and what comes out.
- */
+/** The input and the result of a forecast. */
 import type * as Duration from "effect/Duration"
 import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"
@@ -10,7 +8,7 @@ import type * as Amounts from "../limits/amounts.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * One call: what it will use, and how long the provider works on it where that is known.
+ * One call: its usage, and its duration if that is known.
  *
  * @category models
  * @since 0.1.0
@@ -19,8 +17,8 @@ export interface Call {
   readonly inputTokens: number
   readonly outputTokens: number
   /**
-   * Output tokens that are reserved until it is known what the call used: the estimator's 95th percentile, or
-   * `max_tokens` where the provider counts that.
+   * Output tokens that are reserved until the usage is known: the estimator's 95th percentile, or `max_tokens` if the provider
+   * counts that.
    *
    * @default outputTokens
    */
@@ -43,7 +41,7 @@ export interface Agent {
 }
 
 /**
- * What is to be done.
+ * The agents with their calls.
  *
  * @category models
  * @since 0.1.0
@@ -65,7 +63,7 @@ export interface Latency {
 }
 
 /**
- * What a workload runs under.
+ * The conditions of a workload.
  *
  * @category options
  * @since 0.1.0
@@ -77,10 +75,10 @@ export interface Options {
   /** How long the provider works on a call, in milliseconds. Measure yours: it decides how many agents still help. */
   readonly latency?: Latency | undefined
   /**
-   * What is left of each limit at the start, as `status` of a budget says: for the time that is left of what is under way.
-   * Less than nothing is debt.
+   * What is left of each limit at the start, as in `status` of a budget: for predictions of a running workload. A negative level
+   * is debt.
    *
-   * @default all of it
+   * @default full
    */
   readonly levels?: Limits.Usage | undefined
 }
@@ -102,7 +100,7 @@ export interface Forecast {
    * longest agent decides.
    */
   readonly binding: Limits.Dimension | "concurrency" | "agents"
-  /** For what somebody waits, and how long. */
+  /** What calls wait for, and how long. */
   readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "agents"]?: Duration.Duration }
   /** Waits in the queue: half, 95 and 99 of 100 calls wait no longer. */
   readonly waits: {
@@ -127,6 +125,6 @@ export interface Forecast {
   readonly refused: ReadonlyArray<
     { readonly [K in keyof Amounts.Misfit]: Amounts.Misfit[K] } & { readonly agent: string }
   >
-  /** What all calls use together. */
+  /** The usage of all calls together. */
   readonly usage: { readonly [D in Limits.Dimension]: number }
 }

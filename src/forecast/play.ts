@@ -1,5 +1,5 @@
 /**
- * A forecast in steps: who drives it may do something else between two of them, since a million calls take seconds.
+ * A forecast in steps. The caller may do something else between two steps, because a million calls take seconds.
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "./queue.ts"
@@ -8,7 +8,7 @@ import { complete, millisOf } from "./latency.ts"
 import type * as Amounts from "../limits/amounts.ts"
 import type { Call, Forecast, Latency, Options, Workload } from "./models.ts"
 
-/** All steps at once. */
+/** Runs all steps at once. */
 export const drained = <A>(steps: Internal.Steps<A>): A => {
   let step = steps.next()
   while (step.done !== true) step = steps.next()
@@ -23,7 +23,7 @@ const check = (isRight: boolean, option: string, expected: string, value: unknow
   if (!isRight) invalid(`Forecast.${option}`, expected, typeof value === "string" ? JSON.stringify(value) : value)
 }
 
-/** A number of something. */
+/** Checks a positive integer. */
 export const whole = (option: string, value: number): void =>
   check(Number.isSafeInteger(value) && value >= 1, option, "an integer >= 1", value)
 
@@ -32,7 +32,7 @@ const amount = (option: string, value: number): number => {
   return value
 }
 
-/** A span of a workload, in milliseconds. */
+/** A duration of a workload, in milliseconds. */
 const spanOf = (option: string, input: Duration.Input): number => {
   const millis = Duration.toMillis(waitOf(`Forecast.${option}`, input))
   check(millis < Infinity, option, "a finite duration", input)
@@ -73,13 +73,13 @@ const setupOf = (options: Options): Internal.Setup => {
   return { limits, levels, concurrency }
 }
 
-/** A workload and what it runs under, when both make sense. */
+/** A valid workload and its conditions. */
 export interface Prepared {
   readonly agents: ReadonlyArray<Internal.Agent>
   readonly setup: Internal.Setup
 }
 
-/** Throws where the workload or the options make no sense. */
+/** Throws if the workload or an option is invalid. */
 export const prepare = (workload: Workload, options: Options): Prepared => ({
   agents: agentsOf(workload, options.latency ?? {}),
   setup: setupOf(options)
@@ -89,7 +89,7 @@ export const prepare = (workload: Workload, options: Options): Prepared => ({
 // Figures
 // -----------------------------------------------------------------------------
 
-/** If calls wait for less than this part of the time, the agents themselves take that long. */
+/** If calls wait for less than this part of the time, the agents themselves are the bottleneck. */
 const hardly = 0.05
 
 /** By the nearest rank. */
@@ -137,7 +137,7 @@ const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): Foreca
 // The forecast
 // -----------------------------------------------------------------------------
 
-/** What a workload will take. */
+/** Predicts what a workload will take. */
 export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast> {
   const outcome = yield* Internal.play(agents, setup)
   const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
@@ -147,7 +147,7 @@ export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast>
   }
   const forecastOf = (agent: Internal.Agent): Forecast["agents"][number] => {
     const served = byAgent.get(agent) ?? []
-    // Its calls come one after the other.
+    // Its calls are in order.
     const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
     return { name: agent.name, finishesAfter, waits: waitsOf(served) }
   }

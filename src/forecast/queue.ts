@@ -1,7 +1,7 @@
 /**
- * A fan-out played through without a clock: the budget's own queue and buckets, and calls of known length. Pure.
+ * Simulates a fan-out without a clock, with the budget's own queue and buckets, and calls of known duration. Pure.
  *
- * Times are milliseconds from the start. It goes in steps, so that who plays it can do something else between two of them.
+ * Times are milliseconds from the start. It runs in steps, so that the caller can do something else between two of them.
  */
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
@@ -12,7 +12,7 @@ import * as Law from "../admission/law.ts"
 
 export interface Call {
   readonly estimate: Limits.Estimate
-  /** What it does use: what was reserved beyond that is given back at its end. */
+  /** Its actual usage. What was reserved beyond that is refunded at its end. */
   readonly usage: Omit<Amounts.Whole, "tokens">
   readonly millis: number
 }
@@ -25,12 +25,12 @@ export interface Agent {
 
 export interface Setup {
   readonly limits: Limits.Limits
-  /** What is left of each at the start; all of it where nothing is said. */
+  /** What is left of each limit at the start; full if it is left out. */
   readonly levels: Limits.Usage
   readonly concurrency: number
 }
 
-/** One call as it went. */
+/** The times of one call. */
 export interface Served {
   readonly agent: Agent
   readonly askedAt: number
@@ -49,14 +49,14 @@ export interface Outcome {
   readonly served: ReadonlyArray<Served>
   readonly refused: ReadonlyArray<Refused>
   readonly endsAt: number
-  /** For what the head of the queue waited, and how long. */
+  /** What the head of the queue waited for, and how long. */
   readonly blocked: { readonly [O in Obstacle]?: number }
 }
 
-/** An agent that is played. */
+/** An agent that is simulated. */
 interface Player {
   readonly agent: Agent
-  /** The calls that it has still to make. */
+  /** Its remaining calls. */
   readonly calls: Iterator<Call, undefined>
 }
 
@@ -68,7 +68,7 @@ interface Waiting extends Entry {
   flow: Flow<this> | undefined
 }
 
-/** A call that was admitted, and what of its reservation it will have used. */
+/** An admitted call, and what it will have used. */
 interface Running {
   readonly service: Service
   readonly ticket: Law.Ticket
@@ -85,10 +85,10 @@ interface Due extends Heap.Item {
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
-/** Something that is computed in steps. */
+/** A computation in steps. */
 export type Steps<A> = Generator<undefined, A, undefined>
 
-/** So many things are done in one step: milliseconds, in which nobody misses anything. */
+/** The number of events in one step, which take milliseconds. */
 const atOnce = 1_000
 
 /** Maps many items in steps. */
@@ -101,7 +101,7 @@ export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Steps
   return all
 }
 
-/** Plays all agents to their ends. */
+/** Simulates all agents to their ends. */
 export function* play(agents: ReadonlyArray<Agent>, setup: Setup): Steps<Outcome> {
   const fanOut = new FanOut(setup)
   for (const agent of agents) fanOut.start(agent)
@@ -145,7 +145,7 @@ class FanOut {
         if (++done % atOnce === 0) yield
         obstacle = this.admit(now)
       }
-      // A call that did not have to wait is not remembered, as in the budget itself.
+      // As in the budget itself, the queue forgets its history when nobody waits.
       if (obstacle === undefined) this.queue.forget()
       const wake = Math.min(this.due[0]?.at ?? Infinity, now + (obstacle?.millis ?? Infinity))
       if (wake === Infinity) return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }
@@ -158,7 +158,7 @@ class FanOut {
     Heap.push(this.due, { at, turn: this.scheduled++, player, ends, place: -1 }, byTime)
   }
 
-  /** The next thing that is due; false where none is. */
+  /** Handles the next event that is due. Returns false if there is none. */
   private happen(now: number): boolean {
     const due = this.due[0]
     if (due === undefined || due.at > now) return false
@@ -205,7 +205,7 @@ class FanOut {
     this.endsAt = now
   }
 
-  /** Admits the head of the queue where it fits; else gives what it waits for, and how long if nothing happens. */
+  /** Admits the head of the queue if it fits; otherwise returns what it waits for, and how long if nothing else happens. */
   private admit(now: number): "admitted" | { readonly by: Obstacle; readonly millis: number } | undefined {
     const head = this.queue.peek()
     if (head === undefined) return undefined
@@ -217,7 +217,7 @@ class FanOut {
     }
     const by = blocked.dimension!
     const cap = this.law.caps[by]
-    // After aeons a millisecond more is no later.
+    // Very late times cannot represent a difference of a millisecond.
     if (cap?.rule.quota !== true) return { by, millis: Math.max(Math.ceil(blocked.millis), now * Number.EPSILON) }
     this.queue.remove(head)
     this.refuse(head.player, { dimension: by, asked: head.charge[by], limit: cap.level }, now)

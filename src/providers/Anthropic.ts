@@ -3,19 +3,18 @@
  *
  * **Details**
  *
- * - The SDK's retries are off. With its two retries inside five attempts, one call makes up to 15 requests, and its
- *   waits are invisible to the shared budget.
+ * - The SDK's retries are off. With its two retries within five attempts, one call would make up to 15 requests, and the shared
+ *   budget would not see its waits.
  * - Interruption aborts the HTTP request, and so does the end of a stream's scope.
- * - Timeouts use Effect's clock. The SDK's own timeout covers only the headers, so a body that stalls would hang
- *   forever.
- * - A stream is complete at `message_stop`. The SDK's iterator may end silently when the connection is cut.
- * - Pings count as signs of life, so a model may think for a long time, and a dead connection is still noticed.
+ * - Timeouts use Effect's clock. The SDK's own timeout covers only the headers, so a body that stalls would hang forever.
+ * - A stream is complete at `message_stop`. The SDK's iterator may end without an error when the connection is cut.
+ * - Pings count as activity, so a model may think for a long time, and a dead connection is still noticed.
  *
  * **Gotchas**
  *
- * The SDK refuses `max_tokens` above 21,333 without a stream unless it is given a timeout. This adapter always gives one:
- * `max_tokens` is a ceiling, and {@link Timeouts.timeout} bounds the call. Versions of the SDK before 0.137 look at the
- * client's own timeout instead; a client for {@link fromClient} must have one then.
+ * The SDK refuses a `max_tokens` above 21,333 without a stream unless the request has a timeout. This adapter always sets one:
+ * `max_tokens` is only a limit, and {@link Timeouts.timeout} bounds the call. Versions of the SDK before 0.137 use the client's own
+ * timeout instead, so a client for {@link fromClient} must have one.
  *
  * **Example** (A provider from a key)
  *
@@ -77,13 +76,13 @@ import { emptyAnswer, receivedOf } from "../protocol/protocol.ts"
 /** How long one attempt may take. */
 interface Timeouts {
   /**
-   * The longest wait for an answer, or for the headers of a stream, without time in the queue.
+   * The longest wait for an answer, or for the headers of a stream, without the time in the queue.
    *
    * @default "10 minutes", as in the SDK; longer answers should be streamed
    */
   readonly timeout?: Duration.Input | undefined
   /**
-   * The longest silence within a stream. Pings count as signs of life, so nothing bounds the length of a stream.
+   * The longest silence within a stream. Pings count as activity, so the length of a stream is not bounded.
    *
    * @default "1 minute": a live connection has pings while the model thinks
    */
@@ -122,15 +121,14 @@ interface RequestOptions {
   readonly signal: AbortSignal
 }
 
-/** What the SDK gives at once: it is read by its form, because it comes from outside. */
+/** The result of a method of the SDK, by its form. */
 interface Pending {
   readonly withResponse: () => Promise<{ readonly data: unknown; readonly response: Response }>
 }
 
 /**
- * What is used of a client: `messages.create`, and `messages.countTokens` where the client has it. The clients of
- * `@anthropic-ai/sdk` and of its packages for AWS, Bedrock, Vertex and Foundry all fit, whichever copy of the SDK they
- * bring.
+ * What is used of a client: `messages.create`, and `messages.countTokens` if the client has it. The clients of
+ * `@anthropic-ai/sdk` and of its packages for AWS, Bedrock, Vertex and Foundry all fit, whichever copy of the SDK they contain.
  */
 interface Client {
   readonly messages: {
@@ -143,7 +141,7 @@ interface Client {
 // Constructors
 // -----------------------------------------------------------------------------
 
-/** The SDK's timer runs later than ours, so that Effect's clock decides; `setTimeout` takes at most 2^31 - 1 ms. */
+/** The SDK's timeout is later than ours, so that Effect's clock decides; `setTimeout` accepts at most 2^31 - 1 ms. */
 const sdkMargin = 60_000
 const sdkMost = 2 ** 31 - 1
 /** After `message_stop` the body is read to its end, so that the connection can be used again; for no longer than this. */
@@ -155,12 +153,12 @@ const replyOf = <A>(value: A, response: Response, now: number, secret: string | 
 }
 
 /**
- * The SDK holds on to a streamed request, its body and all that its signal reaches until its own iterator has ended: only
- * then it lets go of the signal. The events are read past that iterator, so it is ended here, when nothing is left to read.
+ * Ends the SDK's own iterator. Until that ends, the SDK keeps a streamed request, its body and its signal in memory. The events
+ * are read without that iterator, so it is ended here when nothing is left to read.
  */
 const letGo = (stream: AsyncIterable<unknown>): void => {
   const iterator = stream[Symbol.asyncIterator]()
-  // One that has not begun would end without its last words.
+  // An iterator that has not begun would end without its cleanup.
   iterator
     .next()
     .then(() => iterator.return?.())
@@ -178,18 +176,18 @@ const isCount = (value: unknown): value is MessageTokensCount =>
 
 const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
 
-/** The key or token of the client, to be cut out of what a provider says. */
+/** The key or token of the client, to be removed from the provider's messages. */
 const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authToken?: unknown }): string | undefined =>
   [client.apiKey, client.authToken].find(Predicate.isString)
 
-/** How a client is used, and for how long. */
+/** The settings for requests of a client. */
 interface Use {
   readonly secret: string | undefined
   readonly timeout: Duration.Duration
   readonly idleTimeout: Duration.Duration
 }
 
-/** One request, until `send` has what it wants. `controller` aborts when the caller is interrupted. */
+/** One request, until the promise of `send` resolves. `controller` aborts if the caller is interrupted. */
 const attempt = <A>(
   { secret, timeout }: Use,
   send: (options: RequestOptions) => Promise<A>,
@@ -214,7 +212,7 @@ const attempt = <A>(
 const malformed = ({ status }: Response, { requestId, signal }: Reply<unknown>) =>
   fail(new MalformedResponse({ status, requestId, signal }))
 
-/** A request whose whole body is the answer. */
+/** A request with a whole answer. */
 const whole = Effect.fnUntraced(function* <A>(
   use: Use,
   send: (options: RequestOptions) => Pending,
@@ -226,7 +224,7 @@ const whole = Effect.fnUntraced(function* <A>(
   return value === undefined ? yield* malformed(response, reply) : { ...reply, value }
 })
 
-/** A request whose answer is read as it comes, for as long as the scope lasts. */
+/** A request with a streamed answer, which can be read until the scope closes. */
 const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestOptions) => Pending) {
   const controller = yield* Effect.acquireRelease(
     Effect.sync(() => new AbortController()),
@@ -304,7 +302,7 @@ const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
     if (apiKey.trim() === "") throw new RangeError("Anthropic: apiKey must not be empty")
-    // Each request has a timeout of its own. Older SDKs look for the client's when `max_tokens` is large.
+    // Each request has its own timeout. Older SDKs require one of the client if `max_tokens` is large.
     const client = new Sdk({ apiKey, baseURL: baseUrl, maxRetries: 0, timeout: sdkMost })
     return fromClient(client, { timeout, idleTimeout })
   })
@@ -369,7 +367,7 @@ export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Co
 // Streams
 // -----------------------------------------------------------------------------
 
-/** The events of a response, one for each pull, so that a slow consumer slows the connection down. */
+/** The events of a response, one for each pull, so that a slow consumer slows down the connection. */
 const events = (
   source: AsyncGenerator<ServerSentEvent, void, unknown>,
   options: {

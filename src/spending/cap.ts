@@ -1,4 +1,4 @@
-/** Caps as users state them. */
+/** Caps in the form of their options. */
 import * as Duration from "effect/Duration"
 import { finiteOf, invalid } from "../input/arguments.ts"
 import { perDollar, type Period } from "./ledger.ts"
@@ -14,16 +14,16 @@ export interface Cap {
   /** US dollars, at most a million. */
   readonly dollars: number
   /**
-   * `"day"` from midnight to midnight, UTC; or any window of so long, such as `"5 hours"`, of which a sixtieth is added so that
-   * the past need not be kept call by call.
+   * `"day"` from midnight to midnight, UTC, or a window of any length, such as `"5 hours"`. A sixtieth is added to the window, so
+   * that calls need not be stored one by one.
    *
    * @default in all
    */
   readonly per?: "day" | Duration.Input | undefined
   /**
-   * What is held for a call that runs: the `"most"` that it can cost, which the cap then never passes; or what is `"expected"`
-   * of it, with which a cap can be passed by what the calls that run use beyond that. Choose `"expected"` where clients state
-   * a `max_tokens` that they never use: Claude Code's 128,000 come to dollars a call.
+   * What is reserved for a running call: the `"most"` that it can cost, so that the cap is never exceeded, or what it is
+   * `"expected"` to cost, so that the cap can be exceeded by what running calls use beyond that. Choose `"expected"` for clients
+   * with a `max_tokens` that they never use: Claude Code's 128,000 cost dollars a call.
    *
    * @default "most"
    */
@@ -38,7 +38,7 @@ const periodOf = (per: Cap["per"]): Period => {
   return { _tag: "Window", millis: Duration.toMillis(finiteOf("Spending.per", per)) }
 }
 
-/** How a cap is kept; complains of one that makes no sense. */
+/** The internal form of a cap. Throws a `RangeError` for an invalid one. */
 export const keepingOf = (cap: Cap | undefined): Keeping | undefined => {
   if (cap === undefined) return undefined
   const { per, reserve = "most" } = cap

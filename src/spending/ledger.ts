@@ -1,40 +1,40 @@
 /**
- * What was spent of one cap, and what calls that run may still spend. Pure, and changed in place. Amounts are whole
- * billionths of a dollar, so that sums are exact; times are milliseconds since the epoch.
+ * What was spent of one cap, and what is reserved for running calls. Pure, and changed in place. Amounts are whole billionths of
+ * a dollar, so that sums are exact; times are milliseconds since the epoch.
  */
 
-/** Amounts are whole numbers of these. */
+/** The number of units in a dollar. */
 export const perDollar = 1e9
 
-/** Over what time a cap counts. */
+/** The period of a cap. */
 export type Period =
   | { readonly _tag: "Ever" }
   /** From midnight to midnight, UTC. */
   | { readonly _tag: "Day" }
-  /** Any span of so many milliseconds. */
+  /** Any period of this length. */
   | { readonly _tag: "Window"; readonly millis: number }
 
-/** What was spent in one stretch of time. */
+/** What was spent in one part of the period. */
 interface Cell {
-  /** When it stops to count. */
+  /** When it no longer counts. */
   ends: number
   amount: number
 }
 
 /**
- * What is kept of a purse when its process ends; amounts in billionths of a dollar.
+ * The state of a purse, to be stored when its process ends. Amounts are in billionths of a dollar.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Kept {
   readonly total: number
-  /** `ends` is when an amount stops to count; null for what always counts. */
+  /** `ends` is when an amount no longer counts; null for an amount that always counts. */
   readonly cells: ReadonlyArray<{ readonly ends: number | null; readonly amount: number }>
 }
 
 const dayMillis = 86_400_000
-/** What is spent counts for the window, and up to a sixtieth of it longer. */
+/** An amount counts for the window, and up to a sixtieth of it longer. */
 const cellsInWindow = 60
 
 const lengthOf = (period: Period): number => {
@@ -45,7 +45,7 @@ const lengthOf = (period: Period): number => {
 export class Ledger {
   limit: number
   period: Period
-  /** What calls that run may spend. */
+  /** What is reserved for running calls. */
   held = 0
   /** All that was spent, in any period. */
   total = 0
@@ -59,7 +59,7 @@ export class Ledger {
     for (const { amount, ends } of kept?.cells ?? []) this.put(ends ?? Infinity, amount)
   }
 
-  /** When what is spent now stops to count. */
+  /** When an amount that is spent now no longer counts. */
   endOf(now: number): number {
     const { period } = this
     if (period._tag === "Ever") return Infinity
@@ -93,7 +93,7 @@ export class Ledger {
     else this.cells.push({ ends, amount })
   }
 
-  /** When something of what was spent stops to count next; undefined where never. */
+  /** When the next amount no longer counts; undefined if never. */
   nextEnd(now: number): number | undefined {
     if (this.period._tag === "Ever") return undefined
     if (this.period._tag === "Day") return this.endOf(now)
@@ -101,7 +101,7 @@ export class Ledger {
     return this.cells[0]?.ends
   }
 
-  /** When so much can be spent if nothing else is spent until then; undefined where never. */
+  /** When this amount fits if nothing else is spent until then; undefined if never. */
   fitsAt(amount: number, now: number): number | undefined {
     let spent = this.spent(now)
     if (spent + amount <= this.limit) return now

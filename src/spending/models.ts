@@ -1,4 +1,4 @@
-/** A purse as its users have it, and who pays for the calls of some code. */
+/** A purse in its public form, and the purses of the context. */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Cap } from "./cap.ts"
@@ -6,7 +6,7 @@ import type { Kept } from "./ledger.ts"
 import type { Status } from "./purse.ts"
 
 /**
- * Counts what calls cost, up to a cap.
+ * Counts the costs of calls, up to a cap.
  *
  * @category models
  * @since 0.2.0
@@ -14,9 +14,9 @@ import type { Status } from "./purse.ts"
 export interface Purse {
   readonly name: string
   readonly status: Effect.Effect<{ readonly [K in keyof Status]: Status[K] }>
-  /** Changes the cap, or takes it away, while calls run: what was spent stays spent, and calls that wait may go on. */
+  /** Changes or removes the cap while calls run. What was spent still counts, and waiting calls may continue. */
   readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
-  /** What it has to know when its process starts again, as plain JSON. */
+  /** The state to store for the next start of the process, as plain JSON. */
   readonly kept: Effect.Effect<{ readonly [K in keyof Kept]: Kept[K] }>
 }
 

@@ -1,21 +1,22 @@
 /**
- * Purses, and how calls take from them: from all of theirs at once, or from none. Changed in place; no clock and no Effect.
+ * Purses, and how calls reserve from them: from all of their purses at once, or from none. Changed in place; no clock and no
+ * Effect.
  *
- * A call that would pass a cap with what was spent is refused. One that would pass it only with what calls that run may still
- * spend waits for them, first come, first served.
+ * A call that would exceed a cap beside what was spent is refused. One that would exceed it only beside the reservations of running
+ * calls waits for them, first come, first served.
  */
 import { type Kept, Ledger, perDollar, type Period } from "./ledger.ts"
 
-/** How a cap is kept. */
+/** The internal form of a cap. */
 export interface Keeping {
   readonly limit: number
   readonly period: Period
-  /** Whether calls count with the most that they can cost, or with what is expected of them. */
+  /** Whether the most that a call can cost is reserved, or what it is expected to cost. */
   readonly reserve: "most" | "expected"
 }
 
 /**
- * What a purse spent, in dollars.
+ * The status of a purse, in dollars.
  *
  * @category models
  * @since 0.2.0
@@ -25,13 +26,13 @@ export interface Status {
   readonly spent: number
   /** In all. */
   readonly total: number
-  /** What calls that run may still spend. */
+  /** What is reserved for running calls. */
   readonly held: number
-  /** What is left of the cap, `held` included; undefined without one. */
+  /** What is left of the cap, `held` included; undefined without a cap. */
   readonly left: number | undefined
-  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined where never. */
+  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined if never. */
   readonly until: number | undefined
-  /** Calls of models without a price: they are in none of these sums. */
+  /** The number of calls to models without a price, which are in none of these sums. */
   readonly unpriced: number
 }
 
@@ -41,7 +42,7 @@ export interface Waiter {
   readonly woken: () => void
   /** The purse that it waits for. */
   at: Purse
-  /** What came of it. */
+  /** The result of its wait. */
   outcome: Payment | Refused | undefined
 }
 
@@ -52,7 +53,7 @@ export class Purse {
   keeping: Keeping | undefined
   readonly ledger: Ledger
   readonly waiting = new Set<Waiter>()
-  /** Calls whose model has no price. */
+  /** The number of calls to models without a price. */
   unpriced = 0
   private readonly changed: (() => void) | undefined
 
@@ -63,7 +64,7 @@ export class Purse {
     this.changed = changed
   }
 
-  /** What a call counts here while it runs. */
+  /** The amount that is reserved for a call. */
   amountOf({ expected, most }: Bill): number {
     return this.keeping?.reserve === "most" ? (most ?? expected) : expected
   }
@@ -97,13 +98,13 @@ export class Purse {
 /** The implementation of each public purse. */
 export const behind = new WeakMap<object, Purse>()
 
-/** What was spent of a purse that users have, in dollars. */
+/** What was spent of a public purse, in dollars. */
 export const totalOf = (purse: object): number => (behind.get(purse)?.ledger.total ?? 0) / perDollar
 
-/** What a call may cost, and who pays. */
+/** The costs of a call, and the purses that pay. */
 export interface Bill {
   readonly purses: ReadonlyArray<Purse>
-  /** Undefined where nothing limits it. */
+  /** Undefined if nothing limits it. */
   readonly most: number | undefined
   readonly expected: number
 }
@@ -114,15 +115,15 @@ export interface Refused {
   readonly purse: Purse
   readonly asked: number
   readonly left: number
-  /** When the call would fit; undefined where never. */
+  /** When the call would fit; undefined if never. */
   readonly until: number | undefined
 }
 
-/** What was taken for a call. */
+/** The reservation for a call. */
 export class Payment {
   readonly _tag = "Payment"
   private readonly bill: Bill
-  /** What each of the purses holds for it. */
+  /** The amount that is reserved in each of the purses. */
   private readonly amounts: ReadonlyArray<number>
   private isOpen = true
 
@@ -140,7 +141,7 @@ export class Payment {
     return this.bill.expected
   }
 
-  /** Replaces what is held by what was spent. The first wins. */
+  /** Replaces the reservation by what was spent. Only the first call has an effect. */
   settle(spent: number, now: number): void {
     if (!this.isOpen) return
     this.isOpen = false
@@ -153,7 +154,7 @@ export class Payment {
   }
 }
 
-/** What keeps a call from being paid: a cap, or a purse whose calls must end first. */
+/** What prevents a reservation: a cap, or a purse whose running calls must end first. */
 const obstacle = (bill: Bill, now: number, self: Waiter | undefined): Refused | Purse | undefined => {
   for (const purse of bill.purses) {
     const { ledger } = purse
@@ -172,7 +173,7 @@ const obstacle = (bill: Bill, now: number, self: Waiter | undefined): Refused | 
   return undefined
 }
 
-/** Takes at once, or says why not: a cap, or a purse to wait for. */
+/** Reserves at once, or returns the cap that refuses the call or the purse to wait for. */
 export const take = (bill: Bill, now: number, self?: Waiter): Payment | Refused | Purse =>
   obstacle(bill, now, self) ?? new Payment(bill)
 
@@ -183,13 +184,13 @@ export const wait = (bill: Bill, at: Purse, woken: () => void): Waiter => {
   return waiter
 }
 
-/** Gives up: what it has, or its place. */
+/** Releases what a waiter has reserved, or its place in the queue. */
 export const leave = (waiter: Waiter, now: number): void => {
   if (waiter.outcome?._tag === "Payment") waiter.outcome.settle(0, now)
   else if (waiter.at.waiting.delete(waiter)) drain(waiter.at, now)
 }
 
-/** Lets those go on that wait for a purse, as far as they can. */
+/** Serves the waiters of a purse, as far as possible. */
 const drain = (purse: Purse, now: number): void => {
   for (const waiter of purse.waiting) {
     const outcome = take(waiter.bill, now, waiter)
