@@ -12,6 +12,17 @@ import { unwritten } from "./commands/output.ts"
 let stopped = 130
 process.once("SIGTERM", () => (stopped = 143))
 
+/** Launchers such as npm pass the first signal on, though it has come by itself. */
+const sameMillis = 1_000
+let stoppedAt: number | undefined
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  // What the first one lets end in its own time, such as the calls of a gateway, ends at the second.
+  process.on(signal, () => {
+    stoppedAt ??= performance.now()
+    if (performance.now() - stoppedAt > sameMillis) process.exit(stopped)
+  })
+}
+
 // A run stops as at Ctrl-C, so that it keeps its answers and frees its folder.
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
   // The reader of the output has gone (`| head`): it knows.

@@ -147,7 +147,9 @@ export const gatewayCommand = Command.make(
       const { url } = yield* Gateway.Gateway
       yield* Print.out(`floodgate gateway listening on ${url}`)
       yield* Effect.forkScoped(reloading(given, settings, more))
-      return yield* Effect.onInterrupt(Effect.never, () => Print.err("Closing: calls that run may end"))
+      return yield* Effect.onInterrupt(Effect.never, () =>
+        Print.err("Closing: calls that run may end; Ctrl-C again ends them")
+      )
     })
     const live = Effect.suspend(() => {
       const { concurrency, limits, maxQueued = defaultMaxQueued, prices } = settings
@@ -171,7 +173,7 @@ export const gatewayCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus. Ctrl-C lets the calls that run end."
+    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus. Ctrl-C lets the calls that run end, and ends them when it is pressed again."
   ),
   Command.withShortDescription("One limit for clients in every language: a proxy that paces"),
   Command.withExamples([

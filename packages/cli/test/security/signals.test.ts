@@ -104,6 +104,43 @@ describe("a command that waits", { timeout: 60_000 }, () => {
     )
   }
 
+  it.live("for calls to end, as a gateway does, ends at once when it is told again", () =>
+    Effect.gen(function* () {
+      const { inside } = yield* folder
+      const { first, port } = yield* silent
+      const upstream = `anthropic=http://127.0.0.1:${port}`
+      const command = yield* scoped(inside, ["gateway", "--port", "0", "--upstream", upstream])
+      const until = (text: string) =>
+        Effect.gen(function* () {
+          while (!command.output().includes(text)) yield* Effect.sleep("20 millis")
+        })
+      yield* until("listening on")
+      const url = /http:\S+/.exec(command.output())![0]
+      const body = JSON.stringify({
+        model: "claude-sonnet-5",
+        max_tokens: 9,
+        messages: [{ role: "user", content: "Hi" }]
+      })
+      yield* Effect.forkScoped(
+        Effect.ignore(Effect.tryPromise(() => fetch(`${url}/v1/messages`, { method: "POST", body })))
+      )
+      yield* Effect.promise(() => first)
+      const at = performance.now()
+      command.child.kill("SIGINT")
+      yield* until("Ctrl-C again ends them")
+      const again = Effect.andThen(
+        Effect.sync(() => command.child.kill("SIGINT")),
+        Effect.sleep("100 millis")
+      )
+      const { code } = yield* Effect.raceFirst(
+        Effect.promise(() => command.ended),
+        Effect.forever(again)
+      )
+      assert.strictEqual(code, 130)
+      assert.isBelow(performance.now() - at, 10_000)
+    })
+  )
+
   it.live("for a reader of its report goes on when there is one", () =>
     Effect.gen(function* () {
       const { inside } = yield* folder
