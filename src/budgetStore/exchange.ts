@@ -84,7 +84,7 @@ export class Exchange<W> {
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
   /** What was left of its part when this process last returned to the store, and the operation that reports it. */
-  private last: { readonly law: Law.Pool; readonly told: Operation } | undefined = undefined
+  private last: { readonly law: Law.Pool; readonly report: Operation } | undefined = undefined
   private dueAt = Infinity
   private timers = 0
   private isBusy = false
@@ -476,7 +476,7 @@ export class Exchange<W> {
     const { last } = this
     if (least === undefined || least.of === 0 || least.calls === 0) return undefined
     // The others do not know yet how much of it is used.
-    return last !== undefined && this.pending.includes(last.told) ? Fleet.leftOf(least, last.law) : least
+    return last !== undefined && this.pending.includes(last.report) ? Fleet.leftOf(least, last.law) : least
   }
 
   /** Continues with our part, which the others leave unused from now on. */
@@ -497,11 +497,11 @@ export class Exchange<W> {
     this.alone = undefined
     for (const ticket of alone.tickets) this.open.add(ticket)
     const tickets = [...alone.tickets]
-    const told = this.record((state) => {
+    const report = this.record((state) => {
       Fleet.comeBack(state, this.id, alone)
       for (const ticket of tickets) Law.adopt(state.law, ticket)
     })
-    this.last = { law: alone.law, told }
+    this.last = { law: alone.law, report }
   }
 
   /** Leaves the pool, and tells the others. */

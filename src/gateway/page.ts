@@ -73,11 +73,11 @@ export const make = (
       if (viewers >= mostViewers) return void response.writeHead(503, security).end()
       viewers++
       response.writeHead(200, { ...security, "content-type": "text/event-stream" })
-      const tell = Effect.map(snapshot(parts), (data) => {
+      const send = Effect.map(snapshot(parts), (data) => {
         // A client that does not read needs no more data.
         if (!response.writableNeedDrain) response.write(`data: ${JSON.stringify(data)}\n\n`)
       })
-      const fiber = run(Effect.forever(Effect.andThen(tell, Effect.sleep(everyMillis))))
+      const fiber = run(Effect.forever(Effect.andThen(send, Effect.sleep(everyMillis))))
       response.once("close", () => {
         viewers--
         fiber.interruptUnsafe()
@@ -87,11 +87,11 @@ export const make = (
     return (path, response) => {
       if (path === "/events") return watch(response)
       if (path === "/status") {
-        const tell = Effect.map(snapshot(parts), (data) => {
+        const send = Effect.map(snapshot(parts), (data) => {
           response.writeHead(200, { ...security, "content-type": "application/json" })
           response.end(JSON.stringify(data))
         })
-        return void run(tell)
+        return void run(send)
       }
       const file = Object.hasOwn(files, path) ? files[path] : undefined
       if (file === undefined) return void response.writeHead(404, security).end()

@@ -1,12 +1,12 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 
-/** Refuses an argument: names the option, what is expected of it, and what was given. */
+/** Throws a `RangeError` that names the option, the expectation and the value. */
 export const invalid = (option: string, expected: string, got: unknown): never => {
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
 }
 
-/** The duration of an option. Throws if it is invalid. */
+/** The duration of an option. Throws if the value is invalid. */
 export const durationOf = (
   option: string,
   input: Duration.Input,
@@ -21,7 +21,7 @@ export const durationOf = (
 export const finiteOf = (option: string, input: Duration.Input): Duration.Duration =>
   durationOf(option, input, "a finite duration > 0", (millis) => millis > 0 && millis < Infinity)
 
-/** A wait: zero if it is negative, as the rest of a time that is over. */
+/** A wait. A negative one, such as the rest of a period that is over, is zero. */
 export const waitOf = (option: string, input: Duration.Input): Duration.Duration =>
   Duration.max(
     Duration.zero,

@@ -1,6 +1,6 @@
-/** Maps that forget what was used least recently. A map keeps the order of insertion, so what is put anew stands last. */
+/** Maps that forget the least recently used entry. A map keeps the order of insertion, so an entry that is put again is last. */
 
-/** Puts a value last; beyond `most` the first goes, of which `forgotten` is told. */
+/** Puts an entry last. Beyond `most` entries the first is removed, and `forgotten` is called with its value. */
 export const put = <K, V>(
   map: Map<K, V>,
   key: K,

@@ -156,17 +156,17 @@ const outputOf = (tokens: number | undefined, input: number | undefined, known: 
   return input === undefined ? Math.min(tokens, known.outputTokens) : Math.max(0, tokens - input)
 }
 
-/** A call of which nothing is said is one request. */
-const unsaid: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+/** The default of an estimate. */
+const oneRequest: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
 /**
- * All that an estimate says: `requests` is 1 unless given, `tokens` is input plus output unless given. Of `tokens` and one
- * part the rest is the other part; `tokens` alone are input, the cautious reading.
+ * The amounts of an estimate in all dimensions: `requests` is 1 unless given, `tokens` is input plus output unless given. From
+ * `tokens` and one part follows the other part; `tokens` alone count as input, which is the cautious reading.
  */
-export const whole = (estimate: Estimate): Whole => read(estimate, unsaid)
+export const whole = (estimate: Estimate): Whole => read(estimate, oneRequest)
 
 /**
- * The {@link whole} of an estimate that a caller gives.
+ * The {@link whole} of a caller's estimate.
  *
  * **Gotchas**
  *
@@ -179,7 +179,7 @@ export const wholeOf = (estimate: Estimate): Whole => {
       invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
     }
   }
-  return read(estimate, unsaid)
+  return read(estimate, oneRequest)
 }
 
 /**
@@ -191,7 +191,7 @@ export const wholeOf = (estimate: Estimate): Whole => {
  */
 export const charge = (estimate: Estimate, limited: PerDimension<unknown>): Charge => part(wholeOf(estimate), limited)
 
-/** The amounts of those dimensions that something is said of. */
+/** The amounts of the dimensions that `of` has. */
 const part = (all: Whole, of: PerDimension<unknown>): Charge => {
   // Written out: every reservation comes through here.
   const result: { [D in Dimension]?: number } = {}
@@ -203,16 +203,15 @@ const part = (all: Whole, of: PerDimension<unknown>): Charge => {
 }
 
 /**
- * What a call that was charged `held` for its estimate really used. What the usage does not say keeps its estimate, part
- * by part: of a call that was estimated by its input alone, a usage that says the input says all.
+ * The actual usage of a call that was charged `held` for its estimate. A part that is missing in the usage keeps its estimate.
  *
  * **Details**
  *
- * `tokens` that the estimate named may be the provider's own count and not the sum of the parts: they follow a usage that
- * says them or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
+ * `tokens` of the estimate may be the provider's own count and not the sum of the parts, so they are replaced only if the usage
+ * has `tokens` or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
  */
 export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge => {
-  const all = read(usage, read(estimate, unsaid))
+  const all = read(usage, read(estimate, oneRequest))
   const isWhole = isCount(usage.tokens) || (isCount(usage.inputTokens) && isCount(usage.outputTokens))
   const { tokens } = isWhole ? all : estimate
   return part(tokens === undefined ? all : { ...all, tokens }, held)

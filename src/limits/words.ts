@@ -1,4 +1,4 @@
-/** How amounts are said: the units of the dimensions, and one way to count. */
+/** Amounts in words: the units of the dimensions, numbers and dollars. */
 import type { Dimension } from "./amounts.ts"
 
 /** One of each dimension. */
@@ -9,13 +9,13 @@ export const units: Readonly<Record<Dimension, string>> = {
   tokens: "token"
 }
 
-/** The word for so many of something. */
+/** The singular or the plural of a word. */
 const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
 
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string => value.toLocaleString("en-US")
 
-/** So many of something. */
+/** A number with its unit. */
 export const counted = (count: number, one: string, more?: string): string =>
   `${thousands(count)} ${plural(count, one, more)}`
 
@@ -26,5 +26,5 @@ export const awaited = (dimension: Dimension | undefined): string =>
 const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" })
 const finer = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumSignificantDigits: 2 })
 
-/** Dollars: to the cent, and less than a dime to two figures. */
+/** Dollars to the cent; amounts below 10 cents have two significant digits. */
 export const dollars = (value: number): string => (value > 0 && value < 0.1 ? finer : cents).format(value)

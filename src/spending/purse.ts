@@ -90,7 +90,7 @@ export class Purse {
     }
   }
 
-  tell(): void {
+  notify(): void {
     this.changed?.()
   }
 }
@@ -132,7 +132,7 @@ export class Payment {
     this.amounts = bill.purses.map((purse) => purse.amountOf(bill))
     for (const [index, purse] of bill.purses.entries()) {
       purse.ledger.held += this.amounts[index]!
-      purse.tell()
+      purse.notify()
     }
   }
 
@@ -148,7 +148,7 @@ export class Payment {
     for (const [index, purse] of this.bill.purses.entries()) {
       purse.ledger.held -= this.amounts[index]!
       purse.ledger.spend(spent, now)
-      purse.tell()
+      purse.notify()
     }
     for (const purse of this.bill.purses) drain(purse, now)
   }

@@ -34,14 +34,14 @@ export const retryAfterMillis = (mode: HeaderMode, millis: number | undefined, w
   return mode === "exact" || wall.scale !== 1 ? roundUp(millis / wall.scale, 1) : roundUp(millis, second)
 }
 
-interface Told {
+interface Reported {
   readonly limit: number
   readonly remaining: number
   readonly roundedTo: number
   readonly resetMillis: number
 }
 
-const tell = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wall: Wall): Told => {
+const report = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wall: Wall): Reported => {
   const limit = Math.round(figure.limit * wall.scale)
   if (mode === "wrong") return { limit: limit * 2, remaining: limit * 2, roundedTo: 1, resetMillis: 0 }
   const roundedTo = mode === "rounded" && dimension !== "requests" ? thousand : 1
@@ -54,11 +54,11 @@ const tell = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wal
   }
 }
 
-const all = (mode: HeaderMode, figures: Figures, wall: Wall): Amounts.PerDimension<Told> =>
-  Amounts.mapDimensions(figures, (figure, dimension) => tell(mode, dimension, figure, wall))
+const all = (mode: HeaderMode, figures: Figures, wall: Wall): Amounts.PerDimension<Reported> =>
+  Amounts.mapDimensions(figures, (figure, dimension) => report(mode, dimension, figure, wall))
 
 /** The combined figure: a limit of its own, or the sum of input and output. */
-const combined = ({ inputTokens, outputTokens, tokens }: Amounts.PerDimension<Told>) => {
+const combined = ({ inputTokens, outputTokens, tokens }: Amounts.PerDimension<Reported>) => {
   if (tokens !== undefined || inputTokens === undefined || outputTokens === undefined) return tokens
   return {
     limit: inputTokens.limit + outputTokens.limit,
@@ -88,11 +88,11 @@ export const rateLimits = (
 ): Record<string, string> => {
   const headers: Record<string, string> = {}
   if (mode === "none") return headers
-  const told = all(mode, figures, wall)
+  const reported = all(mode, figures, wall)
   if (names === "openai") {
     for (const [name, value] of [
-      ["requests", told.requests] as const,
-      ["tokens", told.tokens ?? told.inputTokens] as const
+      ["requests", reported.requests] as const,
+      ["tokens", reported.tokens ?? reported.inputTokens] as const
     ]) {
       if (value === undefined) continue
       headers[`x-ratelimit-limit-${name}`] = `${value.limit}`
@@ -102,10 +102,10 @@ export const rateLimits = (
     return headers
   }
   const figuresByName = {
-    requests: told.requests,
-    "input-tokens": told.inputTokens,
-    "output-tokens": told.outputTokens,
-    tokens: combined(told)
+    requests: reported.requests,
+    "input-tokens": reported.inputTokens,
+    "output-tokens": reported.outputTokens,
+    tokens: combined(reported)
   }
   for (const [name, value] of Object.entries(figuresByName)) {
     if (value === undefined) continue
@@ -139,10 +139,10 @@ export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.S
     if (outputTokens !== undefined) dimensions.outputTokens = outputTokens
     if (tokens !== undefined && inputTokens === undefined && outputTokens === undefined) dimensions.tokens = tokens
   }
-  const told = Object.keys(dimensions) as ReadonlyArray<Limits.Dimension>
-  if (told.length === 0) return undefined
+  const reported = Object.keys(dimensions) as ReadonlyArray<Limits.Dimension>
+  if (reported.length === 0) return undefined
   // A client takes from Anthropic's documentation how it counts, whatever is simulated.
-  if (mode !== "openai") for (const name of told) dimensions[name] = { ...dimensions[name], window: "bucket" }
+  if (mode !== "openai") for (const name of reported) dimensions[name] = { ...dimensions[name], window: "bucket" }
   // HTTP dates are whole seconds.
   const date = mode === "exact" ? wall.epochMillis : Math.floor(wall.epochMillis / second) * second
   return { dimensions, date }

@@ -47,7 +47,7 @@ export interface Answer {
   readonly outputTokens: number
   readonly random: number
   /** The content of the answer, if its length decided the number of tokens. */
-  readonly said: ReadonlyArray<string | ToolUse> | undefined
+  readonly content: ReadonlyArray<string | ToolUse> | undefined
 }
 
 const lanes = { answer: 11, cache: 12 }
@@ -80,15 +80,15 @@ const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray
   if (!Array.isArray(parts) || !parts.every(isPart)) {
     return invalid("ProviderSim.reply", "a function that gives a string, or a list of strings and tool calls", reply)
   }
-  const said = parts.filter((part) => part !== "")
-  return said.length === 0 ? ["."] : said
+  const content = parts.filter((part) => part !== "")
+  return content.length === 0 ? ["."] : content
 }
 
 /** The text of a part of an answer. */
 const written = (part: string | ToolUse): string => (typeof part === "string" ? part : JSON.stringify(part.input ?? {}))
 
-const lengthOf = (said: ReadonlyArray<string | ToolUse>): number =>
-  said.reduce((sum, part) => sum + written(part).length, 0)
+const lengthOf = (content: ReadonlyArray<string | ToolUse>): number =>
+  content.reduce((sum, part) => sum + written(part).length, 0)
 
 /** The input tokens of a request as the provider counts them. */
 export const countTokens = (self: Simulator, params: MessageCountTokensParams | Params): number =>
@@ -108,8 +108,8 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
   const share = valueOf("cachedShare", self, params, Seeded.unit(seed, lanes.cache, key, twin)) ?? 0
   const cachedTokens = Math.floor(input * Math.min(1, Math.max(0, share)))
   const planned = valueOf("outputTokens", self, params, number)
-  const said = planned === undefined ? replyOf(self, params, number) : undefined
-  const wanted = planned ?? Math.ceil(lengthOf(said!) / charsPerToken)
+  const content = planned === undefined ? replyOf(self, params, number) : undefined
+  const wanted = planned ?? Math.ceil(lengthOf(content!) / charsPerToken)
   const outputTokens = Math.max(0, Math.min(params.max_tokens, Math.round(wanted)))
   const decision = Engine.request(engine, now, {
     model: params.model,
@@ -134,7 +134,7 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
     cachedTokens,
     outputTokens,
     random: number,
-    said
+    content
   }
 }
 
@@ -167,10 +167,10 @@ const toolBlock = (id: string, { input, name }: ToolUse): ToolUseBlock => ({
 
 /** The blocks of an answer, up to its number of tokens. A tool call that `max_tokens` cuts off is left out. */
 const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
-  const said = answer.said ?? replyOf(self, answer.params, answer.random)
+  const content = answer.content ?? replyOf(self, answer.params, answer.random)
   let room = Math.floor(answer.outputTokens * self.charsPerToken)
   const blocks: Array<TextBlock | ToolUseBlock> = []
-  for (const [index, part] of said.entries()) {
+  for (const [index, part] of content.entries()) {
     const { length } = written(part)
     if (typeof part === "string") blocks.push(textBlock(part.slice(0, Math.max(0, room))))
     else if (length <= room || !cut)

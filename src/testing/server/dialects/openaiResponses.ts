@@ -120,17 +120,17 @@ const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<Excha
 // -----------------------------------------------------------------------------
 
 type Status = "in_progress" | "completed" | "incomplete"
-type Said = TextBlock | ToolUseBlock
+type Output = TextBlock | ToolUseBlock
 
-const isSaid = (block: ContentBlock): block is Said => block.type === "text" || block.type === "tool_use"
+const isOutput = (block: ContentBlock): block is Output => block.type === "text" || block.type === "tool_use"
 
 /** The id of an item of an answer: of its message, or of the call of a function. */
-const itemIdOf = (messageId: string, block: Said, index: number): string =>
+const itemIdOf = (messageId: string, block: Output, index: number): string =>
   block.type === "text" ? `${messageId}_${index}` : OpenAi.idOf(block.id, "fc")
 
 const partOf = (text: string) => ({ type: "output_text", annotations: [], logprobs: [], text })
 
-const itemOf = (messageId: string, block: Said, index: number, status: Status, written?: string) => {
+const itemOf = (messageId: string, block: Output, index: number, status: Status, written?: string) => {
   const id = itemIdOf(messageId, block, index)
   if (block.type === "text") {
     const content = written === "" ? [] : [partOf(written ?? block.text)]
@@ -188,7 +188,7 @@ const endOf = (message: Pick<Message, "stop_reason">): Status =>
   OpenAi.endOf<Status>(message.stop_reason, { max_tokens: "incomplete" }, "completed")
 
 const whole = (message: Message, exchange: Exchange) => {
-  const items = message.content.filter(isSaid)
+  const items = message.content.filter(isOutput)
   const output = items.map((block, index) => itemOf(message.id, block, index, "completed"))
   return responseOf(message, exchange, endOf(message), output)
 }
@@ -197,7 +197,7 @@ const stream = (exchange: Exchange): Writer => {
   let message: Message | undefined
   let number = 0
   /** The blocks as far as they have come, with what was written of each. */
-  const blocks: Array<{ readonly block: Said; text: string }> = []
+  const blocks: Array<{ readonly block: Output; text: string }> = []
   const send = (type: string, data: object): string => sseEvent(type, { type, sequence_number: number++, ...data })
   const started = (): Message => message!
   const place = (index: number) => ({
@@ -242,7 +242,7 @@ const stream = (exchange: Exchange): Writer => {
         return send("response.created", { response }) + send("response.in_progress", { response })
       }
       case "content_block_start":
-        if (!isSaid(event.content_block)) return ""
+        if (!isOutput(event.content_block)) return ""
         blocks.push({ block: event.content_block, text: "" })
         return begin(event.index)
       case "content_block_delta":
@@ -270,7 +270,7 @@ const stored: Dialect["stored"] = (message, { conversation, params, stores }) =>
   const added = conversation === undefined ? [] : [[conversation, whole] as const]
   if (!stores) return added
   const items = message.content
-    .filter(isSaid)
+    .filter(isOutput)
     .map((block, index) => [itemIdOf(message.id, block, index), { messages: [turnOf({ content: [block] })] }] as const)
   return [[OpenAi.idOf(message.id, "resp"), whole], ...items, ...added]
 }

@@ -50,7 +50,7 @@ const kitOf = (library: object) => {
   /** Text over lines and bars stands on the colour of the panel. */
   const halo = { stroke: "var(--panel)", strokeWidth: 9, strokeLinejoin: "round" as const }
   /** What a mark says where a pointer is: only a page has one. */
-  const saying = <A>(place: Place, title: (datum: A) => string) =>
+  const tipOf = <A>(place: Place, title: (datum: A) => string) =>
     place.document === undefined
       ? { title, tip: { fill: "var(--paper)", stroke: "var(--line)", lineHeight: 1.3, fontSize: 12 } }
       : {}
@@ -60,7 +60,7 @@ const kitOf = (library: object) => {
     style: { background: "transparent", color: "var(--ink)", fontFamily: "system-ui, sans-serif", fontSize: "12px" }
   })
   const draw = (options: ObservablePlot.PlotOptions): Drawn => Plot.plot(options) as unknown as Drawn
-  return { Plot, palette, count, short, seconds, narrow, room, along, halo, saying, base, draw }
+  return { Plot, palette, count, short, seconds, narrow, room, along, halo, tipOf, base, draw }
 }
 
 type Kit = ReturnType<typeof kitOf>
@@ -110,7 +110,7 @@ const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
  */
 const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
   const { floorSeconds, results } = figures
-  const { Plot, count, narrow, room, along, halo, saying, base, draw } = kit
+  const { Plot, count, narrow, room, along, halo, tipOf, base, draw } = kit
   const { color, done, end, inside, label, most } = barsOf(kit, figures, place)
   const text = (inner: boolean, full: boolean) =>
     Plot.text(
@@ -131,7 +131,7 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
     rx: 2,
     insetTop: 2,
     insetBottom: 2,
-    ...saying(
+    ...tipOf(
       place,
       (result: Row) =>
         `${result.strategy}: ${label(result)}\n${count(result.rejections)} 429s, ${count(result.retries)} retries`
@@ -183,10 +183,10 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
 
 /** What is left: as the provider has it, and as the budget believes. */
 const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
-  const { Plot, count, short, seconds, room, along, saying, base, draw } = kit
+  const { Plot, count, short, seconds, room, along, tipOf, base, draw } = kit
   const known = levels.filter((level) => level.provider !== null)
   const believed = levels.filter((level) => level.budget !== null)
-  const said = saying(place, ({ at, budget, provider }: (typeof levels)[number]) =>
+  const tip = tipOf(place, ({ at, budget, provider }: (typeof levels)[number]) =>
     [
       `after ${seconds(at)}`,
       ...(provider === null ? [] : [`${count(provider)} at the provider`]),
@@ -203,14 +203,14 @@ const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures
     marks: [
       Plot.ruleY([0], { stroke: "var(--line)" }),
       Plot.areaY(known, { x: "at", y1: 0, y2: "provider", fill: "var(--c1)", fillOpacity: 0.18 }),
-      Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5, ...said }),
+      Plot.lineY(known, { x: "at", y: "provider", stroke: "var(--c1)", strokeWidth: 1.5, ...tip }),
       Plot.lineY(believed, {
         x: "at",
         y: "budget",
         stroke: "var(--c2)",
         strokeWidth: 1.5,
         strokeDasharray: "4,3",
-        ...(known.length === 0 ? said : {})
+        ...(known.length === 0 ? tip : {})
       })
     ]
   })
@@ -223,7 +223,7 @@ const rate = (
   { inUse, rates }: RunFigures,
   place: Place
 ): Drawn => {
-  const { Plot, count, short, seconds, room, along, halo, saying, base, draw } = kit
+  const { Plot, count, short, seconds, room, along, halo, tipOf, base, draw } = kit
   return draw({
     ...base(place),
     ...room,
@@ -239,7 +239,7 @@ const rate = (
         fill: "var(--c1)",
         insetLeft: 0.5,
         insetRight: 0.5,
-        ...saying(
+        ...tipOf(
           place,
           ({ from, perSecond, to }: (typeof rates)[number]) =>
             `${seconds(from)} to ${seconds(to)}\n${count(perSecond)} ${dimension} a second`
@@ -263,7 +263,7 @@ const rate = (
 
 /** When each agent waited, ran and was rejected. */
 const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: Place): Drawn => {
-  const { Plot, seconds, room, along, saying, base, draw } = kit
+  const { Plot, seconds, room, along, tipOf, base, draw } = kit
   type Bar = (typeof bars)[number]
   const of = (what: string) => bars.filter((bar) => bar.what === what)
   const does: Record<Bar["what"], string> = {
@@ -273,7 +273,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
     rejected: "429",
     earlier: "call of an earlier run, waits included"
   }
-  const said = saying(place, ({ agent, from, to, what }: Bar) => {
+  const tip = tipOf(place, ({ agent, from, to, what }: Bar) => {
     const when = what === "rejected" ? `after ${seconds(from)}` : `${seconds(from)} to ${seconds(to)}`
     return `${agent}: ${does[what]}\n${when}`
   })
@@ -282,7 +282,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
   const named = few ? agents : agents.filter((_, index) => index % 3 === 0)
   const inset = few ? 3 : 0.5
   const bar = (what: Bar["what"], look: ObservablePlot.BarXOptions) =>
-    Plot.barX(of(what), { y: "agent", x1: "from", x2: "to", insetTop: inset, insetBottom: inset, ...look, ...said })
+    Plot.barX(of(what), { y: "agent", x1: "from", x2: "to", insetTop: inset, insetBottom: inset, ...look, ...tip })
   return draw({
     ...base(place),
     marginTop: resumed.length === 0 ? 10 : 20,
@@ -302,7 +302,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
         r: few ? 2.5 : 1.2,
         fill: "var(--bad)",
         fillOpacity: 0.8,
-        ...said
+        ...tip
       }),
       Plot.ruleX(resumed, { stroke: "var(--ink)", strokeDasharray: "2,3" }),
       Plot.text(resumed, {
@@ -320,7 +320,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
 
 /** How large a part of all calls was done within which time, waits included. */
 const latency = (kit: Kit, { runs }: ScenarioFigures, place: Place): Drawn => {
-  const { Plot, palette, short, seconds, narrow, room, along, saying, base, draw } = kit
+  const { Plot, palette, short, seconds, narrow, room, along, tipOf, base, draw } = kit
   /** A logarithm has no zero. */
   const least = 0.01
   const some = runs.filter((run) => run.latencies.length > 0)
@@ -365,7 +365,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: Place): Drawn => {
         strokeWidth: 1.8,
         ...(index > 0 && { strokeDasharray: `${period - unit * index},${unit * index}` }),
         curve: "step-after",
-        ...saying(
+        ...tipOf(
           place,
           ({ seconds: at, share }: ReturnType<typeof points>[number]) =>
             `${run.strategy}\n${(100 * share).toFixed(0)} % of all calls within ${seconds(at)}`
