@@ -222,6 +222,29 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
  * Throws a `RangeError` when two agents have the same key, when a cap or an agent's work is not a number above zero, or when
  * `concurrency` is no integer above zero.
  *
+ * **Example** (One of two is cancelled)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const program = Effect.gen(function* () {
+ *   const job = yield* Agents.fork([
+ *     { key: "quick", effect: Effect.succeed("done") },
+ *     { key: "stuck", effect: Effect.never }
+ *   ])
+ *   yield* job.cancel("stuck")
+ *   const outcomes = yield* job.await
+ *   return outcomes.map(({ exit, key }) => [key, exit._tag])
+ * })
+ *
+ * const live = Agents.layer.pipe(Layer.provide(Budget.layer()))
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => [["quick", "Success"], ["stuck", "Failure"]]
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -238,6 +261,25 @@ type Services<Each extends Agent<unknown, unknown, unknown>> = Effect.Services<E
 /**
  * Runs agents and returns the outcome of each, in their order. It never fails; the caller decides whether a failure
  * matters. Interrupting it interrupts every agent.
+ *
+ * **Example** (An agent that fails)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Exit from "effect/Exit"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const program = Agents.run([
+ *   { key: "good", effect: Effect.succeed(42) },
+ *   { key: "bad", effect: Effect.fail("broken") }
+ * ]).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layer()))))
+ *
+ * const outcomes = await Effect.runPromise(program)
+ *
+ * outcomes.map(({ exit }) => Exit.isSuccess(exit)) // => [true, false]
+ * ```
  *
  * @category combinators
  * @since 0.1.0

@@ -157,6 +157,22 @@ export class TokenBudget extends Context.Service<
  *
  * Throws a `RangeError` that names the option when limits, concurrency or queue length make no sense.
  *
+ * **Example** (A budget of one scope)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const program = Effect.gen(function* () {
+ *   const budget = yield* Budget.make({ limits: { tokens: { perSecond: 60_000, burst: 200_000 } } })
+ *   const held = yield* budget.reserve({ inputTokens: 1_000 })
+ *   yield* held.settle({ inputTokens: 900, outputTokens: 50 })
+ *   return held.charge
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => { tokens: 1_000 }
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -238,6 +254,17 @@ const makesNoSense = (refusal: unknown): Config.ConfigError => {
 /**
  * A budget that admits everything at once, for tests and for comparisons.
  *
+ * **Example** (A test that must not wait)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const call = Budget.withReservation({ tokens: 1e9 }, () => Effect.succeed("answer"))
+ *
+ * await Effect.runPromise(Effect.provide(call, Budget.layerUnlimited)) // => "answer"
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -271,6 +298,21 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
 /**
  * Runs an effect under a reservation; most users want this. The reservation ends with the effect, settled or not.
  *
+ * **Example** (What was not used is free again)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const level = Effect.gen(function* () {
+ *   yield* Budget.withReservation({ inputTokens: 4_000 }, (held) => held.settle({ inputTokens: 1_000 }))
+ *   const budget = yield* Budget.TokenBudget
+ *   return (yield* budget.status).pools.default!.dimensions.inputTokens!.level
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(level, Budget.layer({ limits: { inputTokens: { total: 10_000 } } }))) // => 9_000
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */
@@ -287,6 +329,22 @@ export const withReservation = <A, E, R>(
 
 /**
  * Charges tokens without a later correction, as in the incident report.
+ *
+ * **Example** (More than a quota has left)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const twice = Effect.andThen(Budget.consume(6_000), Budget.consume(6_000)).pipe(
+ *   Effect.provide(Budget.layer({ limits: { tokens: { total: 10_000 } } })),
+ *   Effect.flip
+ * )
+ *
+ * const error = await Effect.runPromise(twice)
+ *
+ * error.reason._tag // => "QuotaExhausted"
+ * ```
  *
  * @category combinators
  * @since 0.1.0

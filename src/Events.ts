@@ -95,6 +95,32 @@ export type Event = Wait | Rejection | Retry | Pause
  * Gets each event, as it happens. It is read when a budget and a governor are made; what it throws is ignored, so that it cannot
  * break a call.
  *
+ * **Example** (A rejection)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Events from "floodgate/Events"
+ * import * as Governor from "floodgate/Governor"
+ * import { LlmError, RateLimited } from "floodgate/LlmError"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * const seen: Array<string> = []
+ * const observer = Layer.succeed(Events.Observer, ({ type }) => void seen.push(type))
+ *
+ * const rejected = Effect.fail(new LlmError({ reason: new RateLimited({ status: 429 }) }))
+ * const call = Effect.flatMap(Governor.Governor, (governor) => governor.run({ model: "m", bytes: 10 }, () => rejected))
+ *
+ * const live = Governor.layer({ retry: Retry.make({ attempts: 1 }) }).pipe(
+ *   Layer.provide(Budget.layer()),
+ *   Layer.provide(observer)
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(Effect.flip(call), live))
+ * seen // => ["rejection"]
+ * ```
+ *
  * @category references
  * @since 0.2.0
  */

@@ -57,6 +57,16 @@ const mostCalls = 1_000_000
  *
  * Throws a `RangeError` when `agents` or `calls` is no whole number above zero, or both together are more.
  *
+ * **Example** (Three agents of two calls)
+ *
+ * ```ts doctest
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const workload = Forecast.uniform({ agents: 3, calls: 2, first: { inputTokens: 10_000, outputTokens: 500 } })
+ *
+ * workload.map(({ calls, name }) => [name, calls.length]) // => [["agent-1", 2], ["agent-2", 2], ["agent-3", 2]]
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -84,6 +94,21 @@ export const uniform = (options: {
 /**
  * What a workload will take.
  *
+ * **Example** (Who waits for what)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const workload = Forecast.uniform({ agents: 10, calls: 1, first: { inputTokens: 1_000, outputTokens: 100 } })
+ *
+ * const { binding, duration, usage } = Forecast.make(workload, { limits: { requests: { perSecond: 1, burst: 1 } } })
+ *
+ * binding // => "requests"
+ * usage.requests // => 10
+ * Duration.toSeconds(duration) > 9 // => true
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -93,6 +118,28 @@ export const make = (workload: Workload, options: Options): Forecast =>
 /**
  * {@link make} as a generator that yields about once a millisecond and returns the forecast. A forecast of a million calls
  * takes seconds; a program that must stay responsive does something else between two steps.
+ *
+ * **Example** (In a fiber that can be interrupted)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Forecast from "floodgate/Forecast"
+ *
+ * const workload = Forecast.uniform({ agents: 10, calls: 1, first: { inputTokens: 1_000, outputTokens: 100 } })
+ *
+ * const forecast = Effect.gen(function* () {
+ *   const steps = Forecast.makeSteps(workload, { limits: {} })
+ *   for (;;) {
+ *     const step = steps.next()
+ *     if (step.done === true) return step.value
+ *     yield* Effect.yieldNow
+ *   }
+ * })
+ *
+ * const { calls } = await Effect.runPromise(forecast)
+ *
+ * calls.length // => 10
+ * ```
  *
  * @category constructors
  * @since 0.1.0

@@ -151,6 +151,35 @@ const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(va
 /**
  * Makes a governor over the budget and the estimator of the context.
  *
+ * **Example** (With an estimator of its own)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Estimator from "floodgate/Estimator"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const estimator = Layer.succeed(
+ *   Estimator.Estimator,
+ *   Estimator.Estimator.of({ ...Effect.runSync(Estimator.make()), estimate: () => Effect.succeed({ inputTokens: 42 }) })
+ * )
+ *
+ * const charge = Effect.gen(function* () {
+ *   const governor = yield* Governor.Governor
+ *   const ticket = yield* governor.admit({ model: "m", bytes: 10 })
+ *   yield* ticket.succeed(undefined)
+ *   return ticket.reservation.charge.inputTokens
+ * }).pipe(Effect.scoped)
+ *
+ * const live = Layer.effect(Governor.Governor, Governor.make()).pipe(
+ *   Layer.provide(estimator),
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 100_000 } } }))
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(charge, live)) // => 42
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -205,6 +234,28 @@ export const make = Effect.fnUntraced(function* (
 
 /**
  * The governor as a layer, with an estimator of its own.
+ *
+ * **Example** (Another policy, and an agent)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ * import * as Retry from "floodgate/Retry"
+ *
+ * let attempts = 0
+ * const attempt = Effect.suspend(() =>
+ *   ++attempts < 3 ? Effect.fail({ isRetryable: true }) : Effect.succeed({ value: `at attempt ${attempts}` })
+ * )
+ * const call = Effect.flatMap(Governor.Governor, (governor) =>
+ *   governor.run({ model: "my-model", bytes: 400 }, () => attempt, { agent: "researcher" })
+ * )
+ *
+ * const live = Governor.layer({ retry: Retry.make({ base: "1 millis" }) }).pipe(Layer.provide(Budget.layer()))
+ *
+ * await Effect.runPromise(Effect.provide(call, live)) // => "at attempt 3"
+ * ```
  *
  * @category layers
  * @since 0.1.0

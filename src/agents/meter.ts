@@ -69,6 +69,27 @@ export const Running = Context.Reference<Running | undefined>("floodgate/Agents/
 /**
  * A budget that also counts what each agent of a job uses, and refuses what would pass a cap.
  *
+ * **Example** (Two calls each)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const call = Budget.withReservation({ inputTokens: 100 }, () => Effect.succeed("answer"))
+ * const agent = (key: string) => ({ key, effect: Effect.replicateEffect(call, 3) })
+ *
+ * const outcomes = Agents.run([agent("one"), agent("two")], { capPerAgent: { calls: 2 } }).pipe(
+ *   Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layer())))
+ * )
+ *
+ * const [one] = await Effect.runPromise(outcomes)
+ *
+ * one?.exit._tag // => "Failure"
+ * one?.used.calls // => 2
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

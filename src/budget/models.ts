@@ -103,6 +103,19 @@ export interface ReserveOptions {
 /**
  * The agent on whose behalf code runs. Code deep inside an agent need not pass it.
  *
+ * **Example** (Whose calls they are)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const call = Budget.withReservation({ tokens: 10 }, ({ agent }) => Effect.succeed(agent))
+ *
+ * const program = call.pipe(Effect.provideService(Budget.Agent, "researcher"), Effect.provide(Budget.layer()))
+ *
+ * await Effect.runPromise(program) // => "researcher"
+ * ```
+ *
  * @category references
  * @since 0.1.0
  */
@@ -110,6 +123,27 @@ export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defau
 
 /**
  * The priority of the calls that code makes. Higher goes first.
+ *
+ * **Example** (A chat before the batch)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const limits = { requests: { perSecond: 10, burst: 1 } }
+ * const order: Array<string> = []
+ * const call = (name: string) => Budget.withReservation({}, () => Effect.sync(() => order.push(name)))
+ *
+ * const program = Effect.gen(function* () {
+ *   yield* call("first")
+ *   const batch = call("batch")
+ *   const chat = call("chat").pipe(Effect.provideService(Budget.Priority, 1))
+ *   yield* Effect.all([batch, chat], { concurrency: "unbounded" })
+ * })
+ *
+ * await Effect.runPromise(Effect.provide(program, Budget.layer({ limits })))
+ * order // => ["first", "chat", "batch"]
+ * ```
  *
  * @category references
  * @since 0.1.0
