@@ -226,6 +226,32 @@ const interrupted = ({ reason }: LlmError, answer: Answer, text: string): LlmErr
 /**
  * A client over the governor and the provider of the context.
  *
+ * **Example** (A client and another way in under one governor)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Fetch from "floodgate/fetch"
+ * import * as Governor from "floodgate/Governor"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const program = Effect.gen(function* () {
+ *   const client = yield* LlmClient.LlmClient
+ *   const fetch = yield* Fetch.make() // for clients of other providers
+ *   return [typeof client.create, typeof fetch]
+ * }).pipe(Effect.scoped)
+ *
+ * const live = LlmClient.layerNoDeps.pipe(
+ *   Layer.provideMerge(Governor.layer()),
+ *   Layer.provide(Budget.layer({ limits: { requests: { perMinute: 1_000 } } })),
+ *   Layer.provide(ProviderSim.layer())
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(program, live)) // => ["function", "function"]
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -236,6 +262,32 @@ export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmP
 
 /**
  * A client over any provider, with a governor of its own.
+ *
+ * **Example** (Over a simulated provider, with more patience)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as Retry from "floodgate/Retry"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const params = {
+ *   model: "claude-sonnet-5",
+ *   max_tokens: 100,
+ *   messages: [{ role: "user" as const, content: "What is a token bucket?" }]
+ * }
+ *
+ * const live = LlmClient.layerProvider({ retry: Retry.make({ attempts: 8, maxElapsed: "1 hour" }) }).pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
+ * )
+ *
+ * const { stop_reason } = await Effect.runPromise(Effect.provide(LlmClient.create(params), live))
+ *
+ * stop_reason // => "end_turn"
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -259,6 +311,20 @@ const withAdapter = <E>(
 /**
  * A client over Anthropic's API through the official SDK, which must be installed.
  *
+ * **Example** (A key that the program has)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Redacted from "effect/Redacted"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const live = LlmClient.layer({ apiKey: Redacted.make("sk-ant-..."), timeout: "2 minutes" }).pipe(
+ *   Layer.provide(Budget.layer({ limits: Presets.anthropic.build }))
+ * )
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -273,6 +339,25 @@ export const layer = ({
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
  * configuration. Fails with a `ConfigError` that names the variable when the key is missing.
+ *
+ * **Example** (Without a key)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as ConfigProvider from "effect/ConfigProvider"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ *
+ * const live = LlmClient.layerConfig().pipe(
+ *   Layer.provide(Budget.layer()),
+ *   Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({})))
+ * )
+ *
+ * const error = await Effect.runPromise(Effect.flip(Effect.provide(LlmClient.LlmClient, live)))
+ *
+ * error._tag // => "ConfigError"
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -298,6 +383,33 @@ export const layerConfig = ({
 /**
  * One answer from the client of the context, see {@link LlmClient}.
  *
+ * **Example** (For an agent, and not for ever)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const params = {
+ *   model: "claude-sonnet-5",
+ *   max_tokens: 100,
+ *   messages: [{ role: "user" as const, content: "What is a token bucket?" }]
+ * }
+ *
+ * const live = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
+ * )
+ *
+ * const call = LlmClient.create(params, { agent: "researcher", maxWait: "30 seconds", timeout: "2 minutes" })
+ *
+ * const { role } = await Effect.runPromise(Effect.provide(call, live))
+ *
+ * role // => "assistant"
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */
@@ -310,6 +422,35 @@ export const create = (
 /**
  * One answer as a stream from the client of the context, see {@link LlmClient}.
  *
+ * **Example** (The kinds of events)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Stream from "effect/Stream"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const params = {
+ *   model: "claude-sonnet-5",
+ *   max_tokens: 100,
+ *   messages: [{ role: "user" as const, content: "What is a token bucket?" }]
+ * }
+ *
+ * const live = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
+ * )
+ *
+ * const events = LlmClient.stream(params).pipe(Stream.map(({ type }) => type), Stream.runCollect)
+ *
+ * const types = await Effect.runPromise(Effect.provide(events, live))
+ *
+ * types.at(0) // => "message_start"
+ * types.at(-1) // => "message_stop"
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */
@@ -321,6 +462,34 @@ export const stream = (
 
 /**
  * The number of input tokens from the client of the context, see {@link LlmClient}.
+ *
+ * **Example** (Before a call)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const params = {
+ *   model: "claude-sonnet-5",
+ *   max_tokens: 100,
+ *   messages: [{ role: "user" as const, content: "What is a token bucket?" }]
+ * }
+ *
+ * const live = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ latency: { baseMillis: 1 } }))
+ * )
+ *
+ * const counted = LlmClient.countTokens(params).pipe(
+ *   Effect.flatMap((inputTokens) => LlmClient.create(params, { inputTokens })),
+ *   Effect.map(({ usage }) => usage.input_tokens)
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(counted, live)) // => 6
+ * ```
  *
  * @category combinators
  * @since 0.1.0

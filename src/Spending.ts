@@ -127,6 +127,20 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
  *
  * Throws a `RangeError` for an invalid cap.
  *
+ * **Example** (A purse that only counts)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Spending from "floodgate/Spending"
+ *
+ * const purse = Spending.make("research")
+ *
+ * const { left, spent } = await Effect.runPromise(purse.status)
+ *
+ * spent // => 0
+ * left // => undefined
+ * ```
+ *
  * @category constructors
  * @since 0.2.0
  */
@@ -158,6 +172,28 @@ export const make = (
 
 /**
  * Lets the calls of an effect pay from a purse, and from outer purses.
+ *
+ * **Example** (A call that a cap has no room for)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ * import * as Spending from "floodgate/Spending"
+ *
+ * const purse = Spending.make("demo", { dollars: 0.01 })
+ * const call = Effect.flatMap(Governor.Governor, (governor) =>
+ *   governor.run({ model: "claude-sonnet-5", bytes: 1_000_000, maxTokens: 1_000 }, () => Effect.succeed({ value: "hello" }))
+ * )
+ *
+ * const live = Governor.layer().pipe(Layer.provide(Budget.layer()))
+ * const refused = call.pipe(Spending.from(purse), Effect.provide(live), Effect.flip)
+ *
+ * const { message } = await Effect.runPromise(refused)
+ *
+ * message.includes("the cap of demo of $0.01 has $0.01 left") // => true
+ * ```
  *
  * @category combinators
  * @since 0.2.0

@@ -349,6 +349,21 @@ const Key = Schema.String.annotate(noKey).check(Schema.isPattern(/\S/, noKey))
  *
  * Fails with a `ConfigError` that says what to set when the key is missing or blank.
  *
+ * **Example** (With the environment of a test)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as ConfigProvider from "effect/ConfigProvider"
+ * import * as Layer from "effect/Layer"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import * as Anthropic from "floodgate/providers/Anthropic"
+ *
+ * const environment = ConfigProvider.layer(ConfigProvider.fromUnknown({ ANTHROPIC_API_KEY: "sk-ant-..." }))
+ * const live = Anthropic.layerConfig({ timeout: "2 minutes" }).pipe(Layer.provide(environment))
+ *
+ * await Effect.runPromise(Effect.provide(Effect.map(LlmProvider, ({ name }) => name), live)) // => "anthropic"
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

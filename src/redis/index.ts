@@ -86,6 +86,20 @@ const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Opti
  *
  * Throws a `RangeError` if a duration is not finite or not above zero.
  *
+ * **Example** (Over the client of @effect/platform-node)
+ *
+ * ```ts
+ * import * as NodeRedis from "@effect/platform-node/NodeRedis"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as FloodgateRedis from "floodgate/redis"
+ *
+ * const shared = Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }).pipe(
+ *   Layer.provide(FloodgateRedis.layerStore({ prefix: "production" })),
+ *   Layer.provide(NodeRedis.layer({ enableOfflineQueue: false }))
+ * )
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -106,6 +120,17 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  *
  * Throws a `RangeError` if the address is invalid, or if a duration is not finite or not above zero.
  *
+ * **Example** (Going on with a part of the limits while Redis is away)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as FloodgateRedis from "floodgate/redis"
+ *
+ * const store = FloodgateRedis.layerStoreUrl({ url: "redis://127.0.0.1:6379", whenAway: "degrade" })
+ * const shared = Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }).pipe(Layer.provide(store))
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -124,6 +149,21 @@ const Address = Schema.String.check(
 /**
  * The store on the server from the configuration: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` unless the options have a prefix.
  * Fails with a `ConfigError` if there is no address.
+ *
+ * **Example** (Without an address)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as ConfigProvider from "effect/ConfigProvider"
+ * import * as Layer from "effect/Layer"
+ * import * as FloodgateRedis from "floodgate/redis"
+ *
+ * const store = FloodgateRedis.layerStoreConfig().pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({}))))
+ *
+ * const error = await Effect.runPromise(Effect.flip(Effect.provide(Effect.void, store)))
+ *
+ * error._tag // => "ConfigError"
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -34,6 +34,18 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
 /**
  * All pools under a prefix: their levels, and what each process holds and waits for. It changes nothing.
  *
+ * **Example** (Who holds what)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as FloodgateRedis from "floodgate/redis"
+ *
+ * const program = Effect.gen(function* () {
+ *   const pools = yield* FloodgateRedis.status({ url: "redis://127.0.0.1:6379" })
+ *   for (const { pool, processes } of pools) yield* Effect.log(pool, processes.map(({ inFlight, name }) => [name, inFlight]))
+ * })
+ * ```
+ *
  * @category combinators
  * @since 0.1.0
  */

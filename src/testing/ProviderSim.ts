@@ -91,6 +91,19 @@ export type { Entry, Fault, Options, Stats } from "./models.ts"
  * `mean` is the arithmetic mean in tokens, `sigma` the standard deviation of the logarithm: 0.5 is moderate, 1 has a long
  * tail. Throws a `RangeError` unless both are finite, `mean` is above 0 and `sigma` is not below.
  *
+ * **Example** (A short, a middling and a long answer)
+ *
+ * ```ts doctest
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const size = ProviderSim.lognormal(400, 0.5)
+ * const params = { model: "claude-sonnet-5", max_tokens: 4_096, messages: [] }
+ *
+ * size(params, 0.1) // => 186
+ * size(params, 0.5) // => 353
+ * size(params, 0.9) // => 670
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -385,6 +398,29 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
  * **Gotchas**
  *
  * Throws a `RangeError` for invalid options.
+ *
+ * **Example** (What a provider without room answers)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import { LlmProvider } from "floodgate/LlmProvider"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const call = Effect.flatMap(LlmProvider, (provider) =>
+ *   provider.create({ model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+ * )
+ *
+ * const program = Effect.gen(function* () {
+ *   yield* call
+ *   const rejected = yield* Effect.flip(call)
+ *   const { requests } = yield* (yield* ProviderSim.ProviderSim).stats
+ *   return [rejected.reason._tag, requests]
+ * }).pipe(
+ *   Effect.provide(ProviderSim.layer({ limits: { requests: { perMinute: 1 } }, latency: { baseMillis: 1 } }))
+ * )
+ *
+ * await Effect.runPromise(program) // => ["RateLimited", 2]
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -296,6 +296,28 @@ const run = Effect.fnUntraced(function* (name: string, body: Body, connect: Conn
  * store. A store that passes them on one machine must still keep its values in one place; for example, it must not read from
  * a replica that lags behind.
  *
+ * **Example** (A store in memory)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import type { Store, Stored } from "floodgate/BudgetStore"
+ * import { StoreContract } from "floodgate/testing"
+ *
+ * const values = new Map<string, Stored>()
+ * const store: Store = {
+ *   read: (key) => Effect.sync(() => values.get(key)),
+ *   swap: (key, expected, next) =>
+ *     Effect.sync(() => {
+ *       if (values.get(key)?.version === expected) values.set(key, next)
+ *       return values.get(key)
+ *     })
+ * }
+ *
+ * const check = StoreContract.checks.find(({ name }) => name === "stores where nothing is")!
+ *
+ * await Effect.runPromise(check.run(Effect.succeed(store))) // => undefined
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */

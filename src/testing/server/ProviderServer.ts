@@ -155,6 +155,21 @@ export class ProviderServer extends Context.Service<
 /**
  * Starts a provider server that listens until its scope closes. Throws a `RangeError` for invalid options.
  *
+ * **Example** (A server as long as a scope)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import { ProviderServer } from "floodgate/testing/server"
+ *
+ * const program = Effect.gen(function* () {
+ *   const { url } = yield* ProviderServer.make({ latency: { baseMillis: 1 } })
+ *   const response = yield* Effect.promise(() => fetch(`${url}/v1/messages`, { method: "POST", body: "{}" }))
+ *   return response.status
+ * })
+ *
+ * await Effect.runPromise(Effect.scoped(program)) // => 401
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
