@@ -283,8 +283,10 @@ const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "reque
 const limitTo = ({ caps, sent }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
   const cap = caps[dimension]
   if (rule === undefined) delete caps[dimension]
-  else if (cap === undefined || sent === 0 || cap.rule.quota !== rule.quota) caps[dimension] = Cap.make(rule, now)
-  else {
+  else if (cap === undefined || cap.rule.quota !== rule.quota || (sent === 0 && !rule.quota)) {
+    caps[dimension] = Cap.make(rule, now)
+  } else {
+    // Some of a quota may be kept for a process that cannot be reached, though nothing was sent.
     Cap.advance(cap, now)
     Cap.setRule(cap, rule)
   }

@@ -40,6 +40,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
 
   it.each([
     ["limits change in a process that has not reached the store yet", 18, false],
+    ["a newcomer has other limits, and nothing was sent but by a process that is cut off", 1516, false],
     ["a process stood still while a reply was on its way", 617, false],
     ["a process found the store empty, and another one was there first to put back what it knew", 531, true]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {

@@ -240,10 +240,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
           case "slow": {
             const process = processes[event.process]
             if (process === undefined || !alive.has(process)) return
-            const { network } = process.link
-            process.link.network = { ...network, most: event.most }
+            process.link.network = { ...plan.network, most: event.most }
             yield* Effect.sleep(event.millis)
-            process.link.network = network
+            process.link.network = plan.network
             return
           }
           case "stepOfRedis":
