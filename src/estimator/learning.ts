@@ -66,14 +66,15 @@ export const recent = (values: ReadonlyArray<number>): Recent => {
 /** Adds a value; the oldest leaves when there are too many. */
 export const push = (recent: Recent, value: number): void => {
   const { sorted, values } = recent
-  if (values.length === size) {
-    const oldest = values.shift()!
-    sorted.splice(indexOf(sorted, oldest), 1)
-    recent.sum -= oldest
-  }
+  const isFull = values.length === size
+  // In the ascending order, the new value takes the place of the oldest, and moves to where it belongs.
+  let place = isFull ? indexOf(sorted, values[0]!) : sorted.length
+  if (isFull) recent.sum -= values.shift()!
+  while (place > 0 && sorted[place - 1]! > value) sorted[place] = sorted[--place]!
+  while (place + 1 < sorted.length && sorted[place + 1]! < value) sorted[place] = sorted[++place]!
+  sorted[place] = value
   values.push(value)
   recent.sum += value
-  sorted.splice(indexOf(sorted, value), 0, value)
 }
 
 /**
