@@ -61,6 +61,7 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as GovernedCall from "./governor/call.ts"
+import type { HeldTicket } from "./governor/ticket.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import { Conversations } from "./governor/usage.ts"
 import * as Warmup from "./governor/warmup.ts"
@@ -142,8 +143,8 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /** Settles a call that was answered. */
-const conclude = <A>(ticket: Ticket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
-  Effect.as(Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual, response)), value)
+const conclude = <A>(ticket: HeldTicket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
+  Effect.as(ticket.succeed(actual, response, signal), value)
 
 /** The caller concludes a call that it opened. */
 const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(value)

@@ -112,21 +112,20 @@ interface Behind {
 
 const behind = new WeakMap<Budget.Reservation, Behind>()
 
-const original = <A extends { readonly reservation?: Budget.Reservation | undefined }>(told: A): A =>
-  told.reservation === undefined
-    ? told
-    : { ...told, reservation: behind.get(told.reservation)?.held ?? told.reservation }
+/** What the budget is told of a call, with the reservation that it knows; a usage also ends the call's share. */
+const ended = <A extends Pick<Budget.RateLimitSignal, "reservation" | "usage">>(told: A): A => {
+  const { reservation, usage } = told
+  const own = reservation && behind.get(reservation)
+  if (own === undefined) return told
+  if (usage !== undefined) own.share.settle(usage)
+  return { ...told, reservation: own.held }
+}
 
 function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
   return {
     ...inner,
-    observe: (signal) => inner.observe(original(signal)),
-    cooldown: (pause) =>
-      Effect.suspend(() => {
-        const { reservation, usage } = pause
-        if (reservation !== undefined && usage !== undefined) behind.get(reservation)?.share.settle(usage)
-        return inner.cooldown(original(pause))
-      }),
+    observe: (signal) => Effect.suspend(() => inner.observe(ended(signal))),
+    cooldown: (pause) => Effect.suspend(() => inner.cooldown(ended(pause))),
     reserve: (estimate, options) =>
       Effect.flatMap(Running, (running) =>
         running === undefined ? inner.reserve(estimate, options) : reserveCounted(inner, running, estimate, options)

@@ -255,10 +255,13 @@ const reserve =
 
 const observe =
   (pools: Pools) =>
-  ({ pool: name, reservation, ...signal }: RateLimitSignal): Effect.Effect<void> =>
+  ({ pool: name, reservation, usage, ...signal }: RateLimitSignal): Effect.Effect<void> =>
     Effect.sync(() => {
-      const held = reservation instanceof HeldReservation ? reservation : undefined
-      ;(held?.owner ?? pools.existing(name))?.observe(readingsOf(signal), held)
+      const readings = readingsOf(signal)
+      if (!(reservation instanceof HeldReservation)) return pools.existing(name)?.observe(readings)
+      const { estimate, owner, ticket } = reservation
+      const used = usage === undefined ? undefined : Amounts.used(ticket.charge, usage, estimate)
+      return owner.observe(readings, reservation, used)
     })
 
 const cooldown =

@@ -195,6 +195,8 @@ export interface Reservation {
 export interface RateLimitSignal extends Limits.Signal {
   /** The reservation of the call that was answered. Only with it can a level be raised. */
   readonly reservation?: Reservation | undefined
+  /** What the answered call used, if that is known: its reservation ends with this, as by its `settle`. @default not known yet */
+  readonly usage?: Limits.Usage | undefined
   /** An unknown pool is ignored. @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
 }

@@ -516,15 +516,21 @@ export class Pool implements Host<Waiter> {
   // What the provider says
   // ---------------------------------------------------------------------------
 
-  /** The headers of a response. A response that is no rejection shows that its call was accepted. */
-  observe(readings: Law.Readings, held: HeldReservation | undefined): void {
+  /**
+   * A response that is no rejection: its call was accepted. What the response says of the limits, and what the call used, if
+   * that is known by now: then its reservation ends.
+   */
+  observe(readings: Law.Readings, held?: HeldReservation, used?: Amounts.Charge): void {
     const accepted = held?.isAccepted === false ? held.ticket : undefined
+    const ended = held !== undefined && used !== undefined && this.close(held) ? held.ticket : undefined
     if (held !== undefined) held.isAccepted = true
     const learn = (law: Law.Pool, now: number): void => {
       if (accepted !== undefined) Law.accept(law, accepted)
       Law.observe(law, held?.ticket, readings, now)
+      if (ended !== undefined) Law.settle(law, ended, used!, now)
     }
-    this.apply(learn, held)
+    this.apply(learn, held, ended === undefined ? undefined : used)
+    if (ended !== undefined) this.account(held!, used!, true)
     if (this.queue.size > 0) this.repriceOnce()
     this.drain()
   }

@@ -123,24 +123,29 @@ export class HeldTicket implements Ticket, Usage.Held {
     this.observed = figuresOf(actual)
   }
 
-  readonly succeed = (given: Accounting.Actual | undefined, response = unsaid): Effect.Effect<void> =>
+  readonly succeed = (
+    given: Accounting.Actual | undefined,
+    response = unsaid,
+    signal?: Limits.Signal
+  ): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!this.conclude()) return Effect.void
+      if (!this.conclude()) return this.observeLimits(signal)
       const actual = figuresOf(given)
       const { known, parts, reservation, history } = this
       history.pool.hasAnswered = true
       if (history.span !== undefined) Trace.succeeded(history.span, actual, response)
       this.spend(actual === undefined ? Usage.expected(this) : Usage.billed(this, actual))
-      if (actual === undefined) return reservation.settle({})
+      const usage = actual === undefined ? {} : Usage.counted(this, actual)
+      const settled =
+        signal === undefined ? reservation.settle(usage) : parts.budget.observe({ ...signal, reservation, usage })
+      if (actual === undefined) return settled
       history.pool.counts.used(actual)
       const { continuation, finishReason } = response
       if (continuation !== undefined) parts.conversations.remember(continuation, actual)
       // A truncated reply is as long as its limit, which the request or the provider sets.
       const wasCut = finishReason === "max_tokens" || finishReason === "length"
-      return Effect.andThen(
-        reservation.settle(Usage.counted(this, actual)),
-        parts.estimator.learn(wasCut ? { ...known, maxTokens: actual.outputTokens } : known, actual)
-      )
+      const learned = parts.estimator.learn(wasCut ? { ...known, maxTokens: actual.outputTokens } : known, actual)
+      return Effect.andThen(settled, learned)
     })
 
   readonly fail = (error: unknown): Effect.Effect<void> =>

@@ -23,6 +23,21 @@ const tapped = Budget.withReservation({ tokens: 100 }, ({ settle }) =>
   Effect.tap(Effect.succeed({ tokens: 10 }), settle)
 )
 
+/** Settled by what the response says of it: what its holder says later counts no more. */
+const answered = Budget.withReservation({ tokens: 100 }, (reservation) =>
+  Effect.gen(function* () {
+    const budget = yield* Budget.TokenBudget
+    yield* budget.observe({ dimensions: {}, reservation, usage: { tokens: 10 } })
+    yield* reservation.settle({ tokens: 90 })
+    yield* budget.observe({ dimensions: {}, reservation, usage: { tokens: 80 } })
+  })
+)
+
+const ofAgent = <E>(effect: Effect.Effect<void, E, Budget.TokenBudget>) =>
+  Effect.tap(Agents.run([{ key: "a", effect }]), ([outcome]) =>
+    Effect.sync(() => assert.deepStrictEqual([outcome?.exit._tag, outcome?.used.tokens], ["Success", 10]))
+  )
+
 const ways = {
   "at once": [passedOn, budget],
   "to whoever taps with it": [tapped, budget],
@@ -36,17 +51,14 @@ const ways = {
     ),
     budget
   ],
-  "of an agent": [
-    Effect.tap(Agents.run([{ key: "a", effect: passedOn }]), ([outcome]) =>
-      Effect.sync(() => assert.deepStrictEqual([outcome?.exit._tag, outcome?.used.tokens], ["Success", 10]))
-    ),
-    Layer.provideMerge(Agents.layer, budget)
-  ]
+  "of an agent": [ofAgent(passedOn), Layer.provideMerge(Agents.layer, budget)],
+  "by a response": [answered, budget],
+  "by a response to an agent": [ofAgent(answered), Layer.provideMerge(Agents.layer, budget)]
 } as const
 
 describe("Reservation", () => {
   for (const [name, [settled, layer]] of Object.entries(ways)) {
-    it.effect(`is settled by its function alone: ${name}`, () =>
+    it.effect(`is settled by its function or by a response, once: ${name}`, () =>
       Effect.gen(function* () {
         yield* settled
         assert.strictEqual(yield* level, burst - 10)

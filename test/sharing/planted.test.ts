@@ -104,7 +104,7 @@ const bugs: ReadonlyArray<Bug> = [
     file: "budgetStore/fleet.ts",
     from: "const isSame = state.origin === older.origin",
     to: "const isSame = true",
-    seed: 854,
+    seed: 2754,
     isLossyStore: true
   }
 ]
