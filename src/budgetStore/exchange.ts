@@ -36,8 +36,7 @@ interface Draft<W> {
   readonly seq: number
   readonly operations: number
   readonly plan: Plan<W>
-  /** When it was made, by the pool's time and by this process's clock. */
-  readonly at: number
+  /** When it was made, by this process's clock. */
   readonly sentAt: number
 }
 
@@ -61,6 +60,8 @@ export class Exchange<W> {
   private isKnown = false
   /** Whether the base is more than what this process was started with: the store may be empty, and we know better. */
   private hasState = false
+  /** Whether the store has lost something that the base has. */
+  private knowsBetter = false
   private hasJoined = false
   private pending: Array<Operation> = []
   /** Commits whose outcome is unknown. At most one of them was stored. */
@@ -104,7 +105,7 @@ export class Exchange<W> {
     return Number(this.host.clock.monotonicTimeNanosUnsafe()) / 1e6
   }
 
-  /** The pool's time: the latest of all processes, and never before that of a state. */
+  /** The pool's time: the same in all processes, as far as they know, and never before that of a state. */
   now(): number {
     return this.clockNow() + this.offset
   }
@@ -333,7 +334,7 @@ export class Exchange<W> {
       Fleet.decide(state.law, front.charge, Fleet.aheadOf(state, id, { ...front, tag: tag + served }, now), most, now)
     )
     this.lookFor(plan.blocked)
-    const hasNews = this.pending.length > 0 || plan.outcomes.length > 0 || this.isClosed
+    const hasNews = this.pending.length > 0 || plan.outcomes.length > 0 || this.knowsBetter || this.isClosed
     const isDue = this.clockNow() >= this.storedAt + this.beatMillis() - 1
     if (!hasNews && !isDue && (owner.head === undefined) === (plan.front === undefined)) return undefined
     owner.seq = ++this.seq
@@ -354,7 +355,7 @@ export class Exchange<W> {
     Fleet.count(state)
     state.time = now
     const next = { version: `${id}.${owner.seq}`, value: State.encode(state) }
-    return { state, next, seq: owner.seq, operations: this.pending.length, plan, at: now, sentAt }
+    return { state, next, seq: owner.seq, operations: this.pending.length, plan, sentAt }
   }
 
   private lookFor(blocked: Law.Blocked | undefined): void {
@@ -375,10 +376,11 @@ export class Exchange<W> {
     const state = hasAll ? found! : Fleet.merge(known, found)
     this.base = { version: stored?.version, state }
     this.hasState = true
-    this.doubted = []
-    const age = known === undefined ? Math.max(0, stored?.ageMillis ?? 0) : 0
-    const offset = state.time + age - this.clockNow()
-    this.offset = known === undefined ? offset : Math.max(this.offset, offset)
+    this.knowsBetter = !hasAll
+    // What the store has lost others may know: then a commit that was stored comes to light later.
+    const isSettled = done !== undefined || hasAll
+    this.doubted = isSettled ? [] : this.doubted.filter(({ seq }) => seq > (found?.owners[this.id]?.seq ?? 0))
+    this.follow(state, known === undefined, hasAll && found !== done?.state ? stored?.ageMillis : undefined)
     this.view = State.copy(state)
     if (done !== undefined) {
       this.hasJoined = true
@@ -389,12 +391,23 @@ export class Exchange<W> {
     }
     this.catchUp(this.view)
     // A call that is sent later than the pool assumes could meet other calls at the provider.
-    const isLate = done !== undefined && this.now() - done.at > done.state.law.lag
+    const isLate = done !== undefined && this.clockNow() - done.sentAt > done.state.law.lag
     for (const outcome of done?.plan.outcomes ?? []) this.carryOut(outcome, isLate)
     if (this.hasJoined && this.changes !== state.changes) {
       this.changes = state.changes
       this.host.configure(state.config)
     }
+  }
+
+  /**
+   * Sets the pool's time by a state: it is not behind it, and no more time has passed than since the state was stored and
+   * while it was on its way. A commit that came late makes a process that starts late, too: then all have to be.
+   */
+  private follow(state: State.State, isFirst: boolean, ageMillis: number | undefined): void {
+    const earliest = state.time - this.clockNow()
+    const age = Math.max(0, ageMillis ?? (isFirst ? 0 : Infinity))
+    const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)
+    this.offset = isFirst ? latest : Math.max(earliest, Math.min(this.offset, latest))
   }
 
   /** A process that knows the state replaces a damaged one, as one that is missing. */

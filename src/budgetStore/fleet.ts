@@ -43,7 +43,9 @@ export const absorb = (state: State, now: number): void => {
     owner.lag = 0
     if (owner.part !== undefined && now > owner.at + owner.part.untilMillis)
       owner.part = { ...owner.part, of: 0, calls: 0 }
-    if (isForgotten(owner, now)) delete state.owners[id]
+    if (!isOver(owner, now)) continue
+    state.forgotten = Math.max(state.forgotten, owner.at)
+    delete state.owners[id]
   }
 }
 
@@ -51,7 +53,10 @@ export const absorb = (state: State, now: number): void => {
 export const isDead = (owner: Owner, now: number): boolean =>
   isLate(owner, now) && now > owner.at + (owner.part?.untilMillis ?? 0)
 
-const isForgotten = (owner: Owner, now: number): boolean => isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
+const isOver = (owner: Owner, now: number): boolean => isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
+
+/** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
+const hasForgotten = ({ forgotten, time }: State, owner: Owner): boolean => isOver(owner, time) || owner.at <= forgotten
 
 /** Sets the calls in flight to the sum over the processes. */
 export const count = ({ law, owners }: State): void => {
@@ -368,7 +373,7 @@ export const includes = (state: State, older: State): boolean =>
   state.time >= older.time &&
   Object.entries(older.owners).every(([id, owner]) => {
     const found = state.owners[id]
-    return found === undefined ? isForgotten(owner, state.time) : found.seq >= owner.seq
+    return found === undefined ? hasForgotten(state, owner) : found.seq >= owner.seq
   })
 
 /**
@@ -383,7 +388,7 @@ export const merge = (one: State, other: State | undefined): State => {
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]
     // Only a state of the same origin can have forgotten a process.
-    if (found === undefined ? isSame && isForgotten(owner, state.time) : found.seq >= owner.seq) continue
+    if (found === undefined ? isSame && hasForgotten(state, owner) : found.seq >= owner.seq) continue
     const spent = plus(owner.spent, found?.spent ?? Amounts.nothing, -1)
     for (const dimension of Amounts.dimensions) {
       const cap = state.law.caps[dimension]
@@ -402,6 +407,7 @@ export const merge = (one: State, other: State | undefined): State => {
   count(state)
   state.joined = Math.max(state.joined, older.joined)
   const ahead = isSame ? 0 : state.time - older.time
+  state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
   state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until + ahead)
   return state
 }

@@ -77,6 +77,8 @@ export interface State {
   time: number
   /** The number of processes that have joined. */
   joined: number
+  /** When a process that is forgotten committed last, at the latest. */
+  forgotten: number
   /** The configuration that processes were started with, so that one which starts with the same changes nothing. */
   started: Config
   /** The configuration in force, and the number of its changes. */
@@ -92,6 +94,7 @@ export const make = (config: Config, time: number, origin: string): State => ({
   origin,
   time,
   joined: 0,
+  forgotten: -Infinity,
   started: config,
   config,
   changes: 0,

@@ -106,6 +106,36 @@ const bugs: ReadonlyArray<Bug> = [
     to: "const isSame = true",
     seed: 2754,
     isLossyStore: true
+  },
+  {
+    without: "the memory that somebody has left",
+    file: "budgetStore/fleet.ts",
+    from: "isOver(owner, time) || owner.at <= forgotten",
+    to: "isOver(owner, time)",
+    seed: 2754
+  },
+  {
+    without: "a bound on the time that has passed since a commit",
+    file: "budgetStore/exchange.ts",
+    from: "Math.max(earliest, Math.min(this.offset, latest))",
+    to: "Math.max(earliest, this.offset)",
+    seed: 3082
+  },
+  {
+    without: "a commit of which others may know",
+    file: "budgetStore/exchange.ts",
+    from: "const isSettled = done !== undefined || hasAll",
+    to: "const isSettled = true",
+    seed: 3762,
+    isLossyStore: true
+  },
+  {
+    without: "the news that the store has lost something",
+    file: "budgetStore/exchange.ts",
+    from: "this.knowsBetter = !hasAll",
+    to: "",
+    seed: 5280,
+    isLossyStore: true
   }
 ]
 
