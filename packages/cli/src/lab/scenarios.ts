@@ -26,14 +26,13 @@ const burst = (options: Scenario.Options): Scenario.Scenario =>
     tokens: 150_000,
     rate: 4_000_000 / 60,
     burst: 4_000_000,
-    ...options,
-    name: "burst"
+    ...options
   })
 
 /** 64 agents of 20 calls of random sizes, output unknown, against three limits at once. */
 const many = ({ agents = 64, calls = 20, ...options }: Scenario.Options): Scenario.Scenario => {
-  const { headers, maxSeconds, rejections, seed } = options
-  const base = Scenario.make({ name: "many", agents, calls, headers, maxSeconds, rejections, seed })
+  const { headers, maxSeconds, name, rejections, seed } = options
+  const base = Scenario.make({ name, agents, calls, headers, maxSeconds, rejections, seed })
   const maxTokens = 1_024
   const draws = (...purpose: ReadonlyArray<number>) => Seeded.draws(Seeded.seedFor(base.seed, ...purpose))
   return {
@@ -65,90 +64,6 @@ const many = ({ agents = 64, calls = 20, ...options }: Scenario.Options): Scenar
   }
 }
 
-/** A scenario whose provider is another one, and what it does. */
-const withProvider = (
-  scenario: Scenario.Scenario,
-  does: string,
-  provider: Scenario.ProviderOptions,
-  faulty: boolean
-): Scenario.Scenario => ({
-  ...scenario,
-  summary: `${scenario.summary}; ${does}`,
-  provider: { ...scenario.provider, ...provider },
-  faulty
-})
-
-/** The incident where one request in twenty fails for another reason. */
-const flaky = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ ...options, name: "flaky" }),
-    "5 % of all requests fail",
-    {
-      faults: [
-        { kind: "529", rate: 0.02 },
-        { kind: "500", rate: 0.01 },
-        { kind: "refused", rate: 0.01 },
-        { kind: "cut", rate: 0.005 },
-        { kind: "timeout", rate: 0.005, afterMillis: 30_000 }
-      ]
-    },
-    true
-  )
-
-/** The incident, and the provider is down for 30 s in the middle of it. */
-const outage = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ ...options, name: "outage" }),
-    "the provider answers 529 from 10 to 40 s",
-    { faults: [{ kind: "529", between: [10_000, 40_000] }] },
-    true
-  )
-
-/** The incident where somebody else uses 30 % of the limits. */
-const neighbour = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ ...options, name: "neighbour" }),
-    "somebody else takes 30 % of the limits",
-    { neighbour: { share: 0.3 } },
-    false
-  )
-
-/** Small agents against a provider that limits how fast usage grows. */
-const slowStart = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ agents: 24, calls: 10, firstTokens: 14_000, tokens: 14_000, ...options, name: "slow-start" }),
-    "usage may grow by half from one minute to the next",
-    { ramp: { fromPerMinute: 1_000_000, growth: 1.5 } },
-    false
-  )
-
-/** Many small calls, of which the provider rejects a few although its limits have room. It does not say why. */
-const randomRejections = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ agents: 40, calls: 30, firstTokens: 5_000, tokens: 5_000, ...options, name: "random-rejections" }),
-    "1 % of all requests are rejected for no reason",
-    { faults: [{ kind: "429", rate: 0.01 }] },
-    true
-  )
-
-/** The incident, and the provider is down when it starts. */
-const outageAtStart = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ ...options, name: "outage-at-start" }),
-    "the provider answers 500 for the first 10 s",
-    { faults: [{ kind: "500", between: [0, 10_000] }] },
-    true
-  )
-
-/** The incident beside somebody who takes all that is left of the limits now and then. */
-const neighbourInBursts = (options: Scenario.Options): Scenario.Scenario =>
-  withProvider(
-    Scenario.make({ ...options, name: "neighbour-in-bursts" }),
-    "for 5 s of every 30 s somebody else asks for three times the limits",
-    { neighbour: { share: 3, everyMillis: 30_000, forMillis: 5_000 } },
-    false
-  )
-
 /** Small calls of many agents, of which the provider takes a few at once. Neither its console nor its headers say so. */
 const undeclaredConcurrency = (options: Scenario.Options): Scenario.Scenario => ({
   ...Scenario.make({
@@ -157,18 +72,38 @@ const undeclaredConcurrency = (options: Scenario.Options): Scenario.Scenario => 
     firstTokens: 5_000,
     tokens: 5_000,
     concurrency: 10,
-    ...options,
-    name: "undeclared-concurrency"
+    ...options
   }),
   isConcurrencyDeclared: false
 })
 
-/** A scenario that can be named. */
+/** A named scenario. */
 interface Named {
   readonly make: (options: Scenario.Options) => Scenario.Scenario
   /** One line for people. */
   readonly what: string
 }
+
+/** A fan-out of equal agents, the incident unless `sizes` says otherwise, with another provider. */
+const variant = (
+  what: string,
+  {
+    does,
+    provider,
+    sizes
+  }: { readonly does: string; readonly provider: Scenario.ProviderOptions; readonly sizes?: Scenario.Options }
+): Named => ({
+  what,
+  make: (options) => {
+    const base = Scenario.make({ ...sizes, ...options })
+    return {
+      ...base,
+      summary: `${base.summary}; ${does}`,
+      provider: { ...base.provider, ...provider },
+      faulty: provider.faults !== undefined
+    }
+  }
+})
 
 const named: Readonly<Record<string, Named>> = {
   incident: {
@@ -177,23 +112,48 @@ const named: Readonly<Record<string, Named>> = {
   },
   burst: { make: burst, what: "12 agents whose calls are all large, and a minute's worth of the limit at once" },
   many: { make: many, what: "64 agents with small calls of random sizes, and three limits" },
-  flaky: { make: flaky, what: "the incident, and 5 % of all requests fail: 529, 500, refused, cut, timed out" },
-  outage: { make: outage, what: "the incident, and the provider answers 529 from 10 to 40 s" },
-  "outage-at-start": { make: outageAtStart, what: "the incident, and the provider answers 500 for the first 10 s" },
-  neighbour: { make: neighbour, what: "the incident, and somebody else takes 30 % of the limits" },
-  "neighbour-in-bursts": {
-    make: neighbourInBursts,
-    what: "the incident, and somebody else takes all that is left for 5 s of every 30 s"
-  },
-  "random-rejections": {
-    make: randomRejections,
-    what: "40 agents with small calls, of which the provider rejects 1 % for no reason"
-  },
+  flaky: variant("the incident, and 5 % of all requests fail: 529, 500, refused, cut, timed out", {
+    does: "5 % of all requests fail",
+    provider: {
+      faults: [
+        { kind: "529", rate: 0.02 },
+        { kind: "500", rate: 0.01 },
+        { kind: "refused", rate: 0.01 },
+        { kind: "cut", rate: 0.005 },
+        { kind: "timeout", rate: 0.005, afterMillis: 30_000 }
+      ]
+    }
+  }),
+  outage: variant("the incident, and the provider answers 529 from 10 to 40 s", {
+    does: "the provider answers 529 from 10 to 40 s",
+    provider: { faults: [{ kind: "529", between: [10_000, 40_000] }] }
+  }),
+  "outage-at-start": variant("the incident, and the provider answers 500 for the first 10 s", {
+    does: "the provider answers 500 for the first 10 s",
+    provider: { faults: [{ kind: "500", between: [0, 10_000] }] }
+  }),
+  neighbour: variant("the incident, and somebody else takes 30 % of the limits", {
+    does: "somebody else takes 30 % of the limits",
+    provider: { neighbour: { share: 0.3 } }
+  }),
+  "neighbour-in-bursts": variant("the incident, and somebody else takes all that is left for 5 s of every 30 s", {
+    does: "for 5 s of every 30 s somebody else asks for three times the limits",
+    provider: { neighbour: { share: 3, everyMillis: 30_000, forMillis: 5_000 } }
+  }),
+  "random-rejections": variant("40 agents with small calls, of which the provider rejects 1 % for no reason", {
+    does: "1 % of all requests are rejected for no reason",
+    provider: { faults: [{ kind: "429", rate: 0.01 }] },
+    sizes: { agents: 40, calls: 30, firstTokens: 5_000, tokens: 5_000 }
+  }),
   "undeclared-concurrency": {
     make: undeclaredConcurrency,
     what: "40 agents with small calls, of which the provider takes 10 at once without saying so"
   },
-  "slow-start": { make: slowStart, what: "24 agents, and usage may grow by half from one minute to the next" }
+  "slow-start": variant("24 agents, and usage may grow by half from one minute to the next", {
+    does: "usage may grow by half from one minute to the next",
+    provider: { ramp: { fromPerMinute: 1_000_000, growth: 1.5 } },
+    sizes: { agents: 24, calls: 10, firstTokens: 14_000, tokens: 14_000 }
+  })
 }
 
 /**
@@ -223,7 +183,7 @@ export const described: ReadonlyArray<readonly [name: string, what: string]> = O
 export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined => {
   // An option that is undefined is none: it must not take the place of what the scenario says itself.
   const given = Object.entries(options).filter(([, value]) => value !== undefined)
-  return Object.hasOwn(named, name) ? named[name]!.make(Object.fromEntries(given)) : undefined
+  return Object.hasOwn(named, name) ? named[name]!.make({ ...Object.fromEntries(given), name }) : undefined
 }
 
 // -----------------------------------------------------------------------------
