@@ -9,11 +9,10 @@ import * as Option from "effect/Option"
 import * as Words from "../words.ts"
 import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
-import { Report, Scenario, Scenarios } from "../lab/index.ts"
-import { round } from "../lab/round.ts"
+import { Scenarios } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
-import type * as Limits from "floodgate/Limits"
 import * as Flags from "./flags.ts"
+import * as Printed from "./forecast/printed.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import { statusLine } from "./painter.ts"
@@ -23,11 +22,9 @@ import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
 import { finished, type Stepwise } from "../stepwise.ts"
-import { aligned } from "./text.ts"
 import * as Workload from "./run/workload.ts"
 import * as Tiers from "./tiers.ts"
 import * as Trace from "./trace.ts"
-import { dollarsText } from "../words.ts"
 
 // -----------------------------------------------------------------------------
 // Flags
@@ -159,10 +156,6 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
 // Answers
 // -----------------------------------------------------------------------------
 
-interface Answer extends Report.Forecast.Answer {
-  readonly agentsThatHelp: number
-}
-
 /** How many calls at once still help: the fewest with which the workload takes at most 2 % longer than with all. */
 function* agentsThatHelp(workload: Forecast.Workload, options: Forecast.Options): Stepwise<number> {
   const takes = function* (concurrency: number): Stepwise<number> {
@@ -184,7 +177,7 @@ const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
   { limits, name }: Tiers.Tier,
   how: Omit<Forecast.Options, "limits">
-): Effect.fn.Return<Answer> {
+): Effect.fn.Return<Printed.Answer> {
   const options = { ...how, limits }
   const forecast = yield* finished(Forecast.makeSteps(workload, options))
   return { tier: name, limits, forecast, agentsThatHelp: yield* finished(agentsThatHelp(workload, options)) }
@@ -205,77 +198,6 @@ const answersOf = Effect.fnUntraced(function* (
   )
 }, Effect.scoped)
 
-/** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
-const misfitOf = ({ forecast }: Answer): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
-
-const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
-
-const span = (duration: Duration.Duration): string => {
-  const whole = Duration.toSeconds(duration)
-  if (whole < 120) return `${whole.toFixed(1)} s`
-  return whole < 7_200 ? `${(whole / 60).toFixed(1)} min` : `${(whole / 3_600).toFixed(1)} h`
-}
-
-const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
-  ...Scenario.dimensionNames,
-  concurrency: "calls at once",
-  agents: "the agents"
-}
-
-const waitsJson = ({ p50, p95, p99 }: Forecast.Forecast["waits"]) => ({
-  p50Seconds: seconds(p50),
-  p95Seconds: seconds(p95),
-  p99Seconds: seconds(p99)
-})
-
-const toJson = (answer: Answer) => {
-  const { agentsThatHelp, forecast, tier } = answer
-  const misfit = misfitOf(answer)
-  const stopped = new Set(forecast.refused.map(({ agent }) => agent))
-  return {
-    tier,
-    seconds: misfit === undefined ? seconds(forecast.duration) : null,
-    binding: misfit?.dimension ?? forecast.binding,
-    agentsThatHelp: misfit === undefined ? agentsThatHelp : null,
-    waits: misfit === undefined ? waitsJson(forecast.waits) : null,
-    refused: forecast.refused,
-    agents: forecast.agents.map(({ finishesAfter, name, waits }) => ({
-      name,
-      finishSeconds: stopped.has(name) ? null : seconds(finishesAfter),
-      waits: stopped.has(name) ? null : waitsJson(waits)
-    }))
-  }
-}
-
-const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
-
-const rowOf = (answer: Answer): ReadonlyArray<string> => {
-  const { agentsThatHelp, forecast, tier } = answer
-  const misfit = misfitOf(answer)
-  if (misfit !== undefined) return [tier, "never done", names[misfit.dimension], "-", "-", "-", "-"]
-  const { p50, p95, p99 } = forecast.waits
-  return [
-    tier,
-    span(forecast.duration),
-    names[forecast.binding],
-    `${Words.thousands(agentsThatHelp)} of ${Words.thousands(forecast.agents.length)}`,
-    ...[p50, p95, p99].map(span)
-  ]
-}
-
-const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
-
-const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
-  answers.flatMap((answer) => {
-    const { forecast, tier } = answer
-    const first = misfitOf(answer)
-    return first === undefined
-      ? []
-      : [
-          `${tier}: ${Words.counted(forecast.refused.length, "call")} cannot fit; the first is ${first.agent}'s with ${Words.counted(first.asked, Words.units[first.dimension])} of ${Words.thousands(first.limit)}`
-        ]
-  })
-
 const deadlineOf = (
   deadline: Option.Option<string>
 ): Effect.Effect<Duration.Duration | undefined, CliError.ShowHelp> => {
@@ -286,135 +208,12 @@ const deadlineOf = (
     : Effect.fail(invalid("deadline", 'a duration such as "10 minutes"', deadline.value))
 }
 
-/** What a workload costs with a model; undefined where that has no price. */
-interface ModelCost {
-  readonly model: string
-  readonly dollars: number | undefined
-  readonly asOf: string | undefined
-}
-
-const costsOf = (workload: Forecast.Workload, models: ReadonlyArray<string>): ReadonlyArray<ModelCost> =>
+const costsOf = (workload: Forecast.Workload, models: ReadonlyArray<string>): ReadonlyArray<Printed.ModelCost> =>
   models.map((model) => {
     const price = Prices.find(model)
     const calls = workload.flatMap(({ calls }) => calls)
     return { model, dollars: Cost.sumOf(price, calls), asOf: price?.asOf }
   })
-
-const costText = ({ dollars }: ModelCost): string => (dollars === undefined ? "no price known" : dollarsText(dollars))
-
-/** What it costs, and which tiers may not spend so much in a month. */
-const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> => [
-  "Costs, with nothing read from a cache:",
-  ...aligned(costs.map((cost) => [cost.model, costText(cost)])),
-  ...answers.flatMap(({ tier }) => {
-    const most = monthly.get(tier) ?? Infinity
-    const over = costs.filter(({ dollars = 0 }) => dollars > most).map(({ model }) => model)
-    return over.length === 0
-      ? []
-      : [`More than the ${dollarsText(most)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
-  })
-]
-
-/** Everything that is printed. */
-interface Printed {
-  readonly agents: number
-  readonly costs: ReadonlyArray<ModelCost>
-  /** What tiers may spend in a month, in dollars. */
-  readonly monthly: ReadonlyMap<string, number>
-  readonly answers: ReadonlyArray<Answer>
-  /** The limits that were given, if any. */
-  readonly limits: Limits.Limits | undefined
-  /** The deadline that was given, and the first tier that meets it. */
-  readonly deadline: { readonly most: Duration.Duration; readonly tier: string | undefined } | undefined
-}
-
-const summaryOf = ({ agents, answers }: Printed): string => {
-  const { inputTokens, outputTokens, requests } = answers[0]!.forecast.usage
-  return `${Words.counted(agents, "agent")}, ${Words.counted(requests, "call")}, ${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
-}
-
-const jsonOf = ({ agents, answers, costs, deadline, monthly }: Printed) => {
-  const { inputTokens, outputTokens, requests: calls } = answers[0]!.forecast.usage
-  const met =
-    deadline === undefined
-      ? {}
-      : { deadline: { seconds: Duration.toSeconds(deadline.most), cheapestTier: deadline.tier ?? null } }
-  const workload = { agents, calls, inputTokens, outputTokens }
-  const forecasts = answers.map((answer) => ({ ...toJson(answer), monthlyDollars: monthly.get(answer.tier) ?? null }))
-  const priced = costs.map(({ asOf, dollars, model }) => ({ model, dollars: dollars ?? null, asOf: asOf ?? null }))
-  return { workload, costs: priced, forecasts, ...met }
-}
-
-/** The answer to a deadline. */
-const met = ({ deadline }: Printed): string | undefined => {
-  if (deadline === undefined) return undefined
-  const { most, tier } = deadline
-  return tier === undefined ? `None of these is enough for ${span(most)}.` : `Enough for ${span(most)}: ${tier}.`
-}
-
-/** What the forecasts come to, for the head of a report. */
-const verdictOf = (printed: Printed): Report.Verdict.Verdict => {
-  const { answers } = printed
-  const possible = answers.filter((answer) => misfitOf(answer) === undefined)
-  const under = (tier: string): string => (printed.limits === undefined ? tier : `the limits ${tier}`)
-  const takes = possible.map(({ forecast, tier }) => `${span(forecast.duration)} under ${under(tier)}`)
-  const how =
-    takes.length === 0
-      ? "Never done under these limits: calls are larger than they admit."
-      : `Takes ${takes.join(", ")}.`
-  return {
-    text: [met(printed), how].filter((sentence) => sentence !== undefined).join(" "),
-    tiles: [
-      ...answers.map((answer): Report.Verdict.Tile => {
-        const { forecast, tier } = answer
-        const misfit = misfitOf(answer)
-        const binding = names[misfit?.dimension ?? forecast.binding]
-        if (misfit !== undefined) return { value: "never", label: `${tier}; too small: ${binding}`, tone: "bad" }
-        const tile = { value: span(forecast.duration), label: `${tier}; what binds: ${binding}` }
-        if (printed.deadline === undefined) return tile
-        const isInTime = Duration.isLessThanOrEqualTo(forecast.duration, printed.deadline.most)
-        return { ...tile, tone: isInTime ? "good" : "bad" }
-      }),
-      Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
-      ...printed.costs.flatMap(({ dollars, model }) =>
-        dollars === undefined ? [] : [{ value: dollarsText(dollars), label: `with ${model}, nothing cached` }]
-      )
-    ]
-  }
-}
-
-const limitsTextOf = ({ limits }: Printed): string =>
-  limits === undefined
-    ? "Anthropic's tiers for Opus, Sonnet and Haiku (August 2026); token buckets"
-    : Scenario.limitsText(limits)
-
-const text = (printed: Printed): string =>
-  [
-    `Workload: ${summaryOf(printed)}`,
-    `Limits: ${limitsTextOf(printed)}`,
-    "",
-    ...aligned([heads, ...rowsOf(printed.answers)]),
-    ...refusals(printed.answers),
-    ...(met(printed) === undefined ? [] : ["", met(printed)!]),
-    "",
-    ...costLines(printed),
-    "",
-    "Nobody else uses the limits, and nothing fails."
-  ].join("\n")
-
-const html = (printed: Printed, provenance: Report.Html.Options["provenance"]): string => {
-  const { answers } = printed
-  const section = Report.Forecast.section({
-    summary: summaryOf(printed),
-    verdict: verdictOf(printed),
-    answers,
-    heads,
-    rows: rowsOf(answers),
-    notes: refusals(answers).map((refusal) => `${refusal}.`)
-  })
-  const intro = "What a workload will take, before it runs."
-  return Report.Html.render({ title: "floodgate forecast", intro, sections: [section], provenance })
-}
 
 // -----------------------------------------------------------------------------
 // The command
@@ -439,7 +238,7 @@ export const forecastCommand = Command.make(
         most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)
     )
     const models = given.model.length === 0 ? usualModels : [...new Set(given.model)]
-    const printed: Printed = {
+    const printed: Printed.Printed = {
       agents: workload.length,
       answers,
       costs: costsOf(workload, models),
@@ -449,10 +248,10 @@ export const forecastCommand = Command.make(
     }
     if (Option.isSome(given.report)) {
       yield* Output.claim(given.report.value, "--report")
-      const provenance = yield* Provenance.of([["limits", limitsTextOf(printed)]])
-      yield* Output.write(given.report.value, html(printed, provenance), "--report")
+      const provenance = yield* Provenance.of([["limits", Printed.limitsTextOf(printed)]])
+      yield* Output.write(given.report.value, Printed.html(printed, provenance), "--report")
     }
-    yield* given.json ? Print.json(jsonOf(printed), 2) : Print.out(text(printed))
+    yield* given.json ? Print.json(Printed.jsonOf(printed), 2) : Print.out(Printed.text(printed))
   })
 ).pipe(
   Command.withDescription(
