@@ -101,6 +101,31 @@ describe("documentation", () => {
     }
   })
 
+  it("shows each guarantee by tests and laws that there are", () => {
+    const tables = read("docs/guarantees.md")
+      .split("\n")
+      .filter((line) => line.startsWith("| "))
+    const shown = tables.flatMap((line) => line.split(" | ")[2] ?? []).join("\n")
+    const files = Array.from(shown.matchAll(/`(test\/[^`]+)`/g), ([, file]) => file!)
+    const proven = Array.from(shown.matchAll(/"([^"]+)"/g), ([, law]) => law!)
+    const laws = Array.from(shown.matchAll(/\blaws? (\d+)(?: and (\d+))?/g), ([, ...numbers]) => numbers).flat()
+    assert.isAbove(Math.min(files.length, proven.length, laws.length), 5)
+    assert.deepStrictEqual(
+      files.filter((file) => !existsSync(join(root, file))),
+      []
+    )
+    const proof = ["laws.ts", "search.ts"].map((file) => read(`test/proof/${file}`)).join()
+    assert.deepStrictEqual(
+      proven.filter((law) => !proof.includes(`"${law}"`) && !proof.includes(`\n  ${law},`)),
+      []
+    )
+    const histories = read("test/support/laws.ts")
+    assert.deepStrictEqual(
+      laws.filter((law) => law !== undefined && !histories.includes(`"law ${law}, `)),
+      []
+    )
+  })
+
   it("has a current reference of the API", () => {
     assert.strictEqual(read("docs/api.md"), render(), "npm run docs:api writes it")
   })
