@@ -83,38 +83,6 @@ describe("Accounting", () => {
     assert.strictEqual(estimate.tokens, 500)
   })
 
-  it("says who charges for rejections", () => {
-    const all = [
-      Accounting.anthropic,
-      bedrock,
-      Accounting.bedrockMantle,
-      Accounting.vertex,
-      Accounting.openai,
-      Accounting.azure
-    ]
-    assert.deepStrictEqual(
-      all.map(({ name, rejections }) => [name, rejections]),
-      [
-        ["anthropic", "free"],
-        ["bedrock-runtime", "free"],
-        ["bedrock-mantle", "free"],
-        ["vertex", "free"],
-        ["openai", "charged"],
-        ["azure", "charged"]
-      ]
-    )
-  })
-
-  it("refuses a burndown rate out of range", () => {
-    for (const burndown of [0.5, Infinity, Number.NaN]) {
-      assert.throws(
-        () => Accounting.bedrockRuntime({ burndown }),
-        RangeError,
-        `Accounting.burndown: expected a finite number >= 1, got ${burndown}`
-      )
-    }
-  })
-
   const tokens = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 200_000 }))
 
   it.prop(

@@ -293,29 +293,6 @@ describe("Agents", () => {
       }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
     )
 
-    it.effect("refuses caps that make no sense, by name", () =>
-      Effect.gen(function* () {
-        const defect = (cap: Agents.Cap) =>
-          Effect.map(Effect.exit(Effect.scoped(Agents.run([{ key: "a", effect: Effect.void }], { cap }))), String)
-        for (const bad of [0, -1, NaN]) {
-          assert.match(yield* defect({ tokens: bad }), /RangeError: Agents\.run: \w+\.tokens: expected a number > 0/)
-          assert.match(yield* defect({ calls: bad }), /RangeError: Agents\.run: \w+\.calls: expected a number > 0/)
-        }
-        assert.match(yield* defect({ time: 0 }), /RangeError: Agents\.run: \w+\.time: expected a duration > 0, got 0/)
-      }).pipe(Effect.provide(unlimited))
-    )
-
-    it.effect("refuses a concurrency that is no number of agents", () =>
-      Effect.gen(function* () {
-        const run = (concurrency: number) => Agents.run([{ key: "a", effect: Effect.void }], { concurrency })
-        for (const bad of [0, -1, NaN, 1.5]) {
-          const exit = yield* Effect.exit(Effect.timeout(run(bad), "1 minute"))
-          assert.include(String(exit), `RangeError: Agents.run: concurrency: expected an integer >= 1, got ${bad}`)
-        }
-        assert.lengthOf(yield* run(Infinity), 1)
-      }).pipe(Effect.provide(unlimited))
-    )
-
     it.effect("ends an agent whose time is over, to the millisecond, and the job's the same", () =>
       Effect.gen(function* () {
         const job = yield* Agents.fork(

@@ -17,35 +17,21 @@ const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate,
 const level = Effect.map(pool, ({ dimensions }) => dimensions.tokens!.level)
 
 describe("Budget", () => {
-  it.effect("names the reason of each refusal, whether to try again, and what to do", () =>
+  it.effect("says of each refusal why, whether to try again, and of which pool, in one line", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const refused = (estimate: Budget.ReserveOptions & { readonly tokens?: number; readonly requests?: number }) =>
-        Effect.flip(Effect.scoped(budget.reserve({ tokens: 1, ...estimate }, estimate)))
-      const shown = ({ isRetryable, message, reason }: Budget.BudgetError) => [reason._tag, isRetryable, message]
-      assert.deepStrictEqual(shown(yield* refused({ tokens: 100_000 })), [
-        "EstimateTooLarge",
-        false,
-        'The call asks for 100,000 tokens but pool "default" admits at most 60,000: split the call, or raise the limit'
-      ])
+        Effect.map(Effect.flip(Effect.scoped(budget.reserve({ tokens: 1, ...estimate }, estimate))), (error) => {
+          assert.match(error.message, /^[^\n]*pool "default"[^\n]*$/)
+          return [error.reason._tag, error.isRetryable] as const
+        })
+      assert.deepStrictEqual(yield* refused({ tokens: 100_000 }), ["EstimateTooLarge", false])
       yield* Budget.consume(1)
-      assert.deepStrictEqual(shown(yield* refused({ requests: 3 })), [
-        "QuotaExhausted",
-        false,
-        'The call asks for 3 requests but the quota of pool "default" has 2 left'
-      ])
+      assert.deepStrictEqual(yield* refused({ requests: 3 }), ["QuotaExhausted", false])
       yield* budget.reserve({ tokens: 999 })
-      assert.deepStrictEqual(shown(yield* refused({ tokens: 10, maxWait: 5 })), [
-        "WaitTooLong",
-        true,
-        'The call would wait 10ms for tokens in pool "default", longer than its maxWait of 5ms'
-      ])
+      assert.deepStrictEqual(yield* refused({ tokens: 10, maxWait: 5 }), ["WaitTooLong", true])
       yield* start(Effect.scoped(budget.reserve({ tokens: 10 })))
-      assert.deepStrictEqual(shown(yield* refused({})), [
-        "QueueFull",
-        true,
-        '1 caller already waits in pool "default": start fewer calls, or raise maxQueued'
-      ])
+      assert.deepStrictEqual(yield* refused({}), ["QueueFull", true])
     }).pipe(
       Effect.scoped,
       Effect.provide(
@@ -67,20 +53,6 @@ describe("Budget", () => {
       const error = yield* Effect.flip(Effect.scoped(budget.reserve({ tokens: 1 }, { maxWait: 0 })))
       assert.match(error.message, /for a free place in pool "default"/)
     }).pipe(Effect.scoped, Effect.provide(makeStated({ limits: perSecond(1_000, 1_000), concurrency: 1 })))
-  )
-
-  it.effect("refuses a weight or a priority that makes no sense, by name", () =>
-    Effect.gen(function* () {
-      const budget = yield* Budget.TokenBudget
-      const defect = (options: Budget.ReserveOptions) =>
-        Effect.map(Effect.exit(Effect.scoped(budget.reserve({ tokens: 1 }, options))), String)
-      for (const weight of [0, -1, NaN, Infinity]) {
-        assert.include(yield* defect({ weight }), "RangeError: Budget.reserve: weight: expected a number from")
-      }
-      for (const priority of [NaN, Infinity]) {
-        assert.include(yield* defect({ priority }), "RangeError: Budget.reserve: priority: expected a finite number")
-      }
-    }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
   )
 
   it.effect("admits everything with layerUnlimited, and still names the pool and the agent", () =>
@@ -403,12 +375,6 @@ describe("Budget", () => {
         assert.deepStrictEqual(queued, [2, 1])
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1, 1_000) })))
     )
-  })
-
-  it("names the option, the expectation and the value when an argument makes no sense", () => {
-    assert.throws(() => Budget.make({ concurrency: 0 }), RangeError, "concurrency: expected an integer >= 1, got 0")
-    assert.throws(() => Budget.make({ maxQueued: -1 }), RangeError, "maxQueued: expected an integer >= 0, got -1")
-    assert.throws(() => Budget.make({ limits: { tokens: {} } }), RangeError, "exactly one of")
   })
 
   it.effect("from configuration fails with the option and the value that make no sense", () =>

@@ -81,44 +81,6 @@ describe("Forecast", () => {
       assert.deepStrictEqual(forecast.refused, [{ agent: "agent-1", dimension: "tokens", asked: 400, limit: 200 }])
     })
 
-    it("refuses options that make no sense, by name", () => {
-      assert.throws(
-        () => Forecast.make(incident, { limits, concurrency: 0 }),
-        "Forecast.concurrency: expected an integer >= 1, got 0"
-      )
-      assert.throws(
-        () => Forecast.make(incident, { limits, concurrency: 1.5 }),
-        RangeError,
-        "Forecast.concurrency: expected an integer >= 1, got 1.5"
-      )
-      for (const [wrong, got] of [
-        [-7, "-7"],
-        [Number.NaN, "NaN"],
-        [Infinity, "Infinity"],
-        ["5", '"5"']
-      ] as const) {
-        for (const name of ["inputTokens", "outputTokens", "reservedOutputTokens"]) {
-          const call = { inputTokens: 1, outputTokens: 1, [name]: wrong }
-          assert.throws(
-            () => Forecast.make([{ name: "a", calls: [call] }], { limits }),
-            RangeError,
-            `Forecast.${name}: expected a finite number >= 0, got ${got}`
-          )
-        }
-        for (const name of ["baseMillis", "perInputTokenMillis", "perOutputTokenMillis"]) {
-          assert.throws(
-            () => Forecast.make(incident, { limits, latency: { [name]: wrong } }),
-            RangeError,
-            `Forecast.latency.${name}: expected a finite number >= 0, got ${got}`
-          )
-        }
-      }
-      assert.throws(
-        () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } }),
-        "Forecast.agents"
-      )
-    })
-
     it("starts from what is left of the limits, debt included", () => {
       const one = [{ name: "a", calls: [{ inputTokens: 60_000, outputTokens: 0, duration: "1 second" as const }] }]
       const after = (tokens: number) => seconds(Forecast.make(one, { limits, levels: { tokens } }).duration)

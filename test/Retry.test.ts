@@ -359,21 +359,6 @@ describe("Retry", () => {
         })
       )
     })
-
-    it("refuses options that make no sense, by name", () => {
-      for (const [options, message] of [
-        [{ base: "soon" as "1 second" }, "Retry.base: expected a finite duration > 0, got soon"],
-        [{ factor: 0.9 }, "Retry.factor: expected a finite number >= 1, got 0.9"],
-        [{ cap: "1 second" }, "Retry.cap: expected a finite duration >= base, got 1 second"],
-        [{ attempts: 1.5 }, "Retry.attempts: expected an integer >= 1, got 1.5"],
-        [{ jitter: "some" as "full" }, "Retry.jitter: expected one of full, equal, decorrelated, proportional, none"],
-        [{ maxElapsed: 0 }, "Retry.maxElapsed: expected a duration > 0, got 0"],
-        [{ backoff: Schedule.forever, base: "1 second" }, "Retry.base: expected nothing beside a backoff"]
-      ] as ReadonlyArray<readonly [Retry.Options, string]>) {
-        assert.throws(() => Retry.make(options), RangeError, message)
-      }
-      assert.throws(() => Retry.layerBudget({ ratio: -1 }), RangeError, "Retry.ratio: expected a finite number >= 0")
-    })
   })
 
   describe("errors of other libraries", () => {

@@ -337,11 +337,4 @@ describe("Spending", () => {
       assert.match(messages[2]!, /the cap of the job of \$7\.50 has \$0\.50 left/)
     }).pipe(Effect.provide(live))
   )
-
-  it("refuses caps that are none", () => {
-    assert.throws(() => Spending.make("x", { dollars: 0 }), RangeError, "Spending.dollars")
-    assert.throws(() => Spending.make("x", { dollars: NaN }), RangeError, "Spending.dollars")
-    assert.throws(() => Spending.make("x", { dollars: 1, per: "never" as never }), RangeError, "Spending.per")
-    assert.throws(() => Spending.make("x", { dollars: 1, per: Infinity }), RangeError, "Spending.per")
-  })
 })

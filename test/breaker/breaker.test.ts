@@ -229,15 +229,4 @@ describe("breaker", () => {
   it("refuses a number of failures that makes no sense", () => {
     assert.throws(() => Breaker.layer({ failures: 0 }), RangeError)
   })
-
-  it("refuses a time to stay open that is none", () => {
-    // Regression: with a time of 0 a breaker never opened.
-    for (const bad of [0, -5, NaN, "a while" as never]) {
-      assert.throws(
-        () => Breaker.layer({ openFor: bad }),
-        RangeError,
-        `Breaker.openFor: expected a duration > 0, got ${bad}`
-      )
-    }
-  })
 })

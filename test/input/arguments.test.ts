@@ -5,71 +5,192 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Accounting from "floodgate/Accounting"
 import * as Agents from "floodgate/Agents"
 import * as Floodgate from "floodgate/anthropic"
+import * as Breaker from "floodgate/breaker"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
+import * as Forecast from "floodgate/Forecast"
+import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
+import * as Presets from "floodgate/Presets"
 import { create } from "floodgate/promise"
+import * as FloodgateRedis from "floodgate/redis"
 import * as Retry from "floodgate/Retry"
+import * as Spending from "floodgate/Spending"
 import { ProviderSim } from "floodgate/testing"
+import { ProviderServer } from "floodgate/testing/server"
 import { MapStore } from "../support/store.ts"
 
 /** What it throws, or dies of. */
 const complaint = (make: () => unknown): Effect.Effect<string> =>
   Effect.sync(make).pipe(
-    Effect.flatMap((made) => (Layer.isLayer(made) ? built(made) : Effect.void)),
+    Effect.flatMap((made) => {
+      if (Layer.isLayer(made)) return built(made)
+      return Effect.isEffect(made) ? run(made) : Effect.void
+    }),
     Effect.exit,
     Effect.map((exit) => (Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "no complaint"))
   )
 
-const built = (layer: Layer.Any) =>
-  Effect.scoped(Layer.build((layer as Layer.Layer<unknown>).pipe(Layer.provide(Budget.layer()))))
+const built = (layer: Layer.Any) => run(Layer.build(layer as Layer.Layer<unknown>))
 
-const run = (options: Agents.Options) => Layer.effectDiscard(Agents.run([], options)).pipe(Layer.provide(Agents.layer))
+const run = (effect: Effect.Effect<unknown, unknown, unknown>) =>
+  Effect.scoped(Effect.provide(effect, live) as Effect.Effect<unknown, unknown, Scope.Scope>)
 
+const live = Layer.mergeAll(Governor.layer(), LlmClient.layerProvider(), Agents.layer).pipe(
+  Layer.provideMerge(Layer.merge(Budget.layer(), ProviderSim.layer()))
+)
+
+/** Arguments as no compiler lets them through. */
+const wrong = <A>(value: unknown): A => value as A
+
+const agents = (options: unknown) => Agents.run([{ key: "a", effect: Effect.void }], wrong(options))
+const budget = (limits: unknown) => Budget.make({ limits: wrong(limits) })
+const call = (options: unknown) =>
+  LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] }, wrong(options))
+const forecast = (call: object, options: object = {}) =>
+  Forecast.make([{ name: "a", calls: [{ inputTokens: 1, outputTokens: 1, ...call }] }], { limits: {}, ...options })
+const reserve = (estimate: Limits.Estimate, options: Budget.ReserveOptions = {}) =>
+  Effect.flatMap(Budget.TokenBudget, (budget) => budget.reserve(estimate, options))
 const share = (options: BudgetStore.Options) => BudgetStore.layer(new MapStore(), options)
-
 const apiKey = Redacted.make("a key of some length")
+const price = { input: 1, output: 1 }
 
-const governed = Layer.provide(Governor.layer(), Budget.layer())
+/** Each option, and what is wrong with it. */
+const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() => unknown>]> = [
+  ["Accounting.burndown", ...[0.5, NaN].map((burndown) => () => Accounting.bedrockRuntime({ burndown }))],
+  ["Agents.run: cap.tokens", ...[0, -1, NaN].map((tokens) => () => agents({ cap: { tokens } }))],
+  ["Agents.run: cap.calls", () => agents({ cap: { calls: 0 } })],
+  ["Agents.run: cap.time", () => agents({ cap: { time: 0 } }), () => agents({ cap: { time: "5 sec" } })],
+  // A number of agents that is none ran for ever.
+  ["Agents.run: concurrency", ...[0, -1, NaN, 1.5].map((concurrency) => () => agents({ concurrency }))],
+  ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 })],
+  ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN })],
+  // With a time of 0 a breaker never opened.
+  ["Breaker.openFor", ...[0, -5, NaN, "a while"].map((openFor) => () => Breaker.layer({ openFor: wrong(openFor) }))],
+  ["Budget.make: concurrency", () => Budget.make({ concurrency: 0 })],
+  ["Budget.make: maxQueued", () => Budget.make({ maxQueued: -1 })],
+  ["Budget.reserve: weight", ...[0, -1, NaN, Infinity].map((weight) => () => reserve({ tokens: 1 }, { weight }))],
+  ["Budget.reserve: priority", ...[NaN, Infinity].map((priority) => () => reserve({ tokens: 1 }, { priority }))],
+  [
+    "Budget.cooldown: retryAfter",
+    () =>
+      Effect.flatMap(Budget.TokenBudget, (budget) =>
+        budget.cooldown({ reason: "rateLimit", retryAfter: wrong("5 sec") })
+      )
+  ],
+  ["BudgetStore: lease", () => share({ lease: 0 })],
+  ["BudgetStore: timeout", () => share({ timeout: NaN })],
+  ["BudgetStore: degradeFor", () => share({ degradeFor: -1 })],
+  ["BudgetStore: whenAway.wait", () => share({ whenAway: { wait: Infinity } })],
+  ["CallOptions.timeout", () => call({ timeout: -1 }), () => call({ timeout: "5 sec" })],
+  ["CallOptions.maxWait", () => call({ maxWait: "5 sec" })],
+  ...Limits.Dimension.literals.map(
+    (dimension) =>
+      [
+        `Estimate.${dimension}`,
+        ...[-1, NaN, Infinity, 1e308].map((bad) => () => reserve({ [dimension]: bad }))
+      ] as const
+  ),
+  ["Floodgate.idleTimeout", () => Floodgate.make({ idleTimeout: 0 })],
+  ["Floodgate.create: idleTimeoutSeconds", () => create({ idleTimeoutSeconds: NaN })],
+  ["Floodgate.create: retry.baseSeconds", () => create({ retry: { baseSeconds: -2 } })],
+  ["Floodgate.create: maxWaitSeconds", () => create({ callOptions: { maxWaitSeconds: -1 } })],
+  ["Floodgate.create: redis", () => create({ redis: "localhost:6379" })],
+  ["Forecast.concurrency", ...[0, 1.5].map((concurrency) => () => forecast({}, { concurrency }))],
+  ...["inputTokens", "outputTokens", "reservedOutputTokens"].map(
+    (name) => [`Forecast.${name}`, ...[-7, NaN, Infinity, "5"].map((bad) => () => forecast({ [name]: bad }))] as const
+  ),
+  ["Forecast.latency.baseMillis", () => forecast({}, { latency: { baseMillis: -1 } })],
+  ["Forecast.agents", () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } })],
+  ["Gateway.port", () => Gateway.make({ port: -1 })],
+  // Others can reach the host, and a short token is guessed.
+  ["Gateway.token", () => Gateway.make({ host: "0.0.0.0" }), () => Gateway.make({ token: "short" })],
+  [
+    "Gateway.upstreams",
+    ...[{}, { metrics: "https://a.test" }, { own: "file:///etc" }].map((upstreams) => () => Gateway.make({ upstreams }))
+  ],
+  ["Gateway.maxHold", () => Gateway.make({ maxHold: Infinity })],
+  ["Gateway.maxBodyBytes", () => Gateway.make({ maxBodyBytes: 0.5 })],
+  ["Limits", ...[null, 7, "2M", { inputToken: { perMinute: 1 } }].map((limits) => () => budget(limits))],
+  [
+    "Limits.tokens",
+    ...[null, 2_000_000, {}, { perMinutes: 60 }, { perMinute: 60, bursts: 5 }, { perMinute: 1, perSecond: 1 }].map(
+      (tokens) => () => budget({ tokens })
+    )
+  ],
+  ...["perSecond", "perMinute", "total"].map(
+    (rate) =>
+      [
+        `Limits.tokens.${rate}`,
+        // A text of digits was accepted, and made sums of texts.
+        ...[0, -1, NaN, Infinity, 1e308, "2000000"].map((bad) => () => budget({ tokens: { [rate]: bad } }))
+      ] as const
+  ),
+  ["Limits.tokens.burst", ...[0, -1, NaN].map((burst) => () => budget({ tokens: { perMinute: 10, burst } }))],
+  ["Limits.tokens.share", () => budget({ tokens: { share: 1.5 } })],
+  [
+    "Prices: m.output",
+    () => Governor.layer({ prices: { m: { ...price, output: -1 } } }),
+    () => Governor.layer({ prices: { m: wrong({ input: 1 }) } })
+  ],
+  ["Prices: m.cacheRead", () => Governor.layer({ prices: { m: { ...price, cacheRead: NaN } } })],
+  ["Prices: m.long.above", () => Governor.layer({ prices: { m: { ...price, long: { ...price, above: Infinity } } } })],
+  ["ProviderServer.timeScale", () => ProviderServer.make({ timeScale: 0 })],
+  ["ProviderServer.maxBodyBytes", ...[NaN, -1].map((bytes) => () => ProviderServer.make({ maxBodyBytes: bytes }))],
+  // Node would listen on every address.
+  ["ProviderServer.host", () => ProviderServer.make({ host: "" })],
+  [
+    "ProviderSim.limits",
+    ...[null, Presets.anthropic.start].map((bad) => () => ProviderSim.layer({ limits: wrong(bad) }))
+  ],
+  [
+    "ProviderSim.limits.tokens.window",
+    () => ProviderSim.layer({ limits: { tokens: { perMinute: 1, window: wrong("slidng") } } })
+  ],
+  ["ProviderSim.faults[1].kind", () => ProviderSim.layer({ faults: [{ kind: "500" }, { kind: wrong("503") }] })],
+  [
+    "ProviderSim.faults[0].retryAfterMillis",
+    () => ProviderSim.layer({ faults: [{ kind: "cut", retryAfterMillis: 1_000 }] })
+  ],
+  ["ProviderSim.cachedShare", () => ProviderSim.layer({ cachedShare: 2 })],
+  ["Retry.base", () => Retry.make({ base: wrong("soon") }), () => Retry.make({ backoff: Schedule.forever, base: 1 })],
+  ["Retry.factor", () => Retry.make({ factor: 0.9 })],
+  ["Retry.cap", () => Retry.make({ cap: "1 second" })],
+  ["Retry.attempts", () => Retry.make({ attempts: 1.5 })],
+  ["Retry.jitter", () => Retry.make({ jitter: wrong("some") })],
+  ["Retry.maxElapsed", () => Retry.make({ maxElapsed: 0 })],
+  ["Retry.ratio", () => Retry.layerBudget({ ratio: -1 })],
+  ["Retry.withDeadline", () => Retry.withDeadline(Effect.void, wrong("5 sec"))],
+  ["Spending.dollars", ...[0, NaN].map((dollars) => () => Spending.make("x", { dollars }))],
+  ["Spending.per", ...["never", Infinity].map((per) => () => Spending.make("x", { dollars: 1, per: wrong(per) }))]
+]
 
-describe("durations that make no sense", () => {
-  const call = (options: LlmClient.CallOptions) =>
-    Layer.effectDiscard(
-      LlmClient.create({ model: "m", max_tokens: 1, messages: [{ role: "user", content: "x" }] }, options)
-    ).pipe(Layer.provide(LlmClient.layerProvider()), Layer.provide(ProviderSim.layer()))
-  const rows: ReadonlyArray<readonly [option: string, make: () => unknown]> = [
-    ["CallOptions.timeout", () => call({ timeout: -1 })],
-    ["CallOptions.timeout", () => call({ timeout: "5 sec" as "5 seconds" })],
-    ["CallOptions.maxWait", () => call({ maxWait: "5 sec" as "5 seconds" })],
-    ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 })],
-    ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN })],
-    [
-      "Floodgate.idleTimeout",
-      () => Effect.runSync(Effect.provide(Effect.scoped(Floodgate.make({ idleTimeout: 0 })), governed))
-    ],
-    ["Floodgate.create: idleTimeoutSeconds", () => create({ idleTimeoutSeconds: 0 })],
-    ["Agents.run: cap.time", () => run({ cap: { time: "5 sec" as "5 seconds" } })],
-    ["BudgetStore: lease", () => share({ lease: 0 })],
-    ["BudgetStore: timeout", () => share({ timeout: NaN })],
-    ["BudgetStore: degradeFor", () => share({ degradeFor: -1 })],
-    ["BudgetStore: whenAway.wait", () => share({ whenAway: { wait: Infinity } })],
-    [
-      "Budget.cooldown: retryAfter",
-      () =>
-        Layer.effectDiscard(
-          Effect.flatMap(Budget.TokenBudget, (budget) =>
-            budget.cooldown({ reason: "rateLimit", retryAfter: "5 sec" as "5 seconds" })
-          )
-        ).pipe(Layer.provide(Budget.layer()))
-    ],
-    ["Retry.withDeadline", () => Layer.effectDiscard(Retry.withDeadline(Effect.void, "5 sec" as "5 seconds"))]
-  ]
-  it.effect("are refused by name", () =>
+describe("an argument that makes no sense", () => {
+  it.effect("is not repeated where it may hold a password", () =>
     Effect.gen(function* () {
-      for (const [option, make] of rows) assert.include(yield* complaint(make), `RangeError: ${option}: expected `)
+      const url = "redis:secret@127.0.0.1"
+      for (const make of [() => create({ redis: url }), () => FloodgateRedis.layerStoreUrl({ url: `//${url}` })]) {
+        assert.notInclude(yield* complaint(make), "secret")
+      }
+    })
+  )
+
+  it.live("is a RangeError in one line that names the option, what is expected and what was given", () =>
+    Effect.gen(function* () {
+      for (const [option, ...makes] of rows) {
+        for (const make of makes) {
+          const text = yield* complaint(make)
+          assert.match(text, /^RangeError: [^\n]+: expected [^\n]+, got [^\n]+$/, `${option}, by ${make}`)
+          assert.isTrue(text.startsWith(`RangeError: ${option}: expected `), `${option}: ${text}`)
+        }
+      }
     })
   )
 })

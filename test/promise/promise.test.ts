@@ -107,19 +107,6 @@ describe("floodgate/promise", () => {
     assert.match(String(error), /longer than its maxWait of 2s/)
   })
 
-  it("throws a RangeError that names the option, at once", () => {
-    const rows: ReadonlyArray<readonly [Floodgate.Options, RegExp]> = [
-      [{ concurrency: 0 }, /concurrency: expected an integer >= 1, got 0/],
-      [{ limits: { tokens: { perMinute: -1 } } }, /tokens.perMinute/],
-      [{ retry: { attempts: 0 } }, /attempts: expected an integer >= 1, got 0/],
-      [{ retry: { baseSeconds: -2 } }, /baseSeconds: expected a number of seconds > 0, got -2/],
-      [{ callOptions: { maxWaitSeconds: -1 } }, /maxWaitSeconds: expected a number of seconds >= 0, got -1/],
-      [{ idleTimeoutSeconds: NaN }, /idleTimeoutSeconds: expected a number of seconds > 0, got NaN/],
-      [{ redis: "localhost:6379" }, /redis: expected an address such as redis:\/\/.*not shown/]
-    ]
-    for (const [options, expected] of rows) assert.throws(() => Floodgate.create(options), expected)
-  })
-
   describe("run", () => {
     it("settles to what the attempt says it used", async () => {
       await using floodgate = Floodgate.create({ limits: ledger })

@@ -718,30 +718,6 @@ describe("ProviderSim", () => {
     }).pipe(Effect.provide(ProviderSim.layer(Presets.anthropic.start)))
   )
 
-  it("refuses options that make no sense, by name", () => {
-    for (const [options, complaint] of [
-      [{ limits: null }, ".limits: expected an object, got null"],
-      [{ limits: Presets.anthropic.start }, ".limits: expected the limits that all models share, got pools"],
-      [
-        { limits: { tokens: { perMinute: 1_000, window: "slidng" } } },
-        '.limits.tokens.window: expected one of "bucket"'
-      ],
-      [{ pools: { "opus-4": { tokens: { perMinute: -1 } } } }, '.pools["opus-4"].tokens.perMinute: expected a finite'],
-      [{ faults: [{ kind: "500" }, { kind: "503" }] }, ".faults[1].kind: expected one of"],
-      [
-        { faults: [{ kind: "cut", retryAfterMillis: 1_000 }] },
-        '.faults[0].retryAfterMillis: expected nothing beside kind "cut"'
-      ],
-      [{ cachedShare: 2 }, ".cachedShare: expected a number from 0 to 1, got 2"]
-    ] as ReadonlyArray<readonly [object, string]>) {
-      assert.throws(
-        () => Effect.runSync(Effect.scoped(Layer.build(ProviderSim.layer(options)))),
-        RangeError,
-        `ProviderSim${complaint}`
-      )
-    }
-  })
-
   it.effect("refuses what a function among its options gives, when it gives it", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(create(params(4)))

@@ -24,18 +24,6 @@ describe("scenarios", () => {
     )
   }
 
-  it("count one as one, in words", () => {
-    const one = Scenario.make({ agents: 1, calls: 1, concurrency: 1 })
-    assert.strictEqual(one.summary, "1 agent x 1 call of 150,000 tokens")
-    assert.include(Scenario.modelOf(one), "; 1 call at once; ")
-    assert.strictEqual(
-      Scenario.limitsText({ requests: { perMinute: 1 }, outputTokens: { perSecond: 1 }, tokens: { perMinute: 1_000 } }),
-      "1 request/min (bucket of 1); 1 output token/s (bucket of 1); 1,000 tokens/min (bucket of 1,000)"
-    )
-    const trace = [{ atMillis: 0, inputTokens: 1, outputTokens: 1 }]
-    assert.strictEqual(Scenarios.fromTrace(trace).summary, "1 call of a trace, arrivals kept")
-  })
-
   it("say of what they are made, whatever was changed about them", () => {
     const changed = { agents: 3, calls: 2, firstTokens: 9_000, tokens: 2_000 }
     const sizes = "3 agents x 2 calls, the first of 9,000 tokens, later ones of 2,000"
@@ -101,22 +89,6 @@ describe("scenarios", () => {
     )
   })
 
-  it("have the names that the documents use", () => {
-    assert.deepStrictEqual(Scenarios.names, [
-      "incident",
-      "burst",
-      "many",
-      "flaky",
-      "outage",
-      "outage-at-start",
-      "neighbour",
-      "neighbour-in-bursts",
-      "random-rejections",
-      "undeclared-concurrency",
-      "slow-start"
-    ])
-  })
-
   it("say that a limit on calls at once is undeclared", () => {
     assert.include(Scenario.modelOf(Scenarios.byName("undeclared-concurrency")!), "; 10 calls at once, undeclared; ")
   })
@@ -156,10 +128,6 @@ describe("strategies", () => {
         "oracle"
       ]
     )
-  })
-
-  it("have names of their own", () => {
-    assert.strictEqual(new Set(Strategies.all.map(({ name }) => name)).size, Strategies.all.length)
   })
 
   for (const { name } of Strategies.all) {
