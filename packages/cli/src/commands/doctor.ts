@@ -1,4 +1,4 @@
-/** `floodgate doctor`: whether the key, the address, the limits and Redis are as a run needs them, and what to write if not. */
+/** `floodgate doctor`: checks the key, the address, the limits and Redis, and says what to change. */
 import Anthropic, { APIError } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
@@ -21,12 +21,12 @@ import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import { hung, oneLine } from "./text.ts"
 
-/** What was looked at: whether it is well, and what to write where it is not. */
+/** The result of a check, and what to write if it is not in order. */
 interface Check {
   readonly state: "ok" | "note" | "fails"
   readonly what: string
   readonly write?: ReadonlyArray<string> | undefined
-  /** How the command ends where this is the first that fails. */
+  /** The exit code if this is the first check that fails. */
   readonly code?: number | undefined
 }
 
@@ -45,13 +45,13 @@ const exportKey = "export ANTHROPIC_API_KEY=...   # from https://console.anthrop
 // The provider
 // -----------------------------------------------------------------------------
 
-/** As long as somebody at a terminal waits. */
+/** As long as somebody at a terminal is willing to wait. */
 const timeout = Duration.seconds(15)
 
-/** What a request to the provider came to. */
+/** The result of a request to the provider. */
 type Reached = { readonly headers: Headers } | { readonly error: unknown }
 
-/** Sends a request once. What the body says is not read: it may have no end. */
+/** Sends a request once. The body is not read, because it may not end. */
 const reach = (
   { apiKey, baseUrl }: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string },
   ask: (client: Anthropic, signal: AbortSignal) => Promise<Response>
@@ -69,7 +69,7 @@ const reach = (
     Effect.match({ onFailure: (error): Reached => ({ error }), onSuccess: (headers): Reached => ({ headers }) })
   )
 
-/** Why a request was not answered, and what to write. */
+/** Explains why a request failed, and what to write. */
 const explained = (error: unknown, address: string): Check => {
   const status = error instanceof APIError ? error.status : undefined
   if (status === 401 || status === 403) {
@@ -89,7 +89,7 @@ const explained = (error: unknown, address: string): Check => {
   return fails(Exit.codes.network, `${address} cannot be reached (${oneLine(why)})`, next)
 }
 
-/** Asks for the list of models, which costs nothing. An address that speaks the API, but has no list, is well, too. */
+/** Requests the list of models, which costs nothing. An address that speaks the API without that list is in order, too. */
 const reachable = Effect.fnUntraced(function* (credentials: Effect.Success<typeof Answering.credentials> & {}) {
   const address = Redis.shown(credentials.baseUrl)
   const reached = yield* reach(credentials, (client, signal) =>

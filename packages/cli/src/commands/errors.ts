@@ -1,12 +1,12 @@
 /**
- * What goes wrong, for people: a flag that makes no sense, and why something failed in a few words.
+ * Errors for people: invalid flags, and the causes of failures in a few words.
  */
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
 
 const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 
-/** A command that was given a flag whose value makes no sense. An option is named as in the code. */
+/** The error for an invalid value of a flag. `option` is its name in the code. */
 export const invalidFlag =
   (command: string) =>
   (option: string, expected: string, value: string): CliError.ShowHelp =>
@@ -15,7 +15,7 @@ export const invalidFlag =
       errors: [new CliError.InvalidValue({ kind: "flag", option: kebab(option), expected, value })]
     })
 
-/** What a module makes of flags, or the help with an error that names the one whose value it refuses. */
+/** Calls a module with the values of flags. If it throws a `RangeError`, fails with an error that names the flag. */
 export const orInvalid =
   (command: string, module: string) =>
   <A>(make: () => A): Effect.Effect<A, CliError.ShowHelp> =>
@@ -30,10 +30,10 @@ export const orInvalid =
       }
     })
 
-/** Causes may lead around in a circle. */
+/** Causes may be circular. */
 const deepest = 8
 
-/** The innermost cause, which says most: its code, or the first line of its message. */
+/** The innermost cause, which is the most informative: its code, or the first line of its message. */
 export const innermost = (error: unknown, depth = 0): string => {
   if (!(error instanceof Error)) return String(error)
   const { cause, code, errors } = error as Error & {

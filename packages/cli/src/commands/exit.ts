@@ -10,7 +10,7 @@ export const codes = {
   bug: 70
 } as const
 
-/** The codes as the help and the guide list them. */
+/** The codes and their meanings, as the help lists them. */
 export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> = [
   ["0", "done"],
   [`${codes.failed}`, "some of the work failed, or you declined; the output says what is missing"],

@@ -1,4 +1,4 @@
-/** Text files as commands read them, with errors for people. */
+/** Reads text files, with errors for people. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as PlatformError from "effect/PlatformError"
@@ -35,7 +35,7 @@ export const sizeText = (bytes: number): string => {
   return `${bytes < 10 * unit ? Math.round((10 * bytes) / unit) / 10 : Math.round(bytes / unit)} ${name}`
 }
 
-/** What has a zero byte or is not UTF-8 near its start is no text. */
+/** Whether a file is text: there is no zero byte near its start, and it is UTF-8. */
 export const isText = (bytes: Uint8Array): boolean => {
   const head = bytes.subarray(0, 8_000)
   if (head.includes(0)) return false
@@ -48,8 +48,8 @@ export const isText = (bytes: Uint8Array): boolean => {
 }
 
 /**
- * The text of a file that is named. Anything but a file could keep its reader waiting for ever, and a giant one does not fit
- * into memory: both are refused.
+ * The text of a file. Anything but a regular file is refused, because it could keep its reader waiting for ever, and so is a file
+ * that is too large for the memory.
  */
 export const text = Effect.fnUntraced(function* (
   path: string,

@@ -1,9 +1,9 @@
-/** The shapes of flags that several commands have. */
+/** Kinds of flags that several commands have. */
 import * as Flag from "effect/cli/Flag"
 import * as Option from "effect/Option"
 import * as Words from "../words.ts"
 
-/** A number within a range. A text that is no number is refused in the same words as one outside of it. */
+/** A number within a range. A text that is not a number gets the same error as a number outside of the range. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
   Flag.String(name).pipe(
     Flag.filterMap(
@@ -13,9 +13,9 @@ export const number = (name: string, expected: string, holds: (value: number) =>
     Flag.withMetavar("<n>")
   )
 
-/** What limits allow, too: 2^53. */
+/** The most that limits allow: 2^53. */
 const most = Number.MAX_SAFE_INTEGER
-/** Smaller rates and factors mean nothing, and a figure that is divided by them cannot be read. */
+/** Smaller rates and factors make no sense, and figures that are divided by them are unreadable. */
 const least = 0.001
 
 /** A number above zero. */
@@ -38,13 +38,13 @@ export const count = (name: string, upTo = most): Flag.Flag<number> =>
 export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
   number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
 
-/** A day in milliseconds: nothing that is tried takes longer. */
+/** A day in milliseconds: no simulated call takes longer. */
 export const mostMillis = 86_400_000
 
 /** No model writes as much in one answer. */
 export const mostOutputTokens = 10_000_000
 
-/** A description and a default in one, so that `--help` shows what nobody has to say. */
+/** A description with a default, so that `--help` shows the default. */
 export const byDefault =
   (text: string, value: string | number) =>
   <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
@@ -56,7 +56,7 @@ export const optional =
   <A>(flag: Flag.Flag<A>): Flag.Flag<Option.Option<A>> =>
     flag.pipe(Flag.withDescription(text), Flag.optional)
 
-/** A whole number above zero that may be left out, and what holds then. */
+/** A whole number above zero that may be left out, and what applies then. */
 export const optionalCount = (name: string, text: string, unless: string): Flag.Flag<Option.Option<number>> =>
   count(name).pipe(optional(`${text} (default: ${unless})`))
 

@@ -30,7 +30,7 @@ import * as Trace from "./trace.ts"
 // Flags
 // -----------------------------------------------------------------------------
 
-/** Whose prices are compared where no model is named: the present ones of Anthropic's classes. */
+/** The models whose prices are compared if none is named: the current ones of Anthropic's classes. */
 const usualModels = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"]
 
 const flags = {
@@ -87,7 +87,7 @@ interface Wanted extends Selection.Given {
   readonly report: Option.Option<string>
 }
 
-/** Refuses what the workload is not made of. Trace and documents are named by what they are. */
+/** Refuses flags that do not apply to the kind of workload. */
 const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, paths, trace, ...wanted }: Wanted) {
   const isTrace = Option.isSome(trace)
   if (paths.length === 0) {
@@ -116,7 +116,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
     const recorded = yield* Trace.read(trace.value)
-    // The calls as they were recorded, whatever the limits are.
+    // Without limits, so that the calls are as recorded.
     const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
     const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
     const scenario = Scenarios.fromTrace(recorded, { ...whole, ...dealt })
@@ -172,7 +172,7 @@ function* agentsThatHelp(workload: Forecast.Workload, options: Forecast.Options)
   return most
 }
 
-/** What one tier makes of the workload. */
+/** The forecast for one tier. */
 const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
   { limits, name }: Tiers.Tier,
@@ -183,7 +183,7 @@ const answerOf = Effect.fnUntraced(function* (
   return { tier: name, limits, forecast, agentsThatHelp: yield* finished(agentsThatHelp(workload, options)) }
 })
 
-/** The same for each tier; says on the way how far it is. */
+/** The forecasts for all tiers; shows the progress. */
 const answersOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
   tiers: ReadonlyArray<Tiers.Tier>,

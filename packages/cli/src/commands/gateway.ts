@@ -24,7 +24,7 @@ import * as Provider from "./provider.ts"
 import * as Redis from "./redis.ts"
 
 const defaultPort = 8_788
-/** A queue of this length lasts for minutes; a longer one would only end in refusals. */
+/** A queue of this length takes minutes; callers in a longer one would only be refused. */
 const defaultMaxQueued = 10_000
 
 const flags = {
@@ -63,16 +63,16 @@ const flags = {
   ...Redis.flags
 }
 
-/** An option of the library by the name under which the command takes it. */
+/** Replaces the name of an option of the library by that of the command. */
 const named = (message: string): string => message.replace(/^Gateway\.token:/, "FLOODGATE_GATEWAY_TOKEN:")
 
-/** What the library refuses, for people. */
+/** Turns a `RangeError` of the library into an error for people. */
 const orRefused = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Exit.Failed, R> =>
   Effect.catchDefect(effect, (defect) =>
     defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(defect.message))) : Effect.die(defect)
   )
 
-/** Texts are checked by the library, which refuses what is no duration. */
+/** The library checks the durations, which are texts. */
 const durations = (settings: GatewayConfig.Settings) => {
   const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
@@ -84,7 +84,7 @@ const durations = (settings: GatewayConfig.Settings) => {
 
 type Given = Command.Command.Config.Infer<typeof flags>
 
-/** The settings, with the flags before them. */
+/** The settings; flags take precedence over the configuration file. */
 const settingsOf = Effect.fnUntraced(function* (given: Given) {
   const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
   const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN")).pipe(
@@ -110,7 +110,7 @@ const optionsOf = ({ prices: _, ...settings }: GatewayConfig.Settings): Gateway.
   port: settings.port ?? defaultPort
 })
 
-/** Reads the configuration again whenever the process is asked to. One that is wrong changes nothing. */
+/** Reads the configuration again at each SIGHUP. An invalid one changes nothing. */
 const reloading = (given: Given, first: GatewayConfig.Settings, more: Gateway.Options) =>
   Effect.gen(function* () {
     const gateway = yield* Gateway.Gateway

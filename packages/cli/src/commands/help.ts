@@ -13,13 +13,13 @@ import { hung, wrapLine } from "./text.ts"
 const usualColumns = 80
 const mostColumns = 100
 
-/** Where the formatter lets the descriptions of a table begin, line by line. */
+/** The columns at which the formatter begins the descriptions of a table, line by line. */
 const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<number> => {
   const column = Math.min(cap, Math.max(...lefts.map((left) => left.length)) + 4)
   return lefts.map((left) => 2 + Math.max(column, left.length + 1))
 }
 
-/** A list of choices stands in the description, too. */
+/** A list of choices is in the description, too. */
 const shortType = (type: string): string => (type.length > 20 ? "<choice>" : type)
 
 const flagsIn = (flags: ReadonlyArray<HelpDoc.FlagDoc>, columns: number): ReadonlyArray<HelpDoc.FlagDoc> => {
@@ -36,7 +36,7 @@ const flagsIn = (flags: ReadonlyArray<HelpDoc.FlagDoc>, columns: number): Readon
   }))
 }
 
-/** A command breaks where the shell lets it go on: never within quotes, nor between a flag and its value. */
+/** Breaks a command where the shell allows it, but never within quotes or between a flag and its value. */
 const commandIn = (command: string, columns: number): string => {
   let line = ""
   const lines: Array<string> = []
@@ -50,7 +50,7 @@ const commandIn = (command: string, columns: number): string => {
   return [...lines, line].join(" \\\n      ")
 }
 
-/** A document whose texts break at a width, as the default formatter places them. */
+/** Wraps the texts of a help document at a width, as the default formatter places them. */
 const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
   const argumentStarts = startsOf(
     (doc.args ?? []).map(({ name, type, variadic }) => `${name}${variadic ? "..." : ""} ${type}`),
@@ -91,13 +91,13 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
   }
 }
 
-/** A list that the help of a command ends with: names, and what they mean. */
+/** A list at the end of a command's help: names with their meanings. */
 export interface Section {
   readonly heading: string
   readonly rows: ReadonlyArray<readonly [name: string, meaning: string]>
 }
 
-/** The lists of a command, an annotation of it. */
+/** The lists of a command, as an annotation. */
 export const Sections: Context.Reference<ReadonlyArray<Section>> = Context.Reference<ReadonlyArray<Section>>(
   "floodgate/cli/Sections",
   { defaultValue: () => [] }
@@ -115,7 +115,7 @@ const sectionIn = ({ heading, rows }: Section, columns: number): string => {
   return [heading, ...lines].join("\n")
 }
 
-/** Help goes to standard output. A wrong call gets its error and the way to the help, not the whole help. */
+/** Help is printed on standard output. An invalid call gets its error and a hint, not the whole help. */
 export const presenter: CliOutput.Presenter = {
   present: Effect.fnUntraced(function* (event) {
     switch (event._tag) {

@@ -20,7 +20,7 @@ import { version } from "./version.ts"
 
 export { version }
 
-/** The commands, which are loaded when they are called: a gateway that runs for months need not carry the lab. */
+/** The commands. Each is loaded when it is called, so that a gateway that runs for months does not hold the lab in memory. */
 const commands = {
   start: async () => (await import("./start.ts")).startCommand,
   storm: async () => (await import("./storm.ts")).stormCommand,
@@ -33,7 +33,7 @@ const commands = {
   lab: async () => (await import("./lab.ts")).labCommand
 }
 
-/** The command that arguments begin with, or all of them: the help lists them, and a misspelt name is compared with theirs. */
+/** The command that the arguments name; otherwise all commands, for the help and for suggestions after a misspelt name. */
 const load = ([name = ""]: ReadonlyArray<string>) =>
   Effect.promise(() =>
     Promise.all(

@@ -24,7 +24,7 @@ const flags = {
   seed: LimitFlags.seed
 }
 
-/** The scenario that the README shows: how long what was reported and what people run take, and two runs in detail. */
+/** The charts of the README: a scenario, its strategies, and the two that are shown in detail. */
 const pictured = {
   scenario: "incident",
   bars: [...Strategies.reported, ...Strategies.usual].map(({ name }) => name),

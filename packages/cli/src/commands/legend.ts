@@ -1,10 +1,10 @@
-/** What the strategies of a table do, below it. */
+/** Explains the strategies below a table. */
 import * as Effect from "effect/Effect"
 import { Strategies } from "../lab/index.ts"
 import * as Print from "./print.ts"
 import { hung } from "./text.ts"
 
-/** Prints a line for each strategy; where there is little room, it goes on below its beginning. */
+/** Prints a line for each strategy, wrapped below its beginning if there is little room. */
 export const print = (names: ReadonlyArray<string>): Effect.Effect<void> =>
   Effect.flatMap(Print.Room, ({ stdout }) => {
     const width = Math.max(...names.map((name) => name.length))

@@ -10,17 +10,17 @@ import type * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import { atLeastZero, byDefault, count, mostMillis, number, optional, positive } from "./flags.ts"
 
-/** Random numbers have 32 bits, so that a larger seed would be another one. */
+/** Random numbers have 32 bits, so a larger seed would equal a smaller one. */
 const mostSeed = 2 ** 32 - 1
 
-/** What decides everything that is random. */
+/** The seed of everything random. */
 export const seed = number(
   "seed",
   `a whole number from 0 to ${Words.thousands(mostSeed)}`,
   (value) => Number.isSafeInteger(value) && value >= 0 && value <= mostSeed
 ).pipe(byDefault("The same seed gives the same figures", 1))
 
-/** How long a call takes, besides what is usual. */
+/** How long a call takes in addition to the usual time. */
 export const latencyPerToken = atLeastZero("latency-per-token", mostMillis).pipe(
   optional(
     `Milliseconds per output token, in addition to ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
@@ -41,12 +41,12 @@ export const rejections = (value: "free" | "charged") =>
     byDefault("Whether a rejected request counts against the limits", value)
   )
 
-/** What a simulated provider tells. */
+/** The rate limit headers of a simulated provider. */
 export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "none", "wrong"]).pipe(
   Flag.withDescription("Rate limit headers of responses")
 )
 
-/** The flags for limits. None given is no limit. */
+/** The flags for limits. Without them there is no limit. */
 export const flags = {
   inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
     optional("Input tokens that the provider grants a minute")
@@ -64,7 +64,7 @@ export const flags = {
   )
 }
 
-/** What the flags were given. */
+/** The values of these flags. */
 export interface Given {
   readonly inputTokensPerMinute: Option.Option<number>
   readonly outputTokensPerMinute: Option.Option<number>
@@ -74,7 +74,7 @@ export interface Given {
   readonly window: Option.Option<NonNullable<Limits.Limit["window"]>>
 }
 
-/** The limits that were given, or nothing when none was. */
+/** The limits of the flags; undefined if there are none. */
 export const limitsOf = (given: Given): Limits.Limits | undefined => {
   const window = Option.getOrElse(given.window, () => "bucket" as const)
   const burst = Option.getOrUndefined(given.burst)
@@ -89,7 +89,7 @@ export const limitsOf = (given: Given): Limits.Limits | undefined => {
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined
 }
 
-/** The same, or the help where they make no sense, or a flag changes nothing: nobody is to believe that it did. */
+/** The same. Fails if the limits are invalid, or if a flag would have no effect. */
 export const checked = Effect.fnUntraced(function* (
   command: string,
   given: Given

@@ -1,4 +1,4 @@
-/** What the library logs, as a line on standard error: standard output belongs to the answer. */
+/** Prints log messages of the library on standard error, because standard output is for the result. */
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import type * as Layer from "effect/Layer"

@@ -1,4 +1,4 @@
-/** Files and folders that commands write, with errors for people. */
+/** Writes files and folders, with errors for people. */
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -13,7 +13,7 @@ import * as Exit from "./exit.ts"
 import * as Print from "./print.ts"
 import { oneLine } from "./text.ts"
 
-/** A flag that names a file or folder to write. What ends in a slash is a folder. */
+/** A flag that names a file or folder to write. A path that ends in a slash is a folder. */
 export const flag = (name: string, what: "file" | "folder"): Flag.Flag<string> =>
   Flag.String(name).pipe(
     Flag.withMetavar(`<${what}>`),
@@ -40,7 +40,7 @@ const reasons: Readonly<Record<string, string>> = {
   EROFS: "the disk cannot be written to"
 }
 
-/** That something cannot be written, and why. */
+/** The message that something cannot be written, and why. */
 export const unwritten = (what: string, error: unknown): string => {
   const reason = innermost(error)
   return `cannot write ${oneLine(what)}: ${reasons[reason] ?? reason}`
@@ -50,7 +50,7 @@ export const unwritten = (what: string, error: unknown): string => {
 export const unusable = (what: string, flag: string): Exit.Failed =>
   Exit.failure("file", `${what}; choose another ${flag}`)
 
-/** The errors of an effect that writes to the path, as those of a flag. */
+/** Turns the errors of an effect that writes to a path into errors that name the flag. */
 export const writing =
   (path: string, flag: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
@@ -71,18 +71,18 @@ const kinds: Readonly<Record<FileSystem.File.Type, string>> = {
   Unknown: "of an unknown kind"
 }
 
-/** What something is that should be a file, in words. */
+/** The type of a file in words. */
 export const kindOf = (type: FileSystem.File.Type): string => kinds[type]
 
-/** What there is at a path, links not followed; undefined where there is nothing. */
+/** Information on a path, without following links; undefined if nothing is there. */
 const look = (path: string) =>
   Effect.flatMap(FileSystem.FileSystem, (fs) =>
     Effect.catchReason(fs.lstat(path), "PlatformError", "NotFound", () => Effect.undefined)
   )
 
 /**
- * Refuses anything but a file, or nothing yet, where a command writes a file whose name it chose itself. A link could lead
- * anywhere, and a pipe keeps a writer waiting.
+ * Refuses a path that is not a regular file, if it exists, where a command chose the name itself. A link could lead anywhere, and
+ * a pipe would keep the writer waiting.
  */
 export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) {
   const info = yield* writing(path, flag)(look(path))
@@ -92,7 +92,7 @@ export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) 
   return info
 })
 
-/** Refuses a folder that is a link, where nobody named it. */
+/** Refuses a folder that is a link and was not named by the user. */
 export const ownFolder = Effect.fnUntraced(function* (path: string, flag: string) {
   const info = yield* writing(path, flag)(look(path))
   if (info?.type === "SymbolicLink") {
@@ -105,8 +105,8 @@ export const ownFolder = Effect.fnUntraced(function* (path: string, flag: string
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a folder and those above it, one by one: Node's own recursive way never ends below `/proc`, where a folder that is
- * there takes no other.
+ * Makes a folder and its parents, one by one: Node's own recursive option never ends below `/proc`, where folders cannot be made
+ * in existing ones.
  */
 export const folder = (
   path: string
@@ -115,14 +115,14 @@ export const folder = (
     const fs = yield* FileSystem.FileSystem
     const { dirname } = yield* Path.Path
     if (yield* fs.exists(path)) return
-    // A drive that is not there is in no folder: the error is of making it.
+    // A missing drive has no parent; making it fails with the right error.
     if (dirname(path) !== path) yield* folder(dirname(path))
     yield* Effect.catchReason(fs.makeDirectory(path), "PlatformError", "AlreadyExists", () => Effect.void)
   })
 
 /**
- * A folder in another that lasts as long as the scope, and that no other command writes to: one that was started at the
- * same moment may well write to the same files.
+ * A temporary folder within another, which is removed with the scope. No other command writes to it, even if one was started at
+ * the same time for the same files.
  */
 const scratch = (directory: string) =>
   Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ directory, prefix: ".floodgate-" }))
@@ -131,14 +131,14 @@ const scratch = (directory: string) =>
 // Files
 // -----------------------------------------------------------------------------
 
-/** What a path leads to, though it may not be there yet: a link to nothing is a link all the same. */
+/** The target of a path, which need not exist yet. A link to a missing file is followed, too. */
 const target = (path: string): Effect.Effect<string, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const { dirname, resolve } = yield* Path.Path
     if (yield* fs.exists(path)) {
       const real = yield* fs.realPath(path)
-      // A pipe to which `/dev/stdout` leads has no path of its own.
+      // A pipe behind `/dev/stdout` has no path of its own.
       return (yield* fs.exists(real)) ? real : path
     }
     return yield* fs.readLink(path).pipe(
@@ -147,7 +147,7 @@ const target = (path: string): Effect.Effect<string, PlatformError.PlatformError
     )
   })
 
-/** Writes a file beside the one that it replaces, so that the old one stays where the disk is full or the process ends. */
+/** Writes a new file, and moves it over the old one, so that the old one stays if the disk is full or the process ends. */
 const replace = Effect.fnUntraced(function* (path: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const { basename, dirname, join } = yield* Path.Path
@@ -163,8 +163,7 @@ export const replaceOwn = Effect.fnUntraced(function* (path: string, text: strin
 })
 
 /**
- * Opens a pipe when somebody reads it. The system's own wait for a reader would keep the process from its end, whatever the
- * signal; this one hears it.
+ * Opens a pipe when it has a reader. The system's own wait for a reader cannot be interrupted by a signal; this one can.
  */
 const openPipe = Effect.fnUntraced(function* (path: string) {
   const opened = Effect.try({
@@ -192,8 +191,8 @@ const writePipe = (path: string, text: string) =>
   )
 
 /**
- * Writes a file that a flag names. A link keeps leading to it, and what is no file, such as a terminal, is written to. A
- * line on standard error says so.
+ * Writes a file that a flag names. Links are followed, and a path that is not a file, such as a terminal, is written to. A line on
+ * standard error names the path.
  */
 export const write = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
   const fs = yield* FileSystem.FileSystem
@@ -215,8 +214,8 @@ export const writeOwn = Effect.fnUntraced(function* (path: string, text: string,
 })
 
 /**
- * Makes sure before the work that a file for its result can be written, its folder included. Leaves nothing behind, since
- * the work may be stopped, and removes nothing. An error names the path, unless another name is given.
+ * Checks before the work that a file for its result can be written, including its folder. It leaves nothing behind and removes
+ * nothing, because the work may be stopped. Errors contain the path, or `named` if it is given.
  */
 export const claim = Effect.fnUntraced(function* (path: string, flag: string, named = path) {
   const fs = yield* FileSystem.FileSystem
@@ -225,7 +224,7 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string, na
     const real = yield* target(path)
     if (yield* fs.exists(real)) {
       const { type } = yield* fs.stat(real)
-      // Its reader would take an open and a close for the end.
+      // Opening and closing the pipe would look like its end to the reader.
       if (type === "FIFO") return
       yield* fs.writeFileString(real, "", { flag: "a" })
       if (type !== "File") return
@@ -237,7 +236,7 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string, na
   }).pipe(Effect.scoped, writing(named, flag))
 })
 
-/** The same for files within a folder that a flag names, whose names the command chose itself. */
+/** The same for files whose names the command chose, within a folder that a flag names. */
 export const claimOwn = Effect.fnUntraced(function* (folder: string, names: ReadonlyArray<string>, flag: string) {
   const { join } = yield* Path.Path
   for (const name of names) yield* ownFile(join(folder, name), flag)

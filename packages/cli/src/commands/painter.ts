@@ -10,14 +10,14 @@ import { fit, oneLine } from "./text.ts"
 const hideCursor = "\u001b[?25l"
 const showCursor = "\u001b[?25h"
 
-/** Draws over what it drew before. */
+/** Replaces what it drew before. */
 export interface Painter {
   readonly draw: (lines: ReadonlyArray<string>) => Effect.Effect<void>
-  /** Gives the cursor back; what was drawn last stays. */
+  /** Shows the cursor again; the last picture stays. */
   readonly end: Effect.Effect<void>
 }
 
-/** A painter that has drawn nothing yet. */
+/** A new painter. */
 export const make = (terminal: Terminal.Terminal): Painter => {
   let height = 0
   const write = (text: string) => Effect.ignore(terminal.display(text))
@@ -32,7 +32,7 @@ export const make = (terminal: Terminal.Terminal): Painter => {
   }
 }
 
-/** How much a terminal shows, where it says so. */
+/** The size of a terminal, with defaults. */
 export const sizeOf = (
   terminal: Terminal.Terminal
 ): Effect.Effect<{ readonly columns: number; readonly rows: number }> =>
@@ -42,8 +42,8 @@ export const sizeOf = (
   }))
 
 /**
- * Writes a line on standard error, where that is a terminal that can draw over it; nothing elsewhere. The end of the scope
- * takes it away, also where the work is stopped: what the shell says next must not stand behind it.
+ * Shows a status line on standard error, if that is a terminal that can redraw it. The line is removed when the scope closes, also
+ * if the work is stopped, so that the shell's prompt does not follow it.
  */
 export const statusLine = Effect.gen(function* () {
   const stdio = yield* Stdio.Stdio

@@ -6,26 +6,26 @@ import * as Effect from "effect/Effect"
 import { oneLine } from "./text.ts"
 import { version } from "./version.ts"
 
-/** The arguments of this call of the command. */
+/** The arguments of the command. */
 export const Arguments: Context.Reference<ReadonlyArray<string>> = Context.Reference<ReadonlyArray<string>>(
   "floodgate/cli/Arguments",
   { defaultValue: () => [] }
 )
 
-/** An address without its user and password: reports are passed on. */
+/** An address without its user and password, because reports are passed on. */
 const withoutPassword = (argument: string): string => argument.replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]*@/i, "$1")
 
-/** An argument as a shell takes it. */
+/** An argument quoted for a shell. */
 const quoted = (argument: string): string =>
   /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`
 
-/** Longer prompts stand in the run's own files. */
+/** Longer prompts are in the files of the run. */
 const mostCharacters = 200
 
 const short = (argument: string): string =>
   argument.length <= mostCharacters ? argument : `${argument.slice(0, mostCharacters)}…`
 
-/** What every report says of itself, and what the command adds. */
+/** The facts in every report, and those of the command. */
 export const of = Effect.fnUntraced(function* (facts: ReadonlyArray<readonly [name: string, value: string]> = []) {
   const millis = yield* Clock.currentTimeMillis
   const args = yield* Arguments

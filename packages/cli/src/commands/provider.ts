@@ -1,4 +1,4 @@
-/** `floodgate provider`: the simulated provider over HTTP, for any client that can be given a base URL. */
+/** `floodgate provider`: the simulated provider over HTTP, for any client whose base URL can be set. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -50,7 +50,7 @@ const flags = {
   seed: LimitFlags.seed
 }
 
-/** Why an address cannot be listened on, by the code of the error. */
+/** Why the server cannot listen on an address, by the code of the error. */
 export const refusals: Readonly<Record<string, string>> = {
   EACCES: "no permission",
   EADDRINUSE: "something listens there already",
@@ -71,7 +71,7 @@ export const listen = (options: ProviderServer.Options) =>
     return cannotListen(`${options.host ?? "127.0.0.1"}:${options.port ?? 0}`, why)
   })
 
-/** What happened, in one line. */
+/** The counters in one line. */
 export const summary = (stats: ProviderSim.Stats): string => {
   const by = Object.entries(stats.rejectionsBy).map(([name, count]) => `${name} ${count}`)
   const why = by.length === 0 ? "" : ` (${by.join(", ")})`

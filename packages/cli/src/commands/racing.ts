@@ -1,10 +1,10 @@
-/** Races for several commands: each strategy in turn, with a word on the way of how far it is. */
+/** Races for several commands, with their progress. */
 import * as Effect from "effect/Effect"
 import { Race, type Scenario, type Strategy } from "../lab/index.ts"
 import * as Words from "../words.ts"
 import { statusLine } from "./painter.ts"
 
-/** Runs a scenario under each strategy, and says on the way how far it is, where somebody can see it. */
+/** Runs a scenario with each strategy, and shows the progress on a terminal. */
 export const race = Effect.fnUntraced(function* (
   scenario: Scenario.Scenario,
   strategies: ReadonlyArray<Strategy.Strategy>

@@ -1,4 +1,4 @@
-/** The flags that say where a shared budget is, and the server there. */
+/** The flags for a shared budget in Redis, and its server. */
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -12,7 +12,7 @@ import * as Flags from "./flags.ts"
 
 const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
 
-/** Where Redis is. */
+/** The address of Redis. */
 export const url = (description: string): Flag.Flag<string> =>
   Flag.String("redis").pipe(
     Flag.withMetavar("<url>"),
@@ -20,7 +20,7 @@ export const url = (description: string): Flag.Flag<string> =>
     Flag.withDescription(description)
   )
 
-/** Which budget there. */
+/** The prefix of the budget. */
 export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
   Flag.withMetavar("<name>"),
   Flag.filter(
@@ -30,27 +30,27 @@ export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
   Flags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
 )
 
-/** An address as it may be shown: without its password. */
+/** An address without its password, to be shown. */
 export const shown = (address: string): string => {
   const { host, pathname, protocol } = new URL(address)
   return `${protocol}//${host}${pathname === "/" ? "" : pathname}`
 }
 
-/** The error of a store as one for people. */
+/** The error of a store for people. */
 export const explained = (address: string) => (error: StoreError) =>
   Exit.failure(
     "network",
     `no Redis answers at ${shown(address)} (${innermost(error.cause)}); start one there, or correct --redis`
   )
 
-/** The store of a run at the address, after a look whether anybody is there. */
+/** The store of a run at an address, after a check that a server answers there. */
 const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly prefix: string }) {
   yield* Effect.mapError(FloodgateRedis.status(at), explained(at.url))
-  // Several runs on one machine are told apart.
+  // Distinguishes several runs on one machine.
   return FloodgateRedis.layerStoreUrl({ ...at, name: `${hostname()}/${pid}` })
 })
 
-/** The flags of a command that may share its budget. */
+/** The flags of a command that can share its budget. */
 export const flags = {
   redis: url("Keep the budget in this Redis, so that several runs share one limit (default: this process alone)").pipe(
     Flag.optional
@@ -58,6 +58,6 @@ export const flags = {
   redisPrefix: prefix
 }
 
-/** The store that the flags name, if they name one. */
+/** The store of the flags; undefined if there is none. */
 export const storeOf = (given: { readonly redis: Option.Option<string>; readonly redisPrefix: string }) =>
   Option.isNone(given.redis) ? Effect.undefined : store({ url: given.redis.value, prefix: given.redisPrefix })

@@ -94,7 +94,7 @@ const usage = (message: string): CliError.ShowHelp =>
     errors: [new CliError.UserError({ cause: message, userMessage: message })]
   })
 
-/** The prompt goes into every call. */
+/** The prompt is part of every call. */
 const mostPromptBytes = 1e6
 
 const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
@@ -119,7 +119,7 @@ const writeReport = (
     const { recorded } = recorder
     const limits = LimitFlags.limitsOf(given)
     const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
-    // A run that failed before its first call leaves the report of an earlier one, or of one that goes on, as it is.
+    // A run that failed before its first call keeps the report of an earlier run.
     if (agents.length === 0) return
     const parts = agents.filter((agent) => agent !== Steps.orchestrator)
     const section = Report.Run.section({
@@ -148,7 +148,7 @@ const writeReport = (
 // The command
 // -----------------------------------------------------------------------------
 
-/** Live on a terminal that can redraw, plain lines elsewhere. */
+/** A live picture on a terminal that can redraw, otherwise plain lines. */
 export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
   Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.Mode => {
     if (given.json) return "json"
@@ -202,7 +202,7 @@ export const runCommand = Command.make(
       confirm: asks ? yield* Confirm.onTerminal(answering.provider, cost) : undefined
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
-      // A run that was stopped or that failed has its report, too.
+      // A stopped or failed run has a report, too.
       Effect.onError(() => Effect.ignore(writeReport(given, recorder, about))),
       Effect.tap(() => writeReport(given, recorder, about))
     )

@@ -26,7 +26,7 @@ const heading = (text: string) => Print.out(`\n== ${text}\n`)
 /** The scenarios of the tour. */
 const raced = ["incident", "neighbour", "outage-at-start", "random-rejections", "undeclared-concurrency"]
 
-/** What is shown of it while it runs. */
+/** How the progress is shown. */
 type Mode = Effect.Success<ReturnType<typeof modeOf>>
 
 const simulated = Effect.fnUntraced(function* (mode: Mode) {
@@ -65,7 +65,7 @@ const look = ({ sides }: Duel.Duel) =>
   )
 
 const frame = "100 millis"
-/** Without a terminal a line comes now and then. */
+/** The interval of progress lines without a terminal. */
 const lines = "5 seconds"
 
 /** Draws the duel in place as long as the scope lasts, or prints a line now and then. */
@@ -108,7 +108,7 @@ const overHttp = Effect.fnUntraced(function* (mode: Mode) {
   return View.countsOf(looks[1]!).lost
 }, Effect.scoped)
 
-/** How this command is called: from a clone through npm, which has the right Node. */
+/** How to call the tool. In a clone npm provides the right Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
 const next = [

@@ -1,4 +1,4 @@
-/** `floodgate status`: who holds what of a budget in Redis, across processes. */
+/** `floodgate status`: what each process holds of a budget in Redis. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
@@ -62,7 +62,7 @@ const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): Readonl
   return aligned([heads, ...rows])
 }
 
-/** The picture for people. */
+/** The status in lines of text. */
 const lines = (pools: Pools): ReadonlyArray<string> =>
   pools.flatMap((pool, index) => {
     const { dimensions, pool: name, processes } = pool

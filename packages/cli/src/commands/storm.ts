@@ -1,4 +1,4 @@
-/** `floodgate storm`: the incident, and what each strategy makes of it, in simulated time. */
+/** `floodgate storm`: the incident with each strategy, in simulated time. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -33,7 +33,7 @@ const flags = {
   firstTokens: Flags.optionalCount("first-tokens", "Tokens of an agent's first call, output included", "150000"),
   tokens: Flags.optionalCount("tokens", "Tokens of each later call, output included", "14000"),
   outputTokens: Flags.optionalCount("output-tokens", "Output tokens of each call, within its tokens", "200"),
-  // A minute's worth must be a limit, too.
+  // The limit per minute must be valid, too.
   rate: Flags.number("rate", "a number from 0.001 up to 2^47", (value) => value >= 0.001 && value <= 2 ** 47).pipe(
     Flags.optional("Tokens a second that the provider grants (default: 60000)")
   ),
@@ -59,7 +59,7 @@ const flags = {
   json: Flags.toggle("json", "One JSON object: the scenario and an array of results")
 }
 
-/** Where a workload comes from. */
+/** The source of a workload. */
 interface Chosen {
   readonly scenario: Option.Option<string>
   readonly trace: Option.Option<string>
@@ -68,7 +68,7 @@ interface Chosen {
 
 const invalid = invalidFlag("storm")
 
-/** A simulation takes at most a month, in which the calls of the last day have to end, too. */
+/** A simulation takes at most a month, which must include the ends of the last calls. */
 const mostDays = 29
 
 const attempt = orInvalid("storm", "Scenario")
@@ -89,7 +89,7 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
   return Scenarios.fromTrace(trace, { ...options, speed: factor })
 })
 
-/** The options that the scenario many is not made of. */
+/** The options that do not apply to the scenario `many`. */
 const sizes: ReadonlyArray<keyof Scenario.Options> = [
   "firstTokens",
   "tokens",
@@ -101,7 +101,7 @@ const sizes: ReadonlyArray<keyof Scenario.Options> = [
   "latencyPerToken"
 ]
 
-/** The scenario that the flags choose. A flag that it is not made of is an error, so that nobody is misled. */
+/** The scenario that the flags choose. A flag that does not apply to it is an error. */
 const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chosen, options: Scenario.Options) {
   const only = Effect.fnUntraced(function* (names: ReadonlyArray<keyof Scenario.Options>, of: string) {
     const stray = names.find((name) => options[name] !== undefined)
@@ -119,7 +119,7 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chos
   return yield* attempt(() => Scenarios.byName(name, options)!)
 })
 
-/** Options by name, without those that were not given. */
+/** The given options by name. */
 const optionsOf = (given: Readonly<Record<string, unknown>>): Scenario.Options =>
   Object.fromEntries(
     Object.entries(given).flatMap(([name, value]) => {

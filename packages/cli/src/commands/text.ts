@@ -1,10 +1,10 @@
-/** Texts as terminals and files get them: without characters that change more than what is read. Pure. */
+/** Removes control characters from texts for terminals and files, and wraps them. Pure. */
 import { displayWidth } from "effect/cli/CliOutput"
 
-/** Control characters but for tabs and the ends of lines, and those that change the direction of the text around them. */
+/** Control characters except tabs and line ends, and characters that change the direction of text. */
 const unsafe = /[^\P{Cc}\n\t]|[\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/gu
 
-/** A text from outside, such as a name or an answer, for a file that people open. */
+/** Cleans a text from outside, such as a name or an answer, for a file. */
 export const clean = (text: string): string => text.replaceAll("\r\n", "\n").replaceAll(unsafe, "\uFFFD")
 
 /** The same in one line. */
@@ -15,7 +15,7 @@ export const printable = (text: string): string => clean(text).replaceAll('pool 
 
 const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
 
-/** A value as JSON that is as safe to show, and means the same. */
+/** A value as JSON without such characters, with the same meaning. */
 export const safeJson = (value: unknown, indent?: number): string =>
   JSON.stringify(value, undefined, indent).replaceAll(unsafe, escaped)
 

@@ -1,4 +1,4 @@
-/** The limits that a command compares where none are given. */
+/** The limits that a command compares if none are given. */
 import type * as Limits from "floodgate/Limits"
 import * as Presets from "floodgate/Presets"
 

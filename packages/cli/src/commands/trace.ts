@@ -1,13 +1,13 @@
-/** Traces of recorded traffic, as `--trace` names them. */
+/** Reads traces of recorded traffic. */
 import * as Effect from "effect/Effect"
 import { Scenarios } from "../lab/index.ts"
 import { text, unreadable } from "./files.ts"
 import { finished } from "../stepwise.ts"
 
-/** The longest public trace has a quarter of this. */
+/** Four times the longest public trace. */
 const mostBytes = 256e6
 
-/** Reads a trace, or fails with the line that cannot be read. */
+/** Reads a trace. Fails with the first line that is invalid. */
 export const read = Effect.fnUntraced(function* (path: string) {
   const trace = yield* finished(Scenarios.parseTraceSteps(yield* text(path, mostBytes)))
   if (!("problem" in trace)) return trace

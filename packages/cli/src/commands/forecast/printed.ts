@@ -12,7 +12,7 @@ export interface Answer extends Report.Forecast.Answer {
   readonly agentsThatHelp: number
 }
 
-/** What a workload costs with a model; undefined where that has no price. */
+/** What a workload costs with a model; undefined if the model has no price. */
 export interface ModelCost {
   readonly model: string
   readonly dollars: number | undefined
@@ -32,7 +32,7 @@ export interface Printed {
   readonly deadline: { readonly most: Duration.Duration; readonly tier: string | undefined } | undefined
 }
 
-/** The first call that never fits, where there is one: then it is never done, and nothing else counts. */
+/** The first call that never fits, if there is one. Then the workload never finishes. */
 const misfitOf = ({ forecast }: Answer): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
 
 const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))

@@ -83,14 +83,14 @@ const Config = Schema.Struct({
   idleTimeout: optional(Schema.String)
 })
 
-/** What a configuration says, and flags in its place. */
+/** The settings of the configuration and the flags. */
 export type Settings = {
   readonly [K in keyof Omit<typeof Config.Type, "limits">]: (typeof Config.Type)[K] | undefined
 } & { readonly limits?: FloodgateLimits.Limits | FloodgateLimits.Pools | undefined }
 
 const mostBytes = 1e6
 
-/** A key that is misspelt would change nothing, and nobody is to believe that it did. */
+/** A misspelt key is an error, because it would have no effect. */
 const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Config), { onExcessProperty: "error" })
 
 /** The settings in a file. */

@@ -11,15 +11,15 @@ import { oneLine } from "../text.ts"
 
 const flag = "--record"
 const header = "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds\n"
-/** What is recorded is on the disk within this time. */
+/** Records are written to the disk within this time. */
 const flushEvery = "1 second"
-/** A disk that is this many calls behind writes no more than them. */
+/** The most calls that wait to be written. Further ones are lost. */
 const mostWaiting = 100_000
 
 /** `2023-11-16 18:17:03.979`, in UTC. */
 const timeOf = (millis: number): string => new Date(millis).toISOString().replace("T", " ").replace("Z", "")
 
-/** A name as a cell: it needs no quotes, and no table takes it for a formula. */
+/** A name as a cell that needs no quotes and is not a formula. */
 const cellOf = (name: string): string => oneLine(name).replaceAll(/[",]|^[=+@-]/g, "_")
 
 type Record = NonNullable<Gateway.Options["record"]>
@@ -35,7 +35,7 @@ const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: P
     (waitedMillis / 1_000).toFixed(3)
   ].join(",")
 
-/** Opens a trace, to which calls are added as long as the scope lasts. A file that is no such trace is refused. */
+/** Opens a trace, to which calls are added until the scope closes. A file that is not such a trace is refused. */
 export const open = Effect.fnUntraced(function* (
   path: string
 ): Effect.fn.Return<Record, Exit.Failed, FileSystem.FileSystem | Scope.Scope> {

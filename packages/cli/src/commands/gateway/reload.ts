@@ -1,4 +1,4 @@
-/** What `floodgate gateway` does at SIGHUP: it reads its configuration again, and goes on with the old one where the new is wrong. */
+/** Reloads the configuration of `floodgate gateway` at SIGHUP, unless the new one is invalid. */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
@@ -8,7 +8,7 @@ import process from "node:process"
 import * as Exit from "../exit.ts"
 import type { Settings } from "./config.ts"
 
-/** Each time that the process is asked to read its configuration again. */
+/** An element for each SIGHUP. */
 export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -20,12 +20,12 @@ export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
   )
 )
 
-/** What takes effect at the next start only. */
+/** Settings that only take effect at the next start. */
 const fixed = ["host", "port", "maxConnections", "maxQueued", "prices"] as const
 
 const isPerPool = (limits: Settings["limits"]): limits is Limits.Pools => limits !== undefined && "pools" in limits
 
-/** The pools that are to be changed, and their limits. */
+/** The pools with changed limits. */
 const changesOf = (before: Settings["limits"], after: Settings["limits"]) => {
   if (before === undefined && after === undefined) return []
   if (before !== undefined && after !== undefined) {
@@ -40,7 +40,7 @@ const changesOf = (before: Settings["limits"], after: Settings["limits"]) => {
 
 const restart = "it takes effect when the gateway starts again"
 
-/** Refuses what cannot be changed while the gateway runs, and limits that make no sense. */
+/** Refuses changes that are impossible while the gateway runs, and invalid limits. */
 export const check = (before: Settings, after: Settings): Effect.Effect<void, Exit.Failed> =>
   Effect.suspend(() => {
     const name = fixed.find((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
@@ -55,7 +55,7 @@ export const check = (before: Settings, after: Settings): Effect.Effect<void, Ex
       : Effect.fail(Exit.failure("usage", `"concurrency": expected an integer >= 1, got ${concurrency}`))
   })
 
-/** Changes limits and concurrency of the budget to those of settings that were checked. */
+/** Changes the limits and the concurrency of the budget to those of checked settings. */
 export const resize = (before: Settings, after: Settings): Effect.Effect<void, never, Budget.TokenBudget> =>
   Effect.gen(function* () {
     const [old, given] = [before, after].map(({ concurrency, limits }) => JSON.stringify([concurrency, limits]))

@@ -1,4 +1,4 @@
-/** What `--state` keeps from one start of a gateway to the next: limits and calls as they were learned, and what was spent. */
+/** The state that `--state` keeps for the next start of a gateway: what was learned of limits and calls, and what was spent. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as Path from "effect/Path"
@@ -15,7 +15,7 @@ import { oneLine } from "../text.ts"
 
 const flag = "--state"
 const mostBytes = 32e6
-/** What a crash may lose. */
+/** The interval of saves: a crash loses at most this much. */
 const saveEvery = "30 seconds"
 
 const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
@@ -26,7 +26,7 @@ const Purse = Schema.Struct({
 })
 
 const State = Schema.Struct({
-  /** Counts up when what is below changes its meaning. */
+  /** Incremented when the meaning of a field changes. */
   format: Schema.Literal(1),
   limits: Budget.Learned,
   calls: Estimator.Learned,
@@ -35,7 +35,7 @@ const State = Schema.Struct({
 
 const Json = Schema.fromJsonString(State)
 
-/** What an earlier gateway kept; undefined where there is no file yet. One that cannot be read is left as it is. */
+/** The state of an earlier gateway; undefined if there is no file yet. An invalid file is not changed. */
 export const read = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* Output.ownFile(path, flag)
@@ -53,7 +53,7 @@ export const read = Effect.fnUntraced(function* (path: string) {
   )
 })
 
-/** Writes down what a gateway knows every half a minute, and when it has closed. */
+/** Saves the state of a gateway every half a minute, and when it has closed. */
 export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gateway.Gateway["Service"], E, R>) =>
   path === undefined
     ? make
