@@ -55,7 +55,6 @@ import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
 import { LlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
 import { RetryBudget } from "./retry/budget.ts"
-import { Deadline } from "./retry/deadline.ts"
 import { isRetryable, type Retryable, retryAfterMillis, type StopReason } from "./retry/errors.ts"
 import * as Loop from "./retry/loop.ts"
 
@@ -197,10 +196,10 @@ export const withDeadline: {
   <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, after: Duration.Input): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.flatMap(Deadline, (outer = Infinity) =>
+    Effect.flatMap(Loop.Deadline, (outer = Infinity) =>
       Effect.provideService(
         self,
-        Deadline,
+        Loop.Deadline,
         // Less than nothing is left of a time that has passed: then nothing is sent at all.
         Math.min(outer, now + Duration.toMillis(durationOf("Retry.withDeadline", after, "a duration", () => true)))
       )
@@ -229,7 +228,7 @@ const decorrelated = (base: number, cap: number): Schedule.Schedule<Duration.Dur
 const goOn =
   <E>(policy: Policy<E>) =>
   (meta: Schedule.Metadata<unknown, E>): Effect.Effect<boolean> =>
-    Effect.map(Deadline, (deadline = Infinity) => {
+    Effect.map(Loop.Deadline, (deadline = Infinity) => {
       const wait = Duration.toMillis(meta.duration)
       const left = Math.min(Duration.toMillis(policy.maxElapsed) - meta.elapsed, deadline - meta.now)
       return policy.while(meta.input) && meta.attempt < policy.attempts && wait <= left && wait < Infinity
@@ -479,7 +478,7 @@ export const withPolicy: {
       isOwn: true,
       failure
     })
-    const deadline = Context.get(context, Deadline) ?? Infinity
+    const deadline = Context.get(context, Loop.Deadline) ?? Infinity
     return Loop.retry(policy, {
       budget: Context.get(context, RetryBudget),
       deadline,

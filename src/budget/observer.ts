@@ -1,5 +1,8 @@
-/** Who observes a budget and the calls under it. */
+/** Who observes a budget and the calls under it: by events, and by what changes. */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import * as Stream from "effect/Stream"
 import { type Event, Observer } from "../Events.ts"
 import { harmless } from "../input/callbacks.ts"
 
@@ -8,3 +11,13 @@ export const observerOf = (context: Context.Context<never>): ((event: Event) => 
   const observer = Context.get(context, Observer)
   return observer && harmless(observer)
 }
+
+/** What holds now and after every tick. Where ticks slide, a slow reader gets the latest only. */
+export const latest = <A>(ticks: PubSub.PubSub<void>, now: Effect.Effect<A>): Stream.Stream<A> =>
+  Stream.unwrap(
+    Effect.map(PubSub.subscribe(ticks), (subscription) =>
+      Stream.concat(Stream.succeed<void>(undefined), Stream.fromSubscription(subscription)).pipe(
+        Stream.mapEffect(() => now)
+      )
+    )
+  )

@@ -19,7 +19,7 @@ import type * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Sent, Transport } from "./transport.ts"
-import { Deadline } from "../retry/deadline.ts"
+import { Deadline } from "../retry/loop.ts"
 import { ReviewAt } from "../budget/models.ts"
 
 /** What all requests share. */

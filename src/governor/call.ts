@@ -18,7 +18,6 @@ import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import * as Prices from "../Prices.ts"
 import * as Rates from "../prices/rates.ts"
 import { ofProcess } from "../retry/budget.ts"
-import { Deadline } from "../retry/deadline.ts"
 import * as Loop from "../retry/loop.ts"
 import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
@@ -149,7 +148,7 @@ export const retry = <A, E, R>(
     const clock = Context.get(context, Clock.Clock)
     return Loop.retry(policy, {
       budget: retryBudgetOf(parts, context, clock),
-      deadline: Context.get(context, Deadline) ?? Infinity,
+      deadline: Context.get(context, Loop.Deadline) ?? Infinity,
       attempt: (last): Effect.Effect<A, E | LlmError, R> => (last < clock.currentTimeMillisUnsafe() ? tooLate : self),
       judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
       finish: (error, stoppedBy) =>
@@ -216,7 +215,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     this.agent = how.agent ?? Context.get(context, Budget.Agent)
     this.purses = Context.get(context, Purses)
     this.budget = retryBudgetOf(parts, context, clock)
-    this.deadline = Context.get(context, Deadline) ?? Infinity
+    this.deadline = Context.get(context, Loop.Deadline) ?? Infinity
     this.maxWait = maxWait === undefined ? Infinity : Duration.toMillis(waitOf("CallOptions.maxWait", maxWait))
   }
 

@@ -3,6 +3,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,6 +13,12 @@ import * as Schedule from "effect/Schedule"
 import * as Backoff from "./backoff.ts"
 import type { RetryBudget } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
+
+/** The time, in milliseconds of the `Clock`, after which no further attempt begins; none by default. */
+export const Deadline: Context.Reference<number | undefined> = Context.Reference<number | undefined>(
+  "floodgate/Retry/Deadline",
+  { defaultValue: () => undefined }
+)
 
 /** When to retry, for errors that may be retried. */
 export interface Rules<in E> {
