@@ -14,7 +14,7 @@ import type { Source } from "./stream.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * A request, as the callbacks of {@link EngineOptions} see it.
+ * A request, as the callbacks of the options see it.
  *
  * @category models
  * @since 0.2.0
