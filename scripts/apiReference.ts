@@ -90,8 +90,31 @@ const merged = (entries: ReadonlyArray<Entry>): Array<Entry> => {
   return [...byName.values()]
 }
 
+/** What a reader looks for first: what there is and how it is made, then what it does, and last what goes wrong. */
+const order = [
+  "modules",
+  "services",
+  "constructors",
+  "layers",
+  "combinators",
+  "schedules",
+  "running",
+  "presets",
+  "prices",
+  "providers",
+  "protocols",
+  "getters",
+  "references",
+  "options",
+  "models",
+  "schemas",
+  "errors"
+]
+
 const tableOf = (entries: ReadonlyArray<Entry>): string => {
-  const categories = [...new Set(entries.map(({ category }) => category))]
+  const categories = [...new Set(entries.map(({ category }) => category))].sort(
+    (a, b) => order.indexOf(a) - order.indexOf(b)
+  )
   const rows = categories.flatMap((category) =>
     entries
       .filter((entry) => entry.category === category)

@@ -12,7 +12,8 @@ import { invalid } from "../input/arguments.ts"
 export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
 /**
- * A schema for {@link Dimension}. Its `literals` are all dimensions, in the order in which they are reported.
+ * What is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together). Its `literals` are all
+ * dimensions, in the order in which they are reported.
  *
  * **Example** (All dimensions)
  *
@@ -28,7 +29,7 @@ export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] 
 export const Dimension = Schema.Literals(dimensions)
 
 /**
- * What is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together).
+ * What is limited.
  *
  * @category models
  * @since 0.1.0

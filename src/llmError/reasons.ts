@@ -339,7 +339,7 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
 }
 
 /**
- * A schema for {@link LlmErrorReason}.
+ * Why a call failed: one of the errors of this module, each of which is a reason.
  *
  * @category schemas
  * @since 0.1.0
