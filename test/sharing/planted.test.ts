@@ -35,7 +35,7 @@ const bugs: ReadonlyArray<Bug> = [
   {
     without: "a check that a call still goes in time",
     file: "budgetStore/exchange.ts",
-    from: "const isLate = done !== undefined && this.now() - done.at > done.state.law.lag",
+    from: "const isLate = done !== undefined && this.clockNow() - done.sentAt > done.state.law.lag",
     to: "const isLate = false"
   },
   {
@@ -101,10 +101,10 @@ const bugs: ReadonlyArray<Bug> = [
   },
   {
     without: "a difference between states of two origins",
-    file: "budgetStore/fleet.ts",
-    from: "const isSame = state.origin === older.origin",
-    to: "const isSame = true",
-    seed: 2754,
+    file: "budgetStore/exchange.ts",
+    from: "State.make(host.config, this.now(), id)",
+    to: 'State.make(host.config, this.now(), "")',
+    seed: 3112,
     isLossyStore: true
   },
   {
@@ -112,7 +112,8 @@ const bugs: ReadonlyArray<Bug> = [
     file: "budgetStore/fleet.ts",
     from: "isOver(owner, time) || owner.at <= forgotten",
     to: "isOver(owner, time)",
-    seed: 2754
+    seed: 2754,
+    isLossyStore: true
   },
   {
     without: "a bound on the time that has passed since a commit",
