@@ -1,4 +1,4 @@
-/** What a provider with a limit on growth has admitted lately, as the oracle keeps track of it. */
+/** Keeps track of what a provider with a limit on growth has recently admitted, for the oracle. */
 import type { ProviderSim } from "floodgate/testing"
 
 type Ramp = NonNullable<ProviderSim.Options["ramp"]>

@@ -1,6 +1,6 @@
 import type * as Limits from "floodgate/Limits"
 
-/** What a provider's limit gives in how many seconds; a quota gives it once. */
+/** The amount of a limit, and its period in seconds. A quota is granted once. */
 export const rateOf = ({
   perMinute = 0,
   perSecond,

@@ -139,7 +139,7 @@ const check = (ok: boolean, option: string, expected: string, got: number): void
 const whole = (option: string, value: number, least: number): void =>
   check(Number.isSafeInteger(value) && value >= least, option, `an integer >= ${least}`, value)
 
-/** What is all held in memory, an agent that waits with some 24 KB: more would end in a crash, and teach nothing. */
+/** The most agents and calls. All of them are in memory, a waiting agent with some 24 KB. */
 const mostAgents = 100_000
 const mostCalls = 1_000_000
 
@@ -282,10 +282,10 @@ export const amountOf = (
 /** Characters per token of the prompts that the lab writes: what the simulated provider counts by. */
 const charsPerToken = 4
 
-/** The first text of a prompt says which call it is, so that the simulated provider knows how long its answer is. */
+/** The first text of a prompt names its call, so that the simulated provider knows the length of its answer. */
 const headerOf = (call: Call): string => `${call.agent}/${call.index}\n`
 
-/** What all prompts are cut from: thousands of them are held at once, and a slice is no copy. */
+/** The text of all prompts: thousands of them are in memory at once, and a slice is not a copy. */
 let filling = "x".repeat(1_000_000)
 
 const filled = (length: number): string => {

@@ -177,7 +177,7 @@ export const described: ReadonlyArray<readonly [name: string, what: string]> = O
  * @since 0.1.0
  */
 export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined => {
-  // An option that is undefined is none: it must not take the place of what the scenario says itself.
+  // An option that is undefined must not replace a value of the scenario.
   const given = Object.entries(options).filter(([, value]) => value !== undefined)
   return Object.hasOwn(named, name) ? named[name]!.make({ ...Object.fromEntries(given), name }) : undefined
 }

@@ -17,7 +17,7 @@ const fixed = (value: number | null, digits: number): string => (value === null 
 
 const columns: ReadonlyArray<Column> = [
   { head: "strategy", cell: ({ strategy }) => strategy },
-  // First of all, whether the work was done: who gives up is quick.
+  // Finished work first: strategies that give up are quick.
   { head: "calls failed", cell: ({ failedCalls }) => Words.thousands(failedCalls) },
   {
     head: "makespan",
@@ -72,7 +72,7 @@ const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<Result>): Gr
   return { heads: some.map(({ head }) => head), lines, widths, width: widths.reduce((sum, one) => sum + one + 2, -2) }
 }
 
-/** The columns for which there is room. A line that wraps is read by nobody. */
+/** The columns for which there is room, because wrapped lines are unreadable. */
 const fitting = (results: ReadonlyArray<Result>, room: number): Grid => {
   let grid = gridOf(columns, results)
   for (let left = 1; grid.width > room && left <= spared.length; left++) {
@@ -129,7 +129,7 @@ export const text = (scenario: Scenario, results: ReadonlyArray<Result>, room = 
   ].join("\n")
 }
 
-/** The floor is the same in each row, and stands above the table. */
+/** The floor is the same in each row, and is shown above the table. */
 const markdownColumns = columns.filter(({ head }) => head !== "floor")
 
 /**

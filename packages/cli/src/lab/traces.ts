@@ -41,7 +41,7 @@ const millisOf = (text: string): number => {
   return Date.UTC(year!, month! - 1, day!, hour!, minute!) + second! * 1_000
 }
 
-/** A number of tokens; NaN where there is none. A table of numbers may write a whole one as `12.0`. */
+/** A number of tokens; NaN if there is none. Whole numbers may be written as `12.0`. */
 const tokensOf = (cell: string | undefined): number => {
   const tokens = cell === undefined || cell.trim() === "" ? Number.NaN : Number(cell)
   return Number.isSafeInteger(tokens) && tokens >= 0 ? tokens : Number.NaN
@@ -60,7 +60,7 @@ const tokensOf = (cell: string | undefined): number => {
  */
 export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable => drained(parseTraceSteps(text))
 
-/** So many lines are read in one step. */
+/** The number of lines in one step. */
 const atOnce = 2_000
 
 /**
@@ -120,7 +120,7 @@ export interface TraceOptions {
   readonly seed?: number | undefined
 }
 
-/** What a request of a trace allows its answer, unless that was longer: its caller did not know how long it would be. */
+/** The `max_tokens` of a request in a trace, unless its answer was longer. */
 const usualMaxTokens = 2_048
 
 /**

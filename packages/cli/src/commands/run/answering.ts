@@ -1,4 +1,4 @@
-/** Who answers the calls of a run: the provider of the configuration, or the embedded one. */
+/** The provider that answers the calls of a run: that of the configuration, or the embedded one. */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,22 +18,22 @@ import * as Redis from "../redis.ts"
 import * as Pipeline from "./pipeline.ts"
 import { reply } from "./reply.ts"
 
-/** What a run needs to ask. */
+/** The services that a run needs. */
 export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
 
-/** A client of the provider that answers, and a line that names it. */
+/** A client of the provider, and texts that name the provider. */
 export interface Answering {
   readonly layer: Layer.Layer<Services>
-  /** Who answers, in a few words. */
+  /** The provider in a few words. */
   readonly provider: string
   /** Whether its answers cost something. */
   readonly costs: boolean
   readonly notice: string
-  /** What is known of the provider at the end, where there is something to know. */
+  /** The counters of the provider at the end; undefined if there are none. */
   readonly summary: Effect.Effect<string | undefined>
 }
 
-/** What the embedded provider grants when nobody says: about what Anthropic grants an organisation that pays. */
+/** The default limits of the embedded provider, similar to those of an organisation that pays. */
 export const embeddedLimits: Limits.Limits = {
   requests: { perMinute: 1_000 },
   inputTokens: { perMinute: 2_000_000 },
@@ -43,10 +43,10 @@ export const embeddedLimits: Limits.Limits = {
 /** The embedded provider, over real HTTP on loopback. It stops with the scope. */
 const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
 
-/** How calls are guarded, besides the budget. */
+/** Options of the client in addition to those of the budget. */
 interface Guard {
   readonly retry?: Governor.Options["retry"]
-  /** Stands between the client and the provider. */
+  /** Wraps the provider. */
   readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
 }
 
@@ -66,17 +66,17 @@ const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.Tok
     Layer.provide(Budget.layer(options))
   )
 
-/** What a variable says; undefined where it is not set, or to nothing. */
+/** The value of a variable; undefined if it is not set or empty. */
 const variable = (name: string): Effect.Effect<string | undefined, Exit.Failed> =>
   Config.option(Config.NonEmptyString(name)).pipe(
     Effect.map(Option.getOrUndefined),
     Effect.mapError((error) => Exit.failure("usage", `${name} cannot be read: ${error.message}`))
   )
 
-/** Where Anthropic answers. */
+/** The address of Anthropic. */
 export const usualAddress = "https://api.anthropic.com"
 
-/** The key and the address of the provider; undefined where no key is set. */
+/** The key and the address of the provider; undefined if no key is set. */
 export const credentials = Effect.gen(function* () {
   const key = yield* variable("ANTHROPIC_API_KEY")
   const baseUrl = (yield* variable("ANTHROPIC_BASE_URL")) ?? usualAddress
@@ -87,7 +87,7 @@ export const credentials = Effect.gen(function* () {
       "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
     )
   }
-  // What a header cannot hold: the error of whatever sends it would quote it.
+  // A header cannot hold such characters, and the error of the client would quote the key.
   if (!/^[!-~]+$/.test(key.trim())) {
     return yield* Exit.failure(
       "usage",
@@ -110,7 +110,7 @@ export const credentials = Effect.gen(function* () {
   return { apiKey: Redacted.make(key.trim()), baseUrl }
 })
 
-/** The provider of the configuration where `ANTHROPIC_API_KEY` is set, else the embedded one. */
+/** The provider of the configuration if `ANTHROPIC_API_KEY` is set, otherwise the embedded one. */
 export const fromConfig = Effect.fnUntraced(function* (
   options: Omit<Budget.Options, "limits"> & Guard & { readonly limits?: Limits.Limits | undefined }
 ) {

@@ -1,4 +1,4 @@
-/** The question before the first call that costs something. */
+/** The confirmation before the first call that costs money. */
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
@@ -11,10 +11,10 @@ import * as Cost from "./cost.ts"
 import type { Plan } from "./plan.ts"
 import { dollarsText } from "../../words.ts"
 
-/** Asks. Anything but a yes is a no. */
+/** Asks for confirmation. Any answer but yes means no. */
 export type Confirm = (plan: Plan) => Effect.Effect<void, Exit.Failed>
 
-/** A question on the terminal, on standard error: standard output belongs to the answer. */
+/** Asks on standard error, because standard output is for the result. */
 export const onTerminal = (
   provider: string,
   { price }: Cost.Cost

@@ -1,4 +1,4 @@
-/** What a run costs: foreseen before it, bounded while it goes on, counted after it. */
+/** The costs of a run: predicted before it, bounded during it, and counted after it. */
 import * as Effect from "effect/Effect"
 import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
@@ -6,17 +6,17 @@ import * as Spending from "floodgate/Spending"
 import * as Exit from "../exit.ts"
 import { dollarsText } from "../../words.ts"
 
-/** What is known of the cost of a run. */
+/** The price, the cap and the purse of a run. */
 export interface Cost {
   readonly model: string
-  /** Undefined where the model has no price. */
+  /** Undefined if the model has no price. */
   readonly price: Prices.Price | undefined
   readonly most: number | undefined
-  /** Counts what it costs, and ends it at its cap. */
+  /** Counts the costs, and refuses calls beyond the cap. */
   readonly purse: Spending.Purse
 }
 
-/** What a run over a model costs, with a cap in dollars. */
+/** The costs of a run with a model and a cap in dollars. */
 export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Exit.Failed> => {
   const price = Prices.find(model)
   if (price === undefined && most !== undefined) {
@@ -27,10 +27,10 @@ export const of = (model: string, most: number | undefined): Effect.Effect<Cost,
   return Effect.succeed({ model, price, most, purse: Spending.make("this run (--max-usd)", cap) })
 }
 
-/** Sums of millionths have no more figures than that. */
+/** Sums of millionths need no more digits. */
 const rounded = (dollars: number): number => Math.round(dollars * 1e6) / 1e6
 
-/** What calls cost by a price, nothing of them cached; undefined where there is none. */
+/** The costs of calls without a cache; undefined without a price. */
 export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Forecast.Call>): number | undefined =>
   price === undefined
     ? undefined
@@ -38,14 +38,14 @@ export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Fore
         calls.reduce((sum, { inputTokens, outputTokens }) => sum + Prices.cost(price, { inputTokens, outputTokens }), 0)
       )
 
-/** What a plan costs at most, in words. */
+/** The most that a plan costs, in words. */
 export const planned = ({ model, most, price }: Cost, dollars: number | undefined): string => {
   if (price === undefined || dollars === undefined) return `What it costs is not known: "${model}" has no price`
   const cap = most !== undefined && dollars > most ? `, and no more than --max-usd ${most}` : ""
   return `At most about ${dollarsText(dollars)}, by the prices of ${price.asOf}${cap}`
 }
 
-/** What a run cost so far, for its report. */
+/** The costs of a run so far, for its report. */
 export const tile = ({ price, purse }: Cost, costs: boolean) =>
   Effect.map(purse.status, ({ total }): { readonly value: string; readonly label: string } | undefined =>
     price === undefined

@@ -1,4 +1,4 @@
-/** Reads the documents of a run: the files that are named, and the text files in the folders that are named. */
+/** Reads the documents of a run: the named files, and the text files in the named folders. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
@@ -10,7 +10,7 @@ import * as Words from "../../words.ts"
 import * as Glob from "./glob.ts"
 import type { Document } from "./split.ts"
 
-/** Where a run writes by itself. */
+/** The default output folder. */
 export const defaultOut = "floodgate-out"
 
 /** Where a run writes its results and its summary. */
@@ -19,7 +19,7 @@ export const filesIn = (join: Path.Path["join"], out: string) => ({
   summary: join(out, "summary.md")
 })
 
-/** What a run writes to: its next start must not find it among its documents. */
+/** The output paths of a run, which must not be read as documents by the next run. */
 export interface Own {
   readonly out: string
   readonly report: string | undefined
@@ -32,17 +32,17 @@ export interface Selection {
   readonly followLinks: boolean
 }
 
-/** What is read where no flag says otherwise. */
+/** The default selection. */
 const everything: Selection = { include: [], exclude: [], followLinks: false }
 
 // -----------------------------------------------------------------------------
 // What is left out
 // -----------------------------------------------------------------------------
 
-/** Not entered unless they are named themselves: nobody means them. */
+/** Folders that are not read unless they are named themselves. */
 const isHidden = (name: string): boolean => name === "node_modules" || name.startsWith(".")
 
-/** Text that is not written to be read: drawings, what tools generate, and keys. `--include` asks for it. */
+/** Text that is not a document: drawings, generated files, and keys. `--include` selects it. */
 const isUnlikely = Glob.matcher(
   "{*.svg,*.lock,*-lock.json,*-lock.yaml,npm-shrinkwrap.json,go.sum,*.map,*.min.js,*.min.css,*.pem,*.key}"
 )!
@@ -70,7 +70,7 @@ export interface LeftOut {
 /** Why a file is left out, in words. */
 export const whyText = (why: Why): string => whys[why]
 
-/** How many files are left out, and why. What the user asked for is not repeated. */
+/** How many files are left out, and why, apart from those that the user left out. */
 export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
   const surprising = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
   if (surprising.length === 0) return ""
@@ -83,26 +83,26 @@ export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
 // Reading
 // -----------------------------------------------------------------------------
 
-/** More text in one file is no document that an agent could read. */
+/** The largest document. */
 const mostFileBytes = 64e6
 /** All documents are held in memory. */
 const mostBytes = 256e6
 
-/** What was read, and what was left out. */
+/** The documents, and the files that were left out. */
 export interface Found {
   readonly documents: ReadonlyArray<Document>
   readonly leftOut: ReadonlyArray<LeftOut>
-  /** Whether a folder was among the paths: only then there is something to select. */
+  /** Whether a folder was among the paths, so that the selection applies. */
   readonly hasFolder: boolean
 }
 
-/** The real paths of what a run writes. */
+/** The real paths of a run's output. */
 const pathsOf = Effect.fnUntraced(function* ({ out, report }: Own) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   // The files, too: the folder of the documents may be that of the output.
   const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
-  // What is not there yet is not found either.
+  // Paths that do not exist yet cannot be found as documents.
   return new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
 })
 
@@ -122,9 +122,8 @@ const notSelected = ({ exclude, include }: Selection, within: string): Why | und
 }
 
 /**
- * Reads files and folders, in the order in which they are named and sorted within. A file to which several ways lead, or
- * whose content another has, is read once. What is the run's own is passed over in folders, and refused where it is named:
- * it would be lost.
+ * Reads files and folders in the given order, and sorted within folders. Each file, and each content, is read once. The run's own
+ * output is skipped in folders, and refused if it is named, because it would be overwritten.
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
@@ -157,7 +156,7 @@ export const read = Effect.fnUntraced(function* (
     documents.push({ path, text })
   })
 
-  /** A path, and what it is from the folder that was named; undefined where it was named itself. */
+  /** Visits a path. `within` is its path relative to the named folder; undefined if it was named itself. */
   const visit = (path: string, within: string | undefined): Effect.Effect<void, Exit.Failed> =>
     Effect.gen(function* () {
       if (within !== undefined && !followLinks && (yield* fs.lstat(path)).type === "SymbolicLink") {
@@ -168,7 +167,7 @@ export const read = Effect.fnUntraced(function* (
       if (within !== undefined && own.has(real)) return
       const { size, type } = yield* fs.stat(path)
       if (type === "Directory") {
-        // Links may lead around in a circle.
+        // Links may be circular.
         if (seen.has(real)) return
         seen.add(real)
         for (const name of (yield* fs.readDirectory(path)).filter((name) => !isHidden(name)).sort()) {
@@ -192,7 +191,7 @@ export const read = Effect.fnUntraced(function* (
         yield* readFile(path, real, size, within === undefined)
       }
     }).pipe(
-      // A link that leads nowhere is nobody's document, and neither is a file that has just gone.
+      // A broken link, or a file that was just deleted, is not a document.
       Effect.catchReason("PlatformError", "NotFound", (reason, error) =>
         within === undefined ? Effect.fail(error) : Effect.void
       ),

@@ -19,7 +19,7 @@ import * as Store from "./store.ts"
 import * as View from "./view.ts"
 import * as Workload from "./workload.ts"
 
-/** What the run would be asked to do. */
+/** The options of the run. */
 export interface Options {
   readonly work: Work
   readonly task: Steps.Task
@@ -30,7 +30,7 @@ export interface Options {
   readonly json: boolean
 }
 
-/** The limits that the time is foreseen for: those that are given, or else those that the provider may have. */
+/** The limits for which the time is predicted: the given ones, or those that the provider may have. */
 const tiersOf = (limits: Limits.Limits | undefined, isEmbedded: boolean): ReadonlyArray<Tiers.Tier> => {
   if (limits !== undefined) return [{ name: "the limits given", limits }]
   if (isEmbedded) return [{ name: "the limits of the embedded provider", limits: Answering.embeddedLimits }]
@@ -43,7 +43,7 @@ const filesOf = ({ found: { documents } }: Work) =>
     return { path, bytes, tokens: Workload.tokensOf(bytes) }
   })
 
-/** Shows the plan of a run. Reads the documents and what earlier runs left; writes nothing, and asks nobody. */
+/** Shows the plan of a run. It reads the documents and the results of earlier runs; it writes and sends nothing. */
 export const show = Effect.fnUntraced(function* ({ concurrency, cost, json, limits, out, task, work }: Options) {
   const { join } = yield* Path.Path
   const { chunks, found } = work

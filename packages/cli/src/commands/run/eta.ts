@@ -1,6 +1,5 @@
 /**
- * How long a run still takes: a forecast of the calls that are left, from the limits as they are known and what is left of
- * them. Pure.
+ * Predicts how long a run still takes, from the remaining calls and the present levels of the known limits. Pure.
  */
 import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
@@ -17,7 +16,7 @@ export interface Ahead {
   readonly bytes: number
   /** Calls that were answered. */
   readonly done: number
-  /** Its call that is with the provider: for how many seconds, and what is reserved for it. */
+  /** Its call in flight: since how many seconds, and its reservation. */
   readonly out: { readonly seconds: number; readonly charge: Limits.Usage } | undefined
 }
 
@@ -33,7 +32,7 @@ const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
     status.perSecond > 0 ? { perSecond: rateOf(status), burst: status.capacity } : { total: status.capacity }
   )
 
-/** What an agent still has to do: its call that is with the provider, and those after it. */
+/** The remaining calls of an agent: the one in flight, and those after it. */
 interface Work {
   readonly name: string
   readonly out: { readonly call: Workload.Call; readonly seconds: number; readonly charge: Limits.Usage } | undefined
@@ -84,13 +83,13 @@ const reservedOf = (work: ReadonlyArray<Work>): number | undefined => {
   return Math.max(0, reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length)
 }
 
-/** When an agent asks next: what is out is paid for, and its agent goes on when it is back, but not in a pause. */
+/** When an agent makes its next call: after the end of its call in flight, and after a pause. */
 const startOf = ({ calls, out }: Work, paused: number): number => {
   const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
   return calls.length === 0 ? back : Math.max(back, paused)
 }
 
-/** One answer says little of the next. */
+/** One answer is not enough for a prediction. */
 const fewest = 3
 
 /**

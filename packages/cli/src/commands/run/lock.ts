@@ -33,7 +33,7 @@ export class Taken extends Schema.TaggedError<Taken>("floodgate/cli/run/Taken")(
   }
 }
 
-/** Who holds a lock, as its one line says. */
+/** The holder of a lock, from its single line. */
 interface Owner {
   readonly pid: number
   readonly host: string
@@ -80,7 +80,7 @@ const lineIn = Effect.fnUntraced(function* (lock: string) {
   }
 })
 
-/** As often a lock may be gone, or be left by a dead process, while this one looks at it. */
+/** The most attempts, because a lock may disappear, or its process may die, between two steps. */
 const mostTries = 10
 
 type Attempt = Effect.Effect<Owner | undefined, PlatformError.PlatformError | Exit.Failed, FileSystem.FileSystem>

@@ -51,7 +51,7 @@ export type Event =
       readonly failure: string | undefined
     }
 
-/** What a run is made of. */
+/** The options of a run. */
 export interface Options<E> {
   readonly task: Steps.Task
   readonly chunks: ReadonlyArray<Split.Chunk>
@@ -94,7 +94,7 @@ export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/No
 // Attempts
 // -----------------------------------------------------------------------------
 
-/** Who hears of the attempts of the call that runs. */
+/** The observer of the attempts of the running call. */
 const Attempts = Context.Reference<{
   readonly admitted: (charge: Limits.Usage) => Effect.Effect<void>
   readonly failed: Effect.Effect<void>
@@ -136,7 +136,7 @@ interface Totals {
   outputTokens: number
 }
 
-/** What answers the steps of a run: an earlier run where it can, else the provider. */
+/** Answers the steps of a run, from an earlier run if possible, otherwise by the provider. */
 const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E>, totals: Totals) => {
   const { finished, record, report } = options
 
@@ -195,10 +195,10 @@ const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: strin
   return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
 }
 
-/** What a request is refused for, every time. */
+/** Reasons that always recur. */
 const lasting = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
 
-/** Whether the same call fails again in another run. After a cap that admitted calls, the next run goes on from them. */
+/** Whether the same call would fail again in another run. After a cap that admitted calls, the next run continues from them. */
 const isLasting = (error: unknown, { calls }: Totals): boolean => {
   if (error instanceof NoAnswer) return true
   const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined

@@ -1,4 +1,4 @@
-/** What a run will do, before it does it: its calls, their tokens, and how long they take. */
+/** The plan of a run: its calls, their tokens, and how long they take. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Forecast from "floodgate/Forecast"

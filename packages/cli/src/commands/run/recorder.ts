@@ -61,7 +61,7 @@ const recording = (
   })
 })
 
-/** A recorder whose time starts with the first of what it writes down: reading documents is no part of a run. */
+/** A recorder. Its time starts with the first event, so that reading documents does not count. */
 export const make = (): Recorder => {
   let startedAt: number | undefined
   const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - (startedAt ??= millis))

@@ -33,7 +33,7 @@ const Result = Schema.Struct({
 /** A finished call. */
 export type Result = typeof Result.Type
 
-/** What a call used; what was read from the cache or written to it is input, too. */
+/** The usage of a call. Tokens that were read from a cache or written to it count as input. */
 export const tokensOf = (usage: Message["usage"]): typeof Tokens.Type => ({
   inputTokens: usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0),
   outputTokens: usage.output_tokens
@@ -48,7 +48,7 @@ export const keyOf = (agent: string, step: string, params: Params): string =>
 
 const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Result))
 
-/** What a file holds. */
+/** The content of a file. */
 export interface Loaded {
   readonly results: ReadonlyMap<string, Result>
   /** Lines that are no results. */
@@ -57,7 +57,7 @@ export interface Loaded {
   readonly torn: boolean
 }
 
-/** So many lines are read in one step. */
+/** The number of lines in one step. */
 const atOnce = 200
 
 /** Reads a file in steps. Of two results of one call the later counts. */

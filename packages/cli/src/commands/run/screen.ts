@@ -17,7 +17,7 @@ import * as View from "./view.ts"
 /** How a run is shown. */
 export type Mode = "live" | "plain" | "json" | "quiet"
 
-/** What is shown. */
+/** How the progress is shown. */
 interface Run {
   /** With the bytes of their documents. */
   readonly agents: ReadonlyMap<string, number>
@@ -36,7 +36,7 @@ const folding = Effect.fnUntraced(function* ({ agents, calls }: Run) {
   return { fold, seconds, state: () => state }
 })
 
-/** A line for each answer and each kind of failure: many agents at one limit fail alike, and one line says so for all. */
+/** A line for each answer and each kind of failure. If many agents fail in the same way, one line says so for all. */
 const plain = Effect.fnUntraced(function* (run: Run) {
   const { fold, seconds, state } = yield* folding(run)
   const failures = new Set<string>()
@@ -60,7 +60,7 @@ const plain = Effect.fnUntraced(function* (run: Run) {
 })
 
 const frame = "100 millis"
-/** How often it is forecast what is left: a forecast of many calls takes as long as many frames. */
+/** The interval of forecasts, because a forecast of many calls takes as long as many frames. */
 const forecastSeconds = 1
 
 /** A picture that is redrawn in place; what was drawn last stays. */

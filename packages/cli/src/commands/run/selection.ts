@@ -43,7 +43,7 @@ export interface Given {
   readonly followLinks: boolean
 }
 
-/** The agents of a run where no flag says how many. */
+/** The default number of agents. */
 export const usualAgents = 12
 
 /** The documents of a run and the part of each agent. */

@@ -56,7 +56,7 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
   }
 }
 
-/** What a run is asked to do. */
+/** The options of a run. */
 export interface Options {
   readonly work: Work
   readonly task: Steps.Task
@@ -66,13 +66,13 @@ export interface Options {
   readonly mode: Screen.Mode
   readonly cap?: Agents.Cap | undefined
   readonly cost: Cost
-  /** Whether answers cost something; if not, it is said what they would cost. */
+  /** Whether answers cost money; otherwise the output says what they would cost. */
   readonly costs: boolean
-  /** Said first: who answers. */
+  /** A line that names the provider, printed first. */
   readonly provider: string
   /** Writes down what happens, for a report. */
   readonly recorder?: Recorder.Recorder | undefined
-  /** Asks before the first call, where there is something to ask. */
+  /** Asks for confirmation before the first call, if that is needed. */
   readonly confirm?: Confirm.Confirm | undefined
 }
 
@@ -80,7 +80,7 @@ export interface Options {
 // Messages
 // -----------------------------------------------------------------------------
 
-/** What a run works on, in lines. */
+/** The lines at the start of a run. */
 const opening = (
   { provider, task, work: { chunks, found } }: Options,
   { results }: Store.Paths,
@@ -97,7 +97,7 @@ const opening = (
   ]
 }
 
-/** That answers are not whole, where there are any. */
+/** The number of incomplete answers, if there are any. */
 const cutOff = ({ task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
   cut > 0
     ? [
@@ -105,7 +105,7 @@ const cutOff = ({ task }: Options, { cut }: Pipeline.Report): ReadonlyArray<stri
       ]
     : []
 
-/** What became of it, in lines. */
+/** The lines at the end of a run. */
 const closing = (
   options: Options,
   report: Pipeline.Report,
@@ -139,7 +139,7 @@ const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Rep
 // The run
 // -----------------------------------------------------------------------------
 
-/** Runs it, and gives what became of it; a run that is not complete is in the report. */
+/** Runs the pipeline, and returns its report, also if the run is incomplete. */
 export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<

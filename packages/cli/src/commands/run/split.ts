@@ -25,7 +25,7 @@ export interface Chunk {
 /** Longer lines are cut, so that a file of one line can be shared, too. */
 const longestLine = 4_000
 
-/** A line, or a part of a long one: where it stands in the text of its document. */
+/** A line, or a part of a long one, by its position in its document. */
 interface Line {
   readonly number: number
   readonly from: number
@@ -53,7 +53,7 @@ function* linesOf({ text }: Document): Generator<Line> {
   }
 }
 
-/** So many lines are looked at in one step: a millisecond or two. */
+/** The number of lines in one step, which takes a millisecond or two. */
 const atOnce = 10_000
 
 /** A piece that grows line by line. */
@@ -112,7 +112,7 @@ export const textOf = ({ pieces }: Chunk): string =>
     .map(({ from, path, text, to }) => `<document path="${path}" lines="${from}-${to}">\n${text}\n</document>`)
     .join("\n\n")
 
-/** What a chunk holds, in a few words. */
+/** The content of a chunk in a few words. */
 export const describe = ({ bytes, pieces }: Chunk): string => {
   const files = new Set(pieces.map(({ path }) => path)).size
   const kilobytes = bytes < 10_240 ? (bytes / 1_024).toFixed(1) : Math.round(bytes / 1_024).toString()

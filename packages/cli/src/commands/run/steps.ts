@@ -1,4 +1,4 @@
-/** What an agent asks, call by call: each prompt builds on the answers before. Pure. */
+/** The requests of an agent: each prompt builds on the answers before it. Pure. */
 import type { Params } from "floodgate/LlmProvider"
 import { clean } from "../text.ts"
 import { type Chunk, textOf } from "./split.ts"
@@ -9,7 +9,7 @@ export const steps = ["read", "extract", "draft", "check", "finish"] as const
 /** One of the calls of an agent. */
 export type Step = (typeof steps)[number]
 
-/** What all agents are asked to do, and with what. */
+/** The task of all agents, and the model. */
 export interface Task {
   readonly prompt: string
   readonly model: string
@@ -59,7 +59,7 @@ export const params = (
 /** The name of the orchestrator where agents are named. */
 export const orchestrator = "orchestrator"
 
-/** What an agent made of its part. */
+/** The result of an agent. */
 export interface Part {
   readonly agent: string
   readonly text: string

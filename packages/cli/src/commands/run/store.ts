@@ -18,7 +18,7 @@ const flag = "--out"
 /** All results are held in memory. */
 const mostBytes = 256e6
 
-/** What earlier runs left, where there is anything. A file that is giant, or no file, is refused. */
+/** The results of earlier runs. A file that is too large, or not a regular file, is refused. */
 export const load = Effect.fnUntraced(function* ({ results }: Paths) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* Output.ownFile(results, flag)
@@ -31,7 +31,7 @@ export const load = Effect.fnUntraced(function* ({ results }: Paths) {
   return yield* finished(Results.parseSteps(text))
 })
 
-/** Refuses a summary that no run has written: it would be lost. */
+/** Refuses to overwrite a summary that no run has written. */
 export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: Paths) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* Output.ownFile(summary, flag)

@@ -19,7 +19,7 @@ import * as Workload from "./workload.ts"
 interface Row {
   /** Of its documents. */
   readonly bytes: number
-  /** Its call that is with the provider: since when, in seconds of the run, and what is reserved for it. */
+  /** Its call in flight: since when, in seconds of the run, and its reservation. */
   readonly out: { readonly since: number; readonly charge: Limits.Usage } | undefined
   readonly done: number
   readonly step: string | undefined
@@ -28,7 +28,7 @@ interface Row {
   readonly ended: "done" | "failed" | "stopped" | undefined
 }
 
-/** What is shown, folded from events. */
+/** The state of the view, folded from events. */
 export interface State {
   /** Changed in place: copies of thousands of rows, one for each event, would take longer than the calls. */
   readonly rows: Map<string, Row>
@@ -59,7 +59,7 @@ export const start = (agents: ReadonlyMap<string, number>, calls: number): State
   learned: Workload.nothing
 })
 
-/** The state after an event, which takes the place of the one before. The event happened at so many seconds of the run. */
+/** The state after an event, which replaces the one before. `seconds` is the time of the event since the start of the run. */
 export const step = (state: State, event: Event, seconds: number): State => {
   const { rows } = state
   const row = rows.get(event.agent) ?? emptyRow
@@ -114,7 +114,7 @@ export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead
 // Words and figures
 // -----------------------------------------------------------------------------
 
-/** 1234567 as 1.2M: for places where there is little room. */
+/** 1234567 as 1.2M, where there is little room. */
 export const short = (value: number): string => {
   const size = Math.abs(value)
   if (size < 1_000) return `${Math.round(value)}`
@@ -135,7 +135,7 @@ export const bar = (part: number, width: number): string => {
   return "█".repeat(full) + "░".repeat(width - full)
 }
 
-/** Dimensions as they are called on a terminal, where there is little room. */
+/** Short names of the dimensions. */
 export const names: Record<Limits.Dimension, string> = {
   requests: "requests",
   inputTokens: "input",
@@ -147,7 +147,7 @@ export const names: Record<Limits.Dimension, string> = {
 // Lines
 // -----------------------------------------------------------------------------
 
-/** What is drawn besides the events. */
+/** What the picture shows in addition to the events. */
 export interface Around {
   readonly columns: number
   readonly rows: number
@@ -161,7 +161,7 @@ const nameWidth = 12
 const barWidth = 20
 const shortestBar = 4
 
-/** The bars of a narrow terminal are shorter: it says what agents do and how long it takes, too. */
+/** Bars are shorter on a narrow terminal, so that there is room for the text. */
 const barWidthIn = (columns: number): number => Math.max(shortestBar, Math.min(barWidth, columns - 60))
 
 const agentLine = (
@@ -175,7 +175,7 @@ const agentLine = (
   return `${agent.padEnd(nameWidth)} ${bar(row.done / calls, width)} ${row.done}/${calls}  ${short(row.tokens).padStart(6)}  ${now}`
 }
 
-/** What an agent does now, or how it ended. */
+/** What an agent is doing, or how it has ended. */
 const doing = ({ ended, failure, step }: Row, waiter: Budget.PoolStatus["waiting"][number] | undefined): string => {
   if (failure !== undefined) return `failed: ${failure}`
   if (ended !== undefined || step === undefined) return ended ?? ""
@@ -226,7 +226,7 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
   callsLine(name, pool, `${pool.queued}`)
 ]
 
-/** One line that sums up; where there is little room, it says less, but always how far it is and what is left. */
+/** The summary line. With little room it is shorter, but always contains the progress and the time left. */
 export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
   const { answered, calls, reused, rows, tokens } = state
   const done = `${thousands(answered)} of ${counted(calls, "call")}`
@@ -253,7 +253,7 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
   ]
   const rows = [...state.rows]
   const room = Math.max(1, around.rows - below.length - 2)
-  // Those that are done say least.
+  // Agents that have ended are shown last.
   const shown =
     rows.length <= room
       ? rows
@@ -265,7 +265,7 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
   return [...agents, ...below].map((line) => fit(line, around.columns - 1))
 }
 
-/** An event as a line where there is no terminal; most say nothing. */
+/** An event as a line without a terminal; undefined for most events. */
 export const plain = (state: State, event: Event, seconds: number): string | undefined => {
   switch (event.event) {
     case "asked":

@@ -10,10 +10,10 @@ const bytesPerToken = 2.7
 /** What the instructions of a call come to. */
 const promptTokens = 250
 
-/** The tokens of a text of so many bytes, before they are counted. */
+/** The estimated tokens of a text, from its bytes. */
 export const tokensOf = (bytes: number): number => Math.ceil(bytes / bytesPerToken)
 
-/** What an agent asks: the answers before are part of each prompt. */
+/** The calls of an agent. Each prompt contains the answers before it. */
 export const ofDocuments = (bytes: number, outputTokens: number): ReadonlyArray<Forecast.Call> =>
   [tokensOf(bytes), outputTokens, 2 * outputTokens, 2 * outputTokens, 2 * outputTokens].map((inputTokens) => ({
     inputTokens: inputTokens + promptTokens,
@@ -37,7 +37,7 @@ export type Learned = ReadonlyMap<string, ReadonlyArray<Call>>
 /** Before the first answer. */
 export const nothing: Learned = new Map()
 
-/** Takes note of an answer, for which the provider took so many seconds. A proxy may leave the figures out. */
+/** Learns from an answer and its duration. A proxy may leave the usage out. */
 export const learn = (
   learned: Learned,
   { inputTokens, outputTokens, step }: Extract<Event, { event: "answered" }>,
@@ -67,7 +67,7 @@ export interface Expected {
   readonly ofMerge: (agents: number) => Call
 }
 
-/** Expects the calls that are left to be as those that were answered. */
+/** Predicts the remaining calls from those that were answered. */
 export const expect = (learned: Learned): Expected => {
   const seen = [...learned.values()].flat()
   const outputTokens = mean(seen, (call) => call.outputTokens)

@@ -47,9 +47,9 @@ const kitOf = (library: object) => {
   /** Room for the names of the axes beside the numbers. */
   const room = { marginTop: 30, marginBottom: 42 }
   const along = { label: "seconds", labelOffset: 38, zero: true }
-  /** Text over lines and bars stands on the colour of the panel. */
+  /** Text over lines and bars has an outline in the colour of the panel. */
   const halo = { stroke: "var(--panel)", strokeWidth: 9, strokeLinejoin: "round" as const }
-  /** What a mark says where a pointer is: only a page has one. */
+  /** The tooltip of a mark, only in a page. */
   const tipOf = <A>(place: Place, title: (datum: A) => string) =>
     place.document === undefined
       ? { title, tip: { fill: "var(--paper)", stroke: "var(--line)", lineHeight: 1.3, fontSize: 12 } }
@@ -67,7 +67,7 @@ type Kit = ReturnType<typeof kitOf>
 
 type Row = ScenarioFigures["results"][number]
 
-/** How a strategy's bar is drawn, and what stands at it. */
+/** The bar of a strategy, and its label. */
 const barsOf = ({ count, narrow, seconds }: Kit, { calls, floorSeconds, results }: ScenarioFigures, place: Place) => {
   const longest = Math.max(...results.map((result) => result.makespanSeconds))
   const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
@@ -84,12 +84,12 @@ const barsOf = ({ count, narrow, seconds }: Kit, { calls, floorSeconds, results 
     if (!done(result)) return "var(--bad)"
     return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
   }
-  /** A label stands within its bar where it has no room beside it. */
+  /** A label is within its bar if there is no room beside it. */
   const inside = (result: Row): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
   return { most, done, end, label, color, inside }
 }
 
-/** The floor, where there is one. */
+/** The line of the floor, if there is one. */
 const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
   const floor = floorSeconds > 0 ? [floorSeconds] : []
   return [

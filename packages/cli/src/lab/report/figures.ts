@@ -87,9 +87,9 @@ export interface ScenarioFigures {
 
 const secondsOf = (millis: number): number => round(millis / 1_000)
 
-/** A chart shows no more than so many points; what lies between them nobody sees. */
+/** The most points of a chart; more of them cannot be seen. */
 const mostPoints = 600
-/** A chart of agents has no more rows than so many. */
+/** The most rows in a chart of agents. */
 const mostAgents = 80
 /** Rejections of one agent that are closer than this share of the whole run are one mark. */
 const markShare = 1 / 150
@@ -275,7 +275,7 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
   }
 }
 
-/** Lines of more runs cannot be told apart. */
+/** The lines of more runs could not be distinguished. */
 const mostDetailed = 8
 
 /** The strategies that are shown in detail where there are more: what people run, the library and the oracle. */

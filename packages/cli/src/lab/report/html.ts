@@ -164,7 +164,7 @@ const key = (color: string, text: string, kind = ""): string =>
   `<span class="key"><i class="${kind}" style="background:var(${color})"></i>${escape(text)}</span>`
 
 const figure = (chart: string, index: number, title: string, caption: string, wide = false): string =>
-  // To those who cannot see it, a chart is a picture with a name: its figures are in the table, not in a hundred ticks.
+  // For screen readers a chart is an image with a name; its figures are in the table.
   `<figure${wide ? ' class="wide"' : ""}><h3>${title}</h3><div role="img" aria-label="${title}" data-chart="${chart}" data-scenario="${index}"></div>` +
   `<figcaption>${caption}</figcaption></figure>`
 
@@ -180,10 +180,10 @@ const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCas
 
 /** Whether there is something to see in each chart. */
 const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
-  // A bar says something beside another, or beside the floor.
+  // A single bar is only useful beside the floor.
   makespan: results.length > (floorSeconds > 0 ? 0 : 1),
   gantt: runs.some(({ bars }) => bars.length > 0),
-  // One level is no line, and a budget that nobody used says nothing.
+  // A line needs two levels, and an unused budget has nothing to show.
   levels: runs.some(({ bars, levels }) => bars.length > 0 && levels.length > 1),
   rate: runs.some(({ rates }) => rates.some(({ perSecond }) => perSecond > 0)),
   latency: runs.some(({ latencies }) => latencies.length > 0)
