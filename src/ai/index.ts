@@ -168,6 +168,32 @@ const object = Effect.fnUntraced(function* (
  *
  * Throws a `RangeError` when there is neither the option `model` nor a `ModelName` in the context.
  *
+ * **Example** (In an effect that has a model)
+ *
+ * ```ts doctest
+ * import * as LanguageModel from "effect/ai/LanguageModel"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Stream from "effect/Stream"
+ * import * as FloodgateAi from "floodgate/ai"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const provider = LanguageModel.make({
+ *   generateText: () => Effect.succeed([{ type: "text", text: "Hello" }]),
+ *   streamText: () => Stream.empty
+ * })
+ *
+ * const program = Effect.gen(function* () {
+ *   const model = yield* FloodgateAi.make({ model: "claude-sonnet-5", kind: "greeting" })
+ *   return (yield* model.generateText({ prompt: "Hi" })).text
+ * }).pipe(Effect.provideServiceEffect(LanguageModel.LanguageModel, provider))
+ *
+ * const live = Governor.layer().pipe(Layer.provide(Budget.layer()))
+ *
+ * await Effect.runPromise(Effect.provide(program, live)) // => "Hello"
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */

@@ -179,6 +179,20 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Cir
  *
  * Throws a `RangeError` when `failures` is not an integer of at least 1, or `openFor` not a duration above zero.
  *
+ * **Example** (Sooner open, and for a fixed time)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Breaker from "floodgate/breaker"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ *
+ * const client = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Breaker.layer({ failures: 5, openFor: "30 seconds" })),
+ *   Layer.provide(Budget.layer())
+ * )
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */

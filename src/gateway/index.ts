@@ -118,6 +118,21 @@ const Remembered = Context.Reference<Journal | undefined>("floodgate/gateway/Rem
 /**
  * Records recent rejections, retries and pauses for the page. Provide it to the budget, to the governor and to the gateway.
  *
+ * **Example** (Around all three)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Gateway from "floodgate/gateway"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const live = Gateway.layer({ port: 8_788 }).pipe(
+ *   Layer.provide(Governor.layer()),
+ *   Layer.provide(Budget.layer({ limits: { requests: { perMinute: 50 } } })),
+ *   Layer.provide(Gateway.layerEvents)
+ * )
+ * ```
+ *
  * @category layers
  * @since 0.2.0
  */
@@ -258,6 +273,26 @@ const answer = (
  * **Gotchas**
  *
  * Throws a `RangeError` for invalid options, and for a host that is not loopback without a `token`.
+ *
+ * **Example** (Other weights from now on)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Gateway from "floodgate/gateway"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const program = Effect.gen(function* () {
+ *   const gateway = yield* Gateway.make({ rules: [{ agent: "nightly-*", priority: -5 }] })
+ *   yield* gateway.reload({ rules: [{ agent: "nightly-*", priority: -5, weight: 0.1 }] })
+ *   return yield* gateway.spent
+ * })
+ *
+ * const live = Governor.layer().pipe(Layer.provideMerge(Budget.layer()))
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => {}
+ * ```
  *
  * @category constructors
  * @since 0.2.0

@@ -297,6 +297,23 @@ const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
  *
  * Throws a `RangeError` that names the option if one is invalid.
  *
+ * **Example** (What a call may not cost)
+ *
+ * ```ts doctest
+ * import * as Floodgate from "floodgate/promise"
+ *
+ * await using floodgate = Floodgate.create({
+ *   limits: { inputTokens: { perMinute: 2_000_000 } },
+ *   cap: { dollars: 0.01, per: "day" },
+ *   retry: { attempts: 3 }
+ * })
+ *
+ * const call = { model: "claude-sonnet-5", inputTokens: 100_000, maxTokens: 1_000, agent: "researcher" }
+ * const refused = await floodgate.run(call, async () => "answer").catch((error: unknown) => error)
+ *
+ * refused instanceof Floodgate.RefusedError && refused.reason // => "used"
+ * ```
+ *
  * @category constructors
  * @since 0.2.0
  */
