@@ -3,6 +3,7 @@
  * that are off. One seed makes one history.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
@@ -55,6 +56,8 @@ interface Rough {
   /** For how long an agent may do nothing between two calls. */
   readonly idleMillis: number
   readonly maxQueued: number
+  /** How many calls the provider rejects or fails. */
+  readonly fails: number
 }
 
 export interface Plan {
@@ -116,6 +119,16 @@ export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome 
   return exit.value
 }
 
+/** What the provider may answer instead of a success. */
+const failureOf = ({ fails }: Rough): Effect.Effect<World.Call["failure"]> =>
+  Effect.gen(function* () {
+    if (!((yield* Random.next) < fails)) return undefined
+    const reason = (yield* Random.next) < 0.5 ? "rateLimit" : "overload"
+    return (yield* Random.next) < 0.5
+      ? { reason }
+      : { reason, retryAfter: Duration.millis(yield* Random.nextBetween(0, 5_000)) }
+  })
+
 const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code: World.Code): Effect.Effect<Outcome> =>
   Effect.gen(function* () {
     const world = yield* World.make(redis, time, code)
@@ -161,6 +174,7 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
               millis: yield* Random.nextBetween(0, 2 * plan.answerMillis),
               options: { agent: name }
             }
+            const failure = rough === undefined || rough.fails === 0 ? undefined : yield* failureOf(rough)
             yield* moves(process, 1)
             let isGranted = false
             const goes = Effect.andThen(
@@ -172,7 +186,7 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
             const leaves = Effect.suspend(() => (isGranted ? Effect.void : moves(process, -1)))
             const gives = rough !== undefined && (yield* Random.next) < rough.givesUp
             const patience = gives ? rough.within * (yield* Random.next) ** 2 : Infinity
-            const called = process.call(call, goes)
+            const called = process.call(failure === undefined ? call : { ...call, usage: undefined, failure }, goes)
             const error = yield* Effect.flip(
               gives ? Effect.raceFirst(called, Effect.andThen(Effect.sleep(patience), process.awake)) : called
             ).pipe(
@@ -523,7 +537,9 @@ export const rougher = (seed: number, isLossyStore = false): Plan => {
     givesUp: pick(0.1, 0.5),
     within: pick(50, 5_000, 60_000),
     idleMillis: pick(0, 0, 200_000),
-    maxQueued: pick(1, 3, Infinity)
+    maxQueued: pick(1, 3, Infinity),
+    // Some have a provider that does not only answer.
+    fails: seed % 5 === 0 ? pick(0.02, 0.2) : 0
   }
   return { ...plain, events: [...plain.events, ...more], rough }
 }
@@ -550,6 +566,7 @@ const smaller = (plan: Plan): ReadonlyArray<Plan> => {
     ...(network.most > 1 ? [{ ...plan, network: { ...network, most: 1 } }] : []),
     ...(plan.concurrency < Infinity ? [{ ...plan, concurrency: Infinity }] : []),
     ...(rough !== undefined && rough.givesUp > 0 ? [{ ...plan, rough: { ...rough, givesUp: 0 } }] : []),
+    ...(rough !== undefined && rough.fails > 0 ? [{ ...plan, rough: { ...rough, fails: 0 } }] : []),
     ...(rough !== undefined && rough.idleMillis > 0 ? [{ ...plan, rough: { ...rough, idleMillis: 0 } }] : []),
     ...(rough !== undefined && rough.maxQueued < Infinity
       ? [{ ...plan, rough: { ...rough, maxQueued: Infinity } }]

@@ -82,10 +82,14 @@ export interface Process {
 export interface Call {
   readonly estimate: Limits.Estimate
   /** What it uses, where that is not what was estimated. */
-  readonly usage?: Limits.Usage
+  readonly usage?: Limits.Usage | undefined
   readonly millis: number
   readonly options?: Budget.ReserveOptions
+  /** What the provider answers, where it is no success: then the call has used nothing. */
+  readonly failure?: Pick<Budget.Cooldown, "reason" | "retryAfter">
 }
+
+const nothing = { tokens: 0, outputTokens: 0 }
 
 export interface World {
   readonly log: Array<Entry>
@@ -216,7 +220,11 @@ export const make = (
             Effect.forkIn(Effect.provideService(Effect.provideContext(effect, context), Clock.Clock, own), scope),
             (fiber) => Effect.onInterrupt(Fiber.join(fiber), () => Fiber.interrupt(fiber))
           )
-        const call: Process["call"] = ({ estimate, millis, options, usage = estimate }, whenGranted = Effect.void) =>
+        const budget = Context.get(context, Budget.TokenBudget)
+        const call: Process["call"] = (
+          { estimate, failure, millis, options, usage = failure === undefined ? estimate : nothing },
+          whenGranted = Effect.void
+        ) =>
           run(
             Budget.withReservation(
               estimate,
@@ -233,7 +241,11 @@ export const make = (
                 world.log.push(entry)
                 peak = Math.max(peak, ++inFlight)
                 return Effect.andThen(whenGranted, Effect.sleep(millis)).pipe(
-                  Effect.andThen(reservation.settle(usage)),
+                  Effect.andThen(
+                    failure === undefined
+                      ? reservation.settle(usage)
+                      : budget.cooldown({ ...failure, reservation, usage: nothing })
+                  ),
                   Effect.andThen(Effect.sync(() => void (entry.isSettled = true))),
                   Effect.ensuring(Effect.sync(() => void inFlight--))
                 )
@@ -248,7 +260,7 @@ export const make = (
           step: (millis) => void (ahead += millis),
           freeze: (millis) => void (frozenUntil = Math.max(frozenUntil, clock.currentTimeMillisUnsafe() + millis)),
           awake,
-          budget: Context.get(context, Budget.TokenBudget),
+          budget,
           run,
           call,
           close,
