@@ -129,25 +129,23 @@ const resolveBudget = (options: RetryBudgetOptions): Rule => {
   return { ratio, minPerSecond }
 }
 
-const budgetOf = (rule: Rule): RetryBudget => {
+/** A budget keeps to one clock: times of different clocks cannot be compared. */
+const budgetOf = (rule: Rule, clock: Clock.Clock): RetryBudget => {
   if (rule.minPerSecond === Infinity) return unlimited
-  const tokens = new Tokens(rule, 0)
-  const at = <A>(step: (now: number) => A): Effect.Effect<A> =>
-    Clock.clockWith((clock) => Effect.succeed(step(clock.currentTimeMillisUnsafe())))
+  const now = (): number => clock.currentTimeMillisUnsafe()
+  const tokens = new Tokens(rule, now())
   return {
     track: (call) =>
-      Effect.uninterruptibleMask((restore) =>
-        Clock.clockWith((clock) => {
-          tokens.begin(clock.currentTimeMillisUnsafe())
-          return Effect.onExitPrimitive(restore(call), () => {
-            tokens.end(clock.currentTimeMillisUnsafe())
-            return undefined
-          })
+      Effect.uninterruptibleMask((restore) => {
+        tokens.begin(now())
+        return Effect.onExitPrimitive(restore(call), () => {
+          tokens.end(now())
+          return undefined
         })
-      ),
-    take: at((now) => Duration.millis(tokens.take(now))),
+      }),
+    take: Effect.sync(() => Duration.millis(tokens.take(now()))),
     giveBack: Effect.sync(() => tokens.giveBack()),
-    balance: at((now) => tokens.balance(now))
+    balance: Effect.sync(() => tokens.balance(now()))
   }
 }
 
@@ -159,14 +157,14 @@ const unlimited: RetryBudget = {
   balance: Effect.succeed(Infinity)
 }
 
-/** Times of different clocks cannot be compared, and tests must not exhaust each other's budget: one for each. */
+/** One for each clock, so that tests do not exhaust each other's. */
 const budgets = new WeakMap<Clock.Clock, RetryBudget>()
 
 /** The retry budget of the process, as far as it has this clock. */
 export const ofProcess = (clock: Clock.Clock): RetryBudget => {
   let budget = budgets.get(clock)
   if (budget === undefined) {
-    budget = budgetOf(resolveBudget({}))
+    budget = budgetOf(resolveBudget({}), clock)
     budgets.set(clock, budget)
   }
   return budget
@@ -264,6 +262,6 @@ export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never
   const rule = resolveBudget(options)
   return Layer.effect(
     RetryBudget,
-    Effect.sync(() => budgetOf(rule))
+    Clock.clockWith((clock) => Effect.sync(() => budgetOf(rule, clock)))
   )
 }
