@@ -208,16 +208,9 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how = {}) =>
-      GovernedCall.make(parts, call, how, {
-        attempt,
-        conclude,
-        within: undefined
-      }),
+    run: (call, attempt, how = {}) => GovernedCall.make(parts, call, how, { attempt, conclude, goesOn: false }),
     open: (call, attempt, how = {}) =>
-      Effect.flatMap(Effect.scope, (within) =>
-        GovernedCall.make(parts, call, how, { attempt, conclude: leftOpen, within })
-      ),
+      GovernedCall.make(parts, call, how, { attempt, conclude: leftOpen, goesOn: true }),
     admit: (call, how = {}) =>
       // Once the caller has it: one that was interrupted before has sent nothing.
       Effect.map(GovernedCall.admit(parts, call, how), (ticket) => {

@@ -50,8 +50,8 @@ export interface Uses<A, B, E, R> {
   readonly attempt: (ticket: HeldTicket) => Effect.Effect<A, E, R>
   /** Settles an attempt that succeeded, and gives what the call gives. */
   readonly conclude: (ticket: HeldTicket, value: A) => Effect.Effect<B>
-  /** What an attempt that succeeded opened lives as long as this scope; without one it ends with the attempt. */
-  readonly within: Scope.Scope | undefined
+  /** Whether an attempt that succeeded goes on, and what it opened, as long as the caller's scope; else it ends at once. */
+  readonly goesOn: boolean
 }
 
 type CallError = LlmError | Budget.BudgetError
@@ -90,22 +90,21 @@ export const make = <A, B, E, R>(
   uses: Uses<A, B, E, R>
 ): Effect.Effect<B, E | CallError, R> =>
   Effect.withFiber(({ context }) => {
-    const { within } = uses
     const governed = new GovernedCall(parts, call, how, uses, context)
+    const { history, within } = governed
     const retried = Loop.retry<B, E | CallError, R, LlmError>(how.retry ?? parts.policy, governed)
     // Attempts know for whom they are made.
     const attempts = how.agent === undefined ? retried : Effect.provideService(retried, Budget.Agent, how.agent)
     const made = Effect.onExitPrimitive(attempts, (exit) => {
-      if (within === undefined) ended(governed.history, exit)
+      if (within === undefined) ended(history, exit)
       return exit._tag === "Success" ? undefined : governed.closed(exit)
     })
-    const all =
-      within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(governed.history)), made)
+    const all = within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(history)), made)
     const isTraced =
       Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)
     if (isTraced === undefined) return all
-    const traced = Trace.within(governed.history, governed.pool.name, call, all)
-    return within === undefined ? Effect.scoped(traced) : Scope.provide(traced, within)
+    const traced = Trace.within(history, governed.pool.name, call, all)
+    return within === undefined ? Effect.scoped(traced) : traced
   })
 
 /** The call is over. */
@@ -128,7 +127,7 @@ const closing = (scope: Scope.Scope, ticket: HeldTicket) =>
 export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect<HeldTicket, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber(({ context }) => {
-      const uses = { attempt: () => Effect.void, conclude: () => Effect.void, within: undefined }
+      const uses = { attempt: () => Effect.void, conclude: () => Effect.void, goesOn: false }
       const governed = new GovernedCall(parts, call, how, uses, context)
       const bounds = governed.bounds(governed.deadline)
       return Effect.tap(
@@ -181,6 +180,8 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   private readonly uses: Uses<A, B, E, R>
   readonly pool: Pool
   readonly history: History
+  /** The scope that an attempt lives in that goes on. */
+  readonly within: Scope.Scope | undefined
   /** Whose turn its calls take in the queue. */
   private readonly agent: string
   /** The purses around the code that makes it. */
@@ -212,6 +213,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
       failedAt: 0,
       limit: undefined
     }
+    this.within = uses.goesOn ? Context.getUnsafe(context, Scope.Scope) : undefined
     this.agent = how.agent ?? Context.get(context, Budget.Agent)
     this.purses = Context.get(context, Purses)
     this.budget = retryBudgetOf(parts, context, clock)
@@ -231,8 +233,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
   }
 
   attempt(last: number): Effect.Effect<B, E | CallError, R> {
-    const { call, how, parts, ticket, history, uses } = this
-    const { within } = uses
+    const { call, history, how, parts, ticket, within } = this
     const bounds = this.bounds(last)
     if (ticket?.failed !== undefined) history.waited += bounds.from - history.failedAt
     const once = Effect.uninterruptibleMask((restore) => {
@@ -257,7 +258,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     const { parts, uses } = this
     const ticket = yield* this.admission(bounds, restore)
     this.ticket = ticket
-    if (uses.within !== undefined) yield* closing(scope, ticket)
+    if (uses.goesOn) yield* closing(scope, ticket)
     const sent = Effect.suspend(() => {
       ticket.send()
       return uses.attempt(ticket)
