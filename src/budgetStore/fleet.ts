@@ -10,7 +10,7 @@ import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
 
-/** A process that does not commit when it is due loses its turn after this time. */
+/** A process that does not commit when it is due loses its turn after this time, and as long as its commits take. */
 const graceMillis = 250
 /** A dead process is remembered for this much longer, because it may only have lost its connection. */
 const rememberedMillis = 600_000
@@ -191,8 +191,8 @@ export const aheadOf = (state: State, id: string, { cost, priority, tag, weight 
   const own = state.owners[id]?.rank ?? Infinity
   let calls = 0
   let sum = Amounts.nothing
-  for (const [other, { dueAt, head, rank, tag: theirs }] of Object.entries(state.owners)) {
-    if (head === undefined || other === id || now > dueAt + graceMillis || head.priority < priority) continue
+  for (const [other, { dueAt, head, lag, rank, tag: theirs }] of Object.entries(state.owners)) {
+    if (head === undefined || other === id || now > dueAt + graceMillis + lag || head.priority < priority) continue
     const isHigher = head.priority > priority
     if (isHigher || theirs < early) calls++
     if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
