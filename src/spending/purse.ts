@@ -3,7 +3,8 @@
  * Effect.
  *
  * A call that would exceed a cap beside what was spent is refused. One that would exceed it only beside the reservations of running
- * calls waits for them, first come, first served.
+ * calls waits for them, first come, first served. It waits for one purse at a time, so that it does not keep the others from
+ * calls that fit. If it has had its turn in several of them in vain, all of them wait for it.
  */
 import { type Kept, Ledger, perDollar, type Period } from "./ledger.ts"
 
@@ -40,8 +41,9 @@ export interface Status {
 export interface Waiter {
   readonly bill: Bill
   readonly woken: () => void
-  /** The purse that it waits for. */
+  /** The purse that it waits for, and how often it had its turn in one while another was full. */
   at: Purse
+  missed: number
   /** The result of its wait. */
   outcome: Payment | Refused | undefined
 }
@@ -53,6 +55,8 @@ export class Purse {
   keeping: Keeping | undefined
   readonly ledger: Ledger
   readonly waiting = new Set<Waiter>()
+  /** A waiter that all others wait for, because it has missed too many turns. */
+  favoured: Waiter | undefined = undefined
   /** The number of calls to models without a price. */
   unpriced = 0
   private readonly changed: (() => void) | undefined
@@ -62,6 +66,11 @@ export class Purse {
     this.keeping = keeping
     this.ledger = new Ledger(keeping?.limit ?? Infinity, keeping?.period ?? ever, kept)
     this.changed = changed
+  }
+
+  /** The waiter whose turn it is. */
+  get next(): Waiter | undefined {
+    return this.favoured ?? this.waiting.values().next().value
   }
 
   /** The amount that is reserved for a call. */
@@ -165,9 +174,8 @@ const obstacle = (bill: Bill, now: number, self: Waiter | undefined): Refused | 
     return { _tag: "Refused", purse, asked, left, until: ledger.fitsAt(asked, now) }
   }
   for (const purse of bill.purses) {
-    const { ledger, waiting } = purse
-    const [head] = waiting
-    if (head !== undefined && head !== self) return purse
+    const { ledger, next } = purse
+    if (next !== undefined && next !== self) return purse
     if (ledger.spent(now) + ledger.held + purse.amountOf(bill) > ledger.limit) return purse
   }
   return undefined
@@ -179,7 +187,7 @@ export const take = (bill: Bill, now: number, self?: Waiter): Payment | Refused 
 
 /** Waits for a purse. */
 export const wait = (bill: Bill, at: Purse, woken: () => void): Waiter => {
-  const waiter: Waiter = { bill, woken, at, outcome: undefined }
+  const waiter: Waiter = { bill, woken, at, missed: 0, outcome: undefined }
   at.waiting.add(waiter)
   return waiter
 }
@@ -187,21 +195,43 @@ export const wait = (bill: Bill, at: Purse, woken: () => void): Waiter => {
 /** Releases what a waiter has reserved, or its place in the queue. */
 export const leave = (waiter: Waiter, now: number): void => {
   if (waiter.outcome?._tag === "Payment") waiter.outcome.settle(0, now)
-  else if (waiter.at.waiting.delete(waiter)) drain(waiter.at, now)
+  else if (waiter.at.waiting.has(waiter)) for (const purse of remove(waiter)) drain(purse, now)
+}
+
+/** Removes a waiter. Returns the purses in which others may have waited for it. */
+const remove = (waiter: Waiter): ReadonlySet<Purse> => {
+  const { at, bill } = waiter
+  at.waiting.delete(waiter)
+  const kept = bill.purses.filter(({ favoured }) => favoured === waiter)
+  for (const purse of kept) purse.favoured = undefined
+  return new Set([at, ...kept])
+}
+
+/** The number of turns that a waiter misses before all of its purses wait for it. */
+const mostMissed = 3
+
+/** Lets a waiter wait for another purse. Only one waiter may keep a purse from others, or two could keep each other waiting. */
+const move = (waiter: Waiter, to: Purse): void => {
+  waiter.at.waiting.delete(waiter)
+  to.waiting.add(waiter)
+  waiter.at = to
+  waiter.missed++
+  const capped = waiter.bill.purses.filter(({ keeping }) => keeping !== undefined)
+  if (waiter.missed < mostMissed || capped.some(({ favoured }) => favoured !== undefined)) return
+  for (const purse of capped) purse.favoured = waiter
 }
 
 /** Serves the waiters of a purse, as far as possible. */
 const drain = (purse: Purse, now: number): void => {
-  for (const waiter of purse.waiting) {
+  for (let waiter = purse.next; waiter !== undefined; waiter = purse.next) {
     const outcome = take(waiter.bill, now, waiter)
-    if (outcome === purse) return
-    purse.waiting.delete(waiter)
-    if (outcome instanceof Purse) {
-      waiter.at = outcome
-      outcome.waiting.add(waiter)
-    } else {
+    if (outcome === purse || (outcome instanceof Purse && waiter === purse.favoured)) return
+    if (outcome instanceof Purse) move(waiter, outcome)
+    else {
       waiter.outcome = outcome
+      const freed = remove(waiter)
       waiter.woken()
+      for (const other of freed) if (other !== purse) drain(other, now)
     }
   }
 }

@@ -140,4 +140,42 @@ describe("purses", () => {
     assert.isTrue(woken)
     assert.strictEqual(one.ledger.held, 100)
   })
+
+  for (const orders of [
+    [[0, 1]],
+    [[1, 0]],
+    [
+      [0, 1],
+      [1, 0],
+      [0, 1]
+    ]
+  ]) {
+    it(`lets calls go that wait for two of them, though others always wait for one: ${orders.join(" and ")}`, () => {
+      const both = [purse(100, undefined, "a"), purse(100, undefined, "b")]
+      const bill = (of: ReadonlyArray<number>) => ({ purses: of.map((each) => both[each]!), most: 100, expected: 100 })
+      const ask = (of: ReadonlyArray<number>) =>
+        Purses.wait(bill(of), Purses.take(bill(of), 0) as Purses.Purse, () => {})
+      /** For each purse the call that runs, and two that wait, which it alone pays for. */
+      const running = [0, 1].map((each) => Purses.take(bill([each]), 0) as Purses.Payment)
+      const lines = [0, 1].map((each) => [ask([each]), ask([each])])
+      const pairs = orders.map(ask)
+      let turns = 0
+      for (; pairs.some(({ outcome }) => outcome === undefined) && turns < 100; turns++) {
+        const each = turns % 2
+        running[each]!.settle(0, 0)
+        for (const { outcome } of pairs) if (outcome instanceof Purses.Payment) outcome.settle(0, 0)
+        const [line] = [lines[each]!]
+        if (line[0]!.outcome instanceof Purses.Payment) running[each] = line.shift()!.outcome as Purses.Payment
+        while (line.length < 2) line.push(ask([each]))
+      }
+      assert.isAtMost(turns, 20 * orders.length)
+      // Nobody is left behind.
+      for (let end = 0; end < 10; end++) {
+        for (const { outcome } of [...pairs, ...lines.flat()])
+          if (outcome instanceof Purses.Payment) outcome.settle(0, 0)
+        for (const one of running) one.settle(0, 0)
+      }
+      for (const { ledger, waiting } of both) assert.deepStrictEqual([ledger.held, waiting.size], [0, 0])
+    })
+  }
 })
