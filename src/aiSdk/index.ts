@@ -150,7 +150,7 @@ class AttemptFailed<A> extends FailedAttempt {
 /** The error as the caller gets it: the governor was the one to retry it, so the SDK must not. */
 const final = (thrown: unknown): unknown => {
   if (Predicate.hasProperty(thrown, "isRetryable") && thrown.isRetryable === true) {
-    Object.defineProperty(thrown, "isRetryable", { value: false, configurable: true, enumerable: true })
+    Reflect.defineProperty(thrown, "isRetryable", { value: false, configurable: true, enumerable: true })
   }
   return thrown
 }

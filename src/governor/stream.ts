@@ -223,6 +223,8 @@ export const streamOf = <Piece>(source: Source<Piece>, signal: AbortSignal | und
           controller.close()
         } catch (thrown) {
           end()
+          // Nobody reads on: its call ends, whatever it was that could not be passed on.
+          source.cancel(thrown)
           controller.error(signal?.aborted === true ? signal.reason : thrown)
         }
       },
