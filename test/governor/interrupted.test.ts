@@ -1,0 +1,74 @@
+/** A call that pays from a cap, waits for a warm cache and for a place, and is interrupted at any one of its steps. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import { LlmError, RateLimited } from "floodgate/LlmError"
+import * as Spending from "floodgate/Spending"
+import { interruptAt } from "../support/yieldAt.ts"
+
+const live = Governor.layer({ prices: { "my-model": { input: 1, output: 2 } } }).pipe(
+  Layer.provideMerge(Budget.layer({ limits: { tokens: { perMinute: 1_000_000 } }, concurrency: 1 }))
+)
+const call: Governor.Call = { model: "my-model", bytes: 0, inputTokens: 1_000, maxTokens: 100 }
+const answer = { value: "", actual: { inputTokens: 900, outputTokens: 50 } }
+
+const turns = (count: number) => Effect.replicateEffect(Effect.yieldNow, count, { discard: true })
+
+type Attempt = (ticket: Governor.Ticket) => Effect.Effect<typeof answer, LlmError>
+
+const ways = {
+  run: (how: Governor.CallOptions, attempt: Attempt) =>
+    Effect.asVoid(Effect.flatMap(Governor.Governor, (governor) => governor.run(call, attempt, how))),
+  open: (how: Governor.CallOptions, attempt: Attempt) =>
+    Effect.scoped(
+      Effect.flatMap(Governor.Governor, (governor) =>
+        governor.open(call, (ticket) => Effect.flatMap(attempt(ticket), ({ actual }) => ticket.succeed(actual)), how)
+      )
+    )
+}
+
+const attempts: Readonly<Record<string, Attempt>> = {
+  "is answered": () => Effect.as(Effect.yieldNow, answer),
+  "is rejected": () => Effect.andThen(Effect.yieldNow, Effect.fail(new LlmError({ reason: new RateLimited({}) }))),
+  "is never answered": () => Effect.never
+}
+
+/** Under the small cap the second call waits for the money of the first, under the large one for its place. */
+const caps = [0.0015, 1]
+
+const cases = Object.entries(ways).flatMap(([way, make]) =>
+  Object.entries(attempts).flatMap(([kind, attempt]) => caps.map((dollars) => ({ attempt, dollars, kind, make, way })))
+)
+
+/** Interrupts the second of two calls at a step, while the first one ends. */
+const interrupted = ({ attempt, dollars, make }: (typeof cases)[number], step: number) =>
+  Effect.gen(function* () {
+    const purse = Spending.make("us", { dollars })
+    const how = { purses: [purse], cacheKey: "prefix" }
+    const gate = yield* Deferred.make<void>()
+    const first = yield* Effect.forkChild(make(how, () => Effect.as(Deferred.await(gate), answer)))
+    yield* turns(20)
+    const second = yield* Effect.forkChild(interruptAt(make(how, attempt), step))
+    yield* turns(step % 7)
+    yield* Deferred.succeed(gate, undefined)
+    yield* Fiber.join(first)
+    yield* Fiber.join(second)
+    yield* turns(20)
+    const budget = yield* Budget.TokenBudget
+    const { inFlight, queued } = (yield* budget.status).pools["default"]!
+    assert.deepStrictEqual([inFlight, queued, (yield* purse.status).held], [0, 0, 0], `step ${step}`)
+    // Nobody waits for what it had.
+    yield* make({ cacheKey: "prefix" }, () => Effect.succeed(answer))
+  }).pipe(Effect.provide(live))
+
+describe("a call that is interrupted at any step", () => {
+  it.effect.each(cases)("leaves nothing: $way, a call that $kind, a cap of $dollars dollars", (one) =>
+    Effect.gen(function* () {
+      for (let step = 1; step < 400; step += 3) yield* interrupted(one, step)
+    })
+  )
+})
