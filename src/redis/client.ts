@@ -43,7 +43,8 @@ export const openRedis: Open = async (url, signal) => {
   const { createClient, createCluster } = await import("redis")
   const options = {
     disableOfflineQueue: true,
-    socket: { connectTimeout: connectMillis, reconnectStrategy: false as const }
+    // A client that is destroyed before its socket has connected does not know the socket yet, so the signal closes it.
+    socket: { connectTimeout: connectMillis, reconnectStrategy: false as const, signal }
   }
   const client = createClient({ url, ...options }).on("error", ignore)
   const close = closing(client)

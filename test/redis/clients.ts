@@ -8,7 +8,7 @@ import * as BudgetStore from "floodgate/BudgetStore"
 import * as Client from "../../src/redis/client.ts"
 import * as Store from "../../src/redis/store.ts"
 
-const opens = { redis: Client.openRedis, ioredis: Client.openIoredis }
+export const opens = { redis: Client.openRedis, ioredis: Client.openIoredis }
 
 export type Name = keyof typeof opens
 

@@ -131,6 +131,27 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
+      it.live("leaves no connection open if it is closed at any moment while it opens", () =>
+        Effect.gen(function* () {
+          const silent = createServer((socket) => socket.on("error", () => {}).resume()).listen(0, "127.0.0.1")
+          yield* Effect.addFinalizer(() => Effect.sync(() => silent.close()))
+          yield* Effect.promise(() => once(silent, "listening"))
+          const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+          const connections = () =>
+            new Promise<number>((resolve) => silent.getConnections((_, count) => resolve(count)))
+          let opening = 0
+          for (let turns = 0; turns < 40; turns++) {
+            const end = new AbortController()
+            opening++
+            const settle = () => opening--
+            void Clients.opens[client](url, end.signal).then(settle, settle)
+            for (let turn = 0; turn < turns; turn++) yield* Effect.promise(() => Promise.resolve())
+            end.abort()
+          }
+          yield* Effect.promise(() => Redis.until(async () => opening === 0 && (await connections()) === 0))
+        }).pipe(Effect.scoped)
+      )
+
       it.live("uses the name, the password and the number of the database in the address", () =>
         Effect.gen(function* () {
           const word = "p@ss:w/rd%"
