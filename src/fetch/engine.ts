@@ -239,59 +239,66 @@ const called = <R extends Upstream>(
   const account = parts.settings.account?.(planned.request) ?? parts.accounts.of(planned.request)
   const made =
     typeof account === "string"
-      ? governed(parts, planned, send, account)
+      ? Effect.uninterruptibleMask((restore) => governed(parts, planned, send, account, restore))
       : Effect.flatMap(
           Effect.promise(() => account),
-          (account) => governed(parts, planned, send, account)
+          (account) => Effect.uninterruptibleMask((restore) => governed(parts, planned, send, account, restore))
         )
   return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
     error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
   )
 }
 
-const governed = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<R>, account: string) =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const { governor, runFork, settings } = parts
-      const { description, match: found, request } = planned
-      const call: Governor.Call = {
-        ...description,
-        provider: settings.name ?? found.protocol.provider,
-        account: account === "" ? undefined : account,
-        accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
-      }
-      const how = { agent: request.agent, ...given(settings.callOptions, request) }
-      const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), how)
-      const { opened, scope } = yield* inScope(opening, restore)
-      const { result, stream } = opened
-      if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
-      const used = settings.used?.(request)
-      return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
-    })
-  )
+const governed = Effect.fnUntraced(function* <R extends Upstream>(
+  parts: Parts,
+  planned: Planned,
+  send: Send<R>,
+  account: string,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+) {
+  const { governor, runFork, settings } = parts
+  const { description, match: found, request } = planned
+  const call: Governor.Call = {
+    ...description,
+    provider: settings.name ?? found.protocol.provider,
+    account: account === "" ? undefined : account,
+    accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
+  }
+  const how = { agent: request.agent, ...given(settings.callOptions, request) }
+  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), how)
+  const { opened, scope } = yield* inScope(opening, restore)
+  const { result, stream } = opened
+  if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
+  const used = settings.used?.(request)
+  return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
+})
 
 /** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
-const attempt = <R extends Upstream>(parts: Parts, planned: Planned, send: Send<R>, ticket: Governor.Ticket): Read<R> =>
-  Effect.gen(function* () {
-    const { settings, usageRequests } = parts
-    const exchange = yield* sent(parts, planned, send, ticket)
-    const { hidesUsage, now, response } = exchange
-    const { body, header, status } = response
-    if (status < 200 || status >= 300) {
-      const bytes = yield* errorOf(exchange)
-      const error = new TextDecoder().decode(bytes)
-      // The caller did not request the usage, so it must not see the error.
-      if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
-        return yield* attempt(parts, planned, send, ticket)
-      }
-      return yield* failedWith(exchange, error, bytes)
+const attempt = Effect.fnUntraced(function* <R extends Upstream>(
+  parts: Parts,
+  planned: Planned,
+  send: Send<R>,
+  ticket: Governor.Ticket
+): Read<R> {
+  const { settings, usageRequests } = parts
+  const exchange = yield* sent(parts, planned, send, ticket)
+  const { hidesUsage, now, response } = exchange
+  const { body, header, status } = response
+  if (status < 200 || status >= 300) {
+    const bytes = yield* errorOf(exchange)
+    const error = new TextDecoder().decode(bytes)
+    // The caller did not request the usage, so it must not see the error.
+    if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
+      return yield* attempt(parts, planned, send, ticket)
     }
-    yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }, now))
-    const parser = parserOf(exchange)
-    return body === undefined || parser === undefined
-      ? yield* readWhole(exchange, (actual) => settings.used?.(planned.request)(actual))
-      : yield* readStream(exchange, body, parser)
-  })
+    return yield* failedWith(exchange, error, bytes)
+  }
+  yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }, now))
+  const parser = parserOf(exchange)
+  return body === undefined || parser === undefined
+    ? yield* readWhole(exchange, (actual) => settings.used?.(planned.request)(actual))
+    : yield* readStream(exchange, body, parser)
+})
 
 /** Sends a request, asking for the usage if the caller did not and the service accepts that. */
 const sent = Effect.fnUntraced(function* <R extends Upstream>(

@@ -121,7 +121,7 @@ interface Opened<R extends Upstream> {
   readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
 }
 
-export type Read<R extends Upstream> = Effect.Effect<Opened<R>, AttemptFailed<R>, Scope.Scope>
+export type Read<R extends Upstream> = Effect.fn.Return<Opened<R>, AttemptFailed<R>, Scope.Scope>
 
 const resultOf = <R extends Upstream>(
   { hidesUsage, response }: Exchange<R>,
@@ -149,49 +149,51 @@ export const errorOf = <R extends Upstream>({ opened, patience, response }: Exch
   )
 
 /** Reads a whole answer, and settles its call. */
-export const readWhole = <R extends Upstream>(exchange: Exchange<R>, used: Used): Read<R> =>
-  Effect.gen(function* () {
-    const { now, opened, patience, planned, response, ticket } = exchange
-    const { protocol } = planned.match
-    const { header, status } = response
-    const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
-    const reasonOf = (thrown: unknown): LlmErrorReason =>
-      thrown instanceof TooLarge ? malformed(thrown.message) : SdkErrors.fromThrown(thrown, { now })
-    const arrived = response.body?.rest?.()
-    if (arrived !== undefined) opened.isOver = true
-    const bytes =
-      arrived === undefined
-        ? yield* Effect.mapError(
-            Effect.flatMap(bounded(response.body, opened, { ...patience, silence: longestWait }), (body) =>
-              bytesOf(body, mostBytes)
-            ),
-            (thrown) => new AttemptFailed<R>(reasonOf(thrown), Effect.fail(thrown))
-          )
-        : join(arrived)
-    const parsed = parseJson(decoder.decode(bytes))
-    if (parsed === undefined) return yield* failed(exchange, malformed("no JSON"), bytes)
-    const answer = protocol.answer(parsed)
-    if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
-    const actual = usageOf(answer)
-    used(actual)
-    yield* ticket.succeed(actual, answer)
-    return { result: resultOf(exchange, bytes, false) }
-  })
+export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchange: Exchange<R>, used: Used): Read<R> {
+  const { now, opened, patience, planned, response, ticket } = exchange
+  const { protocol } = planned.match
+  const { header, status } = response
+  const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
+  const reasonOf = (thrown: unknown): LlmErrorReason =>
+    thrown instanceof TooLarge ? malformed(thrown.message) : SdkErrors.fromThrown(thrown, { now })
+  const arrived = response.body?.rest?.()
+  if (arrived !== undefined) opened.isOver = true
+  const bytes =
+    arrived === undefined
+      ? yield* Effect.mapError(
+          Effect.flatMap(bounded(response.body, opened, { ...patience, silence: longestWait }), (body) =>
+            bytesOf(body, mostBytes)
+          ),
+          (thrown) => new AttemptFailed<R>(reasonOf(thrown), Effect.fail(thrown))
+        )
+      : join(arrived)
+  const parsed = parseJson(decoder.decode(bytes))
+  if (parsed === undefined) return yield* failed(exchange, malformed("no JSON"), bytes)
+  const answer = protocol.answer(parsed)
+  if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
+  const actual = usageOf(answer)
+  used(actual)
+  yield* ticket.succeed(actual, answer)
+  return { result: resultOf(exchange, bytes, false) }
+})
 
 /** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
-export const readStream = <R extends Upstream>(exchange: Exchange<R>, from: Source, parser: SseParser): Read<R> =>
-  Effect.gen(function* () {
-    const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
-    const { header, status } = response
-    const { protocol } = planned.match
-    const source = yield* bound(from, opened, patience)
-    const { isStalled } = source
-    const observed = ticket.recordUsage
-    const body = watch({ protocol, header, status, now, source, parser, hidesUsage, observed, isStalled })
-    const failure = yield* Effect.promise(body.begin)
-    if (failure !== undefined) return yield* failed(exchange, failure, body.replay())
-    return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
-  })
+export const readStream = Effect.fnUntraced(function* <R extends Upstream>(
+  exchange: Exchange<R>,
+  from: Source,
+  parser: SseParser
+): Read<R> {
+  const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
+  const { header, status } = response
+  const { protocol } = planned.match
+  const source = yield* bound(from, opened, patience)
+  const { isStalled } = source
+  const observed = ticket.recordUsage
+  const body = watch({ protocol, header, status, now, source, parser, hidesUsage, observed, isStalled })
+  const failure = yield* Effect.promise(body.begin)
+  if (failure !== undefined) return yield* failed(exchange, failure, body.replay())
+  return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
+})
 
 /** The parser for the events of a streamed response; undefined for a response that is read whole. */
 export const parserOf = <R extends Upstream>({ planned, response }: Exchange<R>): SseParser | undefined => {
