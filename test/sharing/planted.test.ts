@@ -86,6 +86,14 @@ const bugs: ReadonlyArray<Bug> = [
     isRough: true
   },
   {
+    without: "what is kept of a quota when limits are set before any call",
+    file: "admission/law.ts",
+    from: "(sent === 0 && !rule.quota)",
+    to: "sent === 0",
+    seed: 1516,
+    isRough: true
+  },
+  {
     without: "the memory of a process that was taken for dead",
     file: "budgetStore/fleet.ts",
     from: "const rememberedMillis = 600_000",
