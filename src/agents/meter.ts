@@ -128,41 +128,42 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
     cooldown: (pause) => Effect.suspend(() => inner.cooldown(ended(pause))),
     reserve: (estimate, options) =>
       Effect.flatMap(Running, (running) =>
-        running === undefined ? inner.reserve(estimate, options) : reserveCounted(inner, running, estimate, options)
+        running === undefined
+          ? inner.reserve(estimate, options)
+          : Effect.uninterruptibleMask((restore) => reserveCounted(inner, running, estimate, options, restore))
       )
   }
 }
 
-const reserveCounted = (
+/** To be run where nothing interrupts. */
+const reserveCounted = Effect.fnUntraced(function* (
   inner: Budget.TokenBudget["Service"],
   { agent, counters, weight }: Running,
   estimate: Limits.Estimate,
-  options: Budget.ReserveOptions | undefined
-) =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      // The weight is read before this call is counted.
-      const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
-      const share = Counter.take(counters, estimate)
-      if (share._tag === "Refused") {
-        const { asked, left, limit, unit } = share
-        const cap = share.agent === undefined ? "job" : "agent"
-        return yield* new Budget.BudgetError({
-          reason: new Budget.Denied({
-            cause: new CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
-          })
-        })
-      }
-      const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(
-        Effect.onError(() => Effect.sync(() => share.settle(Amounts.nothing)))
-      )
-      // A call whose usage is unknown keeps its estimate, as in the budget.
-      yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
-      const reservation = counted(held, share)
-      behind.set(reservation, { held, share })
-      return reservation
+  options: Budget.ReserveOptions | undefined,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+) {
+  // The weight is read before this call is counted.
+  const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
+  const share = Counter.take(counters, estimate)
+  if (share._tag === "Refused") {
+    const { asked, left, limit, unit } = share
+    const cap = share.agent === undefined ? "job" : "agent"
+    return yield* new Budget.BudgetError({
+      reason: new Budget.Denied({
+        cause: new CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
+      })
     })
+  }
+  const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(
+    Effect.onError(() => Effect.sync(() => share.settle(Amounts.nothing)))
   )
+  // A call whose usage is unknown keeps its estimate, as in the budget.
+  yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
+  const reservation = counted(held, share)
+  behind.set(reservation, { held, share })
+  return reservation
+})
 
 /** A reservation whose end also updates the counters. */
 const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reservation => ({

@@ -184,18 +184,15 @@ const controllerOf = Effect.acquireRelease(
 const signalFrom = (result: unknown) =>
   Effect.map(Clock.currentTimeMillis, (now) => signalOf(Describe.headersOf(result), now))
 
-const whole = <Params extends Describe.CallParams, Result>(
+const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, Result>(
   call: (params: Params) => PromiseLike<Result>,
   params: Params
-) =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const { signal } = yield* controllerOf
-      const value = yield* ask(call, params, signal)
-      const answer = Describe.answerOf(value)
-      return { value, actual: usageOf(answer), signal: yield* signalFrom(value), response: answer }
-    })
-  )
+) {
+  const { signal } = yield* controllerOf
+  const value = yield* ask(call, params, signal)
+  const answer = Describe.answerOf(value)
+  return { value, actual: usageOf(answer), signal: yield* signalFrom(value), response: answer }
+}, Effect.scoped)
 
 /** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
 const opened = Effect.fnUntraced(function* <

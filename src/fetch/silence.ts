@@ -88,26 +88,25 @@ const watch = ({ cancel, read }: Source, connection: Connection, clock: Clock.Cl
   }
 }
 
-const guard = (
+const guard = Effect.fnUntraced(function* (
   { current, stall }: Watched,
   { controller }: Connection,
   clock: Clock.Clock,
   { silence, stalled }: Patience
-) =>
-  Effect.gen(function* () {
-    const most = Duration.toMillis(silence)
-    for (;;) {
-      const reading = current()
-      const now = millisOf(clock)
-      const left = most - (now - (reading?.since ?? now))
-      if (left > 0) {
-        yield* Effect.sleep(left)
-        continue
-      }
-      const error = yield* stalled(Duration.format(silence))
-      // Data may have arrived in the meantime.
-      if (current() !== reading) continue
-      stall(error)
-      return controller.abort(error)
+): Effect.fn.Return<void> {
+  const most = Duration.toMillis(silence)
+  for (;;) {
+    const reading = current()
+    const now = millisOf(clock)
+    const left = most - (now - (reading?.since ?? now))
+    if (left > 0) {
+      yield* Effect.sleep(left)
+      continue
     }
-  })
+    const error = yield* stalled(Duration.format(silence))
+    // Data may have arrived in the meantime.
+    if (current() !== reading) continue
+    stall(error)
+    return controller.abort(error)
+  }
+})

@@ -154,42 +154,41 @@ const lastWords = (result: Outcome): Refusal => {
 const isEventStream = ({ header }: Sent): boolean => header("content-type")?.includes("text/event-stream") === true
 
 /** Passes a request on unchanged, and its response back as it arrives. */
-const pass = (
+const pass = Effect.fnUntraced(function* (
   { activity, transports }: Parts,
   routed: Routed,
   request: IncomingMessage,
   response: ServerResponse,
   body: Buffer | undefined
-): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    const controller = yield* Effect.acquireRelease(
-      Effect.sync(() => new AbortController()),
-      (controller) => Effect.sync(() => controller.abort())
-    )
-    const { headers: given, method = "GET", rawHeaders } = request
-    const headers = Headers.outgoing(rawHeaders, given.connection, false)
-    const length = given["content-length"]
-    const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
-    // With the caller's length the body is not sent in chunks, which some providers refuse.
-    if (body === undefined && length !== undefined) headers.push("content-length", length)
-    const sending = Effect.tryPromise({
-      try: () =>
-        transports.get(routed.upstream.name)!(
-          { method, path: routed.path, headers, body: body ?? (hasBody ? request : null), read: false },
-          controller.signal
-        ),
-      catch: (thrown) => thrown
-    })
-    const answer = yield* Effect.exit(sending)
-    if (Exit.isFailure(answer)) {
-      activity.ended({ outcome: "failed", upstream: routed.upstream.name })
-      const message = whyOf(Cause.squash(answer.cause))
-      return yield* refuse(response, refusalFor({ kind: "unavailable", message }))
-    }
-    activity.ended({ outcome: "passed", upstream: routed.upstream.name })
-    response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
-    yield* Response.relay(response, answer.value.body)
-  }).pipe(Effect.scoped)
+) {
+  const controller = yield* Effect.acquireRelease(
+    Effect.sync(() => new AbortController()),
+    (controller) => Effect.sync(() => controller.abort())
+  )
+  const { headers: given, method = "GET", rawHeaders } = request
+  const headers = Headers.outgoing(rawHeaders, given.connection, false)
+  const length = given["content-length"]
+  const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
+  // With the caller's length the body is not sent in chunks, which some providers refuse.
+  if (body === undefined && length !== undefined) headers.push("content-length", length)
+  const sending = Effect.tryPromise({
+    try: () =>
+      transports.get(routed.upstream.name)!(
+        { method, path: routed.path, headers, body: body ?? (hasBody ? request : null), read: false },
+        controller.signal
+      ),
+    catch: (thrown) => thrown
+  })
+  const answer = yield* Effect.exit(sending)
+  if (Exit.isFailure(answer)) {
+    activity.ended({ outcome: "failed", upstream: routed.upstream.name })
+    const message = whyOf(Cause.squash(answer.cause))
+    return yield* refuse(response, refusalFor({ kind: "unavailable", message }))
+  }
+  activity.ended({ outcome: "passed", upstream: routed.upstream.name })
+  response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
+  yield* Response.relay(response, answer.value.body)
+}, Effect.scoped)
 
 /** Writes the outcome of a governed call to a response that has not begun. */
 const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> => {

@@ -49,13 +49,15 @@ const flow = async (response: ServerResponse, { read }: Source): Promise<"over" 
 
 /** Writes a body to its end. If the body breaks off, so does the connection to the client. */
 export const relay = (response: ServerResponse, source: Source): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* drained(response)
-    return yield* end(response)
-  }).pipe(
+  relayed(response, source).pipe(
     Effect.catch(() => Effect.sync(() => void response.destroy())),
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
+
+const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Source) {
+  while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* drained(response)
+  return yield* end(response)
+})
 
 /** A response that may have to begin before its outcome is known. */
 export interface Held {
