@@ -267,7 +267,7 @@ describe("floodgate/gateway", () => {
 
     it.live("keeps a call that is not streamed alive with white space", () =>
       Effect.gen(function* () {
-        const here = yield* world((_, response) => setTimeout(() => json(response, 200, completion), 150), held)
+        const here = yield* world((_, response) => setTimeout(() => json(response, 200, completion), 500), held)
         const got = yield* ask(`${here.url}/v1/chat/completions`, chat())
         assert.strictEqual(got.status, 200)
         assert.strictEqual(got.headers.get("content-type"), "application/json")
@@ -292,7 +292,7 @@ describe("floodgate/gateway", () => {
     it.live("keeps a stream that is a JSON list alive with white space", () =>
       Effect.gen(function* () {
         const list = JSON.stringify(geminiList, undefined, 2)
-        const here = yield* world((_, response) => setTimeout(() => json(response, 200, list), 150), held)
+        const here = yield* world((_, response) => setTimeout(() => json(response, 200, list), 500), held)
         const call = { method: "POST", headers: { "x-goog-api-key": "k" }, body: '{"contents":[]}' }
         const got = yield* ask(`${here.url}/v1beta/models/gemini-3:streamGenerateContent`, call)
         assert.strictEqual(got.headers.get("content-type"), "application/json")
@@ -304,7 +304,7 @@ describe("floodgate/gateway", () => {
 
     it.live("breaks the connection where an early answer that is no stream fails for good", () =>
       Effect.gen(function* () {
-        const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 100), held)
+        const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 300), held)
         const exit = yield* Effect.exit(ask(`${here.url}/v1/chat/completions`, chat()))
         assert.isTrue(Exit.isFailure(exit))
       })
@@ -312,7 +312,7 @@ describe("floodgate/gateway", () => {
 
     it.live("ends an early stream that fails for good with an error of the provider's form", () =>
       Effect.gen(function* () {
-        const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 100), held)
+        const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 300), held)
         const got = yield* ask(`${here.url}/v1/messages`, {
           ...chat({ stream: true, max_tokens: 9 }),
           headers: { "x-api-key": "k", "anthropic-version": "2023-06-01" }
