@@ -48,11 +48,12 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Engine from "../fetch/engine.ts"
-import { governedResponse, sentOf } from "../fetch/response.ts"
+import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
 import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
+import { makeSseParser } from "../protocol/sse.ts"
 import { unmistakable } from "./unmistakable.ts"
 
 // -----------------------------------------------------------------------------
@@ -120,20 +121,37 @@ export type Middleware = (
 // Errors
 // -----------------------------------------------------------------------------
 
-/**
- * The error for a body that was silent for too long: the error that the SDK has for its other timeouts. The SDK is imported only
- * when it is needed, because programs that use this module for another client may not have it.
- */
+/** An error of the SDK. It is imported only when it is needed, because programs that use this for another client may not have it. */
+const errorOfSdk = async (name: "APIConnectionError" | "APIConnectionTimeoutError", message: string) => {
+  const sdk = await import("@anthropic-ai/sdk").catch(() => undefined)
+  return sdk && new sdk[name]({ message })
+}
+
+/** The error for a body that was silent for too long: the error that the SDK has for its other timeouts. */
 const stalled = (silence: string): Effect.Effect<unknown> =>
   Effect.promise(async () => {
     const message = `The answer was silent for ${silence} (for streams see the middleware's option idleTimeout)`
-    try {
-      const { APIConnectionTimeoutError } = await import("@anthropic-ai/sdk")
-      return new APIConnectionTimeoutError({ message })
-    } catch {
-      return new Engine.Stalled(silence)
-    }
+    return (await errorOfSdk("APIConnectionTimeoutError", message)) ?? new Engine.Stalled(silence)
   })
+
+/**
+ * A stream that came to nothing ends with an error, unless its last event is one: the SDK takes an end without events for an
+ * answer.
+ */
+const endingWithError = (result: Engine.Result<Sent>): Engine.Result<Sent> => {
+  const { body, isFinal, response } = result
+  if (!isFinal || body instanceof Uint8Array || response.status >= 300) return result
+  const parser = makeSseParser()
+  let hasError = false
+  const read = async (): Promise<Uint8Array | undefined> => {
+    const chunk = await body.read()
+    if (chunk !== undefined) hasError ||= parser.feed(chunk).some(({ name }) => name === "error")
+    if (chunk !== undefined || hasError) return chunk
+    const message = "The answer is no stream of events, or it ended before its first content"
+    throw (await errorOfSdk("APIConnectionError", message)) ?? new Error(message)
+  }
+  return { ...result, body: { ...body, read } }
+}
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -193,7 +211,7 @@ export const make = Effect.fnUntraced(function* (
       return { ...sentOf(response), isStream }
     })
     try {
-      return governedResponse(await run(call, signal), signal)
+      return governedResponse(endingWithError(await run(call, signal)), signal)
     } catch (error) {
       if (signal?.aborted === true) throw error
       const thrown = unmistakable(error)

@@ -887,16 +887,21 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("passes on what is no stream of events, without retrying it", () =>
+    it.live("breaks on what is no stream of events, without retrying it: no events would be taken for an answer", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response) => response.end("<html></html>"))
         const { client, pool } = yield* install(url)
-        const events = yield* Effect.promise(async () => {
+        const thrown = yield* Effect.promise(async () => {
           const events: Array<unknown> = []
-          for await (const event of await client.messages.create({ ...params(), stream: true })) events.push(event)
+          try {
+            for await (const event of await client.messages.create({ ...params(), stream: true })) events.push(event)
+          } catch (error) {
+            return error
+          }
           return events
         })
-        assert.deepStrictEqual(events, [])
+        assert.instanceOf(thrown, APIConnectionError)
+        assert.include(String(thrown), "no stream of events")
         assert.strictEqual(count(), 1)
         yield* idle(pool)
       })
