@@ -604,6 +604,66 @@ describe("an older state (3)", () => {
     )
     assert.isAtMost(excess, 0.05)
   })
+
+  /** What is left of a quota of a million, as a process knows it. */
+  const limits = { outputTokens: { total: 1_000_000 } }
+  const use = (process: World.Process, outputTokens: number) => process.call({ estimate: { outputTokens }, millis: 10 })
+  const leftFor = (process: World.Process) =>
+    Effect.map(process.budget.status, ({ pools }) => pools.default!.dimensions.outputTokens!.level)
+
+  it("is another pool's where somebody has started from nothing meanwhile: no part of a quota is given twice", () => {
+    const left = play((world) =>
+      Effect.gen(function* () {
+        const sharing = { whenAway: "degrade" } as const
+        const first = yield* world.start("p0", { limits }, sharing)
+        yield* use(first, 1_000)
+        yield* Effect.sleep(1_000)
+        first.link.isCutTo = true
+        yield* Effect.sleep(3_000)
+        yield* use(first, 100)
+        redis.wipe()
+        // Its machine has been up for a day longer: by its time the first one is long gone.
+        const newcomer = yield* world.start("p1", { limits }, { ...sharing, skewMillis: 86_400_000 })
+        yield* use(newcomer, 10)
+        yield* Effect.sleep(3_000)
+        first.link.isCutTo = false
+        yield* Effect.sleep(3_000)
+        yield* use(newcomer, 1)
+        yield* Effect.sleep(1_000)
+        const left = yield* leftFor(newcomer)
+        yield* stop([first, newcomer])
+        return left
+      })
+    )
+    assert.strictEqual(left, 1_000_000 - 1_111)
+  })
+
+  it("is put right by a process that has nothing else to say", () => {
+    const left = play((world) =>
+      Effect.gen(function* () {
+        const [first, second] = yield* Effect.forEach(names(2), (name) =>
+          world.start(name, { limits }, { whenAway: "fail" })
+        )
+        for (const process of [first!, second!]) yield* use(process, 10)
+        yield* Effect.sleep(2_000)
+        const restore = redis.snapshot()
+        yield* use(first!, 1_000)
+        yield* Effect.sleep(2_000)
+        restore()
+        // When it is back, both have been idle for so long that they rest.
+        world.isDown = true
+        yield* Effect.sleep(70_000)
+        world.isDown = false
+        yield* Effect.sleep(5_000)
+        yield* use(second!, 1)
+        yield* Effect.sleep(2_000)
+        const left = yield* leftFor(second!)
+        yield* stop([first!, second!])
+        return left
+      })
+    )
+    assert.strictEqual(left, 1_000_000 - 1_021)
+  })
 })
 
 // -----------------------------------------------------------------------------

@@ -108,14 +108,6 @@ const bugs: ReadonlyArray<Bug> = [
     isLossyStore: true
   },
   {
-    without: "a difference between states of two origins",
-    file: "budgetStore/exchange.ts",
-    from: "State.make(host.config, this.now(), id)",
-    to: 'State.make(host.config, this.now(), "")',
-    seed: 3112,
-    isLossyStore: true
-  },
-  {
     without: "the memory that somebody has left",
     file: "budgetStore/fleet.ts",
     from: "isOver(owner, time) || owner.at <= forgotten",
@@ -136,14 +128,6 @@ const bugs: ReadonlyArray<Bug> = [
     from: "const isSettled = done !== undefined || hasAll",
     to: "const isSettled = true",
     seed: 3762,
-    isLossyStore: true
-  },
-  {
-    without: "the news that the store has lost something",
-    file: "budgetStore/exchange.ts",
-    from: "this.knowsBetter = !hasAll",
-    to: "",
-    seed: 5280,
     isLossyStore: true
   }
 ]
