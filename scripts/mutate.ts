@@ -9,16 +9,20 @@
  *     npm run mutate -- --tests 'test/proof/e*' with the tests of some files alone
  *     npm run mutate -- --within 300            with the tests alone that take no longer, in milliseconds
  *     npm run mutate -- --by                    prints which test noticed each
+ *     npm run mutate -- --log FILE              keeps what became of each, and goes on where it was stopped
+ *     npm run mutate -- --log FILE --docs       writes the score of all and the survivors into docs/guarantees.md
  *     npm run mutate -- --list                  says what would be changed, and runs nothing
  *
  * Constants stay as they are, because measurements choose them and not rules. A mutant whose tests do not end counts as
- * found.
+ * found. Why some survive is in `mutation/survivors.ts`; it fails when another one does, or when one of those does not. A
+ * log is of one state of the code and the tests.
  */
 import { type ChildProcess, fork } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { appendFileSync, existsSync, readFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
 import type { Mutant } from "./mutation/mutants.ts"
+import * as Report from "./mutation/report.ts"
 import { type Message, mutantsOf, work, type Work } from "./mutation/worker.ts"
 
 const { values: options } = parseArgs({
@@ -29,10 +33,12 @@ const { values: options } = parseArgs({
     tests: {
       type: "string",
       default:
-        "test/admission/[!m]*.test.ts,test/admission/meter.test.ts,test/proof/exhaustive.test.ts,test/budget/laws.test.ts"
+        "test/admission/[!m]*.test.ts,test/admission/me*.test.ts,test/proof/exhaustive.test.ts,test/budget/laws.test.ts"
     },
     within: { type: "string", default: "Infinity" },
     by: { type: "boolean", default: false },
+    log: { type: "string" },
+    docs: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
     worker: { type: "boolean", default: false }
   }
@@ -40,18 +46,15 @@ const { values: options } = parseArgs({
 
 const task: Work = { folder: "src/admission", tests: options.tests.split(","), within: Number(options.within) }
 
-/** What became of a mutant: a test noticed it, its tests did not end, or nobody noticed. */
-type Fate = "found" | "endless" | "survived"
-
 /** A worker, which is replaced when a mutant does not end. */
 class Worker {
   private child: ChildProcess | undefined = undefined
 
-  private reply(): Promise<{ readonly fate: Fate; readonly by: string }> {
+  private reply(): Promise<{ readonly fate: Report.Fate; readonly by: string }> {
     const child = this.child!
     return new Promise((resolve, reject) => {
       let timer = setTimeout(() => this.end(), 60_000)
-      const conclude = (fate: Fate, by: string): void => {
+      const conclude = (fate: Report.Fate, by: string): void => {
         clearTimeout(timer)
         child.off("message", hear).off("exit", end)
         resolve({ fate, by })
@@ -89,47 +92,63 @@ class Worker {
   }
 }
 
-const nameOf = ({ file, is, line, was }: Mutant): string => `${file}:${line}  ${was}  ->  ${is}`
+/** What an earlier run has written, by the places and names of mutants. */
+const logged = (file: string | undefined): ReadonlyMap<string, Report.Fate> => {
+  if (file === undefined || !existsSync(file)) return new Map()
+  const lines = readFileSync(file, "utf8")
+    .split("\n")
+    .filter((line) => line !== "")
+  return new Map(lines.map((line) => line.split("\t") as [string, Report.Fate]))
+}
 
 const main = async (): Promise<void> => {
   const places = options.at?.split(",")
   const named = options.again === undefined ? undefined : readFileSync(options.again, "utf8").split("\n")
-  const mutants = mutantsOf(task.folder)
+  const every = mutantsOf(task.folder)
+  const mutants = every
     .map((mutant, number) => ({ mutant, number }))
     .filter(
       ({ mutant: { file, line } }) =>
         places === undefined || places.includes(file) || places.includes(`${file}:${line}`)
     )
-    .filter(({ mutant }) => named === undefined || named.some((line) => line.endsWith(nameOf(mutant))))
+    .filter(({ mutant }) => named === undefined || named.some((line) => line.endsWith(Report.nameOf(mutant))))
     .filter((_, n) => n % Number(options.every) === 0)
-  if (options.list) return console.log(mutants.map(({ mutant }) => nameOf(mutant)).join("\n"))
+  if (options.list) return console.log(mutants.map(({ mutant }) => Report.nameOf(mutant)).join("\n"))
   const begun = performance.now()
   const seconds = (): string => `${((performance.now() - begun) / 1_000).toFixed(0)} s`
-  const workers = Array.from({ length: Math.min(availableParallelism(), mutants.length) }, () => new Worker())
-  const fates = new Map<Mutant, Fate>()
+  const fates = new Map<Mutant, Report.Fate>()
+  const log = logged(options.log)
+  // Counted in each file, so that a change of one leaves the others.
+  const keyOf = ({ mutant, number }: (typeof mutants)[number]): string =>
+    `${number - every.findIndex(({ file }) => file === mutant.file)} ${Report.nameOf(mutant)}`
+  const open = mutants.filter((each) => {
+    const fate = log.get(keyOf(each))
+    if (fate !== undefined) fates.set(each.mutant, fate)
+    return fate === undefined
+  })
+  const workers = Array.from({ length: Math.min(availableParallelism(), open.length) }, () => new Worker())
   let next = 0
   const run = async (worker: Worker): Promise<void> => {
-    for (let each = mutants[next++]; each !== undefined; each = mutants[next++]) {
+    for (let each = open[next++]; each !== undefined; each = open[next++]) {
       const { by, fate } = await worker.try(each.number)
       fates.set(each.mutant, fate)
+      if (options.log !== undefined) appendFileSync(options.log, `${keyOf(each)}\t${fate}\n`)
       const progress = `${fates.size} of ${mutants.length} in ${seconds()}: ${fate}: `
-      if (fate === "survived") console.log(progress + nameOf(each.mutant))
-      else if (options.by) console.log(`${progress}${nameOf(each.mutant)} [${by}]`)
+      if (fate === "survived") console.log(progress + Report.nameOf(each.mutant))
+      else if (options.by) console.log(`${progress}${Report.nameOf(each.mutant)} [${by}]`)
     }
     worker.end()
   }
   await Promise.all(workers.map(run))
-  const report = (name: string, of: ReadonlyArray<Mutant>): void => {
-    const count = (fate: Fate): number => of.filter((mutant) => fates.get(mutant) === fate).length
-    const score = ((100 * (of.length - count("survived"))) / of.length).toFixed(1)
-    const counts = `${count("found")} found, ${count("endless")} endless, ${count("survived")} survived`
-    if (of.length > 0) console.log(`${name.padEnd(14)} ${counts} of ${of.length}: ${score} %`)
-  }
-  const all = Array.from(fates.keys())
   console.log("")
-  for (const [name, of] of Map.groupBy(all, ({ file }) => file)) report(name, of)
-  report("all", all)
+  for (const line of Report.summary(fates)) console.log(line)
   console.log(`in ${seconds()}`)
+  const isWhole = fates.size === every.length
+  if (options.docs && !isWhole) throw new Error("only a run of all mutants is published")
+  if (options.docs) Report.publish("docs/guarantees.md", fates)
+  const problems = Report.problems(fates, isWhole)
+  for (const problem of problems) console.error(problem)
+  if (problems.length > 0) process.exitCode = 1
 }
 
 await (options.worker ? work(task) : main())

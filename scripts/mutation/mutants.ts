@@ -9,6 +9,8 @@ import ts from "typescript6"
 export interface Mutant {
   readonly file: string
   readonly line: number
+  /** The code of that line. */
+  readonly code: string
   readonly was: string
   readonly is: string
 }
@@ -85,9 +87,11 @@ export const mutate = (path: string, first: number): { readonly mutants: Array<M
   const text = readFileSync(path, "utf8")
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
   const mutants: Array<Mutant> = []
+  const lines = text.split("\n")
   const add = (what: ts.Node, is: string): string => {
-    const line = source.getLineAndCharacterOfPosition(what.getStart()).line + 1
-    return `$mutant(${first - 1 + mutants.push({ file, line, was: what.getText().replaceAll(/\s+/g, " "), is })})`
+    const { line } = source.getLineAndCharacterOfPosition(what.getStart())
+    const was = what.getText().replaceAll(/\s+/g, " ")
+    return `$mutant(${first - 1 + mutants.push({ file, line: line + 1, code: lines[line]!.trim(), was, is })})`
   }
   const render = (node: ts.Node): string => {
     if (isConstant(node) || ts.isTypeNode(node) || ts.isInterfaceDeclaration(node)) return node.getText()

@@ -1,0 +1,132 @@
+/**
+ * The mutants that survive, and why. Each is a change that no input tells from the code, or one that we do not want to
+ * pin down. What is not here and survives lacks a test.
+ */
+import type { Mutant } from "./mutants.ts"
+
+export interface Reason {
+  readonly file: string
+  /** Part of the code of its line. */
+  readonly code: string
+  /** What it becomes, of which each is a mutant. */
+  readonly changes: ReadonlyArray<readonly [was: string, is: string]>
+  readonly why: string
+}
+
+export const reasons: ReadonlyArray<Reason> = [
+  {
+    file: "cap.ts",
+    code: "if (now <= cap.at) return",
+    changes: [["<=", "<"]],
+    why: "No time has passed, and nothing is refilled."
+  },
+  {
+    file: "cap.ts",
+    code: "if (fall(i) < fall(least)) least = i",
+    changes: [["<", "<="]],
+    why: "Of levels that are equally far apart any two may become one."
+  },
+  {
+    file: "fairQueue.ts",
+    code: "a.priority > b.priority",
+    changes: [[">", ">="]],
+    why: "No two levels have the same priority."
+  },
+  {
+    file: "window.ts",
+    code: "if (w.score >= (call.inFlight",
+    changes: [[">=", ">"]],
+    why: "Scores are sums of logarithms, and equal a threshold by accident alone."
+  },
+  {
+    file: "law.ts",
+    code: "if (outageTest.score < score) return",
+    changes: [["<", "<="]],
+    why: "Scores are sums of logarithms, and equal a threshold by accident alone."
+  },
+  {
+    file: "law.ts",
+    code: "if (now - block.at > pool.overloadMillis)",
+    changes: [[">", ">="]],
+    why: "A call that is exactly as old as failures take may count as either."
+  },
+  {
+    file: "law.ts",
+    code: "meter.phase > (found?.phase ?? -Infinity)",
+    changes: [[">", ">="]],
+    why: "Of two meters at the same phase either is the furthest."
+  },
+  {
+    file: "law.ts",
+    code: "return phase > safePhase && phase <= 0",
+    changes: [[">", ">="]],
+    why: "A phase passes through the bound, and stays at it by accident alone."
+  },
+  {
+    file: "law.ts",
+    code: "if (least < meter.level) meter.level = least",
+    changes: [["<", "<="]],
+    why: "Where both are equal, either branch leaves the level as it is."
+  },
+  {
+    file: "law.ts",
+    code: "if (level <= meter.level) return",
+    changes: [["<=", "<"]],
+    why: "Where both are equal, there is nothing to raise."
+  },
+  {
+    file: "law.ts",
+    code: "if (certain > 0) {",
+    changes: [[">", ">="]],
+    why: "Of no calls nothing is learned."
+  },
+  {
+    file: "meter.ts",
+    code: "m.peak + (phase < 0 ?",
+    changes: [["<", "<="]],
+    why: "At phase 0 both curves are at the peak."
+  },
+  {
+    file: "meter.ts",
+    code: "m.peak * phase + ((phase < 0 ?",
+    changes: [["<", "<="]],
+    why: "At phase 0 the area of both curves is 0."
+  },
+  {
+    file: "meter.ts",
+    code: "if (elapsed <= 0) return",
+    changes: [["<=", "<"]],
+    why: "No time has passed, and nothing is refilled."
+  },
+  {
+    file: "meter.ts",
+    code: "while (long - short >",
+    changes: [[">", ">="]],
+    why: "One step more or less of a bisection that ends within half a millisecond."
+  },
+  {
+    file: "meter.ts",
+    code: "if (refill(m, middle, most) < missing) short = middle",
+    changes: [["<", "<="]],
+    why: "One step more or less of a bisection that ends within half a millisecond."
+  },
+  {
+    file: "meter.ts",
+    code: "if (isGiven || used > charge)",
+    changes: [[">", ">="]],
+    why: "Where as much was used as was charged, nothing is given back."
+  },
+  {
+    file: "meter.ts",
+    code: "else if (m.peak > limit)",
+    changes: [[">", ">="]],
+    why: "A share that is the limit already begins at it anew."
+  }
+]
+
+/** Whether a reason is of a mutant. */
+export const isOf = (reason: Reason, { code, file, is, was }: Mutant): boolean =>
+  reason.file === file && code.includes(reason.code) && reason.changes.some(([from, to]) => from === was && to === is)
+
+/** Why a mutant survives, as far as it is known. */
+export const reasonOf = (mutant: Mutant): string | undefined => reasons.find((reason) => isOf(reason, mutant))?.why
