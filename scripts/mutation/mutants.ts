@@ -32,7 +32,16 @@ const operators = new Map<ts.SyntaxKind, string>([
   [SyntaxKind.BarBarToken, "&&"],
   [SyntaxKind.PlusEqualsToken, "-="],
   [SyntaxKind.MinusEqualsToken, "+="],
-  [SyntaxKind.AsteriskEqualsToken, "/="]
+  [SyntaxKind.AsteriskEqualsToken, "/="],
+  [SyntaxKind.AsteriskAsteriskToken, "*"]
+])
+
+/** What stands before or after one operand; a sign and a negation are left out. */
+const unary = new Map<ts.SyntaxKind, string>([
+  [SyntaxKind.ExclamationToken, ""],
+  [SyntaxKind.MinusToken, ""],
+  [SyntaxKind.PlusPlusToken, "--"],
+  [SyntaxKind.MinusMinusToken, "++"]
 ])
 
 const others = new Map([
@@ -48,6 +57,9 @@ const isConstant = (node: ts.Node): boolean =>
     ({ initializer }) => initializer === undefined || !ts.isArrowFunction(initializer)
   )
 
+/** A number, whose sign is part of it. */
+const isNumber = (node: ts.Node): boolean => ts.isNumericLiteral(node) || node.getText() === "Infinity"
+
 /** What a node may become instead of what it is: `what` is the part of it that differs. */
 interface Change {
   readonly what: ts.Node
@@ -58,6 +70,10 @@ interface Change {
 const changesOf = (node: ts.Node): Array<Change> => {
   if (ts.isBinaryExpression(node)) {
     const { left, operatorToken, right } = node
+    // A default holds where it should not, or never.
+    if (operatorToken.kind === SyntaxKind.QuestionQuestionToken) {
+      return [left, right].map((side) => ({ what: node, is: side.getText(), whole: side.getText() }))
+    }
     const is = operators.get(operatorToken.kind)
     return is === undefined ? [] : [{ what: operatorToken, is, whole: `${left.getText()} ${is} ${right.getText()}` }]
   }
@@ -65,8 +81,12 @@ const changesOf = (node: ts.Node): Array<Change> => {
     const is = others.get(node.getText())
     return is === undefined ? [] : [{ what: node, is, whole: is }]
   }
-  if (ts.isPrefixUnaryExpression(node) && node.operator === SyntaxKind.ExclamationToken) {
-    const is = node.operand.getText()
+  if (ts.isPrefixUnaryExpression(node) && unary.has(node.operator) && !isNumber(node.operand)) {
+    const is = unary.get(node.operator)! + node.operand.getText()
+    return [{ what: node, is, whole: is }]
+  }
+  if (ts.isPostfixUnaryExpression(node)) {
+    const is = node.operand.getText() + unary.get(node.operator)!
     return [{ what: node, is, whole: is }]
   }
   return []

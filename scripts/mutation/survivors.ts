@@ -81,6 +81,18 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Of no calls nothing is learned."
   },
   {
+    file: "law.ts",
+    code: "const amount = charge[meter.dimension] ?? 0",
+    changes: [["charge[meter.dimension] ?? 0", "charge[meter.dimension]"]],
+    why: "A wait that is no number is not longer than any other."
+  },
+  {
+    file: "law.ts",
+    code: "const phase = furthest(pool)?.phase ?? 1",
+    changes: [["furthest(pool)?.phase ?? 1", "furthest(pool)?.phase"]],
+    why: "No phase is between the bounds as little as 1 is."
+  },
+  {
     file: "meter.ts",
     code: "m.peak + (phase < 0 ?",
     changes: [["<", "<="]],

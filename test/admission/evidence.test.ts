@@ -162,6 +162,23 @@ describe("what is random is learned", () => {
   })
 })
 
+describe("calls go out below the share", () => {
+  it("where the limit that is tried furthest is below it", () => {
+    const pool = poolOf(Law, {
+      requests: { perSecond: 10, burst: 1_000 },
+      tokens: { perSecond: 10_000, burst: 1_000_000 }
+    })
+    const isSafe = (...phases: ReadonlyArray<number>): boolean => {
+      for (const [i, meter] of pool.meters.entries()) {
+        Object.assign(meter, { level: -1e6, mean: 1 })
+        Meter.restart(meter, meter.limit / 2, phases[i]!)
+      }
+      return Law.take(pool, whole(1), 0).isSafe
+    }
+    assert.deepStrictEqual([isSafe(-0.5, -0.2), isSafe(-0.5, 0.5), isSafe(0.5, -0.5)], [true, false, false])
+  })
+})
+
 describe("the evidence that is needed", () => {
   it("is less while more than the measured share is tried", () => {
     const verdict = (phase: number, score: number): Law.Verdict => {

@@ -18,13 +18,15 @@ describe("the share", () => {
   interface Case {
     /** Tokens a millisecond that were accepted. */
     readonly got: number
+    /** What was left in the end, of which headers tell. */
+    readonly left?: number
     readonly millis?: number
     readonly mean?: number
     readonly phase?: number
     readonly limits?: Limits.Limits
   }
   /** A pool that went at 8 tokens a millisecond, and whose bucket was empty at first and after a while. */
-  const after = ({ got, limits = stated, mean = 100, millis = 2_000, phase = 0 }: Case): Meter.Meter => {
+  const after = ({ got, left = 0, limits = stated, mean = 100, millis = 2_000, phase = 0 }: Case): Meter.Meter => {
     const pool = poolOf(Law, limits)
     const meter = meterOf(pool)
     empty(pool, Law.take(pool, whole(100), 0), 0)
@@ -37,12 +39,13 @@ describe("the share", () => {
     // Headers have not measured it.
     meter.header = undefined
     Meter.restart(meter, 8, phase)
-    empty(pool, ticket, millis)
+    empty(pool, ticket, millis, left)
     return meter
   }
 
   it("is what was accepted since the bucket was empty, at most what was tried, and at least half of that", () => {
     assert.closeTo(after({ got: 6 }).peak, 6, 1e-9)
+    assert.closeTo(after({ got: 6, left: 80 }).peak, 6 + 80 / 2_000, 1e-9, "what was left was there, too")
     assert.closeTo(after({ got: 20 }).peak, 8, 1e-9)
     assert.closeTo(after({ got: 1 }).peak, 4, 1e-9)
     const share = { tokens: { perSecond: 20_000, burst: 1_000_000, share: 0.5 } }

@@ -38,6 +38,22 @@ describe("of several limits that bind for as long", () => {
   })
 })
 
+describe("a limit of which a call takes nothing", () => {
+  it("does not hold it", () => {
+    const pool = poolOf(Law, { inputTokens: { perSecond: 1_000 }, tokens: { total: 100 } })
+    Law.take(pool, whole(100), 0)
+    assert.isUndefined(Law.decide(pool, { requests: 1 }, 0))
+  })
+
+  it("stays as it is when nobody says what was used of it", () => {
+    const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
+    const levels = (): ReadonlyArray<number> => [pool.caps.tokens!.level, meterOf(pool).level]
+    const ticket = Law.take(pool, whole(400), 0)
+    Law.settle(pool, ticket, { requests: 1 }, 0)
+    assert.deepStrictEqual(levels(), [600, 600])
+  })
+})
+
 describe("the opening", () => {
   const verdict = 2 * 200 + 20
 

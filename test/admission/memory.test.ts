@@ -84,6 +84,11 @@ describe("what a pool has learned", () => {
     const pool = given({ dimensions: { tokens: mean }, window: undefined }, {})
     assert.isDefined(pool.opening)
     assert.strictEqual(meterOf(pool).mean, 700)
+    // Headers of requests and of all tokens tell enough, whatever else was there.
+    const other = given({ dimensions: { inputTokens: mean }, window: undefined }, {})
+    const reading = { limit: 10, remaining: 1_000, roundedTo: 1 }
+    Law.observe(other, undefined, { requests: reading, tokens: reading }, 0)
+    assert.isUndefined(other.opening)
     // What is learned next has a number to begin with.
     Law.observe(pool, undefined, readings(10, 50_000), 0)
     assert.closeTo(meterOf(pool).level, 50_000, 1_000)
