@@ -217,6 +217,9 @@ describe("fairQueue", () => {
       queue.push(call("ahead", 2_000))
       while (queue.shift()!.agent !== "ahead");
       if (isAlone) for (const entry of waits) queue.remove(entry)
+      queue.push(call("forgotten"))
+      const [forgotten] = [...queue.inOrder()].filter(({ agent }) => agent === "forgotten")
+      const service = queue.serve(forgotten!)
       for (let i = 0; i < 5_000; i++) {
         queue.push(call(`${i}`))
         const entry = queue.peek()!
@@ -224,6 +227,9 @@ describe("fairQueue", () => {
         if (entry.agent === "waits") queue.push(call("waits"))
         assert.isAtMost(remembered(queue), 1_024)
       }
+      // What an agent used that is forgotten is of no interest any more.
+      assert.isFalse(queue["levels"].get(0)!.flows.has("forgotten"))
+      queue.correct(service, 0.5)
       const names = ["first", "ahead", "newcomer"]
       for (const name of names) queue.push(call(name, 1))
       assert.deepStrictEqual(

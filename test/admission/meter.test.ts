@@ -87,6 +87,7 @@ describe("meter", () => {
 
   it("holds as much as one call had, where nobody says how much it holds", () => {
     const meter = Meter.make("tokens", 0, 1)
+    assert.strictEqual(meter.level, 3_000)
     Meter.setLimit(meter, 1)
     assert.strictEqual(Meter.burst(meter), 3_000)
     Meter.take(meter, 10_000, 1)
