@@ -33,6 +33,7 @@ const survivorsOf = (fates: Fates): ReadonlyArray<Mutant> =>
   Array.from(fates)
     .filter(([, fate]) => fate === "survived")
     .map(([mutant]) => mutant)
+    .toSorted((a, b) => a.file.localeCompare(b.file) || a.line - b.line)
 
 /** The survivors that nobody has explained, and after a whole run the reasons that explain none. */
 export const problems = (fates: Fates, isWhole: boolean): ReadonlyArray<string> => {
@@ -69,7 +70,7 @@ const page = (fates: Fates): string => {
     "",
     "The survivors:",
     "",
-    "| file | code | change | why it makes no difference |",
+    "| file | code | change | why |",
     "| --- | --- | --- | --- |",
     ...items
   ].join("\n")

@@ -200,12 +200,6 @@ export const reasons: ReadonlyArray<Reason> = [
       ["meter.mean > 0", "true"]
     ],
     why: "Shortcut: a rate of calls that take nothing is infinite, and bounds nothing."
-  },
-  {
-    file: "law.ts",
-    code: "if (meter.burst !== undefined) meter.burst =",
-    changes: [["meter.burst !== undefined", "true"]],
-    why: "Where headers show room for a request, what the bucket holds is known."
   }
 ]
 
