@@ -7,18 +7,17 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 /** Pulls a stream for as long as nothing is decided. The rest is the same stream, pulled on. */
-export const peel = <A, E, R>(
+export const peel = Effect.fnUntraced(function* <A, E, R>(
   self: Stream.Stream<A, E, R>,
   undecided: () => boolean
-): Effect.Effect<readonly [head: ReadonlyArray<A>, rest: Stream.Stream<A, E, R>], E, R | Scope.Scope> =>
-  Effect.gen(function* () {
-    const pull = yield* Stream.toPull(self)
-    const head: Array<A> = []
-    let ended = false
-    while (!ended && undecided()) {
-      const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
-      if (chunk === undefined) ended = true
-      else head.push(...chunk)
-    }
-    return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
-  })
+): Effect.fn.Return<readonly [head: ReadonlyArray<A>, rest: Stream.Stream<A, E, R>], E, R | Scope.Scope> {
+  const pull = yield* Stream.toPull(self)
+  const head: Array<A> = []
+  let ended = false
+  while (!ended && undecided()) {
+    const chunk = yield* Effect.catchIf(pull, Cause.isDone, () => Effect.undefined)
+    if (chunk === undefined) ended = true
+    else head.push(...chunk)
+  }
+  return [head, ended ? Stream.empty : Stream.fromPull(Effect.succeed(pull))] as const
+})
