@@ -397,7 +397,9 @@ const passOpening = (pool: Pool, now: number): number => {
     opening.at = now
     opening.since = pool.sent
   }
-  return Math.max(0, opening.at + ((pool.sent - opening.since) * round) / opening.allowed - now)
+  // A call beyond the last of a round goes with the next round.
+  const place = Math.min(1, (pool.sent - opening.since) / opening.allowed)
+  return Math.max(0, opening.at + place * round - now)
 }
 
 /** Takes a charge from every dimension at one instant. */

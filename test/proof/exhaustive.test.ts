@@ -1,6 +1,7 @@
 /** Every order of a few events keeps the laws; `exhaustive.soak.ts` goes deeper. */
 import { assert, describe, it } from "@effect/vitest"
-import { library } from "./play.ts"
+import * as Laws from "./laws.ts"
+import { type History, library, replay } from "./play.ts"
 import { type ScopeName, scopes } from "./scopes.ts"
 import * as Search from "./search.ts"
 
@@ -32,4 +33,12 @@ describe("every order of a few events keeps the laws", () => {
       assert.isAbove(found.states, 200)
     })
   }
+
+  it("and those that deeper searches have found", () => {
+    const ask = ["ask", "a", 0] as const
+    // With nothing known, more calls went in a round than it had places.
+    const history: History = [ask, ask, ask, ["tick", 250], ["end", 0, "rejected"], ["tick", 250]]
+    const play = replay(library, scopes.unknown, history)
+    for (const [name, law] of Object.entries(Laws.laws)) assert.isUndefined(law(play), name)
+  })
 })
