@@ -276,7 +276,8 @@ export class Pool implements Host<Waiter> {
   }
 
   private costOf(charge: Amounts.Whole): number {
-    const { meters } = this.law
+    // A caller may come while this process decides alone, and be served among all.
+    const { meters } = this.exchange?.shared ?? this.law
     let most = Amounts.dominantShare(charge, this.rules)
     for (const { dimension, limit } of meters) {
       if (limit < Infinity && limit > 0) most = Math.max(most, charge[dimension] / (limit * 60_000))

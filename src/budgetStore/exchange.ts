@@ -115,6 +115,11 @@ export class Exchange<W> {
     return this.alone?.law ?? this.view.law
   }
 
+  /** The law of all processes, also while this one decides alone. */
+  get shared(): Law.Pool {
+    return this.view.law
+  }
+
   /** The law of a process that decides alone, and its most calls in flight; undefined while the store can be reached. */
   get own(): { readonly law: Law.Pool; readonly most: number } | undefined {
     return this.alone
