@@ -28,12 +28,11 @@ const alarmMillis = 30_000
 const probingPeriods = 3
 /** Right after a cut, from this phase to 0, the bucket cannot be empty: there the random rate is learned. */
 const safePhase = -0.75
-/** One exhaustion takes at most half of the rate: two of them make a quarter. */
+/** One exhaustion takes at most half of a rate that is more than a guess: two of them make a quarter. */
 const leastPart = 0.5
 /** And of a share that the user states, as others cut theirs: CUBIC's factor (RFC 9438). */
 const leastOfShare = 0.7
-/** A share is measured over at least this time and this many calls. */
-const spanMillis = 1_000
+/** A share is measured over at least so many calls. */
 const spanCalls = 6
 /** The reserve is at most what the best share refills in this time, or one call; it decays over this many answers. */
 const reserveMillis = 1_000
@@ -816,7 +815,10 @@ const exhaust = (
   close(gate, "rateLimit", now + (gate.misses === 2 ? Math.min(retryAfter ?? pause, pause) : pause))
 }
 
-/** The last doubling went too far by up to two, and a bucket that was full by more: what was delivered bounds both. */
+/**
+ * The last doubling went too far by up to two, and a bucket that was full by more: what was delivered bounds both. What is
+ * in flight went out too fast, so nothing follows until its verdicts are in; the bucket stores what is refilled meanwhile.
+ */
 const endOpening = (pool: Pool, now: number): void => {
   if (pool.opening === undefined) return
   const rate = pool.opening.last / verdictMillis(pool) / 2
@@ -828,6 +830,7 @@ const endOpening = (pool: Pool, now: number): void => {
     meter.floor = meter.peak
   }
   pool.opening = undefined
+  pause(pool, "rateLimit", now + verdictMillis(pool))
 }
 
 /** The share is what was delivered since the last exhaustion. Nothing accepted at all is a blackout, which measures none. */
@@ -837,11 +840,13 @@ const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
   let peak = Math.min(meter.peak, rate)
   if (from !== undefined) {
     const span = here.at - from.at
-    if (span >= Math.max(spanMillis, (spanCalls * meter.mean) / rate)) {
-      const least = rate * (entitled(pool, meter) > 0 ? leastOfShare : leastPart)
+    if (span >= (spanCalls * meter.mean) / rate) {
+      const isGuess = meter.limit === Infinity && meter.best === 0
+      const part = entitled(pool, meter) > 0 ? leastOfShare : leastPart
+      const least = isGuess ? Meter.leastRate(meter) : rate * part
       peak = Math.min(rate, Math.max((here.given - from.given) / span, least))
+      meter.best = Math.max(meter.best, peak)
     }
-    meter.best = Math.max(meter.best, peak)
   }
   if (from === undefined || peak < rate) meter.mark = here
   Meter.restart(meter, peak, -1)
