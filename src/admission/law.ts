@@ -308,7 +308,7 @@ const bound = (pool: Pool, meter: Meter.Meter, now: number): number => {
     header !== undefined &&
     now >= pool.distrustUntil &&
     now - header.at < Math.max(freshMillis, freshCalls * Meter.gap(meter))
-  return isFresh ? Math.max(0, meter.phase) : Infinity
+  return isFresh ? 0 : Infinity
 }
 
 const advance = (pool: Pool, now: number): void => {
@@ -433,17 +433,15 @@ export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
     earlier: pool.block.before,
     sums
   }
-  if (gate.misses > 1) {
-    gate.probes++
-    gate.probedAt = now
-  }
+  gate.probes++
+  gate.probedAt = now
   return ticket
 }
 
 /** The calls a millisecond that the rates in use allow. */
 const callRate = (pool: Pool): number => {
   let rate = pool.opening === undefined ? Infinity : pool.opening.allowed / verdictMillis(pool)
-  for (const meter of pool.meters) if (meter.mean > 0) rate = Math.min(rate, Meter.rate(meter) / meter.mean)
+  for (const meter of pool.meters) rate = Math.min(rate, Meter.rate(meter) / meter.mean)
   return rate
 }
 
@@ -780,7 +778,7 @@ const culprit = (pool: Pool, ticket: Ticket, readings: Readings | undefined, now
 /** Headers showed room for requests that were rejected: from now on they go out evenly. */
 const smooth = (meter: Meter.Meter): void => {
   meter.mostBurst = smoothedMillis * meter.limit
-  if (meter.burst !== undefined) meter.burst = Math.min(meter.burst, meter.mostBurst)
+  meter.burst = Math.min(Meter.burst(meter), meter.mostBurst)
 }
 
 /** The bucket of a meter was empty when this call was sent: `remaining` of it were left, if that is known. */

@@ -148,7 +148,7 @@ export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.
 
 /** The rate in use within what the provider lets us grow to by now, if it had to say so. */
 export const rateAt = (m: Meter, now: number): number =>
-  m.ramp === Infinity ? rate(m) : Math.min(rate(m), m.ramp * rampGrowth ** ((now - m.rampAt) / 60_000))
+  Math.min(rate(m), m.ramp * rampGrowth ** ((now - m.rampAt) / 60_000))
 
 /** The antiderivative of the curve. */
 const area = (m: Meter, phase: number): number =>
@@ -180,7 +180,7 @@ export const burst = (m: Meter, now = m.at): number => {
  * that are admitted now may go out `lag` later, and others at once: what is refilled meanwhile is kept back.
  */
 const needed = (m: Meter, charge: number, lag: number): number =>
-  Math.min(charge + Math.max(m.reserve, lag === 0 ? 0 : rate(m) * lag), burst(m))
+  Math.min(charge + Math.max(m.reserve, rate(m) * lag), burst(m))
 
 /** Whether calls take as much as is refilled. A rate that is not used does not grow. */
 export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2
@@ -198,13 +198,9 @@ export const advance = (m: Meter, now: number, most: number): void => {
   if (elapsed <= 0) return
   m.recent *= Math.exp(-elapsed / recentMillis)
   if (m.peak < Infinity) {
-    const full = burst(m, now)
-    if (m.level >= full) m.level = full
-    else if (!isUsed(m)) m.level = Math.min(full, m.level + refill(m, elapsed, m.phase))
-    else {
-      m.level = Math.min(full, m.level + refill(m, elapsed, most))
-      m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, most))
-    }
+    const reached = isUsed(m) ? most : m.phase
+    m.level = Math.min(burst(m, now), m.level + refill(m, elapsed, reached))
+    m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, reached))
   }
   m.at = now
 }
@@ -214,10 +210,10 @@ export const wait = (m: Meter, charge: number, most: number, lag = 0): number =>
   if (m.peak === Infinity || charge === 0) return 0
   const missing = needed(m, charge, lag) - m.level
   if (missing <= rounding * charge) return 0
-  // At the rate of now it takes too long, at that time's rate not long enough; the curve only grows.
+  // At the rate of now it takes too long, for the curve only grows.
   let long = missing / rateAt(m, m.at)
-  if (m.phase >= most || m.ramp < Infinity || !isUsed(m)) return long
-  let short = missing / Math.min(m.limit, curve(m, m.phase + long / m.period))
+  if (!isUsed(m)) return long
+  let short = 0
   while (long - short > Math.max(0.5, long * rounding)) {
     const middle = (short + long) / 2
     if (refill(m, middle, most) < missing) short = middle
@@ -276,7 +272,6 @@ export const setLimit = (m: Meter, limit: number): void => {
   const isWhole = m.peak >= m.limit
   m.limit = limit
   if (isWhole) m.floor = m.peak = limit
-  else if (m.peak > limit) restart(m, limit, 0)
   m.level = Math.min(m.level, burst(m))
 }
 

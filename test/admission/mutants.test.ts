@@ -18,7 +18,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     {
       without: "the integral of the curve",
       file: "admission/meter.ts",
-      from: "m.level + refill(m, elapsed, most))",
+      from: "m.level + refill(m, elapsed, reached))",
       to: "m.level + elapsed * rate(m))"
     }
   ],
