@@ -144,6 +144,8 @@ const read = async (client: Sdk) => {
   }
 }
 
+const hasContent = (event: unknown): boolean => JSON.stringify(event).includes('"content_block')
+
 const alone = (send: typeof fetch) => Effect.promise(() => read(sdk(send)))
 
 const throughMiddleware = (send: typeof fetch) =>
@@ -225,14 +227,19 @@ export const streams = (effort: Effort): void => {
     )
 
     it.live.prop(
-      "through the middleware are what the SDK alone makes of them",
+      "through the middleware are what the SDK alone makes of them, and fail where nothing came that it takes for an answer",
       { ...input, at: share, ending: Schema.Literals(["end", "break", "whole"]) },
       ({ at, ending, ...input }) =>
         Effect.gen(function* () {
           const bytes = bytesOf(input)
           const cut = ending === "whole" ? bytes : bytes.subarray(0, Math.floor(at * bytes.length))
           const send = fetchOf(pieces(cut, input.cuts), ending === "break" ? "break" : "end")
-          assert.deepStrictEqual(yield* throughMiddleware(send), yield* alone(send))
+          const governed = yield* throughMiddleware(send)
+          const bare = yield* alone(send)
+          const isNothing = bare.thrown === undefined && !bare.seen.some(hasContent)
+          const thrown = isNothing ? governed.thrown : bare.thrown
+          assert.deepStrictEqual(governed, { ...bare, thrown })
+          if (isNothing) assert.match(String(thrown), /it ended before its first content$/)
         }),
       options(effort)
     )
