@@ -388,14 +388,17 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
 
 const leaseMillisOf = ({ sharing }: Plan): number => (sharing.lease === "5 seconds" ? 5_000 : 20_000)
 
+/** Whether a lease is so short that a process may miss it: messages are lost, or take so long that others are faster. */
+const mayMissLease = (plan: Plan): boolean =>
+  leaseMillisOf(plan) === 5_000 && (plan.network.lost > 0 || plan.network.most >= 200)
+
 /** What those hold at the most that may be taken for dead, and are given back though it was spent, where that is asked for. */
 const refundedOf = (plan: Plan): number => {
-  const { agents, events, network, processes, sharing, sizes } = plan
+  const { agents, events, processes, sharing, sizes } = plan
   if (sharing.lost !== "refund") return 0
   const leaseMillis = leaseMillisOf(plan)
   const isLong = (event: Event): boolean => "millis" in event && event.millis + patience >= leaseMillis
-  const areAll =
-    events.some((event) => event.what === "down" && isLong(event)) || (network.lost > 0 && leaseMillis === 5_000)
+  const areAll = mayMissLease(plan) || events.some((event) => event.what === "down" && isLong(event))
   const gone = new Set(
     events.flatMap((event) =>
       event.what === "crash" || event.what === "leave" || ("process" in event && isLong(event)) ? [event.process] : []
@@ -408,7 +411,7 @@ const refundedOf = (plan: Plan): number => {
 /** The laws that a history breaks. */
 export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const { inFlight, log, peak, plan, quotaLeft = quota, silence, stuck } = outcome
-  const { concurrency, events, limits, network, processes, sharing, sizes } = plan
+  const { concurrency, events, limits, processes, sharing, sizes } = plan
   const { burst = 0, perSecond = 0 } = limits.tokens!
   const isAlone = sharing.whenAway === "degrade"
   const hasLost = losesOf(plan)
@@ -423,8 +426,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
     ...events.map((event) => ("millis" in event && event.what !== "restore" ? event.millis : 0))
   )
   // The calls of a process that is taken for dead go on at the provider; so do those that went before parts were taken.
-  const isKnownToAll =
-    !isAlone && !hasLost && longest + patience < leaseMillis && (network.lost === 0 || leaseMillis > 5_000)
+  const isKnownToAll = !isAlone && !hasLost && longest + patience < leaseMillis && !mayMissLease(plan)
   const places = isKnownToAll ? concurrency : Infinity
   const excess = World.excessOf(log, "tokens", { perSecond, burst })
   const counted = quota - quotaLeft
