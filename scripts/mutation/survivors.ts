@@ -40,6 +40,12 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "law.ts",
+    code: "if (part > most) {",
+    changes: [[">", ">="]],
+    why: "Of two dimensions that are used alike either may be the empty one."
+  },
+  {
+    file: "law.ts",
     code: "if (outageTest.score < score) return",
     changes: [["<", "<="]],
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
@@ -127,79 +133,6 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "if (isGiven || used > charge)",
     changes: [[">", ">="]],
     why: "Where as much was used as was charged, nothing is given back."
-  },
-  {
-    file: "meter.ts",
-    code: "else if (m.peak > limit)",
-    changes: [[">", ">="]],
-    why: "A share that is the limit already begins at it anew."
-  },
-  {
-    file: "meter.ts",
-    code: "m.ramp === Infinity ? rate(m) :",
-    changes: [["m.ramp === Infinity", "false"]],
-    why: "Shortcut: the smaller of a rate and an infinite one is the rate."
-  },
-  {
-    file: "meter.ts",
-    code: "lag === 0 ? 0 : rate(m) * lag",
-    changes: [["lag === 0", "false"]],
-    why: "Shortcut: in no time nothing is refilled."
-  },
-  {
-    file: "meter.ts",
-    code: "if (m.level >= full) m.level = full",
-    changes: [
-      [">=", ">"],
-      ["m.level >= full", "false"],
-      ["m.level = full", "nothing"]
-    ],
-    why: "Shortcut: a full bucket is refilled to the same level."
-  },
-  {
-    file: "meter.ts",
-    code: "if (m.phase >= most || m.ramp < Infinity",
-    changes: [
-      [">=", ">"],
-      ["||", "&&"]
-    ],
-    why: "Shortcut: at a rate that does not grow, the search ends where it begins."
-  },
-  {
-    file: "meter.ts",
-    code: "let short = missing /",
-    changes: [
-      ["Math.min", "Math.max"],
-      ["/", "*"]
-    ],
-    why: "Shortcut: from any lower bound the search finds the same."
-  },
-  {
-    file: "meter.ts",
-    code: "else if (m.peak > limit)",
-    changes: [
-      ["m.peak > limit", "false"],
-      ["restart(m, limit, 0)", "nothing"]
-    ],
-    why: "A share above the limit is bounded by the limit in any case, and is the whole of the next larger one."
-  },
-  {
-    file: "law.ts",
-    code: "if (gate.misses > 1) {",
-    changes: [
-      [">", ">="],
-      ["gate.misses > 1", "true"]
-    ],
-    why: "Shortcut: a count of probes begins anew when there are some."
-  },
-  {
-    file: "law.ts",
-    code: "if (meter.mean > 0) rate =",
-    changes: [
-      [">", ">="],
-      ["meter.mean > 0", "true"]
-    ],
-    why: "Shortcut: a rate of calls that take nothing is infinite, and bounds nothing."
   }
 ]
 

@@ -24,9 +24,18 @@ describe("the share", () => {
     readonly mean?: number
     readonly phase?: number
     readonly limits?: Limits.Limits
+    readonly best?: number
   }
   /** A pool that went at 8 tokens a millisecond, and whose bucket was empty at first and after a while. */
-  const after = ({ got, left = 0, limits = stated, mean = 100, millis = 2_000, phase = 0 }: Case): Meter.Meter => {
+  const after = ({
+    best,
+    got,
+    left = 0,
+    limits = stated,
+    mean = 100,
+    millis = 2_000,
+    phase = 0
+  }: Case): Meter.Meter => {
     const pool = poolOf(Law, limits)
     const meter = meterOf(pool)
     empty(pool, Law.take(pool, whole(100), 0), 0)
@@ -36,6 +45,7 @@ describe("the share", () => {
     // A rejection that is known only later takes nothing of what was given.
     reject(Law, pool, rejected, millis)
     meter.mean = mean
+    meter.best = best ?? meter.best
     // Headers have not measured it.
     meter.header = undefined
     Meter.restart(meter, 8, phase)
@@ -50,6 +60,26 @@ describe("the share", () => {
     assert.closeTo(after({ got: 1 }).peak, 4, 1e-9)
     const share = { tokens: { perSecond: 20_000, burst: 1_000_000, share: 0.5 } }
     assert.closeTo(after({ got: 1, limits: share }).peak, 0.7 * 8, 1e-9)
+  })
+
+  it("of a limit that nobody knows is the first one that is measured, however much less than the guess", () => {
+    assert.closeTo(after({ got: 1, limits: {} }).peak, 1, 1e-9)
+    assert.closeTo(after({ got: 1, limits: {}, best: 8 }).peak, 4, 1e-9)
+    assert.isAbove(after({ got: 0, limits: {} }).peak, 0, "nothing went through, and somebody has to try")
+  })
+
+  it("refills from the verdict on: what came before is in what was left", () => {
+    const pool = poolOf(Law, { tokens: { perSecond: 100, burst: 1_000 } })
+    const ticket = Law.take(pool, whole(100), 0)
+    assert.strictEqual(reject(Law, pool, ticket, 1_000), "exhausted")
+    assert.isAtLeast(Law.decide(pool, whole(100), 1_000)?.millis ?? 0, 500)
+  })
+
+  it("is guessed where nothing is known, and nobody goes until the guess has its verdicts", () => {
+    const pool = poolOf(Law, {})
+    const ticket = Law.take(pool, whole(100), 0)
+    empty(pool, ticket, 200)
+    assert.strictEqual(Law.decide(pool, whole(1), 200)?.millis, 2 * 200 + 20)
   })
 
   it("is measured over six calls at the least; before that it stays, or is what was tried if that was less", () => {
