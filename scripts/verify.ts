@@ -20,6 +20,7 @@ const steps = [
   "check",
   "test",
   "test:system",
+  "storms",
   "test-types",
   "pack:check",
   "size"

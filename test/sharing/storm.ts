@@ -351,18 +351,21 @@ export const burstsOver = ({ log, plan }: Outcome): number => {
  * For how long nothing may move in a process though somebody waits there, in any mode and fault: those who wait for a store
  * give up after a minute; what a dead process held is free after its lease; and before it is its turn, each process may
  * have a call of the largest size, twice where a process has but a part of the rate, and another's debt comes before it.
+ * Turns are fair by cost: where there are fewer places than processes, a process whose call was the largest waits until the
+ * calls of each other one have cost as much, which are seldom more than six of sizes drawn evenly.
  * A turn takes two requests and their replies, each of them twice where others are faster. A message that is lost costs a
  * timeout and a pause, and the turn, if others have passed over the process by then.
  */
 const longestSilence = (plan: Plan): number => {
-  const { answerMillis, events, network, processes, sharing, sizes } = plan
+  const { answerMillis, concurrency, events, network, processes, sharing, sizes } = plan
   const most = processes + events.filter(({ what }) => what === "start").length
+  const turns = (concurrency < most ? 6 : 2) * (most + 1)
   const lost = network.lost > 0 || events.some(({ what }) => what === "slow") ? 2_500 : 0
   const turn =
     ((1_000 * sizes[1]) / leastRate(plan) + 2 * answerMillis + 8 * network.most + lost) / (1 - network.lost) ** 4
   const away = typeof sharing.whenAway === "object" ? 60_000 : 0
   const frozen = events.reduce((sum, event) => sum + (event.what === "freeze" ? event.millis : 0), 0)
-  return away + frozen + 20_000 + patience + 2 * (most + 1) * turn
+  return away + frozen + 20_000 + patience + turns * turn
 }
 
 /** What the calls have used of the quota: at the least, and at the most, where nobody heard how they ended. */
