@@ -80,6 +80,8 @@ export class Exchange<W> {
    */
   private sentAt = -Infinity
   private storedAt = -Infinity
+  /** When the last reply arrived. */
+  private heardAt = Infinity
   private activeAt = -Infinity
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
@@ -371,6 +373,8 @@ export class Exchange<W> {
   private receive(stored: Stored | undefined): void {
     this.isKnown = true
     if (this.awaySince !== undefined) this.comeBack()
+    const since = Math.max(0, this.clockNow() - this.heardAt)
+    this.heardAt = this.clockNow()
     if (stored?.version === this.base.version) return
     let done = this.doubted.find(({ next }) => next.version === stored?.version)
     const found = done?.state ?? (stored === undefined ? undefined : this.decode(stored.value))
@@ -385,7 +389,7 @@ export class Exchange<W> {
     // What the store has lost others may know: then a commit that was stored comes to light later.
     const isSettled = done !== undefined || hasAll
     this.doubted = isSettled ? [] : this.doubted.filter(({ seq }) => seq > (found?.owners[this.id]?.seq ?? 0))
-    this.follow(state, known === undefined, hasAll && found !== done?.state ? stored?.ageMillis : undefined)
+    this.follow(state, known === undefined, hasAll && found !== done?.state ? stored?.ageMillis : undefined, since)
     this.view = State.copy(state)
     if (done !== undefined) {
       this.hasJoined = true
@@ -405,14 +409,17 @@ export class Exchange<W> {
   }
 
   /**
-   * Sets the pool's time by a state: it is not behind it, and no more time has passed than since the state was stored and
-   * while it was on its way. A commit that came late makes a process that starts late, too: then all have to be.
+   * Sets the pool's time by a state: it is as much later as the state is old, and no more time has passed than since the
+   * state was stored and while it was on its way. A commit that came late makes a process that starts late, too: then all
+   * have to be.
    */
-  private follow(state: State.State, isFirst: boolean, ageMillis: number | undefined): void {
+  private follow(state: State.State, isFirst: boolean, ageMillis: number | undefined, since: number): void {
     const earliest = state.time - this.clockNow()
     const age = Math.max(0, ageMillis ?? (isFirst ? 0 : Infinity))
     const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)
-    this.offset = isFirst ? latest : Math.max(earliest, Math.min(this.offset, latest))
+    // The clock of Redis may have been set: more than since the last reply has not passed.
+    const passed = ageMillis === undefined ? 0 : Math.min(age, since)
+    this.offset = isFirst ? latest : Math.max(earliest + passed, Math.min(this.offset, latest))
   }
 
   /** A process that knows the state replaces a damaged one, as one that is missing. */

@@ -118,7 +118,7 @@ const bugs: ReadonlyArray<Bug> = [
   {
     without: "a bound on the time that has passed since a commit",
     file: "budgetStore/exchange.ts",
-    from: "Math.max(earliest, Math.min(this.offset, latest))",
+    from: "Math.max(earliest + passed, Math.min(this.offset, latest))",
     to: "Math.max(earliest, this.offset)",
     seed: 3082
   },

@@ -38,7 +38,8 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     ["a commit was wiped that only others have seen", 3_762, true],
     ["messages take longer than a process may keep others waiting", 6_432, false],
     ["a caller came while its process decided alone, and is served among all", 17_392, false],
-    ["a process knows what a restored store has lost, and has nothing else to say", 5_280, true]
+    ["a process knows what a restored store has lost, and has nothing else to say", 5_280, true],
+    ["a process that hears old states alone does not know that the pool's time has gone on", 67_264, false]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {
     const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)
     assert.isUndefined(complaint, complaint)
