@@ -94,7 +94,7 @@ export const uniform = (options: {
 /**
  * What a workload will take.
  *
- * **Example** (Who waits for what)
+ * **Example** (See which limit calls wait for)
  *
  * ```ts doctest
  * import * as Duration from "effect/Duration"

@@ -912,14 +912,7 @@ export const overload = (
 
 /** A copy to play ahead with: as if nothing failed from now on, and no call were in flight. */
 export const preview = (pool: Pool): Pool => ({
-  ...pool,
-  meters: pool.meters.map((meter) => ({ ...meter })),
-  caps: Object.fromEntries(
-    Object.entries(pool.caps).map(([dimension, cap]) => [
-      dimension,
-      { ...cap, cells: cap.cells.map((cell) => ({ ...cell })), highs: cap.highs.map((high) => ({ ...high })) }
-    ])
-  ),
+  ...copy(pool),
   gate: { ...pool.gate, misses: 0 },
   window: Window.make(),
   opening: undefined,

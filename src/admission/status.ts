@@ -67,7 +67,7 @@ export const isFull = ({ caps }: Law.Pool, now: number): boolean =>
   Amounts.dimensions.every((dimension) => {
     const cap = caps[dimension]
     if (cap === undefined) return true
-    const copy = { ...cap, cells: [...cap.cells] }
+    const copy = Cap.copy(cap)
     Cap.advance(copy, now)
     return copy.level >= copy.rule.capacity && copy.cells.length === 0
   })

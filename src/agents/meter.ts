@@ -112,13 +112,13 @@ interface Behind {
 
 const behind = new WeakMap<Budget.Reservation, Behind>()
 
-/** What the budget is told of a call, with the reservation that it knows; a usage also ends the call's share. */
-const ended = <A extends Pick<Budget.RateLimitSignal, "reservation" | "usage">>(told: A): A => {
-  const { reservation, usage } = told
+/** A signal or a pause with the budget's own reservation in place of ours. A usage also ends the call's share. */
+const ended = <A extends Pick<Budget.RateLimitSignal, "reservation" | "usage">>(event: A): A => {
+  const { reservation, usage } = event
   const own = reservation && behind.get(reservation)
-  if (own === undefined) return told
+  if (own === undefined) return event
   if (usage !== undefined) own.share.settle(usage)
-  return { ...told, reservation: own.held }
+  return { ...event, reservation: own.held }
 }
 
 function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {

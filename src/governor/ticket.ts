@@ -64,7 +64,7 @@ export interface Failed extends Failure.Reading {
   readonly isWrongAddress: boolean
 }
 
-const unsaid: ResponseInfo = {}
+const noResponse: ResponseInfo = {}
 
 export class HeldTicket implements Ticket, Usage.Held {
   private readonly parts: Parts
@@ -125,7 +125,7 @@ export class HeldTicket implements Ticket, Usage.Held {
 
   readonly succeed = (
     given: Accounting.Actual | undefined,
-    response = unsaid,
+    response = noResponse,
     signal?: Limits.Signal
   ): Effect.Effect<void> =>
     Effect.suspend(() => {

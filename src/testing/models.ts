@@ -151,7 +151,7 @@ export interface Fault {
    * @default 60_000
    */
   readonly afterMillis?: number | undefined
-  /** For `"429"`, `"529"` and `"500"`: the wait that the answer asks for, in milliseconds. @default none */
+  /** For `"429"`, `"529"` and `"500"`: the `retry-after` of the answer, in milliseconds. @default none */
   readonly retryAfterMillis?: number | undefined
   /** For `"429"`: the error code of the answer, such as `ramp_limit_exceeded`. */
   readonly errorCode?: string | undefined

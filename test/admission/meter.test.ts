@@ -58,7 +58,7 @@ describe("meter", () => {
     }
   })
 
-  it("lets in what is there to the billionth of a charge, and keeps its reserve back", () => {
+  it("admits a charge that the level covers to a billionth, and keeps the reserve back", () => {
     const billion = 1e9
     const meter = Meter.make("tokens", 0, 1, 2 * billion)
     for (const [level, fits] of [

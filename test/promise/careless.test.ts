@@ -1,19 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Accounting from "floodgate/Accounting"
 import * as Floodgate from "floodgate/promise"
+import { call, withNext } from "./place.ts"
 
 // Figures and accountings of users that throw or are none: whatever they do, a call gives its place back.
-
-const call = { model: "my-model", inputTokens: 100, maxTokens: 10 }
-
-/** The calls in flight once the next one goes; the test's own timeout is the limit. */
-const withNext = async (floodgate: Floodgate.Floodgate): Promise<number> => {
-  const lease = await floodgate.limiter.acquire(call)
-  const { pools } = await floodgate.status()
-  lease.succeed()
-  await floodgate.dispose()
-  return Object.values(pools).reduce((sum, { inFlight }) => sum + inFlight, 0)
-}
 
 const throws = (): never => {
   throw new Error("a bug of the user's")

@@ -1,21 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Floodgate from "floodgate/promise"
+import { call, withNext } from "./place.ts"
 
 // Whatever is thrown, answered or streamed: the caller gets it as it is, and the only place is free again.
 
-const call = { model: "my-model", inputTokens: 100, maxTokens: 10 }
 const retry = { attempts: 2, baseSeconds: 0.01 }
 const url = "https://api.openai.com/v1/chat/completions"
 const body = (stream: boolean) => JSON.stringify({ ...call, stream, messages: [{ role: "user", content: "Hello" }] })
-
-/** The calls in flight once the next one goes; the test's own timeout is the limit. */
-const withNext = async (floodgate: Floodgate.Floodgate): Promise<number> => {
-  const lease = await floodgate.limiter.acquire(call)
-  const { pools } = await floodgate.status()
-  lease.succeed()
-  await floodgate.dispose()
-  return Object.values(pools).reduce((sum, { inFlight }) => sum + inFlight, 0)
-}
 
 const thrownBy = async (made: Promise<unknown>): Promise<unknown> =>
   made.then(

@@ -125,7 +125,7 @@ const usualMaxTokens = 2_048
 
 /**
  * A trace as a scenario. With its arrivals kept, each call is an agent of its own that starts at its time. Throws a
- * `RangeError` for a speed or a number of agents that makes no sense. A call that uses more than a minute's limit, which no
+ * `RangeError` for an invalid speed or number of agents. A call that uses more than a minute's limit, which no
  * strategy could make, is cut to it.
  *
  * @category traces
