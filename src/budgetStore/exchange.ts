@@ -20,6 +20,8 @@ import * as State from "./state.ts"
 
 /** After this many conflicts in a row a process waits a little. */
 const mostConflicts = 4
+/** Of commits that may have been stored, the latest ones are remembered: where a store can only be read, there are ever more. */
+const mostDoubted = 20
 /** The interval between attempts to reach a store. */
 const retryMillis = 500
 
@@ -288,7 +290,7 @@ export class Exchange<W> {
     const { sharing } = this
     const from = draft.sentAt
     this.sentAt = from
-    this.doubted.push(draft)
+    this.doubted = [...this.doubted.slice(1 - mostDoubted), draft]
     const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, Pace.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const passed = this.clockNow() - from
@@ -296,9 +298,9 @@ export class Exchange<W> {
       const took = passed <= sharing.timeoutMillis ? passed : 0
       this.lag = Pace.lagAfter(this.lag, took)
       this.receive(stored)
-      if (stored?.version === draft.next.version) {
-        return Effect.void
-      }
+      if (stored?.version === draft.next.version) return Effect.void
+      // Somebody was faster.
+      this.doubted = this.doubted.filter((each) => each !== draft)
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
       // Too many processes commit at once. After the pause the state is old, so it is read first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
@@ -387,8 +389,8 @@ export class Exchange<W> {
     this.hasState = true
     this.knowsBetter = !hasAll
     // What the store has lost others may know: then a commit that was stored comes to light later.
-    const isSettled = done !== undefined || hasAll
-    this.doubted = isSettled ? [] : this.doubted.filter(({ seq }) => seq > (found?.owners[this.id]?.seq ?? 0))
+    const seq = found?.owners[this.id]?.seq ?? 0
+    this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
     this.follow(state, known === undefined, hasAll && found !== done?.state ? stored?.ageMillis : undefined, since)
     this.view = State.copy(state)
     if (done !== undefined) {

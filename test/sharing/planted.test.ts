@@ -125,8 +125,8 @@ const bugs: ReadonlyArray<Bug> = [
   {
     without: "a commit of which others may know",
     file: "budgetStore/exchange.ts",
-    from: "const isSettled = done !== undefined || hasAll",
-    to: "const isSettled = true",
+    from: "done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []",
+    to: "[]",
     seed: 3762,
     isLossyStore: true
   }

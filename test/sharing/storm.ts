@@ -421,8 +421,10 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const most = processes + events.filter(({ what }) => what === "start").length
   // A call that is larger than a part goes when that is full.
   const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : beyondBurst(plan)
-  // What a store has lost, and what processes use where others do not see it, is one declared burst each at the most.
-  const allowed = oversized + ((hasLost ? 1 : 0) + (isAlone ? 1 : 0)) * burst + refundedOf(plan)
+  // Each time a store loses what was spent, a bucket is full again that was empty, or in debt for a call that is larger.
+  const forgiven = events.filter(({ what }) => losses.has(what)).length * Math.max(burst, sizes[1])
+  // What processes use where others do not see it is one declared burst at the most.
+  const allowed = oversized + forgiven + (isAlone ? burst : 0) + refundedOf(plan)
   const leaseMillis = leaseMillisOf(plan)
   const longest = Math.max(
     0,
