@@ -24,6 +24,10 @@ const mostConflicts = 4
 const mostDoubted = 20
 /** The interval between attempts to reach a store. */
 const retryMillis = 500
+/** A store that refuses to write is asked again after as long as it has been away, up to this. */
+const longestRetryMillis = 60_000
+/** Whether the store has done what it was asked for is unknown. */
+const noReply = new StoreError({ cause: new Error("no reply in time") })
 
 interface Operation {
   /** When it happened, by this process's clock: it may not know the pool's time yet. */
@@ -228,18 +232,33 @@ export class Exchange<W> {
     return Fleet.decide(this.view.law, front.charge, ahead, Fleet.mostInFlight(this.view, now), now)
   }
 
+  /** Whether nothing has happened here for long. */
+  private isIdle(): boolean {
+    const isUsed = this.host.front() !== undefined || this.open.size > 0
+    return !isUsed && this.clockNow() - this.activeAt > Pace.restMillis
+  }
+
+  /** How long after a commit the others count this process as silent, and it may go alone. */
+  private silentAfter(): number {
+    return this.isIdle() ? this.sharing.leaseMillis : Pace.silentAfter(this.lag)
+  }
+
   /** The longest time without a commit. */
   private beatMillis(): number {
-    if (this.sharing.whenAway === "degrade") return Pace.degradeBeat(this.lag)
+    // What was told last holds: others may count this process as silent then.
+    if (this.sharing.whenAway === "degrade") return (this.view.owners[this.id]?.part?.fromMillis ?? 0) / 4
     if (this.host.front() !== undefined) return Pace.waitingBeat
-    const isIdle = this.open.size === 0 && this.clockNow() - this.activeAt > Pace.restMillis
     // A process that joins later takes the time from the state, so it must advance while the pool pauses.
-    const rests = isIdle && this.view.law.gate.until <= this.now()
+    const rests = this.isIdle() && this.view.law.gate.until <= this.now()
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
-  /** Schedules the next turn, in this many milliseconds at the latest. */
+  /** Schedules the next turn, in this many milliseconds at the latest. A store that is away is asked at its own interval. */
   private soon(millis: number): void {
+    if (this.awaySince === undefined) this.wake(millis)
+  }
+
+  private wake(millis: number): void {
     const at = this.clockNow() + Math.max(0, millis)
     if (at >= this.dueAt || this.isClosed) return
     this.dueAt = at
@@ -255,8 +274,7 @@ export class Exchange<W> {
   private readonly turn: Effect.Effect<void> = Effect.suspend(() => {
     this.isBusy = true
     this.dueAt = Infinity
-    const isBack = Effect.logInfo(`The store of pool "${this.host.name}" is back`)
-    const exchanged = this.awaySince === undefined ? this.exchange : Effect.andThen(this.exchange, isBack)
+    const exchanged = Effect.flatMap(this.exchange, () => this.succeeded())
     return Effect.ensuring(
       this.lock.withPermit(Effect.catchCause(exchanged, (cause) => this.failed(cause))),
       Effect.sync(() => {
@@ -264,7 +282,7 @@ export class Exchange<W> {
         const at = Math.min(this.dueAt, beatAt)
         this.isBusy = false
         this.dueAt = Infinity
-        if (at < Infinity) this.soon(at - this.clockNow())
+        if (at < Infinity) this.wake(at - this.clockNow())
       })
     )
   })
@@ -322,7 +340,7 @@ export class Exchange<W> {
     const { timeoutMillis, whenAway } = this.sharing
     return Effect.timeoutOrElse(call, {
       duration: whenAway === "degrade" ? Math.min(timeoutMillis, Pace.silentAfter(this.lag)) : timeoutMillis,
-      orElse: () => Effect.fail(new StoreError({ cause: new Error("no reply in time") }))
+      orElse: () => Effect.fail(noReply)
     })
   }
 
@@ -358,7 +376,7 @@ export class Exchange<W> {
     owner.spent = Fleet.plus(this.spent, held)
     Fleet.wait(state, owner, plan.front)
     if (sharing.whenAway === "degrade") {
-      owner.part = Fleet.partOf(state, owner, { from: Pace.silentAfter(this.lag), until: sharing.degradeMillis })
+      owner.part = Fleet.partOf(state, owner, { from: this.silentAfter(), until: sharing.degradeMillis })
     }
     if (this.isClosed) Fleet.leave(state.law, owner)
     Fleet.count(state)
@@ -374,7 +392,7 @@ export class Exchange<W> {
   /** Takes in what is stored now. It may show that a commit was stored whose own reply was lost. */
   private receive(stored: Stored | undefined): void {
     this.isKnown = true
-    if (this.awaySince !== undefined) this.comeBack()
+    if (this.alone !== undefined) this.comeBack(this.alone)
     const since = Math.max(0, this.clockNow() - this.heardAt)
     this.heardAt = this.clockNow()
     if (stored?.version === this.base.version) return
@@ -452,32 +470,31 @@ export class Exchange<W> {
   private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
     const error = Cause.squash(cause)
     this.error = error instanceof StoreError ? error.cause : error
-    this.isKnown = false
-    this.soon(retryMillis)
-    if (this.awaySince !== undefined) {
-      this.refuse()
-      return Effect.void
-    }
-    this.awaySince = this.clockNow()
-    this.refuse()
+    const now = this.clockNow()
+    const isFirst = this.awaySince === undefined
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    if (whenAway === "wait")
-      this.host.after(
-        patienceMillis,
-        Effect.sync(() => this.refuse())
-      )
-    if (whenAway === "degrade") {
-      const sent = this.sentAt - this.clockNow()
-      this.host.after(
-        Math.max(0, sent + (this.part()?.fromMillis ?? 0) + Pace.silentMargin),
-        Effect.sync(() => this.goAlone())
-      )
-      this.host.after(
-        Math.max(0, sent + degradeMillis),
-        Effect.sync(() => this.refuse())
-      )
-    }
-    return Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause)
+    // A store that can be read and refuses to write, such as a replica, is away too.
+    const isReadOnly = !isFirst && this.isKnown && error !== noReply
+    this.isKnown = false
+    this.awaySince ??= now
+    const aloneIn = Math.max(0, this.aloneAt() + Pace.silentMargin - now)
+    // Each attempt to commit ends the time alone, in which large calls need long to fit.
+    const pause = Math.max(2 * aloneIn, Math.min(now - this.awaySince, longestRetryMillis))
+    this.wake(isReadOnly && whenAway === "degrade" ? pause : retryMillis)
+    const goesAlone = Effect.sync(() => this.goAlone())
+    const refuses = Effect.sync(() => this.refuse())
+    if (whenAway === "degrade" && this.alone === undefined) this.host.after(aloneIn, goesAlone)
+    if (whenAway === "degrade") this.host.after(Math.max(0, this.sentAt + degradeMillis - now), refuses)
+    else if (isFirst) this.host.after(patienceMillis, refuses)
+    this.refuse()
+    return isFirst ? Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause) : Effect.void
+  }
+
+  private succeeded(): Effect.Effect<void> {
+    if (this.awaySince === undefined) return Effect.void
+    this.awaySince = undefined
+    this.soon(0)
+    return Effect.logInfo(`The store of pool "${this.host.name}" is back`)
   }
 
   /** Refuses the waiting callers if they cannot be admitted in time. */
@@ -506,10 +523,16 @@ export class Exchange<W> {
     return last !== undefined && this.pending.includes(last.report) ? Fleet.leftOf(least, last.law) : least
   }
 
-  /** Continues with our part, which the others leave unused from now on. */
+  /** When the others leave our part unused, whichever of our commits was stored. */
+  private aloneAt(): number {
+    return this.sentAt + (this.part()?.fromMillis ?? 0)
+  }
+
+  /** Continues with our part. */
   private goAlone(): void {
     const part = this.part()
-    if (this.awaySince === undefined || this.alone !== undefined || part === undefined) return
+    const isTime = this.awaySince !== undefined && this.clockNow() >= this.aloneAt()
+    if (!isTime || this.alone !== undefined || part === undefined) return
     const now = this.now()
     const make = () => Fleet.partOfLaw(this.view.law, part, this.open.size, now)
     this.alone = { began: make(), law: make(), most: part.calls, tickets: new Set() }
@@ -517,10 +540,7 @@ export class Exchange<W> {
   }
 
   /** The store can be reached again: reports what was used in the meantime. */
-  private comeBack(): void {
-    this.awaySince = undefined
-    const { alone } = this
-    if (alone === undefined) return
+  private comeBack(alone: Alone): void {
     this.alone = undefined
     for (const ticket of alone.tickets) this.open.add(ticket)
     const tickets = [...alone.tickets]

@@ -17,14 +17,14 @@ const refundLook = 500
 /** A process with waiting callers commits at this interval, so that the others know that it is alive. */
 export const waitingBeat = 1_000
 /**
- * With `"degrade"` a process continues alone, and counts as silent, after this time or the time of eight commits. It commits
- * four times as often.
+ * With `"degrade"` a process continues alone, and counts as silent, after this time or the time of eight commits, and where it
+ * is idle after its lease. It commits four times as often.
  */
 const silentMillis = 1_000
 const silentCommits = 8
 /** A process that continues alone waits this much longer, because clocks and the network are not exact. */
 export const silentMargin = 100
-/** An idle process stops committing after this time: what it has spent was refilled. */
+/** A process is idle after this time: what it has spent was refilled. It stops committing, or commits less often. */
 export const restMillis = 60_000
 /** An unused state is stored for this long: until every debt and window is over, and for a month if there is a quota. */
 const keepMillis = 3_600_000
@@ -51,9 +51,6 @@ export const lagAfter = (lag: number, took: number): number => Math.max(lagMargi
 
 /** How long after its last commit a process counts as silent. */
 export const silentAfter = (lag: number): number => Math.max(silentMillis, silentCommits * lag)
-
-/** The longest time without a commit of a process that continues alone while the store cannot be reached. */
-export const degradeBeat = (lag: number): number => silentAfter(lag) / 4
 
 /** How long the store keeps an unused state. */
 export const keepFor = ({ config }: State): number => (Rules.hasQuota(config.rules) ? keepQuotaMillis : keepMillis)

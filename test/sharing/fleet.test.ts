@@ -350,17 +350,30 @@ describe("a process that dies", () => {
 // -----------------------------------------------------------------------------
 
 describe("while the store is away", () => {
+  /** How a store is away: nothing is answered, or it refuses to write, as a replica does. */
+  type Way = "down" | "readOnly"
+
+  const setAway = (world: World.World, way: Way, isAway: boolean): void => {
+    if (way === "down") world.isDown = isAway
+    else world.redis.setReadOnly(isAway)
+  }
+
   /** Two processes whose permits are all in use, and a store that is away from 10 s to 18 s. */
-  const outage = (whenAway: NonNullable<World.ProcessOptions["whenAway"]>, concurrency: number, processes = 2) =>
+  const outage = (
+    whenAway: NonNullable<World.ProcessOptions["whenAway"]>,
+    concurrency: number,
+    processes = 2,
+    way: Way = "down"
+  ) =>
     play((world) =>
       Effect.gen(function* () {
         const start = (name: string) => world.start(name, { concurrency, limits: { tokens: limit } }, { whenAway })
         const fleet = yield* Effect.forEach(names(processes), start)
         for (const process of fleet) yield* busy(process, 6, { estimate: { tokens: 1_000 }, millis: 300 })
         yield* Effect.sleep(10_000)
-        world.isDown = true
+        setAway(world, way, true)
         yield* Effect.sleep(8_000)
-        world.isDown = false
+        setAway(world, way, false)
         yield* Effect.sleep(7_000)
         yield* stop(fleet)
         return world
@@ -374,6 +387,40 @@ describe("while the store is away", () => {
       assert.isAtLeast(began(world, name, 12_000, 18_000), 0.4 * before * (6 / 8), `${name} in the outage`)
       assert.isAtLeast(began(world, name, 20_000, 25_000), 0.8 * before * (5 / 8), `${name} afterwards`)
     }
+  })
+
+  it("goes on where the store can be read and refuses to write", () => {
+    const world = outage("degrade", 4, 2, "readOnly")
+    for (const name of names(2)) {
+      const before = began(world, name, 2_000, 10_000)
+      assert.isAtLeast(began(world, name, 12_000, 18_000), 0.15 * before * (6 / 8), `${name} in the outage`)
+      assert.isAtLeast(began(world, name, 20_000, 25_000), 0.8 * before * (5 / 8), `${name} afterwards`)
+    }
+  })
+
+  it("goes on where a process was idle, which leaves the store alone", () => {
+    const [requests, reason, millis] = play((world) =>
+      Effect.gen(function* () {
+        const start = (name: string) => world.start(name, { limits: { tokens: limit } }, { whenAway: "degrade" })
+        const fleet = yield* Effect.forEach(names(8), start)
+        const call = { estimate: { tokens: 1_000 }, millis: 300 }
+        for (const process of fleet) yield* process.call(call)
+        yield* Effect.sleep("2 minutes")
+        const before = world.requests()
+        yield* Effect.sleep("10 minutes")
+        const requests = world.requests() - before
+        world.isDown = true
+        const from = yield* Clock.currentTimeMillis
+        const exit = yield* Effect.exit(fleet[3]!.call(call))
+        const millis = (yield* Clock.currentTimeMillis) - from
+        yield* stop(fleet)
+        return [requests, exit._tag, millis] as const
+      })
+    )
+    // A commit each quarter of a lease, and what two that meet do again.
+    assert.isAtMost(requests / (8 * 600), 0.5)
+    assert.strictEqual(reason, "Success")
+    assert.isAtMost(millis, 21_000)
   })
 
   it("never has more calls in flight than the whole may have, however many processes there are (9)", () => {
@@ -399,18 +446,24 @@ describe("while the store is away", () => {
     }
   })
 
-  const refusals = (options: World.ProcessOptions, budget: Budget.Options, call: World.Call, downMillis: number) =>
+  const refusals = (
+    options: World.ProcessOptions,
+    budget: Budget.Options,
+    call: World.Call,
+    downMillis: number,
+    way: Way = "down"
+  ) =>
     play((world) =>
       Effect.gen(function* () {
         const process = yield* world.start("p0", budget, options)
         yield* process.call({ estimate: { tokens: 1 }, millis: 1 })
-        world.isDown = true
+        setAway(world, way, true)
         yield* Effect.sleep(downMillis)
         const from = yield* Clock.currentTimeMillis
-        const error = yield* Effect.flip(process.call(call))
+        const error = yield* Effect.flip(Effect.timeout(process.call(call), "10 minutes"))
         const to = yield* Clock.currentTimeMillis
         yield* process.close
-        return { reason: error.reason, millis: to - from }
+        return { reason: error._tag === "TimeoutError" ? error : error.reason, millis: to - from }
       })
     )
 
@@ -422,6 +475,9 @@ describe("while the store is away", () => {
     const waits = refusals({ whenAway: { wait: "20 seconds" } }, {}, call, 0)
     assert.strictEqual(waits.reason._tag, "StoreUnavailable")
     assert.approximately(waits.millis, 20_000, 3_000)
+    const isReadOnly = refusals({ whenAway: { wait: "20 seconds" } }, {}, call, 0, "readOnly")
+    assert.strictEqual(isReadOnly.reason._tag, "StoreUnavailable")
+    assert.approximately(isReadOnly.millis, 20_000, 3_000)
   })
 
   it("goes on for the stated time only (2)", () => {

@@ -21,7 +21,10 @@ function commands.HMGET(key, ...)
   for i, field in ipairs({...}) do reply[i] = commands.HGET(key, field) end
   return reply
 end
+local isReadOnly = false
+function setReadOnly(flag) isReadOnly = flag == 1 end
 function commands.HSET(key, ...)
+  if isReadOnly then error("READONLY You can't write against a read only replica.", 0) end
   local words = {...}
   db[key] = db[key] or {}
   for i = 1, #words, 2 do db[key][words[i]] = words[i + 1] end
@@ -79,7 +82,7 @@ function eval(time, sha, source, ...)
   return run(sha, ...)
 end
 function forget() scripts = {} end
-function reset() db, ends, scripts, snapshots = {}, {}, {}, {} end
+function reset() db, ends, scripts, snapshots, isReadOnly = {}, {}, {}, {}, false end
 `
 
 export interface LuaRedis {
@@ -90,6 +93,8 @@ export interface LuaRedis {
   /** A copy of everything, and what puts it back. */
   readonly snapshot: () => () => void
   readonly wipe: () => void
+  /** Whether it refuses what writes, as a replica does, or a server without memory. */
+  readonly setReadOnly: (isReadOnly: boolean) => void
   /** Knows no script any more, as a server that takes the place of another. */
   readonly forget: () => void
   /** A server that has just started. */
@@ -186,6 +191,7 @@ export const make = async (): Promise<LuaRedis> => {
       return () => void call("restore", number)
     },
     wipe: () => void call("wipe"),
+    setReadOnly: (isReadOnly) => void call("setReadOnly", isReadOnly ? 1 : 0),
     forget: () => void call("forget"),
     reset: () => void call("reset")
   }

@@ -27,6 +27,8 @@ export type Event =
       readonly millis: number
     }
   | { readonly at: number; readonly what: "down"; readonly millis: number }
+  /** It can be read, and refuses to write. */
+  | { readonly at: number; readonly what: "readOnly"; readonly millis: number }
   | { readonly at: number; readonly what: "wipe" }
   /** What is stored goes back by so much. */
   | { readonly at: number; readonly what: "restore"; readonly millis: number }
@@ -100,8 +102,7 @@ const horizonOf = (plan: Plan): number => {
 }
 
 /** The least that the pool has in a second at any time. */
-const leastRate = ({ events, limits }: Plan): number =>
-  limits.tokens!.perSecond! * Math.min(1, ...events.map((event) => (event.what === "resize" ? event.part : 1)))
+const leastRate = (plan: Plan): number => plan.limits.tokens!.perSecond! * leastPart(plan)
 
 const partOf = ({ concurrency, limits }: Plan, part: number) => ({
   limits: {
@@ -267,6 +268,11 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
             yield* Effect.sleep(event.millis)
             world.isDown = false
             return
+          case "readOnly":
+            redis.setReadOnly(true)
+            yield* Effect.sleep(event.millis)
+            redis.setReadOnly(false)
+            return
           case "crash":
           case "leave": {
             const process = processes[event.process]
@@ -297,7 +303,8 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     const endedAt = yield* Clock.currentTimeMillis
     // Nothing is lost any more: all say what they know, and whoever has died is noticed by the next that asks.
     for (const { link } of processes) link.network = World.calm
-    yield* Effect.sleep(5_000 + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
+    const retry = plan.events.some(({ what }) => what === "readOnly") ? 60_000 : 0
+    yield* Effect.sleep(5_000 + retry + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
     const [last] = alive
     if (last !== undefined) yield* Effect.ignore(last.call({ estimate: { tokens: 1 }, millis: 1 }))
     yield* Effect.sleep(1_000)
@@ -337,8 +344,13 @@ export const kindOf = (plan: Plan): string =>
 /** How long requests fail, and messages are lost, before a process is late with its signs of life. */
 const patience = 3_000
 
+/** The least part of its limits that the pool has at any time. */
+const leastPart = ({ events }: Plan): number =>
+  Math.min(1, ...events.map((event) => (event.what === "resize" ? event.part : 1)))
+
 /** A call that is larger than the bucket goes when that is full. */
-const beyondBurst = ({ limits, sizes }: Plan): number => Math.max(0, sizes[1] - (limits.tokens!.burst ?? 0))
+const beyondBurst = (plan: Plan): number =>
+  Math.max(0, plan.sizes[1] - leastPart(plan) * (plan.limits.tokens!.burst ?? 0))
 
 /** By how many bursts a history exceeds its limit, beside calls that are larger than the bucket, and refunds asked for. */
 export const burstsOver = ({ log, plan }: Outcome): number => {
@@ -401,7 +413,8 @@ const refundedOf = (plan: Plan): number => {
   if (sharing.lost !== "refund") return 0
   const leaseMillis = leaseMillisOf(plan)
   const isLong = (event: Event): boolean => "millis" in event && event.millis + patience >= leaseMillis
-  const areAll = mayMissLease(plan) || events.some((event) => event.what === "down" && isLong(event))
+  const isAway = ({ what }: Event): boolean => what === "down" || what === "readOnly"
+  const areAll = mayMissLease(plan) || events.some((event) => isAway(event) && isLong(event))
   const gone = new Set(
     events.flatMap((event) =>
       event.what === "crash" || event.what === "leave" || ("process" in event && isLong(event)) ? [event.process] : []
@@ -420,7 +433,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const hasLost = losesOf(plan)
   const most = processes + events.filter(({ what }) => what === "start").length
   // A call that is larger than a part goes when that is full.
-  const oversized = isAlone ? most * Math.max(0, sizes[1] - burst / most) : beyondBurst(plan)
+  const oversized = isAlone ? most * Math.max(0, sizes[1] - (leastPart(plan) * burst) / most) : beyondBurst(plan)
   // Each time a store loses what was spent, a bucket is full again that was empty, or in debt for a call that is larger.
   const forgiven = events.filter(({ what }) => losses.has(what)).length * Math.max(burst, sizes[1])
   // What processes use where others do not see it is one declared burst at the most.
@@ -549,6 +562,7 @@ export const rougher = (seed: number, isLossyStore = false): Plan => {
     // Some have a provider that does not only answer.
     fails: seed % 5 === 0 ? pick(0.02, 0.2) : 0
   }
+  if (seed % 7 === 0) more.push({ at: between(0, 20_000), what: "readOnly", millis: 10 ** between(1, 5) })
   return { ...plain, events: [...plain.events, ...more], rough }
 }
 
