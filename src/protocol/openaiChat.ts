@@ -46,7 +46,8 @@ const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["messages"])
-  addSchema(sum, body["tools"] ?? body["functions"])
+  addSchema(sum, body["tools"])
+  addSchema(sum, body["functions"])
   addSchema(sum, body["response_format"])
   const stream = body["stream"] === true
   return {

@@ -55,7 +55,9 @@ const describe: Protocol["describe"] = (body, route) => {
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["instructions"])
   add(sum, body["input"])
-  add(sum, at(body, "prompt", "variables"))
+  const variables = at(body, "prompt", "variables")
+  // Their names are the caller's own.
+  if (isRecord(variables)) add(sum, Object.values(variables))
   addSchema(sum, body["tools"])
   addSchema(sum, at(body, "text", "format"))
   const continues = nameOf(body["previous_response_id"]) ?? conversationOf(body)

@@ -32,7 +32,7 @@ export const documentShare = 0.1
  */
 export const mediaShare = 0.005
 
-/** Content is never nested this deeply. Such a body would exhaust the stack. */
+/** Content is never nested this deeply. Below that a value counts as JSON, because such a body would exhaust the stack. */
 const maxDepth = 200
 
 const encoder = new TextEncoder()
@@ -87,13 +87,22 @@ export interface Sum {
 
 export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text + files), textBytes: Math.ceil(text) })
 
-/** Properties that a model does not see. */
+/** Properties of content that a model does not see. */
 const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
+
+/**
+ * Properties of content that hold a value of the caller's own, in which no name means anything: what tools are called with and
+ * answer (`input` of Anthropic's, `arguments` of OpenAI's, `args` and `response` of Gemini's), and tools that a turn lists.
+ */
+const values: ReadonlySet<string> = new Set(["input", "arguments", "args", "response", "tools"])
 
 /** Properties that name content which the provider stores or fetches. */
 const references: ReadonlySet<string> = new Set(["file_id", "file_url", "fileUri", "file_uri"])
 
-const imageTypes: ReadonlySet<unknown> = new Set(["image", "image_url", "input_image"])
+const imageTypes: ReadonlySet<unknown> = new Set(["image", "image_url", "input_image", "computer_screenshot"])
+
+/** Properties that hold the picture of a part that is one. */
+const pictures: ReadonlySet<string> = new Set(["source", "image", "image_url", "file_id"])
 
 type Part = Readonly<Record<string, unknown>>
 
@@ -117,55 +126,76 @@ const propertyBytes = (key: string, value: unknown): number | undefined => {
     : fileBytes(at(value, "mimeType") ?? at(value, "mime_type"), data.length)
 }
 
+/** What a property of a part counts as that is a file; undefined if it is none. */
+const fileIn = ({ type }: Part, key: string, value: unknown): number | undefined => {
+  if (imageTypes.has(type) && pictures.has(key)) return imageBytes
+  // Anthropic's source of a file.
+  if (type === "base64" && key === "data" && typeof value === "string") return fileBytes(undefined, value.length)
+  return files.has(key) ? propertyBytes(key, value) : undefined
+}
+
 /** Adds a part of content: a file as its kind counts, everything else by its properties. */
 const addPart = (sum: Sum, part: Part, depth: number): void => {
-  const { data, type, url } = part
-  if (imageTypes.has(type)) {
-    sum.files += imageBytes
-    return
-  }
-  // Anthropic's source of a file.
-  if (type === "base64" && typeof data === "string") {
-    sum.files += fileBytes(undefined, data.length)
-    return
-  }
+  const { type, url } = part
   // A document by its URL, or an item of an earlier answer.
   if (type === "item_reference" || (type === "url" && typeof url === "string")) sum.stored = true
   for (const key of Object.keys(part)) {
     if (marks.has(key)) continue
     const value = part[key]
-    if (references.has(key) && typeof value === "string") sum.stored = true
-    const bytes = files.has(key) ? propertyBytes(key, value) : undefined
-    if (bytes === undefined) add(sum, value, depth)
-    else sum.files += bytes
+    const bytes = fileIn(part, key, value)
+    if (bytes !== undefined) sum.files += bytes
+    else if (values.has(key) && typeof value === "object") sum.text += jsonBytes(value)
+    else {
+      if (references.has(key) && typeof value === "string") sum.stored = true
+      add(sum, value, depth)
+    }
   }
 }
 
 /** Adds the content of a value: its texts, and what its files count as. */
 export const add = (sum: Sum, value: unknown, depth = 0): void => {
   if (typeof value === "string") sum.text += utf8Length(value)
-  else if (depth > maxDepth) return
+  else if (depth > maxDepth) sum.text += jsonBytes(value)
   else if (Array.isArray(value)) for (const item of value) add(sum, item, depth + 1)
   else if (isRecord(value)) addPart(sum, value, depth + 1)
 }
 
-/** The length of a value as JSON in bytes of UTF-8, without serialising it. Values that JSON cannot represent count as 0. */
-export const jsonBytes = (value: unknown, depth = 0): number => {
+const scalarBytes = (value: unknown): number => {
   if (typeof value === "string") return utf8Length(JSON.stringify(value))
   if (typeof value === "number") return Number.isFinite(value) ? String(value).length : 4
   if (typeof value === "boolean") return value ? 4 : 5
-  if (value === null) return 4
-  if (typeof value !== "object" || depth > maxDepth) return 0
-  let bytes = 1
-  if (Array.isArray(value)) {
-    for (const item of value) bytes += 1 + (item === undefined ? 4 : jsonBytes(item, depth + 1))
-    return Math.max(2, bytes)
+  return value === null ? 4 : 0
+}
+
+/**
+ * The length of a value as JSON in bytes of UTF-8, without serialising it, however deeply it is nested. Values that JSON cannot
+ * represent count as 0.
+ */
+export const jsonBytes = (value: unknown): number => {
+  let bytes = 0
+  const left: Array<unknown> = [value]
+  while (left.length > 0) {
+    const next = left.pop()
+    if (typeof next !== "object" || next === null) {
+      bytes += scalarBytes(next)
+      continue
+    }
+    let items = 0
+    if (Array.isArray(next)) {
+      items = next.length
+      for (const item of next) left.push(item === undefined ? null : item)
+    } else {
+      for (const [key, item] of Object.entries(next)) {
+        if (item === undefined || typeof item === "function") continue
+        items++
+        bytes += utf8Length(JSON.stringify(key)) + 1
+        left.push(item)
+      }
+    }
+    // The brackets, and the commas between the items.
+    bytes += 2 + Math.max(0, items - 1)
   }
-  for (const [key, item] of Object.entries(value)) {
-    if (item === undefined || typeof item === "function") continue
-    bytes += utf8Length(JSON.stringify(key)) + 2 + jsonBytes(item, depth + 1)
-  }
-  return Math.max(2, bytes)
+  return bytes
 }
 
 /** Adds tools and response formats, which a model sees as schemas, including the names of properties. */

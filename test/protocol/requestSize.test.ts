@@ -44,11 +44,11 @@ describe("requestSize", () => {
   it("takes a picture for what it costs, and of a PDF what its text is, whatever their data", () => {
     const image = { type: "image", source: { type: "base64", media_type: "image/png", data: "x".repeat(100_000) } }
     const document = { type: "document", source: { type: "base64", data: "x".repeat(1_000) } }
-    assert.strictEqual(contentBytes(image) - contentBytes(), imageBytes)
-    assert.strictEqual(contentBytes(image, image) - contentBytes(image), imageBytes)
+    assert.strictEqual(contentBytes(image) - contentBytes(), "image".length + imageBytes)
+    assert.strictEqual(contentBytes(image, image) - contentBytes(image), "image".length + imageBytes)
     const { textBytes } = sizeOf({ messages: [{ role: "user", content: [image, document] }] })
-    assert.strictEqual(textBytes - contentBytes(), "document".length)
-    assert.strictEqual(contentBytes(document) - contentBytes(), "document".length + 1_000 * documentShare)
+    assert.strictEqual(textBytes - contentBytes(), "imagedocumentbase64".length)
+    assert.strictEqual(contentBytes(document) - contentBytes(), "documentbase64".length + 1_000 * documentShare)
     // Data that is no text is none: nothing is known of it but its type.
     assert.strictEqual(contentBytes({ type: "base64", data: 5 }) - contentBytes(), "base64".length)
   })
@@ -83,6 +83,7 @@ describe("requestSize", () => {
       ["Chat's files", chat({ type: "file", file: { filename: "a", file_data: data } }), 10_000 * documentShare],
       ["Chat's recordings", chat({ type: "input_audio", input_audio: { data, format: "mp3" } }), 10_000 * mediaShare],
       ["the images of Responses", responses({ type: "input_image", image_url: url, detail: "auto" }), imageBytes],
+      ["screenshots", responses({ type: "computer_screenshot", image_url: url }), imageBytes],
       ["the files of Responses", responses({ type: "input_file", file_data: data }), 10_000 * documentShare],
       ["Gemini's images", google({ inlineData: { mimeType: "image/png", data } }), imageBytes],
       ["Gemini's documents", google({ inlineData: { mimeType: "application/pdf", data } }), 10_000 * documentShare],
@@ -112,6 +113,50 @@ describe("requestSize", () => {
     })
   })
 
+  // Regression: a value of the caller's own counted as a picture or as nothing, and 3 MB were sent under a cap of $0.50.
+  describe("of values that only look like content", () => {
+    const data = "x".repeat(100_000)
+    const lookalikes = [
+      { type: "image", prompt: data },
+      { type: "image", source: { data } },
+      { type: "base64", data },
+      { cache_control: data },
+      { inlineData: { mimeType: "image/png", data } },
+      { nested: [{ file_data: data }] }
+    ]
+    const anthropicTool = (input: unknown) => contentBytes({ type: "tool_use", id: "t", name: "draw", input })
+    const chatTool = (value: unknown) =>
+      describeBody(openaiChat, "/v1/chat/completions", {
+        messages: [{ role: "assistant", tool_calls: [{ function: { name: "draw", arguments: value } }] }]
+      }).textBytes
+    const responsesTool = (value: unknown) =>
+      describeBody(openaiResponses, "/v1/responses", { input: [{ type: "function_call", arguments: value }] }).textBytes
+    const variable = (value: object) =>
+      describeBody(openaiResponses, "/v1/responses", {
+        prompt: { id: "p", variables: { cache_control: JSON.stringify(value) } }
+      }).textBytes
+    const google = (part: object) =>
+      describeBody(gemini, "/v1beta/models/m:generateContent", { contents: [{ parts: [part] }] }).textBytes
+    const called = (args: unknown) => google({ functionCall: { name: "draw", args } })
+    const answered = (response: unknown) => google({ functionResponse: { name: "draw", response } })
+
+    it.each([
+      ["the input of Anthropic's tools", anthropicTool],
+      ["the arguments of Chat's tools", chatTool],
+      ["the arguments of Responses' tools", responsesTool],
+      ["the variables of a prompt", variable],
+      ["the arguments of Gemini's functions", called],
+      ["the answers of Gemini's functions", answered]
+    ])("counts %s in full", (_, bytesOf) => {
+      for (const value of lookalikes) assert.isAtLeast(bytesOf(value), utf8(JSON.stringify(value)))
+    })
+
+    it("counts what a picture does not consist of", () => {
+      assert.isAtLeast(contentBytes({ type: "image", source: {}, text: data }), data.length)
+      assert.isAtLeast(bytesOf({ messages: [{ role: "user", type: "image", content: data }] }), data.length)
+    })
+  })
+
   const scalar = Schema.Union([Schema.String, Schema.Finite, Schema.Null, Schema.Boolean])
   const flat = Schema.Union([scalar, Schema.Array(scalar), Schema.Record(Schema.String, scalar)])
   it.prop(
@@ -125,6 +170,8 @@ describe("requestSize", () => {
 
   it("survives content that is nested deeper than any stack", () => {
     const deep = JSON.parse(`${"[".repeat(50_000)}${"]".repeat(50_000)}`) as Array<object>
-    assert.isAtLeast(bytesOf({ messages: deep, tools: deep }), 0)
+    // Regression: what was nested more than 200 times counted as nothing.
+    assert.isAtLeast(bytesOf({ messages: deep }), 99_000)
+    assert.isAtLeast(bytesOf({ messages: [], tools: deep }), 100_000)
   })
 })
