@@ -6,36 +6,17 @@
  */
 import * as Recency from "../input/recency.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
-
-/** The address and the headers of a request. */
-export interface Addressed {
-  readonly url: string
-  readonly header: HeaderReader
-}
+import { type Addressed, credentialsOf } from "./credentials.ts"
 
 /** Enough for all keys and organisations of a program. A forgotten one is learned again. */
 const most = 10_000
 
-// -----------------------------------------------------------------------------
-// Credentials
-// -----------------------------------------------------------------------------
-
-/** The headers that may hold a credential, of Anthropic, Bedrock, OpenAI and most others, Azure and Google. */
-const credentialHeaders = ["authorization", "x-api-key", "api-key", "x-goog-api-key"] as const
-/** The headers that select an organisation or a project, for credentials with several. */
+/** The headers that select an organisation or a project at OpenAI, for credentials with several. */
 const choiceHeaders = ["openai-organization", "openai-project"] as const
-/** AWS signs each request anew; only the access key stays the same. */
-const awsKey = /^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
-/** Google's tokens change every hour; the path names the project. */
-const googleProject = /\/projects\/([^/]+)\//
 
-const credentialOf = ({ header, url }: Addressed): string => {
-  const project = googleProject.exec(url)?.[1]
-  if (project !== undefined) return project
-  const given = credentialHeaders.map((name) => header(name) ?? undefined).find((value) => value !== undefined)
-  const credential = given ?? URL.parse(url)?.searchParams.get("key") ?? ""
-  const choices = choiceHeaders.map((name) => header(name) ?? "").join(" ")
-  return `${awsKey.exec(credential)?.[1] ?? credential} ${choices}`.trim()
+const credentialOf = (request: Addressed): string => {
+  const choices = request.protocol.startsWith("openai") ? choiceHeaders.map((name) => request.header(name) ?? "") : []
+  return [credentialsOf(request)[0] ?? "", ...choices].join(" ").trim()
 }
 
 /** A name for a secret that does not reveal it: 48 bits of its SHA-256. */

@@ -1,5 +1,6 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import { hash } from "node:crypto"
+import { credentialsOf } from "../fetch/credentials.ts"
 import type { CallRequest } from "../fetch/engine.ts"
 import type * as Governor from "../Governor.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
@@ -16,7 +17,10 @@ import type { Key, Purses } from "./purses.ts"
 export interface Rule {
   /** The name of the agent. */
   readonly agent?: string | undefined
-  /** The key that the caller sends to the provider, or enough of it to tell it from others, such as `*x9Yz`. */
+  /**
+   * The key that the caller sends to the provider, or enough of it to tell it from others, such as `*x9Yz`; the access key for
+   * AWS, and the project for Vertex AI. A call with several keys has all of them, because only the provider knows which it takes.
+   */
   readonly key?: string | undefined
   readonly model?: string | undefined
   /** Headers by their names in lower case. */
@@ -42,17 +46,10 @@ const priorityOf = (header: HeaderReader): number => {
   return Object.hasOwn(priorities, given) ? priorities[given]! : 0
 }
 
-/** The headers that may hold a key. */
-const keyHeaders = ["x-api-key", "authorization", "api-key", "x-goog-api-key"] as const
-
-const keyOf = ({ header, url }: CallRequest): string => {
-  const given = keyHeaders.map(header).find((value) => value !== undefined && value !== null)
-  return (given ?? URL.parse(url)?.searchParams.get("key") ?? "").replace(/^bearer\s+/i, "")
-}
+const unknown: Key = { name: "unknown", hash: "" }
 
 /** A name and a hash of a key, which do not reveal it. */
 const knownOf = (key: string): Key => {
-  if (key === "") return { name: "unknown", hash: "" }
   const digest = hash("sha256", key)
   return { name: `key-${digest.slice(0, 8)}`, hash: digest.slice(0, 32) }
 }
@@ -96,13 +93,14 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((reque
   /** Each call is described once. */
   const known = new WeakMap<CallRequest, Caller>()
   const describe = (request: CallRequest): Caller => {
-    const key = keyOf(request)
-    const agent = request.agent ?? knownOf(key).name
+    const keys = credentialsOf(request)
+    const known = (): ReadonlyArray<Key> => (keys.length === 0 ? [unknown] : keys.map(knownOf))
+    const agent = request.agent ?? known()[0]!.name
     const fitting = parsed
       .filter(
         (of) =>
           of.agent(agent) &&
-          of.key(key) &&
+          (keys.length === 0 ? of.key("") : keys.some(of.key)) &&
           of.model(request.model) &&
           of.headers.every(([name, fit]) => fit(request.header(name) ?? ""))
       )
@@ -111,7 +109,7 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((reque
       agent,
       weight: fitting.find(({ weight }) => weight !== undefined)?.weight,
       priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
-      purses: purses.of(fitting, agent, () => knownOf(key))
+      purses: purses.of(fitting, agent, known)
     }
   }
   return (request) => {

@@ -8,7 +8,6 @@ import { promptTokens } from "../limits/amounts.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
 import { harmless } from "../input/callbacks.ts"
-import { headerReader } from "../protocol/headers.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { at, parseJson } from "../protocol/json.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
@@ -327,7 +326,7 @@ const answerCall = (
 ): Effect.Effect<void> => {
   // A body that is not text cannot be a call, and must keep its bytes.
   const planned = isUtf8(bytes)
-    ? parts.engine.plan(found, { url: routed.url, header: headerReader(request.headers), body: bytes.toString() })
+    ? parts.engine.plan(found, { url: routed.url, header: Headers.readerOf(request.headers), body: bytes.toString() })
     : undefined
   return planned === undefined
     ? pass(parts, routed, request, response, bytes)

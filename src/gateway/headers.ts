@@ -1,4 +1,6 @@
 /** Selects the headers that are passed on, in both directions. */
+import type { IncomingHttpHeaders } from "node:http"
+import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 
 /** Headers as Node gives those of a response. */
 export type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
@@ -24,9 +26,16 @@ const withheld = new Set([...hopByHop, "alt-svc"])
 const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
   (connection ?? "").toLowerCase().split(/[\s,]+/)
 
+/** Reads the headers of a request that are passed on, and our own: they tell whose call it is. */
+export const readerOf = (headers: IncomingHttpHeaders): HeaderReader => {
+  const read = headerReader(headers)
+  const dropped = namedBy(headers.connection)
+  return (name) => (dropped.includes(name) ? undefined : read(name))
+}
+
 /**
- * The headers of a request as they are passed on, names and values in turn. Our own, `x-floodgate-...`, are removed. An answer
- * that will be `read` is requested without compression.
+ * The headers of a request as they are passed on, names and values in turn. Our own, `x-floodgate-...`, are removed, and so is a
+ * second `authorization`, which Node does not read. An answer that will be `read` is requested without compression.
  */
 export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefined, read: boolean): Array<string> => {
   const dropped = new Set(namedBy(connection))
@@ -35,6 +44,7 @@ export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefi
     const name = raw[index]!.toLowerCase()
     if (rewritten.has(name) || dropped.has(name) || name.startsWith("x-floodgate-")) continue
     if (read && name === "accept-encoding") continue
+    if (name === "authorization") dropped.add(name)
     sent.push(raw[index]!, raw[index + 1]!)
   }
   if (read) sent.push("accept-encoding", "identity")

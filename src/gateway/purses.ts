@@ -75,7 +75,7 @@ export class Purses {
   }
 
   /** The purses of a caller that these rules apply to. */
-  of(fitting: ReadonlyArray<Rule>, agent: string, keyOf: () => Key): ReadonlyArray<Spending.Purse> {
+  of(fitting: ReadonlyArray<Rule>, agent: string, keysOf: () => ReadonlyArray<Key>): ReadonlyArray<Spending.Purse> {
     const purses = [this.agent(agent)]
     for (const rule of fitting) {
       const pot = this.pot(rule)
@@ -86,8 +86,9 @@ export class Purses {
       purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", whoOf(byAgent), agent]))
     const byKey = fitting.find(({ capPerKey }) => capPerKey !== undefined)
     if (byKey !== undefined) {
-      const { hash, name } = keyOf()
-      purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", whoOf(byKey), hash]))
+      for (const { hash, name } of keysOf()) {
+        purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", whoOf(byKey), hash]))
+      }
     }
     return purses
   }
