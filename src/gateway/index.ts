@@ -366,7 +366,10 @@ export const make = Effect.fnUntraced(function* (
       return void run(Exchange.refuse(response, refusal))
     }
     const routed = setup.route(request.method ?? "GET", target, headerReader(request.headers))
-    if (routed === undefined) return plain(response, 404, "No upstream of this gateway serves this path\n")
+    if ("message" in routed) {
+      const refusal = Exchange.refusalFor({ kind: "notFound", message: routed.message }, routed.protocol)
+      return void run(Exchange.refuse(response, refusal))
+    }
     answer(setup, routed, request, response, memory, run)
   }
   server.on("request", serve)

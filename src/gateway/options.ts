@@ -17,7 +17,8 @@ import { type Upstream, upstreamOf } from "./routes.ts"
 export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
   /**
    * The providers by name. Requests for `anthropic`, `openai` and `gemini` are recognised by the paths of their protocols;
-   * requests for any other provider need its name in front of the path. Requests go to no other host.
+   * requests for any other provider need its name in front of the path. Requests go to no other host, and those for a
+   * provider that is missing here are answered with 404.
    *
    * @default the public addresses of Anthropic, OpenAI and Gemini
    */

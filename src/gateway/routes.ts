@@ -30,6 +30,13 @@ export interface Routed {
   readonly call: Match | undefined
 }
 
+/** A request that no upstream of this gateway serves. */
+export interface Lost {
+  readonly message: string
+  /** The protocol that its client speaks, if the path tells. */
+  readonly protocol: Protocol | undefined
+}
+
 /** The upstream at an address; undefined unless the address is one for HTTP that has only a host and a path. */
 export const upstreamOf = (name: string, address: string): Upstream | undefined => {
   const url = URL.parse(address)
@@ -42,16 +49,22 @@ const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiRespons
 
 /** The name of the upstream for each provider's name in a protocol. */
 const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
+const builtIn = Object.values(names)
+
+/** The first segments of the providers' own paths. Any other segment in front of a path is the name of an upstream. */
+const ownSegment =
+  /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
 interface Found {
   readonly name: string
+  readonly protocol: Protocol
   readonly route: Route
 }
 
 const found = (method: string, path: string): ReadonlyArray<Found> =>
   protocols.flatMap((protocol) => {
     const route = protocol.match(method, path)
-    return route === undefined ? [] : [{ name: names[protocol.provider] ?? protocol.provider, route }]
+    return route === undefined ? [] : [{ name: names[protocol.provider] ?? protocol.provider, protocol, route }]
   })
 
 /** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
@@ -67,27 +80,37 @@ const nameOf = (all: ReadonlyArray<Found>, path: string, header: HeaderReader, s
   return first?.name ?? (path.startsWith("/api/") ? "anthropic" : undefined)
 }
 
+/** The longest name that an answer repeats. */
+const longestName = 64
+
+const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protocol): Lost => {
+  const what = name === undefined ? "No upstream serves this path" : `No upstream named "${name.slice(0, longestName)}"`
+  return { message: `${what}; this gateway has ${[...upstreams.keys()].join(", ")}`, protocol }
+}
+
 /**
- * The destination of a request; undefined if no upstream serves its path. `/name/...` always goes to the upstream of that
- * name, and if there is only one upstream, every request goes to it.
+ * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name is of the provider whose
+ * path it is, and goes to the upstream of that provider only, because the caller's key is the provider's.
  */
 const find = (
   upstreams: Upstreams,
   method: string,
   target: string,
   header: HeaderReader
-): Omit<Routed, "call"> | undefined => {
+): Omit<Routed, "call"> | Lost => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
-  if (parsed === null) return undefined
+  if (parsed === null) return lost(upstreams, undefined)
   const { search } = parsed
   const [, prefix = "", rest = "/"] = /^\/+([^/]+)(\/.*)?$/.exec(parsed.pathname) ?? []
-  const named = upstreams.get(prefix)
-  const own = named === undefined ? parsed.pathname : rest
+  const hasName = upstreams.has(prefix) || (prefix !== "" && !ownSegment.test(prefix))
+  const own = hasName ? rest : parsed.pathname
   const path = pathOf(own) ?? own
   const all = found(method, path)
-  const [only] = upstreams.size === 1 ? upstreams.values() : []
-  const upstream = named ?? only ?? upstreams.get(nameOf(all, path, header, search) ?? "")
-  if (upstream === undefined) return undefined
+  const [only = ""] = upstreams.size === 1 ? upstreams.keys() : []
+  const provider = nameOf(all, path, header, search) ?? (builtIn.includes(only) ? only : undefined)
+  const name = hasName ? prefix : provider
+  const upstream = upstreams.get(name ?? "")
+  if (upstream === undefined) return lost(upstreams, name, all.find((each) => each.name === provider)?.protocol)
   const known = all.find(({ name }) => name === upstream.name) ?? all[0]
   const full = `${upstream.base}${known?.route.path ?? own}`
   // The address may end with the version that the path begins with.
@@ -96,7 +119,7 @@ const find = (
 }
 
 /** Finds the route of a request by its method, its target and its headers. */
-export type Router = (method: string, target: string, header: HeaderReader) => Routed | undefined
+export type Router = (method: string, target: string, header: HeaderReader) => Routed | Lost
 
 /** Clients use few paths again and again. */
 const mostKnown = 1_000
@@ -108,16 +131,16 @@ export const makeRouter = (
   upstreams: Upstreams,
   callOf: (method: string, path: string) => Match | undefined
 ): Router => {
-  const known = new Map<string, Routed | undefined>()
+  const known = new Map<string, Routed | Lost>()
   const routeOf: Router = (method, target, header) => {
-    const routed = find(upstreams, method, target, header)
-    return routed && { ...routed, call: callOf(method, routed.path) }
+    const found = find(upstreams, method, target, header)
+    return "upstream" in found ? { ...found, call: callOf(method, found.path) } : found
   }
   return (method, target, header) => {
     if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
     const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => isNamed(header(name)))
     const key = `${client} ${method} ${target}`
-    const route = known.has(key) ? known.get(key) : routeOf(method, target, header)
+    const route = known.get(key) ?? routeOf(method, target, header)
     Recency.put(known, key, route, mostKnown)
     return route
   }

@@ -196,7 +196,8 @@ const errorTypes = {
   rateLimited: "rate_limit_error",
   unavailable: "api_error",
   tooLarge: "request_too_large",
-  spendLimited: "billing_error"
+  spendLimited: "billing_error",
+  notFound: "not_found_error"
 } as const
 
 const errorBody = ({ kind, message }: Refusal) => ({

@@ -171,7 +171,8 @@ const statuses = {
   rateLimited: "RESOURCE_EXHAUSTED",
   unavailable: "UNAVAILABLE",
   tooLarge: "INVALID_ARGUMENT",
-  spendLimited: "FAILED_PRECONDITION"
+  spendLimited: "FAILED_PRECONDITION",
+  notFound: "NOT_FOUND"
 } as const
 
 /** The genai SDK reads the numeric code within a stream. */

@@ -45,7 +45,8 @@ const errors = {
   rateLimited: { type: "rate_limit_error", code: "rate_limit_exceeded" },
   unavailable: { type: "service_unavailable_error", code: "server_is_overloaded" },
   tooLarge: { type: "invalid_request_error", code: "request_too_large" },
-  spendLimited: { type: "insufficient_quota", code: "insufficient_quota" }
+  spendLimited: { type: "insufficient_quota", code: "insufficient_quota" },
+  notFound: { type: "invalid_request_error", code: "not_found" }
 } as const
 
 /** The `error` object of a refusal. */

@@ -23,7 +23,8 @@ import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 const completions = /\/chat\/completions(?<rest>\/.*)?$/
 /** A POST to a model's path is a call of Gemini's. */
 const models = /^(?:GET|DELETE) \/(?:.*\/)?v\d+\/models(?:\/.*)?$/
-const others = /^\/(?:.*\/)?v\d+\/(?:files|batches|embeddings|completions|moderations|images|audio|uploads)(?:\/.*)?$/
+const others =
+  /^\/(?:.*\/)?v\d+\/(?:files|batches|embeddings|completions|moderations|images|audio|uploads|vector_stores|assistants|threads|fine_tuning|evals|containers|videos|realtime)(?:\/.*)?$/
 
 const matchRoute = (method: string, path: string): Route | undefined => {
   const found = completions.exec(path)

@@ -4,7 +4,7 @@
  * Clients react differently to a refusal (measured in November 2026). LangChain fails at once on a 429 without `retry-after` or
  * with one above 60 s. The openai SDK ignores one above 60 s. Claude Code gives up at once on a long one and on `x-should-retry:
  * false`, and retries a 529 only three times within 4 s. So a refusal that may be retried is a 429 or a 503 with a `retry-after`
- * of 5 to 59 s, and one that may not is a 402 or a 413 with `x-should-retry: false`.
+ * of 5 to 59 s, and one that may not is a 402, 404 or 413 with `x-should-retry: false`.
  */
 
 /**
@@ -19,8 +19,9 @@ export interface Refusal {
    * - `"unavailable"` (503): nothing is accepted now, for example during a shutdown; the client should retry
    * - `"tooLarge"` (413): the request can never fit the limits
    * - `"spendLimited"` (402): a cap on money or tokens is used up; clients do not retry this status
+   * - `"notFound"` (404): there is nothing at this path
    */
-  readonly kind: "rateLimited" | "unavailable" | "tooLarge" | "spendLimited"
+  readonly kind: "rateLimited" | "unavailable" | "tooLarge" | "spendLimited" | "notFound"
   /** When the client should retry, in seconds; rounded up, and limited to 5 to 59. @default 5 */
   readonly retryAfterSeconds?: number | undefined
   /** A message for people: what was refused, why, and what helps. */
@@ -40,7 +41,7 @@ export interface RefusalResponse {
   readonly body: string
 }
 
-const statuses = { rateLimited: 429, unavailable: 503, tooLarge: 413, spendLimited: 402 } as const
+const statuses = { rateLimited: 429, unavailable: 503, tooLarge: 413, spendLimited: 402, notFound: 404 } as const
 
 /** The HTTP status of a refusal. */
 export const statusOf = ({ kind }: Refusal): number => statuses[kind]
@@ -50,7 +51,7 @@ const maxSeconds = 59
 
 /** The `retry-after` of a refusal in whole seconds; undefined if a retry does not help. */
 export const retryAfterSecondsOf = ({ kind, retryAfterSeconds = minSeconds }: Refusal): number | undefined => {
-  if (kind === "tooLarge" || kind === "spendLimited") return undefined
+  if (kind !== "rateLimited" && kind !== "unavailable") return undefined
   const seconds = Number.isNaN(retryAfterSeconds) ? minSeconds : Math.ceil(retryAfterSeconds)
   return Math.min(maxSeconds, Math.max(minSeconds, seconds))
 }

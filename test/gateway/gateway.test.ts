@@ -210,6 +210,26 @@ describe("floodgate/gateway", () => {
       })
     )
 
+    it.live("answers 404 in the form of the path's provider where that has no upstream, and sends nothing", () =>
+      Effect.gen(function* () {
+        const other = yield* serve(answers)
+        const here = yield* world(answers, { upstreams: { openai: other.url } })
+        const claude = yield* ask(`${here.url}/v1/messages`, chat({}, { "x-api-key": "sk-a-secret" }))
+        assert.deepStrictEqual([claude.status, claude.headers.get("x-should-retry")], [404, "false"])
+        assert.deepInclude(JSON.parse(claude.text), {
+          error: { type: "not_found_error", message: 'No upstream named "anthropic"; this gateway has openai' }
+        })
+        const groq = yield* ask(`${here.url}/groq/v1/chat/completions`, chat())
+        assert.strictEqual(groq.status, 404)
+        assert.deepInclude(JSON.parse(groq.text).error, {
+          code: "not_found",
+          message: 'No upstream named "groq"; this gateway has openai'
+        })
+        assert.strictEqual((yield* ask(`${here.url}/v1/chat/completions`, chat())).status, 200)
+        assert.strictEqual(other.requests.length, 1)
+      })
+    )
+
     it.live("retries what may pass, and gives an error that stays as it is", () =>
       Effect.gen(function* () {
         const error = '{"error":{"message":"no","type":"invalid_request_error"}}'

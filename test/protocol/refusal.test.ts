@@ -14,7 +14,7 @@ const refusal = (kind: Refusal["kind"], retryAfterSeconds?: number): Refusal => 
   message: "Floodgate: the wait of 90 s is longer than maxWait"
 })
 
-const kinds = ["rateLimited", "unavailable", "tooLarge", "spendLimited"] as const
+const kinds = ["rateLimited", "unavailable", "tooLarge", "spendLimited", "notFound"] as const
 const protocols = [anthropic, openaiChat, openaiResponses, gemini]
 
 /** A fetch that answers everything with the same response. */
@@ -72,7 +72,7 @@ describe("refusals", () => {
       for (const kind of ["rateLimited", "unavailable"] as const) {
         assert.strictEqual(protocol.refuse(refusal(kind, seconds)).headers["retry-after"], expected)
       }
-      for (const kind of ["tooLarge", "spendLimited"] as const) {
+      for (const kind of ["tooLarge", "spendLimited", "notFound"] as const) {
         assert.notProperty(protocol.refuse(refusal(kind, seconds)).headers, "retry-after")
       }
     }
@@ -83,7 +83,7 @@ describe("refusals", () => {
       const answers = kinds.map((kind) => protocol.refuse(refusal(kind)))
       assert.deepStrictEqual(
         answers.map(({ status }) => status),
-        [429, 503, 413, 402]
+        [429, 503, 413, 402, 404]
       )
       for (const { body, headers, status } of answers) {
         assert.strictEqual(headers["content-type"], "application/json")
@@ -114,7 +114,8 @@ describe("refusals", () => {
       ["rateLimited", AnthropicSdk.RateLimitError, "rate_limit_error"],
       ["unavailable", AnthropicSdk.InternalServerError, "api_error"],
       ["tooLarge", AnthropicSdk.APIError, "request_too_large"],
-      ["spendLimited", AnthropicSdk.APIError, "billing_error"]
+      ["spendLimited", AnthropicSdk.APIError, "billing_error"],
+      ["notFound", AnthropicSdk.NotFoundError, "not_found_error"]
     ] as const)("is %s the error that one expects", async (kind, Class, type) => {
       const { fetch } = refusing(anthropic, refusal(kind))
       const thrown = await thrownBy(() => claude(fetch).create(claudeParams))
@@ -169,7 +170,8 @@ describe("refusals", () => {
       ["rateLimited", OpenAiSdk.RateLimitError, "rate_limit_exceeded"],
       ["unavailable", OpenAiSdk.InternalServerError, "server_is_overloaded"],
       ["tooLarge", OpenAiSdk.APIError, "request_too_large"],
-      ["spendLimited", OpenAiSdk.APIError, "insufficient_quota"]
+      ["spendLimited", OpenAiSdk.APIError, "insufficient_quota"],
+      ["notFound", OpenAiSdk.NotFoundError, "not_found"]
     ] as const)("is %s the error that one expects", async (kind, Class, code) => {
       const thrown = await thrownBy(() => whole(openai(refusing(protocol, refusal(kind)).fetch)))
       assert.instanceOf(thrown, Class)
@@ -185,6 +187,7 @@ describe("refusals", () => {
       for (const [kind, requests] of [
         ["tooLarge", 1],
         ["spendLimited", 1],
+        ["notFound", 1],
         ["rateLimited", 2]
       ] as const) {
         const { body, status } = protocol.refuse(refusal(kind))

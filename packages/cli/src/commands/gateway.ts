@@ -41,7 +41,7 @@ const flags = {
   upstream: Flag.KeyValuePair("upstream").pipe(
     Flag.withMetavar("<name=url>"),
     Flags.optional(
-      "A provider: anthropic, openai, gemini, or another name, which its callers put in front of the path (default: the public addresses of the three)"
+      "A provider: anthropic, openai, gemini, or another name, which its callers put in front of the path. Repeat it for each: it replaces the default (default: the public addresses of the three)"
     )
   ),
   maxHold: Flags.positive("max-hold", 3_600).pipe(
