@@ -110,12 +110,21 @@ const gpt = (input: number, output: number, cacheRead: number): Price => ({
   ...openaiPage
 })
 
-/** Older ones, whose caches cost nothing to write. */
-const olderGpt = (input: number, output: number, cacheRead: number, long = false): Price => ({
+/**
+ * Older ones, whose caches cost nothing to write. Their longest outputs are from https://developers.openai.com/api/docs/models:
+ * 128,000 tokens for GPT-5.
+ */
+const olderGpt = (
+  input: number,
+  output: number,
+  cacheRead: number,
+  { long = false, maxOutput = 128_000 }: { readonly long?: boolean; readonly maxOutput?: number } = {}
+): Price => ({
   input,
   output,
   cacheRead,
   long: long ? { above: 272_000, input: 2 * input, output: 1.5 * output, cacheRead: 2 * cacheRead } : undefined,
+  maxOutput,
   source: "https://developers.openai.com/api/docs/pricing",
   asOf: "2026-08-05"
 })
@@ -132,8 +141,8 @@ const openaiPrices: Table = {
   "gpt-5.6-sol": gpt(5, 30, 0.5),
   "gpt-5.6-terra": gpt(2, 12, 0.2),
   "gpt-5.6-luna": gpt(0.2, 1.2, 0.02),
-  "gpt-5.5": { ...olderGpt(5, 30, 0.5, true), fast: 2.5 },
-  "gpt-5.4": olderGpt(2.5, 15, 0.25, true),
+  "gpt-5.5": { ...olderGpt(5, 30, 0.5, { long: true }), fast: 2.5 },
+  "gpt-5.4": olderGpt(2.5, 15, 0.25, { long: true }),
   "gpt-5.4-mini": olderGpt(0.75, 4.5, 0.075),
   "gpt-5.4-nano": olderGpt(0.2, 1.25, 0.02),
   "gpt-5.2": olderGpt(1.75, 14, 0.175),
@@ -141,18 +150,23 @@ const openaiPrices: Table = {
   "gpt-5": olderGpt(1.25, 10, 0.125),
   "gpt-5-mini": olderGpt(0.25, 2, 0.025),
   "gpt-5-nano": olderGpt(0.05, 0.4, 0.005),
-  "gpt-4.1": olderGpt(2, 8, 0.5),
-  "gpt-4.1-mini": olderGpt(0.4, 1.6, 0.1),
-  "gpt-4.1-nano": olderGpt(0.1, 0.4, 0.025),
-  "gpt-4o": olderGpt(2.5, 10, 1.25),
-  "gpt-4o-mini": olderGpt(0.15, 0.6, 0.075),
-  "o4-mini": olderGpt(1.1, 4.4, 0.275)
+  "gpt-4.1": olderGpt(2, 8, 0.5, { maxOutput: 32_768 }),
+  "gpt-4.1-mini": olderGpt(0.4, 1.6, 0.1, { maxOutput: 32_768 }),
+  "gpt-4.1-nano": olderGpt(0.1, 0.4, 0.025, { maxOutput: 32_768 }),
+  "gpt-4o": olderGpt(2.5, 10, 1.25, { maxOutput: 16_384 }),
+  "gpt-4o-mini": olderGpt(0.15, 0.6, 0.075, { maxOutput: 16_384 }),
+  "o4-mini": olderGpt(1.1, 4.4, 0.275, { maxOutput: 100_000 })
 }
 
+/**
+ * A request gives at most 65,536 tokens of output: https://ai.google.dev/gemini-api/docs/models. Gemini 4 writes more only in
+ * further requests, each of which continues the one before.
+ */
 const gemini = (input: number, output: number, cacheRead?: number, asOf = "2026-08-05"): Price => ({
   input,
   output,
   cacheRead,
+  maxOutput: 65_536,
   source: "https://ai.google.dev/gemini-api/docs/pricing",
   asOf
 })

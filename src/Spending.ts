@@ -12,9 +12,9 @@
  * SpendCapReached}, which says what is left and until when. A call that only lacks what running calls have reserved waits for
  * them, first come, first served, as long as `maxWait` and the deadline allow.
  *
- * A rejected call costs nothing, an interrupted one its input and the output that was received, and one with unknown usage what
- * was expected. Prices are those of the governor (`prices` of `Governor.layer`). A call to a model without a price is refused
- * under a cap.
+ * A rejected call costs nothing, an interrupted one its input and the output that was received, and an answered one whose usage
+ * is unknown all that was reserved for it. Prices are those of the governor (`prices` of `Governor.layer`). Under a cap, a call is
+ * refused if its model has no price ({@link NoPrice}), or if nothing limits its output ({@link NoMaxTokens}).
  *
  * **Gotchas**
  *
@@ -113,6 +113,26 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
   }
   override get message(): string {
     return `The model "${this.model}" has no price, so the cap of ${this.purse} cannot be kept: add it to the prices, or call another model`
+  }
+}
+
+/**
+ * The call counts towards a cap in dollars that reserves the most that a call can cost, and nothing limits its output: neither
+ * the request nor the price of its model. Set `max_tokens`, add `maxOutput` to the price, or let the cap reserve what is
+ * `"expected"`. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spending/NoMaxTokens")("NoMaxTokens", {
+  purse: Schema.String
+}) {
+  /** A retry does not help. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return `Nothing limits the output of the call, so the cap of ${this.purse} cannot be kept: set max_tokens, add maxOutput to the price of the model, or set the cap's reserve to "expected"`
   }
 }
 

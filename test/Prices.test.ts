@@ -77,6 +77,19 @@ describe("Prices", () => {
     assert.strictEqual(Rates.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
   })
 
+  it("multiplies the longest output by the answers that are requested, where the request does not limit them", () => {
+    const price = { input: 0, output: 1, maxOutput: 1_000_000 }
+    assert.strictEqual(Rates.bound(price, { bytes: 0 }), 1)
+    assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20 }), 20)
+    assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20, maxTokens: 500_000 }), 0.5)
+    assert.strictEqual(Rates.bound({ input: 0, output: 1 }, { bytes: 0 }), Infinity)
+    assert.strictEqual(Rates.bound({ input: 0, output: 0 }, { bytes: 0 }), 0)
+  })
+
+  it("knows the longest output of every published model, so that a cap can be kept", () => {
+    for (const [model, { maxOutput = 0 }] of Object.entries(Prices.published)) assert.isAbove(maxOutput, 10_000, model)
+  })
+
   it.prop(
     "bounds what any use of the request can cost",
     {
@@ -106,7 +119,7 @@ describe("Prices", () => {
         cacheReadTokens,
         outputTokens: Math.floor((maxTokens * output) / 100)
       }
-      assert.isAtMost(Prices.cost(price, actual), Rates.bound(price, { bytes, maxTokens })! + 1e-9)
+      assert.isAtMost(Prices.cost(price, actual), Rates.bound(price, { bytes, maxTokens }) + 1e-9)
     }
   )
 })

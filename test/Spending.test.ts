@@ -40,7 +40,9 @@ const run = <A, E, R>(
 const reasonOf = <A>(exit: Exit.Exit<A, unknown>) => {
   const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
   const reason = error instanceof Budget.BudgetError ? error.reason : undefined
-  return reason?._tag === "Denied" ? (reason.cause as Spending.SpendCapReached | Spending.NoPrice) : reason
+  return reason?._tag === "Denied"
+    ? (reason.cause as Spending.SpendCapReached | Spending.NoPrice | Spending.NoMaxTokens)
+    : reason
 }
 
 const day = 86_400_000
@@ -234,6 +236,55 @@ describe("Spending", () => {
       yield* Spending.from(counted)(run(attempt, {}, other))
       const { spent, unpriced } = yield* counted.status
       assert.deepStrictEqual([spent, unpriced], [0, 1])
+    }).pipe(Effect.provide(live))
+  )
+
+  // Regression: what it was expected to cost was reserved, and the cap was exceeded.
+  it.effect("refuses a call whose output nothing limits, where the cap reserves the most that it can cost", () =>
+    Effect.gen(function* () {
+      const unlimited = { ...call, maxTokens: undefined }
+      const attempt = () => Effect.succeed(answer(1, 1))
+      const refused = Spending.from(Spending.make("us", { dollars: 5 }))(run(attempt, {}, unlimited))
+      const reason = reasonOf(yield* Effect.exit(refused))
+      assert.strictEqual(reason?._tag, "NoMaxTokens")
+      assert.match(reason?.message ?? "", /cap of us cannot be kept: set max_tokens, add maxOutput to the price/)
+      // It waits for another cap when this one is set.
+      const full = Spending.make("full", { dollars: 3 })
+      const late = Spending.make("late")
+      const gate = yield* Deferred.make<void>()
+      const running = yield* Effect.forkChild(
+        Spending.from(full)(run(() => Effect.as(Deferred.await(gate), answer(1, 1))))
+      )
+      yield* TestClock.adjust(1)
+      yield* full.resize({ dollars: 3, reserve: "expected" })
+      const waits = run(attempt, {}, { ...unlimited, inputTokens: 1_000_000 }).pipe(
+        Spending.from(full),
+        Spending.from(late)
+      )
+      const waiting = yield* Effect.forkChild(Effect.exit(waits))
+      yield* TestClock.adjust(1)
+      yield* late.resize({ dollars: 100 })
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(running)
+      assert.strictEqual(reasonOf(yield* Fiber.join(waiting))?._tag, "NoMaxTokens")
+      // What is expected is known.
+      for (const cap of [{ dollars: 5, reserve: "expected" as const }, undefined]) {
+        yield* Spending.from(Spending.make("us", cap))(run(attempt, {}, unlimited))
+      }
+    }).pipe(Effect.provide(live))
+  )
+
+  it.effect("spends all that was reserved for an answer whose usage is unknown", () =>
+    Effect.gen(function* () {
+      const most = Spending.make("most", { dollars: 5 })
+      const expected = Spending.make("expected", { dollars: 5, reserve: "expected" })
+      const unknown = run(() => Effect.succeed({ value: "" }))
+      yield* unknown.pipe(Spending.from(most), Spending.from(expected))
+      assert.strictEqual((yield* most.status).spent, 3)
+      const { held, spent } = yield* expected.status
+      assert.isBelow(spent, 3)
+      assert.isAbove(spent, 0.9)
+      assert.strictEqual(held, 0)
     }).pipe(Effect.provide(live))
   )
 

@@ -37,6 +37,8 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly continues?: string | undefined
   /** `bytes` without pictures and documents: how many tokens a file has is a guess. @default `bytes` */
   readonly textBytes?: number | undefined
+  /** How many answers are requested, if `maxTokens` does not limit them together. @default 1 */
+  readonly choices?: number | undefined
   /** Whether a fast mode is requested, which costs more. @default false */
   readonly fast?: boolean | undefined
   /** What other options of the request multiply its price by. @default 1 */

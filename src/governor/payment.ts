@@ -18,10 +18,11 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 // What a call may cost
 // -----------------------------------------------------------------------------
 
-const mostOf = (price: Rates.Price, { bytes, continued, inputTokens, maxTokens, textBytes }: Usage.Known) =>
-  continued === undefined || inputTokens !== undefined
-    ? Rates.bound(price, { bytes, textBytes, inputTokens, maxTokens })
-    : Rates.bound(price, { bytes: bytes + continued, textBytes: (textBytes ?? bytes) + continued, maxTokens })
+const mostOf = (price: Rates.Price, known: Usage.Known): number => {
+  const { bytes, continued, inputTokens, textBytes = bytes } = known
+  if (continued === undefined || inputTokens !== undefined) return Rates.bound(price, known)
+  return Rates.bound(price, { ...known, bytes: bytes + continued, textBytes: textBytes + continued })
+}
 
 // -----------------------------------------------------------------------------
 // Paying
@@ -32,11 +33,12 @@ const perOf = (period: Period): string | undefined => {
   return period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(period.millis))}`
 }
 
-const denied = (cause: Spending.SpendCapReached | Spending.NoPrice): Budget.BudgetError =>
+const denied = (cause: Spending.SpendCapReached | Spending.NoPrice | Spending.NoMaxTokens): Budget.BudgetError =>
   new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
-const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.BudgetError =>
-  denied(
+const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.BudgetError => {
+  if (asked === Infinity) return denied(new Spending.NoMaxTokens({ purse: purse.name }))
+  return denied(
     new Spending.SpendCapReached({
       purse: purse.name,
       asked: asked / perDollar,
@@ -46,6 +48,7 @@ const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.Budget
       until
     })
   )
+}
 
 export type Payment = Ledger.Payment
 
@@ -77,11 +80,10 @@ export const pay = (
       for (const purse of purses) purse.unpriced++
       return Effect.undefined
     }
-    const most = mostOf(price, call.known)
     const bill: Ledger.Bill = {
       purses,
       expected: Usage.costOf(price, Usage.expected(call)),
-      most: most === undefined ? undefined : Math.ceil(most * perDollar)
+      most: Math.ceil(mostOf(price, call.known) * perDollar)
     }
     const taken = Ledger.take(bill, clock.currentTimeMillisUnsafe())
     if (taken instanceof Ledger.Payment) return Effect.succeed(taken)

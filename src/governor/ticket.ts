@@ -134,7 +134,7 @@ export class HeldTicket implements Ticket, Usage.Held {
       const { known, parts, reservation, history } = this
       history.pool.hasAnswered = true
       if (history.span !== undefined) Trace.succeeded(history.span, actual, response)
-      this.spend(actual === undefined ? Usage.expected(this) : Usage.billed(this, actual))
+      this.spend(actual === undefined ? Usage.expected(this) : Usage.billed(this, actual), actual !== undefined)
       const usage = actual === undefined ? {} : Usage.counted(this, actual)
       const settled =
         signal === undefined ? reservation.settle(usage) : parts.budget.observe({ ...signal, reservation, usage })
@@ -216,11 +216,11 @@ export class HeldTicket implements Ticket, Usage.Held {
     return this.isSent ? this.reservation.settle(Usage.counted(this), "failure") : this.reservation.refund
   }
 
-  /** It is known what the call is billed for; undefined for nothing. */
-  private spend(billed: Accounting.Actual | undefined): void {
+  /** The call is over, and billed for this; undefined for nothing. If that is not known, its purses spend all they reserved. */
+  private spend(billed: Accounting.Actual | undefined, isKnown = true): void {
     const { payment, price, history } = this
     const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
-    payment?.settle(cost, history.clock.currentTimeMillisUnsafe())
+    payment?.settle(isKnown ? cost : undefined, history.clock.currentTimeMillisUnsafe())
     if (cost > 0) history.pool.counts.dollars.add(cost / perDollar)
   }
 

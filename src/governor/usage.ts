@@ -17,7 +17,7 @@ import { perDollar } from "../spending/ledger.ts"
 import type { Call } from "./models.ts"
 
 /** A call as it is estimated and paid for. */
-export interface Known extends Estimator.Call, Pick<Call, "model" | "textBytes" | "fast" | "priceFactor"> {
+export interface Known extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "priceFactor"> {
   /** The tokens of a conversation that the provider adds to it, and of the call. */
   readonly continued?: number | undefined
 }

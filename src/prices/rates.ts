@@ -58,8 +58,10 @@ interface Asked {
   readonly textBytes?: number | undefined
   /** The tokens of the whole prompt, where they are known. */
   readonly inputTokens?: number | undefined
-  /** The most output that the request allows. @default `maxOutput` of the price */
+  /** The most output that the request allows. @default `maxOutput` of the price, for each of the answers */
   readonly maxTokens?: number | undefined
+  /** How many answers are requested. @default 1 */
+  readonly choices?: number | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -167,7 +169,7 @@ const unseenTokens = 1_000
 const guessedTooLow = 1.2
 
 /**
- * The most that a call can cost, in dollars; undefined where neither the request nor the price limits its output.
+ * The most that a call can cost, in dollars; infinite where neither the request nor the price limits its output.
  *
  * **Details**
  *
@@ -177,11 +179,11 @@ const guessedTooLow = 1.2
  */
 export const bound = (
   price: Price,
-  { bytes, inputTokens, maxTokens, textBytes = bytes }: Asked
-): number | undefined => {
-  const most = maxTokens ?? price.maxOutput
-  if (most === undefined) return undefined
+  { bytes, choices = 1, inputTokens, maxTokens, textBytes = bytes }: Asked
+): number => {
+  const most = maxTokens ?? (price.maxOutput ?? Infinity) * choices
   const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
   const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
-  return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + most * output) / million
+  const written = output === 0 ? 0 : most * output
+  return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + written) / million
 }

@@ -16,7 +16,7 @@ import {
   type Answer,
   decodeSegment,
   emptyAnswer,
-  forChoices,
+  outputOf,
   type Protocol,
   type Route,
   withCounts,
@@ -86,7 +86,7 @@ const describe: Protocol["describe"] = (body, route) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    maxTokens: forChoices(
+    ...outputOf(
       amountOf(either(config, "maxOutputTokens", "max_output_tokens")),
       either(config, "candidateCount", "candidate_count")
     ),

@@ -12,7 +12,7 @@ import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, fastOf, agentOfRequest, reasons } from "./openai.ts"
-import { type Answer, emptyAnswer, forChoices, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
+import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 
@@ -54,7 +54,7 @@ const describe: Protocol["describe"] = (body, route) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    maxTokens: forChoices(amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]), body["n"]),
+    ...outputOf(amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]), body["n"]),
     // At OpenRouter the effort is in an object, as in the Responses API.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,

@@ -56,6 +56,8 @@ export interface Description extends Size {
   readonly model: string | undefined
   /** The most output that the request allows for all its answers together; undefined if it sets no limit. */
   readonly maxTokens: number | undefined
+  /** How many answers are requested, each as long as the model can write where `maxTokens` is undefined. @default 1 */
+  readonly choices?: number | undefined
   /** Whether the model is asked to think before it answers. */
   readonly thinking: boolean
   /** Whether a stream is requested. The response's content type decides whether the answer is one. */
@@ -181,11 +183,11 @@ export const emptyAnswer: Answer = {
   error: undefined
 }
 
-/** The most output of all answers to a request together. */
-export const forChoices = (maxTokens: number | undefined, choices: unknown): number | undefined =>
-  maxTokens !== undefined && typeof choices === "number" && choices > 1 && Number.isSafeInteger(choices)
-    ? maxTokens * choices
-    : maxTokens
+/** The most output of all answers to a request together, by the most of each. */
+export const outputOf = (each: number | undefined, choices: unknown): Pick<Description, "maxTokens" | "choices"> => {
+  if (!(typeof choices === "number" && choices > 1 && Number.isSafeInteger(choices))) return { maxTokens: each }
+  return { maxTokens: each === undefined ? undefined : each * choices, choices }
+}
 
 /** Updates the given counts, which are cumulative. Output that is counted is no longer estimated. */
 export const withCounts = (answer: Answer, counts: Counts): Answer => {

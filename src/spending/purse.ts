@@ -75,7 +75,7 @@ export class Purse {
 
   /** The amount that is reserved for a call. */
   amountOf({ expected, most }: Bill): number {
-    return this.keeping?.reserve === "most" ? (most ?? expected) : expected
+    return this.keeping?.reserve === "most" ? most : expected
   }
 
   /** Keeps another cap from now on. What was spent before counts as long as it would have, for two of its periods at most. */
@@ -113,8 +113,8 @@ export const totalOf = (purse: object): number => (behind.get(purse)?.ledger.tot
 /** The costs of a call, and the purses that pay. */
 export interface Bill {
   readonly purses: ReadonlyArray<Purse>
-  /** Undefined if nothing limits it. */
-  readonly most: number | undefined
+  /** Infinite if nothing limits it. */
+  readonly most: number
   readonly expected: number
 }
 
@@ -131,35 +131,31 @@ export interface Refused {
 /** The reservation for a call. */
 export class Payment {
   readonly _tag = "Payment"
-  private readonly bill: Bill
   /** The amount that is reserved in each of the purses. */
-  private readonly amounts: ReadonlyArray<number>
+  private readonly amounts: ReadonlyMap<Purse, number>
   private isOpen = true
 
   constructor(bill: Bill) {
-    this.bill = bill
-    this.amounts = bill.purses.map((purse) => purse.amountOf(bill))
-    for (const [index, purse] of bill.purses.entries()) {
-      purse.ledger.held += this.amounts[index]!
+    this.amounts = new Map(bill.purses.map((purse) => [purse, purse.amountOf(bill)]))
+    for (const [purse, amount] of this.amounts) {
+      purse.ledger.held += amount
       purse.notify()
     }
   }
 
-  /** What it is expected to cost. */
-  get expected(): number {
-    return this.bill.expected
-  }
-
-  /** Replaces the reservation by what was spent. Only the first call has an effect. */
-  settle(spent: number, now: number): void {
+  /**
+   * Replaces the reservation by what was spent; undefined if that is unknown, so that all of it may be. Only the first call has an
+   * effect.
+   */
+  settle(spent: number | undefined, now: number): void {
     if (!this.isOpen) return
     this.isOpen = false
-    for (const [index, purse] of this.bill.purses.entries()) {
-      purse.ledger.held -= this.amounts[index]!
-      purse.ledger.spend(spent, now)
+    for (const [purse, amount] of this.amounts) {
+      purse.ledger.held -= amount
+      purse.ledger.spend(spent ?? amount, now)
       purse.notify()
     }
-    for (const purse of this.bill.purses) drain(purse, now)
+    for (const purse of this.amounts.keys()) drain(purse, now)
   }
 }
 

@@ -13,7 +13,11 @@ import { type Handler, serve, type TestServer } from "../support/httpServer.ts"
 // Real HTTP, so these run on the real clock. Waits are for conditions.
 
 /** A dollar for each million of input, and ten for output: 100,000 tokens of output cost a dollar. */
-const prices = { "claude-test": { input: 1, output: 10 }, "gpt-test": { input: 1, output: 10 } }
+const prices = {
+  "claude-test": { input: 1, output: 10 },
+  "gpt-test": { input: 1, output: 10 },
+  "gpt-long": { input: 1, output: 10, maxOutput: 100_000 }
+}
 
 interface World {
   readonly url: string
@@ -109,6 +113,48 @@ const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effec
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
 describe("dollars at the gateway", () => {
+  // Regression: each of these spent more than the cap.
+  it.live.each([
+    { what: "several answers, without a limit of output", body: { n: 20 }, cap: 2, statuses: [402] },
+    {
+      what: "several answers, without a limit, of which all fit",
+      body: { n: 20 },
+      cap: 40,
+      statuses: [200, 402]
+    },
+    { what: "several answers", body: { n: 3, max_completion_tokens: 100_000 }, cap: 2.9, statuses: [402] },
+    {
+      what: "answers in the background",
+      path: "/v1/responses",
+      body: { input: "Hello", background: true, max_output_tokens: 100_000 },
+      cap: 1.9,
+      statuses: [200, 402]
+    }
+  ])("keeps a cap with $what", ({ body, cap, path = "/v1/chat/completions", statuses }) =>
+    Effect.gen(function* () {
+      const queued = { id: "resp_1", object: "response", status: "queued", background: true, output: [], usage: null }
+      const choices = { id: "c", choices: [], usage: { prompt_tokens: 10, completion_tokens: 20 * 100_000 } }
+      const here = yield* world(
+        (request, response) =>
+          void response
+            .writeHead(200, { "content-type": "application/json" })
+            .end(JSON.stringify(request.url === "/v1/responses" ? queued : choices)),
+        { rules: [{ cap: { dollars: cap } }] }
+      )
+      const messages = [{ role: "user", content: "Hello" }]
+      const got = yield* Effect.forEach(statuses, () =>
+        ask(here.url, {}, { model: "gpt-long", max_tokens: undefined, messages, ...body }, path)
+      )
+      assert.deepStrictEqual(
+        got.map(({ status }) => status),
+        statuses
+      )
+      const { caps } = yield* figures(here.url)
+      assert.isAtMost(caps[0]!.spent, cap)
+      assert.strictEqual(caps[0]!.held, 0)
+    })
+  )
+
   it.live("ends an agent's day with a status that clients do not retry, and lets the others go on", () =>
     Effect.gen(function* () {
       const here = yield* world(gives(100_000), { rules: [{ capPerAgent: { dollars: 2.5, per: "day" } }] })
