@@ -297,16 +297,17 @@ export const layerProvider = (
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> =>
   layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
 
-/** Loaded by the layers that use it: the SDK is an optional peer, and everything else works without it. */
-const withAdapter = <E>(
-  layerOf: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
-): Layer.Layer<LlmProvider.LlmProvider, E> =>
-  Layer.unwrap(
-    Effect.map(
-      Effect.promise(() => import("./providers/Anthropic.ts")),
-      layerOf
-    )
-  )
+/**
+ * A client over the SDK's adapter. The adapter is loaded by the layers that use it: the SDK is an optional peer, and everything
+ * else works without it. The governor and the adapter each take their own of the options.
+ */
+const overSdk = <E>(
+  options: Governor.Options,
+  adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
+): Layer.Layer<LlmClient, E, TokenBudget> => {
+  const adapter = Effect.promise(() => import("./providers/Anthropic.ts"))
+  return layerProvider(options).pipe(Layer.provide(Layer.unwrap(Effect.map(adapter, adapted))))
+}
 
 /**
  * A client over Anthropic's API through the official SDK, which must be installed.
@@ -328,13 +329,8 @@ const withAdapter = <E>(
  * @category layers
  * @since 0.1.0
  */
-export const layer = ({
-  accounting,
-  learned,
-  retry,
-  ...options
-}: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, never, TokenBudget> =>
-  layerProvider({ accounting, learned, retry }).pipe(Layer.provide(withAdapter((adapter) => adapter.layer(options))))
+export const layer = (options: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, never, TokenBudget> =>
+  overSdk(options, (adapter) => adapter.layer(options))
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
@@ -362,19 +358,10 @@ export const layer = ({
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = ({
-  accounting,
-  learned,
-  retry,
-  ...options
-}: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}): Layer.Layer<
-  LlmClient,
-  Config.ConfigError,
-  TokenBudget
-> =>
-  layerProvider({ accounting, learned, retry }).pipe(
-    Layer.provide(withAdapter((adapter) => adapter.layerConfig(options)))
-  )
+export const layerConfig = (
+  options: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}
+): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
+  overSdk(options, (adapter) => adapter.layerConfig(options))
 
 // -----------------------------------------------------------------------------
 // Accessors
@@ -537,13 +524,7 @@ export const countTokens = (
  * @category getters
  * @since 0.1.0
  */
-export const text = (answer: Message | RawMessageStreamEvent): string => {
-  switch (answer.type) {
-    case "message":
-      return answer.content.map((block) => (block.type === "text" ? block.text : "")).join("")
-    case "content_block_delta":
-      return answer.delta.type === "text_delta" ? answer.delta.text : ""
-    default:
-      return ""
-  }
-}
+export const text = (answer: Message | RawMessageStreamEvent): string =>
+  answer.type === "message"
+    ? answer.content.map((block) => (block.type === "text" ? block.text : "")).join("")
+    : textOfEvent(answer)

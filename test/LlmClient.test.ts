@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
@@ -14,8 +16,10 @@ import * as LlmClient from "floodgate/LlmClient"
 import * as LlmError from "floodgate/LlmError"
 import type * as LlmProvider from "floodgate/LlmProvider"
 import * as Retry from "floodgate/Retry"
+import * as Spending from "floodgate/Spending"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { pool } from "./support/budget.ts"
+import { answer, serve } from "./support/httpProvider.ts"
 import {
   blockStart,
   blockStop,
@@ -43,6 +47,12 @@ const limits: Limits.Limits = {
   inputTokens: { perMinute: 100_000, window: "bucket" },
   outputTokens: { perMinute: 50_000, window: "bucket" }
 }
+
+/** A dollar for each million of input, two for output. */
+const prices = { [params.model]: { input: 1, output: 2 } }
+
+const environment = (url: string) =>
+  ConfigProvider.layer(ConfigProvider.fromUnknown({ ANTHROPIC_API_KEY: "key", ANTHROPIC_BASE_URL: url }))
 
 const steady = Retry.make({ base: "1 second", jitter: "none", attempts: 3 })
 
@@ -564,6 +574,24 @@ describe("LlmClient", () => {
         )
         assert.deepStrictEqual(answers.map(LlmClient.text), ["one", "two"])
       }).pipe(Effect.scoped)
+    )
+  })
+
+  describe.each([
+    ["layer", (baseUrl: string) => LlmClient.layer({ apiKey: Redacted.make("key"), baseUrl, prices })],
+    ["layerConfig", (url: string) => Layer.provide(LlmClient.layerConfig({ prices }), environment(url))]
+  ])("%s", (_, layerAt) => {
+    // Real HTTP, through the SDK.
+    it.live("pays by the prices that it is given", () =>
+      Effect.gen(function* () {
+        const { seen, url } = yield* serve(() => answer)
+        const purse = Spending.make("us", { dollars: 1 })
+        const client = Layer.provide(layerAt(url), Budget.layerUnlimited)
+        yield* LlmClient.create(params).pipe(Spending.from(purse), Effect.provide(client))
+        assert.strictEqual(seen.attempts, 1)
+        // 25 tokens of input, and 12 of output.
+        assert.closeTo((yield* purse.status).spent, (25 * 1 + 12 * 2) / 1_000_000, 1e-9)
+      })
     )
   })
 
