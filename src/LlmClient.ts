@@ -43,10 +43,10 @@ import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
-import { peel } from "./governor/peel.ts"
 import * as Governor from "./Governor.ts"
 import { textOfEvent } from "./protocol/messages.ts"
 import { LlmError, StreamInterrupted } from "./LlmError.ts"
@@ -202,7 +202,10 @@ const openStream = Effect.fnUntraced(function* (
     ),
     Stream.onEnd(whole)
   )
-  const [head, rest] = yield* peel(events, () => !answer.started && !answer.complete)
+  const [head, rest] = yield* Stream.peel(
+    events,
+    Sink.takeUntil(() => answer.started || answer.complete)
+  )
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
     Stream.mapError((error) => ticket.annotate(interrupted(error, answer, text)))

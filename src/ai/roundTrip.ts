@@ -6,12 +6,12 @@ import type * as Tool from "effect/ai/Tool"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import type { Failure as GovernorFailure } from "../governor/models.ts"
-import { peel } from "../governor/peel.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import { LlmError } from "../LlmError.ts"
 import * as Describe from "./describe.ts"
@@ -109,8 +109,8 @@ const open = Effect.fnUntraced(function* <E, R>(
       : ticket.fail(Failure.failureOfPart(seen.error.value, now))
   })
 
-  const undecided = (): boolean => !seen.started && seen.error === undefined
-  const [head, rest] = yield* Effect.catch(peel(Stream.tap(trip, watch), undecided), judged)
+  const decided = Sink.takeUntil<StreamPart>(() => seen.started || seen.error !== undefined)
+  const [head, rest] = yield* Effect.catch(Stream.peel(Stream.tap(trip, watch), decided), judged)
   if (seen.error !== undefined && !seen.started) {
     const failure = Failure.failureOfPart(seen.error.value, yield* Clock.currentTimeMillis)
     return yield* Effect.fail(new Failed(undefined, failure, head))
