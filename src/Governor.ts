@@ -85,12 +85,15 @@ export type { Call, CallOptions, Outcome, Ticket } from "./governor/models.ts"
 export class Governor extends Context.Service<
   Governor,
   {
-    /** Runs a call: each attempt under a reservation, retried by the policy. Refusals of the budget are not retried. */
+    /**
+     * Runs a call: each attempt under a reservation, retried by the policy. Refusals of the budget are not retried.
+     * Each attempt has a scope of its own, which closes when it ends: what is to outlive the call is for `open`.
+     */
     readonly run: <A, E, R>(
       call: Call,
       attempt: (ticket: Ticket) => Effect.Effect<Outcome<A>, E, R>,
       options?: CallOptions
-    ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R>
+    ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, Exclude<R, Scope.Scope>>
     /**
      * Begins a call that outlives the effect, such as a stream. It is retried as in `run` until an attempt succeeds.
      * Its reservation, and everything that the attempt opened, lives as long as the scope. The caller must conclude the

@@ -4,7 +4,7 @@ import type {
   RawMessageStreamEvent
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Config from "effect/Config"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -33,6 +33,13 @@ declare const streaming: MessageCreateParamsStreaming
 describe("Governor", () => {
   it("run keeps what the attempt gives, fails and needs, and adds its own failures", () => {
     expect(governor.run(call, attempt)).type.toBe<
+      Effect.Effect<string, MyError | LlmError | Budget.BudgetError, Model>
+    >()
+  })
+
+  it("run gives each attempt a scope of its own, and needs none", () => {
+    const scoped = (ticket: Governor.Ticket) => Effect.tap(attempt(ticket), Effect.scope)
+    expect(governor.run(call, scoped)).type.toBe<
       Effect.Effect<string, MyError | LlmError | Budget.BudgetError, Model>
     >()
   })

@@ -88,11 +88,11 @@ export const make = <A, B, E, R>(
   call: Call,
   how: CallOptions,
   uses: Uses<A, B, E, R>
-): Effect.Effect<B, E | CallError, R> =>
+): Effect.Effect<B, E | CallError, Exclude<R, Scope.Scope>> =>
   Effect.withFiber(({ context }) => {
     const governed = new GovernedCall(parts, call, how, uses, context)
     const { history, within } = governed
-    const retried = Loop.retry<B, E | CallError, R, LlmError>(how.retry ?? parts.policy, governed)
+    const retried = Loop.retry<B, E | CallError, Exclude<R, Scope.Scope>, LlmError>(how.retry ?? parts.policy, governed)
     // Attempts know for whom they are made.
     const attempts = how.agent === undefined ? retried : Effect.provideService(retried, Budget.Agent, how.agent)
     const made = Effect.onExitPrimitive(attempts, (exit) => {
@@ -173,7 +173,7 @@ const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.
   }
 }
 
-class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmError> {
+class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude<R, Scope.Scope>, LlmError> {
   private readonly parts: Parts
   private readonly call: Call
   private readonly how: CallOptions
@@ -232,7 +232,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
     return { from, until: Math.min(deadline, from + maxWait), deadline, isDeadline: deadline - from < maxWait }
   }
 
-  attempt(last: number): Effect.Effect<B, E | CallError, R> {
+  attempt(last: number): Effect.Effect<B, E | CallError, Exclude<R, Scope.Scope>> {
     const { call, history, how, parts, ticket, within } = this
     const bounds = this.bounds(last)
     if (ticket?.failed !== undefined) history.waited += bounds.from - history.failedAt
@@ -247,7 +247,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, R, LlmE
         if (exit._tag === "Success") return within === undefined ? Scope.closeUnsafe(scope, exit) : undefined
         const ended = Effect.suspend(() => this.ticket?.close() ?? Effect.void)
         return Effect.ensuring(ended, Scope.close(scope, exit))
-      }) as Effect.Effect<B, E | CallError, R>
+      })
     })
     if (how.cacheKey === undefined) return once
     return parts.warmup(JSON.stringify([call.model, how.cacheKey]), bounds.until, once)
