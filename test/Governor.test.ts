@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmError from "floodgate/LlmError"
@@ -1023,6 +1024,65 @@ describe("Governor", () => {
   // ---------------------------------------------------------------------------
   // Warm caches
   // ---------------------------------------------------------------------------
+
+  describe("an estimator that takes its time", () => {
+    /** As one that counts tokens over the network. */
+    const slow = (took: Duration.Input) =>
+      Layer.effect(
+        Estimator.Estimator,
+        Effect.map(Estimator.make(), (estimator) => ({
+          ...estimator,
+          estimate: (call: Estimator.Call) => Effect.delay(estimator.estimate(call), took)
+        }))
+      )
+    const live = (took: Duration.Input) =>
+      Layer.effect(Governor.Governor, Governor.make({ retry: once })).pipe(
+        Layer.provide(slow(took)),
+        Layer.provideMerge(Budget.layer({ limits: { requests: { total: 10 } } }))
+      )
+    const send = Effect.die("was sent")
+    const ways: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown, Governor.Governor>]> = [
+      ["run", run(() => send)],
+      ["run with a cacheKey", run(() => send, { cacheKey: "prefix" })],
+      ["open", Effect.scoped(Effect.flatMap(Governor.Governor, (governor) => governor.open(call, () => send)))],
+      ["admit", Effect.scoped(Effect.flatMap(Governor.Governor, (governor) => governor.admit(call)))]
+    ]
+
+    it.effect.each(ways)("is interrupted with its caller, and nothing is taken: %s", ([, way]) =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.timeoutOption(way, "100 millis"))
+        yield* TestClock.adjust("100 millis")
+        assert.isDefined(fiber.pollUnsafe())
+        // Nor does anybody wait for it.
+        const next = yield* Effect.forkChild(run(() => succeed(1), { cacheKey: "prefix" }))
+        yield* TestClock.adjust("3 seconds")
+        assert.strictEqual(yield* Fiber.join(next), 1)
+        assert.strictEqual((yield* pool).dimensions.requests!.level, 9)
+      }).pipe(Effect.provide(live("3 seconds")))
+    )
+
+    it.effect("sends nothing once the deadline has passed meanwhile", () =>
+      Effect.gen(function* () {
+        const late = yield* Effect.forkChild(
+          Effect.flip(
+            Retry.withDeadline(
+              run(() => send),
+              "2999 millis"
+            )
+          )
+        )
+        const inTime = yield* Effect.forkChild(
+          Retry.withDeadline(
+            run(() => succeed(1)),
+            "3 seconds"
+          )
+        )
+        yield* TestClock.adjust("3 seconds")
+        assert.strictEqual(((yield* Fiber.join(late)) as LlmError.LlmError).reason._tag, "DeadlineMissed")
+        assert.strictEqual(yield* Fiber.join(inTime), 1)
+      }).pipe(Effect.provide(live("3 seconds")))
+    )
+  })
 
   describe("cacheKey", () => {
     const begun = Effect.fnUntraced(function* (

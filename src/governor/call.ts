@@ -275,11 +275,11 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     const { agent, call, how, parts, pool, history } = this
     const { clock } = history
     const { accounting = parts.accounting } = call
-    if (bounds.deadline < clock.currentTimeMillisUnsafe()) return yield* tooLate
     const known = this.described()
     const listed = Prices.find(call.model, parts.prices)
     const price = listed === undefined ? undefined : Rates.charged(listed, call)
-    let estimate = yield* parts.estimator.estimate(known)
+    let estimate = yield* restore(parts.estimator.estimate(known))
+    if (bounds.deadline < clock.currentTimeMillisUnsafe()) return yield* tooLate
     const isPaid = this.purses.length > 0 || how.purses !== undefined
     const payment = isPaid ? yield* this.pay({ accounting, estimate, known }, price, bounds, restore) : undefined
     // Waiting to be paid for took its part of the time.
