@@ -121,7 +121,8 @@ export interface Options<in E = Retryable> extends BackoffOptions {
   readonly while?: ((error: E) => boolean) | undefined
   /**
    * The number of attempts, including the first. Five span 30 s of backoff, half a window. A client does not count
-   * attempts that rate limits or an outage cost. With 1 there are no retries at all.
+   * attempts that rate limits or an outage cost, but counts those that its own timeout ended. With 1 there are no retries
+   * at all.
    *
    * @default 5
    */

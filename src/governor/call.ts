@@ -22,7 +22,7 @@ import * as Loop from "../retry/loop.ts"
 import type { StopReason } from "../retry/errors.ts"
 import * as Retry from "../Retry.ts"
 import { type Purse, Purses } from "../spending/models.ts"
-import { causeOf, errorType, isRefusal, outcomeOf, read } from "./failure.ts"
+import { causeOf, errorType, isOwnTimeout, isRefusal, outcomeOf, read } from "./failure.ts"
 import type { Breaker, Call, CallOptions } from "./models.ts"
 import * as Payment from "./payment.ts"
 import { Pool } from "./pool.ts"
@@ -375,7 +375,8 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     return {
       ...judgement,
       isRetryable: judgement.isRetryable && !isWrongAddress && verdict !== "impossible",
-      isOwn: verdict === undefined || verdict === "isolated"
+      // A healthy provider may take longer than the caller's timeout, each time.
+      isOwn: verdict === undefined || verdict === "isolated" || isOwnTimeout(error)
     }
   }
 

@@ -87,6 +87,14 @@ export const reach = (error: unknown): Reach | undefined => {
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
 }
 
+/** Whether the caller's own timeout ended the attempt. One that the provider or the network reports has a name there. */
+export const isOwnTimeout = (error: unknown): boolean => {
+  const cause = causeOf(error)
+  if (!(cause instanceof LlmError) || cause.reason._tag !== "TimedOut") return false
+  const { code, requestId, status } = cause.reason
+  return status === undefined && code === undefined && requestId === undefined
+}
+
 /** How a call ended that did not succeed. */
 export const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "refused" | "interrupted" => {
   if (Exit.hasInterrupts(exit)) return "interrupted"

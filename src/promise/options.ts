@@ -47,7 +47,12 @@ export interface CallOptions {
  * @since 0.2.0
  */
 export interface RetryOptions {
-  /** Attempts of a call, the first included. @default 5 */
+  /**
+   * Attempts of a call, the first included. Those that rate limits or an outage cost do not count, those that
+   * `timeoutSeconds` or a client's own timeout ended do.
+   *
+   * @default 5
+   */
   readonly attempts?: number | undefined
   /** The most that the first wait can be. It doubles with each attempt, and the wait is a random part of it. @default 2 */
   readonly baseSeconds?: number | undefined

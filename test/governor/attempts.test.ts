@@ -106,6 +106,47 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(steady(5))))
   )
 
+  // Regression: against a healthy provider that took longer than its timeout, a call that was to be tried twice went on for
+  // ten minutes, because its own timeouts were an outage.
+  for (const [what, attempt, options] of [
+    ["the option `timeout`", () => Effect.as(Effect.sleep("500 millis"), { value: 1 }), { timeout: "200 millis" }],
+    ["a client's own timeout", () => Effect.andThen(Effect.sleep("200 millis"), fail(new LlmError.TimedOut({}))), {}]
+  ] as const) {
+    it.effect(`are used up by ${what}, also in an outage`, () =>
+      Effect.gen(function* () {
+        const retry = steady(2)
+        const many = Effect.replicateEffect(Effect.flip(run(attempt, { ...options, retry })), 12, {
+          concurrency: "unbounded"
+        })
+        const fiber = yield* Effect.forkChild(many)
+        yield* TestClock.adjust("30 seconds")
+        assert.strictEqual((yield* pool).pause?.reason, "overload")
+        yield* TestClock.adjust("9 minutes")
+        assert.isDefined(fiber.pollUnsafe())
+        for (const error of yield* Fiber.join(fiber)) {
+          assert.instanceOf(error, LlmError.LlmError)
+          assert.deepStrictEqual([error.reason._tag, error.attempts, error.stoppedBy], ["TimedOut", 2, "attempts"])
+        }
+      }).pipe(Effect.provide(layer(once)))
+    )
+  }
+
+  it.effect("are not used up by a timeout that the provider or the network reports in an outage", () =>
+    Effect.gen(function* () {
+      yield* outage
+      yield* Effect.yieldNow
+      const { attempt, starts } = script(
+        new LlmError.TimedOut({ status: 504 }),
+        new LlmError.TimedOut({ code: "ETIMEDOUT" }),
+        new LlmError.TimedOut({ requestId: "req_1" })
+      )
+      const fiber = yield* Effect.forkChild(run(attempt))
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* Fiber.join(fiber), "done")
+      assert.strictEqual(starts.length, 4)
+    }).pipe(Effect.provide(layer(steady(2))))
+  )
+
   it.effect("are one where one was asked for, whatever it cost", () =>
     Effect.gen(function* () {
       yield* outage

@@ -69,7 +69,10 @@ const flags = {
   yes: Flags.toggle("yes", "Do not ask for confirmation before the first call to a paid provider", "y"),
   concurrency: LimitFlags.concurrency,
   attempts: Flags.count("attempts", 1_000).pipe(
-    Flags.byDefault("How often one call is tried; waits between are 2 s, doubled, up to a minute, or as asked", 5)
+    Flags.byDefault(
+      "How often one call is tried, besides rate limits and outages; waits between are 2 s, doubled, up to a minute, or as asked",
+      5
+    )
   ),
   capTokens: Flags.count("cap-tokens").pipe(
     Flags.optional("The most tokens that all calls together may use (default: no cap)")
