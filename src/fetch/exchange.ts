@@ -93,10 +93,17 @@ const bytesOf = (source: Source | undefined, most: number): Effect.Effect<Uint8A
 const decoder = new TextDecoder()
 const longestWait = Duration.millis(longestWaitMillis)
 
-const isEventStream = ({ header, isStream }: Upstream): boolean =>
-  isStream ?? header("content-type")?.includes("text/event-stream") === true
+const typeOf = ({ header }: Upstream): string => header("content-type")?.toLowerCase() ?? ""
 
-const isJson = ({ header }: Upstream): boolean => header("content-type")?.includes("json") === true
+const sourceOf = (bytes: Uint8Array): Source => {
+  let left: Uint8Array | undefined = bytes
+  const read = async (): Promise<Uint8Array | undefined> => {
+    const chunk = left
+    left = undefined
+    return chunk
+  }
+  return { read, cancel: () => {} }
+}
 
 // -----------------------------------------------------------------------------
 // Responses
@@ -168,7 +175,11 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
         )
       : join(arrived)
   const parsed = parseJson(decoder.decode(bytes))
-  if (parsed === undefined) return yield* failed(exchange, malformed("no JSON"), bytes)
+  if (parsed === undefined) {
+    // Events that were called JSON: the usage that was requested is hidden, and counts.
+    if (planned.streams === "events") return yield* readStream(exchange, sourceOf(bytes), makeSseParser())
+    return yield* failed(exchange, malformed("no JSON"), bytes)
+  }
   const answer = protocol.answer(parsed)
   if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
   const actual = usageOf(answer)
@@ -195,8 +206,14 @@ export const readStream = Effect.fnUntraced(function* <R extends Upstream>(
   return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
 })
 
-/** The parser for the events of a streamed response; undefined for a response that is read whole. */
+/**
+ * The parser for the events of a streamed response; undefined for a response that is read whole. Where a stream was requested,
+ * everything but JSON is read as one: some services give streams another type.
+ */
 export const parserOf = <R extends Upstream>({ planned, response }: Exchange<R>): SseParser | undefined => {
-  if (isEventStream(response)) return makeSseParser()
-  return planned.streams === "list" && isJson(response) ? makeJsonListParser() : undefined
+  const type = typeOf(response)
+  const isJson = type.includes("json")
+  const isOther = planned.streams === "events" && !isJson
+  if (response.isStream ?? (type.includes("text/event-stream") || isOther)) return makeSseParser()
+  return planned.streams === "list" && isJson ? makeJsonListParser() : undefined
 }

@@ -134,7 +134,7 @@ export interface Upstream {
   readonly status: number
   readonly header: HeaderReader
   readonly body: Source | undefined
-  /** Whether the body is a stream of events. @default by the content type */
+  /** Whether the body is a stream of events. @default by the content type, and by what was requested */
   readonly isStream?: boolean | undefined
 }
 

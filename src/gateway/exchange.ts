@@ -150,8 +150,6 @@ const lastWords = (result: Outcome): Refusal => {
 // Exchanges
 // -----------------------------------------------------------------------------
 
-const isEventStream = ({ header }: Sent): boolean => header("content-type")?.includes("text/event-stream") === true
-
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (
   { activity, transports }: Parts,
@@ -212,7 +210,7 @@ const complete = (response: ServerResponse, planned: Engine.Planned, result: Out
   if (result._tag === "Answered") {
     const { body, response: sent } = result
     // The client cannot read a whole answer as a stream, or a stream as a whole answer.
-    const isOfItsKind = isStream === isEventStream(sent)
+    const isOfItsKind = planned.streams === "list" || isStream === !(body instanceof Uint8Array)
     if (sent.status < 300 && isOfItsKind) {
       return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
     }

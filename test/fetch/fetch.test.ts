@@ -273,6 +273,46 @@ describe("floodgate/fetch", () => {
       })
     )
 
+    // Regression: it was read whole, showed the usage that its caller did not ask for, and was retried by its client as a failure.
+    it.live.each(["Text/Event-Stream", "text/plain", "", "application/json"])(
+      "is one whatever its type says: %j",
+      (type) =>
+        Effect.gen(function* () {
+          const here = yield* world((_, body) => ({
+            body: frames(asksForUsage(body)),
+            headers: { "content-type": type }
+          }))
+          const response = yield* ask(here, chat({ stream: true }))
+          assert.isNull(response.headers.get("x-should-retry"))
+          assert.strictEqual(yield* text(response), frames(false))
+          const { dimensions } = yield* idle(here)
+          assert.strictEqual(dimensions.inputTokens!.level, 99_100)
+          assert.strictEqual(here.bodies.length, 1)
+        })
+    )
+
+    it.live.each(["Text/Event-Stream", "text/plain"])("is passed on before its end where its type is %j", (type) =>
+      Effect.gen(function* () {
+        const first = frames(false).split("data: [DONE]")[0]!
+        const here = yield* world(() => ({ body: first, headers: { "content-type": type }, last: "hang" }))
+        const { body } = yield* ask(here, chat({ stream: true }))
+        const reader = body!.getReader()
+        const { value } = yield* Effect.promise(() => reader.read())
+        assert.include(new TextDecoder().decode(value), "assistant")
+        yield* Effect.promise(() => reader.cancel())
+        yield* idle(here)
+      })
+    )
+
+    it.live("may be answered whole", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion, headers: { "content-type": "Application/JSON" } }))
+        assert.strictEqual(yield* text(yield* ask(here, chat({ stream: true }))), completion)
+        const { dimensions } = yield* idle(here)
+        assert.strictEqual(dimensions.inputTokens!.level, 99_100)
+      })
+    )
+
     it.live("has its usage where the caller asked for it", () =>
       Effect.gen(function* () {
         const here = yield* world(streaming)

@@ -36,7 +36,7 @@ const world = Effect.fnUntraced(function* (
 ): Effect.fn.Return<World, Gateway.CannotListen, Scope.Scope> {
   const upstream = yield* serve(answer)
   const context = yield* Layer.build(
-    Governor.layer({ prices: { m: { input: 0, output: 10 } } }).pipe(
+    Governor.layer({ prices: { m: { input: 0, output: 10, maxOutput: 100_000 } } }).pipe(
       Layer.provideMerge(Budget.layer()),
       Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, new Map()))
     )

@@ -296,10 +296,10 @@ describe("floodgate/gateway", () => {
       })
     )
 
-    it.live("keeps a stream alive with what its clients skip", () =>
+    it.live.each(["text/event-stream", "Text/Event-Stream", "text/plain"])("keeps a stream of type %s alive", (type) =>
       Effect.gen(function* () {
         const here = yield* world((_, response) => {
-          const later = () => response.writeHead(200, { "content-type": "text/event-stream" }).end(events.join(""))
+          const later = () => response.writeHead(200, { "content-type": type }).end(events.join(""))
           setTimeout(later, 150)
         }, held)
         const got = yield* ask(`${here.url}/v1/chat/completions`, chat(asksUsage))
