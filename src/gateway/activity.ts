@@ -1,13 +1,17 @@
 /** The figures of a gateway, for its metrics and its page. They hold neither content nor keys. */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
+import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import { promptTokens } from "../limits/amounts.ts"
 import type * as Events from "../Events.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
 import { behind } from "../spending/purse.ts"
+import type { Purses } from "./purses.ts"
 
 /** How a request ended. */
 export interface Ended {
@@ -58,13 +62,19 @@ export class Activity {
   private readonly now: () => number
   private readonly spenders = new Set<string>()
   private readonly counters = new Map<string, Metric.Counter<number>>()
+  private readonly total: Metric.Registration
+  private caps: ReadonlyArray<Metric.Registration> = []
 
   constructor(context: Context.Context<never>, now: () => number) {
     this.context = context
     this.now = now
-    const get = () => ({ value: this.open })
     const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that wait or run" })
-    Metric.registerUnsafe(gauge, context, { get, update: () => {}, modify: () => {} })
+    this.total = this.show(gauge, () => this.open)
+  }
+
+  private show(gauge: Metric.Gauge<number>, read: () => number): Metric.Registration {
+    const get = () => ({ value: read() })
+    return Metric.registerUnsafe(gauge, this.context, { get, update: constVoid, modify: constVoid })
   }
 
   private count(id: string, description: string, attributes: Readonly<Record<string, string>>, amount = 1): void {
@@ -101,15 +111,24 @@ export class Activity {
     return next
   }
 
-  /** Registers a metric of what is left of a cap. */
-  watch(purse: Spending.Purse | undefined, per: Spending.Cap["per"], now: () => number): void {
-    if (purse === undefined) return
-    const gauge = Metric.gauge("floodgate_gateway_cap_left_dollars", {
-      description: "What is left of a cap in dollars, by cap",
-      attributes: { cap: purse.name, per: per === undefined ? "ever" : perOf(per) }
-    })
-    const get = () => ({ value: behind.get(purse)!.status(now()).left ?? 0 })
-    Metric.registerUnsafe(gauge, this.context, { get, update: () => {}, modify: () => {} })
+  /** Shows what is left of these caps, and no longer of earlier ones. */
+  watch(pots: ReturnType<Purses["show"]>): void {
+    const earlier = this.caps
+    this.caps = pots.map(({ cap: { per }, purse }) =>
+      this.show(
+        Metric.gauge("floodgate_gateway_cap_left_dollars", {
+          description: "What is left of a cap in dollars, by cap",
+          attributes: { cap: purse.name, per: per === undefined ? "ever" : perOf(per) }
+        }),
+        () => behind.get(purse)!.status(this.now()).left ?? 0
+      )
+    )
+    for (const series of earlier) series.remove()
+  }
+
+  /** Takes its gauges out of the registry. */
+  close(): void {
+    for (const series of [this.total, ...this.caps]) series.remove()
   }
 
   /** Adds to what an agent has spent. */
@@ -162,6 +181,16 @@ export class Activity {
     return this.minutes
   }
 }
+
+/** Figures whose gauges leave the registry when the scope closes. */
+export const makeActivity = (
+  context: Context.Context<never>,
+  now: () => number
+): Effect.Effect<Activity, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Activity(context, now)),
+    (activity) => Effect.sync(() => activity.close())
+  )
 
 /** The most recent events, for the page. */
 export interface Journal {

@@ -68,7 +68,7 @@ import * as Events from "../Events.ts"
 import * as Engine from "../fetch/engine.ts"
 import * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
-import { Activity, type Journal, makeJournal } from "./activity.ts"
+import { type Activity, type Journal, makeActivity, makeJournal } from "./activity.ts"
 import { makeCallers } from "./callers.ts"
 import { isAtHome, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
@@ -156,6 +156,11 @@ const plain = (response: ServerResponse, status: number, body: string, contentTy
   })
   response.end(body)
 }
+
+const isClosing = Exchange.refusalFor({
+  kind: "unavailable",
+  message: "This gateway is closing; try again in a moment"
+})
 
 /** Builds what depends on the options. A reload replaces all of it. */
 const setUp = Effect.fnUntraced(function* (
@@ -307,9 +312,8 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const journal = Context.get(context, Remembered)
   const scope = yield* Effect.scope
-  const activity = new Activity(context, now)
-  const { rules = [], spent = {} } = options
-  const purses = new Purses(rules, spent, now, (agent, dollars) => activity.spent(agent, dollars))
+  const activity = yield* makeActivity(context, now)
+  const purses = new Purses(options.spent ?? {}, now, (agent, dollars) => activity.spent(agent, dollars))
   const governor = yield* Governor.Governor
   const memory = { held: 0 }
   const set = yield* FiberSet.make<void, never>()
@@ -322,7 +326,7 @@ export const make = Effect.fnUntraced(function* (
     )
     const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))
     made.close = Scope.close(inner, Exit.void)
-    for (const rule of options.rules ?? []) activity.watch(purses.pot(rule), rule.cap?.per, now)
+    activity.watch(purses.show(options.rules ?? []))
     return made
   })
   let current = yield* opened(options, first)
@@ -340,7 +344,6 @@ export const make = Effect.fnUntraced(function* (
   const reload = (next: Options): Effect.Effect<void> =>
     Effect.gen(function* () {
       const checked = parse(next)
-      Purses.check(next.rules ?? [])
       const made = yield* opened(next, checked)
       const old = current
       current = made
@@ -359,11 +362,7 @@ export const make = Effect.fnUntraced(function* (
     if (own(target, setup.checked.token, page, context, request, response)) return
     if (closing) {
       response.setHeader("connection", "close")
-      const refusal = Exchange.refusalFor({
-        kind: "unavailable",
-        message: "This gateway is closing; try again in a moment"
-      })
-      return void run(Exchange.refuse(response, refusal))
+      return void run(Exchange.refuse(response, isClosing))
     }
     const routed = setup.route(request.method ?? "GET", target, headerReader(request.headers))
     if ("message" in routed) {

@@ -1,7 +1,10 @@
 /** The options of a gateway, their defaults, and the checks on them. */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
+import { queueingOf } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
 import { durationOf, finiteOf, invalid } from "../input/arguments.ts"
+import * as Spending from "../Spending.ts"
 import type { Rule } from "./callers.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"
@@ -96,6 +99,12 @@ const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<strin
   return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", "none")
 }
 
+/** Throws for a rule under which every call would fail. */
+const checkRule = ({ cap, capPerAgent, capPerKey, priority, weight }: Rule): void => {
+  queueingOf(Context.empty(), { priority, weight })
+  for (const each of [cap, capPerAgent, capPerKey]) if (each !== undefined) Spending.make("", each)
+}
+
 /** Options that make sense, with their defaults. Throws a `RangeError` for others. */
 export const parse = (options: Options) => {
   const { host = "127.0.0.1", port = 0, token } = options
@@ -108,6 +117,7 @@ export const parse = (options: Options) => {
   if (token === undefined && !isLoopback(host)) {
     invalid("Gateway.token", "a token, because others can reach the host", "none")
   }
+  for (const rule of options.rules ?? []) checkRule(rule)
   return {
     host,
     port,

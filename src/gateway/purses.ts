@@ -1,4 +1,5 @@
 /** The purses that pay for a call: one for each cap that applies to it, and one for its agent, which only counts. */
+import { hash } from "node:crypto"
 import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { keepingOf } from "../spending/cap.ts"
@@ -30,16 +31,40 @@ export interface Key {
 const mostCounted = 1_000
 /** From this number on, unused purses are removed. */
 const fewPurses = 1_000
+/** The most purses that are kept: callers can invent agents. Beyond it those are forgotten of which the least was spent. */
+const mostPurses = 10_000
+/** A longer name of an agent is kept as its hash. */
+const longestName = 64
 
-/** Describes the callers of a rule in words, without its keys. */
+const shortened = (name: string): string =>
+  name.length <= longestName ? name : `sha256 ${hash("sha256", name).slice(0, 32)}`
+
+/** Describes the callers of a rule in words, without its keys and the values of its headers, which may be keys. */
 const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
   const parts = [
     ...(agent === undefined ? [] : [`agent ${agent}`]),
     ...(model === undefined ? [] : [`model ${model}`]),
-    ...Object.entries(headers).map(([name, text]) => `${name}: ${text}`),
+    ...Object.keys(headers).map((name) => `some ${name}`),
     ...(key === undefined ? [] : ["some keys"])
   ]
   return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
+}
+
+/** A name for the callers of a rule that no other callers have. It does not reveal keys either. */
+const idOf = (rule: Rule): string => {
+  const { headers = {}, key } = rule
+  const secret = [key, Object.entries(headers)]
+  const isPlain = key === undefined && Object.keys(headers).length === 0
+  return isPlain ? whoOf(rule) : `${whoOf(rule)} ${hash("sha256", JSON.stringify(secret)).slice(0, 32)}`
+}
+
+/** Whether a purse is of all callers of a rule, and not of an agent or a key. */
+const isPot = (id: string): boolean => id.startsWith('["rule"')
+
+/** A cap that all callers of a rule share. */
+interface Pot {
+  readonly purse: Spending.Purse
+  readonly cap: Spending.Cap
 }
 
 /** The purses of a gateway. It is mutable. */
@@ -49,12 +74,11 @@ export class Purses {
   private readonly earlier: Map<string, Kept>
   private readonly spent: (agent: string, dollars: number) => void
   private readonly now: () => number
-  /** The caps of rules, which are shown even before they are used. */
-  private readonly pots = new Set<string>()
+  /** The caps of the present rules, which are shown even before they are used. */
+  private pots: ReadonlyArray<Pot> = []
   private sweepAt = fewPurses
 
   constructor(
-    rules: ReadonlyArray<Rule>,
     earlier: Spent,
     now: () => number,
     /** Called with what an agent has spent. */
@@ -63,15 +87,6 @@ export class Purses {
     this.earlier = new Map(Object.entries(earlier))
     this.spent = spent
     this.now = now
-    Purses.check(rules)
-    for (const rule of rules) this.pot(rule)
-  }
-
-  /** Throws for invalid caps at once, and not at their first call. */
-  static check(rules: ReadonlyArray<Rule>): void {
-    for (const { cap, capPerAgent, capPerKey } of rules) {
-      for (const each of [cap, capPerAgent, capPerKey]) if (each !== undefined) Spending.make("", each)
-    }
   }
 
   /** The purses of a caller that these rules apply to. */
@@ -83,22 +98,28 @@ export class Purses {
     }
     const byAgent = fitting.find(({ capPerAgent }) => capPerAgent !== undefined)
     if (byAgent !== undefined)
-      purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", whoOf(byAgent), agent]))
+      purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", idOf(byAgent), shortened(agent)]))
     const byKey = fitting.find(({ capPerKey }) => capPerKey !== undefined)
     if (byKey !== undefined) {
       for (const { hash, name } of keysOf()) {
-        purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", whoOf(byKey), hash]))
+        purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", idOf(byKey), hash]))
       }
     }
     return purses
   }
 
+  /** Shows the caps of these rules from now on, and returns them. */
+  show(rules: ReadonlyArray<Rule>): ReadonlyArray<Pot> {
+    this.pots = rules.flatMap((rule) => {
+      const purse = this.pot(rule)
+      return purse === undefined ? [] : [{ purse, cap: rule.cap! }]
+    })
+    return this.pots
+  }
+
   /** The purse that all callers of a rule share. */
-  pot(rule: Rule): Spending.Purse | undefined {
-    const { cap, key = "" } = rule
-    if (cap === undefined) return undefined
-    this.pots.add(whoOf(rule))
-    return this.cap(cap, whoOf(rule), ["rule", whoOf(rule), key])
+  private pot(rule: Rule): Spending.Purse | undefined {
+    return rule.cap && this.cap(rule.cap, whoOf(rule), ["rule", idOf(rule), ""])
   }
 
   private agent(name: string): Spending.Purse {
@@ -128,19 +149,35 @@ export class Purses {
       return known.purse
     }
     if (this.capped.size >= this.sweepAt) this.sweep()
-    const purse = Spending.make(name, cap, { kept: this.earlier.get(id) })
+    const purse = Spending.make(parts[0] === "rule" ? this.unique(name, cap) : name, cap, {
+      kept: this.earlier.get(id)
+    })
     this.earlier.delete(id)
     this.capped.set(id, { purse, cap })
     return purse
   }
 
-  /** Removes purses with nothing left to count, such as those of keys that the provider does not know. */
+  /** A name that no other cap for the same period has. */
+  private unique(name: string, { per }: Spending.Cap): string {
+    const alike = [...this.capped.values()].filter((known) => JSON.stringify(known.cap.per) === JSON.stringify(per))
+    const taken = new Set(alike.map(({ purse }) => purse.name))
+    let count = 1
+    while (taken.has(count === 1 ? name : `${name} (${count})`)) count++
+    return count === 1 ? name : `${name} (${count})`
+  }
+
+  /**
+   * Removes purses with nothing left to count, such as those of keys that the provider does not know, and those of which the
+   * least was spent, if they are too many.
+   */
   private sweep(): void {
     const now = this.now()
-    for (const [id, { purse }] of this.capped) {
-      const { ledger } = innerOf(purse)
-      if (ledger.held === 0 && ledger.spent(now) === 0) this.capped.delete(id)
-    }
+    const free = [...this.capped]
+      .filter(([id, { purse }]) => !isPot(id) && innerOf(purse).ledger.held === 0)
+      .map(([id, { purse }]) => ({ id, spent: innerOf(purse).ledger.spent(now) }))
+      .sort((one, other) => one.spent - other.spent)
+    const tooMany = this.capped.size - mostPurses
+    for (const [at, { id, spent }] of free.entries()) if (spent === 0 || at < tooMany) this.capped.delete(id)
     this.sweepAt = Math.max(fewPurses, 2 * this.capped.size)
   }
 
@@ -159,9 +196,10 @@ export class Purses {
   /** The caps, those of which the largest part is used first. */
   caps(most: number): ReadonlyArray<CapStatus> {
     const now = this.now()
+    const pots = new Set(this.pots.map(({ purse }) => purse.name))
     return [...this.capped.values()]
       .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...innerOf(purse).status(now) }))
-      .filter(({ held, name, spent }) => spent + held > 0 || this.pots.has(name))
+      .filter(({ held, name, spent }) => spent + held > 0 || pots.has(name))
       .sort((one, other) => used(other) - used(one))
       .slice(0, most)
   }
@@ -169,13 +207,22 @@ export class Purses {
   /** What the gateway must know when it starts again. */
   get kept(): Spent {
     const now = this.now()
-    const inUse = [...this.capped].filter(([, { purse }]) => innerOf(purse).ledger.spent(now) > 0)
-    return Object.fromEntries([
-      ...this.earlier,
-      ...inUse.map(([id, { purse }]) => [id, innerOf(purse).ledger.kept] as const)
-    ])
+    const inUse = [...this.capped]
+      .map(([id, { purse }]) => [id, innerOf(purse).ledger] as const)
+      .filter(([, ledger]) => ledger.spent(now) > 0)
+      .map(([id, { kept }]) => [id, kept] as const)
+    const all = [...this.earlier, ...inUse].map(([id, kept]) => ({
+      id,
+      kept,
+      rank: isPot(id) ? Infinity : sumOf(kept)
+    }))
+    if (all.length > mostPurses) all.sort((one, other) => (one.rank === other.rank ? 0 : other.rank - one.rank))
+    return Object.fromEntries(all.slice(0, mostPurses).map(({ id, kept }) => [id, kept]))
   }
 }
+
+/** What a purse has spent in the period of its cap. */
+const sumOf = ({ cells }: Kept): number => cells.reduce((sum, { amount }) => sum + amount, 0)
 
 const innerOf = (purse: Spending.Purse): Purse => behind.get(purse)!
 

@@ -15,7 +15,6 @@ const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) =
   const { agent, priority, weight } = makeCallers(
     rules,
     new Purses(
-      rules,
       {},
       () => 0,
       () => {}

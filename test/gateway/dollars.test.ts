@@ -1,13 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { Purses, type Spent } from "../../src/gateway/purses.ts"
+import { behind } from "../../src/spending/purse.ts"
 import { type Handler, serve, type TestServer } from "../support/httpServer.ts"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions.
@@ -18,6 +21,8 @@ const prices = {
   "gpt-test": { input: 1, output: 10 },
   "gpt-long": { input: 1, output: 10, maxOutput: 100_000 }
 }
+
+const makePurses = (earlier: Spent, now: () => number) => new Purses(earlier, now, () => {})
 
 interface World {
   readonly url: string
@@ -215,13 +220,14 @@ describe("dollars at the gateway", () => {
         rules: [
           { agent: "boss", capPerKey: { dollars: 100 } },
           { headers: { "x-team": "search" }, cap: { dollars: 1.5 } },
+          { headers: { "x-team": "ads" }, cap: { dollars: 1.5 } },
           { capPerKey: { dollars: 3.5 } }
         ]
       })
       const team = { "x-team": "search" }
       assert.strictEqual((yield* ask(here.url, { ...team, ...agent("a") })).status, 200)
       const pot = yield* ask(here.url, { ...team, ...agent("b") })
-      assert.match(pot.text, /the cap of callers with x-team: search of \$1\.50/)
+      assert.match(pot.text, /the cap of callers with some x-team of \$1\.50/)
       // The same key, whatever the agents call themselves.
       const rest = yield* Effect.forEach(["c", "d", "e"], (name) => ask(here.url, agent(name)))
       assert.deepStrictEqual(
@@ -234,7 +240,9 @@ describe("dollars at the gateway", () => {
       const spent = JSON.stringify(yield* here.gateway.spent)
       const page = JSON.stringify(yield* figures(here.url))
       const metrics = yield* Effect.promise(async () => (await fetch(`${here.url}/metrics`)).text())
-      for (const text of [spent, page, metrics, rest[2]!.text]) assert.notMatch(text, /sk-|x9Yz/)
+      for (const text of [spent, page, metrics, rest[2]!.text]) assert.notMatch(text, /sk-|x9Yz|search|ads/)
+      assert.match(metrics, /cap_left_dollars\{[^}]*cap="callers with some x-team"[^}]*\} 0\.4/)
+      assert.match(metrics, /cap_left_dollars\{[^}]*cap="callers with some x-team \(2\)"[^}]*\} 1\.5/)
     })
   )
 
@@ -254,6 +262,44 @@ describe("dollars at the gateway", () => {
       assert.match(metrics, /floodgate_dollars\{[^}]*\} 1\.5/)
     })
   )
+
+  it.live("shows no cap that was removed, and nothing after it has closed", () =>
+    Effect.gen(function* () {
+      const registry = new Map<string, Metric.Metric.Metadata<unknown, unknown>>()
+      const shown = () => [...registry.values()].flatMap(({ id, type }) => (type === "Gauge" ? [id] : []))
+      const scope = yield* Scope.make()
+      const rules = [{ cap: { dollars: 10 } }, { cap: { dollars: 20, per: "day" as const } }]
+      const gateway = yield* Gateway.make({ rules }).pipe(
+        Effect.provide(Governor.layer({ prices }).pipe(Layer.provideMerge(Budget.layer()))),
+        Scope.provide(scope),
+        Effect.provideService(Metric.MetricRegistry, registry as never)
+      )
+      const left = "floodgate_gateway_cap_left_dollars"
+      assert.deepStrictEqual(shown(), ["floodgate_gateway_open", left, left])
+      yield* gateway.reload({ rules: rules.slice(1) })
+      assert.deepStrictEqual(shown(), ["floodgate_gateway_open", left])
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(shown(), [])
+    })
+  )
+
+  it("keeps a bounded number of purses, those of which the most was spent", () => {
+    let now = 0
+    const rules = [{ cap: { dollars: 1 }, capPerAgent: { dollars: 5, per: "1 hour" as const } }]
+    const purses = makePurses({}, () => now)
+    purses.show(rules)
+    for (let at = 0; at < 25_000; at++) {
+      now += 10
+      const paying = purses.of(rules, "\u0001".repeat(505) + at, () => [])
+      for (const purse of paying) behind.get(purse)!.ledger.spend(1e6 + at, now)
+    }
+    const { kept } = purses
+    assert.strictEqual(Object.keys(kept).length, 10_000)
+    assert.isBelow(JSON.stringify(kept).length, 3e6)
+    assert.isAbove(Object.keys(kept).filter((id) => id.startsWith('["rule"')).length, 0)
+    assert.strictEqual(Object.values(kept).filter(({ total }) => total >= 1e6 + 24_999).length, 2)
+    assert.deepStrictEqual(makePurses(kept, () => now).kept, kept)
+  })
 
   it.live("gives back what a client held that hangs up, and spends what it had", () =>
     Effect.gen(function* () {
@@ -347,10 +393,18 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("refuses caps that are none before it listens", () =>
+  it.live("refuses caps and weights that are none before it listens, and at a reload", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(world(gives(1), { rules: [{ capPerKey: { dollars: -1 } }] }))
       assert.match(String(exit), /Spending\.dollars: expected a number > 0/)
+      const here = yield* world(gives(1), {})
+      for (const rule of [{ weight: 0 }, { weight: -1 }, { weight: 1e6 }, { priority: Infinity }]) {
+        const rules = [rule]
+        const given = Object.keys(rule)[0]!
+        assert.include(String(yield* Effect.exit(world(gives(1), { rules }))), `${given}: expected`)
+        assert.include(String(yield* Effect.exit(here.gateway.reload({ rules }))), `${given}: expected`)
+      }
+      assert.strictEqual((yield* ask(here.url)).status, 200)
     })
   )
 })

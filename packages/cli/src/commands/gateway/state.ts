@@ -14,7 +14,8 @@ import * as Print from "../print.ts"
 import { oneLine } from "../text.ts"
 
 const flag = "--state"
-const mostBytes = 32e6
+/** A larger file is not read, and so none is written. */
+const mostBytes = 64e6
 /** The interval of saves: a crash loses at most this much. */
 const saveEvery = "30 seconds"
 
@@ -71,7 +72,13 @@ export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gatew
             calls: yield* governor.learned,
             spent: yield* gateway.spent
           }
-          yield* Output.replaceOwn(path, yield* Schema.encodeEffect(Json)(state), flag)
+          const text = yield* Schema.encodeEffect(Json)(state)
+          const bytes = Buffer.byteLength(text)
+          if (bytes > mostBytes) {
+            const why = `it would have ${Files.sizeText(bytes)}, and at most ${Files.sizeText(mostBytes)} are read`
+            return yield* Print.err(`${oneLine(path)} was not replaced: ${why}`)
+          }
+          yield* Output.replaceOwn(path, text, flag)
         }).pipe(
           Effect.catch(({ message }) => Print.err(message)),
           Effect.provideContext(context),
