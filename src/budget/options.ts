@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import { leastWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
-import { invalid, waitOf } from "../input/arguments.ts"
+import { invalid, waitOf, within } from "../input/arguments.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
@@ -80,7 +80,7 @@ const perPool = (limits: Limits.Pools): Sets => {
     if (isClaudes && isModel(name)) {
       invalid("Limits.pools", `the pool "${classOf(name)}"`, `"${name}", which is a model of it`)
     }
-    Rules.resolve(set)
+    within("Limits", `Limits.pools.${name}`, () => Rules.resolve(set))
   }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Map<string, true>()

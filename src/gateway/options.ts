@@ -3,9 +3,9 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import { queueingOf } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
-import { durationOf, finiteOf, invalid } from "../input/arguments.ts"
-import * as Spending from "../Spending.ts"
+import { durationOf, finiteOf, invalid, within } from "../input/arguments.ts"
 import type { Rule } from "./callers.ts"
+import { keepingOf } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"
 import type { Spent } from "./purses.ts"
@@ -93,16 +93,20 @@ const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<strin
     if (!/^[a-z\d][a-z\d-]*$/.test(name) || reserved.includes(name)) {
       invalid("Gateway.upstreams", "names of lower-case letters, digits and hyphens, none of them the gateway's", name)
     }
-    const expected = "addresses such as https://api.anthropic.com, without a query or a password"
-    parsed.set(name, upstreamOf(name, address) ?? invalid("Gateway.upstreams", expected, name))
+    // An address may have a password, or a key in its query.
+    const got = /[@?#]/.test(address) ? "another one" : `"${address}"`
+    const expected = "an address such as https://api.anthropic.com, without a query or a password"
+    parsed.set(name, upstreamOf(name, address) ?? invalid(`Gateway.upstreams.${name}`, expected, got))
   }
   return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", "none")
 }
 
 /** Throws for a rule under which every call would fail. */
-const checkRule = ({ cap, capPerAgent, capPerKey, priority, weight }: Rule): void => {
-  queueingOf(Context.empty(), { priority, weight })
-  for (const each of [cap, capPerAgent, capPerKey]) if (each !== undefined) Spending.make("", each)
+const checkRule = ({ cap, capPerAgent, capPerKey, priority, weight }: Rule, at: string): void => {
+  within("Budget.reserve: ", `${at}.`, () => queueingOf(Context.empty(), { priority, weight }))
+  for (const [name, each] of Object.entries({ cap, capPerAgent, capPerKey })) {
+    within("Spending", `${at}.${name}`, () => keepingOf(each))
+  }
 }
 
 /** Options that make sense, with their defaults. Throws a `RangeError` for others. */
@@ -117,7 +121,7 @@ export const parse = (options: Options) => {
   if (token === undefined && !isLoopback(host)) {
     invalid("Gateway.token", "a token, because others can reach the host", "none")
   }
-  for (const rule of options.rules ?? []) checkRule(rule)
+  for (const [index, rule] of (options.rules ?? []).entries()) checkRule(rule, `Gateway.rules[${index}]`)
   return {
     host,
     port,

@@ -6,6 +6,16 @@ export const invalid = (option: string, expected: string, got: unknown): never =
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
 }
 
+/** Checks a part of an option. The error of a check that names the part as `from` names it as `to`. */
+export const within = <A>(from: string, to: string, check: () => A): A => {
+  try {
+    return check()
+  } catch (error) {
+    if (!(error instanceof RangeError && error.message.startsWith(from))) throw error
+    throw new RangeError(`${to}${error.message.slice(from.length)}`, { cause: error })
+  }
+}
+
 /** The duration of an option. Throws if the value is invalid. */
 export const durationOf = (
   option: string,

@@ -1,6 +1,6 @@
 /** Caps in the form of their options. */
 import * as Duration from "effect/Duration"
-import { finiteOf, invalid } from "../input/arguments.ts"
+import { durationOf, invalid } from "../input/arguments.ts"
 import { perDollar, type Period } from "./ledger.ts"
 import type { Keeping } from "./purse.ts"
 
@@ -32,10 +32,15 @@ export interface Cap {
 
 const mostDollars = 1e6
 
+const expected = '"day", or a finite duration > 0 such as "5 hours"'
+
 const periodOf = (per: Cap["per"]): Period => {
   if (per === undefined) return { _tag: "Ever" }
   if (per === "day") return { _tag: "Day" }
-  return { _tag: "Window", millis: Duration.toMillis(finiteOf("Spending.per", per)) }
+  return {
+    _tag: "Window",
+    millis: Duration.toMillis(durationOf("Spending.per", per, expected, (millis) => millis > 0 && millis < Infinity))
+  }
 }
 
 /** The internal form of a cap. Throws a `RangeError` for an invalid one. */

@@ -112,10 +112,15 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ["Gateway.port", () => Gateway.make({ port: -1 })],
   // Others can reach the host, and a short token is guessed.
   ["Gateway.token", () => Gateway.make({ host: "0.0.0.0" }), () => Gateway.make({ token: "short" })],
+  ["Gateway.upstreams", ...[{}, { metrics: "https://a.test" }].map((upstreams) => () => Gateway.make({ upstreams }))],
   [
-    "Gateway.upstreams",
-    ...[{}, { metrics: "https://a.test" }, { own: "file:///etc" }].map((upstreams) => () => Gateway.make({ upstreams }))
+    "Gateway.upstreams.own",
+    ...["file:///etc", "127.0.0.1:8787"].map((own) => () => Gateway.make({ upstreams: { own } }))
   ],
+  ["Gateway.rules[1].cap.per", () => Gateway.make({ rules: [{}, { cap: { dollars: 1, per: "dya" as never } }] })],
+  ["Gateway.rules[0].weight", () => Gateway.make({ rules: [{ weight: 0 }] })],
+  ["Gateway.rules[0].capPerKey.dollars", () => Gateway.make({ rules: [{ capPerKey: { dollars: 0 } }] })],
+  ["Limits.pools.m.tokens.total", () => budget({ pools: { m: { tokens: { total: 0 } } } })],
   ["Gateway.maxHold", () => Gateway.make({ maxHold: Infinity })],
   ["Gateway.maxBodyBytes", () => Gateway.make({ maxBodyBytes: 0.5 })],
   ["Limits", ...[null, 7, "2M", { inputToken: { perMinute: 1 } }].map((limits) => () => budget(limits))],

@@ -1,5 +1,6 @@
 /** Kinds of flags that several commands have. */
 import * as Flag from "effect/cli/Flag"
+import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Words from "../words.ts"
 
@@ -17,6 +18,22 @@ export const number = (name: string, expected: string, holds: (value: number) =>
 const most = Number.MAX_SAFE_INTEGER
 /** Smaller rates and factors make no sense, and figures that are divided by them are unreadable. */
 const least = 0.001
+
+/** A time in seconds, given as a number or as a duration such as "4 minutes". */
+export const seconds = (name: string, upTo: number): Flag.Flag<number> =>
+  Flag.String(name).pipe(
+    Flag.filterMap(
+      (text) => {
+        const value = Number(text)
+        const given = Number.isNaN(value)
+          ? Duration.fromInput(text as Duration.Input)
+          : Option.some(Duration.seconds(value))
+        return Option.filter(Option.map(given, Duration.toSeconds), (value) => value >= least && value <= upTo)
+      },
+      () => `seconds from ${least} to ${Words.thousands(upTo)}, or a duration such as "4 minutes"`
+    ),
+    Flag.withMetavar("<seconds>")
+  )
 
 /** A number above zero. */
 export const positive = (name: string, upTo = most): Flag.Flag<number> =>

@@ -2,10 +2,11 @@
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Record from "effect/Record"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
@@ -13,7 +14,7 @@ import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as Exit from "./exit.ts"
 import * as GatewayConfig from "./gateway/config.ts"
-import * as Record from "./gateway/record.ts"
+import * as Recording from "./gateway/record.ts"
 import * as Reload from "./gateway/reload.ts"
 import * as State from "./gateway/state.ts"
 import * as Flags from "./flags.ts"
@@ -22,6 +23,7 @@ import * as Output from "./output.ts"
 import * as Print from "./print.ts"
 import * as Provider from "./provider.ts"
 import * as Redis from "./redis.ts"
+import { oneLine } from "./text.ts"
 
 const defaultPort = 8_788
 /** A queue of this length takes minutes; callers in a longer one would only be refused. */
@@ -38,14 +40,20 @@ const flags = {
       "Address to listen on; anything but loopback needs a token in FLOODGATE_GATEWAY_TOKEN (default: 127.0.0.1)"
     )
   ),
-  upstream: Flag.KeyValuePair("upstream").pipe(
+  upstream: Flag.String("upstream").pipe(
+    Flag.filterMap(
+      (text) =>
+        Option.map(Option.fromNullishOr(/^([^=]+)=(.+)$/.exec(text)), ([, name, url]) => [name!, url!] as const),
+      () => "a name and an address, such as groq=https://api.groq.com/openai"
+    ),
     Flag.withMetavar("<name=url>"),
+    Flag.atLeast(1),
+    Flag.map(Object.fromEntries<string>),
     Flags.optional(
       "A provider: anthropic, openai, gemini, or another name, which its callers put in front of the path. Repeat it for each: it replaces the default (default: the public addresses of the three)"
     )
   ),
-  maxHold: Flags.positive("max-hold", 3_600).pipe(
-    Flag.withMetavar("<seconds>"),
+  maxHold: Flags.seconds("max-hold", 3_600).pipe(
     Flags.optional("The longest that a call is held; what would wait longer is refused at once (default: 300)")
   ),
   concurrency: LimitFlags.concurrency,
@@ -63,26 +71,39 @@ const flags = {
   ...Redis.flags
 }
 
-/** Replaces the name of an option of the library by that of the command. */
-const named = (message: string): string => message.replace(/^Gateway\.token:/, "FLOODGATE_GATEWAY_TOKEN:")
+type Given = Command.Command.Config.Infer<typeof flags>
+
+/** Says where the option of the library comes from that an error names: from a flag, the environment or the file. */
+const named = ({ concurrency, config, host, port, upstream }: Given, message: string): string => {
+  const setting = message
+    .replace(/^(?:Gateway\.|Floodgate\.|Budget\.make: )/, "")
+    .replace(/^Limits/, "limits")
+    .replace(/^Prices: /, "prices.")
+  const [name = ""] = /^\w+/.exec(setting) ?? []
+  const byFlag: Readonly<Record<string, Option.Option<unknown>>> = { concurrency, host, port, upstreams: upstream }
+  if (Option.isSome(byFlag[name] ?? Option.none())) return `--${setting.replace(/^upstreams\.?/, "upstream ")}`
+  const file = Option.map(config, oneLine)
+  if (name !== "token") return Option.match(file, { onNone: () => setting, onSome: (path) => `${path}: ${setting}` })
+  const orFile = Option.match(file, { onNone: () => "", onSome: (path) => `, or token in ${path}` })
+  return `FLOODGATE_GATEWAY_TOKEN${orFile}${setting.slice(name.length)}`
+}
 
 /** Turns a `RangeError` of the library into an error for people. */
-const orRefused = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Exit.Failed, R> =>
-  Effect.catchDefect(effect, (defect) =>
-    defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(defect.message))) : Effect.die(defect)
+const orRefused = (given: Given) =>
+  Effect.catchDefect((defect: unknown) =>
+    defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(given, defect.message))) : Effect.die(defect)
   )
 
-/** The library checks the durations, which are texts. */
+/** The library checks the durations. A number is seconds. */
 const durations = (settings: GatewayConfig.Settings) => {
   const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
+  const inputs = Record.map(given, (value) => (typeof value === "number" ? Duration.seconds(value) : value))
   return {
-    ...(given as { readonly [K in keyof typeof given]: Duration.Input | undefined }),
+    ...(inputs as { readonly [K in keyof typeof given]: Duration.Input | undefined }),
     rules: rules as Gateway.Options["rules"]
   }
 }
-
-type Given = Command.Command.Config.Infer<typeof flags>
 
 /** The settings; flags take precedence over the configuration file. */
 const settingsOf = Effect.fnUntraced(function* (given: Given) {
@@ -98,7 +119,7 @@ const settingsOf = Effect.fnUntraced(function* (given: Given) {
     host: Option.getOrElse(given.host, () => file.host),
     port: Option.getOrElse(given.port, () => file.port),
     upstreams: Option.getOrElse(given.upstream, () => file.upstreams),
-    maxHold: Option.isSome(given.maxHold) ? `${given.maxHold.value} seconds` : file.maxHold,
+    maxHold: Option.getOrElse(given.maxHold, () => file.maxHold),
     token: Option.isSome(token) ? Redacted.value(token.value) : file.token
   }
 })
@@ -124,7 +145,7 @@ const reloading = (given: Given, first: GatewayConfig.Settings, more: Gateway.Op
         settings = next
         yield* Print.err("Reloaded the configuration")
       }).pipe(
-        orRefused,
+        orRefused(given),
         Effect.catch((error) =>
           Print.err(`Kept the old configuration: ${"message" in error ? error.message : "a flag is invalid"}`)
         )
@@ -141,7 +162,7 @@ export const gatewayCommand = Command.make(
     const store = yield* Redis.storeOf(given)
     const stateFile = Option.getOrUndefined(given.state)
     const kept = stateFile === undefined ? undefined : yield* State.read(stateFile)
-    const record = Option.isSome(given.record) ? yield* Record.open(given.record.value) : undefined
+    const record = Option.isSome(given.record) ? yield* Recording.open(given.record.value) : undefined
     const more = { spent: kept?.spent, record }
     const running = Effect.gen(function* () {
       const { url } = yield* Gateway.Gateway
@@ -165,11 +186,9 @@ export const gatewayCommand = Command.make(
       )
       return Effect.scoped(Effect.provide(running, Layer.provideMerge(gateway, governed)))
     })
-    return yield* orRefused(
-      Effect.catchTag(live, "CannotListen", ({ code, host, port }) =>
-        Effect.fail(Provider.cannotListen(`${host}:${port}`, Provider.refusals[code] ?? code))
-      )
-    )
+    return yield* Effect.catchTag(live, "CannotListen", ({ code, host, port }) =>
+      Effect.fail(Provider.cannotListen(`${host}:${port}`, Provider.refusals[code] ?? code))
+    ).pipe(orRefused(given))
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(

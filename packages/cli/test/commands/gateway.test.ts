@@ -163,12 +163,12 @@ describe("floodgate gateway", () => {
         assert.strictEqual(yield* Fiber.join(running), 200)
         assert.strictEqual((yield* provider.stats).completed, 1)
         for (const [wrong, why] of [
-          [{ maxHold: "soon" }, /Gateway\.maxHold: expected a finite duration/],
-          [{ rules: [{ cap: { dollars: -1 } }] }, /Kept the old .*dollars/],
-          [{ limits: { requests: { perMinute: -1 } } }, /Limits\.requests\.perMinute/],
+          [{ maxHold: "soon" }, /Kept the old configuration: gateway\.json: maxHold: expected a finite duration/],
+          [{ rules: [{ cap: { dollars: -1 } }] }, /gateway\.json: rules\[0\]\.cap\.dollars/],
+          [{ limits: { requests: { perMinute: -1 } } }, /gateway\.json: limits\.requests\.perMinute/],
           [{ limits: { pools: {} } }, /"limits" has other pools/],
           [{ maxQueued: 7 }, /"maxQueued" was changed/],
-          [{ limit: {} }, /gateway\.json: .*"limit"/]
+          [{ limit: {} }, /Kept the old configuration: gateway\.json: unknown setting "limit": did you mean "limits"\?/]
         ] as const) {
           configure(wrong)
           child.kill("SIGHUP")
@@ -182,17 +182,60 @@ describe("floodgate gateway", () => {
     Effect.gen(function* () {
       const { inside } = yield* Process.folder
       const wrong: ReadonlyArray<readonly [config: string, says: RegExp]> = [
-        ['{"limit": {}}', /gateway\.json: .*"limit"/],
-        ['{"limits": {"requests": {"perMinute": -1}}}', /Limits\.requests\.perMinute: expected a number above 0/],
-        ['{"maxHold": "soon"}', /Gateway\.maxHold: expected a finite duration/],
-        ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN: expected a token/],
-        ["no JSON", /gateway\.json: /]
+        ['{"limit": {}}', /gateway\.json: unknown setting "limit": did you mean "limits"\?/],
+        [
+          '{"limits": {"requests": {"perMinute": -1}}}',
+          /gateway\.json: limits\.requests\.perMinute: expected a number above/
+        ],
+        [
+          '{"limits": {"pools": {"m": {"tokens": {"total": 0}}}}}',
+          /gateway\.json: limits\.pools\.m\.tokens\.total: expected/
+        ],
+        ['{"maxHold": "soon"}', /gateway\.json: maxHold: expected a finite duration/],
+        [
+          '{"upstreams": {"own": "[::1]:8787"}}',
+          /gateway\.json: upstreams\.own: expected an address .*, got "\[::1\]:8787"/
+        ],
+        [
+          '{"rules": [{"cap": {"dollars": 20, "per": "dya"}}]}',
+          /gateway\.json: rules\[0\]\.cap\.per: expected "day", .*got dya/
+        ],
+        ['{"prices": {"m": {"input": -1, "output": 1}}}', /gateway\.json: prices\.m\.input: expected/],
+        ['{"maxQueued": -1}', /gateway\.json: maxQueued: expected/],
+        ['{"idleTimeout": 0}', /gateway\.json: idleTimeout: expected/],
+        ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN, or token in gateway\.json: expected a token/],
+        ["no JSON", /gateway\.json: line 1, column 2: Unexpected token 'o'/]
       ]
       for (const [config, says] of wrong) {
         Fs.writeFileSync(Path.join(inside, "gateway.json"), config)
         const { code, stderr } = yield* Process.run(inside, ["gateway", "--port", "0", "--config", "gateway.json"])
         assert.strictEqual(code, 2, config)
-        assert.match(stderr.replaceAll("\n", " "), says)
+        assert.match(stderr.replaceAll(/\s+/g, " "), says)
+        assert.notMatch(stderr, /\uFFFD/)
+      }
+      for (const [flags, says] of [
+        [["--upstream", "foo"], /a name and an address, such as groq=https:\/\/api\.groq\.com\/openai/],
+        [["--upstream", "own=127.0.0.1:8787"], /--upstream own: expected an address .*, got "127\.0\.0\.1:8787"/],
+        [["--host", "0.0.0.0"], /FLOODGATE_GATEWAY_TOKEN: expected a token/],
+        [["--max-hold", "2 hours"], /seconds from 0\.001 to 3,600, or a duration such as "4 minutes"/]
+      ] as const) {
+        const { code, stderr } = yield* Process.run(inside, ["gateway", "--port", "0", ...flags])
+        assert.strictEqual(code, 2, stderr)
+        assert.match(stderr.replaceAll(/\s+/g, " "), says)
+      }
+    })
+  )
+
+  it.live("takes how long a call is held as a duration or in seconds, from its file and from the flag", () =>
+    Effect.gen(function* () {
+      const { inside } = yield* Process.folder
+      for (const [maxHold, flag] of [
+        [240, "240"],
+        ["4 minutes", "4 minutes"]
+      ] as const) {
+        Fs.writeFileSync(Path.join(inside, "gateway.json"), JSON.stringify({ maxHold, silence: 20 }))
+        yield* started(inside, ["--config", "gateway.json"])
+        yield* started(inside, ["--max-hold", flag])
       }
     })
   )

@@ -1,10 +1,14 @@
 /** The file that `floodgate gateway --config` reads. */
 import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaParser from "effect/SchemaParser"
 import type * as FloodgateLimits from "floodgate/Limits"
 import * as Exit from "../exit.ts"
 import * as Files from "../files.ts"
 import { oneLine } from "../text.ts"
+import { explain, parseJson } from "./explain.ts"
 
 const optional = Schema.optionalKey
 
@@ -17,11 +21,25 @@ const Limit = Schema.Struct({
   share: optional(Schema.Finite)
 })
 
-const Limits = Schema.Struct({
+const dimensions = {
   requests: optional(Limit),
   inputTokens: optional(Limit),
   outputTokens: optional(Limit),
   tokens: optional(Limit)
+}
+
+/** One set, or `pools`. A union would blame what is valid in one of its members. */
+const Limits = Schema.Struct({
+  ...dimensions,
+  pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions)))
+}).check(
+  Schema.makeFilter((limits) => limits.pools === undefined || Object.keys(limits).length === 1, {
+    expected: "either one set of limits, or pools"
+  })
+)
+
+const Span = Schema.Union([Schema.Finite, Schema.String]).annotate({
+  expected: 'a duration such as "4 minutes", or seconds'
 })
 
 const texts = Schema.Record(Schema.String, Schema.String)
@@ -60,27 +78,26 @@ const Rule = Schema.Struct({
   capPerKey: optional(Cap)
 })
 
-/** Durations are texts such as "5 minutes". */
 const Config = Schema.Struct({
   upstreams: optional(texts),
   host: optional(Schema.String),
   port: optional(Schema.Finite),
   token: optional(Schema.String),
-  limits: optional(Schema.Union([Schema.Struct({ pools: Schema.Record(Schema.String, Limits) }), Limits])),
+  limits: optional(Limits),
   concurrency: optional(Schema.Finite),
   maxQueued: optional(Schema.Finite),
   rules: optional(Schema.Array(Rule)),
   prices: optional(Schema.Record(Schema.String, Price)),
-  maxHold: optional(Schema.String),
-  silence: optional(Schema.String),
-  keepAlive: optional(Schema.String),
-  timeout: optional(Schema.String),
-  drain: optional(Schema.String),
+  maxHold: optional(Span),
+  silence: optional(Span),
+  keepAlive: optional(Span),
+  timeout: optional(Span),
+  drain: optional(Span),
   maxBodyBytes: optional(Schema.Finite),
   maxHeldBytes: optional(Schema.Finite),
   maxConnections: optional(Schema.Finite),
   streamUsage: optional(Schema.Boolean),
-  idleTimeout: optional(Schema.String)
+  idleTimeout: optional(Span)
 })
 
 /** The settings of the configuration and the flags. */
@@ -91,10 +108,16 @@ export type Settings = {
 const mostBytes = 1e6
 
 /** A misspelt key is an error, because it would have no effect. */
-const decode = Schema.decodeUnknownEffect(Schema.fromJsonString(Config), { onExcessProperty: "error" })
+export const decode = SchemaParser.decodeUnknownResult(Config, { onExcessProperty: "error", errors: "all" })
 
 /** The settings in a file. */
-export const read = (path: string) =>
-  Effect.flatMap(Files.text(path, mostBytes), (text) =>
-    Effect.mapError(decode(text), (error) => Exit.failure("usage", oneLine(`${path}: ${error.message}`)))
-  )
+export const read = (path: string): Effect.Effect<Settings, Exit.Failed, FileSystem.FileSystem> =>
+  Effect.flatMap(Files.text(path, mostBytes), (text) => {
+    const wrong = (why: string) => Effect.fail(Exit.failure("usage", `${oneLine(path)}: ${why}`))
+    const json = parseJson(text)
+    if ("error" in json) return wrong(json.error)
+    const result = decode(json.value)
+    return Result.isSuccess(result)
+      ? Effect.succeed(result.success as Settings)
+      : wrong(explain(result.failure, json.value))
+  })

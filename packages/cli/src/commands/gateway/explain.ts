@@ -1,0 +1,126 @@
+/** Says in a line what is wrong with a file of JSON, and where. Pure. */
+import * as SchemaIssue from "effect/SchemaIssue"
+import { oneLine } from "../text.ts"
+
+// -----------------------------------------------------------------------------
+// Syntax
+// -----------------------------------------------------------------------------
+
+const parsed = (text: string): { readonly value: unknown } | { readonly error: string } => {
+  try {
+    return { value: JSON.parse(text) }
+  } catch (error) {
+    return { error: (error as SyntaxError).message }
+  }
+}
+
+/** Where the parser stopped. It does not say so of a token that it did not expect: the text before that is a beginning. */
+const stopOf = (text: string, error: string): number => {
+  const stated = / at position (\d+)/.exec(error)?.[1]
+  if (stated !== undefined) return Number(stated)
+  const isBeginning = (length: number): boolean => {
+    const result = parsed(text.slice(0, length))
+    return "value" in result || /end of JSON|at position/.test(result.error)
+  }
+  let [good, bad] = [0, text.length + 1]
+  while (bad - good > 1) {
+    const middle = Math.floor((good + bad) / 2)
+    if (isBeginning(middle)) good = middle
+    else bad = middle
+  }
+  return good
+}
+
+/** Reads JSON, or says in which line and column it is none. The text is not quoted, because it may contain a secret. */
+export const parseJson = (text: string): ReturnType<typeof parsed> => {
+  const result = parsed(text)
+  if ("value" in result) return result
+  const lines = text.slice(0, stopOf(text, result.error)).split("\n")
+  const why = result.error.replace(/, (?:\.\.\.)?".*$/s, "").replace(/ in JSON at position.*$/s, "")
+  return { error: `line ${lines.length}, column ${lines.at(-1)!.length + 1}: ${oneLine(why)}` }
+}
+
+// -----------------------------------------------------------------------------
+// Settings
+// -----------------------------------------------------------------------------
+
+/** Edits of one character that make one text of the other. */
+const distance = (a: string, b: string): number => {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column)
+  for (let i = 0; i < a.length; i++) {
+    const next = [i + 1]
+    for (let j = 0; j < b.length; j++) {
+      next.push(Math.min(row[j + 1]! + 1, next[j]! + 1, row[j]! + (a[i] === b[j] ? 0 : 1)))
+    }
+    row = next
+  }
+  return row[b.length]!
+}
+
+/** A name that is further away is no misspelling. */
+const furthest = 3
+const longest = 64
+
+const nearest = (name: string, known: ReadonlyArray<string>): string | undefined => {
+  if (name.length > longest) return undefined
+  const byDistance = known.map((each) => [distance(name.toLowerCase(), each.toLowerCase()), each] as const)
+  const [best] = byDistance.sort(([a], [b]) => a - b)
+  return best !== undefined && best[0] <= Math.min(furthest, best[1].length / 2) ? best[1] : undefined
+}
+
+type Path = ReadonlyArray<PropertyKey>
+
+/** The place of a setting: `rules[0].cap.per`. */
+const placeOf = (path: Path): string =>
+  path.length === 0
+    ? "the whole"
+    : path
+        .map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
+        .join("")
+        .replace(/^\./, "")
+
+const valueAt = (value: unknown, path: Path): unknown =>
+  path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value)
+
+const mostShown = 60
+/** Settings that may contain a secret. */
+const secrets: ReadonlySet<PropertyKey> = new Set(["token", "key", "headers"])
+
+/** What was given instead. */
+const gotOf = (value: unknown, path: Path): string => {
+  const given = valueAt(value, path)
+  if ((typeof given === "object" && given !== null) || path.some((key) => secrets.has(key))) return ""
+  const text = JSON.stringify(given)
+  return `, got ${text.length > mostShown ? `${text.slice(0, mostShown)}...` : text}`
+}
+
+const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+const unknown = (path: Path, known: ReadonlyArray<string>): string => {
+  const near = nearest(String(path.at(-1)), known)
+  const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean "${near}"?`
+  return `unknown setting "${placeOf(path)}": ${hint}`
+}
+
+const problemsOf = (issue: SchemaIssue.Issue, value: unknown, path: Path = []): ReadonlyArray<string> => {
+  switch (issue._tag) {
+    case "Pointer":
+      return problemsOf(issue.issue, value, [...path, ...issue.path])
+    case "Composite":
+      return issue.issues.flatMap((each) => problemsOf(each, value, path))
+    case "UnexpectedKey":
+      return [
+        unknown(path, issue.ast._tag === "Objects" ? issue.ast.propertySignatures.map(({ name }) => String(name)) : [])
+      ]
+    case "MissingKey":
+      return [`"${placeOf(path)}" is missing`]
+    default: {
+      const { message } = format(issue).issues[0]!
+      return [`${placeOf(path)}: ${message.charAt(0).toLowerCase()}${message.slice(1)}${gotOf(value, path)}`]
+    }
+  }
+}
+
+/** What is wrong with a value, in one line. */
+export const explain = (issue: SchemaIssue.Issue, value: unknown): string =>
+  oneLine(problemsOf(issue, value).join("; "))
