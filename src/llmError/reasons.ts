@@ -203,8 +203,8 @@ const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>
 
 /**
  * The provider, or the SDK before sending, refused the request: it is wrong (400, 422 and other 4xx), too large (413; 32 MB at
- * Anthropic), for a model or an address that does not exist (404), or in conflict with another request (409). The `status`
- * tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
+ * Anthropic), for a model or an address that does not exist (404, or a redirect), or in conflict with another request (409). The
+ * `status` tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
  *
  * @category errors
  * @since 0.1.0
@@ -221,6 +221,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgat
     if (this.status === undefined) {
       return say(this, "failed before an answer", "change the request or the code around it, retrying does not help")
     }
+    if (this.status < 400) return say(this, "sent to another address", "check the base URL")
     return say(this, ...(refusals[this.status] ?? ["invalid request", "change the request, retrying does not help"]))
   }
 }

@@ -169,7 +169,8 @@ const reasonOf = (status: number | undefined, error: ErrorObject): FailureReason
   const known = byStatus[status]
   if (known !== undefined) return known
   if (status >= 500) return "ServerFailed"
-  return status >= 400 ? "InvalidRequest" : "MalformedResponse"
+  // No model answers with a redirect.
+  return status >= 300 ? "InvalidRequest" : "MalformedResponse"
 }
 
 // -----------------------------------------------------------------------------

@@ -319,6 +319,27 @@ describe("dollars at the gateway", () => {
     })
   )
 
+  it.live("spends nothing on a redirect, which is passed on at once", () =>
+    Effect.gen(function* () {
+      const to = { location: "http://localhost/elsewhere" }
+      const here = yield* world((_, response) => void response.writeHead(307, to).end(), {
+        rules: [{ cap: { dollars: 10 } }]
+      })
+      const { headers, status } = yield* Effect.promise(() =>
+        fetch(`${here.url}/v1/messages`, {
+          method: "POST",
+          redirect: "manual",
+          headers: { "x-api-key": "k" },
+          body: JSON.stringify({ model: "claude-test", max_tokens: 100_000, messages: [] })
+        })
+      )
+      assert.deepStrictEqual([status, headers.get("location")], [307, to.location])
+      const { caps } = yield* figures(here.url)
+      assert.deepInclude(caps[0], { spent: 0, held: 0 })
+      assert.strictEqual(here.upstream.requests.length, 1)
+    })
+  )
+
   it.live("counts a stream that is left half-way by what came of it", () =>
     Effect.gen(function* () {
       const event = (name: string, data: object) =>

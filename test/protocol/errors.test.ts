@@ -107,7 +107,7 @@ describe("failures", () => {
       detail: undefined
     })
     assert.deepInclude(failureOf(openaiChat, 502, "Bad gateway"), { reason: "ServerFailed", detail: "Bad gateway" })
-    assert.deepInclude(failureOf(openaiChat, 302, ""), { reason: "MalformedResponse" })
+    assert.deepInclude(failureOf(openaiChat, 302, ""), { reason: "InvalidRequest" })
     assert.deepInclude(failureOf(openaiChat, 418, "teapot"), { reason: "InvalidRequest" })
   })
 
