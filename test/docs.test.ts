@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, normalize } from "node:path"
 import { pathToFileURL } from "node:url"
+import { BudgetErrorReason } from "../src/budget/errors.ts"
+import { LlmErrorReason } from "../src/llmError/reasons.ts"
 import { render } from "../scripts/apiReference.ts"
 import { publicModules, root } from "./support/modules.ts"
 
@@ -74,6 +76,12 @@ describe("documentation", () => {
         !["Cause", "What Floodgate does", "What you do"].every((part) => sections.get(tag)!.includes(`- **${part}**: `))
     )
     assert.deepStrictEqual(incomplete, [])
+    for (const [wrapper, { members }] of [
+      ["LlmError", LlmErrorReason],
+      ["BudgetError", BudgetErrorReason]
+    ] as const) {
+      assert.match(page, new RegExp(`^\\| \\[\`${wrapper}\`\\].* one of ${members.length} classes \\|$`, "m"))
+    }
   })
 
   it("says the defaults that no example shows as the code has them", () => {

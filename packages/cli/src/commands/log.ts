@@ -5,7 +5,7 @@ import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import { innermost } from "./errors.ts"
 import { Room } from "./print.ts"
-import { printable, wrap } from "./text.ts"
+import { printable, safeJson, wrap } from "./text.ts"
 
 const wordOf = (part: unknown): string => {
   if (part instanceof Error) return `(${innermost(part)})`
@@ -14,12 +14,19 @@ const wordOf = (part: unknown): string => {
 
 const textOf = (message: unknown): string => (Array.isArray(message) ? message : [message]).map(wordOf).join(" ")
 
-const logger = Logger.make(({ cause, fiber, logLevel, message }) => {
+/** A record is printed as JSON in a line of its own, for programs such as jq. */
+const isRecord = (message: unknown): message is object =>
+  typeof message === "object" && message !== null && "event" in message
+
+const logger = Logger.make(({ cause, date, fiber, logLevel, message }) => {
+  const { error } = fiber.getRef(Console.Console)
+  const [record, ...more]: ReadonlyArray<unknown> = Array.isArray(message) ? message : [message]
+  if (isRecord(record) && more.length === 0) return error(safeJson({ at: date.toISOString(), ...record }))
   const text = textOf(message)
   const level = logLevel === "Info" ? "" : `${logLevel.toLowerCase()}: `
   const why = cause.reasons.length === 0 ? "" : ` (${innermost(Cause.squash(cause))})`
   const line = printable(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " "))
-  fiber.getRef(Console.Console).error(wrap(line, fiber.getRef(Room).stderr))
+  error(wrap(line, fiber.getRef(Room).stderr))
 })
 
 /** The logger of the tool. */

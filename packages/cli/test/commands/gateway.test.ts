@@ -66,7 +66,11 @@ describe("floodgate gateway", () => {
       assert.strictEqual(yield* Fiber.join(call), 200)
       const { code, stderr } = yield* Effect.promise(() => ended)
       assert.strictEqual(code, 143)
-      assert.match(stderr, /"outcome":"answered","status":200/)
+      const logged = stderr.split("\n").find((line) => line.includes('"event":"call"'))
+      const { at, millis, ...record } = JSON.parse(logged ?? "") as Record<string, unknown>
+      assert.match(String(at), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+      assert.isAbove(Number(millis), 1_000)
+      assert.deepInclude(record, { upstream: "anthropic", model: "claude-sonnet-5", outcome: "answered", status: 200 })
       assert.notMatch(stderr, /sk-a-secret|Hello/)
     })
   )
