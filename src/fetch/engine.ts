@@ -19,7 +19,7 @@ import { gemini } from "../protocol/gemini.ts"
 import { parseJson } from "../protocol/json.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
-import { match, type Match, type Protocol } from "../protocol/protocol.ts"
+import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { type Accounts, makeAccounts } from "./account.ts"
@@ -55,7 +55,7 @@ export type { Source } from "./stream.ts"
 // -----------------------------------------------------------------------------
 
 /** The protocols that are known by default. */
-const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
+export const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
 
 /** Claude Sonnet 4's on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
@@ -201,13 +201,15 @@ export const make = Effect.fnUntraced(function* (
   return {
     route: (method, path) => {
       const found = match(known, method, path)
-      const operation = found?.route.operation
-      return operation === "generate" || operation === "stream" ? found : undefined
+      return found !== undefined && isCall(found) ? found : undefined
     },
     plan: (found, request) => planOf(found, request, streamUsage),
     call: (planned, send) => called(parts, planned, send)
   }
 })
+
+/** The model of a call that names none: a stored prompt does, or the service has only one. */
+const unnamed = "unknown"
 
 const planOf = (
   found: Match,
@@ -217,8 +219,8 @@ const planOf = (
   const { protocol, route } = found
   const parsed = given ?? parseJson(body)
   const description = protocol.describe(parsed, route)
-  if (description?.model === undefined) return undefined
-  const { model } = description
+  if (description === undefined) return undefined
+  const { model = unnamed } = description
   const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
   return {
     match: found,

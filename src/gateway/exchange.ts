@@ -9,7 +9,8 @@ import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
 import { harmless } from "../input/callbacks.ts"
 import { anthropic } from "../protocol/anthropic.ts"
-import { at, parseJson } from "../protocol/json.ts"
+import type { HeaderReader } from "../protocol/headers.ts"
+import { at, isRecord, parseJson } from "../protocol/json.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import type { Activity, Ended } from "./activity.ts"
@@ -113,6 +114,7 @@ type Outcome =
 
 const unread: Readonly<Record<Request.Unread, Refusal>> = {
   tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway accepts (its option maxBodyBytes)" },
+  slow: { kind: "timedOut", message: "Almost nothing of the body came in 10 seconds; send it on a faster connection" },
   full: { kind: "unavailable", message: "This gateway holds as many request bodies as it may; try again in a moment" }
 }
 
@@ -304,13 +306,26 @@ const govern = (
   )
 }
 
-/** Refuses a body that is too large, or for which there is no room. */
-const refuseBody = (parts: Parts, routed: Routed, response: ServerResponse, why: Request.Unread): Effect.Effect<void> =>
+/** What is wrong with a body that is no JSON object. Passed on, such a call would be past every cap and limit. */
+const unreadable = (header: HeaderReader): Refusal => ({
+  kind: "invalid",
+  message:
+    (header("content-encoding") ?? "") === ""
+      ? "The body of a call must be a JSON object in UTF-8, because this gateway reads what the call asks for"
+      : "Send the body of a call without content-encoding, because this gateway reads what the call asks for"
+})
+
+/** Refuses a call because of its body. */
+const refuseBody = (
+  parts: Parts,
+  routed: Routed,
+  { protocol }: Match,
+  response: ServerResponse,
+  refusal: Refusal
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
-    // The rest of the body is not read.
-    response.setHeader("connection", "close")
-    return refuse(response, refusalFor(unread[why]))
+    return refuse(response, refusalFor(refusal, protocol))
   })
 
 /** Answers a call whose body was read. */
@@ -322,10 +337,12 @@ const answerCall = (
   response: ServerResponse,
   bytes: Buffer
 ): Effect.Effect<void> => {
-  // A body that is not text cannot be a call, and must keep its bytes.
-  const planned = isUtf8(bytes)
-    ? parts.engine.plan(found, { url: routed.url, header: Headers.readerOf(request.headers), body: bytes.toString() })
-    : undefined
+  const header = Headers.readerOf(request.headers)
+  const body = isUtf8(bytes) ? bytes.toString() : ""
+  const parsed = parseJson(body)
+  if (!isRecord(parsed)) return refuseBody(parts, routed, found, response, unreadable(header))
+  // Bedrock serves models whose bodies no protocol knows.
+  const planned = parts.engine.plan(found, { url: routed.url, header, body, parsed })
   return planned === undefined
     ? pass(parts, routed, request, response, bytes)
     : govern(parts, routed, request, response, planned, bytes)
@@ -342,11 +359,10 @@ export const exchange = (
 ): void => {
   const { call } = routed
   if (call === undefined) return run(pass(parts, routed, request, response, undefined))
-  body.read(request, (read) =>
-    run(
-      typeof read === "string"
-        ? refuseBody(parts, routed, response, read)
-        : answerCall(parts, routed, call, request, response, read)
-    )
-  )
+  body.read(request, (read) => {
+    if (typeof read !== "string") return run(answerCall(parts, routed, call, request, response, read))
+    // The rest of the body is not read.
+    response.setHeader("connection", "close")
+    run(refuseBody(parts, routed, call, response, unread[read]))
+  })
 }

@@ -315,7 +315,7 @@ export const make = Effect.fnUntraced(function* (
   const activity = yield* makeActivity(context, now)
   const purses = new Purses(options.spent ?? {}, now, (agent, dollars) => activity.spent(agent, dollars))
   const governor = yield* Governor.Governor
-  const memory = { held: 0 }
+  const memory = yield* Request.makeMemory
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 

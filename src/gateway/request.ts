@@ -1,9 +1,17 @@
-/** Bodies of requests: bounded in size, and counted while they are in memory. */
+/** Bodies of requests: bounded in size and in time, and counted while they are in memory. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { IncomingMessage } from "node:http"
 
-/** The bytes in the bodies of all waiting and running requests. */
+/** The bodies of all waiting and running requests. */
 export interface Memory {
+  /** Their bytes. */
   held: number
+  /** Those that arrive. */
+  readonly arriving: Set<Body>
+  /** Milliseconds of a clock that nobody sets. */
+  readonly now: () => number
 }
 
 /** Why a body was not read. */
@@ -12,6 +20,24 @@ export type Unread =
   | "tooLarge"
   /** There is no room for it beside the other bodies. */
   | "full"
+  /** Next to nothing of it came. */
+  | "slow"
+
+/** In each such time a body must grow by a hundredth, or at least a byte. Otherwise a few could keep all others out. */
+const growsWithinMillis = 10_000
+const leastGrowth = 0.01
+
+/** Accounts for bodies, and ends those that arrive too slowly, until the scope closes. */
+export const makeMemory: Effect.Effect<Memory, never, Scope.Scope> = Effect.gen(function* () {
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const memory: Memory = { held: 0, arriving: new Set(), now }
+  const check = Effect.sync(() => {
+    for (const body of memory.arriving) body.check()
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep("1 second"), check)))
+  return memory
+})
 
 /** The body of one request. */
 export class Body {
@@ -19,7 +45,10 @@ export class Body {
   private readonly mostHeld: number
   private readonly most: number
   private held = 0
-  private isSettled = false
+  private give: ((body: Buffer | Unread) => void) | undefined
+  private request: IncomingMessage | undefined
+  /** What it was when it was last found to have grown. */
+  private earlier = { held: 0, at: 0 }
 
   constructor(memory: Memory, mostHeld: number, most: number) {
     this.memory = memory
@@ -29,28 +58,45 @@ export class Body {
 
   /** Reads the body, and calls `give` with it, or with the reason why it was not read. */
   read(request: IncomingMessage, give: (body: Buffer | Unread) => void): void {
-    const settle = (body: Buffer | Unread): void => {
-      if (this.isSettled) return
-      this.isSettled = true
-      give(body)
-    }
-    if (Number(request.headers["content-length"] ?? 0) > this.most) return settle("tooLarge")
+    if (Number(request.headers["content-length"] ?? 0) > this.most) return give("tooLarge")
     const { memory, most } = this
+    this.give = give
+    this.request = request
+    this.earlier = { held: 0, at: memory.now() }
+    memory.arriving.add(this)
     const chunks: Array<Buffer> = []
     request.on("data", (chunk: Buffer) => {
-      if (this.isSettled) return
+      if (this.give === undefined) return
       this.held += chunk.length
       memory.held += chunk.length
       if (this.held <= most && memory.held <= this.mostHeld) return void chunks.push(chunk)
-      request.removeAllListeners("data").pause()
-      settle(this.held > most ? "tooLarge" : "full")
+      this.settle(this.held > most ? "tooLarge" : "full")
     })
-    request.on("end", () => settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
+    request.on("end", () => this.settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
+  }
+
+  /** Ends a body that has hardly grown. */
+  check(): void {
+    const { earlier, held } = this
+    const at = this.memory.now()
+    if (at - earlier.at < growsWithinMillis) return
+    if (held - earlier.held < Math.max(1, leastGrowth * held)) this.settle("slow")
+    else this.earlier = { held, at }
+  }
+
+  private settle(body: Buffer | Unread): void {
+    const { give, request } = this
+    if (give === undefined) return
+    this.give = undefined
+    this.memory.arriving.delete(this)
+    if (typeof body === "string") request?.removeAllListeners("data").pause()
+    give(body)
   }
 
   /** Releases the memory of the body. */
   release(): void {
-    this.isSettled = true
+    this.give = undefined
+    this.memory.arriving.delete(this)
     this.memory.held -= this.held
     this.held = 0
   }

@@ -1,13 +1,9 @@
 /**
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
-import { anthropic } from "../protocol/anthropic.ts"
-import { gemini } from "../protocol/gemini.ts"
+import { protocols } from "../fetch/engine.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
-import { openaiChat } from "../protocol/openaiChat.ts"
-import { openaiResponses } from "../protocol/openaiResponses.ts"
-import type { Match, Protocol, Route } from "../protocol/protocol.ts"
-import { pathOf } from "../protocol/protocol.ts"
+import { type Match, matches, pathOf, type Protocol } from "../protocol/protocol.ts"
 import * as Recency from "../input/recency.ts"
 
 /** A provider that requests are passed on to. */
@@ -45,8 +41,6 @@ export const upstreamOf = (name: string, address: string): Upstream | undefined 
   return { name, origin: url.origin, base: url.pathname.replace(/\/+$/, "") }
 }
 
-const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
-
 /** The name of the upstream for each provider's name in a protocol. */
 const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
 const builtIn = Object.values(names)
@@ -55,16 +49,14 @@ const builtIn = Object.values(names)
 const ownSegment =
   /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
-interface Found {
+interface Found extends Match {
   readonly name: string
-  readonly protocol: Protocol
-  readonly route: Route
 }
 
 const found = (method: string, path: string): ReadonlyArray<Found> =>
-  protocols.flatMap((protocol) => {
-    const route = protocol.match(method, path)
-    return route === undefined ? [] : [{ name: names[protocol.provider] ?? protocol.provider, protocol, route }]
+  matches(protocols, method, path).map((found) => {
+    const { provider } = found.protocol
+    return { ...found, name: names[provider] ?? provider }
   })
 
 /** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */

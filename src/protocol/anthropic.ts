@@ -197,7 +197,9 @@ const errorTypes = {
   unavailable: "api_error",
   tooLarge: "request_too_large",
   spendLimited: "billing_error",
-  notFound: "not_found_error"
+  notFound: "not_found_error",
+  invalid: "invalid_request_error",
+  timedOut: "timeout_error"
 } as const
 
 const errorBody = ({ kind, message }: Refusal) => ({

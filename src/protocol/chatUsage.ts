@@ -48,7 +48,7 @@ const afterValue = (text: string, start: number): number => {
 /** The position of a property's value in the text of a JSON object. The last value counts, as in every parser. */
 const valueSpan = (text: string, name: string): readonly [start: number, end: number] | undefined => {
   let found: readonly [number, number] | undefined
-  let index = skipSpace(text, skipSpace(text, 0) + 1)
+  let index = skipSpace(text, text.indexOf("{") + 1)
   while (text[index] === '"') {
     const keyEnd = afterString(text, index)
     const start = skipSpace(text, skipSpace(text, keyEnd) + 1)

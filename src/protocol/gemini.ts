@@ -172,7 +172,9 @@ const statuses = {
   unavailable: "UNAVAILABLE",
   tooLarge: "INVALID_ARGUMENT",
   spendLimited: "FAILED_PRECONDITION",
-  notFound: "NOT_FOUND"
+  notFound: "NOT_FOUND",
+  invalid: "INVALID_ARGUMENT",
+  timedOut: "DEADLINE_EXCEEDED"
 } as const
 
 /** The genai SDK reads the numeric code within a stream. */

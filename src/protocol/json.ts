@@ -1,9 +1,9 @@
 /** Small decoders of untrusted JSON. None of them throws. */
 
-/** Parses a text as JSON. Returns undefined for anything else. */
+/** Parses a text as JSON, which may begin with a byte order mark. Returns undefined for anything else. */
 export const parseJson = (text: string | undefined): unknown => {
   try {
-    return text === undefined ? undefined : JSON.parse(text)
+    return text === undefined ? undefined : JSON.parse(text.startsWith("\ufeff") ? text.slice(1) : text)
   } catch {
     return undefined
   }

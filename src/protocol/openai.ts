@@ -46,7 +46,9 @@ const errors = {
   unavailable: { type: "service_unavailable_error", code: "server_is_overloaded" },
   tooLarge: { type: "invalid_request_error", code: "request_too_large" },
   spendLimited: { type: "insufficient_quota", code: "insufficient_quota" },
-  notFound: { type: "invalid_request_error", code: "not_found" }
+  notFound: { type: "invalid_request_error", code: "not_found" },
+  invalid: { type: "invalid_request_error", code: "invalid_body" },
+  timedOut: { type: "invalid_request_error", code: "request_timeout" }
 } as const
 
 /** The `error` object of a refusal. */

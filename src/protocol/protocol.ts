@@ -103,6 +103,14 @@ export const decodeSegment = (segment: string): string => {
   }
 }
 
+/** The path as servers read it that are less strict: decoded, without parameters, and in any case. */
+const readingsOf = (path: string): ReadonlyArray<string> => {
+  if (!/[%;A-Z]/.test(path)) return []
+  const decoded = path.replaceAll(/(?:%[\da-f]{2})+/gi, decodeSegment).replaceAll(/;[^/]*/g, "")
+  const read = pathOf(decoded.replaceAll(/[?#]/g, encodeURIComponent)) ?? path
+  return [read, read.toLowerCase()]
+}
+
 /** A path with its version, which is missing if the client's base URL has none. */
 export const withVersion = (path: string, version: string): string =>
   /\/v\d[a-z\d]*\//.test(`${path}/`) ? path : `/${version}${path}`
@@ -328,6 +336,25 @@ export interface Match {
   readonly route: Route
 }
 
+/** Whether a model answers the request. */
+export const isCall = ({ route: { operation } }: Match): boolean => operation === "generate" || operation === "stream"
+
+/**
+ * All protocols that recognise a request by its method and its path. A path that is no call as it is written may be one as its
+ * server reads it, and is that call then.
+ */
+export const matches = (protocols: ReadonlyArray<Protocol>, method: string, path: string): ReadonlyArray<Match> => {
+  const of = (path: string): ReadonlyArray<Match> =>
+    protocols.flatMap((protocol) => {
+      const route = protocol.match(method, path)
+      return route === undefined ? [] : [{ protocol, route }]
+    })
+  const exact = of(path)
+  if (exact.some(isCall)) return exact
+  const calls = readingsOf(path).map((reading) => of(reading).filter(isCall))
+  return calls.find(({ length }) => length > 0) ?? exact
+}
+
 /**
  * Finds the protocol of a request by its method and the path of its URL, never by its host. The first protocol that recognises
  * it applies; undefined if none does.
@@ -339,10 +366,5 @@ export interface Match {
  */
 export const match = (protocols: ReadonlyArray<Protocol>, method: string, url: string): Match | undefined => {
   const path = pathOf(url)
-  if (path === undefined) return undefined
-  for (const protocol of protocols) {
-    const route = protocol.match(method.toUpperCase(), path)
-    if (route !== undefined) return { protocol, route }
-  }
-  return undefined
+  return path === undefined ? undefined : matches(protocols, method.toUpperCase(), path)[0]
 }

@@ -20,8 +20,10 @@ export interface Refusal {
    * - `"tooLarge"` (413): the request can never fit the limits
    * - `"spendLimited"` (402): a cap on money or tokens is used up; clients do not retry this status
    * - `"notFound"` (404): there is nothing at this path
+   * - `"invalid"` (400): the request cannot be read, so that nobody knows what it asks for
+   * - `"timedOut"` (408): the request arrived too slowly
    */
-  readonly kind: "rateLimited" | "unavailable" | "tooLarge" | "spendLimited" | "notFound"
+  readonly kind: "rateLimited" | "unavailable" | "tooLarge" | "spendLimited" | "notFound" | "invalid" | "timedOut"
   /** When the client should retry, in seconds; rounded up, and limited to 5 to 59. @default 5 */
   readonly retryAfterSeconds?: number | undefined
   /** A message for people: what was refused, why, and what helps. */
@@ -41,7 +43,15 @@ export interface RefusalResponse {
   readonly body: string
 }
 
-const statuses = { rateLimited: 429, unavailable: 503, tooLarge: 413, spendLimited: 402, notFound: 404 } as const
+const statuses = {
+  rateLimited: 429,
+  unavailable: 503,
+  tooLarge: 413,
+  spendLimited: 402,
+  notFound: 404,
+  invalid: 400,
+  timedOut: 408
+} as const
 
 /** The HTTP status of a refusal. */
 export const statusOf = ({ kind }: Refusal): number => statuses[kind]

@@ -8,6 +8,7 @@ import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as Http from "node:http"
+import { gzipSync } from "node:zlib"
 import { type Handler, serve, type TestServer } from "../support/httpServer.ts"
 
 // Callers who want more than their caps and limits. Real HTTP, so these run on the real clock.
@@ -159,6 +160,69 @@ describe("a caller", () => {
       }
       assert.deepStrictEqual(statuses, [200, 200, 402, 402])
       assert.strictEqual((yield* here.pools).length, 2)
+    })
+  )
+})
+
+describe("a call", () => {
+  const text = JSON.stringify(call)
+  const json = ["content-type", "application/json"] as const
+  for (const [what, path, body, expected, headers = []] of [
+    ["with an encoded path", "/openai/v1/chat/%63ompletions", text, 402],
+    ["with an encoded slash", "/openai/v1/chat%2Fcompletions", text, 402],
+    ["with an escape that is none", "/openai/%zz/v1/chat/%63ompletions", text, 402],
+    ["of Anthropic's with an encoded path", "/anthropic/v1/%6Dessages", text, 402],
+    ["of Google's with an encoded colon", "/gemini/v1beta/models/m%3AgenerateContent", text, 402],
+    ["with a parameter in its path", "/openai/v1/chat/completions;a=b", text, 402],
+    ["with capitals in its path", "/openai/V1/Chat/Completions", text, 402],
+    ["with a byte order mark", chat, `\ufeff${text}`, 402],
+    ["without a model", chat, text.replace('"model":"m"', '"n":1'), 402],
+    ["that is compressed", chat, gzipSync(text), 400, [["content-encoding", "gzip"]]],
+    ["in UTF-16", chat, Buffer.from(`\ufeff${text}`, "utf16le"), 400],
+    ["with a number that is none", chat, text.replace("100000", "NaN"), 400],
+    ["without a body", chat, "", 400],
+    ["in a list", chat, `[${text}]`, 400]
+  ] satisfies ReadonlyArray<
+    readonly [string, string, string | Buffer, number, ReadonlyArray<readonly [string, string]>?]
+  >) {
+    it.live(`is held to its cap ${what}`, () =>
+      Effect.gen(function* () {
+        const here = yield* world({ rules: [{ cap: { dollars: 0.5 } }] })
+        const got = yield* ask(here.url + path, [real, json, ...headers], body)
+        assert.strictEqual(got.status, expected, got.text)
+        if (expected === 400) assert.match(got.text, /because this gateway reads what the call asks for/)
+        if (headers.length > 0) assert.include(got.text, "without content-encoding")
+        assert.strictEqual(here.upstream.requests.length, 0)
+      })
+    )
+  }
+
+  it.live("is sent to the path that its server reads, with its own bytes", () =>
+    Effect.gen(function* () {
+      const bodies: Array<string> = []
+      const here = yield* world({}, (request, response, body) => {
+        bodies.push(body)
+        answers(request, response, body)
+      })
+      const body = `\ufeff${text}`
+      assert.strictEqual((yield* ask(`${here.url}/openai/v1/chat/%63ompletions?a=%62`, [real], body)).status, 200)
+      assert.strictEqual(here.upstream.requests[0]!.url, "/v1/chat/completions?a=%62")
+      assert.deepStrictEqual(bodies, [body])
+    })
+  )
+
+  it.live("is refused in the form of its provider", () =>
+    Effect.gen(function* () {
+      const here = yield* world({})
+      for (const [path, expected] of [
+        ["/v1/messages", { type: "error", error: { type: "invalid_request_error" } }],
+        [chat, { error: { type: "invalid_request_error", code: "invalid_body" } }],
+        ["/v1beta/models/m:generateContent", { error: { code: 400, status: "INVALID_ARGUMENT" } }]
+      ] as const) {
+        const { text } = yield* ask(here.url + path, [real], "{")
+        const { error, type } = JSON.parse(text)
+        assert.deepInclude({ type, ...error }, expected.error as object)
+      }
     })
   )
 })

@@ -200,7 +200,7 @@ describe("floodgate/gateway", () => {
           ["POST", "/v1/embeddings", "{}"],
           ["POST", "/v1/messages/count_tokens", '{"a":1}'],
           ["GET", "/v1/models", undefined],
-          ["POST", "/v1/chat/completions", "no JSON"],
+          ["POST", "/anthropic/model/amazon.nova/invoke", '{"inputText":"Hello"}'],
           ["DELETE", "/openai/unheard/of", undefined]
         ] as const) {
           const got = yield* ask(here.url + path, { method, ...(body === undefined ? {} : { body }) })

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -173,6 +174,48 @@ describe("a gateway", () => {
       // A pattern that is looked for from each place of the name takes minutes.
       const { status } = yield* ask(here.url, { "x-team": name, authorization: `Bearer ${name}` })
       assert.strictEqual(status, 200)
+    })
+  )
+
+  it.live("ends bodies that do not come, so that they keep nobody out", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let ahead = 0n
+      const own: Clock.Clock = {
+        ...clock,
+        sleep: (duration) => clock.sleep(duration),
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + ahead,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe()
+      }
+      const here = yield* Effect.provideService(world(answers, { maxHeldBytes: 3_000 }), Clock.Clock, own)
+      const [, port] = /:(\d+)$/.exec(here.url)!
+      const begin = (path: string, length: number, sent: string) => {
+        const got = { text: "", isOver: false }
+        const socket = Net.connect(Number(port), "127.0.0.1").on("error", () => {})
+        socket.on("data", (data) => (got.text += data.toString())).on("close", () => (got.isOver = true))
+        socket.write(`POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n${sent}`)
+        return Effect.acquireRelease(Effect.succeed({ socket, got }), () => Effect.sync(() => socket.destroy()))
+      }
+      const body = init({}, {}).body as string
+      const slow = yield* begin("/v1/chat/completions", body.length + 1_000, body.slice(0, 20))
+      const silent = yield* Effect.forEach([1, 2], () => begin("/v1/chat/completions", 1_500, " ".repeat(1_400)))
+      yield* Effect.repeat(ask(here.url, {}, { pad: "x".repeat(200) }), {
+        until: ({ status }) => status === 503,
+        schedule: Schedule.spaced("20 millis")
+      })
+      const growing = Effect.sync(() => {
+        ahead += 11_000_000_000n
+        slow.socket.write(" ".repeat(20))
+        return silent.every(({ got }) => got.isOver)
+      })
+      yield* Effect.repeat(growing, { until: (isOver) => isOver, schedule: Schedule.spaced("400 millis") })
+      for (const { got } of silent) {
+        assert.match(got.text, /^HTTP\/1\.1 408 /)
+        assert.include(got.text, '"code":"request_timeout"')
+      }
+      assert.strictEqual((yield* ask(here.url, {}, { pad: "x".repeat(200) })).status, 200)
+      assert.deepStrictEqual(slow.got, { text: "", isOver: false })
     })
   )
 })

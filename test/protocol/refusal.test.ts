@@ -14,7 +14,7 @@ const refusal = (kind: Refusal["kind"], retryAfterSeconds?: number): Refusal => 
   message: "Floodgate: the wait of 90 s is longer than maxWait"
 })
 
-const kinds = ["rateLimited", "unavailable", "tooLarge", "spendLimited", "notFound"] as const
+const kinds = ["rateLimited", "unavailable", "tooLarge", "spendLimited", "notFound", "invalid", "timedOut"] as const
 const protocols = [anthropic, openaiChat, openaiResponses, gemini]
 
 /** A fetch that answers everything with the same response. */
@@ -72,7 +72,7 @@ describe("refusals", () => {
       for (const kind of ["rateLimited", "unavailable"] as const) {
         assert.strictEqual(protocol.refuse(refusal(kind, seconds)).headers["retry-after"], expected)
       }
-      for (const kind of ["tooLarge", "spendLimited", "notFound"] as const) {
+      for (const kind of ["tooLarge", "spendLimited", "notFound", "invalid", "timedOut"] as const) {
         assert.notProperty(protocol.refuse(refusal(kind, seconds)).headers, "retry-after")
       }
     }
@@ -83,7 +83,7 @@ describe("refusals", () => {
       const answers = kinds.map((kind) => protocol.refuse(refusal(kind)))
       assert.deepStrictEqual(
         answers.map(({ status }) => status),
-        [429, 503, 413, 402, 404]
+        [429, 503, 413, 402, 404, 400, 408]
       )
       for (const { body, headers, status } of answers) {
         assert.strictEqual(headers["content-type"], "application/json")
@@ -115,7 +115,9 @@ describe("refusals", () => {
       ["unavailable", AnthropicSdk.InternalServerError, "api_error"],
       ["tooLarge", AnthropicSdk.APIError, "request_too_large"],
       ["spendLimited", AnthropicSdk.APIError, "billing_error"],
-      ["notFound", AnthropicSdk.NotFoundError, "not_found_error"]
+      ["notFound", AnthropicSdk.NotFoundError, "not_found_error"],
+      ["invalid", AnthropicSdk.BadRequestError, "invalid_request_error"],
+      ["timedOut", AnthropicSdk.APIError, "timeout_error"]
     ] as const)("is %s the error that one expects", async (kind, Class, type) => {
       const { fetch } = refusing(anthropic, refusal(kind))
       const thrown = await thrownBy(() => claude(fetch).create(claudeParams))
@@ -171,7 +173,9 @@ describe("refusals", () => {
       ["unavailable", OpenAiSdk.InternalServerError, "server_is_overloaded"],
       ["tooLarge", OpenAiSdk.APIError, "request_too_large"],
       ["spendLimited", OpenAiSdk.APIError, "insufficient_quota"],
-      ["notFound", OpenAiSdk.NotFoundError, "not_found"]
+      ["notFound", OpenAiSdk.NotFoundError, "not_found"],
+      ["invalid", OpenAiSdk.BadRequestError, "invalid_body"],
+      ["timedOut", OpenAiSdk.APIError, "request_timeout"]
     ] as const)("is %s the error that one expects", async (kind, Class, code) => {
       const thrown = await thrownBy(() => whole(openai(refusing(protocol, refusal(kind)).fetch)))
       assert.instanceOf(thrown, Class)
@@ -188,6 +192,7 @@ describe("refusals", () => {
         ["tooLarge", 1],
         ["spendLimited", 1],
         ["notFound", 1],
+        ["invalid", 1],
         ["rateLimited", 2]
       ] as const) {
         const { body, status } = protocol.refuse(refusal(kind))
