@@ -28,6 +28,28 @@ describe.each(workflows)("%s", (_, text) => {
   })
 })
 
+describe("the way to install what is not on npm yet", () => {
+  const read = (file: string): string => readFileSync(join(root, file), "utf8")
+
+  it("packs both packages, and installs the command from both tarballs", () => {
+    const { version } = JSON.parse(read("package.json")) as { readonly version: string }
+    const readme = read("README.md").replaceAll(/\s+/g, " ")
+    for (const command of [
+      "`npm ci && npm run build && npm pack && npm pack --workspace @floodgate/cli`",
+      `\`npm i PATH/floodgate-${version}.tgz effect @anthropic-ai/sdk\``,
+      `\`npm i PATH/floodgate-${version}.tgz PATH/floodgate-cli-${version}.tgz\``
+    ]) {
+      assert.include(readme, command)
+    }
+    const image = read("docs/gateway/Dockerfile")
+    assert.include(image, "npm ci && npm run build && npm pack && npm pack --workspace @floodgate/cli")
+    assert.match(image, /^COPY floodgate-\*\.tgz \.\/$/m)
+    assert.match(image, /npm install --no-save \.\/floodgate-\*\.tgz/)
+    // A global floodgate does not find the SDK that the command brings.
+    assert.notInclude(image, "--global")
+  })
+})
+
 describe("package.json", () => {
   interface Manifest {
     readonly dependencies?: Record<string, string>
