@@ -140,6 +140,15 @@ interface Packed {
   readonly unpacked: string
 }
 
+/** The relative links of a page of Markdown, in its own syntax and in HTML. */
+const linksIn = (text: string): ReadonlyArray<string> => {
+  const prose = text.replaceAll(/^ *```[\s\S]*?^ *```$/gm, "").replaceAll(/`[^`\n]*`/g, "")
+  const found = prose.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$|\b(?:src|srcset|href)="([^"\s]+)"/gm)
+  return Array.from(found, ([, inline, reference, html]) =>
+    (inline ?? reference ?? html)!.replace(/[#?].*$/, "")
+  ).filter((link) => link !== "" && !/^[a-z]+:/.test(link))
+}
+
 /** Packs one of the packages and looks at what the tarball holds. */
 const pack = async (name: string, folder: string, wanted: RegExp, needed: ReadonlyArray<string>): Promise<Packed> => {
   const packed = await run("npm", ["pack", "--silent", "--pack-destination", temp], folder)
@@ -169,13 +178,20 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
       return sources.some((source) => !files.includes(join(dirname(file), source)))
     })
   check("every source map leads to a source in the tarball", lost)
+  const pages = files.filter((file) => file.endsWith(".md"))
+  const broken = pages.flatMap((page) =>
+    linksIn(readFileSync(join(unpacked, page), "utf8"))
+      .filter((link) => !existsSync(join(unpacked, dirname(page), link)))
+      .map((link) => `${page}: ${link}`)
+  )
+  check("every relative link of its pages leads to a file in the tarball", broken.join("\n") || undefined)
   return { tarball, unpacked }
 }
 
 const library = await pack(
   "floodgate",
   root,
-  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|docs\/gateway\/[^/]+|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
+  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|docs\/images\/[^/]+\.png|docs\/gateway\/[^/]+|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
   ["README.md", "LICENSE", "docs/README.md", "examples/README.md", "dist/index.js", "dist/index.d.ts"]
 )
 const cli = await pack(
