@@ -63,6 +63,7 @@ import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
 import { latest } from "./budget/observer.ts"
 import { checkConcurrency } from "./budget/options.ts"
+import { Uncounted } from "./budget/uncounted.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
 import { durationOf, invalid } from "./input/arguments.ts"
@@ -415,6 +416,9 @@ const bounded = <A, E, R>(
     Effect.provideService(Budget.Agent, key),
     Spending.from(purse),
     Spending.from(shared.purse),
+    isCapped(counter) || isCapped(shared.counter) || work !== undefined
+      ? Effect.provideService(Uncounted, true)
+      : identity,
     Effect.provideService(Running, {
       agent: key,
       counters: [counter, shared.counter, ...shared.outer],
@@ -422,6 +426,8 @@ const bounded = <A, E, R>(
     })
   )
 }
+
+const isCapped = ({ cap }: Counter.Counter): boolean => cap.tokens !== undefined || cap.calls !== undefined
 
 const runOne = Effect.fnUntraced(function* <A, E, R>(
   entry: Entry<A, E, R>,

@@ -68,6 +68,7 @@ import {
   type Reservation,
   type ReserveOptions
 } from "./budget/models.ts"
+import { counted } from "./budget/uncounted.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
 
@@ -177,7 +178,7 @@ export class TokenBudget extends Context.Service<
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"], never, Scope.Scope> =>
-  Effect.map(Internal.make(options), TokenBudget.of)
+  Effect.map(Internal.make(options), (budget) => TokenBudget.of({ ...budget, reserve: counted(budget.reserve) }))
 
 /**
  * The shared budget as a layer. Provide it once, around everything that calls the same provider.
@@ -271,7 +272,7 @@ const makesNoSense = (refusal: unknown): Config.ConfigError => {
 export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
   TokenBudget,
   TokenBudget.of({
-    reserve: (estimate, options) =>
+    reserve: counted((estimate, options) =>
       Effect.map(Effect.context<never>(), (context) => ({
         pool: options?.pool ?? "default",
         agent: options?.agent ?? Context.get(context, Agent),
@@ -280,7 +281,8 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
         binding: undefined,
         settle: () => Effect.void,
         refund: Effect.void
-      })),
+      }))
+    ),
     observe: () => Effect.void,
     cooldown: () => Effect.succeed("isolated"),
     resize: () => Effect.void,

@@ -508,6 +508,67 @@ describe("Agents", () => {
         assert.deepStrictEqual(outcome!.used, { tokens: 300, calls: 3, dollars: 0 })
       }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(unlimited))))
     )
+
+    describe("beside the client, and not between it and the budget", () => {
+      const bare = Budget.layer({ limits: { tokens: { perSecond: 1_000_000 } } })
+      const beside = LlmClient.layerProvider().pipe(
+        Layer.provide(bare),
+        Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 0 } })),
+        Layer.merge(unlimited)
+      )
+      const params = { model: "m", max_tokens: 9, messages: [{ role: "user" as const, content: "Hi" }] }
+      const ways: Readonly<Record<string, Effect.Effect<unknown, unknown, LlmClient.LlmClient>>> = {
+        "a client's create": LlmClient.create(params),
+        "a client's stream": Stream.runDrain(LlmClient.stream(params)),
+        "a budget": Effect.provide(times(1, 100), bare),
+        "a budget without limits": Effect.provide(times(1, 100), Budget.layerUnlimited)
+      }
+      const outcomeOf = (way: string, agent: Partial<Agents.Agent<never, never, never>>, options?: Agents.Options) =>
+        Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(Agents.run([{ ...agent, key: "a", effect: ways[way]! }], options))
+          yield* TestClock.adjust("1 minute")
+          const [outcome] = yield* Fiber.join(fiber)
+          return outcome!
+        })
+
+      const uses: ReadonlyArray<readonly [string, Partial<Agents.Agent<never, never, never>>, Agents.Options?]> = [
+        ["a cap on calls", { cap: { calls: 10 } }],
+        ["a cap on tokens", { cap: { tokens: 10_000 } }],
+        ["a cap of each agent", {}, { capPerAgent: { calls: 10 } }],
+        ["a cap of the job", {}, { cap: { calls: 10 } }],
+        ["stated work", { work: 100 }]
+      ]
+      const cases = Object.keys(ways).flatMap((way) =>
+        uses.map(([what, agent, options]) => [what, way, agent, options] as const)
+      )
+
+      it.effect.each(cases)("%s of an agent that calls through %s ends it loudly: nothing would count", ([, ...use]) =>
+        Effect.gen(function* () {
+          const { exit } = yield* outcomeOf(...use)
+          const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+          assert.instanceOf(defect, RangeError)
+          assert.include(defect.message, "Agents.layer between")
+          const sim = yield* ProviderSim.ProviderSim
+          assert.strictEqual((yield* sim.stats).requests, 0)
+        }).pipe(Effect.provide(beside))
+      )
+
+      it.effect("a cap ends an agent's own agents, too, which have none", () =>
+        Effect.gen(function* () {
+          const inner = Effect.flatMap(outcomeOf("a budget", {}), ({ exit }) => exit)
+          const [outer] = yield* Agents.run([{ key: "outer", effect: inner, cap: { calls: 10 } }])
+          const { exit } = outer!
+          assert.instanceOf(Exit.isFailure(exit) && Cause.squash(exit.cause), RangeError)
+        }).pipe(Effect.provide(beside))
+      )
+
+      it.effect.each(Object.keys(ways))("nothing happens to an agent that has nothing to be counted for: %s", (way) =>
+        Effect.gen(function* () {
+          const { exit } = yield* outcomeOf(way, { cap: { time: "1 hour" } })
+          assert.isTrue(Exit.isSuccess(exit))
+        }).pipe(Effect.provide(beside))
+      )
+    })
   })
 
   it.effect("keeps twelve agents within a limit that binds, with no rejection", () =>

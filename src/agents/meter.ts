@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Budget from "../Budget.ts"
+import { Uncounted } from "../budget/uncounted.ts"
 import * as Counter from "./counter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
@@ -22,9 +23,7 @@ import { counted as count, thousands } from "../limits/words.ts"
  * @category services
  * @since 0.1.0
  */
-export class Meter extends Context.Service<Meter, { readonly budget: Budget.TokenBudget["Service"] }>()(
-  "floodgate/Agents/Meter"
-) {}
+export class Meter extends Context.Service<Meter, true>()("floodgate/Agents/Meter") {}
 
 /**
  * The cap of an agent, or of its whole job, has too little left for the call. `key` is the agent, and `limit` the cap. It
@@ -96,10 +95,9 @@ export const Running = Context.Reference<Running | undefined>("floodgate/Agents/
 export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
   // A constant is built once for a whole program, which may have two budgets.
   Layer.effectContext(
-    Effect.map(Budget.TokenBudget, (inner) => {
-      const budget = metered(inner)
-      return Context.make(Meter, { budget }).pipe(Context.add(Budget.TokenBudget, budget))
-    })
+    Effect.map(Budget.TokenBudget, (inner) =>
+      Context.make(Meter, true).pipe(Context.add(Budget.TokenBudget, metered(inner)))
+    )
   )
 )
 
@@ -135,6 +133,9 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
   }
 }
 
+/** What the budget below hears of the agent: nothing that it would have to count. */
+const alreadyCounted = Context.make(Running, undefined).pipe(Context.add(Uncounted, false))
+
 /** To be run where nothing interrupts. */
 const reserveCounted = Effect.fnUntraced(function* (
   inner: Budget.TokenBudget["Service"],
@@ -155,7 +156,7 @@ const reserveCounted = Effect.fnUntraced(function* (
       })
     })
   }
-  const held = yield* restore(Effect.provideService(inner.reserve(estimate, how), Running, undefined)).pipe(
+  const held = yield* restore(Effect.provideContext(inner.reserve(estimate, how), alreadyCounted)).pipe(
     Effect.onError(() => Effect.sync(() => share.settle(Amounts.nothing)))
   )
   // A call whose usage is unknown keeps its estimate, as in the budget.
