@@ -238,14 +238,13 @@ const called = <R extends Upstream>(
   planned: Planned,
   send: Send<R>
 ): Effect.Effect<Result<R>, unknown> => {
-  const account = parts.settings.account?.(planned.request) ?? parts.accounts.of(planned.request)
-  const made =
-    typeof account === "string"
-      ? Effect.uninterruptibleMask((restore) => governed(parts, planned, send, account, restore))
-      : Effect.flatMap(
-          Effect.promise(() => account),
-          (account) => Effect.uninterruptibleMask((restore) => governed(parts, planned, send, account, restore))
-        )
+  const found = Effect.suspend(() => {
+    const account = parts.settings.account?.(planned.request) ?? parts.accounts.of(planned.request)
+    return typeof account === "string" ? Effect.succeed(account) : Effect.promise(() => account)
+  })
+  const made = Effect.flatMap(found, (account) =>
+    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, account, restore))
+  )
   return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
     error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
   )

@@ -125,6 +125,19 @@ const whyOf = (thrown: unknown): string => {
   return `The provider gave no answer: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
 }
 
+const failedHere: Refusal = { kind: "unavailable", message: "This gateway failed; its log says why" }
+
+/** Answers a request for which the gateway itself failed, as where a callback of its options throws. No retry helps. */
+export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>
+  Effect.andThen(
+    Effect.logError("A request failed in the gateway", why),
+    Effect.suspend(() => {
+      if (response.headersSent) return Effect.void
+      const refusal = refusalFor(failedHere)
+      return refuse(response, { ...refusal, headers: { ...refusal.headers, "x-should-retry": "false" } })
+    })
+  )
+
 /** The kind of refusal that corresponds to a status of the provider. */
 const kindOf = (status: number): Refusal["kind"] => {
   if (status === 429) return "rateLimited"
@@ -287,8 +300,9 @@ const govern = (
   return Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
       keeper.remove(held)
-      if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) {
-        return Effect.andThen(ended("hung up", 0), Effect.failCause(exit.cause as Cause.Cause<never>))
+      if (Exit.isFailure(exit) && (Cause.hasInterrupts(exit.cause) || Cause.hasDies(exit.cause))) {
+        const outcome = Cause.hasInterrupts(exit.cause) ? "hung up" : "failed"
+        return Effect.andThen(ended(outcome, 0), Effect.failCause(exit.cause as Cause.Cause<never>))
       }
       const result: Outcome = Exit.isSuccess(exit)
         ? { _tag: "Answered", ...exit.value }
@@ -360,7 +374,10 @@ export const exchange = (
   const { call } = routed
   if (call === undefined) return run(pass(parts, routed, request, response, undefined))
   body.read(request, (read) => {
-    if (typeof read !== "string") return run(answerCall(parts, routed, call, request, response, read))
+    if (typeof read !== "string") {
+      const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read))
+      return run(Effect.catchDefect(answered, (why) => failed(response, why)))
+    }
     // The rest of the body is not read.
     response.setHeader("connection", "close")
     run(refuseBody(parts, routed, call, response, unread[read]))

@@ -236,6 +236,19 @@ const own = (
   return true
 }
 
+type Serve = (request: IncomingMessage, response: ServerResponse) => void
+
+/** A listener whose error fails its own request, and not the process: a protocol of the options may throw. */
+const guarded =
+  (serve: Serve, run: (effect: Effect.Effect<void>) => unknown): Serve =>
+  (request, response) => {
+    try {
+      serve(request, response)
+    } catch (thrown) {
+      run(Exchange.failed(response, thrown))
+    }
+  }
+
 /** Answers a request with the upstream's answer. It counts as open until it is answered, or until its client disconnects. */
 const answer = (
   setup: Setup,
@@ -371,7 +384,7 @@ export const make = Effect.fnUntraced(function* (
     }
     answer(setup, routed, request, response, memory, run)
   }
-  server.on("request", serve)
+  server.on("request", guarded(serve, run))
   yield* Effect.addFinalizer(() => {
     closing = true
     return Server.drained(() => activity.open, current.checked.drain)
