@@ -9,7 +9,7 @@ import { keepingOf } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"
 import type { Spent } from "./purses.ts"
-import { type Upstream, upstreamOf } from "./routes.ts"
+import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
 
 /**
  * How a gateway is made.
@@ -90,8 +90,10 @@ const positive = (option: string, value: number): number =>
 const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<string, Upstream> => {
   const parsed = new Map<string, Upstream>()
   for (const [name, address] of Object.entries(given)) {
-    if (!/^[a-z\d][a-z\d-]*$/.test(name) || reserved.includes(name)) {
-      invalid("Gateway.upstreams", "names of lower-case letters, digits and hyphens, none of them the gateway's", name)
+    if (!/^[a-z\d][a-z\d-]*$/.test(name) || reserved.includes(name) || ownSegment.test(name)) {
+      const expected =
+        "names of lower-case letters, digits and hyphens that begin no path of the gateway or of a provider"
+      invalid("Gateway.upstreams", expected, name)
     }
     // An address may have a password, or a key in its query.
     const got = /[@?#]/.test(address) ? "another one" : `"${address}"`

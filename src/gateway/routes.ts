@@ -46,7 +46,7 @@ const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai
 const builtIn = Object.values(names)
 
 /** The first segments of the providers' own paths. Any other segment in front of a path is the name of an upstream. */
-const ownSegment =
+export const ownSegment =
   /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
 interface Found extends Match {

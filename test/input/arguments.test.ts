@@ -112,7 +112,12 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ["Gateway.port", () => Gateway.make({ port: -1 })],
   // Others can reach the host, and a short token is guessed.
   ["Gateway.token", () => Gateway.make({ host: "0.0.0.0" }), () => Gateway.make({ token: "short" })],
-  ["Gateway.upstreams", ...[{}, { metrics: "https://a.test" }].map((upstreams) => () => Gateway.make({ upstreams }))],
+  [
+    "Gateway.upstreams",
+    ...[{}, { metrics: "https://a.test" }, { v1: "https://a.test" }, { chat: "https://a.test" }].map(
+      (upstreams) => () => Gateway.make({ upstreams })
+    )
+  ],
   [
     "Gateway.upstreams.own",
     ...["file:///etc", "127.0.0.1:8787"].map((own) => () => Gateway.make({ upstreams: { own } }))

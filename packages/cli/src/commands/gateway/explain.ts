@@ -70,14 +70,13 @@ const nearest = (name: string, known: ReadonlyArray<string>): string | undefined
 
 type Path = ReadonlyArray<PropertyKey>
 
+const longestPlace = 200
+
 /** The place of a setting: `rules[0].cap.per`. */
-const placeOf = (path: Path): string =>
-  path.length === 0
-    ? "the whole"
-    : path
-        .map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
-        .join("")
-        .replace(/^\./, "")
+const placeOf = (path: Path): string => {
+  const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("")
+  return path.length === 0 ? "the whole" : place.replace(/^\./, "").slice(0, longestPlace)
+}
 
 const valueAt = (value: unknown, path: Path): unknown =>
   path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value)
@@ -121,6 +120,13 @@ const problemsOf = (issue: SchemaIssue.Issue, value: unknown, path: Path = []): 
   }
 }
 
+/** Further problems are only counted. */
+const mostProblems = 10
+
 /** What is wrong with a value, in one line. */
-export const explain = (issue: SchemaIssue.Issue, value: unknown): string =>
-  oneLine(problemsOf(issue, value).join("; "))
+export const explain = (issue: SchemaIssue.Issue, value: unknown): string => {
+  const problems = problemsOf(issue, value)
+  const more = problems.length - mostProblems
+  const said = [...problems.slice(0, mostProblems), ...(more > 0 ? [`and ${more} more`] : [])]
+  return oneLine(said.join("; "))
+}
