@@ -69,7 +69,7 @@ interface Bounds {
 /** Longer than any bucket of a minute takes to be full again: what a provider closes for longer is closed for everybody. */
 const longestRefill = 120_000
 
-const forget = ({ counts }: Pool): void => counts.remove()
+const forget = ({ counts }: Pool): void => counts.leave()
 
 /** The pool of a call: what the budget says, else the class of models that share their limits. */
 const poolOf = ({ accounting, budget, context, pools }: Parts, call: Call): Pool => {

@@ -11,7 +11,7 @@
  * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
  * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
 import { waitBoundaries } from "../budget/metrics.ts"
@@ -51,8 +51,10 @@ class Counter {
   }
 }
 
-/** The numbers of a pool, in the registry of its governor. Those of several governors count together. */
+/** The numbers of the pools of one name in a registry. Those of several governors count together. */
 class Counts {
+  /** How many governors know such a pool. */
+  governors = 0
   readonly pool: string
   readonly context: Context.Context<never>
   readonly calls = new Counter(this, "floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
@@ -67,12 +69,14 @@ class Counts {
   readonly dollars = new Counter(this, "floodgate_dollars", "What calls cost in dollars, by pool")
   readonly queueSeconds: Metric.Metric<number, unknown>
   readonly callSeconds: Metric.Metric<number, unknown>
+  private readonly forgotten: () => void
 
-  constructor(pool: string, context: Context.Context<never>) {
+  constructor(pool: string, context: Context.Context<never>, forgotten: () => void) {
     const histogram = (id: string, description: string) =>
       Metric.histogram(id, { description, attributes: { pool }, boundaries: waitBoundaries })
     this.pool = pool
     this.context = context
+    this.forgotten = forgotten
     this.queueSeconds = histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
     this.callSeconds = histogram("floodgate_call_seconds", "Time of whole calls, queue and retries included, by pool")
   }
@@ -85,12 +89,29 @@ class Counts {
     if (cacheCreationTokens > 0) this.tokens.add(cacheCreationTokens, "cache_write")
   }
 
-  /** Takes the numbers out of their registry. */
-  remove(): void {
+  /** A governor forgets the pool. The last one takes the numbers out of their registry. */
+  leave(): void {
+    if (--this.governors > 0) return
+    this.forgotten()
     const { attempts, calls, dollars, failures, tokens } = this
     for (const counter of [attempts, calls, dollars, failures, tokens]) counter.remove()
     for (const histogram of [this.queueSeconds, this.callSeconds]) Metric.removeUnsafe(histogram, this.context)
   }
+}
+
+const known = new WeakMap<Metric.MetricRegistry, Map<string, Counts>>()
+
+/** Begins to count in the numbers of the pools of this name. Whoever does has to leave them. */
+const join = (pool: string, context: Context.Context<never>): Counts => {
+  // A governor must not keep the services of another.
+  const own = Context.pick(Metric.MetricRegistry, Metric.CurrentMetricAttributes)(context)
+  const registry = Context.get(own, Metric.MetricRegistry)
+  const named = known.get(registry) ?? new Map<string, Counts>()
+  const key = JSON.stringify([pool, Object.entries(Context.get(own, Metric.CurrentMetricAttributes)).sort()])
+  const counts = named.get(key) ?? new Counts(pool, own, () => named.delete(key))
+  known.set(registry, named.set(key, counts))
+  counts.governors++
+  return counts
 }
 
 // -----------------------------------------------------------------------------
@@ -121,7 +142,7 @@ export class Pool {
   constructor(name: string, kind: string, context: Context.Context<never>) {
     this.name = name
     this.kind = kind
-    this.counts = new Counts(name, context)
+    this.counts = join(name, context)
   }
 
   began(): void {
