@@ -384,7 +384,7 @@ export const make = Effect.fnUntraced(function* (
     }
     answer(setup, routed, request, response, memory, run)
   }
-  server.on("request", guarded(serve, run))
+  server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {
     closing = true
     return Server.drained(() => activity.open, current.checked.drain)

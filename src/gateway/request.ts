@@ -79,9 +79,8 @@ export class Body {
   check(): void {
     const { earlier, held } = this
     const at = this.memory.now()
-    if (at - earlier.at < growsWithinMillis) return
-    if (held - earlier.held < Math.max(1, leastGrowth * held)) this.settle("slow")
-    else this.earlier = { held, at }
+    if (held - earlier.held >= Math.max(1, leastGrowth * held)) this.earlier = { held, at }
+    else if (at - earlier.at >= growsWithinMillis) this.settle("slow")
   }
 
   private settle(body: Buffer | Unread): void {

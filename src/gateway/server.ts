@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
-import type { AddressInfo } from "node:net"
+import type { AddressInfo, Socket } from "node:net"
 
 /**
  * The gateway cannot listen on the address.
@@ -69,6 +69,36 @@ export const listen = ({
       return { server, url: `http://${family === "IPv6" ? `[${address}]` : address}:${port}` }
     })
   )
+
+type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
+
+/** The most requests that a client may send in advance on one connection. Common clients send none. */
+const mostInAdvance = 16
+
+/**
+ * Answers the requests of a connection one after the other, so that the bound on connections also bounds open requests, and with
+ * them the connections to upstreams.
+ */
+export const oneByOne = (serve: Listener): Listener => {
+  const queues = new WeakMap<Socket, Array<() => void>>()
+  return (request, response) => {
+    const { socket } = request
+    const start = (): void => {
+      response.once("finish", () => {
+        const next = queues.get(socket)?.shift()
+        if (next === undefined) queues.delete(socket)
+        else next()
+      })
+      serve(request, response)
+    }
+    const queue = queues.get(socket)
+    if (queue === undefined) {
+      queues.set(socket, [])
+      start()
+    } else if (queue.length < mostInAdvance) queue.push(start)
+    else socket.destroy()
+  }
+}
 
 /** Waits until no request is open, at most for the given time. */
 export const drained = (open: () => number, most: Duration.Duration): Effect.Effect<void> =>

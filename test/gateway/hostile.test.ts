@@ -218,4 +218,42 @@ describe("a gateway", () => {
       assert.deepStrictEqual(slow.got, { text: "", isOver: false })
     })
   )
+
+  it.live("answers the requests of a connection one by one, and closes one that sends far too many", () =>
+    Effect.gen(function* () {
+      let open = 0
+      let most = 0
+      const here = yield* world((request, response) => {
+        most = Math.max(most, ++open)
+        setTimeout(() => {
+          open--
+          response.end(request.url)
+        }, 5)
+      })
+      const [, port] = /:(\d+)$/.exec(here.url)!
+      const send = (count: number) =>
+        Effect.callback<string>((resume) => {
+          let text = ""
+          const socket = Net.connect(Number(port), "127.0.0.1").on("error", () => {})
+          socket.on("data", (data) => {
+            text += data.toString()
+            if (text.includes(`/v1/models/${count - 1}`)) socket.end()
+          })
+          socket.on("close", () => resume(Effect.succeed(text)))
+          const requests = Array.from({ length: count }, (_, at) => `GET /v1/models/${at} HTTP/1.1\r\nhost: x\r\n\r\n`)
+          socket.write(requests.join(""))
+          return Effect.sync(() => socket.destroy())
+        })
+      const paths = (yield* send(9)).match(/\/v1\/models\/\d/g)
+      assert.deepStrictEqual(
+        paths,
+        Array.from({ length: 9 }, (_, at) => `/v1/models/${at}`)
+      )
+      assert.strictEqual(most, 1)
+      assert.strictEqual(yield* send(1_000), "")
+      assert.isAtMost(most, 2)
+      assert.isAtMost(here.upstream.requests.length, 10)
+      assert.strictEqual((yield* ask(here.url)).status, 200)
+    })
+  )
 })
