@@ -48,7 +48,8 @@ export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.
 
 const empty = new Uint8Array(0)
 
-const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+/** Chunks as one. */
+export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   if (chunks.length === 1) return chunks[0]!
   const all = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0))
   let offset = 0

@@ -62,7 +62,8 @@ import type * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
-import { governedResponse, sentOf } from "./response.ts"
+import { join } from "./exchange.ts"
+import { governedResponse, sentOf, sourceOf } from "./response.ts"
 
 export type { CallRequest } from "./engine.ts"
 
@@ -102,19 +103,42 @@ const textOf = (body: Init["body"]): string | undefined => {
   return body instanceof Uint8Array || body instanceof ArrayBuffer ? decoder.decode(body) : undefined
 }
 
-type Body = NonNullable<Init["body"]>
+/** Reads a body that can be read only once. When the caller aborts, the body is cancelled. */
+const bytesOf = async (body: unknown, signal: AbortSignal | null | undefined): Promise<Uint8Array> => {
+  signal?.throwIfAborted()
+  const source = sourceOf(body)
+  const stop = (): void => source?.cancel(signal?.reason)
+  signal?.addEventListener("abort", stop)
+  try {
+    const chunks: Array<Uint8Array> = []
+    for (let chunk = await source?.read(); chunk !== undefined; chunk = await source?.read()) chunks.push(chunk)
+    signal?.throwIfAborted()
+    return join(chunks)
+  } finally {
+    signal?.removeEventListener("abort", stop)
+  }
+}
 
-/** A body that can be sent more than once. */
-const repeatable = async (body: Body): Promise<Body> =>
-  textOf(body) === undefined ? new Response(body).arrayBuffer() : body
+/** The options of a request with a body that can be sent more than once, and with the type that `fetch` would send for it. */
+const repeatable = async (init: Init): Promise<Init> => {
+  if (init.body == null || textOf(init.body) !== undefined) return init
+  const { body, headers: implied } = new Response(init.body)
+  const headers = new Headers(init.headers)
+  const type = implied.get("content-type")
+  if (type !== null && !headers.has("content-type")) headers.set("content-type", type)
+  return { ...init, headers, body: (await bytesOf(body, init.signal)) as Uint8Array<ArrayBuffer> }
+}
 
 /** A request as an address and options, whose body can be sent more than once. */
-const separate = async (input: Input, init: Init): Promise<readonly [string | URL, Init]> => {
-  const { body } = init
-  if (!isRequest(input)) return [input, body == null ? init : { ...init, body: await repeatable(body) }]
+const separate = async (input: Input, given: Init): Promise<readonly [string | URL, Init]> => {
+  if (!isRequest(input)) return [input, await repeatable(given)]
   const { credentials, headers, keepalive, method, redirect, signal } = input
-  const given = body == null ? await input.arrayBuffer() : await repeatable(body)
-  return [input.url, { credentials, headers, keepalive, method, redirect, signal, ...init, body: given }]
+  const init = { credentials, headers, keepalive, method, redirect, signal, ...given }
+  if (init.body != null) return [input.url, await repeatable(init)]
+  // A body that was read before fails as it does without us. Some platforms do not show a request's body.
+  const isHidden = input.bodyUsed || input.body === undefined
+  const body = isHidden ? await input.arrayBuffer() : await bytesOf(input.body, init.signal)
+  return [input.url, { ...init, body: body as Uint8Array<ArrayBuffer> }]
 }
 
 /** The options with which a request is sent: those of the caller, apart from what is changed. */

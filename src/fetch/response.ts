@@ -10,8 +10,8 @@ export interface Sent extends Upstream {
   readonly isSpent: boolean
 }
 
-/** The body of a response. Some implementations of `fetch`, such as node-fetch, return streams of Node. */
-const sourceOf = (body: unknown): Source | undefined => {
+/** A body that is read once. Some implementations of `fetch`, such as node-fetch, have streams of Node. */
+export const sourceOf = (body: unknown): Source | undefined => {
   if (typeof body !== "object" || body === null) return undefined
   const stream =
     "getReader" in body ? (body as ReadableStream<Uint8Array>) : ReadableStream.from(body as AsyncIterable<Uint8Array>)

@@ -8,6 +8,7 @@ import * as Budget from "floodgate/Budget"
 import * as Fetch from "floodgate/fetch"
 import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
+import { getEventListeners } from "node:events"
 import type * as Http from "node:http"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -226,6 +227,75 @@ describe("floodgate/fetch", () => {
         assert.deepStrictEqual(here.bodies, Array(forms.length).fill(body))
         for (const { headers } of here.requests) assert.strictEqual(headers["authorization"], key.authorization)
         assert.strictEqual((yield* idle(here)).dimensions.requests!.level, 1_000 - forms.length)
+      })
+    )
+
+    it.live("has the type of its body, as plain fetch sends it", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }))
+        const url = `${here.url}/v1/chat/completions`
+        const json = String(chat().body)
+        const form = new FormData()
+        form.set("model", "gpt-6")
+        const bodies = [
+          new Blob([json], { type: "application/json" }),
+          new Blob([json]),
+          new URLSearchParams({ model: "gpt-6" }),
+          form,
+          json
+        ]
+        for (const body of bodies) {
+          for (const send of [here.fetch, fetch]) yield* Effect.promise(() => send(url, { method: "POST", body }))
+          const types = here.requests
+            .slice(-2)
+            .map(({ headers }) => headers["content-type"]?.replace(/boundary=.*/, ""))
+          assert.strictEqual(types[0], types[1])
+        }
+        const init = { method: "POST", headers: { "content-type": "text/x-own" }, body: bodies[0]! }
+        yield* Effect.promise(() => here.fetch(url, init))
+        yield* Effect.promise(() => here.fetch(new Request(url, { method: "POST", body: json }), { body: bodies[0]! }))
+        assert.deepStrictEqual(
+          here.requests.slice(-2).map(({ headers }) => headers["content-type"]),
+          ["text/x-own", "text/plain;charset=UTF-8"]
+        )
+        // The boundary is the one in the body.
+        yield* Effect.promise(() => here.fetch(url, { method: "POST", body: form }))
+        const boundary = here.requests.at(-1)!.headers["content-type"]!.split("boundary=")[1]!
+        assert.include(here.bodies.at(-1)!, `--${boundary}`)
+      })
+    )
+
+    it.live("whose body stalls ends when its caller aborts it, and so does its body", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }))
+        const url = `${here.url}/v1/chat/completions`
+        const mine = new Error("mine")
+        for (const form of ["body", "request"]) {
+          const abort = new AbortController()
+          let cancelled: unknown
+          const body = new ReadableStream({
+            start: (controller) => controller.enqueue(new TextEncoder().encode("{")),
+            pull: () => abort.abort(mine),
+            cancel: (reason) => void (cancelled = reason)
+          })
+          const init = { method: "POST", body, duplex: "half", signal: abort.signal } as RequestInit
+          const thrown = yield* rejection(() =>
+            form === "body" ? here.fetch(url, init) : here.fetch(new Request(url, init))
+          )
+          assert.strictEqual(thrown, mine)
+          if (form === "body") assert.strictEqual(cancelled, mine)
+          assert.strictEqual(getEventListeners(abort.signal, "abort").length, 0)
+        }
+        assert.strictEqual(here.bodies.length, 0)
+      })
+    )
+
+    it.live("that was sent before fails as at plain fetch", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }))
+        const request = new Request(`${here.url}/v1/chat/completions`, chat())
+        yield* Effect.promise(() => here.fetch(request))
+        assert.instanceOf(yield* rejection(() => here.fetch(request)), TypeError)
       })
     )
 
