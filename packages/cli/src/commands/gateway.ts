@@ -166,8 +166,9 @@ export const gatewayCommand = Command.make(
     const more = { spent: kept?.spent, record }
     const running = Effect.gen(function* () {
       const { url } = yield* Gateway.Gateway
+      // Before it is known to run: a SIGHUP that nobody listens for ends the process.
+      yield* Effect.forkScoped(reloading(given, settings, more), { startImmediately: true })
       yield* Print.out(`floodgate gateway listening on ${url}`)
-      yield* Effect.forkScoped(reloading(given, settings, more))
       return yield* Effect.onInterrupt(Effect.never, () =>
         Print.err("Closing: calls that run may end; Ctrl-C again ends them")
       )
