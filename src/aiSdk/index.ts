@@ -205,13 +205,20 @@ const opened = Effect.fnUntraced(function* <
   ticket: Governor.Ticket
 ): Effect.fn.Return<{ readonly result: Result; readonly watched: Watched<Part> }, AttemptFailed<Result>, Scope.Scope> {
   const { signal } = yield* controllerOf
-  const result = yield* ask(call, params, signal)
+  const inTime = async (params: Params): Promise<Result> => {
+    const result = await call(params)
+    // Nobody waits for it any more.
+    if (signal.aborted) void result.stream.cancel(signal.reason).catch(() => {})
+    return result
+  }
+  const result = yield* ask(inTime, params, signal)
   yield* ticket.observeLimits(yield* signalFrom(result))
   const watched = watch(result.stream, {
     now: yield* Clock.currentTimeMillis,
     requestId: requestIdOf(Describe.headersOf(result)),
     observed: ticket.recordUsage
   })
+  yield* Effect.addFinalizer(() => Effect.sync(() => watched.cancel()))
   const failure = yield* Effect.promise(watched.begin)
   if (failure === undefined) return { result, watched }
   return yield* Effect.fail(

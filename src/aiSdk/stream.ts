@@ -6,6 +6,11 @@ import { isRecord } from "../protocol/json.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { step } from "./describe.ts"
 
+/** A stream as far as it was read, and how it ends before its end, which does nothing to one that has ended. */
+interface Watched<Part> extends Stream.Watched<Part> {
+  readonly cancel: (reason?: unknown) => void
+}
+
 /** Begins to watch a stream. `now` is in milliseconds since the epoch. */
 export const watch = <Part>(
   source: ReadableStream<Part>,
@@ -14,7 +19,7 @@ export const watch = <Part>(
     readonly requestId: string | undefined
     readonly observed: (actual: Accounting.Actual) => void
   }
-): Stream.Watched<Part> => {
+): Watched<Part> => {
   const reader = source.getReader()
   const fields = { requestId: options.requestId }
   const progress = new Stream.Progress(options.observed)
@@ -46,5 +51,6 @@ export const watch = <Part>(
     }
   }
 
-  return Stream.watch(progress, advance, (reason) => void reader.cancel(reason).catch(() => {}))
+  const cancel = (reason?: unknown) => void reader.cancel(reason).catch(() => {})
+  return { ...Stream.watch(progress, advance, cancel), cancel }
 }

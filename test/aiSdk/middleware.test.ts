@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -259,6 +260,44 @@ describe("floodgate/ai-sdk", () => {
         assert.match(String(yield* rejection(() => read(stream))), /gone/)
         const [requests, , output] = levels(yield* until(pool, ({ inFlight }) => inFlight === 0))
         assert.deepStrictEqual([requests, output, model.seen.length], [999, 99_900, 1])
+      })
+    )
+
+    it.live("that has no content in time is cancelled, and so is one that comes too late", () =>
+      Effect.gen(function* () {
+        const retry = Retry.make({ attempts: 1 })
+        const { middleware, pool } = yield* world({ callOptions: { timeout: "20 millis", retry } })
+        const silent = parts([start], "hang")
+        assert.match(
+          String(yield* rejection(() => middleware.wrapStream({ params: ask(), model: scripted(silent) }))),
+          /20ms/
+        )
+        yield* until(
+          Effect.sync(() => silent.cancelled.current),
+          identity
+        )
+        const late = parts([start, text("a"), finish])
+        const gate = Promise.withResolvers<typeof late>()
+        const model = { ...scripted(late), doStream: () => gate.promise }
+        assert.match(String(yield* rejection(() => middleware.wrapStream({ params: ask(), model }))), /20ms/)
+        gate.resolve(late)
+        yield* until(
+          Effect.sync(() => late.cancelled.current),
+          identity
+        )
+        assert.strictEqual((yield* pool).inFlight, 0)
+      })
+    )
+
+    it.live("that fails before its content is cancelled", () =>
+      Effect.gen(function* () {
+        const { middleware } = yield* world()
+        const failing = parts([start, { type: "error", error: { type: "invalid_request_error" } }], "hang")
+        yield* Effect.promise(() => middleware.wrapStream({ params: ask(), model: scripted(failing) }))
+        yield* until(
+          Effect.sync(() => failing.cancelled.current),
+          identity
+        )
       })
     )
 
