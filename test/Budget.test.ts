@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
@@ -357,6 +358,16 @@ describe("Budget", () => {
           [900, 600]
         )
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
+    )
+
+    it.effect("end when the budget is closed", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const { changes } = yield* Scope.provide(Budget.make({ limits: {} }), scope)
+        const fiber = yield* start(Stream.runCount(changes))
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(yield* Fiber.join(fiber), 1)
+      })
     )
 
     it.effect("shows that a waiter has left, wherever it stood", () =>

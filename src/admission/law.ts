@@ -7,7 +7,7 @@
  *
  * A pool is mutable and has one owner. Nothing here reads a clock or draws a random number: time is an argument.
  */
-import type { Charge, Dimension, PerDimension, Whole } from "../limits/amounts.ts"
+import { type Charge, type Dimension, dimensions, type PerDimension, type Whole } from "../limits/amounts.ts"
 import type { Rule, Rules } from "../limits/rules.ts"
 import * as Cap from "./cap.ts"
 import * as Meter from "./meter.ts"
@@ -83,6 +83,8 @@ const firstOverloadMillis = 1_000
 const firstAnswerMillis = 2_000
 /** Verdicts over which those times are averaged. */
 const verdictWeight = 1 / 8
+/** No call takes longer than this: its time is that of another clock. */
+const longestCallMillis = 3_600_000
 
 // -----------------------------------------------------------------------------
 // State
@@ -243,17 +245,17 @@ export const copy = (pool: Pool): Pool => {
   }
 }
 
-/** The dimensions in the order in which a binding one is looked for. */
-const dimensions: ReadonlyArray<Dimension> = ["requests", "inputTokens", "outputTokens", "tokens"]
-
 /**
  * Replaces the user's limits. What headers have said of dimensions that the user does not limit stays. A pool that has
  * sent nothing is full by the new limits.
  */
 export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
+  const before = pool.shares
   pool.shares = shares
   for (const dimension of dimensions) {
     const rule = rules[dimension]
+    const share = shares[dimension]
+    if (rule === undefined && share !== undefined && share === before[dimension]) continue
     const wasLimited = pool.caps[dimension] !== undefined
     limitTo(pool, dimension, rule, now)
     const meter = pool.meters.find((each) => each.dimension === dimension)
@@ -475,10 +477,17 @@ export const accept = (pool: Pool, ticket: Ticket): void => {
   }
 }
 
+/**
+ * A mean of what calls took, with one more. Where a store has lost a pool, another machine gives it another time, by which
+ * calls that were under way took days, or less than nothing.
+ */
+const meanWith = (mean: number, { at }: Ticket, now: number): number =>
+  now < at || now - at > longestCallMillis ? mean : mean + (now - at - mean) * verdictWeight
+
 /** An accepted call is over: what it reserved is replaced by what it used. */
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
-  pool.answerMillis += (now - ticket.at - pool.answerMillis) * verdictWeight
+  pool.answerMillis = meanWith(pool.answerMillis, ticket, now)
   end(pool, ticket, used, true, now)
 }
 
@@ -508,8 +517,8 @@ export const adopt = (pool: Pool, ticket: Ticket): void => {
     sums.push(meter.sum, meter.rejected)
   }
   const { crowded } = pool.window
-  const { block, failed, safe } = pool
-  Object.assign(ticket, { sums, crowded, failed, safe, number: pool.sent, earlier: block.before })
+  const { block, safe } = pool
+  Object.assign(ticket, { sums, crowded, safe, number: pool.sent, earlier: block.before })
 }
 
 /** Whether the meter with this index has taken the charge of a call. It has not if it is younger. */
@@ -676,7 +685,7 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   const { gate } = pool
   const { readings, retryAfter } = rejection
   advance(pool, now)
-  pool.rejectMillis += (now - ticket.at - pool.rejectMillis) * verdictWeight
+  pool.rejectMillis = meanWith(pool.rejectMillis, ticket, now)
   if (gate.reason === "overload" && ticket.at > gate.fence) open(gate)
   end(pool, ticket, rejection.used, false, now)
   if (readings !== undefined) observe(pool, ticket, readings, now)
@@ -887,7 +896,7 @@ export const overload = (
   end(pool, ticket, failure.used, false, now)
   const upTo = ticket.earlier - pool.failed++
   if (isOutage && ticket.at <= gate.fence) return "outage"
-  pool.overloadMillis += (now - ticket.at - pool.overloadMillis) * verdictWeight
+  pool.overloadMillis = meanWith(pool.overloadMillis, ticket, now)
   if (!isOutage) {
     const accepted = Math.max(0, upTo - pool.failedUpTo)
     pool.failedUpTo = Math.max(pool.failedUpTo, upTo)

@@ -56,6 +56,8 @@ class Pools {
   readonly byName = new Map<string, Pool>()
   /** The number of pools from which on idle ones are looked for. */
   private most = mostPools
+  /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
+  private opened = 0
   readonly sets: ReturnType<typeof parse>
   private readonly shared: Shared
   private readonly context: Context.Context<never>
@@ -84,7 +86,8 @@ class Pools {
     const { concurrency = this.shared.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
     const learned = this.recalled(name)
     const counts = countsOf(name, this.context)
-    const pool = new Pool({ ...this.shared, name, kind, limits, concurrency, learned, counts })
+    const id = `${this.shared.id}.${this.opened++}`
+    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, learned, counts })
     this.byName.set(name, pool)
     return pool
   }
@@ -179,14 +182,17 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
   return Effect.gen(function* () {
     const context = yield* Effect.context<never>()
     const runTimer = yield* FiberSet.makeRuntime<never>()
-    const ticks = yield* PubSub.sliding<void>(1)
+    const ticks = yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
     const shared: Shared = {
       concurrency: sets.concurrency,
       maxQueued: sets.maxQueued,
       clock: yield* Clock.Clock,
       sharing: yield* BudgetStore,
       id: `${yield* Random.nextInt}.${yield* Random.nextInt}`,
-      after: (millis, then) => void runTimer(Effect.andThen(Effect.sleep(millis), then)),
+      after: (millis, then) => {
+        const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
+        return () => timer.interruptUnsafe()
+      },
       changed: () => void PubSub.publishUnsafe(ticks, undefined),
       observer: observerOf(context)
     }

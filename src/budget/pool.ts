@@ -37,8 +37,6 @@ import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
 import { type Queueing, Waiter } from "./waiter.ts"
 
-/** Timers of the runtime reach no further than 24 days: the head looks again every day. */
-const longestSleep = 86_400_000
 /** A pool that is closed for longer refuses its callers: as long as the default policy tries. */
 const longestPause = 600_000
 /** The waits of so many callers are foreseen again, and no more often than this. */
@@ -64,8 +62,8 @@ export interface Options {
   readonly sharing: Sharing | undefined
   /** The unique name of this process in the shared state. */
   readonly id: string
-  /** Runs an effect in the budget's scope after so many milliseconds. */
-  readonly after: (millis: number, then: Effect.Effect<void>) => void
+  /** Runs an effect in the budget's scope after so many milliseconds, unless the result is called before. */
+  readonly after: (millis: number, then: Effect.Effect<void>) => () => void
   /** Called when something changed that a status shows. */
   readonly changed: () => void
   /** Receives each event, if there is an observer. */
@@ -91,7 +89,7 @@ export class Pool implements Host<Waiter> {
   /** The reservations that are open in this process. */
   private held = 0
   private knownLimits = 0
-  private wakeAt = Infinity
+  private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
   private isDraining = false
   /** How long the first callers wait, as it was foreseen, and the others at least. */
   private foreseen:
@@ -426,20 +424,17 @@ export class Pool implements Host<Waiter> {
     this.checkWaiters()
   }
 
-  /** An earlier timer stays: it looks again, and sleeps on. A later one ends in vain. */
+  /** An earlier timer stays: it looks again, and sleeps on. */
   private wakeIn(millis: number): void {
-    const sleep = Math.min(Math.ceil(millis), longestSleep)
+    const sleep = Math.ceil(millis)
     const at = this.now() + sleep
-    if (millis === Infinity || at >= this.wakeAt) return
-    this.wakeAt = at
-    this.options.after(
-      sleep,
-      Effect.sync(() => {
-        if (at !== this.wakeAt) return
-        this.wakeAt = Infinity
-        this.drain()
-      })
-    )
+    if (millis === Infinity || at >= (this.timer?.at ?? Infinity)) return
+    this.timer?.cancel()
+    const wake = Effect.sync(() => {
+      this.timer = undefined
+      this.drain()
+    })
+    this.timer = { at, cancel: this.options.after(sleep, wake) }
   }
 
   // ---------------------------------------------------------------------------
@@ -608,7 +603,16 @@ export class Pool implements Host<Waiter> {
   /** A client says how its provider counts, where the limits do not say it. */
   private countAs(counting: Rules.Counting): void {
     this.counting = counting
-    this.reconfigure(this.limits, undefined)
+    const stated = Rules.resolve(this.limits)
+    const rules = Rules.resolve(this.limits, counting)
+    if (Rules.sameRules(rules, stated)) return
+    const config = { ...this.config, rules }
+    // Others may have given the pool other limits.
+    if (this.exchange?.refine(stated, config) === false) return
+    if (this.exchange === undefined) Law.resize(this.law, rules, config.shares, this.now())
+    this.rules = rules
+    this.checkWaiters()
+    this.drain()
   }
 
   /** The user gives the pool other limits. */

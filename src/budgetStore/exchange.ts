@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import * as Law from "../admission/law.ts"
 import * as Amounts from "../limits/amounts.ts"
+import * as Rules from "../limits/rules.ts"
 import * as Fleet from "./fleet.ts"
 import type { Front, Host, Outcome, Plan } from "./host.ts"
 import { type Settings, StoreError, type Stored } from "./models.ts"
@@ -95,7 +96,7 @@ export class Exchange<W> {
   /** What was left of its part when this process last returned to the store, and the operation that reports it. */
   private last: { readonly law: Law.Pool; readonly report: Operation } | undefined = undefined
   private dueAt = Infinity
-  private timers = 0
+  private cancel: (() => void) | undefined = undefined
   private isBusy = false
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
@@ -193,6 +194,17 @@ export class Exchange<W> {
     this.soon(0)
   }
 
+  /** Says how the provider counts the limits that were stated. False if others are in force. */
+  refine(stated: Rules.Rules, config: State.Config): boolean {
+    const isStated = (state: State.State): boolean => Rules.sameRules(state.config.rules, stated)
+    this.record((state, at) => {
+      if (isStated(state)) Fleet.configure(state, config, at)
+    })
+    if (!isStated(this.view)) return false
+    Fleet.configure(this.view, config, this.now())
+    return true
+  }
+
   /** Records a call that was admitted by this process's part. */
   takenAlone(ticket: Law.Ticket): void {
     this.alone?.tickets.add(ticket)
@@ -263,17 +275,15 @@ export class Exchange<W> {
     if (at >= this.dueAt || this.isClosed) return
     this.dueAt = at
     if (this.isBusy) return
-    const timer = ++this.timers
-    this.host.after(
-      Math.max(0, millis),
-      Effect.suspend(() => (timer === this.timers ? this.turn : Effect.void))
-    )
+    this.cancel?.()
+    this.cancel = this.host.after(Math.max(0, millis), this.turn)
   }
 
   /** Commits what is due, and schedules the next turn. */
   private readonly turn: Effect.Effect<void> = Effect.suspend(() => {
     this.isBusy = true
     this.dueAt = Infinity
+    this.cancel = undefined
     const exchanged = Effect.flatMap(this.exchange, () => this.succeeded())
     return Effect.ensuring(
       this.lock.withPermit(Effect.catchCause(exchanged, (cause) => this.failed(cause))),
@@ -347,6 +357,7 @@ export class Exchange<W> {
   /** The last state with what has happened since, and with the callers admitted now; undefined if nothing is new. */
   private draft(): Draft<W> | undefined {
     const { host, id, sharing } = this
+    if (this.base.state.owners[id]?.hasLeft === true) return undefined
     const sentAt = this.clockNow()
     const state = State.copy(this.base.state)
     const now = Math.max(this.now(), state.time)
@@ -391,13 +402,14 @@ export class Exchange<W> {
 
   /** Takes in what is stored now. It may show that a commit was stored whose own reply was lost. */
   private receive(stored: Stored | undefined): void {
+    const isSame = stored?.version === this.base.version
+    let done = this.doubted.find(({ next }) => next.version === stored?.version)
+    const found = done?.state ?? (stored === undefined || isSame ? undefined : this.decode(stored.value))
     this.isKnown = true
     if (this.alone !== undefined) this.comeBack(this.alone)
     const since = Math.max(0, this.clockNow() - this.heardAt)
     this.heardAt = this.clockNow()
-    if (stored?.version === this.base.version) return
-    let done = this.doubted.find(({ next }) => next.version === stored?.version)
-    const found = done?.state ?? (stored === undefined ? undefined : this.decode(stored.value))
+    if (isSame) return
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.hasState ? this.base.state : undefined)
     // The store may have lost a state that we know.
@@ -554,7 +566,8 @@ export class Exchange<W> {
   /** Leaves the pool, and tells the others. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
-    if (!this.hasJoined || this.awaySince !== undefined) return Effect.void
+    const isUnknown = !this.hasJoined && this.doubted.length === 0
+    if (isUnknown || this.awaySince !== undefined) return Effect.void
     // An error here, or a state that cannot be read, concerns nobody any more.
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))

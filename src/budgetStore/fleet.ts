@@ -7,7 +7,7 @@ import * as Law from "../admission/law.ts"
 import * as Meter from "../admission/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import * as Rules from "../limits/rules.ts"
+import type * as Rules from "../limits/rules.ts"
 import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, and as long as its commits take. */
@@ -111,16 +111,10 @@ const charge = (law: Law.Pool, amount: Amounts.Charge, sign: 1 | -1, at: number)
 
 /** Applies the configuration that a process starts with, if it differs from that of the processes before it. */
 export const start = (state: State, config: Config, now: number): void => {
-  const { concurrency, rules, shares } = state.started
-  const isKnown =
-    concurrency === config.concurrency && Rules.sameRules(rules, config.rules) && sameShares(shares, config.shares)
-  if (isKnown) return
+  if (JSON.stringify(state.started) === JSON.stringify(config)) return
   state.started = config
   configure(state, config, now)
 }
-
-const sameShares = (a: Amounts.PerDimension<number>, b: Amounts.PerDimension<number>): boolean =>
-  Amounts.dimensions.every((dimension) => a[dimension] === b[dimension])
 
 /** Sets other limits. */
 export const configure = (state: State, config: Config, now: number): void => {
@@ -236,11 +230,12 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
   const calls = state.config.concurrency
   const place = others.filter(({ rank }) => rank < owner.rank).length
   const equal = Math.floor(calls / count) + (place < calls % count ? 1 : 0)
-  const taken = (of: (part: Part) => number): number => others.reduce((sum, { part }) => sum + of(part!), 0)
+  const taken = (of: (part: Part, config: Config) => number): number =>
+    others.reduce((sum, { part }) => sum + of(part!, state.config), 0)
   const of = Math.max(0, Math.min(1 / count, 1 - taken((part) => part.of)))
   return {
     of,
-    calls: calls === Infinity ? Infinity : Math.max(0, Math.min(equal, calls - taken((part) => part.calls))),
+    calls: calls === Infinity ? Infinity : Math.max(0, Math.min(equal, calls - taken(callsOf))),
     quotas: Amounts.mapDimensions<Cap.Cap, number>(state.law.caps, ({ level, rule }) =>
       rule.quota ? Math.max(0, level) * of : undefined
     ),
@@ -249,6 +244,10 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
     keptTo: -Infinity
   }
 }
+
+/** The calls in flight of a part. One from when they were not limited has its share of what they are now. */
+const callsOf = ({ calls, of }: Part, { concurrency }: Config): number =>
+  calls === Infinity ? Math.floor(of * concurrency) : calls
 
 /** What is left of a part after its process has used some of the quotas. */
 export const leftOf = (part: Part, law: Law.Pool): Part => ({
@@ -296,7 +295,7 @@ const takeBack = (law: Law.Pool, owner: Owner): void => {
 export const mostInFlight = ({ config, owners }: State, now: number): number => {
   let most = config.concurrency
   for (const { at, inFlight, part } of Object.values(owners)) {
-    if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, part.calls - inFlight)
+    if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, callsOf(part, config) - inFlight)
   }
   return Math.max(1, most)
 }

@@ -44,5 +44,5 @@ export interface Host<W> {
   readonly refuseAll: (cause: unknown) => void
   readonly configure: (config: State.Config) => void
   readonly drain: () => void
-  readonly after: (millis: number, then: Effect.Effect<void>) => void
+  readonly after: (millis: number, then: Effect.Effect<void>) => () => void
 }

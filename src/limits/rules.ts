@@ -231,20 +231,9 @@ export const shares = (limits: Limits): PerDimension<number> =>
   )
 
 /**
- * Whether two sets of rules are equal.
+ * Whether two sets of rules are equal. A stored set has no absent options, and one that was just resolved may.
  */
-export const sameRules = (self: Rules, that: Rules): boolean =>
-  dimensions.every((dimension) => {
-    const a = self[dimension]
-    const b = that[dimension]
-    return a === undefined || b === undefined
-      ? a === b
-      : a.capacity === b.capacity &&
-          a.rate === b.rate &&
-          a.quota === b.quota &&
-          a.window?.max === b.window?.max &&
-          a.window?.millis === b.window?.millis
-  })
+export const sameRules = (self: Rules, that: Rules): boolean => JSON.stringify(self) === JSON.stringify(that)
 
 /**
  * Whether any of the rules is a quota that never refills.

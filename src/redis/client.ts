@@ -170,35 +170,37 @@ class Lasting implements Connection {
   readonly keys: Connection["keys"] = (pattern) =>
     this.use(async (client) => (await Promise.all(client.nodes().map((send) => keysOf(send, pattern)))).flat())
 
-  close(): void {
-    this.opened?.end.abort()
-    this.opened = undefined
+  /** Closes a connection. A late failure of an earlier one says nothing of the present one. */
+  close(used = this.opened): void {
+    used?.end.abort()
+    if (used === this.opened) this.opened = undefined
   }
 
-  private client(): Promise<Client> {
+  private connection(): NonNullable<Lasting["opened"]> {
     if (this.opened === undefined) {
       const end = new AbortController()
       this.opened = { client: this.open(this.url, end.signal), end }
     }
-    return this.opened.client
+    return this.opened
   }
 
   private use<A>(run: (client: Client) => Promise<A>): Effect.Effect<A, StoreError> {
     return Effect.suspend(() => {
       let isOpen = false
+      const used = this.connection()
       return Effect.tryPromise({
         try: async () => {
-          const client = await this.client()
+          const client = await used.client
           isOpen = true
           return run(client)
         },
         catch: (cause) => {
           const { message } = cause as Error
-          if (!isOpen || !isAnswer.test(message) || isElsewhere.test(message)) this.close()
+          if (!isOpen || !isAnswer.test(message) || isElsewhere.test(message)) this.close(used)
           return new StoreError({ cause })
         }
         // A dead connection reports nothing: a caller that gives up closes it.
-      }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close())))
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close(used))))
     })
   }
 }

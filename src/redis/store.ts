@@ -27,7 +27,7 @@ return false
 const sha = createHash("sha1").update(script).digest("hex")
 
 /** Quotes a part of a key, so that it contains no pattern characters of `SCAN`. */
-const quote = (text: string): string => encodeURIComponent(text).replaceAll("*", "%2A")
+const quote = (text: string): string => encodeURIComponent(text.toWellFormed()).replaceAll("*", "%2A")
 export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
 export const pattern = (prefix: string): string => `${quote(prefix)}:*`
 /** The name in a key; `undefined` if the key is not of this format. */

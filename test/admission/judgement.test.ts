@@ -193,6 +193,26 @@ describe("what was refilled until then counts first", () => {
   })
 })
 
+describe("what calls took", () => {
+  // Where a store has lost a pool, another machine gives it another time.
+  const mean = (at: number): ReadonlyArray<number> => {
+    const pool = poolOf(Law, { tokens: { total: 100 } })
+    const used = whole(0)
+    const take = () => Law.take(pool, whole(1), 1e9)
+    Law.settle(pool, take(), used, at)
+    Law.reject(pool, take(), { isRamp: false, used, readings: undefined, retryAfter: undefined }, at)
+    Law.overload(pool, take(), { used, retryAfter: undefined }, at)
+    return [pool.answerMillis, pool.rejectMillis, pool.overloadMillis]
+  }
+
+  it("counts up to an hour, and not where it is days, or less than nothing", () => {
+    const before = mean(1e9 - 1)
+    assert.deepStrictEqual(mean(1e9 + 3_600_001), before)
+    for (const [n, millis] of mean(1e9 + 3_600_000).entries()) assert.isAbove(millis, before[n]!)
+    for (const [n, millis] of mean(1e9).entries()) assert.isBelow(millis, before[n]!)
+  })
+})
+
 describe("a resize", () => {
   const resize = (pool: Law.Pool, to: Limits.Limits, now: number): void =>
     Law.resize(pool, Rules.resolve(to), Rules.shares(to), now)
@@ -206,6 +226,18 @@ describe("a resize", () => {
     resize(pool, { tokens: { total: 80 } }, 2_000)
     assert.strictEqual(wait(Law, pool, 2_000, 30), 0)
     assert.strictEqual(wait(Law, pool, 2_000, 31), Infinity)
+  })
+
+  it("of one dimension leaves what headers have said of another, of which we have a share", () => {
+    const share = { requests: { share: 0.5 } }
+    const pool = poolOf(Law, share)
+    const ticket = Law.take(pool, whole(1), 0)
+    Law.observe(pool, ticket, { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }, 100)
+    const { level, rule } = pool.caps.requests!
+    resize(pool, { ...share, tokens: { total: 200 } }, 100)
+    assert.deepStrictEqual(pool.caps.requests && [pool.caps.requests.level, pool.caps.requests.rule], [level, rule])
+    resize(pool, { requests: { share: 0.4 } }, 100)
+    assert.isUndefined(pool.caps.requests)
   })
 
   it("to a larger burst lets as much go at once, when it was refilled", () => {

@@ -172,7 +172,11 @@ export class Play {
       clock,
       sharing: undefined,
       id: "proof",
-      after: (wait, run) => void this.timers.push({ at: this.now + wait, run }),
+      after: (wait, run) => {
+        const timer = { at: this.now + wait, run }
+        this.timers.push(timer)
+        return () => void this.timers.splice(this.timers.indexOf(timer), 1)
+      },
       changed: () => {},
       observer: undefined
     }

@@ -109,7 +109,7 @@ const keyOf = (play: Play): string => {
   }
   const inside = pool as unknown as {
     readonly permits: unknown
-    readonly wakeAt: number
+    readonly timer: { readonly at: number } | undefined
     readonly queue: { readonly levels: Map<number, Level>; readonly size: number; readonly since: number }
   }
   const order = new Map(
@@ -167,7 +167,7 @@ const keyOf = (play: Play): string => {
     setting: scope.settings.indexOf(play.setting),
     permits: inside.permits,
     timers: timers.map(({ at }) => round(at - now)).sort(),
-    wakeAt: round(inside.wakeAt - now),
+    wakeAt: round((inside.timer?.at ?? Infinity) - now),
     paused: Math.max(0, play.pausedUntil - now)
   }
   return JSON.stringify(state, relative)

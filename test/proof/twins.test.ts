@@ -104,8 +104,8 @@ const twins: ReadonlyArray<Twin> = [
     scope: "dimensions",
     moves: 2,
     file: "budget/pool.ts",
-    from: "const sleep = Math.min(Math.ceil(millis), longestSleep)",
-    to: "const sleep = Math.min(Math.ceil(millis) + 1, longestSleep)"
+    from: "const sleep = Math.ceil(millis)",
+    to: "const sleep = Math.ceil(millis) + 1"
   },
   {
     law: "everybody is served",

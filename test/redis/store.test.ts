@@ -3,6 +3,7 @@ import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { type Stored, StoreError } from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
@@ -12,7 +13,8 @@ import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
 import { join } from "node:path"
 import { BudgetStore } from "../../src/budgetStore/sharing.ts"
-import { script } from "../../src/redis/store.ts"
+import * as Client from "../../src/redis/client.ts"
+import { keyOf, script } from "../../src/redis/store.ts"
 import * as LuaRedis from "../sharing/luaRedis.ts"
 import { mulberry } from "../support/random.ts"
 import * as Clients from "./clients.ts"
@@ -20,6 +22,41 @@ import * as Redis from "./server.ts"
 
 const hour = 3_600_000
 const first: Stored = { version: "1", value: "one" }
+
+describe("a connection", () => {
+  it.live("stays where a command of an earlier one fails late", () =>
+    Effect.gen(function* () {
+      const opened: Array<{ readonly signal: AbortSignal; readonly fail: Array<(error: Error) => void> }> = []
+      const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
+        const fail: Array<(error: Error) => void> = []
+        opened.push({ signal, fail })
+        return { send: () => new Promise((_, reject) => fail.push(reject)), nodes: () => [] }
+      }
+      const { send } = yield* Client.connect("redis://test", open)
+      const command = Effect.forkChild(Effect.exit(send("key", ["GET", "key"])), { startImmediately: true })
+      const [early, late] = [yield* command, yield* command]
+      const fail = (n: number) => Effect.sync(() => opened[0]!.fail[n]!(new Error("Socket closed")))
+      yield* Effect.promise(() => Promise.resolve())
+      yield* fail(0)
+      yield* Fiber.await(early)
+      yield* command
+      yield* fail(1)
+      yield* Fiber.await(late)
+      assert.deepStrictEqual(
+        opened.map(({ signal }) => signal.aborted),
+        [true, false]
+      )
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a key", () => {
+  it("is one for any text, also for half of a character", () => {
+    const name = "customer \u{1F600}".slice(0, -1)
+    assert.isString(keyOf("budget", name))
+    assert.notStrictEqual(keyOf("budget", name), keyOf("budget", "customer "))
+  })
+})
 
 describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
   let server: Redis.Server
@@ -33,7 +70,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
   for (const client of Clients.names) {
     describe(`by the package ${client}`, () => {
       const connect = (prefix: string, url = server.url) => Clients.store(client, url, `${prefix} by ${client}`)
-      const keyOf = (prefix: string, name: string) => `${prefix}%20by%20${client}:${name}`
+      const placeOf = (prefix: string, name: string) => `${prefix}%20by%20${client}:${name}`
 
       for (const check of StoreContract.checks) {
         it.live(check.name, () => Effect.suspend(() => check.run(connect("contract"))))
@@ -43,7 +80,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         Effect.gen(function* () {
           const store = yield* connect("expires")
           yield* store.swap("pool", undefined, first, hour)
-          const left = Number(yield* commands("PTTL", keyOf("expires", "pool")))
+          const left = Number(yield* commands("PTTL", placeOf("expires", "pool")))
           assert.isAbove(left, hour - 60_000)
           assert.isAtMost(left, hour)
         }).pipe(Effect.scoped)
@@ -52,15 +89,15 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
       it.live("fails where something else lies under its key, and changes nothing", () =>
         Effect.gen(function* () {
           const store = yield* connect("foreign")
-          yield* commands("SET", keyOf("foreign", "text"), "x")
-          yield* commands("HSET", keyOf("foreign", "half"), "version", "1")
-          yield* commands("HSET", keyOf("foreign", "other"), "value", "1")
+          yield* commands("SET", placeOf("foreign", "text"), "x")
+          yield* commands("HSET", placeOf("foreign", "half"), "version", "1")
+          yield* commands("HSET", placeOf("foreign", "other"), "value", "1")
           for (const name of ["text", "half", "other"]) {
             assert.instanceOf(yield* Effect.flip(store.read(name)), StoreError)
             assert.instanceOf(yield* Effect.flip(store.swap(name, "0", first, hour)), StoreError)
           }
-          assert.strictEqual(yield* commands("GET", keyOf("foreign", "text")), "x")
-          assert.strictEqual(yield* commands("HLEN", keyOf("foreign", "half")), 1)
+          assert.strictEqual(yield* commands("GET", placeOf("foreign", "text")), "x")
+          assert.strictEqual(yield* commands("HLEN", placeOf("foreign", "half")), 1)
         }).pipe(Effect.scoped)
       )
 
@@ -172,7 +209,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
           const url = `${server.url.replace("//", `//gate:${encodeURIComponent(word)}@`)}/3`
           const store = yield* connect("with", url)
           assert.deepStrictEqual(yield* store.swap("pool", undefined, first, hour), first)
-          assert.strictEqual(yield* commands("EXISTS", keyOf("with", "pool")), 0)
+          assert.strictEqual(yield* commands("EXISTS", placeOf("with", "pool")), 0)
           const elsewhere = yield* Clients.store(client, `${server.url}/3`, `with by ${client}`)
           assert.deepInclude(yield* elsewhere.read("pool"), first)
         }).pipe(Effect.scoped)

@@ -240,6 +240,76 @@ describe("a fleet", () => {
     for (const name of names(2)) assert.isAtLeast(began(world, name, 6_000, 10_000), 60)
   })
 
+  it("keeps the limits that were set while processes come that were started with others, and say how they count", () => {
+    const counting = { tokens: "bucket" } as const
+    for (const how of [{}, { counting }]) {
+      const capacities = play((world) =>
+        Effect.gen(function* () {
+          const options = { limits: { tokens: { perMinute: 60_000 } } }
+          const call = { estimate: { tokens: 10 }, millis: 1, options: how }
+          const first = yield* world.start("p0", options)
+          yield* first.call(call)
+          yield* first.budget.resize({ limits: { tokens: { perMinute: 6_000 } } })
+          yield* Effect.sleep(2_000)
+          yield* first.call(call)
+          const second = yield* world.start("p1", options)
+          yield* second.call(call)
+          yield* Effect.sleep(5_000)
+          yield* first.call(call)
+          yield* Effect.sleep(1_000)
+          const all = yield* Effect.forEach([first, second], ({ budget }) => budget.status)
+          yield* stop([first, second])
+          return all.map(({ pools }) => pools.default!.dimensions.tokens!.perSecond)
+        })
+      )
+      for (const perSecond of capacities) assert.isAtMost(perSecond, 100, `counting ${JSON.stringify(how)}`)
+    }
+  })
+
+  it("goes by a share that a later process is started with", () => {
+    const rates = play((world) =>
+      Effect.gen(function* () {
+        const start = (name: string, share: number) =>
+          world.start(name, { limits: { tokens: { perMinute: 60_000 / share, share } } })
+        const fleet = [yield* start("p0", 1)]
+        yield* fleet[0]!.call({ estimate: { tokens: 10 }, millis: 1 })
+        fleet.push(yield* start("p1", 0.5))
+        yield* fleet[1]!.call({ estimate: { tokens: 10 }, millis: 1 })
+        const { share } = State.decode(redis.send(["HGET", key, "value"]) as string).law.caps.tokens!.rule
+        yield* stop(fleet)
+        return share
+      })
+    )
+    assert.strictEqual(rates, 0.5)
+  })
+
+  it("is one process again whose pool was forgotten, and charges nothing twice", () => {
+    const waits = play((world) =>
+      Effect.gen(function* () {
+        const options = { limits: { tokens: { perMinute: 60_000, window: "bucket" } } } as const
+        const [a, b] = yield* Effect.forEach(["a", "b"], (name) => world.start(name, options))
+        const use = (process: World.Process, account: string, tokens: number) =>
+          process.call({ estimate: { tokens }, millis: 10, options: { account } })
+        for (let i = 0; i < 20; i++) {
+          yield* use(a!, "busy", 20_000)
+          yield* Effect.sleep("30 seconds")
+        }
+        yield* use(b!, "busy", 1_000)
+        yield* Effect.sleep("15 minutes")
+        for (let i = 0; i < 1_001; i++) yield* use(a!, `other${i}`, 1)
+        yield* Effect.sleep("1 minute")
+        yield* use(a!, "busy", 1_000)
+        yield* Effect.sleep("2 seconds")
+        const from = yield* Clock.currentTimeMillis
+        yield* use(b!, "busy", 1_000)
+        const millis = (yield* Clock.currentTimeMillis) - from
+        yield* stop([a!, b!])
+        return millis
+      })
+    )
+    assert.isAtMost(waits, 1_000)
+  })
+
   it("learns together: what one process is told, all go by", () => {
     const world = play((world) =>
       Effect.gen(function* () {
@@ -326,6 +396,25 @@ describe("a process that dies", () => {
     assert.isAtLeast(dies("refund").left, 49_000)
   })
 
+  it("leaves its part of the places, also where it was started without a limit of them", () => {
+    const calls = (concurrency: number) =>
+      play((world) =>
+        Effect.gen(function* () {
+          const sharing = { whenAway: "degrade" } as const
+          const old = yield* world.start("p0", { limits: { tokens: limit }, concurrency }, sharing)
+          yield* old.call({ estimate: { tokens: 1 }, millis: 1 })
+          yield* Effect.sleep(2_000)
+          yield* old.crash
+          const process = yield* world.start("p1", { limits: { tokens: limit }, concurrency: 90 }, sharing)
+          yield* busy(process, 60, { estimate: { tokens: 10 }, millis: 1_000 })
+          yield* Effect.sleep(60_000)
+          yield* process.close
+          return began(world, "p1", 5_000, 60_000)
+        })
+      )
+    assert.isAtLeast(calls(Infinity), 0.9 * calls(90))
+  })
+
   it("is forgotten: hundreds that came and went leave nothing behind", () => {
     const size = play((world) =>
       Effect.gen(function* () {
@@ -387,6 +476,22 @@ describe("while the store is away", () => {
       assert.isAtLeast(began(world, name, 12_000, 18_000), 0.4 * before * (6 / 8), `${name} in the outage`)
       assert.isAtLeast(began(world, name, 20_000, 25_000), 0.8 * before * (5 / 8), `${name} afterwards`)
     }
+  })
+
+  it("has the places again of calls that were under way when the store went, when they end", () => {
+    const world = play((world) =>
+      Effect.gen(function* () {
+        const options = { concurrency: 8, limits: { tokens: limit } }
+        const fleet = yield* Effect.forEach(names(2), (name) => world.start(name, options, { whenAway: "degrade" }))
+        for (const process of fleet) yield* busy(process, 6, { estimate: { tokens: 100 }, millis: 3_000 })
+        yield* Effect.sleep(10_000)
+        world.isDown = true
+        yield* Effect.sleep(20_000)
+        yield* stop(fleet)
+        return world
+      })
+    )
+    for (const name of names(2)) assert.isAtLeast(began(world, name, 15_000, 30_000), 8, name)
   })
 
   it("goes on where the store can be read and refuses to write", () => {
@@ -694,6 +799,30 @@ describe("an older state (3)", () => {
     assert.strictEqual(left, 1_000_000 - 1_111)
   })
 
+  it("is another machine's, that has been up for days: calls under way were no days under way", () => {
+    const reasons = play((world) =>
+      Effect.gen(function* () {
+        const options = { limits: { tokens: limit }, concurrency: 2 }
+        const process = yield* world.start("p0", options)
+        const call = (millis: number) => ({ estimate: { tokens: 1 }, millis })
+        yield* times(10, process.call(call(500)))
+        yield* Effect.forkDetach(process.call(call(3_000)))
+        yield* Effect.sleep(1_000)
+        redis.wipe()
+        const other = yield* world.start("p1", options, { skewMillis: 10 * 86_400_000 })
+        yield* other.call(call(100))
+        yield* Effect.sleep(10_000)
+        yield* process.call(call(500))
+        yield* times(2, Effect.forkDetach(process.call(call(500))))
+        yield* Effect.sleep(50)
+        const exit = yield* Effect.exit(process.call({ ...call(10), options: { maxWait: "1 minute" } }))
+        yield* stop([process, other])
+        return exit
+      })
+    )
+    assert.strictEqual(reasons._tag, "Success")
+  })
+
   it("is put right by a process that has nothing else to say", () => {
     const left = play((world) =>
       Effect.gen(function* () {
@@ -756,6 +885,61 @@ describe("closing a budget (7)", () => {
       for (const exit of exits) assert.isTrue(Exit.hasInterrupts(exit), String(exit))
     })
   }
+
+  const network: World.Network = { least: 20, most: 20, lost: 0, doubled: 0 }
+  const stored = () => {
+    const text = redis.send(["HGET", key, "value"]) as string | null
+    return text === null ? undefined : State.decode(text).law
+  }
+  const hold = (process: World.Process, tokens: number) =>
+    Effect.forkDetach(Effect.scoped(Effect.andThen(process.budget.reserve({ tokens }), Effect.sleep(50_000))))
+
+  it("gives back what its first commit took", () => {
+    for (const millis of [50, 70, 90, 110, 130]) {
+      const law = play((world) =>
+        Effect.gen(function* () {
+          const process = yield* world.start("p0", { limits: { tokens: { total: 1_000 } } }, { network })
+          yield* hold(process, 900)
+          yield* Effect.sleep(millis)
+          yield* process.close
+          yield* Effect.sleep(100)
+          return stored()
+        })
+      )
+      // Where the reply was under way, it did not know that anything was stored.
+      if (millis > 110) assert.strictEqual(law!.inFlight, 0)
+      else assert.strictEqual(law?.caps.tokens!.level ?? 1_000, 1_000, `${millis} ms`)
+    }
+  })
+
+  it("gives back once what its calls hold, however its last commits meet others", () => {
+    for (const offset of [2, 5, 10, 15, 20, 25, 30, 35]) {
+      const left = play((world) =>
+        Effect.gen(function* () {
+          const sharing = { network, lost: "refund" } as const
+          const options = { limits: { tokens: { total: 10_000 } } }
+          const [a, b] = yield* Effect.forEach(["a", "b"], (name) => world.start(name, options, sharing))
+          const nothing = { estimate: { tokens: 1 }, usage: { tokens: 0 }, millis: 1 }
+          yield* b!.call({ estimate: { tokens: 5_000 }, millis: 1 })
+          yield* Effect.sleep(3_000)
+          yield* hold(a!, 1_000)
+          yield* Effect.sleep(3_000)
+          yield* Effect.forkDetach(b!.call(nothing))
+          yield* Effect.sleep(1)
+          yield* Effect.forkDetach(a!.call(nothing))
+          yield* Effect.sleep(offset)
+          yield* a!.close
+          yield* Effect.sleep(3_000)
+          yield* b!.call(nothing)
+          yield* Effect.sleep(3_000)
+          const { level } = stored()!.caps.tokens!
+          yield* b!.close
+          return level
+        })
+      )
+      assert.strictEqual(left, 5_000, `${offset} ms`)
+    }
+  })
 })
 
 // -----------------------------------------------------------------------------
@@ -765,6 +949,23 @@ describe("closing a budget (7)", () => {
 describe("a state that is damaged", () => {
   const damage = () => redis.send(["HSET", key, "version", "odd", "value", '{"law":'])
   const call = { estimate: { tokens: 1 }, millis: 1 }
+
+  it("is one also where callers are to wait, after that time", () => {
+    const [error, millis] = play((world) =>
+      Effect.gen(function* () {
+        redis.send(["HSET", key, "version", "x.1", "value", "no state", "at", "1700000000000"])
+        const process = yield* world.start("p0", {}, { whenAway: { wait: "30 seconds" } })
+        const error = yield* Effect.flip(
+          Effect.timeout(process.call({ estimate: { tokens: 1 }, millis: 1 }), "10 minutes")
+        )
+        const millis = yield* Clock.currentTimeMillis
+        yield* process.close
+        return [error, millis] as const
+      })
+    )
+    assert.include(String(error), "delete")
+    assert.isAtMost(millis, 33_000)
+  })
 
   it("is an error that says what to do, where nobody knows a better one", () => {
     const [reason, done] = play((world) =>
