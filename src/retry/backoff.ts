@@ -25,23 +25,9 @@ const upward = 0.2
 export const exponential = (backoff: Backoff, attempt: number): number =>
   Math.min(backoff.cap, backoff.base * backoff.factor ** (attempt - 1))
 
-/**
- * Spreads a delay that is already capped, with a random number in [0, 1).
- *
- * `proportional` may pass the cap by a fifth: cut off there, half of all callers would wake at the same instant.
- */
-export const spread = (jitter: Exclude<Jitter, "decorrelated">, delay: number, random: number): number => {
-  switch (jitter) {
-    case "full":
-      return delay * random
-    case "equal":
-      return delay / 2 + (delay / 2) * random
-    case "proportional":
-      return delay * 0.8 * (1 - random) + delay * 1.2 * random
-    case "none":
-      return delay
-  }
-}
+/** Spreads a delay that is already capped, with a random number in [0, 1). */
+export const spread = (jitter: "full" | "equal", delay: number, random: number): number =>
+  jitter === "full" ? delay * random : (delay * (1 + random)) / 2
 
 /** Between the base and three times the previous delay (the base, before the first one), and never above the cap. */
 export const decorrelated = (
