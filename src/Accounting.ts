@@ -53,7 +53,6 @@ interface Expected {
  * @since 0.1.0
  */
 export interface Accounting {
-  readonly name: string
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
   /** How its limits are counted, for limits that are written without a window. @default safe with every provider */
@@ -107,7 +106,6 @@ const allowed = (expected: Expected): number => expected.maxTokens ?? expected.o
  * @since 0.1.0
  */
 export const anthropic: Accounting = {
-  name: "anthropic",
   rejections: "free",
   counting: buckets,
   poolOf,
@@ -128,14 +126,13 @@ export const anthropic: Accounting = {
  * ```ts doctest
  * import * as Accounting from "floodgate/Accounting"
  *
- * Accounting.vertex.name // => "vertex"
  * Accounting.vertex.estimate === Accounting.anthropic.estimate // => true
  * ```
  *
  * @category providers
  * @since 0.1.0
  */
-export const vertex: Accounting = { ...anthropic, name: "vertex", counting: undefined }
+export const vertex: Accounting = { ...anthropic, counting: undefined }
 
 /**
  * Amazon Bedrock's `bedrock-runtime` endpoint: one limit on input and output together. It reserves the whole prompt and
@@ -174,7 +171,6 @@ export const bedrockRuntime = (options: {
   const { burndown } = options
   if (!(burndown >= 1 && burndown < Infinity)) invalid("Accounting.burndown", "a finite number >= 1", burndown)
   return {
-    name: "bedrock-runtime",
     rejections: "free",
     estimate: (expected) => ({
       inputTokens: prompt(expected),
@@ -214,7 +210,6 @@ export const bedrockRuntime = (options: {
  * @since 0.1.0
  */
 export const bedrockMantle: Accounting = {
-  name: "bedrock-mantle",
   rejections: "free",
   estimate: (expected) => ({
     inputTokens: prompt(expected) + allowed(expected),
@@ -254,7 +249,6 @@ export const bedrockMantle: Accounting = {
  * @since 0.1.0
  */
 export const openai: Accounting = {
-  name: "openai",
   rejections: "charged",
   counting: buckets,
   estimate: (expected) => ({
@@ -295,7 +289,6 @@ export const openai: Accounting = {
  * @since 0.1.0
  */
 export const azure: Accounting = {
-  name: "azure",
   rejections: "charged",
   counting: { requests: "sliding", inputTokens: "fixed", outputTokens: "fixed", tokens: "fixed" },
   estimate: (expected) => ({
@@ -331,7 +324,6 @@ export const azure: Accounting = {
  * @since 0.2.0
  */
 export const gemini: Accounting = {
-  name: "gemini",
   rejections: "free",
   estimate: (expected) => ({
     inputTokens: prompt(expected),
