@@ -4,7 +4,8 @@
  * 1. The tarballs hold what they must and nothing else, and the library depends on nothing but its peers.
  * 2. Every subpath of `exports` loads where only its own dependencies are installed; private ones do not.
  * 3. A strict TypeScript project (`exactOptionalPropertyTypes`, no `skipLibCheck`) compiles against all of them, with the
- *    oldest version of the SDK that the package asks for, one in between, and the newest.
+ *    oldest version of the SDK that the package asks for, one in between, and the newest. Its declarations name public
+ *    modules only, whatever it exports of the library.
  * 4. The compiled program runs with each.
  * 5. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
  *
@@ -26,6 +27,8 @@ import {
 } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
+import ts from "typescript6"
+import { declared, everyName } from "./everyName.ts"
 
 const root = join(import.meta.dirname, "..")
 const cliRoot = join(root, "packages/cli")
@@ -300,6 +303,22 @@ const compilers = [
   ["TypeScript 6", "typescript6", ["--noEmit"]]
 ] as const
 
+/** Whether a project may export whatever the library exports, without a word about its type. */
+const checkEveryName = (folder: string): void => {
+  mkdirSync(join(folder, "every"))
+  const files = [...everyName()].map(([name, text]) => {
+    const file = join(folder, "every", `${name.replaceAll("/", "-")}.ts`)
+    writeFileSync(file, text)
+    return file
+  })
+  const { options } = ts.convertCompilerOptionsFromJson({ ...compilerOptions, skipLibCheck: true }, folder)
+  const { names, problems } = declared(files, { ...options, configFilePath: join(folder, "tsconfig.json") })
+  const open = new Set(subpaths.map(specifier))
+  const hidden = [...names].filter((name) => !open.has(name))
+  check("every public name can be exported without its type", problems.join("\n") || undefined)
+  check("and the declarations name public modules only", hidden.join("\n") || undefined)
+}
+
 /** What a strict project makes of the package, beside one version of the SDK. */
 const checkConsumer = async (name: string): Promise<string> => {
   const beside = `beside the SDK ${versionOf(name)}`
@@ -319,6 +338,7 @@ const checkConsumer = async (name: string): Promise<string> => {
     (name) => !subpaths.map(specifier).includes(name)
   )
   check(`its declarations name public modules only ${beside}`, hidden.length === 0 ? undefined : hidden.join())
+  if (name === sdk) checkEveryName(consumer)
   for (const runtime of nodes) {
     const { out } = await run(runtime, ["out/consumer.js"], consumer)
     const problem = out === "4 message_stop true 0" ? undefined : out || "it printed nothing"

@@ -36,7 +36,7 @@ import type * as Rules from "./limits/rules.ts"
 export type { Actual } from "./limits/amounts.ts"
 
 /** What a call is expected to use, in tokens. */
-interface Expected {
+type Expected = {
   /** The part of the prompt that is not read from the cache. */
   readonly inputTokens: number
   /** The part of the prompt that is read from the cache. */

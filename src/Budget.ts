@@ -86,6 +86,7 @@ export {
   Agent,
   type BudgetStatus,
   type Cooldown,
+  type DimensionStatus,
   type Options,
   type PoolStatus,
   Priority,

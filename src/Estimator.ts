@@ -162,8 +162,13 @@ export const Learned = Schema.Struct({ profiles: Schema.Array(Profile) })
  */
 export type Learned = typeof Learned.Type
 
-/** How an estimator is made. */
-interface Options {
+/**
+ * How an estimator is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
   /**
    * How the provider counts.
    *

@@ -41,7 +41,7 @@ import { invalid } from "./input/arguments.ts"
 import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
 
-export type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
+export type { Agent, Call, Forecast, Options, Workload } from "./forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors

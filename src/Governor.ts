@@ -70,7 +70,7 @@ import * as Prices from "./Prices.ts"
 import * as Rates from "./prices/rates.ts"
 import * as Retry from "./Retry.ts"
 
-export type { Call, CallOptions, Outcome, Ticket } from "./governor/models.ts"
+export type { Call, CallOptions, Outcome, ResponseInfo, Ticket } from "./governor/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

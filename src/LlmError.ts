@@ -86,7 +86,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
 }
 
 /** What a client knows of its retries. */
-interface Annotations {
+type Annotations = {
   /** How often the call was sent. A call that a circuit breaker turned away was not sent. */
   readonly attempts?: number | undefined
   /** How long the client waited between the attempts, all in all. */

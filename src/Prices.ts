@@ -34,7 +34,7 @@
  * @since 0.2.0
  */
 import { claudeOf } from "./limits/modelClass.ts"
-import type { Price, Rates, Table } from "./prices/rates.ts"
+import type { Price, Table } from "./prices/rates.ts"
 
 export { cost, type Price, type Table } from "./prices/rates.ts"
 
@@ -49,7 +49,7 @@ const claude = {
 }
 
 /** Anthropic: a cache of five minutes costs 1.25 times the input to write, one of an hour twice. */
-const anthropic = (input: number, output: number, cacheRead: number): Rates => ({
+const anthropic = (input: number, output: number, cacheRead: number): Price => ({
   input,
   output,
   cacheRead,

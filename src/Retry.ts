@@ -71,7 +71,7 @@ export type { Retryable } from "./retry/errors.ts"
  * @category options
  * @since 0.1.0
  */
-interface BackoffOptions {
+export interface BackoffOptions {
   /**
    * The first delay, before jitter. Limits replenish over tens of seconds, so a shorter delay retries too often.
    *
@@ -95,7 +95,7 @@ interface BackoffOptions {
    *
    * @default "full"
    */
-  readonly jitter?: Backoff.Jitter | undefined
+  readonly jitter?: "full" | "equal" | "decorrelated" | "proportional" | "none" | undefined
 }
 
 /**

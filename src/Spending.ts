@@ -58,7 +58,9 @@ import * as Ledger from "./spending/purse.ts"
 import { type Purse, Purses } from "./spending/models.ts"
 
 export type { Cap } from "./spending/cap.ts"
+export type { Kept } from "./spending/ledger.ts"
 export type { Purse } from "./spending/models.ts"
+export type { Status } from "./spending/purse.ts"
 
 // -----------------------------------------------------------------------------
 // Errors

@@ -72,7 +72,7 @@ const rules: ReadonlyArray<Rule> = [
     ],
     packages: ["effect"]
   },
-  { files: /^src\/prices\//, own: ["input/", "limits/", "prices/"], packages: [] },
+  { files: /^src\/prices\//, own: ["core/models", "input/", "limits/", "prices/"], packages: [] },
   { files: /^src\/spending\//, own: ["input/", "spending/"], packages: ["effect"] },
   // The whole algorithm, without time, chance or anything that runs.
   { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },

@@ -76,6 +76,8 @@ import * as SdkErrors from "../signals/sdkErrors.ts"
 import * as Describe from "./describe.ts"
 import { watch } from "./stream.ts"
 
+export type { CallParams } from "./describe.ts"
+
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
@@ -103,7 +105,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /** What a model says of itself. */
-interface ModelInfo {
+type ModelInfo = {
   readonly provider: string
   readonly modelId: string
 }

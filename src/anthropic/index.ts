@@ -48,6 +48,7 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Engine from "../fetch/engine.ts"
+import type * as Fetch from "../fetch/index.ts"
 import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
 import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
@@ -73,7 +74,7 @@ export interface Options extends Omit<Engine.EngineOptions, "account" | "protoco
    *
    * @default none: calls count towards the same limits as those of `LlmClient` over the same budget
    */
-  readonly account?: "origin" | ((request: Engine.CallRequest) => string | undefined) | undefined
+  readonly account?: "origin" | ((request: Fetch.CallRequest) => string | undefined) | undefined
   /**
    * The longest silence within a stream. Pings count as activity, so the length of a stream is not bounded. After a longer
    * silence, a call without content is retried, and one with content ends with the SDK's `APIConnectionTimeoutError`. The SDK's

@@ -11,6 +11,8 @@ import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Rules from "../limits/rules.ts"
 
+export type { DimensionStatus } from "../admission/status.ts"
+
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
@@ -240,9 +242,7 @@ export type Verdict = Law.Verdict
  */
 export interface PoolStatus {
   /** Each dimension that is limited. */
-  readonly dimensions: {
-    readonly [D in Limits.Dimension]?: { readonly [K in keyof DimensionStatus]: DimensionStatus[K] }
-  }
+  readonly dimensions: Limits.PerDimension<DimensionStatus>
   readonly inFlight: number
   /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
   readonly allowed: number

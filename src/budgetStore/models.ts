@@ -75,7 +75,7 @@ export class StoreError extends Schema.TaggedError<StoreError>("floodgate/Budget
  * @category options
  * @since 0.1.0
  */
-export type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
+type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
 
 /**
  * How processes share.

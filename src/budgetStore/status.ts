@@ -9,6 +9,8 @@ import { type DimensionStatus, dimensionsOf } from "../admission/status.ts"
 import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 
+export type { DimensionStatus } from "../admission/status.ts"
+
 /**
  * One process, as of its last commit.
  *

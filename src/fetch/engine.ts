@@ -24,10 +24,10 @@ import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { type Accounts, makeAccounts } from "./account.ts"
 import { connection, errorOf, failedWith, Left, parserOf, type Read, readStream, readWhole } from "./exchange.ts"
+import type { CallRequest } from "./index.ts"
 import type { Exchange } from "./exchange.ts"
 import {
   AttemptFailed,
-  type CallRequest,
   type Incoming,
   type Planned,
   type Result,
@@ -39,15 +39,7 @@ import {
 } from "./models.ts"
 import type { Patience } from "./silence.ts"
 
-export {
-  type CallRequest,
-  type EngineOptions,
-  type Planned,
-  type Result,
-  type Send,
-  Stalled,
-  type Upstream
-} from "./models.ts"
+export { type EngineOptions, type Planned, type Result, type Send, Stalled, type Upstream } from "./models.ts"
 export type { Source } from "./stream.ts"
 
 // -----------------------------------------------------------------------------

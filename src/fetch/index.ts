@@ -60,14 +60,32 @@ import type * as Scope from "effect/Scope"
 import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
+import type { HeaderReader } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
 import { join } from "./exchange.ts"
 import { governedResponse, sentOf, sourceOf } from "./response.ts"
 
-export type { CallRequest } from "./engine.ts"
-
 type Fetch = typeof globalThis.fetch
+
+/**
+ * A request, as the callbacks of the options see it.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface CallRequest {
+  readonly url: string
+  /** The protocol by its name, such as `openai-chat`. */
+  readonly protocol: string
+  readonly model: string
+  /** The agent that the request names, in a header or in its body. */
+  readonly agent: string | undefined
+  /** Looks a header up by its name in lower case. */
+  readonly header: HeaderReader
+  /** The body as parsed JSON. */
+  readonly body: unknown
+}
 
 /**
  * Options of a governed `fetch`.

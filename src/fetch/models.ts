@@ -5,32 +5,14 @@ import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
-import type { HeaderReader } from "../protocol/headers.ts"
-import type { Description, Match, Protocol } from "../protocol/protocol.ts"
+import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
+import type { Match } from "../protocol/protocol.ts"
+import type { CallRequest } from "./index.ts"
 import type { Source } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
-
-/**
- * A request, as the callbacks of the options see it.
- *
- * @category models
- * @since 0.2.0
- */
-export interface CallRequest {
-  readonly url: string
-  /** The protocol by its name, such as `openai-chat`. */
-  readonly protocol: string
-  readonly model: string
-  /** The agent that the request names, in a header or in its body. */
-  readonly agent: string | undefined
-  /** Looks a header up by its name in lower case. */
-  readonly header: HeaderReader
-  /** The body as parsed JSON. */
-  readonly body: unknown
-}
 
 /**
  * How requests are governed.

@@ -1,4 +1,4 @@
-import type { Latency } from "./models.ts"
+import type { Options } from "./models.ts"
 
 /**
  * How long a provider works on a call unless the user says otherwise, in milliseconds: 100,000 tokens are read and 100 are
@@ -11,7 +11,7 @@ export const complete = ({
   baseMillis = usual.baseMillis,
   perInputTokenMillis = usual.perInputTokenMillis,
   perOutputTokenMillis = usual.perOutputTokenMillis
-}: Latency = {}): { readonly [K in keyof typeof usual]: number } => ({
+}: NonNullable<Options["latency"]> = {}): { readonly [K in keyof typeof usual]: number } => ({
   baseMillis,
   perInputTokenMillis,
   perOutputTokenMillis

@@ -1,7 +1,6 @@
 /** The input and the result of a forecast. */
 import type * as Duration from "effect/Duration"
 import type * as Limits from "../Limits.ts"
-import type * as Amounts from "../limits/amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Workloads
@@ -53,7 +52,7 @@ export type Workload = ReadonlyArray<Agent>
 // -----------------------------------------------------------------------------
 
 /** How long a provider works on a call, in milliseconds. */
-export interface Latency {
+type Latency = {
   /** Milliseconds that every call takes, whatever its size. @default 500 */
   readonly baseMillis?: number | undefined
   /** Milliseconds per input token, before the first token of output. @default 0.01: 100,000 tokens are read in a second */
@@ -122,9 +121,12 @@ export interface Forecast {
     readonly finishesAfter: Duration.Duration
   }>
   /** Calls that will never be admitted, because they are larger than a limit or a quota is used up. Their agents stop. */
-  readonly refused: ReadonlyArray<
-    { readonly [K in keyof Amounts.Misfit]: Amounts.Misfit[K] } & { readonly agent: string }
-  >
+  readonly refused: ReadonlyArray<{
+    readonly agent: string
+    readonly dimension: Limits.Dimension
+    readonly asked: number
+    readonly limit: number
+  }>
   /** The usage of all calls together. */
   readonly usage: { readonly [D in Limits.Dimension]: number }
 }

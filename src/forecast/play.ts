@@ -6,7 +6,7 @@ import * as Internal from "./queue.ts"
 import { invalid, waitOf } from "../input/arguments.ts"
 import { complete, millisOf } from "./latency.ts"
 import type * as Amounts from "../limits/amounts.ts"
-import type { Call, Forecast, Latency, Options, Workload } from "./models.ts"
+import type { Call, Forecast, Options, Workload } from "./models.ts"
 
 /** Runs all steps at once. */
 export const drained = <A>(steps: Internal.Steps<A>): A => {
@@ -39,13 +39,13 @@ const spanOf = (option: string, input: Duration.Input): number => {
   return millis
 }
 
-const latencyOf = (latency: Latency): ReturnType<typeof complete> => {
+const latencyOf = (latency: Options["latency"]): ReturnType<typeof complete> => {
   const all = complete(latency)
   for (const [name, millis] of Object.entries(all)) amount(`latency.${name}`, millis)
   return all
 }
 
-const agentsOf = (workload: Workload, latency: Latency): ReadonlyArray<Internal.Agent> => {
+const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<Internal.Agent> => {
   const usual = latencyOf(latency)
   const callOf = (call: Call): Internal.Call => {
     const inputTokens = amount("inputTokens", call.inputTokens)

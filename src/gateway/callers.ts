@@ -1,7 +1,7 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import { hash } from "node:crypto"
 import { credentialsOf } from "../fetch/credentials.ts"
-import type { CallRequest } from "../fetch/engine.ts"
+import type { CallRequest } from "../fetch/index.ts"
 import type * as Governor from "../Governor.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import type * as Spending from "../Spending.ts"

@@ -6,6 +6,7 @@ import { isUtf8 } from "node:buffer"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { promptTokens } from "../limits/amounts.ts"
 import * as Engine from "../fetch/engine.ts"
+import type { CallRequest } from "../fetch/index.ts"
 import type { Used } from "../fetch/models.ts"
 import { harmless } from "../input/callbacks.ts"
 import { anthropic } from "../protocol/anthropic.ts"
@@ -28,7 +29,7 @@ export interface Parts {
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
   readonly recorder: Recorder | undefined
-  readonly agentOf: (request: Engine.CallRequest) => string
+  readonly agentOf: (request: CallRequest) => string
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly keeper: Response.Keeper
@@ -67,13 +68,13 @@ interface Times {
 
 /** Records calls. */
 interface Recorder {
-  readonly came: (request: Engine.CallRequest, at: number) => Times
-  readonly used: (request: Engine.CallRequest, agent: string) => Used
+  readonly came: (request: CallRequest, at: number) => Times
+  readonly used: (request: CallRequest, agent: string) => Used
 }
 
 export const makeRecorder = (callback: (call: Recorded) => void): Recorder => {
   const record = harmless(callback)
-  const times = new WeakMap<Engine.CallRequest, Times>()
+  const times = new WeakMap<CallRequest, Times>()
   return {
     came: (request, at) => {
       const own = { at, sentAt: at }

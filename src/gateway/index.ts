@@ -82,6 +82,8 @@ import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 import type * as Spending from "../Spending.ts"
 
+export type { Rule } from "./callers.ts"
+export type { Recorded } from "./exchange.ts"
 export type { Options } from "./options.ts"
 export { CannotListen } from "./server.ts"
 

@@ -8,7 +8,7 @@ import type { Rule } from "./callers.ts"
 import { keepingOf } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"
-import type { Spent } from "./purses.ts"
+import type * as Spending from "../Spending.ts"
 import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
 
 /**
@@ -40,7 +40,7 @@ export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
    */
   readonly rules?: ReadonlyArray<Rule> | undefined
   /** What an earlier gateway had spent of its caps: the value of its `spent`. @default nothing */
-  readonly spent?: Spent | undefined
+  readonly spent?: Readonly<Record<string, Spending.Kept>> | undefined
   /**
    * The longest time until the last attempt of a call begins. A call whose predicted wait is longer is refused at once. The
    * most impatient of the common clients give up after 10 minutes, and the answer itself takes time, too.

@@ -78,6 +78,9 @@ export interface Actual {
 
 /**
  * Something for each of several dimensions.
+ *
+ * @category models
+ * @since 0.3.0
  */
 export type PerDimension<A> = { readonly [D in Dimension]?: A }
 

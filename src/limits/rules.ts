@@ -9,12 +9,15 @@ import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension }
 // -----------------------------------------------------------------------------
 
 /** How a provider counts a limit, see {@link Limit}. */
-export type Window = (typeof windows)[number]
+type Window = NonNullable<Limit["window"]>
 
-const windows = ["bucket", "sliding", "fixed"] as const
+const windows: ReadonlyArray<Window> = ["bucket", "sliding", "fixed"]
 
 /**
  * How a provider counts the limits of its dimensions, as in its `Accounting`.
+ *
+ * @category models
+ * @since 0.3.0
  */
 export type Counting = PerDimension<Window>
 
@@ -52,7 +55,7 @@ export interface Limit {
    *
    * @default as the provider of the client counts, else safe with every provider
    */
-  readonly window?: Window | undefined
+  readonly window?: "bucket" | "sliding" | "fixed" | undefined
   /**
    * The part of the limit that this budget may use, above 0 and at most 1, if another program should get the rest. It
    * applies to the stated limit, or to the limit in the headers. Two programs cannot share a limit fairly without it.

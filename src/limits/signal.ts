@@ -2,10 +2,13 @@
  * What a response says about the limits.
  */
 import type { PerDimension } from "./amounts.ts"
-import type { Window } from "./rules.ts"
+import type { Limit } from "./rules.ts"
 
 /**
  * What a response says about one dimension.
+ *
+ * @category models
+ * @since 0.3.0
  */
 export interface DimensionSignal {
   /** The limit per minute. */
@@ -21,7 +24,7 @@ export interface DimensionSignal {
    *
    * @default unknown: a learned limit is kept safe against every kind
    */
-  readonly window?: Window | undefined
+  readonly window?: Limit["window"]
 }
 
 /**
@@ -42,5 +45,8 @@ export interface Signal {
  * - `"rateLimit"`: a limit was passed
  * - `"ramp"`: usage grows too fast
  * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
+ *
+ * @category models
+ * @since 0.3.0
  */
 export type Pushback = "rateLimit" | "ramp" | "overload"

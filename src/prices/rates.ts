@@ -1,13 +1,14 @@
 /** What calls cost by the price of their model: pure arithmetic. */
 import { invalid } from "../input/arguments.ts"
-import { type Actual, promptTokens } from "../limits/amounts.ts"
+import type { Actual } from "../Accounting.ts"
+import { promptTokens } from "../limits/amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
 
 /** Dollars per million tokens. */
-export interface Rates {
+type Rates = {
   /** Input that is neither read from a cache nor written to it. */
   readonly input: number
   /** Output, thinking included. */

@@ -68,7 +68,7 @@ import {
 import { Purses } from "../spending/models.ts"
 
 export { RefusedError } from "./errors.ts"
-export type { Options } from "./options.ts"
+export type { CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -97,8 +97,13 @@ export interface Call extends CallOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** One attempt of a call. */
-type Attempt = {
+/**
+ * One attempt of a call, for the function that makes it.
+ *
+ * @category models
+ * @since 0.3.0
+ */
+export interface Attempt {
   /** Aborts if the call is aborted or times out, or if the floodgate is disposed. */
   readonly signal: AbortSignal
   /** Reports the usage of the call, as the response states it. Without it the estimate is kept. */
@@ -148,7 +153,7 @@ export interface Floodgate {
   /** The status of all pools. */
   readonly status: () => Promise<Budget.BudgetStatus>
   /** The cost of all calls, and what is left of the `cap`, in dollars. */
-  readonly spent: () => Promise<Effect.Success<Spending.Purse["status"]>>
+  readonly spent: () => Promise<Spending.Status>
   /** The metrics of this floodgate in Prometheus' text format. */
   readonly metrics: () => Promise<string>
   /** The estimates learned so far, as plain data. Store them, and pass them to the next floodgate as `learned`. */

@@ -3,7 +3,6 @@ import type * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
 import type * as Fetch from "../fetch/index.ts"
-import type { CallRequest } from "../fetch/engine.ts"
 import type * as Governor from "../Governor.ts"
 import { invalid } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
@@ -102,7 +101,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
    *
    * @default no bounds
    */
-  readonly callOptions?: CallOptions | ((request: CallRequest) => CallOptions) | undefined
+  readonly callOptions?: CallOptions | ((request: Fetch.CallRequest) => CallOptions) | undefined
   /** The longest silence within a stream. @default 60 if the provider sends pings (Anthropic), otherwise 300 */
   readonly idleTimeoutSeconds?: number | undefined
   /** What all calls may cost, in dollars. A call that does not fit is refused with the reason `"used"`. @default no bound */

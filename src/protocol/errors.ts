@@ -20,7 +20,7 @@ import { at, isRecord, parseJson, textOf } from "./json.ts"
  * @category models
  * @since 0.1.0
  */
-export type FailureReason =
+type FailureReason =
   | "RateLimited"
   | "RampLimited"
   | "SpendLimited"

@@ -42,8 +42,21 @@
  *
  * @since 0.1.0
  */
+export type { Failure, FailureContext } from "./errors.ts"
+export type { HeaderReader } from "./headers.ts"
 export { anthropic } from "./anthropic.ts"
 export { gemini } from "./gemini.ts"
 export { openaiChat } from "./openaiChat.ts"
 export { openaiResponses } from "./openaiResponses.ts"
-export { type Answer, emptyAnswer, type Protocol } from "./protocol.ts"
+export {
+  type Answer,
+  type Counts,
+  type Description,
+  emptyAnswer,
+  type Protocol,
+  type ResponseParts,
+  type Route,
+  type UsageRequest
+} from "./protocol.ts"
+export type { Refusal, RefusalResponse } from "./refusal.ts"
+export type { SseEvent } from "./sse.ts"

@@ -29,7 +29,7 @@ import type { SseEvent } from "./sse.ts"
  * @category models
  * @since 0.1.0
  */
-export type Operation = "generate" | "stream" | "countTokens" | "passThrough"
+type Operation = "generate" | "stream" | "countTokens" | "passThrough"
 
 /**
  * A request that a protocol recognises by its method and path.

@@ -13,7 +13,7 @@
  * **Gotchas**
  *
  * The SDK refuses a `max_tokens` above 21,333 without a stream unless the request has a timeout. This adapter always sets one:
- * `max_tokens` is only a limit, and {@link Timeouts.timeout} bounds the call. Versions of the SDK before 0.137 use the client's own
+ * `max_tokens` is only a limit, and {@link Options.timeout} bounds the call. Versions of the SDK before 0.137 use the client's own
  * timeout instead, so a client for {@link fromClient} must have one.
  *
  * **Example** (A provider from a key)
@@ -74,7 +74,7 @@ import { emptyAnswer, receivedOf } from "../protocol/protocol.ts"
 // -----------------------------------------------------------------------------
 
 /** How long one attempt may take. */
-interface Timeouts {
+type Timeouts = {
   /**
    * The longest wait for an answer, or for the headers of a stream, without the time in the queue.
    *
@@ -106,7 +106,7 @@ export interface Options extends Timeouts {
 }
 
 /** What {@link fromClient} takes. */
-interface ClientOptions extends Timeouts {
+type ClientOptions = Timeouts & {
   /**
    * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`.
    *
@@ -115,14 +115,14 @@ interface ClientOptions extends Timeouts {
   readonly name?: string | undefined
 }
 
-interface RequestOptions {
+type RequestOptions = {
   readonly maxRetries: 0
   readonly timeout: number
   readonly signal: AbortSignal
 }
 
 /** The result of a method of the SDK, by its form. */
-interface Pending {
+type Pending = {
   readonly withResponse: () => Promise<{ readonly data: unknown; readonly response: Response }>
 }
 
@@ -130,7 +130,7 @@ interface Pending {
  * What is used of a client: `messages.create`, and `messages.countTokens` if the client has it. The clients of
  * `@anthropic-ai/sdk` and of its packages for AWS, Bedrock, Vertex and Foundry all fit, whichever copy of the SDK they contain.
  */
-interface Client {
+type Client = {
   readonly messages: {
     readonly create: (params: Omit<Params, "stream"> & { readonly stream: boolean }, options: RequestOptions) => Pending
     readonly countTokens?: ((params: MessageCountTokensParams, options: RequestOptions) => Pending) | undefined

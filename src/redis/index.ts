@@ -45,7 +45,7 @@ import { invalid } from "../input/arguments.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export { type SharedPoolStatus, status } from "./status.ts"
+export { type DimensionStatus, type ProcessStatus, type SharedPoolStatus, status } from "./status.ts"
 
 /**
  * Which processes share a budget, and how.

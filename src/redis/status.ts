@@ -5,7 +5,7 @@ import { type SharedPoolStatus, statusOf } from "../budgetStore/status.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export type { ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
+export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
 
 /**
  * The Redis server, and the prefix of the pools.
@@ -13,7 +13,7 @@ export type { ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
  * @category options
  * @since 0.1.0
  */
-export interface StatusOptions {
+type StatusOptions = {
   readonly url: string
   /** @default "floodgate" */
   readonly prefix?: string | undefined

@@ -17,7 +17,7 @@ import { invalid } from "../input/arguments.ts"
  * @category options
  * @since 0.1.0
  */
-export interface RetryBudgetOptions {
+type RetryBudgetOptions = {
   /**
    * The most retries per call. It is Finagle's value: at worst the provider sees a fifth more requests than there are
    * calls.

@@ -13,11 +13,11 @@ import type { Status } from "./purse.ts"
  */
 export interface Purse {
   readonly name: string
-  readonly status: Effect.Effect<{ readonly [K in keyof Status]: Status[K] }>
+  readonly status: Effect.Effect<Status>
   /** Changes or removes the cap while calls run. What was spent still counts, and waiting calls may continue. */
   readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
   /** The state to store for the next start of the process, as plain JSON. */
-  readonly kept: Effect.Effect<{ readonly [K in keyof Kept]: Kept[K] }>
+  readonly kept: Effect.Effect<Kept>
 }
 
 /** The purses that the calls of some code pay from. */

@@ -144,7 +144,7 @@ export const lognormal = (mean: number, sigma: number): ((params: Params, random
  * @category constructors
  * @since 0.1.0
  */
-export const outage = (from: number, to: number, kind: FaultKind = "529"): Fault => ({ kind, between: [from, to] })
+export const outage = (from: number, to: number, kind: Fault["kind"] = "529"): Fault => ({ kind, between: [from, to] })
 
 // -----------------------------------------------------------------------------
 // Service

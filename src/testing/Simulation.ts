@@ -13,8 +13,13 @@ import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
 import * as Watch from "./watch.ts"
 
-/** How a simulation is run. */
-interface Options {
+/**
+ * How a simulation is run.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
   /** Decides every random number that the effect draws. @default 1 */
   readonly seed?: string | number | undefined
   /** Called between strides of simulated time, with the seconds that have passed. */

@@ -17,7 +17,7 @@ import type { Params } from "../LlmProvider.ts"
  * @category options
  * @since 0.1.0
  */
-export interface RejectionCharge {
+type RejectionCharge = {
   /**
    * Requests that one rejection counts as.
    *
@@ -38,7 +38,7 @@ export interface RejectionCharge {
  * @category options
  * @since 0.1.0
  */
-export interface Latency extends NonNullable<Forecast.Options["latency"]> {
+type Latency = NonNullable<Forecast.Options["latency"]> & {
   /**
    * The spread of a lognormal factor with mean 1 on all of it: 0 for none, 0.3 for calls that mostly lie between 0.7 and
    * 1.4 times their time.
@@ -61,7 +61,7 @@ export interface Latency extends NonNullable<Forecast.Options["latency"]> {
  * @category options
  * @since 0.1.0
  */
-export interface Ramp {
+type Ramp = {
   /** Input tokens a minute that are allowed from a standing start. */
   readonly fromPerMinute: number
   /**
@@ -83,34 +83,17 @@ export interface Ramp {
  * @category options
  * @since 0.1.0
  */
-export interface Neighbour {
+type Neighbour = {
   /** The part of each limit's rate that it takes: 0.5 is half of the limit. */
   readonly share: number
   readonly everyMillis?: number | undefined
   readonly forMillis?: number | undefined
 }
 
-/**
- * What can go wrong with a call.
- *
- * - `"400"`, `"401"`, `"404"`: the request, its key or its model is refused
- * - `"429"`: rejected although the limits have room
- * - `"529"`: overloaded
- * - `"500"`: an internal error
- * - `"timeout"`: no answer within `afterMillis` (504 over HTTP)
- * - `"refused"`: the connection is refused
- * - `"cut"`: the connection breaks in the middle of the answer
- * - `"truncated"`: the stream ends early, like a complete one
- * - `"malformed"`: the answer is not valid JSON; in a stream, the last event is not
- * - `"stall"`: the answer stops in the middle, and the connection stays open. Like the real client with its defaults,
- *   `ProviderSim` gives up on a stream after a minute of silence, and on a whole answer ten minutes after the request
- *
- * @category models
- * @since 0.1.0
- */
-export type FaultKind = (typeof faultKinds)[number]
+/** What can go wrong with a call. */
+export type FaultKind = Fault["kind"]
 
-export const faultKinds = [
+export const faultKinds: ReadonlyArray<FaultKind> = [
   "400",
   "401",
   "404",
@@ -123,7 +106,7 @@ export const faultKinds = [
   "truncated",
   "malformed",
   "stall"
-] as const
+]
 
 /**
  * A fault, and the calls that it hits: those that meet all given conditions.
@@ -132,7 +115,34 @@ export const faultKinds = [
  * @since 0.1.0
  */
 export interface Fault {
-  readonly kind: FaultKind
+  /**
+   * What goes wrong.
+   *
+   * - `"400"`, `"401"`, `"404"`: the request, its key or its model is refused
+   * - `"429"`: rejected although the limits have room
+   * - `"529"`: overloaded
+   * - `"500"`: an internal error
+   * - `"timeout"`: no answer within `afterMillis` (504 over HTTP)
+   * - `"refused"`: the connection is refused
+   * - `"cut"`: the connection breaks in the middle of the answer
+   * - `"truncated"`: the stream ends early, like a complete one
+   * - `"malformed"`: the answer is not valid JSON; in a stream, the last event is not
+   * - `"stall"`: the answer stops in the middle, and the connection stays open. Like the real client with its defaults,
+   *   `ProviderSim` gives up on a stream after a minute of silence, and on a whole answer ten minutes after the request
+   */
+  readonly kind:
+    | "400"
+    | "401"
+    | "404"
+    | "429"
+    | "529"
+    | "500"
+    | "timeout"
+    | "refused"
+    | "cut"
+    | "truncated"
+    | "malformed"
+    | "stall"
   /** The numbers of the calls that it may hit, counted from 1 in the order of arrival, retries included. */
   readonly calls?: ReadonlyArray<number> | undefined
   /** The period in which it may hit, in milliseconds since the provider started: from (inclusive), to (exclusive). */
@@ -157,21 +167,9 @@ export interface Fault {
   readonly errorCode?: string | undefined
 }
 
-/**
- * The rate limit headers of responses.
- *
- * - `"rounded"`: like Anthropic's, with tokens rounded to the nearest thousand and times to the second
- * - `"exact"`: Anthropic's names with exact figures
- * - `"openai"`: OpenAI's names, with durations
- * - `"none"`: none, not even `retry-after`
- * - `"wrong"`: twice the limits, nothing used, and always a `retry-after` of one second
- *
- * @category models
- * @since 0.1.0
- */
-export type HeaderMode = (typeof headerModes)[number]
+export type HeaderMode = NonNullable<Options["headers"]>
 
-export const headerModes = ["rounded", "exact", "openai", "none", "wrong"] as const
+export const headerModes: ReadonlyArray<HeaderMode> = ["rounded", "exact", "openai", "none", "wrong"]
 
 /**
  * A tool call in an answer. The simulation adds an `id`.
@@ -279,9 +277,15 @@ export interface Options {
   /**
    * The rate limit headers of responses.
    *
+   * - `"rounded"`: like Anthropic's, with tokens rounded to the nearest thousand and times to the second
+   * - `"exact"`: Anthropic's names with exact figures
+   * - `"openai"`: OpenAI's names, with durations
+   * - `"none"`: none, not even `retry-after`
+   * - `"wrong"`: twice the limits, nothing used, and always a `retry-after` of one second
+   *
    * @default "rounded"
    */
-  readonly headers?: HeaderMode | undefined
+  readonly headers?: "rounded" | "exact" | "openai" | "none" | "wrong" | undefined
   /**
    * The seed of everything random. The same seed and the same calls give the same answers.
    *
@@ -313,21 +317,24 @@ export interface Options {
    * @default 0
    */
   readonly cachedShare?: number | ((params: Params, random: number) => number) | undefined
-  /** The text of an answer, and its tool calls. @default an extract of the longest text of the user */
-  readonly reply?: ((params: Params, random: number) => string | ReadonlyArray<string | ToolUse>) | undefined
+  /**
+   * The text of an answer, and its tool calls, which get an `id`.
+   *
+   * @default an extract of the longest text of the user
+   */
+  readonly reply?:
+    | ((
+        params: Params,
+        random: number
+      ) =>
+        | string
+        | ReadonlyArray<string | { readonly type: "tool_use"; readonly name: string; readonly input: unknown }>)
+    | undefined
 }
 
 // -----------------------------------------------------------------------------
 // What happened
 // -----------------------------------------------------------------------------
-
-/**
- * Why a request was rejected: the dimension whose limit it would exceed, another limit, or a fault.
- *
- * @category models
- * @since 0.1.0
- */
-export type RejectedBy = Limits.Dimension | "concurrency" | "ramp" | "fault"
 
 /**
  * One request in the provider's log. Times are in milliseconds since the provider started.
@@ -348,8 +355,9 @@ export interface Entry {
   readonly outputTokens: number
   readonly outcome: "accepted" | "rejected" | "failed" | "refused"
   readonly status: number | undefined
-  readonly rejectedBy: RejectedBy | undefined
-  readonly fault: FaultKind | undefined
+  /** Why it was rejected: the dimension whose limit it would exceed, another limit, or a fault. */
+  readonly rejectedBy: Limits.Dimension | "concurrency" | "ramp" | "fault" | undefined
+  readonly fault: Fault["kind"] | undefined
   readonly retryAfterMillis: number | undefined
   /** When the call ended; undefined while it runs. */
   readonly finishedAt: number | undefined
@@ -359,6 +367,8 @@ export interface Entry {
   /** The level of each dimension right after the decision. */
   readonly left: Limits.Usage
 }
+
+export type RejectedBy = NonNullable<Entry["rejectedBy"]>
 
 /**
  * Counters since the provider started.
@@ -372,7 +382,7 @@ export interface Stats {
   readonly accepted: number
   /** Rejections with 429, injected ones included. */
   readonly rejected: number
-  readonly rejectionsBy: { readonly [R in RejectedBy]?: number }
+  readonly rejectionsBy: { readonly [R in NonNullable<Entry["rejectedBy"]>]?: number }
   /** Requests that a fault ended before they were admitted, without those with 429. */
   readonly failed: number
   /** Accepted calls whose answer was delivered in full. */

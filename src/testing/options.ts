@@ -5,17 +5,7 @@
 import * as Predicate from "effect/Predicate"
 import { invalid } from "../input/arguments.ts"
 import type { Limit, Limits } from "../Limits.ts"
-import {
-  type Fault,
-  type FaultKind,
-  faultKinds,
-  headerModes,
-  type Latency,
-  type Neighbour,
-  type Options,
-  type Ramp,
-  type RejectionCharge
-} from "./models.ts"
+import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 
 /** Throws for an invalid value of an option. */
 export type Check = (option: string, value: unknown) => void
@@ -121,8 +111,9 @@ const oneSet: Check = (option, value) => {
 }
 
 const charges = oneOf("free", "charged")
-const charge = fields<RejectionCharge>({ requests: notNegative, tokenShare: share })
+const charge = fields<Exclude<NonNullable<Options["rejections"]>, string>>({ requests: notNegative, tokenShare: share })
 
+type Neighbour = NonNullable<Options["neighbour"]>
 const neighbourFields = fields<Neighbour>(
   { share: notNegative, everyMillis: atLeastOne, forMillis: notNegative },
   "share"
@@ -181,9 +172,9 @@ export const simulated: Checks<Options> = {
   rejections: (option, value) => (typeof value === "object" ? charge : charges)(option, value),
   oversize: oneOf("debt", "reject"),
   concurrency: wholeOrInfinite(1),
-  ramp: fields<Ramp>({ fromPerMinute: notNegative, growth: positive }, "fromPerMinute"),
+  ramp: fields<NonNullable<Options["ramp"]>>({ fromPerMinute: notNegative, growth: positive }, "fromPerMinute"),
   neighbour,
-  latency: fields<Latency>({
+  latency: fields<NonNullable<Options["latency"]>>({
     baseMillis: notNegative,
     perInputTokenMillis: notNegative,
     perOutputTokenMillis: notNegative,

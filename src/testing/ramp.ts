@@ -1,5 +1,5 @@
 /** A limit on growth: the last minute's tokens against those of the minute before. Changed in place. */
-import type { Ramp } from "./models.ts"
+import type { Options } from "./models.ts"
 
 const minute = 60_000
 
@@ -30,7 +30,12 @@ export const add = (state: State, now: number, amount: number): void => {
 }
 
 /** Milliseconds until a call fits if nothing else happens. With nothing admitted in the last minute, any call fits. */
-export const waitMillis = (state: State, options: Ramp, now: number, amount: number): number => {
+export const waitMillis = (
+  state: State,
+  options: NonNullable<Options["ramp"]>,
+  now: number,
+  amount: number
+): number => {
   const { growth = 1.5 } = options
   const { amounts, times } = state
   // The entries from `out` on are of the last minute, those from `old` to `out` of the minute before.

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import { LlmError } from "floodgate/LlmError"
 import { fromResponse } from "../../src/signals/sdkErrors.ts"
-import type { Failure, FailureReason } from "../../src/protocol/errors.ts"
+import type { Failure } from "../../src/protocol/errors.ts"
 
 /** 24 Nov 2026, 12:00:00 UTC. */
 const now = Date.UTC(2026, 10, 24, 12)
@@ -30,7 +30,7 @@ const openaiError = (type: string | null, code: string | null) => ({
 const googleError = (code: number, status: string) => ({ error: { code, message: "Something is wrong", status } })
 
 describe("failures", () => {
-  it.each<[number, string, string | undefined, FailureReason]>([
+  it.each<[number, string, string | undefined, Failure["reason"]]>([
     [400, "invalid_request_error", undefined, "InvalidRequest"],
     [400, "invalid_request_error", "thread_already_continued", "InvalidRequest"],
     [401, "authentication_error", undefined, "AccessDenied"],
@@ -59,7 +59,7 @@ describe("failures", () => {
     })
   })
 
-  it.each<[number, string | null, string | null, FailureReason]>([
+  it.each<[number, string | null, string | null, Failure["reason"]]>([
     [400, "invalid_request_error", "context_length_exceeded", "InvalidRequest"],
     [401, "invalid_request_error", "invalid_api_key", "AccessDenied"],
     [403, "invalid_request_error", "unsupported_country_region_territory", "AccessDenied"],
@@ -84,7 +84,7 @@ describe("failures", () => {
     }
   })
 
-  it.each<[number, string, FailureReason]>([
+  it.each<[number, string, Failure["reason"]]>([
     [400, "INVALID_ARGUMENT", "InvalidRequest"],
     [402, "FAILED_PRECONDITION", "SpendLimited"],
     [403, "PERMISSION_DENIED", "AccessDenied"],

@@ -75,6 +75,8 @@ import * as OptionChecks from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import { answered, play } from "./serving.ts"
 
+export type { Entry, Fault, Stats } from "../models.ts"
+
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+/**
+ * Modules that take every public name of the library and write none of the types down: each value, each type spread out, and
+ * each member of it. The compiler has to name what they are made of in its declarations, for which it needs public names.
+ * `scripts/packCheck.ts` compiles them in a stranger's project.
+ */
+import { join } from "node:path"
+import ts from "typescript6"
+import { publicModules, root } from "../test/support/modules.ts"
+
+const options: ts.CompilerOptions = {
+  module: ts.ModuleKind.NodeNext,
+  customConditions: ["@floodgate/source"],
+  allowImportingTsExtensions: true,
+  strict: true,
+  noEmit: true,
+  skipLibCheck: true,
+  types: ["node"]
+}
+
+const isOurs = (symbol: ts.Symbol): boolean =>
+  symbol.declarations?.some((node) => node.getSourceFile().fileName.startsWith(join(root, "src"))) === true
+
+/** The texts of the modules, one for each public module, by its name. */
+export const everyName = (): ReadonlyMap<string, string> => {
+  const modules = publicModules().filter(({ name }) => name !== "")
+  const program = ts.createProgram(
+    modules.map(({ file }) => join(root, file)),
+    options
+  )
+  const checker = program.getTypeChecker()
+  return new Map(
+    modules.map(({ file, name }) => {
+      const uses = usesOf(checker, checker.getSymbolAtLocation(program.getSourceFile(join(root, file))!)!)
+      const exports = uses.map((use, index) => `export const x${index} = ${use}`)
+      return [name, [`import * as m from "floodgate/${name}"`, ...exports].join("\n")]
+    })
+  )
+}
+
+/** Every use of what a module exports, as expressions over `m`. */
+const usesOf = (checker: ts.TypeChecker, module: ts.Symbol, path = "m"): ReadonlyArray<string> =>
+  checker.getExportsOfModule(module).flatMap((exported) => {
+    const target = (exported.flags & ts.SymbolFlags.Alias) === 0 ? exported : checker.getAliasedSymbol(exported)
+    const name = `${path}.${exported.name}`
+    if ((target.flags & ts.SymbolFlags.ValueModule) !== 0) return usesOf(checker, target, name)
+    const ofType = (target.flags & ts.SymbolFlags.Type) === 0 ? [] : usesOfType(checker, target, name)
+    return (target.flags & ts.SymbolFlags.Value) === 0 ? ofType : [...ofType, ...usesOfValue(checker, target, name)]
+  })
+
+/** Whether `x.name` can be written: it is no symbol, and not private. */
+const isWritable = ({ declarations = [], name }: ts.Symbol): boolean =>
+  /^\w+$/.test(name) &&
+  !name.startsWith("__@") &&
+  declarations.every((node) => (ts.getCombinedModifierFlags(node) & ts.ModifierFlags.Private) === 0)
+
+const isObject = (type: ts.Type): boolean => (type.flags & ts.TypeFlags.Object) !== 0
+
+const usesOfType = (checker: ts.TypeChecker, symbol: ts.Symbol, name: string): ReadonlyArray<string> => {
+  const type = checker.getDeclaredTypeOfSymbol(symbol)
+  const parameters = (symbol.declarations ?? []).flatMap((node) =>
+    ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node) || ts.isClassDeclaration(node)
+      ? [...(node.typeParameters ?? [])]
+      : []
+  )
+  const written = parameters.length === 0 ? name : `${name}<${parameters.map(() => "any").join(", ")}>`
+  const members = checker
+    .getPropertiesOfType(type)
+    .filter((member) => isOurs(member) && isWritable(member))
+    .map((member) => `(x: ${written}) => x.${member.name}`)
+  // Of the instance of a class a spread leaves most out.
+  return isObject(type) && !type.isClass() ? [`(x: ${written}) => ({ ...x })`, ...members] : members
+}
+
+const usesOfValue = (checker: ts.TypeChecker, symbol: ts.Symbol, name: string): ReadonlyArray<string> => {
+  const service = checker.getTypeOfSymbol(symbol).getProperty("Service")
+  return service !== undefined && isObject(checker.getTypeOfSymbol(service))
+    ? [name, `(x: (typeof ${name})["Service"]) => ({ ...x })`]
+    : [name]
+}
+
+/**
+ * The names of the library in the declarations of some files, and what the compiler says against them. Each file is a program of
+ * its own: a type has a public name only where the module that gives it one is loaded.
+ */
+export const declared = (
+  files: ReadonlyArray<string>,
+  compilerOptions: ts.CompilerOptions
+): { readonly names: ReadonlySet<string>; readonly problems: ReadonlyArray<string> } => {
+  const host = ts.createCompilerHost(compilerOptions)
+  const read = host.getSourceFile.bind(host)
+  const sources = new Map<string, ts.SourceFile | undefined>()
+  host.getSourceFile = (name, ...how) => {
+    if (!sources.has(name)) sources.set(name, read(name, ...how))
+    return sources.get(name)
+  }
+  const names = new Set<string>()
+  const problems = files.flatMap((file) => {
+    const program = ts.createProgram([file], compilerOptions, host)
+    const source = program.getSourceFile(file)
+    const { diagnostics } = program.emit(
+      source,
+      (_, text) => {
+        for (const [, name] of text.matchAll(/(?:import\(|from )"(floodgate\b[^"]*)"/g)) names.add(name!)
+      },
+      undefined,
+      true
+    )
+    return [...program.getSemanticDiagnostics(source), ...diagnostics].map(
+      ({ messageText, start = 0 }) =>
+        `${source!.text.slice(0, start).split("\n").length}: ${ts.flattenDiagnosticMessageText(messageText, " ")} (${file})`
+    )
+  })
+  return { names, problems }
+}
