@@ -7,7 +7,7 @@
  *
  * **Details**
  *
- * It understands the headers of Anthropic, of OpenAI and compatible servers (`6m0s`, `20ms`, seconds, epochs), and of
+ * It understands the headers of Anthropic, of OpenAI and compatible servers and of
  * the IETF draft. Values are untrusted and bounded; absurd values are ignored.
  *
  * **Example** (The headers of an OpenAI response)
@@ -17,12 +17,11 @@
  *
  * const headers = new Headers({
  *   "x-ratelimit-limit-tokens": "150000",
- *   "x-ratelimit-remaining-tokens": "149984",
- *   "x-ratelimit-reset-tokens": "6m0s"
+ *   "x-ratelimit-remaining-tokens": "149984"
  * })
  *
- * const signal = Signals.fromHeaders(headers, 0)
- * signal?.dimensions.tokens // => { limit: 150_000, remaining: 149_984, roundedTo: 1, resetMillis: 360_000 }
+ * const signal = Signals.fromHeaders(headers)
+ * signal?.dimensions.tokens // => { limit: 150_000, remaining: 149_984, roundedTo: 1 }
  * ```
  *
  * @since 0.1.0
@@ -42,26 +41,23 @@ type Source =
   | Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
 /**
- * Reads the limits from headers; undefined if they contain nothing usable. `now` is `Clock.currentTimeMillis`. Absolute
- * reset times are measured from the response's `date`, or from `now` without one. (The headers in these examples have
- * no times, so 0 will do.)
+ * Reads the limits from headers; undefined if they contain nothing usable.
  *
  * **Example** (A record of headers, as `effect/http` has them)
  *
  * ```ts doctest
  * import * as Signals from "floodgate/Signals"
  *
- * const signal = Signals.fromHeaders({ "anthropic-ratelimit-requests-remaining": "12" }, 0)
+ * const signal = Signals.fromHeaders({ "anthropic-ratelimit-requests-remaining": "12" })
  *
  * signal?.dimensions.requests?.remaining // => 12
- * Signals.fromHeaders({ "content-type": "text/plain" }, 0) // => undefined
+ * Signals.fromHeaders({ "content-type": "text/plain" }) // => undefined
  * ```
  *
  * @category constructors
  * @since 0.1.0
  */
-export const fromHeaders = (headers: Source, now: number): Limits.Signal | undefined =>
-  signalOf(headerReader(headers), now)
+export const fromHeaders = (headers: Source): Limits.Signal | undefined => signalOf(headerReader(headers))
 
 /**
  * Turns what an SDK threw into a failure that the governor understands: whether to retry and when, what the call used,

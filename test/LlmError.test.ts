@@ -82,7 +82,7 @@ describe("LlmError", () => {
       reason: new LlmError.RateLimited({
         status: 429,
         retryAfter: Duration.seconds(16),
-        signal: { dimensions: { inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000 } }, date: 0 }
+        signal: { dimensions: { inputTokens: { limit: 200_000, remaining: 0, roundedTo: 1_000 } } }
       }),
       attempts: 3
     })

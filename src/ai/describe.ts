@@ -160,5 +160,5 @@ export const see = (seen: Seen, part: Response.AnyPart): Seen => {
   }
 }
 
-export const signalOf = ({ http }: Seen, now: number): Limits.Signal | undefined =>
-  http === undefined ? undefined : signalOfHeaders(headerReader(http.headers), now)
+export const signalOf = ({ http }: Seen): Limits.Signal | undefined =>
+  http === undefined ? undefined : signalOfHeaders(headerReader(http.headers))

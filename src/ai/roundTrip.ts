@@ -67,12 +67,11 @@ export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>
 ): Effect.Effect<A, E | AiError.AiError, R> => {
   const attempt = Effect.gen(function* () {
     const value = yield* Effect.catch(trip, judged)
-    const now = yield* Clock.currentTimeMillis
     const seen = value.content.reduce(Describe.see, Describe.nothingSeen)
     return {
       value,
       actual: seen.usage && Describe.actualOf(seen.usage),
-      signal: Describe.signalOf(seen, now),
+      signal: Describe.signalOf(seen),
       response: seen.info
     }
   })
@@ -103,7 +102,7 @@ const open = Effect.fnUntraced(function* <E, R>(
     Effect.flatMap(Clock.currentTimeMillis, (now) => ticket.fail(Failure.failureOf(error, now)))
   const conclude = Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    yield* ticket.observeLimits(Describe.signalOf(seen, now))
+    yield* ticket.observeLimits(Describe.signalOf(seen))
     yield* seen.error === undefined
       ? ticket.succeed(seen.usage && Describe.actualOf(seen.usage), seen.info)
       : ticket.fail(Failure.failureOfPart(seen.error.value, now))

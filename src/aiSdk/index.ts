@@ -183,8 +183,7 @@ const controllerOf = Effect.acquireRelease(
   (controller) => Effect.sync(() => controller.abort())
 )
 
-const signalFrom = (result: unknown) =>
-  Effect.map(Clock.currentTimeMillis, (now) => signalOf(Describe.headersOf(result), now))
+const signalFrom = (result: unknown) => signalOf(Describe.headersOf(result))
 
 const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, Result>(
   call: (params: Params) => PromiseLike<Result>,
@@ -193,7 +192,7 @@ const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, R
   const { signal } = yield* controllerOf
   const value = yield* ask(call, params, signal)
   const answer = Describe.answerOf(value)
-  return { value, actual: usageOf(answer), signal: yield* signalFrom(value), response: answer }
+  return { value, actual: usageOf(answer), signal: signalFrom(value), response: answer }
 }, Effect.scoped)
 
 /** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
@@ -214,7 +213,7 @@ const opened = Effect.fnUntraced(function* <
     return result
   }
   const result = yield* ask(inTime, params, signal)
-  yield* ticket.observeLimits(yield* signalFrom(result))
+  yield* ticket.observeLimits(signalFrom(result))
   const watched = watch(result.stream, {
     now: yield* Clock.currentTimeMillis,
     requestId: requestIdOf(Describe.headersOf(result)),

@@ -275,7 +275,7 @@ const attempt = Effect.fnUntraced(function* <R extends Upstream>(
 ): Read<R> {
   const { settings, usageRequests } = parts
   const exchange = yield* sent(parts, planned, send, ticket)
-  const { hidesUsage, now, response } = exchange
+  const { hidesUsage, response } = exchange
   const { body, header, status } = response
   if (status < 200 || status >= 300) {
     const bytes = yield* errorOf(exchange)
@@ -286,7 +286,7 @@ const attempt = Effect.fnUntraced(function* <R extends Upstream>(
     }
     return yield* failedWith(exchange, error, bytes)
   }
-  yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }, now))
+  yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }))
   const parser = parserOf(exchange)
   return body === undefined || parser === undefined
     ? yield* readWhole(exchange, (actual) => settings.used?.(planned.request)(actual))

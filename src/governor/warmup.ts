@@ -27,11 +27,7 @@ type State =
  * Runs an effect that uses the cache under a key, no later than the time in milliseconds of the clock. It may succeed only
  * when the response has begun.
  */
-export type Warmup = <A, E, R>(
-  key: string | undefined,
-  until: number,
-  self: Effect.Effect<A, E, R>
-) => Effect.Effect<A, E, R>
+export type Warmup = <A, E, R>(key: string, until: number, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 export const make = (): Warmup => {
   const states = new Map<string, State>()
@@ -66,9 +62,7 @@ export const make = (): Warmup => {
     )
 
   return (key, until, self) =>
-    key === undefined
-      ? self
-      : Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          enter(key, Math.min(until, now + Duration.toMillis(patience)), self)
-        )
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      enter(key, Math.min(until, now + Duration.toMillis(patience)), self)
+    )
 }

@@ -2,7 +2,6 @@
  * What a response says about the limits.
  */
 import type { PerDimension } from "./amounts.ts"
-import type { Limit } from "./rules.ts"
 
 /**
  * What a response says about one dimension.
@@ -17,14 +16,6 @@ export interface DimensionSignal {
   readonly remaining?: number | undefined
   /** The step that `remaining` is rounded to (Anthropic rounds tokens to the nearest thousand); 1 when exact. */
   readonly roundedTo?: number | undefined
-  /** Milliseconds until the dimension is full again. */
-  readonly resetMillis?: number | undefined
-  /**
-   * How the provider counts, where its documentation says so: a limit that was not configured is learned as this.
-   *
-   * @default unknown: a learned limit is kept safe against every kind
-   */
-  readonly window?: Limit["window"]
 }
 
 /**
@@ -35,8 +26,6 @@ export interface DimensionSignal {
  */
 export interface Signal {
   readonly dimensions: PerDimension<DimensionSignal>
-  /** The provider's own time of the response (the `date` header), milliseconds since the epoch. */
-  readonly date?: number | undefined
 }
 
 /**

@@ -12,9 +12,7 @@ const Amounts = Schema.Struct({ requests: amount, inputTokens: amount, outputTok
 const DimensionSignal = Schema.Struct({
   limit: amount,
   remaining: amount,
-  roundedTo: amount,
-  resetMillis: amount,
-  window: Schema.optional(Schema.Literals(["bucket", "sliding", "fixed"]))
+  roundedTo: amount
 })
 
 export const Signal = Schema.Struct({
@@ -23,8 +21,7 @@ export const Signal = Schema.Struct({
     inputTokens: Schema.optionalKey(DimensionSignal),
     outputTokens: Schema.optionalKey(DimensionSignal),
     tokens: Schema.optionalKey(DimensionSignal)
-  }),
-  date: amount
+  })
 })
 
 /**

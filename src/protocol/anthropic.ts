@@ -246,7 +246,7 @@ export const anthropic: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
-  limits: ({ header }, now) => signalOf(header, now),
+  limits: ({ header }) => signalOf(header),
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),
   refuseInStream: (refusal) => sseEvent("error", errorBody(refusal)),

@@ -300,7 +300,7 @@ export const failureOfError = (response: FailedResponse, { now, secret }: Failur
     retryAfterMillis: waitOf(header, error, now),
     shouldRetry: header("x-should-retry") === "false" ? false : undefined,
     resumesAt: resumesAt(reason, error, time),
-    signal: signalOf(header, now) ?? signalOfQuota(error.quota)
+    signal: signalOf(header) ?? signalOfQuota(error.quota)
   }
 }
 

@@ -226,9 +226,9 @@ export const gemini: Protocol = {
   answer: readAnswer,
   observe,
   listsEvents: (url) => !/[?&]\$?alt=sse(?:[&#]|$)/.test(url),
-  limits: ({ body, header }, now) => {
+  limits: ({ body, header }) => {
     const quota = errorObjectOf(body)?.quota
-    return signalOf(header, now) ?? (quota === undefined ? undefined : signalOfQuota(quota))
+    return signalOf(header) ?? (quota === undefined ? undefined : signalOfQuota(quota))
   },
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, errorBody(refusal)),

@@ -58,18 +58,12 @@ const numberOf = (text: string | null | undefined): number | undefined => {
   return value <= maxAmount * 10 ? value : undefined
 }
 
-const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/i
 const httpDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
-
-/** Milliseconds since the epoch of a text that looks like a date; undefined if it is not a valid one. */
-const epochMillis = (text: string): number | undefined => {
-  const millis = Date.parse(text)
-  return Number.isNaN(millis) ? undefined : millis
-}
 
 const dateOf = (text: string | null | undefined): number | undefined => {
   const trimmed = text?.trim() ?? ""
-  return httpDate.test(trimmed) ? epochMillis(trimmed) : undefined
+  const millis = httpDate.test(trimmed) ? Date.parse(trimmed) : NaN
+  return Number.isNaN(millis) ? undefined : millis
 }
 
 /** The time of a response by the provider's clock, or `now` if the response has none. */
@@ -87,28 +81,9 @@ export const durationMillis = (text: string): number | undefined => {
   return millis
 }
 
-const untilReset = (text: string, now: number): number | undefined => {
-  const bare = numberOf(text)
-  if (bare === undefined)
-    return rfc3339.test(text) ? (epochMillis(text.toUpperCase()) ?? NaN) - now : durationMillis(text)
-  if (bare >= 1e12) return bare - now
-  return bare >= 1e9 ? bare * 1_000 - now : bare * 1_000
-}
-
-/**
- * Milliseconds until a reset that is given as a time (RFC 3339, or seconds or milliseconds since the epoch) or as a duration
- * (Go's notation, or seconds). A reset within the last minute counts as now. A reset earlier than that, or later than a day from
- * now, is ignored.
- */
-const resetOf = (text: string | null | undefined, now: number): number | undefined => {
-  const millis = untilReset(text?.trim() ?? "", now)
-  return millis !== undefined && millis >= -minute && millis <= day ? Math.max(0, millis) : undefined
-}
-
 interface Fields {
   readonly limit: string | null | undefined
   readonly remaining: string | null | undefined
-  readonly reset: string | null | undefined
 }
 
 /** The headers that a dimension stands in. Their names are made once: making them costs more than reading them. */
@@ -116,18 +91,17 @@ type Names = { readonly [F in keyof Fields]: string }
 
 const named = (nameOf: (field: keyof Fields) => string): Names => ({
   limit: nameOf("limit"),
-  remaining: nameOf("remaining"),
-  reset: nameOf("reset")
+  remaining: nameOf("remaining")
 })
 
 const fieldsOf = (header: HeaderReader, names: Names): Fields | undefined => {
   const limit = header(names.limit)
   const remaining = header(names.remaining)
-  return limit == null && remaining == null ? undefined : { limit, remaining, reset: header(names.reset) }
+  return limit == null && remaining == null ? undefined : { limit, remaining }
 }
 
 /** One dimension; undefined when none of its fields is usable. */
-const dimensionOf = (fields: Fields | undefined, now: number, roundedTo = 1): Signal.DimensionSignal | undefined => {
+const dimensionOf = (fields: Fields | undefined, roundedTo = 1): Signal.DimensionSignal | undefined => {
   if (fields === undefined || (fields.limit == null && fields.remaining == null)) return undefined
   const limit = numberOf(fields.limit)
   // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
@@ -135,11 +109,9 @@ const dimensionOf = (fields: Fields | undefined, now: number, roundedTo = 1): Si
   const left = numberOf(fields.remaining)
   const remaining = left === undefined || left > maxAmount ? undefined : Math.min(left, limit ?? left)
   if (limit === undefined && remaining === undefined) return undefined
-  const resetMillis = resetOf(fields.reset, now)
   return {
     ...(limit === undefined ? {} : { limit }),
-    ...(remaining === undefined ? {} : { remaining, roundedTo }),
-    ...(resetMillis === undefined ? {} : { resetMillis })
+    ...(remaining === undefined ? {} : { remaining, roundedTo })
   }
 }
 
@@ -160,12 +132,9 @@ const anthropicFields = {
   tokens: anthropicNames("tokens")
 }
 
-const anthropic = (header: HeaderReader, now: number): Dimensions => {
-  const read = (name: Limits.Dimension, roundedTo?: number): Signal.DimensionSignal | undefined => {
-    const dimension = dimensionOf(fieldsOf(header, anthropicFields[name]), now, roundedTo)
-    // "Continuously replenished up to your maximum limit": the provider counts by token bucket.
-    return dimension?.limit === undefined ? dimension : { ...dimension, window: "bucket" }
-  }
+const anthropic = (header: HeaderReader): Dimensions => {
+  const read = (name: Limits.Dimension, roundedTo?: number): Signal.DimensionSignal | undefined =>
+    dimensionOf(fieldsOf(header, anthropicFields[name]), roundedTo)
   const inputTokens = read("inputTokens", anthropicRounding)
   const outputTokens = read("outputTokens", anthropicRounding)
   // The combined figure is the sum of both and hides the one that is exhausted: a real 429 had 80,000 "tokens" left and
@@ -199,9 +168,9 @@ const openAiFields = {
   projectTokens: openAiNames("-project-tokens")
 }
 
-const openAi = (header: HeaderReader, now: number): Dimensions => {
+const openAi = (header: HeaderReader): Dimensions => {
   const read = (name: keyof typeof openAiFields): Signal.DimensionSignal | undefined =>
-    dimensionOf(fieldsOf(header, openAiFields[name]), now)
+    dimensionOf(fieldsOf(header, openAiFields[name]))
   return {
     // Cerebras and Mistral name the window as well; only their minutes are comparable with a limit per minute.
     requests: read("requests") ?? read("requestsMinute") ?? read("bare"),
@@ -231,21 +200,16 @@ const itemsOf = (text: string): ReadonlyArray<Item> =>
 const isMinute = (window: string | undefined): boolean => window === undefined || numberOf(window) === 60
 
 /** The older drafts: `RateLimit-Limit: 100, 100;w=60`. */
-const olderDraft = (header: HeaderReader, now: number): Signal.DimensionSignal | undefined => {
+const olderDraft = (header: HeaderReader): Signal.DimensionSignal | undefined => {
   const text = header("ratelimit-limit")
   const [limit, ...windows] = text == null ? [] : itemsOf(text)
   const window = windows.find((item) => item.name === limit?.name)?.params.get("w") ?? limit?.params.get("w")
   if (!isMinute(window)) return undefined
-  const fields = {
-    limit: limit?.name || undefined,
-    remaining: header("ratelimit-remaining"),
-    reset: header("ratelimit-reset")
-  }
-  return dimensionOf(fields, now)
+  return dimensionOf({ limit: limit?.name || undefined, remaining: header("ratelimit-remaining") })
 }
 
 /** The policies of the current draft that have a window of one minute, because a signal's limit is per minute. */
-const draft = (header: HeaderReader, now: number): Dimensions => {
+const draft = (header: HeaderReader): Dimensions => {
   const result: Dimensions = {}
   const text = header("ratelimit")
   const policies = text == null ? [] : itemsOf(header("ratelimit-policy") ?? "")
@@ -255,9 +219,9 @@ const draft = (header: HeaderReader, now: number): Dimensions => {
     const unit = policy?.get("qu") ?? "requests"
     if (!isMinute(window) || (unit !== "requests" && unit !== "tokens") || result[unit] !== undefined) continue
     const limit = window === undefined ? undefined : policy?.get("q")
-    result[unit] = dimensionOf({ limit, remaining: params.get("r"), reset: params.get("t") }, now)
+    result[unit] = dimensionOf({ limit, remaining: params.get("r") })
   }
-  return result.requests === undefined ? { ...result, requests: olderDraft(header, now) } : result
+  return result.requests === undefined ? { ...result, requests: olderDraft(header) } : result
 }
 
 // -----------------------------------------------------------------------------
@@ -266,23 +230,15 @@ const draft = (header: HeaderReader, now: number): Dimensions => {
 
 const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
-/**
- * The limits in the headers; undefined if there are none.
- *
- * Resets are measured from the response's own `date`, so that the two clocks need not agree, or from `now` (milliseconds since
- * the epoch) if it has none.
- */
-export const signalOf = (header: HeaderReader, now: number): Limits.Signal | undefined => {
-  const date = dateOf(header("date"))
-  const from = date ?? now
-  const families = [anthropic(header, from), openAi(header, from), draft(header, from)]
+/** The limits in the headers; undefined if there are none. */
+export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {
+  const families = [anthropic(header), openAi(header), draft(header)]
   const result: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
   for (const name of dimensions) {
     const value = families.find((family) => family[name] !== undefined)?.[name]
     if (value !== undefined) result[name] = value
   }
-  if (Object.keys(result).length === 0) return undefined
-  return date === undefined ? { dimensions: result } : { dimensions: result, date }
+  return Object.keys(result).length === 0 ? undefined : { dimensions: result }
 }
 
 /** The longest pause that is believed, in milliseconds: a limit that is closed for longer is probed once an hour. */

@@ -162,7 +162,7 @@ export const openaiChat: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
-  limits: ({ header }, now) => signalOf(header, now),
+  limits: ({ header }) => signalOf(header),
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent(undefined, { error: errorOf(refusal) }),

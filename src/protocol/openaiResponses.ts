@@ -173,7 +173,7 @@ export const openaiResponses: Protocol = {
   agentOf: agentOfRequest,
   answer: readAnswer,
   observe,
-  limits: ({ header }, now) => signalOf(header, now),
+  limits: ({ header }) => signalOf(header),
   failure: failureOf,
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent("error", errorEvent(refusal)),

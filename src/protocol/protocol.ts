@@ -309,8 +309,8 @@ export interface Protocol {
   readonly answer: (body: unknown) => Answer
   /** Takes in one event of a stream; an unknown or malformed one changes nothing. */
   readonly observe: (answer: Answer, event: Pick<SseEvent, "name" | "data">) => Answer
-  /** The limits in a response, from its headers or the body of an error. `now` is in ms since the epoch. */
-  readonly limits: (response: ResponseParts, now: number) => Limits.Signal | undefined
+  /** The limits in a response, from its headers or the body of an error. */
+  readonly limits: (response: ResponseParts) => Limits.Signal | undefined
   /** What an error status means; with status 200, what {@link Answer.error} means. */
   readonly failure: (response: ResponseParts, context: FailureContext) => Failure
   /** A refusal of our own as a whole response in the provider's form. */

@@ -147,9 +147,9 @@ const sdkMost = 2 ** 31 - 1
 /** After `message_stop` the body is read to its end, so that the connection can be used again; for no longer than this. */
 const drainMillis = 1_000
 
-const replyOf = <A>(value: A, response: Response, now: number, secret: string | undefined): Reply<A> => {
+const replyOf = <A>(value: A, response: Response, secret: string | undefined): Reply<A> => {
   const header = headerReader(response.headers)
-  return { value, signal: signalOf(header, now), requestId: requestIdOf(header, secret) }
+  return { value, signal: signalOf(header), requestId: requestIdOf(header, secret) }
 }
 
 /**
@@ -220,7 +220,7 @@ const whole = Effect.fnUntraced(function* <A>(
 ): Effect.fn.Return<Reply<A>, LlmError> {
   const { data, response } = yield* attempt(use, (options) => send(options).withResponse(), new AbortController())
   const value = read(data)
-  const reply = replyOf(value, response, yield* Clock.currentTimeMillis, use.secret)
+  const reply = replyOf(value, response, use.secret)
   return value === undefined ? yield* malformed(response, reply) : { ...reply, value }
 })
 
@@ -237,7 +237,7 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
       letGo(data as AsyncIterable<unknown>)
     })
   )
-  const reply = replyOf(response, response, yield* Clock.currentTimeMillis, use.secret)
+  const reply = replyOf(response, response, use.secret)
   const type = response.headers.get("content-type") ?? ""
   if (type.startsWith("text/html") || type.startsWith("application/json")) return yield* malformed(response, reply)
   const value = events(SdkStream.rawEvents(response, controller), {

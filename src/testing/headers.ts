@@ -128,7 +128,10 @@ export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: W
 /** The signal that a client reads from the headers of {@link rateLimits}. */
 export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.Signal | undefined => {
   if (mode === "none") return undefined
-  const { inputTokens, outputTokens, requests, tokens } = all(mode, figures, wall)
+  const { inputTokens, outputTokens, requests, tokens } = Amounts.mapDimensions(
+    all(mode, figures, wall),
+    ({ limit, remaining, roundedTo }) => ({ limit, remaining, roundedTo })
+  )
   const dimensions: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
   if (requests !== undefined) dimensions.requests = requests
   if (mode === "openai") {
@@ -139,13 +142,7 @@ export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.S
     if (outputTokens !== undefined) dimensions.outputTokens = outputTokens
     if (tokens !== undefined && inputTokens === undefined && outputTokens === undefined) dimensions.tokens = tokens
   }
-  const reported = Object.keys(dimensions) as ReadonlyArray<Limits.Dimension>
-  if (reported.length === 0) return undefined
-  // A client takes from Anthropic's documentation how it counts, whatever is simulated.
-  if (mode !== "openai") for (const name of reported) dimensions[name] = { ...dimensions[name], window: "bucket" }
-  // HTTP dates are whole seconds.
-  const date = mode === "exact" ? wall.epochMillis : Math.floor(wall.epochMillis / second) * second
-  return { dimensions, date }
+  return Object.keys(dimensions).length === 0 ? undefined : { dimensions }
 }
 
 /** The body of an error in Anthropic's form. */

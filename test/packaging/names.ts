@@ -96,7 +96,7 @@ export const backoff = Retry.backoff()
 export const retryBudget = Retry.layerBudget()
 export const retries = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
 export const retried = Retry.withPolicy(Effect.fail({ isRetryable: true }), policy)
-export const limitsOf = Signals.fromHeaders({}, 0)
+export const limitsOf = Signals.fromHeaders({})
 export const thrown = Signals.fromError({}, 0)
 export const purse = Spending.make("a", { dollars: 1 })
 export const spent = purse.status

@@ -186,10 +186,10 @@ describe("gemini", () => {
       assert.deepStrictEqual(either?.dimensions.tokens, { limit: 9_000, remaining: 0, roundedTo: 1 })
       assert.isUndefined(failure(geminiQuotaError("ImagesPerMinutePerProject", "9", "5s")).signal)
       const body = geminiQuotaError(tokens, "250000", "59s")
-      assert.deepStrictEqual(gemini.limits({ status: 429, header: none, body }, 0), {
+      assert.deepStrictEqual(gemini.limits({ status: 429, header: none, body }), {
         dimensions: { inputTokens: { limit: 250_000, remaining: 0, roundedTo: 1 } }
       })
-      assert.isUndefined(gemini.limits({ status: 200, header: none }, 0))
+      assert.isUndefined(gemini.limits({ status: 200, header: none }))
     })
 
     it("takes a day's quota for used up until the delay is over", () => {

@@ -235,7 +235,7 @@ describe.each(protocols.map((protocol) => [protocol.name, protocol] as const))("
         assert.isAtMost(failure.detail?.length ?? 0, 300)
         assert.isTrue((failure.retryAfterMillis ?? 0) >= 0 && (failure.retryAfterMillis ?? 0) <= 3_600_000)
         assert.isTrue(Number.isFinite(failure.resumesAt ?? 0))
-        protocol.limits({ status, header, body: given }, 0)
+        protocol.limits({ status, header, body: given })
       }
     })
   })

@@ -23,9 +23,7 @@ export const Word = Schema.Union([
     dimension,
     limit: number,
     remaining: number,
-    roundedTo: number,
-    resetMillis: number,
-    date: number
+    roundedTo: number
   }),
   Schema.Struct({
     say: Schema.Literal("cooldown"),
@@ -65,8 +63,8 @@ export const say = (
     Effect.suspend(() => {
       switch (word.say) {
         case "observe": {
-          const { date, dimension, say: _, ...figures } = word
-          const signal = { dimensions: { [dimension]: at(figures) }, ...at({ date }) }
+          const { dimension, say: _, ...figures } = word
+          const signal = { dimensions: { [dimension]: at(figures) } }
           return Effect.flatMap(budget.reserve({ tokens: 1 }, { maxWait: 0 }), (reservation) =>
             Effect.andThen(budget.observe({ ...signal, reservation }), reservation.refund)
           ).pipe(Effect.catch(() => budget.observe(signal)))
@@ -118,7 +116,7 @@ export const assertReadable = (status: Budget.BudgetStatus): void => {
 export const everyWord: ReadonlyArray<Word> = odd.flatMap((_, i): ReadonlyArray<Word> => {
   const amounts = { requests: i, inputTokens: i, outputTokens: i, tokens: i }
   return [
-    { say: "observe", dimension: "tokens", limit: i, remaining: i, roundedTo: i, resetMillis: i, date: i },
+    { say: "observe", dimension: "tokens", limit: i, remaining: i, roundedTo: i },
     { say: "observe", dimension: "tokens", remaining: 8, roundedTo: i },
     { say: "cooldown", reason: "rateLimit", retryAfter: i, usage: {} },
     { say: "cooldown", reason: "ramp", usage: amounts },

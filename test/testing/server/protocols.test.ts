@@ -122,7 +122,7 @@ describe("ProviderServer's protocols", () => {
           async (url) => {
             const first = await send(url, one, { text: "Hello" })
             const read = (response: Response, body: unknown) =>
-              protocol.limits({ status: response.status, header: headerReader(response.headers), body }, 0)?.dimensions
+              protocol.limits({ status: response.status, header: headerReader(response.headers), body })?.dimensions
             const told = read(first, await first.json())
             const second = await send(url, one, { text: "Hello" })
             const rejected = read(second, await second.json())

@@ -3,7 +3,6 @@ import Anthropic, { APIError } from "@anthropic-ai/sdk"
 import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -120,7 +119,7 @@ const limits = Effect.fnUntraced(function* (
       .asResponse()
   )
   if ("error" in reached) return explained(reached.error, address)
-  const signal = Signals.fromHeaders(reached.headers, yield* Clock.currentTimeMillis)
+  const signal = Signals.fromHeaders(reached.headers)
   const known = Limits.Dimension.literals.flatMap((dimension) => {
     const limit = signal?.dimensions[dimension]?.limit
     return limit === undefined || flagOf[dimension] === undefined ? [] : [{ dimension, limit }]
