@@ -321,14 +321,18 @@ const govern = (
   )
 }
 
-/** What is wrong with a body that is no JSON object. Passed on, such a call would be past every cap and limit. */
-const unreadable = (header: HeaderReader): Refusal => ({
-  kind: "invalid",
-  message:
-    (header("content-encoding") ?? "") === ""
-      ? "The body of a call must be a JSON object in UTF-8, because this gateway reads what the call asks for"
-      : "Send the body of a call without content-encoding, because this gateway reads what the call asks for"
-})
+/** The object in a body, or why it cannot be read. Passed on, such a call would be past every cap and limit. */
+const read = (bytes: Buffer, header: HeaderReader): readonly [text: string, parsed: object] | Refusal => {
+  const why = "because this gateway reads what the call asks for"
+  if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) {
+    return { kind: "invalid", message: `Send the body of a call without content-encoding, ${why}` }
+  }
+  const text = isUtf8(bytes) ? bytes.toString() : ""
+  const parsed = parseJson(text)
+  return isRecord(parsed)
+    ? [text, parsed]
+    : { kind: "invalid", message: `The body of a call must be a JSON object in UTF-8, ${why}` }
+}
 
 /** Refuses a call because of its body. */
 const refuseBody = (
@@ -353,9 +357,9 @@ const answerCall = (
   bytes: Buffer
 ): Effect.Effect<void> => {
   const header = Headers.readerOf(request.headers)
-  const body = isUtf8(bytes) ? bytes.toString() : ""
-  const parsed = parseJson(body)
-  if (!isRecord(parsed)) return refuseBody(parts, routed, found, response, unreadable(header))
+  const content = read(bytes, header)
+  if ("kind" in content) return refuseBody(parts, routed, found, response, content)
+  const [body, parsed] = content
   // Bedrock serves models whose bodies no protocol knows.
   const planned = parts.engine.plan(found, { url: routed.url, header, body, parsed })
   return planned === undefined

@@ -80,7 +80,8 @@ const withinTheUs = 1.1
 /** What a request asks for; see {@link Protocol.describe}. */
 export const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
-  if (!Array.isArray(body["messages"]) && !/claude|anthropic/.test(route.model ?? "")) return undefined
+  // Bedrock serves models with other bodies at the same paths.
+  if (!Array.isArray(body["messages"]) && !/claude|anthropic/.test(route.model ?? "claude")) return undefined
   const sum: Sum = { text: 0, files: 0 }
   add(sum, body["system"])
   add(sum, body["messages"])

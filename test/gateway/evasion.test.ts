@@ -178,6 +178,8 @@ describe("a call", () => {
     ["with a byte order mark", chat, `\ufeff${text}`, 402],
     ["without a model", chat, text.replace('"model":"m"', '"n":1'), 402],
     ["that is compressed", chat, gzipSync(text), 400, [["content-encoding", "gzip"]]],
+    ["that says it is compressed", chat, text, 400, [["content-encoding", "br"]]],
+    ["without messages", "/v1/messages", text.replace('"messages"', '"prompt"'), 402],
     ["in UTF-16", chat, Buffer.from(`\ufeff${text}`, "utf16le"), 400],
     ["with a number that is none", chat, text.replace("100000", "NaN"), 400],
     ["without a body", chat, "", 400],
