@@ -11,8 +11,15 @@ export interface Addressed {
 
 /** The parameter of the query that holds a key of Google's. */
 const inQuery = "?key"
-const all = ["authorization", "api-key", "x-api-key", "x-goog-api-key", inQuery] as const
-type Place = (typeof all)[number]
+type Place = "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | typeof inQuery
+
+/** All places for a credential, those first where the provider looks first. */
+const places: Readonly<Record<"anthropic" | "azure" | "google" | "other", ReadonlyArray<Place>>> = {
+  anthropic: ["x-api-key", "authorization", "api-key", "x-goog-api-key", inQuery],
+  azure: ["api-key", "authorization", "x-api-key", "x-goog-api-key", inQuery],
+  google: ["x-goog-api-key", inQuery, "authorization", "api-key", "x-api-key"],
+  other: ["authorization", "api-key", "x-api-key", "x-goog-api-key", inQuery]
+}
 
 /** AWS signs each request anew; only the access key stays the same. */
 const awsKey = /^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
@@ -21,22 +28,22 @@ const azure = /\/openai\/deployments\//
 /** Google's tokens change every hour; the paths of Vertex AI name the project. */
 const vertexProject = /\/projects\/([^/]+)\/locations\/[^/]+\/(?:publishers|endpoints)\//
 
-/** Where the provider looks first. */
-const firstOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArray<Place> => {
-  if (protocol === "gemini") return ["x-goog-api-key", inQuery]
-  if (protocol === "anthropic-messages") return bedrock.test(pathname) ? [] : ["x-api-key"]
-  return hostname.endsWith(".azure.com") || azure.test(pathname) ? ["api-key"] : []
+const placesOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArray<Place> => {
+  if (protocol === "gemini") return places.google
+  if (protocol === "anthropic-messages") return bedrock.test(pathname) ? places.other : places.anthropic
+  return hostname.endsWith(".azure.com") || azure.test(pathname) ? places.azure : places.other
 }
 
 /** A header that was sent twice has both values. */
 const valuesOf = (place: Place, header: HeaderReader, { search, searchParams }: URL): ReadonlyArray<string> => {
   if (place === inQuery) return search === "" ? [] : searchParams.getAll("key")
   const value = header(place) ?? ""
+  if (value === "") return []
   if (place !== "authorization") return value.split(",")
   return [awsKey.exec(value)?.[1] ?? value.replace(/^bearer\s+/i, "")]
 }
 
-/** A request has one or two. Requests with more than this many count as those of one caller. */
+/** A request has one or two. The others count as those of one caller. */
 const most = 8
 
 /**
@@ -48,8 +55,14 @@ export const credentialsOf = ({ header, protocol, url }: Addressed): ReadonlyArr
   if (parsed === null) return []
   const project = vertexProject.exec(parsed.pathname)?.[1]
   if (project !== undefined) return [project]
-  const places = new Set([...firstOf(protocol, parsed), ...all])
-  const found = [...places].flatMap((place) => valuesOf(place, header, parsed)).map((value) => value.trim())
-  const given = [...new Set(found.filter((value) => value !== ""))]
-  return given.length > most ? ["many"] : given
+  const found: Array<string> = []
+  for (const place of placesOf(protocol, parsed)) {
+    for (const value of valuesOf(place, header, parsed)) {
+      const credential = value.trim()
+      if (credential === "" || found.includes(credential)) continue
+      if (found.length === most) return [...found, "others"]
+      found.push(credential)
+    }
+  }
+  return found
 }

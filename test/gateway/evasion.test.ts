@@ -90,6 +90,11 @@ describe("a caller", () => {
     ["a header for this connection", chat, (at) => [real, ["x-api-key", `made-up-${at}`], ["connection", "x-api-key"]]],
     ["a second credential", chat, (at) => [real, ["authorization", `Bearer made-up-${at}`]]],
     ["a credential in front", "/v1/messages", (at) => [["x-api-key", `made-up-${at}, sk-real`]]],
+    [
+      "many keys",
+      chat,
+      (at) => [["x-api-key", Array.from({ length: 2_000 }, (_, key) => `k${at}-${key}`).join(",")], real]
+    ],
     ["another project", chat, (at) => [real, ["openai-project", `p${at}`]]],
     [
       "another key at Anthropic",
