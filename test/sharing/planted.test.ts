@@ -109,13 +109,6 @@ const bugs: ReadonlyArray<Bug> = [
     isLossyStore: true
   },
   {
-    without: "a bound on the time that has passed since a commit",
-    file: "budgetStore/exchange.ts",
-    from: "Math.max(earliest + passed, Math.min(this.offset, latest))",
-    to: "Math.max(earliest, this.offset)",
-    seed: 3082
-  },
-  {
     without: "a commit of which others may know",
     file: "budgetStore/exchange.ts",
     from: "done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []",

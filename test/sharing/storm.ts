@@ -306,9 +306,8 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     const retry = plan.events.some(({ what }) => what === "readOnly") ? 60_000 : 0
     yield* Effect.sleep(5_000 + retry + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
     const [last] = alive
-    // It waits for ever where somebody else does.
     const lastCall = last?.call({ estimate: { tokens: 1 }, millis: 1 }) ?? Effect.void
-    if (stuck === 0) yield* Effect.ignore(lastCall)
+    yield* Effect.ignore(Effect.timeoutOption(lastCall, horizonOf(plan)))
     yield* Effect.sleep(1_000)
     const left = last === undefined ? undefined : (yield* last.budget.status).pools.default
     yield* Effect.forEach([...alive], ({ close }) => close, { concurrency: "unbounded" })
