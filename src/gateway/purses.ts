@@ -211,7 +211,8 @@ export class Purses {
       .map(([id, { purse }]) => [id, innerOf(purse).ledger] as const)
       .filter(([, ledger]) => ledger.spent(now) > 0)
       .map(([id, { kept }]) => [id, kept] as const)
-    const all = [...this.earlier, ...inUse].map(([id, kept]) => ({
+    const earlier = [...this.earlier].filter(([, { cells }]) => cells.some(({ ends }) => ends === null || ends > now))
+    const all = [...earlier, ...inUse].map(([id, kept]) => ({
       id,
       kept,
       rank: isPot(id) ? Infinity : sumOf(kept)

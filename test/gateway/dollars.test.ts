@@ -299,6 +299,9 @@ describe("dollars at the gateway", () => {
     assert.isAbove(Object.keys(kept).filter((id) => id.startsWith('["rule"')).length, 0)
     assert.strictEqual(Object.values(kept).filter(({ total }) => total >= 1e6 + 24_999).length, 2)
     assert.deepStrictEqual(makePurses(kept, () => now).kept, kept)
+    // What no longer counts is forgotten, also of agents that never came again.
+    const later = makePurses(kept, () => now + 3 * 3_600_000)
+    assert.deepStrictEqual(Object.keys(later.kept), ['["rule","all callers","",null]'])
   })
 
   it.live("gives back what a client held that hangs up, and spends what it had", () =>
