@@ -20,8 +20,9 @@
  * of the whole job counts, state the {@link Agent.work} of each: then shares follow the remaining work, and all end
  * together.
  *
- * {@link layer} counts. Put it between the budget and the client. Without it, a call of an agent with a cap on tokens or
- * calls, or with stated work, dies with a `RangeError`.
+ * {@link layer} counts. Put it between the budget and the client. A call of an agent with a cap on tokens or calls, or with
+ * stated work, dies with a `RangeError` where it goes through a budget without that layer. (A `TokenBudget` that is written
+ * anew, and has no budget of this library under it, cannot tell.)
  *
  * **Example** (A cap on calls stops one agent only)
  *

@@ -194,9 +194,12 @@ export class Estimator extends Context.Service<
   {
     /** How the provider counts: what is reserved by it must be settled by it. */
     readonly accounting: Accounting.Accounting
-    /** What to reserve for a call. */
+    /** What to reserve for a call. It may ask a provider: it is interrupted with its caller, and its time is the call's. */
     readonly estimate: (call: Call) => Effect.Effect<Limits.Estimate>
-    /** Takes note of what a whole call used. Amounts that no call can use are ignored: negative ones, and above 10^12. */
+    /**
+     * Takes note of what a whole call used. Amounts that no call can use are ignored: negative ones, and above 10^12. It should
+     * take no time: the answer waits for it, and nothing interrupts it.
+     */
     readonly learn: (call: Call, actual: Accounting.Actual) => Effect.Effect<void>
     /** All that was learned so far, to be kept and given to another estimator. */
     readonly learned: Effect.Effect<Learned>

@@ -509,6 +509,14 @@ describe("Agents", () => {
       }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(unlimited))))
     )
 
+    it.effect("counts over a budget without limits", () =>
+      Effect.gen(function* () {
+        const [outcome] = yield* Agents.run([{ key: "a", effect: times(3, 100) }], { capPerAgent: { calls: 2 } })
+        assert.isTrue(Exit.isFailure(outcome!.exit))
+        assert.strictEqual(outcome!.used.calls, 2)
+      }).pipe(Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layerUnlimited))))
+    )
+
     describe("beside the client, and not between it and the budget", () => {
       const bare = Budget.layer({ limits: { tokens: { perSecond: 1_000_000 } } })
       const beside = LlmClient.layerProvider().pipe(
