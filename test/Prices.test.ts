@@ -82,6 +82,7 @@ describe("Prices", () => {
     assert.strictEqual(Rates.bound(price, { bytes: 0 }), 1)
     assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20 }), 20)
     assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20, maxTokens: 500_000 }), 0.5)
+    for (const choices of [NaN, 0, -3, 1]) assert.strictEqual(Rates.bound(price, { bytes: 0, choices }), 1)
     assert.strictEqual(Rates.bound({ input: 0, output: 1 }, { bytes: 0 }), Infinity)
     assert.strictEqual(Rates.bound({ input: 0, output: 0 }, { bytes: 0 }), 0)
   })

@@ -182,7 +182,7 @@ export const bound = (
   price: Price,
   { bytes, choices = 1, inputTokens, maxTokens, textBytes = bytes }: Asked
 ): number => {
-  const most = maxTokens ?? (price.maxOutput ?? Infinity) * choices
+  const most = maxTokens ?? (price.maxOutput ?? Infinity) * Math.max(1, choices || 1)
   const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
   const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
   const written = output === 0 ? 0 : most * output

@@ -43,6 +43,12 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
+/** Services know one name of the limit or the other. Where a request has both, either may apply. */
+const maxTokensOf = (body: object): number | undefined => {
+  const limits = ["max_completion_tokens", "max_tokens"].flatMap((name) => amountOf(at(body, name)) ?? [])
+  return limits.length === 0 ? undefined : Math.max(...limits)
+}
+
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const sum: Sum = { text: 0, files: 0 }
@@ -54,7 +60,7 @@ const describe: Protocol["describe"] = (body, route) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    ...outputOf(amountOf(body["max_completion_tokens"]) ?? amountOf(body["max_tokens"]), body["n"]),
+    ...outputOf(maxTokensOf(body), body["n"]),
     // At OpenRouter the effort is in an object, as in the Responses API.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,

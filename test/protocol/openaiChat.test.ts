@@ -68,6 +68,7 @@ describe("openaiChat", () => {
       })
       assert.strictEqual(describeBody({ ...body, max_tokens: 100 })?.maxTokens, 100)
       assert.strictEqual(describeBody({ ...body, max_tokens: 100, max_completion_tokens: 200 })?.maxTokens, 200)
+      assert.strictEqual(describeBody({ ...body, max_tokens: 300, max_completion_tokens: 200 })?.maxTokens, 300)
       assert.isTrue(describeBody({ ...body, service_tier: "priority" })?.fast)
       assert.isUndefined(describeBody({ ...body, service_tier: "flex" })?.fast)
       // All choices together.
