@@ -110,9 +110,8 @@ export const make = <A, B, E, R>(
 /** The call is over. */
 const ended = (history: History, exit: Exit.Exit<unknown, unknown>): void => {
   const { clock, pool, span, startedAt } = history
-  const { callSeconds, calls, context } = pool.counts
-  calls.add(1, exit._tag === "Success" ? "success" : outcomeOf(exit))
-  callSeconds.updateUnsafe((clock.currentTimeMillisUnsafe() - startedAt) / 1_000, context)
+  const outcome = exit._tag === "Success" ? "success" : outcomeOf(exit)
+  pool.counts.ended(outcome, (clock.currentTimeMillisUnsafe() - startedAt) / 1_000)
   if (span !== undefined) Trace.ended(span, history, exit)
 }
 

@@ -36,7 +36,8 @@ class Counter {
   }
 
   add(amount: number, value = ""): void {
-    const { context, pool } = this.counts
+    const { context, isForgotten, pool } = this.counts
+    if (isForgotten) return
     let metric = this.metrics.get(value)
     if (metric === undefined) {
       const attributes = this.attribute === undefined ? { pool } : { pool, [this.attribute]: value }
@@ -57,7 +58,7 @@ class Counts {
   governors = 0
   readonly pool: string
   readonly context: Context.Context<never>
-  readonly calls = new Counter(this, "floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
+  private readonly calls = new Counter(this, "floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
   readonly attempts = new Counter(this, "floodgate_attempts", "Attempts that were sent, by pool")
   readonly failures = new Counter(
     this,
@@ -67,8 +68,8 @@ class Counts {
   )
   readonly tokens = new Counter(this, "floodgate_tokens", "Tokens that calls used, by pool and type", "type")
   readonly dollars = new Counter(this, "floodgate_dollars", "What calls cost in dollars, by pool")
-  readonly queueSeconds: Metric.Metric<number, unknown>
-  readonly callSeconds: Metric.Metric<number, unknown>
+  private readonly queueSeconds: Metric.Metric<number, unknown>
+  private readonly callSeconds: Metric.Metric<number, unknown>
   private readonly forgotten: () => void
 
   constructor(pool: string, context: Context.Context<never>, forgotten: () => void) {
@@ -79,6 +80,22 @@ class Counts {
     this.forgotten = forgotten
     this.queueSeconds = histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
     this.callSeconds = histogram("floodgate_call_seconds", "Time of whole calls, queue and retries included, by pool")
+  }
+
+  /** Whether the numbers are gone: a call that ends later must not bring them back, for nobody would remove them again. */
+  get isForgotten(): boolean {
+    return this.governors === 0
+  }
+
+  /** An attempt was admitted. */
+  queued(seconds: number): void {
+    if (!this.isForgotten) this.queueSeconds.updateUnsafe(seconds, this.context)
+  }
+
+  /** A call is over. */
+  ended(outcome: string, seconds: number): void {
+    this.calls.add(1, outcome)
+    if (!this.isForgotten) this.callSeconds.updateUnsafe(seconds, this.context)
   }
 
   /** What an answered call used. */

@@ -103,7 +103,7 @@ export class HeldTicket implements Ticket, Usage.Held {
     history.limit = undefined
     history.queued += millis
     pool.began()
-    pool.counts.queueSeconds.updateUnsafe(millis / 1_000, pool.counts.context)
+    pool.counts.queued(millis / 1_000)
     if (span !== undefined) Trace.admitted(span, estimate, reservation)
   }
 

@@ -1,6 +1,8 @@
 /** What governors count in a registry that they share. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Budget from "floodgate/Budget"
@@ -59,6 +61,36 @@ describe("the metrics of governors in one registry", () => {
       assert.deepStrictEqual(yield* attempts("other-7"), [2])
       yield* call(two, "m")
       assert.deepStrictEqual(yield* attempts("m"), [1])
+    }).pipe(Effect.provide(Layer.fresh(live)))
+  )
+
+  it.effect("do not come back with calls that outlast what is known of their pool", () =>
+    Effect.gen(function* () {
+      const one = yield* governor
+      const gate = yield* Deferred.make<void>()
+      const slow = (model: string) =>
+        one.run({ model, bytes: 1 }, () =>
+          Effect.as(Deferred.await(gate), { value: 1, actual: { inputTokens: 3, outputTokens: 2 } })
+        )
+      const failing = (model: string) => Effect.exit(one.run({ model, bytes: 1 }, () => Effect.fail("broken")))
+      const calls = yield* Effect.forkChild(
+        Effect.forEach(Array.from({ length: most + 100 }), (_, n) => slow(`other-${n}`), { concurrency: "unbounded" })
+      )
+      yield* Effect.yieldNow
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(calls)
+      const pools = Effect.map(
+        Metric.snapshot,
+        (all) =>
+          new Set(
+            all.flatMap(({ attributes, id }) => (id.startsWith("floodgate_budget") ? [] : [attributes?.["pool"]]))
+          )
+      )
+      assert.strictEqual((yield* pools).size, most)
+      // A pool that comes back is counted anew.
+      yield* failing("other-0")
+      assert.deepStrictEqual(yield* attempts("other-0"), [1])
+      assert.strictEqual((yield* pools).size, most)
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
