@@ -414,14 +414,15 @@ export class Exchange<W> {
     const known = done?.state ?? (this.hasState ? this.base.state : undefined)
     // The store may have lost a state that we know.
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
-    const state = hasAll ? found! : Fleet.merge(known, found)
+    const age = found === done?.state ? undefined : stored?.ageMillis
+    const { millis, state } = hasAll ? { state: found!, millis: age } : this.merge(known, found, age)
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
     // What the store has lost others may know: then a commit that was stored comes to light later.
     const seq = found?.owners[this.id]?.seq ?? 0
     this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
-    this.follow(state, known === undefined, hasAll && found !== done?.state ? stored?.ageMillis : undefined, since)
+    this.follow(state, known === undefined, millis, since)
     this.view = State.copy(state)
     if (done !== undefined) {
       this.hasJoined = true
@@ -438,6 +439,12 @@ export class Exchange<W> {
       this.changes = state.changes
       this.host.configure(state.config)
     }
+  }
+
+  /** What the store has lost, and what it has. */
+  private merge(known: State.State, found: State.State | undefined, millis: number | undefined): Fleet.Aged {
+    const ours = { state: known, millis: this.now() - known.time }
+    return found === undefined ? ours : Fleet.merge(ours, { state: found, millis })
   }
 
   /**

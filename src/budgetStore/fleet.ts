@@ -375,15 +375,25 @@ export const includes = (state: State, older: State): boolean =>
     return found === undefined ? hasForgotten(state, owner) : found.seq >= owner.seq
   })
 
+/** A state, and how old it is, if that is known. */
+export interface Aged {
+  readonly state: State
+  readonly millis: number | undefined
+}
+
 /**
  * Merges two states after the store has returned to an older one, from which some processes may have continued, or after
  * it was empty, and some have started anew: the later state, charged with what processes have spent according to the other
  * one only.
  */
-export const merge = (one: State, other: State | undefined): State => {
-  if (other === undefined) return one
-  const [state, older] = one.time >= other.time ? [one, other] : [other, one]
+export const merge = (one: Aged, other: Aged): Aged => {
+  const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
+  const { state } = later
+  const older = earlier.state
   const isSame = state.origin === older.origin
+  // Two origins have two times. It is now in both.
+  const nowOf = ({ millis = 0, state }: Aged): number => state.time + millis
+  const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]
     // Only a state of the same origin can have forgotten a process.
@@ -401,25 +411,21 @@ export const merge = (one: State, other: State | undefined): State => {
     if (found !== undefined) takeBack(state.law, found)
     const { part } = owner
     if (part !== undefined && part.keptTo > -Infinity) keepQuotas(state.law, part)
-    state.owners[id] = isSame ? owner : translate(owner, older, state)
+    state.owners[id] = isSame ? owner : translate(owner, older, state, ahead)
   }
   count(state)
   state.joined = Math.max(state.joined, older.joined)
-  const ahead = isSame ? 0 : state.time - older.time
   state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
   state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until + ahead)
-  return state
+  return later
 }
 
 /** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
-const translate = (owner: Owner, { time, virtual }: State, to: State): Owner => {
-  const ahead = to.time - time
-  return {
-    ...owner,
-    at: owner.at + ahead,
-    dueAt: owner.dueAt + ahead,
-    rank: to.joined++,
-    tag: owner.tag + to.virtual - virtual,
-    part: owner.part && { ...owner.part, keptTo: owner.part.keptTo + ahead }
-  }
-}
+const translate = (owner: Owner, { virtual }: State, to: State, ahead: number): Owner => ({
+  ...owner,
+  at: owner.at + ahead,
+  dueAt: owner.dueAt + ahead,
+  rank: to.joined++,
+  tag: owner.tag + to.virtual - virtual,
+  part: owner.part && { ...owner.part, keptTo: owner.part.keptTo + ahead }
+})

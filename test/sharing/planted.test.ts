@@ -60,8 +60,8 @@ const bugs: ReadonlyArray<Bug> = [
   {
     without: "what is known and the store has lost",
     file: "budgetStore/exchange.ts",
-    from: "const state = hasAll ? found! : Fleet.merge(known, found)",
-    to: "const state = found ?? known!",
+    from: "hasAll ? { state: found!, millis: age } : this.merge(known, found, age)",
+    to: "{ state: found ?? known!, millis: age }",
     seed: 278,
     isLossyStore: true
   },
