@@ -34,9 +34,9 @@
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { Exchange } from "./budgetStore/exchange.ts"
-import type { Options, Settings, Store } from "./budgetStore/models.ts"
+import { known, type Options, type Settings, type Store } from "./budgetStore/models.ts"
 import { BudgetStore } from "./budgetStore/sharing.ts"
-import { finiteOf } from "./input/arguments.ts"
+import { checkOptions, finiteOf } from "./input/arguments.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
 
@@ -63,6 +63,7 @@ export { type Options, type Store, type Stored, StoreError } from "./budgetStore
  * @since 0.2.0
  */
 export const layer = (store: Store, options: Options = {}): Layer.Layer<never> => {
+  checkOptions("BudgetStore.layer", options, known)
   const { degradeFor = "10 minutes", lease = "20 seconds", lost = "keep", name = "process" } = options
   const { timeout = "2 seconds", whenAway = { wait: "30 seconds" } } = options
   const millis = (option: string, value: Duration.Input): number =>

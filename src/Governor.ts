@@ -60,6 +60,7 @@ import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
+import { checkOptions, type Known } from "./input/arguments.ts"
 import * as GovernedCall from "./governor/call.ts"
 import type { HeldTicket } from "./governor/ticket.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
@@ -145,6 +146,8 @@ export interface Options {
 // Constructors
 // -----------------------------------------------------------------------------
 
+const known: Known<Options> = { retry: true, accounting: true, learned: true, prices: true }
+
 /** Settles a call that was answered. */
 const conclude = <A>(ticket: HeldTicket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
   Effect.as(ticket.succeed(actual, response, signal), value)
@@ -190,6 +193,7 @@ const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(va
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Governor["Service"], never, Budget.TokenBudget | Estimator.Estimator> {
+  checkOptions("Governor.make", options, known)
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker

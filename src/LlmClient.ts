@@ -48,6 +48,7 @@ import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
+import { checkOptions, type Known } from "./input/arguments.ts"
 import { textOfEvent } from "./protocol/messages.ts"
 import { LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
@@ -300,16 +301,32 @@ export const layerProvider = (
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> =>
   layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
 
+const known: Known<Anthropic.Options & Governor.Options> = {
+  apiKey: true,
+  baseUrl: true,
+  timeout: true,
+  idleTimeout: true,
+  retry: true,
+  accounting: true,
+  learned: true,
+  prices: true
+}
+
 /**
  * A client over the SDK's adapter. The adapter is loaded by the layers that use it: the SDK is an optional peer, and everything
  * else works without it. The governor and the adapter each take their own of the options.
  */
 const overSdk = <E>(
+  operation: string,
   options: Governor.Options,
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
 ): Layer.Layer<LlmClient, E, TokenBudget> => {
+  checkOptions(operation, options, known)
+  const { accounting, learned, prices, retry } = options
   const adapter = Effect.promise(() => import("./providers/Anthropic.ts"))
-  return layerProvider(options).pipe(Layer.provide(Layer.unwrap(Effect.map(adapter, adapted))))
+  return layerProvider({ accounting, learned, prices, retry }).pipe(
+    Layer.provide(Layer.unwrap(Effect.map(adapter, adapted)))
+  )
 }
 
 /**
@@ -333,7 +350,7 @@ const overSdk = <E>(
  * @since 0.1.0
  */
 export const layer = (options: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, never, TokenBudget> =>
-  overSdk(options, (adapter) => adapter.layer(options))
+  overSdk("LlmClient.layer", options, (adapter) => adapter.layer(options))
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
@@ -364,7 +381,7 @@ export const layer = (options: Anthropic.Options & Governor.Options): Layer.Laye
 export const layerConfig = (
   options: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}
 ): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
-  overSdk(options, (adapter) => adapter.layerConfig(options))
+  overSdk("LlmClient.layerConfig", options, (adapter) => adapter.layerConfig(options))
 
 // -----------------------------------------------------------------------------
 // Accessors

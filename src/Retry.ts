@@ -51,7 +51,7 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import { durationOf, finiteOf, invalid } from "./input/arguments.ts"
+import { checkOptions, durationOf, finiteOf, invalid, type Known } from "./input/arguments.ts"
 import { LlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
 import { RetryBudget } from "./retry/budget.ts"
@@ -149,6 +149,9 @@ export interface Policy<in E = Retryable> {
   readonly attempts: number
   readonly maxElapsed: Duration.Duration
 }
+
+const knownOfBackoff: Known<BackoffOptions> = { base: true, factor: true, cap: true, jitter: true }
+const known: Known<Options> = { ...knownOfBackoff, backoff: true, while: true, attempts: true, maxElapsed: true }
 
 // -----------------------------------------------------------------------------
 // Deadline
@@ -279,6 +282,7 @@ const scheduleOf = <E>(policy: Policy<E>): Schedule.Schedule<Duration.Duration, 
  * @since 0.1.0
  */
 export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
+  checkOptions("Retry.backoff", options, knownOfBackoff)
   const { factor = 2, jitter = "full" } = options
   const base = finiteOf("Retry.base", options.base ?? "2 seconds")
   if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
@@ -402,6 +406,7 @@ export const make: {
   <E extends Retryable = Retryable>(options?: Options<E>): Policy<E>
   <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Policy<E>
 } = (options: Options = {}): Policy => {
+  checkOptions("Retry", options, known)
   const { attempts = 5, backoff: given, maxElapsed = "10 minutes", while: isRetried = isRetryable, ...waits } = options
   const { base, cap, factor, jitter } = waits
   if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)

@@ -115,7 +115,11 @@ const rules: ReadonlyArray<Rule> = [
     own: ["core", "input/", "limits/", "budget/", "budgetStore/", "admission/"],
     packages: ["effect"]
   },
-  { files: /^src\/budgetStore\//, own: ["core/models", "limits/", "admission/", "budgetStore/"], packages: ["effect"] },
+  {
+    files: /^src\/budgetStore\//,
+    own: ["core/models", "input/", "limits/", "admission/", "budgetStore/"],
+    packages: ["effect"]
+  },
   {
     files: /^src\/providers\//,
     own: ["core", "input/", "protocol/", "providers/", "signals/"],
@@ -144,7 +148,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/anthropic\//,
-    own: ["core", "fetch/", "governor/", "protocol/", "anthropic/"],
+    own: ["core", "input/", "fetch/", "governor/", "protocol/", "anthropic/"],
     packages: ["effect", "@anthropic-ai/sdk"]
   },
   // For programs without Effect: all ways in that share a budget.
@@ -173,7 +177,7 @@ const rules: ReadonlyArray<Rule> = [
   // The AI SDK is met by its form alone.
   {
     files: /^src\/aiSdk\//,
-    own: ["core", "signals/", "governor/", "protocol/", "aiSdk/"],
+    own: ["core", "input/", "signals/", "governor/", "protocol/", "aiSdk/"],
     packages: ["effect"]
   },
   { files: /^src\/breaker\//, own: ["core", "input/", "governor/", "breaker/"], packages: ["effect/*"] },

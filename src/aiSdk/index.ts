@@ -65,9 +65,11 @@ import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
+import { checkCallOptions } from "../governor/models.ts"
 import { makeRun } from "../governor/promises.ts"
 import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
+import { checkOptions } from "../input/arguments.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { signalOf } from "../protocol/headers.ts"
@@ -241,6 +243,7 @@ const opened = Effect.fnUntraced(function* <
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
+  checkOptions("FloodgateAiSdk.make", options, { callOptions: true })
   const governor = yield* Governor.Governor
   const run = yield* makeRun
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -249,6 +252,7 @@ export const make = Effect.fnUntraced(function* (
     const { agent, call } = Describe.describe(params, model, stream)
     const { callOptions } = options
     const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
+    checkCallOptions("FloodgateAiSdk.callOptions", given)
     return { call, how: { agent, ...given } }
   }
 

@@ -52,6 +52,7 @@ import type * as Fetch from "../fetch/index.ts"
 import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
 import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
+import { checkOptions, type Known } from "../input/arguments.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { makeSseParser } from "../protocol/sse.ts"
@@ -166,6 +167,8 @@ const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undef
     : undefined
 }
 
+const known: Known<Options> = { callOptions: true, accounting: true, account: true, idleTimeout: true, name: true }
+
 /**
  * Makes a middleware that uses the governor of the context, for Effect programs with an SDK client. Calls that are running or
  * waiting when the scope closes fail, and so do all later ones.
@@ -176,6 +179,7 @@ const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undef
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
+  checkOptions("FloodgateAnthropic.make", options, known)
   const { account = () => "" } = options
   const engine = yield* Engine.make({
     ...options,

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import { leastWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
-import { invalid, waitOf, within } from "../input/arguments.ts"
+import { checkOptions, invalid, type Known, waitOf, within } from "../input/arguments.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
@@ -32,8 +32,10 @@ export const checkConcurrency = (concurrency: number, option = "Budget.make: con
   if (!(concurrency >= 1 && wholeOrInfinite(concurrency))) invalid(option, "an integer >= 1", concurrency)
 }
 
+const known: Known<Options> = { limits: true, concurrency: true, maxQueued: true, learned: true }
+
 export const parse = (options: Options) => {
-  Rules.checkOptions("Budget.make", options, ["limits", "concurrency", "maxQueued", "learned"])
+  checkOptions("Budget.make", options, known)
   const { concurrency = Infinity, limits, maxQueued = Infinity } = options
   checkConcurrency(concurrency)
   if (!(maxQueued >= 0 && wholeOrInfinite(maxQueued))) invalid("Budget.make: maxQueued", "an integer >= 0", maxQueued)
@@ -70,7 +72,7 @@ const sets = (limits: Options["limits"]): Sets => {
 
 /** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
-  Rules.checkOptions("Limits", limits, ["pools", "poolOf"])
+  checkOptions("Limits", limits, { pools: true, poolOf: true })
   const { poolOf = classOf, pools } = limits
   if (typeof pools !== "object" || pools === null) invalid("Limits.pools", "an object with limits by pool", pools)
   if (typeof poolOf !== "function") invalid("Limits.poolOf", "a function", poolOf)

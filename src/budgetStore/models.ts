@@ -1,6 +1,7 @@
 /**
  * The operations of a store, and how processes share it.
  */
+import type { Known } from "../input/arguments.ts"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -124,6 +125,16 @@ export interface Options {
    * @default "process"
    */
   readonly name?: string | undefined
+}
+
+/** The options of a store by their names. */
+export const known: Known<Options> = {
+  whenAway: true,
+  degradeFor: true,
+  lease: true,
+  lost: true,
+  timeout: true,
+  name: true
 }
 
 /** A store with checked options. Times are milliseconds. */

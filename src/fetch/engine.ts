@@ -11,6 +11,7 @@ import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
 import * as Recency from "../input/recency.ts"
 import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
+import { checkCallOptions } from "../governor/models.ts"
 import * as Governor from "../Governor.ts"
 import { durationOf } from "../input/arguments.ts"
 import { LlmError } from "../LlmError.ts"
@@ -257,7 +258,9 @@ const governed = Effect.fnUntraced(function* <R extends Upstream>(
     account: account === "" ? undefined : account,
     accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
   }
-  const how = { agent: request.agent, ...given(settings.callOptions, request) }
+  const callOptions = given(settings.callOptions, request)
+  checkCallOptions("Floodgate.callOptions", callOptions)
+  const how = { agent: request.agent, ...callOptions }
   const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), how)
   const { opened, scope } = yield* inScope(opening, restore)
   const { result, stream } = opened

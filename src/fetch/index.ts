@@ -59,10 +59,12 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
+import { checkOptions, type Known } from "../input/arguments.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { HeaderReader } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
+import { known } from "./models.ts"
 import { join } from "./exchange.ts"
 import { governedResponse, sentOf, sourceOf } from "./response.ts"
 
@@ -189,6 +191,7 @@ const outgoing = (init: Init, headers: Headers, body: string | undefined): Init 
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
+  checkOptions("Fetch.make", options, { ...known, fetch: true } satisfies Known<Options>)
   const engine = yield* Engine.make(options)
   const run = yield* makeRun
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)

@@ -4,6 +4,7 @@ import type * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
+import type { Known } from "../input/arguments.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
@@ -64,6 +65,16 @@ export interface EngineOptions {
    * @default "1 minute" if the provider sends pings (Anthropic), otherwise "5 minutes" as in Node's `fetch`
    */
   readonly idleTimeout?: Duration.Input | undefined
+}
+
+/** The options of the engine by their names. */
+export const known: Known<EngineOptions> = {
+  callOptions: true,
+  protocols: true,
+  accounting: true,
+  account: true,
+  streamUsage: true,
+  idleTimeout: true
 }
 
 /** Called with the usage of a call, or with undefined if that is unknown. */

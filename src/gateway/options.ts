@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import { queueingOf } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
-import { durationOf, finiteOf, invalid, within } from "../input/arguments.ts"
+import { checkOptions, durationOf, finiteOf, invalid, type Known, within } from "../input/arguments.ts"
 import type { Rule } from "./callers.ts"
 import { keepingOf } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
@@ -103,16 +103,54 @@ const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<strin
   return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", "none")
 }
 
+const knownOfRule: Known<Rule> = {
+  agent: true,
+  key: true,
+  model: true,
+  headers: true,
+  weight: true,
+  priority: true,
+  cap: true,
+  capPerAgent: true,
+  capPerKey: true
+}
+
 /** Throws for a rule under which every call would fail. */
-const checkRule = ({ cap, capPerAgent, capPerKey, priority, weight }: Rule, at: string): void => {
+const checkRule = (rule: Rule, at: string): void => {
+  checkOptions(at, rule, knownOfRule)
+  const { cap, capPerAgent, capPerKey, priority, weight } = rule
   within("Budget.reserve: ", `${at}.`, () => queueingOf(Context.empty(), { priority, weight }))
   for (const [name, each] of Object.entries({ cap, capPerAgent, capPerKey })) {
     within("Spending", `${at}.${name}`, () => keepingOf(each))
   }
 }
 
+const known: Known<Options> = {
+  protocols: true,
+  accounting: true,
+  account: true,
+  streamUsage: true,
+  idleTimeout: true,
+  upstreams: true,
+  host: true,
+  port: true,
+  token: true,
+  rules: true,
+  spent: true,
+  maxHold: true,
+  silence: true,
+  keepAlive: true,
+  timeout: true,
+  drain: true,
+  maxBodyBytes: true,
+  maxHeldBytes: true,
+  maxConnections: true,
+  record: true
+}
+
 /** Options that make sense, with their defaults. Throws a `RangeError` for others. */
 export const parse = (options: Options) => {
+  checkOptions("Gateway", options, known)
   const { host = "127.0.0.1", port = 0, token } = options
   if (!(Number.isInteger(port) && port >= 0 && port < 65_536)) {
     invalid("Gateway.port", "an integer from 0 to 65535", port)

@@ -6,6 +6,19 @@ export const invalid = (option: string, expected: string, got: unknown): never =
   throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
 }
 
+/** The options of a type by their names. One that is missing or misspelt is an error of the compiler. */
+export type Known<A> = { readonly [K in keyof A]-?: true }
+
+/** Refuses values that are not objects, and options that do not exist: a misspelt one would do nothing. */
+export const checkOptions = (option: string, value: unknown, known: Readonly<Record<string, unknown>>): void => {
+  const names = () => Object.keys(known).join(", ")
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return invalid(option, `an object with ${names()}`, typeof value === "string" ? `"${value}"` : value)
+  }
+  const unknown = Object.keys(value).find((name) => !Object.hasOwn(known, name))
+  if (unknown !== undefined) invalid(option, `no options but ${names()}`, `"${unknown}"`)
+}
+
 /** Checks a part of an option. The error of a check that names the part as `from` names it as `to`. */
 export const within = <A>(from: string, to: string, check: () => A): A => {
   try {

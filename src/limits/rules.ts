@@ -1,8 +1,8 @@
 /**
  * Limits as a user writes them, and the rules that buckets run by.
  */
-import { invalid } from "../input/arguments.ts"
-import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
+import { checkOptions, invalid, type Known } from "../input/arguments.ts"
+import { type Dimension, dimensions, isCount, mapDimensions, nothing, type PerDimension } from "./amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Limits
@@ -143,16 +143,13 @@ const safeBurst = 0.05
 /** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
 const requestBurstMillis = 5_000
 
-const limitOptions = ["perSecond", "perMinute", "total", "burst", "window", "share"]
-
-/** Refuses values that are not objects, and unknown options: a misspelt limit would limit nothing. */
-export const checkOptions = (option: string, value: unknown, known: ReadonlyArray<string>): void => {
-  const names = known.join(", ")
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    invalid(option, `an object with ${names}`, typeof value === "string" ? `"${value}"` : value)
-  }
-  const unknown = Object.keys(value as object).find((name) => !known.includes(name))
-  if (unknown !== undefined) invalid(option, `no options but ${names}`, `"${unknown}"`)
+const limitOptions: Known<Limit> = {
+  perSecond: true,
+  perMinute: true,
+  total: true,
+  burst: true,
+  window: true,
+  share: true
 }
 
 const positive = (option: string, value: number | undefined): number | undefined => {
@@ -221,7 +218,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
  * not exist.
  */
 export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
-  checkOptions("Limits", limits, dimensions)
+  checkOptions("Limits", limits, nothing)
   return mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
 }
 

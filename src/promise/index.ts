@@ -50,6 +50,7 @@ import { FailedAttempt } from "../governor/failure.ts"
 import { makeRun, type Run } from "../governor/promises.ts"
 import { inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
+import { within } from "../input/arguments.ts"
 import { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
@@ -57,8 +58,11 @@ import * as Spending from "../Spending.ts"
 import { plain } from "./errors.ts"
 import {
   budgetOf,
+  type Call,
   callOptionsOf,
   type CallOptions,
+  check,
+  checkCall,
   fetchOf,
   governedBy,
   type Options,
@@ -68,34 +72,11 @@ import {
 import { Purses } from "../spending/models.ts"
 
 export { RefusedError } from "./errors.ts"
-export type { CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
+export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
-
-/**
- * What is known of a call before your own code makes it.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Call extends CallOptions {
-  /** The model. It decides the pool. */
-  readonly model: string
-  /** The tokens of the prompt, if you know them. @default estimated from `bytes` */
-  readonly inputTokens?: number | undefined
-  /** The size of the prompt's text in bytes. @default 0 */
-  readonly bytes?: number | undefined
-  /** The most output tokens that the request allows. @default unknown: output is learned */
-  readonly maxTokens?: number | undefined
-  /** Groups calls that are similar: estimates learned from one apply to the others. @default the agent */
-  readonly kind?: string | undefined
-  /** The account whose limits apply, if there are several. @default none */
-  readonly account?: string | undefined
-  /** Removes the call from the queue, or aborts the `signal` of its attempt. */
-  readonly signal?: AbortSignal | undefined
-}
 
 /**
  * One attempt of a call, for the function that makes it.
@@ -187,6 +168,7 @@ const rethrow = (error: unknown): never => {
 }
 
 const layerParts = (options: Options) => {
+  const { fetch, protocols, streamUsage } = options
   const fetching = fetchOf(options)
   const callOptions = governedBy(callOptionsOf(options))
   return Layer.effect(
@@ -197,7 +179,7 @@ const layerParts = (options: Options) => {
       return {
         budget: yield* Budget.TokenBudget,
         governor: yield* Governor.Governor,
-        fetch: yield* Fetch.make(fetching),
+        fetch: yield* Fetch.make({ ...fetching, fetch, protocols, streamUsage }),
         middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
         aiSdk: yield* AiSdk.make({ callOptions }),
         run: (effect, signal) => run(effect, signal).catch(rethrow),
@@ -291,6 +273,10 @@ const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
   wrapStream: async (options) => (await ready).aiSdk.wrapStream(options).catch(rethrow)
 })
 
+/** What pays for all calls. */
+const purseOf = (cap: Spending.Cap | undefined): Spending.Purse =>
+  within("Spending", "Floodgate.create: cap", () => Spending.make("this floodgate", cap))
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -323,8 +309,9 @@ const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
  * @since 0.2.0
  */
 export const create = (options: Options = {}): Floodgate => {
+  check(options)
   const { cap, learned, onEvent, prices } = options
-  const purse = Spending.make("this floodgate", cap)
+  const purse = purseOf(cap)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
@@ -356,6 +343,7 @@ export const create = (options: Options = {}): Floodgate => {
       }),
     aiSdk: aiSdkOf(ready),
     run: async (call, attempt) => {
+      checkCall("Floodgate.run", call)
       const { governor, run } = await ready
       const [known, how] = described(call, forAll)
       const governed = governor.run(known, () => attempted(attempt), how)
@@ -364,6 +352,7 @@ export const create = (options: Options = {}): Floodgate => {
     },
     limiter: {
       acquire: async (call) => {
+        checkCall("Floodgate.limiter.acquire", call)
         const parts = await ready
         return parts.run(leased(parts, described(call, forAll)), call.signal)
       }

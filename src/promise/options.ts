@@ -4,7 +4,7 @@ import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
 import type * as Fetch from "../fetch/index.ts"
 import type * as Governor from "../Governor.ts"
-import { invalid } from "../input/arguments.ts"
+import { checkOptions, invalid, type Known } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
@@ -37,6 +37,29 @@ export interface CallOptions {
   readonly cacheKey?: string | undefined
   /** The purses that pay for the call, made by `Spending.make`, each with its cap in dollars. @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
+}
+
+/**
+ * What is known of a call before your own code makes it.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Call extends CallOptions {
+  /** The model. It decides the pool. */
+  readonly model: string
+  /** The tokens of the prompt, if you know them. @default estimated from `bytes` */
+  readonly inputTokens?: number | undefined
+  /** The size of the prompt's text in bytes. @default 0 */
+  readonly bytes?: number | undefined
+  /** The most output tokens that the request allows. @default unknown: output is learned */
+  readonly maxTokens?: number | undefined
+  /** Groups calls that are similar: estimates learned from one apply to the others. @default the agent */
+  readonly kind?: string | undefined
+  /** The account whose limits apply, if there are several. @default none */
+  readonly account?: string | undefined
+  /** Removes the call from the queue, or aborts the `signal` of its attempt. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /**
@@ -116,6 +139,69 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
 // Conversions
 // -----------------------------------------------------------------------------
 
+const known: Known<Options> = {
+  limits: true,
+  concurrency: true,
+  maxQueued: true,
+  redis: true,
+  retry: true,
+  onEvent: true,
+  callOptions: true,
+  idleTimeoutSeconds: true,
+  cap: true,
+  prices: true,
+  learned: true,
+  fetch: true,
+  protocols: true,
+  accounting: true,
+  account: true,
+  streamUsage: true
+}
+
+const knownOfCallOptions: Known<CallOptions> = {
+  agent: true,
+  weight: true,
+  priority: true,
+  maxWaitSeconds: true,
+  timeoutSeconds: true,
+  cacheKey: true,
+  purses: true
+}
+
+const knownOfCall: Known<Call> = {
+  model: true,
+  inputTokens: true,
+  bytes: true,
+  maxTokens: true,
+  kind: true,
+  account: true,
+  signal: true,
+  ...knownOfCallOptions
+}
+
+const knownOfRetry: Known<RetryOptions> = {
+  attempts: true,
+  baseSeconds: true,
+  capSeconds: true,
+  maxElapsedSeconds: true
+}
+const knownOfRedis: Known<RedisOptions> = { url: true, prefix: true, whenAway: true }
+
+/** Refuses options that do not exist, and values that are none, where JavaScript passes them. */
+export const check = (options: Options): void => {
+  checkOptions("Floodgate.create", options, known)
+  const { callOptions, redis, retry } = options
+  if (retry !== undefined) checkOptions("Floodgate.create: retry", retry, knownOfRetry)
+  if (redis !== undefined && typeof redis !== "string") checkOptions("Floodgate.create: redis", redis, knownOfRedis)
+  if (callOptions !== undefined && typeof callOptions !== "function") governedBy(callOptions)
+}
+
+/** Refuses what is no call of an operation. */
+export const checkCall = (operation: string, call: Call): void => {
+  checkOptions(operation, call, knownOfCall)
+  if (typeof call.model !== "string") invalid(`${operation}: model`, "a string", call.model)
+}
+
 const secondsOf = (
   option: string,
   seconds: number | undefined,
@@ -128,11 +214,15 @@ const secondsOf = (
 }
 
 /** Options of a call for the governor. */
-export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptions): Governor.CallOptions => ({
-  ...how,
-  maxWait: secondsOf("maxWaitSeconds", maxWaitSeconds, "from"),
-  timeout: secondsOf("timeoutSeconds", timeoutSeconds)
-})
+export const governedBy = (given: CallOptions): Governor.CallOptions => {
+  checkOptions("Floodgate.create: callOptions", given, knownOfCallOptions)
+  const { maxWaitSeconds, timeoutSeconds, ...how } = given
+  return {
+    ...how,
+    maxWait: secondsOf("maxWaitSeconds", maxWaitSeconds, "from"),
+    timeout: secondsOf("timeoutSeconds", timeoutSeconds)
+  }
+}
 
 /** The options of calls that are no HTTP requests, to which a function of the request does not apply. */
 export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
@@ -154,13 +244,17 @@ export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {
   })
 }
 
-/** The options of `fetch` and of the middleware for Anthropic's SDK. */
-export const fetchOf = ({ callOptions = {}, idleTimeoutSeconds, ...options }: Options): Fetch.Options => ({
-  ...options,
-  idleTimeout: secondsOf("idleTimeoutSeconds", idleTimeoutSeconds),
-  callOptions:
-    typeof callOptions === "function" ? (request) => governedBy(callOptions(request)) : governedBy(callOptions)
-})
+/** The options of the ways in over HTTP. */
+export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
+  const { account, accounting, callOptions = {}, idleTimeoutSeconds } = options
+  return {
+    account,
+    accounting,
+    idleTimeout: secondsOf("idleTimeoutSeconds", idleTimeoutSeconds),
+    callOptions:
+      typeof callOptions === "function" ? (request) => governedBy(callOptions(request)) : governedBy(callOptions)
+  }
+}
 
 export const redisOf = ({ redis }: Options): RedisOptions | undefined => {
   if (redis === undefined) return undefined

@@ -41,7 +41,8 @@ import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "../BudgetStore.ts"
-import { invalid } from "../input/arguments.ts"
+import { known as knownOfStore } from "../budgetStore/models.ts"
+import { checkOptions, invalid, type Known } from "../input/arguments.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
@@ -72,6 +73,8 @@ export interface Options extends BudgetStore.Options {
 }
 
 const defaultPrefix = "floodgate"
+
+const known: Known<Options & { url: string }> = { url: true, prefix: true, ...knownOfStore }
 
 const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: Store.Send) =>
   BudgetStore.layer(Store.make(prefix, send), { ...options, name })
@@ -134,7 +137,9 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  * @category layers
  * @since 0.1.0
  */
-export const layerStoreUrl = ({ url, ...options }: Options & { readonly url: string }): Layer.Layer<never> => {
+export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.Layer<never> => {
+  checkOptions("Redis", given, known)
+  const { url, ...options } = given
   // The address may contain a password, so the error does not repeat it.
   if (!isAddress(url)) invalid("Redis: url", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
   return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
-import { invalid } from "../input/arguments.ts"
+import { checkOptions, invalid } from "../input/arguments.ts"
 
 /**
  * The options of a {@link RetryBudget}. Both are counted over ten seconds, as in Finagle.
@@ -123,6 +123,7 @@ export class Tokens {
 }
 
 const resolveBudget = (options: RetryBudgetOptions): Rule => {
+  checkOptions("Retry.layerBudget", options, { ratio: true, minPerSecond: true })
   const { minPerSecond = 2, ratio = 0.2 } = options
   if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
   if (!(minPerSecond >= 0)) invalid("Retry.minPerSecond", "a number >= 0", minPerSecond)

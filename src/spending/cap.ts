@@ -1,6 +1,6 @@
 /** Caps in the form of their options. */
 import * as Duration from "effect/Duration"
-import { durationOf, invalid } from "../input/arguments.ts"
+import { checkOptions, durationOf, invalid, type Known } from "../input/arguments.ts"
 import { perDollar, type Period } from "./ledger.ts"
 import type { Keeping } from "./purse.ts"
 
@@ -32,6 +32,8 @@ export interface Cap {
 
 const mostDollars = 1e6
 
+const known: Known<Cap> = { dollars: true, per: true, reserve: true }
+
 const expected = '"day", or a finite duration > 0 such as "5 hours"'
 
 const periodOf = (per: Cap["per"]): Period => {
@@ -46,9 +48,14 @@ const periodOf = (per: Cap["per"]): Period => {
 /** The internal form of a cap. Throws a `RangeError` for an invalid one. */
 export const keepingOf = (cap: Cap | undefined): Keeping | undefined => {
   if (cap === undefined) return undefined
+  checkOptions("Spending", cap, known)
   const { per, reserve = "most" } = cap
-  if (!(cap.dollars > 0 && cap.dollars <= mostDollars)) {
-    invalid("Spending.dollars", `a number > 0, at most ${mostDollars}`, cap.dollars)
+  if (!(typeof cap.dollars === "number" && cap.dollars > 0 && cap.dollars <= mostDollars)) {
+    invalid(
+      "Spending.dollars",
+      `a number > 0, at most ${mostDollars}`,
+      typeof cap.dollars === "string" ? `"${cap.dollars}"` : cap.dollars
+    )
   }
   if (reserve !== "most" && reserve !== "expected") invalid("Spending.reserve", '"most" or "expected"', reserve)
   return { limit: Math.round(cap.dollars * perDollar), period: periodOf(per), reserve }

@@ -3,7 +3,7 @@
  * the value.
  */
 import * as Predicate from "effect/Predicate"
-import { invalid } from "../input/arguments.ts"
+import { checkOptions, invalid } from "../input/arguments.ts"
 import type { Limit, Limits } from "../Limits.ts"
 import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 
@@ -48,9 +48,9 @@ const orFunction =
 export const fields =
   <A extends object>(checks: Checks<A>, ...required: ReadonlyArray<keyof A & string>): Check =>
   (option, value) => {
-    if (!Predicate.isObject(value)) return invalid(option, "an object", value)
+    checkOptions(option, value, checks)
     for (const [name, check] of Object.entries<Check>(checks)) {
-      const given = value[name]
+      const given = (value as Readonly<Record<string, unknown>>)[name]
       if (given !== undefined || required.some((one) => one === name)) check(`${option}.${name}`, given)
     }
   }

@@ -125,11 +125,11 @@ const settingsOf = Effect.fnUntraced(function* (given: Given) {
 })
 
 /** The options of the gateway. */
-const optionsOf = ({ prices: _, ...settings }: GatewayConfig.Settings): Gateway.Options => ({
-  ...settings,
-  ...durations(settings),
-  port: settings.port ?? defaultPort
-})
+const optionsOf = (all: GatewayConfig.Settings): Gateway.Options => {
+  // The budget and the governor take these.
+  const { concurrency: _c, limits: _l, maxQueued: _m, prices: _p, ...settings } = all
+  return { ...settings, ...durations(settings), port: settings.port ?? defaultPort }
+}
 
 /** Reads the configuration again at each SIGHUP. An invalid one changes nothing. */
 const reloading = (given: Given, first: GatewayConfig.Settings, more: Gateway.Options) =>
