@@ -1,10 +1,11 @@
 /** Reads the AI SDK's calls, answers and parts of streams, of any version of its specification. Pure. */
 import type { Call } from "../Governor.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
+import { withinTheUs } from "../protocol/anthropic.ts"
 import { amountOf, at, isRecord, listOf, nameOf, textOf } from "../protocol/json.ts"
+import { tierOf } from "../protocol/openai.ts"
 import { agentOf, type Answer, emptyAnswer, withCounts } from "../protocol/protocol.ts"
 import {
-  add,
   addSchema,
   documentShare,
   imageBytes,
@@ -57,7 +58,11 @@ const addFile = (sum: Sum, part: unknown): void => {
 }
 
 const addOutput = (sum: Sum, output: unknown): void => {
-  if (at(output, "type") !== "content") return add(sum, at(output, "value") ?? output)
+  if (at(output, "type") !== "content") {
+    const value = at(output, "value") ?? output
+    sum.text += typeof value === "string" ? utf8Length(value) : jsonBytes(value)
+    return
+  }
   for (const part of listOf(at(output, "value"))) addPart(sum, part)
 }
 
@@ -90,6 +95,14 @@ const thinks = (params: CallParams): boolean =>
   Object.values(params.providerOptions ?? {}).some(
     (options) => isOn(at(options, "thinking", "type")) || isOn(at(options, "reasoningEffort"))
   )
+
+/** What a call costs more by the options of its provider: OpenAI's service tiers, Anthropic's fast mode and its places. */
+const chargeOf = (params: CallParams): Pick<Call, "fast" | "priceFactor"> => {
+  const all = Object.values(params.providerOptions ?? {})
+  const tiers = all.map((options) => tierOf(at(options, "serviceTier") ?? at(options, "speed")))
+  const places = all.map((options) => (at(options, "inferenceGeo") === "us" ? { priceFactor: withinTheUs } : {}))
+  return Object.assign({}, ...tiers, ...places)
+}
 
 /** The first name of a provider, such as `anthropic.messages` or `amazon-bedrock`, as OpenTelemetry spells it. */
 const providerNames: Readonly<Record<string, string>> = {
@@ -128,6 +141,7 @@ export const describe = (
       kind: nameOf(at(ours, "kind")),
       maxTokens: amountOf(params.maxOutputTokens),
       thinking: thinks(params),
+      ...chargeOf(params),
       provider: providerOf(model.provider),
       stream
     },

@@ -75,7 +75,7 @@ const agentOfRequest: Protocol["agentOf"] = (body, header) => {
 }
 
 /** Source: https://platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing". */
-const withinTheUs = 1.1
+export const withinTheUs = 1.1
 
 /** What a request asks for; see {@link Protocol.describe}. */
 export const describe: Protocol["describe"] = (body, route) => {

@@ -7,7 +7,7 @@
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
 import { amountOf, at, isRecord } from "./json.ts"
-import { agentOf, type Counts, decodeSegment, type Protocol } from "./protocol.ts"
+import { agentOf, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
 import type { Refusal } from "./refusal.ts"
 
 /** The deployment in a path of Azure OpenAI. Limits apply to it, and not to its model. */
@@ -60,6 +60,11 @@ export const errorIn = (body: unknown): unknown => {
   return isRecord(error) || typeof error === "string" ? body : undefined
 }
 
-/** Whether a request asks for the fast mode, which was called priority processing before. */
-export const fastOf = (body: Readonly<Record<string, unknown>>): { readonly fast?: boolean } =>
-  body["service_tier"] === "priority" || body["service_tier"] === "fast" ? { fast: true } : {}
+/**
+ * What a service tier costs: the fast mode, which was called priority processing before, and the ultrafast one, which costs six
+ * times as much as the standard. Source: https://developers.openai.com/api/docs/guides/ultrafast-mode
+ */
+export const tierOf = (tier: unknown): Pick<Description, "fast" | "priceFactor"> => {
+  if (tier === "ultrafast") return { priceFactor: 6 }
+  return tier === "priority" || tier === "fast" ? { fast: true } : {}
+}

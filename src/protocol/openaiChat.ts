@@ -11,7 +11,7 @@ import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, fastOf, agentOfRequest, reasons } from "./openai.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, tierOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -64,7 +64,7 @@ const describe: Protocol["describe"] = (body, route) => {
     // At OpenRouter the effort is in an object, as in the Responses API.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,
-    ...fastOf(body),
+    ...tierOf(body["service_tier"]),
     continues: undefined,
     stored: sum.stored === true,
     needsUsageRequest: stream && at(body, "stream_options", "include_usage") !== true

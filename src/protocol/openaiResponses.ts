@@ -9,7 +9,7 @@
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { amountOf, at, isRecord, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, fastOf, agentOfRequest, reasons } from "./openai.ts"
+import { countsOf, deploymentOf, errorIn, errorOf, tierOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, type Refusal, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -67,7 +67,7 @@ const describe: Protocol["describe"] = (body, route) => {
     maxTokens: amountOf(body["max_output_tokens"]),
     thinking: reasons(at(body, "reasoning", "effort")),
     stream: body["stream"] === true,
-    ...fastOf(body),
+    ...tierOf(body["service_tier"]),
     continues,
     stored: continues !== undefined || sum.stored === true || isRecord(body["prompt"]),
     needsUsageRequest: false

@@ -355,6 +355,26 @@ describe("floodgate/ai-sdk", () => {
       assert.deepStrictEqual(sizes(7), [0, 0])
     })
 
+    // Regression: a value of the tool's own counted as a picture or as nothing.
+    it("counts what a tool answers in full, whatever it looks like", () => {
+      const data = "x".repeat(100_000)
+      for (const value of [{ type: "image", source: data }, { cache_control: data }, { type: "base64", data }, data]) {
+        const content = [{ type: "tool-result", toolName: "ab", output: { type: "json", value } }]
+        assert.isAtLeast(of({ prompt: [{ role: "tool", content }] }).call.textBytes!, data.length)
+      }
+    })
+
+    it("knows what the options of the provider cost more", () => {
+      const priceOf = (options: object) => {
+        const { fast, priceFactor } = of({ ...ask(), providerOptions: { floodgate: {}, own: options } }).call
+        return [fast, priceFactor]
+      }
+      assert.deepStrictEqual(priceOf({}), [undefined, undefined])
+      assert.deepStrictEqual(priceOf({ serviceTier: "priority" }), [true, undefined])
+      assert.deepStrictEqual(priceOf({ serviceTier: "ultrafast" }), [undefined, 6])
+      assert.deepStrictEqual(priceOf({ speed: "fast", inferenceGeo: "us" }), [true, 1.1])
+    })
+
     it("counts tools and the form of an object by their schemas", () => {
       const bare = of(ask()).call.bytes
       const tool = { type: "function", name: "weather", inputSchema: { type: "object" } }

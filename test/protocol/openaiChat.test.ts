@@ -71,6 +71,7 @@ describe("openaiChat", () => {
       assert.strictEqual(describeBody({ ...body, max_tokens: 300, max_completion_tokens: 200 })?.maxTokens, 300)
       assert.isTrue(describeBody({ ...body, service_tier: "priority" })?.fast)
       assert.isUndefined(describeBody({ ...body, service_tier: "flex" })?.fast)
+      assert.strictEqual(describeBody({ ...body, service_tier: "ultrafast" })?.priceFactor, 6)
       // All choices together.
       assert.strictEqual(describeBody({ ...body, max_tokens: 100, n: 3 })?.maxTokens, 300)
       assert.strictEqual(describeBody({ ...body, max_tokens: 100, n: -3 })?.maxTokens, 100)
