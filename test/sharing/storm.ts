@@ -96,9 +96,20 @@ export interface Outcome {
 
 /** Long enough for everything, one after the other, if all faults have ended. */
 const horizonOf = (plan: Plan): number => {
-  const { agents, answerMillis, calls, processes, rough, sizes } = plan
-  const each = 3 * answerMillis + (1_000 * sizes[1]) / leastRate(plan) + 1_000
+  const { agents, answerMillis, calls, processes, rough } = plan
+  const each = answerMillis + turnMillis(plan) + 1_000
   return 120_000 + (processes + 4) * agents * calls * each + calls * (rough?.idleMillis ?? 0)
+}
+
+/**
+ * A turn with the largest call takes two requests and their replies, each of them twice where others are faster. A message that
+ * is lost costs a timeout and a pause, and the turn, if others have passed over the process by then.
+ */
+const turnMillis = (plan: Plan): number => {
+  const { answerMillis, events, network, sizes } = plan
+  const lost = network.lost > 0 || events.some(({ what }) => what === "slow") ? 2_500 : 0
+  const each = (1_000 * sizes[1]) / leastRate(plan) + 2 * answerMillis + 8 * network.most + lost
+  return each / (1 - network.lost) ** 4
 }
 
 /** The least that the pool has in a second at any time. */
@@ -366,19 +377,14 @@ export const burstsOver = ({ log, plan }: Outcome): number => {
  * have a call of the largest size, twice where a process has but a part of the rate, and another's debt comes before it.
  * Turns are fair by cost: where there are fewer places than processes, a process whose call was the largest waits until the
  * calls of each other one have cost as much, which are seldom more than six of sizes drawn evenly.
- * A turn takes two requests and their replies, each of them twice where others are faster. A message that is lost costs a
- * timeout and a pause, and the turn, if others have passed over the process by then.
  */
 const longestSilence = (plan: Plan): number => {
-  const { answerMillis, concurrency, events, network, processes, sharing, sizes } = plan
+  const { concurrency, events, processes, sharing } = plan
   const most = processes + events.filter(({ what }) => what === "start").length
   const turns = (concurrency < most ? 6 : 2) * (most + 1)
-  const lost = network.lost > 0 || events.some(({ what }) => what === "slow") ? 2_500 : 0
-  const turn =
-    ((1_000 * sizes[1]) / leastRate(plan) + 2 * answerMillis + 8 * network.most + lost) / (1 - network.lost) ** 4
   const away = typeof sharing.whenAway === "object" ? 60_000 : 0
   const frozen = events.reduce((sum, event) => sum + (event.what === "freeze" ? event.millis : 0), 0)
-  return away + frozen + 20_000 + patience + turns * turn
+  return away + frozen + 20_000 + patience + turns * turnMillis(plan)
 }
 
 /** What the calls have used of the quota: at the least, and at the most, where nobody heard how they ended. */
