@@ -35,4 +35,20 @@ describe("the state of a gateway", () => {
       assert.isDefined((yield* State.read(path))?.spent["small"])
     }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
   )
+
+  it.live("is left alone where it is none, with what is wrong in one line", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
+      for (const text of ["no JSON", "{}", `{"version":1,"spent":{"a":{"total":"x"}}}`]) {
+        yield* fs.writeFileString(path, text)
+        const { message } = yield* Effect.flip(State.read(path))
+        assert.match(
+          message,
+          /state\.json is no state of a gateway \([^\n\uFFFD]+\); move it away to start without it$/
+        )
+        assert.strictEqual(yield* fs.readFileString(path), text)
+      }
+    }).pipe(Effect.provide(services()), Effect.scoped)
+  )
 })

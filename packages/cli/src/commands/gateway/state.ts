@@ -46,12 +46,10 @@ export const read = Effect.fnUntraced(function* (path: string) {
   }
   yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
   const text = yield* Files.text(path, mostBytes)
-  return yield* Effect.mapError(Schema.decodeUnknownEffect(Json)(text), ({ message }) =>
-    Exit.failure(
-      "file",
-      `${oneLine(path)} is no state of a gateway (${oneLine(message).slice(0, 300)}); move it away to start without it`
-    )
-  )
+  return yield* Effect.mapError(Schema.decodeUnknownEffect(Json)(text), ({ message }) => {
+    const why = oneLine(message.replaceAll(/\s*\n\s*/g, " ")).slice(0, 300)
+    return Exit.failure("file", `${oneLine(path)} is no state of a gateway (${why}); move it away to start without it`)
+  })
 })
 
 /** Saves the state of a gateway every half a minute, and when it has closed. */
