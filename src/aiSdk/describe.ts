@@ -96,6 +96,13 @@ const thinks = (params: CallParams): boolean =>
     (options) => isOn(at(options, "thinking", "type")) || isOn(at(options, "reasoningEffort"))
   )
 
+/** The output that a call allows. OpenAI's own option goes before the SDK's, so the larger one counts. */
+const maxTokensOf = ({ maxOutputTokens, providerOptions = {} }: CallParams): number | undefined => {
+  const stated = Object.values(providerOptions).map((options) => at(options, "maxCompletionTokens"))
+  const amounts = [maxOutputTokens, ...stated].flatMap((amount) => amountOf(amount) ?? [])
+  return amounts.length === 0 ? undefined : Math.max(...amounts)
+}
+
 /** What a call costs more by the options of its provider: OpenAI's service tiers, Anthropic's fast mode and its places. */
 const chargeOf = (params: CallParams): Pick<Call, "fast" | "priceFactor"> => {
   const all = Object.values(params.providerOptions ?? {})
@@ -139,7 +146,7 @@ export const describe = (
       ...sizeOf(sum),
       model: model.modelId,
       kind: nameOf(at(ours, "kind")),
-      maxTokens: amountOf(params.maxOutputTokens),
+      maxTokens: maxTokensOf(params),
       thinking: thinks(params),
       ...chargeOf(params),
       provider: providerOf(model.provider),

@@ -375,6 +375,15 @@ describe("floodgate/ai-sdk", () => {
       assert.deepStrictEqual(priceOf({ speed: "fast", inferenceGeo: "us" }), [true, 1.1])
     })
 
+    it("allows the larger output of the SDK's option and OpenAI's own, which goes before it", () => {
+      const most = (maxOutputTokens: number | undefined, own: object) =>
+        of({ ...ask(), maxOutputTokens, providerOptions: { openai: own } }).call.maxTokens
+      assert.strictEqual(most(10, { maxCompletionTokens: 500 }), 500)
+      assert.strictEqual(most(undefined, { maxCompletionTokens: 500 }), 500)
+      assert.strictEqual(most(10, {}), 10)
+      assert.isUndefined(most(undefined, {}))
+    })
+
     it("counts tools and the form of an object by their schemas", () => {
       const bare = of(ask()).call.bytes
       const tool = { type: "function", name: "weather", inputSchema: { type: "object" } }
