@@ -492,8 +492,9 @@ export class Exchange<W> {
     const now = this.clockNow()
     const isFirst = this.awaySince === undefined
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
+    const wasRead = this.isKnown
     // A store that can be read and refuses to write, such as a replica, is away too.
-    const isReadOnly = !isFirst && this.isKnown && error !== noReply
+    const isReadOnly = !isFirst && wasRead && error !== noReply
     this.isKnown = false
     this.awaySince ??= now
     const aloneIn = Math.max(0, this.aloneAt() + Pace.silentMargin - now)
@@ -502,9 +503,10 @@ export class Exchange<W> {
     this.wake(isReadOnly && whenAway === "degrade" ? pause : retryMillis)
     const goesAlone = Effect.sync(() => this.goAlone())
     const refuses = Effect.sync(() => this.refuse())
-    if (whenAway === "degrade" && this.alone === undefined) this.host.after(aloneIn, goesAlone)
-    if (whenAway === "degrade") this.host.after(Math.max(0, this.sentAt + degradeMillis - now), refuses)
-    else if (isFirst) this.host.after(patienceMillis, refuses)
+    if (whenAway === "degrade" && (isFirst || wasRead)) this.host.after(aloneIn, goesAlone)
+    if (isFirst) {
+      this.host.after(Math.max(0, whenAway === "degrade" ? this.sentAt + degradeMillis - now : patienceMillis), refuses)
+    }
     this.refuse()
     return isFirst ? Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause) : Effect.void
   }
