@@ -42,6 +42,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     ["a process that hears old states alone does not know that the pool's time has gone on", 67_264, false],
     ["a store has lost a commit that only others have heard of, and the lease of its process is over", 77_823, true],
     ["a store is wiped before an outage, and a process has died before that", 207_279, true],
+    ["the clock of Redis is set back while it is away, and a process has left", 324_834, true],
     ["a call that is larger than the bucket goes before the store forgets it, and another one after that", 90_039, true]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {
     const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)

@@ -315,7 +315,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     // Nothing is lost any more: all say what they know, and whoever has died is noticed by the next that asks.
     for (const { link } of processes) link.network = World.calm
     const retry = plan.events.some(({ what }) => what === "readOnly") ? 60_000 : 0
-    yield* Effect.sleep(5_000 + retry + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
+    // By a clock that was set back less time has passed, and so less of a lease.
+    const back = plan.events.reduce((sum, each) => sum - (each.what === "stepOfRedis" ? Math.min(0, each.ahead) : 0), 0)
+    yield* Effect.sleep(5_000 + retry + back + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
     const [last] = alive
     const lastCall = last?.call({ estimate: { tokens: 1 }, millis: 1 }) ?? Effect.void
     yield* Effect.ignore(Effect.timeoutOption(lastCall, horizonOf(plan)))
