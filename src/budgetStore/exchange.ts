@@ -413,9 +413,11 @@ export class Exchange<W> {
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.hasState ? this.base.state : undefined)
     // The store may have lost a state that we know.
+    const own = known?.owners[this.id]
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
     const age = found === done?.state ? undefined : stored?.ageMillis
     const { millis, state } = hasAll ? { state: found!, millis: age } : this.merge(known, found, age)
+    if (done === undefined) Fleet.retract(state, this.id, own)
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
@@ -458,7 +460,8 @@ export class Exchange<W> {
     const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)
     // The clock of Redis may have been set: more than since the last reply has not passed.
     const passed = ageMillis === undefined ? 0 : Math.min(age, since)
-    this.offset = isFirst ? latest : Math.max(earliest + passed, Math.min(this.offset, latest))
+    // Where it was too late by more than messages take, it may not be later than need be: each process would add to it.
+    this.offset = isFirst ? latest : Math.max(earliest + passed, this.offset > latest ? -Infinity : this.offset)
   }
 
   /** A process that knows the state replaces a damaged one, as one that is missing. */

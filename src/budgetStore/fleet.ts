@@ -96,6 +96,19 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
   return owner
 }
 
+/**
+ * Takes back a commit that its process no longer knows of, such as a message that came twice, and the second time to a store that
+ * was wiped: its calls have not gone.
+ */
+export const retract = (state: State, id: string, known: Owner | undefined): void => {
+  const found = state.owners[id]
+  if (found === undefined || found.seq <= (known?.seq ?? 0)) return
+  charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
+  if (known === undefined) delete state.owners[id]
+  else state.owners[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
+  count(state)
+}
+
 /** Takes an amount from every level, or returns it. */
 const charge = (law: Law.Pool, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
   for (const dimension of Amounts.dimensions) {
@@ -408,10 +421,13 @@ export const merge = (one: Aged, other: Aged): Aged => {
       const least = -Meter.burst(meter)
       meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, least))
     }
+    const merged = isSame ? owner : translate(owner, older, state, ahead)
+    // What was kept for it once is not kept again.
+    const keptTo = Math.max(merged.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
+    const part = merged.part && { ...merged.part, keptTo }
     if (found !== undefined) takeBack(state.law, found)
-    const { part } = owner
-    if (part !== undefined && part.keptTo > -Infinity) keepQuotas(state.law, part)
-    state.owners[id] = isSame ? owner : translate(owner, older, state, ahead)
+    if (part !== undefined && keptTo > -Infinity) keepQuotas(state.law, part)
+    state.owners[id] = { ...merged, part }
   }
   count(state)
   state.joined = Math.max(state.joined, older.joined)

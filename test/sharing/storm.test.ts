@@ -39,9 +39,12 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
     ["messages take longer than a process may keep others waiting", 6_432, false],
     ["a caller came while its process decided alone, and is served among all", 17_392, false],
     ["a process knows what a restored store has lost, and has nothing else to say", 5_280, true],
+    ["a commit comes late, and all others go back to its time", 364_849, false],
     ["a process that hears old states alone does not know that the pool's time has gone on", 67_264, false],
     ["a store has lost a commit that only others have heard of, and the lease of its process is over", 77_823, true],
     ["a store is wiped before an outage, and a process has died before that", 207_279, true],
+    ["a store is restored in a long outage in which all went alone", 350_688, true],
+    ["a message comes a second time, to a store that was wiped meanwhile", 372_873, true],
     ["the clock of Redis is set back while it is away, and a process has left", 324_834, true],
     ["a call that is larger than the bucket goes before the store forgets it, and another one after that", 90_039, true]
   ] as const)("is well where %s", (_, seed, isLossyStore) => {

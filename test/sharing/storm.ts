@@ -399,6 +399,8 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
   let least = 0
   // Whoever dies may have calls that are admitted, and have not gone yet.
   let most = gone.size * agents * sizes[1]
+  // A store that went back may not know yet that what the dead held was given back, and charges it again when they return.
+  if (hasLost) most += refundedOf(plan)
   for (const { amounts, estimate, isSettled, process } of log) {
     const { outputTokens: uses = 0 } = amounts
     const isKnown = isSettled && !gone.has(process)
