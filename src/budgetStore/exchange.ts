@@ -244,9 +244,9 @@ export class Exchange<W> {
     return Fleet.decide(this.view.law, front.charge, ahead, Fleet.mostInFlight(this.view, now), now)
   }
 
-  /** Whether nothing has happened here for long. */
+  /** Whether nothing has happened here for long, and the others know all of it. */
   private isIdle(): boolean {
-    const isUsed = this.host.front() !== undefined || this.open.size > 0
+    const isUsed = this.host.front() !== undefined || this.open.size > 0 || this.doubted.length > 0
     return !isUsed && this.clockNow() - this.activeAt > Pace.restMillis
   }
 

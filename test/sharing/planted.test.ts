@@ -93,14 +93,6 @@ const bugs: ReadonlyArray<Bug> = [
     to: "const rememberedMillis = 0"
   },
   {
-    without: "what is known of a store that was found empty",
-    file: "budgetStore/exchange.ts",
-    from: "this.hasState = true",
-    to: "this.hasState = stored !== undefined",
-    seed: 836,
-    isLossyStore: true
-  },
-  {
     without: "the memory that somebody has left",
     file: "budgetStore/fleet.ts",
     from: "isOver(owner, time) || owner.at <= forgotten",
@@ -109,11 +101,11 @@ const bugs: ReadonlyArray<Bug> = [
     isLossyStore: true
   },
   {
-    without: "a commit of which others may know",
+    without: "an end of what a process no longer knows of",
     file: "budgetStore/exchange.ts",
-    from: "done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []",
-    to: "[]",
-    seed: 3762,
+    from: "if (done === undefined) Fleet.retract(state, this.id, own)",
+    to: "",
+    seed: 372_873,
     isLossyStore: true
   }
 ]

@@ -400,7 +400,7 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
   // Whoever dies may have calls that are admitted, and have not gone yet.
   let most = gone.size * agents * sizes[1]
   // A store that went back may not know yet that what the dead held was given back, and charges it again when they return.
-  if (hasLost) most += refundedOf(plan)
+  if (events.some(({ what }) => what === "restore" || what === "failover")) most += refundedOf(plan)
   for (const { amounts, estimate, isSettled, process } of log) {
     const { outputTokens: uses = 0 } = amounts
     const isKnown = isSettled && !gone.has(process)
