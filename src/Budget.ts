@@ -68,7 +68,7 @@ import {
   type Reservation,
   type ReserveOptions
 } from "./budget/models.ts"
-import { counted } from "./budget/uncounted.ts"
+import { checkCounted } from "./budget/uncounted.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
 
@@ -179,7 +179,7 @@ export class TokenBudget extends Context.Service<
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"], never, Scope.Scope> =>
-  Effect.map(Internal.make(options), (budget) => TokenBudget.of({ ...budget, reserve: counted(budget.reserve) }))
+  Effect.map(Internal.make(options), TokenBudget.of)
 
 /**
  * The shared budget as a layer. Provide it once, around everything that calls the same provider.
@@ -273,17 +273,19 @@ const makesNoSense = (refusal: unknown): Config.ConfigError => {
 export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
   TokenBudget,
   TokenBudget.of({
-    reserve: counted((estimate, options) =>
-      Effect.map(Effect.context<never>(), (context) => ({
-        pool: options?.pool ?? "default",
-        agent: options?.agent ?? Context.get(context, Agent),
-        charge: Amounts.charge(estimate, {}),
-        waited: Duration.zero,
-        binding: undefined,
-        settle: () => Effect.void,
-        refund: Effect.void
-      }))
-    ),
+    reserve: (estimate, options) =>
+      Effect.map(Effect.context<never>(), (context) => {
+        checkCounted(context)
+        return {
+          pool: options?.pool ?? "default",
+          agent: options?.agent ?? Context.get(context, Agent),
+          charge: Amounts.charge(estimate, {}),
+          waited: Duration.zero,
+          binding: undefined,
+          settle: () => Effect.void,
+          refund: Effect.void
+        }
+      }),
     observe: () => Effect.void,
     cooldown: () => Effect.succeed("isolated"),
     resize: () => Effect.void,

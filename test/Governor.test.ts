@@ -1340,10 +1340,9 @@ describe("Governor", () => {
             const used = yield* taken(interruptAt(ways(() => (seen.reached = true))[way]!, step))
             if (!seen.reached && used[1] > 0) lost.push(step)
           }
-          // In the last steps before it says so here, the attempt has begun and the ticket is at hand. They are two, or three
-          // where the runtime puts one of its own between them, because it has gone on for long without any.
+          // In the last two steps before it says so here, the attempt has begun and the ticket is at hand.
           assert.deepStrictEqual(
-            lost.filter((at) => at < step - 3),
+            lost.filter((at) => at < step - 2),
             []
           )
         }

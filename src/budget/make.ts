@@ -35,6 +35,7 @@ import { checkConcurrency, defaultPool, mostPools, nameIn, parse, queueingOf } f
 import { Pool } from "./pool.ts"
 import { HeldReservation } from "./reservation.ts"
 import * as Status from "./status.ts"
+import { checkCounted } from "./uncounted.ts"
 import { Waiter } from "./waiter.ts"
 import * as Rules from "../limits/rules.ts"
 
@@ -243,6 +244,7 @@ const reserve =
   (estimate, how) => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>(({ context }) => {
+        checkCounted(context)
         const pool = pools.of(how)
         const admission = pool.admit(estimate, queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
