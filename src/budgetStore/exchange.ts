@@ -88,7 +88,7 @@ export class Exchange<W> {
   private sentAt = -Infinity
   private storedAt = -Infinity
   /** When the last reply arrived. */
-  private heardAt = Infinity
+  private repliedAt = Infinity
   private activeAt = -Infinity
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
@@ -257,7 +257,7 @@ export class Exchange<W> {
 
   /** The longest time without a commit. */
   private beatMillis(): number {
-    // What was told last holds: others may count this process as silent then.
+    // The last commit says when the others count this process as silent.
     if (this.sharing.whenAway === "degrade") return (this.view.owners[this.id]?.part?.fromMillis ?? 0) / 4
     if (this.host.front() !== undefined) return Pace.waitingBeat
     // A process that joins later takes the time from the state, so it must advance while the pool pauses.
@@ -407,13 +407,13 @@ export class Exchange<W> {
     const found = done?.state ?? (stored === undefined || isSame ? undefined : this.decode(stored.value))
     this.isKnown = true
     if (this.alone !== undefined) this.comeBack(this.alone)
-    const since = Math.max(0, this.clockNow() - this.heardAt)
-    this.heardAt = this.clockNow()
+    const since = Math.max(0, this.clockNow() - this.repliedAt)
+    this.repliedAt = this.clockNow()
     if (isSame) return
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     const known = done?.state ?? (this.hasState ? this.base.state : undefined)
-    // The store may have lost a state that we know.
     const own = known?.owners[this.id]
+    // The store may have lost a state that we know.
     const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
     const age = found === done?.state ? undefined : stored?.ageMillis
     const { millis, state } = hasAll ? { state: found!, millis: age } : this.merge(known, found, age)

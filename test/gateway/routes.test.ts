@@ -59,10 +59,10 @@ describe("routes of the gateway", () => {
 
   it("passes what no protocol knows", () => {
     assert.strictEqual(to("HEAD", "/api/hello"), "https://anthropic.test/api/hello")
-    assert.strictEqual(to("GET", "/openai/v1/unheard/of/?x=1"), "https://openai.test/v1/unheard/of/?x=1")
-    assert.isUndefined(to("GET", "/v1/unheard/of"))
+    assert.strictEqual(to("GET", "/openai/v1/unknown/path/?x=1"), "https://openai.test/v1/unknown/path/?x=1")
+    assert.isUndefined(to("GET", "/v1/unknown/path"))
     const one = upstreams({ anthropic: "https://one.test" })
-    assert.strictEqual(to("GET", "/v1/unheard/of", {}, one), "https://one.test/v1/unheard/of")
+    assert.strictEqual(to("GET", "/v1/unknown/path", {}, one), "https://one.test/v1/unknown/path")
     assert.strictEqual(to("HEAD", "/", {}, one), "https://one.test/")
   })
 
@@ -83,8 +83,8 @@ describe("routes of the gateway", () => {
       ["POST", "/groq/v1/responses", one, "groq", "openai", "openai-responses"],
       ["POST", "/v1/messages", one, "anthropic", "openai", "anthropic-messages"],
       ["POST", "/v1/messages/count_tokens", one, "anthropic", "openai", "anthropic-messages"],
-      ["GET", "/groq/unheard/of", one, "groq", "openai", undefined],
-      ["GET", "/unheard/of", one, "unheard", "openai", undefined]
+      ["GET", "/groq/unknown/path", one, "groq", "openai", undefined],
+      ["GET", "/unknown/path", one, "unknown", "openai", undefined]
     ] as const
     for (const [method, path, from, name, has, protocol] of cases) {
       assert.deepStrictEqual(lost(method, path, {}, from), [missing(name, has), protocol], path)
@@ -97,7 +97,7 @@ describe("routes of the gateway", () => {
       assert.strictEqual(to("GET", path, {}, two), `https://openai.test${path}`)
     }
     assert.strictEqual(
-      lost("GET", "/v1/unheard/of", {}, groq)[0],
+      lost("GET", "/v1/unknown/path", {}, groq)[0],
       "No upstream serves this path; this gateway has groq"
     )
     assert.include(lost("GET", `/${"x".repeat(9_000)}/`, {}, groq)[0], `"${"x".repeat(64)}"`)
