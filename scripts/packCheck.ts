@@ -28,6 +28,7 @@ import {
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import ts from "typescript6"
+import { linksIn } from "../test/support/links.ts"
 import { declared, everyName } from "./everyName.ts"
 
 const root = join(import.meta.dirname, "..")
@@ -143,15 +144,6 @@ interface Packed {
   readonly unpacked: string
 }
 
-/** The relative links of a page of Markdown, in its own syntax and in HTML. */
-const linksIn = (text: string): ReadonlyArray<string> => {
-  const prose = text.replaceAll(/^ *```[\s\S]*?^ *```$/gm, "").replaceAll(/`[^`\n]*`/g, "")
-  const found = prose.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$|\b(?:src|srcset|href)="([^"\s]+)"/gm)
-  return Array.from(found, ([, inline, reference, html]) =>
-    (inline ?? reference ?? html)!.replace(/[#?].*$/, "")
-  ).filter((link) => link !== "" && !/^[a-z]+:/.test(link))
-}
-
 /** Packs one of the packages and looks at what the tarball holds. */
 const pack = async (name: string, folder: string, wanted: RegExp, needed: ReadonlyArray<string>): Promise<Packed> => {
   const packed = await run("npm", ["pack", "--silent", "--pack-destination", temp], folder)
@@ -184,6 +176,7 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
   const pages = files.filter((file) => file.endsWith(".md"))
   const broken = pages.flatMap((page) =>
     linksIn(readFileSync(join(unpacked, page), "utf8"))
+      .map((link) => link.replace(/[#?].*$/, ""))
       .filter((link) => !existsSync(join(unpacked, dirname(page), link)))
       .map((link) => `${page}: ${link}`)
   )

@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url"
 import { BudgetErrorReason } from "../src/budget/errors.ts"
 import { LlmErrorReason } from "../src/llmError/reasons.ts"
 import { render } from "../scripts/apiReference.ts"
+import { linksIn, withoutFences } from "./support/links.ts"
 import { publicModules, root } from "./support/modules.ts"
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
@@ -14,8 +15,6 @@ const pages = [
   ...readdirSync(root),
   ...readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" }).map((file) => join("docs", file))
 ].filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
-
-const withoutFences = (text: string): string => text.replaceAll(/^ *```[\s\S]*?^ *```$/gm, "")
 
 /** The anchors of a page's headings, as GitHub makes them. */
 const anchorsOf = (text: string): Set<string> =>
@@ -28,10 +27,8 @@ const anchorsOf = (text: string): Set<string> =>
     )
   )
 
-const brokenLinks = (page: string): Array<string> => {
-  const links = withoutFences(read(page)).matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$/gm)
-  return Array.from(links, ([, inline, reference]) => inline ?? reference!)
-    .filter((link) => !/^[a-z]+:/.test(link))
+const brokenLinks = (page: string): Array<string> =>
+  linksIn(read(page))
     .filter((link) => {
       const [path, anchor] = link.split("#") as [string, string | undefined]
       const target = path === "" ? page : normalize(join(dirname(page), path))
@@ -39,7 +36,6 @@ const brokenLinks = (page: string): Array<string> => {
       return anchor !== undefined && !anchorsOf(read(target)).has(anchor)
     })
     .map((link) => `${page}: ${link}`)
-}
 
 const errorTags = async (): Promise<Array<string>> => {
   const tags = new Set<string>()

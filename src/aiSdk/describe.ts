@@ -2,7 +2,7 @@
 import type { Call } from "../Governor.ts"
 import { type HeaderReader, headerReader } from "../protocol/headers.ts"
 import { withinTheUs } from "../protocol/anthropic.ts"
-import { amountOf, at, isRecord, listOf, nameOf, textOf } from "../protocol/json.ts"
+import { amountOf, at, isRecord, largestOf, listOf, nameOf, textOf } from "../protocol/json.ts"
 import { tierOf } from "../protocol/openai.ts"
 import { agentOf, type Answer, emptyAnswer, withCounts } from "../protocol/protocol.ts"
 import {
@@ -97,11 +97,8 @@ const thinks = (params: CallParams): boolean =>
   )
 
 /** The output that a call allows. OpenAI's own option goes before the SDK's, so the larger one counts. */
-const maxTokensOf = ({ maxOutputTokens, providerOptions = {} }: CallParams): number | undefined => {
-  const stated = Object.values(providerOptions).map((options) => at(options, "maxCompletionTokens"))
-  const amounts = [maxOutputTokens, ...stated].flatMap((amount) => amountOf(amount) ?? [])
-  return amounts.length === 0 ? undefined : Math.max(...amounts)
-}
+const maxTokensOf = ({ maxOutputTokens, providerOptions = {} }: CallParams): number | undefined =>
+  largestOf([maxOutputTokens, ...Object.values(providerOptions).map((options) => at(options, "maxCompletionTokens"))])
 
 /** What a call costs more by the options of its provider: OpenAI's service tiers, Anthropic's fast mode and its places. */
 const chargeOf = (params: CallParams): Pick<Call, "fast" | "priceFactor"> => {

@@ -16,6 +16,7 @@ import { usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { AttemptFailed, type Planned, type Result, type Upstream, type Used } from "./models.ts"
+import { sourceOf } from "./response.ts"
 import { bound, type Connection, type Patience } from "./silence.ts"
 import { type Source, watch } from "./stream.ts"
 
@@ -96,16 +97,6 @@ const longestWait = Duration.millis(longestWaitMillis)
 
 const typeOf = ({ header }: Upstream): string => header("content-type")?.toLowerCase() ?? ""
 
-const sourceOf = (bytes: Uint8Array): Source => {
-  let left: Uint8Array | undefined = bytes
-  const read = async (): Promise<Uint8Array | undefined> => {
-    const chunk = left
-    left = undefined
-    return chunk
-  }
-  return { read, cancel: () => {} }
-}
-
 // -----------------------------------------------------------------------------
 // Responses
 // -----------------------------------------------------------------------------
@@ -178,7 +169,12 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
   const parsed = parseJson(decoder.decode(bytes))
   if (parsed === undefined) {
     // Events that were called JSON: the usage that was requested is hidden, and counts.
-    if (planned.streams === "events") return yield* readStream(exchange, sourceOf(bytes), makeSseParser())
+    if (planned.streams === "events")
+      return yield* readStream(
+        exchange,
+        sourceOf(new Response(bytes as Uint8Array<ArrayBuffer>).body)!,
+        makeSseParser()
+      )
     return yield* failed(exchange, malformed("no JSON"), bytes)
   }
   const answer = protocol.answer(parsed)

@@ -1,7 +1,8 @@
 /** Converts the responses of `fetch` for the engine, and its results to responses. */
 import { streamOf } from "../governor/stream.ts"
 import { headerReader } from "../protocol/headers.ts"
-import type { Result, Source, Upstream } from "./engine.ts"
+import type { Result, Upstream } from "./models.ts"
+import type { Source } from "./stream.ts"
 
 /** A response of `fetch` in the engine's form. */
 export interface Sent extends Upstream {

@@ -1,11 +1,10 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
-import { hash } from "node:crypto"
 import { credentialsOf } from "../fetch/credentials.ts"
 import type { CallRequest } from "../fetch/index.ts"
 import type * as Governor from "../Governor.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import type * as Spending from "../Spending.ts"
-import type { Key, Purses } from "./purses.ts"
+import { digestOf, type Key, type Purses } from "./purses.ts"
 
 /**
  * Settings for some callers. A rule applies to a caller if all its conditions (`agent`, `key`, `model`, `headers`) match; a
@@ -50,8 +49,8 @@ const unknown: Key = { name: "unknown", hash: "" }
 
 /** A name and a hash of a key, which do not reveal it. */
 const knownOf = (key: string): Key => {
-  const digest = hash("sha256", key)
-  return { name: `key-${digest.slice(0, 8)}`, hash: digest.slice(0, 32) }
+  const digest = digestOf(key)
+  return { name: `key-${digest.slice(0, 8)}`, hash: digest }
 }
 
 /** Whether a text matches a condition of a rule. */

@@ -36,8 +36,10 @@ const mostPurses = 10_000
 /** A longer name of an agent is kept as its hash. */
 const longestName = 64
 
-const shortened = (name: string): string =>
-  name.length <= longestName ? name : `sha256 ${hash("sha256", name).slice(0, 32)}`
+/** A hash of a text that does not reveal it, of 128 bits. */
+export const digestOf = (text: string): string => hash("sha256", text).slice(0, 32)
+
+const shortened = (name: string): string => (name.length <= longestName ? name : `sha256 ${digestOf(name)}`)
 
 /** Describes the callers of a rule in words, without its keys and the values of its headers, which may be keys. */
 const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
@@ -55,7 +57,7 @@ const idOf = (rule: Rule): string => {
   const { headers = {}, key } = rule
   const secret = [key, Object.entries(headers)]
   const isPlain = key === undefined && Object.keys(headers).length === 0
-  return isPlain ? whoOf(rule) : `${whoOf(rule)} ${hash("sha256", JSON.stringify(secret)).slice(0, 32)}`
+  return isPlain ? whoOf(rule) : `${whoOf(rule)} ${digestOf(JSON.stringify(secret))}`
 }
 
 /** Whether a purse is of all callers of a rule, and not of an agent or a key. */
@@ -161,9 +163,9 @@ export class Purses {
   private unique(name: string, { per }: Spending.Cap): string {
     const alike = [...this.capped.values()].filter((known) => JSON.stringify(known.cap.per) === JSON.stringify(per))
     const taken = new Set(alike.map(({ purse }) => purse.name))
-    let count = 1
-    while (taken.has(count === 1 ? name : `${name} (${count})`)) count++
-    return count === 1 ? name : `${name} (${count})`
+    let unique = name
+    for (let count = 2; taken.has(unique); count++) unique = `${name} (${count})`
+    return unique
   }
 
   /**

@@ -45,5 +45,11 @@ export const maxAmount = 1e12
 export const amountOf = (value: unknown): number | undefined =>
   typeof value === "number" && value >= 0 && value <= maxAmount ? value : undefined
 
+/** The largest of several amounts; undefined if none of them is one. */
+export const largestOf = (values: ReadonlyArray<unknown>): number | undefined => {
+  const amounts = values.flatMap((value) => amountOf(value) ?? [])
+  return amounts.length === 0 ? undefined : Math.max(...amounts)
+}
+
 /** A list; empty for any other value. */
 export const listOf = (value: unknown): ReadonlyArray<unknown> => (Array.isArray(value) ? value : [])

@@ -10,7 +10,7 @@
 import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { amountOf, at, firstName, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { at, firstName, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import { countsOf, deploymentOf, errorIn, errorOf, tierOf, agentOfRequest, reasons } from "./openai.ts"
 import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
@@ -43,12 +43,6 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Services know one name of the limit or the other. Where a request has both, either may apply. */
-const maxTokensOf = (body: object): number | undefined => {
-  const limits = ["max_completion_tokens", "max_tokens"].flatMap((name) => amountOf(at(body, name)) ?? [])
-  return limits.length === 0 ? undefined : Math.max(...limits)
-}
-
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
   const sum: Sum = { text: 0, files: 0 }
@@ -60,7 +54,8 @@ const describe: Protocol["describe"] = (body, route) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    ...outputOf(maxTokensOf(body), body["n"]),
+    // Services know one name of the limit or the other. Where a request has both, either may apply.
+    ...outputOf(largestOf([body["max_completion_tokens"], body["max_tokens"]]), body["n"]),
     // At OpenRouter the effort is in an object, as in the Responses API.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),
     stream,

@@ -28,6 +28,12 @@ const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
   return exit.value
 }
 
+/** The law of the pool in Redis, if there is one. */
+const stored = () => {
+  const text = redis.send(["HGET", key, "value"]) as string | null
+  return text === null ? undefined : State.decode(text).law
+}
+
 const names = (count: number): ReadonlyArray<string> => Array.from({ length: count }, (_, n) => `p${n}`)
 
 const times = <A, E>(count: number, effect: Effect.Effect<A, E>): Effect.Effect<void, E> =>
@@ -275,7 +281,7 @@ describe("a fleet", () => {
         yield* fleet[0]!.call({ estimate: { tokens: 10 }, millis: 1 })
         fleet.push(yield* start("p1", 0.5))
         yield* fleet[1]!.call({ estimate: { tokens: 10 }, millis: 1 })
-        const { share } = State.decode(redis.send(["HGET", key, "value"]) as string).law.caps.tokens!.rule
+        const { share } = stored()!.caps.tokens!.rule
         yield* stop(fleet)
         return share
       })
@@ -887,10 +893,6 @@ describe("closing a budget (7)", () => {
   }
 
   const network: World.Network = { least: 20, most: 20, lost: 0, doubled: 0 }
-  const stored = () => {
-    const text = redis.send(["HGET", key, "value"]) as string | null
-    return text === null ? undefined : State.decode(text).law
-  }
   const hold = (process: World.Process, tokens: number) =>
     Effect.forkDetach(Effect.scoped(Effect.andThen(process.budget.reserve({ tokens }), Effect.sleep(50_000))))
 

@@ -5,7 +5,7 @@ import type * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import { innermost } from "./errors.ts"
 import { Room } from "./print.ts"
-import { printable, safeJson, wrap } from "./text.ts"
+import { printable, safeJson, unwrapped, wrap } from "./text.ts"
 
 const wordOf = (part: unknown): string => {
   if (part instanceof Error) return `(${innermost(part)})`
@@ -25,7 +25,7 @@ const logger = Logger.make(({ cause, date, fiber, logLevel, message }) => {
   const text = textOf(message)
   const level = logLevel === "Info" ? "" : `${logLevel.toLowerCase()}: `
   const why = cause.reasons.length === 0 ? "" : ` (${innermost(Cause.squash(cause))})`
-  const line = printable(`floodgate: ${level}${text}${why}`.replaceAll(/\s*\n\s*/g, " "))
+  const line = printable(unwrapped(`floodgate: ${level}${text}${why}`))
   error(wrap(line, fiber.getRef(Room).stderr))
 })
 

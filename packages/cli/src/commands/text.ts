@@ -7,7 +7,10 @@ const unsafe = /[^\P{Cc}\n\t]|[\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/gu
 /** Cleans a text from outside, such as a name or an answer, for a file. */
 export const clean = (text: string): string => text.replaceAll("\r\n", "\n").replaceAll(unsafe, "\uFFFD")
 
-/** The same in one line. */
+/** Lines as one, as far as their ends are those of a text for people. */
+export const unwrapped = (text: string): string => text.replaceAll(/\s*\n\s*/g, " ")
+
+/** Cleans a text from outside, and leaves it in one line. */
 export const oneLine = (text: string): string => clean(text).replaceAll(/[\n\t]/g, "\uFFFD")
 
 /** A text for a terminal. The tool has one budget, so its pool needs no name. */

@@ -11,7 +11,7 @@ import * as Exit from "../exit.ts"
 import * as Files from "../files.ts"
 import * as Output from "../output.ts"
 import * as Print from "../print.ts"
-import { oneLine } from "../text.ts"
+import { oneLine, unwrapped } from "../text.ts"
 
 const flag = "--state"
 /** A larger file is not read, and so none is written. */
@@ -47,7 +47,7 @@ export const read = Effect.fnUntraced(function* (path: string) {
   yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
   const text = yield* Files.text(path, mostBytes)
   return yield* Effect.mapError(Schema.decodeUnknownEffect(Json)(text), ({ message }) => {
-    const why = oneLine(message.replaceAll(/\s*\n\s*/g, " ")).slice(0, 300)
+    const why = oneLine(unwrapped(message)).slice(0, 300)
     return Exit.failure("file", `${oneLine(path)} is no state of a gateway (${why}); move it away to start without it`)
   })
 })

@@ -1,6 +1,6 @@
 /** The requests of an agent: each prompt builds on the answers before it. Pure. */
 import type { Params } from "floodgate/LlmProvider"
-import { clean } from "../text.ts"
+import { clean, unwrapped } from "../text.ts"
 import { type Chunk, textOf } from "./split.ts"
 
 /** The calls of an agent, in order. The first carries its documents, the others what it made of them. */
@@ -94,7 +94,7 @@ export const summary = (
   if (missing.length > 0) {
     lines.push("**Incomplete.** These parts failed:", "")
     for (const { agent, documents, reason } of missing) {
-      lines.push(`- ${agent} (${documents}): ${reason.replaceAll(/\s*\n\s*/g, " ")}`)
+      lines.push(`- ${agent} (${documents}): ${unwrapped(reason)}`)
     }
     lines.push("")
   }
