@@ -67,7 +67,8 @@ import { checkConcurrency } from "./budget/options.ts"
 import { Uncounted } from "./budget/uncounted.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
-import { durationOf, invalid } from "./input/arguments.ts"
+import { durationOf, invalid, wrong } from "./input/arguments.ts"
+import { shown } from "./input/shown.ts"
 import * as Spending from "./Spending.ts"
 import { totalOf } from "./spending/purse.ts"
 import * as Work from "./agents/work.ts"
@@ -373,7 +374,7 @@ const enter = <A, E, R>(
   const keys = new Set<string>()
   return Array.from(agents, (agent) => {
     const { cap = options.capPerAgent, key, work } = agent
-    if (keys.has(key)) invalid("Agents.run", "unique keys", `"${key}" twice`)
+    if (keys.has(key)) wrong("Agents.run", `expected unique keys, got ${shown(key)} twice`)
     keys.add(key)
     if (work !== undefined && !(work > 0 && work < Infinity)) {
       invalid(`Agents.run: work of "${key}"`, "a finite number > 0", work)

@@ -78,7 +78,7 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.
   { files: /^src\/protocol\//, own: ["core/models", "limits/", "protocol/"], packages: [] },
-  { files: /^src\/input\//, own: [], packages: ["effect"] },
+  { files: /^src\/input\//, own: ["input/"], packages: ["effect"] },
   { files: /^src\/limits\//, own: ["input/", "limits/"], packages: ["effect"] },
   { files: /^src\/llmError\//, own: ["core/models", "limits/", "llmError/"], packages: ["effect"] },
   { files: /^src\/signals\//, own: ["core/models", "llmError/", "protocol/", "signals/"], packages: ["effect"] },
@@ -193,7 +193,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/testing\//,
-    own: ["core", "input/arguments.ts", "forecast/latency.ts", "limits/", "testing/"],
+    own: ["core", "input/", "forecast/latency.ts", "limits/", "testing/"],
     packages: ["effect/*", "@anthropic-ai/sdk"]
   },
 

@@ -5,7 +5,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import { leastWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
-import { checkOptions, invalid, type Known, waitOf, within } from "../input/arguments.ts"
+import { checkOptions, invalid, type Known, waitOf, within, wrong } from "../input/arguments.ts"
+import { shown } from "../input/shown.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
@@ -80,7 +81,7 @@ const perPool = (limits: Limits.Pools): Sets => {
   const isClaudes = poolOf === classOf
   for (const [name, set] of Object.entries(pools)) {
     if (isClaudes && isModel(name)) {
-      invalid("Limits.pools", `the pool "${classOf(name)}"`, `"${name}", which is a model of it`)
+      wrong("Limits.pools", `expected the pool "${classOf(name)}", got "${name}", which is a model of it`)
     }
     within("Limits", `Limits.pools.${name}`, () => Rules.resolve(set))
   }
@@ -100,10 +101,10 @@ const perPool = (limits: Limits.Pools): Sets => {
       const pool = name ?? defaultPool
       if (isPool(pool)) return pool
       const given = Object.keys(pools).map((each) => `"${each}", `)
-      return invalid(
+      const expected = `one of ${given.join("")}what poolOf gives for a model`
+      return wrong(
         `Budget.${operation}: pool`,
-        `one of ${given.join("")}what poolOf gives for a model`,
-        name === undefined ? "none" : `"${name}"`
+        `expected ${expected}, got ${name === undefined ? "none" : shown(name)}`
       )
     }
   }

@@ -1,6 +1,6 @@
 /** A cap of an agent holds only if its calls are counted: a budget that does not count refuses to serve one. */
 import * as Context from "effect/Context"
-import { invalid } from "../input/arguments.ts"
+import { wrong } from "../input/arguments.ts"
 
 /** Whether the caller's next call has to be counted, for a cap on tokens or calls or for stated work, and was not yet. */
 export const Uncounted = Context.Reference<boolean>("floodgate/Budget/Uncounted", { defaultValue: () => false })
@@ -9,5 +9,5 @@ export const Uncounted = Context.Reference<boolean>("floodgate/Budget/Uncounted"
 export const checkCounted = (context: Context.Context<never>): void => {
   if (!Context.get(context, Uncounted)) return
   const expected = "Agents.layer between the budget and what uses it, for caps and work to hold"
-  invalid("Agents.run", expected, "a budget that does not count")
+  wrong("Agents.run", `expected ${expected}, got a budget that does not count`)
 }

@@ -20,7 +20,7 @@ export const drained = <A>(steps: Internal.Steps<A>): A => {
 // -----------------------------------------------------------------------------
 
 const check = (isRight: boolean, option: string, expected: string, value: unknown): void => {
-  if (!isRight) invalid(`Forecast.${option}`, expected, typeof value === "string" ? JSON.stringify(value) : value)
+  if (!isRight) invalid(`Forecast.${option}`, expected, value)
 }
 
 /** Checks a positive integer. */

@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import { queueingOf } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
-import { checkOptions, durationOf, finiteOf, invalid, type Known, within } from "../input/arguments.ts"
+import { checkOptions, durationOf, finiteOf, invalid, type Known, within, wrong } from "../input/arguments.ts"
 import type { Rule } from "./callers.ts"
 import { keepingOf } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
@@ -95,12 +95,10 @@ const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<strin
         "names of lower-case letters, digits and hyphens that begin no path of the gateway or of a provider"
       invalid("Gateway.upstreams", expected, name)
     }
-    // An address may have a password, or a key in its query.
-    const got = /[@?#]/.test(address) ? "another one" : `"${address}"`
     const expected = "an address such as https://api.anthropic.com, without a query or a password"
-    parsed.set(name, upstreamOf(name, address) ?? invalid(`Gateway.upstreams.${name}`, expected, got))
+    parsed.set(name, upstreamOf(name, address) ?? invalid(`Gateway.upstreams.${name}`, expected, address))
   }
-  return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", "none")
+  return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", given)
 }
 
 const knownOfRule: Known<Rule> = {
@@ -156,10 +154,10 @@ export const parse = (options: Options) => {
     invalid("Gateway.port", "an integer from 0 to 65535", port)
   }
   if (token !== undefined && !/^[\w-]{16,}$/.test(token)) {
-    invalid("Gateway.token", "at least 16 letters, digits, hyphens and underscores", "another text")
+    wrong("Gateway.token", "expected at least 16 letters, digits, hyphens and underscores, got another text")
   }
   if (token === undefined && !isLoopback(host)) {
-    invalid("Gateway.token", "a token, because others can reach the host", "none")
+    wrong("Gateway.token", "expected a token, because others can reach the host, got none")
   }
   for (const [index, rule] of (options.rules ?? []).entries()) checkRule(rule, `Gateway.rules[${index}]`)
   return {

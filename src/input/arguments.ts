@@ -1,22 +1,27 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import { hint } from "./nearest.ts"
+import { shown } from "./shown.ts"
+
+/** Throws a `RangeError` that names the option and what is wrong with it. */
+export const wrong = (option: string, problem: string): never => {
+  throw new RangeError(`${option}: ${problem}`)
+}
 
 /** Throws a `RangeError` that names the option, the expectation and the value. */
-export const invalid = (option: string, expected: string, got: unknown): never => {
-  throw new RangeError(`${option}: expected ${expected}, got ${String(got)}`)
-}
+export const invalid = (option: string, expected: string, got: unknown): never =>
+  wrong(option, `expected ${expected}, got ${shown(got)}`)
 
 /** The options of a type by their names. One that is missing or misspelt is an error of the compiler. */
 export type Known<A> = { readonly [K in keyof A]-?: true }
 
 /** Refuses values that are not objects, and options that do not exist: a misspelt one would do nothing. */
 export const checkOptions = (option: string, value: unknown, known: Readonly<Record<string, unknown>>): void => {
-  const names = () => Object.keys(known).join(", ")
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return invalid(option, `an object with ${names()}`, typeof value === "string" ? `"${value}"` : value)
+    return invalid(option, `an object with ${Object.keys(known).join(", ")}`, value)
   }
   const unknown = Object.keys(value).find((name) => !Object.hasOwn(known, name))
-  if (unknown !== undefined) invalid(option, `no options but ${names()}`, `"${unknown}"`)
+  if (unknown !== undefined) wrong(option, `unknown option ${shown(unknown)}: ${hint(unknown, Object.keys(known))}`)
 }
 
 /** Checks a part of an option. The error of a check that names the part as `from` names it as `to`. */

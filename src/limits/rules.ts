@@ -154,7 +154,7 @@ const limitOptions: Known<Limit> = {
 
 const positive = (option: string, value: number | undefined): number | undefined => {
   if (value !== undefined && !(value > 0 && isCount(value))) {
-    invalid(`Limits.${option}`, "a number above 0, up to 2^53", typeof value === "string" ? `"${value}"` : value)
+    invalid(`Limits.${option}`, "a number above 0, up to 2^53", value)
   }
   return value
 }
@@ -169,8 +169,7 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
   if (share > 1) invalid(`Limits.${dimension}.share`, "a number above 0, at most 1", share)
   const stated = [perSecond, perMinute, total].filter((value) => value !== undefined).length
   if (stated === 0 && limit.share !== undefined && burst === undefined) return undefined
-  if (stated !== 1)
-    invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", JSON.stringify(limit))
+  if (stated !== 1) invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", limit)
   if (total !== undefined) {
     const capacity = total * share
     const provider = { rate: 0, burst: capacity }

@@ -4,7 +4,7 @@ import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
 import type * as Fetch from "../fetch/index.ts"
 import type * as Governor from "../Governor.ts"
-import { checkOptions, invalid, type Known } from "../input/arguments.ts"
+import { checkOptions, invalid, type Known, wrong } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
@@ -261,7 +261,10 @@ export const redisOf = ({ redis }: Options): RedisOptions | undefined => {
   const options = typeof redis === "string" ? { url: redis } : redis
   // The address may contain a password, so the error does not repeat it.
   if (!/^rediss?:$/.test(URL.parse(options.url)?.protocol ?? "")) {
-    invalid("Floodgate.create: redis", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
+    wrong(
+      "Floodgate.create: redis",
+      "expected an address such as redis://127.0.0.1:6379, got something else (not shown)"
+    )
   }
   return options
 }

@@ -42,7 +42,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "../BudgetStore.ts"
 import { known as knownOfStore } from "../budgetStore/models.ts"
-import { checkOptions, invalid, type Known } from "../input/arguments.ts"
+import { checkOptions, type Known, wrong } from "../input/arguments.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
@@ -141,7 +141,8 @@ export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.
   checkOptions("Redis", given, known)
   const { url, ...options } = given
   // The address may contain a password, so the error does not repeat it.
-  if (!isAddress(url)) invalid("Redis: url", "an address such as redis://127.0.0.1:6379", "something else (not shown)")
+  if (!isAddress(url))
+    wrong("Redis: url", "expected an address such as redis://127.0.0.1:6379, got something else (not shown)")
   return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))
 }
 

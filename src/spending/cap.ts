@@ -51,11 +51,7 @@ export const keepingOf = (cap: Cap | undefined): Keeping | undefined => {
   checkOptions("Spending", cap, known)
   const { per, reserve = "most" } = cap
   if (!(typeof cap.dollars === "number" && cap.dollars > 0 && cap.dollars <= mostDollars)) {
-    invalid(
-      "Spending.dollars",
-      `a number > 0, at most ${mostDollars}`,
-      typeof cap.dollars === "string" ? `"${cap.dollars}"` : cap.dollars
-    )
+    invalid("Spending.dollars", `a number > 0, at most ${mostDollars}`, cap.dollars)
   }
   if (reserve !== "most" && reserve !== "expected") invalid("Spending.reserve", '"most" or "expected"', reserve)
   return { limit: Math.round(cap.dollars * perDollar), period: periodOf(per), reserve }

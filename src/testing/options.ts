@@ -3,7 +3,7 @@
  * the value.
  */
 import * as Predicate from "effect/Predicate"
-import { checkOptions, invalid } from "../input/arguments.ts"
+import { checkOptions, invalid, wrong } from "../input/arguments.ts"
 import type { Limit, Limits } from "../Limits.ts"
 import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 
@@ -20,7 +20,7 @@ export type Checks<A> = { readonly [K in keyof A]-?: Check }
 const that =
   (expected: string, holds: (value: unknown) => boolean): Check =>
   (option, value) => {
-    if (!holds(value)) invalid(option, expected, typeof value === "string" ? JSON.stringify(value) : value)
+    if (!holds(value)) invalid(option, expected, value)
   }
 
 /** A number of some kind. */
@@ -101,10 +101,10 @@ const limits = fields<Limits>({ requests: limit, inputTokens: limit, outputToken
 
 const oneSet: Check = (option, value) => {
   if (Predicate.hasProperty(value, "pools")) {
-    invalid(
+    wrong(
       option,
-      "the limits that all models share",
-      "pools: give those as they are, as in ProviderSim.layer(Presets.anthropic.start)"
+      "expected the limits that all models share, got pools: give those as they are, as in " +
+        "ProviderSim.layer(Presets.anthropic.start)"
     )
   }
   limits(option, value)

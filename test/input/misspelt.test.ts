@@ -61,7 +61,7 @@ describe("an option that does not exist", () => {
         (error: unknown) => error
       )
     assert.instanceOf(error, RangeError)
-    assert.match(error.message, new RegExp(`^${name}: expected no options but [\\w, ]+, got "mispelt"$`))
+    assert.match(error.message, new RegExp(`^${name}: unknown option "mispelt": known are [\\w, ]+$`))
   })
 })
 
@@ -103,7 +103,7 @@ describe("Floodgate", () => {
     const asked = floodgate.fetch("https://api.openai.com/v1/chat/completions", { method: "POST", body })
     assert.match(
       (await rejection(asked))!,
-      /^RangeError: Floodgate.create: callOptions: expected no options but agent,/
+      /^RangeError: Floodgate.create: callOptions: unknown option "maxWait": did you mean "maxWaitSeconds"\?$/
     )
     assert.strictEqual(sent, 0)
   })
@@ -112,6 +112,6 @@ describe("Floodgate", () => {
 describe("a rule of the gateway", () => {
   it("has no options that do not exist", async () => {
     const error = await governed(Gateway.make({ rules: [{ agent: "a" }, { weigth: 5 } as never] })).catch(String)
-    assert.match(String(error), /^RangeError: Gateway.rules.1.*: expected no options but .*, got "weigth"$/)
+    assert.match(String(error), /^RangeError: Gateway.rules.1.*: unknown option "weigth": did you mean "weight"\?$/)
   })
 })

@@ -1,0 +1,56 @@
+/** The name that was probably meant by a misspelt one. */
+
+/** Edits of one character that make one text of the other. Two neighbours that changed places count as one edit. */
+const distance = (a: string, b: string): number => {
+  let before: ReadonlyArray<number> = []
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column)
+  for (let i = 0; i < a.length; i++) {
+    const next = [i + 1]
+    for (let j = 0; j < b.length; j++) {
+      const edits = Math.min(row[j + 1]! + 1, next[j]! + 1, row[j]! + (a[i] === b[j] ? 0 : 1))
+      const isSwap = i > 0 && j > 0 && a[i] === b[j - 1] && a[i - 1] === b[j]
+      next.push(isSwap ? Math.min(edits, before[j - 1]! + 1) : edits)
+    }
+    before = row
+    row = next
+  }
+  return row[b.length]!
+}
+
+/** A name that is further away is another name. */
+const maxEdits = 3
+/** The time grows with the square of the length, and names may come from outside. */
+const maxLength = 64
+
+/** A shorter beginning is one of too many names. */
+const minBeginning = 4
+
+/** Edits that make the known name of the given one. A beginning of a name, as `timeout` of `timeoutSeconds`, is near it. */
+const editsOf = (given: string, known: string): number => {
+  const isBeginning = given.length >= minBeginning && (known.startsWith(given) || given.startsWith(known))
+  const edits = distance(given, known)
+  if (isBeginning) return Math.min(maxEdits, edits)
+  return edits <= known.length / 2 ? edits : Infinity
+}
+
+/** The known name that is nearest to a misspelt one, if any is near enough. Case does not count. */
+export const nearest = (name: string, known: Iterable<string>): string | undefined => {
+  if (name.length > maxLength) return undefined
+  const given = name.toLowerCase()
+  let best: string | undefined
+  let least = maxEdits + 1
+  for (const each of known) {
+    const edits = editsOf(given, each.toLowerCase())
+    if (edits < least) {
+      best = each
+      least = edits
+    }
+  }
+  return best
+}
+
+/** What to say of an unknown name: the one that was probably meant, else all that are known. */
+export const hint = (name: string, known: Iterable<string>): string => {
+  const near = nearest(name, known)
+  return near === undefined ? `known are ${[...known].join(", ")}` : `did you mean "${near}"?`
+}
