@@ -15,15 +15,41 @@ const system = [
   "test/packaging/**/*.test.ts"
 ]
 
+/** Searches, of which `npm test` does a small part: `test/support/size.ts`. `npm run test:full` does all of them. */
+const searches = [
+  "test/admission/mutants.test.ts",
+  "test/benchmark/bars.test.ts",
+  "test/budget/laws.test.ts",
+  "test/client/outages.test.ts",
+  "test/proof/*.test.ts",
+  "test/security/hostileHeaders.test.ts",
+  "test/sharing/*.test.ts"
+]
+
+interface ProjectOptions {
+  readonly exclude?: Array<string>
+  readonly isolate?: boolean
+  readonly env?: Record<string, string>
+}
+
 const project = (
   name: string,
   include: Array<string>,
   testTimeout: number,
-  { exclude = [], isolate = true }: { readonly exclude?: Array<string>; readonly isolate?: boolean } = {}
+  { exclude = [], isolate = true, env = {} }: ProjectOptions = {}
 ) => ({
   resolve,
   ssr,
-  test: { name, include, exclude, testTimeout, isolate, setupFiles: ["test/setup.ts"], environment: "node" as const }
+  test: {
+    name,
+    include,
+    exclude,
+    testTimeout,
+    isolate,
+    env,
+    setupFiles: ["test/setup.ts"],
+    environment: "node" as const
+  }
 })
 
 export default defineConfig({
@@ -37,6 +63,7 @@ export default defineConfig({
         exclude: [...system, "test/clients/**"],
         isolate: false
       }),
+      project("full", searches, 300_000, { isolate: false, env: { FLOODGATE_TEST_SIZE: "full" } }),
       project("system", system, 120_000),
       project("docs", [".doctest/*.test.ts"], 60_000, { isolate: false }),
       // Packages of test/clients' own lock file: `npm run test:clients` installs them.

@@ -19,6 +19,7 @@ const steps = [
   "doctest:gen",
   "check",
   "test",
+  "test:full",
   "test:system",
   "storms",
   "test-types",

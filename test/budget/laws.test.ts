@@ -4,11 +4,11 @@ import * as Effect from "effect/Effect"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type { Make } from "../support/history.ts"
-import { laws } from "../support/laws.ts"
+import { type Law, laws } from "../support/laws.ts"
 import { MapStore } from "../support/store.ts"
 
 describe("Budget", () => {
-  for (const [name, law] of Object.entries(laws)) {
+  for (const [name, law] of Object.entries<Law>(laws)) {
     it.effect(`${name}`, () => Effect.map(law(Budget.make), (result) => assert.isUndefined(result)))
   }
 })
@@ -19,7 +19,7 @@ const makeShared: Make = (options) => Effect.provide(Budget.make(options), Budge
 const exact = ["law 3, order", "law 5, work-conserving"]
 
 describe("Budget in a store", () => {
-  for (const [name, law] of Object.entries(laws)) {
+  for (const [name, law] of Object.entries<Law>(laws)) {
     if (exact.includes(name)) continue
     it.effect(`${name}`, () => Effect.map(law(makeShared), (result) => assert.isUndefined(result)))
   }

@@ -42,22 +42,46 @@ const message = messageOf(10, 2)
 // What came out
 // -----------------------------------------------------------------------------
 
-/** Everything that a program could print of a value. */
-const printed = (value: unknown): ReadonlyArray<string> => {
+/** Everything that a program could print of a value: each string that can be reached from it, hidden properties included. */
+const printed = function* (value: unknown): Iterable<string> {
+  yield String(value)
+  const inJson = new Set<unknown>()
+  yield (
+    JSON.stringify(value, (_, part: unknown) => {
+      if (typeof part === "bigint") return String(part)
+      if (typeof part !== "object" || part === null) return part
+      if (inJson.has(part)) return "[seen]"
+      inJson.add(part)
+      return part
+    }) ?? ""
+  )
   const seen = new Set<unknown>()
-  const json = JSON.stringify(value, (_, part: unknown) => {
-    if (typeof part === "bigint") return String(part)
-    if (typeof part !== "object" || part === null) return part
-    if (seen.has(part)) return "[seen]"
-    seen.add(part)
-    return part
-  })
-  return [
-    String(value),
-    json ?? "",
-    inspect(value, { depth: 25, showHidden: true, maxStringLength: null, maxArrayLength: null }),
-    value instanceof Error ? `${value.stack}${value.message}` : ""
-  ]
+  const rest = [value]
+  const push = (...parts: ReadonlyArray<unknown>): void => {
+    for (const part of parts) {
+      if (typeof part === "string") rest.push(part)
+      else if (part === null || (typeof part !== "object" && typeof part !== "function") || seen.has(part)) continue
+      else {
+        seen.add(part)
+        rest.push(part)
+      }
+    }
+  }
+  while (rest.length > 0) {
+    const part = rest.pop()
+    if (typeof part === "string") yield part
+    else if (part instanceof Map) push(...part.keys(), ...part.values())
+    else if (part instanceof Set) push(...part)
+    else if (part instanceof ArrayBuffer || ArrayBuffer.isView(part))
+      yield Buffer.from(part as ArrayBuffer).toString("latin1")
+    else if (part instanceof Promise || part instanceof WeakMap) yield inspect(part, { depth: 3, showHidden: true })
+    if (part === null || (typeof part !== "object" && typeof part !== "function")) continue
+    for (const key of Reflect.ownKeys(part)) {
+      yield String(key)
+      push(Reflect.getOwnPropertyDescriptor(part, key)?.value)
+    }
+    if (part instanceof Error) push(String(part), part.stack)
+  }
 }
 
 /** Records all spans and all log lines of an effect. */
@@ -187,6 +211,15 @@ const names = Object.keys(streams).flatMap((name) => [
 ])
 
 describe("a canary key", () => {
+  it("is found wherever it hides", () => {
+    const error = new Error("failed", { cause: { [Symbol("hidden")]: [new Map([[{}, new Set([canary])]])] } })
+    const hidden = Object.defineProperty({}, "key", { value: { bytes: Buffer.from(canary) }, enumerable: false })
+    const weak = { of: new WeakMap([[error, canary]]), later: Promise.resolve(canary), json: { toJSON: () => canary } }
+    for (const value of [error, hidden, weak.of, weak.later, weak.json]) {
+      assert.throws(() => assertClean({ value }), /CaNaRy/)
+    }
+  })
+
   it.live.each(names)("is in nothing that a failed %s leaves when it meets %s", ([how, name]) =>
     Effect.gen(function* () {
       const server = yield* serve(streams[name]!)

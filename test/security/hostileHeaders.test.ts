@@ -6,6 +6,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as LlmClient from "floodgate/LlmClient"
 import { answer, cases, limits, run, type Setting, soon, timed } from "../support/hostileHeaders.ts"
+import { sized } from "../support/size.ts"
 import { quiet, serve } from "../support/httpServer.ts"
 
 const alone = (): Setting => ({ stores: [Layer.empty], quiet })
@@ -25,15 +26,13 @@ const together = (): Setting => {
 }
 
 describe("hostile headers", () => {
-  describe.each([
-    ["with limits", limits],
-    ["without", undefined]
-  ] as const)("%s", (_, given) => {
+  const known = ["with limits", limits] as const
+  describe.each(sized([known], [known, ["without", undefined] as const]))("%s", (_, given) => {
     describe.each([
       ["to a process alone", alone],
       ["to one of two", together]
     ] as const)("%s", (_, setting) => {
-      describe.each([200, 429])("in answers of %i", (status) => {
+      describe.each(sized([429], [200, 429]))("in answers of %i", (status) => {
         for (const one of cases)
           it.effect(`${one.name} stalls nobody, and normal answers put it right`, () =>
             run(one, status, given, setting())

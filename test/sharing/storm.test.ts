@@ -1,5 +1,6 @@
 /** Random histories of a fleet keep its laws; `npm run storms` plays more of them. */
 import { assert, describe, it } from "@effect/vitest"
+import { sized } from "../support/size.ts"
 import * as Storm from "./storm.ts"
 import * as World from "./world.ts"
 
@@ -8,7 +9,7 @@ const redis = await World.redis()
 describe("a fleet in a storm", { timeout: 180_000 }, () => {
   for (const isLossyStore of [false, true]) {
     it(`of crashes, cuts, delays, lost messages and clocks that are set${isLossyStore ? ", whose store forgets" : ""}`, () => {
-      for (let seed = 1; seed <= 30; seed++) {
+      for (let seed = 1; seed <= sized(4, 30); seed++) {
         const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)
         assert.isUndefined(complaint, complaint)
       }
@@ -17,7 +18,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
 
   for (const isLossyStore of [false, true]) {
     it(`of callers that give up, processes that stand still, late replies and changed limits${isLossyStore ? ", whose store forgets" : ""}`, () => {
-      for (let seed = 1; seed <= 15; seed++) {
+      for (let seed = 1; seed <= sized(2, 15); seed++) {
         const complaint = Storm.complaint(Storm.rougher(seed, isLossyStore), redis)
         assert.isUndefined(complaint, complaint)
       }
