@@ -99,10 +99,7 @@ export const makeRecorder = (callback: (call: Recorded) => void): Recorder => {
 
 /** Answers with a refusal of the gateway. */
 export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
-    return Response.end(response, body)
-  })
+  Response.whole(response, status, headers, body)
 
 /** Errors on routes without a known protocol have the form of Anthropic's, which any client can read. */
 export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>

@@ -23,7 +23,7 @@ const rewritten = new Set([...hopByHop, "host", "expect", "content-length"])
 const withheld = new Set([...hopByHop, "alt-svc"])
 
 /** Headers that a `connection` header names concern one connection only, too. */
-const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
+export const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
   (connection ?? "").toLowerCase().split(/[\s,]+/)
 
 /** Reads the headers of a request that are passed on, and our own: they tell whose call it is. */

@@ -16,14 +16,17 @@
  *   status 200, and pings (in a stream) or white space (before JSON) keep it alive. A call that finally fails after that
  *   ends with an error event, or with a broken connection if the answer is not a stream.
  * - A call whose wait would be longer than `maxHold` is refused at once: 429 with a `retry-after` of 5 to 59 seconds.
- * - When a client disconnects, its call leaves the queue, and a request to the provider is aborted.
- * - When the scope closes, new requests are answered with 503, running requests are completed, and then the server closes.
+ * - When a client disconnects, its call leaves the queue, and a request to the provider is aborted. A client that reads
+ *   nothing for a minute is disconnected.
+ * - When the scope closes, new requests are answered with 503, and the server closes when the clients of running requests have
+ *   received their answers, at most after `drain`.
  * - `GET /floodgate/` is a live page, `/metrics` is for Prometheus, `/healthz` answers while the gateway runs, and `/readyz`
  *   while it accepts requests.
  *
  * **Gotchas**
  *
- * The gateway listens on the loopback interface. On any other interface it requires a `token` from its callers, in the header
+ * The gateway listens on the loopback interface, and answers requests for the names of this machine only, because a website
+ * could have its own name resolve to it; `hosts` adds names. On any other interface it requires a `token` from its callers, in the header
  * `x-floodgate-token` or in front of the path, as in `http://gateway:8788/token/TOKEN`, because the header for the key belongs
  * to the provider.
  *
@@ -62,20 +65,23 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Scope from "effect/Scope"
-import type { IncomingMessage, ServerResponse } from "node:http"
+import { constVoid } from "effect/Function"
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
 import * as Budget from "../Budget.ts"
 import * as Events from "../Events.ts"
 import * as Engine from "../fetch/engine.ts"
 import * as Governor from "../Governor.ts"
 import { headerReader } from "../protocol/headers.ts"
+import { type Refusal, statusOf } from "../protocol/refusal.ts"
 import { type Activity, type Journal, makeActivity, makeJournal } from "./activity.ts"
 import { makeCallers } from "./callers.ts"
-import { isAtHome, makeDoor } from "./door.ts"
+import { type Entry, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import { type Checked, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { Purses } from "./purses.ts"
-import { makeRouter, type Routed } from "./routes.ts"
+import { namedBy } from "./headers.ts"
+import { makeRouter } from "./routes.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import * as Server from "./server.ts"
@@ -149,20 +155,27 @@ export const layerEvents: Layer.Layer<never> = Layer.effectContext(
 // Constructors
 // -----------------------------------------------------------------------------
 
-const plain = (response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8") => {
-  response.writeHead(status, {
-    "content-type": contentType,
-    "content-length": Buffer.byteLength(body),
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff"
-  })
-  response.end(body)
+/** Answers with text of the gateway itself. */
+const plain = (response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8") =>
+  Response.whole(
+    response,
+    status,
+    { "content-type": contentType, "cache-control": "no-store", "x-content-type-options": "nosniff" },
+    body
+  )
+
+const closes: Refusal = { kind: "unavailable", message: "This gateway is closing; try again in a moment" }
+const noUpgrade: Refusal = {
+  kind: "upgradeRequired",
+  message: "This gateway speaks HTTP/1.1 only: send the request without an upgrade of the connection"
 }
 
-const isClosing = Exchange.refusalFor({
-  kind: "unavailable",
-  message: "This gateway is closing; try again in a moment"
-})
+/**
+ * Whether a client wants a WebSocket, and no HTTP. Codex does at first, and falls back at once where the answer is 426. Another
+ * version of HTTP is only offered: Java's client sends `h2c` with each request, and takes an answer in HTTP/1.1.
+ */
+const wantsUpgrade = ({ connection, upgrade }: IncomingHttpHeaders): boolean =>
+  upgrade !== undefined && namedBy(connection).includes("upgrade") && !/^h2c?$/i.test(upgrade.trim())
 
 /** Builds what depends on the options. A reload replaces all of it. */
 const setUp = Effect.fnUntraced(function* (
@@ -206,7 +219,7 @@ const setUp = Effect.fnUntraced(function* (
   return {
     checked,
     parts,
-    door: makeDoor(checked.token),
+    door: makeDoor(checked.token, checked.hosts),
     route: makeRouter(checked.upstreams, engine.route),
     open: 0,
     isOld: false,
@@ -217,25 +230,25 @@ const setUp = Effect.fnUntraced(function* (
 /** The parts of a gateway that depend on its options. */
 type Setup = Effect.Success<ReturnType<typeof setUp>>
 
-/** Answers a request for one of the gateway's own pages. Returns false for any other request. */
+/** The answer to a request for one of the gateway's own pages; undefined for any other request. */
 const own = (
-  target: string,
-  token: string | undefined,
-  page: Effect.Success<ReturnType<typeof Page.make>>,
+  { refusal, target }: Entry,
+  page: ReturnType<typeof Page.make>,
   context: Context.Context<never>,
   request: IncomingMessage,
   response: ServerResponse
-): boolean => {
+): Effect.Effect<void> | undefined => {
   const path = target.replace(/\?.*$/, "")
-  if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return false
-  // Without a token, a page on another site could read it through a host name of its own that resolves to this address.
-  if (token === undefined && !isAtHome(request)) plain(response, 403, "Ask for it as localhost\n")
-  else if (path === "/metrics") {
-    plain(response, 200, PrometheusMetrics.formatUnsafe(context), "text/plain; version=0.0.4; charset=utf-8")
-  } else if (path === "/floodgate") {
-    response.writeHead(302, { location: "floodgate/" }).end()
-  } else page(path.slice("/floodgate".length), response)
-  return true
+  if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
+  const file = path.slice("/floodgate".length)
+  // The page asks for the token.
+  const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
+  if (refusal !== undefined && !isOpen) return plain(response, statusOf(refusal), `${refusal.message}\n`)
+  if (path === "/metrics") {
+    const text = PrometheusMetrics.formatUnsafe(context)
+    return plain(response, 200, text, "text/plain; version=0.0.4; charset=utf-8")
+  }
+  return page(file, response)
 }
 
 type Serve = (request: IncomingMessage, response: ServerResponse) => void
@@ -251,18 +264,18 @@ const guarded =
     }
   }
 
-/** Answers a request with the upstream's answer. It counts as open until it is answered, or until its client disconnects. */
+/**
+ * Answers a request with what `begin` runs. It counts as open until its client has received the answer, or has disconnected, or
+ * has stalled for too long.
+ */
 const answer = (
   setup: Setup,
-  routed: Routed,
-  request: IncomingMessage,
   response: ServerResponse,
-  memory: Request.Memory,
-  run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>
+  run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>,
+  begin: (run: (answer: Effect.Effect<void>) => void) => void,
+  released: () => void = constVoid
 ): void => {
   const { activity } = setup.parts
-  const { maxBodyBytes, maxHeldBytes } = setup.checked
-  const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
   let answering: Fiber.Fiber<void> | undefined
   let isOver = false
   const over = (): void => {
@@ -271,21 +284,85 @@ const answer = (
     activity.open--
     setup.open--
     if (setup.isOld && setup.open === 0) run(setup.close)
-    body.release()
+    released()
     // However it ended, the client must not be left waiting.
-    if (!response.writableEnded) response.destroy()
+    if (!response.writableFinished) response.destroy()
   }
   activity.open++
   setup.open++
-  Exchange.exchange(setup.parts, routed, request, response, body, (answer) => {
+  response.once("close", () => {
+    if (answering === undefined) over()
+    else if (!response.writableFinished) answering.interruptUnsafe()
+  })
+  begin((answer) => {
     answering = run(answer)
     answering.addObserver(over)
   })
-  response.once("close", () => {
-    if (answering === undefined) over()
-    else answering.interruptUnsafe()
-  })
 }
+
+/** What all requests are served with. */
+interface Serving {
+  readonly current: () => Setup
+  readonly isClosing: () => boolean
+  readonly page: ReturnType<typeof Page.make>
+  readonly context: Context.Context<never>
+  readonly memory: Request.Memory
+  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+}
+
+/** Answers a request for an upstream, or refuses it. */
+const forward = (
+  { current, isClosing, memory, run }: Serving,
+  { refusal, target }: Entry,
+  request: IncomingMessage,
+  response: ServerResponse
+): void => {
+  const setup = current()
+  const isUpgrade = wantsUpgrade(request.headers)
+  // A WebSocket begins with a GET, whatever request it is to replace.
+  const method = isUpgrade ? "POST" : (request.method ?? "GET")
+  const routed = setup.route(method, target, headerReader(request.headers))
+  const refused = (refusal: Refusal): void => {
+    const refuse = Exchange.refuse(response, Exchange.refusalFor(refusal, routed.protocol))
+    answer(setup, response, run, (run) => run(refuse))
+  }
+  if (refusal !== undefined) return refused(refusal)
+  if (isClosing()) {
+    response.setHeader("connection", "close")
+    return refused(closes)
+  }
+  if (isUpgrade) {
+    response.setHeader("connection", "close, upgrade").setHeader("upgrade", "HTTP/1.1")
+    return refused(noUpgrade)
+  }
+  if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
+  const { maxBodyBytes, maxHeldBytes } = setup.checked
+  const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
+  const begin = (run: (answer: Effect.Effect<void>) => void) =>
+    Exchange.exchange(setup.parts, routed, request, response, body, run)
+  answer(setup, response, run, begin, () => body.release())
+}
+
+/** Serves all requests. */
+const serving =
+  (parts: Serving): Serve =>
+  (request, response) => {
+    const { context, current, isClosing, page, run } = parts
+    request.on("error", () => {})
+    response.on("error", () => {})
+    const show = (shown: Effect.Effect<void>): void => {
+      const fiber = run(shown)
+      response.once("close", () => fiber.interruptUnsafe())
+    }
+    if (request.url === "/healthz") return show(plain(response, 200, "ok\n"))
+    if (request.url === "/readyz") {
+      return show(isClosing() ? plain(response, 503, "closing\n") : plain(response, 200, "ready\n"))
+    }
+    const entry = current().door(request)
+    const shown = own(entry, page, context, request, response)
+    if (shown === undefined) forward(parts, entry, request, response)
+    else show(shown)
+  }
 
 /**
  * Starts a gateway that uses the governor of the context. It listens until its scope closes.
@@ -346,7 +423,7 @@ export const make = Effect.fnUntraced(function* (
   })
   let current = yield* opened(options, first)
   const { server, url } = yield* Server.listen(first)
-  const page = yield* Page.make({
+  const page = Page.make({
     activity,
     budget,
     journal,
@@ -366,26 +443,7 @@ export const make = Effect.fnUntraced(function* (
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
-  const serve = (request: IncomingMessage, response: ServerResponse): void => {
-    request.on("error", () => {})
-    response.on("error", () => {})
-    if (request.url === "/healthz") return plain(response, 200, "ok\n")
-    if (request.url === "/readyz") return plain(response, closing ? 503 : 200, closing ? "closing\n" : "ready\n")
-    const setup = current
-    const target = setup.door(request)
-    if (target === undefined) return plain(response, 401, "This gateway wants its token\n")
-    if (own(target, setup.checked.token, page, context, request, response)) return
-    if (closing) {
-      response.setHeader("connection", "close")
-      return void run(Exchange.refuse(response, isClosing))
-    }
-    const routed = setup.route(request.method ?? "GET", target, headerReader(request.headers))
-    if ("message" in routed) {
-      const refusal = Exchange.refusalFor({ kind: "notFound", message: routed.message }, routed.protocol)
-      return void run(Exchange.refuse(response, refusal))
-    }
-    answer(setup, routed, request, response, memory, run)
-  }
+  const serve = serving({ context, current: () => current, isClosing: () => closing, memory, page, run })
   server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {
     closing = true

@@ -33,6 +33,14 @@ export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
   /** A secret that callers must send: at least 16 letters, digits, `-` and `_`. @default none */
   readonly token?: string | undefined
   /**
+   * Further names that callers without a `token` may use for the gateway, such as that of a proxy in front of it; pages of these
+   * hosts may call it, too. Without a token, requests for any other name than those of this machine are answered with 403,
+   * because a website could have its name resolve to this machine.
+   *
+   * @default none
+   */
+  readonly hosts?: ReadonlyArray<string> | undefined
+  /**
    * Weights and priorities of callers, and their caps in dollars. For each setting, the first rule that matches the caller and
    * has the setting applies. Costs are computed with the governor's prices.
    *
@@ -101,6 +109,14 @@ const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<strin
   return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", given)
 }
 
+const hostsOf = (names: ReadonlyArray<string>): ReadonlySet<string> => {
+  const expected = "names without a scheme, a port or a path, such as gateway.internal"
+  for (const name of names) {
+    if (!/^[\w-]+(?:\.[\w-]+)*$/.test(name)) invalid("Gateway.hosts", expected, `"${name}"`)
+  }
+  return new Set(names.map((name) => name.toLowerCase()))
+}
+
 const knownOfRule: Known<Rule> = {
   agent: true,
   key: true,
@@ -133,6 +149,7 @@ const known: Known<Options> = {
   host: true,
   port: true,
   token: true,
+  hosts: true,
   rules: true,
   spent: true,
   maxHold: true,
@@ -164,6 +181,7 @@ export const parse = (options: Options) => {
     host,
     port,
     token,
+    hosts: hostsOf(options.hosts ?? []),
     upstreams: upstreamsOf(options.upstreams ?? providers),
     maxHold: finiteOf("Gateway.maxHold", options.maxHold ?? "5 minutes"),
     silence: durationOf("Gateway.silence", options.silence ?? "20 seconds"),

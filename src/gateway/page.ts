@@ -1,7 +1,5 @@
 /** The live page: three files, and the data they show, as a stream of events or once. It loads nothing from other hosts. */
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
-import type * as Scope from "effect/Scope"
 import type { ServerResponse } from "node:http"
 import type * as Budget from "../Budget.ts"
 import type { Activity, Journal } from "./activity.ts"
@@ -9,6 +7,7 @@ import type { Purses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
 import { style } from "./page/style.ts"
+import * as Response from "./response.ts"
 import type { Upstreams } from "./routes.ts"
 
 export interface Parts {
@@ -61,41 +60,33 @@ const snapshot = ({ activity, budget, journal, now, purses, upstreams }: Parts) 
     events: [...(journal?.events ?? [])].reverse()
   }))
 
+/** Whether a path is that of a file, which shows nothing of the gateway: the page before its data, its style and its script. */
+export const isFile = (path: string): boolean => path === "" || Object.hasOwn(files, path)
+
 /** Serves the paths below `/floodgate` until the scope closes. */
-export const make = (
-  parts: Parts
-): Effect.Effect<(path: string, response: ServerResponse) => void, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const run = yield* FiberSet.runtime(yield* FiberSet.make<void, never>())()
-    let viewers = 0
+export const make = (parts: Parts): ((path: string, response: ServerResponse) => Effect.Effect<void>) => {
+  let viewers = 0
 
-    const watch = (response: ServerResponse): void => {
-      if (viewers >= mostViewers) return void response.writeHead(503, security).end()
-      viewers++
-      response.writeHead(200, { ...security, "content-type": "text/event-stream" })
-      const send = Effect.map(snapshot(parts), (data) => {
-        // A client that does not read needs no more data.
-        if (!response.writableNeedDrain) response.write(`data: ${JSON.stringify(data)}\n\n`)
-      })
-      const fiber = run(Effect.forever(Effect.andThen(send, Effect.sleep(everyMillis))))
-      response.once("close", () => {
-        viewers--
-        fiber.interruptUnsafe()
-      })
-    }
+  const watch = (response: ServerResponse): Effect.Effect<void> => {
+    if (viewers >= mostViewers) return Response.whole(response, 503, security, "")
+    viewers++
+    response.once("close", () => viewers--)
+    response.writeHead(200, { ...security, "content-type": "text/event-stream" })
+    const send = Effect.flatMap(snapshot(parts), (data) =>
+      Response.write(response, `data: ${JSON.stringify(data)}\n\n`)
+    )
+    return Effect.forever(Effect.andThen(send, Effect.sleep(everyMillis)))
+  }
 
-    return (path, response) => {
-      if (path === "/events") return watch(response)
-      if (path === "/status") {
-        const send = Effect.map(snapshot(parts), (data) => {
-          response.writeHead(200, { ...security, "content-type": "application/json" })
-          response.end(JSON.stringify(data))
-        })
-        return void run(send)
-      }
-      const file = Object.hasOwn(files, path) ? files[path] : undefined
-      if (file === undefined) return void response.writeHead(404, security).end()
-      response.writeHead(200, { ...security, "content-type": file[0], "content-length": Buffer.byteLength(file[1]) })
-      response.end(file[1])
+  return (path, response) => {
+    if (path === "") return Response.whole(response, 302, { location: "floodgate/" }, "")
+    if (path === "/events") return watch(response)
+    if (path === "/status") {
+      const headers = { ...security, "content-type": "application/json" }
+      return Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, headers, JSON.stringify(data)))
     }
-  })
+    const file = Object.hasOwn(files, path) ? files[path] : undefined
+    if (file === undefined) return Response.whole(response, 404, security, "")
+    return Response.whole(response, 200, { ...security, "content-type": file[0] }, file[1])
+  }
+}

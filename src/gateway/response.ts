@@ -8,17 +8,25 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { ServerResponse } from "node:http"
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
 import type { Source } from "../fetch/engine.ts"
 
 /** A client that reads nothing for this long is gone, or wants to occupy memory. */
 const longestStall = Duration.minutes(1)
 
-const drained = (response: ServerResponse): Effect.Effect<void> =>
+/**
+ * The most of a body that is written at once. A client that has read such a piece has not stalled, so that a client may take as
+ * long as it needs for a large body.
+ */
+const pieceBytes = 256 * 1_024
+
+/** Waits until the client has read what was written, and disconnects it if it stalls. */
+const progress = (response: ServerResponse, event: "drain" | "finish"): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     const done = () => resume(Effect.void)
-    response.once("drain", done)
-    return Effect.sync(() => void response.off("drain", done))
+    if (event === "drain" ? !response.writableNeedDrain : response.writableFinished) return done()
+    response.once(event, done)
+    return Effect.sync(() => void response.off(event, done))
   }).pipe(
     Effect.timeoutOrElse({
       duration: longestStall,
@@ -31,11 +39,35 @@ const drained = (response: ServerResponse): Effect.Effect<void> =>
     })
   )
 
-/** Ends a response. Completes when the client has read most of it. */
-export const end = (response: ServerResponse, chunk?: Uint8Array | string): Effect.Effect<void> =>
+/** Writes to a response. Completes when the client may be sent more. */
+export const write = (response: ServerResponse, chunk: Uint8Array | string): Effect.Effect<void> =>
+  Effect.suspend(() => (response.write(chunk) ? Effect.void : progress(response, "drain")))
+
+/**
+ * Ends a response. Completes when all of it was handed to the network: before that, the end of the process or of the connection
+ * would cut it off.
+ */
+export const end = Effect.fnUntraced(function* (response: ServerResponse, body: Uint8Array | string = "") {
+  let rest = typeof body === "string" ? Buffer.from(body) : body
+  for (; rest.length > pieceBytes; rest = rest.subarray(pieceBytes)) {
+    yield* write(response, rest.subarray(0, pieceBytes))
+  }
+  response.end(rest)
+  // The system takes a small answer at once, and its end is known after this turn: most answers need no timer.
+  yield* Effect.yieldNow
+  if (!response.writableFinished) yield* progress(response, "finish")
+})
+
+/** Answers with a whole response. */
+export const whole = (
+  response: ServerResponse,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  body: string
+): Effect.Effect<void> =>
   Effect.suspend(() => {
-    response.end(chunk)
-    return response.writableNeedDrain ? drained(response) : Effect.void
+    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+    return end(response, body)
   })
 
 /** Writes a body to its end, or until the client must read first. */
@@ -55,7 +87,7 @@ export const relay = (response: ServerResponse, source: Source): Effect.Effect<v
   )
 
 const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Source) {
-  while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* drained(response)
+  while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* progress(response, "drain")
   return yield* end(response)
 })
 

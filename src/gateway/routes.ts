@@ -22,15 +22,15 @@ export interface Routed {
   /** The path at the upstream, with the query. */
   readonly path: string
   readonly url: string
+  /** The protocol that its client speaks, if the path tells. */
+  readonly protocol: Protocol | undefined
   /** The protocol and route of a call that a model answers; undefined for any other request. */
   readonly call: Match | undefined
 }
 
 /** A request that no upstream of this gateway serves. */
-export interface Lost {
+export interface Lost extends Pick<Routed, "protocol"> {
   readonly message: string
-  /** The protocol that its client speaks, if the path tells. */
-  readonly protocol: Protocol | undefined
 }
 
 /** The upstream at an address; undefined unless the address is one for HTTP that has only a host and a path. */
@@ -107,7 +107,7 @@ const find = (
   const full = `${upstream.base}${known?.route.path ?? own}`
   // The address may end with the version that the path begins with.
   const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
-  return { upstream, path: joined, url: `${upstream.origin}${joined}` }
+  return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: known?.protocol }
 }
 
 /** Finds the route of a request by its method, its target and its headers. */

@@ -32,7 +32,7 @@ export interface Outgoing {
   readonly read: boolean
 }
 
-/** Sends a request once. */
+/** Sends a request. */
 export type Transport = (request: Outgoing, signal: AbortSignal) => Promise<Sent>
 
 /** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
@@ -152,6 +152,13 @@ class Receiver implements Dispatcher.DispatchHandler, Source {
   }
 }
 
+/** Methods that change nothing, so that a request may be sent twice. */
+const isRepeatable = ({ body, method }: Outgoing): boolean => body === null && (method === "GET" || method === "HEAD")
+
+/** Whether a connection ended while it was in use, and not while it was made. */
+const isCut = (error: unknown): boolean =>
+  ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
+
 const chunksOf = async function* ({ read }: Source): AsyncGenerator<Uint8Array> {
   for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
 }
@@ -184,14 +191,21 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
       ),
       (pool) => Effect.promise(() => pool.destroy().catch(() => {}))
     ),
-    (pool): Transport =>
-      async ({ body, headers, method, path, read }, signal) => {
-        const answer = await new Promise<Receiver>((resolve, reject) => {
+    (pool): Transport => {
+      const sent = ({ body, headers, method, path }: Outgoing, signal: AbortSignal): Promise<Receiver> =>
+        new Promise((resolve, reject) => {
           if (signal.aborted) return reject(signal.reason)
           pool.dispatch(
             { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body },
             new Receiver(signal, resolve, reject)
           )
+        })
+      return async (request, signal) => {
+        const { read } = request
+        // An upstream may close a connection that it has kept just when the next request arrives there.
+        const answer = await sent(request, signal).catch((error: unknown) => {
+          if (isCut(error) && isRepeatable(request)) return sent(request, signal)
+          throw error
         })
         const header = headerReader(answer.headers)
         const decoder = read ? decoders[header("content-encoding")?.trim().toLowerCase() ?? ""]?.() : undefined
@@ -203,4 +217,5 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
           isDecoded: decoder !== undefined
         }
       }
+    }
   )

@@ -200,7 +200,10 @@ const errorTypes = {
   spendLimited: "billing_error",
   notFound: "not_found_error",
   invalid: "invalid_request_error",
-  timedOut: "timeout_error"
+  timedOut: "timeout_error",
+  unauthorized: "authentication_error",
+  forbidden: "permission_error",
+  upgradeRequired: "invalid_request_error"
 } as const
 
 const errorBody = ({ kind, message }: Refusal) => ({

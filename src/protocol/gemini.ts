@@ -174,7 +174,10 @@ const statuses = {
   spendLimited: "FAILED_PRECONDITION",
   notFound: "NOT_FOUND",
   invalid: "INVALID_ARGUMENT",
-  timedOut: "DEADLINE_EXCEEDED"
+  timedOut: "DEADLINE_EXCEEDED",
+  unauthorized: "UNAUTHENTICATED",
+  forbidden: "PERMISSION_DENIED",
+  upgradeRequired: "FAILED_PRECONDITION"
 } as const
 
 /** The genai SDK reads the numeric code within a stream. */

@@ -48,7 +48,10 @@ const errors = {
   spendLimited: { type: "insufficient_quota", code: "insufficient_quota" },
   notFound: { type: "invalid_request_error", code: "not_found" },
   invalid: { type: "invalid_request_error", code: "invalid_body" },
-  timedOut: { type: "invalid_request_error", code: "request_timeout" }
+  timedOut: { type: "invalid_request_error", code: "request_timeout" },
+  unauthorized: { type: "authentication_error", code: "unauthorized" },
+  forbidden: { type: "permission_error", code: "forbidden" },
+  upgradeRequired: { type: "invalid_request_error", code: "upgrade_required" }
 } as const
 
 /** The `error` object of a refusal. */

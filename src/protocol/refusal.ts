@@ -22,8 +22,11 @@ export interface Refusal {
    * - `"notFound"` (404): there is nothing at this path
    * - `"invalid"` (400): the request cannot be read, so that nobody knows what it asks for
    * - `"timedOut"` (408): the request arrived too slowly
+   * - `"unauthorized"` (401): the caller does not say who it is
+   * - `"forbidden"` (403): the caller may not send this
+   * - `"upgradeRequired"` (426): the connection stays HTTP/1.1, and does not become a WebSocket
    */
-  readonly kind: "rateLimited" | "unavailable" | "tooLarge" | "spendLimited" | "notFound" | "invalid" | "timedOut"
+  readonly kind: keyof typeof statuses
   /** When the client should retry, in seconds; rounded up, and limited to 5 to 59. @default 5 */
   readonly retryAfterSeconds?: number | undefined
   /** A message for people: what was refused, why, and what helps. */
@@ -50,7 +53,10 @@ const statuses = {
   spendLimited: 402,
   notFound: 404,
   invalid: 400,
-  timedOut: 408
+  timedOut: 408,
+  unauthorized: 401,
+  forbidden: 403,
+  upgradeRequired: 426
 } as const
 
 /** The HTTP status of a refusal. */

@@ -194,7 +194,7 @@ describe("a gateway", () => {
         const got = { text: "", isOver: false }
         const socket = Net.connect(Number(port), "127.0.0.1").on("error", () => {})
         socket.on("data", (data) => (got.text += data.toString())).on("close", () => (got.isOver = true))
-        socket.write(`POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n${sent}`)
+        socket.write(`POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${length}\r\n\r\n${sent}`)
         return Effect.acquireRelease(Effect.succeed({ socket, got }), () => Effect.sync(() => socket.destroy()))
       }
       const body = init({}, {}).body as string
@@ -240,7 +240,10 @@ describe("a gateway", () => {
             if (text.includes(`/v1/models/${count - 1}`)) socket.end()
           })
           socket.on("close", () => resume(Effect.succeed(text)))
-          const requests = Array.from({ length: count }, (_, at) => `GET /v1/models/${at} HTTP/1.1\r\nhost: x\r\n\r\n`)
+          const requests = Array.from(
+            { length: count },
+            (_, at) => `GET /v1/models/${at} HTTP/1.1\r\nhost: localhost\r\n\r\n`
+          )
           socket.write(requests.join(""))
           return Effect.sync(() => socket.destroy())
         })

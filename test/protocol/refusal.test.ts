@@ -14,7 +14,18 @@ const refusal = (kind: Refusal["kind"], retryAfterSeconds?: number): Refusal => 
   message: "Floodgate: the wait of 90 s is longer than maxWait"
 })
 
-const kinds = ["rateLimited", "unavailable", "tooLarge", "spendLimited", "notFound", "invalid", "timedOut"] as const
+const kinds = [
+  "rateLimited",
+  "unavailable",
+  "tooLarge",
+  "spendLimited",
+  "notFound",
+  "invalid",
+  "timedOut",
+  "unauthorized",
+  "forbidden",
+  "upgradeRequired"
+] as const
 const protocols = [anthropic, openaiChat, openaiResponses, gemini]
 
 /** A fetch that answers everything with the same response. */
@@ -72,7 +83,7 @@ describe("refusals", () => {
       for (const kind of ["rateLimited", "unavailable"] as const) {
         assert.strictEqual(protocol.refuse(refusal(kind, seconds)).headers["retry-after"], expected)
       }
-      for (const kind of ["tooLarge", "spendLimited", "notFound", "invalid", "timedOut"] as const) {
+      for (const kind of kinds.filter((kind) => kind !== "rateLimited" && kind !== "unavailable")) {
         assert.notProperty(protocol.refuse(refusal(kind, seconds)).headers, "retry-after")
       }
     }
@@ -83,7 +94,7 @@ describe("refusals", () => {
       const answers = kinds.map((kind) => protocol.refuse(refusal(kind)))
       assert.deepStrictEqual(
         answers.map(({ status }) => status),
-        [429, 503, 413, 402, 404, 400, 408]
+        [429, 503, 413, 402, 404, 400, 408, 401, 403, 426]
       )
       for (const { body, headers, status } of answers) {
         assert.strictEqual(headers["content-type"], "application/json")
@@ -117,7 +128,10 @@ describe("refusals", () => {
       ["spendLimited", AnthropicSdk.APIError, "billing_error"],
       ["notFound", AnthropicSdk.NotFoundError, "not_found_error"],
       ["invalid", AnthropicSdk.BadRequestError, "invalid_request_error"],
-      ["timedOut", AnthropicSdk.APIError, "timeout_error"]
+      ["timedOut", AnthropicSdk.APIError, "timeout_error"],
+      ["unauthorized", AnthropicSdk.AuthenticationError, "authentication_error"],
+      ["forbidden", AnthropicSdk.PermissionDeniedError, "permission_error"],
+      ["upgradeRequired", AnthropicSdk.APIError, "invalid_request_error"]
     ] as const)("is %s the error that one expects", async (kind, Class, type) => {
       const { fetch } = refusing(anthropic, refusal(kind))
       const thrown = await thrownBy(() => claude(fetch).create(claudeParams))
@@ -175,7 +189,10 @@ describe("refusals", () => {
       ["spendLimited", OpenAiSdk.APIError, "insufficient_quota"],
       ["notFound", OpenAiSdk.NotFoundError, "not_found"],
       ["invalid", OpenAiSdk.BadRequestError, "invalid_body"],
-      ["timedOut", OpenAiSdk.APIError, "request_timeout"]
+      ["timedOut", OpenAiSdk.APIError, "request_timeout"],
+      ["unauthorized", OpenAiSdk.AuthenticationError, "unauthorized"],
+      ["forbidden", OpenAiSdk.PermissionDeniedError, "forbidden"],
+      ["upgradeRequired", OpenAiSdk.APIError, "upgrade_required"]
     ] as const)("is %s the error that one expects", async (kind, Class, code) => {
       const thrown = await thrownBy(() => whole(openai(refusing(protocol, refusal(kind)).fetch)))
       assert.instanceOf(thrown, Class)

@@ -13,3 +13,12 @@ export const setAhead = (clock: Clock.Clock, ahead: () => number): Clock.Clock =
     currentTimeNanos: Effect.sync(nanos)
   }
 }
+
+/** The same clock, on which some times pass when a test says so. */
+export const sleepingBy = (clock: Clock.Clock, sleep: Clock.Clock["sleep"]): Clock.Clock => ({
+  ...clock,
+  sleep,
+  monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+  currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+  currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe()
+})

@@ -40,6 +40,13 @@ const flags = {
       "Address to listen on; anything but loopback needs a token in FLOODGATE_GATEWAY_TOKEN (default: 127.0.0.1)"
     )
   ),
+  hostName: Flag.String("host-name").pipe(
+    Flag.withMetavar("<name>"),
+    Flag.atLeast(1),
+    Flags.optional(
+      "A further name under which callers reach it when it has no token, such as gateway.internal behind a proxy; repeat it for each (default: the names of this machine)"
+    )
+  ),
   upstream: Flag.String("upstream").pipe(
     Flag.filterMap(
       (text) =>
@@ -74,14 +81,22 @@ const flags = {
 type Given = Command.Command.Config.Infer<typeof flags>
 
 /** Says where the option of the library comes from that an error names: from a flag, the environment or the file. */
-const named = ({ concurrency, config, host, port, upstream }: Given, message: string): string => {
+const named = ({ concurrency, config, host, hostName, port, upstream }: Given, message: string): string => {
   const setting = message
     .replace(/^(?:Gateway\.|Floodgate\.|Budget\.make: )/, "")
     .replace(/^Limits/, "limits")
     .replace(/^Prices: /, "prices.")
   const [name = ""] = /^\w+/.exec(setting) ?? []
-  const byFlag: Readonly<Record<string, Option.Option<unknown>>> = { concurrency, host, port, upstreams: upstream }
-  if (Option.isSome(byFlag[name] ?? Option.none())) return `--${setting.replace(/^upstreams\.?/, "upstream ")}`
+  const byFlag: Readonly<Record<string, Option.Option<unknown>>> = {
+    concurrency,
+    host,
+    hosts: hostName,
+    port,
+    upstreams: upstream
+  }
+  if (Option.isSome(byFlag[name] ?? Option.none())) {
+    return `--${setting.replace(/^upstreams\.?/, "upstream ").replace(/^hosts/, "host-name")}`
+  }
   const file = Option.map(config, oneLine)
   if (name !== "token") return Option.match(file, { onNone: () => setting, onSome: (path) => `${path}: ${setting}` })
   const orFile = Option.match(file, { onNone: () => "", onSome: (path) => `, or token in ${path}` })
@@ -117,6 +132,7 @@ const settingsOf = Effect.fnUntraced(function* (given: Given) {
     limits: limits ?? file.limits,
     concurrency: Option.getOrElse(given.concurrency, () => file.concurrency),
     host: Option.getOrElse(given.host, () => file.host),
+    hosts: Option.getOrElse(given.hostName, () => file.hosts),
     port: Option.getOrElse(given.port, () => file.port),
     upstreams: Option.getOrElse(given.upstream, () => file.upstreams),
     maxHold: Option.getOrElse(given.maxHold, () => file.maxHold),

@@ -220,6 +220,7 @@ describe("floodgate gateway", () => {
       for (const [flags, says] of [
         [["--upstream", "foo"], /a name and an address, such as groq=https:\/\/api\.groq\.com\/openai/],
         [["--upstream", "own=127.0.0.1:8787"], /--upstream own: expected an address .*, got "127\.0\.0\.1:8787"/],
+        [["--host-name", "gateway:80"], /--host-name: expected names without a scheme, .*, got "gateway:80"/],
         [["--host", "0.0.0.0"], /FLOODGATE_GATEWAY_TOKEN: expected a token/],
         [["--max-hold", "2 hours"], /seconds from 0\.001 to 3,600, or a duration such as "4 minutes"/]
       ] as const) {

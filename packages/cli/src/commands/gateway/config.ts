@@ -83,6 +83,7 @@ const Config = Schema.Struct({
   host: optional(Schema.String),
   port: optional(Schema.Finite),
   token: optional(Schema.String),
+  hosts: optional(Schema.Array(Schema.String)),
   limits: optional(Limits),
   concurrency: optional(Schema.Finite),
   maxQueued: optional(Schema.Finite),

@@ -1,0 +1,149 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/testing/TestClock"
+import type { ServerResponse } from "node:http"
+import { Writable } from "node:stream"
+import * as Response from "../../src/gateway/response.ts"
+import { sleepingBy } from "../support/clock.ts"
+import { dial, gatewayTo, requestOf, until } from "../support/gateway.ts"
+import { type Handler, serve } from "../support/httpServer.ts"
+
+// An answer is over when its client has it. Answers here are larger than what the sockets on the way hold.
+
+const large = "x".repeat(8e6)
+const completion = JSON.stringify({
+  model: "gpt-6",
+  choices: [{ index: 0, message: { role: "assistant", content: large }, finish_reason: "stop" }],
+  usage: { prompt_tokens: 9, completion_tokens: 9 }
+})
+const chunks = Array.from({ length: 8 }, () => `data: {"choices":[{"delta":{"content":"${"y".repeat(1e6)}"}}]}\n\n`)
+const stream = `${chunks.join("")}data: [DONE]\n\n`
+
+const call = (more: object = {}) =>
+  requestOf("POST", "/v1/chat/completions", { authorization: "Bearer k" }, JSON.stringify({ messages: [], ...more }))
+
+/** Some of the answers begin before their outcome is known. */
+const early = { silence: "100 millis", keepAlive: "50 millis" } as const
+
+const json =
+  (body: string, afterMillis = 0): Handler =>
+  (_, response) => {
+    const answer = () => response.writeHead(200, { "content-type": "application/json" }).end(body)
+    setTimeout(answer, afterMillis)
+  }
+
+/** `isRead` is whether the gateway reads all of it before its client does. */
+const ways: ReadonlyArray<
+  readonly [what: string, request: string, answer: Handler, expected: string, isRead: boolean]
+> = [
+  ["a whole answer", call(), json(completion), completion, true],
+  ["a whole answer that began early", call(), json(completion, 300), completion, true],
+  [
+    "a stream",
+    call({ stream: true }),
+    (_, response) => void response.writeHead(200, { "content-type": "text/event-stream" }).end(stream),
+    stream,
+    false
+  ],
+  ["an answer that is passed on", requestOf("GET", "/v1/models"), json(completion), completion, false]
+]
+
+/** The body of a response, without the frame of its chunks. */
+const bodyOf = (response: string): string => {
+  const end = response.indexOf("\r\n\r\n")
+  const body = response.slice(end + 4)
+  if (!/^transfer-encoding: chunked/im.test(response.slice(0, end))) return body
+  let whole = ""
+  for (let at = 0; ;) {
+    const start = body.indexOf("\r\n", at) + 2
+    const size = Number.parseInt(body.slice(at, start), 16)
+    if (!(size > 0)) return whole
+    whole += body.slice(start, start + size)
+    at = start + size + 2
+  }
+}
+
+describe("an answer", () => {
+  for (const [what, request, handler, expected, isRead] of ways) {
+    it.live(`is over when its client has it, also while the gateway closes: ${what}`, () =>
+      Effect.gen(function* () {
+        const upstream = yield* serve(handler)
+        const here = yield* gatewayTo(upstream.url, { ...early, drain: "60 seconds" })
+        const clients = yield* Effect.forEach([1, 2], () => dial(here.url, request))
+        yield* until(
+          Effect.sync(() => upstream.requests.length),
+          (count) => count === 2
+        )
+        if (isRead) yield* until(here.inFlight, (count) => count === 0)
+        assert.strictEqual(yield* here.open, 2)
+        const closing = yield* Effect.forkChild(here.close)
+        yield* until(
+          Effect.promise(async () => (await fetch(`${here.url}/readyz`)).status),
+          (status) => status === 503
+        )
+        for (const { read } of clients) read()
+        for (const { response } of clients) {
+          const body = bodyOf(yield* Effect.promise(() => response))
+          assert.isTrue(body.endsWith(expected), `${body.length} of ${expected.length}`)
+        }
+        yield* Fiber.join(closing)
+      })
+    )
+  }
+
+  for (const [what, request, handler] of ways) {
+    it.live(`is not kept for a client that reads nothing for a minute: ${what}`, () =>
+      Effect.gen(function* () {
+        const minute = yield* Deferred.make<void>()
+        const clock = yield* Clock.Clock
+        // Only this test knows when a minute is over.
+        const own = sleepingBy(clock, (duration) =>
+          Duration.toMillis(duration) === 60_000 ? Deferred.await(minute) : clock.sleep(duration)
+        )
+        const upstream = yield* serve(handler)
+        const here = yield* Effect.provideService(gatewayTo(upstream.url, early), Clock.Clock, own)
+        const clients = yield* Effect.forEach([1, 2], () => dial(here.url, request))
+        yield* until(here.open, (open) => open === 2)
+        yield* until(
+          Effect.sync(() => upstream.requests.length),
+          (count) => count === 2
+        )
+        yield* Effect.sleep("100 millis")
+        assert.strictEqual(yield* here.open, 2)
+        yield* Deferred.succeed(minute, undefined)
+        yield* until(here.open, (open) => open === 0)
+        for (const { read, response } of clients) {
+          read()
+          assert.isBelow((yield* Effect.promise(() => response)).length, large.length)
+        }
+      })
+    )
+  }
+
+  it.effect("is not cut off for a client that reads slowly", () =>
+    Effect.gen(function* () {
+      let next = () => {}
+      let read = 0
+      const client = new Writable({
+        write: (chunk: Uint8Array, _, done) => {
+          read += chunk.length
+          next = done
+        }
+      })
+      const answering = yield* Effect.forkChild(Response.end(client as never as ServerResponse, large))
+      for (let pieces = 0; read < large.length; pieces++) {
+        yield* TestClock.adjust("59 seconds")
+        next()
+        yield* Effect.promise(() => new Promise(setImmediate))
+        assert.isBelow(pieces, 100)
+      }
+      next()
+      yield* Fiber.join(answering)
+      assert.isFalse(client.destroyed)
+    })
+  )
+})

@@ -1,0 +1,88 @@
+/** A gateway over real HTTP, and clients that write and read what they like. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Budget from "floodgate/Budget"
+import * as Gateway from "floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import * as Retry from "floodgate/Retry"
+import * as Net from "node:net"
+
+const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
+
+/** Waits for a condition; the test's own timeout is the limit. */
+export const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
+  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
+
+/** A gateway to one upstream, which can be closed before the test ends. It logs nothing. */
+export const gatewayTo = Effect.fnUntraced(function* (upstream: string, options: Gateway.Options = {}) {
+  const context = yield* Layer.build(
+    Governor.layer({ retry: quick as never }).pipe(
+      Layer.provideMerge(Budget.layer()),
+      Layer.provideMerge(Logger.layer([]))
+    )
+  )
+  const scope = yield* Scope.make()
+  const gateway = yield* Gateway.make({
+    upstreams: { anthropic: upstream, openai: upstream, gemini: upstream },
+    drain: "20 millis",
+    ...options
+  }).pipe(Effect.provideContext(context), Scope.provide(scope))
+  const close = Scope.close(scope, Exit.void)
+  yield* Effect.addFinalizer(() => close)
+  const headers = options.token === undefined ? {} : { "x-floodgate-token": options.token }
+  const open = Effect.promise(async () => {
+    const status = await fetch(`${gateway.url}/floodgate/status`, { headers })
+    return ((await status.json()) as { readonly open: number }).open
+  })
+  const { status } = Context.get(context, Budget.TokenBudget)
+  const inFlight = Effect.map(status, ({ pools }) => Object.values(pools).reduce((sum, pool) => sum + pool.inFlight, 0))
+  return { ...gateway, close, open, inFlight }
+})
+
+/** A request as text. */
+export const requestOf = (
+  method: string,
+  path: string,
+  headers: Readonly<Record<string, string>> = {},
+  body = ""
+): string =>
+  [
+    `${method} ${path} HTTP/1.1`,
+    ...Object.entries({
+      host: "localhost",
+      ...(body === "" ? {} : { "content-length": Buffer.byteLength(body) }),
+      ...headers
+    }).map(([name, value]) => `${name}: ${value}`),
+    "",
+    body
+  ].join("\r\n")
+
+/** A connection that reads only when it is told to. */
+export interface Dialled {
+  readonly socket: Net.Socket
+  /** Reads from now on. */
+  readonly read: () => void
+  /** The response, once the connection is closed. */
+  readonly response: Promise<string>
+  /** What has arrived so far. */
+  readonly arrived: () => string
+}
+
+/** Sends text to a server, and reads nothing of the answer yet. The connection is closed with the scope. */
+export const dial = (url: string, text: string): Effect.Effect<Dialled, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const chunks: Array<Buffer> = []
+      const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
+      const arrived = () => Buffer.concat(chunks).toString()
+      const response = new Promise<string>((resolve) => socket.on("close", () => resolve(arrived())))
+      socket.on("error", () => {}).write(text)
+      return { socket, response, arrived, read: () => void socket.on("data", (chunk) => chunks.push(chunk)) }
+    }),
+    ({ socket }) => Effect.sync(() => socket.destroy())
+  )
