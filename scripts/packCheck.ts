@@ -7,7 +7,8 @@
  *    oldest version of the SDK that the package asks for, one in between, and the newest. Its declarations name public
  *    modules only, whatever it exports of the library.
  * 4. The compiled program runs with each.
- * 5. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
+ * 5. So does one over a provider of its own without the SDK, with and without `skipLibCheck`.
+ * 6. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
  *
  *     node scripts/packCheck.ts                     with links to this project's node_modules
  *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
@@ -242,15 +243,16 @@ const project = async (name: string, packages: ReadonlyArray<string>, sdkName = 
     await link(folder, { floodgate: library }, packages, sdkName)
     return folder
   }
-  const asked = [sdk, "effect"].map((one) => `${one}@${versionOf(one === sdk ? sdkName : one)}`)
+  const peers = [sdk, "effect"].filter((one) => packages.includes(one))
+  const asked = peers.map((one) => `${one}@${versionOf(one === sdk ? sdkName : one)}`)
   const installed = await install(folder, [library.tarball, ...asked])
-  check(`npm install beside the SDK ${versionOf(sdkName)}`, problemOf(installed))
+  check(`npm install beside ${asked.join(" and ")}`, problemOf(installed))
   const listed = await run("npm", ["ls", "--omit=dev", "--parseable"], folder)
   const names = listed.out
     .split("\n")
     .slice(1)
     .map((path) => path.slice(folder.length + "/node_modules/".length))
-  check("it brings nothing but effect and the SDK", names.join() === `${sdk},effect,floodgate` ? undefined : listed.out)
+  check("it brings nothing else", names.join() === [...peers, "floodgate"].join() ? undefined : listed.out)
   // What the compiler and the optional subpaths of the program need.
   const more = packages.filter((one) => one !== sdk && one !== "effect").map((one) => `${one}@${versionOf(one)}`)
   check("and what its optional subpaths need", problemOf(await install(folder, more)))
@@ -286,13 +288,11 @@ const compilerOptions = {
 const everyModule = subpaths.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
 
 /** The newest TypeScript, resolving as Node and as bundlers do, and the one before. */
+const bundler = "--module ESNext --moduleResolution bundler".split(" ")
 const compilers = [
   ["TypeScript 7", "typescript", []],
-  [
-    "TypeScript 7, resolving as a bundler",
-    "typescript",
-    "--module ESNext --moduleResolution bundler --noEmit".split(" ")
-  ],
+  ["TypeScript 7, resolving as a bundler", "typescript", ["--noEmit", ...bundler]],
+  ["TypeScript 7 with skipLibCheck", "typescript", ["--noEmit", "--skipLibCheck"]],
   ["TypeScript 6", "typescript6", ["--noEmit"]]
 ] as const
 
@@ -340,8 +340,37 @@ const checkConsumer = async (name: string): Promise<string> => {
   return consumer
 }
 
+/** What the same project makes of it without the SDK, and how its program runs. */
+const checkWithoutSdk = async (): Promise<void> => {
+  const folder = await project("without-sdk", ["effect", "@types/node"])
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
+  const alone = subpaths.filter((subpath) => !(subpath in needs) || needs[subpath]!.includes(sdk))
+  writeFileSync(
+    join(folder, "everything.ts"),
+    alone.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
+  )
+  copyFileSync(join(root, "test/packaging/withoutSdk.ts"), join(folder, "withoutSdk.ts"))
+  for (const [compiler, at, flags] of [
+    ...compilers,
+    [
+      "TypeScript 7 with skipLibCheck, resolving as a bundler",
+      "typescript",
+      ["--noEmit", "--skipLibCheck", ...bundler]
+    ],
+    ["TypeScript 6 with skipLibCheck", "typescript6", ["--noEmit", "--skipLibCheck"]]
+  ] as const) {
+    const compiled = await run(process.execPath, [join(modules, at, "bin/tsc"), ...flags], folder)
+    check(`a strict project compiles without the SDK with ${compiler}`, problemOf(compiled))
+  }
+  for (const runtime of nodes) {
+    const { out } = await run(runtime, ["out/withoutSdk.js"], folder)
+    const isWanted = /^1 heard; streamed; LlmClient\.layer needs .*: npm install @anthropic-ai\/sdk$/.test(out)
+    check(`its program runs without the SDK on Node ${await versionAt(runtime)}`, isWanted ? undefined : out)
+  }
+}
+
 // Side by side, because compilers take the most of the time.
-const [newest] = await Promise.all(sdks.map(checkConsumer))
+const [[newest]] = await Promise.all([Promise.all(sdks.map(checkConsumer)), checkWithoutSdk()])
 for (const [one, problem] of await imported(process.execPath, forbidden.map(specifier), newest!)) {
   check(`${one} is private`, problem === undefined ? "it can be imported" : undefined)
 }

@@ -33,27 +33,23 @@
  *
  * @since 0.1.0
  */
-import type {
-  Message,
-  MessageCountTokensParams,
-  MessageCreateParams,
-  RawMessageStreamEvent
-} from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
 import { checkOptions, type Known } from "./input/arguments.ts"
-import { textOfEvent } from "./protocol/messages.ts"
-import { LlmError, StreamInterrupted } from "./LlmError.ts"
+import { problemOf, textOfEvent } from "./protocol/messages.ts"
+import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
+import type * as Messages from "./Messages.ts"
 import { describe, readAnswer, step } from "./protocol/anthropic.ts"
-import { type Answer, type Description, emptyAnswer, receivedOf, usageOf } from "./protocol/protocol.ts"
+import { type Answer, emptyAnswer, receivedOf, usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./providers/Anthropic.ts"
 
 // -----------------------------------------------------------------------------
@@ -86,22 +82,44 @@ export class LlmClient extends Context.Service<
     readonly create: (
       params: LlmProvider.Params,
       options?: CallOptions
-    ) => Effect.Effect<Message, LlmError | BudgetError>
+    ) => Effect.Effect<LlmProvider.Message, LlmError | BudgetError>
     /**
      * One answer as a stream of its events, with back-pressure. It is retried only until the consumer has received
      * content. After that it fails with the reason `StreamInterrupted`, which holds what was received. The reservation
      * lives as long as the stream, and interrupting the consumer aborts the request.
      */
     readonly stream: (
-      params: MessageCreateParams,
+      params: LlmProvider.StreamParams,
       options?: CallOptions
-    ) => Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError>
+    ) => Stream.Stream<LlmProvider.StreamEvent, LlmError | BudgetError>
     /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
-    readonly countTokens: (params: MessageCountTokensParams) => Effect.Effect<number, LlmError | BudgetError>
+    readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
     /** Everything learned about calls so far. Keep it, and pass it to the next client as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }
 >()("floodgate/LlmClient/LlmClient") {}
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/**
+ * The layers over the SDK could not load it: `@anthropic-ai/sdk` is an optional peer, to be installed beside Floodgate. A
+ * client over another provider, by {@link layerProvider}, does not need it.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class SdkMissing extends Schema.TaggedError<SdkMissing>("floodgate/LlmClient/SdkMissing")("SdkMissing", {
+  /** The layer, such as `LlmClient.layer`. */
+  operation: Schema.String,
+  /** What the import failed with. */
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `${this.operation} needs the package @anthropic-ai/sdk, which could not be loaded: npm install @anthropic-ai/sdk`
+  }
+}
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -109,8 +127,16 @@ export class LlmClient extends Context.Service<
 
 const route = { operation: "generate", path: "/v1/messages" } as const
 
-/** A request that is none: the provider refuses it. */
-const unread: Partial<Description> & Pick<Description, "bytes" | "textBytes"> = { bytes: 0, textBytes: 0 }
+/** Fails as the provider would, but before the call waits. Undefined if the params can be read. */
+const invalidParams = (
+  method: "create" | "stream" | "countTokens",
+  params: unknown
+): Effect.Effect<never, LlmError> | undefined => {
+  const problem = problemOf(params, { counts: method === "countTokens" })
+  return problem === undefined
+    ? undefined
+    : Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${problem}` }) }))
+}
 
 const make = Effect.gen(function* (): Effect.fn.Return<
   LlmClient["Service"],
@@ -120,9 +146,8 @@ const make = Effect.gen(function* (): Effect.fn.Return<
   const governor = yield* Governor.Governor
   const provider = yield* LlmProvider.LlmProvider
 
-  const describeFor = (params: MessageCreateParams, { inputTokens, kind }: CallOptions = {}): Governor.Call => {
-    const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } =
-      describe(params, route) ?? unread
+  const describeFor = (params: LlmProvider.StreamParams, { inputTokens, kind }: CallOptions = {}): Governor.Call => {
+    const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } = describe(params, route)!
     return {
       model: params.model,
       kind,
@@ -139,8 +164,16 @@ const make = Effect.gen(function* (): Effect.fn.Return<
     }
   }
 
+  const openStream = ({ stream: _, ...params }: LlmProvider.StreamParams, options?: CallOptions) =>
+    governor.open(
+      { ...describeFor(params, options), stream: true },
+      (ticket) => openAttempt(provider, params, ticket),
+      options
+    )
+
   return LlmClient.of({
     create: (params, options) =>
+      invalidParams("create", params) ??
       governor.run(
         describeFor(params, options),
         () =>
@@ -150,15 +183,10 @@ const make = Effect.gen(function* (): Effect.fn.Return<
           }),
         options
       ),
-    stream: ({ stream: _, ...params }, options) =>
-      Stream.unwrap(
-        governor.open(
-          { ...describeFor(params, options), stream: true },
-          (ticket) => openStream(provider, params, ticket),
-          options
-        )
-      ),
-    countTokens: (params) => governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value)),
+    stream: (params, options) => Stream.unwrap(invalidParams("stream", params) ?? openStream(params, options)),
+    countTokens: (params) =>
+      invalidParams("countTokens", params) ??
+      governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value)),
     learned: governor.learned
   })
 })
@@ -168,14 +196,14 @@ const make = Effect.gen(function* (): Effect.fn.Return<
 // -----------------------------------------------------------------------------
 
 /** Opens a stream up to its first content: until then nothing was given away, and it can be retried. */
-const openStream = Effect.fnUntraced(function* (
+const openAttempt = Effect.fnUntraced(function* (
   provider: LlmProvider.LlmProvider["Service"],
   params: LlmProvider.Params,
   ticket: Governor.Ticket
 ) {
   let answer = emptyAnswer
   let text = ""
-  const watch = (event: RawMessageStreamEvent) =>
+  const watch = (event: LlmProvider.StreamEvent) =>
     Effect.suspend(() => {
       answer = step(answer, event)
       text += textOfEvent(event)
@@ -312,25 +340,25 @@ const known: Known<Anthropic.Options & Governor.Options> = {
   prices: true
 }
 
-/**
- * A client over the SDK's adapter. The adapter is loaded by the layers that use it: the SDK is an optional peer, and everything
- * else works without it. The governor and the adapter each take their own of the options.
- */
+/** The SDK is an optional peer and everything else works without it, so only these layers load its adapter. */
 const overSdk = <E>(
   operation: string,
   options: Governor.Options,
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
-): Layer.Layer<LlmClient, E, TokenBudget> => {
+): Layer.Layer<LlmClient, E | SdkMissing, TokenBudget> => {
   checkOptions(operation, options, known)
   const { accounting, learned, prices, retry } = options
-  const adapter = Effect.promise(() => import("./providers/Anthropic.ts"))
+  const adapter = Effect.tryPromise({
+    try: () => import("./providers/Anthropic.ts"),
+    catch: (cause) => new SdkMissing({ operation, cause })
+  })
   return layerProvider({ accounting, learned, prices, retry }).pipe(
     Layer.provide(Layer.unwrap(Effect.map(adapter, adapted)))
   )
 }
 
 /**
- * A client over Anthropic's API through the official SDK, which must be installed.
+ * A client over Anthropic's API through the official SDK, which must be installed. Fails with {@link SdkMissing} if it is not.
  *
  * **Example** (A key that the program has)
  *
@@ -349,12 +377,13 @@ const overSdk = <E>(
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, never, TokenBudget> =>
+export const layer = (options: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, SdkMissing, TokenBudget> =>
   overSdk("LlmClient.layer", options, (adapter) => adapter.layer(options))
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
- * configuration. Fails with a `ConfigError` that names the variable when the key is missing.
+ * configuration. Fails with a `ConfigError` that names the variable when the key is missing, and with {@link SdkMissing} when
+ * the SDK is.
  *
  * **Example** (Without a key)
  *
@@ -380,7 +409,7 @@ export const layer = (options: Anthropic.Options & Governor.Options): Layer.Laye
  */
 export const layerConfig = (
   options: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}
-): Layer.Layer<LlmClient, Config.ConfigError, TokenBudget> =>
+): Layer.Layer<LlmClient, Config.ConfigError | SdkMissing, TokenBudget> =>
   overSdk("LlmClient.layerConfig", options, (adapter) => adapter.layerConfig(options))
 
 // -----------------------------------------------------------------------------
@@ -423,7 +452,7 @@ export const layerConfig = (
 export const create = (
   params: LlmProvider.Params,
   options?: CallOptions
-): Effect.Effect<Message, LlmError | BudgetError, LlmClient> =>
+): Effect.Effect<LlmProvider.Message, LlmError | BudgetError, LlmClient> =>
   Effect.flatMap(LlmClient, (client) => client.create(params, options))
 
 /**
@@ -462,9 +491,9 @@ export const create = (
  * @since 0.1.0
  */
 export const stream = (
-  params: MessageCreateParams,
+  params: LlmProvider.StreamParams,
   options?: CallOptions
-): Stream.Stream<RawMessageStreamEvent, LlmError | BudgetError, LlmClient> =>
+): Stream.Stream<LlmProvider.StreamEvent, LlmError | BudgetError, LlmClient> =>
   Stream.unwrap(Effect.map(LlmClient, (client) => client.stream(params, options)))
 
 /**
@@ -502,7 +531,7 @@ export const stream = (
  * @since 0.1.0
  */
 export const countTokens = (
-  params: MessageCountTokensParams
+  params: LlmProvider.CountParams
 ): Effect.Effect<number, LlmError | BudgetError, LlmClient> =>
   Effect.flatMap(LlmClient, (client) => client.countTokens(params))
 
@@ -544,7 +573,7 @@ export const countTokens = (
  * @category getters
  * @since 0.1.0
  */
-export const text = (answer: Message | RawMessageStreamEvent): string =>
-  answer.type === "message"
-    ? answer.content.map((block) => (block.type === "text" ? block.text : "")).join("")
+export const text = (answer: Messages.Message | Messages.StreamEvent): string =>
+  "content" in answer
+    ? answer.content.map((block) => (block.type === "text" ? (block.text ?? "") : "")).join("")
     : textOfEvent(answer)

@@ -4,20 +4,25 @@
  * `LlmClient` puts admission, settlement and retries around it. `floodgate/providers/Anthropic` is the adapter over the
  * official SDK; `floodgate/testing` has a simulated one. Requests and replies have the shape of Anthropic's Messages API.
  *
+ * **Details**
+ *
+ * The types of requests and answers are those of `@anthropic-ai/sdk` where it is installed, and those of `floodgate/Messages`
+ * otherwise. A provider made by {@link make} has the types of `floodgate/Messages` in both cases.
+ *
  * @since 0.1.0
  */
-import type {
-  Message,
-  MessageCountTokensParams,
-  MessageCreateParamsNonStreaming,
-  RawMessageStreamEvent
-} from "@anthropic-ai/sdk/resources/messages/messages"
+/** @ts-ignore The SDK may not be installed. This is the only file whose declarations name it. */
+import type * as Sdk from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as Limits from "./Limits.ts"
 import type { LlmError } from "./LlmError.ts"
+import type * as Messages from "./Messages.ts"
+
+/** The SDK's type if the SDK is installed. Without it, the type is `any`, and only `any` has every key. */
+type SdkOr<Theirs, Ours> = string extends keyof Theirs ? Ours : Theirs
 
 /**
  * The request of a Messages API call. The called function decides whether it streams.
@@ -25,7 +30,39 @@ import type { LlmError } from "./LlmError.ts"
  * @category models
  * @since 0.1.0
  */
-export type Params = MessageCreateParamsNonStreaming
+export type Params = SdkOr<Sdk.MessageCreateParamsNonStreaming, Messages.Params>
+
+/**
+ * The request of a streamed call, whose `stream` may be set.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type StreamParams = SdkOr<Sdk.MessageCreateParams, Messages.Params>
+
+/**
+ * The request for a count of input tokens.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type CountParams = SdkOr<Sdk.MessageCountTokensParams, Messages.CountParams>
+
+/**
+ * A whole answer.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type Message = SdkOr<Sdk.Message, Messages.Message>
+
+/**
+ * An event of a streamed answer.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type StreamEvent = SdkOr<Sdk.RawMessageStreamEvent, Messages.StreamEvent>
 
 /**
  * What a provider answered: the value, and what the response says about limits.
@@ -56,7 +93,84 @@ export class LlmProvider extends Context.Service<
     /** Opens a stream. Headers are known when the effect succeeds; closing the scope aborts the request. */
     readonly stream: (
       params: Params
-    ) => Effect.Effect<Reply<Stream.Stream<RawMessageStreamEvent, LlmError>>, LlmError, Scope.Scope>
-    readonly countTokens: (params: MessageCountTokensParams) => Effect.Effect<Reply<number>, LlmError>
+    ) => Effect.Effect<Reply<Stream.Stream<StreamEvent, LlmError>>, LlmError, Scope.Scope>
+    readonly countTokens: (params: CountParams) => Effect.Effect<Reply<number>, LlmError>
   }
 >()("floodgate/LlmProvider/LlmProvider") {}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+/**
+ * A provider in the types of `floodgate/Messages`: it does not need the SDK, and compiles the same beside any version of it.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Implementation {
+  readonly name: string
+  readonly create: (params: Messages.Params) => Effect.Effect<Reply<Messages.Message>, LlmError>
+  readonly stream: (
+    params: Messages.Params
+  ) => Effect.Effect<Reply<Stream.Stream<Messages.StreamEvent, LlmError>>, LlmError, Scope.Scope>
+  readonly countTokens: (params: Messages.CountParams) => Effect.Effect<Reply<number>, LlmError>
+}
+
+/**
+ * A provider of your own.
+ *
+ * **Gotchas**
+ *
+ * Where the SDK is installed, `LlmClient` returns its types. Fields of theirs that your provider leaves out are `undefined`.
+ *
+ * **Example** (A client without the SDK)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Stream from "effect/Stream"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as LlmProvider from "floodgate/LlmProvider"
+ *
+ * const reply = <A>(value: A): LlmProvider.Reply<A> => ({ value, signal: undefined, requestId: undefined })
+ *
+ * const echo = LlmProvider.make({
+ *   name: "echo",
+ *   create: ({ messages, model }) =>
+ *     Effect.succeed(
+ *       reply({
+ *         type: "message",
+ *         role: "assistant",
+ *         id: "msg_1",
+ *         model,
+ *         content: [{ type: "text", text: `${messages.length} heard` }],
+ *         stop_reason: "end_turn",
+ *         usage: { input_tokens: 10, output_tokens: 2 }
+ *       })
+ *     ),
+ *   stream: () => Effect.succeed(reply(Stream.empty)),
+ *   countTokens: () => Effect.succeed(reply(10))
+ * })
+ *
+ * const live = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } })),
+ *   Layer.provide(Layer.succeed(LlmProvider.LlmProvider, echo))
+ * )
+ * const call = LlmClient.create({ model: "echo-1", max_tokens: 10, messages: [{ role: "user", content: "Hello" }] })
+ *
+ * LlmClient.text(await Effect.runPromise(Effect.provide(call, live))) // => "1 heard"
+ * ```
+ *
+ * @category constructors
+ * @since 0.4.0
+ */
+export const make = (provider: Implementation): LlmProvider["Service"] =>
+  LlmProvider.of({
+    name: provider.name,
+    create: (params) => provider.create(params) as Effect.Effect<Reply<Message>, LlmError>,
+    stream: (params) =>
+      provider.stream(params) as Effect.Effect<Reply<Stream.Stream<StreamEvent, LlmError>>, LlmError, Scope.Scope>,
+    countTokens: (params) => provider.countTokens(params)
+  })

@@ -231,10 +231,10 @@ const strangers: Record<string, ReadonlyArray<string>> = {
 }
 
 /** Core that is only values. */
-const models = new Set(["src/Accounting.ts", "src/Limits.ts", "src/LlmError.ts"])
+const models = new Set(["src/Accounting.ts", "src/Limits.ts", "src/LlmError.ts", "src/Messages.ts"])
 
-/** Core that may name the types of the Messages API (types only, never values). */
-const speaksMessages = /^src\/(LlmClient\.ts|LlmProvider\.ts|protocol\/messages\.ts)/
+/** The one file of core that names types of the SDK, and only types. */
+const speaksMessages = /^src\/LlmProvider\.ts/
 
 const isCore = (file: string): boolean => /^src\/[^/]+\.ts$/.test(file) && !file.endsWith("/index.ts")
 

@@ -1,17 +1,60 @@
 /** The events of the Messages API's streams, as the official SDK has them. Pure. */
-import type { RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
-import { at, parseJson } from "./json.ts"
+import type { StreamEvent } from "../Messages.ts"
+import { at, isRecord, parseJson, textOf } from "./json.ts"
 
 /** The longest wait for a whole answer, as in the SDK: longer ones should be streamed. */
 export const longestWaitMillis = 600_000
 
 /** The text that an event adds to an answer. */
-export const textOfEvent = (event: RawMessageStreamEvent): string =>
-  event.type === "content_block_delta" && event.delta.type === "text_delta" ? event.delta.text : ""
+export const textOfEvent = (event: StreamEvent): string =>
+  event.type === "content_block_delta" && event.delta?.type === "text_delta" ? (event.delta.text ?? "") : ""
+
+/** A part of a request that is read before the request is sent. */
+interface Part {
+  readonly name: string
+  readonly expected: string
+  readonly isValid: (value: unknown) => boolean
+}
+
+const isList = (value: unknown): boolean => Array.isArray(value)
+const isAbsent = (value: unknown): boolean => value === undefined || value === null
+
+const countParts: ReadonlyArray<Part> = [
+  { name: "model", expected: "the name of a model", isValid: (value) => textOf(value) !== undefined },
+  { name: "messages", expected: "a list", isValid: isList },
+  {
+    name: "system",
+    expected: "a string or a list",
+    isValid: (value) => isAbsent(value) || typeof value === "string" || isList(value)
+  },
+  { name: "tools", expected: "a list", isValid: (value) => isAbsent(value) || isList(value) }
+]
+
+const maxTokens: Part = {
+  name: "max_tokens",
+  expected: "a whole number >= 0",
+  isValid: (value) => Number.isInteger(value) && Number(value) >= 0
+}
+
+/** Names a value without showing what it holds, which may be a prompt. */
+const kindOf = (value: unknown): string => {
+  if (isAbsent(value) || typeof value === "number" || value === "") return value === "" ? '""' : String(value)
+  if (isList(value)) return "a list"
+  return typeof value === "object" ? "an object" : `a ${typeof value}`
+}
+
+/**
+ * What is wrong with the first part of a request that cannot be read: undefined if all can be. The provider judges the rest.
+ */
+export const problemOf = (params: unknown, { counts }: { readonly counts: boolean }): string | undefined => {
+  if (!isRecord(params)) return `expected an object, got ${kindOf(params)}`
+  const part = (counts ? countParts : [...countParts, maxTokens]).find(({ isValid, name }) => !isValid(params[name]))
+  return part && `${part.name}: expected ${part.expected}, got ${kindOf(params[part.name])}`
+}
 
 /** The meaning of one server-sent event. */
 export type Step =
-  | { readonly _tag: "Event"; readonly event: RawMessageStreamEvent }
+  | { readonly _tag: "Event"; readonly event: StreamEvent }
   | { readonly _tag: "Error"; readonly data: unknown }
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Ignored" }
@@ -42,5 +85,5 @@ export const readEvent = (sse: { readonly event: string | null; readonly data: s
   if (type === "ping") return { _tag: "Ignored" }
   if (typeof type !== "string" || isMalformed(data)) return { _tag: "Malformed" }
   // Its type is a text, and the parts of it that are read were checked.
-  return { _tag: "Event", event: data as RawMessageStreamEvent }
+  return { _tag: "Event", event: data as StreamEvent }
 }

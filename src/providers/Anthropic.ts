@@ -40,12 +40,6 @@
  */
 import Sdk from "@anthropic-ai/sdk"
 import { type ServerSentEvent, Stream as SdkStream } from "@anthropic-ai/sdk/core/streaming"
-import type {
-  Message,
-  MessageCountTokensParams,
-  MessageTokensCount,
-  RawMessageStreamEvent
-} from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -63,7 +57,14 @@ import { durationOf } from "../input/arguments.ts"
 import { longestWaitMillis, readEvent, textOfEvent } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
-import { LlmProvider, type Params, type Reply } from "../LlmProvider.ts"
+import {
+  type CountParams,
+  LlmProvider,
+  type Message,
+  type Params,
+  type Reply,
+  type StreamEvent
+} from "../LlmProvider.ts"
 import { step } from "../protocol/anthropic.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { headerReader, signalOf } from "../protocol/headers.ts"
@@ -133,7 +134,7 @@ type Pending = {
 type Client = {
   readonly messages: {
     readonly create: (params: Omit<Params, "stream"> & { readonly stream: boolean }, options: RequestOptions) => Pending
-    readonly countTokens?: ((params: MessageCountTokensParams, options: RequestOptions) => Pending) | undefined
+    readonly countTokens?: ((params: CountParams, options: RequestOptions) => Pending) | undefined
   }
 }
 
@@ -171,7 +172,7 @@ const isMessage = (value: unknown): value is Message =>
   Predicate.hasProperty(value, "usage") &&
   Predicate.hasProperty(value.usage, "output_tokens")
 
-const isCount = (value: unknown): value is MessageTokensCount =>
+const isCount = (value: unknown): value is { readonly input_tokens: number } =>
   Predicate.hasProperty(value, "input_tokens") && typeof value.input_tokens === "number"
 
 const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
@@ -390,7 +391,7 @@ const events = (
     readonly idleTimeout: Duration.Duration
     readonly secret: string | undefined
   }
-): Stream.Stream<RawMessageStreamEvent, LlmError> => {
+): Stream.Stream<StreamEvent, LlmError> => {
   const { fields, idleTimeout, secret } = options
   let answer = emptyAnswer
   let text = ""
@@ -414,33 +415,31 @@ const events = (
     Effect.ignore
   )
 
-  const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<RawMessageStreamEvent>, LlmError | Cause.Done> = Effect.gen(
-    function* () {
-      if (answer.complete) {
-        yield* drain
-        return yield* Cause.done()
-      }
-      while (true) {
-        const next = yield* readOrStall
-        if (next.done === true) return yield* interrupted("truncated")
-        const read = readEvent(next.value)
-        switch (read._tag) {
-          case "Event":
-            answer = step(answer, read.event)
-            text += textOfEvent(read.event)
-            return [read.event]
-          case "Error": {
-            const seen = answer === emptyAnswer ? undefined : received()
-            const now = yield* Clock.currentTimeMillis
-            return yield* fail(SdkErrors.fromEvent(read.data, seen, fields, { now, secret }))
-          }
-          case "Malformed":
-            return yield* fail(new MalformedResponse({ ...fields, status: 200, received: received() }))
-          case "Ignored":
-            continue
+  const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<StreamEvent>, LlmError | Cause.Done> = Effect.gen(function* () {
+    if (answer.complete) {
+      yield* drain
+      return yield* Cause.done()
+    }
+    while (true) {
+      const next = yield* readOrStall
+      if (next.done === true) return yield* interrupted("truncated")
+      const read = readEvent(next.value)
+      switch (read._tag) {
+        case "Event":
+          answer = step(answer, read.event)
+          text += textOfEvent(read.event)
+          return [read.event as StreamEvent]
+        case "Error": {
+          const seen = answer === emptyAnswer ? undefined : received()
+          const now = yield* Clock.currentTimeMillis
+          return yield* fail(SdkErrors.fromEvent(read.data, seen, fields, { now, secret }))
         }
+        case "Malformed":
+          return yield* fail(new MalformedResponse({ ...fields, status: 200, received: received() }))
+        case "Ignored":
+          continue
       }
     }
-  )
+  })
   return Stream.fromPull(Effect.succeed(pull))
 }

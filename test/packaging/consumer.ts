@@ -21,6 +21,9 @@ const params: MessageCreateParamsNonStreaming = {
 const latency = { baseMillis: 1 }
 const budget = { limits: { inputTokens: { perMinute: 2_000_000 } } }
 
+// @ts-expect-error The types of the SDK must not have become `any`.
+export const misspelt = () => LlmClient.create({ modle: "m", max_tokens: "200", messages: 3 })
+
 const simulated = LlmClient.create(params).pipe(
   Effect.provide(LlmClient.layerProvider().pipe(Layer.provide(Budget.layer(budget)))),
   Effect.provide(ProviderSim.layer({ latency }))

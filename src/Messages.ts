@@ -1,0 +1,242 @@
+/**
+ * The requests and answers of a Messages API, as far as Floodgate reads them or passes them on.
+ *
+ * **When to use**
+ *
+ * To write an `LlmProvider` of your own, or to use `LlmClient` without Anthropic's SDK. Where `@anthropic-ai/sdk` is installed,
+ * `LlmClient` has the SDK's types in their place. Those are assignable to the types here.
+ *
+ * **Details**
+ *
+ * Providers add fields and kinds of blocks, so each kind of block, event and delta is one interface whose fields are optional,
+ * and `type` is any string. A field that is missing here can be added by declaration merging.
+ *
+ * **Example** (A field that this version does not know)
+ *
+ * ```ts
+ * declare module "floodgate/Messages" {
+ *   interface Shared {
+ *     readonly safety_identifier?: string
+ *   }
+ * }
+ * ```
+ *
+ * @since 0.4.0
+ */
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/**
+ * The source of an image or a document.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Source {
+  /** Such as `base64`, `text`, `content`, `url` or `file`. */
+  readonly type: string
+  readonly media_type?: string | undefined
+  readonly data?: string | undefined
+  readonly url?: string | undefined
+  readonly file_id?: string | undefined
+  readonly content?: string | ReadonlyArray<ContentBlock> | undefined
+}
+
+/**
+ * A block of a message, in requests and in answers.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface ContentBlock {
+  /** Such as `text`, `image`, `document`, `thinking`, `tool_use` or `tool_result`. */
+  readonly type: string
+  /** Of `text`. */
+  readonly text?: string | undefined
+  /** Of `thinking`. */
+  readonly thinking?: string | undefined
+  /** Of `thinking`: proves that the model wrote it. */
+  readonly signature?: string | undefined
+  /** Of `redacted_thinking`. */
+  readonly data?: string | undefined
+  /** Of `tool_use`. */
+  readonly id?: string | undefined
+  readonly name?: string | undefined
+  readonly input?: unknown
+  /** Of `tool_result`. */
+  readonly tool_use_id?: string | undefined
+  readonly is_error?: boolean | undefined
+  /** Of `tool_result` and of what a provider's own tools answer. */
+  readonly content?: unknown
+  /** Of `image` and `document`. */
+  readonly source?: unknown
+  readonly title?: string | null | undefined
+  readonly context?: string | null | undefined
+  readonly citations?: unknown
+  readonly cache_control?: unknown
+}
+
+/**
+ * A message of a conversation.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface MessageParam {
+  readonly role: "user" | "assistant" | "system"
+  readonly content: string | ReadonlyArray<ContentBlock>
+}
+
+/**
+ * A tool that the model may call.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Tool {
+  /** Of the provider's own tools, such as `web_search_20260318`. */
+  readonly type?: string | null | undefined
+  readonly name?: string | undefined
+  readonly description?: string | undefined
+  /** A JSON schema. */
+  readonly input_schema?: unknown
+  readonly strict?: boolean | undefined
+  readonly cache_control?: unknown
+}
+
+/**
+ * What requests for an answer and for a count of tokens have in common.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Shared {
+  readonly model: string
+  readonly messages: ReadonlyArray<MessageParam>
+  readonly system?: string | ReadonlyArray<ContentBlock> | undefined
+  readonly tools?: ReadonlyArray<Tool> | undefined
+  readonly tool_choice?: { readonly type: string; readonly name?: string | undefined } | undefined
+  readonly thinking?: { readonly type: string; readonly budget_tokens?: number | undefined } | undefined
+  readonly output_config?: unknown
+  /** Continues a conversation that the provider stores. */
+  readonly thread?: { readonly type: string; readonly previous_message_id?: string | undefined } | undefined
+  /** A `fast` request has other limits and prices. */
+  readonly speed?: string | null | undefined
+  readonly cache_control?: unknown
+}
+
+/**
+ * A request for a count of input tokens.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface CountParams extends Shared {}
+
+/**
+ * A request for an answer.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Params extends Shared {
+  /** The most output tokens. */
+  readonly max_tokens: number
+  /** Ignored: the called function decides whether the answer is streamed. */
+  readonly stream?: boolean | undefined
+  readonly temperature?: number | undefined
+  readonly top_k?: number | undefined
+  readonly top_p?: number | undefined
+  readonly stop_sequences?: ReadonlyArray<string> | undefined
+  readonly metadata?: { readonly user_id?: string | null | undefined } | undefined
+  /** Where the provider computes the answer; `us` costs more. */
+  readonly inference_geo?: string | null | undefined
+  readonly service_tier?: string | undefined
+  readonly container?: unknown
+  readonly context_management?: unknown
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/**
+ * The tokens that an answer used. An event of a stream may leave counts out, or have null in their place.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Usage {
+  /** Without those read from and written to a cache. */
+  readonly input_tokens?: number | null | undefined
+  readonly output_tokens?: number | null | undefined
+  readonly cache_creation_input_tokens?: number | null | undefined
+  readonly cache_read_input_tokens?: number | null | undefined
+  readonly cache_creation?:
+    | {
+        readonly ephemeral_5m_input_tokens?: number | undefined
+        readonly ephemeral_1h_input_tokens?: number | undefined
+      }
+    | null
+    | undefined
+}
+
+/**
+ * A whole answer.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Message {
+  readonly type: "message"
+  readonly role: "assistant"
+  readonly id: string
+  readonly model: string
+  readonly content: ReadonlyArray<ContentBlock>
+  /** Why it ended, such as `end_turn`, `max_tokens`, `tool_use` or `refusal`; null at the start of a stream. */
+  readonly stop_reason: string | null
+  readonly stop_sequence?: string | null | undefined
+  readonly usage: Usage & { readonly input_tokens: number; readonly output_tokens: number }
+}
+
+/**
+ * The part of an answer that an event of a stream adds.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Delta {
+  /** Of `content_block_delta`: such as `text_delta`, `thinking_delta` or `input_json_delta`. */
+  readonly type?: string | undefined
+  readonly text?: string | undefined
+  readonly thinking?: string | undefined
+  readonly partial_json?: string | undefined
+  readonly signature?: string | undefined
+  readonly citation?: unknown
+  /** Of `message_delta`. */
+  readonly stop_reason?: string | null | undefined
+  readonly stop_sequence?: string | null | undefined
+}
+
+/**
+ * An event of a streamed answer: `message_start`, then for each block `content_block_start`, `content_block_delta`s and
+ * `content_block_stop`, then `message_delta` and `message_stop`.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface StreamEvent {
+  readonly type: string
+  /** Of `message_start`. */
+  readonly message?: Message | undefined
+  /** Of events of a block: which block of the answer. */
+  readonly index?: number | undefined
+  /** Of `content_block_start`. */
+  readonly content_block?: ContentBlock | undefined
+  /** Of `content_block_delta` and `message_delta`. */
+  readonly delta?: Delta | undefined
+  /** Of `message_delta`: all tokens so far. */
+  readonly usage?: Usage | undefined
+}
