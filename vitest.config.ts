@@ -17,11 +17,13 @@ const system = [
 
 /** Searches, of which `npm test` does a small part: `test/support/size.ts`. `npm run test:full` does all of them. */
 const searches = [
+  "packages/cli/test/lab/{forecast,scenarios}.test.ts",
   "test/admission/mutants.test.ts",
   "test/benchmark/bars.test.ts",
-  "test/budget/laws.test.ts",
+  "test/budget/{cancel,laws,many}.test.ts",
   "test/client/outages.test.ts",
   "test/proof/*.test.ts",
+  "test/redis/store.test.ts",
   "test/security/hostileHeaders.test.ts",
   "test/sharing/*.test.ts"
 ]

@@ -4,6 +4,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Budget from "floodgate/Budget"
+import { sized } from "../support/size.ts"
+
+const many = sized(10_000, 100_000)
 
 const limits = { tokens: { perSecond: 0.001, burst: 1_000 } }
 
@@ -26,10 +29,10 @@ const reasons = (fibers: ReadonlyArray<Fiber.Fiber<unknown, Budget.BudgetError>>
   )
 
 describe("Budget with many agents that wait", () => {
-  it.effect("closes, also with 100,000 of them", () =>
+  it.effect(`closes, also with ${many} of them`, () =>
     Effect.gen(function* () {
       // Regression: what concerned all looked for the next in order among all agents, once for each of them.
-      const { fibers } = yield* Effect.scoped(crowded(100_000))
+      const { fibers } = yield* Effect.scoped(crowded(many))
       const exits = yield* Effect.forEach(fibers, Fiber.await)
       assert.isTrue(exits.every(Exit.hasInterrupts))
     })

@@ -16,6 +16,7 @@ import { BudgetStore } from "../../src/budgetStore/sharing.ts"
 import * as Client from "../../src/redis/client.ts"
 import { keyOf, script } from "../../src/redis/store.ts"
 import * as LuaRedis from "../sharing/luaRedis.ts"
+import { sized } from "../support/size.ts"
 import { mulberry } from "../support/random.ts"
 import * as Clients from "./clients.ts"
 import * as Redis from "./server.ts"
@@ -278,7 +279,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
       }
       const sha = yield* commands("SCRIPT", "LOAD", script)
       yield* commands("SCRIPT", "FLUSH")
-      for (let step = 0; step < 1_500; step++) {
+      for (let step = 0; step < sized(500, 1_500); step++) {
         const key = `parity:${pick(["a", "b", "c"])}`
         const swap = ["1", key, pick(["", "1", "2", "3"]), pick(["1", "2", "3"]), pick(["", "x", "ä€🜁"]), "60000"]
         const words = pick([

@@ -21,8 +21,17 @@ export const sourceFiles = (): Array<string> => filesOf("src")
 
 export const cliFiles = (): Array<string> => filesOf("packages/cli/src")
 
-export const parse = (file: string): ts.SourceFile =>
-  ts.createSourceFile(file, readFileSync(join(root, file), "utf8"), ts.ScriptTarget.Latest, true)
+const parsed = new Map<string, ts.SourceFile>()
+
+/** A file as it is now. Several tests look at all of them, so it is parsed again only when it has changed. */
+export const parse = (file: string): ts.SourceFile => {
+  const text = readFileSync(join(root, file), "utf8")
+  const known = parsed.get(file)
+  if (known?.text === text) return known
+  const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true)
+  parsed.set(file, source)
+  return source
+}
 
 /** The docstring of a declaration that begins at a position; empty where it has none. */
 export const docBefore = (source: ts.SourceFile, position: number): string => {

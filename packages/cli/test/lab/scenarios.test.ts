@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Floor, Matrix, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
+import { isFull, some } from "../../../../test/support/size.ts"
 import { resultOf, strategy } from "../support/race.ts"
 
 describe("scenarios", () => {
@@ -164,11 +165,14 @@ describe("floodgate", () => {
 
 describe("floodgate where it is behind the oracle", () => {
   // Why, says docs/lab.md; here it is kept from growing.
-  for (const [name, most] of [
-    ["many", 1.1],
-    ["neighbour", 1.1],
-    ["slow-start", 1.1]
-  ] as const) {
+  for (const [name, most] of some(
+    [
+      ["neighbour", 1.1],
+      ["slow-start", 1.1],
+      ["many", 1.1]
+    ] as const,
+    3
+  )) {
     it.effect(`takes at most ${most} of its time in ${name}, and does all of the work`, () =>
       Effect.gen(function* () {
         const scenario = Scenarios.byName(name)!
@@ -184,11 +188,14 @@ describe("floodgate where it is behind the oracle", () => {
 
 describe("floodgate that must learn", () => {
   // Without limits it used to take 1.8 times as long in burst, without counted tokens 1.4 times as long in many.
-  for (const [name, scenario] of [
-    ["floodgate-unknown", "burst"],
-    ["floodgate-unknown", "many"],
-    ["floodgate-estimates", "many"]
-  ] as const) {
+  for (const [name, scenario] of some(
+    [
+      ["floodgate-unknown", "burst"],
+      ["floodgate-unknown", "many"],
+      ["floodgate-estimates", "many"]
+    ] as const,
+    3
+  )) {
     it.effect(`is within 3 % of one that knows them all: ${name} in ${scenario}`, () =>
       Effect.gen(function* () {
         const knowing = yield* resultOf(Scenarios.byName(scenario)!, "floodgate")
@@ -202,7 +209,7 @@ describe("floodgate that must learn", () => {
   }
 })
 
-describe("floodgate-weighted", () => {
+describe.runIf(isFull)("floodgate-weighted", () => {
   it.effect("is within 1.05 of the oracle in many, and nobody who does the work is 2 % before it", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("many")!
@@ -221,7 +228,7 @@ describe("floodgate-weighted", () => {
 })
 
 describe("floodgate, in an outage", () => {
-  for (const seconds of [30, 60, 180]) {
+  for (const seconds of some([30, 60, 180], 3)) {
     it.effect(`brings twelve agents through ${seconds} s of it, and is there 10 s after its end`, () =>
       Effect.gen(function* () {
         // Regression: each agent spent its five attempts, and all twelve gave up within eight seconds.
