@@ -195,7 +195,7 @@ const cli = await pack(
   "@floodgate-cli",
   cliRoot,
   /^(package\.json|LICENSE|[A-Z]+\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
-  ["README.md", "LICENSE", "dist/bin.js", "dist/lab/index.js", "dist/lab/index.d.ts"]
+  ["README.md", "LICENSE", "dist/entry.js", "dist/lab/index.js", "dist/lab/index.d.ts"]
 )
 check(
   "the library has no dependencies besides its peers",
@@ -387,7 +387,7 @@ if (args.includes("--install")) {
   await link(commandProject, { floodgate: library, "@floodgate/cli": cli }, dependencies)
 }
 writeFileSync(join(commandProject, "note.txt"), "The budget is shared by all agents.")
-const bin = "node_modules/@floodgate/cli/dist/bin.js"
+const bin = "node_modules/@floodgate/cli/dist/entry.js"
 for (const runtime of nodes) {
   const on = `on Node ${await versionAt(runtime)}`
   const version = await run(runtime, [bin, "--version"], commandProject)

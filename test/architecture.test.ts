@@ -198,6 +198,8 @@ const rules: ReadonlyArray<Rule> = [
   },
 
   // The command knows the library by its public names.
+  // What it loads, it loads after it has checked the version of Node.
+  { files: /^packages\/cli\/src\/entry\.ts$/, own: ["bin.ts"], packages: [] },
   {
     files: /^packages\/cli\/src\/bin\.ts$/,
     own: ["commands/"],

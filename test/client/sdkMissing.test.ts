@@ -1,31 +1,58 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Effect from "effect/Effect"
+import { spawnSync } from "node:child_process"
+import { root } from "../support/modules.ts"
+
+/** Node's answer where the package is not installed. `npm run pack:check` has projects that really lack it. */
+const hidden = `import { registerHooks } from "node:module"
+registerHooks({
+  resolve(specifier, context, next) {
+    if (!specifier.startsWith("@anthropic-ai/sdk")) return next(specifier, context)
+    throw Object.assign(new Error("Cannot find package '" + specifier + "'"), { code: "ERR_MODULE_NOT_FOUND" })
+  }
+})`
+
+const program = `import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Budget from "floodgate/Budget"
-import * as LlmClient from "floodgate/LlmClient"
-import { vi } from "vitest"
-
-// What Node says where the package is not installed; `npm run pack:check` has projects without it.
-vi.mock("@anthropic-ai/sdk", () => {
-  throw Object.assign(new Error("Cannot find package '@anthropic-ai/sdk'"), { code: "ERR_MODULE_NOT_FOUND" })
+import * as Floodgate from "floodgate"
+import { ProviderSim } from "floodgate/testing"
+const { Budget, LlmClient } = Floodgate
+const failureOf = (layer) => Effect.flip(Layer.build(Layer.provide(layer, Budget.layer())))
+const params = { model: "claude-sonnet-5", max_tokens: 5, messages: [{ role: "user", content: "Hello" }] }
+const program = Effect.gen(function* () {
+  const missing = yield* failureOf(LlmClient.layer({ apiKey: Redacted.make("sk-secret") }))
+  const config = yield* failureOf(LlmClient.layerConfig())
+  const own = LlmClient.layerProvider().pipe(Layer.provide(Budget.layer()), Layer.provide(ProviderSim.layer()))
+  const { role } = yield* Effect.provide(LlmClient.create(params), own)
+  return [missing, config].map((error) => ({ is: error instanceof LlmClient.SdkMissing, ...error, message: error.message }))
+    .concat(role)
 })
-
-const layers = {
-  "LlmClient.layer": LlmClient.layer({ apiKey: Redacted.make("sk-secret") }),
-  "LlmClient.layerConfig": LlmClient.layerConfig()
-}
+console.log(JSON.stringify(await Effect.runPromise(Effect.scoped(program))))`
 
 describe("without the SDK", () => {
-  for (const [operation, layer] of Object.entries(layers)) {
-    it.effect(`${operation} fails with an error that names the command`, () =>
-      Effect.gen(function* () {
-        const error = yield* Effect.flip(Layer.build(Layer.provide(layer, Budget.layer())))
-        assert.instanceOf(error, LlmClient.SdkMissing)
-        assert.include(error.message, operation)
-        assert.include(error.message, "npm install @anthropic-ai/sdk")
-        assert.isDefined(error.cause)
-      })
+  it("layers over it fail with an error that names the command, and the rest works", () => {
+    const { stderr, stdout } = spawnSync(
+      process.execPath,
+      [
+        "--conditions=@floodgate/source",
+        "--import",
+        `data:text/javascript,${encodeURIComponent(hidden)}`,
+        "--input-type=module",
+        "--eval",
+        program
+      ],
+      { cwd: root, encoding: "utf8" }
     )
-  }
+    assert.match(stdout, /^\[/, stderr)
+    const [missing, config, role] = JSON.parse(stdout) as [Record<string, unknown>, Record<string, unknown>, string]
+    for (const [operation, error] of Object.entries({ "LlmClient.layer": missing, "LlmClient.layerConfig": config })) {
+      assert.isTrue(error["is"])
+      assert.strictEqual(
+        error["message"],
+        `${operation} needs the package @anthropic-ai/sdk, which could not be loaded: npm install @anthropic-ai/sdk`
+      )
+      assert.notInclude(JSON.stringify(error), "sk-secret")
+    }
+    assert.strictEqual(role, "assistant")
+  })
 })

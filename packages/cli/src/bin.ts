@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The `floodgate` command. The commands are in `commands/`; this provides what it needs of Node. */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
