@@ -11,6 +11,7 @@
  *
  * @since 0.1.0
  */
+// oxlint-disable-next-line typescript/ban-ts-comment -- expecting an error would fail where the SDK is installed
 /** @ts-ignore The SDK may not be installed. This is the only file whose declarations name it. */
 import type * as Sdk from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Context from "effect/Context"

@@ -40,11 +40,11 @@ const params: LlmProvider.Params = { model: "own-1", max_tokens: 10, messages: [
 
 // @ts-expect-error Types that cannot be found must not become `any`.
 export const misspelt = () => LlmClient.create({ modle: "own-1", max_tokens: "200", messages: 3 })
-// @ts-expect-error
+// @ts-expect-error There is no such field.
 export const unknownField = () => LlmClient.create({ ...params, temprature: 1 })
-// @ts-expect-error
+// @ts-expect-error An answer has content, and no text.
 export const noText = Effect.map(LlmClient.create(params), (message) => message.text)
-// @ts-expect-error
+// @ts-expect-error A number is no reply.
 export const noProvider = LlmProvider.make({ name: "own", create: () => Effect.succeed(3) })
 
 const program = Effect.gen(function* () {

@@ -9,5 +9,3 @@ else {
   console.error(`floodgate needs Node ${wanted.join(".")} or newer; this is ${process.version}: https://nodejs.org`)
   process.exitCode = 1
 }
-
-export {}
