@@ -58,13 +58,15 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import * as PubSub from "effect/PubSub"
+import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
-import { latest } from "./budget/observer.ts"
+import { latest, tickOf } from "./budget/observer.ts"
 import { checkConcurrency } from "./budget/options.ts"
 import { Uncounted } from "./budget/uncounted.ts"
+import * as Waker from "./budget/waker.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
 import { durationOf, invalid, wrong } from "./input/arguments.ts"
@@ -333,7 +335,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   const { concurrency = "unbounded" } = options
   if (concurrency !== "unbounded") checkConcurrency(concurrency, "Agents.run: concurrency")
   const ticks = yield* PubSub.sliding<void>(1)
-  const changed = () => void PubSub.publishUnsafe(ticks, undefined)
+  const changed = tickOf(ticks, Waker.make(yield* Scheduler.Scheduler))
   const { dollars, time, ...cap } = checked("cap", options.cap)
   const shared: Shared = {
     counter: Counter.make(undefined, cap, changed),

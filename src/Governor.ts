@@ -55,11 +55,13 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
+import * as Waker from "./budget/waker.ts"
 import { checkOptions, type Known } from "./input/arguments.ts"
 import * as GovernedCall from "./governor/call.ts"
 import type { HeldTicket } from "./governor/ticket.ts"
@@ -199,6 +201,7 @@ export const make = Effect.fnUntraced(function* (
   const breaker = yield* Breaker
   const { accounting = estimator.accounting, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
+  const wake = Waker.make(yield* Scheduler.Scheduler)
   const parts: GovernedCall.Parts = {
     accounting,
     breaker,
@@ -211,7 +214,8 @@ export const make = Effect.fnUntraced(function* (
     pools: new Map(),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...Rates.checked(prices) },
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
-    warmup: Warmup.make()
+    wake,
+    warmup: Warmup.make(wake)
   }
 
   return Governor.of({

@@ -8,13 +8,14 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
 import type { Memory } from "../admission/memory.ts"
 import { BudgetStore } from "../budgetStore/sharing.ts"
-import { latest, observerOf } from "./observer.ts"
+import { latest, observerOf, tickOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
 import { waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
@@ -37,6 +38,7 @@ import { HeldReservation } from "./reservation.ts"
 import * as Status from "./status.ts"
 import { checkCounted } from "./uncounted.ts"
 import { Waiter } from "./waiter.ts"
+import * as Waker from "./waker.ts"
 import * as Rules from "../limits/rules.ts"
 
 type Service = TokenBudget["Service"]
@@ -184,6 +186,7 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
     const context = yield* Effect.context<never>()
     const runTimer = yield* FiberSet.makeRuntime<never>()
     const ticks = yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
+    const wake = Waker.make(yield* Scheduler.Scheduler)
     const shared: Shared = {
       concurrency: sets.concurrency,
       maxQueued: sets.maxQueued,
@@ -194,7 +197,8 @@ export const make = (options: Options): Effect.Effect<Service, never, Scope.Scop
         const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
         return () => timer.interruptUnsafe()
       },
-      changed: () => void PubSub.publishUnsafe(ticks, undefined),
+      wake,
+      changed: tickOf(ticks, wake),
       observer: observerOf(context)
     }
     const pools = new Pools(sets, shared, context, options.learned)
@@ -321,7 +325,10 @@ const wait = (
       ? asleep
       : Effect.timeoutOrElse(asleep, {
           duration: maxWait,
-          orElse: () => Effect.fail(new BudgetError({ reason: pool.tooLong(admission.binding, maxWait, maxWait) }))
+          // It may have been admitted in this very millisecond.
+          orElse: () =>
+            admission.ended ??
+            Effect.fail(new BudgetError({ reason: pool.tooLong(admission.binding, maxWait, maxWait) }))
         })
   return Effect.onExitPrimitive(restore(isTraced ? traced(bounded, pool.name, admission.agent) : bounded), (exit) => {
     if (exit._tag !== "Success") pool.cancel(admission)

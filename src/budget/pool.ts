@@ -35,7 +35,8 @@ import type { Counts } from "./metrics.ts"
 import * as Predict from "./predict.ts"
 import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
-import { type Queueing, Waiter } from "./waiter.ts"
+import { type Answer, type Queueing, Waiter } from "./waiter.ts"
+import type { Wake } from "./waker.ts"
 
 /** A pool that is closed for longer refuses its callers: as long as the default policy tries. */
 const longestPause = 600_000
@@ -64,6 +65,8 @@ export interface Options {
   readonly id: string
   /** Runs an effect in the budget's scope after so many milliseconds, unless the result is called before. */
   readonly after: (millis: number, then: Effect.Effect<void>) => () => void
+  /** Resumes a caller in a later task. */
+  readonly wake: Wake
   /** Called when something changed that a status shows. */
   readonly changed: () => void
   /** Receives each event, if there is an observer. */
@@ -90,7 +93,6 @@ export class Pool implements Host<Waiter> {
   private held = 0
   private knownLimits = 0
   private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
-  private isDraining = false
   /** How long the first callers wait, as it was foreseen, and the others at least. */
   private foreseen:
     | { readonly at: number; readonly waits: WeakMap<Waiter, number>; readonly beyond: number }
@@ -174,7 +176,7 @@ export class Pool implements Host<Waiter> {
       this.exchange?.look()
       return new EstimateTooLarge({ pool: this.name, ...tooLarge })
     }
-    if (this.queue.size === 0 && this.exchange === undefined && !this.isClosed && !this.isDraining && this.hasPlace) {
+    if (this.queue.size === 0 && this.exchange === undefined && !this.isClosed && this.hasPlace) {
       const law = this.meters.ref.current
       const now = this.clockNow()
       if (Law.decide(law, charge, now) === undefined) {
@@ -253,7 +255,7 @@ export class Pool implements Host<Waiter> {
   /** A budget that is closed interrupts its callers. */
   private closed(how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole): Waiter {
     const waiter = new Waiter(how, estimate, charge, leastCost, this.clockNow())
-    waiter.end(Effect.interrupt)
+    this.answer(waiter, Effect.interrupt)
     return waiter
   }
 
@@ -306,10 +308,9 @@ export class Pool implements Host<Waiter> {
   /** Lets the heads of the queue in for as long as they fit, and sleeps for the first that does not. */
   drain(): void {
     this.options.changed()
-    if (this.queue.size === 0 || this.isDraining || this.isClosed) return
+    if (this.queue.size === 0 || this.isClosed) return
     const { own } = this
     if (own === undefined) return this.exchange!.ask()
-    this.isDraining = true
     const next = (): Waiter | undefined => (this.hasPlace ? this.queue.peek() : undefined)
     const blocked = this.serve(
       own.law,
@@ -325,7 +326,6 @@ export class Pool implements Host<Waiter> {
       }
     )
     if (blocked !== undefined) this.wakeIn(blocked.millis)
-    this.isDraining = false
   }
 
   /**
@@ -365,7 +365,7 @@ export class Pool implements Host<Waiter> {
     if (waiter.isAwaited) this.options.counts.waited(waited / 1_000)
     else this.queue.forget()
     waiter.granted = reservation
-    waiter.end(Effect.succeed(reservation))
+    this.answer(waiter, Effect.succeed(reservation))
   }
 
   // ---------------------------------------------------------------------------
@@ -562,11 +562,11 @@ export class Pool implements Host<Waiter> {
       held,
       used
     )
-    this.reportPause(pausedUntil)
     this.repriceOnce()
     // A failed probe of an outage has had its turn: another agent's call is the next.
     this.account(held, used, verdict !== "outage")
     this.drain()
+    this.reportPause(pausedUntil)
     return verdict
   }
 
@@ -575,13 +575,13 @@ export class Pool implements Host<Waiter> {
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     this.apply((law, now) => Law.pause(law, reason, now + millis))
-    this.reportPause(pausedUntil)
     const refusal = this.closedFor(this.now())
     if (refusal !== undefined) this.refuseEach(refusal)
     this.drain()
+    this.reportPause(pausedUntil)
   }
 
-  /** Reports that a pause has begun, or is longer than before. */
+  /** Reports that a pause has begun, or is longer than before. An observer may come back to the pool, so it is told last. */
   private reportPause(before: number): void {
     const { observer } = this.options
     const { reason, until } = this.law.gate
@@ -602,9 +602,9 @@ export class Pool implements Host<Waiter> {
 
   /** A client says how its provider counts, where the limits do not say it. */
   private countAs(counting: Rules.Counting): void {
-    this.counting = counting
     const stated = Rules.resolve(this.limits)
     const rules = Rules.resolve(this.limits, counting)
+    this.counting = counting
     if (Rules.sameRules(rules, stated)) return
     const config = { ...this.config, rules }
     // Others may have given the pool other limits.
@@ -654,9 +654,14 @@ export class Pool implements Host<Waiter> {
     }
   }
 
+  /** Ends a wait. No code of the caller runs in here. */
+  private answer(waiter: Waiter, answer: Answer): void {
+    waiter.end(answer, this.options.wake)
+  }
+
   private refuse(waiter: Waiter, reason: BudgetErrorReason): void {
     this.queue.remove(waiter)
-    waiter.end(Effect.fail(new BudgetError({ reason })))
+    this.answer(waiter, Effect.fail(new BudgetError({ reason })))
   }
 
   /** The part of a charge that is limited. */
@@ -674,7 +679,7 @@ export class Pool implements Host<Waiter> {
     this.options.counts.open.delete(this)
     for (const waiter of Array.from(this.queue.inOrder())) {
       this.queue.remove(waiter)
-      waiter.end(Effect.interrupt)
+      this.answer(waiter, Effect.interrupt)
     }
   }
 

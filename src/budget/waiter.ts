@@ -7,6 +7,7 @@ import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"
 import type { BudgetError } from "./errors.ts"
 import type { HeldReservation } from "./reservation.ts"
+import type { Wake } from "./waker.ts"
 
 /** How a caller stands in the queue, checked. */
 export interface Queueing {
@@ -57,7 +58,7 @@ export class Waiter implements Entry {
   get maxWait(): number {
     return this.how.maxWait
   }
-  /** The answer, if the wait ended before its caller listened. */
+  /** How the wait ended, if it has; its caller may not have resumed yet. */
   get ended(): Answer | undefined {
     return this.answer
   }
@@ -70,10 +71,10 @@ export class Waiter implements Entry {
     if (this.answer === undefined) this.resume = resume
     else resume(this.answer)
   }
-  end(answer: Answer): void {
+  /** Ends the wait. The caller goes on in a later task. */
+  end(answer: Answer, wake: Wake): void {
     const { resume } = this
-    this.resume = undefined
-    if (resume === undefined) this.answer = answer
-    else resume(answer)
+    this.answer = answer
+    if (resume !== undefined) wake(() => resume(answer))
   }
 }

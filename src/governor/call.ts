@@ -10,9 +10,11 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as Budget from "../Budget.ts"
+import type * as Limits from "../Limits.ts"
 import { isAmount } from "../limits/amounts.ts"
 import { mostPools, nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
+import type { Wake } from "../budget/waker.ts"
 import * as Recency from "../input/recency.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import * as Prices from "../Prices.ts"
@@ -42,6 +44,7 @@ export interface Parts extends TicketParts {
   readonly pools: Map<string, Pool>
   /** The retry budget of the governor's own context, if it has one. */
   readonly retryBudget: Retry.RetryBudget | undefined
+  readonly wake: Wake
   readonly warmup: Warmup
 }
 
@@ -277,7 +280,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     const known = this.described()
     const listed = Prices.find(call.model, parts.prices)
     const price = listed === undefined ? undefined : Rates.charged(listed, call)
-    let estimate = yield* restore(parts.estimator.estimate(known))
+    const estimate = yield* restore(parts.estimator.estimate(known))
     if (bounds.deadline < clock.currentTimeMillisUnsafe()) return yield* tooLate
     const isPaid = this.purses.length > 0 || how.purses !== undefined
     const payment = isPaid ? yield* this.pay({ accounting, estimate, known }, price, bounds, restore) : undefined
@@ -294,18 +297,22 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
       first: this.ticket !== undefined && this.ticket.failed?.verdict !== "outage",
       counting: accounting.counting
     }
-    for (;;) {
-      const exit = yield* Effect.exit(restore(parts.budget.reserve(estimate, queueing)))
-      if (Exit.isSuccess(exit)) return new HeldTicket(parts, history, known, estimate, exit.value, price, payment)
-      const error = Cause.findErrorOption(exit.cause)
-      const reason = error._tag === "None" ? undefined : error.value.reason
-      const less = reason?._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
-      if (less === undefined) {
-        payment?.settle(0, clock.currentTimeMillisUnsafe())
-        return yield* refused(exit.cause, bounds, since)
-      }
-      estimate = less
+    const reserve = (estimate: Limits.Estimate): Effect.Effect<HeldTicket, Budget.BudgetError, Scope.Scope> => {
+      const reserved = restore(Effect.suspend(() => parts.budget.reserve(estimate, queueing)))
+      return Effect.catch(
+        Effect.map(reserved, (held) => new HeldTicket(parts, history, known, estimate, held, price, payment)),
+        (error) => {
+          const { reason } = error
+          const less =
+            reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
+          return less === undefined ? Effect.fail(error) : reserve(less)
+        }
+      )
     }
+    const ticket = yield* Effect.exit(reserve(estimate))
+    if (Exit.isSuccess(ticket)) return ticket.value
+    payment?.settle(0, clock.currentTimeMillisUnsafe())
+    return yield* refused(ticket.cause, bounds, since)
   }
 
   /** The call as it is estimated and paid for. */
@@ -335,7 +342,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     const now = this.history.clock.currentTimeMillisUnsafe()
     const purses = [...this.purses, ...(this.how.purses ?? [])]
     const asking = { purses, price, call, pool: this.pool.name, longest: Math.max(0, bounds.until - now) }
-    return Effect.catchCause(Payment.pay(asking, restore), (cause) => refused(cause, bounds, now))
+    return Effect.catchCause(Payment.pay(asking, restore, this.parts.wake), (cause) => refused(cause, bounds, now))
   }
 
   /** An attempt within its timeout and the breaker of its pool, which may send nothing. */

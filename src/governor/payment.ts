@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Budget from "../Budget.ts"
+import type { Wake } from "../budget/waker.ts"
 import * as Rates from "../prices/rates.ts"
 import * as Spending from "../Spending.ts"
 import { type Period, perDollar } from "../spending/ledger.ts"
@@ -68,7 +69,8 @@ export interface Asking {
  */
 export const pay = (
   { call, longest, pool, price, purses: given }: Asking,
-  restore: Restore
+  restore: Restore,
+  wake: Wake
 ): Effect.Effect<Ledger.Payment | undefined, Budget.BudgetError> =>
   Effect.clockWith((clock) => {
     const purses = Array.from(new Set(given), (purse) => Ledger.behind.get(purse)).filter((each) => each !== undefined)
@@ -88,7 +90,7 @@ export const pay = (
     const taken = Ledger.take(bill, clock.currentTimeMillisUnsafe())
     if (taken instanceof Ledger.Payment) return Effect.succeed(taken)
     return taken instanceof Ledger.Purse
-      ? waitFor(bill, taken, clock, longest, pool, restore)
+      ? waitFor(bill, taken, clock, longest, pool, restore, wake)
       : Effect.fail(refusalOf(taken))
   })
 
@@ -99,16 +101,20 @@ const waitFor = (
   clock: Clock.Clock,
   longest: number,
   pool: string,
-  restore: Restore
+  restore: Restore,
+  wake: Wake
 ): Effect.Effect<Ledger.Payment, Budget.BudgetError> => {
   let resume: (() => void) | undefined
-  const waiter = Ledger.wait(bill, at, () => resume?.())
+  const waiter = Ledger.wait(bill, at, () => {
+    if (resume !== undefined) wake(resume)
+  })
   const woken = Effect.callback<void>((done) => {
-    // What wakes it is another call's end, on whose stack it must not go on.
-    resume = () => done(Effect.yieldNow)
+    resume = () => done(Effect.void)
     if (waiter.outcome !== undefined) resume()
   })
   const tooLong = Effect.suspend(() => {
+    // It may have been paid for in this very millisecond.
+    if (waiter.outcome !== undefined) return Effect.void
     const wait = Duration.millis(longest)
     const reason = new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait })
     return Effect.fail(new Budget.BudgetError({ reason }))

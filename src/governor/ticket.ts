@@ -99,12 +99,13 @@ export class HeldTicket implements Ticket, Usage.Held {
     this.price = price
     this.payment = payment
     const { pool, span } = history
+    // A reservation and a tracer that throw do so before anything counts.
     const millis = Duration.toMillis(reservation.waited)
+    if (span !== undefined) Trace.admitted(span, estimate, reservation)
     history.limit = undefined
     history.queued += millis
     pool.began()
     pool.counts.queued(millis / 1_000)
-    if (span !== undefined) Trace.admitted(span, estimate, reservation)
   }
 
   /** The request goes out. */
@@ -129,13 +130,15 @@ export class HeldTicket implements Ticket, Usage.Held {
     signal?: Limits.Signal
   ): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!this.conclude()) return this.observeLimits(signal)
+      if (this.isConcluded) return this.observeLimits(signal)
       const actual = figuresOf(given)
       const { known, parts, reservation, history } = this
       history.pool.hasAnswered = true
       if (history.span !== undefined) Trace.succeeded(history.span, actual, response)
-      this.spend(actual === undefined ? Usage.expected(this) : Usage.billed(this, actual), actual !== undefined)
+      const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
       const usage = actual === undefined ? {} : Usage.counted(this, actual)
+      this.conclude()
+      this.spend(billed, actual !== undefined)
       const settled =
         signal === undefined ? reservation.settle(usage) : parts.budget.observe({ ...signal, reservation, usage })
       if (actual === undefined) return settled
@@ -144,21 +147,23 @@ export class HeldTicket implements Ticket, Usage.Held {
       if (continuation !== undefined) parts.conversations.remember(continuation, actual)
       // A truncated reply is as long as its limit, which the request or the provider sets.
       const wasCut = finishReason === "max_tokens" || finishReason === "length"
-      const learned = parts.estimator.learn(wasCut ? { ...known, maxTokens: actual.outputTokens } : known, actual)
-      return Effect.andThen(settled, learned)
+      const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
+      return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
     })
 
   readonly fail = (error: unknown): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (!this.conclude()) return Effect.void
+      if (this.isConcluded) return Effect.void
       const { reservation, history } = this
       const { budget } = this.parts
       const reading = read(error)
       const isWrongAddress = history.pool.isWrongAddress(reach(error), history.clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
-      this.spend(Usage.billedAfterFailure(this, reading.pushback, reading.usage))
+      const billed = Usage.billedAfterFailure(this, reading.pushback, reading.usage)
       const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
+      this.conclude()
+      this.spend(billed)
       const limit = reason === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
       const concluded: Effect.Effect<Verdict | undefined> =
         reason === undefined
@@ -211,9 +216,24 @@ export class HeldTicket implements Ticket, Usage.Held {
    * An unsent call used nothing.
    */
   close(): Effect.Effect<void> | undefined {
-    if (!this.conclude()) return undefined
-    this.spend(this.isSent ? Usage.billed(this) : undefined)
-    return this.isSent ? this.reservation.settle(Usage.counted(this), "failure") : this.reservation.refund
+    if (this.isConcluded) return undefined
+    this.conclude()
+    if (!this.isSent) {
+      this.spend(undefined)
+      return this.reservation.refund
+    }
+    const { billed, isKnown, usage } = this.soFar
+    this.spend(billed, isKnown)
+    return this.reservation.settle(usage, "failure")
+  }
+
+  /** What it has used as far as that is known. If its accounting throws, all that was reserved may be. */
+  private get soFar(): { billed: Accounting.Actual | undefined; isKnown: boolean; usage: Limits.Usage } {
+    try {
+      return { billed: Usage.billed(this), isKnown: true, usage: Usage.counted(this) }
+    } catch {
+      return { billed: undefined, isKnown: false, usage: {} }
+    }
   }
 
   /** The call is over, and billed for this; undefined for nothing. If that is not known, its purses spend all they reserved. */
@@ -224,12 +244,10 @@ export class HeldTicket implements Ticket, Usage.Held {
     if (cost > 0) history.pool.counts.dollars.add(cost / perDollar)
   }
 
-  /** Whether this is the first end of it. */
-  private conclude(): boolean {
-    if (this.isConcluded) return false
+  /** Whatever may throw comes before this: nothing else ends a call that is concluded. */
+  private conclude(): void {
     this.isConcluded = true
     this.history.pool.ended()
-    return true
   }
 }
 

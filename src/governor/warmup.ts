@@ -6,10 +6,10 @@
  * call with a key goes alone; the others wait until its response begins, and then read the cache.
  */
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type { Wake } from "../budget/waker.ts"
 import * as Recency from "../input/recency.ts"
 
 /** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
@@ -19,9 +19,14 @@ const patience = Duration.minutes(1)
 /** Bounded, so that generated keys cannot leak memory. */
 const maxKeys = 1_000
 
-type State =
-  | { readonly _tag: "Warming"; readonly done: Deferred.Deferred<void> }
-  | { readonly _tag: "Warm"; readonly until: number }
+/** The first call with a key, and those that wait for it. */
+interface Warming {
+  readonly _tag: "Warming"
+  readonly waiting: Set<() => void>
+  isOver: boolean
+}
+
+type State = Warming | { readonly _tag: "Warm"; readonly until: number }
 
 /**
  * Runs an effect that uses the cache under a key, no later than the time in milliseconds of the clock. It may succeed only
@@ -29,7 +34,15 @@ type State =
  */
 export type Warmup = <A, E, R>(key: string, until: number, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-export const make = (): Warmup => {
+const over = (state: Warming): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const done = (): void => resume(Effect.void)
+    if (state.isOver) return done()
+    state.waiting.add(done)
+    return Effect.sync(() => state.waiting.delete(done))
+  })
+
+export const make = (wake: Wake): Warmup => {
   const states = new Map<string, State>()
 
   const keep = (key: string, state: State): void => Recency.put(states, key, state, maxKeys)
@@ -39,13 +52,15 @@ export const make = (): Warmup => {
 
   /** Goes first. Whatever comes of it, the others go on: they read a warm cache, or the next of them goes first. */
   const warm = <A, E, R>(key: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-    const own: State = { _tag: "Warming", done: Deferred.makeUnsafe<void>() }
+    const own: Warming = { _tag: "Warming", waiting: new Set(), isOver: false }
     keep(key, own)
+    const end = Effect.sync(() => {
+      own.isOver = true
+      for (const done of own.waiting) wake(done)
+    })
     // A caller that stopped waiting may have warmed it meanwhile.
     const failed = Effect.sync(() => states.get(key) === own && states.delete(key))
-    return Effect.onExit(self, (exit) =>
-      Effect.andThen(Exit.isSuccess(exit) ? succeeded(key) : failed, Deferred.succeed(own.done, undefined))
-    )
+    return Effect.onExit(self, (exit) => Effect.andThen(Exit.isSuccess(exit) ? succeeded(key) : failed, end))
   }
 
   const enter = <A, E, R>(key: string, until: number, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -54,10 +69,7 @@ export const make = (): Warmup => {
         const state = states.get(key)
         if (state === undefined || (state._tag === "Warm" && state.until <= now)) return warm(key, restore(self))
         if (state._tag === "Warm" || until <= now) return Effect.tap(restore(self), () => succeeded(key))
-        return Effect.andThen(
-          restore(Effect.timeoutOption(Deferred.await(state.done), until - now)),
-          restore(enter(key, until, self))
-        )
+        return Effect.andThen(restore(Effect.timeoutOption(over(state), until - now)), restore(enter(key, until, self)))
       })
     )
 

@@ -137,10 +137,12 @@ export class Payment {
 
   constructor(bill: Bill) {
     this.amounts = new Map(bill.purses.map((purse) => [purse, purse.amountOf(bill)]))
-    for (const [purse, amount] of this.amounts) {
-      purse.ledger.held += amount
-      purse.notify()
-    }
+    for (const [purse, amount] of this.amounts) purse.ledger.held += amount
+  }
+
+  /** Tells the owners of its purses, who may come back to them: all sums must be right by now. */
+  notify(): void {
+    for (const purse of this.amounts.keys()) purse.notify()
   }
 
   /**
@@ -153,8 +155,8 @@ export class Payment {
     for (const [purse, amount] of this.amounts) {
       purse.ledger.held -= amount
       purse.ledger.spend(spent ?? amount, now)
-      purse.notify()
     }
+    this.notify()
     for (const purse of this.amounts.keys()) drain(purse, now)
   }
 }
@@ -178,8 +180,13 @@ const obstacle = (bill: Bill, now: number, self: Waiter | undefined): Refused | 
 }
 
 /** Reserves at once, or returns the cap that refuses the call or the purse to wait for. */
-export const take = (bill: Bill, now: number, self?: Waiter): Payment | Refused | Purse =>
-  obstacle(bill, now, self) ?? new Payment(bill)
+export const take = (bill: Bill, now: number): Payment | Refused | Purse => {
+  const obstructed = obstacle(bill, now, undefined)
+  if (obstructed !== undefined) return obstructed
+  const payment = new Payment(bill)
+  payment.notify()
+  return payment
+}
 
 /** Waits for a purse. */
 export const wait = (bill: Bill, at: Purse, woken: () => void): Waiter => {
@@ -220,13 +227,14 @@ const move = (waiter: Waiter, to: Purse): void => {
 /** Serves the waiters of a purse, as far as possible. */
 const drain = (purse: Purse, now: number): void => {
   for (let waiter = purse.next; waiter !== undefined; waiter = purse.next) {
-    const outcome = take(waiter.bill, now, waiter)
+    const outcome = obstacle(waiter.bill, now, waiter) ?? new Payment(waiter.bill)
     if (outcome === purse || (outcome instanceof Purse && waiter === purse.favoured)) return
     if (outcome instanceof Purse) move(waiter, outcome)
     else {
       waiter.outcome = outcome
       const freed = remove(waiter)
       waiter.woken()
+      if (outcome instanceof Payment) outcome.notify()
       for (const other of freed) if (other !== purse) drain(other, now)
     }
   }

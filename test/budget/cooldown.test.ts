@@ -10,6 +10,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import { isDone, make, pool, start } from "../support/budget.ts"
+import { settled } from "../support/reported.ts"
 import { MapStore } from "../support/store.ts"
 import type { Verdict } from "../../src/budget/models.ts"
 
@@ -248,6 +249,7 @@ describe("Budget in an outage", () => {
       yield* TestClock.adjust(1_001)
       assert.isFalse(isDone(next))
       yield* Fiber.interrupt(probe)
+      yield* settled
       assert.isTrue(isDone(next))
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )

@@ -161,7 +161,7 @@ describe("Budget order", () => {
       yield* start(Effect.andThen(rejected, call("a", 100, true)))
       for (let i = 0; i < 10; i++) yield* start(call("b", 10))
       yield* TestClock.adjust("1 minute")
-      assert.deepStrictEqual(order.slice(0, 4), ["a, rejected", "b", "a", "b"])
+      assert.deepStrictEqual(order.slice(0, 4), ["a, rejected", "b", "b", "a"])
       assert.strictEqual(order.length, 12)
     }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
   )

@@ -126,8 +126,7 @@ const cases: Readonly<Record<string, Case>> = {
   "a throw of Accounting.usage": {
     attempt: () => succeed,
     options: { accounting: { ...anthropic, usage: bug } },
-    used: [1, 1_000, 500],
-    told: 0
+    used: [1, 1_000, 500]
   },
   "an Accounting.usage that gives nothing": {
     attempt: () => succeed,
@@ -137,15 +136,13 @@ const cases: Readonly<Record<string, Case>> = {
   "a throw of Accounting.usage after a failure": {
     attempt: () => fail(new LlmError.TimedOut({})),
     options: { accounting: { ...anthropic, usage: bug } },
-    used: [1, 1_000, 500],
-    told: 0
+    used: [1, 1_000, 500]
   },
   "a throw of Accounting.usage after an interruption": {
     attempt: () => Effect.never,
     options: { accounting: { ...anthropic, usage: bug } },
     interruptedAfter: 500,
-    used: [1, 1_000, 500],
-    told: 0
+    used: [1, 1_000, 500]
   },
   "a throw of Accounting.estimate": {
     attempt: () => succeed,

@@ -177,6 +177,7 @@ export class Play {
         this.timers.push(timer)
         return () => void this.timers.splice(this.timers.indexOf(timer), 1)
       },
+      wake: (resume) => resume(),
       changed: () => {},
       observer: undefined
     }

@@ -1,0 +1,47 @@
+/** Errors that nobody catches: Node ends a process for them, and a test wants to see them. */
+import { assert } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Scheduler from "effect/Scheduler"
+
+/**
+ * Runs an effect and collects what tasks of its scheduler throw. As in Effect's own scheduler, a task that throws takes the
+ * rest of its batch with it.
+ */
+export const reported = <A, E, R>(self: (errors: ReadonlyArray<unknown>) => Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const errors: Array<unknown> = []
+    const scheduler = new Scheduler.MixedScheduler("async", (run) => {
+      const immediate = setImmediate(() => {
+        try {
+          run()
+        } catch (error) {
+          errors.push(error)
+        }
+      })
+      return () => clearImmediate(immediate)
+    })
+    return Effect.provideService(self(errors), Scheduler.Scheduler, scheduler)
+  })
+
+/** Lets everything run that is due. */
+export const settled = Effect.replicateEffect(Effect.yieldNow, 10, { discard: true })
+
+/** What careless code throws. */
+export class Harm extends Error {}
+
+/** Runs an effect in a fiber of its own, whose observer throws. */
+export const careless = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.context<R>(), (context) =>
+    Effect.runCallbackWith(context)(effect, {
+      onExit: () => {
+        throw new Harm()
+      }
+    })
+  )
+
+/** So many observers threw, each was reported, and nothing else was. */
+export const harmed = (errors: ReadonlyArray<unknown>, times: number) =>
+  Effect.map(settled, () => {
+    assert.strictEqual(errors.length, times)
+    assert.isTrue(errors.every((error) => error instanceof Harm))
+  })
