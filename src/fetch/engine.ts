@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as EffectResult from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
@@ -35,6 +36,7 @@ import {
   type Send,
   type Settings,
   Stalled,
+  type Terms,
   type Upstream,
   type Used
 } from "./models.ts"
@@ -135,11 +137,11 @@ const mostRefusing = 1_000
 /** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
 const makeUsageRequests = () => {
   const refusing = new Map<string, true>()
-  const hostOf = ({ url }: CallRequest): string => URL.parse(url)?.host ?? url
+  const hostOf = ({ url }: Planned["request"]): string => URL.parse(url)?.host ?? url
   return {
     /** The body that requests usage; undefined if the caller's own is sent. */
-    bodyOf: ({ body, match, needsUsageRequest, request }: Planned): string | undefined =>
-      needsUsageRequest && !refusing.has(hostOf(request)) ? match.protocol.usageRequest?.inject(body) : undefined,
+    bodyOf: ({ match, needsUsageRequest, request, text }: Planned): string | undefined =>
+      needsUsageRequest && !refusing.has(hostOf(request)) ? match.protocol.usageRequest?.inject(text()) : undefined,
     /** Whether an error rejects that request for usage. Then its service is not asked again. */
     isRefused: ({ request }: Planned, status: number, error: string): boolean => {
       const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
@@ -196,7 +198,7 @@ export const make = Effect.fnUntraced(function* (
       const found = match(known, method, path)
       return found !== undefined && isCall(found) ? found : undefined
     },
-    plan: (found, request) => planOf(found, request, streamUsage),
+    plan: (found, request) => planOf(found, request, settings, streamUsage),
     call: (planned, send) => called(parts, planned, send)
   }
 })
@@ -204,22 +206,36 @@ export const make = Effect.fnUntraced(function* (
 /** The model of a call that names none: a stored prompt does, or the service has only one. */
 const unnamed = "unknown"
 
+/** What the options say of a call. Their callbacks see its body, which nothing refers to afterwards. */
+const termsOf = (found: Match, request: CallRequest, settings: Settings): Terms => {
+  const callOptions = given(settings.callOptions, request)
+  checkCallOptions("Floodgate.callOptions", callOptions)
+  return {
+    account: settings.account?.(request),
+    accounting: given(settings.accounting, request) ?? accountingOf(found, request.url),
+    callOptions: { agent: request.agent, ...callOptions }
+  }
+}
+
 const planOf = (
   found: Match,
-  { body, header, parsed: given, url }: Incoming,
+  { header, parsed: ready, text, url }: Incoming,
+  settings: Settings,
   streamUsage: boolean
 ): Planned | undefined => {
   const { protocol, route } = found
-  const parsed = given ?? parseJson(body)
-  const description = protocol.describe(parsed, route)
+  const body = ready ?? parseJson(text())
+  const description = protocol.describe(body, route)
   if (description === undefined) return undefined
   const { model = unnamed } = description
   const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
+  const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
   return {
     match: found,
     description: { ...description, model },
-    request: { url, protocol: protocol.name, model, agent: protocol.agentOf(parsed, header), header, body: parsed },
-    body,
+    request,
+    terms: EffectResult.try({ try: () => termsOf(found, { ...request, body }, settings), catch: (thrown) => thrown }),
+    text,
     streams: description.stream ? streams : undefined,
     needsUsageRequest: streamUsage && description.needsUsageRequest
   }
@@ -231,12 +247,14 @@ const called = <R extends Upstream>(
   planned: Planned,
   send: Send<R>
 ): Effect.Effect<Result<R>, unknown> => {
+  const { terms } = planned
+  if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
   const found = Effect.suspend(() => {
-    const account = parts.settings.account?.(planned.request) ?? parts.accounts.of(planned.request)
+    const account = terms.success.account ?? parts.accounts.of(planned.request)
     return typeof account === "string" ? Effect.succeed(account) : Effect.promise(() => account)
   })
   const made = Effect.flatMap(found, (account) =>
-    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, account, restore))
+    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, account }, restore))
   )
   return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
     error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
@@ -247,25 +265,22 @@ const governed = Effect.fnUntraced(function* <R extends Upstream>(
   parts: Parts,
   planned: Planned,
   send: Send<R>,
-  account: string,
+  { account, accounting, callOptions }: Terms,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) {
   const { governor, runFork, settings } = parts
-  const { description, match: found, request } = planned
+  const { description, match: found } = planned
   const call: Governor.Call = {
     ...description,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
-    accounting: given(settings.accounting, request) ?? accountingOf(found, request.url)
+    accounting
   }
-  const callOptions = given(settings.callOptions, request)
-  checkCallOptions("Floodgate.callOptions", callOptions)
-  const how = { agent: request.agent, ...callOptions }
-  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), how)
+  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), callOptions)
   const { opened, scope } = yield* inScope(opening, restore)
   const { result, stream } = opened
   if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
-  const used = settings.used?.(request)
+  const used = settings.used?.(planned)
   return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
 })
 
@@ -292,7 +307,7 @@ const attempt = Effect.fnUntraced(function* <R extends Upstream>(
   yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }))
   const parser = parserOf(exchange)
   return body === undefined || parser === undefined
-    ? yield* readWhole(exchange, (actual) => settings.used?.(planned.request)(actual))
+    ? yield* readWhole(exchange, (actual) => settings.used?.(planned)(actual))
     : yield* readStream(exchange, body, parser)
 })
 

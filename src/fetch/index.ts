@@ -85,7 +85,7 @@ export interface CallRequest {
   readonly agent: string | undefined
   /** Looks a header up by its name in lower case. */
   readonly header: HeaderReader
-  /** The body as parsed JSON. */
+  /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */
   readonly body: unknown
 }
 
@@ -199,8 +199,8 @@ export const make = Effect.fnUntraced(function* (
   const governed = async (found: Match, input: Input, given: Init): Promise<Response> => {
     const [url, init] = await separate(input, given)
     const headers = new Headers(init.headers)
-    const text = textOf(init.body) ?? ""
-    const planned = engine.plan(found, { url: String(url), header: headerReader(headers), body: text })
+    const text = () => textOf(init.body) ?? ""
+    const planned = engine.plan(found, { url: String(url), header: headerReader(headers), text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
     const call = engine.call(planned, async (signal, body) =>

@@ -1,6 +1,7 @@
 /** The options of the engine, and the forms of a request on its way through it. */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as EffectResult from "effect/Result"
 import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
@@ -87,12 +88,12 @@ export interface Settings extends EngineOptions {
   /** The error of a body that was silent for too long. @default {@link Stalled} */
   readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
   /**
-   * Returns, for a request, a function that is called with the usage of its call when that has succeeded. A stream may take
-   * long, so the function should not hold on to the request.
+   * Returns, for a call, a function that is called with its usage when it has succeeded. A stream may take long, so the function
+   * should not hold on to the call.
    *
    * @default none
    */
-  readonly used?: ((request: CallRequest) => Used) | undefined
+  readonly used?: ((planned: Planned) => Used) | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -104,18 +105,32 @@ export interface Incoming {
   /** The URL that it is sent to. The URL decides the account. */
   readonly url: string
   readonly header: HeaderReader
-  readonly body: string
+  /** The text of the body. */
+  readonly text: () => string
   /** The parsed body, if the transport has it. @default parsed by the engine */
   readonly parsed?: unknown
 }
 
-/** A request that is governed. */
+/** What the options say of a call. */
+export interface Terms {
+  /** The account that the options name; undefined for the default. */
+  readonly account: string | undefined
+  readonly accounting: Accounting.Accounting
+  readonly callOptions: Governor.CallOptions
+}
+
+/**
+ * A request that is governed. It may wait for minutes, so it holds neither the parsed body, which can take several times as much
+ * memory as its bytes, nor the text.
+ */
 export interface Planned {
   readonly match: Match
   readonly description: Description & { readonly model: string }
-  readonly request: CallRequest
-  /** The caller's own body. */
-  readonly body: string
+  readonly request: Omit<CallRequest, "body">
+  /** What the options say, or what their callbacks threw: the call fails with it. */
+  readonly terms: EffectResult.Result<Terms, unknown>
+  /** The text of the caller's own body. */
+  readonly text: () => string
   /** Whether the caller expects a stream of events, or a JSON list of them; undefined for a whole answer. */
   readonly streams: "events" | "list" | undefined
   /** Whether the usage must be requested, because the caller did not. */

@@ -89,9 +89,7 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((reque
     model: fits(rule.model),
     headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), fits(text)] as const)
   }))
-  /** Each call is described once. */
-  const known = new WeakMap<CallRequest, Caller>()
-  const describe = (request: CallRequest): Caller => {
+  return (request) => {
     const keys = credentialsOf(request)
     const known = (): ReadonlyArray<Key> => (keys.length === 0 ? [unknown] : keys.map(knownOf))
     const agent = request.agent ?? known()[0]!.name
@@ -110,10 +108,5 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: Purses): ((reque
       priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
       purses: purses.of(fitting, agent, known)
     }
-  }
-  return (request) => {
-    let caller = known.get(request)
-    if (caller === undefined) known.set(request, (caller = describe(request)))
-    return caller
   }
 }

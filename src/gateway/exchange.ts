@@ -2,21 +2,20 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { isUtf8 } from "node:buffer"
+import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { promptTokens } from "../limits/amounts.ts"
 import * as Engine from "../fetch/engine.ts"
-import type { CallRequest } from "../fetch/index.ts"
 import type { Used } from "../fetch/models.ts"
 import { harmless } from "../input/callbacks.ts"
 import { anthropic } from "../protocol/anthropic.ts"
-import type { HeaderReader } from "../protocol/headers.ts"
 import { at, isRecord, parseJson } from "../protocol/json.ts"
+import { mostValues } from "../protocol/jsonValues.ts"
 import type { Match, Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import type { Activity, Ended } from "./activity.ts"
 import * as Headers from "./headers.ts"
-import type * as Request from "./request.ts"
+import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Sent, Transport } from "./transport.ts"
@@ -29,7 +28,6 @@ export interface Parts {
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
   readonly recorder: Recorder | undefined
-  readonly agentOf: (request: CallRequest) => string
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly keeper: Response.Keeper
@@ -68,22 +66,27 @@ interface Times {
 
 /** Records calls. */
 interface Recorder {
-  readonly came: (request: CallRequest, at: number) => Times
-  readonly used: (request: CallRequest, agent: string) => Used
+  readonly came: (planned: Engine.Planned, at: number) => Times
+  readonly used: (planned: Engine.Planned) => Used
 }
+
+/** The agent that a call counts for. */
+export const agentOf = ({ request, terms }: Engine.Planned): string =>
+  (Result.isSuccess(terms) ? terms.success.callOptions.agent : request.agent) ?? "unknown"
 
 export const makeRecorder = (callback: (call: Recorded) => void): Recorder => {
   const record = harmless(callback)
-  const times = new WeakMap<CallRequest, Times>()
+  const times = new WeakMap<Engine.Planned, Times>()
   return {
-    came: (request, at) => {
+    came: (planned, at) => {
       const own = { at, sentAt: at }
-      times.set(request, own)
+      times.set(planned, own)
       return own
     },
-    used: (request, agent) => {
-      const { model } = request
-      const { at, sentAt } = times.get(request)!
+    used: (planned) => {
+      const { model } = planned.request
+      const agent = agentOf(planned)
+      const { at, sentAt } = times.get(planned)!
       return (actual) => {
         if (actual === undefined) return
         const { outputTokens } = actual
@@ -269,7 +272,7 @@ const govern = (
   const { name: upstream } = routed.upstream
   const isStream = planned.streams === "events"
   const { model, protocol: spoken } = planned.request
-  const agent = parts.agentOf(planned.request)
+  const agent = agentOf(planned)
   const held: Response.Held = {
     response,
     contentType: isStream ? "text/event-stream" : "application/json",
@@ -281,7 +284,7 @@ const govern = (
     return result.isFinal ? "failed" : "answered"
   }
   const startedAt = now()
-  const times = parts.recorder?.came(planned.request, startedAt)
+  const times = parts.recorder?.came(planned, startedAt)
   const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
     activity.ended({ upstream, outcome, agent })
     // Neither content nor keys are logged.
@@ -318,18 +321,13 @@ const govern = (
   )
 }
 
-/** The object in a body, or why it cannot be read. Passed on, such a call would be past every cap and limit. */
-const read = (bytes: Buffer, header: HeaderReader): readonly [text: string, parsed: object] | Refusal => {
-  const why = "because this gateway reads what the call asks for"
-  if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) {
-    return { kind: "invalid", message: `Send the body of a call without content-encoding, ${why}` }
-  }
-  const text = isUtf8(bytes) ? bytes.toString() : ""
-  const parsed = parseJson(text)
-  return isRecord(parsed)
-    ? [text, parsed]
-    : { kind: "invalid", message: `The body of a call must be a JSON object in UTF-8, ${why}` }
-}
+const why = "because this gateway reads what the call asks for"
+const encoded: Refusal = { kind: "invalid", message: `Send the body of a call without content-encoding, ${why}` }
+const notJson: Refusal = { kind: "invalid", message: `The body of a call must be a JSON object in UTF-8, ${why}` }
+const tooMany = (values: number): Refusal => ({
+  kind: "tooLarge",
+  message: `The body has ${values} JSON values, and this gateway reads at most ${mostValues}; send fewer messages`
+})
 
 /** Refuses a call because of its body. */
 const refuseBody = (
@@ -351,17 +349,24 @@ const answerCall = (
   found: Match,
   request: IncomingMessage,
   response: ServerResponse,
-  bytes: Buffer
+  bytes: Buffer,
+  memory: Request.Memory
 ): Effect.Effect<void> => {
   const header = Headers.readerOf(request.headers)
-  const content = read(bytes, header)
-  if ("kind" in content) return refuseBody(parts, routed, found, response, content)
-  const [body, parsed] = content
-  // Bedrock serves models whose bodies no protocol knows.
-  const planned = parts.engine.plan(found, { url: routed.url, header, body, parsed })
-  return planned === undefined
-    ? pass(parts, routed, request, response, bytes)
-    : govern(parts, routed, request, response, planned, bytes)
+  const refused = (refusal: Refusal) => refuseBody(parts, routed, found, response, refusal)
+  // Passed on, a call that cannot be read would be past every cap and limit.
+  if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refused(encoded)
+  const parsed = (body: unknown): Effect.Effect<void> => {
+    if (!isRecord(body)) return refused(notJson)
+    // Bedrock serves models whose bodies no protocol knows.
+    const planned = parts.engine.plan(found, { url: routed.url, header, text: () => bytes.toString(), parsed: body })
+    return planned === undefined
+      ? pass(parts, routed, request, response, bytes)
+      : govern(parts, routed, request, response, planned, bytes)
+  }
+  return bytes.length <= Request.quickBytes
+    ? parsed(Request.parse(bytes))
+    : Request.readLarge(memory, bytes, parsed, (values) => refused(tooMany(values)))
 }
 
 /** Answers one request whose upstream is known. A call is answered when its body was read. */
@@ -377,7 +382,7 @@ export const exchange = (
   if (call === undefined) return run(pass(parts, routed, request, response, undefined))
   body.read(request, (read) => {
     if (typeof read !== "string") {
-      const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read))
+      const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read, body.memory))
       return run(Effect.catchDefect(answered, (why) => failed(response, why)))
     }
     // The rest of the body is not read.

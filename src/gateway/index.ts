@@ -186,15 +186,13 @@ const setUp = Effect.fnUntraced(function* (
   now: () => number
 ) {
   const { rules = [] } = options
-  const callers = makeCallers(rules, purses)
   const recorder = options.record && Exchange.makeRecorder(options.record)
   const engine = yield* Engine.make({
     ...options,
-    callOptions: callers,
-    used: (request) => {
-      const { agent } = callers(request)
-      const use = activity.used(agent)
-      const record = recorder?.used(request, agent)
+    callOptions: makeCallers(rules, purses),
+    used: (planned) => {
+      const use = activity.used(Exchange.agentOf(planned))
+      const record = recorder?.used(planned)
       return (actual) => {
         use(actual)
         record?.(actual)
@@ -210,7 +208,6 @@ const setUp = Effect.fnUntraced(function* (
     transports,
     activity,
     recorder,
-    agentOf: (request) => callers(request).agent,
     now,
     keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
     maxHold: Duration.toMillis(checked.maxHold),

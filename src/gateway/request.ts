@@ -1,8 +1,17 @@
 /** Bodies of requests: bounded in size and in time, and counted while they are in memory. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
+import { parseJson } from "../protocol/json.ts"
+import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
+
+// -----------------------------------------------------------------------------
+// Arriving
+// -----------------------------------------------------------------------------
 
 /** The bodies of all waiting and running requests. */
 export interface Memory {
@@ -12,6 +21,8 @@ export interface Memory {
   readonly arriving: Set<Body>
   /** Milliseconds of a clock that nobody sets. */
   readonly now: () => number
+  /** Lets one large body be read at a time. */
+  readonly reading: Semaphore.Semaphore
 }
 
 /** Why a body was not read. */
@@ -31,7 +42,7 @@ const leastGrowth = 0.01
 export const makeMemory: Effect.Effect<Memory, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-  const memory: Memory = { held: 0, arriving: new Set(), now }
+  const memory: Memory = { held: 0, arriving: new Set(), now, reading: Semaphore.makeUnsafe(1) }
   const check = Effect.sync(() => {
     for (const body of memory.arriving) body.check()
   })
@@ -39,12 +50,30 @@ export const makeMemory: Effect.Effect<Memory, never, Scope.Scope> = Effect.gen(
   return memory
 })
 
+/** Chunks below this size are joined: a body that arrives byte by byte would take a hundred times its size. */
+const smallChunk = 64 * 1_024
+
+const joined = (chunks: ReadonlyArray<Buffer>): Buffer => (chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+
+/** Adds a chunk, so that there are few small ones, and each byte is copied a few times at most. */
+const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
+  let last = chunk
+  for (let before = chunks.at(-1); before !== undefined; before = chunks.at(-1)) {
+    if (before.length >= smallChunk || before.length > last.length) break
+    chunks.pop()
+    last = Buffer.concat([before, last])
+  }
+  chunks.push(last)
+}
+
 /** The body of one request. */
 export class Body {
-  private readonly memory: Memory
+  readonly memory: Memory
   private readonly mostHeld: number
   private readonly most: number
   private held = 0
+  /** What has arrived. The listeners of the request live as long as its call, so this is not theirs. */
+  private chunks: Array<Buffer> = []
   private give: ((body: Buffer | Unread) => void) | undefined
   private request: IncomingMessage | undefined
   /** What it was when it was last found to have grown. */
@@ -64,15 +93,14 @@ export class Body {
     this.request = request
     this.earlier = { held: 0, at: memory.now() }
     memory.arriving.add(this)
-    const chunks: Array<Buffer> = []
     request.on("data", (chunk: Buffer) => {
       if (this.give === undefined) return
       this.held += chunk.length
       memory.held += chunk.length
-      if (this.held <= most && memory.held <= this.mostHeld) return void chunks.push(chunk)
+      if (this.held <= most && memory.held <= this.mostHeld) return append(this.chunks, chunk)
       this.settle(this.held > most ? "tooLarge" : "full")
     })
-    request.on("end", () => this.settle(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)))
+    request.on("end", () => this.settle(joined(this.chunks)))
   }
 
   /** Ends a body that has hardly grown. */
@@ -87,6 +115,7 @@ export class Body {
     const { give, request } = this
     if (give === undefined) return
     this.give = undefined
+    this.chunks = []
     this.memory.arriving.delete(this)
     if (typeof body === "string") request?.removeAllListeners("data").pause()
     give(body)
@@ -95,8 +124,46 @@ export class Body {
   /** Releases the memory of the body. */
   release(): void {
     this.give = undefined
+    this.chunks = []
     this.memory.arriving.delete(this)
     this.memory.held -= this.held
     this.held = 0
   }
 }
+
+// -----------------------------------------------------------------------------
+// Reading
+// -----------------------------------------------------------------------------
+
+/** A body of this size is parsed at once: that takes at most a few milliseconds, whatever it contains. */
+export const quickBytes = 32 * 1_024
+/** Values are counted in parts of this size, each in a few milliseconds. */
+const partBytes = 2 * 1_024 * 1_024
+
+/** The value of a body; undefined if it is not JSON in UTF-8. */
+export const parse = (bytes: Buffer): unknown => (isUtf8(bytes) ? parseJson(bytes.toString()) : undefined)
+
+/** Runs a step in a turn of the event loop of its own, so that other calls go on before it. */
+const inTurn = <A>(step: () => A): Effect.Effect<A> => Effect.andThen(Effect.yieldNow, Effect.sync(step))
+
+/**
+ * Parses a large body, and runs what `parsed` makes of its value, or what `refused` makes of the number of its values if they
+ * are too many. No two bodies are read in the same turn of the event loop, and only one parsed body is in memory at a time.
+ */
+export const readLarge = Effect.fnUntraced(function* (
+  { reading }: Memory,
+  bytes: Buffer,
+  parsed: (body: unknown) => Effect.Effect<void>,
+  refused: (values: number) => Effect.Effect<void>
+) {
+  const alone = reading.withPermits(1)
+  const counter = new ValueCounter(bytes, yield* Random.nextInt)
+  while (yield* alone(inTurn(() => counter.next(partBytes)))) {}
+  if (counter.values > mostValues) return refused(counter.values)
+  return yield* alone(
+    Effect.flatMap(
+      inTurn(() => parse(bytes)),
+      (body) => inTurn(() => parsed(body))
+    )
+  )
+}, Effect.flatten)

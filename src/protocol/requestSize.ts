@@ -56,19 +56,24 @@ const shortLength = (text: string): number => {
   return bytes
 }
 
-/** The UTF-8 length of a string. For a prompt, the platform's encoder is sixty times as fast as a loop. */
-export const utf8Length = (text: string): number => {
-  if (text.length < shortUnits) return shortLength(text)
-  let bytes = 0
+/** Adds up the lengths of the parts of a text. Parts need little memory beside the text. */
+const inParts = (text: string, lengthOf: (part: string) => number): number => {
+  let sum = 0
   for (let start = 0; start < text.length;) {
     let end = Math.min(start + maxUnits, text.length)
     // A surrogate pair must not be split.
     if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end--
-    bytes += encoder.encodeInto(text.slice(start, end), scratch).written
+    sum += lengthOf(text.slice(start, end))
     start = end
   }
-  return bytes
+  return sum
 }
+
+/** The UTF-8 length of a string. For a prompt, the platform's encoder is sixty times as fast as a loop. */
+export const utf8Length = (text: string): number =>
+  text.length < shortUnits ? shortLength(text) : inParts(text, (part) => encoder.encodeInto(part, scratch).written)
+
+const quoted = (text: string): number => utf8Length(JSON.stringify(text))
 
 /** The size of a request. */
 export interface Size {
@@ -161,7 +166,9 @@ export const add = (sum: Sum, value: unknown, depth = 0): void => {
 }
 
 const scalarBytes = (value: unknown): number => {
-  if (typeof value === "string") return utf8Length(JSON.stringify(value))
+  if (typeof value === "string") {
+    return value.length <= maxUnits ? quoted(value) : 2 + inParts(value, (part) => quoted(part) - 2)
+  }
   if (typeof value === "number") return Number.isFinite(value) ? String(value).length : 4
   if (typeof value === "boolean") return value ? 4 : 5
   return value === null ? 4 : 0
