@@ -68,6 +68,8 @@ class Pools {
   private readonly learnedEarlier = new Map<string, { readonly memory: Memory; readonly at: number }>()
   /** What a kind of pools was changed to: those that open later have it, too. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
+  /** Whether the budget is over: then no pool opens. */
+  isClosed = false
 
   constructor(
     sets: ReturnType<typeof parse>,
@@ -162,7 +164,7 @@ class Pools {
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */
   existing(name = defaultPool): Pool | undefined {
-    return this.byName.get(name) ?? (this.sets.isPool(name) ? this.open(name) : undefined)
+    return this.byName.get(name) ?? (this.sets.isPool(name) && !this.isClosed ? this.open(name) : undefined)
   }
 
   /** The pool of a reservation. Throws if the budget has none of that name. */
@@ -174,6 +176,7 @@ class Pools {
 
   get close(): Effect.Effect<void> {
     return Effect.suspend(() => {
+      this.isClosed = true
       for (const pool of this.byName.values()) pool.shutDown()
       return Effect.forEach(this.byName.values(), ({ leave }) => leave, { concurrency: "unbounded", discard: true })
     })
@@ -249,6 +252,7 @@ const reserve =
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>(({ context }) => {
         checkCounted(context)
+        if (pools.isClosed) return Effect.interrupt
         const pool = pools.of(how)
         const admission = pool.admit(estimate, queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
