@@ -1,9 +1,10 @@
 /** The options of a gateway, their defaults, and the checks on them. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
+import { constants } from "node:buffer"
 import { queueingOf } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
-import { checkOptions, durationOf, finiteOf, invalid, type Known, within, wrong } from "../input/arguments.ts"
+import { checkOptions, durationOf, invalid, type Known, within, wrong } from "../input/arguments.ts"
 import type { Rule } from "./callers.ts"
 import { keepingOf } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
@@ -92,8 +93,27 @@ const providers = {
 /** The gateway's own paths begin with these names. */
 const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
 
-const positive = (option: string, value: number): number =>
-  Number.isInteger(value) && value > 0 ? value : invalid(`Gateway.${option}`, "an integer > 0", value)
+/** A body is decoded to a text, which has at most so many characters in Node. */
+const mostBodyBytes = constants.MAX_STRING_LENGTH
+/** More than any machine has, of memory and of sockets. */
+const mostHeldBytes = 2 ** 44
+const mostConnections = 1_000_000
+
+const whole = (option: string, value: number, most: number): number =>
+  Number.isInteger(value) && value > 0 && value <= most
+    ? value
+    : invalid(`Gateway.${option}`, `an integer from 1 to ${most}`, value)
+
+const day = 86_400_000
+
+/** A time that timers can keep: a shorter one would keep the process busy, and no client waits longer. */
+const timeOf = (option: string, input: Duration.Input): Duration.Duration =>
+  durationOf(
+    `Gateway.${option}`,
+    input,
+    "a duration from 1 millisecond to 1 day",
+    (millis) => millis >= 1 && millis <= day
+  )
 
 const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<string, Upstream> => {
   const parsed = new Map<string, Upstream>()
@@ -183,14 +203,14 @@ export const parse = (options: Options) => {
     token,
     hosts: hostsOf(options.hosts ?? []),
     upstreams: upstreamsOf(options.upstreams ?? providers),
-    maxHold: finiteOf("Gateway.maxHold", options.maxHold ?? "5 minutes"),
-    silence: durationOf("Gateway.silence", options.silence ?? "20 seconds"),
-    keepAlive: finiteOf("Gateway.keepAlive", options.keepAlive ?? "10 seconds"),
-    timeout: finiteOf("Gateway.timeout", options.timeout ?? "10 minutes"),
-    drain: finiteOf("Gateway.drain", options.drain ?? "2 minutes"),
-    maxBodyBytes: positive("maxBodyBytes", options.maxBodyBytes ?? 32 * 1_024 * 1_024),
-    maxHeldBytes: positive("maxHeldBytes", options.maxHeldBytes ?? 256 * 1_024 * 1_024),
-    maxConnections: positive("maxConnections", options.maxConnections ?? 10_000)
+    maxHold: timeOf("maxHold", options.maxHold ?? "5 minutes"),
+    silence: timeOf("silence", options.silence ?? "20 seconds"),
+    keepAlive: timeOf("keepAlive", options.keepAlive ?? "10 seconds"),
+    timeout: timeOf("timeout", options.timeout ?? "10 minutes"),
+    drain: timeOf("drain", options.drain ?? "2 minutes"),
+    maxBodyBytes: whole("maxBodyBytes", options.maxBodyBytes ?? 32 * 1_024 * 1_024, mostBodyBytes),
+    maxHeldBytes: whole("maxHeldBytes", options.maxHeldBytes ?? 256 * 1_024 * 1_024, mostHeldBytes),
+    maxConnections: whole("maxConnections", options.maxConnections ?? 10_000, mostConnections)
   }
 }
 

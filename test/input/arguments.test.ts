@@ -126,8 +126,22 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ["Gateway.rules[0].weight", () => Gateway.make({ rules: [{ weight: 0 }] })],
   ["Gateway.rules[0].capPerKey.dollars", () => Gateway.make({ rules: [{ capPerKey: { dollars: 0 } }] })],
   ["Limits.pools.m.tokens.total", () => budget({ pools: { m: { tokens: { total: 0 } } } })],
-  ["Gateway.maxHold", () => Gateway.make({ maxHold: Infinity })],
-  ["Gateway.maxBodyBytes", () => Gateway.make({ maxBodyBytes: 0.5 })],
+  ...(["maxHold", "silence", "keepAlive", "timeout", "drain"] as const).map(
+    (name) =>
+      [
+        `Gateway.${name}`,
+        ...[0, -1, NaN, Infinity, 1e300, 1e-9, "2 days", "soon"].map((bad) => () => Gateway.make({ [name]: bad }))
+      ] as const
+  ),
+  // A text of Node has at most 536,870,888 characters.
+  ...(["maxBodyBytes", "maxHeldBytes", "maxConnections"] as const).map(
+    (name) =>
+      [
+        `Gateway.${name}`,
+        ...[0, -1, 0.5, NaN, Infinity, 1e308, 2 ** 53, "5"].map((bad) => () => Gateway.make({ [name]: bad }))
+      ] as const
+  ),
+  ["Gateway.maxBodyBytes", () => Gateway.make({ maxBodyBytes: 536_870_889 })],
   ["Limits", ...[null, 7, "2M", { inputToken: { perMinute: 1 } }].map((limits) => () => budget(limits))],
   [
     "Limits.tokens",

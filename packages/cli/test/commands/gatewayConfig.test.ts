@@ -31,6 +31,10 @@ describe("the configuration of a gateway", () => {
       '{"rules":[{"cap":{"per":"day"}},{"agnt":"x"}]}',
       '"rules[0].cap.dollars" is missing; unknown setting "rules[1].agnt": did you mean "agent"?'
     ],
+    [
+      '{"concurrency":1e308,"maxQueued":0.5}',
+      "concurrency: expected an integer from 1 to 1000000, got 1e+308; maxQueued: expected an integer from 0 to 1000000, got 0.5"
+    ],
     ["[]", "the whole: expected object"]
   ])("names each setting of %s that is wrong, and the nearest that there is", (text, says) => {
     if (typeof says === "string") assert.strictEqual(said(text), says)

@@ -42,6 +42,15 @@ const Span = Schema.Union([Schema.Finite, Schema.String]).annotate({
   expected: 'a duration such as "4 minutes", or seconds'
 })
 
+/** The budget also takes infinity, which JSON cannot say: a larger number is a mistake. */
+const most = 1_000_000
+const countFrom = (least: number) => {
+  const expected = `an integer from ${least} to ${most}`
+  return Schema.Finite.check(
+    Schema.makeFilter((value) => Number.isInteger(value) && value >= least && value <= most, { expected })
+  )
+}
+
 const texts = Schema.Record(Schema.String, Schema.String)
 
 /** A cap in dollars; `per` is "day", or a duration such as "5 hours". */
@@ -85,8 +94,8 @@ const Config = Schema.Struct({
   token: optional(Schema.String),
   hosts: optional(Schema.Array(Schema.String)),
   limits: optional(Limits),
-  concurrency: optional(Schema.Finite),
-  maxQueued: optional(Schema.Finite),
+  concurrency: optional(countFrom(1)),
+  maxQueued: optional(countFrom(0)),
   rules: optional(Schema.Array(Rule)),
   prices: optional(Schema.Record(Schema.String, Price)),
   maxHold: optional(Span),
