@@ -18,7 +18,7 @@ import { durationOf } from "../input/arguments.ts"
 import { LlmError } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
-import { parseJson } from "../protocol/json.ts"
+import { isRecord, parseJson } from "../protocol/json.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
@@ -30,6 +30,7 @@ import type { CallRequest } from "./index.ts"
 import type { Exchange } from "./exchange.ts"
 import {
   AttemptFailed,
+  type Change,
   type Incoming,
   type Planned,
   type Result,
@@ -42,7 +43,15 @@ import {
 } from "./models.ts"
 import type { Patience } from "./silence.ts"
 
-export { type EngineOptions, type Planned, type Result, type Send, Stalled, type Upstream } from "./models.ts"
+export {
+  type Change,
+  type EngineOptions,
+  type Planned,
+  type Result,
+  type Send,
+  Stalled,
+  type Upstream
+} from "./models.ts"
 export type { Source } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -139,9 +148,12 @@ const makeUsageRequests = () => {
   const refusing = new Map<string, true>()
   const hostOf = ({ url }: Planned["request"]): string => URL.parse(url)?.host ?? url
   return {
-    /** The body that requests usage; undefined if the caller's own is sent. */
-    bodyOf: ({ match, needsUsageRequest, request, text }: Planned): string | undefined =>
-      needsUsageRequest && !refusing.has(hostOf(request)) ? match.protocol.usageRequest?.inject(text()) : undefined,
+    /** The change that requests usage; undefined if the caller's own body is sent. */
+    changeOf: ({ match, needsUsageRequest, request, text, usageInsertion: insert }: Planned): Change | undefined => {
+      const { usageRequest } = match.protocol
+      if (!needsUsageRequest || usageRequest === undefined || refusing.has(hostOf(request))) return undefined
+      return insert === undefined ? { text: usageRequest.inject(text()) } : { insert }
+    },
     /** Whether an error rejects that request for usage. Then its service is not asked again. */
     isRefused: ({ request }: Planned, status: number, error: string): boolean => {
       const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
@@ -228,6 +240,7 @@ const planOf = (
   const description = protocol.describe(body, route)
   if (description === undefined) return undefined
   const { model = unnamed } = description
+  const needsUsageRequest = streamUsage && description.needsUsageRequest
   const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
   const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
   return {
@@ -237,7 +250,8 @@ const planOf = (
     terms: EffectResult.try({ try: () => termsOf(found, { ...request, body }, settings), catch: (thrown) => thrown }),
     text,
     streams: description.stream ? streams : undefined,
-    needsUsageRequest: streamUsage && description.needsUsageRequest
+    needsUsageRequest,
+    usageInsertion: needsUsageRequest && isRecord(body) ? protocol.usageRequest?.insertion?.(body) : undefined
   }
 }
 
@@ -318,9 +332,9 @@ const sent = Effect.fnUntraced(function* <R extends Upstream>(
   send: Send<R>,
   ticket: Governor.Ticket
 ): Effect.fn.Return<Exchange<R>, AttemptFailed<R>, Scope.Scope> {
-  const body = usageRequests.bodyOf(planned)
+  const change = usageRequests.changeOf(planned)
   const opened = yield* connection
-  const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, body), catch: (thrown) => thrown })
+  const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, change), catch: (thrown) => thrown })
   const response = yield* Effect.catch(sending, (thrown) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) =>
       Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
@@ -328,7 +342,7 @@ const sent = Effect.fnUntraced(function* <R extends Upstream>(
   )
   accounts.learn(planned.request, response.header)
   const now = yield* Clock.currentTimeMillis
-  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: body !== undefined }
+  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: change !== undefined }
 })
 
 /**

@@ -61,6 +61,7 @@ import { makeRun } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { checkOptions, type Known } from "../input/arguments.ts"
 import { headerReader } from "../protocol/headers.ts"
+import { insertInto } from "../protocol/json.ts"
 import type { HeaderReader } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
@@ -162,14 +163,15 @@ const separate = async (input: Input, given: Init): Promise<readonly [string | U
 }
 
 /** The options with which a request is sent: those of the caller, apart from what is changed. */
-const outgoing = (init: Init, headers: Headers, body: string | undefined): Init => {
+const outgoing = (init: Init, headers: Headers, change: Engine.Change | undefined): Init => {
   const isNamed = headers.has("x-floodgate-agent")
-  if (!isNamed && body === undefined) return init
+  if (!isNamed && change === undefined) return init
   const changed = new Headers(headers)
   changed.delete("x-floodgate-agent")
-  if (body === undefined) return { ...init, headers: changed }
+  if (change === undefined) return { ...init, headers: changed }
   // Some clients set it themselves.
   changed.delete("content-length")
+  const body = "text" in change ? change.text : insertInto(textOf(init.body) ?? "", change.insert)
   return { ...init, headers: changed, body }
 }
 
@@ -203,8 +205,8 @@ export const make = Effect.fnUntraced(function* (
     const planned = engine.plan(found, { url: String(url), header: headerReader(headers), text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
-    const call = engine.call(planned, async (signal, body) =>
-      sentOf(await send(url, { ...outgoing(init, headers, body), signal }))
+    const call = engine.call(planned, async (signal, change) =>
+      sentOf(await send(url, { ...outgoing(init, headers, change), signal }))
     )
     try {
       return governedResponse(await run(call, signal), signal)

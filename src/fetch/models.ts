@@ -135,7 +135,12 @@ export interface Planned {
   readonly streams: "events" | "list" | undefined
   /** Whether the usage must be requested, because the caller did not. */
   readonly needsUsageRequest: boolean
+  /** The properties that request it, if nothing else of the body must be changed. */
+  readonly usageInsertion: string | undefined
 }
+
+/** How a body is sent that is not the caller's own: with more properties at its beginning, or as another text. */
+export type Change = { readonly insert: string } | { readonly text: string }
 
 /** A response as the transport has received it. `body` is undefined if there is none. */
 export interface Upstream {
@@ -147,10 +152,10 @@ export interface Upstream {
 }
 
 /**
- * Sends a planned request once, with `body` instead of the caller's own if it is given. It rejects if there is no response. The
- * signal also ends the body of the response.
+ * Sends a planned request once, with the caller's own body if there is no change. It rejects if there is no response. The signal
+ * also ends the body of the response.
  */
-export type Send<R extends Upstream> = (signal: AbortSignal, body: string | undefined) => Promise<R>
+export type Send<R extends Upstream> = (signal: AbortSignal, change: Change | undefined) => Promise<R>
 
 /** The result of a governed call. */
 export interface Result<R extends Upstream> {

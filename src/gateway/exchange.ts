@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import { Readable } from "node:stream"
 import { promptTokens } from "../limits/amounts.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
@@ -18,7 +19,7 @@ import * as Headers from "./headers.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
-import type { Sent, Transport } from "./transport.ts"
+import type { Outgoing, Sent, Transport } from "./transport.ts"
 import { Deadline } from "../retry/loop.ts"
 import { ReviewAt } from "../budget/models.ts"
 
@@ -250,6 +251,25 @@ const refused = (planned: Engine.Planned, error: unknown): Outcome => {
   }
 }
 
+/** From this size on, an insertion copies no body: a running call would hold it twice. */
+const largeBytes = 64 * 1_024
+
+/** What is sent of a body: the caller's own bytes wherever they are not changed. */
+const changed = (
+  bytes: Buffer,
+  headers: ReadonlyArray<string>,
+  change: Engine.Change | undefined
+): Pick<Outgoing, "body" | "headers"> => {
+  if (change === undefined) return { body: bytes, headers }
+  if ("text" in change) return { body: change.text, headers }
+  const start = bytes.indexOf("{") + 1
+  const parts = [bytes.subarray(0, start), Buffer.from(change.insert), bytes.subarray(start)]
+  const length = bytes.length + parts[1]!.length
+  return length < largeBytes
+    ? { body: Buffer.concat(parts), headers }
+    : { body: Readable.from(parts), headers: [...headers, "content-length", String(length)] }
+}
+
 /** Makes a governed call. */
 const govern = (
   parts: Parts,
@@ -264,10 +284,9 @@ const govern = (
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
-  // Without an addition to the body, the caller's own bytes are sent.
-  const send: Engine.Send<Sent> = (signal, body) => {
+  const send: Engine.Send<Sent> = (signal, change) => {
     if (times !== undefined) times.sentAt = now()
-    return transport({ ...outgoing, body: body ?? bytes }, signal)
+    return transport({ ...outgoing, ...changed(bytes, headers, change) }, signal)
   }
   const { name: upstream } = routed.upstream
   const isStream = planned.streams === "events"

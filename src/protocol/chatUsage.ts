@@ -4,7 +4,7 @@
  * Only `stream_options` is changed: a body that went through a JSON parser would lose large integers and the notation of its
  * numbers. Source: https://developers.openai.com/api/reference/resources/chat, `stream_options.include_usage`.
  */
-import { at, isRecord, parseJson } from "./json.ts"
+import { at, insertInto, isRecord, parseJson } from "./json.ts"
 import type { SseEvent } from "./sse.ts"
 
 const isSpace = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
@@ -60,6 +60,12 @@ const valueSpan = (text: string, name: string): readonly [start: number, end: nu
   return found
 }
 
+/** What requests usage, inserted after the first brace of a body; undefined if the body has a `stream_options` of its own. */
+export const usageInsertion = (parsed: object): string | undefined => {
+  if (Object.hasOwn(parsed, "stream_options")) return undefined
+  return `"stream_options":{"include_usage":true}${Object.keys(parsed).length === 0 ? "" : ","}`
+}
+
 /**
  * Adds `stream_options.include_usage` to the body of a request, which otherwise keeps its bytes. A body that is not a JSON object
  * is returned unchanged.
@@ -67,13 +73,12 @@ const valueSpan = (text: string, name: string): readonly [start: number, end: nu
 export const injectUsageRequest = (body: string): string => {
   const parsed = parseJson(body)
   if (!isRecord(parsed)) return body
+  const insertion = usageInsertion(parsed)
+  if (insertion !== undefined) return insertInto(body, insertion)
   const options = parsed["stream_options"]
   const requested = JSON.stringify({ ...(isRecord(options) ? options : {}), include_usage: true })
-  const span = valueSpan(body, "stream_options")
-  if (span !== undefined) return body.slice(0, span[0]) + requested + body.slice(span[1])
-  const start = body.indexOf("{") + 1
-  const comma = Object.keys(parsed).length === 0 ? "" : ","
-  return `${body.slice(0, start)}"stream_options":${requested}${comma}${body.slice(start)}`
+  const [start, end] = valueSpan(body, "stream_options")!
+  return body.slice(0, start) + requested + body.slice(end)
 }
 
 /** Whether an event is the additional chunk, which has usage and no choices. Azure's first chunk has no choices either. */

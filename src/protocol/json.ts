@@ -9,6 +9,12 @@ export const parseJson = (text: string | undefined): unknown => {
   }
 }
 
+/** Inserts properties at the beginning of a JSON object. */
+export const insertInto = (text: string, properties: string): string => {
+  const start = text.indexOf("{") + 1
+  return text.slice(0, start) + properties + text.slice(start)
+}
+
 /** Whether a value is an object that is not a list. */
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)

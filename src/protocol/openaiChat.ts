@@ -7,7 +7,7 @@
  * - https://developers.openai.com/api/reference/resources/chat
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
-import { injectUsageRequest, isUsageChunk } from "./chatUsage.ts"
+import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
 import { at, firstName, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
@@ -168,5 +168,5 @@ export const openaiChat: Protocol = {
   refuse: (refusal) => refusalResponse(refusal, { error: errorOf(refusal) }),
   refuseInStream: (refusal) => sseEvent(undefined, { error: errorOf(refusal) }),
   keepAlive: { stream: sseComment, whole: jsonWhitespace },
-  usageRequest: { inject: injectUsageRequest, isExtra: isUsageChunk }
+  usageRequest: { inject: injectUsageRequest, insertion: usageInsertion, isExtra: isUsageChunk }
 }

@@ -280,6 +280,11 @@ export interface ResponseParts {
 export interface UsageRequest {
   /** Adds the request for usage to a body; everything else keeps its bytes. */
   readonly inject: (body: string) => string
+  /**
+   * The properties that request usage where they are inserted at the beginning of this parsed body; undefined if it must be
+   * changed elsewhere. Where it is missing, or returns undefined, `inject` is called, for which the body is decoded again.
+   */
+  readonly insertion?: ((body: object) => string | undefined) | undefined
   /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */
   readonly isExtra: (event: SseEvent) => boolean
 }

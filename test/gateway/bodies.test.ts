@@ -157,6 +157,48 @@ describe("bodies of a gateway", () => {
     )
   }
 
+  for (const size of [1_000, 3e6]) {
+    it.live(`requests the usage of a stream, and sends everything else as it was: ${size} bytes`, () =>
+      Effect.gen(function* () {
+        const got: Array<{ readonly body: string; readonly length: string | undefined }> = []
+        const here = yield* world((request, response, body) => {
+          got.push({ body, length: request.headers["content-length"] })
+          response.writeHead(got.length === 1 ? 503 : 200, { "content-type": "text/event-stream", "retry-after": "0" })
+          response.end('data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        })
+        const rest = `"stream": true, "seed": 9007199254740993, "messages": [{"content": "é👍🏽 ${"x".repeat(size)}"}]}`
+        assert.strictEqual((yield* post(here.url, paths["openai-chat"], ` {"model": "gpt-6", ${rest}`)).status, 200)
+        // The second one is the retry of the first.
+        for (const { body, length } of got) {
+          assert.isTrue(body === ` {"stream_options":{"include_usage":true},"model": "gpt-6", ${rest}`)
+          assert.strictEqual(length, String(Buffer.byteLength(body)))
+        }
+        assert.strictEqual(got.length, 2)
+      })
+    )
+  }
+
+  it.live("holds the body of a running call once, also where it requests the usage", () =>
+    Effect.gen(function* () {
+      const here = yield* world(() => {})
+      const bytes = Buffer.from(
+        JSON.stringify({ model: "gpt-6", stream: true, messages: [{ content: "x".repeat(2e6) }] })
+      )
+      const running = (count: number) =>
+        until(
+          Effect.sync(() => here.upstream.requests.length),
+          (length) => length === count
+        )
+      yield* send(here.url, paths["openai-chat"], bytes)
+      yield* running(1)
+      const before = yield* inUse
+      for (let call = 0; call < 6; call++) yield* send(here.url, paths["openai-chat"], bytes)
+      yield* running(7)
+      // The provider of this test keeps a body, too.
+      assert.isBelow(((yield* inUse) - before) / 6, 2.5 * bytes.length)
+    })
+  )
+
   it.live("reads no two large bodies in the same turn of the event loop, whether it accepts them or not", () =>
     Effect.gen(function* () {
       const memory = yield* makeMemory
