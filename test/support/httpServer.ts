@@ -15,12 +15,16 @@ export interface TestServer {
   readonly close: Effect.Effect<void>
 }
 
-export const serve = Effect.fnUntraced(function* (handler: Handler): Effect.fn.Return<TestServer, never, Scope.Scope> {
+/** Connections stay open for as long as Node's servers keep them, or for `keepAliveTimeout` milliseconds. */
+export const serve = Effect.fnUntraced(function* (
+  handler: Handler,
+  options: Pick<Http.ServerOptions, "keepAliveTimeout"> = {}
+): Effect.fn.Return<TestServer, never, Scope.Scope> {
   const requests: Array<Http.IncomingMessage> = []
   let open = 0
   const server = yield* Effect.acquireRelease(
     Effect.callback<Http.Server>((resume) => {
-      const server = Http.createServer((request, response) => {
+      const server = Http.createServer(options, (request, response) => {
         requests.push(request)
         open++
         response.on("close", () => open--)
