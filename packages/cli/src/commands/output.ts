@@ -147,13 +147,33 @@ const target = (path: string): Effect.Effect<string, PlatformError.PlatformError
     )
   })
 
-/** Writes a new file, and moves it over the old one, so that the old one stays if the disk is full or the process ends. */
+/** Writes a file, and waits until the disk has it: after a loss of power it would otherwise be empty under its new name. */
+const writeThrough = Effect.fnUntraced(function* (path: string, text: string) {
+  const fs = yield* FileSystem.FileSystem
+  const file = yield* fs.open(path, { flag: "w" })
+  yield* file.writeAll(new TextEncoder().encode(text))
+  yield* file.sync
+}, Effect.scoped)
+
+/** Waits until the disk has the names of a folder. Not all systems can open one. */
+const syncFolder = (path: string) =>
+  Effect.flatMap(FileSystem.FileSystem, (fs) => Effect.flatMap(fs.open(path), ({ sync }) => sync)).pipe(
+    Effect.scoped,
+    Effect.ignore
+  )
+
+/**
+ * Writes a new file, and moves it over the old one, so that the old one stays if the disk is full, the process ends, or the
+ * power fails.
+ */
 const replace = Effect.fnUntraced(function* (path: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const { basename, dirname, join } = yield* Path.Path
   yield* folder(dirname(path))
   const beside = join(yield* scratch(dirname(path)), basename(path))
-  yield* Effect.andThen(fs.writeFileString(beside, text), fs.rename(beside, path))
+  yield* writeThrough(beside, text)
+  yield* fs.rename(beside, path)
+  yield* syncFolder(dirname(path))
 }, Effect.scoped)
 
 /** Writes a file whose name the command chose itself, within a folder that a flag names. */

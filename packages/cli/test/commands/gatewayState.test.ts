@@ -8,6 +8,7 @@ import * as TestConsole from "effect/testing/TestConsole"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import * as Output from "../../src/commands/output.ts"
 import * as State from "../../src/commands/gateway/state.ts"
 import { services } from "../support/services.ts"
 
@@ -34,6 +35,50 @@ describe("the state of a gateway", () => {
       assert.match(said, /state\.json was not replaced: it would have 65 MB, and at most 64 MB are read/)
       assert.isDefined((yield* State.read(path))?.spent["small"])
     }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
+  )
+
+  it.live("is no first start where its file is empty, also without a byte of its own", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const folder = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
+      assert.isUndefined(yield* State.read(`${folder}/missing.json`))
+      yield* fs.writeFileString(`${folder}/state.json`, "")
+      const { message } = yield* Effect.flip(State.read(`${folder}/state.json`))
+      assert.match(message, /state\.json is empty, so that what was spent of caps is unknown; restore it, or remove it/)
+      assert.deepStrictEqual(yield* fs.readDirectory(folder), ["state.json"])
+    }).pipe(Effect.provide(services()), Effect.scoped)
+  )
+
+  it.live("is on the disk before it replaces the earlier one", () =>
+    Effect.gen(function* () {
+      const real = yield* FileSystem.FileSystem
+      const folder = yield* real.makeTempDirectoryScoped({ prefix: "floodgate-" })
+      const path = `${folder}/state.json`
+      yield* real.writeFileString(path, "earlier")
+      const done: Array<string> = []
+      const fs: FileSystem.FileSystem = {
+        ...real,
+        open: (at, options) =>
+          Effect.map(real.open(at, options), (file) => {
+            const what = at === folder ? "folder" : "file"
+            const then = <A, E>(effect: Effect.Effect<A, E>, does: string) =>
+              Effect.tap(effect, () => Effect.sync(() => done.push(`${does} ${what}`)))
+            return Object.create(file, {
+              writeAll: { value: (bytes: Uint8Array) => then(file.writeAll(bytes), "wrote") },
+              sync: { value: then(file.sync, "synced") }
+            }) as FileSystem.File
+          }),
+        rename: (from, to) =>
+          Effect.gen(function* () {
+            assert.strictEqual(yield* real.readFileString(path), "earlier")
+            done.push("renamed")
+            yield* real.rename(from, to)
+          })
+      }
+      yield* Output.replaceOwn(path, "later", "--state").pipe(Effect.provideService(FileSystem.FileSystem, fs))
+      assert.strictEqual(yield* real.readFileString(path), "later")
+      assert.deepStrictEqual(done, ["wrote file", "synced file", "renamed", "synced folder"])
+    }).pipe(Effect.provide(services()), Effect.scoped)
   )
 
   it.live("is left alone where it is none, with what is wrong in one line", () =>

@@ -19,8 +19,14 @@ const mostWaiting = 100_000
 /** `2023-11-16 18:17:03.979`, in UTC. */
 const timeOf = (millis: number): string => new Date(millis).toISOString().replace("T", " ").replace("Z", "")
 
+/** Callers choose names. */
+const longestName = 200
+
 /** A name as a cell that needs no quotes and is not a formula. */
-const cellOf = (name: string): string => oneLine(name).replaceAll(/[",]|^[=+@-]/g, "_")
+const cellOf = (name: string): string => oneLine(name.slice(0, longestName)).replaceAll(/[",]|^[=+@-]/g, "_")
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
 
 type Record = NonNullable<Gateway.Options["record"]>
 
@@ -35,36 +41,95 @@ const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: P
     (waitedMillis / 1_000).toFixed(3)
   ].join(",")
 
-/** Opens a trace, to which calls are added until the scope closes. A file that is not such a trace is refused. */
+// -----------------------------------------------------------------------------
+// The file
+// -----------------------------------------------------------------------------
+
+/** Longer than any line. */
+const tailBytes = 64 * 1_024
+const newline = 10
+/** A line that was written whole. */
+const wholeLine = /^(?:[^,]*,){5}\d+\.\d{3}$/
+
+/** Ends or removes what a process that was killed had begun to write, so that the next line begins in a line of its own. */
+const mend = Effect.fnUntraced(function* (path: string, size: number) {
+  const fs = yield* FileSystem.FileSystem
+  const writing = Output.writing(path, flag)
+  const start = Math.max(0, size - tailBytes)
+  const last = Effect.gen(function* () {
+    const file = yield* fs.open(path)
+    yield* file.seek(BigInt(start), "start")
+    return yield* file.readAlloc(tailBytes)
+  })
+  const tail = Option.getOrElse(yield* writing(Effect.scoped(last)), () => new Uint8Array())
+  const end = tail.lastIndexOf(newline) + 1
+  if (end === tail.length) return
+  if (end === 0) return yield* Output.unusable(`${oneLine(path)} is no trace of a gateway`, flag)
+  const isWhole = wholeLine.test(decoder.decode(tail.subarray(end)))
+  if (isWhole) return yield* writing(fs.writeFileString(path, "\n", { flag: "a" }))
+  yield* writing(fs.truncate(path, start + end))
+  yield* Print.err(`${oneLine(path)} ended within a line, which was removed`)
+})
+
+/** Makes a file a trace that ends with a whole line. A file that is no trace is refused. */
+const prepare = Effect.fnUntraced(function* (path: string) {
+  const fs = yield* FileSystem.FileSystem
+  const writing = Output.writing(path, flag)
+  const info = yield* Output.ownFile(path, flag)
+  const size = Number(info?.size ?? 0)
+  const head = Effect.scoped(Effect.flatMap(fs.open(path), (file) => file.readAlloc(header.length)))
+  const begun = size === 0 ? "" : decoder.decode(Option.getOrUndefined(yield* writing(head)))
+  if (size < header.length && header.startsWith(begun)) return yield* writing(fs.writeFileString(path, header))
+  if (begun !== header) return yield* Output.unusable(`${oneLine(path)} is no trace of a gateway`, flag)
+  yield* mend(path, size)
+})
+
+/** Opens a trace, to which calls are added until the scope closes. */
 export const open = Effect.fnUntraced(function* (
   path: string
 ): Effect.fn.Return<Record, Exit.Failed, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
-  const writing = Output.writing(path, flag)
-  const info = yield* Output.ownFile(path, flag)
-  if (info === undefined || Number(info.size) === 0) yield* writing(fs.writeFileString(path, header))
-  else {
-    const file = yield* writing(fs.open(path))
-    const first = Option.getOrUndefined(yield* writing(file.readAlloc(header.length)))
-    if (new TextDecoder().decode(first) !== header)
-      return yield* Output.unusable(`${oneLine(path)} is no trace of a gateway`, flag)
-  }
-  const file = yield* writing(fs.open(path, { flag: "a" }))
+  yield* prepare(path)
+  const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a" }))
   let lines: Array<string> = []
+  /** What is not in the file yet. It may begin within a line, of which a part was written before the disk was full. */
+  let rest = new Uint8Array()
+  /** The lines in it. */
+  let unwritten = 0
   let lost = 0
-  const flush = Effect.suspend(() => {
-    if (lines.length === 0) return Effect.void
-    const text = `${lines.join("\n")}\n`
-    const count = lines.length
-    lines = []
-    return Effect.catch(file.writeAll(new TextEncoder().encode(text)), (error) => {
-      lost += count
-      return Print.err(`${Output.unwritten(path, error)}: ${lost} calls are missing in it`)
-    })
+  let isFailing = false
+
+  const write = Effect.gen(function* () {
+    if (lines.length > 0) {
+      rest = Buffer.concat([rest, encoder.encode(`${lines.join("\n")}\n`)])
+      unwritten += lines.length
+      lines = []
+    }
+    while (rest.length > 0) {
+      const count = Number(yield* file.write(rest))
+      if (count === 0) return yield* Effect.fail("nothing was written")
+      for (const byte of rest.subarray(0, count)) if (byte === newline) unwritten--
+      rest = rest.subarray(count)
+    }
+    if (isFailing) yield* Print.err(`${oneLine(path)} is written again: ${lost} calls are missing in it`)
+    isFailing = false
+  })
+  const flush = Effect.catch(write, (error) => {
+    if (isFailing) return Effect.void
+    isFailing = true
+    return Print.err(`${Output.unwritten(path, error)}: its calls wait`)
   }).pipe(Effect.uninterruptible)
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(flushEvery), flush)))
-  yield* Effect.addFinalizer(() => flush)
+  yield* Effect.addFinalizer(() =>
+    Effect.andThen(
+      flush,
+      Effect.suspend(() =>
+        unwritten === 0 ? Effect.void : Print.err(`${oneLine(path)}: ${lost + unwritten} calls are missing in it`)
+      )
+    )
+  )
   return (call) => {
-    if (lines.length < mostWaiting) lines.push(lineOf(call))
+    if (lines.length + unwritten < mostWaiting) lines.push(lineOf(call))
+    else lost++
   }
 })

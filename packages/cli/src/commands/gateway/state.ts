@@ -36,16 +36,23 @@ const State = Schema.Struct({
 
 const Json = Schema.fromJsonString(State)
 
-/** The state of an earlier gateway; undefined if there is no file yet. An invalid file is not changed. */
+/**
+ * The state of an earlier gateway; undefined if there is no file yet. An invalid file is not changed. An empty one is no first
+ * start: none is ever written, and with its content all caps would be forgotten.
+ */
 export const read = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* Output.ownFile(path, flag)
-  if (info === undefined || Number(info.size) === 0) {
+  if (info === undefined) {
     yield* Output.claim(path, flag)
     return undefined
   }
   yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
   const text = yield* Files.text(path, mostBytes)
+  if (text === "") {
+    const help = "restore it, or remove it to start without what was learned and spent"
+    return yield* Exit.failure("file", `${oneLine(path)} is empty, so that what was spent of caps is unknown; ${help}`)
+  }
   return yield* Effect.mapError(Schema.decodeUnknownEffect(Json)(text), ({ message }) => {
     const why = oneLine(unwrapped(message)).slice(0, 300)
     return Exit.failure("file", `${oneLine(path)} is no state of a gateway (${why}); move it away to start without it`)

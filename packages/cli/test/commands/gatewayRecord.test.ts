@@ -1,0 +1,145 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as PlatformError from "effect/PlatformError"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import * as TestConsole from "effect/testing/TestConsole"
+import * as Record from "../../src/commands/gateway/record.ts"
+import { services } from "../support/services.ts"
+
+const header = "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds\n"
+
+const call = (at: number, agent = `agent-${at}`) => ({
+  at,
+  model: "m",
+  agent,
+  inputTokens: 10,
+  outputTokens: 5,
+  waitedMillis: 1_234
+})
+const line = (at: number) =>
+  `${new Date(at).toISOString().replace("T", " ").replace("Z", "")},10,5,m,agent-${at},1.234\n`
+
+/** A file system with a disk that has only so much room for what is appended. */
+const diskWith = (disk: { room: number }) =>
+  Layer.effect(
+    FileSystem.FileSystem,
+    Effect.map(FileSystem.FileSystem, (fs) => ({
+      ...fs,
+      open: (...args: Parameters<FileSystem.FileSystem["open"]>) =>
+        Effect.map(fs.open(...args), (file) => {
+          const written = (bytes: Uint8Array) =>
+            Effect.suspend(() => {
+              const part = bytes.subarray(0, disk.room)
+              disk.room -= part.length
+              if (part.length > 0) return file.write(part)
+              const cause = Object.assign(new Error("no space left"), { code: "ENOSPC" })
+              return Effect.fail(
+                PlatformError.systemError({ module: "FileSystem", method: "write", _tag: "Unknown", cause })
+              )
+            })
+          // As the real one: it goes on until all is written, or until the first failure.
+          const writeAll = (bytes: Uint8Array): Effect.Effect<void, PlatformError.PlatformError> =>
+            Effect.flatMap(written(bytes), (count) =>
+              count < bytes.length ? writeAll(bytes.subarray(count)) : Effect.void
+            )
+          return Object.assign(Object.create(file) as FileSystem.File, { write: written, writeAll })
+        })
+    }))
+  )
+
+const turn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+
+/** Passes time until a condition holds: files are written in real time. */
+const until = <E>(holds: Effect.Effect<boolean, E>) =>
+  Effect.gen(function* () {
+    while (!(yield* holds)) yield* Effect.andThen(TestClock.adjust("1 second"), turn)
+  })
+
+const around = <A, E>(
+  test: (path: string, disk: { room: number }) => Effect.Effect<A, E, FileSystem.FileSystem | Scope.Scope>
+) => {
+  const disk = { room: Infinity }
+  return Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    return yield* test(`${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/trace.csv`, disk)
+  }).pipe(Effect.scoped, Effect.provide(diskWith(disk)), Effect.provide(services()))
+}
+
+const said = Effect.map(TestConsole.errorLines, (lines) => lines.join("\n"))
+
+describe("the trace of a gateway", () => {
+  for (const room of [0, 1, line(1).length - 1, line(1).length, line(1).length + 1, 2 * line(1).length + 7]) {
+    it.effect(`has each call in a line of its own after the disk was full: ${room} bytes of room`, () =>
+      around((path, disk) =>
+        Effect.gen(function* () {
+          const fs = yield* FileSystem.FileSystem
+          const scope = yield* Scope.make()
+          const record = yield* Scope.provide(Record.open(path), scope)
+          disk.room = room
+          for (const at of [1, 2, 3]) record(call(at))
+          yield* until(Effect.map(TestConsole.errorLines, (lines) => lines.length === 1))
+          record(call(4))
+          yield* until(Effect.succeed(true))
+          disk.room = Infinity
+          yield* until(Effect.map(fs.readFileString(path), (text) => text.length > header.length + 3 * line(1).length))
+          record(call(5))
+          yield* Scope.close(scope, Exit.void)
+          assert.strictEqual(yield* fs.readFileString(path), header + [1, 2, 3, 4, 5].map(line).join(""))
+          assert.match(yield* said, /trace\.csv: the disk is full: its calls wait\n.*0 calls are missing/)
+        })
+      )
+    )
+  }
+
+  it.effect("says at its end how many calls it could not write, and counts none that it wrote", () =>
+    around((path, disk) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const scope = yield* Scope.make()
+        const record = yield* Scope.provide(Record.open(path), scope)
+        disk.room = 2 * line(1).length + 7
+        for (const at of [1, 2, 3, 4, 5]) record(call(at))
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(3).slice(0, 7))
+        assert.match(yield* said, /trace\.csv: 3 calls are missing in it$/)
+        // The next start goes on in a line of its own.
+        disk.room = Infinity
+        yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(6))))
+        assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(6))
+        assert.match(yield* said, /trace\.csv ended within a line, which was removed$/)
+      })
+    )
+  )
+
+  it.effect("goes on after any beginning of a trace, and loses no whole line", () =>
+    around((path) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const before = header + line(1) + line(2)
+        for (let length = 0; length <= before.length; length++) {
+          yield* fs.writeFileString(path, before.slice(0, length))
+          yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(3))))
+          // A line is whole without the character that ends it.
+          const whole = [header + line(1) + line(2), header + line(1), header].find((text) => text.length <= length + 1)
+          assert.strictEqual(yield* fs.readFileString(path), (whole ?? header) + line(3), String(length))
+        }
+      })
+    )
+  )
+
+  it.effect("is bounded in its lines, whatever names callers choose", () =>
+    around((path) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        yield* Effect.scoped(
+          Effect.map(Record.open(path), (record) => record({ ...call(1, "a".repeat(1e6)), model: "m".repeat(1e6) }))
+        )
+        assert.isBelow((yield* fs.readFileString(path)).length, 1_000)
+      })
+    )
+  )
+})
