@@ -19,6 +19,7 @@
  *   `dimension`
  * - `floodgate_budget_cooldowns`: rejections and failures of the provider, by `reason`
  * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: callers that wait, and calls that run
+ * - `floodgate_budget_damaged_states`: damaged states that were read from a shared store
  *
  * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve` with its wait and its dimension.
  *

@@ -34,9 +34,9 @@
 import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { Exchange } from "./budgetStore/exchange.ts"
-import { known, type Options, type Settings, type Store } from "./budgetStore/models.ts"
+import { known, longestMillis, longestTimeout, type Options, type Settings, type Store } from "./budgetStore/models.ts"
 import { BudgetStore } from "./budgetStore/sharing.ts"
-import { checkOptions, finiteOf } from "./input/arguments.ts"
+import { checkOptions, durationOf } from "./input/arguments.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
 
@@ -45,7 +45,7 @@ export { type Options, type Store, type Stored, StoreError } from "./budgetStore
  *
  * **Gotchas**
  *
- * Throws a `RangeError` where a duration is not finite and above zero.
+ * Throws a `RangeError` where a duration is not above zero, or is longer than a day, the `timeout` than an hour.
  *
  * **Example** (A store that is opened)
  *
@@ -66,16 +66,23 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
   checkOptions("BudgetStore.layer", options, known)
   const { degradeFor = "10 minutes", lease = "20 seconds", lost = "keep", name = "process" } = options
   const { timeout = "2 seconds", whenAway = { wait: "30 seconds" } } = options
-  const millis = (option: string, value: Duration.Input): number =>
-    Duration.toMillis(finiteOf(`BudgetStore: ${option}`, value))
+  const millis = (option: string, value: Duration.Input, most: number): number =>
+    Duration.toMillis(
+      durationOf(
+        `BudgetStore: ${option}`,
+        value,
+        `a duration > 0 of at most ${Duration.format(Duration.millis(most))}`,
+        (millis) => millis > 0 && millis <= most
+      )
+    )
   const settings: Settings = {
     ...store,
     whenAway: typeof whenAway === "string" ? whenAway : "wait",
-    patienceMillis: typeof whenAway === "string" ? 0 : millis("whenAway.wait", whenAway.wait),
-    degradeMillis: millis("degradeFor", degradeFor),
-    leaseMillis: millis("lease", lease),
+    patienceMillis: typeof whenAway === "string" ? 0 : millis("whenAway.wait", whenAway.wait, longestMillis),
+    degradeMillis: millis("degradeFor", degradeFor, longestMillis),
+    leaseMillis: millis("lease", lease, longestMillis),
     lost,
-    timeoutMillis: millis("timeout", timeout),
+    timeoutMillis: millis("timeout", timeout, longestTimeout),
     name
   }
   return Layer.succeed(BudgetStore, { ...store, open: (host, id) => new Exchange(host, settings, id) })

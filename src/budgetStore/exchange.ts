@@ -8,6 +8,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Semaphore from "effect/Semaphore"
 import * as Law from "../admission/law.ts"
@@ -18,6 +19,7 @@ import type { Front, Host, Outcome, Plan } from "./host.ts"
 import { type Settings, StoreError, type Stored } from "./models.ts"
 import * as Pace from "./pace.ts"
 import * as State from "./state.ts"
+import * as Text from "./text.ts"
 
 /** After this many conflicts in a row a process waits a little. */
 const mostConflicts = 4
@@ -27,6 +29,10 @@ const mostDoubted = 20
 const retryMillis = 500
 /** A store that refuses to write is asked again after as long as it has been away, up to this. */
 const longestRetryMillis = 60_000
+const damagedStates = Metric.counter("floodgate_budget_damaged_states", {
+  description: "States in the store that were damaged, each time that one was read",
+  incremental: true
+})
 /** Whether the store has done what it was asked for is unknown. */
 const noReply = new StoreError({ cause: new Error("no reply in time") })
 
@@ -90,6 +96,8 @@ export class Exchange<W> {
   /** When the last reply arrived. */
   private repliedAt = Infinity
   private activeAt = -Infinity
+  /** Why a state could not be read, until that is reported. */
+  private damage: unknown = undefined
   private awaySince: number | undefined = undefined
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
@@ -286,7 +294,12 @@ export class Exchange<W> {
     this.cancel = undefined
     const exchanged = Effect.flatMap(this.exchange, () => this.succeeded())
     return Effect.ensuring(
-      this.lock.withPermit(Effect.catchCause(exchanged, (cause) => this.failed(cause))),
+      this.lock.withPermit(
+        Effect.andThen(
+          Effect.catchCause(exchanged, (cause) => this.failed(cause)),
+          this.reportDamage
+        )
+      ),
       Effect.sync(() => {
         const beatAt = this.awaySince === undefined ? this.storedAt + this.beatMillis() : Infinity
         const at = Math.min(this.dueAt, beatAt)
@@ -392,7 +405,7 @@ export class Exchange<W> {
     if (this.isClosed) Fleet.leave(state.law, owner)
     Fleet.count(state)
     state.time = now
-    const next = { version: `${id}.${owner.seq}`, value: State.encode(state) }
+    const next = { version: `${id}.${owner.seq}`, value: Text.encode(state) }
     return { state, next, seq: owner.seq, operations: this.pending.length, plan, sentAt }
   }
 
@@ -411,6 +424,8 @@ export class Exchange<W> {
     this.repliedAt = this.clockNow()
     if (isSame) return
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
+    // Where a damaged state counts more commits than we made, the others would take the next one for a loss of the store.
+    this.seq = Math.max(this.seq, found?.owners[this.id]?.seq ?? 0)
     const known = done?.state ?? (this.hasState ? this.base.state : undefined)
     const own = known?.owners[this.id]
     // The store may have lost a state that we know.
@@ -467,12 +482,23 @@ export class Exchange<W> {
   /** A process that knows the state replaces a damaged one, as one that is missing. */
   private decode(text: string): State.State | undefined {
     try {
-      return State.decode(text)
+      return Text.decode(text)
     } catch (error) {
+      this.damage = error
       if (!this.hasState) throw error
       return undefined
     }
   }
+
+  /** Reports a damaged state, which may have been replaced: then nothing else shows it. */
+  private readonly reportDamage: Effect.Effect<void> = Effect.suspend(() => {
+    const { damage, hasState, host } = this
+    if (damage === undefined) return Effect.void
+    this.damage = undefined
+    const counted = Metric.update(Metric.withAttributes(damagedStates, { pool: host.name }), 1)
+    const what = `The state of pool "${host.name}" in the store was damaged, and is replaced by what this process knows`
+    return hasState ? Effect.andThen(counted, Effect.logWarning(what, damage)) : counted
+  })
 
   /** Admits or refuses a caller. If it is gone, or would be sent too late, its charge is returned. */
   private carryOut(outcome: Outcome<W>, isLate: boolean): void {

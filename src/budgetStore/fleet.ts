@@ -53,7 +53,9 @@ export const absorb = (state: State, now: number): void => {
 export const isDead = (owner: Owner, now: number): boolean =>
   isLate(owner, now) && now > owner.at + (owner.part?.untilMillis ?? 0)
 
-const isOver = (owner: Owner, now: number): boolean => isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
+/** Whether a process is forgotten with the next commit. */
+export const isOver = (owner: Owner, now: number): boolean =>
+  isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
 
 /** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
 const hasForgotten = ({ forgotten, time }: State, owner: Owner): boolean => isOver(owner, time) || owner.at <= forgotten

@@ -127,6 +127,11 @@ export interface Options {
   readonly name?: string | undefined
 }
 
+/** The longest lease, and the longest time that a part is kept for a process: what a state holds for longer is damaged. */
+export const longestMillis = 86_400_000
+/** The longest time that an operation of a store may take. */
+export const longestTimeout = 3_600_000
+
 /** The options of a store by their names. */
 export const known: Known<Options> = {
   whenAway: true,

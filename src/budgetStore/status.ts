@@ -8,6 +8,7 @@ import * as Amounts from "../limits/amounts.ts"
 import { type DimensionStatus, dimensionsOf } from "../admission/status.ts"
 import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
+import * as Text from "./text.ts"
 
 export type { DimensionStatus } from "../admission/status.ts"
 
@@ -44,17 +45,20 @@ export interface SharedPoolStatus {
   readonly allowed: number
   readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
   readonly processes: ReadonlyArray<ProcessStatus>
+  /** Why the state in the store cannot be read, if it cannot: then nothing else is known. Delete its key. */
+  readonly damaged?: string | undefined
 }
 
-/** Reads the state of a pool under its key; `undefined` where it is of another version, or damaged. */
+/** Reads the state of a pool under its key; `undefined` where it is of another version. */
 export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
   const pool = State.poolOf(key)
   if (pool === undefined) return undefined
   let state: State.State
   try {
-    state = State.decode(value)
-  } catch {
-    return undefined
+    state = Text.decode(value)
+  } catch (error) {
+    const damaged = error instanceof Error ? error.message : String(error)
+    return { pool, dimensions: {}, inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged }
   }
   const { config, law, owners } = state
   const time = state.time + Math.max(0, ageMillis)

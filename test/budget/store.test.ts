@@ -2,11 +2,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as References from "effect/References"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import { isDone, start } from "../support/budget.ts"
+import { keyOf } from "../../src/budgetStore/state.ts"
+import { statusOf } from "../../src/budgetStore/status.ts"
 import { MapStore } from "../support/store.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
@@ -232,5 +235,63 @@ describe("Budget, sharing a store", () => {
         assert.deepStrictEqual(failures, ["StoreUnavailable", "StoreUnavailable"])
       }).pipe(Effect.scoped)
     )
+  })
+
+  describe("whose state is absurd", () => {
+    const key = keyOf("default")
+    const absurd = Effect.fnUntraced(function* (store: MapStore) {
+      const before = yield* store.read(key)
+      const value = JSON.stringify({ ...JSON.parse(before?.value ?? "{}"), time: 1e300 })
+      yield* store.swap(key, before?.version, { version: "odd", value }, 60_000)
+    })
+    const counted = Effect.map(Metric.snapshot, (series) =>
+      series.find(({ id }) => id === "floodgate_budget_damaged_states")
+    )
+    const observed = Effect.provideService(Metric.MetricRegistry, new Map())
+
+    it.effect("goes on by what it knows, replaces the state, and reports it", () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        const budgets = [yield* open(store), yield* open(store)]
+        for (const budget of budgets) yield* Fiber.join(yield* start(consume(budget, 400)))
+        yield* absurd(store)
+        const calls = yield* Effect.forEach(budgets, (budget) => start(consume(budget, 500)))
+        yield* TestClock.adjust("5 seconds")
+        for (const call of calls) yield* Fiber.join(call)
+        assert.isBelow(JSON.parse((yield* store.read(key))!.value).time, 60_000)
+        const { attributes, state } = (yield* counted)!
+        assert.deepInclude(attributes, { pool: "default" })
+        assert.deepInclude(state, { count: 1 })
+      }).pipe(Effect.scoped, observed)
+    )
+
+    it.effect("refuses its callers where nobody knows better, and a status says why", () =>
+      Effect.gen(function* () {
+        const store = new MapStore()
+        yield* absurd(store)
+        const budget = yield* open(store, { whenAway: "fail" })
+        const refused = yield* start(Effect.flip(consume(budget, 1)))
+        yield* TestClock.adjust("1 second")
+        const { message } = yield* Fiber.join(refused)
+        assert.match(message, /damaged, time is no number from .*: delete its key/)
+        const status = statusOf(key, (yield* store.read(key))!)
+        assert.match(status?.damaged ?? "", /^time is no number from /)
+        assert.deepInclude(status, { pool: "default", dimensions: {}, processes: [] })
+      }).pipe(Effect.scoped)
+    )
+  })
+
+  it("refuses durations that no state may hold", () => {
+    const store = new MapStore()
+    for (const [option, most] of [
+      ["lease", "1d"],
+      ["degradeFor", "1d"],
+      ["timeout", "1h"]
+    ] as const) {
+      assert.throws(
+        () => BudgetStore.layer(store, { [option]: "25 hours" }),
+        new RegExp(`BudgetStore: ${option}: .*a duration > 0 of at most ${most}`)
+      )
+    }
   })
 })

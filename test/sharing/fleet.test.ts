@@ -10,6 +10,7 @@ import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Budget from "floodgate/Budget"
 import * as State from "../../src/budgetStore/state.ts"
+import * as Text from "../../src/budgetStore/text.ts"
 import { keyOf } from "../../src/redis/store.ts"
 import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import * as World from "./world.ts"
@@ -31,7 +32,7 @@ const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
 /** The law of the pool in Redis, if there is one. */
 const stored = () => {
   const text = redis.send(["HGET", key, "value"]) as string | null
-  return text === null ? undefined : State.decode(text).law
+  return text === null ? undefined : Text.decode(text).law
 }
 
 const names = (count: number): ReadonlyArray<string> => Array.from({ length: count }, (_, n) => `p${n}`)

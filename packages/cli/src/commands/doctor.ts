@@ -169,6 +169,14 @@ const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Ef
       return fails(exitCode, message, "docker run --detach --publish 6379:6379 redis")
     },
     onSuccess: (pools) => {
+      const damaged = pools.find((pool) => pool.damaged !== undefined)
+      if (damaged !== undefined) {
+        const { damaged: why, pool } = damaged
+        return fails(
+          Exit.codes.failed,
+          `In Redis at ${Redis.shown(at.url)} the state of pool "${pool}" is damaged: ${why}`
+        )
+      }
       const processes = new Set(pools.flatMap(({ processes }) => processes.map(({ name }) => name))).size
       const used = `${Words.counted(pools.length, "pool")}, ${Words.counted(processes, "process", "processes")}`
       return ok(`Redis at ${Redis.shown(at.url)} answers; the budget "${at.prefix}" there has ${used}`)

@@ -65,10 +65,18 @@ const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): Readonl
 /** The status in lines of text. */
 const lines = (pools: Pools): ReadonlyArray<string> =>
   pools.flatMap((pool, index) => {
-    const { dimensions, pool: name, processes } = pool
+    const { damaged, dimensions, pool: name, processes } = pool
+    const apart = index === 0 ? [] : [""]
+    if (damaged !== undefined) {
+      return [
+        ...apart,
+        `pool ${oneLine(name)}`,
+        `damaged: ${oneLine(damaged)}; delete its key if no process replaces it`
+      ]
+    }
     const waiting = processes.filter(({ waiting }) => waiting !== undefined).length
     return [
-      ...(index === 0 ? [] : [""]),
+      ...apart,
       `pool ${oneLine(name)}`,
       ...View.levelLines(dimensions),
       View.callsLine("calls", pool, `${waiting} of ${Words.counted(processes.length, "process", "processes")}`),

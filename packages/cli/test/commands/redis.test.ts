@@ -149,6 +149,21 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.deepStrictEqual((await status()).pools[0]!.processes, [])
   }, 90_000)
 
+  it("says that the state of a pool is damaged, and why", async () => {
+    const args = ["--redis", server.url, "--redis-prefix", "damaged"]
+    await server.command("HSET", "damaged:11%3Adefault", "version", "1", "value", '{"time":1e300}', "at", "0")
+    const { code, out } = await floodgate(["status", ...args]).exit
+    assert.strictEqual(code, 0)
+    assert.match(out, /^pool default\ndamaged: time is no number from .*; delete its key/)
+    const json = await floodgate(["status", ...args, "--json"]).exit
+    assert.match(JSON.parse(json.out).pools[0].damaged, /^time is no number/)
+    const checked = await floodgate(["doctor", ...args]).exit
+    assert.match(
+      checked.out.replace(/\s+/g, " "),
+      /FAILS In Redis at \S+ the state of pool "default" is damaged: time is/
+    )
+  })
+
   it("shows names of other programs without the characters that a terminal obeys", async () => {
     // Regression: status printed them as they came.
     const name = "\u001b[2J\u202Eevil\n\u009b31m"
