@@ -66,7 +66,7 @@ import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
 import { checkCallOptions } from "../governor/models.ts"
-import { makeRun } from "../governor/promises.ts"
+import { makeRunner } from "../governor/promises.ts"
 import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { checkOptions } from "../input/arguments.ts"
@@ -225,7 +225,7 @@ const opened = Effect.fnUntraced(function* <
   const failure = yield* Effect.promise(watched.begin)
   if (failure === undefined) return { result, watched }
   return yield* Effect.fail(
-    new AttemptFailed<Result>(failure, () => ({ ...result, stream: streamOf(watched.replay(), undefined) }))
+    new AttemptFailed<Result>(failure, () => ({ ...result, stream: streamOf(watched.replay()) }))
   )
 })
 
@@ -235,7 +235,7 @@ const opened = Effect.fnUntraced(function* <
 
 /**
  * Makes the middleware over the governor of the context: for Effect apps that use the AI SDK. Calls that run or wait when
- * the scope closes fail, and so does every later one.
+ * the scope closes fail with a `ClosedError`, streams that are being read end with it, and all later calls fail with it.
  *
  * @category constructors
  * @since 0.2.0
@@ -245,7 +245,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
   checkOptions("FloodgateAiSdk.make", options, { callOptions: true })
   const governor = yield* Governor.Governor
-  const run = yield* makeRun
+  const { closed, run } = yield* makeRunner
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   const described = (params: Describe.CallParams, model: ModelInfo, stream: boolean) => {
@@ -281,7 +281,7 @@ export const make = Effect.fnUntraced(function* (
         const { result, ticket, watched } = stream
         const ended = (conclusion: Conclusion): void =>
           void runFork(Effect.ensuring(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
-        return { ...result, stream: streamOf(watched.give(ended), params.abortSignal) }
+        return { ...result, stream: streamOf(watched.give(ended), params.abortSignal, closed) }
       })
     )
 

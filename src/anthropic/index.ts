@@ -50,7 +50,7 @@ import type * as Scope from "effect/Scope"
 import * as Engine from "../fetch/engine.ts"
 import type * as Fetch from "../fetch/index.ts"
 import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
-import { makeRun } from "../governor/promises.ts"
+import { makeRunner } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { checkOptions, type Known } from "../input/arguments.ts"
 import { anthropic } from "../protocol/anthropic.ts"
@@ -171,7 +171,7 @@ const known: Known<Options> = { callOptions: true, accounting: true, account: tr
 
 /**
  * Makes a middleware that uses the governor of the context, for Effect programs with an SDK client. Calls that are running or
- * waiting when the scope closes fail, and so do all later ones.
+ * waiting when the scope closes fail, streams that are being read end with an error, and all later calls fail.
  *
  * @category constructors
  * @since 0.1.0
@@ -187,7 +187,7 @@ export const make = Effect.fnUntraced(function* (
     protocols: [anthropic],
     stalled
   })
-  const run = yield* makeRun
+  const { closed, run } = yield* makeRunner
 
   /**
    * The final errors of calls, by the options object that the SDK keeps through its retries. The SDK always retries timeouts and
@@ -216,7 +216,7 @@ export const make = Effect.fnUntraced(function* (
       return { ...sentOf(response), isStream }
     })
     try {
-      return governedResponse(endingWithError(await run(call, signal)), signal)
+      return governedResponse(endingWithError(await run(call, signal)), signal, closed)
     } catch (error) {
       if (signal?.aborted === true) throw error
       const thrown = unmistakable(error)

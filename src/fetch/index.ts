@@ -57,7 +57,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { makeRun } from "../governor/promises.ts"
+import { makeRunner } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
 import { checkOptions, type Known } from "../input/arguments.ts"
 import { headerReader } from "../protocol/headers.ts"
@@ -68,6 +68,8 @@ import * as Engine from "./engine.ts"
 import { known } from "./models.ts"
 import { join } from "./exchange.ts"
 import { governedResponse, sentOf, sourceOf } from "./response.ts"
+
+export { ClosedError } from "../governor/promises.ts"
 
 type Fetch = typeof globalThis.fetch
 
@@ -180,8 +182,8 @@ const outgoing = (init: Init, headers: Headers, change: Engine.Change | undefine
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail,
- * and so do all later ones.
+ * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail
+ * with a `ClosedError`, streams that are being read end with it, and all later calls fail with it.
  *
  * **Gotchas**
  *
@@ -195,7 +197,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
   checkOptions("Fetch.make", options, { ...known, fetch: true } satisfies Known<Options>)
   const engine = yield* Engine.make(options)
-  const run = yield* makeRun
+  const { closed, run } = yield* makeRunner
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
   const governed = async (found: Match, input: Input, given: Init): Promise<Response> => {
@@ -209,7 +211,7 @@ export const make = Effect.fnUntraced(function* (
       sentOf(await send(url, { ...outgoing(init, headers, change), signal }))
     )
     try {
-      return governedResponse(await run(call, signal), signal)
+      return governedResponse(await run(call, signal), signal, closed)
     } catch (error) {
       const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
       if (refusal === undefined) throw error

@@ -39,11 +39,15 @@ const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableSt
   return made.status === status ? made : Object.defineProperty(made, "status", { value: status })
 }
 
-/** The response that the caller of a governed call gets. */
-export const governedResponse = (result: Result<Sent>, signal: AbortSignal | undefined): Response => {
+/** The response that the caller of a governed call gets. Either signal ends its body. */
+export const governedResponse = (
+  result: Result<Sent>,
+  signal: AbortSignal | undefined,
+  closed: AbortSignal
+): Response => {
   const { body, isChanged, isFinal, response: sent } = result
   if (sent.isSpent && sent.response.ok) return sent.response
-  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal)
+  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal, closed)
   const made = withBody(sent.response, given)
   const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")

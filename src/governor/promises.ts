@@ -6,24 +6,50 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 
 /**
+ * The floodgate was closed: a call was not made, or was ended, or the stream of its answer was. Every later call fails with
+ * this error at once.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class ClosedError extends Error {
+  override readonly name = "ClosedError"
+
+  constructor() {
+    super("The floodgate was closed; the call was not made, or was ended")
+  }
+}
+
+/**
  * Runs an effect as a promise. The promise rejects with the effect's failure, or with the signal's reason if the caller
  * aborted it.
  */
 export type Run = <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined) => Promise<A>
 
+/** What runs effects as promises until a scope closes. */
+export interface Runner {
+  readonly run: Run
+  /** Aborts with a `ClosedError` when the scope closes. */
+  readonly closed: AbortSignal
+}
+
 /**
- * Makes a function that runs effects as promises until the scope closes. Effects that run at that time are interrupted, and
- * their promises reject with an error that says so; so does every later one.
+ * Makes what runs effects as promises until the scope closes. Effects that run at that time are interrupted, and their
+ * promises reject with a `ClosedError`; so does every later one.
  */
-export const makeRun: Effect.Effect<Run, never, Scope.Scope> = Effect.gen(function* () {
+export const makeRunner: Effect.Effect<Runner, never, Scope.Scope> = Effect.gen(function* () {
   const fork = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()
-  return async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
+  const { signal: closed } = yield* Effect.acquireRelease(
+    Effect.sync(() => new AbortController()),
+    (controller) => Effect.sync(() => controller.abort(new ClosedError()))
+  )
+  const run: Run = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
+    closed.throwIfAborted()
     const fiber = fork(effect, signal === undefined ? {} : { signal })
     const exit = await new Promise<Exit.Exit<A, unknown>>((resolve) => void fiber.addObserver(resolve))
     if (Exit.isSuccess(exit)) return exit.value
     signal?.throwIfAborted()
-    throw Cause.hasInterruptsOnly(exit.cause)
-      ? new Error("The floodgate was closed; the call was not made, or was aborted")
-      : Cause.squash(exit.cause)
+    throw Cause.hasInterruptsOnly(exit.cause) ? new ClosedError() : Cause.squash(exit.cause)
   }
+  return { run, closed }
 })

@@ -200,24 +200,39 @@ export const watch = <Piece>(
 /** A stream that was garbage collected will never be read. */
 const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
-/** A source as a stream that is read as its reader asks. What ends it before its end cancels the source. */
-export const streamOf = <Piece>(source: Source<Piece>, signal: AbortSignal | undefined): ReadableStream<Piece> => {
+/**
+ * A source as a stream that is read as its reader asks. What ends it before its end cancels the source. A signal that aborts
+ * does so, and its reason is the reader's error.
+ */
+export const streamOf = <Piece>(
+  source: Source<Piece>,
+  ...signals: ReadonlyArray<AbortSignal | undefined>
+): ReadableStream<Piece> => {
   const token = {}
-  // It must not hold the stream, which could not be forgotten then as long as the signal lives.
-  const aborted = (): void => {
+  /** Ends the read that is under way: whether the source heeds its end is not known. */
+  let leave: ((reason: unknown) => void) | undefined
+  const throwIfAborted = (): void => signals.forEach((signal) => signal?.throwIfAborted())
+  // It must not hold the stream, which could not be forgotten then as long as the signals live.
+  const aborted = (event: { readonly target: unknown }): void => {
+    const { reason } = event.target as AbortSignal
     end()
-    source.cancel(signal?.reason)
+    source.cancel(reason)
+    leave?.(reason)
   }
   const end = (): void => {
     forgotten.unregister(token)
-    signal?.removeEventListener("abort", aborted)
+    for (const signal of signals) signal?.removeEventListener("abort", aborted)
   }
   const body = new ReadableStream<Piece>(
     {
       pull: async (controller) => {
         try {
-          const piece = await source.read()
-          signal?.throwIfAborted()
+          throwIfAborted()
+          const piece = await new Promise<Piece | undefined>((resolve, reject) => {
+            leave = reject
+            source.read().then(resolve, reject)
+          })
+          throwIfAborted()
           if (piece !== undefined) return controller.enqueue(piece)
           end()
           controller.close()
@@ -225,7 +240,9 @@ export const streamOf = <Piece>(source: Source<Piece>, signal: AbortSignal | und
           end()
           // Nobody reads on: its call ends, whatever it was that could not be passed on.
           source.cancel(thrown)
-          controller.error(signal?.aborted === true ? signal.reason : thrown)
+          controller.error(signals.find((signal) => signal?.aborted)?.reason ?? thrown)
+        } finally {
+          leave = undefined
         }
       },
       cancel: (reason) => {
@@ -236,7 +253,8 @@ export const streamOf = <Piece>(source: Source<Piece>, signal: AbortSignal | und
     { highWaterMark: 0 }
   )
   forgotten.register(body, () => source.cancel("nobody reads the body"), token)
-  signal?.addEventListener("abort", aborted, { once: true })
-  if (signal?.aborted === true) aborted()
+  for (const signal of signals) signal?.addEventListener("abort", aborted, { once: true })
+  const before = signals.find((signal) => signal?.aborted)
+  if (before !== undefined) aborted({ target: before })
   return body
 }

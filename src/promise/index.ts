@@ -47,7 +47,7 @@ import type { Learned } from "../Estimator.ts"
 import * as Events from "../Events.ts"
 import * as Fetch from "../fetch/index.ts"
 import { FailedAttempt } from "../governor/failure.ts"
-import { makeRun, type Run } from "../governor/promises.ts"
+import { ClosedError, makeRunner, type Run } from "../governor/promises.ts"
 import { inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { within } from "../input/arguments.ts"
@@ -72,6 +72,7 @@ import {
 import { Purses } from "../spending/models.ts"
 
 export { RefusedError } from "./errors.ts"
+export { ClosedError } from "../governor/promises.ts"
 export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 
 // -----------------------------------------------------------------------------
@@ -139,7 +140,10 @@ export interface Floodgate {
   readonly metrics: () => Promise<string>
   /** The estimates learned so far, as plain data. Store them, and pass them to the next floodgate as `learned`. */
   readonly learned: () => Promise<Learned>
-  /** Closes the floodgate. Running and waiting calls fail, and so do all later ones. */
+  /**
+   * Closes the floodgate. Calls that run or wait fail with a `ClosedError`, streams that are being read end with it, and all
+   * later calls fail with it at once.
+   */
   readonly dispose: () => Promise<void>
   /** For `await using`. */
   readonly [Symbol.asyncDispose]: () => Promise<void>
@@ -175,7 +179,7 @@ const layerParts = (options: Options) => {
     Parts,
     Effect.gen(function* () {
       const context = yield* Effect.context<never>()
-      const run = yield* makeRun
+      const { run } = yield* makeRunner
       return {
         budget: yield* Budget.TokenBudget,
         governor: yield* Governor.Governor,
@@ -267,11 +271,35 @@ const leased = (
   )
 
 /** The middleware of the AI SDK. It is usable before the layers are built. */
-const aiSdkOf = (ready: Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
+const aiSdkOf = (ready: () => Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
   specificationVersion: "v3",
-  wrapGenerate: async (options) => (await ready).aiSdk.wrapGenerate(options).catch(rethrow),
-  wrapStream: async (options) => (await ready).aiSdk.wrapStream(options).catch(rethrow)
+  wrapGenerate: async (options) => (await ready()).aiSdk.wrapGenerate(options).catch(rethrow),
+  wrapStream: async (options) => (await ready()).aiSdk.wrapStream(options).catch(rethrow)
 })
+
+/** The parts from when they are built until they are closed. */
+const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<Parts, E>) => {
+  const built = runtime.runPromise(Parts)
+  // Each use of it rejects with the error.
+  built.catch(() => {})
+  let isClosed = false
+  return {
+    built,
+    /** The parts, for a call. Closing takes a while over Redis, and no call begins meanwhile. */
+    ready: async (): Promise<Parts["Service"]> => {
+      if (isClosed) throw new ClosedError()
+      try {
+        return await built
+      } catch (error) {
+        throw isClosed ? new ClosedError() : error
+      }
+    },
+    dispose: (): Promise<void> => {
+      isClosed = true
+      return runtime.dispose()
+    }
+  }
+}
 
 /** What pays for all calls. */
 const purseOf = (cap: Spending.Cap | undefined): Spending.Purse =>
@@ -330,21 +358,17 @@ export const create = (options: Options = {}): Floodgate => {
       Layer.provideMerge(references)
     )
   )
-  const ready = runtime.runPromise(Parts)
-  // Each use of it rejects with the error.
-  ready.catch(() => {})
-
-  const dispose = () => runtime.dispose()
+  const { built, dispose, ready } = partsOf(runtime)
   return {
-    fetch: async (input, init) => (await ready).fetch(input, init),
+    fetch: async (input, init) => (await ready()).fetch(input, init),
     middleware: async (request, next, context) =>
-      (await ready).middleware(request, next, context).catch((error: unknown) => {
+      (await ready()).middleware(request, next, context).catch((error: unknown) => {
         throw unmistakable(plain(error))
       }),
     aiSdk: aiSdkOf(ready),
     run: async (call, attempt) => {
       checkCall("Floodgate.run", call)
-      const { governor, run } = await ready
+      const { governor, run } = await ready()
       const [known, how] = described(call, forAll)
       const governed = governor.run(known, () => attempted(attempt), how)
       const thrown = Effect.mapError(governed, (error) => (error instanceof Thrown ? error.thrown : error))
@@ -353,14 +377,14 @@ export const create = (options: Options = {}): Floodgate => {
     limiter: {
       acquire: async (call) => {
         checkCall("Floodgate.limiter.acquire", call)
-        const parts = await ready
+        const parts = await ready()
         return parts.run(leased(parts, described(call, forAll)), call.signal)
       }
     },
-    status: async () => Effect.runPromise((await ready).budget.status),
+    status: async () => Effect.runPromise((await built).budget.status),
     spent: () => Effect.runPromise(purse.status),
-    metrics: async () => (await ready).metrics(),
-    learned: async () => Effect.runPromise((await ready).governor.learned),
+    metrics: async () => (await built).metrics(),
+    learned: async () => Effect.runPromise((await built).governor.learned),
     dispose,
     [Symbol.asyncDispose]: dispose
   }
