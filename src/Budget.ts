@@ -80,6 +80,7 @@ export {
   QueueFull,
   QuotaExhausted,
   StoreUnavailable,
+  TooManyPools,
   WaitTooLong
 } from "./budget/errors.ts"
 export { Learned } from "./budget/learned.ts"

@@ -157,6 +157,33 @@ export const settle = (cap: Cap, charge: number, used: number, takenAt: number):
   remember(cap, takenAt, -given)
 }
 
+/** What is left at a time, when the bucket is full again, and what was admitted within the window until it has left. */
+export const left = (
+  cap: Cap,
+  now: number
+): { readonly level: number; readonly fullAt: number; readonly recent: number; readonly leaves: number } => {
+  const current = copy(cap)
+  advance(current, now)
+  const { cells, level, rule } = current
+  const last = cells.at(-1)
+  const missing = rule.capacity - level
+  return {
+    level,
+    fullAt: missing > 0 ? now + missing / rule.rate : now,
+    recent: cells.reduce((sum, { amount }) => sum + amount, 0),
+    leaves: last === undefined ? 0 : leavesAt(last, rule.window!)
+  }
+}
+
+/** Sets what is left of a new cap, and what was admitted within its window. */
+export const setLeft = (cap: Cap, level: number, recent: number, leaves: number): void => {
+  const { at, rule } = cap
+  cap.level = Math.min(rule.capacity, level)
+  refills(cap)
+  if (rule.window === undefined || leaves <= at) return
+  cap.cells.push({ index: Math.ceil((leaves - rule.window.millis) / cellMillis(rule.window)) - 1, amount: recent })
+}
+
 /** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
 export const setRule = (cap: Cap, rule: Rule): void => {
   const grown = rule.quota ? rule.capacity - cap.rule.capacity : 0

@@ -3,7 +3,8 @@
  *
  * Limits that headers named, and the share of them that was measured. What calls in flight did is not part of it.
  */
-import type { Dimension, PerDimension } from "../limits/amounts.ts"
+import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
+import * as Cap from "./cap.ts"
 import * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
 
@@ -76,4 +77,79 @@ export const restore = (pool: Law.Pool, { dimensions, window }: Memory, elapsed:
     pool.window.size = window
     pool.window.high = window
   }
+}
+
+// -----------------------------------------------------------------------------
+// Pools that rest
+// -----------------------------------------------------------------------------
+
+/** What was used of the user's limit of one dimension. */
+interface Used {
+  /** What is left in the bucket; of a quota what was used, because that is what stays when the quota changes. */
+  readonly amount: number
+  /** What was admitted within the window, and when all of it has left; 0 without a window. */
+  readonly recent: number
+  readonly leaves: number
+}
+
+/** All that must be known of a pool that nobody uses, so that the next one of its name admits no more than it would have. */
+export interface Rest {
+  /** When it was written down. */
+  readonly at: number
+  /** From when on a new pool admits no more; `Infinity` where a quota was used. */
+  readonly until: number
+  /** What was learned; undefined where that is nothing. */
+  readonly memory: Memory | undefined
+  /** What the provider's buckets lack of limits that were not learned. */
+  readonly levels: PerDimension<Remembered>
+  readonly used: PerDimension<Used>
+}
+
+/** What the provider's bucket lacks is not remembered for longer: its rate may be next to nothing. */
+const longestRest = 600_000
+
+/** Writes down what a pool without calls has learned and used. */
+export const rest = (pool: Law.Pool, now: number): Rest => {
+  const used: { [D in Dimension]?: Used } = {}
+  const levels: { [D in Dimension]?: Remembered } = {}
+  let until = now
+  for (const dimension of dimensions) {
+    const cap = pool.caps[dimension]
+    if (cap === undefined) continue
+    const left = Cap.left(cap, now)
+    if (left.fullAt <= now && left.recent === 0) continue
+    until = Math.max(until, left.fullAt, left.leaves)
+    const { recent, leaves } = left
+    used[dimension] = { amount: cap.rule.quota ? cap.rule.capacity - left.level : left.level, recent, leaves }
+  }
+  for (const meter of pool.meters) {
+    const missing = Meter.missing(meter, now)
+    if (!(missing > 0)) continue
+    until = Math.max(until, now + Math.min(longestRest, missing / Meter.rateAt(meter, now)))
+    levels[meter.dimension] = {
+      limit: undefined,
+      burst: undefined,
+      rate: undefined,
+      level: Meter.burst(meter, now) - missing,
+      mean: meter.mean
+    }
+  }
+  return { at: now, until, memory: recall(pool, now), levels, used }
+}
+
+/** Lets a new pool go on where another of its name has come to rest. */
+export const resume = (pool: Law.Pool, { at, levels, memory, used }: Rest, now: number): void => {
+  const elapsed = Math.max(0, now - at)
+  for (const dimension of dimensions) {
+    const cap = pool.caps[dimension]
+    const spent = used[dimension]
+    if (cap === undefined || spent === undefined) continue
+    const level = cap.rule.quota ? cap.rule.capacity - spent.amount : spent.amount + cap.rule.rate * elapsed
+    Cap.setLeft(cap, level, spent.recent, spent.leaves)
+  }
+  restore(pool, { dimensions: { ...levels, ...memory?.dimensions }, window: memory?.window }, elapsed, now)
+  // One that has sent nothing is full by whatever limits it is given next.
+  pool.sent = 1
+  pool.block = { at: now, sent: 1, before: 1 }
+  if (pool.opening !== undefined) pool.opening.since = 1
 }

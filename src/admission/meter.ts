@@ -205,6 +205,14 @@ export const advance = (m: Meter, now: number, most: number): void => {
   m.at = now
 }
 
+/** What the bucket lacks at a time. */
+export const missing = (m: Meter, now: number): number => {
+  if (m.peak === Infinity) return 0
+  const current = { ...m }
+  advance(current, now, m.phase)
+  return burst(current, now) - current.level
+}
+
 /** Milliseconds until a charge fits; 0 when it does. The meter must be up to date. */
 export const wait = (m: Meter, charge: number, most: number, lag = 0): number => {
   if (m.peak === Infinity || charge === 0) return 0

@@ -61,13 +61,3 @@ const statusOfMeter = (meter: Meter.Meter, now: number): DimensionStatus => {
     limitPerSecond: meter.limit * 1_000
   }
 }
-
-/** Whether the user's limits are as those of a pool that has taken nothing. What is used of a quota never comes back. */
-export const isFull = ({ caps }: Law.Pool, now: number): boolean =>
-  Amounts.dimensions.every((dimension) => {
-    const cap = caps[dimension]
-    if (cap === undefined) return true
-    const copy = Cap.copy(cap)
-    Cap.advance(copy, now)
-    return copy.level >= copy.rule.capacity && copy.cells.length === 0
-  })

@@ -92,6 +92,7 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
     case "DeadlineMissed":
       return new AiError.UnknownError({ description: message, metadata })
     case "QueueFull":
+    case "TooManyPools":
       return new AiError.RateLimitError({ metadata })
     default:
       return new AiError.InternalProviderError({ description: message, metadata })

@@ -91,6 +91,26 @@ export class QueueFull extends Schema.TaggedError<QueueFull>("floodgate/Budget/Q
 }
 
 /**
+ * The call needs a pool of its own, and all that the budget may have are in use, paused or limited by the user, or must be
+ * remembered because what they used is not refilled yet.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class TooManyPools extends Schema.TaggedError<TooManyPools>("floodgate/Budget/TooManyPools")("TooManyPools", {
+  pool: Schema.String,
+  maxPools: Schema.Finite
+}) {
+  /** Later one of them may rest. */
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    return `The call needs a pool "${this.pool}" of its own, but all ${counted(this.maxPools, "pool", "pools")} that the budget may have are in use: name fewer accounts or pools at the same time, or raise maxPools`
+  }
+}
+
+/**
  * A quota that never refills has too little left for the call.
  *
  * @category errors
@@ -140,6 +160,7 @@ export const BudgetErrorReason = Schema.Union([
   WaitTooLong,
   QueueFull,
   QuotaExhausted,
+  TooManyPools,
   Denied,
   StoreUnavailable
 ])

@@ -13,7 +13,6 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
-import type { Memory } from "../admission/memory.ts"
 import { BudgetStore } from "../budgetStore/sharing.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
@@ -21,7 +20,7 @@ import { waitOf } from "../input/arguments.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { isAmount } from "../limits/amounts.ts"
-import { BudgetError, type BudgetErrorReason } from "./errors.ts"
+import { BudgetError, type BudgetErrorReason, TooManyPools } from "./errors.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
 import {
@@ -32,9 +31,10 @@ import {
   type ReserveOptions,
   ReviewAt
 } from "./models.ts"
-import { checkConcurrency, defaultPool, mostPools, nameIn, parse, queueingOf } from "./options.ts"
+import { checkConcurrency, defaultPool, maxIdlePools, nameIn, parse, queueingOf } from "./options.ts"
 import { Pool } from "./pool.ts"
 import { HeldReservation } from "./reservation.ts"
+import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
 import { checkCounted } from "./uncounted.ts"
 import { Waiter } from "./waiter.ts"
@@ -44,28 +44,22 @@ import * as Rules from "../limits/rules.ts"
 type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "limits" | "learned" | "counts">
-
-/** A pool that has been idle for so long may be forgotten: longer than any pause, and than most windows of limits. */
-const restMillis = 600_000
-/** What is remembered of a forgotten pool are a few numbers. */
-const mostRemembered = 10_000
+type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "limits" | "rested" | "counts" | "denied">
 
 /**
- * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these, too many are
- * not kept beyond their use.
+ * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these there are no
+ * more than `maxPools`, and those that nobody needs make room.
  */
 class Pools {
   readonly byName = new Map<string, Pool>()
-  /** The number of pools from which on idle ones are looked for. */
-  private most = mostPools
+  /** Those that the limits do not name, the least recently used first. */
+  private readonly passing = new Map<string, Pool>()
+  private readonly resting = new Resting()
   /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
   private opened = 0
   readonly sets: ReturnType<typeof parse>
   private readonly shared: Shared
   private readonly context: Context.Context<never>
-  /** What was learned earlier of pools that are not open, and when. */
-  private readonly learnedEarlier = new Map<string, { readonly memory: Memory; readonly at: number }>()
   /** What a kind of pools was changed to: those that open later have it, too. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
   /** Whether the budget is over: then no pool opens. */
@@ -80,72 +74,84 @@ class Pools {
     this.sets = sets
     this.shared = shared
     this.context = context
+    const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
+    const at = this.now() - age
     for (const entry of learned?.pools ?? []) {
-      this.learnedEarlier.set(entry.pool, { memory: Learned.memoryOf(entry), at: learned!.at })
+      const rest = { at, until: at, memory: Learned.memoryOf(entry), levels: {}, used: {} }
+      this.resting.put(entry.pool, { rest, counting: undefined }, this.now())
     }
     for (const name of sets.known) this.open(name)
   }
 
-  private open(name: string, kind = name): Pool {
-    if (this.byName.size >= this.most) this.forget()
+  private now(): number {
+    return Number(this.shared.clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  /** Opens a pool; undefined if there are too many. */
+  private open(name: string, kind = name): Pool | undefined {
+    const isGiven = this.sets.known.includes(name)
+    if (!isGiven && !this.makesRoom()) return undefined
     const { concurrency = this.shared.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
-    const learned = this.recalled(name)
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
-    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, learned, counts })
+    const rested = this.resting.take(name)
+    const { denied } = this
+    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, rested, counts, denied })
     this.byName.set(name, pool)
+    if (!isGiven) this.passing.set(name, pool)
     return pool
   }
 
-  private recalled(name: string) {
-    const earlier = this.learnedEarlier.get(name)
-    if (earlier === undefined) return undefined
-    this.learnedEarlier.delete(name)
-    return { memory: earlier.memory, elapsed: Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - earlier.at) }
+  /** Makes room for one more pool. */
+  private makesRoom(): boolean {
+    const { passing } = this
+    const { maxPools } = this.sets
+    const shed = (max: number, upTo?: number) => Recency.shed(passing, max, this.mayRest, this.rest, upTo)
+    shed(Math.min(maxIdlePools, maxPools) - 1)
+    if (passing.size >= maxPools) shed(maxPools - 1, passing.size)
+    return passing.size < maxPools
+  }
+
+  private readonly mayRest = (pool: Pool): boolean => pool.isIdle && this.resting.hasRoom(this.now())
+
+  /** Closes a pool, and remembers what it learned and used. */
+  private readonly rest = (pool: Pool): void => {
+    const rested = pool.rest
+    if (rested !== undefined) this.resting.put(pool.name, rested, this.now())
+    this.byName.delete(pool.name)
+    pool.shutDown()
+    forgetCounts(pool.name, this.context)
+    this.shared.after(0, pool.leave)
+  }
+
+  /** An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
+  private readonly denied = (pool: Pool): void => {
+    if (pool.name === pool.kind || !this.passing.has(pool.name) || !this.mayRest(pool)) return
+    this.passing.delete(pool.name)
+    this.rest(pool)
   }
 
   /** What is known of limits by now; for pools that were not used again, what was known before. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
-    const earlier = Array.from(this.learnedEarlier, ([name, { memory }]) => Learned.entryOf(name, memory))
+    const earlier = Array.from(this.resting.learned, ([name, { rest }]) => Learned.entryOf(name, rest.memory!))
     return {
       at: this.shared.clock.currentTimeMillisUnsafe(),
       pools: [...known.flat(), ...earlier].slice(0, Learned.most)
     }
   }
 
-  /**
-   * Forgets the pools that rest the longest, all but what they have learned. It is a quarter of all at once: to look at each for
-   * every new one would be too much.
-   */
-  private forget(): void {
-    const at = this.shared.clock.currentTimeMillisUnsafe()
-    const resting: Array<readonly [pool: Pool, millis: number]> = []
-    for (const pool of this.byName.values()) {
-      const millis = this.sets.known.includes(pool.name) ? undefined : pool.restedMillis
-      if (millis !== undefined && millis >= restMillis) resting.push([pool, millis])
-    }
-    resting.sort(([, a], [, b]) => b - a)
-    for (const [pool] of resting.slice(0, mostPools / 4)) {
-      const memory = pool.learned
-      if (memory !== undefined) Recency.put(this.learnedEarlier, pool.name, { memory, at }, mostRemembered)
-      this.byName.delete(pool.name)
-      pool.shutDown()
-      forgetCounts(pool.name, this.context)
-      this.shared.after(0, pool.leave)
-    }
-    this.most = Math.max(mostPools, this.byName.size + mostPools / 4)
-  }
-
   /** Changes a pool, and those of all accounts that are of its kind. */
   resize(kind: string, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+    const pool = this.existing(kind)
+    if (pool === undefined) throw this.tooMany(kind)
     const change = {
       ...this.changed.get(kind),
       ...(limits === undefined ? {} : { limits }),
       ...(concurrency === undefined ? {} : { concurrency })
     }
-    Recency.put(this.changed, kind, change, mostPools)
-    this.existing(kind)?.resize(limits, concurrency)
+    this.changed.set(kind, change)
+    pool.resize(limits, concurrency)
     for (const pool of this.byName.values()) {
       if (pool.kind === kind && pool.name !== kind) pool.reconfigure(limits, concurrency)
     }
@@ -167,11 +173,19 @@ class Pools {
     return this.byName.get(name) ?? (this.sets.isPool(name) && !this.isClosed ? this.open(name) : undefined)
   }
 
-  /** The pool of a reservation. Throws if the budget has none of that name. */
-  of({ account, model, pool }: ReserveOptions = {}): Pool {
+  /** The pool of a reservation, or why there is none. Throws if the budget knows none of that name. */
+  of({ account, model, pool }: ReserveOptions = {}): Pool | BudgetError {
     const named = pool ?? (model === undefined ? undefined : this.sets.poolOf(model))
     const name = nameIn(account, named ?? defaultPool)
-    return this.byName.get(name) ?? this.open(name, this.sets.poolNamed("reserve", named))
+    const found = this.byName.get(name)
+    if (found === undefined) return this.open(name, this.sets.poolNamed("reserve", named)) ?? this.tooMany(name)
+    // Used last.
+    if (this.passing.delete(name)) this.passing.set(name, found)
+    return found
+  }
+
+  private tooMany(pool: string): BudgetError {
+    return new BudgetError({ reason: new TooManyPools({ pool, maxPools: this.sets.maxPools }) })
   }
 
   get close(): Effect.Effect<void> {
@@ -254,6 +268,7 @@ const reserve =
         checkCounted(context)
         if (pools.isClosed) return Effect.interrupt
         const pool = pools.of(how)
+        if (pool instanceof BudgetError) return Effect.fail(pool)
         const admission = pool.admit(estimate, queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (admission instanceof HeldReservation) return within(scope, admission)

@@ -102,12 +102,18 @@ export class Counts {
 
 const known = new WeakMap<Metric.MetricRegistry, Map<string, Counts>>()
 
+/** The pools with series of their own, about twenty each: those that a budget keeps though nobody uses them, twice. */
+export const maxCounted = 2_000
+/** The name under which all further pools count together. */
+export const otherPools = "other pools"
+
 /** The numbers of the pools of this name in the registry of the context. */
 export const countsOf = (pool: string, context: Context.Context<never>): Counts => {
   const registry = Context.get(context, Metric.MetricRegistry)
   const named = known.get(registry) ?? new Map<string, Counts>()
-  const counts = named.get(pool) ?? new Counts(pool, context)
-  known.set(registry, named.set(pool, counts))
+  const name = named.has(pool) || named.size < maxCounted ? pool : otherPools
+  const counts = named.get(name) ?? new Counts(name, context)
+  known.set(registry, named.set(name, counts))
   return counts
 }
 

@@ -44,6 +44,14 @@ export interface Options {
    */
   readonly maxQueued?: number | undefined
   /**
+   * The most pools beside those that `limits` names: one for each account and class of models. Beyond 1,000, those that nobody
+   * uses make room, the least recently used first, and what they learned and used is remembered. If all `maxPools` are in use,
+   * a call that needs another one fails with `TooManyPools`.
+   *
+   * @default 10_000: as many as a gateway has connections. A pool in use takes about 8 KB, its call included.
+   */
+  readonly maxPools?: number | undefined
+  /**
    * What an earlier budget had learned, so that this one need not find it out again. With a store it is left aside: what
    * processes share is newer.
    *
@@ -181,9 +189,10 @@ export interface Reservation {
   readonly binding: Limits.Dimension | undefined
   /**
    * Replaces the estimate by what was used: the rest is given back, more becomes debt. A dimension that the usage leaves
-   * out keeps its estimate. With `"failure"` the call does not count as a success of the provider.
+   * out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With `"denied"` the provider
+   * has refused its credential as well: an account of which all calls were denied leaves no pool behind.
    */
-  readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure") => Effect.Effect<void>
+  readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure" | "denied") => Effect.Effect<void>
   /** Gives everything back: the call used nothing. */
   readonly refund: Effect.Effect<void>
 }

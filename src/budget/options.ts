@@ -19,7 +19,10 @@ export const defaultPool = "default"
  * Pools that are kept although nobody uses them: enough for the keys and models of one program. Names come with requests, so that
  * without a bound they would fill the memory of a gateway.
  */
-export const mostPools = 1_000
+export const maxIdlePools = 1_000
+
+/** As many as a gateway has connections, each of which has one call under way. */
+const defaultMaxPools = 10_000
 
 /** The name of an account's pool, which no pool without an account has. */
 export const nameIn = (account: string | undefined, pool: string): string => {
@@ -33,14 +36,15 @@ export const checkConcurrency = (concurrency: number, option = "Budget.make: con
   if (!(concurrency >= 1 && wholeOrInfinite(concurrency))) invalid(option, "an integer >= 1", concurrency)
 }
 
-const known: Known<Options> = { limits: true, concurrency: true, maxQueued: true, learned: true }
+const known: Known<Options> = { limits: true, concurrency: true, maxQueued: true, maxPools: true, learned: true }
 
 export const parse = (options: Options) => {
   checkOptions("Budget.make", options, known)
-  const { concurrency = Infinity, limits, maxQueued = Infinity } = options
+  const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity } = options
   checkConcurrency(concurrency)
+  if (!(Number.isInteger(maxPools) && maxPools >= 1)) invalid("Budget.make: maxPools", "an integer >= 1", maxPools)
   if (!(maxQueued >= 0 && wholeOrInfinite(maxQueued))) invalid("Budget.make: maxQueued", "an integer >= 0", maxQueued)
-  return { concurrency, maxQueued, ...sets(limits) }
+  return { concurrency, maxPools, maxQueued, ...sets(limits) }
 }
 
 /** The pools of the limits. */
@@ -93,7 +97,7 @@ const perPool = (limits: Limits.Pools): Sets => {
     known: Object.keys(pools),
     poolOf: (model) => {
       const pool = poolOf(model)
-      if (!isGiven(pool)) Recency.put(learned, pool, true, 10 * mostPools)
+      if (!isGiven(pool)) Recency.put(learned, pool, true, 10 * maxIdlePools)
       return pool
     },
     limitsOf: (pool) => (isGiven(pool) ? pools[pool]! : {}),

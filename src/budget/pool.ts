@@ -12,7 +12,6 @@ import * as Ref from "effect/Ref"
 import { FairQueue, type Service } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Memory from "../admission/memory.ts"
-import { isFull } from "../admission/status.ts"
 import type { Event } from "../Events.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
@@ -35,6 +34,7 @@ import type { Counts } from "./metrics.ts"
 import * as Predict from "./predict.ts"
 import { Permits } from "./permits.ts"
 import { HeldReservation } from "./reservation.ts"
+import type { Rested } from "./rested.ts"
 import { type Answer, type Queueing, Waiter } from "./waiter.ts"
 import type { Wake } from "./waker.ts"
 
@@ -71,8 +71,10 @@ export interface Options {
   readonly changed: () => void
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Event) => void) | undefined
-  /** What an earlier pool of its name had learned, and how many milliseconds ago. A store knows more. */
-  readonly learned?: { readonly memory: Memory.Memory; readonly elapsed: number } | undefined
+  /** What is remembered of an earlier pool of its name. A store knows more. */
+  readonly rested?: Rested | undefined
+  /** Called when the provider has refused the credential of a call, and of each one before. */
+  readonly denied?: ((pool: Pool) => void) | undefined
 }
 
 export class Pool implements Host<Waiter> {
@@ -98,10 +100,10 @@ export class Pool implements Host<Waiter> {
     | { readonly at: number; readonly waits: WeakMap<Waiter, number>; readonly beyond: number }
     | undefined = undefined
   private isClosed = false
-  /** When the last call was admitted. */
-  private usedAt: number
   /** Whether the user has given it limits of its own. */
   private isResized = false
+  /** Whether something else was heard of it than that its credential is refused. */
+  private isProven = false
 
   constructor(options: Options) {
     this.options = options
@@ -110,13 +112,13 @@ export class Pool implements Host<Waiter> {
     this.kind = options.kind
     this.maxQueued = options.maxQueued
     this.limits = options.limits
-    this.rules = Rules.resolve(options.limits)
+    this.counting = options.rested?.counting
+    this.rules = Rules.resolve(options.limits, this.counting)
     this.meters = Ref.makeUnsafe(Law.make(this.rules, Rules.shares(options.limits), this.now()))
-    this.usedAt = this.now()
     this.limitTo(options.concurrency)
-    const { learned, sharing } = options
-    if (learned !== undefined && sharing === undefined) {
-      Memory.restore(this.meters.ref.current, learned.memory, learned.elapsed, this.clockNow())
+    const { rested, sharing } = options
+    if (rested !== undefined && sharing === undefined) {
+      Memory.resume(this.meters.ref.current, rested.rest, this.clockNow())
     }
     this.exchange = options.sharing?.open(this, options.id)
     options.counts.open.add(this)
@@ -295,7 +297,6 @@ export class Pool implements Host<Waiter> {
   ): HeldReservation {
     this.permits?.take()
     this.held++
-    this.usedAt = ticket.at
     this.options.counts.reservations++
     this.options.changed()
     return new HeldReservation(this, agent, estimate, ticket, service, waited, binding)
@@ -457,22 +458,25 @@ export class Pool implements Host<Waiter> {
   }
 
   /** Ends a reservation: what it reserved is replaced by what it used. Only the first end counts. */
-  settle(held: HeldReservation, used: Amounts.Charge, outcome: "success" | "failure"): void {
+  settle(held: HeldReservation, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void {
     if (!this.close(held)) return
     const { isAccepted, ticket } = held
     const end = (law: Law.Pool, now: number): void => {
-      if (outcome === "failure") return Law.release(law, ticket, used, now)
+      if (outcome !== "success") return Law.release(law, ticket, used, now)
       if (!isAccepted) Law.accept(law, ticket)
       Law.settle(law, ticket, used, now)
     }
     this.apply(end, held, used)
     this.account(held, used, true)
+    if (outcome !== "denied") this.isProven = true
     this.drain()
+    if (!this.isProven) this.options.denied?.(this)
   }
 
   /** Ends a reservation of which nothing is known: it is kept as estimated. */
   end(held: HeldReservation, hasSucceeded: boolean): void {
     if (!this.close(held)) return
+    this.isProven = true
     const { isAccepted, ticket } = held
     const keep = (law: Law.Pool): void => {
       if (hasSucceeded && !isAccepted) Law.accept(law, ticket)
@@ -517,6 +521,7 @@ export class Pool implements Host<Waiter> {
    * that is known by now: then its reservation ends.
    */
   observe(readings: Law.Readings, held?: HeldReservation, used?: Amounts.Charge): void {
+    this.isProven = true
     const accepted = held?.isAccepted === false ? held.ticket : undefined
     const ended = held !== undefined && used !== undefined && this.close(held) ? held.ticket : undefined
     if (held !== undefined) held.isAccepted = true
@@ -551,6 +556,7 @@ export class Pool implements Host<Waiter> {
     }
   ): Law.Verdict {
     if (!this.close(held)) return "isolated"
+    this.isProven = true
     const { reason, retryAfter, used } = failure
     const { ticket } = held
     this.options.counts.cooldowns[reason]++
@@ -572,6 +578,7 @@ export class Pool implements Host<Waiter> {
 
   /** Nothing is sent for a time. If that is long, waiting callers are refused. */
   pause(reason: Pushback, millis: number): void {
+    this.isProven = true
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     this.apply((law, now) => Law.pause(law, reason, now + millis))
@@ -684,13 +691,21 @@ export class Pool implements Host<Waiter> {
   }
 
   /**
-   * For how long the pool has rested: no call runs or waits, nothing pauses it, and its limits are as those of a new pool, so
-   * that a new one would admit no more. Undefined where it does not rest.
+   * Whether nobody needs it: no call runs or waits, nothing pauses it, and its limits are no others than its kind's. What it
+   * learned and used is another matter, see {@link rest}; where processes share it, the store has that.
    */
-  get restedMillis(): number | undefined {
-    const now = this.now()
-    const isBusy = this.held > 0 || this.queue.size > 0 || this.inFlight > 0 || now < this.law.gate.until
-    return isBusy || this.isResized || !isFull(this.law, now) ? undefined : now - this.usedAt
+  get isIdle(): boolean {
+    if (this.held > 0 || this.queue.size > 0 || this.isResized) return false
+    const { gate, inFlight } = this.law
+    // Of an outage nobody knows that it is over, until a probe has shown it.
+    const isPaused = this.now() < gate.until + (gate.misses > 1 ? longestPause : 0)
+    return !isPaused && (this.exchange === undefined ? inFlight === 0 : this.exchange.isReached)
+  }
+
+  /** All that must be known when it is opened again; undefined where the store knows it. */
+  get rest(): Rested | undefined {
+    if (this.exchange !== undefined) return undefined
+    return { rest: Memory.rest(this.law, this.clockNow()), counting: this.counting }
   }
 
   /** Tells the other processes that this one goes. */

@@ -601,6 +601,11 @@ export class Exchange<W> {
     this.last = { law: alone.law, report }
   }
 
+  /** Whether the store answers, so that what happened here is there. */
+  get isReached(): boolean {
+    return this.awaySince === undefined && this.alone === undefined
+  }
+
   /** Leaves the pool, and tells the others. */
   readonly leave: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true

@@ -11,6 +11,9 @@ import { type Addressed, credentialsOf } from "./credentials.ts"
 /** Enough for all keys and organisations of a program. A forgotten one is learned again. */
 const most = 10_000
 
+/** A credential that the provider does not know, or that may not do this: it may have been invented. */
+const refusals = [401, 403]
+
 /** The headers that select an organisation or a project at OpenAI, for credentials with several. */
 const choiceHeaders = ["openai-organization", "openai-project"] as const
 
@@ -36,12 +39,18 @@ const organisationOf = (header: HeaderReader): string | undefined => {
 // Accounts
 // -----------------------------------------------------------------------------
 
+/** What of a response says something about the account. */
+interface Answered {
+  readonly status: number
+  readonly header: HeaderReader
+}
+
 /** The accounts of a program. It is mutable and belongs to one engine. */
 export interface Accounts {
   /** The account of a request. It is a promise if the credential must be hashed first. */
   readonly of: (request: Addressed) => string | Promise<string>
-  /** Learns the organisation of a request's credential from the response. */
-  readonly learn: (request: Addressed, response: HeaderReader) => void
+  /** Learns from a response that the account of a request exists, and the organisation of its credential. */
+  readonly learn: (request: Addressed, account: string, response: Answered) => void
 }
 
 export const makeAccounts = (): Accounts => {
@@ -59,26 +68,22 @@ export const makeAccounts = (): Accounts => {
       const { credential, host, key } = keyOf(request)
       if (credential === "") return host
       const known = byCredential.get(key)
-      if (known === undefined) {
-        return hashOf(credential).then((hash) => {
-          const account = byCredential.get(key) ?? `${host}/${hash}`
-          Recency.put(byCredential, key, account, most)
-          return account
-        })
-      }
+      // One that no response has shown to exist is not kept.
+      if (known === undefined) return hashOf(credential).then((hash) => byCredential.get(key) ?? `${host}/${hash}`)
       Recency.put(byCredential, key, known, most)
       return known
     },
-    learn: (request, response) => {
-      const organisation = organisationOf(response)
-      if (organisation === undefined) return
-      const { host, key } = keyOf(request)
-      const own = byCredential.get(key)
-      if (own === undefined) return
+    learn: (request, account, { header, status }) => {
+      if (refusals.includes(status)) return
+      const { credential, host, key } = keyOf(request)
+      if (credential === "") return
+      const organisation = organisationOf(header)
+      const own = byCredential.get(key) ?? account
+      if (organisation === undefined) return Recency.put(byCredential, key, own, most)
       const name = `${host} ${organisation}`
       const first = byOrganisation.get(name) ?? own
       Recency.put(byOrganisation, name, first, most)
-      if (first !== own) Recency.put(byCredential, key, first, most)
+      Recency.put(byCredential, key, first, most)
     }
   }
 }

@@ -106,6 +106,7 @@ const refusalOf = ({ message, reason }: BudgetError): Refusal => {
     case "Denied":
       return { kind: "spendLimited", message }
     case "StoreUnavailable":
+    case "TooManyPools":
       return { kind: "unavailable", message }
     case "QueueFull":
       return { kind: "rateLimited", message }
@@ -255,6 +256,12 @@ const planOf = (
   }
 }
 
+/** The account of a call, and whether the options say it. */
+interface Whose {
+  readonly account: string
+  readonly isGiven: boolean
+}
+
 /** Makes a call, after its account was found. */
 const called = <R extends Upstream>(
   parts: Parts,
@@ -264,11 +271,14 @@ const called = <R extends Upstream>(
   const { terms } = planned
   if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
   const found = Effect.suspend(() => {
-    const account = terms.success.account ?? parts.accounts.of(planned.request)
-    return typeof account === "string" ? Effect.succeed(account) : Effect.promise(() => account)
+    const given = terms.success.account
+    if (given !== undefined) return Effect.succeed({ account: given, isGiven: true })
+    const own = parts.accounts.of(planned.request)
+    const ofAccount = (account: string) => ({ account, isGiven: false })
+    return typeof own === "string" ? Effect.succeed(ofAccount(own)) : Effect.promise(() => own.then(ofAccount))
   })
-  const made = Effect.flatMap(found, (account) =>
-    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, account }, restore))
+  const made = Effect.flatMap(found, (whose) =>
+    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, ...whose }, restore))
   )
   return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
     error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
@@ -279,18 +289,19 @@ const governed = Effect.fnUntraced(function* <R extends Upstream>(
   parts: Parts,
   planned: Planned,
   send: Send<R>,
-  { account, accounting, callOptions }: Terms,
+  { accounting, callOptions, ...whose }: Omit<Terms, "account"> & Whose,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) {
   const { governor, runFork, settings } = parts
   const { description, match: found } = planned
+  const { account } = whose
   const call: Governor.Call = {
     ...description,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting
   }
-  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket), callOptions)
+  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)
   const { opened, scope } = yield* inScope(opening, restore)
   const { result, stream } = opened
   if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
@@ -303,10 +314,11 @@ const attempt = Effect.fnUntraced(function* <R extends Upstream>(
   parts: Parts,
   planned: Planned,
   send: Send<R>,
-  ticket: Governor.Ticket
+  ticket: Governor.Ticket,
+  whose: Whose
 ): Read<R> {
   const { settings, usageRequests } = parts
-  const exchange = yield* sent(parts, planned, send, ticket)
+  const exchange = yield* sent(parts, planned, send, ticket, whose)
   const { hidesUsage, response } = exchange
   const { body, header, status } = response
   if (status < 200 || status >= 300) {
@@ -314,7 +326,7 @@ const attempt = Effect.fnUntraced(function* <R extends Upstream>(
     const error = new TextDecoder().decode(bytes)
     // The caller did not request the usage, so it must not see the error.
     if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
-      return yield* attempt(parts, planned, send, ticket)
+      return yield* attempt(parts, planned, send, ticket, whose)
     }
     return yield* failedWith(exchange, error, bytes)
   }
@@ -330,7 +342,8 @@ const sent = Effect.fnUntraced(function* <R extends Upstream>(
   { accounts, patienceOf, usageRequests }: Parts,
   planned: Planned,
   send: Send<R>,
-  ticket: Governor.Ticket
+  ticket: Governor.Ticket,
+  { account, isGiven }: Whose
 ): Effect.fn.Return<Exchange<R>, AttemptFailed<R>, Scope.Scope> {
   const change = usageRequests.changeOf(planned)
   const opened = yield* connection
@@ -340,7 +353,7 @@ const sent = Effect.fnUntraced(function* <R extends Upstream>(
       Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
     )
   )
-  accounts.learn(planned.request, response.header)
+  if (!isGiven) accounts.learn(planned.request, account, response)
   const now = yield* Clock.currentTimeMillis
   return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: change !== undefined }
 })

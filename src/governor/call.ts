@@ -12,7 +12,7 @@ import * as Tracer from "effect/Tracer"
 import * as Budget from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { isAmount } from "../limits/amounts.ts"
-import { mostPools, nameIn } from "../budget/options.ts"
+import { maxIdlePools, nameIn } from "../budget/options.ts"
 import { durationOf, waitOf } from "../input/arguments.ts"
 import type { Wake } from "../budget/waker.ts"
 import * as Recency from "../input/recency.ts"
@@ -72,7 +72,16 @@ interface Bounds {
 /** Longer than any bucket of a minute takes to be full again: what a provider closes for longer is closed for everybody. */
 const longestRefill = 120_000
 
+const isIdle = (pool: Pool): boolean => pool.isIdle
 const forget = ({ counts }: Pool): void => counts.leave()
+
+/** A call has left a pool. An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
+const left = ({ pools }: Parts, pool: Pool): void => {
+  pool.users--
+  if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || pools.get(pool.name) !== pool) return
+  pools.delete(pool.name)
+  forget(pool)
+}
 
 /** The pool of a call: what the budget says, else the class of models that share their limits. */
 const poolOf = ({ accounting, budget, context, pools }: Parts, call: Call): Pool => {
@@ -80,8 +89,12 @@ const poolOf = ({ accounting, budget, context, pools }: Parts, call: Call): Pool
   const named = budget.poolOf(model)
   const kind = named === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? named) : named
   const name = nameIn(account, kind)
-  const pool = pools.get(name) ?? new Pool(name, kind, context)
-  Recency.put(pools, name, pool, mostPools, forget)
+  const known = pools.get(name)
+  if (known === undefined) Recency.shed(pools, maxIdlePools - 1, isIdle, forget)
+  const pool = known ?? new Pool(name, kind, context)
+  // Used last.
+  pools.delete(name)
+  pools.set(name, pool)
   return pool
 }
 
@@ -99,10 +112,11 @@ export const make = <A, B, E, R>(
     // Attempts know for whom they are made.
     const attempts = how.agent === undefined ? retried : Effect.provideService(retried, Budget.Agent, how.agent)
     const made = Effect.onExitPrimitive(attempts, (exit) => {
-      if (within === undefined) ended(history, exit)
+      if (within === undefined) ended(parts, history, exit)
       return exit._tag === "Success" ? undefined : governed.closed(exit)
     })
-    const all = within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(history)), made)
+    const all =
+      within === undefined ? made : Effect.andThen(Scope.addFinalizerExit(within, ending(parts, history)), made)
     const isTraced =
       Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)
     if (isTraced === undefined) return all
@@ -111,15 +125,17 @@ export const make = <A, B, E, R>(
   })
 
 /** The call is over. */
-const ended = (history: History, exit: Exit.Exit<unknown, unknown>): void => {
+const ended = (parts: Parts, history: History, exit: Exit.Exit<unknown, unknown>): void => {
   const { clock, pool, span, startedAt } = history
   const outcome = exit._tag === "Success" ? "success" : outcomeOf(exit)
   pool.counts.ended(outcome, (clock.currentTimeMillisUnsafe() - startedAt) / 1_000)
   if (span !== undefined) Trace.ended(span, history, exit)
+  if (history.isUser) left(parts, pool)
 }
 
 /** Made outside of the call, because a stream keeps it for as long as it lasts. */
-const ending = (history: History) => (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => ended(history, exit))
+const ending = (parts: Parts, history: History) => (exit: Exit.Exit<unknown, unknown>) =>
+  Effect.sync(() => ended(parts, history, exit))
 
 /** A ticket that outlives its attempt ends with a scope. */
 const closing = (scope: Scope.Scope, ticket: HeldTicket) =>
@@ -132,10 +148,23 @@ export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect
       const uses = { attempt: () => Effect.void, conclude: () => Effect.void, goesOn: false }
       const governed = new GovernedCall(parts, call, how, uses, context)
       const bounds = governed.bounds(governed.deadline)
-      return Effect.tap(
+      const { pool } = governed
+      pool.users++
+      const admission = Effect.onExitPrimitive(
         Effect.gen(() => governed.admission(bounds, restore)),
-        (ticket) => closing(Context.getUnsafe(context, Scope.Scope), ticket)
+        (exit) => {
+          if (exit._tag === "Failure") left(parts, pool)
+          return undefined
+        }
       )
+      const closing = (ticket: HeldTicket) =>
+        Scope.addFinalizerExit(Context.getUnsafe(context, Scope.Scope), () =>
+          Effect.ensuring(
+            ticket.close() ?? Effect.void,
+            Effect.sync(() => left(parts, pool))
+          )
+        )
+      return Effect.tap(admission, closing)
     })
   )
 
@@ -208,6 +237,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
       model: call.model,
       clock,
       startedAt: clock.currentTimeMillisUnsafe(),
+      isUser: false,
       span: undefined,
       attempts: 0,
       queued: 0,
@@ -237,6 +267,8 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
   attempt(last: number): Effect.Effect<B, E | CallError, Exclude<R, Scope.Scope>> {
     const { call, history, how, parts, ticket, within } = this
     const bounds = this.bounds(last)
+    if (!history.isUser) history.pool.users++
+    history.isUser = true
     if (ticket?.failed !== undefined) history.waited += bounds.from - history.failedAt
     const once = Effect.uninterruptibleMask((restore) => {
       const scope = within === undefined ? Scope.makeUnsafe() : Scope.forkUnsafe(within)

@@ -14,7 +14,7 @@
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
-import { waitBoundaries } from "../budget/metrics.ts"
+import { maxCounted, otherPools, waitBoundaries } from "../budget/metrics.ts"
 
 // -----------------------------------------------------------------------------
 // Metrics
@@ -124,8 +124,11 @@ const join = (pool: string, context: Context.Context<never>): Counts => {
   const own = Context.pick(Metric.MetricRegistry, Metric.CurrentMetricAttributes)(context)
   const registry = Context.get(own, Metric.MetricRegistry)
   const named = known.get(registry) ?? new Map<string, Counts>()
-  const key = JSON.stringify([pool, Object.entries(Context.get(own, Metric.CurrentMetricAttributes)).sort()])
-  const counts = named.get(key) ?? new Counts(pool, own, () => named.delete(key))
+  const attributes = Object.entries(Context.get(own, Metric.CurrentMetricAttributes)).sort()
+  const keyOf = (name: string) => JSON.stringify([name, attributes])
+  const name = named.has(keyOf(pool)) || named.size < maxCounted ? pool : otherPools
+  const key = keyOf(name)
+  const counts = named.get(key) ?? new Counts(name, own, () => named.delete(key))
   known.set(registry, named.set(key, counts))
   counts.governors++
   return counts
@@ -150,6 +153,10 @@ export class Pool {
   readonly kind: string
   readonly counts: Counts
   private open = 0
+  /** The calls that are under way, those that wait or rest between attempts included. */
+  users = 0
+  /** Whether all that was heard of it is that its credential is refused; undefined where nothing was heard. */
+  isDenied: boolean | undefined = undefined
   private refusedSince: number | undefined = undefined
   /** How many calls usually run at the same time: a moving average over admissions, at least 1. */
   usual = 1
@@ -169,6 +176,10 @@ export class Pool {
 
   ended(): void {
     this.open--
+  }
+
+  get isIdle(): boolean {
+    return this.users === 0 && this.open === 0
   }
 
   /**

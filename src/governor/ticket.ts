@@ -41,6 +41,8 @@ export interface History {
   readonly model: string
   readonly clock: Clock.Clock
   readonly startedAt: number
+  /** Whether it is counted among the users of its pool. */
+  isUser: boolean
   span: Tracer.Span | undefined
   /** How many were sent. */
   attempts: number
@@ -134,6 +136,7 @@ export class HeldTicket implements Ticket, Usage.Held {
       const actual = figuresOf(given)
       const { known, parts, reservation, history } = this
       history.pool.hasAnswered = true
+      history.pool.isDenied = false
       if (history.span !== undefined) Trace.succeeded(history.span, actual, response)
       const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
       const usage = actual === undefined ? {} : Usage.counted(this, actual)
@@ -157,6 +160,9 @@ export class HeldTicket implements Ticket, Usage.Held {
       const { reservation, history } = this
       const { budget } = this.parts
       const reading = read(error)
+      const type = errorType(error)
+      const isDenied = type === "AccessDenied"
+      history.pool.isDenied = isDenied && history.pool.isDenied !== false
       const isWrongAddress = history.pool.isWrongAddress(reach(error), history.clock.currentTimeMillisUnsafe())
       const reason = isWrongAddress ? undefined : reading.pushback
       const { retryAfter, signal } = reading
@@ -167,12 +173,14 @@ export class HeldTicket implements Ticket, Usage.Held {
       const limit = reason === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
       const concluded: Effect.Effect<Verdict | undefined> =
         reason === undefined
-          ? Effect.as(Effect.andThen(this.observeLimits(signal), reservation.settle(usage, "failure")), undefined)
+          ? Effect.as(
+              Effect.andThen(this.observeLimits(signal), reservation.settle(usage, isDenied ? "denied" : "failure")),
+              undefined
+            )
           : budget.cooldown({ reason, retryAfter, reservation, usage, signal })
       return Effect.map(concluded, (verdict) => {
         this.failed = { ...reading, verdict, isWrongAddress }
         if (reason === "rateLimit" || reason === "ramp") this.reportRejection(verdict, limit, retryAfter)
-        const type = errorType(error)
         history.failedAt = history.clock.currentTimeMillisUnsafe()
         history.limit = limit
         history.pool.counts.failures.add(1, type)
@@ -222,6 +230,7 @@ export class HeldTicket implements Ticket, Usage.Held {
       this.spend(undefined)
       return this.reservation.refund
     }
+    this.history.pool.isDenied = false
     const { billed, isKnown, usage } = this.soFar
     this.spend(billed, isKnown)
     return this.reservation.settle(usage, "failure")

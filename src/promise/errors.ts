@@ -40,7 +40,8 @@ const reasons = {
   QueueFull: "queueFull",
   QuotaExhausted: "used",
   Denied: "used",
-  StoreUnavailable: "unavailable"
+  StoreUnavailable: "unavailable",
+  TooManyPools: "unavailable"
 } as const
 
 /** Converts an error of the governor for programs without Effect. */

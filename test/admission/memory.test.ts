@@ -1,11 +1,15 @@
 /** What a pool has learned, given to another one. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
+import * as Cap from "../../src/admission/cap.ts"
 import * as Law from "../../src/admission/law.ts"
 import * as Memory from "../../src/admission/memory.ts"
 import * as Meter from "../../src/admission/meter.ts"
 import { readings } from "../support/play.ts"
-import { exhaust, flow, poolOf, send } from "../support/rules.ts"
+import * as Amounts from "../../src/limits/amounts.ts"
+import * as Rules from "../../src/limits/rules.ts"
+import { mulberry } from "../support/random.ts"
+import { answer, exhaust, flow, poolOf, send } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
@@ -108,5 +112,109 @@ describe("what a pool has learned", () => {
     assert.isAbove(Law.decide(next, { tokens: 1 }, 0)?.millis ?? 0, 0)
     assert.strictEqual(next.window.high, 7)
     assert.strictEqual(given({ ...memory, window: undefined }, stated).window.size, Infinity)
+  })
+})
+
+describe("a pool that rests and comes back", () => {
+  const kinds: ReadonlyArray<Limits.Limits> = [
+    { tokens: { perSecond: 10_000, burst: 10_000 } },
+    { tokens: { perMinute: 600_000, window: "sliding" }, requests: { perMinute: 600, window: "bucket" } },
+    { tokens: { perMinute: 600_000 }, requests: { perSecond: 20 } },
+    { tokens: { total: 400_000 } },
+    { tokens: { perMinute: 600_000, window: "fixed", burst: 100_000 } },
+    {}
+  ]
+
+  /** A pool after random calls, some of which are rejected, and the time. */
+  const used = (limits: Limits.Limits, seed: number) => {
+    const random = mulberry(seed)
+    const pool = poolOf(Law, limits)
+    let now = 0
+    const exhausts = Object.keys(limits).length === 0 || random() < 0.3
+    if (exhausts) now = exhaust(Law, pool, flow(Law, pool, now, 5_000, 0.5))
+    for (let calls = 5 + 60 * random(); calls > 0; calls--) {
+      const tokens = Math.ceil(5_000 * random())
+      const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens }
+      const blocked = Law.decide(pool, charge, now)
+      if (blocked === undefined) {
+        const ticket = Law.take(pool, charge, now)
+        Law.accept(pool, ticket)
+        Law.settle(pool, ticket, { tokens: random() < 0.1 ? 3 * tokens : tokens * random() }, now)
+      } else if (blocked.millis === Infinity) break
+      now += Math.min(2_000, blocked?.millis ?? 400 * random())
+    }
+    // A pause is over, and a probe accepted, before a pool rests.
+    now = answered(pool, Math.max(now, pool.gate.until))
+    return { exhausts, now, pool, random }
+  }
+  const answered = (pool: Law.Pool, from: number): number => {
+    const blocked = Law.decide(pool, Amounts.whole({ tokens: 1 }), from)
+    if (blocked?.millis === Infinity) return from
+    const ticket = send(Law, pool, from, 1)
+    answer(Law, pool, ticket, ticket.at + 1)
+    return ticket.at + 1
+  }
+
+  const waitOf = (pool: Law.Pool, tokens: number, now: number): number =>
+    Law.decide(Law.copy(pool), { requests: 1, inputTokens: 0, outputTokens: 0, tokens }, now)?.millis ?? 0
+
+  /** The same by the user's limit alone. */
+  const waitOfCap = (pool: Law.Pool, tokens: number, now: number): number => {
+    const { tokens: cap } = Law.copy(pool).caps
+    if (cap === undefined) return 0
+    Cap.advance(cap, now)
+    return Cap.wait(cap, tokens)
+  }
+
+  it("admits no more than if it had not rested", () => {
+    for (const [kind, limits] of kinds.entries()) {
+      for (let seed = 1; seed <= 40; seed++) {
+        const { exhausts, now, pool, random } = used(limits, seed)
+        // One that probes does not rest.
+        if (pool.gate.misses > 1) continue
+        const rest = Memory.rest(pool, now)
+        const later = now + 70_000 * random() ** 2
+        const back = poolOf(Law, limits, later)
+        Memory.resume(back, rest, later)
+        for (const tokens of [1, 2_000, 10_000, 90_000]) {
+          const name = `limits ${kind}, seed ${seed}, ${tokens} tokens after ${later - now} ms`
+          const isAtLeast = (of: typeof waitOf) =>
+            assert.isAtLeast(of(back, tokens, later), of(pool, tokens, later) * (1 - 1e-6) - 1e-3, name)
+          isAtLeast(waitOfCap)
+          // What rejections have taught goes on as nearly as a few numbers say it.
+          if (!exhausts) isAtLeast(waitOf)
+        }
+      }
+    }
+  })
+
+  it("owes nothing from a time on at which a new one admits no more", () => {
+    for (const [kind, limits] of kinds.entries()) {
+      for (let seed = 1; seed <= 40; seed++) {
+        const { now, pool } = used(limits, seed)
+        const { memory, until } = Memory.rest(pool, now)
+        const isQuota = limits.tokens?.total !== undefined
+        assert.strictEqual(until === Infinity, isQuota, `limits ${kind}, seed ${seed}`)
+        if (isQuota || memory !== undefined) continue
+        assert.isAtMost(until - now, 62_000)
+        for (const tokens of [1, 2_000, 10_000, 90_000]) {
+          const name = `limits ${kind}, seed ${seed}, ${tokens} tokens`
+          const fresh = waitOf(poolOf(Law, limits, until), tokens, until)
+          assert.closeTo(waitOf(pool, tokens, until), fresh, 1e-3, name)
+        }
+      }
+    }
+  })
+
+  it("is not full by other limits that it is given", () => {
+    const pool = poolOf(Law, stated)
+    const ticket = Law.take(pool, Amounts.whole({ tokens: 10_000 }), 0)
+    Law.accept(pool, ticket)
+    Law.settle(pool, ticket, ticket.charge, 0)
+    const back = poolOf(Law, stated, 100)
+    Memory.resume(back, Memory.rest(pool, 0), 100)
+    const more: Limits.Limits = { tokens: { perSecond: 20_000, burst: 20_000 } }
+    Law.resize(back, Rules.resolve(more), {}, 100)
+    assert.closeTo(waitOf(back, 10_000, 100), (10_000 - 1_000) / 20, 1)
   })
 })

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/admission/law.ts"
-import { dimensionsOf, isFull } from "../../src/admission/status.ts"
+import { dimensionsOf } from "../../src/admission/status.ts"
 import * as Rules from "../../src/limits/rules.ts"
 
 const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }
@@ -48,23 +48,6 @@ describe("status", () => {
     assert.deepStrictEqual(dimensionsOf(small, 0), {
       tokens: { level: 500, capacity: 500, perSecond: 10, limitPerSecond: 10 }
     })
-  })
-
-  it("says whether all of the user's limits are as at first", () => {
-    const law = pool({ requests: { perSecond: 1, burst: 10 }, tokens: { perSecond: 100, burst: 1_000 } }, undefined)
-    assert.isTrue(isFull(law, 0))
-    assert.isTrue(isFull(pool({}, undefined), 0))
-    Law.take(law, charge, 0)
-    assert.isFalse(isFull(law, 5_999))
-    assert.isTrue(isFull(law, 6_000))
-    assert.isFalse(isFull(law, 1_000), "to ask changes nothing")
-    const windowed = pool({ tokens: { perMinute: 6_000, window: "sliding" } }, undefined)
-    Law.take(windowed, { ...charge, tokens: 1 }, 0)
-    assert.isFalse(isFull(windowed, 59_999), "its window remembers")
-    assert.isTrue(isFull(windowed, 61_000))
-    const long = Law.take(windowed, { ...charge, tokens: 1 }, 61_000)
-    Law.settle(windowed, long, { tokens: 1 }, 200_000)
-    assert.isTrue(isFull(windowed, 200_000), "what has left it does not come back with the end of a call")
   })
 
   it("says of a quota what is left, and that it does not come back", () => {

@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 
@@ -49,34 +51,79 @@ describe("accounts", () => {
       Effect.forEach(
         Array.from({ length: count }, (_, n) => `key-${from + n}`),
         (account) => use(1, account),
-        {
-          discard: true
-        }
+        { discard: true }
       )
     const bucket = (perMinute: number) => ({ perMinute, window: "bucket" as const })
     const perMinute = (requests: number) => ({ requests: bucket(requests) })
 
-    it.effect("are forgotten when they rest, the longest first, and come back as new ones", () =>
+    it.effect("make room as soon as nobody uses them, the least recently used first", () =>
       Effect.gen(function* () {
-        yield* use(5, "old")
-        yield* TestClock.adjust("9 minutes")
-        yield* many(0, 998)
-        yield* TestClock.adjust("1 second")
-        yield* use(1, "old")
-        yield* TestClock.adjust("10 minutes")
-        // With the pool of those without an account, that is a thousand.
-        assert.strictEqual((yield* names).size, 1_000)
-        yield* use(1, "new")
+        yield* many(0, 1_000)
+        yield* use(1, "key-0")
+        // With the pool of those without an account, that is one more.
+        assert.strictEqual((yield* names).size, 1_001)
+        yield* many(1_000, 2)
         const left = yield* names
-        assert.strictEqual(left.size, 751)
-        assert.isTrue(left.has("new") && left.has("default"))
-        assert.isTrue(left.has("old"), "it was used last")
-        assert.isFalse(left.has("key-0"))
-        yield* use(3, "key-0")
-        yield* use(3, "never seen")
-        const { "key-0": back, "never seen": fresh } = yield* levels
-        assert.strictEqual(back, fresh)
+        assert.strictEqual(left.size, 1_001)
+        assert.deepStrictEqual(
+          ["key-0", "key-1", "key-2", "key-3", "key-1001", "default"].map((name) => left.has(name)),
+          [true, false, false, true, true, true]
+        )
       }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
+    )
+
+    it.effect("come back with what they had used, as it is refilled by then", () =>
+      Effect.gen(function* () {
+        yield* Budget.consume(60, { account: "spender" })
+        yield* many(0, 1_000)
+        assert.isFalse((yield* names).has("spender"))
+        yield* TestClock.adjust("15 seconds")
+        yield* Budget.consume(1, { account: "spender" })
+        const { spender } = (yield* (yield* Budget.TokenBudget).status).pools
+        // 100 - 60 + 25 - 1.
+        assert.closeTo(spender?.dimensions.tokens?.level ?? NaN, 64, 1e-6)
+      }).pipe(Effect.provide(Budget.layer({ limits: { tokens: bucket(100) } })))
+    )
+
+    it.effect("come back with what a quota has left, however long ago", () =>
+      Effect.gen(function* () {
+        yield* use(7, "spender")
+        yield* many(0, 1_000)
+        assert.isFalse((yield* names).has("spender"))
+        yield* TestClock.adjust("1 day")
+        yield* use(1, "spender")
+        assert.strictEqual((yield* levels)["spender"], 2)
+      }).pipe(Effect.provide(Budget.layer({ limits: { requests: { total: 10 } } })))
+    )
+
+    it.effect("come back by how the client's provider counts, and with no more for it", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.make({ limits: { tokens: { perMinute: 60_000 } } })
+        const counting = { tokens: "bucket" as const }
+        const reserve = (tokens: number) =>
+          Effect.exit(Effect.scoped(budget.reserve({ tokens }, { account: "spender", maxWait: 0, counting })))
+        assert.strictEqual((yield* reserve(50_000))._tag, "Success")
+        yield* Effect.provideService(many(0, 1_000), Budget.TokenBudget, budget)
+        assert.strictEqual((yield* reserve(10_001))._tag, "Failure")
+        assert.strictEqual((yield* reserve(9_000))._tag, "Success")
+        yield* budget.resize({ limits: { tokens: { perMinute: 70_000 } } })
+        assert.strictEqual((yield* reserve(10_001))._tag, "Failure", "other limits are no full bucket either")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("come back with what they had learned, and what was left of it", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* use(1, "key-a", "m")
+        yield* budget.observe({ pool: "key-a/m", dimensions: { inputTokens: { limit: 60_000, remaining: 20_000 } } })
+        yield* many(0, 1_000)
+        assert.isFalse((yield* names).has("key-a/m"))
+        yield* TestClock.adjust("10 seconds")
+        yield* use(1, "key-a", "m")
+        const back = (yield* budget.status).pools["key-a/m"]?.dimensions.inputTokens
+        assert.strictEqual(back?.limitPerSecond, 1_000)
+        assert.isAtMost(back?.level ?? Infinity, 30_000)
+      }).pipe(Effect.provide(Budget.layer()))
     )
 
     it.effect("are resized together, and those that open later as well", () =>
@@ -93,70 +140,152 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
     )
 
-    it.effect("are kept as long as they are used, paused, the user's, or their limits are not full", () =>
+    it.effect("stay while a call runs or waits, while they are paused, and if the user has limited them", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
-        const held = yield* Effect.forkChild(
-          Budget.withReservation({ requests: 1 }, () => Effect.never, { account: "held" })
-        )
-        yield* Effect.yieldNow
+        const hold = (account: string, tokens: number) =>
+          Effect.forkChild(
+            Budget.withReservation({ tokens }, () => Effect.never, { account }),
+            {
+              startImmediately: true
+            }
+          )
+        const held = yield* hold("held", 1)
+        yield* use(1, "waits")
+        yield* Budget.withReservation({ tokens: 1 }, ({ settle }) => settle({ tokens: 150 }), { account: "waits" })
+        const waits = yield* hold("waits", 50)
+        yield* use(1, "resized")
         yield* budget.resize({ pool: "resized", limits: perMinute(7) })
-        yield* Budget.withReservation({ tokens: 1 }, ({ settle }) => settle({ tokens: 1_500 }), { account: "in debt" })
+        yield* use(1, "paused")
         yield* budget.cooldown({ pool: "paused", reason: "rateLimit", retryAfter: "10 minutes" })
-        yield* many(0, 600)
-        yield* TestClock.adjust("9 minutes")
-        yield* budget.cooldown({ pool: "paused", reason: "rateLimit", retryAfter: "9 minutes" })
-        yield* many(600, 395)
-        yield* TestClock.adjust("2 minutes")
-        assert.strictEqual((yield* names).size, 1_000)
-        yield* many(1_000, 1)
+        yield* many(0, 2_000)
         const left = yield* names
-        assert.strictEqual(left.size, 751)
-        for (const name of ["held", "resized", "in debt", "paused", "key-600", "key-994", "key-1000"]) {
-          assert.isTrue(left.has(name), name)
-        }
+        assert.strictEqual(left.size, 1_001)
+        for (const name of ["held", "waits", "resized", "paused"]) assert.isTrue(left.has(name), name)
         yield* Fiber.interrupt(held)
+        yield* Fiber.interrupt(waits)
+        yield* TestClock.adjust("10 minutes")
+        yield* many(0, 1_000)
+        const now = yield* names
+        assert.deepStrictEqual(
+          ["held", "waits", "resized", "paused"].map((name) => now.has(name)),
+          [false, false, true, false]
+        )
       }).pipe(Effect.provide(Budget.layer({ limits: { ...perMinute(100), tokens: bucket(100) } })))
     )
 
-    it.effect("are kept where a quota was used", () =>
-      Effect.gen(function* () {
-        yield* many(0, 1_100)
-        yield* TestClock.adjust("1 day")
-        yield* many(2_000, 200)
-        assert.strictEqual((yield* names).size, 1_301)
-        assert.strictEqual((yield* levels)["key-0"], 9)
-      }).pipe(Effect.provide(Budget.layer({ limits: { requests: { total: 10 } } })))
-    )
-
-    it.effect("come back with what they had learned", () =>
-      Effect.gen(function* () {
-        const budget = yield* Budget.TokenBudget
-        yield* use(1, "key-a", "m")
-        yield* budget.observe({ pool: "key-a/m", dimensions: { inputTokens: { limit: 60_000, remaining: 60_000 } } })
-        yield* many(0, 999)
-        yield* TestClock.adjust("10 minutes")
-        yield* many(1_000, 1)
-        const { pools } = yield* budget.status
-        assert.isUndefined(pools["key-a/m"])
-        yield* use(1, "key-a", "m")
-        const back = (yield* budget.status).pools["key-a/m"]
-        assert.strictEqual(back?.dimensions.inputTokens?.limitPerSecond, 1_000)
-      }).pipe(Effect.provide(Budget.layer()))
-    )
-
-    it.effect("leave no numbers behind", () => {
+    it.effect("count together if there are more than two thousand", () => {
       const registry: Metric.MetricRegistry = new Map()
+      const counted = (pool: string) =>
+        Effect.map(Metric.snapshot, (all) => {
+          const of = all.find(
+            ({ attributes, id }) => id === "floodgate_budget_reservations" && attributes?.pool === pool
+          )
+          return (of?.state as Metric.CounterState<number> | undefined)?.count ?? 0
+        })
       return Effect.gen(function* () {
-        yield* many(0, 999)
-        yield* TestClock.adjust("10 minutes")
+        const budget = yield* Budget.TokenBudget
         const before = registry.size
-        yield* many(1_000, 1)
-        assert.approximately(registry.size, before * 0.751, 20)
+        // All of those are in use.
+        yield* Effect.forEach(Array.from({ length: 2_500 }), (_, n) => budget.reserve({}, { account: `held-${n}` }))
+        assert.isAtMost(registry.size, 2_001 * before)
+        // The one without an account counts by itself.
+        assert.strictEqual(yield* counted("other pools"), 501)
+        assert.strictEqual(yield* counted("held-1"), 1)
       }).pipe(
+        Effect.scoped,
         Effect.provide(Budget.layer({ limits: perMinute(100) })),
         Effect.provideService(Metric.MetricRegistry, registry)
       )
     })
   })
+
+  describe("as many as there may be", () => {
+    const limits = { tokens: { perSecond: 60 } }
+    const reserve = (budget: Budget.TokenBudget["Service"], account: string) =>
+      Effect.result(budget.reserve({ tokens: 1 }, { account }))
+
+    it.effect("refuse one more while all are in use, and not any longer", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.make({ limits, maxPools: 3 })
+        const scopes = yield* Effect.forEach(["a", "b", "c"], (account) =>
+          Effect.tap(Scope.make(), (scope) => Scope.provide(budget.reserve({ tokens: 1 }, { account }), scope))
+        )
+        const refused = yield* Effect.flip(Effect.scoped(budget.reserve({ tokens: 1 }, { account: "d" })))
+        assert.deepInclude(refused.reason, { _tag: "TooManyPools", pool: "d", maxPools: 3 })
+        assert.isTrue(refused.isRetryable)
+        assert.match(refused.message, /"d".*all 3 pools.*maxPools/)
+        // Those that are there go on, and so does the one that the limits name.
+        assert.strictEqual((yield* reserve(budget, "b"))._tag, "Success")
+        assert.strictEqual((yield* Effect.result(budget.reserve({ tokens: 1 })))._tag, "Success")
+        yield* Scope.close(scopes[0]!, Exit.void)
+        assert.strictEqual((yield* reserve(budget, "d"))._tag, "Success")
+        assert.deepStrictEqual(Object.keys((yield* budget.status).pools), ["default", "b", "c", "d"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("leave out what is said of others", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.make({ maxPools: 1 })
+        yield* budget.reserve({}, { model: "one" })
+        yield* budget.observe({ pool: "two", dimensions: { requests: { remaining: 1 } } })
+        assert.strictEqual(yield* budget.cooldown({ pool: "two", reason: "rateLimit" }), "isolated")
+        assert.deepStrictEqual(Object.keys((yield* budget.status).pools), ["one"])
+      }).pipe(Effect.scoped)
+    )
+
+    it("are at least one", () => {
+      for (const maxPools of [0, 1.5, Infinity, NaN]) {
+        assert.throws(() => Budget.make({ maxPools }), RangeError, "Budget.make: maxPools: expected an integer >= 1")
+      }
+    })
+  })
+
+  it.effect("of which all calls were denied leave nothing behind", () => {
+    const registry: Metric.MetricRegistry = new Map()
+    return Effect.gen(function* () {
+      const budget = yield* Budget.make()
+      const before = registry.size
+      for (let n = 0; n < 50; n++) {
+        const account = `invented-${n}`
+        const denied = Effect.scoped(
+          Effect.flatMap(budget.reserve({ tokens: 10 }, { account, model: "m" }), ({ settle }) => settle({}, "denied"))
+        )
+        yield* Effect.andThen(denied, denied)
+      }
+      assert.deepStrictEqual((yield* budget.status).pools, {})
+      assert.strictEqual(registry.size, before)
+      assert.deepStrictEqual((yield* budget.learned).pools, [])
+    }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, registry))
+  })
+
+  it.effect("that were served or failed otherwise stay, and those of which a call is under way", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { tokens: { perSecond: 60 } } })
+      const reserve = budget.reserve({ tokens: 1 }, { account: "real" })
+      const denied = Effect.scoped(Effect.flatMap(reserve, ({ settle }) => settle({}, "denied")))
+      const names = Effect.map(budget.status, ({ pools }) => Object.keys(pools))
+      for (const outcome of ["success", "failure"] as const) {
+        const { settle } = yield* reserve
+        yield* denied
+        assert.deepStrictEqual(yield* names, ["default", "real"])
+        yield* settle({}, outcome)
+        yield* denied
+        assert.deepStrictEqual(yield* names, ["default", "real"])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("of which all calls were denied spend no limit twice", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { tokens: { perSecond: 60 } } })
+      const denied = Effect.scoped(
+        Effect.flatMap(budget.reserve({ tokens: 40 }, { account: "a", maxWait: 0 }), ({ settle }) =>
+          settle({}, "denied")
+        )
+      )
+      yield* denied
+      assert.strictEqual((yield* Effect.flip(denied)).reason._tag, "WaitTooLong")
+    }).pipe(Effect.scoped)
+  )
 })

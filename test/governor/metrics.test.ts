@@ -64,7 +64,7 @@ describe("the metrics of governors in one registry", () => {
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
-  it.effect("do not come back with calls that outlast what is known of their pool", () =>
+  it.effect("count together beyond two thousand, and stay while calls run", () =>
     Effect.gen(function* () {
       const one = yield* governor
       const gate = yield* Deferred.make<void>()
@@ -72,9 +72,10 @@ describe("the metrics of governors in one registry", () => {
         one.run({ model, bytes: 1 }, () =>
           Effect.as(Deferred.await(gate), { value: 1, actual: { inputTokens: 3, outputTokens: 2 } })
         )
-      const failing = (model: string) => Effect.exit(one.run({ model, bytes: 1 }, () => Effect.fail("broken")))
       const calls = yield* Effect.forkChild(
-        Effect.forEach(Array.from({ length: most + 100 }), (_, n) => slow(`other-${n}`), { concurrency: "unbounded" })
+        Effect.forEach(Array.from({ length: 2 * most + 100 }), (_, n) => slow(`other-${n}`), {
+          concurrency: "unbounded"
+        })
       )
       yield* Effect.yieldNow
       yield* Deferred.succeed(gate, undefined)
@@ -86,11 +87,12 @@ describe("the metrics of governors in one registry", () => {
             all.flatMap(({ attributes, id }) => (id.startsWith("floodgate_budget") ? [] : [attributes?.["pool"]]))
           )
       )
-      assert.strictEqual((yield* pools).size, most)
-      // A pool that comes back is counted anew.
-      yield* failing("other-0")
+      assert.strictEqual((yield* pools).size, 2 * most + 1)
+      assert.deepStrictEqual(yield* counter("floodgate_tokens", { pool: "other pools", type: "input" }), [300])
       assert.deepStrictEqual(yield* attempts("other-0"), [1])
-      assert.strictEqual((yield* pools).size, most)
+      // Now they make room again.
+      yield* Effect.forEach(Array.from({ length: most }), (_, n) => call(one, `later-${n}`), { discard: true })
+      assert.isAtMost((yield* pools).size, 2 * most)
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
