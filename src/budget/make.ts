@@ -126,7 +126,8 @@ class Pools {
 
   /** An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
   private readonly denied = (pool: Pool): void => {
-    if (pool.name === pool.kind || !this.passing.has(pool.name) || !this.mayRest(pool)) return
+    const isOfAccount = pool.name !== pool.kind && this.passing.has(pool.name)
+    if (!isOfAccount || this.isClosed || !this.mayRest(pool)) return
     this.passing.delete(pool.name)
     this.rest(pool)
   }
@@ -143,6 +144,7 @@ class Pools {
 
   /** Changes a pool, and those of all accounts that are of its kind. */
   resize(kind: string, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+    if (this.isClosed) return
     const pool = this.existing(kind)
     if (pool === undefined) throw this.tooMany(kind)
     const change = {
