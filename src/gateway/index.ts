@@ -423,6 +423,7 @@ export const make = Effect.fnUntraced(function* (
   const page = Page.make({
     activity,
     budget,
+    configured: new Set(Object.keys((yield* budget.status).pools)),
     journal,
     purses,
     upstreams: () => current.checked.upstreams,

@@ -13,6 +13,8 @@ import type { Upstreams } from "./routes.ts"
 export interface Parts {
   readonly activity: Activity
   readonly budget: Budget.TokenBudget["Service"]
+  /** The pools of the configuration. Each key gets pools of its own with their limits, so these are shown only in use. */
+  readonly configured: ReadonlySet<string>
   readonly journal: Journal | undefined
   readonly purses: Purses
   readonly upstreams: () => Upstreams
@@ -40,15 +42,20 @@ const files: Readonly<Record<string, readonly [contentType: string, body: string
   "/page.js": ["text/javascript; charset=utf-8", script]
 }
 
+/** Whether nothing shows that a pool was used. */
+const isAtRest = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): boolean =>
+  inFlight + queued === 0 &&
+  pause === undefined &&
+  Object.values(dimensions).every(({ capacity, level }) => level >= capacity)
+
 /** The data of the page. JSON has null for infinite amounts. */
-const snapshot = ({ activity, budget, journal, now, purses, upstreams }: Parts) =>
+const snapshot = ({ activity, budget, configured, journal, now, purses, upstreams }: Parts) =>
   Effect.map(budget.status, ({ pools }) => ({
     at: now(),
     open: activity.open,
     upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
-    // An unused default pool is left out.
     pools: Object.entries(pools).flatMap(([name, pool]) =>
-      name === "default" && pool.inFlight + pool.queued === 0 ? [] : [{ name, ...pool }]
+      configured.has(name) && isAtRest(pool) ? [] : [{ name, ...pool }]
     ),
     agents: activity.busiest(mostAgents).map((agent) => ({
       ...agent,
@@ -68,7 +75,8 @@ export const make = (parts: Parts): ((path: string, response: ServerResponse) =>
   let viewers = 0
 
   const watch = (response: ServerResponse): Effect.Effect<void> => {
-    if (viewers >= mostViewers) return Response.whole(response, 503, security, "")
+    if (viewers >= mostViewers)
+      return Response.whole(response, 503, security, `${mostViewers} others watch this page; trying again`)
     viewers++
     response.once("close", () => viewers--)
     response.writeHead(200, { ...security, "content-type": "text/event-stream" })

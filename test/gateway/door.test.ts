@@ -132,6 +132,32 @@ describe("a gateway with a token", () => {
       assert.include(text, "x-floodgate-token")
     })
   )
+
+  it.live("shows a page that asks for it, and tells programs where it goes", () =>
+    Effect.gen(function* () {
+      const here = yield* gatewayTo((yield* serve(answers)).url, { token })
+      const got = (path: string, headers = {}) => send(here.url, "GET", path, { host: "gateway", ...headers })
+      for (const [path, contentType] of [
+        ["/floodgate/", "text/html"],
+        ["/floodgate/page.js", "text/javascript"],
+        ["/floodgate/page.css", "text/css"]
+      ] as const) {
+        const { status, text } = yield* got(path)
+        assert.strictEqual(status, 200)
+        assert.include(text, `content-type: ${contentType}`)
+      }
+      assert.match((yield* got("/floodgate/")).text, /<form id="door"[^]*<label for="token">/)
+      assert.match((yield* got("/floodgate")).text, /^HTTP\/1\.1 302 [^]*location: floodgate\/\r/)
+      for (const path of ["/floodgate/status", "/floodgate/events", "/floodgate/elsewhere", "/metrics"]) {
+        for (const headers of [{}, { "x-floodgate-token": "another" }]) {
+          const { status, text } = yield* got(path, headers)
+          assert.strictEqual(status, 401, path)
+          assert.match(text, /send it in the header x-floodgate-token.*open \/floodgate\//)
+        }
+      }
+      assert.strictEqual((yield* got("/floodgate/status", { "x-floodgate-token": token })).status, 200)
+    })
+  )
 })
 
 describe("a client that wants another protocol on its connection", () => {

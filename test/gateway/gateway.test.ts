@@ -456,6 +456,23 @@ describe("floodgate/gateway", () => {
     })
   )
 
+  it.live("shows the pools that calls are in, and none that is only in the configuration", () =>
+    Effect.gen(function* () {
+      const limits = { pools: { "gpt-6": { requests: { total: 10 } }, "gpt-6-mini": { requests: { total: 10 } } } }
+      const here = yield* world(answers, { budget: { limits } })
+      const shown = Effect.gen(function* () {
+        const { text } = yield* ask(`${here.url}/floodgate/status`)
+        const { pools } = JSON.parse(text) as { readonly pools: ReadonlyArray<{ readonly name: string }> }
+        return pools.map(({ name }) => name)
+      })
+      assert.deepStrictEqual(yield* shown, [])
+      yield* ask(`${here.url}/v1/chat/completions`, chat())
+      const [first = "", ...others] = yield* shown
+      assert.match(first, /^127\.0\.0\.1:\d+\/[\da-f]+\/gpt-6$/)
+      assert.deepStrictEqual(others, [])
+    })
+  )
+
   it.live("refuses a call whose wait has become too long while its response can still be a refusal", () =>
     Effect.gen(function* () {
       const pending: Array<() => void> = []

@@ -14,7 +14,14 @@ export const markup = `<!doctype html>
 <h1>Floodgate</h1>
 <p id="state" role="status">connecting</p>
 </header>
-<main>
+<form id="door" hidden>
+<label for="token">This gateway wants its token</label>
+<div><input id="token" type="password" autocomplete="current-password" autocapitalize="none" spellcheck="false" required>
+<button>Show the page</button></div>
+<p id="wrong" class="wrong" role="alert"></p>
+<p class="none">It stays in this tab until you close it. Programs send it in the header x-floodgate-token.</p>
+</form>
+<main id="shown">
 <section id="figures" class="figures"></section>
 <section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
 <section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>

@@ -125,12 +125,55 @@ const show = (now) => {
 };
 
 const state = at("state");
-const source = new EventSource("events");
-source.onmessage = ({ data }) => {
-  const now = JSON.parse(data);
+const say = (text, name) => { state.className = name; state.textContent = text; };
+const received = (text) => {
+  const now = JSON.parse(text);
   show(now);
-  state.className = "";
-  state.textContent = now.upstreams.map((upstream) => upstream.name).join(", ") + " \\u00b7 " + clock(now.at);
+  say(now.upstreams.map((upstream) => upstream.name).join(", ") + " \\u00b7 " + clock(now.at), "");
 };
-source.onerror = () => { state.className = "lost"; state.textContent = "connection lost, trying again"; };
+
+// The token stays in this tab. It is sent in a header, so that no address, and no log of addresses, has it.
+const key = "floodgate-token";
+let token = sessionStorage.getItem(key);
+const ask = (why) => {
+  token = null;
+  sessionStorage.removeItem(key);
+  at("shown").hidden = true;
+  at("door").hidden = false;
+  at("wrong").textContent = why;
+  say("", "");
+  at("token").focus();
+};
+at("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = at("token").value.trim();
+  at("token").value = "";
+  connect();
+});
+
+// An EventSource could not send the header.
+const connect = async () => {
+  let why = "connection lost, trying again";
+  try {
+    const response = await fetch("events", { cache: "no-store", headers: token ? { "x-floodgate-token": token } : {} });
+    if (response.status === 401) return ask(token ? "That is not its token." : "");
+    if (response.status !== 200) throw why = await response.text();
+    if (token) sessionStorage.setItem(key, token);
+    at("door").hidden = true;
+    at("shown").hidden = false;
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = "";;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const events = (rest + value).split("\\n\\n");
+      rest = events.pop();
+      // The latest is the whole state.
+      const last = events.pop();
+      if (last !== undefined) received(last.replace(/^data: /, ""));
+    }
+  } catch {}
+  say(why, "lost");
+  setTimeout(connect, 2000);
+};
+void connect();
 `

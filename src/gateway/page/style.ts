@@ -1,12 +1,13 @@
 /** The style of the page: light or dark like the reader's system, and in one column on a phone. */
 export const style = `
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5b6774; --line: #dde3ea; --paper: #f6f8fa; --card: #fff;
-  --fill: #2f6feb; --low: #c9372c; --warn: #9a6700; }
+  --fill: #2f6feb; --button: #1f5fd6; --low: #c9372c; --warn: #9a6700; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6ebf1; --soft: #9aa7b4; --line: #2d3743; --paper: #0f141a; --card: #161d26; --fill: #5b93ff;
     --low: #ff7b72; --warn: #e3b341; }
 }
 * { box-sizing: border-box; }
+[hidden] { display: none; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
 header, main { max-width: 68rem; margin: 0 auto; padding: 0 1rem; }
 header { display: flex; align-items: baseline; justify-content: space-between; gap: 1rem; padding-top: 1rem; }
@@ -15,6 +16,17 @@ h2 { font-size: .95rem; margin: 0 0 .6rem; }
 #state { margin: 0; color: var(--soft); }
 #state.lost { color: var(--low); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .9rem 1rem; margin: 1rem 0; }
+form { width: min(30rem, 100% - 2rem); margin: 3rem auto; padding: 1.2rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem; }
+form label { font-weight: 600; }
+form div { display: flex; flex-wrap: wrap; gap: .5rem; margin: .6rem 0; }
+form input { flex: 1 1 12rem; min-width: 0; font: inherit; color: inherit; background: var(--paper); padding: .45rem .6rem;
+  border: 1px solid var(--soft); border-radius: .35rem; }
+form button { font: inherit; color: #fff; background: var(--button); padding: .45rem .9rem; border: 0; border-radius: .35rem;
+  cursor: pointer; }
+form input:focus-visible, form button:focus-visible { outline: 2px solid var(--fill); outline-offset: 2px; }
+form p { font-size: .9rem; }
+.wrong { margin: 0 0 .4rem; color: var(--low); min-height: 1.45em; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .5rem 1rem; }
 .figures div { display: flex; flex-direction: column; }
 .figures b { font-size: 1.5rem; font-variant-numeric: tabular-nums; }
