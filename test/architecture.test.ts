@@ -39,6 +39,9 @@ interface Rule {
     | "floodgate"
     | "@observablehq/plot"
     | "linkedom"
+    | "bottleneck"
+    | "p-limit"
+    | "p-queue"
   >
 }
 
@@ -213,7 +216,17 @@ const rules: ReadonlyArray<Rule> = [
   {
     files: /^packages\/cli\/src\/lab\//,
     own: ["lab/", "dimensions.ts", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"],
-    packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@observablehq/plot", "linkedom"]
+    packages: [
+      "effect/*",
+      "node:",
+      "@anthropic-ai/sdk",
+      "floodgate",
+      "@observablehq/plot",
+      "linkedom",
+      "bottleneck",
+      "p-limit",
+      "p-queue"
+    ]
   },
   { files: /^packages\/cli\/src\/[^/]+\.ts$/, own: [], packages: ["effect", "floodgate"] }
 ]

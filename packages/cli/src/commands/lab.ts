@@ -6,6 +6,7 @@ import * as Path from "effect/Path"
 import { AwsStudy, Document, Matrix, Report, Scenarios, Strategies } from "../lab/index.ts"
 import { finished } from "../stepwise.ts"
 import * as Flags from "./flags.ts"
+import * as Threads from "./lab/threads.ts"
 import * as LimitFlags from "./limits.ts"
 import * as Output from "./output.ts"
 import * as Print from "./print.ts"
@@ -21,8 +22,24 @@ const flags = {
       "Also write the project's documentation: lab.md, and charts as SVG files in images (default: only the report)"
     )
   ),
-  seed: LimitFlags.seed
+  seed: LimitFlags.seed,
+  explain: Flags.toggle(
+    "explain",
+    "Only print how each strategy is configured, and why its users would choose these settings"
+  )
 }
+
+/** How the strategies are configured. */
+const explained = [
+  ...Strategies.all.flatMap(({ name, settings = "", summary, why = "" }) => [
+    name,
+    `  ${summary}`,
+    `  settings: ${settings}`,
+    `  why:      ${why}`,
+    ""
+  ]),
+  Strategies.about
+].join("\n")
 
 /** The charts of the README: a scenario, its strategies, and the two that are shown in detail. */
 const pictured = {
@@ -33,15 +50,15 @@ const pictured = {
 
 /** Runs every scenario under every strategy. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const scenarios: Array<Report.Figures.ScenarioFigures> = []
-  const races: Array<Document.Raced> = []
-  for (const name of Scenarios.names) {
+  const parts = yield* Threads.raceAll(seed)
+  const races = Scenarios.names.map((name) => {
     const scenario = Scenarios.byName(name, { seed })!
-    const runs = yield* Racing.race(scenario, Strategies.all)
-    scenarios.push(Report.Figures.scenarioFigures(scenario, runs))
-    races.push({ scenario, results: runs.map(({ result }) => result) })
+    return { scenario, figures: Report.Figures.assembled(scenario, parts.get(name)!) }
+  })
+  return {
+    scenarios: races.map(({ figures }) => figures),
+    races: races.map(({ figures, scenario }): Document.Raced => ({ scenario, results: figures.results }))
   }
-  return { scenarios, races }
 })
 
 /** Writes the pages of the documentation: the tables, the charts that the README shows, and the study of backoffs. */
@@ -59,10 +76,12 @@ const writeDocs = Effect.fnUntraced(function* (
   const { join } = yield* Path.Path
   yield* Output.writeOwn(join(docs, "lab.md"), Document.render(races), "--docs")
   const shown = scenarios.find(({ name }) => name === pictured.scenario)!
+  const scenario = Scenarios.byName(pictured.scenario, { seed })!
+  const detailed = Strategies.all.filter(({ name }) => pictured.runs.includes(name))
   const charts = Report.Svg.ofScenario({
     ...shown,
     results: shown.results.filter(({ strategy }) => pictured.bars.includes(strategy)),
-    runs: shown.runs.filter(({ strategy }) => pictured.runs.includes(strategy))
+    runs: (yield* Racing.race(scenario, detailed)).map((run) => Report.Figures.runFigures(scenario, run))
   })
   for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* finished(AwsStudy.studySteps({ seed })))]) {
     yield* Output.writeOwn(join(docs, "images", name), text, "--docs")
@@ -73,7 +92,8 @@ const writeDocs = Effect.fnUntraced(function* (
 export const labCommand = Command.make(
   "lab",
   flags,
-  Effect.fnUntraced(function* ({ docs, report, seed }) {
+  Effect.fnUntraced(function* ({ docs, explain, report, seed }) {
+    if (explain) return yield* Print.out(explained)
     const { join } = yield* Path.Path
     yield* Output.claim(report, "--report")
     if (Option.isSome(docs)) {
@@ -98,19 +118,19 @@ export const labCommand = Command.make(
     )
     if (Option.isSome(docs)) yield* writeDocs(docs.value, raced, seed)
     const { stdout } = yield* Print.Room
+    yield* Print.painted(Matrix.text(raced.scenarios, stdout, yield* Print.paint))
     yield* Print.out(
       [
-        Report.Verdict.ofRaces(raced.scenarios).text,
         "",
-        Matrix.text(raced.scenarios, stdout),
+        "Simulated seconds until all of the work was done, or calls that were lost; beside it the 429s.",
         "",
-        "Simulated seconds until all of the work was done, or calls that were lost."
+        Report.Verdict.ofRaces(raced.scenarios).text
       ].join("\n")
     )
   })
 ).pipe(
   Command.withDescription(
-    "Races every strategy in every scenario in simulated time, prints the results, and writes a report with charts as one HTML file."
+    "Races every strategy in every scenario in simulated time, on all cores, prints the results, and writes a report with charts as one HTML file. With --explain it only prints how each strategy is configured."
   ),
   Command.withShortDescription("Every strategy in every scenario, as a table and a report")
 )

@@ -1,12 +1,14 @@
 /**
- * The only way to the terminal, besides the painter: what is printed holds no character that a terminal obeys, and its lines
- * break between words.
+ * The only way to the terminal, besides the painter: what is printed holds no character that a terminal obeys, but for the colours
+ * of our own tables, and its lines break between words.
  */
+import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Terminal from "effect/Terminal"
+import type { Matrix } from "../lab/index.ts"
 import { printable, safeJson, wrap } from "./text.ts"
 
 /** How wide lines may be: as the terminal that shows them, or without a bound in a file. */
@@ -34,6 +36,19 @@ export const measured = Effect.gen(function* () {
 /** Prints an answer. */
 export const out = (text: string): Effect.Effect<void> =>
   Effect.flatMap(Room, ({ stdout }) => Console.log(wrap(printable(text), stdout)))
+
+const styles: Readonly<Record<Matrix.Tone, number>> = { lost: 31, quiet: 2, ours: 1 }
+
+/** The colours of a table, if the terminal shows colours and `NO_COLOR` is not set. */
+export const paint: Effect.Effect<Matrix.Paint> = Effect.map(
+  TerminalCapabilities.TerminalCapabilities,
+  ({ canColor }): Matrix.Paint =>
+    (text, tone) =>
+      canColor ? `\u001b[${styles[tone]}m${text}\u001b[0m` : text
+)
+
+/** Prints a table that is painted, and as wide as there is room. All of its text must be our own: it is printed as it is. */
+export const painted = (table: string): Effect.Effect<void> => Console.log(table)
 
 /** Prints what is not the answer: standard output belongs to that. */
 export const err = (text: string): Effect.Effect<void> =>

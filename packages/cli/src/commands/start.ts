@@ -41,11 +41,13 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
   const { stdout } = yield* Print.Room
   const described = raced.map((name) => [name, new Map(Scenarios.described).get(name)!] as const)
   const width = Math.max(...described.map(([name]) => name.length)) + 2
+  yield* Print.painted(Matrix.text(races, stdout, yield* Print.paint))
   yield* Print.out(
     [
-      Matrix.text(races, stdout),
       "",
-      "Seconds until all of the work was done, or how many calls were lost.",
+      "Simulated seconds until all of the work was done, or how many calls were lost; beside it the 429s.",
+      "floodgate-as-installed is told nothing, as in a first program. floodgate, hand-written, Effect's limiter and Bottleneck are told the limits and the tokens of each call.",
+      "",
       Report.Verdict.ofRaces(races).text,
       "",
       ...described.map(([name, what]) => `${name.padEnd(width)}${hung(what, width, stdout)}`),
@@ -90,7 +92,7 @@ const overHttp = Effect.fnUntraced(function* (mode: Mode) {
   yield* heading("The incident at half its size, over real HTTP and in real time")
   yield* Print.out(
     [
-      "@anthropic-ai/sdk as it comes, and the same SDK with Floodgate's middleware, side by side.",
+      "@anthropic-ai/sdk as it comes, and the same SDK with Floodgate's middleware, told the limits but not the tokens.",
       `Each has a provider of its own: ${Scenario.modelOf(Duel.scenario)}.`,
       ""
     ].join("\n")
@@ -117,6 +119,7 @@ const next = [
   ...aligned([
     [`  ${self} run docs --prompt "..."`, "your own documents"],
     [`  ${self} storm --help`, "other scenarios, other sizes"],
+    [`  ${self} lab --explain`, "how each strategy is configured, and why"],
     [`  ${self} lab`, "all of it as one report"]
   ])
 ].join("\n")

@@ -31,7 +31,7 @@ const rejectionsOf = ({ rejections }: Result): string => Words.counted(rejection
 /** What the table of a scenario does not say. All figures come from the results. */
 const remarks: Readonly<Record<string, (of: Of) => string>> = {
   incident: (of) =>
-    `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`incident-fix\` takes ${seconds(of("incident-fix"))}, \`bottleneck\` ${seconds(of("bottleneck"))}, \`effect-rate-limiter\` ${seconds(of("effect-rate-limiter"))}. The other scenarios tell them apart.`,
+    `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`bottleneck-tuned\` takes ${seconds(of("bottleneck-tuned"))}, \`effect-limiter-tuned\` ${seconds(of("effect-limiter-tuned"))}, \`hand-written\` ${seconds(of("hand-written"))}. As installed, Floodgate must find the limits and the size of calls first: ${seconds(of("floodgate-as-installed"))} and ${rejectionsOf(of("floodgate-as-installed"))}. The other scenarios tell the limiters apart.`,
   burst: (of) =>
     `A full minute's worth is available at the start. \`floodgate-unknown\` starts with one call and doubles until headers and ${rejectionsOf(of("floodgate-unknown"))} have shown the limits.`,
   many: (of) =>
@@ -41,15 +41,15 @@ const remarks: Readonly<Record<string, (of: Of) => string>> = {
   outage: () =>
     "Attempts of a single call do not last for 30 s. Floodgate sends one probe at a time, after pauses of 1, 2, 5 and 10 s, and trails the oracle, which probes every second, by the remainder of its last pause. The last attempts of `effect-rate-limiter` happen to come just after the end; in a longer outage they would all be spent.",
   "outage-at-start": (of) =>
-    `The provider is back after 10 s. Floodgate sends its next probe after 18 s, and so ends after \`effect-rate-limiter\` (${seconds(of("effect-rate-limiter"))}). The SDKs have spent their retries by then.`,
+    `The provider is back after 10 s. Floodgate sends its next probe after 18 s, and so ends after \`bottleneck-tuned\` (${seconds(of("bottleneck-tuned"))}), \`hand-written\` (${seconds(of("hand-written"))}) and Effect's limiter, whose retries happen to come earlier. The SDKs have spent their retries by then.`,
   neighbour: (of) =>
-    `Nobody can know in advance what others will use. The oracle sees the provider's level at any moment; Floodgate learns what is left to it from headers and ${rejectionsOf(of("floodgate"))}.`,
+    `Nobody can know in advance what others will use. The oracle sees the provider's level at any moment; Floodgate learns what is left to it from headers and ${rejectionsOf(of("floodgate"))}. A bucket that is charged for each attempt, such as \`bottleneck-tuned\`, goes on at its own rate: ${rejectionsOf(of("bottleneck-tuned"))}.`,
   "neighbour-in-bursts": (of) =>
     `A burst empties the bucket within two seconds, and calls sent then are rejected (${rejectionsOf(of("floodgate"))} with Floodgate). Headers show when the neighbour has stopped.`,
   "random-rejections": (of) =>
     `Floodgate gets ${rejectionsOf(of("floodgate"))}, which is what the provider injects: each delays only its own call. The losses of the SDKs come from the limit. A semaphore of 4 loses nothing and takes ${(of("semaphore").makespanSeconds / of("oracle").makespanSeconds).toFixed(1)} times as long.`,
   "undeclared-concurrency": (of) =>
-    `The provider rejects an eleventh concurrent call, and no header says why. Floodgate's bound on calls in flight finds the limit with ${rejectionsOf(of("floodgate"))}. A limiter of rates cannot: \`effect-rate-limiter\` loses ${Words.thousands(of("effect-rate-limiter").failedCalls)} calls. A semaphore is the right tool here, if its number is right; 4 is too few.`,
+    `The provider rejects an eleventh concurrent call, and no header says why. Floodgate's bound on calls in flight finds the limit with ${rejectionsOf(of("floodgate"))}. A limiter of rates cannot. Around the SDK's retries, \`bottleneck\` loses ${Words.thousands(of("bottleneck").failedCalls)} calls; with ten attempts around it, \`bottleneck-tuned\` gets ${rejectionsOf(of("bottleneck-tuned"))}, and an unlucky agent or two lose their calls with one seed and not with another. \`hand-written\` does well, because its bucket stays closed for each \`retry-after\`. A semaphore is the right tool here, if its number is right; 4 is too few.`,
   "slow-start": (of) =>
     `No header announces a limit on growth. Floodgate finds it with ${rejectionsOf(of("floodgate"))}, and then grows more slowly than the provider allows. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which a provider might count.`
 }
@@ -84,7 +84,7 @@ const behind = (one: Result, other: Result): string =>
 const summary = (races: ReadonlyArray<Raced>): string => {
   const lines = races.map(({ results, scenario }) => {
     const of: Of = (name) => results.find(({ strategy }) => strategy === name)!
-    const [floodgate, weighted, oracle] = [of("floodgate"), of("floodgate-weighted"), of("oracle")]
+    const ours = ["floodgate-as-installed", "floodgate", "floodgate-weighted"].map(of)
     const others = results.filter(
       ({ failedCalls, finished, strategy }) =>
         finished && failedCalls === 0 && !isOurs(strategy) && strategy !== "oracle"
@@ -92,24 +92,27 @@ const summary = (races: ReadonlyArray<Raced>): string => {
     const best = others.length === 0 ? undefined : quickest(others)
     const cells = [
       `[${scenario.name}](#${scenario.name})${scenario.faulty ? ", with faults" : ""}`,
-      seconds(oracle),
-      seconds(floodgate),
-      behind(floodgate, oracle),
-      seconds(weighted),
-      behind(weighted, oracle),
+      seconds(of("oracle")),
+      ...ours.map((one) => `${seconds(one)}, ${behind(one, of("oracle"))}`),
       best === undefined ? "none" : `\`${best.strategy}\`, ${seconds(best)}`,
-      best === undefined ? "-" : `${behind(floodgate, best)}, ${behind(weighted, best)}`
+      best === undefined ? "-" : behind(of("floodgate"), best)
     ]
     return `| ${cells.join(" | ")} |`
   })
   return [
-    "| scenario | oracle | `floodgate` | behind | `floodgate-weighted` | behind | best other strategy | both behind that |",
-    "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+    "| scenario | oracle | as installed, behind | `floodgate`, behind | `floodgate-weighted`, behind | best other strategy | `floodgate` behind that |",
+    "| --- | ---: | ---: | ---: | ---: | --- | ---: |",
     ...lines
   ].join("\n")
 }
 
-const strategyList = (): string => Strategies.all.map(({ name, summary }) => `| \`${name}\` | ${summary} |`).join("\n")
+const strategyList = (): string =>
+  Strategies.all
+    .map(
+      ({ name, settings = "", summary, why = "" }) =>
+        `- **\`${name}\`**: ${summary}.${settings === "" ? "" : `\n  \`${settings}\``}${why === "" ? "" : `\n  ${why}`}`
+    )
+    .join("\n")
 
 /**
  * The whole page.
@@ -128,23 +131,27 @@ above its table: whether rejected requests count, for example, decides whether f
 
 ![Makespan of each strategy in the incident](images/incident-makespan.svg)
 
-| strategy | what it does |
-| --- | --- |
-${strategyList()}
-
 ## All scenarios
 
-Simulated seconds until all of the work was done, or how many calls were lost.
+Simulated seconds until all of the work was done, or how many calls were lost; then the 429s.
 
 ${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, results })))}
 
 ## Against the oracle
 
-How far Floodgate is behind the oracle, and behind the best of the other strategies that did all of the work. \`floodgate\`
-gives all agents equal shares; \`floodgate-weighted\` is for a single job whose sizes are known. The text below each table
-explains larger gaps.
+How far Floodgate is behind the oracle, and behind the best of the other strategies that did all of the work.
+\`floodgate-as-installed\` is told nothing. \`floodgate\` is told the limits and the tokens of each call, and gives all agents
+equal shares; \`floodgate-weighted\` is for a single job whose sizes are known. The text below each table explains larger gaps.
 
 ${summary(races)}
 
 ${races.map(section).join("\n\n")}
+
+## Strategies
+
+How each strategy is configured, and why its users would choose these settings. \`npm run lab -- --explain\` prints the same.
+
+${strategyList()}
+
+${Strategies.about}
 `

@@ -29,6 +29,8 @@ export interface Cell {
   readonly text: string
   /** How many times as long as the oracle it took, where that is known and all was done. */
   readonly ratio: number | undefined
+  /** 429s that the provider sent. */
+  readonly rejections: number
 }
 
 const oracle = "oracle"
@@ -40,12 +42,14 @@ const oracle = "oracle"
  * @since 0.2.0
  */
 export const cellOf = (result: Result, results: ReadonlyArray<Result>): Cell => {
-  const { failedCalls, finished, makespanSeconds } = result
-  if (!finished) return { kind: "unfinished", text: "no end", ratio: undefined }
-  if (failedCalls > 0) return { kind: "lost", text: `${Words.thousands(failedCalls)} lost`, ratio: undefined }
+  const { failedCalls, finished, makespanSeconds, rejections } = result
+  if (!finished) return { kind: "unfinished", text: "no end", ratio: undefined, rejections }
+  if (failedCalls > 0) {
+    return { kind: "lost", text: `${Words.thousands(failedCalls)} lost`, ratio: undefined, rejections }
+  }
   const best = results.find(({ strategy }) => strategy === oracle)
   const ratio = best === undefined || best.makespanSeconds === 0 ? undefined : makespanSeconds / best.makespanSeconds
-  return { kind: "done", text: `${makespanSeconds.toFixed(1)} s`, ratio }
+  return { kind: "done", text: `${makespanSeconds.toFixed(1)} s`, ratio, rejections }
 }
 
 /** The strategies in their order. They are the same in all scenarios. */
@@ -86,47 +90,101 @@ const inTwo = (name: string): readonly [string, string] => {
   return best
 }
 
-const padded = (cells: ReadonlyArray<string>, widths: ReadonlyArray<number>): string =>
-  cells
-    .map((cell, index) => (index === 0 ? cell.padEnd(widths[index]!) : cell.padStart(widths[index]!)))
-    .join("  ")
-    .trimEnd()
-
-const block = (races: ReadonlyArray<Raced>): ReadonlyArray<string> => {
-  const rows = rowsOf(races)
-  const heads = races.map(({ name }) => inTwo(name))
-  const lines = [
-    ["", ...heads.map(([over]) => over)],
-    ["strategy", ...heads.map(([, under]) => under)],
-    ...rows.map(({ cells, strategy }) => [strategy, ...cells.map(({ text }) => text)])
-  ]
-  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
-  const [over, under, ...rest] = lines.map((line) => padded(line, widths))
-  const rule = "-".repeat(widths.reduce((sum, width) => sum + width + 2, -2))
-  return [...(over === "" ? [] : [over!]), under!, rule, ...rest]
-}
-
-const widthOf = (lines: ReadonlyArray<string>): number => Math.max(...lines.map((line) => line.length))
+/**
+ * How a part of the table is shown where there are colours.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export type Tone = "lost" | "quiet" | "ours"
 
 /**
- * The matrix for a terminal, in as many tables below each other as there must be.
+ * Gives a text its colour; it stays as wide.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export type Paint = (text: string, tone: Tone) => string
+
+const unpainted: Paint = (text) => text
+
+/** What stands above the rejections. */
+const rejectionsHead = "429s"
+
+const isOurs = (strategy: string): boolean => strategy.startsWith("floodgate")
+
+/** A column of cells, and a narrow one of their rejections beside it. */
+const columnOf = (name: string, cells: ReadonlyArray<Cell>, paint: Paint) => {
+  const [over, under] = inTwo(name)
+  const counts = cells.map(({ rejections }) => Words.thousands(rejections))
+  const right = Math.max(...[rejectionsHead, ...counts].map(({ length }) => length))
+  const left = Math.max(...cells.map(({ text }) => text.length), Math.max(over.length, under.length) - right - 1)
+  const width = left + 1 + right
+  return {
+    width,
+    heads: [over, under, rejectionsHead].map((head) => head.padStart(width)),
+    rows: cells.map(({ kind, text }, index) => {
+      const time = text.padStart(left)
+      return `${kind === "done" ? time : paint(time, "lost")} ${paint(counts[index]!.padStart(right), "quiet")}`
+    })
+  }
+}
+
+interface Block {
+  readonly width: number
+  readonly lines: ReadonlyArray<string>
+}
+
+const blockOf = (races: ReadonlyArray<Raced>, paint: Paint): Block => {
+  const rows = rowsOf(races)
+  const names = rows.map(({ strategy }) => strategy)
+  const first = Math.max(...["strategy", ...names].map(({ length }) => length))
+  const columns = races.map(({ name }, index) =>
+    columnOf(
+      name,
+      rows.map(({ cells }) => cells[index]!),
+      paint
+    )
+  )
+  const width = columns.reduce((sum, column) => sum + 2 + column.width, first)
+  const lineOf = (name: string, cells: ReadonlyArray<string>): string => [name, ...cells].join("  ")
+  const heads = ["", "", "strategy"].map((name, line) =>
+    lineOf(
+      name.padEnd(first),
+      columns.map(({ heads }) => heads[line]!)
+    )
+  )
+  const body = names.map((name, row) =>
+    lineOf(
+      isOurs(name) ? paint(name.padEnd(first), "ours") : name.padEnd(first),
+      columns.map(({ rows }) => rows[row]!)
+    )
+  )
+  return { width, lines: [...heads.filter((line) => line.trim() !== ""), "-".repeat(width), ...body] }
+}
+
+/**
+ * The matrix for a terminal, in as many tables below each other as there must be. In each column stands the time, or what was
+ * lost, and beside it the number of 429s.
  *
  * @category rendering
  * @since 0.2.0
  */
-export const text = (races: ReadonlyArray<Raced>, room = Infinity): string => {
+export const text = (races: ReadonlyArray<Raced>, room = Infinity, paint: Paint = unpainted): string => {
   const blocks: Array<string> = []
   for (let from = 0; from < races.length;) {
     let to = from + 1
-    while (to < races.length && widthOf(block(races.slice(from, to + 1))) <= room) to++
-    blocks.push(block(races.slice(from, to)).join("\n"))
+    while (to < races.length && blockOf(races.slice(from, to + 1), paint).width <= room) to++
+    blocks.push(blockOf(races.slice(from, to), paint).lines.join("\n"))
     from = to
   }
   return blocks.join("\n\n")
 }
 
+const markdownCell = ({ rejections, text }: Cell): string => `${text}, ${Words.thousands(rejections)}`
+
 /**
- * The matrix in Markdown.
+ * The matrix in Markdown: in each cell the time, or what was lost, and the number of 429s.
  *
  * @category rendering
  * @since 0.2.0
@@ -136,6 +194,6 @@ export const markdown = (races: ReadonlyArray<Raced>): string => {
   return [
     line(["strategy", ...races.map(({ name }) => `[${name}](#${name})`)]),
     line(["---", ...races.map(() => "---:")]),
-    ...rowsOf(races).map(({ cells, strategy }) => line([`\`${strategy}\``, ...cells.map(({ text }) => text)]))
+    ...rowsOf(races).map(({ cells, strategy }) => line([`\`${strategy}\``, ...cells.map(markdownCell)]))
   ].join("\n")
 }

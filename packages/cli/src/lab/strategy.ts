@@ -51,6 +51,10 @@ export interface Strategy {
   readonly name: string
   /** One line for people. */
   readonly summary: string
+  /** How it is configured, as its users would write it. */
+  readonly settings?: string | undefined
+  /** Why its users would choose these settings. */
+  readonly why?: string | undefined
   readonly client: (
     scenario: Scenario
   ) => Effect.Effect<Client, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>

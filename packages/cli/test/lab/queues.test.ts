@@ -1,44 +1,54 @@
+/**
+ * Packages that are raced run in simulated time: they start calls when they do in a program. What is modelled instead, the retries
+ * of the SDK, comes when the SDK's own do.
+ */
+import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it, vi } from "@effect/vitest"
 import Bottleneck from "bottleneck"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
-import * as TestClock from "effect/testing/TestClock"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import { Scenario } from "@floodgate/cli/lab"
+import { ConnectionFailed, LlmError, RateLimited, ServerFailed } from "floodgate/LlmError"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import PQueue from "p-queue"
-import * as Queues from "../../src/lab/strategies/queues.ts"
+import * as SimulatedPackage from "../../src/lab/strategies/simulatedPackage.ts"
+import { strategy } from "../support/race.ts"
 
-const seconds = 60
 /** A call lasts longer than an interval. */
 const callMillis = 2_500
 
-/** When calls that come in pairs every 100 ms start, by the queue of the lab. */
-const startsOf = (make: ReturnType<typeof Queues.intervals>, sizes: ReadonlyArray<number>) =>
-  Effect.gen(function* () {
-    const admit = yield* make
-    const starts: Array<number> = []
-    const fiber = yield* Effect.forkChild(
-      Effect.forEach(
-        sizes,
-        (size, index) =>
-          Effect.andThen(
-            Effect.delay(admit(size), arrival(index)),
-            Effect.map(Clock.currentTimeMillis, (now) => void (starts[index] = now))
-          ),
-        { concurrency: "unbounded", discard: true }
-      )
-    )
-    yield* TestClock.adjust(`${seconds} seconds`)
-    yield* Fiber.join(fiber)
-    return starts
-  })
-
 const arrival = (index: number): number => 100 * Math.floor(index / 2)
 
-/** The same by a package, in time that is faked. */
-const startsOfPackage = async (
-  make: () => (size: number, started: () => Promise<void>) => unknown,
-  sizes: ReadonlyArray<number>
-) => {
+type Schedule = (size: number) => SimulatedPackage.Add
+
+/** When calls that come in pairs every 100 ms start, in simulated time. */
+const startsInSimulation = (load: Effect.Effect<Schedule, never, Scope.Scope>, sizes: ReadonlyArray<number>) =>
+  Effect.gen(function* () {
+    const schedule = yield* load
+    const starts: Array<number> = []
+    const job = (index: number) =>
+      Effect.andThen(
+        Effect.map(Clock.currentTimeMillis, (now) => void (starts[index] = now)),
+        Effect.sleep(callMillis)
+      )
+    yield* Effect.forEach(
+      sizes,
+      (size, index) => Effect.delay(SimulatedPackage.queued(schedule(size), job(index)), arrival(index)),
+      { concurrency: "unbounded", discard: true }
+    )
+    return starts
+  }).pipe(
+    Effect.scoped,
+    Simulation.run,
+    Effect.map(({ value }) => value)
+  )
+
+/** The same by the package as a program imports it, in time that is faked. */
+const startsInProgram = async (make: () => Schedule, sizes: ReadonlyArray<number>) => {
   vi.useFakeTimers()
   try {
     const schedule = make()
@@ -46,47 +56,170 @@ const startsOfPackage = async (
     const starts: Array<number> = []
     for (const [index, size] of sizes.entries()) {
       setTimeout(() => {
-        void schedule(size, async () => {
+        void schedule(size)(async () => {
           starts[index] = Date.now() - from
           await new Promise((resolve) => setTimeout(resolve, callMillis))
         })
       }, arrival(index))
     }
-    await vi.advanceTimersByTimeAsync(seconds * 1_000)
+    await vi.advanceTimersByTimeAsync(60_000)
     return starts
   } finally {
     vi.useRealTimers()
   }
 }
 
-describe("the queues of others", () => {
-  it.effect("start calls when p-queue does", () =>
+describe("packages in simulated time", () => {
+  it.effect("p-queue starts calls when it does in a program", () =>
     Effect.gen(function* () {
       const sizes = Array.from({ length: 20 }, () => 1)
-      const make = () => {
-        const queue = new PQueue({ intervalCap: 3, interval: 1_000 })
-        return (_: number, started: () => Promise<void>) => queue.add(started)
+      const make = (Queue: typeof PQueue): Schedule => {
+        const queue = new Queue({ intervalCap: 3, interval: 1_000 })
+        return () => (job) => queue.add(job)
       }
-      const theirs = yield* Effect.promise(() => startsOfPackage(make, sizes))
-      assert.deepStrictEqual(yield* startsOf(Queues.intervals(3, 1_000), sizes), theirs)
+      const loaded = Effect.map(SimulatedPackage.load<{ readonly default: typeof PQueue }>("p-queue"), (module) =>
+        make(module.default)
+      )
+      const inProgram = yield* Effect.promise(() => startsInProgram(() => make(PQueue), sizes))
+      assert.deepStrictEqual(yield* startsInSimulation(loaded, sizes), inProgram)
+      assert.isAtLeast(inProgram.at(-1)!, 6_000)
     })
   )
 
-  it.effect("start calls when Bottleneck does, within its heartbeat of 250 ms", () =>
+  it.effect("Bottleneck starts calls when it does in a program", () =>
     Effect.gen(function* () {
       const sizes = [150, 150, 14, 14, 90, 200, 3, 70, 14, 14]
-      const make = () => {
-        const limiter = new Bottleneck({
+      const make = (Limiter: typeof Bottleneck): Schedule => {
+        const limiter = new Limiter({
           reservoir: 200,
           reservoirIncreaseAmount: 60,
           reservoirIncreaseInterval: 1_000,
           reservoirIncreaseMaximum: 200
         })
-        return (weight: number, started: () => Promise<void>) => limiter.schedule({ weight }, started)
+        return (weight) => (job) => limiter.schedule({ weight }, job)
       }
-      const theirs = yield* Effect.promise(() => startsOfPackage(make, sizes))
-      const ours = yield* startsOf(Queues.reservoir(200, 60, 1_000), sizes)
-      for (const [index, at] of ours.entries()) assert.closeTo(at, theirs[index]!, 250, `call ${index}`)
+      const loaded = Effect.map(SimulatedPackage.load<typeof Bottleneck>("bottleneck/light.js"), make)
+      const inProgram = yield* Effect.promise(() => startsInProgram(() => make(Bottleneck), sizes))
+      assert.deepStrictEqual(yield* startsInSimulation(loaded, sizes), inProgram)
+      assert.isAtLeast(inProgram.at(-1)!, 6_000)
     })
   )
+
+  it.effect("have no timer left when a race is over", () =>
+    Effect.gen(function* () {
+      let started = 0
+      yield* Simulation.run(
+        Effect.gen(function* () {
+          const race = Effect.gen(function* () {
+            const Limiter = yield* SimulatedPackage.load<typeof Bottleneck>("bottleneck/light.js")
+            const limiter = new Limiter({ reservoir: 1, reservoirIncreaseAmount: 1, reservoirIncreaseInterval: 1_000 })
+            for (let job = 0; job < 9; job++) void limiter.schedule(async () => started++)
+            yield* Effect.sleep("2500 millis")
+          })
+          yield* Effect.scoped(race)
+          yield* Effect.sleep("1 minute")
+        })
+      )
+      assert.strictEqual(started, 3)
+    })
+  )
+})
+
+/** What a provider answers, one after the other. */
+type Answer = { readonly status: number; readonly retryAfter?: number } | "refused"
+
+const errorOf = (answer: Answer): LlmError =>
+  answer === "refused"
+    ? new LlmError({ reason: new ConnectionFailed({ sent: false }) })
+    : new LlmError({
+        reason:
+          answer.status === 429
+            ? new RateLimited({
+                status: 429,
+                retryAfter: answer.retryAfter === undefined ? undefined : Duration.seconds(answer.retryAfter)
+              })
+            : new ServerFailed({ status: answer.status })
+      })
+
+const params = { model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user" as const, content: "hello" }] }
+
+/** With it every wait is a whole number of milliseconds: timers know no others. */
+const random = 0.4
+
+/** When the strategy sends its requests, if chance always gives the same. */
+const attemptsOfModel = (name: string, answers: ReadonlyArray<Answer>) =>
+  Effect.gen(function* () {
+    const starts: Array<number> = []
+    const scenario = Scenario.make({ agents: 1, calls: 1 })
+    const create = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      starts.push(now)
+      return Effect.fail(errorOf(answers[Math.min(starts.length, answers.length) - 1]!))
+    })
+    const provider = { ...(yield* LlmProvider), create: () => create }
+    const client = yield* strategy(name).client(scenario).pipe(Effect.provideService(LlmProvider, provider))
+    yield* Effect.ignore(client(params, Scenario.callsOf(scenario)[0]!))
+    return starts
+  }).pipe(
+    Effect.provideService(Random.Random, { nextDoubleUnsafe: () => random, nextIntUnsafe: () => 0 }),
+    Effect.scoped,
+    Effect.provide(ProviderSim.layer({})),
+    Simulation.run,
+    Effect.map(({ value }) => value)
+  )
+
+/** When the SDK sends them. */
+const attemptsOfSdk = async (maxRetries: number, answers: ReadonlyArray<Answer>) => {
+  vi.useFakeTimers()
+  const chance = vi.spyOn(Math, "random").mockReturnValue(random)
+  try {
+    const from = Date.now()
+    const starts: Array<number> = []
+    const client = new Anthropic({
+      apiKey: "test",
+      maxRetries,
+      logLevel: "off",
+      fetch: async () => {
+        starts.push(Date.now() - from)
+        const answer = answers[Math.min(starts.length, answers.length) - 1]!
+        if (answer === "refused") throw new TypeError("fetch failed")
+        const headers = answer.retryAfter === undefined ? {} : { "retry-after": `${answer.retryAfter}` }
+        return new Response("{}", { status: answer.status, headers })
+      }
+    })
+    const ended = client.messages.create(params).catch(() => undefined)
+    await vi.advanceTimersByTimeAsync(600_000)
+    await ended
+    return starts
+  } finally {
+    chance.mockRestore()
+    vi.useRealTimers()
+  }
+}
+
+describe("the retries of the SDK, modelled", () => {
+  for (const [name, retries] of [
+    ["sdk-2", 2],
+    ["sdk-10", 10]
+  ] as const) {
+    for (const [what, answers] of [
+      [
+        "429s that say when to come back",
+        [
+          { status: 429, retryAfter: 3 },
+          { status: 429, retryAfter: 40 }
+        ]
+      ],
+      ["429s that do not", [{ status: 429 }]],
+      ["overload, and connections that are refused", [{ status: 529 }, "refused", { status: 500 }]],
+      ["what cannot be repeated", [{ status: 400 }]]
+    ] as ReadonlyArray<readonly [string, ReadonlyArray<Answer>]>) {
+      it.effect(`${name} sends when the SDK does, after ${what}`, () =>
+        Effect.gen(function* () {
+          const theirs = yield* Effect.promise(() => attemptsOfSdk(retries, answers))
+          assert.deepStrictEqual(yield* attemptsOfModel(name, answers), theirs)
+          assert.strictEqual(theirs.length, what.startsWith("what cannot") ? 1 : retries + 1)
+        })
+      )
+    }
+  }
 })

@@ -164,14 +164,31 @@ describe("Report.Verdict", () => {
     const { text, tiles } = Report.Verdict.ofRaces([good, { ...far, name: "outage" }])
     assert.strictEqual(
       text,
-      "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1. " +
-        "It is furthest behind in outage: 50 %. Of the others sdk-10 did in 1. " +
-        "Quicker than Floodgate: sdk-10 in outage (40.0 s)."
+      "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1; it is furthest behind in outage: " +
+        "50 %. Of the others sdk-10 did in 1. Quicker than Floodgate told both: sdk-10 in outage (40.0 s)."
     )
     assert.deepStrictEqual(
       tiles.map(({ value }) => value),
-      ["2 of 2", "1 of 2"]
+      ["2 of 2"]
     )
+  })
+
+  it("says first what somebody gets who tells the library nothing, and who is quicker then", () => {
+    const race = of(
+      result("bottleneck-tuned", { makespanSeconds: 44 }),
+      result("floodgate-as-installed", { makespanSeconds: 50 }),
+      result("floodgate"),
+      result("oracle")
+    )
+    const { text, tiles } = Report.Verdict.ofRaces([race])
+    assert.strictEqual(
+      text,
+      "As installed, Floodgate did all of the work in 1 of 1 scenario, within 5 % of the oracle in 0; it is furthest behind in " +
+        "incident: 25 %. Told the limits and the token counts, it did all of the work in 1 of 1 scenario, within 5 % of the " +
+        "oracle in 1. Of the others bottleneck-tuned did in 1. " +
+        "Quicker than Floodgate as installed: bottleneck-tuned in incident (44.0 s)."
+    )
+    assert.strictEqual(tiles[0]!.label, "scenarios done by floodgate\u2011as\u2011installed")
   })
 })
 

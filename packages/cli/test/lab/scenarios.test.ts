@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Floor, Matrix, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
 import { isFull, some } from "../../../../test/support/size.ts"
+import { ProviderSim, Simulation } from "floodgate/testing"
 import { resultOf, strategy } from "../support/race.ts"
 
 describe("scenarios", () => {
@@ -114,10 +115,15 @@ describe("strategies", () => {
         "effect-jittered",
         "retry-after",
         "semaphore",
+        "p-limit-tuned",
         "p-queue",
+        "p-queue-tuned",
         "bottleneck",
+        "bottleneck-tuned",
         "effect-rate-limiter",
+        "effect-limiter-tuned",
         "effect-http-limiter",
+        "hand-written",
         "floodgate-weighted",
         "floodgate-fifo",
         "floodgate-no-headers",
@@ -125,11 +131,41 @@ describe("strategies", () => {
         "floodgate-double",
         "floodgate-unknown",
         "floodgate-estimates",
+        "floodgate-as-installed",
         "floodgate",
         "oracle"
       ]
     )
   })
+
+  it("say how they are configured, and why their users would", () => {
+    for (const { name, settings = "", why = "" } of Strategies.all) {
+      assert.isAbove(settings.length, 5, name)
+      assert.match(why, /^[A-Z].*\.$/, name)
+    }
+  })
+
+  // The first table compares what a first-time user gets with what rivals get who were told everything.
+  it.effect("floodgate-as-installed is told nothing of the scenario", () =>
+    Effect.gen(function* () {
+      const scenario = Scenarios.byName("incident")!
+      const misleading = { ...scenario, limits: { requests: { perMinute: 1 } }, isConcurrencyDeclared: true }
+      const provider = { ...scenario.provider, concurrency: 1 }
+      const run = (of: Scenario.Scenario) =>
+        Effect.gen(function* () {
+          const sim = yield* ProviderSim.ProviderSim
+          const client = yield* strategy("floodgate-as-installed").client(of)
+          const calls = Scenario.callsOf(scenario).slice(0, 8)
+          yield* Effect.forEach(calls, (call) => client(Scenario.paramsOf(call), { ...call, inputTokens: 1 }), {
+            concurrency: "unbounded"
+          })
+          return (yield* sim.log).map(({ at }) => at)
+        }).pipe(Effect.scoped, Effect.provide(ProviderSim.layer(Scenario.providerOf(scenario))), Simulation.run)
+      const told = yield* run({ ...misleading, provider })
+      assert.deepStrictEqual(told.value, (yield* run(scenario)).value)
+      assert.isAbove(told.value.length, 7)
+    })
+  )
 
   for (const { name } of Strategies.all) {
     it.effect(`${name} does small work as well as any`, () =>
@@ -291,15 +327,14 @@ describe("floodgate, in the weather", () => {
 })
 
 describe("what people run", () => {
-  // The default table: each loses calls in the incident but for those that share a limiter.
-  it.effect("loses calls without a budget", () =>
+  it.effect("loses calls in the incident with the retries of a client, and none as its best users configure it", () =>
     Effect.gen(function* () {
       const lost: Array<string> = []
-      for (const { name } of Strategies.usual) {
+      for (const { name } of Strategies.peers) {
         const { failedCalls } = yield* resultOf(Scenario.make(), name)
         if (failedCalls > 0) lost.push(name)
       }
-      assert.deepStrictEqual(lost, ["sdk-2", "sdk-10", "ai-sdk", "semaphore", "p-queue"])
+      assert.deepStrictEqual(lost, ["sdk-2", "sdk-10", "ai-sdk", "retry-after", "semaphore", "p-queue"])
     })
   )
 })
@@ -317,13 +352,24 @@ describe("Matrix", () => {
       const both = yield* races
       const lines = Matrix.text(both).split("\n")
       assert.match(lines[0]!, /^ +undeclared-$/)
-      assert.match(lines[1]!, /^strategy +incident +concurrency$/)
-      assert.match(lines[3]!, /^sdk-2 +45 lost +450 lost$/)
-      assert.match(lines[4]!, /^floodgate +41\.\d s +15\d\.\d s$/)
+      assert.match(lines[1]!, /^ +incident +concurrency$/)
+      assert.match(lines[2]!, /^strategy +429s +429s$/)
+      assert.match(lines[4]!, /^sdk-2 +45 lost +30 +450 lost +90$/)
+      assert.match(lines[5]!, /^floodgate +41\.\d s +0 +15\d\.\d s +\d+$/)
       const [lost, done] = Matrix.rowsOf(both).map(({ cells }) => cells[0]!)
-      assert.deepStrictEqual(lost, { kind: "lost", text: "45 lost", ratio: undefined })
+      assert.deepStrictEqual(lost, { kind: "lost", text: "45 lost", ratio: undefined, rejections: 30 })
       assert.closeTo(done!.ratio!, 1, 0.02)
-      assert.include(Matrix.markdown(both), "| `sdk-2` | 45 lost | 450 lost |")
+      assert.include(Matrix.markdown(both), "| `sdk-2` | 45 lost, 30 | 450 lost, 90 |")
+    })
+  )
+
+  it.effect("paints what was lost, and is as wide without colours", () =>
+    Effect.gen(function* () {
+      const both = yield* races
+      const painted = Matrix.text(both, Infinity, (text, tone) => `<${tone}>${text}</${tone}>`)
+      assert.match(painted, /^sdk-2 +<lost> *45 lost<\/lost> <quiet> +30<\/quiet>  <lost>450 lost<\/lost>/m)
+      assert.match(painted, /^<ours>floodgate<\/ours>  +41\.\d s /m)
+      assert.strictEqual(painted.replaceAll(/<\/?[a-z]+>/g, ""), Matrix.text(both))
     })
   )
 

@@ -98,6 +98,6 @@ export const summary = (looks: ReadonlyArray<Look>, oracleSeconds: number): Read
       ["the oracle, simulated", "", `${oracleSeconds.toFixed(1)} s`, ""]
     ]),
     "",
-    "The oracle knows in advance how many tokens a call takes. Floodgate estimates it from the bytes, too high at first."
+    "Floodgate is told the limits, and estimates tokens from bytes, too high at first. The oracle knows both, and the future."
   ]
 }

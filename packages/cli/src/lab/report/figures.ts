@@ -279,15 +279,45 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
 const mostDetailed = 8
 
 /** The strategies that are shown in detail where there are more: what people run, the library and the oracle. */
-const detailed = new Set(["fixed-retry-forever", "sdk-10", "semaphore", "effect-rate-limiter", "floodgate", "oracle"])
+const detailed = new Set([
+  "sdk-2",
+  "full-jitter",
+  "bottleneck-tuned",
+  "hand-written",
+  "floodgate-as-installed",
+  "floodgate",
+  "oracle"
+])
 
 /**
- * The figures of a scenario: all results, and the usual strategies in detail (all, where there are few).
+ * A strategy's part of a scenario's figures: its result, and what is shown in detail where it is one of those.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface StrategyFigures {
+  readonly result: Result
+  readonly run: RunFigures | undefined
+}
+
+/**
+ * The part of a run, of which little is left to keep or to send. Of many strategies the usual ones are shown in detail.
  *
  * @category constructors
- * @since 0.1.0
+ * @since 0.4.0
  */
-export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures => {
+export const strategyFigures = (scenario: Scenario, run: Run, strategies: number): StrategyFigures => ({
+  result: run.result,
+  run: strategies <= mostDetailed || detailed.has(run.result.strategy) ? runFigures(scenario, run) : undefined
+})
+
+/**
+ * The figures of a scenario from those of its strategies.
+ *
+ * @category constructors
+ * @since 0.4.0
+ */
+export const assembled = (scenario: Scenario, parts: ReadonlyArray<StrategyFigures>): ScenarioFigures => {
   const dimension = limitedIn(scenario)
   const { amount, seconds } = rateOf(scenario.limits[dimension] ?? {})
   return {
@@ -299,9 +329,19 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): S
     limitPerSecond: round(amount / seconds),
     calls: Scenarios.callsOf(scenario).length,
     agents: shownAgents(scenario.agents.map(({ name }) => name)),
-    results: runs.map(({ result }) => result),
-    runs: runs
-      .filter(({ result }) => runs.length <= mostDetailed || detailed.has(result.strategy))
-      .map((run) => runFigures(scenario, run))
+    results: parts.map(({ result }) => result),
+    runs: parts.flatMap(({ run }) => run ?? [])
   }
 }
+
+/**
+ * The figures of a scenario: all results, and the usual strategies in detail (all, where there are few).
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures =>
+  assembled(
+    scenario,
+    runs.map((run) => strategyFigures(scenario, run, runs.length))
+  )

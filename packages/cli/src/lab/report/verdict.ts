@@ -177,27 +177,41 @@ const near = 1.05
 const resultOf = ({ results }: Raced, name: string): Raced["results"][number] =>
   results.find(({ strategy }) => strategy === name)!
 
-/** How many times as long as the oracle the library took, the furthest behind first. */
-const ratiosOf = (races: ReadonlyArray<Raced>) =>
-  races
+const told = "floodgate"
+const asInstalled = "floodgate-as-installed"
+
+/** How a strategy did against the oracle: in how many races it did all of the work, and where it was furthest behind. */
+const againstOracle = (races: ReadonlyArray<Raced>, name: string) => {
+  const done = races.filter((race) => isDone(resultOf(race, name)))
+  const ratios = done
     .map((race) => ({
       name: race.name,
-      ratio: resultOf(race, "floodgate").makespanSeconds / resultOf(race, "oracle").makespanSeconds
+      ratio: resultOf(race, name).makespanSeconds / resultOf(race, "oracle").makespanSeconds
     }))
     .toSorted((a, b) => b.ratio - a.ratio)
-
-/** The quickest rival in each race that the library did not win. */
-const quickerIn = (race: Raced, rivals: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const most = noticeable * resultOf(race, "floodgate").makespanSeconds
-  const [best] = rivals
-    .map((name) => resultOf(race, name))
-    .filter((one) => isDone(one) && one.makespanSeconds < most)
-    .toSorted((a, b) => a.makespanSeconds - b.makespanSeconds)
-  return best === undefined ? [] : [`${best.strategy} in ${race.name} (${seconds(best.makespanSeconds)})`]
+  const [worst] = ratios
+  const count = `${done.length} of ${Words.counted(races.length, "scenario")}`
+  const furthest =
+    worst === undefined || worst.ratio <= near
+      ? ""
+      : `; it is furthest behind in ${worst.name}: ${(100 * (worst.ratio - 1)).toFixed(0)} %`
+  return `all of the work in ${count}, within 5 % of the oracle in ${ratios.filter(({ ratio }) => ratio <= near).length}${furthest}.`
 }
 
+/** The quickest rival in each race that a strategy did not win. */
+const quickerThan = (races: ReadonlyArray<Raced>, rivals: ReadonlyArray<string>, name: string): ReadonlyArray<string> =>
+  races.flatMap((race) => {
+    const most = noticeable * resultOf(race, name).makespanSeconds
+    const [best] = rivals
+      .map((rival) => resultOf(race, rival))
+      .filter((one) => isDone(one) && one.makespanSeconds < most)
+      .toSorted((a, b) => a.makespanSeconds - b.makespanSeconds)
+    return best === undefined ? [] : [`${best.strategy} in ${race.name} (${seconds(best.makespanSeconds)})`]
+  })
+
 /**
- * What came of several races.
+ * What came of several races: how the library did, told everything and as it is installed, how the best of the others did, and
+ * who was quicker.
  *
  * @category constructors
  * @since 0.2.0
@@ -205,23 +219,27 @@ const quickerIn = (race: Raced, rivals: ReadonlyArray<string>): ReadonlyArray<st
 export const ofRaces = (races: ReadonlyArray<Raced>): Verdict => {
   const strategies = (races[0]?.results ?? []).map(({ strategy }) => strategy)
   const doneBy = (name: string): number => races.filter((race) => isDone(resultOf(race, name))).length
-  const all = (count: number): string => `${count} of ${Words.counted(races.length, "scenario")}`
-  if (!strategies.includes("floodgate") || !strategies.includes("oracle")) return { text: "", tiles: [] }
-  const ratios = ratiosOf(races)
-  const within = ratios.filter(({ ratio }) => ratio <= near).length
-  const worst = ratios[0]!
+  if (!strategies.includes(told) || !strategies.includes("oracle")) return { text: "", tiles: [] }
+  const hasInstalled = strategies.includes(asInstalled)
   const rivals = strategies.filter((name) => !name.startsWith("floodgate") && name !== "oracle")
-  const best = rivals.toSorted((a, b) => doneBy(b) - doneBy(a)).slice(0, 2)
-  const quicker = races.flatMap((race) => quickerIn(race, rivals))
+  const secondsOf = (name: string): number => races.reduce((sum, race) => sum + resultOf(race, name).makespanSeconds, 0)
+  const best = rivals.toSorted((a, b) => doneBy(b) - doneBy(a) || secondsOf(a) - secondsOf(b)).slice(0, 2)
+  const quicker = (subject: string, name: string): ReadonlyArray<string> => {
+    const some = quickerThan(races, rivals, name)
+    return some.length === 0 ? [] : [`Quicker than ${subject}: ${listed(some)}.`]
+  }
   const text = [
-    `Floodgate did all of the work in ${all(doneBy("floodgate"))}, within 5 % of the oracle in ${within}.`,
-    ...(worst.ratio > near
-      ? [`It is furthest behind in ${worst.name}: ${(100 * (worst.ratio - 1)).toFixed(0)} %.`]
-      : []),
+    ...(hasInstalled
+      ? [
+          `As installed, Floodgate did ${againstOracle(races, asInstalled)}`,
+          `Told the limits and the token counts, it did ${againstOracle(races, told)}`
+        ]
+      : [`Floodgate did ${againstOracle(races, told)}`]),
     `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`,
-    ...(quicker.length === 0 ? [] : [`Quicker than Floodgate: ${listed(quicker)}.`])
+    ...quicker("Floodgate told both", told),
+    ...(hasInstalled ? quicker("Floodgate as installed", asInstalled) : [])
   ]
-  const shown = ["floodgate", "effect-rate-limiter", "bottleneck", "semaphore", "sdk-10", "ai-sdk"]
+  const shown = [asInstalled, told, "hand-written", "effect-limiter-tuned", "bottleneck-tuned", "sdk-2"]
   return {
     text: text.join(" "),
     tiles: shown

@@ -14,7 +14,9 @@ import type * as Limits from "floodgate/Limits"
 import { LlmError, ServerFailed } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import { rateOf } from "../rate.ts"
+import type { Call, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
+import { attemptOf, tenAttempts } from "./peers.ts"
 
 const limiter = Effect.map(Layer.build(Layer.provide(RateLimiter.layer, RateLimiter.layerStoreMemory)), (context) =>
   Effect.provide(RateLimiter.RateLimiter, context)
@@ -50,38 +52,59 @@ const chargedOf = (dimension: Limits.Dimension, params: Params, inputTokens: num
 /** The dimensions whose amounts are known before a call. */
 const charged = ["requests", "inputTokens", "tokens"] as const
 
-/**
- * Effect's `RateLimiter`: one key for each limited dimension, charged with the estimate before each attempt, and a jittered
- * backoff after failures.
- */
+/** A call's admission by Effect's `RateLimiter`: one key for each limited dimension, charged with the estimate. */
+const admission = Effect.fnUntraced(function* ({ limits }: Scenario) {
+  const shared = yield* limiter
+  const rules = charged.flatMap((dimension) => {
+    const limit = limits[dimension]
+    return limit === undefined ? [] : [{ dimension, rule: ruleOf(dimension, limit) }]
+  })
+  return (params: Params, call: Call): Effect.Effect<void> =>
+    Effect.orDie(
+      Effect.forEach(
+        rules,
+        ({ dimension, rule }) =>
+          RateLimiter.sleep(shared, { ...rule, tokens: chargedOf(dimension, params, call.inputTokens) }),
+        { discard: true }
+      )
+    )
+})
+
+const settings =
+  'const sleep = limiter.sleep({ key: "tokens", limit: burst, window: burst / rate, algorithm: "token-bucket", tokens })'
+
+/** Effect's `RateLimiter`, charged before each attempt, and a jittered backoff after failures. */
 export const effectRateLimiter: Strategy = {
   name: "effect-rate-limiter",
   summary: "Effect's RateLimiter with the provider's limits, charged before each attempt; jittered backoff, 5 attempts",
-  client: (scenario) =>
-    Effect.gen(function* () {
-      const provider = yield* LlmProvider
-      const shared = yield* limiter
-      const rules = charged.flatMap((dimension) => {
-        const limit = scenario.limits[dimension]
-        return limit === undefined ? [] : [{ dimension, rule: ruleOf(dimension, limit) }]
-      })
-      return (params, call) => {
-        const admitted = Effect.forEach(
-          rules,
-          ({ dimension, rule }) =>
-            RateLimiter.sleep(shared, { ...rule, tokens: chargedOf(dimension, params, call.inputTokens) }),
-          { discard: true }
-        )
-        return Effect.andThen(Effect.orDie(admitted), provider.create(params)).pipe(
-          Effect.map((reply) => reply.value),
-          Effect.retry({
-            schedule: Schedule.jittered(Schedule.exponential("2 seconds")),
-            times: 4,
-            while: (error) => error.isRetryable
-          })
-        )
-      }
-    })
+  settings: `${settings}; Effect.andThen(sleep, call).pipe(Effect.retry({ schedule: Schedule.jittered(Schedule.exponential("2 seconds")), times: 4 }))`,
+  why: "It is how Effect's documentation combines the two.",
+  client: Effect.fnUntraced(function* (scenario) {
+    const provider = yield* LlmProvider
+    const admitted = yield* admission(scenario)
+    return (params, call) =>
+      Effect.andThen(admitted(params, call), provider.create(params)).pipe(
+        Effect.map((reply) => reply.value),
+        Effect.retry({
+          schedule: Schedule.jittered(Schedule.exponential("2 seconds")),
+          times: 4,
+          while: (error) => error.isRetryable
+        })
+      )
+  })
+}
+
+/** Effect's `RateLimiter`, charged before each attempt, and ten attempts with full jitter. */
+export const effectRateLimiterTuned: Strategy = {
+  name: "effect-limiter-tuned",
+  summary: "Effect's RateLimiter with the provider's limits, charged before each attempt; 10 attempts with full jitter",
+  settings: `${settings}; tenAttempts(Effect.andThen(sleep, call))`,
+  why: "Full jitter spreads retries further than Schedule.jittered, and ten attempts last longer than five.",
+  client: Effect.fnUntraced(function* (scenario) {
+    const provider = yield* LlmProvider
+    const admitted = yield* admission(scenario)
+    return (params, call) => tenAttempts(Effect.andThen(admitted(params, call), attemptOf(provider, params)))
+  })
 }
 
 const headersOf = (error: LlmError): Record<string, string> =>
@@ -99,6 +122,8 @@ export const effectHttpLimiter: Strategy = {
   name: "effect-http-limiter",
   summary:
     "Effect's HttpClient.withRateLimiter with the limit on tokens; reads retry-after, and retries 429s without a limit",
+  settings: 'HttpClient.withRateLimiter({ limiter, key: "tokens", limit, window, algorithm: "token-bucket", tokens })',
+  why: "It is Effect's limiter for HTTP clients, and retries by itself.",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

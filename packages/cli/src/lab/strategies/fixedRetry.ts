@@ -20,6 +20,8 @@ const everySecond =
 export const fixedRetry: Strategy = {
   name: "fixed-retry",
   summary: "the incident: waits exactly 1 s after each failure, 5 attempts, nothing shared",
+  settings: "@retry(wait=wait_fixed(1), stop=stop_after_attempt(5))",
+  why: "It is short, and enough for a single caller.",
   client: everySecond(4)
 }
 
@@ -27,5 +29,7 @@ export const fixedRetry: Strategy = {
 export const fixedRetryForever: Strategy = {
   name: "fixed-retry-forever",
   summary: "waits exactly 1 s after each failure, without a limit, nothing shared",
+  settings: "@retry(wait=wait_fixed(1))",
+  why: "No call is given up.",
   client: everySecond()
 }

@@ -11,9 +11,7 @@ import type { Agent, Call, Scenario } from "../scenario.ts"
 import type { Believed, Client, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
-interface Options {
-  readonly name: string
-  readonly summary: string
+interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"> {
   /** The limits that the budget gets. @default the provider's true limits and its limit on calls at once */
   readonly budget?: ((scenario: Scenario) => Budget.Options) | undefined
   /** Whether input tokens are counted before each call, as the incident report did. @default true */
@@ -84,11 +82,9 @@ const make = ({
   counted = true,
   knowsWork = false,
   listens = true,
-  name,
-  summary
+  ...described
 }: Options): Strategy => ({
-  name,
-  summary,
+  ...described,
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider
@@ -115,13 +111,17 @@ const make = ({
 /** The library with the provider's true limits. */
 export const floodgate: Strategy = make({
   name: "floodgate",
-  summary: "this library: LlmClient with the provider's limits"
+  summary: "this library, told the provider's limits and the token count of each call",
+  settings: "Budget.layer({ limits, concurrency }); LlmClient.create(params, { agent, inputTokens })",
+  why: "The limits stand in the provider's console, and count_tokens counts exactly."
 })
 
 /** The library where responses say nothing of the limits. */
 export const withoutHeaders: Strategy = make({
   name: "floodgate-no-headers",
   summary: "this library, ignoring rate limit headers",
+  settings: "as floodgate, behind a proxy that removes the headers",
+  why: "It is no choice: some gateways do that.",
   listens: false
 })
 
@@ -129,6 +129,8 @@ export const withoutHeaders: Strategy = make({
 export const weighted: Strategy = make({
   name: "floodgate-weighted",
   summary: "this library, told how many tokens each agent will use: those with more work left get a larger share",
+  settings: "as floodgate, with Agents.run([{ key, work, effect }])",
+  why: "The sizes of a single job's documents are known, and only the end of the whole job matters.",
   knowsWork: true
 })
 
@@ -136,6 +138,8 @@ export const weighted: Strategy = make({
 export const inOrder: Strategy = make({
   name: "floodgate-fifo",
   summary: "this library with all agents under one name: first come, first served",
+  settings: "as floodgate, with one agent for all calls",
+  why: "It is what a caller gets who names no agents.",
   agent: () => "all"
 })
 
@@ -143,6 +147,8 @@ export const inOrder: Strategy = make({
 export const halfLimits: Strategy = make({
   name: "floodgate-half",
   summary: "this library, told half of the limits",
+  settings: "as floodgate, with half of each limit",
+  why: "Somebody reserved the other half for another program that does not run.",
   budget: scaled(0.5)
 })
 
@@ -150,6 +156,8 @@ export const halfLimits: Strategy = make({
 export const doubleLimits: Strategy = make({
   name: "floodgate-double",
   summary: "this library, told twice the limits",
+  settings: "as floodgate, with twice each limit",
+  why: "Somebody read the limits of a higher tier.",
   budget: scaled(2)
 })
 
@@ -157,6 +165,8 @@ export const doubleLimits: Strategy = make({
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
   summary: "this library, told no limits: it learns them from responses",
+  settings: "Budget.layer({ concurrency }); LlmClient.create(params, { agent, inputTokens })",
+  why: "Nobody looked the limits up, and the tokens are counted before each call.",
   budget: (scenario) => ({ concurrency: declaredConcurrency(scenario) })
 })
 
@@ -164,5 +174,17 @@ export const unknownLimits: Strategy = make({
 export const estimates: Strategy = make({
   name: "floodgate-estimates",
   summary: "this library without token counts: it estimates input and output, and learns",
+  settings: "Budget.layer({ limits, concurrency }); LlmClient.create(params, { agent })",
+  why: "The limits are known, and counting tokens would cost a request for each call.",
+  counted: false
+})
+
+/** The library as the README's first lines install it: told nothing. */
+export const asInstalled: Strategy = make({
+  name: "floodgate-as-installed",
+  summary: "this library as installed: told neither limits nor token counts, it estimates and learns them",
+  settings: "Budget.layer({}); LlmClient.create(params, { agent })",
+  why: "It is what everybody starts with.",
+  budget: () => ({}),
   counted: false
 })

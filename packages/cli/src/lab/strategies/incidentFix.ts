@@ -66,6 +66,9 @@ const limitOf = ({ limits }: Scenario): { readonly rate: number; readonly burst:
 export const incidentFix: Strategy = {
   name: "incident-fix",
   summary: "the incident's fix: one bucket, charged before each attempt and never corrected; full jitter, 5 attempts",
+  settings:
+    "await bucket.consume(countTokens(messages) + max_tokens), for each of 5 attempts; sleep(random() * min(60 s, 2 s * 2 ** n)) after a 429",
+  why: "It is what the authors of the incident wrote after it.",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

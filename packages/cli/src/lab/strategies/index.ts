@@ -5,8 +5,9 @@
  */
 import type { Strategy } from "../strategy.ts"
 import { fixedRetry, fixedRetryForever } from "./fixedRetry.ts"
-import { effectHttpLimiter, effectRateLimiter } from "./effect.ts"
+import { effectHttpLimiter, effectRateLimiter, effectRateLimiterTuned } from "./effect.ts"
 import {
+  asInstalled,
   doubleLimits,
   estimates,
   floodgate,
@@ -16,10 +17,11 @@ import {
   weighted,
   withoutHeaders
 } from "./floodgate.ts"
+import { handWritten } from "./handWritten.ts"
 import { incidentFix } from "./incidentFix.ts"
 import { oracle } from "./oracle.ts"
-import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2, semaphore } from "./peers.ts"
-import { bottleneck, pQueue } from "./queues.ts"
+import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2 } from "./peers.ts"
+import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphore } from "./queues.ts"
 
 /**
  * The yardstick that the others are compared with.
@@ -30,19 +32,22 @@ import { bottleneck, pQueue } from "./queues.ts"
 export { oracle }
 
 /**
- * Those that `floodgate storm` runs by default: what people really run, the library and the yardstick.
+ * Those that `floodgate start` and `storm` run by default: the clients with their defaults, each rival as its best users configure
+ * it, the library as installed and told everything, and the yardstick.
  *
  * @category strategies
  * @since 0.1.0
  */
 export const usual: ReadonlyArray<Strategy> = [
   sdk2,
-  sdk10,
   aiSdk,
-  semaphore,
-  pQueue,
-  bottleneck,
-  effectRateLimiter,
+  fullJitter,
+  pLimitTuned,
+  pQueueTuned,
+  bottleneckTuned,
+  effectRateLimiterTuned,
+  handWritten,
+  asInstalled,
   floodgate,
   oracle
 ]
@@ -69,10 +74,15 @@ export const peers: ReadonlyArray<Strategy> = [
   jittered,
   retryAfter,
   semaphore,
+  pLimitTuned,
   pQueue,
+  pQueueTuned,
   bottleneck,
+  bottleneckTuned,
   effectRateLimiter,
-  effectHttpLimiter
+  effectRateLimiterTuned,
+  effectHttpLimiter,
+  handWritten
 ]
 
 /**
@@ -88,7 +98,8 @@ export const variants: ReadonlyArray<Strategy> = [
   halfLimits,
   doubleLimits,
   unknownLimits,
-  estimates
+  estimates,
+  asInstalled
 ]
 
 /**
@@ -98,3 +109,16 @@ export const variants: ReadonlyArray<Strategy> = [
  * @since 0.1.0
  */
 export const all: ReadonlyArray<Strategy> = [...reported, ...peers, ...variants, floodgate, oracle]
+
+/**
+ * What the settings leave out, and what of the strategies is real.
+ *
+ * @category strategies
+ * @since 0.4.0
+ */
+export const about = [
+  "tenAttempts makes up to ten attempts, after the failures that the SDK retries (408, 409, 429, 5xx, broken connections). Before",
+  "attempt n + 1 it sleeps a random part of min(60 s, 2 s * 2 ** (n - 1)). Tokens are the input tokens of a call, and its max_tokens",
+  "where output counts. p-limit, p-queue, Bottleneck and Effect's limiters are the packages themselves, in simulated time. The retries",
+  "of the SDK and of the AI SDK are modelled, and tests hold the models equal to the packages. floodgate is this library."
+].join(" ")

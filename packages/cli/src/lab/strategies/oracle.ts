@@ -60,6 +60,8 @@ export const oracle: Strategy = {
   name: "oracle",
   summary:
     "the yardstick: first come, first served, with advance knowledge of each call's usage and the provider's state",
+  settings: "none: it is not a program that anybody could write",
+  why: "It shows what is left to gain.",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

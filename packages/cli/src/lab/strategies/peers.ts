@@ -1,13 +1,12 @@
 /**
- * What people do today: retries of their own in each caller, or a semaphore. Each is the algorithm of the thing that it
- * names, with its defaults, under simulated time.
+ * What people do today: retries of their own in each caller, with nothing shared. Each is the algorithm of the thing that it
+ * names, under simulated time; a test holds those of the SDK equal to the package.
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import * as Semaphore from "effect/Semaphore"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import type { Strategy } from "../strategy.ts"
@@ -37,7 +36,8 @@ const retrying = (
   return from(0)
 }
 
-const attemptOf = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
+/** One request, and its answer. */
+export const attemptOf = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
   Effect.map(provider.create(params), (reply) => reply.value)
 
 /**
@@ -54,30 +54,44 @@ const sdkWait = (error: LlmError, n: number): Effect.Effect<number> => {
 export const withSdkRetries = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
   retrying(attemptOf(provider, params), 2, sdkWait)
 
+/** Full jitter: a random part of 2 s, 4 s ... 60 s. */
+const fullJitterWait = (_: LlmError, n: number): Effect.Effect<number> =>
+  Effect.map(Random.next, (random) => random * Math.min(60_000, 2_000 * 2 ** n))
+
+/** Ten attempts with full jitter from 2 s up to 60 s: what the best users of a limiter put around it. */
+export const tenAttempts = (attempt: Effect.Effect<Message, LlmError>): Effect.Effect<Message, LlmError> =>
+  retrying(attempt, 9, fullJitterWait)
+
 /** A strategy that only retries: nothing is shared between the calls. */
 const retries = (
-  name: string,
-  summary: string,
+  described: Pick<Strategy, "name" | "summary" | "settings" | "why">,
   times: number,
   wait: (error: LlmError, n: number) => Effect.Effect<number>
 ): Strategy => ({
-  name,
-  summary,
+  ...described,
   client: () => Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), times, wait))
 })
 
 /** The official SDK as it comes: two retries. */
 export const sdk2 = retries(
-  "sdk-2",
-  "@anthropic-ai/sdk with its defaults: 2 retries, each exactly after retry-after",
+  {
+    name: "sdk-2",
+    summary: "@anthropic-ai/sdk with its defaults: 2 retries, each exactly after retry-after",
+    settings: "new Anthropic()",
+    why: "It is the default."
+  },
   2,
   sdkWait
 )
 
 /** The official SDK with `maxRetries: 10`, the usual advice. */
 export const sdk10 = retries(
-  "sdk-10",
-  "@anthropic-ai/sdk with maxRetries: 10, each exactly after retry-after",
+  {
+    name: "sdk-10",
+    summary: "@anthropic-ai/sdk with maxRetries: 10, each exactly after retry-after",
+    settings: "new Anthropic({ maxRetries: 10 })",
+    why: "It is the usual advice when calls fail with 429."
+  },
   10,
   sdkWait
 )
@@ -86,8 +100,13 @@ export const sdk10 = retries(
  * The AI SDK's `generateText` (ai 7): two retries, 2 s doubled, no jitter, `retry-after` where it is below a minute.
  */
 export const aiSdk = retries(
-  "ai-sdk",
-  "AI SDK's generateText with its defaults: 2 retries, after retry-after if it is below a minute, else 2 s and 4 s",
+  {
+    name: "ai-sdk",
+    summary:
+      "AI SDK's generateText with its defaults: 2 retries, after retry-after if it is below a minute, else 2 s and 4 s",
+    settings: "generateText({ model, prompt })",
+    why: "It is the default."
+  },
   2,
   (error, n) => {
     const backoff = 2_000 * 2 ** n
@@ -98,36 +117,34 @@ export const aiSdk = retries(
 
 /** Full jitter alone: a random part of 2 s, 4 s ... 60 s, ten attempts, nothing shared, `retry-after` not read. */
 export const fullJitter = retries(
-  "full-jitter",
-  "full jitter from 2 s to 60 s, 10 attempts, nothing shared",
+  {
+    name: "full-jitter",
+    summary: "any client with its own retries off; 10 attempts with full jitter from 2 s to 60 s, nothing shared",
+    settings: "tenAttempts(() => client.messages.create(params, { maxRetries: 0 }))",
+    why: "It is what AWS's study of backoff recommends, and what most engineers write around an SDK or the AI SDK."
+  },
   9,
-  (_, n) => Effect.map(Random.next, (random) => random * Math.min(60_000, 2_000 * 2 ** n))
+  fullJitterWait
 )
 
 /** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
 export const retryAfter = retries(
-  "retry-after",
-  "retries exactly after retry-after, 10 attempts, nothing shared",
+  {
+    name: "retry-after",
+    summary: "retries exactly after retry-after, 10 attempts, nothing shared",
+    settings: "on a 429: await sleep(retryAfter), at most 9 times",
+    why: "The provider says when to come back."
+  },
   9,
   (error) => Effect.succeed(retryAfterMillis(error) ?? 2_000)
 )
-
-/** Four calls at once, and the SDK's two retries inside: the usual `p-limit(4)`. */
-export const semaphore: Strategy = {
-  name: "semaphore",
-  summary: "p-limit(4): 4 calls at once, each with the SDK's 2 retries",
-  client: () =>
-    Effect.gen(function* () {
-      const provider = yield* LlmProvider
-      const permits = yield* Semaphore.make(4)
-      return (params) => permits.withPermits(1)(withSdkRetries(provider, params))
-    })
-}
 
 /** Exponential backoff as Effect offers it: 2 s doubled, `Schedule.jittered` (0.8 to 1.2), ten attempts. */
 export const jittered: Strategy = {
   name: "effect-jittered",
   summary: "Effect's Schedule.exponential from 2 s with Schedule.jittered, 10 attempts, nothing shared",
+  settings: 'Effect.retry({ schedule: Schedule.jittered(Schedule.exponential("2 seconds")), times: 9 })',
+  why: "It is what Effect's documentation shows.",
   client: () =>
     Effect.map(
       LlmProvider,

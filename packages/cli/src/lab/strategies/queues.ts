@@ -1,108 +1,190 @@
 /**
- * The queues that people put around a client: p-queue, which counts calls, and Bottleneck, which can count tokens. Each is the
- * algorithm of the package, under simulated time, around the retries of the official SDK.
+ * The queues that people put around a client: p-limit and p-queue, which count calls, and Bottleneck, which can count tokens. These
+ * are the packages themselves, in simulated time.
+ *
+ * Each is raced twice: around the retries of the official SDK, which is what one gets by wrapping one's calls, and as its best
+ * users have it, with the SDK's retries off and a loop of retries around the queue.
  */
-import * as Clock from "effect/Clock"
+import type Bottleneck from "bottleneck"
 import * as Effect from "effect/Effect"
-import * as Semaphore from "effect/Semaphore"
+import type * as Scope from "effect/Scope"
 import { LlmProvider } from "floodgate/LlmProvider"
+import pLimit from "p-limit"
+import type PQueue from "p-queue"
 import { rateOf } from "../rate.ts"
 import * as Scenario from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
-import { withSdkRetries } from "./peers.ts"
+import { attemptOf, tenAttempts, withSdkRetries } from "./peers.ts"
+import * as SimulatedPackage from "./simulatedPackage.ts"
 
-/** Waits until a call of so many tokens may start. Calls start in the order in which they came. */
-type Admit = (tokens: number) => Effect.Effect<void>
+/** The queue of a race: how a job of so many tokens gets its turn. */
+type Queue = Effect.Effect<(tokens: number) => SimulatedPackage.Add, never, Scope.Scope>
 
-/** Runs one waiter at a time, the first first. `millis` is how long it must wait still, or undefined where it may start. */
-const inTurn = (millis: (now: number, tokens: number) => number | undefined): Effect.Effect<Admit> =>
-  Effect.map(Semaphore.make(1), (turn) => {
-    const start = (tokens: number): Effect.Effect<void> =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        const wait = millis(now, tokens)
-        return wait === undefined ? Effect.void : Effect.delay(start(tokens), wait)
-      })
-    return (tokens) => turn.withPermits(1)(start(tokens))
-  })
-
-/**
- * `PQueue` with `intervalCap` and `interval`: so many calls start in each interval. An interval begins with the first call after the
- * end of the last one.
- */
-export const intervals = (cap: number, interval: number): Effect.Effect<Admit> => {
-  let endsAt = -Infinity
-  let count = 0
-  return inTurn((now) => {
-    if (now >= endsAt) {
-      endsAt = now + interval
-      count = 0
-    }
-    if (count >= cap) return endsAt - now
-    count++
-    return undefined
-  })
-}
-
-/**
- * `Bottleneck` with `reservoir`, `reservoirIncreaseAmount`, `reservoirIncreaseInterval`, `reservoirIncreaseMaximum`, and the
- * tokens of a call as its `weight`: a token bucket that is filled in steps.
- */
-export const reservoir = (most: number, increase: number, interval: number): Effect.Effect<Admit> => {
-  let left = most
-  let filledAt: number | undefined
-  return inTurn((now, tokens) => {
-    filledAt ??= now
-    const steps = Math.floor((now - filledAt) / interval)
-    left = Math.max(left, Math.min(most, left + steps * increase))
-    filledAt += steps * interval
-    if (left < tokens) return filledAt + interval - now
-    left -= tokens
-    return undefined
-  })
-}
-
-const second = 1_000
-
-/** What the provider grants of tokens, and the tokens of a call that count. */
-const tokensOf = (scenario: Scenario.Scenario) => {
-  const limit = scenario.limits.tokens ?? scenario.limits.inputTokens
+/** What the provider grants of tokens. */
+export const tokensOf = ({ limits }: Scenario.Scenario) => {
+  const limit = limits.tokens ?? limits.inputTokens
   if (limit === undefined) return { perSecond: 1e9, burst: 1e9 }
   const { amount, seconds } = rateOf(limit)
   return { perSecond: amount / seconds, burst: limit.burst ?? amount }
 }
 
-const countsOutput = (scenario: Scenario.Scenario): boolean => scenario.limits.tokens !== undefined
+/** Whether output is among them. */
+export const countsOutput = ({ limits }: Scenario.Scenario): boolean => limits.tokens !== undefined
 
-/** `PQueue` with as many calls a second as the limit has room for, if all are as large as their mean. */
-export const pQueue: Strategy = {
-  name: "p-queue",
-  summary:
-    "p-queue with intervalCap: as many calls a second as fit if all had the mean size; the SDK's 2 retries inside",
-  client: Effect.fnUntraced(function* (scenario) {
-    const provider = yield* LlmProvider
-    const calls = Scenario.callsOf(scenario)
-    const tokens = calls.reduce(
-      (sum, call) => sum + call.inputTokens + (countsOutput(scenario) ? call.outputTokens : 0),
-      0
-    )
-    const cap = Math.max(1, Math.floor((tokensOf(scenario).perSecond * calls.length) / tokens))
-    const admit = yield* intervals(cap, second)
-    return (params) => Effect.andThen(admit(1), withSdkRetries(provider, params))
-  })
+/** As many calls a second as the limit has room for, if all are as large as their mean. */
+const callsPerSecond = (scenario: Scenario.Scenario): number => {
+  const calls = Scenario.callsOf(scenario)
+  const tokens = calls.reduce(
+    (sum, call) => sum + call.inputTokens + (countsOutput(scenario) ? call.outputTokens : 0),
+    0
+  )
+  return Math.max(1, Math.floor((tokensOf(scenario).perSecond * calls.length) / tokens))
 }
 
-/** `Bottleneck` as a bucket of tokens: the largest that the provider takes at once, filled every second. */
-export const bottleneck: Strategy = {
-  name: "bottleneck",
-  summary: "Bottleneck with a reservoir of tokens that is refilled each second; the SDK's 2 retries inside",
+/** What is said of a strategy. */
+type Described = Pick<Strategy, "name" | "summary" | "settings" | "why">
+
+/** The SDK and its two retries as one job of the queue. */
+const aroundTheSdk = (described: Described, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
+  ...described,
   client: Effect.fnUntraced(function* (scenario) {
     const provider = yield* LlmProvider
-    const { burst, perSecond } = tokensOf(scenario)
-    const admit = yield* reservoir(burst, perSecond, second)
+    const queue = yield* queueOf(scenario)
     return (params, call) =>
-      Effect.andThen(
-        admit(call.inputTokens + (countsOutput(scenario) ? params.max_tokens : 0)),
+      SimulatedPackage.queued(
+        queue(call.inputTokens + (countsOutput(scenario) ? params.max_tokens : 0)),
         withSdkRetries(provider, params)
       )
   })
-}
+})
+
+/** Each attempt as a job of its own: it waits for its turn anew and is charged anew. */
+const aroundEachAttempt = (described: Described, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
+  ...described,
+  client: Effect.fnUntraced(function* (scenario) {
+    const provider = yield* LlmProvider
+    const queue = yield* queueOf(scenario)
+    return (params, call) =>
+      tenAttempts(
+        SimulatedPackage.queued(
+          queue(call.inputTokens + (countsOutput(scenario) ? params.max_tokens : 0)),
+          attemptOf(provider, params)
+        )
+      )
+  })
+})
+
+// -----------------------------------------------------------------------------
+// p-limit
+// -----------------------------------------------------------------------------
+
+const atOnce = 4
+
+const limitOf = (): Queue =>
+  Effect.sync(() => {
+    const limit = pLimit(atOnce)
+    return () => (job) => limit(job)
+  })
+
+/** Four calls at once, and the SDK's two retries inside. */
+export const semaphore = aroundTheSdk(
+  {
+    name: "semaphore",
+    summary: "p-limit(4): 4 calls at once, each with the SDK's 2 retries",
+    settings: "const limit = pLimit(4); limit(() => client.messages.create(params))",
+    why: "It is one line, and fewer calls at once mean fewer rejections."
+  },
+  limitOf
+)
+
+/** Four calls at once, and ten attempts around. */
+export const pLimitTuned = aroundEachAttempt(
+  {
+    name: "p-limit-tuned",
+    summary: "p-limit(4) with the SDK's retries off; 10 attempts with full jitter around it",
+    settings:
+      "const limit = pLimit(4); tenAttempts(() => limit(() => client.messages.create(params, { maxRetries: 0 })))",
+    why: "A retry that waits outside does not hold one of the four places."
+  },
+  limitOf
+)
+
+// -----------------------------------------------------------------------------
+// p-queue
+// -----------------------------------------------------------------------------
+
+const intervalsOf = (scenario: Scenario.Scenario): Queue =>
+  Effect.map(SimulatedPackage.load<{ readonly default: typeof PQueue }>("p-queue"), ({ default: Queue }) => {
+    const queue = new Queue({ intervalCap: callsPerSecond(scenario), interval: 1_000 })
+    return () => (job) => queue.add(job)
+  })
+
+const intervalCap = "intervalCap: tokens a second / mean tokens of a call, interval: 1_000"
+
+/** `PQueue` with `intervalCap`, around the SDK's two retries. */
+export const pQueue = aroundTheSdk(
+  {
+    name: "p-queue",
+    summary:
+      "p-queue with intervalCap: as many calls a second as fit if all had the mean size; the SDK's 2 retries inside",
+    settings: `const queue = new PQueue({ ${intervalCap} }); queue.add(() => client.messages.create(params))`,
+    why: "It spreads the calls over time; the mean size is all that a queue of calls can know."
+  },
+  intervalsOf
+)
+
+/** `PQueue` with `intervalCap`, and ten attempts around. */
+export const pQueueTuned = aroundEachAttempt(
+  {
+    name: "p-queue-tuned",
+    summary: "p-queue with the same intervalCap and the SDK's retries off; 10 attempts with full jitter around it",
+    settings: `const queue = new PQueue({ ${intervalCap} }); tenAttempts(() => queue.add(() => client.messages.create(params, { maxRetries: 0 })))`,
+    why: "A retry counts as a call of its own, so the queue's rate holds for retries, too."
+  },
+  intervalsOf
+)
+
+// -----------------------------------------------------------------------------
+// Bottleneck
+// -----------------------------------------------------------------------------
+
+/** Bottleneck as a bucket of tokens: the largest that the provider takes at once, filled step by step. */
+const reservoirOf =
+  (stepMillis: number) =>
+  (scenario: Scenario.Scenario): Queue =>
+    Effect.map(SimulatedPackage.load<typeof Bottleneck>("bottleneck/light.js"), (Limiter) => {
+      const { burst, perSecond } = tokensOf(scenario)
+      const limiter = new Limiter({
+        reservoir: burst,
+        reservoirIncreaseAmount: (perSecond * stepMillis) / 1_000,
+        reservoirIncreaseInterval: stepMillis,
+        reservoirIncreaseMaximum: burst
+      })
+      return (weight) => (job) => limiter.schedule({ weight }, job)
+    })
+
+const reservoir = (step: string) =>
+  `reservoir: burst, reservoirIncreaseMaximum: burst, reservoirIncreaseAmount: tokens per step, reservoirIncreaseInterval: ${step}`
+
+/** Bottleneck around the SDK's two retries. */
+export const bottleneck = aroundTheSdk(
+  {
+    name: "bottleneck",
+    summary: "Bottleneck with a reservoir of tokens that is refilled each second; the SDK's 2 retries inside",
+    settings: `const limiter = new Bottleneck({ ${reservoir("1_000")} }); limiter.schedule({ weight: tokens }, () => client.messages.create(params))`,
+    why: "The reservoir is Bottleneck's token bucket, and its weight can be a call's tokens."
+  },
+  reservoirOf(1_000)
+)
+
+/** Bottleneck with ten attempts around. */
+export const bottleneckTuned = aroundEachAttempt(
+  {
+    name: "bottleneck-tuned",
+    summary:
+      "Bottleneck with a reservoir of tokens, refilled every 250 ms and charged for each attempt; 10 attempts with full jitter around it",
+    settings: `const limiter = new Bottleneck({ ${reservoir("250")} }); tenAttempts(() => limiter.schedule({ weight: tokens }, () => client.messages.create(params, { maxRetries: 0 })))`,
+    why: "Bottleneck has no finer step than 250 ms; retries outside are charged again, as the provider charges them."
+  },
+  reservoirOf(250)
+)

@@ -1,0 +1,20 @@
+/** One thread of the lab: races a strategy in a scenario as often as it is asked to. */
+import * as Effect from "effect/Effect"
+import { parentPort } from "node:worker_threads"
+import { Race, Report, Scenarios, Strategies } from "../../lab/index.ts"
+import type { Job } from "./threads.ts"
+
+// A race of retries makes a hundred thousand errors that nobody prints; their stacks were a fifth of its time.
+Error.stackTraceLimit = 0
+
+const run = async ({ scenario: name, seed, strategy: wanted }: Job): Promise<Report.Figures.StrategyFigures> => {
+  const scenario = Scenarios.byName(name, { seed })!
+  const strategy = Strategies.all.find(({ name }) => name === wanted)!
+  return Report.Figures.strategyFigures(
+    scenario,
+    await Effect.runPromise(Race.run(scenario, strategy)),
+    Strategies.all.length
+  )
+}
+
+parentPort!.on("message", (job: Job) => void run(job).then((figures) => parentPort!.postMessage(figures, [])))

@@ -1,0 +1,69 @@
+/** What a good engineer writes in an afternoon, knowing the provider's limits and the tokens of each call. */
+import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
+import type { LlmError } from "floodgate/LlmError"
+import { LlmProvider } from "floodgate/LlmProvider"
+import type { Strategy } from "../strategy.ts"
+import { attemptOf, tenAttempts } from "./peers.ts"
+import { countsOutput, tokensOf } from "./queues.ts"
+
+/**
+ * A token bucket in the order of arrival that gives back what a call did not use, and that a rejection closes for everybody until
+ * its `retry-after` is over.
+ */
+const makeBucket = (perSecond: number, burst: number, countsOutput: boolean) => {
+  const turn = Semaphore.makeUnsafe(1)
+  let level = burst
+  let filledAt = 0
+  let closedUntil = 0
+  const fill = (now: number): void => {
+    level = Math.min(burst, level + ((now - filledAt) * perSecond) / 1_000)
+    filledAt = now
+  }
+  const enter = (tokens: number): Effect.Effect<void> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      fill(now)
+      const missing = Math.max(0, Math.min(tokens, burst) - level)
+      const millis = Math.max(closedUntil - now, Math.ceil((missing / perSecond) * 1_000 - 1e-6))
+      if (millis > 0) return Effect.delay(enter(tokens), millis)
+      level -= tokens
+      return Effect.void
+    })
+  const used = ({ usage }: Message): number => usage.input_tokens + (countsOutput ? usage.output_tokens : 0)
+  return (tokens: number, attempt: Effect.Effect<Message, LlmError>): Effect.Effect<Message, LlmError> =>
+    Effect.andThen(turn.withPermits(1)(enter(tokens)), attempt).pipe(
+      Effect.tap((message) =>
+        Effect.sync(() => {
+          level = Math.min(burst, level + tokens - used(message))
+        })
+      ),
+      Effect.tapError(({ retryAfter, status }) =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          if (status === 429 && retryAfter !== undefined) {
+            closedUntil = Math.max(closedUntil, now + Duration.toMillis(retryAfter))
+          }
+        })
+      )
+    )
+}
+
+/** A bucket of tokens with what one learns from the first week of 429s. */
+export const handWritten: Strategy = {
+  name: "hand-written",
+  summary:
+    "a token bucket charged for each attempt and corrected by the usage; a 429 closes it until retry-after; 10 attempts with full jitter",
+  settings:
+    "tenAttempts(() => bucket.run(tokens, () => client.messages.create(params, { maxRetries: 0 }))), with 40 lines of bucket",
+  why: "It is what a good engineer writes who knows the limits and counts the tokens.",
+  client: Effect.fnUntraced(function* (scenario) {
+    const provider = yield* LlmProvider
+    const { burst, perSecond } = tokensOf(scenario)
+    const countsAll = countsOutput(scenario)
+    const run = makeBucket(perSecond, burst, countsAll)
+    return (params, call) =>
+      tenAttempts(run(call.inputTokens + (countsAll ? params.max_tokens : 0), attemptOf(provider, params)))
+  })
+}
