@@ -27,7 +27,7 @@
  *
  * @since 0.1.0
  */
-import { invalid } from "./input/arguments.ts"
+import { atLeastOne, check, options as optionsOf } from "./input/checks.ts"
 import { type Actual, promptTokens, uncachedTokens } from "./limits/amounts.ts"
 import { poolOf } from "./limits/modelClass.ts"
 import type * as Limits from "./Limits.ts"
@@ -134,6 +134,13 @@ export const anthropic: Accounting = {
  */
 export const vertex: Accounting = { ...anthropic, counting: undefined }
 
+type BedrockOptions = {
+  /** How many tokens of the limit one token of output takes in the end. */
+  readonly burndown: number
+}
+
+const checkBedrock = optionsOf<BedrockOptions>({ burndown: atLeastOne }, "burndown")
+
 /**
  * Amazon Bedrock's `bedrock-runtime` endpoint: one limit on input and output together. It reserves the whole prompt and
  * `max_tokens`, and settles to uncached input and the output times its burndown rate.
@@ -164,12 +171,9 @@ export const vertex: Accounting = { ...anthropic, counting: undefined }
  * @category providers
  * @since 0.1.0
  */
-export const bedrockRuntime = (options: {
-  /** How many tokens of the limit one token of output takes in the end. */
-  readonly burndown: number
-}): Accounting => {
+export const bedrockRuntime = (options: BedrockOptions): Accounting => {
+  check("Accounting.bedrockRuntime", checkBedrock, options)
   const { burndown } = options
-  if (!(burndown >= 1 && burndown < Infinity)) invalid("Accounting.burndown", "a finite number >= 1", burndown)
   return {
     rejections: "free",
     estimate: (expected) => ({

@@ -64,14 +64,26 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Meter, Running } from "./agents/meter.ts"
 import { latest, tickOf } from "./budget/observer.ts"
-import { checkConcurrency } from "./budget/options.ts"
+import { concurrency, priority } from "./budget/options.ts"
 import { Uncounted } from "./budget/uncounted.ts"
 import * as Waker from "./budget/waker.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
-import { durationOf, invalid, wrong } from "./input/arguments.ts"
+import {
+  type Check,
+  check,
+  millisOf,
+  number,
+  options as optionsOf,
+  positive,
+  span,
+  text,
+  that,
+  wrong
+} from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
 import * as Spending from "./Spending.ts"
+import { dollars } from "./spending/cap.ts"
 import { totalOf } from "./spending/purse.ts"
 import * as Work from "./agents/work.ts"
 
@@ -216,6 +228,25 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 }
 
 // -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+const amount = number("a number > 0", (value) => value > 0)
+const cap = optionsOf<Cap>({ tokens: amount, calls: amount, dollars, time: span })
+
+const job = optionsOf<Options>({
+  concurrency: (value) => (value === "unbounded" ? undefined : concurrency(value)),
+  cap,
+  capPerAgent: cap
+})
+
+const oneAgent: Check = optionsOf<Agent<unknown, unknown, unknown>>(
+  { key: text, effect: that("an effect", Effect.isEffect), cap, priority, work: positive },
+  "key",
+  "effect"
+)
+
+// -----------------------------------------------------------------------------
 // Running
 // -----------------------------------------------------------------------------
 
@@ -257,7 +288,13 @@ export const fork = <const Each extends Agent<unknown, unknown, unknown>>(
   agents: Iterable<Each>,
   options: Options = {}
 ): Effect.Effect<Job<Success<Each>, Failure<Each>>, never, Services<Each> | Meter | Scope.Scope> =>
-  start(agents as Iterable<Agent<Success<Each>, Failure<Each>, Services<Each>>>, options)
+  startAll("Agents.fork", agents, options)
+
+const startAll = <Each extends Agent<unknown, unknown, unknown>>(
+  operation: string,
+  agents: Iterable<Each>,
+  options: Options = {}
+) => start(operation, agents as Iterable<Agent<Success<Each>, Failure<Each>, Services<Each>>>, options)
 
 type Success<Each extends Agent<unknown, unknown, unknown>> = Effect.Success<Each["effect"]>
 type Failure<Each extends Agent<unknown, unknown, unknown>> = Effect.Error<Each["effect"]>
@@ -296,7 +333,7 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
   ReadonlyArray<Outcome<Success<Each>, Failure<Each>>>,
   never,
   Exclude<Services<Each>, Scope.Scope> | Meter
-> => Effect.scoped(Effect.flatMap(fork(agents, options), (job) => job.await))
+> => Effect.scoped(Effect.flatMap(startAll("Agents.run", agents, options), (job) => job.await))
 
 // -----------------------------------------------------------------------------
 // One job
@@ -328,15 +365,16 @@ interface Entry<A, E, R> {
 }
 
 const start = Effect.fnUntraced(function* <A, E, R>(
+  operation: string,
   agents: Iterable<Agent<A, E, R>>,
   options: Options
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
+  check(operation, job, options)
   yield* Meter
   const { concurrency = "unbounded" } = options
-  if (concurrency !== "unbounded") checkConcurrency(concurrency, "Agents.run: concurrency")
   const ticks = yield* PubSub.sliding<void>(1)
   const changed = tickOf(ticks, Waker.make(yield* Scheduler.Scheduler))
-  const { dollars, time, ...cap } = checked("cap", options.cap)
+  const { dollars, time, ...cap } = inMillis(options.cap)
   const shared: Shared = {
     counter: Counter.make(undefined, cap, changed),
     purse: purseOf("the job", dollars, changed),
@@ -345,7 +383,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     time,
     isOver: false
   }
-  const entries = enter(agents, options, changed)
+  const entries = enter(operation, agents, options, changed)
   const all = yield* Effect.forEach(entries, (entry) => runOne(entry, shared), {
     concurrency
   }).pipe(
@@ -368,20 +406,19 @@ const start = Effect.fnUntraced(function* <A, E, R>(
 
 /** Checks the agents, and has them wait. */
 const enter = <A, E, R>(
+  operation: string,
   agents: Iterable<Agent<A, E, R>>,
   options: Options,
   changed: () => void
 ): ReadonlyArray<Entry<A, E, R>> => {
   const job = Work.job()
   const keys = new Set<string>()
-  return Array.from(agents, (agent) => {
+  return Array.from(agents, (agent, index) => {
+    check(`${operation}: agents[${index}]`, oneAgent, agent)
     const { cap = options.capPerAgent, key, work } = agent
-    if (keys.has(key)) wrong("Agents.run", `expected unique keys, got ${shown(key)} twice`)
+    if (keys.has(key)) wrong(operation, `expected unique keys, got ${shown(key)} twice`)
     keys.add(key)
-    if (work !== undefined && !(work > 0 && work < Infinity)) {
-      invalid(`Agents.run: work of "${key}"`, "a finite number > 0", work)
-    }
-    const { dollars, time, ...counts } = checked(`capPerAgent of "${key}"`, cap)
+    const { dollars, time, ...counts } = inMillis(cap)
     return {
       agent,
       work: work === undefined ? undefined : Work.start(job, work),
@@ -487,12 +524,5 @@ const used = ({ counter, purse }: { readonly counter: Counter.Counter; readonly 
 const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>
   Spending.make(name, dollars === undefined ? undefined : { dollars }, { changed })
 
-/** A cap that makes sense, its time in milliseconds. */
-const checked = (name: string, cap: Cap = {}) => {
-  const { calls, dollars, time, tokens } = cap
-  for (const [option, value] of Object.entries({ tokens, calls, dollars })) {
-    if (value !== undefined && !(value > 0)) invalid(`Agents.run: ${name}.${option}`, "a number > 0", value)
-  }
-  const millis = time === undefined ? undefined : Duration.toMillis(durationOf(`Agents.run: ${name}.time`, time))
-  return { tokens, calls, dollars, time: millis }
-}
+/** A checked cap, its time in milliseconds. */
+const inMillis = ({ time, ...cap }: Cap = {}) => ({ ...cap, time: time === undefined ? undefined : millisOf(time) })

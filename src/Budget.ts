@@ -60,6 +60,7 @@ import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
 import type * as Learning from "./budget/learned.ts"
 import * as Internal from "./budget/make.ts"
+import * as Checks from "./budget/options.ts"
 import {
   Agent,
   type BudgetStatus,
@@ -67,9 +68,11 @@ import {
   type Options,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions
+  type ReserveOptions,
+  type ResizeOptions
 } from "./budget/models.ts"
 import { checkCounted } from "./budget/uncounted.ts"
+import { check } from "./input/checks.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
 
@@ -94,7 +97,8 @@ export {
   Priority,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions
+  type ReserveOptions,
+  type ResizeOptions
 } from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
@@ -134,11 +138,7 @@ export class TokenBudget extends Context.Service<
      * Changes limits or concurrency of a pool while calls run, for all accounts that have one of its name; waiters move up at
      * once. What is used of a `total` stays used.
      */
-    readonly resize: (options: {
-      readonly pool?: string | undefined
-      readonly limits?: Limits.Limits | undefined
-      readonly concurrency?: number | undefined
-    }) => Effect.Effect<void>
+    readonly resize: (options: ResizeOptions) => Effect.Effect<void>
     /** The pool of a model: "default" where one set of limits was given, else by the rule of the pools. */
     readonly poolOf: (model: string) => string
     readonly status: Effect.Effect<BudgetStatus>
@@ -181,7 +181,12 @@ export class TokenBudget extends Context.Service<
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"], never, Scope.Scope> =>
-  Effect.map(Internal.make(options), TokenBudget.of)
+  made("Budget.make", options)
+
+const made = (operation: string, options: Options) => {
+  check(operation, Checks.made, options)
+  return Effect.map(Internal.make(options), TokenBudget.of)
+}
 
 /**
  * The shared budget as a layer. Provide it once, around everything that calls the same provider.
@@ -207,7 +212,8 @@ export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<TokenBudget> => Layer.effect(TokenBudget, make(options))
+export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
+  Layer.effect(TokenBudget, made("Budget.layer", options))
 
 /**
  * The shared budget with options from configuration. Fails with a `ConfigError` that names the variable that is missing,
@@ -240,13 +246,15 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> => Layer.
  */
 export const layerConfig = (
   options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
-): Layer.Layer<TokenBudget, Config.ConfigError> =>
-  Layer.effect(
+): Layer.Layer<TokenBudget, Config.ConfigError> => {
+  check("Budget.layerConfig", Checks.configured, options)
+  return Layer.effect(
     TokenBudget,
     Effect.flatMap(Config.unwrap(options), (given) =>
-      Effect.flatten(Effect.try({ try: () => make(given), catch: makesNoSense }))
+      Effect.flatten(Effect.try({ try: () => made("Budget.layerConfig", given), catch: makesNoSense }))
     )
   )
+}
 
 /** What was read has the right type and is refused all the same: the message names the option and the value. */
 const makesNoSense = (refusal: unknown): Config.ConfigError => {
@@ -328,10 +336,19 @@ export const withReservation = <A, E, R>(
   use: (reservation: Reservation) => Effect.Effect<A, E, R>,
   options?: ReserveOptions
 ): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
+  reserving("Budget.withReservation", estimate, use, options)
+
+const reserving = <A, E, R>(
+  operation: string,
+  estimate: Limits.Estimate,
+  use: (reservation: Reservation) => Effect.Effect<A, E, R>,
+  options: ReserveOptions | undefined
+): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
   Effect.scoped(
-    Effect.withFiber(({ context }) =>
-      Effect.flatMap(Context.getUnsafe(context, TokenBudget).reserve(estimate, options), use)
-    )
+    Effect.withFiber(({ context }) => {
+      if (options !== undefined) check(operation, Checks.reserved, options)
+      return Effect.flatMap(Context.getUnsafe(context, TokenBudget).reserve(estimate, options), use)
+    })
   )
 
 /**
@@ -357,4 +374,4 @@ export const withReservation = <A, E, R>(
  * @since 0.1.0
  */
 export const consume = (tokens: number, options?: ReserveOptions): Effect.Effect<void, BudgetError, TokenBudget> =>
-  withReservation({ tokens }, () => Effect.void, options)
+  reserving("Budget.consume", { tokens }, () => Effect.void, options)

@@ -31,14 +31,15 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
 import * as Layer from "effect/Layer"
 import { Exchange } from "./budgetStore/exchange.ts"
-import { known, longestMillis, longestTimeout, type Options, type Settings, type Store } from "./budgetStore/models.ts"
+import { checks, type Options, type Settings, type Store } from "./budgetStore/models.ts"
 import { BudgetStore } from "./budgetStore/sharing.ts"
-import { checkOptions, durationOf } from "./input/arguments.ts"
+import { check, millisOf, options as optionsOf, store as isStore } from "./input/checks.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
+
+const shared = optionsOf(checks)
 
 /**
  * A store with options as a layer, to be provided to a budget. A store that must be opened first gives it by `Layer.unwrap`.
@@ -63,26 +64,18 @@ export { type Options, type Store, type Stored, StoreError } from "./budgetStore
  * @since 0.2.0
  */
 export const layer = (store: Store, options: Options = {}): Layer.Layer<never> => {
-  checkOptions("BudgetStore.layer", options, known)
+  check("BudgetStore.layer: store", isStore, store)
+  check("BudgetStore.layer", shared, options)
   const { degradeFor = "10 minutes", lease = "20 seconds", lost = "keep", name = "process" } = options
   const { timeout = "2 seconds", whenAway = { wait: "30 seconds" } } = options
-  const millis = (option: string, value: Duration.Input, most: number): number =>
-    Duration.toMillis(
-      durationOf(
-        `BudgetStore: ${option}`,
-        value,
-        `a duration > 0 of at most ${Duration.format(Duration.millis(most))}`,
-        (millis) => millis > 0 && millis <= most
-      )
-    )
   const settings: Settings = {
     ...store,
     whenAway: typeof whenAway === "string" ? whenAway : "wait",
-    patienceMillis: typeof whenAway === "string" ? 0 : millis("whenAway.wait", whenAway.wait, longestMillis),
-    degradeMillis: millis("degradeFor", degradeFor, longestMillis),
-    leaseMillis: millis("lease", lease, longestMillis),
+    patienceMillis: typeof whenAway === "string" ? 0 : millisOf(whenAway.wait),
+    degradeMillis: millisOf(degradeFor),
+    leaseMillis: millisOf(lease),
     lost,
-    timeoutMillis: millis("timeout", timeout, longestTimeout),
+    timeoutMillis: millisOf(timeout),
     name
   }
   return Layer.succeed(BudgetStore, { ...store, open: (host, id) => new Exchange(host, settings, id) })

@@ -61,6 +61,7 @@ import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, mostAmount, promptTokens } from "./limits/amounts.ts"
 import * as Learning from "./estimator/learning.ts"
+import { accounting, anObject, check, options as optionsOf } from "./input/checks.ts"
 import * as Recency from "./input/recency.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
 import type * as Limits from "./Limits.ts"
@@ -178,6 +179,8 @@ export interface Options {
   /** What an earlier estimator had learned. Nothing by default. */
   readonly learned?: Learned | undefined
 }
+
+const made = optionsOf<Options>({ accounting, learned: anObject })
 
 // -----------------------------------------------------------------------------
 // Service
@@ -313,8 +316,9 @@ const keyOf = (pool: string, kind: string | undefined): string =>
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> =>
-  Effect.sync(() => {
+export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]> => {
+  check("Estimator.make", made, options)
+  return Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
     const memories = new Map<string, Memory>()
     const recall = (pool: string, kind: string | undefined): Memory => {
@@ -363,6 +367,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       }))
     })
   })
+}
 
 /**
  * Provides an estimator for all callers. By default it counts as Anthropic does and has learned nothing.
@@ -388,4 +393,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<Estimator> => Layer.effect(Estimator, make(options))
+export const layer = (options: Options = {}): Layer.Layer<Estimator> => {
+  check("Estimator.layer", made, options)
+  return Layer.effect(Estimator, make(options))
+}

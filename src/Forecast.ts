@@ -37,8 +37,8 @@
  *
  * @since 0.1.0
  */
-import { invalid } from "./input/arguments.ts"
-import type { Call, Forecast, Options, Workload } from "./forecast/models.ts"
+import { check } from "./input/checks.ts"
+import type { Forecast, Options, Uniform, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
 
 export type { Agent, Call, Forecast, Options, Workload } from "./forecast/models.ts"
@@ -46,9 +46,6 @@ export type { Agent, Call, Forecast, Options, Workload } from "./forecast/models
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
-
-/** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
-const mostCalls = 1_000_000
 
 /**
  * A workload of agents that are all alike. It has at most a million calls, which take some seconds to play through.
@@ -70,21 +67,9 @@ const mostCalls = 1_000_000
  * @category constructors
  * @since 0.1.0
  */
-export const uniform = (options: {
-  readonly agents: number
-  /** Calls of each agent. */
-  readonly calls: number
-  readonly first: Call
-  /** @default as the first */
-  readonly later?: Call | undefined
-}): Workload => {
+export const uniform = (options: Uniform): Workload => {
+  check("Forecast.uniform", Play.checkUniform, options)
   const { agents, calls, first, later = first } = options
-  Play.whole("agents", agents)
-  Play.whole("calls", calls)
-  if (agents * calls > mostCalls) {
-    const option = agents > mostCalls ? "agents" : "calls"
-    invalid(`Forecast.${option}`, `at most ${mostCalls} calls of all agents`, agents * calls)
-  }
   return Array.from({ length: agents }, (_, number) => ({
     name: `agent-${number + 1}`,
     calls: Array.from({ length: calls }, (_, index) => (index === 0 ? first : later))
@@ -113,7 +98,7 @@ export const uniform = (options: {
  * @since 0.1.0
  */
 export const make = (workload: Workload, options: Options): Forecast =>
-  Play.drained(Play.forecast(Play.prepare(workload, options)))
+  Play.drained(Play.forecast(Play.prepare("Forecast.make", workload, options)))
 
 /**
  * {@link make} as a generator that yields about once a millisecond and returns the forecast. A forecast of a million calls
@@ -145,4 +130,4 @@ export const make = (workload: Workload, options: Options): Forecast =>
  * @since 0.1.0
  */
 export const makeSteps = (workload: Workload, options: Options): Generator<undefined, Forecast, undefined> =>
-  Play.forecast(Play.prepare(workload, options))
+  Play.forecast(Play.prepare("Forecast.makeSteps", workload, options))

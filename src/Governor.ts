@@ -62,15 +62,15 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
-import { checkOptions, type Known } from "./input/arguments.ts"
+import { check, options as optionsOf } from "./input/checks.ts"
 import * as GovernedCall from "./governor/call.ts"
+import * as Checks from "./governor/options.ts"
 import type { HeldTicket } from "./governor/ticket.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
 import { Conversations } from "./governor/usage.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as Prices from "./Prices.ts"
-import * as Rates from "./prices/rates.ts"
 import * as Retry from "./Retry.ts"
 
 export type { Call, CallOptions, Outcome, ResponseInfo, Ticket } from "./governor/models.ts"
@@ -148,7 +148,9 @@ export interface Options {
 // Constructors
 // -----------------------------------------------------------------------------
 
-const known: Known<Options> = { retry: true, accounting: true, learned: true, prices: true }
+const checkMade = optionsOf(Checks.made)
+
+const checkRetry = optionsOf<Pick<CallOptions, "retry">>({ retry: Checks.made.retry })
 
 /** Settles a call that was answered. */
 const conclude = <A>(ticket: HeldTicket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
@@ -195,7 +197,7 @@ const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(va
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Governor["Service"], never, Budget.TokenBudget | Estimator.Estimator> {
-  checkOptions("Governor.make", options, known)
+  check("Governor.make", checkMade, options)
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
@@ -212,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
     observer: observerOf(context),
     policy,
     pools: new Map(),
-    prices: prices === undefined ? Prices.published : { ...Prices.published, ...Rates.checked(prices) },
+    prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     wake,
     warmup: Warmup.make(wake)
@@ -228,7 +230,11 @@ export const make = Effect.fnUntraced(function* (
         ticket.send()
         return ticket
       }),
-    retry: (self, how = {}) => GovernedCall.retry(parts, self, how.retry ?? policy),
+    retry: (self, how = {}) =>
+      Effect.suspend(() => {
+        check("Governor.retry", checkRetry, how)
+        return GovernedCall.retry(parts, self, how.retry ?? policy)
+      }),
     learned: estimator.learned
   })
 })
@@ -265,7 +271,9 @@ export const make = Effect.fnUntraced(function* (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<Governor, never, Budget.TokenBudget> =>
-  Layer.effect(Governor, make(options)).pipe(
+export const layer = (options: Options = {}): Layer.Layer<Governor, never, Budget.TokenBudget> => {
+  check("Governor.layer", checkMade, options)
+  return Layer.effect(Governor, make(options)).pipe(
     Layer.provide(Estimator.layer({ accounting: options.accounting, learned: options.learned }))
   )
+}

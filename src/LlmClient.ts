@@ -43,7 +43,9 @@ import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
-import { checkOptions, type Known } from "./input/arguments.ts"
+import * as OptionChecks from "./governor/options.ts"
+import * as Input from "./input/checks.ts"
+import { check, span } from "./input/checks.ts"
 import { problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
@@ -146,7 +148,11 @@ const make = Effect.gen(function* (): Effect.fn.Return<
   const governor = yield* Governor.Governor
   const provider = yield* LlmProvider.LlmProvider
 
-  const describeFor = (params: LlmProvider.StreamParams, { inputTokens, kind }: CallOptions = {}): Governor.Call => {
+  const describeFor = (
+    params: LlmProvider.StreamParams,
+    inputTokens: number | undefined,
+    kind: string | undefined
+  ): Governor.Call => {
     const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } = describe(params, route)!
     return {
       model: params.model,
@@ -164,26 +170,33 @@ const make = Effect.gen(function* (): Effect.fn.Return<
     }
   }
 
-  const openStream = ({ stream: _, ...params }: LlmProvider.StreamParams, options?: CallOptions) =>
-    governor.open(
-      { ...describeFor(params, options), stream: true },
-      (ticket) => openAttempt(provider, params, ticket),
-      options
-    )
+  const openStream = (
+    { stream: _, ...params }: LlmProvider.StreamParams,
+    { inputTokens, kind, ...how }: CallOptions
+  ) => {
+    const call = { ...describeFor(params, inputTokens, kind), stream: true }
+    return governor.open(call, (ticket) => openAttempt(provider, params, ticket), how)
+  }
 
   return LlmClient.of({
-    create: (params, options) =>
-      invalidParams("create", params) ??
-      governor.run(
-        describeFor(params, options),
-        () =>
+    create: (params, options = {}) =>
+      Effect.suspend(() => {
+        check("LlmClient.create", checkCall, options)
+        const { inputTokens, kind, ...how } = options
+        const attempt = () =>
           Effect.map(provider.create(params), ({ signal, value }) => {
             const answer = readAnswer(value)
             return { value, actual: usageOf(answer), signal, response: answer }
-          }),
-        options
+          })
+        return invalidParams("create", params) ?? governor.run(describeFor(params, inputTokens, kind), attempt, how)
+      }),
+    stream: (params, options = {}) =>
+      Stream.unwrap(
+        Effect.suspend(() => {
+          check("LlmClient.stream", checkCall, options)
+          return invalidParams("stream", params) ?? openStream(params, options)
+        })
       ),
-    stream: (params, options) => Stream.unwrap(invalidParams("stream", params) ?? openStream(params, options)),
     countTokens: (params) =>
       invalidParams("countTokens", params) ??
       governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value)),
@@ -326,28 +339,34 @@ export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmP
  */
 export const layerProvider = (
   options: Governor.Options = {}
-): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> =>
-  layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
-
-const known: Known<Anthropic.Options & Governor.Options> = {
-  apiKey: true,
-  baseUrl: true,
-  timeout: true,
-  idleTimeout: true,
-  retry: true,
-  accounting: true,
-  learned: true,
-  prices: true
+): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> => {
+  check("LlmClient.layerProvider", checkLayerProvider, options)
+  return layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
 }
+
+const configured: Input.Checks<Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options> = {
+  ...OptionChecks.made,
+  timeout: span,
+  idleTimeout: span
+}
+const checkLayer = Input.options<Anthropic.Options & Governor.Options>(
+  { ...configured, apiKey: Input.apiKey, baseUrl: Input.text },
+  "apiKey"
+)
+const checkLayerConfig = Input.options(configured)
+const checkLayerProvider = Input.options(OptionChecks.made)
+const checkCall = Input.options<CallOptions>({
+  ...OptionChecks.called,
+  kind: Input.text,
+  inputTokens: Input.notNegative
+})
 
 /** The SDK is an optional peer and everything else works without it, so only these layers load its adapter. */
 const overSdk = <E>(
   operation: string,
-  options: Governor.Options,
+  { accounting, learned, prices, retry }: Governor.Options,
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
 ): Layer.Layer<LlmClient, E | SdkMissing, TokenBudget> => {
-  checkOptions(operation, options, known)
-  const { accounting, learned, prices, retry } = options
   const adapter = Effect.tryPromise({
     try: () => import("./providers/Anthropic.ts"),
     catch: (cause) => new SdkMissing({ operation, cause })
@@ -377,8 +396,13 @@ const overSdk = <E>(
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Anthropic.Options & Governor.Options): Layer.Layer<LlmClient, SdkMissing, TokenBudget> =>
-  overSdk("LlmClient.layer", options, (adapter) => adapter.layer(options))
+export const layer = (
+  options: Anthropic.Options & Governor.Options
+): Layer.Layer<LlmClient, SdkMissing, TokenBudget> => {
+  check("LlmClient.layer", checkLayer, options)
+  const { apiKey, baseUrl, idleTimeout, timeout } = options
+  return overSdk("LlmClient.layer", options, (adapter) => adapter.layer({ apiKey, baseUrl, idleTimeout, timeout }))
+}
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
@@ -409,8 +433,11 @@ export const layer = (options: Anthropic.Options & Governor.Options): Layer.Laye
  */
 export const layerConfig = (
   options: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}
-): Layer.Layer<LlmClient, Config.ConfigError | SdkMissing, TokenBudget> =>
-  overSdk("LlmClient.layerConfig", options, (adapter) => adapter.layerConfig(options))
+): Layer.Layer<LlmClient, Config.ConfigError | SdkMissing, TokenBudget> => {
+  check("LlmClient.layerConfig", checkLayerConfig, options)
+  const { idleTimeout, timeout } = options
+  return overSdk("LlmClient.layerConfig", options, (adapter) => adapter.layerConfig({ idleTimeout, timeout }))
+}
 
 // -----------------------------------------------------------------------------
 // Accessors

@@ -51,7 +51,24 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import { checkOptions, durationOf, finiteOf, invalid, type Known } from "./input/arguments.ts"
+import {
+  all,
+  atLeastOne,
+  callback,
+  type Check,
+  check,
+  type Checks,
+  finiteSpan,
+  invalid,
+  millisOf,
+  oneOf,
+  options as optionsOf,
+  span,
+  that,
+  wait,
+  whole
+} from "./input/checks.ts"
+import { shown } from "./input/shown.ts"
 import { LlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
 import { RetryBudget } from "./retry/budget.ts"
@@ -150,12 +167,54 @@ export interface Policy<in E = Retryable> {
   readonly maxElapsed: Duration.Duration
 }
 
-const knownOfBackoff: Known<BackoffOptions> = { base: true, factor: true, cap: true, jitter: true }
-const known: Known<Options> = { ...knownOfBackoff, backoff: true, while: true, attempts: true, maxElapsed: true }
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+const backoffOptions: Checks<BackoffOptions> = {
+  base: finiteSpan,
+  factor: atLeastOne,
+  cap: finiteSpan,
+  jitter: oneOf(...Backoff.jitters)
+}
+
+const defaultBase = "2 seconds"
+const defaultCap = "60 seconds"
+
+const capFromBase: Check = (value) => {
+  const { base = defaultBase, cap = defaultCap } = value as BackoffOptions
+  return millisOf(cap) < millisOf(base)
+    ? { place: ".cap", text: `expected a finite duration >= base, got ${shown(cap)}` }
+    : undefined
+}
+
+const checkBackoff = all(optionsOf(backoffOptions), capFromBase)
+
+const policyOptions = optionsOf<Options>({
+  ...backoffOptions,
+  backoff: that("a schedule", Schedule.isSchedule),
+  while: callback,
+  attempts: whole,
+  maxElapsed: span
+})
+
+const besideBackoff: Check = (value) => {
+  const { backoff, ...given } = value as Options
+  if (backoff === undefined) return capFromBase(value)
+  const name = (["base", "cap", "factor", "jitter"] as const).find((name) => given[name] !== undefined)
+  return name && { place: `.${name}`, text: `expected nothing beside a backoff, got ${shown(given[name])}` }
+}
+
+const checkPolicy = all(policyOptions, besideBackoff)
 
 // -----------------------------------------------------------------------------
 // Deadline
 // -----------------------------------------------------------------------------
+
+const millisAfter = (after: Duration.Input): number => {
+  check("Retry.withDeadline", wait, after)
+  return Duration.toMillis(Duration.fromInputUnsafe(after))
+}
 
 /**
  * Sets a deadline, as a duration from now, after which no attempt begins, whatever the policies. The nearest deadline
@@ -205,7 +264,7 @@ export const withDeadline: {
         self,
         Loop.Deadline,
         // Less than nothing is left of a time that has passed: then nothing is sent at all.
-        Math.min(outer, now + Duration.toMillis(durationOf("Retry.withDeadline", after, "a duration", () => true)))
+        Math.min(outer, now + millisAfter(after))
       )
     )
   )
@@ -282,19 +341,11 @@ const scheduleOf = <E>(policy: Policy<E>): Schedule.Schedule<Duration.Duration, 
  * @since 0.1.0
  */
 export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
-  checkOptions("Retry.backoff", options, knownOfBackoff)
+  check("Retry.backoff", checkBackoff, options)
   const { factor = 2, jitter = "full" } = options
-  const base = finiteOf("Retry.base", options.base ?? "2 seconds")
-  if (!(factor >= 1 && factor < Infinity)) invalid("Retry.factor", "a finite number >= 1", factor)
-  const first = Duration.toMillis(base)
-  const cap = durationOf(
-    "Retry.cap",
-    options.cap ?? "60 seconds",
-    "a finite duration >= base",
-    (millis) => millis >= first && millis < Infinity
-  )
-  if (!Backoff.jitters.includes(jitter)) invalid("Retry.jitter", `one of ${Backoff.jitters.join(", ")}`, jitter)
-  if (jitter === "decorrelated") return decorrelated(first, Duration.toMillis(cap))
+  const base = Duration.fromInputUnsafe(options.base ?? defaultBase)
+  const cap = Duration.fromInputUnsafe(options.cap ?? defaultCap)
+  if (jitter === "decorrelated") return decorrelated(Duration.toMillis(base), Duration.toMillis(cap))
   const capped = Schedule.modifyDelay(Schedule.exponential(base, factor), (meta) =>
     Effect.succeed(Duration.min(meta.duration, cap))
   )
@@ -406,18 +457,13 @@ export const make: {
   <E extends Retryable = Retryable>(options?: Options<E>): Policy<E>
   <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Policy<E>
 } = (options: Options = {}): Policy => {
-  checkOptions("Retry", options, known)
+  check("Retry.make", checkPolicy, options)
   const { attempts = 5, backoff: given, maxElapsed = "10 minutes", while: isRetried = isRetryable, ...waits } = options
-  const { base, cap, factor, jitter } = waits
-  if (!(Number.isSafeInteger(attempts) && attempts >= 1)) invalid("Retry.attempts", "an integer >= 1", attempts)
-  for (const [option, value] of Object.entries({ base, cap, factor, jitter })) {
-    if (given !== undefined && value !== undefined) invalid(`Retry.${option}`, "nothing beside a backoff", value)
-  }
   return {
     backoff: given ?? backoff(waits),
     while: isRetried,
     attempts,
-    maxElapsed: durationOf("Retry.maxElapsed", maxElapsed)
+    maxElapsed: Duration.fromInputUnsafe(maxElapsed)
   }
 }
 

@@ -51,8 +51,9 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { harmless } from "./input/callbacks.ts"
+import { anObject, callback, check, options as optionsOf } from "./input/checks.ts"
 import { dollars } from "./limits/words.ts"
-import { type Cap, keepingOf } from "./spending/cap.ts"
+import { type Cap, check as checkCap, keepingOf } from "./spending/cap.ts"
 import type { Kept } from "./spending/ledger.ts"
 import * as Ledger from "./spending/purse.ts"
 import { type Purse, Purses } from "./spending/models.ts"
@@ -142,6 +143,15 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
 // Constructors
 // -----------------------------------------------------------------------------
 
+type Options = {
+  /** What an earlier purse of this name had spent. @default nothing */
+  readonly kept?: Kept | undefined
+  /** Called at each change. Its errors are ignored. */
+  readonly changed?: (() => void) | undefined
+}
+
+const made = optionsOf<Options>({ kept: anObject, changed: callback })
+
 /**
  * Makes a purse. Refusals contain its name. Without a cap it only counts.
  *
@@ -166,22 +176,19 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
  * @category constructors
  * @since 0.2.0
  */
-export const make = (
-  name: string,
-  cap?: Cap,
-  options: {
-    /** What an earlier purse of this name had spent. @default nothing */
-    readonly kept?: Kept | undefined
-    /** Called at each change. Its errors are ignored. */
-    readonly changed?: (() => void) | undefined
-  } = {}
-): Purse => {
+export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
+  if (cap !== undefined) check("Spending.make", checkCap, cap)
+  check("Spending.make", made, options)
   const { changed, kept } = options
   const inner = new Ledger.Purse(name, keepingOf(cap), kept, changed && harmless(changed))
   const purse: Purse = {
     name,
     status: Effect.map(Clock.currentTimeMillis, (now) => inner.status(now)),
-    resize: (cap) => Effect.map(Clock.currentTimeMillis, (now) => inner.resize(keepingOf(cap), now)),
+    resize: (cap) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        if (cap !== undefined) check("Spending.resize", checkCap, cap)
+        inner.resize(keepingOf(cap), now)
+      }),
     kept: Effect.sync(() => inner.ledger.kept)
   }
   Ledger.behind.set(purse, inner)

@@ -146,7 +146,7 @@ describe("Agents", () => {
     it.effect("that is no number above zero throws", () =>
       Effect.gen(function* () {
         const exit = yield* Effect.exit(Agents.run([{ key: "a", effect: Effect.void, work: 0 }]))
-        assert.include(String(exit), 'work of "a": expected a finite number > 0, got 0')
+        assert.include(String(exit), "agents[0].work: expected a finite number > 0, got 0")
       }).pipe(Effect.provide(unlimited))
     )
   })

@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
 import { isDone, makeStated, pool, start } from "./support/budget.ts"
 
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
@@ -21,8 +22,8 @@ describe("Budget", () => {
   it.effect("says of each refusal why, whether to try again, and of which pool, in one line", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
-      const refused = (estimate: Budget.ReserveOptions & { readonly tokens?: number; readonly requests?: number }) =>
-        Effect.map(Effect.flip(Effect.scoped(budget.reserve({ tokens: 1, ...estimate }, estimate))), (error) => {
+      const refused = (estimate: Limits.Estimate, options?: Budget.ReserveOptions) =>
+        Effect.map(Effect.flip(Effect.scoped(budget.reserve({ tokens: 1, ...estimate }, options))), (error) => {
           assert.match(error.message, /^[^\n]*pool "default"[^\n]*$/)
           return [error.reason._tag, error.isRetryable] as const
         })
@@ -30,7 +31,7 @@ describe("Budget", () => {
       yield* Budget.consume(1)
       assert.deepStrictEqual(yield* refused({ requests: 3 }), ["QuotaExhausted", false])
       yield* budget.reserve({ tokens: 999 })
-      assert.deepStrictEqual(yield* refused({ tokens: 10, maxWait: 5 }), ["WaitTooLong", true])
+      assert.deepStrictEqual(yield* refused({ tokens: 10 }, { maxWait: 5 }), ["WaitTooLong", true])
       yield* start(Effect.scoped(budget.reserve({ tokens: 10 })))
       assert.deepStrictEqual(yield* refused({}), ["QueueFull", true])
     }).pipe(
@@ -402,9 +403,9 @@ describe("Budget", () => {
           Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(env))),
           Effect.map(({ _tag, message }) => `${_tag}: ${message}`)
         )
-      const noRequests = "Limits.requests.perMinute: expected a number above 0, up to 2^53, got 0"
+      const noRequests = "Budget.layerConfig: limits.requests.perMinute: expected a number above 0, up to 2^53, got 0"
       assert.include(yield* error({ RPM: "0" }), `ConfigError: SchemaError(${noRequests}`)
-      const none = "Budget.make: concurrency: expected an integer >= 1, got -3"
+      const none = "Budget.layerConfig: concurrency: expected an integer >= 1, got -3"
       assert.include(yield* error({ RPM: "60", AT_ONCE: "-3" }), `ConfigError: SchemaError(${none}`)
     })
   )

@@ -88,7 +88,7 @@ describe("Forecast", () => {
       assert.strictEqual(after(0), 2)
       assert.strictEqual(after(-60_000), 3)
       assert.strictEqual(after(1e9), 1)
-      assert.throws(() => after(Number.NaN), "Forecast.levels.tokens: expected a finite number, got NaN")
+      assert.throws(() => after(Number.NaN), "Forecast.make: levels.tokens: expected a finite number, got NaN")
     })
 
     it("ends after aeons, too, where a second more is no later", () => {
@@ -105,14 +105,17 @@ describe("Forecast", () => {
       const uniform = (agents: number, calls: number) => () => Forecast.uniform({ agents, calls, first })
       assert.throws(
         uniform(1e12, 1),
-        "Forecast.agents: expected at most 1000000 calls of all agents, got 1000000000000"
+        "Forecast.uniform: agents: expected at most 1000000 calls of all agents, got 1000000000000"
       )
-      assert.throws(uniform(1_001, 1_000), "Forecast.calls: expected at most 1000000 calls of all agents, got 1001000")
-      assert.throws(uniform(2.5, 1), "Forecast.agents: expected an integer >= 1, got 2.5")
-      assert.throws(uniform(1, Infinity), "Forecast.calls: expected an integer >= 1, got Infinity")
+      assert.throws(
+        uniform(1_001, 1_000),
+        "Forecast.uniform: calls: expected at most 1000000 calls of all agents, got 1001000"
+      )
+      assert.throws(uniform(2.5, 1), "Forecast.uniform: agents: expected an integer >= 1, got 2.5")
+      assert.throws(uniform(1, Infinity), "Forecast.uniform: calls: expected an integer >= 1, got Infinity")
       assert.throws(
         () => Forecast.make([{ name: "a", calls: [{ ...first, duration: "Infinity" }] }], { limits }),
-        'Forecast.duration: expected a finite duration, got "Infinity"'
+        'Forecast.make: workload[0].calls[0].duration: expected a finite duration, got "Infinity"'
       )
     })
 

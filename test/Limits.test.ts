@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
+import * as Budget from "floodgate/Budget"
 import * as Amounts from "../src/limits/amounts.ts"
 import * as Rules from "../src/limits/rules.ts"
 
@@ -31,17 +32,14 @@ describe("Limits", () => {
     assert.deepStrictEqual([tokens!.capacity, tokens!.rate, tokens!.provider.rate], [250, 0.25, 1])
     assert.isUndefined(requests)
     assert.deepStrictEqual(Rules.shares(limits), { requests: 0.5 })
-    assert.throws(() => Rules.resolve({ tokens: { share: 1.5 } }), RangeError, "Limits.tokens.share: expected a number")
   })
 
   it("refuses a burst that fills a window, which a bucket may have", () => {
     const limit = { perMinute: 1_000, burst: 1_000 }
-    assert.throws(
-      () => Rules.resolve({ tokens: limit }),
-      RangeError,
-      "Limits.tokens.burst: expected less than the limit of 1000"
-    )
-    assert.throws(() => Rules.resolve({ tokens: { ...limit, window: "sliding" } }), RangeError, "less than the limit")
+    const refused =
+      "Budget.layer: limits.tokens.burst: expected less than the limit of 1000 that the window holds, got 1000"
+    assert.throws(() => Budget.layer({ limits: { tokens: limit } }), RangeError, refused)
+    assert.throws(() => Budget.layer({ limits: { tokens: { ...limit, window: "sliding" } } }), RangeError, refused)
     assert.strictEqual(Rules.resolve({ tokens: { ...limit, window: "bucket" } }).tokens!.capacity, 1_000)
   })
 

@@ -161,6 +161,7 @@ const rules: ReadonlyArray<Rule> = [
       "core",
       "input/",
       "aiSdk/",
+      "budget/",
       "anthropic/",
       "fetch/",
       "governor/",
@@ -191,7 +192,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/testing\/server\//,
-    own: ["core", "protocol/", "testing/"],
+    own: ["core", "input/", "protocol/", "testing/"],
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
   },
   {

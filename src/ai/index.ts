@@ -67,7 +67,8 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Governor from "../Governor.ts"
-import { invalid } from "../input/arguments.ts"
+import * as Called from "../governor/options.ts"
+import { check, flag, invalid, notNegative, options as optionsOf, text } from "../input/checks.ts"
 import * as RoundTrip from "./roundTrip.ts"
 
 // -----------------------------------------------------------------------------
@@ -95,6 +96,8 @@ export interface Options extends Governor.CallOptions {
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
+
+const made = optionsOf<Options>({ ...Called.called, kind: text, maxTokens: notNegative, thinking: flag })
 
 type TextOptions = LanguageModel.GenerateTextOptions<RoundTrip.Tools>
 type ObjectSchema = Schema.Codec<unknown, Record<string, unknown>>
@@ -200,6 +203,7 @@ const object = Effect.fnUntraced(function* (
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> {
+  check("FloodgateAi.make", made, options)
   const inner = yield* LanguageModel.LanguageModel
   const governor = yield* Governor.Governor
   const { kind, maxTokens, model: given, thinking, ...how } = options
@@ -267,5 +271,7 @@ export const make = Effect.fnUntraced(function* (
  */
 export const layer = (
   options: Options = {}
-): Layer.Layer<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> =>
-  Layer.effect(LanguageModel.LanguageModel, make(options))
+): Layer.Layer<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> => {
+  check("FloodgateAi.layer", made, options)
+  return Layer.effect(LanguageModel.LanguageModel, make(options))
+}

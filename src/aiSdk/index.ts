@@ -65,11 +65,11 @@ import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
-import { checkCallOptions } from "../governor/models.ts"
+import * as Called from "../governor/options.ts"
 import { makeRunner } from "../governor/promises.ts"
 import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
-import { checkOptions } from "../input/arguments.ts"
+import { check, options as optionsOf, orFunction } from "../input/checks.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { signalOf } from "../protocol/headers.ts"
@@ -105,6 +105,8 @@ export interface Options {
 // -----------------------------------------------------------------------------
 // Models
 // -----------------------------------------------------------------------------
+
+const made = optionsOf<Options>({ callOptions: orFunction(Called.call) })
 
 /** What a model says of itself. */
 type ModelInfo = {
@@ -243,7 +245,7 @@ const opened = Effect.fnUntraced(function* <
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  checkOptions("FloodgateAiSdk.make", options, { callOptions: true })
+  check("FloodgateAiSdk.make", made, options)
   const governor = yield* Governor.Governor
   const { closed, run } = yield* makeRunner
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
@@ -252,7 +254,7 @@ export const make = Effect.fnUntraced(function* (
     const { agent, call } = Describe.describe(params, model, stream)
     const { callOptions } = options
     const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
-    checkCallOptions("FloodgateAiSdk.callOptions", given)
+    if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.call, given)
     return { call, how: { agent, ...given } }
   }
 

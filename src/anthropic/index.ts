@@ -48,11 +48,12 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as Engine from "../fetch/engine.ts"
+import { checks } from "../fetch/models.ts"
 import type * as Fetch from "../fetch/index.ts"
 import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
 import { makeRunner } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
-import { checkOptions, type Known } from "../input/arguments.ts"
+import { check, oneOf, options as optionsOf, orFunction, text } from "../input/checks.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { makeSseParser } from "../protocol/sse.ts"
@@ -167,7 +168,14 @@ const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undef
     : undefined
 }
 
-const known: Known<Options> = { callOptions: true, accounting: true, account: true, idleTimeout: true, name: true }
+const { accounting, callOptions, idleTimeout } = checks
+const made = optionsOf<Options>({
+  callOptions,
+  accounting,
+  account: orFunction(oneOf("origin")),
+  idleTimeout,
+  name: text
+})
 
 /**
  * Makes a middleware that uses the governor of the context, for Effect programs with an SDK client. Calls that are running or
@@ -179,10 +187,11 @@ const known: Known<Options> = { callOptions: true, accounting: true, account: tr
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  checkOptions("FloodgateAnthropic.make", options, known)
+  check("FloodgateAnthropic.make", made, options)
   const { account = () => "" } = options
   const engine = yield* Engine.make({
     ...options,
+    operation: "FloodgateAnthropic.make",
     account: account === "origin" ? undefined : account,
     protocols: [anthropic],
     stalled

@@ -59,7 +59,7 @@ import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
 import { causeOf } from "../governor/failure.ts"
 import { Breaker } from "../governor/models.ts"
-import { durationOf } from "../input/arguments.ts"
+import { anObject, check, options as optionsOf, span, whole } from "../input/checks.ts"
 import { CircuitOpen, LlmError } from "../LlmError.ts"
 
 /**
@@ -87,6 +87,12 @@ export interface Options {
    */
   readonly tripPolicy?: CircuitBreaker.TripPolicy | undefined
 }
+
+const made = optionsOf<Options>({
+  failures: whole,
+  openFor: (value) => (Schedule.isSchedule(value) ? undefined : span(value)),
+  tripPolicy: anObject
+})
 
 // Openings last 5, 10, 20 and 40 s; 75 s open in a row are past the bound, and later ones stay at 40 s.
 const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" }))
@@ -161,12 +167,13 @@ const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
+  check("Breaker.layerStore", made, options)
   const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
   return layerOver().pipe(
     Layer.provide(
       CircuitBreaker.layer({
         tripPolicy,
-        openDuration: Schedule.isSchedule(openFor) ? openFor : durationOf("Breaker.openFor", openFor)
+        openDuration: openFor
       })
     )
   )
@@ -196,5 +203,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Cir
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<never> =>
-  layerStore(options).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
+export const layer = (options: Options = {}): Layer.Layer<never> => {
+  check("Breaker.layer", made, options)
+  return layerStore(options).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
+}

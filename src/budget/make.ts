@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
@@ -16,7 +15,7 @@ import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../budgetStore/sharing.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
-import { waitOf } from "../input/arguments.ts"
+import { check, millisOf } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { isAmount } from "../limits/amounts.ts"
@@ -25,13 +24,13 @@ import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
 import {
   type BudgetStatus,
-  type Cooldown,
-  type Options,
+  type Options as BudgetOptions,
   type RateLimitSignal,
   type ReserveOptions,
   ReviewAt
 } from "./models.ts"
-import { checkConcurrency, defaultPool, maxIdlePools, nameIn, parse, queueingOf } from "./options.ts"
+import * as Options from "./options.ts"
+import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
 import { HeldReservation } from "./reservation.ts"
 import { Resting } from "./rested.ts"
@@ -39,7 +38,6 @@ import * as Status from "./status.ts"
 import { checkCounted } from "./uncounted.ts"
 import { Waiter } from "./waiter.ts"
 import * as Waker from "./waker.ts"
-import * as Rules from "../limits/rules.ts"
 
 type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -57,7 +55,7 @@ class Pools {
   private readonly resting = new Resting()
   /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
   private opened = 0
-  readonly sets: ReturnType<typeof parse>
+  readonly sets: ReturnType<typeof Options.parse>
   private readonly shared: Shared
   private readonly context: Context.Context<never>
   /** What a kind of pools was changed to: those that open later have it, too. */
@@ -66,7 +64,7 @@ class Pools {
   isClosed = false
 
   constructor(
-    sets: ReturnType<typeof parse>,
+    sets: ReturnType<typeof Options.parse>,
     shared: Shared,
     context: Context.Context<never>,
     learned: Learned.Learned | undefined
@@ -199,8 +197,8 @@ class Pools {
   }
 }
 
-export const make = (options: Options): Effect.Effect<Service, never, Scope.Scope> => {
-  const sets = parse(options)
+export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scope.Scope> => {
+  const sets = Options.parse(options)
   return Effect.gen(function* () {
     const context = yield* Effect.context<never>()
     const runTimer = yield* FiberSet.makeRuntime<never>()
@@ -267,11 +265,12 @@ const reserve =
   (estimate, how) => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>(({ context }) => {
+        if (how !== undefined) check("Budget.reserve", Options.reserved, how)
         checkCounted(context)
         if (pools.isClosed) return Effect.interrupt
         const pool = pools.of(how)
         if (pool instanceof BudgetError) return Effect.fail(pool)
-        const admission = pool.admit(estimate, queueingOf(context, how), how?.counting)
+        const admission = pool.admit(estimate, Options.queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (admission instanceof HeldReservation) return within(scope, admission)
         pools.review(pool, admission, Context.get(context, ReviewAt))
@@ -298,12 +297,11 @@ const observe =
 
 const cooldown =
   (pools: Pools): Service["cooldown"] =>
-  ({ pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing }: Cooldown) => {
-    const asked =
-      retryAfter === undefined
-        ? undefined
-        : Math.min(longestPause, Duration.toMillis(waitOf("Budget.cooldown: retryAfter", retryAfter)))
-    return Effect.sync(() => {
+  (failure) =>
+    Effect.sync(() => {
+      check("Budget.cooldown", Options.failed, failure)
+      const { pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing } = failure
+      const asked = retryAfter === undefined ? undefined : Math.min(longestPause, millisOf(retryAfter))
       const held = reservation instanceof HeldReservation ? reservation : undefined
       if (held === undefined) {
         pools.existing(name)?.pause(reason, asked ?? 0)
@@ -313,15 +311,15 @@ const cooldown =
       const used = Amounts.used(held.ticket.charge, usage, held.estimate)
       return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
     })
-  }
 
 const resize =
   (pools: Pools): Service["resize"] =>
-  ({ concurrency: permits, limits, pool: name }) => {
-    if (permits !== undefined) checkConcurrency(permits)
-    if (limits !== undefined) Rules.resolve(limits)
-    return Effect.sync(() => pools.resize(pools.sets.poolNamed("resize", name), limits, permits))
-  }
+  (options) =>
+    Effect.sync(() => {
+      check("Budget.resize", Options.resized, options)
+      const { concurrency, limits, pool } = options
+      pools.resize(pools.sets.poolNamed("resize", pool), limits, concurrency)
+    })
 
 /** Ends a reservation with a scope. */
 const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>

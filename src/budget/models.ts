@@ -106,6 +106,13 @@ export interface ReserveOptions {
   readonly counting?: Rules.Counting | undefined
 }
 
+/** What of a pool changes while calls run. */
+export interface ResizeOptions {
+  readonly pool?: string | undefined
+  readonly limits?: Limits.Limits | undefined
+  readonly concurrency?: number | undefined
+}
+
 // -----------------------------------------------------------------------------
 // References
 // -----------------------------------------------------------------------------

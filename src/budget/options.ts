@@ -2,14 +2,32 @@
  * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import { leastWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
-import { checkOptions, invalid, type Known, waitOf, within, wrong } from "../input/arguments.ts"
+import {
+  all,
+  anObject,
+  anything,
+  callback,
+  type Check,
+  finite,
+  flag,
+  invalid,
+  millisOf,
+  number,
+  oneOf,
+  options,
+  record,
+  text,
+  wait,
+  whole,
+  wholeOrInfinite,
+  wrong
+} from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
 import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
-import { Agent, type Options, Priority, type ReserveOptions } from "./models.ts"
+import { Agent, type Cooldown, type Options, Priority, type ReserveOptions, type ResizeOptions } from "./models.ts"
 import type { Queueing } from "./waiter.ts"
 import * as Rules from "../limits/rules.ts"
 
@@ -30,20 +48,93 @@ export const nameIn = (account: string | undefined, pool: string): string => {
   return pool === defaultPool ? account : `${account}/${pool}`
 }
 
-const wholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
 
-export const checkConcurrency = (concurrency: number, option = "Budget.make: concurrency"): void => {
-  if (!(concurrency >= 1 && wholeOrInfinite(concurrency))) invalid(option, "an integer >= 1", concurrency)
+/** Takes any value: the check of one set of limits refuses what is neither. */
+const isPerPool = (limits: unknown): limits is Limits.Pools => "pools" in Object(limits)
+
+const poolsOptions = options<Limits.Pools>({ pools: record(Rules.check), poolOf: callback }, "pools")
+
+/** A rule of one's own may be no rule for the names of pools: it is asked of models only. */
+const isClaudes = ({ poolOf }: Limits.Pools): boolean => poolOf === undefined || poolOf === classOf
+
+const noModels: Check = (value) => {
+  const limits = value as Limits.Pools
+  const model = isClaudes(limits) ? Object.keys(limits.pools).find(isModel) : undefined
+  if (model === undefined) return undefined
+  const text = `expected the pool "${classOf(model)}", got "${model}", which is a model of it`
+  return { place: ".pools", text }
 }
 
-const known: Known<Options> = { limits: true, concurrency: true, maxQueued: true, maxPools: true, learned: true }
+const poolLimits = all(poolsOptions, noModels)
 
+/** One set of limits, or a set for each pool. */
+export const limits: Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
+export const concurrency: Check = wholeOrInfinite(1)
+export const maxQueued: Check = wholeOrInfinite(0)
+
+/** How a budget is made. */
+export const made: Check = options<Options>({
+  limits,
+  concurrency,
+  maxQueued,
+  maxPools: whole,
+  learned: anObject
+})
+
+/** Their names, where the values are read from the configuration later. */
+export const configured: Check = options<Options>({
+  limits: anything,
+  concurrency: anything,
+  maxQueued: anything,
+  maxPools: anything,
+  learned: anything
+})
+
+export const weight: Check = number(
+  `a number from ${leastWeight} to ${1 / leastWeight}`,
+  (value) => value >= leastWeight && value <= 1 / leastWeight
+)
+export const priority: Check = finite
+
+/** How a caller wants to stand in the queue. */
+export const reserved: Check = options<ReserveOptions>({
+  agent: text,
+  weight,
+  priority,
+  maxWait: wait,
+  model: text,
+  pool: text,
+  account: text,
+  first: flag,
+  counting: anObject
+})
+
+/** A call that was rejected, or failed. */
+export const failed: Check = options<Cooldown>(
+  {
+    reason: oneOf("rateLimit", "ramp", "overload"),
+    retryAfter: wait,
+    reservation: anObject,
+    usage: anObject,
+    signal: anObject,
+    pool: text
+  },
+  "reason"
+)
+
+/** What of a pool changes. */
+export const resized: Check = options<ResizeOptions>({ limits: Rules.check, concurrency, pool: text })
+
+// -----------------------------------------------------------------------------
+// Pools
+// -----------------------------------------------------------------------------
+
+/** The settings of checked options. */
 export const parse = (options: Options) => {
-  checkOptions("Budget.make", options, known)
   const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity } = options
-  checkConcurrency(concurrency)
-  if (!(Number.isInteger(maxPools) && maxPools >= 1)) invalid("Budget.make: maxPools", "an integer >= 1", maxPools)
-  if (!(maxQueued >= 0 && wholeOrInfinite(maxQueued))) invalid("Budget.make: maxQueued", "an integer >= 0", maxQueued)
   return { concurrency, maxPools, maxQueued, ...sets(limits) }
 }
 
@@ -60,12 +151,8 @@ interface Sets {
   readonly poolNamed: (operation: string, name: string | undefined) => string
 }
 
-/** Takes any value: `Rules.resolve` refuses what is neither. */
-const isPerPool = (limits: Options["limits"]): limits is Limits.Pools => "pools" in Object(limits)
-
 const sets = (limits: Options["limits"]): Sets => {
   if (isPerPool(limits)) return perPool(limits)
-  if (limits !== undefined) Rules.resolve(limits)
   return {
     poolOf: limits === undefined ? classOf : () => defaultPool,
     limitsOf: () => limits ?? {},
@@ -77,21 +164,10 @@ const sets = (limits: Options["limits"]): Sets => {
 
 /** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
-  checkOptions("Limits", limits, { pools: true, poolOf: true })
   const { poolOf = classOf, pools } = limits
-  if (typeof pools !== "object" || pools === null) invalid("Limits.pools", "an object with limits by pool", pools)
-  if (typeof poolOf !== "function") invalid("Limits.poolOf", "a function", poolOf)
-  // A rule of one's own may be no rule for the names of pools: it is asked of models only.
-  const isClaudes = poolOf === classOf
-  for (const [name, set] of Object.entries(pools)) {
-    if (isClaudes && isModel(name)) {
-      wrong("Limits.pools", `expected the pool "${classOf(name)}", got "${name}", which is a model of it`)
-    }
-    within("Limits", `Limits.pools.${name}`, () => Rules.resolve(set))
-  }
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Map<string, true>()
-  const isPool = (name: string) => isGiven(name) || learned.has(name) || (isClaudes && isClass(name))
+  const isPool = (name: string) => isGiven(name) || learned.has(name) || (isClaudes(limits) && isClass(name))
   return {
     isPool,
     known: Object.keys(pools),
@@ -114,14 +190,10 @@ const perPool = (limits: Limits.Pools): Sets => {
   }
 }
 
-/** How a caller stands in the queue, checked. */
+/** How a caller stands in the queue. */
 export const queueingOf = (context: Context.Context<never>, how: ReserveOptions = {}): Queueing => {
   const { agent = Context.get(context, Agent), first = false, maxWait, weight = 1 } = how
   const priority = how.priority ?? Context.get(context, Priority)
-  if (!(weight >= leastWeight && weight <= 1 / leastWeight)) {
-    invalid("Budget.reserve: weight", `a number from ${leastWeight} to ${1 / leastWeight}`, weight)
-  }
-  if (!Number.isFinite(priority)) invalid("Budget.reserve: priority", "a finite number", priority)
-  const longest = maxWait === undefined ? Infinity : Duration.toMillis(waitOf("Budget.reserve: maxWait", maxWait))
-  return { agent, priority, weight, first, maxWait: longest }
+  if (!Number.isFinite(priority)) invalid("Budget.Priority", "a finite number", priority)
+  return { agent, priority, weight, first, maxWait: maxWait === undefined ? Infinity : millisOf(maxWait) }
 }

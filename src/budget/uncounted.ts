@@ -1,6 +1,6 @@
 /** A cap of an agent holds only if its calls are counted: a budget that does not count refuses to serve one. */
 import * as Context from "effect/Context"
-import { wrong } from "../input/arguments.ts"
+import { wrong } from "../input/checks.ts"
 
 /** Whether the caller's next call has to be counted, for a cap on tokens or calls or for stated work, and was not yet. */
 export const Uncounted = Context.Reference<boolean>("floodgate/Budget/Uncounted", { defaultValue: () => false })

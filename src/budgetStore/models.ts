@@ -1,8 +1,8 @@
 /**
  * The operations of a store, and how processes share it.
  */
-import type { Known } from "../input/arguments.ts"
-import type * as Duration from "effect/Duration"
+import { type Check, type Checks, duration, oneOf, options, text } from "../input/checks.ts"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 
@@ -130,16 +130,24 @@ export interface Options {
 /** The longest lease, and the longest time that a part is kept for a process: what a state holds for longer is damaged. */
 export const longestMillis = 86_400_000
 /** The longest time that an operation of a store may take. */
-export const longestTimeout = 3_600_000
+const longestTimeout = 3_600_000
 
-/** The options of a store by their names. */
-export const known: Known<Options> = {
-  whenAway: true,
-  degradeFor: true,
-  lease: true,
-  lost: true,
-  timeout: true,
-  name: true
+const spanUpTo = (most: number): Check =>
+  duration(
+    `a duration > 0 of at most ${Duration.format(Duration.millis(most))}`,
+    (millis) => millis > 0 && millis <= most
+  )
+
+const waits = options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(longestMillis) }, "wait")
+
+/** The check of each option of a store. */
+export const checks: Checks<Options> = {
+  whenAway: (value) => (typeof value === "object" ? waits(value) : oneOf("fail", "degrade")(value)),
+  degradeFor: spanUpTo(longestMillis),
+  lease: spanUpTo(longestMillis),
+  lost: oneOf("keep", "refund"),
+  timeout: spanUpTo(longestTimeout),
+  name: text
 }
 
 /** A store with checked options. Times are milliseconds. */

@@ -12,9 +12,9 @@ import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
 import * as Recency from "../input/recency.ts"
 import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
-import { checkCallOptions } from "../governor/models.ts"
+import * as Called from "../governor/options.ts"
 import * as Governor from "../Governor.ts"
-import { durationOf } from "../input/arguments.ts"
+import { check } from "../input/checks.ts"
 import { LlmError } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
@@ -193,11 +193,11 @@ interface Parts {
 
 /** Makes an engine that uses the governor of the context. */
 export const make = Effect.fnUntraced(function* (
-  settings: Settings = {}
+  settings: Settings
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
   const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
-  const idle = idleTimeout === undefined ? undefined : durationOf("Floodgate.idleTimeout", idleTimeout)
+  const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
   const parts: Parts = {
     settings,
     governor: yield* Governor.Governor,
@@ -222,7 +222,7 @@ const unnamed = "unknown"
 /** What the options say of a call. Their callbacks see its body, which nothing refers to afterwards. */
 const termsOf = (found: Match, request: CallRequest, settings: Settings): Terms => {
   const callOptions = given(settings.callOptions, request)
-  checkCallOptions("Floodgate.callOptions", callOptions)
+  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.call, callOptions)
   return {
     account: settings.account?.(request),
     accounting: given(settings.accounting, request) ?? accountingOf(found, request.url),

@@ -59,13 +59,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { makeRunner } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
-import { checkOptions, type Known } from "../input/arguments.ts"
+import { callback, check, options as optionsOf } from "../input/checks.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"
 import type { HeaderReader } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
-import { known } from "./models.ts"
+import { checks } from "./models.ts"
 import { join } from "./exchange.ts"
 import { governedResponse, sentOf, sourceOf } from "./response.ts"
 
@@ -181,6 +181,8 @@ const outgoing = (init: Init, headers: Headers, change: Engine.Change | undefine
 // Constructors
 // -----------------------------------------------------------------------------
 
+const made = optionsOf<Options>({ ...checks, fetch: callback })
+
 /**
  * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail
  * with a `ClosedError`, streams that are being read end with it, and all later calls fail with it.
@@ -195,8 +197,8 @@ const outgoing = (init: Init, headers: Headers, change: Engine.Change | undefine
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
-  checkOptions("Fetch.make", options, { ...known, fetch: true } satisfies Known<Options>)
-  const engine = yield* Engine.make(options)
+  check("Fetch.make", made, options)
+  const engine = yield* Engine.make({ ...options, operation: "Fetch.make" })
   const { closed, run } = yield* makeRunner
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 

@@ -5,7 +5,8 @@ import type * as EffectResult from "effect/Result"
 import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
-import type { Known } from "../input/arguments.ts"
+import * as Called from "../governor/options.ts"
+import { accounting, anObject, callback, type Checks, flag, list, orFunction, span } from "../input/checks.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
@@ -68,14 +69,14 @@ export interface EngineOptions {
   readonly idleTimeout?: Duration.Input | undefined
 }
 
-/** The options of the engine by their names. */
-export const known: Known<EngineOptions> = {
-  callOptions: true,
-  protocols: true,
-  accounting: true,
-  account: true,
-  streamUsage: true,
-  idleTimeout: true
+/** The check of each option of the engine. */
+export const checks: Checks<EngineOptions> = {
+  callOptions: orFunction(Called.call),
+  protocols: list(anObject),
+  accounting: orFunction(accounting),
+  account: callback,
+  streamUsage: flag,
+  idleTimeout: span
 }
 
 /** Called with the usage of a call, or with undefined if that is unknown. */
@@ -83,6 +84,8 @@ export type Used = (actual: Accounting.Actual | undefined) => void
 
 /** Options that an adapter of the engine sets for its users. */
 export interface Settings extends EngineOptions {
+  /** What its users called, for errors of the options that a function of theirs gives. */
+  readonly operation: string
   /** The provider's name for spans. @default the protocol's */
   readonly name?: string | undefined
   /** The error of a body that was silent for too long. @default {@link Stalled} */

@@ -47,6 +47,16 @@ export interface Agent {
  */
 export type Workload = ReadonlyArray<Agent>
 
+/** Agents that are all alike. */
+export type Uniform = {
+  readonly agents: number
+  /** Calls of each agent. */
+  readonly calls: number
+  readonly first: Call
+  /** @default as the first */
+  readonly later?: Call | undefined
+}
+
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------

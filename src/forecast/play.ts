@@ -3,10 +3,23 @@
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "./queue.ts"
-import { invalid, waitOf } from "../input/arguments.ts"
+import {
+  all,
+  type Check,
+  check,
+  finite,
+  finiteWait,
+  list,
+  millisOf as waitMillis,
+  notNegative,
+  options,
+  text,
+  whole
+} from "../input/checks.ts"
+import { check as checkLimits } from "../limits/rules.ts"
 import { complete, millisOf } from "./latency.ts"
 import type * as Amounts from "../limits/amounts.ts"
-import type { Call, Forecast, Options, Workload } from "./models.ts"
+import type { Agent, Call, Forecast, Options, Uniform, Workload } from "./models.ts"
 
 /** Runs all steps at once. */
 export const drained = <A>(steps: Internal.Steps<A>): A => {
@@ -19,58 +32,62 @@ export const drained = <A>(steps: Internal.Steps<A>): A => {
 // Checks
 // -----------------------------------------------------------------------------
 
-const check = (isRight: boolean, option: string, expected: string, value: unknown): void => {
-  if (!isRight) invalid(`Forecast.${option}`, expected, value)
-}
+const call = options<Call>(
+  { inputTokens: notNegative, outputTokens: notNegative, reservedOutputTokens: notNegative, duration: finiteWait },
+  "inputTokens",
+  "outputTokens"
+)
 
-/** Checks a positive integer. */
-export const whole = (option: string, value: number): void =>
-  check(Number.isSafeInteger(value) && value >= 1, option, "an integer >= 1", value)
+const agent = options<Agent>({ name: text, startsAfter: finiteWait, calls: list(call) }, "name", "calls")
+const workload = list(agent)
 
-const amount = (option: string, value: number): number => {
-  check(Number.isFinite(value) && value >= 0, option, "a finite number >= 0", value)
-  return value
-}
+const conditions = options<Options>(
+  {
+    limits: checkLimits,
+    concurrency: (value) => (value === Infinity ? undefined : whole(value)),
+    latency: options<NonNullable<Options["latency"]>>({
+      baseMillis: notNegative,
+      perInputTokenMillis: notNegative,
+      perOutputTokenMillis: notNegative
+    }),
+    levels: options<NonNullable<Options["levels"]>>({
+      requests: finite,
+      inputTokens: finite,
+      outputTokens: finite,
+      tokens: finite
+    })
+  },
+  "limits"
+)
 
-/** A duration of a workload, in milliseconds. */
-const spanOf = (option: string, input: Duration.Input): number => {
-  const millis = Duration.toMillis(waitOf(`Forecast.${option}`, input))
-  check(millis < Infinity, option, "a finite duration", input)
-  return millis
-}
+/** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
+const mostCalls = 1_000_000
 
-const latencyOf = (latency: Options["latency"]): ReturnType<typeof complete> => {
-  const all = complete(latency)
-  for (const [name, millis] of Object.entries(all)) amount(`latency.${name}`, millis)
-  return all
-}
+const uniform = options<Uniform>({ agents: whole, calls: whole, first: call, later: call }, "agents", "calls", "first")
+
+/** Checks the options of a uniform workload. */
+export const checkUniform: Check = all(uniform, (value) => {
+  const { agents, calls } = value as Uniform
+  if (agents * calls <= mostCalls) return undefined
+  const text = `expected at most ${mostCalls} calls of all agents, got ${agents * calls}`
+  return { place: agents > mostCalls ? ".agents" : ".calls", text }
+})
 
 const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<Internal.Agent> => {
-  const usual = latencyOf(latency)
+  const usual = complete(latency)
   const callOf = (call: Call): Internal.Call => {
-    const inputTokens = amount("inputTokens", call.inputTokens)
-    const outputTokens = amount("outputTokens", call.outputTokens)
-    const reserved = Math.max(outputTokens, amount("reservedOutputTokens", call.reservedOutputTokens ?? 0))
+    const { duration, inputTokens, outputTokens, reservedOutputTokens = 0 } = call
     return {
-      estimate: { requests: 1, inputTokens, outputTokens: reserved },
+      estimate: { requests: 1, inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) },
       usage: { requests: 1, inputTokens, outputTokens },
-      millis: call.duration === undefined ? millisOf(usual, call) : spanOf("duration", call.duration)
+      millis: duration === undefined ? millisOf(usual, call) : waitMillis(duration)
     }
   }
   return workload.map(({ calls, name, startsAfter = 0 }) => ({
     name,
-    startsAt: spanOf("startsAfter", startsAfter),
+    startsAt: waitMillis(startsAfter),
     calls: calls.map(callOf)
   }))
-}
-
-const setupOf = (options: Options): Internal.Setup => {
-  const { concurrency = Infinity, levels = {}, limits } = options
-  if (concurrency !== Infinity) whole("concurrency", concurrency)
-  for (const [dimension, level] of Object.entries(levels)) {
-    check(level === undefined || Number.isFinite(level), `levels.${dimension}`, "a finite number", level)
-  }
-  return { limits, levels, concurrency }
 }
 
 /** A valid workload and its conditions. */
@@ -80,10 +97,12 @@ export interface Prepared {
 }
 
 /** Throws if the workload or an option is invalid. */
-export const prepare = (workload: Workload, options: Options): Prepared => ({
-  agents: agentsOf(workload, options.latency ?? {}),
-  setup: setupOf(options)
-})
+export const prepare = (operation: string, given: Workload, options: Options): Prepared => {
+  check(`${operation}: workload`, workload, given)
+  check(operation, conditions, options)
+  const { concurrency = Infinity, latency, levels = {}, limits } = options
+  return { agents: agentsOf(given, latency), setup: { limits, levels, concurrency } }
+}
 
 // -----------------------------------------------------------------------------
 // Figures

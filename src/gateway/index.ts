@@ -189,6 +189,7 @@ const setUp = Effect.fnUntraced(function* (
   const recorder = options.record && Exchange.makeRecorder(options.record)
   const engine = yield* Engine.make({
     ...options,
+    operation: "Gateway.make",
     callOptions: makeCallers(rules, purses),
     used: (planned) => {
       const use = activity.used(Exchange.agentOf(planned))
@@ -394,7 +395,7 @@ const serving =
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Gateway["Service"], Server.CannotListen, Budget.TokenBudget | Governor.Governor | Scope.Scope> {
-  const first = parse(options)
+  const first = parse("Gateway.make", options)
   const context = yield* Effect.context<never>()
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
@@ -433,7 +434,7 @@ export const make = Effect.fnUntraced(function* (
 
   const reload = (next: Options): Effect.Effect<void> =>
     Effect.gen(function* () {
-      const checked = parse(next)
+      const checked = parse("Gateway.reload", next)
       const made = yield* opened(next, checked)
       const old = current
       current = made
@@ -463,5 +464,7 @@ export const make = Effect.fnUntraced(function* (
  */
 export const layer = (
   options: Options = {}
-): Layer.Layer<Gateway, Server.CannotListen, Budget.TokenBudget | Governor.Governor> =>
-  Layer.effect(Gateway, make(options))
+): Layer.Layer<Gateway, Server.CannotListen, Budget.TokenBudget | Governor.Governor> => {
+  parse("Gateway.layer", options)
+  return Layer.effect(Gateway, make(options))
+}

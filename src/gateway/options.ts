@@ -1,12 +1,30 @@
 /** The options of a gateway, their defaults, and the checks on them. */
-import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import { constants } from "node:buffer"
-import { queueingOf } from "../budget/options.ts"
+import { priority, weight } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
-import { checkOptions, durationOf, invalid, type Known, within, wrong } from "../input/arguments.ts"
+import { checks } from "../fetch/models.ts"
+import {
+  all,
+  anObject,
+  callback,
+  type Check,
+  check,
+  duration,
+  host,
+  list,
+  number,
+  options,
+  port,
+  problem,
+  record,
+  secret,
+  text,
+  that
+} from "../input/checks.ts"
+import { shown } from "../input/shown.ts"
 import type { Rule } from "./callers.ts"
-import { keepingOf } from "../spending/cap.ts"
+import { check as checkCap } from "../spending/cap.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"
 import type * as Spending from "../Spending.ts"
@@ -99,118 +117,106 @@ const mostBodyBytes = constants.MAX_STRING_LENGTH
 const mostHeldBytes = 2 ** 44
 const mostConnections = 1_000_000
 
-const whole = (option: string, value: number, most: number): number =>
-  Number.isInteger(value) && value > 0 && value <= most
-    ? value
-    : invalid(`Gateway.${option}`, `an integer from 1 to ${most}`, value)
+const wholeUpTo = (most: number): Check =>
+  number(`an integer from 1 to ${most}`, (value) => Number.isInteger(value) && value > 0 && value <= most)
 
 const day = 86_400_000
 
 /** A time that timers can keep: a shorter one would keep the process busy, and no client waits longer. */
-const timeOf = (option: string, input: Duration.Input): Duration.Duration =>
-  durationOf(
-    `Gateway.${option}`,
-    input,
-    "a duration from 1 millisecond to 1 day",
-    (millis) => millis >= 1 && millis <= day
-  )
+const time = duration("a duration from 1 millisecond to 1 day", (millis) => millis >= 1 && millis <= day)
 
-const upstreamsOf = (given: Readonly<Record<string, string>>): ReadonlyMap<string, Upstream> => {
-  const parsed = new Map<string, Upstream>()
-  for (const [name, address] of Object.entries(given)) {
-    if (!/^[a-z\d][a-z\d-]*$/.test(name) || reserved.includes(name) || ownSegment.test(name)) {
-      const expected =
-        "names of lower-case letters, digits and hyphens that begin no path of the gateway or of a provider"
-      invalid("Gateway.upstreams", expected, name)
-    }
-    const expected = "an address such as https://api.anthropic.com, without a query or a password"
-    parsed.set(name, upstreamOf(name, address) ?? invalid(`Gateway.upstreams.${name}`, expected, address))
+const ownPath = (name: string): boolean => reserved.includes(name) || ownSegment.test(name)
+
+const address = that(
+  "an address such as https://api.anthropic.com, without a query or a password",
+  (value) => typeof value === "string" && upstreamOf("upstream", value) !== undefined
+)
+
+const upstreams = all(
+  record(address),
+  that("at least one upstream", (value) => Object.keys(value as object).length > 0),
+  (value) => {
+    const wrong = Object.keys(value as object).find((name) => !/^[a-z\d][a-z\d-]*$/.test(name) || ownPath(name))
+    const expected =
+      "expected names of lower-case letters, digits and hyphens that begin no path of the gateway or of a provider"
+    return wrong === undefined ? undefined : problem(`${expected}, got ${shown(wrong)}`)
   }
-  return parsed.size > 0 ? parsed : invalid("Gateway.upstreams", "at least one upstream", given)
+)
+
+const rule = options<Rule>({
+  agent: text,
+  key: secret("a string", (value) => typeof value === "string"),
+  model: text,
+  headers: record(secret("a string", (value) => typeof value === "string")),
+  weight,
+  priority,
+  cap: checkCap,
+  capPerAgent: checkCap,
+  capPerKey: checkCap
+})
+
+const { callOptions: _, ...ofEngine } = checks
+
+const settings = options<Options>({
+  ...ofEngine,
+  upstreams,
+  host,
+  port,
+  token: secret(
+    "at least 16 letters, digits, hyphens and underscores",
+    (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
+  ),
+  hosts: list(
+    that(
+      "a name without a scheme, a port or a path, such as gateway.internal",
+      (value) => typeof value === "string" && /^[\w-]+(?:\.[\w-]+)*$/.test(value)
+    )
+  ),
+  rules: list(rule),
+  spent: record(anObject),
+  maxHold: time,
+  silence: time,
+  keepAlive: time,
+  timeout: time,
+  drain: time,
+  maxBodyBytes: wholeUpTo(mostBodyBytes),
+  maxHeldBytes: wholeUpTo(mostHeldBytes),
+  maxConnections: wholeUpTo(mostConnections),
+  record: callback
+})
+
+const defaultHost = "127.0.0.1"
+
+/** Others can reach a host that is not the loopback interface. */
+const guarded: Check = (value) => {
+  const { host = defaultHost, token } = value as Options
+  if (token !== undefined || isLoopback(host)) return undefined
+  return { place: ".token", text: "expected a token, because others can reach the host, got none" }
 }
 
-const hostsOf = (names: ReadonlyArray<string>): ReadonlySet<string> => {
-  const expected = "names without a scheme, a port or a path, such as gateway.internal"
-  for (const name of names) {
-    if (!/^[\w-]+(?:\.[\w-]+)*$/.test(name)) invalid("Gateway.hosts", expected, `"${name}"`)
-  }
-  return new Set(names.map((name) => name.toLowerCase()))
-}
+const complete = all(settings, guarded)
 
-const knownOfRule: Known<Rule> = {
-  agent: true,
-  key: true,
-  model: true,
-  headers: true,
-  weight: true,
-  priority: true,
-  cap: true,
-  capPerAgent: true,
-  capPerKey: true
-}
-
-/** Throws for a rule under which every call would fail. */
-const checkRule = (rule: Rule, at: string): void => {
-  checkOptions(at, rule, knownOfRule)
-  const { cap, capPerAgent, capPerKey, priority, weight } = rule
-  within("Budget.reserve: ", `${at}.`, () => queueingOf(Context.empty(), { priority, weight }))
-  for (const [name, each] of Object.entries({ cap, capPerAgent, capPerKey })) {
-    within("Spending", `${at}.${name}`, () => keepingOf(each))
-  }
-}
-
-const known: Known<Options> = {
-  protocols: true,
-  accounting: true,
-  account: true,
-  streamUsage: true,
-  idleTimeout: true,
-  upstreams: true,
-  host: true,
-  port: true,
-  token: true,
-  hosts: true,
-  rules: true,
-  spent: true,
-  maxHold: true,
-  silence: true,
-  keepAlive: true,
-  timeout: true,
-  drain: true,
-  maxBodyBytes: true,
-  maxHeldBytes: true,
-  maxConnections: true,
-  record: true
-}
-
-/** Options that make sense, with their defaults. Throws a `RangeError` for others. */
-export const parse = (options: Options) => {
-  checkOptions("Gateway", options, known)
-  const { host = "127.0.0.1", port = 0, token } = options
-  if (!(Number.isInteger(port) && port >= 0 && port < 65_536)) {
-    invalid("Gateway.port", "an integer from 0 to 65535", port)
-  }
-  if (token !== undefined && !/^[\w-]{16,}$/.test(token)) {
-    wrong("Gateway.token", "expected at least 16 letters, digits, hyphens and underscores, got another text")
-  }
-  if (token === undefined && !isLoopback(host)) {
-    wrong("Gateway.token", "expected a token, because others can reach the host, got none")
-  }
-  for (const [index, rule] of (options.rules ?? []).entries()) checkRule(rule, `Gateway.rules[${index}]`)
+/** Options with their defaults. Throws a `RangeError` for those that make no sense. */
+export const parse = (operation: string, given: Options) => {
+  check(operation, complete, given)
+  const timeOf = (option: Duration.Input | undefined, standard: Duration.Input) =>
+    Duration.fromInputUnsafe(option ?? standard)
   return {
-    host,
-    port,
-    token,
-    hosts: hostsOf(options.hosts ?? []),
-    upstreams: upstreamsOf(options.upstreams ?? providers),
-    maxHold: timeOf("maxHold", options.maxHold ?? "5 minutes"),
-    silence: timeOf("silence", options.silence ?? "20 seconds"),
-    keepAlive: timeOf("keepAlive", options.keepAlive ?? "10 seconds"),
-    timeout: timeOf("timeout", options.timeout ?? "10 minutes"),
-    drain: timeOf("drain", options.drain ?? "2 minutes"),
-    maxBodyBytes: whole("maxBodyBytes", options.maxBodyBytes ?? 32 * 1_024 * 1_024, mostBodyBytes),
-    maxHeldBytes: whole("maxHeldBytes", options.maxHeldBytes ?? 256 * 1_024 * 1_024, mostHeldBytes),
-    maxConnections: whole("maxConnections", options.maxConnections ?? 10_000, mostConnections)
+    host: given.host ?? defaultHost,
+    port: given.port ?? 0,
+    token: given.token,
+    hosts: new Set((given.hosts ?? []).map((name) => name.toLowerCase())) as ReadonlySet<string>,
+    upstreams: new Map(
+      Object.entries(given.upstreams ?? providers).map(([name, address]) => [name, upstreamOf(name, address)!])
+    ) as ReadonlyMap<string, Upstream>,
+    maxHold: timeOf(given.maxHold, "5 minutes"),
+    silence: timeOf(given.silence, "20 seconds"),
+    keepAlive: timeOf(given.keepAlive, "10 seconds"),
+    timeout: timeOf(given.timeout, "10 minutes"),
+    drain: timeOf(given.drain, "2 minutes"),
+    maxBodyBytes: given.maxBodyBytes ?? 32 * 1_024 * 1_024,
+    maxHeldBytes: given.maxHeldBytes ?? 256 * 1_024 * 1_024,
+    maxConnections: given.maxConnections ?? 10_000
   }
 }
 

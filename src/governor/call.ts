@@ -13,8 +13,8 @@ import * as Budget from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import { isAmount } from "../limits/amounts.ts"
 import { maxIdlePools, nameIn } from "../budget/options.ts"
-import { durationOf, waitOf } from "../input/arguments.ts"
 import type { Wake } from "../budget/waker.ts"
+import { check, invalid, millisOf } from "../input/checks.ts"
 import * as Recency from "../input/recency.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import * as Prices from "../Prices.ts"
@@ -26,6 +26,7 @@ import * as Retry from "../Retry.ts"
 import { type Purse, Purses } from "../spending/models.ts"
 import { causeOf, errorType, isOwnTimeout, isRefusal, outcomeOf, read } from "./failure.ts"
 import type { Breaker, Call, CallOptions } from "./models.ts"
+import * as Checks from "./options.ts"
 import * as Payment from "./payment.ts"
 import { Pool } from "./pool.ts"
 import { HeldTicket, type History, type Parts as TicketParts, withHistory } from "./ticket.ts"
@@ -98,6 +99,11 @@ const poolOf = ({ accounting, budget, context, pools }: Parts, call: Call): Pool
   return pool
 }
 
+const checkCall = (operation: string, call: Call, how: CallOptions): void => {
+  check(operation, Checks.call, how)
+  if (typeof call.model !== "string") invalid(`${operation}: model`, "a string", call.model)
+}
+
 /** Makes a call, retried as its policy says. */
 export const make = <A, B, E, R>(
   parts: Parts,
@@ -106,6 +112,7 @@ export const make = <A, B, E, R>(
   uses: Uses<A, B, E, R>
 ): Effect.Effect<B, E | CallError, Exclude<R, Scope.Scope>> =>
   Effect.withFiber(({ context }) => {
+    checkCall(uses.goesOn ? "Governor.open" : "Governor.run", call, how)
     const governed = new GovernedCall(parts, call, how, uses, context)
     const { history, within } = governed
     const retried = Loop.retry<B, E | CallError, Exclude<R, Scope.Scope>, LlmError>(how.retry ?? parts.policy, governed)
@@ -145,6 +152,7 @@ const closing = (scope: Scope.Scope, ticket: HeldTicket) =>
 export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect<HeldTicket, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber(({ context }) => {
+      checkCall("Governor.admit", call, how)
       const uses = { attempt: () => Effect.void, conclude: () => Effect.void, goesOn: false }
       const governed = new GovernedCall(parts, call, how, uses, context)
       const bounds = governed.bounds(governed.deadline)
@@ -250,7 +258,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     this.purses = Context.get(context, Purses)
     this.budget = retryBudgetOf(parts, context, clock)
     this.deadline = Context.get(context, Loop.Deadline) ?? Infinity
-    this.maxWait = maxWait === undefined ? Infinity : Duration.toMillis(waitOf("CallOptions.maxWait", maxWait))
+    this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
   }
 
   // ---------------------------------------------------------------------------
@@ -383,7 +391,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     const { breaker } = this.parts
     let bounded: Effect.Effect<A, E | LlmError, R> = attempt
     if (timeout !== undefined) {
-      const duration = durationOf("CallOptions.timeout", timeout)
+      const duration = Duration.fromInputUnsafe(timeout)
       const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
       bounded = Effect.timeoutOrElse(bounded, { duration, orElse })
     }

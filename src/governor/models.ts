@@ -8,7 +8,6 @@ import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
-import { checkOptions, type Known } from "../input/arguments.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { Pushback } from "../limits/signal.ts"
 import type * as Retry from "../Retry.ts"
@@ -135,23 +134,6 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "
   readonly cacheKey?: string | undefined
   /** What pays for the call, besides the purses around the code that makes it (see {@link Spending.from}). @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
-}
-
-const known: Known<CallOptions> = {
-  model: true,
-  agent: true,
-  weight: true,
-  priority: true,
-  maxWait: true,
-  timeout: true,
-  cacheKey: true,
-  purses: true,
-  retry: true
-}
-
-/** Options of calls as an adapter was given them, if any. */
-export const checkCallOptions = (option: string, given: CallOptions | undefined): void => {
-  if (given !== undefined) checkOptions(option, given, known)
 }
 
 /**

@@ -51,6 +51,7 @@ export const nearest = (name: string, known: Iterable<string>): string | undefin
 
 /** What to say of an unknown name: the one that was probably meant, else all that are known. */
 export const hint = (name: string, known: Iterable<string>): string => {
-  const near = nearest(name, known)
-  return near === undefined ? `known are ${[...known].join(", ")}` : `did you mean "${near}"?`
+  const names = [...known]
+  const near = nearest(name, names)
+  return near === undefined ? `known are ${names.join(", ")}` : `did you mean "${near}"?`
 }

@@ -2,7 +2,7 @@
  * Amounts of what is limited: estimates, usages, and what a call is charged of each limit. Plain values and arithmetic.
  */
 import * as Schema from "effect/Schema"
-import { invalid } from "../input/arguments.ts"
+import { invalid } from "../input/checks.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
@@ -180,7 +180,7 @@ export const wholeOf = (estimate: Estimate): Whole => {
   for (const dimension of dimensions) {
     const value = estimate[dimension]
     if (value !== undefined && !isCount(value)) {
-      invalid(`Estimate.${dimension}`, "a number from 0 up to 2^53", value)
+      invalid(`Budget.reserve: ${dimension}`, "a number from 0 up to 2^53", value)
     }
   }
   return read(estimate, oneRequest)

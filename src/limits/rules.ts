@@ -1,8 +1,9 @@
 /**
  * Limits as a user writes them, and the rules that buckets run by.
  */
-import { checkOptions, invalid, type Known } from "../input/arguments.ts"
-import { type Dimension, dimensions, isCount, mapDimensions, nothing, type PerDimension } from "./amounts.ts"
+import { all, type Check, number, oneOf, options, problem } from "../input/checks.ts"
+import { shown } from "../input/shown.ts"
+import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Limits
@@ -143,40 +144,61 @@ const safeBurst = 0.05
 /** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
 const requestBurstMillis = 5_000
 
-const limitOptions: Known<Limit> = {
-  perSecond: true,
-  perMinute: true,
-  total: true,
-  burst: true,
-  window: true,
-  share: true
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+const amount = number("a number above 0, up to 2^53", (value) => value > 0 && isCount(value))
+
+const limitOptions = options<Limit>({
+  perSecond: amount,
+  perMinute: amount,
+  total: amount,
+  burst: amount,
+  window: oneOf(...windows),
+  share: number("a number above 0, at most 1", (value) => value > 0 && value <= 1)
+})
+
+const isStated = ({ perMinute, perSecond, total }: Limit): boolean => (perMinute ?? perSecond ?? total) !== undefined
+
+/** A limit that is only a `share` of what the provider will name. */
+const isShare = (limit: Limit): boolean => !isStated(limit) && limit.share !== undefined && limit.burst === undefined
+
+/** The rest of a limit whose options are right, each by itself. */
+const together: Check = (value) => {
+  const limit = value as Limit
+  const { burst, perMinute, perSecond, share = 1, total, window } = limit
+  if (isShare(limit)) return undefined
+  if ([perSecond, perMinute, total].filter((rate) => rate !== undefined).length !== 1) {
+    return problem(`expected exactly one of perSecond, perMinute and total, got ${shown(limit)}`)
+  }
+  const isBucket = (window ?? (perMinute === undefined ? "bucket" : undefined)) === "bucket"
+  const max = (perSecond ?? perMinute ?? Infinity) * share
+  if (total !== undefined || isBucket || burst === undefined || burst < max) return undefined
+  return { place: ".burst", text: `expected less than the limit of ${max} that the window holds, got ${shown(burst)}` }
 }
 
-const positive = (option: string, value: number | undefined): number | undefined => {
-  if (value !== undefined && !(value > 0 && isCount(value))) {
-    invalid(`Limits.${option}`, "a number above 0, up to 2^53", value)
-  }
-  return value
-}
+const limit = all(limitOptions, together)
+
+/** Checks the limits of a pool. */
+export const check: Check = options<Limits>({
+  requests: limit,
+  inputTokens: limit,
+  outputTokens: limit,
+  tokens: limit
+})
+
+// -----------------------------------------------------------------------------
+// Resolving
+// -----------------------------------------------------------------------------
 
 const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | undefined): Rule | undefined => {
-  checkOptions(`Limits.${dimension}`, limit, limitOptions)
-  const perSecond = positive(`${dimension}.perSecond`, limit.perSecond)
-  const perMinute = positive(`${dimension}.perMinute`, limit.perMinute)
-  const total = positive(`${dimension}.total`, limit.total)
-  const burst = positive(`${dimension}.burst`, limit.burst)
-  const share = positive(`${dimension}.share`, limit.share) ?? 1
-  if (share > 1) invalid(`Limits.${dimension}.share`, "a number above 0, at most 1", share)
-  const stated = [perSecond, perMinute, total].filter((value) => value !== undefined).length
-  if (stated === 0 && limit.share !== undefined && burst === undefined) return undefined
-  if (stated !== 1) invalid(`Limits.${dimension}`, "exactly one of perSecond, perMinute and total", limit)
+  if (isShare(limit)) return undefined
+  const { burst, perMinute, perSecond, share = 1, total } = limit
   if (total !== undefined) {
     const capacity = total * share
     const provider = { rate: 0, burst: capacity }
     return { capacity, rate: 0, most: capacity, window: undefined, quota: true, share, provider }
-  }
-  if (limit.window !== undefined && !windows.includes(limit.window)) {
-    invalid(`Limits.${dimension}.window`, `one of ${windows.join(", ")}`, limit.window)
   }
   const millis = perSecond === undefined ? minute : 1_000
   const whole = perSecond ?? perMinute!
@@ -185,9 +207,6 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
   const smoothed = (max * requestBurstMillis) / minute
   if (window !== "bucket") {
     const capacity = burst ?? (dimension === "requests" ? smoothed : max * safeBurst)
-    if (capacity >= max) {
-      invalid(`Limits.${dimension}.burst`, `less than the limit of ${max} that the window holds`, burst)
-    }
     const provider = { rate: whole / millis, burst: capacity / share }
     return {
       capacity,
@@ -209,25 +228,15 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
 /**
  * Turns limits into the rules that buckets run by. `counting` is how the provider counts limits without a `window`. A
  * limit that is only a `share` has no rule until the provider names its limit.
- *
- * **Gotchas**
- *
- * Throws a `RangeError` that names the option when a limit is not a number above zero, up to 2^53, when a dimension has
- * none or several of `perSecond`, `perMinute` and `total`, when the burst fills a whole window, or when an option does
- * not exist.
  */
-export const resolve = (limits: Limits, counting: Counting = {}): Rules => {
-  checkOptions("Limits", limits, nothing)
-  return mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
-}
+export const resolve = (limits: Limits, counting: Counting = {}): Rules =>
+  mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
 
 /**
  * The shares of limits that are stated without a limit.
  */
 export const shares = (limits: Limits): PerDimension<number> =>
-  mapDimensions<Limit, number>(limits, ({ perMinute, perSecond, share, total }) =>
-    (perMinute ?? perSecond ?? total) === undefined ? share : undefined
-  )
+  mapDimensions<Limit, number>(limits, (limit) => (isStated(limit) ? undefined : limit.share))
 
 /**
  * Whether two sets of rules are equal. A stored set has no absent options, and one that was just resolved may.

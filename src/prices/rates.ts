@@ -1,5 +1,5 @@
 /** What calls cost by the price of their model: pure arithmetic. */
-import { invalid } from "../input/arguments.ts"
+import { type Check, type Checks, notNegative, options, record, text } from "../input/checks.ts"
 import type { Actual } from "../Accounting.ts"
 import { promptTokens } from "../limits/amounts.ts"
 
@@ -69,27 +69,29 @@ interface Asked {
 // Checks
 // -----------------------------------------------------------------------------
 
-const numbers = ["input", "output", "cacheRead", "cacheWrite", "cacheWriteLong", "above", "maxOutput", "fast"] as const
-
-const checkRates = (model: string, rates: object): void => {
-  for (const name of numbers) {
-    const value = (rates as { readonly [name: string]: unknown })[name]
-    const isNeeded = name === "input" || name === "output"
-    if (value === undefined && !isNeeded) continue
-    if (!(typeof value === "number" && value >= 0 && value < Infinity)) {
-      invalid(`Prices: ${model}.${name}`, "a finite number >= 0", value)
-    }
-  }
+const rates: Checks<Rates> = {
+  input: notNegative,
+  output: notNegative,
+  cacheRead: notNegative,
+  cacheWrite: notNegative,
+  cacheWriteLong: notNegative
 }
 
-/** Prices that a user gives. Throws a `RangeError` that names the price where one is not a finite number of at least 0. */
-export const checked = (prices: Table): Table => {
-  for (const [model, { long, ...price }] of Object.entries(prices)) {
-    checkRates(model, price)
-    if (long !== undefined) checkRates(`${model}.long`, long)
-  }
-  return prices
-}
+/** Checks prices that a user gives. */
+export const check: Check = record(
+  options<Price>(
+    {
+      ...rates,
+      long: options<NonNullable<Price["long"]>>({ ...rates, above: notNegative }, "input", "output", "above"),
+      maxOutput: notNegative,
+      fast: notNegative,
+      source: text,
+      asOf: text
+    },
+    "input",
+    "output"
+  )
+)
 
 // -----------------------------------------------------------------------------
 // Costs

@@ -50,7 +50,7 @@ import { FailedAttempt } from "../governor/failure.ts"
 import { ClosedError, makeRunner, type Run } from "../governor/promises.ts"
 import { inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
-import { within } from "../input/arguments.ts"
+import { check } from "../input/checks.ts"
 import { LlmError } from "../LlmError.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
@@ -61,10 +61,10 @@ import {
   type Call,
   callOptionsOf,
   type CallOptions,
-  check,
-  checkCall,
+  call as isCall,
   fetchOf,
   governedBy,
+  made,
   type Options,
   redisOf,
   retryOf
@@ -301,10 +301,6 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<Parts, E>) => {
   }
 }
 
-/** What pays for all calls. */
-const purseOf = (cap: Spending.Cap | undefined): Spending.Purse =>
-  within("Spending", "Floodgate.create: cap", () => Spending.make("this floodgate", cap))
-
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -337,9 +333,9 @@ const purseOf = (cap: Spending.Cap | undefined): Spending.Purse =>
  * @since 0.2.0
  */
 export const create = (options: Options = {}): Floodgate => {
-  check(options)
+  check("Floodgate.create", made, options)
   const { cap, learned, onEvent, prices } = options
-  const purse = purseOf(cap)
+  const purse = Spending.make("this floodgate", cap)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
@@ -367,7 +363,7 @@ export const create = (options: Options = {}): Floodgate => {
       }),
     aiSdk: aiSdkOf(ready),
     run: async (call, attempt) => {
-      checkCall("Floodgate.run", call)
+      check("Floodgate.run", isCall, call)
       const { governor, run } = await ready()
       const [known, how] = described(call, forAll)
       const governed = governor.run(known, () => attempted(attempt), how)
@@ -376,7 +372,7 @@ export const create = (options: Options = {}): Floodgate => {
     },
     limiter: {
       acquire: async (call) => {
-        checkCall("Floodgate.limiter.acquire", call)
+        check("Floodgate.limiter.acquire", isCall, call)
         const parts = await ready()
         return parts.run(leased(parts, described(call, forAll)), call.signal)
       }

@@ -4,12 +4,31 @@ import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
 import type * as Fetch from "../fetch/index.ts"
 import type * as Governor from "../Governor.ts"
-import { checkOptions, invalid, type Known, wrong } from "../input/arguments.ts"
+import { concurrency, limits, maxQueued } from "../budget/options.ts"
+import { checks } from "../fetch/models.ts"
+import * as Called from "../governor/options.ts"
+import {
+  anObject,
+  callback,
+  type Check,
+  check,
+  type Checks,
+  notNegative,
+  number,
+  oneOf,
+  options as optionsOf,
+  orFunction,
+  secret,
+  text,
+  that,
+  whole
+} from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
 import * as Retry from "../Retry.ts"
 import type * as Spending from "../Spending.ts"
+import { check as checkCap } from "../spending/cap.ts"
 
 /**
  * How a call is admitted and bounded.
@@ -136,93 +155,77 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
 }
 
 // -----------------------------------------------------------------------------
-// Conversions
+// Checks and conversions
 // -----------------------------------------------------------------------------
 
-const known: Known<Options> = {
-  limits: true,
-  concurrency: true,
-  maxQueued: true,
-  redis: true,
-  retry: true,
-  onEvent: true,
-  callOptions: true,
-  idleTimeoutSeconds: true,
-  cap: true,
-  prices: true,
-  learned: true,
-  fetch: true,
-  protocols: true,
-  accounting: true,
-  account: true,
-  streamUsage: true
+const { callOptions: _, idleTimeout: __, ...ofEngine } = checks
+const ofFetch = { ...ofEngine, fetch: callback }
+
+const seconds = number("a number of seconds > 0", (value) => value > 0 && value < Infinity)
+
+const callChecks: Checks<CallOptions> = {
+  agent: Called.called.agent,
+  weight: Called.called.weight,
+  priority: Called.called.priority,
+  maxWaitSeconds: number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
+  timeoutSeconds: seconds,
+  cacheKey: text,
+  purses: Called.called.purses
 }
 
-const knownOfCallOptions: Known<CallOptions> = {
-  agent: true,
-  weight: true,
-  priority: true,
-  maxWaitSeconds: true,
-  timeoutSeconds: true,
-  cacheKey: true,
-  purses: true
-}
+const callOptions = optionsOf(callChecks)
 
-const knownOfCall: Known<Call> = {
-  model: true,
-  inputTokens: true,
-  bytes: true,
-  maxTokens: true,
-  kind: true,
-  account: true,
-  signal: true,
-  ...knownOfCallOptions
-}
+/** What is known of a call. */
+export const call: Check = optionsOf<Call>(
+  {
+    ...callChecks,
+    model: text,
+    inputTokens: notNegative,
+    bytes: notNegative,
+    maxTokens: notNegative,
+    kind: text,
+    account: text,
+    signal: that("an AbortSignal", (value) => value instanceof AbortSignal)
+  },
+  "model"
+)
 
-const knownOfRetry: Known<RetryOptions> = {
-  attempts: true,
-  baseSeconds: true,
-  capSeconds: true,
-  maxElapsedSeconds: true
-}
-const knownOfRedis: Known<RedisOptions> = { url: true, prefix: true, whenAway: true }
+/** The address may contain a password. */
+const url = secret("an address such as redis://127.0.0.1:6379", (value) =>
+  /^rediss?:$/.test((typeof value === "string" ? URL.parse(value) : undefined)?.protocol ?? "")
+)
+const redisOptions = optionsOf<RedisOptions>({ url, prefix: text, whenAway: oneOf("fail", "degrade") }, "url")
 
-/** Refuses options that do not exist, and values that are none, where JavaScript passes them. */
-export const check = (options: Options): void => {
-  checkOptions("Floodgate.create", options, known)
-  const { callOptions, redis, retry } = options
-  if (retry !== undefined) checkOptions("Floodgate.create: retry", retry, knownOfRetry)
-  if (redis !== undefined && typeof redis !== "string") checkOptions("Floodgate.create: redis", redis, knownOfRedis)
-  if (callOptions !== undefined && typeof callOptions !== "function") governedBy(callOptions)
-}
+/** The options of a floodgate. */
+export const made: Check = optionsOf<Options>({
+  ...ofFetch,
+  callOptions: orFunction(callOptions),
+  limits,
+  concurrency,
+  maxQueued,
+  redis: (value) => (typeof value === "string" ? url(value) : redisOptions(value)),
+  retry: optionsOf<RetryOptions>({
+    attempts: whole,
+    baseSeconds: seconds,
+    capSeconds: seconds,
+    maxElapsedSeconds: seconds
+  }),
+  onEvent: callback,
+  idleTimeoutSeconds: seconds,
+  cap: checkCap,
+  prices: Called.made.prices,
+  learned: anObject
+})
 
-/** Refuses what is no call of an operation. */
-export const checkCall = (operation: string, call: Call): void => {
-  checkOptions(operation, call, knownOfCall)
-  if (typeof call.model !== "string") invalid(`${operation}: model`, "a string", call.model)
-}
+const millisOf = (seconds: number | undefined): number | undefined =>
+  seconds === undefined ? undefined : seconds * 1_000
 
-const secondsOf = (
-  option: string,
-  seconds: number | undefined,
-  least: "above" | "from" = "above"
-): number | undefined => {
-  if (seconds === undefined) return undefined
-  const isValid = typeof seconds === "number" && (least === "above" ? seconds > 0 : seconds >= 0) && seconds < Infinity
-  const expected = least === "above" ? "a number of seconds > 0" : "a number of seconds >= 0"
-  return isValid ? seconds * 1_000 : invalid(`Floodgate.create: ${option}`, expected, seconds)
-}
-
-/** Options of a call for the governor. */
-export const governedBy = (given: CallOptions): Governor.CallOptions => {
-  checkOptions("Floodgate.create: callOptions", given, knownOfCallOptions)
-  const { maxWaitSeconds, timeoutSeconds, ...how } = given
-  return {
-    ...how,
-    maxWait: secondsOf("maxWaitSeconds", maxWaitSeconds, "from"),
-    timeout: secondsOf("timeoutSeconds", timeoutSeconds)
-  }
-}
+/** Checked options of a call for the governor. */
+export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptions): Governor.CallOptions => ({
+  ...how,
+  maxWait: millisOf(maxWaitSeconds),
+  timeout: millisOf(timeoutSeconds)
+})
 
 /** The options of calls that are no HTTP requests, to which a function of the request does not apply. */
 export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
@@ -238,33 +241,29 @@ export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {
   const { attempts, baseSeconds, capSeconds, maxElapsedSeconds } = retry
   return Retry.make({
     attempts,
-    base: secondsOf("retry.baseSeconds", baseSeconds),
-    cap: secondsOf("retry.capSeconds", capSeconds),
-    maxElapsed: secondsOf("retry.maxElapsedSeconds", maxElapsedSeconds)
+    base: millisOf(baseSeconds),
+    cap: millisOf(capSeconds),
+    maxElapsed: millisOf(maxElapsedSeconds)
   })
 }
 
 /** The options of the ways in over HTTP. */
 export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
-  const { account, accounting, callOptions = {}, idleTimeoutSeconds } = options
+  const { account, accounting, callOptions: given = {}, idleTimeoutSeconds } = options
   return {
     account,
     accounting,
-    idleTimeout: secondsOf("idleTimeoutSeconds", idleTimeoutSeconds),
+    idleTimeout: millisOf(idleTimeoutSeconds),
     callOptions:
-      typeof callOptions === "function" ? (request) => governedBy(callOptions(request)) : governedBy(callOptions)
+      typeof given === "function"
+        ? (request) => {
+            const how = given(request)
+            check("Floodgate.create: callOptions", callOptions, how)
+            return governedBy(how)
+          }
+        : governedBy(given)
   }
 }
 
-export const redisOf = ({ redis }: Options): RedisOptions | undefined => {
-  if (redis === undefined) return undefined
-  const options = typeof redis === "string" ? { url: redis } : redis
-  // The address may contain a password, so the error does not repeat it.
-  if (!/^rediss?:$/.test(URL.parse(options.url)?.protocol ?? "")) {
-    wrong(
-      "Floodgate.create: redis",
-      "expected an address such as redis://127.0.0.1:6379, got something else (not shown)"
-    )
-  }
-  return options
-}
+export const redisOf = ({ redis }: Options): RedisOptions | undefined =>
+  typeof redis === "string" ? { url: redis } : redis

@@ -53,7 +53,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { durationOf } from "../input/arguments.ts"
+import { apiKey as isKey, check, type Checks, options as optionsOf, span, text } from "../input/checks.ts"
 import { longestWaitMillis, readEvent, textOfEvent } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
@@ -115,6 +115,11 @@ type ClientOptions = Timeouts & {
    */
   readonly name?: string | undefined
 }
+
+const timeouts: Checks<Timeouts> = { timeout: span, idleTimeout: span }
+const checkFromClient = optionsOf<ClientOptions>({ ...timeouts, name: text })
+const checkLayer = optionsOf<Options>({ ...timeouts, apiKey: isKey, baseUrl: text }, "apiKey")
+const checkLayerConfig = optionsOf(timeouts)
 
 type RequestOptions = {
   readonly maxRetries: 0
@@ -272,11 +277,12 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
+  check("Anthropic.fromClient", checkFromClient, options)
   const { messages } = client
   const use: Use = {
     secret: secretOf(client),
-    timeout: durationOf("Anthropic.timeout", options.timeout ?? longestWaitMillis),
-    idleTimeout: durationOf("Anthropic.idleTimeout", options.idleTimeout ?? "1 minute")
+    timeout: Duration.fromInputUnsafe(options.timeout ?? longestWaitMillis),
+    idleTimeout: Duration.fromInputUnsafe(options.idleTimeout ?? "1 minute")
   }
   return LlmProvider.of({
     name: options.name ?? "anthropic",
@@ -302,7 +308,6 @@ const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
   Effect.sync(() => {
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
-    if (apiKey.trim() === "") throw new RangeError("Anthropic: apiKey must not be empty")
     // Each request has its own timeout. Older SDKs require one of the client if `max_tokens` is large.
     const client = new Sdk({ apiKey, baseURL: baseUrl, maxRetries: 0, timeout: sdkMost })
     return fromClient(client, { timeout, idleTimeout })
@@ -338,7 +343,10 @@ const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<LlmProvider> => Layer.effect(LlmProvider, make(options))
+export const layer = (options: Options): Layer.Layer<LlmProvider> => {
+  check("Anthropic.layer", checkLayer, options)
+  return Layer.effect(LlmProvider, make(options))
+}
 
 const noKey = { message: "ANTHROPIC_API_KEY is not set, or blank: set it to a key of the provider" }
 const Key = Schema.String.annotate(noKey).check(Schema.isPattern(/\S/, noKey))
@@ -368,8 +376,9 @@ const Key = Schema.String.annotate(noKey).check(Schema.isPattern(/\S/, noKey))
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Config.ConfigError> =>
-  Layer.effect(
+export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Config.ConfigError> => {
+  check("Anthropic.layerConfig", checkLayerConfig, options)
+  return Layer.effect(
     LlmProvider,
     Config.all({
       apiKey: Config.schema(Schema.Redacted(Key), "ANTHROPIC_API_KEY"),
@@ -378,6 +387,7 @@ export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Co
       Effect.flatMap(({ apiKey, baseUrl }) => make({ ...options, apiKey, baseUrl: Option.getOrUndefined(baseUrl) }))
     )
   )
+}
 
 // -----------------------------------------------------------------------------
 // Streams

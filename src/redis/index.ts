@@ -41,8 +41,8 @@ import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "../BudgetStore.ts"
-import { known as knownOfStore } from "../budgetStore/models.ts"
-import { checkOptions, type Known, wrong } from "../input/arguments.ts"
+import { checks } from "../budgetStore/models.ts"
+import { check, type Checks, options as optionsOf, secret, text } from "../input/checks.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
@@ -74,7 +74,15 @@ export interface Options extends BudgetStore.Options {
 
 const defaultPrefix = "floodgate"
 
-const known: Known<Options & { url: string }> = { url: true, prefix: true, ...knownOfStore }
+const isAddress = (text: unknown): boolean =>
+  typeof text === "string" && /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
+
+const address = "an address such as redis://127.0.0.1:6379"
+
+const shared: Checks<Options> = { ...checks, prefix: text }
+const checkShared = optionsOf(shared)
+/** An address may contain a password. */
+const checkUrl = optionsOf<Options & { readonly url: string }>({ url: secret(address, isAddress), ...shared }, "url")
 
 const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: Store.Send) =>
   BudgetStore.layer(Store.make(prefix, send), { ...options, name })
@@ -106,14 +114,16 @@ const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Opti
  * @category layers
  * @since 0.1.0
  */
-export const layerStore = (options: Options = {}): Layer.Layer<never, never, Redis.Redis> =>
-  Layer.unwrap(
+export const layerStore = (options: Options = {}): Layer.Layer<never, never, Redis.Redis> => {
+  check("FloodgateRedis.layerStore", checkShared, options)
+  return Layer.unwrap(
     Effect.map(Redis.Redis, ({ send }) =>
       sharing(options, (_, [command = "", ...words]) =>
         Effect.mapError(send(command, ...words), ({ cause }) => new BudgetStore.StoreError({ cause }))
       )
     )
   )
+}
 
 /**
  * The store on the Redis server at an address, or on the cluster that the server belongs to. It uses the installed client,
@@ -138,19 +148,12 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  * @since 0.1.0
  */
 export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.Layer<never> => {
-  checkOptions("Redis", given, known)
+  check("FloodgateRedis.layerStoreUrl", checkUrl, given)
   const { url, ...options } = given
-  // The address may contain a password, so the error does not repeat it.
-  if (!isAddress(url))
-    wrong("Redis: url", "expected an address such as redis://127.0.0.1:6379, got something else (not shown)")
   return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))
 }
 
-const isAddress = (text: string): boolean => /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
-
-const Address = Schema.String.check(
-  Schema.makeFilter(isAddress, { expected: "an address such as redis://127.0.0.1:6379" })
-)
+const Address = Schema.String.check(Schema.makeFilter(isAddress, { expected: address }))
 
 /**
  * The store on the server from the configuration: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` unless the options have a prefix.
@@ -174,11 +177,13 @@ const Address = Schema.String.check(
  * @category layers
  * @since 0.1.0
  */
-export const layerStoreConfig = (options: Options = {}): Layer.Layer<never, Config.ConfigError> =>
-  Layer.unwrap(
+export const layerStoreConfig = (options: Options = {}): Layer.Layer<never, Config.ConfigError> => {
+  check("FloodgateRedis.layerStoreConfig", checkShared, options)
+  return Layer.unwrap(
     Effect.gen(function* () {
       const url = yield* Config.schema(Schema.Redacted(Address), "REDIS_URL")
       const prefix = yield* Config.withDefault(Config.String("FLOODGATE_REDIS_PREFIX"), defaultPrefix)
       return layerStoreUrl({ ...options, prefix: options.prefix ?? prefix, url: Redacted.value(url) })
     })
   )
+}

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
-import { checkOptions, invalid } from "../input/arguments.ts"
+import { check, notNegative, number, options as optionsOf } from "../input/checks.ts"
 
 /**
  * The options of a {@link RetryBudget}. Both are counted over ten seconds, as in Finagle.
@@ -122,13 +122,12 @@ export class Tokens {
   }
 }
 
-const resolveBudget = (options: RetryBudgetOptions): Rule => {
-  checkOptions("Retry.layerBudget", options, { ratio: true, minPerSecond: true })
-  const { minPerSecond = 2, ratio = 0.2 } = options
-  if (!(ratio >= 0 && ratio < Infinity)) invalid("Retry.ratio", "a finite number >= 0", ratio)
-  if (!(minPerSecond >= 0)) invalid("Retry.minPerSecond", "a number >= 0", minPerSecond)
-  return { ratio, minPerSecond }
-}
+const budgetOptions = optionsOf<RetryBudgetOptions>({
+  ratio: notNegative,
+  minPerSecond: number("a number >= 0", (value) => value >= 0)
+})
+
+const resolveBudget = ({ minPerSecond = 2, ratio = 0.2 }: RetryBudgetOptions): Rule => ({ ratio, minPerSecond })
 
 /** A budget keeps to one clock: times of different clocks cannot be compared. */
 const budgetOf = (rule: Rule, clock: Clock.Clock): RetryBudget => {
@@ -260,6 +259,7 @@ export const RetryBudget: Context.Reference<RetryBudget> = Context.Reference<Ret
  * @since 0.1.0
  */
 export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never> => {
+  check("Retry.layerBudget", budgetOptions, options)
   const rule = resolveBudget(options)
   return Layer.effect(
     RetryBudget,

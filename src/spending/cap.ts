@@ -1,6 +1,6 @@
 /** Caps in the form of their options. */
-import * as Duration from "effect/Duration"
-import { checkOptions, durationOf, invalid, type Known } from "../input/arguments.ts"
+import type * as Duration from "effect/Duration"
+import { type Check, finiteSpan, millisOf, number, oneOf, options, that } from "../input/checks.ts"
 import { perDollar, type Period } from "./ledger.ts"
 import type { Keeping } from "./purse.ts"
 
@@ -32,27 +32,26 @@ export interface Cap {
 
 const mostDollars = 1e6
 
-const known: Known<Cap> = { dollars: true, per: true, reserve: true }
+/** What a cap allows. */
+export const dollars: Check = number(
+  `a number > 0, at most ${mostDollars}`,
+  (value) => value > 0 && value <= mostDollars
+)
 
-const expected = '"day", or a finite duration > 0 such as "5 hours"'
+const period = that(
+  '"day", or a finite duration > 0 such as "5 hours"',
+  (value) => value === "day" || finiteSpan(value) === undefined
+)
+
+/** Checks a cap. */
+export const check: Check = options<Cap>({ dollars, per: period, reserve: oneOf("most", "expected") }, "dollars")
 
 const periodOf = (per: Cap["per"]): Period => {
   if (per === undefined) return { _tag: "Ever" }
   if (per === "day") return { _tag: "Day" }
-  return {
-    _tag: "Window",
-    millis: Duration.toMillis(durationOf("Spending.per", per, expected, (millis) => millis > 0 && millis < Infinity))
-  }
+  return { _tag: "Window", millis: millisOf(per) }
 }
 
-/** The internal form of a cap. Throws a `RangeError` for an invalid one. */
-export const keepingOf = (cap: Cap | undefined): Keeping | undefined => {
-  if (cap === undefined) return undefined
-  checkOptions("Spending", cap, known)
-  const { per, reserve = "most" } = cap
-  if (!(typeof cap.dollars === "number" && cap.dollars > 0 && cap.dollars <= mostDollars)) {
-    invalid("Spending.dollars", `a number > 0, at most ${mostDollars}`, cap.dollars)
-  }
-  if (reserve !== "most" && reserve !== "expected") invalid("Spending.reserve", '"most" or "expected"', reserve)
-  return { limit: Math.round(cap.dollars * perDollar), period: periodOf(per), reserve }
-}
+/** The internal form of a checked cap. */
+export const keepingOf = (cap: Cap | undefined): Keeping | undefined =>
+  cap && { limit: Math.round(cap.dollars * perDollar), period: periodOf(cap.per), reserve: cap.reserve ?? "most" }

@@ -11,6 +11,7 @@ import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
+import { callback, check, options as optionsOf, that } from "../input/checks.ts"
 import * as Watch from "./watch.ts"
 
 /**
@@ -25,6 +26,11 @@ export interface Options {
   /** Called between strides of simulated time, with the seconds that have passed. */
   readonly progress?: ((seconds: number) => Effect.Effect<void>) | undefined
 }
+
+const made = optionsOf<Options>({
+  seed: that("a string or a finite number", (value) => typeof value === "string" || Number.isFinite(value)),
+  progress: callback
+})
 
 /** What a simulation gives. */
 type Simulated<A> = {
@@ -104,6 +110,7 @@ export const run = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   options: Options = {}
 ): Effect.Effect<Simulated<A>, E, R> => {
+  check("Simulation.run", made, options)
   const { progress, seed = 1 } = options
   return Effect.flatMap(Clock.Clock, (clock) =>
     hasProperty(clock, "adjust")

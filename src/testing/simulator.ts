@@ -11,7 +11,7 @@ import type {
   Usage
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
-import { invalid } from "../input/arguments.ts"
+import { invalid } from "../input/checks.ts"
 import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
@@ -64,7 +64,7 @@ const valueOf = (
   const value: unknown = option(params, random)
   return Predicate.isNumber(value) && Number.isFinite(value)
     ? value
-    : invalid(`ProviderSim.${name}`, "a function that gives a finite number", value)
+    : invalid(`ProviderSim.layer: ${name}`, "a function that gives a finite number", value)
 }
 
 const isPart = (part: unknown): boolean =>
@@ -78,7 +78,11 @@ const replyOf = (self: Simulator, params: Params, random: number): ReadonlyArray
   const reply = (self.options.reply ?? Replies.extract)(params, random)
   const parts = typeof reply === "string" ? [reply] : reply
   if (!Array.isArray(parts) || !parts.every(isPart)) {
-    return invalid("ProviderSim.reply", "a function that gives a string, or a list of strings and tool calls", reply)
+    return invalid(
+      "ProviderSim.layer: reply",
+      "a function that gives a string, or a list of strings and tool calls",
+      reply
+    )
   }
   const content = parts.filter((part) => part !== "")
   return content.length === 0 ? ["."] : content

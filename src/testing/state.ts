@@ -10,7 +10,7 @@ import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
-import { check } from "./options.ts"
+import { checkMade } from "./options.ts"
 import * as Ramp from "./ramp.ts"
 
 /** Makes fields writable for the engine that are readonly for others. */
@@ -57,7 +57,7 @@ export interface State {
 
 /** A new provider at time 0. Throws a `RangeError` for invalid options. */
 export const make = (options: Options): State => {
-  check(options)
+  checkMade(options)
   const { limits = {}, rejections = "free" } = options
   const given = typeof rejections === "string" ? {} : rejections
   const state: State = {

@@ -94,7 +94,7 @@ describe("Budget with limits per pool", () => {
       assert.throws(
         () => Budget.layer({ limits: { pools: { [model]: perMinute(1) } } }),
         RangeError,
-        `Limits.pools: expected the pool "${pool}", got "${model}", which is a model of it`
+        `Budget.layer: limits.pools: expected the pool "${pool}", got "${model}", which is a model of it`
       )
       Budget.layer({ limits: { pools: { [model]: perMinute(1) }, poolOf: (model) => model } })
     }

@@ -420,7 +420,7 @@ describe("dollars at the gateway", () => {
   it.live("refuses caps and weights that are none before it listens, and at a reload", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(world(gives(1), { rules: [{ capPerKey: { dollars: -1 } }] }))
-      assert.match(String(exit), /Spending\.dollars: expected a number > 0/)
+      assert.match(String(exit), /rules\[0\]\.capPerKey\.dollars: expected a number > 0/)
       const here = yield* world(gives(1), {})
       for (const rule of [{ weight: 0 }, { weight: -1 }, { weight: 1e6 }, { priority: Infinity }]) {
         const rules = [rule]

@@ -1,12 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
 import * as Accounting from "floodgate/Accounting"
 import * as Agents from "floodgate/Agents"
 import * as Floodgate from "floodgate/anthropic"
@@ -25,27 +22,8 @@ import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
 import { ProviderSim } from "floodgate/testing"
 import { ProviderServer } from "floodgate/testing/server"
+import { complaint } from "../support/complaint.ts"
 import { MapStore } from "../support/store.ts"
-
-/** What it throws, or dies of. */
-const complaint = (make: () => unknown): Effect.Effect<string> =>
-  Effect.sync(make).pipe(
-    Effect.flatMap((made) => {
-      if (Layer.isLayer(made)) return built(made)
-      return Effect.isEffect(made) ? run(made) : Effect.void
-    }),
-    Effect.exit,
-    Effect.map((exit) => (Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "no complaint"))
-  )
-
-const built = (layer: Layer.Any) => run(Layer.build(layer as Layer.Layer<unknown>))
-
-const run = (effect: Effect.Effect<unknown, unknown, unknown>) =>
-  Effect.scoped(Effect.provide(effect, live) as Effect.Effect<unknown, unknown, Scope.Scope>)
-
-const live = Layer.mergeAll(Governor.layer(), LlmClient.layerProvider(), Agents.layer).pipe(
-  Layer.provideMerge(Layer.merge(Budget.layer(), ProviderSim.layer()))
-)
 
 /** Arguments as no compiler lets them through. */
 const wrong = <A>(value: unknown): A => value as A
@@ -64,16 +42,22 @@ const price = { input: 1, output: 1 }
 
 /** Each option, and what is wrong with it. */
 const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() => unknown>]> = [
-  ["Accounting.burndown", ...[0.5, NaN].map((burndown) => () => Accounting.bedrockRuntime({ burndown }))],
+  [
+    "Accounting.bedrockRuntime: burndown",
+    ...[0.5, NaN].map((burndown) => () => Accounting.bedrockRuntime({ burndown }))
+  ],
   ["Agents.run: cap.tokens", ...[0, -1, NaN].map((tokens) => () => agents({ cap: { tokens } }))],
   ["Agents.run: cap.calls", () => agents({ cap: { calls: 0 } })],
   ["Agents.run: cap.time", () => agents({ cap: { time: 0 } }), () => agents({ cap: { time: "5 sec" } })],
   // A number of agents that is none ran for ever.
   ["Agents.run: concurrency", ...[0, -1, NaN, 1.5].map((concurrency) => () => agents({ concurrency }))],
-  ["Anthropic.timeout", () => LlmClient.layer({ apiKey, timeout: 0 })],
-  ["Anthropic.idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN })],
+  ["LlmClient.layer: timeout", () => LlmClient.layer({ apiKey, timeout: 0 })],
+  ["LlmClient.layer: idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN })],
   // With a time of 0 a breaker never opened.
-  ["Breaker.openFor", ...[0, -5, NaN, "a while"].map((openFor) => () => Breaker.layer({ openFor: wrong(openFor) }))],
+  [
+    "Breaker.layer: openFor",
+    ...[0, -5, NaN, "a while"].map((openFor) => () => Breaker.layer({ openFor: wrong(openFor) }))
+  ],
   ["Budget.make: concurrency", () => Budget.make({ concurrency: 0 })],
   ["Budget.make: maxQueued", () => Budget.make({ maxQueued: -1 })],
   ["Budget.reserve: weight", ...[0, -1, NaN, Infinity].map((weight) => () => reserve({ tokens: 1 }, { weight }))],
@@ -85,51 +69,58 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
         budget.cooldown({ reason: "rateLimit", retryAfter: wrong("5 sec") })
       )
   ],
-  ["BudgetStore: lease", () => share({ lease: 0 })],
-  ["BudgetStore: timeout", () => share({ timeout: NaN })],
-  ["BudgetStore: degradeFor", () => share({ degradeFor: -1 })],
-  ["BudgetStore: whenAway.wait", () => share({ whenAway: { wait: Infinity } })],
-  ["CallOptions.timeout", () => call({ timeout: -1 }), () => call({ timeout: "5 sec" })],
-  ["CallOptions.maxWait", () => call({ maxWait: "5 sec" })],
+  ["BudgetStore.layer: lease", () => share({ lease: 0 })],
+  ["BudgetStore.layer: timeout", () => share({ timeout: NaN })],
+  ["BudgetStore.layer: degradeFor", () => share({ degradeFor: -1 })],
+  ["BudgetStore.layer: whenAway.wait", () => share({ whenAway: { wait: Infinity } })],
+  ["LlmClient.create: timeout", () => call({ timeout: -1 }), () => call({ timeout: "5 sec" })],
+  ["LlmClient.create: maxWait", () => call({ maxWait: "5 sec" })],
   ...Limits.Dimension.literals.map(
     (dimension) =>
       [
-        `Estimate.${dimension}`,
+        `Budget.reserve: ${dimension}`,
         ...[-1, NaN, Infinity, 1e308].map((bad) => () => reserve({ [dimension]: bad }))
       ] as const
   ),
-  ["Floodgate.idleTimeout", () => Floodgate.make({ idleTimeout: 0 })],
+  ["FloodgateAnthropic.make: idleTimeout", () => Floodgate.make({ idleTimeout: 0 })],
   ["Floodgate.create: idleTimeoutSeconds", () => create({ idleTimeoutSeconds: NaN })],
   ["Floodgate.create: retry.baseSeconds", () => create({ retry: { baseSeconds: -2 } })],
-  ["Floodgate.create: maxWaitSeconds", () => create({ callOptions: { maxWaitSeconds: -1 } })],
+  ["Floodgate.create: callOptions.maxWaitSeconds", () => create({ callOptions: { maxWaitSeconds: -1 } })],
   ["Floodgate.create: redis", () => create({ redis: "localhost:6379" })],
-  ["Forecast.concurrency", ...[0, 1.5].map((concurrency) => () => forecast({}, { concurrency }))],
+  ["Forecast.make: concurrency", ...[0, 1.5].map((concurrency) => () => forecast({}, { concurrency }))],
   ...["inputTokens", "outputTokens", "reservedOutputTokens"].map(
-    (name) => [`Forecast.${name}`, ...[-7, NaN, Infinity, "5"].map((bad) => () => forecast({ [name]: bad }))] as const
+    (name) =>
+      [
+        `Forecast.make: workload[0].calls[0].${name}`,
+        ...[-7, NaN, Infinity, "5"].map((bad) => () => forecast({ [name]: bad }))
+      ] as const
   ),
-  ["Forecast.latency.baseMillis", () => forecast({}, { latency: { baseMillis: -1 } })],
-  ["Forecast.agents", () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } })],
-  ["Gateway.port", () => Gateway.make({ port: -1 })],
-  // Others can reach the host, and a short token is guessed.
-  ["Gateway.token", () => Gateway.make({ host: "0.0.0.0" }), () => Gateway.make({ token: "short" })],
+  ["Forecast.make: latency.baseMillis", () => forecast({}, { latency: { baseMillis: -1 } })],
   [
-    "Gateway.upstreams",
+    "Forecast.uniform: agents",
+    () => Forecast.uniform({ agents: 0, calls: 1, first: { inputTokens: 1, outputTokens: 1 } })
+  ],
+  ["Gateway.make: port", () => Gateway.make({ port: -1 })],
+  // Others can reach the host, and a short token is guessed.
+  ["Gateway.make: token", () => Gateway.make({ host: "0.0.0.0" }), () => Gateway.make({ token: "short" })],
+  [
+    "Gateway.make: upstreams",
     ...[{}, { metrics: "https://a.test" }, { v1: "https://a.test" }, { chat: "https://a.test" }].map(
       (upstreams) => () => Gateway.make({ upstreams })
     )
   ],
   [
-    "Gateway.upstreams.own",
+    "Gateway.make: upstreams.own",
     ...["file:///etc", "127.0.0.1:8787"].map((own) => () => Gateway.make({ upstreams: { own } }))
   ],
-  ["Gateway.rules[1].cap.per", () => Gateway.make({ rules: [{}, { cap: { dollars: 1, per: "dya" as never } }] })],
-  ["Gateway.rules[0].weight", () => Gateway.make({ rules: [{ weight: 0 }] })],
-  ["Gateway.rules[0].capPerKey.dollars", () => Gateway.make({ rules: [{ capPerKey: { dollars: 0 } }] })],
-  ["Limits.pools.m.tokens.total", () => budget({ pools: { m: { tokens: { total: 0 } } } })],
+  ["Gateway.make: rules[1].cap.per", () => Gateway.make({ rules: [{}, { cap: { dollars: 1, per: "dya" as never } }] })],
+  ["Gateway.make: rules[0].weight", () => Gateway.make({ rules: [{ weight: 0 }] })],
+  ["Gateway.make: rules[0].capPerKey.dollars", () => Gateway.make({ rules: [{ capPerKey: { dollars: 0 } }] })],
+  ["Budget.make: limits.pools.m.tokens.total", () => budget({ pools: { m: { tokens: { total: 0 } } } })],
   ...(["maxHold", "silence", "keepAlive", "timeout", "drain"] as const).map(
     (name) =>
       [
-        `Gateway.${name}`,
+        `Gateway.make: ${name}`,
         ...[0, -1, NaN, Infinity, 1e300, 1e-9, "2 days", "soon"].map((bad) => () => Gateway.make({ [name]: bad }))
       ] as const
   ),
@@ -137,14 +128,14 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ...(["maxBodyBytes", "maxHeldBytes", "maxConnections"] as const).map(
     (name) =>
       [
-        `Gateway.${name}`,
+        `Gateway.make: ${name}`,
         ...[0, -1, 0.5, NaN, Infinity, 1e308, 2 ** 53, "5"].map((bad) => () => Gateway.make({ [name]: bad }))
       ] as const
   ),
-  ["Gateway.maxBodyBytes", () => Gateway.make({ maxBodyBytes: 536_870_889 })],
-  ["Limits", ...[null, 7, "2M", { inputToken: { perMinute: 1 } }].map((limits) => () => budget(limits))],
+  ["Gateway.make: maxBodyBytes", () => Gateway.make({ maxBodyBytes: 536_870_889 })],
+  ["Budget.make: limits", ...[null, 7, "2M", { inputToken: { perMinute: 1 } }].map((limits) => () => budget(limits))],
   [
-    "Limits.tokens",
+    "Budget.make: limits.tokens",
     ...[null, 2_000_000, {}, { perMinutes: 60 }, { perMinute: 60, bursts: 5 }, { perMinute: 1, perSecond: 1 }].map(
       (tokens) => () => budget({ tokens })
     )
@@ -152,48 +143,61 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ...["perSecond", "perMinute", "total"].map(
     (rate) =>
       [
-        `Limits.tokens.${rate}`,
+        `Budget.make: limits.tokens.${rate}`,
         // A text of digits was accepted, and made sums of texts.
         ...[0, -1, NaN, Infinity, 1e308, "2000000"].map((bad) => () => budget({ tokens: { [rate]: bad } }))
       ] as const
   ),
-  ["Limits.tokens.burst", ...[0, -1, NaN].map((burst) => () => budget({ tokens: { perMinute: 10, burst } }))],
-  ["Limits.tokens.share", () => budget({ tokens: { share: 1.5 } })],
   [
-    "Prices: m.output",
+    "Budget.make: limits.tokens.burst",
+    ...[0, -1, NaN].map((burst) => () => budget({ tokens: { perMinute: 10, burst } }))
+  ],
+  ["Budget.make: limits.tokens.share", () => budget({ tokens: { share: 1.5 } })],
+  [
+    "Governor.layer: prices.m.output",
     () => Governor.layer({ prices: { m: { ...price, output: -1 } } }),
     () => Governor.layer({ prices: { m: wrong({ input: 1 }) } })
   ],
-  ["Prices: m.cacheRead", () => Governor.layer({ prices: { m: { ...price, cacheRead: NaN } } })],
-  ["Prices: m.long.above", () => Governor.layer({ prices: { m: { ...price, long: { ...price, above: Infinity } } } })],
-  ["ProviderServer.timeScale", () => ProviderServer.make({ timeScale: 0 })],
-  ["ProviderServer.maxBodyBytes", ...[NaN, -1].map((bytes) => () => ProviderServer.make({ maxBodyBytes: bytes }))],
-  // Node would listen on every address.
-  ["ProviderServer.host", () => ProviderServer.make({ host: "" })],
+  ["Governor.layer: prices.m.cacheRead", () => Governor.layer({ prices: { m: { ...price, cacheRead: NaN } } })],
   [
-    "ProviderSim.limits",
+    "Governor.layer: prices.m.long.above",
+    () => Governor.layer({ prices: { m: { ...price, long: { ...price, above: Infinity } } } })
+  ],
+  ["ProviderServer.make: timeScale", () => ProviderServer.make({ timeScale: 0 })],
+  [
+    "ProviderServer.make: maxBodyBytes",
+    ...[NaN, -1].map((bytes) => () => ProviderServer.make({ maxBodyBytes: bytes }))
+  ],
+  // Node would listen on every address.
+  ["ProviderServer.make: host", () => ProviderServer.make({ host: "" })],
+  [
+    "ProviderSim.layer: limits",
     ...[null, Presets.anthropic.start].map((bad) => () => ProviderSim.layer({ limits: wrong(bad) }))
   ],
   [
-    "ProviderSim.limits.tokens.window",
+    "ProviderSim.layer: limits.tokens.window",
     () => ProviderSim.layer({ limits: { tokens: { perMinute: 1, window: wrong("slidng") } } })
   ],
-  ["ProviderSim.faults[1].kind", () => ProviderSim.layer({ faults: [{ kind: "500" }, { kind: wrong("503") }] })],
+  ["ProviderSim.layer: faults[1].kind", () => ProviderSim.layer({ faults: [{ kind: "500" }, { kind: wrong("503") }] })],
   [
-    "ProviderSim.faults[0].retryAfterMillis",
+    "ProviderSim.layer: faults[0].retryAfterMillis",
     () => ProviderSim.layer({ faults: [{ kind: "cut", retryAfterMillis: 1_000 }] })
   ],
-  ["ProviderSim.cachedShare", () => ProviderSim.layer({ cachedShare: 2 })],
-  ["Retry.base", () => Retry.make({ base: wrong("soon") }), () => Retry.make({ backoff: Schedule.forever, base: 1 })],
-  ["Retry.factor", () => Retry.make({ factor: 0.9 })],
-  ["Retry.cap", () => Retry.make({ cap: "1 second" })],
-  ["Retry.attempts", () => Retry.make({ attempts: 1.5 })],
-  ["Retry.jitter", () => Retry.make({ jitter: wrong("some") })],
-  ["Retry.maxElapsed", () => Retry.make({ maxElapsed: 0 })],
-  ["Retry.ratio", () => Retry.layerBudget({ ratio: -1 })],
+  ["ProviderSim.layer: cachedShare", () => ProviderSim.layer({ cachedShare: 2 })],
+  [
+    "Retry.make: base",
+    () => Retry.make({ base: wrong("soon") }),
+    () => Retry.make({ backoff: Schedule.forever, base: 1 })
+  ],
+  ["Retry.make: factor", () => Retry.make({ factor: 0.9 })],
+  ["Retry.make: cap", () => Retry.make({ cap: "1 second" })],
+  ["Retry.make: attempts", () => Retry.make({ attempts: 1.5 })],
+  ["Retry.make: jitter", () => Retry.make({ jitter: wrong("some") })],
+  ["Retry.make: maxElapsed", () => Retry.make({ maxElapsed: 0 })],
+  ["Retry.layerBudget: ratio", () => Retry.layerBudget({ ratio: -1 })],
   ["Retry.withDeadline", () => Retry.withDeadline(Effect.void, wrong("5 sec"))],
-  ["Spending.dollars", ...[0, NaN].map((dollars) => () => Spending.make("x", { dollars }))],
-  ["Spending.per", ...["never", Infinity].map((per) => () => Spending.make("x", { dollars: 1, per: wrong(per) }))]
+  ["Spending.make: dollars", ...[0, NaN].map((dollars) => () => Spending.make("x", { dollars }))],
+  ["Spending.make: per", ...["never", Infinity].map((per) => () => Spending.make("x", { dollars: 1, per: wrong(per) }))]
 ]
 
 describe("an argument that makes no sense", () => {

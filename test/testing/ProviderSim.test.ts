@@ -719,7 +719,7 @@ describe("ProviderSim", () => {
   it.effect("refuses what a function among its options gives, when it gives it", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(create(params(4)))
-      assert.include(String(exit), "ProviderSim.reply: expected a function that gives a string")
+      assert.include(String(exit), "ProviderSim.layer: reply: expected a function that gives a string")
     }).pipe(Effect.provide(ProviderSim.layer({ reply: () => undefined as unknown as string })))
   )
 })

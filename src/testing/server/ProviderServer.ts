@@ -71,7 +71,8 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { createServer } from "node:http"
 import * as Engine from "../engine.ts"
-import * as OptionChecks from "../options.ts"
+import { check, host, number, options, port, positive } from "../../input/checks.ts"
+import { simulated } from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import { answered, play } from "./serving.ts"
 
@@ -114,15 +115,12 @@ export interface Options extends ProviderSim.Options {
   readonly maxBodyBytes?: number | undefined
 }
 
-const check = OptionChecks.fields<Options>({
-  ...OptionChecks.simulated,
-  host: OptionChecks.host,
-  port: OptionChecks.number(
-    "an integer from 0 to 65535",
-    (port) => Number.isInteger(port) && port >= 0 && port < 65_536
-  ),
-  timeScale: OptionChecks.positive,
-  maxBodyBytes: OptionChecks.number("an integer > 0", (bytes) => Number.isInteger(bytes) && bytes > 0)
+const made = options<Options>({
+  ...simulated,
+  host,
+  port,
+  timeScale: positive,
+  maxBodyBytes: number("an integer > 0", (bytes) => Number.isInteger(bytes) && bytes > 0)
 })
 
 /** Anthropic's limit for the Messages API. */
@@ -178,7 +176,7 @@ export class ProviderServer extends Context.Service<
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
-  check("ProviderServer", options)
+  check("ProviderServer.make", made, options)
   const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1, ...simulated } = options
   const playing = play(simulated, timeScale, yield* Clock.Clock)
   const { now } = playing
@@ -219,5 +217,7 @@ export const make = Effect.fnUntraced(function* (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<ProviderServer, HttpServerError.ServeError> =>
-  Layer.effect(ProviderServer, make(options))
+export const layer = (options: Options = {}): Layer.Layer<ProviderServer, HttpServerError.ServeError> => {
+  check("ProviderServer.layer", made, options)
+  return Layer.effect(ProviderServer, make(options))
+}

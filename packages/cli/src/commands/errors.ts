@@ -24,7 +24,7 @@ export const orInvalid =
         return Effect.succeed(make())
       } catch (error) {
         const message = error instanceof RangeError ? error.message : ""
-        const match = /^(\w+)\.(?:\w+\.)?(\w+): expected (.*), got (.*)$/.exec(message)
+        const match = /^(\w+)\.\w+: (?:[\w.[\]]+\.)?(\w+): expected (.*), got (.*)$/.exec(message)
         if (match?.[1] !== module) throw error
         return Effect.fail(invalidFlag(command)(match[2]!, match[3]!, match[4]!))
       }

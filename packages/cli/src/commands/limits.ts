@@ -103,6 +103,6 @@ export const checked = Effect.fnUntraced(function* (
     return yield* invalidFlag(command)("window", "a limit per minute beside it", window.value)
   }
   const limits = limitsOf(given)
-  if (limits !== undefined) yield* orInvalid(command, "Limits")(() => Budget.make({ limits }))
+  if (limits !== undefined) yield* orInvalid(command, "Budget")(() => Budget.make({ limits }))
   return limits
 })

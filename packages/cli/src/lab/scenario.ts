@@ -133,7 +133,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 const check = (ok: boolean, option: string, expected: string, got: number): void => {
-  if (!ok) invalid(`Scenario.${option}`, expected, got)
+  if (!ok) invalid(`Scenario.make: ${option}`, expected, got)
 }
 
 const whole = (option: string, value: number, least: number): void =>

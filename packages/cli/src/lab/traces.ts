@@ -142,8 +142,8 @@ export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions 
     seed = 1,
     speed = 1
   } = options
-  if (!(speed > 0)) invalid("Scenario.speed", "a number > 0", speed)
-  if (!(Number.isSafeInteger(agents) && agents >= 1)) invalid("Scenario.agents", "an integer >= 1", agents)
+  if (!(speed > 0)) invalid("Scenario.make: speed", "a number > 0", speed)
+  if (!(Number.isSafeInteger(agents) && agents >= 1)) invalid("Scenario.make: agents", "an integer >= 1", agents)
   const kept = Number.isFinite(speed)
   const count = kept ? trace.length : Math.min(agents, trace.length)
   const width = String(count).length

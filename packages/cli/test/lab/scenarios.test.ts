@@ -87,7 +87,7 @@ describe("scenarios", () => {
     assert.throws(
       () => Scenario.make(huge),
       RangeError,
-      "Scenario.firstTokens: expected at most 100000000 tokens, got 100000001"
+      "Scenario.make: firstTokens: expected at most 100000000 tokens, got 100000001"
     )
   })
 

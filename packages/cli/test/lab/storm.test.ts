@@ -8,7 +8,10 @@ const charged = Scenario.make({ rejections: "charged" })
 describe("a scenario", () => {
   // It used to be built, and to end in a crash of the whole process for want of memory.
   it("of more calls than a machine holds is refused by name", () => {
-    assert.throws(() => Scenario.make({ agents: 1e9 }), "Scenario.agents: expected at most 100000, got 1000000000")
+    assert.throws(
+      () => Scenario.make({ agents: 1e9 }),
+      "Scenario.make: agents: expected at most 100000, got 1000000000"
+    )
     assert.throws(
       () => Scenario.make({ agents: 1_000, calls: 1_001 }),
       /Scenario.calls: expected at most 1000000 calls/
@@ -108,8 +111,8 @@ describe("the oracle", () => {
 
 describe("Scenario.make", () => {
   it("names the option that makes no sense", () => {
-    assert.throws(() => Scenario.make({ agents: 0 }), "Scenario.agents: expected an integer >= 1, got 0")
-    assert.throws(() => Scenario.make({ tokens: 200 }), "Scenario.tokens: expected an integer >= 201, got 200")
+    assert.throws(() => Scenario.make({ agents: 0 }), "Scenario.make: agents: expected an integer >= 1, got 0")
+    assert.throws(() => Scenario.make({ tokens: 200 }), "Scenario.make: tokens: expected an integer >= 201, got 200")
     assert.throws(
       () => Scenario.make({ firstTokens: 9_000_000 }),
       /Scenario\.firstTokens: expected at most the provider's/
