@@ -97,8 +97,7 @@ export {
   Priority,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions,
-  type ResizeOptions
+  type ReserveOptions
 } from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------

@@ -120,7 +120,11 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
     const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
     const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
     const scenario = Scenarios.fromTrace(recorded, { ...whole, ...dealt })
-    return scenario.agents.map(({ calls, name, startsAtMillis }) => ({ name, startsAfter: startsAtMillis, calls }))
+    return scenario.agents.map(({ calls, name, startsAtMillis }) => ({
+      name,
+      startsAfter: startsAtMillis,
+      calls: calls.map(({ inputTokens, outputTokens }) => ({ inputTokens, outputTokens }))
+    }))
   }
   if (paths.length > 0) {
     const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }

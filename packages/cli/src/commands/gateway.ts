@@ -82,10 +82,7 @@ type Given = Command.Command.Config.Infer<typeof flags>
 
 /** Says where the option of the library comes from that an error names: from a flag, the environment or the file. */
 const named = ({ concurrency, config, host, hostName, port, upstream }: Given, message: string): string => {
-  const setting = message
-    .replace(/^(?:Gateway\.|Floodgate\.|Budget\.make: )/, "")
-    .replace(/^Limits/, "limits")
-    .replace(/^Prices: /, "prices.")
+  const setting = message.replace(/^[A-Z]\w*\.\w+: /, "")
   const [name = ""] = /^\w+/.exec(setting) ?? []
   const byFlag: Readonly<Record<string, Option.Option<unknown>>> = {
     concurrency,
@@ -95,7 +92,7 @@ const named = ({ concurrency, config, host, hostName, port, upstream }: Given, m
     upstreams: upstream
   }
   if (Option.isSome(byFlag[name] ?? Option.none())) {
-    return `--${setting.replace(/^upstreams\.?/, "upstream ").replace(/^hosts/, "host-name")}`
+    return `--${setting.replace(/^upstreams\.?/, "upstream ").replace(/^hosts(?:\[\d+\])?/, "host-name")}`
   }
   const file = Option.map(config, oneLine)
   if (name !== "token") return Option.match(file, { onNone: () => setting, onSome: (path) => `${path}: ${setting}` })

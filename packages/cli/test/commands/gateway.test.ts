@@ -202,7 +202,7 @@ describe("floodgate gateway", () => {
         ],
         [
           '{"rules": [{"cap": {"dollars": 20, "per": "dya"}}]}',
-          /gateway\.json: rules\[0\]\.cap\.per: expected "day", .*got dya/
+          /gateway\.json: rules\[0\]\.cap\.per: expected "day", .*got "dya"/
         ],
         ['{"prices": {"m": {"input": -1, "output": 1}}}', /gateway\.json: prices\.m\.input: expected/],
         ['{"maxQueued": -1}', /gateway\.json: maxQueued: expected/],
@@ -220,7 +220,7 @@ describe("floodgate gateway", () => {
       for (const [flags, says] of [
         [["--upstream", "foo"], /a name and an address, such as groq=https:\/\/api\.groq\.com\/openai/],
         [["--upstream", "own=127.0.0.1:8787"], /--upstream own: expected an address .*, got "127\.0\.0\.1:8787"/],
-        [["--host-name", "gateway:80"], /--host-name: expected names without a scheme, .*, got "gateway:80"/],
+        [["--host-name", "gateway:80"], /--host-name: expected a name without a scheme, .*, got "gateway:80"/],
         [["--host", "0.0.0.0"], /FLOODGATE_GATEWAY_TOKEN: expected a token/],
         [["--max-hold", "2 hours"], /seconds from 0\.001 to 3,600, or a duration such as "4 minutes"/]
       ] as const) {

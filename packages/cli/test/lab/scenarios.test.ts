@@ -56,7 +56,11 @@ describe("scenarios", () => {
 
   it("have no more calls than fit in memory, whatever their name", () => {
     for (const name of Scenarios.names) {
-      assert.throws(() => Scenarios.byName(name, { agents: 100_001 }), RangeError, "Scenario.agents: expected at most")
+      assert.throws(
+        () => Scenarios.byName(name, { agents: 100_001 }),
+        RangeError,
+        "Scenario.make: agents: expected at most"
+      )
     }
   })
 
@@ -464,11 +468,19 @@ describe("fromTrace", () => {
 
   it("has no speed and no number of agents that make no sense", () => {
     for (const speed of [0, -1, NaN]) {
-      assert.throws(() => Scenarios.fromTrace(trace, { speed }), RangeError, "Scenario.speed: expected a number > 0")
+      assert.throws(
+        () => Scenarios.fromTrace(trace, { speed }),
+        RangeError,
+        "Scenario.make: speed: expected a number > 0"
+      )
     }
     for (const agents of [0, 1.5, NaN]) {
       const dealt = { agents, speed: Infinity }
-      assert.throws(() => Scenarios.fromTrace(trace, dealt), RangeError, "Scenario.agents: expected an integer >= 1")
+      assert.throws(
+        () => Scenarios.fromTrace(trace, dealt),
+        RangeError,
+        "Scenario.make: agents: expected an integer >= 1"
+      )
     }
   })
 

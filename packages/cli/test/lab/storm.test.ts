@@ -14,7 +14,7 @@ describe("a scenario", () => {
     )
     assert.throws(
       () => Scenario.make({ agents: 1_000, calls: 1_001 }),
-      /Scenario.calls: expected at most 1000000 calls/
+      /Scenario.make: calls: expected at most 1000000 calls/
     )
   })
 })
@@ -115,7 +115,7 @@ describe("Scenario.make", () => {
     assert.throws(() => Scenario.make({ tokens: 200 }), "Scenario.make: tokens: expected an integer >= 201, got 200")
     assert.throws(
       () => Scenario.make({ firstTokens: 9_000_000 }),
-      /Scenario\.firstTokens: expected at most the provider's/
+      /Scenario\.make: firstTokens: expected at most the provider's/
     )
   })
 })

@@ -48,11 +48,8 @@ export const check = (before: Settings, after: Settings): Effect.Effect<void, Ex
     const changes = changesOf(before.limits, after.limits)
     if (changes === undefined) return Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
     // It throws a RangeError, and is not run.
-    void Budget.make({ limits: after.limits })
-    const { concurrency = 1 } = after
-    return Number.isInteger(concurrency) && concurrency >= 1
-      ? Effect.void
-      : Effect.fail(Exit.failure("usage", `"concurrency": expected an integer >= 1, got ${concurrency}`))
+    void Budget.make({ limits: after.limits, concurrency: after.concurrency })
+    return Effect.void
   })
 
 /** Changes the limits and the concurrency of the budget to those of checked settings. */
