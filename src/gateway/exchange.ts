@@ -404,7 +404,6 @@ export const exchange = (
       const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read, body.memory))
       return run(Effect.catchDefect(answered, (why) => failed(response, why)))
     }
-    // The rest of the body is not read.
     response.setHeader("connection", "close")
     run(refuseBody(parts, routed, call, response, unread[read]))
   })

@@ -117,7 +117,12 @@ export class Body {
     this.give = undefined
     this.chunks = []
     this.memory.arriving.delete(this)
-    if (typeof body === "string") request?.removeAllListeners("data").pause()
+    if (typeof body === "string") {
+      request?.removeAllListeners("data")
+      // The rest of a body that comes is read and forgotten; one that does not come is given up.
+      if (body === "slow") request?.pause()
+      this.release()
+    }
     give(body)
   }
 

@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { OutgoingHttpHeaders, ServerResponse } from "node:http"
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import type { Source } from "../fetch/engine.ts"
 
 /** A client that reads nothing for this long is gone, or wants to occupy memory. */
@@ -58,17 +58,35 @@ export const end = Effect.fnUntraced(function* (response: ServerResponse, body: 
   if (!response.writableFinished) yield* progress(response, "finish")
 })
 
-/** Answers with a whole response. */
-export const whole = (
+/** How long a request is read further that was answered already. */
+const longestRest = Duration.seconds(30)
+
+/** Reads what is still coming of a request, and forgets it. */
+const discarded = (request: IncomingMessage): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    const done = () => resume(Effect.void)
+    request.once("end", done).once("close", done).resume()
+    return Effect.sync(() => void request.off("end", done).off("close", done))
+  }).pipe(Effect.timeoutOption(longestRest), Effect.asVoid)
+
+/**
+ * Answers with a whole response. A client that is still sending its body gets the answer at once, and the rest of the body is read
+ * before the connection may be closed: many clients read nothing before they have sent all, and a connection that is closed while
+ * something arrives there is reset, with the answer in it. A request that was paused is not read further.
+ */
+export const whole = Effect.fnUntraced(function* (
   response: ServerResponse,
   status: number,
   headers: OutgoingHttpHeaders,
   body: string
-): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
-    return end(response, body)
-  })
+) {
+  const { req: request } = response
+  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+  if (request.complete || request.readableFlowing === false) return yield* end(response, body)
+  yield* write(response, body)
+  yield* discarded(request)
+  yield* end(response)
+})
 
 /** Writes a body to its end, or until the client must read first. */
 const flow = async (response: ServerResponse, { read }: Source): Promise<"over" | "full"> => {

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
+import type * as Gateway from "floodgate/gateway"
 import type { ServerResponse } from "node:http"
 import { Writable } from "node:stream"
 import * as Response from "../../src/gateway/response.ts"
@@ -146,4 +147,33 @@ describe("an answer", () => {
       assert.isFalse(client.destroyed)
     })
   )
+
+  const token = "0123456789abcdef"
+  const refusals: ReadonlyArray<readonly [what: string, status: number, options: Gateway.Options, path: string]> = [
+    ["a body that is too large", 413, { maxBodyBytes: 1e6 }, "/v1/chat/completions"],
+    ["a body for which there is no room", 503, { maxHeldBytes: 1e6 }, "/v1/chat/completions"],
+    ["a request without the token", 401, { token }, "/v1/chat/completions"],
+    ["a request for nobody", 404, {}, "/unheard/of"]
+  ]
+  for (const [what, status, options, path] of refusals) {
+    for (const chunked of [false, true]) {
+      it.live(
+        `has a refusal for a client that sends all before it reads: ${what}, ${chunked ? "in chunks" : "by its length"}`,
+        () =>
+          Effect.gen(function* () {
+            const upstream = yield* serve(json("{}"))
+            const here = yield* gatewayTo(upstream.url, options)
+            const frame = chunked
+              ? ([{ "transfer-encoding": "chunked" }, `${large.length.toString(16)}\r\n`, "\r\n0\r\n\r\n"] as const)
+              : ([{ "content-length": String(large.length) }, "", ""] as const)
+            const { read, response, socket } = yield* dial(here.url, requestOf("POST", path, frame[0]) + frame[1])
+            yield* Effect.promise(() => new Promise((sent) => socket.write(large + frame[2], sent)))
+            read()
+            socket.end()
+            assert.strictEqual(Number((yield* Effect.promise(() => response)).slice(9, 12)), status)
+            assert.strictEqual(yield* here.open, 0)
+          })
+      )
+    }
+  }
 })
