@@ -143,10 +143,12 @@ export class Body {
 /** A body of this size is parsed at once: that takes at most a few milliseconds, whatever it contains. */
 export const quickBytes = 32 * 1_024
 /** Values are counted in parts of this size, each in a few milliseconds. */
-const partBytes = 2 * 1_024 * 1_024
+const partBytes = 256 * 1_024
+
+const textOf = (bytes: Buffer): string | undefined => (isUtf8(bytes) ? bytes.toString() : undefined)
 
 /** The value of a body; undefined if it is not JSON in UTF-8. */
-export const parse = (bytes: Buffer): unknown => (isUtf8(bytes) ? parseJson(bytes.toString()) : undefined)
+export const parse = (bytes: Buffer): unknown => parseJson(textOf(bytes))
 
 /** Runs a step in a turn of the event loop of its own, so that other calls go on before it. */
 const inTurn = <A>(step: () => A): Effect.Effect<A> => Effect.andThen(Effect.yieldNow, Effect.sync(step))
@@ -166,9 +168,9 @@ export const readLarge = Effect.fnUntraced(function* (
   while (yield* alone(inTurn(() => counter.next(partBytes)))) {}
   if (counter.values > mostValues) return refused(counter.values)
   return yield* alone(
-    Effect.flatMap(
-      inTurn(() => parse(bytes)),
-      (body) => inTurn(() => parsed(body))
+    inTurn(() => textOf(bytes)).pipe(
+      Effect.flatMap((text) => inTurn(() => parseJson(text))),
+      Effect.flatMap((body) => inTurn(() => parsed(body)))
     )
   )
 }, Effect.flatten)

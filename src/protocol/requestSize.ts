@@ -73,7 +73,14 @@ const inParts = (text: string, lengthOf: (part: string) => number): number => {
 export const utf8Length = (text: string): number =>
   text.length < shortUnits ? shortLength(text) : inParts(text, (part) => encoder.encodeInto(part, scratch).written)
 
-const quoted = (text: string): number => utf8Length(JSON.stringify(text))
+/** Characters that JSON may write as escapes. */
+const escaped = /["\\\u0000-\u001f\ud800-\udfff]/
+
+/** The length of a text in JSON, in bytes of UTF-8. */
+const quoted = (text: string): number => {
+  if (text.length > maxUnits) return 2 + inParts(text, (part) => quoted(part) - 2)
+  return escaped.test(text) ? utf8Length(JSON.stringify(text)) : utf8Length(text) + 2
+}
 
 /** The size of a request. */
 export interface Size {
@@ -166,9 +173,7 @@ export const add = (sum: Sum, value: unknown, depth = 0): void => {
 }
 
 const scalarBytes = (value: unknown): number => {
-  if (typeof value === "string") {
-    return value.length <= maxUnits ? quoted(value) : 2 + inParts(value, (part) => quoted(part) - 2)
-  }
+  if (typeof value === "string") return quoted(value)
   if (typeof value === "number") return Number.isFinite(value) ? String(value).length : 4
   if (typeof value === "boolean") return value ? 4 : 5
   return value === null ? 4 : 0
@@ -192,10 +197,11 @@ export const jsonBytes = (value: unknown): number => {
       items = next.length
       for (const item of next) left.push(item === undefined ? null : item)
     } else {
-      for (const [key, item] of Object.entries(next)) {
+      for (const key of Object.keys(next)) {
+        const item = (next as Readonly<Record<string, unknown>>)[key]
         if (item === undefined || typeof item === "function") continue
         items++
-        bytes += utf8Length(JSON.stringify(key)) + 1
+        bytes += quoted(key) + 1
         left.push(item)
       }
     }
