@@ -38,4 +38,37 @@ describe("silence", () => {
       assert.strictEqual(yield* Effect.promise(() => second), "stalled")
     })
   )
+
+  it.effect("is over where data arrives while its error is being made, and the next read has its own time", () =>
+    Effect.gen(function* () {
+      const connection = { controller: new AbortController(), isOver: false }
+      const arrivals: Array<(chunk: Uint8Array) => void> = []
+      const source = { read: () => new Promise<Uint8Array>((resolve) => arrivals.push(resolve)), cancel: () => {} }
+      let made = 0
+      // As where the error is one of a package that has to be loaded first.
+      const stalled = () =>
+        Effect.delay(
+          Effect.sync(() => `stalled ${++made}`),
+          "5 seconds"
+        )
+      const { isStalled, read } = yield* Silence.bound(source, connection, { silence: Duration.minutes(1), stalled })
+      const first = read()
+      yield* TestClock.adjust("62 seconds")
+      const chunk = new Uint8Array(1)
+      arrivals[0]!(chunk)
+      assert.strictEqual(yield* Effect.promise(() => first), chunk)
+      const second = read().catch((error: unknown) => error)
+      yield* TestClock.adjust("50 seconds")
+      assert.strictEqual(made, 1)
+      assert.isFalse(connection.controller.signal.aborted)
+      arrivals[1]!(chunk)
+      assert.strictEqual(yield* Effect.promise(() => second), chunk)
+      const third = read().catch((error: unknown) => error)
+      yield* TestClock.adjust("65 seconds")
+      const error = yield* Effect.promise(() => third)
+      assert.strictEqual(error, "stalled 2")
+      assert.isTrue(isStalled(error))
+      assert.isTrue(connection.controller.signal.aborted)
+    })
+  )
 })

@@ -3,6 +3,7 @@ import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { type Stored, StoreError } from "floodgate/BudgetStore"
@@ -48,6 +49,47 @@ describe("a connection", () => {
         [true, false]
       )
     }).pipe(Effect.scoped)
+  )
+
+  /** Whether the connection is given up where a command fails with an error. */
+  const isGivenUp = Effect.fnUntraced(function* (error: Error) {
+    const opened: Array<AbortSignal> = []
+    const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
+      opened.push(signal)
+      return { send: () => (opened.length === 1 ? Promise.reject(error) : Promise.resolve("OK")), nodes: () => [] }
+    }
+    const { send } = yield* Client.connect("redis://test", open)
+    yield* Effect.flip(send("key", ["SET", "key", "1"]))
+    const next = yield* Effect.exit(send("key", ["SET", "key", "1"]))
+    assert.strictEqual(opened[0]!.aborted, opened.length === 2)
+    assert.strictEqual(Exit.isSuccess(next), opened.length === 2)
+    return opened.length === 2
+  }, Effect.scoped)
+
+  it.live("is given up where another server is responsible now, so that the next command finds that one", () =>
+    Effect.gen(function* () {
+      for (const answer of [
+        "READONLY You can't write against a read only replica.",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "CLUSTERDOWN The cluster is down",
+        "MOVED 3999 127.0.0.1:6381",
+        "NOREPLICAS Not enough good replicas to write."
+      ]) {
+        assert.isTrue(yield* isGivenUp(new Error(answer)), answer)
+      }
+    })
+  )
+
+  it.live("is given up where it fails itself, and kept where the server only refuses a command", () =>
+    Effect.gen(function* () {
+      for (const failure of ["Socket closed unexpectedly", "read ECONNRESET", "Command timed out"]) {
+        assert.isTrue(yield* isGivenUp(new Error(failure)), failure)
+      }
+      for (const answer of ["NOSCRIPT No matching script.", "OOM command not allowed", "WRONGTYPE Operation against"]) {
+        assert.isFalse(yield* isGivenUp(new Error(answer)), answer)
+      }
+    })
   )
 })
 
