@@ -7,6 +7,7 @@ const ssr = { resolve }
 /** Whole programs: child processes, a browser, a packed package. They take longer, and `npm run verify` runs them. */
 const system = [
   "packages/cli/test/commands/endToEnd.test.ts",
+  "packages/cli/test/commands/parent.test.ts",
   "packages/cli/test/commands/redis.test.ts",
   "packages/cli/test/commands/report.test.ts",
   "packages/cli/test/lab/report.test.ts",

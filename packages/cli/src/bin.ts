@@ -3,9 +3,11 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
+import { readFileSync } from "node:fs"
 import { main } from "./commands/index.ts"
 import { codes } from "./commands/exit.ts"
 import { unwritten } from "./commands/output.ts"
+import { type Described, describedBy, isForeground, watch } from "./launcher.ts"
 
 /** The code of a command that is stopped: 128 and the number of the signal, or 3 where its output cannot be written. */
 let stopped = 130
@@ -20,6 +22,23 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     stoppedAt ??= performance.now()
     if (performance.now() - stoppedAt > sameMillis) process.exit(stopped)
   })
+}
+
+const describe = (pid: number): Described | undefined => {
+  try {
+    return describedBy(readFileSync(`/proc/${pid}/stat`, "utf8"))
+  } catch {
+    return undefined
+  }
+}
+
+// `npm run` that is killed leaves the command behind, so it ends as by SIGTERM. A service and a background job outlive theirs.
+if (isForeground(process.env["npm_lifecycle_script"])) {
+  const isOrphan = watch(() => process.ppid, describe)
+  setInterval(() => {
+    // A second signal would cut short what the first one lets end.
+    if (stoppedAt === undefined && isOrphan()) process.kill(process.pid, "SIGTERM")
+  }, 1_000).unref()
 }
 
 // A run stops as at Ctrl-C, so that it keeps its answers and frees its folder.

@@ -1,0 +1,77 @@
+import { assert, describe, it } from "@effect/vitest"
+import { type Described, describedBy, isForeground, watch } from "../src/launcher.ts"
+
+describe("a launcher", () => {
+  it("is watched where a script is this command and waits for it", () => {
+    for (const script of [
+      "node --conditions=@floodgate/source packages/cli/src/bin.ts",
+      "floodgate gateway --config floodgate.json",
+      "npm run -s build && floodgate provider",
+      "floodgate gateway > gateway.log 2>&1"
+    ]) {
+      assert.isTrue(isForeground(script), script)
+    }
+  })
+
+  it("is not where the command outlives it: a service, a background job, another program's child", () => {
+    for (const script of [
+      undefined,
+      "node server.js",
+      "floodgate gateway &",
+      "nohup floodgate gateway > log &",
+      "nohup floodgate gateway",
+      "setsid floodgate gateway",
+      "floodgate provider & node test.js"
+    ]) {
+      assert.isFalse(isForeground(script), script)
+    }
+  })
+
+  it("is read from what Linux says of a process, whatever its name", () => {
+    assert.deepStrictEqual(describedBy("12 (sh) S 7 12 7 0 -1"), { name: "sh", parent: 7 })
+    assert.deepStrictEqual(describedBy("12 (npm run a) S 9) R 8 12"), { name: "npm run a) S 9", parent: 8 })
+    assert.isUndefined(describedBy(""))
+  })
+
+  const world = (processes: Record<number, Described>, own: { parent: number }) =>
+    watch(
+      () => own.parent,
+      (pid) => processes[pid]
+    )
+
+  it("has ended where the shell between has, or npm before it", () => {
+    for (const end of ["shell", "npm"]) {
+      const processes: Record<number, Described> = {
+        20: { name: "sh", parent: 10 },
+        10: { name: "npm run x", parent: 5 }
+      }
+      const own = { parent: 20 }
+      const hasEnded = world(processes, own)
+      assert.isFalse(hasEnded())
+      if (end === "npm") processes[20] = { name: "sh", parent: 1 }
+      else own.parent = 1
+      assert.isTrue(hasEnded(), end)
+    }
+  })
+
+  it("goes on where what started npm has ended: a terminal that was closed", () => {
+    const processes: Record<number, Described> = {
+      10: { name: "npm run x", parent: 5 },
+      5: { name: "bash", parent: 1 }
+    }
+    const own = { parent: 10 }
+    const hasEnded = world(processes, own)
+    processes[10] = { name: "npm run x", parent: 1 }
+    assert.isFalse(hasEnded())
+    own.parent = 1
+    assert.isTrue(hasEnded())
+  })
+
+  it("is its parent alone where the system says nothing of processes", () => {
+    const own = { parent: 20 }
+    const hasEnded = world({}, own)
+    assert.isFalse(hasEnded())
+    own.parent = 1
+    assert.isTrue(hasEnded())
+  })
+})
