@@ -1,20 +1,22 @@
 /**
  * Packs both packages as npm would publish them, and uses them as strangers do. Needs a build (`npm run build`), no network.
  *
- * 1. The tarballs hold what they must and nothing else, and the library depends on nothing but its peers.
+ * 1. The tarballs hold what they must and nothing else, npm would publish them (`npm publish --dry-run`), and the library
+ *    depends on nothing but its peers.
  * 2. Every subpath of `exports` loads where only its own dependencies are installed; private ones do not.
  * 3. A strict TypeScript project (`exactOptionalPropertyTypes`, no `skipLibCheck`) compiles against all of them, with the
  *    oldest version of the SDK that the package asks for, one in between, and the newest. Its declarations name public
  *    modules only, whatever it exports of the library.
  * 4. The compiled program runs with each.
  * 5. So does one over a provider of its own without the SDK, with and without `skipLibCheck`.
- * 6. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
+ * 6. The programs of README.md compile and run in both.
+ * 7. The command runs from a project that has nothing but it: its version, a storm, and a run over a document.
  *
  *     node scripts/packCheck.ts                     with links to this project's node_modules
  *     node scripts/packCheck.ts --install           with `npm install TARBALL`, from npm's cache where it can
  *     node scripts/packCheck.ts --node /path/node   also with this Node; may be repeated
  */
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import {
   copyFileSync,
   existsSync,
@@ -31,6 +33,7 @@ import { dirname, join } from "node:path"
 import ts from "typescript6"
 import { linksIn } from "../test/support/links.ts"
 import { declared, everyName } from "./everyName.ts"
+import { type Program, readmePrograms } from "./readmePrograms.ts"
 
 const root = join(import.meta.dirname, "..")
 const cliRoot = join(root, "packages/cli")
@@ -59,10 +62,11 @@ const check = (name: string, problem: string | undefined): void => {
 const run = (
   command: string,
   list: ReadonlyArray<string>,
-  cwd: string
+  cwd: string,
+  env: NodeJS.ProcessEnv = process.env
 ): Promise<{ readonly out: string; readonly ok: boolean }> =>
   new Promise((resolve) => {
-    execFile(command, list, { cwd, encoding: "utf8", maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
+    execFile(command, list, { cwd, env, encoding: "utf8", maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
       const text = `${stdout}${stderr}`.trim()
       resolve({ out: text === "" && error !== null ? String(error) : text, ok: error === null })
     })
@@ -182,6 +186,11 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
       .map((link) => `${page}: ${link}`)
   )
   check("every relative link of its pages leads to a file in the tarball", broken.join("\n") || undefined)
+  // Without a registry npm only skips its look at earlier versions.
+  const dry = "publish --dry-run --access public --ignore-scripts --loglevel notice --fetch-retries 0".split(" ")
+  const published = await run("npm", dry, folder)
+  const corrected = /npm auto-corrected.*|errors corrected.*/s.exec(published.out)?.[0]
+  check("npm would publish it, and corrects nothing in its package.json", problemOf(published) ?? corrected)
   return { tarball, unpacked }
 }
 
@@ -296,6 +305,36 @@ const compilers = [
   ["TypeScript 6", "typescript6", ["--noEmit"]]
 ] as const
 
+/** The simulated provider, for programs that call one. */
+const startProvider = async () => {
+  const command = ["--conditions=@floodgate/source", join(cliRoot, "src/bin.ts"), "provider", "--port", "0"]
+  const child = spawn(process.execPath, command, { stdio: ["ignore", "pipe", "ignore"] })
+  process.on("exit", () => child.kill("SIGTERM"))
+  const line = await new Promise<string>((resolve) => child.stdout.once("data", (data: Buffer) => resolve(`${data}`)))
+  return /http:\S+/.exec(line)![0]
+}
+const providerUrl = await startProvider()
+
+const fileOf = (index: number): string => `readme-${index + 1}.ts`
+
+/** Saves the programs of the README in a project. */
+const saveReadme = (folder: string, programs: ReadonlyArray<Program>): void => {
+  for (const [index, { text }] of programs.entries()) writeFileSync(join(folder, fileOf(index)), text)
+}
+
+/** Runs the programs of the README as its reader does. */
+const runReadme = async (folder: string, programs: ReadonlyArray<Program>, hasSdk: boolean): Promise<void> => {
+  const env = { ...process.env, ANTHROPIC_API_KEY: "any", ANTHROPIC_BASE_URL: providerUrl, NO_COLOR: "1" }
+  for (const runtime of nodes) {
+    for (const [index, { loadsSdk }] of programs.entries()) {
+      const ran = await run(runtime, [fileOf(index)], folder, env)
+      const says = !loadsSdk || (hasSdk ? /^\[.*A simulated answer/s : /npm install @anthropic-ai\/sdk/).test(ran.out)
+      const name = `program ${index + 1} of the README ${hasSdk ? "with" : "without"} the SDK`
+      check(`${name} runs on Node ${await versionAt(runtime)}`, says ? problemOf(ran) : ran.out || "it printed nothing")
+    }
+  }
+}
+
 /** Whether a project may export whatever the library exports, without a word about its type. */
 const checkEveryName = (folder: string): void => {
   mkdirSync(join(folder, "every"))
@@ -322,6 +361,8 @@ const checkConsumer = async (name: string): Promise<string> => {
     copyFileSync(join(root, "test/packaging", file), join(consumer, file))
   }
 
+  const programs = name === sdk ? readmePrograms() : []
+  saveReadme(consumer, programs)
   for (const [compiler, folder, flags] of name === sdk ? compilers : compilers.slice(0, 1)) {
     const compiled = await run(process.execPath, [join(modules, folder, "bin/tsc"), ...flags], consumer)
     check(`a strict project compiles ${beside} with ${compiler}`, problemOf(compiled))
@@ -337,6 +378,7 @@ const checkConsumer = async (name: string): Promise<string> => {
     const problem = out === "4 message_stop true 0" ? undefined : out || "it printed nothing"
     check(`its program runs ${beside} on Node ${await versionAt(runtime)}`, problem)
   }
+  await runReadme(consumer, programs, true)
   return consumer
 }
 
@@ -350,6 +392,8 @@ const checkWithoutSdk = async (): Promise<void> => {
     alone.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
   )
   copyFileSync(join(root, "test/packaging/withoutSdk.ts"), join(folder, "withoutSdk.ts"))
+  const programs = readmePrograms().filter(({ importsSdk }) => !importsSdk)
+  saveReadme(folder, programs)
   for (const [compiler, at, flags] of [
     ...compilers,
     [
@@ -367,6 +411,7 @@ const checkWithoutSdk = async (): Promise<void> => {
     const isWanted = /^1 heard; streamed; LlmClient\.layer needs .*: npm install @anthropic-ai\/sdk$/.test(out)
     check(`its program runs without the SDK on Node ${await versionAt(runtime)}`, isWanted ? undefined : out)
   }
+  await runReadme(folder, programs, false)
 }
 
 // Side by side, because compilers take the most of the time.

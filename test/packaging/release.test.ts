@@ -28,6 +28,21 @@ describe.each(workflows)("%s", (_, text) => {
   })
 })
 
+describe("a release", () => {
+  const [, text] = workflows.find(([file]) => file === "release.yml")!
+
+  it("publishes the library and then the command, with provenance and without a token", () => {
+    const published = [...text.matchAll(/run: npm publish (.*)$/gm)].map(([, flags]) => flags!)
+    assert.deepStrictEqual(
+      published.map((flags) => /--workspace (\S+)/.exec(flags)?.[1] ?? "floodgate"),
+      ["floodgate", "@floodgate/cli"]
+    )
+    for (const flags of published) assert.match(flags, /--provenance --access public/)
+    assert.match(text, /^ {6}id-token: write/m)
+    assert.notInclude(text, "NODE_AUTH_TOKEN")
+  })
+})
+
 describe("the way to install what is not on npm yet", () => {
   const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
