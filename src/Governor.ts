@@ -213,7 +213,7 @@ export const make = Effect.fnUntraced(function* (
     estimator,
     observer: observerOf(context),
     policy,
-    pools: new Map(),
+    ...GovernedCall.makePools(),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     wake,

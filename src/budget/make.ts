@@ -52,6 +52,7 @@ class Pools {
   readonly byName = new Map<string, Pool>()
   /** Those that the limits do not name, the least recently used first. */
   private readonly passing = new Map<string, Pool>()
+  private readonly shedder: Recency.Shedder<string, Pool>
   private readonly resting = new Resting()
   /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
   private opened = 0
@@ -72,6 +73,7 @@ class Pools {
     this.sets = sets
     this.shared = shared
     this.context = context
+    this.shedder = new Recency.Shedder(this.passing, this.mayRest, this.rest)
     const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
     const at = this.now() - age
     for (const entry of learned?.pools ?? []) {
@@ -102,11 +104,10 @@ class Pools {
 
   /** Makes room for one more pool. */
   private makesRoom(): boolean {
-    const { passing } = this
+    const { passing, shedder } = this
     const { maxPools } = this.sets
-    const shed = (max: number, upTo?: number) => Recency.shed(passing, max, this.mayRest, this.rest, upTo)
-    shed(Math.min(maxIdlePools, maxPools) - 1)
-    if (passing.size >= maxPools) shed(maxPools - 1, passing.size)
+    shedder.shed(Math.min(maxIdlePools, maxPools) - 1)
+    if (passing.size >= maxPools) shedder.shed(maxPools - 1, passing.size)
     return passing.size < maxPools
   }
 

@@ -22,6 +22,10 @@ const maxRested = 100_000
 export class Resting {
   private readonly learning = new Map<string, Rested>()
   private readonly owing = new Map<string, Rested>()
+  private now = -Infinity
+  private readonly shedders = [this.learning, this.owing].map(
+    (map) => new Recency.Shedder(map, ({ rest }) => rest.until <= this.now)
+  )
 
   /** What was learned of them, by name. */
   get learned(): ReadonlyMap<string, Rested> {
@@ -50,8 +54,9 @@ export class Resting {
   }
 
   private shed(now: number, upTo?: number): void {
-    const owesNothing = ({ rest }: Rested) => rest.until <= now
-    Recency.shed(this.owing, 0, owesNothing, undefined, upTo)
-    Recency.shed(this.learning, maxLearned, owesNothing, undefined, upTo)
+    this.now = now
+    const [learning, owing] = this.shedders
+    learning!.shed(maxLearned, upTo)
+    owing!.shed(0, upTo)
   }
 }

@@ -43,6 +43,7 @@ export interface Parts extends TicketParts {
   readonly context: Context.Context<never>
   /** What is known of the pools that calls were made in, by name. */
   readonly pools: Map<string, Pool>
+  readonly shedder: Recency.Shedder<string, Pool>
   /** The retry budget of the governor's own context, if it has one. */
   readonly retryBudget: Retry.RetryBudget | undefined
   readonly wake: Wake
@@ -73,8 +74,13 @@ interface Bounds {
 /** Longer than any bucket of a minute takes to be full again: what a provider closes for longer is closed for everybody. */
 const longestRefill = 120_000
 
-const isIdle = (pool: Pool): boolean => pool.isIdle
 const forget = ({ counts }: Pool): void => counts.leave()
+
+/** The pools that calls were made in. Those that no call is in make room. */
+export const makePools = (): Pick<Parts, "pools" | "shedder"> => {
+  const pools = new Map<string, Pool>()
+  return { pools, shedder: new Recency.Shedder(pools, ({ isIdle }) => isIdle, forget) }
+}
 
 /** A call has left a pool. An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
 const left = ({ pools }: Parts, pool: Pool): void => {
@@ -85,13 +91,13 @@ const left = ({ pools }: Parts, pool: Pool): void => {
 }
 
 /** The pool of a call: what the budget says, else the class of models that share their limits. */
-const poolOf = ({ accounting, budget, context, pools }: Parts, call: Call): Pool => {
+const poolOf = ({ accounting, budget, context, pools, shedder }: Parts, call: Call): Pool => {
   const { account, model } = call
   const named = budget.poolOf(model)
   const kind = named === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? named) : named
   const name = nameIn(account, kind)
   const known = pools.get(name)
-  if (known === undefined) Recency.shed(pools, maxIdlePools - 1, isIdle, forget)
+  if (known === undefined) shedder.shed(maxIdlePools - 1)
   const pool = known ?? new Pool(name, kind, context)
   // Used last.
   pools.delete(name)

@@ -17,26 +17,41 @@ export const put = <K, V>(
   }
 }
 
-/** Enough that entries in use are a fourth of a table at the least, however many there are. */
+/** Enough that entries in use are three quarters of a table beyond its bound, however many there are. */
 const looks = 4
 
 /**
- * Makes room in a table whose entries may be in use: removes the first ones that `isIdle`, until no more than `max` are left. An
- * entry in use becomes the last instead. No more than `upTo` are looked at, so that a table of which most is in use costs no more
- * with each new entry.
+ * Makes room in a map whose entries may be in use. It goes through them from the first one on: an idle one is removed, and one in
+ * use becomes the last. It goes on where it stopped, because a map of which much was removed is slow to read from its beginning.
  */
-export const shed = <K, V>(
-  map: Map<K, V>,
-  max: number,
-  isIdle: (value: V, key: K) => boolean,
-  forgotten: (value: V, key: K) => void = () => {},
-  upTo = looks
-): void => {
-  let left = Math.min(upTo, map.size)
-  for (const [key, value] of map) {
-    if (map.size <= max || left-- === 0) return
-    map.delete(key)
-    if (isIdle(value, key)) forgotten(value, key)
-    else map.set(key, value)
+export class Shedder<K, V> {
+  private readonly map: Map<K, V>
+  private readonly isIdle: (value: V) => boolean
+  private readonly forgotten: (value: V) => void
+  private entries: MapIterator<[K, V]>
+
+  constructor(map: Map<K, V>, isIdle: (value: V) => boolean, forgotten: (value: V) => void = () => {}) {
+    this.map = map
+    this.isIdle = isIdle
+    this.forgotten = forgotten
+    this.entries = map.entries()
+  }
+
+  /** Removes idle entries until no more than `max` are left. It looks at `upTo` entries, so that a new one costs the same. */
+  shed(max: number, upTo = looks): void {
+    const { map } = this
+    for (let left = Math.min(upTo, map.size); left > 0 && map.size > max; left--) {
+      const [key, value] = this.next()
+      map.delete(key)
+      if (this.isIdle(value)) this.forgotten(value)
+      else map.set(key, value)
+    }
+  }
+
+  private next(): [K, V] {
+    const found = this.entries.next()
+    if (found.done !== true) return found.value
+    this.entries = this.map.entries()
+    return this.entries.next().value!
   }
 }
