@@ -96,12 +96,12 @@ const samples: Array<number> = []
 const lost = new Set<number>()
 let failed = 0
 let micros = 0
-for (let done = 0; done < calls;) {
-  const until = Math.min(calls, done + 100_000)
+for (let from = 0; from < calls; from += 100_000) {
+  const done = Math.min(calls, from + 100_000)
   const started = process.cpuUsage()
   const batch = Effect.gen(function* () {
-    for (; done < until; done++) {
-      const n = busy + (done % (accounts - busy))
+    for (let i = from; i < done; i++) {
+      const n = busy + (i % (accounts - busy))
       const attempt = () => Effect.succeed({ value: 1, actual: { inputTokens: 100, outputTokens: 50 } })
       const exit = yield* Effect.exit(governor.run(callOf(n), attempt, { agent: `agent-${n}` }))
       if (Exit.isFailure(exit)) failed++

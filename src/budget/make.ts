@@ -44,6 +44,9 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 
 type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "limits" | "rested" | "counts" | "denied">
 
+/** The names that are warned of. More say no more. */
+const maxWarned = 100
+
 /**
  * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these there are no
  * more than `maxPools`, and those that nobody needs make room.
@@ -61,6 +64,7 @@ class Pools {
   private readonly context: Context.Context<never>
   /** What a kind of pools was changed to: those that open later have it, too. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
+  private readonly warned = new Set<string>()
   /** Whether the budget is over: then no pool opens. */
   isClosed = false
 
@@ -78,7 +82,7 @@ class Pools {
     const at = this.now() - age
     for (const entry of learned?.pools ?? []) {
       const rest = { at, until: at, memory: Learned.memoryOf(entry), levels: {}, used: {} }
-      this.resting.put(entry.pool, { rest, counting: undefined }, this.now())
+      this.resting.put(entry.pool, { kind: undefined, rest, counting: undefined }, this.now())
     }
     for (const name of sets.known) this.open(name)
   }
@@ -91,6 +95,7 @@ class Pools {
   private open(name: string, kind = name): Pool | undefined {
     const isGiven = this.sets.known.includes(name)
     if (!isGiven && !this.makesRoom()) return undefined
+    if (!isGiven) this.warn(kind, this.sets.doubtOf(kind, this.unused))
     const { concurrency = this.shared.concurrency, limits = this.sets.limitsOf(kind) } = this.changed.get(kind) ?? {}
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
@@ -100,6 +105,18 @@ class Pools {
     this.byName.set(name, pool)
     if (!isGiven) this.passing.set(name, pool)
     return pool
+  }
+
+  /** The pools that limits name, and that no call has used so far. */
+  private get unused(): ReadonlyArray<string> {
+    return this.sets.known.filter((name) => this.byName.get(name)?.isUnused)
+  }
+
+  /** Says something of a name, once. */
+  private warn(name: string, what: string | undefined): void {
+    if (what === undefined || this.warned.has(name) || this.warned.size >= maxWarned) return
+    this.warned.add(name)
+    this.shared.after(0, Effect.logWarning(what))
   }
 
   /** Makes room for one more pool. */
@@ -142,8 +159,9 @@ class Pools {
   }
 
   /** Changes a pool, and those of all accounts that are of its kind. */
-  resize(kind: string, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
+  resize(name: string | undefined, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     if (this.isClosed) return
+    const kind = name !== undefined && this.byName.has(name) ? name : this.sets.poolNamed("resize", name)
     const pool = this.existing(kind)
     if (pool === undefined) throw this.tooMany(kind)
     const change = {
@@ -171,7 +189,17 @@ class Pools {
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */
   existing(name = defaultPool): Pool | undefined {
-    return this.byName.get(name) ?? (this.sets.isPool(name) && !this.isClosed ? this.open(name) : undefined)
+    const found = this.byName.get(name)
+    if (found !== undefined || this.isClosed) return found
+    const kind = this.resting.kindOf(name)
+    if (kind !== undefined || this.sets.isPool(name)) return this.open(name, kind)
+    const meant = this.sets.meantBy(name)
+    if (meant !== undefined)
+      this.warn(
+        name,
+        `What was said of the pool "${name}" is left out, because there is none: did you mean "${meant}"?`
+      )
+    return undefined
   }
 
   /** The pool of a reservation, or why there is none. Throws if the budget knows none of that name. */
@@ -319,7 +347,7 @@ const resize =
     Effect.sync(() => {
       check("Budget.resize", Options.resized, options)
       const { concurrency, limits, pool } = options
-      pools.resize(pools.sets.poolNamed("resize", pool), limits, concurrency)
+      pools.resize(pool, limits, concurrency)
     })
 
 /** Ends a reservation with a scope. */

@@ -25,7 +25,8 @@ import {
   wrong
 } from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
-import { isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
+import { didYouMean, nearest } from "../input/nearest.ts"
+import { classMeantBy, isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import { Agent, type Cooldown, type Options, Priority, type ReserveOptions, type ResizeOptions } from "./models.ts"
 import type { Queueing } from "./waiter.ts"
@@ -62,9 +63,16 @@ const isClaudes = ({ poolOf }: Limits.Pools): boolean => poolOf === undefined ||
 
 const noModels: Check = (value) => {
   const limits = value as Limits.Pools
-  const model = isClaudes(limits) ? Object.keys(limits.pools).find(isModel) : undefined
-  if (model === undefined) return undefined
-  const text = `expected the pool "${classOf(model)}", got "${model}", which is a model of it`
+  if (!isClaudes(limits)) return undefined
+  const names = Object.keys(limits.pools)
+  const model = names.find(isModel)
+  if (model !== undefined) {
+    const text = `expected the pool "${classOf(model)}", got "${model}", which is a model of it`
+    return { place: ".pools", text }
+  }
+  const misspelt = names.find((name) => classMeantBy(name) !== undefined)
+  if (misspelt === undefined) return undefined
+  const text = `no model has the pool ${shown(misspelt)}${didYouMean(classMeantBy(misspelt))}`
   return { place: ".pools", text }
 }
 
@@ -74,13 +82,14 @@ const poolLimits = all(poolsOptions, noModels)
 export const limits: Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
 export const concurrency: Check = wholeOrInfinite(1)
 export const maxQueued: Check = wholeOrInfinite(0)
+export const maxPools: Check = whole
 
 /** How a budget is made. */
 export const made: Check = options<Options>({
   limits,
   concurrency,
   maxQueued,
-  maxPools: whole,
+  maxPools,
   learned: anObject
 })
 
@@ -145,32 +154,72 @@ interface Sets {
   readonly limitsOf: (pool: string) => Limits.Limits
   /** The pools that are known from the start. */
   readonly known: ReadonlyArray<string>
-  /** Whether a pool has limits or may learn them. If each has its own, a misspelt name has no pool. */
+  /** Whether a pool that something is said of has limits or may learn them. */
   readonly isPool: (name: string) => boolean
-  /** The pool that a caller of `operation` names. Throws if there is none of that name. */
+  /**
+   * The pool that a caller of `operation` names. Throws if there is none of that name: a misspelt one would be another budget, or
+   * have no limits.
+   */
   readonly poolNamed: (operation: string, name: string | undefined) => string
+  /** What speaks against a pool that is opened although no limits name it. Those that nobody has used yet may be meant. */
+  readonly doubtOf: (pool: string, unused: ReadonlyArray<string>) => string | undefined
+  /** The name that is probably meant by one that is no pool's. */
+  readonly meantBy: (name: string) => string | undefined
 }
 
 const sets = (limits: Options["limits"]): Sets => {
-  if (isPerPool(limits)) return perPool(limits)
+  if (limits === undefined) return learning
+  return isPerPool(limits) ? perPool(limits) : oneSet(limits)
+}
+
+/** "default" has no near names but misspelt ones. */
+const isMeant = (name: string): string | undefined => nearest(name, [defaultPool], 2)
+
+/** Nothing is given: each class of models learns its own limits. */
+const learning: Sets = {
+  poolOf: classOf,
+  limitsOf: () => ({}),
+  known: [],
+  isPool: () => true,
+  poolNamed: (_, name = defaultPool) => name,
+  doubtOf: (pool) => {
+    const meant = pool === defaultPool ? undefined : (isMeant(pool) ?? classMeantBy(pool))
+    return meant && `The pool "${pool}" learns limits of its own: did you mean "${meant}"?`
+  },
+  meantBy: isMeant
+}
+
+/** One set holds for all models. What is said of another pool may be said of an account's. */
+const oneSet = (limits: Limits.Limits): Sets => {
   return {
-    poolOf: limits === undefined ? classOf : () => defaultPool,
-    limitsOf: () => limits ?? {},
-    known: limits === undefined ? [] : [defaultPool],
-    isPool: () => true,
-    poolNamed: (_, name = defaultPool) => name
+    poolOf: () => defaultPool,
+    limitsOf: () => limits,
+    known: [defaultPool],
+    isPool: (name) => name === defaultPool || isMeant(name) === undefined,
+    poolNamed: (operation, name = defaultPool) => {
+      if (name === defaultPool || isClass(name)) return name
+      const expected = `"${defaultPool}", the pool of all models where one set of limits is given`
+      return wrong(`Budget.${operation}: pool`, `expected ${expected}, got ${shown(name)}${didYouMean(isMeant(name))}`)
+    },
+    doubtOf: (pool) =>
+      isClass(pool)
+        ? `The pool "${pool}" has the limits a second time, because one set of limits is that of the pool "${defaultPool}", for all models`
+        : undefined,
+    meantBy: isMeant
   }
 }
 
 /** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
 const perPool = (limits: Limits.Pools): Sets => {
   const { poolOf = classOf, pools } = limits
+  const given = Object.keys(pools)
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
   const learned = new Map<string, true>()
   const isPool = (name: string) => isGiven(name) || learned.has(name) || (isClaudes(limits) && isClass(name))
+  const meantBy = (name: string) => nearest(name, given) ?? (isClaudes(limits) ? classMeantBy(name) : undefined)
   return {
     isPool,
-    known: Object.keys(pools),
+    known: given,
     poolOf: (model) => {
       const pool = poolOf(model)
       if (!isGiven(pool)) Recency.put(learned, pool, true, 10 * maxIdlePools)
@@ -180,15 +229,29 @@ const perPool = (limits: Limits.Pools): Sets => {
     poolNamed: (operation, name) => {
       const pool = name ?? defaultPool
       if (isPool(pool)) return pool
-      const given = Object.keys(pools).map((each) => `"${each}", `)
-      const expected = `one of ${given.join("")}what poolOf gives for a model`
-      return wrong(
-        `Budget.${operation}: pool`,
-        `expected ${expected}, got ${name === undefined ? "none" : shown(name)}`
+      const known = given.map((each) => `"${each}", `)
+      const expected = `one of ${known.join("")}what poolOf gives for a model`
+      const got = name === undefined ? "none" : `${shown(name)}${didYouMean(meantBy(name))}`
+      return wrong(`Budget.${operation}: pool`, `expected ${expected}, got ${got}`)
+    },
+    doubtOf: (pool, unused) => {
+      const meant = isGiven(pool) ? undefined : nearest(pool, unused.filter(hasVersionOf(pool)))
+      return (
+        meant &&
+        `No limits were given for the pool "${pool}", so it learns them: did you mean it by "${meant}", which nobody has used?`
       )
-    }
+    },
+    meantBy
   }
 }
+
+const versionOf = (name: string): string => name.replace(/\D+/g, " ").trim()
+
+/** Names with other numbers are not misspelt: they are other models. */
+const hasVersionOf =
+  (pool: string) =>
+  (name: string): boolean =>
+    versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
 /** How a caller stands in the queue. */
 export const queueingOf = (context: Context.Context<never>, how: ReserveOptions = {}): Queueing => {

@@ -702,10 +702,15 @@ export class Pool implements Host<Waiter> {
     return !isPaused && (this.exchange === undefined ? inFlight === 0 : this.exchange.isReached)
   }
 
+  /** Whether no call was ever admitted. */
+  get isUnused(): boolean {
+    return this.law.sent === 0
+  }
+
   /** All that must be known when it is opened again; undefined where the store knows it. */
   get rest(): Rested | undefined {
     if (this.exchange !== undefined) return undefined
-    return { rest: Memory.rest(this.law, this.clockNow()), counting: this.counting }
+    return { kind: this.kind, rest: Memory.rest(this.law, this.clockNow()), counting: this.counting }
   }
 
   /** Tells the other processes that this one goes. */

@@ -9,6 +9,8 @@ import * as Recency from "../input/recency.ts"
 import type * as Rules from "../limits/rules.ts"
 
 export interface Rested {
+  /** Its name without an account; undefined where an earlier budget has not said it. */
+  readonly kind: string | undefined
   readonly rest: Rest
   /** How the provider counts, as a client has said. */
   readonly counting: Rules.Counting | undefined
@@ -30,6 +32,11 @@ export class Resting {
   /** What was learned of them, by name. */
   get learned(): ReadonlyMap<string, Rested> {
     return this.learning
+  }
+
+  /** Its name without an account; undefined where nothing is remembered. */
+  kindOf(name: string): string | undefined {
+    return (this.learning.get(name) ?? this.owing.get(name))?.kind
   }
 
   /** What is remembered of a pool that opens. */

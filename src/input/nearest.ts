@@ -33,12 +33,12 @@ const editsOf = (given: string, known: string): number => {
   return edits <= known.length / 2 ? edits : Infinity
 }
 
-/** The known name that is nearest to a misspelt one, if any is near enough. Case does not count. */
-export const nearest = (name: string, known: Iterable<string>): string | undefined => {
+/** The known name that is nearest to a misspelt one, if any is within `max` edits. Case does not count. */
+export const nearest = (name: string, known: Iterable<string>, max = maxEdits): string | undefined => {
   if (name.length > maxLength) return undefined
   const given = name.toLowerCase()
   let best: string | undefined
-  let least = maxEdits + 1
+  let least = max + 1
   for (const each of known) {
     const edits = editsOf(given, each.toLowerCase())
     if (edits < least) {
@@ -55,3 +55,6 @@ export const hint = (name: string, known: Iterable<string>): string => {
   const near = nearest(name, names)
   return near === undefined ? `known are ${names.join(", ")}` : `did you mean "${near}"?`
 }
+
+/** The same behind an error that says what is known; empty where no name is near. */
+export const didYouMean = (near: string | undefined): string => (near === undefined ? "" : `: did you mean "${near}"?`)

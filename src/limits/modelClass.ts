@@ -2,6 +2,8 @@
  * Which of Claude's models share their limits.
  */
 
+import { nearest } from "../input/nearest.ts"
+
 const claude = /(?<![a-z])(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\d{1,2})(?!\d))?/
 /** Families of which all models of one major version share their limits. */
 const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
@@ -51,3 +53,17 @@ export const isClass = (name: string): boolean => isBare(name) && poolOf(name) =
 
 /** Whether a name is a model's that stands where its pool's should. */
 export const isModel = (name: string): boolean => (isBare(name) || name.includes("claude-")) && poolOf(name) !== name
+
+const families = ["fable", "mythos", "opus", "sonnet", "haiku"]
+
+/**
+ * The class of Claude's models that a name probably means which is none: its family has one letter too many, too few or wrong, or
+ * its version another form, as in "sonet-5" and "opus5". Undefined for any other name.
+ */
+export const classMeantBy = (name: string): string | undefined => {
+  const [, word = "", major, minor] = /^([a-z]+)[-_ ]?(\d{1,2})(?:[-._](\d{1,2}))?$/i.exec(name) ?? []
+  const family = major === undefined ? undefined : nearest(word, families, 1)
+  if (family === undefined) return undefined
+  const meant = poolOf(`${family}-${major}${minor === undefined ? "" : `-${minor}`}`)
+  return meant === name ? undefined : meant
+}

@@ -4,7 +4,7 @@ import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
 import type * as Fetch from "../fetch/index.ts"
 import type * as Governor from "../Governor.ts"
-import { concurrency, limits, maxQueued } from "../budget/options.ts"
+import { concurrency, limits, maxPools, maxQueued } from "../budget/options.ts"
 import { checks } from "../fetch/models.ts"
 import * as Called from "../governor/options.ts"
 import {
@@ -131,6 +131,8 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   readonly concurrency?: number | undefined
   /** The most callers that wait, per pool. Further ones are refused at once. @default no bound */
   readonly maxQueued?: number | undefined
+  /** The most pools beside those that `limits` names: one for each account and class of models in use. @default 10_000 */
+  readonly maxPools?: number | undefined
   /** The Redis server through which processes share the budget, or its address. @default the budget is not shared */
   readonly redis?: string | RedisOptions | undefined
   /** When calls are retried. @default see {@link RetryOptions} */
@@ -203,6 +205,7 @@ export const made: Check = optionsOf<Options>({
   limits,
   concurrency,
   maxQueued,
+  maxPools,
   redis: (value) => (typeof value === "string" ? url(value) : redisOptions(value)),
   retry: optionsOf<RetryOptions>({
     attempts: whole,
@@ -231,10 +234,11 @@ export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptio
 export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
   typeof callOptions === "object" ? callOptions : {}
 
-export const budgetOf = ({ concurrency, limits, maxQueued }: Options): Budget.Options => ({
+export const budgetOf = ({ concurrency, limits, maxPools, maxQueued }: Options): Budget.Options => ({
   limits,
   concurrency,
-  maxQueued
+  maxQueued,
+  maxPools
 })
 
 export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {

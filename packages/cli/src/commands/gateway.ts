@@ -140,7 +140,7 @@ const settingsOf = Effect.fnUntraced(function* (given: Given) {
 /** The options of the gateway. */
 const optionsOf = (all: GatewayConfig.Settings): Gateway.Options => {
   // The budget and the governor take these.
-  const { concurrency: _c, limits: _l, maxQueued: _m, prices: _p, ...settings } = all
+  const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices: _p, ...settings } = all
   return { ...settings, ...durations(settings), port: settings.port ?? defaultPort }
 }
 
@@ -187,8 +187,8 @@ export const gatewayCommand = Command.make(
       )
     })
     const live = Effect.suspend(() => {
-      const { concurrency, limits, maxQueued = defaultMaxQueued, prices } = settings
-      const budget = Budget.layer({ limits, concurrency, maxQueued, learned: kept?.limits })
+      const { concurrency, limits, maxPools, maxQueued = defaultMaxQueued, prices } = settings
+      const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
       const governed = Governor.layer({ prices, learned: kept?.calls }).pipe(
         Layer.provideMerge(budget),
         Layer.provide(store ?? Layer.empty),

@@ -205,6 +205,11 @@ describe("floodgate gateway", () => {
           /gateway\.json: rules\[0\]\.cap\.per: expected "day", .*got "dya"/
         ],
         ['{"prices": {"m": {"input": -1, "output": 1}}}', /gateway\.json: prices\.m\.input: expected/],
+        [
+          '{"limits": {"pools": {"sonet-5": {"requests": {"perMinute": 60}}}}}',
+          /gateway\.json: limits\.pools: no model has the pool "sonet-5": did you mean "sonnet-5"\?/
+        ],
+        ['{"maxPools": 0}', /gateway\.json: maxPools: expected/],
         ['{"maxQueued": -1}', /gateway\.json: maxQueued: expected/],
         ['{"idleTimeout": 0}', /gateway\.json: idleTimeout: expected/],
         ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN, or token in gateway\.json: expected a token/],

@@ -96,6 +96,7 @@ const Config = Schema.Struct({
   limits: optional(Limits),
   concurrency: optional(countFrom(1)),
   maxQueued: optional(countFrom(0)),
+  maxPools: optional(countFrom(1)),
   rules: optional(Schema.Array(Rule)),
   prices: optional(Schema.Record(Schema.String, Price)),
   maxHold: optional(Span),

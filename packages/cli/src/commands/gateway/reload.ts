@@ -21,7 +21,7 @@ export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
 )
 
 /** Settings that only take effect at the next start. */
-const fixed = ["host", "port", "maxConnections", "maxQueued", "prices"] as const
+const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices"] as const
 
 const isPerPool = (limits: Settings["limits"]): limits is Limits.Pools => limits !== undefined && "pools" in limits
 

@@ -1,0 +1,180 @@
+/** Names of pools that the limits do not know: never a second budget, nor no limit at all, without a word. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
+import * as Floodgate from "floodgate/promise"
+
+const perMinute = (inputTokens: number): Limits.Limits => ({ inputTokens: { perMinute: inputTokens } })
+const oneSet = { limits: perMinute(60_000) }
+
+/** What a budget logs while a program uses it. */
+const logs = (
+  options: Budget.Options,
+  use: (budget: Budget.TokenBudget["Service"]) => Effect.Effect<unknown, unknown, never>
+) => {
+  const lines: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel}: ${String(message)}`))
+  return Effect.gen(function* () {
+    const budget = yield* Budget.make(options)
+    yield* use(budget)
+    yield* TestClock.adjust("1 second")
+    return lines
+  }).pipe(Effect.scoped, Effect.orDie, Effect.provide(Logger.layer([logger])))
+}
+
+const reserve = (budget: Budget.TokenBudget["Service"], how: Budget.ReserveOptions) =>
+  Effect.exit(Effect.scoped(budget.reserve({ inputTokens: 1 }, how)))
+
+const names = (budget: Budget.TokenBudget["Service"]) => Effect.map(budget.status, ({ pools }) => Object.keys(pools))
+
+describe("a pool's name under one set of limits", () => {
+  it.effect("is refused if it is free text, because it would have all of the limits once more", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make(oneSet)
+      for (const [pool, hint] of [
+        ["defualt", ': did you mean "default"?'],
+        ["background", ""]
+      ]) {
+        const expected = `expected "default", the pool of all models where one set of limits is given, got "${pool}"${hint}`
+        for (const [operation, effect] of [
+          ["reserve", reserve(budget, { pool })],
+          ["reserve", reserve(budget, { pool, account: "one" })],
+          ["resize", Effect.exit(budget.resize({ pool, limits: perMinute(7) }))]
+        ] as const) {
+          const exit = yield* effect
+          assert.include(String(exit), `RangeError: Budget.${operation}: pool: ${expected}`)
+        }
+      }
+      assert.deepStrictEqual(yield* names(budget), ["default"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("may be that of an account, or of a class of models, of which the log warns once", () =>
+    Effect.gen(function* () {
+      const warnings = yield* logs(oneSet, (budget) =>
+        Effect.gen(function* () {
+          yield* reserve(budget, { model: "claude-opus-4-5" })
+          yield* reserve(budget, { account: "one" })
+          yield* budget.resize({ pool: "one", limits: perMinute(7) })
+          yield* budget.cooldown({ pool: "two", reason: "rateLimit", retryAfter: "1 second" })
+          assert.deepStrictEqual(yield* names(budget), ["default", "one", "two"])
+          yield* Effect.replicateEffect(reserve(budget, { pool: "opus-4" }), 3)
+          yield* reserve(budget, { pool: "opus-4", account: "one" })
+        })
+      )
+      assert.deepStrictEqual(warnings, [
+        'Warn: The pool "opus-4" has the limits a second time, because one set of limits is that of the pool "default", for all models'
+      ])
+    })
+  )
+
+  it.effect("is left out with a warning where something is said of a misspelt one", () =>
+    Effect.gen(function* () {
+      const warnings = yield* logs(oneSet, (budget) =>
+        Effect.gen(function* () {
+          for (let n = 0; n < 3; n++) {
+            yield* budget.cooldown({ pool: "defualt", reason: "rateLimit", retryAfter: "1 second" })
+            yield* budget.observe({ pool: "defualt", dimensions: {} })
+          }
+          assert.deepStrictEqual(yield* names(budget), ["default"])
+        })
+      )
+      assert.deepStrictEqual(warnings, [
+        'Warn: What was said of the pool "defualt" is left out, because there is none: did you mean "default"?'
+      ])
+    })
+  )
+})
+
+describe("a pool's name where each has its own limits", () => {
+  const pools = { "opus-5": perMinute(1_000_000), "sonnet-5": perMinute(2_000_000) }
+
+  it("is refused if no model of Claude has it", () => {
+    for (const [name, meant] of [
+      ["sonet-5", "sonnet-5"],
+      ["sonnnet-5", "sonnet-5"],
+      ["snonet-4", "sonnet-4"],
+      ["opus5", "opus-5"],
+      ["Opus-5.5", "opus-5-5"],
+      ["haikü-5", undefined],
+      ["hailuo-02", undefined],
+      ["opt-6", undefined],
+      ["gpt-6", undefined],
+      ["octopus-4-5", undefined],
+      ["opus-4-batch", undefined]
+    ] as const) {
+      const limits = { pools: { [name]: perMinute(1) } }
+      if (meant === undefined) void Budget.make({ limits })
+      else {
+        const message = `limits.pools: no model has the pool "${name}": did you mean "${meant}"?`
+        assert.throws(() => Budget.make({ limits }), RangeError, `Budget.make: ${message}`)
+        assert.throws(() => Floodgate.create({ limits }), RangeError, `Floodgate.create: ${message}`)
+      }
+      // A rule of one's own may give any name.
+      void Budget.make({ limits: { ...limits, poolOf: () => name } })
+    }
+  })
+
+  it.effect("is refused where calls would go, with the one that was probably meant", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.make({ limits: { pools } })
+      for (const effect of [reserve(budget, { pool: "sonet-5" }), Effect.exit(budget.resize({ pool: "sonet-5" }))]) {
+        assert.include(String(yield* effect), 'what poolOf gives for a model, got "sonet-5": did you mean "sonnet-5"?')
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("is warned of when calls go to one without limits, and a similar one was not used", () =>
+    Effect.gen(function* () {
+      const limits = { pools: { sonnet: perMinute(1_000), "opus-5": perMinute(1_000), "gpt-5": perMinute(1_000) } }
+      const warnings = yield* logs({ limits }, (budget) =>
+        Effect.gen(function* () {
+          for (const model of ["claude-opus-5", "claude-opus-4-8", "gpt-6", "claude-sonnet-5", "claude-sonnet-5"]) {
+            yield* reserve(budget, { model })
+          }
+          yield* reserve(budget, { model: "claude-sonnet-5", account: "one" })
+        })
+      )
+      assert.deepStrictEqual(warnings, [
+        'Warn: No limits were given for the pool "sonnet-5", so it learns them: did you mean it by "sonnet", which nobody has used?'
+      ])
+    })
+  )
+
+  it.effect("is warned of where something is said of a misspelt one", () =>
+    Effect.gen(function* () {
+      const warnings = yield* logs({ limits: { pools } }, (budget) =>
+        Effect.gen(function* () {
+          yield* budget.observe({ pool: "sonet-5", dimensions: {} })
+          yield* budget.observe({ pool: "api.example.com/one/sonnet-5", dimensions: {} })
+          assert.deepStrictEqual(yield* names(budget), Object.keys(pools))
+        })
+      )
+      assert.deepStrictEqual(warnings, [
+        'Warn: What was said of the pool "sonet-5" is left out, because there is none: did you mean "sonnet-5"?'
+      ])
+    })
+  )
+})
+
+describe("a pool's name where limits are learned", () => {
+  it.effect("is warned of if it is nearly that of another, and not otherwise", () =>
+    Effect.gen(function* () {
+      const warnings = yield* logs({}, (budget) =>
+        Effect.gen(function* () {
+          for (const pool of ["defualt", "sonet-5", "sonnet-5", "gpt-6", "gpt-5", "team-a", "team-b", "sonet-5"]) {
+            yield* reserve(budget, { pool })
+          }
+          yield* reserve(budget, { model: "claude-haiku-4-5", account: "one" })
+        })
+      )
+      assert.deepStrictEqual(warnings, [
+        'Warn: The pool "defualt" learns limits of its own: did you mean "default"?',
+        'Warn: The pool "sonet-5" learns limits of its own: did you mean "sonnet-5"?'
+      ])
+    })
+  )
+})
