@@ -84,7 +84,6 @@ import {
 import { shown } from "./input/shown.ts"
 import * as Spending from "./Spending.ts"
 import { dollars } from "./spending/cap.ts"
-import { totalOf } from "./spending/purse.ts"
 import * as Work from "./agents/work.ts"
 
 export { CapReached, layer, Meter } from "./agents/meter.ts"
@@ -518,7 +517,7 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
 
 const used = ({ counter, purse }: { readonly counter: Counter.Counter; readonly purse: Spending.Purse }): Used => ({
   ...Counter.used(counter),
-  dollars: totalOf(purse)
+  dollars: purse.internals.total
 })
 
 const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>

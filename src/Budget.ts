@@ -26,7 +26,7 @@
  * **Gotchas**
  *
  * Limits belong to an organisation: other processes and colleagues use the same bucket. Pass the headers of every response
- * to `observe`, as `LlmClient` does, or share the budget through `floodgate/redis`.
+ * to its reservation's `observe`, as `LlmClient` does, or share the budget through `floodgate/redis`.
  *
  * **Example** (twelve agents, one budget)
  *
@@ -66,10 +66,12 @@ import {
   type BudgetStatus,
   type Cooldown,
   type Options,
+  type Pause,
   type RateLimitSignal,
   type Reservation,
   type ReserveOptions,
-  type ResizeOptions
+  type ResizeOptions,
+  type Verdict
 } from "./budget/models.ts"
 import { checkCounted } from "./budget/uncounted.ts"
 import { check } from "./input/checks.ts"
@@ -92,12 +94,16 @@ export {
   type BudgetStatus,
   type Cooldown,
   type DimensionStatus,
+  type Failure,
+  type Observation,
   type Options,
+  type Pause,
   type PoolStatus,
   Priority,
   type RateLimitSignal,
   type Reservation,
-  type ReserveOptions
+  type ReserveOptions,
+  type Verdict
 } from "./budget/models.ts"
 
 // -----------------------------------------------------------------------------
@@ -121,18 +127,16 @@ export class TokenBudget extends Context.Service<
       estimate: Limits.Estimate,
       options?: ReserveOptions
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
-    /** Updates the budget with what a response says about the limits. */
+    /** Updates a pool with what somebody knows of its limits. What a response says goes to its reservation's `observe`. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
+    /** Sends nothing of a pool for a time. A call that failed goes to its reservation's `fail`, which judges it. */
+    readonly pause: (pause: Pause) => Effect.Effect<void>
     /**
-     * Reports that a call was rejected or failed, and returns the verdict: what that says of the limits.
+     * Reports that a call was rejected or failed, or pauses a pool.
      *
-     * - `"isolated"`: nothing; it concerns its own call only
-     * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
-     * - `"ramp"`: usage grows too fast; growth is bounded
-     * - `"outage"`: the provider does not work; one call at a time probes it
-     * - `"impossible"`: the call is larger than the provider's limit
+     * @deprecated Call `fail` of the reservation, or `pause`.
      */
-    readonly cooldown: (failure: Cooldown) => Effect.Effect<"isolated" | "exhausted" | "ramp" | "outage" | "impossible">
+    readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /**
      * Changes limits or concurrency of a pool while calls run, for all accounts that have one of its name; waiters move up at
      * once. What is used of a `total` stays used.
@@ -291,11 +295,14 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
           charge: Amounts.charge(estimate, {}),
           waited: Duration.zero,
           binding: undefined,
+          observe: () => Effect.void,
           settle: () => Effect.void,
+          fail: () => Effect.succeed("isolated"),
           refund: Effect.void
         }
       }),
     observe: () => Effect.void,
+    pause: () => Effect.void,
     cooldown: () => Effect.succeed("isolated"),
     resize: () => Effect.void,
     poolOf: () => "default",

@@ -16,7 +16,7 @@
  * const observer = Layer.succeed(Events.Observer, (event) => void seen.push(event))
  *
  * const program = Effect.flatMap(Budget.TokenBudget, (budget) =>
- *   budget.cooldown({ reason: "rateLimit", retryAfter: "5 seconds" })
+ *   budget.pause({ duration: "5 seconds" })
  * )
  * await Effect.runPromise(Effect.provide(program, Budget.layer().pipe(Layer.provide(observer))))
  *
@@ -50,7 +50,7 @@ type Rejection = Base & {
   readonly model: string
   /** The attempt that was rejected, counted from 1. */
   readonly attempt: number
-  /** What it says: `isolated` concerns this call only, after `exhausted` everybody goes slower; see `cooldown` of `TokenBudget`. */
+  /** What it says: `isolated` concerns this call only, after `exhausted` everybody goes slower; see `Budget.Verdict`. */
   readonly verdict: "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
   /** The limit that was hit, where the response tells. */
   readonly dimension: Dimension | undefined

@@ -180,19 +180,18 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
   if (cap !== undefined) check("Spending.make", checkCap, cap)
   check("Spending.make", made, options)
   const { changed, kept } = options
-  const inner = new Ledger.Purse(name, keepingOf(cap), kept, changed && harmless(changed))
-  const purse: Purse = {
+  const internals = new Ledger.Purse(name, keepingOf(cap), kept, changed && harmless(changed))
+  return {
     name,
-    status: Effect.map(Clock.currentTimeMillis, (now) => inner.status(now)),
+    status: Effect.map(Clock.currentTimeMillis, (now) => internals.status(now)),
     resize: (cap) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         if (cap !== undefined) check("Spending.resize", checkCap, cap)
-        inner.resize(keepingOf(cap), now)
+        internals.resize(keepingOf(cap), now)
       }),
-    kept: Effect.sync(() => inner.ledger.kept)
+    kept: Effect.sync(() => internals.ledger.kept),
+    internals
   }
-  Ledger.behind.set(purse, inner)
-  return purse
 }
 
 // -----------------------------------------------------------------------------

@@ -48,7 +48,11 @@ const deaf = Layer.effect(
   Effect.map(Budget.make({ limits }), (budget) =>
     Budget.TokenBudget.of({
       ...budget,
-      cooldown: ({ reservation, usage }) => Effect.as(reservation!.settle(usage!, "failure"), "isolated" as const)
+      reserve: (estimate, options) =>
+        Effect.map(budget.reserve(estimate, options), (reservation) => ({
+          ...reservation,
+          fail: ({ usage }: Budget.Failure) => Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
+        }))
     })
   )
 )

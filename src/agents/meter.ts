@@ -101,29 +101,9 @@ export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenB
   )
 )
 
-/** What stands behind a reservation that was handed out. */
-interface Behind {
-  /** The budget's own: its `observe` and `cooldown` know only that. */
-  readonly held: Budget.Reservation
-  readonly share: Counter.Taken
-}
-
-const behind = new WeakMap<Budget.Reservation, Behind>()
-
-/** A signal or a pause with the budget's own reservation in place of ours. A usage also ends the call's share. */
-const ended = <A extends Pick<Budget.RateLimitSignal, "reservation" | "usage">>(event: A): A => {
-  const { reservation, usage } = event
-  const own = reservation && behind.get(reservation)
-  if (own === undefined) return event
-  if (usage !== undefined) own.share.settle(usage)
-  return { ...event, reservation: own.held }
-}
-
 function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] {
   return {
     ...inner,
-    observe: (signal) => Effect.suspend(() => inner.observe(ended(signal))),
-    cooldown: (pause) => Effect.suspend(() => inner.cooldown(ended(pause))),
     reserve: (estimate, options) =>
       Effect.flatMap(Running, (running) =>
         running === undefined
@@ -161,25 +141,21 @@ const reserveCounted = Effect.fnUntraced(function* (
   )
   // A call whose usage is unknown keeps its estimate, as in the budget.
   yield* Effect.addFinalizer(() => Effect.sync(() => share.settle({})))
-  const reservation = counted(held, share)
-  behind.set(reservation, { held, share })
-  return reservation
+  return counted(held, share)
 })
 
 /** A reservation whose end also updates the counters. */
-const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reservation => ({
-  pool: held.pool,
-  agent: held.agent,
-  charge: held.charge,
-  waited: held.waited,
-  binding: held.binding,
-  settle: (usage, outcome) =>
+const counted = (held: Budget.Reservation, share: Counter.Taken): Budget.Reservation => {
+  const ends = <A>(usage: Limits.Usage, end: Effect.Effect<A>): Effect.Effect<A> =>
     Effect.andThen(
       Effect.sync(() => share.settle(usage)),
-      held.settle(usage, outcome)
-    ),
-  refund: Effect.andThen(
-    Effect.sync(() => share.settle(Amounts.nothing)),
-    held.refund
-  )
-})
+      end
+    )
+  return {
+    ...held,
+    observe: (said) => (said.usage === undefined ? held.observe(said) : ends(said.usage, held.observe(said))),
+    settle: (usage, outcome) => ends(usage, held.settle(usage, outcome)),
+    fail: (failure) => ends(failure.usage ?? Amounts.nothing, held.fail(failure)),
+    refund: ends(Amounts.nothing, held.refund)
+  }
+}

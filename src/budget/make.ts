@@ -10,29 +10,20 @@ import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import type * as Law from "../admission/law.ts"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../budgetStore/sharing.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
-import { check, millisOf } from "../input/checks.ts"
+import { check } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
-import * as Amounts from "../limits/amounts.ts"
-import { isAmount } from "../limits/amounts.ts"
 import { BudgetError, type BudgetErrorReason, TooManyPools } from "./errors.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
-import {
-  type BudgetStatus,
-  type Options as BudgetOptions,
-  type RateLimitSignal,
-  type ReserveOptions,
-  ReviewAt
-} from "./models.ts"
+import { type BudgetStatus, type Options as BudgetOptions, type ReserveOptions, ReviewAt } from "./models.ts"
 import * as Options from "./options.ts"
 import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
-import { HeldReservation } from "./reservation.ts"
+import { handOut, type HeldReservation, pauseOf, readingsOf } from "./reservation.ts"
 import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
 import { checkCounted } from "./uncounted.ts"
@@ -255,6 +246,7 @@ export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scop
     return {
       reserve: reserve(pools),
       observe: observe(pools),
+      pause: pause(pools),
       cooldown: cooldown(pools),
       resize: resize(pools),
       poolOf: sets.poolOf,
@@ -269,25 +261,6 @@ export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scop
 // Operations
 // -----------------------------------------------------------------------------
 
-/** What a provider closes for longer is probed once an hour. */
-const longestPause = 3_600_000
-
-/** What a response says of the limits, without figures that no provider has. */
-const readingsOf = ({ dimensions }: Limits.Signal): Law.Readings => {
-  const readings: { [D in Limits.Dimension]?: Law.Reading } = {}
-  for (const dimension of Amounts.dimensions) {
-    const signal = dimensions[dimension]
-    if (signal === undefined) continue
-    const { limit, remaining, roundedTo } = signal
-    readings[dimension] = {
-      limit: isAmount(limit) && limit >= 1 ? limit / 60_000 : undefined,
-      remaining: isAmount(remaining) ? remaining : undefined,
-      roundedTo: isAmount(roundedTo) && roundedTo >= 1 ? roundedTo : 1
-    }
-  }
-  return readings
-}
-
 /** A caller that is interrupted before it has its reservation has taken nothing. */
 const reserve =
   (pools: Pools): Service["reserve"] =>
@@ -301,44 +274,43 @@ const reserve =
         if (pool instanceof BudgetError) return Effect.fail(pool)
         const admission = pool.admit(estimate, Options.queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
-        if (admission instanceof HeldReservation) return within(scope, admission)
+        if ("ticket" in admission) return endingWith(scope, admission)
         pools.review(pool, admission, Context.get(context, ReviewAt))
         const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
-        return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => within(scope, held))
+        return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => endingWith(scope, held))
       })
     )
-    return Effect.map(admitted, (held) => {
-      held.isAtHand = true
-      return held
-    })
+    return Effect.map(admitted, handOut)
   }
 
 const observe =
-  (pools: Pools) =>
-  ({ pool: name, reservation, usage, ...signal }: RateLimitSignal): Effect.Effect<void> =>
+  (pools: Pools): Service["observe"] =>
+  ({ pool, reservation, ...said }) =>
+    Effect.suspend(() => {
+      if (reservation !== undefined) return reservation.observe(said)
+      pools.existing(pool)?.observe(readingsOf(said))
+      return Effect.void
+    })
+
+const pause =
+  (pools: Pools): Service["pause"] =>
+  (pause) =>
     Effect.sync(() => {
-      const readings = readingsOf(signal)
-      if (!(reservation instanceof HeldReservation)) return pools.existing(name)?.observe(readings)
-      const { estimate, owner, ticket } = reservation
-      const used = usage === undefined ? undefined : Amounts.used(ticket.charge, usage, estimate)
-      return owner.observe(readings, reservation, used)
+      check("Budget.pause", Options.paused, pause)
+      const { duration, pool, reason = "rateLimit" } = pause
+      pools.existing(pool)?.pause(reason, pauseOf(duration))
     })
 
 const cooldown =
   (pools: Pools): Service["cooldown"] =>
-  (failure) =>
-    Effect.sync(() => {
-      check("Budget.cooldown", Options.failed, failure)
-      const { pool: name, reason, reservation, retryAfter, signal, usage = Amounts.nothing } = failure
-      const asked = retryAfter === undefined ? undefined : Math.min(longestPause, millisOf(retryAfter))
-      const held = reservation instanceof HeldReservation ? reservation : undefined
-      if (held === undefined) {
-        pools.existing(name)?.pause(reason, asked ?? 0)
-        return "isolated"
-      }
-      const readings = signal === undefined ? undefined : readingsOf(signal)
-      const used = Amounts.used(held.ticket.charge, usage, held.estimate)
-      return held.owner.fail(held, { reason, retryAfter: asked, readings, used })
+  (cooldown) =>
+    Effect.suspend(() => {
+      check("Budget.cooldown", Options.cooled, cooldown)
+      const { pool, reservation, ...failure } = cooldown
+      if (reservation !== undefined) return reservation.fail(failure)
+      const { reason, retryAfter = 0 } = failure
+      pools.existing(pool)?.pause(reason, pauseOf(retryAfter))
+      return Effect.succeed("isolated")
     })
 
 const resize =
@@ -351,9 +323,9 @@ const resize =
     })
 
 /** Ends a reservation with a scope. */
-const within = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
+const endingWith = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
   Effect.as(
-    Scope.addFinalizerExit(scope, (exit) => held.end(exit)),
+    Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => held.end(exit))),
     held
   )
 

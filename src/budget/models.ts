@@ -180,7 +180,79 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 // -----------------------------------------------------------------------------
 
 /**
- * An estimate that was admitted. It is held until it is settled, refunded, or its scope closes; the first wins.
+ * What a response says: about the limits, and about what its call used.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Observation extends Limits.Signal {
+  /** What the answered call used, if that is known: its reservation ends with this, as by its `settle`. @default not known yet */
+  readonly usage?: Limits.Usage | undefined
+}
+
+/**
+ * How a call failed.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Failure {
+  /** `"rateLimit"` and `"ramp"` for a rejection (429), `"overload"` where the provider failed or could not be reached. */
+  readonly reason: Pushback
+  /** How long the provider asked to wait. @default none */
+  readonly retryAfter?: Duration.Input | undefined
+  /** What the failed call used. @default nothing */
+  readonly usage?: Limits.Usage | undefined
+  /** What the response says of the limits. @default what was observed for this reservation */
+  readonly signal?: Limits.Signal | undefined
+}
+
+/**
+ * What a failure says about the limits.
+ *
+ * - `"isolated"`: nothing; it concerns its own call only
+ * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
+ * - `"ramp"`: usage grows too fast; growth is bounded
+ * - `"outage"`: the provider does not work; one call at a time probes it
+ * - `"impossible"`: the call is larger than the provider's limit
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type Verdict = Law.Verdict
+
+/**
+ * An estimate that was admitted. It is held until it is settled, fails, is refunded, or its scope closes; the first of these
+ * counts.
+ *
+ * It is a plain object whose members need no `this`: it can be spread, decorated and taken apart.
+ *
+ * **Example** (A layer that counts what is settled)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * let settled = 0
+ * const counting = Layer.effect(
+ *   Budget.TokenBudget,
+ *   Effect.map(Budget.TokenBudget, (budget) => ({
+ *     ...budget,
+ *     reserve: (estimate, options) =>
+ *       Effect.map(budget.reserve(estimate, options), (reservation) => ({
+ *         ...reservation,
+ *         settle: (usage, outcome) => Effect.tap(reservation.settle(usage, outcome), () => Effect.sync(() => settled++))
+ *       }))
+ *   }))
+ * )
+ *
+ * const call = Budget.withReservation({ tokens: 10 }, (reservation) => reservation.settle({ tokens: 5 }))
+ *
+ * await Effect.runPromise(Effect.provide(call, Layer.provide(counting, Budget.layer())))
+ *
+ * settled // => 1
+ * ```
  *
  * @category models
  * @since 0.1.0
@@ -194,61 +266,65 @@ export interface Reservation {
   readonly waited: Duration.Duration
   /** The dimension that it waited for last, if it had to wait for one. */
   readonly binding: Limits.Dimension | undefined
+  /** Updates the budget with what the response to the call says. Only a response to a call can raise a level. */
+  readonly observe: (said: Observation) => Effect.Effect<void>
   /**
    * Replaces the estimate by what was used: the rest is given back, more becomes debt. A dimension that the usage leaves
    * out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With `"denied"` the provider
    * has refused its credential as well: an account of which all calls were denied leaves no pool behind.
    */
   readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure" | "denied") => Effect.Effect<void>
+  /** The provider rejected the call, or failed. Returns what that says of the limits. */
+  readonly fail: (failure: Failure) => Effect.Effect<Verdict>
   /** Gives everything back: the call used nothing. */
   readonly refund: Effect.Effect<void>
 }
 
 /**
- * What a response says about the limits, and which call it answered.
+ * What a response says, for the `observe` of a budget.
  *
  * @category models
  * @since 0.1.0
  */
-export interface RateLimitSignal extends Limits.Signal {
-  /** The reservation of the call that was answered. Only with it can a level be raised. */
+export interface RateLimitSignal extends Observation {
+  /**
+   * The reservation of the call that was answered.
+   *
+   * @deprecated Call its own `observe`.
+   */
   readonly reservation?: Reservation | undefined
-  /** What the answered call used, if that is known: its reservation ends with this, as by its `settle`. @default not known yet */
-  readonly usage?: Limits.Usage | undefined
   /** An unknown pool is ignored. @default the reservation's pool, or "default" */
+  readonly pool?: string | undefined
+}
+
+/**
+ * A time in which nothing of a pool is sent.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Pause {
+  /** How long; an hour at most. A pause that lasts longer already stays. */
+  readonly duration: Duration.Input
+  /** What the pause is shown and counted as. @default "rateLimit" */
+  readonly reason?: Pushback | undefined
+  /** The pool. One that does not exist is ignored. @default "default" */
   readonly pool?: string | undefined
 }
 
 /**
  * The provider rejected a call, or failed.
  *
+ * @deprecated A {@link Reservation} has `fail`, and a budget `pause`.
  * @category models
  * @since 0.1.0
  */
-export interface Cooldown {
-  /**
-   * `"rateLimit"` and `"ramp"` for a rejection (429), `"overload"` where the provider failed or could not be reached. With
-   * the `reservation` of the call the budget judges what that says of its limits.
-   */
-  readonly reason: Pushback
-  /**
-   * How long the provider asked to wait. Without a `reservation` the whole pool pauses so long.
-   *
-   * @default none
-   */
-  readonly retryAfter?: Duration.Input | undefined
-  /** The reservation of the failed call, which ends with this. */
+export interface Cooldown extends Failure {
+  /** The reservation of the failed call, which ends with this. Without one the whole pool pauses for `retryAfter`. */
   readonly reservation?: Reservation | undefined
-  /** What the failed call used. @default nothing */
-  readonly usage?: Limits.Usage | undefined
-  /** What the response says of the limits. @default what was observed for this reservation */
-  readonly signal?: Limits.Signal | undefined
   /** The pool that pauses, where there is no `reservation`. One that does not exist is ignored. @default "default" */
   readonly pool?: string | undefined
 }
-
-/** What a failure says, see `cooldown` of `TokenBudget`. */
-export type Verdict = Law.Verdict
 
 /**
  * A pool as it stands.

@@ -10,6 +10,7 @@ import {
   anything,
   callback,
   type Check,
+  type Checks,
   finite,
   flag,
   invalid,
@@ -28,7 +29,16 @@ import { shown } from "../input/shown.ts"
 import { didYouMean, nearest } from "../input/nearest.ts"
 import { classMeantBy, isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
-import { Agent, type Cooldown, type Options, Priority, type ReserveOptions, type ResizeOptions } from "./models.ts"
+import {
+  Agent,
+  type Cooldown,
+  type Failure,
+  type Options,
+  type Pause,
+  Priority,
+  type ReserveOptions,
+  type ResizeOptions
+} from "./models.ts"
 import type { Queueing } from "./waiter.ts"
 import * as Rules from "../limits/rules.ts"
 
@@ -121,18 +131,13 @@ export const reserved: Check = options<ReserveOptions>({
   counting: anObject
 })
 
+const reason = oneOf("rateLimit", "ramp", "overload")
+const failure: Checks<Failure> = { reason, retryAfter: wait, usage: anObject, signal: anObject }
+
 /** A call that was rejected, or failed. */
-export const failed: Check = options<Cooldown>(
-  {
-    reason: oneOf("rateLimit", "ramp", "overload"),
-    retryAfter: wait,
-    reservation: anObject,
-    usage: anObject,
-    signal: anObject,
-    pool: text
-  },
-  "reason"
-)
+export const failed: Check = options<Failure>(failure, "reason")
+export const cooled: Check = options<Cooldown>({ ...failure, reservation: anObject, pool: text }, "reason")
+export const paused: Check = options<Pause>({ duration: wait, reason, pool: text }, "duration")
 
 /** What of a pool changes. */
 export const resized: Check = options<ResizeOptions>({ limits: Rules.check, concurrency, pool: text })

@@ -10,7 +10,6 @@ import { promptTokens } from "../limits/amounts.ts"
 import type * as Events from "../Events.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
-import { behind } from "../spending/purse.ts"
 import type { Purses } from "./purses.ts"
 
 /** How a request ended. */
@@ -120,7 +119,7 @@ export class Activity {
           description: "What is left of a cap in dollars, by cap",
           attributes: { cap: purse.name, per: per === undefined ? "ever" : perOf(per) }
         }),
-        () => behind.get(purse)!.status(this.now()).left ?? 0
+        () => purse.internals.status(this.now()).left ?? 0
       )
     )
     for (const series of earlier) series.remove()

@@ -4,7 +4,7 @@ import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { keepingOf } from "../spending/cap.ts"
 import type { Kept } from "../spending/ledger.ts"
-import { behind, type Purse, type Status, totalOf } from "../spending/purse.ts"
+import type { Status } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"
 
 /**
@@ -130,7 +130,7 @@ export class Purses {
       let before = 0
       const made: Spending.Purse = Spending.make(name, undefined, {
         changed: () => {
-          const dollars = totalOf(made)
+          const dollars = made.internals.total
           if (dollars > before) this.spent(name, dollars - before)
           before = dollars
         }
@@ -146,7 +146,7 @@ export class Purses {
     const id = JSON.stringify([...parts, cap.per ?? null])
     const known = this.capped.get(id)
     if (known !== undefined) {
-      if (known.cap !== cap) innerOf(known.purse).resize(keepingOf(cap), this.now())
+      if (known.cap !== cap) known.purse.internals.resize(keepingOf(cap), this.now())
       known.cap = cap
       return known.purse
     }
@@ -175,8 +175,8 @@ export class Purses {
   private sweep(): void {
     const now = this.now()
     const free = [...this.capped]
-      .filter(([id, { purse }]) => !isPot(id) && innerOf(purse).ledger.held === 0)
-      .map(([id, { purse }]) => ({ id, spent: innerOf(purse).ledger.spent(now) }))
+      .filter(([id, { purse }]) => !isPot(id) && purse.internals.ledger.held === 0)
+      .map(([id, { purse }]) => ({ id, spent: purse.internals.ledger.spent(now) }))
       .sort((one, other) => one.spent - other.spent)
     const tooMany = this.capped.size - mostPurses
     for (const [at, { id, spent }] of free.entries()) if (spent === 0 || at < tooMany) this.capped.delete(id)
@@ -186,13 +186,13 @@ export class Purses {
   /** What an agent has spent since the gateway started, in dollars. */
   spentBy(agent: string): number {
     const purse = this.counted.get(agent)
-    return purse === undefined ? 0 : totalOf(purse)
+    return purse === undefined ? 0 : purse.internals.total
   }
 
   /** The number of an agent's calls to models without a price. */
   unpricedBy(agent: string): number {
     const purse = this.counted.get(agent)
-    return purse === undefined ? 0 : innerOf(purse).unpriced
+    return purse === undefined ? 0 : purse.internals.unpriced
   }
 
   /** The caps, those of which the largest part is used first. */
@@ -200,7 +200,7 @@ export class Purses {
     const now = this.now()
     const pots = new Set(this.pots.map(({ purse }) => purse.name))
     return [...this.capped.values()]
-      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...innerOf(purse).status(now) }))
+      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...purse.internals.status(now) }))
       .filter(({ held, name, spent }) => spent + held > 0 || pots.has(name))
       .sort((one, other) => used(other) - used(one))
       .slice(0, most)
@@ -210,7 +210,7 @@ export class Purses {
   get kept(): Spent {
     const now = this.now()
     const inUse = [...this.capped]
-      .map(([id, { purse }]) => [id, innerOf(purse).ledger] as const)
+      .map(([id, { purse }]) => [id, purse.internals.ledger] as const)
       .filter(([, ledger]) => ledger.spent(now) > 0)
       .map(([id, { kept }]) => [id, kept] as const)
     const earlier = [...this.earlier].filter(([, { cells }]) => cells.some(({ ends }) => ends === null || ends > now))
@@ -226,7 +226,5 @@ export class Purses {
 
 /** What a purse has spent in the period of its cap. */
 const sumOf = ({ cells }: Kept): number => cells.reduce((sum, { amount }) => sum + amount, 0)
-
-const innerOf = (purse: Spending.Purse): Purse => behind.get(purse)!
 
 const used = ({ dollars, held, spent }: CapStatus): number => (spent + held) / dollars

@@ -37,6 +37,7 @@ import type { Warmup } from "./warmup.ts"
 /** The parts of a governor that calls need. */
 export interface Parts extends TicketParts {
   readonly breaker: Breaker | undefined
+  readonly budget: Budget.TokenBudget["Service"]
   readonly policy: Retry.Policy<LlmError>
   readonly prices: Rates.Table
   /** The governor's own context, whose registry has the metrics. */
@@ -439,7 +440,7 @@ class GovernedCall<A, B, E, R> implements Loop.Retried<B, E | CallError, Exclude
     const { isRetryable, pushback, retryAfter = Duration.zero } = read(error.value)
     const millis = Duration.toMillis(retryAfter)
     return isRetryable === true && pushback === "rateLimit" && millis > longestRefill && millis < Infinity
-      ? this.parts.budget.cooldown({ reason: pushback, retryAfter, pool: this.pool.name })
+      ? this.parts.budget.pause({ reason: pushback, duration: retryAfter, pool: this.pool.name })
       : undefined
   }
 

@@ -3,7 +3,6 @@ import { priority, weight } from "../budget/options.ts"
 import type { Options } from "../Governor.ts"
 import { accounting, anObject, type Checks, list, options, policy, span, text, that, wait } from "../input/checks.ts"
 import * as Rates from "../prices/rates.ts"
-import { behind } from "../spending/purse.ts"
 import type { CallOptions } from "./models.ts"
 
 /** The check of each option of a governor. */
@@ -18,7 +17,7 @@ export const called: Checks<CallOptions> = {
   maxWait: wait,
   timeout: span,
   cacheKey: text,
-  purses: list(that("a purse, as Spending.make gives it", (purse) => behind.has(purse as never))),
+  purses: list(that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
   retry: policy
 }
 

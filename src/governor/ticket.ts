@@ -23,12 +23,10 @@ import type { ResponseInfo, Ticket } from "./models.ts"
 import type { Pool } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
-import type { Verdict } from "../budget/models.ts"
 
 /** The parts of a governor that tickets need. */
 export interface Parts {
   readonly accounting: Accounting.Accounting
-  readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Usage.Conversations
   readonly estimator: Estimator.Estimator["Service"]
   /** Receives each event, if there is an observer. */
@@ -62,7 +60,7 @@ const figuresOf = (given: Accounting.Actual | undefined): Accounting.Actual | un
 
 /** The result of a failed attempt. */
 export interface Failed extends Failure.Reading {
-  readonly verdict: Verdict | undefined
+  readonly verdict: Budget.Verdict | undefined
   readonly isWrongAddress: boolean
 }
 
@@ -120,7 +118,7 @@ export class HeldTicket implements Ticket, Usage.Held {
   // Callers may take these apart from the ticket, which a stream need not keep.
 
   readonly observeLimits = (signal: Limits.Signal | undefined): Effect.Effect<void> =>
-    signal === undefined ? Effect.void : this.parts.budget.observe({ ...signal, reservation: this.reservation })
+    signal === undefined ? Effect.void : this.reservation.observe(signal)
 
   readonly recordUsage = (actual: Accounting.Actual): void => {
     this.observed = figuresOf(actual)
@@ -142,8 +140,7 @@ export class HeldTicket implements Ticket, Usage.Held {
       const usage = actual === undefined ? {} : Usage.counted(this, actual)
       this.conclude()
       this.spend(billed, actual !== undefined)
-      const settled =
-        signal === undefined ? reservation.settle(usage) : parts.budget.observe({ ...signal, reservation, usage })
+      const settled = Effect.flatMap(this.observeLimits(signal), () => reservation.settle(usage))
       if (actual === undefined) return settled
       history.pool.counts.used(actual)
       const { continuation, finishReason } = response
@@ -158,7 +155,6 @@ export class HeldTicket implements Ticket, Usage.Held {
     Effect.suspend(() => {
       if (this.isConcluded) return Effect.void
       const { reservation, history } = this
-      const { budget } = this.parts
       const reading = read(error)
       const type = errorType(error)
       const isDenied = type === "AccessDenied"
@@ -171,13 +167,13 @@ export class HeldTicket implements Ticket, Usage.Held {
       this.conclude()
       this.spend(billed)
       const limit = reason === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
-      const concluded: Effect.Effect<Verdict | undefined> =
+      const concluded: Effect.Effect<Budget.Verdict | undefined> =
         reason === undefined
           ? Effect.as(
               Effect.andThen(this.observeLimits(signal), reservation.settle(usage, isDenied ? "denied" : "failure")),
               undefined
             )
-          : budget.cooldown({ reason, retryAfter, reservation, usage, signal })
+          : reservation.fail({ reason, retryAfter, usage, signal })
       return Effect.map(concluded, (verdict) => {
         this.failed = { ...reading, verdict, isWrongAddress }
         if (reason === "rateLimit" || reason === "ramp") this.reportRejection(verdict, limit, retryAfter)
@@ -191,7 +187,7 @@ export class HeldTicket implements Ticket, Usage.Held {
     })
 
   private reportRejection(
-    verdict: Verdict = "isolated",
+    verdict: Budget.Verdict = "isolated",
     dimension: Limits.Dimension | undefined,
     retryAfter: Duration.Duration | undefined
   ): void {

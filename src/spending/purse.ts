@@ -68,6 +68,11 @@ export class Purse {
     this.changed = changed
   }
 
+  /** What was spent in all, in dollars. */
+  get total(): number {
+    return this.ledger.total / perDollar
+  }
+
   /** The waiter whose turn it is. */
   get next(): Waiter | undefined {
     return this.favoured ?? this.waiting.values().next().value
@@ -103,12 +108,6 @@ export class Purse {
     this.changed?.()
   }
 }
-
-/** The implementation of each public purse. */
-export const behind = new WeakMap<object, Purse>()
-
-/** What was spent of a public purse, in dollars. */
-export const totalOf = (purse: object): number => (behind.get(purse)?.ledger.total ?? 0) / perDollar
 
 /** The costs of a call, and the purses that pay. */
 export interface Bill {

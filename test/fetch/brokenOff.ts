@@ -70,10 +70,13 @@ const leave = async (fetch: typeof globalThis.fetch, random: () => number): Prom
   if (early) controller.abort()
   // Few enough that most calls are sent on a fast machine, too, where an abort comes before the queue has let them go.
   const hurry = random() < 0.2 ? setImmediate(() => controller.abort()) : undefined
-  // A stream that falls silent before its content is asked for again, or left here.
-  const patience = setTimeout(() => controller.abort(), 50)
+  const leaveIn = (millis: number) => setTimeout(() => controller.abort(), millis)
+  // A stream that falls silent before its content is held back for long; those who wait in the queue are patient.
+  let patience = leaveIn(500)
   try {
     const response = await asked
+    clearTimeout(patience)
+    patience = leaveIn(20)
     const reader = response.body!.getReader()
     const most = Math.floor(random() * 8)
     for (let n = 0; n < most && !(await reader.read()).done; n++);

@@ -10,7 +10,6 @@ import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { Purses, type Spent } from "../../src/gateway/purses.ts"
-import { behind } from "../../src/spending/purse.ts"
 import { type Handler, serve, type TestServer } from "../support/httpServer.ts"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions.
@@ -291,7 +290,7 @@ describe("dollars at the gateway", () => {
     for (let at = 0; at < 25_000; at++) {
       now += 10
       const paying = purses.of(rules, "\u0001".repeat(505) + at, () => [])
-      for (const purse of paying) behind.get(purse)!.ledger.spend(1e6 + at, now)
+      for (const purse of paying) purse.internals.ledger.spend(1e6 + at, now)
     }
     const { kept } = purses
     assert.strictEqual(Object.keys(kept).length, 10_000)

@@ -23,42 +23,30 @@ const limits = { requests: { total: 1_000 }, inputTokens: { total: 1_000_000 }, 
 
 type Options = Governor.Options & { readonly estimator?: Layer.Layer<Estimator.Estimator> }
 
-/** A budget of one call at a time that counts how often it is told the end of each reservation. */
+/** A budget of one call at a time that counts how often each reservation is told its end. */
 const counting = (ends: Map<Budget.Reservation, number>) =>
   Layer.effect(
     Budget.TokenBudget,
-    Effect.map(Budget.make({ limits, concurrency: 1 }), (budget) => {
-      const count = (reservation: Budget.Reservation | undefined) => {
-        if (reservation !== undefined) ends.set(reservation, (ends.get(reservation) ?? 0) + 1)
-      }
-      const counted =
-        <A extends Array<unknown>, B>(reservation: Budget.Reservation, end: (...args: A) => B) =>
-        (...args: A): B => {
-          count(reservation)
-          return end(...args)
-        }
-      return Budget.TokenBudget.of({
+    Effect.map(Budget.make({ limits, concurrency: 1 }), (budget) =>
+      Budget.TokenBudget.of({
         ...budget,
         reserve: (estimate, options) =>
           Effect.map(budget.reserve(estimate, options), (reservation) => {
-            const { refund, settle } = reservation
+            const counted = <A>(end: Effect.Effect<A>): Effect.Effect<A> =>
+              Effect.andThen(
+                Effect.sync(() => ends.set(reservation, ends.get(reservation)! + 1)),
+                end
+              )
             ends.set(reservation, 0)
-            return Object.defineProperties(reservation, {
-              settle: { value: counted(reservation, settle) },
-              refund: {
-                value: Effect.andThen(
-                  Effect.sync(() => count(reservation)),
-                  refund
-                )
-              }
-            })
-          }),
-        cooldown: (failure) => {
-          count(failure.reservation)
-          return budget.cooldown(failure)
-        }
+            return {
+              ...reservation,
+              settle: (usage, outcome) => counted(reservation.settle(usage, outcome)),
+              fail: (failure) => counted(reservation.fail(failure)),
+              refund: counted(reservation.refund)
+            }
+          })
       })
-    })
+    )
   )
 
 const layer = (ends: Map<Budget.Reservation, number>, { estimator, ...options }: Options = {}) =>

@@ -1,9 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Accounting from "floodgate/Accounting"
 import * as Agents from "floodgate/Agents"
 import * as Floodgate from "floodgate/anthropic"
@@ -40,6 +43,25 @@ const share = (options: BudgetStore.Options) => BudgetStore.layer(new MapStore()
 const apiKey = Redacted.make("a key of some length")
 const price = { input: 1, output: 1 }
 
+type Service = Budget.TokenBudget["Service"]
+
+/** What a budget and a reservation are asked with an option that makes no sense. */
+const operations: ReadonlyArray<readonly [string, (budget: Service) => Effect.Effect<unknown, unknown, Scope.Scope>]> =
+  [
+    ["Budget.cooldown: retryAfter", (budget) => budget.cooldown({ reason: "rateLimit", retryAfter: wrong("5 sec") })],
+    ["Budget.pause: duration", (budget) => budget.pause({ duration: wrong("5 sec") })],
+    ["Budget.resize: concurrency", (budget) => budget.resize({ concurrency: 0 })],
+    ["Budget.resize: limits.tokens.perMinute", (budget) => budget.resize({ limits: { tokens: { perMinute: -1 } } })],
+    ["Budget.reserve: maxWait", (budget) => budget.reserve({ tokens: 1 }, { maxWait: wrong("5 sec") })],
+    [
+      "Reservation.fail: retryAfter",
+      (budget) =>
+        Effect.flatMap(budget.reserve({ tokens: 1 }), (reservation) =>
+          reservation.fail({ reason: "rateLimit", retryAfter: wrong("5 sec") })
+        )
+    ]
+  ]
+
 /** Each option, and what is wrong with it. */
 const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() => unknown>]> = [
   [
@@ -62,13 +84,9 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ["Budget.make: maxQueued", () => Budget.make({ maxQueued: -1 })],
   ["Budget.reserve: weight", ...[0, -1, NaN, Infinity].map((weight) => () => reserve({ tokens: 1 }, { weight }))],
   ["Budget.reserve: priority", ...[NaN, Infinity].map((priority) => () => reserve({ tokens: 1 }, { priority }))],
-  [
-    "Budget.cooldown: retryAfter",
-    () =>
-      Effect.flatMap(Budget.TokenBudget, (budget) =>
-        budget.cooldown({ reason: "rateLimit", retryAfter: wrong("5 sec") })
-      )
-  ],
+  ...operations.map(
+    ([option, operation]) => [option, () => Effect.flatMap(Budget.TokenBudget, (budget) => operation(budget))] as const
+  ),
   ["BudgetStore.layer: lease", () => share({ lease: 0 })],
   ["BudgetStore.layer: timeout", () => share({ timeout: NaN })],
   ["BudgetStore.layer: degradeFor", () => share({ degradeFor: -1 })],
@@ -226,6 +244,19 @@ describe("an argument that makes no sense", () => {
     })
   )
 })
+
+it.effect("an operation of a budget throws nothing while it is made: its error is a defect", () =>
+  Effect.gen(function* () {
+    // Regression: `resize` and `cooldown` threw before there was an effect, where `catchCause` sees nothing.
+    const budget = yield* Budget.make()
+    for (const [option, operation] of operations) {
+      const exit = yield* Effect.exit(operation(budget))
+      const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+      assert.instanceOf(defect, RangeError, option)
+      assert.isTrue(Exit.hasDies(exit), option)
+    }
+  }).pipe(Effect.scoped)
+)
 
 it.effect("under a deadline that has passed nothing is sent, although there is room", () =>
   Effect.gen(function* () {
