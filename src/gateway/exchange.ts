@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
+import { PassThrough } from "node:stream"
 import { promptTokens } from "../limits/amounts.ts"
 import * as Engine from "../fetch/engine.ts"
 import type { Used } from "../fetch/models.ts"
@@ -185,10 +186,12 @@ const pass = Effect.fnUntraced(function* (
   const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
   // With the caller's length the body is not sent in chunks, which some providers refuse.
   if (body === undefined && length !== undefined) headers.push("content-length", length)
+  // The HTTP client destroys it where the answer comes before the end of the body; the request is read further then.
+  const arriving = body === undefined && hasBody ? request.pipe(new PassThrough()) : null
   const sending = Effect.tryPromise({
     try: () =>
       transports.get(routed.upstream.name)!(
-        { method, path: routed.path, headers, body: body ?? (hasBody ? request : null), read: false },
+        { method, path: routed.path, headers, body: body ?? arriving, read: false },
         controller.signal
       ),
     catch: (thrown) => thrown

@@ -118,9 +118,7 @@ export class Body {
     this.chunks = []
     this.memory.arriving.delete(this)
     if (typeof body === "string") {
-      request?.removeAllListeners("data")
-      // The rest of a body that comes is read and forgotten; one that does not come is given up.
-      if (body === "slow") request?.pause()
+      request?.removeAllListeners("data").pause()
       this.release()
     }
     give(body)

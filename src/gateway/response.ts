@@ -43,50 +43,62 @@ const progress = (response: ServerResponse, event: "drain" | "finish"): Effect.E
 export const write = (response: ServerResponse, chunk: Uint8Array | string): Effect.Effect<void> =>
   Effect.suspend(() => (response.write(chunk) ? Effect.void : progress(response, "drain")))
 
+/** How long a request is read further that was answered already. */
+const longestRest = Duration.seconds(30)
+
+/** Reads what is still coming of a request, and forgets it. Ends early when nothing comes. */
+const discarded = (request: IncomingMessage): Effect.Effect<void> => {
+  const ended = Effect.callback<void>((resume) => {
+    const done = () => resume(Effect.void)
+    request.once("end", done).resume()
+    return Effect.sync(() => void request.off("end", done))
+  })
+  const read = Effect.sync(() => request.socket.bytesRead)
+  const stalled = Effect.gen(function* () {
+    for (let before = -1, now = yield* read; now > before; now = yield* read) {
+      before = now
+      yield* Effect.sleep("1 second")
+    }
+  })
+  return Effect.raceFirst(ended, Effect.asVoid(Effect.timeoutOption(stalled, longestRest)))
+}
+
 /**
  * Ends a response. Completes when all of it was handed to the network: before that, the end of the process or of the connection
  * would cut it off.
+ *
+ * A client that is still sending its body gets the answer at once, and the rest of the body is read before the connection may be
+ * closed. Many clients read nothing before they have sent all, and a connection that is closed while something arrives there is
+ * reset, with the answer in it.
  */
 export const end = Effect.fnUntraced(function* (response: ServerResponse, body: Uint8Array | string = "") {
   let rest = typeof body === "string" ? Buffer.from(body) : body
   for (; rest.length > pieceBytes; rest = rest.subarray(pieceBytes)) {
     yield* write(response, rest.subarray(0, pieceBytes))
   }
-  response.end(rest)
+  if (response.req.complete) response.end(rest)
+  else {
+    response.flushHeaders()
+    if (rest.length > 0) yield* write(response, rest)
+    yield* discarded(response.req)
+    response.end()
+  }
   // The system takes a small answer at once, and its end is known after this turn: most answers need no timer.
   yield* Effect.yieldNow
   if (!response.writableFinished) yield* progress(response, "finish")
 })
 
-/** How long a request is read further that was answered already. */
-const longestRest = Duration.seconds(30)
-
-/** Reads what is still coming of a request, and forgets it. */
-const discarded = (request: IncomingMessage): Effect.Effect<void> =>
-  Effect.callback<void>((resume) => {
-    const done = () => resume(Effect.void)
-    request.once("end", done).once("close", done).resume()
-    return Effect.sync(() => void request.off("end", done).off("close", done))
-  }).pipe(Effect.timeoutOption(longestRest), Effect.asVoid)
-
-/**
- * Answers with a whole response. A client that is still sending its body gets the answer at once, and the rest of the body is read
- * before the connection may be closed: many clients read nothing before they have sent all, and a connection that is closed while
- * something arrives there is reset, with the answer in it. A request that was paused is not read further.
- */
-export const whole = Effect.fnUntraced(function* (
+/** Answers with a whole response. */
+export const whole = (
   response: ServerResponse,
   status: number,
   headers: OutgoingHttpHeaders,
   body: string
-) {
-  const { req: request } = response
-  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
-  if (request.complete || request.readableFlowing === false) return yield* end(response, body)
-  yield* write(response, body)
-  yield* discarded(request)
-  yield* end(response)
-})
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+    return end(response, body)
+  })
 
 /** Writes a body to its end, or until the client must read first. */
 const flow = async (response: ServerResponse, { read }: Source): Promise<"over" | "full"> => {

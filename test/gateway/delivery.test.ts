@@ -129,12 +129,11 @@ describe("an answer", () => {
     Effect.gen(function* () {
       let next = () => {}
       let read = 0
-      const client = new Writable({
-        write: (chunk: Uint8Array, _, done) => {
-          read += chunk.length
-          next = done
-        }
-      })
+      const write = (chunk: Uint8Array, _: unknown, done: () => void): void => {
+        read += chunk.length
+        next = done
+      }
+      const client = Object.assign(new Writable({ write }), { req: { complete: true } })
       const answering = yield* Effect.forkChild(Response.end(client as never as ServerResponse, large))
       for (let pieces = 0; read < large.length; pieces++) {
         yield* TestClock.adjust("59 seconds")
@@ -153,7 +152,9 @@ describe("an answer", () => {
     ["a body that is too large", 413, { maxBodyBytes: 1e6 }, "/v1/chat/completions"],
     ["a body for which there is no room", 503, { maxHeldBytes: 1e6 }, "/v1/chat/completions"],
     ["a request without the token", 401, { token }, "/v1/chat/completions"],
-    ["a request for nobody", 404, {}, "/unheard/of"]
+    ["a request for nobody", 404, {}, "/unheard/of"],
+    // The upstream's own.
+    ["a request that is passed on", 413, {}, "/v1/files"]
   ]
   for (const [what, status, options, path] of refusals) {
     for (const chunked of [false, true]) {
@@ -161,7 +162,8 @@ describe("an answer", () => {
         `has a refusal for a client that sends all before it reads: ${what}, ${chunked ? "in chunks" : "by its length"}`,
         () =>
           Effect.gen(function* () {
-            const upstream = yield* serve(json("{}"))
+            const refuses: Handler = (_, response) => void response.writeHead(413).end("{}")
+            const upstream = yield* serve(refuses, { hasty: true })
             const here = yield* gatewayTo(upstream.url, options)
             const frame = chunked
               ? ([{ "transfer-encoding": "chunked" }, `${large.length.toString(16)}\r\n`, "\r\n0\r\n\r\n"] as const)

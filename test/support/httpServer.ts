@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 
+/** `body` is the whole body of the request, or "" where the server does not wait for it. */
 export type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse, body: string) => void
 
 export interface TestServer {
@@ -15,10 +16,13 @@ export interface TestServer {
   readonly close: Effect.Effect<void>
 }
 
-/** Connections stay open for as long as Node's servers keep them, or for `keepAliveTimeout` milliseconds. */
+/**
+ * Connections stay open for as long as Node's servers keep them, or for `keepAliveTimeout` milliseconds. A server that is
+ * `hasty` answers before it has read the request.
+ */
 export const serve = Effect.fnUntraced(function* (
   handler: Handler,
-  options: Pick<Http.ServerOptions, "keepAliveTimeout"> = {}
+  { hasty = false, ...options }: Pick<Http.ServerOptions, "keepAliveTimeout"> & { readonly hasty?: boolean } = {}
 ): Effect.fn.Return<TestServer, never, Scope.Scope> {
   const requests: Array<Http.IncomingMessage> = []
   let open = 0
@@ -28,9 +32,10 @@ export const serve = Effect.fnUntraced(function* (
         requests.push(request)
         open++
         response.on("close", () => open--)
+        if (hasty) return handler(request, response, "")
         let body = ""
         request.on("data", (chunk) => (body += chunk))
-        request.on("end", () => handler(request, response, body))
+        return request.on("end", () => handler(request, response, body))
       })
       server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
     }),
