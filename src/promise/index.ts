@@ -41,6 +41,7 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as AiSdk from "../aiSdk/index.ts"
 import * as Anthropic from "../anthropic/index.ts"
+import { type Client, withMiddleware } from "../anthropic/client.ts"
 import { unmistakable } from "../anthropic/unmistakable.ts"
 import * as Budget from "../Budget.ts"
 import type { Learned } from "../Estimator.ts"
@@ -118,8 +119,18 @@ export interface Lease {
 export interface Floodgate {
   /** A governed `fetch`; see `floodgate/fetch`. */
   readonly fetch: typeof globalThis.fetch
-  /** A middleware of Anthropic's SDK: `new Anthropic({ middleware: [floodgate.middleware] })`. */
+  /**
+   * A middleware of Anthropic's SDK: `new Anthropic({ middleware: [floodgate.middleware] })`. A client before 0.103 ignores
+   * that option; `anthropic` refuses such a client.
+   */
   readonly middleware: Anthropic.Middleware
+  /**
+   * A copy of a client of Anthropic's SDK that uses the middleware: `floodgate.anthropic(new Anthropic())`. Throws a
+   * `RangeError` for a client before 0.103, which has no middleware and takes the option `fetch` instead.
+   *
+   * @since 0.4.0
+   */
+  readonly anthropic: <A extends Client>(client: A) => A
   /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
   readonly aiSdk: AiSdk.Middleware
   /**
@@ -355,12 +366,14 @@ export const create = (options: Options = {}): Floodgate => {
     )
   )
   const { built, dispose, ready } = partsOf(runtime)
+  const middleware: Anthropic.Middleware = async (request, next, context) =>
+    (await ready()).middleware(request, next, context).catch((error: unknown) => {
+      throw unmistakable(plain(error))
+    })
   return {
     fetch: async (input, init) => (await ready()).fetch(input, init),
-    middleware: async (request, next, context) =>
-      (await ready()).middleware(request, next, context).catch((error: unknown) => {
-        throw unmistakable(plain(error))
-      }),
+    middleware,
+    anthropic: (client) => withMiddleware("Floodgate.anthropic", client, middleware),
     aiSdk: aiSdkOf(ready),
     run: async (call, attempt) => {
       check("Floodgate.run", isCall, call)

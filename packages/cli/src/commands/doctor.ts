@@ -5,8 +5,10 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "floodgate/redis"
 import * as Signals from "floodgate/Signals"
@@ -162,6 +164,39 @@ const node = Effect.sync(() => {
     : fails(Exit.codes.usage, `Node ${versions.node} is too old: 22.19 or newer is needed`)
 })
 
+/** The oldest SDK with middlewares. An older one ignores the option. */
+const firstWithMiddleware = 103
+
+const Manifest = Schema.fromJsonString(Schema.Struct({ version: Schema.String }))
+
+const isTooOld = (version: string): boolean => {
+  const [major = 0, minor = 0] = version.split(".").map(Number)
+  return major === 0 && minor < firstWithMiddleware
+}
+
+/** The copies of the SDK in this project that ignore a middleware: its own, and those that packages bring. */
+const sdks = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const entries = (folder: string) => Effect.orElseSucceed(fs.readDirectory(folder), () => [])
+  const scoped = (folder: string) => Effect.map(entries(folder), (names) => names.map((name) => `${folder}/${name}`))
+  const top = (yield* entries("node_modules")).map((name) => `node_modules/${name}`)
+  const nested = yield* Effect.forEach(top, (folder) =>
+    folder.includes("/@") ? scoped(folder) : Effect.succeed([folder])
+  )
+  const checks: Array<Check> = []
+  for (const at of [".", ...nested.flat()]) {
+    const place = `${at === "." ? "" : `${at}/`}node_modules/@anthropic-ai/sdk`
+    const file = `${place}/package.json`
+    if (!(yield* Effect.orElseSucceed(fs.exists(file), () => false))) continue
+    const text = yield* Effect.option(fs.readFileString(file))
+    const found = Option.flatMap(text, Schema.decodeUnknownOption(Manifest))
+    if (Option.isNone(found) || !isTooOld(found.value.version)) continue
+    const what = `@anthropic-ai/sdk ${found.value.version} in ${place} ignores middleware: give its clients the fetch`
+    checks.push(note(what, ["new Anthropic({ fetch: floodgate.fetch, maxRetries: 0 })"]))
+  }
+  return checks
+})
+
 const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Check> =>
   Effect.match(FloodgateRedis.status(at), {
     onFailure: (error) => {
@@ -207,6 +242,7 @@ export const doctorCommand = Command.make(
     const checks: ReadonlyArray<Check> = [
       yield* node,
       ...(yield* provider(model, call)),
+      ...(yield* sdks),
       ...(Option.isSome(url) ? [yield* redis({ url: url.value, prefix })] : [])
     ]
     const { stdout } = yield* Print.Room
@@ -221,7 +257,7 @@ export const doctorCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Checks what a run needs: the version of Node, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, whether the provider answers and accepts the key, with --call its limits, and with --redis the shared budget. It says what to write where something is wrong. Without --call it spends nothing."
+    "Checks what a run needs: the version of Node, copies of the SDK that are too old for middleware, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, whether the provider answers and accepts the key, with --call its limits, and with --redis the shared budget. It says what to write where something is wrong. Without --call it spends nothing."
   ),
   Command.withShortDescription("Checks the key, the address, the limits and Redis"),
   Command.withExamples([

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FileSystem from "effect/FileSystem"
 import * as TestConsole from "effect/testing/TestConsole"
 import { createServer, type RequestListener } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -10,8 +11,11 @@ import { services } from "../support/services.ts"
 
 /** What the command says, line by line, and its exit code. */
 const doctor = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
+  asked(env, Cli.runWith(["doctor", ...args]))
+
+const asked = (env: Record<string, string>, command: ReturnType<typeof Cli.runWith>) =>
   Effect.gen(function* () {
-    const code = yield* Effect.match(Cli.runWith(["doctor", ...args]), {
+    const code = yield* Effect.match(command, {
       onFailure: ({ code }) => code,
       onSuccess: () => 0
     })
@@ -49,6 +53,40 @@ describe("floodgate doctor", () => {
       assert.match(out[0]!, /^ok {5}Node \d/)
       assert.include(out[1], "ANTHROPIC_API_KEY is not set")
       assert.include(out[2], "export ANTHROPIC_API_KEY=")
+    })
+  )
+
+  it.live("names the copies of the SDK that ignore a middleware, and what they take instead", () =>
+    Effect.gen(function* () {
+      const versions: Record<string, string> = {
+        "node_modules/@anthropic-ai/sdk": "1.13.0",
+        "node_modules/@llamaindex/anthropic/node_modules/@anthropic-ai/sdk": "0.58.0",
+        "node_modules/older/node_modules/@anthropic-ai/sdk": "0.102.9",
+        "node_modules/newer/node_modules/@anthropic-ai/sdk": "0.103.0",
+        "node_modules/damaged/node_modules/@anthropic-ai/sdk": "?"
+      }
+      const folders: Record<string, Array<string>> = {
+        node_modules: ["@anthropic-ai", "@llamaindex", "older", "newer", "damaged", "none"],
+        "node_modules/@anthropic-ai": ["sdk"],
+        "node_modules/@llamaindex": ["anthropic", "openai"]
+      }
+      const fs = FileSystem.makeNoop({
+        readDirectory: (folder) => Effect.succeed(folders[folder]!),
+        readFileString: (file) => {
+          const version = versions[file.replace("/package.json", "")]
+          return version === undefined
+            ? Effect.die(new Error(file))
+            : Effect.succeed(version === "?" ? "{" : JSON.stringify({ version }))
+        },
+        exists: (file) => Effect.succeed(versions[file.replace("/package.json", "")] !== undefined)
+      })
+      const { code, out } = yield* asked({}, Effect.provideService(Cli.runWith(["doctor"]), FileSystem.FileSystem, fs))
+      assert.strictEqual(code, 0)
+      const notes = out.join(" ").replace(/\s+/g, " ")
+      assert.include(notes, "sdk 0.58.0 in node_modules/@llamaindex/anthropic/node_modules/@anthropic-ai/sdk ignores")
+      assert.include(notes, "sdk 0.102.9 in node_modules/older/node_modules/@anthropic-ai/sdk ignores")
+      assert.include(notes, "new Anthropic({ fetch: floodgate.fetch, maxRetries: 0 })")
+      assert.notMatch(notes, /0\.103|1\.13/)
     })
   )
 
