@@ -206,8 +206,8 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^packages\/cli\/src\/entry\.ts$/, own: ["bin.ts"], packages: [] },
   {
     files: /^packages\/cli\/src\/bin\.ts$/,
-    own: ["commands/"],
-    packages: ["effect/*", "@effect/platform-node"]
+    own: ["commands/", "launcher.ts"],
+    packages: ["effect/*", "@effect/platform-node", "node:"]
   },
   {
     files: /^packages\/cli\/src\/commands\//,
