@@ -89,6 +89,11 @@ const drawn = (page: Page): Promise<unknown> => page.waitForSelector("html[data-
 
 const prompt = ["--prompt", "What must an operator know?"]
 
+const escape = "\u001b"
+
+/** The sequences that do something else than colour. */
+const other = new RegExp(`${escape}\\[(?!\\d+m)`)
+
 /** All frames that a run draws on a terminal. */
 const framesOf = async (args: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
   const quoted = [...command, ...args].map((word) => `'${word}'`).join(" ")
@@ -99,10 +104,13 @@ const framesOf = async (args: ReadonlyArray<string>): Promise<ReadonlyArray<stri
   return drawn
     .split("\u001b[J")
     .slice(1)
-    .map((frame) => frame.split("\u001b")[0]!.replaceAll("\r", "").trimEnd())
+    .map((frame) => frame.split(other)[0]!.replaceAll("\r", "").trimEnd())
 }
 
 const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;")
+
+const coloured = (text: string): string =>
+  text.replaceAll(`${escape}[0m`, "</span>").replaceAll(new RegExp(`${escape}\\[(\\d+)m`, "g"), '<span class="c$1">')
 
 const terminalOf = (call: string, frame: string): string => `<!doctype html><meta charset="utf-8"><style>
 :root{color-scheme:light dark}
@@ -110,9 +118,10 @@ body{margin:0;padding:20px;display:inline-block;background:light-dark(#fff,#0f14
 pre{margin:0;padding:16px 20px;border-radius:8px;background:light-dark(#f6f8fa,#161d26);color:light-dark(#1b2430,#e6ebf1);
 border:1px solid light-dark(#dde3ea,#2d3743);font:14px/1.35 "DejaVu Sans Mono",monospace}
 b{color:light-dark(#5b6774,#9aa7b4);font-weight:400}
+.c31{color:light-dark(#c4262e,#ff7b7b);font-weight:600}
 </style><pre><b>$ ${escaped(call)}</b>
 
-${escaped(frame)}</pre>`
+${coloured(escaped(frame))}</pre>`
 
 /** The frame in which most agents wait, some time after the start. */
 const telling = (frames: ReadonlyArray<string>): string => {

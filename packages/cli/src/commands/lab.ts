@@ -105,8 +105,8 @@ export const labCommand = Command.make(
       report,
       Report.Html.render({
         title: "Floodgate: the lab",
-        intro: Report.Html.raceIntro,
-        sections: raced.scenarios.map(Report.Html.ofScenario),
+        intro: `${Report.Html.raceIntro} The charts show some of the agents; "floodgate storm --scenario NAME --report FILE" shows all.`,
+        sections: raced.scenarios.map((figures) => Report.Html.ofScenario(Report.Figures.sketched(figures))),
         verdict: Report.Verdict.ofRaces(raced.scenarios),
         matrix: raced.scenarios,
         provenance: yield* Provenance.of([

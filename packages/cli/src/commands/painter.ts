@@ -17,8 +17,8 @@ export interface Painter {
   readonly end: Effect.Effect<void>
 }
 
-/** A new painter. */
-export const make = (terminal: Terminal.Terminal): Painter => {
+/** A new painter. `coloured` gives a line its colours, when nothing is left in it that a terminal obeys. */
+export const make = (terminal: Terminal.Terminal, coloured = (line: string): string => line): Painter => {
   let height = 0
   const write = (text: string) => Effect.ignore(terminal.display(text))
   return {
@@ -26,7 +26,7 @@ export const make = (terminal: Terminal.Terminal): Painter => {
       Effect.suspend(() => {
         const up = height === 0 ? "\r" : `\u001b[${height}A\r`
         height = lines.length
-        return write(`${hideCursor}${up}\u001b[J${lines.map(oneLine).join("\n")}\n`)
+        return write(`${hideCursor}${up}\u001b[J${lines.map((line) => coloured(oneLine(line))).join("\n")}\n`)
       }),
     end: write(showCursor)
   }

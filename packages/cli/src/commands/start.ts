@@ -74,7 +74,8 @@ const lines = "5 seconds"
 const show = Effect.fnUntraced(function* (duel: Duel.Duel, mode: Mode) {
   if (mode === "live") {
     const terminal = yield* Terminal.Terminal
-    const painter = Painter.make(terminal)
+    const paint = yield* Print.paint
+    const painter = Painter.make(terminal, (line) => View.painted(line, paint))
     const draw = Effect.gen(function* () {
       yield* painter.draw(View.draw(yield* look(duel), yield* duel.seconds, yield* Painter.sizeOf(terminal)))
     })

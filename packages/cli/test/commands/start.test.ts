@@ -50,6 +50,16 @@ describe("the duel of the tour", () => {
     for (const line of lines) assert.isBelow(line.length, 40)
   })
 
+  it("shows in a colour what is lost, and nothing else", () => {
+    const lines = View.draw([alone, guarded], 12.2, { columns: 80, rows: 24 })
+    const painted = lines.map((line) => View.painted(line, (text, tone) => `<${tone}>${text}</>`))
+    assert.deepStrictEqual(painted.slice(1), [
+      lines[1]!,
+      "agent-02  <lost>██░░░░░░░░ 1/5 lost: 429</>          ░░░░░░░░░░ 0/5 waits 0:12",
+      "0:12      6 of 10, <lost>4 lost</>, 429s: 3          4 of 10, 429s: 0"
+    ])
+  })
+
   it("says the same in a line where nothing can be redrawn", () => {
     assert.strictEqual(
       View.plain([alone, guarded], 65),

@@ -13,6 +13,7 @@ import * as Plot from "@observablehq/plot"
 import { parseHTML } from "linkedom"
 import * as Playwright from "playwright-core"
 import * as Browser from "../../../../test/support/browser.ts"
+import * as Packed from "../../src/lab/report/packed.ts"
 
 const flags = [
   "--headless",
@@ -61,6 +62,25 @@ describe("Report.Html", () => {
   )
 })
 
+describe("figures in a page", () => {
+  it.effect("are small, and the same again when they are unpacked", () =>
+    Effect.gen(function* () {
+      for (const figures of yield* scenarios) {
+        const packed = JSON.stringify(Packed.pack(figures))
+        assert.isBelow(packed.length, 0.4 * JSON.stringify(figures).length)
+        const { runs, ...rest } = Packed.unpack(JSON.parse(packed))
+        assert.deepInclude(figures, rest)
+        const inOrder = (bars: ReadonlyArray<Report.Figures.Bar>) => Map.groupBy(bars, ({ agent }) => agent)
+        for (const [index, run] of runs.entries()) {
+          const { bars, ...others } = figures.runs[index]!
+          assert.deepStrictEqual(inOrder(run.bars), inOrder(bars))
+          assert.deepInclude(run, others)
+        }
+      }
+    })
+  )
+})
+
 describe("a report of several races", () => {
   it.effect("says first what happened, in a sentence and on one screen, and how it was made", () =>
     Effect.gen(function* () {
@@ -82,7 +102,7 @@ describe("a report of several races", () => {
         "<b>2 of 2</b>",
         "<dt>command</dt><dd>floodgate lab</dd>",
         'class="matrix"',
-        '<section id="incident">'
+        '<details class="scenario" id="incident">'
       ].map(at)
       assert.deepStrictEqual(
         order.toSorted((a, b) => a - b),
@@ -144,6 +164,15 @@ describe("Report.Verdict", () => {
       ["60 of 60", "40.0 s", "1", "2.0 s", "2.47M"]
     )
     assert.strictEqual(tiles[0]!.tone, "good")
+  })
+
+  it("says what the library takes that is told nothing", () => {
+    const installed = result("floodgate-as-installed", { makespanSeconds: 58.4, rejections: 11 })
+    assert.strictEqual(
+      Report.Verdict.ofRace(of(installed, result("floodgate"))).text,
+      "Floodgate answered all 60 calls in 40.0 s, with no 429. " +
+        "As installed, told nothing, it takes 58.4 s, with 11 rejections (429)."
+    )
   })
 
   it("says of the library, too, what it lost and that it had no end", () => {
@@ -333,6 +362,25 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
       await page.close()
     }, 30_000)
   }
+
+  it("begins with the conclusion where there are many scenarios, and draws what is unfolded", async () => {
+    const [incident, many] = await Effect.runPromise(scenarios)
+    const lab = join(folder, "lab.html")
+    const sections = [incident, many].map((figures) => Report.Html.ofScenario(Report.Figures.sketched(figures)))
+    writeFileSync(lab, Report.Html.render({ title: "The lab", intro: "", sections, matrix: [incident] }))
+    const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, reducedMotion: "reduce" })
+    const problems: Array<string> = []
+    page.on("pageerror", (error) => problems.push(String(error)))
+    await page.goto(pathToFileURL(lab).href)
+    await page.waitForSelector("html[data-drawn]")
+    assert.isAtMost(await page.evaluate<number>("document.documentElement.scrollHeight"), 1_000)
+    assert.strictEqual(await page.locator("[data-chart] svg").count(), 0)
+    await page.click('.matrix a[href="#incident"]')
+    await page.waitForSelector("#incident [data-chart=gantt] svg rect")
+    assert.strictEqual(await page.locator("#many [data-chart] svg").count(), 0)
+    assert.deepStrictEqual(problems, [])
+    await page.close()
+  }, 30_000)
 
   it("says at a pointer what a bar is", async () => {
     const { page, problems } = await open(1280, "light")

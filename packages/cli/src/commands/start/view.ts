@@ -1,6 +1,6 @@
 /** What the duel looks like: both sides beside each other, under one clock. Pure. */
 import type { ProviderSim } from "floodgate/testing"
-import { Report } from "../../lab/index.ts"
+import { type Matrix, Report } from "../../lab/index.ts"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "../text.ts"
 import type { Agent, Side } from "./duel.ts"
@@ -71,6 +71,10 @@ export const draw = (
     row(View.clock(seconds), looks.map(total))
   ].map((line) => fit(line.trimEnd(), columns - 1))
 }
+
+/** A line of the picture in which what is lost has its colour. */
+export const painted = (line: string, paint: Matrix.Paint): string =>
+  line.replaceAll(/[█░]+ \d+\/\d+ lost: \S+|\d+ lost/g, (lost) => paint(lost, "lost"))
 
 /** The same in one line, where nothing can be redrawn. */
 export const plain = (looks: ReadonlyArray<Look>, seconds: number): string =>

@@ -102,8 +102,8 @@ const slices = 80
  * @category constructors
  * @since 0.1.0
  */
-export const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
-  const step = Math.max(1, Math.ceil(items.length / mostPoints))
+export const thinned = <A>(items: ReadonlyArray<A>, most = mostPoints): ReadonlyArray<A> => {
+  const step = Math.max(1, Math.ceil(items.length / most))
   return step === 1 ? items : items.filter((_, index) => index % step === 0 || index === items.length - 1)
 }
 
@@ -113,8 +113,8 @@ export const thinned = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => {
  * @category constructors
  * @since 0.1.0
  */
-export const shownAgents = (agents: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const step = Math.ceil(agents.length / mostAgents)
+export const shownAgents = (agents: ReadonlyArray<string>, most = mostAgents): ReadonlyArray<string> => {
+  const step = Math.ceil(agents.length / most)
   return step <= 1 ? agents : agents.filter((_, index) => index % step === 0)
 }
 
@@ -279,15 +279,7 @@ export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
 const mostDetailed = 8
 
 /** The strategies that are shown in detail where there are more: what people run, the library and the oracle. */
-const detailed = new Set([
-  "sdk-2",
-  "full-jitter",
-  "bottleneck-tuned",
-  "hand-written",
-  "floodgate-as-installed",
-  "floodgate",
-  "oracle"
-])
+const detailed = new Set(["sdk-2", "bottleneck-tuned", "hand-written", "floodgate-as-installed", "floodgate", "oracle"])
 
 /**
  * A strategy's part of a scenario's figures: its result, and what is shown in detail where it is one of those.
@@ -345,3 +337,30 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): S
     scenario,
     runs.map((run) => strategyFigures(scenario, run, runs.length))
   )
+
+/** What a page of many scenarios has room for. */
+const sketch = { agents: 12, points: 80 }
+
+/**
+ * The figures of a scenario, small enough for a page of many: some of its agents, fewer points, and no oracle in detail.
+ *
+ * @category constructors
+ * @since 0.4.0
+ */
+export const sketched = (figures: ScenarioFigures): ScenarioFigures => {
+  const agents = shownAgents(figures.agents, sketch.agents)
+  const shown = new Set(agents)
+  return {
+    ...figures,
+    agents,
+    runs: figures.runs
+      .filter(({ strategy }) => strategy !== "oracle")
+      .map((run) => ({
+        ...run,
+        bars: run.bars.filter(({ agent }) => shown.has(agent)),
+        levels: thinned(run.levels, sketch.points),
+        inUse: thinned(run.inUse, sketch.points),
+        latencies: thinned(run.latencies, sketch.points)
+      }))
+  }
+}

@@ -6,11 +6,13 @@
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
+import * as Words from "../../words.ts"
 import * as Matrix from "../matrix.ts"
 import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"
 import * as Charts from "./charts.ts"
 import type { RunFigures, ScenarioFigures } from "./figures.ts"
+import * as Packed from "./packed.ts"
 import * as Page from "./page.ts"
 import * as Verdict from "./verdict.ts"
 
@@ -94,10 +96,10 @@ const tilesOf = ({ tiles }: Verdict.Verdict): string =>
         )
         .join("")}</ul>`
 
-const factsOf = (provenance: Options["provenance"] = []): string =>
+const factsOf = (provenance: Options["provenance"] = [], isOpen: boolean): string =>
   provenance.length === 0
     ? ""
-    : `<details class="facts" open><summary>How this was made</summary><dl>${provenance
+    : `<details class="facts"${isOpen ? " open" : ""}><summary>How this was made</summary><dl>${provenance
         .map(([name, value]) => `<dt>${escape(name)}</dt><dd>${escape(value)}</dd>`)
         .join("")}</dl></details>`
 
@@ -124,37 +126,56 @@ const whysOf = (
     : `<details class="whys${isAlways ? " always" : ""}"><summary>What they do</summary><dl>${known.join("")}</dl></details>`
 }
 
-const isUs = (name: string): string => (name === "floodgate" ? ' class="us"' : "")
+const isUs = (name: string): string => (name === "floodgate" || name === "floodgate-as-installed" ? ' class="us"' : "")
 
-const matrixCell = ({ kind, ratio, text }: Matrix.Cell): string => {
-  if (kind !== "done") return `<td class="lost">${escape(text)}</td>`
-  if (ratio === undefined) return `<td>${escape(text)}</td>`
-  return `<td${ratio <= 1.05 ? ' class="near"' : ""}>${escape(text)}<small>× ${ratio.toFixed(2)}</small></td>`
+/** The class of a cell: calls were lost, or it is as quick as the oracle. */
+const toneOf = ({ kind, ratio = Infinity }: Matrix.Cell): string => {
+  if (kind !== "done") return ' class="lost"'
+  return ratio <= 1.05 ? ' class="near"' : ""
 }
 
-const matrixOf = (races: Options["matrix"] = []): string =>
-  races.length === 0
-    ? ""
-    : `<section id="all">
-<h2>All scenarios and strategies</h2>
-<p class="muted">Simulated seconds until all of the work was done, and how many times as long as the oracle that is (green: at most 1.05); or how many calls were lost.</p>
-<div class="scroll" role="region" aria-label="Table: all scenarios and strategies" tabindex="0"><table class="matrix"><thead><tr><th scope="col">strategy</th>${races
-        .map(
-          ({ name }) => `<th scope="col"><a href="#${escape(name)}">${escape(name).replaceAll("-", "-<wbr>")}</a></th>`
-        )
-        .join("")}</tr></thead>
+const matrixCell = (cell: Matrix.Cell): string =>
+  `<td${toneOf(cell)}>${escape(cell.text)}<small>${Words.thousands(cell.rejections)}</small></td>`
+
+const matrixTable = (races: ReadonlyArray<Matrix.Raced>, label: string): string =>
+  `<div class="scroll" role="region" aria-label="${label}" tabindex="0"><table class="matrix"><thead><tr><th scope="col">strategy</th>${races
+    .map(({ name }) => `<th scope="col"><a href="#${escape(name)}">${escape(name).replaceAll("-", "-<wbr>")}</a></th>`)
+    .join("")}</tr></thead>
 <tbody>${Matrix.rowsOf(races)
-        .map(
-          ({ cells, strategy }) =>
-            `<tr${isUs(strategy)}>${rowHead(strategy, undefined)}${cells.map(matrixCell).join("")}</tr>`
-        )
-        .join("\n")}</tbody></table></div>
-${whysOf(
-  Matrix.rowsOf(races).map(({ strategy }) => strategy),
-  summaries,
-  true
-)}
+    .map(
+      ({ cells, strategy }) =>
+        `<tr${isUs(strategy)}>${rowHead(strategy, undefined)}${cells.map(matrixCell).join("")}</tr>`
+    )
+    .join("\n")}</tbody></table></div>`
+
+const usual = new Set(Strategies.usual.map(({ name }) => name))
+
+/** How each strategy is configured. */
+const settingsOf = (names: ReadonlyArray<string>): string =>
+  `<details class="whys always"><summary>How each is configured, and why</summary><dl>${Strategies.all
+    .filter(({ name }) => names.includes(name))
+    .map(
+      ({ name, settings = "", summary, why = "" }) =>
+        `<dt>${escape(name)}</dt><dd>${escape(summary)}.<br><code>${escape(settings)}</code><br>${escape(why)}</dd>`
+    )
+    .join("")}</dl><p class="muted">${escape(Strategies.about)}</p></details>`
+
+/** The usual strategies on one screen, and all of them below. */
+const matrixOf = (races: Options["matrix"] = []): string => {
+  if (races.length === 0) return ""
+  const names = races[0]!.results.map(({ strategy }) => strategy)
+  const few = races.map(({ name, results }) => ({
+    name,
+    results: results.filter(({ strategy }) => usual.has(strategy))
+  }))
+  return `<section id="all">
+<h2>All scenarios</h2>
+<p class="muted">Simulated seconds until all of the work was done (green: at most 5 % more than the oracle), or how many calls were lost; below it the 429s.</p>
+${matrixTable(few, "Table: all scenarios")}
+<details class="whys always"><summary>All ${names.length} strategies</summary>${matrixTable(races, "Table: all scenarios and strategies")}</details>
+${settingsOf(names)}
 </section>`
+}
 
 // -----------------------------------------------------------------------------
 // Sections
@@ -271,7 +292,20 @@ const figuresOf = ({ figures: { runs } }: Section, charts: ReadonlyArray<Chart>,
 /** Rows of a table of which each explains itself. */
 const mostExplained = 10
 
-const part = (section: Section, index: number, isOnly: boolean): string => {
+/** A part as it stands in the page: a section, or what a reader unfolds where there are many. */
+const framed = ({ figures, verdict }: Section, isFolded: boolean, content: string): string => {
+  const name = escape(figures.name)
+  return isFolded
+    ? `<details class="scenario" id="${name}"><summary><h2>${name}</h2> <span class="muted">${escape(verdict.text)}</span></summary>
+${content}
+</details>`
+    : `<section id="${name}">
+<h2>${name}</h2>
+${content}
+</section>`
+}
+
+const part = (section: Section, index: number, isOnly: boolean, isFolded: boolean): string => {
   const { figures, heads, notes, rows, verdict } = section
   // Explanations within a long table would make it several screens long.
   const isLong = rows.length > mostExplained
@@ -280,23 +314,28 @@ const part = (section: Section, index: number, isOnly: boolean): string => {
   const place = places(section, charts, index)
   const overall = charts.includes("makespan") ? `<div class="grid">${place.makespan()}</div>` : ""
   const detail = charts.filter((chart) => chart !== "makespan").map((chart) => place[chart]())
-  return `<section id="${escape(figures.name)}">
-<h2>${escape(figures.name)}</h2>
-<p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
-${isOnly ? "" : verdictOf(verdict)}
+  return framed(
+    section,
+    isFolded,
+    `<p>${sentence(figures.summary)}<br><span class="muted">Provider: ${escape(figures.provider)}.</span></p>
+${isOnly || isFolded ? "" : verdictOf(verdict)}
 <div class="scroll" role="region" aria-label="Table: ${escape(figures.name)}" tabindex="0"><table><thead><tr>${heads.map((head) => `<th scope="col">${escape(head)}</th>`).join("")}</tr></thead>
 <tbody>${rows.map((cells) => row(cells, isLong ? undefined : section.explained)).join("\n")}</tbody></table></div>
 <p class="muted">${notes.map(escape).join(" ")}</p>
-${whysOf(
-  rows.map(([name = ""]) => name),
-  section.explained,
-  isLong
-)}
+${
+  isFolded
+    ? ""
+    : whysOf(
+        rows.map(([name = ""]) => name),
+        section.explained,
+        isLong
+      )
+}
 ${overall}
 ${choice(section, index)}
 <div class="grid">${detail.join("\n")}</div>
-${figuresOf(section, charts, index)}
-</section>`
+${figuresOf(section, charts, index)}`
+  )
 }
 
 /**
@@ -344,9 +383,11 @@ export const render = ({ intro, matrix, provenance, sections, title, verdict }: 
   const names = sections.map(({ figures }) => escape(figures.name))
   const links = names.map((name) => `<a href="#${name}">${name}</a>`)
   const isOnly = sections.length === 1
+  // A page that begins with all scenarios on one screen leaves the details to whom wants them.
+  const isFolded = matrix !== undefined
   const whole = verdict ?? (isOnly ? sections[0]!.verdict : { text: "", tiles: [] })
   const data = {
-    figures: sections.map(({ figures }) => figures),
+    figures: sections.map(({ figures }) => Packed.pack(figures)),
     tables: sections.map(({ heads, rows }) => ({ heads, rows }))
   }
   return `<!doctype html>
@@ -365,15 +406,15 @@ export const render = ({ intro, matrix, provenance, sections, title, verdict }: 
 ${verdictOf(whole)}
 ${tilesOf(whole)}
 <p class="muted">${escape(intro)}</p>
-${factsOf(provenance)}
+${factsOf(provenance, !isFolded)}
 </header>
 ${matrixOf(matrix)}
-${isOnly ? "" : `<nav aria-label="Scenarios">${links.join("")}</nav>`}
-${sections.map((section, index) => part(section, index, isOnly && verdict === undefined)).join("\n")}
+${isOnly || isFolded ? "" : `<nav aria-label="Scenarios">${links.join("")}</nav>`}
+${sections.map((section, index) => part(section, index, isOnly && verdict === undefined, isFolded)).join("\n")}
 </main>
 <script type="application/json" id="figures">${json(data)}</script>
 ${libraries().map(script).join("\n")}
-${script(`${Charts.script()}${Page.client}`)}
+${script(`${Packed.script()}${Charts.script()}${Page.client}`)}
 </body>
 </html>
 `

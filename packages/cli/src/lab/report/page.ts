@@ -26,6 +26,11 @@ section .verdict{font-size:16px;margin:8px 0 14px}
 .facts dt{color:var(--muted)}
 .facts dd{margin:0;overflow-wrap:anywhere}
 summary{cursor:pointer}
+.scenario{border-top:1px solid var(--line)}
+.scenario>summary{padding:10px 0;line-height:1.4}
+.scenario>summary h2{display:inline;border:0;margin:0 6px 0 0;padding:0;font-size:16px}
+.scenario>summary span{font-size:13px}
+code{font-size:12px;overflow-wrap:anywhere}
 nav{display:flex;flex-wrap:wrap;gap:6px 14px;margin:12px 0}
 a{color:var(--c1)}
 :focus-visible{outline:2px solid var(--c1);outline-offset:2px}
@@ -42,7 +47,7 @@ tr.us th,tr.us td{font-weight:600}
 .whys dt{font-weight:600}
 .whys dd{margin:0 0 4px;color:var(--muted)}
 td.bad,td.lost{color:var(--bad)}
-.matrix td small{color:var(--muted);display:block;font-size:11px}
+.matrix td small{color:var(--muted);display:block;font-size:11px;line-height:1.1}
 .matrix td.near{color:var(--good)}
 .matrix thead a{color:inherit}
 .matrix thead th{white-space:normal}
@@ -95,11 +100,12 @@ th:first-child{position:static}
  */
 export const client = `
 const report = JSON.parse(document.getElementById("figures").textContent)
+report.figures = report.figures.map(unpack)
 const charts = makeCharts(Plot)
 const chosen = report.figures.map((s) => Math.max(0, s.runs.findIndex((r) => r.strategy === "floodgate")))
 const draw = (place) => {
   const width = Math.floor(place.clientWidth)
-  if (width < 40) return
+  if (width < 40 || place.closest("details:not([open])") !== null) return
   const index = Number(place.dataset.scenario)
   const figures = report.figures[index]
   const run = figures.runs[chosen[index]]
@@ -116,6 +122,11 @@ const resized = new ResizeObserver((entries) => {
   for (const { target } of entries) if (target.dataset.width !== String(Math.floor(target.clientWidth))) draw(target)
 })
 for (const place of places) resized.observe(place)
+for (const details of document.querySelectorAll("details.scenario")) {
+  details.addEventListener("toggle", () => {
+    for (const place of details.querySelectorAll("[data-chart]")) draw(place)
+  })
+}
 
 const tables = {
   results: (index) => report.tables[index],
@@ -174,5 +185,14 @@ for (const select of document.querySelectorAll("select[data-scenario]")) {
     }
   })
 }
+const unfold = () => {
+  const named = document.getElementById(decodeURIComponent(location.hash.slice(1)))
+  if (named instanceof HTMLDetailsElement) {
+    named.open = true
+    named.scrollIntoView()
+  }
+}
+addEventListener("hashchange", unfold)
+unfold()
 document.documentElement.dataset.drawn = "true"
 `

@@ -116,6 +116,10 @@ const usual = new Set(Strategies.usual.map(({ name }) => name))
 /** Whether it is one of those that people run. */
 const isUsual = ({ strategy }: Result): boolean => usual.has(strategy)
 
+/** The library with all that it can be told, and with nothing. */
+const told = "floodgate"
+const asInstalled = "floodgate-as-installed"
+
 /** A strategy that is quicker by less is as quick. */
 const noticeable = 0.98
 
@@ -133,7 +137,7 @@ export const ofRace = (figures: ScenarioFigures): Verdict => {
       (best, one) => (best === undefined || one.makespanSeconds < best.makespanSeconds ? one : best),
       undefined
     )
-  const subject = results.find(({ strategy }) => strategy === "floodgate") ?? quickest ?? results[0]
+  const subject = results.find(({ strategy }) => strategy === told) ?? quickest ?? results[0]
   if (subject === undefined) return { text: "", tiles: [] }
   const others = results.filter((one) => one !== subject && one.strategy !== "oracle")
   const lost = others
@@ -144,8 +148,14 @@ export const ofRace = (figures: ScenarioFigures): Verdict => {
     .filter((one) => isDone(one) && isDone(subject))
     .filter(({ makespanSeconds }) => makespanSeconds < noticeable * subject.makespanSeconds)
     .map(({ makespanSeconds, strategy }) => `${strategy} in ${seconds(makespanSeconds)}`)
+  const installed = results.find(({ strategy }) => strategy === asInstalled)
   const sentences = [
     ofSubject(subject, figures),
+    ...(installed === undefined || installed === subject || !isDone(installed)
+      ? []
+      : [
+          `As installed, told nothing, it takes ${seconds(installed.makespanSeconds)}, with ${rejections(installed.rejections)}.`
+        ]),
     ...(lost.length === 0 ? [] : [`Others lost calls: ${listed(lost)}.`]),
     ...(quicker.length === 0 ? [] : [`Quicker: ${listed(quicker)}.`])
   ]
@@ -176,9 +186,6 @@ const near = 1.05
 
 const resultOf = ({ results }: Raced, name: string): Raced["results"][number] =>
   results.find(({ strategy }) => strategy === name)!
-
-const told = "floodgate"
-const asInstalled = "floodgate-as-installed"
 
 /** How a strategy did against the oracle: in how many races it did all of the work, and where it was furthest behind. */
 const againstOracle = (races: ReadonlyArray<Raced>, name: string) => {
