@@ -59,6 +59,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
 import type * as Learning from "./budget/learned.ts"
+import * as Log from "./budget/log.ts"
 import * as Internal from "./budget/make.ts"
 import * as Checks from "./budget/options.ts"
 import {
@@ -220,7 +221,7 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
 
 /**
  * The shared budget with options from configuration. Fails with a `ConfigError` that names the variable that is missing,
- * or the option whose value makes no sense.
+ * or the option whose value makes no sense. With `FLOODGATE_LOG` set to `1` it writes to the log as {@link layerLog} does.
  *
  * **Example** (limits from the environment)
  *
@@ -251,12 +252,14 @@ export const layerConfig = (
   options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
 ): Layer.Layer<TokenBudget, Config.ConfigError> => {
   check("Budget.layerConfig", Checks.configured, options)
-  return Layer.effect(
+  const budget = Layer.effect(
     TokenBudget,
     Effect.flatMap(Config.unwrap(options), (given) =>
       Effect.flatten(Effect.try({ try: () => made("Budget.layerConfig", given), catch: makesNoSense }))
     )
   )
+  const log = Layer.unwrap(Effect.map(Log.isWanted, (isWanted) => (isWanted ? layerLog : Layer.empty)))
+  return Layer.provideMerge(log, budget)
 }
 
 /** What was read has the right type and is refused all the same: the message names the option and the value. */
@@ -265,6 +268,43 @@ const makesNoSense = (refusal: unknown): Config.ConfigError => {
   const { message } = refusal
   return new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message })))
 }
+
+/**
+ * Writes a line to the log when calls begin to wait, when they wait for something else, when a pool pauses, and when that is
+ * over: at most one a second for each pool, and none while nothing changes. A wait below a second is not worth a line.
+ *
+ * **Details**
+ *
+ * Lines have the level Info. They name pools and limits, and contain neither keys nor prompts.
+ *
+ * **Example** (One line to add)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Logger from "effect/Logger"
+ * import * as Budget from "floodgate/Budget"
+ * import { Simulation } from "floodgate/testing"
+ *
+ * const lines: Array<unknown> = []
+ * const logger = Logger.layer([Logger.make(({ message }) => void lines.push(message))])
+ *
+ * const live = Budget.layerLog.pipe(
+ *   Layer.provideMerge(Budget.layer({ limits: { tokens: { perSecond: 100, burst: 1_000 } } }))
+ * )
+ *
+ * const calls = Effect.andThen(Budget.consume(1_000), Budget.consume(500)).pipe(Effect.andThen(Effect.sleep("2 seconds")))
+ * await Effect.runPromise(Simulation.run(calls.pipe(Effect.provide(live), Effect.provide(logger))))
+ *
+ * lines.flat() // => ['waiting 5 s for tokens of pool "default": 1 call, 0 of 1000 left', 'the wait of pool "default" is over after 5 s: 1 call waited']
+ * ```
+ *
+ * @category layers
+ * @since 0.4.0
+ */
+export const layerLog: Layer.Layer<never, never, TokenBudget> = Layer.effectDiscard(
+  Effect.flatMap(TokenBudget, (budget) => Effect.forkScoped(Log.lines(budget)))
+)
 
 /**
  * A budget that admits everything at once, for tests and for comparisons.

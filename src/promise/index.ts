@@ -70,6 +70,7 @@ import {
   redisOf,
   retryOf
 } from "./options.ts"
+import * as Log from "./log.ts"
 import { Purses } from "../spending/models.ts"
 
 export { RefusedError } from "./errors.ts"
@@ -345,17 +346,19 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<Parts, E>) => {
  */
 export const create = (options: Options = {}): Floodgate => {
   check("Floodgate.create", made, options)
-  const { cap, learned, onEvent, prices } = options
+  const { cap, learned, log, onEvent, prices } = options
+  const logging = Log.layers(log)
   const purse = Spending.make("this floodgate", cap)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
     Layer.succeed(Purses, [purse]),
     Layer.succeed(Metric.MetricRegistry, new Map()),
+    logging.logger,
     layerStore(options)
   )
   const runtime = ManagedRuntime.make(
-    layerParts(options).pipe(
+    Layer.merge(layerParts(options), logging.lines).pipe(
       Layer.provide(
         Layer.provideMerge(
           Governor.layer({ learned, prices, retry: retryOf(options) }),

@@ -13,6 +13,7 @@ import {
   type Check,
   check,
   type Checks,
+  flag,
   notNegative,
   number,
   oneOf,
@@ -140,6 +141,13 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined
   /**
+   * Whether a line is written to standard error when calls begin to wait, when they wait for something else, when a pool pauses,
+   * and when that is over: at most one a second for each pool.
+   *
+   * @default false, or true if the environment has FLOODGATE_LOG=1
+   */
+  readonly log?: boolean | undefined
+  /**
    * How calls are admitted and bounded: for all calls, where the options of a call of `run` or `limiter` take precedence, or by
    * the request of `fetch` or a middleware.
    *
@@ -214,6 +222,7 @@ export const made: Check = optionsOf<Options>({
     maxElapsedSeconds: seconds
   }),
   onEvent: callback,
+  log: flag,
   idleTimeoutSeconds: seconds,
   cap: checkCap,
   prices: Called.made.prices,

@@ -175,6 +175,7 @@ const takers: ReadonlyArray<Taker> = [
 /** Functions that take no options. A new function of the library is named here or above. */
 const without = [
   "Agents.layer",
+  "Budget.layerLog",
   "Budget.layerUnlimited",
   "Gateway.layerEvents",
   "LlmClient.countTokens",

@@ -190,6 +190,7 @@ export const gatewayCommand = Command.make(
       const { concurrency, limits, maxPools, maxQueued = defaultMaxQueued, prices } = settings
       const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
       const governed = Governor.layer({ prices, learned: kept?.calls }).pipe(
+        Layer.merge(Budget.layerLog),
         Layer.provideMerge(budget),
         Layer.provide(store ?? Layer.empty),
         Layer.provideMerge(Gateway.layerEvents)
@@ -206,7 +207,7 @@ export const gatewayCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus. Ctrl-C lets the calls that run end, and ends them when it is pressed again."
+    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error says in a line when calls begin to wait and for what. Ctrl-C lets the calls that run end, and ends them when it is pressed again."
   ),
   Command.withShortDescription("One limit for clients in every language: a proxy that paces"),
   Command.withExamples([

@@ -180,6 +180,8 @@ export const runCommand = Command.make(
       limits,
       concurrency,
       retry: Retry.make({ attempts: given.attempts }),
+      // A live picture shows it, and standard output is free of it.
+      log: mode === "plain" || mode === "json",
       wrap: recorder?.wrap
     })
     if (report !== undefined) yield* Output.claim(report, "--report")

@@ -46,6 +46,8 @@ const serve = (options: ProviderServer.Options) => Provider.listen({ limits: emb
 /** Options of the client in addition to those of the budget. */
 interface Guard {
   readonly retry?: Governor.Options["retry"]
+  /** Whether it writes a line for each change while calls wait. */
+  readonly log: boolean
   /** Wraps the provider. */
   readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
 }
@@ -55,14 +57,15 @@ const guarded = (
   options: Budget.Options & Guard,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
 ): Layer.Layer<Services> => {
-  const { retry, wrap = (provider) => provider, ...budget } = options
+  const { log, retry, wrap = (provider) => provider, ...budget } = options
   const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
-  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(budget)))
+  return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(budget, log)))
 }
 
-const metered = (options: Budget.Options): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
+const metered = (options: Budget.Options, log: boolean): Layer.Layer<Agents.Meter | Budget.TokenBudget> =>
   Agents.layer.pipe(
     Layer.provide(Layer.effect(Budget.TokenBudget, Effect.map(Budget.TokenBudget, Pipeline.reporting))),
+    Layer.merge(log ? Budget.layerLog : Layer.empty),
     Layer.provide(Budget.layer(options))
   )
 
