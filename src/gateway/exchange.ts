@@ -17,6 +17,7 @@ import type { Match, Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import type { Activity, Ended } from "./activity.ts"
 import * as Headers from "./headers.ts"
+import { usePurses } from "./purses.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
@@ -320,8 +321,10 @@ const govern = (
       Effect.provideService(ReviewAt, startedAt + reviewAfter)
     )
   keeper.add(held)
-  return Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
+  return Effect.uninterruptibleMask((restore) => {
+    const leave = usePurses(Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : [])
+    return Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
+      leave()
       keeper.remove(held)
       if (Exit.isFailure(exit) && (Cause.hasInterrupts(exit.cause) || Cause.hasDies(exit.cause))) {
         const outcome = Cause.hasInterrupts(exit.cause) ? "hung up" : "failed"
@@ -340,7 +343,7 @@ const govern = (
         Effect.onInterrupt(restore(written), () => left)
       )
     })
-  )
+  })
 }
 
 const why = "because this gateway reads what the call asks for"

@@ -3,7 +3,7 @@ import { hash } from "node:crypto"
 import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { keepingOf } from "../spending/cap.ts"
-import type { Kept } from "../spending/ledger.ts"
+import { type Kept, perDollar } from "../spending/ledger.ts"
 import type { Status } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"
 
@@ -27,12 +27,15 @@ export interface Key {
   readonly hash: string
 }
 
-/** The most purses that only count: as many as the page shows agents. */
-const mostCounted = 1_000
-/** From this number on, unused purses are removed. */
-const fewPurses = 1_000
-/** The most purses that are kept: callers can invent agents. Beyond it those are forgotten of which the least was spent. */
-const mostPurses = 10_000
+/** Purses that only count are kept though nobody uses them: as many as the page shows agents. */
+const maxCounted = 1_000
+/** Beyond this, of a purse that nobody uses only what was spent is kept, in a few numbers. */
+const maxOpen = 1_000
+/**
+ * The most caps of agents and keys of which something is spent: callers can invent agents, and what is known of them is written
+ * to a file every 30 seconds. None of them is forgotten, because that would give it all of its cap again.
+ */
+const maxSpent = 20_000
 /** A longer name of an agent is kept as its hash. */
 const longestName = 64
 
@@ -63,6 +66,12 @@ const idOf = (rule: Rule): string => {
 /** Whether a purse is of all callers of a rule, and not of an agent or a key. */
 const isPot = (id: string): boolean => id.startsWith('["rule"')
 
+interface Capped {
+  readonly id: string
+  readonly purse: Spending.Purse
+  cap: Spending.Cap
+}
+
 /** A cap that all callers of a rule share. */
 interface Pot {
   readonly purse: Spending.Purse
@@ -72,13 +81,22 @@ interface Pot {
 /** The purses of a gateway. It is mutable. */
 export class Purses {
   private readonly counted = new Map<string, Spending.Purse>()
-  private readonly capped = new Map<string, { readonly purse: Spending.Purse; cap: Spending.Cap }>()
+  private readonly capped = new Map<string, Capped>()
+  private readonly idleCounted = new Recency.Shedder(this.counted, (purse) => purse.internals.isIdle)
+  private readonly idleCapped = new Recency.Shedder(
+    this.capped,
+    ({ id, purse }) => !isPot(id) && purse.internals.isIdle,
+    (gone) => this.setAside(gone)
+  )
+  /** The cap of those for whom there is no room. */
+  private readonly none = Spending.make(`further agents and keys (${maxSpent} have spent something of theirs)`, {
+    dollars: 1 / perDollar
+  })
   private readonly earlier: Map<string, Kept>
   private readonly spent: (agent: string, dollars: number) => void
   private readonly now: () => number
   /** The caps of the present rules, which are shown even before they are used. */
   private pots: ReadonlyArray<Pot> = []
-  private sweepAt = fewPurses
 
   constructor(
     earlier: Spent,
@@ -137,7 +155,9 @@ export class Purses {
       })
       purse = made
     }
-    Recency.put(this.counted, name, purse, mostCounted)
+    this.counted.delete(name)
+    this.counted.set(name, purse)
+    this.idleCounted.shed(maxCounted)
     return purse
   }
 
@@ -148,15 +168,35 @@ export class Purses {
     if (known !== undefined) {
       if (known.cap !== cap) known.purse.internals.resize(keepingOf(cap), this.now())
       known.cap = cap
+      // Used last.
+      this.capped.delete(id)
+      this.capped.set(id, known)
       return known.purse
     }
-    if (this.capped.size >= this.sweepAt) this.sweep()
+    this.idleCapped.shed(maxOpen - 1)
+    if (!this.hasRoomFor(id)) return this.none
     const purse = Spending.make(parts[0] === "rule" ? this.unique(name, cap) : name, cap, {
       kept: this.earlier.get(id)
     })
     this.earlier.delete(id)
-    this.capped.set(id, { purse, cap })
+    this.capped.set(id, { id, purse, cap })
     return purse
+  }
+
+  /** What was spent of a cap that nobody uses is kept. Nothing is of keys that the provider does not know, for example. */
+  private setAside({ id, purse }: Capped): void {
+    const { ledger } = purse.internals
+    if (ledger.spent(this.now()) > 0) this.earlier.set(id, ledger.kept)
+  }
+
+  private hasRoomFor(id: string): boolean {
+    const { capped, earlier } = this
+    const hasRoom = () => isPot(id) || earlier.has(id) || capped.size + earlier.size < maxSpent
+    if (hasRoom()) return true
+    this.idleCapped.shed(maxOpen - 1, capped.size)
+    const now = this.now()
+    for (const [each, kept] of earlier) if (isOver(kept, now)) earlier.delete(each)
+    return hasRoom()
   }
 
   /** A name that no other cap for the same period has. */
@@ -166,21 +206,6 @@ export class Purses {
     let unique = name
     for (let count = 2; taken.has(unique); count++) unique = `${name} (${count})`
     return unique
-  }
-
-  /**
-   * Removes purses with nothing left to count, such as those of keys that the provider does not know, and those of which the
-   * least was spent, if they are too many.
-   */
-  private sweep(): void {
-    const now = this.now()
-    const free = [...this.capped]
-      .filter(([id, { purse }]) => !isPot(id) && purse.internals.ledger.held === 0)
-      .map(([id, { purse }]) => ({ id, spent: purse.internals.ledger.spent(now) }))
-      .sort((one, other) => one.spent - other.spent)
-    const tooMany = this.capped.size - mostPurses
-    for (const [at, { id, spent }] of free.entries()) if (spent === 0 || at < tooMany) this.capped.delete(id)
-    this.sweepAt = Math.max(fewPurses, 2 * this.capped.size)
   }
 
   /** What an agent has spent since the gateway started, in dollars. */
@@ -213,18 +238,20 @@ export class Purses {
       .map(([id, { purse }]) => [id, purse.internals.ledger] as const)
       .filter(([, ledger]) => ledger.spent(now) > 0)
       .map(([id, { kept }]) => [id, kept] as const)
-    const earlier = [...this.earlier].filter(([, { cells }]) => cells.some(({ ends }) => ends === null || ends > now))
-    const all = [...earlier, ...inUse].map(([id, kept]) => ({
-      id,
-      kept,
-      rank: isPot(id) ? Infinity : sumOf(kept)
-    }))
-    if (all.length > mostPurses) all.sort((one, other) => (one.rank === other.rank ? 0 : other.rank - one.rank))
-    return Object.fromEntries(all.slice(0, mostPurses).map(({ id, kept }) => [id, kept]))
+    const earlier = [...this.earlier].filter(([, kept]) => !isOver(kept, now))
+    return Object.fromEntries([...earlier, ...inUse])
   }
 }
 
-/** What a purse has spent in the period of its cap. */
-const sumOf = ({ cells }: Kept): number => cells.reduce((sum, { amount }) => sum + amount, 0)
+/** A request that may pay from purses begins, until the result is called. Meanwhile they stay what they are. */
+export const usePurses = (purses: ReadonlyArray<Spending.Purse>): (() => void) => {
+  for (const purse of purses) purse.internals.users++
+  return () => {
+    for (const purse of purses) purse.internals.users--
+  }
+}
+
+/** Whether nothing of what was spent counts any more. */
+const isOver = ({ cells }: Kept, now: number): boolean => cells.every(({ ends }) => ends !== null && ends <= now)
 
 const used = ({ dollars, held, spent }: CapStatus): number => (spent + held) / dollars

@@ -9,7 +9,6 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "floodgate/gateway"
 import * as Governor from "floodgate/Governor"
-import { Purses, type Spent } from "../../src/gateway/purses.ts"
 import { type Handler, serve, type TestServer } from "../support/httpServer.ts"
 
 // Real HTTP, so these run on the real clock. Waits are for conditions.
@@ -20,8 +19,6 @@ const prices = {
   "gpt-test": { input: 1, output: 10 },
   "gpt-long": { input: 1, output: 10, maxOutput: 100_000 }
 }
-
-const makePurses = (earlier: Spent, now: () => number) => new Purses(earlier, now, () => {})
 
 interface World {
   readonly url: string
@@ -281,27 +278,6 @@ describe("dollars at the gateway", () => {
       assert.deepStrictEqual(shown(), [])
     })
   )
-
-  it("keeps a bounded number of purses, those of which the most was spent", () => {
-    let now = 0
-    const rules = [{ cap: { dollars: 1 }, capPerAgent: { dollars: 5, per: "1 hour" as const } }]
-    const purses = makePurses({}, () => now)
-    purses.show(rules)
-    for (let at = 0; at < 25_000; at++) {
-      now += 10
-      const paying = purses.of(rules, "\u0001".repeat(505) + at, () => [])
-      for (const purse of paying) purse.internals.ledger.spend(1e6 + at, now)
-    }
-    const { kept } = purses
-    assert.strictEqual(Object.keys(kept).length, 10_000)
-    assert.isBelow(JSON.stringify(kept).length, 3e6)
-    assert.isAbove(Object.keys(kept).filter((id) => id.startsWith('["rule"')).length, 0)
-    assert.strictEqual(Object.values(kept).filter(({ total }) => total >= 1e6 + 24_999).length, 2)
-    assert.deepStrictEqual(makePurses(kept, () => now).kept, kept)
-    // What no longer counts is forgotten, also of agents that never came again.
-    const later = makePurses(kept, () => now + 3 * 3_600_000)
-    assert.deepStrictEqual(Object.keys(later.kept), ['["rule","all callers","",null]'])
-  })
 
   it.live("gives back what a client held that hangs up, and spends what it had", () =>
     Effect.gen(function* () {
