@@ -232,7 +232,7 @@ const termsOf = (found: Match, request: CallRequest, settings: Settings): Terms 
 
 const planOf = (
   found: Match,
-  { header, parsed: ready, text, url }: Incoming,
+  { header, hold, parsed: ready, text, url }: Incoming,
   settings: Settings,
   streamUsage: boolean
 ): Planned | undefined => {
@@ -252,7 +252,8 @@ const planOf = (
     text,
     streams: description.stream ? streams : undefined,
     needsUsageRequest,
-    usageInsertion: needsUsageRequest && isRecord(body) ? protocol.usageRequest?.insertion?.(body) : undefined
+    usageInsertion: needsUsageRequest && isRecord(body) ? protocol.usageRequest?.insertion?.(body) : undefined,
+    hold
   }
 }
 

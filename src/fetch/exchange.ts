@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import type { Watched } from "../governor/stream.ts"
 import type * as Governor from "../Governor.ts"
@@ -12,12 +13,13 @@ import { requestIdOf } from "../protocol/errors.ts"
 import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
 import { longestWaitMillis } from "../protocol/messages.ts"
-import { usageOf } from "../protocol/protocol.ts"
+import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
+import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { AttemptFailed, type Planned, type Result, type Upstream, type Used } from "./models.ts"
 import { sourceOf } from "./response.ts"
-import { bound, type Connection, type Patience } from "./silence.ts"
+import { bound, type Bounded, type Connection, type Patience } from "./silence.ts"
 import { type Source, watch } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -66,30 +68,40 @@ const bounded = (source: Source | undefined, opened: Connection, how: Patience) 
 
 const mebibyte = 1_024 * 1_024
 /** Larger than any answer, images included. A few compressed KB could unpack to more than fits into memory. */
-const mostBytes = 64 * mebibyte
+const mostBytes = 32 * mebibyte
 const mostErrorBytes = mebibyte
+/** There is room for as much of each answer. */
+const fewBytes = 64 * 1_024
 
-/** The body is larger than an answer can be. */
-class TooLarge extends Error {
-  override readonly name = "TooLarge"
+/** The chunks of a body, all of them or as many as there was room for. */
+interface Gathered {
+  readonly chunks: Array<Uint8Array>
+  readonly isWhole: boolean
 }
 
-/**
- * Reads a whole body of at most `most` bytes. Its silences are bounded elsewhere, and its total time is not.
- */
-const bytesOf = (source: Source | undefined, most: number): Effect.Effect<Uint8Array, unknown> => {
-  if (source === undefined) return Effect.succeed(empty)
-  const read = async (): Promise<Uint8Array> => {
-    const chunks: Array<Uint8Array> = []
-    for (let size = 0; ;) {
+/** Reads a body as long as there is room. Its silences are bounded elsewhere, and its total time is not. */
+const gather = (source: Source | undefined, hasRoom: (bytes: number) => boolean): Effect.Effect<Gathered, unknown> => {
+  const chunks: Array<Uint8Array> = []
+  if (source === undefined) return Effect.succeed({ chunks, isWhole: true })
+  const read = async (): Promise<Gathered> => {
+    for (;;) {
       const chunk = await source.read()
-      if (chunk === undefined) return join(chunks)
-      size += chunk.length
-      if (size > most) throw new TooLarge(`The answer has more than ${most / mebibyte} MiB`)
+      if (chunk === undefined) return { chunks, isWhole: true }
       chunks.push(chunk)
+      if (!hasRoom(chunk.length)) return { chunks, isWhole: false }
     }
   }
   return Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+}
+
+/** Whether there is room for more bytes, up to a size. What exceeds a few bytes is accounted for by `hold`. */
+const roomFor = (most: number, hold: (bytes: number) => boolean = () => true) => {
+  let size = 0
+  return (bytes: number): boolean => {
+    const before = Math.max(size, fewBytes)
+    size += bytes
+    return size <= most && (size <= fewBytes || hold(size - before))
+  }
 }
 
 const decoder = new TextDecoder()
@@ -141,9 +153,12 @@ export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unkn
 /** The body of an error. It is short, so a body that takes too long is treated as empty. */
 export const errorOf = <R extends Upstream>({ opened, patience, response }: Exchange<R>) =>
   Effect.flatMap(bounded(response.body, opened, patience), (body) =>
-    Effect.match(Effect.timeoutOption(bytesOf(body, mostErrorBytes), Duration.times(patience.silence, 4)), {
+    Effect.match(Effect.timeoutOption(gather(body, roomFor(mostErrorBytes)), Duration.times(patience.silence, 4)), {
       onFailure: () => empty,
-      onSuccess: Option.getOrElse(() => empty)
+      onSuccess: Option.match({
+        onNone: () => empty,
+        onSome: ({ chunks, isWhole }) => (isWhole ? join(chunks) : empty)
+      })
     })
   )
 
@@ -153,19 +168,24 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
   const { protocol } = planned.match
   const { header, status } = response
   const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
-  const reasonOf = (thrown: unknown): LlmErrorReason =>
-    thrown instanceof TooLarge ? malformed(thrown.message) : SdkErrors.fromThrown(thrown, { now })
   const arrived = response.body?.rest?.()
   if (arrived !== undefined) opened.isOver = true
-  const bytes =
+  const source =
+    arrived === undefined ? yield* bounded(response.body, opened, { ...patience, silence: longestWait }) : undefined
+  const gathered =
     arrived === undefined
       ? yield* Effect.mapError(
-          Effect.flatMap(bounded(response.body, opened, { ...patience, silence: longestWait }), (body) =>
-            bytesOf(body, mostBytes)
-          ),
-          (thrown) => new AttemptFailed<R>(reasonOf(thrown), Effect.fail(thrown))
+          gather(source, roomFor(mostBytes, planned.hold)),
+          (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
         )
-      : join(arrived)
+      : { chunks: arrived, isWhole: true }
+  if (!gathered.isWhole) return passOn(exchange, [...gathered.chunks], source!)
+  const bytes = join(gathered.chunks)
+  if (bytes.length > mostValues && hasTooManyValues(bytes, yield* Random.nextInt)) {
+    used(undefined)
+    yield* ticket.succeed(undefined, emptyAnswer)
+    return { result: resultOf(exchange, bytes, false) }
+  }
   const parsed = parseJson(decoder.decode(bytes))
   if (parsed === undefined) {
     // Events that were called JSON: the usage that was requested is hidden, and counts.
@@ -184,6 +204,37 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
   yield* ticket.succeed(actual, answer)
   return { result: resultOf(exchange, bytes, false) }
 })
+
+const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
+  const counter = new ValueCounter(bytes, seed)
+  counter.next(bytes.length)
+  return counter.values > mostValues
+}
+
+/** Finds nothing: what it reads is passed on only. */
+const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
+
+/** Passes a whole answer on that is too large to be read. Its usage stays unknown, so its call keeps its estimate. */
+const passOn = <R extends Upstream>(
+  exchange: Exchange<R>,
+  chunks: Array<Uint8Array>,
+  { cancel, isStalled, read }: Bounded
+): Opened<R> => {
+  const { now, planned, response, ticket } = exchange
+  const { header, status } = response
+  const body = watch({
+    protocol: planned.match.protocol,
+    header,
+    status,
+    now,
+    source: { cancel, read: async () => chunks.shift() ?? (await read()) },
+    parser: opaque,
+    hidesUsage: false,
+    observed: ticket.recordUsage,
+    isStalled
+  })
+  return { result: { ...resultOf(exchange, empty, false), isUnread: true }, stream: { ticket, give: body.give } }
+}
 
 /** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
 export const readStream = Effect.fnUntraced(function* <R extends Upstream>(

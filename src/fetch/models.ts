@@ -112,6 +112,13 @@ export interface Incoming {
   readonly text: () => string
   /** The parsed body, if the transport has it. @default parsed by the engine */
   readonly parsed?: unknown
+  /**
+   * Accounts for bytes of the answer that are held until the call is over. Returns false if there is no room: then the answer
+   * is passed on without being read.
+   *
+   * @default there is room
+   */
+  readonly hold?: ((bytes: number) => boolean) | undefined
 }
 
 /** What the options say of a call. */
@@ -140,6 +147,8 @@ export interface Planned {
   readonly needsUsageRequest: boolean
   /** The properties that request it, if nothing else of the body must be changed. */
   readonly usageInsertion: string | undefined
+  /** See {@link Incoming.hold}. */
+  readonly hold: ((bytes: number) => boolean) | undefined
 }
 
 /** How a body is sent that is not the caller's own: with more properties at its beginning, or as another text. */
@@ -169,6 +178,8 @@ export interface Result<R extends Upstream> {
   readonly isChanged: boolean
   /** Whether this is a failure after the last retry. */
   readonly isFinal: boolean
+  /** Whether this is a whole answer of which the body is a source, because it is too large to be read. @default false */
+  readonly isUnread?: boolean | undefined
 }
 
 /** A body was silent for too long. */

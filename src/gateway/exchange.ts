@@ -229,9 +229,10 @@ const complete = (response: ServerResponse, planned: Engine.Planned, result: Out
   const { protocol } = planned.match
   const isStream = planned.streams === "events"
   if (result._tag === "Answered") {
-    const { body, response: sent } = result
+    const { body, isUnread, response: sent } = result
+    const isWhole = body instanceof Uint8Array || isUnread === true
     // The client cannot read a whole answer as a stream, or a stream as a whole answer.
-    const isOfItsKind = planned.streams === "list" || isStream === !(body instanceof Uint8Array)
+    const isOfItsKind = planned.streams === "list" || isStream === !isWhole
     if (sent.status < 300 && isOfItsKind) {
       return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
     }
@@ -375,7 +376,7 @@ const answerCall = (
   request: IncomingMessage,
   response: ServerResponse,
   bytes: Buffer,
-  memory: Request.Memory
+  held: Request.Body
 ): Effect.Effect<void> => {
   const header = Headers.readerOf(request.headers)
   const refused = (refusal: Refusal) => refuseBody(parts, routed, found, response, refusal)
@@ -384,14 +385,20 @@ const answerCall = (
   const parsed = (body: unknown): Effect.Effect<void> => {
     if (!isRecord(body)) return refused(notJson)
     // Bedrock serves models whose bodies no protocol knows.
-    const planned = parts.engine.plan(found, { url: routed.url, header, text: () => bytes.toString(), parsed: body })
+    const planned = parts.engine.plan(found, {
+      url: routed.url,
+      header,
+      text: () => bytes.toString(),
+      parsed: body,
+      hold: (length) => held.hold(length)
+    })
     return planned === undefined
       ? pass(parts, routed, request, response, bytes)
       : govern(parts, routed, request, response, planned, bytes)
   }
   return bytes.length <= Request.quickBytes
     ? parsed(Request.parse(bytes))
-    : Request.readLarge(memory, bytes, parsed, (values) => refused(tooMany(values)))
+    : Request.readLarge(held.memory, bytes, parsed, (values) => refused(tooMany(values)))
 }
 
 /** Answers one request whose upstream is known. A call is answered when its body was read. */
@@ -407,7 +414,7 @@ export const exchange = (
   if (call === undefined) return run(pass(parts, routed, request, response, undefined))
   body.read(request, (read) => {
     if (typeof read !== "string") {
-      const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read, body.memory))
+      const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read, body))
       return run(Effect.catchDefect(answered, (why) => failed(response, why)))
     }
     response.setHeader("connection", "close")

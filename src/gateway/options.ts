@@ -94,7 +94,12 @@ export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
   readonly drain?: Duration.Input | undefined
   /** The largest body of a call in bytes. @default 33_554_432: Anthropic's limit */
   readonly maxBodyBytes?: number | undefined
-  /** The most bytes in the bodies of all waiting and running calls. Beyond it, calls are answered with 503. @default 268_435_456 */
+  /**
+   * The most bytes in the bodies of all waiting and running calls, and in their answers that are read whole. Beyond it, calls are
+   * answered with 503, and an answer of more than 64 KB is passed on without reading its usage: its call keeps its estimate.
+   *
+   * @default 268_435_456
+   */
   readonly maxHeldBytes?: number | undefined
   /** The most open connections; further ones are closed. @default 10_000 */
   readonly maxConnections?: number | undefined

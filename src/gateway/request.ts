@@ -124,6 +124,14 @@ export class Body {
     give(body)
   }
 
+  /** Accounts for bytes that are held beside the body until it is released. Returns false if there is no room. */
+  hold(bytes: number): boolean {
+    if (this.memory.held + bytes > this.mostHeld) return false
+    this.held += bytes
+    this.memory.held += bytes
+    return true
+  }
+
   /** Releases the memory of the body. */
   release(): void {
     this.give = undefined

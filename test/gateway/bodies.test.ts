@@ -46,7 +46,13 @@ const world = Effect.fnUntraced(function* (
   )
   const { status } = Context.get(context, Budget.TokenBudget)
   const queued = Effect.map(status, ({ pools }) => Object.values(pools).reduce((sum, pool) => sum + pool.queued, 0))
-  return { url, upstream, queued }
+  const left = Effect.map(status, ({ pools }) =>
+    Math.min(...Object.values(pools).map(({ dimensions }) => dimensions["outputTokens"]?.level ?? Infinity))
+  )
+  const open = Effect.promise(async () =>
+    Number(/^floodgate_gateway_open (\d+)/m.exec(await (await fetch(`${url}/metrics`)).text())?.[1])
+  )
+  return { url, upstream, queued, left, open }
 })
 
 const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
@@ -196,6 +202,65 @@ describe("bodies of a gateway", () => {
       yield* running(7)
       // The provider of this test keeps a body, too.
       assert.isBelow(((yield* inUse) - before) / 6, 2.5 * bytes.length)
+    })
+  )
+
+  const padded = (bytes: number) => message.replace("{", `{"padding":"${"x".repeat(bytes)}",`)
+  const many = message.replace("{", `{"padding":[${"{},".repeat(300_000)}{}],`)
+  const whole =
+    (text: string): Handler =>
+    (_, response) =>
+      void response.writeHead(200, { "content-type": "application/json", "content-length": text.length }).end(text)
+  const hello = (more: object = {}) =>
+    JSON.stringify({
+      model: "claude-sonnet-5",
+      max_tokens: 1_000,
+      messages: [{ role: "user", content: "Hello" }],
+      ...more
+    })
+
+  for (const { charged, name, options, text } of [
+    // The second answer has the room of the first.
+    { name: "fits", text: () => padded(1e6), options: { maxHeldBytes: 1_200_000 }, charged: false },
+    { name: "is larger than any answer", text: () => padded(34e6), options: {}, charged: true },
+    { name: "has too many values", text: () => many, options: {}, charged: true },
+    { name: "has no room", text: () => padded(1e6), options: { maxHeldBytes: 100_000 }, charged: true },
+    { name: "needs little room", text: () => padded(60_000), options: { maxHeldBytes: 1_000 }, charged: false }
+  ]) {
+    it.live(`passes a whole answer on that ${name}, and ${charged ? "keeps its estimate" : "settles it"}`, () =>
+      Effect.gen(function* () {
+        const answered = text()
+        const limits = { outputTokens: { total: 10_000 } }
+        const here = yield* world(whole(answered), { limits }, options)
+        for (let call = 0; call < 2; call++) {
+          const got = yield* post(here.url, paths["anthropic-messages"], hello())
+          assert.strictEqual(got.status, 200)
+          assert.strictEqual(got.headers.get("content-length"), String(answered.length))
+          assert.isTrue(got.text === answered)
+        }
+        yield* until(here.left, (left) => left === (charged ? 8_000 : 9_998))
+        yield* until(here.open, (open) => open === 0)
+      })
+    )
+  }
+
+  it.live("passes a whole answer on that is too large to be read after it has begun to answer", () =>
+    Effect.gen(function* () {
+      const answered = padded(34e6)
+      let isHeld = false
+      const here = yield* world(
+        (request, response, body) => {
+          setTimeout(() => {
+            isHeld = true
+            whole(answered)(request, response, body)
+          }, 300)
+        },
+        {},
+        { silence: "10 millis", keepAlive: "10 millis" }
+      )
+      const got = yield* post(here.url, paths["anthropic-messages"], hello())
+      assert.isTrue(isHeld)
+      assert.isTrue(got.text.startsWith("  ") && got.text.trimStart() === answered)
     })
   )
 
