@@ -165,17 +165,17 @@ const plain = (response: ServerResponse, status: number, body: string, contentTy
   )
 
 const closes: Refusal = { kind: "unavailable", message: "This gateway is closing; try again in a moment" }
-const noUpgrade: Refusal = {
+const noWebSocket: Refusal = {
   kind: "upgradeRequired",
-  message: "This gateway speaks HTTP/1.1 only: send the request without an upgrade of the connection"
+  message: "This gateway speaks HTTP/1.1 and no WebSockets: send the request over HTTP"
 }
 
 /**
- * Whether a client wants a WebSocket, and no HTTP. Codex does at first, and falls back at once where the answer is 426. Another
- * version of HTTP is only offered: Java's client sends `h2c` with each request, and takes an answer in HTTP/1.1.
+ * Whether a client wants a WebSocket. Codex does at first, and falls back at once where the answer is 426. Any other upgrade may be
+ * ignored: Java's client offers `h2c` with each request, takes an answer in HTTP/1.1, and takes a 426 for the answer.
  */
-const wantsUpgrade = ({ connection, upgrade }: IncomingHttpHeaders): boolean =>
-  upgrade !== undefined && namedBy(connection).includes("upgrade") && !/^h2c?$/i.test(upgrade.trim())
+const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): boolean =>
+  /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
 
 /** Builds what depends on the options. A reload replaces all of it. */
 const setUp = Effect.fnUntraced(function* (
@@ -316,9 +316,9 @@ const forward = (
   response: ServerResponse
 ): void => {
   const setup = current()
-  const isUpgrade = wantsUpgrade(request.headers)
+  const isWebSocket = wantsWebSocket(request.headers)
   // A WebSocket begins with a GET, whatever request it is to replace.
-  const method = isUpgrade ? "POST" : (request.method ?? "GET")
+  const method = isWebSocket ? "POST" : (request.method ?? "GET")
   const routed = setup.route(method, target, headerReader(request.headers))
   const refused = (refusal: Refusal): void => {
     const refuse = Exchange.refuse(response, Exchange.refusalFor(refusal, routed.protocol))
@@ -329,9 +329,9 @@ const forward = (
     response.setHeader("connection", "close")
     return refused(closes)
   }
-  if (isUpgrade) {
+  if (isWebSocket) {
     response.setHeader("connection", "close, upgrade").setHeader("upgrade", "HTTP/1.1")
-    return refused(noUpgrade)
+    return refused(noWebSocket)
   }
   if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
   const { maxBodyBytes, maxHeldBytes } = setup.checked

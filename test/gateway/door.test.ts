@@ -199,13 +199,13 @@ describe("a client that wants another protocol on its connection", () => {
   )
 
   // Java's HTTP client offers h2c with each request. RFC 9110, section 7.8: a server may ignore it.
-  it.live("is answered in HTTP/1.1 where it only offers another version of HTTP", () =>
+  it.live.each(["h2c", "TLS/1.0"])("is answered in HTTP/1.1 where it only offers another protocol: %s", (upgrade) =>
     Effect.gen(function* () {
       const upstream = yield* serve(answers)
       const here = yield* gatewayTo(upstream.url)
       const offer = {
         connection: "Upgrade, HTTP2-Settings, close",
-        upgrade: "h2c",
+        upgrade,
         "http2-settings": "AAEAAEAAAAIAAAAA"
       }
       const { read, response } = yield* dial(here.url, requestOf("POST", chat, offer, body))
