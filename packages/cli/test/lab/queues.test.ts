@@ -6,17 +6,12 @@ import Anthropic from "@anthropic-ai/sdk"
 import { assert, describe, it, vi } from "@effect/vitest"
 import Bottleneck from "bottleneck"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import { Scenario } from "@floodgate/cli/lab"
-import { ConnectionFailed, LlmError, RateLimited, ServerFailed } from "floodgate/LlmError"
-import { LlmProvider } from "floodgate/LlmProvider"
-import { ProviderSim, Simulation } from "floodgate/testing"
+import { Simulation } from "floodgate/testing"
 import PQueue from "p-queue"
 import * as SimulatedPackage from "../../src/lab/strategies/simulatedPackage.ts"
-import { strategy } from "../support/race.ts"
+import { attemptsOfClient, attemptsOfModel, failures, params } from "../support/attempts.ts"
 
 /** A call lasts longer than an interval. */
 const callMillis = 2_500
@@ -125,97 +120,19 @@ describe("packages in simulated time", () => {
   )
 })
 
-/** What a provider answers, one after the other. */
-type Answer = { readonly status: number; readonly retryAfter?: number } | "refused"
-
-const errorOf = (answer: Answer): LlmError =>
-  answer === "refused"
-    ? new LlmError({ reason: new ConnectionFailed({ sent: false }) })
-    : new LlmError({
-        reason:
-          answer.status === 429
-            ? new RateLimited({
-                status: 429,
-                retryAfter: answer.retryAfter === undefined ? undefined : Duration.seconds(answer.retryAfter)
-              })
-            : new ServerFailed({ status: answer.status })
-      })
-
-const params = { model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user" as const, content: "hello" }] }
-
-/** With it every wait is a whole number of milliseconds: timers know no others. */
-const random = 0.4
-
-/** When the strategy sends its requests, if chance always gives the same. */
-const attemptsOfModel = (name: string, answers: ReadonlyArray<Answer>) =>
-  Effect.gen(function* () {
-    const starts: Array<number> = []
-    const scenario = Scenario.make({ agents: 1, calls: 1 })
-    const create = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-      starts.push(now)
-      return Effect.fail(errorOf(answers[Math.min(starts.length, answers.length) - 1]!))
-    })
-    const provider = { ...(yield* LlmProvider), create: () => create }
-    const client = yield* strategy(name).client(scenario).pipe(Effect.provideService(LlmProvider, provider))
-    yield* Effect.ignore(client(params, Scenario.callsOf(scenario)[0]!))
-    return starts
-  }).pipe(
-    Effect.provideService(Random.Random, { nextDoubleUnsafe: () => random, nextIntUnsafe: () => 0 }),
-    Effect.scoped,
-    Effect.provide(ProviderSim.layer({})),
-    Simulation.run,
-    Effect.map(({ value }) => value)
-  )
-
-/** When the SDK sends them. */
-const attemptsOfSdk = async (maxRetries: number, answers: ReadonlyArray<Answer>) => {
-  vi.useFakeTimers()
-  const chance = vi.spyOn(Math, "random").mockReturnValue(random)
-  try {
-    const from = Date.now()
-    const starts: Array<number> = []
-    const client = new Anthropic({
-      apiKey: "test",
-      maxRetries,
-      logLevel: "off",
-      fetch: async () => {
-        starts.push(Date.now() - from)
-        const answer = answers[Math.min(starts.length, answers.length) - 1]!
-        if (answer === "refused") throw new TypeError("fetch failed")
-        const headers = answer.retryAfter === undefined ? {} : { "retry-after": `${answer.retryAfter}` }
-        return new Response("{}", { status: answer.status, headers })
-      }
-    })
-    const ended = client.messages.create(params).catch(() => undefined)
-    await vi.advanceTimersByTimeAsync(600_000)
-    await ended
-    return starts
-  } finally {
-    chance.mockRestore()
-    vi.useRealTimers()
-  }
-}
-
 describe("the retries of the SDK, modelled", () => {
   for (const [name, retries] of [
     ["sdk-2", 2],
     ["sdk-10", 10]
   ] as const) {
-    for (const [what, answers] of [
-      [
-        "429s that say when to come back",
-        [
-          { status: 429, retryAfter: 3 },
-          { status: 429, retryAfter: 40 }
-        ]
-      ],
-      ["429s that do not", [{ status: 429 }]],
-      ["overload, and connections that are refused", [{ status: 529 }, "refused", { status: 500 }]],
-      ["what cannot be repeated", [{ status: 400 }]]
-    ] as ReadonlyArray<readonly [string, ReadonlyArray<Answer>]>) {
+    for (const [what, answers] of [...failures, ["connections that are refused", ["refused"]]] as typeof failures) {
       it.effect(`${name} sends when the SDK does, after ${what}`, () =>
         Effect.gen(function* () {
-          const theirs = yield* Effect.promise(() => attemptsOfSdk(retries, answers))
+          const theirs = yield* Effect.promise(() =>
+            attemptsOfClient(answers, (fetch) =>
+              new Anthropic({ apiKey: "test", maxRetries: retries, logLevel: "off", fetch }).messages.create(params)
+            )
+          )
           assert.deepStrictEqual(yield* attemptsOfModel(name, answers), theirs)
           assert.strictEqual(theirs.length, what.startsWith("what cannot") ? 1 : retries + 1)
         })
