@@ -212,7 +212,7 @@ export const make = Effect.fnUntraced(function* (
     const { headers, url } = request
     const { method, path } = key
     const found = engine.route(method, path)
-    const planned = found && engine.plan(found, { url, header: headerReader(headers), text: () => "", parsed })
+    const planned = found && engine.plan(found, { url, header: headerReader(headers), text: undefined, parsed })
     if (planned === undefined) return next(request)
     const before = headers.get("x-stainless-retry-count") === "0" ? undefined : givenUp.get(key)
     if (before !== undefined) throw before.thrown

@@ -153,7 +153,8 @@ const makeUsageRequests = () => {
     changeOf: ({ match, needsUsageRequest, request, text, usageInsertion: insert }: Planned): Change | undefined => {
       const { usageRequest } = match.protocol
       if (!needsUsageRequest || usageRequest === undefined || refusing.has(hostOf(request))) return undefined
-      return insert === undefined ? { text: usageRequest.inject(text()) } : { insert }
+      if (insert !== undefined) return { insert }
+      return text && { text: usageRequest.inject(text()) }
     },
     /** Whether an error rejects that request for usage. Then its service is not asked again. */
     isRefused: ({ request }: Planned, status: number, error: string): boolean => {
@@ -237,7 +238,7 @@ const planOf = (
   streamUsage: boolean
 ): Planned | undefined => {
   const { protocol, route } = found
-  const body = ready ?? parseJson(text())
+  const body = ready ?? parseJson(text?.())
   const description = protocol.describe(body, route)
   if (description === undefined) return undefined
   const { model = unnamed } = description

@@ -108,8 +108,8 @@ export interface Incoming {
   /** The URL that it is sent to. The URL decides the account. */
   readonly url: string
   readonly header: HeaderReader
-  /** The text of the body. */
-  readonly text: () => string
+  /** The text of the body; undefined if it is too long to be written anew. */
+  readonly text: (() => string) | undefined
   /** The parsed body, if the transport has it. @default parsed by the engine */
   readonly parsed?: unknown
   /**
@@ -139,8 +139,8 @@ export interface Planned {
   readonly request: Omit<CallRequest, "body">
   /** What the options say, or what their callbacks threw: the call fails with it. */
   readonly terms: EffectResult.Result<Terms, unknown>
-  /** The text of the caller's own body. */
-  readonly text: () => string
+  /** See {@link Incoming.text}. */
+  readonly text: (() => string) | undefined
   /** Whether the caller expects a stream of events, or a JSON list of them; undefined for a whole answer. */
   readonly streams: "events" | "list" | undefined
   /** Whether the usage must be requested, because the caller did not. */

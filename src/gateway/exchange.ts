@@ -256,6 +256,8 @@ const refused = (planned: Engine.Planned, error: unknown): Outcome => {
   }
 }
 
+/** Writing a larger body anew takes too long. Where nothing can be inserted, the usage is not requested, and the estimate holds. */
+const mostRewritten = 4 * 1_024 * 1_024
 /** From this size on, an insertion copies no body: a running call would hold it twice. */
 const largeBytes = 64 * 1_024
 
@@ -388,7 +390,7 @@ const answerCall = (
     const planned = parts.engine.plan(found, {
       url: routed.url,
       header,
-      text: () => bytes.toString(),
+      text: bytes.length <= mostRewritten ? () => bytes.toString() : undefined,
       parsed: body,
       hold: (length) => held.hold(length)
     })

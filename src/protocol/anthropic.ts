@@ -68,10 +68,14 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
+/** Claude Code's text has about 200. A caller may send one that takes as long to parse as a whole body. */
+const mostUserLength = 4_096
+
 /** Claude Code's `metadata.user_id` is a JSON text that names the session. Other clients send a name. */
 const agentOfRequest: Protocol["agentOf"] = (body, header) => {
   const user = textOf(at(body, "metadata", "user_id"))
-  return agentOf(header, user?.startsWith("{") === true ? at(parseJson(user), "session_id") : undefined, user)
+  const isJson = user !== undefined && user.length <= mostUserLength && user.startsWith("{")
+  return agentOf(header, isJson ? at(parseJson(user), "session_id") : undefined, user)
 }
 
 /** Source: https://platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing". */

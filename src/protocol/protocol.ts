@@ -282,7 +282,8 @@ export interface UsageRequest {
   readonly inject: (body: string) => string
   /**
    * The properties that request usage where they are inserted at the beginning of this parsed body; undefined if it must be
-   * changed elsewhere. Where it is missing, or returns undefined, `inject` is called, for which the body is decoded again.
+   * changed elsewhere. Where it is missing, or returns undefined, `inject` is called, for which the body is decoded again. A
+   * gateway does that for bodies of at most 4 MiB; the usage of longer ones stays unknown, and their calls keep their estimates.
    */
   readonly insertion?: ((body: object) => string | undefined) | undefined
   /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */

@@ -184,6 +184,26 @@ describe("bodies of a gateway", () => {
     )
   }
 
+  for (const [size, isAsked] of [
+    [1_000, true],
+    [5e6, false]
+  ] as const) {
+    it.live(`requests the usage within options that the body has, unless it is long: ${size} bytes`, () =>
+      Effect.gen(function* () {
+        const got: Array<string> = []
+        const here = yield* world((_, response, body) => {
+          got.push(body)
+          response.writeHead(200, { "content-type": "text/event-stream" })
+          response.end('data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        })
+        const bodyWith = (options: object) =>
+          JSON.stringify({ model: "gpt-6", stream: true, stream_options: options, text: "x".repeat(size) })
+        yield* post(here.url, paths["openai-chat"], bodyWith({ a: 1 }))
+        assert.isTrue(got[0] === bodyWith(isAsked ? { a: 1, include_usage: true } : { a: 1 }))
+      })
+    )
+  }
+
   it.live("holds the body of a running call once, also where it requests the usage", () =>
     Effect.gen(function* () {
       const here = yield* world(() => {})

@@ -105,6 +105,8 @@ describe("anthropic", () => {
       assert.strictEqual(agentOf({ user_id: "u-1" }), "u-1")
       assert.strictEqual(agentOf({ user_id: user }), "s-1")
       assert.strictEqual(agentOf({ user_id: "{broken" }), "{broken")
+      // A text as long as a body would take as long to parse as one.
+      assert.isUndefined(agentOf({ user_id: JSON.stringify({ session_id: "s-1", rest: "x".repeat(5_000) }) }))
       assert.strictEqual(agentOf({ user_id: user }, { "x-claude-code-session-id": "s-2" }), "s-2")
       const both = { "x-claude-code-session-id": "s-2", "x-floodgate-agent": "a7" }
       assert.strictEqual(agentOf({ user_id: user }, both), "a7")
