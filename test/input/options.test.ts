@@ -197,6 +197,7 @@ const without = [
   // Of services.
   "Budget.observe",
   "Budget.poolOf",
+  "Floodgate.anthropic",
   "Floodgate.dispose",
   "Floodgate.fetch",
   "Floodgate.learned",
