@@ -3,8 +3,41 @@
  */
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
+import { nearest } from "./nearest.ts"
 
 const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+
+const meant = (suggestions: ReadonlyArray<string>): string =>
+  suggestions.length === 0 ? "" : `: did you mean ${suggestions.map((name) => `"${name}"`).join(" or ")}?`
+
+/** Addresses may have a password, or a key in their query. */
+const quoted = (value: string): string => (/\S@\S|[?&#]\S*=/.test(value) ? "something else (not shown)" : `"${value}"`)
+
+const invalidValue = ({ expected, kind, option, value }: CliError.InvalidValue): string => {
+  const name = kind === "flag" ? `--${option}` : option
+  if (value === "") return `${name} needs a value: ${expected}`
+  const [, why] = /^nothing: (.*)$/s.exec(expected) ?? []
+  if (why !== undefined) return `${name} ${quoted(value)} does not apply: ${why}`
+  const choices = [...expected.matchAll(/"([^"]+)"(?= \||$)/g)].map(([, choice]) => choice!)
+  const near = expected.includes(" | ") ? nearest(value, choices) : undefined
+  return near === undefined
+    ? `${name}: expected ${expected}, got ${quoted(value)}`
+    : `${name}: unknown value ${quoted(value)}${meant([near])}`
+}
+
+/** An error of an invocation in one sentence, as the library words its own. */
+export const sentenceOf = (error: CliError.CliError): string => {
+  switch (error._tag) {
+    case "UnrecognizedOption":
+      return `unknown flag "${error.option}"${meant(error.suggestions)}`
+    case "UnknownSubcommand":
+      return `unknown command "${error.subcommand}"${meant(error.suggestions)}`
+    case "InvalidValue":
+      return invalidValue(error)
+    default:
+      return error.message
+  }
+}
 
 /** The error for an invalid value of a flag. `option` is its name in the code. */
 export const invalidFlag =
