@@ -1,4 +1,5 @@
 /** The HTTP server of the gateway, with bounds on connections and headers. */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -36,39 +37,71 @@ const headersMillis = 20_000
 const requestMillis = 300_000
 const maxHeaderBytes = 64 * 1_024
 
-/** Listens until the scope closes. */
-export const listen = ({
-  host,
-  maxConnections,
-  port
-}: Options): Effect.Effect<{ readonly server: Http.Server; readonly url: string }, CannotListen, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.callback<Http.Server, CannotListen>((resume) => {
-      const server = Http.createServer({
-        keepAliveTimeout: keepAliveMillis,
-        headersTimeout: headersMillis,
-        requestTimeout: requestMillis,
-        connectionsCheckingInterval: 5_000,
-        maxHeaderSize: maxHeaderBytes,
-        noDelay: true
-      })
-      server.maxConnections = maxConnections
-      server.once("error", (error: NodeJS.ErrnoException) =>
-        resume(Effect.fail(new CannotListen({ host, port, code: error.code ?? error.message })))
-      )
-      server.listen({ host, port, backlog: 4_096 }, () => resume(Effect.succeed(server)))
-    }),
-    (server) =>
+/** How long after an answer its client is given to take it from the network. */
+const longestTransit = Duration.seconds(5)
+
+/**
+ * Ends all connections. What was handed to the network is lost with that of a container, so those that have just had an answer
+ * may go on until the client has closed its side, too: then it has everything.
+ */
+const hangUp = (server: Http.Server, sockets: ReadonlyMap<Socket, number>, now: () => number): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const since = now() - Duration.toMillis(longestTransit)
+    const awaited = [...sockets].flatMap(([socket, at]) => (at > since ? [socket] : []))
+    for (const socket of awaited) socket.end()
+    while (awaited.some((socket) => sockets.has(socket))) yield* Effect.sleep("20 millis")
+  }).pipe(
+    Effect.timeoutOption(longestTransit),
+    Effect.andThen(
       Effect.callback<void>((resume) => {
         server.close(() => resume(Effect.void))
         server.closeAllConnections()
       })
-  ).pipe(
-    Effect.map((server) => {
-      const { address, family, port } = server.address() as AddressInfo
-      return { server, url: `http://${family === "IPv6" ? `[${address}]` : address}:${port}` }
-    })
+    )
   )
+
+/** A server that listens. */
+export interface Listening {
+  readonly server: Http.Server
+  readonly url: string
+}
+
+/** Listens until the scope closes. */
+export const listen = Effect.fnUntraced(function* ({
+  host,
+  maxConnections,
+  port
+}: Options): Effect.fn.Return<Listening, CannotListen, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  /** The open connections, and when the last answer on each was handed to the network. */
+  const sockets = new Map<Socket, number>()
+  const started = Effect.callback<Http.Server, CannotListen>((resume) => {
+    const server = Http.createServer({
+      keepAliveTimeout: keepAliveMillis,
+      headersTimeout: headersMillis,
+      requestTimeout: requestMillis,
+      connectionsCheckingInterval: 5_000,
+      maxHeaderSize: maxHeaderBytes,
+      noDelay: true
+    })
+    server.maxConnections = maxConnections
+    server.on("connection", (socket) => {
+      sockets.set(socket, -Infinity)
+      socket.once("close", () => sockets.delete(socket))
+    })
+    server.on("request", ({ socket }, response) => {
+      response.once("finish", () => sockets.has(socket) && sockets.set(socket, now()))
+    })
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      resume(Effect.fail(new CannotListen({ host, port, code: error.code ?? error.message })))
+    )
+    server.listen({ host, port, backlog: 4_096 }, () => resume(Effect.succeed(server)))
+  })
+  const server = yield* Effect.acquireRelease(started, (server) => hangUp(server, sockets, now))
+  const { address, family, port: actual } = server.address() as AddressInfo
+  return { server, url: `http://${family === "IPv6" ? `[${address}]` : address}:${actual}` }
+})
 
 type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
 

@@ -125,6 +125,27 @@ describe("an answer", () => {
     )
   }
 
+  it.live("is with its client before the gateway is closed, and not only with the network", () =>
+    Effect.gen(function* () {
+      const upstream = yield* serve(json("{}"))
+      const here = yield* gatewayTo(upstream.url, { drain: "60 seconds" })
+      const { arrived, read, socket } = yield* dial(here.url, requestOf("GET", "/v1/models"), { allowHalfOpen: true })
+      let ended = false
+      socket.on("end", () => (ended = true))
+      read()
+      yield* until(Effect.sync(arrived), (text) => text.includes("{}"))
+      const closing = yield* Effect.forkChild(here.close)
+      yield* until(
+        Effect.sync(() => ended),
+        (isEnded) => isEnded
+      )
+      yield* Effect.sleep("100 millis")
+      assert.isUndefined(closing.pollUnsafe())
+      socket.end()
+      yield* Fiber.join(closing)
+    })
+  )
+
   it.effect("is not cut off for a client that reads slowly", () =>
     Effect.gen(function* () {
       let next = () => {}

@@ -74,11 +74,15 @@ export interface Dialled {
 }
 
 /** Sends text to a server, and reads nothing of the answer yet. The connection is closed with the scope. */
-export const dial = (url: string, text: string): Effect.Effect<Dialled, never, Scope.Scope> =>
+export const dial = (
+  url: string,
+  text: string,
+  options: Pick<Net.TcpNetConnectOpts, "allowHalfOpen"> = {}
+): Effect.Effect<Dialled, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const chunks: Array<Buffer> = []
-      const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
+      const socket = Net.connect({ port: Number(new URL(url).port), host: "127.0.0.1", ...options })
       const arrived = () => Buffer.concat(chunks).toString()
       const response = new Promise<string>((resolve) => socket.on("close", () => resolve(arrived())))
       socket.on("error", () => {}).write(text)
