@@ -16,8 +16,11 @@ export interface VirtualTime {
   /** Calls a function when whatever is due now is done, or when so many milliseconds have passed. */
   readonly soon: (then: () => void) => void
   readonly after: (millis: number, then: () => void) => void
-  /** Runs it until it ends; throws if it waits for something else than time. */
-  readonly run: <A, E>(effect: Effect.Effect<A, E>) => Exit.Exit<A, E>
+  /**
+   * Runs it until it ends; throws if it waits for something else than time. `uncaught` gets what tasks and timers throw, for
+   * which Node ends a process.
+   */
+  readonly run: <A, E>(effect: Effect.Effect<A, E>, uncaught?: (error: unknown) => void) => Exit.Exit<A, E>
 }
 
 /** A clock whose time, in milliseconds, somebody else keeps. */
@@ -38,12 +41,23 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
   let now = 0
   let tasks: Array<() => void> = []
   const sleepers = Agenda.make<() => void>()
+  let onError = (error: unknown): void => {
+    throw error
+  }
+
+  const guarded = (task: () => void): void => {
+    try {
+      task()
+    } catch (error) {
+      onError(error)
+    }
+  }
 
   const runTasks = () => {
     while (tasks.length > 0) {
       const batch = tasks
       tasks = []
-      for (const task of batch) task()
+      for (const task of batch) guarded(task)
     }
   }
   const scheduler: Scheduler.Scheduler = {
@@ -71,7 +85,8 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
     now: () => now,
     soon: (then) => void tasks.push(then),
     after: (millis, then) => sleepers.add(tick(now + Duration.toMillis(millis)), then),
-    run: (effect) => {
+    run: (effect, uncaught) => {
+      onError = uncaught ?? onError
       const fiber = Effect.runFork(Effect.provideService(effect, Clock.Clock, clock), { scheduler })
       for (;;) {
         runTasks()
@@ -80,7 +95,7 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
         const next = sleepers.next()
         if (next === Infinity) throw new Error("the effect waits for something else than time")
         now = Math.max(now, next)
-        while (sleepers.next() <= now) sleepers.take()!()
+        while (sleepers.next() <= now) guarded(sleepers.take()!)
       }
     }
   }

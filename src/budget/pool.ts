@@ -99,7 +99,6 @@ export class Pool implements Host<Waiter> {
   private foreseen:
     | { readonly at: number; readonly waits: WeakMap<Waiter, number>; readonly beyond: number }
     | undefined = undefined
-  private isClosed = false
   /** Whether the user has given it limits of its own. */
   private isResized = false
   /** Whether something else was heard of it than that its credential is refused. */
@@ -178,7 +177,7 @@ export class Pool implements Host<Waiter> {
       this.exchange?.look()
       return new EstimateTooLarge({ pool: this.name, ...tooLarge })
     }
-    if (this.queue.size === 0 && this.exchange === undefined && !this.isClosed && this.hasPlace) {
+    if (this.queue.size === 0 && this.exchange === undefined && this.hasPlace) {
       const law = this.meters.ref.current
       const now = this.clockNow()
       if (Law.decide(law, charge, now) === undefined) {
@@ -198,7 +197,6 @@ export class Pool implements Host<Waiter> {
     charge: Amounts.Whole,
     how: Queueing
   ): HeldReservation | Waiter | BudgetErrorReason {
-    if (this.isClosed) return this.closed(how, estimate, charge)
     const now = this.now()
     // Others may have given back since: only the store knows.
     const refused = (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(now)
@@ -254,13 +252,6 @@ export class Pool implements Host<Waiter> {
     })
   }
 
-  /** A budget that is closed interrupts its callers. */
-  private closed(how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole): Waiter {
-    const waiter = new Waiter(how, estimate, charge, leastCost, this.clockNow())
-    this.answer(waiter, Effect.interrupt)
-    return waiter
-  }
-
   /** Why a quota no longer holds a charge. */
   private quotaFor(law: Law.Pool, charge: Amounts.Whole): QuotaExhausted | undefined {
     for (const dimension of Amounts.dimensions) {
@@ -309,7 +300,7 @@ export class Pool implements Host<Waiter> {
   /** Lets the heads of the queue in for as long as they fit, and sleeps for the first that does not. */
   drain(): void {
     this.options.changed()
-    if (this.queue.size === 0 || this.isClosed) return
+    if (this.queue.size === 0) return
     const { own } = this
     if (own === undefined) return this.exchange!.ask()
     const next = (): Waiter | undefined => (this.hasPlace ? this.queue.peek() : undefined)
@@ -682,7 +673,6 @@ export class Pool implements Host<Waiter> {
   }
 
   shutDown(): void {
-    this.isClosed = true
     this.options.counts.open.delete(this)
     for (const waiter of Array.from(this.queue.inOrder())) {
       this.queue.remove(waiter)

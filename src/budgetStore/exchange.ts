@@ -137,6 +137,10 @@ export class Exchange<W> {
     return this.view.law
   }
 
+  private get hasLeft(): boolean {
+    return this.base.state.owners[this.id]?.hasLeft === true
+  }
+
   /** The law of a process that decides alone, and its most calls in flight; undefined while the store can be reached. */
   get own(): { readonly law: Law.Pool; readonly most: number } | undefined {
     return this.alone
@@ -155,6 +159,8 @@ export class Exchange<W> {
   apply<A>(run: (law: Law.Pool, now: number) => A, ticket: Law.Ticket | undefined, used?: Amounts.Charge): A {
     const now = this.now()
     const { alone } = this
+    // Since this process has left, nobody counts its calls any more.
+    if (this.hasLeft) return run(State.copy(this.view).law, now)
     if (ticket !== undefined && used !== undefined) this.end(ticket, used)
     if (ticket !== undefined && alone !== undefined) {
       if (alone.tickets.has(ticket)) {
@@ -370,7 +376,7 @@ export class Exchange<W> {
   /** The last state with what has happened since, and with the callers admitted now; undefined if nothing is new. */
   private draft(): Draft<W> | undefined {
     const { host, id, sharing } = this
-    if (this.base.state.owners[id]?.hasLeft === true) return undefined
+    if (this.hasLeft) return undefined
     const sentAt = this.clockNow()
     const state = State.copy(this.base.state)
     const now = Math.max(this.now(), state.time)

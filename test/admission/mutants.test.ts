@@ -237,6 +237,42 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
       from: "if (outageTest.score < score)",
       to: "if (outageTest.score < Infinity)"
     }
+  ],
+  [
+    "law 13, nobody harms another",
+    {
+      without: "a report of what a caller throws",
+      file: "budget/waker.ts",
+      from: "        report(scheduler, error)\n",
+      to: ""
+    }
+  ],
+  [
+    "law 14, nothing in use is forgotten",
+    {
+      without: "a look whether a pool is paused",
+      file: "budget/pool.ts",
+      from: "return !isPaused && (",
+      to: "return ("
+    }
+  ],
+  [
+    "law 15, closed is closed",
+    {
+      without: "an end of the wait of those who came before",
+      file: "budget/pool.ts",
+      from: "      this.answer(waiter, Effect.interrupt)\n",
+      to: ""
+    }
+  ],
+  [
+    "law 15, closed is closed",
+    {
+      without: "an interruption of those who come later",
+      file: "budget/make.ts",
+      from: "if (pools.isClosed) return Effect.interrupt",
+      to: ""
+    }
   ]
 ]
 

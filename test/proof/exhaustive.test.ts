@@ -10,6 +10,7 @@ import { isFull } from "../support/size.ts"
 const depths: Record<ScopeName, number> = {
   bucket: 4,
   places: 7,
+  harms: 5,
   dimensions: 4,
   turns: 6,
   shares: 11,

@@ -234,8 +234,30 @@ const paused: Law = ({ pausedUntil, steps }) => {
   return early === undefined ? undefined : `call ${early.call.id} went in a pause`
 }
 
+// -----------------------------------------------------------------------------
+// Nobody harms another
+// -----------------------------------------------------------------------------
+
+/** Whoever was admitted or refused goes on, outside of the pool, and what its code throws is reported. */
+const nobodyHarms: Law = ({ ranInside, reported, thrown, waiting }) => {
+  if (ranInside !== undefined) return `the code of call ${ranInside.id} ran inside the pool`
+  const lost = waiting.find(({ waiter }) => waiter?.ended !== undefined)
+  if (lost !== undefined) return `call ${lost.id} was answered, and never resumed`
+  return reported === thrown ? undefined : `${thrown} callers threw, and ${reported} of them were reported`
+}
+
+/** A pool that is closed admits nobody, and nobody waits for it. */
+const closed: Law = ({ closedIn, steps, waiting }) => {
+  if (steps.length < closedIn) return undefined
+  if (waiting.length > 0) return `call ${waiting[0]!.id} waits for a pool that is closed`
+  const late = steps.length > closedIn ? steps.at(-1)?.granted[0] : undefined
+  return late === undefined ? undefined : `call ${late.call.id} went after the pool was closed`
+}
+
 /** The laws that a state keeps. {@link isServed} is one more, which plays on. */
 export const laws = {
+  "nobody harms another": nobodyHarms,
+  "closed is closed": closed,
   "never over": neverOver,
   "what is held is given back": countedRight,
   "nobody fits and waits": nobodyFits,

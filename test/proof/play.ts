@@ -5,6 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Scheduler from "effect/Scheduler"
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Law from "../../src/admission/law.ts"
@@ -12,6 +13,7 @@ import { countsOf } from "../../src/budget/metrics.ts"
 import { type Options, Pool } from "../../src/budget/pool.ts"
 import type { HeldReservation } from "../../src/budget/reservation.ts"
 import type { Queueing, Waiter } from "../../src/budget/waiter.ts"
+import * as Waker from "../../src/budget/waker.ts"
 import { clockOf } from "../../benchmark/weather/virtualTime.ts"
 import type { Limit } from "../support/ledger.ts"
 
@@ -19,9 +21,13 @@ import type { Limit } from "../support/ledger.ts"
 export interface Code {
   readonly Pool: typeof Pool
   readonly Law: typeof Law
+  readonly Waker: typeof Waker
 }
 
-export const library: Code = { Pool, Law }
+export const library: Code = { Pool, Law, Waker }
+
+/** What the code of a careless caller throws. */
+class Harm extends Error {}
 
 /** How a call ends: it used what was estimated, nothing, half or twice of it; or nobody knows; or it failed. */
 export type Ending = "used" | "none" | "half" | "twice" | "kept" | "gone" | "rejected" | "overloaded" | "ramp"
@@ -39,6 +45,7 @@ export type Move =
   | readonly ["resize", setting: number]
   | readonly ["pause", millis: number]
   | readonly ["headers", remaining: number]
+  | readonly ["close"]
 
 export type History = ReadonlyArray<Move>
 
@@ -62,6 +69,10 @@ export interface Scope {
   readonly calls: number
   readonly endings: ReadonlyArray<Ending>
   readonly leaves?: boolean
+  /** Agents whose callers end their calls as soon as they resume, and throw. */
+  readonly careless?: ReadonlyArray<string>
+  /** Whether the pool may be closed. */
+  readonly closes?: boolean
   readonly ticks: ReadonlyArray<number>
   readonly pauses?: ReadonlyArray<number>
   /** What headers say is left of tokens, of a limit of 600 a minute. */
@@ -150,6 +161,16 @@ export class Play {
   timers: Array<Timer> = []
   pausedUntil = 0
   now = 0
+  /** The number of steps at the end of which the pool was closed. */
+  closedIn = Infinity
+  /** How often a careless caller threw, and how often that was reported. */
+  thrown = 0
+  reported = 0
+  /** A call whose code ran inside the pool. */
+  ranInside: Call | undefined = undefined
+  private isInside = false
+  /** What is due of each dispatcher. */
+  private batches: Array<Array<() => void>> = []
 
   constructor(code: Code, scope: Scope) {
     const counts = countsOf("proof", Context.empty())
@@ -177,7 +198,7 @@ export class Play {
         this.timers.push(timer)
         return () => void this.timers.splice(this.timers.indexOf(timer), 1)
       },
-      wake: (resume) => resume(),
+      wake: code.Waker.make(this.scheduler),
       changed: () => {},
       observer: undefined
     }
@@ -185,6 +206,33 @@ export class Play {
     if (!isCalm(scope)) return
     this.pool.observe(generous, undefined)
     this.now = 1_000
+  }
+
+  /** Its tasks run when the pool has returned. As in Effect's, one that throws takes the rest of its batch with it. */
+  private get scheduler(): Scheduler.Scheduler {
+    const makeDispatcher = () => {
+      let batch: Array<() => void> = []
+      const scheduleTask = (task: () => void): void => {
+        if (!this.batches.includes(batch)) this.batches.push((batch = []))
+        batch.push(task)
+      }
+      return { scheduleTask, flush: () => {} }
+    }
+    return { executionMode: "async", shouldYield: () => false, makeDispatcher }
+  }
+
+  /** Runs what is due. */
+  private resume(): void {
+    this.isInside = false
+    for (let batch = this.batches.shift(); batch !== undefined; batch = this.batches.shift()) {
+      try {
+        for (const task of batch) task()
+      } catch (error) {
+        if (!(error instanceof Harm)) throw error
+        this.reported++
+      }
+    }
+    this.isInside = true
   }
 
   get setting(): Setting {
@@ -222,6 +270,17 @@ export class Play {
   play(move: Move): void {
     const step: Step = { move, before: this.waiting, headBefore: this.head, granted: [] }
     this.steps.push(step)
+    this.isInside = true
+    try {
+      this.happen(move)
+    } catch (error) {
+      // It reached another caller, because it was thrown inside the pool.
+      if (!(error instanceof Harm)) throw error
+    }
+    this.resume()
+  }
+
+  private happen(move: Move): void {
     switch (move[0]) {
       case "ask":
         return this.ask(move[1], this.scope.sizes[move[2]]!, move[3] ?? 0, move[4] === "front")
@@ -241,6 +300,9 @@ export class Play {
         return this.pool.pause("rateLimit", move[1])
       case "headers":
         return this.pool.observe({ tokens: { limit: 0.01, remaining: move[1], roundedTo: 1 } }, undefined)
+      case "close":
+        this.closedIn = this.steps.length
+        return this.pool.shutDown()
     }
   }
 
@@ -271,11 +333,20 @@ export class Play {
     if ("ticket" in admission) return this.granted(call, admission)
     if ("_tag" in admission) return this.refused(call, admission._tag)
     call.waiter = admission
+    let isAsleep = false
     admission.listen((answer) => {
+      if (isAsleep && this.isInside) this.ranInside ??= call
+      // It has left, and its fiber is over.
+      if (call.hasLeft) return
       const exit = Effect.runSyncExit(answer)
       if (Exit.isSuccess(exit)) this.granted(call, exit.value)
       else this.refused(call, String(exit.cause))
+      if (!isAsleep || this.scope.careless?.includes(agent) !== true) return
+      if (call.held !== undefined) this.end(call, "used")
+      this.thrown++
+      throw new Harm()
     })
+    isAsleep = true
   }
 
   private granted(call: Call, held: HeldReservation): void {
@@ -365,6 +436,7 @@ export class Play {
       this.timers.splice(this.timers.indexOf(next), 1)
       this.now = next.at
       Effect.runSync(next.run)
+      this.resume()
     }
     this.now = until
   }
@@ -381,9 +453,11 @@ export class Play {
   // ---------------------------------------------------------------------------
 
   moves(): ReadonlyArray<Move> {
-    const { agents, calls, endings, fronts, headers, leaves, pauses, priorities, settings, sizes, ticks } = this.scope
+    const { agents, calls, closes, endings, fronts, headers, leaves, pauses, priorities, settings, sizes, ticks } =
+      this.scope
     const moves: Array<Move> = []
-    if (this.calls.length < calls) {
+    // A budget that is closed asks no pool.
+    if (this.calls.length < calls && this.closedIn === Infinity) {
       for (const agent of agents) {
         for (const size of sizes.keys()) {
           if (priorities === undefined) moves.push(["ask", agent, size])
@@ -398,6 +472,7 @@ export class Play {
     for (const [n, setting] of settings.entries()) if (setting !== this.setting) moves.push(["resize", n])
     for (const millis of pauses ?? []) moves.push(["pause", millis])
     for (const remaining of headers ?? []) moves.push(["headers", remaining])
+    if (closes === true && this.closedIn === Infinity) moves.push(["close"])
     return moves
   }
 }

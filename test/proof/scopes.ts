@@ -34,6 +34,22 @@ export const scopes = {
     leaves: true,
     ticks: [1]
   },
+  harms: {
+    name: "harms",
+    settings: [
+      { limits: { tokens: { total: 9 } }, concurrency: 1 },
+      { limits: { tokens: { total: 9 } }, concurrency: 2 },
+      { limits: { tokens: { total: 2 } }, concurrency: 1 }
+    ],
+    agents: ["a", "b"],
+    careless: ["a"],
+    sizes: [small, most],
+    calls: 5,
+    endings: ["used", "gone"],
+    leaves: true,
+    closes: true,
+    ticks: []
+  },
   dimensions: {
     name: "dimensions",
     settings: [{ limits: { requests: { perSecond: 1, burst: 2 }, tokens: bucket }, concurrency: 2 }],

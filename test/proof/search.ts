@@ -168,7 +168,8 @@ const keyOf = (play: Play): string => {
     permits: inside.permits,
     timers: timers.map(({ at }) => round(at - now)).sort(),
     wakeAt: round((inside.timer?.at ?? Infinity) - now),
-    paused: Math.max(0, play.pausedUntil - now)
+    paused: Math.max(0, play.pausedUntil - now),
+    isClosed: play.closedIn < Infinity
   }
   return JSON.stringify(state, relative)
 }

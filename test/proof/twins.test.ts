@@ -18,6 +18,42 @@ interface Twin extends Mutant {
 
 const twins: ReadonlyArray<Twin> = [
   {
+    law: "everybody is served",
+    without: "a guard around each caller that resumes",
+    scope: "harms",
+    moves: 3,
+    file: "budget/waker.ts",
+    from: "        report(scheduler, error)\n",
+    to: "        throw error\n"
+  },
+  {
+    law: "nobody harms another",
+    without: "a report of what a caller throws",
+    scope: "harms",
+    moves: 3,
+    file: "budget/waker.ts",
+    from: "        report(scheduler, error)\n",
+    to: ""
+  },
+  {
+    law: "nobody harms another",
+    without: "a task of its own for a caller that resumes",
+    scope: "harms",
+    moves: 3,
+    file: "budget/waiter.ts",
+    from: "if (resume !== undefined) wake(() => resume(answer))",
+    to: "if (resume !== undefined) resume(answer)"
+  },
+  {
+    law: "closed is closed",
+    without: "an end of the wait of those who came before",
+    scope: "harms",
+    moves: 3,
+    file: "budget/pool.ts",
+    from: "      this.answer(waiter, Effect.interrupt)\n",
+    to: ""
+  },
+  {
     law: "never over",
     without: "the last token of a charge",
     scope: "bucket",
@@ -171,7 +207,8 @@ describe("a shortest history shows", () => {
         const take = yield* copy(twin)
         const code: Code = {
           ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
-          Law: yield* take<Code["Law"]>("admission/law.ts")
+          Law: yield* take<Code["Law"]>("admission/law.ts"),
+          Waker: yield* take<Code["Waker"]>("budget/waker.ts")
         }
         const found = Search.search(code, scopes[scope], { depth: moves + 1 })
         const { law: broken, history = [] } = found.broken ?? {}

@@ -108,6 +108,19 @@ const bugs: ReadonlyArray<Bug> = [
     to: "",
     seed: 372_873,
     isLossyStore: true
+  },
+  {
+    without: "a guard around each caller that resumes",
+    file: "budget/waker.ts",
+    from: "        report(scheduler, error)\n",
+    to: "        throw error\n",
+    isRough: true
+  },
+  {
+    without: "a refusal of those who come to a budget that is closed",
+    file: "budget/make.ts",
+    from: "if (pools.isClosed) return Effect.interrupt",
+    to: ""
   }
 ]
 

@@ -3,8 +3,10 @@
  * that are off. One seed makes one history.
  */
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Budget from "floodgate/Budget"
@@ -60,7 +62,12 @@ interface Rough {
   readonly maxQueued: number
   /** How many calls the provider rejects or fails. */
   readonly fails: number
+  /** How many callers end as soon as they are admitted, and have an observer that throws. */
+  readonly careless?: number | undefined
 }
+
+/** What careless callers throw. */
+class Harm extends Error {}
 
 export interface Plan {
   readonly seed: number
@@ -92,6 +99,11 @@ export interface Outcome {
   readonly quotaLeft: number | undefined
   readonly requests: number
   readonly endedAt: number
+  /** How often a careless caller threw, and how often that was reported. */
+  readonly thrown: number
+  readonly reported: number
+  /** Callers of a budget that was closed which were not interrupted. */
+  readonly late: number
 }
 
 /** Long enough for everything, one after the other, if all faults have ended. */
@@ -126,9 +138,13 @@ const partOf = ({ concurrency, limits }: Plan, part: number) => ({
 export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
   redis.reset()
   const virtual = VirtualTime.make((millis) => millis)
-  const exit = virtual.run(Random.withSeed(scene(plan, redis, virtual, code), plan.seed))
+  let reported = 0
+  const exit = virtual.run(Random.withSeed(scene(plan, redis, virtual, code), plan.seed), (error) => {
+    if (!(error instanceof Harm)) throw error
+    reported++
+  })
   if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
-  return exit.value
+  return { ...exit.value, reported }
 }
 
 /** What the provider may answer instead of a success. */
@@ -141,7 +157,12 @@ const failureOf = ({ fails }: Rough): Effect.Effect<World.Call["failure"]> =>
       : { reason, retryAfter: Duration.millis(yield* Random.nextBetween(0, 5_000)) }
   })
 
-const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code: World.Code): Effect.Effect<Outcome> =>
+const scene = (
+  plan: Plan,
+  redis: LuaRedis,
+  time: VirtualTime.VirtualTime,
+  code: World.Code
+): Effect.Effect<Omit<Outcome, "reported">> =>
   Effect.gen(function* () {
     const world = yield* World.make(redis, time, code)
     const { rough } = plan
@@ -156,6 +177,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     const refused: Array<string> = []
     let done = 0
     let silence = 0
+    let thrown = 0
+    let late = 0
+    const isCareless = numbers(plan.seed ^ 0x5eed)
     /** When the lease of somebody who is gone began at the latest. Who comes later may not know that time has passed. */
     let goneAt = -Infinity
     /** Of each process, how many wait, and when somebody went, was refused, or came when nobody waited. */
@@ -169,6 +193,31 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
         if (line.waiting === 0 || more < 0) line.movedAt = now
         line.waiting += more
       })
+
+    /** A call whose fiber has an observer that throws; nobody waits for it. */
+    const leftAlone = (called: Effect.Effect<void, Budget.BudgetError>) =>
+      Effect.gen(function* () {
+        const over = yield* Deferred.make<void>()
+        const fiber = yield* Effect.forkDetach(Effect.ensuring(called, Deferred.succeed(over, undefined)))
+        // Whoever interrupts a fiber runs its observers.
+        fiber.addObserver((exit) => {
+          if (Exit.hasInterrupts(exit)) return
+          thrown++
+          throw new Harm()
+        })
+        work.push(yield* Effect.forkDetach(Deferred.await(over)))
+      })
+
+    /** A budget that is closed interrupts whoever comes, in a pool that it knows and in one that it does not. */
+    const checkClosed = ({ budget }: World.Process) =>
+      Effect.forEach([{}, { account: "late" }], (how) =>
+        Effect.map(
+          Effect.exit(Effect.timeoutOption(Effect.scoped(budget.reserve({ tokens: 1 }, how)), 1_000)),
+          (exit) => {
+            if (!Exit.hasInterrupts(exit)) late++
+          }
+        )
+      )
 
     const agent = (process: World.Process, name: string) =>
       Effect.forEach(
@@ -199,6 +248,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
             const gives = rough !== undefined && (yield* Random.next) < rough.givesUp
             const patience = gives ? rough.within * (yield* Random.next) ** 2 : Infinity
             const called = process.call(failure === undefined ? call : { ...call, usage: undefined, failure }, goes)
+            if (rough?.careless !== undefined && isCareless() < rough.careless) {
+              return yield* leftAlone(Effect.ensuring(process.call({ ...call, millis: 0 }, goes), leaves))
+            }
             const error = yield* Effect.flip(
               gives ? Effect.raceFirst(called, Effect.andThen(Effect.sleep(patience), process.awake)) : called
             ).pipe(
@@ -290,7 +342,10 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
             if (process === undefined || !alive.delete(process)) return
             if (event.what === "leave") yield* process.awake
             goneAt = clock.currentTimeMillisUnsafe()
-            return yield* event.what === "crash" ? process.crash : process.close
+            if (event.what === "crash") return yield* process.crash
+            yield* process.close
+            yield* checkClosed(process)
+            return
           }
           case "cut": {
             const process = processes[event.process]
@@ -335,7 +390,9 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
       inFlight: left?.inFlight ?? 0,
       quotaLeft: left?.dimensions.outputTokens?.level,
       requests: world.requests(),
-      endedAt
+      endedAt,
+      thrown,
+      late
     }
   })
 
@@ -437,7 +494,7 @@ const refundedOf = (plan: Plan): number => {
 
 /** The laws that a history breaks. */
 export const broken = (outcome: Outcome): ReadonlyArray<string> => {
-  const { inFlight, log, peak, plan, quotaLeft = quota, silence, stuck } = outcome
+  const { inFlight, late, log, peak, plan, quotaLeft = quota, reported, silence, stuck, thrown } = outcome
   const { concurrency, events, limits, processes, sharing, sizes } = plan
   const { burst = 0, perSecond = 0 } = limits.tokens!
   const isAlone = sharing.whenAway === "degrade"
@@ -463,6 +520,8 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   return [
     ...(quotaLeft !== quota && counted > used.most + 1 ? [`${counted} count as used where ${used.most} were`] : []),
     ...(quotaLeft !== quota && counted < used.least - 1 ? [`${counted} count as used where ${used.least} were`] : []),
+    ...(reported !== thrown ? [`${thrown} callers threw, and ${reported} of them were reported`] : []),
+    ...(late > 0 ? [`${late} callers of a closed budget were not interrupted`] : []),
     ...(stuck > 0 ? [`${stuck} calls wait for ever`] : []),
     ...(silence > longestSilence(plan) ? [`nothing moves for ${silence} ms`] : []),
     ...(inFlight > 0 ? [`${inFlight} calls are in flight for ever`] : []),
@@ -573,8 +632,10 @@ export const rougher = (seed: number, isLossyStore = false): Plan => {
     // Some have a provider that does not only answer.
     fails: seed % 5 === 0 ? pick(0.02, 0.2) : 0
   }
+  // Some have callers whose code throws.
+  const careless = seed % 3 === 0 ? { careless: 0.3 } : {}
   if (seed % 7 === 0) more.push({ at: between(0, 20_000), what: "readOnly", millis: 10 ** between(1, 5) })
-  return { ...plain, events: [...plain.events, ...more], rough }
+  return { ...plain, events: [...plain.events, ...more], rough: { ...rough, ...careless } }
 }
 
 // -----------------------------------------------------------------------------
@@ -600,6 +661,7 @@ const smaller = (plan: Plan): ReadonlyArray<Plan> => {
     ...(plan.concurrency < Infinity ? [{ ...plan, concurrency: Infinity }] : []),
     ...(rough !== undefined && rough.givesUp > 0 ? [{ ...plan, rough: { ...rough, givesUp: 0 } }] : []),
     ...(rough !== undefined && rough.fails > 0 ? [{ ...plan, rough: { ...rough, fails: 0 } }] : []),
+    ...(rough?.careless === undefined ? [] : [{ ...plan, rough: { ...rough, careless: undefined } }]),
     ...(rough !== undefined && rough.idleMillis > 0 ? [{ ...plan, rough: { ...rough, idleMillis: 0 } }] : []),
     ...(rough !== undefined && rough.maxQueued < Infinity
       ? [{ ...plan, rough: { ...rough, maxQueued: Infinity } }]

@@ -240,7 +240,7 @@ export const make = (
                 }
                 world.log.push(entry)
                 peak = Math.max(peak, ++inFlight)
-                return Effect.andThen(whenGranted, Effect.sleep(millis)).pipe(
+                return Effect.andThen(whenGranted, millis === 0 ? Effect.void : Effect.sleep(millis)).pipe(
                   Effect.andThen(
                     failure === undefined
                       ? reservation.settle(usage)

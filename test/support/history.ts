@@ -84,7 +84,16 @@ export interface History {
   /** The status after each step, when nothing more happens in its millisecond. */
   readonly looks: ReadonlyArray<Look>
   readonly mostInFlight: number
+  /** The number of events when the budget was closed. */
+  readonly closed: number
+  /** Calls that waited at any look after that. */
+  readonly waitedClosed: number
+  /** What careless callers threw. */
+  readonly thrown: ReadonlyArray<Harm>
 }
+
+/** What careless callers throw. */
+export class Harm extends Error {}
 
 export interface Options {
   readonly shape?: Shape
@@ -98,6 +107,10 @@ export interface Options {
   readonly maxWait?: boolean
   /** The largest charge, in parts of the burst. */
   readonly largest?: number
+  /** Whether some callers have observers and finalizers that throw. */
+  readonly isCareless?: boolean
+  /** Whether the budget closes at one of the steps. */
+  readonly closes?: boolean
 }
 
 interface Live {
@@ -130,7 +143,13 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
         if (stated[dimension] !== undefined) limits[dimension] = stated[dimension].limit
       return limits
     }
-    const budget = yield* make({ limits: limitsOf(), concurrency, maxQueued })
+    const within = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
+    const budget = yield* Scope.provide(make({ limits: limitsOf(), concurrency, maxQueued }), within)
+    const closesAt = options.closes === true ? Math.floor(mulberry(seed ^ 0xc105ed)() * steps) : Infinity
+    const isCareless = mulberry(seed ^ 0x5eed)
+    const thrown: Array<Harm> = []
+    let closed = Infinity
+    let waitedClosed = 0
     const clock = Effect.clockWith(({ currentTimeMillis }) => currentTimeMillis)
 
     let event = 0
@@ -206,7 +225,20 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       )
       const entry: Live = { call, scope, fiber: undefined as never, reservation: undefined }
       live.set(call.id, entry)
+      if (options.isCareless !== true || isCareless() > 0.4) {
+        entry.fiber = yield* Effect.forkChild(reserving, { startImmediately: true })
+        return
+      }
+      yield* Scope.addFinalizer(scope, Effect.die(new Harm()))
       entry.fiber = yield* Effect.forkChild(reserving, { startImmediately: true })
+      if (entry.fiber.pollUnsafe() !== undefined) return
+      entry.fiber.addObserver(() => {
+        // Whoever interrupts a fiber runs its observers.
+        if (call.wasInterrupted) return
+        const harm = new Harm()
+        thrown.push(harm)
+        throw harm
+      })
     })
 
     const open = () => [...live.values()].filter(({ reservation }) => reservation !== undefined)
@@ -261,13 +293,13 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
           break
         }
         case "closed":
-          yield* Scope.close(scope, pick([Exit.void, Exit.fail("failed")]))
+          yield* Effect.exit(Scope.close(scope, pick([Exit.void, Exit.fail("failed")])))
           break
         case "kept":
           yield* reservation!.settle({})
       }
       if (random() < 0.3) yield* Effect.andThen(reservation!.refund, reservation!.settle(used))
-      yield* Scope.close(scope, Exit.void)
+      yield* Effect.exit(Scope.close(scope, Exit.void))
     })
 
     const interrupt = Effect.fnUntraced(function* (one: Live) {
@@ -276,7 +308,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       one.call.leftAt = yield* clock
       one.call.left = ++event
       yield* Fiber.interrupt(one.fiber)
-      yield* Scope.close(one.scope, Exit.void)
+      yield* Effect.exit(Scope.close(one.scope, Exit.void))
     })
 
     const observe = Effect.fnUntraced(function* () {
@@ -298,9 +330,14 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
     const look = Effect.fnUntraced(function* () {
       yield* TestClock.adjust(0)
       looks.push({ at: yield* clock, event, status: (yield* budget.status).pools.default! })
+      if (closed < Infinity) waitedClosed += waiting().length
     })
 
     for (let step = 0; step < steps; step++) {
+      if (step === closesAt) {
+        closed = event
+        yield* Scope.close(within, Exit.void)
+      }
       const of = [arrivals, ends, interrupts, weather, resizes, 1]
       let dice = random() * of.reduce((a, b) => a + b, 0)
       const action = of.findIndex((part) => (dice -= part) < 0)
@@ -325,8 +362,9 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
     for (const one of open()) yield* Effect.andThen(end(one, false), look())
     yield* TestClock.adjust("10 hours")
     yield* look()
-    for (const { scope } of live.values()) yield* Scope.close(scope, Exit.void)
-    return { seed, stated, concurrency, maxQueued, calls, flows, events, looks, mostInFlight }
+    for (const { scope } of live.values()) yield* Effect.exit(Scope.close(scope, Exit.void))
+    const seen = { calls, flows, events, looks, mostInFlight, closed, waitedClosed, thrown }
+    return { seed, stated, concurrency, maxQueued, ...seen }
   }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
 
 /** A limit with the figures that the documentation of `Limits` names. */

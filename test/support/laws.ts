@@ -3,12 +3,17 @@
  * it. A check fails by an assertion.
  */
 import { assert } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import type * as Budget from "floodgate/Budget"
 import * as History from "./history.ts"
 import * as Ledger from "./ledger.ts"
+import { reported } from "./reported.ts"
 import { mulberry } from "./random.ts"
 import { isFull } from "./size.ts"
 import * as Traffic from "./traffic.ts"
@@ -212,10 +217,120 @@ export const laws = {
         assert.isTrue(lost.every((id) => id % 100 === 30))
         assert.isAtLeast(used, 0.9)
       }
-    })
+    }),
+
+  "law 13, nobody harms another": (make, isWhole = isFull) =>
+    Effect.forEach(
+      seedsUpTo(isWhole ? 40 : 4),
+      (seed) =>
+        Effect.gen(function* () {
+          const of: History.Options = {
+            shape: { arrivals: 2, interrupts: 0.4, weather: isOdd(seed) ? 0.4 : 0 },
+            maxQueued: [Infinity, 3],
+            closes: seed % 4 === 0
+          }
+          const calm = yield* History.run(make, seed, of)
+          yield* reported((errors) =>
+            Effect.map(Effect.exit(History.run(make, seed, { ...of, isCareless: true })), (exit) => {
+              if (Exit.isFailure(exit)) return assert.fail(`seed ${seed}: an error reached another caller`)
+              const { calls, looks, thrown } = exit.value
+              assert.deepStrictEqual([calls, looks], [calm.calls, calm.looks], `seed ${seed}`)
+              assert.deepStrictEqual(errors, thrown, `seed ${seed}`)
+            })
+          )
+        }),
+      { discard: true }
+    ),
+
+  "law 14, nothing in use is forgotten": (make, isWhole = isFull) =>
+    Effect.forEach(seedsUpTo(isWhole ? 20 : 3), (seed) => forgetsNothingInUse(make, seed), { discard: true }),
+
+  "law 15, closed is closed": histories(
+    60,
+    (seed) => ({
+      shape: { arrivals: 2, weather: isOdd(seed) ? 0.4 : 0 },
+      isGenerous: seed % 3 > 0,
+      maxWait: true,
+      closes: true
+    }),
+    (history) => {
+      const { calls, closed, seed, waitedClosed } = history
+      assert.isBelow(closed, Infinity, `seed ${seed}`)
+      const late = calls.filter(({ admission = -1 }) => admission > closed)
+      assert.deepStrictEqual([late, waitedClosed], [[], 0], `seed ${seed}`)
+      isEmptyInTheEnd(history)
+    }
+  )
 } satisfies Record<string, Law>
 
 export type LawName = keyof typeof laws
+
+// -----------------------------------------------------------------------------
+// What is kept
+// -----------------------------------------------------------------------------
+
+/** Accounts come and go, more than there may be pools. Those with open calls and those that are paused keep what they hold. */
+const forgetsNothingInUse = (make: History.Make, seed: number): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const random = mulberry(seed)
+    const below = (n: number) => Math.floor(random() * n)
+    const maxPools = 6
+    const quota = 1e6
+    const budget = yield* make({ limits: { tokens: { total: quota } }, maxPools })
+    const accounts = Array.from({ length: 24 }, (_, n) => ({
+      name: `account-${n}`,
+      pausedUntil: 0,
+      taken: 0,
+      open: [] as Array<{ readonly scope: Scope.Closeable; readonly held: Budget.Reservation; readonly amount: number }>
+    }))
+    for (let step = 0; step < 150; step++) {
+      const now = yield* Clock.currentTimeMillis
+      const busy = accounts.filter(({ open, pausedUntil }) => open.length > 0 || pausedUntil > now)
+      const account = random() < 0.5 && busy.length > 0 ? busy[below(busy.length)]! : accounts[below(accounts.length)]!
+      const { name, open, pausedUntil } = account
+      const isOpen = open.length > 0
+      const dice = random()
+      if (dice < 0.5 && !isOpen && pausedUntil <= now) {
+        const scope = yield* Scope.make()
+        const amount = below(100)
+        const reserved = Scope.provide(budget.reserve({ tokens: amount }, { account: name }), scope)
+        const fiber = yield* Effect.forkChild(reserved, { startImmediately: true })
+        // A store is asked first.
+        yield* TestClock.adjust(1)
+        const exit = yield* Fiber.await(fiber)
+        if (Exit.isSuccess(exit)) {
+          open.push({ scope, held: exit.value, amount })
+          account.taken += amount
+        } else {
+          const error = Cause.findErrorOption(exit.cause)
+          assert.strictEqual(error._tag === "Some" ? error.value.reason._tag : "a defect", "TooManyPools")
+          assert.isAtLeast(busy.length, maxPools, `seed ${seed}, step ${step}`)
+          yield* Scope.close(scope, Exit.void)
+        }
+      } else if (dice < 0.8 && isOpen) {
+        const { amount, held, scope } = open.splice(below(open.length), 1)[0]!
+        const uses = below(2 * amount)
+        account.taken += uses - amount
+        yield* held.settle({ tokens: uses })
+        yield* Scope.close(scope, Exit.void)
+      } else if (dice < 0.85 && isOpen) {
+        account.pausedUntil = now + 120_000
+        yield* budget.pause({ pool: name, duration: 120_000 })
+      } else yield* TestClock.adjust(below(60_000))
+      const at = yield* Clock.currentTimeMillis
+      const { pools } = yield* budget.status
+      assert.isAtMost(Object.keys(pools).length, maxPools + 1)
+      for (const { name, open, pausedUntil, taken } of accounts) {
+        const where = `seed ${seed}, step ${step}, ${name}`
+        const pool = pools[name]
+        if (open.length > 0) {
+          assert.strictEqual(pool?.inFlight, open.length, where)
+          assert.closeTo(pool!.dimensions.tokens!.level, quota - taken, 1e-6, where)
+        }
+        if (pausedUntil > at) assert.isDefined(pool?.pause, where)
+      }
+    }
+  }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
 
 // -----------------------------------------------------------------------------
 // Order
