@@ -315,6 +315,24 @@ const startProvider = async () => {
 }
 const providerUrl = await startProvider()
 
+/** The oldest TypeScript that is supported. It comes from a registry, because its `tsc` would take the place of the newest. */
+const oldestTypeScript = "5.9.3"
+
+const checkOldestTypeScript = async (folder: string, beside: string): Promise<void> => {
+  if (!args.includes("--install")) return
+  check(
+    `npm install of TypeScript ${oldestTypeScript}`,
+    problemOf(await install(folder, [`typescript@${oldestTypeScript}`]))
+  )
+  for (const flags of [[], ["--skipLibCheck"]]) {
+    const compiled = await run(process.execPath, ["node_modules/typescript/bin/tsc", "--noEmit", ...flags], folder)
+    check(
+      ["a strict project compiles", beside, "with TypeScript", oldestTypeScript, ...flags].join(" "),
+      problemOf(compiled)
+    )
+  }
+}
+
 const fileOf = (index: number): string => `readme-${index + 1}.ts`
 
 /** Saves the programs of the README in a project. */
@@ -379,6 +397,7 @@ const checkConsumer = async (name: string): Promise<string> => {
     check(`its program runs ${beside} on Node ${await versionAt(runtime)}`, problem)
   }
   await runReadme(consumer, programs, true)
+  if (name === sdk) await checkOldestTypeScript(consumer, beside)
   return consumer
 }
 
@@ -412,6 +431,7 @@ const checkWithoutSdk = async (): Promise<void> => {
     check(`its program runs without the SDK on Node ${await versionAt(runtime)}`, isWanted ? undefined : out)
   }
   await runReadme(folder, programs, false)
+  await checkOldestTypeScript(folder, "without the SDK")
 }
 
 // Side by side, because compilers take the most of the time.
