@@ -104,6 +104,7 @@ export {
   type RateLimitSignal,
   type Reservation,
   type ReserveOptions,
+  type ResizeOptions,
   type Verdict
 } from "./budget/models.ts"
 

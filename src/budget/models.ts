@@ -106,8 +106,14 @@ export interface ReserveOptions {
   readonly counting?: Rules.Counting | undefined
 }
 
-/** What of a pool changes while calls run. */
+/**
+ * What of a pool changes while calls run. Whatever is left out stays as it is.
+ *
+ * @category options
+ * @since 0.4.0
+ */
 export interface ResizeOptions {
+  /** @default "default" */
   readonly pool?: string | undefined
   readonly limits?: Limits.Limits | undefined
   readonly concurrency?: number | undefined
