@@ -74,6 +74,7 @@ export const utf8Length = (text: string): number =>
   text.length < shortUnits ? shortLength(text) : inParts(text, (part) => encoder.encodeInto(part, scratch).written)
 
 /** Characters that JSON may write as escapes. */
+// oxlint-disable-next-line no-control-regex -- JSON escapes exactly these.
 const escaped = /["\\\u0000-\u001f\ud800-\udfff]/
 
 /** The length of a text in JSON, in bytes of UTF-8. */
