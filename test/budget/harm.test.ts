@@ -92,6 +92,23 @@ describe("Law 13, nobody harms another", () => {
     )
   )
 
+  it.live("a caller whose finalizer never ends keeps nobody waiting", () =>
+    reported(() =>
+      Effect.gen(function* () {
+        const { behind, budget, held, provided, scope } = yield* scene()
+        yield* Effect.forkDetach(Effect.ensuring(provided(Budget.consume(10)), Effect.never))
+        yield* settled
+        yield* budget.resize({ concurrency: 2 })
+        yield* held.refund
+        yield* Fiber.join(behind)
+        yield* settled
+        const { inFlight, queued } = (yield* budget.status).pools.default!
+        assert.deepStrictEqual([inFlight, queued], [0, 0])
+        yield* Scope.close(scope, Exit.void)
+      }).pipe(Effect.scoped, Effect.timeout("10 seconds"))
+    )
+  )
+
   it.live("no caller's code runs while another ends, changes limits, or closes", () =>
     reported(() =>
       Effect.gen(function* () {
