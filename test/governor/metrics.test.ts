@@ -96,6 +96,20 @@ describe("the metrics of governors in one registry", () => {
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
+  it.effect("go also where every admission was refused", () =>
+    Effect.gen(function* () {
+      const one = yield* governor
+      const refused = (n: number) =>
+        Effect.flip(Effect.scoped(one.admit({ model: "m", account: `account-${n}`, bytes: 1_000_000 })))
+      for (let n = 0; n < most + 50; n++) assert.strictEqual((yield* refused(n))._tag, "BudgetError")
+      const all = yield* Metric.snapshot
+      const pools = new Set(
+        all.flatMap(({ attributes, id }) => (id.startsWith("floodgate_budget") ? [] : [attributes?.["pool"]]))
+      )
+      assert.isAtMost(pools.size, most)
+    }).pipe(Effect.provide(Layer.fresh(Layer.provideMerge(Budget.layer({ limits: { tokens: { total: 10 } } }), live))))
+  )
+
   it.effect("have the attributes of their governor", () =>
     Effect.gen(function* () {
       const [red, blue] = yield* Effect.forEach(["red", "blue"], (team) =>
