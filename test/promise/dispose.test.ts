@@ -130,6 +130,7 @@ describe("dispose", () => {
         await floodgate.dispose()
         assert.instanceOf(await reading, Floodgate.ClosedError)
         assert.isTrue(signals[0]!.aborted)
+        if (open !== throughAiSdk) assert.instanceOf(signals[0]!.reason, Floodgate.ClosedError)
         const { inFlight, input, output } = await used(floodgate)
         assert.strictEqual(inFlight, 0)
         // What the stream had said of its usage counts, and so does what may have been produced since.

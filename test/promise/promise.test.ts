@@ -294,6 +294,31 @@ describe("floodgate/promise", () => {
     await floodgate.dispose()
   })
 
+  it("says in seconds how long a refused call would have waited", async () => {
+    await using floodgate = Floodgate.create({ limits: { inputTokens: { perSecond: 10, burst: 1_000 } } })
+    const call = { model: "m", inputTokens: 1_000, maxWaitSeconds: 1 }
+    await floodgate.run(call, async () => "answer")
+    const { reason, waitSeconds } = await refused(floodgate.run(call, async () => "answer"))
+    assert.strictEqual(reason, "waitTooLong")
+    assert.isTrue(waitSeconds! > 50 && waitSeconds! <= 101, `${waitSeconds}`)
+  })
+
+  it("waits no longer for an error that trickles in than four times the silence that it may have", async () => {
+    let timer: NodeJS.Timeout | undefined
+    const fetch = async () => {
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => void (timer = setInterval(() => controller.enqueue(new Uint8Array([32])), 5)),
+        cancel: () => clearInterval(timer)
+      })
+      return new Response(body, { status: 400, headers: { "content-type": "application/json" } })
+    }
+    await using floodgate = Floodgate.create({ limits: ledger, fetch, idleTimeoutSeconds: 0.1 })
+    const response = await floodgate.fetch(url, init)
+    assert.strictEqual(response.status, 400)
+    assert.strictEqual(await response.text(), "")
+    clearInterval(timer)
+  })
+
   it("fails calls that wait or run when it is disposed, and every later one", async () => {
     const floodgate = Floodgate.create({ limits: ledger, concurrency: 1, fetch: () => new Promise(() => {}) })
     const call = () => rejected(floodgate.run({ model: "m" }, () => new Promise(() => {})))
