@@ -69,18 +69,7 @@ import { Uncounted } from "./budget/uncounted.ts"
 import * as Waker from "./budget/waker.ts"
 import * as Budget from "./Budget.ts"
 import * as Counter from "./agents/counter.ts"
-import {
-  type Check,
-  check,
-  millisOf,
-  number,
-  options as optionsOf,
-  positive,
-  span,
-  text,
-  that,
-  wrong
-} from "./input/checks.ts"
+import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
 import * as Spending from "./Spending.ts"
 import { dollars } from "./spending/cap.ts"
@@ -230,17 +219,17 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 // Checks
 // -----------------------------------------------------------------------------
 
-const amount = number("a number > 0", (value) => value > 0)
-const cap = optionsOf<Cap>({ tokens: amount, calls: amount, dollars, time: span })
+const amount = Input.number("a number > 0", (value) => value > 0)
+const cap = Input.options<Cap>({ tokens: amount, calls: amount, dollars, time: Input.span })
 
-const job = optionsOf<Options>({
+const job = Input.options<Options>({
   concurrency: (value) => (value === "unbounded" ? undefined : concurrency(value)),
   cap,
   capPerAgent: cap
 })
 
-const oneAgent: Check = optionsOf<Agent<unknown, unknown, unknown>>(
-  { key: text, effect: that("an effect", Effect.isEffect), cap, priority, work: positive },
+const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
+  { key: Input.text, effect: Input.that("an effect", Effect.isEffect), cap, priority, work: Input.positive },
   "key",
   "effect"
 )
@@ -368,7 +357,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   agents: Iterable<Agent<A, E, R>>,
   options: Options
 ): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
-  check(operation, job, options)
+  Input.check(operation, job, options)
   yield* Meter
   const { concurrency = "unbounded" } = options
   const ticks = yield* PubSub.sliding<void>(1)
@@ -413,9 +402,9 @@ const enter = <A, E, R>(
   const job = Work.job()
   const keys = new Set<string>()
   return Array.from(agents, (agent, index) => {
-    check(`${operation}: agents[${index}]`, oneAgent, agent)
+    Input.check(`${operation}: agents[${index}]`, oneAgent, agent)
     const { cap = options.capPerAgent, key, work } = agent
-    if (keys.has(key)) wrong(operation, `expected unique keys, got ${shown(key)} twice`)
+    if (keys.has(key)) Input.wrong(operation, `expected unique keys, got ${shown(key)} twice`)
     keys.add(key)
     const { dollars, time, ...counts } = inMillis(cap)
     return {
@@ -524,4 +513,7 @@ const purseOf = (name: string, dollars: number | undefined, changed: () => void)
   Spending.make(name, dollars === undefined ? undefined : { dollars }, { changed })
 
 /** A checked cap, its time in milliseconds. */
-const inMillis = ({ time, ...cap }: Cap = {}) => ({ ...cap, time: time === undefined ? undefined : millisOf(time) })
+const inMillis = ({ time, ...cap }: Cap = {}) => ({
+  ...cap,
+  time: time === undefined ? undefined : Input.millisOf(time)
+})

@@ -51,23 +51,7 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import {
-  all,
-  atLeastOne,
-  callback,
-  type Check,
-  check,
-  type Checks,
-  finiteSpan,
-  invalid,
-  millisOf,
-  oneOf,
-  options as optionsOf,
-  span,
-  that,
-  wait,
-  whole
-} from "./input/checks.ts"
+import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
 import { LlmError } from "./LlmError.ts"
 import * as Backoff from "./retry/backoff.ts"
@@ -171,48 +155,48 @@ export interface Policy<in E = Retryable> {
 // Checks
 // -----------------------------------------------------------------------------
 
-const backoffOptions: Checks<BackoffOptions> = {
-  base: finiteSpan,
-  factor: atLeastOne,
-  cap: finiteSpan,
-  jitter: oneOf(...Backoff.jitters)
+const backoffOptions: Input.Checks<BackoffOptions> = {
+  base: Input.finiteSpan,
+  factor: Input.atLeastOne,
+  cap: Input.finiteSpan,
+  jitter: Input.oneOf(...Backoff.jitters)
 }
 
 const defaultBase = "2 seconds"
 const defaultCap = "60 seconds"
 
-const capFromBase: Check = (value) => {
+const capFromBase: Input.Check = (value) => {
   const { base = defaultBase, cap = defaultCap } = value as BackoffOptions
-  return millisOf(cap) < millisOf(base)
+  return Input.millisOf(cap) < Input.millisOf(base)
     ? { place: ".cap", text: `expected a finite duration >= base, got ${shown(cap)}` }
     : undefined
 }
 
-const checkBackoff = all(optionsOf(backoffOptions), capFromBase)
+const checkBackoff = Input.all(Input.options(backoffOptions), capFromBase)
 
-const policyOptions = optionsOf<Options>({
+const policyOptions = Input.options<Options>({
   ...backoffOptions,
-  backoff: that("a schedule", Schedule.isSchedule),
-  while: callback,
-  attempts: whole,
-  maxElapsed: span
+  backoff: Input.that("a schedule", Schedule.isSchedule),
+  while: Input.callback,
+  attempts: Input.whole,
+  maxElapsed: Input.span
 })
 
-const besideBackoff: Check = (value) => {
+const besideBackoff: Input.Check = (value) => {
   const { backoff, ...given } = value as Options
   if (backoff === undefined) return capFromBase(value)
   const name = (["base", "cap", "factor", "jitter"] as const).find((name) => given[name] !== undefined)
   return name && { place: `.${name}`, text: `expected nothing beside a backoff, got ${shown(given[name])}` }
 }
 
-const checkPolicy = all(policyOptions, besideBackoff)
+const checkPolicy = Input.all(policyOptions, besideBackoff)
 
 // -----------------------------------------------------------------------------
 // Deadline
 // -----------------------------------------------------------------------------
 
 const millisAfter = (after: Duration.Input): number => {
-  check("Retry.withDeadline", wait, after)
+  Input.check("Retry.withDeadline", Input.wait, after)
   return Duration.toMillis(Duration.fromInputUnsafe(after))
 }
 
@@ -341,7 +325,7 @@ const scheduleOf = <E>(policy: Policy<E>): Schedule.Schedule<Duration.Duration, 
  * @since 0.1.0
  */
 export const backoff = (options: BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
-  check("Retry.backoff", checkBackoff, options)
+  Input.check("Retry.backoff", checkBackoff, options)
   const { factor = 2, jitter = "full" } = options
   const base = Duration.fromInputUnsafe(options.base ?? defaultBase)
   const cap = Duration.fromInputUnsafe(options.cap ?? defaultCap)
@@ -457,7 +441,7 @@ export const make: {
   <E extends Retryable = Retryable>(options?: Options<E>): Policy<E>
   <E>(options: Options<E> & { readonly while: (error: E) => boolean }): Policy<E>
 } = (options: Options = {}): Policy => {
-  check("Retry.make", checkPolicy, options)
+  Input.check("Retry.make", checkPolicy, options)
   const { attempts = 5, backoff: given, maxElapsed = "10 minutes", while: isRetried = isRetryable, ...waits } = options
   return {
     backoff: given ?? backoff(waits),
@@ -523,7 +507,8 @@ export const withPolicy: {
   <E, A, E1 extends E, R>(self: Effect.Effect<A, E1, R>, policy: Policy<E>): Effect.Effect<A, E1, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, policy: Policy<E>): Effect.Effect<A, E, R> =>
   Effect.contextWith((context: Context.Context<R>) => {
-    if (!Schedule.isSchedule(policy.backoff)) invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
+    if (!Schedule.isSchedule(policy.backoff))
+      Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     const judge = (failure: E): Loop.Judgement<E> => ({
       isRetryable: policy.while(failure),
       retryAfter: retryAfterMillis(failure),

@@ -68,7 +68,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Governor from "../Governor.ts"
 import * as Called from "../governor/options.ts"
-import { check, flag, invalid, notNegative, options as optionsOf, text } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import * as RoundTrip from "./roundTrip.ts"
 
 // -----------------------------------------------------------------------------
@@ -97,7 +97,12 @@ export interface Options extends Governor.CallOptions {
 // Constructors
 // -----------------------------------------------------------------------------
 
-const made = optionsOf<Options>({ ...Called.called, kind: text, maxTokens: notNegative, thinking: flag })
+const made = Input.options<Options>({
+  ...Called.called,
+  kind: Input.text,
+  maxTokens: Input.notNegative,
+  thinking: Input.flag
+})
 
 type TextOptions = LanguageModel.GenerateTextOptions<RoundTrip.Tools>
 type ObjectSchema = Schema.Codec<unknown, Record<string, unknown>>
@@ -203,13 +208,13 @@ const object = Effect.fnUntraced(function* (
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> {
-  check("FloodgateAi.make", made, options)
+  Input.check("FloodgateAi.make", made, options)
   const inner = yield* LanguageModel.LanguageModel
   const governor = yield* Governor.Governor
   const { kind, maxTokens, model: given, thinking, ...how } = options
   const model = given ?? Option.getOrUndefined(yield* Effect.serviceOption(Model.ModelName))
   if (model === undefined) {
-    return invalid("FloodgateAi.make: model", "a name, as an option or as the context's ModelName", model)
+    return Input.invalid("FloodgateAi.make: model", "a name, as an option or as the context's ModelName", model)
   }
   const provider = Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName))
   const settings: RoundTrip.Settings = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
@@ -272,6 +277,6 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (
   options: Options = {}
 ): Layer.Layer<LanguageModel.LanguageModel, never, LanguageModel.LanguageModel | Governor.Governor> => {
-  check("FloodgateAi.layer", made, options)
+  Input.check("FloodgateAi.layer", made, options)
   return Layer.effect(LanguageModel.LanguageModel, make(options))
 }

@@ -53,7 +53,7 @@ import type * as Fetch from "../fetch/index.ts"
 import { governedResponse, type Sent, sentOf } from "../fetch/response.ts"
 import { makeRunner } from "../governor/promises.ts"
 import type * as Governor from "../Governor.ts"
-import { check, oneOf, options as optionsOf, orFunction, text } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { makeSseParser } from "../protocol/sse.ts"
@@ -169,12 +169,12 @@ const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undef
 }
 
 const { accounting, callOptions, idleTimeout } = checks
-const made = optionsOf<Options>({
+const made = Input.options<Options>({
   callOptions,
   accounting,
-  account: orFunction(oneOf("origin")),
+  account: Input.orFunction(Input.oneOf("origin")),
   idleTimeout,
-  name: text
+  name: Input.text
 })
 
 /**
@@ -187,7 +187,7 @@ const made = optionsOf<Options>({
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
-  check("FloodgateAnthropic.make", made, options)
+  Input.check("FloodgateAnthropic.make", made, options)
   const { account = () => "" } = options
   const engine = yield* Engine.make({
     ...options,

@@ -59,7 +59,7 @@ import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as Schedule from "effect/Schedule"
 import { causeOf } from "../governor/failure.ts"
 import { Breaker } from "../governor/models.ts"
-import { anObject, check, options as optionsOf, span, whole } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { CircuitOpen, LlmError } from "../LlmError.ts"
 
 /**
@@ -88,10 +88,10 @@ export interface Options {
   readonly tripPolicy?: CircuitBreaker.TripPolicy | undefined
 }
 
-const made = optionsOf<Options>({
-  failures: whole,
-  openFor: (value) => (Schedule.isSchedule(value) ? undefined : span(value)),
-  tripPolicy: anObject
+const made = Input.options<Options>({
+  failures: Input.whole,
+  openFor: (value) => (Schedule.isSchedule(value) ? undefined : Input.span(value)),
+  tripPolicy: Input.anObject
 })
 
 // Openings last 5, 10, 20 and 40 s; 75 s open in a row are past the bound, and later ones stay at 40 s.
@@ -167,7 +167,7 @@ const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
-  check("Breaker.layerStore", made, options)
+  Input.check("Breaker.layerStore", made, options)
   const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
   return layerOver().pipe(
     Layer.provide(
@@ -204,6 +204,6 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Cir
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<never> => {
-  check("Breaker.layer", made, options)
+  Input.check("Breaker.layer", made, options)
   return layerStore(options).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
 }

@@ -4,27 +4,7 @@
 import * as Context from "effect/Context"
 import { leastWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
-import {
-  all,
-  anObject,
-  anything,
-  callback,
-  type Check,
-  type Checks,
-  finite,
-  flag,
-  invalid,
-  millisOf,
-  number,
-  oneOf,
-  options,
-  record,
-  text,
-  wait,
-  whole,
-  wholeOrInfinite,
-  wrong
-} from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
 import { didYouMean, nearest } from "../input/nearest.ts"
 import { classMeantBy, isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
@@ -66,12 +46,12 @@ export const nameIn = (account: string | undefined, pool: string): string => {
 /** Takes any value: the check of one set of limits refuses what is neither. */
 const isPerPool = (limits: unknown): limits is Limits.Pools => "pools" in Object(limits)
 
-const poolsOptions = options<Limits.Pools>({ pools: record(Rules.check), poolOf: callback }, "pools")
+const poolsOptions = Input.options<Limits.Pools>({ pools: Input.record(Rules.check), poolOf: Input.callback }, "pools")
 
 /** A rule of one's own may be no rule for the names of pools: it is asked of models only. */
 const isClaudes = ({ poolOf }: Limits.Pools): boolean => poolOf === undefined || poolOf === classOf
 
-const noModels: Check = (value) => {
+const noModels: Input.Check = (value) => {
   const limits = value as Limits.Pools
   if (!isClaudes(limits)) return undefined
   const names = Object.keys(limits.pools)
@@ -86,61 +66,64 @@ const noModels: Check = (value) => {
   return { place: ".pools", text }
 }
 
-const poolLimits = all(poolsOptions, noModels)
+const poolLimits = Input.all(poolsOptions, noModels)
 
 /** One set of limits, or a set for each pool. */
-export const limits: Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
-export const concurrency: Check = wholeOrInfinite(1)
-export const maxQueued: Check = wholeOrInfinite(0)
-export const maxPools: Check = whole
+export const limits: Input.Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
+export const concurrency: Input.Check = Input.wholeOrInfinite(1)
+export const maxQueued: Input.Check = Input.wholeOrInfinite(0)
+export const maxPools: Input.Check = Input.whole
 
 /** How a budget is made. */
-export const made: Check = options<Options>({
+export const made: Input.Check = Input.options<Options>({
   limits,
   concurrency,
   maxQueued,
   maxPools,
-  learned: anObject
+  learned: Input.anObject
 })
 
 /** Their names, where the values are read from the configuration later. */
-export const configured: Check = options<Options>({
-  limits: anything,
-  concurrency: anything,
-  maxQueued: anything,
-  maxPools: anything,
-  learned: anything
+export const configured: Input.Check = Input.options<Options>({
+  limits: Input.anything,
+  concurrency: Input.anything,
+  maxQueued: Input.anything,
+  maxPools: Input.anything,
+  learned: Input.anything
 })
 
-export const weight: Check = number(
+export const weight: Input.Check = Input.number(
   `a number from ${leastWeight} to ${1 / leastWeight}`,
   (value) => value >= leastWeight && value <= 1 / leastWeight
 )
-export const priority: Check = finite
+export const priority: Input.Check = Input.finite
 
 /** How a caller wants to stand in the queue. */
-export const reserved: Check = options<ReserveOptions>({
-  agent: text,
+export const reserved: Input.Check = Input.options<ReserveOptions>({
+  agent: Input.text,
   weight,
   priority,
-  maxWait: wait,
-  model: text,
-  pool: text,
-  account: text,
-  first: flag,
-  counting: anObject
+  maxWait: Input.wait,
+  model: Input.text,
+  pool: Input.text,
+  account: Input.text,
+  first: Input.flag,
+  counting: Input.anObject
 })
 
-const reason = oneOf("rateLimit", "ramp", "overload")
-const failure: Checks<Failure> = { reason, retryAfter: wait, usage: anObject, signal: anObject }
+const reason = Input.oneOf("rateLimit", "ramp", "overload")
+const failure: Input.Checks<Failure> = { reason, retryAfter: Input.wait, usage: Input.anObject, signal: Input.anObject }
 
 /** A call that was rejected, or failed. */
-export const failed: Check = options<Failure>(failure, "reason")
-export const cooled: Check = options<Cooldown>({ ...failure, reservation: anObject, pool: text }, "reason")
-export const paused: Check = options<Pause>({ duration: wait, reason, pool: text }, "duration")
+export const failed: Input.Check = Input.options<Failure>(failure, "reason")
+export const cooled: Input.Check = Input.options<Cooldown>(
+  { ...failure, reservation: Input.anObject, pool: Input.text },
+  "reason"
+)
+export const paused: Input.Check = Input.options<Pause>({ duration: Input.wait, reason, pool: Input.text }, "duration")
 
 /** What of a pool changes. */
-export const resized: Check = options<ResizeOptions>({ limits: Rules.check, concurrency, pool: text })
+export const resized: Input.Check = Input.options<ResizeOptions>({ limits: Rules.check, concurrency, pool: Input.text })
 
 // -----------------------------------------------------------------------------
 // Pools
@@ -204,7 +187,10 @@ const oneSet = (limits: Limits.Limits): Sets => {
     poolNamed: (operation, name = defaultPool) => {
       if (name === defaultPool || isClass(name)) return name
       const expected = `"${defaultPool}", the pool of all models where one set of limits is given`
-      return wrong(`Budget.${operation}: pool`, `expected ${expected}, got ${shown(name)}${didYouMean(isMeant(name))}`)
+      return Input.wrong(
+        `Budget.${operation}: pool`,
+        `expected ${expected}, got ${shown(name)}${didYouMean(isMeant(name))}`
+      )
     },
     doubtOf: (pool) =>
       isClass(pool)
@@ -237,7 +223,7 @@ const perPool = (limits: Limits.Pools): Sets => {
       const known = given.map((each) => `"${each}", `)
       const expected = `one of ${known.join("")}what poolOf gives for a model`
       const got = name === undefined ? "none" : `${shown(name)}${didYouMean(meantBy(name))}`
-      return wrong(`Budget.${operation}: pool`, `expected ${expected}, got ${got}`)
+      return Input.wrong(`Budget.${operation}: pool`, `expected ${expected}, got ${got}`)
     },
     doubtOf: (pool, unused) => {
       const meant = isGiven(pool) ? undefined : nearest(pool, unused.filter(hasVersionOf(pool)))
@@ -262,6 +248,6 @@ const hasVersionOf =
 export const queueingOf = (context: Context.Context<never>, how: ReserveOptions = {}): Queueing => {
   const { agent = Context.get(context, Agent), first = false, maxWait, weight = 1 } = how
   const priority = how.priority ?? Context.get(context, Priority)
-  if (!Number.isFinite(priority)) invalid("Budget.Priority", "a finite number", priority)
-  return { agent, priority, weight, first, maxWait: maxWait === undefined ? Infinity : millisOf(maxWait) }
+  if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
+  return { agent, priority, weight, first, maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait) }
 }

@@ -1,7 +1,7 @@
 /**
  * The operations of a store, and how processes share it.
  */
-import { type Check, type Checks, duration, oneOf, options, text } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -132,22 +132,22 @@ export const longestMillis = 86_400_000
 /** The longest time that an operation of a store may take. */
 const longestTimeout = 3_600_000
 
-const spanUpTo = (most: number): Check =>
-  duration(
+const spanUpTo = (most: number): Input.Check =>
+  Input.duration(
     `a duration > 0 of at most ${Duration.format(Duration.millis(most))}`,
     (millis) => millis > 0 && millis <= most
   )
 
-const waits = options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(longestMillis) }, "wait")
+const waits = Input.options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(longestMillis) }, "wait")
 
 /** The check of each option of a store. */
-export const checks: Checks<Options> = {
-  whenAway: (value) => (typeof value === "object" ? waits(value) : oneOf("fail", "degrade")(value)),
+export const checks: Input.Checks<Options> = {
+  whenAway: (value) => (typeof value === "object" ? waits(value) : Input.oneOf("fail", "degrade")(value)),
   degradeFor: spanUpTo(longestMillis),
   lease: spanUpTo(longestMillis),
-  lost: oneOf("keep", "refund"),
+  lost: Input.oneOf("keep", "refund"),
   timeout: spanUpTo(longestTimeout),
-  name: text
+  name: Input.text
 }
 
 /** A store with checked options. Times are milliseconds. */

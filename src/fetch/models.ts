@@ -6,7 +6,7 @@ import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
 import * as Called from "../governor/options.ts"
-import { accounting, anObject, callback, type Checks, flag, list, orFunction, span } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
@@ -70,13 +70,13 @@ export interface EngineOptions {
 }
 
 /** The check of each option of the engine. */
-export const checks: Checks<EngineOptions> = {
-  callOptions: orFunction(Called.call),
-  protocols: list(anObject),
-  accounting: orFunction(accounting),
-  account: callback,
-  streamUsage: flag,
-  idleTimeout: span
+export const checks: Input.Checks<EngineOptions> = {
+  callOptions: Input.orFunction(Called.call),
+  protocols: Input.list(Input.anObject),
+  accounting: Input.orFunction(Input.accounting),
+  account: Input.callback,
+  streamUsage: Input.flag,
+  idleTimeout: Input.span
 }
 
 /** Called with the usage of a call, or with undefined if that is unknown. */

@@ -3,19 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Internal from "./queue.ts"
-import {
-  all,
-  type Check,
-  check,
-  finite,
-  finiteWait,
-  list,
-  millisOf as waitMillis,
-  notNegative,
-  options,
-  text,
-  whole
-} from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { check as checkLimits } from "../limits/rules.ts"
 import { complete, millisOf } from "./latency.ts"
 import type * as Amounts from "../limits/amounts.ts"
@@ -32,29 +20,38 @@ export const drained = <A>(steps: Internal.Steps<A>): A => {
 // Checks
 // -----------------------------------------------------------------------------
 
-const call = options<Call>(
-  { inputTokens: notNegative, outputTokens: notNegative, reservedOutputTokens: notNegative, duration: finiteWait },
+const call = Input.options<Call>(
+  {
+    inputTokens: Input.notNegative,
+    outputTokens: Input.notNegative,
+    reservedOutputTokens: Input.notNegative,
+    duration: Input.finiteWait
+  },
   "inputTokens",
   "outputTokens"
 )
 
-const agent = options<Agent>({ name: text, startsAfter: finiteWait, calls: list(call) }, "name", "calls")
-const workload = list(agent)
+const agent = Input.options<Agent>(
+  { name: Input.text, startsAfter: Input.finiteWait, calls: Input.list(call) },
+  "name",
+  "calls"
+)
+const workload = Input.list(agent)
 
-const conditions = options<Options>(
+const conditions = Input.options<Options>(
   {
     limits: checkLimits,
-    concurrency: (value) => (value === Infinity ? undefined : whole(value)),
-    latency: options<NonNullable<Options["latency"]>>({
-      baseMillis: notNegative,
-      perInputTokenMillis: notNegative,
-      perOutputTokenMillis: notNegative
+    concurrency: (value) => (value === Infinity ? undefined : Input.whole(value)),
+    latency: Input.options<NonNullable<Options["latency"]>>({
+      baseMillis: Input.notNegative,
+      perInputTokenMillis: Input.notNegative,
+      perOutputTokenMillis: Input.notNegative
     }),
-    levels: options<NonNullable<Options["levels"]>>({
-      requests: finite,
-      inputTokens: finite,
-      outputTokens: finite,
-      tokens: finite
+    levels: Input.options<NonNullable<Options["levels"]>>({
+      requests: Input.finite,
+      inputTokens: Input.finite,
+      outputTokens: Input.finite,
+      tokens: Input.finite
     })
   },
   "limits"
@@ -63,10 +60,15 @@ const conditions = options<Options>(
 /** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
 const mostCalls = 1_000_000
 
-const uniform = options<Uniform>({ agents: whole, calls: whole, first: call, later: call }, "agents", "calls", "first")
+const uniform = Input.options<Uniform>(
+  { agents: Input.whole, calls: Input.whole, first: call, later: call },
+  "agents",
+  "calls",
+  "first"
+)
 
 /** Checks the options of a uniform workload. */
-export const checkUniform: Check = all(uniform, (value) => {
+export const checkUniform: Input.Check = Input.all(uniform, (value) => {
   const { agents, calls } = value as Uniform
   if (agents * calls <= mostCalls) return undefined
   const text = `expected at most ${mostCalls} calls of all agents, got ${agents * calls}`
@@ -80,12 +82,12 @@ const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArra
     return {
       estimate: { requests: 1, inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) },
       usage: { requests: 1, inputTokens, outputTokens },
-      millis: duration === undefined ? millisOf(usual, call) : waitMillis(duration)
+      millis: duration === undefined ? millisOf(usual, call) : Input.millisOf(duration)
     }
   }
   return workload.map(({ calls, name, startsAfter = 0 }) => ({
     name,
-    startsAt: waitMillis(startsAfter),
+    startsAt: Input.millisOf(startsAfter),
     calls: calls.map(callOf)
   }))
 }
@@ -98,8 +100,8 @@ export interface Prepared {
 
 /** Throws if the workload or an option is invalid. */
 export const prepare = (operation: string, given: Workload, options: Options): Prepared => {
-  check(`${operation}: workload`, workload, given)
-  check(operation, conditions, options)
+  Input.check(`${operation}: workload`, workload, given)
+  Input.check(operation, conditions, options)
   const { concurrency = Infinity, latency, levels = {}, limits } = options
   return { agents: agentsOf(given, latency), setup: { limits, levels, concurrency } }
 }

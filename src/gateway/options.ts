@@ -4,24 +4,7 @@ import { constants } from "node:buffer"
 import { priority, weight } from "../budget/options.ts"
 import type * as Engine from "../fetch/engine.ts"
 import { checks } from "../fetch/models.ts"
-import {
-  all,
-  anObject,
-  callback,
-  type Check,
-  check,
-  duration,
-  host,
-  list,
-  number,
-  options,
-  port,
-  problem,
-  record,
-  secret,
-  text,
-  that
-} from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
 import type { Rule } from "./callers.ts"
 import { check as checkCap } from "../spending/cap.ts"
@@ -122,37 +105,37 @@ const mostBodyBytes = constants.MAX_STRING_LENGTH
 const mostHeldBytes = 2 ** 44
 const mostConnections = 1_000_000
 
-const wholeUpTo = (most: number): Check =>
-  number(`an integer from 1 to ${most}`, (value) => Number.isInteger(value) && value > 0 && value <= most)
+const wholeUpTo = (most: number): Input.Check =>
+  Input.number(`an integer from 1 to ${most}`, (value) => Number.isInteger(value) && value > 0 && value <= most)
 
 const day = 86_400_000
 
 /** A time that timers can keep: a shorter one would keep the process busy, and no client waits longer. */
-const time = duration("a duration from 1 millisecond to 1 day", (millis) => millis >= 1 && millis <= day)
+const time = Input.duration("a duration from 1 millisecond to 1 day", (millis) => millis >= 1 && millis <= day)
 
 const ownPath = (name: string): boolean => reserved.includes(name) || ownSegment.test(name)
 
-const address = that(
+const address = Input.that(
   "an address such as https://api.anthropic.com, without a query or a password",
   (value) => typeof value === "string" && upstreamOf("upstream", value) !== undefined
 )
 
-const upstreams = all(
-  record(address),
-  that("at least one upstream", (value) => Object.keys(value as object).length > 0),
+const upstreams = Input.all(
+  Input.record(address),
+  Input.that("at least one upstream", (value) => Object.keys(value as object).length > 0),
   (value) => {
     const wrong = Object.keys(value as object).find((name) => !/^[a-z\d][a-z\d-]*$/.test(name) || ownPath(name))
     const expected =
       "expected names of lower-case letters, digits and hyphens that begin no path of the gateway or of a provider"
-    return wrong === undefined ? undefined : problem(`${expected}, got ${shown(wrong)}`)
+    return wrong === undefined ? undefined : Input.problem(`${expected}, got ${shown(wrong)}`)
   }
 )
 
-const rule = options<Rule>({
-  agent: text,
-  key: secret("a string", (value) => typeof value === "string"),
-  model: text,
-  headers: record(secret("a string", (value) => typeof value === "string")),
+const rule = Input.options<Rule>({
+  agent: Input.text,
+  key: Input.secret("a string", (value) => typeof value === "string"),
+  model: Input.text,
+  headers: Input.record(Input.secret("a string", (value) => typeof value === "string")),
   weight,
   priority,
   cap: checkCap,
@@ -162,23 +145,23 @@ const rule = options<Rule>({
 
 const { callOptions: _, ...ofEngine } = checks
 
-const settings = options<Options>({
+const settings = Input.options<Options>({
   ...ofEngine,
   upstreams,
-  host,
-  port,
-  token: secret(
+  host: Input.host,
+  port: Input.port,
+  token: Input.secret(
     "at least 16 letters, digits, hyphens and underscores",
     (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
   ),
-  hosts: list(
-    that(
+  hosts: Input.list(
+    Input.that(
       "a name without a scheme, a port or a path, such as gateway.internal",
       (value) => typeof value === "string" && /^[\w-]+(?:\.[\w-]+)*$/.test(value)
     )
   ),
-  rules: list(rule),
-  spent: record(anObject),
+  rules: Input.list(rule),
+  spent: Input.record(Input.anObject),
   maxHold: time,
   silence: time,
   keepAlive: time,
@@ -187,23 +170,23 @@ const settings = options<Options>({
   maxBodyBytes: wholeUpTo(mostBodyBytes),
   maxHeldBytes: wholeUpTo(mostHeldBytes),
   maxConnections: wholeUpTo(mostConnections),
-  record: callback
+  record: Input.callback
 })
 
 const defaultHost = "127.0.0.1"
 
 /** Others can reach a host that is not the loopback interface. */
-const guarded: Check = (value) => {
+const guarded: Input.Check = (value) => {
   const { host = defaultHost, token } = value as Options
   if (token !== undefined || isLoopback(host)) return undefined
   return { place: ".token", text: "expected a token, because others can reach the host, got none" }
 }
 
-const complete = all(settings, guarded)
+const complete = Input.all(settings, guarded)
 
 /** Options with their defaults. Throws a `RangeError` for those that make no sense. */
 export const parse = (operation: string, given: Options) => {
-  check(operation, complete, given)
+  Input.check(operation, complete, given)
   const timeOf = (option: Duration.Input | undefined, standard: Duration.Input) =>
     Duration.fromInputUnsafe(option ?? standard)
   return {

@@ -1,25 +1,30 @@
 /** Checks the options of a governor and of its calls. */
 import { priority, weight } from "../budget/options.ts"
 import type { Options } from "../Governor.ts"
-import { accounting, anObject, type Checks, list, options, policy, span, text, that, wait } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import * as Rates from "../prices/rates.ts"
 import type { CallOptions } from "./models.ts"
 
 /** The check of each option of a governor. */
-export const made: Checks<Options> = { retry: policy, accounting, learned: anObject, prices: Rates.check }
+export const made: Input.Checks<Options> = {
+  retry: Input.policy,
+  accounting: Input.accounting,
+  learned: Input.anObject,
+  prices: Rates.check
+}
 
 /** The check of each option of a call. */
-export const called: Checks<CallOptions> = {
-  model: text,
-  agent: text,
+export const called: Input.Checks<CallOptions> = {
+  model: Input.text,
+  agent: Input.text,
   weight,
   priority,
-  maxWait: wait,
-  timeout: span,
-  cacheKey: text,
-  purses: list(that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
-  retry: policy
+  maxWait: Input.wait,
+  timeout: Input.span,
+  cacheKey: Input.text,
+  purses: Input.list(Input.that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
+  retry: Input.policy
 }
 
 /** Checks how a call is run. */
-export const call = options(called)
+export const call = Input.options(called)

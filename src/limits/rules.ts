@@ -1,7 +1,7 @@
 /**
  * Limits as a user writes them, and the rules that buckets run by.
  */
-import { all, type Check, number, oneOf, options, problem } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
 import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
 
@@ -148,15 +148,15 @@ const requestBurstMillis = 5_000
 // Checks
 // -----------------------------------------------------------------------------
 
-const amount = number("a number above 0, up to 2^53", (value) => value > 0 && isCount(value))
+const amount = Input.number("a number above 0, up to 2^53", (value) => value > 0 && isCount(value))
 
-const limitOptions = options<Limit>({
+const limitOptions = Input.options<Limit>({
   perSecond: amount,
   perMinute: amount,
   total: amount,
   burst: amount,
-  window: oneOf(...windows),
-  share: number("a number above 0, at most 1", (value) => value > 0 && value <= 1)
+  window: Input.oneOf(...windows),
+  share: Input.number("a number above 0, at most 1", (value) => value > 0 && value <= 1)
 })
 
 const isStated = ({ perMinute, perSecond, total }: Limit): boolean => (perMinute ?? perSecond ?? total) !== undefined
@@ -165,12 +165,12 @@ const isStated = ({ perMinute, perSecond, total }: Limit): boolean => (perMinute
 const isShare = (limit: Limit): boolean => !isStated(limit) && limit.share !== undefined && limit.burst === undefined
 
 /** The rest of a limit whose options are right, each by itself. */
-const together: Check = (value) => {
+const together: Input.Check = (value) => {
   const limit = value as Limit
   const { burst, perMinute, perSecond, share = 1, total, window } = limit
   if (isShare(limit)) return undefined
   if ([perSecond, perMinute, total].filter((rate) => rate !== undefined).length !== 1) {
-    return problem(`expected exactly one of perSecond, perMinute and total, got ${shown(limit)}`)
+    return Input.problem(`expected exactly one of perSecond, perMinute and total, got ${shown(limit)}`)
   }
   const isBucket = (window ?? (perMinute === undefined ? "bucket" : undefined)) === "bucket"
   const max = (perSecond ?? perMinute ?? Infinity) * share
@@ -178,10 +178,10 @@ const together: Check = (value) => {
   return { place: ".burst", text: `expected less than the limit of ${max} that the window holds, got ${shown(burst)}` }
 }
 
-const limit = all(limitOptions, together)
+const limit = Input.all(limitOptions, together)
 
 /** Checks the limits of a pool. */
-export const check: Check = options<Limits>({
+export const check: Input.Check = Input.options<Limits>({
   requests: limit,
   inputTokens: limit,
   outputTokens: limit,

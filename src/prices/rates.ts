@@ -1,5 +1,5 @@
 /** What calls cost by the price of their model: pure arithmetic. */
-import { type Check, type Checks, notNegative, options, record, text } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import type { Actual } from "../Accounting.ts"
 import { promptTokens } from "../limits/amounts.ts"
 
@@ -69,24 +69,29 @@ interface Asked {
 // Checks
 // -----------------------------------------------------------------------------
 
-const rates: Checks<Rates> = {
-  input: notNegative,
-  output: notNegative,
-  cacheRead: notNegative,
-  cacheWrite: notNegative,
-  cacheWriteLong: notNegative
+const rates: Input.Checks<Rates> = {
+  input: Input.notNegative,
+  output: Input.notNegative,
+  cacheRead: Input.notNegative,
+  cacheWrite: Input.notNegative,
+  cacheWriteLong: Input.notNegative
 }
 
 /** Checks prices that a user gives. */
-export const check: Check = record(
-  options<Price>(
+export const check: Input.Check = Input.record(
+  Input.options<Price>(
     {
       ...rates,
-      long: options<NonNullable<Price["long"]>>({ ...rates, above: notNegative }, "input", "output", "above"),
-      maxOutput: notNegative,
-      fast: notNegative,
-      source: text,
-      asOf: text
+      long: Input.options<NonNullable<Price["long"]>>(
+        { ...rates, above: Input.notNegative },
+        "input",
+        "output",
+        "above"
+      ),
+      maxOutput: Input.notNegative,
+      fast: Input.notNegative,
+      source: Input.text,
+      asOf: Input.text
     },
     "input",
     "output"

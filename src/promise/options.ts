@@ -7,23 +7,7 @@ import type * as Governor from "../Governor.ts"
 import { concurrency, limits, maxPools, maxQueued } from "../budget/options.ts"
 import { checks } from "../fetch/models.ts"
 import * as Called from "../governor/options.ts"
-import {
-  anObject,
-  callback,
-  type Check,
-  check,
-  type Checks,
-  flag,
-  notNegative,
-  number,
-  oneOf,
-  options as optionsOf,
-  orFunction,
-  secret,
-  text,
-  that,
-  whole
-} from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
@@ -169,64 +153,67 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
 // -----------------------------------------------------------------------------
 
 const { callOptions: _, idleTimeout: __, ...ofEngine } = checks
-const ofFetch = { ...ofEngine, fetch: callback }
+const ofFetch = { ...ofEngine, fetch: Input.callback }
 
-const seconds = number("a number of seconds > 0", (value) => value > 0 && value < Infinity)
+const seconds = Input.number("a number of seconds > 0", (value) => value > 0 && value < Infinity)
 
-const callChecks: Checks<CallOptions> = {
+const callChecks: Input.Checks<CallOptions> = {
   agent: Called.called.agent,
   weight: Called.called.weight,
   priority: Called.called.priority,
-  maxWaitSeconds: number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
+  maxWaitSeconds: Input.number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
   timeoutSeconds: seconds,
-  cacheKey: text,
+  cacheKey: Input.text,
   purses: Called.called.purses
 }
 
-const callOptions = optionsOf(callChecks)
+const callOptions = Input.options(callChecks)
 
 /** What is known of a call. */
-export const call: Check = optionsOf<Call>(
+export const call: Input.Check = Input.options<Call>(
   {
     ...callChecks,
-    model: text,
-    inputTokens: notNegative,
-    bytes: notNegative,
-    maxTokens: notNegative,
-    kind: text,
-    account: text,
-    signal: that("an AbortSignal", (value) => value instanceof AbortSignal)
+    model: Input.text,
+    inputTokens: Input.notNegative,
+    bytes: Input.notNegative,
+    maxTokens: Input.notNegative,
+    kind: Input.text,
+    account: Input.text,
+    signal: Input.that("an AbortSignal", (value) => value instanceof AbortSignal)
   },
   "model"
 )
 
 /** The address may contain a password. */
-const url = secret("an address such as redis://127.0.0.1:6379", (value) =>
+const url = Input.secret("an address such as redis://127.0.0.1:6379", (value) =>
   /^rediss?:$/.test((typeof value === "string" ? URL.parse(value) : undefined)?.protocol ?? "")
 )
-const redisOptions = optionsOf<RedisOptions>({ url, prefix: text, whenAway: oneOf("fail", "degrade") }, "url")
+const redisOptions = Input.options<RedisOptions>(
+  { url, prefix: Input.text, whenAway: Input.oneOf("fail", "degrade") },
+  "url"
+)
 
 /** The options of a floodgate. */
-export const made: Check = optionsOf<Options>({
+export const made: Input.Check = Input.options<Options>({
   ...ofFetch,
-  callOptions: orFunction(callOptions),
+  callOptions: Input.orFunction(callOptions),
   limits,
   concurrency,
   maxQueued,
   maxPools,
   redis: (value) => (typeof value === "string" ? url(value) : redisOptions(value)),
-  retry: optionsOf<RetryOptions>({
-    attempts: whole,
+  retry: Input.options<RetryOptions>({
+    attempts: Input.whole,
     baseSeconds: seconds,
     capSeconds: seconds,
     maxElapsedSeconds: seconds
   }),
-  onEvent: callback,
-  log: flag,
+  onEvent: Input.callback,
+  log: Input.flag,
   idleTimeoutSeconds: seconds,
   cap: checkCap,
   prices: Called.made.prices,
-  learned: anObject
+  learned: Input.anObject
 })
 
 const millisOf = (seconds: number | undefined): number | undefined =>
@@ -271,7 +258,7 @@ export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
       typeof given === "function"
         ? (request) => {
             const how = given(request)
-            check("Floodgate.create: callOptions", callOptions, how)
+            Input.check("Floodgate.create: callOptions", callOptions, how)
             return governedBy(how)
           }
         : governedBy(given)

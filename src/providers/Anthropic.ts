@@ -53,7 +53,7 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { apiKey as isKey, check, type Checks, options as optionsOf, span, text } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { longestWaitMillis, readEvent, textOfEvent } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
@@ -116,10 +116,10 @@ type ClientOptions = Timeouts & {
   readonly name?: string | undefined
 }
 
-const timeouts: Checks<Timeouts> = { timeout: span, idleTimeout: span }
-const checkFromClient = optionsOf<ClientOptions>({ ...timeouts, name: text })
-const checkLayer = optionsOf<Options>({ ...timeouts, apiKey: isKey, baseUrl: text }, "apiKey")
-const checkLayerConfig = optionsOf(timeouts)
+const timeouts: Input.Checks<Timeouts> = { timeout: Input.span, idleTimeout: Input.span }
+const checkFromClient = Input.options<ClientOptions>({ ...timeouts, name: Input.text })
+const checkLayer = Input.options<Options>({ ...timeouts, apiKey: Input.apiKey, baseUrl: Input.text }, "apiKey")
+const checkLayerConfig = Input.options(timeouts)
 
 type RequestOptions = {
   readonly maxRetries: 0
@@ -277,7 +277,7 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
  * @since 0.1.0
  */
 export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
-  check("Anthropic.fromClient", checkFromClient, options)
+  Input.check("Anthropic.fromClient", checkFromClient, options)
   const { messages } = client
   const use: Use = {
     secret: secretOf(client),
@@ -344,7 +344,7 @@ const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
  * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<LlmProvider> => {
-  check("Anthropic.layer", checkLayer, options)
+  Input.check("Anthropic.layer", checkLayer, options)
   return Layer.effect(LlmProvider, make(options))
 }
 
@@ -377,7 +377,7 @@ const Key = Schema.String.annotate(noKey).check(Schema.isPattern(/\S/, noKey))
  * @since 0.1.0
  */
 export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Config.ConfigError> => {
-  check("Anthropic.layerConfig", checkLayerConfig, options)
+  Input.check("Anthropic.layerConfig", checkLayerConfig, options)
   return Layer.effect(
     LlmProvider,
     Config.all({

@@ -42,7 +42,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "../BudgetStore.ts"
 import { checks } from "../budgetStore/models.ts"
-import { check, type Checks, options as optionsOf, secret, text } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
@@ -79,10 +79,13 @@ const isAddress = (text: unknown): boolean =>
 
 const address = "an address such as redis://127.0.0.1:6379"
 
-const shared: Checks<Options> = { ...checks, prefix: text }
-const checkShared = optionsOf(shared)
+const shared: Input.Checks<Options> = { ...checks, prefix: Input.text }
+const checkShared = Input.options(shared)
 /** An address may contain a password. */
-const checkUrl = optionsOf<Options & { readonly url: string }>({ url: secret(address, isAddress), ...shared }, "url")
+const checkUrl = Input.options<Options & { readonly url: string }>(
+  { url: Input.secret(address, isAddress), ...shared },
+  "url"
+)
 
 const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: Store.Send) =>
   BudgetStore.layer(Store.make(prefix, send), { ...options, name })
@@ -115,7 +118,7 @@ const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Opti
  * @since 0.1.0
  */
 export const layerStore = (options: Options = {}): Layer.Layer<never, never, Redis.Redis> => {
-  check("FloodgateRedis.layerStore", checkShared, options)
+  Input.check("FloodgateRedis.layerStore", checkShared, options)
   return Layer.unwrap(
     Effect.map(Redis.Redis, ({ send }) =>
       sharing(options, (_, [command = "", ...words]) =>
@@ -148,7 +151,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  * @since 0.1.0
  */
 export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.Layer<never> => {
-  check("FloodgateRedis.layerStoreUrl", checkUrl, given)
+  Input.check("FloodgateRedis.layerStoreUrl", checkUrl, given)
   const { url, ...options } = given
   return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))
 }
@@ -178,7 +181,7 @@ const Address = Schema.String.check(Schema.makeFilter(isAddress, { expected: add
  * @since 0.1.0
  */
 export const layerStoreConfig = (options: Options = {}): Layer.Layer<never, Config.ConfigError> => {
-  check("FloodgateRedis.layerStoreConfig", checkShared, options)
+  Input.check("FloodgateRedis.layerStoreConfig", checkShared, options)
   return Layer.unwrap(
     Effect.gen(function* () {
       const url = yield* Config.schema(Schema.Redacted(Address), "REDIS_URL")

@@ -1,6 +1,6 @@
 /** Caps in the form of their options. */
 import type * as Duration from "effect/Duration"
-import { type Check, finiteSpan, millisOf, number, oneOf, options, that } from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { perDollar, type Period } from "./ledger.ts"
 import type { Keeping } from "./purse.ts"
 
@@ -33,23 +33,26 @@ export interface Cap {
 const mostDollars = 1e6
 
 /** What a cap allows. */
-export const dollars: Check = number(
+export const dollars: Input.Check = Input.number(
   `a number > 0, at most ${mostDollars}`,
   (value) => value > 0 && value <= mostDollars
 )
 
-const period = that(
+const period = Input.that(
   '"day", or a finite duration > 0 such as "5 hours"',
-  (value) => value === "day" || finiteSpan(value) === undefined
+  (value) => value === "day" || Input.finiteSpan(value) === undefined
 )
 
 /** Checks a cap. */
-export const check: Check = options<Cap>({ dollars, per: period, reserve: oneOf("most", "expected") }, "dollars")
+export const check: Input.Check = Input.options<Cap>(
+  { dollars, per: period, reserve: Input.oneOf("most", "expected") },
+  "dollars"
+)
 
 const periodOf = (per: Cap["per"]): Period => {
   if (per === undefined) return { _tag: "Ever" }
   if (per === "day") return { _tag: "Day" }
-  return { _tag: "Window", millis: millisOf(per) }
+  return { _tag: "Window", millis: Input.millisOf(per) }
 }
 
 /** The internal form of a checked cap. */

@@ -1,70 +1,50 @@
 /** Checks the options of the simulated provider. */
 import * as Predicate from "effect/Predicate"
-import {
-  all,
-  atLeastOne,
-  callback,
-  type Check,
-  check,
-  type Checks,
-  finite,
-  list,
-  notNegative,
-  number,
-  oneOf,
-  options,
-  orFunction,
-  positive,
-  problem,
-  record,
-  text,
-  that,
-  wholeOrInfinite
-} from "../input/checks.ts"
+import * as Input from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
 import type { Limit, Limits } from "../Limits.ts"
 import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 
-const share = number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
+const share = Input.number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
 
-const limitFields = options<Omit<Limit, "share">>({
-  perSecond: positive,
-  perMinute: positive,
-  total: positive,
-  burst: positive,
-  window: oneOf("bucket", "sliding", "fixed")
+const limitFields = Input.options<Omit<Limit, "share">>({
+  perSecond: Input.positive,
+  perMinute: Input.positive,
+  total: Input.positive,
+  burst: Input.positive,
+  window: Input.oneOf("bucket", "sliding", "fixed")
 })
 
-const limit = all(limitFields, (value) => {
+const limit = Input.all(limitFields, (value) => {
   const { perMinute, perSecond, total } = value as Limit
   return [perSecond, perMinute, total].filter((rate) => rate !== undefined).length === 1
     ? undefined
-    : problem(`expected exactly one of perSecond, perMinute and total, got ${shown(value)}`)
+    : Input.problem(`expected exactly one of perSecond, perMinute and total, got ${shown(value)}`)
 })
 
-const limits = options<Limits>({ requests: limit, inputTokens: limit, outputTokens: limit, tokens: limit })
+const limits = Input.options<Limits>({ requests: limit, inputTokens: limit, outputTokens: limit, tokens: limit })
 
-const oneSet: Check = (value) =>
+const oneSet: Input.Check = (value) =>
   Predicate.hasProperty(value, "pools")
-    ? problem(
+    ? Input.problem(
         "expected the limits that all models share, got pools: give those as they are, as in " +
           "ProviderSim.layer(Presets.anthropic.start)"
       )
     : limits(value)
 
-const charges = oneOf("free", "charged")
-const charge = options<Exclude<NonNullable<Options["rejections"]>, string>>({
-  requests: notNegative,
+const charges = Input.oneOf("free", "charged")
+const charge = Input.options<Exclude<NonNullable<Options["rejections"]>, string>>({
+  requests: Input.notNegative,
   tokenShare: share
 })
 
 type Neighbour = NonNullable<Options["neighbour"]>
-const neighbourFields = options<Neighbour>(
-  { share: notNegative, everyMillis: atLeastOne, forMillis: notNegative },
+const neighbourFields = Input.options<Neighbour>(
+  { share: Input.notNegative, everyMillis: Input.atLeastOne, forMillis: Input.notNegative },
   "share"
 )
 
-const neighbour = all(neighbourFields, (value) => {
+const neighbour = Input.all(neighbourFields, (value) => {
   const { everyMillis, forMillis } = value as Neighbour
   return forMillis !== undefined && everyMillis === undefined
     ? { place: ".everyMillis", text: "expected a finite number >= 1 beside forMillis, got undefined" }
@@ -76,16 +56,16 @@ const isSpan = (value: unknown): boolean => {
   return typeof from === "number" && typeof to === "number" && from <= to && more.length === 0
 }
 
-const faultFields = options<Fault>(
+const faultFields = Input.options<Fault>(
   {
-    kind: oneOf(...faultKinds),
-    calls: list(wholeOrInfinite(1)),
-    between: that("two times in milliseconds, from <= to", isSpan),
+    kind: Input.oneOf(...faultKinds),
+    calls: Input.list(Input.wholeOrInfinite(1)),
+    between: Input.that("two times in milliseconds, from <= to", isSpan),
     rate: share,
-    model: text,
-    afterMillis: notNegative,
-    retryAfterMillis: notNegative,
-    errorCode: text
+    model: Input.text,
+    afterMillis: Input.notNegative,
+    retryAfterMillis: Input.notNegative,
+    errorCode: Input.text
   },
   "kind"
 )
@@ -97,7 +77,7 @@ const onlyOf: Readonly<Partial<Record<keyof Fault, ReadonlyArray<FaultKind>>>> =
   errorCode: ["429"]
 }
 
-const fault = all(faultFields, (value) => {
+const fault = Input.all(faultFields, (value) => {
   const given = value as Fault
   for (const [name, kinds] of Object.entries(onlyOf) as ReadonlyArray<[keyof Fault, ReadonlyArray<FaultKind>]>) {
     if (given[name] !== undefined && !kinds.includes(given.kind)) {
@@ -108,34 +88,37 @@ const fault = all(faultFields, (value) => {
 })
 
 /** The check of each option of the simulated provider. */
-export const simulated: Checks<Options> = {
+export const simulated: Input.Checks<Options> = {
   limits: oneSet,
-  pools: record(limits),
-  counting: oneOf("usage", "openai", "azure"),
-  output: oneOf("live", "admission"),
+  pools: Input.record(limits),
+  counting: Input.oneOf("usage", "openai", "azure"),
+  output: Input.oneOf("live", "admission"),
   rejections: (value) => (typeof value === "object" ? charge : charges)(value),
-  oversize: oneOf("debt", "reject"),
-  concurrency: wholeOrInfinite(1),
-  ramp: options<NonNullable<Options["ramp"]>>({ fromPerMinute: notNegative, growth: positive }, "fromPerMinute"),
+  oversize: Input.oneOf("debt", "reject"),
+  concurrency: Input.wholeOrInfinite(1),
+  ramp: Input.options<NonNullable<Options["ramp"]>>(
+    { fromPerMinute: Input.notNegative, growth: Input.positive },
+    "fromPerMinute"
+  ),
   neighbour,
-  latency: options<NonNullable<Options["latency"]>>({
-    baseMillis: notNegative,
-    perInputTokenMillis: notNegative,
-    perOutputTokenMillis: notNegative,
-    noise: notNegative,
-    rejectionMillis: notNegative
+  latency: Input.options<NonNullable<Options["latency"]>>({
+    baseMillis: Input.notNegative,
+    perInputTokenMillis: Input.notNegative,
+    perOutputTokenMillis: Input.notNegative,
+    noise: Input.notNegative,
+    rejectionMillis: Input.notNegative
   }),
-  faults: list(fault),
-  headers: oneOf(...headerModes),
-  seed: finite,
-  logSize: wholeOrInfinite(0),
-  charsPerToken: positive,
-  outputTokens: orFunction(notNegative),
-  cachedShare: orFunction(share),
-  reply: callback
+  faults: Input.list(fault),
+  headers: Input.oneOf(...headerModes),
+  seed: Input.finite,
+  logSize: Input.wholeOrInfinite(0),
+  charsPerToken: Input.positive,
+  outputTokens: Input.orFunction(Input.notNegative),
+  cachedShare: Input.orFunction(share),
+  reply: Input.callback
 }
 
-const made = options(simulated)
+const made = Input.options(simulated)
 
 /** Throws for invalid options. */
-export const checkMade = (given: Options): void => check("ProviderSim.layer", made, given)
+export const checkMade = (given: Options): void => Input.check("ProviderSim.layer", made, given)

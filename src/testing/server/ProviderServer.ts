@@ -71,7 +71,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { createServer } from "node:http"
 import * as Engine from "../engine.ts"
-import { check, host, number, options, port, positive } from "../../input/checks.ts"
+import * as Input from "../../input/checks.ts"
 import { simulated } from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import { answered, play } from "./serving.ts"
@@ -115,12 +115,12 @@ export interface Options extends ProviderSim.Options {
   readonly maxBodyBytes?: number | undefined
 }
 
-const made = options<Options>({
+const made = Input.options<Options>({
   ...simulated,
-  host,
-  port,
-  timeScale: positive,
-  maxBodyBytes: number("an integer > 0", (bytes) => Number.isInteger(bytes) && bytes > 0)
+  host: Input.host,
+  port: Input.port,
+  timeScale: Input.positive,
+  maxBodyBytes: Input.number("an integer > 0", (bytes) => Number.isInteger(bytes) && bytes > 0)
 })
 
 /** Anthropic's limit for the Messages API. */
@@ -176,7 +176,7 @@ export class ProviderServer extends Context.Service<
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
 ): Effect.fn.Return<ProviderServer["Service"], HttpServerError.ServeError, Scope.Scope> {
-  check("ProviderServer.make", made, options)
+  Input.check("ProviderServer.make", made, options)
   const { host = "127.0.0.1", maxBodyBytes = defaultMaxBodyBytes, port = 0, timeScale = 1, ...simulated } = options
   const playing = play(simulated, timeScale, yield* Clock.Clock)
   const { now } = playing
@@ -218,6 +218,6 @@ export const make = Effect.fnUntraced(function* (
  * @since 0.1.0
  */
 export const layer = (options: Options = {}): Layer.Layer<ProviderServer, HttpServerError.ServeError> => {
-  check("ProviderServer.layer", made, options)
+  Input.check("ProviderServer.layer", made, options)
   return Layer.effect(ProviderServer, make(options))
 }

@@ -167,7 +167,10 @@ describe("floodgate gateway", () => {
         assert.strictEqual(yield* Fiber.join(running), 200)
         assert.strictEqual((yield* provider.stats).completed, 1)
         for (const [wrong, why] of [
-          [{ maxHold: "soon" }, /Kept the old configuration: gateway\.json: maxHold: expected a finite duration/],
+          [
+            { maxHold: "soon" },
+            /Kept the old configuration: gateway\.json: maxHold: expected a duration from 1 millisecond to 1 day/
+          ],
           [{ rules: [{ cap: { dollars: -1 } }] }, /gateway\.json: rules\[0\]\.cap\.dollars/],
           [{ limits: { requests: { perMinute: -1 } } }, /gateway\.json: limits\.requests\.perMinute/],
           [{ limits: { pools: {} } }, /"limits" has other pools/],
@@ -195,7 +198,7 @@ describe("floodgate gateway", () => {
           '{"limits": {"pools": {"m": {"tokens": {"total": 0}}}}}',
           /gateway\.json: limits\.pools\.m\.tokens\.total: expected/
         ],
-        ['{"maxHold": "soon"}', /gateway\.json: maxHold: expected a finite duration/],
+        ['{"maxHold": "soon"}', /gateway\.json: maxHold: expected a duration from 1 millisecond to 1 day/],
         [
           '{"upstreams": {"own": "[::1]:8787"}}',
           /gateway\.json: upstreams\.own: expected an address .*, got "\[::1\]:8787"/
