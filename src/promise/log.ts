@@ -1,5 +1,6 @@
 /** The log of programs without Effect. */
 import * as Cause from "effect/Cause"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -16,7 +17,11 @@ const logger = Logger.make<unknown, void>(({ cause, fiber, logLevel, message }) 
 
 /** What is logged, and where. A variable that is neither true nor false breaks no program. */
 export const layers = (log: boolean | undefined) => {
-  const isOn = log === undefined ? Effect.orElseSucceed(isWanted, () => false) : Effect.succeed(log)
+  // Effect keeps the environment that it saw first, and a program may load its own later.
+  const asked = Effect.suspend(() =>
+    Effect.provideService(isWanted, ConfigProvider.ConfigProvider, ConfigProvider.fromEnv())
+  )
+  const isOn = log === undefined ? Effect.orElseSucceed(asked, () => false) : Effect.succeed(log)
   const where = <A, R>(on: Layer.Layer<A, never, R>) =>
     Layer.unwrap(Effect.map(isOn, (isOn): Layer.Layer<A | never, never, R> => (isOn ? on : (Layer.empty as never))))
   return { lines: where(Budget.layerLog), logger: where(Logger.layer([logger])) }
