@@ -137,11 +137,11 @@ describe("bodies of a gateway", () => {
     it.live(`refuses a body with too many values in the form of its provider: ${protocol}`, () =>
       Effect.gen(function* () {
         const here = yield* world(answers)
-        const body = `{"messages":[${"{},".repeat(400_000)}{}]}`
+        const body = `{"messages":[${"{},".repeat(500_000)}{}]}`
         const { headers, status, text } = yield* post(here.url, path, body)
         assert.deepStrictEqual([status, headers.get("x-should-retry")], [413, "false"])
         const { error } = JSON.parse(text) as { readonly error: { readonly message: string } }
-        assert.include(error.message, `800013 JSON values, and this gateway reads at most ${mostValues}`)
+        assert.include(error.message, `1000013 JSON values, and this gateway reads at most ${mostValues}`)
         assert.strictEqual(here.upstream.requests.length, 0)
       })
     )
