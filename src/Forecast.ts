@@ -41,7 +41,7 @@ import { check } from "./input/checks.ts"
 import type { Forecast, Options, Uniform, Workload } from "./forecast/models.ts"
 import * as Play from "./forecast/play.ts"
 
-export type { Agent, Call, Forecast, Options, Workload } from "./forecast/models.ts"
+export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors

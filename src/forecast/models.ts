@@ -47,7 +47,12 @@ export interface Agent {
  */
 export type Workload = ReadonlyArray<Agent>
 
-/** Agents that are all alike. */
+/**
+ * Agents that are all alike.
+ *
+ * @category models
+ * @since 0.4.0
+ */
 export type Uniform = {
   readonly agents: number
   /** Calls of each agent. */
