@@ -50,10 +50,14 @@ const pictured = {
 
 /** Runs every scenario under every strategy. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const parts = yield* Threads.raceAll(seed)
+  const jobs = Scenarios.names.flatMap((scenario) =>
+    Strategies.all.map(({ name: strategy }): Threads.Job => ({ scenario, seed, strategy }))
+  )
+  const parts = yield* Threads.race(jobs)
   const races = Scenarios.names.map((name) => {
     const scenario = Scenarios.byName(name, { seed })!
-    return { scenario, figures: Report.Figures.assembled(scenario, parts.get(name)!) }
+    const own = parts.filter((_, index) => jobs[index]!.scenario === name)
+    return { scenario, figures: Report.Figures.assembled(scenario, own) }
   })
   return {
     scenarios: races.map(({ figures }) => figures),

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { availableParallelism } from "node:os"
 import { Worker } from "node:worker_threads"
-import { type Report, Scenarios, Strategies } from "../../lab/index.ts"
+import type { Report } from "../../lab/index.ts"
 import { statusLine } from "../painter.ts"
 
 /** A race: a scenario and a strategy by name. */
@@ -14,11 +14,13 @@ export interface Job {
 
 type Figures = Report.Figures.StrategyFigures
 
-/** Compiled or not, the worker stands beside this file. */
-const file = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url)
+/** Compiled or not, the worker stands beside this file. The sources need the condition under which they find each other. */
+const isSource = import.meta.url.endsWith(".ts")
+const file = new URL(isSource ? "./worker.ts" : "./worker.js", import.meta.url)
+const execArgv = isSource ? ["--conditions=@floodgate/source"] : []
 
 const thread = Effect.acquireRelease(
-  Effect.sync(() => new Worker(file)),
+  Effect.sync(() => new Worker(file, { execArgv })),
   (worker) => Effect.promise(() => worker.terminate())
 )
 
@@ -38,12 +40,9 @@ const ask = (worker: Worker, job: Job): Effect.Effect<Figures> =>
 /** It has no end in most scenarios, and takes longer than all others together: the other threads work meanwhile. */
 const longest = "fixed-retry-forever"
 
-/** Every strategy in every scenario: the parts of each scenario in the order of the strategies. */
-export const raceAll = Effect.fnUntraced(function* (seed: number) {
+/** Runs races on all cores: what is made of each, in their order. */
+export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
   const status = yield* statusLine
-  const jobs = Strategies.all.flatMap(({ name: strategy }) =>
-    Scenarios.names.map((scenario): Job => ({ scenario, seed, strategy }))
-  )
   const waiting = jobs.toSorted((a, b) => Number(b.strategy === longest) - Number(a.strategy === longest))
   const done = new Map<Job, Figures>()
   const work = Effect.scoped(
@@ -59,7 +58,5 @@ export const raceAll = Effect.fnUntraced(function* (seed: number) {
     Array.from({ length: availableParallelism() }, () => work),
     { concurrency: "unbounded" }
   )
-  return new Map(
-    Scenarios.names.map((name) => [name, jobs.filter(({ scenario }) => scenario === name).map((job) => done.get(job)!)])
-  )
+  return jobs.map((job) => done.get(job)!)
 }, Effect.scoped)

@@ -1,0 +1,32 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { Race, Scenarios } from "@floodgate/cli/lab"
+import * as Threads from "../../src/commands/lab/threads.ts"
+import { strategy } from "../support/race.ts"
+
+describe("the threads of the lab", () => {
+  it.effect("run races as they run alone, and answer in the order in which they were asked", () =>
+    Effect.gen(function* () {
+      const jobs = ["bottleneck-tuned", "floodgate-as-installed", "sdk-2"].map((strategy) => ({
+        scenario: "incident",
+        seed: 2,
+        strategy
+      }))
+      const scenario = Scenarios.byName("incident", { seed: 2 })!
+      const alone = yield* Effect.forEach(jobs, (job) => Race.run(scenario, strategy(job.strategy)))
+      const parts = yield* Threads.race(jobs)
+      assert.deepStrictEqual(
+        parts.map(({ result }) => result),
+        alone.map(({ result }) => result)
+      )
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("die with the race that fails", () =>
+    Effect.gen(function* () {
+      const cause = yield* Effect.flip(Effect.sandbox(Threads.race([{ scenario: "none", seed: 1, strategy: "sdk-2" }])))
+      assert.include(String(cause), "TypeError")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
