@@ -294,6 +294,15 @@ describe("floodgate/promise", () => {
     await floodgate.dispose()
   })
 
+  it("takes a credential for the same, however its scheme is written", async () => {
+    await using floodgate = Floodgate.create({ limits: ledger, fetch: async () => Response.json(completion) })
+    for (const authorization of ["Bearer one", "bearer one", "BEARER  one"]) {
+      await floodgate.fetch(url, { ...init, headers: { authorization } })
+    }
+    const names = Object.keys((await floodgate.status()).pools).filter((name) => name.startsWith("api.openai.com"))
+    assert.lengthOf(names, 1)
+  })
+
   it("says in seconds how long a refused call would have waited", async () => {
     await using floodgate = Floodgate.create({ limits: { inputTokens: { perSecond: 10, burst: 1_000 } } })
     const call = { model: "m", inputTokens: 1_000, maxWaitSeconds: 1 }
