@@ -128,7 +128,7 @@ class Pools {
     this.byName.delete(pool.name)
     pool.shutDown()
     forgetCounts(pool.name, this.context)
-    this.shared.after(0, pool.leave)
+    if (pool.isShared) this.shared.after(0, pool.leave)
   }
 
   /** An account of which all calls were denied leaves nothing behind: its credential may have been invented. */

@@ -703,6 +703,10 @@ export class Pool implements Host<Waiter> {
     return { kind: this.kind, rest: Memory.rest(this.law, this.clockNow()), counting: this.counting }
   }
 
+  get isShared(): boolean {
+    return this.exchange !== undefined
+  }
+
   /** Tells the other processes that this one goes. */
   get leave(): Effect.Effect<void> {
     return this.exchange?.leave ?? Effect.void

@@ -11,6 +11,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Budget from "floodgate/Budget"
+import * as Bounds from "./bounds.ts"
 import * as History from "./history.ts"
 import * as Ledger from "./ledger.ts"
 import { reported } from "./reported.ts"
@@ -243,7 +244,12 @@ export const laws = {
     ),
 
   "law 14, nothing in use is forgotten": (make, isWhole = isFull) =>
-    Effect.forEach(seedsUpTo(isWhole ? 20 : 3), (seed) => forgetsNothingInUse(make, seed), { discard: true }),
+    Effect.gen(function* () {
+      for (const seed of seedsUpTo(isWhole ? 20 : 3)) yield* forgetsNothingInUse(make, seed)
+      let refused = 0
+      for (const seed of seedsUpTo(isWhole ? 60 : 6)) refused += (yield* Bounds.run(make, seed, 120)).refused
+      assert.isAbove(refused, 0, "nobody was refused, so that nothing was tried")
+    }),
 
   "law 15, closed is closed": histories(
     60,

@@ -1,0 +1,31 @@
+/** Law 14: what a process keeps of accounts and agents is bounded, and nothing in use is forgotten. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Crowd from "../support/crowd.ts"
+
+describe("a process with many accounts and agents", () => {
+  it.live("keeps as much after 10,000 calls of 4,000 as after a few thousand, and all whose calls run", () =>
+    Effect.gen(function* () {
+      const of = { accounts: 4_000, busy: 400, calls: 10_000, maxPools: 10_000, every: 2_500 }
+      const { failed, looks, refused } = yield* Crowd.run(of)
+      assert.deepStrictEqual([failed, refused.length], [0, 0])
+      for (const { lost, pools, series } of looks) {
+        assert.strictEqual(lost, 0)
+        // A thousand that are kept, and the one that is used when no account is named.
+        assert.strictEqual(pools, 1_001)
+        assert.isAtMost(series, looks[0]!.series)
+      }
+    })
+  )
+
+  it.live("refuses those beyond the most that there may be, and forgets none of the others", () =>
+    Effect.gen(function* () {
+      const of = { accounts: 1_000, busy: 300, calls: 1_000, maxPools: 200, every: 500 }
+      const { failed, looks, refused } = yield* Crowd.run(of)
+      assert.deepStrictEqual(new Set(refused), new Set(["TooManyPools"]))
+      assert.strictEqual(refused.length, 100)
+      assert.strictEqual(failed, 1_000)
+      for (const { lost, pools } of looks) assert.deepStrictEqual([lost, pools], [0, 201])
+    })
+  )
+})

@@ -1,0 +1,91 @@
+/** Many accounts and agents that call once in a while, beside some whose calls never end: what a process keeps of them. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+
+export interface Options {
+  readonly accounts: number
+  /** Those that have a call under way throughout. They came first, so that they were used before all others. */
+  readonly busy: number
+  readonly calls: number
+  readonly maxPools: number
+  /** How often it is looked at what is kept. */
+  readonly every: number
+}
+
+/** What is kept after so many calls. */
+export interface Look {
+  readonly calls: number
+  readonly pools: number
+  /** Busy accounts whose pool is gone, or says that no call runs. */
+  readonly lost: number
+  /** Series in the registry of metrics. */
+  readonly series: number
+  /** Bytes, if they are measured. */
+  readonly heap: number
+}
+
+export interface Kept {
+  readonly looks: ReadonlyArray<Look>
+  /** Busy accounts that were refused, and why. */
+  readonly refused: ReadonlyArray<string>
+  readonly failed: number
+  /** The tokens that the metrics say were used, of all pools together. */
+  readonly counted: number
+}
+
+const limits = { requests: { perMinute: 6_000 }, tokens: { perMinute: 1_000_000 } }
+const nameOf = (n: number): string => `api.example.com/${n.toString(16).padStart(12, "0")}`
+const callOf = (n: number): Governor.Call => ({ model: "gpt-6", bytes: 400, maxTokens: 100, account: nameOf(n) })
+
+const tagOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
+  const error = Exit.isFailure(exit) ? Exit.findErrorOption(exit) : undefined
+  if (error?._tag !== "Some") return undefined
+  return error.value instanceof Budget.BudgetError ? error.value.reason._tag : "another error"
+}
+
+/** `heap` measures after a collection; it is left out where that costs too much. */
+export const run = (
+  { accounts, busy, calls, every, maxPools }: Options,
+  heap: Effect.Effect<number> = Effect.succeed(0)
+): Effect.Effect<Kept> =>
+  Effect.gen(function* () {
+    const registry: Metric.MetricRegistry = new Map()
+    const live = Governor.layer().pipe(
+      Layer.provideMerge(Budget.layer({ limits, maxPools })),
+      Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, registry))
+    )
+    const context = yield* Layer.build(Layer.fresh(live))
+    const governor = Context.get(context, Governor.Governor)
+    const budget = Context.get(context, Budget.TokenBudget)
+    const refused: Array<string> = []
+    const admitted: Array<number> = []
+    for (let n = 0; n < busy; n++) {
+      const opening = governor.open(callOf(n), () => Effect.void, { agent: `agent-${n}` })
+      const tag = tagOf(yield* Effect.exit(opening))
+      if (tag === undefined) admitted.push(n)
+      else refused.push(tag)
+    }
+    const looks: Array<Look> = []
+    let failed = 0
+    for (let done = 1; done <= calls; done++) {
+      const n = busy + (done % (accounts - busy))
+      const attempt = () => Effect.succeed({ value: 1, actual: { inputTokens: 100, outputTokens: 50 } })
+      const exit = yield* Effect.exit(governor.run(callOf(n), attempt, { agent: `agent-${n}` }))
+      if (Exit.isFailure(exit)) failed++
+      if (done % every > 0) continue
+      const { pools } = yield* budget.status
+      const lost = admitted.filter((each) => pools[nameOf(each)]?.inFlight !== 1).length
+      const series = registry.size
+      looks.push({ calls: done, pools: Object.keys(pools).length, lost, series, heap: yield* heap })
+    }
+    const counted = (yield* Effect.provideContext(Metric.snapshot, context)).flatMap(({ attributes, id, state }) =>
+      id === "floodgate_tokens" && attributes?.["type"] === "input" ? [Number((state as { count: number }).count)] : []
+    )
+    return { looks, refused, failed, counted: counted.reduce((sum, count) => sum + count, 0) }
+  }).pipe(Effect.scoped)
