@@ -114,7 +114,7 @@ export const run = (make: Make, seed: number, steps: number): Effect.Effect<{ re
       yield* TestClock.adjust(pick([1, 1, 5, 20, 300]))
       yield* look
     }
-    for (const call of [...live]) yield* end(call)
+    for (const call of live) yield* end(call)
     for (const [account, flow] of flows) assert.isUndefined(Ledger.overBucket(flow, limit), `seed ${seed}: ${account}`)
     return { refused }
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))

@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Governor from "floodgate/Governor"
 
