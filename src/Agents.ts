@@ -52,6 +52,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -336,6 +337,7 @@ interface Shared {
   readonly startedAt: number
   /** Milliseconds from there; `undefined` where nothing bounds them. */
   readonly time: number | undefined
+  readonly wake: Waker.Wake
   /** Whether that time is over. The clock alone does not tell: a timer may fire a moment early. */
   isOver: boolean
 }
@@ -361,7 +363,8 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   yield* Meter
   const { concurrency = "unbounded" } = options
   const ticks = yield* PubSub.sliding<void>(1)
-  const changed = tickOf(ticks, Waker.make(yield* Scheduler.Scheduler))
+  const wake = Waker.make(yield* Scheduler.Scheduler)
+  const changed = tickOf(ticks, wake)
   const { dollars, time, ...cap } = inMillis(options.cap)
   const shared: Shared = {
     counter: Counter.make(undefined, cap, changed),
@@ -369,6 +372,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
     outer: (yield* Running)?.counters ?? [],
     startedAt: yield* Clock.currentTimeMillis,
     time,
+    wake,
     isOver: false
   }
   const entries = enter(operation, agents, options, changed)
@@ -466,16 +470,23 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
   const exit = yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       if (hasEnded(entry)) return Exit.interrupt()
+      const over = Deferred.makeUnsafe<void>()
       // It is known before its own first steps, in which it may be cancelled.
       const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
         entry.fiber = fiber
         entry.state = "running"
         entry.counter.changed()
-        fiber.addObserver((exit) => end(entry, endOf(exit)))
+        // The first observer: one of the agent's own may throw, and those after it are not called then.
+        fiber.addObserver((exit) => {
+          end(entry, endOf(exit))
+          shared.wake(() => Deferred.doneUnsafe(over, Exit.void))
+        })
         return bounded(entry, shared, now)
       })
       const fiber = yield* Effect.forkChild(restore(known), { startImmediately: true })
-      return yield* Effect.onInterrupt(restore(Fiber.await(fiber)), () => Fiber.interrupt(fiber))
+      return yield* Effect.onInterrupt(restore(Effect.andThen(Deferred.await(over), Fiber.await(fiber))), () =>
+        Fiber.interrupt(fiber)
+      )
     })
   )
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)

@@ -16,6 +16,7 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import { Harm, harmed, reported } from "./support/reported.ts"
 import { together } from "./support/together.ts"
 
 const capped = (options: Budget.Options) => Agents.layer.pipe(Layer.provide(Budget.layer({ ...options })))
@@ -578,6 +579,29 @@ describe("Agents", () => {
       )
     })
   })
+
+  it.live("ends, though an agent has an observer of its own that throws", () =>
+    reported((errors) =>
+      Effect.gen(function* () {
+        const harms = Effect.withFiber<void>((fiber) => {
+          fiber.addObserver(() => {
+            throw new Harm()
+          })
+          return Effect.yieldNow
+        })
+        const agents = [
+          { key: "careless", effect: harms },
+          { key: "careful", effect: Effect.yieldNow }
+        ]
+        const outcomes = yield* Effect.timeout(Agents.run(agents), "5 seconds")
+        assert.deepStrictEqual(
+          outcomes.map(({ exit }) => exit._tag),
+          ["Success", "Success"]
+        )
+        yield* harmed(errors, 1)
+      }).pipe(Effect.provide(Layer.provideMerge(Agents.layer, Budget.layer())))
+    )
+  )
 
   it.effect("keeps twelve agents within a limit that binds, with no rejection", () =>
     Effect.gen(function* () {
