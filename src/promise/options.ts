@@ -179,7 +179,8 @@ export const call: Input.Check = Input.options<Call>(
     maxTokens: Input.notNegative,
     kind: Input.text,
     account: Input.text,
-    signal: Input.that("an AbortSignal", (value) => value instanceof AbortSignal)
+    // By its form: a polyfill, or another realm, has a class of its own.
+    signal: Input.that("an AbortSignal", (value) => "aborted" in Object(value) && "addEventListener" in Object(value))
   },
   "model"
 )
