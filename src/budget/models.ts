@@ -48,7 +48,7 @@ export interface Options {
    * uses make room, the least recently used first, and what they learned and used is remembered. If all `maxPools` are in use,
    * a call that needs another one fails with `TooManyPools`.
    *
-   * @default 10_000: as many as a gateway has connections. A pool in use takes about 8 KB, its call included.
+   * @default 10_000: as many as a gateway has connections. A pool in use takes about 9 KB, its call included.
    */
   readonly maxPools?: number | undefined
   /**
