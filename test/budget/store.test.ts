@@ -286,7 +286,7 @@ describe("Budget, sharing a store", () => {
     ] as const) {
       assert.throws(
         () => BudgetStore.layer(store, { [option]: "25 hours" }),
-        new RegExp(`BudgetStore: ${option}: .*a duration > 0 of at most ${most}`)
+        new RegExp(`BudgetStore.layer: ${option}: .*a duration > 0 of at most ${most}`)
       )
     }
   })
