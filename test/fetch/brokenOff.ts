@@ -19,8 +19,14 @@ const chunks = [
   encoder.encode("data: [DONE]\n\n")
 ]
 
-/** Sends some chunks, and ends, breaks or falls silent. `open` counts the bodies that nobody has ended. */
-const provider = (random: () => number) => {
+/** The header by which the provider knows whose call it is. */
+const callHeader = "x-call"
+
+/**
+ * Sends some chunks, and ends, breaks or falls silent. `open` counts the bodies that nobody has ended. `silent` hears of a call
+ * that gets nothing more: its caller would wait for ever.
+ */
+const provider = (random: () => number, silent: (call: string) => void) => {
   let open = 0
   const fetch: typeof globalThis.fetch = async (_, init) => {
     // Seldom before the first content: several such failures in a row are an outage, which pauses everybody.
@@ -44,7 +50,10 @@ const provider = (random: () => number) => {
         pull: (controller) => {
           const next = sent < most ? chunks[sent++] : undefined
           if (next !== undefined) return controller.enqueue(next)
-          if (end < 0.2 && sent < chunks.length) return new Promise<void>(() => {})
+          if (end < 0.2 && sent < chunks.length) {
+            silent(new Headers(init?.headers).get(callHeader)!)
+            return new Promise<void>(() => {})
+          }
           ended()
           if (end < 0.4) controller.error(new TypeError("terminated"))
           else controller.close()
@@ -63,20 +72,19 @@ const url = "https://api.openai.com/v1/chat/completions"
 const body = JSON.stringify({ model: "gpt-6", stream: true, messages: [{ role: "user", content: "Hi" }] })
 
 /** Reads a part of a stream, and leaves it in one of the ways there are. */
-const leave = async (fetch: typeof globalThis.fetch, random: () => number): Promise<void> => {
-  const controller = new AbortController()
+const leave = async (
+  fetch: typeof globalThis.fetch,
+  random: () => number,
+  call: string,
+  controller: AbortController
+): Promise<void> => {
   const early = random() < 0.1
-  const asked = fetch(url, { method: "POST", body, signal: controller.signal })
+  const asked = fetch(url, { method: "POST", body, headers: { [callHeader]: call }, signal: controller.signal })
   if (early) controller.abort()
   // Few enough that most calls are sent on a fast machine, too, where an abort comes before the queue has let them go.
   const hurry = random() < 0.2 ? setImmediate(() => controller.abort()) : undefined
-  const leaveIn = (millis: number) => setTimeout(() => controller.abort(), millis)
-  // A stream that falls silent before its content is held back for long; those who wait in the queue are patient.
-  let patience = leaveIn(2_000)
   try {
     const response = await asked
-    clearTimeout(patience)
-    patience = leaveIn(20)
     const reader = response.body!.getReader()
     const most = Math.floor(random() * 8)
     for (let n = 0; n < most && !(await reader.read()).done; n++);
@@ -86,7 +94,6 @@ const leave = async (fetch: typeof globalThis.fetch, random: () => number): Prom
     // It was broken off there.
   } finally {
     clearImmediate(hurry)
-    clearTimeout(patience)
   }
 }
 
@@ -98,13 +105,21 @@ const limits = { requests: { total: 1e9 }, inputTokens: plenty, outputTokens: pl
 export const nothingIsLeft = (count: number, seed: number, concurrency = 16) =>
   Effect.gen(function* () {
     const random = mulberry(seed)
-    const { fetch: upstream, open } = provider(random)
+    const callers = new Map<string, AbortController>()
+    const { fetch: upstream, open } = provider(random, (call) => setImmediate(() => callers.get(call)?.abort()))
     const fetch = yield* Fetch.make({ fetch: upstream })
     const budget = yield* Budget.TokenBudget
-    yield* Effect.forEach(Array.from({ length: count }), () => Effect.promise(() => leave(fetch, random)), {
-      concurrency: 4 * concurrency,
-      discard: true
-    })
+    const call = (name: string): Effect.Effect<void> =>
+      Effect.promise(() => {
+        const controller = new AbortController()
+        callers.set(name, controller)
+        return leave(fetch, random, name, controller).finally(() => callers.delete(name))
+      })
+    yield* Effect.forEach(
+      Array.from({ length: count }, (_, n) => `${n}`),
+      call,
+      { concurrency: 4 * concurrency, discard: true }
+    )
     const pools = Effect.map(budget.status, ({ pools }) => Object.values(pools))
     yield* Effect.repeat(Effect.andThen(Effect.sleep("1 millis"), pools), {
       until: (pools) => pools.every(({ inFlight, queued }) => inFlight === 0 && queued === 0) && open() === 0
