@@ -399,10 +399,20 @@ describe("floodgate", () => {
           method: "writeFileString",
           cause: Object.assign(new Error("no space left on device"), { code: "ENOSPC" })
         })
+        const isFull = (path: string): boolean => path.includes(name) && ++writes === from
+        const half = (file: FileSystem.File): FileSystem.File =>
+          Object.create(file, {
+            writeAll: {
+              value: (bytes: Uint8Array) =>
+                Effect.andThen(file.writeAll(bytes.subarray(0, bytes.length / 2)), Effect.fail(full))
+            }
+          })
         return FileSystem.FileSystem.of({
           ...fs,
+          open: (path, options) =>
+            options?.flag === "w" && isFull(path) ? Effect.map(fs.open(path, options), half) : fs.open(path, options),
           writeFileString: (path, text, options) =>
-            path.includes(name) && ++writes === from
+            isFull(path)
               ? Effect.andThen(fs.writeFileString(path, text.slice(0, text.length / 2), options), Effect.fail(full))
               : fs.writeFileString(path, text, options)
         })
