@@ -33,10 +33,16 @@ import * as Waker from "./waker.ts"
 type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-type Shared = Omit<ConstructorParameters<typeof Pool>[0], "name" | "kind" | "limits" | "rested" | "counts" | "denied">
+type Shared = Omit<
+  ConstructorParameters<typeof Pool>[0],
+  "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled"
+>
 
 /** The names that are warned of. More say no more. */
 const maxWarned = 100
+
+/** For so long a look that has found no idle pool holds, unless a pool's last call ends: pauses may end meanwhile. */
+const busyMillis = 100
 
 /**
  * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these there are no
@@ -56,6 +62,8 @@ class Pools {
   /** What a kind of pools was changed to: those that open later have it, too. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
   private readonly warned = new Set<string>()
+  /** Until when all pools count as in use, because a look at each of them has found none that is idle. */
+  private busyUntil = 0
   /** Whether the budget is over: then no pool opens. */
   isClosed = false
 
@@ -91,8 +99,8 @@ class Pools {
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
     const rested = this.resting.take(name)
-    const { denied } = this
-    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, rested, counts, denied })
+    const { denied, idled } = this
+    const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, rested, counts, denied, idled })
     this.byName.set(name, pool)
     if (!isGiven) this.passing.set(name, pool)
     return pool
@@ -115,8 +123,18 @@ class Pools {
     const { passing, shedder } = this
     const { maxPools } = this.sets
     shedder.shed(Math.min(maxIdlePools, maxPools) - 1)
-    if (passing.size >= maxPools) shedder.shed(maxPools - 1, passing.size)
-    return passing.size < maxPools
+    if (passing.size < maxPools) return true
+    const now = this.now()
+    if (now < this.busyUntil) return false
+    shedder.shed(maxPools - 1, passing.size)
+    if (passing.size < maxPools) return true
+    this.busyUntil = now + busyMillis
+    return false
+  }
+
+  /** The last call of a pool has ended: a look at all of them may find one that is idle. */
+  private readonly idled = (): void => {
+    this.busyUntil = 0
   }
 
   private readonly mayRest = (pool: Pool): boolean => pool.isIdle && this.resting.hasRoom(this.now())

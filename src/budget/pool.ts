@@ -75,6 +75,8 @@ export interface Options {
   readonly rested?: Rested | undefined
   /** Called when the provider has refused the credential of a call, and of each one before. */
   readonly denied?: ((pool: Pool) => void) | undefined
+  /** Called when no call runs or waits any more. */
+  readonly idled?: (() => void) | undefined
 }
 
 export class Pool implements Host<Waiter> {
@@ -300,7 +302,10 @@ export class Pool implements Host<Waiter> {
   /** Lets the heads of the queue in for as long as they fit, and sleeps for the first that does not. */
   drain(): void {
     this.options.changed()
-    if (this.queue.size === 0) return
+    if (this.queue.size === 0) {
+      if (this.held === 0) this.options.idled?.()
+      return
+    }
     const { own } = this
     if (own === undefined) return this.exchange!.ask()
     const next = (): Waiter | undefined => (this.hasPlace ? this.queue.peek() : undefined)

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -222,6 +223,32 @@ describe("accounts", () => {
         assert.strictEqual((yield* reserve(budget, "d"))._tag, "Success")
         assert.deepStrictEqual(Object.keys((yield* budget.status).pools), ["default", "b", "c", "d"])
       }).pipe(Effect.scoped)
+    )
+
+    it.effect(
+      "refuse at a cost that does not grow with their number, and not any longer than one of them is paused",
+      () =>
+        Effect.gen(function* () {
+          const clock = yield* Clock.Clock
+          let looks = 0
+          const counted: Clock.Clock = Object.create(clock, {
+            monotonicTimeNanosUnsafe: { value: () => (looks++, clock.monotonicTimeNanosUnsafe()) }
+          })
+          const options = { limits, maxPools: 500 }
+          const budget = yield* Effect.provideService(Budget.make(options), Clock.Clock, counted)
+          for (let n = 0; n < 500; n++) {
+            const account = `${n}`
+            yield* Effect.scoped(budget.reserve({ tokens: 1 }, { account }))
+            yield* budget.pause({ pool: account, duration: "10 seconds" })
+          }
+          yield* Effect.scoped(Effect.flip(budget.reserve({ tokens: 1 }, { account: "first" })))
+          looks = 0
+          for (let n = 0; n < 100; n++)
+            yield* Effect.scoped(Effect.flip(budget.reserve({ tokens: 1 }, { account: `x${n}` })))
+          assert.isBelow(looks, 1_000)
+          yield* TestClock.adjust("10 seconds")
+          assert.strictEqual((yield* reserve(budget, "later"))._tag, "Success")
+        }).pipe(Effect.scoped)
     )
 
     it.effect("leave out what is said of others", () =>
