@@ -74,6 +74,7 @@ import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
 import * as Spending from "./Spending.ts"
 import { dollars } from "./spending/cap.ts"
+import { internalsOf } from "./spending/purse.ts"
 import * as Work from "./agents/work.ts"
 
 export { CapReached, layer, Meter } from "./agents/meter.ts"
@@ -517,7 +518,7 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
 
 const used = ({ counter, purse }: { readonly counter: Counter.Counter; readonly purse: Spending.Purse }): Used => ({
   ...Counter.used(counter),
-  dollars: purse.internals.total
+  dollars: internalsOf(purse).total
 })
 
 const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>

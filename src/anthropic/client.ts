@@ -2,21 +2,26 @@
 import * as Predicate from "effect/Predicate"
 import { wrong } from "../input/checks.ts"
 
-/** A client of the SDK by what is used of it. Clients before 0.103 have no middlewares, and ignore the option. */
-export interface Client {
+/**
+ * A client of Anthropic's SDK, by what is used of it. Clients before 0.103 have no middlewares, and ignore the option.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface AnthropicClient {
   readonly middleware: ReadonlyArray<unknown>
   // A client's own method takes many more options, which no type here can name.
   withOptions(options: { readonly middleware: ReadonlyArray<never> }): unknown
 }
 
-const isClient = (value: unknown): value is Client =>
+const isClient = (value: unknown): value is AnthropicClient =>
   Predicate.hasProperty(value, "middleware") &&
   Array.isArray(value.middleware) &&
   Predicate.hasProperty(value, "withOptions") &&
   typeof value.withOptions === "function"
 
 /** The same client with one more middleware, which is the innermost. Plugged in twice, it would govern each call twice. */
-export const withMiddleware = <A extends Client>(operation: string, client: A, middleware: unknown): A => {
+export const withMiddleware = <A extends AnthropicClient>(operation: string, client: A, middleware: unknown): A => {
   if (!isClient(client)) {
     const instead = "pass its constructor `fetch: floodgate.fetch, maxRetries: 0` instead, or update the SDK"
     wrong(operation, `this client has no middleware, as those of @anthropic-ai/sdk before 0.103: ${instead}`)

@@ -10,6 +10,7 @@ import { promptTokens } from "../limits/amounts.ts"
 import type * as Events from "../Events.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Spending from "../Spending.ts"
+import { internalsOf } from "../spending/purse.ts"
 import type { Purses } from "./purses.ts"
 
 /** How a request ended. */
@@ -119,7 +120,7 @@ export class Activity {
           description: "What is left of a cap in dollars, by cap",
           attributes: { cap: purse.name, per: per === undefined ? "ever" : perOf(per) }
         }),
-        () => purse.internals.status(this.now()).left ?? 0
+        () => internalsOf(purse).status(this.now()).left ?? 0
       )
     )
     for (const series of earlier) series.remove()

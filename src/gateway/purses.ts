@@ -4,7 +4,7 @@ import * as Recency from "../input/recency.ts"
 import * as Spending from "../Spending.ts"
 import { keepingOf } from "../spending/cap.ts"
 import { type Kept, perDollar } from "../spending/ledger.ts"
-import type { Status } from "../spending/purse.ts"
+import { internalsOf, type Status } from "../spending/purse.ts"
 import type { Rule } from "./callers.ts"
 
 /**
@@ -82,10 +82,10 @@ interface Pot {
 export class Purses {
   private readonly counted = new Map<string, Spending.Purse>()
   private readonly capped = new Map<string, Capped>()
-  private readonly idleCounted = new Recency.Shedder(this.counted, (purse) => purse.internals.isIdle)
+  private readonly idleCounted = new Recency.Shedder(this.counted, (purse) => internalsOf(purse).isIdle)
   private readonly idleCapped = new Recency.Shedder(
     this.capped,
-    ({ id, purse }) => !isPot(id) && purse.internals.isIdle,
+    ({ id, purse }) => !isPot(id) && internalsOf(purse).isIdle,
     (gone) => this.setAside(gone)
   )
   /** The cap of those for whom there is no room. */
@@ -148,7 +148,7 @@ export class Purses {
       let before = 0
       const made: Spending.Purse = Spending.make(name, undefined, {
         changed: () => {
-          const dollars = made.internals.total
+          const dollars = internalsOf(made).total
           if (dollars > before) this.spent(name, dollars - before)
           before = dollars
         }
@@ -166,7 +166,7 @@ export class Purses {
     const id = JSON.stringify([...parts, cap.per ?? null])
     const known = this.capped.get(id)
     if (known !== undefined) {
-      if (known.cap !== cap) known.purse.internals.resize(keepingOf(cap), this.now())
+      if (known.cap !== cap) internalsOf(known.purse).resize(keepingOf(cap), this.now())
       known.cap = cap
       // Used last.
       this.capped.delete(id)
@@ -185,7 +185,7 @@ export class Purses {
 
   /** What was spent of a cap that nobody uses is kept. Nothing is of keys that the provider does not know, for example. */
   private setAside({ id, purse }: Capped): void {
-    const { ledger } = purse.internals
+    const { ledger } = internalsOf(purse)
     if (ledger.spent(this.now()) > 0) this.earlier.set(id, ledger.kept)
   }
 
@@ -211,13 +211,13 @@ export class Purses {
   /** What an agent has spent since the gateway started, in dollars. */
   spentBy(agent: string): number {
     const purse = this.counted.get(agent)
-    return purse === undefined ? 0 : purse.internals.total
+    return purse === undefined ? 0 : internalsOf(purse).total
   }
 
   /** The number of an agent's calls to models without a price. */
   unpricedBy(agent: string): number {
     const purse = this.counted.get(agent)
-    return purse === undefined ? 0 : purse.internals.unpriced
+    return purse === undefined ? 0 : internalsOf(purse).unpriced
   }
 
   /** The caps, those of which the largest part is used first. */
@@ -225,7 +225,7 @@ export class Purses {
     const now = this.now()
     const pots = new Set(this.pots.map(({ purse }) => purse.name))
     return [...this.capped.values()]
-      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...purse.internals.status(now) }))
+      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...internalsOf(purse).status(now) }))
       .filter(({ held, name, spent }) => spent + held > 0 || pots.has(name))
       .sort((one, other) => used(other) - used(one))
       .slice(0, most)
@@ -235,7 +235,7 @@ export class Purses {
   get kept(): Spent {
     const now = this.now()
     const inUse = [...this.capped]
-      .map(([id, { purse }]) => [id, purse.internals.ledger] as const)
+      .map(([id, { purse }]) => [id, internalsOf(purse).ledger] as const)
       .filter(([, ledger]) => ledger.spent(now) > 0)
       .map(([id, { kept }]) => [id, kept] as const)
     const earlier = [...this.earlier].filter(([, kept]) => !isOver(kept, now))
@@ -245,9 +245,9 @@ export class Purses {
 
 /** A request that may pay from purses begins, until the result is called. Meanwhile they stay what they are. */
 export const usePurses = (purses: ReadonlyArray<Spending.Purse>): (() => void) => {
-  for (const purse of purses) purse.internals.users++
+  for (const purse of purses) internalsOf(purse).users++
   return () => {
-    for (const purse of purses) purse.internals.users--
+    for (const purse of purses) internalsOf(purse).users--
   }
 }
 

@@ -73,7 +73,7 @@ export const pay = (
   wake: Wake
 ): Effect.Effect<Ledger.Payment | undefined, Budget.BudgetError> =>
   Effect.clockWith((clock) => {
-    const purses = Array.from(new Set(given.map(({ internals }) => internals)))
+    const purses = Array.from(new Set(given.map(Ledger.internalsOf)))
     if (price === undefined) {
       const capped = purses.find(({ keeping }) => keeping !== undefined)
       if (capped !== undefined) {

@@ -41,7 +41,7 @@ import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as AiSdk from "../aiSdk/index.ts"
 import * as Anthropic from "../anthropic/index.ts"
-import { type Client, withMiddleware } from "../anthropic/client.ts"
+import { type AnthropicClient, withMiddleware } from "../anthropic/client.ts"
 import { unmistakable } from "../anthropic/unmistakable.ts"
 import * as Budget from "../Budget.ts"
 import type { Learned } from "../Estimator.ts"
@@ -74,6 +74,7 @@ import * as Log from "./log.ts"
 import { Purses } from "../spending/models.ts"
 
 export { RefusedError } from "./errors.ts"
+export type { AnthropicClient } from "../anthropic/client.ts"
 export { ClosedError } from "../governor/promises.ts"
 export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 
@@ -131,7 +132,7 @@ export interface Floodgate {
    *
    * @since 0.4.0
    */
-  readonly anthropic: <A extends Client>(client: A) => A
+  readonly anthropic: <A extends AnthropicClient>(client: A) => A
   /** A middleware of the Vercel AI SDK: `wrapLanguageModel({ model, middleware: floodgate.aiSdk })`; see `floodgate/ai-sdk`. */
   readonly aiSdk: AiSdk.Middleware
   /**

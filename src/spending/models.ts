@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Cap } from "./cap.ts"
 import type { Kept } from "./ledger.ts"
-import type { Purse as Internals, Status } from "./purse.ts"
+import type { Status } from "./purse.ts"
 
 /**
  * Counts the costs of calls, up to a cap.
@@ -18,8 +18,8 @@ export interface Purse {
   readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
   /** The state to store for the next start of the process, as plain JSON. */
   readonly kept: Effect.Effect<Kept>
-  /** What a governor charges. A copy of a purse pays from the same sums. */
-  readonly internals: Internals
+  /** What a governor charges; nothing else reads it. A copy of a purse pays from the same sums. */
+  readonly internals: unknown
 }
 
 /** The purses that the calls of some code pay from. */

@@ -116,6 +116,9 @@ export class Purse {
   }
 }
 
+/** What a governor charges of a public purse. */
+export const internalsOf = (purse: { readonly internals: unknown }): Purse => purse.internals as Purse
+
 /** The costs of a call, and the purses that pay. */
 export interface Bill {
   readonly purses: ReadonlyArray<Purse>

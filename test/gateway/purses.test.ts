@@ -20,7 +20,7 @@ const world = (rule: Rule, earlier: Spent = {}) => {
   const of = (agent: string, key?: string) =>
     purses.of([rule], agent, () => (key === undefined ? [] : [{ name: key, hash: key }]))
   const bill = (paying: ReadonlyArray<Spending.Purse>, dollars: number): Ledger.Bill => ({
-    purses: paying.map((purse) => purse.internals),
+    purses: paying.map(Ledger.internalsOf),
     most: dollars * dollar,
     expected: dollars * dollar
   })
