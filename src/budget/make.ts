@@ -106,6 +106,11 @@ class Pools {
     return pool
   }
 
+  /** All pools. Those that were only given limits so far come last. */
+  get usedFirst(): ReadonlyArray<Pool> {
+    return Array.from(this.byName.values()).sort((a, b) => Number(a.isUnused) - Number(b.isUnused))
+  }
+
   /** The pools that limits name, and that no call has used so far. */
   private get unused(): ReadonlyArray<string> {
     return this.sets.known.filter((name) => this.byName.get(name)?.isUnused)
@@ -259,7 +264,7 @@ export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scop
     const pools = new Pools(sets, shared, context, options.learned)
     yield* Effect.addFinalizer(() => pools.close)
     const status = Effect.sync((): BudgetStatus => ({
-      pools: Object.fromEntries(Array.from(pools.byName, ([name, pool]) => [name, Status.of(pool)]))
+      pools: Object.fromEntries(pools.usedFirst.map((pool) => [pool.name, Status.of(pool)]))
     }))
     return {
       reserve: reserve(pools),

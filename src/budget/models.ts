@@ -362,7 +362,7 @@ export interface PoolStatus {
 }
 
 /**
- * All pools as they stand.
+ * All pools as they stand; those that no call has used yet come last.
  *
  * @category models
  * @since 0.1.0

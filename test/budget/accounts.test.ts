@@ -295,10 +295,10 @@ describe("accounts", () => {
       for (const outcome of ["success", "failure"] as const) {
         const { settle } = yield* reserve
         yield* denied
-        assert.deepStrictEqual(yield* names, ["default", "real"])
+        assert.deepStrictEqual(yield* names, ["real", "default"])
         yield* settle({}, outcome)
         yield* denied
-        assert.deepStrictEqual(yield* names, ["default", "real"])
+        assert.deepStrictEqual(yield* names, ["real", "default"])
       }
     }).pipe(Effect.scoped)
   )

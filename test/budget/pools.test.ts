@@ -69,7 +69,7 @@ describe("Budget with limits per pool", () => {
     Effect.gen(function* () {
       // Regression: the pool of a model without a call so far was refused, and later it was not.
       yield* Budget.consume(1, { pool: "opus-3" })
-      assert.deepStrictEqual(yield* names, [...given, "opus-3"])
+      assert.deepStrictEqual(yield* names, ["opus-3", ...given])
     }).pipe(Effect.provide(live))
   )
 
@@ -81,7 +81,7 @@ describe("Budget with limits per pool", () => {
       const governor = yield* Governor.Governor
       yield* governor.run({ model: "claude-sonnet-4-5", bytes: 10 }, () => Effect.succeed({ value: 1 }))
       yield* budget.resize({ pool: "gpt-6", limits: perMinute(60) })
-      assert.deepStrictEqual(yield* names, [...given, "haiku-5-5", "gpt-6", "sonnet-4"])
+      assert.deepStrictEqual(yield* names, ["haiku-5-5", "gpt-6", "sonnet-4", ...given])
     }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(live))))
   )
 
