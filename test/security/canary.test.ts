@@ -97,6 +97,8 @@ const recorder = () => {
       Effect.withSpan("the program"),
       Effect.withTracer(tracer),
       Effect.provide(Logger.layer([logger])),
+      // Not the metrics of other tests of this process, which are many.
+      Effect.provideService(Metric.MetricRegistry, new Map()),
       Effect.provideService(References.MinimumLogLevel, "All"),
       Effect.provideService(References.UnhandledLogLevel, "Fatal")
     )
