@@ -24,6 +24,7 @@ const searches = [
   "test/benchmark/bars.test.ts",
   "test/budget/{cancel,laws,many}.test.ts",
   "test/client/outages.test.ts",
+  "test/gateway/bodies.test.ts",
   "test/governor/bounded.test.ts",
   "test/proof/*.test.ts",
   "test/redis/store.test.ts",

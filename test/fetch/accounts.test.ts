@@ -62,7 +62,7 @@ describe("the account of a credential", () => {
       const { pools } = yield* here.budget.status
       const spent = Object.values(pools).map(({ dimensions }) => 100 - dimensions.requests!.level)
       // The one without an account, the shared one, and the one that the second key had before its first answer.
-      assert.deepStrictEqual(spent, [0, 4, 1])
+      assert.deepStrictEqual(spent, [4, 1, 0])
     }).pipe(Effect.scoped)
   )
 

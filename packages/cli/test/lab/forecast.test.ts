@@ -18,7 +18,11 @@ const workloadOf = (scenario: Scenario.Scenario): Forecast.Workload => {
   return scenario.agents.map(({ calls, name, startsAtMillis }) => ({
     name,
     startsAfter: startsAtMillis,
-    calls: calls.map((call) => ({ ...call, reservedOutputTokens: Math.min(call.maxTokens, reserved) }))
+    calls: calls.map(({ inputTokens, maxTokens, outputTokens }) => ({
+      inputTokens,
+      outputTokens,
+      reservedOutputTokens: Math.min(maxTokens, reserved)
+    }))
   }))
 }
 

@@ -121,7 +121,11 @@ export const make = (): Recorder => {
   const look = Effect.gen(function* () {
     const budget = yield* Budget.TokenBudget
     const [pool] = Object.values((yield* budget.status).pools)
-    if (pool !== undefined) levels.push({ at: yield* now, dimensions: pool.dimensions })
+    if (pool === undefined) return
+    const at = yield* now
+    // The look at the end may come in the moment of the one before.
+    if (levels.at(-1)?.at === at) levels.pop()
+    levels.push({ at, dimensions: pool.dimensions })
   })
 
   return {
