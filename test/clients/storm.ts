@@ -80,12 +80,13 @@ const warmUp = (url: string) =>
     Promise.all(Array.from({ length: agents }, async () => (await fetch(`${url}/healthz`)).arrayBuffer()))
   )
 
-/** A gateway in front of a provider, of which it knows nothing but the address. */
-const gatewayTo = (upstream: string) =>
-  Gateway.make({ upstreams: { anthropic: upstream, openai: upstream, gemini: upstream } }).pipe(
-    Effect.provide(Layer.provideMerge(Governor.layer(), Budget.layer())),
-    Effect.map(({ url }) => url)
-  )
+/** A gateway in front of a provider, of which it knows nothing but the address. Its budget lives as long as the gateway. */
+const gatewayTo = Effect.fnUntraced(function* (upstream: string) {
+  const live = yield* Layer.build(Layer.provideMerge(Governor.layer(), Budget.layer()))
+  const upstreams = { anthropic: upstream, openai: upstream, gemini: upstream }
+  const { url } = yield* Effect.provide(Gateway.make({ upstreams }), live)
+  return url
+})
 
 /** Runs the storm of a client, alone, governed, or by the base URL of a gateway alone, against a provider of its own. */
 export const storm = (client: Client, mode: "bare" | "governed" | "gateway"): Promise<Result> => {
