@@ -91,7 +91,7 @@ describe("LlmClient", () => {
       Layer.Layer<LlmClient.LlmClient, never, LlmProvider | Budget.TokenBudget>
     >()
     expect(LlmClient.layerConfig()).type.toBe<
-      Layer.Layer<LlmClient.LlmClient, Config.ConfigError, Budget.TokenBudget>
+      Layer.Layer<LlmClient.LlmClient, Config.ConfigError | LlmClient.SdkMissing, Budget.TokenBudget>
     >()
   })
 

@@ -4,7 +4,6 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type * as Law from "../admission/law.ts"
 import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../limits/signal.ts"
 import type { Learned } from "./learned.ts"
@@ -225,7 +224,7 @@ export interface Failure {
  * @category models
  * @since 0.4.0
  */
-export type Verdict = Law.Verdict
+export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 /**
  * An estimate that was admitted. It is held until it is settled, fails, is refunded, or its scope closes; the first of these

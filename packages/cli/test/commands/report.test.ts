@@ -3,6 +3,7 @@
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import type { Report } from "@floodgate/cli/lab"
+import * as Packed from "../../src/lab/report/packed.ts"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -49,7 +50,7 @@ describe("floodgate run --report", () => {
     assert.strictEqual(stderr, `wrote ${file}\n`)
     assert.strictEqual(code, 0)
     const json = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(readFileSync(file, "utf8"))![1]!
-    const [figures] = (JSON.parse(json) as { figures: ReadonlyArray<Report.Figures.ScenarioFigures> }).figures
+    const [figures] = (JSON.parse(json) as { figures: ReadonlyArray<Packed.Packed> }).figures.map(Packed.unpack)
     assert.deepStrictEqual(figures!.agents, ["agent-1", "agent-2", "agent-3", "orchestrator"])
     // The orchestrator, which merges what they found, is none of those that were asked for.
     assert.strictEqual(figures!.summary, "3 agents, 16 calls; model claude-sonnet-5")
