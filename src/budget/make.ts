@@ -216,7 +216,7 @@ class Pools {
     return undefined
   }
 
-  /** The pool of a reservation, or why there is none. Throws if the budget knows none of that name. */
+  /** The pool of a reservation, or the error if all pools are in use. Throws if the budget does not know the name. */
   of({ account, model, pool }: ReserveOptions = {}): Pool | BudgetError {
     const named = pool ?? (model === undefined ? undefined : this.sets.poolOf(model))
     const name = nameIn(account, named ?? defaultPool)

@@ -145,7 +145,7 @@ interface Sets {
   /** Whether a pool that something is said of has limits or may learn them. */
   readonly isPool: (name: string) => boolean
   /**
-   * The pool that a caller of `operation` names. Throws if there is none of that name: a misspelt one would be another budget, or
+   * The pool that a caller of `operation` names. Throws if the budget does not know the name: a misspelt one would be another budget, or
    * have no limits.
    */
   readonly poolNamed: (operation: string, name: string | undefined) => string

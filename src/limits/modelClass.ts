@@ -57,7 +57,7 @@ export const isModel = (name: string): boolean => (isBare(name) || name.includes
 const families = ["fable", "mythos", "opus", "sonnet", "haiku"]
 
 /**
- * The class of Claude's models that a name probably means which is none: its family has one letter too many, too few or wrong, or
+ * The class of Claude's models that a misspelt name probably means: its family has one letter too many, too few or wrong, or
  * its version another form, as in "sonet-5" and "opus5". Undefined for any other name.
  */
 export const classMeantBy = (name: string): string | undefined => {
