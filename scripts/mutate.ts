@@ -4,7 +4,7 @@
  *
  *     npm run mutate                            every mutant
  *     npm run mutate -- --every 5               each fifth
- *     npm run mutate -- --at cap.ts,law.ts:120  those of some files or lines
+ *     npm run mutate -- --at cap.ts,outage.ts:20 those of some files or lines
  *     npm run mutate -- --again FILE            those that FILE names, which is what an earlier run has printed
  *     npm run mutate -- --tests 'test/proof/e*' with the tests of some files alone
  *     npm run mutate -- --within 300            with the tests alone that take no longer, in milliseconds

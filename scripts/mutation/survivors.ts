@@ -39,61 +39,61 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
   },
   {
-    file: "law.ts",
+    file: "rejections.ts",
     code: "if (part > most) {",
     changes: [[">", ">="]],
     why: "Of two dimensions that are used alike either may be the empty one."
   },
   {
-    file: "law.ts",
+    file: "outage.ts",
     code: "if (outageTest.score < score) return",
     changes: [["<", "<="]],
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
   },
   {
-    file: "law.ts",
+    file: "admit.ts",
     code: "if (now - block.at > pool.overloadMillis)",
     changes: [[">", ">="]],
     why: "A call that is exactly as old as failures take may count as either."
   },
   {
-    file: "law.ts",
+    file: "rates.ts",
     code: "meter.phase > (found?.phase ?? -Infinity)",
     changes: [[">", ">="]],
     why: "Of two meters at the same phase either is the furthest."
   },
   {
-    file: "law.ts",
+    file: "rates.ts",
     code: "return phase > safePhase && phase <= 0",
     changes: [[">", ">="]],
     why: "A phase passes through the bound, and stays at it by accident alone."
   },
   {
-    file: "law.ts",
+    file: "headers.ts",
     code: "if (least < meter.level) meter.level = least",
     changes: [["<", "<="]],
     why: "Where both are equal, either branch leaves the level as it is."
   },
   {
-    file: "law.ts",
+    file: "headers.ts",
     code: "if (level <= meter.level) return",
     changes: [["<=", "<"]],
     why: "Where both are equal, there is nothing to raise."
   },
   {
-    file: "law.ts",
+    file: "rejections.ts",
     code: "if (certain > 0) {",
     changes: [[">", ">="]],
     why: "Of no calls nothing is learned."
   },
   {
-    file: "law.ts",
+    file: "admit.ts",
     code: "const amount = charge[meter.dimension] ?? 0",
     changes: [["charge[meter.dimension] ?? 0", "charge[meter.dimension]"]],
     why: "A wait that is no number is not longer than any other."
   },
   {
-    file: "law.ts",
+    file: "rates.ts",
     code: "const phase = furthest(pool)?.phase ?? 1",
     changes: [["furthest(pool)?.phase ?? 1", "furthest(pool)?.phase"]],
     why: "No phase is between the bounds as little as 1 is."

@@ -15,6 +15,18 @@ const learnedOver = 150
 /** The random rate at most: with more than one call in ten failing, something is wrong. */
 const mostRandom = 0.1
 
+/** Random rejections for each call, at least and at first. */
+export const leastRandom = 0.001
+/** The same of overloads. */
+export const leastOverload = 0.01
+
+/**
+ * What a failure says. `"isolated"`: it is the call's own. `"exhausted"`: the bucket was empty. `"ramp"`: usage grows too
+ * fast. `"outage"`: the provider does not work. These three concern every caller, and are no call's own failure. `"impossible"`: the
+ * call is larger than the provider's limit.
+ */
+export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
+
 export interface Test {
   /** The evidence for a reaction. */
   score: number

@@ -36,7 +36,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "judging: a rejection whose headers leave less than its charge is an exhaustion, one that leaves more is none",
     {
       without: "the evidence of headers",
-      file: "admission/law.ts",
+      file: "admission/rejections.ts",
       from: "if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {",
       to: "if (remaining < 0) {"
     }
@@ -45,7 +45,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "isolated: a lone rejection changes nothing for others",
     {
       without: "a verdict",
-      file: "admission/law.ts",
+      file: "admission/rejections.ts",
       from: 'if (!isAlarm(pool, ticket, hasRoom)) return "isolated"',
       to: "isAlarm(pool, ticket, hasRoom)"
     }
@@ -54,7 +54,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "exhausted: the rate becomes what was delivered between two exhaustions, at most halved at once",
     {
       without: "what was delivered",
-      file: "admission/law.ts",
+      file: "admission/rejections.ts",
       from: "Math.max((here.given - from.given) / span, least)",
       to: "0.7 * rate"
     }
@@ -63,7 +63,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "headers: what they say is less holds at once, what they say is more by and by",
     {
       without: "doubt of what they promise",
-      file: "admission/law.ts",
+      file: "admission/headers.ts",
       from: "meter.level + levelGain * (level - meter.level)",
       to: "level"
     }
@@ -81,7 +81,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "overload: a lone one delays nobody, and random ones of 5 % cost next to nothing",
     {
       without: "a verdict",
-      file: "admission/law.ts",
+      file: "admission/outage.ts",
       from: 'if (outageTest.score < score) return "isolated"',
       to: ""
     }
@@ -90,7 +90,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "nothing known: calls double with each round of verdicts, until rejections or headers end that",
     {
       without: "an opening",
-      file: "admission/law.ts",
+      file: "admission/admit.ts",
       from: "if (opening === undefined || pool.inFlight === 0) return 0",
       to: "if (opening !== null) return 0"
     }
@@ -99,7 +99,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "cap: what the user states is never raised, neither by headers nor by an oversized call",
     {
       without: "a meter of its own",
-      file: "admission/law.ts",
+      file: "admission/headers.ts",
       from: "  Meter.setLimit(meter, limit)\n  // What is left",
       to: "  Meter.setLimit(meter, limit)\n  if (pool.caps[dimension]) pool.caps[dimension].rule = shareOf(meter, 1)\n  // What is left"
     }
@@ -108,7 +108,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
     "overload: an outage is probed after 1, 2, 5, 10 s, one call at a time",
     {
       without: "one probe at a time",
-      file: "admission/law.ts",
+      file: "admission/gate.ts",
       from: "  gate.allowed = 1\n",
       to: "  gate.allowed = 4\n"
     }
@@ -143,7 +143,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     "law 2, all or nothing",
     {
       without: "one instant: a call that waits for one dimension takes of the others",
-      file: "admission/law.ts",
+      file: "admission/admit.ts",
       from: "const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)\n",
       to: "const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)\n    if (wait === 0) Cap.take(cap, 1)\n"
     }
@@ -206,7 +206,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     "law 9, a lone rejection costs one call",
     {
       without: "a verdict",
-      file: "admission/law.ts",
+      file: "admission/rejections.ts",
       from: 'if (!isAlarm(pool, ticket, hasRoom)) return "isolated"',
       to: "isAlarm(pool, ticket, hasRoom)"
     }
@@ -215,7 +215,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     "law 10, what was delivered decides",
     {
       without: "what was delivered",
-      file: "admission/law.ts",
+      file: "admission/rejections.ts",
       from: "Math.max((here.given - from.given) / span, least)",
       to: "0.5 * rate"
     }
@@ -224,7 +224,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     "law 11, verdicts, not answers",
     {
       without: "verdicts before answers",
-      file: "admission/law.ts",
+      file: "admission/rejections.ts",
       from: "Verdicts.failed(bucketTest, ticket.number, accepted, ",
       to: "Verdicts.failed(bucketTest, ticket.number, Math.max(0, accepted - pool.inFlight), "
     }
@@ -233,7 +233,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
     "law 12, weather loses no work",
     {
       without: "a pause that all share",
-      file: "admission/law.ts",
+      file: "admission/outage.ts",
       from: "if (outageTest.score < score)",
       to: "if (outageTest.score < Infinity)"
     }

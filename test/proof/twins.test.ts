@@ -148,7 +148,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "an end of the wait for a probe",
     scope: "probes",
     moves: 8,
-    file: "admission/law.ts",
+    file: "admission/gate.ts",
     from: "if (left > 0) return left",
     to: "if (left > -Infinity) return Math.max(1, left)"
   },
@@ -193,7 +193,7 @@ const twins: ReadonlyArray<Twin> = [
     without: "its last millisecond",
     scope: "ramp",
     moves: 4,
-    file: "admission/law.ts",
+    file: "admission/gate.ts",
     from: "if (now < gate.until) return gate.until - now",
     to: "if (now < gate.until - 1) return gate.until - 1 - now"
   }

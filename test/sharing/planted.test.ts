@@ -81,7 +81,7 @@ const bugs: ReadonlyArray<Bug> = [
   },
   {
     without: "what is kept of a quota when limits are set before any call",
-    file: "admission/law.ts",
+    file: "admission/limits.ts",
     from: "(sent === 0 && !rule.quota)",
     to: "sent === 0",
     seed: 1516,

@@ -1,0 +1,111 @@
+/**
+ * A call asks to go out: whether it may, and what it takes.
+ */
+import { type Charge, type Dimension, dimensions, type Whole } from "../limits/amounts.ts"
+import * as Cap from "./cap.ts"
+import * as Gate from "./gate.ts"
+import * as Meter from "./meter.ts"
+import { bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
+import type { Pool, Ticket } from "./state.ts"
+import * as Window from "./window.ts"
+
+/** Why a charge does not go now. `millis` is `Infinity` where only another event lets it go. */
+export interface Blocked {
+  readonly millis: number
+  readonly dimension: Dimension | undefined
+}
+
+/** Why a charge does not go now; undefined where it does. */
+export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undefined => {
+  const closed = passGate(pool, now) || passWindow(pool, now) || passOpening(pool, now)
+  if (closed > 0) return { millis: closed, dimension: undefined }
+  let millis = 0
+  let dimension: Dimension | undefined
+  for (const meter of pool.meters) {
+    const amount = charge[meter.dimension] ?? 0
+    const most = bound(pool, meter, now)
+    Meter.advance(meter, now, most)
+    const wait = Meter.wait(meter, amount, most, pool.lag)
+    if (wait > millis) {
+      millis = wait
+      dimension = meter.dimension
+    }
+  }
+  for (const each of dimensions) {
+    const cap = pool.caps[each]
+    if (cap === undefined) continue
+    Cap.advance(cap, now)
+    const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)
+    if (wait > millis) {
+      millis = wait
+      dimension = each
+    }
+  }
+  return millis === 0 ? undefined : { millis, dimension }
+}
+
+const passGate = (pool: Pool, now: number): number => {
+  const { gate } = pool
+  return Gate.pass(gate, gate.reason === "overload" ? silenceMillis(pool) : verdictMillis(pool), now)
+}
+
+const passWindow = (pool: Pool, now: number): number => {
+  const { window } = pool
+  if (pool.inFlight < window.size) return 0
+  const at = Window.grow(window, now, verdictMillis(pool))
+  return pool.inFlight < window.size ? 0 : at - now || Infinity
+}
+
+/** While nothing is known, calls for each round of verdicts double, evenly spaced. */
+const passOpening = (pool: Pool, now: number): number => {
+  const { opening } = pool
+  // Whoever calls one at a time goes on as fast as the provider answers.
+  if (opening === undefined || pool.inFlight === 0) return 0
+  const round = verdictMillis(pool)
+  if (now >= opening.at + round) {
+    opening.last = Math.max(1, pool.sent - opening.since)
+    if (opening.last >= opening.allowed) opening.allowed *= 2
+    opening.at = now
+    opening.since = pool.sent
+  }
+  // A call beyond the last of a round goes with the next round.
+  const place = Math.min(1, (pool.sent - opening.since) / opening.allowed)
+  return Math.max(0, opening.at + place * round - now)
+}
+
+/** Takes a charge from every dimension at one instant. */
+export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
+  const { block, gate, meters } = pool
+  const sums: Array<number> = []
+  if (now - block.at > pool.overloadMillis) pool.block = { at: now, sent: pool.sent, before: block.sent }
+  pool.sent++
+  pool.inFlight++
+  for (const meter of meters) {
+    Meter.advance(meter, now, bound(pool, meter, now))
+    sums.push(meter.sum, meter.rejected)
+    Meter.take(meter, charge[meter.dimension], pool.sent)
+  }
+  for (const dimension of dimensions) {
+    const cap = pool.caps[dimension]
+    if (cap === undefined) continue
+    Cap.advance(cap, now)
+    Cap.take(cap, charge[dimension])
+  }
+  Window.sent(pool.window, pool.inFlight)
+  const isSafe = isBelowShare(pool)
+  if (isSafe) pool.safe++
+  const ticket: Ticket = {
+    at: now,
+    charge,
+    number: pool.sent,
+    inFlight: pool.inFlight,
+    isSafe,
+    safe: pool.safe,
+    crowded: pool.window.crowded,
+    earlier: pool.block.before,
+    sums
+  }
+  gate.probes++
+  gate.probedAt = now
+  return ticket
+}

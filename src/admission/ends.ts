@@ -1,0 +1,80 @@
+/**
+ * A call ends: it was accepted, it is over, or nobody knows what became of it.
+ */
+import { type Charge, dimensions } from "../limits/amounts.ts"
+import * as Cap from "./cap.ts"
+import * as Gate from "./gate.ts"
+import * as Meter from "./meter.ts"
+import { advance, meanWith } from "./rates.ts"
+import type { Pool, Ticket } from "./state.ts"
+import * as Window from "./window.ts"
+
+/** The reserve decays over this many answers. */
+const reserveCalls = 100
+
+/** The provider accepted a call: its answer has begun. */
+export const accept = (pool: Pool, ticket: Ticket): void => {
+  if (ticket.at > pool.gate.fence) Gate.open(pool.gate)
+  Window.accepted(pool.window, ticket.inFlight)
+  for (const meter of pool.meters) {
+    const least = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
+    meter.reserve += (least - meter.reserve) / reserveCalls
+  }
+}
+
+/** An accepted call is over: what it reserved is replaced by what it used. */
+export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
+  advance(pool, now)
+  pool.answerMillis = meanWith(pool.answerMillis, ticket, now)
+  end(pool, ticket, used, true, now)
+}
+
+/** A call is over, and what it reserved stays taken. */
+export const keep = (pool: Pool, ticket: Ticket): void => {
+  pool.inFlight--
+  pool.meters.forEach((meter, i) => {
+    if (Meter.isLate(meter) && isCharged(ticket, i)) Meter.spend(meter, ticket.charge[meter.dimension])
+  })
+}
+
+/** A call never went out, or nobody knows what became of it: it says nothing. */
+export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
+  advance(pool, now)
+  end(pool, ticket, used, false, now)
+  // A probe that told nothing makes room for another.
+  if (pool.gate.probes > 0 && ticket.at > pool.gate.fence) pool.gate.probes--
+}
+
+/** A call that went out by a smaller pool is ours from now on: as if it went out now, by what that pool has paid. */
+export const adopt = (pool: Pool, ticket: Ticket): void => {
+  pool.inFlight++
+  pool.sent++
+  const sums: Array<number> = []
+  for (const meter of pool.meters) {
+    if (Meter.isLate(meter)) meter.held += ticket.charge[meter.dimension]
+    sums.push(meter.sum, meter.rejected)
+  }
+  const { crowded } = pool.window
+  const { block, safe } = pool
+  Object.assign(ticket, { sums, crowded, safe, number: pool.sent, earlier: block.before })
+}
+
+/** Whether the meter with this index has taken the charge of a call. It has not if it is younger. */
+const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
+
+export const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
+  pool.inFlight--
+  pool.meters.forEach((meter, i) => {
+    if (!isCharged(ticket, i)) return
+    const charge = ticket.charge[meter.dimension]
+    const isGiven = ticket.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
+    Meter.settle(meter, charge, used[meter.dimension] ?? charge, isGiven, isAccepted)
+  })
+  for (const dimension of dimensions) {
+    const cap = pool.caps[dimension]
+    const charge = ticket.charge[dimension]
+    if (cap === undefined) continue
+    Cap.advance(cap, now)
+    Cap.settle(cap, charge, used[dimension] ?? charge, ticket.at)
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * What the user states: a new pool, and other limits for one.
+ */
+import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
+import type { Rule, Rules } from "../limits/rules.ts"
+import * as Cap from "./cap.ts"
+import * as Gate from "./gate.ts"
+import * as Meter from "./meter.ts"
+import { bound } from "./rates.ts"
+import type { Pool } from "./state.ts"
+import * as Verdicts from "./verdicts.ts"
+import * as Window from "./window.ts"
+
+/** Time to a rejection and to an overload, before one was seen. */
+const firstRejectMillis = 200
+const firstOverloadMillis = 1_000
+/** Time to the end of an answer, before one was seen. */
+const firstAnswerMillis = 2_000
+
+export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pool => {
+  const pool: Pool = {
+    meters: [],
+    caps: {},
+    shares: {},
+    gate: Gate.make(),
+    window: Window.make(),
+    opening: { at: now, since: 0, last: 1, allowed: 1 },
+    bucketTest: Verdicts.makeTest(),
+    random: Verdicts.leastRandom,
+    learnedFrom: 0,
+    outageTest: Verdicts.makeTest(),
+    randomOverload: Verdicts.leastOverload,
+    sent: 0,
+    safe: 0,
+    inFlight: 0,
+    failed: 0,
+    failedUpTo: 0,
+    block: { at: now, sent: 0, before: 0 },
+    rejectMillis: firstRejectMillis,
+    overloadMillis: firstOverloadMillis,
+    answerMillis: firstAnswerMillis,
+    distrustUntil: -Infinity,
+    rampAt: -Infinity,
+    lag: 0
+  }
+  resize(pool, rules, shares, now)
+  return pool
+}
+
+/**
+ * Replaces the user's limits. What headers have said of dimensions that the user does not limit stays. A pool that has
+ * sent nothing is full by the new limits.
+ */
+export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
+  const before = pool.shares
+  pool.shares = shares
+  for (const dimension of dimensions) {
+    const rule = rules[dimension]
+    const share = shares[dimension]
+    if (rule === undefined && share !== undefined && share === before[dimension]) continue
+    const wasLimited = pool.caps[dimension] !== undefined
+    limitTo(pool, dimension, rule, now)
+    const meter = pool.meters.find((each) => each.dimension === dimension)
+    if (rule === undefined || rule.quota) {
+      if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
+      continue
+    }
+    const { burst, rate } = rule.provider
+    if (meter === undefined) pool.meters.push(Meter.make(dimension, now, rate, burst))
+    else {
+      Meter.advance(meter, now, bound(pool, meter, now))
+      Meter.setLimit(meter, rate)
+      meter.burst = burst
+      if (pool.sent === 0) meter.level = burst
+    }
+  }
+  // Providers limit requests and tokens: where nobody says how, the law finds out.
+  if (pool.meters.length === 0) pool.meters.push(Meter.make("requests", now))
+  if (!pool.meters.some(isOfTokens)) pool.meters.push(Meter.make("tokens", now))
+  if (pool.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pool.opening = undefined
+}
+
+const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "requests"
+
+/** Sets or removes the user's limit of a dimension. */
+export const limitTo = ({ caps, sent }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+  const cap = caps[dimension]
+  if (rule === undefined) delete caps[dimension]
+  else if (cap === undefined || cap.rule.quota !== rule.quota || (sent === 0 && !rule.quota)) {
+    caps[dimension] = Cap.make(rule, now)
+  } else {
+    // Some of a quota may be kept for a process that cannot be reached, though nothing was sent.
+    Cap.advance(cap, now)
+    Cap.setRule(cap, rule)
+  }
+}

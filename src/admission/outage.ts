@@ -1,0 +1,51 @@
+/**
+ * The provider failed, or could not be reached: a 529, a 5xx, a refused or broken connection, a timeout.
+ *
+ * Failures with nothing accepted between them pause the pool, and one call at a time finds out when that is over.
+ */
+import type { Charge } from "../limits/amounts.ts"
+import { end } from "./ends.ts"
+import * as Gate from "./gate.ts"
+import { advance, alarmScore, callRate, longestSilence, meanWith, silenceMillis } from "./rates.ts"
+import type { Pool, Ticket } from "./state.ts"
+import * as Verdicts from "./verdicts.ts"
+import type { Verdict } from "./verdicts.ts"
+
+const outageRate = 0.9
+/** An outage is suspected after two failures in a row at the least. */
+const outageScore = 6
+/** Waits between the probes of an outage: its end is noticed within 10 s, and 10 minutes of it take 62 probes. */
+const outageMillis = [1_000, 2_000, 5_000, 10_000]
+
+/** The provider failed, or could not be reached: a 529, a 5xx, a refused or broken connection, a timeout. */
+export const overload = (
+  pool: Pool,
+  ticket: Ticket,
+  failure: { readonly retryAfter: number | undefined; readonly used: Charge },
+  now: number
+): Verdict => {
+  const { gate, outageTest } = pool
+  const isOutage = gate.reason === "overload" && gate.misses > 0
+  advance(pool, now)
+  end(pool, ticket, failure.used, false, now)
+  const upTo = ticket.earlier - pool.failed++
+  if (isOutage && ticket.at <= gate.fence) return "outage"
+  pool.overloadMillis = meanWith(pool.overloadMillis, ticket, now)
+  if (!isOutage) {
+    const accepted = Math.max(0, upTo - pool.failedUpTo)
+    pool.failedUpTo = Math.max(pool.failedUpTo, upTo)
+    const pending = callRate(pool) * silenceMillis(pool)
+    Verdicts.failed(outageTest, ticket.earlier, accepted, { p: pool.randomOverload, q: outageRate, pending })
+    if (accepted > 0)
+      pool.randomOverload = Verdicts.learn(pool.randomOverload, accepted + 1, true, Verdicts.leastOverload)
+    const score = Math.max(outageScore, alarmScore(pool))
+    if (outageTest.score < score) return "isolated"
+    outageTest.score = 0
+    gate.misses = 1
+  }
+  const pause = outageMillis[Math.min(gate.misses, outageMillis.length) - 1]!
+  gate.misses++
+  gate.fence = now
+  Gate.close(gate, "overload", now + Math.max(pause, Math.min(failure.retryAfter ?? 0, longestSilence)))
+  return "outage"
+}
