@@ -8,43 +8,19 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
-import { BudgetError } from "../Budget.ts"
 import type * as Governor from "../Governor.ts"
-import { FailedAttempt } from "../governor/failure.ts"
-import type { Failure as GovernorFailure } from "../governor/models.ts"
+import { FailedAttempt, forCaller } from "../governor/failure.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
-import { LlmError } from "../LlmError.ts"
 import * as Describe from "./describe.ts"
 import * as Failure from "./failure.ts"
 
 export type Tools = Record<string, Tool.Any>
 type StreamPart = Response.StreamPart<Tools>
 
-/** A failed attempt, and what the caller gets if it stays so. */
-class Failed<E> extends FailedAttempt {
-  readonly error: E
-  /** For the governor's telemetry, which names failures by their reason. */
-  readonly reason: unknown
-  /** What had come of a stream whose error is a part of it. */
-  readonly parts: ReadonlyArray<StreamPart> | undefined
-
-  constructor(error: E, failure: GovernorFailure, parts?: ReadonlyArray<StreamPart>) {
-    super(failure)
-    this.error = error
-    this.reason = typeof error === "object" && error !== null && "reason" in error ? error.reason : undefined
-    this.parts = parts
-  }
-}
-
-const judged = <E>(error: E): Effect.Effect<never, Failed<E>> =>
-  Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(new Failed(error, Failure.failureOf(error, now))))
-
-const unwrap =
-  (method: string) =>
-  <E>(error: Failed<E> | LlmError | BudgetError | E): E | AiError.AiError => {
-    if (error instanceof Failed) return error.error
-    return error instanceof BudgetError || error instanceof LlmError ? Failure.toAiError(method, error) : error
-  }
+const judged = <E>(error: E): Effect.Effect<never, FailedAttempt<never, E>> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.fail(new FailedAttempt(Failure.failureOf(error, now), Effect.fail(error)))
+  )
 
 /** How round trips are made, see `Options`. */
 export interface Settings {
@@ -75,8 +51,9 @@ export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>
       response: seen.info
     }
   })
-  return Effect.suspend(() => settings.governor.run(callOf(settings, request), () => attempt, settings.how)).pipe(
-    Effect.mapError(unwrap(method)<E>)
+  return forCaller(
+    Effect.suspend(() => settings.governor.run(callOf(settings, request), () => attempt, settings.how)),
+    (error) => Failure.toAiError(method, error)
   )
 }
 
@@ -85,7 +62,7 @@ const open = Effect.fnUntraced(function* <E, R>(
   call: Governor.Call,
   ticket: Governor.Ticket,
   trip: Stream.Stream<StreamPart, E, R>
-): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, Failed<E | undefined>, R | Scope.Scope> {
+): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, FailedAttempt<Stream.Stream<StreamPart>, E>, R | Scope.Scope> {
   let seen = Describe.nothingSeen
   const watch = (part: StreamPart): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -112,7 +89,7 @@ const open = Effect.fnUntraced(function* <E, R>(
   const [head, rest] = yield* Effect.catch(Stream.peel(Stream.tap(trip, watch), decided), judged)
   if (seen.error !== undefined && !seen.started) {
     const failure = Failure.failureOfPart(seen.error.value, yield* Clock.currentTimeMillis)
-    return yield* Effect.fail(new Failed(undefined, failure, head))
+    return yield* Effect.fail(new FailedAttempt(failure, Effect.succeed(Stream.fromArray(head))))
   }
   return Stream.concat(Stream.fromArray(head), rest).pipe(Stream.tapError(broken))
 })
@@ -124,14 +101,11 @@ export const streamed = <E, R>(
   trip: Stream.Stream<StreamPart, E, R>
 ): Stream.Stream<StreamPart, E | AiError.AiError, R> =>
   Stream.unwrap(
-    Effect.suspend(() => {
-      const call: Governor.Call = { ...callOf(settings, request), stream: true }
-      return settings.governor.open(call, (ticket) => open(call, ticket, trip), settings.how)
-    }).pipe(
-      Effect.catchIf(
-        (error): error is Failed<undefined> => error instanceof Failed && error.parts !== undefined,
-        ({ parts }) => Effect.succeed(Stream.fromArray(parts ?? []))
-      ),
-      Effect.mapError((error) => unwrap("streamText")<E>(error as Failed<E>))
+    forCaller(
+      Effect.suspend(() => {
+        const call: Governor.Call = { ...callOf(settings, request), stream: true }
+        return settings.governor.open(call, (ticket) => open(call, ticket, trip), settings.how)
+      }),
+      (error) => Failure.toAiError("streamText", error)
     )
   )

@@ -64,13 +64,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
-import { FailedAttempt } from "../governor/failure.ts"
+import { FailedAttempt, forCaller } from "../governor/failure.ts"
 import * as Called from "../governor/options.ts"
 import { makeRunner } from "../governor/promises.ts"
 import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
 import { check, options as optionsOf, orFunction } from "../input/checks.ts"
-import { LlmError, type LlmErrorReason } from "../LlmError.ts"
+import { LlmError } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { signalOf } from "../protocol/headers.ts"
 import { usageOf } from "../protocol/protocol.ts"
@@ -141,28 +141,12 @@ export interface Middleware {
 // Attempts
 // -----------------------------------------------------------------------------
 
-/** A failed attempt, and what the caller gets if it stays so. */
-class AttemptFailed<A> extends FailedAttempt {
-  readonly reason: LlmErrorReason
-  readonly conclude: () => A
-
-  constructor(reason: LlmErrorReason, conclude: () => A) {
-    super(new LlmError({ reason }))
-    this.reason = reason
-    this.conclude = conclude
-  }
-}
-
 /** The error as the caller gets it: the governor was the one to retry it, so the SDK must not. */
 const final = (thrown: unknown): unknown => {
   if (Predicate.hasProperty(thrown, "isRetryable") && thrown.isRetryable === true) {
     Reflect.defineProperty(thrown, "isRetryable", { value: false, configurable: true, enumerable: true })
   }
   return thrown
-}
-
-const rethrow = (thrown: unknown) => (): never => {
-  throw final(thrown)
 }
 
 /** Asks the model. Both the caller and the attempt can end it. */
@@ -177,7 +161,11 @@ const ask = <Params extends Describe.CallParams, Result>(
         const signals = params.abortSignal === undefined ? [signal] : [signal, params.abortSignal]
         return await call({ ...params, abortSignal: AbortSignal.any(signals) })
       },
-      catch: (thrown) => new AttemptFailed<Result>(SdkErrors.fromThrown(thrown, { now }), rethrow(thrown))
+      catch: (thrown) =>
+        new FailedAttempt(
+          new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }),
+          Effect.suspend(() => Effect.fail(final(thrown)))
+        )
     })
   )
 
@@ -199,6 +187,12 @@ const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, R
   return { value, actual: usageOf(answer), signal: signalFrom(value), response: answer }
 }, Effect.scoped)
 
+/** An answer whose stream has begun. */
+interface Opened<Part, Result> {
+  readonly result: Result
+  readonly watched: Watched<Part>
+}
+
 /** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
 const opened = Effect.fnUntraced(function* <
   Params extends Describe.CallParams,
@@ -208,7 +202,7 @@ const opened = Effect.fnUntraced(function* <
   call: (params: Params) => PromiseLike<Result>,
   params: Params,
   ticket: Governor.Ticket
-): Effect.fn.Return<{ readonly result: Result; readonly watched: Watched<Part> }, AttemptFailed<Result>, Scope.Scope> {
+): Effect.fn.Return<Opened<Part, Result>, FailedAttempt<Result, unknown>, Scope.Scope> {
   const { signal } = yield* controllerOf
   const inTime = async (params: Params): Promise<Result> => {
     const result = await call(params)
@@ -227,7 +221,10 @@ const opened = Effect.fnUntraced(function* <
   const failure = yield* Effect.promise(watched.begin)
   if (failure === undefined) return { result, watched }
   return yield* Effect.fail(
-    new AttemptFailed<Result>(failure, () => ({ ...result, stream: streamOf(watched.replay()) }))
+    new FailedAttempt(
+      new LlmError({ reason: failure }),
+      Effect.sync(() => ({ ...result, stream: streamOf(watched.replay()) }))
+    )
   )
 })
 
@@ -258,16 +255,6 @@ export const make = Effect.fnUntraced(function* (
     return { call, how: { agent, ...given } }
   }
 
-  /** Runs a call for a caller who may abort it. */
-  const settled = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
-    try {
-      return await run(effect, signal)
-    } catch (error) {
-      if (error instanceof AttemptFailed) return error.conclude()
-      throw error
-    }
-  }
-
   /** The reservation lives as long as the stream: its scope closes when that ends, breaks or is left. */
   const streamed = <Params extends Describe.CallParams, Part, Result extends { stream: ReadableStream<Part> }>(
     ask: (params: Params) => PromiseLike<Result>,
@@ -291,17 +278,13 @@ export const make = Effect.fnUntraced(function* (
     specificationVersion: "v3",
     wrapGenerate: ({ model, params }) => {
       const { call, how } = described(params, model, false)
-      return settled(
-        governor.run(call, () => whole((params) => model.doGenerate(params), params), how),
-        params.abortSignal
-      )
+      const governed = governor.run(call, () => whole((params) => model.doGenerate(params), params), how)
+      return run(forCaller(governed), params.abortSignal)
     },
     wrapStream: ({ model, params }) => {
       const { call, how } = described(params, model, true)
-      return settled(
-        streamed((params) => model.doStream(params), params, call, how),
-        params.abortSignal
-      )
+      const governed = streamed((params) => model.doStream(params), params, call, how)
+      return run(forCaller(governed), params.abortSignal)
     }
   }
 })

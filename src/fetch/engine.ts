@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
 import * as Recency from "../input/recency.ts"
+import { forCaller } from "../governor/failure.ts"
 import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
 import * as Called from "../governor/options.ts"
 import * as Governor from "../Governor.ts"
@@ -23,13 +24,22 @@ import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
-import * as SdkErrors from "../signals/sdkErrors.ts"
 import { type Accounts, makeAccounts } from "./account.ts"
-import { connection, errorOf, failedWith, Left, parserOf, type Read, readStream, readWhole } from "./exchange.ts"
+import {
+  connection,
+  errorOf,
+  type Failed,
+  failedWith,
+  Left,
+  parserOf,
+  type Read,
+  readStream,
+  readWhole,
+  thrownAt
+} from "./exchange.ts"
 import type { CallRequest } from "./index.ts"
 import type { Exchange } from "./exchange.ts"
 import {
-  AttemptFailed,
   type Change,
   type Incoming,
   type Planned,
@@ -282,9 +292,7 @@ const called = <R extends Upstream>(
   const made = Effect.flatMap(found, (whose) =>
     Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, ...whose }, restore))
   )
-  return Effect.catch(made, (error): Effect.Effect<Result<R>, unknown> =>
-    error instanceof AttemptFailed ? error.outcome : Effect.fail(error)
-  )
+  return forCaller(made)
 }
 
 const governed = Effect.fnUntraced(function* <R extends Upstream>(
@@ -346,14 +354,12 @@ const sent = Effect.fnUntraced(function* <R extends Upstream>(
   send: Send<R>,
   ticket: Governor.Ticket,
   { account, isGiven }: Whose
-): Effect.fn.Return<Exchange<R>, AttemptFailed<R>, Scope.Scope> {
+): Effect.fn.Return<Exchange<R>, Failed<R>, Scope.Scope> {
   const change = usageRequests.changeOf(planned)
   const opened = yield* connection
   const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, change), catch: (thrown) => thrown })
   const response = yield* Effect.catch(sending, (thrown) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      Effect.fail(new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown)))
-    )
+    Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
   )
   if (!isGiven) accounts.learn(planned.request, account, response)
   const now = yield* Clock.currentTimeMillis

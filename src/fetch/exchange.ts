@@ -6,9 +6,10 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import { FailedAttempt } from "../governor/failure.ts"
 import type { Watched } from "../governor/stream.ts"
 import type * as Governor from "../Governor.ts"
-import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
@@ -17,7 +18,7 @@ import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
 import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
-import { AttemptFailed, type Planned, type Result, type Upstream, type Used } from "./models.ts"
+import { type Planned, type Result, type Upstream, type Used } from "./models.ts"
 import { sourceOf } from "./response.ts"
 import { bound, type Bounded, type Connection, type Patience } from "./silence.ts"
 import { type Source, watch } from "./stream.ts"
@@ -132,7 +133,14 @@ interface Opened<R extends Upstream> {
   readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
 }
 
-export type Read<R extends Upstream> = Effect.fn.Return<Opened<R>, AttemptFailed<R>, Scope.Scope>
+/** A failed attempt. Its caller gets the provider's own response, or what was thrown. */
+export type Failed<R extends Upstream> = FailedAttempt<Result<R>, unknown>
+
+export type Read<R extends Upstream> = Effect.fn.Return<Opened<R>, Failed<R>, Scope.Scope>
+
+/** A request that has no response, or whose response broke off. */
+export const thrownAt = <R extends Upstream>(thrown: unknown, now: number): Failed<R> =>
+  new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
 
 const resultOf = <R extends Upstream>(
   { hidesUsage, response }: Exchange<R>,
@@ -141,7 +149,7 @@ const resultOf = <R extends Upstream>(
 ): Result<R> => ({ response, body, isChanged: hidesUsage, isFinal })
 
 const failed = <R extends Upstream>(exchange: Exchange<R>, reason: LlmErrorReason, body: Uint8Array | Source) =>
-  Effect.fail(new AttemptFailed<R>(reason, Effect.succeed(resultOf(exchange, body, true))))
+  Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(exchange, body, true))))
 
 /** A failure with the reason that the body, or a part of it, gives. */
 export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unknown, bytes: Uint8Array) => {
@@ -174,10 +182,7 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
     arrived === undefined ? yield* bounded(response.body, opened, { ...patience, silence: longestWait }) : undefined
   const gathered =
     arrived === undefined
-      ? yield* Effect.mapError(
-          gather(source, roomFor(mostBytes, planned.hold)),
-          (thrown) => new AttemptFailed<R>(SdkErrors.fromThrown(thrown, { now }), Effect.fail(thrown))
-        )
+      ? yield* Effect.mapError(gather(source, roomFor(mostBytes, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
       : { chunks: arrived, isWhole: true }
   if (!gathered.isWhole) return passOn(exchange, [...gathered.chunks], source!)
   const bytes = join(gathered.chunks)

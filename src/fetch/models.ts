@@ -3,11 +3,9 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as EffectResult from "effect/Result"
 import type * as Accounting from "../Accounting.ts"
-import { FailedAttempt } from "../governor/failure.ts"
 import type * as Governor from "../Governor.ts"
 import * as Called from "../governor/options.ts"
 import * as Input from "../input/checks.ts"
-import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import type { CallRequest } from "./index.ts"
@@ -187,16 +185,5 @@ export class Stalled extends Error {
   override readonly name = "TimeoutError"
   constructor(silence: string) {
     super(`The answer was silent for ${silence} (for streams see floodgate's option idleTimeout)`)
-  }
-}
-
-/** A failed attempt, and what the caller gets if there is no further one. */
-export class AttemptFailed<R extends Upstream> extends FailedAttempt {
-  /** The provider's own response, or what was thrown. */
-  readonly outcome: Effect.Effect<Result<R>, unknown>
-
-  constructor(reason: LlmErrorReason, outcome: Effect.Effect<Result<R>, unknown>) {
-    super(new LlmError({ reason }))
-    this.outcome = outcome
   }
 }

@@ -2,7 +2,9 @@
  * What the governor reads from a failed attempt.
  */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
 import type { Pushback } from "../limits/signal.ts"
@@ -11,21 +13,27 @@ import type * as Limits from "../Limits.ts"
 import type { Failure } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
-/** A failed attempt of an adapter whose callers expect another error than the governor reads. */
-export class FailedAttempt implements Pick<Failure, "isRetryable" | "retryAfter"> {
+/** A failed attempt of an adapter whose callers expect something else than the governor reads. */
+export class FailedAttempt<out A, out E> {
   /** What failed, as far as the adapter can tell: an `LlmError` where it can. */
   readonly failure: Failure
+  /** What the caller gets if no further attempt is made. */
+  readonly outcome: Effect.Effect<A, E>
 
-  constructor(failure: Failure) {
+  constructor(failure: Failure, outcome: Effect.Effect<A, E>) {
     this.failure = failure
-  }
-  get isRetryable(): boolean | undefined {
-    return this.failure.isRetryable
-  }
-  get retryAfter(): Duration.Duration | undefined {
-    return this.failure.retryAfter
+    this.outcome = outcome
   }
 }
+
+/** Ends a call as its adapter's caller expects it. Errors of the governor and the budget may be converted. */
+export const forCaller = <A, A1, E, E1, R, E2 = E>(
+  call: Effect.Effect<A, E | FailedAttempt<A1, E1>, R>,
+  convert: (error: E) => E2 = identity as never
+): Effect.Effect<A | A1, E1 | E2, R> =>
+  Effect.catch(call, (error): Effect.Effect<A1, E1 | E2> =>
+    error instanceof FailedAttempt ? error.outcome : Effect.fail(convert(error))
+  )
 
 /** What failed, whatever the adapter's callers get of it. */
 export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)

@@ -47,7 +47,7 @@ import * as Budget from "../Budget.ts"
 import type { Learned } from "../Estimator.ts"
 import * as Events from "../Events.ts"
 import * as Fetch from "../fetch/index.ts"
-import { FailedAttempt } from "../governor/failure.ts"
+import { FailedAttempt, forCaller } from "../governor/failure.ts"
 import { ClosedError, makeRunner, type Run } from "../governor/promises.ts"
 import { inScope } from "../governor/stream.ts"
 import * as Governor from "../Governor.ts"
@@ -224,14 +224,9 @@ const layerStore = (options: Options): Layer.Layer<never> => {
 // Calls
 // -----------------------------------------------------------------------------
 
-/** A failed attempt, with the error that it threw. */
-class Thrown extends FailedAttempt {
-  readonly thrown: unknown
-  constructor(thrown: unknown, now: number) {
-    super(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }))
-    this.thrown = thrown
-  }
-}
+/** What the error of an attempt means. */
+const failureOf = (thrown: unknown, clock: Clock.Clock): LlmError =>
+  new LlmError({ reason: SdkErrors.fromThrown(thrown, { now: clock.currentTimeMillisUnsafe() }) })
 
 /** A call and its options in the governor's form. Options of the call take precedence over those for all calls. */
 const described = (call: Call, forAll: CallOptions): readonly [Governor.Call, Governor.CallOptions] => {
@@ -249,7 +244,7 @@ const attempted = <A>(attempt: (attempt: Attempt) => Promise<A>) =>
           value: await attempt({ signal, used: (tokens) => (actual = tokens) }),
           actual
         }),
-        catch: (thrown) => new Thrown(thrown, clock.currentTimeMillisUnsafe())
+        catch: (thrown) => new FailedAttempt(failureOf(thrown, clock), Effect.fail(thrown))
       })
     })
   )
@@ -275,7 +270,7 @@ const leased = (
         pool: ticket.reservation.pool,
         waitedSeconds: Duration.toSeconds(ticket.reservation.waited),
         succeed: (tokens) => end(ticket.succeed(tokens)),
-        fail: (error) => end(ticket.fail(new Thrown(error, clock.currentTimeMillisUnsafe()))),
+        fail: (error) => end(ticket.fail(failureOf(error, clock))),
         [Symbol.dispose]: () => end(Effect.void)
       }
       forgotten.register(lease, () => end(Effect.void), scope)
@@ -383,9 +378,7 @@ export const create = (options: Options = {}): Floodgate => {
       check("Floodgate.run", isCall, call)
       const { governor, run } = await ready()
       const [known, how] = described(call, forAll)
-      const governed = governor.run(known, () => attempted(attempt), how)
-      const thrown = Effect.mapError(governed, (error) => (error instanceof Thrown ? error.thrown : error))
-      return run(thrown, call.signal)
+      return run(forCaller(governor.run(known, () => attempted(attempt), how)), call.signal)
     },
     limiter: {
       acquire: async (call) => {
