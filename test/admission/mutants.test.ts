@@ -1,319 +1,289 @@
 /**
- * The checks of the laws and rules catch a broken budget. Each mutant is a copy of the sources in which one rule was taken
- * out; the check that bears the rule's name must fail.
+ * The checks of the laws and rules catch a broken budget. Each fault is planted in a copy of the sources; the check that
+ * bears the name of what it breaks must fail.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fault from "../support/fault.ts"
 import { type LawName, laws } from "../support/laws.ts"
-import { some } from "../support/size.ts"
-import { load, type Mutant } from "../support/mutant.ts"
 import { isLogarithmic } from "../support/queue.ts"
 import { type RuleName, rules } from "../support/rules.ts"
+import { some } from "../support/size.ts"
+
+const difference = Fault.operating("-")
 
 /** The rules of DESIGN 5.1 and what becomes of them. */
-const brokenRules: ReadonlyArray<readonly [RuleName, Mutant]> = [
+const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   [
     "meter: lets a call in to the millisecond, however often anybody looks",
     {
-      without: "the integral of the curve",
-      file: "admission/meter.ts",
-      from: "m.level + refill(m, elapsed, reached))",
-      to: "m.level + elapsed * rate(m))"
+      without: "one curve for the rate and for what it refills",
+      in: "Meter.advance",
+      by: Fault.through(Fault.operating("**"), () => 0)
     }
   ],
   [
     "verdicts: random rejections of one burst that arrive together are no streak",
     {
       without: "the acceptances that are left over",
-      file: "admission/verdicts.ts",
-      from: "test.surplus = Math.min(",
-      to: "test.surplus = 0 * Math.min("
+      in: "Verdicts.failed",
+      by: Fault.through(Fault.calling("Math.min"), () => 0)
     }
   ],
   [
     "judging: a rejection whose headers leave less than its charge is an exhaustion, one that leaves more is none",
-    {
-      without: "the evidence of headers",
-      file: "admission/rejections.ts",
-      from: "if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {",
-      to: "if (remaining < 0) {"
-    }
+    { without: "the evidence of headers", in: "Law.reject", by: Fault.never(Fault.returning('"exhausted"')) }
   ],
   [
     "isolated: a lone rejection changes nothing for others",
-    {
-      without: "a verdict",
-      file: "admission/rejections.ts",
-      from: 'if (!isAlarm(pool, ticket, hasRoom)) return "isolated"',
-      to: "isAlarm(pool, ticket, hasRoom)"
-    }
+    { without: "a verdict", in: "Law.reject", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
     "exhausted: the rate becomes what was delivered between two exhaustions, at most halved at once",
-    {
-      without: "what was delivered",
-      file: "admission/rejections.ts",
-      from: "Math.max((here.given - from.given) / span, least)",
-      to: "0.7 * rate"
-    }
+    { without: "what was delivered", in: "Law.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
   ],
   [
     "headers: what they say is less holds at once, what they say is more by and by",
     {
       without: "doubt of what they promise",
-      file: "admission/headers.ts",
-      from: "meter.level + levelGain * (level - meter.level)",
-      to: "level"
+      in: "Law.observe",
+      by: Fault.through(Fault.operating("*", undefined, difference), () => Infinity)
     }
   ],
   [
     "window: finds an undeclared limit of calls in flight",
-    {
-      without: "a window",
-      file: "admission/window.ts",
-      from: "w.size = Math.min(w.size, Math.max(w.low - 1, Math.floor(confirmed)))",
-      to: "w.size = Infinity"
-    }
+    { without: "a window", in: "Window.rejected", by: Fault.never(Fault.deciding()) }
   ],
   [
     "overload: a lone one delays nobody, and random ones of 5 % cost next to nothing",
-    {
-      without: "a verdict",
-      file: "admission/outage.ts",
-      from: 'if (outageTest.score < score) return "isolated"',
-      to: ""
-    }
+    { without: "a verdict", in: "Law.overload", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
     "nothing known: calls double with each round of verdicts, until rejections or headers end that",
-    {
-      without: "an opening",
-      file: "admission/admit.ts",
-      from: "if (opening === undefined || pool.inFlight === 0) return 0",
-      to: "if (opening !== null) return 0"
-    }
+    { without: "an opening", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [
     "cap: what the user states is never raised, neither by headers nor by an oversized call",
     {
       without: "a meter of its own",
-      file: "admission/headers.ts",
-      from: "  Meter.setLimit(meter, limit)\n  // What is left",
-      to: "  Meter.setLimit(meter, limit)\n  if (pool.caps[dimension]) pool.caps[dimension].rule = shareOf(meter, 1)\n  // What is left"
+      in: "Law.make",
+      by: Fault.instead((make: (rules: object, shares: object, ...rest: Array<unknown>) => unknown) => {
+        // As if the user had stated all of what headers say.
+        return (rules: object, _: object, ...rest: Array<unknown>) => make(rules, { tokens: 1 }, ...rest)
+      })
     }
   ],
   [
     "overload: an outage is probed after 1, 2, 5, 10 s, one call at a time",
-    {
-      without: "one probe at a time",
-      file: "admission/gate.ts",
-      from: "  gate.allowed = 1\n",
-      to: "  gate.allowed = 4\n"
-    }
+    { without: "one probe at a time", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [
     "ramp: growth is bounded by 40 % a minute after the provider's ramp error",
-    { without: "a bound", file: "admission/meter.ts", from: "const rampGrowth = 1.4", to: "const rampGrowth = 14" }
+    {
+      without: "a bound",
+      in: "Meter.rateAt",
+      by: Fault.through(Fault.operating("**"), (growth: number) => 10 * growth)
+    }
   ]
 ]
 
+type CapStep = (cap: object, ...rest: Array<number>) => unknown
+
 /** The laws of DESIGN 5 and what becomes of them. */
-const brokenLaws: ReadonlyArray<readonly [LawName, Mutant]> = [
+const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 1, never over",
     {
       without: "the window of 60 s",
-      file: "admission/cap.ts",
-      from: "if (rule.window === undefined) return refilled",
-      to: "if (rule !== undefined) return refilled"
+      in: "Cap.wait",
+      by: Fault.instead((wait: CapStep) => (cap: { readonly rule: object }, ...rest: Array<number>) => {
+        return wait({ ...cap, rule: { ...cap.rule, window: undefined } }, ...rest)
+      })
     }
   ],
   [
     "law 1, never over",
     {
       without: "the loss of what is given back to a bucket that was full since",
-      file: "admission/cap.ts",
-      from: "const since = highs.filter(({ at }) => at > takenAt)",
-      to: "const since = highs.filter(() => false)"
+      in: "Cap.settle",
+      by: Fault.instead((settle: CapStep) => (cap: object, charge: number, used: number) => {
+        return settle(cap, charge, used, Infinity)
+      })
     }
   ],
   [
     "law 2, all or nothing",
     {
       without: "one instant: a call that waits for one dimension takes of the others",
-      file: "admission/admit.ts",
-      from: "const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)\n",
-      to: "const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)\n    if (wait === 0) Cap.take(cap, 1)\n"
+      in: "Cap.wait",
+      by: Fault.instead((wait: CapStep) => (cap: { level: number }, ...rest: Array<number>) => {
+        const millis = wait(cap, ...rest)
+        if (millis === 0) cap.level -= 1
+        return millis
+      })
     }
   ],
   [
     "law 3, order",
-    {
-      without: "tags that move by cost",
-      file: "admission/fairQueue.ts",
-      from: "    flow.start += step + flow.owed\n",
-      to: "    flow.start += flow.owed\n"
-    }
+    { without: "tags that move by cost", in: "FairQueue.serve", by: Fault.dropped(Fault.operating("+=")) }
   ],
   [
     "law 4, cancel-safe",
-    {
-      without: "the removal of a waiter that leaves",
-      file: "budget/pool.ts",
-      from: "const wasHead = this.queue.peek() === waiter\n    this.queue.remove(waiter)",
-      to: "const wasHead = this.queue.peek() === waiter"
-    }
+    { without: "the removal of a waiter that leaves", in: "FairQueue.remove", by: Fault.instead(() => () => {}) }
   ],
   [
     "law 5, work-conserving",
     {
       without: "exact waits",
-      file: "admission/cap.ts",
-      from: "(missing - slack / 2) / rule.rate",
-      to: "(2 * missing) / rule.rate"
+      in: "Cap.wait",
+      by: Fault.instead(
+        (wait: (...args: Array<unknown>) => number) =>
+          (...args: Array<unknown>) =>
+            2 * wait(...args)
+      )
     }
   ],
   [
     "law 6, settled once",
     {
       without: "debt",
-      file: "admission/cap.ts",
-      from: "if (used > charge) return take(cap, used - charge)",
-      to: "if (used > charge) return"
+      in: "Cap.settle",
+      by: Fault.instead((settle: CapStep) => (cap: object, charge: number, used: number, at: number) => {
+        return settle(cap, charge, Math.min(used, charge), at)
+      })
     }
   ],
   [
     "law 7, typed refusal at once",
-    {
-      without: "refusals by a quota",
-      file: "budget/pool.ts",
-      from: "asked <= cap.level * (1 + 1e-9)",
-      to: "asked <= Infinity"
-    }
+    { without: "refusals by a quota", in: "budget/Pool.admit", by: Fault.always(Fault.deciding("quota")) }
   ],
   [
     "law 8, logarithmic",
     {
       without: "an end of the loop at the first that does not fit",
-      file: "budget/pool.ts",
-      from: "if (blocked !== undefined) this.wakeIn(blocked.millis)",
-      to: "if (blocked !== undefined) this.wakeIn(blocked.millis)\n    for (const each of this.queue.inOrder()) Law.decide(own.law, each.charge, this.now())"
+      in: "budget/Pool.drain",
+      by: Fault.instead((drain: () => unknown, pool: { readonly queued: number; now(): number }) => () => {
+        for (let i = 0; i < pool.queued; i++) pool.now()
+        return drain()
+      })
     }
   ],
   [
     "law 9, a lone rejection costs one call",
-    {
-      without: "a verdict",
-      file: "admission/rejections.ts",
-      from: 'if (!isAlarm(pool, ticket, hasRoom)) return "isolated"',
-      to: "isAlarm(pool, ticket, hasRoom)"
-    }
+    { without: "a verdict", in: "Law.reject", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
     "law 10, what was delivered decides",
-    {
-      without: "what was delivered",
-      file: "admission/rejections.ts",
-      from: "Math.max((here.given - from.given) / span, least)",
-      to: "0.5 * rate"
-    }
+    { without: "what was delivered", in: "Law.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
   ],
   [
     "law 11, verdicts, not answers",
     {
       without: "verdicts before answers",
-      file: "admission/rejections.ts",
-      from: "Verdicts.failed(bucketTest, ticket.number, accepted, ",
-      to: "Verdicts.failed(bucketTest, ticket.number, Math.max(0, accepted - pool.inFlight), "
+      in: "Law.reject",
+      by: Fault.instead(
+        (reject: (...args: Array<unknown>) => unknown) =>
+          (law: { readonly inFlight: number }, ticket: { readonly number: number }, ...rest: Array<unknown>) => {
+            // Calls without an answer do not count.
+            return reject(law, { ...ticket, number: ticket.number - law.inFlight }, ...rest)
+          }
+      )
     }
   ],
   [
     "law 12, weather loses no work",
-    {
-      without: "a pause that all share",
-      file: "admission/outage.ts",
-      from: "if (outageTest.score < score)",
-      to: "if (outageTest.score < Infinity)"
-    }
+    { without: "a pause that all share", in: "Law.overload", by: Fault.always(Fault.returning('"isolated"')) }
   ],
   [
     "law 13, nobody harms another",
-    {
-      without: "a report of what a caller throws",
-      file: "budget/waker.ts",
-      from: "        report(scheduler, error)\n",
-      to: ""
-    }
+    { without: "a report of what a caller throws", in: "Waker.make", by: Fault.silenced }
   ],
   [
     "law 14, nothing in use is forgotten",
     {
       without: "a look whether a pool is paused",
-      file: "budget/pool.ts",
-      from: "return !isPaused && (",
-      to: "return ("
+      in: "budget/Pool.isIdle",
+      by: Fault.through(Fault.operating("<", undefined, Fault.operating("+")), () => false)
     }
   ],
   [
     "law 15, closed is closed",
     {
       without: "an end of the wait of those who came before",
-      file: "budget/pool.ts",
-      from: "      this.answer(waiter, Effect.interrupt)\n",
-      to: ""
+      in: "budget/Pool.shutDown",
+      by: Fault.instead(() => () => {})
     }
   ],
   [
     "law 15, closed is closed",
     {
       without: "an interruption of those who come later",
-      file: "budget/make.ts",
-      from: "if (pools.isClosed) return Effect.interrupt",
-      to: ""
+      in: "Budget.make",
+      by: Fault.never(Fault.returning("Effect.interrupt"))
     }
   ]
 ]
 
-/** The check fails by an assertion of its own, and not because the mutant does not run. */
-const isCaught = (exit: Exit.Exit<unknown, unknown>) => {
-  const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-  assert.strictEqual((error as Error | undefined)?.name, "AssertionError", String(error ?? "it is not caught"))
+/** Undefined if a check fails by an assertion of its own, and otherwise what is wrong: a fault must not stop it from running. */
+const problemOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
+  if (Exit.isSuccess(exit)) return "the check passes"
+  const error = Cause.squash(exit.cause) as Error | undefined
+  return error?.name === "AssertionError" ? undefined : String(error?.stack ?? error)
 }
 
+/** A check of a module of the copy. */
+const checking =
+  <A>(module: string, check: (code: A) => Effect.Effect<unknown, unknown>) =>
+  (take: Fault.Import): Effect.Effect<string | undefined> =>
+    Effect.map(Effect.exit(Effect.flatMap(take<A>(module), check)), problemOf)
+
 describe("mutants", () => {
-  for (const [name, mutant] of some(brokenRules, 4)) {
-    it.effect(`"${name}" catches a law without ${mutant.without}`, () =>
-      Effect.gen(function* () {
-        const law = yield* load<Parameters<(typeof rules)[RuleName]>[0]>(mutant, "admission/law.ts")
-        isCaught(yield* Effect.exit(Effect.sync(() => rules[name](law))))
-      })
+  for (const [name, fault] of some(brokenRules, 4)) {
+    it.effect(`"${name}" catches a law without ${fault.without}`, () =>
+      Fault.notices(
+        fault,
+        checking("admission/law.ts", (law: Parameters<(typeof rules)[RuleName]>[0]) =>
+          Effect.sync(() => rules[name](law))
+        )
+      )
     )
   }
 
-  for (const [name, mutant] of some(brokenLaws, 4)) {
-    it.effect(`"${name}" catches a budget without ${mutant.without}`, () =>
-      Effect.gen(function* () {
-        const { make } = yield* load<{ readonly make: Parameters<(typeof laws)[LawName]>[0] }>(mutant, "Budget.ts")
-        isCaught(yield* Effect.exit(laws[name](make, true)))
-      })
+  for (const [name, fault] of some(brokenLaws, 4)) {
+    it.effect(`"${name}" catches a budget without ${fault.without}`, () =>
+      Fault.notices(
+        fault,
+        checking("Budget.ts", ({ make }: { readonly make: Parameters<(typeof laws)[LawName]>[0] }) =>
+          laws[name](make, true)
+        )
+      )
     )
   }
 
   it.effect("law 8 of the queue catches one that walks through a flow", () =>
-    Effect.gen(function* () {
-      const mutant: Mutant = {
+    Fault.notices(
+      {
         without: "a running sum",
-        file: "admission/fairQueue.ts",
-        from: "      flow.backlog -= stepOf(entry)\n",
-        to: "      flow.backlog = 0\n      for (let each = flow.head; each; each = each.next) flow.backlog += stepOf(each)\n"
-      }
-      const { FairQueue } = yield* load<{ readonly FairQueue: Parameters<typeof isLogarithmic>[0] }>(
-        mutant,
-        "admission/fairQueue.ts"
+        in: "FairQueue.shift",
+        by: Fault.instead((shift: () => unknown, queue: { inOrder(): Iterable<{ readonly cost: number }> }) => () => {
+          let sum = 0
+          for (const { cost } of queue.inOrder()) sum += cost
+          return sum > 0 ? shift() : undefined
+        })
+      },
+      checking("admission/fairQueue.ts", ({ FairQueue }: { readonly FairQueue: Parameters<typeof isLogarithmic>[0] }) =>
+        Effect.sync(() => isLogarithmic(FairQueue))
       )
-      isCaught(yield* Effect.exit(Effect.sync(() => isLogarithmic(FairQueue))))
-    })
+    )
   )
+
+  it("a fault whose target is not there, or there twice, is reported", () => {
+    const by = Fault.instead(() => () => {})
+    assert.throws(() => Fault.copies({ without: "", in: "Cap.nowhere", by }), /"Cap.nowhere" should be exported once/)
+    assert.throws(() => Fault.copies({ without: "", in: "layer", by }), /"layer" should be exported once .* src\//)
+    const nothing = Fault.dropped(Fault.calling("nowhere"))
+    assert.throws(() => Fault.copies({ without: "x", in: "Cap.wait", by: nothing }), /no place for a fault without x/)
+  })
 })

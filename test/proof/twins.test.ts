@@ -4,16 +4,35 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { copy, type Mutant } from "../support/mutant.ts"
+import * as Fault from "../support/fault.ts"
 import { type Code, library, replay } from "./play.ts"
 import { type ScopeName, scopes } from "./scopes.ts"
 import * as Search from "./search.ts"
 
-interface Twin extends Mutant {
+interface Twin extends Fault.Fault {
   readonly law: Search.LawName
   readonly scope: ScopeName
   /** The moves of the shortest history. */
   readonly moves: number
+}
+
+interface Bucket {
+  readonly rule: { readonly window?: { readonly max: number } }
+}
+type CapStep = (cap: object, ...rest: Array<number>) => unknown
+type Decide = (law: object, charge: object, now: number) => unknown
+interface Gated {
+  readonly gate: {
+    readonly allowed: number
+    readonly misses: number
+    readonly probes: number
+    readonly until: number
+  }
+}
+type MakePool = new (options: object) => object
+interface PoolOptions {
+  readonly concurrency: number
+  readonly after: (millis: number, then: unknown) => unknown
 }
 
 const twins: ReadonlyArray<Twin> = [
@@ -22,180 +41,196 @@ const twins: ReadonlyArray<Twin> = [
     without: "a guard around each caller that resumes",
     scope: "harms",
     moves: 3,
-    file: "budget/waker.ts",
-    from: "        report(scheduler, error)\n",
-    to: "        throw error\n"
+    in: "Waker.make",
+    by: Fault.unguarded
   },
   {
     law: "nobody harms another",
     without: "a report of what a caller throws",
     scope: "harms",
     moves: 3,
-    file: "budget/waker.ts",
-    from: "        report(scheduler, error)\n",
-    to: ""
+    in: "Waker.make",
+    by: Fault.silenced
   },
   {
     law: "nobody harms another",
     without: "a task of its own for a caller that resumes",
     scope: "harms",
     moves: 3,
-    file: "budget/waiter.ts",
-    from: "if (resume !== undefined) wake(() => resume(answer))",
-    to: "if (resume !== undefined) resume(answer)"
+    in: "Waker.make",
+    by: Fault.instead(() => () => (resume: () => void) => resume())
   },
   {
     law: "closed is closed",
     without: "an end of the wait of those who came before",
     scope: "harms",
     moves: 3,
-    file: "budget/pool.ts",
-    from: "      this.answer(waiter, Effect.interrupt)\n",
-    to: ""
+    in: "budget/Pool.shutDown",
+    by: Fault.instead(() => () => {})
   },
   {
     law: "never over",
     without: "the last token of a charge",
     scope: "bucket",
-    moves: 3,
-    file: "admission/cap.ts",
-    from: "let missing = Math.min(needed, rule.capacity) - level",
-    to: "let missing = Math.min(needed, rule.capacity) - level - 1"
+    moves: 2,
+    in: "Cap.wait",
+    by: Fault.instead((wait: CapStep) => (cap: object, charge: number, ...rest: Array<number>) => {
+      return wait(cap, charge - 1, ...rest)
+    })
   },
   {
     law: "never over",
     without: "the last place",
     scope: "places",
     moves: 2,
-    file: "budget/permits.ts",
-    from: "return this.limit - this.taken + this.atHand",
-    to: "return this.limit - this.taken + this.atHand + 1"
+    in: "budget/Pool",
+    by: Fault.instead((Pool: MakePool) => {
+      return class extends Pool {
+        constructor(options: PoolOptions) {
+          super({ ...options, concurrency: options.concurrency + 1 })
+        }
+      }
+    })
   },
   {
     law: "never over",
     without: "the last token of a window",
     scope: "window",
     moves: 3,
-    file: "admission/cap.ts",
-    from: "let over = charge - max - max * rounding",
-    to: "let over = charge - max - 1"
+    in: "Cap.wait",
+    by: Fault.instead((wait: CapStep) => (cap: Bucket, ...rest: Array<number>) => {
+      const { window } = cap.rule
+      const larger = window && { ...window, max: window.max + 1 }
+      return wait({ ...cap, rule: { ...cap.rule, window: larger } }, ...rest)
+    })
   },
   {
     law: "never over",
     without: "what was spent before a resize",
     scope: "resize",
-    moves: 3,
-    file: "admission/cap.ts",
-    from: "cap.level = Math.min(rule.capacity, cap.level + grown)",
-    to: "cap.level = rule.capacity"
+    moves: 4,
+    in: "Cap.setRule",
+    by: Fault.instead(
+      (setRule: (cap: object, rule: object) => unknown) => (cap: object, rule: { readonly capacity: number }) => {
+        const set = setRule(cap, rule)
+        Object.assign(set ?? cap, { level: rule.capacity })
+        return set
+      }
+    )
   },
   {
     law: "what is held is given back",
     without: "the end of a call whose caller has gone",
     scope: "places",
     moves: 4,
-    file: "budget/pool.ts",
-    from: 'if (waiter.granted !== undefined) return this.settle(waiter.granted, Amounts.nothing, "failure")',
-    to: "if (waiter.granted !== undefined) return"
+    in: "budget/Pool.cancel",
+    by: Fault.never(Fault.leading(Fault.calling("settle")))
   },
   {
     law: "what is held is given back",
     without: "the loss of what a full bucket cannot hold",
     scope: "bucket",
     moves: 3,
-    file: "admission/cap.ts",
-    from: "Math.max(0, rule.capacity - high)",
-    to: "Math.max(0, rule.capacity - high + 1)"
+    in: "Cap.settle",
+    by: Fault.through(Fault.operating("-"), (room: number) => room + 1)
   },
   {
     law: "what is held is given back",
     without: "a first end that counts alone",
     scope: "bucket",
     moves: 2,
-    file: "budget/pool.ts",
-    from: "if (!held.isOpen) return false",
-    to: ""
+    in: "budget/Pool.settle",
+    by: Fault.never(Fault.returning("false"))
   },
   {
     law: "nobody fits and waits",
     without: "a look when the first caller leaves",
     scope: "bucket",
     moves: 4,
-    file: "budget/pool.ts",
-    from: "if (wasHead) this.drain()",
-    to: "if (!wasHead) this.drain()"
+    in: "budget/Pool.cancel",
+    by: Fault.never(Fault.leading(Fault.calling("drain")))
   },
   {
     law: "everybody is served",
     without: "a refusal by a quota that lacks one",
     scope: "quota",
     moves: 3,
-    file: "budget/pool.ts",
-    from: "asked <= cap.level * (1 + 1e-9)",
-    to: "asked <= cap.level + 1"
+    in: "budget/Pool.admit",
+    by: Fault.always(Fault.deciding("quota"))
   },
   {
     law: "somebody looks in time",
     without: "the right millisecond",
     scope: "dimensions",
     moves: 2,
-    file: "budget/pool.ts",
-    from: "const sleep = Math.ceil(millis)",
-    to: "const sleep = Math.ceil(millis) + 1"
+    in: "budget/Pool",
+    by: Fault.instead((Pool: MakePool) => {
+      return class extends Pool {
+        constructor({ after, ...options }: PoolOptions) {
+          super({ ...options, after: (millis: number, then: unknown) => after(millis + 1, then) })
+        }
+      }
+    })
   },
   {
     law: "everybody is served",
     without: "an end of the wait for a probe",
     scope: "probes",
     moves: 8,
-    file: "admission/gate.ts",
-    from: "if (left > 0) return left",
-    to: "if (left > -Infinity) return Math.max(1, left)"
+    in: "Law.decide",
+    by: Fault.instead((decide: Decide) => (law: Gated, charge: object, now: number) => {
+      const { allowed, misses, probes, until } = law.gate
+      const isProbed = now >= until && misses > 1 && probes >= allowed
+      return isProbed ? { millis: 1, dimension: undefined } : decide(law, charge, now)
+    })
   },
   {
     law: "in order",
     without: "an agent's own order",
     scope: "bucket",
     moves: 3,
-    file: "admission/fairQueue.ts",
-    from: "this.link(flow, entry, front)",
-    to: "this.link(flow, entry, !front)"
+    in: "FairQueue.push",
+    by: Fault.instead((push: (entry: object, front: boolean) => void) => (entry: object, front: boolean) => {
+      push(entry, !front)
+    })
   },
   {
     law: "in order",
     without: "priorities",
     scope: "priorities",
     moves: 4,
-    file: "admission/fairQueue.ts",
-    from: "a.priority > b.priority",
-    to: "a.priority < b.priority"
+    in: "FairQueue",
+    by: Fault.through(Fault.operating(">", Fault.saying("priority"), Fault.saying("priority")), (isFirst: boolean) => {
+      return !isFirst
+    })
   },
   {
     law: "in order",
     without: "the place of the head that is waited for",
     scope: "shares",
     moves: 5,
-    file: "admission/fairQueue.ts",
-    from: "Math.max(flow.start + flow.owed, level.heap[0]?.start ?? 0)",
-    to: "0"
+    in: "FairQueue.push",
+    by: Fault.through(Fault.calling("Math.max"), () => 0)
   },
   {
     law: "fairly",
     without: "the cost of a call",
     scope: "shares",
     moves: 8,
-    file: "admission/fairQueue.ts",
-    from: "flow.start += step + flow.owed",
-    to: "flow.start += flow.owed"
+    in: "FairQueue.serve",
+    by: Fault.dropped(Fault.operating("+="))
   },
   {
     law: "nothing goes in a pause",
     without: "its last millisecond",
     scope: "ramp",
     moves: 4,
-    file: "admission/gate.ts",
-    from: "if (now < gate.until) return gate.until - now",
-    to: "if (now < gate.until - 1) return gate.until - 1 - now"
+    in: "Law.decide",
+    by: Fault.instead((decide: Decide) => (law: Gated, charge: object, now: number) => {
+      const { until } = law.gate
+      if (now >= until) return decide(law, charge, now)
+      return now < until - 1 ? { millis: until - 1 - now, dimension: undefined } : decide(law, charge, until)
+    })
   }
 ]
 
@@ -203,19 +238,21 @@ describe("a shortest history shows", () => {
   for (const twin of twins) {
     const { law, moves, scope, without } = twin
     it.effect(`"${law}" broken by a pool without ${without}`, () =>
-      Effect.gen(function* () {
-        const take = yield* copy(twin)
-        const code: Code = {
-          ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
-          Law: yield* take<Code["Law"]>("admission/law.ts"),
-          Waker: yield* take<Code["Waker"]>("budget/waker.ts")
-        }
-        const found = Search.search(code, scopes[scope], { depth: moves + 1 })
-        const { law: broken, history = [] } = found.broken ?? {}
-        const says = Search.describe(found)
-        assert.deepStrictEqual([broken, history.length], [law, moves], says)
-        assert.isUndefined(Search.judge(library, replay(library, scopes[scope], history), history), says)
-      })
+      Fault.notices(twin, (take) =>
+        Effect.gen(function* () {
+          const code: Code = {
+            ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
+            Law: yield* take<Code["Law"]>("admission/law.ts"),
+            Waker: yield* take<Code["Waker"]>("budget/waker.ts")
+          }
+          const found = Search.search(code, scopes[scope], { depth: moves + 1 })
+          const { law: broken, history = [] } = found.broken ?? {}
+          const says = Search.describe(found)
+          if (broken !== law || history.length !== moves) return `${law}, ${moves} moves: ${says}`
+          assert.isUndefined(Search.judge(library, replay(library, scopes[scope], history), history), says)
+          return undefined
+        })
+      )
     )
   }
 })

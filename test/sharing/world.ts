@@ -48,6 +48,25 @@ export interface Code {
 
 export const library: Code = { Budget, BudgetStore, makeStore }
 
+/** How a store replaces a value. */
+export type Swap = BudgetStore.Store["swap"]
+
+/** The library's code over a store that replaces values in another way. */
+export const swapping = (swap: (store: BudgetStore.Store) => Swap): Code => ({
+  ...library,
+  makeStore: (...args) => {
+    const store = makeStore(...args)
+    return { ...store, swap: swap(store) }
+  }
+})
+
+/** A store that replaces a value whatever its version is. */
+export const comparingNothing = swapping(
+  (store) =>
+    (name, _, ...next) =>
+      Effect.flatMap(store.read(name), (stored) => store.swap(name, stored?.version, ...next))
+)
+
 /** A call as the provider sees it. */
 export interface Entry {
   readonly at: number
