@@ -1,0 +1,58 @@
+/**
+ * A process that runs the tests of the card over the library, and again over each sabotage: `src` then has another module in
+ * the place of one of Effect's. It says to its parent what became of each test.
+ */
+import { globSync } from "node:fs"
+import { registerHooks } from "node:module"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { collect, tasks } from "../../scripts/mutation/vitest.ts"
+import { sabotages } from "./sabotages.ts"
+
+const root = join(import.meta.dirname, "../..")
+const sources = pathToFileURL(join(root, "src/")).href
+const own = pathToFileURL(join(root, "/")).href
+const shim = new URL("../../scripts/mutation/vitest.ts", import.meta.url).href
+
+// Every sabotage has modules of its own: their addresses bear its name, and so do those of what they import.
+registerHooks({
+  resolve: (name, context, next) => {
+    const { parentURL = "" } = context
+    if (name === "vitest" && parentURL !== shim) return { url: shim, format: "module-typescript", shortCircuit: true }
+    const [from = "", played] = parentURL.split("?played=")
+    if (played === undefined) return next(name, context)
+    const sabotage = sabotages.find((each) => each.name === decodeURIComponent(played))
+    if (name === sabotage?.module && from.startsWith(sources)) {
+      return { url: new URL(`sabotage/${sabotage.file}`, import.meta.url).href, shortCircuit: true }
+    }
+    const resolved = next(name, context)
+    const isOwn = resolved.url.startsWith(own) && !resolved.url.includes("/node_modules/")
+    return isOwn ? { ...resolved, url: `${resolved.url}?played=${played}` } : resolved
+  }
+})
+
+const files = globSync("test/*/card.test.ts", { cwd: root }).toSorted()
+
+/** What each test says under a sabotage: nothing if it passes. */
+const play = async (sabotage: string): Promise<Record<string, string | null>> => {
+  tasks.length = 0
+  for (const file of files) {
+    collect(file)
+    await import(`${pathToFileURL(join(root, file)).href}?played=${encodeURIComponent(sabotage)}`)
+  }
+  const said: Record<string, string | null> = {}
+  for (const { name, run } of tasks) {
+    const { signal } = new AbortController()
+    said[name] = await Promise.resolve()
+      .then(() => run({ signal, onTestFinished: () => {} }))
+      .then(
+        () => null,
+        (error: unknown) => String(error)
+      )
+  }
+  return said
+}
+
+const played: Record<string, Record<string, string | null>> = {}
+for (const name of ["nothing", ...sabotages.map((each) => each.name)]) played[name] = await play(name)
+process.send!(played, () => process.exit(0))

@@ -1,0 +1,6 @@
+/** `effect/Schedule`, of which `exponential` is constant. */
+import * as Schedule from "effect/Schedule"
+
+export * from "effect/Schedule"
+
+export const exponential: typeof Schedule.exponential = (base) => Schedule.exponential(base, 1)

@@ -1,0 +1,6 @@
+/** `effect/Schedule`, of which `jittered` returns its input. */
+import type * as Schedule from "effect/Schedule"
+
+export * from "effect/Schedule"
+
+export const jittered: typeof Schedule.jittered = (schedule) => schedule

@@ -1,0 +1,12 @@
+/** `effect/Ref`, of which every write is dropped: a reference keeps its first value, whatever is set, updated or modified. */
+import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
+
+export * from "effect/Ref"
+
+export const makeUnsafe: typeof Ref.makeUnsafe = (value) => {
+  const ref = Ref.makeUnsafe(value)
+  Object.defineProperty(ref.ref, "current", { get: () => value, set: () => {} })
+  return ref
+}
+export const make: typeof Ref.make = (value) => Effect.sync(() => makeUnsafe(value))
