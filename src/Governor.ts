@@ -7,7 +7,7 @@
  *
  * **Details**
  *
- * The order of composition, from the outside: `retry( warm cache( reserve( breaker( timeout( attempt ) ) ) ) )`. While a
+ * The order of composition, from the inside: `timed`, `broken`, `settled`, `reserved`, `warmed`, `retried`. While a
  * retry waits, it holds neither a reservation nor a permit; then it is queued as its agent's first call. The timeout does
  * not include time in the queue.
  *
@@ -63,10 +63,11 @@ import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
 import { check, options as optionsOf } from "./input/checks.ts"
-import * as GovernedCall from "./governor/call.ts"
+import * as Calls from "./governor/call.ts"
+import type { GovernedCall, Parts } from "./governor/governedCall.ts"
 import * as Checks from "./governor/options.ts"
-import type { HeldTicket } from "./governor/ticket.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
+import { Pools } from "./governor/pool.ts"
 import { Conversations } from "./governor/usage.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
@@ -153,11 +154,11 @@ const checkMade = optionsOf(Checks.made)
 const checkRetry = optionsOf<Pick<CallOptions, "retry">>({ retry: Checks.made.retry })
 
 /** Settles a call that was answered. */
-const conclude = <A>(ticket: HeldTicket, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
-  Effect.as(ticket.succeed(actual, response, signal), value)
+const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
+  Effect.as(call.succeed(actual, response, signal), value)
 
-/** The caller concludes a call that it opened. */
-const leftOpen = <A>(_: Ticket, value: A): Effect.Effect<A> => Effect.succeed(value)
+/** The caller settles a call that it opened. */
+const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -204,16 +205,15 @@ export const make = Effect.fnUntraced(function* (
   const { accounting = estimator.accounting, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
-  const parts: GovernedCall.Parts = {
+  const parts: Parts = {
     accounting,
     breaker,
     budget,
-    context,
     conversations: new Conversations(),
     estimator,
     observer: observerOf(context),
     policy,
-    ...GovernedCall.makePools(),
+    pools: new Pools(context),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
     retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
     wake,
@@ -221,19 +221,15 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how = {}) => GovernedCall.make(parts, call, how, { attempt, conclude, goesOn: false }),
+    run: (call, attempt, how = {}) =>
+      Calls.governed(parts, call, how, { attempt, settle: answered, outlivesEffect: false }),
     open: (call, attempt, how = {}) =>
-      GovernedCall.make(parts, call, how, { attempt, conclude: leftOpen, goesOn: true }),
-    admit: (call, how = {}) =>
-      // Once the caller has it: one that was interrupted before has sent nothing.
-      Effect.map(GovernedCall.admit(parts, call, how), (ticket) => {
-        ticket.send()
-        return ticket
-      }),
+      Calls.governed(parts, call, how, { attempt, settle: opened, outlivesEffect: true }),
+    admit: (call, how = {}) => Calls.admit(parts, call, how),
     retry: (self, how = {}) =>
       Effect.suspend(() => {
         check("Governor.retry", checkRetry, how)
-        return GovernedCall.retry(parts, self, how.retry ?? policy)
+        return Calls.retry(parts, self, how.retry ?? policy)
       }),
     learned: estimator.learned
   })

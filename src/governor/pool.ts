@@ -15,6 +15,10 @@ import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
 import type * as Accounting from "../Accounting.ts"
 import { maxCounted, otherPools, waitBoundaries } from "../budget/metrics.ts"
+import { maxIdlePools, nameIn } from "../budget/options.ts"
+import * as Recency from "../input/recency.ts"
+import type { Parts } from "./governedCall.ts"
+import type { Call } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Metrics
@@ -193,5 +197,45 @@ export class Pool {
     if (reach !== "refused") return reach === "unknown"
     this.refusedSince ??= now
     return now - this.refusedSince >= refusedMillis
+  }
+}
+
+/** The pools that the calls of a governor were made in. Those that no call is in make room. */
+export class Pools {
+  private readonly byName = new Map<string, Pool>()
+  private readonly shedder: Recency.Shedder<string, Pool>
+  private readonly context: Context.Context<never>
+
+  /** The registry of the context has the metrics. */
+  constructor(context: Context.Context<never>) {
+    this.context = context
+    this.shedder = new Recency.Shedder(
+      this.byName,
+      ({ isIdle }) => isIdle,
+      ({ counts }) => counts.leave()
+    )
+  }
+
+  /** The pool of a call: what the budget says, else the class of models that share their limits. */
+  of({ accounting, budget }: Pick<Parts, "accounting" | "budget">, call: Call): Pool {
+    const { account, model } = call
+    const named = budget.poolOf(model)
+    const kind = named === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? named) : named
+    const name = nameIn(account, kind)
+    const found = this.byName.get(name)
+    if (found === undefined) this.shedder.shed(maxIdlePools - 1)
+    const pool = found ?? new Pool(name, kind, this.context)
+    // Used last.
+    this.byName.delete(name)
+    this.byName.set(name, pool)
+    return pool
+  }
+
+  /** A call has left a pool. An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
+  left(pool: Pool): void {
+    pool.users--
+    if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return
+    this.byName.delete(pool.name)
+    pool.counts.leave()
   }
 }

@@ -4,8 +4,10 @@
  * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only if the
  * program traces. Nothing of a request's or a response's content goes into it, and no key.
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { TracerTimingEnabled } from "effect/References"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation } from "../Budget.ts"
@@ -13,28 +15,31 @@ import { promptTokens } from "../limits/amounts.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { errorType } from "./failure.ts"
+import type { GovernedCall } from "./governedCall.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 
-/** Runs a call within its span. */
+/** Runs the attempts of a call within its span. */
 export const within = <A, E, R>(
-  history: { span: Tracer.Span | undefined },
-  pool: string,
-  call: Call,
-  self: Effect.Effect<A, E, R>
+  governed: { readonly call: Call; readonly pool: { readonly name: string }; span: Tracer.Span | undefined },
+  attempts: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
+  const { call, pool } = governed
   const operation = call.operation ?? "chat"
   const attributes = {
     "gen_ai.operation.name": operation,
     "gen_ai.request.model": call.model,
-    "floodgate.pool": pool,
+    "floodgate.pool": pool.name,
     ...(call.provider !== undefined && { "gen_ai.provider.name": call.provider }),
     ...(call.maxTokens !== undefined && { "gen_ai.request.max_tokens": call.maxTokens }),
     ...(call.stream === true && { "gen_ai.request.stream": true })
   }
-  return Effect.flatMap(Effect.makeSpanScoped(`${operation} ${call.model}`, { kind: "client", attributes }), (span) => {
-    history.span = span
-    return Effect.provideService(self, Tracer.ParentSpan, span)
-  }) as Effect.Effect<A, E, R>
+  const begun = Effect.map(Effect.makeSpan(`${operation} ${call.model}`, { kind: "client", attributes }), (span) => {
+    governed.span = span
+    return span
+  })
+  return Effect.flatMap(Effect.uninterruptible(begun), (span) =>
+    Effect.provideService(attempts, Tracer.ParentSpan, span)
+  ) as Effect.Effect<A, E, R>
 }
 
 /** Notes in the span what is known. */
@@ -88,21 +93,27 @@ export const succeeded = (
 /** The call is over. */
 export const ended = (
   span: Tracer.Span,
-  { attempts, queued, waited }: { readonly attempts: number; readonly queued: number; readonly waited: number },
+  { attempts, clock, queued, waited }: Pick<GovernedCall, "attempts" | "clock" | "queued" | "waited">,
   exit: Exit.Exit<unknown, unknown>
-): void => {
-  note(span, {
-    "floodgate.attempts": attempts,
-    "floodgate.queue.seconds": queued / 1_000,
-    "floodgate.retry.wait.seconds": waited / 1_000
+): Effect.Effect<void> =>
+  Effect.withFiber(({ context }) => {
+    note(span, {
+      "floodgate.attempts": attempts,
+      "floodgate.queue.seconds": queued / 1_000,
+      "floodgate.retry.wait.seconds": waited / 1_000
+    })
+    const error = Exit.findErrorOption(exit)
+    if (error._tag === "Some") noteError(span, error.value)
+    span.end(Context.get(context, TracerTimingEnabled) ? clock.currentTimeNanosUnsafe() : 0n, exit)
+    return Effect.void
   })
-  const error = Exit.findErrorOption(exit)
-  if (error._tag === "None") return
-  note(span, { "error.type": errorType(error.value) })
-  if (!(error.value instanceof LlmError)) return
+
+const noteError = (span: Tracer.Span, error: unknown): void => {
+  note(span, { "error.type": errorType(error) })
+  if (!(error instanceof LlmError)) return
   note(span, {
-    "http.response.status_code": error.value.status,
-    "floodgate.request.id": error.value.requestId,
-    "floodgate.stopped_by": error.value.stoppedBy
+    "http.response.status_code": error.status,
+    "floodgate.request.id": error.requestId,
+    "floodgate.stopped_by": error.stoppedBy
   })
 }

@@ -15,11 +15,29 @@ import * as Rates from "../prices/rates.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
 import { perDollar } from "../spending/ledger.ts"
 import type { Call } from "./models.ts"
+import type { Pool } from "./pool.ts"
 
 /** A call as it is estimated and paid for. */
 export interface Known extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "priceFactor"> {
   /** The tokens of a conversation that the provider adds to it, and of the call. */
   readonly continued?: number | undefined
+}
+
+/** A call of an agent, as it is estimated and paid for now. */
+export const known = (call: Call, agent: string, pool: Pool, conversations: Conversations): Known => {
+  const { bytes, continues, inputTokens, kind, maxTokens } = call
+  const isContinued = inputTokens === undefined && continues !== undefined
+  const continued = isContinued ? conversations.promptOf(continues, bytes) : undefined
+  return {
+    ...call,
+    // The provider rejects an invalid number.
+    maxTokens: Amounts.isAmount(maxTokens) ? maxTokens : undefined,
+    inputTokens: inputTokens ?? continued,
+    continued,
+    pool: pool.name,
+    kind: kind ?? agent,
+    together: pool.usual
+  }
 }
 
 /** A call that holds its reservation. */

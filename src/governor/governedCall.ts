@@ -1,0 +1,459 @@
+/**
+ * One governed call, at one of its attempts: what it holds, what its end settles and teaches, and what happened to it so far.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
+import type * as Accounting from "../Accounting.ts"
+import * as Budget from "../Budget.ts"
+import type { Wake } from "../budget/waker.ts"
+import type * as Estimator from "../Estimator.ts"
+import type * as Events from "../Events.ts"
+import { millisOf } from "../input/checks.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import { LlmError } from "../LlmError.ts"
+import type * as Rates from "../prices/rates.ts"
+import { Deadline } from "../retry/loop.ts"
+import type { StopReason } from "../retry/errors.ts"
+import type * as Retry from "../Retry.ts"
+import { perDollar } from "../spending/ledger.ts"
+import { type Purse, Purses } from "../spending/models.ts"
+import type { Payment } from "../spending/purse.ts"
+import * as Failure from "./failure.ts"
+import type { Breaker, Call, CallOptions, ResponseInfo, Ticket } from "./models.ts"
+import type { Pool, Pools } from "./pool.ts"
+import * as Trace from "./trace.ts"
+import * as Usage from "./usage.ts"
+import type { Warmup } from "./warmup.ts"
+
+/** The parts of a governor. */
+export interface Parts {
+  readonly accounting: Accounting.Accounting
+  readonly breaker: Breaker | undefined
+  readonly budget: Budget.TokenBudget["Service"]
+  readonly conversations: Usage.Conversations
+  readonly estimator: Estimator.Estimator["Service"]
+  /** Receives each event, if there is an observer. */
+  readonly observer: ((event: Events.Event) => void) | undefined
+  readonly policy: Retry.Policy<LlmError>
+  readonly pools: Pools
+  readonly prices: Rates.Table
+  /** The retry budget of the governor's own context, if it has one. */
+  readonly retryBudget: Retry.RetryBudget | undefined
+  readonly wake: Wake
+  readonly warmup: Warmup
+}
+
+/** The result of a failed attempt. */
+interface Failed extends Failure.Reading {
+  readonly verdict: Budget.Verdict | undefined
+  readonly isWrongAddress: boolean
+}
+
+/** What has come of an attempt: it has no reservation yet, it has one, its request went out, or it is settled. */
+type Phase = "waiting" | "admitted" | "sent" | "settled"
+
+/** A provider that asks for more time than any bucket needs to refill is closed for everybody until then. */
+const longestRefill = 120_000
+
+const noResponse: ResponseInfo = {}
+
+/** The figures that somebody gives for a call, where they are any: services without figures give `null`. */
+const figuresOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
+  Predicate.isObject(given) ? given : undefined
+
+/** What a call is and has so far, apart from what its present attempt is about. */
+export interface Origin {
+  readonly parts: Parts
+  readonly call: Call
+  readonly how: CallOptions
+  readonly pool: Pool
+  readonly clock: Clock.Clock
+  /** Whose turn it takes in the queue. */
+  readonly agent: string
+  readonly purses: ReadonlyArray<Purse>
+  /** The longest wait of an attempt, and the time before which the call must begin, in milliseconds. */
+  readonly maxWait: number
+  readonly deadline: number
+  readonly startedAt: number
+  readonly span: Tracer.Span | undefined
+  /** How many attempts were sent. */
+  readonly attempts: number
+  /** Milliseconds in the queue, and between the attempts. */
+  readonly queued: number
+  readonly waited: number
+  /** The limit that the last rejection hit, and what the last attempt failed with. */
+  readonly limit: Limits.Dimension | undefined
+  readonly failure: unknown
+  /** The number of its attempts that began, those included that were refused. */
+  readonly number: number
+}
+
+/** A call that is made by the fiber of a context. */
+export const originOf = (parts: Parts, call: Call, how: CallOptions, context: Context.Context<never>): Origin => {
+  const clock = Context.get(context, Clock.Clock)
+  const around = Context.get(context, Purses)
+  const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
+  return {
+    parts,
+    call,
+    how,
+    pool: parts.pools.of(parts, call),
+    clock,
+    agent,
+    purses: purses === undefined ? around : [...around, ...purses],
+    maxWait: maxWait === undefined ? Infinity : millisOf(maxWait),
+    deadline: Context.get(context, Deadline) ?? Infinity,
+    startedAt: clock.currentTimeMillisUnsafe(),
+    span: undefined,
+    attempts: 0,
+    queued: 0,
+    waited: 0,
+    limit: undefined,
+    failure: undefined,
+    number: 0
+  }
+}
+
+/**
+ * A call with one of its attempts. A further attempt has an object of its own, which takes over what the call has so far, so that
+ * nothing that goes on after the end of one attempt changes the next. A stream keeps it, so it holds no request.
+ */
+export class GovernedCall implements Ticket, Usage.Held, Origin {
+  readonly parts: Parts
+  readonly call: Call
+  readonly how: CallOptions
+  readonly pool: Pool
+  readonly clock: Clock.Clock
+  readonly agent: string
+  readonly purses: ReadonlyArray<Purse>
+  readonly maxWait: number
+  readonly startedAt: number
+  readonly deadline: number
+  span: Tracer.Span | undefined
+  attempts: number
+  queued: number
+  waited: number
+  limit: Limits.Dimension | undefined
+  failure: unknown
+  number: number
+
+  /** What the attempt opened lives as long as this, its reservation included. */
+  readonly scope: Scope.Closeable = Scope.makeUnsafe()
+  /** When it began to wait, until when it may, and the time before which it must begin. */
+  from = 0
+  until = Infinity
+  last = Infinity
+  /** Whether it stands first among the calls of its agent. */
+  isFirst = false
+  known!: Usage.Known
+  estimate: Limits.Estimate = {}
+  price: Rates.Price | undefined = undefined
+  payment: Payment | undefined = undefined
+  reservation!: Budget.Reservation
+  observed: Accounting.Actual | undefined = undefined
+  /** What the attempt failed with, if it did, and when. */
+  failed: Failed | undefined = undefined
+  private failedAt = 0
+  private phase: Phase = "waiting"
+
+  constructor(origin: Origin) {
+    this.parts = origin.parts
+    this.call = origin.call
+    this.how = origin.how
+    this.pool = origin.pool
+    this.clock = origin.clock
+    this.agent = origin.agent
+    this.purses = origin.purses
+    this.maxWait = origin.maxWait
+    this.startedAt = origin.startedAt
+    this.deadline = origin.deadline
+    this.span = origin.span
+    this.attempts = origin.attempts
+    this.queued = origin.queued
+    this.waited = origin.waited
+    this.limit = origin.limit
+    this.failure = origin.failure
+    this.number = origin.number
+  }
+
+  get now(): number {
+    return this.clock.currentTimeMillisUnsafe()
+  }
+
+  get accounting(): Accounting.Accounting {
+    return this.call.accounting ?? this.parts.accounting
+  }
+
+  get policy(): Retry.Policy<LlmError> {
+    return this.how.retry ?? this.parts.policy
+  }
+
+  /** Whether something may have to pay for it. */
+  get isPaid(): boolean {
+    return this.purses.length > 0 || this.how.purses !== undefined
+  }
+
+  /** Whether it is the deadline that bounds the wait, and not the call's `maxWait`. */
+  get isBoundByDeadline(): boolean {
+    return this.last - this.from < this.maxWait
+  }
+
+  // ---------------------------------------------------------------------------
+  // Its steps
+  // ---------------------------------------------------------------------------
+
+  /** The next attempt begins to wait. It must begin before a time. */
+  next(last: number): GovernedCall {
+    const { failed, failedAt, now: from, number, pool } = this
+    const call = failed === undefined ? this : new GovernedCall(this)
+    if (number === 0) pool.users++
+    if (failed !== undefined) {
+      call.waited += from - failedAt
+      // After a rejection by the limits, the call is its agent's first. After a failure of its own it is not.
+      call.isFirst = failed.verdict !== "outage"
+    }
+    call.number = number + 1
+    call.from = from
+    call.last = last
+    call.until = Math.min(last, from + this.maxWait)
+    return call
+  }
+
+  /** It has a reservation. */
+  admit(reservation: Budget.Reservation, estimate: Limits.Estimate): void {
+    const { pool, span } = this
+    // A reservation and a tracer that throw do so before anything counts.
+    const millis = Duration.toMillis(reservation.waited)
+    if (span !== undefined) Trace.admitted(span, estimate, reservation)
+    this.reservation = reservation
+    this.estimate = estimate
+    this.phase = "admitted"
+    this.limit = undefined
+    this.queued += millis
+    pool.began()
+    pool.counts.queued(millis / 1_000)
+  }
+
+  /** Its request goes out. */
+  send(): void {
+    this.phase = "sent"
+    this.attempts++
+    this.pool.counts.attempts.add(1)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Its settlement
+  // ---------------------------------------------------------------------------
+
+  // Callers may take these apart from the ticket, which a stream need not keep.
+
+  readonly observeLimits = (signal: Limits.Signal | undefined): Effect.Effect<void> =>
+    signal === undefined ? Effect.void : this.reservation.observe(signal)
+
+  readonly recordUsage = (actual: Accounting.Actual): void => {
+    this.observed = figuresOf(actual)
+  }
+
+  readonly succeed = (
+    given: Accounting.Actual | undefined,
+    response = noResponse,
+    signal?: Limits.Signal
+  ): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (this.phase === "settled") return this.observeLimits(signal)
+      const actual = figuresOf(given)
+      const { known, parts, pool, reservation, span } = this
+      pool.hasAnswered = true
+      pool.isDenied = false
+      if (span !== undefined) Trace.succeeded(span, actual, response)
+      const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
+      const usage = actual === undefined ? {} : Usage.counted(this, actual)
+      this.conclude(billed, actual !== undefined)
+      const settled = Effect.flatMap(this.observeLimits(signal), () => reservation.settle(usage))
+      if (actual === undefined) return settled
+      pool.counts.used(actual)
+      const { continuation, finishReason } = response
+      if (continuation !== undefined) parts.conversations.remember(continuation, actual)
+      // A truncated reply is as long as its limit, which the request or the provider sets.
+      const wasCut = finishReason === "max_tokens" || finishReason === "length"
+      const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
+      return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
+    })
+
+  readonly fail = (error: unknown): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (this.phase === "settled") return Effect.void
+      const { pool, reservation } = this
+      const reading = Failure.read(error)
+      const type = Failure.errorType(error)
+      const isDenied = type === "AccessDenied"
+      pool.isDenied = isDenied && pool.isDenied !== false
+      const isWrongAddress = pool.isWrongAddress(Failure.reach(error), this.now)
+      const reason = isWrongAddress ? undefined : reading.pushback
+      const { retryAfter, signal } = reading
+      const billed = Usage.billedAfterFailure(this, reading.pushback, reading.usage)
+      const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
+      this.conclude(billed)
+      const concluded: Effect.Effect<Budget.Verdict | undefined> =
+        reason === undefined
+          ? Effect.as(
+              Effect.andThen(this.observeLimits(signal), reservation.settle(usage, isDenied ? "denied" : "failure")),
+              undefined
+            )
+          : reservation.fail({ reason, retryAfter, usage, signal })
+      return Effect.map(concluded, (verdict) =>
+        this.judged({ ...reading, pushback: reason, verdict, isWrongAddress }, type)
+      )
+    })
+
+  /** What its failure means is known. */
+  private judged(failed: Failed, type: string): void {
+    const { clock, pool, span } = this
+    const { pushback, signal } = failed
+    this.failed = failed
+    this.failedAt = this.now
+    this.limit = pushback === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
+    if (pushback === "rateLimit" || pushback === "ramp") this.reportRejection(failed)
+    pool.counts.failures.add(1, type)
+    if (span !== undefined) Trace.failed(span, this.attempts, type, this.limit, clock.currentTimeNanosUnsafe())
+  }
+
+  private reportRejection({ retryAfter, verdict = "isolated" }: Failed): void {
+    const { agent, pool } = this.reservation
+    const { attempts: attempt, limit: dimension, now: at } = this
+    const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
+    const { model } = this.call
+    this.parts.observer?.({ type: "rejection", at, pool, agent, model, attempt, verdict, dimension, until })
+  }
+
+  /**
+   * It is billed for this; undefined for nothing. If that is not known, its purses spend all they reserved. Whatever may throw
+   * comes before this, because nothing else ends a call that is settled.
+   */
+  private conclude(billed: Accounting.Actual | undefined, isKnown = true): void {
+    const { payment, pool, price } = this
+    this.phase = "settled"
+    pool.ended()
+    const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
+    payment?.settle(isKnown ? cost : undefined, this.now)
+    if (cost > 0) pool.counts.dollars.add(cost / perDollar)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Its end
+  // ---------------------------------------------------------------------------
+
+  /** The attempt failed, so that it gives back everything before the call waits. The call's end settles what was interrupted. */
+  failWith<E>(cause: Cause.Cause<E>): Effect.Effect<never, E> {
+    const failed = Exit.failCause(cause)
+    if (Cause.hasInterruptsOnly(cause)) return failed
+    const closed = Effect.ensuring(failed, Scope.close(this.scope, failed))
+    return Effect.andThen(this.fail(Cause.squash(cause)), closed)
+  }
+
+  /** The one finalizer of a call: gives back what it holds, closes what its attempt opened, and counts it. */
+  end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    const { number, parts, pool, span } = this
+    const settled = this.settleOpen()
+    pool.counts.ended(
+      exit._tag === "Success" ? "success" : Failure.outcomeOf(exit),
+      (this.now - this.startedAt) / 1_000
+    )
+    if (number > 0) parts.pools.left(pool)
+    const traced = span && Trace.ended(span, this, exit)
+    return inOrder(settled, Scope.closeUnsafe(this.scope, exit), this.pauseOf(exit), traced)
+  }
+
+  /** The end of a call that makes its own attempts, which is not counted. */
+  leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    const settled = this.settleOpen()
+    if (this.number > 0) this.parts.pools.left(this.pool)
+    return inOrder(settled, Scope.closeUnsafe(this.scope, exit))
+  }
+
+  /**
+   * Settles the attempt if nothing else did. For one of unknown outcome, input counts as used, and output as far as it was
+   * observed. An unsent one used nothing.
+   */
+  private settleOpen(): Effect.Effect<void> | undefined {
+    const { payment, phase, pool } = this
+    if (phase === "settled") return undefined
+    if (phase === "waiting") {
+      payment?.settle(0, this.now)
+      return undefined
+    }
+    if (phase === "admitted") {
+      this.conclude(undefined)
+      return this.reservation.refund
+    }
+    pool.isDenied = false
+    const { billed, isKnown, usage } = this.soFar
+    this.conclude(billed, isKnown)
+    return this.reservation.settle(usage, "failure")
+  }
+
+  /** What it has used as far as that is known. If its accounting throws, all that was reserved may be. */
+  private get soFar(): { billed: Accounting.Actual | undefined; isKnown: boolean; usage: Limits.Usage } {
+    try {
+      return { billed: Usage.billed(this), isKnown: true, usage: Usage.counted(this) }
+    } catch {
+      return { billed: undefined, isKnown: false, usage: {} }
+    }
+  }
+
+  /** A provider that asks for more time than any bucket needs is closed for everybody until then. */
+  private pauseOf(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    if (exit._tag === "Success") return undefined
+    const error = Exit.findErrorOption(exit)
+    if (error._tag === "None") return undefined
+    const { isRetryable, pushback, retryAfter = Duration.zero } = Failure.read(error.value)
+    const millis = Duration.toMillis(retryAfter)
+    return isRetryable === true && pushback === "rateLimit" && millis > longestRefill && millis < Infinity
+      ? this.parts.budget.pause({ reason: pushback, duration: retryAfter, pool: this.pool.name })
+      : undefined
+  }
+
+  // ---------------------------------------------------------------------------
+  // Its errors
+  // ---------------------------------------------------------------------------
+
+  readonly annotate = <E>(error: E): E => this.withHistory(error)
+
+  /** The final error with the history of the call: its attempts, its waits, and why it stopped. */
+  withHistory<E>(error: E, stoppedBy?: StopReason): E {
+    if (!(error instanceof LlmError)) return error
+    const { attempts, limit } = this
+    const waited = this.waited > 0 ? Duration.millis(this.waited) : undefined
+    return error.annotate({ attempts, waited, stoppedBy, limit }) as typeof error
+  }
+
+  /** The refusal of a call that is larger than the provider's limit: no attempt of it can succeed. */
+  tooLarge(error: unknown): Budget.BudgetError | undefined {
+    const { estimate, failed, pool } = this
+    if (failed?.verdict !== "impossible") return undefined
+    const whole = Amounts.whole(estimate)
+    for (const dimension of Amounts.dimensions) {
+      const asked = whole[dimension]
+      const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
+      if (asked <= limit) continue
+      const reason = new Budget.EstimateTooLarge({ pool: pool.name, dimension, asked, limit })
+      return new Budget.BudgetError({ reason, failure: Failure.causeOf(error) })
+    }
+    return undefined
+  }
+}
+
+/** Runs each of some effects, whatever comes of the ones before it. */
+const inOrder = (...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>): Effect.Effect<void> | undefined =>
+  effects.reduce<Effect.Effect<unknown> | undefined>(
+    (all, next) => (all === undefined || next === undefined ? (all ?? next) : Effect.ensuring(all, next)),
+    undefined
+  ) as Effect.Effect<void> | undefined
