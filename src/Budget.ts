@@ -66,6 +66,7 @@ import {
   Agent,
   type BudgetStatus,
   type Cooldown,
+  type Foreseen,
   type Options,
   type Pause,
   type RateLimitSignal,
@@ -96,6 +97,7 @@ export {
   type Cooldown,
   type DimensionStatus,
   type Failure,
+  type Foreseen,
   type Observation,
   type Options,
   type Pause,
@@ -129,6 +131,11 @@ export class TokenBudget extends Context.Service<
       estimate: Limits.Estimate,
       options?: ReserveOptions
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
+    /**
+     * When a call with this estimate would start, and whether it would be refused. It reserves nothing; a pool that does not
+     * exist yet is opened.
+     */
+    readonly foresee: (estimate: Limits.Estimate, options?: ReserveOptions) => Effect.Effect<Foreseen>
     /** Updates a pool with what somebody knows of its limits. What a response says goes to its reservation's `observe`. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
     /** Sends nothing of a pool for a time. A call that failed goes to its reservation's `fail`, which judges it. */
@@ -341,6 +348,14 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
           fail: () => Effect.succeed("isolated"),
           refund: Effect.void
         }
+      }),
+    foresee: (_, options) =>
+      Effect.succeed({
+        pool: options?.pool ?? "default",
+        wait: Duration.zero,
+        binding: undefined,
+        refusal: undefined,
+        isLowerBound: false
       }),
     observe: () => Effect.void,
     pause: () => Effect.void,

@@ -228,6 +228,22 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
+    it.effect("is foreseen: before the cap a call would start, and then it would be refused", () =>
+      Effect.gen(function* () {
+        const foreseen = Effect.flatMap(Budget.TokenBudget, (budget) => budget.foresee({ inputTokens: 400 }))
+        const agent = Effect.gen(function* () {
+          const first = yield* foreseen
+          yield* times(1, 400)
+          const second = yield* foreseen
+          const { reason } = yield* Effect.flip(times(1, 400))
+          assert.deepStrictEqual([first.refusal, second.refusal], [undefined, reason])
+        })
+        const [outcome] = yield* Agents.run([{ key: "a", effect: agent, cap: { tokens: 500 } }])
+        assert.deepStrictEqual(outcome!.exit, Exit.void)
+        assert.strictEqual(outcome!.used.calls, 1)
+      }).pipe(Effect.provide(unlimited))
+    )
+
     it.effect("lets an agent handle the refusal and go on", () =>
       Effect.gen(function* () {
         const agent = times(10, 100).pipe(

@@ -36,8 +36,6 @@ export interface Flow<E> extends Heap.Item {
   head: E | undefined
   tail: E | undefined
   size: number
-  /** Sum of the costs of its entries over their weights. */
-  backlog: number
   /** What it adds to its level's weight: the weight of the first entry that came when it was empty. */
   weight: number
   /** The start tag of the head; of the next entry to come when empty. */
@@ -85,15 +83,21 @@ const firstSweep = 1024
 const idleLevels = 64
 /** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
 const largestStep = 1e12
-/** Sums of the same steps differ by less. */
-const rounding = 1e-6
+
+/** An entry that would come now, among its agent's own as the last or the first. */
+export interface Newcomer {
+  readonly agent: string
+  readonly priority: number
+  readonly first: boolean
+}
 
 /** How far a look ahead has come in one flow; `flowAt` is the flow's place in the heap until its head was seen. */
 interface Cursor<E> extends Heap.Item, Tagged {
   start: number
   rank: number
   owed: number
-  entry: E
+  /** Undefined where it is a newcomer's turn. */
+  entry: E | undefined
   flowAt: number
 }
 
@@ -107,6 +111,10 @@ const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.prio
 
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
   Math.min(entry.cost / entry.weight, largestStep)
+
+/** Where an agent that does not wait would start; a new one does at virtual time. */
+const startOf = <E>(level: Level<E>, flow: Flow<E> | undefined): number =>
+  flow === undefined ? level.virtual - level.refunded : flow.start + flow.owed
 
 export class FairQueue<E extends Entry> {
   size = 0
@@ -189,12 +197,8 @@ export class FairQueue<E extends Entry> {
   /** Sets anew what each entry costs. */
   reprice(cost: (entry: E) => number): void {
     for (const { heap } of this.backlogged) {
-      for (const flow of heap) {
-        flow.backlog = 0
-        for (let entry = flow.head; entry !== undefined; entry = entry.next) {
-          entry.cost = cost(entry)
-          flow.backlog += stepOf(entry)
-        }
+      for (const { head } of heap) {
+        for (let entry = head; entry !== undefined; entry = entry.next) entry.cost = cost(entry)
       }
     }
   }
@@ -206,27 +210,41 @@ export class FairQueue<E extends Entry> {
     this.levels.clear()
   }
 
-  /** The entries in the order of service, if nobody else comes. Changes nothing; the queue must not change meanwhile. */
-  *inOrder(): Generator<E, undefined> {
-    for (const { heap } of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
+  /**
+   * The entries in the order of service, if nobody else comes: all of them, or those that go before a newcomer. Changes
+   * nothing; the queue must not change meanwhile.
+   */
+  *inOrder(newcomer?: Newcomer): Generator<E, undefined> {
+    for (const level of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
+      if (newcomer !== undefined && level.priority < newcomer.priority) return undefined
+      const joins = newcomer?.priority === level.priority ? newcomer : undefined
+      const own = joins === undefined ? undefined : level.flows.get(joins.agent)
       const cursors: Array<Cursor<E>> = []
       let ranks = this.ranks
       const visit = (place: number): void => {
-        const flow = heap[place]
+        const flow = level.heap[place]
         if (flow === undefined) return
         const { head, owed, rank, start } = flow
-        Heap.push(cursors, { start, rank, owed, entry: head!, flowAt: place, place: -1 }, byTag)
+        // A newcomer that goes first among its agent's own is in the place of their head.
+        const entry = flow === own && joins?.first === true ? undefined : head
+        Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
+      }
+      if (joins !== undefined && (own === undefined || own.size === 0)) {
+        const start = Math.max(startOf(level, own), level.heap[0]!.start)
+        Heap.push(cursors, { start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }, byTag)
       }
       visit(0)
       for (let next = cursors[0]; next !== undefined; next = cursors[0]) {
         const { entry, flowAt } = next
+        // It is the newcomer's turn.
+        if (entry === undefined) return undefined
         yield entry
         if (flowAt >= 0) {
           visit(2 * flowAt + 1)
           visit(2 * flowAt + 2)
           next.flowAt = -1
         }
-        if (entry.next === undefined) Heap.remove(cursors, next, byTag)
+        if (entry.next === undefined && entry.flow !== own) Heap.remove(cursors, next, byTag)
         else {
           next.entry = entry.next
           next.start += stepOf(entry) + next.owed
@@ -237,42 +255,6 @@ export class FairQueue<E extends Entry> {
       }
     }
     return undefined
-  }
-
-  /**
-   * Visits what is served before an entry that would come now: `visit(flow, upTo)` for each flow of which something is,
-   * namely every entry with no more than `upTo` of the flow's backlog in front of it. Exact but where calls of two agents
-   * have the same tag. Looks at no more than `most` flows; returns which part of all backlogged flows that was.
-   */
-  ahead(
-    entry: { readonly agent: string; readonly priority: number; readonly first: boolean },
-    most: number,
-    visit: (flow: Flow<E>, upTo: number) => void
-  ): number {
-    let visited = 0
-    let all = 0
-    for (const level of this.backlogged) {
-      if (level.priority < entry.priority) continue
-      all += level.heap.length
-      const own = level.priority === entry.priority ? level.flows.get(entry.agent) : undefined
-      const waits = own !== undefined && own.size > 0 ? own : undefined
-      const enters = Math.max(
-        own === undefined ? level.virtual - level.refunded : own.start + own.owed,
-        level.heap[0]!.start
-      )
-      const joins =
-        waits === undefined ? enters : waits.start + (entry.first ? 0 : Math.max(0, waits.owed + waits.backlog))
-      const tag = level.priority > entry.priority ? Infinity : joins
-      for (const flow of level.heap) {
-        if (visited >= most) break
-        visited++
-        // Of calls with the same tag those go first whose flow did before, and none of a flow that comes behind.
-        const isBefore = waits !== undefined && byTag(flow, waits)
-        if (entry.first && waits !== undefined ? !isBefore : flow.start > tag) continue
-        visit(flow, Math.max(0, tag - flow.start - flow.owed) * (isBefore ? 1 + rounding : 1 - rounding))
-      }
-    }
-    return all === 0 ? 1 : visited / all
   }
 
   private levelOf(priority: number): Level<E> {
@@ -302,9 +284,8 @@ export class FairQueue<E extends Entry> {
       head: undefined,
       tail: undefined,
       size: 0,
-      backlog: 0,
       weight: 0,
-      start: level.virtual - level.refunded,
+      start: startOf(level, undefined),
       rank: 0,
       owed: 0,
       place: -1
@@ -321,7 +302,6 @@ export class FairQueue<E extends Entry> {
     else flow.head = entry
     if (entry.next !== undefined) entry.next.previous = entry
     else flow.tail = entry
-    flow.backlog += stepOf(entry)
     this.size++
     if (flow.size++ > 0) return
     const { level } = flow
@@ -339,12 +319,8 @@ export class FairQueue<E extends Entry> {
     else flow.tail = entry.previous
     entry.flow = entry.previous = entry.next = undefined
     this.size--
-    if (--flow.size > 0) {
-      flow.backlog -= stepOf(entry)
-      return
-    }
+    if (--flow.size > 0) return
     const { level } = flow
-    flow.backlog = 0
     level.weight -= flow.weight
     // Sums of numbers that come and go are not exact.
     this.weight = this.size === 0 ? 0 : this.weight - flow.weight

@@ -47,8 +47,8 @@ export interface Refused {
 
 export type Share = Taken | Refused
 
-/** Takes an estimate from every counter, or from none and says which had too little left. */
-export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Share => {
+/** Which counter has too little left for an estimate, if one has. */
+export const refusalOf = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Refused | undefined => {
   const { requests: calls, tokens } = Amounts.whole(estimate)
   for (const { agent, calls: made, cap, tokens: spent } of counters) {
     const asks = [
@@ -61,6 +61,14 @@ export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate
       }
     }
   }
+  return undefined
+}
+
+/** Takes an estimate from every counter, or from none and says which had too little left. */
+export const take = (counters: ReadonlyArray<Counter>, estimate: Limits.Estimate): Share => {
+  const refused = refusalOf(counters, estimate)
+  if (refused !== undefined) return refused
+  const { requests: calls, tokens } = Amounts.whole(estimate)
   const add = (moreTokens: number, moreCalls: number): void => {
     for (const counter of counters) {
       counter.tokens += moreTokens

@@ -109,33 +109,41 @@ function metered(inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Serv
         running === undefined
           ? inner.reserve(estimate, options)
           : Effect.uninterruptibleMask((restore) => reserveCounted(inner, running, estimate, options, restore))
-      )
+      ),
+    foresee: (estimate, options) =>
+      Effect.flatMap(Running, (running) => {
+        if (running === undefined) return inner.foresee(estimate, options)
+        const foreseen = Effect.provideContext(inner.foresee(estimate, weighted(running, options)), alreadyCounted)
+        const refused = Counter.refusalOf(running.counters, estimate)
+        if (refused === undefined) return foreseen
+        return Effect.map(foreseen, (each) => ({ ...each, refusal: denied(running, refused) }))
+      })
   }
 }
 
 /** What the budget below hears of the agent: nothing that it would have to count. */
 const alreadyCounted = Context.make(Running, undefined).pipe(Context.add(Uncounted, false))
 
+const weighted = ({ weight }: Running, options: Budget.ReserveOptions | undefined): Budget.ReserveOptions | undefined =>
+  weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
+
+const denied = ({ agent: key }: Running, { _tag, agent, ...cap }: Counter.Refused): Budget.Denied =>
+  new Budget.Denied({
+    cause: new CapReached({ key: agent ?? key, cap: agent === undefined ? "job" : "agent", ...cap })
+  })
+
 /** To be run where nothing interrupts. */
 const reserveCounted = Effect.fnUntraced(function* (
   inner: Budget.TokenBudget["Service"],
-  { agent, counters, weight }: Running,
+  running: Running,
   estimate: Limits.Estimate,
   options: Budget.ReserveOptions | undefined,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) {
   // The weight is read before this call is counted.
-  const how = weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
-  const share = Counter.take(counters, estimate)
-  if (share._tag === "Refused") {
-    const { asked, left, limit, unit } = share
-    const cap = share.agent === undefined ? "job" : "agent"
-    return yield* new Budget.BudgetError({
-      reason: new Budget.Denied({
-        cause: new CapReached({ key: share.agent ?? agent, cap, unit, asked, left, limit })
-      })
-    })
-  }
+  const how = weighted(running, options)
+  const share = Counter.take(running.counters, estimate)
+  if (share._tag === "Refused") return yield* new Budget.BudgetError({ reason: denied(running, share) })
   const held = yield* restore(Effect.provideContext(inner.reserve(estimate, how), alreadyCounted)).pipe(
     Effect.onError(() => Effect.sync(() => share.settle(Amounts.nothing)))
   )

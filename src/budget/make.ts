@@ -3,6 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
@@ -217,11 +218,11 @@ class Pools {
   }
 
   /** The pool of a reservation, or the error if all pools are in use. Throws if the budget does not know the name. */
-  of({ account, model, pool }: ReserveOptions = {}): Pool | BudgetError {
+  of({ account, model, pool }: ReserveOptions = {}, operation = "reserve"): Pool | BudgetError {
     const named = pool ?? (model === undefined ? undefined : this.sets.poolOf(model))
     const name = nameIn(account, named ?? defaultPool)
     const found = this.byName.get(name)
-    if (found === undefined) return this.open(name, this.sets.poolNamed("reserve", named)) ?? this.tooMany(name)
+    if (found === undefined) return this.open(name, this.sets.poolNamed(operation, named)) ?? this.tooMany(name)
     // Used last.
     if (this.passing.delete(name)) this.passing.set(name, found)
     return found
@@ -268,6 +269,7 @@ export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scop
     }))
     return {
       reserve: reserve(pools),
+      foresee: foresee(pools),
       observe: observe(pools),
       pause: pause(pools),
       cooldown: cooldown(pools),
@@ -305,6 +307,27 @@ const reserve =
     )
     return Effect.map(admitted, handOut)
   }
+
+const foresee =
+  (pools: Pools): Service["foresee"] =>
+  (estimate, how) =>
+    Effect.withFiber(({ context }) => {
+      if (how !== undefined) check("Budget.foresee", Options.reserved, how)
+      checkCounted(context)
+      const pool = pools.isClosed ? undefined : pools.of(how, "foresee")
+      if (pool === undefined) return Effect.interrupt
+      if (pool instanceof Pool) {
+        return Effect.succeed(pool.foresee(estimate, Options.queueingOf(context, how), how?.counting))
+      }
+      const refusal = pool.reason as TooManyPools
+      return Effect.succeed({
+        pool: refusal.pool,
+        wait: Duration.infinity,
+        binding: undefined,
+        refusal,
+        isLowerBound: false
+      })
+    })
 
 const observe =
   (pools: Pools): Service["observe"] =>

@@ -6,6 +6,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { DimensionStatus } from "../admission/status.ts"
 import type { Pushback } from "../limits/signal.ts"
+import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Rules from "../limits/rules.ts"
@@ -283,6 +284,30 @@ export interface Reservation {
   readonly fail: (failure: Failure) => Effect.Effect<Verdict>
   /** Gives everything back: the call used nothing. */
   readonly refund: Effect.Effect<void>
+}
+
+/**
+ * When a call would start, if all calls use what was estimated and nothing fails.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Foreseen {
+  readonly pool: string
+  /** How long it would wait; infinite if it can never be admitted. */
+  readonly wait: Duration.Duration
+  /**
+   * What it would wait for last: a limit, the end of another call (`"concurrency"`), or the end of a pause. It is undefined if
+   * the call would start at once.
+   */
+  readonly binding: Limits.Dimension | "concurrency" | "pause" | undefined
+  /** Why it would be refused, if it would be. */
+  readonly refusal: BudgetError["reason"] | undefined
+  /**
+   * Whether others may go before it that are not counted: more than 1,000 callers wait before it, or processes share the pool
+   * and only the first callers of the others are known.
+   */
+  readonly isLowerBound: boolean
 }
 
 /**

@@ -33,6 +33,7 @@ import type { Config } from "../budgetStore/state.ts"
 import type { Counts } from "./metrics.ts"
 import * as Predict from "./predict.ts"
 import { Permits } from "./permits.ts"
+import type { Foreseen } from "./models.ts"
 import { HeldReservation } from "./reservation.ts"
 import type { Rested } from "./rested.ts"
 import { type Answer, type Queueing, Waiter } from "./waiter.ts"
@@ -94,7 +95,7 @@ export class Pool implements Host<Waiter> {
   private counting: Rules.Counting | undefined = undefined
   private rules: Rules.Rules
   /** The reservations that are open in this process. */
-  private held = 0
+  private readonly held = new Set<Law.Ticket>()
   private knownLimits = 0
   private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
   /** How long the first callers wait, as it was foreseen, and the others at least. */
@@ -158,7 +159,10 @@ export class Pool implements Host<Waiter> {
   }
   /** The most calls in flight: the concurrency, and less where the provider was found to limit it. */
   get allowed(): number {
-    return Math.min(this.permits?.most ?? Infinity, this.exchange?.most ?? Infinity, this.law.window.size)
+    return Math.min(this.places, this.law.window.size)
+  }
+  private get places(): number {
+    return Math.min(this.permits?.most ?? Infinity, this.exchange?.most ?? Infinity)
   }
 
   // ---------------------------------------------------------------------------
@@ -173,11 +177,11 @@ export class Pool implements Host<Waiter> {
   ): HeldReservation | Waiter | BudgetErrorReason {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
-    const tooLarge = Amounts.neverFits(charge, this.rules)
+    const tooLarge = this.tooLarge(charge)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
       this.exchange?.look()
-      return new EstimateTooLarge({ pool: this.name, ...tooLarge })
+      return tooLarge
     }
     if (this.queue.size === 0 && this.exchange === undefined && this.hasPlace) {
       const law = this.meters.ref.current
@@ -199,18 +203,10 @@ export class Pool implements Host<Waiter> {
     charge: Amounts.Whole,
     how: Queueing
   ): HeldReservation | Waiter | BudgetErrorReason {
-    const now = this.now()
-    // Others may have given back since: only the store knows.
-    const refused = (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(now)
+    const isForeseen = how.maxWait < Infinity || this.options.observer !== undefined
+    const foreseen = isForeseen ? Predict.newcomer(this.scene, this.queue, charge, how) : undefined
+    const refused = this.refusalOf(charge, how, foreseen)
     if (refused !== undefined) return refused
-    const foreseen =
-      how.maxWait < Infinity || this.options.observer !== undefined
-        ? Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
-        : undefined
-    if (foreseen !== undefined && foreseen.millis > how.maxWait) {
-      return this.tooLong(foreseen.dimension, foreseen.millis, how.maxWait)
-    }
-    if (this.queue.size >= this.maxQueued) return new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
     const waiter = new Waiter(how, estimate, charge, this.costOf(charge), this.clockNow())
     this.queue.push(waiter, how.first)
     this.drain()
@@ -218,18 +214,64 @@ export class Pool implements Host<Waiter> {
     return waiter
   }
 
+  /** When a caller would start, and why it would be refused. Nothing changes. */
+  foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
+    const charge = Amounts.wholeOf(estimate, "Budget.foresee")
+    const { scene } = this
+    let { rules } = this
+    if (counting !== this.counting && this.exchange === undefined) {
+      rules = Rules.resolve(this.limits, counting)
+      scene.law = Law.copy(scene.law)
+      Law.resize(scene.law, rules, Rules.shares(this.limits), scene.now)
+    }
+    const tooLarge = this.tooLarge(charge, rules)
+    const foreseen = tooLarge === undefined ? Predict.newcomer(scene, this.queue, charge, how) : undefined
+    const { isLowerBound = false, millis = Infinity, obstacle } = foreseen ?? {}
+    const exhausted = foreseen?.exhausted && this.quotaFor(foreseen.exhausted, charge)
+    const isAtOnce = millis === 0 && exhausted === undefined && this.queue.size === 0 && this.exchange === undefined
+    const refusal = tooLarge ?? (isAtOnce ? undefined : this.refusalOf(charge, how, foreseen)) ?? exhausted
+    return {
+      pool: this.name,
+      wait: Duration.millis(exhausted === undefined ? millis : Infinity),
+      binding: tooLarge?.dimension ?? exhausted?.dimension ?? obstacle,
+      refusal,
+      isLowerBound: isLowerBound || this.exchange !== undefined
+    }
+  }
+
+  private tooLarge(charge: Amounts.Whole, rules = this.rules): EstimateTooLarge | undefined {
+    const misfit = Amounts.neverFits(charge, rules)
+    return misfit === undefined ? undefined : new EstimateTooLarge({ pool: this.name, ...misfit })
+  }
+
+  /** Why a caller is refused that does not go at once. */
+  private refusalOf(
+    charge: Amounts.Whole,
+    { maxWait }: Queueing,
+    foreseen: Predict.Foreseen | undefined
+  ): BudgetErrorReason | undefined {
+    // Others may have given back since: only the store knows.
+    const refused =
+      (this.exchange === undefined ? this.quotaFor(this.law, charge) : undefined) ?? this.closedFor(this.now())
+    if (refused !== undefined) return refused
+    if (foreseen !== undefined && foreseen.millis > maxWait) {
+      return this.tooLong(Predict.dimensionOf(foreseen.obstacle), foreseen.millis, maxWait)
+    }
+    return this.queue.size < this.maxQueued ? undefined : new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
+  }
+
   /** A caller that is foreseen to wait longer than it may is refused before its time is over. */
   review(waiter: Waiter): void {
     if (waiter.flow === undefined) return
     const left = waiter.maxWait - this.waitedBy(waiter)
-    const millis = this.foresee(waiter)
+    const millis = this.leftOf(waiter)
     if (millis <= left) return
     this.refuse(waiter, this.tooLong(waiter.binding, millis, waiter.maxWait))
     this.drain()
   }
 
   /** How long a caller still waits, or at least so long; looked up for all of them together. */
-  private foresee(waiter: Waiter): number {
+  private leftOf(waiter: Waiter): number {
     const now = this.clockNow()
     if (this.foreseen === undefined || now - this.foreseen.at >= foreseeMillis) {
       const found = this.waiting(mostForeseen)
@@ -239,7 +281,7 @@ export class Pool implements Host<Waiter> {
     return this.foreseen.waits.get(waiter) ?? this.foreseen.beyond
   }
 
-  private reportWait({ agent, binding, granted }: Waiter, { dimension, millis }: Predict.Foreseen): void {
+  private reportWait({ agent, binding, granted }: Waiter, { millis, obstacle }: Predict.Foreseen): void {
     const { observer } = this.options
     // With a store all wait for its answer, and only some for more.
     if (observer === undefined || granted !== undefined || (this.exchange !== undefined && millis === 0)) return
@@ -249,7 +291,7 @@ export class Pool implements Host<Waiter> {
       at,
       pool: this.name,
       agent,
-      dimension: binding ?? dimension,
+      dimension: binding ?? Predict.dimensionOf(obstacle),
       until: at + Math.ceil(millis)
     })
   }
@@ -289,7 +331,7 @@ export class Pool implements Host<Waiter> {
     binding?: Limits.Dimension
   ): HeldReservation {
     this.permits?.take()
-    this.held++
+    this.held.add(ticket)
     this.options.counts.reservations++
     this.options.changed()
     return new HeldReservation(this, agent, estimate, ticket, service, waited, binding)
@@ -303,7 +345,7 @@ export class Pool implements Host<Waiter> {
   drain(): void {
     this.options.changed()
     if (this.queue.size === 0) {
-      if (this.held === 0) this.options.idled?.()
+      if (this.held.size === 0) this.options.idled?.()
       return
     }
     const { own } = this
@@ -485,7 +527,7 @@ export class Pool implements Host<Waiter> {
   private close(held: HeldReservation): boolean {
     if (!held.isOpen) return false
     held.isOpen = false
-    this.held--
+    this.held.delete(held.ticket)
     this.permits?.release()
     return true
   }
@@ -642,8 +684,8 @@ export class Pool implements Host<Waiter> {
     if (concurrency === Infinity) this.permits = undefined
     else if (this.permits !== undefined) this.permits.resize(concurrency)
     else {
-      this.permits = new Permits(Math.max(concurrency, this.held))
-      for (let i = 0; i < this.held; i++) this.permits.take()
+      this.permits = new Permits(Math.max(concurrency, this.held.size))
+      for (let i = 0; i < this.held.size; i++) this.permits.take()
       this.permits.resize(concurrency)
     }
   }
@@ -690,7 +732,7 @@ export class Pool implements Host<Waiter> {
    * learned and used is another matter, see {@link rest}; where processes share it, the store has that.
    */
   get isIdle(): boolean {
-    if (this.held > 0 || this.queue.size > 0 || this.isResized) return false
+    if (this.held.size > 0 || this.queue.size > 0 || this.isResized) return false
     const { gate, inFlight } = this.law
     // Of an outage nobody knows that it is over, until a probe has shown it.
     const isPaused = this.now() < gate.until + (gate.misses > 1 ? longestPause : 0)
@@ -721,13 +763,14 @@ export class Pool implements Host<Waiter> {
   // Status
   // ---------------------------------------------------------------------------
 
-  slots(): Predict.Slots {
-    return { most: this.allowed, inFlight: this.inFlight, answerMillis: this.law.answerMillis }
+  /** What is known of what comes. */
+  private get scene() {
+    return { law: this.law, now: this.now(), most: this.places, running: this.held }
   }
 
   /** The first waiters in the order of service, and how long each still waits. */
   waiting(count: number): ReadonlyArray<Predict.Expected> {
-    return Predict.first(this.law, this.queue.inOrder(), count, this.slots(), this.now())
+    return Predict.first(this.scene, this.queue.inOrder(), count)
   }
 
   /** How long a caller has waited by now. */

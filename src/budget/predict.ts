@@ -1,11 +1,129 @@
 /**
- * How long a caller will wait, if everybody uses what was estimated and nothing fails: the law is played ahead.
+ * When calls start, if all of them use what was estimated and nothing fails: the step of the pool is played ahead, on a copy
+ * of the law and in the order of the queue.
  */
-import type { FairQueue, Flow } from "../admission/fairQueue.ts"
+import type { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { Queueing, Waiter } from "./waiter.ts"
+
+/** No more callers than this are played: those behind them wait at least as long. */
+const maxPlayed = 1_000
+/** So many callers are played one by one, and then groups of this part of all that went before. */
+const oneByOne = 32
+/** A wait that does not end within so many looks has no end: a limit is too small to ever hold the charge. */
+const maxLooks = 64
+const noPlace: Law.Blocked = { millis: Infinity, dimension: undefined }
+
+/** What a call may wait for: a limit, a place among the calls in flight, or the end of a pause. */
+export type Obstacle = Limits.Dimension | "concurrency" | "pause"
+
+/** What is known of a pool. */
+export interface Scene {
+  readonly law: Law.Pool
+  readonly now: number
+  /** The most calls in flight. */
+  readonly most: number
+  /** The calls of this process that are in flight. Others are those of other processes. */
+  readonly running: Iterable<Law.Ticket>
+}
+
+/** A call ends; that of another process has no ticket here. */
+interface End {
+  readonly at: number
+  readonly ticket: Law.Ticket | undefined
+}
+
+/**
+ * When the calls in flight end. Those of which that is not known, because they take longer than usual or are those of other
+ * processes, end evenly within the time of an answer.
+ */
+const endsOf = ({ law, now, running }: Scene): Array<End> => {
+  const { answerMillis, inFlight } = law
+  const ends: Array<End> = []
+  const late: Array<Law.Ticket> = []
+  for (const ticket of running) {
+    const at = ticket.at + answerMillis
+    if (at > now) ends.push({ at, ticket })
+    else late.push(ticket)
+  }
+  const others = Math.max(late.length, inFlight - ends.length)
+  for (let i = 0; i < others; i++) ends.push({ at: now + ((i + 0.5) / others) * answerMillis, ticket: late[i] })
+  return ends.sort((a, b) => a.at - b.at)
+}
+
+/** A pool that is played ahead. */
+class Play {
+  readonly law: Law.Pool
+  private readonly most: number
+  private readonly answerMillis: number
+  /** The ends of calls in order, and how many of them are over; undefined where nothing waits for them. */
+  private readonly ends: Array<End> | undefined
+  private over = 0
+  at: number
+  /** What was waited for last. */
+  obstacle: Obstacle | undefined = undefined
+
+  constructor(scene: Scene) {
+    const { law, most, now } = scene
+    this.law = Law.copy(law)
+    this.most = most
+    this.answerMillis = law.answerMillis
+    this.at = now
+    const isBounded = Math.min(most, law.window.size) < Infinity || law.gate.misses > 1
+    this.ends = isBounded ? endsOf(scene) : undefined
+  }
+
+  /** A call enters as soon as it may, and `calls` in all with it, which take `sum`. False if a quota no longer holds it. */
+  enter(charge: Amounts.Whole, sum = charge, calls = 1): boolean {
+    for (let i = 1; i < calls; i++) {
+      this.awaitPlace()
+      this.law.inFlight++
+      this.ends?.push({ at: this.at + this.answerMillis, ticket: undefined })
+    }
+    for (let looks = 0; looks < maxLooks; looks++) {
+      this.awaitPlace()
+      const blocked = Law.decide(this.law, charge, this.at)
+      if (blocked === undefined) break
+      if (blocked.millis === Infinity && blocked.dimension !== undefined) return false
+      this.wait(blocked, this.law.inFlight >= this.law.window.size ? "concurrency" : "pause")
+    }
+    const ticket = Law.take(this.law, sum, this.at)
+    this.ends?.push({ at: this.at + this.answerMillis, ticket })
+    return true
+  }
+
+  private awaitPlace(): void {
+    this.happen()
+    while (this.law.inFlight >= this.most && this.nextEnd < Infinity) this.wait(noPlace, "concurrency")
+  }
+
+  private get nextEnd(): number {
+    return this.ends?.[this.over]?.at ?? Infinity
+  }
+
+  /** As the pool does, it looks again after whole milliseconds, and when a call ends that may make room. */
+  private wait({ dimension, millis }: Law.Blocked, by: Obstacle): void {
+    const until = Math.min(this.at + Math.ceil(millis), dimension === undefined ? this.nextEnd : Infinity)
+    if (until === Infinity) return
+    this.obstacle = dimension ?? by
+    this.at = until
+    this.happen()
+  }
+
+  /** Ends the calls that are over by now. */
+  private happen(): void {
+    for (; this.nextEnd <= this.at; this.over++) {
+      const { at, ticket } = this.ends![this.over]!
+      if (ticket === undefined) this.law.inFlight--
+      else {
+        Law.accept(this.law, ticket)
+        Law.settle(this.law, ticket, ticket.charge, at)
+      }
+    }
+  }
+}
 
 /** A caller that waits, and for how long still. */
 export interface Expected {
@@ -14,69 +132,19 @@ export interface Expected {
   readonly dimension: Limits.Dimension | undefined
 }
 
-/** The calls that may be in flight, those that are, and how long one takes. */
-export interface Slots {
-  readonly most: number
-  readonly inFlight: number
-  readonly answerMillis: number
-}
-
-/** A prediction looks at no more than this many agents, and calls of each: the rest is like those. */
-const mostAgents = 256
-const mostCalls = 32
-/** It plays no more than this many calls, each of which then stands for several. */
-const mostPlayed = 64
-/** A wait that grows less than this with each look ends: then a limit is too small to ever hold the charge. */
-const mostLooks = 64
-
-/** A law that is played ahead. */
-class Play {
-  private readonly law: Law.Pool
-  private readonly slots: Slots
-  private readonly now: number
-  private entered = 0
-  at: number
-  dimension: Limits.Dimension | undefined = undefined
-
-  constructor(law: Law.Pool, slots: Slots, now: number) {
-    this.law = Law.preview(law)
-    this.slots = slots
-    this.now = now
-    this.at = Math.max(now, law.gate.until)
-  }
-
-  /** So many calls enter, which take this much together. */
-  enter(charge: Amounts.Whole, calls = 1): void {
-    this.entered += calls
-    const { answerMillis, inFlight, most } = this.slots
-    const beyond = this.entered - Math.max(0, most - inFlight)
-    if (beyond > 0) this.at = Math.max(this.at, this.now + (beyond * answerMillis) / most)
-    for (let looks = 0; looks < mostLooks; looks++) {
-      const blocked = Law.decide(this.law, charge, this.at)
-      if (blocked === undefined || blocked.millis === Infinity) break
-      this.at += Math.max(0.01, blocked.millis)
-      this.dimension = blocked.dimension
-    }
-    Law.take(this.law, charge, this.at)
-  }
-}
+export const dimensionOf = (obstacle: Obstacle | undefined): Limits.Dimension | undefined =>
+  obstacle === "concurrency" || obstacle === "pause" ? undefined : obstacle
 
 /** The first callers in the order of service. */
-export const first = (
-  law: Law.Pool,
-  waiters: Iterable<Waiter>,
-  count: number,
-  slots: Slots,
-  now: number
-): ReadonlyArray<Expected> => {
-  const play = new Play(law, slots, now)
+export const first = (scene: Scene, waiters: Iterable<Waiter>, count: number): ReadonlyArray<Expected> => {
+  const play = new Play(scene)
   const found: Array<Expected> = []
   for (const waiter of waiters) {
-    if (found.length === count) break
-    play.dimension = undefined
+    if (found.length === Math.min(count, maxPlayed)) break
+    play.obstacle = undefined
     play.enter(waiter.charge)
-    const dimension = play.dimension ?? waiter.binding
-    found.push({ waiter, expectedMillis: play.at - now, dimension })
+    const dimension = dimensionOf(play.obstacle) ?? waiter.binding
+    found.push({ waiter, expectedMillis: play.at - scene.now, dimension })
   }
   return found
 }
@@ -84,55 +152,38 @@ export const first = (
 /** How long a caller waits, and for what last. */
 export interface Foreseen {
   readonly millis: number
-  readonly dimension: Limits.Dimension | undefined
+  readonly obstacle: Obstacle | undefined
+  /** The law at its turn, where a quota no longer holds it then. */
+  readonly exhausted: Law.Pool | undefined
+  /** Whether there are callers before it that were not played. */
+  readonly isLowerBound: boolean
 }
 
 /** A caller that would come now. */
-export const newcomer = (
-  law: Law.Pool,
-  queue: FairQueue<Waiter>,
-  slots: Slots,
-  charge: Amounts.Whole,
-  how: Queueing,
-  now: number
-): Foreseen => {
-  const before = { calls: 0, requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
-  const part = queue.ahead(how, mostAgents, (flow, upTo) => addBacklog(before, flow, upTo))
-  const calls = Math.round(before.calls / part)
-  const play = new Play(law, slots, now)
-  const steps = Math.min(calls, mostPlayed)
-  for (let step = 0; step < steps; step++) play.enter(scaled(before, 1 / part / steps), calls / steps)
-  play.enter(charge)
-  return { millis: play.at - now, dimension: play.dimension }
-}
-
-interface Backlog {
-  calls: number
-  requests: number
-  inputTokens: number
-  outputTokens: number
-  tokens: number
-}
-
-const scaled = ({ inputTokens, outputTokens, requests, tokens }: Amounts.Whole, factor: number): Amounts.Whole => ({
-  requests: requests * factor,
-  inputTokens: inputTokens * factor,
-  outputTokens: outputTokens * factor,
-  tokens: tokens * factor
-})
-
-/** Adds the calls of a flow with no more than `upTo` of its backlog in front of them. */
-const addBacklog = (before: Backlog, flow: Flow<Waiter>, upTo: number): void => {
-  const all = Math.min(upTo, flow.backlog)
-  let looked = 0
-  let calls = 0
-  const own = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
-  for (let waiter = flow.head; waiter !== undefined && looked <= all && calls < mostCalls; waiter = waiter.next) {
-    calls++
-    for (const dimension of Amounts.dimensions) own[dimension] += waiter.charge[dimension]
-    looked += waiter.cost / waiter.weight
+export const newcomer = (scene: Scene, queue: FairQueue<Waiter>, charge: Amounts.Whole, how: Queueing): Foreseen => {
+  const play = new Play(scene)
+  let played = 0
+  let group: Array<Waiter> = []
+  let isLowerBound = false
+  for (const waiter of queue.inOrder(how)) {
+    isLowerBound = played === maxPlayed
+    if (isLowerBound) break
+    played++
+    group.push(waiter)
+    if (group.length < played / oneByOne) continue
+    enter(play, group)
+    group = []
   }
-  const factor = Math.max(1, all / looked)
-  before.calls += calls * factor
-  for (const dimension of Amounts.dimensions) before[dimension] += own[dimension] * factor
+  enter(play, group)
+  const exhausted = play.enter(charge) ? undefined : play.law
+  return { millis: play.at - scene.now, obstacle: play.obstacle, exhausted, isLowerBound }
+}
+
+/** Callers enter with the first of them. */
+const enter = (play: Play, [head, ...others]: ReadonlyArray<Waiter>): void => {
+  if (head === undefined) return
+  if (others.length === 0) return void play.enter(head.charge)
+  const sum = { ...head.charge }
+  for (const { charge } of others) for (const each of Amounts.dimensions) sum[each] += charge[each]
+  play.enter(head.charge, sum, others.length + 1)
 }

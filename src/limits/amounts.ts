@@ -176,11 +176,11 @@ export const whole = (estimate: Estimate): Whole => read(estimate, oneRequest)
  *
  * Throws a `RangeError` when an amount is negative or above 2^53.
  */
-export const wholeOf = (estimate: Estimate): Whole => {
+export const wholeOf = (estimate: Estimate, operation = "Budget.reserve"): Whole => {
   for (const dimension of dimensions) {
     const value = estimate[dimension]
     if (value !== undefined && !isCount(value)) {
-      invalid(`Budget.reserve: ${dimension}`, "a number from 0 up to 2^53", value)
+      invalid(`${operation}: ${dimension}`, "a number from 0 up to 2^53", value)
     }
   }
   return read(estimate, oneRequest)

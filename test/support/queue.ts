@@ -1,6 +1,6 @@
 /** Law 8 for the queue alone: how much it looks at, whatever stands in it. */
 import { assert } from "@effect/vitest"
-import type { Entry, FairQueue, Flow, Service } from "../../src/admission/fairQueue.ts"
+import type { Entry, FairQueue, Flow, Newcomer, Service } from "../../src/admission/fairQueue.ts"
 
 let reads = 0
 
@@ -25,8 +25,8 @@ class Counted implements Entry {
   set cost(_: number) {}
 }
 
-const lookAt = <E extends Entry>(queue: FairQueue<E>, count: number): void => {
-  const order = queue.inOrder()
+const lookAt = <E extends Entry>(queue: FairQueue<E>, count: number, newcomer?: Newcomer): void => {
+  const order = queue.inOrder(newcomer)
   for (let i = 0; i < count; i++) order.next()
 }
 
@@ -44,7 +44,7 @@ const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): Read
     () => queue.correct(served!, 0.5),
     () => queue.remove(all[Math.floor(entries / 2)]!),
     () => lookAt(queue, 10),
-    () => queue.ahead({ agent: "new", priority: 0, first: false }, 10, () => {})
+    () => lookAt(queue, 10, { agent: "new", priority: 0, first: false })
   ]
   return operations.map((operation) => {
     const before = reads
