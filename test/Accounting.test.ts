@@ -1,48 +1,67 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Accounting from "floodgate/Accounting"
+import * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
-import * as Amounts from "../src/limits/amounts.ts"
-import * as Rules from "../src/limits/rules.ts"
 
 const expected = { inputTokens: 1_000, cachedTokens: 9_000, outputTokens: 500, maxTokens: 4_096 }
 const actual = { inputTokens: 200, cacheCreationTokens: 700, cacheReadTokens: 9_100, outputTokens: 400 }
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
 
-const everything = Rules.resolve({
-  requests: { perMinute: 1_000 },
-  inputTokens: { perMinute: 1_000_000 },
-  outputTokens: { perMinute: 1_000_000 },
-  tokens: { perMinute: 1_000_000 }
-})
+const much = { perSecond: 1, burst: 1_000_000 }
+const limits = { requests: much, inputTokens: much, outputTokens: much, tokens: much }
 
-/** What a pool that limits everything holds while the call runs, and after it. */
-const counted = (accounting: Accounting.Accounting) => {
-  const held = Amounts.charge(accounting.estimate(expected), everything)
-  return { held, used: Amounts.used(held, accounting.usage(actual, expected.maxTokens)) }
-}
+/** What a budget that limits everything counts of a call while it runs, and after it. */
+const counted = Effect.fnUntraced(function* (
+  accounting: Accounting.Accounting,
+  before: Parameters<Accounting.Accounting["estimate"]>[0] = expected,
+  after: Parameters<Accounting.Accounting["usage"]>[0] = actual
+) {
+  const budget = yield* Budget.make({ limits })
+  const taken = Effect.map(budget.status, ({ pools }) => {
+    const { inputTokens, outputTokens, requests, tokens } = pools.default!.dimensions
+    const of = (dimension: { readonly level: number } | undefined) => much.burst - dimension!.level
+    return {
+      requests: of(requests),
+      inputTokens: of(inputTokens),
+      outputTokens: of(outputTokens),
+      tokens: of(tokens)
+    }
+  })
+  const reservation = yield* budget.reserve(accounting.estimate(before))
+  const held = yield* taken
+  yield* reservation.settle(accounting.usage(after, before.maxTokens))
+  return { held, used: yield* taken }
+}, Effect.scoped)
 
 describe("Accounting", () => {
-  it("anthropic counts uncached input and produced output", () => {
-    const after = { requests: 1, inputTokens: 900, outputTokens: 400, tokens: 1_300 }
-    assert.deepStrictEqual(counted(Accounting.anthropic), {
-      held: { requests: 1, inputTokens: 1_000, outputTokens: 500, tokens: 1_500 },
-      used: after
+  it.effect("anthropic counts uncached input and produced output", () =>
+    Effect.gen(function* () {
+      const after = { requests: 1, inputTokens: 900, outputTokens: 400, tokens: 1_300 }
+      assert.deepStrictEqual(yield* counted(Accounting.anthropic), {
+        held: { requests: 1, inputTokens: 1_000, outputTokens: 500, tokens: 1_500 },
+        used: after
+      })
+      assert.deepStrictEqual(yield* counted(Accounting.vertex), yield* counted(Accounting.anthropic))
     })
-    assert.deepStrictEqual(counted(Accounting.vertex), counted(Accounting.anthropic))
-  })
+  )
 
-  it("bedrockRuntime reserves prompt and max_tokens, and settles with the burndown rate", () => {
-    const { held, used } = counted(bedrock)
-    assert.strictEqual(held.tokens, 14_096)
-    assert.strictEqual(used.tokens, 900 + 5 * 400)
-  })
+  it.effect("bedrockRuntime reserves prompt and max_tokens, and settles with the burndown rate", () =>
+    Effect.gen(function* () {
+      const { held, used } = yield* counted(bedrock)
+      assert.strictEqual(held.tokens, 14_096)
+      assert.strictEqual(used.tokens, 900 + 5 * 400)
+    })
+  )
 
-  it("bedrockMantle holds max_tokens against input until the end", () => {
-    const { held, used } = counted(Accounting.bedrockMantle)
-    assert.deepStrictEqual([held.inputTokens, held.outputTokens], [14_096, 500])
-    assert.deepStrictEqual([used.inputTokens, used.outputTokens], [900, 400])
-  })
+  it.effect("bedrockMantle holds max_tokens against input until the end", () =>
+    Effect.gen(function* () {
+      const { held, used } = yield* counted(Accounting.bedrockMantle)
+      assert.deepStrictEqual([held.inputTokens, held.outputTokens], [14_096, 500])
+      assert.deepStrictEqual([used.inputTokens, used.outputTokens], [900, 400])
+    })
+  )
 
   it("takes what is not said of the cache for nothing", () => {
     const { anthropic, bedrockRuntime, openai } = Accounting
@@ -54,22 +73,26 @@ describe("Accounting", () => {
     }
   })
 
-  it("openai counts the larger of prompt and max_tokens, whatever the output", () => {
-    const { openai } = Accounting
-    const { held, used } = counted(openai)
-    assert.strictEqual(held.tokens, 10_000)
-    assert.strictEqual(used.tokens, 10_000)
-    assert.strictEqual(openai.estimate({ ...expected, maxTokens: 64_000 }).tokens, 64_000)
-    assert.strictEqual(openai.usage(actual, 64_000).tokens, 64_000)
-    const long = { inputTokens: 900, outputTokens: 20_000 }
-    assert.deepStrictEqual([openai.usage(long).tokens, openai.usage(long, 500).tokens], [900, 900])
-  })
+  it.effect("openai counts the larger of prompt and max_tokens, whatever the output", () =>
+    Effect.gen(function* () {
+      const { openai } = Accounting
+      const { held, used } = yield* counted(openai)
+      assert.strictEqual(held.tokens, 10_000)
+      assert.strictEqual(used.tokens, 10_000)
+      assert.strictEqual(openai.estimate({ ...expected, maxTokens: 64_000 }).tokens, 64_000)
+      assert.strictEqual(openai.usage(actual, 64_000).tokens, 64_000)
+      const long = { inputTokens: 900, outputTokens: 20_000 }
+      assert.deepStrictEqual([openai.usage(long).tokens, openai.usage(long, 500).tokens], [900, 900])
+    })
+  )
 
-  it("azure counts prompt and max_tokens, and corrects nothing", () => {
-    const { held, used } = counted(Accounting.azure)
-    assert.strictEqual(held.tokens, 14_096)
-    assert.strictEqual(used.tokens, 14_096)
-  })
+  it.effect("azure counts prompt and max_tokens, and corrects nothing", () =>
+    Effect.gen(function* () {
+      const { held, used } = yield* counted(Accounting.azure)
+      assert.strictEqual(held.tokens, 14_096)
+      assert.strictEqual(used.tokens, 14_096)
+    })
+  )
 
   it("reserves the expected output where max_tokens is not said", () => {
     const { maxTokens: _, ...unsaid } = expected
@@ -85,24 +108,24 @@ describe("Accounting", () => {
 
   const tokens = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 200_000 }))
 
-  it.prop(
+  it.effect.prop(
     "reserves enough when what was expected comes true",
     { input: tokens, cached: tokens, output: tokens, spare: tokens },
-    ({ cached, input, output, spare }) => {
-      const expected = { inputTokens: input, cachedTokens: cached, outputTokens: output, maxTokens: output + spare }
-      const actual = { inputTokens: input, cacheCreationTokens: 0, cacheReadTokens: cached, outputTokens: output }
-      for (const accounting of [
-        Accounting.anthropic,
-        Accounting.bedrockRuntime({ burndown: 1 }),
-        Accounting.bedrockMantle,
-        Accounting.vertex,
-        Accounting.openai,
-        Accounting.azure
-      ]) {
-        const held = Amounts.charge(accounting.estimate(expected), everything)
-        const used = Amounts.used(held, accounting.usage(actual, expected.maxTokens))
-        for (const dimension of Limits.Dimension.literals) assert.isAtLeast(held[dimension]!, used[dimension]!)
-      }
-    }
+    ({ cached, input, output, spare }) =>
+      Effect.gen(function* () {
+        const expected = { inputTokens: input, cachedTokens: cached, outputTokens: output, maxTokens: output + spare }
+        const actual = { inputTokens: input, cacheCreationTokens: 0, cacheReadTokens: cached, outputTokens: output }
+        for (const accounting of [
+          Accounting.anthropic,
+          Accounting.bedrockRuntime({ burndown: 1 }),
+          Accounting.bedrockMantle,
+          Accounting.vertex,
+          Accounting.openai,
+          Accounting.azure
+        ]) {
+          const { held, used } = yield* counted(accounting, expected, actual)
+          for (const dimension of Limits.Dimension.literals) assert.isAtLeast(held[dimension], used[dimension])
+        }
+      })
   )
 })

@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Limits from "floodgate/Limits"
-import * as Amounts from "../src/limits/amounts.ts"
+import { nothing } from "./support/budget.ts"
 import * as LlmError from "floodgate/LlmError"
 
 const wrap = (reason: LlmError.LlmErrorReason) => new LlmError.LlmError({ reason })
@@ -18,22 +18,22 @@ const received = (started: boolean): NonNullable<LlmError.LlmErrorReason["receiv
 
 /** The outcomes: the reason, whether to retry, what the call used, what the budget is told. */
 const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.LlmError["pushback"]]> = [
-  [new LlmError.RateLimited({ status: 429 }), true, Amounts.nothing, "rateLimit"],
-  [new LlmError.RampLimited({ status: 429 }), true, Amounts.nothing, "ramp"],
-  [new LlmError.SpendLimited({ status: 429 }), false, Amounts.nothing, undefined],
+  [new LlmError.RateLimited({ status: 429 }), true, nothing, "rateLimit"],
+  [new LlmError.RampLimited({ status: 429 }), true, nothing, "ramp"],
+  [new LlmError.SpendLimited({ status: 429 }), false, nothing, undefined],
   [new LlmError.Overloaded({ status: 529 }), true, refused, "overload"],
   [new LlmError.ServerFailed({ status: 500 }), true, refused, "overload"],
   [new LlmError.TimedOut({ after: Duration.minutes(10) }), true, unanswered, "overload"],
-  [new LlmError.ConnectionFailed({ sent: false }), true, Amounts.nothing, "overload"],
+  [new LlmError.ConnectionFailed({ sent: false }), true, nothing, "overload"],
   [new LlmError.ConnectionFailed({ sent: true }), true, unanswered, "overload"],
-  [new LlmError.CircuitOpen({ pool: "default" }), true, Amounts.nothing, undefined],
-  [new LlmError.DeadlineMissed({ wait: Duration.zero, left: Duration.zero }), false, Amounts.nothing, undefined],
+  [new LlmError.CircuitOpen({ pool: "default" }), true, nothing, undefined],
+  [new LlmError.DeadlineMissed({ wait: Duration.zero, left: Duration.zero }), false, nothing, undefined],
   [new LlmError.InvalidRequest({ status: 409 }), true, refused, undefined],
   [new LlmError.InvalidRequest({ status: 400 }), false, refused, undefined],
-  [new LlmError.InvalidRequest(), false, Amounts.nothing, undefined],
+  [new LlmError.InvalidRequest(), false, nothing, undefined],
   [new LlmError.AccessDenied({ status: 401 }), false, refused, undefined],
   [new LlmError.InvalidRequest({ status: 413 }), false, refused, undefined],
-  [new LlmError.SpendLimited({ status: 402 }), false, Amounts.nothing, undefined],
+  [new LlmError.SpendLimited({ status: 402 }), false, nothing, undefined],
   [new LlmError.MalformedResponse({ status: 200 }), false, { requests: 1 }, undefined],
   [new LlmError.StreamInterrupted({ kind: "cut", received: received(false) }), true, received(false).usage, "overload"],
   [new LlmError.StreamInterrupted({ kind: "cut", received: received(true) }), false, received(true).usage, undefined]

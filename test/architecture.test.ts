@@ -289,6 +289,35 @@ const problemsOf = (file: string): Array<string> => {
   })
 }
 
+/** A test knows what is behind the public names only of the folder that it is named after, and of these. */
+const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<string>, why: string]> = [
+  [/^test\/admission\//, ["limits"], "steps of the law take rules and amounts"],
+  [/^test\/agents\//, ["limits"], "what an agent is charged is compared with what a pool is"],
+  [/^test\/budget\/store\.test\.ts$/, ["budgetStore"], "it damages what is stored"],
+  [/^test\/sharing\//, ["budgetStore", "redis"], "what processes share has no public names"],
+  [/^test\/redis\//, ["budgetStore"], "it talks to the store of a layer"],
+  [/^test\/protocol\/errors\.test\.ts$/, ["signals"], "it reads the same answers by status and by what was thrown"],
+  [/^test\/gateway\/bodies\.test\.ts$/, ["protocol"], "bodies are as large as the parser reads them"],
+  [/^test\/gateway\/purses\.test\.ts$/, ["spending"], "it spends as the governor does"],
+  [/^test\/docs\.test\.ts$/, ["budget", "llmError"], "a page lists all reasons of errors"]
+]
+
+/** More tests of insides than this are too many to rewrite when the insides change. */
+const mostInsiders = 60
+
+/** What a test imports of the sources by a path. */
+const insidesOf = (file: string): ReadonlyArray<string> => {
+  const text = readFileSync(join(root, file), "utf8")
+  return Array.from(text.matchAll(/(?:from |import\()"(?:\.\.\/)+(src\/[^"]+)"/g), ([, from = ""]) => from)
+}
+
+const mayKnow = (file: string, inside: string): boolean => {
+  const [, part = ""] = /^test\/(\w+)/.exec(file) ?? []
+  const [, folder] = /^src\/(\w+)\//.exec(inside) ?? []
+  const own = part.charAt(0).toLowerCase() + part.slice(1)
+  return folder === own || insiders.some(([tests, folders]) => tests.test(file) && folders.includes(folder ?? ""))
+}
+
 /** The part of the picture that a file belongs to. What everybody says belongs to none. */
 const partOf = (file: string): string | undefined => {
   const [, folder, name] = /^src\/(?:(\w+)\/)?.*?(\w+)\.ts$/.exec(file) ?? []
@@ -336,6 +365,20 @@ describe("architecture", () => {
       printers,
       ["help", "log", "print"].map((name) => `packages/cli/src/commands/${name}.ts`)
     )
+  })
+
+  it("lets a test know the insides only of what it is named after", () => {
+    const tests = filesOf("test").filter((file) => file.endsWith(".test.ts") && !file.startsWith("test/clients/"))
+    const taken = tests.flatMap((file) => insidesOf(file).map((from) => ({ file, from })))
+    assert.deepStrictEqual(
+      taken.filter(({ file, from }) => !mayKnow(file, from)),
+      []
+    )
+    for (const [files, folders] of insiders) {
+      const isNeeded = taken.some(({ file, from }) => files.test(file) && folders.includes(from.split("/")[1]!))
+      assert.isTrue(isNeeded, `${files}: nobody needs it`)
+    }
+    assert.isAtMost(new Set(taken.map(({ file }) => file)).size, mostInsiders)
   })
 
   it("exports no value that nobody takes", () => {

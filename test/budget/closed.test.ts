@@ -8,8 +8,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
-import { make as makeStore } from "../../src/redis/store.ts"
-import { type LuaRedis, make as makeRedis } from "../sharing/luaRedis.ts"
+import { type LuaRedis, make as makeRedis, store as storeOf } from "../sharing/luaRedis.ts"
 import { settled } from "../support/reported.ts"
 import { MapStore } from "../support/store.ts"
 
@@ -25,12 +24,7 @@ const stores: Readonly<Record<string, Effect.Effect<Layer.Layer<never>>>> = {
     Effect.promise(() => makeRedis()),
     (redis: LuaRedis) => {
       redis.now = () => 1_700_000_000_000
-      const send = (_: string, words: ReadonlyArray<string>) =>
-        Effect.try({
-          try: () => redis.send(words),
-          catch: (cause) => new BudgetStore.StoreError({ cause })
-        })
-      return BudgetStore.layer(makeStore("closed", send))
+      return BudgetStore.layer(storeOf("closed", redis))
     }
   )
 }

@@ -9,10 +9,9 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
-import { isDone, make, pool, start } from "../support/budget.ts"
+import { isDone, make, pool, start, type Verdict } from "../support/budget.ts"
 import { settled } from "../support/reported.ts"
 import { MapStore } from "../support/store.ts"
-import type { Verdict } from "../../src/budget/models.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 

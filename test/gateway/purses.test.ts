@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Rule } from "../../src/gateway/callers.ts"
 import { Purses, type Spent, usePurses } from "../../src/gateway/purses.ts"
 import * as Ledger from "../../src/spending/purse.ts"
-import type * as Spending from "../../src/Spending.ts"
+import type * as Spending from "floodgate/Spending"
 
 const dollar = 1e9
 const perDay = { dollars: 5, per: "day" as const }

@@ -1,8 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Headers from "../../src/protocol/headers.ts"
-import * as Limits from "../../src/Limits.ts"
-import type * as Signal from "../../src/limits/signal.ts"
+import * as Limits from "floodgate/Limits"
 
 type Table = Record<string, string>
 const get = (headers: Table) => (name: string) => headers[name]
@@ -79,7 +78,7 @@ describe("headers", () => {
       assert.strictEqual(dimensions(headers)?.tokens?.remaining, 140_000)
     })
 
-    it.each<[string, string, Signal.DimensionSignal | undefined]>([
+    it.each<[string, string, NonNullable<ReturnType<typeof signal>>["dimensions"]["requests"]]>([
       ["60", "59", { limit: 60, remaining: 59, roundedTo: 1 }],
       ["60", "61", { limit: 60, remaining: 60, roundedTo: 1 }],
       ["60", "-1", { limit: 60 }],

@@ -14,7 +14,7 @@ import { inspect } from "node:util"
 import type * as Http from "node:http"
 import * as TestClock from "effect/testing/TestClock"
 import type * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
+import { nothing } from "../support/budget.ts"
 import type { LlmError, LlmErrorReason } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import * as Anthropic from "floodgate/providers/Anthropic"
@@ -157,13 +157,13 @@ describe("Anthropic", () => {
     const failures: ReadonlyArray<Failure> = [
       { status: 400, body: apiError("invalid_request_error"), tag: "InvalidRequest", retryable: false },
       { status: 401, body: apiError("authentication_error"), tag: "AccessDenied", retryable: false },
-      { status: 402, body: apiError("billing_error"), tag: "SpendLimited", retryable: false, usage: Amounts.nothing },
+      { status: 402, body: apiError("billing_error"), tag: "SpendLimited", retryable: false, usage: nothing },
       {
         status: 402,
         body: apiError("billing_error", "linked_organization_billing_unavailable"),
         tag: "SpendLimited",
         retryable: false,
-        usage: Amounts.nothing,
+        usage: nothing,
         code: "linked_organization_billing_unavailable"
       },
       {
@@ -171,7 +171,7 @@ describe("Anthropic", () => {
         body: apiError("billing_error", "linked_organization_spend_limit_reached"),
         tag: "SpendLimited",
         retryable: false,
-        usage: Amounts.nothing
+        usage: nothing
       },
       { status: 403, body: apiError("permission_error"), tag: "AccessDenied", retryable: false },
       { status: 404, body: apiError("not_found_error"), tag: "InvalidRequest", retryable: false },
@@ -192,7 +192,7 @@ describe("Anthropic", () => {
         headers: afterSixteen,
         tag: "RateLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "rateLimit",
         retryAfter: 16_000
       },
@@ -201,7 +201,7 @@ describe("Anthropic", () => {
         body: "",
         tag: "RateLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "rateLimit"
       },
       {
@@ -209,7 +209,7 @@ describe("Anthropic", () => {
         body: apiError("rate_limit_error", "a_code_of_tomorrow"),
         tag: "RateLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "rateLimit"
       },
       {
@@ -218,7 +218,7 @@ describe("Anthropic", () => {
         headers: afterSixteen,
         tag: "RampLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "ramp",
         retryAfter: 16_000
       },
@@ -227,7 +227,7 @@ describe("Anthropic", () => {
         body: apiError("rate_limit_error", code),
         tag: "SpendLimited",
         retryable: false,
-        usage: Amounts.nothing,
+        usage: nothing,
         code
       })),
       // A workspace's spend limit of Claude Code has no code: it looks like any 429 with a long wait.
@@ -237,7 +237,7 @@ describe("Anthropic", () => {
         headers: { "retry-after": "2592000" },
         tag: "RateLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "rateLimit",
         retryAfter: 3_600_000
       },
@@ -290,7 +290,7 @@ describe("Anthropic", () => {
         body: { error: { message: "Slow down", type: "rate_limit_error", code: "slow_down" } },
         tag: "RampLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "ramp"
       },
       ...[
@@ -304,7 +304,7 @@ describe("Anthropic", () => {
         body: { error: { message: "You exceeded your quota", type: "insufficient_quota", code } },
         tag: "SpendLimited",
         retryable: false,
-        usage: Amounts.nothing,
+        usage: nothing,
         code
       })),
       {
@@ -320,7 +320,7 @@ describe("Anthropic", () => {
         body: { error: "INSUFFICIENT QUOTA" },
         tag: "RateLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "rateLimit"
       },
       // Google's and Amazon's shapes.
@@ -329,7 +329,7 @@ describe("Anthropic", () => {
         body: [{ error: { code: 429, message: "Quota exceeded", status: "RESOURCE_EXHAUSTED" } }],
         tag: "RateLimited",
         retryable: true,
-        usage: Amounts.nothing,
+        usage: nothing,
         pushback: "rateLimit",
         code: "RESOURCE_EXHAUSTED"
       },
@@ -451,7 +451,7 @@ describe("Anthropic", () => {
         const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl })
         const refusedError = yield* Effect.flip(provider.create(params))
         assert.deepInclude(refusedError.reason, { _tag: "ConnectionFailed", sent: false, code: "ECONNREFUSED" })
-        assert.deepStrictEqual(refusedError.usage, Amounts.nothing)
+        assert.deepStrictEqual(refusedError.usage, nothing)
         assert.isTrue(refusedError.isRetryable)
 
         const lost = yield* setup((request) => request.socket.destroy())
@@ -478,7 +478,7 @@ describe("Anthropic", () => {
         const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl: "http://nowhere.invalid" })
         const error = yield* Effect.flip(provider.create(params))
         assert.deepInclude(error.reason, { _tag: "ConnectionFailed", sent: false })
-        assert.deepStrictEqual(error.usage, Amounts.nothing)
+        assert.deepStrictEqual(error.usage, nothing)
       })
     )
 
@@ -489,7 +489,7 @@ describe("Anthropic", () => {
         circular.self = circular
         const error = yield* Effect.flip(provider.create({ ...params, ...circular }))
         assert.strictEqual(error.reason._tag, "InvalidRequest")
-        assert.deepStrictEqual(error.usage, Amounts.nothing)
+        assert.deepStrictEqual(error.usage, nothing)
         assert.strictEqual(requests.length, 0)
       })
     )
@@ -881,7 +881,7 @@ describe("Anthropic", () => {
         assert.strictEqual(provider.name, "aws.bedrock")
         const error = yield* Effect.flip(provider.countTokens({ model: params.model, messages: params.messages }))
         assert.strictEqual(error.reason._tag, "InvalidRequest")
-        assert.deepStrictEqual(error.usage, Amounts.nothing)
+        assert.deepStrictEqual(error.usage, nothing)
       })
     )
   })

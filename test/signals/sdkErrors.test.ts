@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as Errors from "../../src/signals/sdkErrors.ts"
 import * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
+import { nothing } from "../support/budget.ts"
 import { LlmError } from "floodgate/LlmError"
 
 // What the SDK throws over real HTTP is in test/providers/Anthropic.test.ts; here is what a server in a test cannot cause.
@@ -256,7 +256,7 @@ describe("sdkErrors", () => {
         assert.include(reason.detail, says)
         assert.match(reason.detail!, /; check the base URL$/)
         assert.notInclude(reason.detail, "secret")
-        assert.deepStrictEqual(new LlmError({ reason }).usage, Amounts.nothing)
+        assert.deepStrictEqual(new LlmError({ reason }).usage, nothing)
       }
     })
 
@@ -273,7 +273,7 @@ describe("sdkErrors", () => {
       ]) {
         const reason = thrown(error)
         assert.strictEqual(reason._tag, "InvalidRequest")
-        assert.deepStrictEqual(new LlmError({ reason }).usage, Amounts.nothing)
+        assert.deepStrictEqual(new LlmError({ reason }).usage, nothing)
       }
     })
 

@@ -4,12 +4,22 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
-import * as Amounts from "../../src/limits/amounts.ts"
+import * as Limits from "floodgate/Limits"
 
 /** A budget that keeps nothing back, unless the options say so. */
 export const make = (options: Budget.Options) => Budget.layer({ ...options })
 
-const promised = { dimensions: Amounts.mapDimensions(Amounts.nothing, () => ({ limit: 1e12, remaining: 1e12 })) }
+/** What a failed call says. */
+export type Verdict = Effect.Success<ReturnType<Budget.TokenBudget["Service"]["cooldown"]>>
+
+/** The usage of a call that is charged nothing. */
+export const nothing: Limits.Usage = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+const promised = {
+  dimensions: Object.fromEntries(
+    Limits.Dimension.literals.map((dimension) => [dimension, { limit: 1e12, remaining: 1e12 }])
+  )
+}
 
 /**
  * A budget whose provider has much more than the options state, so that nothing but these holds a call back. A millisecond

@@ -18,7 +18,7 @@ import { reported } from "./reported.ts"
 import { mulberry } from "./random.ts"
 import { isFull } from "./size.ts"
 import * as Traffic from "./traffic.ts"
-import type { Verdict } from "../../src/budget/models.ts"
+import type { Verdict } from "./budget.ts"
 
 /** @param isWhole whether it plays all histories, or an eighth of them. A broken copy shows itself early, and needs all. */
 export type Law = (make: History.Make, isWhole?: boolean) => Effect.Effect<void>

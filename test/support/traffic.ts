@@ -9,7 +9,7 @@ import type * as Budget from "floodgate/Budget"
 import type { Make } from "./history.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"
-import type { Verdict } from "../../src/budget/models.ts"
+import type { Verdict } from "./budget.ts"
 
 export interface Traffic {
   readonly weather: Weather

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import type * as Limits from "../../src/Limits.ts"
+import type * as Limits from "floodgate/Limits"
 import * as Engine from "../../src/testing/engine.ts"
 import type { Options } from "../../src/testing/models.ts"
 import * as Simulator from "../../src/testing/simulator.ts"

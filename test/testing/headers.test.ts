@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
-import * as Headers from "../../src/protocol/headers.ts"
+import * as Signals from "floodgate/Signals"
 import type { Figures } from "../../src/testing/engine.ts"
 import * as Simulated from "../../src/testing/headers.ts"
 
@@ -10,8 +10,6 @@ const figures: Figures = {
   inputTokens: { limit: 2_000_000, left: 1_499_501, fullMillis: 15_015 },
   outputTokens: { limit: 400_000, left: -25, fullMillis: 60_004 }
 }
-
-const read = (headers: Record<string, string>) => Headers.signalOf((name) => headers[name])
 
 describe("simulated headers", () => {
   it("spells them as Anthropic does", () => {
@@ -37,7 +35,7 @@ describe("simulated headers", () => {
   it("means by its signal what the library reads from its headers", () => {
     for (const mode of ["rounded", "openai", "none"] as const) {
       const told = Simulated.signal(mode, figures, wall)
-      assert.deepStrictEqual(read(Simulated.rateLimits(mode, figures, wall)), told, mode)
+      assert.deepStrictEqual(Signals.fromHeaders(Simulated.rateLimits(mode, figures, wall)), told, mode)
     }
   })
 

@@ -8,7 +8,6 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Sqlite from "../../examples/sqlite-store.ts"
-import { make as makeRedisStore } from "../../src/redis/store.ts"
 import * as LuaRedis from "../sharing/luaRedis.ts"
 
 type Connect = Parameters<(typeof StoreContract.checks)[number]["run"]>[0]
@@ -53,9 +52,7 @@ describe("the client of Redis, on its script in Lua", () => {
     redis = await LuaRedis.make()
     redis.now = Date.now
   })
-  const send = (_: string, words: ReadonlyArray<string>) =>
-    Effect.try({ try: () => redis.send(words), catch: (cause) => new StoreError({ cause }) })
-  keepsTheContract(() => Effect.succeed(makeRedisStore("contract", send)))
+  keepsTheContract(() => Effect.succeed(LuaRedis.store("contract", redis)))
 })
 
 describe("examples/sqlite-store.ts", () => {

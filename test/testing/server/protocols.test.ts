@@ -4,7 +4,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { ProviderServer } from "floodgate/testing/server"
 import OpenAI, { BadRequestError, NotFoundError as OpenAINotFoundError, RateLimitError } from "openai"
-import { headerReader } from "../../../src/protocol/headers.ts"
 import { answerOf, failureOf, send, spoken } from "../../support/spoken.ts"
 
 // Real HTTP, so these run on the real clock.
@@ -122,7 +121,11 @@ describe("ProviderServer's protocols", () => {
           async (url) => {
             const first = await send(url, one, { text: "Hello" })
             const read = (response: Response, body: unknown) =>
-              protocol.limits({ status: response.status, header: headerReader(response.headers), body })?.dimensions
+              protocol.limits({
+                status: response.status,
+                header: (name) => response.headers.get(name) ?? undefined,
+                body
+              })?.dimensions
             const told = read(first, await first.json())
             const second = await send(url, one, { text: "Hello" })
             const rejected = read(second, await second.json())
