@@ -6,7 +6,7 @@ import * as Cap from "./cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
-import type { Pool, Ticket } from "./state.ts"
+import type { Opening, Pool, Ticket } from "./state.ts"
 import * as Window from "./window.ts"
 
 /** Why a charge does not go now. `millis` is `Infinity` where only another event lets it go. */
@@ -44,16 +44,18 @@ export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undef
   return millis === 0 ? undefined : { millis, dimension }
 }
 
+/** Milliseconds until the gate lets a call out. */
 const passGate = (pool: Pool, now: number): number => {
   const { gate } = pool
-  return Gate.pass(gate, gate.reason === "overload" ? silenceMillis(pool) : verdictMillis(pool), now)
+  const wait = Gate.wait(gate, gate.reason === "overload" ? silenceMillis(pool) : verdictMillis(pool), now)
+  if (wait === 0 && Gate.isProbing(gate) && gate.probes >= gate.allowed) pool.gate = Gate.widen(gate)
+  return wait
 }
 
 const passWindow = (pool: Pool, now: number): number => {
-  const { window } = pool
-  if (pool.inFlight < window.size) return 0
-  const at = Window.grow(window, now, verdictMillis(pool))
-  return pool.inFlight < window.size ? 0 : at - now || Infinity
+  if (pool.inFlight < pool.window.size) return 0
+  pool.window = Window.grow(pool.window, now, verdictMillis(pool))
+  return pool.inFlight < pool.window.size ? 0 : Window.growsAt(pool.window) - now
 }
 
 /** While nothing is known, calls for each round of verdicts double, evenly spaced. */
@@ -62,20 +64,21 @@ const passOpening = (pool: Pool, now: number): number => {
   // Whoever calls one at a time goes on as fast as the provider answers.
   if (opening === undefined || pool.inFlight === 0) return 0
   const round = verdictMillis(pool)
-  if (now >= opening.at + round) {
-    opening.last = Math.max(1, pool.sent - opening.since)
-    if (opening.last >= opening.allowed) opening.allowed *= 2
-    opening.at = now
-    opening.since = pool.sent
-  }
+  const { allowed, at, since } =
+    now < opening.at + round ? opening : (pool.opening = nextRound(opening, pool.sent, now))
   // A call beyond the last of a round goes with the next round.
-  const place = Math.min(1, (pool.sent - opening.since) / opening.allowed)
-  return Math.max(0, opening.at + place * round - now)
+  const place = Math.min(1, (pool.sent - since) / allowed)
+  return Math.max(0, at + place * round - now)
+}
+
+const nextRound = ({ allowed, since }: Opening, sent: number, now: number): Opening => {
+  const last = Math.max(1, sent - since)
+  return { at: now, since: sent, last, allowed: last >= allowed ? 2 * allowed : allowed }
 }
 
 /** Takes a charge from every dimension at one instant. */
 export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
-  const { block, gate, meters } = pool
+  const { block, meters } = pool
   const sums: Array<number> = []
   if (now - block.at > pool.overloadMillis) pool.block = { at: now, sent: pool.sent, before: block.sent }
   pool.sent++
@@ -91,7 +94,7 @@ export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
     Cap.advance(cap, now)
     Cap.take(cap, charge[dimension])
   }
-  Window.sent(pool.window, pool.inFlight)
+  pool.window = Window.sent(pool.window, pool.inFlight)
   const isSafe = isBelowShare(pool)
   if (isSafe) pool.safe++
   const ticket: Ticket = {
@@ -105,7 +108,6 @@ export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
     earlier: pool.block.before,
     sums
   }
-  gate.probes++
-  gate.probedAt = now
+  pool.gate = Gate.sent(pool.gate, now)
   return ticket
 }

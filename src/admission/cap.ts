@@ -5,27 +5,16 @@
  * limit is kept for any span of one window, cells remember what was admitted within the last one. A quota is a bucket
  * that never refills.
  *
- * Times are milliseconds, rates are per millisecond. A cap is mutable and has one owner.
+ * Times are milliseconds, rates are per millisecond. A cap is mutable and has one owner; copies share its cells and highs,
+ * which are values.
  */
 import type { Rule } from "../limits/rules.ts"
-
-/** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
-const cellsPerWindow = 60
-/** Levels that are remembered: those that nothing came near later, which are few. */
-const mostHighs = 16
-/** Rounding of sums: a billionth of the capacity is no token. */
-const rounding = 1e-9
-
-/** What was admitted in the slice of time with this index. */
-interface Cell {
-  readonly index: number
-  amount: number
-}
+import * as Cells from "./cells.ts"
 
 /** The level before something was taken. */
 interface High {
   readonly at: number
-  level: number
+  readonly level: number
 }
 
 export interface Cap {
@@ -34,10 +23,10 @@ export interface Cap {
   at: number
   /** When it is full again, or was. */
   fullAt: number
-  /** Oldest first; empty where the rule has no window. */
-  cells: Array<Cell>
+  /** Empty where the rule has no window. */
+  cells: Cells.Cells
   /** Oldest first, each higher than all that came later; empty where the rule is no bucket. */
-  highs: Array<High>
+  highs: ReadonlyArray<High>
 }
 
 export const make = (rule: Rule, now: number): Cap => ({
@@ -45,40 +34,24 @@ export const make = (rule: Rule, now: number): Cap => ({
   level: rule.capacity,
   at: now,
   fullAt: -Infinity,
-  cells: [],
+  cells: Cells.none,
   highs: []
 })
 
 /** A copy: what happens to one changes nothing in the other. */
-export const copy = (cap: Cap): Cap => ({
-  ...cap,
-  cells: cap.cells.map((cell) => ({ ...cell })),
-  highs: cap.highs.map((high) => ({ ...high }))
-})
-
-const cellMillis = (window: { readonly millis: number }): number => window.millis / cellsPerWindow
-
-/** A cell counts until its youngest amount has left the window. */
-const leavesAt = (cell: Cell, window: { readonly millis: number }): number =>
-  (cell.index + 1) * cellMillis(window) + window.millis
+export const copy = ({ at, cells, fullAt, highs, level, rule }: Cap): Cap => ({ rule, level, at, fullAt, cells, highs })
 
 /** Brings a cap up to a time. */
 export const advance = (cap: Cap, now: number): void => {
   if (now <= cap.at) return
-  const { cells, rule } = cap
+  const { rule } = cap
   cap.level = Math.min(rule.capacity, cap.level + rule.rate * (now - cap.at))
   cap.at = now
-  while (cells.length > 0 && leavesAt(cells[0]!, rule.window!) <= now) cells.shift()
+  if (rule.window !== undefined) cap.cells = Cells.advance(cap.cells, rule.window, now)
 }
 
-const remember = (cap: Cap, at: number, amount: number): void => {
-  const { cells, rule } = cap
-  if (rule.window === undefined) return
-  const index = Math.floor(at / cellMillis(rule.window))
-  const found = cells.findLast((cell) => cell.index === index)
-  if (found !== undefined) found.amount = Math.max(0, found.amount + amount)
-  else if (amount > 0) cells.push({ index, amount })
-}
+/** Rounding of sums: a billionth of the capacity is no token. */
+const rounding = 1e-9
 
 /**
  * Milliseconds until a charge fits: 0 when it does, `Infinity` when a quota no longer holds it. One that is larger than
@@ -97,14 +70,10 @@ export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, la
   const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
   if (rule.window === undefined) return refilled
   const { max } = rule.window
-  let over = charge - max - max * rounding
-  for (const cell of cells) over += cell.amount
+  const over = charge - max - max * rounding + Cells.total(cells)
   if (over <= 0) return refilled
-  for (const cell of cells) {
-    over -= cell.amount
-    if (over <= 0) return Math.max(refilled, leavesAt(cell, rule.window) + lag - at)
-  }
-  return Math.max(refilled, rule.window.millis)
+  const leftAt = Cells.leftAt(cells, rule.window, over)
+  return Math.max(refilled, leftAt === Infinity ? rule.window.millis : leftAt + lag - at)
 }
 
 /** Takes a charge, into debt where it is more than the level. */
@@ -112,7 +81,8 @@ export const take = (cap: Cap, charge: number): void => {
   if (isBucket(cap.rule)) note(cap)
   cap.level -= charge
   refills(cap)
-  remember(cap, cap.at, charge)
+  const { at, cells, rule } = cap
+  if (rule.window !== undefined && charge > 0) cap.cells = Cells.add(cells, rule.window, at, charge)
 }
 
 /** The level may have changed. A bucket that was full before and still is has been so since then. */
@@ -124,16 +94,22 @@ const refills = (cap: Cap): void => {
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
 
+/** Levels that are remembered: those that nothing came near later, which are few. */
+const maxHighs = 16
+
 /** Remembers how full the bucket was. Of too many, the two that are most alike become one, as high and as young as either. */
 const note = (cap: Cap): void => {
-  const { highs, level } = cap
-  while (highs.length > 0 && highs.at(-1)!.level <= level) highs.pop()
-  highs.push({ at: cap.at, level })
-  if (highs.length <= mostHighs) return
-  const fall = (i: number) => highs[i]!.level - highs[i + 1]!.level
+  const { at, highs, level } = cap
+  let kept = highs.length
+  while (kept > 0 && highs[kept - 1]!.level <= level) kept--
+  const noted = highs.slice(0, kept)
+  noted.push({ at, level })
+  cap.highs = noted
+  if (noted.length <= maxHighs) return
+  const fall = (i: number) => noted[i]!.level - noted[i + 1]!.level
   let least = 0
-  for (let i = 1; i < mostHighs; i++) if (fall(i) < fall(least)) least = i
-  highs.splice(least, 2, { at: highs[least + 1]!.at, level: highs[least]!.level })
+  for (let i = 1; i < maxHighs; i++) if (fall(i) < fall(least)) least = i
+  noted.splice(least, 2, { at: noted[least + 1]!.at, level: noted[least]!.level })
 }
 
 /**
@@ -143,18 +119,21 @@ const note = (cap: Cap): void => {
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
   if (used > charge) return take(cap, used - charge)
   const given = charge - used
-  const { highs, rule } = cap
-  const since = highs.filter(({ at }) => at > takenAt)
-  const high = Math.max(cap.level, since[0]?.level ?? -Infinity)
+  const { cells, highs, rule } = cap
+  const since = highs.findLastIndex(({ at }) => at <= takenAt) + 1
+  const high = Math.max(cap.level, highs[since]?.level ?? -Infinity)
   const room = Math.min(given, Math.max(0, rule.capacity - high))
   cap.level += room
-  for (const each of since) each.level += room
-  cap.highs = highs.filter(({ at, level }) => at > takenAt || level > high + room)
+  const kept = highs.findLastIndex(({ level }, i) => i < since && level > high + room) + 1
+  if (room > 0 || kept < since) {
+    const raised = highs.slice(since).map(({ at, level }) => ({ at, level: level + room }))
+    cap.highs = [...highs.slice(0, kept), ...raised]
+  }
   // What is given back makes it full no later.
   const { fullAt } = cap
   refills(cap)
   cap.fullAt = Math.min(fullAt, cap.fullAt)
-  remember(cap, takenAt, -given)
+  if (rule.window !== undefined && given > 0) cap.cells = Cells.giveBack(cells, rule.window, takenAt, given)
 }
 
 /** What is left at a time, when the bucket is full again, and what was admitted within the window until it has left. */
@@ -165,13 +144,12 @@ export const left = (
   const current = copy(cap)
   advance(current, now)
   const { cells, level, rule } = current
-  const last = cells.at(-1)
   const missing = rule.capacity - level
   return {
     level,
     fullAt: missing > 0 ? now + missing / rule.rate : now,
-    recent: cells.reduce((sum, { amount }) => sum + amount, 0),
-    leaves: last === undefined ? 0 : leavesAt(last, rule.window!)
+    recent: Cells.total(cells),
+    leaves: rule.window === undefined ? 0 : Cells.end(cells, rule.window)
   }
 }
 
@@ -180,15 +158,14 @@ export const setLeft = (cap: Cap, level: number, recent: number, leaves: number)
   const { at, rule } = cap
   cap.level = Math.min(rule.capacity, level)
   refills(cap)
-  if (rule.window === undefined || leaves <= at) return
-  cap.cells.push({ index: Math.ceil((leaves - rule.window.millis) / cellMillis(rule.window)) - 1, amount: recent })
+  if (rule.window !== undefined && leaves > at) cap.cells = Cells.until(leaves, recent, rule.window)
 }
 
 /** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
 export const setRule = (cap: Cap, rule: Rule): void => {
   const grown = rule.quota ? rule.capacity - cap.rule.capacity : 0
   cap.level = Math.min(rule.capacity, cap.level + grown)
-  if (rule.window?.millis !== cap.rule.window?.millis) cap.cells = []
+  if (rule.window?.millis !== cap.rule.window?.millis) cap.cells = Cells.none
   if (!isBucket(rule)) cap.highs = []
   cap.rule = rule
   refills(cap)

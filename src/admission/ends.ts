@@ -14,8 +14,8 @@ const reserveCalls = 100
 
 /** The provider accepted a call: its answer has begun. */
 export const accept = (pool: Pool, ticket: Ticket): void => {
-  if (ticket.at > pool.gate.fence) Gate.open(pool.gate)
-  Window.accepted(pool.window, ticket.inFlight)
+  pool.gate = Gate.open(pool.gate, ticket.at)
+  pool.window = Window.accepted(pool.window, ticket.inFlight)
   for (const meter of pool.meters) {
     const least = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (least - meter.reserve) / reserveCalls
@@ -41,8 +41,7 @@ export const keep = (pool: Pool, ticket: Ticket): void => {
 export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   advance(pool, now)
   end(pool, ticket, used, false, now)
-  // A probe that told nothing makes room for another.
-  if (pool.gate.probes > 0 && ticket.at > pool.gate.fence) pool.gate.probes--
+  pool.gate = Gate.returned(pool.gate, ticket.at)
 }
 
 /** A call that went out by a smaller pool is ours from now on: as if it went out now, by what that pool has paid. */

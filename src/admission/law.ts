@@ -20,5 +20,6 @@ export { copy, type Pool, preview, type Ticket } from "./state.ts"
 export type { Verdict } from "./verdicts.ts"
 
 /** Nothing goes out before a time. Probes that are under way keep their reason. */
-export const pause = ({ gate }: Pool, reason: Gate.Gate["reason"], until: number): void =>
-  Gate.pause(gate, reason, until)
+export const pause = (pool: Pool, reason: Gate.Gate["reason"], until: number): void => {
+  pool.gate = Gate.pause(pool.gate, reason, until)
+}

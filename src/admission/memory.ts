@@ -74,8 +74,7 @@ export const restore = (pool: Law.Pool, { dimensions, window }: Memory, elapsed:
     if (meter.peak < Infinity) meter.level = Math.min(Meter.burst(meter), level + Meter.rate(meter) * elapsed)
   }
   if (window !== undefined) {
-    pool.window.size = window
-    pool.window.high = window
+    pool.window = { ...pool.window, size: window, high: window }
   }
 }
 
@@ -151,5 +150,5 @@ export const resume = (pool: Law.Pool, { at, levels, memory, used }: Rest, now: 
   // One that has sent nothing is full by whatever limits it is given next.
   pool.sent = 1
   pool.block = { at: now, sent: 1, before: 1 }
-  if (pool.opening !== undefined) pool.opening.since = 1
+  if (pool.opening !== undefined) pool.opening = { ...pool.opening, since: 1 }
 }

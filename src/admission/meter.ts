@@ -133,6 +133,38 @@ export const make = (
   loweredAt: -Infinity
 })
 
+/** A copy. Naming the properties is twice as fast as spreading the meter, and this is done for each event. */
+export const copy = (m: Meter): Meter => ({
+  dimension: m.dimension,
+  limit: m.limit,
+  burst: m.burst,
+  mostBurst: m.mostBurst,
+  level: m.level,
+  at: m.at,
+  floor: m.floor,
+  peak: m.peak,
+  phase: m.phase,
+  period: m.period,
+  best: m.best,
+  recent: m.recent,
+  since: m.since,
+  ramp: m.ramp,
+  rampAt: m.rampAt,
+  sum: m.sum,
+  rejected: m.rejected,
+  held: m.held,
+  mean: m.mean,
+  largest: m.largest,
+  reserve: m.reserve,
+  mark: m.mark,
+  emptied: m.emptied,
+  fence: m.fence,
+  tested: m.tested,
+  header: m.header,
+  error: m.error,
+  loweredAt: m.loweredAt
+})
+
 /** Output is counted by providers when it is produced, everything else when the call is admitted. */
 export const isLate = (meter: Meter): boolean => meter.dimension === "outputTokens"
 

@@ -24,28 +24,30 @@ export const overload = (
   failure: { readonly retryAfter: number | undefined; readonly used: Charge },
   now: number
 ): Verdict => {
-  const { gate, outageTest } = pool
+  const { gate } = pool
   const isOutage = gate.reason === "overload" && gate.misses > 0
   advance(pool, now)
   end(pool, ticket, failure.used, false, now)
   const upTo = ticket.earlier - pool.failed++
   if (isOutage && ticket.at <= gate.fence) return "outage"
   pool.overloadMillis = meanWith(pool.overloadMillis, ticket, now)
-  if (!isOutage) {
-    const accepted = Math.max(0, upTo - pool.failedUpTo)
-    pool.failedUpTo = Math.max(pool.failedUpTo, upTo)
-    const pending = callRate(pool) * silenceMillis(pool)
-    Verdicts.failed(outageTest, ticket.earlier, accepted, { p: pool.randomOverload, q: outageRate, pending })
-    if (accepted > 0)
-      pool.randomOverload = Verdicts.learn(pool.randomOverload, accepted + 1, true, Verdicts.leastOverload)
-    const score = Math.max(outageScore, alarmScore(pool))
-    if (outageTest.score < score) return "isolated"
-    outageTest.score = 0
-    gate.misses = 1
-  }
-  const pause = outageMillis[Math.min(gate.misses, outageMillis.length) - 1]!
-  gate.misses++
-  gate.fence = now
-  Gate.close(gate, "overload", now + Math.max(pause, Math.min(failure.retryAfter ?? 0, longestSilence)))
+  if (!isOutage && !isAlarm(pool, ticket, upTo)) return "isolated"
+  const failures = isOutage ? gate.misses : 1
+  const pause = outageMillis[Math.min(failures, outageMillis.length) - 1]!
+  const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, longestSilence))
+  pool.gate = Gate.close({ ...gate, misses: failures + 1, fence: now }, "overload", until)
   return "outage"
+}
+
+/** Whether the provider does not work, by the sequential test. `upTo` are the calls that were accepted before this one. */
+const isAlarm = (pool: Pool, ticket: Ticket, upTo: number): boolean => {
+  const accepted = Math.max(0, upTo - pool.failedUpTo)
+  pool.failedUpTo = Math.max(pool.failedUpTo, upTo)
+  const scale = { p: pool.randomOverload, q: outageRate, pending: callRate(pool) * silenceMillis(pool) }
+  const { score, seen, surplus } = Verdicts.failed(pool.outageTest, ticket.earlier, accepted, scale)
+  if (accepted > 0)
+    pool.randomOverload = Verdicts.learn(pool.randomOverload, accepted + 1, true, Verdicts.leastOverload)
+  const isAlarm = score >= Math.max(outageScore, alarmScore(pool))
+  pool.outageTest = { score: isAlarm ? 0 : score, surplus, seen }
+  return isAlarm
 }

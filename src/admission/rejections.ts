@@ -27,11 +27,11 @@ export interface Rejection {
 
 /** The provider rejected a call. */
 export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: number): Verdict => {
-  const { gate } = pool
   const { readings, retryAfter } = rejection
   advance(pool, now)
   pool.rejectMillis = meanWith(pool.rejectMillis, ticket, now)
-  if (gate.reason === "overload" && ticket.at > gate.fence) Gate.open(gate)
+  // Whoever rejects a call works.
+  if (pool.gate.reason === "overload") pool.gate = Gate.open(pool.gate, ticket.at)
   end(pool, ticket, rejection.used, false, now)
   if (readings !== undefined) observe(pool, ticket, readings, now)
   if (rejection.isRamp) return slowDown(pool, ticket, retryAfter, now)
@@ -78,7 +78,7 @@ const judgeByTests = (
   if (pool.opening === undefined && gate.misses < 2 && ticket.at > gate.fence) {
     const pending = pendingCalls(pool)
     const rates = { random: pool.random, score: alarmScore(pool), pending }
-    Window.rejected(pool.window, ticket, rates, Math.max(0, pool.inFlight - pending))
+    pool.window = Window.rejected(pool.window, ticket, rates, Math.max(0, pool.inFlight - pending))
   }
   if (ticket.at <= gate.fence) return "exhausted"
   if (!isAlarm(pool, ticket, hasRoom)) return "isolated"
@@ -117,10 +117,10 @@ const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
   }
   const p = opening === undefined ? pool.random : Math.max(pool.random, openingRandom)
   const pending = pendingCalls(pool)
-  Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
-  if (bucketTest.score < threshold(pool)) return false
-  bucketTest.score = 0
-  return true
+  const { score, seen, surplus } = Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
+  const isAlarm = score >= threshold(pool)
+  pool.bucketTest = { score: isAlarm ? 0 : score, surplus, seen }
+  return isAlarm
 }
 
 /** Above the measured share an exhaustion is what we look for: one false alarm in this many periods. */
@@ -183,27 +183,27 @@ const exhaust = (
   remaining: number | undefined,
   now: number
 ): void => {
-  const { gate } = pool
   const charge = ticket.charge[meter.dimension]
   const given = givenAt(pool, meter, ticket)
   if (ticket.at <= meter.fence || given === undefined) return
   // Less than the charge was left: half of it on average, which keeps the measure unbiased for large calls.
   const left = remaining ?? charge / 2
-  gate.misses = given - meter.emptied < charge / 2 ? gate.misses + 1 : 1
-  gate.reason = "rateLimit"
-  gate.fence = meter.fence = now
+  const misses = given - meter.emptied < charge / 2 ? pool.gate.misses + 1 : 1
+  pool.gate = { ...pool.gate, misses, reason: "rateLimit", fence: now }
+  meter.fence = now
   meter.emptied = given
   endOpening(pool, now)
   Meter.pin(meter, now)
   measure(pool, meter, { at: ticket.at, given: given + left })
   meter.level = Math.min(meter.level, left)
-  if (gate.misses === 1) {
+  if (misses === 1) {
     const most = Math.max(meter.mean, reserveMillis * Math.max(meter.best, meter.limit < Infinity ? meter.limit : 0))
     meter.reserve = Math.min(Meter.burst(meter) / 3, most, Math.max(2 * meter.reserve, meter.mean / 2))
     return
   }
-  const pause = Math.min(longestProbeMillis, firstProbeMillis * 2 ** (gate.misses - 2))
-  Gate.close(gate, "rateLimit", now + (gate.misses === 2 ? Math.min(retryAfter ?? pause, pause) : pause))
+  const pause = Math.min(longestProbeMillis, firstProbeMillis * 2 ** (misses - 2))
+  const first = Math.min(retryAfter ?? pause, pause)
+  pool.gate = Gate.close(pool.gate, "rateLimit", now + (misses === 2 ? first : pause))
 }
 
 /**
@@ -221,7 +221,7 @@ const endOpening = (pool: Pool, now: number): void => {
     meter.floor = meter.peak
   }
   pool.opening = undefined
-  Gate.pause(pool.gate, "rateLimit", now + verdictMillis(pool))
+  pool.gate = Gate.pause(pool.gate, "rateLimit", now + verdictMillis(pool))
 }
 
 /** One exhaustion takes at most half of a rate that is more than a guess: two of them make a quarter. */
@@ -256,8 +256,6 @@ const rampPause = 5_000
 /** Usage grows too fast: from what was delivered in the last minute on, growth is bounded. */
 const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
   if (ticket.at <= pool.rampAt) return "ramp"
-  const { gate } = pool
-  gate.fence = now
   for (const meter of pool.meters) {
     meter.level = Math.min(meter.level, 0)
     meter.fence = now
@@ -268,7 +266,6 @@ const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, no
     Meter.pin(meter, now)
   }
   pool.rampAt = now
-  gate.misses = 2
-  Gate.close(gate, "ramp", now + (retryAfter ?? rampPause))
+  pool.gate = Gate.close({ ...pool.gate, misses: 2, fence: now }, "ramp", now + (retryAfter ?? rampPause))
   return "ramp"
 }

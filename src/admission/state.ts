@@ -3,21 +3,21 @@
  *
  * A pool is mutable and has one owner.
  */
-import { type Dimension, dimensions, type PerDimension, type Whole } from "../limits/amounts.ts"
+import type { Dimension, PerDimension, Whole } from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
 import type { Gate } from "./gate.ts"
-import type * as Meter from "./meter.ts"
+import * as Meter from "./meter.ts"
 import type * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 
 /** While no limit is known: the round of verdicts that is under way, and how many calls it may have. */
-interface Opening {
-  at: number
+export interface Opening {
+  readonly at: number
   /** Calls sent when it began. */
-  since: number
+  readonly since: number
   /** Calls of the last round, and how many this one may have. */
-  last: number
-  allowed: number
+  readonly last: number
+  readonly allowed: number
 }
 
 export interface Pool {
@@ -27,15 +27,15 @@ export interface Pool {
   readonly caps: { [D in Dimension]?: Cap.Cap }
   /** The part that is ours of limits that only headers name. */
   shares: PerDimension<number>
-  readonly gate: Gate
-  readonly window: Window.Window
+  gate: Gate
+  window: Window.Window
   opening: Opening | undefined
   /** The test for an empty bucket, the random rate of rejections, and the safe calls that it was learned from. */
-  readonly bucketTest: Verdicts.Test
+  bucketTest: Verdicts.Test
   random: number
   learnedFrom: number
   /** The test for an outage, and the random rate of overloads. */
-  readonly outageTest: Verdicts.Test
+  outageTest: Verdicts.Test
   randomOverload: number
   /** Calls sent, in all and while the bucket could not be empty. */
   sent: number
@@ -72,23 +72,44 @@ export interface Ticket {
   readonly sums: ReadonlyArray<number>
 }
 
-/** A copy: what happens to one changes nothing in the other. */
-export const copy = (pool: Pool): Pool => {
-  const caps: Pool["caps"] = { ...pool.caps }
-  for (const dimension of dimensions) {
-    const cap = caps[dimension]
-    if (cap !== undefined) caps[dimension] = Cap.copy(cap)
-  }
-  return {
-    ...pool,
-    meters: pool.meters.map((meter) => ({ ...meter })),
-    caps,
-    gate: { ...pool.gate },
-    window: { ...pool.window },
-    opening: pool.opening === undefined ? undefined : { ...pool.opening },
-    bucketTest: { ...pool.bucketTest },
-    outageTest: { ...pool.outageTest }
-  }
+/**
+ * A copy: what happens to one changes nothing in the other. It is made for each event, so properties are named, which is
+ * faster than spreading; meters and caps are copied, and everything else is a value that both share.
+ */
+export const copy = (pool: Pool): Pool => ({
+  meters: pool.meters.map(Meter.copy),
+  caps: copyCaps(pool.caps),
+  shares: pool.shares,
+  gate: pool.gate,
+  window: pool.window,
+  opening: pool.opening,
+  bucketTest: pool.bucketTest,
+  random: pool.random,
+  learnedFrom: pool.learnedFrom,
+  outageTest: pool.outageTest,
+  randomOverload: pool.randomOverload,
+  sent: pool.sent,
+  safe: pool.safe,
+  inFlight: pool.inFlight,
+  failed: pool.failed,
+  failedUpTo: pool.failedUpTo,
+  block: pool.block,
+  rejectMillis: pool.rejectMillis,
+  overloadMillis: pool.overloadMillis,
+  answerMillis: pool.answerMillis,
+  distrustUntil: pool.distrustUntil,
+  rampAt: pool.rampAt,
+  lag: pool.lag
+})
+
+const copyCaps = (caps: Pool["caps"]): Pool["caps"] => {
+  const { inputTokens, outputTokens, requests, tokens } = caps
+  const copies: Pool["caps"] = {}
+  if (requests !== undefined) copies.requests = Cap.copy(requests)
+  if (inputTokens !== undefined) copies.inputTokens = Cap.copy(inputTokens)
+  if (outputTokens !== undefined) copies.outputTokens = Cap.copy(outputTokens)
+  if (tokens !== undefined) copies.tokens = Cap.copy(tokens)
+  return copies
 }
 
 /** A copy to play ahead with: as if nothing failed from now on, and no call were in flight. */

@@ -45,7 +45,7 @@ export const dimensionsOf = (law: Law.Pool, now: number): Amounts.PerDimension<D
 }
 
 const statusOfCap = (cap: Cap.Cap, now: number): DimensionStatus => {
-  const copy = { ...cap, cells: [] }
+  const copy = Cap.copy(cap)
   Cap.advance(copy, now)
   const { capacity, rate } = cap.rule
   return { level: copy.level, capacity, perSecond: rate * 1_000, limitPerSecond: rate * 1_000 }

@@ -29,11 +29,11 @@ export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible
 
 export interface Test {
   /** The evidence for a reaction. */
-  score: number
+  readonly score: number
   /** Acceptances that no failure had to be weighed against, for failures that arrive out of order. */
-  surplus: number
+  readonly surplus: number
   /** The number of the latest call that failed. */
-  seen: number
+  readonly seen: number
 }
 
 export const makeTest = (): Test => ({ score: 0, surplus: 0, seen: 0 })
@@ -46,28 +46,29 @@ export interface Scale {
 }
 
 /**
- * A call failed, before which so many were accepted since the last failure. Returns whether it is the first since the
- * score was 0.
+ * The test after a call failed, before which so many were accepted since the last failure; and whether it is the first since
+ * the score was 0.
  *
  * A failure that arrives out of order uses up acceptances that were left over, as many as there are calls without a
  * verdict. Without this, 25 random rejections of one burst that arrive in the same millisecond look like a streak.
  */
-export const failed = (test: Test, number: number, accepted: number, { p, pending, q }: Scale): boolean => {
+export const failed = (
+  test: Test,
+  number: number,
+  accepted: number,
+  { p, pending, q }: Scale
+): Test & { readonly isFirst: boolean } => {
   const each = Math.log((1 - p) / (1 - q))
-  let cost = Math.log(q / p)
+  const cost = Math.log(q / p)
   if (number > test.seen) {
     const credit = accepted * each
-    test.surplus = Math.min(pending * each, test.surplus + Math.max(0, credit - test.score))
-    test.score = Math.max(0, test.score - credit)
-    test.seen = number
-  } else {
-    const spent = Math.min(cost, test.surplus)
-    test.surplus -= spent
-    cost -= spent
+    const surplus = Math.min(pending * each, test.surplus + Math.max(0, credit - test.score))
+    const score = Math.max(0, test.score - credit)
+    return { score: score + cost, surplus, seen: number, isFirst: score === 0 }
   }
-  const isFirst = test.score === 0
-  test.score += cost
-  return isFirst
+  const spent = Math.min(cost, test.surplus)
+  const surplus = test.surplus - spent
+  return { score: test.score + (cost - spent), surplus, seen: test.seen, isFirst: test.score === 0 }
 }
 
 /** The score at which less than one false alarm is expected in so many calls. */

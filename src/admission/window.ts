@@ -3,6 +3,8 @@
  *
  * The sequential test of `verdicts.ts` runs over those calls alone that find about as many in flight as were ever
  * accepted. It judges independently of the rate: each explains its own rejections, neither explains the other's away.
+ *
+ * A window is a value: each of these functions returns another one.
  */
 import * as Verdicts from "./verdicts.ts"
 
@@ -25,19 +27,19 @@ const rejectionCost = 4
 const largestStep = 256
 
 export interface Window extends Verdicts.Test {
-  size: number
+  readonly size: number
   /** The most calls in flight that were accepted, slowly forgotten. */
-  high: number
+  readonly high: number
   /** The fewest in flight among the rejections of this score. */
-  low: number
+  readonly low: number
   /** Calls sent that found about as many in flight as ever. */
-  crowded: number
+  readonly crowded: number
   /** Calls sent that found the window full and were not rejected. */
-  full: number
+  readonly full: number
   /** When the verdicts on those are all in. */
-  dueAt: number | undefined
-  step: number
-  need: number
+  readonly dueAt: number | undefined
+  readonly step: number
+  readonly need: number
 }
 
 export const make = (): Window => ({
@@ -56,15 +58,13 @@ export const make = (): Window => ({
 const crowd = ({ high, size }: Window): number => Math.min(size, Math.max(leastSize, high - Math.sqrt(high) / 3))
 
 /** A call goes out and makes so many in flight. */
-export const sent = (w: Window, inFlight: number): void => {
-  if (inFlight >= crowd(w)) w.crowded++
-  if (inFlight >= w.size) w.full++
+export const sent = (w: Window, inFlight: number): Window => {
+  if (inFlight < crowd(w)) return w
+  return { ...w, crowded: w.crowded + 1, full: inFlight >= w.size ? w.full + 1 : w.full }
 }
 
 /** A call that made so many in flight was accepted. */
-export const accepted = (w: Window, inFlight: number): void => {
-  w.high = Math.max(w.high * 0.999, inFlight)
-}
+export const accepted = (w: Window, inFlight: number): Window => ({ ...w, high: Math.max(w.high * 0.999, inFlight) })
 
 /** A call that made so many in flight was rejected. `confirmed` are calls in flight that are known to be accepted. */
 export const rejected = (
@@ -72,40 +72,43 @@ export const rejected = (
   call: { readonly inFlight: number; readonly crowded: number },
   rates: { readonly random: number; readonly score: number; readonly pending: number },
   confirmed: number
-): void => {
-  if (call.inFlight < crowd(w)) return
+): Window => {
+  if (call.inFlight < crowd(w)) return w
   const accepted = Math.max(0, call.crowded - w.seen - 1)
   const scale = { p: Math.max(leastRandom, rates.random), q: worthActing, pending: rates.pending }
-  const isFirst = Verdicts.failed(w, call.crowded, accepted, scale)
-  w.low = isFirst ? call.inFlight : Math.min(w.low, call.inFlight)
-  if (w.score >= (call.inFlight >= w.size ? shrinkScore : firstScore + rates.score)) {
-    w.size = Math.min(w.size, Math.max(w.low - 1, Math.floor(confirmed)))
-    if (w.size < leastSize) w.size = Infinity
-    w.high = Math.min(w.high, w.size)
-    w.score = w.full = 0
-    w.need = w.need === 0 ? growthCalls : Math.min(mostGrowthCalls, 2 * w.need)
-    w.step = 1
-  }
-  if (call.inFlight >= w.size) {
-    w.full -= rejectionCost
-    w.dueAt = undefined
-  }
+  const { isFirst, ...test } = Verdicts.failed(w, call.crowded, accepted, scale)
+  const judged = { ...w, ...test, low: isFirst ? call.inFlight : Math.min(w.low, call.inFlight) }
+  const isAlarm = test.score >= (call.inFlight >= w.size ? shrinkScore : firstScore + rates.score)
+  const next = isAlarm ? shrunk(judged, confirmed) : judged
+  return call.inFlight >= next.size ? { ...next, full: next.full - rejectionCost, dueAt: undefined } : next
+}
+
+const shrunk = (w: Window, confirmed: number): Window => {
+  const found = Math.min(w.size, Math.max(w.low - 1, Math.floor(confirmed)))
+  const size = found < leastSize ? Infinity : found
+  const need = w.need === 0 ? growthCalls : Math.min(mostGrowthCalls, 2 * w.need)
+  return { ...w, size, high: Math.min(w.high, size), score: 0, full: 0, need, step: 1 }
 }
 
 /**
- * A full window grows by 1, 2, 4, ... calls when enough found it full and were accepted. Returns when to ask again: when
- * the verdicts on those are in, or `Infinity` while there are too few of them.
+ * A full window grows by 1, 2, 4, ... calls when enough found it full and were accepted, as soon as the verdicts on those
+ * are in.
  */
-export const grow = (w: Window, now: number, verdictMillis: number): number => {
-  if (w.full < w.need) return Infinity
-  w.dueAt ??= now + verdictMillis
-  if (now < w.dueAt) return w.dueAt
-  w.size += w.step
-  w.step *= 2
-  // Three steps in a row: it was wrong.
-  if (w.step > 4) w.need = growthCalls
-  w.full = 0
-  w.dueAt = undefined
-  if (w.step > largestStep) w.size = Infinity
-  return now
+export const grow = (w: Window, now: number, verdictMillis: number): Window => {
+  if (w.full < w.need) return w
+  const { dueAt = now + verdictMillis } = w
+  if (now < dueAt) return dueAt === w.dueAt ? w : { ...w, dueAt }
+  const step = 2 * w.step
+  return {
+    ...w,
+    size: step > largestStep ? Infinity : w.size + w.step,
+    step,
+    // Three steps in a row: it was wrong.
+    need: step > 4 ? growthCalls : w.need,
+    full: 0,
+    dueAt: undefined
+  }
 }
+
+/** When a full window may grow; `Infinity` while too few calls found it full. */
+export const growsAt = ({ dueAt = Infinity, full, need }: Window): number => (full < need ? Infinity : dueAt)

@@ -3,6 +3,7 @@
  * state, a process and a time, and whichever process commits next applies them.
  */
 import * as Cap from "../admission/cap.ts"
+import * as Cells from "../admission/cells.ts"
 import * as Law from "../admission/law.ts"
 import * as Meter from "../admission/meter.ts"
 import type * as Limits from "../Limits.ts"
@@ -325,7 +326,7 @@ export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: numb
   const own = Law.copy(law)
   own.inFlight = inFlight
   own.lag = 0
-  own.window.size = Math.max(1, Math.floor(own.window.size * of))
+  own.window = { ...own.window, size: Math.max(1, Math.floor(own.window.size * of)) }
   for (const meter of own.meters) {
     for (const amount of shared) meter[amount] *= of
     if (meter.burst !== undefined) meter.burst *= of
@@ -338,7 +339,7 @@ export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: numb
     cap.rule = partOfRule(cap.rule, of)
     cap.level = cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level)
     cap.at = now
-    for (const cell of cap.cells) cell.amount *= of
+    cap.cells = Cells.scale(cap.cells, of)
     cap.highs = []
   }
   return own
@@ -434,7 +435,8 @@ export const merge = (one: Aged, other: Aged): Aged => {
   count(state)
   state.joined = Math.max(state.joined, older.joined)
   state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
-  state.law.gate.until = Math.max(state.law.gate.until, older.law.gate.until + ahead)
+  const { gate } = state.law
+  state.law.gate = { ...gate, until: Math.max(gate.until, older.law.gate.until + ahead) }
   return later
 }
 

@@ -4,6 +4,7 @@
  * written: no moment lies after the state's own time, no pause, lease or debt is longer than a process makes it.
  */
 import type * as Cap from "../admission/cap.ts"
+import * as Cells from "../admission/cells.ts"
 import type * as Law from "../admission/law.ts"
 import type * as Meter from "../admission/meter.ts"
 import type * as Verdicts from "../admission/verdicts.ts"
@@ -14,7 +15,14 @@ import { longestMillis } from "./models.ts"
 import * as Fleet from "./fleet.ts"
 import type { Config, Head, Owner, Part, State } from "./state.ts"
 
-export const encode = (state: State): string => JSON.stringify(state)
+/** The cells of a window are written as a list, whatever a cap makes of them. */
+export const encode = (state: State): string => {
+  const caps = Amounts.mapDimensions<Cap.Cap, object>(state.law.caps, (cap) => ({
+    ...cap,
+    cells: Cells.toList(cap.cells)
+  }))
+  return JSON.stringify({ ...state, law: { ...state.law, caps } })
+}
 
 /** The text is not a valid state. */
 export class Damaged extends Error {
@@ -160,12 +168,14 @@ const config = object<Config>({
   concurrency: within(1, largest, Infinity)
 })
 
+const cells = list(object<Cells.Cell>({ index: number, amount }), mostCells)
+
 const cap = object<Cap.Cap>({
   rule,
   level: number,
   at: past,
   fullAt: within(-largest, largest, -Infinity),
-  cells: list(object({ index: number, amount }), mostCells),
+  cells: (...read) => Cells.fromList(cells(...read)),
   highs: list(object({ at: past, level: number }), mostHighs)
 })
 
@@ -327,10 +337,11 @@ const checkCap = ({ at, cells, fullAt, level, rule }: Cap.Cap, stated: Rules.Rul
   const fullIn = Math.max(0, rule.capacity - level) / rule.rate
   expect(rule.quota || fullAt <= at + fullIn + slackMillis, "fullAt", "time at which this level is full")
   const { window } = rule
-  if (window === undefined) return expect(cells.length === 0, "cells", "list of a limit without a window")
+  const listed = Cells.toList(cells)
+  if (window === undefined) return expect(listed.length === 0, "cells", "list of a limit without a window")
   const latest = (60 * (now + slackMillis)) / window.millis
   expect(
-    cells.every(({ index }) => index <= latest),
+    listed.every(({ index }) => index <= latest),
     "cell",
     "slice of the past"
   )

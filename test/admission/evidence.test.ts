@@ -111,7 +111,7 @@ describe("what is random is learned", () => {
     rejected(pool, whole(100), { readings: room })
     assert.closeTo(pool.random, Verdicts.learn(first, 1, true, 0.001), 1e-12, "one accepted call is enough")
     const second = pool.random
-    pool.bucketTest.score = 0
+    pool.bucketTest = { ...pool.bucketTest, score: 0 }
     rejected(pool, whole(100), { readings: room })
     assert.strictEqual(pool.random, second, "of two in a row nobody knows")
   })
@@ -155,7 +155,7 @@ describe("what is random is learned", () => {
     assert.closeTo(pool.random, first, 1e-12)
     reject(Law, pool, old, 0)
     assert.strictEqual(pool.random, first, "an older one tells nothing more")
-    pool.bucketTest.score = 0
+    pool.bucketTest = { ...pool.bucketTest, score: 0 }
     accepted(pool, whole(100), 5)
     rejected(pool, whole(100))
     assert.closeTo(pool.random, Verdicts.learn(first, 6, true, 0.001), 1e-12)
@@ -186,9 +186,8 @@ describe("the evidence that is needed", () => {
       const meter = meterOf(pool)
       Object.assign(meter, { mean: 10, level: -1e6 })
       Meter.restart(meter, 5, phase)
-      pool.bucketTest.seen = pool.sent
+      pool.bucketTest = { ...pool.bucketTest, seen: pool.sent, score: score - cost }
       pool.learnedFrom = 1e9
-      pool.bucketTest.score = score - cost
       return rejected(pool, whole(10))
     }
     // Half a call a millisecond: half a minute is 15,000 calls, three periods of a second 1,500.
@@ -283,10 +282,10 @@ describe("a window of calls in flight is suspected by a rejection", () => {
       return pool.window.score > 0
     }
     assert.isTrue(suspects(() => {}))
-    assert.isTrue(suspects((pool) => (pool.gate.misses = 1)))
-    assert.isFalse(suspects((pool) => (pool.gate.misses = 2)))
-    assert.isTrue(suspects((pool) => (pool.gate.fence = 99)))
-    assert.isFalse(suspects((pool) => (pool.gate.fence = 100)))
+    assert.isTrue(suspects((pool) => (pool.gate = { ...pool.gate, misses: 1 })))
+    assert.isFalse(suspects((pool) => (pool.gate = { ...pool.gate, misses: 2 })))
+    assert.isTrue(suspects((pool) => (pool.gate = { ...pool.gate, fence: 99 })))
+    assert.isFalse(suspects((pool) => (pool.gate = { ...pool.gate, fence: 100 })))
     assert.isFalse(suspects((pool) => (pool.opening = { at: 0, since: 0, last: 1, allowed: 1 })))
   })
 
@@ -301,7 +300,7 @@ describe("a window of calls in flight is suspected by a rejection", () => {
     const pool = known(1_000)
     pool.random = 0.05
     const open = Array.from({ length: 4 }, () => Law.take(pool, whole(1_000), 0))
-    pool.window.seen = pool.window.crowded
+    pool.window = { ...pool.window, seen: pool.window.crowded }
     for (let i = 0; i < 30; i++) Law.take(pool, whole(1_000), 0)
     for (const ticket of open) reject(Law, pool, ticket, 0)
     const pending = 0.01 * (2 * pool.rejectMillis + 20)

@@ -232,9 +232,9 @@ describe("the time", () => {
           { retryAfter: undefined, used: {} },
           i * 10_000 + millis
         )
-        pool.gate.misses = 0
+        pool.gate = { ...pool.gate, misses: 0 }
         reject(Law, pool, Law.take(pool, whole(10), i * 10_000), i * 10_000 + millis)
-        pool.gate.misses = 0
+        pool.gate = { ...pool.gate, misses: 0 }
       }
       assert.closeTo(pool.rejectMillis, millis, 2)
       assert.closeTo(pool.overloadMillis, millis, 2)

@@ -362,10 +362,9 @@ describe("law", () => {
 
   it("lets a call in at the moment in which the window of calls in flight grows", () => {
     const pool = poolOf(Law)
-    pool.window.size = 2
-    pool.window.need = 2
+    pool.window = { ...pool.window, size: 2, need: 2 }
     for (let i = 0; i < 2; i++) Law.take(pool, whole(10), 0)
-    pool.window.full = 2
+    pool.window = { ...pool.window, full: 2 }
     const verdict = 2 * pool.rejectMillis + 20
     assert.strictEqual(wait(Law, pool, 0, 10), verdict)
     assert.strictEqual(wait(Law, pool, verdict - 1, 10), 1)

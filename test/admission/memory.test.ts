@@ -102,7 +102,7 @@ describe("what a pool has learned", () => {
 
   it("is how many calls may be in flight", () => {
     const pool = poolOf(Law, stated)
-    pool.window.size = 7
+    pool.window = { ...pool.window, size: 7 }
     const memory = Memory.recall(pool, 0)!
     const next = given(memory, stated)
     for (let i = 0; i < 7; i++) {

@@ -5,6 +5,13 @@ import { mulberry } from "../support/random.ts"
 
 const scale = { p: 0.01, q: 0.3, pending: 10 }
 
+/** Applies a failure to a test. Returns whether it is the first since the score was 0. */
+const fail = (...[test, ...failure]: Parameters<typeof Verdicts.failed>): boolean => {
+  const { isFirst, ...next } = Verdicts.failed(test, ...failure)
+  Object.assign(test, next)
+  return isFirst
+}
+
 /** So many calls, of which each fails with this probability; the alarms, and the calls until the first. */
 const calls = (count: number, rate: number, threshold: number, seed: number) => {
   const random = mulberry(seed)
@@ -13,11 +20,11 @@ const calls = (count: number, rate: number, threshold: number, seed: number) => 
   let first: number | undefined
   for (let number = 1; number <= count; number++) {
     if (random() >= rate) continue
-    Verdicts.failed(test, number, number - test.seen - 1, scale)
+    fail(test, number, number - test.seen - 1, scale)
     if (test.score < threshold) continue
     alarms++
     first ??= number
-    test.score = 0
+    Object.assign(test, { score: 0 })
   }
   return { alarms, first: first ?? Infinity }
 }
@@ -40,22 +47,22 @@ describe("verdicts", () => {
   it("takes one failure among many calls for nothing, and three in a row for an alarm", () => {
     const test = Verdicts.makeTest()
     const threshold = Verdicts.thresholdFor(300)
-    assert.isTrue(Verdicts.failed(test, 100, 99, scale))
+    assert.isTrue(fail(test, 100, 99, scale))
     assert.isBelow(test.score, threshold)
-    Verdicts.failed(test, 200, 99, scale)
+    fail(test, 200, 99, scale)
     assert.isBelow(test.score, threshold)
-    assert.isFalse(Verdicts.failed(test, 201, 0, scale))
-    Verdicts.failed(test, 202, 0, scale)
+    assert.isFalse(fail(test, 201, 0, scale))
+    fail(test, 202, 0, scale)
     assert.isAbove(test.score, threshold)
   })
 
   it("weighs each acceptance the same, whenever it came: a score depends on counts alone", () => {
     const one = Verdicts.makeTest()
     const other = Verdicts.makeTest()
-    Verdicts.failed(one, 1, 0, scale)
-    Verdicts.failed(other, 1_001, 0, scale)
-    Verdicts.failed(one, 9, 7, scale)
-    Verdicts.failed(other, 1_009, 7, scale)
+    fail(one, 1, 0, scale)
+    fail(other, 1_001, 0, scale)
+    fail(one, 9, 7, scale)
+    fail(other, 1_009, 7, scale)
     assert.strictEqual(one.score, other.score)
   })
 
@@ -67,7 +74,7 @@ describe("verdicts", () => {
       const test = Verdicts.makeTest()
       let most = 0
       for (const number of order) {
-        Verdicts.failed(test, number, Math.max(0, number - test.seen - 1), { ...scale, pending: 2_500 })
+        fail(test, number, Math.max(0, number - test.seen - 1), { ...scale, pending: 2_500 })
         most = Math.max(most, test.score)
       }
       assert.isBelow(most, threshold, order.join())
@@ -76,8 +83,8 @@ describe("verdicts", () => {
 
   it("keeps no more acceptances for failures out of order than calls are without a verdict", () => {
     const test = Verdicts.makeTest()
-    Verdicts.failed(test, 100_000, 99_999, { ...scale, pending: 0 })
-    for (const number of [5, 4, 3]) Verdicts.failed(test, number, 0, { ...scale, pending: 0 })
+    fail(test, 100_000, 99_999, { ...scale, pending: 0 })
+    for (const number of [5, 4, 3]) fail(test, number, 0, { ...scale, pending: 0 })
     assert.isAbove(test.score, Verdicts.thresholdFor(2_500))
   })
 
@@ -106,16 +113,16 @@ describe("verdicts", () => {
     const each = Math.log((1 - p) / (1 - q))
     const cost = Math.log(q / p)
     const few = Verdicts.makeTest()
-    assert.isTrue(Verdicts.failed(few, 1_000, 999, { p, q, pending: 20 }))
+    assert.isTrue(fail(few, 1_000, 999, { p, q, pending: 20 }))
     // Several calls may have the number of the last one that failed.
-    Verdicts.failed(few, 1_000, 0, { p, q, pending: 20 })
+    fail(few, 1_000, 0, { p, q, pending: 20 })
     assert.closeTo(few.score, cost, 1e-9)
-    for (const number of [998, 997]) Verdicts.failed(few, number, 0, { p, q, pending: 20 })
+    for (const number of [998, 997]) fail(few, number, 0, { p, q, pending: 20 })
     assert.closeTo(few.score, 4 * cost - 20 * each, 1e-9, "as many as are without a verdict")
     const many = Verdicts.makeTest()
-    Verdicts.failed(many, 1, 0, { p, q, pending: 1_000 })
-    Verdicts.failed(many, 22, 20, { p, q, pending: 1_000 })
-    assert.isFalse(Verdicts.failed(many, 21, 0, { p, q, pending: 1_000 }))
+    fail(many, 1, 0, { p, q, pending: 1_000 })
+    fail(many, 22, 20, { p, q, pending: 1_000 })
+    assert.isFalse(fail(many, 21, 0, { p, q, pending: 1_000 }))
     assert.closeTo(many.score, 2 * cost - (20 * each - cost), 1e-9, "what no failure had to be weighed against")
   })
 })

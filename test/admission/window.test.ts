@@ -12,6 +12,17 @@ interface Provider {
   readonly demand: number
 }
 
+/** The events of a window, applied to one object. */
+const on = {
+  sent: (window: Window.Window, inFlight: number): void => void Object.assign(window, Window.sent(window, inFlight)),
+  accepted: (window: Window.Window, inFlight: number): void =>
+    void Object.assign(window, Window.accepted(window, inFlight)),
+  rejected: (...[window, ...event]: Parameters<typeof Window.rejected>): void =>
+    void Object.assign(window, Window.rejected(window, ...event)),
+  grow: (...[window, ...event]: Parameters<typeof Window.grow>): number =>
+    Window.growsAt(Object.assign(window, Window.grow(window, ...event)))
+}
+
 const rejectMillis = 50
 
 /**
@@ -39,15 +50,15 @@ const play = ({ demand, limit, random: part = 0 }: Provider, seconds: number, se
       open.delete(call)
       if (call.isRejected) {
         const confirmed = [...open].filter(({ endsAt }) => endsAt - now < 1_000 - rejectMillis).length
-        Window.rejected(window, call, { random: part, score: 5, pending: 1 }, confirmed)
+        on.rejected(window, call, { random: part, score: 5, pending: 1 }, confirmed)
       } else {
         atProvider--
-        Window.accepted(window, call.inFlight)
+        on.accepted(window, call.inFlight)
       }
     }
     const mayGo = () => {
       if (open.size < window.size) return true
-      Window.grow(window, now, 2 * rejectMillis)
+      on.grow(window, now, 2 * rejectMillis)
       return open.size < window.size
     }
     while (open.size < demand && mayGo()) {
@@ -56,7 +67,7 @@ const play = ({ demand, limit, random: part = 0 }: Provider, seconds: number, se
       if (isRejected) rejected++
       else atProvider++
       const millis = isRejected ? rejectMillis : 500 + 1_000 * random()
-      Window.sent(window, open.size + 1)
+      on.sent(window, open.size + 1)
       open.add({ inFlight: open.size + 1, crowded: window.crowded, isRejected, endsAt: now + millis })
       // A caller whose call was rejected is away for a moment, and one that comes takes a moment.
       if (random() < 0.5) break
@@ -82,23 +93,23 @@ describe("window", () => {
     const window = Window.make()
     assert.strictEqual(window.size, Infinity)
     for (let i = 0; i < 100; i++) {
-      Window.sent(window, 20)
-      Window.accepted(window, 20)
+      on.sent(window, 20)
+      on.accepted(window, 20)
     }
-    Window.sent(window, 20)
-    Window.rejected(window, { inFlight: 20, crowded: window.crowded }, { random: 0.001, score: 5, pending: 1 }, 19)
+    on.sent(window, 20)
+    on.rejected(window, { inFlight: 20, crowded: window.crowded }, { random: 0.001, score: 5, pending: 1 }, 19)
     assert.strictEqual(window.size, Infinity)
   })
 
   it("takes nothing for its own that hits calls with few others in flight", () => {
     const window = Window.make()
     for (let i = 0; i < 200; i++) {
-      Window.sent(window, 20)
-      Window.accepted(window, 20)
+      on.sent(window, 20)
+      on.accepted(window, 20)
     }
     for (let i = 0; i < 50; i++) {
-      Window.sent(window, 5)
-      Window.rejected(window, { inFlight: 5, crowded: window.crowded }, { random: 0.001, score: 5, pending: 1 }, 4)
+      on.sent(window, 5)
+      on.rejected(window, { inFlight: 5, crowded: window.crowded }, { random: 0.001, score: 5, pending: 1 }, 4)
     }
     assert.strictEqual(window.size, Infinity)
   })
@@ -135,13 +146,13 @@ describe("window", () => {
   describe("that was found", () => {
     const rates = { random: 0.001, score: 5, pending: 1 }
     const rejectedAt = (window: Window.Window, inFlight: number, confirmed = 0): void => {
-      Window.sent(window, inFlight)
-      Window.rejected(window, { inFlight, crowded: window.crowded }, rates, confirmed)
+      on.sent(window, inFlight)
+      on.rejected(window, { inFlight, crowded: window.crowded }, rates, confirmed)
     }
     const acceptedAt = (window: Window.Window, inFlight: number, count: number): void => {
       for (let i = 0; i < count; i++) {
-        Window.sent(window, inFlight)
-        Window.accepted(window, inFlight)
+        on.sent(window, inFlight)
+        on.accepted(window, inFlight)
       }
     }
     /** Calls that find it full and are not rejected. */
@@ -164,7 +175,7 @@ describe("window", () => {
     /** The size after so many calls found it full and were accepted. */
     const after = (window: Window.Window, count: number): number => {
       fill(window, count)
-      Window.grow(window, 0, 0)
+      on.grow(window, 0, 0)
       return window.size
     }
 
@@ -178,25 +189,25 @@ describe("window", () => {
 
     it("grows when the verdicts on those are in, and asks again then", () => {
       const window = found()
-      assert.strictEqual(Window.grow(window, 1_000, 100), Infinity)
+      assert.strictEqual(on.grow(window, 1_000, 100), Infinity)
       fill(window, 10)
-      assert.strictEqual(Window.grow(window, 1_000, 100), 1_100)
-      assert.strictEqual(Window.grow(window, 1_099, 100), 1_100)
+      assert.strictEqual(on.grow(window, 1_000, 100), 1_100)
+      assert.strictEqual(on.grow(window, 1_099, 100), 1_100)
       assert.strictEqual(window.size, 19)
-      assert.strictEqual(Window.grow(window, 1_100, 100), 1_100)
+      assert.strictEqual(on.grow(window, 1_100, 100), Infinity)
       assert.strictEqual(window.size, 20)
       fill(window, 10)
-      assert.strictEqual(Window.grow(window, 2_000, 100), 2_100, "and the next time later")
+      assert.strictEqual(on.grow(window, 2_000, 100), 2_100, "and the next time later")
     })
 
     it("takes a rejection for four calls fewer, and waits anew for verdicts", () => {
       const window = found()
       fill(window, 10)
-      assert.strictEqual(Window.grow(window, 0, 100), 100)
+      assert.strictEqual(on.grow(window, 0, 100), 100)
       rejectedAt(window, 19)
-      assert.strictEqual(Window.grow(window, 100, 100), Infinity)
+      assert.strictEqual(on.grow(window, 100, 100), Infinity)
       fill(window, 3)
-      assert.strictEqual(Window.grow(window, 200, 100), 300)
+      assert.strictEqual(on.grow(window, 200, 100), 300)
     })
 
     it("takes nothing of calls that did not find it full for a reason to grow or to wait", () => {

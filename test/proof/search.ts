@@ -2,6 +2,7 @@
  * Breadth-first search over a small world: every order of every move, up to a depth. Two histories that leave the same
  * state are one, so that the first one found that breaks a law is a shortest one.
  */
+import * as Cells from "../../src/admission/cells.ts"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Laws from "./laws.ts"
 import { type Code, type History, isCalm, type Play, replay, type Scope } from "./play.ts"
@@ -154,7 +155,10 @@ const keyOf = (play: Play): string => {
   const law = isCalm(scope)
     ? Amounts.mapDimensions(caps, ({ at, cells, highs, level, rule }) => ({
         level: round(Math.min(Math.max(level, rule.capacity), level + rule.rate * (now - at))),
-        cells: cells.map(({ amount, index }) => [amount, round(index - (now * 60) / (rule.window?.millis ?? 1))]),
+        cells: Cells.toList(cells).map(({ amount, index }) => [
+          amount,
+          round(index - (now * 60) / (rule.window?.millis ?? 1))
+        ]),
         highs
       }))
     : pool.law

@@ -1,0 +1,48 @@
+/** A state that was copied does not change any more, whatever happens to the copy. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Law from "../../src/admission/law.ts"
+import * as Memory from "../../src/admission/memory.ts"
+import * as Rules from "../../src/limits/rules.ts"
+import { plain, play } from "../support/events.ts"
+import { whole } from "../support/play.ts"
+
+/** Freezes a state with all that it refers to. What is written to it after that is an error. */
+const freeze = <A>(value: A): A => {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value
+  Object.freeze(value)
+  for (const each of Object.values(value)) freeze(each)
+  return value
+}
+
+const next = (pool: Law.Pool): Law.Pool => Law.copy(freeze(pool))
+
+describe("a copied state", () => {
+  it("is not changed by any event of its copy, which decides as one that is not copied", () => {
+    const found = new Set<number | string>()
+    for (let seed = 1; seed <= 30; seed++) {
+      const trace = play(seed, plain, next)
+      assert.deepStrictEqual(trace, play(seed, plain), `seed ${seed}`)
+      for (const each of trace) found.add(each)
+    }
+    for (const verdict of ["isolated", "exhausted", "ramp", "outage"]) assert.isTrue(found.has(verdict), verdict)
+  })
+
+  it("is not changed by a call of a smaller pool that the copy takes over", () => {
+    const limits = { outputTokens: { perMinute: 60_000, window: "sliding" } } as const
+    const pool = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 0))
+    const smaller = Law.copy(pool)
+    const ticket = Law.take(smaller, whole(10), 0)
+    Law.adopt(next(pool), ticket)
+    assert.strictEqual(pool.inFlight, 0)
+  })
+
+  it("is not changed when its copy goes on where another pool has come to rest", () => {
+    const limits = { tokens: { perMinute: 60_000, window: "sliding" } } as const
+    const pool = Law.make(Rules.resolve(limits), Rules.shares(limits), 0)
+    for (let i = 0; i < 5; i++) Law.settle(pool, Law.take(pool, whole(1_000), i * 2_000), whole(500), i * 2_000)
+    const rest = freeze(Memory.rest(freeze(pool), 10_000))
+    const resumed = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 11_000))
+    Memory.resume(resumed, { ...rest, memory: { dimensions: {}, window: 7 } }, 11_000)
+    assert.strictEqual(resumed.window.size, 7)
+  })
+})

@@ -1,0 +1,85 @@
+/** Random histories of the law: every event that it has, in random order, with a provider that changes its mind. */
+import type * as Limits from "floodgate/Limits"
+import * as Law from "../../src/admission/law.ts"
+import * as Rules from "../../src/limits/rules.ts"
+import { mulberry } from "./random.ts"
+
+export interface Variant {
+  /** When the history begins. */
+  readonly from: number
+  /** How many units one token has. */
+  readonly unit: number
+}
+
+export const plain: Variant = { from: 0, unit: 1 }
+
+const limits: ReadonlyArray<(unit: number) => Limits.Limits> = [
+  (unit) => ({ tokens: { perSecond: 1_000 * unit, burst: 20_000 * unit }, requests: { perSecond: 10 } }),
+  (unit) => ({ tokens: { perMinute: 600_000 * unit, burst: 5_000 * unit, window: "sliding" } }),
+  (unit) => ({ inputTokens: { perSecond: 2_000 * unit }, outputTokens: { perSecond: 500 * unit } }),
+  () => ({})
+]
+
+/**
+ * Plays a history, and returns what was decided in it: waits, verdicts, and what stands after each step. `copy` makes the
+ * state that an event changes of the one before it.
+ */
+export const play = (
+  seed: number,
+  { from, unit }: Variant,
+  copy: (pool: Law.Pool) => Law.Pool = (pool) => pool
+): ReadonlyArray<number | string> => {
+  const random = mulberry(seed)
+  const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
+  const statedBy = (n: number): Limits.Limits => limits[n % limits.length]!(unit)
+  const stated = statedBy(seed)
+  let pool = Law.make(Rules.resolve(stated), Rules.shares(stated), from)
+  const apply = <A>(event: (pool: Law.Pool) => A): A => event((pool = copy(pool)))
+  const trace: Array<number | string> = []
+  const open: Array<Law.Ticket> = []
+  // Calls of two sizes, and a provider that is in one of several states for a while.
+  const small = unit * 64
+  let weather = pick("well", "tight", "random", "out")
+  let now = from
+  for (let step = 0; step < 250; step++) {
+    if (random() < 0.04) weather = pick("well", "well", "tight", "random", "out")
+    const millis = pick(0, 16, 16, 64, 512)
+    now += millis
+    if (random() < 0.01) apply((pool) => Law.pause(pool, "rateLimit", now + 1_024))
+    if (random() < 0.01) {
+      const next = statedBy(pick(seed, seed + 1))
+      apply((pool) => Law.resize(pool, Rules.resolve(next), Rules.shares(next), now))
+    }
+    const tokens = small * pick(1, 1, 4, 32)
+    const charge = { requests: 1, inputTokens: tokens, outputTokens: tokens / 4, tokens }
+    const blocked = apply((pool) => Law.decide(pool, charge, now))
+    trace.push(blocked?.millis ?? 0, blocked?.dimension ?? "")
+    if (blocked === undefined) open.push(apply((pool) => Law.take(pool, charge, now)))
+    const [ticket] = random() < 0.6 ? open.splice(Math.floor(random() * Math.min(2, open.length)), 1) : []
+    if (ticket === undefined) continue
+    const reading = (limit: number, left: number, roundedTo = 1): Law.Reading => ({ limit, remaining: left, roundedTo })
+    const left = weather === "tight" ? 0 : 20_000 * unit
+    const readings = pick<Law.Readings | undefined>(undefined, undefined, {
+      tokens: reading(unit, left, 2 * unit),
+      requests: reading(0.01, weather === "tight" ? 0 : 10)
+    })
+    const used = { tokens: ticket.charge.tokens / pick(1, 2), outputTokens: unit }
+    const fails = weather !== "well" && random() < (weather === "random" ? 0.1 : 0.7)
+    const end = random()
+    if (fails && weather === "out") {
+      const retryAfter = pick(undefined, 4_096)
+      trace.push(apply((pool) => Law.overload(pool, ticket, { used: {}, retryAfter }, now)))
+    } else if (fails) {
+      const rejection = { isRamp: random() < 0.05, used: { tokens: 0 }, readings, retryAfter: pick(undefined, 256) }
+      trace.push(apply((pool) => Law.reject(pool, ticket, rejection, now)))
+    } else {
+      apply((pool) => Law.accept(pool, ticket))
+      if (readings !== undefined) apply((pool) => Law.observe(pool, ticket, readings, now))
+      if (end < 0.05) apply((pool) => Law.release(pool, ticket, used, now))
+      else if (end < 0.1) apply((pool) => Law.keep(pool, ticket))
+      else apply((pool) => Law.settle(pool, ticket, used, now))
+    }
+    trace.push(pool.inFlight, Math.max(0, pool.gate.until - now))
+  }
+  return trace
+}
