@@ -155,7 +155,7 @@ const checkRetry = optionsOf<Pick<CallOptions, "retry">>({ retry: Checks.made.re
 
 /** Settles a call that was answered. */
 const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
-  Effect.as(call.succeed(actual, response, signal), value)
+  Effect.as(call.settle(actual, response, signal), value)
 
 /** The caller settles a call that it opened. */
 const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)

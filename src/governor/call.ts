@@ -19,7 +19,7 @@ import * as Loop from "../retry/loop.ts"
 import * as Retry from "../Retry.ts"
 import { admitted, type CallError, tooLate } from "./admission.ts"
 import * as Failure from "./failure.ts"
-import { GovernedCall, originOf, type Parts } from "./governedCall.ts"
+import { GovernedCall, type Parts } from "./governedCall.ts"
 import type { Breaker, Call, CallOptions, Ticket } from "./models.ts"
 import * as Checks from "./options.ts"
 import * as Trace from "./trace.ts"
@@ -47,7 +47,7 @@ export const governed = <A, B, E, R>(
   Effect.withFiber(({ context }) => {
     checkCall(outlivesEffect ? "Governor.open" : "Governor.run", call, how)
     const within = outlivesEffect ? Context.getUnsafe(context, Scope.Scope) : undefined
-    const first = new GovernedCall(originOf(parts, call, how, context))
+    const first = new GovernedCall(parts, call, how, context)
     const made = pipe(
       attempt,
       timed(how.timeout),
@@ -195,7 +195,7 @@ const checkCall = (operation: string, call: Call, how: CallOptions): void => {
 export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect<Ticket, CallError, Scope.Scope> =>
   Effect.withFiber(({ context }) => {
     checkCall("Governor.admit", call, how)
-    const governed = new GovernedCall(originOf(parts, call, how, context))
+    const governed = new GovernedCall(parts, call, how, context)
     const within = Context.getUnsafe(context, Scope.Scope)
     const admission = Effect.suspend(() => admitted(governed.next(governed.deadline)))
     const held = Effect.onExitPrimitive(Scope.provide(admission, governed.scope), (exit) =>

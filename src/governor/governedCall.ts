@@ -69,8 +69,11 @@ const noResponse: ResponseInfo = {}
 const figuresOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
   Predicate.isObject(given) ? given : undefined
 
-/** What a call is and has so far, apart from what its present attempt is about. */
-export interface Origin {
+/**
+ * A call with one of its attempts. A further attempt has a copy of its own, so that nothing that goes on after the end of one attempt
+ * changes the next. A stream keeps it, so it holds no request.
+ */
+export class GovernedCall implements Ticket, Usage.Held {
   readonly parts: Parts
   readonly call: Call
   readonly how: CallOptions
@@ -83,70 +86,24 @@ export interface Origin {
   readonly maxWait: number
   readonly deadline: number
   readonly startedAt: number
-  readonly span: Tracer.Span | undefined
-  /** How many attempts were sent. */
-  readonly attempts: number
+  span: Tracer.Span | undefined = undefined
+  /** The number of its attempts that began, and of those that were sent. */
+  private number = 0
+  attempts = 0
   /** Milliseconds in the queue, and between the attempts. */
-  readonly queued: number
-  readonly waited: number
-  /** The limit that the last rejection hit, and what the last attempt failed with. */
-  readonly limit: Limits.Dimension | undefined
-  readonly failure: unknown
-  /** The number of its attempts that began, those included that were refused. */
-  readonly number: number
-}
+  queued = 0
+  waited = 0
+  /** The limit that the last rejection hit. */
+  private limit: Limits.Dimension | undefined = undefined
+  /** What the last attempt failed with, and when. */
+  failure: unknown = undefined
+  private failedAt = 0
 
-/** A call that is made by the fiber of a context. */
-export const originOf = (parts: Parts, call: Call, how: CallOptions, context: Context.Context<never>): Origin => {
-  const clock = Context.get(context, Clock.Clock)
-  const around = Context.get(context, Purses)
-  const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
-  return {
-    parts,
-    call,
-    how,
-    pool: parts.pools.of(parts, call),
-    clock,
-    agent,
-    purses: purses === undefined ? around : [...around, ...purses],
-    maxWait: maxWait === undefined ? Infinity : millisOf(maxWait),
-    deadline: Context.get(context, Deadline) ?? Infinity,
-    startedAt: clock.currentTimeMillisUnsafe(),
-    span: undefined,
-    attempts: 0,
-    queued: 0,
-    waited: 0,
-    limit: undefined,
-    failure: undefined,
-    number: 0
-  }
-}
+  // The attempt
 
-/**
- * A call with one of its attempts. A further attempt has an object of its own, which takes over what the call has so far, so that
- * nothing that goes on after the end of one attempt changes the next. A stream keeps it, so it holds no request.
- */
-export class GovernedCall implements Ticket, Usage.Held, Origin {
-  readonly parts: Parts
-  readonly call: Call
-  readonly how: CallOptions
-  readonly pool: Pool
-  readonly clock: Clock.Clock
-  readonly agent: string
-  readonly purses: ReadonlyArray<Purse>
-  readonly maxWait: number
-  readonly startedAt: number
-  readonly deadline: number
-  span: Tracer.Span | undefined
-  attempts: number
-  queued: number
-  waited: number
-  limit: Limits.Dimension | undefined
-  failure: unknown
-  number: number
-
-  /** What the attempt opened lives as long as this, its reservation included. */
-  readonly scope: Scope.Closeable = Scope.makeUnsafe()
+  private phase: Phase = "waiting"
+  /** What it opened lives as long as this, its reservation included. */
+  scope: Scope.Closeable = Scope.makeUnsafe()
   /** When it began to wait, until when it may, and the time before which it must begin. */
   from = 0
   until = Infinity
@@ -159,29 +116,21 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
   payment: Payment | undefined = undefined
   reservation!: Budget.Reservation
   observed: Accounting.Actual | undefined = undefined
-  /** What the attempt failed with, if it did, and when. */
   failed: Failed | undefined = undefined
-  private failedAt = 0
-  private phase: Phase = "waiting"
 
-  constructor(origin: Origin) {
-    this.parts = origin.parts
-    this.call = origin.call
-    this.how = origin.how
-    this.pool = origin.pool
-    this.clock = origin.clock
-    this.agent = origin.agent
-    this.purses = origin.purses
-    this.maxWait = origin.maxWait
-    this.startedAt = origin.startedAt
-    this.deadline = origin.deadline
-    this.span = origin.span
-    this.attempts = origin.attempts
-    this.queued = origin.queued
-    this.waited = origin.waited
-    this.limit = origin.limit
-    this.failure = origin.failure
-    this.number = origin.number
+  constructor(parts: Parts, call: Call, how: CallOptions, context: Context.Context<never>) {
+    const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
+    const around = Context.get(context, Purses)
+    this.parts = parts
+    this.call = call
+    this.how = how
+    this.pool = parts.pools.of(parts, call)
+    this.clock = Context.get(context, Clock.Clock)
+    this.agent = agent
+    this.purses = purses === undefined ? around : [...around, ...purses]
+    this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
+    this.deadline = Context.get(context, Deadline) ?? Infinity
+    this.startedAt = this.now
   }
 
   get now(): number {
@@ -212,18 +161,25 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
 
   /** The next attempt begins to wait. It must begin before a time. */
   next(last: number): GovernedCall {
-    const { failed, failedAt, now: from, number, pool } = this
-    const call = failed === undefined ? this : new GovernedCall(this)
-    if (number === 0) pool.users++
-    if (failed !== undefined) {
-      call.waited += from - failedAt
-      // After a rejection by the limits, the call is its agent's first. After a failure of its own it is not.
-      call.isFirst = failed.verdict !== "outage"
-    }
-    call.number = number + 1
-    call.from = from
+    const { failed, now } = this
+    if (this.number === 0) this.pool.users++
+    const call = failed === undefined ? this : this.again(failed)
+    call.number++
+    call.from = now
     call.last = last
-    call.until = Math.min(last, from + this.maxWait)
+    call.until = Math.min(last, now + this.maxWait)
+    return call
+  }
+
+  /** A copy for another attempt. */
+  private again(failed: Failed): GovernedCall {
+    const call: GovernedCall = Object.assign(Object.create(GovernedCall.prototype), this)
+    call.waited += this.now - this.failedAt
+    call.phase = "waiting"
+    call.scope = Scope.makeUnsafe()
+    // After a rejection by the limits, the call is its agent's first. After a failure of its own it is not.
+    call.isFirst = failed.verdict !== "outage"
+    call.payment = call.observed = call.failed = undefined
     return call
   }
 
@@ -246,7 +202,7 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
   send(): void {
     this.phase = "sent"
     this.attempts++
-    this.pool.counts.attempts.add(1)
+    this.pool.counts.attempts++
   }
 
   // ---------------------------------------------------------------------------
@@ -255,19 +211,31 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
 
   // Callers may take these apart from the ticket, which a stream need not keep.
 
-  readonly observeLimits = (signal: Limits.Signal | undefined): Effect.Effect<void> =>
-    signal === undefined ? Effect.void : this.reservation.observe(signal)
-
-  readonly recordUsage = (actual: Accounting.Actual): void => {
-    this.observed = figuresOf(actual)
+  get observeLimits(): Ticket["observeLimits"] {
+    return (signal) => (signal === undefined ? Effect.void : this.reservation.observe(signal))
   }
 
-  readonly succeed = (
-    given: Accounting.Actual | undefined,
-    response = noResponse,
-    signal?: Limits.Signal
-  ): Effect.Effect<void> =>
-    Effect.suspend(() => {
+  get recordUsage(): Ticket["recordUsage"] {
+    return (actual) => {
+      this.observed = figuresOf(actual)
+    }
+  }
+
+  get succeed(): Ticket["succeed"] {
+    return (actual, response) => this.settle(actual, response)
+  }
+
+  get fail(): Ticket["fail"] {
+    return (error) => Effect.suspend(() => this.settleFailed(error))
+  }
+
+  get annotate(): Ticket["annotate"] {
+    return (error) => this.withHistory(error)
+  }
+
+  /** Settles what was answered. */
+  settle(given: Accounting.Actual | undefined, response = noResponse, signal?: Limits.Signal): Effect.Effect<void> {
+    return Effect.suspend(() => {
       if (this.phase === "settled") return this.observeLimits(signal)
       const actual = figuresOf(given)
       const { known, parts, pool, reservation, span } = this
@@ -287,32 +255,33 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
       const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
       return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
     })
+  }
 
-  readonly fail = (error: unknown): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      if (this.phase === "settled") return Effect.void
-      const { pool, reservation } = this
-      const reading = Failure.read(error)
-      const type = Failure.errorType(error)
-      const isDenied = type === "AccessDenied"
-      pool.isDenied = isDenied && pool.isDenied !== false
-      const isWrongAddress = pool.isWrongAddress(Failure.reach(error), this.now)
-      const reason = isWrongAddress ? undefined : reading.pushback
-      const { retryAfter, signal } = reading
-      const billed = Usage.billedAfterFailure(this, reading.pushback, reading.usage)
-      const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
-      this.conclude(billed)
-      const concluded: Effect.Effect<Budget.Verdict | undefined> =
-        reason === undefined
-          ? Effect.as(
-              Effect.andThen(this.observeLimits(signal), reservation.settle(usage, isDenied ? "denied" : "failure")),
-              undefined
-            )
-          : reservation.fail({ reason, retryAfter, usage, signal })
-      return Effect.map(concluded, (verdict) =>
-        this.judged({ ...reading, pushback: reason, verdict, isWrongAddress }, type)
-      )
-    })
+  /** Settles what failed. */
+  private settleFailed(error: unknown): Effect.Effect<void> {
+    if (this.phase === "settled") return Effect.void
+    const { pool, reservation } = this
+    const reading = Failure.read(error)
+    const type = Failure.errorType(error)
+    const isDenied = type === "AccessDenied"
+    pool.isDenied = isDenied && pool.isDenied !== false
+    const isWrongAddress = pool.isWrongAddress(Failure.reach(error), this.now)
+    const reason = isWrongAddress ? undefined : reading.pushback
+    const { retryAfter, signal } = reading
+    const billed = Usage.billedAfterFailure(this, reading.pushback, reading.usage)
+    const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
+    this.conclude(billed)
+    const concluded: Effect.Effect<Budget.Verdict | undefined> =
+      reason === undefined
+        ? Effect.as(
+            Effect.andThen(this.observeLimits(signal), reservation.settle(usage, isDenied ? "denied" : "failure")),
+            undefined
+          )
+        : reservation.fail({ reason, retryAfter, usage, signal })
+    return Effect.map(concluded, (verdict) =>
+      this.judged({ ...reading, pushback: reason, verdict, isWrongAddress }, type)
+    )
+  }
 
   /** What its failure means is known. */
   private judged(failed: Failed, type: string): void {
@@ -322,7 +291,7 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
     this.failedAt = this.now
     this.limit = pushback === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
     if (pushback === "rateLimit" || pushback === "ramp") this.reportRejection(failed)
-    pool.counts.failures.add(1, type)
+    pool.counts.failed(1, type)
     if (span !== undefined) Trace.failed(span, this.attempts, type, this.limit, clock.currentTimeNanosUnsafe())
   }
 
@@ -344,7 +313,7 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
     pool.ended()
     const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
     payment?.settle(isKnown ? cost : undefined, this.now)
-    if (cost > 0) pool.counts.dollars.add(cost / perDollar)
+    if (cost > 0) pool.counts.dollars += cost / perDollar
   }
 
   // ---------------------------------------------------------------------------
@@ -424,8 +393,6 @@ export class GovernedCall implements Ticket, Usage.Held, Origin {
   // ---------------------------------------------------------------------------
   // Its errors
   // ---------------------------------------------------------------------------
-
-  readonly annotate = <E>(error: E): E => this.withHistory(error)
 
   /** The final error with the history of the call: its attempts, its waits, and why it stopped. */
   withHistory<E>(error: E, stoppedBy?: StopReason): E {

@@ -215,6 +215,27 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(once)))
   )
 
+  it.effect("that go on after their end change nothing of the next one", () =>
+    Effect.gen(function* () {
+      const tickets: Array<Governor.Ticket> = []
+      const attempt = (ticket: Governor.Ticket) =>
+        tickets.push(ticket) === 1 ? fail(new LlmError.InvalidRequest({ status: 409 })) : Effect.never
+      const fiber = yield* Effect.forkChild(run(attempt))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(tickets.length, 2)
+      const [first, second] = tickets
+      first!.recordUsage({ inputTokens: 7, outputTokens: 7 })
+      yield* first!.succeed({ inputTokens: 7, outputTokens: 7 })
+      yield* first!.fail("late")
+      second!.recordUsage({ inputTokens: 1_000, outputTokens: 40 })
+      const { dimensions } = yield* pool
+      yield* Fiber.interrupt(fiber)
+      const after = (yield* pool).dimensions
+      // Settled to what the second attempt observed of the 500 tokens of output that it reserved.
+      assert.strictEqual(after.outputTokens!.level - dimensions.outputTokens!.level, 460)
+    }).pipe(Effect.provide(layer(steady(2), { limits: { requests: { total: 10 }, outputTokens: { total: 10_000 } } })))
+  )
+
   it.effect("are made of an error that says nothing where `while` accepts it", () =>
     Effect.gen(function* () {
       let attempts = 0
