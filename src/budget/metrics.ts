@@ -7,7 +7,6 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
-import type * as Accounting from "../Accounting.ts"
 
 /** The boundaries of histograms of times, in seconds: from a hundredth of a second to ten minutes. */
 const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
@@ -187,6 +186,14 @@ export const forgetCounts = (pool: string, context: Context.Context<never>): voi
 // Governors
 // -----------------------------------------------------------------------------
 
+/** The tokens of a call, as providers count them. */
+interface Used {
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly cacheReadTokens?: number | undefined
+  readonly cacheCreationTokens?: number | undefined
+}
+
 /**
  * What governors count of the pools of one name:
  *
@@ -235,7 +242,7 @@ export class CallCounts extends Numbers {
   }
 
   /** What an answered call used. */
-  used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: Accounting.Actual): void {
+  used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: Used): void {
     if (inputTokens > 0) this.tokens(inputTokens, "input")
     if (outputTokens > 0) this.tokens(outputTokens, "output")
     if (cacheReadTokens > 0) this.tokens(cacheReadTokens, "cache_read")
