@@ -11,7 +11,7 @@
  * retry waits, it holds neither a reservation nor a permit; then it is queued as its agent's first call. The timeout does
  * not include time in the queue.
  *
- * Retries use the {@link Retry.RetryBudget} of the caller's context, otherwise the one provided to the governor's layer,
+ * Retries use the retry budget ({@link Retry.balance}) of the caller's context, otherwise the one provided to the governor's layer,
  * otherwise that of the process.
  *
  * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If the deadline
@@ -72,6 +72,7 @@ import { Conversations } from "./governor/usage.ts"
 import * as Warmup from "./governor/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
 import * as Prices from "./Prices.ts"
+import { RetryBudget } from "./retry/budget.ts"
 import * as Retry from "./Retry.ts"
 
 export type { Call, CallOptions, Outcome, ResponseInfo, Ticket } from "./governor/models.ts"
@@ -113,11 +114,6 @@ export class Governor extends Context.Service<
       call: Call,
       options?: CallOptions
     ) => Effect.Effect<Ticket, Budget.BudgetError | LlmError, Scope.Scope>
-    /** Runs an effect, which does its own admissions, under the retry policy. Refusals of the budget are not retried. */
-    readonly retry: <A, E, R>(
-      self: Effect.Effect<A, E, R>,
-      options?: Pick<CallOptions, "retry">
-    ) => Effect.Effect<A, E | LlmError, R>
     /** Everything learned about calls so far. Keep it, and pass it to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
   }
@@ -150,8 +146,6 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 const checkMade = optionsOf(Checks.made)
-
-const checkRetry = optionsOf<Pick<CallOptions, "retry">>({ retry: Checks.made.retry })
 
 /** Settles a call that was answered. */
 const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
@@ -215,7 +209,7 @@ export const make = Effect.fnUntraced(function* (
     policy,
     pools: new Pools(context),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
-    retryBudget: Context.getOrUndefined(context, Retry.RetryBudget),
+    retryBudget: Context.get(context, RetryBudget),
     wake,
     warmup: Warmup.make(wake)
   }
@@ -226,11 +220,6 @@ export const make = Effect.fnUntraced(function* (
     open: (call, attempt, how = {}) =>
       Calls.governed(parts, call, how, { attempt, settle: opened, outlivesEffect: true }),
     admit: (call, how = {}) => Calls.admit(parts, call, how),
-    retry: (self, how = {}) =>
-      Effect.suspend(() => {
-        check("Governor.retry", checkRetry, how)
-        return Calls.retry(parts, self, how.retry ?? policy)
-      }),
     learned: estimator.learned
   })
 })

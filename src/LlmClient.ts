@@ -37,6 +37,7 @@ import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
@@ -53,6 +54,7 @@ import type * as Messages from "./Messages.ts"
 import { describe, readAnswer, step } from "./protocol/anthropic.ts"
 import { type Answer, emptyAnswer, receivedOf, usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./providers/Anthropic.ts"
+import * as Retry from "./Retry.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -140,11 +142,9 @@ const invalidParams = (
     : Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${problem}` }) }))
 }
 
-const make = Effect.gen(function* (): Effect.fn.Return<
-  LlmClient["Service"],
-  never,
-  Governor.Governor | LlmProvider.LlmProvider
-> {
+const make = Effect.fnUntraced(function* (
+  retry: Retry.Policy<LlmError> = Retry.make()
+): Effect.fn.Return<LlmClient["Service"], never, Governor.Governor | LlmProvider.LlmProvider> {
   const governor = yield* Governor.Governor
   const provider = yield* LlmProvider.LlmProvider
 
@@ -199,7 +199,11 @@ const make = Effect.gen(function* (): Effect.fn.Return<
       ),
     countTokens: (params) =>
       invalidParams("countTokens", params) ??
-      governor.retry(Effect.map(provider.countTokens(params), (reply) => reply.value)),
+      Retry.withPolicy(
+        Effect.map(provider.countTokens(params), (reply) => reply.value),
+        // As in governed calls, whatever the policy's `while` accepts.
+        Schedule.while(retry, ({ input }) => input.error.isRetryable)
+      ),
     learned: governor.learned
   })
 })
@@ -302,7 +306,7 @@ const interrupted = ({ reason }: LlmError, answer: Answer, text: string): LlmErr
  */
 export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> = Layer.fresh(
   // A constant is built once for a whole program, which may have two clients.
-  Layer.effect(LlmClient, make)
+  Layer.effect(LlmClient, make())
 )
 
 /**
@@ -341,7 +345,7 @@ export const layerProvider = (
   options: Governor.Options = {}
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> => {
   check("LlmClient.layerProvider", checkLayerProvider, options)
-  return layerNoDeps.pipe(Layer.provide(Governor.layer(options)))
+  return Layer.fresh(Layer.effect(LlmClient, make(options.retry))).pipe(Layer.provide(Governor.layer(options)))
 }
 
 const configured: Input.Checks<Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options> = {

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
 import * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
@@ -624,8 +625,7 @@ describe("Governor", () => {
         const ways: ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> = [
           run(() => send),
           Effect.scoped(governor.open(call, () => send)),
-          Effect.scoped(governor.admit(call)),
-          governor.retry(send)
+          Effect.scoped(governor.admit(call))
         ]
         for (const way of ways) {
           const late = Effect.andThen(Effect.sleep("5001 millis"), way).pipe(Retry.withDeadline("5 seconds"))
@@ -780,26 +780,18 @@ describe("Governor", () => {
       )
     )
 
-    it.effect("each attempt reserves anew, and a call begins and ends once for the retry budget", () =>
+    it.effect("each attempt reserves anew, and takes from the caller's retry budget", () =>
       Effect.gen(function* () {
-        const seen: Array<string> = []
-        const note = (what: string) => Effect.sync(() => void seen.push(what))
-        const budget: Retry.RetryBudget = {
-          track: (call) => Effect.ensuring(Effect.andThen(note("begin"), call), note("end")),
-          take: Effect.as(note("take"), Duration.zero),
-          giveBack: note("give back"),
-          balance: Effect.succeed(1)
-        }
         const reservations = new Set<Budget.Reservation>()
         const fiber = yield* run((ticket) => {
           reservations.add(ticket.reservation)
           return Effect.fail({ isRetryable: true })
-        }).pipe(Effect.flip, Effect.provideService(Retry.RetryBudget, budget), Effect.forkChild)
-        yield* TestClock.adjust("1 minute")
-        yield* Fiber.join(fiber)
+        }).pipe(Effect.flip, Effect.andThen(Retry.balance), Effect.provide(Retry.layerBudget()), Effect.forkChild)
+        yield* TestClock.adjust(0)
+        // Three retries were taken of 20, and the call has earned a fifth of one.
+        assert.closeTo(yield* Fiber.join(fiber), 17.2, 1e-9)
         assert.strictEqual(reservations.size, 4)
-        assert.deepStrictEqual(seen, ["begin", "take", "take", "take", "end"])
-      }).pipe(Effect.provide(layer({ retry: steady(4) })))
+      }).pipe(Effect.provide(layer({ retry: Retry.make({ backoff: Schedule.forever, attempts: 4 }) })))
     )
 
     it.effect("the agent of the context is the fairness key", () =>
@@ -1303,25 +1295,6 @@ describe("Governor", () => {
         assert.deepStrictEqual(yield* taken(admitted), [0, 0, 0, 0])
         assert.deepStrictEqual(yield* taken(Effect.scoped(governor.admit(call))), [1, 1_000, 0, 1_000])
       }).pipe(Effect.provide(layer()))
-    )
-  })
-
-  describe("retry", () => {
-    it.effect("runs an effect under the policy that it is given, in place of the governor's", () =>
-      Effect.gen(function* () {
-        const governor = yield* Governor.Governor
-        let attempts = 0
-        const ask = Effect.suspend(() => {
-          attempts++
-          return fail(new LlmError.Overloaded({ status: 529 }))
-        })
-        yield* Effect.flip(governor.retry(ask, { retry: Retry.make({ attempts: 1 }) }))
-        assert.strictEqual(attempts, 1)
-        const fiber = yield* Effect.forkChild(Effect.flip(governor.retry(ask)))
-        yield* TestClock.adjust("1 minute")
-        yield* Fiber.join(fiber)
-        assert.strictEqual(attempts, 4)
-      }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
   })
 

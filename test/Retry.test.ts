@@ -16,7 +16,7 @@ import { TestClock } from "effect/testing"
 import { InvalidRequest, LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { interruptAt } from "./support/yieldAt.ts"
-import { Deadline } from "../src/retry/loop.ts"
+import { Deadline } from "../src/retry/policy.ts"
 
 class Refused extends Data.TaggedError("Refused")<{
   readonly isRetryable: boolean
@@ -69,66 +69,44 @@ const withRandom = (value: number) =>
   Effect.provideService(Random.Random, { nextDoubleUnsafe: () => value, nextIntUnsafe: () => 0 })
 
 describe("Retry", () => {
-  describe("backoff", () => {
-    it.effect("doubles from 2 s up to 60 s without jitter", () =>
+  describe("waits", () => {
+    const endless = { attempts: 1_000, maxElapsed: Duration.infinity }
+
+    it.effect("double from 2 s up to 60 s without jitter", () =>
       Effect.gen(function* () {
         assert.deepStrictEqual(
-          yield* delays(Retry.backoff({ jitter: "none" }), undefined, 7),
+          yield* delays(Retry.schedule({ ...endless, jitter: "none" }), refused(), 7),
           [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]
         )
       })
     )
 
-    it.effect("repeats its delays with the same seed", () =>
+    it.effect("repeat with the same seed", () =>
       Effect.gen(function* () {
-        const draw = (seed: string) => delays(Retry.backoff(), undefined, 8).pipe(Random.withSeed(seed))
+        const draw = (seed: string) => delays(Retry.schedule(), refused(), 4).pipe(Random.withSeed(seed))
         assert.deepStrictEqual(yield* draw("a"), yield* draw("a"))
         assert.notDeepEqual(yield* draw("a"), yield* draw("b"))
       })
     )
 
     it.effect.prop(
-      "draws every variant within its bounds",
+      "are drawn within the bounds of their jitter, and rounded up",
       { random: unit, base: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 5_000 })) },
       ({ base, random }) =>
         Effect.gen(function* () {
           const cap = base * 10
-          const draw = (jitter: Retry.Options["jitter"]) => delays(Retry.backoff({ base, cap, jitter }), undefined, 6)
+          const draw = (jitter: Retry.Options["jitter"]) =>
+            delays(Retry.schedule({ ...endless, base, cap, jitter }), refused(), 6)
           const full = yield* draw("full")
-          const equal = yield* draw("equal")
           const proportional = yield* draw("proportional")
-          const decorrelated = yield* draw("decorrelated")
           const exponential = yield* draw("none")
-          // Durations are kept to the nanosecond.
-          const rounding = 1e-6
           for (const [n, delay] of exponential.entries()) {
-            assert.isAtMost(delay, cap)
-            assert.closeTo(full[n]!, delay * random, rounding)
-            assert.closeTo(equal[n]!, delay / 2 + (delay / 2) * random, rounding)
-            assert.closeTo(proportional[n]!, delay * (0.8 + 0.4 * random), 1e-3)
-            assert.isAtLeast(decorrelated[n]!, base)
-            assert.isAtMost(decorrelated[n]!, Math.min(cap, (decorrelated[n - 1] ?? base) * 3) + rounding)
+            assert.strictEqual(delay, Math.min(cap, base * 2 ** n))
+            assert.closeTo(full[n]!, delay * random + 0.5, 0.51)
+            assert.closeTo(proportional[n]!, delay * (0.8 + 0.4 * random) + 0.5, 0.51)
           }
         }).pipe(withRandom(random)),
       { arbitrary: { runs: 200 } }
-    )
-
-    it.effect("lets decorrelated delays grow from the delay before", () =>
-      Effect.gen(function* () {
-        const schedule = Retry.backoff({ base: "1 second", cap: "5 seconds", jitter: "decorrelated" })
-        assert.deepStrictEqual(
-          yield* delays(schedule, undefined, 4).pipe(withRandom(0.5)),
-          [2_000, 3_500, 5_000, 5_000]
-        )
-      })
-    )
-
-    it.effect("starts decorrelated jitter afresh for each run", () =>
-      Effect.gen(function* () {
-        const schedule = Retry.backoff({ jitter: "decorrelated" })
-        const draw = delays(schedule, undefined, 5).pipe(Random.withSeed(1))
-        assert.deepStrictEqual(yield* draw, yield* draw)
-      })
     )
   })
 
@@ -156,7 +134,7 @@ describe("Retry", () => {
       { random: unit, millis: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 120_000 })) },
       ({ millis, random }) =>
         Effect.gen(function* () {
-          const schedule = Retry.schedule({ base: 1, cap: 1 })
+          const schedule = Retry.schedule({ base: 1, cap: 1, jitter: "none" })
           for (const delay of yield* delays(schedule, refused(millis), 9)) {
             assert.isAtLeast(delay, millis)
             assert.isAtMost(delay, Math.max(1, Math.ceil(millis * 1.2)))
@@ -210,12 +188,14 @@ describe("Retry", () => {
   })
 
   describe("make", () => {
-    it.effect("has the defaults of the incident report", () =>
+    it.effect("waits 2 s, doubled, through Schedule.jittered, for five attempts and ten minutes", () =>
       Effect.gen(function* () {
-        const { attempts, backoff, maxElapsed } = Retry.make()
-        assert.deepStrictEqual([attempts, maxElapsed], [5, Duration.minutes(10)])
-        const drawn = yield* delays(backoff, refused(), 7).pipe(withRandom(0.5))
-        assert.deepStrictEqual(drawn, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])
+        const drawn = (random: number) => delays(Retry.schedule(), refused(), 9).pipe(withRandom(random))
+        assert.deepStrictEqual(yield* drawn(0.5), [2_000, 4_000, 8_000, 16_000])
+        assert.deepStrictEqual(yield* drawn(0), [1_600, 3_200, 6_400, 12_800])
+        const lasting = (millis: number) => delays(Retry.schedule(), refused(millis), 1).pipe(withRandom(0))
+        assert.deepStrictEqual(yield* lasting(600_000), [600_000])
+        assert.deepStrictEqual(yield* lasting(600_001), [])
       })
     )
 
@@ -264,14 +244,12 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("does not retry an error that may not be retried, also in place of another policy's", () =>
+      it.effect("does not retry an error that may not be retried", () =>
         Effect.gen(function* () {
           const error = new Refused({ isRetryable: false })
-          for (const policy of [everySecond, { ...Retry.make(), backoff: Schedule.forever }]) {
-            const { call, starts } = failing(9, error)
-            assert.strictEqual(yield* Effect.flip(Retry.withPolicy(call, policy)), error)
-            assert.strictEqual(starts.length, 1)
-          }
+          const { call, starts } = failing(9, error)
+          assert.strictEqual(yield* Effect.flip(Retry.withPolicy(call, everySecond)), error)
+          assert.strictEqual(starts.length, 1)
         })
       )
 
@@ -362,21 +340,24 @@ describe("Retry", () => {
   })
 
   describe("errors of other libraries", () => {
-    it("accepts AiError of effect/ai as it is", () => {
-      const limited = AiError.make({
-        module: "LanguageModel",
-        method: "generateText",
-        reason: new AiError.RateLimitError({ retryAfter: Duration.seconds(16) })
+    it.effect("accepts AiError of effect/ai as it is", () =>
+      Effect.gen(function* () {
+        const limited = AiError.make({
+          module: "LanguageModel",
+          method: "generateText",
+          reason: new AiError.RateLimitError({ retryAfter: Duration.seconds(16) })
+        })
+        const retries = (error: Retry.Retryable) =>
+          Effect.map(delays(Retry.schedule(), error, 1), ({ length }) => length)
+        assert.strictEqual(yield* retries(limited), 1)
+        const exhausted = AiError.make({
+          module: "LanguageModel",
+          method: "generateText",
+          reason: new AiError.QuotaExhaustedError({})
+        })
+        assert.strictEqual(yield* retries(exhausted), 0)
       })
-      const fits: Retry.Retryable = limited
-      assert.isTrue(Retry.make().while(fits))
-      const exhausted = AiError.make({
-        module: "LanguageModel",
-        method: "generateText",
-        reason: new AiError.QuotaExhaustedError({})
-      })
-      assert.isFalse(Retry.make().while(exhausted))
-    })
+    )
 
     it.effect("waits for as long as an AiError asks", () =>
       Effect.gen(function* () {
@@ -589,7 +570,12 @@ describe("Retry", () => {
   describe("RetryBudget", () => {
     /** A retry every ten seconds, and one at once. */
     const sparse = { ratio: 0, minPerSecond: 0.1 }
-    const balance = Effect.flatMap(Retry.RetryBudget, (budget) => budget.balance)
+    const { balance } = Retry
+    /** A call that takes so many retries at once. */
+    const taking = (retries: number) => {
+      const atOnce = Retry.make({ backoff: Schedule.forever, attempts: retries + 1 })
+      return Effect.andThen(Effect.forkChild(Retry.withPolicy(recorded(retries).call, atOnce)), TestClock.adjust(0))
+    }
 
     it.effect("lets retries wait when it is spent, and fails none", () =>
       Effect.gen(function* () {
@@ -629,10 +615,11 @@ describe("Retry", () => {
 
     it.effect("earns a fifth of a retry with each call", () =>
       Effect.gen(function* () {
-        yield* Effect.flatMap(Retry.RetryBudget, (budget) => Effect.replicateEffect(budget.take, 30))
-        assert.closeTo(yield* balance, -10, 1e-9)
+        yield* taking(19)
+        // The call itself has earned a fifth.
+        assert.closeTo(yield* balance, 1.2, 1e-9)
         yield* Effect.replicateEffect(Retry.withPolicy(Effect.void, plain), 5)
-        assert.closeTo(yield* balance, -9, 1e-9)
+        assert.closeTo(yield* balance, 2.2, 1e-9)
       }).pipe(Effect.provide(Retry.layerBudget()))
     )
 
@@ -648,28 +635,16 @@ describe("Retry", () => {
 
     it.effect("gets a retry back at whatever step it is interrupted", () =>
       Effect.gen(function* () {
-        const budget = yield* Retry.RetryBudget
-        let taken = 0
-        const counting: Retry.RetryBudget = {
-          ...budget,
-          take: Effect.tap(budget.take, () => Effect.sync(() => taken++)),
-          giveBack: Effect.andThen(
-            budget.giveBack,
-            Effect.sync(() => taken--)
-          )
-        }
         for (let step = 1; step <= 60; step++) {
-          const retried = Retry.withPolicy(recorded(9, "1 minute").call, plain)
-          yield* interruptAt(Effect.provideService(retried, Retry.RetryBudget, counting), step)
-          assert.strictEqual(taken, 0, `step ${step}`)
+          yield* interruptAt(Retry.withPolicy(recorded(9, "1 minute").call, plain), step)
+          assert.strictEqual(yield* balance, 20, `step ${step}`)
         }
-      }).pipe(Effect.provide(Retry.layerBudget({ minPerSecond: Infinity })))
+      }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
     )
 
     it.effect("keeps nobody waiting beyond the deadline, and gets that retry back", () =>
       Effect.gen(function* () {
-        const budget = yield* Retry.RetryBudget
-        yield* budget.take
+        yield* taking(1)
         const run = (after: Duration.Input) =>
           Effect.exit(Retry.withPolicy(failing(1, overloaded).call, immediate)).pipe(
             Retry.withDeadline(after),

@@ -22,7 +22,7 @@ import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Outgoing, Sent, Transport } from "./transport.ts"
-import { Deadline } from "../retry/loop.ts"
+import { Deadline } from "../retry/policy.ts"
 import { ReviewAt } from "../budget/models.ts"
 
 /** What all requests share. */

@@ -76,9 +76,7 @@ const reserve = (
 }
 
 /** The refusal of an attempt that could only begin after the deadline. */
-export const tooLate = Effect.fail(
-  new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) })
-)
+const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
 
 /** A refusal of the budget, which knows neither the call's deadline nor what it waited for before this time. */
 const inTermsOf = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {

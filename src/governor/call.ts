@@ -2,7 +2,6 @@
  * What a call goes through: {@link governed} composes it. Each of its steps takes what makes an attempt, and gives what makes it
  * with something around it.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,11 +12,11 @@ import * as Tracer from "effect/Tracer"
 import * as Budget from "../Budget.ts"
 import { check, invalid } from "../input/checks.ts"
 import { LlmError, TimedOut } from "../LlmError.ts"
-import { ofProcess } from "../retry/budget.ts"
+import { RetryBudget, tokensOf } from "../retry/budget.ts"
+import * as Engine from "../retry/engine.ts"
 import type { StopReason } from "../retry/errors.ts"
-import * as Loop from "../retry/loop.ts"
-import * as Retry from "../Retry.ts"
-import { admitted, type CallError, tooLate } from "./admission.ts"
+import type * as Retry from "../retry/policy.ts"
+import { admitted, type CallError } from "./admission.ts"
 import * as Failure from "./failure.ts"
 import { GovernedCall, type Parts } from "./governedCall.ts"
 import type { Breaker, Call, CallOptions, Ticket } from "./models.ts"
@@ -114,14 +113,17 @@ const retried =
   (first: GovernedCall, context: Context.Context<never>, within: Scope.Scope | undefined) =>
   <A, E, R>(attempt: Attempt<A, E | CallError, R>): Effect.Effect<A, E | CallError, R> => {
     let call = first
-    const attempts = Loop.retry<A, E | CallError, R, LlmError>(first.policy, {
-      budget: retryBudgetOf(first.parts, context, first.clock),
-      deadline: first.deadline,
-      attempt: (last) => attempt((call = call.next(last))),
+    const { clock, deadline, parts } = first
+    const played = Engine.retried<E | CallError, LlmError>(first.policy, {
+      clock,
+      deadline,
+      // The caller's own retry budget goes before the governor's.
+      tokens: tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, clock),
       judge: (error) => judged(call, error),
-      waits: (error, millis) => report(call, error, millis),
+      onRetry: parts.observer && ((error, retry) => Effect.sync(() => report(call, error, retry))),
       finish: (error, stoppedBy) => finished(call, error, stoppedBy)
     })
+    const attempts = played((_, last) => attempt((call = call.next(last))))
     const isTraced =
       Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)
     const traced = isTraced === undefined ? attempts : Trace.within(first, attempts)
@@ -138,34 +140,24 @@ const goesOn = (call: GovernedCall, within: Scope.Scope): Effect.Effect<void> =>
 // Failures
 // -----------------------------------------------------------------------------
 
-/** Whether an error may be retried. If it must not be, the policy is not asked. */
-const judgementOf = (error: unknown, policy: Retry.Policy<LlmError>): Omit<Loop.Judgement<LlmError>, "isOwn"> => {
-  const { isRetryable, retryAfter } = Failure.read(error)
-  const failure = Failure.causeOf(error) as LlmError
-  return {
-    isRetryable: !Failure.isRefusal(error) && isRetryable !== false && policy.while(failure),
-    retryAfter: retryAfter === undefined ? undefined : Duration.toMillis(retryAfter),
-    failure
-  }
-}
-
 /** What the failure of an attempt says of another one. */
-const judged = (call: GovernedCall, error: unknown): Loop.Judgement<LlmError> => {
-  const { failed, policy } = call
-  const judgement = judgementOf(error, policy)
-  if (Failure.isRefusal(error) || failed === undefined) return { ...judgement, isRetryable: false, isOwn: true }
+const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
+  const { isRetryable, retryAfter } = Failure.read(error)
+  const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
+  const { failed } = call
+  if (Failure.isRefusal(error) || failed === undefined) return { ...seen, isFinal: true, isOwn: true }
   call.failure = error
   const { isWrongAddress, verdict } = failed
   return {
-    ...judgement,
-    isRetryable: judgement.isRetryable && !isWrongAddress && verdict !== "impossible",
+    ...seen,
+    isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",
     // A healthy provider may take longer than the caller's timeout, each time.
     isOwn: verdict === undefined || verdict === "isolated" || Failure.isOwnTimeout(error)
   }
 }
 
 /** Reports that a call waits for its next attempt. */
-const report = (call: GovernedCall, error: unknown, millis: number): void => {
+const report = (call: GovernedCall, error: unknown, { millis }: Engine.Retry): void => {
   const { attempts: attempt, now: at, parts, reservation } = call
   const { agent, pool } = reservation
   const reason = Failure.errorType(error)
@@ -209,28 +201,3 @@ export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect
       return governed
     })
   })
-
-/** Runs an effect, which does its own admissions, under a retry policy. */
-export const retry = <A, E, R>(
-  parts: Parts,
-  self: Effect.Effect<A, E, R>,
-  policy: Retry.Policy<LlmError>
-): Effect.Effect<A, E | LlmError, R> =>
-  Effect.contextWith((context: Context.Context<R>) => {
-    const clock = Context.get(context, Clock.Clock)
-    return Loop.retry(policy, {
-      budget: retryBudgetOf(parts, context, clock),
-      deadline: Context.get(context, Loop.Deadline) ?? Infinity,
-      attempt: (last): Effect.Effect<A, E | LlmError, R> => (last < clock.currentTimeMillisUnsafe() ? tooLate : self),
-      judge: (error) => ({ ...judgementOf(error, policy), isOwn: true }),
-      finish: (error, stoppedBy) =>
-        error instanceof LlmError ? (error.annotate({ stoppedBy }) as typeof error) : error
-    })
-  })
-
-/** The caller's own retry budget goes before the governor's. */
-const retryBudgetOf = (
-  { retryBudget }: Parts,
-  context: Context.Context<never>,
-  clock: Clock.Clock
-): Retry.RetryBudget => Context.getOrUndefined(context, Retry.RetryBudget) ?? retryBudget ?? ofProcess(clock)

@@ -20,8 +20,9 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { LlmError } from "../LlmError.ts"
 import type * as Rates from "../prices/rates.ts"
-import { Deadline } from "../retry/loop.ts"
+import type { Tokens } from "../retry/budget.ts"
 import type { StopReason } from "../retry/errors.ts"
+import { Deadline } from "../retry/policy.ts"
 import type * as Retry from "../Retry.ts"
 import { perDollar } from "../spending/ledger.ts"
 import { type Purse, Purses } from "../spending/models.ts"
@@ -46,7 +47,7 @@ export interface Parts {
   readonly pools: Pools
   readonly prices: Rates.Table
   /** The retry budget of the governor's own context, if it has one. */
-  readonly retryBudget: Retry.RetryBudget | undefined
+  readonly retryBudget: Tokens | undefined
   readonly wake: Wake
   readonly warmup: Warmup
 }

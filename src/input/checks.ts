@@ -5,6 +5,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import { hint } from "./nearest.ts"
 import { shown } from "./shown.ts"
 
@@ -153,7 +154,7 @@ export const apiKey: Check = secret("a key in Redacted.make", (value) => {
   const key: unknown = Redacted.isRedacted(value) ? Redacted.value(value) : undefined
   return typeof key === "string" && key.trim() !== ""
 })
-export const policy: Check = having("a policy, as Retry.make gives it", { backoff: "object", while: "function" })
+export const policy: Check = that("a policy, as Retry.make gives it", Schedule.isSchedule)
 export const accounting: Check = having("an accounting, such as Accounting.openai", {
   estimate: "function",
   usage: "function"

@@ -22,17 +22,13 @@ export interface Retryable {
   readonly retryAfter?: Duration.Duration | undefined
 }
 
-/**
- * Whether an error has `isRetryable: true`. Errors without the property are not retried.
- */
+/** Whether an error has `isRetryable: true`. Errors without the property are not retried. */
 export const isRetryable = (error: unknown): boolean =>
   Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
 
-/** How long the provider asked to wait, in milliseconds. */
-export const retryAfterMillis = (error: unknown): number | undefined =>
-  Predicate.hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter)
-    ? Duration.toMillis(error.retryAfter)
-    : undefined
+/** How long the provider asked to wait. */
+export const retryAfterOf = (error: unknown): Duration.Duration | undefined =>
+  Predicate.hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter) ? error.retryAfter : undefined
 
 /**
  * Why there was no further retry, although the failure may be retried.

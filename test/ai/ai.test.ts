@@ -88,7 +88,7 @@ const under = <A, E, R>(
     effect,
     FloodgateAi.layer({ model: "m", maxTokens: 500, ...how }).pipe(
       Layer.provide(model),
-      Layer.provideMerge(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none", attempts: 2 }) })),
+      Layer.provideMerge(Governor.layer({ retry: Retry.make({ base: "1 second", jitter: "none" }) })),
       Layer.provideMerge(Budget.layer({ limits: quotas, ...options }))
     )
   )

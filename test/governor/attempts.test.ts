@@ -14,7 +14,7 @@ import { pool } from "../support/budget.ts"
 
 const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxTokens: 500 }
 const once = Retry.make({ attempts: 1 })
-const steady = (attempts: number, options: Retry.Options = {}) =>
+const steady = (attempts?: number, options: Retry.Options = {}) =>
   Retry.make({ base: "1 second", jitter: "none", attempts, ...options })
 
 const plenty = { requests: { perMinute: 60_000 }, inputTokens: { perMinute: 60_000_000 } }
@@ -60,27 +60,28 @@ describe("attempts", () => {
       yield* Effect.yieldNow
       yield* Effect.yieldNow
       assert.strictEqual((yield* pool).pause?.leftMillis, 1_000)
-      const { attempt, starts } = script(down, down, down, down)
+      const { attempt, starts } = script(down, down, down, down, down, down)
       const fiber = yield* Effect.forkChild(run(attempt))
       yield* TestClock.adjust("17999 millis")
       assert.deepStrictEqual(starts, [1_000, 3_000, 8_000])
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual(starts, [1_000, 3_000, 8_000, 18_000])
-      yield* TestClock.adjust("1 minute")
+      yield* TestClock.adjust("2 minutes")
       assert.strictEqual(yield* Fiber.join(fiber), "done")
-    }).pipe(Effect.provide(layer(steady(2))))
+      assert.strictEqual(starts.length, 7)
+    }).pipe(Effect.provide(layer(steady())))
   )
 
   it.effect("are not used up by rejections of an empty bucket", () =>
     Effect.gen(function* () {
       const signal = { dimensions: { inputTokens: { limit: 60_000_000, remaining: 0 } } }
       const empty = new LlmError.RateLimited({ status: 429, signal })
-      const { attempt, starts } = script(empty, empty, empty, empty)
+      const { attempt, starts } = script(empty, empty, empty, empty, empty, empty)
       const fiber = yield* Effect.forkChild(run(attempt))
       yield* TestClock.adjust("2 minutes")
       assert.strictEqual(yield* Fiber.join(fiber), "done")
-      assert.strictEqual(starts.length, 5)
-    }).pipe(Effect.provide(layer(steady(2))))
+      assert.strictEqual(starts.length, 7)
+    }).pipe(Effect.provide(layer(steady())))
   )
 
   it.effect("are used up by failures that are the call's own, while others succeed", () =>
@@ -138,13 +139,15 @@ describe("attempts", () => {
       const { attempt, starts } = script(
         new LlmError.TimedOut({ status: 504 }),
         new LlmError.TimedOut({ code: "ETIMEDOUT" }),
-        new LlmError.TimedOut({ requestId: "req_1" })
+        new LlmError.TimedOut({ requestId: "req_1" }),
+        new LlmError.TimedOut({ status: 504 }),
+        new LlmError.TimedOut({ status: 504 })
       )
       const fiber = yield* Effect.forkChild(run(attempt))
-      yield* TestClock.adjust("1 minute")
+      yield* TestClock.adjust("2 minutes")
       assert.strictEqual(yield* Fiber.join(fiber), "done")
-      assert.strictEqual(starts.length, 4)
-    }).pipe(Effect.provide(layer(steady(2))))
+      assert.strictEqual(starts.length, 6)
+    }).pipe(Effect.provide(layer(steady())))
   )
 
   it.effect("are one where one was asked for, whatever it cost", () =>

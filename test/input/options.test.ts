@@ -149,7 +149,6 @@ const takers: ReadonlyArray<Taker> = [
   taker("Governor.open", (options) =>
     flat(governor((governor) => governor.open({ model: "m", bytes: 1 }, () => Effect.void, options)))
   ),
-  taker("Governor.retry", (options) => flat(governor((governor) => governor.retry(Effect.void, options)))),
   taker("Governor.run", (options) =>
     flat(governor((governor) => governor.run({ model: "m", bytes: 1 }, () => Effect.succeed({ value: 1 }), options)))
   ),
@@ -163,7 +162,6 @@ const takers: ReadonlyArray<Taker> = [
   taker("ProviderSim.layer", ProviderSim.layer),
   taker("ProviderSim.layer: faults[0]", (fault) => ProviderSim.layer({ faults: [fault] }), { kind: "429" }),
   taker("ProviderSim.layer: latency", (latency) => ProviderSim.layer({ latency })),
-  taker("Retry.backoff", Retry.backoff),
   taker("Retry.layerBudget", Retry.layerBudget),
   taker("Retry.make", Retry.make),
   taker("Simulation.run", (options) => Simulation.run(Effect.void, options)),

@@ -259,14 +259,24 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
         assert.strictEqual((yield* stats).requests, 1)
       }))
 
-    test("waits until an outage is over, which uses up no attempts", () =>
+    test("waits until an outage is over", () =>
+      Effect.gen(function* () {
+        const { ask, stats } = yield* world({
+          retry: {},
+          provider: { faults: [{ kind: "529", calls: [1, 2] }] }
+        })
+        yield* finish(ask(40, "a"))
+        assert.strictEqual((yield* stats).requests, 3)
+      }))
+
+    test("sends no more requests than the attempts that are stated, also in an outage", () =>
       Effect.gen(function* () {
         const { ask, stats } = yield* world({
           retry: { attempts: 2 },
           provider: { faults: [{ kind: "529", calls: [1, 2] }] }
         })
-        yield* finish(ask(40, "a"))
-        assert.strictEqual((yield* stats).requests, 3)
+        assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(40, "a")))))
+        assert.strictEqual((yield* stats).requests, 2)
       }))
 
     test("gives up at its deadline while the provider is down, and takes nothing", () =>

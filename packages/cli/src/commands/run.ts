@@ -69,9 +69,8 @@ const flags = {
   yes: Flags.toggle("yes", "Do not ask for confirmation before the first call to a paid provider", "y"),
   concurrency: LimitFlags.concurrency,
   attempts: Flags.count("attempts", 1_000).pipe(
-    Flags.byDefault(
-      "How often one call is tried, besides rate limits and outages; waits between are 2 s, doubled, up to a minute, or as asked",
-      5
+    Flags.optional(
+      "How often one call is tried at most (default: 5 times, besides rate limits and outages); waits between are 2 s, doubled, up to a minute, or as asked"
     )
   ),
   capTokens: Flags.count("cap-tokens").pipe(
@@ -179,7 +178,7 @@ export const runCommand = Command.make(
     const answering = yield* Answering.fromConfig({
       limits,
       concurrency,
-      retry: Retry.make({ attempts: given.attempts }),
+      retry: Retry.make({ attempts: Option.getOrUndefined(given.attempts) }),
       // A live picture shows it, and standard output is free of it.
       log: mode === "plain" || mode === "json",
       wrap: recorder?.wrap

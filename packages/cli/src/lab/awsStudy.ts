@@ -1,6 +1,6 @@
 /**
- * The backoff study of the AWS Architecture Blog, "Exponential Backoff And Jitter" (Marc Brooker, 2015), for the jitter
- * variants that `Retry` offers.
+ * The backoff study of the AWS Architecture Blog, "Exponential Backoff And Jitter" (Marc Brooker, 2015): its own jitters,
+ * and `proportional`, which is `Schedule.jittered`.
  *
  * **Details**
  *
@@ -13,11 +13,10 @@
  *
  * @since 0.1.0
  */
-import type * as Retry from "floodgate/Retry"
 import { drained, type Stepwise } from "../stepwise.ts"
 import * as Seeded from "./seeded.ts"
 
-type Jitter = Exclude<Retry.Options["jitter"], undefined>
+type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"
 
 /**
  * How much work and time a variant took, in the mean of the runs.

@@ -302,7 +302,7 @@ describe("floodgate, whose provider is gone for half a minute", () => {
 
 describe("floodgate, in the weather", () => {
   for (const [name, most, rejections] of [
-    ["random-rejections", 1.02, 12],
+    ["random-rejections", 1.03, 12],
     ["outage-at-start", 1.2, 0],
     ["neighbour-in-bursts", 1.1, 6],
     ["undeclared-concurrency", 1.03, 30]

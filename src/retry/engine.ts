@@ -1,0 +1,110 @@
+/**
+ * The engine of all retries: makes attempts until one succeeds or the policy ends. Nothing is held while it waits.
+ */
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
+import * as Input from "../input/checks.ts"
+import { type Tokens, tracked } from "./budget.ts"
+import type { StopReason } from "./errors.ts"
+import type { Failed, Policy } from "./policy.ts"
+
+/** A retry before it waits. */
+export interface Retry {
+  /** The attempt that failed, from 1. */
+  readonly attempt: number
+  /** Milliseconds until the next one. */
+  readonly millis: number
+  /** Milliseconds of it that the retry budget has added. */
+  readonly delayed: number
+}
+
+/** A call as the engine sees it: attempts fail with `E`, and the policy judges `F`. */
+export interface Retried<E, F, R = never> {
+  readonly clock: Clock.Clock
+  readonly tokens: Tokens
+  /** The time after which no attempt begins, in milliseconds of the clock. */
+  readonly deadline: number
+  readonly judge: (error: E) => Failed<F>
+  /** What the call fails with in the end. */
+  readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
+  /** Runs before each wait. */
+  readonly onRetry: ((error: E, retry: Retry) => Effect.Effect<unknown, never, R>) | undefined
+}
+
+/** Makes an attempt of a number, from 1, which must not begin after a time. */
+export type Attempt<A, E, R> = (number: number, until: number) => Effect.Effect<A, E, R>
+
+/** Retries attempts as a policy says. */
+export const retried =
+  <E, F, R2 = never>(policy: Policy<F>, call: Retried<E, F, R2>) =>
+  <A, R>(attempt: Attempt<A, E, R>): Effect.Effect<A, E, R | R2> =>
+    tracked(
+      call.tokens,
+      call.clock,
+      // Most calls need one attempt, so the schedule is started when that has failed.
+      Effect.catchCause(attempt(1, call.deadline), (cause) => again(policy, call, attempt, cause))
+    )
+
+/** Goes on after the first attempt has failed. */
+const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
+  policy: Policy<F>,
+  call: Retried<E, F, R2>,
+  attempt: Attempt<A, E, R>,
+  first: Cause.Cause<E>
+): Effect.fn.Return<A, E, R | R2> {
+  const step = yield* Schedule.toStep(policy)
+  let cause = first
+  for (let number = 1; ; number++) {
+    const found = Cause.findErrorOption(cause)
+    if (found._tag === "None") return yield* Effect.failCause(cause)
+    const error = found.value
+    const failed = call.judge(error)
+    const next = yield* Pull.catchDone(step(call.clock.currentTimeMillisUnsafe(), failed), Effect.succeed)
+    if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, next.stoppedBy))
+    const [{ until }, wait] = next
+    // A schedule that no policy was made of judges no errors.
+    if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
+    const isInTime = yield* rested(call, error, { attempt: number, wait: Duration.toMillis(wait), until, failed })
+    if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
+    const exit = yield* Effect.exit(attempt(number + 1, until))
+    if (Exit.isSuccess(exit)) return exit.value
+    cause = exit.cause
+  }
+})
+
+interface Rest {
+  readonly attempt: number
+  readonly wait: number
+  readonly until: number
+  readonly failed: Failed<unknown>
+}
+
+/** Waits for the next attempt, longer if the retry budget is spent. Returns false if that is too late. */
+const rested = <E, F, R>(
+  { clock, onRetry, tokens }: Retried<E, F, R>,
+  error: E,
+  { attempt, failed, until, wait }: Rest
+): Effect.Effect<boolean, never, R> =>
+  Effect.uninterruptibleMask((restore) => {
+    const now = clock.currentTimeMillisUnsafe()
+    // The token budget paces the retries after rate limits and outages.
+    const turn = failed.isOwn ? tokens.take(now) : 0
+    const giveBack = Effect.sync(() => {
+      if (failed.isOwn) tokens.giveBack()
+    })
+    const millis = Math.max(wait, turn)
+    if (now + millis > until) return Effect.as(giveBack, false)
+    const slept = Effect.sleep(millis)
+    const reported =
+      onRetry === undefined ? slept : Effect.andThen(onRetry(error, { attempt, millis, delayed: millis - wait }), slept)
+    // A machine that slept meanwhile is later than it should be.
+    return Effect.map(
+      Effect.onInterrupt(restore(reported), () => giveBack),
+      () => clock.currentTimeMillisUnsafe() <= until
+    )
+  })
