@@ -34,7 +34,7 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "window.ts",
-    code: "if (w.score >= (call.inFlight",
+    code: "const isAlarm = test.score >= (call.inFlight",
     changes: [[">=", ">"]],
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
   },
@@ -46,8 +46,8 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "outage.ts",
-    code: "if (outageTest.score < score) return",
-    changes: [["<", "<="]],
+    code: "const isAlarm = score >= Math.max(outageScore",
+    changes: [[">=", ">"]],
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
   },
   {
@@ -88,8 +88,8 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "admit.ts",
-    code: "const amount = charge[meter.dimension] ?? 0",
-    changes: [["charge[meter.dimension] ?? 0", "charge[meter.dimension]"]],
+    code: "const amount = get(charge, meter.dimension) ?? 0",
+    changes: [["get(charge, meter.dimension) ?? 0", "get(charge, meter.dimension)"]],
     why: "A wait that is no number is not longer than any other."
   },
   {

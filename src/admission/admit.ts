@@ -1,11 +1,11 @@
 /**
  * A call asks to go out: whether it may, and what it takes.
  */
-import { type Charge, type Dimension, dimensions, type Whole } from "../limits/amounts.ts"
+import { type Charge, type Dimension, dimensions, get, type Whole } from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
-import { bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
+import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
 import type { Opening, Pool, Ticket } from "./state.ts"
 import * as Window from "./window.ts"
 
@@ -15,14 +15,14 @@ export interface Blocked {
   readonly dimension: Dimension | undefined
 }
 
-/** Why a charge does not go now; undefined where it does. */
+/** Why a charge does not go now; undefined where it does. Then all is up to date. */
 export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undefined => {
   const closed = passGate(pool, now) || passWindow(pool, now) || passOpening(pool, now)
   if (closed > 0) return { millis: closed, dimension: undefined }
   let millis = 0
   let dimension: Dimension | undefined
   for (const meter of pool.meters) {
-    const amount = charge[meter.dimension] ?? 0
+    const amount = get(charge, meter.dimension) ?? 0
     const most = bound(pool, meter, now)
     Meter.advance(meter, now, most)
     const wait = Meter.wait(meter, amount, most, pool.lag)
@@ -32,10 +32,10 @@ export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undef
     }
   }
   for (const each of dimensions) {
-    const cap = pool.caps[each]
+    const cap = get(pool.caps, each)
     if (cap === undefined) continue
     Cap.advance(cap, now)
-    const wait = Cap.wait(cap, charge[each] ?? 0, pool.lag)
+    const wait = Cap.wait(cap, get(charge, each) ?? 0, pool.lag)
     if (wait > millis) {
       millis = wait
       dimension = each
@@ -76,23 +76,30 @@ const nextRound = ({ allowed, since }: Opening, sent: number, now: number): Open
   return { at: now, since: sent, last, allowed: last >= allowed ? 2 * allowed : allowed }
 }
 
-/** Takes a charge from every dimension at one instant. */
+/** Takes a charge from every dimension at one instant if it may go now; else says why not. */
+export const admit = (pool: Pool, charge: Whole, now: number): Ticket | Blocked =>
+  decide(pool, charge, now) ?? takeNow(pool, charge, now)
+
+/** Takes a charge from every dimension at one instant, whether it may go or not. */
 export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
-  const { block, meters } = pool
+  advance(pool, now)
+  return takeNow(pool, charge, now)
+}
+
+/** Takes a charge from meters and caps that are up to date. */
+const takeNow = (pool: Pool, charge: Whole, now: number): Ticket => {
+  const { block, caps, meters } = pool
   const sums: Array<number> = []
   if (now - block.at > pool.overloadMillis) pool.block = { at: now, sent: pool.sent, before: block.sent }
   pool.sent++
   pool.inFlight++
   for (const meter of meters) {
-    Meter.advance(meter, now, bound(pool, meter, now))
     sums.push(meter.sum, meter.rejected)
-    Meter.take(meter, charge[meter.dimension], pool.sent)
+    Meter.take(meter, get(charge, meter.dimension), pool.sent)
   }
   for (const dimension of dimensions) {
-    const cap = pool.caps[dimension]
-    if (cap === undefined) continue
-    Cap.advance(cap, now)
-    Cap.take(cap, charge[dimension])
+    const cap = get(caps, dimension)
+    if (cap !== undefined) Cap.take(cap, get(charge, dimension))
   }
   pool.window = Window.sent(pool.window, pool.inFlight)
   const isSafe = isBelowShare(pool)

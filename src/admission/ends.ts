@@ -1,7 +1,7 @@
 /**
  * A call ends: it was accepted, it is over, or nobody knows what became of it.
  */
-import { type Charge, dimensions } from "../limits/amounts.ts"
+import { type Charge, dimensions, get } from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
@@ -24,7 +24,6 @@ export const accept = (pool: Pool, ticket: Ticket): void => {
 
 /** An accepted call is over: what it reserved is replaced by what it used. */
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
-  advance(pool, now)
   pool.answerMillis = meanWith(pool.answerMillis, ticket, now)
   end(pool, ticket, used, true, now)
 }
@@ -33,13 +32,12 @@ export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): v
 export const keep = (pool: Pool, ticket: Ticket): void => {
   pool.inFlight--
   pool.meters.forEach((meter, i) => {
-    if (Meter.isLate(meter) && isCharged(ticket, i)) Meter.spend(meter, ticket.charge[meter.dimension])
+    if (Meter.isLate(meter) && isCharged(ticket, i)) Meter.spend(meter, get(ticket.charge, meter.dimension))
   })
 }
 
 /** A call never went out, or nobody knows what became of it: it says nothing. */
 export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
-  advance(pool, now)
   end(pool, ticket, used, false, now)
   pool.gate = Gate.returned(pool.gate, ticket.at)
 }
@@ -50,7 +48,7 @@ export const adopt = (pool: Pool, ticket: Ticket): void => {
   pool.sent++
   const sums: Array<number> = []
   for (const meter of pool.meters) {
-    if (Meter.isLate(meter)) meter.held += ticket.charge[meter.dimension]
+    if (Meter.isLate(meter)) meter.held += get(ticket.charge, meter.dimension)
     sums.push(meter.sum, meter.rejected)
   }
   const { crowded } = pool.window
@@ -62,18 +60,18 @@ export const adopt = (pool: Pool, ticket: Ticket): void => {
 const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
 
 export const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
+  advance(pool, now)
   pool.inFlight--
-  pool.meters.forEach((meter, i) => {
-    if (!isCharged(ticket, i)) return
-    const charge = ticket.charge[meter.dimension]
+  for (const [i, meter] of pool.meters.entries()) {
+    if (!isCharged(ticket, i)) continue
+    const charge = get(ticket.charge, meter.dimension)
     const isGiven = ticket.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
-    Meter.settle(meter, charge, used[meter.dimension] ?? charge, isGiven, isAccepted)
-  })
+    Meter.settle(meter, charge, get(used, meter.dimension) ?? charge, isGiven, isAccepted)
+  }
   for (const dimension of dimensions) {
-    const cap = pool.caps[dimension]
-    const charge = ticket.charge[dimension]
+    const cap = get(pool.caps, dimension)
+    const charge = get(ticket.charge, dimension)
     if (cap === undefined) continue
-    Cap.advance(cap, now)
-    Cap.settle(cap, charge, used[dimension] ?? charge, ticket.at)
+    Cap.settle(cap, charge, get(used, dimension) ?? charge, ticket.at)
   }
 }

@@ -11,7 +11,7 @@ import * as Gate from "./gate.ts"
 import type { Pool } from "./state.ts"
 
 export { make, resize } from "./limits.ts"
-export { type Blocked, decide, take } from "./admit.ts"
+export { admit, type Blocked, decide, take } from "./admit.ts"
 export { accept, adopt, keep, release, settle } from "./ends.ts"
 export { observe, type Reading, type Readings } from "./headers.ts"
 export { reject, type Rejection } from "./rejections.ts"

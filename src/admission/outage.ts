@@ -6,7 +6,7 @@
 import type { Charge } from "../limits/amounts.ts"
 import { end } from "./ends.ts"
 import * as Gate from "./gate.ts"
-import { advance, alarmScore, callRate, longestSilence, meanWith, silenceMillis } from "./rates.ts"
+import { alarmScore, callRate, longestSilence, meanWith, silenceMillis } from "./rates.ts"
 import type { Pool, Ticket } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
@@ -26,7 +26,6 @@ export const overload = (
 ): Verdict => {
   const { gate } = pool
   const isOutage = gate.reason === "overload" && gate.misses > 0
-  advance(pool, now)
   end(pool, ticket, failure.used, false, now)
   const upTo = ticket.earlier - pool.failed++
   if (isOutage && ticket.at <= gate.fence) return "outage"

@@ -1,6 +1,8 @@
 /**
  * What the state of a pool says: how fast calls go, how long verdicts take, and how much of the bucket is ours.
  */
+import { dimensions, get } from "../limits/amounts.ts"
+import * as Cap from "./cap.ts"
 import * as Meter from "./meter.ts"
 import type { Pool, Ticket } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
@@ -40,8 +42,13 @@ export const bound = (pool: Pool, meter: Meter.Meter, now: number): number => {
   return isFresh ? 0 : Infinity
 }
 
+/** Brings meters and caps up to a time. */
 export const advance = (pool: Pool, now: number): void => {
   for (const meter of pool.meters) Meter.advance(meter, now, bound(pool, meter, now))
+  for (const dimension of dimensions) {
+    const cap = get(pool.caps, dimension)
+    if (cap !== undefined) Cap.advance(cap, now)
+  }
 }
 
 /** The calls a millisecond that the rates in use allow. */

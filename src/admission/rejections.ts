@@ -9,7 +9,7 @@ import * as Gate from "./gate.ts"
 import { end } from "./ends.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
-import { advance, alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
+import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
 import type { Pool, Ticket } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
@@ -28,7 +28,6 @@ export interface Rejection {
 /** The provider rejected a call. */
 export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: number): Verdict => {
   const { readings, retryAfter } = rejection
-  advance(pool, now)
   pool.rejectMillis = meanWith(pool.rejectMillis, ticket, now)
   // Whoever rejects a call works.
   if (pool.gate.reason === "overload") pool.gate = Gate.open(pool.gate, ticket.at)

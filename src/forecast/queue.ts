@@ -210,22 +210,22 @@ class FanOut {
     const head = this.queue.peek()
     if (head === undefined) return undefined
     if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
-    const blocked = Law.decide(this.law, head.charge, now)
-    if (blocked === undefined) {
-      this.serve(head, this.queue.shift()!, now)
+    const answer = Law.admit(this.law, head.charge, now)
+    if ("at" in answer) {
+      this.serve(head, this.queue.shift()!, answer)
       return "admitted"
     }
-    const by = blocked.dimension!
+    const by = answer.dimension!
     const cap = this.law.caps[by]
     // Very late times cannot represent a difference of a millisecond.
-    if (cap?.rule.quota !== true) return { by, millis: Math.max(Math.ceil(blocked.millis), now * Number.EPSILON) }
+    if (cap?.rule.quota !== true) return { by, millis: Math.max(Math.ceil(answer.millis), now * Number.EPSILON) }
     this.queue.remove(head)
     this.refuse(head.player, { dimension: by, asked: head.charge[by], limit: cap.level }, now)
     return "admitted"
   }
 
-  private serve({ askedAt, call, charge, player }: Waiting, service: Service, now: number): void {
-    const ticket = Law.take(this.law, charge, now)
+  private serve({ askedAt, call, charge, player }: Waiting, service: Service, ticket: Law.Ticket): void {
+    const now = ticket.at
     const endsAt = now + call.millis
     this.inFlight++
     this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })

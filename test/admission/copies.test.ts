@@ -1,4 +1,4 @@
-/** A state that was copied does not change any more, whatever happens to the copy. */
+/** What the steps of a pool are played on: a copy of its state, which then never changes. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Law from "../../src/admission/law.ts"
 import * as Memory from "../../src/admission/memory.ts"
@@ -44,5 +44,25 @@ describe("a copied state", () => {
     const resumed = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 11_000))
     Memory.resume(resumed, { ...rest, memory: { dimensions: {}, window: 7 } }, 11_000)
     assert.strictEqual(resumed.window.size, 7)
+  })
+})
+
+describe("admitting a call", () => {
+  it("is deciding and taking it, in any state", () => {
+    let admitted = 0
+    let blocked = 0
+    const compare = (pool: Law.Pool): Law.Pool => {
+      const now = 16 + Math.max(...pool.meters.map(({ at }) => at))
+      const charge = whole(640)
+      const [one, other] = [Law.copy(pool), Law.copy(pool)]
+      const answer = Law.admit(one, charge, now)
+      assert.deepStrictEqual(answer, Law.decide(other, charge, now) ?? Law.take(other, charge, now))
+      assert.deepStrictEqual(one, other)
+      if ("at" in answer) admitted++
+      else blocked++
+      return pool
+    }
+    for (let seed = 1; seed <= 10; seed++) play(seed, plain, compare)
+    assert.isAbove(Math.min(admitted, blocked), 500)
   })
 })
