@@ -51,8 +51,8 @@ import { problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import type * as Messages from "./Messages.ts"
-import { describe, readAnswer, step } from "./protocol/anthropic.ts"
-import { type Answer, emptyAnswer, receivedOf, usageOf } from "./protocol/protocol.ts"
+import { describe, readAnswer, Received } from "./protocol/anthropic.ts"
+import { usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./providers/Anthropic.ts"
 import * as Retry from "./Retry.ts"
 
@@ -218,12 +218,11 @@ const openAttempt = Effect.fnUntraced(function* (
   params: LlmProvider.Params,
   ticket: Governor.Ticket
 ) {
-  let answer = emptyAnswer
-  let text = ""
+  const seen = new Received()
   const watch = (event: LlmProvider.StreamEvent) =>
     Effect.suspend(() => {
-      answer = step(answer, event)
-      text += textOfEvent(event)
+      seen.take(event)
+      const { answer } = seen
       const actual = usageOf(answer)
       if (actual !== undefined) ticket.recordUsage(actual)
       // Now and not at the stream's end, because a consumer may leave with this event.
@@ -231,11 +230,9 @@ const openAttempt = Effect.fnUntraced(function* (
     })
   /** Only `message_stop` says that a stream is whole. */
   const whole = Effect.suspend(() =>
-    answer.complete
+    seen.answer.complete
       ? Effect.void
-      : Effect.fail(
-          new LlmError({ reason: new StreamInterrupted({ kind: "truncated", received: receivedOf(answer, text) }) })
-        )
+      : Effect.fail(new LlmError({ reason: new StreamInterrupted({ kind: "truncated", received: seen.soFar }) }))
   )
 
   const reply = yield* provider.stream(params)
@@ -243,26 +240,26 @@ const openAttempt = Effect.fnUntraced(function* (
   const events = Stream.tap(reply.value, watch).pipe(
     // What breaks after the whole answer takes nothing from it.
     Stream.catchIf(
-      () => answer.complete,
+      () => seen.answer.complete,
       () => Stream.empty
     ),
     Stream.onEnd(whole)
   )
   const [head, rest] = yield* Stream.peel(
     events,
-    Sink.takeUntil(() => answer.started || answer.complete)
+    Sink.takeUntil(() => seen.answer.started || seen.answer.complete)
   )
   return Stream.concat(Stream.fromArray(head), rest).pipe(
     Stream.tapError((error) => ticket.fail(error)),
-    Stream.mapError((error) => ticket.annotate(interrupted(error, answer, text)))
+    Stream.mapError((error) => ticket.annotate(interrupted(error, seen)))
   )
 })
 
 /** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
-const interrupted = ({ reason }: LlmError, answer: Answer, text: string): LlmError => {
+const interrupted = ({ reason }: LlmError, { soFar }: Received): LlmError => {
   const { code, detail, requestId, retryAfter, signal, status } = reason
   const kind = reason._tag === "StreamInterrupted" ? reason.kind : "failed"
-  const received = { ...(reason.received ?? receivedOf(answer, text)), started: true }
+  const received = { ...(reason.received ?? soFar), started: true }
   return new LlmError({
     reason: new StreamInterrupted({ kind, code, detail, received, requestId, retryAfter, signal, status })
   })

@@ -16,6 +16,7 @@ import { conclude, type Conclusion, inScope } from "../governor/stream.ts"
 import * as Called from "../governor/options.ts"
 import * as Governor from "../Governor.ts"
 import { check } from "../input/checks.ts"
+import type { Patience } from "../input/silence.ts"
 import { LlmError } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
@@ -51,7 +52,6 @@ import {
   type Upstream,
   type Used
 } from "./models.ts"
-import type { Patience } from "./silence.ts"
 
 export {
   type Change,

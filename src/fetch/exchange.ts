@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../governor/failure.ts"
 import type { Watched } from "../governor/stream.ts"
 import type * as Governor from "../Governor.ts"
+import { bound, type Bounded, type Connection, type Patience } from "../input/silence.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { parseJson } from "../protocol/json.ts"
@@ -20,7 +21,6 @@ import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { type Planned, type Result, type Upstream, type Used } from "./models.ts"
 import { sourceOf } from "./response.ts"
-import { bound, type Bounded, type Connection, type Patience } from "./silence.ts"
 import { type Source, watch } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -223,7 +223,7 @@ const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => tru
 const passOn = <R extends Upstream>(
   exchange: Exchange<R>,
   chunks: Array<Uint8Array>,
-  { cancel, isStalled, read }: Bounded
+  { cancel, isStalled, read }: Bounded<Uint8Array>
 ): Opened<R> => {
   const { now, planned, response, ticket } = exchange
   const { header, status } = response

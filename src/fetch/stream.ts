@@ -3,6 +3,7 @@
  */
 import type * as Accounting from "../Accounting.ts"
 import * as Stream from "../governor/stream.ts"
+import type * as Silence from "../input/silence.ts"
 import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
@@ -11,7 +12,7 @@ import { makeSseFilter, type SseEvent, type SseParser } from "../protocol/sse.ts
 import * as SdkErrors from "../signals/sdkErrors.ts"
 
 /** The bytes of a body. */
-export interface Source extends Stream.Source<Uint8Array> {
+export interface Source extends Silence.Source<Uint8Array> {
   /** All unread chunks if the whole body has arrived; undefined if more may follow. */
   readonly rest?: () => ReadonlyArray<Uint8Array> | undefined
 }

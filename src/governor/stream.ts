@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
+import type { Source } from "../input/silence.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { type Answer, emptyAnswer, receivedOf, usageOf } from "../protocol/protocol.ts"
 import type { ResponseInfo, Ticket } from "./models.ts"
@@ -56,14 +57,6 @@ export const inScope = <A, E>(
 // -----------------------------------------------------------------------------
 // Watching
 // -----------------------------------------------------------------------------
-
-/** Pieces that are read one after another: bytes, or the parts of a stream. */
-export interface Source<Piece> {
-  /** The next piece; undefined at the end. It rejects when the stream breaks. */
-  readonly read: () => Promise<Piece | undefined>
-  /** Ends the stream before its end. */
-  readonly cancel: (reason?: unknown) => void
-}
 
 /** What is known of a stream so far. It is mutable and belongs to one stream. */
 export class Progress {

@@ -9,6 +9,8 @@
  */
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
+import type { StreamEvent } from "../Messages.ts"
+import { textOfEvent } from "./messages.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import {
   agentOf,
@@ -17,6 +19,7 @@ import {
   decodeSegment,
   emptyAnswer,
   type Protocol,
+  receivedOf,
   type Route,
   withCounts,
   withVersion
@@ -182,6 +185,27 @@ export const step = (answer: Answer, event: unknown): Answer => {
       return { ...answer, error: event }
     default:
       return answer
+  }
+}
+
+/** A streamed answer as far as it was read. It is mutable and belongs to one stream. */
+export class Received {
+  answer: Answer = emptyAnswer
+  private text = ""
+
+  /** Takes in an event. */
+  take(event: StreamEvent): void {
+    this.answer = step(this.answer, event)
+    this.text += textOfEvent(event)
+  }
+
+  get hasBegun(): boolean {
+    return this.answer !== emptyAnswer
+  }
+
+  /** What has arrived, for an error. */
+  get soFar(): ReturnType<typeof receivedOf> {
+    return receivedOf(this.answer, this.text)
   }
 }
 

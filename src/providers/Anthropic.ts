@@ -54,7 +54,8 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Input from "../input/checks.ts"
-import { longestWaitMillis, readEvent, textOfEvent } from "../protocol/messages.ts"
+import { bound, type Bounded } from "../input/silence.ts"
+import { longestWaitMillis, readEvent } from "../protocol/messages.ts"
 import * as SdkErrors from "../signals/sdkErrors.ts"
 import { InvalidRequest, LlmError, type LlmErrorReason, MalformedResponse, TimedOut } from "../LlmError.ts"
 import {
@@ -65,10 +66,9 @@ import {
   type Reply,
   type StreamEvent
 } from "../LlmProvider.ts"
-import { step } from "../protocol/anthropic.ts"
+import { Received } from "../protocol/anthropic.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { headerReader, signalOf } from "../protocol/headers.ts"
-import { emptyAnswer, receivedOf } from "../protocol/protocol.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -246,11 +246,12 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
   const reply = replyOf(response, response, use.secret)
   const type = response.headers.get("content-type") ?? ""
   if (type.startsWith("text/html") || type.startsWith("application/json")) return yield* malformed(response, reply)
-  const value = events(SdkStream.rawEvents(response, controller), {
-    fields: { requestId: reply.requestId },
-    idleTimeout: use.idleTimeout,
-    secret: use.secret
-  }).pipe(Stream.ensuring(Effect.sync(() => controller.abort())))
+  const raw = SdkStream.rawEvents(response, controller)
+  const source = { read: async () => (await raw.next()).value ?? undefined, cancel: constVoid }
+  const bounded = yield* bound(source, { controller, isOver: false }, { silence: use.idleTimeout, stalled })
+  const value = events(bounded, { requestId: reply.requestId }, use.secret).pipe(
+    Stream.ensuring(Effect.sync(() => controller.abort()))
+  )
   return { ...reply, value }
 })
 
@@ -393,59 +394,57 @@ export const layerConfig = (options: Timeouts = {}): Layer.Layer<LlmProvider, Co
 // Streams
 // -----------------------------------------------------------------------------
 
+/** Names a read that took too long, which the stream turns into its own failure. */
+const stalled = (silence: string) => Effect.succeed(new Error(`silent for ${silence}`))
+
 /** The events of a response, one for each pull, so that a slow consumer slows down the connection. */
 const events = (
-  source: AsyncGenerator<ServerSentEvent, void, unknown>,
-  options: {
-    readonly fields: { readonly requestId: string | undefined }
-    readonly idleTimeout: Duration.Duration
-    readonly secret: string | undefined
-  }
+  source: Bounded<ServerSentEvent>,
+  fields: { readonly requestId: string | undefined },
+  secret: string | undefined
 ): Stream.Stream<StreamEvent, LlmError> => {
-  const { fields, idleTimeout, secret } = options
-  let answer = emptyAnswer
-  let text = ""
-  const received = () => receivedOf(answer, text)
+  const seen = new Received()
   const interrupted = (kind: "truncated" | "stalled") =>
-    fail(SdkErrors.interrupted(kind, received(), { ...fields, status: 200 }))
+    SdkErrors.interrupted(kind, seen.soFar, { ...fields, status: 200 })
 
   const read = Effect.clockWith((clock) =>
     Effect.tryPromise({
-      try: () => source.next(),
-      catch: (error) =>
-        new LlmError({
-          reason: SdkErrors.fromBroken(error, received(), fields, { now: clock.currentTimeMillisUnsafe(), secret })
-        })
+      try: source.read,
+      catch: (error) => {
+        const now = clock.currentTimeMillisUnsafe()
+        const reason = source.isStalled(error)
+          ? interrupted("stalled")
+          : SdkErrors.fromBroken(error, seen.soFar, fields, { now, secret })
+        return new LlmError({ reason })
+      }
     })
   )
-  const readOrStall = Effect.timeoutOrElse(read, { duration: idleTimeout, orElse: () => interrupted("stalled") })
   const drain = read.pipe(
-    Effect.repeat({ until: (next) => next.done === true }),
+    Effect.repeat({ until: Predicate.isUndefined }),
     Effect.timeoutOrElse({ duration: drainMillis, orElse: () => Effect.void }),
     Effect.ignore
   )
 
   const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<StreamEvent>, LlmError | Cause.Done> = Effect.gen(function* () {
-    if (answer.complete) {
+    if (seen.answer.complete) {
       yield* drain
       return yield* Cause.done()
     }
     while (true) {
-      const next = yield* readOrStall
-      if (next.done === true) return yield* interrupted("truncated")
-      const read = readEvent(next.value)
-      switch (read._tag) {
+      const next = yield* read
+      if (next === undefined) return yield* fail(interrupted("truncated"))
+      const event = readEvent(next)
+      switch (event._tag) {
         case "Event":
-          answer = step(answer, read.event)
-          text += textOfEvent(read.event)
-          return [read.event as StreamEvent]
+          seen.take(event.event)
+          return [event.event as StreamEvent]
         case "Error": {
-          const seen = answer === emptyAnswer ? undefined : received()
+          const received = seen.hasBegun ? seen.soFar : undefined
           const now = yield* Clock.currentTimeMillis
-          return yield* fail(SdkErrors.fromEvent(read.data, seen, fields, { now, secret }))
+          return yield* fail(SdkErrors.fromEvent(event.data, received, fields, { now, secret }))
         }
         case "Malformed":
-          return yield* fail(new MalformedResponse({ ...fields, status: 200, received: received() }))
+          return yield* fail(new MalformedResponse({ ...fields, status: 200, received: seen.soFar }))
         case "Ignored":
           continue
       }

@@ -1,7 +1,9 @@
 /** A stream for a reader: whatever ends it, nothing of it stays behind. */
 import { assert, describe, it } from "@effect/vitest"
 import { getEventListeners } from "node:events"
-import { type Source, streamOf } from "../../src/governor/stream.ts"
+import { streamOf } from "../../src/governor/stream.ts"
+
+type Source<Piece> = Parameters<typeof streamOf<Piece>>[0]
 
 /** A source that gives pieces by hand, and says how it was ended. */
 const byHand = () => {

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { setAhead } from "../support/clock.ts"
-import * as Silence from "../../src/fetch/silence.ts"
+import * as Silence from "../../src/input/silence.ts"
 
 describe("silence", () => {
   it.effect("is measured by what passes, not by a wall clock that is set", () =>

@@ -1,9 +1,16 @@
-/** Bounds the silence of bodies: a read that takes too long fails, and its connection is closed. */
+/** Bounds the silence of what is read piece by piece: a read that takes too long fails, and its connection is closed. */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { Source } from "./stream.ts"
+
+/** Pieces that are read one after another: bytes, or the parts of a stream. */
+export interface Source<Piece> {
+  /** The next piece; undefined at the end. It rejects when the stream breaks. */
+  readonly read: () => Promise<Piece | undefined>
+  /** Ends the stream before its end. */
+  readonly cancel: (reason?: unknown) => void
+}
 
 /** A connection, and whether its response has ended. */
 export interface Connection {
@@ -11,7 +18,7 @@ export interface Connection {
   isOver: boolean
 }
 
-/** How long a body may be silent. */
+/** How long a source may be silent. */
 export interface Patience {
   readonly silence: Duration.Duration
   /** The error of a read that took too long. */
@@ -19,7 +26,7 @@ export interface Patience {
 }
 
 /** A source whose silences are bounded. */
-export interface Bounded extends Source {
+export interface Bounded<Piece> extends Source<Piece> {
   /** Whether this is the error of a read that took too long. */
   readonly isStalled: (thrown: unknown) => boolean
 }
@@ -37,25 +44,25 @@ interface Reading {
  * Bounds the silences of a source until the scope closes. One fiber watches all of its reads, because a timer for each read
  * would cost more than the read. The time between reads does not count.
  */
-export const bound = (
-  source: Source,
+export const bound = <Piece>(
+  source: Source<Piece>,
   connection: Connection,
   how: Patience
-): Effect.Effect<Bounded, never, Scope.Scope> =>
+): Effect.Effect<Bounded<Piece>, never, Scope.Scope> =>
   Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
     const watched = watch(source, connection, clock)
     return Effect.as(Effect.forkScoped(guard(watched, connection, clock, how)), watched.bounded)
   })
 
-interface Watched {
-  readonly bounded: Bounded
+interface Watched<Piece> {
+  readonly bounded: Bounded<Piece>
   /** The read that is under way. */
   readonly current: () => Reading | undefined
   /** Fails that read. */
   readonly stall: (error: unknown) => void
 }
 
-const watch = ({ cancel, read }: Source, connection: Connection, clock: Clock.Clock): Watched => {
+const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, clock: Clock.Clock): Watched<Piece> => {
   let current: Reading | undefined
   let stalledBy: { readonly error: unknown } | undefined
   return {
@@ -89,7 +96,7 @@ const watch = ({ cancel, read }: Source, connection: Connection, clock: Clock.Cl
 }
 
 const guard = Effect.fnUntraced(function* (
-  { current, stall }: Watched,
+  { current, stall }: Pick<Watched<unknown>, "current" | "stall">,
   { controller }: Connection,
   clock: Clock.Clock,
   { silence, stalled }: Patience
