@@ -71,6 +71,21 @@ type Retry = Base & {
   readonly until: number
 }
 
+/**
+ * The retry budget is spent, and delays the retry that the `retry` event before it reports. More than single ones mean that
+ * a fifth of all calls are retries: look at the `reason` of those.
+ */
+type RetryDelayed = Base & {
+  readonly type: "retryDelayed"
+  readonly agent: string
+  readonly model: string
+  /** The attempt that failed, counted from 1. */
+  readonly attempt: number
+  /** Milliseconds that the retry budget has added to the wait. */
+  readonly delayed: number
+  readonly until: number
+}
+
 /** Nothing of a pool goes out for a time. */
 type Pause = Base & {
   readonly type: "pause"
@@ -84,12 +99,13 @@ type Pause = Base & {
  * - `"wait"`: a call has to wait for its turn, as foreseen until `until`
  * - `"rejection"`: the provider rejected a call because of a limit (429); the `verdict` says what that means for others
  * - `"retry"`: a call failed, and is tried again
+ * - `"retryDelayed"`: the retry budget is spent, and delays a retry
  * - `"pause"`: nothing of a pool goes out for a time
  *
  * @category models
  * @since 0.2.0
  */
-export type Event = Wait | Rejection | Retry | Pause
+export type Event = Wait | Rejection | Retry | RetryDelayed | Pause
 
 /**
  * Gets each event, as it happens. It is read when a budget and a governor are made; what it throws is ignored, so that it cannot

@@ -3,11 +3,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import * as Governor from "floodgate/Governor"
-import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
+import { InvalidRequest, LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 
 type Of<T> = Extract<Events.Event, { readonly type: T }>
@@ -75,6 +77,43 @@ describe("Events", () => {
       assert.strictEqual(yield* Fiber.join(fiber), "ok")
       assert.strictEqual(events.length, 2)
     }).pipe(Effect.provide(live))
+  })
+
+  it.effect("reports a retry that the retry budget delays, and by how much", () => {
+    const { events, live } = observed(undefined)
+    return Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      let attempts = 0
+      const attempt = Effect.suspend(() =>
+        ++attempts < 3 ? Effect.fail(new LlmError({ reason: new InvalidRequest({ status: 409 }) })) : ok
+      )
+      const fiber = yield* Effect.forkChild(governor.run(call, () => attempt, { agent: "a" }))
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(yield* Fiber.join(fiber), "ok")
+      // A retry every 10 s, and one at once: the second one has to wait for the first to be worked off.
+      const retries = events.filter(({ type }) => type === "retry")
+      const delayed = events.filter(({ type }) => type === "retryDelayed")
+      assert.strictEqual(retries.length, 2)
+      const { at } = retries[1]!
+      assert.deepStrictEqual(delayed, [
+        {
+          type: "retryDelayed",
+          at,
+          pool: "gpt-6",
+          agent: "a",
+          model: "gpt-6",
+          attempt: 2,
+          until: 10_000,
+          delayed: 10_000 - at - 4_000
+        }
+      ])
+      const text = yield* PrometheusMetrics.format()
+      assert.match(text, /floodgate_retries_delayed\{[^}]*\} 1/)
+    }).pipe(
+      Effect.provide(live),
+      Effect.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0.1 })),
+      Effect.provideService(Metric.MetricRegistry, new Map())
+    )
   })
 
   it.effect("reports a pause of a pool, and a longer one, but none that is over before", () => {

@@ -496,6 +496,37 @@ describe("Retry", () => {
       })
     )
 
+    it.effect("reports each retry before it waits, and by how much the retry budget delays it", () =>
+      Effect.gen(function* () {
+        const seen: Array<unknown> = []
+        const { call, starts } = recorded(9)
+        const retried = Retry.withPolicy(call, Retry.make({ jitter: "none", attempts: 4 }), {
+          onRetry: ({ attempt, delayed, error, wait }) =>
+            Effect.map(Clock.currentTimeMillis, (now) =>
+              seen.push([now, error._tag, attempt, Duration.toMillis(wait), Duration.toMillis(delayed)])
+            )
+        })
+        const fiber = yield* Effect.forkChild(Effect.exit(retried))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(seen, [
+          [0, "Refused", 1, 2_000, 0],
+          [2_000, "Refused", 2, 8_000, 4_000],
+          [10_000, "Refused", 3, 10_000, 2_000]
+        ])
+        assert.deepStrictEqual(starts, [0, 2_000, 10_000, 20_000])
+      }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0.1 })))
+    )
+
+    it.effect("ends with the defect of what it reports to, and takes no retry for it", () =>
+      Effect.gen(function* () {
+        const onRetry = () => Effect.die("no disk left")
+        const exit = yield* Effect.exit(Retry.withPolicy(recorded(1).call, plain, { onRetry }))
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+        assert.strictEqual(yield* Retry.balance, 20)
+      }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
+    )
+
     it.effect("spreads those who failed together", () =>
       Effect.gen(function* () {
         const calls = Array.from({ length: 8 }, () => recorded(1, "10 seconds"))

@@ -1,5 +1,5 @@
 import type { AiError } from "effect/ai/AiError"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import type * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
@@ -12,6 +12,10 @@ interface Model {
 
 declare const call: Effect.Effect<string, AiError, Model>
 declare const unjudged: Effect.Effect<string, AiError | Error, Model>
+interface Log {
+  readonly lines: ReadonlyArray<string>
+}
+declare const logged: (error: AiError) => Effect.Effect<AiError, never, Log>
 declare const infallible: Effect.Effect<number>
 
 describe("Retry", () => {
@@ -25,6 +29,29 @@ describe("Retry", () => {
     expect(Retry.withPolicy).type.not.toBeCallableWith(unjudged, Retry.make())
     const policy = Retry.make({ while: (error: AiError | Error) => error instanceof TypeError })
     expect(Retry.withPolicy(unjudged, policy)).type.toBe<Effect.Effect<string, AiError | Error, Model>>()
+  })
+
+  it("what a policy reports to may need services of its own, and sees the error", () => {
+    const onRetry = ({ error }: Retry.Retrying<AiError>): Effect.Effect<AiError, never, Log> => logged(error)
+    expect(Retry.withPolicy(call, Retry.make(), { onRetry })).type.toBe<Effect.Effect<string, AiError, Model | Log>>()
+    expect(pipe(call, Retry.withPolicy(Retry.make<AiError>(), { onRetry }))).type.toBe<
+      Effect.Effect<string, AiError, Model | Log>
+    >()
+  })
+
+  it("a policy is a schedule of failed attempts, and what Schedule makes of one is a policy", () => {
+    expect<Retry.Policy>().type.toBeAssignableTo<Schedule.Schedule<Retry.Decision, Retry.Failed<Retry.Retryable>>>()
+    expect(Retry.withPolicy).type.toBeCallableWith(call, Schedule.upTo(Retry.make<AiError>(), { times: 2 }))
+    expect(Retry.withPolicy).type.not.toBeCallableWith(call, Schedule.exponential("1 second"))
+    expect(Retry.withPolicy).type.not.toBeCallableWith(call, Schedule.forever)
+  })
+
+  it("an effect is retried by a schedule only where its error can be judged", () => {
+    expect(Effect.retry(call, Retry.schedule<AiError>())).type.toBe<Effect.Effect<string, AiError, Model>>()
+    expect(Effect.retry<string, AiError | Error, Model, Retry.Decision, never, never>).type.not.toBeCallableWith(
+      unjudged,
+      Retry.schedule()
+    )
   })
 
   it("a schedule gives a policy its waits, and is none itself", () => {

@@ -199,6 +199,7 @@ interface Used {
  *
  * - `floodgate_calls`: calls that ended, by `pool` and `outcome`: success, failure, refused (by the budget), interrupted
  * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
+ * - `floodgate_retries_delayed`: retries that the retry budget delayed, by `pool`
  * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
  * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
  * - `floodgate_dollars`: what calls cost, by `pool`; those of models without a price are not in it
@@ -209,6 +210,7 @@ export class CallCounts extends Numbers {
   /** How many governors know such a pool. */
   private governors = 0
   attempts = 0
+  retriesDelayed = 0
   dollars = 0
   private readonly calls = this.counterBy("floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
   private readonly tokens = this.counterBy("floodgate_tokens", "Tokens that calls used, by pool and type", "type")
@@ -223,6 +225,11 @@ export class CallCounts extends Numbers {
   constructor(...args: ConstructorParameters<typeof Numbers>) {
     super(...args)
     this.counter("floodgate_attempts", "Attempts that were sent, by pool", () => this.attempts)
+    this.counter(
+      "floodgate_retries_delayed",
+      "Retries that the retry budget delayed, by pool",
+      () => this.retriesDelayed
+    )
     this.counter("floodgate_dollars", "What calls cost in dollars, by pool", () => this.dollars)
   }
 

@@ -120,7 +120,7 @@ const retried =
       // The caller's own retry budget goes before the governor's.
       tokens: tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, clock),
       judge: (error) => judged(call, error),
-      onRetry: parts.observer && ((error, retry) => Effect.sync(() => report(call, error, retry))),
+      onRetry: (error, retry) => Effect.sync(() => report(call, error, retry)),
       finish: (error, stoppedBy) => finished(call, error, stoppedBy)
     })
     const attempts = played((_, last) => attempt((call = call.next(last))))
@@ -157,12 +157,13 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
 }
 
 /** Reports that a call waits for its next attempt. */
-const report = (call: GovernedCall, error: unknown, { millis }: Engine.Retry): void => {
+const report = (call: GovernedCall, error: unknown, { delayed, millis }: Engine.Retry): void => {
   const { attempts: attempt, now: at, parts, reservation } = call
+  if (delayed > 0) call.pool.counts.retriesDelayed++
   const { agent, pool } = reservation
-  const reason = Failure.errorType(error)
-  const until = at + Math.ceil(millis)
-  parts.observer?.({ type: "retry", at, pool, agent, model: call.call.model, attempt, reason, until })
+  const retry = { at, pool, agent, model: call.call.model, attempt, until: at + Math.ceil(millis) }
+  parts.observer?.({ type: "retry", ...retry, reason: Failure.errorType(error) })
+  if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
 }
 
 /** The final error: the failure of the last attempt, or the refusal of a retry with the failure before it. */

@@ -101,10 +101,14 @@ const rested = <E, F, R>(
     if (now + millis > until) return Effect.as(giveBack, false)
     const slept = Effect.sleep(millis)
     const reported =
-      onRetry === undefined ? slept : Effect.andThen(onRetry(error, { attempt, millis, delayed: millis - wait }), slept)
-    // A machine that slept meanwhile is later than it should be.
-    return Effect.map(
-      Effect.onInterrupt(restore(reported), () => giveBack),
-      () => clock.currentTimeMillisUnsafe() <= until
+      onRetry &&
+      Effect.andThen(
+        Effect.suspend(() => onRetry(error, { attempt, millis, delayed: millis - wait })),
+        slept
+      )
+    const ended = Effect.onExitPrimitive(restore(reported ?? slept), (exit) =>
+      exit._tag === "Failure" ? giveBack : undefined
     )
+    // A machine that slept meanwhile is later than it should be.
+    return Effect.map(ended, () => clock.currentTimeMillisUnsafe() <= until)
   })

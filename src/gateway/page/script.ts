@@ -97,7 +97,7 @@ const hour = (minutes, now) => {
 
 const whatOf = (event) => {
   if (event.type === "rejection") return event.verdict + (event.dimension ? ", " + names[event.dimension] : "");
-  return event.reason;
+  return event.type === "retryDelayed" ? "by the retry budget" : event.reason;
 };
 
 const show = (now) => {
