@@ -69,7 +69,7 @@ import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
 import { LlmError } from "./LlmError.ts"
 import { RetryBudget, tokensOf } from "./retry/budget.ts"
-import { retried } from "./retry/engine.ts"
+import { retried, type Retrying } from "./retry/engine.ts"
 import { isRetryable, type Retryable, retryAfterOf, type StopReason } from "./retry/errors.ts"
 import {
   atLeastRetryAfter,
@@ -86,6 +86,7 @@ import {
 } from "./retry/policy.ts"
 
 export { balance, layerBudget } from "./retry/budget.ts"
+export type { Retrying } from "./retry/engine.ts"
 export type { Retryable } from "./retry/errors.ts"
 export type { Decision, Failed, Policy } from "./retry/policy.ts"
 
@@ -332,22 +333,6 @@ const checkOptions = Input.all(
 // Retries
 // -----------------------------------------------------------------------------
 
-/**
- * A retry that is about to wait.
- *
- * @category models
- * @since 0.4.0
- */
-export interface Retrying<out E> {
-  readonly error: E
-  /** The attempt that failed, from 1. */
-  readonly attempt: number
-  /** How long until the next attempt. */
-  readonly wait: Duration.Duration
-  /** How much of the wait the retry budget has added, because it is spent. */
-  readonly delayed: Duration.Duration
-}
-
 /** What {@link withPolicy} does beside retrying. */
 interface Hooks<in E, out R> {
   /** Runs before each wait, for a log or a metric. It is part of the call: its defects end it. */
@@ -446,10 +431,7 @@ export const withPolicy: {
         deadline: Context.get(context, Deadline) ?? Infinity,
         judge: failedBy,
         finish,
-        onRetry:
-          onRetry &&
-          ((error, { attempt, delayed, millis }) =>
-            onRetry({ error, attempt, wait: Duration.millis(millis), delayed: Duration.millis(delayed) }))
+        onRetry
       })(() => self)
     })
 )

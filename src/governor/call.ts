@@ -120,10 +120,10 @@ const retried =
       // The caller's own retry budget goes before the governor's.
       tokens: tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, clock),
       judge: (error) => judged(call, error),
-      onRetry: (error, retry) => Effect.sync(() => report(call, error, retry)),
+      onRetry: (retry) => Effect.sync(() => report(call, retry)),
       finish: (error, stoppedBy) => finished(call, error, stoppedBy)
     })
-    const attempts = played((_, last) => attempt((call = call.next(last))))
+    const attempts = played((last) => attempt((call = call.next(last))))
     const isTraced =
       Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)
     const traced = isTraced === undefined ? attempts : Trace.within(first, attempts)
@@ -157,11 +157,12 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
 }
 
 /** Reports that a call waits for its next attempt. */
-const report = (call: GovernedCall, error: unknown, { delayed, millis }: Engine.Retry): void => {
+const report = (call: GovernedCall, { error, wait, ...retrying }: Engine.Retrying<unknown>): void => {
   const { attempts: attempt, now: at, parts, reservation } = call
+  const delayed = Duration.toMillis(retrying.delayed)
   if (delayed > 0) call.pool.counts.retriesDelayed++
   const { agent, pool } = reservation
-  const retry = { at, pool, agent, model: call.call.model, attempt, until: at + Math.ceil(millis) }
+  const retry = { at, pool, agent, model: call.call.model, attempt, until: at + Math.ceil(Duration.toMillis(wait)) }
   parts.observer?.({ type: "retry", ...retry, reason: Failure.errorType(error) })
   if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
 }

@@ -13,14 +13,20 @@ import { type Tokens, tracked } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
 import type { Failed, Policy } from "./policy.ts"
 
-/** A retry before it waits. */
-export interface Retry {
+/**
+ * A retry that is about to wait.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Retrying<out E> {
+  readonly error: E
   /** The attempt that failed, from 1. */
   readonly attempt: number
-  /** Milliseconds until the next one. */
-  readonly millis: number
-  /** Milliseconds of it that the retry budget has added. */
-  readonly delayed: number
+  /** How long until the next attempt. */
+  readonly wait: Duration.Duration
+  /** How much of the wait the retry budget has added, because it is spent. */
+  readonly delayed: Duration.Duration
 }
 
 /** A call as the engine sees it: attempts fail with `E`, and the policy judges `F`. */
@@ -33,11 +39,11 @@ export interface Retried<E, F, R = never> {
   /** What the call fails with in the end. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
   /** Runs before each wait. */
-  readonly onRetry: ((error: E, retry: Retry) => Effect.Effect<unknown, never, R>) | undefined
+  readonly onRetry?: ((retry: Retrying<E>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
-/** Makes an attempt of a number, from 1, which must not begin after a time. */
-export type Attempt<A, E, R> = (number: number, until: number) => Effect.Effect<A, E, R>
+/** Makes an attempt, which must not begin after a time. */
+type Attempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
 
 /** Retries attempts as a policy says. */
 export const retried =
@@ -47,7 +53,7 @@ export const retried =
       call.tokens,
       call.clock,
       // Most calls need one attempt, so the schedule is started when that has failed.
-      Effect.catchCause(attempt(1, call.deadline), (cause) => again(policy, call, attempt, cause))
+      Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
     )
 
 /** Goes on after the first attempt has failed. */
@@ -69,46 +75,33 @@ const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
     const [{ until }, wait] = next
     // A schedule that no policy was made of judges no errors.
     if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
-    const isInTime = yield* rested(call, error, { attempt: number, wait: Duration.toMillis(wait), until, failed })
+    const isInTime = yield* rested(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, until)
     if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
-    const exit = yield* Effect.exit(attempt(number + 1, until))
+    const exit = yield* Effect.exit(attempt(until))
     if (Exit.isSuccess(exit)) return exit.value
     cause = exit.cause
   }
 })
 
-interface Rest {
-  readonly attempt: number
-  readonly wait: number
-  readonly until: number
-  readonly failed: Failed<unknown>
-}
-
 /** Waits for the next attempt, longer if the retry budget is spent. Returns false if that is too late. */
 const rested = <E, F, R>(
   { clock, onRetry, tokens }: Retried<E, F, R>,
-  error: E,
-  { attempt, failed, until, wait }: Rest
+  retry: Retrying<E>,
+  isOwn: boolean,
+  until: number
 ): Effect.Effect<boolean, never, R> =>
   Effect.uninterruptibleMask((restore) => {
     const now = clock.currentTimeMillisUnsafe()
     // The token budget paces the retries after rate limits and outages.
-    const turn = failed.isOwn ? tokens.take(now) : 0
-    const giveBack = Effect.sync(() => {
-      if (failed.isOwn) tokens.giveBack()
-    })
-    const millis = Math.max(wait, turn)
-    if (now + millis > until) return Effect.as(giveBack, false)
-    const slept = Effect.sleep(millis)
-    const reported =
-      onRetry &&
-      Effect.andThen(
-        Effect.suspend(() => onRetry(error, { attempt, millis, delayed: millis - wait })),
-        slept
-      )
-    const ended = Effect.onExitPrimitive(restore(reported ?? slept), (exit) =>
+    const turn = Duration.millis(isOwn ? tokens.take(now) : 0)
+    const giveBack = isOwn ? Effect.sync(() => tokens.giveBack()) : Effect.void
+    const wait = Duration.max(retry.wait, turn)
+    if (now + Duration.toMillis(wait) > until) return Effect.as(giveBack, false)
+    const delayed = Duration.subtract(wait, retry.wait)
+    const reported = onRetry ? Effect.suspend(() => onRetry({ ...retry, wait, delayed })) : Effect.void
+    const slept = Effect.onExitPrimitive(restore(Effect.andThen(reported, Effect.sleep(wait))), (exit) =>
       exit._tag === "Failure" ? giveBack : undefined
     )
     // A machine that slept meanwhile is later than it should be.
-    return Effect.map(ended, () => clock.currentTimeMillisUnsafe() <= until)
+    return Effect.map(slept, () => clock.currentTimeMillisUnsafe() <= until)
   })
