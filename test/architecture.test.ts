@@ -77,6 +77,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   { files: /^src\/prices\//, own: ["core/models", "input/", "limits/", "prices/"], packages: [] },
   { files: /^src\/spending\//, own: ["input/", "spending/"], packages: ["effect"] },
+  // The user's limits and the queue know nothing of what is learned of a provider.
+  {
+    files: /^src\/admission\/(cap|cells|fairQueue|heap)\.ts$/,
+    own: ["limits/", "admission/cells.ts", "admission/heap.ts"],
+    packages: []
+  },
   // The whole algorithm, without time, chance or anything that runs.
   { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.

@@ -22,7 +22,7 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "cap.ts",
-    code: "if (fall(i) < fall(least)) least = i",
+    code: "if (fall(i) < fall(alike)) alike = i",
     changes: [["<", "<="]],
     why: "Of levels that are equally far apart any two may become one."
   },
@@ -40,7 +40,7 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "rejections.ts",
-    code: "if (part > most) {",
+    code: "if (part > max) {",
     changes: [[">", ">="]],
     why: "Of two dimensions that are used alike either may be the empty one."
   },
@@ -70,7 +70,7 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "headers.ts",
-    code: "if (least < meter.level) meter.level = least",
+    code: "if (shown < meter.level) meter.level = shown",
     changes: [["<", "<="]],
     why: "Where both are equal, either branch leaves the level as it is."
   },
@@ -124,7 +124,7 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "meter.ts",
-    code: "if (refill(m, middle, most) < missing) short = middle",
+    code: "if (refill(m, middle, maxPhase) < missing) short = middle",
     changes: [["<", "<="]],
     why: "One step more or less of a bisection that ends within half a millisecond."
   },

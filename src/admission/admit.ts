@@ -1,5 +1,5 @@
 /**
- * A call asks to go out: whether it may, and what it takes.
+ * A call asks to go out: whether it may, and what it is charged.
  */
 import { type Charge, type Dimension, dimensions, get, type Whole } from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
@@ -9,13 +9,13 @@ import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./ra
 import type { Opening, Pool, Ticket } from "./state.ts"
 import * as Window from "./window.ts"
 
-/** Why a charge does not go now. `millis` is `Infinity` where only another event lets it go. */
+/** Why a charge cannot go now, and for how long; `Infinity` if it depends on another event. */
 export interface Blocked {
   readonly millis: number
   readonly dimension: Dimension | undefined
 }
 
-/** Why a charge does not go now; undefined where it does. Then all is up to date. */
+/** Why a charge cannot go now. Undefined if it can; then meters and caps are up to date. */
 export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undefined => {
   const closed = passGate(pool, now) || passWindow(pool, now) || passOpening(pool, now)
   if (closed > 0) return { millis: closed, dimension: undefined }
@@ -23,9 +23,9 @@ export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undef
   let dimension: Dimension | undefined
   for (const meter of pool.meters) {
     const amount = get(charge, meter.dimension) ?? 0
-    const most = bound(pool, meter, now)
-    Meter.advance(meter, now, most)
-    const wait = Meter.wait(meter, amount, most, pool.lag)
+    const maxPhase = bound(pool, meter, now)
+    Meter.advance(meter, now, maxPhase)
+    const wait = Meter.wait(meter, amount, maxPhase, pool.lag)
     if (wait > millis) {
       millis = wait
       dimension = meter.dimension
@@ -58,15 +58,15 @@ const passWindow = (pool: Pool, now: number): number => {
   return pool.inFlight < pool.window.size ? 0 : Window.growsAt(pool.window) - now
 }
 
-/** While nothing is known, calls for each round of verdicts double, evenly spaced. */
+/** While nothing is known, each round of verdicts has twice as many calls as the last, evenly spaced. */
 const passOpening = (pool: Pool, now: number): number => {
   const { opening } = pool
-  // Whoever calls one at a time goes on as fast as the provider answers.
+  // A caller with one call at a time is limited by the answers.
   if (opening === undefined || pool.inFlight === 0) return 0
   const round = verdictMillis(pool)
   const { allowed, at, since } =
     now < opening.at + round ? opening : (pool.opening = nextRound(opening, pool.sent, now))
-  // A call beyond the last of a round goes with the next round.
+  // Calls beyond those of this round go with the next one.
   const place = Math.min(1, (pool.sent - since) / allowed)
   return Math.max(0, at + place * round - now)
 }
@@ -76,17 +76,17 @@ const nextRound = ({ allowed, since }: Opening, sent: number, now: number): Open
   return { at: now, since: sent, last, allowed: last >= allowed ? 2 * allowed : allowed }
 }
 
-/** Takes a charge from every dimension at one instant if it may go now; else says why not. */
+/** Charges every dimension at one instant if the call may go now; otherwise says why not. */
 export const admit = (pool: Pool, charge: Whole, now: number): Ticket | Blocked =>
   decide(pool, charge, now) ?? takeNow(pool, charge, now)
 
-/** Takes a charge from every dimension at one instant, whether it may go or not. */
+/** Charges every dimension at one instant, whether the call may go or not. */
 export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
   advance(pool, now)
   return takeNow(pool, charge, now)
 }
 
-/** Takes a charge from meters and caps that are up to date. */
+/** Charges meters and caps that are up to date. */
 const takeNow = (pool: Pool, charge: Whole, now: number): Ticket => {
   const { block, caps, meters } = pool
   const sums: Array<number> = []

@@ -5,8 +5,7 @@
  * limit is kept for any span of one window, cells remember what was admitted within the last one. A quota is a bucket
  * that never refills.
  *
- * Times are milliseconds, rates are per millisecond. A cap is mutable and has one owner; copies share its cells and highs,
- * which are values.
+ * Times are milliseconds, rates are per millisecond. A cap is changed in place; cells and highs are values that copies share.
  */
 import type { Rule } from "../limits/rules.ts"
 import * as Cells from "./cells.ts"
@@ -38,7 +37,7 @@ export const make = (rule: Rule, now: number): Cap => ({
   highs: []
 })
 
-/** A copy: what happens to one changes nothing in the other. */
+/** A copy, for events to change. */
 export const copy = ({ at, cells, fullAt, highs, level, rule }: Cap): Cap => ({ rule, level, at, fullAt, cells, highs })
 
 /** Brings a cap up to a time. */
@@ -54,10 +53,10 @@ export const advance = (cap: Cap, now: number): void => {
 const rounding = 1e-9
 
 /**
- * Milliseconds until a charge fits: 0 when it does, `Infinity` when a quota no longer holds it. One that is larger than
- * the burst goes when the bucket is full. Calls that are admitted now may go out `lag` later, and others at once: what is
- * refilled meanwhile is kept back; where the bucket does not hold that, it has to have been full for so long. The cap must be
- * up to date.
+ * Milliseconds until a charge fits: 0 if it does, `Infinity` if a quota no longer holds it. A charge that is larger than the
+ * burst goes when the bucket is full. A call that is admitted now may go out up to `lag` later than the next ones, so what is
+ * refilled in that time is kept back; if the bucket cannot hold that, it must have been full for that long. The cap must be up
+ * to date.
  */
 export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, lag = 0): number => {
   if (charge === 0) return 0
@@ -85,7 +84,7 @@ export const take = (cap: Cap, charge: number): void => {
   if (rule.window !== undefined && charge > 0) cap.cells = Cells.add(cells, rule.window, at, charge)
 }
 
-/** The level may have changed. A bucket that was full before and still is has been so since then. */
+/** Updates when the bucket is full again. If it is full, keeps the earliest time since which it has been. */
 const refills = (cap: Cap): void => {
   const { at, fullAt, level, rule } = cap
   if (level >= rule.capacity) cap.fullAt = Math.min(fullAt, at)
@@ -94,10 +93,10 @@ const refills = (cap: Cap): void => {
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
 
-/** Levels that are remembered: those that nothing came near later, which are few. */
+/** How many levels are remembered. Only those that no later level reached matter, and they are few. */
 const maxHighs = 16
 
-/** Remembers how full the bucket was. Of too many, the two that are most alike become one, as high and as young as either. */
+/** Remembers how full the bucket was. If there are too many levels, the two closest become one: the higher level, the later time. */
 const note = (cap: Cap): void => {
   const { at, highs, level } = cap
   let kept = highs.length
@@ -107,14 +106,14 @@ const note = (cap: Cap): void => {
   cap.highs = noted
   if (noted.length <= maxHighs) return
   const fall = (i: number) => noted[i]!.level - noted[i + 1]!.level
-  let least = 0
-  for (let i = 1; i < maxHighs; i++) if (fall(i) < fall(least)) least = i
-  noted.splice(least, 2, { at: noted[least + 1]!.at, level: noted[least]!.level })
+  let alike = 0
+  for (let i = 1; i < maxHighs; i++) if (fall(i) < fall(alike)) alike = i
+  noted.splice(alike, 2, { at: noted[alike + 1]!.at, level: noted[alike]!.level })
 }
 
 /**
- * Replaces a charge that was taken at a time by what was used. What is given back counts as if it had been there since: as
- * far as the bucket would have been full with it, it is lost.
+ * Replaces a charge that was taken at a time by what was used. What is given back counts as if it had been in the bucket since
+ * then: what the bucket could not have held is lost.
  */
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
   if (used > charge) return take(cap, used - charge)
@@ -161,7 +160,7 @@ export const setLeft = (cap: Cap, level: number, recent: number, leaves: number)
   if (rule.window !== undefined && leaves > at) cap.cells = Cells.until(leaves, recent, rule.window)
 }
 
-/** Another rule. Debt stays, and so does what was used of a quota, because nothing would ever refill it. */
+/** Sets another rule. Debt stays, and so does what was used of a quota, because a quota never refills. */
 export const setRule = (cap: Cap, rule: Rule): void => {
   const grown = rule.quota ? rule.capacity - cap.rule.capacity : 0
   cap.level = Math.min(rule.capacity, cap.level + grown)

@@ -12,23 +12,23 @@ import * as Window from "./window.ts"
 /** The reserve decays over this many answers. */
 const reserveCalls = 100
 
-/** The provider accepted a call: its answer has begun. */
+/** The answer to a call has begun: the provider accepted it. */
 export const accept = (pool: Pool, ticket: Ticket): void => {
   pool.gate = Gate.open(pool.gate, ticket.at)
   pool.window = Window.accepted(pool.window, ticket.inFlight)
   for (const meter of pool.meters) {
-    const least = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
-    meter.reserve += (least - meter.reserve) / reserveCalls
+    const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
+    meter.reserve += (min - meter.reserve) / reserveCalls
   }
 }
 
-/** An accepted call is over: what it reserved is replaced by what it used. */
+/** An accepted call is over: replaces what it reserved by what it used. */
 export const settle = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   pool.answerMillis = meanWith(pool.answerMillis, ticket, now)
   end(pool, ticket, used, true, now)
 }
 
-/** A call is over, and what it reserved stays taken. */
+/** A call is over, and what it used is unknown: what it reserved stays taken. */
 export const keep = (pool: Pool, ticket: Ticket): void => {
   pool.inFlight--
   pool.meters.forEach((meter, i) => {
@@ -36,13 +36,13 @@ export const keep = (pool: Pool, ticket: Ticket): void => {
   })
 }
 
-/** A call never went out, or nobody knows what became of it: it says nothing. */
+/** A call was never sent, or its fate is unknown: it teaches nothing. */
 export const release = (pool: Pool, ticket: Ticket, used: Charge, now: number): void => {
   end(pool, ticket, used, false, now)
   pool.gate = Gate.returned(pool.gate, ticket.at)
 }
 
-/** A call that went out by a smaller pool is ours from now on: as if it went out now, by what that pool has paid. */
+/** Takes over a call that was admitted in degraded mode, as if it were sent now; it was paid for there. */
 export const adopt = (pool: Pool, ticket: Ticket): void => {
   pool.inFlight++
   pool.sent++
@@ -56,9 +56,10 @@ export const adopt = (pool: Pool, ticket: Ticket): void => {
   Object.assign(ticket, { sums, crowded, safe, number: pool.sent, earlier: block.before })
 }
 
-/** Whether the meter with this index has taken the charge of a call. It has not if it is younger. */
+/** Whether a call was charged to the meter with this index. It was not if the meter is younger. */
 const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
 
+/** Ends a call in every dimension: it was charged, and used less or more. */
 export const end = (pool: Pool, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
   advance(pool, now)
   pool.inFlight--

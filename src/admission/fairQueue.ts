@@ -76,13 +76,13 @@ export interface Service {
 }
 
 /** Weights lie between this and its inverse: a wider range than any use needs, and sums of shares stay exact. */
-export const leastWeight = 0.001
+export const minWeight = 0.001
 
 const firstSweep = 1024
 /** Empty priorities whose history is kept; more are forgotten. */
 const idleLevels = 64
 /** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
-const largestStep = 1e12
+const maxStep = 1e12
 
 /** An entry that would come now, among its agent's own as the last or the first. */
 export interface Newcomer {
@@ -110,7 +110,7 @@ const byTag = (a: Tagged, b: Tagged): boolean => a.start < b.start || (a.start =
 const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.priority
 
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
-  Math.min(entry.cost / entry.weight, largestStep)
+  Math.min(entry.cost / entry.weight, maxStep)
 
 /** Where an agent that does not wait would start; a new one does at virtual time. */
 const startOf = <E>(level: Level<E>, flow: Flow<E> | undefined): number =>
@@ -155,7 +155,7 @@ export class FairQueue<E extends Entry> {
     const flow = entry.flow!
     const level = flow.level
     const step = stepOf(entry)
-    const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), largestStep)
+    const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
     const service = { agent: flow.agent, priority: level.priority, step, moved, rank: flow.rank, weight: this.weight }
     // No flow that comes now may start earlier than the one that is served.
     level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
@@ -218,43 +218,48 @@ export class FairQueue<E extends Entry> {
     for (const level of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
       if (newcomer !== undefined && level.priority < newcomer.priority) return undefined
       const joins = newcomer?.priority === level.priority ? newcomer : undefined
-      const own = joins === undefined ? undefined : level.flows.get(joins.agent)
-      const cursors: Array<Cursor<E>> = []
-      let ranks = this.ranks
-      const visit = (place: number): void => {
-        const flow = level.heap[place]
-        if (flow === undefined) return
-        const { head, owed, rank, start } = flow
-        // A newcomer that goes first among its agent's own is in the place of their head.
-        const entry = flow === own && joins?.first === true ? undefined : head
-        Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
-      }
-      if (joins !== undefined && (own === undefined || own.size === 0)) {
-        const start = Math.max(startOf(level, own), level.heap[0]!.start)
-        Heap.push(cursors, { start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }, byTag)
-      }
-      visit(0)
-      for (let next = cursors[0]; next !== undefined; next = cursors[0]) {
-        const { entry, flowAt } = next
-        // It is the newcomer's turn.
-        if (entry === undefined) return undefined
-        yield entry
-        if (flowAt >= 0) {
-          visit(2 * flowAt + 1)
-          visit(2 * flowAt + 2)
-          next.flowAt = -1
-        }
-        if (entry.next === undefined && entry.flow !== own) Heap.remove(cursors, next, byTag)
-        else {
-          next.entry = entry.next
-          next.start += stepOf(entry) + next.owed
-          next.owed = 0
-          next.rank = ranks++
-          Heap.fix(cursors, next, byTag)
-        }
-      }
+      if (yield* this.inLevel(level, joins)) return undefined
     }
     return undefined
+  }
+
+  /** Those of one level. Returns whether it is a newcomer's turn. */
+  private *inLevel(level: Level<E>, newcomer: Newcomer | undefined): Generator<E, boolean> {
+    const own = newcomer === undefined ? undefined : level.flows.get(newcomer.agent)
+    const cursors: Array<Cursor<E>> = []
+    let ranks = this.ranks
+    const visit = (place: number): void => {
+      const flow = level.heap[place]
+      if (flow === undefined) return
+      const { head, owed, rank, start } = flow
+      // A newcomer that goes first among its agent's own is in the place of their head.
+      const entry = flow === own && newcomer?.first === true ? undefined : head
+      Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
+    }
+    if (newcomer !== undefined && (own === undefined || own.size === 0)) {
+      const start = Math.max(startOf(level, own), level.heap[0]!.start)
+      Heap.push(cursors, { start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }, byTag)
+    }
+    visit(0)
+    for (let next = cursors[0]; next !== undefined; next = cursors[0]) {
+      const { entry, flowAt } = next
+      if (entry === undefined) return true
+      yield entry
+      if (flowAt >= 0) {
+        visit(2 * flowAt + 1)
+        visit(2 * flowAt + 2)
+        next.flowAt = -1
+      }
+      if (entry.next === undefined && entry.flow !== own) Heap.remove(cursors, next, byTag)
+      else {
+        next.entry = entry.next
+        next.start += stepOf(entry) + next.owed
+        next.owed = 0
+        next.rank = ranks++
+        Heap.fix(cursors, next, byTag)
+      }
+    }
+    return false
   }
 
   private levelOf(priority: number): Level<E> {

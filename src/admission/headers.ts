@@ -8,7 +8,7 @@ import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
 import type { Pool, Ticket } from "./state.ts"
 
-/** What a response says of one dimension: the limit per millisecond, what is left of it, and the step that this is rounded to. */
+/** What a response says of one dimension: the limit per millisecond, what is left of it, and the step it is rounded to. */
 export interface Reading {
   readonly limit: number | undefined
   readonly remaining: number | undefined
@@ -17,7 +17,7 @@ export interface Reading {
 
 export type Readings = PerDimension<Reading>
 
-/** Limit, level and share from the headers of a response to a call. */
+/** Learns limit, level and share from the headers of a response. */
 export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readings, now: number): void => {
   for (const dimension of dimensions) {
     const reading = readings[dimension]
@@ -31,29 +31,30 @@ export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readin
   if (covers(pool, readings)) pool.opening = undefined
 }
 
-/** A call that is estimated to be larger than the limit by this factor is larger: estimates err by less. */
+/** A call whose estimate exceeds the limit by this factor is larger than the limit: estimates err by less. */
 const certainly = 1.6
 
-/** Whether a call is certainly larger than the limit: then it never fits, or the limit is none. It teaches nothing of others. */
+/** Whether a call is certainly larger than the limit. Then it never fits, or the limit is not real; nothing is learned. */
 export const isExceeded = ({ charge }: Ticket, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
   charge[dimension] > certainly * limit * 60_000
 
-/** Whether readings are of everything that providers limit: requests, and tokens of one kind or the other. */
+/** Whether readings cover what providers limit: requests, and tokens of one kind or the other. */
 const covers = (pool: Pool, readings: Readings): boolean =>
   pool.meters.every(({ dimension, limit }) => limit < Infinity || readings[dimension] !== undefined) ||
   (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined)
 
-/** Whether headers say that a bucket had room for a call, by more than their error. */
+/** Whether headers say that a bucket had room for a call, beyond their error. */
 export const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings | undefined): boolean => {
   const { remaining } = readings?.[meter.dimension] ?? {}
   return remaining !== undefined && remaining - meter.error >= ticket.charge[meter.dimension]
 }
 
-/** Whether headers say of everything that providers limit that there was room for a call. */
+/** Whether headers cover what providers limit, and say that all of it had room for a call. */
 export const haveRoom = (pool: Pool, ticket: Ticket, readings: Readings): boolean =>
   covers(pool, readings) &&
   pool.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, ticket, readings))
 
+/** Learns a limit. Returns the meter of the dimension, if there is one. */
 const learnLimit = (
   pool: Pool,
   dimension: Dimension,
@@ -64,10 +65,10 @@ const learnLimit = (
   if (limit === undefined) return meter
   if (meter === undefined) pool.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
-  // The burst that headers of a larger limit taught is not this one's.
+  // The burst was learned under a larger limit.
   if (limit < meter.limit && pool.caps[dimension] === undefined) meter.burst = undefined
   Meter.setLimit(meter, limit)
-  // What is left of a bucket can be had at once, unless that was tried and rejected.
+  // What is left can be taken at once, unless that was tried and rejected.
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, meter.mostBurst)) || undefined
   if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   const share = pool.shares[dimension]
@@ -75,7 +76,7 @@ const learnLimit = (
   return meter
 }
 
-/** The user's part of a limit that headers name. */
+/** The user's share of a limit that headers name. */
 const shareOf = (meter: Meter.Meter, share: number): Rule => {
   const rate = meter.limit * share
   const capacity = Meter.burst(meter) * share
@@ -83,6 +84,7 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
   return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, share, provider }
 }
 
+/** Learns what was left after a call, and measures the share. Headers older than those that counted say nothing. */
 const learnLevel = (
   pool: Pool,
   meter: Meter.Meter,
@@ -96,47 +98,50 @@ const learnLevel = (
   if (given === undefined || meter.peak === Infinity || now < pool.distrustUntil) return
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
-  const least = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
-  if (Meter.isLate(meter)) {
-    // What is in flight is spent while the bucket refills: it is ours only for as far as the bucket would hold it now.
-    if (least < meter.level) meter.level = least
-    else raise(meter, least - meter.held)
-  } else {
-    const level = least - (meter.sum - sum) + Meter.rate(meter) * (now - ticket.at)
-    if (level < meter.level) {
-      meter.level = level
-      meter.loweredAt = ticket.at
-    } else raise(meter, level)
-  }
+  const shown = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
+  if (Meter.isLate(meter)) learnLateLevel(meter, shown)
+  else learnLevelAt(meter, ticket.at, shown - (meter.sum - sum) + Meter.rate(meter) * (now - ticket.at))
   if (header === undefined) meter.header = { at: ticket.at, remaining, sum }
   else learnSlope(pool, meter, header, { at: ticket.at, remaining, sum }, roundedTo)
 }
 
-/** Part of the way to a level that headers say is higher; lower ones hold at once. What they promise may be gone. */
+/** What is in flight is spent while the bucket refills, so it is subtracted from what headers show. */
+const learnLateLevel = (meter: Meter.Meter, shown: number): void => {
+  if (shown < meter.level) meter.level = shown
+  else raise(meter, shown - meter.held)
+}
+
+const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number): void => {
+  if (level >= meter.level) return raise(meter, level)
+  meter.level = level
+  meter.loweredAt = sentAt
+}
+
+/** Smoothing where headers report more than we track, because that may be gone already. Lower levels apply at once. */
 const levelGain = 0.2
 
-/** What headers promise beyond our own count may be gone, so that is believed by and by; a debt they replace at once. */
+/** Moves the level towards a higher one that headers report. A debt is replaced at once. */
 const raise = (meter: Meter.Meter, level: number): void => {
   if (level <= meter.level) return
   meter.level = Math.max(meter.level, Math.min(0, level))
   meter.level = Math.min(Meter.burst(meter), meter.level + levelGain * (level - meter.level))
 }
 
-/** The rate that a stated share reserves for this budget; 0 without a share. */
+/** The rate that a stated share reserves for this budget; 0 if no share is stated. */
 export const entitled = ({ caps }: Pool, { dimension, limit }: Meter.Meter): number => {
   const { share = 1 } = caps[dimension]?.rule ?? {}
   return share < 1 ? share * limit : 0
 }
 
-/** The share is measured by headers over at least this time, and corrected by this part of the difference. */
+/** The share is measured over at least this time, and moves by this part of the difference. */
 const slopeMillis = 1_000
 const slopeGain = 0.4
-/** Headers lower the rate at most to this part of the limit: to nothing, and no call would go out to see more. */
-const leastSlope = 1 / 50
-/** How fast an error of headers is forgotten, for each measure of the share. */
+/** Headers lower the rate to this part of the limit at least: at a rate of 0 no call would bring new headers. */
+const minSlope = 1 / 50
+/** The decay of the error of headers, per measurement. */
 const errorDecay = 0.97
 
-/** What the bucket got between two headers, and what we took of it: the rest of the refill is ours. */
+/** Measures the share: what the bucket gained between two headers, plus what we took, is our part of the refill. */
 const learnSlope = (
   pool: Pool,
   meter: Meter.Meter,
@@ -148,10 +153,10 @@ const learnSlope = (
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return
   const gained = to.remaining - from.remaining + to.sum - from.sum
-  // More than the limit refills is the error of old headers, and may be missing in the next ones; or a window began anew.
+  // A gain above the limit is an error of late headers, and may be missing next time; or a window began anew.
   const isFull = to.remaining > 0.9 * Meter.burst(meter)
   meter.error = Math.max(errorDecay * meter.error, isFull ? 0 : gained - meter.limit * elapsed - roundedTo)
   const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
-  Meter.restart(meter, Math.max(meter.limit * leastSlope, entitled(pool, meter), rate + slopeGain * (slope - rate)), 0)
+  Meter.restart(meter, Math.max(meter.limit * minSlope, entitled(pool, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }

@@ -1,11 +1,25 @@
 /**
- * The admission law: what may go out now, and what an answer teaches. One file for each event.
+ * The admission law: which calls may go out now, and what their answers teach. One file for each event:
  *
- * What the budget does to all callers is proportional to what it knows. A rejection is judged first: an isolated one
- * delays its own call and nothing else. An exhausted bucket sets the rate in use to what was delivered, which grows back.
- * Failures with nothing accepted between them pause the pool, and one call at a time finds out when that is over.
+ * | event | file |
+ * | --- | --- |
+ * | a call asks to go out | `admit.ts` |
+ * | it is accepted, and ends | `ends.ts` |
+ * | a response has headers | `headers.ts` |
+ * | a 429 | `rejections.ts` |
+ * | a 529, another 5xx, a broken connection | `outage.ts` |
+ * | the user sets limits | `limits.ts` |
  *
- * A pool is mutable and has one owner. Nothing here reads a clock or draws a random number: time is an argument.
+ * Deterministic are the user's limits (`cap.ts`, `cells.ts`) and the queue (`fairQueue.ts`, `heap.ts`), which import nothing
+ * from the other files. Everything else is learned: the provider's buckets (`meter.ts`), the pauses and probes (`gate.ts`), the
+ * limit of calls in flight (`window.ts`) and the tests that judge failures (`verdicts.ts`), over the state in `state.ts`.
+ *
+ * The law reacts in proportion to what it knows. An isolated rejection delays its own call and nothing else. If the bucket
+ * was empty, the rate becomes what was delivered, and grows back. If nothing is accepted any more, the pool pauses, and
+ * single calls probe when that is over.
+ *
+ * An event changes the pool that it is given, so it is played on a copy: `copy` is cheap. Nothing here reads a clock or
+ * draws a random number; time is an argument.
  */
 import * as Gate from "./gate.ts"
 import type { Pool } from "./state.ts"
@@ -19,7 +33,7 @@ export { overload } from "./outage.ts"
 export { copy, type Pool, preview, type Ticket } from "./state.ts"
 export type { Verdict } from "./verdicts.ts"
 
-/** Nothing goes out before a time. Probes that are under way keep their reason. */
+/** Nothing goes out before `until`. Probes that are under way keep their reason. */
 export const pause = (pool: Pool, reason: Gate.Gate["reason"], until: number): void => {
   pool.gate = Gate.pause(pool.gate, reason, until)
 }

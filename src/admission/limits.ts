@@ -1,5 +1,5 @@
 /**
- * What the user states: a new pool, and other limits for one.
+ * The user sets limits: for a new pool, and later.
  */
 import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
 import type { Rule, Rules } from "../limits/rules.ts"
@@ -11,10 +11,10 @@ import type { Pool } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 
-/** Time to a rejection and to an overload, before one was seen. */
+/** Time to a rejection and to an overload, until one was seen. */
 const firstRejectMillis = 200
 const firstOverloadMillis = 1_000
-/** Time to the end of an answer, before one was seen. */
+/** Time to the end of an answer, until one was seen. */
 const firstAnswerMillis = 2_000
 
 export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pool => {
@@ -26,10 +26,10 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
     window: Window.make(),
     opening: { at: now, since: 0, last: 1, allowed: 1 },
     bucketTest: Verdicts.makeTest(),
-    random: Verdicts.leastRandom,
+    random: Verdicts.minRandom,
     learnedFrom: 0,
     outageTest: Verdicts.makeTest(),
-    randomOverload: Verdicts.leastOverload,
+    randomOverload: Verdicts.minOverload,
     sent: 0,
     safe: 0,
     inFlight: 0,
@@ -48,8 +48,8 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
 }
 
 /**
- * Replaces the user's limits. What headers have said of dimensions that the user does not limit stays. A pool that has
- * sent nothing is full by the new limits.
+ * Replaces the user's limits. What headers have taught of other dimensions stays. A pool that has sent nothing starts full
+ * under the new limits.
  */
 export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
   const before = pool.shares
@@ -58,26 +58,29 @@ export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, n
     const rule = rules[dimension]
     const share = shares[dimension]
     if (rule === undefined && share !== undefined && share === before[dimension]) continue
-    const wasLimited = pool.caps[dimension] !== undefined
-    limitTo(pool, dimension, rule, now)
-    const meter = pool.meters.find((each) => each.dimension === dimension)
-    if (rule === undefined || rule.quota) {
-      if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
-      continue
-    }
-    const { burst, rate } = rule.provider
-    if (meter === undefined) pool.meters.push(Meter.make(dimension, now, rate, burst))
-    else {
-      Meter.advance(meter, now, bound(pool, meter, now))
-      Meter.setLimit(meter, rate)
-      meter.burst = burst
-      if (pool.sent === 0) meter.level = burst
-    }
+    replace(pool, dimension, rule, now)
   }
-  // Providers limit requests and tokens: where nobody says how, the law finds out.
+  // Providers limit requests and tokens. Where nobody says by how much, the law finds out.
   if (pool.meters.length === 0) pool.meters.push(Meter.make("requests", now))
   if (!pool.meters.some(isOfTokens)) pool.meters.push(Meter.make("tokens", now))
   if (pool.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pool.opening = undefined
+}
+
+/** Replaces the user's limit of a dimension, and what it says of the provider's bucket. */
+const replace = (pool: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+  const wasLimited = pool.caps[dimension] !== undefined
+  limitTo(pool, dimension, rule, now)
+  const meter = pool.meters.find((each) => each.dimension === dimension)
+  if (rule === undefined || rule.quota) {
+    if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
+    return
+  }
+  const { burst, rate } = rule.provider
+  if (meter === undefined) return void pool.meters.push(Meter.make(dimension, now, rate, burst))
+  Meter.advance(meter, now, bound(pool, meter, now))
+  Meter.setLimit(meter, rate)
+  meter.burst = burst
+  if (pool.sent === 0) meter.level = burst
 }
 
 const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "requests"
@@ -89,7 +92,7 @@ export const limitTo = ({ caps, sent }: Pool, dimension: Dimension, rule: Rule |
   else if (cap === undefined || cap.rule.quota !== rule.quota || (sent === 0 && !rule.quota)) {
     caps[dimension] = Cap.make(rule, now)
   } else {
-    // Some of a quota may be kept for a process that cannot be reached, though nothing was sent.
+    // Of a quota something may be kept for a process that cannot be reached, even if nothing was sent.
     Cap.advance(cap, now)
     Cap.setRule(cap, rule)
   }

@@ -47,6 +47,9 @@ export const recall = (pool: Law.Pool, now: number): Memory | undefined => {
   return isEmpty ? undefined : { dimensions, window }
 }
 
+/** What the provider's bucket lacks is not remembered for longer: its rate may be next to nothing. */
+const maxRest = 600_000
+
 /**
  * Gives a pool that has sent nothing what another had learned so long ago. The user's own limits stay; headers and rejections
  * correct the rest as they do in any pool.
@@ -104,9 +107,6 @@ export interface Rest {
   readonly used: PerDimension<Used>
 }
 
-/** What the provider's bucket lacks is not remembered for longer: its rate may be next to nothing. */
-const longestRest = 600_000
-
 /** Writes down what a pool without calls has learned and used. */
 export const rest = (pool: Law.Pool, now: number): Rest => {
   const used: { [D in Dimension]?: Used } = {}
@@ -124,7 +124,7 @@ export const rest = (pool: Law.Pool, now: number): Rest => {
   for (const meter of pool.meters) {
     const missing = Meter.missing(meter, now)
     if (!(missing > 0)) continue
-    until = Math.max(until, now + Math.min(longestRest, missing / Meter.rateAt(meter, now)))
+    until = Math.max(until, now + Math.min(maxRest, missing / Meter.rateAt(meter, now)))
     levels[meter.dimension] = {
       limit: undefined,
       burst: undefined,

@@ -1,38 +1,13 @@
 /**
- * The provider's bucket of one dimension as far as we know it: what it holds, and how much of its refill is ours.
+ * The provider's bucket of one dimension: what it probably holds, and the part of its refill that is ours.
  *
- * Others spend the same limit, so the rate in use follows a curve. After the bucket was found empty it starts a tenth
- * below what was delivered, is back there after one period, stays there for a while, and then tries more and more.
- * {@link refill} integrates that curve exactly, so that it does not matter how often a meter is brought up to date.
+ * Others spend the same limit, so the rate in use follows a curve. After the bucket was found empty, the rate starts a tenth
+ * below what was delivered, returns there after one period, stays for a while, and then tries more and more.
+ * {@link refill} integrates that curve exactly, so it does not matter how often a meter is brought up to date.
  *
- * Times are milliseconds, rates are per millisecond. A meter is mutable and has one owner.
+ * Times are milliseconds, rates are per millisecond. A meter is changed in place.
  */
 import type { Dimension } from "../Limits.ts"
-
-/** Part of what was delivered that is used right after a cut: the bucket stores the rest, which makes room to grow. */
-const floorPart = 0.9
-/** Growth one period after the measured share is reached, in parts of the best share known; with the cube of the time, as CUBIC (RFC 9438). */
-const growth = 0.03
-/**
- * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
- * probing costs share for each minute: the sum of the two is least at the mean of their scales.
- */
-const periodTau = 60_000
-/** A period is not shorter than a few verdicts, and short enough that a change is found within 15 s. */
-const leastPeriod = 1_000
-const longestPeriod = 4_000
-/** What a bucket of unknown size surely takes at once: this much of its refill. */
-const burstMillis = 3_000
-/** Time over which the recent rate is averaged: the minute that limits are stated in. */
-const recentMillis = 60_000
-/** Calls over which the mean charge is averaged. */
-const meanCalls = 64
-/** Growth per minute after the provider's ramp error. OpenAI asks for at most 50 % in 15 minutes above a size, Anthropic names none. */
-const rampGrowth = 1.4
-/** While growth is bounded, what may go at once. */
-const rampBurstMillis = 500
-/** Rounding of sums: a billionth of a charge is no token. */
-const rounding = 1e-9
 
 /** What was sent and not rejected up to a moment. */
 export interface Mark {
@@ -51,19 +26,19 @@ export interface Meter {
   readonly dimension: Dimension
   /** The provider's limit; `Infinity` while it is unknown. */
   limit: number
-  /** What the bucket holds, where that is known. */
+  /** What the bucket holds when it is full, if that is known. */
   burst: number | undefined
-  /** What headers may teach of that. */
+  /** The largest burst that headers may teach. */
   mostBurst: number
   level: number
   at: number
-  /** The curve of the rate in use: `floor` at phase -1, `peak`, the share that was measured, at phase 0, then beyond. */
+  /** The curve of the rate in use: `floor` at phase -1, `peak` (the measured share) at phase 0, then beyond. */
   floor: number
   peak: number
   phase: number
   /** The length of one phase, fixed at the cut. */
   period: number
-  /** The largest share that was measured. */
+  /** The largest share that was ever measured. */
   best: number
   /** What was sent and not rejected in about a minute, as a sum that decays. */
   recent: number
@@ -71,7 +46,7 @@ export interface Meter {
   /** The bound on the rate at the last ramp error, and when that was. */
   ramp: number
   rampAt: number
-  /** Charges sent, in all, and those that were rejected or never counted. */
+  /** All charges sent, and those of them that were rejected or never counted. */
   sum: number
   rejected: number
   /** Charges in flight that the provider counts only when they are spent. */
@@ -79,24 +54,27 @@ export interface Meter {
   /** Mean and largest charge. */
   mean: number
   largest: number
-  /** Kept back from each admission, because two clocks and a network never agree to the token. */
+  /** Kept back from each admission, because our count and the provider's never agree to the token. */
   reserve: number
   /** Where the share is measured from: the last exhaustion. */
   mark: Mark | undefined
-  /** What had been given at the last exhaustion, and when the level was set to what that left. */
+  /** What had been given at the last exhaustion, and when the level was set to what was left then. */
   emptied: number
   fence: number
-  /** Used by the verdicts: what had been given at the last rejection. */
+  /** What had been given at the last rejection that was judged. */
   tested: number
   /** The last header that counted. */
   header: Reference | undefined
-  /** By how much headers were too high lately, because they are late. */
+  /** By how much headers were too high lately, because they come late. */
   error: number
-  /** Calls sent up to this time are in the level as they were used, because a header said what was left after them. */
+  /** Calls sent up to this time are in the level by what they used, because a header said what was left after them. */
   loweredAt: number
 }
 
-/** A bucket of which the limit is known, and perhaps what it holds; it is held to be full. */
+/** A bucket of unknown size takes at least this much of its refill at once. */
+const burstMillis = 3_000
+
+/** A full bucket, with its limit and size if they are known. */
 export const make = (
   dimension: Dimension,
   now: number,
@@ -112,7 +90,7 @@ export const make = (
   floor: limit,
   peak: limit,
   phase: 0,
-  period: longestPeriod,
+  period: maxPeriod,
   best: 0,
   recent: 0,
   since: now,
@@ -133,7 +111,7 @@ export const make = (
   loweredAt: -Infinity
 })
 
-/** A copy. Naming the properties is twice as fast as spreading the meter, and this is done for each event. */
+/** A copy, for events to change. Naming the properties is nearly twice as fast as spreading the meter. */
 export const copy = (m: Meter): Meter => ({
   dimension: m.dimension,
   limit: m.limit,
@@ -165,11 +143,14 @@ export const copy = (m: Meter): Meter => ({
   loweredAt: m.loweredAt
 })
 
-/** Output is counted by providers when it is produced, everything else when the call is admitted. */
+/** Whether the provider counts a dimension when it is produced, and not when the call is admitted. */
 export const isLate = (meter: Meter): boolean => meter.dimension === "outputTokens"
 
-/** The unit of growth: the limit, or the best share known where there is no limit. */
+/** The unit of growth: the limit, or the best known share if no limit is known. */
 const unit = (m: Meter): number => (m.limit < Infinity ? m.limit : Math.max(m.best, m.peak))
+
+/** Growth one period after the measured share is reached, in parts of the best share known; with the cube of the time, as CUBIC (RFC 9438). */
+const growth = 0.03
 
 /** The rate in use at a phase, without the limit. */
 const curve = (m: Meter, phase: number): number =>
@@ -178,7 +159,10 @@ const curve = (m: Meter, phase: number): number =>
 /** The rate in use. */
 export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.min(m.limit, curve(m, m.phase)))
 
-/** The rate in use within what the provider lets us grow to by now, if it had to say so. */
+/** Growth per minute after the provider's ramp error. OpenAI asks for at most 50 % in 15 minutes above a size, Anthropic names none. */
+const rampGrowth = 1.4
+
+/** The rate in use, within the growth that the provider allows after a ramp error. */
 export const rateAt = (m: Meter, now: number): number =>
   Math.min(rate(m), m.ramp * rampGrowth ** ((now - m.rampAt) / 60_000))
 
@@ -189,18 +173,21 @@ const area = (m: Meter, phase: number): number =>
 /** The phase at which the curve reaches the limit. */
 const phaseOfLimit = (m: Meter): number => Math.cbrt((m.limit - m.peak) / (growth * unit(m)))
 
-/** What is refilled in a time from now on, with a phase that stops growing at `most`. */
-const refill = (m: Meter, millis: number, most: number): number => {
+/** What is refilled in the next `millis`. The phase does not grow beyond `maxPhase`. */
+const refill = (m: Meter, millis: number, maxPhase: number): number => {
   const to = m.phase + millis / m.period
-  const flatFrom = Math.min(Math.max(m.phase, Math.min(most, phaseOfLimit(m))), to)
+  const flatFrom = Math.min(Math.max(m.phase, Math.min(maxPhase, phaseOfLimit(m))), to)
   const flat = Math.min(m.limit, curve(m, flatFrom))
   const sum = m.period * (area(m, flatFrom) - area(m, m.phase) + flat * (to - flatFrom))
   return m.ramp === Infinity ? sum : Math.min(sum, millis * rateAt(m, m.at))
 }
 
+/** While growth is bounded, this much of the refill may go at once. */
+const rampBurstMillis = 500
+
 /**
- * What the bucket holds. A bucket that has taken a call of some size holds as much. Where the provider limits growth, what
- * is saved up is no room.
+ * What the bucket holds when it is full: at least as much as the largest call that it has taken. While the provider bounds
+ * growth, saved-up refill does not count.
  */
 export const burst = (m: Meter, now = m.at): number => {
   const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
@@ -208,29 +195,37 @@ export const burst = (m: Meter, now = m.at): number => {
 }
 
 /**
- * The level at which a charge is let in. One that is larger than the bucket goes when it is full, and leaves a debt. Calls
- * that are admitted now may go out `lag` later, and others at once: what is refilled meanwhile is kept back.
+ * The level at which a charge is let in. A charge that is larger than the bucket goes when the bucket is full, and leaves a
+ * debt. A call that is admitted now may go out up to `lag` later than the next ones, so what is refilled in that time is kept back.
  */
 const needed = (m: Meter, charge: number, lag: number): number =>
   Math.min(charge + Math.max(m.reserve, rate(m) * lag), burst(m))
 
-/** Whether calls take as much as is refilled. A rate that is not used does not grow. */
+/** Whether calls use what is refilled. A rate that is not used does not grow. */
 export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2
 
 /** The gap between calls at the rate in use. */
 export const gap = (m: Meter): number => m.mean / rate(m)
 
-/** How often growth is tried: see `periodTau`. */
-export const periodOf = (m: Meter): number =>
-  Math.min(longestPeriod, Math.max(leastPeriod, Math.sqrt(gap(m) * periodTau)))
+/**
+ * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
+ * probing costs share for each minute: the sum of the two is least at the mean of their scales.
+ */
+const periodTau = 60_000
+/** A period is not shorter than a few verdicts, and short enough that a change is found within 15 s. */
+const minPeriod = 1_000
+const maxPeriod = 4_000
 
-/** Brings a meter up to a time. `most` bounds the phase, where headers measure the share. */
-export const advance = (m: Meter, now: number, most: number): void => {
+/** How often growth is tried: see `periodTau`. */
+export const periodOf = (m: Meter): number => Math.min(maxPeriod, Math.max(minPeriod, Math.sqrt(gap(m) * periodTau)))
+
+/** Brings a meter up to a time. The phase does not grow beyond `maxPhase`. */
+export const advance = (m: Meter, now: number, maxPhase: number): void => {
   const elapsed = now - m.at
   if (elapsed <= 0) return
   m.recent *= Math.exp(-elapsed / recentMillis)
   if (m.peak < Infinity) {
-    const reached = isUsed(m) ? most : m.phase
+    const reached = isUsed(m) ? maxPhase : m.phase
     m.level = Math.min(burst(m, now), m.level + refill(m, elapsed, reached))
     m.phase = Math.max(m.phase, Math.min(m.phase + elapsed / m.period, reached))
   }
@@ -245,26 +240,35 @@ export const missing = (m: Meter, now: number): number => {
   return burst(current, now) - current.level
 }
 
-/** Milliseconds until a charge fits; 0 when it does. The meter must be up to date. */
-export const wait = (m: Meter, charge: number, most: number, lag = 0): number => {
+/** Rounding of sums: a billionth of a charge is no token. */
+const rounding = 1e-9
+
+/** Milliseconds until a charge fits; 0 if it does. The meter must be up to date. */
+export const wait = (m: Meter, charge: number, maxPhase: number, lag = 0): number => {
   if (m.peak === Infinity || charge === 0) return 0
   const missing = needed(m, charge, lag) - m.level
   if (missing <= rounding * charge) return 0
-  // At the rate of now it takes too long, for the curve only grows.
+  // An upper bound: the curve only grows.
   let long = missing / rateAt(m, m.at)
   if (!isUsed(m)) return long
   let short = 0
   while (long - short > Math.max(0.5, long * rounding)) {
     const middle = (short + long) / 2
-    if (refill(m, middle, most) < missing) short = middle
+    if (refill(m, middle, maxPhase) < missing) short = middle
     else long = middle
   }
   return long
 }
 
+/** The recent rate is averaged over a minute, because limits are stated per minute. */
+const recentMillis = 60_000
+
 /** What was sent and not rejected in the last minute, as a rate. */
 export const recentRate = (m: Meter, now: number): number =>
   m.recent / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
+
+/** Calls over which the mean charge is averaged. */
+const meanCalls = 64
 
 /** Takes a charge, into debt where it is more than the level. */
 export const take = (m: Meter, charge: number, calls: number): void => {
@@ -277,8 +281,8 @@ export const take = (m: Meter, charge: number, calls: number): void => {
 }
 
 /**
- * Replaces a charge by what was used. `isGiven`: whether the level had it, which is not so once it was set to what an
- * exhaustion left. `isAccepted`: whether the call was, so that what it used counts as delivered.
+ * Replaces a charge by what was used. `isGiven`: whether the level includes the charge; it does not if it was set by a header or
+ * an exhaustion since. `isAccepted`: whether the call was accepted, so that what it used counts as delivered.
  */
 export const settle = (m: Meter, charge: number, used: number, isGiven: boolean, isAccepted: boolean): void => {
   if (isGiven || used > charge) m.level = Math.min(Math.max(m.level, burst(m)), m.level + charge - used)
@@ -292,13 +296,16 @@ export const settle = (m: Meter, charge: number, used: number, isGiven: boolean,
   }
 }
 
-/** A charge that was counted as in flight was spent. */
+/** Counts a charge in flight as spent. */
 export const spend = (m: Meter, charge: number): void => {
   m.held -= charge
   m.sum += charge
 }
 
-/** The rate may now grow from `floor` over `peak`. */
+/** Right after a cut, this part of what was delivered is used. The bucket stores the rest, as room to grow. */
+const floorPart = 0.9
+
+/** Sets the measured share, and where on the curve the rate stands. */
 export const restart = (m: Meter, peak: number, phase: number): void => {
   m.peak = Math.min(m.limit, peak)
   m.floor = floorPart * m.peak
@@ -307,7 +314,7 @@ export const restart = (m: Meter, peak: number, phase: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
-/** Another limit. A share that was the whole stays the whole. */
+/** Sets another limit. If the share was the whole limit, it still is. */
 export const setLimit = (m: Meter, limit: number): void => {
   const isWhole = m.peak >= m.limit
   m.limit = limit
@@ -315,16 +322,16 @@ export const setLimit = (m: Meter, limit: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
-/** The limit is not known any more. A share that was measured stays. */
+/** Forgets the limit. A measured share stays. */
 export const forget = (m: Meter): void => {
   m.burst = undefined
   setLimit(m, Infinity)
 }
 
-/** One call a period: at a rate of nothing no call would go out to find a better one. */
-export const leastRate = (m: Meter): number => m.mean / longestPeriod
+/** One call per period: at a rate of 0 no call would find a better one. */
+export const minRate = (m: Meter): number => m.mean / maxPeriod
 
-/** A rate in use where none was known: what was delivered in the last minute, or one call a period. */
+/** Sets a rate if none was known: what was delivered in the last minute, at least one call per period. */
 export const pin = (m: Meter, now: number): void => {
-  if (m.peak === Infinity && m.mean > 0) restart(m, Math.max(recentRate(m, now), leastRate(m)), 0)
+  if (m.peak === Infinity && m.mean > 0) restart(m, Math.max(recentRate(m, now), minRate(m)), 0)
 }

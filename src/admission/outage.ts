@@ -1,23 +1,25 @@
 /**
  * The provider failed, or could not be reached: a 529, a 5xx, a refused or broken connection, a timeout.
  *
- * Failures with nothing accepted between them pause the pool, and one call at a time finds out when that is over.
+ * A few failures at random are isolated. If nothing is accepted between failures, the pool pauses, and one call at a time
+ * probes whether the outage is over.
  */
 import type { Charge } from "../limits/amounts.ts"
 import { end } from "./ends.ts"
 import * as Gate from "./gate.ts"
-import { alarmScore, callRate, longestSilence, meanWith, silenceMillis } from "./rates.ts"
+import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
 import type { Pool, Ticket } from "./state.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 
+/** In an outage nearly every call fails. */
 const outageRate = 0.9
-/** An outage is suspected after two failures in a row at the least. */
+/** An outage takes at least two failures in a row. */
 const outageScore = 6
-/** Waits between the probes of an outage: its end is noticed within 10 s, and 10 minutes of it take 62 probes. */
+/** Waits between probes. The end of an outage is noticed within 10 s, and 10 minutes of it take 62 probes. */
 const outageMillis = [1_000, 2_000, 5_000, 10_000]
 
-/** The provider failed, or could not be reached: a 529, a 5xx, a refused or broken connection, a timeout. */
+/** A call failed because the provider did, or could not be reached. */
 export const overload = (
   pool: Pool,
   ticket: Ticket,
@@ -33,19 +35,18 @@ export const overload = (
   if (!isOutage && !isAlarm(pool, ticket, upTo)) return "isolated"
   const failures = isOutage ? gate.misses : 1
   const pause = outageMillis[Math.min(failures, outageMillis.length) - 1]!
-  const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, longestSilence))
+  const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, maxSilence))
   pool.gate = Gate.close({ ...gate, misses: failures + 1, fence: now }, "overload", until)
   return "outage"
 }
 
-/** Whether the provider does not work, by the sequential test. `upTo` are the calls that were accepted before this one. */
+/** Whether there is an outage, by the sequential test. `upTo` calls were accepted before this one. */
 const isAlarm = (pool: Pool, ticket: Ticket, upTo: number): boolean => {
   const accepted = Math.max(0, upTo - pool.failedUpTo)
   pool.failedUpTo = Math.max(pool.failedUpTo, upTo)
   const scale = { p: pool.randomOverload, q: outageRate, pending: callRate(pool) * silenceMillis(pool) }
   const { score, seen, surplus } = Verdicts.failed(pool.outageTest, ticket.earlier, accepted, scale)
-  if (accepted > 0)
-    pool.randomOverload = Verdicts.learn(pool.randomOverload, accepted + 1, true, Verdicts.leastOverload)
+  if (accepted > 0) pool.randomOverload = Verdicts.learn(pool.randomOverload, accepted + 1, true, Verdicts.minOverload)
   const isAlarm = score >= Math.max(outageScore, alarmScore(pool))
   pool.outageTest = { score: isAlarm ? 0 : score, surplus, seen }
   return isAlarm

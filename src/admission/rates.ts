@@ -1,5 +1,5 @@
 /**
- * What the state of a pool says: how fast calls go, how long verdicts take, and how much of the bucket is ours.
+ * What several events need to know of a pool: how fast calls go, how long verdicts take, and what was given to whom.
  */
 import { dimensions, get } from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
@@ -10,29 +10,29 @@ import * as Verdicts from "./verdicts.ts"
 /** After this time a call that was not rejected counts as accepted. */
 export const verdictMillis = (pool: Pool): number => 2 * pool.rejectMillis + 20
 
-/** A failure shows within this time, or its call is taken for accepted. */
-export const longestSilence = 60_000
+/** A call that has not failed after this time counts as accepted. */
+export const maxSilence = 60_000
 
-/** The same for an overload. */
-export const silenceMillis = (pool: Pool): number => Math.min(longestSilence, 2 * pool.overloadMillis + 20)
+/** After this time a call that no overload failed counts as accepted. */
+export const silenceMillis = (pool: Pool): number => Math.min(maxSilence, 2 * pool.overloadMillis + 20)
 
-/** Verdicts over which the times to them are averaged. */
+/** The weight of one call in the mean time to a verdict. */
 const verdictWeight = 1 / 8
-/** No call takes longer than this: its time is that of another clock. */
-const longestCallMillis = 3_600_000
+/** No call takes longer than this. If it seems to, it was sent by another clock. */
+const maxCallMillis = 3_600_000
 
 /**
- * A mean of what calls took, with one more. Where a store has lost a pool, another machine gives it another time, by which
- * calls that were under way took days, or less than nothing.
+ * The mean time of calls, with one more. After a store has lost a pool, another machine's clock may have replaced the pool's,
+ * and calls that were under way seem to have taken days, or less than nothing.
  */
 export const meanWith = (mean: number, { at }: Ticket, now: number): number =>
-  now < at || now - at > longestCallMillis ? mean : mean + (now - at - mean) * verdictWeight
+  now < at || now - at > maxCallMillis ? mean : mean + (now - at - mean) * verdictWeight
 
-/** While headers are this fresh, in time or in calls, they measure the share, and it is not tried. */
+/** Headers that are at most this old, in time or in calls, measure the share, so that growth need not try it. */
 const freshMillis = 10_000
 const freshCalls = 8
 
-/** While headers measure the share, it does not grow by itself beyond what was measured. */
+/** The phase up to which a meter grows: not beyond the measured share while headers measure it. */
 export const bound = (pool: Pool, meter: Meter.Meter, now: number): number => {
   const { header } = meter
   const isFresh =
@@ -51,23 +51,23 @@ export const advance = (pool: Pool, now: number): void => {
   }
 }
 
-/** The calls a millisecond that the rates in use allow. */
+/** Calls per millisecond that the rates in use allow. */
 export const callRate = (pool: Pool): number => {
   let rate = pool.opening === undefined ? Infinity : pool.opening.allowed / verdictMillis(pool)
   for (const meter of pool.meters) rate = Math.min(rate, Meter.rate(meter) / meter.mean)
   return rate
 }
 
-/** At or below the measured share one false alarm is accepted in this time: it costs a tenth of the rate for a period. */
+/** At or below the measured share, one false alarm in this time is accepted: it costs a tenth of the rate for a period. */
 const alarmMillis = 30_000
 
-/** The score at which a test raises an alarm that is false once in this time. */
+/** The score of an alarm, with one false alarm expected in `millis`. */
 export const alarmScore = (pool: Pool, millis = alarmMillis): number => Verdicts.thresholdFor(callRate(pool) * millis)
 
 /** Calls that are sent before the verdict on the first of them is in. */
 export const pendingCalls = (pool: Pool): number => callRate(pool) * verdictMillis(pool)
 
-/** Of the meters that hold us back the one that is furthest in its growth. */
+/** Of the meters that hold calls back, the one that has grown furthest. */
 export const furthest = (pool: Pool): Meter.Meter | undefined => {
   let found: Meter.Meter | undefined
   for (const meter of pool.meters) {
@@ -77,16 +77,16 @@ export const furthest = (pool: Pool): Meter.Meter | undefined => {
   return found
 }
 
-/** Right after a cut, from this phase to 0, the bucket cannot be empty: there the random rate is learned. */
+/** From this phase to 0, right after a cut, the bucket cannot be empty: rejections there teach the random rate. */
 const safePhase = -0.75
 
-/** We use less than what was measured: the bucket cannot be empty. */
+/** Whether less is used than was measured, so that the bucket cannot be empty. */
 export const isBelowShare = (pool: Pool): boolean => {
   const phase = furthest(pool)?.phase ?? 1
   return phase > safePhase && phase <= 0
 }
 
-/** What had been given when a call was sent, as far as verdicts are in: `undefined` where the meter is younger. */
+/** What had been given when a call was sent, less what is known to be rejected; undefined if the meter is younger. */
 export const givenAt = (pool: Pool, meter: Meter.Meter, ticket: Ticket): number | undefined => {
   const i = 2 * pool.meters.indexOf(meter)
   const sum = ticket.sums[i]

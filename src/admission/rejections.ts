@@ -1,8 +1,9 @@
 /**
  * The provider rejected a call, a 429: why, and what follows.
  *
- * A rejection is judged first: an isolated one delays its own call and nothing else. An exhausted bucket sets the rate in
- * use to what was delivered, which grows back.
+ * `reject` judges by the provider's code (a ramp error), then by headers, then by sequential tests over what else was accepted
+ * and rejected. An isolated rejection delays its own call and nothing else. `exhaust` is what an empty bucket costs: the rate
+ * becomes what was delivered since the last exhaustion, and grows back.
  */
 import { type Charge, dimensions } from "../limits/amounts.ts"
 import * as Gate from "./gate.ts"
@@ -29,7 +30,7 @@ export interface Rejection {
 export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: number): Verdict => {
   const { readings, retryAfter } = rejection
   pool.rejectMillis = meanWith(pool.rejectMillis, ticket, now)
-  // Whoever rejects a call works.
+  // A provider that rejects calls works.
   if (pool.gate.reason === "overload") pool.gate = Gate.open(pool.gate, ticket.at)
   end(pool, ticket, rejection.used, false, now)
   if (readings !== undefined) observe(pool, ticket, readings, now)
@@ -39,7 +40,7 @@ export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: nu
   return shown ?? judgeByTests(pool, ticket, retryAfter, trusted, now)
 }
 
-/** What headers say of a rejection: the call is too large, or less was left than its charge. Else nothing. */
+/** The verdict of headers: the call is larger than the limit, or than what was left. Undefined if they show neither. */
 const judgeByHeaders = (
   pool: Pool,
   ticket: Ticket,
@@ -61,10 +62,10 @@ const judgeByHeaders = (
   return undefined
 }
 
-/** Headers are ignored for this long after the room that they showed did not exist. */
+/** Headers that showed room which did not exist are ignored for this time. */
 const distrustMillis = 30_000
 
-/** What a rejection says by what else was accepted and rejected. `readings` are headers that are believed. */
+/** The verdict of the sequential tests. `readings` are headers that are trusted. */
 const judgeByTests = (
   pool: Pool,
   ticket: Ticket,
@@ -90,9 +91,9 @@ const judgeByTests = (
   return "exhausted"
 }
 
-/** Rejections for each call that are worth a reaction: an empty bucket gives 0.3 to 1. */
+/** The rate of rejections that is worth a reaction: an empty bucket rejects 0.3 to 1 of all calls. */
 const worthActing = 0.3
-/** While nothing is known random rejections are at least this likely. */
+/** The random rate of rejections while nothing is known, at least. */
 const openingRandom = 0.02
 
 /** Whether the bucket was empty, by the sequential test. */
@@ -104,14 +105,14 @@ const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
     const charge = ticket.charge[meter.dimension]
     const given = givenAt(pool, meter, ticket)
     if (given === undefined) continue
-    // Of its size: that a hundred small calls were accepted says little of a large one.
+    // In calls of this size: a hundred small calls that were accepted say little about a large one.
     if (charge > 0 && !Meter.isLate(meter)) accepted = Math.min(accepted, Math.max(0, given - meter.tested) / charge)
     meter.tested = Math.max(meter.tested, given)
   }
   const certain = hasRoom ? calls : ticket.safe - pool.learnedFrom
   if (certain > 0) {
     const isRandom = accepted >= 1 && (hasRoom || ticket.isSafe)
-    pool.random = Verdicts.learn(pool.random, certain, isRandom, Verdicts.leastRandom)
+    pool.random = Verdicts.learn(pool.random, certain, isRandom, Verdicts.minRandom)
     pool.learnedFrom = Math.max(pool.learnedFrom, ticket.safe)
   }
   const p = opening === undefined ? pool.random : Math.max(pool.random, openingRandom)
@@ -122,9 +123,9 @@ const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
   return isAlarm
 }
 
-/** Above the measured share an exhaustion is what we look for: one false alarm in this many periods. */
+/** Above the measured share, exhaustions are expected: one false alarm in this many periods is accepted. */
 const probingPeriods = 3
-/** While nothing is known three rejections in a row are an alarm. */
+/** While nothing is known, three rejections in a row are an alarm. */
 const openingScore = 6
 
 const threshold = (pool: Pool): number => {
@@ -135,45 +136,44 @@ const threshold = (pool: Pool): number => {
     : alarmScore(pool)
 }
 
-/** Of a limit that is used less than this an exhaustion is not expected. */
+/** A dimension without a known limit is suspected if no other is used by more than this part. */
 const suspectedPart = 0.7
 
 /**
- * The dimension whose bucket was probably empty: the one of which most is used, measured by its limit. Headers that show
- * room acquit theirs, and one without a known limit is suspected when no other is used up. Where all show room, requests
- * came too fast.
+ * The dimension whose bucket was probably empty: the one that is used most, relative to its rate. A dimension whose headers
+ * show room is not suspected. If all show room, requests came too fast.
  */
 const culprit = (pool: Pool, ticket: Ticket, readings: Readings | undefined, now: number): Meter.Meter => {
   let found = pool.meters.find(({ dimension }) => dimension === "requests") ?? pool.meters[0]!
-  let most = -1
+  let max = -1
   for (const meter of pool.meters) {
     const { dimension } = meter
     if (ticket.charge[dimension] === 0 || showsRoom(meter, ticket, readings)) continue
     const part = meter.peak === Infinity ? suspectedPart : Meter.recentRate(meter, now) / Meter.rate(meter)
-    if (part > most) {
-      most = part
+    if (part > max) {
+      max = part
       found = meter
     }
   }
   return found
 }
 
-/** Providers may enforce 60 requests a minute as one a second, whatever headers say: then a burst is this much of the refill. */
+/** Providers may enforce 60 requests a minute as one a second, whatever headers say. Then a burst is this much of the refill. */
 const smoothedMillis = 5_000
 
-/** Headers showed room for requests that were rejected: from now on they go out evenly. */
+/** Headers showed room for requests that were rejected: from now on requests are spaced evenly. */
 const smooth = (meter: Meter.Meter): void => {
   meter.mostBurst = smoothedMillis * meter.limit
   meter.burst = Math.min(Meter.burst(meter), meter.mostBurst)
 }
 
-/** The reserve is at most what the best share refills in this time, or one call. */
+/** The reserve is at most what the best share refills in this time, or one mean call. */
 const reserveMillis = 1_000
-/** Waits between probes of an empty bucket: doubled from this, at most longer than most blackouts. */
+/** Waits between probes of an empty bucket: doubled from the first up to the longest, which exceeds most blackouts. */
 const firstProbeMillis = 1_000
-const longestProbeMillis = 8_000
+const maxProbeMillis = 8_000
 
-/** The bucket of a meter was empty when this call was sent: `remaining` of it were left, if that is known. */
+/** The bucket of a meter was empty when this call was sent. `remaining` was left in it, if that is known. */
 const exhaust = (
   pool: Pool,
   meter: Meter.Meter,
@@ -185,7 +185,7 @@ const exhaust = (
   const charge = ticket.charge[meter.dimension]
   const given = givenAt(pool, meter, ticket)
   if (ticket.at <= meter.fence || given === undefined) return
-  // Less than the charge was left: half of it on average, which keeps the measure unbiased for large calls.
+  // Less than the charge was left, on average half of it: so the measure is unbiased for large calls.
   const left = remaining ?? charge / 2
   const misses = given - meter.emptied < charge / 2 ? pool.gate.misses + 1 : 1
   pool.gate = { ...pool.gate, misses, reason: "rateLimit", fence: now }
@@ -196,41 +196,41 @@ const exhaust = (
   measure(pool, meter, { at: ticket.at, given: given + left })
   meter.level = Math.min(meter.level, left)
   if (misses === 1) {
-    const most = Math.max(meter.mean, reserveMillis * Math.max(meter.best, meter.limit < Infinity ? meter.limit : 0))
-    meter.reserve = Math.min(Meter.burst(meter) / 3, most, Math.max(2 * meter.reserve, meter.mean / 2))
+    const max = Math.max(meter.mean, reserveMillis * Math.max(meter.best, meter.limit < Infinity ? meter.limit : 0))
+    meter.reserve = Math.min(Meter.burst(meter) / 3, max, Math.max(2 * meter.reserve, meter.mean / 2))
     return
   }
-  const pause = Math.min(longestProbeMillis, firstProbeMillis * 2 ** (misses - 2))
+  const pause = Math.min(maxProbeMillis, firstProbeMillis * 2 ** (misses - 2))
   const first = Math.min(retryAfter ?? pause, pause)
   pool.gate = Gate.close(pool.gate, "rateLimit", now + (misses === 2 ? first : pause))
 }
 
 /**
- * The last doubling went too far by up to two, and a bucket that was full by more: what was delivered bounds both. What is
- * in flight went out too fast, so nothing follows until its verdicts are in; the bucket stores what is refilled meanwhile.
+ * Ends the opening. The last doubling was too fast by a factor of up to two, or by more if the bucket began full; what was
+ * delivered bounds the rate. Nothing more goes out until the verdicts on the calls in flight are in.
  */
 const endOpening = (pool: Pool, now: number): void => {
   if (pool.opening === undefined) return
   const rate = pool.opening.last / verdictMillis(pool) / 2
   for (const meter of pool.meters) {
-    // What nobody has used yet is as unknown as before.
+    // Skip dimensions without samples.
     if (meter.mean === 0) continue
     const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
-    Meter.restart(meter, Math.max(delivered, Meter.leastRate(meter)), 0)
+    Meter.restart(meter, Math.max(delivered, Meter.minRate(meter)), 0)
     meter.floor = meter.peak
   }
   pool.opening = undefined
   pool.gate = Gate.pause(pool.gate, "rateLimit", now + verdictMillis(pool))
 }
 
-/** One exhaustion takes at most half of a rate that is more than a guess: two of them make a quarter. */
-const leastPart = 0.5
-/** And of a share that the user states, as others cut theirs: CUBIC's factor (RFC 9438). */
-const leastOfShare = 0.7
-/** A share is measured over at least so many calls. */
+/** One exhaustion keeps at least this part of a measured rate; two of them keep a quarter. */
+const minPart = 0.5
+/** The same for a share that the user states, because others cut theirs, too: CUBIC's factor (RFC 9438). */
+const minPartOfShare = 0.7
+/** A share is measured over at least this many calls. */
 const spanCalls = 6
 
-/** The share is what was delivered since the last exhaustion. Nothing accepted at all is a blackout, which measures none. */
+/** Sets the share to what was delivered since the last exhaustion. If nothing was accepted since, that measures nothing. */
 const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
   const rate = Meter.rate(meter)
   const from = pool.gate.misses > 1 ? undefined : meter.mark
@@ -239,9 +239,9 @@ const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
     const span = here.at - from.at
     if (span >= (spanCalls * meter.mean) / rate) {
       const isGuess = meter.limit === Infinity && meter.best === 0
-      const part = entitled(pool, meter) > 0 ? leastOfShare : leastPart
-      const least = isGuess ? Meter.leastRate(meter) : rate * part
-      peak = Math.min(rate, Math.max((here.given - from.given) / span, least))
+      const part = entitled(pool, meter) > 0 ? minPartOfShare : minPart
+      const min = isGuess ? Meter.minRate(meter) : rate * part
+      peak = Math.min(rate, Math.max((here.given - from.given) / span, min))
       meter.best = Math.max(meter.best, peak)
     }
   }
@@ -249,10 +249,10 @@ const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
   Meter.restart(meter, peak, -1)
 }
 
-/** The pause after a ramp error that names none. */
+/** The pause after a ramp error without a retry-after. */
 const rampPause = 5_000
 
-/** Usage grows too fast: from what was delivered in the last minute on, growth is bounded. */
+/** Usage grew too fast: bounds growth, starting from what was delivered in the last minute. */
 const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
   if (ticket.at <= pool.rampAt) return "ramp"
   for (const meter of pool.meters) {

@@ -1,7 +1,8 @@
 /**
- * What a pool knows: the provider's buckets, the user's limits, and the evidence of what the provider does.
+ * The state of a pool: the user's limits, the provider's buckets, and the evidence of what the provider does.
  *
- * A pool is mutable and has one owner.
+ * The numbers of a pool, its meters and its caps change in place, and a copy has its own. Everything else that it refers to is
+ * a value: it is replaced and never changed, so copies share it. The types say which is which.
  */
 import type { Dimension, PerDimension, Whole } from "../limits/amounts.ts"
 import * as Cap from "./cap.ts"
@@ -10,10 +11,10 @@ import * as Meter from "./meter.ts"
 import type * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 
-/** While no limit is known: the round of verdicts that is under way, and how many calls it may have. */
+/** While no limit is known: the current round of verdicts. */
 export interface Opening {
+  /** When it began, and how many calls had been sent by then. */
   readonly at: number
-  /** Calls sent when it began. */
   readonly since: number
   /** Calls of the last round, and how many this one may have. */
   readonly last: number
@@ -25,33 +26,34 @@ export interface Pool {
   readonly meters: Array<Meter.Meter>
   /** The user's limits. */
   readonly caps: { [D in Dimension]?: Cap.Cap }
-  /** The part that is ours of limits that only headers name. */
+  /** The user's share of limits that only headers name. */
   shares: PerDimension<number>
   gate: Gate
   window: Window.Window
   opening: Opening | undefined
-  /** The test for an empty bucket, the random rate of rejections, and the safe calls that it was learned from. */
+  /** The test for an empty bucket; the random rate of rejections, and how many safe calls it was learned from. */
   bucketTest: Verdicts.Test
   random: number
   learnedFrom: number
-  /** The test for an outage, and the random rate of overloads. */
+  /** The test for an outage; the random rate of overloads. */
   outageTest: Verdicts.Test
   randomOverload: number
-  /** Calls sent, in all and while the bucket could not be empty. */
+  /** Calls sent in all, and those sent while the bucket could not be empty. */
   sent: number
   safe: number
   inFlight: number
-  /** Calls that failed by an overload, and how many had been accepted by the last one that an outage did not explain. */
+  /** Calls that an overload failed; how many calls had been accepted by the last such call outside an outage. */
   failed: number
   failedUpTo: number
-  /** Calls sent up to some time ago, and up to the time before it. */
+  /** Calls sent up to `at`, and up to the block before it: see `Ticket.earlier`. */
   block: { readonly at: number; readonly sent: number; readonly before: number }
+  /** The mean times to a rejection, to an overload, and to the end of an answer. */
   rejectMillis: number
   overloadMillis: number
   answerMillis: number
   distrustUntil: number
   rampAt: number
-  /** How much later than it is admitted a call may go out, where processes share the pool. */
+  /** How much later than its admission a call may go out, if processes share the pool. */
   lag: number
 }
 
@@ -61,20 +63,20 @@ export interface Ticket {
   readonly charge: Whole
   readonly number: number
   readonly inFlight: number
-  /** Whether it was sent while the bucket could not be empty, and how many were by then. */
+  /** Whether it was sent while the bucket could not be empty, and how many such calls there were by then. */
   readonly isSafe: boolean
   readonly safe: number
-  /** Calls sent so far that found about as many in flight as ever. */
+  /** `Window.crowded` when it was sent. */
   readonly crowded: number
-  /** Calls sent long enough before that they would have failed earlier. */
+  /** Calls sent so long before it that an overload would have failed them earlier. */
   readonly earlier: number
-  /** For each meter in order what had been sent by then, and what of it had been rejected. */
+  /** For each meter, in order: the charges sent by then, and those of them that had been rejected. */
   readonly sums: ReadonlyArray<number>
 }
 
 /**
- * A copy: what happens to one changes nothing in the other. It is made for each event, so properties are named, which is
- * faster than spreading; meters and caps are copied, and everything else is a value that both share.
+ * A copy of the state, for an event to change. It is made for each event: naming the properties is faster than spreading
+ * the pool.
  */
 export const copy = (pool: Pool): Pool => ({
   meters: pool.meters.map(Meter.copy),
@@ -112,7 +114,7 @@ const copyCaps = (caps: Pool["caps"]): Pool["caps"] => {
   return copies
 }
 
-/** A copy to play ahead with: as if nothing failed from now on, and no call were in flight. */
+/** A copy to predict with: as if no call were in flight and nothing failed from now on. */
 export const preview = (pool: Pool): Pool => ({
   ...copy(pool),
   gate: { ...pool.gate, misses: 0 },

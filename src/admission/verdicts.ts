@@ -6,31 +6,26 @@
  * that would be worth a reaction. An alarm is raised when the score passes the logarithm of the number of calls in
  * which one false alarm may occur.
  *
- * Nobody waits for successes: verdicts come in the order of the calls, so that at a failure whatever was sent earlier
- * and has not failed counts as accepted. Hence an answer that takes a minute slows nothing, and no timer is needed.
+ * The test does not wait for successes. Verdicts come in the order of the calls, so at a failure every call that was sent
+ * earlier and has not failed counts as accepted. So an answer that takes a minute delays no verdict, and no timer is needed.
  */
 
-/** Calls over which the random rate is averaged: it learns 5 % in a minute at 150 calls a minute. */
-const learnedOver = 150
-/** The random rate at most: with more than one call in ten failing, something is wrong. */
-const mostRandom = 0.1
-
-/** Random rejections for each call, at least and at first. */
-export const leastRandom = 0.001
-/** The same of overloads. */
-export const leastOverload = 0.01
+/** The random rate of rejections, at least and at first. */
+export const minRandom = 0.001
+/** The random rate of overloads, at least and at first. */
+export const minOverload = 0.01
 
 /**
- * What a failure says. `"isolated"`: it is the call's own. `"exhausted"`: the bucket was empty. `"ramp"`: usage grows too
- * fast. `"outage"`: the provider does not work. These three concern every caller, and are no call's own failure. `"impossible"`: the
- * call is larger than the provider's limit.
+ * What a failure says. `"isolated"` concerns its own call. `"exhausted"` (the bucket was empty), `"ramp"` (usage grows too
+ * fast) and `"outage"` (the provider does not work) concern every caller, and do not count as failures of the call.
+ * `"impossible"`: the call is larger than the provider's limit.
  */
 export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 export interface Test {
   /** The evidence for a reaction. */
   readonly score: number
-  /** Acceptances that no failure had to be weighed against, for failures that arrive out of order. */
+  /** Acceptances that were left over, for failures that arrive out of order. */
   readonly surplus: number
   /** The number of the latest call that failed. */
   readonly seen: number
@@ -38,7 +33,7 @@ export interface Test {
 
 export const makeTest = (): Test => ({ score: 0, surplus: 0, seen: 0 })
 
-/** What failures are weighed by: their random rate and the one worth a reaction, and how many calls are without a verdict. */
+/** The random rate of failures, the rate that is worth a reaction, and how many calls are still without a verdict. */
 export interface Scale {
   readonly p: number
   readonly q: number
@@ -46,8 +41,8 @@ export interface Scale {
 }
 
 /**
- * The test after a call failed, before which so many were accepted since the last failure; and whether it is the first since
- * the score was 0.
+ * The test after the call with this number failed, with `accepted` calls since the last failure, and whether the failure is
+ * the first since the score was 0.
  *
  * A failure that arrives out of order uses up acceptances that were left over, as many as there are calls without a
  * verdict. Without this, 25 random rejections of one burst that arrive in the same millisecond look like a streak.
@@ -74,6 +69,11 @@ export const failed = (
 /** The score at which less than one false alarm is expected in so many calls. */
 export const thresholdFor = (calls: number): number => Math.log(Math.max(3, calls))
 
-/** The random rate after so many calls, of which the last one failed or not. */
-export const learn = (p: number, calls: number, hasFailed: boolean, least: number): number =>
-  Math.min(mostRandom, Math.max(least, p * (1 - 1 / learnedOver) ** calls + (hasFailed ? 1 / learnedOver : 0)))
+/** Calls over which the random rate is averaged: it learns 5 % in a minute at 150 calls a minute. */
+const learnedOver = 150
+/** The random rate at most: if more than one call in ten fails, something is wrong. */
+const maxRandom = 0.1
+
+/** The random rate after `calls` more calls, of which at most the last one failed. */
+export const learn = (p: number, calls: number, hasFailed: boolean, min: number): number =>
+  Math.min(maxRandom, Math.max(min, p * (1 - 1 / learnedOver) ** calls + (hasFailed ? 1 / learnedOver : 0)))

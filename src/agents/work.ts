@@ -2,7 +2,7 @@
  * How the agents of a job share by what each has left to do, so that all end together. Changed in place; every step is
  * O(1), however many agents there are.
  */
-import { leastWeight } from "../admission/fairQueue.ts"
+import { minWeight } from "../admission/fairQueue.ts"
 
 /** The remaining work of all agents of a job that have not ended. */
 export interface Job {
@@ -36,7 +36,7 @@ export const weight = (work: Work, used: number): number => {
   const left = Math.max(work.whole - used, work.whole * leastLeft)
   work.job.left += left - work.left
   work.left = left
-  return Math.min(1 / leastWeight, Math.max(leastWeight, (left * work.job.agents) / work.job.left))
+  return Math.min(1 / minWeight, Math.max(minWeight, (left * work.job.agents) / work.job.left))
 }
 
 /** The agent has ended. The others share what remains. */

@@ -2,7 +2,7 @@
  * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
  */
 import * as Context from "effect/Context"
-import { leastWeight } from "../admission/fairQueue.ts"
+import { minWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
 import * as Input from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
@@ -93,8 +93,8 @@ export const configured: Input.Check = Input.options<Options>({
 })
 
 export const weight: Input.Check = Input.number(
-  `a number from ${leastWeight} to ${1 / leastWeight}`,
-  (value) => value >= leastWeight && value <= 1 / leastWeight
+  `a number from ${minWeight} to ${1 / minWeight}`,
+  (value) => value >= minWeight && value <= 1 / minWeight
 )
 export const priority: Input.Check = Input.finite
 
