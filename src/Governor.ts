@@ -54,6 +54,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { pipe } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
@@ -63,7 +64,7 @@ import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
 import { check, options as optionsOf } from "./input/checks.ts"
-import * as Calls from "./governor/call.ts"
+import * as Step from "./governor/call.ts"
 import type { GovernedCall, Parts } from "./governor/governedCall.ts"
 import * as Checks from "./governor/options.ts"
 import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./governor/models.ts"
@@ -154,6 +155,23 @@ const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Ou
 /** The caller settles a call that it opened. */
 const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
+/** What a call goes through, from the inside to the outside. */
+const governed = <A, B, E, R>(
+  { breaker, budget, policy, warmup }: Parts,
+  call: GovernedCall,
+  attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
+  settle: (call: GovernedCall, value: A) => Effect.Effect<B>
+) =>
+  pipe(
+    attempt,
+    Step.timed(call.how.timeout),
+    Step.broken(breaker, call.pool.name),
+    Step.settled(settle),
+    Step.reserved(budget),
+    Step.warmed(warmup, call.how.cacheKey),
+    Step.retried(policy)
+  )(call)
+
 /**
  * Makes a governor over the budget and the estimator of the context.
  *
@@ -215,11 +233,15 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how = {}) =>
-      Calls.governed(parts, call, how, { attempt, settle: answered, outlivesEffect: false }),
-    open: (call, attempt, how = {}) =>
-      Calls.governed(parts, call, how, { attempt, settle: opened, outlivesEffect: true }),
-    admit: (call, how = {}) => Calls.admit(parts, call, how),
+    run: (call, attempt, how) =>
+      Step.begin("Governor.run", parts, call, { how, outlivesEffect: false }, (call) =>
+        governed(parts, call, attempt, answered)
+      ),
+    open: (call, attempt, how) =>
+      Step.begin("Governor.open", parts, call, { how, outlivesEffect: true }, (call) =>
+        governed(parts, call, attempt, opened)
+      ),
+    admit: (call, how) => Step.admit(parts, call, how),
     learned: estimator.learned
   })
 })

@@ -15,20 +15,21 @@ import * as Usage from "./usage.ts"
 
 export type CallError = LlmError | Budget.BudgetError
 
+type Service = Budget.TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Admits an attempt. What it holds when it is interrupted or refused, the end of its call gives back. */
-export const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
+export const admitted = (budget: Service, call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) => {
-    const { agent, call: described, parts, pool } = call
+    const { agent, call: described, how, parts, pool, purses } = call
     const listed = Prices.find(described.model, parts.prices)
     call.price = listed === undefined ? undefined : Rates.charged(listed, described)
     call.known = Usage.known(described, agent, pool, parts.conversations)
+    const isPaid = purses.length > 0 || how.purses !== undefined
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
       if (call.last < call.now) return tooLate
-      return call.isPaid
-        ? Effect.flatMap(pay(call, estimate, restore), () => reserve(call, estimate, call.now, restore))
-        : reserve(call, estimate, call.now, restore)
+      if (!isPaid) return reserve(budget, call, estimate, call.now, restore)
+      return Effect.flatMap(pay(call, estimate, restore), () => reserve(budget, call, estimate, call.now, restore))
     })
   })
 
@@ -46,12 +47,13 @@ const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): E
 
 /** Reserves an estimate, for which the call waits since a time. */
 const reserve = (
+  budget: Service,
   call: GovernedCall,
   estimate: Limits.Estimate,
   since: number,
   restore: Restore
 ): Effect.Effect<GovernedCall, CallError, Scope.Scope> => {
-  const { accounting, agent, how, isFirst, known, parts, pool, until } = call
+  const { accounting, agent, how, isFirst, known, pool, until } = call
   const queueing = {
     agent,
     priority: how.priority,
@@ -62,7 +64,7 @@ const reserve = (
     first: isFirst,
     counting: accounting.counting
   }
-  return Effect.matchEffect(restore(Effect.suspend(() => parts.budget.reserve(estimate, queueing))), {
+  return Effect.matchEffect(restore(Effect.suspend(() => budget.reserve(estimate, queueing))), {
     onSuccess: (reservation) => {
       call.admit(reservation, estimate)
       return Effect.succeed(call)
@@ -70,7 +72,9 @@ const reserve = (
     onFailure: (error) => {
       const { reason } = error
       const less = reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
-      return less === undefined ? Effect.fail(inTermsOf(call, error, since)) : reserve(call, less, since, restore)
+      return less === undefined
+        ? Effect.fail(inTermsOf(call, error, since))
+        : reserve(budget, call, less, since, restore)
     }
   })
 }

@@ -1,18 +1,15 @@
 /**
- * What a call goes through: {@link governed} composes it. Each of its steps takes what makes an attempt, and gives what makes it
- * with something around it.
+ * The steps of a call, which `Governor.ts` composes. Each takes what makes an attempt, and gives what makes it with something
+ * around it.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { pipe } from "effect/Function"
 import * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import * as Budget from "../Budget.ts"
 import { check, invalid } from "../input/checks.ts"
 import { LlmError, TimedOut } from "../LlmError.ts"
-import { RetryBudget, tokensOf } from "../retry/budget.ts"
 import * as Engine from "../retry/engine.ts"
 import type { StopReason } from "../retry/errors.ts"
 import type * as Retry from "../retry/policy.ts"
@@ -27,37 +24,21 @@ import type { Warmup } from "./warmup.ts"
 /** Makes one attempt of a call. */
 type Attempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
 
-/** What a call does with its attempts. */
-export interface Uses<A, B, E, R> {
-  readonly attempt: (ticket: Ticket) => Effect.Effect<A, E, R>
-  /** Settles an attempt that succeeded, and gives what the call gives. */
-  readonly settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-  /** Whether the call goes on after it has succeeded, until the caller's scope closes. */
-  readonly outlivesEffect: boolean
-}
-
-/** Makes a call: a description of it, and how it is run. */
-export const governed = <A, B, E, R>(
+/** Begins a call: a description of it, and how it is run. With `outlivesEffect` it goes on until the caller's scope closes. */
+export const begin = <A, E, R>(
+  operation: string,
   parts: Parts,
   call: Call,
-  how: CallOptions,
-  { attempt, outlivesEffect, settle }: Uses<A, B, E, R>
-): Effect.Effect<B, E | CallError, Exclude<R, Scope.Scope>> =>
+  { how = {}, outlivesEffect }: { readonly how: CallOptions | undefined; readonly outlivesEffect: boolean },
+  made: (call: GovernedCall) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
-    checkCall(outlivesEffect ? "Governor.open" : "Governor.run", call, how)
+    check(operation, Checks.call, how)
+    if (typeof call.model !== "string") invalid(`${operation}: model`, "a string", call.model)
     const within = outlivesEffect ? Context.getUnsafe(context, Scope.Scope) : undefined
-    const first = new GovernedCall(parts, call, how, context)
-    const made = pipe(
-      attempt,
-      timed(how.timeout),
-      broken(parts.breaker, first.pool.name),
-      settled(settle),
-      reserved,
-      warmed(parts.warmup, how.cacheKey),
-      retried(first, context, within)
-    )
+    const making = made(new GovernedCall(parts, call, how, context, within))
     // Attempts know for whom they are made.
-    return how.agent === undefined ? made : Effect.provideService(made, Budget.Agent, how.agent)
+    return how.agent === undefined ? making : Effect.provideService(making, Budget.Agent, how.agent)
   })
 
 // -----------------------------------------------------------------------------
@@ -65,7 +46,7 @@ export const governed = <A, B, E, R>(
 // -----------------------------------------------------------------------------
 
 /** Sends an attempt, for no longer than the timeout. The wait in the queue is not part of that. */
-const timed =
+export const timed =
   (timeout: Duration.Input | undefined) =>
   <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | LlmError, R> =>
   (call) => {
@@ -80,13 +61,13 @@ const timed =
   }
 
 /** Asks the circuit breaker of the pool, which may let nothing be sent. */
-const broken =
+export const broken =
   (breaker: Breaker | undefined, pool: string) =>
   <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | LlmError, R> =>
     breaker === undefined ? attempt : (call) => breaker.protect(pool, attempt(call))
 
 /** Settles the reservation of an attempt that succeeded, or failed. The end of the call settles one that was interrupted. */
-const settled =
+export const settled =
   <A, B>(settle: (call: GovernedCall, value: A) => Effect.Effect<B>) =>
   <E, R>(attempt: Attempt<A, E, R>): Attempt<B, E, R> =>
   (call) =>
@@ -96,37 +77,36 @@ const settled =
       )
     )
 
-/** Gives an attempt its reservation, and a scope. */
-const reserved =
+/** Gives an attempt its reservation of the budget, and a scope. */
+export const reserved =
+  (budget: Budget.TokenBudget["Service"]) =>
   <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
   (call) =>
-    Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
+    Scope.provide(Effect.flatMap(admitted(budget, call), attempt), call.scope)
 
 /** Waits for the call that fills the provider's cache first, if it shares a prefix with others. */
-const warmed =
+export const warmed =
   (warmup: Warmup, key: string | undefined) =>
   <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E, R> =>
     key === undefined ? attempt : (call) => warmup(JSON.stringify([call.call.model, key]), call.until, attempt(call))
 
 /** Makes attempts until one succeeds or the policy ends, and ends the call: at once, or with the scope that it goes on in. */
-const retried =
-  (first: GovernedCall, context: Context.Context<never>, within: Scope.Scope | undefined) =>
-  <A, E, R>(attempt: Attempt<A, E | CallError, R>): Effect.Effect<A, E | CallError, R> => {
+export const retried =
+  (policy: Retry.Policy<LlmError>) =>
+  <A, E, R>(attempt: Attempt<A, E | CallError, R>): Attempt<A, E | CallError, R> =>
+  (first) => {
     let call = first
-    const { clock, deadline, parts } = first
-    const played = Engine.retried<E | CallError, LlmError>(first.policy, {
+    const { clock, deadline, isTraced, tokens, within } = first
+    const played = Engine.retried<E | CallError, LlmError>(first.how.retry ?? policy, {
       clock,
       deadline,
-      // The caller's own retry budget goes before the governor's.
-      tokens: tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, clock),
+      tokens,
       judge: (error) => judged(call, error),
       onRetry: (retry) => Effect.sync(() => report(call, retry)),
       finish: (error, stoppedBy) => finished(call, error, stoppedBy)
     })
     const attempts = played((last) => attempt((call = call.next(last))))
-    const isTraced =
-      Context.getOrUndefined(context, Tracer.ParentSpan) ?? Context.getOrUndefined(context, Tracer.Tracer)
-    const traced = isTraced === undefined ? attempts : Trace.within(first, attempts)
+    const traced = isTraced ? Trace.within(first, attempts) : attempts
     return Effect.onExitPrimitive(traced, (exit) =>
       within !== undefined && exit._tag === "Success" ? goesOn(call, within) : call.end(exit)
     )
@@ -177,29 +157,21 @@ const finished = <E>(call: GovernedCall, error: E, stoppedBy: StopReason | undef
 }
 
 // -----------------------------------------------------------------------------
-// Parts of a call
+// Single admissions
 // -----------------------------------------------------------------------------
 
-const checkCall = (operation: string, call: Call, how: CallOptions): void => {
-  check(operation, Checks.call, how)
-  if (typeof call.model !== "string") invalid(`${operation}: model`, "a string", call.model)
-}
-
 /** One admission, for code that makes its own attempts. */
-export const admit = (parts: Parts, call: Call, how: CallOptions): Effect.Effect<Ticket, CallError, Scope.Scope> =>
-  Effect.withFiber(({ context }) => {
-    checkCall("Governor.admit", call, how)
-    const governed = new GovernedCall(parts, call, how, context)
-    const within = Context.getUnsafe(context, Scope.Scope)
-    const admission = Effect.suspend(() => admitted(governed.next(governed.deadline)))
-    const held = Effect.onExitPrimitive(Scope.provide(admission, governed.scope), (exit) =>
+export const admit = (parts: Parts, call: Call, how?: CallOptions): Effect.Effect<Ticket, CallError, Scope.Scope> =>
+  begin("Governor.admit", parts, call, { how, outlivesEffect: true }, (call) => {
+    const admission = Effect.suspend(() => admitted(parts.budget, call.next(call.deadline)))
+    const held = Effect.onExitPrimitive(Scope.provide(admission, call.scope), (exit) =>
       exit._tag === "Success"
-        ? Scope.addFinalizerExit(within, (exit) => governed.leave(exit) ?? Effect.void)
-        : governed.leave(exit)
+        ? Scope.addFinalizerExit(call.within!, (exit) => call.leave(exit) ?? Effect.void)
+        : call.leave(exit)
     )
     // Once the caller has it: one that was interrupted before has sent nothing.
     return Effect.map(held, () => {
-      governed.send()
-      return governed
+      call.send()
+      return call
     })
   })

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
-import type * as Tracer from "effect/Tracer"
+import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type { Wake } from "../budget/waker.ts"
@@ -20,10 +20,9 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { LlmError } from "../LlmError.ts"
 import type * as Rates from "../prices/rates.ts"
-import type { Tokens } from "../retry/budget.ts"
+import { RetryBudget, type Tokens, tokensOf } from "../retry/budget.ts"
 import type { StopReason } from "../retry/errors.ts"
-import { Deadline } from "../retry/policy.ts"
-import type * as Retry from "../Retry.ts"
+import { Deadline, type Policy } from "../retry/policy.ts"
 import { perDollar } from "../spending/ledger.ts"
 import { type Purse, Purses } from "../spending/models.ts"
 import type { Payment } from "../spending/purse.ts"
@@ -43,7 +42,7 @@ export interface Parts {
   readonly estimator: Estimator.Estimator["Service"]
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
-  readonly policy: Retry.Policy<LlmError>
+  readonly policy: Policy<LlmError>
   readonly pools: Pools
   readonly prices: Rates.Table
   /** The retry budget of the governor's own context, if it has one. */
@@ -80,6 +79,7 @@ export class GovernedCall implements Ticket, Usage.Held {
   readonly how: CallOptions
   readonly pool: Pool
   readonly clock: Clock.Clock
+  readonly accounting: Accounting.Accounting
   /** Whose turn it takes in the queue. */
   readonly agent: string
   readonly purses: ReadonlyArray<Purse>
@@ -87,6 +87,11 @@ export class GovernedCall implements Ticket, Usage.Held {
   readonly maxWait: number
   readonly deadline: number
   readonly startedAt: number
+  /** The retry budget that its retries are taken from: the caller's own goes before the governor's. */
+  readonly tokens: Tokens
+  /** The scope that it goes on in once it has succeeded, if it does. */
+  readonly within: Scope.Scope | undefined
+  readonly isTraced: boolean
   span: Tracer.Span | undefined = undefined
   /** The number of its attempts that began, and of those that were sent. */
   private number = 0
@@ -119,7 +124,13 @@ export class GovernedCall implements Ticket, Usage.Held {
   observed: Accounting.Actual | undefined = undefined
   failed: Failed | undefined = undefined
 
-  constructor(parts: Parts, call: Call, how: CallOptions, context: Context.Context<never>) {
+  constructor(
+    parts: Parts,
+    call: Call,
+    how: CallOptions,
+    context: Context.Context<never>,
+    within: Scope.Scope | undefined
+  ) {
     const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
     const around = Context.get(context, Purses)
     this.parts = parts
@@ -127,28 +138,20 @@ export class GovernedCall implements Ticket, Usage.Held {
     this.how = how
     this.pool = parts.pools.of(parts, call)
     this.clock = Context.get(context, Clock.Clock)
+    this.accounting = call.accounting ?? parts.accounting
     this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
     this.deadline = Context.get(context, Deadline) ?? Infinity
-    this.startedAt = this.now
+    this.startedAt = this.clock.currentTimeMillisUnsafe()
+    this.tokens = tokensOf(Context.get(context, RetryBudget) ?? parts.retryBudget, this.clock)
+    this.within = within
+    const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
+    this.isTraced = (parent ?? Context.getOrUndefined(context, Tracer.Tracer)) !== undefined
   }
 
   get now(): number {
     return this.clock.currentTimeMillisUnsafe()
-  }
-
-  get accounting(): Accounting.Accounting {
-    return this.call.accounting ?? this.parts.accounting
-  }
-
-  get policy(): Retry.Policy<LlmError> {
-    return this.how.retry ?? this.parts.policy
-  }
-
-  /** Whether something may have to pay for it. */
-  get isPaid(): boolean {
-    return this.purses.length > 0 || this.how.purses !== undefined
   }
 
   /** Whether it is the deadline that bounds the wait, and not the call's `maxWait`. */
@@ -246,7 +249,8 @@ export class GovernedCall implements Ticket, Usage.Held {
       const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
       const usage = actual === undefined ? {} : Usage.counted(this, actual)
       this.conclude(billed, actual !== undefined)
-      const settled = Effect.flatMap(this.observeLimits(signal), () => reservation.settle(usage))
+      const ended = reservation.settle(usage)
+      const settled = signal === undefined ? ended : Effect.andThen(reservation.observe(signal), ended)
       if (actual === undefined) return settled
       pool.counts.used(actual)
       const { continuation, finishReason } = response
@@ -339,7 +343,8 @@ export class GovernedCall implements Ticket, Usage.Held {
     )
     if (number > 0) parts.pools.left(pool)
     const traced = span && Trace.ended(span, this, exit)
-    return inOrder(settled, Scope.closeUnsafe(this.scope, exit), this.pauseOf(exit), traced)
+    const paused = exit._tag === "Failure" ? this.pauseOf(exit) : undefined
+    return inOrder(settled, Scope.closeUnsafe(this.scope, exit), paused, traced)
   }
 
   /** The end of a call that makes its own attempts, which is not counted. */
@@ -380,8 +385,7 @@ export class GovernedCall implements Ticket, Usage.Held {
   }
 
   /** A provider that asks for more time than any bucket needs is closed for everybody until then. */
-  private pauseOf(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    if (exit._tag === "Success") return undefined
+  private pauseOf(exit: Exit.Failure<unknown, unknown>): Effect.Effect<void> | undefined {
     const error = Exit.findErrorOption(exit)
     if (error._tag === "None") return undefined
     const { isRetryable, pushback, retryAfter = Duration.zero } = Failure.read(error.value)
@@ -420,8 +424,10 @@ export class GovernedCall implements Ticket, Usage.Held {
 }
 
 /** Runs each of some effects, whatever comes of the ones before it. */
-const inOrder = (...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>): Effect.Effect<void> | undefined =>
-  effects.reduce<Effect.Effect<unknown> | undefined>(
-    (all, next) => (all === undefined || next === undefined ? (all ?? next) : Effect.ensuring(all, next)),
-    undefined
-  ) as Effect.Effect<void> | undefined
+const inOrder = (...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>): Effect.Effect<void> | undefined => {
+  let all: Effect.Effect<unknown> | undefined
+  for (const next of effects) {
+    if (next !== undefined) all = all === undefined ? next : Effect.ensuring(all, next)
+  }
+  return all as Effect.Effect<void> | undefined
+}
