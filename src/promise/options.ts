@@ -74,13 +74,13 @@ export interface Call extends CallOptions {
  */
 export interface RetryOptions {
   /**
-   * Attempts of a call, the first included. Those that rate limits or an outage cost do not count, those that
-   * `timeoutSeconds` or a client's own timeout ended do.
+   * The number of attempts of a call, the first included, whatever ended them.
    *
-   * @default 5
+   * @default 5. Those that rate limits or an outage ended do not count, those that `timeoutSeconds` or a client's own timeout
+   * ended do
    */
   readonly attempts?: number | undefined
-  /** The most that the first wait can be. It doubles with each attempt, and the wait is a random part of it. @default 2 */
+  /** The first wait. It doubles with each attempt, and each wait is up to a fifth shorter or longer at random. @default 2 */
   readonly baseSeconds?: number | undefined
   /** The longest wait, unless the provider asks for a longer one. @default 60 */
   readonly capSeconds?: number | undefined
