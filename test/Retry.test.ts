@@ -307,6 +307,25 @@ describe("Retry", () => {
       )
     })
 
+    it.effect("makes a schedule, of which others make another policy", () =>
+      Effect.gen(function* () {
+        const seen: Array<boolean> = []
+        const policy = Retry.make<Refused>({ jitter: "none", maxElapsed: "1 hour" }).pipe(
+          Schedule.modifyDelay(({ duration, input: { error } }) =>
+            Effect.succeed(error.retryAfter === undefined ? Duration.times(duration, 3) : duration)
+          ),
+          Schedule.tap(({ input: { isOwn } }) => Effect.sync(() => seen.push(isOwn))),
+          Schedule.upTo({ times: 3 })
+        )
+        const { call, starts } = recorded(9)
+        const fiber = yield* Effect.forkChild(Effect.flip(Retry.withPolicy(call, policy)))
+        yield* TestClock.adjust("5 minutes")
+        yield* Fiber.join(fiber)
+        assert.deepStrictEqual(starts, [0, 6_000, 18_000, 42_000])
+        assert.isTrue(seen.every((isOwn) => isOwn))
+      })
+    )
+
     describe("with `while`", () => {
       it.effect("retries what it accepts, of any type of error", () =>
         Effect.gen(function* () {
