@@ -1,0 +1,21 @@
+/** How much of the library one call passes: who has to understand a call has to read this much. */
+import { assert, describe, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import { join } from "node:path"
+import { root } from "../support/modules.ts"
+
+/** Lower them when a call passes less. `npm run -s bench -- call --path` lists what it passes. */
+const most = { files: 40, functions: 255 }
+
+describe("a warm LlmClient.create", () => {
+  it("passes at most so many files and functions of src, by V8's coverage", () => {
+    const program = join(root, "benchmark/call.ts")
+    const printed = execFileSync(process.execPath, ["--conditions=@floodgate/source", program, "--path"], {
+      encoding: "utf8"
+    })
+    const { files, functions } = /path: (?<files>\d+) files, (?<functions>\d+) functions/.exec(printed)!.groups!
+    assert.isAtLeast(Number(functions), 100, "the path was not measured")
+    assert.isAtMost(Number(files), most.files, printed)
+    assert.isAtMost(Number(functions), most.functions, printed)
+  })
+})
