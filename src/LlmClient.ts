@@ -1,8 +1,9 @@
 /**
  * `LlmClient` makes Messages API calls under a budget and with retries.
  *
- * It is a thin adapter of the {@link Governor} over an {@link LlmProvider}: it measures requests, makes attempts, and reads
- * the usage of responses.
+ * It composes the two: each attempt holds a reservation of the {@link TokenBudget}, and the retry policy, which is a `Schedule`,
+ * says when the next attempt begins. The {@link Governor} carries that out for every client; this one measures requests, makes
+ * attempts over an {@link LlmProvider}, and reads the usage of responses.
  *
  * **Example** (twelve agents over one client; the provider is simulated here)
  *
@@ -342,7 +343,10 @@ export const layerProvider = (
   options: Governor.Options = {}
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> => {
   check("LlmClient.layerProvider", checkLayerProvider, options)
-  return Layer.fresh(Layer.effect(LlmClient, make(options.retry))).pipe(Layer.provide(Governor.layer(options)))
+  const { retry: policy = Retry.make<LlmError>() } = options
+  // The governor composes the two: it reserves each attempt from the TokenBudget of the context, and retries by the policy.
+  const governor = Governor.layer({ ...options, retry: policy })
+  return Layer.fresh(Layer.effect(LlmClient, make(policy))).pipe(Layer.provide(governor))
 }
 
 const configured: Input.Checks<Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options> = {

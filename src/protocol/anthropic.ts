@@ -115,26 +115,24 @@ export const describe: Protocol["describe"] = (body, route) => {
 // -----------------------------------------------------------------------------
 
 /**
- * A count of a `usage` object. What compactions of a long conversation used counts towards the limits as well, and is left out
- * of the provider's own sums.
+ * The counts of a `usage` object; null leaves a count as it was. What compactions of a long conversation used counts towards the
+ * limits as well, and is left out of the provider's own sums.
  */
-const countOf = (usage: unknown, name: string): number | undefined => {
-  const own = amountOf(at(usage, name))
-  const iterations = at(usage, "iterations")
-  if (own === undefined || iterations === undefined) return own
-  const compactions = listOf(iterations).filter((step) => at(step, "type") === "compaction")
-  return compactions.reduce<number>((sum, step) => sum + (amountOf(at(step, name)) ?? 0), own)
-}
-
-/** The counts of a `usage` object; null leaves a count as it was. */
 const countsOf = (usage: unknown): Counts => {
+  if (!isRecord(usage)) return {}
+  const compactions = listOf(usage["iterations"]).filter((step) => at(step, "type") === "compaction")
+  const countOf = (name: string): number | undefined => {
+    const own = amountOf(usage[name])
+    if (own === undefined) return undefined
+    return compactions.reduce<number>((sum, step) => sum + (amountOf(at(step, name)) ?? 0), own)
+  }
   const forAnHour = amountOf(at(usage, "cache_creation", "ephemeral_1h_input_tokens"))
   return {
-    inputTokens: countOf(usage, "input_tokens"),
-    cacheCreationTokens: countOf(usage, "cache_creation_input_tokens"),
+    inputTokens: countOf("input_tokens"),
+    cacheCreationTokens: countOf("cache_creation_input_tokens"),
     ...(forAnHour === undefined ? undefined : { cacheCreationLongTokens: forAnHour }),
-    cacheReadTokens: countOf(usage, "cache_read_input_tokens"),
-    outputTokens: countOf(usage, "output_tokens")
+    cacheReadTokens: countOf("cache_read_input_tokens"),
+    outputTokens: countOf("output_tokens")
   }
 }
 
