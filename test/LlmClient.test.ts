@@ -508,6 +508,27 @@ describe("LlmClient", () => {
   })
 
   describe("countTokens", () => {
+    it.effect("is retried by the policy of the layer, and never where it must not be", () => {
+      const retry = Retry.make({ base: "1 second", jitter: "none", attempts: 2, while: (_: LlmError.LlmError) => true })
+      const { live, seen } = over(
+        {
+          countTokens: (attempt) =>
+            fail(attempt < 3 ? new LlmError.Overloaded({ status: 529 }) : new LlmError.InvalidRequest({ status: 404 }))
+        },
+        { retry }
+      )
+      return Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.flip(LlmClient.countTokens(params)))
+        yield* TestClock.adjust("1 second")
+        const error = yield* Fiber.join(fiber)
+        assert.instanceOf(error, LlmError.LlmError)
+        assert.strictEqual(error.stoppedBy, "attempts")
+        assert.strictEqual(seen.attempts, 2)
+        yield* Effect.flip(LlmClient.countTokens(params))
+        assert.strictEqual(seen.attempts, 3)
+      }).pipe(Effect.provide(live))
+    })
+
     it.effect("is retried but not budgeted", () => {
       const { live, seen } = over({
         countTokens: (attempt) => (attempt === 1 ? fail(new LlmError.RateLimited({ status: 429 })) : Effect.succeed(7))

@@ -326,6 +326,18 @@ describe("Retry", () => {
       })
     )
 
+    it.effect("says that a schedule has ended which was made of the policy, and nothing of what is not retried", () =>
+      Effect.gen(function* () {
+        const twice = Schedule.upTo(Retry.make<LlmError>({ jitter: "none" }), { times: 1 })
+        const stopped = (error: LlmError) =>
+          Effect.map(Effect.flip(Retry.withPolicy(Effect.fail(error), twice)), (error) => error.stoppedBy)
+        const fiber = yield* Effect.forkChild(stopped(overloaded))
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* Fiber.join(fiber), "schedule")
+        assert.isUndefined(yield* stopped(new LlmError({ reason: new InvalidRequest({ status: 404 }) })))
+      })
+    )
+
     describe("with `while`", () => {
       it.effect("retries what it accepts, of any type of error", () =>
         Effect.gen(function* () {

@@ -11,7 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Input from "../input/checks.ts"
 import { type Tokens, tracked } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
-import type { Failed, Policy } from "./policy.ts"
+import type { Decision, Failed, Policy } from "./policy.ts"
 
 /**
  * A retry that is about to wait.
@@ -71,7 +71,7 @@ const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
     const error = found.value
     const failed = call.judge(error)
     const next = yield* Pull.catchDone(step(call.clock.currentTimeMillisUnsafe(), failed), Effect.succeed)
-    if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, next.stoppedBy))
+    if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, reasonOf(next)))
     const [{ until }, wait] = next
     // A schedule that no policy was made of judges no errors.
     if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
@@ -82,6 +82,10 @@ const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
     cause = exit.cause
   }
 })
+
+/** Why a policy has ended. If it would have gone on, a schedule that was made of it has ended. */
+const reasonOf = ({ stoppedBy, until }: Decision): StopReason | undefined =>
+  stoppedBy ?? (until > 0 ? "schedule" : undefined)
 
 /** Waits for the next attempt, longer if the retry budget is spent. Returns false if that is too late. */
 const rested = <E, F, R>(

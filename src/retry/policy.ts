@@ -35,7 +35,7 @@ export interface Failed<out E = unknown> {
 export interface Decision {
   /** The wait of the backoff alone. */
   readonly backoff: Duration.Duration
-  /** The time after which the next attempt may not begin, in milliseconds of the `Clock`. */
+  /** The time after which the next attempt may not begin, in milliseconds of the `Clock`; 0 if there is none. */
   readonly until: number
   /** Why there is no further attempt, although the failure may be retried. */
   readonly stoppedBy: StopReason | undefined
