@@ -32,8 +32,8 @@
  * @since 0.1.0
  */
 import * as Layer from "effect/Layer"
-import { Exchange } from "./budgetStore/exchange.ts"
 import { checks, type Options, type Settings, type Store } from "./budgetStore/models.ts"
+import { Shared } from "./budgetStore/shared.ts"
 import { BudgetStore } from "./budgetStore/sharing.ts"
 import { check, millisOf, options as optionsOf, store as isStore } from "./input/checks.ts"
 
@@ -78,5 +78,5 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
     timeoutMillis: millisOf(timeout),
     name
   }
-  return Layer.succeed(BudgetStore, { ...store, open: (host, id) => new Exchange(host, settings, id) })
+  return Layer.succeed(BudgetStore, { ...store, open: (opening) => new Shared(opening, settings) })
 }

@@ -17,18 +17,18 @@ import { latest, observerOf, tickOf } from "./observer.ts"
 import * as Recency from "../input/recency.ts"
 import { check } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
-import { BudgetError, type BudgetErrorReason, TooManyPools } from "./errors.ts"
+import { BudgetError, TooManyPools } from "./errors.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
 import { type BudgetStatus, type Options as BudgetOptions, type ReserveOptions, ReviewAt } from "./models.ts"
 import * as Options from "./options.ts"
 import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
-import { handOut, type HeldReservation, pauseOf, readingsOf } from "./reservation.ts"
+import { Entry } from "./entry.ts"
+import { handOut, pauseOf, readingsOf } from "./reservation.ts"
 import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
 import { checkCounted } from "./uncounted.ts"
-import { Waiter } from "./waiter.ts"
 import * as Waker from "./waker.ts"
 
 type Service = TokenBudget["Service"]
@@ -152,7 +152,7 @@ class Pools {
     this.byName.delete(pool.name)
     pool.shutDown()
     forgetCounts(pool.name, this.context)
-    if (pool.isShared) this.shared.after(0, pool.leave)
+    if (rested === undefined) this.shared.after(0, pool.leave)
   }
 
   /** An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
@@ -192,14 +192,11 @@ class Pools {
   }
 
   /** Lets a wait be foreseen once more. */
-  review(pool: Pool, admission: Waiter | BudgetErrorReason, at: number | undefined): void {
-    if (at === undefined || !(admission instanceof Waiter) || admission.maxWait === Infinity) return
-    const left = at - pool.clock.currentTimeMillisUnsafe()
-    if (left <= 0 || admission.ended !== undefined) return
-    this.shared.after(
-      left,
-      Effect.sync(() => pool.review(admission))
-    )
+  review(entry: Entry, at: number | undefined): void {
+    if (at === undefined || entry.maxWait === Infinity) return
+    const { owner } = entry
+    const left = at - owner.clock.currentTimeMillisUnsafe()
+    if (left > 0) this.shared.after(left, Effect.sync(() => owner.review(entry)))
   }
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */
@@ -291,18 +288,19 @@ const reserve =
   (pools: Pools): Service["reserve"] =>
   (estimate, how) => {
     const admitted = Effect.uninterruptibleMask((restore) =>
-      Effect.withFiber<HeldReservation, BudgetError, Scope.Scope>(({ context }) => {
+      Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
         if (how !== undefined) check("Budget.reserve", Options.reserved, how)
         checkCounted(context)
         if (pools.isClosed) return Effect.interrupt
         const pool = pools.of(how)
         if (pool instanceof BudgetError) return Effect.fail(pool)
-        const admission = pool.admit(estimate, Options.queueingOf(context, how), how?.counting)
+        const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
-        if ("ticket" in admission) return endingWith(scope, admission)
-        pools.review(pool, admission, Context.get(context, ReviewAt))
+        if (entry.isOpen) return endingWith(scope, entry)
+        if (entry.answered !== undefined) return entry.answered
+        pools.review(entry, Context.get(context, ReviewAt))
         const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
-        return Effect.flatMap(wait(pool, admission, isTraced, restore), (held) => endingWith(scope, held))
+        return Effect.flatMap(wait(entry, isTraced, restore), (entry) => endingWith(scope, entry))
       })
     )
     return Effect.map(admitted, handOut)
@@ -369,49 +367,38 @@ const resize =
     })
 
 /** Ends a reservation with a scope. */
-const endingWith = (scope: Scope.Scope, held: HeldReservation): Effect.Effect<HeldReservation> =>
+const endingWith = (scope: Scope.Scope, entry: Entry): Effect.Effect<Entry> =>
   Effect.as(
-    Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => held.end(exit))),
-    held
+    Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => entry.leave(exit))),
+    entry
   )
 
 /** Sleeps until the caller is admitted. If the wait ends otherwise, everything is given back. */
-const wait = (
-  pool: Pool,
-  admission: Waiter | BudgetErrorReason,
-  isTraced: boolean,
-  restore: Restore
-): Effect.Effect<HeldReservation, BudgetError> => {
-  if (!(admission instanceof Waiter)) return Effect.fail(new BudgetError({ reason: admission }))
-  if (admission.ended !== undefined) return admission.ended
-  const { maxWait } = admission
-  const asleep = Effect.callback<HeldReservation, BudgetError>((resume) => admission.listen(resume))
+const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<Entry, BudgetError> => {
+  const { maxWait, owner } = entry
+  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
+  // It may have been admitted in this very millisecond.
+  const late = Effect.suspend(
+    () =>
+      entry.answered ?? Effect.fail(new BudgetError({ reason: owner.tooLong(entry.binding, maxWait, maxWait) }))
+  )
   const bounded =
-    maxWait === Infinity
-      ? asleep
-      : Effect.timeoutOrElse(asleep, {
-          duration: maxWait,
-          // It may have been admitted in this very millisecond.
-          orElse: () =>
-            admission.ended ??
-            Effect.fail(new BudgetError({ reason: pool.tooLong(admission.binding, maxWait, maxWait) }))
-        })
-  return Effect.onExitPrimitive(restore(isTraced ? traced(bounded, pool.name, admission.agent) : bounded), (exit) => {
-    if (exit._tag !== "Success") pool.cancel(admission)
+    maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
+  return Effect.onExitPrimitive(restore(isTraced ? traced(bounded, entry) : bounded), (exit) => {
+    if (exit._tag !== "Success") entry.leave(exit)
     return undefined
   })
 }
 
 /** The span of a wait, for a caller that is traced. */
-const traced = (
-  waiting: Effect.Effect<HeldReservation, BudgetError>,
-  pool: string,
-  agent: string
-): Effect.Effect<HeldReservation, BudgetError> =>
-  Effect.useSpan("TokenBudget.reserve", { attributes: { "floodgate.pool": pool, "floodgate.agent": agent } }, (span) =>
-    Effect.tap(waiting, ({ binding, waitedMillis }) => {
-      span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
-      if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
-      return Effect.void
-    })
+const traced = (waiting: Effect.Effect<Entry, BudgetError>, { agent, owner }: Entry): Effect.Effect<Entry, BudgetError> =>
+  Effect.useSpan(
+    "TokenBudget.reserve",
+    { attributes: { "floodgate.pool": owner.name, "floodgate.agent": agent } },
+    (span) =>
+      Effect.tap(waiting, ({ binding, waitedMillis }) => {
+        span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
+        if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
+        return Effect.void
+      })
   )

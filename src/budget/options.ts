@@ -19,7 +19,7 @@ import {
   type ReserveOptions,
   type ResizeOptions
 } from "./models.ts"
-import type { Queueing } from "./waiter.ts"
+import type { Queueing } from "./entry.ts"
 import * as Rules from "../limits/rules.ts"
 
 export const defaultPool = "default"

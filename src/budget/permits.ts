@@ -1,58 +1,50 @@
 /**
- * The calls in flight of a pool: permits of a semaphore on which no fiber ever waits.
+ * The calls in flight of a pool: permits of a semaphore, whose answer decides. Nothing else counts them.
  *
- * `Semaphore.release` looks at all of its waiters and lets small requests overtake, so the waiters stand in the budget's
- * own queue. A permit that a call gives back stays at hand for the next one, which spares both of them an effect.
+ * No fiber waits on it: `Semaphore.release` looks at all of its waiters and lets small requests overtake, so the waiters
+ * stand in the budget's own queue. A permit that an ended call leaves is handed to the next one, which spares both of them an
+ * effect; only if there is none the semaphore is asked.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 
 export class Permits {
-  private limit: number
   private readonly semaphore: Semaphore.Semaphore
-  /** Permits that were taken of the semaphore, and those of them that no call holds. */
-  private taken = 0
-  private atHand = 0
+  /** Permits that ended calls have left. */
+  private spare = 0
+  /** The semaphore's last answer, until a permit is returned: it has none, or fewer than none. */
+  private isFull = false
+  private isOver = false
 
   constructor(limit: number) {
-    this.limit = limit
     this.semaphore = Semaphore.makeUnsafe(limit)
   }
 
-  /** The most calls in flight; `Infinity` where nothing bounds them. */
-  get most(): number {
-    return this.limit
-  }
-
-  get free(): number {
-    return this.limit - this.taken + this.atHand
-  }
-
-  /** Takes a permit, which must be free. */
-  take(): void {
-    if (this.atHand > 0) {
-      this.atHand--
-      return
-    }
-    this.taken++
-    Effect.runSync(this.semaphore.takeIfAvailable(1))
+  /** Takes a permit, if there is one. */
+  take(): boolean {
+    if (this.spare > 0) this.spare--
+    else if (this.isFull || !Effect.runSync(this.semaphore.takeIfAvailable(1))) this.isFull = true
+    return !this.isFull
   }
 
   release(): void {
-    if (this.taken <= this.limit) {
-      this.atHand++
-      return
+    if (this.isOver) this.giveBack(1)
+    else {
+      this.spare++
+      this.isFull = false
     }
-    this.taken--
-    Effect.runSync(this.semaphore.release(1))
   }
 
+  /** Other permits than before. Calls that are in flight beyond them stay, and their permits go when they end. */
   resize(limit: number): void {
-    this.limit = limit
     Effect.runSync(this.semaphore.resize(limit))
-    while (this.taken > limit && this.atHand > 0) {
-      this.atHand--
-      this.release()
-    }
+    this.giveBack(this.spare)
+    this.spare = 0
+  }
+
+  private giveBack(permits: number): void {
+    const free = Effect.runSync(this.semaphore.release(permits))
+    this.isOver = free < 0
+    this.isFull = free <= 0
   }
 }

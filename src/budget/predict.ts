@@ -6,7 +6,7 @@ import type { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import type { Queueing, Waiter } from "./waiter.ts"
+import type { Entry, Queueing } from "./entry.ts"
 
 /** No more callers than this are played: those behind them wait at least as long. */
 const maxPlayed = 1_000
@@ -127,7 +127,7 @@ class Play {
 
 /** A caller that waits, and for how long still. */
 export interface Expected {
-  readonly waiter: Waiter
+  readonly waiter: Entry
   readonly expectedMillis: number
   readonly dimension: Limits.Dimension | undefined
 }
@@ -136,7 +136,7 @@ export const dimensionOf = (obstacle: Obstacle | undefined): Limits.Dimension | 
   obstacle === "concurrency" || obstacle === "pause" ? undefined : obstacle
 
 /** The first callers in the order of service. */
-export const first = (scene: Scene, waiters: Iterable<Waiter>, count: number): ReadonlyArray<Expected> => {
+export const first = (scene: Scene, waiters: Iterable<Entry>, count: number): ReadonlyArray<Expected> => {
   const play = new Play(scene)
   const found: Array<Expected> = []
   for (const waiter of waiters) {
@@ -160,10 +160,10 @@ export interface Foreseen {
 }
 
 /** A caller that would come now. */
-export const newcomer = (scene: Scene, queue: FairQueue<Waiter>, charge: Amounts.Whole, how: Queueing): Foreseen => {
+export const newcomer = (scene: Scene, queue: FairQueue<Entry>, charge: Amounts.Whole, how: Queueing): Foreseen => {
   const play = new Play(scene)
   let played = 0
-  let group: Array<Waiter> = []
+  let group: Array<Entry> = []
   let isLowerBound = false
   for (const waiter of queue.inOrder(how)) {
     isLowerBound = played === maxPlayed
@@ -180,7 +180,7 @@ export const newcomer = (scene: Scene, queue: FairQueue<Waiter>, charge: Amounts
 }
 
 /** Callers enter with the first of them. */
-const enter = (play: Play, [head, ...others]: ReadonlyArray<Waiter>): void => {
+const enter = (play: Play, [head, ...others]: ReadonlyArray<Entry>): void => {
   if (head === undefined) return
   if (others.length === 0) return void play.enter(head.charge)
   const sum = { ...head.charge }

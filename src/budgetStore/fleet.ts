@@ -23,6 +23,7 @@ export interface Self {
   readonly lost: "keep" | "refund"
   readonly inFlight: number
   readonly held: Amounts.Whole
+  readonly spent: Amounts.Whole
 }
 
 const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.leaseMillis
@@ -86,7 +87,7 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
   const { inFlight, lost } = self
   const found = state.owners[id]
   const isNew = found === undefined
-  const owner = found ?? makeOwner(self, state.joined++, state.virtual, now)
+  const owner = found ?? { ...makeOwner(self, state.joined++, state.virtual, now), spent: self.spent }
   state.owners[id] = owner
   takeBack(state.law, owner)
   if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
@@ -137,6 +138,67 @@ export const configure = (state: State, config: Config, now: number): void => {
   state.config = config
   state.changes++
   Law.resize(state.law, config.rules, config.shares, now)
+}
+
+/** Sets how many calls may be in flight. */
+export const allow = (state: State, concurrency: number): void => {
+  state.config = { ...state.config, concurrency }
+  state.changes++
+}
+
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+/** A waiting call, as the first of its process. `weight` is that of all agents that wait there. */
+export interface Call extends Head {
+  readonly cost: number
+}
+
+/** Lets a call of a process go: its ticket, or what it waits for. */
+export const admit = (state: State, id: string, call: Call, now: number): Law.Ticket | Law.Blocked => {
+  const { law } = state
+  const owner = state.owners[id]
+  if (state.joined === 0) return Law.decide(law, call.charge, now) ?? Law.take(law, call.charge, now)
+  const tag = owner === undefined ? state.virtual : startTag(state, owner)
+  const ahead = aheadOf(state, id, { ...call, tag }, now)
+  const most = state.alone === undefined ? mostInFlight(state, now) : state.config.concurrency
+  const blocked = decide(law, call.charge, ahead, most, now)
+  if (blocked !== undefined) return blocked
+  const ticket = Law.take(law, call.charge, now)
+  if (owner === undefined) return ticket
+  owner.tag = tag + call.cost / call.weight
+  owner.inFlight++
+  owner.held = plus(owner.held, ticket.charge)
+  owner.spent = plus(owner.spent, ticket.charge)
+  if (state.alone !== undefined) state.alone = { ...state.alone, open: new Set(state.alone.open).add(ticket) }
+  return ticket
+}
+
+/** A call of a process is over. */
+export const end = (state: State, id: string, ticket: Law.Ticket, used: Amounts.Charge): void => {
+  const owner = state.owners[id]
+  if (owner === undefined) return
+  owner.inFlight--
+  // Sums of fractions that come and go are not exact.
+  owner.held = owner.inFlight > 0 ? plus(owner.held, ticket.charge, -1) : Amounts.nothing
+  owner.spent = plus(owner.spent, plus({ ...ticket.charge, ...used }, ticket.charge, -1))
+  if (state.alone === undefined) return
+  const open = new Set(state.alone.open)
+  open.delete(ticket)
+  state.alone = { ...state.alone, open }
+}
+
+/** Corrects what a process was charged for the turn of a call. */
+export const correct = (state: State, id: string, step: number): void => {
+  const owner = state.owners[id]
+  if (owner !== undefined) owner.tag += step
+}
+
+/** The first call that waits in a process; nothing where the process is not among others. */
+export const wait = (state: State, id: string, head: Head | undefined): void => {
+  const owner = state.owners[id]
+  if (owner !== undefined) waitAs(state, owner, head)
 }
 
 // -----------------------------------------------------------------------------
@@ -226,7 +288,7 @@ export const startTag = (state: State, owner: Owner): number =>
   owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
 
 /** Sets the first waiting caller of a process. Virtual time is the least tag of the processes with waiting callers. */
-export const wait = (state: State, owner: Owner, head: Head | undefined): void => {
+const waitAs = (state: State, owner: Owner, head: Head | undefined): void => {
   owner.head = head
   const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
   state.virtual = Math.max(state.virtual, tags.length === 0 ? owner.tag : Math.min(...tags))
@@ -361,9 +423,15 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
 export const comeBack = (
   state: State,
   id: string,
-  { began, law }: { readonly began: Law.Pool; readonly law: Law.Pool }
+  { began, law, owner }: { readonly began: Law.Pool; readonly law: Law.Pool; readonly owner: Owner }
 ): void => {
-  const isForgotten = state.owners[id]?.part === undefined
+  const ours = state.owners[id]
+  const isForgotten = ours?.part === undefined
+  if (ours !== undefined) {
+    ours.inFlight += owner.inFlight
+    ours.held = plus(ours.held, owner.held)
+    ours.spent = plus(ours.spent, owner.spent)
+  }
   for (const dimension of Amounts.dimensions) {
     const cap = state.law.caps[dimension]
     const own = law.caps[dimension]

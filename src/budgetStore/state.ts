@@ -86,6 +86,16 @@ export interface State {
   virtual: number
   readonly law: Law.Pool
   readonly owners: Record<string, Owner>
+  /** Only of a process that goes on with its part: see {@link Alone}. */
+  alone?: Alone | undefined
+}
+
+/** A process that goes on with its part of the limits. */
+export interface Alone {
+  /** Its share of the rates, from 0 to 1. */
+  readonly of: number
+  /** The calls that it has admitted and that still run. */
+  readonly open: ReadonlySet<Law.Ticket>
 }
 
 export const make = (config: Config, time: number, origin: string): State => ({

@@ -300,7 +300,7 @@ const owners: Reader<State["owners"]> = (value, name, now) => {
   return record as State["owners"]
 }
 
-const state = object<State>({
+const state = object<Omit<State, "alone">>({
   origin: text,
   time: past,
   joined: count,

@@ -11,8 +11,7 @@ import * as Amounts from "../../src/limits/amounts.ts"
 import * as Law from "../../src/admission/law.ts"
 import { countsOf } from "../../src/budget/metrics.ts"
 import { type Options, Pool } from "../../src/budget/pool.ts"
-import type { HeldReservation } from "../../src/budget/reservation.ts"
-import type { Queueing, Waiter } from "../../src/budget/waiter.ts"
+import type { Entry, Queueing } from "../../src/budget/entry.ts"
 import * as Waker from "../../src/budget/waker.ts"
 import { clockOf } from "../../benchmark/weather/virtualTime.ts"
 import type { Limit } from "../support/ledger.ts"
@@ -99,8 +98,8 @@ export interface Call {
   readonly priority: number
   readonly charge: Amounts.Whole
   readonly askedAt: number
-  waiter: Waiter | undefined
-  held: HeldReservation | undefined
+  waiter: Entry | undefined
+  held: Entry | undefined
   /** What it was refused by. */
   refusal: string | undefined
   hasLeft: boolean
@@ -330,8 +329,7 @@ export class Play {
     else line.push(call)
     const how: Queueing = { agent, priority, weight: 1, first, maxWait: Infinity }
     const admission = this.pool.admit(estimate, how)
-    if ("ticket" in admission) return this.granted(call, admission)
-    if ("_tag" in admission) return this.refused(call, admission._tag)
+    if (admission.isOpen) return this.granted(call, admission)
     call.waiter = admission
     let isAsleep = false
     admission.listen((answer) => {
@@ -349,7 +347,7 @@ export class Play {
     isAsleep = true
   }
 
-  private granted(call: Call, held: HeldReservation): void {
+  private granted(call: Call, held: Entry): void {
     call.held = held
     call.grantedAt = this.now
     call.grantedIn = this.steps.length
@@ -403,7 +401,7 @@ export class Play {
         break
       case "kept":
         call.used = charge
-        this.pool.end(held!, false)
+        this.pool.keep(held!, false)
         break
       case "gone":
         if (waiter === undefined) this.pool.settle(held!, Amounts.nothing, "failure")
@@ -421,7 +419,7 @@ export class Play {
     if (how === "gone") return
     // Only the first end counts.
     this.pool.settle(held!, Amounts.nothing, "failure")
-    this.pool.end(held!, true)
+    this.pool.keep(held!, true)
   }
 
   private leave(call: Call): void {

@@ -1,25 +1,29 @@
 /**
- * A pool whose state processes share. A process applies what has happened to the last state that it knows, and swaps in the
- * result.
+ * The port of a pool that processes share: a store. A process applies what has happened to the last state that it knows, and
+ * swaps in the result.
  *
- * Everything but admission takes effect here at once, on a view of the state, and is applied again to the state that is
- * replaced. Callers are admitted when the state that includes them is stored. A process has one request under way for each
- * pool; what happens in the meantime goes into the next one.
+ * Observations take effect here at once, on a view of the state, and are played again on the state that is replaced. Decisions
+ * take effect when the state that includes them is stored. A process has one request under way for each pool; what happens in
+ * the meantime goes into the next one.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
+import * as Ref from "effect/Ref"
+import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
-import * as Law from "../admission/law.ts"
+import type * as Law from "../admission/law.ts"
 import * as Amounts from "../limits/amounts.ts"
-import * as Rules from "../limits/rules.ts"
+import { Alone } from "./alone.ts"
 import * as Fleet from "./fleet.ts"
-import type { Front, Host, Outcome, Plan } from "./host.ts"
 import { type Settings, StoreError, type Stored } from "./models.ts"
 import * as Pace from "./pace.ts"
+import type { Decided, Decision, Done, Port, Step } from "./port.ts"
+import type { Opening } from "./sharing.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
+import { Time } from "./time.ts"
 
 /** After this many conflicts in a row a process waits a little. */
 const mostConflicts = 4
@@ -39,36 +43,36 @@ const noReply = new StoreError({ cause: new Error("no reply in time") })
 interface Operation {
   /** When it happened, by this process's clock: it may not know the pool's time yet. */
   readonly at: number
-  readonly run: (state: State.State, at: number) => void
+  readonly step: Step<unknown>
+}
+
+/** The decision that callers wait for. It stands until it is replaced, and is played with each commit. */
+interface Asked {
+  readonly decision: Decision<Decided>
+  readonly done: Done<Decided>
 }
 
 /** A new state that this process tries to store. */
-interface Draft<W> {
+interface Draft {
   readonly state: State.State
   readonly next: Stored
   readonly seq: number
   readonly operations: number
-  readonly plan: Plan<W>
+  readonly decided: Decided | undefined
   /** When it was made, by this process's clock. */
   readonly sentAt: number
 }
 
-/** The law of a process that continues with its part, as it began and as it is. */
-interface Alone {
-  readonly began: Law.Pool
-  readonly law: Law.Pool
-  readonly most: number
-  readonly tickets: Set<Law.Ticket>
-}
-
-export class Exchange<W> {
-  private readonly host: Host<W>
+export class Shared implements Port {
+  readonly id: string
+  readonly batch = Infinity
+  private readonly opening: Opening
   private readonly sharing: Settings
-  private readonly id: string
+  private readonly time: Time
   /** The last state that is known to be stored; `version` is undefined if there is none. It is never changed. */
   private base: { readonly version: string | undefined; readonly state: State.State }
   /** The same with everything that has happened here since. */
-  private view: State.State
+  private readonly view: Ref.Ref<State.State>
   /** Whether a reply has arrived since the last failure. */
   private isKnown = false
   /** Whether the base is more than what this process was started with: the store may be empty, and we know better. */
@@ -77,24 +81,21 @@ export class Exchange<W> {
   private knowsBetter = false
   private hasJoined = false
   private pending: Array<Operation> = []
+  private asked: Asked | undefined = undefined
+  /** Whether a call waits for the decision, which could go as far as its process is concerned. */
+  private isWaiting = false
   /** Commits whose outcome is unknown. At most one of them was stored. */
-  private doubted: Array<Draft<W>> = []
-  private readonly open = new Set<Law.Ticket>()
-  private spent: Amounts.Whole = Amounts.nothing
-  /** Our calls in flight according to the last commit. */
-  private committed = { inFlight: 0, held: Amounts.nothing }
+  private doubted: Array<Draft> = []
+  /** This process as of its last commit. */
+  private committed: State.Owner | undefined = undefined
   private seq = 0
   private changes = 0
-  private offset = 0
-  private lag = Pace.firstLag
   /**
    * By this process's clock: when the last commit was sent, when the last stored commit was sent, and when something last
    * happened that the others should know.
    */
   private sentAt = -Infinity
   private storedAt = -Infinity
-  /** When the last reply arrived. */
-  private repliedAt = Infinity
   private activeAt = -Infinity
   /** Why a state could not be read, until that is reported. */
   private damage: unknown = undefined
@@ -109,80 +110,80 @@ export class Exchange<W> {
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(host: Host<W>, sharing: Settings, id: string) {
-    this.host = host
+  constructor(opening: Opening, sharing: Settings) {
+    this.opening = opening
     this.sharing = sharing
-    this.id = id
-    this.view = State.make(host.config, this.now(), id)
-    this.base = { version: undefined, state: State.copy(this.view) }
+    this.id = opening.id
+    this.time = new Time(opening.clock)
+    const state = State.make(opening.config, this.time.now, this.id)
+    this.view = Ref.makeUnsafe(state)
+    this.base = { version: undefined, state }
   }
 
-  /** Milliseconds of this process's monotonic clock. */
-  private clockNow(): number {
-    return Number(this.host.clock.monotonicTimeNanosUnsafe()) / 1e6
+  get lag(): number {
+    return this.sharing.timeoutMillis
   }
 
-  /** The pool's time: the same in all processes, as far as they know, and never before that of a state. */
-  now(): number {
-    return this.clockNow() + this.offset
+  readonly now = (): number => this.time.now
+
+  get state(): State.State {
+    return this.alone?.state ?? this.known
   }
 
-  /** The law as this process knows it. */
-  get law(): Law.Pool {
-    return this.alone?.law ?? this.view.law
+  private get known(): State.State {
+    return Ref.getUnsafe(this.view)
   }
 
-  /** The law of all processes, also while this one decides alone. */
-  get shared(): Law.Pool {
-    return this.view.law
+  private get owner(): State.Owner | undefined {
+    return this.known.owners[this.id]
   }
 
   private get hasLeft(): boolean {
     return this.base.state.owners[this.id]?.hasLeft === true
   }
 
-  /** The law of a process that decides alone, and its most calls in flight; undefined while the store can be reached. */
-  get own(): { readonly law: Law.Pool; readonly most: number } | undefined {
-    return this.alone
+  /** Whether the store answers, so that what happened here is there. */
+  get isStored(): boolean {
+    return this.awaySince === undefined && this.alone === undefined
   }
 
-  /** The most calls in flight of all processes together. */
-  get most(): number {
-    return this.alone?.most ?? this.view.config.concurrency
-  }
+  readonly rest = undefined
 
   // ---------------------------------------------------------------------------
   // Events
   // ---------------------------------------------------------------------------
 
-  /** Applies an event: here at once, and for all processes with the next commit. `used` is given if it ends the call. */
-  apply<A>(run: (law: Law.Pool, now: number) => A, ticket: Law.Ticket | undefined, used?: Amounts.Charge): A {
-    const now = this.now()
-    const { alone } = this
+  transact<A>(observation: Step<A>): A
+  transact<A extends Decided>(decision: Decision<A>, done: Done<A>): void
+  transact<A extends Decided>(step: Decision<A>, done?: Done<A>): A | void {
+    if (done === undefined) return this.observe(step as Step<A>)
+    this.ask({ decision: step, done: done as Done<Decided> })
+  }
+
+  /** Plays a step on the view. */
+  private show<A>(step: Step<A>): A {
+    const draft = State.copy(this.known)
+    const answer = step(draft, this.time.now)
+    MutableRef.set(this.view.ref, draft)
+    return answer
+  }
+
+  /** An observation takes effect here at once, and for all processes with the next commit. */
+  private observe<A>(step: Step<A>): A {
     // Since this process has left, nobody counts its calls any more.
-    if (this.hasLeft) return run(State.copy(this.view).law, now)
-    if (ticket !== undefined && used !== undefined) this.end(ticket, used)
-    if (ticket !== undefined && alone !== undefined) {
-      if (alone.tickets.has(ticket)) {
-        if (used !== undefined) alone.tickets.delete(ticket)
-        return run(alone.law, now)
-      }
-      if (used !== undefined) alone.law.inFlight--
-    }
-    this.record((state, at) => void run(state.law, at))
-    const result = run(this.view.law, now)
-    const { gate } = this.view.law
-    this.soon(gate.misses > 0 || gate.until > now ? 0 : Pace.flushIn(this.view, this.id))
-    return result
+    if (this.hasLeft) return step(State.copy(this.known), this.time.now)
+    this.record(step)
+    const { changes, inFlight } = { changes: this.known.changes, inFlight: this.owner?.inFlight ?? 0 }
+    const answer = this.show(step)
+    this.alone?.ended(inFlight - (this.owner?.inFlight ?? 0))
+    const { gate } = this.known.law
+    const isUrgent = gate.misses > 0 || gate.until > this.time.now || this.known.changes !== changes
+    this.soon(isUrgent ? 0 : Pace.flushIn(this.known, this.id))
+    return answer
   }
 
-  private end(ticket: Law.Ticket, used: Amounts.Charge): void {
-    this.open.delete(ticket)
-    this.spent = Fleet.plus(this.spent, Fleet.plus({ ...ticket.charge, ...used }, ticket.charge, -1))
-  }
-
-  private record(run: Operation["run"]): Operation {
-    const operation = { at: this.clockNow(), run }
+  private record(step: Step<unknown>): Operation {
+    const operation = { at: this.time.own, step }
     this.pending.push(operation)
     this.activeAt = operation.at
     return operation
@@ -190,92 +191,43 @@ export class Exchange<W> {
 
   /** Plays what the state does not have yet. */
   private catchUp(state: State.State): void {
-    for (const { at, run } of this.pending) run(state, at + this.offset)
+    for (const { at, step } of this.pending) step(state, this.time.at(at))
   }
 
-  /** Corrects what the fair queue was charged for a call. */
-  correct(cost: number): void {
-    this.record((state) => {
-      const owner = state.owners[this.id]
-      if (owner !== undefined) owner.tag += cost
-    })
-  }
-
-  /** Sets other limits for all processes. */
-  resize(config: State.Config): void {
-    this.record((state, at) => Fleet.configure(state, config, at))
-    Fleet.configure(this.view, config, this.now())
-    this.soon(0)
-  }
-
-  /** Says how the provider counts the limits that were stated. False if others are in force. */
-  refine(stated: Rules.Rules, config: State.Config): boolean {
-    const isStated = (state: State.State): boolean => Rules.sameRules(state.config.rules, stated)
-    this.record((state, at) => {
-      if (isStated(state)) Fleet.configure(state, config, at)
-    })
-    if (!isStated(this.view)) return false
-    Fleet.configure(this.view, config, this.now())
-    return true
-  }
-
-  /** Records a call that was admitted by this process's part. */
-  takenAlone(ticket: Law.Ticket): void {
-    this.alone?.tickets.add(ticket)
-    this.spent = Fleet.plus(this.spent, ticket.charge)
-  }
-
-  private take(ticket: Law.Ticket): void {
-    this.open.add(ticket)
-    this.spent = Fleet.plus(this.spent, ticket.charge)
+  /** Calls wait for a decision: schedules a commit for when the first of them can be admitted. */
+  private ask(asked: Asked): void {
+    this.asked = asked
+    if (this.alone?.isOver === false) return this.alone.transact(asked.decision, asked.done)
+    if (this.awaySince !== undefined) return this.refuse()
+    this.activeAt = this.time.own
+    this.isWaiting = true
+    if (!this.isKnown) return this.soon(0)
+    const { blocked = { millis: 0, dimension: undefined } } = asked.decision(State.copy(this.known), this.time.now, 1)
+    this.lookFor(blocked)
   }
 
   // ---------------------------------------------------------------------------
   // Timing
   // ---------------------------------------------------------------------------
 
-  /** Called when the queue has changed: schedules a commit for when its first caller can be admitted. */
-  ask(): void {
-    const front = this.host.front()
-    if (front === undefined) return
-    if (this.awaySince !== undefined) return this.refuse()
-    this.activeAt = this.clockNow()
-    if (this.isKnown) this.lookFor(this.blockedNow(front) ?? { millis: 0, dimension: undefined })
-    else this.soon(0)
-  }
-
-  /** Reads the state now. */
-  look(): void {
-    this.activeAt = this.clockNow()
-    this.soon(0)
-  }
-
-  private blockedNow(front: Front): Law.Blocked | undefined {
-    const now = this.now()
-    const owner = this.view.owners[this.id]
-    const tag = owner === undefined ? this.view.virtual : Fleet.startTag(this.view, owner)
-    const ahead = Fleet.aheadOf(this.view, this.id, { ...front, tag }, now)
-    return Fleet.decide(this.view.law, front.charge, ahead, Fleet.mostInFlight(this.view, now), now)
-  }
-
   /** Whether nothing has happened here for long, and the others know all of it. */
   private isIdle(): boolean {
-    const isUsed = this.host.front() !== undefined || this.open.size > 0 || this.doubted.length > 0
-    return !isUsed && this.clockNow() - this.activeAt > Pace.restMillis
+    const isUsed = this.isWaiting || (this.owner?.inFlight ?? 0) > 0 || this.doubted.length > 0
+    return !isUsed && this.time.own - this.activeAt > Pace.restMillis
   }
 
   /** How long after a commit the others count this process as silent, and it may go alone. */
   private silentAfter(): number {
-    return this.isIdle() ? this.sharing.leaseMillis : Pace.silentAfter(this.lag)
+    return this.isIdle() ? this.sharing.leaseMillis : Pace.silentAfter(this.time.lag)
   }
 
   /** The longest time without a commit. */
   private beatMillis(): number {
     // The last commit says when the others count this process as silent.
-    if (this.sharing.whenAway === "degrade") return (this.view.owners[this.id]?.part?.fromMillis ?? 0) / 4
-    if (this.host.front() !== undefined) return Pace.waitingBeat
+    if (this.sharing.whenAway === "degrade") return (this.owner?.part?.fromMillis ?? 0) / 4
+    if (this.isWaiting) return Pace.waitingBeat
     // A process that joins later takes the time from the state, so it must advance while the pool pauses.
-    const rests = this.isIdle() && this.view.law.gate.until <= this.now()
+    const rests = this.isIdle() && this.known.law.gate.until <= this.time.now
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
@@ -284,13 +236,17 @@ export class Exchange<W> {
     if (this.awaySince === undefined) this.wake(millis)
   }
 
+  private lookFor(blocked: Law.Blocked | undefined): void {
+    if (blocked !== undefined) this.soon(Pace.lookIn(this.known.law, blocked))
+  }
+
   private wake(millis: number): void {
-    const at = this.clockNow() + Math.max(0, millis)
+    const at = this.time.own + Math.max(0, millis)
     if (at >= this.dueAt || this.isClosed) return
     this.dueAt = at
     if (this.isBusy) return
     this.cancel?.()
-    this.cancel = this.host.after(Math.max(0, millis), this.turn)
+    this.cancel = this.opening.after(Math.max(0, millis), this.turn)
   }
 
   /** Commits what is due, and schedules the next turn. */
@@ -311,7 +267,7 @@ export class Exchange<W> {
         const at = Math.min(this.dueAt, beatAt)
         this.isBusy = false
         this.dueAt = Infinity
-        if (at < Infinity) this.wake(at - this.clockNow())
+        if (at < Infinity) this.wake(at - this.time.own)
       })
     )
   })
@@ -333,17 +289,17 @@ export class Exchange<W> {
     return draft === undefined ? Effect.void : this.send(draft, conflicts)
   }
 
-  private send(draft: Draft<W>, conflicts: number): Effect.Effect<void, StoreError> {
-    const { sharing } = this
+  private send(draft: Draft, conflicts: number): Effect.Effect<void, StoreError> {
+    const { sharing, time } = this
     const from = draft.sentAt
     this.sentAt = from
     this.doubted = [...this.doubted.slice(1 - mostDoubted), draft]
-    const swap = sharing.swap(State.keyOf(this.host.name), this.base.version, draft.next, Pace.keepFor(draft.state))
+    const swap = sharing.swap(State.keyOf(this.opening.name), this.base.version, draft.next, Pace.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
-      const passed = this.clockNow() - from
+      const passed = time.own - from
       // A reply that comes after its timeout says nothing about the network: the process stood still.
       const took = passed <= sharing.timeoutMillis ? passed : 0
-      this.lag = Pace.lagAfter(this.lag, took)
+      time.took(took)
       this.receive(stored)
       if (stored?.version === draft.next.version) return Effect.void
       // Somebody was faster.
@@ -351,60 +307,46 @@ export class Exchange<W> {
       if (conflicts < mostConflicts) return this.commit(conflicts + 1)
       // Too many processes commit at once. After the pause the state is old, so it is read first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
-      return Effect.andThen(
-        pause,
-        Effect.andThen(
-          this.read,
-          Effect.suspend(() => this.commit(conflicts + 1))
-        )
-      )
+      const again = Effect.suspend(() => this.commit(conflicts + 1))
+      return Effect.andThen(pause, Effect.andThen(this.read, again))
     })
   }
 
   private readonly read: Effect.Effect<void, StoreError> = Effect.suspend(() =>
-    Effect.map(this.inTime(this.sharing.read(State.keyOf(this.host.name))), (stored) => this.receive(stored))
+    Effect.map(this.inTime(this.sharing.read(State.keyOf(this.opening.name))), (stored) => this.receive(stored))
   )
 
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
     const { timeoutMillis, whenAway } = this.sharing
     return Effect.timeoutOrElse(call, {
-      duration: whenAway === "degrade" ? Math.min(timeoutMillis, Pace.silentAfter(this.lag)) : timeoutMillis,
+      duration: whenAway === "degrade" ? Math.min(timeoutMillis, Pace.silentAfter(this.time.lag)) : timeoutMillis,
       orElse: () => Effect.fail(noReply)
     })
   }
 
-  /** The last state with what has happened since, and with the callers admitted now; undefined if nothing is new. */
-  private draft(): Draft<W> | undefined {
-    const { host, id, sharing } = this
+  /** The last state with what has happened since, and with the calls admitted now; undefined if nothing is new. */
+  private draft(): Draft | undefined {
+    const { id, opening, sharing, time } = this
     if (this.hasLeft) return undefined
-    const sentAt = this.clockNow()
+    const sentAt = time.own
     const state = State.copy(this.base.state)
-    const now = Math.max(this.now(), state.time)
+    const now = Math.max(time.now, state.time)
     Fleet.absorb(state, now)
-    if (!this.hasJoined) Fleet.start(state, host.config, now)
-    const owner = Fleet.enter(state, id, { ...sharing, ...this.committed }, now)
+    if (!this.hasJoined) Fleet.start(state, opening.config, now)
+    const owner = Fleet.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
     this.catchUp(state)
-    state.law.lag = Math.max(this.lag, ...Object.values(state.owners).map(({ lag }) => lag))
-    const tag = Fleet.startTag(state, owner)
-    const most = Fleet.mostInFlight(state, now)
-    const plan = host.plan(state.law, now, (front, served) =>
-      Fleet.decide(state.law, front.charge, Fleet.aheadOf(state, id, { ...front, tag: tag + served }, now), most, now)
-    )
-    this.lookFor(plan.blocked)
-    const hasNews = this.pending.length > 0 || plan.outcomes.length > 0 || this.knowsBetter || this.isClosed
-    const isDue = this.clockNow() >= this.storedAt + this.beatMillis() - 1
-    if (!hasNews && !isDue && (owner.head === undefined) === (plan.front === undefined)) return undefined
+    state.law.lag = Math.max(time.lag, ...Object.values(state.owners).map(({ lag }) => lag))
+    const wasWaiting = owner.head !== undefined
+    const decided = this.asked?.decision(state, now, Infinity)
+    this.isWaiting = owner.head !== undefined
+    this.lookFor(decided?.blocked)
+    const hasNews = this.pending.length > 0 || decided?.isNews === true || this.knowsBetter || this.isClosed
+    const isDue = time.own >= this.storedAt + this.beatMillis() - 1
+    if (!hasNews && !isDue && wasWaiting === this.isWaiting) return undefined
     owner.seq = ++this.seq
     owner.at = now
-    owner.dueAt = now + Math.min(plan.blocked?.millis ?? 0, Pace.waitingBeat)
-    owner.lag = this.lag
-    owner.tag = tag + plan.served
-    const taken = plan.outcomes.flatMap(({ ticket }) => ticket ?? [])
-    const held = sumOf(taken)
-    owner.inFlight = this.open.size + taken.length
-    owner.held = Fleet.plus(sumOf(this.open), held)
-    owner.spent = Fleet.plus(this.spent, held)
-    Fleet.wait(state, owner, plan.front)
+    owner.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Pace.waitingBeat)
+    owner.lag = time.lag
     if (sharing.whenAway === "degrade") {
       owner.part = Fleet.partOf(state, owner, { from: this.silentAfter(), until: sharing.degradeMillis })
     }
@@ -412,11 +354,7 @@ export class Exchange<W> {
     Fleet.count(state)
     state.time = now
     const next = { version: `${id}.${owner.seq}`, value: Text.encode(state) }
-    return { state, next, seq: owner.seq, operations: this.pending.length, plan, sentAt }
-  }
-
-  private lookFor(blocked: Law.Blocked | undefined): void {
-    if (blocked !== undefined) this.soon(Pace.lookIn(this.view.law, blocked))
+    return { state, next, seq: owner.seq, operations: this.pending.length, decided, sentAt }
   }
 
   /** Takes in what is stored now. It may show that a commit was stored whose own reply was lost. */
@@ -426,8 +364,7 @@ export class Exchange<W> {
     const found = done?.state ?? (stored === undefined || isSame ? undefined : this.decode(stored.value))
     this.isKnown = true
     if (this.alone !== undefined) this.comeBack(this.alone)
-    const since = Math.max(0, this.clockNow() - this.repliedAt)
-    this.repliedAt = this.clockNow()
+    const since = this.time.replied()
     if (isSame) return
     done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
     // Where a damaged state counts more commits than we made, the others would take the next one for a loss of the store.
@@ -445,44 +382,29 @@ export class Exchange<W> {
     // What the store has lost others may know: then a commit that was stored comes to light later.
     const seq = found?.owners[this.id]?.seq ?? 0
     this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
-    this.follow(state, known === undefined, millis, since)
-    this.view = State.copy(state)
+    this.time.follow(state, known === undefined, millis, since)
     if (done !== undefined) {
       this.hasJoined = true
       this.storedAt = done.sentAt
       this.pending.splice(0, done.operations)
-      const { held, inFlight } = done.state.owners[this.id]!
-      this.committed = { inFlight, held }
+      this.committed = done.state.owners[this.id]
     }
-    this.catchUp(this.view)
+    const view = State.copy(state)
+    this.catchUp(view)
+    MutableRef.set(this.view.ref, view)
     // A call that is sent later than the pool assumes could meet other calls at the provider.
-    const isLate = done !== undefined && this.clockNow() - done.sentAt > done.state.law.lag
-    for (const outcome of done?.plan.outcomes ?? []) this.carryOut(outcome, isLate)
+    const isLate = done !== undefined && this.time.own - done.sentAt > done.state.law.lag
+    if (done?.decided !== undefined) this.asked?.done(done.decided, this, isLate)
     if (this.hasJoined && this.changes !== state.changes) {
       this.changes = state.changes
-      this.host.configure(state.config)
+      this.opening.configured()
     }
   }
 
   /** What the store has lost, and what it has. */
   private merge(known: State.State, found: State.State | undefined, millis: number | undefined): Fleet.Aged {
-    const ours = { state: known, millis: this.now() - known.time }
+    const ours = { state: State.copy(known), millis: this.time.now - known.time }
     return found === undefined ? ours : Fleet.merge(ours, { state: found, millis })
-  }
-
-  /**
-   * Sets the pool's time by a state: it is as much later as the state is old, and no more time has passed than since the
-   * state was stored and while it was on its way. A commit that came late makes a process that starts late, too: then all
-   * have to be.
-   */
-  private follow(state: State.State, isFirst: boolean, ageMillis: number | undefined, since: number): void {
-    const earliest = state.time - this.clockNow()
-    const age = Math.max(0, ageMillis ?? (isFirst ? 0 : Infinity))
-    const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)
-    // The clock of Redis may have been set: more than since the last reply has not passed.
-    const passed = ageMillis === undefined ? 0 : Math.min(age, since)
-    // Where it was too late by more than messages take, it may not be later than need be: each process would add to it.
-    this.offset = isFirst ? latest : Math.max(earliest + passed, this.offset > latest ? -Infinity : this.offset)
   }
 
   /** A process that knows the state replaces a damaged one, as one that is missing. */
@@ -498,24 +420,14 @@ export class Exchange<W> {
 
   /** Reports a damaged state, which may have been replaced: then nothing else shows it. */
   private readonly reportDamage: Effect.Effect<void> = Effect.suspend(() => {
-    const { damage, hasState, host } = this
+    const { damage, hasState } = this
+    const { name } = this.opening
     if (damage === undefined) return Effect.void
     this.damage = undefined
-    const counted = Metric.update(Metric.withAttributes(damagedStates, { pool: host.name }), 1)
-    const what = `The state of pool "${host.name}" in the store was damaged, and is replaced by what this process knows`
+    const counted = Metric.update(Metric.withAttributes(damagedStates, { pool: name }), 1)
+    const what = `The state of pool "${name}" in the store was damaged, and is replaced by what this process knows`
     return hasState ? Effect.andThen(counted, Effect.logWarning(what, damage)) : counted
   })
-
-  /** Admits or refuses a caller. If it is gone, or would be sent too late, its charge is returned. */
-  private carryOut(outcome: Outcome<W>, isLate: boolean): void {
-    const { ticket } = outcome
-    if (ticket === undefined) return void this.host.carryOut(outcome)
-    this.take(ticket)
-    if (!isLate && this.host.carryOut(outcome)) return
-    this.apply((law, now) => Law.release(law, ticket, Amounts.nothing, now), ticket, Amounts.nothing)
-    // A caller that would be sent too late still waits.
-    if (isLate) this.soon(0)
-  }
 
   // ---------------------------------------------------------------------------
   // When the store cannot be reached
@@ -524,7 +436,7 @@ export class Exchange<W> {
   private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
     const error = Cause.squash(cause)
     this.error = error instanceof StoreError ? error.cause : error
-    const now = this.clockNow()
+    const now = this.time.own
     const isFirst = this.awaySince === undefined
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
     const wasRead = this.isKnown
@@ -536,42 +448,41 @@ export class Exchange<W> {
     // Each attempt to commit ends the time alone, in which large calls need long to fit.
     const pause = Math.max(2 * aloneIn, Math.min(now - this.awaySince, longestRetryMillis))
     this.wake(isReadOnly && whenAway === "degrade" ? pause : retryMillis)
+    const { after, name } = this.opening
     const goesAlone = Effect.sync(() => this.goAlone())
     const refuses = Effect.sync(() => this.refuse())
-    if (whenAway === "degrade" && (isFirst || wasRead)) this.host.after(aloneIn, goesAlone)
-    if (isFirst) {
-      this.host.after(Math.max(0, whenAway === "degrade" ? this.sentAt + degradeMillis - now : patienceMillis), refuses)
-    }
+    if (whenAway === "degrade" && (isFirst || wasRead)) after(aloneIn, goesAlone)
+    if (isFirst) after(Math.max(0, whenAway === "degrade" ? this.sentAt + degradeMillis - now : patienceMillis), refuses)
     this.refuse()
-    return isFirst ? Effect.logWarning(`The store of pool "${this.host.name}" is away`, cause) : Effect.void
+    return isFirst ? Effect.logWarning(`The store of pool "${name}" is away`, cause) : Effect.void
   }
 
   private succeeded(): Effect.Effect<void> {
     if (this.awaySince === undefined) return Effect.void
     this.awaySince = undefined
     this.soon(0)
-    return Effect.logInfo(`The store of pool "${this.host.name}" is back`)
+    return Effect.logInfo(`The store of pool "${this.opening.name}" is back`)
   }
 
   /** Refuses the waiting callers if they cannot be admitted in time. */
   private refuse(): void {
     if (this.awaySince === undefined) return
     const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    const now = this.clockNow()
+    const now = this.time.own
     const isHopeless =
       whenAway === "degrade"
         ? this.part() === undefined || now >= this.sentAt + degradeMillis
         : now >= this.awaySince + patienceMillis
     if (!isHopeless) return
     // It must still report what it has used by then.
-    if (this.alone !== undefined) this.alone = { ...this.alone, most: 0 }
-    this.host.refuseAll(this.error)
+    this.alone?.stop()
+    this.opening.unreachable(this.error)
   }
 
   /** The least part that the store may hold for us; undefined if it may hold none. */
   private part(): State.Part | undefined {
     if (!this.hasJoined) return undefined
-    let least = this.view.owners[this.id]?.part
+    let least = this.owner?.part
     for (const { state } of this.doubted) least = lesser(least, state.owners[this.id]?.part)
     const { last } = this
     if (least === undefined || least.of === 0 || least.calls === 0) return undefined
@@ -587,33 +498,23 @@ export class Exchange<W> {
   /** Continues with our part. */
   private goAlone(): void {
     const part = this.part()
-    const isTime = this.awaySince !== undefined && this.clockNow() >= this.aloneAt()
+    const isTime = this.awaySince !== undefined && this.time.own >= this.aloneAt()
     if (!isTime || this.alone !== undefined || part === undefined) return
-    const now = this.now()
-    const make = () => Fleet.partOfLaw(this.view.law, part, this.open.size, now)
-    this.alone = { began: make(), law: make(), most: part.calls, tickets: new Set() }
-    this.host.drain()
+    this.alone = new Alone(this.id, this.known, part, this.now, this.opening.after)
+    if (this.asked !== undefined) this.ask(this.asked)
   }
 
   /** The store can be reached again: reports what was used in the meantime. */
   private comeBack(alone: Alone): void {
     this.alone = undefined
-    for (const ticket of alone.tickets) this.open.add(ticket)
-    const tickets = [...alone.tickets]
-    const report = this.record((state) => {
-      Fleet.comeBack(state, this.id, alone)
-      for (const ticket of tickets) Law.adopt(state.law, ticket)
-    })
-    this.last = { law: alone.law, report }
-  }
-
-  /** Whether the store answers, so that what happened here is there. */
-  get isReached(): boolean {
-    return this.awaySince === undefined && this.alone === undefined
+    const { law } = alone.state
+    const step = alone.report(this)
+    this.last = { law, report: this.record(step) }
+    this.show(step)
   }
 
   /** Leaves the pool, and tells the others. */
-  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     const isUnknown = !this.hasJoined && this.doubted.length === 0
     if (isUnknown || this.awaySince !== undefined) return Effect.void
@@ -623,6 +524,9 @@ export class Exchange<W> {
   })
 }
 
+/** A process that has not committed yet. */
+const nobody = { inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing }
+
 /** What two parts both give, if either may be stored. */
 const lesser = (one: State.Part | undefined, other: State.Part | undefined): State.Part | undefined => {
   if (one === undefined || other === undefined) return undefined
@@ -630,10 +534,4 @@ const lesser = (one: State.Part | undefined, other: State.Part | undefined): Sta
     Math.min(left, other.quotas[dimension] ?? 0)
   )
   return { ...(one.of <= other.of ? one : other), calls: Math.min(one.calls, other.calls), quotas }
-}
-
-const sumOf = (tickets: Iterable<Law.Ticket>): Amounts.Whole => {
-  let sum = Amounts.nothing
-  for (const { charge } of tickets) sum = Fleet.plus(sum, charge)
-  return sum
 }

@@ -1,0 +1,105 @@
+/**
+ * A call as its pool has it, from its arrival to its end.
+ */
+import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as FairQueue from "../admission/fairQueue.ts"
+import type * as Law from "../admission/law.ts"
+import type { Port } from "../budgetStore/port.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
+import type { BudgetError } from "./errors.ts"
+import type { Pool } from "./pool.ts"
+import type { Wake } from "./waker.ts"
+
+/** How a call stands in the queue, checked. */
+export interface Queueing {
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  /** Whether it stands first among its agent's own. */
+  readonly first: boolean
+  /** How long it waits at most, in milliseconds; `Infinity` where nothing bounds it. */
+  readonly maxWait: number
+}
+
+/** How a wait ends. */
+export type Answer = Effect.Effect<Entry, BudgetError>
+
+export class Entry implements FairQueue.Entry {
+  readonly owner: Pool
+  private readonly how: Queueing
+  readonly estimate: Limits.Estimate
+  readonly charge: Amounts.Whole
+  readonly since: number
+  cost: number
+  flow: FairQueue.Flow<this> | undefined = undefined
+  previous: this | undefined = undefined
+  next: this | undefined = undefined
+  /**
+   * `"waiting"` for its turn, `"held"` until its caller has it, `"begun"`, and `"ended"`. One that has not begun has sent
+   * nothing.
+   */
+  phase: "waiting" | "held" | "begun" | "ended" = "waiting"
+  /** Whether the provider has accepted it. */
+  isAccepted = false
+  /** What it waited for last, and how long it has. */
+  binding: Limits.Dimension | undefined = undefined
+  waitedMillis = 0
+  /** What it was admitted with, and who has its charge. */
+  ticket: Law.Ticket | undefined = undefined
+  home: Port | undefined = undefined
+  /** What its agent was charged in the queue; `undefined` where it did not stand there. */
+  service: FairQueue.Service | undefined = undefined
+  private answer: Answer | undefined = undefined
+  private resume: ((answer: Answer) => void) | undefined = undefined
+
+  constructor(owner: Pool, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole, cost: number, since: number) {
+    this.owner = owner
+    this.how = how
+    this.estimate = estimate
+    this.charge = charge
+    this.cost = cost
+    this.since = since
+  }
+  get agent(): string {
+    return this.how.agent
+  }
+  get priority(): number {
+    return this.how.priority
+  }
+  get weight(): number {
+    return this.how.weight
+  }
+  get maxWait(): number {
+    return this.how.maxWait
+  }
+  /** Whether it holds a permit and a charge. */
+  get isOpen(): boolean {
+    return this.phase === "held" || this.phase === "begun"
+  }
+  /** How the wait has ended, if it has; its caller may not have resumed yet. */
+  get answered(): Answer | undefined {
+    return this.answer
+  }
+  /** Whether its caller is asleep: one that is let in before has not waited. */
+  get isAwaited(): boolean {
+    return this.resume !== undefined
+  }
+  /** How the wait ends, now or later. */
+  listen(resume: (answer: Answer) => void): void {
+    if (this.answer === undefined) this.resume = resume
+    else resume(this.answer)
+  }
+  /** Ends the wait. Its caller goes on in a later task. */
+  end(answer: Answer, wake: Wake): void {
+    const { resume } = this
+    this.answer = answer
+    if (resume !== undefined) wake(() => resume(answer))
+  }
+  /** Its caller is gone: what still waits leaves, what it never had was not used, and of anything else nothing is known. */
+  leave(exit: Exit.Exit<unknown, unknown>): void {
+    if (this.phase === "begun") this.owner.keep(this, exit._tag === "Success")
+    else this.owner.cancel(this)
+  }
+}

@@ -1,0 +1,65 @@
+/** The port of a pool that one process has for itself: a `Ref`, and a timer for the first call that waits. */
+import * as Effect from "effect/Effect"
+import * as MutableRef from "effect/MutableRef"
+import * as Ref from "effect/Ref"
+import * as Memory from "../admission/memory.ts"
+import type { After, Decided, Decision, Done, Port, Step } from "./port.ts"
+import * as State from "./state.ts"
+
+export class Local implements Port {
+  readonly id: string
+  readonly batch = 1
+  readonly lag = 0
+  readonly isStored = true
+  readonly close = Effect.void
+  readonly now: () => number
+  private readonly after: After
+  private readonly ref: Ref.Ref<State.State>
+  private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
+
+  constructor(id: string, state: State.State, now: () => number, after: After) {
+    this.id = id
+    this.now = now
+    this.after = after
+    this.ref = Ref.makeUnsafe(state)
+  }
+
+  get state(): State.State {
+    return Ref.getUnsafe(this.ref)
+  }
+
+  get rest(): Memory.Rest {
+    return Memory.rest(this.state.law, this.now())
+  }
+
+  transact<A>(observation: Step<A>): A
+  transact<A extends Decided>(decision: Decision<A>, done: Done<A>): void
+  transact<A extends Decided>(step: Decision<A>, done?: Done<A>): A | void {
+    if (done === undefined) return this.modify(step)
+    let answer: A
+    do answer = this.modify(step)
+    while (done(answer, this, false))
+    if (answer.blocked !== undefined) this.decideIn(answer.blocked.millis, step, done)
+  }
+
+  /** `Ref.modify`, without an effect for each call. */
+  private modify<A>(step: Decision<A & Decided> | Step<A>): A {
+    const draft = State.copy(this.state)
+    const answer = step(draft, this.now(), this.batch)
+    MutableRef.set(this.ref.ref, draft)
+    return answer
+  }
+
+  /** An earlier timer stays: it decides again, and sleeps on. */
+  private decideIn<A extends Decided>(millis: number, decision: Decision<A>, done: Done<A>): void {
+    const sleep = Math.ceil(millis)
+    const at = this.now() + sleep
+    if (millis === Infinity || at >= (this.timer?.at ?? Infinity)) return
+    this.timer?.cancel()
+    const wake = Effect.sync(() => {
+      this.timer = undefined
+      this.transact(decision, done)
+    })
+    this.timer = { at, cancel: this.after(sleep, wake) }
+  }
+}
