@@ -57,7 +57,7 @@ export class Alone implements Port {
   /** Admits nobody any more. */
   stop(): void {
     this.isOver = true
-    this.local.transact((state) => void (state.config = { ...state.config, concurrency: 0 }))
+    this.local.stop()
   }
 
   /** Calls of before are over. */
@@ -67,6 +67,7 @@ export class Alone implements Port {
 
   /** What was used alone, as an observation of all processes; from then on `whole` has its calls. */
   report(whole: Port): Step<void> {
+    this.stop()
     this.whole = whole
     const { began, id } = this
     const { alone, law, owners } = this.state

@@ -162,8 +162,7 @@ export const admit = (state: State, id: string, call: Call, now: number): Law.Ti
   if (state.joined === 0) return Law.decide(law, call.charge, now) ?? Law.take(law, call.charge, now)
   const tag = owner === undefined ? state.virtual : startTag(state, owner)
   const ahead = aheadOf(state, id, { ...call, tag }, now)
-  const most = state.alone === undefined ? mostInFlight(state, now) : state.config.concurrency
-  const blocked = decide(law, call.charge, ahead, most, now)
+  const blocked = decide(law, call.charge, ahead, mostInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const ticket = Law.take(law, call.charge, now)
   if (owner === undefined) return ticket
@@ -198,7 +197,10 @@ export const correct = (state: State, id: string, step: number): void => {
 /** The first call that waits in a process; nothing where the process is not among others. */
 export const wait = (state: State, id: string, head: Head | undefined): void => {
   const owner = state.owners[id]
-  if (owner !== undefined) waitAs(state, owner, head)
+  if (owner === undefined) return
+  // Its turn begins now, not with what others were served before.
+  owner.tag = startTag(state, owner)
+  waitAs(state, owner, head)
 }
 
 // -----------------------------------------------------------------------------

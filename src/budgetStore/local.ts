@@ -11,7 +11,7 @@ export class Local implements Port {
   readonly batch = 1
   readonly lag = 0
   readonly isStored = true
-  readonly close = Effect.void
+  readonly close = Effect.sync(() => this.stop())
   readonly now: () => number
   private readonly after: After
   private readonly ref: Ref.Ref<State.State>
@@ -40,6 +40,12 @@ export class Local implements Port {
     do answer = this.modify(step)
     while (done(answer, this, false))
     if (answer.blocked !== undefined) this.decideIn(answer.blocked.millis, step, done)
+  }
+
+  /** Decides no more by itself. */
+  stop(): void {
+    this.timer?.cancel()
+    this.timer = undefined
   }
 
   /** `Ref.modify`, without an effect for each call. */
