@@ -32,6 +32,7 @@ import {
   WaitTooLong
 } from "./errors.ts"
 import type { Counts } from "./metrics.ts"
+import type { Foreseen } from "./models.ts"
 import { Permits } from "./permits.ts"
 import * as Predict from "./predict.ts"
 import type { Rested } from "./rested.ts"
@@ -108,8 +109,8 @@ export class Pool {
   private limits: Limits.Limits
   /** How the provider counts, once a client has said so. */
   private counting: Rules.Counting | undefined = undefined
-  /** The reservations that are open in this process. */
-  private held = 0
+  /** The calls of this process that are in flight. */
+  private readonly running = new Set<Entry>()
   private knownLimits = 0
   /** How long the first callers wait, as it was foreseen, and the others at least. */
   private foreseen: { readonly at: number; readonly waits: WeakMap<Entry, number>; readonly beyond: number } | undefined =
@@ -181,11 +182,11 @@ export class Pool {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
     const entry = new Entry(this, how, estimate, charge, costOf(this.port.state, charge), this.clockNow())
-    const tooLarge = Amounts.neverFits(charge, this.config.rules)
+    const tooLarge = this.tooLarge(charge)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
       this.port.transact(this.serve, this.served)
-      return this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
+      return this.refuse(entry, tooLarge)
     }
     if (this.queue.size === 0) {
       this.arriving = entry
@@ -198,38 +199,75 @@ export class Pool {
 
   private enqueue(entry: Entry, how: Queueing): void {
     const { charge } = entry
-    const now = this.now()
-    // Where the store decides, others may have given back since.
-    const refused = (this.port.lag === 0 ? quotaFor(this.name, this.law, charge) : undefined) ?? this.closedFor(now)
+    const isForeseen = how.maxWait < Infinity || this.options.observer !== undefined
+    const foreseen = isForeseen ? Predict.newcomer(this.scene, this.queue, charge, how) : undefined
+    const refused = this.refusalOf(charge, how, foreseen)
     if (refused !== undefined) return void this.refuse(entry, refused)
-    const foreseen =
-      how.maxWait < Infinity || this.options.observer !== undefined
-        ? Predict.newcomer(this.law, this.queue, this.slots(), charge, how, now)
-        : undefined
-    if (foreseen !== undefined && foreseen.millis > how.maxWait) {
-      return void this.refuse(entry, this.tooLong(foreseen.dimension, foreseen.millis, how.maxWait))
-    }
-    if (this.queue.size >= this.maxQueued) {
-      return void this.refuse(entry, new QueueFull({ pool: this.name, maxQueued: this.maxQueued }))
-    }
     this.queue.push(entry, how.first)
     if (this.queue.peek() === this.blocked) this.options.changed()
     else this.drain()
     if (foreseen !== undefined) this.reportWait(entry, foreseen)
   }
 
+  /** When a caller would start, and why it would be refused. Nothing changes. */
+  foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
+    const charge = Amounts.wholeOf(estimate, "Budget.foresee")
+    const { scene } = this
+    let { rules } = this.config
+    if (counting !== this.counting && this.port.lag === 0) {
+      rules = Rules.resolve(this.limits, counting)
+      scene.law = Law.copy(scene.law)
+      Law.resize(scene.law, rules, Rules.shares(this.limits), scene.now)
+    }
+    const tooLarge = this.tooLarge(charge, rules)
+    const foreseen = tooLarge === undefined ? Predict.newcomer(scene, this.queue, charge, how) : undefined
+    const { isLowerBound = false, millis = Infinity, obstacle } = foreseen ?? {}
+    const exhausted = foreseen?.exhausted && quotaFor(this.name, foreseen.exhausted, charge)
+    const isAtOnce = millis === 0 && exhausted === undefined && this.queue.size === 0 && this.port.lag === 0
+    const refusal = tooLarge ?? (isAtOnce ? undefined : this.refusalOf(charge, how, foreseen)) ?? exhausted
+    return {
+      pool: this.name,
+      wait: Duration.millis(exhausted === undefined ? millis : Infinity),
+      binding: tooLarge?.dimension ?? exhausted?.dimension ?? obstacle,
+      refusal,
+      // Of the calls that wait in other processes only the first are known.
+      isLowerBound: isLowerBound || this.port.lag > 0
+    }
+  }
+
+  private tooLarge(charge: Amounts.Whole, rules = this.config.rules): EstimateTooLarge | undefined {
+    const misfit = Amounts.neverFits(charge, rules)
+    return misfit && new EstimateTooLarge({ pool: this.name, ...misfit })
+  }
+
+  /** Why a caller is refused that does not go at once. */
+  private refusalOf(
+    charge: Amounts.Whole,
+    { maxWait }: Queueing,
+    foreseen: Predict.Foreseen | undefined
+  ): BudgetErrorReason | undefined {
+    // Where the store decides, others may have given back since.
+    const exhausted = this.port.lag === 0 ? quotaFor(this.name, this.law, charge) : undefined
+    const refused = exhausted ?? this.closedFor(this.now())
+    if (refused !== undefined) return refused
+    if (foreseen !== undefined && foreseen.millis > maxWait) {
+      return this.tooLong(Predict.dimensionOf(foreseen.obstacle), foreseen.millis, maxWait)
+    }
+    return this.queue.size < this.maxQueued ? undefined : new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
+  }
+
   /** A caller that is foreseen to wait longer than it may is refused before its time is over. */
   review(entry: Entry): void {
     if (entry.flow === undefined) return
     const left = entry.maxWait - this.waitedBy(entry)
-    const millis = this.foresee(entry)
+    const millis = this.leftOf(entry)
     if (millis <= left) return
     this.refuse(entry, this.tooLong(entry.binding, millis, entry.maxWait))
     this.drain()
   }
 
   /** How long a caller still waits, or at least so long; looked up for all of them together. */
-  private foresee(entry: Entry): number {
+  private leftOf(entry: Entry): number {
     const now = this.clockNow()
     if (this.foreseen === undefined || now - this.foreseen.at >= foreseeMillis) {
       const found = this.waiting(mostForeseen)
@@ -239,7 +277,7 @@ export class Pool {
     return this.foreseen.waits.get(entry) ?? this.foreseen.beyond
   }
 
-  private reportWait({ agent, binding, phase }: Entry, { dimension, millis }: Predict.Foreseen): void {
+  private reportWait({ agent, binding, phase }: Entry, { millis, obstacle }: Predict.Foreseen): void {
     const { observer } = this.options
     // Where the store decides, all wait for its answer, and only some for more.
     if (observer === undefined || phase !== "waiting" || (this.port.lag > 0 && millis === 0)) return
@@ -249,7 +287,7 @@ export class Pool {
       at,
       pool: this.name,
       agent,
-      dimension: binding ?? dimension,
+      dimension: binding ?? Predict.dimensionOf(obstacle),
       until: at + Math.ceil(millis)
     })
   }
@@ -268,7 +306,7 @@ export class Pool {
     this.options.changed()
     this.blocked = undefined
     if (this.bid()) this.port.transact(this.serve, this.served)
-    else if (this.held === 0 && this.queue.size === 0) this.options.idled?.()
+    else if (this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
   }
 
   /** Takes a permit for each call that may be decided on. False if there is none, or nobody waits. */
@@ -349,7 +387,7 @@ export class Pool {
     entry.ticket = ticket
     entry.home = by
     this.bids--
-    this.held++
+    this.running.add(entry)
     counts.reservations++
     if (entry === this.arriving) this.arriving = undefined
     else {
@@ -406,7 +444,7 @@ export class Pool {
   private close(entry: Entry): boolean {
     if (!entry.isOpen) return false
     entry.phase = "ended"
-    this.held--
+    this.running.delete(entry)
     this.permits.release()
     return true
   }
@@ -627,7 +665,7 @@ export class Pool {
    * learned and used is another matter, see {@link rest}; where processes share it, the store has that.
    */
   get isIdle(): boolean {
-    if (this.held > 0 || this.queue.size > 0 || this.isResized) return false
+    if (this.running.size > 0 || this.queue.size > 0 || this.isResized) return false
     const { gate } = this.law
     // Of an outage nobody knows that it is over, until a probe has shown it.
     const isPaused = this.now() < gate.until + (gate.misses > 1 ? longestPause : 0)
@@ -654,13 +692,15 @@ export class Pool {
   // Status
   // ---------------------------------------------------------------------------
 
-  slots(): Predict.Slots {
-    return { most: this.allowed, inFlight: this.inFlight, answerMillis: this.law.answerMillis }
+  /** What is known of what comes. */
+  private get scene() {
+    const { config, law } = this.port.state
+    return { law, now: this.now(), most: config.concurrency, running: this.running }
   }
 
   /** The first waiters in the order of service, and how long each still waits. */
   waiting(count: number): ReadonlyArray<Predict.Expected> {
-    return Predict.first(this.law, this.queue.inOrder(), count, this.slots(), this.now())
+    return Predict.first(this.scene, this.queue.inOrder(), count)
   }
 
   /** How long a caller has waited by now. */

@@ -26,7 +26,7 @@ export interface Scene {
   /** The most calls in flight. */
   readonly most: number
   /** The calls of this process that are in flight. Others are those of other processes. */
-  readonly running: Iterable<Law.Ticket>
+  readonly running: Iterable<Pick<Entry, "ticket">>
 }
 
 /** A call ends; that of another process has no ticket here. */
@@ -43,10 +43,10 @@ const endsOf = ({ law, now, running }: Scene): Array<End> => {
   const { answerMillis, inFlight } = law
   const ends: Array<End> = []
   const late: Array<Law.Ticket> = []
-  for (const ticket of running) {
-    const at = ticket.at + answerMillis
+  for (const { ticket } of running) {
+    const at = ticket!.at + answerMillis
     if (at > now) ends.push({ at, ticket })
-    else late.push(ticket)
+    else late.push(ticket!)
   }
   const others = Math.max(late.length, inFlight - ends.length)
   for (let i = 0; i < others; i++) ends.push({ at: now + ((i + 0.5) / others) * answerMillis, ticket: late[i] })
