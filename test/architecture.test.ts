@@ -455,7 +455,7 @@ describe("architecture", () => {
     assert.isAbove(places.length, 15)
     const lost = places.filter(
       ([, name, file]) =>
-        !new RegExp(`(const|class) ${name}\\b|^ +(readonly )?${name}: |^  \\*?${name}\\(`, "m").test(
+        !new RegExp(`(const|class) ${name}\\b|^ +(private )?(readonly )?${name}: |^  \\*?${name}(<.*>)?\\(`, "m").test(
           readFileSync(join(root, file!), "utf8")
         )
     )

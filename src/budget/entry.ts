@@ -7,7 +7,7 @@ import type * as FairQueue from "../admission/fairQueue.ts"
 import type * as Law from "../admission/law.ts"
 import type { Port } from "../budgetStore/port.ts"
 import type * as Limits from "../Limits.ts"
-import * as Amounts from "../limits/amounts.ts"
+import type * as Amounts from "../limits/amounts.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Pool } from "./pool.ts"
 import type { Wake } from "./waker.ts"
@@ -54,7 +54,14 @@ export class Entry implements FairQueue.Entry {
   private answer: Answer | undefined = undefined
   private resume: ((answer: Answer) => void) | undefined = undefined
 
-  constructor(owner: Pool, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole, cost: number, since: number) {
+  constructor(
+    owner: Pool,
+    how: Queueing,
+    estimate: Limits.Estimate,
+    charge: Amounts.Whole,
+    cost: number,
+    since: number
+  ) {
     this.owner = owner
     this.how = how
     this.estimate = estimate

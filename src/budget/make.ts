@@ -24,7 +24,7 @@ import { type BudgetStatus, type Options as BudgetOptions, type ReserveOptions, 
 import * as Options from "./options.ts"
 import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
-import { Entry } from "./entry.ts"
+import type { Entry } from "./entry.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
 import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
@@ -196,7 +196,11 @@ class Pools {
     if (at === undefined || entry.maxWait === Infinity) return
     const { owner } = entry
     const left = at - owner.clock.currentTimeMillisUnsafe()
-    if (left > 0) this.shared.after(left, Effect.sync(() => owner.review(entry)))
+    if (left > 0)
+      this.shared.after(
+        left,
+        Effect.sync(() => owner.review(entry))
+      )
   }
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */
@@ -379,8 +383,7 @@ const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<
   const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
   // It may have been admitted in this very millisecond.
   const late = Effect.suspend(
-    () =>
-      entry.answered ?? Effect.fail(new BudgetError({ reason: owner.tooLong(entry.binding, maxWait, maxWait) }))
+    () => entry.answered ?? Effect.fail(new BudgetError({ reason: owner.tooLong(entry.binding, maxWait, maxWait) }))
   )
   const bounded =
     maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
@@ -391,7 +394,10 @@ const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<
 }
 
 /** The span of a wait, for a caller that is traced. */
-const traced = (waiting: Effect.Effect<Entry, BudgetError>, { agent, owner }: Entry): Effect.Effect<Entry, BudgetError> =>
+const traced = (
+  waiting: Effect.Effect<Entry, BudgetError>,
+  { agent, owner }: Entry
+): Effect.Effect<Entry, BudgetError> =>
   Effect.useSpan(
     "TokenBudget.reserve",
     { attributes: { "floodgate.pool": owner.name, "floodgate.agent": agent } },

@@ -113,8 +113,9 @@ export class Pool {
   private readonly running = new Set<Entry>()
   private knownLimits = 0
   /** How long the first callers wait, as it was foreseen, and the others at least. */
-  private foreseen: { readonly at: number; readonly waits: WeakMap<Entry, number>; readonly beyond: number } | undefined =
-    undefined
+  private foreseen:
+    | { readonly at: number; readonly waits: WeakMap<Entry, number>; readonly beyond: number }
+    | undefined = undefined
   /** Whether the user has given it limits of its own. */
   private isResized = false
   /** Whether something else was heard of it than that its credential is refused. */
@@ -365,12 +366,14 @@ export class Pool {
 
   /** Carries a decision out. What becomes known too late, or to a caller that has left, is given back. */
   private readonly served: Done<Plan> = ({ blocked, head, outcomes }, by, isLate) => {
+    let settled = 0
     for (const { entry, refusal, ticket } of outcomes) {
       const isWaiting = entry.phase === "waiting"
-      if (ticket === undefined) {
-        if (isWaiting) this.refuse(entry, refusal!)
-      } else if (isWaiting && !isLate) this.grant(entry, ticket, by)
-      else by.transact((draft, now) => void release(draft, by.id, ticket, now))
+      if (isWaiting && !(isLate && ticket !== undefined)) {
+        settled++
+        if (ticket === undefined) this.refuse(entry, refusal!)
+        else this.grant(entry, ticket, by)
+      } else if (ticket !== undefined) by.transact((draft, now) => release(draft, by.id, ticket, now))
     }
     if (head !== undefined && blocked !== undefined) {
       head.binding = blocked.dimension ?? head.binding
@@ -378,7 +381,7 @@ export class Pool {
     }
     // Whoever would have gone too late still waits.
     if (isLate && outcomes.length > 0) this.drain()
-    return outcomes.length > 0 && this.bid()
+    return settled > 0 && this.bid()
   }
 
   private grant(entry: Entry, ticket: Law.Ticket, by: Port): void {

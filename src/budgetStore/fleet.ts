@@ -159,7 +159,7 @@ export interface Call extends Head {
 export const admit = (state: State, id: string, call: Call, now: number): Law.Ticket | Law.Blocked => {
   const { law } = state
   const owner = state.owners[id]
-  if (state.joined === 0) return Law.decide(law, call.charge, now) ?? Law.take(law, call.charge, now)
+  if (state.joined === 0) return Law.admit(law, call.charge, now)
   const tag = owner === undefined ? state.virtual : startTag(state, owner)
   const ahead = aheadOf(state, id, { ...call, tag }, now)
   const blocked = decide(law, call.charge, ahead, mostInFlight(state, now), now)
@@ -222,7 +222,7 @@ export interface Ahead {
 }
 
 /** What a call waits for, given the calls ahead of it and the most calls in flight. */
-export const decide = (
+const decide = (
   law: Law.Pool,
   charge: Amounts.Whole,
   ahead: Ahead,
@@ -260,7 +260,7 @@ const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law
  * been served less, by start tags as in the queue of a process (start-time fair queueing). A process may take a place again
  * that it has just returned if it is ahead by at most one call, because no other process knows of the place yet.
  */
-export const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
+const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
   const early = tag - cost / weight
   const own = state.owners[id]?.rank ?? Infinity
   let calls = 0
@@ -274,7 +274,7 @@ export const aheadOf = (state: State, id: string, { cost, priority, tag, weight 
   return { calls, charge: sum }
 }
 
-export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
+const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
   requests: a.requests + sign * b.requests,
   inputTokens: a.inputTokens + sign * b.inputTokens,
   outputTokens: a.outputTokens + sign * b.outputTokens,
@@ -286,7 +286,7 @@ export const isContended = (state: State, id: string): boolean =>
   Object.entries(state.owners).some(([other, { head }]) => other !== id && head !== undefined)
 
 /** The start tag of a process. One without waiting callers starts at the virtual time. */
-export const startTag = (state: State, owner: Owner): number =>
+const startTag = (state: State, owner: Owner): number =>
   owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
 
 /** Sets the first waiting caller of a process. Virtual time is the least tag of the processes with waiting callers. */
@@ -372,7 +372,7 @@ const takeBack = (law: Law.Pool, owner: Owner): void => {
 }
 
 /** The most calls in flight, less those that silent processes may have; at least one. */
-export const mostInFlight = ({ config, owners }: State, now: number): number => {
+const mostInFlight = ({ config, owners }: State, now: number): number => {
   let most = config.concurrency
   for (const { at, inFlight, part } of Object.values(owners)) {
     if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, callsOf(part, config) - inFlight)

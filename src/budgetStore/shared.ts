@@ -452,7 +452,8 @@ export class Shared implements Port {
     const goesAlone = Effect.sync(() => this.goAlone())
     const refuses = Effect.sync(() => this.refuse())
     if (whenAway === "degrade" && (isFirst || wasRead)) after(aloneIn, goesAlone)
-    if (isFirst) after(Math.max(0, whenAway === "degrade" ? this.sentAt + degradeMillis - now : patienceMillis), refuses)
+    if (isFirst)
+      after(Math.max(0, whenAway === "degrade" ? this.sentAt + degradeMillis - now : patienceMillis), refuses)
     this.refuse()
     return isFirst ? Effect.logWarning(`The store of pool "${name}" is away`, cause) : Effect.void
   }

@@ -23,9 +23,6 @@ beforeAll(async () => {
   })
 }, 60_000)
 
-/** What the code does not stand on yet. It is taken out of here with the change that makes it so. */
-const pending: ReadonlyArray<string> = ["Semaphore.takeIfAvailable", "Ref"]
-
 /** The tests that bear a name, and those of the groups that do. */
 const named = (name: string) => (test: string) => test.split(" > ").at(-1)!.startsWith(name)
 const ofGroup = (name: string) => (test: string) => test.split(" > ")[0]!.includes(name)
@@ -38,7 +35,7 @@ describe("the card", () => {
   it("holds over Effect as it is", () => assert.deepStrictEqual(failing("nothing"), []))
 
   for (const { module, name } of sabotages) {
-    it.skipIf(pending.includes(name))(`is noticed to be broken where ${name} is sabotaged`, () => {
+    it(`is noticed to be broken where ${name} is sabotaged`, () => {
       const failed = failing(name)
       const about = Object.keys(played.nothing!).filter(named(name))
       assert.isAtLeast(about.length, 2)

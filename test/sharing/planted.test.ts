@@ -1,4 +1,4 @@
-/** Bugs planted in what processes share: in the store, in the exchange, in the steps of a fleet. Storms show them. */
+/** Bugs planted in what processes share: in the store, in the port to it, in the steps of a fleet. Storms show them. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fault from "../support/fault.ts"
@@ -48,12 +48,12 @@ interface Unused {
 const codeBugs: ReadonlyArray<CodeBug> = [
   {
     without: "an end of what was committed: it is played twice",
-    in: "Exchange",
+    in: "Shared",
     by: Fault.dropped(Fault.calling("splice"))
   },
   {
     without: "a check that a call still goes in time",
-    in: "Exchange",
+    in: "Shared",
     by: Fault.through(Fault.operating(">", Fault.operating("-"), Fault.saying("lag")), () => false)
   },
   {
@@ -63,7 +63,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "a look whether a commit was stored whose reply was lost",
-    in: "Exchange",
+    in: "Shared",
     by: Fault.dropped(Fault.operating("??="))
   },
   {
@@ -86,8 +86,8 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the return of a place whose caller had left when it was granted",
-    in: "Exchange",
-    by: Fault.dropped(Fault.calling("apply")),
+    in: "budget/Pool.served",
+    by: Fault.dropped(Fault.calling("transact")),
     isRough: true
   },
   {
@@ -170,8 +170,8 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
   }
 
   it("and the smallest plan that does", () => {
-    const complaint = Storm.complaint(Storm.plan(1), redis, World.comparingNothing)
-    assert.include(complaint, "npm run storms -- --from 1 --seeds 1")
+    const complaint = Storm.complaint(Storm.plan(3), redis, World.comparingNothing)
+    assert.include(complaint, "npm run storms -- --from 3 --seeds 1")
     assert.include(complaint, "events: []")
   })
 })
