@@ -11,8 +11,7 @@ import * as Budget from "../Budget.ts"
 import { check, invalid } from "../input/checks.ts"
 import { LlmError, TimedOut } from "../LlmError.ts"
 import * as Engine from "../retry/engine.ts"
-import type { StopReason } from "../retry/errors.ts"
-import type * as Retry from "../retry/policy.ts"
+import type * as Retry from "../Retry.ts"
 import { admitted, type CallError } from "./admission.ts"
 import * as Failure from "./failure.ts"
 import { GovernedCall, type Parts } from "./governedCall.ts"
@@ -148,7 +147,7 @@ const report = (call: GovernedCall, { error, wait, ...retrying }: Engine.Retryin
 }
 
 /** The final error: the failure of the last attempt, or the refusal of a retry with the failure before it. */
-const finished = <E>(call: GovernedCall, error: E, stoppedBy: StopReason | undefined): E => {
+const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedBy"]): E => {
   const { failure } = call
   if (!Failure.isRefusal(error)) return (call.tooLarge(error) as E | undefined) ?? call.withHistory(error, stoppedBy)
   if (failure === undefined) return error

@@ -7,7 +7,6 @@ import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
-import type { Pushback } from "../limits/signal.ts"
 import { LlmError } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
 import type { Failure } from "./models.ts"
@@ -42,13 +41,13 @@ export const causeOf = (error: unknown): unknown => (error instanceof FailedAtte
 export const isRefusal = (error: unknown): boolean =>
   error instanceof BudgetError || (error instanceof LlmError && error.reason._tag === "DeadlineMissed")
 
-const pushbacks: ReadonlyArray<Pushback> = ["rateLimit", "ramp", "overload"]
+const pushbacks = ["rateLimit", "ramp", "overload"] as const
 
 /** What an error says of itself, where each property has the form that it should have. */
 export interface Reading {
   readonly isRetryable: boolean | undefined
   readonly retryAfter: Duration.Duration | undefined
-  readonly pushback: Pushback | undefined
+  readonly pushback: Failure["pushback"]
   readonly signal: Limits.Signal | undefined
   readonly usage: Limits.Usage | undefined
 }

@@ -19,15 +19,14 @@ import { millisOf } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { LlmError } from "../LlmError.ts"
-import type * as Rates from "../prices/rates.ts"
+import type * as Prices from "../Prices.ts"
 import { RetryBudget, type Tokens, tokensOf } from "../retry/budget.ts"
-import type { StopReason } from "../retry/errors.ts"
-import { Deadline, type Policy } from "../retry/policy.ts"
-import { perDollar } from "../spending/ledger.ts"
+import { Deadline } from "../retry/policy.ts"
+import type * as Retry from "../Retry.ts"
 import { type Purse, Purses } from "../spending/models.ts"
-import type { Payment } from "../spending/purse.ts"
 import * as Failure from "./failure.ts"
 import type { Breaker, Call, CallOptions, ResponseInfo, Ticket } from "./models.ts"
+import * as Payment from "./payment.ts"
 import type { Pool, Pools } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -42,9 +41,9 @@ export interface Parts {
   readonly estimator: Estimator.Estimator["Service"]
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
-  readonly policy: Policy<LlmError>
+  readonly policy: Retry.Policy<LlmError>
   readonly pools: Pools
-  readonly prices: Rates.Table
+  readonly prices: Prices.Table
   /** The retry budget of the governor's own context, if it has one. */
   readonly retryBudget: Tokens | undefined
   readonly wake: Wake
@@ -118,8 +117,8 @@ export class GovernedCall implements Ticket, Usage.Held {
   isFirst = false
   known!: Usage.Known
   estimate: Limits.Estimate = {}
-  price: Rates.Price | undefined = undefined
-  payment: Payment | undefined = undefined
+  price: Prices.Price | undefined = undefined
+  payment: Payment.Payment | undefined = undefined
   reservation!: Budget.Reservation
   observed: Accounting.Actual | undefined = undefined
   failed: Failed | undefined = undefined
@@ -136,9 +135,9 @@ export class GovernedCall implements Ticket, Usage.Held {
     this.parts = parts
     this.call = call
     this.how = how
-    this.pool = parts.pools.of(parts, call)
     this.clock = Context.get(context, Clock.Clock)
     this.accounting = call.accounting ?? parts.accounting
+    this.pool = parts.pools.of(parts.budget, this.accounting, call)
     this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
@@ -313,12 +312,10 @@ export class GovernedCall implements Ticket, Usage.Held {
    * comes before this, because nothing else ends a call that is settled.
    */
   private conclude(billed: Accounting.Actual | undefined, isKnown = true): void {
-    const { payment, pool, price } = this
+    const { now, payment, pool, price } = this
     this.phase = "settled"
     pool.ended()
-    const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
-    payment?.settle(isKnown ? cost : undefined, this.now)
-    if (cost > 0) pool.counts.dollars += cost / perDollar
+    pool.counts.dollars += Payment.settle(payment, price, billed, isKnown, now)
   }
 
   // ---------------------------------------------------------------------------
@@ -400,7 +397,7 @@ export class GovernedCall implements Ticket, Usage.Held {
   // ---------------------------------------------------------------------------
 
   /** The final error with the history of the call: its attempts, its waits, and why it stopped. */
-  withHistory<E>(error: E, stoppedBy?: StopReason): E {
+  withHistory<E>(error: E, stoppedBy?: LlmError["stoppedBy"]): E {
     if (!(error instanceof LlmError)) return error
     const { attempts, limit } = this
     const waited = this.waited > 0 ? Duration.millis(this.waited) : undefined

@@ -5,9 +5,11 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type { Wake } from "../budget/waker.ts"
 import * as Rates from "../prices/rates.ts"
+import * as Prices from "../Prices.ts"
 import * as Spending from "../Spending.ts"
 import { type Period, perDollar } from "../spending/ledger.ts"
 import * as Ledger from "../spending/purse.ts"
@@ -16,10 +18,37 @@ import * as Usage from "./usage.ts"
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 // -----------------------------------------------------------------------------
-// What a call may cost
+// What a call costs
 // -----------------------------------------------------------------------------
 
-const mostOf = (price: Rates.Price, known: Usage.Known): number => {
+export type Payment = Ledger.Payment
+
+/** No call costs more; sums of more would not be exact. */
+const mostDollars = 1e5
+
+/** What a usage costs, in whole billionths of a dollar. What no provider bills is no number that counts. */
+const costOf = (price: Prices.Price, actual: Accounting.Actual): number => {
+  const dollars = Prices.cost(price, actual)
+  return dollars >= 0 ? Math.round(Math.min(dollars, mostDollars) * perDollar) : 0
+}
+
+/**
+ * Replaces what was held for a call by what it is billed for, undefined for nothing, and returns its dollars. If the bill is not
+ * known, the purses spend all that was held.
+ */
+export const settle = (
+  payment: Payment | undefined,
+  price: Prices.Price | undefined,
+  billed: Accounting.Actual | undefined,
+  isKnown: boolean,
+  now: number
+): number => {
+  const cost = price === undefined || billed === undefined ? 0 : costOf(price, billed)
+  payment?.settle(isKnown ? cost : undefined, now)
+  return cost / perDollar
+}
+
+const mostOf = (price: Prices.Price, known: Usage.Known): number => {
   const { bytes, continued, inputTokens, textBytes = bytes } = known
   if (continued === undefined || inputTokens !== undefined) return Rates.bound(price, known)
   return Rates.bound(price, { ...known, bytes: bytes + continued, textBytes: textBytes + continued })
@@ -51,13 +80,11 @@ const refusalOf = ({ asked, left, purse, until }: Ledger.Refused): Budget.Budget
   )
 }
 
-export type Payment = Ledger.Payment
-
 /** What a call waits for, and how long it may, in milliseconds. */
 export interface Asking {
   /** Its purses: each pays once. */
   readonly purses: ReadonlyArray<Spending.Purse>
-  readonly price: Rates.Price | undefined
+  readonly price: Prices.Price | undefined
   readonly call: Omit<Usage.Held, "observed">
   readonly pool: string
   readonly longest: number
@@ -84,7 +111,7 @@ export const pay = (
     }
     const bill: Ledger.Bill = {
       purses,
-      expected: Usage.costOf(price, Usage.expected(call)),
+      expected: costOf(price, Usage.expected(call)),
       most: Math.ceil(mostOf(price, call.known) * perDollar)
     }
     const taken = Ledger.take(bill, clock.currentTimeMillisUnsafe())

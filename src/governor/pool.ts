@@ -3,7 +3,8 @@ import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { maxIdlePools, nameIn } from "../budget/options.ts"
 import * as Recency from "../input/recency.ts"
-import type { Parts } from "./governedCall.ts"
+import type * as Accounting from "../Accounting.ts"
+import type { TokenBudget } from "../Budget.ts"
 import type { Call } from "./models.ts"
 
 /** As slow as the estimator's own averages: the last ten admissions or so count. */
@@ -81,10 +82,10 @@ export class Pools {
   }
 
   /** The pool of a call: what the budget says, else the class of models that share their limits. */
-  of({ accounting, budget }: Pick<Parts, "accounting" | "budget">, call: Call): Pool {
+  of(budget: TokenBudget["Service"], accounting: Accounting.Accounting, call: Call): Pool {
     const { account, model } = call
     const named = budget.poolOf(model)
-    const kind = named === model ? ((call.accounting ?? accounting).poolOf?.(model) ?? named) : named
+    const kind = named === model ? (accounting.poolOf?.(model) ?? named) : named
     const name = nameIn(account, kind)
     const found = this.byName.get(name)
     if (found === undefined) this.shedder.shed(maxIdlePools - 1)

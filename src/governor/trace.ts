@@ -4,6 +4,7 @@
  * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only if the
  * program traces. Nothing of a request's or a response's content goes into it, and no key.
  */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,7 +16,6 @@ import { promptTokens } from "../limits/amounts.ts"
 import type * as Limits from "../Limits.ts"
 import { LlmError } from "../LlmError.ts"
 import { errorType } from "./failure.ts"
-import type { GovernedCall } from "./governedCall.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 
 /** Runs the attempts of a call within its span. */
@@ -90,10 +90,18 @@ export const succeeded = (
   })
 }
 
+/** What happened to a call: its attempts, and milliseconds in the queue and between them. */
+interface History {
+  readonly attempts: number
+  readonly queued: number
+  readonly waited: number
+  readonly clock: Clock.Clock
+}
+
 /** The call is over. */
 export const ended = (
   span: Tracer.Span,
-  { attempts, clock, queued, waited }: Pick<GovernedCall, "attempts" | "clock" | "queued" | "waited">,
+  { attempts, clock, queued, waited }: History,
   exit: Exit.Exit<unknown, unknown>
 ): Effect.Effect<void> =>
   Effect.withFiber(({ context }) => {

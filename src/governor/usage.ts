@@ -10,11 +10,8 @@ import type * as Estimator from "../Estimator.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import type { Pushback } from "../limits/signal.ts"
-import * as Rates from "../prices/rates.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
-import { perDollar } from "../spending/ledger.ts"
-import type { Call } from "./models.ts"
+import type { Call, Failure } from "./models.ts"
 import type { Pool } from "./pool.ts"
 
 /** A call as it is estimated and paid for. */
@@ -120,7 +117,7 @@ export const expected = (held: Omit<Held, "observed">): Accounting.Actual => {
 // What it is settled to
 // -----------------------------------------------------------------------------
 
-const rejected = (pushback: Pushback | undefined): boolean => pushback === "rateLimit" || pushback === "ramp"
+const rejected = (pushback: Failure["pushback"]): boolean => pushback === "rateLimit" || pushback === "ramp"
 
 const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
 
@@ -139,7 +136,7 @@ export const counted = (held: Held, actual = held.observed ?? unanswered): Limit
  */
 export const afterFailure = (
   held: Held,
-  pushback: Pushback | undefined,
+  pushback: Failure["pushback"],
   usage: Limits.Usage | undefined
 ): Limits.Usage => {
   const unsent = usage?.requests === 0 && !rejected(pushback)
@@ -190,7 +187,7 @@ export const billed = (held: Held, actual = held.observed ?? unanswered): Accoun
  */
 export const billedAfterFailure = (
   held: Held,
-  pushback: Pushback | undefined,
+  pushback: Failure["pushback"],
   usage: Limits.Usage | undefined
 ): Accounting.Actual | undefined => {
   if (held.observed !== undefined) return billed(held)
@@ -202,15 +199,6 @@ export const billedAfterFailure = (
     inputTokens: inputTokens ?? 0,
     outputTokens: outputTokens ?? held.estimate.outputTokens ?? 0
   })
-}
-
-/** No call costs more; sums of more would not be exact. */
-const mostDollars = 1e5
-
-/** What a usage costs, in whole billionths of a dollar. What no provider bills is no number that counts. */
-export const costOf = (price: Rates.Price, actual: Accounting.Actual): number => {
-  const dollars = Rates.cost(price, actual)
-  return dollars >= 0 ? Math.round(Math.min(dollars, mostDollars) * perDollar) : 0
 }
 
 // -----------------------------------------------------------------------------
