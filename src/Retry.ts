@@ -158,8 +158,6 @@ export interface Options<in E = Retryable> {
   readonly maxElapsed?: Duration.Input | undefined
 }
 
-const defaults = { base: "2 seconds", cap: "60 seconds", jitter: "proportional", maxElapsed: "10 minutes" } as const
-
 type Backoff = Schedule.Schedule<Duration.Duration>
 
 const jitters = {
@@ -168,12 +166,9 @@ const jitters = {
   none: (self: Backoff) => self
 }
 
-/** The waits of a policy that states no backoff: `base`, multiplied by `factor`, up to `cap`, jittered. */
-const exponential = ({ base, cap, factor, jitter = defaults.jitter }: Options): Backoff =>
-  Schedule.exponential(base ?? defaults.base, factor).pipe(
-    cappedAt(Duration.fromInputUnsafe(cap ?? defaults.cap)),
-    jitters[jitter]
-  )
+/** The waits of a policy that states no backoff. */
+const exponential = ({ base = "2 seconds", cap = "60 seconds", factor, jitter = "proportional" }: Options): Backoff =>
+  Schedule.exponential(base, factor).pipe(cappedAt(cap), jitters[jitter])
 
 /**
  * Makes a policy. Without options it is the default of every client: 2 s, doubled up to 60 s, through
@@ -187,8 +182,8 @@ const exponential = ({ base, cap, factor, jitter = defaults.jitter }: Options): 
  * **Gotchas**
  *
  * Throws a `RangeError` that names the option, what is expected and the value: `base` and `cap` are finite durations
- * with 0 < `base` <= `cap`, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a
- * duration above zero. A `backoff` excludes the four options that it replaces.
+ * above zero, `factor` is a finite number >= 1, `attempts` is an integer >= 1 and `maxElapsed` is a duration above zero. A
+ * `backoff` excludes the four options that it replaces.
  *
  * **Example** (Longer, and no retries at all)
  *
@@ -249,7 +244,7 @@ export const make: {
     atLeastRetryAfter,
     upToAttempts(attempts ?? 5, ({ isOwn }) => isOwn || attempts !== undefined),
     whileRetryable(isRetried),
-    within(Duration.fromInputUnsafe(maxElapsed ?? defaults.maxElapsed), isStated && maxElapsed === undefined)
+    within(maxElapsed ?? "10 minutes", isStated && maxElapsed === undefined)
   )
 }
 
@@ -301,18 +296,12 @@ const failedBy = <E>(error: E): Failed<E> => ({
 // Checks
 // -----------------------------------------------------------------------------
 
-const capFromBase: Input.Check = (value) => {
-  const { base = defaults.base, cap = defaults.cap } = value as Options
-  return Input.millisOf(cap) < Input.millisOf(base)
-    ? { place: ".cap", text: `expected a finite duration >= base, got ${shown(cap)}` }
-    : undefined
-}
-
 const besideBackoff: Input.Check = (value) => {
   const { backoff, ...given } = value as Options
-  if (backoff === undefined) return capFromBase(value)
   const name = (["base", "cap", "factor", "jitter"] as const).find((name) => given[name] !== undefined)
-  return name && { place: `.${name}`, text: `expected nothing beside a backoff, got ${shown(given[name])}` }
+  return backoff === undefined || name === undefined
+    ? undefined
+    : { place: `.${name}`, text: `expected nothing beside a backoff, got ${shown(given[name])}` }
 }
 
 const checkOptions = Input.all(

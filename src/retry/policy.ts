@@ -67,9 +67,11 @@ const mapStep =
 
 /** Caps the delays of a schedule. */
 export const cappedAt =
-  (cap: Duration.Duration) =>
-  <Out, In>(self: Schedule.Schedule<Out, In>): Schedule.Schedule<Out, In> =>
-    Schedule.modifyDelay(self, ({ duration }) => Effect.succeed(Duration.min(duration, cap)))
+  (cap: Duration.Input) =>
+  <Out, In>(self: Schedule.Schedule<Out, In>): Schedule.Schedule<Out, In> => {
+    const longest = Duration.fromInputUnsafe(cap)
+    return Schedule.modifyDelay(self, ({ duration }) => Effect.succeed(Duration.min(duration, longest)))
+  }
 
 /** A random part of each delay. It spreads calls that failed together further than `Schedule.jittered`. */
 export const fullyJittered = <Out, In>(self: Schedule.Schedule<Out, In>): Schedule.Schedule<Out, In> =>
@@ -124,13 +126,13 @@ export const whileRetryable = <E>(isRetryable: (error: E) => boolean) =>
  * Ends where the next attempt would begin later than `maxElapsed` after the first failure, or than the caller's deadline.
  * With `onTop`, the waits of the backoff are added to that time.
  */
-export const within = <E>(maxElapsed: Duration.Duration, onTop: boolean) =>
+export const within = <E>(maxElapsed: Duration.Input, onTop: boolean) =>
   mapStep<E>((step) => {
     let last: number | undefined
     return (now, failed) =>
       Effect.flatMap(step(now, failed), ([decision, wait]) =>
         Effect.flatMap(Deadline, (deadline = Infinity) => {
-          last ??= now + Duration.toMillis(maxElapsed)
+          last ??= now + Duration.toMillis(Duration.fromInputUnsafe(maxElapsed))
           if (onTop) last += Duration.toMillis(decision.backoff)
           const until = Math.min(last, deadline)
           const next = now + Duration.toMillis(wait)

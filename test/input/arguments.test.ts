@@ -208,7 +208,7 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
     () => Retry.make({ backoff: Schedule.forever, base: 1 })
   ],
   ["Retry.make: factor", () => Retry.make({ factor: 0.9 })],
-  ["Retry.make: cap", () => Retry.make({ cap: "1 second" })],
+  ["Retry.make: cap", () => Retry.make({ cap: 0 })],
   ["Retry.make: attempts", () => Retry.make({ attempts: 1.5 })],
   ["Retry.make: jitter", () => Retry.make({ jitter: wrong("some") })],
   ["Retry.make: maxElapsed", () => Retry.make({ maxElapsed: 0 })],
