@@ -95,6 +95,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("Budget.consume", (options) => Budget.consume(1, options)),
   taker("Budget.cooldown", (failure) => inBudget((budget) => budget.cooldown(failure)), { reason: "overload" }),
   taker("Budget.pause", (pause) => inBudget((budget) => budget.pause(pause)), { duration: 1 }),
+  taker("Budget.foresee", (options) => inBudget((budget) => budget.foresee({ tokens: 1 }, options))),
   taker("Budget.layer", Budget.layer),
   taker("Budget.layer: limits", (limits) => Budget.layer({ limits })),
   taker("Budget.layer: limits.tokens", (tokens) => Budget.layer({ limits: { tokens } }), { perMinute: 1_000 }),
