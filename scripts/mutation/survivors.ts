@@ -27,10 +27,62 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Of levels that are equally far apart any two may become one."
   },
   {
+    file: "cap.ts",
+    code: "if (rule.window !== undefined) cap.cells = Cells.advance",
+    changes: [["rule.window !== undefined", "true"]],
+    why: "Where the rule has no window, there are no cells."
+  },
+  {
+    file: "cap.ts",
+    code: "if (rule.window !== undefined && charge > 0)",
+    changes: [[">", ">="]],
+    why: "A cell with nothing in it holds nothing back."
+  },
+  {
+    file: "cap.ts",
+    code: "const kept = highs.findLastIndex",
+    changes: [["<", "<="]],
+    why: "The first level that was noted since is not higher than the highest."
+  },
+  {
+    file: "cap.ts",
+    code: "if (room > 0 || kept < since) {",
+    changes: [
+      ["room > 0 || kept < since", "true"],
+      [">", ">="],
+      ["<", "<="]
+    ],
+    why: "A list in which nothing changes need not be copied."
+  },
+  {
+    file: "cap.ts",
+    code: "given > 0) cap.cells = Cells.giveBack",
+    changes: [[">", ">="]],
+    why: "Where nothing is given back, the cells stay as they are."
+  },
+  {
+    file: "gate.ts",
+    code: "isProbing(gate) ? {",
+    changes: [["isProbing(gate)", "true"]],
+    why: "Probes are counted anew from when the gate closes."
+  },
+  {
+    file: "gate.ts",
+    code: "gate.misses > 0 && sentAt > gate.fence",
+    changes: [[">", ">="]],
+    why: "A gate that is open stays as it is."
+  },
+  {
     file: "fairQueue.ts",
     code: "a.priority > b.priority",
     changes: [[">", ">="]],
     why: "No two levels have the same priority."
+  },
+  {
+    file: "window.ts",
+    code: "if (now < dueAt) return",
+    changes: [["dueAt === w.dueAt", "false"]],
+    why: "A window in which nothing changes need not be copied."
   },
   {
     file: "window.ts",

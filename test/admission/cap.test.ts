@@ -532,4 +532,72 @@ describe("cap", () => {
       assert.isAbove(Cap.wait(cap, 2_001), 0)
     })
   })
+
+  describe("that comes to rest", () => {
+    const kinds: ReadonlyArray<Limits.Limit> = [
+      { perSecond: 1_000, burst: 2_000 },
+      { perMinute: 60_000, burst: 2_000, window: "sliding" },
+      { perMinute: 60_000, window: "sliding" }
+    ]
+
+    it("says what is left of it, and another one that goes on with that admits the same, or later by its whole window", () => {
+      for (let seed = 1; seed <= 30; seed++) {
+        const random = mulberry(seed)
+        const limit = kinds[seed % kinds.length]!
+        const cap = capOf(limit)
+        for (let i = 0; i < 40; i++) {
+          Cap.advance(cap, cap.at + Math.floor(1_500 * random()))
+          Cap.take(cap, Math.floor(1_000 * random()))
+        }
+        const now = cap.at + Math.floor(20_000 * random())
+        const left = Cap.left(cap, now)
+        const next = capOf(limit, now)
+        Cap.setLeft(next, left.level, left.recent, left.leaves)
+        Cap.advance(cap, now)
+        assert.strictEqual(next.level, cap.level)
+        assert.strictEqual(left.recent, Cells.total(cap.cells))
+        assert.closeTo(left.fullAt, Math.max(now, cap.fullAt), 1e-6)
+        if (left.fullAt > now) assert.closeTo(next.fullAt, cap.fullAt, 1e-6)
+        const { window } = cap.rule
+        if (window === undefined) assert.deepStrictEqual(next.cells, Cells.none)
+        else assert.closeTo(Cells.end(next.cells, window), left.leaves, 1e-6)
+        for (const charge of [1, 500, 1_500, 20_000, 60_000]) {
+          if (charge > cap.rule.most) continue
+          const least = Cap.wait(cap, charge)
+          const most = window === undefined ? least : Math.max(least, left.leaves - now)
+          const wait = Cap.wait(next, charge)
+          assert.isAtLeast(wait, least - 1e-6, `seed ${seed}: ${charge}`)
+          assert.isAtMost(wait, most + 1e-6, `seed ${seed}: ${charge}`)
+        }
+      }
+    })
+
+    it("has forgotten what was admitted before its window", () => {
+      const cap = capOf({ perMinute: 6_000, window: "sliding" })
+      Cap.take(cap, 4_000)
+      const { fullAt, leaves, recent } = Cap.left(cap, 0)
+      assert.deepStrictEqual([recent, leaves], [4_000, 61_000])
+      assert.isAbove(fullAt, 0)
+      assert.deepStrictEqual(Cap.left(cap, leaves), { level: cap.rule.capacity, fullAt: leaves, recent: 0, leaves: 0 })
+      const next = capOf({ perMinute: 6_000, window: "sliding" }, leaves)
+      Cap.setLeft(next, cap.rule.capacity, recent, leaves)
+      assert.deepStrictEqual(next.cells, Cells.none)
+    })
+  })
+
+  it("looks again after a whole window at a charge that is larger than all of it", () => {
+    const cap = capOf({ perMinute: 6_000, window: "sliding" })
+    Cap.take(cap, 100)
+    assert.strictEqual(Cap.wait(cap, 7_000), minute)
+  })
+
+  it("has part of each slice of its window, scaled for a part of the limit", () => {
+    const cap = capOf({ perMinute: 6_000, window: "sliding" })
+    for (let i = 0; i < 3; i++) {
+      Cap.take(cap, 100)
+      Cap.advance(cap, (i + 1) * 1_500)
+    }
+    const amounts = Cells.toList(Cells.scale(cap.cells, 0.25)).map(({ amount }) => amount)
+    assert.deepStrictEqual(amounts, [25, 25, 25])
+  })
 })

@@ -200,6 +200,10 @@ describe("window", () => {
       assert.strictEqual(on.grow(window, 2_000, 100), 2_100, "and the next time later")
     })
 
+    it("does not grow while too few calls found it full, whenever it might have", () => {
+      assert.strictEqual(Window.growsAt({ ...found(), dueAt: 1_000 }), Infinity)
+    })
+
     it("takes a rejection for four calls fewer, and waits anew for verdicts", () => {
       const window = found()
       fill(window, 10)
