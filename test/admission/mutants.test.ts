@@ -240,7 +240,7 @@ const checking =
     Effect.map(Effect.exit(Effect.flatMap(take<A>(module), check)), problemOf)
 
 describe("mutants", () => {
-  for (const [name, fault] of some(brokenRules, 4)) {
+  for (const [name, fault] of some(brokenRules, 6)) {
     it.effect(`"${name}" catches a law without ${fault.without}`, () =>
       Fault.notices(
         fault,
@@ -251,7 +251,7 @@ describe("mutants", () => {
     )
   }
 
-  for (const [name, fault] of some(brokenLaws, 4)) {
+  for (const [name, fault] of some(brokenLaws, 6)) {
     it.effect(`"${name}" catches a budget without ${fault.without}`, () =>
       Fault.notices(
         fault,

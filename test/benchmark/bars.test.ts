@@ -27,8 +27,8 @@ const calm = (weather: string): boolean => weather.includes("600/min") && weathe
 
 describe("in the weather", () => {
   const bars: ReadonlyArray<readonly [cell: string, used: number, excess: number]> = [
-    ["output tokens bind", 0.95, 0.02],
     ["random 429s of 1 %, headers", 0.97, 0.01],
+    ["output tokens bind", 0.95, 0.02],
     ["random 429s of 1 %, no headers", 0.93, 0.015],
     ["neighbour in bursts, headers, 2 s", 0.9, 0.04],
     ["neighbour of 50 %, headers", 0.93, 0.02],

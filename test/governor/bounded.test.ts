@@ -8,7 +8,7 @@ describe("a process with many accounts and agents", () => {
   it.live("keeps as much after many calls as after a few thousand, and all whose calls run", () =>
     Effect.gen(function* () {
       const of = sized(
-        { accounts: 2_000, busy: 300, calls: 4_000, maxPools: 10_000, every: 1_000 },
+        { accounts: 2_000, busy: 100, calls: 2_600, maxPools: 10_000, every: 1_300 },
         { accounts: 20_000, busy: 400, calls: 20_000, maxPools: 10_000, every: 5_000 }
       )
       const { failed, looks, refused } = yield* Crowd.run(of)

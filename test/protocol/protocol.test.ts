@@ -14,6 +14,7 @@ import { mulberry } from "../support/random.ts"
 import { anthropicStream, chatStream, geminiStream, responsesStream } from "./fixtures.ts"
 import { answerOf, bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
 import { match, usageOf } from "../../src/protocol/protocol.ts"
+import { sized } from "../support/size.ts"
 
 const protocols = [anthropic, openaiChat, openaiResponses, gemini]
 const streams: ReadonlyArray<readonly [string, Protocol, string]> = [
@@ -160,7 +161,7 @@ describe.each(streams)("a stream of %s", (_, protocol, text) => {
   it("never throws and stays bounded, whatever is done to its bytes", () => {
     const random = mulberry(42)
     const pick = (below: number): number => Math.floor(random() * below)
-    for (let round = 0; round < 500; round++) {
+    for (let round = 0; round < sized(100, 500); round++) {
       const mutated = [...bytes]
       for (let change = pick(8); change >= 0; change--) {
         const at = pick(mutated.length)
@@ -175,7 +176,7 @@ describe.each(streams)("a stream of %s", (_, protocol, text) => {
 
   it("never throws on random bytes", () => {
     const random = mulberry(43)
-    for (let round = 0; round < 300; round++) {
+    for (let round = 0; round < sized(60, 300); round++) {
       const garbage = Uint8Array.from({ length: 400 }, () => (random() < 0.2 ? 10 : Math.floor(random() * 256)))
       assert.deepStrictEqual(problemsOf(answerOf(protocol, randomPieces(garbage, random))), [])
     }
@@ -202,7 +203,7 @@ const randomJson = (random: () => number, depth: number): unknown => {
 
 describe.each(protocols.map((protocol) => [protocol.name, protocol] as const))("%s", (_, protocol) => {
   const random = mulberry(44)
-  const bodies = Array.from({ length: 1_000 }, () => randomJson(random, 5))
+  const bodies = Array.from({ length: sized(200, 1_000) }, () => randomJson(random, 5))
   const header = (name: string) => (name === "retry-after" ? "16" : undefined)
 
   it("describes any JSON with finite sizes, or not at all", () => {

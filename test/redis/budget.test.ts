@@ -12,6 +12,7 @@ import type * as BudgetStore from "floodgate/BudgetStore"
 import * as FloodgateRedis from "floodgate/redis"
 import * as Clients from "./clients.ts"
 import * as Redis from "./server.ts"
+import { some } from "../support/size.ts"
 
 /** Slow enough that what is refilled during a test does not matter. */
 const slow: Budget.Options = { limits: { tokens: { perSecond: 1, burst: 1_000 } } }
@@ -40,7 +41,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
     return [...stats.matchAll(/cmdstat_(?:eval|evalsha):calls=(\d+)/g)].reduce((sum, [, n]) => sum + Number(n), 0)
   }
 
-  for (const client of Clients.names) {
+  for (const client of some(Clients.names, 2)) {
     describe(`by the package ${client}`, () => {
       /** The budget of one more process. */
       const process = (

@@ -154,7 +154,7 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
     it(`of a store without ${bug.without}`, () => assert.isUndefined(problemOf(bug.code, bug)))
   }
 
-  for (const bug of some(codeBugs, 5)) {
+  for (const bug of some(codeBugs, 7)) {
     it.effect(`without ${bug.without}`, () =>
       Fault.notices(bug, (take) =>
         Effect.gen(function* () {

@@ -28,9 +28,9 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
   it.each(
     some(
       [
-        ["a call that needs the whole bucket waits for it among small ones", 1_040, true],
         ["it waits for it beside the part of a process that is gone", 3_015, true],
         ["what a dead process held is given back", 2_088, false],
+        ["a call that needs the whole bucket waits for it among small ones", 1_040, true],
         ["a newcomer does not know how long somebody is dead", 165, true],
         ["a process is cut off while another one starts from an empty store", 854, true],
         ["processes start from an empty store while others leave it", 1_443, true],
@@ -60,7 +60,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
           true
         ]
       ] as const,
-      4
+      8
     )
   )("is well where %s", (_, seed, isLossyStore) => {
     const complaint = Storm.complaint(Storm.plan(seed, isLossyStore), redis)

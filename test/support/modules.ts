@@ -112,10 +112,15 @@ export interface Import {
   readonly line: number
 }
 
+const imported = new WeakMap<ts.SourceFile, ReadonlyArray<Import>>()
+
 /** Imports and re-exports of a file. A relative one comes back as `src/...`, any other as written. */
-export const importsOf = (file: string): Array<Import> => {
+export const importsOf = (file: string): ReadonlyArray<Import> => {
   const source = parse(file)
+  const known = imported.get(source)
+  if (known !== undefined) return known
   const imports: Array<Import> = []
+  imported.set(source, imports)
   const add = (specifier: ts.Expression | undefined, typeOnly: boolean): void => {
     if (specifier === undefined || !ts.isStringLiteral(specifier)) return
     const from = specifier.text.startsWith(".") ? inRoot(join(root, dirname(file), specifier.text)) : specifier.text

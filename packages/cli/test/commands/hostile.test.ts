@@ -9,6 +9,7 @@ import * as Fs from "node:fs"
 import { join } from "node:path"
 import * as Cli from "../support/cli.ts"
 import { services } from "../support/services.ts"
+import { isFull } from "../../../../test/support/size.ts"
 
 // Folders that somebody else has prepared: links, pipes and giant files where the command reads and writes.
 
@@ -154,7 +155,9 @@ describe("a folder of documents of somebody else", () => {
     })
   )
 
-  live(
+  // It reads 300 MB.
+  const slowly: typeof live = isFull ? live : () => {}
+  slowly(
     "has its documents counted together, and refused by name where they are too many",
     Effect.gen(function* () {
       const { docs, run } = yield* prepared

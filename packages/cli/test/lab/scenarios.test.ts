@@ -390,7 +390,7 @@ describe("Matrix", () => {
   )
 })
 
-describe("floodgate-fifo", () => {
+describe.runIf(isFull)("floodgate-fifo", () => {
   it.effect("is within 1.05 of the oracle in many: what floodgate takes longer there is the price of fairness", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("many")!
