@@ -323,7 +323,7 @@ const checkOptions = Input.all(
 // -----------------------------------------------------------------------------
 
 /** What {@link withPolicy} does beside retrying. */
-interface Hooks<in E, out R> {
+type Hooks<E, R> = {
   /** Runs before each wait, for a log or a metric. It is part of the call: its defects end it. */
   readonly onRetry?: ((retry: Retrying<E>) => Effect.Effect<unknown, never, R>) | undefined
 }
