@@ -95,25 +95,20 @@ export const retried =
   <A, E, R>(attempt: Attempt<A, E | CallError, R>): Attempt<A, E | CallError, R> =>
   (first) => {
     let call = first
-    const { clock, deadline, isTraced, tokens, within } = first
-    const played = Engine.retried<E | CallError, LlmError>(first.how.retry ?? policy, {
+    const { clock, deadline, isTraced, tokens } = first
+    const retries = {
       clock,
       deadline,
       tokens,
-      judge: (error) => judged(call, error),
-      onRetry: (retry) => Effect.sync(() => report(call, retry)),
-      finish: (error, stoppedBy) => finished(call, error, stoppedBy)
-    })
-    const attempts = played((last) => attempt((call = call.next(last))))
-    const traced = isTraced ? Trace.within(first, attempts) : attempts
-    return Effect.onExitPrimitive(traced, (exit) =>
-      within !== undefined && exit._tag === "Success" ? goesOn(call, within) : call.end(exit)
+      judge: (error: E | CallError) => judged(call, error),
+      onRetry: (retry: Engine.Retrying<E | CallError>) => Effect.sync(() => report(call, retry)),
+      finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
+    }
+    const attempts = Engine.played(first.how.retry ?? policy, retries, (last) =>
+      attempt((call = call.next(last, tokens)))
     )
+    return Effect.onExitPrimitive(isTraced ? Trace.within(first, attempts) : attempts, (exit) => call.over(exit))
   }
-
-/** The call ends with a scope. It is made outside of the composition, so that a stream does not keep the call's request. */
-const goesOn = (call: GovernedCall, within: Scope.Scope): Effect.Effect<void> =>
-  Scope.addFinalizerExit(within, (exit) => call.end(exit) ?? Effect.void)
 
 // -----------------------------------------------------------------------------
 // Failures

@@ -92,8 +92,8 @@ export class GovernedCall implements Ticket, Usage.Held {
   readonly within: Scope.Scope | undefined
   readonly isTraced: boolean
   span: Tracer.Span | undefined = undefined
-  /** The number of its attempts that began, and of those that were sent. */
-  private number = 0
+  /** Whether an attempt of it has begun to wait, and how many were sent. */
+  private hasBegun = false
   attempts = 0
   /** Milliseconds in the queue, and between the attempts. */
   queued = 0
@@ -162,12 +162,15 @@ export class GovernedCall implements Ticket, Usage.Held {
   // Its steps
   // ---------------------------------------------------------------------------
 
-  /** The next attempt begins to wait. It must begin before a time. */
-  next(last: number): GovernedCall {
+  /** The next attempt begins to wait. It must begin before a time. The first one counts the call, also in a retry budget. */
+  next(last: number, tokens?: Tokens): GovernedCall {
     const { failed, now } = this
-    if (this.number === 0) this.pool.users++
+    if (!this.hasBegun) {
+      this.hasBegun = true
+      this.pool.users++
+      tokens?.begin(now)
+    }
     const call = failed === undefined ? this : this.again(failed)
-    call.number++
     call.from = now
     call.last = last
     call.until = Math.min(last, now + this.maxWait)
@@ -330,15 +333,22 @@ export class GovernedCall implements Ticket, Usage.Held {
     return Effect.andThen(this.fail(Cause.squash(cause)), closed)
   }
 
+  /** Its attempts are over, and so is the call, unless it goes on in a scope. */
+  over(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    if (this.hasBegun) this.tokens.end(this.now)
+    if (this.within === undefined || exit._tag === "Failure") return this.end(exit)
+    return Scope.addFinalizerExit(this.within, (exit) => this.end(exit) ?? Effect.void)
+  }
+
   /** The one finalizer of a call: gives back what it holds, closes what its attempt opened, and counts it. */
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    const { number, parts, pool, span } = this
+    const { hasBegun, parts, pool, span } = this
     const settled = this.settleOpen()
     pool.counts.ended(
       exit._tag === "Success" ? "success" : Failure.outcomeOf(exit),
       (this.now - this.startedAt) / 1_000
     )
-    if (number > 0) parts.pools.left(pool)
+    if (hasBegun) parts.pools.left(pool)
     const traced = span && Trace.ended(span, this, exit)
     const paused = exit._tag === "Failure" ? this.pauseOf(exit) : undefined
     return inOrder(settled, Scope.closeUnsafe(this.scope, exit), paused, traced)
@@ -347,7 +357,7 @@ export class GovernedCall implements Ticket, Usage.Held {
   /** The end of a call that makes its own attempts, which is not counted. */
   leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const settled = this.settleOpen()
-    if (this.number > 0) this.parts.pools.left(this.pool)
+    if (this.hasBegun) this.parts.pools.left(this.pool)
     return inOrder(settled, Scope.closeUnsafe(this.scope, exit))
   }
 

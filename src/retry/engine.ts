@@ -45,16 +45,20 @@ export interface Retried<E, F, R = never> {
 /** Makes an attempt, which must not begin after a time. */
 type Attempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
 
-/** Retries attempts as a policy says. */
+/** Retries attempts as a policy says, and counts the call in its retry budget. */
 export const retried =
   <E, F, R2 = never>(policy: Policy<F>, call: Retried<E, F, R2>) =>
   <A, R>(attempt: Attempt<A, E, R>): Effect.Effect<A, E, R | R2> =>
-    tracked(
-      call.tokens,
-      call.clock,
-      // Most calls need one attempt, so the schedule is started when that has failed.
-      Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
-    )
+    tracked(call.tokens, call.clock, played(policy, call, attempt))
+
+/** The same for a call that counts itself. */
+export const played = <A, E, F, R, R2 = never>(
+  policy: Policy<F>,
+  call: Retried<E, F, R2>,
+  attempt: Attempt<A, E, R>
+): Effect.Effect<A, E, R | R2> =>
+  // Most calls need one attempt, so the schedule is started when that has failed.
+  Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
 
 /** Goes on after the first attempt has failed. */
 const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
