@@ -34,10 +34,37 @@ export const makeFleet: MakeClient = Effect.fnUntraced(function* (scenario, atte
   }
 })
 
+/** What was foreseen of a call, and how long it waited, in milliseconds. */
+export interface Look {
+  readonly foreseen: number
+  readonly waited: number
+}
+
+/** A client whose calls are foreseen before they are reserved. */
+export const makeForeseeing =
+  (looks: Array<Look>): MakeClient =>
+  (scenario, attempt) =>
+    makeOne(scenario, attempt, Layer.empty, foreseeing(looks))
+
+const foreseeing = (looks: Array<Look>): Layer.Layer<Budget.TokenBudget, never, Budget.TokenBudget> =>
+  Layer.effect(
+    Budget.TokenBudget,
+    Effect.map(Budget.TokenBudget, (budget) => ({
+      ...budget,
+      reserve: (estimate, options) =>
+        Effect.flatMap(budget.foresee(estimate, options), ({ wait }) =>
+          Effect.tap(budget.reserve(estimate, options), ({ waited }) =>
+            Effect.sync(() => looks.push({ foreseen: Duration.toMillis(wait), waited: Duration.toMillis(waited) }))
+          )
+        )
+    }))
+  )
+
 const makeOne = Effect.fnUntraced(function* (
   scenario: Scenario,
   attempt: Attempt,
-  store: Layer.Layer<never> = Layer.empty
+  store: Layer.Layer<never> = Layer.empty,
+  around: Layer.Layer<Budget.TokenBudget, never, Budget.TokenBudget> | undefined = undefined
 ) {
   const calls = new Map<string, Workload.Call>()
   let made = 0
@@ -55,7 +82,7 @@ const makeOne = Effect.fnUntraced(function* (
     stream: none,
     countTokens: none
   })
-  const context = yield* Layer.build(Layer.provide(layerOf(scenario, provider), store))
+  const context = yield* Layer.build(Layer.provide(layerOf(scenario, provider, around), store))
   const client = Context.get(context, LlmClient.LlmClient)
   const budget = Context.get(context, Budget.TokenBudget)
 
@@ -93,10 +120,15 @@ const limitsOf = ({ limits, share }: Scenario, told: Scenario["told"]): Limits.L
   return result
 }
 
-const layerOf = (scenario: Scenario, provider: LlmProvider.LlmProvider["Service"]) => {
+const layerOf = (
+  scenario: Scenario,
+  provider: LlmProvider.LlmProvider["Service"],
+  around: Layer.Layer<Budget.TokenBudget, never, Budget.TokenBudget> | undefined
+) => {
   const limits = limitsOf(scenario, scenario.told)
   const isTold = dimensionsOf(limits).length > 0
-  const budget = Budget.layer(isTold ? { limits } : {})
+  const plain = Budget.layer(isTold ? { limits } : {})
+  const budget = around === undefined ? plain : Layer.provide(around, plain)
   const accounting = { ...Accounting.anthropic, rejections: scenario.rejections }
   return LlmClient.layerProvider({ accounting }).pipe(
     Layer.provideMerge(budget),

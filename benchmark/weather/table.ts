@@ -164,6 +164,19 @@ export const ofRandom = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>)
   return table(["law", "n", "score", "p10", "U", "U p10", "X", "X p90", "lost", "p99, median"], rows)
 }
 
+/** Relative errors of what was foreseen, in each cell and in all of them. */
+export const ofForeseen = (
+  cells: ReadonlyArray<{ readonly name: string; readonly errors: ReadonlyArray<number> }>
+): string => {
+  const all = { name: "all of them", errors: cells.flatMap(({ errors }) => errors) }
+  const rows = [...cells, all].map(({ errors, name }) => {
+    const sizes = errors.map(Math.abs)
+    const figures = [quantile(sizes, 0.5), quantile(sizes, 0.9), quantile(errors, 0.5)]
+    return [name, errors.length.toLocaleString("en"), ...figures.map((error) => `${(100 * error).toFixed(0)} %`)]
+  })
+  return table(["weather", "waits above 1 s", "median error", "90th percentile", "median with its sign"], rows)
+}
+
 /** Mean scores in the random weathers that have a feature. */
 export const ofFeatures = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>): string => {
   const scores = new Map<string, ReadonlyArray<Array<number>>>()

@@ -44,6 +44,8 @@ export interface Flow<E> extends Heap.Item {
   rank: number
   /** A correction of the tag that waits for the next service: negative where the agent was charged too much. */
   owed: number
+  /** Whether the last of its entries was served, and none has come since. */
+  isServed: boolean
 }
 
 /** All flows of one priority. */
@@ -78,6 +80,8 @@ export interface Service {
 /** Weights lie between this and its inverse: a wider range than any use needs, and sums of shares stay exact. */
 export const minWeight = 0.001
 
+/** Agents over which it is averaged how many come back. */
+const returnWeight = 1 / 64
 const firstSweep = 1024
 /** Empty priorities whose history is kept; more are forgotten. */
 const idleLevels = 64
@@ -120,6 +124,8 @@ export class FairQueue<E extends Entry> {
   size = 0
   /** The weight of all agents that wait. */
   weight = 0
+  /** The part of the agents that come back after the last of their entries was served, while others wait. */
+  returning = 0
   private ranks = 0
   /** Services of a lower rank are forgotten. */
   private since = 0
@@ -132,6 +138,8 @@ export class FairQueue<E extends Entry> {
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
     if (flow.size === 0) {
+      if (flow.isServed) this.returning += returnWeight
+      flow.isServed = false
       flow.start = Math.max(flow.start + flow.owed, level.heap[0]?.start ?? 0)
       flow.owed = 0
       flow.rank = this.ranks++
@@ -164,6 +172,10 @@ export class FairQueue<E extends Entry> {
     flow.rank = this.ranks++
     this.unlink(flow, entry)
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
+    else {
+      flow.isServed = true
+      this.returning *= 1 - returnWeight
+    }
     return service
   }
 
@@ -211,23 +223,25 @@ export class FairQueue<E extends Entry> {
   }
 
   /**
-   * The entries in the order of service, if nobody else comes: all of them, or those that go before a newcomer. Changes
-   * nothing; the queue must not change meanwhile.
+   * The entries in the order of service: all of them, or those that go before a newcomer. Nobody else comes, but for a part
+   * of the agents whose last entry was served: they come back at once with another one like it, so that it is given once more.
+   * Changes nothing; the queue must not change meanwhile.
    */
-  *inOrder(newcomer?: Newcomer): Generator<E, undefined> {
+  *inOrder(newcomer?: Newcomer, returning = 0): Generator<E, undefined> {
     for (const level of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
       if (newcomer !== undefined && level.priority < newcomer.priority) return undefined
       const joins = newcomer?.priority === level.priority ? newcomer : undefined
-      if (yield* this.inLevel(level, joins)) return undefined
+      if (yield* this.inLevel(level, joins, returning)) return undefined
     }
     return undefined
   }
 
   /** Those of one level. Returns whether it is a newcomer's turn. */
-  private *inLevel(level: Level<E>, newcomer: Newcomer | undefined): Generator<E, boolean> {
+  private *inLevel(level: Level<E>, newcomer: Newcomer | undefined, returning: number): Generator<E, boolean> {
     const own = newcomer === undefined ? undefined : level.flows.get(newcomer.agent)
     const cursors: Array<Cursor<E>> = []
     let ranks = this.ranks
+    let comes = 0.5
     const visit = (place: number): void => {
       const flow = level.heap[place]
       if (flow === undefined) return
@@ -250,9 +264,12 @@ export class FairQueue<E extends Entry> {
         visit(2 * flowAt + 2)
         next.flowAt = -1
       }
-      if (entry.next === undefined && entry.flow !== own) Heap.remove(cursors, next, byTag)
+      const isLast = entry.next === undefined && entry.flow !== own
+      if (isLast) comes += returning
+      if (isLast && comes < 1) Heap.remove(cursors, next, byTag)
       else {
-        next.entry = entry.next
+        if (isLast) comes--
+        else next.entry = entry.next
         next.start += stepOf(entry) + next.owed
         next.owed = 0
         next.rank = ranks++
@@ -293,6 +310,7 @@ export class FairQueue<E extends Entry> {
       start: startOf(level, undefined),
       rank: 0,
       owed: 0,
+      isServed: false,
       place: -1
     }
     level.flows.set(agent, flow)

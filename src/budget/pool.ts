@@ -703,7 +703,7 @@ export class Pool {
 
   /** The first waiters in the order of service, and how long each still waits. */
   waiting(count: number): ReadonlyArray<Predict.Expected> {
-    return Predict.first(this.scene, this.queue.inOrder(), count)
+    return Predict.first(this.scene, this.queue, count)
   }
 
   /** How long a caller has waited by now. */

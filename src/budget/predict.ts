@@ -2,6 +2,7 @@
  * When calls start, if all of them use what was estimated and nothing fails: the step of the pool is played ahead, on a copy
  * of the law and in the order of the queue.
  */
+import * as Ahead from "../admission/ahead.ts"
 import type { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import type * as Limits from "../Limits.ts"
@@ -13,11 +14,8 @@ const maxPlayed = 1_000
 /** So many callers are played one by one, and then groups of this part of all that went before. */
 const oneByOne = 32
 /** A wait that does not end within so many looks has no end: a limit is too small to ever hold the charge. */
-const maxLooks = 64
-const noPlace: Law.Blocked = { millis: Infinity, dimension: undefined }
-
-/** What a call may wait for: a limit, a place among the calls in flight, or the end of a pause. */
-export type Obstacle = Limits.Dimension | "concurrency" | "pause"
+const maxLooks = 256
+const noPlace: Ahead.Wait = { by: "concurrency", millis: Infinity }
 
 /** What is known of a pool. */
 export interface Scene {
@@ -29,99 +27,86 @@ export interface Scene {
   readonly running: Iterable<Pick<Entry, "ticket">>
 }
 
-/** A call ends; that of another process has no ticket here. */
-interface End {
-  readonly at: number
-  readonly ticket: Law.Ticket | undefined
-}
-
 /**
- * When the calls in flight end. Those of which that is not known, because they take longer than usual or are those of other
- * processes, end evenly within the time of an answer.
+ * When the calls in flight end, in order. Those of which that is not known, because they take longer than usual or are those
+ * of other processes, end evenly within the time of an answer.
  */
-const endsOf = ({ law, now, running }: Scene): Array<End> => {
+const endsOf = ({ law, now, running }: Scene): Array<number> => {
   const { answerMillis, inFlight } = law
-  const ends: Array<End> = []
-  const late: Array<Law.Ticket> = []
-  for (const { ticket } of running) {
-    const at = ticket!.at + answerMillis
-    if (at > now) ends.push({ at, ticket })
-    else late.push(ticket!)
-  }
-  const others = Math.max(late.length, inFlight - ends.length)
-  for (let i = 0; i < others; i++) ends.push({ at: now + ((i + 0.5) / others) * answerMillis, ticket: late[i] })
-  return ends.sort((a, b) => a.at - b.at)
+  const ends: Array<number> = []
+  for (const { ticket } of running) if (ticket!.at + answerMillis > now) ends.push(ticket!.at + answerMillis)
+  const others = inFlight - ends.length
+  for (let i = 0; i < others; i++) ends.push(now + ((i + 0.5) / others) * answerMillis)
+  return ends.sort((a, b) => a - b)
 }
 
 /** A pool that is played ahead. */
 class Play {
   readonly law: Law.Pool
-  private readonly most: number
+  private readonly maxInFlight: number
   private readonly answerMillis: number
   /** The ends of calls in order, and how many of them are over; undefined where nothing waits for them. */
-  private readonly ends: Array<End> | undefined
+  private readonly ends: Array<number> | undefined
   private over = 0
   at: number
   /** What was waited for last. */
-  obstacle: Obstacle | undefined = undefined
+  obstacle: Ahead.Obstacle | undefined = undefined
 
   constructor(scene: Scene) {
     const { law, most, now } = scene
-    this.law = Law.copy(law)
-    this.most = most
+    this.law = Ahead.copy(law)
+    this.maxInFlight = most
     this.answerMillis = law.answerMillis
     this.at = now
-    const isBounded = Math.min(most, law.window.size) < Infinity || law.gate.misses > 1
-    this.ends = isBounded ? endsOf(scene) : undefined
+    this.ends = Math.min(most, law.window.size) < Infinity ? endsOf(scene) : undefined
   }
 
-  /** A call enters as soon as it may, and `calls` in all with it, which take `sum`. False if a quota no longer holds it. */
-  enter(charge: Amounts.Whole, sum = charge, calls = 1): boolean {
-    for (let i = 1; i < calls; i++) {
-      this.awaitPlace()
-      this.law.inFlight++
-      this.ends?.push({ at: this.at + this.answerMillis, ticket: undefined })
-    }
+  /** A call enters as soon as it may. False if a quota no longer holds it. */
+  enter(charge: Amounts.Whole): boolean {
     for (let looks = 0; looks < maxLooks; looks++) {
-      this.awaitPlace()
-      const blocked = Law.decide(this.law, charge, this.at)
-      if (blocked === undefined) break
-      if (blocked.millis === Infinity && blocked.dimension !== undefined) return false
-      this.wait(blocked, this.law.inFlight >= this.law.window.size ? "concurrency" : "pause")
+      this.happen()
+      const answer = Ahead.admit(this.law, this.maxInFlight, charge, this.at)
+      if ("at" in answer) {
+        this.ends?.push(this.at + this.answerMillis)
+        return true
+      }
+      if (Ahead.exhaustedBy(answer) !== undefined) return false
+      if (!this.wait(answer)) break
     }
-    const ticket = Law.take(this.law, sum, this.at)
-    this.ends?.push({ at: this.at + this.answerMillis, ticket })
+    this.force(charge, 1)
     return true
   }
 
-  private awaitPlace(): void {
-    this.happen()
-    while (this.law.inFlight >= this.most && this.nextEnd < Infinity) this.wait(noPlace, "concurrency")
+  /** So many calls enter without a look at the limits, and take so much together: who comes next waits for what is missing. */
+  force(charge: Amounts.Whole, calls: number): void {
+    const { inFlight } = this.law
+    Law.take(this.law, charge, this.at)
+    this.law.inFlight = inFlight
+    for (let i = 0; i < calls; i++) {
+      this.happen()
+      while (this.law.inFlight >= this.maxInFlight && this.wait(noPlace)) this.happen()
+      this.law.inFlight++
+      this.ends?.push(this.at + this.answerMillis)
+    }
+  }
+
+  /** The end of a call may make room, or the time comes. False if neither does. */
+  private wait({ by, millis }: Ahead.Wait): boolean {
+    const end = by === "concurrency" || by === "pause" ? this.nextEnd : Infinity
+    const until = Math.min(this.at + millis, end)
+    if (until === Infinity) return false
+    this.obstacle = by
+    this.at = until
+    return true
   }
 
   private get nextEnd(): number {
-    return this.ends?.[this.over]?.at ?? Infinity
+    return this.ends?.[this.over] ?? Infinity
   }
 
-  /** As the pool does, it looks again after whole milliseconds, and when a call ends that may make room. */
-  private wait({ dimension, millis }: Law.Blocked, by: Obstacle): void {
-    const until = Math.min(this.at + Math.ceil(millis), dimension === undefined ? this.nextEnd : Infinity)
-    if (until === Infinity) return
-    this.obstacle = dimension ?? by
-    this.at = until
-    this.happen()
-  }
-
-  /** Ends the calls that are over by now. */
+  /** Ends the calls that are over by now. They used what was estimated, so nothing is given back. */
   private happen(): void {
-    for (; this.nextEnd <= this.at; this.over++) {
-      const { at, ticket } = this.ends![this.over]!
-      if (ticket === undefined) this.law.inFlight--
-      else {
-        Law.accept(this.law, ticket)
-        Law.settle(this.law, ticket, ticket.charge, at)
-      }
-    }
+    for (; this.nextEnd <= this.at; this.over++) this.law.inFlight--
   }
 }
 
@@ -132,27 +117,29 @@ export interface Expected {
   readonly dimension: Limits.Dimension | undefined
 }
 
-export const dimensionOf = (obstacle: Obstacle | undefined): Limits.Dimension | undefined =>
+export const dimensionOf = (obstacle: Ahead.Obstacle | undefined): Limits.Dimension | undefined =>
   obstacle === "concurrency" || obstacle === "pause" ? undefined : obstacle
 
 /** The first callers in the order of service. */
-export const first = (scene: Scene, waiters: Iterable<Entry>, count: number): ReadonlyArray<Expected> => {
+export const first = (scene: Scene, queue: FairQueue<Entry>, count: number): ReadonlyArray<Expected> => {
   const play = new Play(scene)
-  const found: Array<Expected> = []
-  for (const waiter of waiters) {
-    if (found.length === Math.min(count, maxPlayed)) break
+  const found = new Map<Entry, Expected>()
+  let played = 0
+  for (const waiter of queue.inOrder(undefined, queue.returning)) {
+    if (found.size === Math.min(count, queue.size) || played++ === maxPlayed) break
     play.obstacle = undefined
     play.enter(waiter.charge)
+    if (found.has(waiter)) continue
     const dimension = dimensionOf(play.obstacle) ?? waiter.binding
-    found.push({ waiter, expectedMillis: play.at - scene.now, dimension })
+    found.set(waiter, { waiter, expectedMillis: play.at - scene.now, dimension })
   }
-  return found
+  return [...found.values()]
 }
 
 /** How long a caller waits, and for what last. */
 export interface Foreseen {
   readonly millis: number
-  readonly obstacle: Obstacle | undefined
+  readonly obstacle: Ahead.Obstacle | undefined
   /** The law at its turn, where a quota no longer holds it then. */
   readonly exhausted: Law.Pool | undefined
   /** Whether there are callers before it that were not played. */
@@ -165,7 +152,7 @@ export const newcomer = (scene: Scene, queue: FairQueue<Entry>, charge: Amounts.
   let played = 0
   let group: Array<Entry> = []
   let isLowerBound = false
-  for (const waiter of queue.inOrder(how)) {
+  for (const waiter of queue.inOrder(how, queue.returning)) {
     isLowerBound = played === maxPlayed
     if (isLowerBound) break
     played++
@@ -182,8 +169,9 @@ export const newcomer = (scene: Scene, queue: FairQueue<Entry>, charge: Amounts.
 /** Callers enter with the first of them. */
 const enter = (play: Play, [head, ...others]: ReadonlyArray<Entry>): void => {
   if (head === undefined) return
-  if (others.length === 0) return void play.enter(head.charge)
-  const sum = { ...head.charge }
+  play.enter(head.charge)
+  if (others.length === 0) return
+  const sum = { ...Amounts.nothing }
   for (const { charge } of others) for (const each of Amounts.dimensions) sum[each] += charge[each]
-  play.enter(head.charge, sum, others.length + 1)
+  play.force(sum, others.length)
 }

@@ -7,6 +7,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import { type Entry, FairQueue, type Flow, type Service } from "../admission/fairQueue.ts"
+import * as Ahead from "../admission/ahead.ts"
 import * as Heap from "../admission/heap.ts"
 import * as Law from "../admission/law.ts"
 
@@ -43,7 +44,8 @@ interface Refused extends Amounts.Misfit {
   readonly agent: Agent
 }
 
-export type Obstacle = Limits.Dimension | "concurrency"
+/** Nothing pauses a forecast. */
+export type Obstacle = Exclude<Ahead.Obstacle, "pause">
 
 export interface Outcome {
   readonly served: ReadonlyArray<Served>
@@ -115,7 +117,6 @@ class FanOut {
   private readonly queue = new FairQueue<Waiting>()
   private readonly due: Array<Due> = []
   private scheduled = 0
-  private inFlight = 0
   private readonly served: Array<Served> = []
   private readonly refused: Array<Refused> = []
   private endsAt = 0
@@ -149,7 +150,10 @@ class FanOut {
       if (obstacle === undefined) this.queue.forget()
       const wake = Math.min(this.due[0]?.at ?? Infinity, now + (obstacle?.millis ?? Infinity))
       if (wake === Infinity) return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }
-      if (obstacle !== undefined) blocked[obstacle.by] = (blocked[obstacle.by] ?? 0) + wake - now
+      if (obstacle !== undefined) {
+        const by = obstacle.by as Obstacle
+        blocked[by] = (blocked[by] ?? 0) + wake - now
+      }
       now = wake
     }
   }
@@ -169,7 +173,6 @@ class FanOut {
   }
 
   private end({ service, ticket, used }: Running, now: number): void {
-    this.inFlight--
     const asked = Amounts.dominantShare(ticket.charge, this.rules)
     if (asked > 0) this.queue.correct(service, Amounts.dominantShare(used, this.rules) / asked)
     Law.accept(this.law, ticket)
@@ -206,28 +209,25 @@ class FanOut {
   }
 
   /** Admits the head of the queue if it fits; otherwise returns what it waits for, and how long if nothing else happens. */
-  private admit(now: number): "admitted" | { readonly by: Obstacle; readonly millis: number } | undefined {
+  private admit(now: number): "admitted" | Ahead.Wait | undefined {
     const head = this.queue.peek()
     if (head === undefined) return undefined
-    if (this.inFlight >= this.concurrency) return { by: "concurrency", millis: Infinity }
-    const answer = Law.admit(this.law, head.charge, now)
+    const answer = Ahead.admit(this.law, this.concurrency, head.charge, now)
     if ("at" in answer) {
       this.serve(head, this.queue.shift()!, answer)
       return "admitted"
     }
-    const by = answer.dimension!
-    const cap = this.law.caps[by]
-    // Very late times cannot represent a difference of a millisecond.
-    if (cap?.rule.quota !== true) return { by, millis: Math.max(Math.ceil(answer.millis), now * Number.EPSILON) }
+    const quota = Ahead.exhaustedBy(answer)
+    if (quota === undefined) return answer
     this.queue.remove(head)
-    this.refuse(head.player, { dimension: by, asked: head.charge[by], limit: cap.level }, now)
+    const limit = this.law.caps[quota]!.level
+    this.refuse(head.player, { dimension: quota, asked: head.charge[quota], limit }, now)
     return "admitted"
   }
 
   private serve({ askedAt, call, charge, player }: Waiting, service: Service, ticket: Law.Ticket): void {
     const now = ticket.at
     const endsAt = now + call.millis
-    this.inFlight++
     this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
     this.schedule(endsAt, player, { service, ticket, used: Amounts.used(charge, call.usage, call.estimate) })
   }

@@ -609,6 +609,29 @@ describe("fairQueue", () => {
     }
   })
 
+  it("learns which part of the agents comes back, and expects them", () => {
+    for (const part of [0, 1]) {
+      const queue = new FairQueue<Call>()
+      for (let i = 0; i < 10; i++) queue.push(call(`${i}`))
+      for (let i = 10; i < 900; i++) {
+        const { agent } = serve(queue)!.entry
+        queue.push(call(part === 1 ? agent : `${i}`))
+      }
+      assert.closeTo(queue.returning, part, 0.01)
+    }
+    const queue = new FairQueue<Call>()
+    for (let i = 0; i < 6; i++) queue.push(call("mine"))
+    queue.push(call("other"))
+    const newcomer = { agent: "mine", priority: 0, first: false }
+    const before = (returning: number) => [...queue.inOrder(newcomer, returning)].map(({ agent }) => agent)
+    assert.strictEqual(before(0).length, 7)
+    assert.deepStrictEqual(
+      before(1).filter((agent) => agent === "other"),
+      Array.from({ length: 6 }, () => "other")
+    )
+    assert.strictEqual(before(0.5).filter((agent) => agent === "other").length, 2)
+  })
+
   it("reads no more entries where more wait", () => {
     assert.isUndefined(isLogarithmic(FairQueue))
   })
