@@ -68,8 +68,8 @@ import * as Schedule from "effect/Schedule"
 import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
 import { LlmError } from "./LlmError.ts"
-import { RetryBudget, tokensOf } from "./retry/budget.ts"
-import { retried, type Retrying } from "./retry/engine.ts"
+import { RetryBudget, tokensOf, tracked } from "./retry/budget.ts"
+import { type Retried, retried, type Retrying } from "./retry/engine.ts"
 import { isRetryable, type Retryable, retryAfterOf, type StopReason } from "./retry/errors.ts"
 import {
   atLeastRetryAfter,
@@ -414,14 +414,14 @@ export const withPolicy: {
     Effect.contextWith((context: Context.Context<R | R2>) => {
       if (!Schedule.isSchedule(policy)) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
       const clock = Context.get(context, Clock.Clock)
-      return retried<E, E, R2>(policy, {
+      const tokens = tokensOf(Context.get(context, RetryBudget), clock)
+      const deadline = Context.get(context, Deadline) ?? Infinity
+      const call: Retried<E, E, R2> = { clock, tokens, deadline, judge: failedBy, finish, onRetry }
+      return tracked(
+        tokens,
         clock,
-        tokens: tokensOf(Context.get(context, RetryBudget), clock),
-        deadline: Context.get(context, Deadline) ?? Infinity,
-        judge: failedBy,
-        finish,
-        onRetry
-      })(() => self)
+        retried(policy, call, () => self)
+      )
     })
 )
 

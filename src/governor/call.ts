@@ -104,7 +104,7 @@ export const retried =
       onRetry: (retry: Engine.Retrying<E | CallError>) => Effect.sync(() => report(call, retry)),
       finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
     }
-    const attempts = Engine.played(first.how.retry ?? policy, retries, (last) =>
+    const attempts = Engine.retried(first.how.retry ?? policy, retries, (last) =>
       attempt((call = call.next(last, tokens)))
     )
     return Effect.onExitPrimitive(isTraced ? Trace.within(first, attempts) : attempts, (exit) => call.over(exit))

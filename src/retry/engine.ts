@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Input from "../input/checks.ts"
-import { type Tokens, tracked } from "./budget.ts"
+import type { Tokens } from "./budget.ts"
 import type { StopReason } from "./errors.ts"
 import type { Decision, Failed, Policy } from "./policy.ts"
 
@@ -45,14 +45,8 @@ export interface Retried<E, F, R = never> {
 /** Makes an attempt, which must not begin after a time. */
 type Attempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
 
-/** Retries attempts as a policy says, and counts the call in its retry budget. */
-export const retried =
-  <E, F, R2 = never>(policy: Policy<F>, call: Retried<E, F, R2>) =>
-  <A, R>(attempt: Attempt<A, E, R>): Effect.Effect<A, E, R | R2> =>
-    tracked(call.tokens, call.clock, played(policy, call, attempt))
-
-/** The same for a call that counts itself. */
-export const played = <A, E, F, R, R2 = never>(
+/** Retries attempts as a policy says. The caller counts the call in its retry budget. */
+export const retried = <A, E, F, R, R2 = never>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
   attempt: Attempt<A, E, R>

@@ -85,15 +85,21 @@ export const fullyJittered = <Out, In>(self: Schedule.Schedule<Out, In>): Schedu
  */
 export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedApart: boolean): Policy<E> =>
   Schedule.fromStep(
-    Effect.map(Effect.all([Schedule.toStep(backoff), Schedule.toStep(backoff)]), ([own, pools]): Step<E> => {
-      return (now, failed) => {
-        const step = isCountedApart && !failed.isOwn ? pools : own
-        return Effect.map(
-          Pull.catchDone(step(now, failed.error), () => end("schedule")),
-          ([, wait]): [Decision, Duration.Duration] => [{ backoff: wait, until: Infinity, stoppedBy: undefined }, wait]
-        )
+    Effect.map(
+      Effect.all([Schedule.toStep(backoff), isCountedApart ? Schedule.toStep(backoff) : Effect.undefined]),
+      ([own, pools]): Step<E> => {
+        return (now, failed) => {
+          const step = failed.isOwn || pools === undefined ? own : pools
+          return Effect.map(
+            Pull.catchDone(step(now, failed.error), () => end("schedule")),
+            ([, wait]): [Decision, Duration.Duration] => [
+              { backoff: wait, until: Infinity, stoppedBy: undefined },
+              wait
+            ]
+          )
+        }
       }
-    })
+    )
   )
 
 /** The part of a `retry-after` that may be added to it. */

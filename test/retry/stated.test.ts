@@ -122,6 +122,20 @@ describe("what a policy states", () => {
     })
   )
 
+  it.effect("starts its backoff once for each call", () =>
+    Effect.gen(function* () {
+      let started = 0
+      const backoff = Schedule.fromStep(
+        Effect.map(
+          Effect.tap(Schedule.toStep(Schedule.spaced("1 second")), () => Effect.sync(() => started++)),
+          (step) => (now: number, _: LlmError) => step(now, undefined)
+        )
+      )
+      yield* client(failures["429 of an empty bucket"], Retry.make({ backoff, attempts: 3 }))
+      assert.strictEqual(started, 8)
+    })
+  )
+
   it.effect("adds the waits of its backoff to the ten minutes, and nothing else", () =>
     Effect.gen(function* () {
       const hourly = Retry.make({ backoff: Schedule.spaced("1 hour") })
