@@ -83,24 +83,17 @@ export const fullyJittered = <Out, In>(self: Schedule.Schedule<Out, In>): Schedu
  * A policy that waits as a backoff says, until it ends. Counted apart, failures of the pool step a run of their own of
  * the same backoff, so that they do not make the call's own waits longer.
  */
-export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedApart: boolean): Policy<E> =>
-  Schedule.fromStep(
-    Effect.map(
-      Effect.all([Schedule.toStep(backoff), isCountedApart ? Schedule.toStep(backoff) : Effect.undefined]),
-      ([own, pools]): Step<E> => {
-        return (now, failed) => {
-          const step = failed.isOwn || pools === undefined ? own : pools
-          return Effect.map(
-            Pull.catchDone(step(now, failed.error), () => end("schedule")),
-            ([, wait]): [Decision, Duration.Duration] => [
-              { backoff: wait, until: Infinity, stoppedBy: undefined },
-              wait
-            ]
-          )
-        }
+export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedApart: boolean): Policy<E> => {
+  const start = Schedule.toStep(backoff)
+  return Schedule.fromStep(
+    Effect.map(Effect.all([start, isCountedApart ? start : Effect.undefined]), ([own, pools = own]): Step<E> => {
+      return (now, failed) => {
+        const stepped = Pull.catchDone((failed.isOwn ? own : pools)(now, failed.error), () => end("schedule"))
+        return Effect.map(stepped, ([, wait]) => [{ backoff: wait, until: Infinity, stoppedBy: undefined }, wait])
       }
-    )
+    })
   )
+}
 
 /** The part of a `retry-after` that may be added to it. */
 const upward = 0.2
