@@ -51,6 +51,17 @@ describe("Budget telemetry", () => {
     }).pipe(Effect.provide(make), Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
+  it.effect("counts budgets with other attributes apart", () =>
+    Effect.gen(function* () {
+      const once = (team: string) =>
+        Effect.provideService(Effect.provide(Budget.consume(1), make), Metric.CurrentMetricAttributes, { team })
+      yield* once("search")
+      yield* Effect.replicateEffect(once("documents"), 2)
+      assert.strictEqual((yield* read("floodgate_budget_reservations", { team: "search" })).count, 1)
+      assert.strictEqual((yield* read("floodgate_budget_reservations", { team: "documents" })).count, 2)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
   it.effect("adds up budgets of one process, and keeps what closed ones have counted", () =>
     Effect.gen(function* () {
       const once = Effect.provide(Budget.consume(1), make)
