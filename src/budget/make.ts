@@ -26,6 +26,7 @@ import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
 import type { Entry } from "./entry.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
+import { tooLong } from "./refusals.ts"
 import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
 import { checkCounted } from "./uncounted.ts"
@@ -383,7 +384,8 @@ const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<
   const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
   // It may have been admitted in this very millisecond.
   const late = Effect.suspend(
-    () => entry.answered ?? Effect.fail(new BudgetError({ reason: owner.tooLong(entry.binding, maxWait, maxWait) }))
+    () =>
+      entry.answered ?? Effect.fail(new BudgetError({ reason: tooLong(owner.name, entry.binding, maxWait, maxWait) }))
   )
   const bounded =
     maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })

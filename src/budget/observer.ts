@@ -1,16 +1,44 @@
 /** Who observes a budget and the calls under it: by events, and by what changes. */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
 import { type Event, Observer } from "../Events.ts"
 import { harmless } from "../input/callbacks.ts"
+import type * as Limits from "../Limits.ts"
+import type { Pushback } from "../limits/signal.ts"
 import type { Wake } from "./waker.ts"
 
 /** The observer of a context, made safe: undefined where there is none. */
 export const observerOf = (context: Context.Context<never>): ((event: Event) => void) | undefined => {
   const observer = Context.get(context, Observer)
   return observer && harmless(observer)
+}
+
+/** The events of a pool. An observer may come back to the pool, so it is told when everything else is done. */
+export class Reports {
+  private readonly observer: (event: Event) => void
+  private readonly clock: Clock.Clock
+  private readonly pool: string
+
+  constructor(observer: (event: Event) => void, clock: Clock.Clock, pool: string) {
+    this.observer = observer
+    this.clock = clock
+    this.pool = pool
+  }
+
+  /** A call waits. */
+  wait(agent: string, dimension: Limits.Dimension | undefined, millis: number): void {
+    const at = this.clock.currentTimeMillisUnsafe()
+    this.observer({ type: "wait", at, pool: this.pool, agent, dimension, until: at + Math.ceil(millis) })
+  }
+
+  /** A pause has begun, or is longer than before. */
+  pause(reason: Pushback, millis: number): void {
+    const at = this.clock.currentTimeMillisUnsafe()
+    this.observer({ type: "pause", at, pool: this.pool, reason, until: at + Math.ceil(millis) })
+  }
 }
 
 /** Ticks once for all that changes until the readers resume. */

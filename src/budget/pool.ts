@@ -2,104 +2,45 @@
  * One pool at work: the queue of calls, their permits, and the port to what limits them.
  *
  * Whatever happens (an arrival, an end, a cancellation, a verdict) ends in {@link Pool.drain}, which asks the port for a
- * decision. {@link Pool.serve} is the decision: it lets the first calls of the queue in, in their order, until one has to wait.
- * {@link Pool.served} carries it out. Nothing here takes time, and no code of a caller runs here.
+ * decision: it lets the first calls of the queue in, in their order, until one has to wait. {@link Pool.served} carries it out. Nothing here takes time, and no code of a caller runs here.
  */
 import type * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Memory from "../admission/memory.ts"
 import * as Fleet from "../budgetStore/fleet.ts"
-import { Local } from "../budgetStore/local.ts"
-import type { After, Decided, Decision, Done, Port } from "../budgetStore/port.ts"
-import type { Sharing } from "../budgetStore/sharing.ts"
-import * as State from "../budgetStore/state.ts"
-import type { Event } from "../Events.ts"
+import type { Decision, Done, Port } from "../budgetStore/port.ts"
+import type * as State from "../budgetStore/state.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import type { Pushback } from "../limits/signal.ts"
 import { type Answer, Entry, type Queueing } from "./entry.ts"
-import {
-  BudgetError,
-  type BudgetErrorReason,
-  EstimateTooLarge,
-  QueueFull,
-  QuotaExhausted,
-  StoreUnavailable,
-  WaitTooLong
-} from "./errors.ts"
-import type { Counts } from "./metrics.ts"
+import { conclude, costOf, decide, type Outcome, type Plan, release } from "./decision.ts"
+import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
+import { foresee, maxReviewed, refusal, Reviews, type View } from "./foresee.ts"
+import { Reports } from "./observer.ts"
+import { type Options, portOf } from "./opening.ts"
 import { Permits } from "./permits.ts"
 import * as Predict from "./predict.ts"
+import * as Refusals from "./refusals.ts"
 import type { Rested } from "./rested.ts"
-import type { Wake } from "./waker.ts"
 
-/** A pool that is closed for longer refuses its callers: as long as the default policy tries. */
-const longestPause = 600_000
-/** The waits of so many callers are foreseen again, and no more often than this. */
-const mostForeseen = 1_000
-const foreseeMillis = 1_000
 /** The dimensions in which an estimate may be wrong. */
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
-/** The least cost, so that a call without a charge still advances fairness. */
-const leastCost = 1e-4
-
-export interface Options {
-  readonly name: string
-  /** Its name without an account: pools of one kind have the same limits. */
-  readonly kind: string
-  readonly limits: Limits.Limits
-  readonly concurrency: number
-  readonly maxQueued: number
-  readonly counts: Counts
-  readonly clock: Clock.Clock
-  /** The store that processes share; undefined where the pool is this process's own. */
-  readonly sharing: Sharing | undefined
-  /** The unique name of this process in the shared state. */
-  readonly id: string
-  /** Runs an effect in the budget's scope after so many milliseconds, unless the result is called before. */
-  readonly after: After
-  /** Resumes a caller in a later task. */
-  readonly wake: Wake
-  /** Called when something changed that a status shows. */
-  readonly changed: () => void
-  /** Receives each event, if there is an observer. */
-  readonly observer: ((event: Event) => void) | undefined
-  /** What is remembered of an earlier pool of its name. A store knows more. */
-  readonly rested?: Rested | undefined
-  /** Called when the provider has refused the credential of a call, and of each one before. */
-  readonly denied?: ((pool: Pool) => void) | undefined
-  /** Called when no call runs or waits any more. */
-  readonly idled?: (() => void) | undefined
-}
-
-/** What becomes of a call that was decided on. */
-interface Outcome {
-  readonly entry: Entry
-  readonly ticket: Law.Ticket | undefined
-  /** Why it is refused, if it is. */
-  readonly refusal: BudgetErrorReason | undefined
-}
-
-interface Plan extends Decided {
-  readonly outcomes: ReadonlyArray<Outcome>
-  /** The first call that has to wait. */
-  readonly head: Entry | undefined
-}
 
 export class Pool {
   readonly name: string
   readonly kind: string
   readonly maxQueued: number
   readonly clock: Clock.Clock
-  private readonly options: Options
+  private readonly options: Options<Pool>
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
+  private readonly reports: Reports | undefined
   /** Permits that were taken for the next decision. They are taken before it, because it may be played more than once. */
   private bids = 0
   /** A call that comes while nobody waits, before it stands in the queue. */
@@ -112,16 +53,13 @@ export class Pool {
   /** The calls of this process that are in flight. */
   private readonly running = new Set<Entry>()
   private knownLimits = 0
-  /** How long the first callers wait, as it was foreseen, and the others at least. */
-  private foreseen:
-    | { readonly at: number; readonly waits: WeakMap<Entry, number>; readonly beyond: number }
-    | undefined = undefined
+  private readonly reviews = new Reviews()
   /** Whether the user has given it limits of its own. */
   private isResized = false
   /** Whether something else was heard of it than that its credential is refused. */
   private isProven = false
 
-  constructor(options: Options) {
+  constructor(options: Options<Pool>) {
     this.options = options
     this.name = options.name
     this.clock = options.clock
@@ -129,20 +67,13 @@ export class Pool {
     this.maxQueued = options.maxQueued
     this.limits = options.limits
     this.counting = options.rested?.counting
+    this.reports = options.observer && new Reports(options.observer, options.clock, options.name)
     this.permits = new Permits(options.concurrency)
-    this.port = this.open(options)
+    this.port = portOf(options, {
+      configured: () => this.configured(),
+      unreachable: (cause) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause }))
+    })
     options.counts.open.add(this)
-  }
-
-  private open({ after, clock, concurrency, id, limits, name, rested, sharing }: Options): Port {
-    const config = { rules: Rules.resolve(limits, this.counting), shares: Rules.shares(limits), concurrency }
-    const configured = () => this.configured()
-    const unreachable = (cause: unknown) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause }))
-    if (sharing !== undefined) return sharing.open({ name, id, config, clock, after, configured, unreachable })
-    const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    const state = State.make(config, now(), id)
-    if (rested !== undefined) Memory.resume(state.law, rested.rest, now())
-    return new Local(id, state, now, after)
   }
 
   /** Milliseconds of the clock that the law counts by: where processes share the pool, the one that they agree on. */
@@ -183,7 +114,7 @@ export class Pool {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
     const entry = new Entry(this, how, estimate, charge, costOf(this.port.state, charge), this.clockNow())
-    const tooLarge = this.tooLarge(charge)
+    const tooLarge = Refusals.tooLarge(this.name, this.config.rules, charge)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
       this.port.transact(this.serve, this.served)
@@ -200,102 +131,38 @@ export class Pool {
 
   private enqueue(entry: Entry, how: Queueing): void {
     const { charge } = entry
-    const isForeseen = how.maxWait < Infinity || this.options.observer !== undefined
-    const foreseen = isForeseen ? Predict.newcomer(this.scene, this.queue, charge, how) : undefined
-    const refused = this.refusalOf(charge, how, foreseen)
+    const { view } = this
+    const isForeseen = how.maxWait < Infinity || this.reports !== undefined
+    const foreseen = isForeseen ? Predict.newcomer(view, this.queue, charge, how) : undefined
+    const refused = refusal(view, charge, how, foreseen)
     if (refused !== undefined) return void this.refuse(entry, refused)
     this.queue.push(entry, how.first)
     if (this.queue.peek() === this.blocked) this.options.changed()
     else this.drain()
-    if (foreseen !== undefined) this.reportWait(entry, foreseen)
+    // Where the store decides, all wait for its answer, and only some for more.
+    if (foreseen === undefined || entry.phase !== "waiting" || (!view.isWhole && foreseen.millis === 0)) return
+    this.reports?.wait(entry.agent, entry.binding ?? Predict.dimensionOf(foreseen.obstacle), foreseen.millis)
   }
 
   /** When a caller would start, and why it would be refused. Nothing changes. */
   foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
     const charge = Amounts.wholeOf(estimate, "Budget.foresee")
-    const { scene } = this
-    let { rules } = this.config
-    if (counting !== this.counting && this.port.lag === 0) {
-      rules = Rules.resolve(this.limits, counting)
-      scene.law = Law.copy(scene.law)
-      Law.resize(scene.law, rules, Rules.shares(this.limits), scene.now)
-    }
-    const tooLarge = this.tooLarge(charge, rules)
-    const foreseen = tooLarge === undefined ? Predict.newcomer(scene, this.queue, charge, how) : undefined
-    const { isLowerBound = false, millis = Infinity, obstacle } = foreseen ?? {}
-    const exhausted = foreseen?.exhausted && quotaFor(this.name, foreseen.exhausted, charge)
-    const isAtOnce = millis === 0 && exhausted === undefined && this.queue.size === 0 && this.port.lag === 0
-    const refusal = tooLarge ?? (isAtOnce ? undefined : this.refusalOf(charge, how, foreseen)) ?? exhausted
-    return {
-      pool: this.name,
-      wait: Duration.millis(exhausted === undefined ? millis : Infinity),
-      binding: tooLarge?.dimension ?? exhausted?.dimension ?? obstacle,
-      refusal,
-      // Of the calls that wait in other processes only the first are known.
-      isLowerBound: isLowerBound || this.port.lag > 0
-    }
-  }
-
-  private tooLarge(charge: Amounts.Whole, rules = this.config.rules): EstimateTooLarge | undefined {
-    const misfit = Amounts.neverFits(charge, rules)
-    return misfit && new EstimateTooLarge({ pool: this.name, ...misfit })
-  }
-
-  /** Why a caller is refused that does not go at once. */
-  private refusalOf(
-    charge: Amounts.Whole,
-    { maxWait }: Queueing,
-    foreseen: Predict.Foreseen | undefined
-  ): BudgetErrorReason | undefined {
-    // Where the store decides, others may have given back since.
-    const exhausted = this.port.lag === 0 ? quotaFor(this.name, this.law, charge) : undefined
-    const refused = exhausted ?? this.closedFor(this.now())
-    if (refused !== undefined) return refused
-    if (foreseen !== undefined && foreseen.millis > maxWait) {
-      return this.tooLong(Predict.dimensionOf(foreseen.obstacle), foreseen.millis, maxWait)
-    }
-    return this.queue.size < this.maxQueued ? undefined : new QueueFull({ pool: this.name, maxQueued: this.maxQueued })
+    const { view } = this
+    if (counting === this.counting || !view.isWhole) return foresee(view, charge, how)
+    const rules = Rules.resolve(this.limits, counting)
+    const law = Law.copy(view.law)
+    Law.resize(law, rules, Rules.shares(this.limits), view.now)
+    return foresee({ ...view, law, rules }, charge, how)
   }
 
   /** A caller that is foreseen to wait longer than it may is refused before its time is over. */
   review(entry: Entry): void {
     if (entry.flow === undefined) return
     const left = entry.maxWait - this.waitedBy(entry)
-    const millis = this.leftOf(entry)
+    const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(maxReviewed))
     if (millis <= left) return
-    this.refuse(entry, this.tooLong(entry.binding, millis, entry.maxWait))
+    this.refuse(entry, Refusals.tooLong(this.name, entry.binding, millis, entry.maxWait))
     this.drain()
-  }
-
-  /** How long a caller still waits, or at least so long; looked up for all of them together. */
-  private leftOf(entry: Entry): number {
-    const now = this.clockNow()
-    if (this.foreseen === undefined || now - this.foreseen.at >= foreseeMillis) {
-      const found = this.waiting(mostForeseen)
-      const waits = new WeakMap(found.map(({ expectedMillis, waiter }) => [waiter, expectedMillis]))
-      this.foreseen = { at: now, waits, beyond: found.at(-1)?.expectedMillis ?? 0 }
-    }
-    return this.foreseen.waits.get(entry) ?? this.foreseen.beyond
-  }
-
-  private reportWait({ agent, binding, phase }: Entry, { millis, obstacle }: Predict.Foreseen): void {
-    const { observer } = this.options
-    // Where the store decides, all wait for its answer, and only some for more.
-    if (observer === undefined || phase !== "waiting" || (this.port.lag > 0 && millis === 0)) return
-    const at = this.clock.currentTimeMillisUnsafe()
-    observer({
-      type: "wait",
-      at,
-      pool: this.name,
-      agent,
-      dimension: binding ?? Predict.dimensionOf(obstacle),
-      until: at + Math.ceil(millis)
-    })
-  }
-
-  tooLong(dimension: Limits.Dimension | undefined, millis: number, maxWait: number): WaitTooLong {
-    const wait = Duration.millis(Math.ceil(Math.max(millis, maxWait)))
-    return new WaitTooLong({ pool: this.name, dimension, wait, maxWait: Duration.millis(maxWait) })
   }
 
   // ---------------------------------------------------------------------------
@@ -318,34 +185,11 @@ export class Pool {
     return this.bids > 0
   }
 
-  /** Lets the first calls in, in their order, until one has to wait. It changes the draft alone: it may be played again. */
+  /** The decision on them. It changes the draft alone: it may be played again. */
   private readonly serve: Decision<Plan> = (draft, now, max) => {
-    const { id } = this.port
     const weight = this.arriving?.weight ?? this.queue.weight
-    const outcomes: Array<Outcome> = []
-    let places = this.bids
-    let head: Entry | undefined
-    let blocked: Law.Blocked | undefined
-    for (const entry of this.heads(max)) {
-      if (places === 0) break
-      const { charge, cost, priority } = entry
-      const answer = Fleet.admit(draft, id, { charge, cost, priority, weight }, now)
-      if ("at" in answer) {
-        places--
-        outcomes.push({ entry, ticket: answer, refusal: undefined })
-        continue
-      }
-      const refusal = answer.millis === Infinity ? this.exhausted(draft, charge) : undefined
-      if (refusal !== undefined) {
-        outcomes.push({ entry, ticket: undefined, refusal })
-        continue
-      }
-      blocked = answer
-      head = entry
-      break
-    }
-    Fleet.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
-    return { outcomes, blocked, head, isNews: outcomes.length > 0 }
+    const { name: pool, port } = this
+    return decide(draft, { pool, id: port.id, calls: this.heads(max), places: this.bids, weight }, now)
   }
 
   /** The first calls in the order of service. */
@@ -356,32 +200,27 @@ export class Pool {
     return head === undefined ? [] : [head]
   }
 
-  /** Why a quota no longer holds a charge. A process that goes on with its part knows only what is left of that. */
-  private exhausted({ alone, law }: State.State, charge: Amounts.Whole): BudgetErrorReason | undefined {
-    const reason = quotaFor(this.name, law, charge)
-    return reason === undefined || alone === undefined
-      ? reason
-      : new StoreUnavailable({ pool: this.name, cause: reason })
-  }
-
   /** Carries a decision out. What becomes known too late, or to a caller that has left, is given back. */
   private readonly served: Done<Plan> = ({ blocked, head, outcomes }, by, isLate) => {
     let settled = 0
-    for (const { entry, refusal, ticket } of outcomes) {
-      const isWaiting = entry.phase === "waiting"
-      if (isWaiting && !(isLate && ticket !== undefined)) {
-        settled++
-        if (ticket === undefined) this.refuse(entry, refusal!)
-        else this.grant(entry, ticket, by)
-      } else if (ticket !== undefined) by.transact((draft, now) => release(draft, by.id, ticket, now))
-    }
-    if (head !== undefined && blocked !== undefined) {
-      head.binding = blocked.dimension ?? head.binding
-      this.blocked = head
-    }
+    for (const outcome of outcomes) if (this.carryOut(outcome, by, isLate)) settled++
+    if (head !== undefined) head.binding = blocked?.dimension ?? head.binding
+    this.blocked = head
     // Whoever would have gone too late still waits.
     if (isLate && outcomes.length > 0) this.drain()
     return settled > 0 && this.bid()
+  }
+
+  private carryOut({ entry, refusal, ticket }: Outcome, by: Port, isLate: boolean): boolean {
+    const isWaiting = entry.phase === "waiting"
+    if (ticket === undefined) {
+      if (isWaiting) this.refuse(entry, refusal!)
+      return isWaiting
+    }
+    const goes = isWaiting && !isLate
+    if (goes) this.grant(entry, ticket, by)
+    else by.transact((draft, now) => release(draft, by.id, ticket, now))
+    return goes
   }
 
   private grant(entry: Entry, ticket: Law.Ticket, by: Port): void {
@@ -400,7 +239,7 @@ export class Pool {
     if (entry.isAwaited) counts.waited(entry.waitedMillis / 1_000)
     else this.queue.forget()
     this.options.changed()
-    this.answer(entry, Effect.succeed(entry))
+    entry.end(Effect.succeed(entry), this.options.wake)
   }
 
   // ---------------------------------------------------------------------------
@@ -452,31 +291,23 @@ export class Pool {
     return true
   }
 
-  /**
-   * A call is over, and `learn` says what that teaches. Agents share what is used, not what is asked for, and a call that was
-   * rejected has not had its turn: where `hasServed` says so, its agent's turn is corrected.
-   */
+  /** A call is over, and `learn` says what that teaches. */
   private conclude<A>(
-    { charge, home, service, ticket }: Entry,
+    entry: Entry,
     used: Amounts.Charge,
     learn: (law: Law.Pool, ticket: Law.Ticket, now: number) => A,
-    hasServed: (answer: A) => boolean = () => true
+    hasServed?: (answer: A) => boolean
   ): A {
-    const { counts } = this.options
+    const { charge, home, service } = entry
+    const { debt, refunded } = this.options.counts
     for (const dimension of tokens) {
       const more = (used[dimension] ?? charge[dimension]) - charge[dimension]
-      if (more > 0) counts.debt[dimension] += more
-      else counts.refunded[dimension] -= more
+      if (more > 0) debt[dimension] += more
+      else refunded[dimension] -= more
     }
-    const [answer, part] = home!.transact((draft, now): readonly [A, number] => {
-      Fleet.end(draft, home!.id, ticket!, used)
-      const answer = learn(draft.law, ticket!, now)
-      if (service === undefined || !hasServed(answer)) return [answer, 1]
-      const asked = costOf(draft, charge)
-      const cost = costUsed(draft, { ...charge, ...used })
-      Fleet.correct(draft, home!.id, (cost - asked) / service.weight)
-      return [answer, cost / asked]
-    })
+    const [answer, part] = home!.transact((draft, now) =>
+      conclude(draft, entry, used, (law, ticket) => learn(law, ticket, now), hasServed)
+    )
     if (service !== undefined) this.queue.correct(service, part)
     return answer
   }
@@ -557,25 +388,16 @@ export class Pool {
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     this.port.transact(({ law }, now) => Law.pause(law, reason, now + millis))
-    const refusal = this.closedFor(this.now())
+    const refusal = Refusals.closed(this.name, this.law, this.now())
     if (refusal !== undefined) this.refuseAll(refusal)
     this.drain()
     this.reportPause(pausedUntil)
   }
 
-  /** Reports that a pause has begun, or is longer than before. An observer may come back to the pool, so it is told last. */
   private reportPause(before: number): void {
-    const { observer } = this.options
     const { reason, until } = this.law.gate
     const now = this.now()
-    if (observer === undefined || until <= Math.max(before, now)) return
-    const at = this.clock.currentTimeMillisUnsafe()
-    observer({ type: "pause", at, pool: this.name, reason, until: at + Math.ceil(until - now) })
-  }
-
-  private closedFor(now: number): WaitTooLong | undefined {
-    const left = this.law.gate.until - now
-    return left > longestPause ? this.tooLong(undefined, left, longestPause) : undefined
+    if (until > Math.max(before, now)) this.reports?.pause(reason, until - now)
   }
 
   // ---------------------------------------------------------------------------
@@ -621,41 +443,27 @@ export class Pool {
     this.permits.resize(concurrency)
     this.reprice()
     for (const entry of Array.from(this.queue.inOrder())) {
-      const tooLarge = Amounts.neverFits(entry.charge, rules)
-      if (tooLarge !== undefined) this.refuse(entry, new EstimateTooLarge({ pool: this.name, ...tooLarge }))
+      const tooLarge = Refusals.tooLarge(this.name, rules, entry.charge)
+      if (tooLarge !== undefined) this.refuse(entry, tooLarge)
     }
     this.drain()
-  }
-
-  /** Ends a wait. No code of the caller runs in here. */
-  private answer(entry: Entry, answer: Answer): void {
-    entry.end(answer, this.options.wake)
   }
 
   private refuse(entry: Entry, reason: BudgetErrorReason): Entry {
     return this.dismiss(entry, Effect.fail(new BudgetError({ reason })))
   }
 
+  /** Ends a wait. No code of the caller runs in here. */
   private dismiss(entry: Entry, answer: Answer): Entry {
     entry.phase = "ended"
     if (entry === this.arriving) this.arriving = undefined
     this.queue.remove(entry)
-    this.answer(entry, answer)
+    entry.end(answer, this.options.wake)
     return entry
   }
 
   private refuseAll(reason: BudgetErrorReason): void {
     for (const entry of Array.from(this.queue.inOrder())) this.refuse(entry, reason)
-  }
-
-  /** The part of a charge that is limited. */
-  limited(charge: Amounts.Whole): Amounts.Charge {
-    const { caps, meters } = this.law
-    return Amounts.mapDimensions(charge, (amount, dimension) =>
-      caps[dimension] !== undefined || meters.some((each) => each.dimension === dimension && each.limit < Infinity)
-        ? amount
-        : undefined
-    )
   }
 
   shutDown(): void {
@@ -671,7 +479,7 @@ export class Pool {
     if (this.running.size > 0 || this.queue.size > 0 || this.isResized) return false
     const { gate } = this.law
     // Of an outage nobody knows that it is over, until a probe has shown it.
-    const isPaused = this.now() < gate.until + (gate.misses > 1 ? longestPause : 0)
+    const isPaused = this.now() < gate.until + (gate.misses > 1 ? Refusals.maxPause : 0)
     return !isPaused && this.port.isStored
   }
 
@@ -696,49 +504,20 @@ export class Pool {
   // ---------------------------------------------------------------------------
 
   /** What is known of what comes. */
-  private get scene() {
+  private get view(): View {
+    const { maxQueued, name: pool, queue, running } = this
     const { config, law } = this.port.state
-    return { law, now: this.now(), most: config.concurrency, running: this.running }
+    const { concurrency: most, rules } = config
+    return { pool, rules, law, now: this.now(), most, running, queue, maxQueued, isWhole: this.port.lag === 0 }
   }
 
   /** The first waiters in the order of service, and how long each still waits. */
   waiting(count: number): ReadonlyArray<Predict.Expected> {
-    return Predict.first(this.scene, this.queue, count)
+    return Predict.first(this.view, this.queue, count)
   }
 
   /** How long a caller has waited by now. */
   waitedBy(entry: Entry): number {
     return this.clockNow() - entry.since
   }
-}
-
-/** A call that was admitted will not go. */
-const release = (draft: State.State, id: string, ticket: Law.Ticket, now: number): void => {
-  Fleet.end(draft, id, ticket, Amounts.nothing)
-  Law.release(draft.law, ticket, Amounts.nothing, now)
-}
-
-/** What a charge costs in the fair queue: the largest part of a limit that it takes. */
-const costOf = ({ alone, config, law }: State.State, charge: Amounts.Whole): number => {
-  let most = Amounts.dominantShare(charge, config.rules)
-  // A caller may come while this process decides alone, and be served among all.
-  const minute = 60_000 / (alone?.of ?? 1)
-  for (const { dimension, limit } of law.meters) {
-    if (limit < Infinity && limit > 0) most = Math.max(most, charge[dimension] / (limit * minute))
-  }
-  return Math.max(leastCost, most)
-}
-
-const costUsed = (state: State.State, used: Amounts.Whole): number =>
-  Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
-
-/** Why a quota no longer holds a charge. */
-const quotaFor = (pool: string, law: Law.Pool, charge: Amounts.Whole): QuotaExhausted | undefined => {
-  for (const dimension of Amounts.dimensions) {
-    const cap = law.caps[dimension]
-    const asked = charge[dimension]
-    if (cap?.rule.quota !== true || asked <= cap.level * (1 + 1e-9)) continue
-    return new QuotaExhausted({ pool, dimension, asked, left: Math.max(0, cap.level) })
-  }
-  return undefined
 }

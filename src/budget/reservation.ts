@@ -5,6 +5,7 @@ import type { Reading, Readings } from "../admission/law.ts"
 import { check, millisOf } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
+import { limited } from "./decision.ts"
 import type { Entry } from "./entry.ts"
 import type { Reservation } from "./models.ts"
 import { failed } from "./options.ts"
@@ -17,7 +18,7 @@ export const handOut = (entry: Entry): Reservation => {
   return {
     pool: owner.name,
     agent,
-    charge: owner.limited(charge),
+    charge: limited(owner.law, charge),
     waited: Duration.millis(waitedMillis),
     binding,
     observe: (said) =>

@@ -2,6 +2,7 @@
  * A pool as it stands, in plain numbers.
  */
 import { dimensionsOf } from "../admission/status.ts"
+import { limited } from "./decision.ts"
 import type { PoolStatus } from "./models.ts"
 import type { Pool } from "./pool.ts"
 
@@ -20,7 +21,7 @@ export const of = (pool: Pool): PoolStatus => {
     waiting: waiting.map(({ dimension, expectedMillis, waiter }) => ({
       agent: waiter.agent,
       priority: waiter.priority,
-      charge: pool.limited(waiter.charge),
+      charge: limited(pool.law, waiter.charge),
       waitedMillis: pool.waitedBy(waiter),
       expectedMillis,
       dimension

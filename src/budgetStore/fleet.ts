@@ -60,7 +60,8 @@ export const isOver = (owner: Owner, now: number): boolean =>
   isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
 
 /** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
-const hasForgotten = ({ forgotten, time }: State, owner: Owner): boolean => isOver(owner, time) || owner.at <= forgotten
+export const hasForgotten = ({ forgotten, time }: State, owner: Owner): boolean =>
+  isOver(owner, time) || owner.at <= forgotten
 
 /** Sets the calls in flight to the sum over the processes. */
 export const count = ({ law, owners }: State): void => {
@@ -263,10 +264,11 @@ const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law
 const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
   const early = tag - cost / weight
   const own = state.owners[id]?.rank ?? Infinity
+  const others = Object.entries(state.owners).filter(([other, owner]) => other !== id && !hasMissed(owner, now))
   let calls = 0
   let sum = Amounts.nothing
-  for (const [other, { dueAt, head, lag, rank, tag: theirs }] of Object.entries(state.owners)) {
-    if (head === undefined || other === id || now > dueAt + graceMillis + lag || head.priority < priority) continue
+  for (const [, { head, rank, tag: theirs }] of others) {
+    if (head === undefined || head.priority < priority) continue
     const isHigher = head.priority > priority
     if (isHigher || theirs < early) calls++
     if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
@@ -274,7 +276,10 @@ const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn
   return { calls, charge: sum }
 }
 
-const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
+/** Whether a process has not come when it was due. */
+const hasMissed = ({ dueAt, lag }: Owner, now: number): boolean => now > dueAt + graceMillis + lag
+
+export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
   requests: a.requests + sign * b.requests,
   inputTokens: a.inputTokens + sign * b.inputTokens,
   outputTokens: a.outputTokens + sign * b.outputTokens,
@@ -356,7 +361,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   owner.part = { ...part, keptTo: to }
 }
 
-const keepQuotas = (law: Law.Pool, { quotas }: Part, sign: 1 | -1 = 1): void => {
+export const keepQuotas = (law: Law.Pool, { quotas }: Part, sign: 1 | -1 = 1): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap?.rule.quota === true) cap.level -= sign * (quotas[dimension] ?? 0)
@@ -364,7 +369,7 @@ const keepQuotas = (law: Law.Pool, { quotas }: Part, sign: 1 | -1 = 1): void => 
 }
 
 /** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
-const takeBack = (law: Law.Pool, owner: Owner): void => {
+export const takeBack = (law: Law.Pool, owner: Owner): void => {
   const { part } = owner
   if (part === undefined || part.keptTo === -Infinity) return
   keepQuotas(law, part, -1)
@@ -447,75 +452,3 @@ export const comeBack = (
     if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
   }
 }
-
-// -----------------------------------------------------------------------------
-// Stores that have lost a state
-// -----------------------------------------------------------------------------
-
-/** Whether a state includes another one: its origin, the commits of each process, and the time. */
-export const includes = (state: State, older: State): boolean =>
-  state.origin === older.origin &&
-  state.time >= older.time &&
-  Object.entries(older.owners).every(([id, owner]) => {
-    const found = state.owners[id]
-    return found === undefined ? hasForgotten(state, owner) : found.seq >= owner.seq
-  })
-
-/** A state, and how old it is, if that is known. */
-export interface Aged {
-  readonly state: State
-  readonly millis: number | undefined
-}
-
-/**
- * Merges two states after the store has returned to an older one, from which some processes may have continued, or after
- * it was empty, and some have started anew: the later state, charged with what processes have spent according to the other
- * one only.
- */
-export const merge = (one: Aged, other: Aged): Aged => {
-  const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
-  const { state } = later
-  const older = earlier.state
-  const isSame = state.origin === older.origin
-  // Two origins have two times. It is now in both.
-  const nowOf = ({ millis = 0, state }: Aged): number => state.time + millis
-  const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
-  for (const [id, owner] of Object.entries(older.owners)) {
-    const found = state.owners[id]
-    // Only a state of the same origin can have forgotten a process.
-    if (found === undefined ? isSame && hasForgotten(state, owner) : found.seq >= owner.seq) continue
-    const spent = plus(owner.spent, found?.spent ?? Amounts.nothing, -1)
-    for (const dimension of Amounts.dimensions) {
-      const cap = state.law.caps[dimension]
-      const least = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)
-      if (cap !== undefined) cap.level = Math.max(cap.level - spent[dimension], Math.min(cap.level, least))
-    }
-    for (const meter of state.law.meters) {
-      const least = -Meter.burst(meter)
-      meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, least))
-    }
-    const merged = isSame ? owner : translate(owner, older, state, ahead)
-    // What was kept for it once is not kept again.
-    const keptTo = Math.max(merged.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
-    const part = merged.part && { ...merged.part, keptTo }
-    if (found !== undefined) takeBack(state.law, found)
-    if (part !== undefined && keptTo > -Infinity) keepQuotas(state.law, part)
-    state.owners[id] = { ...merged, part }
-  }
-  count(state)
-  state.joined = Math.max(state.joined, older.joined)
-  state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
-  const { gate } = state.law
-  state.law.gate = { ...gate, until: Math.max(gate.until, older.law.gate.until + ahead) }
-  return later
-}
-
-/** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
-const translate = (owner: Owner, { virtual }: State, to: State, ahead: number): Owner => ({
-  ...owner,
-  at: owner.at + ahead,
-  dueAt: owner.dueAt + ahead,
-  rank: to.joined++,
-  tag: owner.tag + to.virtual - virtual,
-  part: owner.part && { ...owner.part, keptTo: owner.part.keptTo + ahead }
-})

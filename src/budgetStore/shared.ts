@@ -15,11 +15,12 @@ import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
 import type * as Law from "../admission/law.ts"
 import * as Amounts from "../limits/amounts.ts"
-import { Alone } from "./alone.ts"
+import { Away, type Whole } from "./away.ts"
 import * as Fleet from "./fleet.ts"
+import * as Lost from "./lost.ts"
 import { type Settings, StoreError, type Stored } from "./models.ts"
 import * as Pace from "./pace.ts"
-import type { Decided, Decision, Done, Port, Step } from "./port.ts"
+import type { Decided, Decision, Done, Step } from "./port.ts"
 import type { Opening } from "./sharing.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
@@ -29,10 +30,6 @@ import { Time } from "./time.ts"
 const mostConflicts = 4
 /** Of commits that may have been stored, the latest ones are remembered: where a store can only be read, there are ever more. */
 const mostDoubted = 20
-/** The interval between attempts to reach a store. */
-const retryMillis = 500
-/** A store that refuses to write is asked again after as long as it has been away, up to this. */
-const longestRetryMillis = 60_000
 const damagedStates = Metric.counter("floodgate_budget_damaged_states", {
   description: "States in the store that were damaged, each time that one was read",
   incremental: true
@@ -63,7 +60,7 @@ interface Draft {
   readonly sentAt: number
 }
 
-export class Shared implements Port {
+export class Shared implements Whole {
   readonly id: string
   readonly batch = Infinity
   private readonly opening: Opening
@@ -94,16 +91,12 @@ export class Shared implements Port {
    * By this process's clock: when the last commit was sent, when the last stored commit was sent, and when something last
    * happened that the others should know.
    */
-  private sentAt = -Infinity
+  sentAt = -Infinity
   private storedAt = -Infinity
   private activeAt = -Infinity
   /** Why a state could not be read, until that is reported. */
   private damage: unknown = undefined
-  private awaySince: number | undefined = undefined
-  private error: unknown = undefined
-  private alone: Alone | undefined = undefined
-  /** What was left of its part when this process last returned to the store, and the operation that reports it. */
-  private last: { readonly law: Law.Pool; readonly report: Operation } | undefined = undefined
+  private readonly away: Away
   private dueAt = Infinity
   private cancel: (() => void) | undefined = undefined
   private isBusy = false
@@ -118,6 +111,7 @@ export class Shared implements Port {
     const state = State.make(opening.config, this.time.now, this.id)
     this.view = Ref.makeUnsafe(state)
     this.base = { version: undefined, state }
+    this.away = new Away(opening, sharing, this.time, this)
   }
 
   get lag(): number {
@@ -127,11 +121,19 @@ export class Shared implements Port {
   readonly now = (): number => this.time.now
 
   get state(): State.State {
-    return this.alone?.state ?? this.known
+    return this.away.port?.state ?? this.known
   }
 
-  private get known(): State.State {
+  get known(): State.State {
     return Ref.getUnsafe(this.view)
+  }
+  get parts(): ReadonlyArray<State.Part | undefined> {
+    if (!this.hasJoined) return [undefined]
+    return [this.owner?.part, ...this.doubted.map(({ state }) => state.owners[this.id]?.part)]
+  }
+  readonly isPending = (step: Step<void>): boolean => this.pending.some((each) => each.step === step)
+  readonly askAgain = (): void => {
+    if (this.asked !== undefined) this.ask(this.asked)
   }
 
   private get owner(): State.Owner | undefined {
@@ -144,7 +146,7 @@ export class Shared implements Port {
 
   /** Whether the store answers, so that what happened here is there. */
   get isStored(): boolean {
-    return this.awaySince === undefined && this.alone === undefined
+    return !this.away.isAway && this.away.port === undefined
   }
 
   readonly rest = undefined
@@ -175,18 +177,16 @@ export class Shared implements Port {
     this.record(step)
     const { changes, inFlight } = { changes: this.known.changes, inFlight: this.owner?.inFlight ?? 0 }
     const answer = this.show(step)
-    this.alone?.ended(inFlight - (this.owner?.inFlight ?? 0))
+    this.away.port?.ended(inFlight - (this.owner?.inFlight ?? 0))
     const { gate } = this.known.law
     const isUrgent = gate.misses > 0 || gate.until > this.time.now || this.known.changes !== changes
     this.soon(isUrgent ? 0 : Pace.flushIn(this.known, this.id))
     return answer
   }
 
-  private record(step: Step<unknown>): Operation {
-    const operation = { at: this.time.own, step }
-    this.pending.push(operation)
-    this.activeAt = operation.at
-    return operation
+  private record(step: Step<unknown>): void {
+    this.activeAt = this.time.own
+    this.pending.push({ at: this.activeAt, step })
   }
 
   /** Plays what the state does not have yet. */
@@ -197,8 +197,9 @@ export class Shared implements Port {
   /** Calls wait for a decision: schedules a commit for when the first of them can be admitted. */
   private ask(asked: Asked): void {
     this.asked = asked
-    if (this.alone?.isOver === false) return this.alone.transact(asked.decision, asked.done)
-    if (this.awaySince !== undefined) return this.refuse()
+    const { away } = this
+    if (away.port?.isOver === false) return away.port.transact(asked.decision, asked.done)
+    if (away.isAway) return away.refuse()
     this.activeAt = this.time.own
     this.isWaiting = true
     if (!this.isKnown) return this.soon(0)
@@ -233,7 +234,7 @@ export class Shared implements Port {
 
   /** Schedules the next turn, in this many milliseconds at the latest. A store that is away is asked at its own interval. */
   private soon(millis: number): void {
-    if (this.awaySince === undefined) this.wake(millis)
+    if (!this.away.isAway) this.wake(millis)
   }
 
   private lookFor(blocked: Law.Blocked | undefined): void {
@@ -263,7 +264,7 @@ export class Shared implements Port {
         )
       ),
       Effect.sync(() => {
-        const beatAt = this.awaySince === undefined ? this.storedAt + this.beatMillis() : Infinity
+        const beatAt = this.away.isAway ? Infinity : this.storedAt + this.beatMillis()
         const at = Math.min(this.dueAt, beatAt)
         this.isBusy = false
         this.dueAt = Infinity
@@ -271,6 +272,26 @@ export class Shared implements Port {
       })
     )
   })
+
+  private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
+    const failure = Cause.squash(cause)
+    const { away } = this
+    const wasAway = away.isAway
+    const wasRead = this.isKnown
+    this.isKnown = false
+    // A store that can be read and refuses to write, such as a replica, is away too.
+    const isReadOnly = wasRead && failure !== noReply
+    this.wake(away.failed(failure instanceof StoreError ? failure.cause : failure, wasRead, isReadOnly))
+    away.refuse()
+    return wasAway ? Effect.void : Effect.logWarning(`The store of pool "${this.opening.name}" is away`, cause)
+  }
+
+  private succeeded(): Effect.Effect<void> {
+    if (!this.away.isAway) return Effect.void
+    this.away.succeeded()
+    this.soon(0)
+    return Effect.logInfo(`The store of pool "${this.opening.name}" is back`)
+  }
 
   // ---------------------------------------------------------------------------
   // The exchange
@@ -326,26 +347,46 @@ export class Shared implements Port {
 
   /** The last state with what has happened since, and with the calls admitted now; undefined if nothing is new. */
   private draft(): Draft | undefined {
-    const { id, opening, sharing, time } = this
     if (this.hasLeft) return undefined
+    const { asked, id, time } = this
     const sentAt = time.own
     const state = State.copy(this.base.state)
     const now = Math.max(time.now, state.time)
+    const owner = this.enter(state, now)
+    const wasWaiting = owner.head !== undefined
+    const decided = asked?.decision(state, now, Infinity)
+    this.isWaiting = owner.head !== undefined
+    this.lookFor(decided?.blocked)
+    const isNews = decided?.isNews === true || wasWaiting !== this.isWaiting
+    if (!isNews && !this.isDue) return undefined
+    owner.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Pace.waitingBeat)
+    this.sign(state, owner, now)
+    const next = { version: `${id}.${owner.seq}`, value: Text.encode(state) }
+    return { state, next, seq: owner.seq, operations: this.pending.length, decided, sentAt }
+  }
+
+  /** Whether the others have to hear of this process, whatever is decided. */
+  private get isDue(): boolean {
+    const hasNews = this.pending.length > 0 || this.knowsBetter || this.isClosed
+    return hasNews || this.time.own >= this.storedAt + this.beatMillis() - 1
+  }
+
+  /** Brings a state up to now, with this process in it and what has happened here. */
+  private enter(state: State.State, now: number): State.Owner {
+    const { id, sharing, time } = this
     Fleet.absorb(state, now)
-    if (!this.hasJoined) Fleet.start(state, opening.config, now)
+    if (!this.hasJoined) Fleet.start(state, this.opening.config, now)
     const owner = Fleet.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
     this.catchUp(state)
     state.law.lag = Math.max(time.lag, ...Object.values(state.owners).map(({ lag }) => lag))
-    const wasWaiting = owner.head !== undefined
-    const decided = this.asked?.decision(state, now, Infinity)
-    this.isWaiting = owner.head !== undefined
-    this.lookFor(decided?.blocked)
-    const hasNews = this.pending.length > 0 || decided?.isNews === true || this.knowsBetter || this.isClosed
-    const isDue = time.own >= this.storedAt + this.beatMillis() - 1
-    if (!hasNews && !isDue && wasWaiting === this.isWaiting) return undefined
+    return owner
+  }
+
+  /** What a state says of the process that commits it. */
+  private sign(state: State.State, owner: State.Owner, now: number): void {
+    const { sharing, time } = this
     owner.seq = ++this.seq
     owner.at = now
-    owner.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Pace.waitingBeat)
     owner.lag = time.lag
     if (sharing.whenAway === "degrade") {
       owner.part = Fleet.partOf(state, owner, { from: this.silentAfter(), until: sharing.degradeMillis })
@@ -353,64 +394,100 @@ export class Shared implements Port {
     if (this.isClosed) Fleet.leave(state.law, owner)
     Fleet.count(state)
     state.time = now
-    const next = { version: `${id}.${owner.seq}`, value: Text.encode(state) }
-    return { state, next, seq: owner.seq, operations: this.pending.length, decided, sentAt }
   }
 
   /** Takes in what is stored now. It may show that a commit was stored whose own reply was lost. */
   private receive(stored: Stored | undefined): void {
     const isSame = stored?.version === this.base.version
-    let done = this.doubted.find(({ next }) => next.version === stored?.version)
-    const found = done?.state ?? (stored === undefined || isSame ? undefined : this.decode(stored.value))
+    const sent = this.doubted.find(({ next }) => next.version === stored?.version)
+    const found = sent?.state ?? (isSame ? undefined : this.decode(stored))
     this.isKnown = true
-    if (this.alone !== undefined) this.comeBack(this.alone)
+    this.comeBack()
     const since = this.time.replied()
     if (isSame) return
-    done ??= this.doubted.find(({ seq }) => seq === found?.owners[this.id]?.seq)
+    const done = this.take(stored, found, sent, since)
+    const view = State.copy(this.base.state)
+    this.catchUp(view)
+    MutableRef.set(this.view.ref, view)
+    if (done !== undefined) this.carryOut(done)
+    this.noticeChanges(this.base.state.changes)
+  }
+
+  /** Another state than before is stored. Returns the commit of this process that it shows to be stored. */
+  private take(
+    stored: Stored | undefined,
+    found: State.State | undefined,
+    sent: Draft | undefined,
+    since: number
+  ): Draft | undefined {
+    const seq = found?.owners[this.id]?.seq ?? 0
+    const done = sent ?? this.doubted.find((draft) => draft.seq === seq)
     // Where a damaged state counts more commits than we made, the others would take the next one for a loss of the store.
-    this.seq = Math.max(this.seq, found?.owners[this.id]?.seq ?? 0)
-    const known = done?.state ?? (this.hasState ? this.base.state : undefined)
-    const own = known?.owners[this.id]
+    this.seq = Math.max(this.seq, seq)
+    this.rebase(stored, found, done?.state, since)
+    // What the store has lost others may know: then a commit that was stored comes to light later.
+    this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
+    if (done !== undefined) this.joined(done)
+    return done
+  }
+
+  private noticeChanges(changes: number): void {
+    if (!this.hasJoined || this.changes === changes) return
+    this.changes = changes
+    this.opening.configured()
+  }
+
+  /** What was used alone. */
+  private comeBack(): void {
+    const report = this.away.comeBack()
+    if (report === undefined) return
+    this.record(report)
+    this.show(report)
+  }
+
+  /** The next draft begins with what is stored, and what only this process knows. */
+  private rebase(
+    stored: Stored | undefined,
+    found: State.State | undefined,
+    done: State.State | undefined,
+    since: number
+  ): void {
+    const known = done ?? (this.hasState ? this.base.state : undefined)
+    const ageMillis = found === done ? undefined : stored?.ageMillis
     // The store may have lost a state that we know.
-    const hasAll = known === undefined || (found !== undefined && Fleet.includes(found, known))
-    const age = found === done?.state ? undefined : stored?.ageMillis
-    const { millis, state } = hasAll ? { state: found!, millis: age } : this.merge(known, found, age)
-    if (done === undefined) Fleet.retract(state, this.id, own)
+    const hasAll = known === undefined || Lost.includes(found, known)
+    const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
+    if (done === undefined) Fleet.retract(state, this.id, known?.owners[this.id])
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
-    // What the store has lost others may know: then a commit that was stored comes to light later.
-    const seq = found?.owners[this.id]?.seq ?? 0
-    this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
     this.time.follow(state, known === undefined, millis, since)
-    if (done !== undefined) {
-      this.hasJoined = true
-      this.storedAt = done.sentAt
-      this.pending.splice(0, done.operations)
-      this.committed = done.state.owners[this.id]
-    }
-    const view = State.copy(state)
-    this.catchUp(view)
-    MutableRef.set(this.view.ref, view)
-    // A call that is sent later than the pool assumes could meet other calls at the provider.
-    const isLate = done !== undefined && this.time.own - done.sentAt > done.state.law.lag
-    if (done?.decided !== undefined) this.asked?.done(done.decided, this, isLate)
-    if (this.hasJoined && this.changes !== state.changes) {
-      this.changes = state.changes
-      this.opening.configured()
-    }
   }
 
   /** What the store has lost, and what it has. */
-  private merge(known: State.State, found: State.State | undefined, millis: number | undefined): Fleet.Aged {
+  private merge(known: State.State, found: State.State | undefined, millis: number | undefined): Lost.Aged {
     const ours = { state: State.copy(known), millis: this.time.now - known.time }
-    return found === undefined ? ours : Fleet.merge(ours, { state: found, millis })
+    return found === undefined ? ours : Lost.merge(ours, { state: found, millis })
+  }
+
+  /** A commit is stored. */
+  private joined({ operations, sentAt, state }: Draft): void {
+    this.hasJoined = true
+    this.storedAt = sentAt
+    this.pending.splice(0, operations)
+    this.committed = state.owners[this.id]
+  }
+
+  /** A call that is sent later than the pool assumes could meet other calls at the provider. */
+  private carryOut({ decided, sentAt, state }: Draft): void {
+    const isLate = this.time.own - sentAt > state.law.lag
+    if (decided !== undefined) this.asked?.done(decided, this, isLate)
   }
 
   /** A process that knows the state replaces a damaged one, as one that is missing. */
-  private decode(text: string): State.State | undefined {
+  private decode(stored: Stored | undefined): State.State | undefined {
     try {
-      return Text.decode(text)
+      return stored && Text.decode(stored.value)
     } catch (error) {
       this.damage = error
       if (!this.hasState) throw error
@@ -430,95 +507,14 @@ export class Shared implements Port {
   })
 
   // ---------------------------------------------------------------------------
-  // When the store cannot be reached
+  // The end
   // ---------------------------------------------------------------------------
-
-  private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
-    const error = Cause.squash(cause)
-    this.error = error instanceof StoreError ? error.cause : error
-    const now = this.time.own
-    const isFirst = this.awaySince === undefined
-    const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    const wasRead = this.isKnown
-    // A store that can be read and refuses to write, such as a replica, is away too.
-    const isReadOnly = !isFirst && wasRead && error !== noReply
-    this.isKnown = false
-    this.awaySince ??= now
-    const aloneIn = Math.max(0, this.aloneAt() + Pace.silentMargin - now)
-    // Each attempt to commit ends the time alone, in which large calls need long to fit.
-    const pause = Math.max(2 * aloneIn, Math.min(now - this.awaySince, longestRetryMillis))
-    this.wake(isReadOnly && whenAway === "degrade" ? pause : retryMillis)
-    const { after, name } = this.opening
-    const goesAlone = Effect.sync(() => this.goAlone())
-    const refuses = Effect.sync(() => this.refuse())
-    if (whenAway === "degrade" && (isFirst || wasRead)) after(aloneIn, goesAlone)
-    if (isFirst)
-      after(Math.max(0, whenAway === "degrade" ? this.sentAt + degradeMillis - now : patienceMillis), refuses)
-    this.refuse()
-    return isFirst ? Effect.logWarning(`The store of pool "${name}" is away`, cause) : Effect.void
-  }
-
-  private succeeded(): Effect.Effect<void> {
-    if (this.awaySince === undefined) return Effect.void
-    this.awaySince = undefined
-    this.soon(0)
-    return Effect.logInfo(`The store of pool "${this.opening.name}" is back`)
-  }
-
-  /** Refuses the waiting callers if they cannot be admitted in time. */
-  private refuse(): void {
-    if (this.awaySince === undefined) return
-    const { degradeMillis, patienceMillis, whenAway } = this.sharing
-    const now = this.time.own
-    const isHopeless =
-      whenAway === "degrade"
-        ? this.part() === undefined || now >= this.sentAt + degradeMillis
-        : now >= this.awaySince + patienceMillis
-    if (!isHopeless) return
-    // It must still report what it has used by then.
-    this.alone?.stop()
-    this.opening.unreachable(this.error)
-  }
-
-  /** The least part that the store may hold for us; undefined if it may hold none. */
-  private part(): State.Part | undefined {
-    if (!this.hasJoined) return undefined
-    let least = this.owner?.part
-    for (const { state } of this.doubted) least = lesser(least, state.owners[this.id]?.part)
-    const { last } = this
-    if (least === undefined || least.of === 0 || least.calls === 0) return undefined
-    // The others do not know yet how much of it is used.
-    return last !== undefined && this.pending.includes(last.report) ? Fleet.leftOf(least, last.law) : least
-  }
-
-  /** When the others leave our part unused, whichever of our commits was stored. */
-  private aloneAt(): number {
-    return this.sentAt + (this.part()?.fromMillis ?? 0)
-  }
-
-  /** Continues with our part. */
-  private goAlone(): void {
-    const part = this.part()
-    const isTime = this.awaySince !== undefined && this.time.own >= this.aloneAt()
-    if (!isTime || this.alone !== undefined || part === undefined) return
-    this.alone = new Alone(this.id, this.known, part, this.now, this.opening.after)
-    if (this.asked !== undefined) this.ask(this.asked)
-  }
-
-  /** The store can be reached again: reports what was used in the meantime. */
-  private comeBack(alone: Alone): void {
-    this.alone = undefined
-    const { law } = alone.state
-    const step = alone.report(this)
-    this.last = { law, report: this.record(step) }
-    this.show(step)
-  }
 
   /** Leaves the pool, and tells the others. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     const isUnknown = !this.hasJoined && this.doubted.length === 0
-    if (isUnknown || this.awaySince !== undefined) return Effect.void
+    if (isUnknown || this.away.isAway) return Effect.void
     // An error here, or a state that cannot be read, concerns nobody any more.
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
@@ -527,12 +523,3 @@ export class Shared implements Port {
 
 /** A process that has not committed yet. */
 const nobody = { inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing }
-
-/** What two parts both give, if either may be stored. */
-const lesser = (one: State.Part | undefined, other: State.Part | undefined): State.Part | undefined => {
-  if (one === undefined || other === undefined) return undefined
-  const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>
-    Math.min(left, other.quotas[dimension] ?? 0)
-  )
-  return { ...(one.of <= other.of ? one : other), calls: Math.min(one.calls, other.calls), quotas }
-}

@@ -10,7 +10,8 @@ import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Law from "../../src/admission/law.ts"
 import { countsOf } from "../../src/budget/metrics.ts"
-import { type Options, Pool } from "../../src/budget/pool.ts"
+import type { Options } from "../../src/budget/opening.ts"
+import { Pool } from "../../src/budget/pool.ts"
 import type { Entry, Queueing } from "../../src/budget/entry.ts"
 import * as Waker from "../../src/budget/waker.ts"
 import { clockOf } from "../../benchmark/weather/virtualTime.ts"
@@ -182,7 +183,7 @@ export class Play {
       () => this.now,
       () => Effect.die("nobody sleeps here")
     )
-    const options: Options = {
+    const options: Options<Pool> = {
       name: "proof",
       kind: "proof",
       limits: setting.limits,

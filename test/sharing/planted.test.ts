@@ -74,7 +74,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "what is known and the store has lost",
-    in: "Fleet.merge",
+    in: "Lost.merge",
     by: Fault.instead(() => (_: object, found: object) => found),
     seed: 278,
     isLossyStore: true
@@ -111,7 +111,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the memory that somebody has left",
-    in: "Fleet.includes",
+    in: "Lost.includes",
     by: Fault.through(Fault.operating("<=", undefined, Fault.saying("forgotten")), () => false),
     seed: 2754,
     isLossyStore: true

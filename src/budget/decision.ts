@@ -1,0 +1,124 @@
+/**
+ * The steps of a pool, as pure functions of a draft of the state: the decision on the first calls of a queue, and the end of
+ * one. A port plays them, over a store perhaps more than once.
+ */
+import * as Law from "../admission/law.ts"
+import * as Fleet from "../budgetStore/fleet.ts"
+import type { Decided } from "../budgetStore/port.ts"
+import type { State } from "../budgetStore/state.ts"
+import * as Amounts from "../limits/amounts.ts"
+import type { Entry } from "./entry.ts"
+import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
+import { quotaExhausted } from "./refusals.ts"
+
+/** The least cost, so that a call without a charge still advances fairness. */
+const minCost = 1e-4
+
+/** What becomes of a call that was decided on. */
+export interface Outcome {
+  readonly entry: Entry
+  readonly ticket: Law.Ticket | undefined
+  /** Why it is refused, if it is. */
+  readonly refusal: BudgetErrorReason | undefined
+}
+
+export interface Plan extends Decided {
+  readonly outcomes: ReadonlyArray<Outcome>
+  /** The first call that has to wait. */
+  readonly head: Entry | undefined
+}
+
+/** Those who wait in a process. */
+export interface Waiting {
+  readonly pool: string
+  /** The process, as the state names it. */
+  readonly id: string
+  /** In the order of service. */
+  readonly calls: Iterable<Entry>
+  /** Permits for them. */
+  readonly places: number
+  /** The weight of all agents that wait. */
+  readonly weight: number
+}
+
+/** Lets the first calls in, in their order, until one has to wait. */
+export const decide = (draft: State, { calls, id, places, pool, weight }: Waiting, now: number): Plan => {
+  const outcomes: Array<Outcome> = []
+  let free = places
+  let head: Entry | undefined
+  let blocked: Law.Blocked | undefined
+  for (const entry of calls) {
+    if (free === 0) break
+    const { charge, cost, priority } = entry
+    const answer = Fleet.admit(draft, id, { charge, cost, priority, weight }, now)
+    if ("at" in answer) {
+      free--
+      outcomes.push({ entry, ticket: answer, refusal: undefined })
+      continue
+    }
+    const refusal = answer.millis === Infinity ? exhausted(pool, draft, charge) : undefined
+    if (refusal === undefined) {
+      blocked = answer
+      head = entry
+      break
+    }
+    outcomes.push({ entry, ticket: undefined, refusal })
+  }
+  Fleet.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
+  return { outcomes, blocked, head, isNews: outcomes.length > 0 }
+}
+
+/** Why a quota no longer holds a charge. A process that goes on with its part knows only what is left of that. */
+const exhausted = (pool: string, { alone, law }: State, charge: Amounts.Whole): BudgetErrorReason | undefined => {
+  const cause = quotaExhausted(pool, law, charge)
+  return cause === undefined || alone === undefined ? cause : new StoreUnavailable({ pool, cause })
+}
+
+/**
+ * A call is over, and `learn` says what that teaches. Agents share what is used, not what is asked for, and a call that was
+ * rejected has not had its turn: where `hasServed` says so, the turn of its process is corrected. Returns what was learned,
+ * and which part of its cost it used.
+ */
+export const conclude = <A>(
+  draft: State,
+  { charge, home, service, ticket }: Entry,
+  used: Amounts.Charge,
+  learn: (law: Law.Pool, ticket: Law.Ticket) => A,
+  hasServed: (answer: A) => boolean = () => true
+): readonly [answer: A, part: number] => {
+  Fleet.end(draft, home!.id, ticket!, used)
+  const answer = learn(draft.law, ticket!)
+  if (service === undefined || !hasServed(answer)) return [answer, 1]
+  const asked = costOf(draft, charge)
+  const cost = costUsed(draft, { ...charge, ...used })
+  Fleet.correct(draft, home!.id, (cost - asked) / service.weight)
+  return [answer, cost / asked]
+}
+
+/** A call that was admitted will not go. */
+export const release = (draft: State, id: string, ticket: Law.Ticket, now: number): void => {
+  Fleet.end(draft, id, ticket, Amounts.nothing)
+  Law.release(draft.law, ticket, Amounts.nothing, now)
+}
+
+/** What a charge costs in the fair queue: the largest part of a limit that it takes. */
+export const costOf = ({ alone, config, law }: State, charge: Amounts.Whole): number => {
+  let cost = Amounts.dominantShare(charge, config.rules)
+  // A caller may come while this process decides alone, and be served among all.
+  const minute = 60_000 / (alone?.of ?? 1)
+  for (const { dimension, limit } of law.meters) {
+    if (limit < Infinity && limit > 0) cost = Math.max(cost, charge[dimension] / (limit * minute))
+  }
+  return Math.max(minCost, cost)
+}
+
+const costUsed = (state: State, used: Amounts.Whole): number =>
+  Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
+
+/** The part of a charge that is limited. */
+export const limited = ({ caps, meters }: Law.Pool, charge: Amounts.Whole): Amounts.Charge =>
+  Amounts.mapDimensions(charge, (amount, dimension) =>
+    caps[dimension] !== undefined || meters.some((each) => each.dimension === dimension && each.limit < Infinity)
+      ? amount
+      : undefined
+  )

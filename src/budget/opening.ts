@@ -1,0 +1,56 @@
+/** What a pool is opened with. */
+import type * as Clock from "effect/Clock"
+import * as Memory from "../admission/memory.ts"
+import { Local } from "../budgetStore/local.ts"
+import type { After, Port } from "../budgetStore/port.ts"
+import type { Opening, Sharing } from "../budgetStore/sharing.ts"
+import * as State from "../budgetStore/state.ts"
+import type { Event } from "../Events.ts"
+import type * as Limits from "../Limits.ts"
+import * as Rules from "../limits/rules.ts"
+import type { Counts } from "./metrics.ts"
+import type { Rested } from "./rested.ts"
+import type { Wake } from "./waker.ts"
+
+export interface Options<P> {
+  readonly name: string
+  /** Its name without an account: pools of one kind have the same limits. */
+  readonly kind: string
+  readonly limits: Limits.Limits
+  readonly concurrency: number
+  readonly maxQueued: number
+  readonly counts: Counts
+  readonly clock: Clock.Clock
+  /** The store that processes share; undefined where the pool is this process's own. */
+  readonly sharing: Sharing | undefined
+  /** The unique name of this process in the shared state. */
+  readonly id: string
+  /** Runs an effect in the budget's scope after so many milliseconds, unless the result is called before. */
+  readonly after: After
+  /** Resumes a caller in a later task. */
+  readonly wake: Wake
+  /** Called when something changed that a status shows. */
+  readonly changed: () => void
+  /** Receives each event, if there is an observer. */
+  readonly observer: ((event: Event) => void) | undefined
+  /** What is remembered of an earlier pool of its name. A store knows more. */
+  readonly rested?: Rested | undefined
+  /** Called when the provider has refused the credential of a call, and of each one before. */
+  readonly denied?: ((pool: P) => void) | undefined
+  /** Called when no call runs or waits any more. */
+  readonly idled?: (() => void) | undefined
+}
+
+/** The port to what limits a pool: that of the store that processes share, or one of its own. */
+export const portOf = (
+  { after, clock, concurrency, id, limits, name, rested, sharing }: Options<never>,
+  called: Pick<Opening, "configured" | "unreachable">
+): Port => {
+  const rules = Rules.resolve(limits, rested?.counting)
+  const config = { rules, shares: Rules.shares(limits), concurrency }
+  if (sharing !== undefined) return sharing.open({ name, id, config, clock, after, ...called })
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const state = State.make(config, now(), id)
+  if (rested !== undefined) Memory.resume(state.law, rested.rest, now())
+  return new Local(id, state, now, after)
+}
