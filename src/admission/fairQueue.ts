@@ -250,7 +250,7 @@ export class FairQueue<E extends Entry> {
       const entry = flow === own && newcomer?.first === true ? undefined : head
       Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
     }
-    if (newcomer !== undefined && (own === undefined || own.size === 0)) {
+    if (newcomer !== undefined && isIdle(own)) {
       const start = Math.max(startOf(level, own), level.heap[0]!.start)
       Heap.push(cursors, { start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }, byTag)
     }
@@ -353,6 +353,8 @@ export class FairQueue<E extends Entry> {
     if (this.levels.size > idleLevels) this.levels.delete(level.priority)
   }
 }
+
+const isIdle = (flow: { readonly size: number } | undefined): boolean => flow === undefined || flow.size === 0
 
 /** Forgets the idle flows that everybody has caught up with. */
 const sweep = <E extends Entry>(level: Level<E>): void => {
