@@ -73,6 +73,18 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "A gate that is open stays as it is."
   },
   {
+    file: "cap.ts",
+    code: "fullAt: missing > 0 ?",
+    changes: [[">", ">="]],
+    why: "What lacks nothing is full now."
+  },
+  {
+    file: "cap.ts",
+    code: "leaves: rule.window === undefined ?",
+    changes: [["rule.window === undefined", "false"]],
+    why: "Without cells nothing leaves, and the window is not looked at."
+  },
+  {
     file: "fairQueue.ts",
     code: "a.priority > b.priority",
     changes: [[">", ">="]],

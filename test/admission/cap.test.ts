@@ -535,9 +535,9 @@ describe("cap", () => {
 
   describe("that comes to rest", () => {
     const kinds: ReadonlyArray<Limits.Limit> = [
-      { perSecond: 1_000, burst: 2_000 },
-      { perMinute: 60_000, burst: 2_000, window: "sliding" },
-      { perMinute: 60_000, window: "sliding" }
+      { perSecond: 500, burst: 2_000 },
+      { perMinute: 30_000, burst: 2_000, window: "sliding" },
+      { perMinute: 30_000, window: "sliding" }
     ]
 
     it("says what is left of it, and another one that goes on with that admits the same, or later by its whole window", () => {
@@ -570,6 +570,13 @@ describe("cap", () => {
           assert.isAtMost(wait, most + 1e-6, `seed ${seed}: ${charge}`)
         }
       }
+    })
+
+    it("is full at once as a quota of which nothing was used, and otherwise never", () => {
+      const cap = capOf({ total: 100 })
+      assert.strictEqual(Cap.left(cap, 5).fullAt, 5)
+      Cap.take(cap, 1)
+      assert.strictEqual(Cap.left(cap, 5).fullAt, Infinity)
     })
 
     it("has forgotten what was admitted before its window", () => {
