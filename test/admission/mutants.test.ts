@@ -14,6 +14,15 @@ import { some } from "../support/size.ts"
 
 const difference = Fault.operating("-")
 
+/** A law before any call. */
+interface Unused {
+  readonly sent: number
+  readonly caps: Record<
+    string,
+    { level: number; readonly rule: { readonly capacity: number; readonly quota: boolean } }
+  >
+}
+
 /** The rules of DESIGN 5.1 and what becomes of them. */
 const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   [
@@ -72,6 +81,19 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
       by: Fault.instead((make: (rules: object, shares: object, ...rest: Array<unknown>) => unknown) => {
         // As if the user had stated all of what headers say.
         return (rules: object, _: object, ...rest: Array<unknown>) => make(rules, { tokens: 1 }, ...rest)
+      })
+    }
+  ],
+  [
+    "cap: what is kept of a quota stays kept when limits change, also before any call",
+    {
+      without: "what is kept where nothing was sent",
+      in: "Law.resize",
+      by: Fault.instead((resize: (...args: Array<unknown>) => unknown) => (law: Unused, ...rest: Array<unknown>) => {
+        const resized = resize(law, ...rest)
+        if (law.sent > 0) return resized
+        for (const cap of Object.values(law.caps)) if (cap.rule.quota) cap.level = cap.rule.capacity
+        return resized
       })
     }
   ],

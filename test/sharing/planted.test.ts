@@ -36,15 +36,6 @@ interface Owner {
   readonly at: number
 }
 
-/** Limits before any call. */
-interface Unused {
-  readonly sent: number
-  readonly caps: Record<
-    string,
-    { level: number; readonly rule: { readonly capacity: number; readonly quota: boolean } }
-  >
-}
-
 const codeBugs: ReadonlyArray<CodeBug> = [
   {
     without: "an end of what was committed: it is played twice",
@@ -88,18 +79,6 @@ const codeBugs: ReadonlyArray<CodeBug> = [
     without: "the return of a place whose caller had left when it was granted",
     in: "budget/Pool.served",
     by: Fault.dropped(Fault.calling("transact")),
-    isRough: true
-  },
-  {
-    without: "what is kept of a quota when limits are set before any call",
-    in: "Law.resize",
-    by: Fault.instead((resize: (...args: Array<unknown>) => unknown) => (law: Unused, ...rest: Array<unknown>) => {
-      const resized = resize(law, ...rest)
-      if (law.sent > 0) return resized
-      for (const cap of Object.values(law.caps)) if (cap.rule.quota) cap.level = cap.rule.capacity
-      return resized
-    }),
-    seed: 1516,
     isRough: true
   },
   {

@@ -301,13 +301,15 @@ export const instead =
     const text = declaration.getText()
     if (ts.isClassDeclaration(declaration)) {
       const name = declaration.name!.text
-      return [[{ node: declaration, text: text.replace("export class", `export const ${name} = ${code}(class`) + ")" }]]
+      return [
+        [{ node: declaration, text: text.replace("export class", () => `export const ${name} = ${code}(class`) + ")" }]
+      ]
     }
     if (!ts.isMethodDeclaration(declaration)) throw new Error(`this cannot be replaced: ${text}`)
     const name = declaration.name.getText()
     const original = `(...own: Array<any>) => (this as any).${name}$original(...own)`
     const replaced = `${name}(...args: Array<any>): any { return ${code}(${original}, this)(...args) }`
-    return [[{ node: declaration, text: `${replaced}\n${text.replace(name, `${name}$original`)}` }]]
+    return [[{ node: declaration, text: `${replaced}\n${text.replace(name, () => `${name}$original`)}` }]]
   }
 
 // -----------------------------------------------------------------------------

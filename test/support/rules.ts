@@ -457,6 +457,17 @@ export const rules = {
     }
   },
 
+  "cap: what is kept of a quota stays kept when limits change, also before any call": (law) => {
+    const quota = { total: 100_000 }
+    const pool = poolOf(law, { tokens: quota })
+    // As for a process that cannot be reached.
+    pool.caps.tokens!.level -= 60_000
+    law.resize(pool, Rules.resolve({ tokens: quota, requests: { perMinute: 60 } }), {}, 1)
+    assert.strictEqual(pool.caps.tokens!.level, 40_000)
+    assert.strictEqual(wait(law, pool, 1, 40_000), 0)
+    assert.strictEqual(wait(law, pool, 1, 50_000), Infinity)
+  },
+
   "cap: what the user states is never raised, neither by headers nor by an oversized call": (law) => {
     const stated = [{ perSecond: 1_000, burst: 2_000 }, { perMinute: 60_000 }]
     for (const [limit, bucket] of [
