@@ -217,7 +217,7 @@ export interface ToolUse {
  *
  * const whole = await Effect.runPromise(minutes(400_000))
  * const half = await Effect.runPromise(minutes(200_000))
- * half >= 1.5 * whole // => true
+ * half >= 1.25 * whole // => true
  * ```
  *
  * @category options

@@ -55,7 +55,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   {
     without: "a look whether a commit was stored whose reply was lost",
     in: "Shared",
-    by: Fault.dropped(Fault.operating("??="))
+    by: Fault.through(Fault.operating("===", Fault.saying("seq")), () => false)
   },
   {
     without: "what is kept for a process that is cut off",
