@@ -49,14 +49,13 @@ export const decide = (draft: State, { calls, id, places, pool, weight }: Waitin
   let blocked: Law.Blocked | undefined
   for (const entry of calls) {
     if (free === 0) break
-    const { charge, cost, priority } = entry
-    const answer = Fleet.admit(draft, id, { charge, cost, priority, weight }, now)
+    const answer = Fleet.admit(draft, id, entry, weight, now)
     if ("at" in answer) {
       free--
       outcomes.push({ entry, ticket: answer, refusal: undefined })
       continue
     }
-    const refusal = answer.millis === Infinity ? exhausted(pool, draft, charge) : undefined
+    const refusal = answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
     if (refusal === undefined) {
       blocked = answer
       head = entry

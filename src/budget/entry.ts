@@ -31,8 +31,9 @@ export class Entry implements FairQueue.Entry {
   private readonly how: Queueing
   readonly estimate: Limits.Estimate
   readonly charge: Amounts.Whole
-  readonly since: number
-  cost: number
+  /** When it began to wait, and what it costs in the queue: a call that goes at once needs neither. */
+  since = 0
+  cost = 0
   flow: FairQueue.Flow<this> | undefined = undefined
   previous: this | undefined = undefined
   next: this | undefined = undefined
@@ -54,20 +55,11 @@ export class Entry implements FairQueue.Entry {
   private answer: Answer | undefined = undefined
   private resume: ((answer: Answer) => void) | undefined = undefined
 
-  constructor(
-    owner: Pool,
-    how: Queueing,
-    estimate: Limits.Estimate,
-    charge: Amounts.Whole,
-    cost: number,
-    since: number
-  ) {
+  constructor(owner: Pool, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
     this.owner = owner
     this.how = how
     this.estimate = estimate
     this.charge = charge
-    this.cost = cost
-    this.since = since
   }
   get agent(): string {
     return this.how.agent

@@ -7,6 +7,7 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
+import type * as Amounts from "../limits/amounts.ts"
 
 /** The boundaries of histograms of times, in seconds: from a hundredth of a second to ten minutes. */
 const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
@@ -118,6 +119,7 @@ const kept = <N extends Numbers>(make: new (...args: ConstructorParameters<typeo
 // Budgets
 // -----------------------------------------------------------------------------
 
+/** The dimensions in which an estimate may be wrong. */
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 const reasons = ["rateLimit", "ramp", "overload"] as const
 
@@ -164,6 +166,15 @@ export class Counts extends Numbers {
 
   protected get isUsed(): boolean {
     return this.open.size > 0
+  }
+
+  /** A call is settled that had reserved a charge. */
+  settled(charge: Amounts.Whole, used: Amounts.Charge): void {
+    for (const dimension of tokens) {
+      const more = (used[dimension] ?? charge[dimension]) - charge[dimension]
+      if (more > 0) this.debt[dimension] += more
+      else this.refunded[dimension] -= more
+    }
   }
 
   private sum(read: (source: Source) => number): number {

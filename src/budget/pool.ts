@@ -28,9 +28,6 @@ import * as Predict from "./predict.ts"
 import * as Refusals from "./refusals.ts"
 import type { Rested } from "./rested.ts"
 
-/** The dimensions in which an estimate may be wrong. */
-const tokens = ["inputTokens", "outputTokens", "tokens"] as const
-
 export class Pool {
   readonly name: string
   readonly kind: string
@@ -113,7 +110,7 @@ export class Pool {
   admit(estimate: Limits.Estimate, how: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
-    const entry = new Entry(this, how, estimate, charge, costOf(this.port.state, charge), this.clockNow())
+    const entry = new Entry(this, how, estimate, charge)
     const tooLarge = Refusals.tooLarge(this.name, this.config.rules, charge)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
@@ -136,6 +133,8 @@ export class Pool {
     const foreseen = isForeseen ? Predict.newcomer(view, this.queue, charge, how) : undefined
     const refused = refusal(view, charge, how, foreseen)
     if (refused !== undefined) return void this.refuse(entry, refused)
+    entry.since = this.clockNow()
+    entry.cost = costOf(this.port.state, charge)
     this.queue.push(entry, how.first)
     if (this.queue.peek() === this.blocked) this.options.changed()
     else this.drain()
@@ -231,14 +230,15 @@ export class Pool {
     this.bids--
     this.running.add(entry)
     counts.reservations++
-    if (entry === this.arriving) this.arriving = undefined
-    else {
-      entry.service = this.queue.serve(entry)
-      entry.waitedMillis = this.waitedBy(entry)
+    this.options.changed()
+    if (entry === this.arriving) {
+      this.arriving = undefined
+      return this.queue.forget()
     }
+    entry.service = this.queue.serve(entry)
+    entry.waitedMillis = this.waitedBy(entry)
     if (entry.isAwaited) counts.waited(entry.waitedMillis / 1_000)
     else this.queue.forget()
-    this.options.changed()
     entry.end(Effect.succeed(entry), this.options.wake)
   }
 
@@ -299,12 +299,7 @@ export class Pool {
     hasServed?: (answer: A) => boolean
   ): A {
     const { charge, home, service } = entry
-    const { debt, refunded } = this.options.counts
-    for (const dimension of tokens) {
-      const more = (used[dimension] ?? charge[dimension]) - charge[dimension]
-      if (more > 0) debt[dimension] += more
-      else refunded[dimension] -= more
-    }
+    this.options.counts.settled(charge, used)
     const [answer, part] = home!.transact((draft, now) =>
       conclude(draft, entry, used, (law, ticket) => learn(law, ticket, now), hasServed)
     )

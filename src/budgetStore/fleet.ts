@@ -151,26 +151,39 @@ export const allow = (state: State, concurrency: number): void => {
 // Calls
 // -----------------------------------------------------------------------------
 
-/** A waiting call, as the first of its process. `weight` is that of all agents that wait there. */
-export interface Call extends Head {
+/** A waiting call. */
+export interface Call {
+  readonly charge: Amounts.Whole
   readonly cost: number
+  readonly priority: number
 }
 
-/** Lets a call of a process go: its ticket, or what it waits for. */
-export const admit = (state: State, id: string, call: Call, now: number): Law.Ticket | Law.Blocked => {
+/**
+ * Lets a call of a process go: its ticket, or what it waits for. `weight` is that of all agents that wait in the process.
+ */
+export const admit = (state: State, id: string, call: Call, weight: number, now: number): Law.Ticket | Law.Blocked =>
+  state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
+
+/** The same among processes, in their turns. */
+const admitAmong = (
+  state: State,
+  id: string,
+  { charge, cost, priority }: Call,
+  weight: number,
+  now: number
+): Law.Ticket | Law.Blocked => {
   const { law } = state
   const owner = state.owners[id]
-  if (state.joined === 0) return Law.admit(law, call.charge, now)
   const tag = owner === undefined ? state.virtual : startTag(state, owner)
-  const ahead = aheadOf(state, id, { ...call, tag }, now)
-  const blocked = decide(law, call.charge, ahead, mostInFlight(state, now), now)
+  const ahead = aheadOf(state, id, { cost, priority, tag, weight }, now)
+  const blocked = decide(law, charge, ahead, mostInFlight(state, now), now)
   if (blocked !== undefined) return blocked
-  const ticket = Law.take(law, call.charge, now)
+  const ticket = Law.take(law, charge, now)
   if (owner === undefined) return ticket
-  owner.tag = tag + call.cost / call.weight
+  owner.tag = tag + cost / weight
   owner.inFlight++
-  owner.held = plus(owner.held, ticket.charge)
-  owner.spent = plus(owner.spent, ticket.charge)
+  owner.held = plus(owner.held, charge)
+  owner.spent = plus(owner.spent, charge)
   if (state.alone !== undefined) state.alone = { ...state.alone, open: new Set(state.alone.open).add(ticket) }
   return ticket
 }

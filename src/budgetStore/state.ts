@@ -137,7 +137,9 @@ export const makeOwner = (
 
 /** A copy: what happens to one changes nothing in the other. */
 export const copy = (state: State): State => {
+  const { law, joined } = state
+  if (joined === 0) return { ...state, law: Law.copy(law) }
   const owners: State["owners"] = { ...state.owners }
   for (const id in owners) owners[id] = { ...owners[id]! }
-  return { ...state, law: Law.copy(state.law), owners }
+  return { ...state, law: Law.copy(law), owners }
 }
