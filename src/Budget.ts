@@ -7,9 +7,10 @@
  *
  * **Details**
  *
- * Each pool (the models that share one set of limits) has a bucket per dimension in a store, a semaphore for calls in
- * flight, and its own queue. A call is charged in all dimensions at once, or in none. Settlement gives back what was
- * estimated too high. What was estimated too low becomes debt, which later refill pays first.
+ * Each pool (the models that share one set of limits) knows its buckets and what it has learned as one value in a `Ref`, or in
+ * a store that processes share. A call takes a permit of a `Semaphore`, the first calls of the queue are decided on, and each is
+ * charged in all dimensions at once, or in none. Settlement gives back what was estimated too high. What was estimated too low
+ * becomes debt, which later refill pays first.
  *
  * Metrics, each with the attribute `pool`:
  *

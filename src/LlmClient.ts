@@ -5,6 +5,22 @@
  * says when the next attempt begins. The {@link Governor} carries that out for every client; this one measures requests, makes
  * attempts over an {@link LlmProvider}, and reads the usage of responses.
  *
+ * **Details**
+ *
+ * What a call goes through, from the inside to the outside; `Governor.ts` has this pipe:
+ *
+ * ```ts
+ * pipe(
+ *   attempt, //            one request to the provider
+ *   timed(timeout), //     ends a request that takes too long; the time in the queue does not count
+ *   broken(breaker), //    refuses while the circuit of the pool is open
+ *   settled(settle), //    replaces the estimate by the usage, and lets the budget judge a failure
+ *   reserved(budget), //   waits for the budget: each attempt has a reservation of its own
+ *   warmed(warmup), //     lets one call of a shared prefix fill the cache before the others
+ *   retried(policy) //     plays the schedule of failures; between attempts a call holds nothing
+ * )
+ * ```
+ *
  * **Example** (twelve agents over one client; the provider is simulated here)
  *
  * ```ts doctest
