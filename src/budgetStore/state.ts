@@ -138,7 +138,8 @@ export const makeOwner = (
 /** A copy: what happens to one changes nothing in the other. */
 export const copy = (state: State): State => {
   const { law, joined } = state
-  if (joined === 0) return { ...state, law: Law.copy(law) }
+  // Whoever joins first changes the copy.
+  if (joined === 0) return { ...state, law: Law.copy(law), owners: {} }
   const owners: State["owners"] = { ...state.owners }
   for (const id in owners) owners[id] = { ...owners[id]! }
   return { ...state, law: Law.copy(law), owners }

@@ -28,6 +28,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
   it.each(
     some(
       [
+        ["the first commit of a process is in doubt", 700_318, false],
         ["it waits for it beside the part of a process that is gone", 3_015, true],
         ["what a dead process held is given back", 2_088, false],
         ["a call that needs the whole bucket waits for it among small ones", 1_040, true],
