@@ -334,8 +334,10 @@ const foresee =
 
 const observe =
   (pools: Pools): Service["observe"] =>
-  ({ pool, reservation, ...said }) =>
+  (signal) =>
     Effect.suspend(() => {
+      check("Budget.observe", Options.observed, signal)
+      const { pool, reservation, ...said } = signal
       if (reservation !== undefined) return reservation.observe(said)
       pools.existing(pool)?.observe(readingsOf(said))
       return Effect.void

@@ -15,6 +15,7 @@ import {
   type Failure,
   type Options,
   type Pause,
+  type RateLimitSignal,
   Priority,
   type ReserveOptions,
   type ResizeOptions
@@ -121,6 +122,22 @@ export const cooled: Input.Check = Input.options<Cooldown>(
   "reason"
 )
 export const paused: Input.Check = Input.options<Pause>({ duration: Input.wait, reason, pool: Input.text }, "duration")
+
+/** What a response says. */
+export const observed: Input.Check = Input.options<RateLimitSignal>(
+  {
+    dimensions: Input.options<RateLimitSignal["dimensions"]>({
+      requests: Input.anObject,
+      inputTokens: Input.anObject,
+      outputTokens: Input.anObject,
+      tokens: Input.anObject
+    }),
+    usage: Input.anObject,
+    reservation: Input.anObject,
+    pool: Input.text
+  },
+  "dimensions"
+)
 
 /** What of a pool changes. */
 export const resized: Input.Check = Input.options<ResizeOptions>({ limits: Rules.check, concurrency, pool: Input.text })

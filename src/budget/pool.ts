@@ -1,8 +1,9 @@
 /**
  * One pool at work: the queue of calls, their permits, and the port to what limits them.
  *
- * Whatever happens (an arrival, an end, a cancellation, a verdict) ends in {@link Pool.drain}, which asks the port for a
- * decision: it lets the first calls of the queue in, in their order, until one has to wait. {@link Pool.served} carries it out. Nothing here takes time, and no code of a caller runs here.
+ * Whatever happens (an arrival, an end, a cancellation, a verdict) ends in `drain`, which asks the port for a decision
+ * (`serve`): it lets the first calls of the queue in, in their order, until one has to wait. `served` carries it out. Nothing
+ * here takes time, and no code of a caller runs here.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

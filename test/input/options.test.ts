@@ -94,6 +94,8 @@ const takers: ReadonlyArray<Taker> = [
   taker("Breaker.layerStore", Breaker.layerStore),
   taker("Budget.consume", (options) => Budget.consume(1, options)),
   taker("Budget.cooldown", (failure) => inBudget((budget) => budget.cooldown(failure)), { reason: "overload" }),
+  taker("Budget.observe", (signal) => inBudget((budget) => budget.observe(signal)), { dimensions: {} }),
+  taker("Budget.observe: dimensions", (dimensions) => inBudget((budget) => budget.observe({ dimensions }))),
   taker("Budget.pause", (pause) => inBudget((budget) => budget.pause(pause)), { duration: 1 }),
   taker("Budget.foresee", (options) => inBudget((budget) => budget.foresee({ tokens: 1 }, options))),
   taker("Budget.layer", Budget.layer),
