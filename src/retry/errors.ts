@@ -36,8 +36,5 @@ export const retryAfterOf = (error: unknown): Duration.Duration | undefined =>
  * - `"attempts"`: there were as many attempts as allowed
  * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the deadline
  * - `"schedule"`: the policy's `backoff` ended
- *
- * @category models
- * @since 0.1.0
  */
 export type StopReason = "attempts" | "deadline" | "schedule"

@@ -38,7 +38,7 @@ export interface Decision {
   /** The time after which the next attempt may not begin, in milliseconds of the `Clock`; 0 if there is none. */
   readonly until: number
   /** Why there is no further attempt, although the failure may be retried. */
-  readonly stoppedBy: StopReason | undefined
+  readonly stoppedBy: "attempts" | "deadline" | "schedule" | undefined
 }
 
 /**
