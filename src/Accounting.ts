@@ -56,7 +56,7 @@ export interface Accounting {
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
   /** How its limits are counted, for limits that are written without a window. @default safe with every provider */
-  readonly counting?: Rules.Counting | undefined
+  readonly counting?: { readonly [D in Limits.Dimension]?: NonNullable<Limits.Limit["window"]> } | undefined
   /** Which models share their limits: the name of the pool of a model. @default each model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined
   /** What it takes of the limits when it admits a call. */

@@ -10,6 +10,6 @@
  *
  * @since 0.1.0
  */
-export { Dimension, type Estimate, type PerDimension, type Usage } from "./limits/amounts.ts"
-export type { Counting, Limit, Limits, Pools } from "./limits/rules.ts"
+export { Dimension, type Estimate, type Usage } from "./limits/amounts.ts"
+export type { Limit, Limits, Pools } from "./limits/rules.ts"
 export type { DimensionSignal, Pushback, Signal } from "./limits/signal.ts"

@@ -29,22 +29,6 @@
 // -----------------------------------------------------------------------------
 
 /**
- * The source of an image or a document.
- *
- * @category models
- * @since 0.4.0
- */
-export interface Source {
-  /** Such as `base64`, `text`, `content`, `url` or `file`. */
-  readonly type: string
-  readonly media_type?: string | undefined
-  readonly data?: string | undefined
-  readonly url?: string | undefined
-  readonly file_id?: string | undefined
-  readonly content?: string | ReadonlyArray<ContentBlock> | undefined
-}
-
-/**
  * A block of a message, in requests and in answers.
  *
  * @category models

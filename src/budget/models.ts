@@ -9,7 +9,6 @@ import type { Pushback } from "../limits/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
-import type * as Rules from "../limits/rules.ts"
 
 export type { DimensionStatus } from "../admission/status.ts"
 
@@ -103,7 +102,7 @@ export interface ReserveOptions {
    *
    * @default every 60 s are kept within the limit, which is safe with every provider
    */
-  readonly counting?: Rules.Counting | undefined
+  readonly counting?: { readonly [D in Limits.Dimension]?: NonNullable<Limits.Limit["window"]> } | undefined
 }
 
 /**
@@ -364,7 +363,7 @@ export interface Cooldown extends Failure {
  */
 export interface PoolStatus {
   /** Each dimension that is limited. */
-  readonly dimensions: Limits.PerDimension<DimensionStatus>
+  readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
   readonly inFlight: number
   /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
   readonly allowed: number

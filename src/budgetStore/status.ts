@@ -39,7 +39,7 @@ export interface ProcessStatus {
  */
 export interface SharedPoolStatus {
   readonly pool: string
-  readonly dimensions: Amounts.PerDimension<DimensionStatus>
+  readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
   readonly inFlight: number
   /** Calls that may be in flight in all processes together. */
   readonly allowed: number

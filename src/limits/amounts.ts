@@ -77,10 +77,7 @@ export interface Actual {
 }
 
 /**
- * Something for each of several dimensions.
- *
- * @category models
- * @since 0.3.0
+ * Something for each of several dimensions. Public types spell it out, so that users need no name for it.
  */
 export type PerDimension<A> = { readonly [D in Dimension]?: A }
 

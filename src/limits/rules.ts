@@ -16,9 +16,6 @@ const windows: ReadonlyArray<Window> = ["bucket", "sliding", "fixed"]
 
 /**
  * How a provider counts the limits of its dimensions, as in its `Accounting`.
- *
- * @category models
- * @since 0.3.0
  */
 export type Counting = PerDimension<Window>
 

@@ -1,7 +1,7 @@
 /**
  * What a response says about the limits.
  */
-import type { PerDimension } from "./amounts.ts"
+import type { Dimension } from "./amounts.ts"
 
 /**
  * What a response says about one dimension.
@@ -25,7 +25,7 @@ export interface DimensionSignal {
  * @since 0.1.0
  */
 export interface Signal {
-  readonly dimensions: PerDimension<DimensionSignal>
+  readonly dimensions: { readonly [D in Dimension]?: DimensionSignal }
 }
 
 /**

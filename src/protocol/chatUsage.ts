@@ -82,7 +82,7 @@ export const injectUsageRequest = (body: string): string => {
 }
 
 /** Whether an event is the additional chunk, which has usage and no choices. Azure's first chunk has no choices either. */
-export const isUsageChunk = ({ data }: SseEvent): boolean => {
+export const isUsageChunk = ({ data }: Pick<SseEvent, "data">): boolean => {
   // Every chunk has a `usage`, which is null in all others. Most chunks are excluded without parsing them.
   if (!/"choices"\s*:\s*\[\s*\]/.test(data)) return false
   const chunk = parseJson(data)

@@ -55,8 +55,6 @@ export {
   emptyAnswer,
   type Protocol,
   type ResponseParts,
-  type Route,
-  type UsageRequest
+  type Route
 } from "./protocol.ts"
-export type { Refusal, RefusalResponse } from "./refusal.ts"
-export type { SseEvent } from "./sse.ts"
+export type { Refusal } from "./refusal.ts"

@@ -10,9 +10,8 @@ import type * as Limits from "../Limits.ts"
 import type { Failure, FailureContext } from "./errors.ts"
 import type { HeaderReader } from "./headers.ts"
 import { nameOf } from "./json.ts"
-import type { Refusal, RefusalResponse } from "./refusal.ts"
+import type { Refusal } from "./refusal.ts"
 import { bytesPerToken, type Size } from "./requestSize.ts"
-import type { SseEvent } from "./sse.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -73,7 +72,7 @@ export interface Description extends Size {
   readonly fast?: boolean | undefined
   /** What other options of the request multiply its price by. @default 1 */
   readonly priceFactor?: number | undefined
-  /** Whether the stream will report its usage only if {@link UsageRequest} asks for it. */
+  /** Whether the stream will report its usage only if {@link Protocol.usageRequest} asks for it. */
   readonly needsUsageRequest: boolean
 }
 
@@ -272,25 +271,6 @@ export interface ResponseParts {
 }
 
 /**
- * How a protocol requests usage that its streams leave out by default.
- *
- * @category models
- * @since 0.1.0
- */
-export interface UsageRequest {
-  /** Adds the request for usage to a body; everything else keeps its bytes. */
-  readonly inject: (body: string) => string
-  /**
-   * The properties that request usage where they are inserted at the beginning of this parsed body; undefined if it must be
-   * changed elsewhere. Where it is missing, or returns undefined, `inject` is called, for which the body is decoded again. A
-   * gateway does that for bodies of at most 4 MiB; the usage of longer ones stays unknown, and their calls keep their estimates.
-   */
-  readonly insertion?: ((body: object) => string | undefined) | undefined
-  /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */
-  readonly isExtra: (event: SseEvent) => boolean
-}
-
-/**
  * A provider's protocol.
  *
  * **Details**
@@ -313,14 +293,23 @@ export interface Protocol {
   readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
   /** Reads the parsed body of a whole answer. */
   readonly answer: (body: unknown) => Answer
-  /** Takes in one event of a stream; an unknown or malformed one changes nothing. */
-  readonly observe: (answer: Answer, event: Pick<SseEvent, "name" | "data">) => Answer
+  /**
+   * Takes in one event of a stream, by its `event` and `data` fields; an unknown or malformed one changes nothing.
+   */
+  readonly observe: (answer: Answer, event: { readonly name: string | undefined; readonly data: string }) => Answer
   /** The limits in a response, from its headers or the body of an error. */
   readonly limits: (response: ResponseParts) => Limits.Signal | undefined
   /** What an error status means; with status 200, what {@link Answer.error} means. */
   readonly failure: (response: ResponseParts, context: FailureContext) => Failure
-  /** A refusal of our own as a whole response in the provider's form. */
-  readonly refuse: (refusal: Refusal) => RefusalResponse
+  /**
+   * A refusal of our own as a whole response in the provider's form. Names of headers are in lower case: `content-type`, and
+   * `retry-after` if the client should retry, otherwise `x-should-retry: false`.
+   */
+  readonly refuse: (refusal: Refusal) => {
+    readonly status: number
+    readonly headers: Readonly<Record<string, string>>
+    readonly body: string
+  }
   /** A refusal of our own as the last event of a stream that has begun. */
   readonly refuseInStream: (refusal: Refusal) => string
   /** The text that keeps a response alive while there is nothing to send; clients skip it. */
@@ -328,7 +317,21 @@ export interface Protocol {
   /** Whether the stream for this URL is a JSON list of events. @default it consists of server-sent events */
   readonly listsEvents?: ((url: string) => boolean) | undefined
   /** How usage is requested, if streams leave it out by default. */
-  readonly usageRequest?: UsageRequest | undefined
+  readonly usageRequest?:
+    | {
+        /** Adds the request for usage to a body; everything else keeps its bytes. */
+        readonly inject: (body: string) => string
+        /**
+         * The properties that request usage where they are inserted at the beginning of this parsed body; undefined if it must
+         * be changed elsewhere. Where it is missing, or returns undefined, `inject` is called, for which the body is decoded
+         * again. A gateway does that for bodies of at most 4 MiB; the usage of longer ones stays unknown, and their calls keep
+         * their estimates.
+         */
+        readonly insertion?: ((body: object) => string | undefined) | undefined
+        /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */
+        readonly isExtra: (event: { readonly name: string | undefined; readonly data: string }) => boolean
+      }
+    | undefined
 }
 
 /**

@@ -33,15 +33,9 @@ export interface Refusal {
   readonly message: string
 }
 
-/**
- * A whole response, which the client receives instead of the provider's.
- *
- * @category models
- * @since 0.1.0
- */
+/** A whole response, which the client receives instead of the provider's: what `refuse` of a protocol returns. */
 export interface RefusalResponse {
   readonly status: number
-  /** Names are in lower case: `content-type`, and `retry-after` if the client should retry, otherwise `x-should-retry: false`. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
 }

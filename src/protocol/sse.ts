@@ -7,12 +7,7 @@
  * Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
  */
 
-/**
- * A block of a stream that ended with a blank line.
- *
- * @category models
- * @since 0.1.0
- */
+/** A block of a stream that ended with a blank line. */
 export interface SseEvent {
   /** The `event` field; undefined when the block has none. */
   readonly name: string | undefined

@@ -84,7 +84,7 @@ describe("chatUsage", () => {
     it("knows the additional chunk, and nothing else, by its usage and its lack of choices", () => {
       const usage = { prompt_tokens: 1 }
       assert.isTrue(isExtra(event({ choices: [], usage })))
-      assert.isTrue(isExtra({ name: undefined, data: '{"usage":{},\n "choices" : [ ]}', end: 0 }))
+      assert.isTrue(isExtra({ name: undefined, data: '{"usage":{},\n "choices" : [ ]}' }))
       for (const other of [
         // Azure's first chunk.
         { choices: [], prompt_filter_results: [{}] },
@@ -97,7 +97,7 @@ describe("chatUsage", () => {
         assert.isFalse(isExtra(event(other)), JSON.stringify(other))
       }
       for (const data of ["[DONE]", "", '{"choices":[]', '"choices":[]']) {
-        assert.isFalse(isExtra({ name: undefined, data, end: 0 }))
+        assert.isFalse(isExtra({ name: undefined, data }))
       }
     })
   })
