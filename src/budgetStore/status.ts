@@ -10,8 +10,6 @@ import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
-export type { DimensionStatus } from "../admission/status.ts"
-
 /**
  * One process, as of its last commit.
  *
