@@ -11,11 +11,11 @@
  * Providers add fields and kinds of blocks, so each kind of block, event and delta is one interface whose fields are optional,
  * and `type` is any string. A field that is missing here can be added by declaration merging.
  *
- * **Example** (A field that this version does not know)
+ * **Example** (A field of requests that this version does not know)
  *
  * ```ts
  * declare module "floodgate/Messages" {
- *   interface Shared {
+ *   interface CountParams {
  *     readonly safety_identifier?: string
  *   }
  * }
@@ -91,12 +91,12 @@ export interface Tool {
 }
 
 /**
- * What requests for an answer and for a count of tokens have in common.
+ * A request for a count of input tokens.
  *
  * @category models
  * @since 0.4.0
  */
-export interface Shared {
+export interface CountParams {
   readonly model: string
   readonly messages: ReadonlyArray<MessageParam>
   readonly system?: string | ReadonlyArray<ContentBlock> | undefined
@@ -112,20 +112,12 @@ export interface Shared {
 }
 
 /**
- * A request for a count of input tokens.
+ * A request for an answer, which has all fields of a request for a count.
  *
  * @category models
  * @since 0.4.0
  */
-export interface CountParams extends Shared {}
-
-/**
- * A request for an answer.
- *
- * @category models
- * @since 0.4.0
- */
-export interface Params extends Shared {
+export interface Params extends CountParams {
   /** The most output tokens. */
   readonly max_tokens: number
   /** Ignored: the called function decides whether the answer is streamed. */
