@@ -10,6 +10,8 @@ import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
+export type { DimensionStatus } from "../admission/status.ts"
+
 /**
  * One process, as of its last commit.
  *

@@ -46,7 +46,7 @@ import * as Input from "../input/checks.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export { type ProcessStatus, type SharedPoolStatus, status } from "./status.ts"
+export { type DimensionStatus, type ProcessStatus, type SharedPoolStatus, status } from "./status.ts"
 
 /**
  * Which processes share a budget, and how.

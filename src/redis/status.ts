@@ -5,7 +5,7 @@ import { type SharedPoolStatus, statusOf } from "../budgetStore/status.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export type { ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
+export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
 
 /**
  * The Redis server, and the prefix of the pools.
