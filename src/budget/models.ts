@@ -39,7 +39,7 @@ export interface Options {
   /**
    * Callers that may wait, per pool; the next fails at once with `QueueFull`.
    *
-   * @default Infinity: a waiter costs about 1.5 KB, and losing work costs more.
+   * @default Infinity: a waiter costs about 2.5 KB, and losing work costs more.
    */
   readonly maxQueued?: number | undefined
   /**
