@@ -1,6 +1,7 @@
 /**
- * What `foresee` says before each call of the library, against how long the call waits, in the steady weathers: those in which
- * the provider's limits, its neighbours and what the client is told of them do not change: `npm run -s bench -- foreseen`.
+ * How accurate `foresee` is: `npm run -s bench -- foreseen`. Before each call it is asked how long the call will wait, and the
+ * answer is compared with the real wait. Only steady weathers count, in which the provider's limits, the other users of them and
+ * what the client is told stay the same.
  *
  *     --cells PATTERN      only the cells whose name matches, without regard to case
  *     --seeds N            seeds of each weather (1)

@@ -229,8 +229,8 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
   Layer.effect(TokenBudget, made("Budget.layer", options))
 
 /**
- * The shared budget with options from configuration. Fails with a `ConfigError` that names the variable that is missing,
- * or the option whose value makes no sense. With `FLOODGATE_LOG` set to `1` it writes to the log as {@link layerLog} does.
+ * The shared budget with options from configuration. Fails with a `ConfigError` that names the missing variable, or the option
+ * whose value is invalid. With `FLOODGATE_LOG=1` it also logs, as {@link layerLog} does.
  *
  * **Example** (limits from the environment)
  *

@@ -440,8 +440,8 @@ const millisAfter = (after: Duration.Input): number => {
  *
  * **Details**
  *
- * A call whose next attempt would be too late, or would wait too long in the queue, fails at once with its last error
- * instead of sleeping in vain. If the first attempt of a client or a governor is too late, the call is refused with
+ * A call whose next attempt could only begin after the deadline fails at once with its last error; it does not wait first. If
+ * the first attempt of a client or a governor could only begin after it, the call is refused with
  * `DeadlineMissed`. A running attempt is not cut short; use `Effect.timeout` for that.
  *
  * **Gotchas**

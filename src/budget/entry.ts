@@ -5,7 +5,7 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as FairQueue from "../admission/fairQueue.ts"
 import type * as Law from "../admission/law.ts"
-import type { Port } from "../budgetStore/port.ts"
+import type { Home } from "../budgetStore/port.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"
 import type { BudgetError } from "./errors.ts"
@@ -49,7 +49,7 @@ export class Entry implements FairQueue.Entry {
   waitedMillis = 0
   /** What it was admitted with, and who has its charge. */
   ticket: Law.Ticket | undefined = undefined
-  home: Port | undefined = undefined
+  home: Home | undefined = undefined
   /** What its agent was charged in the queue; `undefined` where it did not stand there. */
   service: FairQueue.Service | undefined = undefined
   private answer: Answer | undefined = undefined

@@ -40,28 +40,27 @@ export const refusal = (
 export const foresee = (view: View, charge: Amounts.Whole, how: Queueing): Foreseen => {
   const { isWhole, pool, queue, rules } = view
   const tooLarge = Refusals.tooLarge(pool, rules, charge)
-  if (tooLarge !== undefined) return never(view, tooLarge, tooLarge.dimension)
+  if (tooLarge !== undefined) return never(pool, tooLarge, tooLarge.dimension, !isWhole)
   const foreseen = Predict.newcomer(view, queue, charge, how)
   const { exhausted, isLowerBound, millis, obstacle } = foreseen
   const atItsTurn = exhausted && Refusals.quotaExhausted(pool, exhausted, charge)
   const isAtOnce = millis === 0 && queue.size === 0 && isWhole
   const refused = isAtOnce && atItsTurn === undefined ? undefined : refusal(view, charge, how, foreseen)
-  if (atItsTurn !== undefined) return never(view, refused ?? atItsTurn, atItsTurn.dimension)
+  if (atItsTurn !== undefined) return never(pool, refused ?? atItsTurn, atItsTurn.dimension, !isWhole)
   const wait = Duration.millis(millis)
   // Of the calls that wait in other processes only the first are known.
   return { pool, wait, binding: obstacle, refusal: refused, isLowerBound: isLowerBound || !isWhole }
 }
 
-const never = ({ isWhole, pool }: View, refusal: BudgetErrorReason, binding: Foreseen["binding"]): Foreseen => ({
-  pool,
-  wait: Duration.infinity,
-  binding,
-  refusal,
-  isLowerBound: !isWhole
-})
+/** What becomes of a call that is never admitted. */
+export const never = (
+  pool: string,
+  refusal: BudgetErrorReason,
+  binding?: Foreseen["binding"],
+  isLowerBound = false
+): Foreseen => ({ pool, wait: Duration.infinity, binding, refusal, isLowerBound })
 
-/** The waits of so many callers are foreseen again, and no more often than this. */
-export const maxReviewed = 1_000
+/** Waits are foreseen again no more often than this. */
 const reviewMillis = 1_000
 
 /** How long callers still wait, or at least so long; looked up for all of them together. */

@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
@@ -14,6 +13,7 @@ import * as Tracer from "effect/Tracer"
 import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../budgetStore/sharing.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
+import { monotonic } from "../input/clock.ts"
 import * as Recency from "../input/recency.ts"
 import { check } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
@@ -25,6 +25,7 @@ import * as Options from "./options.ts"
 import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
 import type { Entry } from "./entry.ts"
+import { never } from "./foresee.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
 import { tooLong } from "./refusals.ts"
 import { Resting } from "./rested.ts"
@@ -60,6 +61,7 @@ class Pools {
   private opened = 0
   readonly sets: ReturnType<typeof Options.parse>
   private readonly shared: Shared
+  private readonly now: () => number
   private readonly context: Context.Context<never>
   /** What a kind of pools was changed to: those that open later have it, too. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
@@ -77,6 +79,7 @@ class Pools {
   ) {
     this.sets = sets
     this.shared = shared
+    this.now = monotonic(shared.clock)
     this.context = context
     this.shedder = new Recency.Shedder(this.passing, this.mayRest, this.rest)
     const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
@@ -86,10 +89,6 @@ class Pools {
       this.resting.put(entry.pool, { kind: undefined, rest, counting: undefined }, this.now())
     }
     for (const name of sets.known) this.open(name)
-  }
-
-  private now(): number {
-    return Number(this.shared.clock.monotonicTimeNanosUnsafe()) / 1e6
   }
 
   /** Opens a pool; undefined if there are too many. */
@@ -323,13 +322,7 @@ const foresee =
         return Effect.succeed(pool.foresee(estimate, Options.queueingOf(context, how), how?.counting))
       }
       const refusal = pool.reason as TooManyPools
-      return Effect.succeed({
-        pool: refusal.pool,
-        wait: Duration.infinity,
-        binding: undefined,
-        refusal,
-        isLowerBound: false
-      })
+      return Effect.succeed(never(refusal.pool, refusal))
     })
 
 const observe =

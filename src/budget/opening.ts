@@ -6,6 +6,7 @@ import type { After, Port } from "../budgetStore/port.ts"
 import type { Opening, Sharing } from "../budgetStore/sharing.ts"
 import * as State from "../budgetStore/state.ts"
 import type { Event } from "../Events.ts"
+import { monotonic } from "../input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Rules from "../limits/rules.ts"
 import type { Counts } from "./metrics.ts"
@@ -49,7 +50,7 @@ export const portOf = (
   const rules = Rules.resolve(limits, rested?.counting)
   const config = { rules, shares: Rules.shares(limits), concurrency }
   if (sharing !== undefined) return sharing.open({ name, id, config, clock, after, ...called })
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = monotonic(clock)
   const state = State.make(config, now(), id)
   if (rested !== undefined) Memory.resume(state.law, rested.rest, now())
   return new Local(id, state, now, after)

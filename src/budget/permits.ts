@@ -3,7 +3,7 @@
  *
  * No fiber waits on it: `Semaphore.release` looks at all of its waiters and lets small requests overtake, so the waiters
  * stand in the budget's own queue. A permit that an ended call leaves is handed to the next one, which spares both of them an
- * effect; only if there is none the semaphore is asked.
+ * effect. The semaphore is asked only if no call has left one.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"

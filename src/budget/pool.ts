@@ -11,8 +11,9 @@ import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../admission/law.ts"
 import * as Memory from "../admission/memory.ts"
 import * as Fleet from "../budgetStore/fleet.ts"
-import type { Decision, Done, Port } from "../budgetStore/port.ts"
+import type { Decision, Done, Home, Port } from "../budgetStore/port.ts"
 import type * as State from "../budgetStore/state.ts"
+import { monotonic } from "../input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
@@ -21,7 +22,7 @@ import { type Answer, Entry, type Queueing } from "./entry.ts"
 import { conclude, costOf, decide, type Outcome, type Plan, release } from "./decision.ts"
 import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
-import { foresee, maxReviewed, refusal, Reviews, type View } from "./foresee.ts"
+import { foresee, refusal, Reviews, type View } from "./foresee.ts"
 import { Reports } from "./observer.ts"
 import { type Options, portOf } from "./opening.ts"
 import { Permits } from "./permits.ts"
@@ -34,6 +35,7 @@ export class Pool {
   readonly kind: string
   readonly maxQueued: number
   readonly clock: Clock.Clock
+  private readonly clockNow: () => number
   private readonly options: Options<Pool>
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
@@ -61,6 +63,7 @@ export class Pool {
     this.options = options
     this.name = options.name
     this.clock = options.clock
+    this.clockNow = monotonic(options.clock)
     this.kind = options.kind
     this.maxQueued = options.maxQueued
     this.limits = options.limits
@@ -77,10 +80,6 @@ export class Pool {
   /** Milliseconds of the clock that the law counts by: where processes share the pool, the one that they agree on. */
   now(): number {
     return this.port.now()
-  }
-  /** Milliseconds of the monotonic clock: no step of the wall clock moves them. */
-  private clockNow(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
   }
   private get config(): State.Config {
     return this.port.state.config
@@ -159,7 +158,7 @@ export class Pool {
   review(entry: Entry): void {
     if (entry.flow === undefined) return
     const left = entry.maxWait - this.waitedBy(entry)
-    const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(maxReviewed))
+    const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(Infinity))
     if (millis <= left) return
     this.refuse(entry, Refusals.tooLong(this.name, entry.binding, millis, entry.maxWait))
     this.drain()
@@ -177,7 +176,7 @@ export class Pool {
     else if (this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
   }
 
-  /** Takes a permit for each call that may be decided on. False if there is none, or nobody waits. */
+  /** Takes a permit for each call that may be decided on. False if no permit is free, or no call waits. */
   private bid(): boolean {
     const wanted = Math.min(this.arriving === undefined ? this.queue.size : 1, this.port.batch)
     for (; this.bids > wanted; this.bids--) this.permits.release()
@@ -211,7 +210,7 @@ export class Pool {
     return settled > 0 && this.bid()
   }
 
-  private carryOut({ entry, refusal, ticket }: Outcome, by: Port, isLate: boolean): boolean {
+  private carryOut({ entry, refusal, ticket }: Outcome, by: Home, isLate: boolean): boolean {
     const isWaiting = entry.phase === "waiting"
     if (ticket === undefined) {
       if (isWaiting) this.refuse(entry, refusal!)
@@ -223,7 +222,7 @@ export class Pool {
     return goes
   }
 
-  private grant(entry: Entry, ticket: Law.Ticket, by: Port): void {
+  private grant(entry: Entry, ticket: Law.Ticket, by: Home): void {
     const { counts } = this.options
     entry.phase = "held"
     entry.ticket = ticket

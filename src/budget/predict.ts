@@ -77,7 +77,7 @@ class Play {
     return true
   }
 
-  /** So many calls enter without a look at the limits, and take so much together: who comes next waits for what is missing. */
+  /** Lets calls enter whatever the limits say, and charges them together. The next call waits until their debt is paid. */
   force(charge: Amounts.Whole, calls: number): void {
     const { inFlight } = this.law
     Law.take(this.law, charge, this.at)

@@ -4,30 +4,22 @@
  * It decides on a port of its own, over a state that is the whole made smaller. When the store can be reached again, what
  * happened meanwhile becomes one observation, and so does all that happens to its calls from then on.
  */
-import * as Effect from "effect/Effect"
 import * as Law from "../admission/law.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Fleet from "./fleet.ts"
 import { Local } from "./local.ts"
-import type { After, Decided, Decision, Done, Port, Step } from "./port.ts"
+import type { After, Decided, Decision, Done, Home, Step } from "./port.ts"
 import type * as State from "./state.ts"
 
-export class Alone implements Port {
+export class Alone implements Home {
   readonly id: string
-  readonly batch = Infinity
-  readonly lag = 0
-  readonly isStored = false
-  readonly rest = undefined
-  readonly close = Effect.void
-  readonly now: () => number
   private readonly began: Law.Pool
   private readonly local: Local
   /** The port of all processes, once it has taken over. */
-  private whole: Port | undefined = undefined
+  private whole: Home | undefined = undefined
 
   constructor(id: string, whole: State.State, part: State.Part, now: () => number, after: After) {
     this.id = id
-    this.now = now
     const { inFlight = 0, ...owner } = whole.owners[id] ?? {}
     const law = () => Fleet.partOfLaw(whole.law, part, inFlight, now())
     const own = { ...owner, inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing, part: undefined }
@@ -66,7 +58,7 @@ export class Alone implements Port {
   }
 
   /** What was used alone, as an observation of all processes; from then on `whole` has its calls. */
-  report(whole: Port): Step<void> {
+  report(whole: Home): Step<void> {
     this.stop()
     this.whole = whole
     const { began, id } = this

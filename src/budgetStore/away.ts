@@ -63,7 +63,10 @@ export class Away {
     return this.sharing.whenAway === "degrade"
   }
 
-  /** The store has failed. `wasRead`: it could be read, and refused to write. Returns when to ask again. */
+  /**
+   * The store has failed. `wasRead`: it could be read since the failure before. `isReadOnly`: and it refused to write. Returns
+   * in how many milliseconds to ask again.
+   */
   failed(error: unknown, wasRead: boolean, isReadOnly: boolean): number {
     const now = this.time.own
     const isFirst = this.since === undefined

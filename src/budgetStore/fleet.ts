@@ -208,13 +208,18 @@ export const correct = (state: State, id: string, step: number): void => {
   if (owner !== undefined) owner.tag += step
 }
 
-/** The first call that waits in a process; nothing where the process is not among others. */
+/**
+ * Sets the first waiting call of a process. Virtual time is the least tag of the processes that have one. Does nothing if the
+ * process is not among others.
+ */
 export const wait = (state: State, id: string, head: Head | undefined): void => {
   const owner = state.owners[id]
   if (owner === undefined) return
   // Its turn begins now, not with what others were served before.
   owner.tag = startTag(state, owner)
-  waitAs(state, owner, head)
+  owner.head = head
+  const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
+  state.virtual = Math.max(state.virtual, tags.length === 0 ? owner.tag : Math.min(...tags))
 }
 
 // -----------------------------------------------------------------------------
@@ -306,13 +311,6 @@ export const isContended = (state: State, id: string): boolean =>
 /** The start tag of a process. One without waiting callers starts at the virtual time. */
 const startTag = (state: State, owner: Owner): number =>
   owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
-
-/** Sets the first waiting caller of a process. Virtual time is the least tag of the processes with waiting callers. */
-const waitAs = (state: State, owner: Owner, head: Head | undefined): void => {
-  owner.head = head
-  const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
-  state.virtual = Math.max(state.virtual, tags.length === 0 ? owner.tag : Math.min(...tags))
-}
 
 // -----------------------------------------------------------------------------
 // Parts, for when the store cannot be reached

@@ -29,7 +29,10 @@ export type Decision<A extends Decided> = (draft: State.State, now: number, max:
  * Called with what a decision that took effect has answered, and the port that has the charges of the calls that it admitted.
  * `isLate`: they would go out later than others reckon with. Returns whether there is more to decide.
  */
-export type Done<A> = (answer: A, by: Port, isLate: boolean) => boolean
+export type Done<A> = (answer: A, by: Home, isLate: boolean) => boolean
+
+/** Where the charge of a call is, so that what happens to the call is observed there. */
+export interface Home extends Pick<Port, "id" | "transact"> {}
 
 export interface Port {
   /** This process, as the state names it. */

@@ -66,7 +66,7 @@ export class Shared implements Whole {
   private readonly opening: Opening
   private readonly sharing: Settings
   private readonly time: Time
-  /** The last state that is known to be stored; `version` is undefined if there is none. It is never changed. */
+  /** The last state that is known to be stored, which is never changed. `version` is undefined if none is stored. */
   private base: { readonly version: string | undefined; readonly state: State.State }
   /** The same with everything that has happened here since. */
   private readonly view: Ref.Ref<State.State>
@@ -140,6 +140,11 @@ export class Shared implements Whole {
     return this.known.owners[this.id]
   }
 
+  /** The calls of this process that are in flight. */
+  private get inFlight(): number {
+    return this.owner?.inFlight ?? 0
+  }
+
   private get hasLeft(): boolean {
     return this.base.state.owners[this.id]?.hasLeft === true
   }
@@ -175,9 +180,10 @@ export class Shared implements Whole {
     // Since this process has left, nobody counts its calls any more.
     if (this.hasLeft) return step(State.copy(this.known), this.time.now)
     this.record(step)
-    const { changes, inFlight } = { changes: this.known.changes, inFlight: this.owner?.inFlight ?? 0 }
+    const { changes } = this.known
+    const before = this.inFlight
     const answer = this.show(step)
-    this.away.port?.ended(inFlight - (this.owner?.inFlight ?? 0))
+    this.away.port?.ended(before - this.inFlight)
     const { gate } = this.known.law
     const isUrgent = gate.misses > 0 || gate.until > this.time.now || this.known.changes !== changes
     this.soon(isUrgent ? 0 : Pace.flushIn(this.known, this.id))
@@ -213,7 +219,7 @@ export class Shared implements Whole {
 
   /** Whether nothing has happened here for long, and the others know all of it. */
   private isIdle(): boolean {
-    const isUsed = this.isWaiting || (this.owner?.inFlight ?? 0) > 0 || this.doubted.length > 0
+    const isUsed = this.isWaiting || this.inFlight > 0 || this.doubted.length > 0
     return !isUsed && this.time.own - this.activeAt > Pace.restMillis
   }
 

@@ -1,10 +1,11 @@
 /** The time of a shared pool: that of this process's monotonic clock, moved to where the processes agree. */
 import type * as Clock from "effect/Clock"
+import { monotonic } from "../input/clock.ts"
 import * as Pace from "./pace.ts"
 import type { State } from "./state.ts"
 
 export class Time {
-  private readonly clock: Clock.Clock
+  private readonly read: () => number
   private offset = 0
   /** When the last reply arrived, by this process's clock. */
   private repliedAt = Infinity
@@ -12,12 +13,12 @@ export class Time {
   lag = Pace.firstLag
 
   constructor(clock: Clock.Clock) {
-    this.clock = clock
+    this.read = monotonic(clock)
   }
 
   /** Milliseconds of this process's clock. */
   get own(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe()) / 1e6
+    return this.read()
   }
 
   /** The pool's time at a moment of this process's clock: the same in all processes, as far as they know. */

@@ -6,6 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
+import { monotonic } from "../input/clock.ts"
 import { parseJson } from "../protocol/json.ts"
 import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
 
@@ -41,7 +42,7 @@ const leastGrowth = 0.01
 /** Accounts for bodies, and ends those that arrive too slowly, until the scope closes. */
 export const makeMemory: Effect.Effect<Memory, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = monotonic(clock)
   const memory: Memory = { held: 0, arriving: new Set(), now, reading: Semaphore.makeUnsafe(1) }
   const check = Effect.sync(() => {
     for (const body of memory.arriving) body.check()

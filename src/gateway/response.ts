@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import type { Source } from "../fetch/engine.ts"
+import { monotonic } from "../input/clock.ts"
 
 /** A client that reads nothing for this long is gone, or wants to occupy memory. */
 const longestStall = Duration.minutes(1)
@@ -150,7 +151,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
   began: (held: Held) => void
 ): Effect.fn.Return<Keeper, never, Scope.Scope> {
   const clock = yield* Clock.Clock
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = monotonic(clock)
   const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
   /** When each response gets its next text. */
   const due = new Map<Held, number>()

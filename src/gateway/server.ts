@@ -6,6 +6,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
+import { monotonic } from "../input/clock.ts"
 
 /**
  * The gateway cannot listen on the address.
@@ -73,7 +74,7 @@ export const listen = Effect.fnUntraced(function* ({
   port
 }: Options): Effect.fn.Return<Listening, CannotListen, Scope.Scope> {
   const clock = yield* Clock.Clock
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = monotonic(clock)
   /** The open connections, and when the last answer on each was handed to the network. */
   const sockets = new Map<Socket, number>()
   const started = Effect.callback<Http.Server, CannotListen>((resume) => {

@@ -1,8 +1,8 @@
 /** Bounds the silence of what is read piece by piece: a read that takes too long fails, and its connection is closed. */
-import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { monotonic } from "./clock.ts"
 
 /** Pieces that are read one after another: bytes, or the parts of a stream. */
 export interface Source<Piece> {
@@ -31,9 +31,6 @@ export interface Bounded<Piece> extends Source<Piece> {
   readonly isStalled: (thrown: unknown) => boolean
 }
 
-/** No step of the wall clock ends a stream. */
-const millisOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-
 /** A read that is under way. */
 interface Reading {
   readonly since: number
@@ -50,8 +47,9 @@ export const bound = <Piece>(
   how: Patience
 ): Effect.Effect<Bounded<Piece>, never, Scope.Scope> =>
   Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
-    const watched = watch(source, connection, clock)
-    return Effect.as(Effect.forkScoped(guard(watched, connection, clock, how)), watched.bounded)
+    const now = monotonic(clock)
+    const watched = watch(source, connection, now)
+    return Effect.as(Effect.forkScoped(guard(watched, connection, now, how)), watched.bounded)
   })
 
 interface Watched<Piece> {
@@ -62,7 +60,7 @@ interface Watched<Piece> {
   readonly stall: (error: unknown) => void
 }
 
-const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, clock: Clock.Clock): Watched<Piece> => {
+const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, now: () => number): Watched<Piece> => {
   let current: Reading | undefined
   let stalledBy: { readonly error: unknown } | undefined
   return {
@@ -77,7 +75,7 @@ const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, c
       read: () =>
         new Promise((resolve, reject) => {
           if (stalledBy !== undefined) return reject(stalledBy.error)
-          current = { since: millisOf(clock), reject }
+          current = { since: now(), reject }
           read().then(
             (chunk) => {
               current = undefined
@@ -98,14 +96,14 @@ const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, c
 const guard = Effect.fnUntraced(function* (
   { current, stall }: Pick<Watched<unknown>, "current" | "stall">,
   { controller }: Connection,
-  clock: Clock.Clock,
+  now: () => number,
   { silence, stalled }: Patience
 ): Effect.fn.Return<void> {
   const most = Duration.toMillis(silence)
   for (;;) {
     const reading = current()
-    const now = millisOf(clock)
-    const left = most - (now - (reading?.since ?? now))
+    const at = now()
+    const left = most - (at - (reading?.since ?? at))
     if (left > 0) {
       yield* Effect.sleep(left)
       continue

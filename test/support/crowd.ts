@@ -30,6 +30,8 @@ export interface Look {
 }
 
 export interface Kept {
+  /** Bytes before any call, and with the busy accounts, if they are measured. */
+  readonly heap: { readonly before: number; readonly busy: number }
   readonly looks: ReadonlyArray<Look>
   /** Busy accounts that were refused, and why. */
   readonly refused: ReadonlyArray<string>
@@ -48,10 +50,11 @@ const tagOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
   return error.value instanceof Budget.BudgetError ? error.value.reason._tag : "another error"
 }
 
-/** `heap` measures after a collection; it is left out where that costs too much. */
+/** `heap` measures after a collection; it is left out where that costs too much. `seen` is called with each look. */
 export const run = (
   { accounts, busy, calls, every, maxPools }: Options,
-  heap: Effect.Effect<number> = Effect.succeed(0)
+  heap: Effect.Effect<number> = Effect.succeed(0),
+  seen: (look: Look) => void = () => {}
 ): Effect.Effect<Kept> =>
   Effect.gen(function* () {
     const registry: Metric.MetricRegistry = new Map()
@@ -62,6 +65,7 @@ export const run = (
     const context = yield* Layer.build(Layer.fresh(live))
     const governor = Context.get(context, Governor.Governor)
     const budget = Context.get(context, Budget.TokenBudget)
+    const before = yield* heap
     const refused: Array<string> = []
     const admitted: Array<number> = []
     for (let n = 0; n < busy; n++) {
@@ -70,6 +74,7 @@ export const run = (
       if (tag === undefined) admitted.push(n)
       else refused.push(tag)
     }
+    const withBusy = yield* heap
     const looks: Array<Look> = []
     let failed = 0
     for (let done = 1; done <= calls; done++) {
@@ -81,10 +86,18 @@ export const run = (
       const { pools } = yield* budget.status
       const lost = admitted.filter((each) => pools[nameOf(each)]?.inFlight !== 1).length
       const series = registry.size
-      looks.push({ calls: done, pools: Object.keys(pools).length, lost, series, heap: yield* heap })
+      const look = { calls: done, pools: Object.keys(pools).length, lost, series, heap: yield* heap }
+      looks.push(look)
+      seen(look)
     }
     const counted = (yield* Effect.provideContext(Metric.snapshot, context)).flatMap(({ attributes, id, state }) =>
       id === "floodgate_tokens" && attributes?.["type"] === "input" ? [Number((state as { count: number }).count)] : []
     )
-    return { looks, refused, failed, counted: counted.reduce((sum, count) => sum + count, 0) }
+    return {
+      heap: { before, busy: withBusy },
+      looks,
+      refused,
+      failed,
+      counted: counted.reduce((sum, count) => sum + count, 0)
+    }
   }).pipe(Effect.scoped)

@@ -1,0 +1,8 @@
+/** Time that no step of the wall clock moves. */
+import type * as Clock from "effect/Clock"
+
+/** A reader of a monotonic clock, in milliseconds. */
+export const monotonic =
+  (clock: Clock.Clock): (() => number) =>
+  () =>
+    Number(clock.monotonicTimeNanosUnsafe()) / 1e6
