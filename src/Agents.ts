@@ -52,32 +52,34 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Meter, Running } from "./agents/meter.ts"
+import * as Counter from "./agents/counter.ts"
+import * as Work from "./agents/work.ts"
 import { latest, tickOf } from "./budget/observer.ts"
 import { concurrency, priority } from "./budget/options.ts"
 import { Uncounted } from "./budget/uncounted.ts"
 import * as Waker from "./budget/waker.ts"
 import * as Budget from "./Budget.ts"
-import * as Counter from "./agents/counter.ts"
 import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
+import type * as Limits from "./Limits.ts"
+import * as Amounts from "./limits/amounts.ts"
+import { counted as count, thousands } from "./limits/words.ts"
 import * as Spending from "./Spending.ts"
 import { dollars } from "./spending/cap.ts"
 import { internalsOf } from "./spending/purse.ts"
-import * as Work from "./agents/work.ts"
-
-export { CapReached, layer, Meter } from "./agents/meter.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -123,8 +125,8 @@ export interface Agent<A, E, R> {
   readonly work?: number | undefined
 }
 
-/** What was used so far; calls that are under way count as estimated. */
-type Used = {
+/** What was used so far; open calls count as estimated. */
+type AgentUsage = {
   readonly tokens: number
   readonly calls: number
   /** What governed calls cost that are over, in US dollars; those of models without a price are not in it. */
@@ -140,12 +142,11 @@ type Used = {
 export interface Outcome<A, E> {
   readonly key: string
   readonly exit: Exit.Exit<A, E | TimeCapReached>
-  readonly used: Used
+  readonly used: AgentUsage
   readonly elapsed: Duration.Duration
 }
 
-/** Where an agent stands. */
-type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
+type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /**
  * Where a job stands.
@@ -154,10 +155,10 @@ type State = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
  * @since 0.1.0
  */
 export interface Progress {
-  readonly agents: ReadonlyArray<{ readonly key: string; readonly state: State; readonly used: Used }>
+  readonly agents: ReadonlyArray<{ readonly key: string; readonly state: AgentState; readonly used: AgentUsage }>
   /** Agents that ended, however they did. */
   readonly done: number
-  readonly used: Used
+  readonly used: AgentUsage
 }
 
 /**
@@ -202,6 +203,32 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
+ * The cap of an agent, or of its whole job, has too little left for the call. `key` is the agent, and `limit` the cap. It
+ * reaches the agent as the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents/CapReached")("CapReached", {
+  key: Schema.String,
+  cap: Schema.Literals(["agent", "job"]),
+  unit: Schema.Literals(["tokens", "calls"]),
+  asked: Schema.Finite,
+  left: Schema.Finite,
+  limit: Schema.Finite
+}) {
+  /** What was used does not come back. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const one = this.unit === "calls" ? "call" : "token"
+    const whose = this.cap === "job" ? "the job's" : "its"
+    return `Agent "${this.key}" asks for ${count(this.asked, one)}, but ${whose} cap of ${count(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give it less to do`
+  }
+}
+
+/**
  * The time of an agent, or of its whole job, is over.
  *
  * @category errors
@@ -235,6 +262,182 @@ const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
   "key",
   "effect"
 )
+
+// -----------------------------------------------------------------------------
+// Counting
+// -----------------------------------------------------------------------------
+
+/**
+ * Marks a budget that counts for {@link run}. {@link layer} provides it.
+ *
+ * **Gotchas**
+ *
+ * Where the compiler says that `Meter` is not assignable to `never`, that layer is missing. It goes between the budget and
+ * the client.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Meter extends Context.Service<Meter, true>()("floodgate/Agents/Meter") {}
+
+/** Counts the calls of one agent, or of a whole job. */
+interface Tracker {
+  /** The agent; undefined for a job. */
+  readonly agent: string | undefined
+  readonly cap: Counter.CounterCap
+  readonly changed: () => void
+  used: Counter.Counter
+}
+
+/** The agent whose code runs. */
+interface CurrentAgent {
+  readonly key: string
+  /** Those of the agent, of its job, and of the agents that started the job. */
+  readonly trackers: ReadonlyArray<Tracker>
+  /** The weight of its next call, if its work is stated. */
+  readonly weight: (() => number) | undefined
+}
+
+/** Undefined outside of a job. */
+const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodgate/Agents/CurrentAgent", {
+  defaultValue: () => undefined
+})
+
+/**
+ * A budget that also counts what each agent of a job uses, and refuses what would pass a cap.
+ *
+ * **Example** (Two calls each)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const call = Budget.withReservation({ inputTokens: 100 }, () => Effect.succeed("answer"))
+ * const agent = (key: string) => ({ key, effect: Effect.replicateEffect(call, 3) })
+ *
+ * const outcomes = Agents.run([agent("one"), agent("two")], { capPerAgent: { calls: 2 } }).pipe(
+ *   Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layer())))
+ * )
+ *
+ * const [one] = await Effect.runPromise(outcomes)
+ *
+ * one?.exit._tag // => "Failure"
+ * one?.used.calls // => 2
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
+  // A constant is built once for a whole program, which may have two budgets.
+  Layer.effectContext(
+    Effect.map(Budget.TokenBudget, (inner) =>
+      Context.make(Meter, true).pipe(Context.add(Budget.TokenBudget, counting(inner)))
+    )
+  )
+)
+
+const counting = (inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
+  ...inner,
+  reserve: (estimate, options) =>
+    Effect.flatMap(CurrentAgent, (current) =>
+      current === undefined
+        ? inner.reserve(estimate, options)
+        : Effect.uninterruptibleMask((restore) => reserveCounted(inner, current, estimate, options, restore))
+    ),
+  foresee: (estimate, options) =>
+    Effect.flatMap(CurrentAgent, (current) => {
+      if (current === undefined) return inner.foresee(estimate, options)
+      const foreseen = Effect.provideContext(inner.foresee(estimate, weighted(current, options)), alreadyCounted)
+      const refusal = refusalOf(current, Counter.estimated(estimate))
+      return refusal === undefined ? foreseen : Effect.map(foreseen, (each) => ({ ...each, refusal }))
+    })
+})
+
+/** Keeps a budget below, and its check for budgets that do not count, from counting again. */
+const alreadyCounted = Context.make(CurrentAgent, undefined).pipe(Context.add(Uncounted, false))
+
+const weighted = (
+  { weight }: CurrentAgent,
+  options: Budget.ReserveOptions | undefined
+): Budget.ReserveOptions | undefined =>
+  weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
+
+/** The refusal of a call that exceeds the cap of its agent or of a job. */
+const refusalOf = ({ key, trackers }: CurrentAgent, asked: Counter.Counter): Budget.Denied | undefined => {
+  for (const { agent, cap, used } of trackers) {
+    const excess = Counter.excess(used, cap, asked)
+    if (excess === undefined) continue
+    return new Budget.Denied({
+      cause: new CapReached({ key: agent ?? key, cap: agent === undefined ? "job" : "agent", ...excess })
+    })
+  }
+  return undefined
+}
+
+/** Reserves and counts; it must run uninterruptibly. */
+const reserveCounted = Effect.fnUntraced(function* (
+  inner: Budget.TokenBudget["Service"],
+  current: CurrentAgent,
+  estimate: Limits.Estimate,
+  options: Budget.ReserveOptions | undefined,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+) {
+  // The weight is computed before this call is counted.
+  const reserveOptions = weighted(current, options)
+  const asked = Counter.estimated(estimate)
+  const refusal = refusalOf(current, asked)
+  if (refusal !== undefined) return yield* new Budget.BudgetError({ reason: refusal })
+  const settle = track(current.trackers, asked, estimate)
+  const reservation = yield* restore(
+    Effect.provideContext(inner.reserve(estimate, reserveOptions), alreadyCounted)
+  ).pipe(Effect.onError(() => Effect.sync(() => settle(Amounts.nothing))))
+  // A call whose usage is unknown keeps its estimate, as in the budget.
+  yield* Effect.addFinalizer(() => Effect.sync(() => settle({})))
+  return tracked(reservation, settle)
+})
+
+/** Counts a call as estimated. The result replaces that by its usage, and only the first usage counts. */
+const track = (
+  trackers: ReadonlyArray<Tracker>,
+  asked: Counter.Counter,
+  estimate: Limits.Estimate
+): ((usage: Limits.Usage) => void) => {
+  const replace = (before: Counter.Counter, after: Counter.Counter): void => {
+    for (const tracker of trackers) {
+      tracker.used = Counter.replace(tracker.used, before, after)
+      tracker.changed()
+    }
+  }
+  replace(Counter.zero, asked)
+  let isOpen = true
+  return (usage) => {
+    if (!isOpen) return
+    isOpen = false
+    replace(asked, Counter.actual(asked, usage, estimate))
+  }
+}
+
+/** A reservation that also settles what was counted for it. */
+const tracked = (reservation: Budget.Reservation, settle: (usage: Limits.Usage) => void): Budget.Reservation => {
+  const settling = <A>(usage: Limits.Usage, end: Effect.Effect<A>): Effect.Effect<A> =>
+    Effect.andThen(
+      Effect.sync(() => settle(usage)),
+      end
+    )
+  return {
+    ...reservation,
+    observe: (signal) => {
+      const observed = reservation.observe(signal)
+      return signal.usage === undefined ? observed : settling(signal.usage, observed)
+    },
+    settle: (usage, outcome) => settling(usage, reservation.settle(usage, outcome)),
+    fail: (failure) => settling(failure.usage ?? Amounts.nothing, reservation.fail(failure)),
+    refund: settling(Amounts.nothing, reservation.refund)
+  }
+}
 
 // -----------------------------------------------------------------------------
 // Running
@@ -277,18 +480,18 @@ const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
 export const fork = <const Each extends Agent<unknown, unknown, unknown>>(
   agents: Iterable<Each>,
   options: Options = {}
-): Effect.Effect<Job<Success<Each>, Failure<Each>>, never, Services<Each> | Meter | Scope.Scope> =>
+): Effect.Effect<Job<SuccessOf<Each>, FailureOf<Each>>, never, ServicesOf<Each> | Meter | Scope.Scope> =>
   startAll("Agents.fork", agents, options)
 
 const startAll = <Each extends Agent<unknown, unknown, unknown>>(
   operation: string,
   agents: Iterable<Each>,
   options: Options = {}
-) => start(operation, agents as Iterable<Agent<Success<Each>, Failure<Each>, Services<Each>>>, options)
+) => start(operation, agents as Iterable<Agent<SuccessOf<Each>, FailureOf<Each>, ServicesOf<Each>>>, options)
 
-type Success<Each extends Agent<unknown, unknown, unknown>> = Effect.Success<Each["effect"]>
-type Failure<Each extends Agent<unknown, unknown, unknown>> = Effect.Error<Each["effect"]>
-type Services<Each extends Agent<unknown, unknown, unknown>> = Effect.Services<Each["effect"]>
+type SuccessOf<Each extends Agent<unknown, unknown, unknown>> = Effect.Success<Each["effect"]>
+type FailureOf<Each extends Agent<unknown, unknown, unknown>> = Effect.Error<Each["effect"]>
+type ServicesOf<Each extends Agent<unknown, unknown, unknown>> = Effect.Services<Each["effect"]>
 
 /**
  * Runs agents and returns the outcome of each, in their order. It never fails; the caller decides whether a failure
@@ -320,38 +523,40 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
   agents: Iterable<Each>,
   options?: Options
 ): Effect.Effect<
-  ReadonlyArray<Outcome<Success<Each>, Failure<Each>>>,
+  ReadonlyArray<Outcome<SuccessOf<Each>, FailureOf<Each>>>,
   never,
-  Exclude<Services<Each>, Scope.Scope> | Meter
+  Exclude<ServicesOf<Each>, Scope.Scope> | Meter
 > => Effect.scoped(Effect.flatMap(startAll("Agents.run", agents, options), (job) => job.await))
 
 // -----------------------------------------------------------------------------
 // One job
 // -----------------------------------------------------------------------------
 
-/** What all agents of a job share. */
-interface Shared {
-  readonly counter: Counter.Counter
+/** What the agents of a job share. */
+interface SharedByJob {
+  readonly tracker: Tracker
   readonly purse: Spending.Purse
-  /** Those of the agent that started the job, if one did: what it starts counts for it, too. */
-  readonly outer: ReadonlyArray<Counter.Counter>
+  /** The trackers of the agent that started the job, if an agent did: its caps include what it starts. */
+  readonly outer: ReadonlyArray<Tracker>
   readonly startedAt: number
-  /** Milliseconds from there; `undefined` where nothing bounds them. */
+  /** How many milliseconds it may take, if that is bounded. */
   readonly time: number | undefined
   readonly wake: Waker.Wake
-  /** Whether that time is over. The clock alone does not tell: a timer may fire a moment early. */
+  /** Whether that time is over. The clock alone cannot tell, because a timer may fire a moment early. */
   isOver: boolean
+  remaining: Work.Remaining
 }
 
-/** One agent of a job as it goes on. */
-interface Entry<A, E, R> {
+/** One agent of a job, from before its start until after its end. */
+interface Member<A, E, R> {
   readonly agent: Agent<A, E, R>
-  readonly counter: Counter.Counter
+  readonly tracker: Tracker
   readonly purse: Spending.Purse
   readonly time: number | undefined
-  readonly work: Work.Work | undefined
-  state: State
-  /** Once it has started. */
+  /** What it has left to do, if its work is stated. */
+  left: number | undefined
+  state: AgentState
+  /** Defined once it has started. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
@@ -367,56 +572,60 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const changed = tickOf(ticks, wake)
   const { dollars, time, ...cap } = inMillis(options.cap)
-  const shared: Shared = {
-    counter: Counter.make(undefined, cap, changed),
+  const shared: SharedByJob = {
+    tracker: trackerOf(undefined, cap, changed),
     purse: purseOf("the job", dollars, changed),
-    outer: (yield* Running)?.counters ?? [],
+    outer: (yield* CurrentAgent)?.trackers ?? [],
     startedAt: yield* Clock.currentTimeMillis,
     time,
     wake,
-    isOver: false
+    isOver: false,
+    remaining: Work.none
   }
-  const entries = enter(operation, agents, options, changed)
-  const all = yield* Effect.forEach(entries, (entry) => runOne(entry, shared), {
-    concurrency
-  }).pipe(
-    Effect.onInterrupt(() => cancel(entries)),
+  const members = enter(operation, agents, options, shared)
+  const all = yield* Effect.forEach(members, (member) => runOne(member, shared), { concurrency }).pipe(
+    Effect.onInterrupt(() => cancel(members, shared)),
     Effect.forkScoped({ startImmediately: true })
   )
   const status = Effect.sync((): Progress => ({
-    agents: entries.map((entry) => ({ key: entry.agent.key, state: entry.state, used: used(entry) })),
-    done: entries.filter(hasEnded).length,
+    agents: members.map((member) => ({ key: member.agent.key, state: member.state, used: used(member) })),
+    done: members.filter(hasEnded).length,
     used: used(shared)
   }))
   return {
     await: Fiber.join(all),
     status,
-    progress: Stream.takeUntil(latest(ticks, status), ({ done }) => done === entries.length),
-    cancel: (key) => cancel(entries.filter(({ agent }) => agent.key === key)),
-    cancelAll: Effect.asVoid(cancel(entries))
+    progress: Stream.takeUntil(latest(ticks, status), ({ done }) => done === members.length),
+    cancel: (key) =>
+      cancel(
+        members.filter(({ agent }) => agent.key === key),
+        shared
+      ),
+    cancelAll: Effect.asVoid(cancel(members, shared))
   }
 })
 
-/** Checks the agents, and has them wait. */
+/** Checks the agents. None has started yet. */
 const enter = <A, E, R>(
   operation: string,
   agents: Iterable<Agent<A, E, R>>,
   options: Options,
-  changed: () => void
-): ReadonlyArray<Entry<A, E, R>> => {
-  const job = Work.job()
+  shared: SharedByJob
+): ReadonlyArray<Member<A, E, R>> => {
+  const { changed } = shared.tracker
   const keys = new Set<string>()
   return Array.from(agents, (agent, index) => {
     Input.check(`${operation}: agents[${index}]`, oneAgent, agent)
     const { cap = options.capPerAgent, key, work } = agent
     if (keys.has(key)) Input.wrong(operation, `expected unique keys, got ${shown(key)} twice`)
     keys.add(key)
+    if (work !== undefined) shared.remaining = Work.add(shared.remaining, work)
     const { dollars, time, ...counts } = inMillis(cap)
     return {
       agent,
-      work: work === undefined ? undefined : Work.start(job, work),
+      left: work,
       time,
-      counter: Counter.make(key, counts, changed),
+      tracker: trackerOf(key, counts, changed),
       purse: purseOf(`agent "${key}"`, dollars, changed),
       state: "waiting",
       fiber: undefined
@@ -424,13 +633,14 @@ const enter = <A, E, R>(
   })
 }
 
-/** An agent's effect within its caps, and with what its calls must know of it. */
+/** An agent's effect within its caps, with the references that its calls read. */
 const bounded = <A, E, R>(
-  { agent, counter, purse, time, work }: Entry<A, E, R>,
-  shared: Shared,
+  member: Member<A, E, R>,
+  shared: SharedByJob,
   now: number
 ): Effect.Effect<A, E | TimeCapReached, R> => {
-  const { key, priority } = agent
+  const { agent, purse, time, tracker } = member
+  const { key, priority, work } = agent
   const ends = (cap: "agent" | "job", limit: number | undefined, from: number) => {
     if (limit === undefined) return identity
     const left = from + limit - now
@@ -450,39 +660,48 @@ const bounded = <A, E, R>(
     Effect.provideService(Budget.Agent, key),
     Spending.from(purse),
     Spending.from(shared.purse),
-    isCapped(counter) || isCapped(shared.counter) || work !== undefined
+    isCapped(tracker) || isCapped(shared.tracker) || work !== undefined
       ? Effect.provideService(Uncounted, true)
       : identity,
-    Effect.provideService(Running, {
-      agent: key,
-      counters: [counter, shared.counter, ...shared.outer],
-      weight: work === undefined ? undefined : () => Work.weight(work, counter.tokens)
+    Effect.provideService(CurrentAgent, {
+      key,
+      trackers: [tracker, shared.tracker, ...shared.outer],
+      weight: work === undefined ? undefined : () => weightOf(member, work, shared)
     })
   )
 }
 
-const isCapped = ({ cap }: Counter.Counter): boolean => cap.tokens !== undefined || cap.calls !== undefined
+/** The weight of an agent's next call: 1 once the agent has ended, for calls of fibers that outlive it. */
+const weightOf = <A, E, R>(member: Member<A, E, R>, work: number, shared: SharedByJob): number => {
+  if (member.left === undefined) return 1
+  const left = Work.left(work, member.tracker.used.tokens)
+  shared.remaining = Work.update(shared.remaining, member.left, left)
+  member.left = left
+  return Work.weight(shared.remaining, left)
+}
+
+const isCapped = ({ cap }: Tracker): boolean => cap.tokens !== undefined || cap.calls !== undefined
 
 const runOne = Effect.fnUntraced(function* <A, E, R>(
-  entry: Entry<A, E, R>,
-  shared: Shared
+  member: Member<A, E, R>,
+  shared: SharedByJob
 ): Effect.fn.Return<Outcome<A, E>, never, R> {
   const now = yield* Clock.currentTimeMillis
   const exit = yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      if (hasEnded(entry)) return Exit.interrupt()
+      if (hasEnded(member)) return Exit.interrupt()
       const over = Deferred.makeUnsafe<void>()
-      // It is known before its own first steps, in which it may be cancelled.
+      // Registered before its first step, because that step may already cancel it.
       const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
-        entry.fiber = fiber
-        entry.state = "running"
-        entry.counter.changed()
-        // The first observer: one of the agent's own may throw, and those after it are not called then.
+        member.fiber = fiber
+        member.state = "running"
+        member.tracker.changed()
+        // Added first, because an observer that the agent adds may throw, and later observers are then not called.
         fiber.addObserver((exit) => {
-          end(entry, endOf(exit))
+          end(member, endOf(exit), shared)
           shared.wake(() => Deferred.doneUnsafe(over, Exit.void))
         })
-        return bounded(entry, shared, now)
+        return bounded(member, shared, now)
       })
       const fiber = yield* Effect.forkChild(restore(known), { startImmediately: true })
       return yield* Effect.onInterrupt(restore(Effect.andThen(Deferred.await(over), Fiber.await(fiber))), () =>
@@ -491,40 +710,48 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
     })
   )
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
-  return { key: entry.agent.key, exit, used: used(entry), elapsed }
+  return { key: member.agent.key, exit, used: used(member), elapsed }
 })
 
-const hasEnded = ({ state }: { readonly state: State }): boolean => state !== "waiting" && state !== "running"
+const hasEnded = ({ state }: { readonly state: AgentState }): boolean => state !== "waiting" && state !== "running"
 
-const end = <A, E, R>(entry: Entry<A, E, R>, state: State): void => {
-  entry.state = state
-  if (entry.work !== undefined) Work.end(entry.work)
-  entry.counter.changed()
+const end = <A, E, R>(member: Member<A, E, R>, state: AgentState, shared: SharedByJob): void => {
+  member.state = state
+  if (member.left !== undefined) shared.remaining = Work.remove(shared.remaining, member.left)
+  member.left = undefined
+  member.tracker.changed()
 }
 
-/** Those that wait end before the first is interrupted, so that none starts because another has ended. */
-const cancel = <A, E, R>(some: ReadonlyArray<Entry<A, E, R>>): Effect.Effect<boolean> =>
+/** Ends the waiting agents before it interrupts the first running one, because that would let a waiting one start. */
+const cancel = <A, E, R>(some: ReadonlyArray<Member<A, E, R>>, shared: SharedByJob): Effect.Effect<boolean> =>
   Effect.suspend(() => {
-    const open = some.filter((entry) => !hasEnded(entry))
+    const open = some.filter((member) => !hasEnded(member))
     const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
-    for (const entry of open) if (entry.state === "waiting") end(entry, "cancelled")
+    for (const member of open) if (member.state === "waiting") end(member, "cancelled", shared)
     return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
   })
 
-const endOf = (exit: Exit.Exit<unknown, unknown>): State => {
+const endOf = (exit: Exit.Exit<unknown, unknown>): AgentState => {
   if (Exit.isSuccess(exit)) return "succeeded"
   return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
 }
 
-const used = ({ counter, purse }: { readonly counter: Counter.Counter; readonly purse: Spending.Purse }): Used => ({
-  ...Counter.used(counter),
+const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): AgentUsage => ({
+  ...tracker.used,
   dollars: internalsOf(purse).total
+})
+
+const trackerOf = (agent: string | undefined, cap: Counter.CounterCap, changed: () => void): Tracker => ({
+  agent,
+  cap,
+  changed,
+  used: Counter.zero
 })
 
 const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>
   Spending.make(name, dollars === undefined ? undefined : { dollars }, { changed })
 
-/** A checked cap, its time in milliseconds. */
+/** A checked cap with its time in milliseconds. */
 const inMillis = ({ time, ...cap }: Cap = {}) => ({
   ...cap,
   time: time === undefined ? undefined : Input.millisOf(time)

@@ -77,9 +77,6 @@ export interface Service {
   readonly weight: number
 }
 
-/** Weights lie between this and its inverse: a wider range than any use needs, and sums of shares stay exact. */
-export const minWeight = 0.001
-
 /** Agents over which it is averaged how many come back. */
 const returnWeight = 1 / 64
 const firstSweep = 1024

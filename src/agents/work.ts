@@ -1,48 +1,41 @@
 /**
- * How the agents of a job share by what each has left to do, so that all end together. Changed in place; every step is
- * O(1), however many agents there are.
+ * The weights by which agents with stated work share a budget, so that all of them end together. Every step is O(1) in the
+ * number of agents.
  */
-import { minWeight } from "../admission/fairQueue.ts"
+import { minWeight } from "../limits/amounts.ts"
 
-/** The remaining work of all agents of a job that have not ended. */
-export interface Job {
-  left: number
-  agents: number
+/** What all agents of a job that have not ended have left to do, in tokens. */
+export interface Remaining {
+  readonly tokens: number
+  readonly agents: number
 }
 
-/** One agent's part of the work. */
-export interface Work {
-  readonly job: Job
-  readonly whole: number
-  left: number
-  ended: boolean
-}
+/** An agent that uses more than it stated keeps this part of its weight, because a wrong guess must not stop it. */
+const minLeft = 0.1
 
-/** An agent that needs more than it stated keeps this part of its weight, so that a wrong guess stops no agent. */
-const leastLeft = 0.1
+export const none: Remaining = { tokens: 0, agents: 0 }
 
-export const job = (): Job => ({ left: 0, agents: 0 })
+/** What one agent has left of its stated work. */
+export const left = (work: number, used: number): number => Math.max(work - used, work * minLeft)
 
-/** An agent that has `whole` tokens to use. */
-export const start = (job: Job, whole: number): Work => {
-  job.left += whole
-  job.agents++
-  return { job, whole, left: whole, ended: false }
-}
+/** Adds an agent. */
+export const add = ({ agents, tokens }: Remaining, left: number): Remaining => ({
+  tokens: tokens + left,
+  agents: agents + 1
+})
 
-/** The weight of its next call when it has used `used`: 1 for an agent that has as much left as the mean of the job. */
-export const weight = (work: Work, used: number): number => {
-  if (work.ended) return 1
-  const left = Math.max(work.whole - used, work.whole * leastLeft)
-  work.job.left += left - work.left
-  work.left = left
-  return Math.min(1 / minWeight, Math.max(minWeight, (left * work.job.agents) / work.job.left))
-}
+/** Updates what one of the agents has left. */
+export const update = ({ agents, tokens }: Remaining, before: number, after: number): Remaining => ({
+  tokens: tokens + after - before,
+  agents
+})
 
-/** The agent has ended. The others share what remains. */
-export const end = (work: Work): void => {
-  if (work.ended) return
-  work.ended = true
-  work.job.left -= work.left
-  work.job.agents--
-}
+/** Removes an agent that has ended. The others share what remains. */
+export const remove = ({ agents, tokens }: Remaining, left: number): Remaining => ({
+  tokens: tokens - left,
+  agents: agents - 1
+})
+
+/** The weight of an agent: 1 if it has as much left as the mean of the job. */
+export const weight = ({ agents, tokens }: Remaining, left: number): number =>
+  Math.min(1 / minWeight, Math.max(minWeight, (left * agents) / tokens))

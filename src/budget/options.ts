@@ -2,11 +2,11 @@
  * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
  */
 import * as Context from "effect/Context"
-import { minWeight } from "../admission/fairQueue.ts"
 import * as Recency from "../input/recency.ts"
 import * as Input from "../input/checks.ts"
 import { shown } from "../input/shown.ts"
 import { didYouMean, nearest } from "../input/nearest.ts"
+import { minWeight } from "../limits/amounts.ts"
 import { classMeantBy, isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import {

@@ -103,6 +103,9 @@ export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, to
 /** The largest limit, the most that is left of one, and the most that a call takes of it. */
 export const mostAmount = 1e12
 
+/** An agent's weight lies between this and its inverse: wider than anybody needs, and sums of shares stay exact. */
+export const minWeight = 0.001
+
 /** Whether a call can ask for so many tokens, or use them. */
 export const isAmount = (value: unknown): value is number =>
   typeof value === "number" && value >= 0 && value <= mostAmount
