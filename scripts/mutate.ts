@@ -1,6 +1,6 @@
 /**
- * Mutation of the rules of admission: changes one operator, condition or statement of `src/admission` at a time, and runs
- * the tests that reach it. A mutant that no test notices survives; the score is the part that does not.
+ * Mutation of the rules of admission and pacing: changes one operator, condition or statement of `src/admission` or
+ * `src/pacing` at a time, and runs the tests that reach it. A mutant that no test notices survives; the score is the part that does not.
  *
  *     npm run mutate                            every mutant
  *     npm run mutate -- --every 5               each fifth
@@ -33,7 +33,7 @@ const { values: options } = parseArgs({
     tests: {
       type: "string",
       default:
-        "test/admission/[!m]*.test.ts,test/admission/me*.test.ts,test/proof/exhaustive.test.ts,test/budget/laws.test.ts"
+        "test/admission/[!m]*.test.ts,test/pacing/*.test.ts,test/proof/exhaustive.test.ts,test/budget/laws.test.ts"
     },
     within: { type: "string", default: "Infinity" },
     by: { type: "boolean", default: false },
@@ -44,7 +44,11 @@ const { values: options } = parseArgs({
   }
 })
 
-const task: Work = { folder: "src/admission", tests: options.tests.split(","), within: Number(options.within) }
+const task: Work = {
+  folders: ["src/admission", "src/pacing"],
+  tests: options.tests.split(","),
+  within: Number(options.within)
+}
 
 /** A worker, which is replaced when a mutant does not end. */
 class Worker {
@@ -104,7 +108,7 @@ const logged = (file: string | undefined): ReadonlyMap<string, Report.Fate> => {
 const main = async (): Promise<void> => {
   const places = options.at?.split(",")
   const named = options.again === undefined ? undefined : readFileSync(options.again, "utf8").split("\n")
-  const every = mutantsOf(task.folder)
+  const every = mutantsOf(task.folders)
   const mutants = every
     .map((mutant, number) => ({ mutant, number }))
     .filter(

@@ -128,14 +128,7 @@ const subpaths = [
     .filter(isPublic)
     .map((file) => `./providers/${file.slice(0, -3)}`)
 ]
-const forbidden = [
-  "./admission/law",
-  "./budget/make",
-  "./index",
-  "./redis/index",
-  "./testing/engine",
-  "./dist/index.js"
-]
+const forbidden = ["./pacing/law", "./budget/make", "./index", "./redis/index", "./testing/engine", "./dist/index.js"]
 
 const specifier = (subpath: string): string => `floodgate${subpath.slice(1)}`
 

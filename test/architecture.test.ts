@@ -78,13 +78,9 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/prices\//, own: ["core/models", "input/", "limits/", "prices/"], packages: [] },
   { files: /^src\/spending\//, own: ["input/", "spending/"], packages: ["effect"] },
   // The user's limits and the queue know nothing of what is learned of a provider.
-  {
-    files: /^src\/admission\/(cap|cells|fairQueue|heap)\.ts$/,
-    own: ["limits/", "admission/cells.ts", "admission/heap.ts"],
-    packages: []
-  },
-  // The whole algorithm, without time, chance or anything that runs.
-  { files: /^src\/admission\//, own: ["Limits.ts", "limits/", "admission/"], packages: [] },
+  { files: /^src\/admission\//, own: ["limits/", "admission/"], packages: [] },
+  // What is learned, and the decision over both: without time, chance or anything that runs.
+  { files: /^src\/pacing\//, own: ["Limits.ts", "limits/", "admission/", "pacing/"], packages: [] },
   // What goes over the wire: no Effect, no package, and of the core only types.
   { files: /^src\/protocol\//, own: ["core/models", "limits/", "protocol/"], packages: [] },
   { files: /^src\/input\//, own: ["input/"], packages: ["effect"] },
@@ -100,7 +96,7 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/forecast\//,
-    own: ["core/models", "input/", "limits/", "admission/", "forecast/"],
+    own: ["core/models", "input/", "limits/", "admission/", "pacing/", "forecast/"],
     packages: ["effect"]
   },
   {
@@ -121,12 +117,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^src\/budget\//,
-    own: ["core", "input/", "limits/", "budget/", "budgetStore/", "admission/"],
+    own: ["core", "input/", "limits/", "budget/", "budgetStore/", "admission/", "pacing/"],
     packages: ["effect"]
   },
   {
     files: /^src\/budgetStore\//,
-    own: ["core/models", "input/", "limits/", "admission/", "budgetStore/"],
+    own: ["core/models", "input/", "limits/", "admission/", "pacing/", "budgetStore/"],
     packages: ["effect"]
   },
   {
@@ -297,7 +293,8 @@ const problemsOf = (file: string): Array<string> => {
 
 /** A test knows what is behind the public names only of the folder that it is named after, and of these. */
 const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<string>, why: string]> = [
-  [/^test\/admission\//, ["limits"], "steps of the law take rules and amounts"],
+  [/^test\/admission\//, ["limits"], "caps take rules"],
+  [/^test\/pacing\//, ["admission", "limits"], "steps of the law take caps, rules and amounts"],
   [/^test\/agents\//, ["limits"], "what an agent is charged is compared with what a pool is"],
   [/^test\/budget\/store\.test\.ts$/, ["budgetStore"], "it damages what is stored"],
   [/^test\/sharing\//, ["budgetStore", "redis"], "what processes share has no public names"],

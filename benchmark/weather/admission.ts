@@ -3,7 +3,7 @@
  * as fast as the library. Output is estimated as its mean.
  */
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
+import * as Law from "../../src/pacing/law.ts"
 import { mapDimensions, nothing, type PerDimension, type Whole } from "../../src/limits/amounts.ts"
 import type * as Amounts from "./amounts.ts"
 import type * as Engine from "./engine.ts"

@@ -7,7 +7,7 @@ import { type Mutant, mutate } from "./mutants.ts"
 import type { Task } from "./vitest.ts"
 
 export interface Work {
-  readonly folder: string
+  readonly folders: ReadonlyArray<string>
   /** Globs of files, those that notice soonest first. */
   readonly tests: ReadonlyArray<string>
   /** Tests that take longer are left out, in milliseconds. */
@@ -27,14 +27,15 @@ export type Message = Alive | Tried | { readonly problem: string }
 
 const root = join(import.meta.dirname, "../..")
 
-/** All mutants of a folder, by their numbers. */
-export const mutantsOf = (folder: string): ReadonlyArray<Mutant> => textsOf(folder).mutants
+/** All mutants of these folders, by their numbers. */
+export const mutantsOf = (folders: Work["folders"]): ReadonlyArray<Mutant> => textsOf(folders).mutants
 
-const textsOf = (folder: string): { mutants: Array<Mutant>; texts: Map<string, string> } => {
+const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map<string, string> } => {
   const mutants: Array<Mutant> = []
   const texts = new Map<string, string>()
-  for (const file of readdirSync(join(root, folder))) {
-    const path = join(root, folder, file)
+  for (const path of folders.flatMap((folder) =>
+    readdirSync(join(root, folder)).map((file) => join(root, folder, file))
+  )) {
     const mutated = mutate(path, mutants.length)
     mutants.push(...mutated.mutants)
     texts.set(pathToFileURL(path).href, mutated.text)
@@ -51,8 +52,8 @@ interface Measured {
   readonly reached: Uint8Array
 }
 
-export const work = async ({ folder, tests, within }: Work): Promise<void> => {
-  const { mutants, texts } = textsOf(folder)
+export const work = async ({ folders, tests, within }: Work): Promise<void> => {
+  const { mutants, texts } = textsOf(folders)
   const state: { active: number; reached: Uint8Array | undefined } = { active: -1, reached: undefined }
   const isActive = (number: number): boolean => {
     if (state.reached !== undefined) state.reached[number] = 1

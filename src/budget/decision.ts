@@ -2,7 +2,7 @@
  * The steps of a pool, as pure functions of a draft of the state: the decision on the first calls of a queue, and the end of
  * one. A port plays them, over a store perhaps more than once.
  */
-import * as Law from "../admission/law.ts"
+import * as Law from "../pacing/law.ts"
 import * as Fleet from "../budgetStore/fleet.ts"
 import type { Decided } from "../budgetStore/port.ts"
 import type { State } from "../budgetStore/state.ts"

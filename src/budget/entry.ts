@@ -4,7 +4,7 @@
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as FairQueue from "../admission/fairQueue.ts"
-import type * as Law from "../admission/law.ts"
+import type * as Law from "../pacing/law.ts"
 import type { Home } from "../budgetStore/port.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"

@@ -1,6 +1,6 @@
 /** What a budget has learned of the provider's limits, as plain data. */
 import * as Schema from "effect/Schema"
-import type * as Memory from "../admission/memory.ts"
+import type * as Memory from "../pacing/memory.ts"
 import { mostAmount } from "../limits/amounts.ts"
 import * as Amounts from "../limits/amounts.ts"
 

@@ -4,13 +4,13 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { DimensionStatus } from "../admission/status.ts"
+import type { DimensionStatus } from "../pacing/status.ts"
 import type { Pushback } from "../limits/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 
-export type { DimensionStatus } from "../admission/status.ts"
+export type { DimensionStatus } from "../pacing/status.ts"
 
 // -----------------------------------------------------------------------------
 // Options

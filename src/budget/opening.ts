@@ -1,6 +1,6 @@
 /** What a pool is opened with. */
 import type * as Clock from "effect/Clock"
-import * as Memory from "../admission/memory.ts"
+import * as Memory from "../pacing/memory.ts"
 import { Local } from "../budgetStore/local.ts"
 import type { After, Port } from "../budgetStore/port.ts"
 import type { Opening, Sharing } from "../budgetStore/sharing.ts"

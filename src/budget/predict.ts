@@ -2,9 +2,9 @@
  * When calls start, if all of them use what was estimated and nothing fails: the step of the pool is played ahead, on a copy
  * of the law and in the order of the queue.
  */
-import * as Ahead from "../admission/ahead.ts"
+import * as Ahead from "../pacing/ahead.ts"
 import type { FairQueue } from "../admission/fairQueue.ts"
-import * as Law from "../admission/law.ts"
+import * as Law from "../pacing/law.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { Entry, Queueing } from "./entry.ts"

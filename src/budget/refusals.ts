@@ -1,6 +1,6 @@
 /** Why a pool refuses a call, before it waits or instead. */
 import * as Duration from "effect/Duration"
-import type * as Law from "../admission/law.ts"
+import type * as Law from "../pacing/law.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"

@@ -1,7 +1,7 @@
 /** An admitted call, as its holder has it. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Reading, Readings } from "../admission/law.ts"
+import type { Reading, Readings } from "../pacing/law.ts"
 import { check, millisOf } from "../input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"

@@ -4,7 +4,7 @@
  * A pool that comes back must not begin with a full bucket that it does not have. So a pool that owes something is not forgotten
  * before that is refilled, and a new name is refused where no room is left for it.
  */
-import type { Rest } from "../admission/memory.ts"
+import type { Rest } from "../pacing/memory.ts"
 import * as Recency from "../input/recency.ts"
 import type * as Rules from "../limits/rules.ts"
 

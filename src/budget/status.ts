@@ -1,7 +1,7 @@
 /**
  * A pool as it stands, in plain numbers.
  */
-import { dimensionsOf } from "../admission/status.ts"
+import { dimensionsOf } from "../pacing/status.ts"
 import { limited } from "./decision.ts"
 import type { PoolStatus } from "./models.ts"
 import type { Pool } from "./pool.ts"

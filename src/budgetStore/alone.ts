@@ -4,7 +4,7 @@
  * It decides on a port of its own, over a state that is the whole made smaller. When the store can be reached again, what
  * happened meanwhile becomes one observation, and so does all that happens to its calls from then on.
  */
-import * as Law from "../admission/law.ts"
+import * as Law from "../pacing/law.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Fleet from "./fleet.ts"
 import { Local } from "./local.ts"

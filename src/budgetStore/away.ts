@@ -3,7 +3,7 @@
  * which the others leave unused meanwhile.
  */
 import * as Effect from "effect/Effect"
-import type * as Law from "../admission/law.ts"
+import type * as Law from "../pacing/law.ts"
 import * as Amounts from "../limits/amounts.ts"
 import { Alone } from "./alone.ts"
 import * as Fleet from "./fleet.ts"

@@ -4,8 +4,8 @@
  */
 import * as Cap from "../admission/cap.ts"
 import * as Cells from "../admission/cells.ts"
-import * as Law from "../admission/law.ts"
-import * as Meter from "../admission/meter.ts"
+import * as Law from "../pacing/law.ts"
+import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"

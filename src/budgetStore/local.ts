@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as MutableRef from "effect/MutableRef"
 import * as Ref from "effect/Ref"
-import * as Memory from "../admission/memory.ts"
+import * as Memory from "../pacing/memory.ts"
 import type { After, Decided, Decision, Done, Port, Step } from "./port.ts"
 import * as State from "./state.ts"
 

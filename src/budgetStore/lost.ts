@@ -1,6 +1,6 @@
 /** What becomes of a pool whose store has lost its state, or has returned to an older one. */
-import type * as Law from "../admission/law.ts"
-import * as Meter from "../admission/meter.ts"
+import type * as Law from "../pacing/law.ts"
+import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Fleet from "./fleet.ts"
 import type { Owner, State } from "./state.ts"

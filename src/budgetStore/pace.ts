@@ -1,5 +1,5 @@
 /** When a process reads the state of a pool, and when it commits: plain functions, in milliseconds. */
-import type * as Law from "../admission/law.ts"
+import type * as Law from "../pacing/law.ts"
 import * as Rules from "../limits/rules.ts"
 import * as Fleet from "./fleet.ts"
 import type { State } from "./state.ts"

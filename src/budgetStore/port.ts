@@ -7,8 +7,8 @@
  * share it, which play it again whenever another one was faster. Nobody asks which port it has.
  */
 import type * as Effect from "effect/Effect"
-import type * as Law from "../admission/law.ts"
-import type * as Memory from "../admission/memory.ts"
+import type * as Law from "../pacing/law.ts"
+import type * as Memory from "../pacing/memory.ts"
 import type * as State from "./state.ts"
 
 /** Changes the draft that it is given, and nothing else. */

@@ -1,7 +1,7 @@
 /**
  * What processes share of one pool, as plain data.
  */
-import * as Law from "../admission/law.ts"
+import * as Law from "../pacing/law.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 

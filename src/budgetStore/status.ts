@@ -5,12 +5,12 @@ import type { Stored } from "./models.ts"
 import type { Pushback } from "../limits/signal.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import { type DimensionStatus, dimensionsOf } from "../admission/status.ts"
+import { type DimensionStatus, dimensionsOf } from "../pacing/status.ts"
 import * as Fleet from "./fleet.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
-export type { DimensionStatus } from "../admission/status.ts"
+export type { DimensionStatus } from "../pacing/status.ts"
 
 /**
  * One process, as of its last commit.

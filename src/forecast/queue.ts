@@ -7,9 +7,9 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import { type Entry, FairQueue, type Flow, type Service } from "../admission/fairQueue.ts"
-import * as Ahead from "../admission/ahead.ts"
+import * as Ahead from "../pacing/ahead.ts"
 import * as Heap from "../admission/heap.ts"
-import * as Law from "../admission/law.ts"
+import * as Law from "../pacing/law.ts"
 
 export interface Call {
   readonly estimate: Limits.Estimate

@@ -266,9 +266,7 @@ describe("mutants", () => {
     it.effect(`"${name}" catches a law without ${fault.without}`, () =>
       Fault.notices(
         fault,
-        checking("admission/law.ts", (law: Parameters<(typeof rules)[RuleName]>[0]) =>
-          Effect.sync(() => rules[name](law))
-        )
+        checking("pacing/law.ts", (law: Parameters<(typeof rules)[RuleName]>[0]) => Effect.sync(() => rules[name](law)))
       )
     )
   }

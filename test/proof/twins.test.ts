@@ -243,7 +243,7 @@ describe("a shortest history shows", () => {
         Effect.gen(function* () {
           const code: Code = {
             ...(yield* take<Pick<Code, "Pool">>("budget/pool.ts")),
-            Law: yield* take<Code["Law"]>("admission/law.ts"),
+            Law: yield* take<Code["Law"]>("pacing/law.ts"),
             Waker: yield* take<Code["Waker"]>("budget/waker.ts")
           }
           const found = Search.search(code, scopes[scope], { depth: moves + 1 })

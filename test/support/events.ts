@@ -1,6 +1,6 @@
 /** Random histories of the law: every event that it has, in random order, with a provider that changes its mind. */
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
+import * as Law from "../../src/pacing/law.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import { mulberry } from "./random.ts"
 

@@ -5,7 +5,7 @@
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Rules from "../../src/limits/rules.ts"
-import type * as Law from "../../src/admission/law.ts"
+import type * as Law from "../../src/pacing/law.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"
 

@@ -1,6 +1,6 @@
 /** The provider's bucket as far as it is known: a curve, its integral, and what a call waits for. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Meter from "../../src/admission/meter.ts"
+import * as Meter from "../../src/pacing/meter.ts"
 import { mulberry } from "../support/random.ts"
 
 const seeds = Array.from({ length: 200 }, (_, i) => i + 1)

@@ -10,9 +10,9 @@
  * | a 529, another 5xx, a broken connection | `outage.ts` |
  * | the user sets limits | `limits.ts` |
  *
- * Deterministic are the user's limits (`cap.ts`, `cells.ts`) and the queue (`fairQueue.ts`, `heap.ts`), which import nothing
- * from the other files. Everything else is learned: the provider's buckets (`meter.ts`), the pauses and probes (`gate.ts`), the
- * limit of calls in flight (`window.ts`) and the tests that judge failures (`verdicts.ts`), over the state in `state.ts`.
+ * The user's limits and the queue are deterministic. They are in `src/admission`, which imports nothing from here. What is
+ * learned of the provider is here: its buckets (`meter.ts`), the pauses and probes (`gate.ts`), the limit of calls in flight
+ * (`window.ts`) and the tests that judge failures (`verdicts.ts`). The state of all of it is in `pacer.ts`.
  *
  * The law reacts in proportion to what it knows. An isolated rejection delays its own call and nothing else. If the bucket
  * was empty, the rate becomes what was delivered, and grows back. If nothing is accepted any more, the pool pauses, and
@@ -22,7 +22,7 @@
  * draws a random number; time is an argument.
  */
 import * as Gate from "./gate.ts"
-import type { Pool } from "./state.ts"
+import type { Pool } from "./pacer.ts"
 
 export { make, resize } from "./limits.ts"
 export { admit, type Blocked, decide, take } from "./admit.ts"
@@ -30,7 +30,7 @@ export { accept, adopt, keep, release, settle } from "./ends.ts"
 export { observe, type Reading, type Readings } from "./headers.ts"
 export { reject, type Rejection } from "./rejections.ts"
 export { overload } from "./outage.ts"
-export { copy, type Pool, preview, type Ticket } from "./state.ts"
+export { copy, type Pool, preview, type Ticket } from "./pacer.ts"
 export type { Verdict } from "./verdicts.ts"
 
 /** Nothing goes out before `until`. Probes that are under way keep their reason. */

@@ -3,7 +3,7 @@
  */
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
-import * as Cap from "./cap.ts"
+import * as Cap from "../admission/cap.ts"
 import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
 

@@ -1,8 +1,8 @@
 /** What a pool says of its dimensions: the tighter of what the user states and what the provider has. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
-import { dimensionsOf } from "../../src/admission/status.ts"
+import * as Law from "../../src/pacing/law.ts"
+import { dimensionsOf } from "../../src/pacing/status.ts"
 import * as Rules from "../../src/limits/rules.ts"
 
 const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }

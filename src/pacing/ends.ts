@@ -2,11 +2,11 @@
  * A call ends: it was accepted, it is over, or nobody knows what became of it.
  */
 import { type Charge, dimensions, get } from "../limits/amounts.ts"
-import * as Cap from "./cap.ts"
+import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
-import type { Pool, Ticket } from "./state.ts"
+import type { Pool, Ticket } from "./pacer.ts"
 import * as Window from "./window.ts"
 
 /** The reserve decays over this many answers. */

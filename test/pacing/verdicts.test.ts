@@ -1,6 +1,6 @@
 /** The sequential test: failures are weighed against what was accepted between them. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Verdicts from "../../src/admission/verdicts.ts"
+import * as Verdicts from "../../src/pacing/verdicts.ts"
 import { mulberry } from "../support/random.ts"
 
 const scale = { p: 0.01, q: 0.3, pending: 10 }

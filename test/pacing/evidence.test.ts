@@ -1,10 +1,10 @@
 /** What a rejection is weighed by: the calls accepted since, their sizes, what is known to be random, and whose limit it was. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
-import * as Meter from "../../src/admission/meter.ts"
+import * as Law from "../../src/pacing/law.ts"
+import * as Meter from "../../src/pacing/meter.ts"
 import * as Rules from "../../src/limits/rules.ts"
-import * as Verdicts from "../../src/admission/verdicts.ts"
+import * as Verdicts from "../../src/pacing/verdicts.ts"
 import { readings, whole } from "../support/play.ts"
 import { flow, poolOf, reject, send } from "../support/rules.ts"
 

@@ -5,7 +5,7 @@
  * a value: it is replaced and never changed, so copies share it. The types say which is which.
  */
 import type { Dimension, PerDimension, Whole } from "../limits/amounts.ts"
-import * as Cap from "./cap.ts"
+import * as Cap from "../admission/cap.ts"
 import type { Gate } from "./gate.ts"
 import * as Meter from "./meter.ts"
 import type * as Verdicts from "./verdicts.ts"

@@ -1,6 +1,6 @@
 /** The in-flight window: what is learned of a limit of calls in flight that the provider does not name. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Window from "../../src/admission/window.ts"
+import * as Window from "../../src/pacing/window.ts"
 import { mulberry } from "../support/random.ts"
 
 interface Provider {

@@ -3,11 +3,11 @@
  */
 import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
 import type { Rule, Rules } from "../limits/rules.ts"
-import * as Cap from "./cap.ts"
+import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
-import type { Pool } from "./state.ts"
+import type { Pool } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 

@@ -1,8 +1,8 @@
 /** What headers teach, to the token: how long they count, what is left, and which part of a limit is ours. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
-import * as Meter from "../../src/admission/meter.ts"
+import * as Law from "../../src/pacing/law.ts"
+import * as Meter from "../../src/pacing/meter.ts"
 import { readings, whole } from "../support/play.ts"
 import { flow, poolOf, reject, send, wait } from "../support/rules.ts"
 

@@ -1,8 +1,8 @@
 /** What a rejection or a failure changes, and what it leaves alone: whose limit it was, how long it holds, who finds out. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
-import * as Meter from "../../src/admission/meter.ts"
+import * as Law from "../../src/pacing/law.ts"
+import * as Meter from "../../src/pacing/meter.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import { readings, whole } from "../support/play.ts"
 import { answer, exhaust, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"

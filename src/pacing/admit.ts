@@ -2,11 +2,11 @@
  * A call asks to go out: whether it may, and what it is charged.
  */
 import { type Charge, type Dimension, dimensions, get, type Whole } from "../limits/amounts.ts"
-import * as Cap from "./cap.ts"
+import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
-import type { Opening, Pool, Ticket } from "./state.ts"
+import type { Opening, Pool, Ticket } from "./pacer.ts"
 import * as Window from "./window.ts"
 
 /** Why a charge cannot go now, and for how long; `Infinity` if it depends on another event. */

@@ -6,7 +6,7 @@ import type { Rule } from "../limits/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
-import type { Pool, Ticket } from "./state.ts"
+import type { Pool, Ticket } from "./pacer.ts"
 
 /** What a response says of one dimension: the limit per millisecond, what is left of it, and the step it is rounded to. */
 export interface Reading {

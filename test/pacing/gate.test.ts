@@ -1,9 +1,9 @@
 /** What lets calls out and what holds them: limits that bind together, rounds of the opening, windows, pauses, probes, outages. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
-import * as Meter from "../../src/admission/meter.ts"
-import * as Verdicts from "../../src/admission/verdicts.ts"
+import * as Law from "../../src/pacing/law.ts"
+import * as Meter from "../../src/pacing/meter.ts"
+import * as Verdicts from "../../src/pacing/verdicts.ts"
 import { readings, whole } from "../support/play.ts"
 import { answer, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 

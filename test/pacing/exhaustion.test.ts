@@ -1,8 +1,8 @@
 /** What an empty bucket changes: the share that is measured, the reserve, the pauses, and which calls still speak of it. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Law from "../../src/admission/law.ts"
-import * as Meter from "../../src/admission/meter.ts"
+import * as Law from "../../src/pacing/law.ts"
+import * as Meter from "../../src/pacing/meter.ts"
 import { readings, whole } from "../support/play.ts"
 import { answer, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 

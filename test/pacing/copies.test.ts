@@ -1,7 +1,7 @@
 /** What the steps of a pool are played on: a copy of its state, which then never changes. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Law from "../../src/admission/law.ts"
-import * as Memory from "../../src/admission/memory.ts"
+import * as Law from "../../src/pacing/law.ts"
+import * as Memory from "../../src/pacing/memory.ts"
 import * as Rules from "../../src/limits/rules.ts"
 import { plain, play } from "../support/events.ts"
 import { whole } from "../support/play.ts"

@@ -8,7 +8,7 @@ import type { Charge } from "../limits/amounts.ts"
 import { end } from "./ends.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
-import type { Pool, Ticket } from "./state.ts"
+import type { Pool, Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 

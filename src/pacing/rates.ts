@@ -2,9 +2,9 @@
  * What several events need to know of a pool: how fast calls go, how long verdicts take, and what was given to whom.
  */
 import { dimensions, get } from "../limits/amounts.ts"
-import * as Cap from "./cap.ts"
+import * as Cap from "../admission/cap.ts"
 import * as Meter from "./meter.ts"
-import type { Pool, Ticket } from "./state.ts"
+import type { Pool, Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 
 /** After this time a call that was not rejected counts as accepted. */
