@@ -38,9 +38,9 @@ import {
   readWhole,
   thrownAt
 } from "./exchange.ts"
-import type { CallRequest } from "./index.ts"
 import type { Exchange } from "./exchange.ts"
 import {
+  type CallRequest,
   type Change,
   type Incoming,
   type Planned,
@@ -55,12 +55,14 @@ import {
 
 export {
   type Change,
+  checks,
   type EngineOptions,
   type Planned,
   type Result,
   type Send,
   Stalled,
-  type Upstream
+  type Upstream,
+  type Used
 } from "./models.ts"
 export type { Source } from "./stream.ts"
 

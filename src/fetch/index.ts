@@ -62,35 +62,16 @@ import type * as Governor from "../Governor.ts"
 import { callback, check, options as optionsOf } from "../input/checks.ts"
 import { headerReader } from "../protocol/headers.ts"
 import { insertInto } from "../protocol/json.ts"
-import type { HeaderReader } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
-import { checks } from "./models.ts"
+import { checks, type EngineOptions } from "./models.ts"
 import { join } from "./exchange.ts"
 import { governedResponse, sentOf, sourceOf } from "./response.ts"
 
 export { ClosedError } from "../governor/promises.ts"
+export type { CallRequest } from "./models.ts"
 
 type Fetch = typeof globalThis.fetch
-
-/**
- * A request, as the callbacks of the options see it.
- *
- * @category models
- * @since 0.2.0
- */
-export interface CallRequest {
-  readonly url: string
-  /** The protocol by its name, such as `openai-chat`. */
-  readonly protocol: string
-  readonly model: string
-  /** The agent that the request names, in a header or in its body. */
-  readonly agent: string | undefined
-  /** Looks a header up by its name in lower case. */
-  readonly header: HeaderReader
-  /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */
-  readonly body: unknown
-}
 
 /**
  * Options of a governed `fetch`.
@@ -98,7 +79,7 @@ export interface CallRequest {
  * @category options
  * @since 0.2.0
  */
-export interface Options extends Engine.EngineOptions {
+export interface Options extends EngineOptions {
   /**
    * The function that sends the requests.
    *

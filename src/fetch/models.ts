@@ -8,12 +8,30 @@ import * as Called from "../governor/options.ts"
 import * as Input from "../input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
-import type { CallRequest } from "./index.ts"
 import type { Source } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Options
 // -----------------------------------------------------------------------------
+
+/**
+ * A request, as the callbacks of the options see it.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface CallRequest {
+  readonly url: string
+  /** The protocol by its name, such as `openai-chat`. */
+  readonly protocol: string
+  readonly model: string
+  /** The agent that the request names, in a header or in its body. */
+  readonly agent: string | undefined
+  /** Looks a header up by its name in lower case. */
+  readonly header: HeaderReader
+  /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */
+  readonly body: unknown
+}
 
 /**
  * How requests are governed.

@@ -1,17 +1,13 @@
 /** The figures of a gateway, for its metrics and its page. They hold neither content nor keys. */
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
-import { promptTokens } from "../limits/amounts.ts"
 import type * as Events from "../Events.ts"
-import * as Recency from "../input/recency.ts"
-import type * as Spending from "../Spending.ts"
-import { internalsOf } from "../spending/purse.ts"
-import type { Purses } from "./purses.ts"
+import { promptTokens, Recency } from "./internal.ts"
+import type { SharedCap } from "./purses.ts"
 
 /** How a request ended. */
 export interface Ended {
@@ -49,9 +45,6 @@ const minute = 60_000
 const mostSpenders = 100
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
-
-const perOf = (per: NonNullable<Spending.Cap["per"]>): string =>
-  typeof per === "string" ? per : Duration.format(Duration.fromInputUnsafe(per))
 
 /** The figures of one gateway. It is mutable. */
 export class Activity {
@@ -112,15 +105,15 @@ export class Activity {
   }
 
   /** Shows what is left of these caps, and no longer of earlier ones. */
-  watch(pots: ReturnType<Purses["show"]>): void {
+  watch(caps: ReadonlyArray<SharedCap>): void {
     const earlier = this.caps
-    this.caps = pots.map(({ cap: { per }, purse }) =>
+    this.caps = caps.map(({ left, name, per }) =>
       this.show(
         Metric.gauge("floodgate_gateway_cap_left_dollars", {
           description: "What is left of a cap in dollars, by cap",
-          attributes: { cap: purse.name, per: per === undefined ? "ever" : perOf(per) }
+          attributes: { cap: name, per }
         }),
-        () => internalsOf(purse).status(this.now()).left ?? 0
+        left
       )
     )
     for (const series of earlier) series.remove()

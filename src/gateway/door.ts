@@ -2,7 +2,7 @@
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
-import type { Refusal } from "../protocol/refusal.ts"
+import type { Refusal } from "../protocol/index.ts"
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
 

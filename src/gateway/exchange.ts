@@ -1,29 +1,33 @@
 /** One request and its response. */
 import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { Readable } from "node:stream"
 import { PassThrough } from "node:stream"
-import { promptTokens } from "../limits/amounts.ts"
-import * as Engine from "../fetch/engine.ts"
-import type { Used } from "../fetch/models.ts"
-import { harmless } from "../input/callbacks.ts"
-import { anthropic } from "../protocol/anthropic.ts"
-import { at, isRecord, parseJson } from "../protocol/json.ts"
-import { mostValues } from "../protocol/jsonValues.ts"
-import type { Match, Protocol } from "../protocol/protocol.ts"
-import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
+import * as Retry from "../Retry.ts"
+import { anthropic, type Protocol, type Refusal } from "../protocol/index.ts"
+import {
+  at,
+  Engine,
+  harmless,
+  isRecord,
+  type Match,
+  mostValues,
+  parseJson,
+  promptTokens,
+  type RefusalResponse,
+  ReviewAt
+} from "./internal.ts"
 import type { Activity, Ended } from "./activity.ts"
 import * as Headers from "./headers.ts"
-import { usePurses } from "./purses.ts"
+import type { CallerPurses } from "./purses.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { Outgoing, Sent, Transport } from "./transport.ts"
-import { Deadline } from "../retry/policy.ts"
-import { ReviewAt } from "../budget/models.ts"
 
 /** What all requests share. */
 export interface Parts {
@@ -31,11 +35,11 @@ export interface Parts {
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
   readonly recorder: Recorder | undefined
+  readonly purses: CallerPurses
   /** Milliseconds since the epoch. */
   readonly now: () => number
   readonly keeper: Response.Keeper
-  /** Milliseconds. */
-  readonly maxHold: number
+  readonly maxHold: Duration.Duration
   /** When the wait is predicted a second time, in milliseconds: while the response can still be a refusal. */
   readonly reviewAfter: number
 }
@@ -70,7 +74,7 @@ interface Times {
 /** Records calls. */
 interface Recorder {
   readonly came: (planned: Engine.Planned, at: number) => Times
-  readonly used: (planned: Engine.Planned) => Used
+  readonly used: (planned: Engine.Planned) => Engine.Used
 }
 
 /** The agent that a call counts for. */
@@ -319,13 +323,12 @@ const govern = (
   }
   const call = engine
     .call(planned, send)
-    .pipe(
-      Effect.provideService(Deadline, startedAt + maxHold),
-      Effect.provideService(ReviewAt, startedAt + reviewAfter)
-    )
+    .pipe(Retry.withDeadline(maxHold), Effect.provideService(ReviewAt, startedAt + reviewAfter))
   keeper.add(held)
   return Effect.uninterruptibleMask((restore) => {
-    const leave = usePurses(Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : [])
+    const leave = parts.purses.use(
+      Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
+    )
     return Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
       leave()
       keeper.remove(held)

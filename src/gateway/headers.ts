@@ -1,6 +1,7 @@
 /** Selects the headers that are passed on, in both directions. */
 import type { IncomingHttpHeaders } from "node:http"
-import { type HeaderReader, headerReader } from "../protocol/headers.ts"
+import type { HeaderReader } from "../protocol/index.ts"
+import { headerReader } from "./internal.ts"
 
 /** Headers as Node gives those of a response. */
 export type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>

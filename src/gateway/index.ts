@@ -69,17 +69,16 @@ import { constVoid } from "effect/Function"
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
 import * as Budget from "../Budget.ts"
 import * as Events from "../Events.ts"
-import * as Engine from "../fetch/engine.ts"
 import * as Governor from "../Governor.ts"
-import { headerReader } from "../protocol/headers.ts"
-import { type Refusal, statusOf } from "../protocol/refusal.ts"
+import type { Refusal } from "../protocol/index.ts"
+import { Engine, headerReader, statusOf } from "./internal.ts"
 import { type Activity, type Journal, makeActivity, makeJournal } from "./activity.ts"
 import { makeCallers } from "./callers.ts"
 import { type Entry, makeDoor } from "./door.ts"
 import * as Exchange from "./exchange.ts"
 import { type Checked, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
-import { Purses } from "./purses.ts"
+import { CallerPurses } from "./purses.ts"
 import { namedBy } from "./headers.ts"
 import { makeRouter } from "./routes.ts"
 import * as Request from "./request.ts"
@@ -88,9 +87,9 @@ import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 import type * as Spending from "../Spending.ts"
 
-export type { Rule } from "./callers.ts"
 export type { Recorded } from "./exchange.ts"
 export type { Options } from "./options.ts"
+export type { Rule } from "./rule.ts"
 export { CannotListen } from "./server.ts"
 
 // -----------------------------------------------------------------------------
@@ -181,7 +180,7 @@ const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): bool
 const setUp = Effect.fnUntraced(function* (
   options: Options,
   checked: Checked,
-  purses: Purses,
+  purses: CallerPurses,
   activity: Activity,
   now: () => number
 ) {
@@ -209,9 +208,10 @@ const setUp = Effect.fnUntraced(function* (
     transports,
     activity,
     recorder,
+    purses,
     now,
     keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
-    maxHold: Duration.toMillis(checked.maxHold),
+    maxHold: checked.maxHold,
     reviewAfter: 0.9 * Duration.toMillis(checked.silence)
   }
   return {
@@ -403,7 +403,7 @@ export const make = Effect.fnUntraced(function* (
   const journal = Context.get(context, Remembered)
   const scope = yield* Effect.scope
   const activity = yield* makeActivity(context, now)
-  const purses = new Purses(options.spent ?? {}, now, (agent, dollars) => activity.spent(agent, dollars))
+  const purses = new CallerPurses(options.spent ?? {}, context, (agent, dollars) => activity.spent(agent, dollars))
   const governor = yield* Governor.Governor
   const memory = yield* Request.makeMemory
   const set = yield* FiberSet.make<void, never>()

@@ -1,16 +1,12 @@
 /** The options of a gateway, their defaults, and the checks on them. */
 import * as Duration from "effect/Duration"
 import { constants } from "node:buffer"
-import { priority, weight } from "../budget/options.ts"
-import type * as Engine from "../fetch/engine.ts"
-import { checks } from "../fetch/models.ts"
-import * as Input from "../input/checks.ts"
-import { shown } from "../input/shown.ts"
-import type { Rule } from "./callers.ts"
-import { check as checkCap } from "../spending/cap.ts"
+import type * as Fetch from "../fetch/index.ts"
+import { checkCap, Engine, Input, priority, shown, weight } from "./internal.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"
 import type * as Spending from "../Spending.ts"
+import type { Rule } from "./rule.ts"
 import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
 
 /**
@@ -19,7 +15,7 @@ import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
  * @category options
  * @since 0.2.0
  */
-export interface Options extends Omit<Engine.EngineOptions, "callOptions"> {
+export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
   /**
    * The providers by name. Requests for `anthropic`, `openai` and `gemini` are recognised by the paths of their protocols;
    * requests for any other provider need its name in front of the path. Requests go to no other host, and those for a
@@ -143,7 +139,7 @@ const rule = Input.options<Rule>({
   capPerKey: checkCap
 })
 
-const { callOptions: _, ...ofEngine } = checks
+const { callOptions: _, ...ofEngine } = Engine.checks
 
 const settings = Input.options<Options>({
   ...ofEngine,

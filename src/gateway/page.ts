@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import type * as Budget from "../Budget.ts"
 import type { Activity, Journal } from "./activity.ts"
-import type { Purses } from "./purses.ts"
+import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
 import { style } from "./page/style.ts"
@@ -16,7 +16,7 @@ export interface Parts {
   /** The pools of the configuration. Each key gets pools of its own with their limits, so these are shown only in use. */
   readonly configured: ReadonlySet<string>
   readonly journal: Journal | undefined
-  readonly purses: Purses
+  readonly purses: CallerPurses
   readonly upstreams: () => Upstreams
   readonly now: () => number
 }
@@ -59,8 +59,7 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
     ),
     agents: activity.busiest(mostAgents).map((agent) => ({
       ...agent,
-      dollars: purses.spentBy(agent.name),
-      unpriced: purses.unpricedBy(agent.name)
+      ...purses.ofAgent(agent.name)
     })),
     caps: purses.caps(mostCaps),
     minutes: activity.lastHour,

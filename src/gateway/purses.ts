@@ -1,28 +1,21 @@
 /** The purses that pay for a call: one for each cap that applies to it, and one for its agent, which only counts. */
 import { hash } from "node:crypto"
-import * as Recency from "../input/recency.ts"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Spending from "../Spending.ts"
-import { keepingOf } from "../spending/cap.ts"
-import { type Kept, perDollar } from "../spending/ledger.ts"
-import { internalsOf, type Status } from "../spending/purse.ts"
-import type { Rule } from "./callers.ts"
-
-/**
- * What was spent of the caps of a gateway, by names that are the same after a restart.
- *
- * @category models
- * @since 0.2.0
- */
-export type Spent = Readonly<Record<string, Kept>>
+import { Recency } from "./internal.ts"
+import type { Rule } from "./rule.ts"
 
 /** The state of a cap. */
-export interface CapStatus extends Status {
+export interface CapStatus extends Spending.Status {
   readonly name: string
   readonly dollars: number
 }
 
 /** A key by its hash, which does not reveal it. */
-export interface Key {
+export interface CallerKey {
   readonly name: string
   readonly hash: string
 }
@@ -63,8 +56,8 @@ const idOf = (rule: Rule): string => {
   return isPlain ? whoOf(rule) : `${whoOf(rule)} ${digestOf(JSON.stringify(secret))}`
 }
 
-/** Whether a purse is of all callers of a rule, and not of an agent or a key. */
-const isPot = (id: string): boolean => id.startsWith('["rule"')
+/** Whether all callers of a rule share a cap, rather than each agent or key having its own. */
+const isShared = (id: string): boolean => id.startsWith('["rule"')
 
 interface Capped {
   readonly id: string
@@ -72,54 +65,71 @@ interface Capped {
   cap: Spending.Cap
 }
 
-/** A cap that all callers of a rule share. */
-interface Pot {
-  readonly purse: Spending.Purse
-  readonly cap: Spending.Cap
+/** A cap that all callers of a rule share, as the metrics show it. */
+export interface SharedCap {
+  readonly name: string
+  /** The period of the cap in words. */
+  readonly per: string
+  /** Returns what is left of it, in dollars. */
+  readonly left: () => number
 }
 
-/** The purses of a gateway. It is mutable. */
-export class Purses {
+const perOf = (per: Spending.Cap["per"]): string => {
+  if (per === undefined) return "ever"
+  return typeof per === "string" ? per : Duration.format(Duration.fromInputUnsafe(per))
+}
+
+/** The smallest cap. It admits no call that costs anything. */
+const nothing: Spending.Cap = { dollars: 1e-9 }
+
+/** The purses of a gateway's callers. It is mutable. */
+export class CallerPurses {
+  /** Purses of agents, which only count. */
   private readonly counted = new Map<string, Spending.Purse>()
   private readonly capped = new Map<string, Capped>()
-  private readonly idleCounted = new Recency.Shedder(this.counted, (purse) => internalsOf(purse).isIdle)
+  /** How many running requests may pay from a purse. */
+  private readonly users = new Map<Spending.Purse, number>()
+  private readonly idleCounted = new Recency.Shedder(this.counted, (purse) => this.isIdle(purse))
   private readonly idleCapped = new Recency.Shedder(
     this.capped,
-    ({ id, purse }) => !isPot(id) && internalsOf(purse).isIdle,
+    ({ id, purse }) => !isShared(id) && this.isIdle(purse),
     (gone) => this.setAside(gone)
   )
-  /** The cap of those for whom there is no room. */
-  private readonly none = Spending.make(`further agents and keys (${maxSpent} have spent something of theirs)`, {
-    dollars: 1 / perDollar
-  })
-  private readonly earlier: Map<string, Kept>
+  /** Refuses the agents and keys for which there is no room. */
+  private readonly full = Spending.make(`further agents and keys (${maxSpent} have spent something of theirs)`, nothing)
+  private readonly earlier: Map<string, Spending.Kept>
   private readonly spent: (agent: string, dollars: number) => void
-  private readonly now: () => number
-  /** The caps of the present rules, which are shown even before they are used. */
-  private pots: ReadonlyArray<Pot> = []
+  /** Reads a purse at once, by the clock of the gateway. */
+  private readonly read: <A>(effect: Effect.Effect<A>) => A
+  /** The names of the caps of the present rules, which are shown even before they are used. */
+  private shared: ReadonlySet<string> = new Set()
 
   constructor(
-    earlier: Spent,
-    now: () => number,
+    earlier: Readonly<Record<string, Spending.Kept>>,
+    context: Context.Context<never>,
     /** Called with what an agent has spent. */
     spent: (agent: string, dollars: number) => void
   ) {
     this.earlier = new Map(Object.entries(earlier))
+    this.read = Effect.runSyncWith(context)
     this.spent = spent
-    this.now = now
   }
 
   /** The purses of a caller that these rules apply to. */
-  of(fitting: ReadonlyArray<Rule>, agent: string, keysOf: () => ReadonlyArray<Key>): ReadonlyArray<Spending.Purse> {
+  of(
+    matching: ReadonlyArray<Rule>,
+    agent: string,
+    keysOf: () => ReadonlyArray<CallerKey>
+  ): ReadonlyArray<Spending.Purse> {
     const purses = [this.agent(agent)]
-    for (const rule of fitting) {
-      const pot = this.pot(rule)
-      if (pot !== undefined) purses.push(pot)
+    for (const rule of matching) {
+      const shared = this.ofRule(rule)
+      if (shared !== undefined) purses.push(shared)
     }
-    const byAgent = fitting.find(({ capPerAgent }) => capPerAgent !== undefined)
+    const byAgent = matching.find(({ capPerAgent }) => capPerAgent !== undefined)
     if (byAgent !== undefined)
       purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", idOf(byAgent), shortened(agent)]))
-    const byKey = fitting.find(({ capPerKey }) => capPerKey !== undefined)
+    const byKey = matching.find(({ capPerKey }) => capPerKey !== undefined)
     if (byKey !== undefined) {
       for (const { hash, name } of keysOf()) {
         purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", idOf(byKey), hash]))
@@ -128,17 +138,36 @@ export class Purses {
     return purses
   }
 
+  /** Keeps purses while a request may pay from them, also between two attempts, until the result is called. */
+  use(purses: ReadonlyArray<Spending.Purse>): () => void {
+    const { users } = this
+    for (const purse of purses) users.set(purse, (users.get(purse) ?? 0) + 1)
+    return () => {
+      for (const purse of purses) {
+        const left = users.get(purse)! - 1
+        if (left > 0) users.set(purse, left)
+        else users.delete(purse)
+      }
+    }
+  }
+
   /** Shows the caps of these rules from now on, and returns them. */
-  show(rules: ReadonlyArray<Rule>): ReadonlyArray<Pot> {
-    this.pots = rules.flatMap((rule) => {
-      const purse = this.pot(rule)
-      return purse === undefined ? [] : [{ purse, cap: rule.cap! }]
+  show(rules: ReadonlyArray<Rule>): ReadonlyArray<SharedCap> {
+    const caps = rules.flatMap((rule) => {
+      const purse = this.ofRule(rule)
+      if (purse === undefined) return []
+      return [{ name: purse.name, per: perOf(rule.cap?.per), left: () => this.read(purse.status).left ?? 0 }]
     })
-    return this.pots
+    this.shared = new Set(caps.map(({ name }) => name))
+    return caps
+  }
+
+  private isIdle(purse: Spending.Purse): boolean {
+    return !this.users.has(purse) && this.read(purse.status).held === 0
   }
 
   /** The purse that all callers of a rule share. */
-  private pot(rule: Rule): Spending.Purse | undefined {
+  private ofRule(rule: Rule): Spending.Purse | undefined {
     return rule.cap && this.cap(rule.cap, whoOf(rule), ["rule", idOf(rule), ""])
   }
 
@@ -148,9 +177,9 @@ export class Purses {
       let before = 0
       const made: Spending.Purse = Spending.make(name, undefined, {
         changed: () => {
-          const dollars = internalsOf(made).total
-          if (dollars > before) this.spent(name, dollars - before)
-          before = dollars
+          const { total } = this.read(made.status)
+          if (total > before) this.spent(name, total - before)
+          before = total
         }
       })
       purse = made
@@ -166,7 +195,7 @@ export class Purses {
     const id = JSON.stringify([...parts, cap.per ?? null])
     const known = this.capped.get(id)
     if (known !== undefined) {
-      if (known.cap !== cap) internalsOf(known.purse).resize(keepingOf(cap), this.now())
+      if (known.cap !== cap) this.read(known.purse.resize(cap))
       known.cap = cap
       // Used last.
       this.capped.delete(id)
@@ -174,27 +203,24 @@ export class Purses {
       return known.purse
     }
     this.idleCapped.shed(maxOpen - 1)
-    if (!this.hasRoomFor(id)) return this.none
-    const purse = Spending.make(parts[0] === "rule" ? this.unique(name, cap) : name, cap, {
-      kept: this.earlier.get(id)
-    })
+    if (!this.hasRoomFor(id)) return this.full
+    const purse = Spending.make(isShared(id) ? this.unique(name, cap) : name, cap, { kept: this.earlier.get(id) })
     this.earlier.delete(id)
     this.capped.set(id, { id, purse, cap })
     return purse
   }
 
-  /** What was spent of a cap that nobody uses is kept. Nothing is of keys that the provider does not know, for example. */
+  /** Remembers what was spent of a cap that nobody uses. Keys that the provider does not know have spent nothing. */
   private setAside({ id, purse }: Capped): void {
-    const { ledger } = internalsOf(purse)
-    if (ledger.spent(this.now()) > 0) this.earlier.set(id, ledger.kept)
+    if (this.read(purse.status).spent > 0) this.earlier.set(id, this.read(purse.kept))
   }
 
   private hasRoomFor(id: string): boolean {
     const { capped, earlier } = this
-    const hasRoom = () => isPot(id) || earlier.has(id) || capped.size + earlier.size < maxSpent
+    const hasRoom = () => isShared(id) || earlier.has(id) || capped.size + earlier.size < maxSpent
     if (hasRoom()) return true
     this.idleCapped.shed(maxOpen - 1, capped.size)
-    const now = this.now()
+    const now = this.read(Clock.currentTimeMillis)
     for (const [each, kept] of earlier) if (isOver(kept, now)) earlier.delete(each)
     return hasRoom()
   }
@@ -208,50 +234,35 @@ export class Purses {
     return unique
   }
 
-  /** What an agent has spent since the gateway started, in dollars. */
-  spentBy(agent: string): number {
+  /** What an agent has spent since the gateway started, and the number of its calls to models without a price. */
+  ofAgent(agent: string): { readonly dollars: number; readonly unpriced: number } {
     const purse = this.counted.get(agent)
-    return purse === undefined ? 0 : internalsOf(purse).total
-  }
-
-  /** The number of an agent's calls to models without a price. */
-  unpricedBy(agent: string): number {
-    const purse = this.counted.get(agent)
-    return purse === undefined ? 0 : internalsOf(purse).unpriced
+    const { total, unpriced } = purse === undefined ? { total: 0, unpriced: 0 } : this.read(purse.status)
+    return { dollars: total, unpriced }
   }
 
   /** The caps, those of which the largest part is used first. */
-  caps(most: number): ReadonlyArray<CapStatus> {
-    const now = this.now()
-    const pots = new Set(this.pots.map(({ purse }) => purse.name))
+  caps(max: number): ReadonlyArray<CapStatus> {
     return [...this.capped.values()]
-      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...internalsOf(purse).status(now) }))
-      .filter(({ held, name, spent }) => spent + held > 0 || pots.has(name))
-      .sort((one, other) => used(other) - used(one))
-      .slice(0, most)
+      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...this.read(purse.status) }))
+      .filter(({ held, name, spent }) => spent + held > 0 || this.shared.has(name))
+      .sort((one, other) => usedPart(other) - usedPart(one))
+      .slice(0, max)
   }
 
   /** What the gateway must know when it starts again. */
-  get kept(): Spent {
-    const now = this.now()
-    const inUse = [...this.capped]
-      .map(([id, { purse }]) => [id, internalsOf(purse).ledger] as const)
-      .filter(([, ledger]) => ledger.spent(now) > 0)
-      .map(([id, { kept }]) => [id, kept] as const)
+  get kept(): Readonly<Record<string, Spending.Kept>> {
+    const now = this.read(Clock.currentTimeMillis)
+    const inUse = [...this.capped].flatMap(([id, { purse }]) =>
+      this.read(purse.status).spent > 0 ? [[id, this.read(purse.kept)] as const] : []
+    )
     const earlier = [...this.earlier].filter(([, kept]) => !isOver(kept, now))
     return Object.fromEntries([...earlier, ...inUse])
   }
 }
 
-/** A request that may pay from purses begins, until the result is called. Meanwhile they stay what they are. */
-export const usePurses = (purses: ReadonlyArray<Spending.Purse>): (() => void) => {
-  for (const purse of purses) internalsOf(purse).users++
-  return () => {
-    for (const purse of purses) internalsOf(purse).users--
-  }
-}
-
 /** Whether nothing of what was spent counts any more. */
-const isOver = ({ cells }: Kept, now: number): boolean => cells.every(({ ends }) => ends !== null && ends <= now)
+const isOver = ({ cells }: Spending.Kept, now: number): boolean =>
+  cells.every(({ ends }) => ends !== null && ends <= now)
 
-const used = ({ dollars, held, spent }: CapStatus): number => (spent + held) / dollars
+const usedPart = ({ dollars, held, spent }: CapStatus): number => (spent + held) / dollars

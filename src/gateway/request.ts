@@ -6,9 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
-import { monotonic } from "../input/clock.ts"
-import { parseJson } from "../protocol/json.ts"
-import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
+import { monotonic, mostValues, parseJson, ValueCounter } from "./internal.ts"
 
 // -----------------------------------------------------------------------------
 // Arriving

@@ -9,8 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
-import type { Source } from "../fetch/engine.ts"
-import { monotonic } from "../input/clock.ts"
+import { type Engine, monotonic } from "./internal.ts"
 
 /** A client that reads nothing for this long is gone, or wants to occupy memory. */
 const longestStall = Duration.minutes(1)
@@ -102,7 +101,7 @@ export const whole = (
   })
 
 /** Writes a body to its end, or until the client must read first. */
-const flow = async (response: ServerResponse, { read }: Source): Promise<"over" | "full"> => {
+const flow = async (response: ServerResponse, { read }: Engine.Source): Promise<"over" | "full"> => {
   for (;;) {
     const chunk = await read()
     if (chunk === undefined) return "over"
@@ -111,13 +110,13 @@ const flow = async (response: ServerResponse, { read }: Source): Promise<"over" 
 }
 
 /** Writes a body to its end. If the body breaks off, so does the connection to the client. */
-export const relay = (response: ServerResponse, source: Source): Effect.Effect<void> =>
+export const relay = (response: ServerResponse, source: Engine.Source): Effect.Effect<void> =>
   relayed(response, source).pipe(
     Effect.catch(() => Effect.sync(() => void response.destroy())),
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
 
-const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Source) {
+const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Engine.Source) {
   while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* progress(response, "drain")
   return yield* end(response)
 })

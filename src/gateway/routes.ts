@@ -1,10 +1,8 @@
 /**
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
-import { protocols } from "../fetch/engine.ts"
-import type { HeaderReader } from "../protocol/headers.ts"
-import { type Match, matches, pathOf, type Protocol } from "../protocol/protocol.ts"
-import * as Recency from "../input/recency.ts"
+import type { HeaderReader, Protocol } from "../protocol/index.ts"
+import { Engine, type Match, matches, pathOf, Recency } from "./internal.ts"
 
 /** A provider that requests are passed on to. */
 export interface Upstream {
@@ -54,7 +52,7 @@ interface Found extends Match {
 }
 
 const found = (method: string, path: string): ReadonlyArray<Found> =>
-  matches(protocols, method, path).map((found) => {
+  matches(Engine.protocols, method, path).map((found) => {
     const { provider } = found.protocol
     return { ...found, name: names[provider] ?? provider }
   })

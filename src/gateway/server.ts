@@ -6,7 +6,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo, Socket } from "node:net"
-import { monotonic } from "../input/clock.ts"
+import { monotonic } from "./internal.ts"
 
 /**
  * The gateway cannot listen on the address.

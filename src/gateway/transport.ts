@@ -9,15 +9,14 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
-import type { Source, Upstream as Response } from "../fetch/engine.ts"
-import { headerReader } from "../protocol/headers.ts"
 import type { Headers } from "./headers.ts"
+import { type Engine, headerReader } from "./internal.ts"
 import type { Upstream } from "./routes.ts"
 
 /** An answer of an upstream. */
-export interface Sent extends Response {
+export interface Sent extends Engine.Upstream {
   readonly headers: Headers
-  readonly body: Source
+  readonly body: Engine.Source
   /** Whether the body was compressed, and has been decompressed. */
   readonly isDecoded: boolean
 }
@@ -48,7 +47,7 @@ const decoders: Readonly<Record<string, () => Duplex>> = {
 const mostUnread = 64 * 1_024
 
 /** Receives a response, and gives its body to a reader. */
-class Receiver implements Dispatcher.DispatchHandler, Source {
+class Receiver implements Dispatcher.DispatchHandler, Engine.Source {
   private readonly signal: AbortSignal
   private readonly answered: (receiver: Receiver) => void
   private readonly failed: (error: unknown) => void
@@ -159,12 +158,12 @@ const isRepeatable = ({ body, method }: Outgoing): boolean => body === null && (
 const isCut = (error: unknown): boolean =>
   ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
 
-const chunksOf = async function* ({ read }: Source): AsyncGenerator<Uint8Array> {
+const chunksOf = async function* ({ read }: Engine.Source): AsyncGenerator<Uint8Array> {
   for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
 }
 
 /** A decompressed body. */
-const decoded = (body: Source, decoder: Duplex): Source => {
+const decoded = (body: Engine.Source, decoder: Duplex): Engine.Source => {
   // The reader of the body gets the error.
   pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
     if (error) body.cancel(error)

@@ -59,8 +59,6 @@ export class Purse {
   favoured: Waiter | undefined = undefined
   /** The number of calls to models without a price. */
   unpriced = 0
-  /** Requests under way that may pay from it again, though they hold nothing between two attempts. */
-  users = 0
   private readonly changed: (() => void) | undefined
 
   constructor(name: string, keeping: Keeping | undefined, kept?: Kept, changed?: () => void) {
@@ -78,11 +76,6 @@ export class Purse {
   /** The waiter whose turn it is. */
   get next(): Waiter | undefined {
     return this.favoured ?? this.waiting.values().next().value
-  }
-
-  /** Whether no call holds anything of it, or may come to. */
-  get isIdle(): boolean {
-    return this.ledger.held === 0 && this.users === 0
   }
 
   /** The amount that is reserved for a call. */

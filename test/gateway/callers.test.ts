@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { makeCallers, type Rule } from "../../src/gateway/callers.ts"
-import { Purses } from "../../src/gateway/purses.ts"
+import * as Context from "effect/Context"
+import type { Rule } from "floodgate/gateway"
+import { makeCallers } from "../../src/gateway/callers.ts"
+import { CallerPurses } from "../../src/gateway/purses.ts"
 
 const request = (agent: string | undefined, headers: Record<string, string> = {}, model = "claude-sonnet-5") => ({
   url: "https://api.test/v1/messages",
@@ -14,11 +16,7 @@ const request = (agent: string | undefined, headers: Record<string, string> = {}
 const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) => {
   const { agent, priority, weight } = makeCallers(
     rules,
-    new Purses(
-      {},
-      () => 0,
-      () => {}
-    )
+    new CallerPurses({}, Context.empty(), () => {})
   )(request(...args))
   return { agent, priority, weight }
 }

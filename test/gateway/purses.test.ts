@@ -1,19 +1,25 @@
 /** The ledgers of a gateway's caps: callers may invent agents and keys, and no cap is kept less for it. */
 import { assert, describe, it } from "@effect/vitest"
-import type { Rule } from "../../src/gateway/callers.ts"
-import { Purses, type Spent, usePurses } from "../../src/gateway/purses.ts"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import { CallerPurses } from "../../src/gateway/purses.ts"
 import * as Ledger from "../../src/spending/purse.ts"
+import type { Rule } from "floodgate/gateway"
 import type * as Spending from "floodgate/Spending"
+import { clockAt } from "../support/clock.ts"
 
 const dollar = 1e9
 const perDay = { dollars: 5, per: "day" as const }
 
 /** Purses under one rule, and what calls of its agents and keys do to them. */
-const world = (rule: Rule, earlier: Spent = {}) => {
+const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}) => {
   let now = 0
-  const purses = new Purses(
+  const purses = new CallerPurses(
     earlier,
-    () => now,
+    Context.make(
+      Clock.Clock,
+      clockAt(() => now)
+    ),
     () => {}
   )
   purses.show([rule])
@@ -50,9 +56,9 @@ describe("the ledger of a key", () => {
   })
 
   it("stays while a request that will pay from it is between two attempts", () => {
-    const { of, spend } = world({ capPerKey: perDay })
+    const { of, purses, spend } = world({ capPerKey: perDay })
     const paying = of("a", "sk-real")
-    const leave = usePurses(paying)
+    const leave = purses.use(paying)
     for (const key of others(5_000)) of("a", key)
     assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
     assert.strictEqual(spend(paying, 4), "refused", "it is the same cap")
@@ -114,8 +120,8 @@ describe("the ledgers of agents", () => {
     assert.instanceOf(held, Ledger.Payment)
     for (const agent of others(5_000)) spend(of(agent), 1)
     held.settle(2 * dollar, 0)
-    assert.strictEqual(purses.spentBy("busy"), 2)
+    assert.strictEqual(purses.ofAgent("busy").dollars, 2)
     for (const agent of others(5_000, 5_000)) of(agent)
-    assert.strictEqual(purses.spentBy("busy"), 0)
+    assert.strictEqual(purses.ofAgent("busy").dollars, 0)
   })
 })

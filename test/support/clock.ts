@@ -1,6 +1,20 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
+/** A clock that shows the time that a test says. */
+export const clockAt = (now: () => number): Clock.Clock => {
+  const nanos = () => BigInt(Math.round(now() * 1e6))
+  return {
+    currentTimeMillisUnsafe: now,
+    currentTimeMillis: Effect.sync(now),
+    currentTimeNanosUnsafe: nanos,
+    currentTimeNanos: Effect.sync(nanos),
+    monotonicTimeNanosUnsafe: nanos,
+    monotonicTimeNanos: Effect.sync(nanos),
+    sleep: () => Effect.never
+  }
+}
+
 /** The same clock, whose wall clock somebody has set by so many milliseconds. */
 export const setAhead = (clock: Clock.Clock, ahead: () => number): Clock.Clock => {
   const millis = () => clock.currentTimeMillisUnsafe() + ahead()
