@@ -82,7 +82,7 @@ export const conclude = <A>(
   draft: State,
   { charge, home, service, ticket }: Entry,
   used: Amounts.Charge,
-  learn: (law: Law.Pool, ticket: Law.Ticket) => A,
+  learn: (law: Law.Pacer, ticket: Law.Ticket) => A,
   hasServed: (answer: A) => boolean = () => true
 ): readonly [answer: A, part: number] => {
   Fleet.end(draft, home!.id, ticket!, used)
@@ -115,7 +115,7 @@ const costUsed = (state: State, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
 /** The part of a charge that is limited. */
-export const limited = ({ caps, meters }: Law.Pool, charge: Amounts.Whole): Amounts.Charge =>
+export const limited = ({ caps, meters }: Law.Pacer, charge: Amounts.Whole): Amounts.Charge =>
   Amounts.mapDimensions(charge, (amount, dimension) =>
     caps[dimension] !== undefined || meters.some((each) => each.dimension === dimension && each.limit < Infinity)
       ? amount

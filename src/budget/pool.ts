@@ -84,7 +84,7 @@ export class Pool {
   private get config(): State.Config {
     return this.port.state.config
   }
-  get law(): Law.Pool {
+  get law(): Law.Pacer {
     return this.port.state.law
   }
   /** What it has learned up to now; undefined where that is nothing. */
@@ -295,7 +295,7 @@ export class Pool {
   private conclude<A>(
     entry: Entry,
     used: Amounts.Charge,
-    learn: (law: Law.Pool, ticket: Law.Ticket, now: number) => A,
+    learn: (law: Law.Pacer, ticket: Law.Ticket, now: number) => A,
     hasServed?: (answer: A) => boolean
   ): A {
     const { charge, home, service } = entry
@@ -319,7 +319,7 @@ export class Pool {
     this.isProven = true
     const isAccepted = entry?.isAccepted === false
     if (entry !== undefined) entry.isAccepted = true
-    const learn = (law: Law.Pool, ticket: Law.Ticket | undefined, now: number): void => {
+    const learn = (law: Law.Pacer, ticket: Law.Ticket | undefined, now: number): void => {
       if (isAccepted) Law.accept(law, ticket!)
       Law.observe(law, ticket, readings, now)
     }

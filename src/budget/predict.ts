@@ -19,7 +19,7 @@ const noPlace: Ahead.Wait = { by: "concurrency", millis: Infinity }
 
 /** What is known of a pool. */
 export interface Scene {
-  readonly law: Law.Pool
+  readonly law: Law.Pacer
   readonly now: number
   /** The most calls in flight. */
   readonly most: number
@@ -42,7 +42,7 @@ const endsOf = ({ law, now, running }: Scene): Array<number> => {
 
 /** A pool that is played ahead. */
 class Play {
-  readonly law: Law.Pool
+  readonly law: Law.Pacer
   private readonly maxInFlight: number
   private readonly answerMillis: number
   /** The ends of calls in order, and how many of them are over; undefined where nothing waits for them. */
@@ -141,7 +141,7 @@ export interface Foreseen {
   readonly millis: number
   readonly obstacle: Ahead.Obstacle | undefined
   /** The law at its turn, where a quota no longer holds it then. */
-  readonly exhausted: Law.Pool | undefined
+  readonly exhausted: Law.Pacer | undefined
   /** Whether there are callers before it that were not played. */
   readonly isLowerBound: boolean
 }

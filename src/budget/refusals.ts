@@ -16,7 +16,11 @@ export const tooLarge = (pool: string, rules: Rules.Rules, charge: Amounts.Whole
 }
 
 /** A charge that a quota no longer holds. */
-export const quotaExhausted = (pool: string, { caps }: Law.Pool, charge: Amounts.Whole): QuotaExhausted | undefined => {
+export const quotaExhausted = (
+  pool: string,
+  { caps }: Law.Pacer,
+  charge: Amounts.Whole
+): QuotaExhausted | undefined => {
   for (const dimension of Amounts.dimensions) {
     const cap = caps[dimension]
     const asked = charge[dimension]
@@ -41,7 +45,7 @@ export const tooLong = (
   })
 
 /** A pause that is longer than anybody should wait. */
-export const closed = (pool: string, { gate }: Law.Pool, now: number): WaitTooLong | undefined => {
+export const closed = (pool: string, { gate }: Law.Pacer, now: number): WaitTooLong | undefined => {
   const left = gate.until - now
   return left > maxPause ? tooLong(pool, undefined, left, maxPause) : undefined
 }

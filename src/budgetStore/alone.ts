@@ -13,7 +13,7 @@ import type * as State from "./state.ts"
 
 export class Alone implements Home {
   readonly id: string
-  private readonly began: Law.Pool
+  private readonly began: Law.Pacer
   private readonly local: Local
   /** The port of all processes, once it has taken over. */
   private whole: Home | undefined = undefined

@@ -42,7 +42,7 @@ export class Away {
   private error: unknown = undefined
   private alone: Alone | undefined = undefined
   /** What was left of the part when this process last returned to the store, and the observation that reports it. */
-  private last: { readonly law: Law.Pool; readonly report: Step<void> } | undefined = undefined
+  private last: { readonly law: Law.Pacer; readonly report: Step<void> } | undefined = undefined
 
   constructor(opening: Opening, sharing: Settings, time: Time, whole: Whole) {
     this.opening = opening

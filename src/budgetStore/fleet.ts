@@ -69,14 +69,14 @@ export const count = ({ law, owners }: State): void => {
 }
 
 /** Removes a process that leaves: the ends of its calls will not be reported. */
-export const leave = (law: Law.Pool, owner: Owner): void => {
+export const leave = (law: Law.Pacer, owner: Owner): void => {
   owner.hasLeft = true
   owner.part = undefined
   giveUp(law, owner)
 }
 
 /** Ends the calls of a process that is considered dead. */
-const giveUp = (law: Law.Pool, owner: Owner): void => {
+const giveUp = (law: Law.Pacer, owner: Owner): void => {
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
   if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
   owner.inFlight = 0
@@ -115,7 +115,7 @@ export const retract = (state: State, id: string, known: Owner | undefined): voi
 }
 
 /** Takes an amount from every level, or returns it. */
-const charge = (law: Law.Pool, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
+const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
   for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
     const cap = law.caps[dimension]
@@ -242,7 +242,7 @@ export interface Ahead {
 
 /** What a call waits for, given the calls ahead of it and the most calls in flight. */
 const decide = (
-  law: Law.Pool,
+  law: Law.Pacer,
   charge: Amounts.Whole,
   ahead: Ahead,
   most: number,
@@ -259,7 +259,7 @@ const decide = (
  * If even a full bucket does not hold both this call and those ahead, this call waits: otherwise a call ahead that needs a full
  * bucket would never find one. A process that does not commit in time loses its turn.
  */
-const yields = (law: Law.Pool, charge: Amounts.Whole, ahead: Amounts.Whole): Law.Blocked | undefined => {
+const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Law.Blocked | undefined => {
   const most = (dimension: Limits.Dimension): number => {
     const cap = law.caps[dimension]
     const meter = law.meters.find((each) => each.dimension === dimension && each.peak < Infinity)
@@ -346,7 +346,7 @@ const callsOf = ({ calls, of }: Part, { concurrency }: Config): number =>
   calls === Infinity ? Math.floor(of * concurrency) : calls
 
 /** What is left of a part after its process has used some of the quotas. */
-export const leftOf = (part: Part, law: Law.Pool): Part => ({
+export const leftOf = (part: Part, law: Law.Pacer): Part => ({
   ...part,
   quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
     Math.min(left, law.caps[dimension]?.level ?? left)
@@ -354,7 +354,7 @@ export const leftOf = (part: Part, law: Law.Pool): Part => ({
 })
 
 /** Charges the pool for the part of a silent process, which may be using it. */
-const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void => {
+const keepPart = (law: Law.Pacer, owner: Owner, part: Part, now: number): void => {
   const from = Math.max(owner.at + part.fromMillis, part.keptTo)
   const to = Math.min(now, owner.at + part.untilMillis)
   if (to <= from) return
@@ -372,7 +372,7 @@ const keepPart = (law: Law.Pool, owner: Owner, part: Part, now: number): void =>
   owner.part = { ...part, keptTo: to }
 }
 
-export const keepQuotas = (law: Law.Pool, { quotas }: Part, sign: 1 | -1 = 1): void => {
+export const keepQuotas = (law: Law.Pacer, { quotas }: Part, sign: 1 | -1 = 1): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap?.rule.quota === true) cap.level -= sign * (quotas[dimension] ?? 0)
@@ -380,7 +380,7 @@ export const keepQuotas = (law: Law.Pool, { quotas }: Part, sign: 1 | -1 = 1): v
 }
 
 /** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
-export const takeBack = (law: Law.Pool, owner: Owner): void => {
+export const takeBack = (law: Law.Pacer, owner: Owner): void => {
   const { part } = owner
   if (part === undefined || part.keptTo === -Infinity) return
   keepQuotas(law, part, -1)
@@ -400,7 +400,7 @@ const mostInFlight = ({ config, owners }: State, now: number): number => {
 const shared = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
 
 /** The law that a process continues with alone: that of the whole pool, made smaller. It starts with nothing but its debts. */
-export const partOfLaw = (law: Law.Pool, part: Part, inFlight: number, now: number): Law.Pool => {
+export const partOfLaw = (law: Law.Pacer, part: Part, inFlight: number, now: number): Law.Pacer => {
   const { of } = part
   const debt = (level: number): number => Math.min(0, level) * of
   const own = Law.copy(law)
@@ -441,7 +441,7 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
 export const comeBack = (
   state: State,
   id: string,
-  { began, law, owner }: { readonly began: Law.Pool; readonly law: Law.Pool; readonly owner: Owner }
+  { began, law, owner }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly owner: Owner }
 ): void => {
   const ours = state.owners[id]
   const isForgotten = ours?.part === undefined

@@ -60,7 +60,7 @@ const translate = (owner: Owner, { virtual }: State, to: State, ahead: number): 
 })
 
 /** What processes have spent becomes debt, of no more than a bucket. */
-const spend = (law: Law.Pool, spent: Amounts.Whole): void => {
+const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     const min = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)
@@ -73,7 +73,7 @@ const spend = (law: Law.Pool, spent: Amounts.Whole): void => {
 }
 
 /** A process as one state has it takes the place of what the other has. What was kept for it once is not kept again. */
-const takeOver = (law: Law.Pool, found: Owner | undefined, owner: Owner): Owner => {
+const takeOver = (law: Law.Pacer, found: Owner | undefined, owner: Owner): Owner => {
   const keptTo = Math.max(owner.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
   const part = owner.part && { ...owner.part, keptTo }
   if (found !== undefined) Fleet.takeBack(law, found)

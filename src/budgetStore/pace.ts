@@ -35,7 +35,7 @@ const lagMargin = 1.5
 const lagDecay = 0.02
 
 /** When to read the state again for a caller that waits. */
-export const lookIn = ({ answerMillis, inFlight }: Law.Pool, { millis }: Law.Blocked): number => {
+export const lookIn = ({ answerMillis, inFlight }: Law.Pacer, { millis }: Law.Blocked): number => {
   const look = Math.max(shortestLook, answerMillis / (looksPerAnswer * Math.max(1, inFlight)))
   return millis === Infinity ? Math.min(look, longestLook) : Math.min(Math.ceil(millis), refundLook)
 }

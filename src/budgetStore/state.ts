@@ -84,7 +84,7 @@ export interface State {
   changes: number
   /** Virtual time of the fair queue between processes. */
   virtual: number
-  readonly law: Law.Pool
+  readonly law: Law.Pacer
   readonly owners: Record<string, Owner>
   /** Only of a process that goes on with its part: see {@link Alone}. */
   alone?: Alone | undefined

@@ -224,7 +224,7 @@ const window = object<Window.Window>({
   need: within(0, mostStep)
 })
 
-const law = object<Law.Pool>({
+const law = object<Law.Pacer>({
   meters: list(meter, Amounts.dimensions.length),
   caps: perDimension(cap),
   shares: perDimension(portion),

@@ -113,7 +113,7 @@ export function* play(agents: ReadonlyArray<Agent>, setup: Setup): Steps<Outcome
 class FanOut {
   private readonly concurrency: number
   private readonly rules: Rules.Rules
-  private readonly law: Law.Pool
+  private readonly law: Law.Pacer
   private readonly queue = new FairQueue<Waiting>()
   private readonly due: Array<Due> = []
   private scheduled = 0

@@ -6,7 +6,7 @@ import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
-import type { Opening, Pool, Ticket } from "./pacer.ts"
+import type { Opening, Pacer, Ticket } from "./pacer.ts"
 import * as Window from "./window.ts"
 
 /** Why a charge cannot go now, and for how long; `Infinity` if it depends on another event. */
@@ -16,26 +16,26 @@ export interface Blocked {
 }
 
 /** Why a charge cannot go now. Undefined if it can; then meters and caps are up to date. */
-export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undefined => {
-  const closed = passGate(pool, now) || passWindow(pool, now) || passOpening(pool, now)
+export const decide = (pacer: Pacer, charge: Charge, now: number): Blocked | undefined => {
+  const closed = passGate(pacer, now) || passWindow(pacer, now) || passOpening(pacer, now)
   if (closed > 0) return { millis: closed, dimension: undefined }
   let millis = 0
   let dimension: Dimension | undefined
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const amount = get(charge, meter.dimension) ?? 0
-    const maxPhase = bound(pool, meter, now)
+    const maxPhase = bound(pacer, meter, now)
     Meter.advance(meter, now, maxPhase)
-    const wait = Meter.wait(meter, amount, maxPhase, pool.lag)
+    const wait = Meter.wait(meter, amount, maxPhase, pacer.lag)
     if (wait > millis) {
       millis = wait
       dimension = meter.dimension
     }
   }
   for (const each of dimensions) {
-    const cap = get(pool.caps, each)
+    const cap = get(pacer.caps, each)
     if (cap === undefined) continue
     Cap.advance(cap, now)
-    const wait = Cap.wait(cap, get(charge, each) ?? 0, pool.lag)
+    const wait = Cap.wait(cap, get(charge, each) ?? 0, pacer.lag)
     if (wait > millis) {
       millis = wait
       dimension = each
@@ -45,29 +45,29 @@ export const decide = (pool: Pool, charge: Charge, now: number): Blocked | undef
 }
 
 /** Milliseconds until the gate lets a call out. */
-const passGate = (pool: Pool, now: number): number => {
-  const { gate } = pool
-  const wait = Gate.wait(gate, gate.reason === "overload" ? silenceMillis(pool) : verdictMillis(pool), now)
-  if (wait === 0 && Gate.isProbing(gate) && gate.probes >= gate.allowed) pool.gate = Gate.widen(gate)
+const passGate = (pacer: Pacer, now: number): number => {
+  const { gate } = pacer
+  const wait = Gate.wait(gate, gate.reason === "overload" ? silenceMillis(pacer) : verdictMillis(pacer), now)
+  if (wait === 0 && Gate.isProbing(gate) && gate.probes >= gate.allowed) pacer.gate = Gate.widen(gate)
   return wait
 }
 
-const passWindow = (pool: Pool, now: number): number => {
-  if (pool.inFlight < pool.window.size) return 0
-  pool.window = Window.grow(pool.window, now, verdictMillis(pool))
-  return pool.inFlight < pool.window.size ? 0 : Window.growsAt(pool.window) - now
+const passWindow = (pacer: Pacer, now: number): number => {
+  if (pacer.inFlight < pacer.window.size) return 0
+  pacer.window = Window.grow(pacer.window, now, verdictMillis(pacer))
+  return pacer.inFlight < pacer.window.size ? 0 : Window.growsAt(pacer.window) - now
 }
 
 /** While nothing is known, each round of verdicts has twice as many calls as the last, evenly spaced. */
-const passOpening = (pool: Pool, now: number): number => {
-  const { opening } = pool
+const passOpening = (pacer: Pacer, now: number): number => {
+  const { opening } = pacer
   // A caller with one call at a time is limited by the answers.
-  if (opening === undefined || pool.inFlight === 0) return 0
-  const round = verdictMillis(pool)
+  if (opening === undefined || pacer.inFlight === 0) return 0
+  const round = verdictMillis(pacer)
   const { allowed, at, since } =
-    now < opening.at + round ? opening : (pool.opening = nextRound(opening, pool.sent, now))
+    now < opening.at + round ? opening : (pacer.opening = nextRound(opening, pacer.sent, now))
   // Calls beyond those of this round go with the next one.
-  const place = Math.min(1, (pool.sent - since) / allowed)
+  const place = Math.min(1, (pacer.sent - since) / allowed)
   return Math.max(0, at + place * round - now)
 }
 
@@ -77,44 +77,44 @@ const nextRound = ({ allowed, since }: Opening, sent: number, now: number): Open
 }
 
 /** Charges every dimension at one instant if the call may go now; otherwise says why not. */
-export const admit = (pool: Pool, charge: Whole, now: number): Ticket | Blocked =>
-  decide(pool, charge, now) ?? takeNow(pool, charge, now)
+export const admit = (pacer: Pacer, charge: Whole, now: number): Ticket | Blocked =>
+  decide(pacer, charge, now) ?? takeNow(pacer, charge, now)
 
 /** Charges every dimension at one instant, whether the call may go or not. */
-export const take = (pool: Pool, charge: Whole, now: number): Ticket => {
-  advance(pool, now)
-  return takeNow(pool, charge, now)
+export const take = (pacer: Pacer, charge: Whole, now: number): Ticket => {
+  advance(pacer, now)
+  return takeNow(pacer, charge, now)
 }
 
 /** Charges meters and caps that are up to date. */
-const takeNow = (pool: Pool, charge: Whole, now: number): Ticket => {
-  const { block, caps, meters } = pool
+const takeNow = (pacer: Pacer, charge: Whole, now: number): Ticket => {
+  const { block, caps, meters } = pacer
   const sums: Array<number> = []
-  if (now - block.at > pool.overloadMillis) pool.block = { at: now, sent: pool.sent, before: block.sent }
-  pool.sent++
-  pool.inFlight++
+  if (now - block.at > pacer.overloadMillis) pacer.block = { at: now, sent: pacer.sent, before: block.sent }
+  pacer.sent++
+  pacer.inFlight++
   for (const meter of meters) {
     sums.push(meter.sum, meter.rejected)
-    Meter.take(meter, get(charge, meter.dimension), pool.sent)
+    Meter.take(meter, get(charge, meter.dimension), pacer.sent)
   }
   for (const dimension of dimensions) {
     const cap = get(caps, dimension)
     if (cap !== undefined) Cap.take(cap, get(charge, dimension))
   }
-  pool.window = Window.sent(pool.window, pool.inFlight)
-  const isSafe = isBelowShare(pool)
-  if (isSafe) pool.safe++
+  pacer.window = Window.sent(pacer.window, pacer.inFlight)
+  const isSafe = isBelowShare(pacer)
+  if (isSafe) pacer.safe++
   const ticket: Ticket = {
     at: now,
     charge,
-    number: pool.sent,
-    inFlight: pool.inFlight,
+    number: pacer.sent,
+    inFlight: pacer.inFlight,
     isSafe,
-    safe: pool.safe,
-    crowded: pool.window.crowded,
-    earlier: pool.block.before,
+    safe: pacer.safe,
+    crowded: pacer.window.crowded,
+    earlier: pacer.block.before,
     sums
   }
-  pool.gate = Gate.sent(pool.gate, now)
+  pacer.gate = Gate.sent(pacer.gate, now)
   return ticket
 }

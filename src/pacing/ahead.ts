@@ -18,14 +18,14 @@ export interface Wait {
  * A copy to play ahead with. While headers measure a share, it does not grow by itself: they go on saying what they say. Where
  * only rejections tell, it is tried, as ever.
  */
-export const copy = (pool: Law.Pool): Law.Pool => {
-  const law = Law.copy(pool)
+export const copy = (pacer: Law.Pacer): Law.Pacer => {
+  const law = Law.copy(pacer)
   for (const meter of law.meters) if (meter.header !== undefined) meter.header = { ...meter.header, at: Infinity }
   return law
 }
 
 /** Charges a call if it goes now; otherwise says what it waits for. */
-export const admit = (law: Law.Pool, maxInFlight: number, charge: Whole, now: number): Law.Ticket | Wait => {
+export const admit = (law: Law.Pacer, maxInFlight: number, charge: Whole, now: number): Law.Ticket | Wait => {
   if (law.inFlight >= maxInFlight) return { by: "concurrency", millis: Infinity }
   const answer = Law.admit(law, charge, now)
   if ("at" in answer) return answer

@@ -6,7 +6,7 @@ import type { Rule } from "../limits/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
-import type { Pool, Ticket } from "./pacer.ts"
+import type { Pacer, Ticket } from "./pacer.ts"
 
 /** What a response says of one dimension: the limit per millisecond, what is left of it, and the step it is rounded to. */
 export interface Reading {
@@ -18,17 +18,17 @@ export interface Reading {
 export type Readings = PerDimension<Reading>
 
 /** Learns limit, level and share from the headers of a response. */
-export const observe = (pool: Pool, ticket: Ticket | undefined, readings: Readings, now: number): void => {
+export const observe = (pacer: Pacer, ticket: Ticket | undefined, readings: Readings, now: number): void => {
   for (const dimension of dimensions) {
     const reading = readings[dimension]
     if (reading === undefined) continue
     if (ticket !== undefined && isExceeded(ticket, dimension, reading)) continue
-    const meter = learnLimit(pool, dimension, reading, now)
+    const meter = learnLimit(pacer, dimension, reading, now)
     if (meter === undefined || ticket === undefined || reading.remaining === undefined) continue
-    Meter.advance(meter, now, bound(pool, meter, now))
-    learnLevel(pool, meter, ticket, reading.remaining, reading.roundedTo, now)
+    Meter.advance(meter, now, bound(pacer, meter, now))
+    learnLevel(pacer, meter, ticket, reading.remaining, reading.roundedTo, now)
   }
-  if (covers(pool, readings)) pool.opening = undefined
+  if (covers(pacer, readings)) pacer.opening = undefined
 }
 
 /** A call whose estimate exceeds the limit by this factor is larger than the limit: estimates err by less. */
@@ -39,8 +39,8 @@ export const isExceeded = ({ charge }: Ticket, dimension: Dimension, { limit = I
   charge[dimension] > certainly * limit * 60_000
 
 /** Whether readings cover what providers limit: requests, and tokens of one kind or the other. */
-const covers = (pool: Pool, readings: Readings): boolean =>
-  pool.meters.every(({ dimension, limit }) => limit < Infinity || readings[dimension] !== undefined) ||
+const covers = (pacer: Pacer, readings: Readings): boolean =>
+  pacer.meters.every(({ dimension, limit }) => limit < Infinity || readings[dimension] !== undefined) ||
   (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined)
 
 /** Whether headers say that a bucket had room for a call, beyond their error. */
@@ -50,29 +50,29 @@ export const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings
 }
 
 /** Whether headers cover what providers limit, and say that all of it had room for a call. */
-export const haveRoom = (pool: Pool, ticket: Ticket, readings: Readings): boolean =>
-  covers(pool, readings) &&
-  pool.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, ticket, readings))
+export const haveRoom = (pacer: Pacer, ticket: Ticket, readings: Readings): boolean =>
+  covers(pacer, readings) &&
+  pacer.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, ticket, readings))
 
 /** Learns a limit. Returns the meter of the dimension, if there is one. */
 const learnLimit = (
-  pool: Pool,
+  pacer: Pacer,
   dimension: Dimension,
   { limit, remaining = 0 }: Reading,
   now: number
 ): Meter.Meter | undefined => {
-  let meter = pool.meters.find((each) => each.dimension === dimension)
+  let meter = pacer.meters.find((each) => each.dimension === dimension)
   if (limit === undefined) return meter
-  if (meter === undefined) pool.meters.push((meter = Meter.make(dimension, now)))
+  if (meter === undefined) pacer.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
   // The burst was learned under a larger limit.
-  if (limit < meter.limit && pool.caps[dimension] === undefined) meter.burst = undefined
+  if (limit < meter.limit && pacer.caps[dimension] === undefined) meter.burst = undefined
   Meter.setLimit(meter, limit)
   // What is left can be taken at once, unless that was tried and rejected.
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, meter.mostBurst)) || undefined
   if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
-  const share = pool.shares[dimension]
-  if (share !== undefined) limitTo(pool, dimension, shareOf(meter, share), now)
+  const share = pacer.shares[dimension]
+  if (share !== undefined) limitTo(pacer, dimension, shareOf(meter, share), now)
   return meter
 }
 
@@ -86,23 +86,23 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
 
 /** Learns what was left after a call, and measures the share. Headers older than those that counted say nothing. */
 const learnLevel = (
-  pool: Pool,
+  pacer: Pacer,
   meter: Meter.Meter,
   ticket: Ticket,
   remaining: number,
   roundedTo: number,
   now: number
 ): void => {
-  const given = givenAt(pool, meter, ticket)
+  const given = givenAt(pacer, meter, ticket)
   const { header, mark } = meter
-  if (given === undefined || meter.peak === Infinity || now < pool.distrustUntil) return
+  if (given === undefined || meter.peak === Infinity || now < pacer.distrustUntil) return
   if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
   const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
   const shown = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
   else learnLevelAt(meter, ticket.at, shown - (meter.sum - sum) + Meter.rate(meter) * (now - ticket.at))
   if (header === undefined) meter.header = { at: ticket.at, remaining, sum }
-  else learnSlope(pool, meter, header, { at: ticket.at, remaining, sum }, roundedTo)
+  else learnSlope(pacer, meter, header, { at: ticket.at, remaining, sum }, roundedTo)
 }
 
 /** What is in flight is spent while the bucket refills, so it is subtracted from what headers show. */
@@ -128,7 +128,7 @@ const raise = (meter: Meter.Meter, level: number): void => {
 }
 
 /** The rate that a stated share reserves for this budget; 0 if no share is stated. */
-export const entitled = ({ caps }: Pool, { dimension, limit }: Meter.Meter): number => {
+export const entitled = ({ caps }: Pacer, { dimension, limit }: Meter.Meter): number => {
   const { share = 1 } = caps[dimension]?.rule ?? {}
   return share < 1 ? share * limit : 0
 }
@@ -143,7 +143,7 @@ const errorDecay = 0.97
 
 /** Measures the share: what the bucket gained between two headers, plus what we took, is our part of the refill. */
 const learnSlope = (
-  pool: Pool,
+  pacer: Pacer,
   meter: Meter.Meter,
   from: Meter.Reference,
   to: Meter.Reference,
@@ -157,6 +157,6 @@ const learnSlope = (
   const isFull = to.remaining > 0.9 * Meter.burst(meter)
   meter.error = Math.max(errorDecay * meter.error, isFull ? 0 : gained - meter.limit * elapsed - roundedTo)
   const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
-  Meter.restart(meter, Math.max(meter.limit * minSlope, entitled(pool, meter), rate + slopeGain * (slope - rate)), 0)
+  Meter.restart(meter, Math.max(meter.limit * minSlope, entitled(pacer, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }

@@ -22,7 +22,7 @@
  * draws a random number; time is an argument.
  */
 import * as Gate from "./gate.ts"
-import type { Pool } from "./pacer.ts"
+import type { Pacer } from "./pacer.ts"
 
 export { make, resize } from "./limits.ts"
 export { admit, type Blocked, decide, take } from "./admit.ts"
@@ -30,10 +30,10 @@ export { accept, adopt, keep, release, settle } from "./ends.ts"
 export { observe, type Reading, type Readings } from "./headers.ts"
 export { reject, type Rejection } from "./rejections.ts"
 export { overload } from "./outage.ts"
-export { copy, type Pool, preview, type Ticket } from "./pacer.ts"
+export { copy, type Pacer, preview, type Ticket } from "./pacer.ts"
 export type { Verdict } from "./verdicts.ts"
 
 /** Nothing goes out before `until`. Probes that are under way keep their reason. */
-export const pause = (pool: Pool, reason: Gate.Gate["reason"], until: number): void => {
-  pool.gate = Gate.pause(pool.gate, reason, until)
+export const pause = (pacer: Pacer, reason: Gate.Gate["reason"], until: number): void => {
+  pacer.gate = Gate.pause(pacer.gate, reason, until)
 }

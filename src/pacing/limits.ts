@@ -7,7 +7,7 @@ import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
-import type { Pool } from "./pacer.ts"
+import type { Pacer } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 
@@ -17,8 +17,8 @@ const firstOverloadMillis = 1_000
 /** Time to the end of an answer, until one was seen. */
 const firstAnswerMillis = 2_000
 
-export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pool => {
-  const pool: Pool = {
+export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pacer => {
+  const pacer: Pacer = {
     meters: [],
     caps: {},
     shares: {},
@@ -43,50 +43,50 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
     rampAt: -Infinity,
     lag: 0
   }
-  resize(pool, rules, shares, now)
-  return pool
+  resize(pacer, rules, shares, now)
+  return pacer
 }
 
 /**
  * Replaces the user's limits. What headers have taught of other dimensions stays. A pool that has sent nothing starts full
  * under the new limits.
  */
-export const resize = (pool: Pool, rules: Rules, shares: PerDimension<number>, now: number): void => {
-  const before = pool.shares
-  pool.shares = shares
+export const resize = (pacer: Pacer, rules: Rules, shares: PerDimension<number>, now: number): void => {
+  const before = pacer.shares
+  pacer.shares = shares
   for (const dimension of dimensions) {
     const rule = rules[dimension]
     const share = shares[dimension]
     if (rule === undefined && share !== undefined && share === before[dimension]) continue
-    replace(pool, dimension, rule, now)
+    replace(pacer, dimension, rule, now)
   }
   // Providers limit requests and tokens. Where nobody says by how much, the law finds out.
-  if (pool.meters.length === 0) pool.meters.push(Meter.make("requests", now))
-  if (!pool.meters.some(isOfTokens)) pool.meters.push(Meter.make("tokens", now))
-  if (pool.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pool.opening = undefined
+  if (pacer.meters.length === 0) pacer.meters.push(Meter.make("requests", now))
+  if (!pacer.meters.some(isOfTokens)) pacer.meters.push(Meter.make("tokens", now))
+  if (pacer.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pacer.opening = undefined
 }
 
 /** Replaces the user's limit of a dimension, and what it says of the provider's bucket. */
-const replace = (pool: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
-  const wasLimited = pool.caps[dimension] !== undefined
-  limitTo(pool, dimension, rule, now)
-  const meter = pool.meters.find((each) => each.dimension === dimension)
+const replace = (pacer: Pacer, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+  const wasLimited = pacer.caps[dimension] !== undefined
+  limitTo(pacer, dimension, rule, now)
+  const meter = pacer.meters.find((each) => each.dimension === dimension)
   if (rule === undefined || rule.quota) {
     if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
     return
   }
   const { burst, rate } = rule.provider
-  if (meter === undefined) return void pool.meters.push(Meter.make(dimension, now, rate, burst))
-  Meter.advance(meter, now, bound(pool, meter, now))
+  if (meter === undefined) return void pacer.meters.push(Meter.make(dimension, now, rate, burst))
+  Meter.advance(meter, now, bound(pacer, meter, now))
   Meter.setLimit(meter, rate)
   meter.burst = burst
-  if (pool.sent === 0) meter.level = burst
+  if (pacer.sent === 0) meter.level = burst
 }
 
 const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "requests"
 
 /** Sets or removes the user's limit of a dimension. */
-export const limitTo = ({ caps, sent }: Pool, dimension: Dimension, rule: Rule | undefined, now: number): void => {
+export const limitTo = ({ caps, sent }: Pacer, dimension: Dimension, rule: Rule | undefined, now: number): void => {
   const cap = caps[dimension]
   if (rule === undefined) delete caps[dimension]
   else if (cap === undefined || cap.rule.quota !== rule.quota || (sent === 0 && !rule.quota)) {

@@ -30,14 +30,14 @@ export interface Memory {
 const finite = (value: number): number | undefined => (value < Infinity ? value : undefined)
 
 /** What a pool has learned up to now; undefined where that is nothing. */
-export const recall = (pool: Law.Pool, now: number): Memory | undefined => {
+export const recall = (pacer: Law.Pacer, now: number): Memory | undefined => {
   const dimensions: { [D in Dimension]?: Remembered } = {}
-  const window = finite(pool.window.size)
+  const window = finite(pacer.window.size)
   let isEmpty = window === undefined
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const limit = finite(meter.limit)
     const { dimension } = meter
-    const isGiven = pool.caps[dimension] !== undefined && pool.shares[dimension] === undefined
+    const isGiven = pacer.caps[dimension] !== undefined && pacer.shares[dimension] === undefined
     const rate = meter.peak < meter.limit ? Meter.rateAt(meter, now) : undefined
     if ((limit === undefined || isGiven) && rate === undefined) continue
     isEmpty = false
@@ -54,30 +54,30 @@ const maxRest = 600_000
  * Gives a pool that has sent nothing what another had learned so long ago. The user's own limits stay; headers and rejections
  * correct the rest as they do in any pool.
  */
-export const restore = (pool: Law.Pool, { dimensions, window }: Memory, elapsed: number, now: number): void => {
+export const restore = (pacer: Law.Pacer, { dimensions, window }: Memory, elapsed: number, now: number): void => {
   const readings: { [D in Dimension]?: Law.Reading } = {}
   for (const [name, { burst, limit }] of Object.entries(dimensions)) {
     const dimension = name as Dimension
-    const isGiven = pool.caps[dimension] !== undefined
+    const isGiven = pacer.caps[dimension] !== undefined
     if (limit !== undefined && !isGiven) readings[dimension] = { limit, remaining: burst, roundedTo: 1 }
-    else if (!pool.meters.some((meter) => meter.dimension === dimension)) pool.meters.push(Meter.make(dimension, now))
+    else if (!pacer.meters.some((meter) => meter.dimension === dimension)) pacer.meters.push(Meter.make(dimension, now))
   }
   // As if headers had said it.
-  Law.observe(pool, undefined, readings, now)
-  for (const meter of pool.meters) {
+  Law.observe(pacer, undefined, readings, now)
+  for (const meter of pacer.meters) {
     const remembered = dimensions[meter.dimension]
     if (remembered === undefined) continue
     const { level, mean, rate } = remembered
     meter.mean = mean
     if (rate !== undefined) {
       Meter.restart(meter, rate, 0)
-      if (meter.dimension !== "requests") pool.opening = undefined
+      if (meter.dimension !== "requests") pacer.opening = undefined
     }
     // What was used then has been refilled since.
     if (meter.peak < Infinity) meter.level = Math.min(Meter.burst(meter), level + Meter.rate(meter) * elapsed)
   }
   if (window !== undefined) {
-    pool.window = { ...pool.window, size: window, high: window }
+    pacer.window = { ...pacer.window, size: window, high: window }
   }
 }
 
@@ -108,12 +108,12 @@ export interface Rest {
 }
 
 /** Writes down what a pool without calls has learned and used. */
-export const rest = (pool: Law.Pool, now: number): Rest => {
+export const rest = (pacer: Law.Pacer, now: number): Rest => {
   const used: { [D in Dimension]?: Used } = {}
   const levels: { [D in Dimension]?: Remembered } = {}
   let until = now
   for (const dimension of dimensions) {
-    const cap = pool.caps[dimension]
+    const cap = pacer.caps[dimension]
     if (cap === undefined) continue
     const left = Cap.left(cap, now)
     if (left.fullAt <= now && left.recent === 0) continue
@@ -121,7 +121,7 @@ export const rest = (pool: Law.Pool, now: number): Rest => {
     const { recent, leaves } = left
     used[dimension] = { amount: cap.rule.quota ? cap.rule.capacity - left.level : left.level, recent, leaves }
   }
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const missing = Meter.missing(meter, now)
     if (!(missing > 0)) continue
     until = Math.max(until, now + Math.min(maxRest, missing / Meter.rateAt(meter, now)))
@@ -133,22 +133,22 @@ export const rest = (pool: Law.Pool, now: number): Rest => {
       mean: meter.mean
     }
   }
-  return { at: now, until, memory: recall(pool, now), levels, used }
+  return { at: now, until, memory: recall(pacer, now), levels, used }
 }
 
 /** Lets a new pool go on where another of its name has come to rest. */
-export const resume = (pool: Law.Pool, { at, levels, memory, used }: Rest, now: number): void => {
+export const resume = (pacer: Law.Pacer, { at, levels, memory, used }: Rest, now: number): void => {
   const elapsed = Math.max(0, now - at)
   for (const dimension of dimensions) {
-    const cap = pool.caps[dimension]
+    const cap = pacer.caps[dimension]
     const spent = used[dimension]
     if (cap === undefined || spent === undefined) continue
     const level = cap.rule.quota ? cap.rule.capacity - spent.amount : spent.amount + cap.rule.rate * elapsed
     Cap.setLeft(cap, level, spent.recent, spent.leaves)
   }
-  restore(pool, { dimensions: { ...levels, ...memory?.dimensions }, window: memory?.window }, elapsed, now)
+  restore(pacer, { dimensions: { ...levels, ...memory?.dimensions }, window: memory?.window }, elapsed, now)
   // One that has sent nothing is full by whatever limits it is given next.
-  pool.sent = 1
-  pool.block = { at: now, sent: 1, before: 1 }
-  if (pool.opening !== undefined) pool.opening = { ...pool.opening, since: 1 }
+  pacer.sent = 1
+  pacer.block = { at: now, sent: 1, before: 1 }
+  if (pacer.opening !== undefined) pacer.opening = { ...pacer.opening, since: 1 }
 }

@@ -8,7 +8,7 @@ import type { Charge } from "../limits/amounts.ts"
 import { end } from "./ends.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
-import type { Pool, Ticket } from "./pacer.ts"
+import type { Pacer, Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 
@@ -21,33 +21,34 @@ const outageMillis = [1_000, 2_000, 5_000, 10_000]
 
 /** A call failed because the provider did, or could not be reached. */
 export const overload = (
-  pool: Pool,
+  pacer: Pacer,
   ticket: Ticket,
   failure: { readonly retryAfter: number | undefined; readonly used: Charge },
   now: number
 ): Verdict => {
-  const { gate } = pool
+  const { gate } = pacer
   const isOutage = gate.reason === "overload" && gate.misses > 0
-  end(pool, ticket, failure.used, false, now)
-  const upTo = ticket.earlier - pool.failed++
+  end(pacer, ticket, failure.used, false, now)
+  const upTo = ticket.earlier - pacer.failed++
   if (isOutage && ticket.at <= gate.fence) return "outage"
-  pool.overloadMillis = meanWith(pool.overloadMillis, ticket, now)
-  if (!isOutage && !isAlarm(pool, ticket, upTo)) return "isolated"
+  pacer.overloadMillis = meanWith(pacer.overloadMillis, ticket, now)
+  if (!isOutage && !isAlarm(pacer, ticket, upTo)) return "isolated"
   const failures = isOutage ? gate.misses : 1
   const pause = outageMillis[Math.min(failures, outageMillis.length) - 1]!
   const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, maxSilence))
-  pool.gate = Gate.close({ ...gate, misses: failures + 1, fence: now }, "overload", until)
+  pacer.gate = Gate.close({ ...gate, misses: failures + 1, fence: now }, "overload", until)
   return "outage"
 }
 
 /** Whether there is an outage, by the sequential test. `upTo` calls were accepted before this one. */
-const isAlarm = (pool: Pool, ticket: Ticket, upTo: number): boolean => {
-  const accepted = Math.max(0, upTo - pool.failedUpTo)
-  pool.failedUpTo = Math.max(pool.failedUpTo, upTo)
-  const scale = { p: pool.randomOverload, q: outageRate, pending: callRate(pool) * silenceMillis(pool) }
-  const { score, seen, surplus } = Verdicts.failed(pool.outageTest, ticket.earlier, accepted, scale)
-  if (accepted > 0) pool.randomOverload = Verdicts.learn(pool.randomOverload, accepted + 1, true, Verdicts.minOverload)
-  const isAlarm = score >= Math.max(outageScore, alarmScore(pool))
-  pool.outageTest = { score: isAlarm ? 0 : score, surplus, seen }
+const isAlarm = (pacer: Pacer, ticket: Ticket, upTo: number): boolean => {
+  const accepted = Math.max(0, upTo - pacer.failedUpTo)
+  pacer.failedUpTo = Math.max(pacer.failedUpTo, upTo)
+  const scale = { p: pacer.randomOverload, q: outageRate, pending: callRate(pacer) * silenceMillis(pacer) }
+  const { score, seen, surplus } = Verdicts.failed(pacer.outageTest, ticket.earlier, accepted, scale)
+  if (accepted > 0)
+    pacer.randomOverload = Verdicts.learn(pacer.randomOverload, accepted + 1, true, Verdicts.minOverload)
+  const isAlarm = score >= Math.max(outageScore, alarmScore(pacer))
+  pacer.outageTest = { score: isAlarm ? 0 : score, surplus, seen }
   return isAlarm
 }

@@ -21,7 +21,7 @@ export interface Opening {
   readonly allowed: number
 }
 
-export interface Pool {
+export interface Pacer {
   /** The provider's buckets. */
   readonly meters: Array<Meter.Meter>
   /** The user's limits. */
@@ -78,35 +78,35 @@ export interface Ticket {
  * A copy of the state, for an event to change. It is made for each event: naming the properties is faster than spreading
  * the pool.
  */
-export const copy = (pool: Pool): Pool => ({
-  meters: pool.meters.map(Meter.copy),
-  caps: copyCaps(pool.caps),
-  shares: pool.shares,
-  gate: pool.gate,
-  window: pool.window,
-  opening: pool.opening,
-  bucketTest: pool.bucketTest,
-  random: pool.random,
-  learnedFrom: pool.learnedFrom,
-  outageTest: pool.outageTest,
-  randomOverload: pool.randomOverload,
-  sent: pool.sent,
-  safe: pool.safe,
-  inFlight: pool.inFlight,
-  failed: pool.failed,
-  failedUpTo: pool.failedUpTo,
-  block: pool.block,
-  rejectMillis: pool.rejectMillis,
-  overloadMillis: pool.overloadMillis,
-  answerMillis: pool.answerMillis,
-  distrustUntil: pool.distrustUntil,
-  rampAt: pool.rampAt,
-  lag: pool.lag
+export const copy = (pacer: Pacer): Pacer => ({
+  meters: pacer.meters.map(Meter.copy),
+  caps: copyCaps(pacer.caps),
+  shares: pacer.shares,
+  gate: pacer.gate,
+  window: pacer.window,
+  opening: pacer.opening,
+  bucketTest: pacer.bucketTest,
+  random: pacer.random,
+  learnedFrom: pacer.learnedFrom,
+  outageTest: pacer.outageTest,
+  randomOverload: pacer.randomOverload,
+  sent: pacer.sent,
+  safe: pacer.safe,
+  inFlight: pacer.inFlight,
+  failed: pacer.failed,
+  failedUpTo: pacer.failedUpTo,
+  block: pacer.block,
+  rejectMillis: pacer.rejectMillis,
+  overloadMillis: pacer.overloadMillis,
+  answerMillis: pacer.answerMillis,
+  distrustUntil: pacer.distrustUntil,
+  rampAt: pacer.rampAt,
+  lag: pacer.lag
 })
 
-const copyCaps = (caps: Pool["caps"]): Pool["caps"] => {
+const copyCaps = (caps: Pacer["caps"]): Pacer["caps"] => {
   const { inputTokens, outputTokens, requests, tokens } = caps
-  const copies: Pool["caps"] = {}
+  const copies: Pacer["caps"] = {}
   if (requests !== undefined) copies.requests = Cap.copy(requests)
   if (inputTokens !== undefined) copies.inputTokens = Cap.copy(inputTokens)
   if (outputTokens !== undefined) copies.outputTokens = Cap.copy(outputTokens)
@@ -115,9 +115,9 @@ const copyCaps = (caps: Pool["caps"]): Pool["caps"] => {
 }
 
 /** A copy to predict with: as if no call were in flight and nothing failed from now on. */
-export const preview = (pool: Pool): Pool => ({
-  ...copy(pool),
-  gate: { ...pool.gate, misses: 0 },
+export const preview = (pacer: Pacer): Pacer => ({
+  ...copy(pacer),
+  gate: { ...pacer.gate, misses: 0 },
   window: Window.make(),
   opening: undefined,
   inFlight: 0

@@ -4,17 +4,17 @@
 import { dimensions, get } from "../limits/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import * as Meter from "./meter.ts"
-import type { Pool, Ticket } from "./pacer.ts"
+import type { Pacer, Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 
 /** After this time a call that was not rejected counts as accepted. */
-export const verdictMillis = (pool: Pool): number => 2 * pool.rejectMillis + 20
+export const verdictMillis = (pacer: Pacer): number => 2 * pacer.rejectMillis + 20
 
 /** A call that has not failed after this time counts as accepted. */
 export const maxSilence = 60_000
 
 /** After this time a call that no overload failed counts as accepted. */
-export const silenceMillis = (pool: Pool): number => Math.min(maxSilence, 2 * pool.overloadMillis + 20)
+export const silenceMillis = (pacer: Pacer): number => Math.min(maxSilence, 2 * pacer.overloadMillis + 20)
 
 /** The weight of one call in the mean time to a verdict. */
 const verdictWeight = 1 / 8
@@ -33,28 +33,28 @@ const freshMillis = 10_000
 const freshCalls = 8
 
 /** The phase up to which a meter grows: not beyond the measured share while headers measure it. */
-export const bound = (pool: Pool, meter: Meter.Meter, now: number): number => {
+export const bound = (pacer: Pacer, meter: Meter.Meter, now: number): number => {
   const { header } = meter
   const isFresh =
     header !== undefined &&
-    now >= pool.distrustUntil &&
+    now >= pacer.distrustUntil &&
     now - header.at < Math.max(freshMillis, freshCalls * Meter.gap(meter))
   return isFresh ? 0 : Infinity
 }
 
 /** Brings meters and caps up to a time. */
-export const advance = (pool: Pool, now: number): void => {
-  for (const meter of pool.meters) Meter.advance(meter, now, bound(pool, meter, now))
+export const advance = (pacer: Pacer, now: number): void => {
+  for (const meter of pacer.meters) Meter.advance(meter, now, bound(pacer, meter, now))
   for (const dimension of dimensions) {
-    const cap = get(pool.caps, dimension)
+    const cap = get(pacer.caps, dimension)
     if (cap !== undefined) Cap.advance(cap, now)
   }
 }
 
 /** Calls per millisecond that the rates in use allow. */
-export const callRate = (pool: Pool): number => {
-  let rate = pool.opening === undefined ? Infinity : pool.opening.allowed / verdictMillis(pool)
-  for (const meter of pool.meters) rate = Math.min(rate, Meter.rate(meter) / meter.mean)
+export const callRate = (pacer: Pacer): number => {
+  let rate = pacer.opening === undefined ? Infinity : pacer.opening.allowed / verdictMillis(pacer)
+  for (const meter of pacer.meters) rate = Math.min(rate, Meter.rate(meter) / meter.mean)
   return rate
 }
 
@@ -62,15 +62,16 @@ export const callRate = (pool: Pool): number => {
 const alarmMillis = 30_000
 
 /** The score of an alarm, with one false alarm expected in `millis`. */
-export const alarmScore = (pool: Pool, millis = alarmMillis): number => Verdicts.thresholdFor(callRate(pool) * millis)
+export const alarmScore = (pacer: Pacer, millis = alarmMillis): number =>
+  Verdicts.thresholdFor(callRate(pacer) * millis)
 
 /** Calls that are sent before the verdict on the first of them is in. */
-export const pendingCalls = (pool: Pool): number => callRate(pool) * verdictMillis(pool)
+export const pendingCalls = (pacer: Pacer): number => callRate(pacer) * verdictMillis(pacer)
 
 /** Of the meters that hold calls back, the one that has grown furthest. */
-export const furthest = (pool: Pool): Meter.Meter | undefined => {
+export const furthest = (pacer: Pacer): Meter.Meter | undefined => {
   let found: Meter.Meter | undefined
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const holdsBack = Meter.rate(meter) < meter.limit && Meter.isUsed(meter)
     if (holdsBack && meter.phase > (found?.phase ?? -Infinity)) found = meter
   }
@@ -81,14 +82,14 @@ export const furthest = (pool: Pool): Meter.Meter | undefined => {
 const safePhase = -0.75
 
 /** Whether less is used than was measured, so that the bucket cannot be empty. */
-export const isBelowShare = (pool: Pool): boolean => {
-  const phase = furthest(pool)?.phase ?? 1
+export const isBelowShare = (pacer: Pacer): boolean => {
+  const phase = furthest(pacer)?.phase ?? 1
   return phase > safePhase && phase <= 0
 }
 
 /** What had been given when a call was sent, less what is known to be rejected; undefined if the meter is younger. */
-export const givenAt = (pool: Pool, meter: Meter.Meter, ticket: Ticket): number | undefined => {
-  const i = 2 * pool.meters.indexOf(meter)
+export const givenAt = (pacer: Pacer, meter: Meter.Meter, ticket: Ticket): number | undefined => {
+  const i = 2 * pacer.meters.indexOf(meter)
   const sum = ticket.sums[i]
   return sum === undefined ? undefined : sum - (meter.rejected - ticket.sums[i + 1]!)
 }

@@ -11,7 +11,7 @@ import { end } from "./ends.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
-import type { Pool, Ticket } from "./pacer.ts"
+import type { Pacer, Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 import * as Window from "./window.ts"
@@ -27,22 +27,22 @@ export interface Rejection {
 }
 
 /** The provider rejected a call. */
-export const reject = (pool: Pool, ticket: Ticket, rejection: Rejection, now: number): Verdict => {
+export const reject = (pacer: Pacer, ticket: Ticket, rejection: Rejection, now: number): Verdict => {
   const { readings, retryAfter } = rejection
-  pool.rejectMillis = meanWith(pool.rejectMillis, ticket, now)
+  pacer.rejectMillis = meanWith(pacer.rejectMillis, ticket, now)
   // A provider that rejects calls works.
-  if (pool.gate.reason === "overload") pool.gate = Gate.open(pool.gate, ticket.at)
-  end(pool, ticket, rejection.used, false, now)
-  if (readings !== undefined) observe(pool, ticket, readings, now)
-  if (rejection.isRamp) return slowDown(pool, ticket, retryAfter, now)
-  const trusted = now >= pool.distrustUntil ? readings : undefined
-  const shown = trusted && judgeByHeaders(pool, ticket, retryAfter, trusted, now)
-  return shown ?? judgeByTests(pool, ticket, retryAfter, trusted, now)
+  if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, ticket.at)
+  end(pacer, ticket, rejection.used, false, now)
+  if (readings !== undefined) observe(pacer, ticket, readings, now)
+  if (rejection.isRamp) return slowDown(pacer, ticket, retryAfter, now)
+  const trusted = now >= pacer.distrustUntil ? readings : undefined
+  const shown = trusted && judgeByHeaders(pacer, ticket, retryAfter, trusted, now)
+  return shown ?? judgeByTests(pacer, ticket, retryAfter, trusted, now)
 }
 
 /** The verdict of headers: the call is larger than the limit, or than what was left. Undefined if they show neither. */
 const judgeByHeaders = (
-  pool: Pool,
+  pacer: Pacer,
   ticket: Ticket,
   retryAfter: number | undefined,
   readings: Readings,
@@ -52,10 +52,10 @@ const judgeByHeaders = (
     const reading = readings[each]
     if (reading !== undefined && isExceeded(ticket, each, reading)) return "impossible"
   }
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const { remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
     if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {
-      exhaust(pool, meter, ticket, retryAfter, remaining, now)
+      exhaust(pacer, meter, ticket, retryAfter, remaining, now)
       return "exhausted"
     }
   }
@@ -67,27 +67,27 @@ const distrustMillis = 30_000
 
 /** The verdict of the sequential tests. `readings` are headers that are trusted. */
 const judgeByTests = (
-  pool: Pool,
+  pacer: Pacer,
   ticket: Ticket,
   retryAfter: number | undefined,
   readings: Readings | undefined,
   now: number
 ): Verdict => {
-  const { gate } = pool
-  const hasRoom = readings !== undefined && haveRoom(pool, ticket, readings)
-  if (pool.opening === undefined && gate.misses < 2 && ticket.at > gate.fence) {
-    const pending = pendingCalls(pool)
-    const rates = { random: pool.random, score: alarmScore(pool), pending }
-    pool.window = Window.rejected(pool.window, ticket, rates, Math.max(0, pool.inFlight - pending))
+  const { gate } = pacer
+  const hasRoom = readings !== undefined && haveRoom(pacer, ticket, readings)
+  if (pacer.opening === undefined && gate.misses < 2 && ticket.at > gate.fence) {
+    const pending = pendingCalls(pacer)
+    const rates = { random: pacer.random, score: alarmScore(pacer), pending }
+    pacer.window = Window.rejected(pacer.window, ticket, rates, Math.max(0, pacer.inFlight - pending))
   }
   if (ticket.at <= gate.fence) return "exhausted"
-  if (!isAlarm(pool, ticket, hasRoom)) return "isolated"
-  const meter = culprit(pool, ticket, readings, now)
+  if (!isAlarm(pacer, ticket, hasRoom)) return "isolated"
+  const meter = culprit(pacer, ticket, readings, now)
   if (readings !== undefined) {
-    pool.distrustUntil = now + distrustMillis
+    pacer.distrustUntil = now + distrustMillis
     if (hasRoom && meter.dimension === "requests") smooth(meter)
   }
-  exhaust(pool, meter, ticket, retryAfter, undefined, now)
+  exhaust(pacer, meter, ticket, retryAfter, undefined, now)
   return "exhausted"
 }
 
@@ -97,29 +97,29 @@ const worthActing = 0.3
 const openingRandom = 0.02
 
 /** Whether the bucket was empty, by the sequential test. */
-const isAlarm = (pool: Pool, ticket: Ticket, hasRoom: boolean): boolean => {
-  const { bucketTest, opening } = pool
+const isAlarm = (pacer: Pacer, ticket: Ticket, hasRoom: boolean): boolean => {
+  const { bucketTest, opening } = pacer
   const calls = Math.max(0, ticket.number - bucketTest.seen - 1)
   let accepted = calls
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const charge = ticket.charge[meter.dimension]
-    const given = givenAt(pool, meter, ticket)
+    const given = givenAt(pacer, meter, ticket)
     if (given === undefined) continue
     // In calls of this size: a hundred small calls that were accepted say little about a large one.
     if (charge > 0 && !Meter.isLate(meter)) accepted = Math.min(accepted, Math.max(0, given - meter.tested) / charge)
     meter.tested = Math.max(meter.tested, given)
   }
-  const certain = hasRoom ? calls : ticket.safe - pool.learnedFrom
+  const certain = hasRoom ? calls : ticket.safe - pacer.learnedFrom
   if (certain > 0) {
     const isRandom = accepted >= 1 && (hasRoom || ticket.isSafe)
-    pool.random = Verdicts.learn(pool.random, certain, isRandom, Verdicts.minRandom)
-    pool.learnedFrom = Math.max(pool.learnedFrom, ticket.safe)
+    pacer.random = Verdicts.learn(pacer.random, certain, isRandom, Verdicts.minRandom)
+    pacer.learnedFrom = Math.max(pacer.learnedFrom, ticket.safe)
   }
-  const p = opening === undefined ? pool.random : Math.max(pool.random, openingRandom)
-  const pending = pendingCalls(pool)
+  const p = opening === undefined ? pacer.random : Math.max(pacer.random, openingRandom)
+  const pending = pendingCalls(pacer)
   const { score, seen, surplus } = Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
-  const isAlarm = score >= threshold(pool)
-  pool.bucketTest = { score: isAlarm ? 0 : score, surplus, seen }
+  const isAlarm = score >= threshold(pacer)
+  pacer.bucketTest = { score: isAlarm ? 0 : score, surplus, seen }
   return isAlarm
 }
 
@@ -128,12 +128,12 @@ const probingPeriods = 3
 /** While nothing is known, three rejections in a row are an alarm. */
 const openingScore = 6
 
-const threshold = (pool: Pool): number => {
-  if (pool.opening !== undefined) return openingScore
-  const meter = furthest(pool)
+const threshold = (pacer: Pacer): number => {
+  if (pacer.opening !== undefined) return openingScore
+  const meter = furthest(pacer)
   return meter !== undefined && meter.phase > 0
-    ? alarmScore(pool, probingPeriods * Meter.periodOf(meter))
-    : alarmScore(pool)
+    ? alarmScore(pacer, probingPeriods * Meter.periodOf(meter))
+    : alarmScore(pacer)
 }
 
 /** A dimension without a known limit is suspected if no other is used by more than this part. */
@@ -143,10 +143,10 @@ const suspectedPart = 0.7
  * The dimension whose bucket was probably empty: the one that is used most, relative to its rate. A dimension whose headers
  * show room is not suspected. If all show room, requests came too fast.
  */
-const culprit = (pool: Pool, ticket: Ticket, readings: Readings | undefined, now: number): Meter.Meter => {
-  let found = pool.meters.find(({ dimension }) => dimension === "requests") ?? pool.meters[0]!
+const culprit = (pacer: Pacer, ticket: Ticket, readings: Readings | undefined, now: number): Meter.Meter => {
+  let found = pacer.meters.find(({ dimension }) => dimension === "requests") ?? pacer.meters[0]!
   let max = -1
-  for (const meter of pool.meters) {
+  for (const meter of pacer.meters) {
     const { dimension } = meter
     if (ticket.charge[dimension] === 0 || showsRoom(meter, ticket, readings)) continue
     const part = meter.peak === Infinity ? suspectedPart : Meter.recentRate(meter, now) / Meter.rate(meter)
@@ -175,7 +175,7 @@ const maxProbeMillis = 8_000
 
 /** The bucket of a meter was empty when this call was sent. `remaining` was left in it, if that is known. */
 const exhaust = (
-  pool: Pool,
+  pacer: Pacer,
   meter: Meter.Meter,
   ticket: Ticket,
   retryAfter: number | undefined,
@@ -183,17 +183,17 @@ const exhaust = (
   now: number
 ): void => {
   const charge = ticket.charge[meter.dimension]
-  const given = givenAt(pool, meter, ticket)
+  const given = givenAt(pacer, meter, ticket)
   if (ticket.at <= meter.fence || given === undefined) return
   // Less than the charge was left, on average half of it: so the measure is unbiased for large calls.
   const left = remaining ?? charge / 2
-  const misses = given - meter.emptied < charge / 2 ? pool.gate.misses + 1 : 1
-  pool.gate = { ...pool.gate, misses, reason: "rateLimit", fence: now }
+  const misses = given - meter.emptied < charge / 2 ? pacer.gate.misses + 1 : 1
+  pacer.gate = { ...pacer.gate, misses, reason: "rateLimit", fence: now }
   meter.fence = now
   meter.emptied = given
-  endOpening(pool, now)
+  endOpening(pacer, now)
   Meter.pin(meter, now)
-  measure(pool, meter, { at: ticket.at, given: given + left })
+  measure(pacer, meter, { at: ticket.at, given: given + left })
   meter.level = Math.min(meter.level, left)
   if (misses === 1) {
     const max = Math.max(meter.mean, reserveMillis * Math.max(meter.best, meter.limit < Infinity ? meter.limit : 0))
@@ -202,25 +202,25 @@ const exhaust = (
   }
   const pause = Math.min(maxProbeMillis, firstProbeMillis * 2 ** (misses - 2))
   const first = Math.min(retryAfter ?? pause, pause)
-  pool.gate = Gate.close(pool.gate, "rateLimit", now + (misses === 2 ? first : pause))
+  pacer.gate = Gate.close(pacer.gate, "rateLimit", now + (misses === 2 ? first : pause))
 }
 
 /**
  * Ends the opening. The last doubling was too fast by a factor of up to two, or by more if the bucket began full; what was
  * delivered bounds the rate. Nothing more goes out until the verdicts on the calls in flight are in.
  */
-const endOpening = (pool: Pool, now: number): void => {
-  if (pool.opening === undefined) return
-  const rate = pool.opening.last / verdictMillis(pool) / 2
-  for (const meter of pool.meters) {
+const endOpening = (pacer: Pacer, now: number): void => {
+  if (pacer.opening === undefined) return
+  const rate = pacer.opening.last / verdictMillis(pacer) / 2
+  for (const meter of pacer.meters) {
     // Skip dimensions without samples.
     if (meter.mean === 0) continue
     const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
     Meter.restart(meter, Math.max(delivered, Meter.minRate(meter)), 0)
     meter.floor = meter.peak
   }
-  pool.opening = undefined
-  pool.gate = Gate.pause(pool.gate, "rateLimit", now + verdictMillis(pool))
+  pacer.opening = undefined
+  pacer.gate = Gate.pause(pacer.gate, "rateLimit", now + verdictMillis(pacer))
 }
 
 /** One exhaustion keeps at least this part of a measured rate; two of them keep a quarter. */
@@ -231,15 +231,15 @@ const minPartOfShare = 0.7
 const spanCalls = 6
 
 /** Sets the share to what was delivered since the last exhaustion. If nothing was accepted since, that measures nothing. */
-const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
+const measure = (pacer: Pacer, meter: Meter.Meter, here: Meter.Mark): void => {
   const rate = Meter.rate(meter)
-  const from = pool.gate.misses > 1 ? undefined : meter.mark
+  const from = pacer.gate.misses > 1 ? undefined : meter.mark
   let peak = Math.min(meter.peak, rate)
   if (from !== undefined) {
     const span = here.at - from.at
     if (span >= (spanCalls * meter.mean) / rate) {
       const isGuess = meter.limit === Infinity && meter.best === 0
-      const part = entitled(pool, meter) > 0 ? minPartOfShare : minPart
+      const part = entitled(pacer, meter) > 0 ? minPartOfShare : minPart
       const min = isGuess ? Meter.minRate(meter) : rate * part
       peak = Math.min(rate, Math.max((here.given - from.given) / span, min))
       meter.best = Math.max(meter.best, peak)
@@ -253,9 +253,9 @@ const measure = (pool: Pool, meter: Meter.Meter, here: Meter.Mark): void => {
 const rampPause = 5_000
 
 /** Usage grew too fast: bounds growth, starting from what was delivered in the last minute. */
-const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
-  if (ticket.at <= pool.rampAt) return "ramp"
-  for (const meter of pool.meters) {
+const slowDown = (pacer: Pacer, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
+  if (ticket.at <= pacer.rampAt) return "ramp"
+  for (const meter of pacer.meters) {
     meter.level = Math.min(meter.level, 0)
     meter.fence = now
     if (meter.dimension === "requests" || meter.mean === 0) continue
@@ -264,7 +264,7 @@ const slowDown = (pool: Pool, ticket: Ticket, retryAfter: number | undefined, no
     meter.rampAt = now
     Meter.pin(meter, now)
   }
-  pool.rampAt = now
-  pool.gate = Gate.close({ ...pool.gate, misses: 2, fence: now }, "ramp", now + (retryAfter ?? rampPause))
+  pacer.rampAt = now
+  pacer.gate = Gate.close({ ...pacer.gate, misses: 2, fence: now }, "ramp", now + (retryAfter ?? rampPause))
   return "ramp"
 }

@@ -24,7 +24,7 @@ export interface DimensionStatus {
 }
 
 /** Of each dimension the tighter of what the user states and what the provider has. */
-export const dimensionsOf = (law: Law.Pool, now: number): Amounts.PerDimension<DimensionStatus> => {
+export const dimensionsOf = (law: Law.Pacer, now: number): Amounts.PerDimension<DimensionStatus> => {
   const result: { [D in Limits.Dimension]?: DimensionStatus } = {}
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]

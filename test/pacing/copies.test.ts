@@ -14,7 +14,7 @@ const freeze = <A>(value: A): A => {
   return value
 }
 
-const next = (pool: Law.Pool): Law.Pool => Law.copy(freeze(pool))
+const next = (pool: Law.Pacer): Law.Pacer => Law.copy(freeze(pool))
 
 describe("a copied state", () => {
   it("is not changed by any event of its copy, which decides as one that is not copied", () => {
@@ -51,7 +51,7 @@ describe("admitting a call", () => {
   it("is deciding and taking it, in any state", () => {
     let admitted = 0
     let blocked = 0
-    const compare = (pool: Law.Pool): Law.Pool => {
+    const compare = (pool: Law.Pacer): Law.Pacer => {
       const now = 16 + Math.max(...pool.meters.map(({ at }) => at))
       const charge = whole(640)
       const [one, other] = [Law.copy(pool), Law.copy(pool)]

@@ -9,32 +9,32 @@ import { readings, whole } from "../support/play.ts"
 import { flow, poolOf, reject, send } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
-const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
 /** A rejection of a call when one in a thousand comes at random, and an acceptance. */
 const cost = Math.log(0.3 / 0.001)
 const each = Math.log((1 - 0.001) / (1 - 0.3))
 
-const accepted = (pool: Law.Pool, charge: Law.Ticket["charge"], count: number, now = 0): void => {
+const accepted = (pool: Law.Pacer, charge: Law.Ticket["charge"], count: number, now = 0): void => {
   for (let i = 0; i < count; i++) Law.accept(pool, Law.take(pool, charge, now))
 }
 const rejected = (
-  pool: Law.Pool,
+  pool: Law.Pacer,
   charge: Law.Ticket["charge"],
   says: Partial<Law.Rejection> = {},
   now = 0
 ): Law.Verdict => reject(Law, pool, Law.take(pool, charge, now), now, says)
 
 /** A pool that has learned how much a call takes. */
-const known = (size = 100, limits = stated): Law.Pool => {
+const known = (size = 100, limits = stated): Law.Pacer => {
   const pool = poolOf(Law, limits)
   accepted(pool, whole(size), 100)
   return pool
 }
 
 /** So many calls are taken to go out that no sum of two rejections is an alarm. */
-const unalarmed = (pool: Law.Pool): void => {
+const unalarmed = (pool: Law.Pacer): void => {
   for (const meter of pool.meters) meter.mean = 1
 }
 
@@ -211,7 +211,7 @@ describe("an alarm is laid to", () => {
   }
   /** The dimensions that are slowed down by three rejections in a row. */
   const slowed = (
-    pool: Law.Pool,
+    pool: Law.Pacer,
     now: number,
     size: number,
     says: Partial<Law.Rejection> = {}
@@ -275,7 +275,7 @@ describe("an alarm is laid to", () => {
 
 describe("a window of calls in flight is suspected by a rejection", () => {
   it("unless nothing is known, the pool is paused, or it went out before what is known", () => {
-    const suspects = (change: (pool: Law.Pool) => void): boolean => {
+    const suspects = (change: (pool: Law.Pacer) => void): boolean => {
       const pool = known()
       change(pool)
       rejected(pool, whole(100), {}, 100)

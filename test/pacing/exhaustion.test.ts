@@ -7,11 +7,11 @@ import { readings, whole } from "../support/play.ts"
 import { answer, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
-const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
 /** A call is rejected, with headers that say that so much was left. */
-const empty = (pool: Law.Pool, ticket: Law.Ticket, now: number, left = 0, retryAfter?: number): Law.Verdict =>
+const empty = (pool: Law.Pacer, ticket: Law.Ticket, now: number, left = 0, retryAfter?: number): Law.Verdict =>
   reject(Law, pool, ticket, now, { readings: readings(undefined, left), retryAfter })
 
 describe("the share", () => {
@@ -143,7 +143,7 @@ describe("calls that went out before", () => {
   })
 
   it("get back what they did not use if they were accepted, and not what the bucket had lost", () => {
-    const level = (at: number, end: (pool: Law.Pool, ticket: Law.Ticket) => void): number => {
+    const level = (at: number, end: (pool: Law.Pacer, ticket: Law.Ticket) => void): number => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
       const first = Law.take(pool, whole(1_000), 0)
       const ticket = Law.take(pool, whole(1_000), at)
@@ -152,10 +152,10 @@ describe("calls that went out before", () => {
       end(pool, ticket)
       return meterOf(pool).level - before
     }
-    const settle = (pool: Law.Pool, ticket: Law.Ticket): void => Law.settle(pool, ticket, whole(200), 10)
+    const settle = (pool: Law.Pacer, ticket: Law.Ticket): void => Law.settle(pool, ticket, whole(200), 10)
     assert.strictEqual(level(5, settle), 800)
     assert.strictEqual(level(0, settle), 0, "what the headers have counted")
-    const release = (pool: Law.Pool, ticket: Law.Ticket): void => Law.release(pool, ticket, whole(200), 10)
+    const release = (pool: Law.Pacer, ticket: Law.Ticket): void => Law.release(pool, ticket, whole(200), 10)
     assert.strictEqual(level(5, release), 0)
   })
 
@@ -193,7 +193,7 @@ describe("a bucket that stays empty", () => {
   })
 
   /** Rejections in a row of an empty bucket, each of the first call that may go, and the pauses after them. */
-  const pauses = (pool: Law.Pool, from: number, retryAfter?: number): ReadonlyArray<number> => {
+  const pauses = (pool: Law.Pacer, from: number, retryAfter?: number): ReadonlyArray<number> => {
     let now = from
     return Array.from({ length: 6 }, () => {
       while (wait(Law, pool, now, 10) > 0) now += Math.ceil(wait(Law, pool, now, 10))
@@ -230,7 +230,7 @@ describe("a bucket that stays empty", () => {
 })
 
 describe("the reserve", () => {
-  const reserves = (pool: Law.Pool, mean: number): ReadonlyArray<number> => {
+  const reserves = (pool: Law.Pacer, mean: number): ReadonlyArray<number> => {
     const meter = meterOf(pool)
     return Array.from({ length: 6 }, (_, i) => {
       answer(Law, pool, Law.take(pool, whole(mean), i * 1_000), i * 1_000)

@@ -8,11 +8,11 @@ import { readings, whole } from "../support/play.ts"
 import { answer, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
-const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
 /** How many calls may go at one instant; they go. */
-const goAt = (pool: Law.Pool, now: number, most = 20): number => {
+const goAt = (pool: Law.Pacer, now: number, most = 20): number => {
   let count = 0
   for (; count < most && wait(Law, pool, now, 10) === 0; count++) Law.take(pool, whole(10), now)
   return count

@@ -8,7 +8,7 @@ import { flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
 /** 10 tokens a millisecond, and a bucket that is never full here. */
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
-const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
 /** Headers of everything that is limited. */
@@ -121,7 +121,7 @@ describe("a limit that headers name", () => {
 
 describe("what headers say is left", () => {
   it("counts where their call went out last or with the last one, and not before an exhaustion", () => {
-    const levelAfter = (sentAt: number, before: (pool: Law.Pool) => void): number => {
+    const levelAfter = (sentAt: number, before: (pool: Law.Pacer) => void): number => {
       const pool = poolOf(Law, stated)
       const ticket = Law.take(pool, whole(100), sentAt)
       before(pool)
@@ -130,16 +130,16 @@ describe("what headers say is left", () => {
       Law.observe(pool, ticket, readings(undefined, 1_000), 10)
       return meter.level
     }
-    const isHeard = (sentAt: number, before: (pool: Law.Pool) => void): boolean => levelAfter(sentAt, before) < 100_000
-    const header = (pool: Law.Pool): void => {
+    const isHeard = (sentAt: number, before: (pool: Law.Pacer) => void): boolean => levelAfter(sentAt, before) < 100_000
+    const header = (pool: Law.Pacer): void => {
       meterOf(pool).header = { at: 5, remaining: 0, sum: 0 }
     }
     assert.deepStrictEqual([isHeard(4, header), isHeard(5, header), isHeard(6, header)], [false, true, true])
-    const mark = (pool: Law.Pool): void => {
+    const mark = (pool: Law.Pacer): void => {
       meterOf(pool).mark = { at: 5, given: 0 }
     }
     assert.deepStrictEqual([isHeard(4, mark), isHeard(5, mark), isHeard(6, mark)], [false, true, true])
-    const distrust = (until: number) => (pool: Law.Pool) => {
+    const distrust = (until: number) => (pool: Law.Pacer) => {
       pool.distrustUntil = until
     }
     assert.deepStrictEqual([isHeard(0, distrust(11)), isHeard(0, distrust(10))], [false, true])

@@ -13,7 +13,7 @@ const both: Limits.Limits = {
 }
 
 /** The dimensions of which less than the limit is used from now on. */
-const slowed = ({ meters }: Law.Pool): ReadonlyArray<string> =>
+const slowed = ({ meters }: Law.Pacer): ReadonlyArray<string> =>
   meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
 
 describe("an exhaustion that nothing explains slows down", () => {
@@ -164,12 +164,12 @@ describe("an outage", () => {
 
 describe("what was refilled until then counts first", () => {
   const tokens = { perSecond: 10_000, burst: 10_000 }
-  const levels = (pool: Law.Pool): ReadonlyArray<number> => [
+  const levels = (pool: Law.Pacer): ReadonlyArray<number> => [
     pool.caps.tokens!.level,
     pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   ]
   const ends: ReadonlyArray<
-    readonly [string, (pool: Law.Pool, ticket: Law.Ticket, used: { readonly tokens: number }) => unknown]
+    readonly [string, (pool: Law.Pacer, ticket: Law.Ticket, used: { readonly tokens: number }) => unknown]
   > = [
     ["that was accepted", (pool, ticket, used) => Law.settle(pool, ticket, used, 1_000)],
     ["that told nothing", (pool, ticket, used) => Law.release(pool, ticket, used, 1_000)],
@@ -214,7 +214,7 @@ describe("what calls took", () => {
 })
 
 describe("a resize", () => {
-  const resize = (pool: Law.Pool, to: Limits.Limits, now: number): void =>
+  const resize = (pool: Law.Pacer, to: Limits.Limits, now: number): void =>
     Law.resize(pool, Rules.resolve(to), Rules.shares(to), now)
 
   it("lets a quota grow by as much, and shrink", () => {

@@ -10,7 +10,7 @@ import { mulberry } from "../support/random.ts"
 import { answer, exhaust, fail, flow, poolOf, rateOf, reject, rules, send, wait } from "../support/rules.ts"
 
 const tokens = 1_000
-const meterOf = (pool: Law.Pool, dimension: Limits.Dimension) =>
+const meterOf = (pool: Law.Pacer, dimension: Limits.Dimension) =>
   pool.meters.find((meter) => meter.dimension === dimension)
 
 /** Headers of requests and tokens, so that everything is known. */
@@ -311,10 +311,10 @@ describe("law", () => {
   it("keeps a pause that was asked for, whatever calls that were in flight end with", () => {
     // Regression: the second exhaustion in a row, and an outage, ended a pause of a minute after a second.
     const ends = [
-      (pool: Law.Pool, ticket: Law.Ticket) => fail(Law, pool, ticket, 200),
-      (pool: Law.Pool, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { readings: readings(undefined, 0) }),
-      (pool: Law.Pool, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { isRamp: true, retryAfter: 100 }),
-      (pool: Law.Pool, ticket: Law.Ticket) => answer(Law, pool, ticket, 200)
+      (pool: Law.Pacer, ticket: Law.Ticket) => fail(Law, pool, ticket, 200),
+      (pool: Law.Pacer, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { readings: readings(undefined, 0) }),
+      (pool: Law.Pacer, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { isRamp: true, retryAfter: 100 }),
+      (pool: Law.Pacer, ticket: Law.Ticket) => answer(Law, pool, ticket, 200)
     ]
     for (const end of ends) {
       const pool = poolOf(Law)
@@ -500,8 +500,8 @@ describe("law", () => {
       { tokens: { perMinute: 600_000, window: "sliding" }, requests: { perMinute: 600, window: "sliding" } }
     ]
     for (const limits of each) {
-      const copies: Array<readonly [copy: Law.Pool, text: string]> = []
-      const step = (pool: Law.Pool) => void copies.push([Law.copy(pool), JSON.stringify(pool)])
+      const copies: Array<readonly [copy: Law.Pacer, text: string]> = []
+      const step = (pool: Law.Pacer) => void copies.push([Law.copy(pool), JSON.stringify(pool)])
       play(Law, { weather, limits, callers: 20, millis: 60_000, seed: 1, step })
       assert.isAbove(new Set(copies.map(([, text]) => text)).size, 50)
       for (const [copy, text] of copies) assert.strictEqual(JSON.stringify(copy), text)

@@ -12,7 +12,7 @@ import { mulberry } from "../support/random.ts"
 import { answer, exhaust, flow, poolOf, send } from "../support/rules.ts"
 
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
-const meterOf = ({ meters }: Law.Pool, name: Limits.Dimension = "tokens"): Meter.Meter =>
+const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
 /** A pool that was cut to a part of its limit, and the time. */
@@ -23,7 +23,7 @@ const cut = (limits: Limits.Limits) => {
   return { pool, now }
 }
 
-const given = (memory: Memory.Memory | undefined, limits: Limits.Limits, elapsed = 0, now = 0): Law.Pool => {
+const given = (memory: Memory.Memory | undefined, limits: Limits.Limits, elapsed = 0, now = 0): Law.Pacer => {
   const pool = poolOf(Law, limits, now)
   Memory.restore(pool, memory!, elapsed, now)
   return pool
@@ -147,7 +147,7 @@ describe("a pool that rests and comes back", () => {
     now = answered(pool, Math.max(now, pool.gate.until))
     return { exhausts, now, pool, random }
   }
-  const answered = (pool: Law.Pool, from: number): number => {
+  const answered = (pool: Law.Pacer, from: number): number => {
     const blocked = Law.decide(pool, Amounts.whole({ tokens: 1 }), from)
     if (blocked?.millis === Infinity) return from
     const ticket = send(Law, pool, from, 1)
@@ -155,11 +155,11 @@ describe("a pool that rests and comes back", () => {
     return ticket.at + 1
   }
 
-  const waitOf = (pool: Law.Pool, tokens: number, now: number): number =>
+  const waitOf = (pool: Law.Pacer, tokens: number, now: number): number =>
     Law.decide(Law.copy(pool), { requests: 1, inputTokens: 0, outputTokens: 0, tokens }, now)?.millis ?? 0
 
   /** The same by the user's limit alone. */
-  const waitOfCap = (pool: Law.Pool, tokens: number, now: number): number => {
+  const waitOfCap = (pool: Law.Pacer, tokens: number, now: number): number => {
     const { tokens: cap } = Law.copy(pool).caps
     if (cap === undefined) return 0
     Cap.advance(cap, now)

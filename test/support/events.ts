@@ -27,14 +27,14 @@ const limits: ReadonlyArray<(unit: number) => Limits.Limits> = [
 export const play = (
   seed: number,
   { from, unit }: Variant,
-  copy: (pool: Law.Pool) => Law.Pool = (pool) => pool
+  copy: (pool: Law.Pacer) => Law.Pacer = (pool) => pool
 ): ReadonlyArray<number | string> => {
   const random = mulberry(seed)
   const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
   const statedBy = (n: number): Limits.Limits => limits[n % limits.length]!(unit)
   const stated = statedBy(seed)
   let pool = Law.make(Rules.resolve(stated), Rules.shares(stated), from)
-  const apply = <A>(event: (pool: Law.Pool) => A): A => event((pool = copy(pool)))
+  const apply = <A>(event: (pool: Law.Pacer) => A): A => event((pool = copy(pool)))
   const trace: Array<number | string> = []
   const open: Array<Law.Ticket> = []
   // Calls of two sizes, and a provider that is in one of several states for a while.

@@ -29,7 +29,7 @@ export interface Play {
   /** @default 1,000 tokens, or from a half to one and a half of it */
   readonly size?: ((random: () => number) => number) | undefined
   /** Called before each step, for what happens from outside. */
-  readonly step?: ((pool: Law.Pool, now: number) => void) | undefined
+  readonly step?: ((pool: Law.Pacer, now: number) => void) | undefined
 }
 
 export interface Attempt {

@@ -16,11 +16,11 @@ const limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const weather = { rate: 10, burst: 10_000 }
 const tokens = 1_000
 
-export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Law.Pool =>
+export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Law.Pacer =>
   law.make(Rules.resolve(of), Rules.shares(of), now)
 
 /** A call that goes as soon as it may. Returns its ticket, which says when. */
-export const send = (law: TheLaw, pool: Law.Pool, now: number, size = tokens): Law.Ticket => {
+export const send = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): Law.Ticket => {
   let at = now
   for (let looks = 0; ; looks++) {
     const blocked = law.decide(pool, whole(size), at)
@@ -30,14 +30,14 @@ export const send = (law: TheLaw, pool: Law.Pool, now: number, size = tokens): L
   }
 }
 
-export const answer = (law: TheLaw, pool: Law.Pool, ticket: Law.Ticket, now: number): void => {
+export const answer = (law: TheLaw, pool: Law.Pacer, ticket: Law.Ticket, now: number): void => {
   law.accept(pool, ticket)
   law.settle(pool, ticket, ticket.charge, now)
 }
 
 export const reject = (
   law: TheLaw,
-  pool: Law.Pool,
+  pool: Law.Pacer,
   ticket: Law.Ticket,
   now: number,
   says: Partial<Law.Rejection> = {}
@@ -49,15 +49,15 @@ export const reject = (
     now
   )
 
-export const fail = (law: TheLaw, pool: Law.Pool, ticket: Law.Ticket, now: number, retryAfter?: number): Law.Verdict =>
+export const fail = (law: TheLaw, pool: Law.Pacer, ticket: Law.Ticket, now: number, retryAfter?: number): Law.Verdict =>
   law.overload(pool, ticket, { retryAfter, used: Amounts.nothing }, now)
 
 /** Milliseconds until a call may go. */
-export const wait = (law: TheLaw, pool: Law.Pool, now: number, size = tokens): number =>
+export const wait = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): number =>
   law.decide(pool, whole(size), now)?.millis ?? 0
 
 /** Tokens per millisecond that go out in the next seconds, from an empty bucket on. */
-export const rateOf = (law: TheLaw, pool: Law.Pool, now: number, millis = 2_000): number => {
+export const rateOf = (law: TheLaw, pool: Law.Pacer, now: number, millis = 2_000): number => {
   const ahead = structuredClone(pool)
   const small = 20
   let at = send(law, ahead, now, small).at
@@ -72,7 +72,7 @@ export const rateOf = (law: TheLaw, pool: Law.Pool, now: number, millis = 2_000)
 }
 
 /** Calls that are accepted, one after the other as fast as they may, for so long. Returns when that is over. */
-export const flow = (law: TheLaw, pool: Law.Pool, from: number, millis: number, part = 1, size = tokens): number => {
+export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number, part = 1, size = tokens): number => {
   let now = from
   while (now < from + millis) {
     const ticket = send(law, pool, now, size)
@@ -83,7 +83,7 @@ export const flow = (law: TheLaw, pool: Law.Pool, from: number, millis: number, 
 }
 
 /** Calls that are rejected one after the other until the law takes the bucket for empty. Returns the time. */
-export const exhaust = (law: TheLaw, pool: Law.Pool, from: number): number => {
+export const exhaust = (law: TheLaw, pool: Law.Pacer, from: number): number => {
   let now = from
   for (let i = 0; i < 10; i++) {
     const ticket = send(law, pool, now)
@@ -329,9 +329,9 @@ export const rules = {
     const lying = seeds.map((seed) => {
       const stale = {
         ...law,
-        observe: (pool: Law.Pool, ticket: Law.Ticket | undefined, _: Law.Readings, now: number) =>
+        observe: (pool: Law.Pacer, ticket: Law.Ticket | undefined, _: Law.Readings, now: number) =>
           law.observe(pool, ticket, readings(10, 10_000), now),
-        reject: (pool: Law.Pool, ticket: Law.Ticket, says: Law.Rejection, now: number) =>
+        reject: (pool: Law.Pacer, ticket: Law.Ticket, says: Law.Rejection, now: number) =>
           law.reject(pool, ticket, { ...says, readings: readings(10, 10_000) }, now)
       }
       return play(stale, { limits, callers: 60, seed, ...of, weather: { ...of.weather, hasHeaders: true } })
