@@ -168,7 +168,6 @@ const rules: ReadonlyArray<Rule> = [
       "fetch/",
       "governor/",
       "protocol/",
-      "redis/",
       "signals/",
       "spending/",
       "promise/"

@@ -1,4 +1,4 @@
-/** The error of a refused call of `run` or `limiter`. */
+/** The errors of a floodgate in programs without Effect. */
 import * as Duration from "effect/Duration"
 import { BudgetError } from "../Budget.ts"
 import { LlmError } from "../LlmError.ts"
@@ -31,6 +31,24 @@ export class RefusedError extends Error {
     this.reason = reason
     this.pool = pool
     this.waitSeconds = waitSeconds
+  }
+}
+
+/**
+ * The option `redis` needs the package `@floodgate/redis`, which could not be loaded. Every call of the floodgate rejects with
+ * this error, and `cause` says why.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class RedisMissingError extends Error {
+  override readonly name = "RedisMissingError"
+
+  constructor(cause: unknown) {
+    super(
+      "Floodgate.create: the option redis needs the package @floodgate/redis, which could not be loaded: npm install @floodgate/redis redis",
+      { cause }
+    )
   }
 }
 

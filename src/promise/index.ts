@@ -12,7 +12,7 @@
  *
  * **Gotchas**
  *
- * Make one floodgate for the whole program. Two of them would each use the whole limits, unless they share them in Redis.
+ * Make one floodgate for the whole program. Two of them would each use the whole limits, unless they share a store.
  *
  * **Example** (The first governed call)
  *
@@ -67,13 +67,13 @@ import {
   governedBy,
   made,
   type Options,
-  redisOf,
   retryOf
 } from "./options.ts"
 import * as Log from "./log.ts"
+import { layerStore } from "./store.ts"
 import { Purses } from "../spending/models.ts"
 
-export { RefusedError } from "./errors.ts"
+export { RedisMissingError, RefusedError } from "./errors.ts"
 export type { AnthropicClient } from "../anthropic/client.ts"
 export { ClosedError } from "../governor/promises.ts"
 export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
@@ -206,17 +206,6 @@ const layerParts = (options: Options) => {
         }
       }
     })
-  )
-}
-
-const layerStore = (options: Options): Layer.Layer<never> => {
-  const redis = redisOf(options)
-  if (redis === undefined) return Layer.empty
-  return Layer.unwrap(
-    Effect.map(
-      Effect.promise(() => import("../redis/index.ts")),
-      ({ layerStoreUrl }) => layerStoreUrl(redis)
-    )
   )
 }
 

@@ -1,4 +1,5 @@
 /** The options of a floodgate in plain values, and their conversion for its parts. */
+import * as Layer from "effect/Layer"
 import type * as Budget from "../Budget.ts"
 import type * as Events from "../Events.ts"
 import type { Learned } from "../Estimator.ts"
@@ -118,7 +119,20 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   readonly maxQueued?: number | undefined
   /** The most pools beside those that `limits` names: one for each account and class of models in use. @default 10_000 */
   readonly maxPools?: number | undefined
-  /** The Redis server through which processes share the budget, or its address. @default the budget is not shared */
+  /**
+   * The store through which processes share the budget: a layer of `@floodgate/redis` such as `layerStoreUrl`, or of
+   * `BudgetStore.layer` for a store of your own. It opens and closes with the floodgate.
+   *
+   * @default the budget is not shared
+   * @since 0.4.0
+   */
+  readonly store?: Layer.Layer<never> | undefined
+  /**
+   * The Redis server through which processes share the budget, or its address: short for the most used options of `store`. The
+   * package `@floodgate/redis` is loaded when it is used. Bundlers cannot see that, so use `store` in a bundle.
+   *
+   * @default the budget is not shared
+   */
   readonly redis?: string | RedisOptions | undefined
   /** When calls are retried. @default see {@link RetryOptions} */
   readonly retry?: RetryOptions | undefined
@@ -194,14 +208,20 @@ const redisOptions = Input.options<RedisOptions>(
   "url"
 )
 
-/** The options of a floodgate. */
-export const made: Input.Check = Input.options<Options>({
+const single: Input.Check = (value) => {
+  const { redis, store } = value as Options
+  if (redis === undefined || store === undefined) return undefined
+  return Input.problem("expected one of the options store and redis, got both")
+}
+
+const eachOption = Input.options<Options>({
   ...ofFetch,
   callOptions: Input.orFunction(callOptions),
   limits,
   concurrency,
   maxQueued,
   maxPools,
+  store: Input.that("a layer of a store", Layer.isLayer),
   redis: (value) => (typeof value === "string" ? url(value) : redisOptions(value)),
   retry: Input.options<RetryOptions>({
     attempts: Input.whole,
@@ -216,6 +236,9 @@ export const made: Input.Check = Input.options<Options>({
   prices: Called.made.prices,
   learned: Input.anObject
 })
+
+/** The options of a floodgate. */
+export const made: Input.Check = Input.all(eachOption, single)
 
 const millisOf = (seconds: number | undefined): number | undefined =>
   seconds === undefined ? undefined : seconds * 1_000
@@ -265,6 +288,3 @@ export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
         : governedBy(given)
   }
 }
-
-export const redisOf = ({ redis }: Options): RedisOptions | undefined =>
-  typeof redis === "string" ? { url: redis } : redis

@@ -1,15 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { spawnSync } from "node:child_process"
-import { root } from "../support/modules.ts"
-
-/** Node's answer where the package is not installed. `npm run pack:check` has projects that really lack it. */
-const hidden = `import { registerHooks } from "node:module"
-registerHooks({
-  resolve(specifier, context, next) {
-    if (!specifier.startsWith("@anthropic-ai/sdk")) return next(specifier, context)
-    throw Object.assign(new Error("Cannot find package '" + specifier + "'"), { code: "ERR_MODULE_NOT_FOUND" })
-  }
-})`
+import { runWithout } from "../support/withoutPackage.ts"
 
 const program = `import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -31,18 +21,7 @@ console.log(JSON.stringify(await Effect.runPromise(Effect.scoped(program))))`
 
 describe("without the SDK", () => {
   it("layers over it fail with an error that names the command, and the rest works", () => {
-    const { stderr, stdout } = spawnSync(
-      process.execPath,
-      [
-        "--conditions=@floodgate/source",
-        "--import",
-        `data:text/javascript,${encodeURIComponent(hidden)}`,
-        "--input-type=module",
-        "--eval",
-        program
-      ],
-      { cwd: root, encoding: "utf8" }
-    )
+    const { stderr, stdout } = runWithout("@anthropic-ai/sdk", program)
     assert.match(stdout, /^\[/, stderr)
     const [missing, config, role] = JSON.parse(stdout) as [Record<string, unknown>, Record<string, unknown>, string]
     for (const [operation, error] of Object.entries({ "LlmClient.layer": missing, "LlmClient.layerConfig": config })) {

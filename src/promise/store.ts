@@ -1,0 +1,24 @@
+/** Where a floodgate keeps its budget: in a store of the user's, in Redis, or in memory. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { RedisMissingError } from "./errors.ts"
+import type { Options, RedisOptions } from "./options.ts"
+
+/** What is used of `@floodgate/redis`. */
+interface RedisPackage {
+  readonly layerStoreUrl: (options: RedisOptions) => Layer.Layer<never>
+}
+
+/** Not a literal, so that neither the compiler nor a bundler needs the package where nobody uses it. */
+const redisPackage: string = "floodgate/redis"
+
+export const layerStore = ({ redis, store }: Options): Layer.Layer<never, RedisMissingError> => {
+  if (store !== undefined) return store
+  if (redis === undefined) return Layer.empty
+  const load = Effect.tryPromise({
+    try: (): Promise<RedisPackage> => import(/* @vite-ignore */ redisPackage),
+    catch: (cause) => new RedisMissingError(cause)
+  })
+  const options = typeof redis === "string" ? { url: redis } : redis
+  return Layer.unwrap(Effect.map(load, ({ layerStoreUrl }) => layerStoreUrl(options)))
+}

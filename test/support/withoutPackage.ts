@@ -1,0 +1,27 @@
+/** Programs in which a package is not installed. `npm run pack:check` has projects that really lack it. */
+import { spawnSync } from "node:child_process"
+import { root } from "./modules.ts"
+
+/** Fails as Node does for a package that is not installed. */
+const hide = (name: string) => `import { registerHooks } from "node:module"
+registerHooks({
+  resolve(specifier, context, next) {
+    if (!specifier.startsWith("${name}")) return next(specifier, context)
+    throw Object.assign(new Error("Cannot find package '" + specifier + "'"), { code: "ERR_MODULE_NOT_FOUND" })
+  }
+})`
+
+/** Runs a program for which the package is not installed. */
+export const runWithout = (name: string, program: string): { readonly stdout: string; readonly stderr: string } =>
+  spawnSync(
+    process.execPath,
+    [
+      "--conditions=@floodgate/source",
+      "--import",
+      `data:text/javascript,${encodeURIComponent(hide(name))}`,
+      "--input-type=module",
+      "--eval",
+      program
+    ],
+    { cwd: root, encoding: "utf8" }
+  )
