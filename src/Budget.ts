@@ -76,7 +76,6 @@ import {
   type ResizeOptions,
   type Verdict
 } from "./budget/models.ts"
-import { checkCounted } from "./budget/uncounted.ts"
 import { check } from "./input/checks.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./limits/amounts.ts"
@@ -337,7 +336,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
   TokenBudget.of({
     reserve: (estimate, options) =>
       Effect.map(Effect.context<never>(), (context) => {
-        checkCounted(context)
+        Checks.checkCounted(context)
         return {
           pool: options?.pool ?? "default",
           agent: options?.agent ?? Context.get(context, Agent),

@@ -9,7 +9,7 @@ import type { State } from "../budgetStore/state.ts"
 import * as Amounts from "../limits/amounts.ts"
 import type { Entry } from "./entry.ts"
 import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
-import { quotaExhausted } from "./refusals.ts"
+import { quotaExhausted } from "./foresee.ts"
 
 /** The least cost, so that a call without a charge still advances fairness. */
 const minCost = 1e-4

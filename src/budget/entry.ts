@@ -8,8 +8,8 @@ import type * as Law from "../pacing/law.ts"
 import type { Home } from "../budgetStore/port.ts"
 import type * as Limits from "../Limits.ts"
 import type * as Amounts from "../limits/amounts.ts"
+import type { Pushback } from "../limits/signal.ts"
 import type { BudgetError } from "./errors.ts"
-import type { Pool } from "./pool.ts"
 import type { Wake } from "./waker.ts"
 
 /** How a call stands in the queue, checked. */
@@ -24,10 +24,30 @@ export interface Queueing {
 }
 
 /** How a wait ends. */
-export type Answer = Effect.Effect<Entry, BudgetError>
+export type Resolution = Effect.Effect<Entry, BudgetError>
+
+/** A 429 or a failure of the provider, checked. */
+export interface Failure {
+  readonly reason: Pushback
+  readonly retryAfter: number | undefined
+  readonly readings: Law.Readings | undefined
+  readonly used: Amounts.Charge
+}
+
+/** The pool of a call, as those who hold the call use it. */
+export interface PoolOfCall {
+  readonly name: string
+  readonly law: Law.Pacer
+  review(entry: Entry): void
+  cancel(entry: Entry): void
+  keep(entry: Entry, hasSucceeded: boolean): void
+  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void
+  fail(entry: Entry, failure: Failure): Law.Verdict
+  observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): void
+}
 
 export class Entry implements FairQueue.Entry {
-  readonly owner: Pool
+  readonly pool: PoolOfCall
   private readonly how: Queueing
   readonly estimate: Limits.Estimate
   readonly charge: Amounts.Whole
@@ -52,11 +72,11 @@ export class Entry implements FairQueue.Entry {
   home: Home | undefined = undefined
   /** What its agent was charged in the queue; `undefined` where it did not stand there. */
   service: FairQueue.Service | undefined = undefined
-  private answer: Answer | undefined = undefined
-  private resume: ((answer: Answer) => void) | undefined = undefined
+  private resolution: Resolution | undefined = undefined
+  private resume: ((resolution: Resolution) => void) | undefined = undefined
 
-  constructor(owner: Pool, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
-    this.owner = owner
+  constructor(pool: PoolOfCall, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
+    this.pool = pool
     this.how = how
     this.estimate = estimate
     this.charge = charge
@@ -78,27 +98,27 @@ export class Entry implements FairQueue.Entry {
     return this.phase === "held" || this.phase === "begun"
   }
   /** How the wait has ended, if it has; its caller may not have resumed yet. */
-  get answered(): Answer | undefined {
-    return this.answer
+  get resolved(): Resolution | undefined {
+    return this.resolution
   }
   /** Whether its caller is asleep: one that is let in before has not waited. */
   get isAwaited(): boolean {
     return this.resume !== undefined
   }
   /** How the wait ends, now or later. */
-  listen(resume: (answer: Answer) => void): void {
-    if (this.answer === undefined) this.resume = resume
-    else resume(this.answer)
+  listen(resume: (resolution: Resolution) => void): void {
+    if (this.resolution === undefined) this.resume = resume
+    else resume(this.resolution)
   }
   /** Ends the wait. Its caller goes on in a later task. */
-  end(answer: Answer, wake: Wake): void {
+  resolve(resolution: Resolution, wake: Wake): void {
     const { resume } = this
-    this.answer = answer
-    if (resume !== undefined) wake(() => resume(answer))
+    this.resolution = resolution
+    if (resume !== undefined) wake(() => resume(resolution))
   }
   /** Its caller is gone: what still waits leaves, what it never had was not used, and of anything else nothing is known. */
   leave(exit: Exit.Exit<unknown, unknown>): void {
-    if (this.phase === "begun") this.owner.keep(this, exit._tag === "Success")
-    else this.owner.cancel(this)
+    if (this.phase === "begun") this.pool.keep(this, exit._tag === "Success")
+    else this.pool.cancel(this)
   }
 }

@@ -1,58 +1,285 @@
-/** When a call would start, and why it would be refused: what refusals, `maxWait` and the public `foresee` are based on. */
+/**
+ * When calls would start, and why one would be refused.
+ *
+ * The step of the pool is played ahead, on a copy of its law and in the order of the queue, as if every call used what was
+ * estimated and none failed. Refusals, `maxWait`, a status and the public `foresee` all use this prediction.
+ */
 import * as Duration from "effect/Duration"
+import * as Ahead from "../pacing/ahead.ts"
 import type { FairQueue } from "../admission/fairQueue.ts"
-import type * as Amounts from "../limits/amounts.ts"
+import * as Law from "../pacing/law.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../limits/amounts.ts"
 import type * as Rules from "../limits/rules.ts"
 import type { Entry, Queueing } from "./entry.ts"
-import { type BudgetErrorReason, QueueFull } from "./errors.ts"
+import { type BudgetErrorReason, EstimateTooLarge, QueueFull, QuotaExhausted, WaitTooLong } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
-import * as Predict from "./predict.ts"
-import * as Refusals from "./refusals.ts"
+
+/** Only the first callers in the queue are played; those behind them wait at least as long. */
+const maxPlayed = 1_000
+/** The first callers are played one by one, then in groups of this fraction of all before them. */
+const oneByOne = 32
+/** If a call still waits after this many steps, its limit is too small to ever hold the charge. */
+const maxSteps = 256
+/** Waits are predicted again at this interval. */
+const reviewMillis = 1_000
 
 /** What is known of a pool. */
-export interface View extends Predict.Scene {
+export interface PoolView {
   readonly pool: string
   readonly rules: Rules.Rules
+  readonly law: Law.Pacer
+  readonly now: number
+  readonly maxInFlight: number
+  /** The calls of this process that are in flight. The law counts those of other processes, too. */
+  readonly running: Iterable<Pick<Entry, "ticket">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
-  /** Whether all is known: nobody else takes or gives back. */
+  /** False if processes share the pool: then only the first calls of the others' queues are known. */
   readonly isWhole: boolean
 }
 
-/** Why a call is refused that does not go at once. */
+// -----------------------------------------------------------------------------
+// Playing ahead
+// -----------------------------------------------------------------------------
+
+/**
+ * When the calls in flight end, in order. A call that takes longer than the average, or belongs to another process, has no
+ * known end: such calls are spread evenly over the average duration of a call.
+ */
+const endsOf = ({ law, now, running }: PoolView): Array<number> => {
+  const { answerMillis, inFlight } = law
+  const ends: Array<number> = []
+  for (const { ticket } of running) if (ticket!.at + answerMillis > now) ends.push(ticket!.at + answerMillis)
+  const others = inFlight - ends.length
+  for (let i = 0; i < others; i++) ends.push(now + ((i + 0.5) / others) * answerMillis)
+  return ends.sort((a, b) => a - b)
+}
+
+const noPlace: Ahead.Wait = { by: "concurrency", millis: Infinity }
+
+/** A copy of a pool whose time is advanced as calls enter. */
+class Projection {
+  readonly law: Law.Pacer
+  private readonly maxInFlight: number
+  private readonly answerMillis: number
+  /** The ends of calls, in order; undefined if calls in flight are not limited. */
+  private readonly ends: Array<number> | undefined
+  /** How many of `ends` have passed. */
+  private ended = 0
+  at: number
+  /** What a call waited for last. */
+  obstacle: Ahead.Obstacle | undefined = undefined
+
+  constructor(view: PoolView) {
+    const { law, maxInFlight, now } = view
+    this.law = Ahead.copy(law)
+    this.maxInFlight = maxInFlight
+    this.answerMillis = law.answerMillis
+    this.at = now
+    this.ends = Math.min(maxInFlight, law.window.size) < Infinity ? endsOf(view) : undefined
+  }
+
+  /** Advances to when a call can start, and charges it. False if a quota has too little left. */
+  enter(charge: Amounts.Whole): boolean {
+    for (let steps = 0; steps < maxSteps; steps++) {
+      this.endCalls()
+      const answer = Ahead.admit(this.law, this.maxInFlight, charge, this.at)
+      if ("at" in answer) {
+        this.ends?.push(this.at + this.answerMillis)
+        return true
+      }
+      if (Ahead.exhaustedBy(answer) !== undefined) return false
+      if (!this.wait(answer)) break
+    }
+    this.force(charge, 1)
+    return true
+  }
+
+  /** Charges several calls at once, whatever the limits say. The next call waits until that debt is refilled. */
+  force(charge: Amounts.Whole, calls: number): void {
+    const { inFlight } = this.law
+    Law.take(this.law, charge, this.at)
+    this.law.inFlight = inFlight
+    for (let i = 0; i < calls; i++) {
+      this.endCalls()
+      while (this.law.inFlight >= this.maxInFlight && this.wait(noPlace)) this.endCalls()
+      this.law.inFlight++
+      this.ends?.push(this.at + this.answerMillis)
+    }
+  }
+
+  /** Advances until a limit has refilled or a call has ended. False if neither will happen. */
+  private wait({ by, millis }: Ahead.Wait): boolean {
+    const end = by === "concurrency" || by === "pause" ? this.nextEnd : Infinity
+    const until = Math.min(this.at + millis, end)
+    if (until === Infinity) return false
+    this.obstacle = by
+    this.at = until
+    return true
+  }
+
+  private get nextEnd(): number {
+    return this.ends?.[this.ended] ?? Infinity
+  }
+
+  /** Ends the calls whose time has come. They used what was estimated, so nothing is refunded. */
+  private endCalls(): void {
+    for (; this.nextEnd <= this.at; this.ended++) this.law.inFlight--
+  }
+}
+
+export const dimensionOf = (obstacle: Ahead.Obstacle | undefined): Limits.Dimension | undefined =>
+  obstacle === "concurrency" || obstacle === "pause" ? undefined : obstacle
+
+/** A waiting call, and how long it still waits. */
+export interface ExpectedWait {
+  readonly waiter: Entry
+  readonly expectedMillis: number
+  readonly dimension: Limits.Dimension | undefined
+}
+
+/** The waits of the first calls, in the order of service. */
+export const expectedWaits = (view: PoolView, count: number): ReadonlyArray<ExpectedWait> => {
+  const { now, queue } = view
+  const projection = new Projection(view)
+  const found = new Map<Entry, ExpectedWait>()
+  let played = 0
+  for (const waiter of queue.inOrder(undefined, queue.returning)) {
+    if (found.size === Math.min(count, queue.size) || played++ === maxPlayed) break
+    projection.obstacle = undefined
+    projection.enter(waiter.charge)
+    if (found.has(waiter)) continue
+    const dimension = dimensionOf(projection.obstacle) ?? waiter.binding
+    found.set(waiter, { waiter, expectedMillis: projection.at - now, dimension })
+  }
+  return [...found.values()]
+}
+
+/** The wait of a call that would come now. */
+export interface Prediction {
+  readonly millis: number
+  /** What it would wait for last. */
+  readonly obstacle: Ahead.Obstacle | undefined
+  /** The law at its turn, if a quota has too little left for it by then. */
+  readonly exhausted: Law.Pacer | undefined
+  /** Whether calls before it were not played. */
+  readonly isLowerBound: boolean
+}
+
+export const predict = (view: PoolView, charge: Amounts.Whole, how: Queueing): Prediction => {
+  const { now, queue } = view
+  const projection = new Projection(view)
+  let played = 0
+  let group: Array<Entry> = []
+  let isLowerBound = false
+  for (const waiter of queue.inOrder(how, queue.returning)) {
+    isLowerBound = played === maxPlayed
+    if (isLowerBound) break
+    played++
+    group.push(waiter)
+    if (group.length < played / oneByOne) continue
+    enterTogether(projection, group)
+    group = []
+  }
+  enterTogether(projection, group)
+  const exhausted = projection.enter(charge) ? undefined : projection.law
+  return { millis: projection.at - now, obstacle: projection.obstacle, exhausted, isLowerBound }
+}
+
+/** Lets a group start when its first call can. */
+const enterTogether = (projection: Projection, [head, ...others]: ReadonlyArray<Entry>): void => {
+  if (head === undefined) return
+  projection.enter(head.charge)
+  if (others.length === 0) return
+  const sum = { ...Amounts.nothing }
+  for (const { charge } of others) for (const each of Amounts.dimensions) sum[each] += charge[each]
+  projection.force(sum, others.length)
+}
+
+// -----------------------------------------------------------------------------
+// Refusals
+// -----------------------------------------------------------------------------
+
+/** A pool that pauses for longer refuses its callers: as long as the default retry policy tries. */
+export const maxPause = 600_000
+
+export const tooLarge = (pool: string, rules: Rules.Rules, charge: Amounts.Whole): EstimateTooLarge | undefined => {
+  const misfit = Amounts.neverFits(charge, rules)
+  return misfit && new EstimateTooLarge({ pool, ...misfit })
+}
+
+export const quotaExhausted = (
+  pool: string,
+  { caps }: Law.Pacer,
+  charge: Amounts.Whole
+): QuotaExhausted | undefined => {
+  for (const dimension of Amounts.dimensions) {
+    const cap = caps[dimension]
+    const asked = charge[dimension]
+    // Sums of fractions are not exact.
+    if (cap?.rule.quota !== true || asked <= cap.level * (1 + 1e-9)) continue
+    return new QuotaExhausted({ pool, dimension, asked, left: Math.max(0, cap.level) })
+  }
+  return undefined
+}
+
+export const tooLong = (
+  pool: string,
+  dimension: Limits.Dimension | undefined,
+  millis: number,
+  maxWait: number
+): WaitTooLong =>
+  new WaitTooLong({
+    pool,
+    dimension,
+    wait: Duration.millis(Math.ceil(Math.max(millis, maxWait))),
+    maxWait: Duration.millis(maxWait)
+  })
+
+/** Refuses every call while a pool pauses for longer than `maxPause`. */
+export const pausedTooLong = (pool: string, { gate }: Law.Pacer, now: number): WaitTooLong | undefined => {
+  const left = gate.until - now
+  return left > maxPause ? tooLong(pool, undefined, left, maxPause) : undefined
+}
+
+/** Why a call that cannot start at once is refused. */
 export const refusal = (
-  { isWhole, law, maxQueued, now, pool, queue }: View,
+  { isWhole, law, maxQueued, now, pool, queue }: PoolView,
   charge: Amounts.Whole,
   { maxWait }: Queueing,
-  foreseen: Predict.Foreseen | undefined
+  prediction: Prediction | undefined
 ): BudgetErrorReason | undefined => {
-  // Others may have given back since.
-  const exhausted = isWhole ? Refusals.quotaExhausted(pool, law, charge) : undefined
-  const refused = exhausted ?? Refusals.closed(pool, law, now)
+  // Other processes may have refunded some of a quota since the last commit.
+  const exhausted = isWhole ? quotaExhausted(pool, law, charge) : undefined
+  const refused = exhausted ?? pausedTooLong(pool, law, now)
   if (refused !== undefined) return refused
-  if (foreseen !== undefined && foreseen.millis > maxWait) {
-    return Refusals.tooLong(pool, Predict.dimensionOf(foreseen.obstacle), foreseen.millis, maxWait)
+  if (prediction !== undefined && prediction.millis > maxWait) {
+    return tooLong(pool, dimensionOf(prediction.obstacle), prediction.millis, maxWait)
   }
   return queue.size < maxQueued ? undefined : new QueueFull({ pool, maxQueued })
 }
 
-/** What becomes of a call that would come now. */
-export const foresee = (view: View, charge: Amounts.Whole, how: Queueing): Foreseen => {
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/** When a call that came now would start, and why it would be refused. */
+export const foresee = (view: PoolView, charge: Amounts.Whole, how: Queueing): Foreseen => {
   const { isWhole, pool, queue, rules } = view
-  const tooLarge = Refusals.tooLarge(pool, rules, charge)
-  if (tooLarge !== undefined) return never(pool, tooLarge, tooLarge.dimension, !isWhole)
-  const foreseen = Predict.newcomer(view, queue, charge, how)
-  const { exhausted, isLowerBound, millis, obstacle } = foreseen
-  const atItsTurn = exhausted && Refusals.quotaExhausted(pool, exhausted, charge)
+  const misfit = tooLarge(pool, rules, charge)
+  if (misfit !== undefined) return never(pool, misfit, misfit.dimension, !isWhole)
+  const prediction = predict(view, charge, how)
+  const { exhausted, isLowerBound, millis, obstacle } = prediction
+  const atItsTurn = exhausted && quotaExhausted(pool, exhausted, charge)
   const isAtOnce = millis === 0 && queue.size === 0 && isWhole
-  const refused = isAtOnce && atItsTurn === undefined ? undefined : refusal(view, charge, how, foreseen)
+  const refused = isAtOnce && atItsTurn === undefined ? undefined : refusal(view, charge, how, prediction)
   if (atItsTurn !== undefined) return never(pool, refused ?? atItsTurn, atItsTurn.dimension, !isWhole)
   const wait = Duration.millis(millis)
-  // Of the calls that wait in other processes only the first are known.
   return { pool, wait, binding: obstacle, refusal: refused, isLowerBound: isLowerBound || !isWhole }
 }
 
-/** What becomes of a call that is never admitted. */
+/** The answer for a call that is never admitted. */
 export const never = (
   pool: string,
   refusal: BudgetErrorReason,
@@ -60,16 +287,14 @@ export const never = (
   isLowerBound = false
 ): Foreseen => ({ pool, wait: Duration.infinity, binding, refusal, isLowerBound })
 
-/** Waits are foreseen again no more often than this. */
-const reviewMillis = 1_000
-
-/** How long callers still wait, or at least so long; looked up for all of them together. */
+/** The remaining waits of callers. All are predicted together, and kept for a second. */
 export class Reviews {
   private at = -Infinity
   private waits = new WeakMap<Entry, number>()
+  /** The wait of callers that were not played: at least as long as the last one that was. */
   private beyond = 0
 
-  left(entry: Entry, now: number, waiting: () => ReadonlyArray<Predict.Expected>): number {
+  left(entry: Entry, now: number, waiting: () => ReadonlyArray<ExpectedWait>): number {
     if (now - this.at >= reviewMillis) {
       const found = waiting()
       this.at = now

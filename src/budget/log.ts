@@ -3,7 +3,6 @@ import * as Config from "effect/Config"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { TokenBudget } from "../Budget.ts"
 import type * as Limits from "../Limits.ts"
 import type { BudgetStatus, PoolStatus } from "./models.ts"
 
@@ -111,7 +110,10 @@ const stepOf = (
 // -----------------------------------------------------------------------------
 
 /** Writes a line for each change while calls wait, until it is interrupted. */
-export const lines = (budget: TokenBudget["Service"]): Effect.Effect<void> =>
+export const lines = (budget: {
+  readonly status: Effect.Effect<BudgetStatus>
+  readonly changes: Stream.Stream<BudgetStatus>
+}): Effect.Effect<void> =>
   Effect.suspend(() => {
     const told = new Map<string, Told>()
     /** Returns whether nothing waits. */

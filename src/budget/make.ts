@@ -10,7 +10,6 @@ import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import type { TokenBudget } from "../Budget.ts"
 import { BudgetStore } from "../budgetStore/sharing.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { monotonic } from "../input/clock.ts"
@@ -20,26 +19,33 @@ import type * as Limits from "../Limits.ts"
 import { BudgetError, TooManyPools } from "./errors.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
-import { type BudgetStatus, type Options as BudgetOptions, type ReserveOptions, ReviewAt } from "./models.ts"
+import {
+  type BudgetStatus,
+  type Cooldown,
+  type Foreseen,
+  type Options as BudgetOptions,
+  type Pause,
+  type RateLimitSignal,
+  type Reservation,
+  type ReserveOptions,
+  type ResizeOptions,
+  ReviewAt,
+  type Verdict
+} from "./models.ts"
 import * as Options from "./options.ts"
 import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
+import type { PoolOptions } from "./opening.ts"
 import type { Entry } from "./entry.ts"
-import { never } from "./foresee.ts"
+import { never, tooLong } from "./foresee.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
-import { tooLong } from "./refusals.ts"
 import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
-import { checkCounted } from "./uncounted.ts"
 import * as Waker from "./waker.ts"
 
-type Service = TokenBudget["Service"]
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-type Shared = Omit<
-  ConstructorParameters<typeof Pool>[0],
-  "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled"
->
+type Shared = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
 
 /** The names that are warned of. More say no more. */
 const maxWarned = 100
@@ -100,7 +106,8 @@ class Pools {
     const counts = countsOf(name, this.context)
     const id = `${this.shared.id}.${this.opened++}`
     const rested = this.resting.take(name)
-    const { denied, idled } = this
+    const { idled } = this
+    const denied = () => this.denied(pool)
     const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, rested, counts, denied, idled })
     this.byName.set(name, pool)
     if (!isGiven) this.passing.set(name, pool)
@@ -156,7 +163,7 @@ class Pools {
   }
 
   /** An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
-  private readonly denied = (pool: Pool): void => {
+  private denied(pool: Pool): void {
     const isOfAccount = pool.name !== pool.kind && this.passing.has(pool.name)
     if (!isOfAccount || this.isClosed || !this.mayRest(pool)) return
     this.passing.delete(pool.name)
@@ -194,13 +201,9 @@ class Pools {
   /** Lets a wait be foreseen once more. */
   review(entry: Entry, at: number | undefined): void {
     if (at === undefined || entry.maxWait === Infinity) return
-    const { owner } = entry
-    const left = at - owner.clock.currentTimeMillisUnsafe()
-    if (left > 0)
-      this.shared.after(
-        left,
-        Effect.sync(() => owner.review(entry))
-      )
+    const left = at - this.shared.clock.currentTimeMillisUnsafe()
+    const review = Effect.sync(() => entry.pool.review(entry))
+    if (left > 0) this.shared.after(left, review)
   }
 
   /** The pool of a response or a failure; undefined where there can be none of that name. */
@@ -242,7 +245,7 @@ class Pools {
   }
 }
 
-export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scope.Scope> => {
+export const make = (options: BudgetOptions) => {
   const sets = Options.parse(options)
   return Effect.gen(function* () {
     const context = yield* Effect.context<never>()
@@ -289,19 +292,19 @@ export const make = (options: BudgetOptions): Effect.Effect<Service, never, Scop
 
 /** A caller that is interrupted before it has its reservation has taken nothing. */
 const reserve =
-  (pools: Pools): Service["reserve"] =>
-  (estimate, how) => {
+  (pools: Pools) =>
+  (estimate: Limits.Estimate, how?: ReserveOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
         if (how !== undefined) check("Budget.reserve", Options.reserved, how)
-        checkCounted(context)
+        Options.checkCounted(context)
         if (pools.isClosed) return Effect.interrupt
         const pool = pools.of(how)
         if (pool instanceof BudgetError) return Effect.fail(pool)
         const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.counting)
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (entry.isOpen) return endingWith(scope, entry)
-        if (entry.answered !== undefined) return entry.answered
+        if (entry.resolved !== undefined) return entry.resolved
         pools.review(entry, Context.get(context, ReviewAt))
         const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
         return Effect.flatMap(wait(entry, isTraced, restore), (entry) => endingWith(scope, entry))
@@ -311,11 +314,11 @@ const reserve =
   }
 
 const foresee =
-  (pools: Pools): Service["foresee"] =>
-  (estimate, how) =>
+  (pools: Pools) =>
+  (estimate: Limits.Estimate, how?: ReserveOptions): Effect.Effect<Foreseen> =>
     Effect.withFiber(({ context }) => {
       if (how !== undefined) check("Budget.foresee", Options.reserved, how)
-      checkCounted(context)
+      Options.checkCounted(context)
       const pool = pools.isClosed ? undefined : pools.of(how, "foresee")
       if (pool === undefined) return Effect.interrupt
       if (pool instanceof Pool) {
@@ -326,8 +329,8 @@ const foresee =
     })
 
 const observe =
-  (pools: Pools): Service["observe"] =>
-  (signal) =>
+  (pools: Pools) =>
+  (signal: RateLimitSignal): Effect.Effect<void> =>
     Effect.suspend(() => {
       check("Budget.observe", Options.observed, signal)
       const { pool, reservation, ...said } = signal
@@ -337,8 +340,8 @@ const observe =
     })
 
 const pause =
-  (pools: Pools): Service["pause"] =>
-  (pause) =>
+  (pools: Pools) =>
+  (pause: Pause): Effect.Effect<void> =>
     Effect.sync(() => {
       check("Budget.pause", Options.paused, pause)
       const { duration, pool, reason = "rateLimit" } = pause
@@ -346,8 +349,8 @@ const pause =
     })
 
 const cooldown =
-  (pools: Pools): Service["cooldown"] =>
-  (cooldown) =>
+  (pools: Pools) =>
+  (cooldown: Cooldown): Effect.Effect<Verdict> =>
     Effect.suspend(() => {
       check("Budget.cooldown", Options.cooled, cooldown)
       const { pool, reservation, ...failure } = cooldown
@@ -358,8 +361,8 @@ const cooldown =
     })
 
 const resize =
-  (pools: Pools): Service["resize"] =>
-  (options) =>
+  (pools: Pools) =>
+  (options: ResizeOptions): Effect.Effect<void> =>
     Effect.sync(() => {
       check("Budget.resize", Options.resized, options)
       const { concurrency, limits, pool } = options
@@ -375,12 +378,12 @@ const endingWith = (scope: Scope.Scope, entry: Entry): Effect.Effect<Entry> =>
 
 /** Sleeps until the caller is admitted. If the wait ends otherwise, everything is given back. */
 const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<Entry, BudgetError> => {
-  const { maxWait, owner } = entry
+  const { maxWait, pool } = entry
   const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
   // It may have been admitted in this very millisecond.
   const late = Effect.suspend(
     () =>
-      entry.answered ?? Effect.fail(new BudgetError({ reason: tooLong(owner.name, entry.binding, maxWait, maxWait) }))
+      entry.resolved ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
   )
   const bounded =
     maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
@@ -393,11 +396,11 @@ const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<
 /** The span of a wait, for a caller that is traced. */
 const traced = (
   waiting: Effect.Effect<Entry, BudgetError>,
-  { agent, owner }: Entry
+  { agent, pool }: Entry
 ): Effect.Effect<Entry, BudgetError> =>
   Effect.useSpan(
     "TokenBudget.reserve",
-    { attributes: { "floodgate.pool": owner.name, "floodgate.agent": agent } },
+    { attributes: { "floodgate.pool": pool.name, "floodgate.agent": agent } },
     (span) =>
       Effect.tap(waiting, ({ binding, waitedMillis }) => {
         span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)

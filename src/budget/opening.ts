@@ -13,7 +13,7 @@ import type { Counts } from "./metrics.ts"
 import type { Rested } from "./rested.ts"
 import type { Wake } from "./waker.ts"
 
-export interface Options<P> {
+export interface PoolOptions {
   readonly name: string
   /** Its name without an account: pools of one kind have the same limits. */
   readonly kind: string
@@ -37,14 +37,14 @@ export interface Options<P> {
   /** What is remembered of an earlier pool of its name. A store knows more. */
   readonly rested?: Rested | undefined
   /** Called when the provider has refused the credential of a call, and of each one before. */
-  readonly denied?: ((pool: P) => void) | undefined
+  readonly denied?: (() => void) | undefined
   /** Called when no call runs or waits any more. */
   readonly idled?: (() => void) | undefined
 }
 
 /** The port to what limits a pool: that of the store that processes share, or one of its own. */
 export const portOf = (
-  { after, clock, concurrency, id, limits, name, rested, sharing }: Options<never>,
+  { after, clock, concurrency, id, limits, name, rested, sharing }: PoolOptions,
   called: Pick<Opening, "configured" | "unreachable">
 ): Port => {
   const rules = Rules.resolve(limits, rested?.counting)

@@ -268,3 +268,17 @@ export const queueingOf = (context: Context.Context<never>, how: ReserveOptions 
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
   return { agent, priority, weight, first, maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait) }
 }
+
+// -----------------------------------------------------------------------------
+// Calls that must be counted
+// -----------------------------------------------------------------------------
+
+/** Whether a cap or stated work of `Agents` depends on the caller's next call, and nothing has counted it yet. */
+export const Uncounted = Context.Reference<boolean>("floodgate/Budget/Uncounted", { defaultValue: () => false })
+
+/** Throws if a call must be counted and was not: then its agent's cap would not hold. */
+export const checkCounted = (context: Context.Context<never>): void => {
+  if (!Context.get(context, Uncounted)) return
+  const expected = "Agents.layer between the budget and what uses it, for caps and work to hold"
+  Input.wrong("Agents.run", `expected ${expected}, got a budget that does not count`)
+}

@@ -5,7 +5,6 @@
  * (`serve`): it lets the first calls of the queue in, in their order, until one has to wait. `served` carries it out. Nothing
  * here takes time, and no code of a caller runs here.
  */
-import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
@@ -18,25 +17,22 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../limits/amounts.ts"
 import * as Rules from "../limits/rules.ts"
 import type { Pushback } from "../limits/signal.ts"
-import { type Answer, Entry, type Queueing } from "./entry.ts"
+import { Entry, type Failure, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
 import { conclude, costOf, decide, type Outcome, type Plan, release } from "./decision.ts"
 import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
-import { foresee, refusal, Reviews, type View } from "./foresee.ts"
+import * as Foresee from "./foresee.ts"
 import { Reports } from "./observer.ts"
-import { type Options, portOf } from "./opening.ts"
+import { type PoolOptions, portOf } from "./opening.ts"
 import { Permits } from "./permits.ts"
-import * as Predict from "./predict.ts"
-import * as Refusals from "./refusals.ts"
 import type { Rested } from "./rested.ts"
 
-export class Pool {
+export class Pool implements PoolOfCall {
   readonly name: string
   readonly kind: string
   readonly maxQueued: number
-  readonly clock: Clock.Clock
   private readonly clockNow: () => number
-  private readonly options: Options<Pool>
+  private readonly options: PoolOptions
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
@@ -53,16 +49,15 @@ export class Pool {
   /** The calls of this process that are in flight. */
   private readonly running = new Set<Entry>()
   private knownLimits = 0
-  private readonly reviews = new Reviews()
+  private readonly reviews = new Foresee.Reviews()
   /** Whether the user has given it limits of its own. */
   private isResized = false
   /** Whether something else was heard of it than that its credential is refused. */
   private isProven = false
 
-  constructor(options: Options<Pool>) {
+  constructor(options: PoolOptions) {
     this.options = options
     this.name = options.name
-    this.clock = options.clock
     this.clockNow = monotonic(options.clock)
     this.kind = options.kind
     this.maxQueued = options.maxQueued
@@ -111,7 +106,7 @@ export class Pool {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
     const entry = new Entry(this, how, estimate, charge)
-    const tooLarge = Refusals.tooLarge(this.name, this.config.rules, charge)
+    const tooLarge = Foresee.tooLarge(this.name, this.config.rules, charge)
     if (tooLarge !== undefined) {
       // Others may have raised the limit: later callers go by that.
       this.port.transact(this.serve, this.served)
@@ -130,8 +125,8 @@ export class Pool {
     const { charge } = entry
     const { view } = this
     const isForeseen = how.maxWait < Infinity || this.reports !== undefined
-    const foreseen = isForeseen ? Predict.newcomer(view, this.queue, charge, how) : undefined
-    const refused = refusal(view, charge, how, foreseen)
+    const foreseen = isForeseen ? Foresee.predict(view, charge, how) : undefined
+    const refused = Foresee.refusal(view, charge, how, foreseen)
     if (refused !== undefined) return void this.refuse(entry, refused)
     entry.since = this.clockNow()
     entry.cost = costOf(this.port.state, charge)
@@ -140,18 +135,18 @@ export class Pool {
     else this.drain()
     // Where the store decides, all wait for its answer, and only some for more.
     if (foreseen === undefined || entry.phase !== "waiting" || (!view.isWhole && foreseen.millis === 0)) return
-    this.reports?.wait(entry.agent, entry.binding ?? Predict.dimensionOf(foreseen.obstacle), foreseen.millis)
+    this.reports?.wait(entry.agent, entry.binding ?? Foresee.dimensionOf(foreseen.obstacle), foreseen.millis)
   }
 
   /** When a caller would start, and why it would be refused. Nothing changes. */
   foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
     const charge = Amounts.wholeOf(estimate, "Budget.foresee")
     const { view } = this
-    if (counting === this.counting || !view.isWhole) return foresee(view, charge, how)
+    if (counting === this.counting || !view.isWhole) return Foresee.foresee(view, charge, how)
     const rules = Rules.resolve(this.limits, counting)
     const law = Law.copy(view.law)
     Law.resize(law, rules, Rules.shares(this.limits), view.now)
-    return foresee({ ...view, law, rules }, charge, how)
+    return Foresee.foresee({ ...view, law, rules }, charge, how)
   }
 
   /** A caller that is foreseen to wait longer than it may is refused before its time is over. */
@@ -160,7 +155,7 @@ export class Pool {
     const left = entry.maxWait - this.waitedBy(entry)
     const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(Infinity))
     if (millis <= left) return
-    this.refuse(entry, Refusals.tooLong(this.name, entry.binding, millis, entry.maxWait))
+    this.refuse(entry, Foresee.tooLong(this.name, entry.binding, millis, entry.maxWait))
     this.drain()
   }
 
@@ -239,7 +234,7 @@ export class Pool {
     entry.waitedMillis = this.waitedBy(entry)
     if (entry.isAwaited) counts.waited(entry.waitedMillis / 1_000)
     else this.queue.forget()
-    entry.end(Effect.succeed(entry), this.options.wake)
+    entry.resolve(Effect.succeed(entry), this.options.wake)
   }
 
   // ---------------------------------------------------------------------------
@@ -267,7 +262,7 @@ export class Pool {
     })
     if (outcome !== "denied") this.isProven = true
     this.drain()
-    if (!this.isProven) this.options.denied?.(this)
+    if (!this.isProven) this.options.denied?.()
   }
 
   /** Ends a reservation of which nothing is known: it is kept as estimated. */
@@ -348,15 +343,7 @@ export class Pool {
   }
 
   /** The provider rejected a call, or failed. Returns what that says. */
-  fail(
-    entry: Entry,
-    failure: {
-      readonly reason: Pushback
-      readonly retryAfter: number | undefined
-      readonly readings: Law.Readings | undefined
-      readonly used: Amounts.Charge
-    }
-  ): Law.Verdict {
+  fail(entry: Entry, failure: Failure): Law.Verdict {
     if (!this.close(entry)) return "isolated"
     this.isProven = true
     const { reason, retryAfter, used } = failure
@@ -383,7 +370,7 @@ export class Pool {
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     this.port.transact(({ law }, now) => Law.pause(law, reason, now + millis))
-    const refusal = Refusals.closed(this.name, this.law, this.now())
+    const refusal = Foresee.pausedTooLong(this.name, this.law, this.now())
     if (refusal !== undefined) this.refuseAll(refusal)
     this.drain()
     this.reportPause(pausedUntil)
@@ -438,7 +425,7 @@ export class Pool {
     this.permits.resize(concurrency)
     this.reprice()
     for (const entry of Array.from(this.queue.inOrder())) {
-      const tooLarge = Refusals.tooLarge(this.name, rules, entry.charge)
+      const tooLarge = Foresee.tooLarge(this.name, rules, entry.charge)
       if (tooLarge !== undefined) this.refuse(entry, tooLarge)
     }
     this.drain()
@@ -449,11 +436,11 @@ export class Pool {
   }
 
   /** Ends a wait. No code of the caller runs in here. */
-  private dismiss(entry: Entry, answer: Answer): Entry {
+  private dismiss(entry: Entry, resolution: Resolution): Entry {
     entry.phase = "ended"
     if (entry === this.arriving) this.arriving = undefined
     this.queue.remove(entry)
-    entry.end(answer, this.options.wake)
+    entry.resolve(resolution, this.options.wake)
     return entry
   }
 
@@ -474,7 +461,7 @@ export class Pool {
     if (this.running.size > 0 || this.queue.size > 0 || this.isResized) return false
     const { gate } = this.law
     // Of an outage nobody knows that it is over, until a probe has shown it.
-    const isPaused = this.now() < gate.until + (gate.misses > 1 ? Refusals.maxPause : 0)
+    const isPaused = this.now() < gate.until + (gate.misses > 1 ? Foresee.maxPause : 0)
     return !isPaused && this.port.isStored
   }
 
@@ -499,16 +486,16 @@ export class Pool {
   // ---------------------------------------------------------------------------
 
   /** What is known of what comes. */
-  private get view(): View {
+  private get view(): Foresee.PoolView {
     const { maxQueued, name: pool, queue, running } = this
     const { config, law } = this.port.state
-    const { concurrency: most, rules } = config
-    return { pool, rules, law, now: this.now(), most, running, queue, maxQueued, isWhole: this.port.lag === 0 }
+    const { concurrency: maxInFlight, rules } = config
+    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, isWhole: this.port.lag === 0 }
   }
 
   /** The first waiters in the order of service, and how long each still waits. */
-  waiting(count: number): ReadonlyArray<Predict.Expected> {
-    return Predict.first(this.view, this.queue, count)
+  waiting(count: number): ReadonlyArray<Foresee.ExpectedWait> {
+    return Foresee.expectedWaits(this.view, count)
   }
 
   /** How long a caller has waited by now. */

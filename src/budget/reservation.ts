@@ -13,31 +13,31 @@ import { failed } from "./options.ts"
 /** Hands an admitted call to its caller, as a plain object of functions: nothing looks for anything behind it. */
 export const handOut = (entry: Entry): Reservation => {
   if (entry.phase === "held") entry.phase = "begun"
-  const { agent, binding, charge, estimate, owner, waitedMillis } = entry
+  const { agent, binding, charge, estimate, pool, waitedMillis } = entry
   const usedOf = (usage: Limits.Usage): Amounts.Charge => Amounts.used(charge, usage, estimate)
   return {
-    pool: owner.name,
+    pool: pool.name,
     agent,
-    charge: limited(owner.law, charge),
+    charge: limited(pool.law, charge),
     waited: Duration.millis(waitedMillis),
     binding,
     observe: (said) =>
       Effect.sync(() =>
-        owner.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(said.usage))
+        pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(said.usage))
       ),
-    settle: (usage, outcome = "success") => Effect.sync(() => owner.settle(entry, usedOf(usage), outcome)),
+    settle: (usage, outcome = "success") => Effect.sync(() => pool.settle(entry, usedOf(usage), outcome)),
     fail: (failure) =>
       Effect.sync(() => {
         check("Reservation.fail", failed, failure)
         const { reason, retryAfter, signal, usage = Amounts.nothing } = failure
-        return owner.fail(entry, {
+        return pool.fail(entry, {
           reason,
           retryAfter: retryAfter === undefined ? undefined : pauseOf(retryAfter),
           readings: signal === undefined ? undefined : readingsOf(signal),
           used: usedOf(usage)
         })
       }),
-    refund: Effect.sync(() => owner.settle(entry, Amounts.nothing, "failure"))
+    refund: Effect.sync(() => pool.settle(entry, Amounts.nothing, "failure"))
   }
 }
 

@@ -10,7 +10,7 @@ import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/limits/amounts.ts"
 import * as Law from "../../src/pacing/law.ts"
 import { countsOf } from "../../src/budget/metrics.ts"
-import type { Options } from "../../src/budget/opening.ts"
+import type { PoolOptions } from "../../src/budget/opening.ts"
 import { Pool } from "../../src/budget/pool.ts"
 import type { Entry, Queueing } from "../../src/budget/entry.ts"
 import * as Waker from "../../src/budget/waker.ts"
@@ -183,7 +183,7 @@ export class Play {
       () => this.now,
       () => Effect.die("nobody sleeps here")
     )
-    const options: Options<Pool> = {
+    const options: PoolOptions = {
       name: "proof",
       kind: "proof",
       limits: setting.limits,
