@@ -123,10 +123,7 @@ const subpaths = [
     .map(([name]) => name),
   ...readdirSync(join(root, "src"))
     .filter(isPublic)
-    .map((file) => `./${file.slice(0, -3)}`),
-  ...readdirSync(join(root, "src/providers"))
-    .filter(isPublic)
-    .map((file) => `./providers/${file.slice(0, -3)}`)
+    .map((file) => `./${file.slice(0, -3)}`)
 ]
 const forbidden = ["./pacing/law", "./budget/make", "./index", "./redis/index", "./testing/engine", "./dist/index.js"]
 

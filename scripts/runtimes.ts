@@ -25,7 +25,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { Budget, LlmClient } from ${JSON.stringify(join(root, "dist/index.js"))}
-import * as Anthropic from ${JSON.stringify(join(root, "dist/providers/Anthropic.js"))}
+import * as Anthropic from ${JSON.stringify(join(root, "dist/adapters/anthropic/provider.js"))}
 import { ProviderSim } from ${JSON.stringify(join(root, "dist/testing/index.js"))}
 import { LlmProvider } from ${JSON.stringify(join(root, "dist/LlmProvider.js"))}
 import Sdk from "@anthropic-ai/sdk"

@@ -27,13 +27,13 @@
  *
  * @since 0.1.0
  */
-import { atLeastOne, check, options as optionsOf } from "./input/checks.ts"
-import { type Actual, promptTokens, uncachedTokens } from "./limits/amounts.ts"
-import { poolOf } from "./limits/modelClass.ts"
+import { atLeastOne, check, options as optionsOf } from "./domain/input/checks.ts"
+import { type Actual, promptTokens, uncachedTokens } from "./domain/amounts.ts"
+import { poolOf } from "./domain/modelClass.ts"
 import type * as Limits from "./Limits.ts"
-import type * as Rules from "./limits/rules.ts"
+import type * as Rules from "./domain/rules.ts"
 
-export type { Actual } from "./limits/amounts.ts"
+export type { Actual } from "./domain/amounts.ts"
 
 /** What a call is expected to use, in tokens. */
 type Expected = {

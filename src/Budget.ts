@@ -76,9 +76,9 @@ import {
   type ResizeOptions,
   type Verdict
 } from "./budget/models.ts"
-import { check } from "./input/checks.ts"
+import { check } from "./domain/input/checks.ts"
 import type * as Limits from "./Limits.ts"
-import * as Amounts from "./limits/amounts.ts"
+import * as Amounts from "./domain/amounts.ts"
 
 export {
   BudgetError,

@@ -32,12 +32,12 @@
  * @since 0.1.0
  */
 import * as Layer from "effect/Layer"
-import { checks, type Options, type Settings, type Store } from "./budgetStore/models.ts"
-import { Shared } from "./budgetStore/shared.ts"
-import { BudgetStore } from "./budgetStore/sharing.ts"
-import { check, millisOf, options as optionsOf, store as isStore } from "./input/checks.ts"
+import { checks, type Options, type Settings, type Store } from "./sharing/models.ts"
+import { Shared } from "./sharing/shared.ts"
+import { BudgetStore } from "./sharing/sharing.ts"
+import { check, millisOf, options as optionsOf, store as isStore } from "./domain/input/checks.ts"
 
-export { type Options, type Store, type Stored, StoreError } from "./budgetStore/models.ts"
+export { type Options, type Store, type Stored, StoreError } from "./sharing/models.ts"
 
 const shared = optionsOf(checks)
 

@@ -37,11 +37,11 @@
  *
  * @since 0.1.0
  */
-import { check } from "./input/checks.ts"
-import type { Forecast, Options, Uniform, Workload } from "./forecast/models.ts"
-import * as Play from "./forecast/play.ts"
+import { check } from "./domain/input/checks.ts"
+import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
+import * as Play from "./budget/forecast/play.ts"
 
-export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./forecast/models.ts"
+export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors

@@ -10,6 +10,6 @@
  *
  * @since 0.1.0
  */
-export { Dimension, type Estimate, type Usage } from "./limits/amounts.ts"
-export type { Limit, Limits, Pools } from "./limits/rules.ts"
-export type { DimensionSignal, Pushback, Signal } from "./limits/signal.ts"
+export { Dimension, type Estimate, type Usage } from "./domain/amounts.ts"
+export type { Limit, Limits, Pools } from "./domain/rules.ts"
+export type { DimensionSignal, Pushback, Signal } from "./domain/signal.ts"

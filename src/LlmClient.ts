@@ -61,16 +61,16 @@ import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
-import * as OptionChecks from "./governor/options.ts"
-import * as Input from "./input/checks.ts"
-import { check, span } from "./input/checks.ts"
+import * as OptionChecks from "./call/options.ts"
+import * as Input from "./domain/input/checks.ts"
+import { check, span } from "./domain/input/checks.ts"
 import { problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import type * as Messages from "./Messages.ts"
 import { describe, readAnswer, Received } from "./protocol/anthropic.ts"
 import { usageOf } from "./protocol/protocol.ts"
-import type * as Anthropic from "./providers/Anthropic.ts"
+import type * as Anthropic from "./adapters/anthropic/provider.ts"
 import * as Retry from "./Retry.ts"
 
 // -----------------------------------------------------------------------------
@@ -389,7 +389,7 @@ const overSdk = <E>(
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
 ): Layer.Layer<LlmClient, E | SdkMissing, TokenBudget> => {
   const adapter = Effect.tryPromise({
-    try: () => import("./providers/Anthropic.ts"),
+    try: () => import("./adapters/anthropic/provider.ts"),
     catch: (cause) => new SdkMissing({ operation, cause })
   })
   return layerProvider({ accounting, learned, prices, retry }).pipe(

@@ -32,11 +32,11 @@
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import * as Limits from "./Limits.ts"
-import * as Amounts from "./limits/amounts.ts"
-import type { Pushback } from "./limits/signal.ts"
-import { LlmErrorReason } from "./llmError/reasons.ts"
+import * as Amounts from "./domain/amounts.ts"
+import type { Pushback } from "./domain/signal.ts"
+import { LlmErrorReason } from "./protocol/errorReasons.ts"
 
-export * from "./llmError/reasons.ts"
+export * from "./protocol/errorReasons.ts"
 
 // -----------------------------------------------------------------------------
 // The error

@@ -30,7 +30,7 @@
  */
 import type * as Limits from "./Limits.ts"
 
-export { poolOf } from "./limits/modelClass.ts"
+export { poolOf } from "./domain/modelClass.ts"
 
 const perMinute = (requests: number, inputTokens: number, outputTokens: number): Limits.Limits => ({
   requests: { perMinute: requests, window: "bucket" },

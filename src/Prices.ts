@@ -33,10 +33,10 @@
  *
  * @since 0.2.0
  */
-import { claudeOf } from "./limits/modelClass.ts"
-import type { Price, Table } from "./prices/rates.ts"
+import { claudeOf } from "./domain/modelClass.ts"
+import type { Price, Table } from "./domain/rates.ts"
 
-export { cost, type Price, type Table } from "./prices/rates.ts"
+export { cost, type Price, type Table } from "./domain/rates.ts"
 
 // -----------------------------------------------------------------------------
 // The table

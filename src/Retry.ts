@@ -65,12 +65,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import * as Schedule from "effect/Schedule"
-import * as Input from "./input/checks.ts"
-import { shown } from "./input/shown.ts"
+import * as Input from "./domain/input/checks.ts"
+import { shown } from "./domain/input/shown.ts"
 import { LlmError } from "./LlmError.ts"
-import { RetryBudget, tokensOf, tracked } from "./retry/budget.ts"
-import { type Retried, retried, type Retrying } from "./retry/engine.ts"
-import { isRetryable, type Retryable, retryAfterOf, type StopReason } from "./retry/errors.ts"
+import { RetryBudget, tokensOf, tracked } from "./call/retryBudget.ts"
+import { type Retried, retried, type Retrying } from "./call/retryEngine.ts"
+import { isRetryable, type Retryable, retryAfterOf, type StopReason } from "./call/retryErrors.ts"
 import {
   atLeastRetryAfter,
   cappedAt,
@@ -83,12 +83,12 @@ import {
   waitingBy,
   whileRetryable,
   within
-} from "./retry/policy.ts"
+} from "./call/retryPolicy.ts"
 
-export { balance, layerBudget } from "./retry/budget.ts"
-export type { Retrying } from "./retry/engine.ts"
-export type { Retryable } from "./retry/errors.ts"
-export type { Decision, Failed, Policy } from "./retry/policy.ts"
+export { balance, layerBudget } from "./call/retryBudget.ts"
+export type { Retrying } from "./call/retryEngine.ts"
+export type { Retryable } from "./call/retryErrors.ts"
+export type { Decision, Failed, Policy } from "./call/retryPolicy.ts"
 
 // -----------------------------------------------------------------------------
 // Policies

@@ -27,7 +27,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as SdkErrors from "./signals/sdkErrors.ts"
+import * as SdkErrors from "./protocol/sdkErrors.ts"
 import type * as Limits from "./Limits.ts"
 import { LlmError } from "./LlmError.ts"
 import { headerReader, signalOf } from "./protocol/headers.ts"

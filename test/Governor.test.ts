@@ -17,7 +17,7 @@ import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { pool } from "./support/budget.ts"
 import { interruptAt } from "./support/yieldAt.ts"
-import { Breaker } from "../src/governor/models.ts"
+import { Breaker } from "../src/call/models.ts"
 
 // -----------------------------------------------------------------------------
 // Helpers

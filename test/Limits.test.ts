@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Limits from "floodgate/Limits"
 import * as Budget from "floodgate/Budget"
-import * as Amounts from "../src/limits/amounts.ts"
-import * as Rules from "../src/limits/rules.ts"
+import * as Amounts from "../src/domain/amounts.ts"
+import * as Rules from "../src/domain/rules.ts"
 
 const rules = Rules.resolve({
   requests: { perMinute: 60 },

@@ -16,7 +16,7 @@ import { TestClock } from "effect/testing"
 import { InvalidRequest, LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { interruptAt } from "./support/yieldAt.ts"
-import { Deadline } from "../src/retry/policy.ts"
+import { Deadline } from "../src/call/retryPolicy.ts"
 
 class Refused extends Data.TaggedError("Refused")<{
   readonly isRetryable: boolean

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join, normalize } from "node:path"
 import { pathToFileURL } from "node:url"
 import { BudgetErrorReason } from "../src/budget/errors.ts"
-import { LlmErrorReason } from "../src/llmError/reasons.ts"
+import { LlmErrorReason } from "../src/protocol/errorReasons.ts"
 import { render } from "../scripts/apiReference.ts"
 import { linksIn, withoutFences } from "./support/links.ts"
 import { publicModules, root } from "./support/modules.ts"
@@ -87,13 +87,18 @@ describe("documentation", () => {
       ["Calls", "src/protocol/messages.ts", "longestWaitMillis = 600_000", "| `timeout` of an attempt | 10 minutes |"],
       [
         "Calls",
-        "src/providers/Anthropic.ts",
+        "src/adapters/anthropic/provider.ts",
         'options.idleTimeout ?? "1 minute"',
         "| `idleTimeout` of a stream | 1 minute "
       ],
-      ["Calls", "src/governor/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
-      ["Circuit breaker", "src/breaker/index.ts", "failures = 10", "| `failures` in a row that open it | 10 |"],
-      ["Circuit breaker", "src/breaker/index.ts", 'Schedule.exponential("5 seconds")', "| `openFor` | 5 s, doubled "],
+      ["Calls", "src/call/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
+      ["Circuit breaker", "src/adapters/breaker.ts", "failures = 10", "| `failures` in a row that open it | 10 |"],
+      [
+        "Circuit breaker",
+        "src/adapters/breaker.ts",
+        'Schedule.exponential("5 seconds")',
+        "| `openFor` | 5 s, doubled "
+      ],
       ["Redis", "src/BudgetStore.ts", '{ wait: "30 seconds" }', "| `whenAway` | wait up to 30 s"],
       ["Redis", "src/BudgetStore.ts", 'lease = "20 seconds"', "| `lease` | 20 s "],
       ["Redis", "src/BudgetStore.ts", 'lost = "keep"', "| `lost` | keep |"],

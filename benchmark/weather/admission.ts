@@ -4,10 +4,10 @@
  */
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
-import { mapDimensions, nothing, type PerDimension, type Whole } from "../../src/limits/amounts.ts"
+import { mapDimensions, nothing, type PerDimension, type Whole } from "../../src/domain/amounts.ts"
 import type * as Amounts from "./amounts.ts"
 import type * as Engine from "./engine.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Rules from "../../src/domain/rules.ts"
 
 const whole = ({ inputTokens = 0, outputTokens = 0, requests = 0, tokens }: Amounts.Amounts): Whole => ({
   requests,

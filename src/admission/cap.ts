@@ -7,7 +7,7 @@
  *
  * Times are milliseconds, rates are per millisecond. A cap is changed in place; cells and highs are values that copies share.
  */
-import type { Rule } from "../limits/rules.ts"
+import type { Rule } from "../domain/rules.ts"
 import * as Cells from "./cells.ts"
 
 /** The level before something was taken. */

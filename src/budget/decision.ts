@@ -3,10 +3,10 @@
  * one. A port plays them, over a store perhaps more than once.
  */
 import * as Law from "../pacing/law.ts"
-import * as Fleet from "../budgetStore/fleet.ts"
-import type { Decided } from "../budgetStore/port.ts"
-import type { State } from "../budgetStore/state.ts"
-import * as Amounts from "../limits/amounts.ts"
+import * as Fleet from "../sharing/fleet.ts"
+import type { Decided } from "../sharing/port.ts"
+import type { State } from "../sharing/state.ts"
+import * as Amounts from "../domain/amounts.ts"
 import type { Entry } from "./entry.ts"
 import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import { quotaExhausted } from "./foresee.ts"

@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import { awaited, counted, thousands, units } from "../limits/words.ts"
+import { awaited, counted, thousands, units } from "../domain/words.ts"
 import * as Limits from "../Limits.ts"
 
 /**

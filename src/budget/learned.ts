@@ -1,8 +1,8 @@
 /** What a budget has learned of the provider's limits, as plain data. */
 import * as Schema from "effect/Schema"
 import type * as Memory from "../pacing/memory.ts"
-import { mostAmount } from "../limits/amounts.ts"
-import * as Amounts from "../limits/amounts.ts"
+import { mostAmount } from "../domain/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
 
 const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: mostAmount }))
 

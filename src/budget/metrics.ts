@@ -7,7 +7,7 @@
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
-import type * as Amounts from "../limits/amounts.ts"
+import type * as Amounts from "../domain/amounts.ts"
 
 /** The boundaries of histograms of times, in seconds: from a hundredth of a second to ten minutes. */
 const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]

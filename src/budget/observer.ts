@@ -5,9 +5,9 @@ import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
 import { type Event, Observer } from "../Events.ts"
-import { harmless } from "../input/callbacks.ts"
+import { harmless } from "../domain/input/callbacks.ts"
 import type * as Limits from "../Limits.ts"
-import type { Pushback } from "../limits/signal.ts"
+import type { Pushback } from "../domain/signal.ts"
 import type { Wake } from "./waker.ts"
 
 /** The observer of a context, made safe: undefined where there is none. */

@@ -2,12 +2,12 @@
  * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
  */
 import * as Context from "effect/Context"
-import * as Recency from "../input/recency.ts"
-import * as Input from "../input/checks.ts"
-import { shown } from "../input/shown.ts"
-import { didYouMean, nearest } from "../input/nearest.ts"
-import { minWeight } from "../limits/amounts.ts"
-import { classMeantBy, isClass, isModel, poolOf as classOf } from "../limits/modelClass.ts"
+import * as Recency from "../domain/input/recency.ts"
+import * as Input from "../domain/input/checks.ts"
+import { shown } from "../domain/input/shown.ts"
+import { didYouMean, nearest } from "../domain/input/nearest.ts"
+import { minWeight } from "../domain/amounts.ts"
+import { classMeantBy, isClass, isModel, poolOf as classOf } from "../domain/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import {
   Agent,
@@ -21,7 +21,7 @@ import {
   type ResizeOptions
 } from "./models.ts"
 import type { Queueing } from "./entry.ts"
-import * as Rules from "../limits/rules.ts"
+import * as Rules from "../domain/rules.ts"
 
 export const defaultPool = "default"
 

@@ -5,8 +5,8 @@
  * before that is refilled, and a new name is refused where no room is left for it.
  */
 import type { Rest } from "../pacing/memory.ts"
-import * as Recency from "../input/recency.ts"
-import type * as Rules from "../limits/rules.ts"
+import * as Recency from "../domain/input/recency.ts"
+import type * as Rules from "../domain/rules.ts"
 
 export interface Rested {
   /** Its name without an account; undefined where an earlier budget has not said it. */

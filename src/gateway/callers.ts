@@ -1,6 +1,6 @@
 /** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
 import type * as Governor from "../Governor.ts"
-import type { CallRequest } from "../fetch/index.ts"
+import type { CallRequest } from "../http/index.ts"
 import type { HeaderReader } from "../protocol/index.ts"
 import { credentialsOf } from "./internal.ts"
 import { type CallerKey, type CallerPurses, digestOf } from "./purses.ts"

@@ -1,7 +1,7 @@
 /** The options of a gateway, their defaults, and the checks on them. */
 import * as Duration from "effect/Duration"
 import { constants } from "node:buffer"
-import type * as Fetch from "../fetch/index.ts"
+import type * as Fetch from "../http/index.ts"
 import { checkCap, Engine, Input, priority, shown, weight } from "./internal.ts"
 import { isLoopback } from "./door.ts"
 import type * as Exchange from "./exchange.ts"

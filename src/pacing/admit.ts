@@ -1,7 +1,7 @@
 /**
  * A call asks to go out: whether it may, and what it is charged.
  */
-import { type Charge, type Dimension, dimensions, get, type Whole } from "../limits/amounts.ts"
+import { type Charge, type Dimension, dimensions, get, type Whole } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"

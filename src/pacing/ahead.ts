@@ -1,5 +1,5 @@
 /** The decision on the next call of a pool that is played ahead, by predictions and by forecasts. */
-import type { Dimension, Whole } from "../limits/amounts.ts"
+import type { Dimension, Whole } from "../domain/amounts.ts"
 import * as Law from "./law.ts"
 
 /** What a call waits for: a limit, the end of another call, or the end of a pause. */

@@ -1,7 +1,7 @@
 /**
  * A call ends: it was accepted, it is over, or nobody knows what became of it.
  */
-import { type Charge, dimensions, get } from "../limits/amounts.ts"
+import { type Charge, dimensions, get } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"

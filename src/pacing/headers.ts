@@ -1,8 +1,8 @@
 /**
  * A response says what is left: limit, level and share of each dimension.
  */
-import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
-import type { Rule } from "../limits/rules.ts"
+import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
+import type { Rule } from "../domain/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"

@@ -1,8 +1,8 @@
 /**
  * The user sets limits: for a new pool, and later.
  */
-import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
-import type { Rule, Rules } from "../limits/rules.ts"
+import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
+import type { Rule, Rules } from "../domain/rules.ts"
 import * as Cap from "../admission/cap.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"

@@ -3,7 +3,7 @@
  *
  * Limits that headers named, and the share of them that was measured. What calls in flight did is not part of it.
  */
-import { type Dimension, dimensions, type PerDimension } from "../limits/amounts.ts"
+import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import * as Law from "./law.ts"
 import * as Meter from "./meter.ts"

@@ -4,7 +4,7 @@
  * A few failures at random are isolated. If nothing is accepted between failures, the pool pauses, and one call at a time
  * probes whether the outage is over.
  */
-import type { Charge } from "../limits/amounts.ts"
+import type { Charge } from "../domain/amounts.ts"
 import { end } from "./ends.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"

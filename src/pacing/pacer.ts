@@ -4,7 +4,7 @@
  * The numbers of a pool, its meters and its caps change in place, and a copy has its own. Everything else that it refers to is
  * a value: it is replaced and never changed, so copies share it. The types say which is which.
  */
-import type { Dimension, PerDimension, Whole } from "../limits/amounts.ts"
+import type { Dimension, PerDimension, Whole } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import type { Gate } from "./gate.ts"
 import * as Meter from "./meter.ts"

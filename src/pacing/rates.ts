@@ -1,7 +1,7 @@
 /**
  * What several events need to know of a pool: how fast calls go, how long verdicts take, and what was given to whom.
  */
-import { dimensions, get } from "../limits/amounts.ts"
+import { dimensions, get } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import * as Meter from "./meter.ts"
 import type { Pacer, Ticket } from "./pacer.ts"

@@ -5,7 +5,7 @@
  * and rejected. An isolated rejection delays its own call and nothing else. `exhaust` is what an empty bucket costs: the rate
  * becomes what was delivered since the last exhaustion, and grows back.
  */
-import { type Charge, dimensions } from "../limits/amounts.ts"
+import { type Charge, dimensions } from "../domain/amounts.ts"
 import * as Gate from "./gate.ts"
 import { end } from "./ends.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"

@@ -2,7 +2,7 @@
  * The dimensions of a pool as they stand, in plain numbers.
  */
 import type * as Limits from "../Limits.ts"
-import * as Amounts from "../limits/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
 import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"

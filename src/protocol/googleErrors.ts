@@ -5,7 +5,7 @@
  * https://cloud.google.com/apis/design/errors for the form of `google.rpc.QuotaFailure` and `google.rpc.RetryInfo`.
  */
 import type * as Limits from "../Limits.ts"
-import type * as Signal from "../limits/signal.ts"
+import type * as Signal from "../domain/signal.ts"
 import { durationMillis } from "./headers.ts"
 import { at, listOf, maxAmount, nameOf } from "./json.ts"
 

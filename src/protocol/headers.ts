@@ -13,7 +13,7 @@
  * - https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
  */
 import type * as Limits from "../Limits.ts"
-import type * as Signal from "../limits/signal.ts"
+import type * as Signal from "../domain/signal.ts"
 import { maxAmount } from "./json.ts"
 
 /**

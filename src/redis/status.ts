@@ -1,11 +1,11 @@
 /** Reads the shared pools in Redis, without changing them. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../BudgetStore.ts"
-import { type SharedPoolStatus, statusOf } from "../budgetStore/status.ts"
+import { type SharedPoolStatus, statusOf } from "../sharing/status.ts"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "../budgetStore/status.ts"
+export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "../sharing/status.ts"
 
 /**
  * The Redis server, and the prefix of the pools.

@@ -11,7 +11,7 @@ import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as TestClock from "effect/testing/TestClock"
-import { callback, check, options as optionsOf, that } from "../input/checks.ts"
+import { callback, check, options as optionsOf, that } from "../domain/input/checks.ts"
 import * as Watch from "./watch.ts"
 
 /**

@@ -6,10 +6,10 @@
  * Time is an argument, in milliseconds since the provider started, and must not go back. Random numbers come from the
  * seed and from the request itself. The arithmetic is the provider's own: nothing of the library's buckets is used here.
  */
-import * as Latency from "../forecast/latency.ts"
-import * as Words from "../limits/words.ts"
+import * as Latency from "../budget/forecast/latency.ts"
+import * as Words from "../domain/words.ts"
 import type * as Limits from "../Limits.ts"
-import * as Amounts from "../limits/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"

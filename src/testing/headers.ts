@@ -1,8 +1,8 @@
 /** How responses of the simulated provider report its limits: as headers, and as the signal that they mean. */
 import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
-import * as Amounts from "../limits/amounts.ts"
-import type * as Signal from "../limits/signal.ts"
+import * as Amounts from "../domain/amounts.ts"
+import type * as Signal from "../domain/signal.ts"
 import type { Figure, Figures } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
 

@@ -1,7 +1,7 @@
 /** Checks the options of the simulated provider. */
 import * as Predicate from "effect/Predicate"
-import * as Input from "../input/checks.ts"
-import { shown } from "../input/shown.ts"
+import * as Input from "../domain/input/checks.ts"
+import { shown } from "../domain/input/shown.ts"
 import type { Limit, Limits } from "../Limits.ts"
 import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 

@@ -11,7 +11,7 @@ import type {
   Usage
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
-import { invalid } from "../input/checks.ts"
+import { invalid } from "../domain/input/checks.ts"
 import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"

@@ -5,7 +5,7 @@
  * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
  * is changed in place: a provider that has seen a million requests need not copy them.
  */
-import * as Amounts from "../limits/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
 import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"

@@ -5,7 +5,7 @@ import * as Cap from "../../src/admission/cap.ts"
 import * as Cells from "../../src/admission/cells.ts"
 import * as Ledger from "../support/ledger.ts"
 import { mulberry } from "../support/random.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Rules from "../../src/domain/rules.ts"
 
 const capOf = (limit: Limits.Limit, now = 0): Cap.Cap => Cap.make(Rules.resolve({ tokens: limit }).tokens!, now)
 

@@ -8,8 +8,8 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import { isDone, start } from "../support/budget.ts"
-import { keyOf } from "../../src/budgetStore/state.ts"
-import { statusOf } from "../../src/budgetStore/status.ts"
+import { keyOf } from "../../src/sharing/state.ts"
+import { statusOf } from "../../src/sharing/status.ts"
 import { MapStore } from "../support/store.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }

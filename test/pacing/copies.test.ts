@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Law from "../../src/pacing/law.ts"
 import * as Memory from "../../src/pacing/memory.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import { plain, play } from "../support/events.ts"
 import { whole } from "../support/play.ts"
 

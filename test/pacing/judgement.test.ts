@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
 import * as Meter from "../../src/pacing/meter.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import { readings, whole } from "../support/play.ts"
 import { answer, exhaust, fail, flow, poolOf, reject, send, wait } from "../support/rules.ts"
 

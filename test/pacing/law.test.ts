@@ -1,8 +1,8 @@
 /** The control law: what a rejection, a failure and a header change, and for whom. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Amounts from "../../src/domain/amounts.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import { play, readings, whole } from "../support/play.ts"

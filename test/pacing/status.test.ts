@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
 import { dimensionsOf } from "../../src/pacing/status.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Rules from "../../src/domain/rules.ts"
 
 const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }
 

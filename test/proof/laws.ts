@@ -3,8 +3,8 @@
  * and what callers saw; where one asks the pool, it says so.
  */
 import * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Amounts from "../../src/domain/amounts.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import { asUsed, type Flow, levelAt, type Limit, overWindow } from "../support/ledger.ts"
 import { type Call, isCalm, type Play, statedOf } from "./play.ts"
 

@@ -3,7 +3,7 @@
  * state are one, so that the first one found that breaks a law is a shortest one.
  */
 import * as Cells from "../../src/admission/cells.ts"
-import * as Amounts from "../../src/limits/amounts.ts"
+import * as Amounts from "../../src/domain/amounts.ts"
 import * as Laws from "./laws.ts"
 import { type Code, type History, isCalm, type Play, replay, type Scope } from "./play.ts"
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import { LlmError } from "floodgate/LlmError"
-import { fromResponse } from "../../src/signals/sdkErrors.ts"
+import { fromResponse } from "../../src/protocol/sdkErrors.ts"
 import type { Failure } from "../../src/protocol/errors.ts"
 
 /** 24 Nov 2026, 12:00:00 UTC. */

@@ -1,6 +1,6 @@
 /** Absurd states in a store: see `absurd.ts`. `absurd.soak.ts` tries every number with every value. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Text from "../../src/budgetStore/text.ts"
+import * as Text from "../../src/sharing/text.ts"
 import * as Absurd from "./absurd.ts"
 
 /** Regressions: each of them stopped every process, also after the key was deleted. */

@@ -1,8 +1,8 @@
 /** The form in which a state is stored. Processes of 0.3 share pools with those of this version, so both must read both. */
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
-import * as State from "../../src/budgetStore/state.ts"
-import * as Text from "../../src/budgetStore/text.ts"
+import * as State from "../../src/sharing/state.ts"
+import * as Text from "../../src/sharing/text.ts"
 
 /** A state that 0.3.0 has stored: two processes with calls in flight, a waiting call, a sliding window and a quota. */
 const stored = JSON.parse(readFileSync(new URL("state-0.3.json", import.meta.url), "utf8"))

@@ -1,6 +1,6 @@
 /** A language model as the AI SDK's packages have them, over the simulated provider's Messages API. */
 import { makeSseParser } from "../../src/protocol/sse.ts"
-import type { CallParams } from "../../src/aiSdk/describe.ts"
+import type { CallParams } from "../../src/adapters/aiSdk/describe.ts"
 
 export interface CallOptions extends CallParams {
   readonly maxOutputTokens: number

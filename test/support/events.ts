@@ -1,7 +1,7 @@
 /** Random histories of the law: every event that it has, in random order, with a provider that changes its mind. */
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import { mulberry } from "./random.ts"
 
 export interface Variant {

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
+import * as Amounts from "../../src/domain/amounts.ts"
 
 export const odd = [NaN, Infinity, -Infinity, -1, 0, 5e-324, 0.5, 1, 100, 1e12, 1e16, 1e308]
 const number = Schema.Literals(odd.map((_, i) => i)).pipe((index) => Schema.optionalKey(index))

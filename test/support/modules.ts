@@ -95,7 +95,7 @@ export const publicModules = (): Array<{ readonly name: string; readonly file: s
       modules.push({ name: key.slice(2), file })
       continue
     }
-    // One level is enough: modules live directly in src/ and src/providers/.
+    // One level is enough: modules are directly in src/.
     const folder = dirname(file)
     for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
       const name = key.slice(2).replace("*", entry.name.slice(0, -3))

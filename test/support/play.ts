@@ -3,8 +3,8 @@
  * the same checks judge a broken copy of it.
  */
 import type * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Amounts from "../../src/domain/amounts.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import type * as Law from "../../src/pacing/law.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"

@@ -4,8 +4,8 @@
  */
 import { assert } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
-import * as Amounts from "../../src/limits/amounts.ts"
-import * as Rules from "../../src/limits/rules.ts"
+import * as Amounts from "../../src/domain/amounts.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import type * as Law from "../../src/pacing/law.ts"
 import * as Ledger from "./ledger.ts"
 import { play, type Play, readings, type TheLaw, whole } from "./play.ts"

@@ -1,0 +1,104 @@
+/** What effect/ai's errors mean for the budget and the retry policy, and what the governor's mean to effect/ai. Pure. */
+import * as AiError from "effect/ai/AiError"
+import type { BudgetError } from "../../Budget.ts"
+import type { Failure } from "../../call/models.ts"
+import * as SdkErrors from "../../protocol/sdkErrors.ts"
+import {
+  InvalidRequest,
+  LlmError,
+  type LlmErrorReason,
+  MalformedResponse,
+  RateLimited,
+  ServerFailed,
+  SpendLimited,
+  AccessDenied
+} from "../../LlmError.ts"
+
+// -----------------------------------------------------------------------------
+// From effect/ai
+// -----------------------------------------------------------------------------
+
+const failed = (reason: LlmErrorReason): Failure => new LlmError({ reason })
+
+/** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
+const fromHttp = (reason: AiError.AiErrorReason, now: number): Failure | undefined => {
+  if (!("http" in reason) || reason.http?.response === undefined) return undefined
+  const { body, response } = reason.http
+  const { headers, status } = response
+  if (status < 400) return undefined
+  return failed(SdkErrors.fromResponse({ status, headers, body }, { now }))
+}
+
+const fromReason = (error: AiError.AiError, now: number): Failure => {
+  const { reason } = error
+  switch (reason._tag) {
+    case "RateLimitError":
+      return failed(new RateLimited({ status: 429, retryAfter: error.retryAfter }))
+    case "QuotaExhaustedError":
+      return failed(new SpendLimited({ status: 429 }))
+    case "NetworkError": {
+      if (!reason.isRetryable) return failed(new InvalidRequest({}))
+      const thrown = { name: "APIConnectionError", message: reason.description, cause: reason.cause }
+      return failed(SdkErrors.fromThrown(thrown, { now }))
+    }
+    case "InternalProviderError":
+      return failed(new ServerFailed({ status: 500 }))
+    case "AuthenticationError":
+      return failed(new AccessDenied({ status: 401 }))
+    case "InvalidRequestError":
+    case "UnsupportedSchemaError":
+    case "ToolkitRequiredError":
+      return failed(new InvalidRequest({ status: 400 }))
+    case "InvalidOutputError":
+    case "StructuredOutputError": {
+      const { completionTokens, promptTokens } = reason.usage ?? {}
+      return { isRetryable: false, usage: { requests: 1, inputTokens: promptTokens, outputTokens: completionTokens } }
+    }
+    default:
+      return failed(new MalformedResponse({}))
+  }
+}
+
+/**
+ * What the governor needs to know of a failed round trip. An answer that does not decode was answered and paid for: it is
+ * not asked for again here, although the error says that it may be.
+ */
+export const failureOf = (error: unknown, now: number): Failure => {
+  if (!AiError.isAiError(error)) return { isRetryable: false }
+  return fromHttp(error.reason, now) ?? fromReason(error, now)
+}
+
+/** What an error part of a stream means. Providers put their error event there, or what is in it. */
+export const failureOfPart = (value: unknown, now: number): Failure => {
+  const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
+  return failed(SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }))
+}
+
+// -----------------------------------------------------------------------------
+// To effect/ai
+// -----------------------------------------------------------------------------
+
+const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
+  const { message, reason } = error
+  const metadata = { floodgate: { reason: reason._tag, message } }
+  switch (reason._tag) {
+    case "EstimateTooLarge":
+      return new AiError.InvalidRequestError({ description: message, metadata })
+    case "QuotaExhausted":
+    case "Denied":
+      return new AiError.QuotaExhaustedError({ metadata })
+    case "WaitTooLong":
+      return new AiError.RateLimitError({ retryAfter: reason.wait, metadata })
+    case "DeadlineMissed":
+      return new AiError.UnknownError({ description: message, metadata })
+    case "QueueFull":
+    case "TooManyPools":
+      return new AiError.RateLimitError({ metadata })
+    default:
+      return new AiError.InternalProviderError({ description: message, metadata })
+  }
+}
+
+/** Refusals of the budget, timeouts and open circuits as effect/ai's errors; `metadata.floodgate` says which. */
+export const toAiError = (method: string, error: BudgetError | LlmError): AiError.AiError =>
+  AiError.make({ module: "Floodgate", method, reason: reasonOf(error) })

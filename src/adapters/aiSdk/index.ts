@@ -1,0 +1,290 @@
+/**
+ * A middleware for the Vercel AI SDK: any model that `wrapLanguageModel` takes is put under the budget, also one whose HTTP
+ * nobody sees, such as Bedrock's, a gateway's, or one that runs in this process.
+ *
+ * **When to use**
+ *
+ * Where a provider takes a `fetch`, `floodgate/fetch` knows more: it sees the request as it is sent, and headers that a
+ * provider's package does not pass on. Use this for all other models.
+ *
+ * **Details**
+ *
+ * Each call of the model, and so each step of an agent, is admitted by the {@link Governor}, settled by the usage that the
+ * SDK reports, and retried by the governor's policy.
+ *
+ * - What a failure means is read from the SDK's error: its status, its headers and its body. What finally fails reaches the
+ *   caller as that error, with `isRetryable` false: retries have one owner, so the SDK's own do nothing.
+ * - A stream is retried while it has no content. Its reservation lives until it was read, cancelled, aborted or forgotten.
+ * - A caller who aborts leaves the queue at once. The time in the queue is not part of the governor's `timeout`.
+ * - Limits are read from the headers of an answer, where the provider's package passes them on.
+ * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its class `providerOptions.floodgate.kind`.
+ *
+ * It fits versions 5, 6 and 7 of the SDK by its form, without a dependency on it. Programs without Effect have it as
+ * `Floodgate.create({ ... }).aiSdk` of `floodgate/promise`.
+ *
+ * **Gotchas**
+ *
+ * What the budget refuses reaches the caller as a `BudgetError`, and what the governor ends (its `timeout`, an open circuit)
+ * as an `LlmError`. A timeout of the SDK's own (`timeout`, `abortSignal`) counts from the call, so the queue is part of it.
+ *
+ * **Example** (A model under the budget)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as FloodgateAiSdk from "floodgate/ai-sdk"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * // With the SDK: generateText({ model: wrapLanguageModel({ model: bedrock("..."), middleware }), prompt })
+ * const model = {
+ *   provider: "example",
+ *   modelId: "m-1",
+ *   doGenerate: async () => ({ usage: { inputTokens: { total: 3 }, outputTokens: { total: 1 } } })
+ * }
+ *
+ * const program = Effect.gen(function* () {
+ *   const middleware = yield* FloodgateAiSdk.make()
+ *   const params = { prompt: [{ role: "user", content: [{ type: "text", text: "Hello" }] }] }
+ *   const { usage } = yield* Effect.promise(() => middleware.wrapGenerate({ params, model }))
+ *   return usage.outputTokens.total
+ * })
+ *
+ * const live = Governor.layer().pipe(
+ *   Layer.provide(Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }))
+ * )
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => 1
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import { FailedAttempt, forCaller } from "../../call/failure.ts"
+import * as Called from "../../call/options.ts"
+import { makeRunner } from "../../call/promises.ts"
+import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../../call/stream.ts"
+import * as Governor from "../../Governor.ts"
+import { check, options as optionsOf, orFunction } from "../../domain/input/checks.ts"
+import { LlmError } from "../../LlmError.ts"
+import { requestIdOf } from "../../protocol/errors.ts"
+import { signalOf } from "../../protocol/headers.ts"
+import { usageOf } from "../../protocol/protocol.ts"
+import * as SdkErrors from "../../protocol/sdkErrors.ts"
+import * as Describe from "./describe.ts"
+import { watch } from "./stream.ts"
+
+export type { CallParams } from "./describe.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * How the middleware treats calls.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface Options {
+  /**
+   * How calls are admitted and bounded: agent, priority, `maxWait`, `timeout`... for all, or by the call and its model.
+   *
+   * @default no bounds; the agent is named by `providerOptions.floodgate.agent` or the header `x-floodgate-agent`
+   */
+  readonly callOptions?:
+    | Governor.CallOptions
+    | ((params: Describe.CallParams, model: ModelInfo) => Governor.CallOptions)
+    | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+const made = optionsOf<Options>({ callOptions: orFunction(Called.call) })
+
+/** What a model says of itself. */
+type ModelInfo = {
+  readonly provider: string
+  readonly modelId: string
+}
+
+/**
+ * A middleware of the AI SDK, by what is used of it: it fits every version of the SDK whose models have these methods.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Middleware {
+  /** The oldest version that asks for one; later ones take it. */
+  readonly specificationVersion: "v3"
+  readonly wrapGenerate: <Params extends Describe.CallParams, Result extends object>(options: {
+    readonly params: Params
+    readonly model: ModelInfo & { doGenerate(params: Params): PromiseLike<Result> }
+  }) => Promise<Result>
+  readonly wrapStream: <
+    Params extends Describe.CallParams,
+    Part,
+    Result extends { stream: ReadableStream<Part> }
+  >(options: {
+    readonly params: Params
+    readonly model: ModelInfo & { doStream(params: Params): PromiseLike<Result> }
+  }) => Promise<Result>
+}
+
+// -----------------------------------------------------------------------------
+// Attempts
+// -----------------------------------------------------------------------------
+
+/** The error as the caller gets it: the governor was the one to retry it, so the SDK must not. */
+const final = (thrown: unknown): unknown => {
+  if (Predicate.hasProperty(thrown, "isRetryable") && thrown.isRetryable === true) {
+    Reflect.defineProperty(thrown, "isRetryable", { value: false, configurable: true, enumerable: true })
+  }
+  return thrown
+}
+
+/** Asks the model. Both the caller and the attempt can end it. */
+const ask = <Params extends Describe.CallParams, Result>(
+  call: (params: Params) => PromiseLike<Result>,
+  params: Params,
+  signal: AbortSignal
+) =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.tryPromise({
+      try: async () => {
+        const signals = params.abortSignal === undefined ? [signal] : [signal, params.abortSignal]
+        return await call({ ...params, abortSignal: AbortSignal.any(signals) })
+      },
+      catch: (thrown) =>
+        new FailedAttempt(
+          new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }),
+          Effect.suspend(() => Effect.fail(final(thrown)))
+        )
+    })
+  )
+
+/** Whether and when an attempt's request ends with its scope. */
+const controllerOf = Effect.acquireRelease(
+  Effect.sync(() => new AbortController()),
+  (controller) => Effect.sync(() => controller.abort())
+)
+
+const signalFrom = (result: unknown) => signalOf(Describe.headersOf(result))
+
+const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, Result>(
+  call: (params: Params) => PromiseLike<Result>,
+  params: Params
+) {
+  const { signal } = yield* controllerOf
+  const value = yield* ask(call, params, signal)
+  const answer = Describe.answerOf(value)
+  return { value, actual: usageOf(answer), signal: signalFrom(value), response: answer }
+}, Effect.scoped)
+
+/** An answer whose stream has begun. */
+interface Opened<Part, Result> {
+  readonly result: Result
+  readonly watched: Watched<Part>
+}
+
+/** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
+const opened = Effect.fnUntraced(function* <
+  Params extends Describe.CallParams,
+  Part,
+  Result extends { stream: ReadableStream<Part> }
+>(
+  call: (params: Params) => PromiseLike<Result>,
+  params: Params,
+  ticket: Governor.Ticket
+): Effect.fn.Return<Opened<Part, Result>, FailedAttempt<Result, unknown>, Scope.Scope> {
+  const { signal } = yield* controllerOf
+  const inTime = async (params: Params): Promise<Result> => {
+    const result = await call(params)
+    // Nobody waits for it any more.
+    if (signal.aborted) void result.stream.cancel(signal.reason).catch(() => {})
+    return result
+  }
+  const result = yield* ask(inTime, params, signal)
+  yield* ticket.observeLimits(signalFrom(result))
+  const watched = watch(result.stream, {
+    now: yield* Clock.currentTimeMillis,
+    requestId: requestIdOf(Describe.headersOf(result)),
+    observed: ticket.recordUsage
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(() => watched.cancel()))
+  const failure = yield* Effect.promise(watched.begin)
+  if (failure === undefined) return { result, watched }
+  return yield* Effect.fail(
+    new FailedAttempt(
+      new LlmError({ reason: failure }),
+      Effect.sync(() => ({ ...result, stream: streamOf(watched.replay()) }))
+    )
+  )
+})
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+/**
+ * Makes the middleware over the governor of the context: for Effect apps that use the AI SDK. Calls that run or wait when
+ * the scope closes fail with a `ClosedError`, streams that are being read end with it, and all later calls fail with it.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<Middleware, never, Governor.Governor | Scope.Scope> {
+  check("FloodgateAiSdk.make", made, options)
+  const governor = yield* Governor.Governor
+  const { closed, run } = yield* makeRunner
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+
+  const described = (params: Describe.CallParams, model: ModelInfo, stream: boolean) => {
+    const { agent, call } = Describe.describe(params, model, stream)
+    const { callOptions } = options
+    const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
+    if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.call, given)
+    return { call, how: { agent, ...given } }
+  }
+
+  /** The reservation lives as long as the stream: its scope closes when that ends, breaks or is left. */
+  const streamed = <Params extends Describe.CallParams, Part, Result extends { stream: ReadableStream<Part> }>(
+    ask: (params: Params) => PromiseLike<Result>,
+    params: Params,
+    call: Governor.Call,
+    how: Governor.CallOptions
+  ) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const attempt = (ticket: Governor.Ticket) =>
+          Effect.map(opened<Params, Part, Result>(ask, params, ticket), (opened) => ({ ...opened, ticket }))
+        const { opened: stream, scope } = yield* inScope(governor.open(call, attempt, how), restore)
+        const { result, ticket, watched } = stream
+        const ended = (conclusion: Conclusion): void =>
+          void runFork(Effect.ensuring(conclude(ticket, conclusion), Scope.close(scope, Exit.void)))
+        return { ...result, stream: streamOf(watched.give(ended), params.abortSignal, closed) }
+      })
+    )
+
+  return {
+    specificationVersion: "v3",
+    wrapGenerate: ({ model, params }) => {
+      const { call, how } = described(params, model, false)
+      const governed = governor.run(call, () => whole((params) => model.doGenerate(params), params), how)
+      return run(forCaller(governed), params.abortSignal)
+    },
+    wrapStream: ({ model, params }) => {
+      const { call, how } = described(params, model, true)
+      const governed = streamed((params) => model.doStream(params), params, call, how)
+      return run(forCaller(governed), params.abortSignal)
+    }
+  }
+})

@@ -1,0 +1,209 @@
+/**
+ * A circuit breaker for each pool of a governor, made of Effect's `CircuitBreaker`.
+ *
+ * While a provider is down, every call that is sent waits for its failure, spends an attempt and adds to the load.
+ * After some failures in a row the circuit opens: calls fail at once with the reason `CircuitOpen`, whose `retryAfter`
+ * is the time until the next probe. Then one call probes, and its success closes the circuit.
+ *
+ * **Details**
+ *
+ * - Overload (529, 503), 5xx, timeouts and lost connections count as failures.
+ * - A 429 never counts: it says that the client is too fast, not that the provider is ill. Invalid requests, refused
+ *   credentials and spend limits do not count either.
+ * - The breaker is inside the reservation and around the attempt. It does not include time in the queue, and a refused
+ *   call gives its reservation back.
+ * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
+ * - In an outage the budget pauses and sends one probe at a time, so callers wait. A caller that would rather fail sets
+ *   `maxWait` or a deadline.
+ * - For a stream, the attempt ends at the first content.
+ *
+ * **Gotchas**
+ *
+ * Effect marks its `CircuitBreaker` experimental, so this module may change with it.
+ *
+ * **Example** (A client with a breaker)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Breaker from "floodgate/breaker"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as Retry from "floodgate/Retry"
+ * import { ProviderSim } from "floodgate/testing"
+ *
+ * const ask = LlmClient.create({ model: "m", max_tokens: 9, messages: [{ role: "user", content: "Hello" }] }).pipe(
+ *   Effect.flip,
+ *   Effect.map((error) => error.reason._tag)
+ * )
+ *
+ * const live = LlmClient.layerProvider({ retry: Retry.make({ attempts: 1 }) }).pipe(
+ *   Layer.provide(Breaker.layer({ failures: 2 })),
+ *   Layer.provide(Budget.layer({ limits: { requests: { perMinute: 1_000 } } })),
+ *   Layer.provide(ProviderSim.layer({ faults: [ProviderSim.outage(0, 60_000, "500")] }))
+ * )
+ *
+ * const tags = await Effect.runPromise(Effect.provide(Effect.all([ask, ask, ask]), live))
+ * tags // => ["ServerFailed", "ServerFailed", "CircuitOpen"]
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+import * as Schedule from "effect/Schedule"
+import { causeOf } from "../call/failure.ts"
+import { Breaker } from "../call/models.ts"
+import * as Input from "../domain/input/checks.ts"
+import { CircuitOpen, LlmError } from "../LlmError.ts"
+
+/**
+ * When a circuit opens, and for how long.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * Failures in a row that open the circuit. Agents run in parallel, so a single hiccup can be several failures; a low
+   * number turns it into a pause for all.
+   *
+   * @default 10
+   */
+  readonly failures?: number | undefined
+  /**
+   * How long it stays open: a duration, or a schedule for the openings in a row. A longer `retry-after` holds.
+   *
+   * @default 5 s, doubled with each opening in a row, up to 40 s
+   */
+  readonly openFor?: Duration.Input | Schedule.Schedule<unknown, number> | undefined
+  /**
+   * Instead of `failures`, any policy of Effect's, such as `CircuitBreaker.rate`.
+   */
+  readonly tripPolicy?: CircuitBreaker.TripPolicy | undefined
+}
+
+const made = Input.options<Options>({
+  failures: Input.whole,
+  openFor: (value) => (Schedule.isSchedule(value) ? undefined : Input.span(value)),
+  tripPolicy: Input.anObject
+})
+
+// Openings last 5, 10, 20 and 40 s; 75 s open in a row are past the bound, and later ones stay at 40 s.
+const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" }))
+
+/** What a failed attempt says of the provider's health. */
+const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
+  if (Exit.isSuccess(exit)) return CircuitBreaker.success
+  const error = causeOf(Option.getOrUndefined(Cause.findErrorOption(exit.cause)))
+  if (!(error instanceof LlmError)) return CircuitBreaker.ignored
+  switch (error.reason._tag) {
+    case "Overloaded":
+    case "ServerFailed":
+    case "TimedOut":
+    case "ConnectionFailed":
+    case "StreamInterrupted":
+      return CircuitBreaker.failure({ retryAfter: error.retryAfter })
+    default:
+      return CircuitBreaker.ignored
+  }
+}
+
+const turnedAway = (pool: string, { reason }: CircuitBreaker.CircuitBreakerError): LlmError =>
+  new LlmError({
+    reason: new CircuitOpen({
+      pool,
+      retryAfter: reason._tag === "CircuitOpen" ? reason.retryAfter : undefined,
+      detail: reason._tag === "CircuitOpen" ? undefined : reason.message
+    })
+  })
+
+/** The breaker of the governor over Effect's. A constant would be built once for a whole program, which may have two. */
+const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =>
+  Layer.effect(
+    Breaker,
+    Effect.map(CircuitBreaker.CircuitBreaker, (breaker) => ({
+      protect: (pool, self) =>
+        breaker
+          .execute(self, { key: pool, classify: outcomeOf })
+          .pipe(
+            Effect.mapError((error) =>
+              error instanceof CircuitBreaker.CircuitBreakerError ? turnedAway(pool, error) : error
+            )
+          )
+    }))
+  )
+
+/**
+ * A breaker whose state is in a store, such as Redis, so that all processes open and close the circuit together.
+ *
+ * **Example** (In the memory of this process, as {@link layer} has it)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+ * import * as Breaker from "floodgate/breaker"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const tripPolicy = CircuitBreaker.rate({ threshold: 0.5, size: 50, minimumCalls: 20 })
+ * const breaker = Breaker.layerStore({ tripPolicy }).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
+ * const live = Governor.layer().pipe(Layer.provide(breaker), Layer.provide(Budget.layer()))
+ *
+ * const call = Effect.flatMap(Governor.Governor, (governor) =>
+ *   governor.run({ model: "m", bytes: 10 }, () => Effect.succeed({ value: "hello" }))
+ * )
+ *
+ * await Effect.runPromise(Effect.provide(call, live)) // => "hello"
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerStore = (options: Options = {}): Layer.Layer<never, never, CircuitBreaker.CircuitBreakerStore> => {
+  Input.check("Breaker.layerStore", made, options)
+  const { failures = 10, openFor = openings, tripPolicy = CircuitBreaker.consecutive(failures) } = options
+  return layerOver().pipe(
+    Layer.provide(
+      CircuitBreaker.layer({
+        tripPolicy,
+        openDuration: openFor
+      })
+    )
+  )
+}
+
+/**
+ * A breaker of this process. Provide it to the layer of the governor or of the client.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when `failures` is not an integer of at least 1, or `openFor` not a duration above zero.
+ *
+ * **Example** (Sooner open, and for a fixed time)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Breaker from "floodgate/breaker"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ *
+ * const client = LlmClient.layerProvider().pipe(
+ *   Layer.provide(Breaker.layer({ failures: 5, openFor: "30 seconds" })),
+ *   Layer.provide(Budget.layer())
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<never> => {
+  Input.check("Breaker.layer", made, options)
+  return layerStore(options).pipe(Layer.provide(CircuitBreaker.layerStoreMemory()))
+}

@@ -1,0 +1,290 @@
+/** The options of a floodgate in plain values, and their conversion for its parts. */
+import * as Layer from "effect/Layer"
+import type * as Budget from "../../Budget.ts"
+import type * as Events from "../../Events.ts"
+import type { Learned } from "../../Estimator.ts"
+import type * as Fetch from "../../http/index.ts"
+import type * as Governor from "../../Governor.ts"
+import { concurrency, limits, maxPools, maxQueued } from "../../budget/options.ts"
+import { checks } from "../../http/models.ts"
+import * as Called from "../../call/options.ts"
+import * as Input from "../../domain/input/checks.ts"
+import type * as Limits from "../../Limits.ts"
+import type { LlmError } from "../../LlmError.ts"
+import type * as Prices from "../../Prices.ts"
+import * as Retry from "../../Retry.ts"
+import type * as Spending from "../../Spending.ts"
+import { check as checkCap } from "../../domain/spending/cap.ts"
+
+/**
+ * How a call is admitted and bounded.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface CallOptions {
+  /** The agent that makes the call. Agents share the limits fairly. @default the agent that the request names, else `"default"` */
+  readonly agent?: string | undefined
+  /** The agent's share of service relative to others, 0.001 to 1000. @default 1 */
+  readonly weight?: number | undefined
+  /** Higher goes first. @default 0 */
+  readonly priority?: number | undefined
+  /** The longest time that each attempt may wait. A longer wait is refused, at once if it can be predicted. @default no bound */
+  readonly maxWaitSeconds?: number | undefined
+  /** The longest time that one attempt may take, without the queue, up to the first content of a stream. @default no bound */
+  readonly timeoutSeconds?: number | undefined
+  /**
+   * A name for a long prefix that calls share and read from the provider's cache. The first call with it is sent alone, so that
+   * the others find the prefix in the cache.
+   *
+   * @default none
+   */
+  readonly cacheKey?: string | undefined
+  /** The purses that pay for the call, made by `Spending.make`, each with its cap in dollars. @default none */
+  readonly purses?: ReadonlyArray<Spending.Purse> | undefined
+}
+
+/**
+ * What is known of a call before your own code makes it.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Call extends CallOptions {
+  /** The model. It decides the pool. */
+  readonly model: string
+  /** The tokens of the prompt, if you know them. @default estimated from `bytes` */
+  readonly inputTokens?: number | undefined
+  /** The size of the prompt's text in bytes. @default 0 */
+  readonly bytes?: number | undefined
+  /** The most output tokens that the request allows. @default unknown: output is learned */
+  readonly maxTokens?: number | undefined
+  /** Groups calls that are similar: estimates learned from one apply to the others. @default the agent */
+  readonly kind?: string | undefined
+  /** The account whose limits apply, if there are several. @default none */
+  readonly account?: string | undefined
+  /** Removes the call from the queue, or aborts the `signal` of its attempt. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * When calls are retried.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface RetryOptions {
+  /**
+   * The number of attempts of a call, the first included, whatever ended them.
+   *
+   * @default 5. Those that rate limits or an outage ended do not count, those that `timeoutSeconds` or a client's own timeout
+   * ended do
+   */
+  readonly attempts?: number | undefined
+  /** The first wait. It doubles with each attempt, and each wait is up to a fifth shorter or longer at random. @default 2 */
+  readonly baseSeconds?: number | undefined
+  /** The longest wait, unless the provider asks for a longer one. @default 60 */
+  readonly capSeconds?: number | undefined
+  /** The time after which no further attempt begins. @default 600 */
+  readonly maxElapsedSeconds?: number | undefined
+}
+
+/**
+ * The Redis server through which processes share their budget.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface RedisOptions {
+  /** Such as `redis://127.0.0.1:6379`. The package `redis` or `ioredis` must be installed. */
+  readonly url: string
+  /** The beginning of all keys. Processes with the same prefix share their budgets. @default "floodgate" */
+  readonly prefix?: string | undefined
+  /** Whether calls fail while the server cannot be reached, or continue with this process's part of the limits. @default they wait for 30 seconds */
+  readonly whenAway?: "fail" | "degrade" | undefined
+}
+
+/**
+ * The options of a floodgate. All are optional: without limits, they are learned from the provider's responses.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeout"> {
+  /** The provider's limits: one set for each account, or a set for each class of models. @default learned */
+  readonly limits?: Limits.Limits | Limits.Pools | undefined
+  /** Calls in flight at once, per pool. @default no bound */
+  readonly concurrency?: number | undefined
+  /** The most callers that wait, per pool. Further ones are refused at once. @default no bound */
+  readonly maxQueued?: number | undefined
+  /** The most pools beside those that `limits` names: one for each account and class of models in use. @default 10_000 */
+  readonly maxPools?: number | undefined
+  /**
+   * The store through which processes share the budget: a layer of `@floodgate/redis` such as `layerStoreUrl`, or of
+   * `BudgetStore.layer` for a store of your own. It opens and closes with the floodgate.
+   *
+   * @default the budget is not shared
+   * @since 0.4.0
+   */
+  readonly store?: Layer.Layer<never> | undefined
+  /**
+   * The Redis server through which processes share the budget, or its address: short for the most used options of `store`. The
+   * package `@floodgate/redis` is loaded when it is used. Bundlers cannot see that, so use `store` in a bundle.
+   *
+   * @default the budget is not shared
+   */
+  readonly redis?: string | RedisOptions | undefined
+  /** When calls are retried. @default see {@link RetryOptions} */
+  readonly retry?: RetryOptions | undefined
+  /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
+  readonly onEvent?: ((event: Events.Event) => void) | undefined
+  /**
+   * Whether a line is written to standard error when calls begin to wait, when they wait for something else, when a pool pauses,
+   * and when that is over: at most one a second for each pool.
+   *
+   * @default false, or true if the environment has FLOODGATE_LOG=1
+   */
+  readonly log?: boolean | undefined
+  /**
+   * How calls are admitted and bounded: for all calls, where the options of a call of `run` or `limiter` take precedence, or by
+   * the request of `fetch` or a middleware.
+   *
+   * @default no bounds
+   */
+  readonly callOptions?: CallOptions | ((request: Fetch.CallRequest) => CallOptions) | undefined
+  /** The longest silence within a stream. @default 60 if the provider sends pings (Anthropic), otherwise 300 */
+  readonly idleTimeoutSeconds?: number | undefined
+  /** What all calls may cost, in dollars. A call that does not fit is refused with the reason `"used"`. @default no bound */
+  readonly cap?: Spending.Cap | undefined
+  /** Prices of models in addition to `Prices.published`, for caps in dollars. @default none */
+  readonly prices?: Prices.Table | undefined
+  /** The estimates of an earlier floodgate, from its `learned()`. @default none */
+  readonly learned?: Learned | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Checks and conversions
+// -----------------------------------------------------------------------------
+
+const { callOptions: _, idleTimeout: __, ...ofEngine } = checks
+const ofFetch = { ...ofEngine, fetch: Input.callback }
+
+const seconds = Input.number("a number of seconds > 0", (value) => value > 0 && value < Infinity)
+
+const callChecks: Input.Checks<CallOptions> = {
+  agent: Called.called.agent,
+  weight: Called.called.weight,
+  priority: Called.called.priority,
+  maxWaitSeconds: Input.number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
+  timeoutSeconds: seconds,
+  cacheKey: Input.text,
+  purses: Called.called.purses
+}
+
+const callOptions = Input.options(callChecks)
+
+/** What is known of a call. */
+export const call: Input.Check = Input.options<Call>(
+  {
+    ...callChecks,
+    model: Input.text,
+    inputTokens: Input.notNegative,
+    bytes: Input.notNegative,
+    maxTokens: Input.notNegative,
+    kind: Input.text,
+    account: Input.text,
+    // By its form: a polyfill, or another realm, has a class of its own.
+    signal: Input.that("an AbortSignal", (value) => "aborted" in Object(value) && "addEventListener" in Object(value))
+  },
+  "model"
+)
+
+/** The address may contain a password. */
+const url = Input.secret("an address such as redis://127.0.0.1:6379", (value) =>
+  /^rediss?:$/.test((typeof value === "string" ? URL.parse(value) : undefined)?.protocol ?? "")
+)
+const redisOptions = Input.options<RedisOptions>(
+  { url, prefix: Input.text, whenAway: Input.oneOf("fail", "degrade") },
+  "url"
+)
+
+const single: Input.Check = (value) => {
+  const { redis, store } = value as Options
+  if (redis === undefined || store === undefined) return undefined
+  return Input.problem("expected one of the options store and redis, got both")
+}
+
+const eachOption = Input.options<Options>({
+  ...ofFetch,
+  callOptions: Input.orFunction(callOptions),
+  limits,
+  concurrency,
+  maxQueued,
+  maxPools,
+  store: Input.that("a layer of a store", Layer.isLayer),
+  redis: (value) => (typeof value === "string" ? url(value) : redisOptions(value)),
+  retry: Input.options<RetryOptions>({
+    attempts: Input.whole,
+    baseSeconds: seconds,
+    capSeconds: seconds,
+    maxElapsedSeconds: seconds
+  }),
+  onEvent: Input.callback,
+  log: Input.flag,
+  idleTimeoutSeconds: seconds,
+  cap: checkCap,
+  prices: Called.made.prices,
+  learned: Input.anObject
+})
+
+/** The options of a floodgate. */
+export const made: Input.Check = Input.all(eachOption, single)
+
+const millisOf = (seconds: number | undefined): number | undefined =>
+  seconds === undefined ? undefined : seconds * 1_000
+
+/** Checked options of a call for the governor. */
+export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptions): Governor.CallOptions => ({
+  ...how,
+  maxWait: millisOf(maxWaitSeconds),
+  timeout: millisOf(timeoutSeconds)
+})
+
+/** The options of calls that are no HTTP requests, to which a function of the request does not apply. */
+export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
+  typeof callOptions === "object" ? callOptions : {}
+
+export const budgetOf = ({ concurrency, limits, maxPools, maxQueued }: Options): Budget.Options => ({
+  limits,
+  concurrency,
+  maxQueued,
+  maxPools
+})
+
+export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {
+  const { attempts, baseSeconds, capSeconds, maxElapsedSeconds } = retry
+  return Retry.make({
+    attempts,
+    base: millisOf(baseSeconds),
+    cap: millisOf(capSeconds),
+    maxElapsed: millisOf(maxElapsedSeconds)
+  })
+}
+
+/** The options of the ways in over HTTP. */
+export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
+  const { account, accounting, callOptions: given = {}, idleTimeoutSeconds } = options
+  return {
+    account,
+    accounting,
+    idleTimeout: millisOf(idleTimeoutSeconds),
+    callOptions:
+      typeof given === "function"
+        ? (request) => {
+            const how = given(request)
+            Input.check("Floodgate.create: callOptions", callOptions, how)
+            return governedBy(how)
+          }
+        : governedBy(given)
+  }
+}

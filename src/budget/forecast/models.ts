@@ -1,0 +1,147 @@
+/** The input and the result of a forecast. */
+import type * as Duration from "effect/Duration"
+import type * as Limits from "../../Limits.ts"
+
+// -----------------------------------------------------------------------------
+// Workloads
+// -----------------------------------------------------------------------------
+
+/**
+ * One call: its usage, and its duration if that is known.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly inputTokens: number
+  readonly outputTokens: number
+  /**
+   * Output tokens that are reserved until the usage is known: the estimator's 95th percentile, or `max_tokens` if the provider
+   * counts that.
+   *
+   * @default outputTokens
+   */
+  readonly reservedOutputTokens?: number | undefined
+  /** @default from the tokens, by the `latency` of {@link Options} */
+  readonly duration?: Duration.Input | undefined
+}
+
+/**
+ * One agent, which makes its calls one after the other.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agent {
+  readonly name: string
+  /** @default at once */
+  readonly startsAfter?: Duration.Input | undefined
+  readonly calls: ReadonlyArray<Call>
+}
+
+/**
+ * The agents with their calls.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Workload = ReadonlyArray<Agent>
+
+/**
+ * Agents that are all alike.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type Uniform = {
+  readonly agents: number
+  /** Calls of each agent. */
+  readonly calls: number
+  readonly first: Call
+  /** @default as the first */
+  readonly later?: Call | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/** How long a provider works on a call, in milliseconds. */
+type Latency = {
+  /** Milliseconds that every call takes, whatever its size. @default 500 */
+  readonly baseMillis?: number | undefined
+  /** Milliseconds per input token, before the first token of output. @default 0.01: 100,000 tokens are read in a second */
+  readonly perInputTokenMillis?: number | undefined
+  /** Milliseconds per output token. @default 10: 100 tokens are written in a second */
+  readonly perOutputTokenMillis?: number | undefined
+}
+
+/**
+ * The conditions of a workload.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly limits: Limits.Limits
+  /** Calls in flight at once. @default Infinity */
+  readonly concurrency?: number | undefined
+  /** How long the provider works on a call, in milliseconds. Measure yours: it decides how many agents still help. */
+  readonly latency?: Latency | undefined
+  /**
+   * What is left of each limit at the start, as in `status` of a budget: for predictions of a running workload. A negative level
+   * is debt.
+   *
+   * @default full
+   */
+  readonly levels?: Limits.Usage | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Forecasts
+// -----------------------------------------------------------------------------
+
+/**
+ * What a workload will take. Times are from the start of all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Forecast {
+  readonly duration: Duration.Duration
+  /**
+   * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
+   * longest agent decides.
+   */
+  readonly binding: Limits.Dimension | "concurrency" | "agents"
+  /** What calls wait for, and how long. */
+  readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "agents"]?: Duration.Duration }
+  /** Waits in the queue: half, 95 and 99 of 100 calls wait no longer. */
+  readonly waits: {
+    readonly p50: Duration.Duration
+    readonly p95: Duration.Duration
+    readonly p99: Duration.Duration
+  }
+  /** Each agent, its waits, and when it is done. */
+  readonly agents: ReadonlyArray<{
+    readonly name: string
+    readonly finishesAfter: Duration.Duration
+    readonly waits: Forecast["waits"]
+  }>
+  /** Each call, in the order of admission. */
+  readonly calls: ReadonlyArray<{
+    readonly agent: string
+    readonly askedAfter: Duration.Duration
+    readonly admittedAfter: Duration.Duration
+    readonly finishesAfter: Duration.Duration
+  }>
+  /** Calls that will never be admitted, because they are larger than a limit or a quota is used up. Their agents stop. */
+  readonly refused: ReadonlyArray<{
+    readonly agent: string
+    readonly dimension: Limits.Dimension
+    readonly asked: number
+    readonly limit: number
+  }>
+  /** The usage of all calls together. */
+  readonly usage: { readonly [D in Limits.Dimension]: number }
+}

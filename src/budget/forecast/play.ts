@@ -1,0 +1,185 @@
+/**
+ * A forecast in steps. The caller may do something else between two steps, because a million calls take seconds.
+ */
+import * as Duration from "effect/Duration"
+import * as Internal from "./queue.ts"
+import * as Input from "../../domain/input/checks.ts"
+import { check as checkLimits } from "../../domain/rules.ts"
+import { complete, millisOf } from "./latency.ts"
+import type * as Amounts from "../../domain/amounts.ts"
+import type { Agent, Call, Forecast, Options, Uniform, Workload } from "./models.ts"
+
+/** Runs all steps at once. */
+export const drained = <A>(steps: Internal.Steps<A>): A => {
+  let step = steps.next()
+  while (step.done !== true) step = steps.next()
+  return step.value
+}
+
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+const call = Input.options<Call>(
+  {
+    inputTokens: Input.notNegative,
+    outputTokens: Input.notNegative,
+    reservedOutputTokens: Input.notNegative,
+    duration: Input.finiteWait
+  },
+  "inputTokens",
+  "outputTokens"
+)
+
+const agent = Input.options<Agent>(
+  { name: Input.text, startsAfter: Input.finiteWait, calls: Input.list(call) },
+  "name",
+  "calls"
+)
+const workload = Input.list(agent)
+
+const conditions = Input.options<Options>(
+  {
+    limits: checkLimits,
+    concurrency: (value) => (value === Infinity ? undefined : Input.whole(value)),
+    latency: Input.options<NonNullable<Options["latency"]>>({
+      baseMillis: Input.notNegative,
+      perInputTokenMillis: Input.notNegative,
+      perOutputTokenMillis: Input.notNegative
+    }),
+    levels: Input.options<NonNullable<Options["levels"]>>({
+      requests: Input.finite,
+      inputTokens: Input.finite,
+      outputTokens: Input.finite,
+      tokens: Input.finite
+    })
+  },
+  "limits"
+)
+
+/** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
+const mostCalls = 1_000_000
+
+const uniform = Input.options<Uniform>(
+  { agents: Input.whole, calls: Input.whole, first: call, later: call },
+  "agents",
+  "calls",
+  "first"
+)
+
+/** Checks the options of a uniform workload. */
+export const checkUniform: Input.Check = Input.all(uniform, (value) => {
+  const { agents, calls } = value as Uniform
+  if (agents * calls <= mostCalls) return undefined
+  const text = `expected at most ${mostCalls} calls of all agents, got ${agents * calls}`
+  return { place: agents > mostCalls ? ".agents" : ".calls", text }
+})
+
+const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<Internal.Agent> => {
+  const usual = complete(latency)
+  const callOf = (call: Call): Internal.Call => {
+    const { duration, inputTokens, outputTokens, reservedOutputTokens = 0 } = call
+    return {
+      estimate: { requests: 1, inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) },
+      usage: { requests: 1, inputTokens, outputTokens },
+      millis: duration === undefined ? millisOf(usual, call) : Input.millisOf(duration)
+    }
+  }
+  return workload.map(({ calls, name, startsAfter = 0 }) => ({
+    name,
+    startsAt: Input.millisOf(startsAfter),
+    calls: calls.map(callOf)
+  }))
+}
+
+/** A valid workload and its conditions. */
+export interface Prepared {
+  readonly agents: ReadonlyArray<Internal.Agent>
+  readonly setup: Internal.Setup
+}
+
+/** Throws if the workload or an option is invalid. */
+export const prepare = (operation: string, given: Workload, options: Options): Prepared => {
+  Input.check(`${operation}: workload`, workload, given)
+  Input.check(operation, conditions, options)
+  const { concurrency = Infinity, latency, levels = {}, limits } = options
+  return { agents: agentsOf(given, latency), setup: { limits, levels, concurrency } }
+}
+
+// -----------------------------------------------------------------------------
+// Figures
+// -----------------------------------------------------------------------------
+
+/** If calls wait for less than this part of the time, the agents themselves are the bottleneck. */
+const hardly = 0.05
+
+/** By the nearest rank. */
+const quantile = (sorted: Float64Array, share: number): Duration.Duration =>
+  Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
+
+const waitsOf = (served: ReadonlyArray<Internal.Served>): Forecast["waits"] => {
+  const waits = Float64Array.from(served, ({ admittedAt, askedAt }) => admittedAt - askedAt).sort()
+  return { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95), p99: quantile(waits, 0.99) }
+}
+
+const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Forecast["binding"] => {
+  let binding: Forecast["binding"] = "agents"
+  let longest = hardly * endsAt
+  for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Internal.Obstacle, number]>) {
+    if (millis > longest) {
+      longest = millis
+      binding = obstacle
+    }
+  }
+  return binding
+}
+
+const usageOf = (agents: ReadonlyArray<Internal.Agent>): Amounts.Whole => {
+  const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+  for (const { calls } of agents) {
+    for (const { usage } of calls) {
+      sum.requests++
+      sum.inputTokens += usage.inputTokens
+      sum.outputTokens += usage.outputTokens
+      sum.tokens += usage.inputTokens + usage.outputTokens
+    }
+  }
+  return sum
+}
+
+const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): Forecast["calls"][number] => ({
+  agent: agent.name,
+  askedAfter: Duration.millis(askedAt),
+  admittedAfter: Duration.millis(admittedAt),
+  finishesAfter: Duration.millis(endsAt)
+})
+
+// -----------------------------------------------------------------------------
+// The forecast
+// -----------------------------------------------------------------------------
+
+/** Predicts what a workload will take. */
+export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast> {
+  const outcome = yield* Internal.play(agents, setup)
+  const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
+  const blocked: { [B in Forecast["binding"]]?: Duration.Duration } = {}
+  for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
+    blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
+  }
+  const forecastOf = (agent: Internal.Agent): Forecast["agents"][number] => {
+    const served = byAgent.get(agent) ?? []
+    // Its calls are in order.
+    const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
+    return { name: agent.name, finishesAfter, waits: waitsOf(served) }
+  }
+  return {
+    duration: Duration.millis(outcome.endsAt),
+    binding: bindingOf(outcome),
+    blocked,
+    waits: waitsOf(outcome.served),
+    agents: yield* Internal.mapped(agents, forecastOf),
+    calls: yield* Internal.mapped(outcome.served, callOf),
+    refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
+    usage: usageOf(agents)
+  }
+}

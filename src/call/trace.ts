@@ -1,0 +1,127 @@
+/**
+ * The span of a call, by OpenTelemetry's names for generative AI.
+ *
+ * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only if the
+ * program traces. Nothing of a request's or a response's content goes into it, and no key.
+ */
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { TracerTimingEnabled } from "effect/References"
+import * as Tracer from "effect/Tracer"
+import type * as Accounting from "../Accounting.ts"
+import type { Reservation } from "../Budget.ts"
+import { promptTokens } from "../domain/amounts.ts"
+import type * as Limits from "../Limits.ts"
+import { LlmError } from "../LlmError.ts"
+import { errorType } from "./failure.ts"
+import type { Call, ResponseInfo } from "./models.ts"
+
+/** Runs the attempts of a call within its span. */
+export const within = <A, E, R>(
+  governed: { readonly call: Call; readonly pool: { readonly name: string }; span: Tracer.Span | undefined },
+  attempts: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const { call, pool } = governed
+  const operation = call.operation ?? "chat"
+  const attributes = {
+    "gen_ai.operation.name": operation,
+    "gen_ai.request.model": call.model,
+    "floodgate.pool": pool.name,
+    ...(call.provider !== undefined && { "gen_ai.provider.name": call.provider }),
+    ...(call.maxTokens !== undefined && { "gen_ai.request.max_tokens": call.maxTokens }),
+    ...(call.stream === true && { "gen_ai.request.stream": true })
+  }
+  const begun = Effect.map(Effect.makeSpan(`${operation} ${call.model}`, { kind: "client", attributes }), (span) => {
+    governed.span = span
+    return span
+  })
+  return Effect.flatMap(Effect.uninterruptible(begun), (span) =>
+    Effect.provideService(attempts, Tracer.ParentSpan, span)
+  ) as Effect.Effect<A, E, R>
+}
+
+/** Notes in the span what is known. */
+const note = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>): void => {
+  for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.attribute(key, value)
+}
+
+/** An attempt was admitted. */
+export const admitted = (span: Tracer.Span, estimate: Limits.Estimate, { agent, binding }: Reservation): void =>
+  note(span, {
+    "floodgate.agent": agent,
+    "floodgate.queue.bound_by": binding,
+    "floodgate.estimate.input_tokens": estimate.inputTokens,
+    "floodgate.estimate.output_tokens": estimate.outputTokens,
+    "floodgate.estimate.tokens": estimate.tokens
+  })
+
+/** An attempt failed. */
+export const failed = (
+  span: Tracer.Span,
+  attempt: number,
+  reason: string,
+  limit: Limits.Dimension | undefined,
+  nanos: bigint
+): void => {
+  note(span, { "floodgate.limit": limit })
+  span.event("floodgate.attempt.failed", nanos, { "error.type": reason, "floodgate.attempt": attempt })
+}
+
+/** An attempt succeeded: what it used, and what the response says of itself. */
+export const succeeded = (
+  span: Tracer.Span,
+  actual: Accounting.Actual | undefined,
+  { finishReason, id, model }: ResponseInfo
+): void => {
+  note(span, {
+    "gen_ai.response.id": id,
+    "gen_ai.response.model": model,
+    "gen_ai.response.finish_reasons": finishReason && [finishReason]
+  })
+  if (actual === undefined) return
+  const { cacheCreationTokens = 0, cacheReadTokens = 0, outputTokens } = actual
+  note(span, {
+    "gen_ai.usage.input_tokens": promptTokens(actual),
+    "gen_ai.usage.output_tokens": outputTokens,
+    "gen_ai.usage.cache_read.input_tokens": cacheReadTokens > 0 ? cacheReadTokens : undefined,
+    "gen_ai.usage.cache_write.input_tokens": cacheCreationTokens > 0 ? cacheCreationTokens : undefined
+  })
+}
+
+/** What happened to a call: its attempts, and milliseconds in the queue and between them. */
+interface History {
+  readonly attempts: number
+  readonly queued: number
+  readonly waited: number
+  readonly clock: Clock.Clock
+}
+
+/** The call is over. */
+export const ended = (
+  span: Tracer.Span,
+  { attempts, clock, queued, waited }: History,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<void> =>
+  Effect.withFiber(({ context }) => {
+    note(span, {
+      "floodgate.attempts": attempts,
+      "floodgate.queue.seconds": queued / 1_000,
+      "floodgate.retry.wait.seconds": waited / 1_000
+    })
+    const error = Exit.findErrorOption(exit)
+    if (error._tag === "Some") noteError(span, error.value)
+    span.end(Context.get(context, TracerTimingEnabled) ? clock.currentTimeNanosUnsafe() : 0n, exit)
+    return Effect.void
+  })
+
+const noteError = (span: Tracer.Span, error: unknown): void => {
+  note(span, { "error.type": errorType(error) })
+  if (!(error instanceof LlmError)) return
+  note(span, {
+    "http.response.status_code": error.status,
+    "floodgate.request.id": error.requestId,
+    "floodgate.stopped_by": error.stoppedBy
+  })
+}

@@ -1,0 +1,292 @@
+/**
+ * Amounts of what is limited: estimates, usages, and what a call is charged of each limit. Plain values and arithmetic.
+ */
+import * as Schema from "effect/Schema"
+import { invalid } from "./input/checks.ts"
+
+// -----------------------------------------------------------------------------
+// Dimensions and amounts
+// -----------------------------------------------------------------------------
+
+/** The dimensions in the order in which they are reported. */
+export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
+
+/**
+ * What is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together). Its `literals` are all
+ * dimensions, in the order in which they are reported.
+ *
+ * **Example** (All dimensions)
+ *
+ * ```ts doctest
+ * import * as Limits from "floodgate/Limits"
+ *
+ * Limits.Dimension.literals // => ["requests", "inputTokens", "outputTokens", "tokens"]
+ * ```
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const Dimension = Schema.Literals(dimensions)
+
+/**
+ * What is limited.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Dimension = (typeof dimensions)[number]
+
+/**
+ * What a call is expected to use. `requests` is 1 unless given, `tokens` is input plus output unless given. If `tokens` and
+ * one part are given, the other part is the rest; `tokens` alone count as input, which is the cautious reading.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Estimate {
+  readonly requests?: number | undefined
+  readonly inputTokens?: number | undefined
+  readonly outputTokens?: number | undefined
+  readonly tokens?: number | undefined
+}
+
+/**
+ * What a call really used. A dimension that is left out keeps its estimate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Usage extends Estimate {}
+
+/**
+ * What a call used, in tokens, by the names of Anthropic's `usage`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Actual {
+  /** The part of the prompt that neither was read from the cache nor written to it. */
+  readonly inputTokens: number
+  /** The part that was written to the cache. @default 0 */
+  readonly cacheCreationTokens?: number | undefined
+  /** Of those, the ones that the cache keeps for longer than usual, an hour at Anthropic, which cost more. @default 0 */
+  readonly cacheCreationLongTokens?: number | undefined
+  /** The part that was read from it. @default 0 */
+  readonly cacheReadTokens?: number | undefined
+  readonly outputTokens: number
+}
+
+/**
+ * Something for each of several dimensions. Public types spell it out, so that users need no name for it.
+ */
+export type PerDimension<A> = { readonly [D in Dimension]?: A }
+
+/**
+ * An amount for every dimension that a pool limits.
+ */
+export type Charge = PerDimension<number>
+
+/**
+ * An amount for each of the four dimensions.
+ */
+export type Whole = { readonly [D in Dimension]: number }
+
+/**
+ * The usage of a call that used nothing: it was rejected, or never sent.
+ */
+export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+// -----------------------------------------------------------------------------
+// Arithmetic
+// -----------------------------------------------------------------------------
+
+/** The largest limit, the most that is left of one, and the most that a call takes of it. */
+export const mostAmount = 1e12
+
+/** An agent's weight lies between this and its inverse: wider than anybody needs, and sums of shares stay exact. */
+export const minWeight = 0.001
+
+/** Whether a call can ask for so many tokens, or use them. */
+export const isAmount = (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value <= mostAmount
+
+/** A number that counts something. Sums of others would not be finite, and those of texts are texts. */
+export const isCount = (value: number | undefined): value is number =>
+  Number.isFinite(value) && value! >= 0 && value! <= Number.MAX_SAFE_INTEGER
+
+/**
+ * The value of a dimension. Where every dimension is looked up in turn, named properties are several times as fast as a
+ * computed one.
+ */
+export const get = <A extends { readonly [D in Dimension]?: unknown }>(self: A, dimension: Dimension): A[Dimension] => {
+  switch (dimension) {
+    case "requests":
+      return self.requests
+    case "inputTokens":
+      return self.inputTokens
+    case "outputTokens":
+      return self.outputTokens
+    case "tokens":
+      return self.tokens
+  }
+}
+
+/**
+ * What becomes of something for each of several dimensions, one after the other.
+ */
+export const mapDimensions = <A, B>(
+  self: { readonly [D in Dimension]?: A | undefined },
+  f: (value: A, dimension: Dimension) => B | undefined
+): PerDimension<B> => {
+  const result: { [D in Dimension]?: B } = {}
+  for (const dimension of dimensions) {
+    const value = self[dimension]
+    const mapped = value === undefined ? undefined : f(value, dimension)
+    if (mapped !== undefined) result[dimension] = mapped
+  }
+  return result
+}
+
+/**
+ * Reads amounts that say only a part, over what is known without them. `tokens` are input and output together, so one part
+ * and the whole give the other part. The whole alone bounds both: each keeps what was known, none is more than the whole,
+ * and what is more than was known is input. A value that is no count is ignored: it comes from a broken response.
+ */
+const read = (amounts: Estimate, known: Whole): Whole => {
+  const tokens = isCount(amounts.tokens) ? amounts.tokens : undefined
+  const input = isCount(amounts.inputTokens) ? amounts.inputTokens : undefined
+  const output = isCount(amounts.outputTokens) ? amounts.outputTokens : undefined
+  const inputTokens = input ?? inputOf(tokens, output, known)
+  const outputTokens = output ?? outputOf(tokens, input, known)
+  return {
+    requests: isCount(amounts.requests) ? amounts.requests : known.requests,
+    inputTokens,
+    outputTokens,
+    tokens: tokens ?? (input === undefined && output === undefined ? known.tokens : inputTokens + outputTokens)
+  }
+}
+
+const inputOf = (tokens: number | undefined, output: number | undefined, known: Whole): number => {
+  if (tokens === undefined) return known.inputTokens
+  if (output !== undefined) return Math.max(0, tokens - output)
+  return Math.min(tokens, Math.max(known.inputTokens, tokens - known.outputTokens))
+}
+
+const outputOf = (tokens: number | undefined, input: number | undefined, known: Whole): number => {
+  if (tokens === undefined) return known.outputTokens
+  return input === undefined ? Math.min(tokens, known.outputTokens) : Math.max(0, tokens - input)
+}
+
+/** The default of an estimate. */
+const oneRequest: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
+
+/**
+ * The amounts of an estimate in all dimensions: `requests` is 1 unless given, `tokens` is input plus output unless given. From
+ * `tokens` and one part follows the other part; `tokens` alone count as input, which is the cautious reading.
+ */
+export const whole = (estimate: Estimate): Whole => read(estimate, oneRequest)
+
+/**
+ * The {@link whole} of a caller's estimate.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or above 2^53.
+ */
+export const wholeOf = (estimate: Estimate, operation = "Budget.reserve"): Whole => {
+  for (const dimension of dimensions) {
+    const value = estimate[dimension]
+    if (value !== undefined && !isCount(value)) {
+      invalid(`${operation}: ${dimension}`, "a number from 0 up to 2^53", value)
+    }
+  }
+  return read(estimate, oneRequest)
+}
+
+/**
+ * What an estimate takes of each limited dimension: its part of the {@link whole}.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` when an amount is negative or above 2^53.
+ */
+export const charge = (estimate: Estimate, limited: PerDimension<unknown>): Charge => part(wholeOf(estimate), limited)
+
+/** The amounts of the dimensions that `of` has. */
+const part = (all: Whole, of: PerDimension<unknown>): Charge => {
+  // Written out: every reservation comes through here.
+  const result: { [D in Dimension]?: number } = {}
+  if (of.requests !== undefined) result.requests = all.requests
+  if (of.inputTokens !== undefined) result.inputTokens = all.inputTokens
+  if (of.outputTokens !== undefined) result.outputTokens = all.outputTokens
+  if (of.tokens !== undefined) result.tokens = all.tokens
+  return result
+}
+
+/**
+ * The actual usage of a call that was charged `held` for its estimate. A part that is missing in the usage keeps its estimate.
+ *
+ * **Details**
+ *
+ * `tokens` of the estimate may be the provider's own count and not the sum of the parts, so they are replaced only if the usage
+ * has `tokens` or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
+ */
+export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge => {
+  const all = read(usage, read(estimate, oneRequest))
+  const isWhole = isCount(usage.tokens) || (isCount(usage.inputTokens) && isCount(usage.outputTokens))
+  const { tokens } = isWhole ? all : estimate
+  return part(tokens === undefined ? all : { ...all, tokens }, held)
+}
+
+/** The tokens of a prompt that were not read from a cache. */
+export const uncachedTokens = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
+
+/** The tokens of the whole prompt, read from a cache, written to it or neither. */
+export const promptTokens = (actual: Actual): number => uncachedTokens(actual) + (actual.cacheReadTokens ?? 0)
+
+// -----------------------------------------------------------------------------
+// Charges under limits
+// -----------------------------------------------------------------------------
+
+/** The most that each limit ever admits. */
+type Most = PerDimension<{ readonly most: number }>
+
+/**
+ * The dominant share: the largest part of a limit's burst or minute that a charge takes. Agents are served fairly by it.
+ *
+ * **Details**
+ *
+ * Dominant resource fairness over the limits: a call that is large in any one dimension counts as large.
+ */
+export const dominantShare = (charge: Charge, limits: Most): number =>
+  // Written out: every waiter comes through here.
+  Math.max(
+    share(charge.requests, limits.requests),
+    share(charge.inputTokens, limits.inputTokens),
+    share(charge.outputTokens, limits.outputTokens),
+    share(charge.tokens, limits.tokens)
+  )
+
+const share = (value: number | undefined, limit: Most[Dimension]): number =>
+  value === undefined || limit === undefined ? 0 : value / limit.most
+
+/**
+ * The first dimension in which a charge is more than can ever be admitted, if there is one.
+ */
+export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
+  for (const dimension of dimensions) {
+    const asked = charge[dimension]
+    const limit = limits[dimension]?.most
+    if (asked !== undefined && limit !== undefined && asked > limit) return { dimension, asked, limit }
+  }
+  return undefined
+}
+
+/**
+ * A charge that is more than a limit ever admits.
+ */
+export interface Misfit {
+  readonly dimension: Dimension
+  readonly asked: number
+  readonly limit: number
+}

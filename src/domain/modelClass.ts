@@ -1,0 +1,69 @@
+/**
+ * Which of Claude's models share their limits.
+ */
+
+import { nearest } from "./input/nearest.ts"
+
+const claude = /(?<![a-z])(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\d{1,2})(?!\d))?/
+/** Families of which all models of one major version share their limits. */
+const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
+
+/**
+ * The pool of a model where a budget was given no rule: the class of Claude whose limits it shares. Any other model is its
+ * own pool.
+ *
+ * **Details**
+ *
+ * Anthropic gives each class of models its own limits; some classes share theirs: all of Fable 5, Mythos 5, Opus 4 and
+ * Sonnet 4 do, every other model has its own. Source: the notes below the tables of Anthropic's rate limits page,
+ * https://platform.claude.com/docs/en/api/rate-limits (2026-10).
+ *
+ * **Example** (models that share limits, and one that has its own)
+ *
+ * ```ts doctest
+ * import * as Presets from "floodgate/Presets"
+ *
+ * Presets.poolOf("claude-opus-4-8") // => "opus-4"
+ * Presets.poolOf("anthropic.claude-opus-4-5-20251101-v1:0") // => "opus-4"
+ * Presets.poolOf("claude-opus-5-5") // => "opus-5-5"
+ * Presets.poolOf("gpt-6") // => "gpt-6"
+ * ```
+ *
+ * @category presets
+ * @since 0.1.0
+ */
+export const poolOf = (model: string): string => {
+  const [, family, major, minor] = claude.exec(model) ?? []
+  if (family === undefined || major === undefined) return model
+  const line = `${family}-${major}`
+  return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
+}
+
+/** The exact model of Claude that a name tells, such as "opus-4-8", wherever it is served; undefined for any other. */
+export const claudeOf = (model: string): string | undefined => {
+  const [, ...parts] = claude.exec(model) ?? []
+  return parts.length === 0 ? undefined : parts.filter((part) => part !== undefined).join("-")
+}
+
+/** Whether a name is that of a class of Claude's models. */
+const isBare = (name: string): boolean => claude.exec(name)?.[0] === name
+
+/** Whether a name is a class of Claude's models. */
+export const isClass = (name: string): boolean => isBare(name) && poolOf(name) === name
+
+/** Whether a name is a model's that stands where its pool's should. */
+export const isModel = (name: string): boolean => (isBare(name) || name.includes("claude-")) && poolOf(name) !== name
+
+const families = ["fable", "mythos", "opus", "sonnet", "haiku"]
+
+/**
+ * The class of Claude's models that a misspelt name probably means: its family has one letter too many, too few or wrong, or
+ * its version another form, as in "sonet-5" and "opus5". Undefined for any other name.
+ */
+export const classMeantBy = (name: string): string | undefined => {
+  const [, word = "", major, minor] = /^([a-z]+)[-_ ]?(\d{1,2})(?:[-._](\d{1,2}))?$/i.exec(name) ?? []
+  const family = major === undefined ? undefined : nearest(word, families, 1)
+  if (family === undefined) return undefined
+  const meant = poolOf(`${family}-${major}${minor === undefined ? "" : `-${minor}`}`)
+  return meant === name ? undefined : meant
+}

@@ -1,0 +1,197 @@
+/** What calls cost by the price of their model: pure arithmetic. */
+import * as Input from "./input/checks.ts"
+import type { Actual } from "../Accounting.ts"
+import { promptTokens } from "./amounts.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** Dollars per million tokens. */
+type Rates = {
+  /** Input that is neither read from a cache nor written to it. */
+  readonly input: number
+  /** Output, thinking included. */
+  readonly output: number
+  /** @default `input`: what is not known is not taken to be cheaper */
+  readonly cacheRead?: number | undefined
+  /** @default `input` */
+  readonly cacheWrite?: number | undefined
+  /** What a cache keeps for longer than usual: an hour at Anthropic. @default `cacheWrite` */
+  readonly cacheWriteLong?: number | undefined
+}
+
+/**
+ * What a model costs.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Price extends Rates {
+  /** The prices of a whole call whose prompt, cached parts included, has more tokens than `above`. @default the same */
+  readonly long?: (Rates & { readonly above: number }) | undefined
+  /** The most output that the model can give, for calls that state no limit of their own. @default unknown */
+  readonly maxOutput?: number | undefined
+  /** What everything costs more in the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
+  readonly fast?: number | undefined
+  /** Where the price was found. */
+  readonly source?: string | undefined
+  /** When it was read there. */
+  readonly asOf?: string | undefined
+}
+
+/**
+ * Prices by model. A name stands for the model and its dated snapshots; one that ends with `*` for every model that begins so;
+ * a class of Claude, such as `opus-4-8`, for that model on every platform. The longest that fits counts.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Table {
+  readonly [model: string]: Price
+}
+
+/** A call whose cost is to be known before it is made. */
+interface Asked {
+  /** The size of the request in UTF-8, as `Governor.Call` has it. */
+  readonly bytes: number
+  /** `bytes` without what is guessed for pictures and documents. @default `bytes` */
+  readonly textBytes?: number | undefined
+  /** The tokens of the whole prompt, where they are known. */
+  readonly inputTokens?: number | undefined
+  /** The most output that the request allows. @default `maxOutput` of the price, for each of the answers */
+  readonly maxTokens?: number | undefined
+  /** How many answers are requested. @default 1 */
+  readonly choices?: number | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+const rates: Input.Checks<Rates> = {
+  input: Input.notNegative,
+  output: Input.notNegative,
+  cacheRead: Input.notNegative,
+  cacheWrite: Input.notNegative,
+  cacheWriteLong: Input.notNegative
+}
+
+/** Checks prices that a user gives. */
+export const check: Input.Check = Input.record(
+  Input.options<Price>(
+    {
+      ...rates,
+      long: Input.options<NonNullable<Price["long"]>>(
+        { ...rates, above: Input.notNegative },
+        "input",
+        "output",
+        "above"
+      ),
+      maxOutput: Input.notNegative,
+      fast: Input.notNegative,
+      source: Input.text,
+      asOf: Input.text
+    },
+    "input",
+    "output"
+  )
+)
+
+// -----------------------------------------------------------------------------
+// Costs
+// -----------------------------------------------------------------------------
+
+const million = 1e6
+
+const ratesOf = (price: Price, prompt: number): Rates =>
+  price.long !== undefined && prompt > price.long.above ? price.long : price
+
+const usualFast = 2
+
+const scaled = (rates: Rates, factor: number): Rates => ({
+  input: rates.input * factor,
+  output: rates.output * factor,
+  cacheRead: rates.cacheRead === undefined ? undefined : rates.cacheRead * factor,
+  cacheWrite: rates.cacheWrite === undefined ? undefined : rates.cacheWrite * factor,
+  cacheWriteLong: rates.cacheWriteLong === undefined ? undefined : rates.cacheWriteLong * factor
+})
+
+/**
+ * The price of a request with what it asks for besides the model: a fast mode, or a place where the model is to run.
+ */
+export const charged = (
+  price: Price,
+  { fast = false, priceFactor = 1 }: { readonly fast?: boolean | undefined; readonly priceFactor?: number | undefined }
+): Price => {
+  const factor = priceFactor * (fast ? (price.fast ?? usualFast) : 1)
+  if (factor === 1) return price
+  const { long } = price
+  return {
+    ...price,
+    ...scaled(price, factor),
+    long: long === undefined ? undefined : { ...scaled(long, factor), above: long.above }
+  }
+}
+
+/**
+ * What a call cost, in dollars.
+ *
+ * **Example** (A prompt that was read from the cache)
+ *
+ * ```ts doctest
+ * import * as Prices from "floodgate/Prices"
+ *
+ * const price = Prices.find("claude-opus-5-5")!
+ *
+ * Prices.cost(price, { inputTokens: 0, cacheReadTokens: 100_000, outputTokens: 1_000 }) // => 0.04
+ * ```
+ *
+ * @category getters
+ * @since 0.2.0
+ */
+export const cost = (price: Price, actual: Actual): number => {
+  const {
+    cacheCreationLongTokens = 0,
+    cacheCreationTokens = 0,
+    cacheReadTokens = 0,
+    inputTokens,
+    outputTokens
+  } = actual
+  const { cacheRead, cacheWrite, cacheWriteLong, input, output } = ratesOf(price, promptTokens(actual))
+  const long = Math.min(cacheCreationLongTokens, cacheCreationTokens)
+  const written = cacheWrite ?? input
+  return (
+    (inputTokens * input +
+      cacheReadTokens * (cacheRead ?? input) +
+      (cacheCreationTokens - long) * written +
+      long * (cacheWriteLong ?? written) +
+      outputTokens * output) /
+    million
+  )
+}
+
+/** What a provider may put before a prompt, for tools and formats. */
+const unseenTokens = 1_000
+/** What is guessed for a picture may be too low by a seventh. */
+const guessedTooLow = 1.2
+
+/**
+ * The most that a call can cost, in dollars; infinite where neither the request nor the price limits its output.
+ *
+ * **Details**
+ *
+ * A token has at least one byte, so a prompt has at most as many tokens as bytes; all of it counts as the dearest kind of
+ * input. What a provider adds of its own is not in the request: a conversation that it stores, results of its tools, the pages
+ * of a document. There the bound is a guess.
+ */
+export const bound = (
+  price: Price,
+  { bytes, choices = 1, inputTokens, maxTokens, textBytes = bytes }: Asked
+): number => {
+  const most = maxTokens ?? (price.maxOutput ?? Infinity) * Math.max(1, choices || 1)
+  const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
+  const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
+  const written = output === 0 ? 0 : most * output
+  return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + written) / million
+}

@@ -1,0 +1,89 @@
+/**
+ * The account whose limits a request counts towards: its origin, and the organisation of its credential.
+ *
+ * A credential is identified by its hash. When responses show that several credentials belong to one organisation, they share
+ * the account of the first, which keeps its name, so that earlier and later calls are in one pool.
+ */
+import * as Recency from "../domain/input/recency.ts"
+import type { HeaderReader } from "../protocol/headers.ts"
+import { type Addressed, credentialsOf } from "./credentials.ts"
+
+/** Enough for all keys and organisations of a program. A forgotten one is learned again. */
+const most = 10_000
+
+/** A credential that the provider does not know, or that may not do this: it may have been invented. */
+const refusals = [401, 403]
+
+/** The headers that select an organisation or a project at OpenAI, for credentials with several. */
+const choiceHeaders = ["openai-organization", "openai-project"] as const
+
+const credentialOf = (request: Addressed): string => {
+  const choices = request.protocol.startsWith("openai") ? choiceHeaders.map((name) => request.header(name) ?? "") : []
+  return [credentialsOf(request)[0] ?? "", ...choices].join(" ").trim()
+}
+
+/** A name for a secret that does not reveal it: 48 bits of its SHA-256. */
+const hashOf = async (text: string): Promise<string> => {
+  const digest = new Uint8Array(await globalThis.crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)))
+  return Array.from(digest.subarray(0, 6), (byte) => byte.toString(16).padStart(2, "0")).join("")
+}
+
+/** The organisation that a response names: Anthropic's, or OpenAI's with its project. */
+const organisationOf = (header: HeaderReader): string | undefined => {
+  const names = ["anthropic-organization-id", "openai-organization", "openai-project"]
+  const named = names.map((name) => header(name) ?? "").join(" ")
+  return named.trim() === "" || named.length > 512 ? undefined : named
+}
+
+// -----------------------------------------------------------------------------
+// Accounts
+// -----------------------------------------------------------------------------
+
+/** What of a response says something about the account. */
+interface Answered {
+  readonly status: number
+  readonly header: HeaderReader
+}
+
+/** The accounts of a program. It is mutable and belongs to one engine. */
+export interface Accounts {
+  /** The account of a request. It is a promise if the credential must be hashed first. */
+  readonly of: (request: Addressed) => string | Promise<string>
+  /** Learns from a response that the account of a request exists, and the organisation of its credential. */
+  readonly learn: (request: Addressed, account: string, response: Answered) => void
+}
+
+export const makeAccounts = (): Accounts => {
+  const byCredential = new Map<string, string>()
+  const byOrganisation = new Map<string, string>()
+
+  const keyOf = (request: Addressed) => {
+    const host = URL.parse(request.url)?.host ?? ""
+    const credential = credentialOf(request)
+    return { host, credential, key: `${host} ${credential}` }
+  }
+
+  return {
+    of: (request) => {
+      const { credential, host, key } = keyOf(request)
+      if (credential === "") return host
+      const known = byCredential.get(key)
+      // One that no response has shown to exist is not kept.
+      if (known === undefined) return hashOf(credential).then((hash) => byCredential.get(key) ?? `${host}/${hash}`)
+      Recency.put(byCredential, key, known, most)
+      return known
+    },
+    learn: (request, account, { header, status }) => {
+      if (refusals.includes(status)) return
+      const { credential, host, key } = keyOf(request)
+      if (credential === "") return
+      const organisation = organisationOf(header)
+      const own = byCredential.get(key) ?? account
+      if (organisation === undefined) return Recency.put(byCredential, key, own, most)
+      const name = `${host} ${organisation}`
+      const first = byOrganisation.get(name) ?? own
+      Recency.put(byOrganisation, name, first, most)
+      Recency.put(byCredential, key, first, most)
+    }
+  }
+}

@@ -1,0 +1,388 @@
+/**
+ * Governed HTTP calls: given a request of a known protocol and a function that sends it, the engine admits the call, retries
+ * it, settles it and learns from its answer. It knows neither `fetch` nor a server; both are thin adapters over it.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as EffectResult from "effect/Result"
+import * as Scope from "effect/Scope"
+import * as Accounting from "../Accounting.ts"
+import { BudgetError } from "../Budget.ts"
+import * as Recency from "../domain/input/recency.ts"
+import { forCaller } from "../call/failure.ts"
+import { conclude, type Conclusion, inScope } from "../call/stream.ts"
+import * as Called from "../call/options.ts"
+import * as Governor from "../Governor.ts"
+import { check } from "../domain/input/checks.ts"
+import type { Patience } from "../domain/input/silence.ts"
+import { LlmError } from "../LlmError.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { gemini } from "../protocol/gemini.ts"
+import { isRecord, parseJson } from "../protocol/json.ts"
+import { openaiChat } from "../protocol/openaiChat.ts"
+import { openaiResponses } from "../protocol/openaiResponses.ts"
+import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
+import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
+import { type Accounts, makeAccounts } from "./account.ts"
+import {
+  connection,
+  errorOf,
+  type Failed,
+  failedWith,
+  Left,
+  parserOf,
+  type Read,
+  readStream,
+  readWhole,
+  thrownAt
+} from "./exchange.ts"
+import type { Exchange } from "./exchange.ts"
+import {
+  type CallRequest,
+  type Change,
+  type Incoming,
+  type Planned,
+  type Result,
+  type Send,
+  type Settings,
+  Stalled,
+  type Terms,
+  type Upstream,
+  type Used
+} from "./models.ts"
+
+export {
+  type Change,
+  checks,
+  type EngineOptions,
+  type Planned,
+  type Result,
+  type Send,
+  Stalled,
+  type Upstream,
+  type Used
+} from "./models.ts"
+export type { Source } from "./stream.ts"
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** The protocols that are known by default. */
+export const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
+
+/** Claude Sonnet 4's on Bedrock; see {@link Accounting.bedrockRuntime}. */
+const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
+
+/** How the provider of a route counts. A compatible service is assumed to count the same, until its headers correct it. */
+const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accounting => {
+  const { path } = route
+  switch (protocol.provider) {
+    case "anthropic":
+      if (path.includes("/publishers/")) return Accounting.vertex
+      return path.startsWith("/model/") ? bedrock : Accounting.anthropic
+    case "openai":
+      return path.includes("/openai/deployments/") || /\.azure\.com(?=[:/]|$)/.test(url)
+        ? Accounting.azure
+        : Accounting.openai
+    case "gcp.gemini":
+      return Accounting.gemini
+    default:
+      return Accounting.openai
+  }
+}
+
+const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request: CallRequest): A | undefined =>
+  typeof option === "function" ? (option as (request: CallRequest) => A)(request) : option
+
+/** Anthropic sends pings every few seconds; others send nothing while the model thinks. */
+const idleWithPings = Duration.minutes(1)
+const idleWithout = Duration.minutes(5)
+const idleOf = ({ provider }: Protocol): Duration.Duration => (provider === "anthropic" ? idleWithPings : idleWithout)
+
+// -----------------------------------------------------------------------------
+// Refusals
+// -----------------------------------------------------------------------------
+
+/** A wait in seconds. */
+const seconds = (duration: Duration.Duration | undefined): number | undefined =>
+  duration === undefined ? undefined : Duration.toSeconds(duration)
+
+const refusalOf = ({ message, reason }: BudgetError): Refusal => {
+  switch (reason._tag) {
+    case "EstimateTooLarge":
+      return { kind: "tooLarge", message }
+    case "QuotaExhausted":
+    case "Denied":
+      return { kind: "spendLimited", message }
+    case "StoreUnavailable":
+    case "TooManyPools":
+      return { kind: "unavailable", message }
+    case "QueueFull":
+      return { kind: "rateLimited", message }
+    case "WaitTooLong":
+      return { kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message }
+  }
+}
+
+const withHeader = (response: RefusalResponse, name: string, value: string): RefusalResponse => ({
+  ...response,
+  headers: { ...response.headers, [name]: value }
+})
+
+/**
+ * The response to a call that failed with an error of this library, in the form of its provider; undefined for any other
+ * error.
+ */
+export const refuse = ({ match: { protocol } }: Planned, error: unknown): RefusalResponse | undefined => {
+  if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
+  if (!(error instanceof LlmError)) return undefined
+  const { message, reason } = error
+  if (reason._tag === "DeadlineMissed") {
+    return protocol.refuse({ kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message })
+  }
+  const retryAfterSeconds = seconds(error.retryAfter)
+  const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
+  // A retry helps after an open circuit, and not after a timeout, which was retried already.
+  return reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
+}
+
+// -----------------------------------------------------------------------------
+// Requests for usage
+// -----------------------------------------------------------------------------
+
+/** Enough for all services of a program. A forgotten service is asked once more. */
+const mostRefusing = 1_000
+
+/** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
+const makeUsageRequests = () => {
+  const refusing = new Map<string, true>()
+  const hostOf = ({ url }: Planned["request"]): string => URL.parse(url)?.host ?? url
+  return {
+    /** The change that requests usage; undefined if the caller's own body is sent. */
+    changeOf: ({ match, needsUsageRequest, request, text, usageInsertion: insert }: Planned): Change | undefined => {
+      const { usageRequest } = match.protocol
+      if (!needsUsageRequest || usageRequest === undefined || refusing.has(hostOf(request))) return undefined
+      if (insert !== undefined) return { insert }
+      return text && { text: usageRequest.inject(text()) }
+    },
+    /** Whether an error rejects that request for usage. Then its service is not asked again. */
+    isRefused: ({ request }: Planned, status: number, error: string): boolean => {
+      const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
+      if (isRefused) Recency.put(refusing, hostOf(request), true, mostRefusing)
+      return isRefused
+    }
+  }
+}
+
+// -----------------------------------------------------------------------------
+// The engine
+// -----------------------------------------------------------------------------
+
+/** Governs requests. */
+export interface Engine {
+  /** The route of a call that a model answers; undefined for every other request, which is passed on unchanged. */
+  readonly route: (method: string, path: string) => Match | undefined
+  /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
+  readonly plan: (found: Match, request: Incoming) => Planned | undefined
+  /**
+   * Makes a planned call. It fails with the error of `send`, with a `BudgetError` if the call was refused, or with an `LlmError`
+   * of the governor (its timeout, or an open circuit). A body that is a source must be read to its end, or cancelled.
+   */
+  readonly call: <R extends Upstream>(planned: Planned, send: Send<R>) => Effect.Effect<Result<R>, unknown>
+}
+
+/** The parts of an engine. */
+interface Parts {
+  readonly settings: Settings
+  readonly governor: Governor.Governor["Service"]
+  readonly accounts: Accounts
+  readonly usageRequests: ReturnType<typeof makeUsageRequests>
+  readonly patienceOf: (planned: Planned) => Patience
+  readonly runFork: (effect: Effect.Effect<void>) => unknown
+}
+
+/** Makes an engine that uses the governor of the context. */
+export const make = Effect.fnUntraced(function* (
+  settings: Settings
+): Effect.fn.Return<Engine, never, Governor.Governor> {
+  const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
+  const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
+  const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
+  const parts: Parts = {
+    settings,
+    governor: yield* Governor.Governor,
+    accounts: makeAccounts(),
+    usageRequests: makeUsageRequests(),
+    patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
+    runFork: Effect.runForkWith(yield* Effect.context<never>())
+  }
+  return {
+    route: (method, path) => {
+      const found = match(known, method, path)
+      return found !== undefined && isCall(found) ? found : undefined
+    },
+    plan: (found, request) => planOf(found, request, settings, streamUsage),
+    call: (planned, send) => called(parts, planned, send)
+  }
+})
+
+/** The model of a call that names none: a stored prompt does, or the service has only one. */
+const unnamed = "unknown"
+
+/** What the options say of a call. Their callbacks see its body, which nothing refers to afterwards. */
+const termsOf = (found: Match, request: CallRequest, settings: Settings): Terms => {
+  const callOptions = given(settings.callOptions, request)
+  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.call, callOptions)
+  return {
+    account: settings.account?.(request),
+    accounting: given(settings.accounting, request) ?? accountingOf(found, request.url),
+    callOptions: { agent: request.agent, ...callOptions }
+  }
+}
+
+const planOf = (
+  found: Match,
+  { header, hold, parsed: ready, text, url }: Incoming,
+  settings: Settings,
+  streamUsage: boolean
+): Planned | undefined => {
+  const { protocol, route } = found
+  const body = ready ?? parseJson(text?.())
+  const description = protocol.describe(body, route)
+  if (description === undefined) return undefined
+  const { model = unnamed } = description
+  const needsUsageRequest = streamUsage && description.needsUsageRequest
+  const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
+  const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
+  return {
+    match: found,
+    description: { ...description, model },
+    request,
+    terms: EffectResult.try({ try: () => termsOf(found, { ...request, body }, settings), catch: (thrown) => thrown }),
+    text,
+    streams: description.stream ? streams : undefined,
+    needsUsageRequest,
+    usageInsertion: needsUsageRequest && isRecord(body) ? protocol.usageRequest?.insertion?.(body) : undefined,
+    hold
+  }
+}
+
+/** The account of a call, and whether the options say it. */
+interface Whose {
+  readonly account: string
+  readonly isGiven: boolean
+}
+
+/** Makes a call, after its account was found. */
+const called = <R extends Upstream>(
+  parts: Parts,
+  planned: Planned,
+  send: Send<R>
+): Effect.Effect<Result<R>, unknown> => {
+  const { terms } = planned
+  if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
+  const found = Effect.suspend(() => {
+    const given = terms.success.account
+    if (given !== undefined) return Effect.succeed({ account: given, isGiven: true })
+    const own = parts.accounts.of(planned.request)
+    const ofAccount = (account: string) => ({ account, isGiven: false })
+    return typeof own === "string" ? Effect.succeed(ofAccount(own)) : Effect.promise(() => own.then(ofAccount))
+  })
+  const made = Effect.flatMap(found, (whose) =>
+    Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, ...whose }, restore))
+  )
+  return forCaller(made)
+}
+
+const governed = Effect.fnUntraced(function* <R extends Upstream>(
+  parts: Parts,
+  planned: Planned,
+  send: Send<R>,
+  { accounting, callOptions, ...whose }: Omit<Terms, "account"> & Whose,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+) {
+  const { governor, runFork, settings } = parts
+  const { description, match: found } = planned
+  const { account } = whose
+  const call: Governor.Call = {
+    ...description,
+    provider: settings.name ?? found.protocol.provider,
+    account: account === "" ? undefined : account,
+    accounting
+  }
+  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)
+  const { opened, scope } = yield* inScope(opening, restore)
+  const { result, stream } = opened
+  if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
+  const used = settings.used?.(planned)
+  return { ...result, body: stream.give(concluding(runFork, stream.ticket, scope, used)) }
+})
+
+/** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
+const attempt = Effect.fnUntraced(function* <R extends Upstream>(
+  parts: Parts,
+  planned: Planned,
+  send: Send<R>,
+  ticket: Governor.Ticket,
+  whose: Whose
+): Read<R> {
+  const { settings, usageRequests } = parts
+  const exchange = yield* sent(parts, planned, send, ticket, whose)
+  const { hidesUsage, response } = exchange
+  const { body, header, status } = response
+  if (status < 200 || status >= 300) {
+    const bytes = yield* errorOf(exchange)
+    const error = new TextDecoder().decode(bytes)
+    // The caller did not request the usage, so it must not see the error.
+    if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
+      return yield* attempt(parts, planned, send, ticket, whose)
+    }
+    return yield* failedWith(exchange, error, bytes)
+  }
+  yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }))
+  const parser = parserOf(exchange)
+  return body === undefined || parser === undefined
+    ? yield* readWhole(exchange, (actual) => settings.used?.(planned)(actual))
+    : yield* readStream(exchange, body, parser)
+})
+
+/** Sends a request, asking for the usage if the caller did not and the service accepts that. */
+const sent = Effect.fnUntraced(function* <R extends Upstream>(
+  { accounts, patienceOf, usageRequests }: Parts,
+  planned: Planned,
+  send: Send<R>,
+  ticket: Governor.Ticket,
+  { account, isGiven }: Whose
+): Effect.fn.Return<Exchange<R>, Failed<R>, Scope.Scope> {
+  const change = usageRequests.changeOf(planned)
+  const opened = yield* connection
+  const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, change), catch: (thrown) => thrown })
+  const response = yield* Effect.catch(sending, (thrown) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
+  )
+  if (!isGiven) accounts.learn(planned.request, account, response)
+  const now = yield* Clock.currentTimeMillis
+  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: change !== undefined }
+})
+
+/**
+ * Ends a stream: settles its ticket, and closes its scope. It is made outside of the call, so that it does not keep the call in
+ * memory.
+ */
+const concluding =
+  (
+    runFork: (effect: Effect.Effect<void>) => unknown,
+    ticket: Governor.Ticket,
+    scope: Scope.Closeable,
+    used: Used | undefined
+  ) =>
+  (conclusion: Conclusion): void => {
+    if (conclusion._tag === "Complete") used?.(conclusion.actual)
+    const settled = conclude(ticket, conclusion)
+    const exit: Exit.Exit<unknown> =
+      conclusion._tag === "Abandoned" ? Exit.succeed(new Left(conclusion.why)) : Exit.void
+    runFork(Effect.ensuring(settled, Scope.close(scope, exit)))
+  }

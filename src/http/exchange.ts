@@ -1,0 +1,272 @@
+/** Reads the response to an attempt, whole or up to the first content of a stream. */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import { FailedAttempt } from "../call/failure.ts"
+import type { Watched } from "../call/stream.ts"
+import type * as Governor from "../Governor.ts"
+import { bound, type Bounded, type Connection, type Patience } from "../domain/input/silence.ts"
+import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
+import { requestIdOf } from "../protocol/errors.ts"
+import { parseJson } from "../protocol/json.ts"
+import { makeJsonListParser } from "../protocol/jsonList.ts"
+import { longestWaitMillis } from "../protocol/messages.ts"
+import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
+import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
+import { makeSseParser, type SseParser } from "../protocol/sse.ts"
+import * as SdkErrors from "../protocol/sdkErrors.ts"
+import { type Planned, type Result, type Upstream, type Used } from "./models.ts"
+import { sourceOf } from "./response.ts"
+import { type Source, watch } from "./stream.ts"
+
+// -----------------------------------------------------------------------------
+// Bodies
+// -----------------------------------------------------------------------------
+
+/** Why a body was abandoned before its end. */
+export class Left {
+  readonly why: unknown
+  constructor(why: unknown) {
+    this.why = why
+  }
+}
+const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
+
+/**
+ * The connection of an attempt. It ends when the attempt's scope closes. It is made outside of the call, so that a stream does
+ * not keep the call in memory.
+ */
+export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.withFiber(({ context }) => {
+  const opened: Connection = { controller: new AbortController(), isOver: false }
+  const close = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
+    // An abort costs time even if there is nothing left to abort.
+    if (!opened.isOver) opened.controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined)
+    return Effect.void
+  }
+  return Effect.as(Scope.addFinalizerExit(Context.getUnsafe(context, Scope.Scope), close), opened)
+})
+
+const empty = new Uint8Array(0)
+
+/** Chunks as one. */
+export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+  if (chunks.length === 1) return chunks[0]!
+  const all = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0))
+  let offset = 0
+  for (const chunk of chunks) {
+    all.set(chunk, offset)
+    offset += chunk.length
+  }
+  return all
+}
+
+const bounded = (source: Source | undefined, opened: Connection, how: Patience) =>
+  source === undefined ? Effect.undefined : bound(source, opened, how)
+
+const mebibyte = 1_024 * 1_024
+/** Larger than any answer, images included. A few compressed KB could unpack to more than fits into memory. */
+const mostBytes = 32 * mebibyte
+const mostErrorBytes = mebibyte
+/** There is room for as much of each answer. */
+const fewBytes = 64 * 1_024
+
+/** The chunks of a body, all of them or as many as there was room for. */
+interface Gathered {
+  readonly chunks: Array<Uint8Array>
+  readonly isWhole: boolean
+}
+
+/** Reads a body as long as there is room. Its silences are bounded elsewhere, and its total time is not. */
+const gather = (source: Source | undefined, hasRoom: (bytes: number) => boolean): Effect.Effect<Gathered, unknown> => {
+  const chunks: Array<Uint8Array> = []
+  if (source === undefined) return Effect.succeed({ chunks, isWhole: true })
+  const read = async (): Promise<Gathered> => {
+    for (;;) {
+      const chunk = await source.read()
+      if (chunk === undefined) return { chunks, isWhole: true }
+      chunks.push(chunk)
+      if (!hasRoom(chunk.length)) return { chunks, isWhole: false }
+    }
+  }
+  return Effect.tryPromise({ try: read, catch: (thrown) => thrown })
+}
+
+/** Whether there is room for more bytes, up to a size. What exceeds a few bytes is accounted for by `hold`. */
+const roomFor = (most: number, hold: (bytes: number) => boolean = () => true) => {
+  let size = 0
+  return (bytes: number): boolean => {
+    const before = Math.max(size, fewBytes)
+    size += bytes
+    return size <= most && (size <= fewBytes || hold(size - before))
+  }
+}
+
+const decoder = new TextDecoder()
+const longestWait = Duration.millis(longestWaitMillis)
+
+const typeOf = ({ header }: Upstream): string => header("content-type")?.toLowerCase() ?? ""
+
+// -----------------------------------------------------------------------------
+// Responses
+// -----------------------------------------------------------------------------
+
+/** The response to an attempt, and what is needed to read it. */
+export interface Exchange<R extends Upstream> {
+  readonly planned: Planned
+  readonly ticket: Governor.Ticket
+  readonly response: R
+  readonly opened: Connection
+  readonly patience: Patience
+  /** When the response arrived, in milliseconds since the epoch. */
+  readonly now: number
+  /** Whether the usage was requested although the caller did not. */
+  readonly hidesUsage: boolean
+}
+
+/** A successful attempt, and its stream if the answer is not whole yet. */
+interface Opened<R extends Upstream> {
+  readonly result: Result<R>
+  readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
+}
+
+/** A failed attempt. Its caller gets the provider's own response, or what was thrown. */
+export type Failed<R extends Upstream> = FailedAttempt<Result<R>, unknown>
+
+export type Read<R extends Upstream> = Effect.fn.Return<Opened<R>, Failed<R>, Scope.Scope>
+
+/** A request that has no response, or whose response broke off. */
+export const thrownAt = <R extends Upstream>(thrown: unknown, now: number): Failed<R> =>
+  new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
+
+const resultOf = <R extends Upstream>(
+  { hidesUsage, response }: Exchange<R>,
+  body: Uint8Array | Source,
+  isFinal: boolean
+): Result<R> => ({ response, body, isChanged: hidesUsage, isFinal })
+
+const failed = <R extends Upstream>(exchange: Exchange<R>, reason: LlmErrorReason, body: Uint8Array | Source) =>
+  Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(exchange, body, true))))
+
+/** A failure with the reason that the body, or a part of it, gives. */
+export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unknown, bytes: Uint8Array) => {
+  const { now, planned, response } = exchange
+  const read = planned.match.protocol.failure({ status: response.status, header: response.header, body }, { now })
+  return failed(exchange, SdkErrors.reasonOf(read), bytes)
+}
+
+/** The body of an error. It is short, so a body that takes too long is treated as empty. */
+export const errorOf = <R extends Upstream>({ opened, patience, response }: Exchange<R>) =>
+  Effect.flatMap(bounded(response.body, opened, patience), (body) =>
+    Effect.match(Effect.timeoutOption(gather(body, roomFor(mostErrorBytes)), Duration.times(patience.silence, 4)), {
+      onFailure: () => empty,
+      onSuccess: Option.match({
+        onNone: () => empty,
+        onSome: ({ chunks, isWhole }) => (isWhole ? join(chunks) : empty)
+      })
+    })
+  )
+
+/** Reads a whole answer, and settles its call. */
+export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchange: Exchange<R>, used: Used): Read<R> {
+  const { now, opened, patience, planned, response, ticket } = exchange
+  const { protocol } = planned.match
+  const { header, status } = response
+  const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
+  const arrived = response.body?.rest?.()
+  if (arrived !== undefined) opened.isOver = true
+  const source =
+    arrived === undefined ? yield* bounded(response.body, opened, { ...patience, silence: longestWait }) : undefined
+  const gathered =
+    arrived === undefined
+      ? yield* Effect.mapError(gather(source, roomFor(mostBytes, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
+      : { chunks: arrived, isWhole: true }
+  if (!gathered.isWhole) return passOn(exchange, [...gathered.chunks], source!)
+  const bytes = join(gathered.chunks)
+  if (bytes.length > mostValues && hasTooManyValues(bytes, yield* Random.nextInt)) {
+    used(undefined)
+    yield* ticket.succeed(undefined, emptyAnswer)
+    return { result: resultOf(exchange, bytes, false) }
+  }
+  const parsed = parseJson(decoder.decode(bytes))
+  if (parsed === undefined) {
+    // Events that were called JSON: the usage that was requested is hidden, and counts.
+    if (planned.streams === "events")
+      return yield* readStream(
+        exchange,
+        sourceOf(new Response(bytes as Uint8Array<ArrayBuffer>).body)!,
+        makeSseParser()
+      )
+    return yield* failed(exchange, malformed("no JSON"), bytes)
+  }
+  const answer = protocol.answer(parsed)
+  if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
+  const actual = usageOf(answer)
+  used(actual)
+  yield* ticket.succeed(actual, answer)
+  return { result: resultOf(exchange, bytes, false) }
+})
+
+const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
+  const counter = new ValueCounter(bytes, seed)
+  counter.next(bytes.length)
+  return counter.values > mostValues
+}
+
+/** Finds nothing: what it reads is passed on only. */
+const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
+
+/** Passes a whole answer on that is too large to be read. Its usage stays unknown, so its call keeps its estimate. */
+const passOn = <R extends Upstream>(
+  exchange: Exchange<R>,
+  chunks: Array<Uint8Array>,
+  { cancel, isStalled, read }: Bounded<Uint8Array>
+): Opened<R> => {
+  const { now, planned, response, ticket } = exchange
+  const { header, status } = response
+  const body = watch({
+    protocol: planned.match.protocol,
+    header,
+    status,
+    now,
+    source: { cancel, read: async () => chunks.shift() ?? (await read()) },
+    parser: opaque,
+    hidesUsage: false,
+    observed: ticket.recordUsage,
+    isStalled
+  })
+  return { result: { ...resultOf(exchange, empty, false), isUnread: true }, stream: { ticket, give: body.give } }
+}
+
+/** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
+export const readStream = Effect.fnUntraced(function* <R extends Upstream>(
+  exchange: Exchange<R>,
+  from: Source,
+  parser: SseParser
+): Read<R> {
+  const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
+  const { header, status } = response
+  const { protocol } = planned.match
+  const source = yield* bound(from, opened, patience)
+  const { isStalled } = source
+  const observed = ticket.recordUsage
+  const body = watch({ protocol, header, status, now, source, parser, hidesUsage, observed, isStalled })
+  const failure = yield* Effect.promise(body.begin)
+  if (failure !== undefined) return yield* failed(exchange, failure, body.replay())
+  return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
+})
+
+/**
+ * The parser for the events of a streamed response; undefined for a response that is read whole. Where a stream was requested,
+ * everything but JSON is read as one: some services give streams another type.
+ */
+export const parserOf = <R extends Upstream>({ planned, response }: Exchange<R>): SseParser | undefined => {
+  const type = typeOf(response)
+  const isJson = type.includes("json")
+  const isOther = planned.streams === "events" && !isJson
+  if (response.isStream ?? (type.includes("text/event-stream") || isOther)) return makeSseParser()
+  return planned.streams === "list" && isJson ? makeJsonListParser() : undefined
+}

@@ -1,0 +1,210 @@
+/**
+ * A governed `fetch`: any client that takes a `fetch` gets the budget and the retries by one option.
+ *
+ * Calls of Anthropic Messages, OpenAI Chat Completions and Responses, and Gemini are recognised by their path. The `Governor`
+ * admits them, settles them to the usage in their answers, and retries them by its policy. All other requests are passed on
+ * unchanged. Programs without Effect use `Floodgate.create({ ... }).fetch` of `floodgate/promise`.
+ *
+ * **Details**
+ *
+ * - A stream is retried until its first content. Its bytes are passed on as they arrive, and its reservation lasts until the
+ *   body was read, cancelled, aborted or garbage collected.
+ * - After the last retry a failed call returns the provider's own response with `x-should-retry: false`, so that clients do
+ *   not retry it again. A broken connection is thrown as the error that it was.
+ * - A call that the budget refuses gets a response in the provider's form: 429 with a `retry-after` of 5 to 59 s, 413 if it can
+ *   never fit, 402 if a quota is used up, or 503 if the budget's store cannot be reached.
+ * - A pool is the host, the organisation (a hash of the credential, until headers name it) and the class of models. So one
+ *   budget serves several providers and keys, each with the limits that the budget has for that class.
+ * - Streams of Chat Completions are asked for their usage (`stream_options.include_usage`). If the caller did not ask for it,
+ *   the chunk with the usage is removed.
+ * - The header `x-floodgate-agent` names the agent of a request. It is not sent to the provider.
+ *
+ * **Gotchas**
+ *
+ * Turn the retries of clients off (`maxRetries: 0`): each of them would be a governed call with retries of its own. Raise the
+ * timeouts of clients: they include the time in the queue, because they surround the `fetch`.
+ *
+ * Node's `fetch` waits 5 minutes for headers. A call that is not streamed and takes longer needs a `fetch` with other limits.
+ *
+ * **Example** (A client in an Effect program)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as Fetch from "floodgate/fetch"
+ * import * as Governor from "floodgate/Governor"
+ *
+ * const upstream = async () =>
+ *   Response.json({ choices: [{ message: { content: "Hello" } }], usage: { prompt_tokens: 9, completion_tokens: 1 } })
+ *
+ * const program = Effect.gen(function* () {
+ *   const fetch = yield* Fetch.make({ fetch: upstream })
+ *   const body = JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hi" }] })
+ *   const ask = () => fetch("https://api.openai.com/v1/chat/completions", { method: "POST", body })
+ *   const response = yield* Effect.promise(ask)
+ *   const budget = yield* Budget.TokenBudget
+ *   const { pools } = yield* budget.status
+ *   return [response.status, Object.keys(pools)] as const
+ * })
+ *
+ * const live = Governor.layer().pipe(Layer.provideMerge(Budget.layer()))
+ *
+ * await Effect.runPromise(Effect.scoped(Effect.provide(program, live))) // => [200, ["api.openai.com/gpt-6"]]
+ * ```
+ *
+ * @since 0.2.0
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { makeRunner } from "../call/promises.ts"
+import type * as Governor from "../Governor.ts"
+import { callback, check, options as optionsOf } from "../domain/input/checks.ts"
+import { headerReader } from "../protocol/headers.ts"
+import { insertInto } from "../protocol/json.ts"
+import type { Match } from "../protocol/protocol.ts"
+import * as Engine from "./engine.ts"
+import { checks, type EngineOptions } from "./models.ts"
+import { join } from "./exchange.ts"
+import { governedResponse, sentOf, sourceOf } from "./response.ts"
+
+export { ClosedError } from "../call/promises.ts"
+export type { CallRequest } from "./models.ts"
+
+type Fetch = typeof globalThis.fetch
+
+/**
+ * Options of a governed `fetch`.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface Options extends EngineOptions {
+  /**
+   * The function that sends the requests.
+   *
+   * @default `globalThis.fetch`, looked up for each request
+   */
+  readonly fetch?: Fetch | undefined
+}
+
+type Input = Parameters<Fetch>[0]
+type Init = NonNullable<Parameters<Fetch>[1]>
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** Recognised by its form, because there may be several copies of `Request`. */
+const isRequest = (input: Input): input is Request =>
+  typeof input === "object" && "url" in input && "method" in input && "headers" in input
+
+const decoder = new TextDecoder()
+
+/** The text of a body; undefined if there is no body, or if it can be read only once. */
+const textOf = (body: Init["body"]): string | undefined => {
+  if (typeof body === "string") return body
+  return body instanceof Uint8Array || body instanceof ArrayBuffer ? decoder.decode(body) : undefined
+}
+
+/** Reads a body that can be read only once. When the caller aborts, the body is cancelled. */
+const bytesOf = async (body: unknown, signal: AbortSignal | null | undefined): Promise<Uint8Array> => {
+  signal?.throwIfAborted()
+  const source = sourceOf(body)
+  const stop = (): void => source?.cancel(signal?.reason)
+  signal?.addEventListener("abort", stop)
+  try {
+    const chunks: Array<Uint8Array> = []
+    for (let chunk = await source?.read(); chunk !== undefined; chunk = await source?.read()) chunks.push(chunk)
+    signal?.throwIfAborted()
+    return join(chunks)
+  } finally {
+    signal?.removeEventListener("abort", stop)
+  }
+}
+
+/** The options of a request with a body that can be sent more than once, and with the type that `fetch` would send for it. */
+const repeatable = async (init: Init): Promise<Init> => {
+  if (init.body == null || textOf(init.body) !== undefined) return init
+  const { body, headers: implied } = new Response(init.body)
+  const headers = new Headers(init.headers)
+  const type = implied.get("content-type")
+  if (type !== null && !headers.has("content-type")) headers.set("content-type", type)
+  return { ...init, headers, body: (await bytesOf(body, init.signal)) as Uint8Array<ArrayBuffer> }
+}
+
+/** A request as an address and options, whose body can be sent more than once. */
+const separate = async (input: Input, given: Init): Promise<readonly [string | URL, Init]> => {
+  if (!isRequest(input)) return [input, await repeatable(given)]
+  const { credentials, headers, keepalive, method, redirect, signal } = input
+  const init = { credentials, headers, keepalive, method, redirect, signal, ...given }
+  if (init.body != null) return [input.url, await repeatable(init)]
+  // A body that was read before fails as it does without us. Some platforms do not show a request's body.
+  const isHidden = input.bodyUsed || input.body === undefined
+  const body = isHidden ? await input.arrayBuffer() : await bytesOf(input.body, init.signal)
+  return [input.url, { ...init, body: body as Uint8Array<ArrayBuffer> }]
+}
+
+/** The options with which a request is sent: those of the caller, apart from what is changed. */
+const outgoing = (init: Init, headers: Headers, change: Engine.Change | undefined): Init => {
+  const isNamed = headers.has("x-floodgate-agent")
+  if (!isNamed && change === undefined) return init
+  const changed = new Headers(headers)
+  changed.delete("x-floodgate-agent")
+  if (change === undefined) return { ...init, headers: changed }
+  // Some clients set it themselves.
+  changed.delete("content-length")
+  const body = "text" in change ? change.text : insertInto(textOf(init.body) ?? "", change.insert)
+  return { ...init, headers: changed, body }
+}
+
+// -----------------------------------------------------------------------------
+// Constructors
+// -----------------------------------------------------------------------------
+
+const made = optionsOf<Options>({ ...checks, fetch: callback })
+
+/**
+ * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail
+ * with a `ClosedError`, streams that are being read end with it, and all later calls fail with it.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` if `idleTimeout` is not a duration above zero.
+ *
+ * @category constructors
+ * @since 0.2.0
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {}
+): Effect.fn.Return<Fetch, never, Governor.Governor | Scope.Scope> {
+  check("Fetch.make", made, options)
+  const engine = yield* Engine.make({ ...options, operation: "Fetch.make" })
+  const { closed, run } = yield* makeRunner
+  const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
+
+  const governed = async (found: Match, input: Input, given: Init): Promise<Response> => {
+    const [url, init] = await separate(input, given)
+    const headers = new Headers(init.headers)
+    const text = () => textOf(init.body) ?? ""
+    const planned = engine.plan(found, { url: String(url), header: headerReader(headers), text })
+    if (planned === undefined) return send(url, init)
+    const signal = init.signal ?? undefined
+    const call = engine.call(planned, async (signal, change) =>
+      sentOf(await send(url, { ...outgoing(init, headers, change), signal }))
+    )
+    try {
+      return governedResponse(await run(call, signal), signal, closed)
+    } catch (error) {
+      const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
+      if (refusal === undefined) throw error
+      return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
+    }
+  }
+
+  return async (input, init = {}) => {
+    const [method, url] = isRequest(input) ? [input.method, input.url] : ["GET", String(input)]
+    const found = engine.route(init.method ?? method, url)
+    return found === undefined ? send(input, init) : governed(found, input, init)
+  }
+})

@@ -1,0 +1,207 @@
+/** The options of the engine, and the forms of a request on its way through it. */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as EffectResult from "effect/Result"
+import type * as Accounting from "../Accounting.ts"
+import type * as Governor from "../Governor.ts"
+import * as Called from "../call/options.ts"
+import * as Input from "../domain/input/checks.ts"
+import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
+import type { Match } from "../protocol/protocol.ts"
+import type { Source } from "./stream.ts"
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * A request, as the callbacks of the options see it.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface CallRequest {
+  readonly url: string
+  /** The protocol by its name, such as `openai-chat`. */
+  readonly protocol: string
+  readonly model: string
+  /** The agent that the request names, in a header or in its body. */
+  readonly agent: string | undefined
+  /** Looks a header up by its name in lower case. */
+  readonly header: HeaderReader
+  /** The body as parsed JSON. It can take several times the memory of its text, so do not keep it while a call waits. */
+  readonly body: unknown
+}
+
+/**
+ * How requests are governed.
+ *
+ * @category options
+ * @since 0.2.0
+ */
+export interface EngineOptions {
+  /**
+   * How calls are admitted and bounded (agent, priority, `maxWait`, `timeout` and so on), for all requests or by the request.
+   *
+   * @default no bounds; the agent comes from the header `x-floodgate-agent`, from Claude Code's session, or from
+   * `metadata.user_id`, `safety_identifier` or `user` in the body
+   */
+  readonly callOptions?: Governor.CallOptions | ((request: CallRequest) => Governor.CallOptions) | undefined
+  /**
+   * The protocols that are recognised, in order: the first match applies. Put a protocol of your own before the others.
+   *
+   * @default Anthropic Messages, OpenAI Chat Completions and Responses, Gemini
+   */
+  readonly protocols?: ReadonlyArray<Protocol> | undefined
+  /**
+   * How the provider counts usage, for all requests or by the request. For undefined the default applies.
+   *
+   * @default by the route: Anthropic, Vertex AI, Bedrock (with a burndown rate of 5), OpenAI, Azure, Gemini
+   */
+  readonly accounting?:
+    | Accounting.Accounting
+    | ((request: CallRequest) => Accounting.Accounting | undefined)
+    | undefined
+  /**
+   * The account whose limits a request counts towards. For undefined the default applies. Two accounts never share a pool. An
+   * empty text is no account: such calls share the limits with those of `LlmClient` on the same budget.
+   *
+   * @default the host with a hash of the credential; credentials for which responses name the same organisation share one
+   */
+  readonly account?: ((request: CallRequest) => string | undefined) | undefined
+  /**
+   * Whether the usage is requested in streams of Chat Completions whose caller does not request it; the chunk with the usage is
+   * removed again. Without it such calls keep their estimates. A service that rejects `stream_options` gets the request as the
+   * caller wrote it, and is not asked again.
+   *
+   * @default true
+   */
+  readonly streamUsage?: boolean | undefined
+  /**
+   * The longest silence within a stream. After it a call without content is retried, and a stream with content breaks off.
+   *
+   * @default "1 minute" if the provider sends pings (Anthropic), otherwise "5 minutes" as in Node's `fetch`
+   */
+  readonly idleTimeout?: Duration.Input | undefined
+}
+
+/** The check of each option of the engine. */
+export const checks: Input.Checks<EngineOptions> = {
+  callOptions: Input.orFunction(Called.call),
+  protocols: Input.list(Input.anObject),
+  accounting: Input.orFunction(Input.accounting),
+  account: Input.callback,
+  streamUsage: Input.flag,
+  idleTimeout: Input.span
+}
+
+/** Called with the usage of a call, or with undefined if that is unknown. */
+export type Used = (actual: Accounting.Actual | undefined) => void
+
+/** Options that an adapter of the engine sets for its users. */
+export interface Settings extends EngineOptions {
+  /** What its users called, for errors of the options that a function of theirs gives. */
+  readonly operation: string
+  /** The provider's name for spans. @default the protocol's */
+  readonly name?: string | undefined
+  /** The error of a body that was silent for too long. @default {@link Stalled} */
+  readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
+  /**
+   * Returns, for a call, a function that is called with its usage when it has succeeded. A stream may take long, so the function
+   * should not hold on to the call.
+   *
+   * @default none
+   */
+  readonly used?: ((planned: Planned) => Used) | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/** A request as the transport has received it. */
+export interface Incoming {
+  /** The URL that it is sent to. The URL decides the account. */
+  readonly url: string
+  readonly header: HeaderReader
+  /** The text of the body; undefined if it is too long to be written anew. */
+  readonly text: (() => string) | undefined
+  /** The parsed body, if the transport has it. @default parsed by the engine */
+  readonly parsed?: unknown
+  /**
+   * Accounts for bytes of the answer that are held until the call is over. Returns false if there is no room: then the answer
+   * is passed on without being read.
+   *
+   * @default there is room
+   */
+  readonly hold?: ((bytes: number) => boolean) | undefined
+}
+
+/** What the options say of a call. */
+export interface Terms {
+  /** The account that the options name; undefined for the default. */
+  readonly account: string | undefined
+  readonly accounting: Accounting.Accounting
+  readonly callOptions: Governor.CallOptions
+}
+
+/**
+ * A request that is governed. It may wait for minutes, so it holds neither the parsed body, which can take several times as much
+ * memory as its bytes, nor the text.
+ */
+export interface Planned {
+  readonly match: Match
+  readonly description: Description & { readonly model: string }
+  readonly request: Omit<CallRequest, "body">
+  /** What the options say, or what their callbacks threw: the call fails with it. */
+  readonly terms: EffectResult.Result<Terms, unknown>
+  /** See {@link Incoming.text}. */
+  readonly text: (() => string) | undefined
+  /** Whether the caller expects a stream of events, or a JSON list of them; undefined for a whole answer. */
+  readonly streams: "events" | "list" | undefined
+  /** Whether the usage must be requested, because the caller did not. */
+  readonly needsUsageRequest: boolean
+  /** The properties that request it, if nothing else of the body must be changed. */
+  readonly usageInsertion: string | undefined
+  /** See {@link Incoming.hold}. */
+  readonly hold: ((bytes: number) => boolean) | undefined
+}
+
+/** How a body is sent that is not the caller's own: with more properties at its beginning, or as another text. */
+export type Change = { readonly insert: string } | { readonly text: string }
+
+/** A response as the transport has received it. `body` is undefined if there is none. */
+export interface Upstream {
+  readonly status: number
+  readonly header: HeaderReader
+  readonly body: Source | undefined
+  /** Whether the body is a stream of events. @default by the content type, and by what was requested */
+  readonly isStream?: boolean | undefined
+}
+
+/**
+ * Sends a planned request once, with the caller's own body if there is no change. It rejects if there is no response. The signal
+ * also ends the body of the response.
+ */
+export type Send<R extends Upstream> = (signal: AbortSignal, change: Change | undefined) => Promise<R>
+
+/** The result of a governed call. */
+export interface Result<R extends Upstream> {
+  readonly response: R
+  /** The whole body, or a source that is still to be read. */
+  readonly body: Uint8Array | Source
+  /** Whether the body differs from what the provider sent. */
+  readonly isChanged: boolean
+  /** Whether this is a failure after the last retry. */
+  readonly isFinal: boolean
+  /** Whether this is a whole answer of which the body is a source, because it is too large to be read. @default false */
+  readonly isUnread?: boolean | undefined
+}
+
+/** A body was silent for too long. */
+export class Stalled extends Error {
+  override readonly name = "TimeoutError"
+  constructor(silence: string) {
+    super(`The answer was silent for ${silence} (for streams see floodgate's option idleTimeout)`)
+  }
+}

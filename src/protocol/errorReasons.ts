@@ -1,0 +1,370 @@
+/**
+ * Why a call failed: one class per reason, and what each carries.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+import { Dimension } from "../Limits.ts"
+import { awaited } from "../domain/words.ts"
+import { amount, Received, Signal } from "./signalSchemas.ts"
+
+// -----------------------------------------------------------------------------
+// Reasons
+// -----------------------------------------------------------------------------
+
+/** What every reason may carry. */
+const fields = {
+  /** The HTTP status of the response, if there was one. */
+  status: amount,
+  /** The provider's name for the request, for support. */
+  requestId: Schema.optional(Schema.String),
+  /** The provider's error code, or its error type where it gave no code. */
+  code: Schema.optional(Schema.String),
+  /** The provider's message, for people to read; do not match on it. */
+  detail: Schema.optional(Schema.String),
+  /** How long the provider asked to wait. */
+  retryAfter: Schema.optional(Schema.Duration),
+  /** False if the provider's header `x-should-retry` says that a retry does not help. */
+  shouldRetry: Schema.optional(Schema.Boolean),
+  /** What the response's headers said about the limits. */
+  signal: Schema.optional(Signal),
+  /** What had arrived when the response failed half-way. */
+  received: Schema.optional(Received)
+}
+
+interface Common {
+  readonly detail?: string | undefined
+  readonly requestId?: string | undefined
+  readonly retryAfter?: Duration.Duration | undefined
+  readonly shouldRetry?: boolean | undefined
+  readonly received?: Received | undefined
+}
+
+const say = (reason: Common, what: string, wayOut: string): string =>
+  what +
+  (reason.detail === undefined ? "" : ` (${reason.detail})`) +
+  `; ${wayOut}` +
+  (reason.requestId === undefined ? "" : ` [${reason.requestId}]`)
+
+const wait = (reason: Common): string => {
+  if (reason.shouldRetry === false) return "the provider says that a retry does not help"
+  return reason.retryAfter === undefined
+    ? "wait before the next attempt"
+    : `retry after ${Duration.format(reason.retryAfter)}`
+}
+
+/** Whether the provider leaves it to us, and a retry would not hand out again what the consumer already has. */
+const mayRepeat = (reason: Common): boolean => reason.shouldRetry !== false && reason.received?.started !== true
+
+/**
+ * The provider rejected the call because a limit was passed (429). Retryable after the wait that it names.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RateLimited extends Schema.TaggedError<RateLimited>("floodgate/LlmError/RateLimited")(
+  "RateLimited",
+  fields
+) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    return say(this, "rate limited by the provider", wait(this))
+  }
+}
+
+/**
+ * The provider rejected the call because usage grows too fast (429, Anthropic's `ramp_limit_exceeded`, OpenAI's
+ * `slow_down`). Retryable after the wait, at a lower growth.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmError/RampLimited")(
+  "RampLimited",
+  fields
+) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    return say(this, "usage grows faster than the provider allows", `ramp up more slowly and ${wait(this)}`)
+  }
+}
+
+/**
+ * A spend limit or quota is used up, or the account's billing failed (402). Not retryable, although providers answer 429 as
+ * well: it lasts until `resumesAt`, or until somebody raises the limit or pays.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/LlmError/SpendLimited")("SpendLimited", {
+  ...fields,
+  /** When the limit resets, if that is known. */
+  resumesAt: Schema.optional(Schema.DateTimeUtc)
+}) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const resumes = this.resumesAt === undefined ? "" : `resumes at ${this.resumesAt.toJSON()}; `
+    const what = this.status === 402 ? "payment required" : "spend limit reached"
+    return say(this, what, `${resumes}raise the limit or add credit, retrying does not help`)
+  }
+}
+
+/**
+ * The provider is overloaded (529, 503, or `overloaded_error` within a stream). Retryable; it says nothing about our
+ * limits.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Overloaded extends Schema.TaggedError<Overloaded>("floodgate/LlmError/Overloaded")("Overloaded", fields) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    return say(this, "the provider is overloaded", wait(this))
+  }
+}
+
+/**
+ * The provider failed (500, 502 and other 5xx). Retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ServerFailed extends Schema.TaggedError<ServerFailed>("floodgate/LlmError/ServerFailed")(
+  "ServerFailed",
+  fields
+) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    return say(this, `the provider failed${this.status === undefined ? "" : ` with ${this.status}`}`, wait(this))
+  }
+}
+
+/**
+ * No answer in time: our timeout of one attempt, or the provider's own (504, 408). Retryable; the input counts as used,
+ * because the provider had it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/TimedOut")("TimedOut", {
+  ...fields,
+  /** Our timeout, where it was ours. */
+  after: Schema.optional(Schema.Duration)
+}) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    const after = this.after === undefined ? "" : ` within ${Duration.format(this.after)}`
+    return say(this, `no answer${after}`, "retry, raise the timeout, or stream long answers")
+  }
+}
+
+/**
+ * The connection failed. `sent` says whether the provider may have had the request: refused connections and unknown
+ * hosts had not sent anything, a reset may come after. Retryable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floodgate/LlmError/ConnectionFailed")(
+  "ConnectionFailed",
+  { ...fields, sent: Schema.Boolean }
+) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    return this.sent
+      ? say(this, `connection lost after the request was sent${this.suffix}`, "retry")
+      : say(this, `could not connect to the provider${this.suffix}`, "check the base URL and the network, or retry")
+  }
+  private get suffix(): string {
+    return this.code === undefined ? "" : `: ${this.code}`
+  }
+}
+
+/** What a status of a refused request says, and what helps. */
+const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>> = {
+  404: ["not found", "check the model's name and the base URL"],
+  413: ["the request is too large", "send less at once"]
+}
+
+/**
+ * The provider, or the SDK before sending, refused the request: it is wrong (400, 422 and other 4xx), too large (413; 32 MB at
+ * Anthropic), for a model or an address that does not exist (404, or a redirect), or in conflict with another request (409). The
+ * `status` tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgate/LlmError/InvalidRequest")(
+  "InvalidRequest",
+  fields
+) {
+  get isRetryable(): boolean {
+    return this.status === 409 && mayRepeat(this)
+  }
+  override get message(): string {
+    if (this.status === 409) return say(this, "in conflict with another request", wait(this))
+    if (this.status === undefined) {
+      return say(this, "failed before an answer", "change the request or the code around it, retrying does not help")
+    }
+    if (this.status < 400) return say(this, "sent to another address", "check the base URL")
+    return say(this, ...(refusals[this.status] ?? ["invalid request", "change the request, retrying does not help"]))
+  }
+}
+
+/**
+ * The credentials are missing or wrong (401), or do not allow this (403). Not retryable.
+ *
+ * @category errors
+ * @since 0.3.0
+ */
+export class AccessDenied extends Schema.TaggedError<AccessDenied>("floodgate/LlmError/AccessDenied")(
+  "AccessDenied",
+  fields
+) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return this.status === 403
+      ? say(this, "not permitted", "check what the API key and its workspace may use")
+      : say(this, "not authenticated", "check the API key")
+  }
+}
+
+/**
+ * A stream ended before its `message_stop`. Retryable only as long as no content was handed on.
+ *
+ * - `"cut"`: the connection broke
+ * - `"truncated"`: the stream ended as if it were complete
+ * - `"stalled"`: nothing came for the idle timeout, not even a ping
+ * - `"failed"`: the provider sent an error within the stream; `code` is its type, such as `overloaded_error`
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("floodgate/LlmError/StreamInterrupted")(
+  "StreamInterrupted",
+  { ...fields, kind: Schema.Literals(["cut", "truncated", "stalled", "failed"]), received: Received }
+) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    const wayOut = this.isRetryable ? "retry" : "ask anew, or go on from the partial text in `received`"
+    return say(
+      this,
+      this.kind === "failed" ? "the stream failed before its end" : `the stream was ${this.kind} before its end`,
+      wayOut
+    )
+  }
+}
+
+/**
+ * The provider answered with success, but the body is not an answer of its API. Not retryable; often a proxy is in
+ * between. The call keeps its estimate.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class MalformedResponse extends Schema.TaggedError<MalformedResponse>("floodgate/LlmError/MalformedResponse")(
+  "MalformedResponse",
+  fields
+) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return say(this, "the response is malformed", "check what the base URL points to")
+  }
+}
+
+/**
+ * The circuit breaker of the call's pool is open: too many calls failed at the provider, and this one was not sent.
+ * Retryable after the time for which it stays open.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("floodgate/LlmError/CircuitOpen")("CircuitOpen", {
+  ...fields,
+  pool: Schema.String
+}) {
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    return say(this, `the provider keeps failing, so the circuit of pool "${this.pool}" is open`, wait(this))
+  }
+}
+
+/**
+ * The call would begin after its deadline. `left` is the time until the deadline, and `wait` the expected wait. If the
+ * deadline had already passed, there is no `pool`. Not retryable.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgate/LlmError/DeadlineMissed")(
+  "DeadlineMissed",
+  {
+    ...fields,
+    pool: Schema.optional(Schema.String),
+    dimension: Schema.optional(Dimension),
+    wait: Schema.DurationFromMillis,
+    left: Schema.DurationFromMillis
+  }
+) {
+  /** There is no later for a call that is too late. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"
+    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
+  }
+}
+
+/**
+ * Why a call failed: one of the errors of this module, each of which is a reason.
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const LlmErrorReason = Schema.Union([
+  RateLimited,
+  RampLimited,
+  SpendLimited,
+  Overloaded,
+  ServerFailed,
+  TimedOut,
+  ConnectionFailed,
+  InvalidRequest,
+  AccessDenied,
+  StreamInterrupted,
+  MalformedResponse,
+  CircuitOpen,
+  DeadlineMissed
+])
+
+/**
+ * Why a call failed.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export type LlmErrorReason = typeof LlmErrorReason.Type

@@ -1,0 +1,248 @@
+/**
+ * Maps the errors of SDKs, responses with an error status, and error events of streams to reasons. Pure: the time is an argument.
+ * `protocol/errors.ts` knows what a response means; this file knows where SDKs keep its parts, and how connections fail.
+ *
+ * Errors are read by their structure, not by their class: SDKs store the same facts in similar places, and the Bedrock, Vertex
+ * and Foundry packages may contain a copy of the SDK. The text of a message decides only for a `fetch` without any other
+ * information.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+import * as LlmError from "../LlmError.ts"
+import {
+  detailOf,
+  type ErrorObject,
+  errorObjectOf,
+  type Failure,
+  type FailureContext,
+  failureOf,
+  failureOfError,
+  isKnown
+} from "./errors.ts"
+import { type HeaderReader, headerReader } from "./headers.ts"
+
+// -----------------------------------------------------------------------------
+// Reading
+// -----------------------------------------------------------------------------
+
+const field = (value: unknown, name: string): unknown => (Predicate.hasProperty(value, name) ? value[name] : undefined)
+const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
+
+/** A response with an error. */
+interface Answer {
+  readonly status: number | undefined
+  readonly header: HeaderReader
+  /** Undefined if the response has no error object. */
+  readonly error: ErrorObject | undefined
+}
+
+const answerOf = (error: unknown): Answer => {
+  const places = [error, field(error, "response"), field(error, "$response")]
+  const all = (...names: ReadonlyArray<string>) => places.flatMap((place) => names.map((name) => field(place, name)))
+  const headers = all("headers", "responseHeaders").find((one) => typeof one === "object" && one !== null)
+  return {
+    status: [...all("status", "statusCode"), field(field(error, "$metadata"), "httpStatusCode")].find(
+      (status) => typeof status === "number"
+    ),
+    header: headerReader(headers ?? {}),
+    error: firstErrorObject([
+      ...all("error", "body", "responseBody", "data"),
+      field(error, "message"),
+      // Errors of the AWS SDK have their type as their name, and nothing else if they come from a stream.
+      field(error, "$fault") && { type: calledOf(error), message: field(error, "message") }
+    ])
+  }
+}
+
+/** The error object of the first of these values that has one. A value may be a text of JSON. */
+const firstErrorObject = (values: ReadonlyArray<unknown>): ErrorObject | undefined => {
+  for (const value of values) {
+    const error = errorObjectOf(value)
+    if (error !== undefined) return error
+  }
+  return undefined
+}
+
+/**
+ * Whether an error without a status comes from the provider: it contains an event of a stream, which SDKs keep as `error`, or a
+ * body with one of the known names. A user's own errors, such as those of a schema, have codes and types, too.
+ */
+const isProviders = (thrown: unknown, error: ErrorObject): boolean => {
+  const event = errorObjectOf(field(thrown, "error"))
+  return (event?.type ?? event?.code) !== undefined || isKnown(error)
+}
+
+/** The error and its causes: `fetch failed` hides ECONNREFUSED one level down. */
+const chainOf = (error: unknown): ReadonlyArray<unknown> => {
+  const chain: Array<unknown> = []
+  for (let cause = error; cause !== undefined && chain.length < 5; cause = field(cause, "cause")) chain.push(cause)
+  return chain
+}
+
+/** The error codes along the chain of causes. */
+const codesOf = (chain: ReadonlyArray<unknown>): ReadonlyArray<string> =>
+  chain.map((cause) => text(field(cause, "code"))).filter((code) => code !== undefined)
+
+/** The name of an error. Some SDKs do not set `name`, so the name of the class is used. */
+const calledOf = (error: unknown): string => {
+  const name = text(field(error, "name")) ?? "Error"
+  return name === "Error" ? (text(field(field(error, "constructor"), "name")) ?? name) : name
+}
+
+/**
+ * Whether the SDK could not get credentials for the request. For AWS and Google it gets them from other servers: their response
+ * has a status, and the error of AWS is a `ProviderError`.
+ */
+const lacksCredentials = ([, ...causes]: ReadonlyArray<unknown>): boolean =>
+  causes.some(
+    (cause) =>
+      typeof field(cause, "status") === "number" || text(field(cause, "name"))?.endsWith("ProviderError") === true
+  )
+
+/** The messages of the first and the last error of the chain, because the SDK's own is not informative. */
+const wordsOf = (chain: ReadonlyArray<unknown>): string =>
+  [...new Set([chain[0], chain.at(-1)].map((cause) => text(field(cause, "message"))))].join(" ").trim()
+
+const unsent =
+  /^(ECONNREFUSED|ConnectionRefused|FailedToOpenSocket|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EADDRNOTAVAIL|EADDRINUSE|EMFILE|ENOBUFS|EPROTO|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_\w+|ERR_SSL_\w+|CERT_\w+|HOSTNAME_MISMATCH|UNABLE_TO_\w+|\w*SELF_SIGNED_CERT\w*)$/
+const timeouts = /^(ETIMEDOUT|ESOCKETTIMEDOUT|ETIMEOUT|ERR_SOCKET_CONNECTION_TIMEOUT|UND_ERR_(HEADERS|BODY)_TIMEOUT)$/
+const broken =
+  /^(ECONN\w+|Connection\w+|EPIPE|ENETRESET|ENOTCONN|ESHUTDOWN|EHOSTDOWN|UND_ERR_\w+|ERR_NETWORK|ERR_BAD_RESPONSE|ERR_HTTP2_\w+|ERR_SOCKET_CLOSED|ERR_STREAM_(PREMATURE_CLOSE|DESTROYED)|HPE_\w+)$/
+/** The codes of Node and undici for invalid arguments, such as an invalid address. */
+const impossible = /^(UND_)?ERR_INVALID_/
+
+/** Whether a code is one of the network. Errors of files, databases and assertions have codes, too. */
+const isNetwork = (code: string): boolean =>
+  !impossible.test(code) && [unsent, timeouts, broken].some((codes) => codes.test(code))
+
+/** The messages of `fetch` without a code, in browsers, Deno and React Native. Other `TypeError`s are bugs. */
+const lost =
+  /^(fetch failed|terminated|network error|Failed to fetch|Load failed|NetworkError when|Network request failed|error sending request)/i
+
+/** The messages of `fetch` for an address that it does not try, which the SDK reports as a lost connection. */
+const misaddressed = /^(bad port|unknown scheme|URL scheme must|Invalid URL)|URL that includes credentials/
+
+/** Whether the request was under way: an SDK has wrapped the error as a response without a status, or `fetch` has failed. */
+const wasUnderWay = (error: unknown): boolean =>
+  calledOf(error).endsWith("ConnectionError") ||
+  ["status", "statusCode"].some((name) => Predicate.hasProperty(error, name) && error[name] === undefined) ||
+  (calledOf(error) === "TypeError" && lost.test(text(field(error, "message")) ?? ""))
+
+// -----------------------------------------------------------------------------
+// Reasons
+// -----------------------------------------------------------------------------
+
+type Fields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
+
+/** The reason of a stream that ended early. */
+export const interrupted = (
+  kind: LlmError.StreamInterrupted["kind"],
+  received: NonNullable<LlmError.LlmErrorReason["received"]>,
+  fields: Fields = {}
+): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
+
+/** Converts a failure that a protocol has read to a reason. */
+export const reasonOf = (failure: Failure, more: Fields = {}): LlmError.LlmErrorReason => {
+  const { code, detail, reason, requestId, resumesAt, retryAfterMillis, shouldRetry, signal, status } = failure
+  const fields: Fields = {
+    status,
+    requestId,
+    code,
+    detail,
+    retryAfter: retryAfterMillis === undefined ? undefined : Duration.millis(retryAfterMillis),
+    shouldRetry,
+    signal,
+    ...more
+  }
+  return reason === "SpendLimited"
+    ? new LlmError.SpendLimited({
+        ...fields,
+        resumesAt: resumesAt === undefined ? undefined : DateTime.makeUnsafe(resumesAt)
+      })
+    : new LlmError[reason](fields)
+}
+
+/** The reason of a response with an error status and a text as its body. */
+export const fromResponse = (
+  { body, headers, status }: { readonly body: string | undefined; readonly headers: object; readonly status: number },
+  context: FailureContext
+): LlmError.LlmErrorReason => reasonOf(failureOf({ status, header: headerReader(headers), body }, context))
+
+/** The reason of a failed request: any error of an SDK or of `fetch` before a stream begins. */
+export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.LlmErrorReason => {
+  const { error, header, status } = answerOf(thrown)
+  const message = text(field(thrown, "message"))
+  if (status !== undefined && status >= 400) {
+    // Without a JSON body, the SDK's message consists of the status and the text of the body.
+    return reasonOf(failureOfError({ status, header, error, text: message?.replace(/^\d{3} /, "") }, context))
+  }
+  const chain = chainOf(thrown)
+  if (chain.some((cause) => /(Syntax|JSONParse)Error$/.test(calledOf(cause)))) {
+    return new LlmError.MalformedResponse({ status: 200, detail: detailOf(message, context.secret) })
+  }
+  if (status === undefined && error !== undefined && isProviders(thrown, error)) {
+    return reasonOf(failureOfError({ status, header, error }, context))
+  }
+  return fromConnection(chain, status, context)
+}
+
+/** The reason of a failed connection, from the codes and names along the chain of causes. */
+const fromConnection = (
+  chain: ReadonlyArray<unknown>,
+  status: number | undefined,
+  context: FailureContext
+): LlmError.LlmErrorReason => {
+  const names = chain.map(calledOf)
+  const codes = codesOf(chain)
+  const code = codes.find(isNetwork) ?? codes[0]
+  const detail = detailOf(text(field(chain[0], "message")), context.secret)
+  if (code !== undefined && isNetwork(code)) {
+    return codes.some((one) => timeouts.test(one))
+      ? new LlmError.TimedOut({ code })
+      : new LlmError.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
+  }
+  if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
+  if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
+    return new LlmError.ConnectionFailed({ sent: true, detail })
+  }
+  if (misaddressed.test(text(field(chain.at(-1), "message")) ?? "")) {
+    const words = detailOf(wordsOf(chain), context.secret)
+    return new LlmError.InvalidRequest({ code, detail: `${words}; check the base URL` })
+  }
+  if ((code === undefined || !impossible.test(code)) && chain.some(wasUnderWay)) {
+    return new LlmError.ConnectionFailed({
+      sent: !lacksCredentials(chain),
+      code,
+      detail: detailOf(wordsOf(chain), context.secret)
+    })
+  }
+  return status === undefined
+    ? new LlmError.InvalidRequest({ code, detail })
+    : new LlmError.MalformedResponse({ status, detail })
+}
+
+const noHeaders: HeaderReader = () => undefined
+
+/** The reason of an `error` event within a stream. `received` is undefined if nothing arrived before it. */
+export const fromEvent = (
+  data: unknown,
+  received: NonNullable<LlmError.LlmErrorReason["received"]> | undefined,
+  fields: { readonly requestId: string | undefined },
+  context: FailureContext
+): LlmError.LlmErrorReason =>
+  reasonOf(failureOf({ status: 200, header: noHeaders, body: data }, context), { ...fields, received })
+
+/** The reason of a stream whose body could not be read to its end. */
+export const fromBroken = (
+  error: unknown,
+  received: NonNullable<LlmError.LlmErrorReason["received"]>,
+  fields: { readonly requestId: string | undefined },
+  context: FailureContext
+): LlmError.LlmErrorReason =>
+  interrupted("cut", received, {
+    ...fields,
+    status: 200,
+    code: codesOf(chainOf(error))[0],
+    detail: detailOf(text(field(error, "message")), context.secret)
+  })

@@ -1,0 +1,465 @@
+/**
+ * The steps by which processes join and leave, take turns, and leave each other their parts. They are plain functions of a
+ * state, a process and a time, and whichever process commits next applies them.
+ */
+import * as Cap from "../admission/cap.ts"
+import * as Cells from "../admission/cells.ts"
+import * as Law from "../pacing/law.ts"
+import * as Meter from "../pacing/meter.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../domain/amounts.ts"
+import type * as Rules from "../domain/rules.ts"
+import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
+
+/** A process that does not commit when it is due loses its turn after this time, and as long as its commits take. */
+const graceMillis = 250
+/** A dead process is remembered for this much longer, because it may only have lost its connection. */
+const rememberedMillis = 600_000
+
+/** A process by its own account: its calls in flight are those of its last commit. */
+export interface Self {
+  readonly name: string
+  readonly leaseMillis: number
+  readonly lost: "keep" | "refund"
+  readonly inFlight: number
+  readonly held: Amounts.Whole
+  readonly spent: Amounts.Whole
+}
+
+const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.leaseMillis
+
+// -----------------------------------------------------------------------------
+// Coming and going
+// -----------------------------------------------------------------------------
+
+/**
+ * Keeps the parts of silent processes, and ends the calls of processes whose lease is over. If such a process was alive after
+ * all, it finds in the state what became of its last commit.
+ */
+export const absorb = (state: State, now: number): void => {
+  for (const [id, owner] of Object.entries(state.owners)) {
+    if (owner.part !== undefined) keepPart(state.law, owner, owner.part, now)
+    if (!isLate(owner, now)) continue
+    giveUp(state.law, owner)
+    owner.head = undefined
+    owner.lag = 0
+    if (owner.part !== undefined && now > owner.at + owner.part.untilMillis)
+      owner.part = { ...owner.part, of: 0, calls: 0 }
+    if (!isOver(owner, now)) continue
+    state.forgotten = Math.max(state.forgotten, owner.at)
+    delete state.owners[id]
+  }
+}
+
+/** Whether a process is considered dead, and no part is kept for it. */
+export const isDead = (owner: Owner, now: number): boolean =>
+  isLate(owner, now) && now > owner.at + (owner.part?.untilMillis ?? 0)
+
+/** Whether a process is forgotten with the next commit. */
+export const isOver = (owner: Owner, now: number): boolean =>
+  isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
+
+/** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
+export const hasForgotten = ({ forgotten, time }: State, owner: Owner): boolean =>
+  isOver(owner, time) || owner.at <= forgotten
+
+/** Sets the calls in flight to the sum over the processes. */
+export const count = ({ law, owners }: State): void => {
+  law.inFlight = Object.values(owners).reduce((sum, { inFlight }) => sum + inFlight, 0)
+}
+
+/** Removes a process that leaves: the ends of its calls will not be reported. */
+export const leave = (law: Law.Pacer, owner: Owner): void => {
+  owner.hasLeft = true
+  owner.part = undefined
+  giveUp(law, owner)
+}
+
+/** Ends the calls of a process that is considered dead. */
+const giveUp = (law: Law.Pacer, owner: Owner): void => {
+  for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
+  if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
+  owner.inFlight = 0
+  owner.held = Amounts.nothing
+}
+
+/** Finds a process in the state, or adds it. If it was considered dead, the calls that it still has are restored. */
+export const enter = (state: State, id: string, self: Self, now: number): Owner => {
+  const { inFlight, lost } = self
+  const found = state.owners[id]
+  const isNew = found === undefined
+  const owner = found ?? { ...makeOwner(self, state.joined++, state.virtual, now), spent: self.spent }
+  state.owners[id] = owner
+  takeBack(state.law, owner)
+  if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
+    for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
+    if (lost === "refund") charge(state.law, self.held, 1, now)
+    owner.inFlight = inFlight
+    owner.held = self.held
+  }
+  count(state)
+  return owner
+}
+
+/**
+ * Takes back a commit that its process no longer knows of, such as a message that came twice, and the second time to a store that
+ * was wiped: its calls have not gone.
+ */
+export const retract = (state: State, id: string, known: Owner | undefined): void => {
+  const found = state.owners[id]
+  if (found === undefined || found.seq <= (known?.seq ?? 0)) return
+  charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
+  if (known === undefined) delete state.owners[id]
+  else state.owners[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
+  count(state)
+}
+
+/** Takes an amount from every level, or returns it. */
+const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
+  for (const dimension of Amounts.dimensions) {
+    const change = sign * (amount[dimension] ?? 0)
+    const cap = law.caps[dimension]
+    if (cap !== undefined && change !== 0) Cap.settle(cap, 0, change, at)
+  }
+  for (const meter of law.meters) {
+    const change = sign * (amount[meter.dimension] ?? 0)
+    meter.level = Math.min(Math.max(meter.level, Meter.burst(meter)), meter.level - change)
+  }
+}
+
+/** Applies the configuration that a process starts with, if it differs from that of the processes before it. */
+export const start = (state: State, config: Config, now: number): void => {
+  if (JSON.stringify(state.started) === JSON.stringify(config)) return
+  state.started = config
+  configure(state, config, now)
+}
+
+/** Sets other limits. */
+export const configure = (state: State, config: Config, now: number): void => {
+  state.config = config
+  state.changes++
+  Law.resize(state.law, config.rules, config.shares, now)
+}
+
+/** Sets how many calls may be in flight. */
+export const allow = (state: State, concurrency: number): void => {
+  state.config = { ...state.config, concurrency }
+  state.changes++
+}
+
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+/** A waiting call. */
+export interface Call {
+  readonly charge: Amounts.Whole
+  readonly cost: number
+  readonly priority: number
+}
+
+/**
+ * Lets a call of a process go: its ticket, or what it waits for. `weight` is that of all agents that wait in the process.
+ */
+export const admit = (state: State, id: string, call: Call, weight: number, now: number): Law.Ticket | Law.Blocked =>
+  state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
+
+/** The same among processes, in their turns. */
+const admitAmong = (
+  state: State,
+  id: string,
+  { charge, cost, priority }: Call,
+  weight: number,
+  now: number
+): Law.Ticket | Law.Blocked => {
+  const { law } = state
+  const owner = state.owners[id]
+  const tag = owner === undefined ? state.virtual : startTag(state, owner)
+  const ahead = aheadOf(state, id, { cost, priority, tag, weight }, now)
+  const blocked = decide(law, charge, ahead, mostInFlight(state, now), now)
+  if (blocked !== undefined) return blocked
+  const ticket = Law.take(law, charge, now)
+  if (owner === undefined) return ticket
+  owner.tag = tag + cost / weight
+  owner.inFlight++
+  owner.held = plus(owner.held, charge)
+  owner.spent = plus(owner.spent, charge)
+  if (state.alone !== undefined) state.alone = { ...state.alone, open: new Set(state.alone.open).add(ticket) }
+  return ticket
+}
+
+/** A call of a process is over. */
+export const end = (state: State, id: string, ticket: Law.Ticket, used: Amounts.Charge): void => {
+  const owner = state.owners[id]
+  if (owner === undefined) return
+  owner.inFlight--
+  // Sums of fractions that come and go are not exact.
+  owner.held = owner.inFlight > 0 ? plus(owner.held, ticket.charge, -1) : Amounts.nothing
+  owner.spent = plus(owner.spent, plus({ ...ticket.charge, ...used }, ticket.charge, -1))
+  if (state.alone === undefined) return
+  const open = new Set(state.alone.open)
+  open.delete(ticket)
+  state.alone = { ...state.alone, open }
+}
+
+/** Corrects what a process was charged for the turn of a call. */
+export const correct = (state: State, id: string, step: number): void => {
+  const owner = state.owners[id]
+  if (owner !== undefined) owner.tag += step
+}
+
+/**
+ * Sets the first waiting call of a process. Virtual time is the least tag of the processes that have one. Does nothing if the
+ * process is not among others.
+ */
+export const wait = (state: State, id: string, head: Head | undefined): void => {
+  const owner = state.owners[id]
+  if (owner === undefined) return
+  // Its turn begins now, not with what others were served before.
+  owner.tag = startTag(state, owner)
+  owner.head = head
+  const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
+  state.virtual = Math.max(state.virtual, tags.length === 0 ? owner.tag : Math.min(...tags))
+}
+
+// -----------------------------------------------------------------------------
+// Turns
+// -----------------------------------------------------------------------------
+
+/** A caller, and the weight of its process's waiting agents. */
+export interface Turn {
+  readonly tag: number
+  readonly weight: number
+  readonly priority: number
+  readonly cost: number
+}
+
+/** The calls of other processes that go before this one, and what they will take. */
+export interface Ahead {
+  readonly calls: number
+  readonly charge: Amounts.Whole
+}
+
+/** What a call waits for, given the calls ahead of it and the most calls in flight. */
+const decide = (
+  law: Law.Pacer,
+  charge: Amounts.Whole,
+  ahead: Ahead,
+  most: number,
+  now: number
+): Law.Blocked | undefined => {
+  if (law.inFlight + ahead.calls >= most) return { millis: Infinity, dimension: undefined }
+  law.inFlight += ahead.calls
+  const blocked = Law.decide(law, plus(charge, ahead.charge), now)
+  law.inFlight -= ahead.calls
+  return blocked ?? yields(law, charge, ahead.charge)
+}
+
+/**
+ * If even a full bucket does not hold both this call and those ahead, this call waits: otherwise a call ahead that needs a full
+ * bucket would never find one. A process that does not commit in time loses its turn.
+ */
+const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Law.Blocked | undefined => {
+  const most = (dimension: Limits.Dimension): number => {
+    const cap = law.caps[dimension]
+    const meter = law.meters.find((each) => each.dimension === dimension && each.peak < Infinity)
+    return Math.min(
+      cap === undefined || cap.rule.quota ? Infinity : cap.rule.capacity,
+      meter === undefined ? Infinity : Meter.burst(meter)
+    )
+  }
+  const dimension = Amounts.dimensions.find(
+    (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > most(each)
+  )
+  return dimension === undefined ? undefined : { millis: graceMillis, dimension }
+}
+
+/**
+ * The first callers of other processes that go before one of ours: those of a higher priority, and those whose process has
+ * been served less, by start tags as in the queue of a process (start-time fair queueing). A process may take a place again
+ * that it has just returned if it is ahead by at most one call, because no other process knows of the place yet.
+ */
+const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
+  const early = tag - cost / weight
+  const own = state.owners[id]?.rank ?? Infinity
+  const others = Object.entries(state.owners).filter(([other, owner]) => other !== id && !hasMissed(owner, now))
+  let calls = 0
+  let sum = Amounts.nothing
+  for (const [, { head, rank, tag: theirs }] of others) {
+    if (head === undefined || head.priority < priority) continue
+    const isHigher = head.priority > priority
+    if (isHigher || theirs < early) calls++
+    if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
+  }
+  return { calls, charge: sum }
+}
+
+/** Whether a process has not come when it was due. */
+const hasMissed = ({ dueAt, lag }: Owner, now: number): boolean => now > dueAt + graceMillis + lag
+
+export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
+  requests: a.requests + sign * b.requests,
+  inputTokens: a.inputTokens + sign * b.inputTokens,
+  outputTokens: a.outputTokens + sign * b.outputTokens,
+  tokens: a.tokens + sign * b.tokens
+})
+
+/** Whether another process has waiting callers. */
+export const isContended = (state: State, id: string): boolean =>
+  Object.entries(state.owners).some(([other, { head }]) => other !== id && head !== undefined)
+
+/** The start tag of a process. One without waiting callers starts at the virtual time. */
+const startTag = (state: State, owner: Owner): number =>
+  owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
+
+// -----------------------------------------------------------------------------
+// Parts, for when the store cannot be reached
+// -----------------------------------------------------------------------------
+
+/**
+ * The part of a process: an equal share, but at most what the other parts leave, so that the sum is never more than the whole.
+ * One share stays free: if all processes died at once, those started after them would otherwise have nothing for minutes.
+ */
+export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
+  const others = Object.values(state.owners).filter((each) => each !== owner && (each.part?.of ?? 0) > 0)
+  const count = others.length + 2
+  const calls = state.config.concurrency
+  const place = others.filter(({ rank }) => rank < owner.rank).length
+  const equal = Math.floor(calls / count) + (place < calls % count ? 1 : 0)
+  const taken = (of: (part: Part, config: Config) => number): number =>
+    others.reduce((sum, { part }) => sum + of(part!, state.config), 0)
+  const of = Math.max(0, Math.min(1 / count, 1 - taken((part) => part.of)))
+  return {
+    of,
+    calls: calls === Infinity ? Infinity : Math.max(0, Math.min(equal, calls - taken(callsOf))),
+    quotas: Amounts.mapDimensions<Cap.Cap, number>(state.law.caps, ({ level, rule }) =>
+      rule.quota ? Math.max(0, level) * of : undefined
+    ),
+    fromMillis: millis.from,
+    untilMillis: millis.until,
+    keptTo: -Infinity
+  }
+}
+
+/** The calls in flight of a part. One from when they were not limited has its share of what they are now. */
+const callsOf = ({ calls, of }: Part, { concurrency }: Config): number =>
+  calls === Infinity ? Math.floor(of * concurrency) : calls
+
+/** What is left of a part after its process has used some of the quotas. */
+export const leftOf = (part: Part, law: Law.Pacer): Part => ({
+  ...part,
+  quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
+    Math.min(left, law.caps[dimension]?.level ?? left)
+  )
+})
+
+/** Charges the pool for the part of a silent process, which may be using it. */
+const keepPart = (law: Law.Pacer, owner: Owner, part: Part, now: number): void => {
+  const from = Math.max(owner.at + part.fromMillis, part.keptTo)
+  const to = Math.min(now, owner.at + part.untilMillis)
+  if (to <= from) return
+  const millis = (to - from) * part.of
+  for (const dimension of Amounts.dimensions) {
+    const cap = law.caps[dimension]
+    if (cap === undefined || cap.rule.quota) continue
+    const { fullAt } = cap
+    Cap.settle(cap, 0, cap.rule.rate * millis, to)
+    // The part is charged continuously, and no call in flight accounts for it.
+    cap.fullAt = fullAt
+  }
+  if (part.keptTo === -Infinity) keepQuotas(law, part)
+  for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
+  owner.part = { ...part, keptTo: to }
+}
+
+export const keepQuotas = (law: Law.Pacer, { quotas }: Part, sign: 1 | -1 = 1): void => {
+  for (const dimension of Amounts.dimensions) {
+    const cap = law.caps[dimension]
+    if (cap?.rule.quota === true) cap.level -= sign * (quotas[dimension] ?? 0)
+  }
+}
+
+/** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
+export const takeBack = (law: Law.Pacer, owner: Owner): void => {
+  const { part } = owner
+  if (part === undefined || part.keptTo === -Infinity) return
+  keepQuotas(law, part, -1)
+  owner.part = { ...part, keptTo: -Infinity }
+}
+
+/** The most calls in flight, less those that silent processes may have; at least one. */
+const mostInFlight = ({ config, owners }: State, now: number): number => {
+  let most = config.concurrency
+  for (const { at, inFlight, part } of Object.values(owners)) {
+    if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, callsOf(part, config) - inFlight)
+  }
+  return Math.max(1, most)
+}
+
+/** The amounts of a meter that a process gets its part of. */
+const shared = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
+
+/** The law that a process continues with alone: that of the whole pool, made smaller. It starts with nothing but its debts. */
+export const partOfLaw = (law: Law.Pacer, part: Part, inFlight: number, now: number): Law.Pacer => {
+  const { of } = part
+  const debt = (level: number): number => Math.min(0, level) * of
+  const own = Law.copy(law)
+  own.inFlight = inFlight
+  own.lag = 0
+  own.window = { ...own.window, size: Math.max(1, Math.floor(own.window.size * of)) }
+  for (const meter of own.meters) {
+    for (const amount of shared) meter[amount] *= of
+    if (meter.burst !== undefined) meter.burst *= of
+    meter.level = debt(meter.level)
+    meter.at = now
+  }
+  for (const dimension of Amounts.dimensions) {
+    const cap = own.caps[dimension]
+    if (cap === undefined) continue
+    cap.rule = partOfRule(cap.rule, of)
+    cap.level = cap.rule.quota ? (part.quotas[dimension] ?? 0) : debt(cap.level)
+    cap.at = now
+    cap.cells = Cells.scale(cap.cells, of)
+    cap.highs = []
+  }
+  return own
+}
+
+const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
+  ...rule,
+  capacity: rule.capacity * of,
+  rate: rule.rate * of,
+  most: rule.most * of,
+  window: rule.window === undefined ? undefined : { ...rule.window, max: rule.window.max * of }
+})
+
+/**
+ * Merges the usage of a process that had continued alone. What its part gave was charged already; what it used beyond that,
+ * and of quotas, becomes the debt of the pool. If the process was forgotten in the meantime, what was kept of quotas for it is
+ * still charged.
+ */
+export const comeBack = (
+  state: State,
+  id: string,
+  { began, law, owner }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly owner: Owner }
+): void => {
+  const ours = state.owners[id]
+  const isForgotten = ours?.part === undefined
+  if (ours !== undefined) {
+    ours.inFlight += owner.inFlight
+    ours.held = plus(ours.held, owner.held)
+    ours.spent = plus(ours.spent, owner.spent)
+  }
+  for (const dimension of Amounts.dimensions) {
+    const cap = state.law.caps[dimension]
+    const own = law.caps[dimension]
+    if (cap === undefined || own === undefined) continue
+    const first = began.caps[dimension]!.level
+    if (cap.rule.quota) cap.level += own.level - (isForgotten ? 0 : first)
+    else cap.level += Math.min(0, own.level - first)
+  }
+  for (const [i, { dimension, level }] of law.meters.entries()) {
+    const meter = state.law.meters.find((each) => each.dimension === dimension)
+    if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
+  }
+}

@@ -1,0 +1,82 @@
+/** What becomes of a pool whose store has lost its state, or has returned to an older one. */
+import type * as Law from "../pacing/law.ts"
+import * as Meter from "../pacing/meter.ts"
+import * as Amounts from "../domain/amounts.ts"
+import * as Fleet from "./fleet.ts"
+import type { Owner, State } from "./state.ts"
+
+/** Whether a state includes another one: its origin, the commits of each process, and the time. */
+export const includes = (state: State | undefined, older: State): state is State =>
+  state !== undefined &&
+  state.origin === older.origin &&
+  state.time >= older.time &&
+  Object.entries(older.owners).every(([id, owner]) => {
+    const found = state.owners[id]
+    return found === undefined ? Fleet.hasForgotten(state, owner) : found.seq >= owner.seq
+  })
+
+/** A state, and how old it is, if that is known. */
+export interface Aged {
+  readonly state: State
+  readonly millis: number | undefined
+}
+
+/**
+ * Merges two states after the store has returned to an older one, from which some processes may have continued, or after
+ * it was empty, and some have started anew: the later state, charged with what processes have spent according to the other
+ * one only.
+ */
+export const merge = (one: Aged, other: Aged): Aged => {
+  const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
+  const { state } = later
+  const older = earlier.state
+  const isSame = state.origin === older.origin
+  // Two origins have two times. It is now in both.
+  const nowOf = ({ millis = 0, state }: Aged): number => state.time + millis
+  const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
+  for (const [id, owner] of Object.entries(older.owners)) {
+    const found = state.owners[id]
+    // Only a state of the same origin can have forgotten a process.
+    if (found === undefined ? isSame && Fleet.hasForgotten(state, owner) : found.seq >= owner.seq) continue
+    spend(state.law, Fleet.plus(owner.spent, found?.spent ?? Amounts.nothing, -1))
+    state.owners[id] = takeOver(state.law, found, isSame ? owner : translate(owner, older, state, ahead))
+  }
+  Fleet.count(state)
+  state.joined = Math.max(state.joined, older.joined)
+  state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
+  const { gate } = state.law
+  state.law.gate = { ...gate, until: Math.max(gate.until, older.law.gate.until + ahead) }
+  return later
+}
+
+/** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
+const translate = (owner: Owner, { virtual }: State, to: State, ahead: number): Owner => ({
+  ...owner,
+  at: owner.at + ahead,
+  dueAt: owner.dueAt + ahead,
+  rank: to.joined++,
+  tag: owner.tag + to.virtual - virtual,
+  part: owner.part && { ...owner.part, keptTo: owner.part.keptTo + ahead }
+})
+
+/** What processes have spent becomes debt, of no more than a bucket. */
+const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
+  for (const dimension of Amounts.dimensions) {
+    const cap = law.caps[dimension]
+    const min = cap?.rule.quota === true ? -Infinity : -(cap?.rule.capacity ?? 0)
+    if (cap !== undefined) cap.level = Math.max(cap.level - spent[dimension], Math.min(cap.level, min))
+  }
+  for (const meter of law.meters) {
+    const min = -Meter.burst(meter)
+    meter.level = Math.max(meter.level - spent[meter.dimension], Math.min(meter.level, min))
+  }
+}
+
+/** A process as one state has it takes the place of what the other has. What was kept for it once is not kept again. */
+const takeOver = (law: Law.Pacer, found: Owner | undefined, owner: Owner): Owner => {
+  const keptTo = Math.max(owner.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
+  const part = owner.part && { ...owner.part, keptTo }
+  if (found !== undefined) Fleet.takeBack(law, found)
+  if (part !== undefined && keptTo > -Infinity) Fleet.keepQuotas(law, part)
+  return { ...owner, part }
+}

@@ -1,0 +1,162 @@
+/**
+ * The operations of a store, and how processes share it.
+ */
+import * as Input from "../domain/input/checks.ts"
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+
+// -----------------------------------------------------------------------------
+// The store
+// -----------------------------------------------------------------------------
+
+/**
+ * A value and its version. Versions are never used twice.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Stored {
+  readonly version: string
+  readonly value: string
+  /**
+   * How long ago it was stored, in milliseconds, by a clock of the store. From it a budget knows how much its buckets have
+   * refilled while no process was running. Without it, the budget's time stands still in the meantime.
+   */
+  readonly ageMillis?: number | undefined
+}
+
+/**
+ * The operations of a store. Values are texts of a few KB, keys are names of pools.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Store {
+  /** Returns the stored value, or `undefined` if there is none. A read that follows a swap sees it, in every process. */
+  readonly read: (key: string) => Effect.Effect<Stored | undefined, StoreError>
+  /**
+   * Stores `next` if the stored version is `expected` (`undefined`: if nothing is stored), atomically. Returns what is stored
+   * afterwards. The store may delete a value that was not replaced for `keepMillis`.
+   */
+  readonly swap: (
+    key: string,
+    expected: string | undefined,
+    next: Stored,
+    keepMillis: number
+  ) => Effect.Effect<Stored | undefined, StoreError>
+}
+
+/**
+ * An operation of the store failed, or its outcome is unknown.
+ *
+ * @category errors
+ * @since 0.2.0
+ */
+export class StoreError extends Schema.TaggedError<StoreError>("floodgate/BudgetStore/StoreError")("StoreError", {
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `The store of a budget failed: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Options
+// -----------------------------------------------------------------------------
+
+/**
+ * What a budget does while its store cannot be reached.
+ *
+ * - `"fail"`: callers fail at once with `StoreUnavailable`
+ * - `{ wait }`: callers wait until the store can be reached again, and fail if that takes longer than this
+ * - `"degrade"`: after a second this process continues with its part of the limits, which the others leave unused. Callers of
+ *   a process that has never reached the store fail, because it has no part.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
+
+/**
+ * How processes share.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * What happens while the store cannot be reached.
+   *
+   * @default { wait: "30 seconds" }: long enough for a restart of the server
+   */
+  readonly whenAway?: WhenAway | undefined
+  /**
+   * With `"degrade"`: how long a process that cannot reach the store continues with its part, and the others leave that part
+   * unused, also after the process has died. Then its callers fail with `StoreUnavailable`.
+   *
+   * @default "10 minutes": longer than most outages, and as long as the default policy tries
+   */
+  readonly degradeFor?: Duration.Input | undefined
+  /**
+   * How long after its last commit a process is considered dead, and its calls in flight are considered ended.
+   *
+   * @default "20 seconds": longer than a garbage collection or a paused machine, shorter than a person's patience
+   */
+  readonly lease?: Duration.Input | undefined
+  /**
+   * What happens to the reservations of a dead process.
+   *
+   * - `"keep"`: they count as used, because the provider may have counted them
+   * - `"refund"`: they are refunded
+   *
+   * @default "keep"
+   */
+  readonly lost?: "keep" | "refund" | undefined
+  /**
+   * How long an operation of the store may take. After that the store counts as unreachable.
+   *
+   * @default "2 seconds"
+   */
+  readonly timeout?: Duration.Input | undefined
+  /**
+   * The name of this process in a status.
+   *
+   * @default "process"
+   */
+  readonly name?: string | undefined
+}
+
+/** The longest lease, and the longest time that a part is kept for a process: what a state holds for longer is damaged. */
+export const longestMillis = 86_400_000
+/** The longest time that an operation of a store may take. */
+const longestTimeout = 3_600_000
+
+const spanUpTo = (most: number): Input.Check =>
+  Input.duration(
+    `a duration > 0 of at most ${Duration.format(Duration.millis(most))}`,
+    (millis) => millis > 0 && millis <= most
+  )
+
+const waits = Input.options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(longestMillis) }, "wait")
+
+/** The check of each option of a store. */
+export const checks: Input.Checks<Options> = {
+  whenAway: (value) => (typeof value === "object" ? waits(value) : Input.oneOf("fail", "degrade")(value)),
+  degradeFor: spanUpTo(longestMillis),
+  lease: spanUpTo(longestMillis),
+  lost: Input.oneOf("keep", "refund"),
+  timeout: spanUpTo(longestTimeout),
+  name: Input.text
+}
+
+/** A store with checked options. Times are milliseconds. */
+export interface Settings extends Store {
+  readonly whenAway: "fail" | "degrade" | "wait"
+  readonly patienceMillis: number
+  readonly degradeMillis: number
+  readonly leaseMillis: number
+  readonly lost: "keep" | "refund"
+  readonly timeoutMillis: number
+  readonly name: string
+}

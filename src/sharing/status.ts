@@ -1,0 +1,90 @@
+/**
+ * The state of a shared pool, in plain numbers.
+ */
+import type { Stored } from "./models.ts"
+import type { Pushback } from "../domain/signal.ts"
+import type * as Limits from "../Limits.ts"
+import * as Amounts from "../domain/amounts.ts"
+import { type DimensionStatus, dimensionsOf } from "../pacing/status.ts"
+import * as Fleet from "./fleet.ts"
+import * as State from "./state.ts"
+import * as Text from "./text.ts"
+
+export type { DimensionStatus } from "../pacing/status.ts"
+
+/**
+ * One process, as of its last commit.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ProcessStatus {
+  readonly name: string
+  /** The time since its last commit. */
+  readonly silentMillis: number
+  /** The time without a commit after which it is considered dead. */
+  readonly leaseMillis: number
+  readonly inFlight: number
+  /** What its calls in flight have reserved, in the dimensions that the pool limits. */
+  readonly held: Limits.Usage
+  /** What the first caller in its queue waits for; `undefined` if nobody waits. */
+  readonly waiting: Limits.Usage | undefined
+}
+
+/**
+ * One pool. If the store has no clock, it is the pool as of the last commit of any process.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SharedPoolStatus {
+  readonly pool: string
+  readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
+  readonly inFlight: number
+  /** Calls that may be in flight in all processes together. */
+  readonly allowed: number
+  readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
+  readonly processes: ReadonlyArray<ProcessStatus>
+  /** Why the state in the store cannot be read, if it cannot: then nothing else is known. Delete its key. */
+  readonly damaged?: string | undefined
+}
+
+/** Reads the state of a pool under its key; `undefined` where it is of another version. */
+export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
+  const pool = State.poolOf(key)
+  if (pool === undefined) return undefined
+  let state: State.State
+  try {
+    state = Text.decode(value)
+  } catch (error) {
+    const damaged = error instanceof Error ? error.message : String(error)
+    return { pool, dimensions: {}, inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged }
+  }
+  const { config, law, owners } = state
+  const time = state.time + Math.max(0, ageMillis)
+  // As the next process will find it: without the calls of processes that are considered dead by now.
+  Fleet.absorb(state, time)
+  Fleet.count(state)
+  const dimensions = dimensionsOf(law, time)
+  const limited = (charge: Amounts.Whole): Amounts.Charge =>
+    Amounts.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
+  const left = law.gate.until - time
+  return {
+    pool,
+    dimensions,
+    inFlight: law.inFlight,
+    allowed: Math.min(config.concurrency, law.window.size),
+    pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
+    processes: Object.values(owners)
+      .filter((owner) => !owner.hasLeft && !Fleet.isDead(owner, time))
+      .map(({ at, head, held, inFlight, leaseMillis, name }) => ({
+        name,
+        silentMillis: time - at,
+        leaseMillis,
+        inFlight,
+        held: limited(held),
+        waiting: head && limited(head.charge)
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+}

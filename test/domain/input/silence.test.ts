@@ -1,0 +1,74 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import { setAhead } from "../../support/clock.ts"
+import * as Silence from "../../../src/domain/input/silence.ts"
+
+describe("silence", () => {
+  it.effect("is measured by what passes, not by a wall clock that is set", () =>
+    Effect.gen(function* () {
+      let ahead = 0
+      const connection = { controller: new AbortController(), isOver: false }
+      const arrivals: Array<(chunk: Uint8Array) => void> = []
+      const source = { read: () => new Promise<Uint8Array>((resolve) => arrivals.push(resolve)), cancel: () => {} }
+      const clock = setAhead(yield* Clock.Clock, () => ahead)
+      const patience = { silence: Duration.minutes(1), stalled: () => Effect.succeed("stalled") }
+      const { read } = yield* Silence.bound(source, connection, patience).pipe(
+        Effect.provideService(Clock.Clock, clock)
+      )
+      const first = read()
+      yield* TestClock.adjust("50 seconds")
+      arrivals[0]!(new Uint8Array(1))
+      yield* Effect.promise(() => first)
+      const second = read().then(
+        () => "came",
+        (error: unknown) => error
+      )
+      yield* TestClock.adjust("5 seconds")
+      ahead = 3_600_000
+      yield* TestClock.adjust("54 seconds")
+      assert.isFalse(connection.controller.signal.aborted)
+      ahead = -3_600_000
+      yield* TestClock.adjust("999 millis")
+      assert.isFalse(connection.controller.signal.aborted)
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue(connection.controller.signal.aborted)
+      assert.strictEqual(yield* Effect.promise(() => second), "stalled")
+    })
+  )
+
+  it.effect("is over where data arrives while its error is being made, and the next read has its own time", () =>
+    Effect.gen(function* () {
+      const connection = { controller: new AbortController(), isOver: false }
+      const arrivals: Array<(chunk: Uint8Array) => void> = []
+      const source = { read: () => new Promise<Uint8Array>((resolve) => arrivals.push(resolve)), cancel: () => {} }
+      let made = 0
+      // As where the error is one of a package that has to be loaded first.
+      const stalled = () =>
+        Effect.delay(
+          Effect.sync(() => `stalled ${++made}`),
+          "5 seconds"
+        )
+      const { isStalled, read } = yield* Silence.bound(source, connection, { silence: Duration.minutes(1), stalled })
+      const first = read()
+      yield* TestClock.adjust("62 seconds")
+      const chunk = new Uint8Array(1)
+      arrivals[0]!(chunk)
+      assert.strictEqual(yield* Effect.promise(() => first), chunk)
+      const second = read().catch((error: unknown) => error)
+      yield* TestClock.adjust("50 seconds")
+      assert.strictEqual(made, 1)
+      assert.isFalse(connection.controller.signal.aborted)
+      arrivals[1]!(chunk)
+      assert.strictEqual(yield* Effect.promise(() => second), chunk)
+      const third = read().catch((error: unknown) => error)
+      yield* TestClock.adjust("65 seconds")
+      const error = yield* Effect.promise(() => third)
+      assert.strictEqual(error, "stalled 2")
+      assert.isTrue(isStalled(error))
+      assert.isTrue(connection.controller.signal.aborted)
+    })
+  )
+})

@@ -1,0 +1,129 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { Ledger, type Period } from "../../../src/domain/spending/ledger.ts"
+
+const day = 86_400_000
+const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+
+/** What was spent, one payment after another, and when the ledger was asked. */
+const History = Schema.Array(Schema.Struct({ after: int(0, day), amount: int(0, 1_000) })).check(Schema.isMaxLength(40))
+
+/** Plays a history; gives each payment with its time, and what the ledger says then. */
+const play = (period: Period, history: typeof History.Type, startsAt = 0) => {
+  const ledger = new Ledger(Infinity, period)
+  let now = startsAt
+  const paid: Array<{ readonly at: number; readonly amount: number }> = []
+  const said = history.map(({ after, amount }) => {
+    now += after
+    ledger.spend(amount, now)
+    paid.push({ at: now, amount })
+    return { now, spent: ledger.spent(now), paid: [...paid] }
+  })
+  return { said, ledger }
+}
+
+const sum = (paid: ReadonlyArray<{ readonly at: number; readonly amount: number }>, from: number, to: number) =>
+  paid.reduce((total, { amount, at }) => (at > from && at <= to ? total + amount : total), 0)
+
+describe("ledger", () => {
+  it.prop(
+    "counts what was spent since midnight, UTC, and nothing else",
+    { history: History, start: int(0, day) },
+    (given) => {
+      const { said } = play({ _tag: "Day" }, given.history, given.start)
+      for (const { now, paid, spent } of said) {
+        const date = (millis: number) => new Date(millis).toISOString().slice(0, 10)
+        const today = paid.filter(({ at }) => at <= now && date(at) === date(now))
+        assert.strictEqual(spent, sum(today, -1, now))
+      }
+    }
+  )
+
+  it("begins a day at its first millisecond", () => {
+    const ledger = new Ledger(100, { _tag: "Day" })
+    ledger.spend(60, day - 1)
+    assert.strictEqual(ledger.spent(day - 1), 60)
+    assert.strictEqual(ledger.fitsAt(41, day - 1), day)
+    assert.strictEqual(ledger.spent(day), 0)
+    assert.isUndefined(ledger.fitsAt(101, day))
+  })
+
+  it.prop(
+    "counts at least what was spent in the window, and nothing that is a sixtieth older",
+    { history: History, millis: int(1, 2 * day), start: int(0, day) },
+    ({ history, millis, start }) => {
+      const { said } = play({ _tag: "Window", millis }, history, start)
+      const older = Math.ceil(millis / 60)
+      for (const { now, paid, spent } of said) {
+        assert.isAtLeast(spent, sum(paid, now - millis, now))
+        assert.isAtMost(spent, sum(paid, now - millis - older - 1, now))
+      }
+    }
+  )
+
+  it.prop(
+    "says to the millisecond when an amount fits",
+    { history: History, millis: int(60, day), limit: int(1, 5_000), amount: int(1, 5_000) },
+    ({ amount, history, limit, millis }) => {
+      const ledger = new Ledger(limit, { _tag: "Window", millis })
+      let now = 0
+      for (const payment of history) {
+        now += payment.after / 50
+        ledger.spend(payment.amount, Math.floor(now))
+      }
+      const at = ledger.fitsAt(amount, Math.floor(now))
+      if (at === undefined) return assert.isAbove(amount, limit)
+      if (at > Math.floor(now))
+        assert.isAbove(new Ledger(limit, ledger.period, ledger.kept).spent(at - 1) + amount, limit)
+      assert.isAtMost(ledger.spent(at) + amount, limit)
+    }
+  )
+
+  const kept = { history: History, millis: int(1, day), ever: Schema.Boolean }
+  it.prop("goes on from what was kept of it, as JSON", kept, ({ ever, history, millis }) => {
+    const { ledger, said } = play(ever ? { _tag: "Ever" } : { _tag: "Window", millis }, history)
+    const now = said.at(-1)?.now ?? 0
+    const again = new Ledger(Infinity, ledger.period, JSON.parse(JSON.stringify(ledger.kept)))
+    for (const later of [now, now + millis / 2, now + 2 * millis]) {
+      assert.strictEqual(again.spent(later), ledger.spent(later))
+    }
+    assert.strictEqual(again.total, ledger.total)
+  })
+
+  it("keeps no more than 62 numbers, however much is spent", () => {
+    const ledger = new Ledger(Infinity, { _tag: "Window", millis: 60_000 })
+    for (let now = 0; now < 1_000_000; now += 17) {
+      ledger.spend(1, now)
+      ledger.spent(now)
+    }
+    assert.isAtMost(ledger.kept.cells.length, 62)
+  })
+
+  it("counts on when the clock is set back", () => {
+    const ledger = new Ledger(100, { _tag: "Day" })
+    ledger.spend(60, 3 * day)
+    ledger.spend(30, day)
+    assert.strictEqual(ledger.spent(day), 90)
+    assert.strictEqual(ledger.spent(2 * day), 90)
+    assert.strictEqual(ledger.spent(4 * day), 0)
+  })
+
+  for (const period of [{ _tag: "Day" }, { _tag: "Window", millis: day }] as const) {
+    it(`counts for two periods at most, however far the clock is set back: ${period._tag}`, () => {
+      const ledger = new Ledger(100, period)
+      ledger.spend(60, 400 * day)
+      ledger.spend(30, day)
+      assert.strictEqual(ledger.spent(day), 90)
+      assert.strictEqual(ledger.spent(3 * day + day / 60), 0)
+    })
+  }
+
+  it("counts by another period from now on, what was spent before for two of its periods at most", () => {
+    const ledger = new Ledger(100, { _tag: "Ever" })
+    ledger.spend(60, 0)
+    ledger.period = { _tag: "Day" }
+    ledger.spend(30, day)
+    assert.strictEqual(ledger.spent(2 * day - 1), 90)
+    assert.strictEqual(ledger.spent(3 * day), 0)
+  })
+})
