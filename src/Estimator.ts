@@ -62,7 +62,7 @@ import * as Accounting from "./Accounting.ts"
 import { isAmount, mostAmount, promptTokens } from "./domain/amounts.ts"
 import * as Learning from "./domain/tokenRatios.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
-import * as Recency from "./domain/input/recency.ts"
+import * as Lru from "./domain/input/lru.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
 import type * as Limits from "./Limits.ts"
 
@@ -329,13 +329,13 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
     }
     /** Keeps what was learned of a kind, and of its pool no shorter. */
     const keep = (memory: Memory): void => {
-      Recency.put(memories, memory.key, memory, maxProfiles)
-      if (memory.ofPool !== undefined) Recency.put(memories, memory.ofPool.key, memory.ofPool, maxProfiles)
+      Lru.put(memories, memory.key, memory, maxProfiles)
+      if (memory.ofPool !== undefined) Lru.put(memories, memory.ofPool.key, memory.ofPool, maxProfiles)
     }
     for (const { outputs, ...profile } of learned?.profiles ?? []) {
       const key = keyOf(profile.pool, profile.kind)
       const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Learning.recent(outputs) }
-      Recency.put(memories, key, memory, maxProfiles)
+      Lru.put(memories, key, memory, maxProfiles)
     }
     return Estimator.of({
       accounting,

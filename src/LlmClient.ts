@@ -68,7 +68,7 @@ import { problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import type * as Messages from "./Messages.ts"
-import { describe, readAnswer, Received } from "./protocol/anthropic.ts"
+import { describe, readAnswer, PartialAnswer } from "./protocol/anthropic.ts"
 import { usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./adapters/anthropic/provider.ts"
 import * as Retry from "./Retry.ts"
@@ -235,7 +235,7 @@ const openAttempt = Effect.fnUntraced(function* (
   params: LlmProvider.Params,
   ticket: Governor.Ticket
 ) {
-  const seen = new Received()
+  const seen = new PartialAnswer()
   const watch = (event: LlmProvider.StreamEvent) =>
     Effect.suspend(() => {
       seen.take(event)
@@ -273,7 +273,7 @@ const openAttempt = Effect.fnUntraced(function* (
 })
 
 /** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
-const interrupted = ({ reason }: LlmError, { soFar }: Received): LlmError => {
+const interrupted = ({ reason }: LlmError, { soFar }: PartialAnswer): LlmError => {
   const { code, detail, requestId, retryAfter, signal, status } = reason
   const kind = reason._tag === "StreamInterrupted" ? reason.kind : "failed"
   const received = { ...(reason.received ?? soFar), started: true }
@@ -621,7 +621,7 @@ export const countTokens = (
  * @category getters
  * @since 0.1.0
  */
-export const text = (answer: Messages.Message | Messages.StreamEvent): string =>
+export const text = (answer: Messages.MessageResponse | Messages.MessageEvent): string =>
   "content" in answer
     ? answer.content.map((block) => (block.type === "text" ? (block.text ?? "") : "")).join("")
     : textOfEvent(answer)

@@ -31,7 +31,7 @@ type SdkOr<Theirs, Ours> = string extends keyof Theirs ? Ours : Theirs
  * @category models
  * @since 0.1.0
  */
-export type Params = SdkOr<Sdk.MessageCreateParamsNonStreaming, Messages.Params>
+export type Params = SdkOr<Sdk.MessageCreateParamsNonStreaming, Messages.MessageRequest>
 
 /**
  * The request of a streamed call, whose `stream` may be set.
@@ -39,7 +39,7 @@ export type Params = SdkOr<Sdk.MessageCreateParamsNonStreaming, Messages.Params>
  * @category models
  * @since 0.4.0
  */
-export type StreamParams = SdkOr<Sdk.MessageCreateParams, Messages.Params>
+export type StreamParams = SdkOr<Sdk.MessageCreateParams, Messages.MessageRequest>
 
 /**
  * The request for a count of input tokens.
@@ -47,7 +47,7 @@ export type StreamParams = SdkOr<Sdk.MessageCreateParams, Messages.Params>
  * @category models
  * @since 0.4.0
  */
-export type CountParams = SdkOr<Sdk.MessageCountTokensParams, Messages.CountParams>
+export type CountParams = SdkOr<Sdk.MessageCountTokensParams, Messages.CountRequest>
 
 /**
  * A whole answer.
@@ -55,7 +55,7 @@ export type CountParams = SdkOr<Sdk.MessageCountTokensParams, Messages.CountPara
  * @category models
  * @since 0.4.0
  */
-export type Message = SdkOr<Sdk.Message, Messages.Message>
+export type Message = SdkOr<Sdk.Message, Messages.MessageResponse>
 
 /**
  * An event of a streamed answer.
@@ -63,7 +63,7 @@ export type Message = SdkOr<Sdk.Message, Messages.Message>
  * @category models
  * @since 0.4.0
  */
-export type StreamEvent = SdkOr<Sdk.RawMessageStreamEvent, Messages.StreamEvent>
+export type StreamEvent = SdkOr<Sdk.RawMessageStreamEvent, Messages.MessageEvent>
 
 /**
  * What a provider answered: the value, and what the response says about limits.
@@ -111,11 +111,11 @@ export class LlmProvider extends Context.Service<
  */
 export interface Implementation {
   readonly name: string
-  readonly create: (params: Messages.Params) => Effect.Effect<Reply<Messages.Message>, LlmError>
+  readonly create: (params: Messages.MessageRequest) => Effect.Effect<Reply<Messages.MessageResponse>, LlmError>
   readonly stream: (
-    params: Messages.Params
-  ) => Effect.Effect<Reply<Stream.Stream<Messages.StreamEvent, LlmError>>, LlmError, Scope.Scope>
-  readonly countTokens: (params: Messages.CountParams) => Effect.Effect<Reply<number>, LlmError>
+    params: Messages.MessageRequest
+  ) => Effect.Effect<Reply<Stream.Stream<Messages.MessageEvent, LlmError>>, LlmError, Scope.Scope>
+  readonly countTokens: (params: Messages.CountRequest) => Effect.Effect<Reply<number>, LlmError>
 }
 
 /**

@@ -15,7 +15,7 @@
  *
  * ```ts
  * declare module "floodgate/Messages" {
- *   interface CountParams {
+ *   interface CountRequest {
  *     readonly safety_identifier?: string
  *   }
  * }
@@ -96,7 +96,7 @@ export interface Tool {
  * @category models
  * @since 0.4.0
  */
-export interface CountParams {
+export interface CountRequest {
   readonly model: string
   readonly messages: ReadonlyArray<MessageParam>
   readonly system?: string | ReadonlyArray<ContentBlock> | undefined
@@ -117,7 +117,7 @@ export interface CountParams {
  * @category models
  * @since 0.4.0
  */
-export interface Params extends CountParams {
+export interface MessageRequest extends CountRequest {
   /** The most output tokens. */
   readonly max_tokens: number
   /** Ignored: the called function decides whether the answer is streamed. */
@@ -144,7 +144,7 @@ export interface Params extends CountParams {
  * @category models
  * @since 0.4.0
  */
-export interface Usage {
+export interface MessageUsage {
   /** Without those read from and written to a cache. */
   readonly input_tokens?: number | null | undefined
   readonly output_tokens?: number | null | undefined
@@ -165,7 +165,7 @@ export interface Usage {
  * @category models
  * @since 0.4.0
  */
-export interface Message {
+export interface MessageResponse {
   readonly type: "message"
   readonly role: "assistant"
   readonly id: string
@@ -174,7 +174,7 @@ export interface Message {
   /** Why it ended, such as `end_turn`, `max_tokens`, `tool_use` or `refusal`; null at the start of a stream. */
   readonly stop_reason: string | null
   readonly stop_sequence?: string | null | undefined
-  readonly usage: Usage & { readonly input_tokens: number; readonly output_tokens: number }
+  readonly usage: MessageUsage & { readonly input_tokens: number; readonly output_tokens: number }
 }
 
 /**
@@ -203,10 +203,10 @@ export interface Delta {
  * @category models
  * @since 0.4.0
  */
-export interface StreamEvent {
+export interface MessageEvent {
   readonly type: string
   /** Of `message_start`. */
-  readonly message?: Message | undefined
+  readonly message?: MessageResponse | undefined
   /** Of events of a block: which block of the answer. */
   readonly index?: number | undefined
   /** Of `content_block_start`. */
@@ -214,5 +214,5 @@ export interface StreamEvent {
   /** Of `content_block_delta` and `message_delta`. */
   readonly delta?: Delta | undefined
   /** Of `message_delta`: all tokens so far. */
-  readonly usage?: Usage | undefined
+  readonly usage?: MessageUsage | undefined
 }

@@ -36,7 +36,7 @@ import { headerReader, signalOf } from "./protocol/headers.ts"
  * The headers of a response: a `Headers` object, or a record with names in lower case, as Node and `effect/http` have
  * them.
  */
-type Source =
+type HeaderSource =
   | { readonly get: (name: string) => string | null | undefined }
   | Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
@@ -57,7 +57,7 @@ type Source =
  * @category constructors
  * @since 0.1.0
  */
-export const fromHeaders = (headers: Source): Limits.Signal | undefined => signalOf(headerReader(headers))
+export const fromHeaders = (headers: HeaderSource): Limits.Signal | undefined => signalOf(headerReader(headers))
 
 /**
  * Turns what an SDK threw into a failure that the governor understands: whether to retry and when, what the call used,

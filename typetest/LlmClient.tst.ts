@@ -55,20 +55,24 @@ describe("LlmClient beside the SDK", () => {
 
 describe("Messages", () => {
   it("the types of the SDK are assignable to them", () => {
-    expect<MessageCreateParams>().type.toBeAssignableTo<Messages.Params>()
-    expect<MessageCountTokensParams>().type.toBeAssignableTo<Messages.CountParams>()
-    expect<SdkMessage>().type.toBeAssignableTo<Messages.Message>()
-    expect<RawMessageStreamEvent>().type.toBeAssignableTo<Messages.StreamEvent>()
+    expect<MessageCreateParams>().type.toBeAssignableTo<Messages.MessageRequest>()
+    expect<MessageCountTokensParams>().type.toBeAssignableTo<Messages.CountRequest>()
+    expect<SdkMessage>().type.toBeAssignableTo<Messages.MessageResponse>()
+    expect<RawMessageStreamEvent>().type.toBeAssignableTo<Messages.MessageEvent>()
   })
 
   it("they are not any, and say what is missing", () => {
-    expect<{ modle: string; max_tokens: string; messages: number }>().type.not.toBeAssignableTo<Messages.Params>()
-    expect<{ model: string; messages: [] }>().type.not.toBeAssignableTo<Messages.Params>()
-    expect<{ content: [] }>().type.not.toBeAssignableTo<Messages.Message>()
+    expect<{
+      modle: string
+      max_tokens: string
+      messages: number
+    }>().type.not.toBeAssignableTo<Messages.MessageRequest>()
+    expect<{ model: string; messages: [] }>().type.not.toBeAssignableTo<Messages.MessageRequest>()
+    expect<{ content: [] }>().type.not.toBeAssignableTo<Messages.MessageResponse>()
   })
 
   it("a provider of one's own needs no more than they ask for", () => {
-    const value: Messages.Message = {
+    const value: Messages.MessageResponse = {
       type: "message",
       role: "assistant",
       id: "1",
@@ -80,7 +84,7 @@ describe("Messages", () => {
     const reply = { value, signal: undefined, requestId: undefined }
     expect(LlmProvider.make).type.toBeCallableWith({
       name: "mine",
-      create: (_: Messages.Params) => Effect.succeed(reply),
+      create: (_: Messages.MessageRequest) => Effect.succeed(reply),
       stream: () => Effect.never,
       countTokens: () => Effect.never
     })

@@ -13,7 +13,7 @@ import * as Tracer from "effect/Tracer"
 import { BudgetStore } from "../sharing/sharing.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { monotonic } from "../domain/input/clock.ts"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { BudgetError, TooManyPools } from "./errors.ts"
@@ -61,7 +61,7 @@ class Pools {
   readonly byName = new Map<string, Pool>()
   /** Those that the limits do not name, the least recently used first. */
   private readonly passing = new Map<string, Pool>()
-  private readonly shedder: Recency.Shedder<string, Pool>
+  private readonly shedder: Lru.Shedder<string, Pool>
   private readonly resting = new Resting()
   /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
   private opened = 0
@@ -87,7 +87,7 @@ class Pools {
     this.shared = shared
     this.now = monotonic(shared.clock)
     this.context = context
-    this.shedder = new Recency.Shedder(this.passing, this.mayRest, this.rest)
+    this.shedder = new Lru.Shedder(this.passing, this.mayRest, this.rest)
     const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
     const at = this.now() - age
     for (const entry of learned?.pools ?? []) {

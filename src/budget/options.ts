@@ -2,7 +2,7 @@
  * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
  */
 import * as Context from "effect/Context"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import * as Input from "../domain/input/checks.ts"
 import { shown } from "../domain/input/shown.ts"
 import { didYouMean, nearest } from "../domain/input/nearest.ts"
@@ -230,7 +230,7 @@ const perPool = (limits: Limits.Pools): Sets => {
     known: given,
     poolOf: (model) => {
       const pool = poolOf(model)
-      if (!isGiven(pool)) Recency.put(learned, pool, true, 10 * maxIdlePools)
+      if (!isGiven(pool)) Lru.put(learned, pool, true, 10 * maxIdlePools)
       return pool
     },
     limitsOf: (pool) => (isGiven(pool) ? pools[pool]! : {}),

@@ -5,7 +5,7 @@
  * before that is refilled, and a new name is refused where no room is left for it.
  */
 import type { Rest } from "../pacing/memory.ts"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import type * as Rules from "../domain/rules.ts"
 
 export interface Rested {
@@ -26,7 +26,7 @@ export class Resting {
   private readonly owing = new Map<string, Rested>()
   private now = -Infinity
   private readonly shedders = [this.learning, this.owing].map(
-    (map) => new Recency.Shedder(map, ({ rest }) => rest.until <= this.now)
+    (map) => new Lru.Shedder(map, ({ rest }) => rest.until <= this.now)
   )
 
   /** What was learned of them, by name. */

@@ -2,7 +2,7 @@
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { maxIdlePools, nameIn } from "../budget/options.ts"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
 import type { Call } from "./models.ts"
@@ -68,13 +68,13 @@ export class Pool {
 /** The pools that the calls of a governor were made in. Those that no call is in make room. */
 export class Pools {
   private readonly byName = new Map<string, Pool>()
-  private readonly shedder: Recency.Shedder<string, Pool>
+  private readonly shedder: Lru.Shedder<string, Pool>
   private readonly context: Context.Context<never>
 
   /** The registry of the context has the metrics. */
   constructor(context: Context.Context<never>) {
     this.context = context
-    this.shedder = new Recency.Shedder(
+    this.shedder = new Lru.Shedder(
       this.byName,
       ({ isIdle }) => isIdle,
       ({ counts }) => counts.leave()

@@ -7,7 +7,7 @@
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import type * as Estimator from "../Estimator.ts"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
@@ -215,7 +215,7 @@ export class Conversations {
   /** Remembers how long a conversation is, once an answer has told it. */
   remember(continuation: string, actual: Accounting.Actual): void {
     const prompt = Amounts.promptTokens(actual)
-    if (prompt > 0) Recency.put(this.lengths, continuation, prompt + actual.outputTokens, mostConversations)
+    if (prompt > 0) Lru.put(this.lengths, continuation, prompt + actual.outputTokens, mostConversations)
   }
 
   /** The tokens of the whole prompt of a call; undefined if the conversation is not remembered. */

@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Wake } from "../budget/waker.ts"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 
 /** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
 const warmMillis = 300_000
@@ -45,7 +45,7 @@ const over = (state: Warming): Effect.Effect<void> =>
 export const make = (wake: Wake): Warmup => {
   const states = new Map<string, State>()
 
-  const keep = (key: string, state: State): void => Recency.put(states, key, state, maxKeys)
+  const keep = (key: string, state: State): void => Lru.put(states, key, state, maxKeys)
 
   const succeeded = (key: string): Effect.Effect<void> =>
     Effect.map(Clock.currentTimeMillis, (now) => keep(key, { _tag: "Warm", until: now + warmMillis }))

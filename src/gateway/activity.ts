@@ -6,11 +6,11 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import type * as Events from "../Events.ts"
-import { promptTokens, Recency } from "./internal.ts"
+import { promptTokens, Lru } from "./internal.ts"
 import type { SharedCap } from "./purses.ts"
 
 /** How a request ended. */
-export interface Ended {
+export interface RequestEnd {
   readonly upstream: string
   readonly outcome: "answered" | "passed" | "refused" | "failed" | "hung up"
   /** The agent of a governed call; undefined for any other request. */
@@ -37,12 +37,12 @@ export interface Minute {
 }
 
 /** Enough for the page. The least recently active agents are forgotten. */
-const mostAgents = 1_000
-const mostEvents = 50
-const mostMinutes = 60
+const maxAgents = 1_000
+const maxEvents = 50
+const maxMinutes = 60
 const minute = 60_000
 /** The series of a metric are never removed, so their number is bounded. */
-const mostSpenders = 100
+const maxSpenders = 100
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
@@ -90,7 +90,7 @@ export class Activity {
       lastAt: 0
     }
     known.lastAt = this.now()
-    Recency.put(this.agents, name, known, mostAgents)
+    Lru.put(this.agents, name, known, maxAgents)
     return known
   }
 
@@ -100,7 +100,7 @@ export class Activity {
     if (last?.at === at) return last
     const next = { at, calls: 0, tokens: 0, dollars: 0 }
     this.minutes.push(next)
-    if (this.minutes.length > mostMinutes) this.minutes.shift()
+    if (this.minutes.length > maxMinutes) this.minutes.shift()
     return next
   }
 
@@ -128,7 +128,7 @@ export class Activity {
   spent(agent: string, dollars: number): void {
     this.minute().dollars += dollars
     // A client may use another name for each call.
-    if (this.spenders.size < mostSpenders) this.spenders.add(agent)
+    if (this.spenders.size < maxSpenders) this.spenders.add(agent)
     const name = this.spenders.has(agent) ? agent : "other agents"
     this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
   }
@@ -138,7 +138,7 @@ export class Activity {
     this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})
   }
 
-  ended({ agent: name, outcome, upstream }: Ended): void {
+  ended({ agent: name, outcome, upstream }: RequestEnd): void {
     this.count("floodgate_gateway_requests", "Requests, by upstream and outcome", { upstream, outcome })
     if (name === undefined) return
     const agent = this.agent(name)
@@ -198,7 +198,7 @@ export const makeJournal = (): Journal => {
       // The status shows the waiting calls.
       if (event.type === "wait") return
       events.push(event)
-      if (events.length > mostEvents) events.shift()
+      if (events.length > maxEvents) events.shift()
     },
     events
   }

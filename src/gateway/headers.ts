@@ -4,7 +4,7 @@ import type { HeaderReader } from "../protocol/index.ts"
 import { headerReader } from "./internal.ts"
 
 /** Headers as Node gives those of a response. */
-export type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
+export type ResponseHeaders = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
 /** Headers that concern one connection only (RFC 9110, section 7.6.1). */
 const hopByHop = [
@@ -54,7 +54,7 @@ export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefi
 
 /** The headers of a response as they are passed on, without those in `drop`. */
 export const incoming = (
-  headers: Headers,
+  headers: ResponseHeaders,
   drop: ReadonlyArray<string> = []
 ): Record<string, string | Array<string>> => {
   const connection = headers["connection"]

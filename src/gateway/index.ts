@@ -74,9 +74,9 @@ import type { Refusal } from "../protocol/index.ts"
 import { Engine, headerReader, statusOf } from "./internal.ts"
 import { type Activity, type Journal, makeActivity, makeJournal } from "./activity.ts"
 import { makeCallers } from "./callers.ts"
-import { type Entry, makeDoor } from "./door.ts"
-import * as Exchange from "./exchange.ts"
-import { type Checked, type Options, parse } from "./options.ts"
+import { type AuthResult, makeAuth } from "./auth.ts"
+import * as Proxy from "./proxy.ts"
+import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
 import { namedBy } from "./headers.ts"
@@ -87,7 +87,7 @@ import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 import type * as Spending from "../Spending.ts"
 
-export type { Recorded } from "./exchange.ts"
+export type { Recorded } from "./proxy.ts"
 export type { Options } from "./options.ts"
 export type { Rule } from "./rule.ts"
 export { CannotListen } from "./server.ts"
@@ -177,21 +177,21 @@ const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): bool
   /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
 
 /** Builds what depends on the options. A reload replaces all of it. */
-const setUp = Effect.fnUntraced(function* (
+const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
-  checked: Checked,
+  checked: ParsedOptions,
   purses: CallerPurses,
   activity: Activity,
   now: () => number
 ) {
   const { rules = [] } = options
-  const recorder = options.record && Exchange.makeRecorder(options.record)
+  const recorder = options.record && Proxy.makeRecorder(options.record)
   const engine = yield* Engine.make({
     ...options,
     operation: "Gateway.make",
     callOptions: makeCallers(rules, purses),
     used: (planned) => {
-      const use = activity.used(Exchange.agentOf(planned))
+      const use = activity.used(Proxy.agentOf(planned))
       const record = recorder?.used(planned)
       return (actual) => {
         use(actual)
@@ -203,7 +203,7 @@ const setUp = Effect.fnUntraced(function* (
   for (const upstream of checked.upstreams.values()) {
     transports.set(upstream.name, yield* Transport.make(upstream, checked.timeout))
   }
-  const parts: Exchange.Parts = {
+  const parts: Proxy.ProxyParts = {
     engine,
     transports,
     activity,
@@ -217,7 +217,7 @@ const setUp = Effect.fnUntraced(function* (
   return {
     checked,
     parts,
-    door: makeDoor(checked.token, checked.hosts),
+    door: makeAuth(checked.token, checked.hosts),
     route: makeRouter(checked.upstreams, engine.route),
     open: 0,
     isOld: false,
@@ -226,11 +226,11 @@ const setUp = Effect.fnUntraced(function* (
 })
 
 /** The parts of a gateway that depend on its options. */
-type Setup = Effect.Success<ReturnType<typeof setUp>>
+type Generation = Effect.Success<ReturnType<typeof makeGeneration>>
 
 /** The answer to a request for one of the gateway's own pages; undefined for any other request. */
 const own = (
-  { refusal, target }: Entry,
+  { refusal, target }: AuthResult,
   page: ReturnType<typeof Page.make>,
   context: Context.Context<never>,
   request: IncomingMessage,
@@ -258,7 +258,7 @@ const guarded =
     try {
       serve(request, response)
     } catch (thrown) {
-      run(Exchange.failed(response, thrown))
+      run(Proxy.failed(response, thrown))
     }
   }
 
@@ -267,27 +267,27 @@ const guarded =
  * has stalled for too long.
  */
 const answer = (
-  setup: Setup,
+  generation: Generation,
   response: ServerResponse,
   run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>,
   begin: (run: (answer: Effect.Effect<void>) => void) => void,
   released: () => void = constVoid
 ): void => {
-  const { activity } = setup.parts
+  const { activity } = generation.parts
   let answering: Fiber.Fiber<void> | undefined
   let isOver = false
   const over = (): void => {
     if (isOver) return
     isOver = true
     activity.open--
-    setup.open--
-    if (setup.isOld && setup.open === 0) run(setup.close)
+    generation.open--
+    if (generation.isOld && generation.open === 0) run(generation.close)
     released()
     // However it ended, the client must not be left waiting.
     if (!response.writableFinished) response.destroy()
   }
   activity.open++
-  setup.open++
+  generation.open++
   response.once("close", () => {
     if (answering === undefined) over()
     else if (!response.writableFinished) answering.interruptUnsafe()
@@ -299,30 +299,30 @@ const answer = (
 }
 
 /** What all requests are served with. */
-interface Serving {
-  readonly current: () => Setup
+interface ServerParts {
+  readonly current: () => Generation
   readonly isClosing: () => boolean
   readonly page: ReturnType<typeof Page.make>
   readonly context: Context.Context<never>
-  readonly memory: Request.Memory
+  readonly memory: Request.BodyMemory
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
 
 /** Answers a request for an upstream, or refuses it. */
 const forward = (
-  { current, isClosing, memory, run }: Serving,
-  { refusal, target }: Entry,
+  { current, isClosing, memory, run }: ServerParts,
+  { refusal, target }: AuthResult,
   request: IncomingMessage,
   response: ServerResponse
 ): void => {
-  const setup = current()
+  const generation = current()
   const isWebSocket = wantsWebSocket(request.headers)
   // A WebSocket begins with a GET, whatever request it is to replace.
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
-  const routed = setup.route(method, target, headerReader(request.headers))
+  const routed = generation.route(method, target, headerReader(request.headers))
   const refused = (refusal: Refusal): void => {
-    const refuse = Exchange.refuse(response, Exchange.refusalFor(refusal, routed.protocol))
-    answer(setup, response, run, (run) => run(refuse))
+    const refuse = Proxy.refuse(response, Proxy.refusalFor(refusal, routed.protocol))
+    answer(generation, response, run, (run) => run(refuse))
   }
   if (refusal !== undefined) return refused(refusal)
   if (isClosing()) {
@@ -334,16 +334,16 @@ const forward = (
     return refused(noWebSocket)
   }
   if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
-  const { maxBodyBytes, maxHeldBytes } = setup.checked
+  const { maxBodyBytes, maxHeldBytes } = generation.checked
   const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
   const begin = (run: (answer: Effect.Effect<void>) => void) =>
-    Exchange.exchange(setup.parts, routed, request, response, body, run)
-  answer(setup, response, run, begin, () => body.release())
+    Proxy.exchange(generation.parts, routed, request, response, body, run)
+  answer(generation, response, run, begin, () => body.release())
 }
 
 /** Serves all requests. */
 const serving =
-  (parts: Serving): Serve =>
+  (parts: ServerParts): Serve =>
   (request, response) => {
     const { context, current, isClosing, page, run } = parts
     request.on("error", () => {})
@@ -409,9 +409,9 @@ export const make = Effect.fnUntraced(function* (
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 
-  const opened = Effect.fnUntraced(function* (options: Options, checked: Checked) {
+  const opened = Effect.fnUntraced(function* (options: Options, checked: ParsedOptions) {
     const inner = yield* Scope.fork(scope)
-    const making = Scope.provide(setUp(options, checked, purses, activity, now), inner).pipe(
+    const making = Scope.provide(makeGeneration(options, checked, purses, activity, now), inner).pipe(
       Effect.provideService(Governor.Governor, governor)
     )
     const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))

@@ -3,8 +3,8 @@ import * as Duration from "effect/Duration"
 import { constants } from "node:buffer"
 import type * as Fetch from "../http/index.ts"
 import { checkCap, Engine, Input, priority, shown, weight } from "./internal.ts"
-import { isLoopback } from "./door.ts"
-import type * as Exchange from "./exchange.ts"
+import { isLoopback } from "./auth.ts"
+import type * as Proxy from "./proxy.ts"
 import type * as Spending from "../Spending.ts"
 import type { Rule } from "./rule.ts"
 import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
@@ -83,7 +83,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
   /** The most open connections; further ones are closed. @default 10_000 */
   readonly maxConnections?: number | undefined
   /** Called for each answered call when its usage is known, for example to write a trace. @default none */
-  readonly record?: ((call: Exchange.Recorded) => void) | undefined
+  readonly record?: ((call: Proxy.Recorded) => void) | undefined
 }
 
 const providers = {
@@ -96,10 +96,10 @@ const providers = {
 const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
 
 /** A body is decoded to a text, which has at most so many characters in Node. */
-const mostBodyBytes = constants.MAX_STRING_LENGTH
+const maxBodyBytes = constants.MAX_STRING_LENGTH
 /** More than any machine has, of memory and of sockets. */
-const mostHeldBytes = 2 ** 44
-const mostConnections = 1_000_000
+const maxHeldBytes = 2 ** 44
+const maxConnections = 1_000_000
 
 const wholeUpTo = (most: number): Input.Check =>
   Input.number(`an integer from 1 to ${most}`, (value) => Number.isInteger(value) && value > 0 && value <= most)
@@ -163,9 +163,9 @@ const settings = Input.options<Options>({
   keepAlive: time,
   timeout: time,
   drain: time,
-  maxBodyBytes: wholeUpTo(mostBodyBytes),
-  maxHeldBytes: wholeUpTo(mostHeldBytes),
-  maxConnections: wholeUpTo(mostConnections),
+  maxBodyBytes: wholeUpTo(maxBodyBytes),
+  maxHeldBytes: wholeUpTo(maxHeldBytes),
+  maxConnections: wholeUpTo(maxConnections),
   record: Input.callback
 })
 
@@ -205,4 +205,4 @@ export const parse = (operation: string, given: Options) => {
 }
 
 /** Checked options. */
-export type Checked = ReturnType<typeof parse>
+export type ParsedOptions = ReturnType<typeof parse>

@@ -10,7 +10,7 @@ import { style } from "./page/style.ts"
 import * as Response from "./response.ts"
 import type { Upstreams } from "./routes.ts"
 
-export interface Parts {
+export interface PageParts {
   readonly activity: Activity
   readonly budget: Budget.TokenBudget["Service"]
   /** The pools of the configuration. Each key gets pools of its own with their limits, so these are shown only in use. */
@@ -23,9 +23,9 @@ export interface Parts {
 
 /** The page is updated every second. */
 const everyMillis = 1_000
-const mostViewers = 20
-const mostAgents = 50
-const mostCaps = 50
+const maxViewers = 20
+const maxAgents = 50
+const maxCaps = 50
 
 /** Only its own files run in the page; it cannot be framed, and it sends requests to no other host. */
 const security = {
@@ -49,7 +49,7 @@ const isAtRest = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): b
   Object.values(dimensions).every(({ capacity, level }) => level >= capacity)
 
 /** The data of the page. JSON has null for infinite amounts. */
-const snapshot = ({ activity, budget, configured, journal, now, purses, upstreams }: Parts) =>
+const snapshot = ({ activity, budget, configured, journal, now, purses, upstreams }: PageParts) =>
   Effect.map(budget.status, ({ pools }) => ({
     at: now(),
     open: activity.open,
@@ -57,11 +57,11 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       configured.has(name) && isAtRest(pool) ? [] : [{ name, ...pool }]
     ),
-    agents: activity.busiest(mostAgents).map((agent) => ({
+    agents: activity.busiest(maxAgents).map((agent) => ({
       ...agent,
       ...purses.ofAgent(agent.name)
     })),
-    caps: purses.caps(mostCaps),
+    caps: purses.caps(maxCaps),
     minutes: activity.lastHour,
     events: [...(journal?.events ?? [])].reverse()
   }))
@@ -70,12 +70,12 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
 export const isFile = (path: string): boolean => path === "" || Object.hasOwn(files, path)
 
 /** Serves the paths below `/floodgate` until the scope closes. */
-export const make = (parts: Parts): ((path: string, response: ServerResponse) => Effect.Effect<void>) => {
+export const make = (parts: PageParts): ((path: string, response: ServerResponse) => Effect.Effect<void>) => {
   let viewers = 0
 
   const watch = (response: ServerResponse): Effect.Effect<void> => {
-    if (viewers >= mostViewers)
-      return Response.whole(response, 503, security, `${mostViewers} others watch this page; trying again`)
+    if (viewers >= maxViewers)
+      return Response.whole(response, 503, security, `${maxViewers} others watch this page; trying again`)
     viewers++
     response.once("close", () => viewers--)
     response.writeHead(200, { ...security, "content-type": "text/event-stream" })

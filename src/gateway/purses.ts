@@ -5,7 +5,7 @@ import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Spending from "../Spending.ts"
-import { Recency } from "./internal.ts"
+import { Lru } from "./internal.ts"
 import type { Rule } from "./rule.ts"
 
 /** The state of a cap. */
@@ -89,8 +89,8 @@ export class CallerPurses {
   private readonly capped = new Map<string, Capped>()
   /** How many running requests may pay from a purse. */
   private readonly users = new Map<Spending.Purse, number>()
-  private readonly idleCounted = new Recency.Shedder(this.counted, (purse) => this.isIdle(purse))
-  private readonly idleCapped = new Recency.Shedder(
+  private readonly idleCounted = new Lru.Shedder(this.counted, (purse) => this.isIdle(purse))
+  private readonly idleCapped = new Lru.Shedder(
     this.capped,
     ({ id, purse }) => !isShared(id) && this.isIdle(purse),
     (gone) => this.setAside(gone)

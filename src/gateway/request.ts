@@ -6,14 +6,14 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
-import { monotonic, mostValues, parseJson, ValueCounter } from "./internal.ts"
+import { monotonic, maxValues, parseJson, ValueCounter } from "./internal.ts"
 
 // -----------------------------------------------------------------------------
 // Arriving
 // -----------------------------------------------------------------------------
 
 /** The bodies of all waiting and running requests. */
-export interface Memory {
+export interface BodyMemory {
   /** Their bytes. */
   held: number
   /** Those that arrive. */
@@ -35,13 +35,13 @@ export type Unread =
 
 /** In each such time a body must grow by a hundredth, or at least a byte. Otherwise a few could keep all others out. */
 const growsWithinMillis = 10_000
-const leastGrowth = 0.01
+const minGrowth = 0.01
 
 /** Accounts for bodies, and ends those that arrive too slowly, until the scope closes. */
-export const makeMemory: Effect.Effect<Memory, never, Scope.Scope> = Effect.gen(function* () {
+export const makeMemory: Effect.Effect<BodyMemory, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const now = monotonic(clock)
-  const memory: Memory = { held: 0, arriving: new Set(), now, reading: Semaphore.makeUnsafe(1) }
+  const memory: BodyMemory = { held: 0, arriving: new Set(), now, reading: Semaphore.makeUnsafe(1) }
   const check = Effect.sync(() => {
     for (const body of memory.arriving) body.check()
   })
@@ -54,7 +54,7 @@ const smallChunk = 64 * 1_024
 
 const joined = (chunks: ReadonlyArray<Buffer>): Buffer => (chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
 
-/** Adds a chunk, so that there are few small ones, and each byte is copied a few times at most. */
+/** Adds a chunk, so that there are few small ones, and each byte is copied a few times at max. */
 const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
   let last = chunk
   for (let before = chunks.at(-1); before !== undefined; before = chunks.at(-1)) {
@@ -67,9 +67,9 @@ const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
 
 /** The body of one request. */
 export class Body {
-  readonly memory: Memory
-  private readonly mostHeld: number
-  private readonly most: number
+  readonly memory: BodyMemory
+  private readonly maxHeld: number
+  private readonly max: number
   private held = 0
   /** What has arrived. The listeners of the request live as long as its call, so this is not theirs. */
   private chunks: Array<Buffer> = []
@@ -78,16 +78,16 @@ export class Body {
   /** What it was when it was last found to have grown. */
   private earlier = { held: 0, at: 0 }
 
-  constructor(memory: Memory, mostHeld: number, most: number) {
+  constructor(memory: BodyMemory, maxHeld: number, max: number) {
     this.memory = memory
-    this.mostHeld = mostHeld
-    this.most = most
+    this.maxHeld = maxHeld
+    this.max = max
   }
 
   /** Reads the body, and calls `give` with it, or with the reason why it was not read. */
   read(request: IncomingMessage, give: (body: Buffer | Unread) => void): void {
-    if (Number(request.headers["content-length"] ?? 0) > this.most) return give("tooLarge")
-    const { memory, most } = this
+    if (Number(request.headers["content-length"] ?? 0) > this.max) return give("tooLarge")
+    const { memory, max } = this
     this.give = give
     this.request = request
     this.earlier = { held: 0, at: memory.now() }
@@ -96,8 +96,8 @@ export class Body {
       if (this.give === undefined) return
       this.held += chunk.length
       memory.held += chunk.length
-      if (this.held <= most && memory.held <= this.mostHeld) return append(this.chunks, chunk)
-      this.settle(this.held > most ? "tooLarge" : "full")
+      if (this.held <= max && memory.held <= this.maxHeld) return append(this.chunks, chunk)
+      this.settle(this.held > max ? "tooLarge" : "full")
     })
     request.on("end", () => this.settle(joined(this.chunks)))
   }
@@ -106,7 +106,7 @@ export class Body {
   check(): void {
     const { earlier, held } = this
     const at = this.memory.now()
-    if (held - earlier.held >= Math.max(1, leastGrowth * held)) this.earlier = { held, at }
+    if (held - earlier.held >= Math.max(1, minGrowth * held)) this.earlier = { held, at }
     else if (at - earlier.at >= growsWithinMillis) this.settle("slow")
   }
 
@@ -125,7 +125,7 @@ export class Body {
 
   /** Accounts for bytes that are held beside the body until it is released. Returns false if there is no room. */
   hold(bytes: number): boolean {
-    if (this.memory.held + bytes > this.mostHeld) return false
+    if (this.memory.held + bytes > this.maxHeld) return false
     this.held += bytes
     this.memory.held += bytes
     return true
@@ -163,7 +163,7 @@ const inTurn = <A>(step: () => A): Effect.Effect<A> => Effect.andThen(Effect.yie
  * are too many. No two bodies are read in the same turn of the event loop, and only one parsed body is in memory at a time.
  */
 export const readLarge = Effect.fnUntraced(function* (
-  { reading }: Memory,
+  { reading }: BodyMemory,
   bytes: Buffer,
   parsed: (body: unknown) => Effect.Effect<void>,
   refused: (values: number) => Effect.Effect<void>
@@ -171,7 +171,7 @@ export const readLarge = Effect.fnUntraced(function* (
   const alone = reading.withPermits(1)
   const counter = new ValueCounter(bytes, yield* Random.nextInt)
   while (yield* alone(inTurn(() => counter.next(partBytes)))) {}
-  if (counter.values > mostValues) return refused(counter.values)
+  if (counter.values > maxValues) return refused(counter.values)
   return yield* alone(
     inTurn(() => textOf(bytes)).pipe(
       Effect.flatMap((text) => inTurn(() => parseJson(text))),

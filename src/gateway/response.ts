@@ -101,7 +101,7 @@ export const whole = (
   })
 
 /** Writes a body to its end, or until the client must read first. */
-const flow = async (response: ServerResponse, { read }: Engine.Source): Promise<"over" | "full"> => {
+const flow = async (response: ServerResponse, { read }: Engine.ByteSource): Promise<"over" | "full"> => {
   for (;;) {
     const chunk = await read()
     if (chunk === undefined) return "over"
@@ -110,19 +110,19 @@ const flow = async (response: ServerResponse, { read }: Engine.Source): Promise<
 }
 
 /** Writes a body to its end. If the body breaks off, so does the connection to the client. */
-export const relay = (response: ServerResponse, source: Engine.Source): Effect.Effect<void> =>
+export const relay = (response: ServerResponse, source: Engine.ByteSource): Effect.Effect<void> =>
   relayed(response, source).pipe(
     Effect.catch(() => Effect.sync(() => void response.destroy())),
     Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
   )
 
-const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Engine.Source) {
+const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Engine.ByteSource) {
   while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* progress(response, "drain")
   return yield* end(response)
 })
 
 /** A response that may have to begin before its outcome is known. */
-export interface Held {
+export interface HeldResponse {
   readonly response: ServerResponse
   readonly contentType: string
   /** The text that keeps it alive, which clients skip. */
@@ -133,8 +133,8 @@ export interface Held {
 
 /** Keeps responses alive, from when they are added until they are removed. */
 export interface Keeper {
-  readonly add: (held: Held) => void
-  readonly remove: (held: Held) => void
+  readonly add: (held: HeldResponse) => void
+  readonly remove: (held: HeldResponse) => void
 }
 
 /** Checks within each interval; there is at least one a second. */
@@ -147,14 +147,14 @@ const looks = 4
 export const makeKeeper = Effect.fnUntraced(function* (
   silence: Duration.Duration,
   every: Duration.Duration,
-  began: (held: Held) => void
+  began: (held: HeldResponse) => void
 ): Effect.fn.Return<Keeper, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const now = monotonic(clock)
   const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
   /** When each response gets its next text. */
-  const due = new Map<Held, number>()
-  const keep = (held: Held): void => {
+  const due = new Map<HeldResponse, number>()
+  const keep = (held: HeldResponse): void => {
     const { contentType, response, text } = held
     if (!held.began) {
       response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" })

@@ -2,7 +2,7 @@
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
 import type { HeaderReader, Protocol } from "../protocol/index.ts"
-import { Engine, type Match, matches, pathOf, Recency } from "./internal.ts"
+import { Engine, type Match, matches, pathOf, Lru } from "./internal.ts"
 
 /** A provider that requests are passed on to. */
 export interface Upstream {
@@ -27,7 +27,7 @@ export interface Routed {
 }
 
 /** A request that no upstream of this gateway serves. */
-export interface Lost extends Pick<Routed, "protocol"> {
+export interface NoRoute extends Pick<Routed, "protocol"> {
   readonly message: string
 }
 
@@ -47,18 +47,23 @@ const builtIn = Object.values(names)
 export const ownSegment =
   /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
-interface Found extends Match {
+interface NamedMatch extends Match {
   readonly name: string
 }
 
-const found = (method: string, path: string): ReadonlyArray<Found> =>
+const found = (method: string, path: string): ReadonlyArray<NamedMatch> =>
   matches(Engine.protocols, method, path).map((found) => {
     const { provider } = found.protocol
     return { ...found, name: names[provider] ?? provider }
   })
 
 /** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
-const nameOf = (all: ReadonlyArray<Found>, path: string, header: HeaderReader, search: string): string | undefined => {
+const nameOf = (
+  all: ReadonlyArray<NamedMatch>,
+  path: string,
+  header: HeaderReader,
+  search: string
+): string | undefined => {
   const call = all.find(({ route }) => route.operation !== "passThrough")
   if (call !== undefined) return call.name
   if ((header("anthropic-version") ?? "") !== "") return "anthropic"
@@ -73,7 +78,7 @@ const nameOf = (all: ReadonlyArray<Found>, path: string, header: HeaderReader, s
 /** The longest name that an answer repeats. */
 const longestName = 64
 
-const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protocol): Lost => {
+const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protocol): NoRoute => {
   const what = name === undefined ? "No upstream serves this path" : `No upstream named "${name.slice(0, longestName)}"`
   return { message: `${what}; this gateway has ${[...upstreams.keys()].join(", ")}`, protocol }
 }
@@ -87,7 +92,7 @@ const find = (
   method: string,
   target: string,
   header: HeaderReader
-): Omit<Routed, "call"> | Lost => {
+): Omit<Routed, "call"> | NoRoute => {
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
   const { search } = parsed
@@ -109,10 +114,10 @@ const find = (
 }
 
 /** Finds the route of a request by its method, its target and its headers. */
-export type Router = (method: string, target: string, header: HeaderReader) => Routed | Lost
+export type Router = (method: string, target: string, header: HeaderReader) => Routed | NoRoute
 
 /** Clients use few paths again and again. */
-const mostKnown = 1_000
+const maxKnown = 1_000
 const longestKnown = 256
 const isNamed = (value: string | null | undefined): boolean => (value ?? "") !== ""
 
@@ -121,7 +126,7 @@ export const makeRouter = (
   upstreams: Upstreams,
   callOf: (method: string, path: string) => Match | undefined
 ): Router => {
-  const known = new Map<string, Routed | Lost>()
+  const known = new Map<string, Routed | NoRoute>()
   const routeOf: Router = (method, target, header) => {
     const found = find(upstreams, method, target, header)
     return "upstream" in found ? { ...found, call: callOf(method, found.path) } : found
@@ -131,7 +136,7 @@ export const makeRouter = (
     const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => isNamed(header(name)))
     const key = `${client} ${method} ${target}`
     const route = known.get(key) ?? routeOf(method, target, header)
-    Recency.put(known, key, route, mostKnown)
+    Lru.put(known, key, route, maxKnown)
     return route
   }
 }

@@ -25,7 +25,7 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("floodgate/ga
   }
 }
 
-export interface Options {
+export interface ListenOptions {
   readonly host: string
   readonly port: number
   readonly maxConnections: number
@@ -72,7 +72,7 @@ export const listen = Effect.fnUntraced(function* ({
   host,
   maxConnections,
   port
-}: Options): Effect.fn.Return<Listening, CannotListen, Scope.Scope> {
+}: ListenOptions): Effect.fn.Return<Listening, CannotListen, Scope.Scope> {
   const clock = yield* Clock.Clock
   const now = monotonic(clock)
   /** The open connections, and when the last answer on each was handed to the network. */
@@ -107,7 +107,7 @@ export const listen = Effect.fnUntraced(function* ({
 type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
 
 /** The most requests that a client may send in advance on one connection. Common clients send none. */
-const mostInAdvance = 16
+const maxInAdvance = 16
 
 /**
  * Answers the requests of a connection one after the other, so that the bound on connections also bounds open requests, and with
@@ -129,13 +129,13 @@ export const oneByOne = (serve: Listener): Listener => {
     if (queue === undefined) {
       queues.set(socket, [])
       start()
-    } else if (queue.length < mostInAdvance) queue.push(start)
+    } else if (queue.length < maxInAdvance) queue.push(start)
     else socket.destroy()
   }
 }
 
 /** Waits until no request is open, at most for the given time. */
-export const drained = (open: () => number, most: Duration.Duration): Effect.Effect<void> =>
+export const drained = (open: () => number, max: Duration.Duration): Effect.Effect<void> =>
   Effect.gen(function* () {
     while (open() > 0) yield* Effect.sleep(Duration.millis(50))
-  }).pipe(Effect.timeoutOption(most), Effect.asVoid)
+  }).pipe(Effect.timeoutOption(max), Effect.asVoid)

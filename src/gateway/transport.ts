@@ -9,20 +9,20 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type Duplex, pipeline, Readable } from "node:stream"
 import * as Zlib from "node:zlib"
-import type { Headers } from "./headers.ts"
+import type { ResponseHeaders } from "./headers.ts"
 import { type Engine, headerReader } from "./internal.ts"
 import type { Upstream } from "./routes.ts"
 
 /** An answer of an upstream. */
-export interface Sent extends Engine.Upstream {
-  readonly headers: Headers
-  readonly body: Engine.Source
+export interface UpstreamResponse extends Engine.ProviderResponse {
+  readonly headers: ResponseHeaders
+  readonly body: Engine.ByteSource
   /** Whether the body was compressed, and has been decompressed. */
   readonly isDecoded: boolean
 }
 
 /** What is sent to an upstream. */
-export interface Outgoing {
+export interface UpstreamRequest {
   readonly method: string
   readonly path: string
   readonly headers: ReadonlyArray<string>
@@ -32,7 +32,7 @@ export interface Outgoing {
 }
 
 /** Sends a request. */
-export type Transport = (request: Outgoing, signal: AbortSignal) => Promise<Sent>
+export type Transport = (request: UpstreamRequest, signal: AbortSignal) => Promise<UpstreamResponse>
 
 /** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
 const decoders: Readonly<Record<string, () => Duplex>> = {
@@ -44,10 +44,10 @@ const decoders: Readonly<Record<string, () => Duplex>> = {
 }
 
 /** The most bytes of a body that are buffered. The connection pauses until they were read. */
-const mostUnread = 64 * 1_024
+const maxUnread = 64 * 1_024
 
 /** Receives a response, and gives its body to a reader. */
-class Receiver implements Dispatcher.DispatchHandler, Engine.Source {
+class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
   private readonly signal: AbortSignal
   private readonly answered: (receiver: Receiver) => void
   private readonly failed: (error: unknown) => void
@@ -61,7 +61,7 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.Source {
     | { readonly resolve: (chunk: Uint8Array | undefined) => void; readonly reject: (error: unknown) => void }
     | undefined
   status = 0
-  headers: Headers = {}
+  headers: ResponseHeaders = {}
 
   constructor(signal: AbortSignal, answered: (receiver: Receiver) => void, failed: (error: unknown) => void) {
     this.signal = signal
@@ -78,7 +78,7 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.Source {
     if (this.broken !== undefined) controller.abort(this.broken.error as Error)
   }
 
-  onResponseStart(_: unknown, status: number, headers: Headers): void {
+  onResponseStart(_: unknown, status: number, headers: ResponseHeaders): void {
     // Responses with a status below 200 are informational; the final one follows.
     if (status < 200) return
     this.status = status
@@ -89,7 +89,7 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.Source {
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
     this.chunks.push(chunk)
     this.unread += chunk.length
-    if (this.unread > mostUnread) controller.pause()
+    if (this.unread > maxUnread) controller.pause()
     this.wake()
   }
 
@@ -152,18 +152,19 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.Source {
 }
 
 /** Methods that change nothing, so that a request may be sent twice. */
-const isRepeatable = ({ body, method }: Outgoing): boolean => body === null && (method === "GET" || method === "HEAD")
+const isRepeatable = ({ body, method }: UpstreamRequest): boolean =>
+  body === null && (method === "GET" || method === "HEAD")
 
 /** Whether a connection ended while it was in use, and not while it was made. */
 const isCut = (error: unknown): boolean =>
   ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
 
-const chunksOf = async function* ({ read }: Engine.Source): AsyncGenerator<Uint8Array> {
+const chunksOf = async function* ({ read }: Engine.ByteSource): AsyncGenerator<Uint8Array> {
   for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
 }
 
 /** A decompressed body. */
-const decoded = (body: Engine.Source, decoder: Duplex): Engine.Source => {
+const decoded = (body: Engine.ByteSource, decoder: Duplex): Engine.ByteSource => {
   // The reader of the body gets the error.
   pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
     if (error) body.cancel(error)
@@ -191,7 +192,7 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
       (pool) => Effect.promise(() => pool.destroy().catch(() => {}))
     ),
     (pool): Transport => {
-      const sent = ({ body, headers, method, path }: Outgoing, signal: AbortSignal): Promise<Receiver> =>
+      const sent = ({ body, headers, method, path }: UpstreamRequest, signal: AbortSignal): Promise<Receiver> =>
         new Promise((resolve, reject) => {
           if (signal.aborted) return reject(signal.reason)
           pool.dispatch(

@@ -4,12 +4,12 @@
  * A credential is identified by its hash. When responses show that several credentials belong to one organisation, they share
  * the account of the first, which keeps its name, so that earlier and later calls are in one pool.
  */
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import { type Addressed, credentialsOf } from "./credentials.ts"
 
 /** Enough for all keys and organisations of a program. A forgotten one is learned again. */
-const most = 10_000
+const max = 10_000
 
 /** A credential that the provider does not know, or that may not do this: it may have been invented. */
 const refusals = [401, 403]
@@ -40,7 +40,7 @@ const organisationOf = (header: HeaderReader): string | undefined => {
 // -----------------------------------------------------------------------------
 
 /** What of a response says something about the account. */
-interface Answered {
+interface AccountResponse {
   readonly status: number
   readonly header: HeaderReader
 }
@@ -50,7 +50,7 @@ export interface Accounts {
   /** The account of a request. It is a promise if the credential must be hashed first. */
   readonly of: (request: Addressed) => string | Promise<string>
   /** Learns from a response that the account of a request exists, and the organisation of its credential. */
-  readonly learn: (request: Addressed, account: string, response: Answered) => void
+  readonly learn: (request: Addressed, account: string, response: AccountResponse) => void
 }
 
 export const makeAccounts = (): Accounts => {
@@ -70,7 +70,7 @@ export const makeAccounts = (): Accounts => {
       const known = byCredential.get(key)
       // One that no response has shown to exist is not kept.
       if (known === undefined) return hashOf(credential).then((hash) => byCredential.get(key) ?? `${host}/${hash}`)
-      Recency.put(byCredential, key, known, most)
+      Lru.put(byCredential, key, known, max)
       return known
     },
     learn: (request, account, { header, status }) => {
@@ -79,11 +79,11 @@ export const makeAccounts = (): Accounts => {
       if (credential === "") return
       const organisation = organisationOf(header)
       const own = byCredential.get(key) ?? account
-      if (organisation === undefined) return Recency.put(byCredential, key, own, most)
+      if (organisation === undefined) return Lru.put(byCredential, key, own, max)
       const name = `${host} ${organisation}`
       const first = byOrganisation.get(name) ?? own
-      Recency.put(byOrganisation, name, first, most)
-      Recency.put(byCredential, key, first, most)
+      Lru.put(byOrganisation, name, first, max)
+      Lru.put(byCredential, key, first, max)
     }
   }
 }

@@ -11,10 +11,10 @@ export interface Addressed {
 
 /** The parameter of the query that holds a key of Google's. */
 const inQuery = "?key"
-type Place = "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | typeof inQuery
+type Location = "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | typeof inQuery
 
-/** All places for a credential, those first where the provider looks first. */
-const places: Readonly<Record<"anthropic" | "azure" | "google" | "other", ReadonlyArray<Place>>> = {
+/** All locations of a credential, those first where the provider looks first. */
+const locations: Readonly<Record<"anthropic" | "azure" | "google" | "other", ReadonlyArray<Location>>> = {
   anthropic: ["x-api-key", "authorization", "api-key", "x-goog-api-key", inQuery],
   azure: ["api-key", "authorization", "x-api-key", "x-goog-api-key", inQuery],
   google: ["x-goog-api-key", inQuery, "authorization", "api-key", "x-api-key"],
@@ -28,23 +28,23 @@ const azure = /\/openai\/deployments\//
 /** Google's tokens change every hour; the paths of Vertex AI name the project. */
 const vertexProject = /\/projects\/([^/]+)\/locations\/[^/]+\/(?:publishers|endpoints)\//
 
-const placesOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArray<Place> => {
-  if (protocol === "gemini") return places.google
-  if (protocol === "anthropic-messages") return bedrock.test(pathname) ? places.other : places.anthropic
-  return hostname.endsWith(".azure.com") || azure.test(pathname) ? places.azure : places.other
+const locationsOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArray<Location> => {
+  if (protocol === "gemini") return locations.google
+  if (protocol === "anthropic-messages") return bedrock.test(pathname) ? locations.other : locations.anthropic
+  return hostname.endsWith(".azure.com") || azure.test(pathname) ? locations.azure : locations.other
 }
 
 /** A header that was sent twice has both values. */
-const valuesOf = (place: Place, header: HeaderReader, { search, searchParams }: URL): ReadonlyArray<string> => {
-  if (place === inQuery) return search === "" ? [] : searchParams.getAll("key")
-  const value = header(place) ?? ""
+const valuesOf = (location: Location, header: HeaderReader, { search, searchParams }: URL): ReadonlyArray<string> => {
+  if (location === inQuery) return search === "" ? [] : searchParams.getAll("key")
+  const value = header(location) ?? ""
   if (value === "") return []
-  if (place !== "authorization") return value.split(",")
+  if (location !== "authorization") return value.split(",")
   return [awsKey.exec(value)?.[1] ?? value.replace(/^bearer\s+/i, "")]
 }
 
 /** A request has one or two. The others count as those of one caller. */
-const most = 8
+const max = 8
 
 /**
  * The credentials of a request, the one that its provider uses first. They are more than one if the request has several: only
@@ -56,11 +56,11 @@ export const credentialsOf = ({ header, protocol, url }: Addressed): ReadonlyArr
   const project = vertexProject.exec(parsed.pathname)?.[1]
   if (project !== undefined) return [project]
   const found: Array<string> = []
-  for (const place of placesOf(protocol, parsed)) {
-    for (const value of valuesOf(place, header, parsed)) {
+  for (const location of locationsOf(protocol, parsed)) {
+    for (const value of valuesOf(location, header, parsed)) {
       const credential = value.trim()
       if (credential === "" || found.includes(credential)) continue
-      if (found.length === most) return [...found, "others"]
+      if (found.length === max) return [...found, "others"]
       found.push(credential)
     }
   }

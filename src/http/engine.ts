@@ -10,7 +10,7 @@ import * as EffectResult from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Accounting from "../Accounting.ts"
 import { BudgetError } from "../Budget.ts"
-import * as Recency from "../domain/input/recency.ts"
+import * as Lru from "../domain/input/lru.ts"
 import { forCaller } from "../call/failure.ts"
 import { conclude, type Conclusion, inScope } from "../call/stream.ts"
 import * as Called from "../call/options.ts"
@@ -29,42 +29,42 @@ import { type Accounts, makeAccounts } from "./account.ts"
 import {
   connection,
   errorOf,
-  type Failed,
+  type AttemptFailure,
   failedWith,
-  Left,
+  Abandoned,
   parserOf,
-  type Read,
+  type Attempted,
   readStream,
   readWhole,
   thrownAt
-} from "./exchange.ts"
-import type { Exchange } from "./exchange.ts"
+} from "./attempt.ts"
+import type { AttemptResponse } from "./attempt.ts"
 import {
   type CallRequest,
-  type Change,
-  type Incoming,
-  type Planned,
-  type Result,
-  type Send,
-  type Settings,
+  type BodyChange,
+  type IncomingRequest,
+  type PlannedCall,
+  type CallResult,
+  type SendAttempt,
+  type EngineSettings,
   Stalled,
-  type Terms,
-  type Upstream,
-  type Used
+  type CallTerms,
+  type ProviderResponse,
+  type OnUsage
 } from "./models.ts"
 
 export {
-  type Change,
+  type BodyChange,
   checks,
   type EngineOptions,
-  type Planned,
-  type Result,
-  type Send,
+  type PlannedCall,
+  type CallResult,
+  type SendAttempt,
   Stalled,
-  type Upstream,
-  type Used
+  type ProviderResponse,
+  type OnUsage
 } from "./models.ts"
-export type { Source } from "./stream.ts"
+export type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -136,7 +136,7 @@ const withHeader = (response: RefusalResponse, name: string, value: string): Ref
  * The response to a call that failed with an error of this library, in the form of its provider; undefined for any other
  * error.
  */
-export const refuse = ({ match: { protocol } }: Planned, error: unknown): RefusalResponse | undefined => {
+export const refuse = ({ match: { protocol } }: PlannedCall, error: unknown): RefusalResponse | undefined => {
   if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
   if (!(error instanceof LlmError)) return undefined
   const { message, reason } = error
@@ -154,24 +154,30 @@ export const refuse = ({ match: { protocol } }: Planned, error: unknown): Refusa
 // -----------------------------------------------------------------------------
 
 /** Enough for all services of a program. A forgotten service is asked once more. */
-const mostRefusing = 1_000
+const maxRefusing = 1_000
 
 /** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
 const makeUsageRequests = () => {
   const refusing = new Map<string, true>()
-  const hostOf = ({ url }: Planned["request"]): string => URL.parse(url)?.host ?? url
+  const hostOf = ({ url }: PlannedCall["request"]): string => URL.parse(url)?.host ?? url
   return {
     /** The change that requests usage; undefined if the caller's own body is sent. */
-    changeOf: ({ match, needsUsageRequest, request, text, usageInsertion: insert }: Planned): Change | undefined => {
+    changeOf: ({
+      match,
+      needsUsageRequest,
+      request,
+      text,
+      usageInsertion: insert
+    }: PlannedCall): BodyChange | undefined => {
       const { usageRequest } = match.protocol
       if (!needsUsageRequest || usageRequest === undefined || refusing.has(hostOf(request))) return undefined
       if (insert !== undefined) return { insert }
       return text && { text: usageRequest.inject(text()) }
     },
     /** Whether an error rejects that request for usage. Then its service is not asked again. */
-    isRefused: ({ request }: Planned, status: number, error: string): boolean => {
+    isRefused: ({ request }: PlannedCall, status: number, error: string): boolean => {
       const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
-      if (isRefused) Recency.put(refusing, hostOf(request), true, mostRefusing)
+      if (isRefused) Lru.put(refusing, hostOf(request), true, maxRefusing)
       return isRefused
     }
   }
@@ -186,32 +192,35 @@ export interface Engine {
   /** The route of a call that a model answers; undefined for every other request, which is passed on unchanged. */
   readonly route: (method: string, path: string) => Match | undefined
   /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
-  readonly plan: (found: Match, request: Incoming) => Planned | undefined
+  readonly plan: (found: Match, request: IncomingRequest) => PlannedCall | undefined
   /**
    * Makes a planned call. It fails with the error of `send`, with a `BudgetError` if the call was refused, or with an `LlmError`
    * of the governor (its timeout, or an open circuit). A body that is a source must be read to its end, or cancelled.
    */
-  readonly call: <R extends Upstream>(planned: Planned, send: Send<R>) => Effect.Effect<Result<R>, unknown>
+  readonly call: <R extends ProviderResponse>(
+    planned: PlannedCall,
+    send: SendAttempt<R>
+  ) => Effect.Effect<CallResult<R>, unknown>
 }
 
 /** The parts of an engine. */
-interface Parts {
-  readonly settings: Settings
+interface EngineParts {
+  readonly settings: EngineSettings
   readonly governor: Governor.Governor["Service"]
   readonly accounts: Accounts
   readonly usageRequests: ReturnType<typeof makeUsageRequests>
-  readonly patienceOf: (planned: Planned) => Patience
+  readonly patienceOf: (planned: PlannedCall) => Patience
   readonly runFork: (effect: Effect.Effect<void>) => unknown
 }
 
 /** Makes an engine that uses the governor of the context. */
 export const make = Effect.fnUntraced(function* (
-  settings: Settings
+  settings: EngineSettings
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
   const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
-  const parts: Parts = {
+  const parts: EngineParts = {
     settings,
     governor: yield* Governor.Governor,
     accounts: makeAccounts(),
@@ -233,7 +242,7 @@ export const make = Effect.fnUntraced(function* (
 const unnamed = "unknown"
 
 /** What the options say of a call. Their callbacks see its body, which nothing refers to afterwards. */
-const termsOf = (found: Match, request: CallRequest, settings: Settings): Terms => {
+const termsOf = (found: Match, request: CallRequest, settings: EngineSettings): CallTerms => {
   const callOptions = given(settings.callOptions, request)
   if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.call, callOptions)
   return {
@@ -245,10 +254,10 @@ const termsOf = (found: Match, request: CallRequest, settings: Settings): Terms 
 
 const planOf = (
   found: Match,
-  { header, hold, parsed: ready, text, url }: Incoming,
-  settings: Settings,
+  { header, hold, parsed: ready, text, url }: IncomingRequest,
+  settings: EngineSettings,
   streamUsage: boolean
-): Planned | undefined => {
+): PlannedCall | undefined => {
   const { protocol, route } = found
   const body = ready ?? parseJson(text?.())
   const description = protocol.describe(body, route)
@@ -271,17 +280,17 @@ const planOf = (
 }
 
 /** The account of a call, and whether the options say it. */
-interface Whose {
+interface CallAccount {
   readonly account: string
   readonly isGiven: boolean
 }
 
 /** Makes a call, after its account was found. */
-const called = <R extends Upstream>(
-  parts: Parts,
-  planned: Planned,
-  send: Send<R>
-): Effect.Effect<Result<R>, unknown> => {
+const called = <R extends ProviderResponse>(
+  parts: EngineParts,
+  planned: PlannedCall,
+  send: SendAttempt<R>
+): Effect.Effect<CallResult<R>, unknown> => {
   const { terms } = planned
   if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
   const found = Effect.suspend(() => {
@@ -297,11 +306,11 @@ const called = <R extends Upstream>(
   return forCaller(made)
 }
 
-const governed = Effect.fnUntraced(function* <R extends Upstream>(
-  parts: Parts,
-  planned: Planned,
-  send: Send<R>,
-  { accounting, callOptions, ...whose }: Omit<Terms, "account"> & Whose,
+const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
+  parts: EngineParts,
+  planned: PlannedCall,
+  send: SendAttempt<R>,
+  { accounting, callOptions, ...whose }: Omit<CallTerms, "account"> & CallAccount,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ) {
   const { governor, runFork, settings } = parts
@@ -322,13 +331,13 @@ const governed = Effect.fnUntraced(function* <R extends Upstream>(
 })
 
 /** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
-const attempt = Effect.fnUntraced(function* <R extends Upstream>(
-  parts: Parts,
-  planned: Planned,
-  send: Send<R>,
+const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
+  parts: EngineParts,
+  planned: PlannedCall,
+  send: SendAttempt<R>,
   ticket: Governor.Ticket,
-  whose: Whose
-): Read<R> {
+  whose: CallAccount
+): Attempted<R> {
   const { settings, usageRequests } = parts
   const exchange = yield* sent(parts, planned, send, ticket, whose)
   const { hidesUsage, response } = exchange
@@ -350,13 +359,13 @@ const attempt = Effect.fnUntraced(function* <R extends Upstream>(
 })
 
 /** Sends a request, asking for the usage if the caller did not and the service accepts that. */
-const sent = Effect.fnUntraced(function* <R extends Upstream>(
-  { accounts, patienceOf, usageRequests }: Parts,
-  planned: Planned,
-  send: Send<R>,
+const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
+  { accounts, patienceOf, usageRequests }: EngineParts,
+  planned: PlannedCall,
+  send: SendAttempt<R>,
   ticket: Governor.Ticket,
-  { account, isGiven }: Whose
-): Effect.fn.Return<Exchange<R>, Failed<R>, Scope.Scope> {
+  { account, isGiven }: CallAccount
+): Effect.fn.Return<AttemptResponse<R>, AttemptFailure<R>, Scope.Scope> {
   const change = usageRequests.changeOf(planned)
   const opened = yield* connection
   const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, change), catch: (thrown) => thrown })
@@ -377,12 +386,12 @@ const concluding =
     runFork: (effect: Effect.Effect<void>) => unknown,
     ticket: Governor.Ticket,
     scope: Scope.Closeable,
-    used: Used | undefined
+    used: OnUsage | undefined
   ) =>
   (conclusion: Conclusion): void => {
     if (conclusion._tag === "Complete") used?.(conclusion.actual)
     const settled = conclude(ticket, conclusion)
     const exit: Exit.Exit<unknown> =
-      conclusion._tag === "Abandoned" ? Exit.succeed(new Left(conclusion.why)) : Exit.void
+      conclusion._tag === "Abandoned" ? Exit.succeed(new Abandoned(conclusion.why)) : Exit.void
     runFork(Effect.ensuring(settled, Scope.close(scope, exit)))
   }

@@ -65,8 +65,8 @@ import { insertInto } from "../protocol/json.ts"
 import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
-import { join } from "./exchange.ts"
-import { governedResponse, sentOf, sourceOf } from "./response.ts"
+import { join } from "./attempt.ts"
+import { governedResponse, fetchResponseOf, sourceOf } from "./response.ts"
 
 export { ClosedError } from "../call/promises.ts"
 export type { CallRequest } from "./models.ts"
@@ -88,21 +88,21 @@ export interface Options extends EngineOptions {
   readonly fetch?: Fetch | undefined
 }
 
-type Input = Parameters<Fetch>[0]
-type Init = NonNullable<Parameters<Fetch>[1]>
+type FetchInput = Parameters<Fetch>[0]
+type FetchInit = NonNullable<Parameters<Fetch>[1]>
 
 // -----------------------------------------------------------------------------
 // Requests
 // -----------------------------------------------------------------------------
 
 /** Recognised by its form, because there may be several copies of `Request`. */
-const isRequest = (input: Input): input is Request =>
+const isRequest = (input: FetchInput): input is Request =>
   typeof input === "object" && "url" in input && "method" in input && "headers" in input
 
 const decoder = new TextDecoder()
 
 /** The text of a body; undefined if there is no body, or if it can be read only once. */
-const textOf = (body: Init["body"]): string | undefined => {
+const textOf = (body: FetchInit["body"]): string | undefined => {
   if (typeof body === "string") return body
   return body instanceof Uint8Array || body instanceof ArrayBuffer ? decoder.decode(body) : undefined
 }
@@ -124,7 +124,7 @@ const bytesOf = async (body: unknown, signal: AbortSignal | null | undefined): P
 }
 
 /** The options of a request with a body that can be sent more than once, and with the type that `fetch` would send for it. */
-const repeatable = async (init: Init): Promise<Init> => {
+const repeatable = async (init: FetchInit): Promise<FetchInit> => {
   if (init.body == null || textOf(init.body) !== undefined) return init
   const { body, headers: implied } = new Response(init.body)
   const headers = new Headers(init.headers)
@@ -134,7 +134,7 @@ const repeatable = async (init: Init): Promise<Init> => {
 }
 
 /** A request as an address and options, whose body can be sent more than once. */
-const separate = async (input: Input, given: Init): Promise<readonly [string | URL, Init]> => {
+const separate = async (input: FetchInput, given: FetchInit): Promise<readonly [string | URL, FetchInit]> => {
   if (!isRequest(input)) return [input, await repeatable(given)]
   const { credentials, headers, keepalive, method, redirect, signal } = input
   const init = { credentials, headers, keepalive, method, redirect, signal, ...given }
@@ -146,7 +146,7 @@ const separate = async (input: Input, given: Init): Promise<readonly [string | U
 }
 
 /** The options with which a request is sent: those of the caller, apart from what is changed. */
-const outgoing = (init: Init, headers: Headers, change: Engine.Change | undefined): Init => {
+const outgoing = (init: FetchInit, headers: Headers, change: Engine.BodyChange | undefined): FetchInit => {
   const isNamed = headers.has("x-floodgate-agent")
   if (!isNamed && change === undefined) return init
   const changed = new Headers(headers)
@@ -183,7 +183,7 @@ export const make = Effect.fnUntraced(function* (
   const { closed, run } = yield* makeRunner
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
-  const governed = async (found: Match, input: Input, given: Init): Promise<Response> => {
+  const governed = async (found: Match, input: FetchInput, given: FetchInit): Promise<Response> => {
     const [url, init] = await separate(input, given)
     const headers = new Headers(init.headers)
     const text = () => textOf(init.body) ?? ""
@@ -191,7 +191,7 @@ export const make = Effect.fnUntraced(function* (
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
     const call = engine.call(planned, async (signal, change) =>
-      sentOf(await send(url, { ...outgoing(init, headers, change), signal }))
+      fetchResponseOf(await send(url, { ...outgoing(init, headers, change), signal }))
     )
     try {
       return governedResponse(await run(call, signal), signal, closed)

@@ -8,7 +8,7 @@ import * as Called from "../call/options.ts"
 import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
-import type { Source } from "./stream.ts"
+import type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -96,10 +96,10 @@ export const checks: Input.Checks<EngineOptions> = {
 }
 
 /** Called with the usage of a call, or with undefined if that is unknown. */
-export type Used = (actual: Accounting.Actual | undefined) => void
+export type OnUsage = (actual: Accounting.Actual | undefined) => void
 
 /** Options that an adapter of the engine sets for its users. */
-export interface Settings extends EngineOptions {
+export interface EngineSettings extends EngineOptions {
   /** What its users called, for errors of the options that a function of theirs gives. */
   readonly operation: string
   /** The provider's name for spans. @default the protocol's */
@@ -112,7 +112,7 @@ export interface Settings extends EngineOptions {
    *
    * @default none
    */
-  readonly used?: ((planned: Planned) => Used) | undefined
+  readonly used?: ((planned: PlannedCall) => OnUsage) | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -120,7 +120,7 @@ export interface Settings extends EngineOptions {
 // -----------------------------------------------------------------------------
 
 /** A request as the transport has received it. */
-export interface Incoming {
+export interface IncomingRequest {
   /** The URL that it is sent to. The URL decides the account. */
   readonly url: string
   readonly header: HeaderReader
@@ -138,7 +138,7 @@ export interface Incoming {
 }
 
 /** What the options say of a call. */
-export interface Terms {
+export interface CallTerms {
   /** The account that the options name; undefined for the default. */
   readonly account: string | undefined
   readonly accounting: Accounting.Accounting
@@ -149,13 +149,13 @@ export interface Terms {
  * A request that is governed. It may wait for minutes, so it holds neither the parsed body, which can take several times as much
  * memory as its bytes, nor the text.
  */
-export interface Planned {
+export interface PlannedCall {
   readonly match: Match
   readonly description: Description & { readonly model: string }
   readonly request: Omit<CallRequest, "body">
   /** What the options say, or what their callbacks threw: the call fails with it. */
-  readonly terms: EffectResult.Result<Terms, unknown>
-  /** See {@link Incoming.text}. */
+  readonly terms: EffectResult.Result<CallTerms, unknown>
+  /** See {@link IncomingRequest.text}. */
   readonly text: (() => string) | undefined
   /** Whether the caller expects a stream of events, or a JSON list of them; undefined for a whole answer. */
   readonly streams: "events" | "list" | undefined
@@ -163,18 +163,18 @@ export interface Planned {
   readonly needsUsageRequest: boolean
   /** The properties that request it, if nothing else of the body must be changed. */
   readonly usageInsertion: string | undefined
-  /** See {@link Incoming.hold}. */
+  /** See {@link IncomingRequest.hold}. */
   readonly hold: ((bytes: number) => boolean) | undefined
 }
 
 /** How a body is sent that is not the caller's own: with more properties at its beginning, or as another text. */
-export type Change = { readonly insert: string } | { readonly text: string }
+export type BodyChange = { readonly insert: string } | { readonly text: string }
 
 /** A response as the transport has received it. `body` is undefined if there is none. */
-export interface Upstream {
+export interface ProviderResponse {
   readonly status: number
   readonly header: HeaderReader
-  readonly body: Source | undefined
+  readonly body: ByteSource | undefined
   /** Whether the body is a stream of events. @default by the content type, and by what was requested */
   readonly isStream?: boolean | undefined
 }
@@ -183,13 +183,16 @@ export interface Upstream {
  * Sends a planned request once, with the caller's own body if there is no change. It rejects if there is no response. The signal
  * also ends the body of the response.
  */
-export type Send<R extends Upstream> = (signal: AbortSignal, change: Change | undefined) => Promise<R>
+export type SendAttempt<R extends ProviderResponse> = (
+  signal: AbortSignal,
+  change: BodyChange | undefined
+) => Promise<R>
 
 /** The result of a governed call. */
-export interface Result<R extends Upstream> {
+export interface CallResult<R extends ProviderResponse> {
   readonly response: R
   /** The whole body, or a source that is still to be read. */
-  readonly body: Uint8Array | Source
+  readonly body: Uint8Array | ByteSource
   /** Whether the body differs from what the provider sent. */
   readonly isChanged: boolean
   /** Whether this is a failure after the last retry. */

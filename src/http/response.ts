@@ -1,18 +1,18 @@
 /** Converts the responses of `fetch` for the engine, and its results to responses. */
 import { streamOf } from "../call/stream.ts"
 import { headerReader } from "../protocol/headers.ts"
-import type { Result, Upstream } from "./models.ts"
-import type { Source } from "./stream.ts"
+import type { CallResult, ProviderResponse } from "./models.ts"
+import type { ByteSource } from "./stream.ts"
 
 /** A response of `fetch` in the engine's form. */
-export interface Sent extends Upstream {
+export interface FetchResponse extends ProviderResponse {
   readonly response: Response
   /** Whether the body was read already: then only the response itself can be returned. */
   readonly isSpent: boolean
 }
 
 /** A body that is read once. Some implementations of `fetch`, such as node-fetch, have streams of Node. */
-export const sourceOf = (body: unknown): Source | undefined => {
+export const sourceOf = (body: unknown): ByteSource | undefined => {
   if (typeof body !== "object" || body === null) return undefined
   const stream =
     "getReader" in body ? (body as ReadableStream<Uint8Array>) : ReadableStream.from(body as AsyncIterable<Uint8Array>)
@@ -41,7 +41,7 @@ const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableSt
 
 /** The response that the caller of a governed call gets. Either signal ends its body. */
 export const governedResponse = (
-  result: Result<Sent>,
+  result: CallResult<FetchResponse>,
   signal: AbortSignal | undefined,
   closed: AbortSignal
 ): Response => {
@@ -58,7 +58,7 @@ export const governedResponse = (
 }
 
 /** Converts a response of `fetch` for the engine. */
-export const sentOf = (response: Response): Sent => {
+export const fetchResponseOf = (response: Response): FetchResponse => {
   const isSpent = response.bodyUsed || response.body?.locked === true
   const body = isSpent ? undefined : sourceOf(response.body)
   // Some forty headers are looked up, for which a `Headers` object is slow.

@@ -12,18 +12,18 @@ import { makeSseFilter, type SseEvent, type SseParser } from "../protocol/sse.ts
 import * as SdkErrors from "../protocol/sdkErrors.ts"
 
 /** The bytes of a body. */
-export interface Source extends Silence.Source<Uint8Array> {
+export interface ByteSource extends Silence.Source<Uint8Array> {
   /** All unread chunks if the whole body has arrived; undefined if more may follow. */
   readonly rest?: () => ReadonlyArray<Uint8Array> | undefined
 }
 
-export interface Options {
+export interface BodyOptions {
   readonly protocol: Protocol
   readonly header: HeaderReader
   readonly status: number
   /** Milliseconds since the epoch. */
   readonly now: number
-  readonly source: Source
+  readonly source: ByteSource
   readonly parser: SseParser
   /** Whether to leave out the events that exist only because usage was requested. */
   readonly hidesUsage: boolean
@@ -33,7 +33,7 @@ export interface Options {
 }
 
 /** Watches a body. The attempt closes its connection. */
-export const watch = (options: Options): Stream.Watched<Uint8Array> => {
+export const watch = (options: BodyOptions): Stream.Watched<Uint8Array> => {
   const { parser, protocol, source } = options
   const fields = { requestId: requestIdOf(options.header) }
   const filter = options.hidesUsage ? makeSseFilter((event) => protocol.usageRequest!.isExtra(event)) : undefined

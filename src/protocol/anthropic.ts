@@ -9,7 +9,7 @@
  */
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import type { StreamEvent } from "../Messages.ts"
+import type { MessageEvent } from "../Messages.ts"
 import { textOfEvent } from "./messages.ts"
 import { amountOf, at, isRecord, listOf, nameOf, parseJson, textOf } from "./json.ts"
 import {
@@ -72,12 +72,12 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // -----------------------------------------------------------------------------
 
 /** Claude Code's text has about 200. A caller may send one that takes as long to parse as a whole body. */
-const mostUserLength = 4_096
+const maxUserLength = 4_096
 
 /** Claude Code's `metadata.user_id` is a JSON text that names the session. Other clients send a name. */
 const agentOfRequest: Protocol["agentOf"] = (body, header) => {
   const user = textOf(at(body, "metadata", "user_id"))
-  const isJson = user !== undefined && user.length <= mostUserLength && user.startsWith("{")
+  const isJson = user !== undefined && user.length <= maxUserLength && user.startsWith("{")
   return agentOf(header, isJson ? at(parseJson(user), "session_id") : undefined, user)
 }
 
@@ -187,12 +187,12 @@ export const step = (answer: Answer, event: unknown): Answer => {
 }
 
 /** A streamed answer as far as it was read. It is mutable and belongs to one stream. */
-export class Received {
+export class PartialAnswer {
   answer: Answer = emptyAnswer
   private text = ""
 
   /** Takes in an event. */
-  take(event: StreamEvent): void {
+  take(event: MessageEvent): void {
     this.answer = step(this.answer, event)
     this.text += textOfEvent(event)
   }

@@ -81,27 +81,27 @@ export const durationMillis = (text: string): number | undefined => {
   return millis
 }
 
-interface Fields {
+interface LimitFields {
   readonly limit: string | null | undefined
   readonly remaining: string | null | undefined
 }
 
 /** The headers that a dimension stands in. Their names are made once: making them costs more than reading them. */
-type Names = { readonly [F in keyof Fields]: string }
+type Names = { readonly [F in keyof LimitFields]: string }
 
-const named = (nameOf: (field: keyof Fields) => string): Names => ({
+const named = (nameOf: (field: keyof LimitFields) => string): Names => ({
   limit: nameOf("limit"),
   remaining: nameOf("remaining")
 })
 
-const fieldsOf = (header: HeaderReader, names: Names): Fields | undefined => {
+const fieldsOf = (header: HeaderReader, names: Names): LimitFields | undefined => {
   const limit = header(names.limit)
   const remaining = header(names.remaining)
   return limit == null && remaining == null ? undefined : { limit, remaining }
 }
 
 /** One dimension; undefined when none of its fields is usable. */
-const dimensionOf = (fields: Fields | undefined, roundedTo = 1): Signal.DimensionSignal | undefined => {
+const dimensionOf = (fields: LimitFields | undefined, roundedTo = 1): Signal.DimensionSignal | undefined => {
   if (fields === undefined || (fields.limit == null && fields.remaining == null)) return undefined
   const limit = numberOf(fields.limit)
   // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
@@ -178,13 +178,13 @@ const openAi = (header: HeaderReader): Dimensions => {
   }
 }
 
-interface Item {
+interface ListItem {
   readonly name: string
   readonly params: ReadonlyMap<string, string>
 }
 
 /** A structured-field list of strings or tokens with parameters, such as `"burst";q=100;w=60,"day";q=1000;w=86400`. */
-const itemsOf = (text: string): ReadonlyArray<Item> =>
+const itemsOf = (text: string): ReadonlyArray<ListItem> =>
   text
     .slice(0, 2_000)
     .split(",")

@@ -24,7 +24,7 @@
  * **Example** (Reading a stream, event by event)
  *
  * ```ts doctest
- * import { emptyAnswer, openaiChat } from "floodgate/protocol"
+ * import { openaiChat } from "floodgate/protocol"
  *
  * const events = [
  *   '{"id":"c1","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":"stop"}],"usage":null}',
@@ -33,7 +33,7 @@
  * ]
  * const answer = events.reduce(
  *   (answer, data) => openaiChat.observe(answer, { name: undefined, data }),
- *   emptyAnswer
+ *   openaiChat.answer(undefined)
  * )
  *
  * answer.complete // => true
@@ -52,7 +52,6 @@ export {
   type Answer,
   type Counts,
   type Description,
-  emptyAnswer,
   type Protocol,
   type ResponseParts,
   type Route

@@ -7,7 +7,7 @@
  * The most values in a body that is parsed. At that number the largest ones take 42 MB, and the slowest ones take about 150 ms
  * to parse. A message with four calls of tools has 35 to 40, so this is 10,000 such messages.
  */
-export const mostValues = 400_000
+export const maxValues = 400_000
 
 /** What a name of a property costs that no earlier property has, in values. */
 export const newName = 10
@@ -41,7 +41,7 @@ const endOfPlain = (bytes: Uint8Array, from: number, to: number): number => {
   return to
 }
 
-/** Two names in a million share a bit when there are few, and one in ten at {@link mostValues}. */
+/** Two names in a million share a bit when there are few, and one in ten at {@link maxValues}. */
 const nameBits = 20
 
 /**

@@ -1,16 +1,16 @@
 /** The events of the Messages API's streams, as the official SDK has them. Pure. */
-import type { StreamEvent } from "../Messages.ts"
+import type { MessageEvent } from "../Messages.ts"
 import { at, isRecord, parseJson, textOf } from "./json.ts"
 
 /** The longest wait for a whole answer, as in the SDK: longer ones should be streamed. */
 export const longestWaitMillis = 600_000
 
 /** The text that an event adds to an answer. */
-export const textOfEvent = (event: StreamEvent): string =>
+export const textOfEvent = (event: MessageEvent): string =>
   event.type === "content_block_delta" && event.delta?.type === "text_delta" ? (event.delta.text ?? "") : ""
 
 /** A part of a request that is read before the request is sent. */
-interface Part {
+interface CheckedField {
   readonly name: string
   readonly expected: string
   readonly isValid: (value: unknown) => boolean
@@ -19,7 +19,7 @@ interface Part {
 const isList = (value: unknown): boolean => Array.isArray(value)
 const isAbsent = (value: unknown): boolean => value === undefined || value === null
 
-const countParts: ReadonlyArray<Part> = [
+const countFields: ReadonlyArray<CheckedField> = [
   { name: "model", expected: "the name of a model", isValid: (value) => textOf(value) !== undefined },
   { name: "messages", expected: "a list", isValid: isList },
   {
@@ -30,7 +30,7 @@ const countParts: ReadonlyArray<Part> = [
   { name: "tools", expected: "a list", isValid: (value) => isAbsent(value) || isList(value) }
 ]
 
-const maxTokens: Part = {
+const maxTokens: CheckedField = {
   name: "max_tokens",
   expected: "a whole number >= 0",
   isValid: (value) => Number.isInteger(value) && Number(value) >= 0
@@ -48,19 +48,19 @@ const kindOf = (value: unknown): string => {
  */
 export const problemOf = (params: unknown, { counts }: { readonly counts: boolean }): string | undefined => {
   if (!isRecord(params)) return `expected an object, got ${kindOf(params)}`
-  const part = (counts ? countParts : [...countParts, maxTokens]).find(({ isValid, name }) => !isValid(params[name]))
+  const part = (counts ? countFields : [...countFields, maxTokens]).find(({ isValid, name }) => !isValid(params[name]))
   return part && `${part.name}: expected ${part.expected}, got ${kindOf(params[part.name])}`
 }
 
 /** The meaning of one server-sent event. */
-export type Step =
-  | { readonly _tag: "Event"; readonly event: StreamEvent }
+export type EventMeaning =
+  | { readonly _tag: "Event"; readonly event: MessageEvent }
   | { readonly _tag: "Error"; readonly data: unknown }
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Ignored" }
 
 /** The property that a delta of a known type must have. */
-const deltaParts: Readonly<Record<string, string>> = {
+const deltaFields: Readonly<Record<string, string>> = {
   text_delta: "text",
   thinking_delta: "thinking",
   input_json_delta: "partial_json"
@@ -70,14 +70,14 @@ const isMalformed = (event: unknown): boolean => {
   if (at(event, "type") !== "content_block_delta") return false
   const type = at(event, "delta", "type")
   if (typeof type !== "string") return true
-  const part = Object.hasOwn(deltaParts, type) ? deltaParts[type] : undefined
+  const part = Object.hasOwn(deltaFields, type) ? deltaFields[type] : undefined
   return part !== undefined && typeof at(event, "delta", part) !== "string"
 }
 
 /**
  * Reads one server-sent event. Pings are ignored, and events of unknown types are passed on, as Anthropic asks of clients.
  */
-export const readEvent = (sse: { readonly event: string | null; readonly data: string }): Step => {
+export const readEvent = (sse: { readonly event: string | null; readonly data: string }): EventMeaning => {
   if (sse.event === "ping" || sse.data === "") return { _tag: "Ignored" }
   const data = parseJson(sse.data)
   const type = at(data, "type")
@@ -85,5 +85,5 @@ export const readEvent = (sse: { readonly event: string | null; readonly data: s
   if (type === "ping") return { _tag: "Ignored" }
   if (typeof type !== "string" || isMalformed(data)) return { _tag: "Malformed" }
   // Its type is a text, and the parts of it that are read were checked.
-  return { _tag: "Event", event: data as StreamEvent }
+  return { _tag: "Event", event: data as MessageEvent }
 }

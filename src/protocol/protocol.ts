@@ -18,26 +18,21 @@ import { bytesPerToken, type Size } from "./requestSize.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * What a request does.
- *
- * - `"generate"`: the model answers. If the body decides whether the answer is streamed, see {@link Description}.
- * - `"stream"`: the model answers with a stream of server-sent events.
- * - `"countTokens"`: tokens are counted, which has limits of its own.
- * - `"passThrough"`: any other request that the provider serves, to be passed on unchanged.
- *
- * @category models
- * @since 0.1.0
- */
-type Operation = "generate" | "stream" | "countTokens" | "passThrough"
-
-/**
  * A request that a protocol recognises by its method and path.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Route {
-  readonly operation: Operation
+  /**
+   * What the request does.
+   *
+   * - `"generate"`: the model answers. If the body decides whether the answer is streamed, see {@link Description}.
+   * - `"stream"`: the model answers with a stream of server-sent events.
+   * - `"countTokens"`: tokens are counted, which has limits of its own.
+   * - `"passThrough"`: any other request that the provider serves, to be passed on unchanged.
+   */
+  readonly operation: "generate" | "stream" | "countTokens" | "passThrough"
   /** The model, if the path names it. It takes precedence over the model in the body. */
   readonly model?: string | undefined
   /** The path that the provider serves: `/v1/messages` for `/messages` and for `/v1/v1/messages`. */
@@ -172,12 +167,7 @@ export interface Answer {
   readonly error: unknown
 }
 
-/**
- * An answer of which nothing is known yet: where {@link Protocol.observe} starts.
- *
- * @category models
- * @since 0.1.0
- */
+/** An answer of which nothing is known yet. */
 export const emptyAnswer: Answer = {
   id: undefined,
   model: undefined,
@@ -291,7 +281,7 @@ export interface Protocol {
   readonly describe: (body: unknown, route: Route) => Description | undefined
   /** Who makes a request, by the most specific name in its headers and its body; undefined where it has none. */
   readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
-  /** Reads the parsed body of a whole answer. */
+  /** Reads the parsed body of a whole answer. Of an undefined body nothing is known: a stream starts there. */
   readonly answer: (body: unknown) => Answer
   /**
    * Takes in one event of a stream, by its `event` and `data` fields; an unknown or malformed one changes nothing.

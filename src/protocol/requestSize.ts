@@ -117,7 +117,7 @@ const imageTypes: ReadonlySet<unknown> = new Set(["image", "image_url", "input_i
 /** Properties that hold the picture of a part that is one. */
 const pictures: ReadonlySet<string> = new Set(["source", "image", "image_url", "file_id"])
 
-type Part = Readonly<Record<string, unknown>>
+type ContentPart = Readonly<Record<string, unknown>>
 
 /** The bytes that a file in base64 counts as, by its media type. */
 const fileBytes = (mediaType: unknown, length: number): number => {
@@ -140,7 +140,7 @@ const propertyBytes = (key: string, value: unknown): number | undefined => {
 }
 
 /** What a property of a part counts as that is a file; undefined if it is none. */
-const fileIn = ({ type }: Part, key: string, value: unknown): number | undefined => {
+const fileIn = ({ type }: ContentPart, key: string, value: unknown): number | undefined => {
   if (imageTypes.has(type) && pictures.has(key)) return imageBytes
   // Anthropic's source of a file.
   if (type === "base64" && key === "data" && typeof value === "string") return fileBytes(undefined, value.length)
@@ -148,7 +148,7 @@ const fileIn = ({ type }: Part, key: string, value: unknown): number | undefined
 }
 
 /** Adds a part of content: a file as its kind counts, everything else by its properties. */
-const addPart = (sum: Sum, part: Part, depth: number): void => {
+const addPart = (sum: Sum, part: ContentPart, depth: number): void => {
   const { type, url } = part
   // A document by its URL, or an item of an earlier answer.
   if (type === "item_reference" || (type === "url" && typeof url === "string")) sum.stored = true

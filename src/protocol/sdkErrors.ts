@@ -30,14 +30,14 @@ const field = (value: unknown, name: string): unknown => (Predicate.hasProperty(
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 
 /** A response with an error. */
-interface Answer {
+interface ErrorResponse {
   readonly status: number | undefined
   readonly header: HeaderReader
   /** Undefined if the response has no error object. */
   readonly error: ErrorObject | undefined
 }
 
-const answerOf = (error: unknown): Answer => {
+const errorResponseOf = (error: unknown): ErrorResponse => {
   const places = [error, field(error, "response"), field(error, "$response")]
   const all = (...names: ReadonlyArray<string>) => places.flatMap((place) => names.map((name) => field(place, name)))
   const headers = all("headers", "responseHeaders").find((one) => typeof one === "object" && one !== null)
@@ -133,19 +133,19 @@ const wasUnderWay = (error: unknown): boolean =>
 // Reasons
 // -----------------------------------------------------------------------------
 
-type Fields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
+type ReasonFields = Omit<NonNullable<ConstructorParameters<typeof LlmError.RateLimited>[0]>, "_tag">
 
 /** The reason of a stream that ended early. */
 export const interrupted = (
   kind: LlmError.StreamInterrupted["kind"],
   received: NonNullable<LlmError.LlmErrorReason["received"]>,
-  fields: Fields = {}
+  fields: ReasonFields = {}
 ): LlmError.StreamInterrupted => new LlmError.StreamInterrupted({ ...fields, kind, received })
 
 /** Converts a failure that a protocol has read to a reason. */
-export const reasonOf = (failure: Failure, more: Fields = {}): LlmError.LlmErrorReason => {
+export const reasonOf = (failure: Failure, more: ReasonFields = {}): LlmError.LlmErrorReason => {
   const { code, detail, reason, requestId, resumesAt, retryAfterMillis, shouldRetry, signal, status } = failure
-  const fields: Fields = {
+  const fields: ReasonFields = {
     status,
     requestId,
     code,
@@ -171,7 +171,7 @@ export const fromResponse = (
 
 /** The reason of a failed request: any error of an SDK or of `fetch` before a stream begins. */
 export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.LlmErrorReason => {
-  const { error, header, status } = answerOf(thrown)
+  const { error, header, status } = errorResponseOf(thrown)
   const message = text(field(thrown, "message"))
   if (status !== undefined && status >= 400) {
     // Without a JSON body, the SDK's message consists of the status and the text of the body.

@@ -12,7 +12,7 @@ import { PassThrough } from "node:stream"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { Body, makeMemory, readLarge } from "../../src/gateway/request.ts"
-import { mostValues } from "../../src/protocol/jsonValues.ts"
+import { maxValues } from "../../src/protocol/jsonValues.ts"
 import { isFull, sized, some } from "../support/size.ts"
 import { conversations } from "../support/conversations.ts"
 import { type Handler, serve } from "../support/httpServer.ts"
@@ -142,7 +142,7 @@ describe("bodies of a gateway", () => {
         const { headers, status, text } = yield* post(here.url, path, body)
         assert.deepStrictEqual([status, headers.get("x-should-retry")], [413, "false"])
         const { error } = JSON.parse(text) as { readonly error: { readonly message: string } }
-        assert.include(error.message, `1000013 JSON values, and this gateway reads at most ${mostValues}`)
+        assert.include(error.message, `1000013 JSON values, and this gateway reads at most ${maxValues}`)
         assert.strictEqual(here.upstream.requests.length, 0)
       })
     )
@@ -300,7 +300,7 @@ describe("bodies of a gateway", () => {
         return Effect.void
       }
       const bodies = [
-        `[${"{},".repeat(mostValues)}{}]`,
+        `[${"{},".repeat(maxValues)}{}]`,
         JSON.stringify({ text: "x".repeat(5e6) }),
         '{"a":[1,2]}',
         "no JSON"

@@ -64,7 +64,7 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
       yield* Effect.promise(async () => {
         const { errors, page } = await opened(browser, url, sizes.desktop, "light")
         await shows(page)
-        assert.isFalse(await page.locator("#door").isVisible())
+        assert.isFalse(await page.locator("#auth").isVisible())
         assert.deepStrictEqual(errors, [])
       })
     })
@@ -86,7 +86,7 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
             await page.keyboard.type(token)
             await page.keyboard.press("Enter")
             await shows(page)
-            assert.isFalse(await page.locator("#door").isVisible())
+            assert.isFalse(await page.locator("#auth").isVisible())
             await fits(page)
             // It is asked for once in a tab.
             await page.reload()

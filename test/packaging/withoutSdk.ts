@@ -10,7 +10,7 @@ import { Budget, LlmClient, LlmProvider, type Messages } from "floodgate"
 
 const reply = <A>(value: A): LlmProvider.Reply<A> => ({ value, signal: undefined, requestId: undefined })
 
-const answer = (model: string, text: string): Messages.Message => ({
+const answer = (model: string, text: string): Messages.MessageResponse => ({
   type: "message",
   role: "assistant",
   id: "msg_1",
@@ -26,7 +26,7 @@ const own = LlmProvider.make({
   stream: ({ model }) =>
     Effect.succeed(
       reply(
-        Stream.make<[Messages.StreamEvent, ...Array<Messages.StreamEvent>]>(
+        Stream.make<[Messages.MessageEvent, ...Array<Messages.MessageEvent>]>(
           { type: "message_start", message: answer(model, "") },
           { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "streamed" } },
           { type: "message_stop" }
@@ -48,7 +48,7 @@ export const noText = Effect.map(LlmClient.create(params), (message) => message.
 export const noProvider = LlmProvider.make({ name: "own", create: () => Effect.succeed(3) })
 
 const program = Effect.gen(function* () {
-  const message: Messages.Message = yield* LlmClient.create(params)
+  const message: Messages.MessageResponse = yield* LlmClient.create(params)
   const text = yield* LlmClient.stream(params).pipe(Stream.map(LlmClient.text), Stream.mkString)
   return [LlmClient.text(message), text]
 })

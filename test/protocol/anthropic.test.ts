@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { anthropic, emptyAnswer } from "floodgate/protocol"
+import { anthropic } from "floodgate/protocol"
 import { step } from "../../src/protocol/anthropic.ts"
 import { anthropicMessage, anthropicStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
-import { usageOf } from "../../src/protocol/protocol.ts"
+import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
 
 const match = (path: string, method = "POST") => anthropic.match(method, path)
 const none = () => undefined

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { emptyAnswer, gemini } from "floodgate/protocol"
+import { gemini } from "floodgate/protocol"
 import { geminiList, geminiQuotaError, geminiResponse, geminiStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
-import { usageOf } from "../../src/protocol/protocol.ts"
+import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
 
 const match = (path: string, method = "POST") => gemini.match(method, path)
 const none = () => undefined

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { mostValues, newName, ValueCounter } from "../../src/protocol/jsonValues.ts"
+import { maxValues, newName, ValueCounter } from "../../src/protocol/jsonValues.ts"
 import { conversations, withImages } from "../support/conversations.ts"
 import { mulberry } from "../support/random.ts"
 
@@ -81,7 +81,7 @@ describe("jsonValues", () => {
 
   for (const { body, protocol } of conversations(10_000)) {
     it(`allows 10,000 messages with tools: ${protocol}`, () => {
-      assert.isBelow(counted(JSON.stringify(body)), mostValues)
+      assert.isBelow(counted(JSON.stringify(body)), maxValues)
     })
   }
 

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { emptyAnswer } from "floodgate/protocol"
 import { readEvent } from "../../src/protocol/messages.ts"
-import { receivedOf } from "../../src/protocol/protocol.ts"
+import { emptyAnswer, receivedOf } from "../../src/protocol/protocol.ts"
 
 describe("messages", () => {
   describe("readEvent", () => {

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { emptyAnswer, openaiChat } from "floodgate/protocol"
+import { openaiChat } from "floodgate/protocol"
 import { chatCompletion, chatStream, chatStreamPlain } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
-import { usageOf } from "../../src/protocol/protocol.ts"
+import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
 
 const match = (path: string, method = "POST") => openaiChat.match(method, path)
 const none = () => undefined

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { emptyAnswer, openaiResponses } from "floodgate/protocol"
+import { openaiResponses } from "floodgate/protocol"
 import { response, responsesEvents, responsesStream } from "./fixtures.ts"
 import { answerOfText } from "./reading.ts"
-import { usageOf } from "../../src/protocol/protocol.ts"
+import { emptyAnswer, usageOf } from "../../src/protocol/protocol.ts"
 
 const match = (path: string, method = "POST") => openaiResponses.match(method, path)
 const none = () => undefined

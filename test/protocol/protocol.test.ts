@@ -1,19 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import {
-  type Answer,
-  anthropic,
-  emptyAnswer,
-  gemini,
-  openaiChat,
-  openaiResponses,
-  type Protocol
-} from "floodgate/protocol"
+import { type Answer, anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import { makeSseParser } from "../../src/protocol/sse.ts"
 import { mulberry } from "../support/random.ts"
 import { anthropicStream, chatStream, geminiStream, responsesStream } from "./fixtures.ts"
 import { answerOf, bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
-import { match, usageOf } from "../../src/protocol/protocol.ts"
+import { emptyAnswer, match, usageOf } from "../../src/protocol/protocol.ts"
 import { sized } from "../support/size.ts"
 
 const protocols = [anthropic, openaiChat, openaiResponses, gemini]

@@ -1,6 +1,7 @@
 /** Reads streams as the governed fetch will: bytes to events to an answer. */
-import { type Answer, emptyAnswer, type Protocol } from "floodgate/protocol"
+import { type Answer, type Protocol } from "floodgate/protocol"
 import { makeSseParser, type SseEvent } from "../../src/protocol/sse.ts"
+import { emptyAnswer } from "../../src/protocol/protocol.ts"
 
 const encoder = new TextEncoder()
 

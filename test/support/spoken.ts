@@ -1,15 +1,8 @@
 /** The protocols as a client writes them by hand: a request of each kind, and how an answer is read back. */
-import {
-  anthropic,
-  type Answer,
-  emptyAnswer,
-  gemini,
-  openaiChat,
-  openaiResponses,
-  type Protocol
-} from "floodgate/protocol"
+import { anthropic, type Answer, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import { headerReader } from "../../src/protocol/headers.ts"
 import { makeSseParser } from "../../src/protocol/sse.ts"
+import { emptyAnswer } from "../../src/protocol/protocol.ts"
 
 export interface Asks {
   readonly text: string

@@ -50,7 +50,7 @@ import type * as Scope from "effect/Scope"
 import * as Engine from "../../http/engine.ts"
 import { checks } from "../../http/models.ts"
 import type * as Fetch from "../../http/index.ts"
-import { governedResponse, type Sent, sentOf } from "../../http/response.ts"
+import { governedResponse, type FetchResponse, fetchResponseOf } from "../../http/response.ts"
 import { makeRunner } from "../../call/promises.ts"
 import type * as Governor from "../../Governor.ts"
 import * as Input from "../../domain/input/checks.ts"
@@ -141,7 +141,7 @@ const stalled = (silence: string): Effect.Effect<unknown> =>
  * A stream that came to nothing ends with an error, unless its last event is one: the SDK takes an end without events for an
  * answer.
  */
-const endingWithError = (result: Engine.Result<Sent>): Engine.Result<Sent> => {
+const endingWithError = (result: Engine.CallResult<FetchResponse>): Engine.CallResult<FetchResponse> => {
   const { body, isFinal, response } = result
   if (!isFinal || body instanceof Uint8Array || response.status >= 300) return result
   const parser = makeSseParser()
@@ -222,7 +222,7 @@ export const make = Effect.fnUntraced(function* (
     const call = engine.call(planned, async (signal) => {
       // Inner middlewares may change the headers, and do so in each attempt.
       const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
-      return { ...sentOf(response), isStream }
+      return { ...fetchResponseOf(response), isStream }
     })
     try {
       return governedResponse(endingWithError(await run(call, signal)), signal, closed)

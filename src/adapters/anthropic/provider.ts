@@ -66,7 +66,7 @@ import {
   type Reply,
   type StreamEvent
 } from "../../LlmProvider.ts"
-import { Received } from "../../protocol/anthropic.ts"
+import { PartialAnswer } from "../../protocol/anthropic.ts"
 import { requestIdOf } from "../../protocol/errors.ts"
 import { headerReader, signalOf } from "../../protocol/headers.ts"
 
@@ -403,7 +403,7 @@ const events = (
   fields: { readonly requestId: string | undefined },
   secret: string | undefined
 ): Stream.Stream<StreamEvent, LlmError> => {
-  const seen = new Received()
+  const seen = new PartialAnswer()
   const interrupted = (kind: "truncated" | "stalled") =>
     SdkErrors.interrupted(kind, seen.soFar, { ...fields, status: 200 })
 

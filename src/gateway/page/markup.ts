@@ -14,7 +14,7 @@ export const markup = `<!doctype html>
 <h1>Floodgate</h1>
 <p id="state" role="status">connecting</p>
 </header>
-<form id="door" hidden>
+<form id="auth" hidden>
 <label for="token">This gateway wants its token</label>
 <div><input id="token" type="password" autocomplete="current-password" autocapitalize="none" spellcheck="false" required>
 <button>Show the page</button></div>

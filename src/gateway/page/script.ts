@@ -139,12 +139,12 @@ const ask = (why) => {
   token = null;
   sessionStorage.removeItem(key);
   at("shown").hidden = true;
-  at("door").hidden = false;
+  at("auth").hidden = false;
   at("wrong").textContent = why;
   say("", "");
   at("token").focus();
 };
-at("door").addEventListener("submit", (event) => {
+at("auth").addEventListener("submit", (event) => {
   event.preventDefault();
   token = at("token").value.trim();
   at("token").value = "";
@@ -159,7 +159,7 @@ const connect = async () => {
     if (response.status === 401) return ask(token ? "That is not its token." : "");
     if (response.status !== 200) throw why = await response.text();
     if (token) sessionStorage.setItem(key, token);
-    at("door").hidden = true;
+    at("auth").hidden = true;
     at("shown").hidden = false;
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = "";;) {

@@ -15,26 +15,26 @@ import { requestIdOf } from "../protocol/errors.ts"
 import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
 import { longestWaitMillis } from "../protocol/messages.ts"
-import { mostValues, ValueCounter } from "../protocol/jsonValues.ts"
+import { maxValues, ValueCounter } from "../protocol/jsonValues.ts"
 import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../protocol/sdkErrors.ts"
-import { type Planned, type Result, type Upstream, type Used } from "./models.ts"
+import { type PlannedCall, type CallResult, type ProviderResponse, type OnUsage } from "./models.ts"
 import { sourceOf } from "./response.ts"
-import { type Source, watch } from "./stream.ts"
+import { type ByteSource, watch } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Bodies
 // -----------------------------------------------------------------------------
 
 /** Why a body was abandoned before its end. */
-export class Left {
+export class Abandoned {
   readonly why: unknown
   constructor(why: unknown) {
     this.why = why
   }
 }
-const whyLeft = (value: unknown): unknown => (value instanceof Left ? value.why : undefined)
+const whyLeft = (value: unknown): unknown => (value instanceof Abandoned ? value.why : undefined)
 
 /**
  * The connection of an attempt. It ends when the attempt's scope closes. It is made outside of the call, so that a stream does
@@ -64,27 +64,30 @@ export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   return all
 }
 
-const bounded = (source: Source | undefined, opened: Connection, how: Patience) =>
+const bounded = (source: ByteSource | undefined, opened: Connection, how: Patience) =>
   source === undefined ? Effect.undefined : bound(source, opened, how)
 
 const mebibyte = 1_024 * 1_024
 /** Larger than any answer, images included. A few compressed KB could unpack to more than fits into memory. */
-const mostBytes = 32 * mebibyte
-const mostErrorBytes = mebibyte
+const maxBytes = 32 * mebibyte
+const maxErrorBytes = mebibyte
 /** There is room for as much of each answer. */
 const fewBytes = 64 * 1_024
 
 /** The chunks of a body, all of them or as many as there was room for. */
-interface Gathered {
+interface BodyChunks {
   readonly chunks: Array<Uint8Array>
   readonly isWhole: boolean
 }
 
 /** Reads a body as long as there is room. Its silences are bounded elsewhere, and its total time is not. */
-const gather = (source: Source | undefined, hasRoom: (bytes: number) => boolean): Effect.Effect<Gathered, unknown> => {
+const gather = (
+  source: ByteSource | undefined,
+  hasRoom: (bytes: number) => boolean
+): Effect.Effect<BodyChunks, unknown> => {
   const chunks: Array<Uint8Array> = []
   if (source === undefined) return Effect.succeed({ chunks, isWhole: true })
-  const read = async (): Promise<Gathered> => {
+  const read = async (): Promise<BodyChunks> => {
     for (;;) {
       const chunk = await source.read()
       if (chunk === undefined) return { chunks, isWhole: true }
@@ -108,15 +111,15 @@ const roomFor = (most: number, hold: (bytes: number) => boolean = () => true) =>
 const decoder = new TextDecoder()
 const longestWait = Duration.millis(longestWaitMillis)
 
-const typeOf = ({ header }: Upstream): string => header("content-type")?.toLowerCase() ?? ""
+const typeOf = ({ header }: ProviderResponse): string => header("content-type")?.toLowerCase() ?? ""
 
 // -----------------------------------------------------------------------------
 // Responses
 // -----------------------------------------------------------------------------
 
 /** The response to an attempt, and what is needed to read it. */
-export interface Exchange<R extends Upstream> {
-  readonly planned: Planned
+export interface AttemptResponse<R extends ProviderResponse> {
+  readonly planned: PlannedCall
   readonly ticket: Governor.Ticket
   readonly response: R
   readonly opened: Connection
@@ -128,40 +131,47 @@ export interface Exchange<R extends Upstream> {
 }
 
 /** A successful attempt, and its stream if the answer is not whole yet. */
-interface Opened<R extends Upstream> {
-  readonly result: Result<R>
+interface AttemptAnswer<R extends ProviderResponse> {
+  readonly result: CallResult<R>
   readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
 }
 
 /** A failed attempt. Its caller gets the provider's own response, or what was thrown. */
-export type Failed<R extends Upstream> = FailedAttempt<Result<R>, unknown>
+export type AttemptFailure<R extends ProviderResponse> = FailedAttempt<CallResult<R>, unknown>
 
-export type Read<R extends Upstream> = Effect.fn.Return<Opened<R>, Failed<R>, Scope.Scope>
+export type Attempted<R extends ProviderResponse> = Effect.fn.Return<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>
 
 /** A request that has no response, or whose response broke off. */
-export const thrownAt = <R extends Upstream>(thrown: unknown, now: number): Failed<R> =>
+export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: number): AttemptFailure<R> =>
   new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
 
-const resultOf = <R extends Upstream>(
-  { hidesUsage, response }: Exchange<R>,
-  body: Uint8Array | Source,
+const resultOf = <R extends ProviderResponse>(
+  { hidesUsage, response }: AttemptResponse<R>,
+  body: Uint8Array | ByteSource,
   isFinal: boolean
-): Result<R> => ({ response, body, isChanged: hidesUsage, isFinal })
+): CallResult<R> => ({ response, body, isChanged: hidesUsage, isFinal })
 
-const failed = <R extends Upstream>(exchange: Exchange<R>, reason: LlmErrorReason, body: Uint8Array | Source) =>
-  Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(exchange, body, true))))
+const failed = <R extends ProviderResponse>(
+  exchange: AttemptResponse<R>,
+  reason: LlmErrorReason,
+  body: Uint8Array | ByteSource
+) => Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(exchange, body, true))))
 
 /** A failure with the reason that the body, or a part of it, gives. */
-export const failedWith = <R extends Upstream>(exchange: Exchange<R>, body: unknown, bytes: Uint8Array) => {
+export const failedWith = <R extends ProviderResponse>(
+  exchange: AttemptResponse<R>,
+  body: unknown,
+  bytes: Uint8Array
+) => {
   const { now, planned, response } = exchange
   const read = planned.match.protocol.failure({ status: response.status, header: response.header, body }, { now })
   return failed(exchange, SdkErrors.reasonOf(read), bytes)
 }
 
 /** The body of an error. It is short, so a body that takes too long is treated as empty. */
-export const errorOf = <R extends Upstream>({ opened, patience, response }: Exchange<R>) =>
+export const errorOf = <R extends ProviderResponse>({ opened, patience, response }: AttemptResponse<R>) =>
   Effect.flatMap(bounded(response.body, opened, patience), (body) =>
-    Effect.match(Effect.timeoutOption(gather(body, roomFor(mostErrorBytes)), Duration.times(patience.silence, 4)), {
+    Effect.match(Effect.timeoutOption(gather(body, roomFor(maxErrorBytes)), Duration.times(patience.silence, 4)), {
       onFailure: () => empty,
       onSuccess: Option.match({
         onNone: () => empty,
@@ -171,7 +181,10 @@ export const errorOf = <R extends Upstream>({ opened, patience, response }: Exch
   )
 
 /** Reads a whole answer, and settles its call. */
-export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchange: Exchange<R>, used: Used): Read<R> {
+export const readWhole = Effect.fnUntraced(function* <R extends ProviderResponse>(
+  exchange: AttemptResponse<R>,
+  used: OnUsage
+): Attempted<R> {
   const { now, opened, patience, planned, response, ticket } = exchange
   const { protocol } = planned.match
   const { header, status } = response
@@ -182,11 +195,11 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
     arrived === undefined ? yield* bounded(response.body, opened, { ...patience, silence: longestWait }) : undefined
   const gathered =
     arrived === undefined
-      ? yield* Effect.mapError(gather(source, roomFor(mostBytes, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
+      ? yield* Effect.mapError(gather(source, roomFor(maxBytes, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
       : { chunks: arrived, isWhole: true }
   if (!gathered.isWhole) return passOn(exchange, [...gathered.chunks], source!)
   const bytes = join(gathered.chunks)
-  if (bytes.length > mostValues && hasTooManyValues(bytes, yield* Random.nextInt)) {
+  if (bytes.length > maxValues && hasTooManyValues(bytes, yield* Random.nextInt)) {
     used(undefined)
     yield* ticket.succeed(undefined, emptyAnswer)
     return { result: resultOf(exchange, bytes, false) }
@@ -213,18 +226,18 @@ export const readWhole = Effect.fnUntraced(function* <R extends Upstream>(exchan
 const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
   const counter = new ValueCounter(bytes, seed)
   counter.next(bytes.length)
-  return counter.values > mostValues
+  return counter.values > maxValues
 }
 
 /** Finds nothing: what it reads is passed on only. */
 const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
 
 /** Passes a whole answer on that is too large to be read. Its usage stays unknown, so its call keeps its estimate. */
-const passOn = <R extends Upstream>(
-  exchange: Exchange<R>,
+const passOn = <R extends ProviderResponse>(
+  exchange: AttemptResponse<R>,
   chunks: Array<Uint8Array>,
   { cancel, isStalled, read }: Bounded<Uint8Array>
-): Opened<R> => {
+): AttemptAnswer<R> => {
   const { now, planned, response, ticket } = exchange
   const { header, status } = response
   const body = watch({
@@ -242,11 +255,11 @@ const passOn = <R extends Upstream>(
 }
 
 /** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
-export const readStream = Effect.fnUntraced(function* <R extends Upstream>(
-  exchange: Exchange<R>,
-  from: Source,
+export const readStream = Effect.fnUntraced(function* <R extends ProviderResponse>(
+  exchange: AttemptResponse<R>,
+  from: ByteSource,
   parser: SseParser
-): Read<R> {
+): Attempted<R> {
   const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
   const { header, status } = response
   const { protocol } = planned.match
@@ -263,7 +276,10 @@ export const readStream = Effect.fnUntraced(function* <R extends Upstream>(
  * The parser for the events of a streamed response; undefined for a response that is read whole. Where a stream was requested,
  * everything but JSON is read as one: some services give streams another type.
  */
-export const parserOf = <R extends Upstream>({ planned, response }: Exchange<R>): SseParser | undefined => {
+export const parserOf = <R extends ProviderResponse>({
+  planned,
+  response
+}: AttemptResponse<R>): SseParser | undefined => {
   const type = typeOf(response)
   const isJson = type.includes("json")
   const isOther = planned.streams === "events" && !isJson

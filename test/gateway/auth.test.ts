@@ -146,7 +146,7 @@ describe("a gateway with a token", () => {
         assert.strictEqual(status, 200)
         assert.include(text, `content-type: ${contentType}`)
       }
-      assert.match((yield* got("/floodgate/")).text, /<form id="door"[^]*<label for="token">/)
+      assert.match((yield* got("/floodgate/")).text, /<form id="auth"[^]*<label for="token">/)
       assert.match((yield* got("/floodgate")).text, /^HTTP\/1\.1 302 [^]*location: floodgate\/\r/)
       for (const path of ["/floodgate/status", "/floodgate/events", "/floodgate/elsewhere", "/metrics"]) {
         for (const headers of [{}, { "x-floodgate-token": "another" }]) {

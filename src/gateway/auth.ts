@@ -10,7 +10,7 @@ const digest = (text: string): Buffer => createHash("sha256").update(text).diges
 const prefix = /^\/token\/([^/?]+)(?=[/?]|$)/
 
 /** A request: its target without the token, and why it is refused. */
-export interface Entry {
+export interface AuthResult {
   readonly target: string
   readonly refusal: Refusal | undefined
 }
@@ -67,10 +67,10 @@ const wantsToken: Refusal = {
  * Checks requests. The token is in the header `x-floodgate-token`, or in front of the path, for clients of which only the base URL
  * can be set. Without a token, `hosts` are the names of the gateway beside those of this machine.
  */
-export const makeDoor = (
+export const makeAuth = (
   token: string | undefined,
   hosts: ReadonlySet<string>
-): ((request: IncomingMessage) => Entry) => {
+): ((request: IncomingMessage) => AuthResult) => {
   const expected = token === undefined ? undefined : digest(token)
   return (request) => {
     const { headers, url = "/" } = request

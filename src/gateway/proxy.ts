@@ -15,26 +15,26 @@ import {
   harmless,
   isRecord,
   type Match,
-  mostValues,
+  maxValues,
   parseJson,
   promptTokens,
   type RefusalResponse,
   ReviewAt
 } from "./internal.ts"
-import type { Activity, Ended } from "./activity.ts"
+import type { Activity, RequestEnd } from "./activity.ts"
 import * as Headers from "./headers.ts"
 import type { CallerPurses } from "./purses.ts"
 import * as Request from "./request.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
-import type { Outgoing, Sent, Transport } from "./transport.ts"
+import type { UpstreamRequest, UpstreamResponse, Transport } from "./transport.ts"
 
 /** What all requests share. */
-export interface Parts {
+export interface ProxyParts {
   readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
   readonly activity: Activity
-  readonly recorder: Recorder | undefined
+  readonly recorder: CallRecorder | undefined
   readonly purses: CallerPurses
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -66,24 +66,24 @@ export interface Recorded {
   readonly waitedMillis: number
 }
 
-interface Times {
+interface CallTimes {
   readonly at: number
   sentAt: number
 }
 
 /** Records calls. */
-interface Recorder {
-  readonly came: (planned: Engine.Planned, at: number) => Times
-  readonly used: (planned: Engine.Planned) => Engine.Used
+interface CallRecorder {
+  readonly came: (planned: Engine.PlannedCall, at: number) => CallTimes
+  readonly used: (planned: Engine.PlannedCall) => Engine.OnUsage
 }
 
 /** The agent that a call counts for. */
-export const agentOf = ({ request, terms }: Engine.Planned): string =>
+export const agentOf = ({ request, terms }: Engine.PlannedCall): string =>
   (Result.isSuccess(terms) ? terms.success.callOptions.agent : request.agent) ?? "unknown"
 
-export const makeRecorder = (callback: (call: Recorded) => void): Recorder => {
+export const makeRecorder = (callback: (call: Recorded) => void): CallRecorder => {
   const record = harmless(callback)
-  const times = new WeakMap<Engine.Planned, Times>()
+  const times = new WeakMap<Engine.PlannedCall, CallTimes>()
   return {
     came: (planned, at) => {
       const own = { at, sentAt: at }
@@ -116,8 +116,8 @@ export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): Re
   protocol.refuse(refusal)
 
 /** How a call ended: with the provider's answer, or with a refusal of the gateway. */
-type Outcome =
-  | ({ readonly _tag: "Answered" } & Engine.Result<Sent>)
+type CallEnd =
+  | ({ readonly _tag: "Answered" } & Engine.CallResult<UpstreamResponse>)
   | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
 
 const unread: Readonly<Record<Request.Unread, Refusal>> = {
@@ -154,18 +154,18 @@ const kindOf = (status: number): Refusal["kind"] => {
 }
 
 /** The longest part of a provider's error that is quoted. */
-const mostQuoted = 1_000
+const maxQuoted = 1_000
 const decoder = new TextDecoder()
 
 /** The error that ends a stream which has begun already. */
-const lastWords = (result: Outcome): Refusal => {
+const lastWords = (result: CallEnd): Refusal => {
   if (result._tag === "Refused") {
     const { body, status } = result.refusal
     const message = at(parseJson(body), "error", "message")
     return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
   }
   const { status } = result.response
-  const body = result.body instanceof Uint8Array ? decoder.decode(result.body.subarray(0, mostQuoted)) : ""
+  const body = result.body instanceof Uint8Array ? decoder.decode(result.body.subarray(0, maxQuoted)) : ""
   return { kind: kindOf(status), message: `The provider answered with status ${status}: ${body}` }
 }
 
@@ -175,7 +175,7 @@ const lastWords = (result: Outcome): Refusal => {
 
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (
-  { activity, transports }: Parts,
+  { activity, transports }: ProxyParts,
   routed: Routed,
   request: IncomingMessage,
   response: ServerResponse,
@@ -213,7 +213,7 @@ const pass = Effect.fnUntraced(function* (
 }, Effect.scoped)
 
 /** Writes the outcome of a governed call to a response that has not begun. */
-const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> => {
+const answer = (response: ServerResponse, result: CallEnd): Effect.Effect<void> => {
   if (result._tag === "Refused") return refuse(response, result.refusal)
   const { body, isChanged, isFinal, response: sent } = result
   const isWhole = body instanceof Uint8Array
@@ -229,7 +229,7 @@ const answer = (response: ServerResponse, result: Outcome): Effect.Effect<void> 
 }
 
 /** Writes the outcome of a governed call to a response that has begun with status 200. */
-const complete = (response: ServerResponse, planned: Engine.Planned, result: Outcome): Effect.Effect<void> => {
+const complete = (response: ServerResponse, planned: Engine.PlannedCall, result: CallEnd): Effect.Effect<void> => {
   const { protocol } = planned.match
   const isStream = planned.streams === "events"
   if (result._tag === "Answered") {
@@ -248,7 +248,7 @@ const complete = (response: ServerResponse, planned: Engine.Planned, result: Out
 }
 
 /** The outcome of a call without an answer: the budget refused it, or the provider could not be reached. */
-const refused = (planned: Engine.Planned, error: unknown): Outcome => {
+const refused = (planned: Engine.PlannedCall, error: unknown): CallEnd => {
   const refusal = Engine.refuse(planned, error)
   if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
   const lost = refusalFor({ kind: "unavailable", message: whyOf(error) }, planned.match.protocol)
@@ -261,7 +261,7 @@ const refused = (planned: Engine.Planned, error: unknown): Outcome => {
 }
 
 /** Writing a larger body anew takes too long. Where nothing can be inserted, the usage is not requested, and the estimate holds. */
-const mostRewritten = 4 * 1_024 * 1_024
+const maxRewritten = 4 * 1_024 * 1_024
 /** From this size on, an insertion copies no body: a running call would hold it twice. */
 const largeBytes = 64 * 1_024
 
@@ -269,8 +269,8 @@ const largeBytes = 64 * 1_024
 const changed = (
   bytes: Buffer,
   headers: ReadonlyArray<string>,
-  change: Engine.Change | undefined
-): Pick<Outgoing, "body" | "headers"> => {
+  change: Engine.BodyChange | undefined
+): Pick<UpstreamRequest, "body" | "headers"> => {
   if (change === undefined) return { body: bytes, headers }
   if ("text" in change) return { body: change.text, headers }
   const start = bytes.indexOf("{") + 1
@@ -283,11 +283,11 @@ const changed = (
 
 /** Makes a governed call. */
 const govern = (
-  parts: Parts,
+  parts: ProxyParts,
   routed: Routed,
   request: IncomingMessage,
   response: ServerResponse,
-  planned: Engine.Planned,
+  planned: Engine.PlannedCall,
   bytes: Buffer
 ): Effect.Effect<void> => {
   const { activity, engine, keeper, maxHold, now, reviewAfter, transports } = parts
@@ -295,7 +295,7 @@ const govern = (
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
-  const send: Engine.Send<Sent> = (signal, change) => {
+  const send: Engine.SendAttempt<UpstreamResponse> = (signal, change) => {
     if (times !== undefined) times.sentAt = now()
     return transport({ ...outgoing, ...changed(bytes, headers, change) }, signal)
   }
@@ -303,19 +303,19 @@ const govern = (
   const isStream = planned.streams === "events"
   const { model, protocol: spoken } = planned.request
   const agent = agentOf(planned)
-  const held: Response.Held = {
+  const held: Response.HeldResponse = {
     response,
     contentType: isStream ? "text/event-stream" : "application/json",
     text: isStream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
     began: false
   }
-  const nameOf = (result: Outcome): Ended["outcome"] => {
+  const nameOf = (result: CallEnd): RequestEnd["outcome"] => {
     if (result._tag === "Refused") return result.isLost ? "failed" : "refused"
     return result.isFinal ? "failed" : "answered"
   }
   const startedAt = now()
   const times = parts.recorder?.came(planned, startedAt)
-  const ended = (outcome: Ended["outcome"], status: number): Effect.Effect<void> => {
+  const ended = (outcome: RequestEnd["outcome"], status: number): Effect.Effect<void> => {
     activity.ended({ upstream, outcome, agent })
     // Neither content nor keys are logged.
     const millis = now() - startedAt
@@ -336,7 +336,7 @@ const govern = (
         const outcome = Cause.hasInterrupts(exit.cause) ? "hung up" : "failed"
         return Effect.andThen(ended(outcome, 0), Effect.failCause(exit.cause as Cause.Cause<never>))
       }
-      const result: Outcome = Exit.isSuccess(exit)
+      const result: CallEnd = Exit.isSuccess(exit)
         ? { _tag: "Answered", ...exit.value }
         : refused(planned, Cause.squash(exit.cause))
       const status = result._tag === "Refused" ? result.refusal.status : result.response.status
@@ -357,12 +357,12 @@ const encoded: Refusal = { kind: "invalid", message: `Send the body of a call wi
 const notJson: Refusal = { kind: "invalid", message: `The body of a call must be a JSON object in UTF-8, ${why}` }
 const tooMany = (values: number): Refusal => ({
   kind: "tooLarge",
-  message: `The body has ${values} JSON values, and this gateway reads at most ${mostValues}; send fewer messages`
+  message: `The body has ${values} JSON values, and this gateway reads at most ${maxValues}; send fewer messages`
 })
 
 /** Refuses a call because of its body. */
 const refuseBody = (
-  parts: Parts,
+  parts: ProxyParts,
   routed: Routed,
   { protocol }: Match,
   response: ServerResponse,
@@ -375,7 +375,7 @@ const refuseBody = (
 
 /** Answers a call whose body was read. */
 const answerCall = (
-  parts: Parts,
+  parts: ProxyParts,
   routed: Routed,
   found: Match,
   request: IncomingMessage,
@@ -393,7 +393,7 @@ const answerCall = (
     const planned = parts.engine.plan(found, {
       url: routed.url,
       header,
-      text: bytes.length <= mostRewritten ? () => bytes.toString() : undefined,
+      text: bytes.length <= maxRewritten ? () => bytes.toString() : undefined,
       parsed: body,
       hold: (length) => held.hold(length)
     })
@@ -408,7 +408,7 @@ const answerCall = (
 
 /** Answers one request whose upstream is known. A call is answered when its body was read. */
 export const exchange = (
-  parts: Parts,
+  parts: ProxyParts,
   routed: Routed,
   request: IncomingMessage,
   response: ServerResponse,
