@@ -12,16 +12,16 @@ import { addTo, commandOf, fromHere, type Packed, planFor, Refused, shellEnviron
 
 const help = `npm run -s add -- <folder> [--cli] [--dry-run]
 
-Builds and packs this clone, copies the package into <folder>/vendor, and installs it there by the package manager
-of that project: npm, pnpm, yarn or bun, by "packageManager" in its package.json or by its lockfile.
+Builds and packs this clone, copies the package into <folder>/vendor, and installs it with that project's package
+manager: npm, pnpm, yarn or bun, as named by "packageManager" in its package.json or by its lockfile.
 If that fails or you stop it, package.json and the lockfile are as before.
 
-  --cli       the command too, as npx floodgate; with npm only
-  --dry-run   says what it would do
-  --help      this text`
+  --cli       also install the command, as npx floodgate; npm only
+  --dry-run   print what would be done
+  --help      print this text`
 
 const root = join(import.meta.dirname, "..")
-/** npm runs scripts in the clone's folder; paths are meant from where the user stands. */
+/** npm runs scripts in the clone's folder, but the user's paths are relative to the folder they are in. */
 const here = process.env["INIT_CWD"] ?? process.cwd()
 
 interface Manifest {
@@ -43,7 +43,7 @@ const argumentsOf = () => {
   }
 }
 
-/** Says so if the user's own Node, which is not the one that runs this, is too old. */
+/** A warning if the user's own Node is too old. This script itself runs on the clone's Node. */
 const nodeWarning = (folder: string): string | undefined => {
   try {
     const found = execFileSync("node", ["--version"], {
@@ -59,7 +59,7 @@ const nodeWarning = (folder: string): string | undefined => {
   }
 }
 
-/** Whether git leaves a file of the project out, as many a .gitignore does with *.tgz. */
+/** Whether git ignores a file of the project: many a .gitignore lists *.tgz. */
 const isIgnored = (project: string, file: string): boolean => {
   try {
     execFileSync("git", ["check-ignore", "--quiet", file], { cwd: project, stdio: "ignore" })
@@ -78,7 +78,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   })
 }
 
-/** Runs a command of the clone, without a word if it succeeds. */
+/** Runs a command in the clone; prints nothing if it succeeds. */
 const inClone = (command: string, args: ReadonlyArray<string>): Promise<string> =>
   new Promise((done, fail) => {
     execFile(
@@ -127,11 +127,12 @@ const main = async (): Promise<void> => {
     for (const folder of folders) packed.push(await pack(folder, temp))
     const { files, undo } = await addTo(plan, packed, stopping.signal)
     console.log(`\nAdded floodgate ${version} to ${app} with ${plan.manager}:`)
-    for (const file of files) console.log(`  ${join(app, file)}, which belongs to your repository`)
+    for (const file of files) console.log(`  ${join(app, file)}, to be committed with your project`)
     console.log(`Undo:   (cd ${app} && ${undo})`)
     console.log("Update: pull here, and run this again")
     const ignored = files.filter((file) => isIgnored(plan.project, file))
-    if (ignored.length > 0) console.log(`\nYour .gitignore leaves it out: git add -f ${ignored.join(" ")}`)
+    if (ignored.length > 0)
+      console.log(`\nYour .gitignore excludes it, so add it with: git add -f ${ignored.join(" ")}`)
     const warning = nodeWarning(plan.project)
     if (warning !== undefined) console.log(`\n${warning}`)
     console.log(`\nFirst call: ${fromHere(join(root, "docs/clients.md"), here)}`)

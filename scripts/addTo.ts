@@ -1,8 +1,8 @@
 /**
- * Installs packed packages into somebody's project by the project's own package manager. `scripts/add.ts` is the command.
+ * Installs packed packages into a project with that project's own package manager. `scripts/add.ts` is the command.
  *
- * The tarballs become part of the project, in `vendor/`, so that it installs on every machine, and does not need this clone
- * any more. If the installation fails or is stopped, the project is left as it was.
+ * The tarballs are copied into the project's `vendor/`, so that it installs on every machine and no longer needs this clone.
+ * If the installation fails or is stopped, the project is left as it was.
  */
 import { spawn } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -20,7 +20,7 @@ import {
 } from "node:fs"
 import { delimiter, dirname, join, relative, sep } from "node:path"
 
-/** A problem of the project or of the installation, in words for the user. */
+/** A problem with the project or the installation; the message is for the user. */
 export class Refused extends Error {}
 
 const clone = join(import.meta.dirname, "..")
@@ -30,7 +30,6 @@ export type Manager = "npm" | "pnpm" | "yarn" | "bun"
 interface Tool {
   readonly add: ReadonlyArray<string>
   readonly remove: string
-  /** What it records what it installed in. */
   readonly lockfiles: ReadonlyArray<string>
 }
 
@@ -45,7 +44,7 @@ const tools: Readonly<Record<Manager, Tool>> = {
   }
 }
 
-/** What a package manager may write besides its lockfile and node_modules. */
+/** Files that a package manager may write besides its lockfile and node_modules. */
 const settings = ["package.json", "pnpm-workspace.yaml", ".yarnrc.yml", ".pnp.cjs", ".pnp.loader.mjs"]
 
 interface Manifest {
@@ -75,7 +74,7 @@ const upwards = function* (folder: string): Generator<string> {
 
 const isManager = (name: string | undefined): name is Manager => name !== undefined && Object.hasOwn(tools, name)
 
-/** The project's package manager, and the folder that says so, which for a package of a workspace is above it. */
+/** The project's package manager, and the folder that names it: for a package in a workspace, a folder above. */
 const managerOf = (project: string): { readonly manager: Manager; readonly at: string } => {
   for (const at of upwards(project)) {
     const named = manifestIn(at)?.packageManager?.split("@")[0]
@@ -83,7 +82,7 @@ const managerOf = (project: string): { readonly manager: Manager; readonly at: s
     for (const [manager, { lockfiles }] of Object.entries(tools)) {
       if (lockfiles.some((file) => existsSync(join(at, file)))) return { manager: manager as Manager, at }
     }
-    // What is above a repository is not of the project.
+    // Folders above the repository belong to something else.
     if (existsSync(join(at, ".git"))) break
   }
   return { manager: "npm", at: project }
@@ -96,22 +95,22 @@ export interface Packed {
   readonly tarball: string
 }
 
-/** What is to be done to a project. */
+/** How to install into one project. */
 export interface Plan {
   readonly project: string
   readonly manager: Manager
   /** Where the package manager keeps its lockfile. */
   readonly at: string
-  /** Packages of a registry that must stand beside ours. */
+  /** Peer dependencies that the project lacks, as `name@range`. */
   readonly peers: ReadonlyArray<string>
 }
 
-/** Looks at a project; throws {@link Refused} where nothing can be added. */
+/** Plans an installation; throws {@link Refused} if nothing can be installed there. */
 export const planFor = (target: string, peers: Readonly<Record<string, string>>): Plan => {
   if (!existsSync(target) || !statSync(target).isDirectory()) throw new Refused(`there is no folder ${target}`)
   const project = realpathSync(target)
   if (`${project}${sep}`.startsWith(`${realpathSync(clone)}${sep}`)) {
-    throw new Refused("this is the clone of Floodgate itself: name the folder of your own program")
+    throw new Refused("this is Floodgate's own clone: name the folder of your program")
   }
   const manifest = manifestIn(project)
   if (manifest === undefined) throw new Refused(`${project} has no package.json: run npm init -y there first`)
@@ -120,17 +119,17 @@ export const planFor = (target: string, peers: Readonly<Record<string, string>>)
   return { project, ...managerOf(project), peers: missing.map(([name, range]) => `${name}@${range}`) }
 }
 
-/** A path in `vendor/` whose name changes with the content: package managers keep what they once unpacked by the name. */
+/** A path in `vendor/`. The name has a hash, because package managers cache what they unpacked by file name. */
 const vendored = ({ name, tarball, version }: Packed): string => {
   const hash = createHash("sha256").update(readFileSync(tarball)).digest("hex").slice(0, 8)
   return `vendor/${name.replace("@", "").replace("/", "-")}-${version}-${hash}.tgz`
 }
 
-/** Earlier tarballs of a package. */
+/** Whether a file in `vendor/` is a tarball of this package, of any version. */
 const isOf = ({ name }: Packed, file: string): boolean =>
   new RegExp(`^${name.replace("@", "").replace("/", "-")}-\\d+\\.\\d+\\.[^/]*-[0-9a-f]{8}\\.tgz$`).test(file)
 
-/** The command that installs, from the folder of the project. */
+/** The command that installs, to be run in the project's folder. */
 export const commandOf = (plan: Plan, specifiers: ReadonlyArray<string>): ReadonlyArray<string> => [
   plan.manager,
   ...tools[plan.manager].add,
@@ -138,13 +137,13 @@ export const commandOf = (plan: Plan, specifiers: ReadonlyArray<string>): Readon
   ...plan.peers
 ]
 
-/** Whether npm put a folder into the path for a script of this clone: `node_modules/.bin` here and in each folder above. */
+/** Whether npm added a folder to the path for this clone's scripts: `node_modules/.bin` here and in each folder above. */
 const isOfClone = (folder: string): boolean =>
   folder.includes("node-gyp-bin") || [...upwards(clone)].some((at) => folder === join(at, "node_modules", ".bin"))
 
 /**
- * The environment of the user's shell: without what npm adds for the script that runs this, such as `--silent`, this clone's
- * `node` in the path, and the folder to install into.
+ * The environment of the user's shell, without what npm adds for the running script: options such as `--silent`, this
+ * clone's `node` in the path, and the folder to install into.
  */
 export const shellEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(
@@ -161,7 +160,7 @@ export const shellEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => (
     .join(delimiter)
 })
 
-/** Remembers files as they are; what it returns puts them back. */
+/** Remembers the contents of files; the returned function restores them. */
 const keep = (files: ReadonlyArray<string>): (() => void) => {
   const before = files.map((file) => [file, existsSync(file) ? readFileSync(file) : undefined] as const)
   return () => {
@@ -172,7 +171,7 @@ const keep = (files: ReadonlyArray<string>): (() => void) => {
   }
 }
 
-/** Runs a command to its end. A signal ends it, and then this fails. */
+/** Runs a command to its end; fails if the signal stops it. */
 const run = (command: ReadonlyArray<string>, cwd: string, signal: AbortSignal): Promise<void> =>
   new Promise((done, fail) => {
     const [name = "", ...args] = command
@@ -185,7 +184,7 @@ const run = (command: ReadonlyArray<string>, cwd: string, signal: AbortSignal): 
     const stop = (): void => void child.kill("SIGTERM")
     signal.addEventListener("abort", stop)
     child.on("error", (error: NodeJS.ErrnoException) =>
-      fail(error.code === "ENOENT" ? new Refused(`${name} is not installed, and your project uses it`) : error)
+      fail(error.code === "ENOENT" ? new Refused(`your project uses ${name}, which is not installed`) : error)
     )
     child.on("close", (code) => {
       signal.removeEventListener("abort", stop)
@@ -195,13 +194,13 @@ const run = (command: ReadonlyArray<string>, cwd: string, signal: AbortSignal): 
     })
   })
 
-/** What was done, to be said and undone. */
+/** What an installation changed. */
 export interface Added {
   readonly files: ReadonlyArray<string>
   readonly undo: string
 }
 
-/** Copies the tarballs into the project and has its package manager install them. Throws, and changes nothing, if that fails. */
+/** Copies the tarballs into the project and installs them with its package manager. If that fails, it throws and changes nothing. */
 export const addTo = async (plan: Plan, packed: ReadonlyArray<Packed>, signal: AbortSignal): Promise<Added> => {
   const { at, manager, project } = plan
   const vendor = join(project, "vendor")
@@ -236,7 +235,7 @@ export const addTo = async (plan: Plan, packed: ReadonlyArray<Packed>, signal: A
   return { files, undo: `${tools[manager].remove} ${names.join(" ")} && rm ${files.join(" ")}` }
 }
 
-/** How a folder is written for somebody who stands in another. */
+/** A folder's path as seen from another folder. */
 export const fromHere = (folder: string, here: string): string => {
   const path = relative(here, folder) || "."
   return path.length < folder.length ? path : folder

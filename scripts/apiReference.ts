@@ -14,7 +14,7 @@ interface Entry {
   readonly text: string
 }
 
-/** What a docstring says first, in one line of Markdown. */
+/** The first sentence of a docstring, in one line of Markdown. */
 const firstSentence = (doc: string): string => {
   const paragraph = doc
     .replace(/^\/\*\*|\*\/$/g, "")
@@ -36,7 +36,7 @@ const entryOf = (name: string, doc: string): Entry => ({
   text: firstSentence(doc)
 })
 
-/** What can be called or run of a service, and of an interface that has effects or functions: its members by name. */
+/** The names of the functions and effects that a service or an interface has. */
 const membersOf = (node: ts.Statement): ReadonlyArray<string> => {
   return shapeOf(node).flatMap((member) => {
     if (!ts.isPropertySignature(member) || member.type === undefined || member.questionToken !== undefined) return []
@@ -55,7 +55,7 @@ const shapeOf = (node: ts.Statement): ReadonlyArray<ts.TypeElement> => {
   return shape !== undefined && ts.isTypeLiteralNode(shape) ? shape.members : []
 }
 
-/** The exports of a file in the order of the source, those that it passes on included. */
+/** The exports of a file, re-exports included, in source order. */
 const exportsOf = (file: string): Array<Entry> => {
   const source = parse(file)
   return source.statements.flatMap((node): Array<Entry> => {
@@ -80,7 +80,7 @@ const exportsOf = (file: string): Array<Entry> => {
   })
 }
 
-/** A type and a value of one name, and overloads, are one entry: the first that says something. */
+/** Merges overloads, and a type and a value of one name, into the first entry that has a docstring. */
 const merged = (entries: ReadonlyArray<Entry>): Array<Entry> => {
   const byName = new Map<string, Entry>()
   for (const entry of entries) {
@@ -90,7 +90,7 @@ const merged = (entries: ReadonlyArray<Entry>): Array<Entry> => {
   return [...byName.values()]
 }
 
-/** What a reader looks for first: what there is and how it is made, then what it does, and last what goes wrong. */
+/** Categories in the order in which readers need them: models and constructors, then operations, then errors. */
 const order = [
   "modules",
   "services",
@@ -151,9 +151,8 @@ export const render = (): string => {
   ])
   return `# API reference
 
-Every public module, and its exports by category, with the first sentence of each docstring, and the effects and
-functions that a service has. The docstrings have the rest: details, gotchas, and examples that run. This page is
-generated: \`npm run docs:api\`.
+Every public module with its exports by category, the first sentence of each docstring, and the members of each service.
+The docstrings have details, gotchas and tested examples. \`npm run docs:api\` generates this page.
 
 The package's root exports the core modules by their names: \`import { Budget } from "floodgate"\` is
 \`import * as Budget from "floodgate/Budget"\`.

@@ -1,6 +1,6 @@
 /**
- * Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains an argument. Arguments from
- * the first one with dashes on are handed to each of them.
+ * Runs the benchmarks one after the other: all of benchmark/*.ts, or those whose name contains one of the arguments. The
+ * first argument that starts with a dash, and all after it, are passed to each benchmark.
  */
 import { spawnSync } from "node:child_process"
 import { readdirSync } from "node:fs"

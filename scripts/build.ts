@@ -1,4 +1,4 @@
-/** Builds both packages. The command is compiled against the built library, as its users have it. */
+/** Builds the packages. The command is compiled against the built library, because that is what its users install. */
 import { execFileSync } from "node:child_process"
 import { rmSync } from "node:fs"
 import { join } from "node:path"

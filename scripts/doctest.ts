@@ -2,8 +2,8 @@
  * Turns the marked examples of the documentation into tests.
  *
  * Every fence that opens with "```ts doctest", in a docstring under src/ or in a Markdown file, becomes one test named
- * `file:line`; one that opens with "```ts doctest continued" goes on with the fence before it. In it `expression // => value` is an assertion (Effect's structural equality), and so is
- * `console.log(expression) // => value`. Imports are hoisted, and top-level await works.
+ * `file:line`; "```ts doctest continued" continues the fence before it. `expression // => value` asserts equality by
+ * Effect's Equal, and so does `console.log(expression) // => value`. Imports are hoisted, and top-level await works.
  *
  * The tests are written to .doctest/, which git ignores. They are type-checked with everything else.
  */
@@ -61,9 +61,9 @@ const fencesOf = (file: string): Array<Fence> => {
         const code = open.lines.join("\n")
         const before = open.continued ? fences.pop() : undefined
         if (open.continued && before === undefined) {
-          throw new Error(`${relative(root, file)}:${open.line}: there is no example before it to go on with`)
+          throw new Error(`${relative(root, file)}:${open.line}: "continued" needs an example before it`)
         }
-        // Lines in between stay, as empty ones, so that errors name the right one.
+        // Empty lines take the place of the text in between, so that errors name the right line.
         const lines = before === undefined ? 0 : open.line - before.line - before.code.split("\n").length + 1
         fences.push(
           before === undefined
@@ -184,7 +184,7 @@ const exampleOf = (file: string, fence: Fence): Example => {
   return { name, bindings, effects, body: body.trim() }
 }
 
-/** Examples of one file share a test file, unless they import different things under one name. */
+/** The examples of a file share one test file, unless they import different things under the same name. */
 const grouped = (examples: ReadonlyArray<Example>): Array<Array<Example>> => {
   const groups: Array<{ names: Map<string, string>; examples: Array<Example> }> = []
   for (const example of examples) {

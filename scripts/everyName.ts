@@ -1,7 +1,7 @@
 /**
- * Modules that take every public name of the library and write none of the types down: each value, each type spread out, and
- * each member of it. The compiler has to name what they are made of in its declarations, for which it needs public names.
- * `scripts/packCheck.ts` compiles them in a stranger's project.
+ * Generates modules that re-export every public value, spread of a type, and member of a type, without annotations. To
+ * write their declarations the compiler must name each inferred type, which works only if the type is public.
+ * `scripts/packCheck.ts` compiles the modules in a separate project.
  */
 import { join } from "node:path"
 import ts from "typescript6"
@@ -20,7 +20,7 @@ const options: ts.CompilerOptions = {
 const isOurs = (symbol: ts.Symbol): boolean =>
   symbol.declarations?.some((node) => node.getSourceFile().fileName.startsWith(join(root, "src"))) === true
 
-/** The texts of the modules, one for each public module, by its name. */
+/** The source of one generated module for each public module, by its name. */
 export const everyName = (): ReadonlyMap<string, string> => {
   const modules = publicModules().filter(({ name }) => name !== "")
   const program = ts.createProgram(
@@ -37,7 +37,7 @@ export const everyName = (): ReadonlyMap<string, string> => {
   )
 }
 
-/** Every use of what a module exports, as expressions over `m`. */
+/** An expression over `m` for each export of a module and each member. */
 const usesOf = (checker: ts.TypeChecker, module: ts.Symbol, path = "m"): ReadonlyArray<string> =>
   checker.getExportsOfModule(module).flatMap((exported) => {
     const target = (exported.flags & ts.SymbolFlags.Alias) === 0 ? exported : checker.getAliasedSymbol(exported)
@@ -47,7 +47,7 @@ const usesOf = (checker: ts.TypeChecker, module: ts.Symbol, path = "m"): Readonl
     return (target.flags & ts.SymbolFlags.Value) === 0 ? ofType : [...ofType, ...usesOfValue(checker, target, name)]
   })
 
-/** Whether `x.name` can be written: it is no symbol, and not private. */
+/** Whether `x.name` is valid: the key is neither a symbol nor private. */
 const isWritable = ({ declarations = [], name }: ts.Symbol): boolean =>
   /^\w+$/.test(name) &&
   !name.startsWith("__@") &&
@@ -67,7 +67,7 @@ const usesOfType = (checker: ts.TypeChecker, symbol: ts.Symbol, name: string): R
     .getPropertiesOfType(type)
     .filter((member) => isOurs(member) && isWritable(member))
     .map((member) => `(x: ${written}) => x.${member.name}`)
-  // Of the instance of a class a spread leaves most out.
+  // A spread of a class instance drops its methods and getters.
   return isObject(type) && !type.isClass() ? [`(x: ${written}) => ({ ...x })`, ...members] : members
 }
 
@@ -79,8 +79,8 @@ const usesOfValue = (checker: ts.TypeChecker, symbol: ts.Symbol, name: string): 
 }
 
 /**
- * The names of the library in the declarations of some files, and what the compiler says against them. Each file is a program of
- * its own: a type has a public name only where the module that gives it one is loaded.
+ * The library's modules that the declarations of some files name, and the compiler's errors. Each file is compiled as a
+ * program of its own, because a type gets a public name only if the module that exports it is loaded.
  */
 export const declared = (
   files: ReadonlyArray<string>,

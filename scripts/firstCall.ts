@@ -1,10 +1,10 @@
 /**
- * Measures how far it is from an empty folder to the first governed call, for each client: commands, lines and seconds.
- * Packs this repository, installs it beside the client with npm, and runs the program against the simulated provider.
+ * Measures the way from an empty folder to the first governed call, for each client: commands, lines and seconds. It packs
+ * this repository, installs it beside the client with npm, and runs the program against the simulated provider.
  *
  *     npm run build && npm run example scripts/firstCall.ts [client]...
  *
- * It needs a registry. `--docs` writes the table of docs/clients.md.
+ * It needs a package registry. `--docs` writes the table in docs/clients.md.
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -14,7 +14,7 @@ import { join } from "node:path"
 const root = join(import.meta.dirname, "..")
 const at = mkdtempSync(join(tmpdir(), "floodgate-"))
 
-/** A client: what is installed beside Floodgate, and the whole program. */
+/** A client: the packages installed beside Floodgate, and the whole program. */
 interface First {
   readonly packages: ReadonlyArray<string>
   readonly program: string
@@ -104,7 +104,7 @@ const run = (command: string, args: ReadonlyArray<string>, cwd: string, env: Nod
 
 const timed = (value: number): string => `${value.toFixed(1)} s`
 
-/** The simulated provider as a process of its own, and what it was asked. */
+/** The simulated provider as a process of its own, and the number of requests it has answered. */
 const provider = async () => {
   const child = spawn(
     process.execPath,
@@ -144,7 +144,8 @@ try {
     const installed = run("npm", ["i", "--no-audit", "--no-fund", "--silent", tarball, "effect", ...packages], folder)
     writeFileSync(join(folder, "ask.mjs"), program)
     const called = run(process.execPath, ["ask.mjs"], folder, env)
-    if ((await asked()) !== before + 1) throw new Error(`${name}: the provider was not asked once\n${called.stdout}`)
+    if ((await asked()) !== before + 1)
+      throw new Error(`${name}: expected one request to the provider\n${called.stdout}`)
     const lines = program.split("\n").filter((line) => line !== "").length
     rows.push(`| ${name} | 2 | ${lines} | ${timed(installed.seconds)} | ${timed(called.seconds)} |`)
     console.log(rows.at(-1))

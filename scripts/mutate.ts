@@ -3,19 +3,19 @@
  * `src/pacing` at a time, and runs the tests that reach it. A mutant that no test notices survives; the score is the part that does not.
  *
  *     npm run mutate                            every mutant
- *     npm run mutate -- --every 5               each fifth
- *     npm run mutate -- --at cap.ts,outage.ts:20 those of some files or lines
- *     npm run mutate -- --again FILE            those that FILE names, which is what an earlier run has printed
- *     npm run mutate -- --tests 'test/proof/e*' with the tests of some files alone
- *     npm run mutate -- --within 300            with the tests alone that take no longer, in milliseconds
- *     npm run mutate -- --by                    prints which test noticed each
- *     npm run mutate -- --log FILE              keeps what became of each, and goes on where it was stopped
- *     npm run mutate -- --log FILE --docs       writes the score of all and the survivors into docs/guarantees.md
- *     npm run mutate -- --list                  says what would be changed, and runs nothing
+ *     npm run mutate -- --every 5               every fifth
+ *     npm run mutate -- --at cap.ts,outage.ts:20  those in these files or lines
+ *     npm run mutate -- --again FILE            those that an earlier run printed, saved as FILE
+ *     npm run mutate -- --tests 'test/proof/e*' run only these test files
+ *     npm run mutate -- --within 300            run only tests that take at most 300 ms
+ *     npm run mutate -- --by                    print which test found each
+ *     npm run mutate -- --log FILE              record the results, and resume from FILE if it was stopped
+ *     npm run mutate -- --log FILE --docs       write the score and the survivors into docs/guarantees.md
+ *     npm run mutate -- --list                  print the mutants without running anything
  *
- * Constants stay as they are, because measurements choose them and not rules. A mutant whose tests do not end counts as
- * found. Why some survive is in `mutation/survivors.ts`; it fails when another one does, or when one of those does not. A
- * log is of one state of the code and the tests.
+ * Constants are not mutated: they are tuned by measurement and not fixed by a rule. A mutant whose tests never end counts as
+ * found. `mutation/survivors.ts` explains those that survive; the run fails if another one survives, or one of those is found.
+ * A log is valid for one state of the code and the tests.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { appendFileSync, existsSync, readFileSync } from "node:fs"
@@ -50,7 +50,7 @@ const task: Work = {
   within: Number(options.within)
 }
 
-/** A worker, which is replaced when a mutant does not end. */
+/** A worker process; a new one replaces it if a mutant never ends. */
 class Worker {
   private child: ChildProcess | undefined = undefined
 
@@ -84,7 +84,7 @@ class Worker {
       }
       this.child = fork(import.meta.filename, ["--worker", ...process.argv.slice(2)], options)
       const { fate, by } = await this.reply()
-      if (fate === "endless") throw new Error(`the tests do not end without a mutant: ${by}`)
+      if (fate === "endless") throw new Error(`a test never ends, even without a mutant: ${by}`)
     }
     this.child.send(number)
     return this.reply()
@@ -96,7 +96,7 @@ class Worker {
   }
 }
 
-/** What an earlier run has written, by the places and names of mutants. */
+/** The results in a log, by the place and name of each mutant. */
 const logged = (file: string | undefined): ReadonlyMap<string, Report.Fate> => {
   if (file === undefined || !existsSync(file)) return new Map()
   const lines = readFileSync(file, "utf8")
@@ -122,7 +122,7 @@ const main = async (): Promise<void> => {
   const seconds = (): string => `${((performance.now() - begun) / 1_000).toFixed(0)} s`
   const fates = new Map<Mutant, Report.Fate>()
   const log = logged(options.log)
-  // Counted in each file, so that a change of one leaves the others.
+  // Numbered per file, so that a changed file does not renumber the others.
   const keyOf = ({ mutant, number }: (typeof mutants)[number]): string =>
     `${number - every.findIndex(({ file }) => file === mutant.file)} ${Report.nameOf(mutant)}`
   const open = mutants.filter((each) => {
@@ -148,7 +148,7 @@ const main = async (): Promise<void> => {
   for (const line of Report.summary(fates)) console.log(line)
   console.log(`in ${seconds()}`)
   const isWhole = fates.size === every.length
-  if (options.docs && !isWhole) throw new Error("only a run of all mutants is published")
+  if (options.docs && !isWhole) throw new Error("--docs needs a run of all mutants")
   if (options.docs) Report.publish("docs/guarantees.md", fates)
   const problems = Report.problems(fates, isWhole)
   for (const problem of problems) console.error(problem)

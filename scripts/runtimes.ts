@@ -1,10 +1,10 @@
 /**
- * Runs the built core where it was not developed: in a browser, in Deno, in Bun. Needs a build (`npm run build`).
+ * Runs the built core in other runtimes: a browser, Deno and Bun. It needs a build (`npm run build`).
  *
  *     npm run runtimes -- --chromium /usr/bin/chromium --deno /path/deno --bun /path/bun
  *
- * The program is one bundle without Node modules: agents under a budget against the simulated provider, one of them
- * cancelled, one stream; and then the official SDK's client over fetch against a provider on the loopback.
+ * The program is one bundle without Node modules. It runs agents under a budget against the simulated provider, cancels
+ * one, reads a stream, and then uses the official SDK against an HTTP provider on loopback.
  */
 import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -74,7 +74,7 @@ else await fetch(${JSON.stringify(`${baseUrl}/result`)}, { method: "POST", body:
 const expected = "24 message_stop 0 | Hi message_stop"
 
 // -----------------------------------------------------------------------------
-// A provider on the loopback that any page may ask
+// A provider on loopback, with CORS for any page
 // -----------------------------------------------------------------------------
 
 const message = {

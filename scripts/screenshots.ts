@@ -1,6 +1,6 @@
 /**
- * Takes the screenshots of the documentation from real runs against the simulated provider: the duel of `start`, the live
- * view of `run`, its report, the report of the lab, and the page of the gateway; on a desktop and on a phone, light and dark.
+ * Takes the screenshots of the documentation from real runs against the simulated provider: the output of `start`, the live
+ * view of `run`, its report, the lab's report, and the gateway's page; for desktop and phone, light and dark.
  *
  *     npm run example scripts/screenshots.ts [duel|live|report|lab|gateway]...
  *
@@ -17,13 +17,13 @@ import { type Browser, chromium, type Page } from "playwright-core"
 const root = join(import.meta.dirname, "..")
 const images = join(root, "docs/images")
 const at = mkdtempSync(join(tmpdir(), "floodgate-"))
-// Reports name the command that made them: its paths are as short as a user's.
+// Reports print the command that made them, so its paths are kept as short as a user's.
 symlinkSync(join(root, "docs"), join(at, "docs"))
 const children = new Set<ChildProcess>()
 
 const command = [process.execPath, "--conditions=@floodgate/source", join(root, "packages/cli/src/bin.ts")]
 
-/** Starts the command; its environment has no key, so that nothing can be spent. */
+/** Starts the command, without an API key in its environment, so that it cannot spend money. */
 const start = (args: ReadonlyArray<string>, program: ReadonlyArray<string> = command): ChildProcess => {
   const [file, ...before] = program
   const child = spawn(file!, [...before, ...args], {
@@ -41,7 +41,7 @@ const finished = async (args: ReadonlyArray<string>): Promise<void> => {
   if (code !== 0) throw new Error(`floodgate ${args.join(" ")} ended with ${code}`)
 }
 
-/** The address that a server prints. */
+/** The address that a server prints when it is ready. */
 const addressOf = async (child: ChildProcess): Promise<string> => {
   let said = ""
   for await (const chunk of child.stdout!) {
@@ -52,7 +52,7 @@ const addressOf = async (child: ChildProcess): Promise<string> => {
       return match[0]
     }
   }
-  throw new Error(`no address: ${said}`)
+  throw new Error(`the server printed no address: ${said}`)
 }
 
 // -----------------------------------------------------------------------------
@@ -62,7 +62,7 @@ const addressOf = async (child: ChildProcess): Promise<string> => {
 const widths = { desktop: 1_120, phone: 390 } as const
 const schemes = ["light", "dark"] as const
 
-/** Saves what a page shows at the top, in each size and scheme. `ready` waits until it shows something. */
+/** Saves the top of a page in each size and colour scheme, once `ready` says that it is drawn. */
 const shoot = async (
   browser: Browser,
   name: string,
@@ -91,16 +91,16 @@ const prompt = ["--prompt", "What must an operator know?"]
 
 const escape = "\u001b"
 
-/** The sequences that do something else than colour. */
+/** Escape sequences other than colours. */
 const other = new RegExp(`${escape}\\[(?!\\d+m)`)
 
-/** All frames that a run draws on a terminal. */
+/** The frames that a run draws on a terminal. */
 const framesOf = async (args: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
   const quoted = [...command, ...args].map((word) => `'${word}'`).join(" ")
   const child = start(["-qec", `stty cols 84 rows 40; ${quoted}`, "/dev/null"], ["script"])
   let drawn = ""
   for await (const chunk of child.stdout!) drawn += chunk
-  // Each frame begins by clearing the last one; what follows the last frame is the summary.
+  // Each frame begins by clearing the one before, and the summary follows the last.
   return drawn
     .split("\u001b[J")
     .slice(1)
@@ -123,7 +123,7 @@ b{color:light-dark(#5b6774,#9aa7b4);font-weight:400}
 
 ${coloured(escaped(frame))}</pre>`
 
-/** The frame in which most agents wait, some time after the start. */
+/** The frame from the middle of a run in which most calls wait. */
 const telling = (frames: ReadonlyArray<string>): string => {
   const middle = frames.filter((frame) => {
     const [, done, all] = /(\d+) of (\d+) calls/.exec(frame) ?? []
@@ -133,7 +133,7 @@ const telling = (frames: ReadonlyArray<string>): string => {
   return middle.toSorted((a, b) => waits(b) - waits(a))[0]!
 }
 
-/** Saves a frame as a terminal shows it. */
+/** Saves a picture of a frame in a terminal. */
 const shootFrame = async (browser: Browser, name: string, call: string, frame: string) => {
   for (const colorScheme of schemes) {
     const page = await browser.newPage({ viewport: { width: widths.desktop, height: 760 }, colorScheme })
@@ -151,7 +151,7 @@ const live = async (browser: Browser) => {
 
 const duel = async (browser: Browser) => {
   const frames = await framesOf(["start"])
-  // The SDK has lost what it loses, and Floodgate is still at work.
+  // By then the SDK has lost its calls, and Floodgate is still working.
   await shootFrame(browser, "start", "npm start", frames[Math.floor(0.9 * frames.length)]!)
 }
 
@@ -178,7 +178,7 @@ const lab = async (browser: Browser) => {
 
 const sentence = "What must an operator know about the limits of a provider? "
 
-/** An agent that asks for as long as anybody answers. */
+/** An agent that sends calls until the gateway is gone. */
 const ask = async (gateway: string, agent: string, index: number) => {
   for (let call = 0; ; call++) {
     await fetch(`${gateway}/v1/messages`, {
@@ -207,7 +207,7 @@ const gateway = async (browser: Browser) => {
   const agents = ["researcher", "reviewer", "writer", "summariser", "translator", "planner", "tester", "indexer"]
   const asking = Promise.allSettled(agents.map((agent, index) => ask(address, agent, index)))
   await shoot(browser, "gateway", `${address}/floodgate/`, async (page) => {
-    // The page allows no evaluated code, so that its text is what is waited for.
+    // The page's content security policy forbids evaluated code, so this waits for elements.
     await page.locator(`#agents tbody tr >> nth=${agents.length - 1}`).waitFor()
     await page.locator("#waiting tbody tr >> nth=2").waitFor()
   })
@@ -227,7 +227,8 @@ const browser = await chromium.launch({
 })
 try {
   for (const name of names) {
-    if (!Object.hasOwn(all, name)) throw new Error(`no picture is called ${name}: ${Object.keys(all).join(", ")}`)
+    if (!Object.hasOwn(all, name))
+      throw new Error(`unknown picture "${name}": known are ${Object.keys(all).join(", ")}`)
     await all[name]!(browser)
     console.log(`took ${name}`)
   }

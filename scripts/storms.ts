@@ -1,15 +1,15 @@
 /**
- * Storms of a fleet (`test/sharing/storm.ts`), as many as there is time for: each seed with a store that remembers, and
- * again where one that forgets makes a difference. Says how many were played, by how much limits were exceeded at the
- * worst, and which seeds break a law.
+ * Plays storms of several processes (`test/sharing/storm.ts`) for as long as there is time: each seed over a store that
+ * keeps its state, and again over one that loses it if that makes a difference. It prints how many storms were played, by
+ * how much limits were exceeded at most, and which seeds break a law.
  *
- *     npm run storms                                1,000 seeds, for ten minutes at the most
+ *     npm run storms                                1,000 seeds, for at most ten minutes
  *     npm run storms -- --seeds 100000 --minutes 60
  *     npm run storms -- --from 4001 --seeds 1       one seed
- *     npm run storms -- --rough                     with callers that give up, processes that stand still, and more
- *     npm run storms -- --workers 1                 in one process, of as many as there are processors
+ *     npm run storms -- --rough                     with callers that give up, processes that freeze, and more
+ *     npm run storms -- --workers 1                 in one process (default: one for each processor)
  *
- * Ctrl-C ends it, and it says where to go on.
+ * Ctrl-C stops it, and it prints the command that continues.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { availableParallelism } from "node:os"
@@ -30,13 +30,13 @@ const { values: options } = parseArgs({
 })
 
 const plan = options.rough ? Storm.rougher : Storm.plan
-/** Seeds that a worker plays before it says what they showed. */
+/** Seeds that a worker plays before it reports. */
 const seedsAtOnce = 20
-/** Complaints after which it stops. */
-const mostComplaints = 5
+/** The run stops after this many complaints. */
+const maxComplaints = 5
 const progressMillis = process.stdout.isTTY ? 1_000 : 60_000
 
-/** Seeds that are to be played, the last one not among them. */
+/** Seeds to play, from `from` up to but not including `to`. */
 interface Chunk {
   readonly from: number
   readonly to: number
@@ -53,7 +53,7 @@ interface Result {
 
 const work = async (): Promise<void> => {
   const redis = await World.redis()
-  // A terminal sends it to all processes, and the first one decides.
+  // A terminal sends SIGINT to every process; the parent decides what to do.
   process.on("SIGINT", () => {})
   process.on("disconnect", () => process.exit())
   process.on("message", ({ from, to }: Chunk) => {
@@ -61,19 +61,19 @@ const work = async (): Promise<void> => {
     let tally = Tally.nothing
     for (let seed = from; seed < to; seed++) tally = Tally.add(tally, Tally.of(seed, redis, World.library, plan))
     const { system, user } = process.cpuUsage(before)
-    // Nobody listens any more where the first process was killed.
+    // The callback ignores the error if the parent was killed.
     process.send!({ tally, cpuMillis: (system + user) / 1_000 } satisfies Result, () => {})
   })
 }
 
 // -----------------------------------------------------------------------------
-// The first process
+// The parent
 // -----------------------------------------------------------------------------
 
-const numberOf = (name: "from" | "seeds" | "minutes" | "workers", least: number): number => {
+const numberOf = (name: "from" | "seeds" | "minutes" | "workers", min: number): number => {
   const value = Number(options[name])
-  if (value >= least) return value
-  console.error(`storms: --${name} must be a number from ${least} on, and is ${options[name]}`)
+  if (value >= min) return value
+  console.error(`storms: --${name}: expected a number of at least ${min}, got "${options[name]}"`)
   return process.exit(2)
 }
 
@@ -89,7 +89,7 @@ class Run {
   private tally = Tally.nothing
   private cpuMillis = 0
 
-  /** The first seed of which nobody has said anything. */
+  /** The first seed without a result. */
   private get rest(): number {
     return Math.min(this.next, ...Array.from(this.open.values(), ({ from }) => from))
   }
@@ -112,7 +112,7 @@ class Run {
       child.on("message", (result: Result) => this.hear(child, result))
       child.on("exit", (code) => {
         const { from, to } = this.open.get(child) ?? { from: this.next, to: this.next }
-        console.error(`A worker has died (${code}) while it played seeds ${from} to ${to - 1}`)
+        console.error(`storms: a worker exited with code ${code} while it played seeds ${from} to ${to - 1}`)
         this.finish(1)
       })
       this.hand(child)
@@ -121,7 +121,7 @@ class Run {
 
   private hand(child: ChildProcess): void {
     const isOver =
-      this.next >= this.end || performance.now() > this.until || this.tally.complaints.length >= mostComplaints
+      this.next >= this.end || performance.now() > this.until || this.tally.complaints.length >= maxComplaints
     if (isOver) {
       this.open.delete(child)
       if (this.open.size === 0) this.finish(this.tally.complaints.length > 0 ? 1 : 0)
@@ -145,7 +145,7 @@ class Run {
     const { rest } = this
     console.log(`\nSeeds ${say(this.first)} to ${say(rest - 1)}: ${this.line}.`)
     const same = options.rough ? " --rough" : ""
-    if (rest < this.end) console.log(`To go on: npm run storms -- --from ${rest} --seeds ${this.end - rest}${same}`)
+    if (rest < this.end) console.log(`To continue: npm run storms -- --from ${rest} --seeds ${this.end - rest}${same}`)
     console.log(`\n${Tally.show(this.tally)}`)
     return process.exit(code)
   }

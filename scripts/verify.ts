@@ -1,6 +1,5 @@
 /**
- * Runs every check in order, prints how long each took, and stops at the first that fails. It needs only what the
- * lockfile installs, and no network.
+ * Runs every check in order, prints how long each took, and stops at the first that fails. It needs no network.
  *
  *     npm run verify                        everything
  *     npm run verify -- --skip test,size    all but these
@@ -11,7 +10,7 @@ import { join } from "node:path"
 
 const root = join(import.meta.dirname, "..")
 
-// The linter looks exports up in `dist`, where there is one: an old one would be complained of.
+// The linter resolves exports in `dist`, so an old build would cause false errors.
 const steps = [
   "build",
   "lint",
@@ -33,7 +32,7 @@ const names = (flag: string): ReadonlySet<string> | undefined => {
   const list = (process.argv[at + 1] ?? "").split(",")
   const unknown = list.filter((name) => !steps.includes(name))
   if (unknown.length > 0) {
-    console.error(`verify: ${flag} names no step: ${unknown.join(", ")}. Steps: ${steps.join(", ")}`)
+    console.error(`verify: ${flag}: unknown step ${unknown.join(", ")}: known are ${steps.join(", ")}`)
     process.exit(2)
   }
   return new Set(list)

@@ -1,6 +1,6 @@
 /**
- * The table of targets, section 9 of the design: each row is a cell of one or more weathers, with 12 agents and 2,000 tokens
- * a call unless it says otherwise.
+ * The cells of docs/weather.md and their targets. A cell has one or more weathers, with 12 agents and 2,000 tokens a call
+ * unless it says otherwise.
  */
 import { type Options, scenario } from "./build.ts"
 import { type Failure, type Neighbour, type Scenario, showsAfter } from "./scenario.ts"

@@ -1,6 +1,6 @@
 /**
- * What can be changed in a module: one operator, condition or statement at a time. All changes of a module are built into
- * one text, in which `$mutant` says at run time which of them holds, so that it is loaded once for all of them.
+ * The mutants of a module: each changes one operator, condition or statement. All of them are compiled into one source, in
+ * which `$mutant` selects one at run time, so that the module is loaded only once.
  */
 import { readFileSync } from "node:fs"
 import { basename } from "node:path"
@@ -9,7 +9,7 @@ import ts from "typescript6"
 export interface Mutant {
   readonly file: string
   readonly line: number
-  /** The code of that line. */
+  /** The source of that line. */
   readonly code: string
   readonly was: string
   readonly is: string
@@ -36,7 +36,7 @@ const operators = new Map<ts.SyntaxKind, string>([
   [SyntaxKind.AsteriskAsteriskToken, "*"]
 ])
 
-/** What stands before or after one operand; a sign and a negation are left out. */
+/** Operators of one operand and what replaces them: a minus and a negation are dropped. */
 const unary = new Map<ts.SyntaxKind, string>([
   [SyntaxKind.ExclamationToken, ""],
   [SyntaxKind.MinusToken, ""],
@@ -49,7 +49,7 @@ const others = new Map([
   ["Math.max", "Math.min"]
 ])
 
-/** A constant at the top of a module: measurements choose it, and not rules. */
+/** A constant at the top of a module: it is tuned by measurement and not fixed by a rule. */
 const isConstant = (node: ts.Node): boolean =>
   ts.isVariableStatement(node) &&
   ts.isSourceFile(node.parent) &&
@@ -57,10 +57,10 @@ const isConstant = (node: ts.Node): boolean =>
     ({ initializer }) => initializer === undefined || !ts.isArrowFunction(initializer)
   )
 
-/** A number, whose sign is part of it. */
+/** A literal number, whose minus is not an operator. */
 const isNumber = (node: ts.Node): boolean => ts.isNumericLiteral(node) || node.getText() === "Infinity"
 
-/** What a node may become instead of what it is: `what` is the part of it that differs. */
+/** A change of a node: `whole` replaces it, and differs from it in `what`, which becomes `is`. */
 interface Change {
   readonly what: ts.Node
   readonly is: string
@@ -70,7 +70,7 @@ interface Change {
 const changesOf = (node: ts.Node): Array<Change> => {
   if (ts.isBinaryExpression(node)) {
     const { left, operatorToken, right } = node
-    // A default holds where it should not, or never.
+    // The default applies always, or never.
     if (operatorToken.kind === SyntaxKind.QuestionQuestionToken) {
       return [left, right].map((side) => ({ what: node, is: side.getText(), whole: side.getText() }))
     }
@@ -101,7 +101,7 @@ const isDecided = (node: ts.Node): boolean => {
   )
 }
 
-/** The changes of a module, numbered from `first` on, and its text with all of them. */
+/** The mutants of a module, numbered from `first`, and its source with all of them. */
 export const mutate = (path: string, first: number): { readonly mutants: Array<Mutant>; readonly text: string } => {
   const file = basename(path)
   const text = readFileSync(path, "utf8")

@@ -1,16 +1,16 @@
-/** What a run has shown: the score, and the mutants that survived with the reasons that are known. */
+/** The report of a run: the score, and the mutants that survived with the known reasons. */
 import { readFileSync, writeFileSync } from "node:fs"
 import type { Mutant } from "./mutants.ts"
 import { isOf, type Reason, reasonOf, reasons } from "./survivors.ts"
 
-/** What became of a mutant: a test noticed it, its tests did not end, or nobody noticed. */
+/** The result for a mutant: a test failed, a test never ended, or all passed. */
 export type Fate = "found" | "endless" | "survived"
 
 export type Fates = ReadonlyMap<Mutant, Fate>
 
 export const nameOf = ({ file, is, line, was }: Mutant): string => `${file}:${line}  ${was}  ->  ${is}`
 
-/** The number of all, of those that were noticed, and the part of these. */
+/** How many mutants there are, how many were noticed, and in percent. */
 const scoreOf = (fates: Fates, of: ReadonlyArray<Mutant>) => {
   const count = (fate: Fate): number => of.filter((mutant) => fates.get(mutant) === fate).length
   const survived = count("survived")
@@ -21,7 +21,7 @@ const scoreOf = (fates: Fates, of: ReadonlyArray<Mutant>) => {
 const byFile = (fates: Fates): ReadonlyMap<string, ReadonlyArray<Mutant>> =>
   Map.groupBy(fates.keys(), ({ file }) => file)
 
-/** A line for each file and one for all. */
+/** One line for each file, and one for all. */
 export const summary = (fates: Fates): ReadonlyArray<string> =>
   [...byFile(fates), ["all", Array.from(fates.keys())] as const].map(([name, of]) => {
     const { all, endless, noticed, percent, survived } = scoreOf(fates, of)
@@ -35,14 +35,18 @@ const survivorsOf = (fates: Fates): ReadonlyArray<Mutant> =>
     .map(([mutant]) => mutant)
     .toSorted((a, b) => a.file.localeCompare(b.file) || a.line - b.line)
 
-/** The survivors that nobody has explained, and after a whole run the reasons that explain none. */
+/** Survivors without a reason and, after a run of all mutants, reasons without a survivor. */
 export const problems = (fates: Fates, isWhole: boolean): ReadonlyArray<string> => {
   const survivors = survivorsOf(fates)
   const unexplained = survivors.filter((mutant) => reasonOf(mutant) === undefined)
   const isIdle = (reason: Reason): boolean => !survivors.some((mutant) => isOf(reason, mutant))
   return [
-    ...unexplained.map((mutant) => `it survived, and nobody says why: ${nameOf(mutant)}`),
-    ...(isWhole ? reasons.filter(isIdle).map(({ code, file }) => `it did not survive: ${file}: ${code}`) : [])
+    ...unexplained.map((mutant) => `survived without a reason in survivors.ts: ${nameOf(mutant)}`),
+    ...(isWhole
+      ? reasons
+          .filter(isIdle)
+          .map(({ code, file }) => `survivors.ts has a reason for a mutant that was found: ${file}: ${code}`)
+      : [])
   ]
 }
 
@@ -78,10 +82,10 @@ const page = (fates: Fates): string => {
 
 const [begin, end] = ["<!-- mutation: npm run mutate -- --log FILE --docs -->", "<!-- /mutation -->"]
 
-/** Writes the score of all mutants into a page, between its two marks. */
+/** Writes the score of all mutants into a page, between its two markers. */
 export const publish = (path: string, fates: Fates): void => {
   const [before, rest] = readFileSync(path, "utf8").split(begin)
   const after = rest?.split(end)[1]
-  if (before === undefined || after === undefined) throw new Error(`${path} has no marks for the score`)
+  if (before === undefined || after === undefined) throw new Error(`${path} has no markers for the score`)
   writeFileSync(path, `${before}${begin}\n\n${page(fates)}\n\n${end}${after}`)
 }

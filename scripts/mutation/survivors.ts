@@ -1,14 +1,14 @@
 /**
- * The mutants that survive, and why. Each is a change that no input tells from the code, or one that we do not want to
- * pin down. What is not here and survives lacks a test.
+ * The mutants that survive, and why: either no input can tell the mutant from the code, or both are right. A mutant that
+ * survives and is not listed here shows that a test is missing.
  */
 import type { Mutant } from "./mutants.ts"
 
 export interface Reason {
   readonly file: string
-  /** Part of the code of its line. */
+  /** Part of the source line. */
   readonly code: string
-  /** What it becomes, of which each is a mutant. */
+  /** One mutant each. */
   readonly changes: ReadonlyArray<readonly [was: string, is: string]>
   readonly why: string
 }
@@ -24,7 +24,7 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "cap.ts",
     code: "if (fall(i) < fall(alike)) alike = i",
     changes: [["<", "<="]],
-    why: "Of levels that are equally far apart any two may become one."
+    why: "Of pairs that are equally close, any may be merged."
   },
   {
     file: "cap.ts",
@@ -42,7 +42,7 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "cap.ts",
     code: "const kept = highs.findLastIndex",
     changes: [["<", "<="]],
-    why: "The first level that was noted since is not higher than the highest."
+    why: "A level noted at that moment is not above the maximum."
   },
   {
     file: "cap.ts",
@@ -64,7 +64,7 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "gate.ts",
     code: "isProbing(gate) ? {",
     changes: [["isProbing(gate)", "true"]],
-    why: "Probes are counted anew from when the gate closes."
+    why: "Closing the gate resets the count of probes."
   },
   {
     file: "gate.ts",
@@ -76,7 +76,7 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "cap.ts",
     code: "fullAt: missing > 0 ?",
     changes: [[">", ">="]],
-    why: "What lacks nothing is full now."
+    why: "If nothing is missing, it is full now."
   },
   {
     file: "cap.ts",
@@ -106,7 +106,7 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "rejections.ts",
     code: "if (part > max) {",
     changes: [[">", ">="]],
-    why: "Of two dimensions that are used alike either may be the empty one."
+    why: "If two dimensions are used equally, either may be the empty one."
   },
   {
     file: "outage.ts",
@@ -124,13 +124,13 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "rates.ts",
     code: "meter.phase > (found?.phase ?? -Infinity)",
     changes: [[">", ">="]],
-    why: "Of two meters at the same phase either is the furthest."
+    why: "If two meters have the same phase, either is the furthest."
   },
   {
     file: "rates.ts",
     code: "return phase > safePhase && phase <= 0",
     changes: [[">", ">="]],
-    why: "A phase passes through the bound, and stays at it by accident alone."
+    why: "A phase equals the bound only by chance."
   },
   {
     file: "headers.ts",
@@ -148,19 +148,19 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "rejections.ts",
     code: "if (certain > 0) {",
     changes: [[">", ">="]],
-    why: "Of no calls nothing is learned."
+    why: "Nothing is learned from zero calls."
   },
   {
     file: "admit.ts",
     code: "const amount = get(charge, meter.dimension) ?? 0",
     changes: [["get(charge, meter.dimension) ?? 0", "get(charge, meter.dimension)"]],
-    why: "A wait that is no number is not longer than any other."
+    why: "Comparisons with a NaN wait are false."
   },
   {
     file: "rates.ts",
     code: "const phase = furthest(pool)?.phase ?? 1",
     changes: [["furthest(pool)?.phase ?? 1", "furthest(pool)?.phase"]],
-    why: "No phase is between the bounds as little as 1 is."
+    why: "A missing phase is outside the bounds, as 1 is."
   },
   {
     file: "meter.ts",
@@ -196,13 +196,13 @@ export const reasons: ReadonlyArray<Reason> = [
     file: "meter.ts",
     code: "if (isGiven || used > charge)",
     changes: [[">", ">="]],
-    why: "Where as much was used as was charged, nothing is given back."
+    why: "If usage equals the charge, nothing is given back."
   }
 ]
 
-/** Whether a reason is of a mutant. */
+/** Whether a reason explains a mutant. */
 export const isOf = (reason: Reason, { code, file, is, was }: Mutant): boolean =>
   reason.file === file && code.includes(reason.code) && reason.changes.some(([from, to]) => from === was && to === is)
 
-/** Why a mutant survives, as far as it is known. */
+/** Why a mutant survives, if that is known. */
 export const reasonOf = (mutant: Mutant): string | undefined => reasons.find((reason) => isOf(reason, mutant))?.why

@@ -1,10 +1,10 @@
 /**
- * What the tests need of vitest, for a process that runs them many times: tests are collected once, as plain functions.
- * A name that is missing here fails where it is imported.
+ * A small replacement for vitest in a process that runs the tests many times: it collects them once, as plain functions.
+ * Importing a name that is missing here fails.
  */
 export { assert, expect } from "vitest"
 
-/** A test that was collected. */
+/** A collected test. */
 export interface Task {
   readonly type: "test"
   readonly file: string
@@ -16,14 +16,14 @@ export const tasks: Array<Task> = []
 let file = ""
 let names: ReadonlyArray<string> = []
 
-/** From now on tests are of this file. */
+/** Collects the tests that follow as those of this file. */
 export const collect = (path: string): void => {
   file = path
 }
 
 type Test = (name: string, ...rest: ReadonlyArray<unknown>) => void
 
-/** A name, options and a function, or a name, a function and a timeout. */
+/** The function among the arguments of a test, which options precede or a timeout follows. */
 const functionOf = (rest: ReadonlyArray<unknown>): ((...args: ReadonlyArray<unknown>) => unknown) =>
   rest.find((each) => typeof each === "function") as never
 

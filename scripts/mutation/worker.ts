@@ -1,4 +1,4 @@
-/** A process that tries mutants: it loads the tests and the code once, and runs for each mutant the tests that reach it. */
+/** A worker process: it loads the tests and the code once, and for each mutant runs the tests that reach it. */
 import { globSync, readdirSync } from "node:fs"
 import { registerHooks } from "node:module"
 import { join } from "node:path"
@@ -8,18 +8,18 @@ import type { Task } from "./vitest.ts"
 
 export interface Work {
   readonly folders: ReadonlyArray<string>
-  /** Globs of files, those that notice soonest first. */
+  /** Globs of test files, the fastest first. */
   readonly tests: ReadonlyArray<string>
-  /** Tests that take longer are left out, in milliseconds. */
+  /** Tests that take longer than this many milliseconds are left out. */
   readonly within: number
 }
 
-/** A test is about to run, that may take so long. */
+/** A test begins, which may take this long. */
 interface Alive {
   readonly millis: number
   readonly of: string
 }
-/** A mutant was tried: the test that noticed it, if any did. */
+/** A mutant was tried: `by` is the test that failed, or `null`. */
 export interface Tried {
   readonly by: string | null
 }
@@ -27,7 +27,7 @@ export type Message = Alive | Tried | { readonly problem: string }
 
 const root = join(import.meta.dirname, "../..")
 
-/** All mutants of these folders, by their numbers. */
+/** All mutants of these folders; a mutant's number is its index. */
 export const mutantsOf = (folders: Work["folders"]): ReadonlyArray<Mutant> => textsOf(folders).mutants
 
 const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map<string, string> } => {
@@ -43,7 +43,7 @@ const textsOf = (folders: Work["folders"]): { mutants: Array<Mutant>; texts: Map
   return { mutants, texts }
 }
 
-/** A test may take ten times as long as without a mutant, and a while more on a busy machine. */
+/** How long a test may take: ten times as long as without a mutant, and 5 s more for a busy machine. */
 const allowance = (millis: number): number => 5_000 + 10 * millis
 
 interface Measured {
@@ -83,7 +83,7 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
   }
   const { collect, tasks } = await import("./vitest.ts")
   const paths = tests.flatMap((glob) => globSync(glob, { cwd: root }).toSorted())
-  if (paths.length === 0) return say({ problem: `no tests are at ${tests.join()}` })
+  if (paths.length === 0) return say({ problem: `no test file matches ${tests.join()}` })
   for (const path of paths) {
     collect(path)
     await import(pathToFileURL(join(root, path)).href)
@@ -93,7 +93,7 @@ export const work = async ({ folders, tests, within }: Work): Promise<void> => {
     say({ millis: 60_000, of: task.name })
     const reached = (state.reached = new Uint8Array(mutants.length))
     const begun = performance.now()
-    if (!(await run(task))) return say({ problem: `fails without a mutant: ${task.file}: ${task.name}` })
+    if (!(await run(task))) return say({ problem: `the test fails without a mutant: ${task.file}: ${task.name}` })
     const millis = performance.now() - begun
     if (millis <= within) measured.push({ task, millis, reached })
   }

@@ -23,7 +23,7 @@ interface Unused {
   >
 }
 
-/** The rules of DESIGN 5.1 and what becomes of them. */
+/** A fault for each rule of `test/support/rules.ts`, which must fail by it. */
 const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   [
     "meter: lets a call in to the millisecond, however often anybody looks",
@@ -113,7 +113,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
 
 type CapStep = (cap: object, ...rest: Array<number>) => unknown
 
-/** The laws of DESIGN 5 and what becomes of them. */
+/** Faults that break a law of `test/support/laws.ts`. */
 const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 1, never over",

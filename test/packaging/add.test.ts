@@ -116,8 +116,8 @@ describe("a folder that nothing can be added to", () => {
   })
 
   it("is this clone, and each of its packages", () => {
-    assert.include(problem(root), "the clone of Floodgate itself")
-    assert.include(problem(join(root, "packages/cli")), "the clone of Floodgate itself")
+    assert.include(problem(root), "Floodgate's own clone")
+    assert.include(problem(join(root, "packages/cli")), "Floodgate's own clone")
   })
 })
 
@@ -181,7 +181,7 @@ describe("an installation", () => {
     process.env["PATH"] = folder
     const error = await add().catch((error: unknown) => error)
     assert.instanceOf(error, Refused)
-    assert.include(error.message, "pnpm is not installed")
+    assert.include(error.message, "uses pnpm, which is not installed")
   })
 })
 

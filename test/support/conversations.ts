@@ -16,7 +16,7 @@ const tools = Array.from({ length: 100 }, (_, index) => ({
   schema
 }))
 const named = tools.map(({ description, name, schema: parameters }) => ({ name, description, parameters }))
-const input = (turn: number) => ({ path: `/home/me/work/file-${turn}.ts`, limit: 2_000, mode: "text" })
+const input = (turn: number) => ({ path: `/home/me/code/file-${turn}.ts`, limit: 2_000, mode: "text" })
 
 /** A turn of Anthropic's: each message has two or three blocks. */
 const messages = (turn: number) => [

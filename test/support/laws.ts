@@ -1,6 +1,6 @@
 /**
- * The laws of DESIGN section 5, as checks that take a budget's constructor: they judge the library, and broken copies of
- * it. A check fails by an assertion.
+ * The laws of docs/guarantees.md as checks over any implementation of a budget: the library's own, and copies with a
+ * planted fault. A check fails by an assertion.
  */
 import { assert } from "@effect/vitest"
 import * as Cause from "effect/Cause"

@@ -108,7 +108,7 @@ const usesAtLeast = (law: TheLaw, name: string, of: Partial<Play>, used: number,
 
 export type Rule = (law: TheLaw) => void
 
-/** The rules in the order of DESIGN 5.1. */
+/** The rules of admission, from meters to what nothing is known about. */
 export const rules = {
   "meter: charges every dimension at one instant": (law) => {
     const pool = poolOf(law, { requests: { perSecond: 1, burst: 3 }, tokens: { perSecond: 1_000, burst: 10_000 } })
