@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs"
 import { main } from "./commands/index.ts"
 import { codes } from "./commands/exit.ts"
 import { unwritten } from "./commands/output.ts"
-import { type Described, describedBy, isForeground, watch } from "./launcher.ts"
+import { type ProcessInfo, describedBy, isForeground, watch } from "./launcher.ts"
 
 /** The code of a command that is stopped: 128 and the number of the signal, or 3 where its output cannot be written. */
 let stopped = 130
@@ -24,7 +24,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   })
 }
 
-const describe = (pid: number): Described | undefined => {
+const describe = (pid: number): ProcessInfo | undefined => {
   try {
     return describedBy(readFileSync(`/proc/${pid}/stat`, "utf8"))
   } catch {

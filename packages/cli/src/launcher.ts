@@ -4,13 +4,13 @@
  */
 
 /** A process as its system describes it. */
-export interface Described {
+export interface ProcessInfo {
   readonly name: string
   readonly parent: number
 }
 
 /** Reads `/proc/PID/stat` of Linux; the name of a process may contain anything. */
-export const describedBy = (stat: string): Described | undefined => {
+export const describedBy = (stat: string): ProcessInfo | undefined => {
   const [, name, parent] = /^\d+ \((.*)\) \S (\d+) /s.exec(stat) ?? []
   return name === undefined ? undefined : { name, parent: Number(parent) }
 }
@@ -29,7 +29,7 @@ const shells = /^(sh|dash|bash|ash|busybox|zsh|ksh)$/
  * whether one of them has ended. `describe` knows nothing of other processes where the system has no `/proc`: there the shell
  * is usually replaced by the command.
  */
-export const watch = (parent: () => number, describe: (pid: number) => Described | undefined): (() => boolean) => {
+export const watch = (parent: () => number, describe: (pid: number) => ProcessInfo | undefined): (() => boolean) => {
   const first = parent()
   const shell = describe(first)
   const above = shell !== undefined && shells.test(shell.name) ? shell.parent : undefined

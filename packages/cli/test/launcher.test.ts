@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { type Described, describedBy, isForeground, watch } from "../src/launcher.ts"
+import { type ProcessInfo, describedBy, isForeground, watch } from "../src/launcher.ts"
 
 describe("a launcher", () => {
   it("is watched where a script is this command and waits for it", () => {
@@ -33,7 +33,7 @@ describe("a launcher", () => {
     assert.isUndefined(describedBy(""))
   })
 
-  const world = (processes: Record<number, Described>, own: { parent: number }) =>
+  const world = (processes: Record<number, ProcessInfo>, own: { parent: number }) =>
     watch(
       () => own.parent,
       (pid) => processes[pid]
@@ -41,7 +41,7 @@ describe("a launcher", () => {
 
   it("has ended where the shell between has, or npm before it", () => {
     for (const end of ["shell", "npm"]) {
-      const processes: Record<number, Described> = {
+      const processes: Record<number, ProcessInfo> = {
         20: { name: "sh", parent: 10 },
         10: { name: "npm run x", parent: 5 }
       }
@@ -55,7 +55,7 @@ describe("a launcher", () => {
   })
 
   it("goes on where what started npm has ended: a terminal that was closed", () => {
-    const processes: Record<number, Described> = {
+    const processes: Record<number, ProcessInfo> = {
       10: { name: "npm run x", parent: 5 },
       5: { name: "bash", parent: 1 }
     }

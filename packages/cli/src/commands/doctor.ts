@@ -23,7 +23,7 @@ import * as Answering from "./run/answering.ts"
 import { hung, oneLine } from "./text.ts"
 
 /** The result of a check, and what to write if it is not in order. */
-interface Check {
+interface Finding {
   readonly state: "ok" | "note" | "fails"
   readonly what: string
   readonly write?: ReadonlyArray<string> | undefined
@@ -31,9 +31,9 @@ interface Check {
   readonly code?: number | undefined
 }
 
-const ok = (what: string, write?: ReadonlyArray<string>): Check => ({ state: "ok", what, write })
-const note = (what: string, write?: ReadonlyArray<string>): Check => ({ state: "note", what, write })
-const fails = (code: number, what: string, ...write: ReadonlyArray<string>): Check => ({
+const ok = (what: string, write?: ReadonlyArray<string>): Finding => ({ state: "ok", what, write })
+const note = (what: string, write?: ReadonlyArray<string>): Finding => ({ state: "note", what, write })
+const fails = (code: number, what: string, ...write: ReadonlyArray<string>): Finding => ({
   state: "fails",
   what,
   write,
@@ -71,7 +71,7 @@ const reach = (
   )
 
 /** Explains why a request failed, and what to write. */
-const explained = (error: unknown, address: string): Check => {
+const explained = (error: unknown, address: string): Finding => {
   const status = error instanceof APIError ? error.status : undefined
   if (status === 401 || status === 403) {
     return fails(Exit.codes.usage, `${address} refuses the key (${status})`, exportKey)
@@ -183,7 +183,7 @@ const sdks = Effect.gen(function* () {
   const nested = yield* Effect.forEach(top, (folder) =>
     folder.includes("/@") ? scoped(folder) : Effect.succeed([folder])
   )
-  const checks: Array<Check> = []
+  const checks: Array<Finding> = []
   for (const at of [".", ...nested.flat()]) {
     const place = `${at === "." ? "" : `${at}/`}node_modules/@anthropic-ai/sdk`
     const file = `${place}/package.json`
@@ -197,7 +197,7 @@ const sdks = Effect.gen(function* () {
   return checks
 })
 
-const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Check> =>
+const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Effect<Finding> =>
   Effect.match(FloodgateRedis.status(at), {
     onFailure: (error) => {
       const { exitCode, message } = Redis.explained(at.url)(error)
@@ -220,7 +220,7 @@ const redis = (at: { readonly url: string; readonly prefix: string }): Effect.Ef
 
 const marks = { ok: "ok     ", note: "note   ", fails: "FAILS  " } as const
 
-const linesOf = ({ state, what, write = [] }: Check, columns: number): ReadonlyArray<string> => [
+const linesOf = ({ state, what, write = [] }: Finding, columns: number): ReadonlyArray<string> => [
   `${marks[state]}${hung(oneLine(what), marks[state].length, columns)}`,
   ...write.map((line) => `${" ".repeat(marks[state].length + 2)}${line}`)
 ]
@@ -239,7 +239,7 @@ export const doctorCommand = Command.make(
   "doctor",
   flags,
   Effect.fnUntraced(function* ({ call, model, redis: url, redisPrefix: prefix }) {
-    const checks: ReadonlyArray<Check> = [
+    const checks: ReadonlyArray<Finding> = [
       yield* node,
       ...(yield* provider(model, call)),
       ...(yield* sdks),
@@ -249,7 +249,7 @@ export const doctorCommand = Command.make(
     yield* Print.out(checks.flatMap((check) => linesOf(check, stdout)).join("\n"))
     const failed = checks.filter(({ state }) => state === "fails")
     if (failed.length > 0) {
-      return yield* new Exit.Failed({
+      return yield* new Exit.CommandError({
         message: `${Words.counted(failed.length, "check")} failed`,
         exitCode: failed[0]!.code ?? Exit.codes.failed
       })

@@ -64,7 +64,7 @@ export const orInvalid =
     })
 
 /** Causes may be circular. */
-const deepest = 8
+const maxDepth = 8
 
 /** The innermost cause, which is the most informative: its code, or the first line of its message. */
 export const innermost = (error: unknown, depth = 0): string => {
@@ -74,7 +74,7 @@ export const innermost = (error: unknown, depth = 0): string => {
     readonly errors?: ReadonlyArray<unknown>
   }
   const inner = cause ?? errors?.[0]
-  if (inner !== undefined && depth < deepest) return innermost(inner, depth + 1)
+  if (inner !== undefined && depth < maxDepth) return innermost(inner, depth + 1)
   if (typeof code === "string") return code
   const [line = ""] = error.message.split("\n")
   return line === "" ? error.name : line

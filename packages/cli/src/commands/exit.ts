@@ -22,11 +22,11 @@ export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> =
 ]
 
 /** Ends the command with a message for people. It says what is wrong, and what to do. */
-export class Failed extends Schema.TaggedError<Failed>("floodgate/cli/Failed")("Failed", {
+export class CommandError extends Schema.TaggedError<CommandError>("floodgate/cli/CommandError")("CommandError", {
   message: Schema.String,
   exitCode: Schema.Finite
 }) {}
 
 /** A failure of one of the kinds. */
-export const failure = (kind: keyof typeof codes, message: string): Failed =>
-  new Failed({ message, exitCode: codes[kind] })
+export const failure = (kind: keyof typeof codes, message: string): CommandError =>
+  new CommandError({ message, exitCode: codes[kind] })

@@ -7,7 +7,8 @@ import { kindOf } from "./output.ts"
 import { oneLine } from "./text.ts"
 
 /** The failure of reading a path. */
-export const unreadable = (path: string, why: string): Exit.Failed => Exit.failure("file", `${oneLine(path)}: ${why}`)
+export const unreadable = (path: string, why: string): Exit.CommandError =>
+  Exit.failure("file", `${oneLine(path)}: ${why}`)
 
 const reasonOf = ({ reason }: PlatformError.PlatformError): string => {
   switch (reason._tag) {
@@ -54,7 +55,7 @@ export const isText = (bytes: Uint8Array): boolean => {
 export const text = Effect.fnUntraced(function* (
   path: string,
   mostBytes: number
-): Effect.fn.Return<string, Exit.Failed, FileSystem.FileSystem> {
+): Effect.fn.Return<string, Exit.CommandError, FileSystem.FileSystem> {
   const fs = yield* FileSystem.FileSystem
   const { size, type } = yield* reading(path)(fs.stat(path))
   if (type !== "File") return yield* unreadable(path, `it is ${kindOf(type)}, not a file`)

@@ -15,9 +15,9 @@ export const number = (name: string, expected: string, holds: (value: number) =>
   )
 
 /** The most that limits allow: 2^53. */
-const most = Number.MAX_SAFE_INTEGER
+const maxNumber = Number.MAX_SAFE_INTEGER
 /** Smaller rates and factors make no sense, and figures that are divided by them are unreadable. */
-const least = 0.001
+const minNumber = 0.001
 
 /** A time in seconds, given as a number or as a duration such as "4 minutes". */
 export const seconds = (name: string, upTo: number): Flag.Flag<number> =>
@@ -28,26 +28,28 @@ export const seconds = (name: string, upTo: number): Flag.Flag<number> =>
         const given = Number.isNaN(value)
           ? Duration.fromInput(text as Duration.Input)
           : Option.some(Duration.seconds(value))
-        return Option.filter(Option.map(given, Duration.toSeconds), (value) => value >= least && value <= upTo)
+        return Option.filter(Option.map(given, Duration.toSeconds), (value) => value >= minNumber && value <= upTo)
       },
-      () => `seconds from ${least} to ${Words.thousands(upTo)}, or a duration such as "4 minutes"`
+      () => `seconds from ${minNumber} to ${Words.thousands(upTo)}, or a duration such as "4 minutes"`
     ),
     Flag.withMetavar("<seconds>")
   )
 
 /** A number above zero. */
-export const positive = (name: string, upTo = most): Flag.Flag<number> =>
+export const positive = (name: string, upTo = maxNumber): Flag.Flag<number> =>
   number(
     name,
-    upTo < most ? `a number from ${least} to ${Words.thousands(upTo)}` : `a number from ${least} up to 2^53`,
-    (value) => value >= least && value <= upTo
+    upTo < maxNumber
+      ? `a number from ${minNumber} to ${Words.thousands(upTo)}`
+      : `a number from ${minNumber} up to 2^53`,
+    (value) => value >= minNumber && value <= upTo
   )
 
 /** A whole number above zero. */
-export const count = (name: string, upTo = most): Flag.Flag<number> =>
+export const count = (name: string, upTo = maxNumber): Flag.Flag<number> =>
   number(
     name,
-    upTo < most ? `a whole number from 1 to ${Words.thousands(upTo)}` : "a whole number above 0",
+    upTo < maxNumber ? `a whole number from 1 to ${Words.thousands(upTo)}` : "a whole number above 0",
     (value) => value > 0 && Number.isSafeInteger(value) && value <= upTo
   )
 
@@ -56,10 +58,10 @@ export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
   number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
 
 /** A day in milliseconds: no simulated call takes longer. */
-export const mostMillis = 86_400_000
+export const maxMillis = 86_400_000
 
 /** No model writes as much in one answer. */
-export const mostOutputTokens = 10_000_000
+export const maxOutputTokens = 10_000_000
 
 /** A description with a default, so that `--help` shows the default. */
 export const byDefault =

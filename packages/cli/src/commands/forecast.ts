@@ -76,9 +76,9 @@ const invalid = invalidFlag("forecast")
 const attempt = orInvalid("forecast", "Forecast")
 
 /** A forecast of more takes minutes. */
-const mostCalls = 1_000_000
+const maxCalls = 1_000_000
 
-interface Wanted extends Selection.Given {
+interface WorkloadFlags extends Selection.SelectionFlags {
   readonly trace: Option.Option<string>
   readonly calls: Option.Option<number>
   readonly firstTokens: Option.Option<number>
@@ -88,7 +88,7 @@ interface Wanted extends Selection.Given {
 }
 
 /** Refuses flags that do not apply to the kind of workload. */
-const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, paths, trace, ...wanted }: Wanted) {
+const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, paths, trace, ...wanted }: WorkloadFlags) {
   const isTrace = Option.isSome(trace)
   if (paths.length === 0) {
     const stray = { include: include[0], exclude: exclude[0], followLinks: followLinks ? "true" : undefined }
@@ -106,7 +106,7 @@ const onlyOf = Effect.fnUntraced(function* ({ exclude, followLinks, include, pat
   }
 })
 
-const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
+const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
   yield* onlyOf(wanted)
   const { paths, trace } = wanted
   const calls = Option.getOrElse(wanted.calls, () => 5)
@@ -128,7 +128,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
   }
   if (paths.length > 0) {
     const own = { out: Documents.defaultOut, report: Option.getOrUndefined(wanted.report) }
-    const { chunks } = yield* Selection.workOf("forecast", wanted, own)
+    const { chunks } = yield* Selection.assignmentOf("forecast", wanted, own)
     return chunks.map(({ bytes }, number) => ({
       name: `agent-${number + 1}`,
       calls: Workload.ofDocuments(bytes, outputTokens)
@@ -142,9 +142,9 @@ const workloadOf = Effect.fnUntraced(function* (wanted: Wanted) {
       return yield* invalid(option, `more than the ${outputTokens} output tokens`, String(value))
     }
   }
-  if (agents * calls > mostCalls) {
-    const [option, given] = agents > mostCalls ? ["agents", agents] : ["calls", calls]
-    return yield* invalid(option, `at most ${Words.thousands(mostCalls)} calls of all agents`, String(given))
+  if (agents * calls > maxCalls) {
+    const [option, given] = agents > maxCalls ? ["agents", agents] : ["calls", calls]
+    return yield* invalid(option, `at most ${Words.thousands(maxCalls)} calls of all agents`, String(given))
   }
   return yield* attempt(() =>
     Forecast.uniform({
@@ -181,7 +181,7 @@ const answerOf = Effect.fnUntraced(function* (
   workload: Forecast.Workload,
   { limits, name }: Tiers.Tier,
   how: Omit<Forecast.Options, "limits">
-): Effect.fn.Return<Printed.Answer> {
+): Effect.fn.Return<Printed.TierForecast> {
   const options = { ...how, limits }
   const forecast = yield* finished(Forecast.makeSteps(workload, options))
   return { tier: name, limits, forecast, agentsThatHelp: yield* finished(agentsThatHelp(workload, options)) }

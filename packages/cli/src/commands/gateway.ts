@@ -78,10 +78,10 @@ const flags = {
   ...Redis.flags
 }
 
-type Given = Command.Command.Config.Infer<typeof flags>
+type GatewayFlags = Command.Command.Config.Infer<typeof flags>
 
 /** Says where the option of the library comes from that an error names: from a flag, the environment or the file. */
-const named = ({ concurrency, config, host, hostName, port, upstream }: Given, message: string): string => {
+const named = ({ concurrency, config, host, hostName, port, upstream }: GatewayFlags, message: string): string => {
   const setting = message.replace(/^[A-Z]\w*\.\w+: /, "")
   const [name = ""] = /^\w+/.exec(setting) ?? []
   const byFlag: Readonly<Record<string, Option.Option<unknown>>> = {
@@ -101,13 +101,13 @@ const named = ({ concurrency, config, host, hostName, port, upstream }: Given, m
 }
 
 /** Turns a `RangeError` of the library into an error for people. */
-const orRefused = (given: Given) =>
+const orRefused = (given: GatewayFlags) =>
   Effect.catchDefect((defect: unknown) =>
     defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(given, defect.message))) : Effect.die(defect)
   )
 
 /** The library checks the durations. A number is seconds. */
-const durations = (settings: GatewayConfig.Settings) => {
+const durations = (settings: GatewayConfig.GatewaySettings) => {
   const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
   const inputs = Record.map(given, (value) => (typeof value === "number" ? Duration.seconds(value) : value))
@@ -118,7 +118,7 @@ const durations = (settings: GatewayConfig.Settings) => {
 }
 
 /** The settings; flags take precedence over the configuration file. */
-const settingsOf = Effect.fnUntraced(function* (given: Given) {
+const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
   const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
   const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN")).pipe(
     Effect.mapError(({ message }) => Exit.failure("usage", message))
@@ -138,14 +138,14 @@ const settingsOf = Effect.fnUntraced(function* (given: Given) {
 })
 
 /** The options of the gateway. */
-const optionsOf = (all: GatewayConfig.Settings): Gateway.Options => {
+const optionsOf = (all: GatewayConfig.GatewaySettings): Gateway.Options => {
   // The budget and the governor take these.
   const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices: _p, ...settings } = all
   return { ...settings, ...durations(settings), port: settings.port ?? defaultPort }
 }
 
 /** Reads the configuration again at each SIGHUP. An invalid one changes nothing. */
-const reloading = (given: Given, first: GatewayConfig.Settings, more: Gateway.Options) =>
+const reloading = (given: GatewayFlags, first: GatewayConfig.GatewaySettings, more: Gateway.Options) =>
   Effect.gen(function* () {
     const gateway = yield* Gateway.Gateway
     let settings = first

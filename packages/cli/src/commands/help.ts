@@ -12,7 +12,7 @@ import * as Print from "./print.ts"
 import { hung, wrapLine } from "./text.ts"
 
 const usualColumns = 80
-const mostColumns = 100
+const maxColumns = 100
 
 /** The columns at which the formatter begins the descriptions of a table, line by line. */
 const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<number> => {
@@ -93,19 +93,19 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
 }
 
 /** A list at the end of a command's help: names with their meanings. */
-export interface Section {
+export interface HelpSection {
   readonly heading: string
   readonly rows: ReadonlyArray<readonly [name: string, meaning: string]>
 }
 
 /** The lists of a command, as an annotation. */
-export const Sections: Context.Reference<ReadonlyArray<Section>> = Context.Reference<ReadonlyArray<Section>>(
+export const Sections: Context.Reference<ReadonlyArray<HelpSection>> = Context.Reference<ReadonlyArray<HelpSection>>(
   "floodgate/cli/Sections",
   { defaultValue: () => [] }
 )
 
 /** A list as a section of the help. */
-const sectionIn = ({ heading, rows }: Section, columns: number): string => {
+const sectionIn = ({ heading, rows }: HelpSection, columns: number): string => {
   const starts = startsOf(
     rows.map(([name]) => name),
     Infinity
@@ -122,7 +122,7 @@ export const presenter: CliOutput.Presenter = {
     switch (event._tag) {
       case "Help": {
         const { stdout } = yield* Print.Room
-        const columns = stdout === Infinity ? usualColumns : Math.min(stdout, mostColumns)
+        const columns = stdout === Infinity ? usualColumns : Math.min(stdout, maxColumns)
         const { canColor } = yield* TerminalCapabilities.TerminalCapabilities
         const formatter = CliOutput.defaultFormatter({ colors: canColor })
         const text = formatter.formatHelpDoc(docIn(event.helpDoc, columns))

@@ -65,7 +65,9 @@ const root = Command.make("floodgate").pipe(
 /**
  * The tool failed, and the reason is printed. Its exit code says what kind of failure it was.
  */
-export class Ended extends Schema.TaggedError<Ended>("floodgate/cli/Ended")("Ended", { code: Schema.Finite }) {
+export class ExitError extends Schema.TaggedError<ExitError>("floodgate/cli/ExitError")("ExitError", {
+  code: Schema.Finite
+}) {
   override readonly [Runtime.errorExitCode] = this.code
   override readonly [Runtime.errorReported] = false
 }
@@ -75,24 +77,28 @@ const isHelp = (error: unknown): error is CliError.ShowHelp => Predicate.isTagge
 const codeOf = (error: unknown): number =>
   Predicate.hasProperty(error, "exitCode") && typeof error.exitCode === "number" ? error.exitCode : Exit.codes.failed
 
-const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, Ended> => {
+const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, ExitError> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
-  if (isHelp(error)) return error.errors.length === 0 ? Effect.void : Effect.fail(new Ended({ code: Exit.codes.usage }))
+  if (isHelp(error))
+    return error.errors.length === 0 ? Effect.void : Effect.fail(new ExitError({ code: Exit.codes.usage }))
   if (error !== undefined) {
     const message = Predicate.hasProperty(error, "message") ? error.message : error
-    return Effect.andThen(Print.err(`floodgate: ${String(message)}`), Effect.fail(new Ended({ code: codeOf(error) })))
+    return Effect.andThen(
+      Print.err(`floodgate: ${String(message)}`),
+      Effect.fail(new ExitError({ code: codeOf(error) }))
+    )
   }
   return Effect.andThen(
     Print.err(`floodgate: a bug. Please report it with the following:\n${Cause.pretty(cause)}`),
-    Effect.fail(new Ended({ code: Exit.codes.bug }))
+    Effect.fail(new ExitError({ code: Exit.codes.bug }))
   )
 }
 
 /**
  * Runs the tool with these arguments, and says on standard error what went wrong.
  */
-export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended, Command.Environment> =>
+export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, ExitError, Command.Environment> =>
   Effect.flatMap(load(args), (loaded) =>
     Command.runWith(Command.withSubcommands(root, loaded), { version })(args)
   ).pipe(
@@ -106,6 +112,6 @@ export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, Ended,
 /**
  * Runs the tool with the arguments of the process.
  */
-export const main: Effect.Effect<void, Ended, Command.Environment> = Effect.flatMap(Stdio.Stdio, (stdio) =>
+export const main: Effect.Effect<void, ExitError, Command.Environment> = Effect.flatMap(Stdio.Stdio, (stdio) =>
   Effect.flatMap(stdio.args, runWith)
 )

@@ -51,7 +51,7 @@ const pictured = {
 /** Runs every scenario under every strategy. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
   const jobs = Scenarios.names.flatMap((scenario) =>
-    Strategies.all.map(({ name: strategy }): Threads.Job => ({ scenario, seed, strategy }))
+    Strategies.all.map(({ name: strategy }): Threads.RaceJob => ({ scenario, seed, strategy }))
   )
   const parts = yield* Threads.race(jobs)
   const races = Scenarios.names.map((name) => {
@@ -61,7 +61,7 @@ const raceAll = Effect.fnUntraced(function* (seed: number) {
   })
   return {
     scenarios: races.map(({ figures }) => figures),
-    races: races.map(({ figures, scenario }): Document.Raced => ({ scenario, results: figures.results }))
+    races: races.map(({ figures, scenario }): Document.ScenarioRace => ({ scenario, results: figures.results }))
   }
 })
 
@@ -72,7 +72,7 @@ const writeDocs = Effect.fnUntraced(function* (
     races,
     scenarios
   }: {
-    readonly races: ReadonlyArray<Document.Raced>
+    readonly races: ReadonlyArray<Document.ScenarioRace>
     readonly scenarios: ReadonlyArray<Report.Figures.ScenarioFigures>
   },
   seed: number

@@ -8,20 +8,20 @@ import * as Words from "../words.ts"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import { invalidFlag, orInvalid } from "./errors.ts"
-import { atLeastZero, byDefault, count, mostMillis, number, optional, positive } from "./flags.ts"
+import { atLeastZero, byDefault, count, maxMillis, number, optional, positive } from "./flags.ts"
 
 /** Random numbers have 32 bits, so a larger seed would equal a smaller one. */
-const mostSeed = 2 ** 32 - 1
+const maxSeed = 2 ** 32 - 1
 
 /** The seed of everything random. */
 export const seed = number(
   "seed",
-  `a whole number from 0 to ${Words.thousands(mostSeed)}`,
-  (value) => Number.isSafeInteger(value) && value >= 0 && value <= mostSeed
+  `a whole number from 0 to ${Words.thousands(maxSeed)}`,
+  (value) => Number.isSafeInteger(value) && value >= 0 && value <= maxSeed
 ).pipe(byDefault("The same seed gives the same figures", 1))
 
 /** How long a call takes in addition to the usual time. */
-export const latencyPerToken = atLeastZero("latency-per-token", mostMillis).pipe(
+export const latencyPerToken = atLeastZero("latency-per-token", maxMillis).pipe(
   optional(
     `Milliseconds per output token, in addition to ${usual.baseMillis} a call and ${usual.perInputTokenMillis} per input token (default: ${usual.perOutputTokenMillis})`
   )
@@ -65,7 +65,7 @@ export const flags = {
 }
 
 /** The values of these flags. */
-export interface Given {
+export interface LimitFlagValues {
   readonly inputTokensPerMinute: Option.Option<number>
   readonly outputTokensPerMinute: Option.Option<number>
   readonly requestsPerMinute: Option.Option<number>
@@ -75,7 +75,7 @@ export interface Given {
 }
 
 /** The limits of the flags; undefined if there are none. */
-export const limitsOf = (given: Given): Limits.Limits | undefined => {
+export const limitsOf = (given: LimitFlagValues): Limits.Limits | undefined => {
   const window = Option.getOrElse(given.window, () => "bucket" as const)
   const burst = Option.getOrUndefined(given.burst)
   const perMinute = (value: Option.Option<number>, burst: number | undefined): Limits.Limit | undefined =>
@@ -92,7 +92,7 @@ export const limitsOf = (given: Given): Limits.Limits | undefined => {
 /** The same. Fails if the limits are invalid, or if a flag would have no effect. */
 export const checked = Effect.fnUntraced(function* (
   command: string,
-  given: Given
+  given: LimitFlagValues
 ): Effect.fn.Return<Limits.Limits | undefined, CliError.ShowHelp> {
   const { burst, inputTokensPerMinute, outputTokensPerMinute, requestsPerMinute, tokensPerSecond, window } = given
   const hasNone = (...limits: ReadonlyArray<Option.Option<number>>) => limits.every(Option.isNone)

@@ -47,7 +47,7 @@ export const unwritten = (what: string, error: unknown): string => {
 }
 
 /** The failure of using a file or folder of the output, and the flag that names it. */
-export const unusable = (what: string, flag: string): Exit.Failed =>
+export const unusable = (what: string, flag: string): Exit.CommandError =>
   Exit.failure("file", `${what}; choose another ${flag}`)
 
 /** Turns the errors of an effect that writes to a path into errors that name the flag. */

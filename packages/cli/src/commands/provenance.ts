@@ -20,10 +20,10 @@ const quoted = (argument: string): string =>
   /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`
 
 /** Longer prompts are in the files of the run. */
-const mostCharacters = 200
+const maxCharacters = 200
 
 const short = (argument: string): string =>
-  argument.length <= mostCharacters ? argument : `${argument.slice(0, mostCharacters)}…`
+  argument.length <= maxCharacters ? argument : `${argument.slice(0, maxCharacters)}…`
 
 /** The facts in every report, and those of the command. */
 export const of = Effect.fnUntraced(function* (facts: ReadonlyArray<readonly [name: string, value: string]> = []) {

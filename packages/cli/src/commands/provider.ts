@@ -24,18 +24,18 @@ const flags = {
     Flags.optional("Calls that the provider accepts at once (default: no limit)")
   ),
   headers: LimitFlags.headers.pipe(Flags.byDefault("Rate limit headers of responses", "rounded")),
-  outputTokens: Flags.count("output-tokens", Flags.mostOutputTokens).pipe(
+  outputTokens: Flags.count("output-tokens", Flags.maxOutputTokens).pipe(
     Flags.optional("Output tokens of every answer (default: those of its text)")
   ),
-  latencyBase: Flags.atLeastZero("latency", Flags.mostMillis).pipe(
+  latencyBase: Flags.atLeastZero("latency", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
     Flags.byDefault("Milliseconds that every call takes", Latency.usual.baseMillis)
   ),
-  latencyInput: Flags.atLeastZero("latency-per-input-token", Flags.mostMillis).pipe(
+  latencyInput: Flags.atLeastZero("latency-per-input-token", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
     Flags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
   ),
-  latencyOutput: Flags.atLeastZero("latency-per-output-token", Flags.mostMillis).pipe(
+  latencyOutput: Flags.atLeastZero("latency-per-output-token", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
     Flags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
   ),
@@ -59,7 +59,7 @@ export const refusals: Readonly<Record<string, string>> = {
 }
 
 /** The failure of a server that cannot listen on an address. */
-export const cannotListen = (address: string, why: string): Exit.Failed =>
+export const cannotListen = (address: string, why: string): Exit.CommandError =>
   Exit.failure("network", `cannot listen on ${address}: ${why}; choose another --port or --host`)
 
 /** The provider server with an error for people. */

@@ -10,15 +10,15 @@ export const race = Effect.fnUntraced(function* (
   strategies: ReadonlyArray<Strategy.Strategy>
 ) {
   const status = yield* statusLine
-  const runs: Array<Race.Run> = []
+  const runs: Array<Race.RaceRun> = []
   for (const strategy of strategies) {
     const at = `${scenario.name}, ${strategy.name} (${runs.length + 1} of ${strategies.length})`
     yield* status(at)
-    const progress = ({ calls, completed, seconds }: Race.Progress) =>
+    const progress = ({ calls, completed, seconds }: Race.RaceProgress) =>
       status(
         `${at}: ${Words.thousands(seconds)} s simulated, ${Words.thousands(completed)} of ${Words.counted(calls, "call")} done`
       )
     runs.push(yield* Race.run(scenario, strategy, { progress }))
   }
-  return runs as ReadonlyArray<Race.Run>
+  return runs as ReadonlyArray<Race.RaceRun>
 }, Effect.scoped)

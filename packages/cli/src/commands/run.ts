@@ -54,7 +54,7 @@ const flags = {
     )
   ),
   model: Flags.text("model", "the name of a model").pipe(Flags.byDefault("The model", "claude-sonnet-5")),
-  maxTokens: Flags.count("max-tokens", Flags.mostOutputTokens).pipe(
+  maxTokens: Flags.count("max-tokens", Flags.maxOutputTokens).pipe(
     Flags.byDefault("The most output tokens of one call", 1_024)
   ),
   out: Output.flag("out", "folder").pipe(
@@ -97,12 +97,12 @@ const usage = (message: string): CliError.ShowHelp =>
   })
 
 /** The prompt is part of every call. */
-const mostPromptBytes = 1e6
+const maxPromptBytes = 1e6
 
 const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
   if (Option.isSome(prompt) && Option.isSome(file)) return yield* usage("Give --prompt or --prompt-file, not both")
   if (Option.isSome(file)) {
-    const text = yield* Files.text(file.value, mostPromptBytes)
+    const text = yield* Files.text(file.value, maxPromptBytes)
     if (text.trim() === "") return yield* usage(`${file.value} is empty: say in it what to do with the documents`)
     return text
   }
@@ -111,8 +111,8 @@ const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, fil
 })
 
 const writeReport = (
-  given: LimitFlags.Given & { readonly report: Option.Option<string>; readonly model: string },
-  recorder: Recorder.Recorder | undefined,
+  given: LimitFlags.LimitFlagValues & { readonly report: Option.Option<string>; readonly model: string },
+  recorder: Recorder.RunRecorder | undefined,
   about: { readonly planned: number; readonly provider: string; readonly cost: Cost.Cost; readonly costs: boolean }
 ) =>
   Effect.gen(function* () {
@@ -152,7 +152,7 @@ const writeReport = (
 
 /** A live picture on a terminal that can redraw, otherwise plain lines. */
 export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
-  Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.Mode => {
+  Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.DisplayMode => {
     if (given.json) return "json"
     if (given.quiet) return "quiet"
     return canAnimate ? "live" : "plain"
@@ -171,7 +171,7 @@ export const runCommand = Command.make(
     const task = { prompt, model: given.model, maxTokens: given.maxTokens }
     const concurrency = Option.getOrUndefined(given.concurrency)
     const cost = yield* Cost.of(given.model, Option.getOrUndefined(given.maxUsd))
-    const work = yield* Selection.workOf("run", given, { out, report })
+    const work = yield* Selection.assignmentOf("run", given, { out, report })
     if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, cost, json: given.json })
     const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
     const store = yield* Redis.storeOf(given)

@@ -31,7 +31,7 @@ type Mode = Effect.Success<ReturnType<typeof modeOf>>
 
 const simulated = Effect.fnUntraced(function* (mode: Mode) {
   yield* Print.out("== In simulated time: what people run, and Floodgate\n")
-  const races: Array<Matrix.Raced> = []
+  const races: Array<Matrix.RaceResults> = []
   for (const [index, name] of raced.entries()) {
     if (mode === "plain") yield* Print.out(`${index + 1} of ${raced.length}: ${name}`)
     const runs = yield* Racing.race(Scenarios.byName(name)!, Strategies.usual)
@@ -63,7 +63,7 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
 
 const look = ({ sides }: Duel.Duel) =>
   Effect.forEach(sides, ({ agents, name, stats, waits }) =>
-    Effect.zipWith(stats, waits, (stats, waits): View.Look => ({ name, agents, stats, waits }))
+    Effect.zipWith(stats, waits, (stats, waits): View.SideView => ({ name, agents, stats, waits }))
   )
 
 const frame = "100 millis"

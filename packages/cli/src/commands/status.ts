@@ -29,10 +29,10 @@ const flags = {
 // Figures and lines
 // -----------------------------------------------------------------------------
 
-type Pools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
+type SharedPools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
 
 /** What `--json` prints: the status as a program gets it. JSON has `null` for what is infinite or not there. */
-const toJson = (pools: Pools) => ({
+const toJson = (pools: SharedPools) => ({
   pools: pools.map(({ pause = null, processes, ...pool }) => ({
     ...pool,
     pause,
@@ -63,7 +63,7 @@ const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): Readonl
 }
 
 /** The status in lines of text. */
-const lines = (pools: Pools): ReadonlyArray<string> =>
+const lines = (pools: SharedPools): ReadonlyArray<string> =>
   pools.flatMap((pool, index) => {
     const { damaged, dimensions, pool: name, processes } = pool
     const apart = index === 0 ? [] : [""]
@@ -95,7 +95,7 @@ export const statusCommand = Command.make(
   flags,
   Effect.fnUntraced(function* ({ json, redis: url, redisPrefix: prefix, watch }) {
     const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
-    const picture = (pools: Pools): ReadonlyArray<string> => (pools.length === 0 ? [nothing] : lines(pools))
+    const picture = (pools: SharedPools): ReadonlyArray<string> => (pools.length === 0 ? [nothing] : lines(pools))
     const explained = Redis.explained(url)
     if (!watch) {
       const pools = yield* Effect.mapError(FloodgateRedis.status({ url, prefix }), explained)
@@ -104,7 +104,7 @@ export const statusCommand = Command.make(
     const terminal = yield* Terminal.Terminal
     const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
     const painter = Painter.make(terminal)
-    const show = (pools: Pools) => {
+    const show = (pools: SharedPools) => {
       if (json) return Print.json(toJson(pools))
       if (!canAnimate) return Print.out(`${picture(pools).join("\n")}\n`)
       return Effect.flatMap(Painter.sizeOf(terminal), ({ columns, rows }) =>

@@ -60,7 +60,7 @@ const flags = {
 }
 
 /** The source of a workload. */
-interface Chosen {
+interface WorkloadSource {
   readonly scenario: Option.Option<string>
   readonly trace: Option.Option<string>
   readonly speed: Option.Option<string>
@@ -69,7 +69,7 @@ interface Chosen {
 const invalid = invalidFlag("storm")
 
 /** A simulation takes at most a month, which must include the ends of the last calls. */
-const mostDays = 29
+const maxDays = 29
 
 const attempt = orInvalid("storm", "Scenario")
 
@@ -82,8 +82,8 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
   }
   const trace = yield* Trace.read(file)
   const days = trace.at(-1)!.atMillis / 86_400_000
-  if (days / factor > mostDays) {
-    const most = `a trace of at most ${mostDays} days: this one's last call comes ${Math.round(days)} days after its first`
+  if (days / factor > maxDays) {
+    const most = `a trace of at most ${maxDays} days: this one's last call comes ${Math.round(days)} days after its first`
     return yield* invalid("trace", `${most}; correct its dates, or raise --speed`, file)
   }
   return Scenarios.fromTrace(trace, { ...options, speed: factor })
@@ -102,7 +102,7 @@ const sizes: ReadonlyArray<keyof Scenario.Options> = [
 ]
 
 /** The scenario that the flags choose. A flag that does not apply to it is an error. */
-const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Chosen, options: Scenario.Options) {
+const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: WorkloadSource, options: Scenario.Options) {
   const only = Effect.fnUntraced(function* (names: ReadonlyArray<keyof Scenario.Options>, of: string) {
     const stray = names.find((name) => options[name] !== undefined)
     if (stray !== undefined) return yield* invalid(stray, `nothing: ${of} has its own`, String(options[stray]))
@@ -129,20 +129,20 @@ const optionsOf = (given: Readonly<Record<string, unknown>>): Scenario.Options =
   )
 
 /** Where a race is written to, besides what is printed. */
-interface Files {
+interface RaceFiles {
   readonly report: Option.Option<string>
   readonly svg: Option.Option<string>
 }
 
-const claim = Effect.fnUntraced(function* ({ report, svg }: Files) {
+const claim = Effect.fnUntraced(function* ({ report, svg }: RaceFiles) {
   if (Option.isSome(report)) yield* Output.claim(report.value, "--report")
   if (Option.isSome(svg)) yield* Output.claimOwn(svg.value, ["any.svg"], "--svg")
 })
 
 const write = Effect.fnUntraced(function* (
-  { report, svg }: Files,
+  { report, svg }: RaceFiles,
   scenario: Scenario.Scenario,
-  runs: ReadonlyArray<Race.Run>
+  runs: ReadonlyArray<Race.RaceRun>
 ) {
   if (Option.isNone(report) && Option.isNone(svg)) return
   const { join } = yield* Path.Path

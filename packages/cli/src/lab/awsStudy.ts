@@ -71,15 +71,15 @@ const waitOf = (jitter: Jitter, failed: number, before: number, random: number):
   }
 }
 
-interface Client {
+interface StudyClient {
   failed: number
   /** How long it waited before its last attempt. */
   waited: number
 }
 
-interface Message {
+interface StudyMessage {
   readonly arrivesAt: number
-  readonly client: Client
+  readonly client: StudyClient
   /** A write carries the version that was read; a read none. */
   readonly version: number | undefined
   /** Whether it is on its way to the row, or back. */
@@ -88,7 +88,7 @@ interface Message {
 }
 
 /** Adds a message to others, the next to arrive last. Each client has one under way, so the list stays short. */
-const post = (messages: Array<Message>, message: Message): void => {
+const post = (messages: Array<StudyMessage>, message: StudyMessage): void => {
   let at = messages.length
   while (at > 0 && messages[at - 1]!.arrivesAt <= message.arrivesAt) at--
   messages.splice(at, 0, message)
@@ -98,10 +98,11 @@ const post = (messages: Array<Message>, message: Message): void => {
 const once = (jitter: Jitter, clients: number, seed: number): { readonly work: number; readonly millis: number } => {
   const unit = Seeded.draws(seed)
   const delay = () => Math.max(0, network.mean + network.deviation * Seeded.normal(unit))
-  const underWay: Array<Message> = []
-  const send = (at: number, message: Omit<Message, "arrivesAt">): void =>
+  const underWay: Array<StudyMessage> = []
+  const send = (at: number, message: Omit<StudyMessage, "arrivesAt">): void =>
     post(underWay, { ...message, arrivesAt: at + delay() })
-  const read = (client: Client, at: number): void => send(at, { client, version: undefined, toRow: true, ok: true })
+  const read = (client: StudyClient, at: number): void =>
+    send(at, { client, version: undefined, toRow: true, ok: true })
   let version = 0
   let work = 0
   let left = clients

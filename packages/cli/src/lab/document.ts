@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Result } from "./race.ts"
+import type { RaceResult } from "./race.ts"
 import * as Words from "../words.ts"
 import * as Matrix from "./matrix.ts"
 import type { Scenario } from "./scenario.ts"
@@ -16,20 +16,20 @@ import * as Table from "./table.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Raced {
+export interface ScenarioRace {
   readonly scenario: Scenario
-  readonly results: ReadonlyArray<Result>
+  readonly results: ReadonlyArray<RaceResult>
 }
 
 /** A strategy's result, by its name. */
-type Of = (strategy: string) => Result
+type ResultOf = (strategy: string) => RaceResult
 
-const seconds = ({ makespanSeconds }: Result): string => `${makespanSeconds.toFixed(1)} s`
+const seconds = ({ makespanSeconds }: RaceResult): string => `${makespanSeconds.toFixed(1)} s`
 
-const rejectionsOf = ({ rejections }: Result): string => Words.counted(rejections, "rejection")
+const rejectionsOf = ({ rejections }: RaceResult): string => Words.counted(rejections, "rejection")
 
 /** What the table of a scenario does not say. All figures come from the results. */
-const remarks: Readonly<Record<string, (of: Of) => string>> = {
+const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
   incident: (of) =>
     `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`bottleneck-tuned\` takes ${seconds(of("bottleneck-tuned"))}, \`effect-limiter-tuned\` ${seconds(of("effect-limiter-tuned"))}, \`hand-written\` ${seconds(of("hand-written"))}. As installed, Floodgate must find the limits and the size of calls first: ${seconds(of("floodgate-as-installed"))} and ${rejectionsOf(of("floodgate-as-installed"))}. The other scenarios tell the limiters apart.`,
   burst: (of) =>
@@ -60,7 +60,7 @@ const remarks: Readonly<Record<string, (of: Of) => string>> = {
  * @category rendering
  * @since 0.1.0
  */
-export const section = ({ results, scenario }: Raced): string => {
+export const section = ({ results, scenario }: ScenarioRace): string => {
   const remark = remarks[scenario.name]?.((name) => results.find(({ strategy }) => strategy === name)!)
   return [
     `## ${scenario.name}`,
@@ -73,17 +73,17 @@ export const section = ({ results, scenario }: Raced): string => {
 }
 
 const isOurs = (name: string): boolean => name.startsWith("floodgate")
-const quickest = (results: ReadonlyArray<Result>): Result =>
+const quickest = (results: ReadonlyArray<RaceResult>): RaceResult =>
   results.reduce((best, one) => (one.makespanSeconds < best.makespanSeconds ? one : best))
 
 /** By how much a result is longer than another, for people. */
-const behind = (one: Result, other: Result): string =>
+const behind = (one: RaceResult, other: RaceResult): string =>
   `${Math.max(0, 100 * (one.makespanSeconds / other.makespanSeconds - 1)).toFixed(1)} %`
 
 /** Against the oracle, and against the best of the others. */
-const summary = (races: ReadonlyArray<Raced>): string => {
+const summary = (races: ReadonlyArray<ScenarioRace>): string => {
   const lines = races.map(({ results, scenario }) => {
-    const of: Of = (name) => results.find(({ strategy }) => strategy === name)!
+    const of: ResultOf = (name) => results.find(({ strategy }) => strategy === name)!
     const ours = ["floodgate-as-installed", "floodgate", "floodgate-weighted"].map(of)
     const others = results.filter(
       ({ failedCalls, finished, strategy }) =>
@@ -120,7 +120,7 @@ const strategyList = (): string =>
  * @category rendering
  * @since 0.1.0
  */
-export const render = (races: ReadonlyArray<Raced>): string => `# The lab
+export const render = (races: ReadonlyArray<ScenarioRace>): string => `# The lab
 
 <!-- Written by \`npm run lab -- --docs docs\`. Change packages/cli/src/lab/document.ts, not this page. -->
 

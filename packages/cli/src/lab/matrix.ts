@@ -4,7 +4,7 @@
  * @since 0.2.0
  */
 import * as Words from "../words.ts"
-import type { Result } from "./race.ts"
+import type { RaceResult } from "./race.ts"
 
 /**
  * A scenario and how strategies did in it.
@@ -12,9 +12,9 @@ import type { Result } from "./race.ts"
  * @category models
  * @since 0.2.0
  */
-export interface Raced {
+export interface RaceResults {
   readonly name: string
-  readonly results: ReadonlyArray<Result>
+  readonly results: ReadonlyArray<RaceResult>
 }
 
 /**
@@ -23,7 +23,7 @@ export interface Raced {
  * @category models
  * @since 0.2.0
  */
-export interface Cell {
+export interface MatrixCell {
   /** `"done"` where all of the work was; else calls were lost, or it had not finished at its bound. */
   readonly kind: "done" | "lost" | "unfinished"
   readonly text: string
@@ -41,7 +41,7 @@ const oracle = "oracle"
  * @category getters
  * @since 0.2.0
  */
-export const cellOf = (result: Result, results: ReadonlyArray<Result>): Cell => {
+export const cellOf = (result: RaceResult, results: ReadonlyArray<RaceResult>): MatrixCell => {
   const { failedCalls, finished, makespanSeconds, rejections } = result
   if (!finished) return { kind: "unfinished", text: "no end", ratio: undefined, rejections }
   if (failedCalls > 0) {
@@ -53,7 +53,7 @@ export const cellOf = (result: Result, results: ReadonlyArray<Result>): Cell => 
 }
 
 /** The strategies in their order. They are the same in all scenarios. */
-const strategiesOf = (races: ReadonlyArray<Raced>): ReadonlyArray<string> =>
+const strategiesOf = (races: ReadonlyArray<RaceResults>): ReadonlyArray<string> =>
   (races[0]?.results ?? []).map(({ strategy }) => strategy)
 
 /**
@@ -63,8 +63,8 @@ const strategiesOf = (races: ReadonlyArray<Raced>): ReadonlyArray<string> =>
  * @since 0.2.0
  */
 export const rowsOf = (
-  races: ReadonlyArray<Raced>
-): ReadonlyArray<{ readonly strategy: string; readonly cells: ReadonlyArray<Cell> }> =>
+  races: ReadonlyArray<RaceResults>
+): ReadonlyArray<{ readonly strategy: string; readonly cells: ReadonlyArray<MatrixCell> }> =>
   strategiesOf(races).map((strategy) => ({
     strategy,
     cells: races.map(({ results }) =>
@@ -114,7 +114,7 @@ const rejectionsHead = "429s"
 const isOurs = (strategy: string): boolean => strategy.startsWith("floodgate")
 
 /** A column of cells, and a narrow one of their rejections beside it. */
-const columnOf = (name: string, cells: ReadonlyArray<Cell>, paint: Paint) => {
+const columnOf = (name: string, cells: ReadonlyArray<MatrixCell>, paint: Paint) => {
   const [over, under] = inTwo(name)
   const counts = cells.map(({ rejections }) => Words.thousands(rejections))
   const right = Math.max(...[rejectionsHead, ...counts].map(({ length }) => length))
@@ -135,7 +135,7 @@ interface Block {
   readonly lines: ReadonlyArray<string>
 }
 
-const blockOf = (races: ReadonlyArray<Raced>, paint: Paint): Block => {
+const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
   const rows = rowsOf(races)
   const names = rows.map(({ strategy }) => strategy)
   const first = Math.max(...["strategy", ...names].map(({ length }) => length))
@@ -170,7 +170,7 @@ const blockOf = (races: ReadonlyArray<Raced>, paint: Paint): Block => {
  * @category rendering
  * @since 0.2.0
  */
-export const text = (races: ReadonlyArray<Raced>, room = Infinity, paint: Paint = unpainted): string => {
+export const text = (races: ReadonlyArray<RaceResults>, room = Infinity, paint: Paint = unpainted): string => {
   const blocks: Array<string> = []
   for (let from = 0; from < races.length;) {
     let to = from + 1
@@ -181,7 +181,7 @@ export const text = (races: ReadonlyArray<Raced>, room = Infinity, paint: Paint 
   return blocks.join("\n\n")
 }
 
-const markdownCell = ({ rejections, text }: Cell): string => `${text}, ${Words.thousands(rejections)}`
+const markdownCell = ({ rejections, text }: MatrixCell): string => `${text}, ${Words.thousands(rejections)}`
 
 /**
  * The matrix in Markdown: in each cell the time, or what was lost, and the number of 429s.
@@ -189,7 +189,7 @@ const markdownCell = ({ rejections, text }: Cell): string => `${text}, ${Words.t
  * @category rendering
  * @since 0.2.0
  */
-export const markdown = (races: ReadonlyArray<Raced>): string => {
+export const markdown = (races: ReadonlyArray<RaceResults>): string => {
   const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
   return [
     line(["strategy", ...races.map(({ name }) => `[${name}](#${name})`)]),

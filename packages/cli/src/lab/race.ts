@@ -16,7 +16,7 @@ import * as Record from "./record.ts"
 import { round } from "./round.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
-import type { Client, Strategy } from "./strategy.ts"
+import type { StrategyClient, Strategy } from "./strategy.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -28,7 +28,7 @@ import type { Client, Strategy } from "./strategy.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Result {
+export interface RaceResult {
   readonly strategy: string
   /** Until the last agent ended, well or badly; the bound where it did not. */
   readonly makespanSeconds: number
@@ -59,12 +59,12 @@ export interface Result {
  * @category models
  * @since 0.1.0
  */
-export interface Run {
-  readonly result: Result
+export interface RaceRun {
+  readonly result: RaceResult
   readonly calls: ReadonlyArray<Record.CallRecord>
   readonly agents: ReadonlyArray<Record.AgentRecord>
   /** What the strategy's own budget believed, whenever a request was sent; empty without one. */
-  readonly levels: Record.Recorder["levels"]
+  readonly levels: Record.RaceRecorder["levels"]
   /** Every request as the provider saw it. */
   readonly log: ReadonlyArray<ProviderSim.Entry>
 }
@@ -75,7 +75,7 @@ export interface Run {
  * @category models
  * @since 0.1.0
  */
-export interface Progress {
+export interface RaceProgress {
   readonly strategy: string
   readonly seconds: number
   readonly completed: number
@@ -89,7 +89,7 @@ export interface Progress {
  * @since 0.1.0
  */
 export interface Options {
-  readonly progress?: ((progress: Progress) => Effect.Effect<void>) | undefined
+  readonly progress?: ((progress: RaceProgress) => Effect.Effect<void>) | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -102,11 +102,11 @@ export interface Options {
  * @category running
  * @since 0.1.0
  */
-export const run = (scenario: Scenario, strategy: Strategy, options: Options = {}): Effect.Effect<Run> => {
+export const run = (scenario: Scenario, strategy: Strategy, options: Options = {}): Effect.Effect<RaceRun> => {
   const recorder = Record.make(scenario)
   const { progress } = options
   const calls = scenario.agents.reduce((sum, agent) => sum + agent.calls.length, 0)
-  const agentsOf = (client: Client) =>
+  const agentsOf = (client: StrategyClient) =>
     Effect.fnUntraced(function* ({ calls, name, startsAtMillis }: Scenario["agents"][number]) {
       if (startsAtMillis > 0) yield* Effect.sleep(startsAtMillis)
       const all = Effect.forEach(calls, (call) => Record.call(recorder, call)(client(Scenarios.paramsOf(call), call)), {
@@ -121,7 +121,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
   const whole = Effect.gen(function* () {
     const provider = yield* LlmProvider
     const sim = yield* ProviderSim.ProviderSim
-    let client: Client | undefined
+    let client: StrategyClient | undefined
     const services = Context.make(
       LlmProvider,
       Record.provider(recorder, provider, () => client?.believes)
@@ -166,7 +166,7 @@ export const race = (
   scenario: Scenario,
   strategies: ReadonlyArray<Strategy>,
   options?: Options
-): Effect.Effect<ReadonlyArray<Run>> => Effect.forEach(strategies, (strategy) => run(scenario, strategy, options))
+): Effect.Effect<ReadonlyArray<RaceRun>> => Effect.forEach(strategies, (strategy) => run(scenario, strategy, options))
 
 // -----------------------------------------------------------------------------
 // Figures
@@ -195,10 +195,10 @@ const fairnessOf = (agents: ReadonlyArray<Record.AgentRecord>): number | null =>
 const resultOf = (
   scenario: Scenario,
   strategy: Strategy,
-  recorder: Record.Recorder,
+  recorder: Record.RaceRecorder,
   stats: ProviderSim.Stats,
   finished: boolean
-): Result => {
+): RaceResult => {
   const agents = [...recorder.agents.values()]
   const calls = [...recorder.calls.values()]
   const succeeded = calls.filter((call) => call.outcome === "ok")

@@ -3,12 +3,12 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LlmProvider } from "floodgate/LlmProvider"
-import type { Call, Scenario } from "./scenario.ts"
+import type { SimulatedCall, Scenario } from "./scenario.ts"
 import type { Believed } from "./strategy.ts"
 import * as Scenarios from "./scenario.ts"
 
 /** One request to the provider. Times are in simulated milliseconds. */
-export interface Attempt {
+export interface SimulatedAttempt {
   readonly startedAt: number
   endedAt: number | undefined
   outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
@@ -16,11 +16,11 @@ export interface Attempt {
 
 /** One call of an agent: from when the agent asked for it, waits included, to its end. */
 export interface CallRecord {
-  readonly call: Call
+  readonly call: SimulatedCall
   readonly askedAt: number
   endedAt: number | undefined
   outcome: "open" | "ok" | "failed"
-  readonly attempts: Array<Attempt>
+  readonly attempts: Array<SimulatedAttempt>
 }
 
 /** One agent: when it ended, and whether all of its calls succeeded. */
@@ -32,7 +32,7 @@ export interface AgentRecord {
 }
 
 /** All of a race. Changed in place while it runs. */
-export interface Recorder {
+export interface RaceRecorder {
   readonly calls: Map<string, CallRecord>
   readonly agents: Map<string, AgentRecord>
   /** What the strategy's own budget believed, whenever a request was sent. */
@@ -42,7 +42,7 @@ export interface Recorder {
 }
 
 /** A recorder that has seen nothing yet. */
-export const make = (scenario: Scenario): Recorder => ({
+export const make = (scenario: Scenario): RaceRecorder => ({
   calls: new Map(),
   agents: new Map(
     scenario.agents.map(({ name, startsAtMillis }) => [
@@ -55,11 +55,11 @@ export const make = (scenario: Scenario): Recorder => ({
   failed: 0
 })
 
-const keyOf = (call: Call): string => `${call.agent}/${call.index}`
+const keyOf = (call: SimulatedCall): string => `${call.agent}/${call.index}`
 
 /** Records one call around the effect that makes it. */
 export const call =
-  (recorder: Recorder, of: Call) =>
+  (recorder: RaceRecorder, of: SimulatedCall) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Clock.currentTimeMillis, (askedAt) => {
       const record: CallRecord = { call: of, askedAt, endedAt: undefined, outcome: "open", attempts: [] }
@@ -78,7 +78,7 @@ export const call =
 
 /** A provider of which every attempt is recorded. */
 export const provider = (
-  recorder: Recorder,
+  recorder: RaceRecorder,
   self: LlmProvider["Service"],
   believes: () => Effect.Effect<Believed> | undefined
 ): LlmProvider["Service"] => ({
@@ -87,9 +87,9 @@ export const provider = (
     const startedAt = yield* Clock.currentTimeMillis
     const believed = believes()
     if (believed !== undefined) recorder.levels.push({ at: startedAt, ...(yield* believed) })
-    const attempt: Attempt = { startedAt, endedAt: undefined, outcome: "open" }
+    const attempt: SimulatedAttempt = { startedAt, endedAt: undefined, outcome: "open" }
     recorder.calls.get(Scenarios.keyOf(params))?.attempts.push(attempt)
-    const end = (outcome: Attempt["outcome"]) =>
+    const end = (outcome: SimulatedAttempt["outcome"]) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         attempt.endedAt = now
         attempt.outcome = outcome

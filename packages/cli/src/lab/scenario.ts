@@ -26,7 +26,7 @@ import { rateOf } from "./rate.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Call {
+export interface SimulatedCall {
   readonly agent: string
   /** Its number within the agent, from 0. */
   readonly index: number
@@ -43,10 +43,10 @@ export interface Call {
  * @category models
  * @since 0.1.0
  */
-export interface Agent {
+export interface SimulatedAgent {
   readonly name: string
   readonly startsAtMillis: number
-  readonly calls: ReadonlyArray<Call>
+  readonly calls: ReadonlyArray<SimulatedCall>
 }
 
 /**
@@ -69,7 +69,7 @@ export interface Scenario {
   readonly summary: string
   /** What it was made of, as it is printed with the results. */
   readonly settings: Readonly<Record<string, string | number | null>>
-  readonly agents: ReadonlyArray<Agent>
+  readonly agents: ReadonlyArray<SimulatedAgent>
   /** What the provider enforces, and what the account's owner can read in the provider's console. */
   readonly limits: Limits.Limits
   readonly provider: ProviderOptions
@@ -163,10 +163,10 @@ const withDefaults = (options: Options) => ({
   window: options.window ?? "bucket"
 })
 
-type Complete = ReturnType<typeof withDefaults>
+type ScenarioOptions = ReturnType<typeof withDefaults>
 
 /** Throws where a number makes no sense. */
-const checkAll = (options: Complete): void => {
+const checkAll = (options: ScenarioOptions): void => {
   const { agents, burst, calls, concurrency, firstTokens, latencyPerToken, outputTokens, rate, tokens, window } =
     options
   whole("agents", agents, 1)
@@ -193,7 +193,13 @@ const checkAll = (options: Complete): void => {
   check(largest <= most, name, `at most the provider's ${most}`, largest)
 }
 
-const agentsOf = ({ agents, calls, firstTokens, outputTokens, tokens }: Complete): ReadonlyArray<Agent> =>
+const agentsOf = ({
+  agents,
+  calls,
+  firstTokens,
+  outputTokens,
+  tokens
+}: ScenarioOptions): ReadonlyArray<SimulatedAgent> =>
   Array.from({ length: agents }, (_, number) => {
     const name = `agent-${String(number + 1).padStart(String(agents).length, "0")}`
     return {
@@ -266,7 +272,8 @@ export const make = (options: Options = {}): Scenario => {
  * @category getters
  * @since 0.1.0
  */
-export const callsOf = (scenario: Scenario): ReadonlyArray<Call> => scenario.agents.flatMap((agent) => agent.calls)
+export const callsOf = (scenario: Scenario): ReadonlyArray<SimulatedCall> =>
+  scenario.agents.flatMap((agent) => agent.calls)
 
 /**
  * What a call takes of one dimension, when all of it counts.
@@ -283,7 +290,7 @@ export const amountOf = (
 const charsPerToken = 4
 
 /** The first text of a prompt names its call, so that the simulated provider knows the length of its answer. */
-const headerOf = (call: Call): string => `${call.agent}/${call.index}\n`
+const headerOf = (call: SimulatedCall): string => `${call.agent}/${call.index}\n`
 
 /** The text of all prompts: thousands of them are in memory at once, and a slice is not a copy. */
 let filling = "x".repeat(1_000_000)
@@ -299,7 +306,7 @@ const filled = (length: number): string => {
  * @category getters
  * @since 0.1.0
  */
-export const paramsOf = (call: Call): Params => {
+export const paramsOf = (call: SimulatedCall): Params => {
   const header = headerOf(call)
   return {
     model: "claude-sonnet-5",
@@ -352,7 +359,7 @@ export const providerOf = (scenario: Scenario): ProviderSim.Options => {
  * @category getters
  * @since 0.1.0
  */
-export const latencyMillis = ({ provider }: Scenario, call: Call): number => {
+export const latencyMillis = ({ provider }: Scenario, call: SimulatedCall): number => {
   const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(provider.latency)
   const input = Math.ceil(baseMillis + perInputTokenMillis * call.inputTokens - 1e-6)
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)

@@ -7,7 +7,7 @@ import * as Words from "../words.ts"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
 
-export { fromTrace, parseTrace, parseTraceSteps, type Recorded, type TraceOptions, type Unreadable } from "./traces.ts"
+export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptions, type Unreadable } from "./traces.ts"
 
 /** Where random numbers of one purpose come from, so that those of another do not change with them. */
 const lanes = { input: 101, output: 102 }

@@ -11,7 +11,7 @@ import type * as Limits from "floodgate/Limits"
 import type { LlmError } from "floodgate/LlmError"
 import type { LlmProvider, Params } from "floodgate/LlmProvider"
 import type { ProviderSim } from "floodgate/testing"
-import type { Agent, Call, Scenario } from "./scenario.ts"
+import type { SimulatedAgent, SimulatedCall, Scenario } from "./scenario.ts"
 
 /**
  * What a strategy's own budget believes of the limits.
@@ -31,13 +31,13 @@ export interface Believed {
  * @category models
  * @since 0.1.0
  */
-export interface Client {
-  (params: Params, call: Call): Effect.Effect<Message, LlmError | BudgetError>
+export interface StrategyClient {
+  (params: Params, call: SimulatedCall): Effect.Effect<Message, LlmError | BudgetError>
   /** What the strategy's own budget believes, where it has one. */
   readonly believes?: Effect.Effect<Believed>
   /** Runs the agents. @default all at once */
   readonly run?: (
-    agents: ReadonlyArray<{ readonly agent: Agent; readonly effect: Effect.Effect<void> }>
+    agents: ReadonlyArray<{ readonly agent: SimulatedAgent; readonly effect: Effect.Effect<void> }>
   ) => Effect.Effect<unknown>
 }
 
@@ -57,5 +57,5 @@ export interface Strategy {
   readonly why?: string | undefined
   readonly client: (
     scenario: Scenario
-  ) => Effect.Effect<Client, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
+  ) => Effect.Effect<StrategyClient, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
 }

@@ -3,14 +3,14 @@
  *
  * @since 0.1.0
  */
-import type { Result } from "./race.ts"
+import type { RaceResult } from "./race.ts"
 import * as Words from "../words.ts"
 import * as Scenarios from "./scenario.ts"
 import type { Scenario } from "./scenario.ts"
 
 interface Column {
   readonly head: string
-  readonly cell: (result: Result) => string
+  readonly cell: (result: RaceResult) => string
 }
 
 const fixed = (value: number | null, digits: number): string => (value === null ? "-" : value.toFixed(digits))
@@ -48,7 +48,7 @@ export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
  * @category rendering
  * @since 0.1.0
  */
-export const cells = (result: Result): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
+export const cells = (result: RaceResult): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
 
 /** Heads of two words stand in two lines, so that the table is as wide as its figures. */
 const headLines = (some: ReadonlyArray<Column>): [Array<string>, Array<string>] => {
@@ -66,14 +66,14 @@ interface Grid {
   readonly width: number
 }
 
-const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<Result>): Grid => {
+const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<RaceResult>): Grid => {
   const lines = [...headLines(some), ...results.map((result) => some.map(({ cell }) => cell(result)))]
   const widths = some.map((_, index) => Math.max(...lines.map((line) => line[index]!.length)))
   return { heads: some.map(({ head }) => head), lines, widths, width: widths.reduce((sum, one) => sum + one + 2, -2) }
 }
 
 /** The columns for which there is room, because wrapped lines are unreadable. */
-const fitting = (results: ReadonlyArray<Result>, room: number): Grid => {
+const fitting = (results: ReadonlyArray<RaceResult>, room: number): Grid => {
   let grid = gridOf(columns, results)
   for (let left = 1; grid.width > room && left <= spared.length; left++) {
     const out = new Set(spared.slice(0, left))
@@ -91,7 +91,7 @@ const fitting = (results: ReadonlyArray<Result>, room: number): Grid => {
  * @category rendering
  * @since 0.1.0
  */
-export const notesOf = (results: ReadonlyArray<Result>): ReadonlyArray<string> => [
+export const notesOf = (results: ReadonlyArray<RaceResult>): ReadonlyArray<string> => [
   ...(results.some(({ failedCalls, finished }) => finished && failedCalls > 0)
     ? ["* ended with calls lost: the work was not done"]
     : []),
@@ -105,7 +105,7 @@ export const notesOf = (results: ReadonlyArray<Result>): ReadonlyArray<string> =
  * @category rendering
  * @since 0.1.0
  */
-export const text = (scenario: Scenario, results: ReadonlyArray<Result>, room = Infinity): string => {
+export const text = (scenario: Scenario, results: ReadonlyArray<RaceResult>, room = Infinity): string => {
   const { heads: shown, lines, width, widths } = fitting(results, room)
   const missing = heads.filter((head) => !shown.includes(head))
   const render = (line: ReadonlyArray<string>): string =>
@@ -138,7 +138,7 @@ const markdownColumns = columns.filter(({ head }) => head !== "floor")
  * @category rendering
  * @since 0.1.0
  */
-export const markdown = (scenario: Scenario, results: ReadonlyArray<Result>): string => {
+export const markdown = (scenario: Scenario, results: ReadonlyArray<RaceResult>): string => {
   const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
   const escaped = (text: string): string => text.replace("*", "\\*").replace("> ", "&gt; ")
   const notes = notesOf(results).map(escaped)

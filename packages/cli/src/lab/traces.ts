@@ -10,7 +10,7 @@ import type * as Scenario from "./scenario.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Recorded {
+export interface TraceCall {
   /** Since the first call, in milliseconds. */
   readonly atMillis: number
   readonly inputTokens: number
@@ -58,7 +58,7 @@ const tokensOf = (cell: string | undefined): number => {
  * @category traces
  * @since 0.1.0
  */
-export const parseTrace = (text: string): ReadonlyArray<Recorded> | Unreadable => drained(parseTraceSteps(text))
+export const parseTrace = (text: string): ReadonlyArray<TraceCall> | Unreadable => drained(parseTraceSteps(text))
 
 /** The number of lines in one step. */
 const atOnce = 2_000
@@ -69,7 +69,7 @@ const atOnce = 2_000
  * @category traces
  * @since 0.2.0
  */
-export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<Recorded> | Unreadable> {
+export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<TraceCall> | Unreadable> {
   const lines = text.split(/\r?\n/)
   const head = (lines[0] ?? "").replace(/^\uFEFF/, "").split(",")
   const format = formats.find(({ input, output, time }) => [time, input, output].every((name) => head.includes(name)))
@@ -78,7 +78,7 @@ export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<Recorded>
     return { line: 1, problem: `expected the columns ${expected}, got ${head.join(",").slice(0, 80) || "nothing"}` }
   }
   const [time, input, output] = [format.time, format.input, format.output].map((name) => head.indexOf(name))
-  const calls: Array<Recorded> = []
+  const calls: Array<TraceCall> = []
   for (let index = 1; index < lines.length; index++) {
     const line = lines[index]!
     if (index % atOnce === 0) yield
@@ -131,7 +131,7 @@ const usualMaxTokens = 2_048
  * @category traces
  * @since 0.1.0
  */
-export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions = {}): Scenario.Scenario => {
+export const fromTrace = (trace: ReadonlyArray<TraceCall>, options: TraceOptions = {}): Scenario.Scenario => {
   const {
     agents = 64,
     headers = "rounded",
@@ -148,7 +148,7 @@ export const fromTrace = (trace: ReadonlyArray<Recorded>, options: TraceOptions 
   const count = kept ? trace.length : Math.min(agents, trace.length)
   const width = String(count).length
   const nameOf = (number: number) => `${kept ? "call" : "agent"}-${String(number + 1).padStart(width, "0")}`
-  const queues: Array<Array<Scenario.Call>> = Array.from({ length: count }, () => [])
+  const queues: Array<Array<Scenario.SimulatedCall>> = Array.from({ length: count }, () => [])
   for (const [number, recorded] of trace.entries()) {
     const queue = queues[number % count]!
     const outputTokens = Math.min(recorded.outputTokens, outputTokensPerMinute)

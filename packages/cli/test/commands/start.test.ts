@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { ProviderSim } from "floodgate/testing"
-import type { Agent } from "../../src/commands/start/duel.ts"
+import type { DuelAgent } from "../../src/commands/start/duel.ts"
 import * as View from "../../src/commands/start/view.ts"
 
 const stats = (rejected: number) => ({ rejected }) as ProviderSim.Stats
 
-const agent = (more: Partial<Agent> = {}): Agent => ({
+const agent = (more: Partial<DuelAgent> = {}): DuelAgent => ({
   calls: 5,
   done: 0,
   endedAt: undefined,
@@ -13,7 +13,7 @@ const agent = (more: Partial<Agent> = {}): Agent => ({
   ...more
 })
 
-const alone: View.Look = {
+const alone: View.SideView = {
   name: "the SDK by itself",
   agents: new Map([
     ["agent-01", agent({ done: 5, endedAt: 9.4 })],
@@ -23,7 +23,7 @@ const alone: View.Look = {
   waits: new Map()
 }
 
-const guarded: View.Look = {
+const guarded: View.SideView = {
   name: "with Floodgate",
   agents: new Map([
     ["agent-01", agent({ done: 4 })],
@@ -68,7 +68,7 @@ describe("the duel of the tour", () => {
   })
 
   it("sums up who lost calls, and what the oracle would have needed", () => {
-    const all: View.Look = { ...guarded, agents: new Map([["agent-01", agent({ done: 5, endedAt: 20 })]]) }
+    const all: View.SideView = { ...guarded, agents: new Map([["agent-01", agent({ done: 5, endedAt: 20 })]]) }
     const lines = View.summary([alone, all], 18.5)
     assert.deepStrictEqual(lines.slice(0, 2), [
       "The SDK by itself: 4 of 10 calls lost, 6 answered after 9.4 s, 3 rejections (429).",

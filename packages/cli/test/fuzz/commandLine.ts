@@ -58,7 +58,7 @@ export const commandLine = (effort: Effort): void => {
         Effect.gen(function* () {
           const code = yield* Cli.runWith(argsOf(command, words)).pipe(
             Effect.as(0),
-            Effect.catchTag("Ended", ({ code }) => Effect.succeed(code)),
+            Effect.catchTag("ExitError", ({ code }) => Effect.succeed(code)),
             Effect.timeoutOrElse({ duration: "150 millis", orElse: () => Effect.succeed(0) })
           )
           const said = (yield* TestConsole.errorLines).map(String).join("\n")

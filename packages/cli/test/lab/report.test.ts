@@ -115,7 +115,7 @@ describe("a report of several races", () => {
 })
 
 describe("Report.Verdict", () => {
-  const result = (strategy: string, more: Partial<Race.Result> = {}): Race.Result => ({
+  const result = (strategy: string, more: Partial<Race.RaceResult> = {}): Race.RaceResult => ({
     strategy,
     makespanSeconds: 40,
     floorSeconds: 38,
@@ -131,7 +131,7 @@ describe("Report.Verdict", () => {
     finished: true,
     ...more
   })
-  const of = (...results: ReadonlyArray<Race.Result>): Report.Figures.ScenarioFigures => ({
+  const of = (...results: ReadonlyArray<Race.RaceResult>): Report.Figures.ScenarioFigures => ({
     name: "incident",
     summary: "",
     provider: "",
@@ -176,7 +176,7 @@ describe("Report.Verdict", () => {
   })
 
   it("says of the library, too, what it lost and that it had no end", () => {
-    const of1 = (more: Partial<Race.Result>) => Report.Verdict.ofRace(of(result("floodgate", more)))
+    const of1 = (more: Partial<Race.RaceResult>) => Report.Verdict.ofRace(of(result("floodgate", more)))
     assert.strictEqual(of1({ failedCalls: 3 }).text, "Floodgate lost 3 of 60 calls.")
     assert.strictEqual(of1({ failedCalls: 3 }).tiles[0]!.tone, "bad")
     assert.strictEqual(of1({ finished: false, failedCalls: 3 }).text, "Floodgate had not finished after 40.0 s.")

@@ -9,7 +9,7 @@ export const floodgate = (...args: ReadonlyArray<string>) =>
     const before = { out: (yield* TestConsole.logLines).length, err: (yield* TestConsole.errorLines).length }
     const code = yield* Cli.runWith(args).pipe(
       Effect.as(0),
-      Effect.catchTag("Ended", ({ code }) => Effect.succeed(code))
+      Effect.catchTag("ExitError", ({ code }) => Effect.succeed(code))
     )
     const out = (yield* TestConsole.logLines).slice(before.out).map(String).join("\n")
     const err = (yield* TestConsole.errorLines).slice(before.err).map(String).join("\n")

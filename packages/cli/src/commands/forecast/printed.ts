@@ -8,7 +8,7 @@ import * as Words from "../../words.ts"
 import { aligned } from "../text.ts"
 
 /** The forecast under one set of limits. */
-export interface Answer extends Report.Forecast.Answer {
+export interface TierForecast extends Report.Forecast.LimitsForecast {
   readonly agentsThatHelp: number
 }
 
@@ -25,7 +25,7 @@ export interface Printed {
   readonly costs: ReadonlyArray<ModelCost>
   /** What tiers may spend in a month, in dollars. */
   readonly monthly: ReadonlyMap<string, number>
-  readonly answers: ReadonlyArray<Answer>
+  readonly answers: ReadonlyArray<TierForecast>
   /** The limits that were given, if any. */
   readonly limits: Limits.Limits | undefined
   /** The deadline that was given, and the first tier that meets it. */
@@ -33,7 +33,7 @@ export interface Printed {
 }
 
 /** The first call that never fits, if there is one. Then the workload never finishes. */
-const misfitOf = ({ forecast }: Answer): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
+const misfitOf = ({ forecast }: TierForecast): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
 
 const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
@@ -55,7 +55,7 @@ const waitsJson = ({ p50, p95, p99 }: Forecast.Forecast["waits"]) => ({
   p99Seconds: seconds(p99)
 })
 
-const toJson = (answer: Answer) => {
+const toJson = (answer: TierForecast) => {
   const { agentsThatHelp, forecast, tier } = answer
   const misfit = misfitOf(answer)
   const stopped = new Set(forecast.refused.map(({ agent }) => agent))
@@ -76,7 +76,7 @@ const toJson = (answer: Answer) => {
 
 const heads = ["limits", "takes", "binds", "agents that help", "waits p50", "p95", "p99"]
 
-const rowOf = (answer: Answer): ReadonlyArray<string> => {
+const rowOf = (answer: TierForecast): ReadonlyArray<string> => {
   const { agentsThatHelp, forecast, tier } = answer
   const misfit = misfitOf(answer)
   if (misfit !== undefined) return [tier, "never done", names[misfit.dimension], "-", "-", "-", "-"]
@@ -90,9 +90,9 @@ const rowOf = (answer: Answer): ReadonlyArray<string> => {
   ]
 }
 
-const rowsOf = (answers: ReadonlyArray<Answer>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
+const rowsOf = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<ReadonlyArray<string>> => answers.map(rowOf)
 
-const refusals = (answers: ReadonlyArray<Answer>): ReadonlyArray<string> =>
+const refusals = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<string> =>
   answers.flatMap((answer) => {
     const { forecast, tier } = answer
     const first = misfitOf(answer)
@@ -144,7 +144,7 @@ const met = ({ deadline }: Printed): string | undefined => {
 }
 
 /** What the forecasts come to, for the head of a report. */
-const verdictOf = (printed: Printed): Report.Verdict.Verdict => {
+const verdictOf = (printed: Printed): Report.Verdict.Headline => {
   const { answers } = printed
   const possible = answers.filter((answer) => misfitOf(answer) === undefined)
   const under = (tier: string): string => (printed.limits === undefined ? tier : `the limits ${tier}`)

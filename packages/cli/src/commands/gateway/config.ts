@@ -43,11 +43,11 @@ const Span = Schema.Union([Schema.Finite, Schema.String]).annotate({
 })
 
 /** The budget also takes infinity, which JSON cannot say: a larger number is a mistake. */
-const most = 1_000_000
+const maxCount = 1_000_000
 const countFrom = (least: number) => {
-  const expected = `an integer from ${least} to ${most}`
+  const expected = `an integer from ${least} to ${maxCount}`
   return Schema.Finite.check(
-    Schema.makeFilter((value) => Number.isInteger(value) && value >= least && value <= most, { expected })
+    Schema.makeFilter((value) => Number.isInteger(value) && value >= least && value <= maxCount, { expected })
   )
 }
 
@@ -112,23 +112,23 @@ const Config = Schema.Struct({
 })
 
 /** The settings of the configuration and the flags. */
-export type Settings = {
+export type GatewaySettings = {
   readonly [K in keyof Omit<typeof Config.Type, "limits">]: (typeof Config.Type)[K] | undefined
 } & { readonly limits?: FloodgateLimits.Limits | FloodgateLimits.Pools | undefined }
 
-const mostBytes = 1e6
+const maxBytes = 1e6
 
 /** A misspelt key is an error, because it would have no effect. */
 export const decode = SchemaParser.decodeUnknownResult(Config, { onExcessProperty: "error", errors: "all" })
 
 /** The settings in a file. */
-export const read = (path: string): Effect.Effect<Settings, Exit.Failed, FileSystem.FileSystem> =>
-  Effect.flatMap(Files.text(path, mostBytes), (text) => {
+export const read = (path: string): Effect.Effect<GatewaySettings, Exit.CommandError, FileSystem.FileSystem> =>
+  Effect.flatMap(Files.text(path, maxBytes), (text) => {
     const wrong = (why: string) => Effect.fail(Exit.failure("usage", `${oneLine(path)}: ${why}`))
     const json = parseJson(text)
     if ("error" in json) return wrong(json.error)
     const result = decode(json.value)
     return Result.isSuccess(result)
-      ? Effect.succeed(result.success as Settings)
+      ? Effect.succeed(result.success as GatewaySettings)
       : wrong(explain(result.failure, json.value))
   })

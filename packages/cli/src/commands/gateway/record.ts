@@ -87,7 +87,7 @@ const prepare = Effect.fnUntraced(function* (path: string) {
 /** Opens a trace, to which calls are added until the scope closes. */
 export const open = Effect.fnUntraced(function* (
   path: string
-): Effect.fn.Return<Record, Exit.Failed, FileSystem.FileSystem | Scope.Scope> {
+): Effect.fn.Return<Record, Exit.CommandError, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
   yield* prepare(path)
   const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a" }))

@@ -6,7 +6,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import process from "node:process"
 import * as Exit from "../exit.ts"
-import type { Settings } from "./config.ts"
+import type { GatewaySettings } from "./config.ts"
 
 /** An element for each SIGHUP. */
 export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
@@ -23,10 +23,11 @@ export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
 /** Settings that only take effect at the next start. */
 const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices"] as const
 
-const isPerPool = (limits: Settings["limits"]): limits is Limits.Pools => limits !== undefined && "pools" in limits
+const isPerPool = (limits: GatewaySettings["limits"]): limits is Limits.Pools =>
+  limits !== undefined && "pools" in limits
 
 /** The pools with changed limits. */
-const changesOf = (before: Settings["limits"], after: Settings["limits"]) => {
+const changesOf = (before: GatewaySettings["limits"], after: GatewaySettings["limits"]) => {
   if (before === undefined && after === undefined) return []
   if (before !== undefined && after !== undefined) {
     if (!isPerPool(before) && !isPerPool(after)) return [{ pool: undefined, limits: after }]
@@ -41,7 +42,7 @@ const changesOf = (before: Settings["limits"], after: Settings["limits"]) => {
 const restart = "it takes effect when the gateway starts again"
 
 /** Refuses changes that are impossible while the gateway runs, and invalid limits. */
-export const check = (before: Settings, after: Settings): Effect.Effect<void, Exit.Failed> =>
+export const check = (before: GatewaySettings, after: GatewaySettings): Effect.Effect<void, Exit.CommandError> =>
   Effect.suspend(() => {
     const name = fixed.find((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
     if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
@@ -53,7 +54,10 @@ export const check = (before: Settings, after: Settings): Effect.Effect<void, Ex
   })
 
 /** Changes the limits and the concurrency of the budget to those of checked settings. */
-export const resize = (before: Settings, after: Settings): Effect.Effect<void, never, Budget.TokenBudget> =>
+export const resize = (
+  before: GatewaySettings,
+  after: GatewaySettings
+): Effect.Effect<void, never, Budget.TokenBudget> =>
   Effect.gen(function* () {
     const [old, given] = [before, after].map(({ concurrency, limits }) => JSON.stringify([concurrency, limits]))
     if (old === given) return

@@ -6,7 +6,7 @@ import type { Report } from "../../lab/index.ts"
 import { statusLine } from "../painter.ts"
 
 /** A race: a scenario and a strategy by name. */
-export interface Job {
+export interface RaceJob {
   readonly scenario: string
   readonly seed: number
   readonly strategy: string
@@ -25,7 +25,7 @@ const thread = Effect.acquireRelease(
 )
 
 /** What a thread makes of a job. */
-const ask = (worker: Worker, job: Job): Effect.Effect<Figures> =>
+const ask = (worker: Worker, job: RaceJob): Effect.Effect<Figures> =>
   Effect.callback<Figures>((resume) => {
     const end = (effect: Effect.Effect<Figures>): void => {
       worker.off("message", answered).off("error", failed)
@@ -41,10 +41,10 @@ const ask = (worker: Worker, job: Job): Effect.Effect<Figures> =>
 const longest = "fixed-retry-forever"
 
 /** Runs races on all cores: what is made of each, in their order. */
-export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<Job>) {
+export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<RaceJob>) {
   const status = yield* statusLine
   const waiting = jobs.toSorted((a, b) => Number(b.strategy === longest) - Number(a.strategy === longest))
-  const done = new Map<Job, Figures>()
+  const done = new Map<RaceJob, Figures>()
   const work = Effect.scoped(
     Effect.gen(function* () {
       const worker = yield* thread

@@ -2,12 +2,12 @@
 import * as Effect from "effect/Effect"
 import { parentPort } from "node:worker_threads"
 import { Race, Report, Scenarios, Strategies } from "../../lab/index.ts"
-import type { Job } from "./threads.ts"
+import type { RaceJob } from "./threads.ts"
 
 // A race of retries makes a hundred thousand errors that nobody prints; their stacks were a fifth of its time.
 Error.stackTraceLimit = 0
 
-const run = async ({ scenario: name, seed, strategy: wanted }: Job): Promise<Report.Figures.StrategyFigures> => {
+const run = async ({ scenario: name, seed, strategy: wanted }: RaceJob): Promise<Report.Figures.StrategyFigures> => {
   const scenario = Scenarios.byName(name, { seed })!
   const strategy = Strategies.all.find(({ name }) => name === wanted)!
   return Report.Figures.strategyFigures(
@@ -17,4 +17,4 @@ const run = async ({ scenario: name, seed, strategy: wanted }: Job): Promise<Rep
   )
 }
 
-parentPort!.on("message", (job: Job) => void run(job).then((figures) => parentPort!.postMessage(figures, [])))
+parentPort!.on("message", (job: RaceJob) => void run(job).then((figures) => parentPort!.postMessage(figures, [])))

@@ -19,11 +19,11 @@ import * as Pipeline from "./pipeline.ts"
 import { reply } from "./reply.ts"
 
 /** The services that a run needs. */
-export type Services = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
+export type RunServices = LlmClient.LlmClient | Agents.Meter | Budget.TokenBudget
 
 /** A client of the provider, and texts that name the provider. */
 export interface Answering {
-  readonly layer: Layer.Layer<Services>
+  readonly layer: Layer.Layer<RunServices>
   /** The provider in a few words. */
   readonly provider: string
   /** Whether its answers cost something. */
@@ -44,7 +44,7 @@ export const embeddedLimits: Limits.Limits = {
 const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
 
 /** Options of the client in addition to those of the budget. */
-interface Guard {
+interface GuardOptions {
   readonly retry?: Governor.Options["retry"]
   /** Whether it writes a line for each change while calls wait. */
   readonly log: boolean
@@ -54,9 +54,9 @@ interface Guard {
 
 /** Floodgate in front of a provider. */
 const guarded = (
-  options: Budget.Options & Guard,
+  options: Budget.Options & GuardOptions,
   at: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string }
-): Layer.Layer<Services> => {
+): Layer.Layer<RunServices> => {
   const { log, retry, wrap = (provider) => provider, ...budget } = options
   const provider = Layer.effect(LlmProvider, Effect.map(LlmProvider, wrap)).pipe(Layer.provide(Anthropic.layer(at)))
   return LlmClient.layerProvider({ retry }).pipe(Layer.provide(provider), Layer.provideMerge(metered(budget, log)))
@@ -70,7 +70,7 @@ const metered = (options: Budget.Options, log: boolean): Layer.Layer<Agents.Mete
   )
 
 /** The value of a variable; undefined if it is not set or empty. */
-const variable = (name: string): Effect.Effect<string | undefined, Exit.Failed> =>
+const variable = (name: string): Effect.Effect<string | undefined, Exit.CommandError> =>
   Config.option(Config.NonEmptyString(name)).pipe(
     Effect.map(Option.getOrUndefined),
     Effect.mapError((error) => Exit.failure("usage", `${name} cannot be read: ${error.message}`))
@@ -115,7 +115,7 @@ export const credentials = Effect.gen(function* () {
 
 /** The provider of the configuration if `ANTHROPIC_API_KEY` is set, otherwise the embedded one. */
 export const fromConfig = Effect.fnUntraced(function* (
-  options: Omit<Budget.Options, "limits"> & Guard & { readonly limits?: Limits.Limits | undefined }
+  options: Omit<Budget.Options, "limits"> & GuardOptions & { readonly limits?: Limits.Limits | undefined }
 ) {
   const known = yield* credentials
   if (known !== undefined) {

@@ -12,7 +12,7 @@ import type { Plan } from "./plan.ts"
 import { dollarsText } from "../../words.ts"
 
 /** Asks for confirmation. Any answer but yes means no. */
-export type Confirm = (plan: Plan) => Effect.Effect<void, Exit.Failed>
+export type Confirm = (plan: Plan) => Effect.Effect<void, Exit.CommandError>
 
 /** Asks on standard error, because standard output is for the result. */
 export const onTerminal = (

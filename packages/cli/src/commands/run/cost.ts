@@ -17,7 +17,7 @@ export interface Cost {
 }
 
 /** The costs of a run with a model and a cap in dollars. */
-export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Exit.Failed> => {
+export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Exit.CommandError> => {
   const price = Prices.find(model)
   if (price === undefined && most !== undefined) {
     const what = `--max-usd: nobody knows what "${model}" costs`

@@ -20,20 +20,20 @@ export const filesIn = (join: Path.Path["join"], out: string) => ({
 })
 
 /** The output paths of a run, which must not be read as documents by the next run. */
-export interface Own {
+export interface OutputPaths {
   readonly out: string
   readonly report: string | undefined
 }
 
 /** Which of the files in a folder are documents. */
-export interface Selection {
+export interface FileFilter {
   readonly include: ReadonlyArray<Glob.Matcher>
   readonly exclude: ReadonlyArray<Glob.Matcher>
   readonly followLinks: boolean
 }
 
 /** The default selection. */
-const everything: Selection = { include: [], exclude: [], followLinks: false }
+const everything: FileFilter = { include: [], exclude: [], followLinks: false }
 
 // -----------------------------------------------------------------------------
 // What is left out
@@ -48,7 +48,7 @@ const isUnlikely = Glob.matcher(
 )!
 
 /** Why a file is left out, in words that fit one and several. */
-const whys = {
+const skipReasons = {
   excluded: "excluded",
   notIncluded: "not included",
   unlikely: "SVG, lock files and the like",
@@ -59,23 +59,25 @@ const whys = {
 } as const
 
 /** Why a file is left out. */
-export type Why = keyof typeof whys
+export type SkipReason = keyof typeof skipReasons
 
 /** A file of a folder that is no document. */
 export interface LeftOut {
   readonly path: string
-  readonly why: Why
+  readonly why: SkipReason
 }
 
 /** Why a file is left out, in words. */
-export const whyText = (why: Why): string => whys[why]
+export const skipReasonText = (why: SkipReason): string => skipReasons[why]
 
 /** How many files are left out, and why, apart from those that the user left out. */
 export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
   const surprising = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
   if (surprising.length === 0) return ""
   const groups = [...Map.groupBy(surprising, ({ why }) => why)]
-  const reasons = groups.map(([why, all]) => (groups.length === 1 ? whys[why] : `${all.length} ${whys[why]}`))
+  const reasons = groups.map(([why, all]) =>
+    groups.length === 1 ? skipReasons[why] : `${all.length} ${skipReasons[why]}`
+  )
   return ` (${Words.thousands(surprising.length)} left out: ${reasons.join(", ")})`
 }
 
@@ -84,12 +86,12 @@ export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
 // -----------------------------------------------------------------------------
 
 /** The largest document. */
-const mostFileBytes = 64e6
+const maxFileBytes = 64e6
 /** All documents are held in memory. */
-const mostBytes = 256e6
+const maxBytes = 256e6
 
 /** The documents, and the files that were left out. */
-export interface Found {
+export interface DocumentSet {
   readonly documents: ReadonlyArray<Document>
   readonly leftOut: ReadonlyArray<LeftOut>
   /** Whether a folder was among the paths, so that the selection applies. */
@@ -97,7 +99,7 @@ export interface Found {
 }
 
 /** The real paths of a run's output. */
-const pathsOf = Effect.fnUntraced(function* ({ out, report }: Own) {
+const pathsOf = Effect.fnUntraced(function* ({ out, report }: OutputPaths) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   // The files, too: the folder of the documents may be that of the output.
@@ -106,16 +108,16 @@ const pathsOf = Effect.fnUntraced(function* ({ out, report }: Own) {
   return new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
 })
 
-const tooLarge = (path: string, size: bigint): Exit.Failed =>
+const tooLarge = (path: string, size: bigint): Exit.CommandError =>
   unreadable(
     path,
-    size > mostFileBytes
-      ? `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(mostFileBytes)}: split it, or leave it out with --exclude`
-      : `with it the documents have more than ${sizeText(mostBytes)}, which is the most of a run: leave some out with --exclude`
+    size > maxFileBytes
+      ? `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(maxFileBytes)}: split it, or leave it out with --exclude`
+      : `with it the documents have more than ${sizeText(maxBytes)}, which is the most of a run: leave some out with --exclude`
   )
 
 /** Why the selection leaves out a file of a folder; undefined if it does not. */
-const notSelected = ({ exclude, include }: Selection, within: string): Why | undefined => {
+const notSelected = ({ exclude, include }: FileFilter, within: string): SkipReason | undefined => {
   if (exclude.some((matches) => matches(within))) return "excluded"
   if (include.length > 0) return include.some((matches) => matches(within)) ? undefined : "notIncluded"
   return isUnlikely(within) ? "unlikely" : undefined
@@ -127,9 +129,9 @@ const notSelected = ({ exclude, include }: Selection, within: string): Why | und
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
-  written: Own,
-  selection: Selection = everything
-): Effect.fn.Return<Found, Exit.Failed, FileSystem.FileSystem | Path.Path> {
+  written: OutputPaths,
+  selection: FileFilter = everything
+): Effect.fn.Return<DocumentSet, Exit.CommandError, FileSystem.FileSystem | Path.Path> {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const { exclude, followLinks } = selection
@@ -141,7 +143,7 @@ export const read = Effect.fnUntraced(function* (
   const own = yield* pathsOf(written)
 
   const readFile = Effect.fnUntraced(function* (path: string, real: string, size: bigint, isNamed: boolean) {
-    if (size > mostFileBytes || total + Number(size) > mostBytes) return yield* tooLarge(path, size)
+    if (size > maxFileBytes || total + Number(size) > maxBytes) return yield* tooLarge(path, size)
     const bytes = yield* fs.readFile(path)
     if (!isText(bytes)) {
       if (isNamed) return yield* unreadable(path, "it is not text in UTF-8; leave it out, or convert it")
@@ -157,7 +159,7 @@ export const read = Effect.fnUntraced(function* (
   })
 
   /** Visits a path. `within` is its path relative to the named folder; undefined if it was named itself. */
-  const visit = (path: string, within: string | undefined): Effect.Effect<void, Exit.Failed> =>
+  const visit = (path: string, within: string | undefined): Effect.Effect<void, Exit.CommandError> =>
     Effect.gen(function* () {
       if (within !== undefined && !followLinks && (yield* fs.lstat(path)).type === "SymbolicLink") {
         leftOut.push({ path, why: "link" })

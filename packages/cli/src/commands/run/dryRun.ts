@@ -13,7 +13,7 @@ import * as Cost from "./cost.ts"
 import * as Documents from "./documents.ts"
 import * as Pipeline from "./pipeline.ts"
 import * as Plan from "./plan.ts"
-import type { Work } from "./selection.ts"
+import type { Assignment } from "./selection.ts"
 import type * as Steps from "./steps.ts"
 import * as Store from "./store.ts"
 import * as View from "./view.ts"
@@ -21,7 +21,7 @@ import * as Workload from "./workload.ts"
 
 /** The options of the run. */
 export interface Options {
-  readonly work: Work
+  readonly work: Assignment
   readonly task: Steps.Task
   readonly out: string
   readonly limits: Limits.Limits | undefined
@@ -37,7 +37,7 @@ const tiersOf = (limits: Limits.Limits | undefined, isEmbedded: boolean): Readon
   return Tiers.anthropic.map(({ limits, name }) => ({ name: `Anthropic's tier ${name}`, limits }))
 }
 
-const filesOf = ({ found: { documents } }: Work) =>
+const filesOf = ({ found: { documents } }: Assignment) =>
   documents.map(({ path, text }) => {
     const bytes = Buffer.byteLength(text)
     return { path, bytes, tokens: Workload.tokensOf(bytes) }
@@ -64,7 +64,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, cost, json, limi
       provider,
       model: task.model,
       files,
-      leftOut: found.leftOut.map(({ path, why }) => ({ path, why: Documents.whyText(why) })),
+      leftOut: found.leftOut.map(({ path, why }) => ({ path, why: Documents.skipReasonText(why) })),
       agents: chunks.length,
       calls: plan.calls,
       known: plan.known,
@@ -87,7 +87,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, cost, json, limi
       "",
       ...aligned([["     bytes", "about tokens", "file"], ...rows]),
       "",
-      ...found.leftOut.map(({ path, why }) => `Left out: ${oneLine(path)} (${Documents.whyText(why)})`),
+      ...found.leftOut.map(({ path, why }) => `Left out: ${oneLine(path)} (${Documents.skipReasonText(why)})`),
       ...(found.leftOut.length === 0 ? [] : [""]),
       `${Words.counted(files.length, "file")}, ${sizeText(total)}; ${Words.counted(chunks.length, "agent")}, ${Words.counted(plan.calls, "call")}${known}`,
       `At most about ${Words.thousands(plan.inputTokens)} input and ${Words.thousands(plan.outputTokens)} output tokens`,

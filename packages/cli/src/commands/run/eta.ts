@@ -10,7 +10,7 @@ import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
 /** An agent that has not ended. */
-export interface Ahead {
+export interface RemainingAgent {
   readonly name: string
   /** Of its documents. */
   readonly bytes: number
@@ -33,13 +33,19 @@ const limitsOf = ({ dimensions }: Budget.PoolStatus): Limits.Limits =>
   )
 
 /** The remaining calls of an agent: the one in flight, and those after it. */
-interface Work {
+interface RemainingCalls {
   readonly name: string
-  readonly out: { readonly call: Workload.Call; readonly seconds: number; readonly charge: Limits.Usage } | undefined
-  readonly calls: ReadonlyArray<Workload.Call>
+  readonly out:
+    | { readonly call: Workload.TimedCall; readonly seconds: number; readonly charge: Limits.Usage }
+    | undefined
+  readonly calls: ReadonlyArray<Workload.TimedCall>
 }
 
-const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: number): ReadonlyArray<Work> => {
+const remainingCallsOf = (
+  agents: ReadonlyArray<RemainingAgent>,
+  learned: Workload.AnsweredCalls,
+  count: number
+): ReadonlyArray<RemainingCalls> => {
   const expected = Workload.expect(learned)
   return agents.map(({ bytes, done, name, out }, number) => {
     const all = name === Steps.orchestrator ? [expected.ofMerge(count)] : expected.ofAgent(bytes, number)
@@ -50,7 +56,7 @@ const workOf = (agents: ReadonlyArray<Ahead>, learned: Workload.Learned, count: 
   })
 }
 
-const usageOf = ({ inputTokens, outputTokens }: Workload.Call): { readonly [D in Limits.Dimension]: number } => ({
+const usageOf = ({ inputTokens, outputTokens }: Workload.TimedCall): { readonly [D in Limits.Dimension]: number } => ({
   requests: 1,
   inputTokens,
   outputTokens,
@@ -61,7 +67,7 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.Call): { readonly [D in
  * What is left of each limit once all that is out is back. What was reserved beyond its use is given back then: before the
  * first answers that is several times what calls use, so that a level without it means a wait that never comes.
  */
-const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>): Limits.Usage =>
+const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<RemainingCalls>): Limits.Usage =>
   mapDimensions(dimensions, ({ capacity, level }, dimension) => {
     const back = work.reduce((level, { out }) => {
       if (out === undefined) return level
@@ -75,7 +81,7 @@ const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Work>):
  * The output that is reserved for a call, going by those that are out; undefined where none is. It holds for the next call
  * of each agent: later ones are estimated better.
  */
-const reservedOf = (work: ReadonlyArray<Work>): number | undefined => {
+const reservedOf = (work: ReadonlyArray<RemainingCalls>): number | undefined => {
   const out = work.flatMap(({ out }) => (out === undefined ? [] : [out]))
   const reserved = out.map(({ call, charge }) => charge.outputTokens ?? (charge.tokens ?? 0) - call.inputTokens)
   if (out.length === 0) return undefined
@@ -84,34 +90,34 @@ const reservedOf = (work: ReadonlyArray<Work>): number | undefined => {
 }
 
 /** When an agent makes its next call: after the end of its call in flight, and after a pause. */
-const startOf = ({ calls, out }: Work, paused: number): number => {
+const startOf = ({ calls, out }: RemainingCalls, paused: number): number => {
   const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
   return calls.length === 0 ? back : Math.max(back, paused)
 }
 
 /** One answer is not enough for a prediction. */
-const fewest = 3
+const minAnswers = 3
 
 /**
  * Seconds until all agents have ended and their work is merged. Undefined while it is unknown: no limit is known, or
  * fewer calls were answered than are out. Of calls that went out together those that are back are the short ones.
  */
 export const left = (
-  agents: ReadonlyArray<Ahead>,
-  learned: Workload.Learned,
+  agents: ReadonlyArray<RemainingAgent>,
+  learned: Workload.AnsweredCalls,
   status: Budget.BudgetStatus,
   count: number
 ): number | undefined => {
   const pool = Object.values(status.pools).find(({ dimensions }) => Object.keys(dimensions).length > 0)
   const answers = [...learned.values()].reduce((sum, calls) => sum + calls.length, 0)
   const out = agents.filter(({ out }) => out !== undefined).length
-  if (pool === undefined || answers < Math.max(fewest, out)) return undefined
-  const work = workOf(agents, learned, count)
+  if (pool === undefined || answers < Math.max(minAnswers, out)) return undefined
+  const work = remainingCallsOf(agents, learned, count)
   const paused = pool.pause?.leftMillis ?? 0
   const reservedOutputTokens = reservedOf(work)
   const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
   /** How long they take, the orchestrator from then on. */
-  const takes = (work: ReadonlyArray<Work>, worked: number): number =>
+  const takes = (work: ReadonlyArray<RemainingCalls>, worked: number): number =>
     Duration.toMillis(
       Forecast.make(
         work.map((each) => ({

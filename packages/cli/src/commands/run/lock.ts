@@ -13,7 +13,7 @@ import * as Output from "../output.ts"
 import { oneLine } from "../text.ts"
 
 /** Another run writes to the same folder. */
-export class Taken extends Schema.TaggedError<Taken>("floodgate/cli/run/Taken")("Taken", {
+export class FolderInUse extends Schema.TaggedError<FolderInUse>("floodgate/cli/run/FolderInUse")("FolderInUse", {
   out: Schema.String,
   lock: Schema.String,
   /** The process that holds it, if the lock names one. */
@@ -34,16 +34,16 @@ export class Taken extends Schema.TaggedError<Taken>("floodgate/cli/run/Taken")(
 }
 
 /** The holder of a lock, from its single line. */
-interface Owner {
+interface LockHolder {
   readonly pid: number
   readonly host: string
   /** In milliseconds of the clock. */
   readonly since: number
 }
 
-const lineOf = ({ host, pid, since }: Owner): string => `${pid} ${host} ${since}\n`
+const lineOf = ({ host, pid, since }: LockHolder): string => `${pid} ${host} ${since}\n`
 
-const ownerOf = (line: string): Owner => {
+const holderOf = (line: string): LockHolder => {
   const [pid = "", host = hostname(), since = ""] = line.trim().split(" ")
   return { pid: Number.parseInt(pid, 10), host, since: Number.parseInt(since, 10) }
 }
@@ -52,7 +52,7 @@ const ownerOf = (line: string): Owner => {
  * Whether the owner may still be there. Signal 0 is not sent, it only tells whether it could be; if that is forbidden,
  * the process is there. A container that was killed starts again with the numbers that it had.
  */
-const mayLive = ({ host, pid, since }: Owner, now: number): boolean => {
+const mayLive = ({ host, pid, since }: LockHolder, now: number): boolean => {
   if (host !== hostname()) return true
   if (!(pid > 0)) return false
   if (pid === ownPid) return since >= now - 1_000 * uptime()
@@ -64,7 +64,7 @@ const mayLive = ({ host, pid, since }: Owner, now: number): boolean => {
 }
 
 /** The line of a process and a host is shorter. */
-const mostBytes = 4_096
+const maxBytes = 4_096
 
 /** The line of a lock; undefined where it is gone. A lock that was made a moment ago may not be written yet. */
 const lineIn = Effect.fnUntraced(function* (lock: string) {
@@ -72,7 +72,7 @@ const lineIn = Effect.fnUntraced(function* (lock: string) {
   for (let looks = 1; ; looks++) {
     const info = yield* Output.ownFile(lock, "--out")
     if (info === undefined) return undefined
-    if (info.size > mostBytes) return "too long"
+    if (info.size > maxBytes) return "too long"
     const line = yield* Effect.catchReason(fs.readFileString(lock), "PlatformError", "NotFound", () => Effect.undefined)
     if (line !== "" || looks === 5) return line
     // The lock is taken within an uninterruptible region; this wait must hear Ctrl-C all the same.
@@ -81,15 +81,19 @@ const lineIn = Effect.fnUntraced(function* (lock: string) {
 })
 
 /** The most attempts, because a lock may disappear, or its process may die, between two steps. */
-const mostTries = 10
+const maxTries = 10
 
-type Attempt = Effect.Effect<Owner | undefined, PlatformError.PlatformError | Exit.Failed, FileSystem.FileSystem>
+type TakeResult = Effect.Effect<
+  LockHolder | undefined,
+  PlatformError.PlatformError | Exit.CommandError,
+  FileSystem.FileSystem
+>
 
 /** Takes a lock, from a dead process if need be. Gives its holder; undefined if that is this process now. */
-const take: (lock: string, own: Owner) => Attempt = Effect.fnUntraced(function* (lock, own) {
+const take: (lock: string, own: LockHolder) => TakeResult = Effect.fnUntraced(function* (lock, own) {
   const fs = yield* FileSystem.FileSystem
-  let holder: Owner | undefined
-  for (let tries = 0; tries < mostTries; tries++) {
+  let holder: LockHolder | undefined
+  for (let tries = 0; tries < maxTries; tries++) {
     const isOurs = yield* fs.writeFileString(lock, lineOf(own), { flag: "wx" }).pipe(
       Effect.as(true),
       Effect.catchReason("PlatformError", "AlreadyExists", () => Effect.succeed(false))
@@ -97,41 +101,43 @@ const take: (lock: string, own: Owner) => Attempt = Effect.fnUntraced(function* 
     if (isOurs) return undefined
     const line = yield* lineIn(lock)
     if (line === undefined) continue
-    holder = ownerOf(line)
+    holder = holderOf(line)
     if (mayLive(holder, own.since)) return holder
     const other = yield* removeOld(lock, line, own)
     if (other !== undefined) return other
   }
-  return holder ?? ownerOf("")
+  return holder ?? holderOf("")
 })
 
 /**
  * Removes the lock of a dead process. Of two processes that find the same one, the slower would remove the lock that the
  * quicker has just taken, so removing needs a lock of its own, and a second look.
  */
-const removeOld: (lock: string, line: string, own: Owner) => Attempt = Effect.fnUntraced(function* (lock, line, own) {
-  const fs = yield* FileSystem.FileSystem
-  const removal = `${lock}.old`
-  const other = yield* take(removal, own)
-  if (other !== undefined) return other
-  yield* Effect.gen(function* () {
-    if ((yield* lineIn(lock)) === line) yield* fs.remove(lock)
-  }).pipe(Effect.ensuring(Effect.ignore(fs.remove(removal))))
-  return undefined
-})
+const removeOld: (lock: string, line: string, own: LockHolder) => TakeResult = Effect.fnUntraced(
+  function* (lock, line, own) {
+    const fs = yield* FileSystem.FileSystem
+    const removal = `${lock}.old`
+    const other = yield* take(removal, own)
+    if (other !== undefined) return other
+    yield* Effect.gen(function* () {
+      if ((yield* lineIn(lock)) === line) yield* fs.remove(lock)
+    }).pipe(Effect.ensuring(Effect.ignore(fs.remove(removal))))
+    return undefined
+  }
+)
 
 /** Holds the folder until the scope closes, however the run ends. A lock that a killed process left is taken over. */
 export const hold = Effect.fnUntraced(function* (out: string) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const lock = join(out, "run.lock")
-  const own: Owner = { pid: ownPid, host: hostname(), since: yield* Clock.currentTimeMillis }
+  const own: LockHolder = { pid: ownPid, host: hostname(), since: yield* Clock.currentTimeMillis }
   yield* Effect.acquireRelease(
     Effect.flatMap(take(lock, own), (owner) =>
       owner === undefined
         ? Effect.void
         : Effect.fail(
-            new Taken({
+            new FolderInUse({
               out,
               lock,
               pid: owner.pid > 0 ? owner.pid : undefined,

@@ -25,7 +25,7 @@ import * as Steps from "./steps.ts"
 // -----------------------------------------------------------------------------
 
 /** What happens in a run, in the order in which it happens. */
-export type Event =
+export type RunEvent =
   | { readonly event: "asked"; readonly agent: string; readonly step: string }
   /** The budget let an attempt go, and reserved that much for it. */
   | { readonly event: "admitted"; readonly agent: string; readonly step: string; readonly charge: Limits.Usage }
@@ -59,13 +59,13 @@ export interface Options<E> {
   readonly finished: ReadonlyMap<string, Results.Result>
   /** Keeps a result. It is done before the next call of the agent starts, and is not interrupted. */
   readonly record: (result: Results.Result) => Effect.Effect<void, E>
-  readonly report: (event: Event) => Effect.Effect<void>
+  readonly report: (event: RunEvent) => Effect.Effect<void>
   readonly cap?: Agents.Cap | undefined
 }
 
 /** What became of a run. */
-export interface Report {
-  readonly parts: ReadonlyArray<Steps.Part>
+export interface RunReport {
+  readonly parts: ReadonlyArray<Steps.AgentText>
   readonly missing: ReadonlyArray<{ readonly agent: string; readonly documents: string; readonly reason: string }>
   /** The text of the orchestrator, unless it failed or had nothing to merge. */
   readonly merged: string | undefined
@@ -188,7 +188,7 @@ const reasonOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
   return Cause.hasInterruptsOnly(cause) ? "stopped" : `a bug: ${String(Cause.squash(cause))}`
 }
 
-const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>): Event => {
+const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: string }>): RunEvent => {
   const event = "ended"
   if (Exit.isSuccess(exit)) return { event, agent, how: "done", failure: undefined }
   if (Cause.hasInterruptsOnly(exit.cause)) return { event, agent, how: "stopped", failure: undefined }
@@ -196,31 +196,35 @@ const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: strin
 }
 
 /** Reasons that always recur. */
-const lasting = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
+const permanentReasons = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
 
 /** Whether the same call would fail again in another run. After a cap that admitted calls, the next run continues from them. */
-const isLasting = (error: unknown, { calls }: Totals): boolean => {
+const isPermanent = (error: unknown, { calls }: Totals): boolean => {
   if (error instanceof NoAnswer) return true
   const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined
   if (!Predicate.hasProperty(reason, "_tag")) return false
-  return lasting.has(String(reason._tag)) || (reason._tag === "Denied" && calls === 0)
+  return permanentReasons.has(String(reason._tag)) || (reason._tag === "Denied" && calls === 0)
 }
 
 /** The answers of a run that are there before it starts. */
-export interface Known {
+export interface KnownAnswers {
   /** How many of each agent. */
   readonly ofAgents: ReadonlyArray<number>
   readonly isMerged: boolean
 }
 
 /** How many answers that is. */
-export const countOf = ({ isMerged, ofAgents }: Known): number =>
+export const countOf = ({ isMerged, ofAgents }: KnownAnswers): number =>
   ofAgents.reduce((sum, count) => sum + count, isMerged ? 1 : 0)
 
 /** Looks up the answers of a run. */
-export const knownOf = ({ chunks, finished, task }: Pick<Options<never>, "chunks" | "finished" | "task">): Known => {
+export const knownOf = ({
+  chunks,
+  finished,
+  task
+}: Pick<Options<never>, "chunks" | "finished" | "task">): KnownAnswers => {
   if (finished.size === 0) return { ofAgents: chunks.map(() => 0), isMerged: false }
-  const parts: Array<Steps.Part> = []
+  const parts: Array<Steps.AgentText> = []
   const ofAgents = chunks.map((chunk, index) => {
     const agent = nameOf(index, chunks.length)
     const at = { part: index + 1, parts: chunks.length, chunk }
@@ -240,7 +244,7 @@ export const knownOf = ({ chunks, finished, task }: Pick<Options<never>, "chunks
 /** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
 export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
   options: Options<E>
-): Effect.fn.Return<Report, never, LlmClient.LlmClient | Agents.Meter> {
+): Effect.fn.Return<RunReport, never, LlmClient.LlmClient | Agents.Meter> {
   const { cap, chunks, report, task } = options
   const startedAt = yield* Clock.currentTimeMillis
   const totals: Totals = { calls: 0, reused: 0, cut: 0, inputTokens: 0, outputTokens: 0 }
@@ -263,8 +267,8 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
     { cap }
   )
 
-  const parts: Array<Steps.Part> = []
-  const missing: Array<Report["missing"][number]> = []
+  const parts: Array<Steps.AgentText> = []
+  const missing: Array<RunReport["missing"][number]> = []
   const errors: Array<unknown> = []
   outcomes.forEach(({ exit, key: agent }, index) => {
     if (Exit.isSuccess(exit)) parts.push({ agent, text: exit.value })
@@ -286,6 +290,6 @@ export const run = Effect.fnUntraced(function* <E extends { readonly message: st
   )
   const merged = parts.length === 0 ? undefined : yield* merging
   const seconds = ((yield* Clock.currentTimeMillis) - startedAt) / 1_000
-  const retryHelps = errors.some((error) => !isLasting(error, totals))
+  const retryHelps = errors.some((error) => !isPermanent(error, totals))
   return { parts, missing, merged, ...totals, seconds, retryHelps }
 })

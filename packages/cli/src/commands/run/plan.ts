@@ -27,7 +27,7 @@ export interface Plan {
 }
 
 /** Plans the calls of a run. */
-export const make = (task: Steps.Task, chunks: ReadonlyArray<Chunk>, known: Pipeline.Known): Plan => {
+export const make = (task: Steps.Task, chunks: ReadonlyArray<Chunk>, known: Pipeline.KnownAnswers): Plan => {
   const taskTokens = Workload.tokensOf(Buffer.byteLength(task.prompt))
   const withTask = (call: Forecast.Call): Forecast.Call => ({ ...call, inputTokens: call.inputTokens + taskTokens })
   const agents = chunks.map(({ bytes }, index) => ({

@@ -12,21 +12,21 @@ import type * as Limits from "floodgate/Limits"
 import type { LlmError } from "floodgate/LlmError"
 import type { LlmProvider } from "floodgate/LlmProvider"
 import type { Report } from "../../lab/index.ts"
-import type { Event } from "./pipeline.ts"
+import type { RunEvent } from "./pipeline.ts"
 import * as Results from "./results.ts"
 
 /** What was written down so far, and what writes it. */
-export interface Recorder {
-  readonly recorded: Report.Run.Recorded
+export interface RunRecorder {
+  readonly recorded: Report.Run.RunRecord
   /** Opens and closes calls. */
-  readonly observe: (event: Event) => Effect.Effect<void>
+  readonly observe: (event: RunEvent) => Effect.Effect<void>
   /** A provider of which every request is written down. */
   readonly wrap: (provider: LlmProvider["Service"]) => LlmProvider["Service"]
   /** Looks at the budget twice a second for as long as the scope lasts, and at its end. */
   readonly sample: Effect.Effect<void, never, Budget.TokenBudget | Scope.Scope>
 }
 
-const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.Attempt["outcome"] => {
+const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.RunAttempt["outcome"] => {
   if (Exit.isSuccess(exit)) return "ok"
   const error = Option.getOrUndefined(Exit.findErrorOption(exit))
   if (error !== undefined) return error.status === 429 ? "rejected" : "failed"
@@ -37,13 +37,13 @@ const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.Attempt["outc
 const recording = (
   provider: LlmProvider["Service"],
   now: Effect.Effect<number>,
-  open: ReadonlyMap<string, Report.Run.Call>,
+  open: ReadonlyMap<string, Report.Run.RunCall>,
   reserved: ReadonlyMap<string, Limits.Usage>
 ): LlmProvider["Service"] => ({
   ...provider,
   create: Effect.fnUntraced(function* (params) {
     const agent = yield* Budget.Agent
-    const attempt: Report.Run.Attempt = {
+    const attempt: Report.Run.RunAttempt = {
       startedAt: yield* now,
       endedAt: undefined,
       outcome: "open",
@@ -62,20 +62,20 @@ const recording = (
 })
 
 /** A recorder. Its time starts with the first event, so that reading documents does not count. */
-export const make = (): Recorder => {
+export const make = (): RunRecorder => {
   let startedAt: number | undefined
   const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - (startedAt ??= millis))
-  const calls: Array<Report.Run.Call> = []
-  const levels: Array<Report.Run.Look> = []
-  const outcomes = new Map<string, Report.Run.Outcome>()
+  const calls: Array<Report.Run.RunCall> = []
+  const levels: Array<Report.Run.LevelSample> = []
+  const outcomes = new Map<string, Report.Run.AgentOutcome>()
   const earlier: Array<Report.Run.Earlier> = []
   const recorded = { calls, levels, outcomes, earlier }
   /** An agent makes one call at a time. */
-  const open = new Map<string, Report.Run.Call>()
+  const open = new Map<string, Report.Run.RunCall>()
   /** What is reserved for the request that an agent sends next. */
   const reserved = new Map<string, Limits.Usage>()
 
-  const close = (agent: string, at: number, outcome: Report.Run.Call["outcome"]): void => {
+  const close = (agent: string, at: number, outcome: Report.Run.RunCall["outcome"]): void => {
     const call = open.get(agent)
     if (call === undefined) return
     open.delete(agent)
@@ -83,12 +83,12 @@ export const make = (): Recorder => {
     call.outcome = outcome
   }
 
-  const observe = (event: Event) =>
+  const observe = (event: RunEvent) =>
     Effect.map(now, (at) => {
       const { agent } = event
       switch (event.event) {
         case "asked": {
-          const call: Report.Run.Call = {
+          const call: Report.Run.RunCall = {
             call: { agent },
             askedAt: at,
             endedAt: undefined,

@@ -4,7 +4,7 @@
  */
 import type { Params } from "floodgate/LlmProvider"
 
-const mostLines = 12
+const maxLines = 12
 /** Quotes come from the beginning of the documents, so that large ones take no longer. */
 const readCharacters = 100_000
 const quotedPerCall = 6
@@ -38,7 +38,7 @@ export const reply = (params: Params): string => {
   const text = params.messages.map(({ content }) => (typeof content === "string" ? content : "")).join("\n")
   if (text.includes("<document path=")) return quotesFrom(text).join("\n") || "- The documents have no prose to quote."
   const parts = text.split("<part agent=").map(quotesIn)
-  const perPart = Math.ceil(mostLines / parts.length)
-  const lines = [...new Set(parts.flatMap((part) => part.slice(0, perPart)))].slice(0, mostLines)
+  const perPart = Math.ceil(maxLines / parts.length)
+  const lines = [...new Set(parts.flatMap((part) => part.slice(0, perPart)))].slice(0, maxLines)
   return lines.join("\n") || "- The notes have no lines to quote."
 }

@@ -14,7 +14,7 @@ import type { Params } from "floodgate/LlmProvider"
 import { drained, type Stepwise } from "../../stepwise.ts"
 import { safeJson } from "../text.ts"
 
-const Tokens = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })
+const TokenCounts = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })
 
 const Result = Schema.Struct({
   agent: Schema.String,
@@ -22,7 +22,7 @@ const Result = Schema.Struct({
   /** Names the call by everything that its answer depends on. */
   key: Schema.String,
   model: Schema.String,
-  usage: Tokens,
+  usage: TokenCounts,
   /** Why the model stopped: `max_tokens` says that the answer is cut. */
   stop: Schema.NullOr(Schema.String),
   text: Schema.String,
@@ -34,7 +34,7 @@ const Result = Schema.Struct({
 export type Result = typeof Result.Type
 
 /** The usage of a call. Tokens that were read from a cache or written to it count as input. */
-export const tokensOf = (usage: Message["usage"]): typeof Tokens.Type => ({
+export const tokensOf = (usage: Message["usage"]): typeof TokenCounts.Type => ({
   inputTokens: usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0),
   outputTokens: usage.output_tokens
 })

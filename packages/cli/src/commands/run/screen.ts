@@ -11,25 +11,25 @@ import * as Words from "../../words.ts"
 import * as Painter from "../painter.ts"
 import * as Print from "../print.ts"
 import * as Eta from "./eta.ts"
-import type { Event } from "./pipeline.ts"
+import type { RunEvent } from "./pipeline.ts"
 import * as View from "./view.ts"
 
 /** How a run is shown. */
-export type Mode = "live" | "plain" | "json" | "quiet"
+export type DisplayMode = "live" | "plain" | "json" | "quiet"
 
 /** How the progress is shown. */
-interface Run {
+interface ShownRun {
   /** With the bytes of their documents. */
   readonly agents: ReadonlyMap<string, number>
   readonly calls: number
 }
 
 /** Folds the events of a run into what is shown of it, at the seconds of the run. */
-const folding = Effect.fnUntraced(function* ({ agents, calls }: Run) {
+const folding = Effect.fnUntraced(function* ({ agents, calls }: ShownRun) {
   const startedAt = yield* Clock.currentTimeMillis
   const seconds = Effect.map(Clock.currentTimeMillis, (now) => (now - startedAt) / 1_000)
   let state = View.start(agents, calls)
-  const fold = (event: Event) =>
+  const fold = (event: RunEvent) =>
     Effect.map(seconds, (at) => {
       state = View.step(state, event, at)
     })
@@ -37,14 +37,14 @@ const folding = Effect.fnUntraced(function* ({ agents, calls }: Run) {
 })
 
 /** A line for each answer and each kind of failure. If many agents fail in the same way, one line says so for all. */
-const plain = Effect.fnUntraced(function* (run: Run) {
+const plain = Effect.fnUntraced(function* (run: ShownRun) {
   const { fold, seconds, state } = yield* folding(run)
   const failures = new Set<string>()
   let alike = 0
   yield* Effect.addFinalizer(() =>
     alike === 0 ? Effect.void : Print.out(`${Words.counted(alike, "more agent")} failed in the same way`)
   )
-  return Effect.fnUntraced(function* (event: Event) {
+  return Effect.fnUntraced(function* (event: RunEvent) {
     yield* fold(event)
     if (event.event === "ended" && event.failure !== undefined) {
       const kind = event.failure.replaceAll(/req_\w+|\d+/g, "")
@@ -64,7 +64,7 @@ const frame = "100 millis"
 const forecastSeconds = 1
 
 /** A picture that is redrawn in place; what was drawn last stays. */
-const live = Effect.fnUntraced(function* (run: Run) {
+const live = Effect.fnUntraced(function* (run: ShownRun) {
   const terminal = yield* Terminal.Terminal
   const budget = yield* Budget.TokenBudget
   const { fold, seconds, state } = yield* folding(run)
@@ -87,10 +87,10 @@ const live = Effect.fnUntraced(function* (run: Run) {
 
 /** Opens a screen, which closes with the scope. Returns the function that takes events. */
 export const make = (
-  mode: Mode,
-  run: Run
+  mode: DisplayMode,
+  run: ShownRun
 ): Effect.Effect<
-  (event: Event) => Effect.Effect<void>,
+  (event: RunEvent) => Effect.Effect<void>,
   never,
   Terminal.Terminal | Budget.TokenBudget | Scope.Scope
 > => {

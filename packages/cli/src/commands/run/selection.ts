@@ -35,7 +35,7 @@ export const flags = {
 }
 
 /** What the flags were given. */
-export interface Given {
+export interface SelectionFlags {
   readonly paths: ReadonlyArray<string>
   readonly agents: Option.Option<number>
   readonly include: ReadonlyArray<string>
@@ -47,17 +47,17 @@ export interface Given {
 export const usualAgents = 12
 
 /** The documents of a run and the part of each agent. */
-export interface Work {
-  readonly found: Documents.Found
+export interface Assignment {
+  readonly found: Documents.DocumentSet
   readonly chunks: ReadonlyArray<Split.Chunk>
 }
 
 /** Reads the documents and splits them. More agents than the documents have lines are refused where they are asked for. */
-export const workOf = Effect.fnUntraced(function* (
+export const assignmentOf = Effect.fnUntraced(function* (
   command: string,
-  given: Given,
-  own: Documents.Own
-): Effect.fn.Return<Work, Exit.Failed | CliError.ShowHelp, FileSystem.FileSystem | Path.Path> {
+  given: SelectionFlags,
+  own: Documents.OutputPaths
+): Effect.fn.Return<Assignment, Exit.CommandError | CliError.ShowHelp, FileSystem.FileSystem | Path.Path> {
   const invalid = invalidFlag(command)
   const matchers = (patterns: ReadonlyArray<string>) => patterns.map((pattern) => Glob.matcher(pattern)!)
   const found = yield* Documents.read(given.paths, own, {

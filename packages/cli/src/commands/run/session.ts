@@ -26,7 +26,7 @@ import * as Plan from "./plan.ts"
 import type * as Recorder from "./recorder.ts"
 import type * as Results from "./results.ts"
 import * as Screen from "./screen.ts"
-import type { Work } from "./selection.ts"
+import type { Assignment } from "./selection.ts"
 import * as Steps from "./steps.ts"
 import * as Store from "./store.ts"
 import * as View from "./view.ts"
@@ -58,12 +58,12 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
 
 /** The options of a run. */
 export interface Options {
-  readonly work: Work
+  readonly work: Assignment
   readonly task: Steps.Task
   readonly out: string
   /** Whether the user named that folder: only then it may be a link. */
   readonly outIsNamed: boolean
-  readonly mode: Screen.Mode
+  readonly mode: Screen.DisplayMode
   readonly cap?: Agents.Cap | undefined
   readonly cost: Cost
   /** Whether answers cost money; otherwise the output says what they would cost. */
@@ -71,7 +71,7 @@ export interface Options {
   /** A line that names the provider, printed first. */
   readonly provider: string
   /** Writes down what happens, for a report. */
-  readonly recorder?: Recorder.Recorder | undefined
+  readonly recorder?: Recorder.RunRecorder | undefined
   /** Asks for confirmation before the first call, if that is needed. */
   readonly confirm?: Confirm.Confirm | undefined
 }
@@ -98,7 +98,7 @@ const opening = (
 }
 
 /** The number of incomplete answers, if there are any. */
-const cutOff = ({ task }: Options, { cut }: Pipeline.Report): ReadonlyArray<string> =>
+const cutOff = ({ task }: Options, { cut }: Pipeline.RunReport): ReadonlyArray<string> =>
   cut > 0
     ? [
         `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
@@ -108,7 +108,7 @@ const cutOff = ({ task }: Options, { cut }: Pipeline.Report): ReadonlyArray<stri
 /** The lines at the end of a run. */
 const closing = (
   options: Options,
-  report: Pipeline.Report,
+  report: Pipeline.RunReport,
   dollars: number | undefined,
   { results, summary }: Store.Paths
 ): ReadonlyArray<string> => {
@@ -127,7 +127,10 @@ const closing = (
 }
 
 /** The same for a program. */
-const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Report, dollars: number | undefined) => ({
+const closingJson = (
+  { merged: _, missing, parts: __, ...figures }: Pipeline.RunReport,
+  dollars: number | undefined
+) => ({
   event: "done",
   complete: missing.length === 0,
   missing,
@@ -143,8 +146,8 @@ const closingJson = ({ merged: _, missing, parts: __, ...figures }: Pipeline.Rep
 export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<
-  Pipeline.Report,
-  Exit.Failed | Lock.Taken,
+  Pipeline.RunReport,
+  Exit.CommandError | Lock.FolderInUse,
   | Scope.Scope
   | LlmClient.LlmClient
   | Agents.Meter
@@ -176,7 +179,7 @@ export const run = Effect.fnUntraced(function* (
       calls: Pipeline.callsOf(agents.length)
     })
     if (recorder !== undefined) yield* recorder.sample
-    const report = (event: Pipeline.Event) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
+    const report = (event: Pipeline.RunEvent) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
     const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
     return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap }).pipe(
       Spending.from(cost.purse)
@@ -199,5 +202,5 @@ export const run = Effect.fnUntraced(function* (
 })
 
 /** Fails when something is missing. */
-export const complete = ({ missing, parts, retryHelps }: Pipeline.Report): Effect.Effect<void, Incomplete> =>
+export const complete = ({ missing, parts, retryHelps }: Pipeline.RunReport): Effect.Effect<void, Incomplete> =>
   missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))

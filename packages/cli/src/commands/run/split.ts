@@ -23,7 +23,7 @@ export interface Chunk {
 }
 
 /** Longer lines are cut, so that a file of one line can be shared, too. */
-const longestLine = 4_000
+const maxLineLength = 4_000
 
 /** A line, or a part of a long one, by its position in its document. */
 interface Line {
@@ -34,7 +34,7 @@ interface Line {
 
 /** Where a line, or the part of a long one, ends that begins at a position: never between the halves of one character. */
 const endOf = (text: string, from: number, end: number): number => {
-  const most = from + longestLine
+  const most = from + maxLineLength
   if (end <= most) return end
   return /[\uD800-\uDBFF]/.test(text[most - 1]!) ? most - 1 : most
 }

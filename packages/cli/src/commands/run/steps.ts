@@ -7,7 +7,7 @@ import { type Chunk, textOf } from "./split.ts"
 export const steps = ["read", "extract", "draft", "check", "finish"] as const
 
 /** One of the calls of an agent. */
-export type Step = (typeof steps)[number]
+export type StepName = (typeof steps)[number]
 
 /** The task of all agents, and the model. */
 export interface Task {
@@ -17,7 +17,7 @@ export interface Task {
 }
 
 /** Answers so far, by step. */
-export type Answers = { readonly [S in Step]?: string }
+export type Answers = { readonly [S in StepName]?: string }
 
 const system = (task: Task, part: number, parts: number): string =>
   [
@@ -28,7 +28,7 @@ const system = (task: Task, part: number, parts: number): string =>
 
 const section = (title: string, text: string | undefined): string => `<${title}>\n${text ?? ""}\n</${title}>`
 
-const ask = (step: Step, chunk: Chunk, answers: Answers): string => {
+const ask = (step: StepName, chunk: Chunk, answers: Answers): string => {
   switch (step) {
     case "read":
       return `${textOf(chunk)}\n\nRead these documents. Note everything that bears on the task, with the document it is in.`
@@ -46,7 +46,7 @@ const ask = (step: Step, chunk: Chunk, answers: Answers): string => {
 /** The request of one call of an agent. */
 export const params = (
   task: Task,
-  step: Step,
+  step: StepName,
   at: { readonly part: number; readonly parts: number; readonly chunk: Chunk },
   answers: Answers
 ): Params => ({
@@ -60,13 +60,13 @@ export const params = (
 export const orchestrator = "orchestrator"
 
 /** The result of an agent. */
-export interface Part {
+export interface AgentText {
   readonly agent: string
   readonly text: string
 }
 
 /** The request with which the orchestrator makes one text of all parts. */
-export const mergeParams = (task: Task, parts: ReadonlyArray<Part>): Params => ({
+export const mergeParams = (task: Task, parts: ReadonlyArray<AgentText>): Params => ({
   model: task.model,
   max_tokens: task.maxTokens,
   system: `You merge the work of several agents, each of which read its own part of the documents, into one text.\nThe task:\n\n${task.prompt}`,
@@ -87,7 +87,7 @@ export const isSummary = (text: string): boolean => text.startsWith(`${heading}\
 export const summary = (
   task: Task,
   merged: string | undefined,
-  parts: ReadonlyArray<Part>,
+  parts: ReadonlyArray<AgentText>,
   missing: ReadonlyArray<{ readonly agent: string; readonly documents: string; readonly reason: string }>
 ): string => {
   const lines = [heading, "", `> ${task.prompt.trim().replaceAll("\n", "\n> ")}`, ""]

@@ -16,15 +16,15 @@ export type Paths = ReturnType<typeof Documents.filesIn>
 const flag = "--out"
 
 /** All results are held in memory. */
-const mostBytes = 256e6
+const maxBytes = 256e6
 
 /** The results of earlier runs. A file that is too large, or not a regular file, is refused. */
 export const load = Effect.fnUntraced(function* ({ results }: Paths) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* Output.ownFile(results, flag)
   if (info === undefined) return yield* finished(Results.parseSteps(""))
-  if (info.size > mostBytes) {
-    const what = `cannot read ${oneLine(results)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(mostBytes)}`
+  if (info.size > maxBytes) {
+    const what = `cannot read ${oneLine(results)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(maxBytes)}`
     return yield* Output.unusable(what, flag)
   }
   const text = yield* fs.readFileString(results).pipe(Output.writing(results, flag))
@@ -37,7 +37,7 @@ export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: P
   const info = yield* Output.ownFile(summary, flag)
   if (info === undefined || (yield* Output.ownFile(results, flag)) !== undefined) return
   const isOurs =
-    info.size <= mostBytes && Steps.isSummary(yield* fs.readFileString(summary).pipe(Output.writing(summary, flag)))
+    info.size <= maxBytes && Steps.isSummary(yield* fs.readFileString(summary).pipe(Output.writing(summary, flag)))
   if (isOurs) return
   const what = `cannot write ${oneLine(summary)}: it is there, and not from a run`
   return yield* Output.unusable(what, flag)

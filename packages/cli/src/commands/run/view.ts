@@ -7,7 +7,7 @@ import { counted, thousands } from "../../words.ts"
 import * as Limits from "floodgate/Limits"
 import { fit } from "../text.ts"
 import type * as Eta from "./eta.ts"
-import type { Event } from "./pipeline.ts"
+import type { RunEvent } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
@@ -16,7 +16,7 @@ import * as Workload from "./workload.ts"
 // -----------------------------------------------------------------------------
 
 /** An agent as it is shown. */
-interface Row {
+interface AgentRow {
   /** Of its documents. */
   readonly bytes: number
   /** Its call in flight: since when, in seconds of the run, and its reservation. */
@@ -29,17 +29,17 @@ interface Row {
 }
 
 /** The state of the view, folded from events. */
-export interface State {
+export interface ViewState {
   /** Changed in place: copies of thousands of rows, one for each event, would take longer than the calls. */
-  readonly rows: Map<string, Row>
+  readonly rows: Map<string, AgentRow>
   readonly calls: number
   readonly answered: number
   readonly reused: number
   readonly tokens: number
-  readonly learned: Workload.Learned
+  readonly learned: Workload.AnsweredCalls
 }
 
-const emptyRow: Row = {
+const emptyRow: AgentRow = {
   bytes: 0,
   out: undefined,
   done: 0,
@@ -50,7 +50,7 @@ const emptyRow: Row = {
 }
 
 /** Nothing happened yet. Agents with the bytes of their documents. */
-export const start = (agents: ReadonlyMap<string, number>, calls: number): State => ({
+export const start = (agents: ReadonlyMap<string, number>, calls: number): ViewState => ({
   rows: new Map(Array.from(agents, ([agent, bytes]) => [agent, { ...emptyRow, bytes }])),
   calls,
   answered: 0,
@@ -60,7 +60,7 @@ export const start = (agents: ReadonlyMap<string, number>, calls: number): State
 })
 
 /** The state after an event, which replaces the one before. `seconds` is the time of the event since the start of the run. */
-export const step = (state: State, event: Event, seconds: number): State => {
+export const step = (state: ViewState, event: RunEvent, seconds: number): ViewState => {
   const { rows } = state
   const row = rows.get(event.agent) ?? emptyRow
   switch (event.event) {
@@ -96,7 +96,7 @@ export const step = (state: State, event: Event, seconds: number): State => {
 }
 
 /** The agents that have not ended, for a forecast. */
-export const ahead = ({ rows }: State, seconds: number): ReadonlyArray<Eta.Ahead> =>
+export const ahead = ({ rows }: ViewState, seconds: number): ReadonlyArray<Eta.RemainingAgent> =>
   [...rows].flatMap(([name, { bytes, done, ended, out }]) =>
     ended === undefined
       ? [
@@ -148,7 +148,7 @@ export const names: Record<Limits.Dimension, string> = {
 // -----------------------------------------------------------------------------
 
 /** What the picture shows in addition to the events. */
-export interface Around {
+export interface Surroundings {
   readonly columns: number
   readonly rows: number
   readonly seconds: number
@@ -159,14 +159,14 @@ export interface Around {
 
 const nameWidth = 12
 const barWidth = 20
-const shortestBar = 4
+const minBarWidth = 4
 
 /** Bars are shorter on a narrow terminal, so that there is room for the text. */
-const barWidthIn = (columns: number): number => Math.max(shortestBar, Math.min(barWidth, columns - 60))
+const barWidthIn = (columns: number): number => Math.max(minBarWidth, Math.min(barWidth, columns - 60))
 
 const agentLine = (
   agent: string,
-  row: Row,
+  row: AgentRow,
   waiter: Budget.PoolStatus["waiting"][number] | undefined,
   width: number
 ): string => {
@@ -176,7 +176,10 @@ const agentLine = (
 }
 
 /** What an agent is doing, or how it has ended. */
-const doing = ({ ended, failure, step }: Row, waiter: Budget.PoolStatus["waiting"][number] | undefined): string => {
+const doing = (
+  { ended, failure, step }: AgentRow,
+  waiter: Budget.PoolStatus["waiting"][number] | undefined
+): string => {
   if (failure !== undefined) return `failed: ${failure}`
   if (ended !== undefined || step === undefined) return ended ?? ""
   if (waiter === undefined) return step
@@ -227,7 +230,7 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
 ]
 
 /** The summary line. With little room it is shorter, but always contains the progress and the time left. */
-export const total = (state: State, seconds: number, left: number | undefined, columns: number): string => {
+export const total = (state: ViewState, seconds: number, left: number | undefined, columns: number): string => {
   const { answered, calls, reused, rows, tokens } = state
   const done = `${thousands(answered)} of ${counted(calls, "call")}`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
@@ -243,7 +246,7 @@ export const total = (state: State, seconds: number, left: number | undefined, c
 }
 
 /** The whole picture, no line longer than the terminal and not more lines than it has. */
-export const draw = (state: State, around: Around): ReadonlyArray<string> => {
+export const draw = (state: ViewState, around: Surroundings): ReadonlyArray<string> => {
   const width = barWidthIn(around.columns)
   const pools = Object.entries(around.status.pools)
   const waiting = new Map(pools.flatMap(([, pool]) => pool.waiting.map((waiter) => [waiter.agent, waiter] as const)))
@@ -266,7 +269,7 @@ export const draw = (state: State, around: Around): ReadonlyArray<string> => {
 }
 
 /** An event as a line without a terminal; undefined for most events. */
-export const plain = (state: State, event: Event, seconds: number): string | undefined => {
+export const plain = (state: ViewState, event: RunEvent, seconds: number): string | undefined => {
   switch (event.event) {
     case "asked":
     case "admitted":

@@ -14,7 +14,7 @@ import { Scenario } from "../../lab/index.ts"
 import * as Provider from "../provider.ts"
 
 /** How far an agent is. */
-export interface Agent {
+export interface DuelAgent {
   readonly calls: number
   done: number
   /** The second of the duel at which it ended, well or badly. */
@@ -26,7 +26,7 @@ export interface Agent {
 /** One of the two. */
 export interface Side {
   readonly name: string
-  readonly agents: ReadonlyMap<string, Agent>
+  readonly agents: ReadonlyMap<string, DuelAgent>
   readonly stats: Effect.Effect<ProviderSim.Stats>
   /** Seconds that agents have waited for the budget; nobody waits where there is none. */
   readonly waits: Effect.Effect<ReadonlyMap<string, number>>
@@ -66,12 +66,12 @@ const sideOf = Effect.fnUntraced(function* (
   const server = yield* Provider.listen(Scenario.providerOf(scenario))
   const client = clientOf(server.url, guard === undefined ? [] : [guard.middleware])
   const agents = new Map(
-    scenario.agents.map(({ calls, name }): [string, Agent] => [
+    scenario.agents.map(({ calls, name }): [string, DuelAgent] => [
       name,
       { calls: calls.length, done: 0, endedAt: undefined, failure: undefined }
     ])
   )
-  const ask = (call: Scenario.Call) =>
+  const ask = (call: Scenario.SimulatedCall) =>
     Effect.tryPromise({
       try: (signal) => client.messages.create(Scenario.paramsOf(call), { signal }),
       catch: wordOf
@@ -103,7 +103,7 @@ const sideOf = Effect.fnUntraced(function* (
 })
 
 /** Both sides, ready to run. Their providers and the budget stop with the scope. */
-export const make: Effect.Effect<Duel, Exit.Failed, Scope.Scope> = Effect.gen(function* () {
+export const make: Effect.Effect<Duel, Exit.CommandError, Scope.Scope> = Effect.gen(function* () {
   const guard = yield* Effect.acquireRelease(
     Effect.sync(() => Floodgate.create({ limits: scenario.limits })),
     (guard) => Effect.promise(() => guard.dispose())

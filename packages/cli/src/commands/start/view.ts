@@ -3,10 +3,10 @@ import type { ProviderSim } from "floodgate/testing"
 import { type Matrix, Report } from "../../lab/index.ts"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "../text.ts"
-import type { Agent, Side } from "./duel.ts"
+import type { DuelAgent, Side } from "./duel.ts"
 
 /** A side at a moment. */
-export interface Look {
+export interface SideView {
   readonly name: string
   readonly agents: Side["agents"]
   readonly stats: ProviderSim.Stats
@@ -17,7 +17,7 @@ const nameWidth = 10
 const barWidth = 10
 
 /** What became of the calls of a side. Those that an agent never makes, because one before failed, are lost, too. */
-export const countsOf = ({ agents }: Pick<Look, "agents">) => {
+export const countsOf = ({ agents }: Pick<SideView, "agents">) => {
   let calls = 0
   let done = 0
   let lost = 0
@@ -31,16 +31,16 @@ export const countsOf = ({ agents }: Pick<Look, "agents">) => {
   return { calls, done, lost, seconds }
 }
 
-const doing = ({ endedAt, failure }: Agent, waited: number | undefined): string => {
+const doing = ({ endedAt, failure }: DuelAgent, waited: number | undefined): string => {
   if (failure !== undefined) return `lost: ${failure}`
   if (endedAt !== undefined) return `done ${View.clock(endedAt)}`
   return waited === undefined ? "asks" : `waits ${View.clock(waited)}`
 }
 
-const cell = (agent: Agent, waited: number | undefined): string =>
+const cell = (agent: DuelAgent, waited: number | undefined): string =>
   `${View.bar(agent.done / agent.calls, barWidth)} ${agent.done}/${agent.calls} ${doing(agent, waited)}`
 
-const total = (look: Look): string => {
+const total = (look: SideView): string => {
   const { calls, done, lost } = countsOf(look)
   const gone = lost === 0 ? "" : `, ${lost} lost`
   return `${done} of ${calls}${gone}, 429s: ${look.stats.rejected}`
@@ -48,7 +48,7 @@ const total = (look: Look): string => {
 
 /** The picture of a moment, within the size of a terminal. */
 export const draw = (
-  looks: ReadonlyArray<Look>,
+  looks: ReadonlyArray<SideView>,
   seconds: number,
   { columns, rows }: { readonly columns: number; readonly rows: number }
 ): ReadonlyArray<string> => {
@@ -77,11 +77,11 @@ export const painted = (line: string, paint: Matrix.Paint): string =>
   line.replaceAll(/[█░]+ \d+\/\d+ lost: \S+|\d+ lost/g, (lost) => paint(lost, "lost"))
 
 /** The same in one line, where nothing can be redrawn. */
-export const plain = (looks: ReadonlyArray<Look>, seconds: number): string =>
+export const plain = (looks: ReadonlyArray<SideView>, seconds: number): string =>
   `${View.clock(seconds)}  ${looks.map((look) => `${look.name}: ${total(look)}`).join("; ")}`
 
 /** What came of it, in a sentence for each and a table. The oracle is what could have been. */
-export const summary = (looks: ReadonlyArray<Look>, oracleSeconds: number): ReadonlyArray<string> => {
+export const summary = (looks: ReadonlyArray<SideView>, oracleSeconds: number): ReadonlyArray<string> => {
   const rows = looks.map((look) => {
     const { calls, done, seconds } = countsOf(look)
     return [look.name, `${done} of ${calls}`, `${seconds.toFixed(1)} s`, `${look.stats.rejected}`]

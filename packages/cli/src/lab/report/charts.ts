@@ -13,7 +13,7 @@ import type { RunFigures, ScenarioFigures } from "./figures.ts"
  * @category options
  * @since 0.1.0
  */
-export interface Place {
+export interface ChartPlace {
   readonly width: number
   /** The document that makes the elements, outside of a browser. */
   readonly document?: object | undefined
@@ -43,18 +43,18 @@ const kitOf = (library: object) => {
     return Math.abs(value) >= 1e3 ? `${figures(1e3)}K` : figures(1)
   }
   const seconds = (value: number): string => `${value < 1_000 ? value.toFixed(1) : count(Math.round(value))} s`
-  const narrow = (place: Place): boolean => place.width < 520
+  const narrow = (place: ChartPlace): boolean => place.width < 520
   /** Room for the names of the axes beside the numbers. */
   const room = { marginTop: 30, marginBottom: 42 }
   const along = { label: "seconds", labelOffset: 38, zero: true }
   /** Text over lines and bars has an outline in the colour of the panel. */
   const halo = { stroke: "var(--panel)", strokeWidth: 9, strokeLinejoin: "round" as const }
   /** The tooltip of a mark, only in a page. */
-  const tipOf = <A>(place: Place, title: (datum: A) => string) =>
+  const tipOf = <A>(place: ChartPlace, title: (datum: A) => string) =>
     place.document === undefined
       ? { title, tip: { fill: "var(--paper)", stroke: "var(--line)", lineHeight: 1.3, fontSize: 12 } }
       : {}
-  const base = (place: Place) => ({
+  const base = (place: ChartPlace) => ({
     width: place.width,
     document: place.document as never,
     style: { background: "transparent", color: "var(--ink)", fontFamily: "system-ui, sans-serif", fontSize: "12px" }
@@ -65,27 +65,31 @@ const kitOf = (library: object) => {
 
 type Kit = ReturnType<typeof kitOf>
 
-type Row = ScenarioFigures["results"][number]
+type ResultRow = ScenarioFigures["results"][number]
 
 /** The bar of a strategy, and its label. */
-const barsOf = ({ count, narrow, seconds }: Kit, { calls, floorSeconds, results }: ScenarioFigures, place: Place) => {
+const barsOf = (
+  { count, narrow, seconds }: Kit,
+  { calls, floorSeconds, results }: ScenarioFigures,
+  place: ChartPlace
+) => {
   const longest = Math.max(...results.map((result) => result.makespanSeconds))
   const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
-  const done = (result: Row): boolean => result.finished && result.failedCalls === 0
-  const end = (result: Row): number => Math.min(result.makespanSeconds, most)
-  const label = (result: Row): string => {
+  const done = (result: ResultRow): boolean => result.finished && result.failedCalls === 0
+  const end = (result: ResultRow): number => Math.min(result.makespanSeconds, most)
+  const label = (result: ResultRow): string => {
     const time = seconds(result.makespanSeconds)
     if (done(result)) return time
     const missing = `${count(result.failedCalls)} ${result.finished ? "lost" : "open"}`
     if (narrow(place)) return `${missing}, ${time}`
     return `${missing} of ${count(calls)}, ${result.finished ? "ended after" : "stopped after"} ${time}`
   }
-  const color = (result: Row): string => {
+  const color = (result: ResultRow): string => {
     if (!done(result)) return "var(--bad)"
     return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
   }
   /** A label is within its bar if there is no room beside it. */
-  const inside = (result: Row): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
+  const inside = (result: ResultRow): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
   return { most, done, end, label, color, inside }
 }
 
@@ -108,7 +112,7 @@ const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
  * How long each strategy took, against the floor. Where calls were lost, the bar is hollow: it is no time to be compared.
  * Bars that are longer than six floors are cut, with a mark where.
  */
-const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
+const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn => {
   const { floorSeconds, results } = figures
   const { Plot, count, narrow, room, along, halo, tipOf, base, draw } = kit
   const { color, done, end, inside, label, most } = barsOf(kit, figures, place)
@@ -133,7 +137,7 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
     insetBottom: 2,
     ...tipOf(
       place,
-      (result: Row) =>
+      (result: ResultRow) =>
         `${result.strategy}: ${label(result)}\n${count(result.rejections)} 429s, ${count(result.retries)} retries`
     )
   }
@@ -182,7 +186,7 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: Place): Drawn => {
 }
 
 /** What is left: as the provider has it, and as the budget believes. */
-const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures, place: Place): Drawn => {
+const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures, place: ChartPlace): Drawn => {
   const { Plot, count, short, seconds, room, along, tipOf, base, draw } = kit
   const known = levels.filter((level) => level.provider !== null)
   const believed = levels.filter((level) => level.budget !== null)
@@ -221,7 +225,7 @@ const rate = (
   kit: Kit,
   { dimension, limitPerSecond }: ScenarioFigures,
   { inUse, rates }: RunFigures,
-  place: Place
+  place: ChartPlace
 ): Drawn => {
   const { Plot, count, short, seconds, room, along, halo, tipOf, base, draw } = kit
   return draw({
@@ -262,7 +266,7 @@ const rate = (
 }
 
 /** When each agent waited, ran and was rejected. */
-const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: Place): Drawn => {
+const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigures, place: ChartPlace): Drawn => {
   const { Plot, seconds, room, along, tipOf, base, draw } = kit
   type Bar = (typeof bars)[number]
   const of = (what: string) => bars.filter((bar) => bar.what === what)
@@ -319,7 +323,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
 }
 
 /** How large a part of all calls was done within which time, waits included. */
-const latency = (kit: Kit, { runs }: ScenarioFigures, place: Place): Drawn => {
+const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn => {
   const { Plot, palette, short, seconds, narrow, room, along, tipOf, base, draw } = kit
   /** A logarithm has no zero. */
   const least = 0.01
@@ -376,7 +380,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: Place): Drawn => {
 }
 
 /** The AWS study: work or time by the number of clients, a line for each jitter. */
-const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis", place: Place): Drawn => {
+const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis", place: ChartPlace): Drawn => {
   const { Plot, palette, short, room, along, base, draw } = kit
   const jitters = [...new Set(measured.map((one) => one.jitter))]
   const shown = of === "millis" ? measured.filter((one) => one.jitter !== "none") : measured
@@ -428,12 +432,13 @@ export const make = (library: object) => {
   const kit = kitOf(library)
   return {
     palette: kit.palette,
-    makespan: (figures: ScenarioFigures, place: Place) => makespan(kit, figures, place),
-    levels: (figures: ScenarioFigures, run: RunFigures, place: Place) => levels(kit, figures, run, place),
-    rate: (figures: ScenarioFigures, run: RunFigures, place: Place) => rate(kit, figures, run, place),
-    gantt: (figures: ScenarioFigures, run: RunFigures, place: Place) => gantt(kit, figures, run, place),
-    latency: (figures: ScenarioFigures, place: Place) => latency(kit, figures, place),
-    study: (measured: ReadonlyArray<Measured>, of: "work" | "millis", place: Place) => study(kit, measured, of, place)
+    makespan: (figures: ScenarioFigures, place: ChartPlace) => makespan(kit, figures, place),
+    levels: (figures: ScenarioFigures, run: RunFigures, place: ChartPlace) => levels(kit, figures, run, place),
+    rate: (figures: ScenarioFigures, run: RunFigures, place: ChartPlace) => rate(kit, figures, run, place),
+    gantt: (figures: ScenarioFigures, run: RunFigures, place: ChartPlace) => gantt(kit, figures, run, place),
+    latency: (figures: ScenarioFigures, place: ChartPlace) => latency(kit, figures, place),
+    study: (measured: ReadonlyArray<Measured>, of: "work" | "millis", place: ChartPlace) =>
+      study(kit, measured, of, place)
   }
 }
 

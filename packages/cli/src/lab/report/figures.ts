@@ -5,9 +5,9 @@
  */
 import type * as Limits from "floodgate/Limits"
 import { floor } from "../floor.ts"
-import type { Result, Run } from "../race.ts"
+import type { RaceResult, RaceRun } from "../race.ts"
 import { rateOf } from "../rate.ts"
-import type { Attempt, CallRecord } from "../record.ts"
+import type { SimulatedAttempt, CallRecord } from "../record.ts"
 import { round } from "../round.ts"
 import type { Scenario } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
@@ -32,7 +32,7 @@ export interface Bar {
  * @category models
  * @since 0.1.0
  */
-export interface Level {
+export interface LevelPoint {
   readonly at: number
   /** `null` where only the provider knows. */
   readonly provider: number | null
@@ -48,7 +48,7 @@ export interface Level {
 export interface RunFigures {
   readonly strategy: string
   readonly bars: ReadonlyArray<Bar>
-  readonly levels: ReadonlyArray<Level>
+  readonly levels: ReadonlyArray<LevelPoint>
   /** Tokens that were admitted, per second, in slices of equal length. */
   readonly rates: ReadonlyArray<{ readonly from: number; readonly to: number; readonly perSecond: number }>
   /** The rate that the budget used, from each time on; empty without a budget. */
@@ -81,7 +81,7 @@ export interface ScenarioFigures {
   readonly calls: number
   /** Those that are shown in detail. */
   readonly agents: ReadonlyArray<string>
-  readonly results: ReadonlyArray<Result>
+  readonly results: ReadonlyArray<RaceResult>
   readonly runs: ReadonlyArray<RunFigures>
 }
 
@@ -128,7 +128,7 @@ export const barsOf = (
   calls: ReadonlyArray<
     Pick<CallRecord, "askedAt" | "endedAt"> & {
       readonly call: { readonly agent: string }
-      readonly attempts: ReadonlyArray<Attempt>
+      readonly attempts: ReadonlyArray<SimulatedAttempt>
     }
   >,
   end: number
@@ -163,11 +163,11 @@ const limitedIn = ({ limits }: Scenario): Limits.Dimension =>
   order.find((name) => limits[name] !== undefined) ?? "tokens"
 
 /** Each admission is a drop from one point to another: between two of them it is refilled. */
-const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> => {
+const levelsOf = (run: RaceRun, dimension: Limits.Dimension): ReadonlyArray<LevelPoint> => {
   const readings = run.levels
   let next = 0
   let believed: number | undefined
-  const points = run.log.flatMap((entry): Array<Level> => {
+  const points = run.log.flatMap((entry): Array<LevelPoint> => {
     const taken = entry.outcome === "accepted" ? Scenarios.amountOf(dimension, entry) : 0
     const provider = Math.round(entry.left[dimension] ?? 0)
     let asked = false
@@ -177,7 +177,7 @@ const levelsOf = (run: Run, dimension: Limits.Dimension): ReadonlyArray<Level> =
     }
     const budget = believed === undefined || !asked ? null : Math.round(believed)
     const at = secondsOf(entry.at)
-    const after: Level = { at, provider, budget }
+    const after: LevelPoint = { at, provider, budget }
     return taken === 0
       ? [after]
       : [{ at, provider: provider + taken, budget: budget === null ? null : budget + taken }, after]
@@ -250,7 +250,7 @@ export const latenciesOf = (
  * @category constructors
  * @since 0.1.0
  */
-export const runFigures = (scenario: Scenario, run: Run): RunFigures => {
+export const runFigures = (scenario: Scenario, run: RaceRun): RunFigures => {
   const dimension = limitedIn(scenario)
   const end = run.result.makespanSeconds * 1_000
   const shown = new Set(shownAgents(scenario.agents.map(({ name }) => name)))
@@ -288,7 +288,7 @@ const detailed = new Set(["sdk-2", "bottleneck-tuned", "hand-written", "floodgat
  * @since 0.4.0
  */
 export interface StrategyFigures {
-  readonly result: Result
+  readonly result: RaceResult
   readonly run: RunFigures | undefined
 }
 
@@ -298,7 +298,7 @@ export interface StrategyFigures {
  * @category constructors
  * @since 0.4.0
  */
-export const strategyFigures = (scenario: Scenario, run: Run, strategies: number): StrategyFigures => ({
+export const strategyFigures = (scenario: Scenario, run: RaceRun, strategies: number): StrategyFigures => ({
   result: run.result,
   run: strategies <= mostDetailed || detailed.has(run.result.strategy) ? runFigures(scenario, run) : undefined
 })
@@ -332,7 +332,7 @@ export const assembled = (scenario: Scenario, parts: ReadonlyArray<StrategyFigur
  * @category constructors
  * @since 0.1.0
  */
-export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<Run>): ScenarioFigures =>
+export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<RaceRun>): ScenarioFigures =>
   assembled(
     scenario,
     runs.map((run) => strategyFigures(scenario, run, runs.length))

@@ -9,8 +9,8 @@ import type * as Limits from "floodgate/Limits"
 import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
-import type { Section } from "./html.ts"
-import type { Verdict } from "./verdict.ts"
+import type { ReportSection } from "./html.ts"
+import type { Headline } from "./verdict.ts"
 
 /**
  * A forecast under the limits of a tier.
@@ -18,7 +18,7 @@ import type { Verdict } from "./verdict.ts"
  * @category models
  * @since 0.1.0
  */
-export interface Answer {
+export interface LimitsForecast {
   readonly tier: string
   readonly limits: Limits.Limits
   readonly forecast: Forecast.Forecast
@@ -51,7 +51,7 @@ const ganttOf = ({ agents, calls }: Forecast.Forecast): ReadonlyArray<Figures.Ba
   )
 }
 
-const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
+const runOf = ({ forecast, tier }: LimitsForecast): Figures.RunFigures => {
   const latencies = forecast.calls.map(({ askedAfter, finishesAfter }) =>
     round(secondsOf(finishesAfter) - secondsOf(askedAfter))
   )
@@ -77,12 +77,12 @@ const runOf = ({ forecast, tier }: Answer): Figures.RunFigures => {
 export const section = (options: {
   readonly summary: string
   /** What it comes to. */
-  readonly verdict: Verdict
-  readonly answers: ReadonlyArray<Answer>
+  readonly verdict: Headline
+  readonly answers: ReadonlyArray<LimitsForecast>
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
   readonly notes: ReadonlyArray<string>
-}): Section => {
+}): ReportSection => {
   const { answers, heads, notes, rows, summary, verdict } = options
   const done = answers.filter(({ forecast }) => forecast.refused.length === 0)
   const figures: Figures.ScenarioFigures = {

@@ -30,9 +30,9 @@ export type Chart = "makespan" | "gantt" | "levels" | "rate" | "latency"
  * @category options
  * @since 0.1.0
  */
-export interface Section {
+export interface ReportSection {
   readonly figures: ScenarioFigures
-  readonly verdict: Verdict.Verdict
+  readonly verdict: Verdict.Headline
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
   /** What the first cells of rows mean, by what they say. */
@@ -54,13 +54,13 @@ export interface Options {
   readonly title: string
   /** One sentence below the title. */
   readonly intro: string
-  readonly sections: ReadonlyArray<Section>
+  readonly sections: ReadonlyArray<ReportSection>
   /** What happened in all. @default what happened in the only section */
-  readonly verdict?: Verdict.Verdict | undefined
+  readonly verdict?: Verdict.Headline | undefined
   /** When, how and from what it was made. @default nothing */
   readonly provenance?: ReadonlyArray<readonly [name: string, value: string]> | undefined
   /** The scenarios that are shown on one screen, before their sections. @default none */
-  readonly matrix?: ReadonlyArray<Matrix.Raced> | undefined
+  readonly matrix?: ReadonlyArray<Matrix.RaceResults> | undefined
 }
 
 const escape = (text: string): string =>
@@ -84,9 +84,9 @@ const json = (value: unknown): string =>
 // The head
 // -----------------------------------------------------------------------------
 
-const verdictOf = ({ text }: Verdict.Verdict): string => (text === "" ? "" : `<p class="verdict">${escape(text)}</p>`)
+const verdictOf = ({ text }: Verdict.Headline): string => (text === "" ? "" : `<p class="verdict">${escape(text)}</p>`)
 
-const tilesOf = ({ tiles }: Verdict.Verdict): string =>
+const tilesOf = ({ tiles }: Verdict.Headline): string =>
   tiles.length === 0
     ? ""
     : `<ul class="tiles">${tiles
@@ -129,15 +129,15 @@ const whysOf = (
 const isUs = (name: string): string => (name === "floodgate" || name === "floodgate-as-installed" ? ' class="us"' : "")
 
 /** The class of a cell: calls were lost, or it is as quick as the oracle. */
-const toneOf = ({ kind, ratio = Infinity }: Matrix.Cell): string => {
+const toneOf = ({ kind, ratio = Infinity }: Matrix.MatrixCell): string => {
   if (kind !== "done") return ' class="lost"'
   return ratio <= 1.05 ? ' class="near"' : ""
 }
 
-const matrixCell = (cell: Matrix.Cell): string =>
+const matrixCell = (cell: Matrix.MatrixCell): string =>
   `<td${toneOf(cell)}>${escape(cell.text)}<small>${Words.thousands(cell.rejections)}</small></td>`
 
-const matrixTable = (races: ReadonlyArray<Matrix.Raced>, label: string): string =>
+const matrixTable = (races: ReadonlyArray<Matrix.RaceResults>, label: string): string =>
   `<div class="scroll" role="region" aria-label="${label}" tabindex="0"><table class="matrix"><thead><tr><th scope="col">strategy</th>${races
     .map(({ name }) => `<th scope="col"><a href="#${escape(name)}">${escape(name).replaceAll("-", "-<wbr>")}</a></th>`)
     .join("")}</tr></thead>
@@ -232,7 +232,7 @@ const levelKeys = (runs: ReadonlyArray<RunFigures>): string => {
 
 /** The place of each chart of a section, with what it says. */
 const places = (
-  { bars, figures }: Section,
+  { bars, figures }: ReportSection,
   charts: ReadonlyArray<Chart>,
   index: number
 ): Readonly<Record<Chart, () => string>> => {
@@ -261,7 +261,7 @@ const places = (
 }
 
 /** Lets the reader choose which run is shown in detail, where there are several. */
-const choice = ({ figures: { runs } }: Section, index: number): string => {
+const choice = ({ figures: { runs } }: ReportSection, index: number): string => {
   if (runs.length < 2) return ""
   const chosen = Math.max(
     0,
@@ -274,7 +274,7 @@ const choice = ({ figures: { runs } }: Section, index: number): string => {
 }
 
 /** The figures behind a section, for those who cannot or will not read charts. */
-const figuresOf = ({ figures: { runs } }: Section, charts: ReadonlyArray<Chart>, index: number): string => {
+const figuresOf = ({ figures: { runs } }: ReportSection, charts: ReadonlyArray<Chart>, index: number): string => {
   const kinds = [
     ["results", "the table above"],
     ...(charts.includes("gantt") ? [["calls", "agents and their calls"] as const] : []),
@@ -293,7 +293,7 @@ const figuresOf = ({ figures: { runs } }: Section, charts: ReadonlyArray<Chart>,
 const mostExplained = 10
 
 /** A part as it stands in the page: a section, or what a reader unfolds where there are many. */
-const framed = ({ figures, verdict }: Section, isFolded: boolean, content: string): string => {
+const framed = ({ figures, verdict }: ReportSection, isFolded: boolean, content: string): string => {
   const name = escape(figures.name)
   return isFolded
     ? `<details class="scenario" id="${name}"><summary><h2>${name}</h2> <span class="muted">${escape(verdict.text)}</span></summary>
@@ -305,7 +305,7 @@ ${content}
 </section>`
 }
 
-const part = (section: Section, index: number, isOnly: boolean, isFolded: boolean): string => {
+const part = (section: ReportSection, index: number, isOnly: boolean, isFolded: boolean): string => {
   const { figures, heads, notes, rows, verdict } = section
   // Explanations within a long table would make it several screens long.
   const isLong = rows.length > mostExplained
@@ -344,7 +344,7 @@ ${figuresOf(section, charts, index)}`
  * @category constructors
  * @since 0.1.0
  */
-export const ofScenario = (figures: ScenarioFigures): Section => ({
+export const ofScenario = (figures: ScenarioFigures): ReportSection => ({
   figures,
   verdict: Verdict.ofRace(figures),
   heads: Table.heads,

@@ -1,7 +1,7 @@
 /**
  * Figures as they stand in a page: a bar in ten bytes instead of seventy. Times are whole milliseconds since what came before.
  */
-import type { Bar, Level, RunFigures, ScenarioFigures } from "./figures.ts"
+import type { Bar, LevelPoint, RunFigures, ScenarioFigures } from "./figures.ts"
 
 /** A run: one row for each agent, and the columns of what else there is. */
 interface PackedRun extends Pick<RunFigures, "strategy" | "planned" | "done" | "resumed" | "latencies"> {
@@ -96,7 +96,11 @@ export const unpack = (packed: Packed): ScenarioFigures => {
       return {
         ...run,
         bars: drawn.flatMap((agent, index) => barsOf(agent, run.bars[index]!)),
-        levels: times(levelsAt).map((at, index): Level => ({ at, provider: provider[index]!, budget: budget[index]! })),
+        levels: times(levelsAt).map((at, index): LevelPoint => ({
+          at,
+          provider: provider[index]!,
+          budget: budget[index]!
+        })),
         rates: ends.map((to, index) => ({ from: ends[index - 1] ?? 0, to, perSecond: rates[index]! })),
         inUse: times(inUseAt).map((at, index) => ({ at, perSecond: inUse[index]! }))
       }

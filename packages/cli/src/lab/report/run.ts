@@ -11,7 +11,7 @@ import type * as Record from "../record.ts"
 import { round } from "../round.ts"
 import * as Scenarios from "../scenario.ts"
 import * as Figures from "./figures.ts"
-import type { Section } from "./html.ts"
+import type { ReportSection } from "./html.ts"
 import * as Verdict from "./verdict.ts"
 
 // -----------------------------------------------------------------------------
@@ -19,7 +19,7 @@ import * as Verdict from "./verdict.ts"
 // -----------------------------------------------------------------------------
 
 /** Tokens of an answer. */
-interface Tokens {
+interface AnswerTokens {
   readonly inputTokens: number
   readonly outputTokens: number
 }
@@ -30,11 +30,11 @@ interface Tokens {
  * @category models
  * @since 0.1.0
  */
-export interface Attempt extends Record.Attempt {
+export interface RunAttempt extends Record.SimulatedAttempt {
   /** What the budget reserved for it, as far as that is known. */
   readonly charge: Limits.Usage | undefined
   /** Of one that succeeded. */
-  usage: Tokens | undefined
+  usage: AnswerTokens | undefined
 }
 
 /**
@@ -43,9 +43,9 @@ export interface Attempt extends Record.Attempt {
  * @category models
  * @since 0.1.0
  */
-export interface Call extends Omit<Record.CallRecord, "call" | "attempts"> {
+export interface RunCall extends Omit<Record.CallRecord, "call" | "attempts"> {
   readonly call: { readonly agent: string }
-  readonly attempts: Array<Attempt>
+  readonly attempts: Array<RunAttempt>
 }
 
 /**
@@ -56,7 +56,7 @@ export interface Call extends Omit<Record.CallRecord, "call" | "attempts"> {
  */
 export interface Earlier {
   readonly agent: string
-  readonly usage: Tokens
+  readonly usage: AnswerTokens
   /** When it was asked for and answered, in milliseconds since 1970, where that is known. */
   readonly when: { readonly asked: number; readonly answered: number } | undefined
 }
@@ -67,7 +67,7 @@ export interface Earlier {
  * @category models
  * @since 0.1.0
  */
-export interface Look {
+export interface LevelSample {
   readonly at: number
   readonly dimensions: Budget.PoolStatus["dimensions"]
 }
@@ -78,7 +78,7 @@ export interface Look {
  * @category models
  * @since 0.1.0
  */
-export type Outcome = "done" | "failed" | "stopped"
+export type AgentOutcome = "done" | "failed" | "stopped"
 
 /**
  * What a run wrote down.
@@ -86,11 +86,11 @@ export type Outcome = "done" | "failed" | "stopped"
  * @category models
  * @since 0.1.0
  */
-export interface Recorded {
-  readonly calls: ReadonlyArray<Call>
-  readonly levels: ReadonlyArray<Look>
+export interface RunRecord {
+  readonly calls: ReadonlyArray<RunCall>
+  readonly levels: ReadonlyArray<LevelSample>
   /** By agent, of those that ended. */
-  readonly outcomes: ReadonlyMap<string, Outcome>
+  readonly outcomes: ReadonlyMap<string, AgentOutcome>
   /** Answers of earlier runs: nothing was asked for them. */
   readonly earlier: ReadonlyArray<Earlier>
 }
@@ -103,7 +103,7 @@ export interface Recorded {
 const longestGap = 5_000
 
 /** The time of earlier runs on the axis of the whole job: what lies between two runs is cut out. */
-interface Before {
+interface TimeAxis {
   /** Milliseconds of all earlier runs together. */
   readonly millis: number
   /** Where the next run begins, in milliseconds of the axis. */
@@ -111,13 +111,13 @@ interface Before {
   readonly calls: ReadonlyArray<{ readonly agent: string; readonly from: number; readonly to: number }>
 }
 
-const beforeOf = (earlier: ReadonlyArray<Earlier>): Before => {
+const beforeOf = (earlier: ReadonlyArray<Earlier>): TimeAxis => {
   const known = earlier.flatMap(({ agent, when }) =>
     when === undefined ? [] : [{ agent, from: when.asked, to: Math.max(when.asked, when.answered) }]
   )
   known.sort((a, b) => a.from - b.from)
   const resumed: Array<number> = []
-  const calls: Array<Before["calls"][number]> = []
+  const calls: Array<TimeAxis["calls"][number]> = []
   let end = -Infinity
   let cut = 0
   for (const { agent, from, to } of known) {
@@ -138,7 +138,7 @@ const beforeOf = (earlier: ReadonlyArray<Earlier>): Before => {
 // -----------------------------------------------------------------------------
 
 /** The dimension that came nearest to its end, tokens rather than requests; where nobody looked, what was limited. */
-const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
+const tightest = ({ levels }: RunRecord, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
   let least = Infinity
   let found: Limits.Dimension | undefined
   for (const { dimensions } of levels) {
@@ -153,7 +153,7 @@ const tightest = ({ levels }: Recorded, limits: Limits.Limits | undefined): Limi
 }
 
 /** What the provider grants a second of a dimension: as given, else as the budget last knew it; 0 where nobody does. */
-const limitOf = (dimension: Limits.Dimension, { levels }: Recorded, limits: Limits.Limits | undefined): number => {
+const limitOf = (dimension: Limits.Dimension, { levels }: RunRecord, limits: Limits.Limits | undefined): number => {
   const given = limits?.[dimension]
   if (given?.perSecond !== undefined) return given.perSecond
   if (given?.perMinute !== undefined) return given.perMinute / 60
@@ -162,16 +162,16 @@ const limitOf = (dimension: Limits.Dimension, { levels }: Recorded, limits: Limi
 }
 
 /** What a request took, as far as is known: what was reserved for it until it is answered, nothing if it was refused. */
-const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: Attempt): number => {
+const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: RunAttempt): number => {
   if (usage !== undefined) return Scenarios.amountOf(dimension, usage)
   if (outcome === "rejected" || outcome === "failed") return 0
   return charge?.[dimension] ?? (dimension === "requests" ? 1 : 0)
 }
 
-const endOf = ({ endedAt }: Attempt): number => endedAt ?? 0
+const endOf = ({ endedAt }: RunAttempt): number => endedAt ?? 0
 
 /** When the last call or request of this run ended. */
-const lastOf = (calls: ReadonlyArray<Call>): number =>
+const lastOf = (calls: ReadonlyArray<RunCall>): number =>
   largest(
     [
       ...calls.map(({ askedAt, endedAt }) => endedAt ?? askedAt),
@@ -184,7 +184,7 @@ const lastOf = (calls: ReadonlyArray<Call>): number =>
  * No run of these calls could have been shorter: what they used, less what may be there at once, at the limits that are
  * known, or the requests of the longest agent one after the other.
  */
-const floorOf = ({ calls, levels }: Recorded, limits: Limits.Limits | undefined): number => {
+const floorOf = ({ calls, levels }: RunRecord, limits: Limits.Limits | undefined): number => {
   const attempts = calls.flatMap((call) => call.attempts)
   let floor = 0
   for (const dimension of Limits.Dimension.literals) {
@@ -207,8 +207,8 @@ const floorOf = ({ calls, levels }: Recorded, limits: Limits.Limits | undefined)
 
 const figuresOf = (
   dimension: Limits.Dimension,
-  { calls, levels }: Recorded,
-  before: Before,
+  { calls, levels }: RunRecord,
+  before: TimeAxis,
   planned: number,
   done: number
 ): Figures.RunFigures => {
@@ -227,7 +227,7 @@ const figuresOf = (
     strategy: "this run",
     bars: [...earlier, ...own],
     levels: Figures.thinned(
-      levels.flatMap(({ at, dimensions }): Array<Figures.Level> => {
+      levels.flatMap(({ at, dimensions }): Array<Figures.LevelPoint> => {
         const level = dimensions[dimension]?.level
         return level === undefined ? [] : [{ at: later(at / 1_000), provider: null, budget: Math.round(level) }]
       })
@@ -268,13 +268,13 @@ const heads = [
 ]
 
 /** What belongs to one agent. */
-interface Own {
-  readonly calls: ReadonlyArray<Call>
+interface AgentParts {
+  readonly calls: ReadonlyArray<RunCall>
   readonly earlier: ReadonlyArray<Earlier>
   readonly bars: ReadonlyArray<Figures.Bar>
 }
 
-const sumOf = (of: keyof Tokens, calls: ReadonlyArray<Call>, earlier: ReadonlyArray<Earlier>): number =>
+const sumOf = (of: keyof AnswerTokens, calls: ReadonlyArray<RunCall>, earlier: ReadonlyArray<Earlier>): number =>
   calls.reduce((sum, { attempts }) => attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), sum), 0) +
   earlier.reduce((sum, { usage }) => sum + usage[of], 0)
 
@@ -284,12 +284,12 @@ const waitedOf = (bars: ReadonlyArray<Figures.Bar>): number =>
 
 const rowOf = (
   agent: string,
-  { bars, calls, earlier }: Own,
-  outcome: Outcome,
+  { bars, calls, earlier }: AgentParts,
+  outcome: AgentOutcome,
   before: number
 ): ReadonlyArray<string> => {
   const attempts = calls.flatMap((call) => call.attempts)
-  const count = (outcome: Attempt["outcome"]): string =>
+  const count = (outcome: RunAttempt["outcome"]): string =>
     Words.thousands(attempts.filter((attempt) => attempt.outcome === outcome).length)
   const answered = calls.filter(({ outcome }) => outcome === "ok").length
   const again = earlier.length === 0 ? "" : ` (${Words.thousands(earlier.length)} before)`
@@ -317,15 +317,20 @@ const span = (millis: number): string => {
 }
 
 const verdictOf = (
-  recorded: Recorded,
+  recorded: RunRecord,
   figures: Figures.ScenarioFigures,
   {
     before,
     cost,
     end,
     waited
-  }: { readonly before: Before; readonly cost: Verdict.Tile | undefined; readonly end: number; readonly waited: number }
-): Verdict.Verdict => {
+  }: {
+    readonly before: TimeAxis
+    readonly cost: Verdict.Tile | undefined
+    readonly end: number
+    readonly waited: number
+  }
+): Verdict.Headline => {
   const { calls, earlier, outcomes } = recorded
   const [run] = figures.runs
   const { done, planned } = run!
@@ -368,7 +373,7 @@ const verdictOf = (
   }
 }
 
-const fromBefore = ({ calls, earlier }: Recorded, before: Before): ReadonlyArray<string> => {
+const fromBefore = ({ calls, earlier }: RunRecord, before: TimeAxis): ReadonlyArray<string> => {
   if (earlier.length === 0) return []
   const unknown = earlier.length - before.calls.length
   return [
@@ -391,7 +396,7 @@ const fromBefore = ({ calls, earlier }: Recorded, before: Before): ReadonlyArray
  * @since 0.1.0
  */
 export const section = (options: {
-  readonly recorded: Recorded
+  readonly recorded: RunRecord
   readonly summary: string
   /** Who answered. */
   readonly provider: string
@@ -403,7 +408,7 @@ export const section = (options: {
   readonly planned?: number | undefined
   /** What this run cost. @default unknown */
   readonly cost?: Verdict.Tile | undefined
-}): Section => {
+}): ReportSection => {
   const { agents, limits, provider, recorded, summary } = options
   const bound = tightest(recorded, limits)
   const dimension = bound ?? "tokens"

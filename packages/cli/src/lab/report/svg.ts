@@ -35,7 +35,7 @@ const alone = (element: Charts.Drawn, title: string): string => {
   return svg.outerHTML.replace(/^(<svg[^>]*>)/, `$1${ground}`).replaceAll("&nbsp;", "\u00A0")
 }
 
-const draw = (make: (charts: Charts.Charts, place: Charts.Place) => Charts.Drawn, title: string): string => {
+const draw = (make: (charts: Charts.Charts, place: Charts.ChartPlace) => Charts.Drawn, title: string): string => {
   const { document } = parseHTML("<!doctype html><html><body></body></html>")
   return alone(make(Charts.make(Plot), { width, document }), title)
 }

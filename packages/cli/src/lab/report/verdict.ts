@@ -4,8 +4,8 @@
  * @since 0.2.0
  */
 import * as Words from "../../words.ts"
-import type { Raced } from "../matrix.ts"
-import type { Result } from "../race.ts"
+import type { RaceResults } from "../matrix.ts"
+import type { RaceResult } from "../race.ts"
 import * as Strategies from "../strategies/index.ts"
 import type { ScenarioFigures } from "./figures.ts"
 
@@ -27,7 +27,7 @@ export interface Tile {
  * @category models
  * @since 0.2.0
  */
-export interface Verdict {
+export interface Headline {
   readonly text: string
   readonly tiles: ReadonlyArray<Tile>
 }
@@ -77,7 +77,7 @@ export const rejectionsTile = (count: number): Tile => ({ value: Words.thousands
  */
 export const tokensTile = (tokens: number, label = "tokens used"): Tile => ({ value: short(tokens), label })
 
-const isDone = ({ failedCalls, finished }: Result): boolean => finished && failedCalls === 0
+const isDone = ({ failedCalls, finished }: RaceResult): boolean => finished && failedCalls === 0
 
 const seconds = (value: number): string => `${value.toFixed(1)} s`
 
@@ -92,7 +92,7 @@ const listed = (items: ReadonlyArray<string>): string => {
   return all.length < 2 ? all.join("") : `${all.slice(0, -1).join(", ")} and ${all.at(-1)!}`
 }
 
-const against = (result: Result, oracle: Result | undefined): string => {
+const against = (result: RaceResult, oracle: RaceResult | undefined): string => {
   if (oracle === undefined || !isDone(oracle)) return ""
   const ratio = result.makespanSeconds / oracle.makespanSeconds
   if (ratio < 1.005) return ", as quickly as the oracle"
@@ -100,7 +100,7 @@ const against = (result: Result, oracle: Result | undefined): string => {
 }
 
 /** How the subject of a race did. */
-const ofSubject = (result: Result, figures: ScenarioFigures): string => {
+const ofSubject = (result: RaceResult, figures: ScenarioFigures): string => {
   const { calls, results } = figures
   const oracle = results.find(({ strategy }) => strategy === "oracle" && strategy !== result.strategy)
   const who = `${result.strategy.slice(0, 1).toUpperCase()}${result.strategy.slice(1)}`
@@ -114,7 +114,7 @@ const ofSubject = (result: Result, figures: ScenarioFigures): string => {
 const usual = new Set(Strategies.usual.map(({ name }) => name))
 
 /** Whether it is one of those that people run. */
-const isUsual = ({ strategy }: Result): boolean => usual.has(strategy)
+const isUsual = ({ strategy }: RaceResult): boolean => usual.has(strategy)
 
 /** The library with all that it can be told, and with nothing. */
 const told = "floodgate"
@@ -129,11 +129,11 @@ const noticeable = 0.98
  * @category constructors
  * @since 0.2.0
  */
-export const ofRace = (figures: ScenarioFigures): Verdict => {
+export const ofRace = (figures: ScenarioFigures): Headline => {
   const { calls, floorSeconds, results } = figures
   const quickest = results
     .filter(isDone)
-    .reduce<Result | undefined>(
+    .reduce<RaceResult | undefined>(
       (best, one) => (best === undefined || one.makespanSeconds < best.makespanSeconds ? one : best),
       undefined
     )
@@ -184,11 +184,11 @@ export const ofRace = (figures: ScenarioFigures): Verdict => {
 /** Behind the oracle by no more than this is as good as it. */
 const near = 1.05
 
-const resultOf = ({ results }: Raced, name: string): Raced["results"][number] =>
+const resultOf = ({ results }: RaceResults, name: string): RaceResults["results"][number] =>
   results.find(({ strategy }) => strategy === name)!
 
 /** How a strategy did against the oracle: in how many races it did all of the work, and where it was furthest behind. */
-const againstOracle = (races: ReadonlyArray<Raced>, name: string) => {
+const againstOracle = (races: ReadonlyArray<RaceResults>, name: string) => {
   const done = races.filter((race) => isDone(resultOf(race, name)))
   const ratios = done
     .map((race) => ({
@@ -206,7 +206,11 @@ const againstOracle = (races: ReadonlyArray<Raced>, name: string) => {
 }
 
 /** The quickest rival in each race that a strategy did not win. */
-const quickerThan = (races: ReadonlyArray<Raced>, rivals: ReadonlyArray<string>, name: string): ReadonlyArray<string> =>
+const quickerThan = (
+  races: ReadonlyArray<RaceResults>,
+  rivals: ReadonlyArray<string>,
+  name: string
+): ReadonlyArray<string> =>
   races.flatMap((race) => {
     const most = noticeable * resultOf(race, name).makespanSeconds
     const [best] = rivals
@@ -223,7 +227,7 @@ const quickerThan = (races: ReadonlyArray<Raced>, rivals: ReadonlyArray<string>,
  * @category constructors
  * @since 0.2.0
  */
-export const ofRaces = (races: ReadonlyArray<Raced>): Verdict => {
+export const ofRaces = (races: ReadonlyArray<RaceResults>): Headline => {
   const strategies = (races[0]?.results ?? []).map(({ strategy }) => strategy)
   const doneBy = (name: string): number => races.filter((race) => isDone(resultOf(race, name))).length
   if (!strategies.includes(told) || !strategies.includes("oracle")) return { text: "", tiles: [] }

@@ -14,7 +14,7 @@ import type * as Limits from "floodgate/Limits"
 import { LlmError, ServerFailed } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import { rateOf } from "../rate.ts"
-import type { Call, Scenario } from "../scenario.ts"
+import type { SimulatedCall, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 import { attemptOf, tenAttempts } from "./peers.ts"
 
@@ -23,7 +23,7 @@ const limiter = Effect.map(Layer.build(Layer.provide(RateLimiter.layer, RateLimi
 ).pipe(Effect.flatten)
 
 /** A limit as it is written for a `RateLimiter`. */
-interface Rule {
+interface LimiterRule {
   readonly key: string
   readonly limit: number
   readonly window: Duration.Duration
@@ -34,7 +34,7 @@ interface Rule {
  * A limit in its terms, so many tokens a window: a token bucket holds `limit` and is refilled by `limit` in each window. An
  * exact burst is so expressed by a shorter window.
  */
-const ruleOf = (key: string, limit: Limits.Limit): Rule => {
+const ruleOf = (key: string, limit: Limits.Limit): LimiterRule => {
   const { amount, seconds } = rateOf(limit)
   const burst = limit.burst ?? amount
   return {
@@ -59,7 +59,7 @@ const admission = Effect.fnUntraced(function* ({ limits }: Scenario) {
     const limit = limits[dimension]
     return limit === undefined ? [] : [{ dimension, rule: ruleOf(dimension, limit) }]
   })
-  return (params: Params, call: Call): Effect.Effect<void> =>
+  return (params: Params, call: SimulatedCall): Effect.Effect<void> =>
     Effect.orDie(
       Effect.forEach(
         rules,

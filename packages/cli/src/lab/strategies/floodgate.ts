@@ -7,8 +7,8 @@ import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { mapDimensions } from "../../dimensions.ts"
-import type { Agent, Call, Scenario } from "../scenario.ts"
-import type { Believed, Client, Strategy } from "../strategy.ts"
+import type { SimulatedAgent, SimulatedCall, Scenario } from "../scenario.ts"
+import type { Believed, StrategyClient, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
 interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"> {
@@ -17,7 +17,7 @@ interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"
   /** Whether input tokens are counted before each call, as the incident report did. @default true */
   readonly counted?: boolean | undefined
   /** The fairness key of a call. @default its agent */
-  readonly agent?: ((call: Call) => string) | undefined
+  readonly agent?: ((call: SimulatedCall) => string) | undefined
   /** Whether it hears what responses say of the limits. @default true */
   readonly listens?: boolean | undefined
   /** Whether `Agents` runs the agents, with the tokens that each will use in all. @default false */
@@ -72,7 +72,7 @@ const scaled =
     return { ...trueLimits(scenario), limits }
   }
 
-const workOf = ({ calls }: Agent): number =>
+const workOf = ({ calls }: SimulatedAgent): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
 
 /** A strategy that is the library with the given options. */
@@ -95,11 +95,11 @@ const make = ({
       const context = yield* Layer.build(live)
       const client = yield* Effect.provide(LlmClient.LlmClient, context)
       const shared = yield* Effect.provide(Budget.TokenBudget, context)
-      const create: Client = (params, call) =>
+      const create: StrategyClient = (params, call) =>
         client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
       const believes = Effect.map(shared.status, believedOf)
       if (!knowsWork) return Object.assign(create, { believes })
-      const run: NonNullable<Client["run"]> = (agents) =>
+      const run: NonNullable<StrategyClient["run"]> = (agents) =>
         Effect.provide(
           Agents.run(agents.map(({ agent, effect }) => ({ key: agent.name, effect, work: workOf(agent) }))),
           context

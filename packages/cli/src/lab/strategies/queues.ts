@@ -42,10 +42,10 @@ const callsPerSecond = (scenario: Scenario.Scenario): number => {
 }
 
 /** What is said of a strategy. */
-type Described = Pick<Strategy, "name" | "summary" | "settings" | "why">
+type StrategyTexts = Pick<Strategy, "name" | "summary" | "settings" | "why">
 
 /** The SDK and its two retries as one job of the queue. */
-const aroundTheSdk = (described: Described, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
+const aroundTheSdk = (described: StrategyTexts, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
   ...described,
   client: Effect.fnUntraced(function* (scenario) {
     const provider = yield* LlmProvider
@@ -59,7 +59,7 @@ const aroundTheSdk = (described: Described, queueOf: (scenario: Scenario.Scenari
 })
 
 /** Each attempt as a job of its own: it waits for its turn anew and is charged anew. */
-const aroundEachAttempt = (described: Described, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
+const aroundEachAttempt = (described: StrategyTexts, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
   ...described,
   client: Effect.fnUntraced(function* (scenario) {
     const provider = yield* LlmProvider

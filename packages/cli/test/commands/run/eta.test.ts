@@ -41,12 +41,17 @@ const answered = (step: string, outputTokens: number) =>
 /** All calls have used 900 tokens of input and 100 of output, and took 2 s. */
 const learned = Steps.steps.reduce((learned, step) => Workload.learn(learned, answered(step, 100), 2), Workload.nothing)
 
-const agent = (name: string, done: number, out?: Eta.Ahead["out"]): Eta.Ahead => ({ name, bytes: 9_000, done, out })
+const agent = (name: string, done: number, out?: Eta.RemainingAgent["out"]): Eta.RemainingAgent => ({
+  name,
+  bytes: 9_000,
+  done,
+  out
+})
 
 /** With the provider for so long, and charged what it will use. */
 const out = (seconds: number, tokens = 1_000) => ({ seconds, charge: { tokens } })
 
-const left = (agents: ReadonlyArray<Eta.Ahead>, status = pool()) => Eta.left(agents, learned, status, 2)!
+const left = (agents: ReadonlyArray<Eta.RemainingAgent>, status = pool()) => Eta.left(agents, learned, status, 2)!
 
 describe("eta", () => {
   it("says nothing while no limit is known, or while more calls are out than were answered", () => {
@@ -84,7 +89,7 @@ describe("eta", () => {
   })
 
   it("expects calls to differ as those before did: the agent with the long ones is the last", () => {
-    const read = (outputTokens: number, seconds: number) => (learned: Workload.Learned) =>
+    const read = (outputTokens: number, seconds: number) => (learned: Workload.AnsweredCalls) =>
       Workload.learn(learned, answered("finish", outputTokens), seconds)
     const mixed = read(1_100, 12)(learned)
     const plenty = pool({ dimensions: tokens(1e6, 1e6) })

@@ -24,7 +24,7 @@ const folder = Effect.gen(function* () {
 const taken = (out: string) =>
   Effect.scoped(Lock.hold(out)).pipe(
     Effect.as(undefined),
-    Effect.catchTag("Taken", (error) => Effect.succeed(error.message))
+    Effect.catchTag("FolderInUse", (error) => Effect.succeed(error.message))
   )
 
 /** Lets time pass while the effect waits: a second for each look at the disk. */

@@ -35,14 +35,14 @@ const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Polic
 /** What a run leaves behind, as the files of the command do. */
 const store = () => {
   const results = new Map<string, Result>()
-  const events: Array<Pipeline.Event> = []
+  const events: Array<Pipeline.RunEvent> = []
   return {
     results,
     events,
     ports: {
       finished: results as ReadonlyMap<string, Result>,
       record: (result: Result) => Effect.sync(() => void results.set(result.key, result)),
-      report: (event: Pipeline.Event) => Effect.sync(() => void events.push(event))
+      report: (event: Pipeline.RunEvent) => Effect.sync(() => void events.push(event))
     }
   }
 }
@@ -119,7 +119,7 @@ describe("pipeline", () => {
           yield* Fiber.interrupt(fiber)
           // What it took comes back.
           yield* TestClock.adjust("1 minute")
-          const count = (event: Pipeline.Event["event"]) => events.filter((told) => told.event === event).length
+          const count = (event: Pipeline.RunEvent["event"]) => events.filter((told) => told.event === event).length
           if (count("admitted") !== count("failed")) open.push(`after ${turns} turns of ${ops} steps`)
         }
       }

@@ -50,7 +50,7 @@ const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {})
   return { run, section, shown, recorder }
 }
 
-const outcomes = (section: Report.Html.Section) => section.rows.map((row) => row[1])
+const outcomes = (section: Report.Html.ReportSection) => section.rows.map((row) => row[1])
 
 describe("recorder", () => {
   it.effect("writes down a run from its first call on", () =>
