@@ -32,9 +32,9 @@
  * @since 0.1.0
  */
 import * as Layer from "effect/Layer"
-import { checks, type Options, type Settings, type Store } from "./sharing/models.ts"
-import { Shared } from "./sharing/shared.ts"
-import { BudgetStore } from "./sharing/sharing.ts"
+import { checks, type Options, type StoreSettings, type Store } from "./sharing/models.ts"
+import { SharedPort } from "./sharing/shared.ts"
+import { BudgetStore } from "./sharing/port.ts"
 import { check, millisOf, options as optionsOf, store as isStore } from "./domain/input/checks.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./sharing/models.ts"
@@ -68,7 +68,7 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
   check("BudgetStore.layer", shared, options)
   const { degradeFor = "10 minutes", lease = "20 seconds", lost = "keep", name = "process" } = options
   const { timeout = "2 seconds", whenAway = { wait: "30 seconds" } } = options
-  const settings: Settings = {
+  const settings: StoreSettings = {
     ...store,
     whenAway: typeof whenAway === "string" ? whenAway : "wait",
     patienceMillis: typeof whenAway === "string" ? 0 : millisOf(whenAway.wait),
@@ -78,5 +78,5 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
     timeoutMillis: millisOf(timeout),
     name
   }
-  return Layer.succeed(BudgetStore, { ...store, open: (opening) => new Shared(opening, settings) })
+  return Layer.succeed(BudgetStore, { ...store, open: (options) => new SharedPort(options, settings) })
 }

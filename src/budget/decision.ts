@@ -3,9 +3,9 @@
  * one. A port plays them, over a store perhaps more than once.
  */
 import * as Law from "../pacing/law.ts"
-import * as Fleet from "../sharing/fleet.ts"
+import * as Members from "../sharing/members.ts"
 import type { Decided } from "../sharing/port.ts"
-import type { State } from "../sharing/state.ts"
+import type { PoolState } from "../sharing/state.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type { Entry } from "./entry.ts"
 import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
@@ -42,14 +42,14 @@ export interface Waiting {
 }
 
 /** Lets the first calls in, in their order, until one has to wait. */
-export const decide = (draft: State, { calls, id, places, pool, weight }: Waiting, now: number): Plan => {
+export const decide = (draft: PoolState, { calls, id, places, pool, weight }: Waiting, now: number): Plan => {
   const outcomes: Array<Outcome> = []
   let free = places
   let head: Entry | undefined
   let blocked: Law.Blocked | undefined
   for (const entry of calls) {
     if (free === 0) break
-    const answer = Fleet.admit(draft, id, entry, weight, now)
+    const answer = Members.admit(draft, id, entry, weight, now)
     if ("at" in answer) {
       free--
       outcomes.push({ entry, ticket: answer, refusal: undefined })
@@ -63,12 +63,12 @@ export const decide = (draft: State, { calls, id, places, pool, weight }: Waitin
     }
     outcomes.push({ entry, ticket: undefined, refusal })
   }
-  Fleet.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
+  Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
   return { outcomes, blocked, head, isNews: outcomes.length > 0 }
 }
 
 /** Why a quota no longer holds a charge. A process that goes on with its part knows only what is left of that. */
-const exhausted = (pool: string, { alone, law }: State, charge: Amounts.Whole): BudgetErrorReason | undefined => {
+const exhausted = (pool: string, { alone, law }: PoolState, charge: Amounts.Whole): BudgetErrorReason | undefined => {
   const cause = quotaExhausted(pool, law, charge)
   return cause === undefined || alone === undefined ? cause : new StoreUnavailable({ pool, cause })
 }
@@ -79,29 +79,29 @@ const exhausted = (pool: string, { alone, law }: State, charge: Amounts.Whole): 
  * and which part of its cost it used.
  */
 export const conclude = <A>(
-  draft: State,
+  draft: PoolState,
   { charge, home, service, ticket }: Entry,
   used: Amounts.Charge,
   learn: (law: Law.Pacer, ticket: Law.Ticket) => A,
   hasServed: (answer: A) => boolean = () => true
 ): readonly [answer: A, part: number] => {
-  Fleet.end(draft, home!.id, ticket!, used)
+  Members.end(draft, home!.id, ticket!, used)
   const answer = learn(draft.law, ticket!)
   if (service === undefined || !hasServed(answer)) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
-  Fleet.correct(draft, home!.id, (cost - asked) / service.weight)
+  Members.correct(draft, home!.id, (cost - asked) / service.weight)
   return [answer, cost / asked]
 }
 
 /** A call that was admitted will not go. */
-export const release = (draft: State, id: string, ticket: Law.Ticket, now: number): void => {
-  Fleet.end(draft, id, ticket, Amounts.nothing)
+export const release = (draft: PoolState, id: string, ticket: Law.Ticket, now: number): void => {
+  Members.end(draft, id, ticket, Amounts.nothing)
   Law.release(draft.law, ticket, Amounts.nothing, now)
 }
 
 /** What a charge costs in the fair queue: the largest part of a limit that it takes. */
-export const costOf = ({ alone, config, law }: State, charge: Amounts.Whole): number => {
+export const costOf = ({ alone, config, law }: PoolState, charge: Amounts.Whole): number => {
   let cost = Amounts.dominantShare(charge, config.rules)
   // A caller may come while this process decides alone, and be served among all.
   const minute = 60_000 / (alone?.of ?? 1)
@@ -111,7 +111,7 @@ export const costOf = ({ alone, config, law }: State, charge: Amounts.Whole): nu
   return Math.max(minCost, cost)
 }
 
-const costUsed = (state: State, used: Amounts.Whole): number =>
+const costUsed = (state: PoolState, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
 /** The part of a charge that is limited. */

@@ -1,9 +1,8 @@
 /** What a pool is opened with. */
 import type * as Clock from "effect/Clock"
 import * as Memory from "../pacing/memory.ts"
-import { Local } from "../sharing/local.ts"
-import type { After, Port } from "../sharing/port.ts"
-import type { Opening, Sharing } from "../sharing/sharing.ts"
+import { LocalPort } from "../sharing/local.ts"
+import type { After, Port, PortOptions, Sharing } from "../sharing/port.ts"
 import * as State from "../sharing/state.ts"
 import type { Event } from "../Events.ts"
 import { monotonic } from "../domain/input/clock.ts"
@@ -45,7 +44,7 @@ export interface PoolOptions {
 /** The port to what limits a pool: that of the store that processes share, or one of its own. */
 export const portOf = (
   { after, clock, concurrency, id, limits, name, rested, sharing }: PoolOptions,
-  called: Pick<Opening, "configured" | "unreachable">
+  called: Pick<PortOptions, "configured" | "unreachable">
 ): Port => {
   const rules = Rules.resolve(limits, rested?.counting)
   const config = { rules, shares: Rules.shares(limits), concurrency }
@@ -53,5 +52,5 @@ export const portOf = (
   const now = monotonic(clock)
   const state = State.make(config, now(), id)
   if (rested !== undefined) Memory.resume(state.law, rested.rest, now())
-  return new Local(id, state, now, after)
+  return new LocalPort(id, state, now, after)
 }

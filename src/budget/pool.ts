@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
 import * as Memory from "../pacing/memory.ts"
-import * as Fleet from "../sharing/fleet.ts"
+import * as Members from "../sharing/members.ts"
 import type { Decision, Done, Home, Port } from "../sharing/port.ts"
 import type * as State from "../sharing/state.ts"
 import { monotonic } from "../domain/input/clock.ts"
@@ -271,7 +271,7 @@ export class Pool implements PoolOfCall {
     this.isProven = true
     const { charge, home, isAccepted, ticket } = entry
     home!.transact((draft) => {
-      Fleet.end(draft, home!.id, ticket!, charge)
+      Members.end(draft, home!.id, ticket!, charge)
       if (hasSucceeded && !isAccepted) Law.accept(draft.law, ticket!)
       Law.keep(draft.law, ticket!)
     })
@@ -395,7 +395,7 @@ export class Pool implements PoolOfCall {
     const isChanged = this.port.transact((draft, now) => {
       // Others may have given the pool other limits.
       if (!Rules.sameRules(draft.config.rules, before)) return false
-      Fleet.configure(draft, { ...draft.config, rules }, now)
+      Members.configure(draft, { ...draft.config, rules }, now)
       return true
     })
     if (isChanged) this.configured()
@@ -412,8 +412,8 @@ export class Pool implements PoolOfCall {
     this.limits = limits ?? this.limits
     const stated = limits && { rules: Rules.resolve(limits, this.counting), shares: Rules.shares(limits) }
     this.port.transact((draft, now) => {
-      if (stated !== undefined) Fleet.configure(draft, { ...draft.config, ...stated }, now)
-      if (concurrency !== undefined) Fleet.allow(draft, concurrency)
+      if (stated !== undefined) Members.configure(draft, { ...draft.config, ...stated }, now)
+      if (concurrency !== undefined) Members.allow(draft, concurrency)
     })
     this.configured()
   }

@@ -6,7 +6,7 @@ import * as Memory from "../pacing/memory.ts"
 import type { After, Decided, Decision, Done, Port, Step } from "./port.ts"
 import * as State from "./state.ts"
 
-export class Local implements Port {
+export class LocalPort implements Port {
   readonly id: string
   readonly batch = 1
   readonly lag = 0
@@ -14,17 +14,17 @@ export class Local implements Port {
   readonly close = Effect.sync(() => this.stop())
   readonly now: () => number
   private readonly after: After
-  private readonly ref: Ref.Ref<State.State>
+  private readonly ref: Ref.Ref<State.PoolState>
   private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
 
-  constructor(id: string, state: State.State, now: () => number, after: After) {
+  constructor(id: string, state: State.PoolState, now: () => number, after: After) {
     this.id = id
     this.now = now
     this.after = after
     this.ref = Ref.makeUnsafe(state)
   }
 
-  get state(): State.State {
+  get state(): State.PoolState {
     return Ref.getUnsafe(this.ref)
   }
 

@@ -151,7 +151,7 @@ export const checks: Input.Checks<Options> = {
 }
 
 /** A store with checked options. Times are milliseconds. */
-export interface Settings extends Store {
+export interface StoreSettings extends Store {
   readonly whenAway: "fail" | "degrade" | "wait"
   readonly patienceMillis: number
   readonly degradeMillis: number

@@ -1,62 +1,94 @@
 /**
- * Where the state of a pool is, and the one way to change it: `transact`.
+ * Where the state of a pool is kept, and the one way to change it: `transact`.
  *
- * A step is a pure function of a draft of the state and a time. What it leaves becomes the state; what was published is never
- * changed. An observation (`transact(step)`) takes effect at once. A decision on waiting calls (`transact(decision, done)`)
- * takes effect when it is stored: at once where the state is this process's own, and with the next commit where processes
- * share it, which play it again whenever another one was faster. Nobody asks which port it has.
+ * A step is a pure function of a draft of the state and a time; the draft becomes the new state, and states are never changed
+ * afterwards. An observation (`transact(step)`) takes effect at once. A decision on waiting calls (`transact(decision, done)`)
+ * takes effect when it is stored. If the state belongs to one process, that is at once. If processes share it, that is the
+ * next commit, and the decision is played again whenever another process was faster. A caller need not know which port it has.
  */
+import type * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Law from "../pacing/law.ts"
 import type * as Memory from "../pacing/memory.ts"
-import type * as State from "./state.ts"
+import type { Store } from "./models.ts"
+import type { Config, PoolState } from "./state.ts"
 
-/** Changes the draft that it is given, and nothing else. */
-export type Step<A> = (draft: State.State, now: number) => A
+/** Changes only the draft. */
+export type Step<A> = (draft: PoolState, now: number) => A
 
-/** What a port has to know of a decision. */
+/** What a port needs to know of a decision. */
 export interface Decided {
   /** Whether a call was admitted or refused. */
   readonly isNews: boolean
-  /** What the first call that still waits waits for. */
+  /** Why the first call that still waits has to wait. */
   readonly blocked: Law.Blocked | undefined
 }
 
-/** Decides on the first waiting calls, on no more than `max`. It may be played more often than it is stored. */
-export type Decision<A extends Decided> = (draft: State.State, now: number, max: number) => A
+/** Decides on up to `max` of the first waiting calls. It may be played more often than it is stored. */
+export type Decision<A extends Decided> = (draft: PoolState, now: number, max: number) => A
 
 /**
- * Called with what a decision that took effect has answered, and the port that has the charges of the calls that it admitted.
- * `isLate`: they would go out later than others reckon with. Returns whether there is more to decide.
+ * Called when a decision is stored, with its answer and the port that has charged the admitted calls. If `isLate`, these calls
+ * would go out later than other processes assume. Returns whether there is more to decide.
  */
 export type Done<A> = (answer: A, by: Home, isLate: boolean) => boolean
 
-/** Where the charge of a call is, so that what happens to the call is observed there. */
+/** The port that has charged a call. Events of the call are reported to it. */
 export interface Home extends Pick<Port, "id" | "transact"> {}
 
 export interface Port {
-  /** This process, as the state names it. */
+  /** The name of this process in the state. */
   readonly id: string
   /** How many calls are decided on together. */
   readonly batch: number
-  /** How late `done` may come, in milliseconds: at 0 it comes before `transact` returns. */
+  /** How late `done` may be called, in milliseconds. If 0, it is called before `transact` returns. */
   readonly lag: number
   /** Milliseconds of the clock that the state is kept by. */
   readonly now: () => number
-  /** What is known here: everything up to now, as if it were stored. */
-  readonly state: State.State
+  /** The state with everything that is known here, stored or not. */
+  readonly state: PoolState
   readonly transact: {
     <A>(observation: Step<A>): A
-    /** A decision is asked for again by the port itself when its first call may go. */
+    /** Plays the decision again, without being asked, when the first waiting call may be admitted. */
     <A extends Decided>(decision: Decision<A>, done: Done<A>): void
   }
-  /** Whether what happened here is stored. */
+  /** Whether everything that happened here is stored. */
   readonly isStored: boolean
-  /** What has to be kept for a port that is opened again; undefined where the store keeps it. */
+  /** What a port that is opened later must know; undefined if the store knows it. */
   readonly rest: Memory.Rest | undefined
-  /** Says that this process is gone. */
+  /** Tells the other processes that this one has left. */
   readonly close: Effect.Effect<void>
 }
 
-/** Runs an effect after so many milliseconds, unless the result is called before. */
+/** Runs an effect after so many milliseconds. Calling the result cancels it. */
 export type After = (millis: number, then: Effect.Effect<void>) => () => void
+
+// -----------------------------------------------------------------------------
+// Opening a port
+// -----------------------------------------------------------------------------
+
+/** What the port of a shared pool needs to know. */
+export interface PortOptions {
+  readonly name: string
+  /** The name of this process in the state. No other process may have it. */
+  readonly id: string
+  /** What the pool is started with. */
+  readonly config: Config
+  readonly clock: Clock.Clock
+  readonly after: After
+  /** Called when another process has changed the limits of the pool. */
+  readonly configured: () => void
+  /** Called when the store cannot be reached, and waiting calls can no longer be admitted in time. */
+  readonly unreachable: (cause: unknown) => void
+}
+
+/** A store, and how to open a port to it. */
+export interface Sharing extends Store {
+  readonly open: (options: PortOptions) => Port
+}
+
+/** The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process. */
+export const BudgetStore = Context.Reference<Sharing | undefined>("floodgate/BudgetStore", {
+  defaultValue: () => undefined
+})

@@ -15,16 +15,14 @@ import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
 import type * as Law from "../pacing/law.ts"
 import * as Amounts from "../domain/amounts.ts"
-import { Away, type Whole } from "./away.ts"
-import * as Fleet from "./fleet.ts"
-import * as Lost from "./lost.ts"
-import { type Settings, StoreError, type Stored } from "./models.ts"
-import * as Pace from "./pace.ts"
-import type { Decided, Decision, Done, Step } from "./port.ts"
-import type { Opening } from "./sharing.ts"
+import { DegradedMode, type SharedView } from "./degraded.ts"
+import * as Members from "./members.ts"
+import * as StoreLoss from "./storeLoss.ts"
+import { type StoreSettings, StoreError, type Stored } from "./models.ts"
+import type { Decided, Decision, Done, Port, PortOptions, Step } from "./port.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
-import { Time } from "./time.ts"
+import * as Time from "./time.ts"
 
 /** After this many conflicts in a row a process waits a little. */
 const mostConflicts = 4
@@ -51,7 +49,7 @@ interface Asked {
 
 /** A new state that this process tries to store. */
 interface Draft {
-  readonly state: State.State
+  readonly state: State.PoolState
   readonly next: Stored
   readonly seq: number
   readonly operations: number
@@ -60,16 +58,16 @@ interface Draft {
   readonly sentAt: number
 }
 
-export class Shared implements Whole {
+export class SharedPort implements Port, SharedView {
   readonly id: string
   readonly batch = Infinity
-  private readonly opening: Opening
-  private readonly sharing: Settings
-  private readonly time: Time
+  private readonly opening: PortOptions
+  private readonly sharing: StoreSettings
+  private readonly time: Time.Time
   /** The last state that is known to be stored, which is never changed. `version` is undefined if none is stored. */
-  private base: { readonly version: string | undefined; readonly state: State.State }
+  private base: { readonly version: string | undefined; readonly state: State.PoolState }
   /** The same with everything that has happened here since. */
-  private readonly view: Ref.Ref<State.State>
+  private readonly view: Ref.Ref<State.PoolState>
   /** Whether a reply has arrived since the last failure. */
   private isKnown = false
   /** Whether the base is more than what this process was started with: the store may be empty, and we know better. */
@@ -96,22 +94,22 @@ export class Shared implements Whole {
   private activeAt = -Infinity
   /** Why a state could not be read, until that is reported. */
   private damage: unknown = undefined
-  private readonly away: Away
+  private readonly degraded: DegradedMode
   private dueAt = Infinity
   private cancel: (() => void) | undefined = undefined
   private isBusy = false
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(opening: Opening, sharing: Settings) {
+  constructor(opening: PortOptions, sharing: StoreSettings) {
     this.opening = opening
     this.sharing = sharing
     this.id = opening.id
-    this.time = new Time(opening.clock)
+    this.time = new Time.Time(opening.clock)
     const state = State.make(opening.config, this.time.now, this.id)
     this.view = Ref.makeUnsafe(state)
     this.base = { version: undefined, state }
-    this.away = new Away(opening, sharing, this.time, this)
+    this.degraded = new DegradedMode(opening, sharing, this.time, this)
   }
 
   get lag(): number {
@@ -120,11 +118,11 @@ export class Shared implements Whole {
 
   readonly now = (): number => this.time.now
 
-  get state(): State.State {
-    return this.away.port?.state ?? this.known
+  get state(): State.PoolState {
+    return this.degraded.port?.state ?? this.known
   }
 
-  get known(): State.State {
+  get known(): State.PoolState {
     return Ref.getUnsafe(this.view)
   }
   get parts(): ReadonlyArray<State.Part | undefined> {
@@ -151,7 +149,7 @@ export class Shared implements Whole {
 
   /** Whether the store answers, so that what happened here is there. */
   get isStored(): boolean {
-    return !this.away.isAway && this.away.port === undefined
+    return !this.degraded.isAway && this.degraded.port === undefined
   }
 
   readonly rest = undefined
@@ -183,10 +181,10 @@ export class Shared implements Whole {
     const { changes } = this.known
     const before = this.inFlight
     const answer = this.show(step)
-    this.away.port?.ended(before - this.inFlight)
+    this.degraded.port?.ended(before - this.inFlight)
     const { gate } = this.known.law
     const isUrgent = gate.misses > 0 || gate.until > this.time.now || this.known.changes !== changes
-    this.soon(isUrgent ? 0 : Pace.flushIn(this.known, this.id))
+    this.soon(isUrgent ? 0 : Time.flushIn(this.known, this.id))
     return answer
   }
 
@@ -196,16 +194,16 @@ export class Shared implements Whole {
   }
 
   /** Plays what the state does not have yet. */
-  private catchUp(state: State.State): void {
+  private catchUp(state: State.PoolState): void {
     for (const { at, step } of this.pending) step(state, this.time.at(at))
   }
 
   /** Calls wait for a decision: schedules a commit for when the first of them can be admitted. */
   private ask(asked: Asked): void {
     this.asked = asked
-    const { away } = this
-    if (away.port?.isOver === false) return away.port.transact(asked.decision, asked.done)
-    if (away.isAway) return away.refuse()
+    const { degraded } = this
+    if (degraded.port?.isOver === false) return degraded.port.transact(asked.decision, asked.done)
+    if (degraded.isAway) return degraded.refuse()
     this.activeAt = this.time.own
     this.isWaiting = true
     if (!this.isKnown) return this.soon(0)
@@ -220,19 +218,19 @@ export class Shared implements Whole {
   /** Whether nothing has happened here for long, and the others know all of it. */
   private isIdle(): boolean {
     const isUsed = this.isWaiting || this.inFlight > 0 || this.doubted.length > 0
-    return !isUsed && this.time.own - this.activeAt > Pace.restMillis
+    return !isUsed && this.time.own - this.activeAt > Time.idleMillis
   }
 
   /** How long after a commit the others count this process as silent, and it may go alone. */
   private silentAfter(): number {
-    return this.isIdle() ? this.sharing.leaseMillis : Pace.silentAfter(this.time.lag)
+    return this.isIdle() ? this.sharing.leaseMillis : Time.silentAfter(this.time.lag)
   }
 
   /** The longest time without a commit. */
   private beatMillis(): number {
     // The last commit says when the others count this process as silent.
     if (this.sharing.whenAway === "degrade") return (this.owner?.part?.fromMillis ?? 0) / 4
-    if (this.isWaiting) return Pace.waitingBeat
+    if (this.isWaiting) return Time.waitingBeat
     // A process that joins later takes the time from the state, so it must advance while the pool pauses.
     const rests = this.isIdle() && this.known.law.gate.until <= this.time.now
     return rests ? Infinity : this.sharing.leaseMillis / 4
@@ -240,11 +238,11 @@ export class Shared implements Whole {
 
   /** Schedules the next turn, in this many milliseconds at the latest. A store that is away is asked at its own interval. */
   private soon(millis: number): void {
-    if (!this.away.isAway) this.wake(millis)
+    if (!this.degraded.isAway) this.wake(millis)
   }
 
   private lookFor(blocked: Law.Blocked | undefined): void {
-    if (blocked !== undefined) this.soon(Pace.lookIn(this.known.law, blocked))
+    if (blocked !== undefined) this.soon(Time.readIn(this.known.law, blocked))
   }
 
   private wake(millis: number): void {
@@ -270,7 +268,7 @@ export class Shared implements Whole {
         )
       ),
       Effect.sync(() => {
-        const beatAt = this.away.isAway ? Infinity : this.storedAt + this.beatMillis()
+        const beatAt = this.degraded.isAway ? Infinity : this.storedAt + this.beatMillis()
         const at = Math.min(this.dueAt, beatAt)
         this.isBusy = false
         this.dueAt = Infinity
@@ -281,20 +279,20 @@ export class Shared implements Whole {
 
   private failed(cause: Cause.Cause<StoreError>): Effect.Effect<void> {
     const failure = Cause.squash(cause)
-    const { away } = this
-    const wasAway = away.isAway
+    const { degraded } = this
+    const wasAway = degraded.isAway
     const wasRead = this.isKnown
     this.isKnown = false
     // A store that can be read and refuses to write, such as a replica, is away too.
     const isReadOnly = wasRead && failure !== noReply
-    this.wake(away.failed(failure instanceof StoreError ? failure.cause : failure, wasRead, isReadOnly))
-    away.refuse()
+    this.wake(degraded.failed(failure instanceof StoreError ? failure.cause : failure, wasRead, isReadOnly))
+    degraded.refuse()
     return wasAway ? Effect.void : Effect.logWarning(`The store of pool "${this.opening.name}" is away`, cause)
   }
 
   private succeeded(): Effect.Effect<void> {
-    if (!this.away.isAway) return Effect.void
-    this.away.succeeded()
+    if (!this.degraded.isAway) return Effect.void
+    this.degraded.succeeded()
     this.soon(0)
     return Effect.logInfo(`The store of pool "${this.opening.name}" is back`)
   }
@@ -321,7 +319,7 @@ export class Shared implements Whole {
     const from = draft.sentAt
     this.sentAt = from
     this.doubted = [...this.doubted.slice(1 - mostDoubted), draft]
-    const swap = sharing.swap(State.keyOf(this.opening.name), this.base.version, draft.next, Pace.keepFor(draft.state))
+    const swap = sharing.swap(State.keyOf(this.opening.name), this.base.version, draft.next, Time.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const passed = time.own - from
       // A reply that comes after its timeout says nothing about the network: the process stood still.
@@ -346,7 +344,7 @@ export class Shared implements Whole {
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
     const { timeoutMillis, whenAway } = this.sharing
     return Effect.timeoutOrElse(call, {
-      duration: whenAway === "degrade" ? Math.min(timeoutMillis, Pace.silentAfter(this.time.lag)) : timeoutMillis,
+      duration: whenAway === "degrade" ? Math.min(timeoutMillis, Time.silentAfter(this.time.lag)) : timeoutMillis,
       orElse: () => Effect.fail(noReply)
     })
   }
@@ -365,7 +363,7 @@ export class Shared implements Whole {
     this.lookFor(decided?.blocked)
     const isNews = decided?.isNews === true || wasWaiting !== this.isWaiting
     if (!isNews && !this.isDue) return undefined
-    owner.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Pace.waitingBeat)
+    owner.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Time.waitingBeat)
     this.sign(state, owner, now)
     const next = { version: `${id}.${owner.seq}`, value: Text.encode(state) }
     return { state, next, seq: owner.seq, operations: this.pending.length, decided, sentAt }
@@ -378,27 +376,27 @@ export class Shared implements Whole {
   }
 
   /** Brings a state up to now, with this process in it and what has happened here. */
-  private enter(state: State.State, now: number): State.Owner {
+  private enter(state: State.PoolState, now: number): State.Owner {
     const { id, sharing, time } = this
-    Fleet.absorb(state, now)
-    if (!this.hasJoined) Fleet.start(state, this.opening.config, now)
-    const owner = Fleet.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
+    Members.absorb(state, now)
+    if (!this.hasJoined) Members.start(state, this.opening.config, now)
+    const owner = Members.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
     this.catchUp(state)
     state.law.lag = Math.max(time.lag, ...Object.values(state.owners).map(({ lag }) => lag))
     return owner
   }
 
   /** What a state says of the process that commits it. */
-  private sign(state: State.State, owner: State.Owner, now: number): void {
+  private sign(state: State.PoolState, owner: State.Owner, now: number): void {
     const { sharing, time } = this
     owner.seq = ++this.seq
     owner.at = now
     owner.lag = time.lag
     if (sharing.whenAway === "degrade") {
-      owner.part = Fleet.partOf(state, owner, { from: this.silentAfter(), until: sharing.degradeMillis })
+      owner.part = Members.partOf(state, owner, { from: this.silentAfter(), until: sharing.degradeMillis })
     }
-    if (this.isClosed) Fleet.leave(state.law, owner)
-    Fleet.count(state)
+    if (this.isClosed) Members.leave(state.law, owner)
+    Members.count(state)
     state.time = now
   }
 
@@ -422,7 +420,7 @@ export class Shared implements Whole {
   /** Another state than before is stored. Returns the commit of this process that it shows to be stored. */
   private take(
     stored: Stored | undefined,
-    found: State.State | undefined,
+    found: State.PoolState | undefined,
     sent: Draft | undefined,
     since: number
   ): Draft | undefined {
@@ -445,7 +443,7 @@ export class Shared implements Whole {
 
   /** What was used alone. */
   private comeBack(): void {
-    const report = this.away.comeBack()
+    const report = this.degraded.end()
     if (report === undefined) return
     this.record(report)
     this.show(report)
@@ -454,16 +452,16 @@ export class Shared implements Whole {
   /** The next draft begins with what is stored, and what only this process knows. */
   private rebase(
     stored: Stored | undefined,
-    found: State.State | undefined,
-    done: State.State | undefined,
+    found: State.PoolState | undefined,
+    done: State.PoolState | undefined,
     since: number
   ): void {
     const known = done ?? (this.hasState ? this.base.state : undefined)
     const ageMillis = found === done ? undefined : stored?.ageMillis
     // The store may have lost a state that we know.
-    const hasAll = known === undefined || Lost.includes(found, known)
+    const hasAll = known === undefined || StoreLoss.includes(found, known)
     const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
-    if (done === undefined) Fleet.retract(state, this.id, known?.owners[this.id])
+    if (done === undefined) Members.retract(state, this.id, known?.owners[this.id])
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
@@ -471,9 +469,13 @@ export class Shared implements Whole {
   }
 
   /** What the store has lost, and what it has. */
-  private merge(known: State.State, found: State.State | undefined, millis: number | undefined): Lost.Aged {
+  private merge(
+    known: State.PoolState,
+    found: State.PoolState | undefined,
+    millis: number | undefined
+  ): StoreLoss.Aged {
     const ours = { state: State.copy(known), millis: this.time.now - known.time }
-    return found === undefined ? ours : Lost.merge(ours, { state: found, millis })
+    return found === undefined ? ours : StoreLoss.merge(ours, { state: found, millis })
   }
 
   /** A commit is stored. */
@@ -491,7 +493,7 @@ export class Shared implements Whole {
   }
 
   /** A process that knows the state replaces a damaged one, as one that is missing. */
-  private decode(stored: Stored | undefined): State.State | undefined {
+  private decode(stored: Stored | undefined): State.PoolState | undefined {
     try {
       return stored && Text.decode(stored.value)
     } catch (error) {
@@ -520,7 +522,7 @@ export class Shared implements Whole {
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     const isUnknown = !this.hasJoined && this.doubted.length === 0
-    if (isUnknown || this.away.isAway) return Effect.void
+    if (isUnknown || this.degraded.isAway) return Effect.void
     // An error here, or a state that cannot be read, concerns nobody any more.
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))

@@ -68,7 +68,7 @@ export interface Owner {
   part: Part | undefined
 }
 
-export interface State {
+export interface PoolState {
   /** The process that made it from nothing: states of two origins have nothing in common, not even the time. */
   readonly origin: string
   /** The pool's time, which advances with the monotonic clocks of the processes and never goes back. */
@@ -98,7 +98,7 @@ export interface Alone {
   readonly open: ReadonlySet<Law.Ticket>
 }
 
-export const make = (config: Config, time: number, origin: string): State => ({
+export const make = (config: Config, time: number, origin: string): PoolState => ({
   origin,
   time,
   joined: 0,
@@ -136,11 +136,11 @@ export const makeOwner = (
 })
 
 /** A copy: what happens to one changes nothing in the other. */
-export const copy = (state: State): State => {
+export const copy = (state: PoolState): PoolState => {
   const { law, joined } = state
   // Whoever joins first changes the copy.
   if (joined === 0) return { ...state, law: Law.copy(law), owners: {} }
-  const owners: State["owners"] = { ...state.owners }
+  const owners: PoolState["owners"] = { ...state.owners }
   for (const id in owners) owners[id] = { ...owners[id]! }
   return { ...state, law: Law.copy(law), owners }
 }

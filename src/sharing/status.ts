@@ -6,7 +6,7 @@ import type { Pushback } from "../domain/signal.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { type DimensionStatus, dimensionsOf } from "../pacing/status.ts"
-import * as Fleet from "./fleet.ts"
+import * as Members from "./members.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
@@ -53,7 +53,7 @@ export interface SharedPoolStatus {
 export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
   const pool = State.poolOf(key)
   if (pool === undefined) return undefined
-  let state: State.State
+  let state: State.PoolState
   try {
     state = Text.decode(value)
   } catch (error) {
@@ -63,8 +63,8 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   const { config, law, owners } = state
   const time = state.time + Math.max(0, ageMillis)
   // As the next process will find it: without the calls of processes that are considered dead by now.
-  Fleet.absorb(state, time)
-  Fleet.count(state)
+  Members.absorb(state, time)
+  Members.count(state)
   const dimensions = dimensionsOf(law, time)
   const limited = (charge: Amounts.Whole): Amounts.Charge =>
     Amounts.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
@@ -76,7 +76,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
     processes: Object.values(owners)
-      .filter((owner) => !owner.hasLeft && !Fleet.isDead(owner, time))
+      .filter((owner) => !owner.hasLeft && !Members.isDead(owner, time))
       .map(({ at, head, held, inFlight, leaseMillis, name }) => ({
         name,
         silentMillis: time - at,

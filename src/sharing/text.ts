@@ -12,11 +12,11 @@ import type * as Window from "../pacing/window.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import { longestMillis } from "./models.ts"
-import * as Fleet from "./fleet.ts"
-import type { Config, Head, Owner, Part, State } from "./state.ts"
+import * as Members from "./members.ts"
+import type { Config, Head, Owner, Part, PoolState } from "./state.ts"
 
 /** The cells of a window are written as a list, whatever a cap makes of them. */
-export const encode = (state: State): string => {
+export const encode = (state: PoolState): string => {
   const caps = Amounts.mapDimensions<Cap.Cap, object>(state.law.caps, (cap) => ({
     ...cap,
     cells: Cells.toList(cap.cells)
@@ -294,13 +294,13 @@ const owner = object<Owner>({
   part: optional(part)
 })
 
-const owners: Reader<State["owners"]> = (value, name, now) => {
+const owners: Reader<PoolState["owners"]> = (value, name, now) => {
   const record = recordOf(value, name)
   for (const id in record) owner(record[id], "owner", now)
-  return record as State["owners"]
+  return record as PoolState["owners"]
 }
 
-const state = object<Omit<State, "alone">>({
+const state = object<Omit<PoolState, "alone">>({
   origin: text,
   time: past,
   joined: count,
@@ -356,7 +356,7 @@ const checkMeter = (meter: Meter.Meter, stated: Rules.Rule | undefined, now: num
 }
 
 /** Checks what numbers that are each possible say together. */
-const check = ({ config, law, owners, time, virtual }: State): void => {
+const check = ({ config, law, owners, time, virtual }: PoolState): void => {
   const { rules } = config
   for (const each of Amounts.dimensions) {
     const cap = law.caps[each]
@@ -367,12 +367,12 @@ const check = ({ config, law, owners, time, virtual }: State): void => {
   for (const meter of law.meters) checkMeter(meter, rules[meter.dimension], time)
   for (const owner of Object.values(owners)) {
     expect(owner.tag <= virtual + longestLead, "tag", "place in the queue")
-    expect(!Fleet.isOver(owner, time - slackMillis), "at", "commit of a process that is remembered")
+    expect(!Members.isOver(owner, time - slackMillis), "at", "commit of a process that is remembered")
   }
 }
 
 /** Reads a state. Throws `Damaged` if the text is not a state that a process could have written. */
-export const decode = (encoded: string): State => {
+export const decode = (encoded: string): PoolState => {
   let value: unknown
   try {
     value = JSON.parse(encoded)

@@ -1,16 +1,77 @@
-/** The time of a shared pool: that of this process's monotonic clock, moved to where the processes agree. */
+/**
+ * When a process reads and commits the state of a shared pool, and the pool's time: this process's monotonic clock, moved to
+ * what the processes agree on.
+ */
 import type * as Clock from "effect/Clock"
 import { monotonic } from "../domain/input/clock.ts"
-import * as Pace from "./pace.ts"
-import type { State } from "./state.ts"
+import * as Rules from "../domain/rules.ts"
+import type * as Law from "../pacing/law.ts"
+import * as Members from "./members.ts"
+import type { PoolState } from "./state.ts"
+
+// -----------------------------------------------------------------------------
+// Intervals, in milliseconds
+// -----------------------------------------------------------------------------
+
+/** How soon events are committed: usually, if another process waits, and if it waits for one of few places in flight. */
+const flushMillis = 500
+const flushContended = 250
+const flushPlaces = 10
+/** A caller that waits for another process's call to end reads the state this often during an average call, within bounds. */
+const readsPerCall = 4
+const minRead = 5
+const maxRead = 250
+/** Other waiting callers read it at this interval, because a refund may admit them earlier. */
+const refundRead = 500
+/** A process with waiting callers commits at this interval, to show the others that it is alive. */
+export const waitingBeat = 1_000
+/**
+ * With `"degrade"`, a process that has not committed for this long, or for as long as eight commits take, counts as silent: it
+ * may enter degraded mode. It commits four times as often as that. An idle process counts as silent after its lease.
+ */
+const silentMillis = 1_000
+const silentCommits = 8
+/** A process enters degraded mode this much later than that, because clocks and the network are not exact. */
+export const silentMargin = 100
+/** A process that has used nothing for this long is idle: its usage has refilled. It commits rarely or not at all. */
+export const idleMillis = 60_000
+/** An unused state is stored until every debt and window is over, and for a month if there is a quota. */
+const keepMillis = 3_600_000
+const keepQuotaMillis = 30 * 86_400_000
+/** The longest duration of a recent commit: its first value, the margin on a measured one, and how fast it decays. */
+const firstLag = 10
+const lagMargin = 1.5
+const lagDecay = 0.02
+
+/** When to read the state again for a waiting caller. */
+export const readIn = ({ answerMillis, inFlight }: Law.Pacer, { millis }: Law.Blocked): number => {
+  const read = Math.max(minRead, answerMillis / (readsPerCall * Math.max(1, inFlight)))
+  return millis === Infinity ? Math.min(read, maxRead) : Math.min(Math.ceil(millis), refundRead)
+}
+
+/** When to commit events. */
+export const flushIn = (state: PoolState, id: string): number => {
+  if (!Members.isContended(state, id)) return flushMillis
+  return Math.min(state.config.concurrency, state.law.window.size) < Infinity ? flushPlaces : flushContended
+}
+
+/** How long after its last commit a process counts as silent. */
+export const silentAfter = (lag: number): number => Math.max(silentMillis, silentCommits * lag)
+
+/** How long the store keeps an unused state. */
+export const keepFor = ({ config }: PoolState): number => (Rules.hasQuota(config.rules) ? keepQuotaMillis : keepMillis)
+
+// -----------------------------------------------------------------------------
+// The pool's time
+// -----------------------------------------------------------------------------
 
 export class Time {
   private readonly read: () => number
   private offset = 0
   /** When the last reply arrived, by this process's clock. */
   private repliedAt = Infinity
-  /** The longest time of a recent commit. */
-  lag = Pace.firstLag
+  /** The longest duration of a recent commit. */
+  lag = firstLag
 
   constructor(clock: Clock.Clock) {
     this.read = monotonic(clock)
@@ -21,40 +82,39 @@ export class Time {
     return this.read()
   }
 
-  /** The pool's time at a moment of this process's clock: the same in all processes, as far as they know. */
+  /** The pool's time at a moment of this process's clock. All processes have the same, as far as they know. */
   at(own: number): number {
     return own + this.offset
   }
 
-  /** The pool's time. It is never before that of a state. */
+  /** The pool's time. It is never before the time of a state. */
   get now(): number {
     return this.at(this.own)
   }
 
-  /** A reply has arrived. Returns how long ago the one before did. */
+  /** A reply has arrived. Returns the milliseconds since the previous one. */
   replied(): number {
     const since = Math.max(0, this.own - this.repliedAt)
     this.repliedAt = this.own
     return since
   }
 
-  /** A commit took so long. */
+  /** Records the duration of a commit. */
   took(millis: number): void {
-    this.lag = Pace.lagAfter(this.lag, millis)
+    this.lag = Math.max(lagMargin * millis, this.lag * (1 - lagDecay))
   }
 
   /**
-   * Sets the pool's time by a state: it is as much later as the state is old, and no more time has passed than since the
-   * state was stored and while it was on its way. A commit that came late makes a process that starts late, too: then all
-   * have to be.
+   * Sets the pool's time from a state: its own time, plus its age, which is at most the time since the previous reply and the
+   * time that messages take. A process whose time is behind makes all others wait for it, so late commits move it back.
    */
-  follow(state: State, isFirst: boolean, ageMillis: number | undefined, since: number): void {
+  follow(state: PoolState, isFirst: boolean, ageMillis: number | undefined, since: number): void {
     const earliest = state.time - this.own
     const age = Math.max(0, ageMillis ?? (isFirst ? 0 : Infinity))
     const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)
-    // The clock of Redis may have been set: more than since the last reply has not passed.
+    // The server's clock may have been set: no more time has passed than since the last reply.
     const passed = ageMillis === undefined ? 0 : Math.min(age, since)
-    // Where it was too late by more than messages take, it may not be later than need be: each process would add to it.
+    // Beyond `latest` take the earliest possible time: otherwise the processes' errors would add up.
     this.offset = isFirst ? latest : Math.max(earliest + passed, this.offset > latest ? -Infinity : this.offset)
   }
 }

@@ -39,40 +39,40 @@ interface Owner {
 const codeBugs: ReadonlyArray<CodeBug> = [
   {
     without: "an end of what was committed: it is played twice",
-    in: "Shared",
+    in: "SharedPort",
     by: Fault.dropped(Fault.calling("splice"))
   },
   {
     without: "a check that a call still goes in time",
-    in: "Shared",
+    in: "SharedPort",
     by: Fault.through(Fault.operating(">", Fault.operating("-"), Fault.saying("lag")), () => false)
   },
   {
     without: "the end of the calls of a process that has died",
-    in: "Fleet.absorb",
+    in: "Members.absorb",
     by: Fault.instead(() => () => {})
   },
   {
     without: "a look whether a commit was stored whose reply was lost",
-    in: "Shared",
+    in: "SharedPort",
     by: Fault.through(Fault.operating("===", Fault.saying("seq")), () => false)
   },
   {
     without: "what is kept for a process that is cut off",
-    in: "Fleet.absorb",
+    in: "Members.absorb",
     by: Fault.never(Fault.deciding("part")),
     seed: 2400
   },
   {
     without: "what is known and the store has lost",
-    in: "Lost.merge",
+    in: "StoreLoss.merge",
     by: Fault.instead(() => (_: object, found: object) => found),
     seed: 278,
     isLossyStore: true
   },
   {
     without: "the return of what was kept of a quota",
-    in: "Fleet.enter",
+    in: "Members.enter",
     by: Fault.dropped(Fault.giving("-1"))
   },
   {
@@ -83,21 +83,21 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the memory of a process that was taken for dead",
-    in: "Fleet.isOver",
+    in: "Members.isOver",
     by: Fault.instead((isOver: (owner: Owner, now: number) => boolean) => (owner: Owner, now: number) => {
       return isOver(owner, now + 600_000)
     })
   },
   {
     without: "the memory that somebody has left",
-    in: "Lost.includes",
+    in: "StoreLoss.includes",
     by: Fault.through(Fault.operating("<=", undefined, Fault.saying("forgotten")), () => false),
     seed: 2754,
     isLossyStore: true
   },
   {
     without: "an end of what a process no longer knows of",
-    in: "Fleet.retract",
+    in: "Members.retract",
     by: Fault.instead(() => () => {}),
     seed: 372_873,
     isLossyStore: true

@@ -2,22 +2,22 @@
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
-import * as Fleet from "./fleet.ts"
-import type { Owner, State } from "./state.ts"
+import * as Members from "./members.ts"
+import type { Owner, PoolState } from "./state.ts"
 
 /** Whether a state includes another one: its origin, the commits of each process, and the time. */
-export const includes = (state: State | undefined, older: State): state is State =>
+export const includes = (state: PoolState | undefined, older: PoolState): state is PoolState =>
   state !== undefined &&
   state.origin === older.origin &&
   state.time >= older.time &&
   Object.entries(older.owners).every(([id, owner]) => {
     const found = state.owners[id]
-    return found === undefined ? Fleet.hasForgotten(state, owner) : found.seq >= owner.seq
+    return found === undefined ? Members.hasForgotten(state, owner) : found.seq >= owner.seq
   })
 
 /** A state, and how old it is, if that is known. */
 export interface Aged {
-  readonly state: State
+  readonly state: PoolState
   readonly millis: number | undefined
 }
 
@@ -37,11 +37,11 @@ export const merge = (one: Aged, other: Aged): Aged => {
   for (const [id, owner] of Object.entries(older.owners)) {
     const found = state.owners[id]
     // Only a state of the same origin can have forgotten a process.
-    if (found === undefined ? isSame && Fleet.hasForgotten(state, owner) : found.seq >= owner.seq) continue
-    spend(state.law, Fleet.plus(owner.spent, found?.spent ?? Amounts.nothing, -1))
+    if (found === undefined ? isSame && Members.hasForgotten(state, owner) : found.seq >= owner.seq) continue
+    spend(state.law, Members.plus(owner.spent, found?.spent ?? Amounts.nothing, -1))
     state.owners[id] = takeOver(state.law, found, isSame ? owner : translate(owner, older, state, ahead))
   }
-  Fleet.count(state)
+  Members.count(state)
   state.joined = Math.max(state.joined, older.joined)
   state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
   const { gate } = state.law
@@ -50,7 +50,7 @@ export const merge = (one: Aged, other: Aged): Aged => {
 }
 
 /** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
-const translate = (owner: Owner, { virtual }: State, to: State, ahead: number): Owner => ({
+const translate = (owner: Owner, { virtual }: PoolState, to: PoolState, ahead: number): Owner => ({
   ...owner,
   at: owner.at + ahead,
   dueAt: owner.dueAt + ahead,
@@ -76,7 +76,7 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
 const takeOver = (law: Law.Pacer, found: Owner | undefined, owner: Owner): Owner => {
   const keptTo = Math.max(owner.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
   const part = owner.part && { ...owner.part, keptTo }
-  if (found !== undefined) Fleet.takeBack(law, found)
-  if (part !== undefined && keptTo > -Infinity) Fleet.keepQuotas(law, part)
+  if (found !== undefined) Members.takeBack(law, found)
+  if (part !== undefined && keptTo > -Infinity) Members.keepQuotas(law, part)
   return { ...owner, part }
 }

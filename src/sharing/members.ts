@@ -9,7 +9,7 @@ import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import { type Config, type Head, makeOwner, type Owner, type Part, type State } from "./state.ts"
+import { type Config, type Head, makeOwner, type Owner, type Part, type PoolState } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, and as long as its commits take. */
 const graceMillis = 250
@@ -36,7 +36,7 @@ const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.le
  * Keeps the parts of silent processes, and ends the calls of processes whose lease is over. If such a process was alive after
  * all, it finds in the state what became of its last commit.
  */
-export const absorb = (state: State, now: number): void => {
+export const absorb = (state: PoolState, now: number): void => {
   for (const [id, owner] of Object.entries(state.owners)) {
     if (owner.part !== undefined) keepPart(state.law, owner, owner.part, now)
     if (!isLate(owner, now)) continue
@@ -60,11 +60,11 @@ export const isOver = (owner: Owner, now: number): boolean =>
   isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
 
 /** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
-export const hasForgotten = ({ forgotten, time }: State, owner: Owner): boolean =>
+export const hasForgotten = ({ forgotten, time }: PoolState, owner: Owner): boolean =>
   isOver(owner, time) || owner.at <= forgotten
 
 /** Sets the calls in flight to the sum over the processes. */
-export const count = ({ law, owners }: State): void => {
+export const count = ({ law, owners }: PoolState): void => {
   law.inFlight = Object.values(owners).reduce((sum, { inFlight }) => sum + inFlight, 0)
 }
 
@@ -84,7 +84,7 @@ const giveUp = (law: Law.Pacer, owner: Owner): void => {
 }
 
 /** Finds a process in the state, or adds it. If it was considered dead, the calls that it still has are restored. */
-export const enter = (state: State, id: string, self: Self, now: number): Owner => {
+export const enter = (state: PoolState, id: string, self: Self, now: number): Owner => {
   const { inFlight, lost } = self
   const found = state.owners[id]
   const isNew = found === undefined
@@ -105,7 +105,7 @@ export const enter = (state: State, id: string, self: Self, now: number): Owner 
  * Takes back a commit that its process no longer knows of, such as a message that came twice, and the second time to a store that
  * was wiped: its calls have not gone.
  */
-export const retract = (state: State, id: string, known: Owner | undefined): void => {
+export const retract = (state: PoolState, id: string, known: Owner | undefined): void => {
   const found = state.owners[id]
   if (found === undefined || found.seq <= (known?.seq ?? 0)) return
   charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
@@ -128,21 +128,21 @@ const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number
 }
 
 /** Applies the configuration that a process starts with, if it differs from that of the processes before it. */
-export const start = (state: State, config: Config, now: number): void => {
+export const start = (state: PoolState, config: Config, now: number): void => {
   if (JSON.stringify(state.started) === JSON.stringify(config)) return
   state.started = config
   configure(state, config, now)
 }
 
 /** Sets other limits. */
-export const configure = (state: State, config: Config, now: number): void => {
+export const configure = (state: PoolState, config: Config, now: number): void => {
   state.config = config
   state.changes++
   Law.resize(state.law, config.rules, config.shares, now)
 }
 
 /** Sets how many calls may be in flight. */
-export const allow = (state: State, concurrency: number): void => {
+export const allow = (state: PoolState, concurrency: number): void => {
   state.config = { ...state.config, concurrency }
   state.changes++
 }
@@ -161,12 +161,18 @@ export interface Call {
 /**
  * Lets a call of a process go: its ticket, or what it waits for. `weight` is that of all agents that wait in the process.
  */
-export const admit = (state: State, id: string, call: Call, weight: number, now: number): Law.Ticket | Law.Blocked =>
+export const admit = (
+  state: PoolState,
+  id: string,
+  call: Call,
+  weight: number,
+  now: number
+): Law.Ticket | Law.Blocked =>
   state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
 
 /** The same among processes, in their turns. */
 const admitAmong = (
-  state: State,
+  state: PoolState,
   id: string,
   { charge, cost, priority }: Call,
   weight: number,
@@ -189,7 +195,7 @@ const admitAmong = (
 }
 
 /** A call of a process is over. */
-export const end = (state: State, id: string, ticket: Law.Ticket, used: Amounts.Charge): void => {
+export const end = (state: PoolState, id: string, ticket: Law.Ticket, used: Amounts.Charge): void => {
   const owner = state.owners[id]
   if (owner === undefined) return
   owner.inFlight--
@@ -203,7 +209,7 @@ export const end = (state: State, id: string, ticket: Law.Ticket, used: Amounts.
 }
 
 /** Corrects what a process was charged for the turn of a call. */
-export const correct = (state: State, id: string, step: number): void => {
+export const correct = (state: PoolState, id: string, step: number): void => {
   const owner = state.owners[id]
   if (owner !== undefined) owner.tag += step
 }
@@ -212,7 +218,7 @@ export const correct = (state: State, id: string, step: number): void => {
  * Sets the first waiting call of a process. Virtual time is the least tag of the processes that have one. Does nothing if the
  * process is not among others.
  */
-export const wait = (state: State, id: string, head: Head | undefined): void => {
+export const wait = (state: PoolState, id: string, head: Head | undefined): void => {
   const owner = state.owners[id]
   if (owner === undefined) return
   // Its turn begins now, not with what others were served before.
@@ -279,7 +285,7 @@ const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): La
  * been served less, by start tags as in the queue of a process (start-time fair queueing). A process may take a place again
  * that it has just returned if it is ahead by at most one call, because no other process knows of the place yet.
  */
-const aheadOf = (state: State, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
+const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
   const early = tag - cost / weight
   const own = state.owners[id]?.rank ?? Infinity
   const others = Object.entries(state.owners).filter(([other, owner]) => other !== id && !hasMissed(owner, now))
@@ -305,11 +311,11 @@ export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amou
 })
 
 /** Whether another process has waiting callers. */
-export const isContended = (state: State, id: string): boolean =>
+export const isContended = (state: PoolState, id: string): boolean =>
   Object.entries(state.owners).some(([other, { head }]) => other !== id && head !== undefined)
 
 /** The start tag of a process. One without waiting callers starts at the virtual time. */
-const startTag = (state: State, owner: Owner): number =>
+const startTag = (state: PoolState, owner: Owner): number =>
   owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
 
 // -----------------------------------------------------------------------------
@@ -320,7 +326,11 @@ const startTag = (state: State, owner: Owner): number =>
  * The part of a process: an equal share, but at most what the other parts leave, so that the sum is never more than the whole.
  * One share stays free: if all processes died at once, those started after them would otherwise have nothing for minutes.
  */
-export const partOf = (state: State, owner: Owner, millis: { readonly from: number; readonly until: number }): Part => {
+export const partOf = (
+  state: PoolState,
+  owner: Owner,
+  millis: { readonly from: number; readonly until: number }
+): Part => {
   const others = Object.values(state.owners).filter((each) => each !== owner && (each.part?.of ?? 0) > 0)
   const count = others.length + 2
   const calls = state.config.concurrency
@@ -344,6 +354,15 @@ export const partOf = (state: State, owner: Owner, millis: { readonly from: numb
 /** The calls in flight of a part. One from when they were not limited has its share of what they are now. */
 const callsOf = ({ calls, of }: Part, { concurrency }: Config): number =>
   calls === Infinity ? Math.floor(of * concurrency) : calls
+
+/** What two parts have in common, for when either of them may be stored. */
+export const smaller = (one: Part | undefined, other: Part | undefined): Part | undefined => {
+  if (one === undefined || other === undefined) return undefined
+  const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>
+    Math.min(left, other.quotas[dimension] ?? 0)
+  )
+  return { ...(one.of <= other.of ? one : other), calls: Math.min(one.calls, other.calls), quotas }
+}
 
 /** What is left of a part after its process has used some of the quotas. */
 export const leftOf = (part: Part, law: Law.Pacer): Part => ({
@@ -388,7 +407,7 @@ export const takeBack = (law: Law.Pacer, owner: Owner): void => {
 }
 
 /** The most calls in flight, less those that silent processes may have; at least one. */
-const mostInFlight = ({ config, owners }: State, now: number): number => {
+const mostInFlight = ({ config, owners }: PoolState, now: number): number => {
   let most = config.concurrency
   for (const { at, inFlight, part } of Object.values(owners)) {
     if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, callsOf(part, config) - inFlight)
@@ -439,7 +458,7 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
  * still charged.
  */
 export const comeBack = (
-  state: State,
+  state: PoolState,
   id: string,
   { began, law, owner }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly owner: Owner }
 ): void => {
