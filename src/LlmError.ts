@@ -93,11 +93,11 @@ type Annotations = {
   readonly waited?: Duration.Duration | undefined
   /** Why the client stopped although the failure is retryable. */
   readonly stoppedBy?: "attempts" | "deadline" | "schedule" | undefined
-  /** The limit that was hit, where the response names it. */
+  /** The limit that was hit, if the response names it. */
   readonly limit?: Limits.Dimension | undefined
 }
 
-/** Why there was no further attempt, where the number of them does not say it. */
+/** Why there was no further attempt, unless the number of attempts says it. */
 const stops = { attempts: undefined, deadline: "no time left for another", schedule: "the retry schedule has ended" }
 
 /**

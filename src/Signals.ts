@@ -74,7 +74,7 @@ export const fromHeaders = (headers: HeaderSource): Limits.Signal | undefined =>
  *
  * **Gotchas**
  *
- * - Switch off the client's own retries, because its final error may hide the cause, and retries have one owner.
+ * - Turn off the client's own retries: Floodgate retries, and the client's final error may hide the cause.
  * - An abort counts as a lost connection and is retried, because some SDKs report their timeouts as aborts. To give up,
  *   interrupt the fiber: `Effect.tryPromise((signal) => ...)` passes the interruption on.
  * - Anything else, such as a bug in the code around the call, gives an `InvalidRequest` without a status.

@@ -635,7 +635,7 @@ describe("Governor", () => {
           assert.isUndefined(missed(error).pool)
           // Whoever asked again would ask for ever.
           assert.isFalse(missed(error).isRetryable)
-          assert.include(String(error), "The deadline of the call had passed before it was sent")
+          assert.include(String(error), "The deadline of the call passed before it was sent")
         }
         const inTime = Effect.andThen(
           Effect.sleep("5 seconds"),

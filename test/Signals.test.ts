@@ -128,7 +128,7 @@ describe("Signals", () => {
     it("takes a bug beside the call for none of the provider's", () => {
       const bug = Signals.fromError(new TypeError("Cannot read properties of undefined (reading 'text')"), 0)
       assert.deepStrictEqual([bug.reason._tag, bug.isRetryable], ["InvalidRequest", false])
-      assert.match(bug.message, /^failed before an answer \(Cannot read .*the code around it/)
+      assert.match(bug.message, /^the call failed before the provider answered \(Cannot read .*the code around it/)
     })
   })
 

@@ -9,7 +9,7 @@ import type * as Events from "../Events.ts"
 import { promptTokens, Lru } from "./internal.ts"
 import type { SharedCap } from "./purses.ts"
 
-/** How a request ended. */
+/** The end of a request. */
 export interface RequestEnd {
   readonly upstream: string
   readonly outcome: "answered" | "passed" | "refused" | "failed" | "hung up"
@@ -36,12 +36,12 @@ export interface Minute {
   readonly dollars: number
 }
 
-/** Enough for the page. The least recently active agents are forgotten. */
+/** More than the page shows. The least recently active agents are evicted. */
 const maxAgents = 1_000
 const maxEvents = 50
 const maxMinutes = 60
 const minute = 60_000
-/** The series of a metric are never removed, so their number is bounded. */
+/** Counters are never removed from the registry, so the number of their labels is bounded. */
 const maxSpenders = 100
 
 type Writable<A> = { -readonly [K in keyof A]: A[K] }
@@ -61,7 +61,7 @@ export class Activity {
   constructor(context: Context.Context<never>, now: () => number) {
     this.context = context
     this.now = now
-    const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that wait or run" })
+    const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that are waiting or running" })
     this.total = this.show(gauge, () => this.open)
   }
 
@@ -104,13 +104,13 @@ export class Activity {
     return next
   }
 
-  /** Shows what is left of these caps, and no longer of earlier ones. */
+  /** Shows what is left of these caps instead of earlier ones. */
   watch(caps: ReadonlyArray<SharedCap>): void {
     const earlier = this.caps
     this.caps = caps.map(({ left, name, per }) =>
       this.show(
         Metric.gauge("floodgate_gateway_cap_left_dollars", {
-          description: "What is left of a cap in dollars, by cap",
+          description: "Dollars left of a cap, by cap",
           attributes: { cap: name, per }
         }),
         left

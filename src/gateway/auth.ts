@@ -1,4 +1,4 @@
-/** Checks who may send requests: callers with the token, or, without one, the programs of this machine. */
+/** Decides who may send requests: callers with the token, or local programs if the gateway has none. */
 import { createHash, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
@@ -9,22 +9,22 @@ const digest = (text: string): Buffer => createHash("sha256").update(text).diges
 /** The part of a path with the token. */
 const prefix = /^\/token\/([^/?]+)(?=[/?]|$)/
 
-/** A request: its target without the token, and why it is refused. */
+/** The target of a request without the token, and why the request is refused, if it is. */
 export interface AuthResult {
   readonly target: string
   readonly refusal: Refusal | undefined
 }
 
-/** Whether only this machine reaches an address. */
+/** Whether an address is reachable from this machine only. */
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || /^127(?:\.\d{1,3}){3}$/.test(host)
 
-/** The names that containers have for the machine that they run on. No website can have them: `.internal` is reserved. */
-const ofContainers = ["host.docker.internal", "host.containers.internal"]
+/** Names of the host machine within containers. No website can have them, because `.internal` is reserved. */
+const containerHosts = ["host.docker.internal", "host.containers.internal"]
 
-/** Whether a name always stands for this machine, whoever resolves it. */
+/** Whether a name stands for this machine, whoever resolves it. */
 const isOwnName = (name: string): boolean =>
-  isLoopback(name) || name.endsWith(".localhost") || ofContainers.includes(name)
+  isLoopback(name) || name.endsWith(".localhost") || containerHosts.includes(name)
 
 /** The longest name that an answer repeats. */
 const longestName = 100
@@ -32,13 +32,15 @@ const longestName = 100
 /** The name in a `host` header, without its port. */
 const nameIn = (host: string): string => host.replace(/:\d*$/, "").replaceAll(/[[\]]/g, "").toLowerCase()
 
-const wayIn = (name: string): string => `add ${name} to its setting hosts (--host-name ${name}), or give it a token`
+/** How to let callers in by a name; the name is empty if it could not be read. */
+const remedy = (name: string): string =>
+  name === "" ? "set a token" : `set a token, or add ${name} to the setting hosts (--host-name ${name})`
 
 /**
- * Why a request to a gateway without a token is refused. A website can have its own name resolve to this machine, and its pages
- * are then allowed to call the gateway, and to read the answers. Such a request has the website's name in `host`. A page of
- * another site can send simple requests without reading the answers; those have the site in `origin`. An address as the host is
- * no name that anybody could resolve to this machine.
+ * Why a gateway without a token refuses a request: it may come from a website. A website can let its own name resolve to this
+ * machine, so that browsers allow its pages to call the gateway and read the answers; `host` then has the website's name. Pages of
+ * any other site can send simple requests without reading the answers; `origin` then has that site. A `host` that is an address is
+ * safe, because no website can make it resolve to this machine.
  */
 const foreign = ({ headers }: IncomingMessage, hosts: ReadonlySet<string>): Refusal | undefined => {
   const { host = "", origin } = headers
@@ -46,26 +48,26 @@ const foreign = ({ headers }: IncomingMessage, hosts: ReadonlySet<string>): Refu
   if (isIP(name) === 0 && !isOwnName(name) && !hosts.has(name)) {
     const shown = name.slice(0, longestName)
     const what = name === "" ? "a request without a host" : `requests for the host "${shown}"`
-    return { kind: "forbidden", message: `This gateway has no token and does not answer ${what}: ${wayIn(shown)}` }
+    return { kind: "forbidden", message: `Without a token, the gateway does not answer ${what}: ${remedy(shown)}` }
   }
   if (origin === undefined) return undefined
   const site = URL.parse(origin)
   const page = site === null ? "" : nameIn(site.host)
   if (site !== null && (site.host === host || isOwnName(page) || hosts.has(page))) return undefined
-  const help = page === "" ? "give it a token" : wayIn(page.slice(0, longestName))
   const what = `pages of other sites, such as ${origin.slice(0, longestName)}`
-  return { kind: "forbidden", message: `This gateway has no token and does not answer ${what}: ${help}` }
+  const help = remedy(page.slice(0, longestName))
+  return { kind: "forbidden", message: `Without a token, the gateway does not answer ${what}: ${help}` }
 }
 
-const wantsToken: Refusal = {
+const noToken: Refusal = {
   kind: "unauthorized",
   message:
-    "This gateway wants its token: send it in the header x-floodgate-token, or put /token/TOKEN in front of the path. In a browser, open /floodgate/"
+    "The token of the gateway is missing or wrong: add the header x-floodgate-token, or put /token/TOKEN in front of the path. In a browser, open /floodgate/"
 }
 
 /**
- * Checks requests. The token is in the header `x-floodgate-token`, or in front of the path, for clients of which only the base URL
- * can be set. Without a token, `hosts` are the names of the gateway beside those of this machine.
+ * Makes the check of requests. The token is in the header `x-floodgate-token`, or in front of the path for clients that can only
+ * set a base URL. If the gateway has no token, `hosts` are its names in addition to those of this machine.
  */
 export const makeAuth = (
   token: string | undefined,
@@ -79,6 +81,6 @@ export const makeAuth = (
     if (expected === undefined) return { target, refusal: foreign(request, hosts) }
     const given = headers["x-floodgate-token"] ?? inPath?.[1]
     const isKnown = typeof given === "string" && timingSafeEqual(digest(given), expected)
-    return { target, refusal: isKnown ? undefined : wantsToken }
+    return { target, refusal: isKnown ? undefined : noToken }
   }
 }

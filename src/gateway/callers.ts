@@ -6,7 +6,7 @@ import { credentialsOf } from "./internal.ts"
 import { type CallerKey, type CallerPurses, digestOf } from "./purses.ts"
 import type { Rule } from "./rule.ts"
 
-/** The headers that say whether somebody waits for the answer: our own, and Claude Code's. */
+/** The headers that tell interactive calls from batches: our own, and Claude Code's. */
 const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const
 const priorities: Readonly<Record<string, number>> = { interactive: 1, main: 1, batch: -1, background: -1 }
 
@@ -23,10 +23,10 @@ const knownOf = (key: string): CallerKey => {
   return { name: `key-${digest.slice(0, 8)}`, hash: digest }
 }
 
-/** Whether a text matches a condition of a rule. */
+/** Tells whether a text matches a condition of a rule. */
 type Fits = (text: string) => boolean
 
-/** In a pattern `*` stands for any characters. Callers choose the text, so it takes no backtracking. */
+/** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
 const fits = (pattern: string | undefined): Fits => {
   if (pattern === undefined) return () => true
   const [first = "", ...parts] = pattern.toLowerCase().split("*")

@@ -23,11 +23,11 @@ const rewritten = new Set([...hopByHop, "host", "expect", "content-length"])
 /** `alt-svc` would show clients a way around the gateway. */
 const withheld = new Set([...hopByHop, "alt-svc"])
 
-/** Headers that a `connection` header names concern one connection only, too. */
+/** The headers that a `connection` header names, which concern one connection only. */
 export const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
   (connection ?? "").toLowerCase().split(/[\s,]+/)
 
-/** Reads the headers of a request that are passed on, and our own: they tell whose call it is. */
+/** Reads the headers that are passed on, and our own. They identify the caller. */
 export const readerOf = (headers: IncomingHttpHeaders): HeaderReader => {
   const read = headerReader(headers)
   const dropped = namedBy(headers.connection)
@@ -36,7 +36,7 @@ export const readerOf = (headers: IncomingHttpHeaders): HeaderReader => {
 
 /**
  * The headers of a request as they are passed on, names and values in turn. Our own, `x-floodgate-...`, are removed, and so is a
- * second `authorization`, which Node does not read. An answer that will be `read` is requested without compression.
+ * second `authorization`, which Node does not show. An answer that will be `read` is requested without compression.
  */
 export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefined, read: boolean): Array<string> => {
   const dropped = new Set(namedBy(connection))

@@ -1,5 +1,5 @@
 /**
- * A reverse proxy that paces: clients in any language share one limit by changing a base URL.
+ * A pacing reverse proxy: clients in any language share one limit by changing their base URL.
  *
  * Requests go to Anthropic, OpenAI, Gemini, or any service that speaks their protocols. The `Governor` admits calls, settles
  * them to the usage in their answers, and retries them by its policy, as with the governed `fetch`. Where another gateway
@@ -163,20 +163,20 @@ const plain = (response: ServerResponse, status: number, body: string, contentTy
     body
   )
 
-const closes: Refusal = { kind: "unavailable", message: "This gateway is closing; try again in a moment" }
+const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
 const noWebSocket: Refusal = {
   kind: "upgradeRequired",
-  message: "This gateway speaks HTTP/1.1 and no WebSockets: send the request over HTTP"
+  message: "The gateway does not support WebSockets: send the request over HTTP/1.1"
 }
 
 /**
- * Whether a client wants a WebSocket. Codex does at first, and falls back at once where the answer is 426. Any other upgrade may be
- * ignored: Java's client offers `h2c` with each request, takes an answer in HTTP/1.1, and takes a 426 for the answer.
+ * Whether a client requests a WebSocket. Codex tries one first, and falls back at once if the answer is 426. Any other upgrade is
+ * ignored: Java's client offers `h2c` with each request, and would take a 426 as the final answer.
  */
 const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): boolean =>
   /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
 
-/** Builds what depends on the options. A reload replaces all of it. */
+/** Builds everything that depends on the options. A reload replaces it as a whole. */
 const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
   checked: ParsedOptions,
@@ -225,7 +225,7 @@ const makeGeneration = Effect.fnUntraced(function* (
   }
 })
 
-/** The parts of a gateway that depend on its options. */
+/** Everything that was built from one set of options. */
 type Generation = Effect.Success<ReturnType<typeof makeGeneration>>
 
 /** The answer to a request for one of the gateway's own pages; undefined for any other request. */
@@ -239,7 +239,7 @@ const own = (
   const path = target.replace(/\?.*$/, "")
   if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
   const file = path.slice("/floodgate".length)
-  // The page asks for the token.
+  // The page itself asks for the token.
   const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
   if (refusal !== undefined && !isOpen) return plain(response, statusOf(refusal), `${refusal.message}\n`)
   if (path === "/metrics") {
@@ -251,7 +251,7 @@ const own = (
 
 type Serve = (request: IncomingMessage, response: ServerResponse) => void
 
-/** A listener whose error fails its own request, and not the process: a protocol of the options may throw. */
+/** A listener whose errors fail the request and not the process. A protocol of the options may throw, for example. */
 const guarded =
   (serve: Serve, run: (effect: Effect.Effect<void>) => unknown): Serve =>
   (request, response) => {
@@ -263,8 +263,8 @@ const guarded =
   }
 
 /**
- * Answers a request with what `begin` runs. It counts as open until its client has received the answer, or has disconnected, or
- * has stalled for too long.
+ * Answers a request with what `begin` runs. The request counts as open until its client has received the answer, has disconnected,
+ * or has stalled for too long.
  */
 const answer = (
   generation: Generation,
@@ -283,7 +283,7 @@ const answer = (
     generation.open--
     if (generation.isOld && generation.open === 0) run(generation.close)
     released()
-    // However it ended, the client must not be left waiting.
+    // However the request ended, its client must not be left waiting.
     if (!response.writableFinished) response.destroy()
   }
   activity.open++
@@ -298,7 +298,7 @@ const answer = (
   })
 }
 
-/** What all requests are served with. */
+/** What serves all requests, whatever the options. */
 interface ServerParts {
   readonly current: () => Generation
   readonly isClosing: () => boolean
@@ -317,7 +317,7 @@ const forward = (
 ): void => {
   const generation = current()
   const isWebSocket = wantsWebSocket(request.headers)
-  // A WebSocket begins with a GET, whatever request it is to replace.
+  // A WebSocket request is always a GET, in place of the POST that it replaces.
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
   const routed = generation.route(method, target, headerReader(request.headers))
   const refused = (refusal: Refusal): void => {
@@ -337,7 +337,7 @@ const forward = (
   const { maxBodyBytes, maxHeldBytes } = generation.checked
   const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
   const begin = (run: (answer: Effect.Effect<void>) => void) =>
-    Proxy.exchange(generation.parts, routed, request, response, body, run)
+    Proxy.handle(generation.parts, routed, request, response, body, run)
   answer(generation, response, run, begin, () => body.release())
 }
 

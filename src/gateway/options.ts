@@ -24,7 +24,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
    * @default the public addresses of Anthropic, OpenAI and Gemini
    */
   readonly upstreams?: Readonly<Record<string, string>> | undefined
-  /** The address to listen on. Any address but loopback opens the gateway to the network, and requires a `token`. @default "127.0.0.1" */
+  /** The address to listen on. Any address but loopback opens the gateway to the network and requires a `token`. @default "127.0.0.1" */
   readonly host?: string | undefined
   /** The port; 0 takes a free one, which `url` contains. @default 0 */
   readonly port?: number | undefined
@@ -92,12 +92,12 @@ const providers = {
   gemini: "https://generativelanguage.googleapis.com"
 }
 
-/** The gateway's own paths begin with these names. */
+/** The first segments of the gateway's own paths. */
 const reserved = ["floodgate", "healthz", "readyz", "metrics", "token"]
 
-/** A body is decoded to a text, which has at most so many characters in Node. */
+/** A body is decoded to a string, whose length Node limits. */
 const maxBodyBytes = constants.MAX_STRING_LENGTH
-/** More than any machine has, of memory and of sockets. */
+/** More memory and more sockets than any machine has. */
 const maxHeldBytes = 2 ** 44
 const maxConnections = 1_000_000
 
@@ -106,7 +106,7 @@ const wholeUpTo = (most: number): Input.Check =>
 
 const day = 86_400_000
 
-/** A time that timers can keep: a shorter one would keep the process busy, and no client waits longer. */
+/** Shorter times would keep the process busy, and no client waits longer. */
 const time = Input.duration("a duration from 1 millisecond to 1 day", (millis) => millis >= 1 && millis <= day)
 
 const ownPath = (name: string): boolean => reserved.includes(name) || ownSegment.test(name)
@@ -122,7 +122,7 @@ const upstreams = Input.all(
   (value) => {
     const wrong = Object.keys(value as object).find((name) => !/^[a-z\d][a-z\d-]*$/.test(name) || ownPath(name))
     const expected =
-      "expected names of lower-case letters, digits and hyphens that begin no path of the gateway or of a provider"
+      "expected names of lower-case letters, digits and hyphens, none of them the start of a path of the gateway or of a provider"
     return wrong === undefined ? undefined : Input.problem(`${expected}, got ${shown(wrong)}`)
   }
 )
@@ -171,16 +171,16 @@ const settings = Input.options<Options>({
 
 const defaultHost = "127.0.0.1"
 
-/** Others can reach a host that is not the loopback interface. */
+/** A host that is not loopback is reachable from other machines, so it needs a token. */
 const guarded: Input.Check = (value) => {
   const { host = defaultHost, token } = value as Options
   if (token !== undefined || isLoopback(host)) return undefined
-  return { place: ".token", text: "expected a token, because others can reach the host, got none" }
+  return { place: ".token", text: "expected a token, because other machines can reach the host, got none" }
 }
 
 const complete = Input.all(settings, guarded)
 
-/** Options with their defaults. Throws a `RangeError` for those that make no sense. */
+/** Checks options and adds the defaults. Throws a `RangeError` for invalid ones. */
 export const parse = (operation: string, given: Options) => {
   Input.check(operation, complete, given)
   const timeOf = (option: Duration.Input | undefined, standard: Duration.Input) =>

@@ -13,7 +13,7 @@ import type { Upstreams } from "./routes.ts"
 export interface PageParts {
   readonly activity: Activity
   readonly budget: Budget.TokenBudget["Service"]
-  /** The pools of the configuration. Each key gets pools of its own with their limits, so these are shown only in use. */
+  /** The pools of the configuration. Each key gets its own pools with their limits, so these are shown only if in use. */
   readonly configured: ReadonlySet<string>
   readonly journal: Journal | undefined
   readonly purses: CallerPurses
@@ -27,7 +27,7 @@ const maxViewers = 20
 const maxAgents = 50
 const maxCaps = 50
 
-/** Only its own files run in the page; it cannot be framed, and it sends requests to no other host. */
+/** The page runs only its own files, cannot be framed, and sends requests to no other host. */
 const security = {
   "content-security-policy":
     "default-src 'none'; img-src data:; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -42,7 +42,7 @@ const files: Readonly<Record<string, readonly [contentType: string, body: string
   "/page.js": ["text/javascript; charset=utf-8", script]
 }
 
-/** Whether nothing shows that a pool was used. */
+/** Whether a pool looks unused. */
 const isAtRest = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): boolean =>
   inFlight + queued === 0 &&
   pause === undefined &&
@@ -66,7 +66,7 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
     events: [...(journal?.events ?? [])].reverse()
   }))
 
-/** Whether a path is that of a file, which shows nothing of the gateway: the page before its data, its style and its script. */
+/** Whether a path is one of the static files, which contain no data of the gateway. */
 export const isFile = (path: string): boolean => path === "" || Object.hasOwn(files, path)
 
 /** Serves the paths below `/floodgate` until the scope closes. */
@@ -75,7 +75,7 @@ export const make = (parts: PageParts): ((path: string, response: ServerResponse
 
   const watch = (response: ServerResponse): Effect.Effect<void> => {
     if (viewers >= maxViewers)
-      return Response.whole(response, 503, security, `${maxViewers} others watch this page; trying again`)
+      return Response.whole(response, 503, security, `${maxViewers} browsers already show this page; trying again`)
     viewers++
     response.once("close", () => viewers--)
     response.writeHead(200, { ...security, "content-type": "text/event-stream" })

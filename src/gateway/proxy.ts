@@ -29,7 +29,7 @@ import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 import type { UpstreamRequest, UpstreamResponse, Transport } from "./transport.ts"
 
-/** What all requests share. */
+/** The parts of a gateway that all requests share. */
 export interface ProxyParts {
   readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
@@ -40,7 +40,7 @@ export interface ProxyParts {
   readonly now: () => number
   readonly keeper: Response.Keeper
   readonly maxHold: Duration.Duration
-  /** When the wait is predicted a second time, in milliseconds: while the response can still be a refusal. */
+  /** When the wait is predicted a second time, in milliseconds after arrival: a refusal is still possible then. */
   readonly reviewAfter: number
 }
 
@@ -62,7 +62,7 @@ export interface Recorded {
   /** Tokens of the whole prompt, cached or not. */
   readonly inputTokens: number
   readonly outputTokens: number
-  /** The time from its arrival to its last attempt. */
+  /** The time from the arrival of the request to its last attempt. */
   readonly waitedMillis: number
 }
 
@@ -111,31 +111,40 @@ export const makeRecorder = (callback: (call: Recorded) => void): CallRecorder =
 export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
   Response.whole(response, status, headers, body)
 
-/** Errors on routes without a known protocol have the form of Anthropic's, which any client can read. */
+/** A refusal on a route without a known protocol has Anthropic's form, which any client can read. */
 export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
   protocol.refuse(refusal)
 
-/** How a call ended: with the provider's answer, or with a refusal of the gateway. */
+/** The end of a call: the provider's answer, or a refusal by the gateway. */
 type CallEnd =
   | ({ readonly _tag: "Answered" } & Engine.CallResult<UpstreamResponse>)
   | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
 
 const unread: Readonly<Record<Request.Unread, Refusal>> = {
-  tooLarge: { kind: "tooLarge", message: "The body is larger than this gateway accepts (its option maxBodyBytes)" },
-  slow: { kind: "timedOut", message: "Almost nothing of the body came in 10 seconds; send it on a faster connection" },
-  full: { kind: "unavailable", message: "This gateway holds as many request bodies as it may; try again in a moment" }
+  tooLarge: {
+    kind: "tooLarge",
+    message: "The body is larger than the gateway accepts (option maxBodyBytes): send less at once"
+  },
+  slow: {
+    kind: "timedOut",
+    message: "The body arrived too slowly, almost nothing in 10 seconds: use a faster connection"
+  },
+  full: {
+    kind: "unavailable",
+    message: "The gateway has no memory left for request bodies (option maxHeldBytes): try again in a moment"
+  }
 }
 
 /** Why the provider could not be reached, without any part of the request. */
 const whyOf = (thrown: unknown): string => {
   const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const why = typeof code === "string" ? code : message
-  return `The provider gave no answer: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
+  return `No answer from the provider: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
 }
 
-const failedHere: Refusal = { kind: "unavailable", message: "This gateway failed; its log says why" }
+const failedHere: Refusal = { kind: "unavailable", message: "The gateway failed to handle this request: see its log" }
 
-/** Answers a request for which the gateway itself failed, as where a callback of its options throws. No retry helps. */
+/** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
 export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>
   Effect.andThen(
     Effect.logError("A request failed in the gateway", why),
@@ -153,12 +162,12 @@ const kindOf = (status: number): Refusal["kind"] => {
   return status === 402 ? "spendLimited" : "unavailable"
 }
 
-/** The longest part of a provider's error that is quoted. */
+/** The number of bytes of a provider's error that are quoted. */
 const maxQuoted = 1_000
 const decoder = new TextDecoder()
 
-/** The error that ends a stream which has begun already. */
-const lastWords = (result: CallEnd): Refusal => {
+/** The error that ends a stream that has already begun. */
+const finalError = (result: CallEnd): Refusal => {
   if (result._tag === "Refused") {
     const { body, status } = result.refusal
     const message = at(parseJson(body), "error", "message")
@@ -191,7 +200,7 @@ const pass = Effect.fnUntraced(function* (
   const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
   // With the caller's length the body is not sent in chunks, which some providers refuse.
   if (body === undefined && length !== undefined) headers.push("content-length", length)
-  // The HTTP client destroys it where the answer comes before the end of the body; the request is read further then.
+  // The HTTP client destroys its body if the answer comes first. The request itself must stay readable.
   const arriving = body === undefined && hasBody ? request.pipe(new PassThrough()) : null
   const sending = Effect.tryPromise({
     try: () =>
@@ -235,16 +244,16 @@ const complete = (response: ServerResponse, planned: Engine.PlannedCall, result:
   if (result._tag === "Answered") {
     const { body, isUnread, response: sent } = result
     const isWhole = body instanceof Uint8Array || isUnread === true
-    // The client cannot read a whole answer as a stream, or a stream as a whole answer.
-    const isOfItsKind = planned.streams === "list" || isStream === !isWhole
-    if (sent.status < 300 && isOfItsKind) {
+    // A client cannot read a whole answer as a stream, or a stream as a whole answer.
+    const isExpectedKind = planned.streams === "list" || isStream === !isWhole
+    if (sent.status < 300 && isExpectedKind) {
       return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
     }
-    if (!(body instanceof Uint8Array)) body.cancel("it came too late")
+    if (!(body instanceof Uint8Array)) body.cancel("the answer came too late")
   }
-  // Under status 200 the client would take an error for an answer.
+  // The status is already 200, so the client would take an error for an answer.
   if (!isStream) return Effect.sync(() => void response.destroy())
-  return Response.end(response, protocol.refuseInStream(lastWords(result)))
+  return Response.end(response, protocol.refuseInStream(finalError(result)))
 }
 
 /** The outcome of a call without an answer: the budget refused it, or the provider could not be reached. */
@@ -260,12 +269,12 @@ const refused = (planned: Engine.PlannedCall, error: unknown): CallEnd => {
   }
 }
 
-/** Writing a larger body anew takes too long. Where nothing can be inserted, the usage is not requested, and the estimate holds. */
+/** Rewriting a larger body takes too long: unless something can be inserted, usage is not requested, and the estimate is kept. */
 const maxRewritten = 4 * 1_024 * 1_024
-/** From this size on, an insertion copies no body: a running call would hold it twice. */
+/** From this size on, an insertion does not copy the body, or a running call would hold it twice. */
 const largeBytes = 64 * 1_024
 
-/** What is sent of a body: the caller's own bytes wherever they are not changed. */
+/** The body that is sent: the caller's own bytes wherever they are not changed. */
 const changed = (
   bytes: Buffer,
   headers: ReadonlyArray<string>,
@@ -352,12 +361,12 @@ const govern = (
   })
 }
 
-const why = "because this gateway reads what the call asks for"
-const encoded: Refusal = { kind: "invalid", message: `Send the body of a call without content-encoding, ${why}` }
-const notJson: Refusal = { kind: "invalid", message: `The body of a call must be a JSON object in UTF-8, ${why}` }
+const why = "the gateway must be able to read it"
+const encoded: Refusal = { kind: "invalid", message: `Send the body of a call without content-encoding: ${why}` }
+const notJson: Refusal = { kind: "invalid", message: `Send the body of a call as a JSON object in UTF-8: ${why}` }
 const tooMany = (values: number): Refusal => ({
   kind: "tooLarge",
-  message: `The body has ${values} JSON values, and this gateway reads at most ${maxValues}; send fewer messages`
+  message: `The body has ${values} JSON values, and the gateway reads at most ${maxValues}: send fewer messages`
 })
 
 /** Refuses a call because of its body. */
@@ -385,11 +394,11 @@ const answerCall = (
 ): Effect.Effect<void> => {
   const header = Headers.readerOf(request.headers)
   const refused = (refusal: Refusal) => refuseBody(parts, routed, found, response, refusal)
-  // Passed on, a call that cannot be read would be past every cap and limit.
+  // Passing on a call that cannot be read would evade all caps and limits.
   if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refused(encoded)
   const parsed = (body: unknown): Effect.Effect<void> => {
     if (!isRecord(body)) return refused(notJson)
-    // Bedrock serves models whose bodies no protocol knows.
+    // Bedrock serves models with bodies that no protocol knows.
     const planned = parts.engine.plan(found, {
       url: routed.url,
       header,
@@ -406,8 +415,8 @@ const answerCall = (
     : Request.readLarge(held.memory, bytes, parsed, (values) => refused(tooMany(values)))
 }
 
-/** Answers one request whose upstream is known. A call is answered when its body was read. */
-export const exchange = (
+/** Answers a request whose upstream is known. The body of a call is read first. */
+export const handle = (
   parts: ProxyParts,
   routed: Routed,
   request: IncomingMessage,

@@ -1,4 +1,4 @@
-/** The purses that pay for a call: one for each cap that applies to it, and one for its agent, which only counts. */
+/** The purses that a call pays from: one for each cap that applies, and one for its agent, which only counts. */
 import { hash } from "node:crypto"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -20,19 +20,19 @@ export interface CallerKey {
   readonly hash: string
 }
 
-/** Purses that only count are kept though nobody uses them: as many as the page shows agents. */
+/** How many purses of idle agents are kept: as many as the page shows. */
 const maxCounted = 1_000
-/** Beyond this, of a purse that nobody uses only what was spent is kept, in a few numbers. */
+/** How many idle purses with a cap are kept. Of further ones only the amounts are kept. */
 const maxOpen = 1_000
 /**
- * The most caps of agents and keys of which something is spent: callers can invent agents, and what is known of them is written
- * to a file every 30 seconds. None of them is forgotten, because that would give it all of its cap again.
+ * The maximum number of agents and keys that have spent part of a cap. Callers can invent agents, and all of them are written to a
+ * file every 30 seconds. At the maximum new ones are refused, because one that is forgotten would have its whole cap again.
  */
 const maxSpent = 20_000
-/** A longer name of an agent is kept as its hash. */
+/** Longer names of agents are replaced by their hash. */
 const longestName = 64
 
-/** A hash of a text that does not reveal it, of 128 bits. */
+/** A hash of a text that does not reveal it: 128 bits of its SHA-256. */
 export const digestOf = (text: string): string => hash("sha256", text).slice(0, 32)
 
 const shortened = (name: string): string => (name.length <= longestName ? name : `sha256 ${digestOf(name)}`)
@@ -48,7 +48,7 @@ const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
   return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
 }
 
-/** A name for the callers of a rule that no other callers have. It does not reveal keys either. */
+/** A unique name for the callers of a rule, which does not reveal keys either. */
 const idOf = (rule: Rule): string => {
   const { headers = {}, key } = rule
   const secret = [key, Object.entries(headers)]
@@ -96,7 +96,7 @@ export class CallerPurses {
     (gone) => this.setAside(gone)
   )
   /** Refuses the agents and keys for which there is no room. */
-  private readonly full = Spending.make(`further agents and keys (${maxSpent} have spent something of theirs)`, nothing)
+  private readonly full = Spending.make(`agents and keys beyond the first ${maxSpent}`, nothing)
   private readonly earlier: Map<string, Spending.Kept>
   private readonly spent: (agent: string, dollars: number) => void
   /** Reads a purse at once, by the clock of the gateway. */

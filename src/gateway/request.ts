@@ -1,4 +1,4 @@
-/** Bodies of requests: bounded in size and in time, and counted while they are in memory. */
+/** Bodies of requests, bounded in size and time, and accounted for while they are in memory. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -14,13 +14,13 @@ import { monotonic, maxValues, parseJson, ValueCounter } from "./internal.ts"
 
 /** The bodies of all waiting and running requests. */
 export interface BodyMemory {
-  /** Their bytes. */
+  /** The sum of their bytes. */
   held: number
-  /** Those that arrive. */
+  /** The bodies that are still arriving. */
   readonly arriving: Set<Body>
-  /** Milliseconds of a clock that nobody sets. */
+  /** Milliseconds of a monotonic clock. */
   readonly now: () => number
-  /** Lets one large body be read at a time. */
+  /** Limits the parsing of large bodies to one at a time. */
   readonly reading: Semaphore.Semaphore
 }
 
@@ -30,14 +30,14 @@ export type Unread =
   | "tooLarge"
   /** There is no room for it beside the other bodies. */
   | "full"
-  /** Next to nothing of it came. */
+  /** It arrived too slowly. */
   | "slow"
 
-/** In each such time a body must grow by a hundredth, or at least a byte. Otherwise a few could keep all others out. */
+/** A body must grow by 1 %, or by a byte, in each such time. Otherwise a few slow ones could keep all others out. */
 const growsWithinMillis = 10_000
 const minGrowth = 0.01
 
-/** Accounts for bodies, and ends those that arrive too slowly, until the scope closes. */
+/** Accounts for bodies until the scope closes, and refuses those that arrive too slowly. */
 export const makeMemory: Effect.Effect<BodyMemory, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const now = monotonic(clock)
@@ -49,12 +49,12 @@ export const makeMemory: Effect.Effect<BodyMemory, never, Scope.Scope> = Effect.
   return memory
 })
 
-/** Chunks below this size are joined: a body that arrives byte by byte would take a hundred times its size. */
+/** Smaller chunks are joined, because a body that arrives byte by byte would take a hundred times its size. */
 const smallChunk = 64 * 1_024
 
 const joined = (chunks: ReadonlyArray<Buffer>): Buffer => (chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
 
-/** Adds a chunk, so that there are few small ones, and each byte is copied a few times at max. */
+/** Appends a chunk and joins it with small ones before it. Each byte is copied a few times at most. */
 const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
   let last = chunk
   for (let before = chunks.at(-1); before !== undefined; before = chunks.at(-1)) {
@@ -71,11 +71,11 @@ export class Body {
   private readonly maxHeld: number
   private readonly max: number
   private held = 0
-  /** What has arrived. The listeners of the request live as long as its call, so this is not theirs. */
+  /** What has arrived. It is a field, because listeners live as long as the call and would keep it in memory. */
   private chunks: Array<Buffer> = []
   private give: ((body: Buffer | Unread) => void) | undefined
   private request: IncomingMessage | undefined
-  /** What it was when it was last found to have grown. */
+  /** The size at the last check that found growth. */
   private earlier = { held: 0, at: 0 }
 
   constructor(memory: BodyMemory, maxHeld: number, max: number) {
@@ -102,7 +102,7 @@ export class Body {
     request.on("end", () => this.settle(joined(this.chunks)))
   }
 
-  /** Ends a body that has hardly grown. */
+  /** Refuses a body that has hardly grown. */
   check(): void {
     const { earlier, held } = this
     const at = this.memory.now()
@@ -145,9 +145,9 @@ export class Body {
 // Reading
 // -----------------------------------------------------------------------------
 
-/** A body of this size is parsed at once: that takes at most a few milliseconds, whatever it contains. */
+/** Smaller bodies are parsed at once, which takes at most a few milliseconds, whatever they contain. */
 export const quickBytes = 32 * 1_024
-/** Values are counted in parts of this size, each in a few milliseconds. */
+/** Values are counted in parts of this size, which take a few milliseconds each. */
 const partBytes = 256 * 1_024
 
 const textOf = (bytes: Buffer): string | undefined => (isUtf8(bytes) ? bytes.toString() : undefined)
@@ -155,7 +155,7 @@ const textOf = (bytes: Buffer): string | undefined => (isUtf8(bytes) ? bytes.toS
 /** The value of a body; undefined if it is not JSON in UTF-8. */
 export const parse = (bytes: Buffer): unknown => parseJson(textOf(bytes))
 
-/** Runs a step in a turn of the event loop of its own, so that other calls go on before it. */
+/** Runs a step in its own turn of the event loop, so that other calls are served in between. */
 const inTurn = <A>(step: () => A): Effect.Effect<A> => Effect.andThen(Effect.yieldNow, Effect.sync(step))
 
 /**

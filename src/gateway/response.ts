@@ -1,8 +1,8 @@
 /**
- * Responses: written as fast as the client reads, and kept alive while there is nothing to write.
+ * Writes responses as fast as their clients read, and keeps them alive while there is nothing to write.
  *
- * Clients give up after some minutes of silence (openai's and Anthropic's SDK after about 5, others earlier), also after the
- * headers. With a few bytes every ten seconds, which they skip, they wait for ten minutes and more.
+ * Clients give up after some minutes of silence, even after the headers: the SDKs of OpenAI and Anthropic after about 5, others
+ * earlier. A few bytes every ten seconds, which they skip, make them wait for ten minutes and more.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -11,11 +11,11 @@ import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import { type Engine, monotonic } from "./internal.ts"
 
-/** A client that reads nothing for this long is gone, or wants to occupy memory. */
+/** A client that reads nothing for this long is gone, or tries to occupy memory. */
 const longestStall = Duration.minutes(1)
 
 /**
- * The most of a body that is written at once. A client that has read such a piece has not stalled, so that a client may take as
+ * The maximum that is written of a body at once. A client that reads such a piece in time has not stalled, so that it may take as
  * long as it needs for a large body.
  */
 const pieceBytes = 256 * 1_024
@@ -30,7 +30,7 @@ const progress = (response: ServerResponse, event: "drain" | "finish"): Effect.E
   }).pipe(
     Effect.timeoutOrElse({
       duration: longestStall,
-      // The end of the response interrupts the exchange.
+      // Destroying the response interrupts the fiber of the request.
       orElse: () =>
         Effect.andThen(
           Effect.sync(() => response.destroy()),
@@ -39,14 +39,14 @@ const progress = (response: ServerResponse, event: "drain" | "finish"): Effect.E
     })
   )
 
-/** Writes to a response. Completes when the client may be sent more. */
+/** Writes to a response. Completes when the client can take more. */
 export const write = (response: ServerResponse, chunk: Uint8Array | string): Effect.Effect<void> =>
   Effect.suspend(() => (response.write(chunk) ? Effect.void : progress(response, "drain")))
 
-/** How long a request is read further that was answered already. */
+/** How long the rest of a request is read after the answer. */
 const longestRest = Duration.seconds(30)
 
-/** Reads what is still coming of a request, and forgets it. Ends early when nothing comes. */
+/** Reads and drops the rest of a request. Ends early if nothing arrives. */
 const discarded = (request: IncomingMessage): Effect.Effect<void> => {
   const ended = Effect.callback<void>((resume) => {
     const done = () => resume(Effect.void)
@@ -64,12 +64,12 @@ const discarded = (request: IncomingMessage): Effect.Effect<void> => {
 }
 
 /**
- * Ends a response. Completes when all of it was handed to the network: before that, the end of the process or of the connection
- * would cut it off.
+ * Ends a response. Completes when all of it has been handed to the network, because the end of the process or the connection would
+ * cut off the rest.
  *
- * A client that is still sending its body gets the answer at once, and the rest of the body is read before the connection may be
- * closed. Many clients read nothing before they have sent all, and a connection that is closed while something arrives there is
- * reset, with the answer in it.
+ * A client that is still sending its body gets the answer at once, and the rest of the body is read before the connection is closed.
+ * Many clients read nothing before they have sent everything, and a connection that is closed while data arrives is reset, which
+ * loses the answer.
  */
 export const end = Effect.fnUntraced(function* (response: ServerResponse, body: Uint8Array | string = "") {
   let rest = typeof body === "string" ? Buffer.from(body) : body
@@ -83,7 +83,7 @@ export const end = Effect.fnUntraced(function* (response: ServerResponse, body: 
     yield* discarded(response.req)
     response.end()
   }
-  // The system takes a small answer at once, and its end is known after this turn: most answers need no timer.
+  // Small answers are taken by the system in this turn of the event loop, so that most need no timer.
   yield* Effect.yieldNow
   if (!response.writableFinished) yield* progress(response, "finish")
 })
@@ -137,12 +137,12 @@ export interface Keeper {
   readonly remove: (held: HeldResponse) => void
 }
 
-/** Checks within each interval; there is at least one a second. */
-const looks = 4
+/** How often responses are checked within an interval; at least once a second. */
+const checksPerInterval = 4
 
 /**
- * Makes a keeper, which sends nothing for `silence`, so that the response can still have the provider's status, and the text
- * in intervals of `every` after that. One timer serves all responses, so that a quick answer costs nothing.
+ * Makes a keeper. It sends nothing for `silence`, so that the response can still have the provider's status, and then the text in
+ * intervals of `every`. One timer serves all responses, so that quick answers cost nothing.
  */
 export const makeKeeper = Effect.fnUntraced(function* (
   silence: Duration.Duration,
@@ -161,7 +161,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
       held.began = true
       began(held)
     }
-    // A client that does not read needs no more text.
+    // A client that is not reading has unread text already.
     if (!response.writableNeedDrain) response.write(text)
   }
   const tick = Effect.sync(() => {
@@ -172,7 +172,7 @@ export const makeKeeper = Effect.fnUntraced(function* (
       keep(held)
     }
   })
-  const pause = Effect.sleep(Math.min(1_000, silenceMillis / looks, everyMillis / looks))
+  const pause = Effect.sleep(Math.min(1_000, silenceMillis / checksPerInterval, everyMillis / checksPerInterval))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(pause, tick)))
   return {
     add: (held) => void due.set(held, now() + silenceMillis),

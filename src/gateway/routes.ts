@@ -4,11 +4,11 @@
 import type { HeaderReader, Protocol } from "../protocol/index.ts"
 import { Engine, type Match, matches, pathOf, Lru } from "./internal.ts"
 
-/** A provider that requests are passed on to. */
+/** A provider to which requests are passed on. */
 export interface Upstream {
   readonly name: string
   readonly origin: string
-  /** The beginning of every path, without a slash at the end. */
+  /** The prefix of every path, without a slash at the end. */
   readonly base: string
 }
 
@@ -20,9 +20,9 @@ export interface Routed {
   /** The path at the upstream, with the query. */
   readonly path: string
   readonly url: string
-  /** The protocol that its client speaks, if the path tells. */
+  /** The protocol of the client, if the path shows it. */
   readonly protocol: Protocol | undefined
-  /** The protocol and route of a call that a model answers; undefined for any other request. */
+  /** The protocol and route if a model answers the request; undefined for any other request. */
   readonly call: Match | undefined
 }
 
@@ -31,7 +31,7 @@ export interface NoRoute extends Pick<Routed, "protocol"> {
   readonly message: string
 }
 
-/** The upstream at an address; undefined unless the address is one for HTTP that has only a host and a path. */
+/** The upstream at an address; undefined unless that is an HTTP URL with only a host and a path. */
 export const upstreamOf = (name: string, address: string): Upstream | undefined => {
   const url = URL.parse(address)
   if (url === null || !/^https?:$/.test(url.protocol)) return undefined
@@ -43,7 +43,7 @@ export const upstreamOf = (name: string, address: string): Upstream | undefined 
 const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
 const builtIn = Object.values(names)
 
-/** The first segments of the providers' own paths. Any other segment in front of a path is the name of an upstream. */
+/** The first segments of providers' paths. Any other segment in front of a path is the name of an upstream. */
 export const ownSegment =
   /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
 
@@ -84,8 +84,8 @@ const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protoco
 }
 
 /**
- * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name is of the provider whose
- * path it is, and goes to the upstream of that provider only, because the caller's key is the provider's.
+ * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name goes to the upstream of the
+ * provider that has such paths, and to no other, because the caller sends that provider's key.
  */
 const find = (
   upstreams: Upstreams,
@@ -108,7 +108,7 @@ const find = (
   if (upstream === undefined) return lost(upstreams, name, all.find((each) => each.name === provider)?.protocol)
   const known = all.find(({ name }) => name === upstream.name) ?? all[0]
   const full = `${upstream.base}${known?.route.path ?? own}`
-  // The address may end with the version that the path begins with.
+  // The version may be both at the end of the address and at the start of the path.
   const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
   return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: known?.protocol }
 }
@@ -116,7 +116,7 @@ const find = (
 /** Finds the route of a request by its method, its target and its headers. */
 export type Router = (method: string, target: string, header: HeaderReader) => Routed | NoRoute
 
-/** Clients use few paths again and again. */
+/** More paths than clients use. */
 const maxKnown = 1_000
 const longestKnown = 256
 const isNamed = (value: string | null | undefined): boolean => (value ?? "") !== ""

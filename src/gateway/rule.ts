@@ -1,4 +1,4 @@
-/** A rule for some callers of a gateway. */
+/** The settings for some callers of a gateway. */
 import type * as Spending from "../Spending.ts"
 
 /**
@@ -12,8 +12,8 @@ export interface Rule {
   /** The name of the agent. */
   readonly agent?: string | undefined
   /**
-   * The key that the caller sends to the provider, or enough of it to tell it from others, such as `*x9Yz`; the access key for
-   * AWS, and the project for Vertex AI. A call with several keys has all of them, because only the provider knows which it takes.
+   * The key that the caller sends to the provider, or a pattern that matches only it, such as `*x9Yz`; the access key for
+   * AWS, and the project for Vertex AI. A call with several keys matches by any of them, because only the provider knows which it accepts.
    */
   readonly key?: string | undefined
   readonly model?: string | undefined
@@ -23,7 +23,7 @@ export interface Rule {
   readonly weight?: number | undefined
   /** Higher goes first. @default 1 for interactive calls, -1 for batches, else 0 */
   readonly priority?: number | undefined
-  /** What all these callers together may cost. The caps of all matching rules apply. @default no bound */
+  /** What all matching callers together may cost. The caps of all matching rules apply. @default no bound */
   readonly cap?: Spending.Cap | undefined
   /** What each agent may cost. A client may use any number of agent names, so also bound its key, or all callers. @default no bound */
   readonly capPerAgent?: Spending.Cap | undefined

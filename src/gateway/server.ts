@@ -1,4 +1,4 @@
-/** The HTTP server of the gateway, with bounds on connections and headers. */
+/** The HTTP server of the gateway, which limits connections and headers. */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -31,19 +31,19 @@ export interface ListenOptions {
   readonly maxConnections: number
 }
 
-/** Longer than clients and load balancers keep idle connections, so that the server closes none while a request arrives. */
+/** Longer than clients and load balancers keep idle connections, so that the server never closes one while a request arrives. */
 const keepAliveMillis = 120_000
-/** The longest times that a client may take to send its headers, and its whole request. */
+/** How long a client may take to send its headers, and its whole request. */
 const headersMillis = 20_000
 const requestMillis = 300_000
 const maxHeaderBytes = 64 * 1_024
 
-/** How long after an answer its client is given to take it from the network. */
+/** How long a client may take to receive an answer from the network. */
 const longestTransit = Duration.seconds(5)
 
 /**
- * Ends all connections. What was handed to the network is lost with that of a container, so those that have just had an answer
- * may go on until the client has closed its side, too: then it has everything.
+ * Ends all connections. When a container stops, data that is still in its network is lost, so connections with a recent answer stay
+ * until the client closes its side, which shows that it has received everything.
  */
 const hangUp = (server: Http.Server, sockets: ReadonlyMap<Socket, number>, now: () => number): Effect.Effect<void> =>
   Effect.gen(function* () {
@@ -106,12 +106,12 @@ export const listen = Effect.fnUntraced(function* ({
 
 type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
 
-/** The most requests that a client may send in advance on one connection. Common clients send none. */
+/** How many requests a client may send ahead on one connection. Common clients send none. */
 const maxInAdvance = 16
 
 /**
- * Answers the requests of a connection one after the other, so that the bound on connections also bounds open requests, and with
- * them the connections to upstreams.
+ * Answers the requests of a connection one by one, so that the limit on connections also limits open requests and connections to
+ * upstreams.
  */
 export const oneByOne = (serve: Listener): Listener => {
   const queues = new WeakMap<Socket, Array<() => void>>()
@@ -134,7 +134,7 @@ export const oneByOne = (serve: Listener): Listener => {
   }
 }
 
-/** Waits until no request is open, at most for the given time. */
+/** Waits until no request is open, or until the time is over. */
 export const drained = (open: () => number, max: Duration.Duration): Effect.Effect<void> =>
   Effect.gen(function* () {
     while (open() > 0) yield* Effect.sleep(Duration.millis(50))

@@ -1,6 +1,6 @@
 /**
- * Connections to an upstream. They are kept alive, do not limit how long an answer takes, and read a body only as fast as its
- * reader.
+ * Connections to an upstream. They are kept alive, do not limit how long an answer takes, and read a body only as fast as it is
+ * consumed.
  */
 import Undici from "@effect/platform-node/Undici"
 import type { Dispatcher } from "@effect/platform-node/Undici"
@@ -17,7 +17,7 @@ import type { Upstream } from "./routes.ts"
 export interface UpstreamResponse extends Engine.ProviderResponse {
   readonly headers: ResponseHeaders
   readonly body: Engine.ByteSource
-  /** Whether the body was compressed, and has been decompressed. */
+  /** Whether the body was decompressed. */
   readonly isDecoded: boolean
 }
 
@@ -27,7 +27,7 @@ export interface UpstreamRequest {
   readonly path: string
   readonly headers: ReadonlyArray<string>
   readonly body: string | Uint8Array | Readable | null
-  /** Whether the body of the answer is read, and not only passed on. */
+  /** Whether the body of the answer is read, rather than only passed on. */
   readonly read: boolean
 }
 
@@ -43,10 +43,10 @@ const decoders: Readonly<Record<string, () => Duplex>> = {
   zstd: Zlib.createZstdDecompress
 }
 
-/** The most bytes of a body that are buffered. The connection pauses until they were read. */
+/** How many bytes of a body are buffered before the connection pauses. */
 const maxUnread = 64 * 1_024
 
-/** Receives a response, and gives its body to a reader. */
+/** Receives a response, and hands its body to a reader. */
 class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
   private readonly signal: AbortSignal
   private readonly answered: (receiver: Receiver) => void
@@ -106,7 +106,7 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
     this.wake()
   }
 
-  /** Gives the reader all chunks that have arrived: joining small chunks costs less than writing each. */
+  /** Gives the reader all chunks that have arrived, because joining small chunks costs less than writing each. */
   private wake(): void {
     if (this.reader === undefined || this.isWaking) return
     this.isWaking = true
@@ -151,11 +151,11 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
   }
 }
 
-/** Methods that change nothing, so that a request may be sent twice. */
+/** Whether a request changes nothing, so that it may be sent twice. */
 const isRepeatable = ({ body, method }: UpstreamRequest): boolean =>
   body === null && (method === "GET" || method === "HEAD")
 
-/** Whether a connection ended while it was in use, and not while it was made. */
+/** Whether a connection broke in use, rather than while it was made. */
 const isCut = (error: unknown): boolean =>
   ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
 
@@ -202,7 +202,7 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
         })
       return async (request, signal) => {
         const { read } = request
-        // An upstream may close a connection that it has kept just when the next request arrives there.
+        // An upstream may close an idle connection just when the next request arrives.
         const answer = await sent(request, signal).catch((error: unknown) => {
           if (isCut(error) && isRepeatable(request)) return sent(request, signal)
           throw error

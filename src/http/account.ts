@@ -8,10 +8,10 @@ import * as Lru from "../domain/input/lru.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import { type Addressed, credentialsOf } from "./credentials.ts"
 
-/** Enough for all keys and organisations of a program. A forgotten one is learned again. */
-const max = 10_000
+/** More keys and organisations than a program has. One that is evicted is learned again. */
+const maxRemembered = 10_000
 
-/** A credential that the provider does not know, or that may not do this: it may have been invented. */
+/** The statuses of credentials that may be invented: unknown to the provider, or not permitted. */
 const refusals = [401, 403]
 
 /** The headers that select an organisation or a project at OpenAI, for credentials with several. */
@@ -39,7 +39,7 @@ const organisationOf = (header: HeaderReader): string | undefined => {
 // Accounts
 // -----------------------------------------------------------------------------
 
-/** What of a response says something about the account. */
+/** The parts of a response that identify the account. */
 interface AccountResponse {
   readonly status: number
   readonly header: HeaderReader
@@ -49,7 +49,7 @@ interface AccountResponse {
 export interface Accounts {
   /** The account of a request. It is a promise if the credential must be hashed first. */
   readonly of: (request: Addressed) => string | Promise<string>
-  /** Learns from a response that the account of a request exists, and the organisation of its credential. */
+  /** Remembers a credential that a response has confirmed, and the organisation that the response names. */
   readonly learn: (request: Addressed, account: string, response: AccountResponse) => void
 }
 
@@ -68,9 +68,9 @@ export const makeAccounts = (): Accounts => {
       const { credential, host, key } = keyOf(request)
       if (credential === "") return host
       const known = byCredential.get(key)
-      // One that no response has shown to exist is not kept.
+      // Invented credentials must not fill the memory, so a credential is kept once a response has confirmed it.
       if (known === undefined) return hashOf(credential).then((hash) => byCredential.get(key) ?? `${host}/${hash}`)
-      Lru.put(byCredential, key, known, max)
+      Lru.put(byCredential, key, known, maxRemembered)
       return known
     },
     learn: (request, account, { header, status }) => {
@@ -79,11 +79,11 @@ export const makeAccounts = (): Accounts => {
       if (credential === "") return
       const organisation = organisationOf(header)
       const own = byCredential.get(key) ?? account
-      if (organisation === undefined) return Lru.put(byCredential, key, own, max)
+      if (organisation === undefined) return Lru.put(byCredential, key, own, maxRemembered)
       const name = `${host} ${organisation}`
       const first = byOrganisation.get(name) ?? own
-      Lru.put(byOrganisation, name, first, max)
-      Lru.put(byCredential, key, first, max)
+      Lru.put(byOrganisation, name, first, maxRemembered)
+      Lru.put(byCredential, key, first, maxRemembered)
     }
   }
 }

@@ -37,8 +37,8 @@ export class Abandoned {
 const whyLeft = (value: unknown): unknown => (value instanceof Abandoned ? value.why : undefined)
 
 /**
- * The connection of an attempt. It ends when the attempt's scope closes. It is made outside of the call, so that a stream does
- * not keep the call in memory.
+ * The connection of an attempt, which is aborted when the attempt's scope closes. It is made here because a closure within the
+ * call would keep the call in memory as long as the stream.
  */
 export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.withFiber(({ context }) => {
   const opened: Connection = { controller: new AbortController(), isOver: false }
@@ -52,7 +52,7 @@ export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.
 
 const empty = new Uint8Array(0)
 
-/** Chunks as one. */
+/** Joins chunks. */
 export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   if (chunks.length === 1) return chunks[0]!
   const all = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0))
@@ -68,10 +68,10 @@ const bounded = (source: ByteSource | undefined, opened: Connection, how: Patien
   source === undefined ? Effect.undefined : bound(source, opened, how)
 
 const mebibyte = 1_024 * 1_024
-/** Larger than any answer, images included. A few compressed KB could unpack to more than fits into memory. */
+/** Larger than any answer with images. Without a bound, a few compressed KB could unpack to more than the memory. */
 const maxBytes = 32 * mebibyte
 const maxErrorBytes = mebibyte
-/** There is room for as much of each answer. */
+/** This much of an answer is read without being accounted for. */
 const fewBytes = 64 * 1_024
 
 /** The chunks of a body, all of them or as many as there was room for. */
@@ -80,7 +80,7 @@ interface BodyChunks {
   readonly isWhole: boolean
 }
 
-/** Reads a body as long as there is room. Its silences are bounded elsewhere, and its total time is not. */
+/** Reads a body until it ends or has no more room. `bound` limits its silences; nothing limits the time in all. */
 const gather = (
   source: ByteSource | undefined,
   hasRoom: (bytes: number) => boolean
@@ -98,13 +98,13 @@ const gather = (
   return Effect.tryPromise({ try: read, catch: (thrown) => thrown })
 }
 
-/** Whether there is room for more bytes, up to a size. What exceeds a few bytes is accounted for by `hold`. */
-const roomFor = (most: number, hold: (bytes: number) => boolean = () => true) => {
+/** Decides whether more bytes fit: at most `max`, and beyond {@link fewBytes} only if `hold` has room for them. */
+const roomFor = (max: number, hold: (bytes: number) => boolean = () => true) => {
   let size = 0
   return (bytes: number): boolean => {
     const before = Math.max(size, fewBytes)
     size += bytes
-    return size <= most && (size <= fewBytes || hold(size - before))
+    return size <= max && (size <= fewBytes || hold(size - before))
   }
 }
 
@@ -206,7 +206,7 @@ export const readWhole = Effect.fnUntraced(function* <R extends ProviderResponse
   }
   const parsed = parseJson(decoder.decode(bytes))
   if (parsed === undefined) {
-    // Events that were called JSON: the usage that was requested is hidden, and counts.
+    // Some services send events under the type of JSON. They are read, so that requested usage is counted and hidden.
     if (planned.streams === "events")
       return yield* readStream(
         exchange,
@@ -229,10 +229,10 @@ const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
   return counter.values > maxValues
 }
 
-/** Finds nothing: what it reads is passed on only. */
+/** Finds no events, so that a body is only passed on. */
 const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
 
-/** Passes a whole answer on that is too large to be read. Its usage stays unknown, so its call keeps its estimate. */
+/** Passes on a whole answer that is too large to be read. Its usage stays unknown, so the call keeps its estimate. */
 const passOn = <R extends ProviderResponse>(
   exchange: AttemptResponse<R>,
   chunks: Array<Uint8Array>,
@@ -273,8 +273,7 @@ export const readStream = Effect.fnUntraced(function* <R extends ProviderRespons
 })
 
 /**
- * The parser for the events of a streamed response; undefined for a response that is read whole. Where a stream was requested,
- * everything but JSON is read as one: some services give streams another type.
+ * The parser for the events of a streamed response; undefined for a response that is read whole. If a stream was requested, anything but JSON is read as one, because some services send another content type.
  */
 export const parserOf = <R extends ProviderResponse>({
   planned,

@@ -1,4 +1,4 @@
-/** The credentials that a request sends to its provider. They tell whose limits and whose caps it counts towards. */
+/** The credentials in a request. They decide whose limits and whose caps it counts towards. */
 import type { HeaderReader } from "../protocol/headers.ts"
 
 /** The parts of a request that hold its credentials. */
@@ -13,7 +13,7 @@ export interface Addressed {
 const inQuery = "?key"
 type Location = "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | typeof inQuery
 
-/** All locations of a credential, those first where the provider looks first. */
+/** Where a credential may be, in the order in which the provider looks. */
 const locations: Readonly<Record<"anthropic" | "azure" | "google" | "other", ReadonlyArray<Location>>> = {
   anthropic: ["x-api-key", "authorization", "api-key", "x-goog-api-key", inQuery],
   azure: ["api-key", "authorization", "x-api-key", "x-goog-api-key", inQuery],
@@ -43,12 +43,13 @@ const valuesOf = (location: Location, header: HeaderReader, { search, searchPara
   return [awsKey.exec(value)?.[1] ?? value.replace(/^bearer\s+/i, "")]
 }
 
-/** A request has one or two. The others count as those of one caller. */
-const max = 8
+/** A request has one or two credentials. Beyond this many, the rest count as one more. */
+const maxCredentials = 8
 
 /**
- * The credentials of a request, the one that its provider uses first. They are more than one if the request has several: only
- * the provider knows which of them it takes. At Vertex AI it is the project, and for AWS the access key.
+ * The credentials of a request, in the order in which its provider prefers them. Only the provider knows which of several it
+ * accepts, so all are returned. The project stands for the tokens of Vertex AI, which change every hour, and the access key for
+ * the signatures of AWS.
  */
 export const credentialsOf = ({ header, protocol, url }: Addressed): ReadonlyArray<string> => {
   const parsed = URL.parse(url)
@@ -60,7 +61,7 @@ export const credentialsOf = ({ header, protocol, url }: Addressed): ReadonlyArr
     for (const value of valuesOf(location, header, parsed)) {
       const credential = value.trim()
       if (credential === "" || found.includes(credential)) continue
-      if (found.length === max) return [...found, "others"]
+      if (found.length === maxCredentials) return [...found, "others"]
       found.push(credential)
     }
   }

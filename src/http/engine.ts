@@ -145,7 +145,7 @@ export const refuse = ({ match: { protocol } }: PlannedCall, error: unknown): Re
   }
   const retryAfterSeconds = seconds(error.retryAfter)
   const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
-  // A retry helps after an open circuit, and not after a timeout, which was retried already.
+  // A timeout was already retried. An open circuit closes again, so a retry helps.
   return reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
 }
 
@@ -153,7 +153,7 @@ export const refuse = ({ match: { protocol } }: PlannedCall, error: unknown): Re
 // Requests for usage
 // -----------------------------------------------------------------------------
 
-/** Enough for all services of a program. A forgotten service is asked once more. */
+/** More services than a program calls. One that is evicted is asked again. */
 const maxRefusing = 1_000
 
 /** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
@@ -174,7 +174,7 @@ const makeUsageRequests = () => {
       if (insert !== undefined) return { insert }
       return text && { text: usageRequest.inject(text()) }
     },
-    /** Whether an error rejects that request for usage. Then its service is not asked again. */
+    /** Whether the service rejected the request for usage. If so, it is not asked again. */
     isRefused: ({ request }: PlannedCall, status: number, error: string): boolean => {
       const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
       if (isRefused) Lru.put(refusing, hostOf(request), true, maxRefusing)
@@ -238,10 +238,10 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-/** The model of a call that names none: a stored prompt does, or the service has only one. */
+/** The model of a call without one: a stored prompt names it, or the service has a single model. */
 const unnamed = "unknown"
 
-/** What the options say of a call. Their callbacks see its body, which nothing refers to afterwards. */
+/** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
 const termsOf = (found: Match, request: CallRequest, settings: EngineSettings): CallTerms => {
   const callOptions = given(settings.callOptions, request)
   if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.call, callOptions)
@@ -279,13 +279,13 @@ const planOf = (
   }
 }
 
-/** The account of a call, and whether the options say it. */
+/** The account of a call, and whether the options set it. */
 interface CallAccount {
   readonly account: string
   readonly isGiven: boolean
 }
 
-/** Makes a call, after its account was found. */
+/** Finds the account of a call, and makes the call. */
 const called = <R extends ProviderResponse>(
   parts: EngineParts,
   planned: PlannedCall,
@@ -378,8 +378,8 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
 })
 
 /**
- * Ends a stream: settles its ticket, and closes its scope. It is made outside of the call, so that it does not keep the call in
- * memory.
+ * Ends a stream: settles its ticket and closes its scope. It is a function of its own because a closure within the call would keep
+ * the call in memory as long as the stream.
  */
 const concluding =
   (

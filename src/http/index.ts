@@ -95,7 +95,7 @@ type FetchInit = NonNullable<Parameters<Fetch>[1]>
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Recognised by its form, because there may be several copies of `Request`. */
+/** There may be several `Request` classes, so the shape decides. */
 const isRequest = (input: FetchInput): input is Request =>
   typeof input === "object" && "url" in input && "method" in input && "headers" in input
 
@@ -133,26 +133,26 @@ const repeatable = async (init: FetchInit): Promise<FetchInit> => {
   return { ...init, headers, body: (await bytesOf(body, init.signal)) as Uint8Array<ArrayBuffer> }
 }
 
-/** A request as an address and options, whose body can be sent more than once. */
+/** Splits a request into its address and options whose body can be sent more than once. */
 const separate = async (input: FetchInput, given: FetchInit): Promise<readonly [string | URL, FetchInit]> => {
   if (!isRequest(input)) return [input, await repeatable(given)]
   const { credentials, headers, keepalive, method, redirect, signal } = input
   const init = { credentials, headers, keepalive, method, redirect, signal, ...given }
   if (init.body != null) return [input.url, await repeatable(init)]
-  // A body that was read before fails as it does without us. Some platforms do not show a request's body.
+  // Reading a used body fails as it does in plain `fetch`. Some platforms do not expose `body`.
   const isHidden = input.bodyUsed || input.body === undefined
   const body = isHidden ? await input.arrayBuffer() : await bytesOf(input.body, init.signal)
   return [input.url, { ...init, body: body as Uint8Array<ArrayBuffer> }]
 }
 
-/** The options with which a request is sent: those of the caller, apart from what is changed. */
+/** The options with which a request is sent: the caller's, with the changed body and without our header. */
 const outgoing = (init: FetchInit, headers: Headers, change: Engine.BodyChange | undefined): FetchInit => {
   const isNamed = headers.has("x-floodgate-agent")
   if (!isNamed && change === undefined) return init
   const changed = new Headers(headers)
   changed.delete("x-floodgate-agent")
   if (change === undefined) return { ...init, headers: changed }
-  // Some clients set it themselves.
+  // Some clients set it, and it is wrong for the changed body.
   changed.delete("content-length")
   const body = "text" in change ? change.text : insertInto(textOf(init.body) ?? "", change.insert)
   return { ...init, headers: changed, body }

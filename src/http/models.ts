@@ -1,4 +1,4 @@
-/** The options of the engine, and the forms of a request on its way through it. */
+/** The options of the engine, and the forms that a request takes on its way through it. */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as EffectResult from "effect/Result"
@@ -98,9 +98,9 @@ export const checks: Input.Checks<EngineOptions> = {
 /** Called with the usage of a call, or with undefined if that is unknown. */
 export type OnUsage = (actual: Accounting.Actual | undefined) => void
 
-/** Options that an adapter of the engine sets for its users. */
+/** Options that an adapter of the engine adds to those of its users. */
 export interface EngineSettings extends EngineOptions {
-  /** What its users called, for errors of the options that a function of theirs gives. */
+  /** The operation that users called, for errors in the options that their functions return. */
   readonly operation: string
   /** The provider's name for spans. @default the protocol's */
   readonly name?: string | undefined
@@ -129,15 +129,14 @@ export interface IncomingRequest {
   /** The parsed body, if the transport has it. @default parsed by the engine */
   readonly parsed?: unknown
   /**
-   * Accounts for bytes of the answer that are held until the call is over. Returns false if there is no room: then the answer
-   * is passed on without being read.
+   * Accounts for bytes of the answer that are held until the call is over. If it returns false, there is no room, and the answer is passed on without being read.
    *
    * @default there is room
    */
   readonly hold?: ((bytes: number) => boolean) | undefined
 }
 
-/** What the options say of a call. */
+/** The options of one call, after their functions were called. */
 export interface CallTerms {
   /** The account that the options name; undefined for the default. */
   readonly account: string | undefined
@@ -146,14 +145,14 @@ export interface CallTerms {
 }
 
 /**
- * A request that is governed. It may wait for minutes, so it holds neither the parsed body, which can take several times as much
- * memory as its bytes, nor the text.
+ * A call that is governed. It may wait for minutes, so it holds neither the text of its body nor the parsed body, which can take
+ * several times as much memory.
  */
 export interface PlannedCall {
   readonly match: Match
   readonly description: Description & { readonly model: string }
   readonly request: Omit<CallRequest, "body">
-  /** What the options say, or what their callbacks threw: the call fails with it. */
+  /** The options, or what their callbacks threw, with which the call fails. */
   readonly terms: EffectResult.Result<CallTerms, unknown>
   /** See {@link IncomingRequest.text}. */
   readonly text: (() => string) | undefined
@@ -167,7 +166,7 @@ export interface PlannedCall {
   readonly hold: ((bytes: number) => boolean) | undefined
 }
 
-/** How a body is sent that is not the caller's own: with more properties at its beginning, or as another text. */
+/** How the caller's body is changed: by properties inserted at its beginning, or by a new text. */
 export type BodyChange = { readonly insert: string } | { readonly text: string }
 
 /** A response as the transport has received it. `body` is undefined if there is none. */
@@ -197,7 +196,7 @@ export interface CallResult<R extends ProviderResponse> {
   readonly isChanged: boolean
   /** Whether this is a failure after the last retry. */
   readonly isFinal: boolean
-  /** Whether this is a whole answer of which the body is a source, because it is too large to be read. @default false */
+  /** Whether a whole answer is passed on as a source, because it is too large to be read. @default false */
   readonly isUnread?: boolean | undefined
 }
 
@@ -205,6 +204,6 @@ export interface CallResult<R extends ProviderResponse> {
 export class Stalled extends Error {
   override readonly name = "TimeoutError"
   constructor(silence: string) {
-    super(`The answer was silent for ${silence} (for streams see floodgate's option idleTimeout)`)
+    super(`The provider sent nothing for ${silence}; for streams, raise the option idleTimeout of floodgate`)
   }
 }

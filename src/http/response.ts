@@ -7,7 +7,7 @@ import type { ByteSource } from "./stream.ts"
 /** A response of `fetch` in the engine's form. */
 export interface FetchResponse extends ProviderResponse {
   readonly response: Response
-  /** Whether the body was read already: then only the response itself can be returned. */
+  /** Whether the body was already read, so that only the response itself can be returned. */
   readonly isSpent: boolean
 }
 
@@ -61,7 +61,7 @@ export const governedResponse = (
 export const fetchResponseOf = (response: Response): FetchResponse => {
   const isSpent = response.bodyUsed || response.body?.locked === true
   const body = isSpent ? undefined : sourceOf(response.body)
-  // Some forty headers are looked up, for which a `Headers` object is slow.
+  // About forty headers are looked up, and a `Headers` object is slow at that.
   const header = headerReader(Object.fromEntries(response.headers))
   return { status: response.status, header, body, response, isSpent }
 }

@@ -1,6 +1,4 @@
-/**
- * The body of a streamed answer. Its events are observed as it is read, and nothing is held back.
- */
+/** The body of a streamed answer. Its events are observed while it is read, and nothing is held back. */
 import type * as Accounting from "../Accounting.ts"
 import * as Stream from "../call/stream.ts"
 import type * as Silence from "../domain/input/silence.ts"
@@ -32,7 +30,7 @@ export interface BodyOptions {
   readonly isStalled: (thrown: unknown) => boolean
 }
 
-/** Watches a body. The attempt closes its connection. */
+/** Watches a body. Closing its connection is up to the attempt. */
 export const watch = (options: BodyOptions): Stream.Watched<Uint8Array> => {
   const { parser, protocol, source } = options
   const fields = { requestId: requestIdOf(options.header) }

@@ -37,7 +37,7 @@ const messages = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|anthropic))\/messages(?<rest>\/
 const vertex = /\/publishers\/anthropic\/models\/(?<model>[^/:]+):(?<method>rawPredict|streamRawPredict)$/
 /** Bedrock: `/model/MODEL/invoke`. Its streams are Amazon's binary events, which this protocol does not read. */
 const bedrock = /^\/model\/(?<model>[^/]+)\/(?<method>invoke|invoke-with-response-stream)$/
-/** A POST to a model's path is a call of Gemini's. */
+/** A POST to a model's path is a Gemini call. */
 const others = /^GET \/(?:.*\/)?v\d+\/models(?:\/.*)?$|^\w+ \/(?:.*\/)?v\d+\/(?:files|complete)(?:\/.*)?$/
 
 const matchVertex = (path: string): Route | undefined => {
@@ -71,7 +71,7 @@ const matchRoute = (method: string, path: string): Route | undefined => {
 // Requests
 // -----------------------------------------------------------------------------
 
-/** Claude Code's text has about 200. A caller may send one that takes as long to parse as a whole body. */
+/** Claude Code sends about 200 characters. A longer text could take as long to parse as a whole body. */
 const maxUserLength = 4_096
 
 /** Claude Code's `metadata.user_id` is a JSON text that names the session. Other clients send a name. */
@@ -115,8 +115,8 @@ export const describe: Protocol["describe"] = (body, route) => {
 // -----------------------------------------------------------------------------
 
 /**
- * The counts of a `usage` object; null leaves a count as it was. What compactions of a long conversation used counts towards the
- * limits as well, and is left out of the provider's own sums.
+ * The counts of a `usage` object; a count of null is unchanged. Compactions of a long conversation count towards the limits, but the
+ * provider leaves them out of its sums, so their tokens are added.
  */
 const countsOf = (usage: unknown): Counts => {
   if (!isRecord(usage)) return {}
@@ -186,7 +186,7 @@ export const step = (answer: Answer, event: unknown): Answer => {
   }
 }
 
-/** A streamed answer as far as it was read. It is mutable and belongs to one stream. */
+/** The part of a streamed answer that has been read. It is mutable and belongs to one stream. */
 export class PartialAnswer {
   answer: Answer = emptyAnswer
   private text = ""
@@ -218,7 +218,7 @@ const observe: Protocol["observe"] = (answer, { data, name }) => {
 // Refusals
 // -----------------------------------------------------------------------------
 
-/** Not `overloaded_error`: Claude Code retries that only three times within 4 s. */
+/** A refusal is no `overloaded_error`, because Claude Code retries that only three times within 4 s. */
 const errorTypes = {
   rateLimited: "rate_limit_error",
   unavailable: "api_error",

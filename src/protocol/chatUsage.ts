@@ -45,7 +45,7 @@ const afterValue = (text: string, start: number): number => {
   return index
 }
 
-/** The position of a property's value in the text of a JSON object. The last value counts, as in every parser. */
+/** The position of a property's value in the text of a JSON object. If it is repeated, the last value counts, as in every parser. */
 const valueSpan = (text: string, name: string): readonly [start: number, end: number] | undefined => {
   let found: readonly [number, number] | undefined
   let index = skipSpace(text, text.indexOf("{") + 1)
@@ -60,7 +60,7 @@ const valueSpan = (text: string, name: string): readonly [start: number, end: nu
   return found
 }
 
-/** What requests usage, inserted after the first brace of a body; undefined if the body has a `stream_options` of its own. */
+/** The text that requests usage after the first brace of a body; undefined if the body has its own `stream_options`. */
 export const usageInsertion = (parsed: object): string | undefined => {
   if (Object.hasOwn(parsed, "stream_options")) return undefined
   return `"stream_options":{"include_usage":true}${Object.keys(parsed).length === 0 ? "" : ","}`

@@ -54,7 +54,7 @@ const wait = (reason: Common): string => {
     : `retry after ${Duration.format(reason.retryAfter)}`
 }
 
-/** Whether the provider leaves it to us, and a retry would not hand out again what the consumer already has. */
+/** Whether a retry is allowed: the provider does not advise against it, and no content would be repeated. */
 const mayRepeat = (reason: Common): boolean => reason.shouldRetry !== false && reason.received?.started !== true
 
 /**
@@ -219,9 +219,13 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("floodgat
   override get message(): string {
     if (this.status === 409) return say(this, "in conflict with another request", wait(this))
     if (this.status === undefined) {
-      return say(this, "failed before an answer", "change the request or the code around it, retrying does not help")
+      return say(
+        this,
+        "the call failed before the provider answered",
+        "change the request or the code around it, retrying does not help"
+      )
     }
-    if (this.status < 400) return say(this, "sent to another address", "check the base URL")
+    if (this.status < 400) return say(this, "the base URL redirects to another address", "change the base URL")
     return say(this, ...(refusals[this.status] ?? ["invalid request", "change the request, retrying does not help"]))
   }
 }
@@ -265,7 +269,7 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("fl
     return mayRepeat(this)
   }
   override get message(): string {
-    const wayOut = this.isRetryable ? "retry" : "ask anew, or go on from the partial text in `received`"
+    const wayOut = this.isRetryable ? "retry" : "ask again, or continue from the partial text in `received`"
     return say(
       this,
       this.kind === "failed" ? "the stream failed before its end" : `the stream was ${this.kind} before its end`,
@@ -329,18 +333,18 @@ export class DeadlineMissed extends Schema.TaggedError<DeadlineMissed>("floodgat
     left: Schema.DurationFromMillis
   }
 ) {
-  /** There is no later for a call that is too late. */
+  /** A retry would be later still. */
   get isRetryable(): boolean {
     return false
   }
   override get message(): string {
-    if (this.pool === undefined) return "The deadline of the call had passed before it was sent: give it more time"
-    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline`
+    if (this.pool === undefined) return "The deadline of the call passed before it was sent: give it more time"
+    return `The call would wait ${Duration.format(this.wait)} for ${awaited(this.dimension)} in pool "${this.pool}", longer than the ${Duration.format(this.left)} to its deadline: give it more time, or run fewer calls at once`
   }
 }
 
 /**
- * Why a call failed: one of the errors of this module, each of which is a reason.
+ * Why a call failed: one of the reasons of this module.
  *
  * @category schemas
  * @since 0.1.0

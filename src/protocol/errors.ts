@@ -219,7 +219,7 @@ export const errorObjectOf = (body: unknown): ErrorObject | undefined => {
 const secrets = [/\bsk-[\w-]{6,}/g, /\bAIza[\w-]{30,}/g, /\bBearer\s+\S+/gi, /\/\/[^/\s@]+@/g]
 
 const redact = (text: string, secret: string | undefined): string => {
-  // A short one, such as in tests, is not a secret, and is part of many words.
+  // A short secret, as tests have, would be replaced within ordinary words.
   let clean = secret !== undefined && secret.length >= 8 ? text.replaceAll(secret, "<redacted>") : text
   for (const pattern of secrets) clean = clean.replace(pattern, "<redacted>")
   return clean

@@ -70,7 +70,7 @@ const dimensionOf = (quotaId: string): Limits.Dimension | undefined => {
   return /Token/i.test(quotaId) ? "tokens" : undefined
 }
 
-/** The limits per minute that a request exceeded: nothing of them is left. Undefined when none is named. */
+/** The limits per minute that a request exceeded, with nothing remaining; undefined if the error names none. */
 export const signalOfQuota = ({ violations }: Quota): Limits.Signal | undefined => {
   const dimensions: { [D in Limits.Dimension]?: Signal.DimensionSignal } = {}
   for (const { limit, quotaId } of violations) {

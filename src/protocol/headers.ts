@@ -34,7 +34,7 @@ export const headerReader = (source: object): HeaderReader => {
   }
   const { get } = record
   if (typeof get === "function") return (name) => valueOf(get.call(record, name))
-  // Most headers that are looked for are absent, which is told at once.
+  // Most headers are absent, so that is checked first.
   return (name) => {
     const value = record[name]
     return value !== undefined && Object.hasOwn(record, name) ? valueOf(value) : undefined
@@ -86,7 +86,7 @@ interface LimitFields {
   readonly remaining: string | null | undefined
 }
 
-/** The headers that a dimension stands in. Their names are made once: making them costs more than reading them. */
+/** The names of a dimension's headers. They are made once, because that costs more than reading the headers. */
 type Names = { readonly [F in keyof LimitFields]: string }
 
 const named = (nameOf: (field: keyof LimitFields) => string): Names => ({
@@ -172,7 +172,7 @@ const openAi = (header: HeaderReader): Dimensions => {
   const read = (name: keyof typeof openAiFields): Signal.DimensionSignal | undefined =>
     dimensionOf(fieldsOf(header, openAiFields[name]))
   return {
-    // Cerebras and Mistral name the window as well; only their minutes are comparable with a limit per minute.
+    // Cerebras and Mistral put the window into the name. Only a minute is comparable with a limit per minute.
     requests: read("requests") ?? read("requestsMinute") ?? read("bare"),
     tokens: tightest(read("tokens") ?? read("tokensMinute"), read("projectTokens"))
   }

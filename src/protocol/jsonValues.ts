@@ -1,15 +1,15 @@
 /**
- * Counts the values in JSON before it is parsed. What a parse costs depends on them more than on the bytes: an empty object of
- * two characters takes 56 bytes of memory, and a parser looks each new name of a property up in a table of all of them.
+ * Counts the values in JSON before it is parsed, because the cost of a parse depends on them more than on the bytes: an empty object
+ * has two characters and takes 56 bytes of memory, and a parser looks up each new property name in a table of all names.
  */
 
 /**
- * The most values in a body that is parsed. At that number the largest ones take 42 MB, and the slowest ones take about 150 ms
- * to parse. A message with four calls of tools has 35 to 40, so this is 10,000 such messages.
+ * The maximum number of values in a body that is parsed. With that many, the largest bodies take 42 MB, and the slowest about 150 ms
+ * to parse. A message with four tool calls has 35 to 40 values, so that 10,000 such messages fit.
  */
 export const maxValues = 400_000
 
-/** What a name of a property costs that no earlier property has, in values. */
+/** The number of values that a new property name counts as. */
 export const newName = 10
 
 const quote = 0x22
@@ -20,7 +20,7 @@ const bracket = 0x5b
 const brace = 0x7b
 const space = 0x20
 
-/** A loop finds what is nearer than this sooner than the platform's search, which costs a call. */
+/** Within this distance a loop is faster than a call of the platform's search. */
 const near = 128
 
 /** The offset of the next quote or backslash, or `to`. */
@@ -30,7 +30,7 @@ const endOfPlain = (bytes: Uint8Array, from: number, to: number): number => {
     const byte = bytes[at]
     if (byte === quote || byte === backslash) return at
   }
-  // The window grows, so that no text is searched again and again for a quote that is far behind many backslashes.
+  // The window grows, because a text with many backslashes before its quote would be searched again and again.
   for (let at = looped, length = 2 * near; at < to; at += length, length *= 2) {
     const window = bytes.subarray(at, Math.min(at + length, to))
     const end = window.indexOf(quote)
@@ -57,7 +57,7 @@ export class ValueCounter {
   /** The offset of the text that is being read; -1 between texts. */
   private text = -1
 
-  /** With a seed that nobody knows, nobody can choose names that are taken for one. */
+  /** With a random seed, callers cannot choose names that collide. */
   constructor(bytes: Uint8Array, seed: number) {
     this.bytes = bytes
     this.seed = seed | 1

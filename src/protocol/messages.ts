@@ -9,7 +9,7 @@ export const longestWaitMillis = 600_000
 export const textOfEvent = (event: MessageEvent): string =>
   event.type === "content_block_delta" && event.delta?.type === "text_delta" ? (event.delta.text ?? "") : ""
 
-/** A part of a request that is read before the request is sent. */
+/** A field that is read before the request is sent. */
 interface CheckedField {
   readonly name: string
   readonly expected: string
@@ -43,9 +43,7 @@ const kindOf = (value: unknown): string => {
   return typeof value === "object" ? "an object" : `a ${typeof value}`
 }
 
-/**
- * What is wrong with the first part of a request that cannot be read: undefined if all can be. The provider judges the rest.
- */
+/** What is wrong with the first field that cannot be read; undefined if all can be read. The provider judges the rest. */
 export const problemOf = (params: unknown, { counts }: { readonly counts: boolean }): string | undefined => {
   if (!isRecord(params)) return `expected an object, got ${kindOf(params)}`
   const part = (counts ? countFields : [...countFields, maxTokens]).find(({ isValid, name }) => !isValid(params[name]))
@@ -84,6 +82,6 @@ export const readEvent = (sse: { readonly event: string | null; readonly data: s
   if (sse.event === "error" || type === "error") return { _tag: "Error", data: data ?? sse.data }
   if (type === "ping") return { _tag: "Ignored" }
   if (typeof type !== "string" || isMalformed(data)) return { _tag: "Malformed" }
-  // Its type is a text, and the parts of it that are read were checked.
+  // The type and the fields that are read were checked.
   return { _tag: "Event", event: data as MessageEvent }
 }

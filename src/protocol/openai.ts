@@ -16,7 +16,7 @@ export const deploymentOf = (path: string): string | undefined => {
   return name === undefined ? undefined : decodeSegment(name)
 }
 
-/** The agent of a request. `prompt_cache_key` names none: it is of a prefix that many callers may share. */
+/** The agent of a request. `prompt_cache_key` is not one: it names a prefix that many callers may share. */
 export const agentOfRequest: Protocol["agentOf"] = (body, header) =>
   agentOf(header, at(body, "safety_identifier"), at(body, "user"))
 
@@ -24,8 +24,8 @@ export const agentOfRequest: Protocol["agentOf"] = (body, header) =>
 export const reasons = (effort: unknown): boolean => typeof effort === "string" && effort !== "none"
 
 /**
- * Splits the input, of which the parts that were read from a cache and written to it are details. OpenAI counts both towards
- * the limits, and only the accounting knows that.
+ * Splits the input into tokens that were read from a cache, tokens that were written to it, and the rest. OpenAI includes both in the
+ * total; how they count towards limits is up to the accounting.
  */
 export const countsOf = (input: unknown, details: unknown, output: unknown): Counts => {
   const all = amountOf(input)

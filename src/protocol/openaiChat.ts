@@ -21,7 +21,7 @@ import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
 // -----------------------------------------------------------------------------
 
 const completions = /\/chat\/completions(?<rest>\/.*)?$/
-/** A POST to a model's path is a call of Gemini's. */
+/** A POST to a model's path is a Gemini call. */
 const models = /^(?:GET|DELETE) \/(?:.*\/)?v\d+\/models(?:\/.*)?$/
 const others =
   /^\/(?:.*\/)?v\d+\/(?:files|batches|embeddings|completions|moderations|images|audio|uploads|vector_stores|assistants|threads|fine_tuning|evals|containers|videos|realtime)(?:\/.*)?$/
@@ -54,7 +54,7 @@ const describe: Protocol["describe"] = (body, route) => {
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),
-    // Services know one name of the limit or the other. Where a request has both, either may apply.
+    // Services read one name of the limit or the other. If a request has both, either may apply.
     ...outputOf(largestOf([body["max_completion_tokens"], body["max_tokens"]]), body["n"]),
     // At OpenRouter the effort is in an object, as in the Responses API.
     thinking: reasons(body["reasoning_effort"]) || reasons(at(body, "reasoning", "effort")),

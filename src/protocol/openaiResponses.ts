@@ -56,7 +56,7 @@ const describe: Protocol["describe"] = (body, route) => {
   add(sum, body["instructions"])
   add(sum, body["input"])
   const variables = at(body, "prompt", "variables")
-  // Their names are the caller's own.
+  // The model does not see the names of variables.
   if (isRecord(variables)) add(sum, Object.values(variables))
   addSchema(sum, body["tools"])
   addSchema(sum, at(body, "text", "format"))

@@ -65,7 +65,7 @@ export interface Description extends Size {
   readonly stored: boolean
   /** Whether a fast mode is requested, which is more expensive. @default false */
   readonly fast?: boolean | undefined
-  /** What other options of the request multiply its price by. @default 1 */
+  /** The factor by which other options of the request multiply its price. @default 1 */
   readonly priceFactor?: number | undefined
   /** Whether the stream will report its usage only if {@link Protocol.usageRequest} asks for it. */
   readonly needsUsageRequest: boolean
@@ -97,7 +97,7 @@ export const decodeSegment = (segment: string): string => {
   }
 }
 
-/** The path as servers read it that are less strict: decoded, without parameters, and in any case. */
+/** The path as lenient servers read it: decoded, without parameters, and also in lower case. */
 const readingsOf = (path: string): ReadonlyArray<string> => {
   if (!/[%;A-Z]/.test(path)) return []
   const decoded = path.replaceAll(/(?:%[\da-f]{2})+/gi, decodeSegment).replaceAll(/;[^/]*/g, "")
@@ -135,7 +135,7 @@ export interface Counts {
   /** Input that was neither read from a cache nor written to it. */
   readonly inputTokens?: number | undefined
   readonly cacheCreationTokens?: number | undefined
-  /** The part of them that the cache keeps for longer than usual. */
+  /** The part of `cacheCreationTokens` that the cache keeps for longer than usual. */
   readonly cacheCreationLongTokens?: number | undefined
   readonly cacheReadTokens?: number | undefined
   /** Output, thinking included. */
@@ -279,7 +279,7 @@ export interface Protocol {
   readonly match: (method: string, path: string) => Route | undefined
   /** Describes a request; undefined if its parsed body does not fit this protocol. */
   readonly describe: (body: unknown, route: Route) => Description | undefined
-  /** Who makes a request, by the most specific name in its headers and its body; undefined where it has none. */
+  /** The agent that makes a request, by the most specific name in its headers and its body; undefined if they name none. */
   readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
   /** Reads the parsed body of a whole answer. Of an undefined body nothing is known: a stream starts there. */
   readonly answer: (body: unknown) => Answer
@@ -312,10 +312,9 @@ export interface Protocol {
         /** Adds the request for usage to a body; everything else keeps its bytes. */
         readonly inject: (body: string) => string
         /**
-         * The properties that request usage where they are inserted at the beginning of this parsed body; undefined if it must
-         * be changed elsewhere. Where it is missing, or returns undefined, `inject` is called, for which the body is decoded
-         * again. A gateway does that for bodies of at most 4 MiB; the usage of longer ones stays unknown, and their calls keep
-         * their estimates.
+         * The properties that request usage when they are inserted at the beginning of this parsed body; undefined if the body
+         * must be changed elsewhere. Without them `inject` is called, for which the body is decoded again. A gateway does that
+         * for bodies of at most 4 MiB; the usage of larger ones stays unknown, and their calls keep their estimates.
          */
         readonly insertion?: ((body: object) => string | undefined) | undefined
         /** Whether an event exists only because usage was requested, so that it must be hidden from a caller that did not. */
@@ -339,8 +338,8 @@ export interface Match {
 export const isCall = ({ route: { operation } }: Match): boolean => operation === "generate" || operation === "stream"
 
 /**
- * All protocols that recognise a request by its method and its path. A path that is no call as it is written may be one as its
- * server reads it, and is that call then.
+ * All protocols that recognise a request by its method and its path. A path that is not a call as it is written is also matched as
+ * a lenient server would read it.
  */
 export const matches = (protocols: ReadonlyArray<Protocol>, method: string, path: string): ReadonlyArray<Match> => {
   const of = (path: string): ReadonlyArray<Match> =>

@@ -20,9 +20,9 @@ export interface Refusal {
    * - `"tooLarge"` (413): the request can never fit the limits
    * - `"spendLimited"` (402): a cap on money or tokens is used up; clients do not retry this status
    * - `"notFound"` (404): there is nothing at this path
-   * - `"invalid"` (400): the request cannot be read, so that nobody knows what it asks for
+   * - `"invalid"` (400): the request cannot be read, so its cost is unknown
    * - `"timedOut"` (408): the request arrived too slowly
-   * - `"unauthorized"` (401): the caller does not say who it is
+   * - `"unauthorized"` (401): the caller has not authenticated
    * - `"forbidden"` (403): the caller may not send this
    * - `"upgradeRequired"` (426): the connection stays HTTP/1.1, and does not become a WebSocket
    */

@@ -1,8 +1,8 @@
 /**
  * The size of a request in bytes of UTF-8, from which the estimator learns how many tokens a request has.
  *
- * One traversal serves the content of all protocols, because the form of a part decides, and not its place: a text counts by its
- * bytes, an image by a constant, and a document, a recording or a video by a share of its base64.
+ * One traversal serves all protocols, because a part counts by its shape, wherever it is: a text by its bytes, an image by a
+ * constant, and a document, a recording or a video by a share of its base64.
  */
 
 import { at, isRecord, textOf } from "./json.ts"
@@ -32,11 +32,11 @@ export const documentShare = 0.1
  */
 export const mediaShare = 0.005
 
-/** Content is never nested this deeply. Below that a value counts as JSON, because such a body would exhaust the stack. */
+/** Content is never nested this deeply. Deeper values count by their JSON, because recursion would exhaust the stack. */
 const maxDepth = 200
 
 const encoder = new TextEncoder()
-/** Never read: the encoder only counts the bytes that it writes. */
+/** The encoder counts bytes by writing them here; nothing reads them. */
 const scratch = new Uint8Array(48 * 1_024)
 /** As many units as the scratch holds, at three bytes each. */
 const maxUnits = scratch.length / 3
@@ -56,7 +56,7 @@ const shortLength = (text: string): number => {
   return bytes
 }
 
-/** Adds up the lengths of the parts of a text. Parts need little memory beside the text. */
+/** Adds up the lengths of the parts of a text, which takes little memory besides the text. */
 const inParts = (text: string, lengthOf: (part: string) => number): number => {
   let sum = 0
   for (let start = 0; start < text.length;) {
@@ -104,8 +104,8 @@ export const sizeOf = ({ files, text }: Sum): Size => ({ bytes: Math.ceil(text +
 const marks: ReadonlySet<string> = new Set(["cache_control", "prompt_cache_breakpoint"])
 
 /**
- * Properties of content that hold a value of the caller's own, in which no name means anything: what tools are called with and
- * answer (`input` of Anthropic's, `arguments` of OpenAI's, `args` and `response` of Gemini's), and tools that a turn lists.
+ * Properties whose values are the caller's own data, in which names have no meaning: the inputs and results of
+ * tools (`input` of Anthropic's, `arguments` of OpenAI's, `args` and `response` of Gemini's), and tools that a turn lists.
  */
 const values: ReadonlySet<string> = new Set(["input", "arguments", "args", "response", "tools"])
 
@@ -129,7 +129,7 @@ const fileBytes = (mediaType: unknown, length: number): number => {
 /** Properties that hold a file: OpenAI's `file_data` and `input_audio`, Gemini's `inlineData`. */
 const files: ReadonlySet<string> = new Set(["file_data", "input_audio", "inlineData", "inline_data"])
 
-/** What a property of this name counts as that holds a file; undefined if it holds none. */
+/** The bytes that a property counts as if it holds a file; undefined if it holds none. */
 const propertyBytes = (key: string, value: unknown): number | undefined => {
   if (key === "file_data") return typeof value === "string" ? fileBytes(undefined, value.length) : undefined
   const data = textOf(at(value, "data"))
@@ -139,7 +139,7 @@ const propertyBytes = (key: string, value: unknown): number | undefined => {
     : fileBytes(at(value, "mimeType") ?? at(value, "mime_type"), data.length)
 }
 
-/** What a property of a part counts as that is a file; undefined if it is none. */
+/** The bytes that a part's property counts as if it is a file; undefined otherwise. */
 const fileIn = ({ type }: ContentPart, key: string, value: unknown): number | undefined => {
   if (imageTypes.has(type) && pictures.has(key)) return imageBytes
   // Anthropic's source of a file.
@@ -147,7 +147,7 @@ const fileIn = ({ type }: ContentPart, key: string, value: unknown): number | un
   return files.has(key) ? propertyBytes(key, value) : undefined
 }
 
-/** Adds a part of content: a file as its kind counts, everything else by its properties. */
+/** Adds a part of content: files by their kind, everything else by its properties. */
 const addPart = (sum: Sum, part: ContentPart, depth: number): void => {
   const { type, url } = part
   // A document by its URL, or an item of an earlier answer.

@@ -1,5 +1,5 @@
 /**
- * What a failure carries besides its reason: what had arrived, what the headers said, what the provider asked of everybody.
+ * The schemas of what a failure carries besides its reason: what had arrived, and what the headers said about the limits.
  *
  * @since 0.1.0
  */

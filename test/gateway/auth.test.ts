@@ -53,7 +53,8 @@ describe("a gateway without a token", () => {
     // A page of a website that knows the address.
     [{ host: "127.0.0.1:8788", origin: "https://evil.test" }, "evil.test"],
     [{ host: "localhost", origin: "http://93.184.216.34" }, "93.184.216.34"],
-    [{ host: "localhost", origin: "null" }, "token"]
+    [{ host: "localhost", origin: "null" }, "token"],
+    [{ host: "" }, "a request without a host: set a token"]
   ]
 
   it.live("answers no website, and says what would let it in", () =>
@@ -66,7 +67,11 @@ describe("a gateway without a token", () => {
           const what = `${method} ${path} ${JSON.stringify(headers)}: ${text}`
           assert.strictEqual(status, 403, what)
           assert.include(text, says)
-          assert.match(text, /no token.*(?:hosts \(--host-name |give it a token)/, what)
+          assert.match(
+            text,
+            /Without a token.*: set a token(?:, or add [\w.-]+ to the setting hosts \(--host-name [\w.-]+\))?["\n]/,
+            what
+          )
         }
       }
       assert.strictEqual(upstream.requests.length, 0)
@@ -152,7 +157,7 @@ describe("a gateway with a token", () => {
         for (const headers of [{}, { "x-floodgate-token": "another" }]) {
           const { status, text } = yield* got(path, headers)
           assert.strictEqual(status, 401, path)
-          assert.match(text, /send it in the header x-floodgate-token.*open \/floodgate\//)
+          assert.match(text, /add the header x-floodgate-token.*open \/floodgate\//)
         }
       }
       assert.strictEqual((yield* got("/floodgate/status", { "x-floodgate-token": token })).status, 200)

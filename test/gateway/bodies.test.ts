@@ -142,7 +142,7 @@ describe("bodies of a gateway", () => {
         const { headers, status, text } = yield* post(here.url, path, body)
         assert.deepStrictEqual([status, headers.get("x-should-retry")], [413, "false"])
         const { error } = JSON.parse(text) as { readonly error: { readonly message: string } }
-        assert.include(error.message, `1000013 JSON values, and this gateway reads at most ${maxValues}`)
+        assert.include(error.message, `1000013 JSON values, and the gateway reads at most ${maxValues}`)
         assert.strictEqual(here.upstream.requests.length, 0)
       })
     )

@@ -15,11 +15,11 @@ export const markup = `<!doctype html>
 <p id="state" role="status">connecting</p>
 </header>
 <form id="auth" hidden>
-<label for="token">This gateway wants its token</label>
+<label for="token">Enter the token of this gateway</label>
 <div><input id="token" type="password" autocomplete="current-password" autocapitalize="none" spellcheck="false" required>
 <button>Show the page</button></div>
 <p id="wrong" class="wrong" role="alert"></p>
-<p class="none">It stays in this tab until you close it. Programs send it in the header x-floodgate-token.</p>
+<p class="none">The token stays in this tab until you close it. Programs send it in the header x-floodgate-token.</p>
 </form>
 <main id="shown">
 <section id="figures" class="figures"></section>

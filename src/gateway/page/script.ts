@@ -1,5 +1,5 @@
 /**
- * The script of the page: it receives data and writes it as text. Names come from callers, so nothing is written as HTML.
+ * The script of the page, which shows the data it receives. Names come from callers, so all of it is written as text, never as HTML.
  */
 export const script = `"use strict";
 const at = (id) => document.getElementById(id);
@@ -65,7 +65,7 @@ const cap = ({ name, dollars: most, held, left, spent, until }) => {
   const bar = make("div", { class: part > 0.9 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
     "aria-valuenow": String(Math.round(100 * Math.min(1, part))), "aria-label": "spent by " + name }, fill);
   const parts = [dollars(spent) + " of " + dollars(most) + " spent"];
-  if (held > 0) parts.push("at most " + dollars(held) + " more by calls that run");
+  if (held > 0) parts.push("at most " + dollars(held) + " more by running calls");
   if (until !== undefined && until !== null) parts.push("until " + new Date(until).toLocaleString());
   return make("div", { class: "level" }, make("span", { class: "who" }, name), bar, make("span", { class: "text" }, parts.join(", ")));
 };
@@ -111,17 +111,17 @@ const show = (now) => {
     figure(dollars(now.minutes.reduce((sum, minute) => sum + minute.dollars, 0)), "last hour"));
   if (now.pools.length > 0) at("pools").replaceChildren(...now.pools.map(pool));
   at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool"]],
-    waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a place", time(waiter.waitedMillis),
-      time(waiter.expectedMillis), waiter.pool])) ?? none("Nobody waits."));
+    waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a free slot", time(waiter.waitedMillis),
+      time(waiter.expectedMillis), waiter.pool])) ?? none("No calls are waiting."));
   at("capped").hidden = now.caps.length === 0;
   at("caps").replaceChildren(...now.caps.map(cap));
   at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["dollars", true], ["refused", true], ["failed", true],
     ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, cost(agent), agent.refused,
-      agent.failed, clock(agent.lastAt)])) ?? none("No agent yet."));
+      agent.failed, clock(agent.lastAt)])) ?? none("No agents yet."));
   at("hour").replaceChildren(...[hour(now.minutes, now.at)].flat());
   at("events").replaceChildren(table([["when"], ["what"], ["concluded"], ["agent"], ["pool"], ["until", true]],
     now.events.map((event) => [clock(event.at), event.type, whatOf(event), event.agent ?? "", event.pool,
-      event.until === undefined || event.until === null ? "-" : clock(event.until)])) ?? none("None."));
+      event.until === undefined || event.until === null ? "-" : clock(event.until)])) ?? none("None yet."));
 };
 
 const state = at("state");
@@ -156,7 +156,7 @@ const connect = async () => {
   let why = "connection lost, trying again";
   try {
     const response = await fetch("events", { cache: "no-store", headers: token ? { "x-floodgate-token": token } : {} });
-    if (response.status === 401) return ask(token ? "That is not its token." : "");
+    if (response.status === 401) return ask(token ? "The token is wrong. Try again." : "");
     if (response.status !== 200) throw why = await response.text();
     if (token) sessionStorage.setItem(key, token);
     at("auth").hidden = true;

@@ -597,7 +597,7 @@ describe("floodgate/ai", () => {
           yield* TestClock.adjust(2)
           const { isRetryable, message } = yield* Fiber.join(fiber)
           assert.isFalse(isRetryable)
-          assert.include(message, "The deadline of the call had passed")
+          assert.include(message, "The deadline of the call passed")
           assert.strictEqual(asked.length, 0)
         }),
         layer
