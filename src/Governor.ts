@@ -58,16 +58,14 @@ import { pipe } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
-import type * as Accounting from "./Accounting.ts"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
-import * as Step from "./call/call.ts"
+import * as Step from "./call/steps.ts"
 import type { GovernedCall, Parts } from "./call/governedCall.ts"
-import * as Checks from "./call/options.ts"
-import { Breaker, type Call, type CallOptions, type Outcome, type Ticket } from "./call/models.ts"
+import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
 import { Pools } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
 import * as Warmup from "./call/warmup.ts"
@@ -76,7 +74,7 @@ import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
-export type { Call, CallOptions, Outcome, ResponseInfo, Ticket } from "./call/models.ts"
+export type { Call, CallOptions, Options, Outcome, ResponseInfo, Ticket } from "./call/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service
@@ -120,33 +118,11 @@ export class Governor extends Context.Service<
   }
 >()("floodgate/Governor/Governor") {}
 
-/**
- * How a governor is made.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  /**
-   * When to retry. Whatever an adapter's callers get of a failure, the policy sees what went wrong as an `LlmError`, if there
-   * is one.
-   *
-   * @default that of {@link Retry.make} without options
-   */
-  readonly retry?: Retry.Policy<LlmError> | undefined
-  /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in {@link layer} */
-  readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier governor learned about calls, for the estimator of {@link layer}. @default nothing */
-  readonly learned?: Estimator.Learned | undefined
-  /** Prices of models, laid over {@link Prices.published}: for caps in dollars, and the metric `floodgate_dollars`. @default none */
-  readonly prices?: Prices.Table | undefined
-}
-
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
 
-const checkMade = optionsOf(Checks.made)
+const checkMade = optionsOf(made)
 
 /** Settles a call that was answered. */
 const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
@@ -157,20 +133,9 @@ const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succee
 
 /** What a call goes through, from the inside to the outside. */
 const governed = <A, B, E, R>(
-  { breaker, budget, policy, warmup }: Parts,
-  call: GovernedCall,
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
   settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-) =>
-  pipe(
-    attempt,
-    Step.timed(call.how.timeout),
-    Step.broken(breaker, call.pool.name),
-    Step.settled(settle),
-    Step.reserved(budget),
-    Step.warmed(warmup, call.how.cacheKey),
-    Step.retried(policy)
-  )(call)
+) => pipe(attempt, Step.timed, Step.broken, Step.settled(settle), Step.reserved, Step.warmed, Step.retried)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -233,15 +198,9 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how) =>
-      Step.begin("Governor.run", parts, call, { how, outlivesEffect: false }, (call) =>
-        governed(parts, call, attempt, answered)
-      ),
-    open: (call, attempt, how) =>
-      Step.begin("Governor.open", parts, call, { how, outlivesEffect: true }, (call) =>
-        governed(parts, call, attempt, opened)
-      ),
-    admit: (call, how) => Step.admit(parts, call, how),
+    run: (call, attempt, how) => Step.begin("Governor.run", parts, call, how, false, governed(attempt, answered)),
+    open: (call, attempt, how) => Step.begin("Governor.open", parts, call, how, true, governed(attempt, opened)),
+    admit: (call, how) => Step.begin("Governor.admit", parts, call, how, true, Step.admit),
     learned: estimator.learned
   })
 })

@@ -11,13 +11,13 @@
  *
  * ```ts
  * pipe(
- *   attempt, //            one request to the provider
- *   timed(timeout), //     ends a request that takes too long; the time in the queue does not count
- *   broken(breaker), //    refuses while the circuit of the pool is open
- *   settled(settle), //    replaces the estimate by the usage, and lets the budget judge a failure
- *   reserved(budget), //   waits for the budget: each attempt has a reservation of its own
- *   warmed(warmup), //     lets one call of a shared prefix fill the cache before the others
- *   retried(policy) //     plays the schedule of failures; between attempts a call holds nothing
+ *   attempt, //         one request to the provider
+ *   timed, //           ends a request that takes too long; the time in the queue does not count
+ *   broken, //          refuses while the circuit breaker of the pool is open
+ *   settled(settle), // replaces the estimate by the usage, and lets the budget judge a failure
+ *   reserved, //        waits for the TokenBudget: each attempt has a reservation of its own
+ *   warmed, //          lets one call fill the provider's cache before the others that share its prefix
+ *   retried //          waits as the retry policy says; meanwhile the call holds nothing
  * )
  * ```
  *
@@ -61,14 +61,14 @@ import * as Stream from "effect/Stream"
 import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
-import * as OptionChecks from "./call/options.ts"
+import * as OptionChecks from "./call/models.ts"
 import * as Input from "./domain/input/checks.ts"
 import { check, span } from "./domain/input/checks.ts"
 import { problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import type * as Messages from "./Messages.ts"
-import { describe, readAnswer, PartialAnswer } from "./protocol/anthropic.ts"
+import { describe, PartialAnswer, readAnswer } from "./protocol/anthropic.ts"
 import { usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./adapters/anthropic/provider.ts"
 import * as Retry from "./Retry.ts"

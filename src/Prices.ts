@@ -33,7 +33,7 @@
  *
  * @since 0.2.0
  */
-import { claudeOf } from "./domain/modelClass.ts"
+import * as Rates from "./domain/rates.ts"
 import type { Price, Table } from "./domain/rates.ts"
 
 export { cost, type Price, type Table } from "./domain/rates.ts"
@@ -221,34 +221,6 @@ export const published: Table = { ...anthropicPrices, ...openaiPrices, ...gemini
 // Getters
 // -----------------------------------------------------------------------------
 
-const dated = /^-(?:20\d{2}-?\d{2}-?\d{2}|latest)/
-
-/** How well a name of the table fits a model: the length of the name, or -1. */
-const fit = (name: string, model: string, line: string | undefined): number => {
-  if (name === model) return Infinity
-  if (name === line) return 1_000
-  if (name.endsWith("*")) return model.startsWith(name.slice(0, -1)) ? name.length - 1 : -1
-  return model.startsWith(name) && dated.test(model.slice(name.length)) ? name.length : -1
-}
-
-const search = (model: string, table: Table): Price | undefined => {
-  const bare = model.slice(model.lastIndexOf("/") + 1)
-  const line = claudeOf(model)
-  let best = -1
-  let found: Price | undefined
-  for (const name of Object.keys(table)) {
-    const how = Math.max(fit(name, model, line), fit(name, bare, line))
-    if (how <= best) continue
-    best = how
-    found = table[name]
-  }
-  return found
-}
-
-/** Names come from callers, who may make up a new one for each call. */
-const mostKnown = 1_000
-const known = new WeakMap<Table, Map<string, Price | undefined>>()
-
 /**
  * What a model costs; undefined where the table has no price for it.
  *
@@ -264,9 +236,4 @@ const known = new WeakMap<Table, Map<string, Price | undefined>>()
  * @category getters
  * @since 0.2.0
  */
-export const find = (model: string, table: Table = published): Price | undefined => {
-  let found = known.get(table)
-  if (found === undefined || found.size >= mostKnown) known.set(table, (found = new Map()))
-  if (!found.has(model)) found.set(model, search(model, table))
-  return found.get(model)
-}
+export const find = (model: string, table: Table = published): Price | undefined => Rates.find(model, table)

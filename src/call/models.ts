@@ -1,15 +1,18 @@
-/**
- * The calls, outcomes, failures and tickets of a governor.
- */
+/** What a governor takes and gives: calls, options and their checks, outcomes, failures and tickets. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import type { Reservation, ReserveOptions } from "../Budget.ts"
+import { priority, weight } from "../budget/options.ts"
 import type * as Estimator from "../Estimator.ts"
+import * as Input from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { Pushback } from "../domain/signal.ts"
+import type * as Prices from "../Prices.ts"
+import * as Rates from "../domain/rates.ts"
 import type * as Retry from "../Retry.ts"
 import type * as Spending from "../Spending.ts"
 
@@ -154,6 +157,84 @@ export interface Ticket {
   /** The error as the caller should get it: an `LlmError` with how often the call was tried, and how long it waited. */
   readonly annotate: <E>(error: E) => E
 }
+
+/**
+ * How a governor is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * When to retry. Whatever an adapter's callers get of a failure, the policy sees what went wrong as an `LlmError`, if there
+   * is one.
+   *
+   * @default that of {@link Retry.make} without options
+   */
+  readonly retry?: Retry.Policy<LlmError> | undefined
+  /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in `Governor.layer` */
+  readonly accounting?: Accounting.Accounting | undefined
+  /** What an earlier governor learned about calls, for the estimator of `Governor.layer`. @default nothing */
+  readonly learned?: Estimator.Learned | undefined
+  /** Prices of models, laid over {@link Prices.published}: for caps in dollars, and the metric `floodgate_dollars`. @default none */
+  readonly prices?: Prices.Table | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Checks
+// -----------------------------------------------------------------------------
+
+/** The check of each option of a governor. */
+export const made: Input.Checks<Options> = {
+  retry: Input.policy,
+  accounting: Input.accounting,
+  learned: Input.anObject,
+  prices: Rates.check
+}
+
+/** The check of each option that says how a call is run. */
+export const called: Input.Checks<CallOptions> = {
+  model: Input.text,
+  agent: Input.text,
+  weight,
+  priority,
+  maxWait: Input.wait,
+  timeout: Input.span,
+  cacheKey: Input.text,
+  purses: Input.list(Input.that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
+  retry: Input.policy
+}
+
+/** Checks how a call is run. */
+export const callOptions: Input.Check = Input.options(called)
+
+/** Clients pass on what a request asks for, which the provider may reject. */
+const anyNumber = Input.that("a number", Predicate.isNumber)
+
+/** Checks what a call is. */
+export const call: Input.Check = Input.options<Call>(
+  {
+    model: Input.text,
+    kind: Input.text,
+    account: Input.text,
+    bytes: Input.notNegative,
+    textBytes: Input.notNegative,
+    inputTokens: Input.notNegative,
+    maxTokens: anyNumber,
+    choices: anyNumber,
+    thinking: Input.flag,
+    fast: Input.flag,
+    priceFactor: Input.notNegative,
+    continues: Input.text,
+    stored: Input.flag,
+    stream: Input.flag,
+    accounting: Input.accounting,
+    provider: Input.text,
+    operation: Input.text
+  },
+  "model",
+  "bytes"
+)
 
 // -----------------------------------------------------------------------------
 // References

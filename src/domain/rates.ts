@@ -1,7 +1,8 @@
-/** What calls cost by the price of their model: pure arithmetic. */
+/** The price of a model, and what a call costs by it. Pure. */
 import * as Input from "./input/checks.ts"
 import type { Actual } from "../Accounting.ts"
 import { promptTokens } from "./amounts.ts"
+import { claudeOf } from "./modelClass.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -97,6 +98,46 @@ export const check: Input.Check = Input.record(
     "output"
   )
 )
+
+// -----------------------------------------------------------------------------
+// Lookup
+// -----------------------------------------------------------------------------
+
+const dated = /^-(?:20\d{2}-?\d{2}-?\d{2}|latest)/
+
+/** How well a name of the table fits a model: the length of the name, or -1. */
+const fit = (name: string, model: string, line: string | undefined): number => {
+  if (name === model) return Infinity
+  if (name === line) return 1_000
+  if (name.endsWith("*")) return model.startsWith(name.slice(0, -1)) ? name.length - 1 : -1
+  return model.startsWith(name) && dated.test(model.slice(name.length)) ? name.length : -1
+}
+
+const search = (model: string, table: Table): Price | undefined => {
+  const bare = model.slice(model.lastIndexOf("/") + 1)
+  const line = claudeOf(model)
+  let best = -1
+  let found: Price | undefined
+  for (const name of Object.keys(table)) {
+    const how = Math.max(fit(name, model, line), fit(name, bare, line))
+    if (how <= best) continue
+    best = how
+    found = table[name]
+  }
+  return found
+}
+
+/** Names come from callers, who may make up a new one for each call. */
+const maxModels = 1_000
+const lookups = new WeakMap<Table, Map<string, Price | undefined>>()
+
+/** The price of a model; undefined if the table has none. */
+export const find = (model: string, table: Table): Price | undefined => {
+  let prices = lookups.get(table)
+  if (prices === undefined || prices.size >= maxModels) lookups.set(table, (prices = new Map()))
+  if (!prices.has(model)) prices.set(model, search(model, table))
+  return prices.get(model)
+}
 
 // -----------------------------------------------------------------------------
 // Costs

@@ -13,7 +13,7 @@ import { BudgetError } from "../Budget.ts"
 import * as Lru from "../domain/input/lru.ts"
 import { forCaller } from "../call/failure.ts"
 import { conclude, type Conclusion, inScope } from "../call/stream.ts"
-import * as Called from "../call/options.ts"
+import * as Called from "../call/models.ts"
 import * as Governor from "../Governor.ts"
 import { check } from "../domain/input/checks.ts"
 import type { Patience } from "../domain/input/silence.ts"
@@ -244,7 +244,7 @@ const unnamed = "unknown"
 /** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
 const termsOf = (found: Match, request: CallRequest, settings: EngineSettings): CallTerms => {
   const callOptions = given(settings.callOptions, request)
-  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.call, callOptions)
+  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptions, callOptions)
   return {
     account: settings.account?.(request),
     accounting: given(settings.accounting, request) ?? accountingOf(found, request.url),
@@ -316,8 +316,9 @@ const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
   const { governor, runFork, settings } = parts
   const { description, match: found } = planned
   const { account } = whose
+  const { needsUsageRequest: _, ...described } = description
   const call: Governor.Call = {
-    ...description,
+    ...described,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting

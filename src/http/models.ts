@@ -4,7 +4,7 @@ import type * as Effect from "effect/Effect"
 import type * as EffectResult from "effect/Result"
 import type * as Accounting from "../Accounting.ts"
 import type * as Governor from "../Governor.ts"
-import * as Called from "../call/options.ts"
+import * as Called from "../call/models.ts"
 import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
@@ -87,7 +87,7 @@ export interface EngineOptions {
 
 /** The check of each option of the engine. */
 export const checks: Input.Checks<EngineOptions> = {
-  callOptions: Input.orFunction(Called.call),
+  callOptions: Input.orFunction(Called.callOptions),
   protocols: Input.list(Input.anObject),
   accounting: Input.orFunction(Input.accounting),
   account: Input.callback,

@@ -67,7 +67,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Governor from "../../Governor.ts"
-import * as Called from "../../call/options.ts"
+import * as Called from "../../call/models.ts"
 import * as Input from "../../domain/input/checks.ts"
 import * as RoundTrip from "./roundTrip.ts"
 

@@ -65,7 +65,7 @@ import * as Exit from "effect/Exit"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
-import * as Called from "../../call/options.ts"
+import * as Called from "../../call/models.ts"
 import { makeRunner } from "../../call/promises.ts"
 import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../../call/stream.ts"
 import * as Governor from "../../Governor.ts"
@@ -106,7 +106,7 @@ export interface Options {
 // Models
 // -----------------------------------------------------------------------------
 
-const made = optionsOf<Options>({ callOptions: orFunction(Called.call) })
+const made = optionsOf<Options>({ callOptions: orFunction(Called.callOptions) })
 
 /** What a model says of itself. */
 type ModelInfo = {
@@ -251,7 +251,7 @@ export const make = Effect.fnUntraced(function* (
     const { agent, call } = Describe.describe(params, model, stream)
     const { callOptions } = options
     const given = typeof callOptions === "function" ? callOptions(params, model) : callOptions
-    if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.call, given)
+    if (given !== undefined) check("FloodgateAiSdk.make: callOptions", Called.callOptions, given)
     return { call, how: { agent, ...given } }
   }
 

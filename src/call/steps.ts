@@ -1,0 +1,267 @@
+/**
+ * What a call goes through. `Governor.ts` composes these steps: each takes what makes an attempt, and returns what makes it with
+ * something around it.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Budget from "../Budget.ts"
+import { check } from "../domain/input/checks.ts"
+import type * as Limits from "../Limits.ts"
+import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
+import * as Rates from "../domain/rates.ts"
+import * as Engine from "./retryEngine.ts"
+import type * as Retry from "../Retry.ts"
+import * as Failure from "./failure.ts"
+import { GovernedCall, type Parts } from "./governedCall.ts"
+import { call as callCheck, callOptions, type Call, type CallOptions, type Ticket } from "./models.ts"
+import * as Payment from "./payment.ts"
+import * as Trace from "./trace.ts"
+import * as Usage from "./usage.ts"
+
+/** Makes one attempt of a call. */
+type Attempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
+
+type CallError = LlmError | Budget.BudgetError
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** Begins a call. One that outlives the effect lasts until the scope around it closes. */
+export const begin = <A, E, R>(
+  operation: string,
+  parts: Parts,
+  described: Call,
+  how: CallOptions = {},
+  outlivesEffect: boolean,
+  made: Attempt<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber(({ context }) => {
+    check(operation, callCheck, described)
+    check(operation, callOptions, how)
+    const scope = outlivesEffect ? Context.getUnsafe(context, Scope.Scope) : undefined
+    const call = made(new GovernedCall(parts, described, how, context, scope))
+    // Attempts read the agent from their context.
+    return how.agent === undefined ? call : Effect.provideService(call, Budget.Agent, how.agent)
+  })
+
+// -----------------------------------------------------------------------------
+// Timeout and circuit breaker
+// -----------------------------------------------------------------------------
+
+/** Sends an attempt, and ends it after the timeout. The time in the queue does not count. */
+export const timed =
+  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | LlmError, R> =>
+  (call) => {
+    const { timeout } = call.how
+    const sent = Effect.suspend(() => {
+      call.send()
+      return attempt(call)
+    })
+    if (timeout === undefined) return sent
+    const duration = Duration.fromInputUnsafe(timeout)
+    const orElse = () => Effect.fail(new LlmError({ reason: new TimedOut({ after: duration }) }))
+    return Effect.timeoutOrElse(sent, { duration, orElse })
+  }
+
+/** Refuses an attempt while the circuit breaker of its pool is open. */
+export const broken =
+  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | LlmError, R> =>
+  (call) => {
+    const { parts, pool } = call
+    return parts.breaker === undefined ? attempt(call) : parts.breaker.protect(pool.name, attempt(call))
+  }
+
+// -----------------------------------------------------------------------------
+// Settlement
+// -----------------------------------------------------------------------------
+
+/** Settles the reservation of an attempt that succeeded or failed. The end of the call settles one that was interrupted. */
+export const settled =
+  <A, B>(settle: (call: GovernedCall, value: A) => Effect.Effect<B>) =>
+  <E, R>(attempt: Attempt<A, E, R>): Attempt<B, E, R> =>
+  (call) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.exit(restore(attempt(call))), (exit) =>
+        Exit.isSuccess(exit) ? settle(call, exit.value) : call.failWith(exit.cause)
+      )
+    )
+
+// -----------------------------------------------------------------------------
+// Admission
+// -----------------------------------------------------------------------------
+
+/** Makes an attempt once the budget has admitted it, in a scope that holds its reservation. */
+export const reserved =
+  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
+  (call) =>
+    Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
+
+/**
+ * Estimates an attempt, pays for it, and reserves the estimate. If it is interrupted or refused, the end of its call gives back
+ * what it holds.
+ */
+const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) => {
+    const { agent, call: described, how, parts, pool, purses } = call
+    const listed = Rates.find(described.model, parts.prices)
+    call.price = listed === undefined ? undefined : Rates.charged(listed, described)
+    call.known = Usage.known(described, agent, pool, parts.conversations)
+    const isPaid = purses.length > 0 || how.purses !== undefined
+    return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
+      if (call.last < call.now) return tooLate
+      if (!isPaid) return reserve(call, estimate, call.now, restore)
+      return Effect.flatMap(pay(call, estimate, restore), () => reserve(call, estimate, call.now, restore))
+    })
+  })
+
+const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): Effect.Effect<void, CallError> => {
+  const { accounting, known, now, parts, pool, price, purses, until } = call
+  const longest = Math.max(0, until - now)
+  const asking = { purses, price, call: { accounting, estimate, known }, pool: pool.name, longest }
+  return Effect.mapBoth(Payment.pay(asking, restore, parts.wake), {
+    onSuccess: (payment) => {
+      call.payment = payment
+    },
+    onFailure: (error) => inTermsOf(call, error, now)
+  })
+}
+
+/** Reserves an estimate. The call has waited since `since`, as far as its `maxWait` goes. */
+const reserve = (
+  call: GovernedCall,
+  estimate: Limits.Estimate,
+  since: number,
+  restore: Restore
+): Effect.Effect<GovernedCall, CallError, Scope.Scope> => {
+  const { accounting, agent, how, isFirst, known, parts, pool, until } = call
+  const queueing = {
+    agent,
+    priority: how.priority,
+    weight: how.weight,
+    maxWait: until === Infinity ? undefined : Math.max(0, until - since),
+    pool: pool.kind,
+    account: call.call.account,
+    first: isFirst,
+    counting: accounting.counting
+  }
+  return Effect.matchEffect(restore(parts.budget.reserve(estimate, queueing)), {
+    onSuccess: (reservation) => {
+      call.admit(reservation, estimate)
+      return Effect.succeed(call)
+    },
+    onFailure: (error) => {
+      const { reason } = error
+      const less = reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
+      return less === undefined ? Effect.fail(inTermsOf(call, error, since)) : reserve(call, less, since, restore)
+    }
+  })
+}
+
+/** The refusal of an attempt that could only begin after the deadline. */
+const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
+
+/** A refusal of the budget, which knows neither the call's deadline nor what it waited for before this time. */
+const inTermsOf = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
+  const { from, isBoundByDeadline, last } = call
+  const { reason } = error
+  if (reason._tag !== "WaitTooLong") return error
+  const { dimension, maxWait, pool } = reason
+  const before = Duration.millis(since - from)
+  const wait = Duration.sum(reason.wait, before)
+  if (isBoundByDeadline) {
+    return new LlmError({ reason: new DeadlineMissed({ pool, dimension, wait, left: Duration.millis(last - from) }) })
+  }
+  return new Budget.BudgetError({
+    reason: new Budget.WaitTooLong({ pool, dimension, wait, maxWait: Duration.sum(maxWait, before) })
+  })
+}
+
+/** Waits until another call has filled the provider's cache with the prefix that both share. */
+export const warmed =
+  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E, R> =>
+  (call) => {
+    const { cacheKey } = call.how
+    if (cacheKey === undefined) return attempt(call)
+    return call.parts.warmup(JSON.stringify([call.call.model, cacheKey]), call.until, attempt(call))
+  }
+
+// -----------------------------------------------------------------------------
+// Retries
+// -----------------------------------------------------------------------------
+
+/** Makes attempts until one succeeds or the policy ends, and then ends the call, or leaves that to its scope. */
+export const retried =
+  <A, E, R>(attempt: Attempt<A, E | CallError, R>): Attempt<A, E | CallError, R> =>
+  (first) => {
+    let call = first
+    const { clock, deadline, how, isTraced, parts, tokens } = first
+    const retries = {
+      clock,
+      deadline,
+      tokens,
+      judge: (error: E | CallError) => judged(call, error),
+      onRetry: (retry: Engine.Retrying<E | CallError>) => Effect.sync(() => report(call, retry)),
+      finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
+    }
+    const attempts = Engine.retried(how.retry ?? parts.policy, retries, (last) =>
+      attempt((call = call.next(last, tokens)))
+    )
+    return Effect.onExitPrimitive(isTraced ? Trace.within(first, attempts) : attempts, (exit) => call.over(exit))
+  }
+
+/** What the policy is told of a failed attempt. */
+const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
+  const { isRetryable, retryAfter } = Failure.read(error)
+  const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
+  const { failed } = call
+  if (Failure.isRefusal(error) || failed === undefined) return { ...seen, isFinal: true, isOwn: true }
+  call.failure = error
+  const { isWrongAddress, verdict } = failed
+  return {
+    ...seen,
+    isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",
+    // A healthy provider may take longer than the caller's timeout, each time.
+    isOwn: verdict === undefined || verdict === "isolated" || Failure.isOwnTimeout(error)
+  }
+}
+
+/** Reports that a call waits for its next attempt. */
+const report = (call: GovernedCall, { error, wait, ...retrying }: Engine.Retrying<unknown>): void => {
+  const { attempts: attempt, now: at, parts, reservation } = call
+  const delayed = Duration.toMillis(retrying.delayed)
+  if (delayed > 0) call.pool.counts.retriesDelayed++
+  const { agent, pool } = reservation
+  const retry = { at, pool, agent, model: call.call.model, attempt, until: at + Math.ceil(Duration.toMillis(wait)) }
+  parts.observer?.({ type: "retry", ...retry, reason: Failure.errorType(error) })
+  if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
+}
+
+/** The final error: the failure of the last attempt, or the refusal of a retry with the failure before it. */
+const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedBy"]): E => {
+  const { failure } = call
+  if (!Failure.isRefusal(error)) return (call.tooLarge(error) as E | undefined) ?? call.withHistory(error, stoppedBy)
+  if (failure === undefined) return error
+  if (!(error instanceof Budget.BudgetError)) return call.withHistory(failure as E, "deadline")
+  return new Budget.BudgetError({ reason: error.reason, failure: Failure.causeOf(failure) }) as typeof error
+}
+
+// -----------------------------------------------------------------------------
+// Single admissions
+// -----------------------------------------------------------------------------
+
+/** Admits one attempt, for code that makes its own. */
+export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
+  const admission = Effect.suspend(() => admitted(call.next(call.deadline)))
+  const held = Effect.onExitPrimitive(Scope.provide(admission, call.scope), (exit) =>
+    exit._tag === "Success"
+      ? Scope.addFinalizerExit(call.within!, (exit) => call.leave(exit) ?? Effect.void)
+      : call.leave(exit)
+  )
+  // An admission that is interrupted before its caller has it has sent nothing.
+  return Effect.map(held, () => {
+    call.send()
+    return call
+  })
+}
