@@ -1,21 +1,21 @@
 /**
- * A circuit breaker for each pool of a governor, made of Effect's `CircuitBreaker`.
+ * Adapts Effect's `CircuitBreaker` to the governor: each pool has a circuit breaker.
  *
- * While a provider is down, every call that is sent waits for its failure, spends an attempt and adds to the load.
- * After some failures in a row the circuit opens: calls fail at once with the reason `CircuitOpen`, whose `retryAfter`
- * is the time until the next probe. Then one call probes, and its success closes the circuit.
+ * While a provider is down, each call waits until it fails, uses up an attempt and adds to the load. After several failures in a
+ * row the circuit opens: calls fail at once with the reason `CircuitOpen`, whose `retryAfter` is the time until the next probe.
+ * Then one call is sent as a probe, and the circuit closes if it succeeds.
  *
  * **Details**
  *
  * - Overload (529, 503), 5xx, timeouts and lost connections count as failures.
- * - A 429 never counts: it says that the client is too fast, not that the provider is ill. Invalid requests, refused
- *   credentials and spend limits do not count either.
- * - The breaker is inside the reservation and around the attempt. It does not include time in the queue, and a refused
- *   call gives its reservation back.
- * - `CircuitOpen` may be retried; the retry policy waits as long as the circuit stays open.
- * - In an outage the budget pauses and sends one probe at a time, so callers wait. A caller that would rather fail sets
- *   `maxWait` or a deadline.
- * - For a stream, the attempt ends at the first content.
+ * - A 429 never counts as a failure, because it means that the client is too fast and not that the provider is down. Invalid
+ *   requests, refused credentials and spend limits do not count either.
+ * - The breaker is inside the reservation and around the attempt: time in the queue does not count, and a call that the breaker
+ *   refuses gets its reservation back.
+ * - `CircuitOpen` is retryable. The retry policy waits until the circuit allows a probe.
+ * - During an outage the budget pauses too and sends one probe at a time, so callers wait. To fail instead, set `maxWait` or a
+ *   deadline.
+ * - The attempt of a stream ends at its first content.
  *
  * **Gotchas**
  *
@@ -70,20 +70,21 @@ import { CircuitOpen, LlmError } from "../LlmError.ts"
  */
 export interface Options {
   /**
-   * Failures in a row that open the circuit. Agents run in parallel, so a single hiccup can be several failures; a low
-   * number turns it into a pause for all.
+   * Failures in a row that open the circuit. Agents run in parallel, so one short disturbance may cause several failures, and
+   * with a low number it would stop all of them.
    *
    * @default 10
    */
   readonly failures?: number | undefined
   /**
-   * How long it stays open: a duration, or a schedule for the openings in a row. A longer `retry-after` holds.
+   * How long the circuit stays open: a duration, or a schedule that is stepped with each opening in a row. A longer `retry-after`
+   * takes precedence.
    *
    * @default 5 s, doubled with each opening in a row, up to 40 s
    */
   readonly openFor?: Duration.Input | Schedule.Schedule<unknown, number> | undefined
   /**
-   * Instead of `failures`, any policy of Effect's, such as `CircuitBreaker.rate`.
+   * A policy of Effect's such as `CircuitBreaker.rate`, instead of `failures`.
    */
   readonly tripPolicy?: CircuitBreaker.TripPolicy | undefined
 }
@@ -94,10 +95,10 @@ const made = Input.options<Options>({
   tripPolicy: Input.anObject
 })
 
-// Openings last 5, 10, 20 and 40 s; 75 s open in a row are past the bound, and later ones stay at 40 s.
+// Openings last 5, 10, 20 and 40 s. After these 75 s the schedule is over, and later openings keep the last duration.
 const openings = Schedule.exponential("5 seconds").pipe(Schedule.upTo({ duration: "1 minute" }))
 
-/** What a failed attempt says of the provider's health. */
+/** Whether an attempt counts as a success or a failure of the provider. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
   if (Exit.isSuccess(exit)) return CircuitBreaker.success
   const error = causeOf(Option.getOrUndefined(Cause.findErrorOption(exit.cause)))
@@ -123,7 +124,7 @@ const turnedAway = (pool: string, { reason }: CircuitBreaker.CircuitBreakerError
     })
   })
 
-/** The breaker of the governor over Effect's. A constant would be built once for a whole program, which may have two. */
+/** The governor's breaker over Effect's. A function, because a program may have two, and a constant layer is built once. */
 const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =>
   Layer.effect(
     Breaker,
@@ -142,7 +143,7 @@ const layerOver = (): Layer.Layer<never, never, CircuitBreaker.CircuitBreaker> =
 /**
  * A breaker whose state is in a store, such as Redis, so that all processes open and close the circuit together.
  *
- * **Example** (In the memory of this process, as {@link layer} has it)
+ * **Example** (A store in memory, as {@link layer} uses it)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -180,13 +181,13 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Cir
 }
 
 /**
- * A breaker of this process. Provide it to the layer of the governor or of the client.
+ * A breaker whose state belongs to this process. Provide it to the layer of the governor or of the client.
  *
  * **Gotchas**
  *
  * Throws a `RangeError` when `failures` is not an integer of at least 1, or `openFor` not a duration above zero.
  *
- * **Example** (Sooner open, and for a fixed time)
+ * **Example** (Opens sooner, and for a fixed time)
  *
  * ```ts
  * import * as Layer from "effect/Layer"

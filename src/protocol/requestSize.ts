@@ -126,6 +126,19 @@ const fileBytes = (mediaType: unknown, length: number): number => {
   return length * (/^(audio|video)\//.test(mediaType) ? mediaShare : documentShare)
 }
 
+/** The lengths of a file: of its text, if it is one, and in base64. */
+export interface FileLengths {
+  readonly text: number
+  readonly base64: number
+}
+
+/** Adds a file by its media type. Without lengths it is stored elsewhere, and only an image has a known size. */
+export const addFile = (sum: Sum, mediaType: string, lengths: FileLengths | undefined): void => {
+  if (lengths === undefined && !mediaType.startsWith("image/")) sum.stored = true
+  else if (mediaType.startsWith("text/")) sum.text += lengths!.text
+  else sum.files += fileBytes(mediaType, lengths?.base64 ?? 0)
+}
+
 /** Properties that hold a file: OpenAI's `file_data` and `input_audio`, Gemini's `inlineData`. */
 const files: ReadonlySet<string> = new Set(["file_data", "input_audio", "inlineData", "inline_data"])
 

@@ -1,44 +1,36 @@
-/** Reads effect/ai's requests and responses: how large a request is, and what a response says it used. Pure. */
+/** Describes requests and responses of `effect/ai` to the governor: sizes, and what headers say about the limits. Pure. */
 import * as Prompt from "effect/ai/Prompt"
 import type * as Response from "effect/ai/Response"
 import * as Tool from "effect/ai/Tool"
 import type * as Schema from "effect/Schema"
-import type * as Accounting from "../../Accounting.ts"
-import type { ResponseInfo } from "../../call/models.ts"
 import type * as Limits from "../../Limits.ts"
 import { headerReader, signalOf as signalOfHeaders } from "../../protocol/headers.ts"
-import { documentShare, imageBytes, type Size, sizeOf, type Sum, utf8Length } from "../../protocol/requestSize.ts"
+import { addFile, type FileLengths, type Size, sizeOf, type Sum, utf8Length } from "../../protocol/requestSize.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
 // -----------------------------------------------------------------------------
 
-/** JSON knows no BigInt. How one is sent is between the caller and the provider. */
+/** JSON has no `bigint`; how one is sent is up to the provider. */
 const printable = (_: string, value: unknown): unknown => (typeof value === "bigint" ? value.toString() : value)
 
 const jsonLength = (value: unknown): number => utf8Length(JSON.stringify(value, printable) ?? "")
 
-/** A file counts by what a model makes of it, not by its bytes; the figures are those of the Messages API's requests. */
-const addFile = (sum: Sum, { data, mediaType }: Prompt.FilePart): void => {
-  if (mediaType.startsWith("image/")) {
-    sum.files += imageBytes
-  } else if (!(data instanceof URL)) {
-    const isString = typeof data === "string"
-    if (mediaType.startsWith("text/")) sum.text += isString ? utf8Length(data) : data.byteLength
-    else sum.files += (isString ? data.length : (data.byteLength * 4) / 3) * documentShare
-  }
+/** The lengths of a file; undefined if it is stored elsewhere. */
+const lengthsOf = (data: Prompt.FilePart["data"]): FileLengths | undefined => {
+  if (data instanceof URL) return undefined
+  if (typeof data === "string") return { text: utf8Length(data), base64: data.length }
+  return { text: data.byteLength, base64: (data.byteLength * 4) / 3 }
 }
 
-type Part = Exclude<Prompt.Message["content"], string>[number]
-
-const addPart = (sum: Sum, part: Part): void => {
+const addPart = (sum: Sum, part: Exclude<Prompt.Message["content"], string>[number]): void => {
   switch (part.type) {
     case "text":
     case "reasoning":
       sum.text += utf8Length(part.text)
       break
     case "file":
-      addFile(sum, part)
+      addFile(sum, part.mediaType, lengthsOf(part.data))
       break
     case "tool-call":
       sum.text += utf8Length(part.name) + jsonLength(part.params)
@@ -68,7 +60,7 @@ const formatBytes = (schema: Schema.Top): number => {
     try {
       size = jsonLength(Tool.getJsonSchemaFromSchema(schema))
     } catch {
-      // One that has no such form is the model's to complain of.
+      // The model reports a schema that has no JSON form.
       size = 0
     }
     formatSizes.set(schema, size)
@@ -76,15 +68,15 @@ const formatBytes = (schema: Schema.Top): number => {
   return size
 }
 
-/** What a request puts before the model. */
-export interface Request {
+/** The parts of a request that the model reads. */
+export interface Readable {
   readonly prompt: Prompt.RawInput
   readonly tools: Iterable<Tool.Any>
-  /** Of an object that is asked for. */
+  /** The schema of the requested object. */
   readonly schema?: Schema.Top | undefined
 }
 
-export const requestSize = ({ prompt, schema, tools }: Request): Size => {
+export const requestSize = ({ prompt, schema, tools }: Readable): Size => {
   const sum = { text: schema === undefined ? 0 : formatBytes(schema), files: 0 }
   for (const { content } of Prompt.make(prompt).content) {
     if (typeof content === "string") sum.text += utf8Length(content)
@@ -98,67 +90,6 @@ export const requestSize = ({ prompt, schema, tools }: Request): Size => {
 // Responses
 // -----------------------------------------------------------------------------
 
-/** What the usage says; undefined where the provider does not count. */
-export const actualOf = ({ inputTokens, outputTokens }: Response.Usage): Accounting.Actual | undefined => {
-  const { cacheRead = 0, cacheWrite = 0, total, uncached } = inputTokens
-  const fresh = uncached ?? (total === undefined ? undefined : Math.max(0, total - cacheRead - cacheWrite))
-  if (fresh === undefined || outputTokens.total === undefined) return undefined
-  return {
-    inputTokens: fresh,
-    cacheCreationTokens: cacheWrite,
-    cacheReadTokens: cacheRead,
-    outputTokens: outputTokens.total
-  }
-}
-
-type HttpDetails = typeof Response.HttpResponseDetails.Type
-
-/** What was seen of a response. */
-export interface Seen {
-  readonly usage: Response.Usage | undefined
-  readonly http: HttpDetails | undefined
-  readonly info: ResponseInfo
-  /** Characters of output that the provider has not counted yet. */
-  readonly characters: number
-  /** Whether content has begun: from then on a retry would repeat it. */
-  readonly started: boolean
-  /** What an error within the stream says. */
-  readonly error: { readonly value: unknown } | undefined
-}
-
-export const nothingSeen: Seen = {
-  usage: undefined,
-  http: undefined,
-  info: {},
-  characters: 0,
-  started: false,
-  error: undefined
-}
-
-/** Takes in one part of a response, streamed or not. */
-export const see = (seen: Seen, part: Response.AnyPart): Seen => {
-  switch (part.type) {
-    case "response-metadata":
-      return { ...seen, info: { ...seen.info, id: part.id, model: part.modelId } }
-    case "finish":
-      return {
-        ...seen,
-        usage: part.usage,
-        http: part.response,
-        info: { ...seen.info, finishReason: part.reason },
-        characters: 0,
-        started: true
-      }
-    case "error":
-      return { ...seen, error: { value: part.error } }
-    case "text-delta":
-    case "reasoning-delta":
-    case "tool-params-delta":
-      return { ...seen, characters: seen.characters + part.delta.length, started: true }
-    default:
-      return { ...seen, started: true }
-  }
-}
-
-export const signalOf = ({ http }: Seen): Limits.Signal | undefined =>
-  http === undefined ? undefined : signalOfHeaders(headerReader(http.headers))
+/** What the headers of a response say about the limits. Adapters of providers pass them on with the finish part. */
+export const signalOf = (finish: Response.FinishPart): Limits.Signal | undefined =>
+  finish.response === undefined ? undefined : signalOfHeaders(headerReader(finish.response.headers))

@@ -1,4 +1,4 @@
-/** What effect/ai's errors mean for the budget and the retry policy, and what the governor's mean to effect/ai. Pure. */
+/** Converts the errors of `effect/ai` for the governor, and those of the governor for `effect/ai`. Pure. */
 import * as AiError from "effect/ai/AiError"
 import type { BudgetError } from "../../Budget.ts"
 import type { Failure } from "../../call/models.ts"
@@ -20,7 +20,7 @@ import {
 
 const failed = (reason: LlmErrorReason): Failure => new LlmError({ reason })
 
-/** What the status, the code and the headers say, where the provider's adapter kept them: more than the reason does. */
+/** Reads status, code and headers if the provider's adapter kept them, because they say more than the reason. */
 const fromHttp = (reason: AiError.AiErrorReason, now: number): Failure | undefined => {
   if (!("http" in reason) || reason.http?.response === undefined) return undefined
   const { body, response } = reason.http
@@ -60,18 +60,18 @@ const fromReason = (error: AiError.AiError, now: number): Failure => {
 }
 
 /**
- * What the governor needs to know of a failed round trip. An answer that does not decode was answered and paid for: it is
- * not asked for again here, although the error says that it may be.
+ * What a failed round trip means. An answer that cannot be decoded has been paid for, so it is not requested again although its
+ * error is retryable.
  */
 export const failureOf = (error: unknown, now: number): Failure => {
   if (!AiError.isAiError(error)) return { isRetryable: false }
   return fromHttp(error.reason, now) ?? fromReason(error, now)
 }
 
-/** What an error part of a stream means. Providers put their error event there, or what is in it. */
-export const failureOfPart = (value: unknown, now: number): Failure => {
+/** The reason of an error part of a stream, which holds the provider's error event or the content of that event. */
+export const reasonOfPart = (value: unknown, now: number): LlmErrorReason => {
   const data = typeof value === "object" && value !== null && "error" in value ? value : { error: value }
-  return failed(SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now }))
+  return SdkErrors.fromEvent(data, undefined, { requestId: undefined }, { now })
 }
 
 // -----------------------------------------------------------------------------
@@ -99,6 +99,6 @@ const reasonOf = (error: BudgetError | LlmError): AiError.AiErrorReason => {
   }
 }
 
-/** Refusals of the budget, timeouts and open circuits as effect/ai's errors; `metadata.floodgate` says which. */
+/** Converts refusals of the budget, timeouts and open circuits. `metadata.floodgate` has the original reason. */
 export const toAiError = (method: string, error: BudgetError | LlmError): AiError.AiError =>
   AiError.make({ module: "Floodgate", method, reason: reasonOf(error) })

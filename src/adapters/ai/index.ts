@@ -1,27 +1,26 @@
 /**
- * Puts any `LanguageModel` of `effect/ai` under the budget: text, objects, tools and streams, from any provider.
+ * Adapts any `LanguageModel` of `effect/ai` to the governor, so that its text, objects, tools and streams share the budget.
  *
  * **Details**
  *
  * Every round trip to the provider is admitted by the {@link Governor}, settled by the usage of its finish part, and
  * retried by the governor's policy.
  *
- * - A failure is judged by the HTTP response in the `AiError`, if it has one, and otherwise by its reason.
- * - Tools run between round trips, while no reservation is held. So a tool may call the model itself, and a retry never
- *   runs a tool twice.
- * - A stream holds its reservation as long as it lives, and is retried until it has content. Interrupting it settles to
- *   the observed usage.
- * - Headers that the provider's adapter passes on with the finish part correct the budget.
+ * - The HTTP response in the `AiError` decides what a failure means, or its reason if there is no response.
+ * - Tools run between round trips, when no reservation is held. So a tool may call the model itself, and a retry never runs a
+ *   tool twice.
+ * - A stream holds its reservation until it ends, and is retried until it has content. If it is interrupted, it settles to the
+ *   observed usage.
+ * - The budget reads the headers that the provider's adapter passes on with the finish part.
  *
- * Refusals of the budget and timeouts of the governor fail as `AiError` with `metadata.floodgate`, because a
- * `LanguageModel` has no other errors. A full queue and a wait that is too long give a `RateLimitError`, a call that
- * never fits an `InvalidRequestError`, and a spent quota or cap a `QuotaExhaustedError`.
+ * A `LanguageModel` can fail only with an `AiError`, so refusals of the budget and timeouts of the governor become one with
+ * `metadata.floodgate`: a `RateLimitError` for a full queue or a wait that is too long, an `InvalidRequestError` for a call that
+ * can never fit, and a `QuotaExhaustedError` for a quota or cap that is used up.
  *
  * **Gotchas**
  *
- * An answer that cannot be decoded (`InvalidOutputError`, `StructuredOutputError`) has been paid for and is not
- * requested again, although its error is retryable. Switch off the retries of the provider's HTTP client, so that
- * retries have one owner.
+ * An answer that cannot be decoded (`InvalidOutputError`, `StructuredOutputError`) has been paid for, so it is not requested
+ * again although its error is retryable. Turn off the retries of the provider's HTTP client, because Floodgate does them.
  *
  * **Example** (A model under the budget)
  *
@@ -85,11 +84,11 @@ import * as RoundTrip from "./roundTrip.ts"
 export interface Options extends Governor.CallOptions {
   /** The model, which decides the pool of limits. @default the `ModelName` of the context, which `Model.make` provides */
   readonly model?: string | undefined
-  /** Calls of one kind resemble each other: estimates are learned per kind. @default the agent */
+  /** Groups calls that are similar: estimates are learned per kind. @default the agent */
   readonly kind?: string | undefined
   /** The most output that the provider's configuration allows. @default unknown: output is learned */
   readonly maxTokens?: number | undefined
-  /** Whether the model thinks before it answers: its output varies more. @default false */
+  /** Whether the model thinks before it answers, so that its output varies more. @default false */
   readonly thinking?: boolean | undefined
 }
 
@@ -106,29 +105,31 @@ const made = Input.options<Options>({
 
 type TextOptions = LanguageModel.GenerateTextOptions<RoundTrip.Tools>
 type ObjectSchema = Schema.Codec<unknown, Record<string, unknown>>
-type Mode = Response.ToolParametersMode
 
-/** The methods of a model without the types that depend on the toolkit. */
+/** The methods of a model, without the types that depend on the toolkit. */
 interface Untyped {
   readonly generateText: (
     options: TextOptions
-  ) => Effect.Effect<LanguageModel.GenerateTextResponse<RoundTrip.Tools, Mode>, AiError.AiError>
+  ) => Effect.Effect<LanguageModel.GenerateTextResponse<RoundTrip.Tools, Response.ToolParametersMode>, AiError.AiError>
   readonly generateObject: (
     options: LanguageModel.GenerateObjectOptions<RoundTrip.Tools, ObjectSchema>
-  ) => Effect.Effect<LanguageModel.GenerateObjectResponse<RoundTrip.Tools, unknown, Mode>, AiError.AiError>
+  ) => Effect.Effect<
+    LanguageModel.GenerateObjectResponse<RoundTrip.Tools, unknown, Response.ToolParametersMode>,
+    AiError.AiError
+  >
   readonly streamText: (
     options: TextOptions
-  ) => Stream.Stream<Response.StreamPart<RoundTrip.Tools, Mode>, AiError.AiError>
+  ) => Stream.Stream<Response.StreamPart<RoundTrip.Tools, Response.ToolParametersMode>, AiError.AiError>
 }
 
 const toolsOf = ({ toolkit }: TextOptions): ReadonlyArray<Tool.Any> =>
   toolkit !== undefined && "tools" in toolkit ? Object.values(toolkit.tools as RoundTrip.Tools) : []
 
-/** Whether the model resolves tool calls, so that a call is more than its round trip. */
+/** Whether the model resolves tool calls itself, so that one call takes several round trips. */
 const resolvesTools = ({ disableToolCallResolution, toolkit }: TextOptions): boolean =>
   toolkit !== undefined && disableToolCallResolution !== true
 
-/** A round trip that returns tool calls to its caller, as they came. */
+/** The options of a round trip that returns tool calls unresolved. */
 const unresolved = (options: LanguageModel.ProviderOptions): TextOptions => ({
   prompt: options.prompt,
   toolChoice: options.toolChoice,
@@ -143,7 +144,7 @@ const unresolved = (options: LanguageModel.ProviderOptions): TextOptions => ({
 const encodeParts = Schema.encodeEffect(Schema.Array(Response.Part()))
 const encodeStreamParts = Schema.encodeEffect(Schema.NonEmptyArray(Response.StreamPart()))
 
-/** A tool's result is encoded already, by a schema that only the provider knows. */
+/** Keeps a tool's result as the provider encoded it, because only the provider has its schema. */
 const raw = <P extends { readonly type: string }>(part: P): P =>
   part.type === "tool-result" && "encodedResult" in part ? { ...part, result: part.encodedResult } : part
 
@@ -151,8 +152,8 @@ const undecodable = (method: string) => (error: Schema.SchemaError) =>
   AiError.make({ module: "Floodgate", method, reason: AiError.InvalidOutputError.fromSchemaError(error) })
 
 /**
- * An object comes back decoded: its text is written anew, by the schema itself and not the provider's form of it. Where the
- * schema only decodes, the provider's text has to do.
+ * Encodes a decoded object again, because the provider of a `LanguageModel` must return text. A schema that only decodes keeps the
+ * provider's text.
  */
 const object = Effect.fnUntraced(function* (
   model: Untyped,
@@ -170,7 +171,7 @@ const object = Effect.fnUntraced(function* (
 })
 
 /**
- * Puts the model of the context under the governor of the context.
+ * Adapts the model of the context to the governor of the context.
  *
  * **Gotchas**
  *
@@ -217,10 +218,10 @@ export const make = Effect.fnUntraced(function* (
     return Input.invalid("FloodgateAi.make: model", "a name, as an option or as the context's ModelName", model)
   }
   const provider = Option.getOrUndefined(yield* Effect.serviceOption(Model.ProviderName))
-  const settings: RoundTrip.Settings = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
+  const trips: RoundTrip.Trips = { governor, how, call: { model, provider, kind, maxTokens, thinking } }
   const untyped: Untyped = inner
 
-  /** Where tools are resolved, a model of our own does that, and this one is its provider. */
+  /** Resolves tool calls itself, and has the adapted model as its provider. */
   const resolving = yield* LanguageModel.make({
     supportsSystemMessagesInHistory: inner.supportsSystemMessagesInHistory,
     generateText: (options) => {
@@ -229,14 +230,14 @@ export const make = Effect.fnUntraced(function* (
       const format = responseFormat.type === "json" ? responseFormat : undefined
       const ask = format === undefined ? untyped.generateText(trip) : object(untyped, trip, format)
       const request = { prompt: options.prompt, tools: options.tools, schema: format?.schema }
-      return RoundTrip.whole(settings, "generateText", request, ask).pipe(
+      return RoundTrip.whole(trips, "generateText", request, ask).pipe(
         Effect.flatMap(({ content }) => encodeParts(content.map(raw))),
         Effect.map((parts) => [...parts]),
         Effect.catchTag("SchemaError", (error) => Effect.fail(undecodable("generateText")(error)))
       )
     },
     streamText: (options) =>
-      RoundTrip.streamed(settings, options, untyped.streamText(unresolved(options))).pipe(
+      RoundTrip.streamed(trips, options, untyped.streamText(unresolved(options))).pipe(
         Stream.mapArrayEffect((parts) =>
           Effect.mapError(encodeStreamParts(Arr.map(parts, raw)), undecodable("streamText"))
         )
@@ -249,12 +250,12 @@ export const make = Effect.fnUntraced(function* (
     generateText: (options) =>
       resolvesTools(options)
         ? resolver.generateText(options)
-        : RoundTrip.whole(settings, "generateText", requestOf(options), untyped.generateText(options)),
+        : RoundTrip.whole(trips, "generateText", requestOf(options), untyped.generateText(options)),
     generateObject: (options) =>
       resolvesTools(options)
         ? resolver.generateObject(options)
         : RoundTrip.whole(
-            settings,
+            trips,
             "generateObject",
             { ...requestOf(options), schema: options.schema },
             untyped.generateObject(options)
@@ -262,14 +263,14 @@ export const make = Effect.fnUntraced(function* (
     streamText: (options) =>
       resolvesTools(options)
         ? resolver.streamText(options)
-        : RoundTrip.streamed(settings, requestOf(options), untyped.streamText(options))
+        : RoundTrip.streamed(trips, requestOf(options), untyped.streamText(options))
   }
-  // Each method gives what the model behind it gave, so its types by toolkit hold here, too.
+  // Each method returns what the adapted model returns, so the types that depend on the toolkit are right.
   return { ...inner, ...wrapped } as LanguageModel.LanguageModel
 })
 
 /**
- * A layer that puts the model of its context under the budget. Provide the provider's layer to it, and use it instead.
+ * Adapts the model of its context to the governor. Provide the provider's layer to it, and use it in place of that layer.
  *
  * @category layers
  * @since 0.1.0

@@ -1,4 +1,4 @@
-/** One round trip to a provider behind a `LanguageModel`, under the governor: whole or streamed. */
+/** Runs one round trip of a `LanguageModel`, whole or streamed, as a call of the governor. */
 import type * as AiError from "effect/ai/AiError"
 import type * as LanguageModel from "effect/ai/LanguageModel"
 import type * as Response from "effect/ai/Response"
@@ -10,7 +10,10 @@ import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type * as Governor from "../../Governor.ts"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
-import { bytesPerToken } from "../../protocol/requestSize.ts"
+import { conclude, Progress } from "../../call/stream.ts"
+import { LlmError } from "../../LlmError.ts"
+import { emptyAnswer, usageOf } from "../../protocol/protocol.ts"
+import { step } from "../modelAnswer.ts"
 import * as Describe from "./describe.ts"
 import * as Failure from "./failure.ts"
 
@@ -22,73 +25,61 @@ const judged = <E>(error: E): Effect.Effect<never, FailedAttempt<never, E>> =>
     Effect.fail(new FailedAttempt(Failure.failureOf(error, now), Effect.fail(error)))
   )
 
-/** How round trips are made, see `Options`. */
-export interface Settings {
+/** What the round trips of a model have in common. */
+export interface Trips {
   readonly governor: Governor.Governor["Service"]
   readonly call: Omit<Governor.Call, "bytes">
   readonly how: Governor.CallOptions
 }
 
-const callOf = ({ call }: Settings, request: Describe.Request): Governor.Call => ({
+const callOf = ({ call }: Trips, request: Describe.Readable): Governor.Call => ({
   ...call,
   ...Describe.requestSize(request)
 })
 
 /** A round trip that is answered as a whole. */
 export const whole = <A extends LanguageModel.GenerateTextResponse<Tools>, E, R>(
-  settings: Settings,
+  trips: Trips,
   method: string,
-  request: Describe.Request,
+  request: Describe.Readable,
   trip: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | AiError.AiError, R> => {
   const attempt = Effect.gen(function* () {
     const value = yield* Effect.catch(trip, judged)
-    const seen = value.content.reduce(Describe.see, Describe.nothingSeen)
-    return {
-      value,
-      actual: seen.usage && Describe.actualOf(seen.usage),
-      signal: Describe.signalOf(seen),
-      response: seen.info
-    }
+    const answer = value.content.reduce(step, emptyAnswer)
+    const finish = value.content.find((part) => part.type === "finish")
+    return { value, actual: usageOf(answer), signal: finish && Describe.signalOf(finish), response: answer }
   })
   return forCaller(
-    Effect.suspend(() => settings.governor.run(callOf(settings, request), () => attempt, settings.how)),
+    Effect.suspend(() => trips.governor.run(callOf(trips, request), () => attempt, trips.how)),
     (error) => Failure.toAiError(method, error)
   )
 }
 
-/** Opens a stream up to its first content: until then nothing was given away, and it can be retried. */
+/** Opens a stream up to its first content. Until then the caller has received nothing, so it can be retried. */
 const open = Effect.fnUntraced(function* <E, R>(
-  call: Governor.Call,
   ticket: Governor.Ticket,
   trip: Stream.Stream<StreamPart, E, R>
 ): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, FailedAttempt<Stream.Stream<StreamPart>, E>, R | Scope.Scope> {
-  let seen = Describe.nothingSeen
-  const watch = (part: StreamPart): Effect.Effect<void> =>
+  const clock = yield* Clock.Clock
+  const progress = new Progress(ticket.recordUsage)
+  const reasonOf = (error: unknown) => Failure.reasonOfPart(error, clock.currentTimeMillisUnsafe())
+  const observe = (part: StreamPart): Effect.Effect<void> =>
     Effect.suspend(() => {
-      seen = Describe.see(seen, part)
-      const counted = seen.usage && Describe.actualOf(seen.usage)
-      const outputTokens = Math.ceil(seen.characters / bytesPerToken)
-      if (counted !== undefined) ticket.recordUsage(counted)
-      else if (seen.started) ticket.recordUsage({ inputTokens: 0, outputTokens })
-      // Now and not at the stream's end, because a consumer may leave with this part. A stream that ends without its
-      // finish was cut: its scope settles it to what was observed.
-      return part.type === "finish" || part.type === "error" ? conclude : Effect.void
+      progress.observe(step(progress.answer, part), reasonOf)
+      // Concluded with this part and not at the stream's end, because a consumer may leave with it. A stream without it was cut
+      // off; its scope settles it to what was observed.
+      if (part.type === "error") return conclude(ticket, progress.conclusion)
+      if (part.type !== "finish") return Effect.void
+      return Effect.andThen(ticket.observeLimits(Describe.signalOf(part)), conclude(ticket, progress.conclusion))
     })
   const broken = (error: E): Effect.Effect<void> =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) => ticket.fail(Failure.failureOf(error, now)))
-  const conclude = Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
-    yield* ticket.observeLimits(Describe.signalOf(seen))
-    yield* seen.error === undefined
-      ? ticket.succeed(seen.usage && Describe.actualOf(seen.usage), seen.info)
-      : ticket.fail(Failure.failureOfPart(seen.error.value, now))
-  })
+    Effect.suspend(() => ticket.fail(Failure.failureOf(error, clock.currentTimeMillisUnsafe())))
 
-  const decided = Sink.takeUntil<StreamPart>(() => seen.started || seen.error !== undefined)
-  const [head, rest] = yield* Effect.catch(Stream.peel(Stream.tap(trip, watch), decided), judged)
-  if (seen.error !== undefined && !seen.started) {
-    const failure = Failure.failureOfPart(seen.error.value, yield* Clock.currentTimeMillis)
+  const decided = Sink.takeUntil<StreamPart>(() => !progress.isUndecided)
+  const [head, rest] = yield* Effect.catch(Stream.peel(Stream.tap(trip, observe), decided), judged)
+  if (progress.failure !== undefined && !progress.answer.started) {
+    const failure = new LlmError({ reason: progress.failure })
     return yield* Effect.fail(new FailedAttempt(failure, Effect.succeed(Stream.fromArray(head))))
   }
   return Stream.concat(Stream.fromArray(head), rest).pipe(Stream.tapError(broken))
@@ -96,15 +87,15 @@ const open = Effect.fnUntraced(function* <E, R>(
 
 /** A round trip that is answered as a stream. */
 export const streamed = <E, R>(
-  settings: Settings,
-  request: Describe.Request,
+  trips: Trips,
+  request: Describe.Readable,
   trip: Stream.Stream<StreamPart, E, R>
 ): Stream.Stream<StreamPart, E | AiError.AiError, R> =>
   Stream.unwrap(
     forCaller(
       Effect.suspend(() => {
-        const call: Governor.Call = { ...callOf(settings, request), stream: true }
-        return settings.governor.open(call, (ticket) => open(call, ticket, trip), settings.how)
+        const call: Governor.Call = { ...callOf(trips, request), stream: true }
+        return trips.governor.open(call, (ticket) => open(ticket, trip), trips.how)
       }),
       (error) => Failure.toAiError("streamText", error)
     )

@@ -1,16 +1,15 @@
-/** Reads the AI SDK's calls, answers and parts of streams, of any version of its specification. Pure. */
+/** Describes calls of the AI SDK, in any version of its specification, to the governor. Pure. */
 import type { Call } from "../../Governor.ts"
 import { type HeaderReader, headerReader } from "../../protocol/headers.ts"
 import { withinTheUs } from "../../protocol/anthropic.ts"
-import { amountOf, at, isRecord, largestOf, listOf, nameOf, textOf } from "../../protocol/json.ts"
+import { at, isRecord, largestOf, listOf, nameOf, textOf } from "../../protocol/json.ts"
 import { tierOf } from "../../protocol/openai.ts"
-import { agentOf, type Answer, emptyAnswer, withCounts } from "../../protocol/protocol.ts"
+import { agentOf } from "../../protocol/protocol.ts"
 import {
+  addFile,
   addSchema,
-  documentShare,
-  imageBytes,
+  type FileLengths,
   jsonBytes,
-  mediaShare,
   sizeOf,
   type Sum,
   utf8Length
@@ -21,7 +20,7 @@ import {
 // -----------------------------------------------------------------------------
 
 /**
- * A call as the AI SDK makes it, by what is read of it.
+ * The properties of a call of the AI SDK that the middleware reads.
  *
  * @category models
  * @since 0.2.0
@@ -36,25 +35,19 @@ export interface CallParams {
   readonly providerOptions?: Readonly<Record<string, object>> | undefined
 }
 
-/** The length of data as base64: a text is base64 already. */
-const encodedLength = (data: unknown): number | undefined => {
-  if (typeof data === "string") return data.length
-  return data instanceof Uint8Array ? (data.byteLength * 4) / 3 : undefined
+/** The lengths of a file; undefined if it is stored elsewhere. A string is base64. */
+const lengthsOf = (data: unknown): FileLengths | undefined => {
+  if (typeof data === "string") return { text: (data.length * 3) / 4, base64: data.length }
+  if (!(data instanceof Uint8Array)) return undefined
+  return { text: data.byteLength, base64: (data.byteLength * 4) / 3 }
 }
 
-/** A file counts by what a model makes of it, not by its bytes; the figures are those of all protocols' requests. */
-const addFile = (sum: Sum, part: unknown): void => {
-  const mediaType = textOf(at(part, "mediaType")) ?? ""
+const addFilePart = (sum: Sum, part: unknown): void => {
   const given = at(part, "data") ?? at(part, "image")
   // Since version 4 it is an object that says what it is.
   const text = at(given, "type") === "text" ? textOf(at(given, "text")) : undefined
-  const data = isRecord(given) ? at(given, "data") : given
-  const length = encodedLength(data)
   if (text !== undefined) sum.text += utf8Length(text)
-  else if (mediaType.startsWith("image/")) sum.files += imageBytes
-  else if (length === undefined) sum.stored = true
-  else if (mediaType.startsWith("text/")) sum.text += (length * 3) / 4
-  else sum.files += length * (/^(audio|video)\//.test(mediaType) ? mediaShare : documentShare)
+  else addFile(sum, textOf(at(part, "mediaType")) ?? "", lengthsOf(isRecord(given) ? at(given, "data") : given))
 }
 
 const addOutput = (sum: Sum, output: unknown): void => {
@@ -81,26 +74,26 @@ const addPart = (sum: Sum, part: unknown): void => {
       addOutput(sum, at(part, "output"))
       break
     default:
-      // Files and media of all kinds; of other parts the model sees nothing.
-      if (at(part, "mediaType") !== undefined) addFile(sum, part)
+      // The model sees nothing of parts of other types.
+      if (at(part, "mediaType") !== undefined) addFilePart(sum, part)
   }
 }
 
 const isOn = (value: unknown): boolean =>
   typeof value === "string" && !["none", "disabled", "provider-default"].includes(value)
 
-/** Whether the model is asked to think, as the SDK has it since version 4, or in the words of any provider. */
+/** Whether the model is asked to think, by the SDK's option since version 4 or by an option of its provider. */
 const thinks = (params: CallParams): boolean =>
   isOn(at(params, "reasoning")) ||
   Object.values(params.providerOptions ?? {}).some(
     (options) => isOn(at(options, "thinking", "type")) || isOn(at(options, "reasoningEffort"))
   )
 
-/** The output that a call allows. OpenAI's own option goes before the SDK's, so the larger one counts. */
+/** The output that a call allows. OpenAI's own option overrides the SDK's, so the larger of both is the safe reading. */
 const maxTokensOf = ({ maxOutputTokens, providerOptions = {} }: CallParams): number | undefined =>
   largestOf([maxOutputTokens, ...Object.values(providerOptions).map((options) => at(options, "maxCompletionTokens"))])
 
-/** What a call costs more by the options of its provider: OpenAI's service tiers, Anthropic's fast mode and its places. */
+/** Options of the provider that change the price: OpenAI's service tiers, Anthropic's fast mode and its regions. */
 const chargeOf = (params: CallParams): Pick<Call, "fast" | "priceFactor"> => {
   const all = Object.values(params.providerOptions ?? {})
   const tiers = all.map((options) => tierOf(at(options, "serviceTier") ?? at(options, "speed")))
@@ -108,7 +101,7 @@ const chargeOf = (params: CallParams): Pick<Call, "fast" | "priceFactor"> => {
   return Object.assign({}, ...tiers, ...places)
 }
 
-/** The first name of a provider, such as `anthropic.messages` or `amazon-bedrock`, as OpenTelemetry spells it. */
+/** Provider names as OpenTelemetry spells them, by the first part of the SDK's, such as `anthropic` of `anthropic.messages`. */
 const providerNames: Readonly<Record<string, string>> = {
   "amazon-bedrock": "aws.bedrock",
   azure: "azure.ai.openai",
@@ -123,7 +116,7 @@ const providerOf = (provider: string): string => {
   return (Object.hasOwn(providerNames, name) ? providerNames[name] : undefined) ?? name
 }
 
-/** What is known of a call before it is made, and the agent that it names. */
+/** The call for the governor, and the agent that it names. */
 export const describe = (
   params: CallParams,
   model: { readonly provider: string; readonly modelId: string },
@@ -153,75 +146,7 @@ export const describe = (
   }
 }
 
-// -----------------------------------------------------------------------------
-// Answers
-// -----------------------------------------------------------------------------
-
-/** The counts of a usage: objects since version 3, plain numbers with the cached input within the input before. */
-const withUsage = (answer: Answer, usage: unknown): Answer => {
-  const [input, output] = [at(usage, "inputTokens"), at(usage, "outputTokens")]
-  const cacheReadTokens = amountOf(at(input, "cacheRead") ?? at(usage, "cachedInputTokens"))
-  const cacheCreationTokens = amountOf(at(input, "cacheWrite"))
-  const total = amountOf(isRecord(input) ? at(input, "total") : input)
-  const cached = (cacheReadTokens ?? 0) + (cacheCreationTokens ?? 0)
-  const fresh = amountOf(at(input, "noCache")) ?? (total === undefined ? undefined : Math.max(0, total - cached))
-  return withCounts(answer, {
-    inputTokens: fresh,
-    cacheReadTokens,
-    cacheCreationTokens,
-    outputTokens: amountOf(isRecord(output) ? at(output, "total") : output)
-  })
-}
-
-const finishReasonOf = (reason: unknown): string | undefined =>
-  nameOf(at(reason, "raw")) ?? nameOf(at(reason, "unified")) ?? nameOf(reason)
-
-/** What is known of an answer that came whole. */
-export const answerOf = (result: unknown): Answer => ({
-  ...withUsage(emptyAnswer, at(result, "usage")),
-  id: nameOf(at(result, "response", "id")),
-  model: nameOf(at(result, "response", "modelId")),
-  finishReason: finishReasonOf(at(result, "finishReason")),
-  started: true,
-  complete: true
-})
-
-/** Parts that come before any content, or say nothing of it. */
-const silent: ReadonlySet<unknown> = new Set([
-  "stream-start",
-  "ping",
-  "raw",
-  "text-start",
-  "text-end",
-  "reasoning-start",
-  "reasoning-end"
-])
-
-/** Takes in one part of a stream. What comes after an error changes nothing more. */
-export const step = (answer: Answer, part: unknown): Answer => {
-  if (answer.error !== undefined) return answer
-  const type = at(part, "type")
-  switch (type) {
-    case "response-metadata":
-      return { ...answer, id: nameOf(at(part, "id")), model: nameOf(at(part, "modelId")) }
-    case "text-delta":
-    case "reasoning-delta":
-    case "tool-input-delta": {
-      const delta = textOf(at(part, "delta")) ?? ""
-      return { ...answer, started: answer.started || delta !== "", uncounted: answer.uncounted + delta.length }
-    }
-    case "finish": {
-      const finishReason = finishReasonOf(at(part, "finishReason"))
-      return { ...withUsage(answer, at(part, "usage")), finishReason, started: true, complete: true }
-    }
-    case "error":
-      return { ...answer, error: at(part, "error") ?? "an error without words" }
-    default:
-      return silent.has(type) ? answer : { ...answer, started: true }
-  }
-}
-
-/** The headers of an answer, where the provider passes them on. */
+/** The headers of an answer, if the provider's package passes them on. */
 export const headersOf = (result: unknown): HeaderReader => {
   const headers = at(result, "response", "headers")
   return isRecord(headers) ? headerReader(headers) : () => undefined

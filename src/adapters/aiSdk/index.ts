@@ -1,31 +1,32 @@
 /**
- * A middleware for the Vercel AI SDK: any model that `wrapLanguageModel` takes is put under the budget, also one whose HTTP
- * nobody sees, such as Bedrock's, a gateway's, or one that runs in this process.
+ * Adapts the Vercel AI SDK to the governor: a middleware for `wrapLanguageModel` with which any model shares the budget, also
+ * Bedrock's, a gateway's or one that runs in this process, whose HTTP requests cannot be intercepted.
  *
  * **When to use**
  *
- * Where a provider takes a `fetch`, `floodgate/fetch` knows more: it sees the request as it is sent, and headers that a
- * provider's package does not pass on. Use this for all other models.
+ * If a provider has an option for `fetch`, use `floodgate/fetch`: it sees the request as it is sent, and headers that the
+ * provider's package does not pass on. Use this middleware for all other models.
  *
  * **Details**
  *
  * Each call of the model, and so each step of an agent, is admitted by the {@link Governor}, settled by the usage that the
  * SDK reports, and retried by the governor's policy.
  *
- * - What a failure means is read from the SDK's error: its status, its headers and its body. What finally fails reaches the
- *   caller as that error, with `isRetryable` false: retries have one owner, so the SDK's own do nothing.
- * - A stream is retried while it has no content. Its reservation lives until it was read, cancelled, aborted or forgotten.
- * - A caller who aborts leaves the queue at once. The time in the queue is not part of the governor's `timeout`.
- * - Limits are read from the headers of an answer, where the provider's package passes them on.
+ * - The status, headers and body of the SDK's error decide what a failure means. A call that finally fails throws that error with
+ *   `isRetryable: false`, so that the SDK does not retry it as well.
+ * - A stream is retried while it has no content. It holds its reservation until it has been read, cancelled, aborted or garbage
+ *   collected.
+ * - A caller that aborts leaves the queue at once. The time in the queue is not part of the governor's `timeout`.
+ * - Limits are read from the headers of an answer if the provider's package passes them on.
  * - The agent is `providerOptions.floodgate.agent`, or the header `x-floodgate-agent`; its class `providerOptions.floodgate.kind`.
  *
- * It fits versions 5, 6 and 7 of the SDK by its form, without a dependency on it. Programs without Effect have it as
+ * It works with versions 5, 6 and 7 of the SDK and does not depend on it. Programs without Effect use
  * `Floodgate.create({ ... }).aiSdk` of `floodgate/promise`.
  *
  * **Gotchas**
  *
- * What the budget refuses reaches the caller as a `BudgetError`, and what the governor ends (its `timeout`, an open circuit)
- * as an `LlmError`. A timeout of the SDK's own (`timeout`, `abortSignal`) counts from the call, so the queue is part of it.
+ * Refusals of the budget are thrown as `BudgetError`, and failures of the governor (its `timeout`, an open circuit) as `LlmError`.
+ * The SDK's own timeouts (`timeout`, `abortSignal`) start with the call, so they include the time in the queue.
  *
  * **Example** (A model under the budget)
  *
@@ -76,6 +77,7 @@ import { signalOf } from "../../protocol/headers.ts"
 import { usageOf } from "../../protocol/protocol.ts"
 import * as SdkErrors from "../../protocol/sdkErrors.ts"
 import * as Describe from "./describe.ts"
+import { answerOf } from "../modelAnswer.ts"
 import { watch } from "./stream.ts"
 
 export type { CallParams } from "./describe.ts"
@@ -108,20 +110,20 @@ export interface Options {
 
 const made = optionsOf<Options>({ callOptions: orFunction(Called.callOptions) })
 
-/** What a model says of itself. */
+/** The names of a model and of its provider. */
 type ModelInfo = {
   readonly provider: string
   readonly modelId: string
 }
 
 /**
- * A middleware of the AI SDK, by what is used of it: it fits every version of the SDK whose models have these methods.
+ * A middleware of the AI SDK, described by its form, so that it fits every version of the SDK whose models have these methods.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Middleware {
-  /** The oldest version that asks for one; later ones take it. */
+  /** The oldest version of the specification that requires this property. Later versions of the SDK accept it. */
   readonly specificationVersion: "v3"
   readonly wrapGenerate: <Params extends Describe.CallParams, Result extends object>(options: {
     readonly params: Params
@@ -141,7 +143,7 @@ export interface Middleware {
 // Attempts
 // -----------------------------------------------------------------------------
 
-/** The error as the caller gets it: the governor was the one to retry it, so the SDK must not. */
+/** Marks an error as not retryable, because the governor has retried it and the SDK must not. */
 const final = (thrown: unknown): unknown => {
   if (Predicate.hasProperty(thrown, "isRetryable") && thrown.isRetryable === true) {
     Reflect.defineProperty(thrown, "isRetryable", { value: false, configurable: true, enumerable: true })
@@ -149,7 +151,7 @@ const final = (thrown: unknown): unknown => {
   return thrown
 }
 
-/** Asks the model. Both the caller and the attempt can end it. */
+/** Calls the model. The caller's signal and the end of the attempt both abort it. */
 const ask = <Params extends Describe.CallParams, Result>(
   call: (params: Params) => PromiseLike<Result>,
   params: Params,
@@ -169,7 +171,7 @@ const ask = <Params extends Describe.CallParams, Result>(
     })
   )
 
-/** Whether and when an attempt's request ends with its scope. */
+/** Aborts an attempt's request when its scope closes. */
 const controllerOf = Effect.acquireRelease(
   Effect.sync(() => new AbortController()),
   (controller) => Effect.sync(() => controller.abort())
@@ -183,17 +185,17 @@ const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, R
 ) {
   const { signal } = yield* controllerOf
   const value = yield* ask(call, params, signal)
-  const answer = Describe.answerOf(value)
+  const answer = answerOf(value)
   return { value, actual: usageOf(answer), signal: signalFrom(value), response: answer }
 }, Effect.scoped)
 
-/** An answer whose stream has begun. */
-interface Opened<Part, Result> {
+/** The result of a call, and its stream as far as it was read. */
+interface OpenedStream<Part, Result> {
   readonly result: Result
   readonly watched: Watched<Part>
 }
 
-/** A stream, opened up to its first content: until then nothing was given away, and it can be retried. */
+/** Opens a stream up to its first content. Until then the caller has received nothing, so it can be retried. */
 const opened = Effect.fnUntraced(function* <
   Params extends Describe.CallParams,
   Part,
@@ -202,11 +204,11 @@ const opened = Effect.fnUntraced(function* <
   call: (params: Params) => PromiseLike<Result>,
   params: Params,
   ticket: Governor.Ticket
-): Effect.fn.Return<Opened<Part, Result>, FailedAttempt<Result, unknown>, Scope.Scope> {
+): Effect.fn.Return<OpenedStream<Part, Result>, FailedAttempt<Result, unknown>, Scope.Scope> {
   const { signal } = yield* controllerOf
   const inTime = async (params: Params): Promise<Result> => {
     const result = await call(params)
-    // Nobody waits for it any more.
+    // The attempt has ended in the meantime, so the late stream is of no use.
     if (signal.aborted) void result.stream.cancel(signal.reason).catch(() => {})
     return result
   }
@@ -233,8 +235,8 @@ const opened = Effect.fnUntraced(function* <
 // -----------------------------------------------------------------------------
 
 /**
- * Makes the middleware over the governor of the context: for Effect apps that use the AI SDK. Calls that run or wait when
- * the scope closes fail with a `ClosedError`, streams that are being read end with it, and all later calls fail with it.
+ * Makes the middleware over the governor of the context, for Effect programs that use the AI SDK. When the scope closes, running
+ * and waiting calls fail with a `ClosedError`, streams that are being read end with it, and later calls fail with it.
  *
  * @category constructors
  * @since 0.2.0
@@ -255,7 +257,7 @@ export const make = Effect.fnUntraced(function* (
     return { call, how: { agent, ...given } }
   }
 
-  /** The reservation lives as long as the stream: its scope closes when that ends, breaks or is left. */
+  /** The reservation's scope stays open until the stream ends, breaks or is cancelled. */
   const streamed = <Params extends Describe.CallParams, Part, Result extends { stream: ReadableStream<Part> }>(
     ask: (params: Params) => PromiseLike<Result>,
     params: Params,

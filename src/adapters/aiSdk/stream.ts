@@ -1,17 +1,17 @@
-/** A stream of the AI SDK: watched part by part as it is read, and never held back. */
+/** Watches a stream of the AI SDK part by part while its reader reads it. */
 import type * as Accounting from "../../Accounting.ts"
 import * as Stream from "../../call/stream.ts"
 import type { LlmErrorReason } from "../../LlmError.ts"
 import { isRecord } from "../../protocol/json.ts"
 import * as SdkErrors from "../../protocol/sdkErrors.ts"
-import { step } from "./describe.ts"
+import { step } from "../modelAnswer.ts"
 
-/** A stream as far as it was read, and how it ends before its end, which does nothing to one that has ended. */
-interface Watched<Part> extends Stream.Watched<Part> {
+/** A watched stream. `cancel` does nothing once it has ended. */
+interface WatchedStream<Part> extends Stream.Watched<Part> {
   readonly cancel: (reason?: unknown) => void
 }
 
-/** Begins to watch a stream. `now` is in milliseconds since the epoch. */
+/** Watches a stream. `now` is in milliseconds since the epoch. */
 export const watch = <Part>(
   source: ReadableStream<Part>,
   options: {
@@ -19,7 +19,7 @@ export const watch = <Part>(
     readonly requestId: string | undefined
     readonly observed: (actual: Accounting.Actual) => void
   }
-): Watched<Part> => {
+): WatchedStream<Part> => {
   const reader = source.getReader()
   const fields = { requestId: options.requestId }
   const progress = new Stream.Progress(options.observed)
@@ -32,7 +32,7 @@ export const watch = <Part>(
       : SdkErrors.fromBroken(thrown, arrived, fields, options)
   }
 
-  /** A provider puts its error event into the part, or an error of the SDK's. */
+  /** The error of a part is the provider's error event, or an error of the SDK. */
   const failureOf = (error: unknown): LlmErrorReason => {
     const isEvent = typeof error === "string" || (isRecord(error) && !(error instanceof Error))
     if (!isEvent) return thrownReason(error)

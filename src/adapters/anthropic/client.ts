@@ -3,7 +3,7 @@ import * as Predicate from "effect/Predicate"
 import { wrong } from "../../domain/input/checks.ts"
 
 /**
- * A client of Anthropic's SDK, by what is used of it. Clients before 0.103 have no middlewares, and ignore the option.
+ * A client of Anthropic's SDK, described by its form. Clients before 0.103 have no middlewares and ignore the option.
  *
  * @category models
  * @since 0.4.0
@@ -20,7 +20,7 @@ const isClient = (value: unknown): value is AnthropicClient =>
   Predicate.hasProperty(value, "withOptions") &&
   typeof value.withOptions === "function"
 
-/** The same client with one more middleware, which is the innermost. Plugged in twice, it would govern each call twice. */
+/** Adds a middleware as the innermost, unless the client has it already: it would govern each call twice. */
 export const withMiddleware = <A extends AnthropicClient>(operation: string, client: A, middleware: unknown): A => {
   if (!isClient(client)) {
     const instead = "pass its constructor `fetch: floodgate.fetch, maxRetries: 0` instead, or update the SDK"

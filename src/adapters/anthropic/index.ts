@@ -1,12 +1,18 @@
 /**
- * A middleware for the official SDK: code that already calls `client.messages.create`, frameworks included, gets the budget and
- * the retries by one line. Programs without Effect use `Floodgate.create({ ... }).middleware` of `floodgate/promise`.
+ * Adapts clients of Anthropic's SDK to the governor: a middleware for code that calls the SDK itself, such as
+ * `client.messages.create` in your program or in a framework.
+ *
+ * **When to use**
+ *
+ * - Your code, or a framework, has a client of the SDK: use this middleware. Programs without Effect use
+ *   `Floodgate.create({ ... }).anthropic(client)` of `floodgate/promise`.
+ * - Your code calls `LlmClient`: use `floodgate/providers/Anthropic`, through which `LlmClient` sends its calls.
  *
  * **Details**
  *
  * The {@link Governor} admits every call of the Messages API, whole or streamed, beta or not, settles it to its usage and
- * retries it by its policy. Final failures reach the caller as the SDK's own errors, and the SDK does not retry them. All other
- * calls (batches, files, `count_tokens`) are passed on unchanged.
+ * retries it by its policy. A call that finally fails throws the SDK's own error, and the SDK does not retry it. All other calls
+ * (batches, files, `count_tokens`) are passed on unchanged.
  *
  * - The SDK's `timeout` does not include the time in the queue. A caller that aborts leaves the queue at once.
  * - A stream is retried while it has no content. Its reservation lasts until the body was read, cancelled or garbage collected.
@@ -98,13 +104,13 @@ export interface Options extends Omit<Engine.EngineOptions, "account" | "protoco
 }
 
 /** A request of the SDK. */
-interface Request extends RequestInit {
+interface SdkRequest extends RequestInit {
   readonly url: string
   headers: globalThis.Headers
 }
 
-/** What is used of the context that the SDK passes with a request. */
-interface Context {
+/** The properties that are read of the context that the SDK passes with a request. */
+interface SdkContext {
   readonly options?: { readonly method: string; readonly path: string; readonly body?: unknown } | undefined
 }
 
@@ -115,22 +121,22 @@ interface Context {
  * @since 0.1.0
  */
 export type Middleware = (
-  request: Request,
-  next: (request: Request) => Promise<Response>,
-  ctx: Context
+  request: SdkRequest,
+  next: (request: SdkRequest) => Promise<Response>,
+  ctx: SdkContext
 ) => Promise<Response>
 
 // -----------------------------------------------------------------------------
 // Errors
 // -----------------------------------------------------------------------------
 
-/** An error of the SDK. It is imported only when it is needed, because programs that use this for another client may not have it. */
+/** Makes an error of the SDK. It is imported when it is needed, because a program with another client may not have it installed. */
 const errorOfSdk = async (name: "APIConnectionError" | "APIConnectionTimeoutError", message: string) => {
   const sdk = await import("@anthropic-ai/sdk").catch(() => undefined)
   return sdk && new sdk[name]({ message })
 }
 
-/** The error for a body that was silent for too long: the error that the SDK has for its other timeouts. */
+/** The error for a body that was silent for too long: the SDK's own timeout error, if the SDK is installed. */
 const stalled = (silence: string): Effect.Effect<unknown> =>
   Effect.promise(async () => {
     const message = `The answer was silent for ${silence} (for streams see the middleware's option idleTimeout)`
@@ -138,8 +144,8 @@ const stalled = (silence: string): Effect.Effect<unknown> =>
   })
 
 /**
- * A stream that came to nothing ends with an error, unless its last event is one: the SDK takes an end without events for an
- * answer.
+ * Ends a final stream without content with an error, unless it has an error event, because the SDK takes a stream without events for
+ * an answer.
  */
 const endingWithError = (result: Engine.CallResult<FetchResponse>): Engine.CallResult<FetchResponse> => {
   const { body, isFinal, response } = result
@@ -161,7 +167,7 @@ const endingWithError = (result: Engine.CallResult<FetchResponse>): Engine.CallR
 // -----------------------------------------------------------------------------
 
 /** The body of a call; undefined for a request without options, or with a body of another kind. */
-const bodyOf = ({ options }: Context): Readonly<Record<string, unknown>> | undefined => {
+const bodyOf = ({ options }: SdkContext): Readonly<Record<string, unknown>> | undefined => {
   const body = options?.body
   return Predicate.isObject(body) && typeof Reflect.get(body, "model") === "string"
     ? (body as Readonly<Record<string, unknown>>)

@@ -1,5 +1,6 @@
 /**
- * The official Anthropic SDK as an `LlmProvider`: one attempt per call, typed failures, and an abort that reaches the wire.
+ * Adapts Anthropic's SDK to `LlmProvider`, so that `LlmClient` sends its calls through it: one attempt per call, typed failures,
+ * and an abort that reaches the wire. For code that calls the SDK itself, use the middleware of `floodgate/anthropic`.
  *
  * **Details**
  *
@@ -106,7 +107,7 @@ export interface Options extends Timeouts {
   readonly baseUrl?: string | undefined
 }
 
-/** What {@link fromClient} takes. */
+/** The options of {@link fromClient}. */
 type ClientOptions = Timeouts & {
   /**
    * The provider's name as OpenTelemetry's GenAI conventions spell it, such as `aws.bedrock` or `gcp.vertex_ai`.
@@ -133,10 +134,10 @@ type Pending = {
 }
 
 /**
- * What is used of a client: `messages.create`, and `messages.countTokens` if the client has it. The clients of
+ * The methods that are called: `messages.create`, and `messages.countTokens` if the client has it. The clients of
  * `@anthropic-ai/sdk` and of its packages for AWS, Bedrock, Vertex and Foundry all fit, whichever copy of the SDK they contain.
  */
-type Client = {
+type SdkClient = {
   readonly messages: {
     readonly create: (params: Omit<Params, "stream"> & { readonly stream: boolean }, options: RequestOptions) => Pending
     readonly countTokens?: ((params: CountParams, options: RequestOptions) => Pending) | undefined
@@ -149,7 +150,7 @@ type Client = {
 
 /** The SDK's timeout is later than ours, so that Effect's clock decides; `setTimeout` accepts at most 2^31 - 1 ms. */
 const sdkMargin = 60_000
-const sdkMost = 2 ** 31 - 1
+const sdkMaxMillis = 2 ** 31 - 1
 /** After `message_stop` the body is read to its end, so that the connection can be used again; for no longer than this. */
 const drainMillis = 1_000
 
@@ -183,8 +184,9 @@ const isCount = (value: unknown): value is { readonly input_tokens: number } =>
 const fail = (reason: LlmErrorReason) => Effect.fail(new LlmError({ reason }))
 
 /** The key or token of the client, to be removed from the provider's messages. */
-const secretOf = (client: Client & { readonly apiKey?: unknown; readonly authToken?: unknown }): string | undefined =>
-  [client.apiKey, client.authToken].find(Predicate.isString)
+const secretOf = (
+  client: SdkClient & { readonly apiKey?: unknown; readonly authToken?: unknown }
+): string | undefined => [client.apiKey, client.authToken].find(Predicate.isString)
 
 /** The settings for requests of a client. */
 interface Use {
@@ -204,7 +206,7 @@ const attempt = <A>(
       try: () =>
         send({
           maxRetries: 0,
-          timeout: Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMost),
+          timeout: Math.min(Math.ceil(Duration.toMillis(timeout)) + sdkMargin, sdkMaxMillis),
           signal: controller.signal
         }),
       catch: (error) =>
@@ -277,7 +279,7 @@ const streamed = Effect.fnUntraced(function* (use: Use, send: (options: RequestO
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient = (client: Client, options: ClientOptions = {}): LlmProvider["Service"] => {
+export const fromClient = (client: SdkClient, options: ClientOptions = {}): LlmProvider["Service"] => {
   Input.check("Anthropic.fromClient", checkFromClient, options)
   const { messages } = client
   const use: Use = {
@@ -310,7 +312,7 @@ const make = (options: Options): Effect.Effect<LlmProvider["Service"]> =>
     const { baseUrl = "https://api.anthropic.com", idleTimeout, timeout } = options
     const apiKey = Redacted.value(options.apiKey)
     // Each request has its own timeout. Older SDKs require one of the client if `max_tokens` is large.
-    const client = new Sdk({ apiKey, baseURL: baseUrl, maxRetries: 0, timeout: sdkMost })
+    const client = new Sdk({ apiKey, baseURL: baseUrl, maxRetries: 0, timeout: sdkMaxMillis })
     return fromClient(client, { timeout, idleTimeout })
   })
 

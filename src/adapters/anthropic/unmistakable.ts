@@ -1,9 +1,9 @@
-/** Changes errors so that the SDK passes them on. */
+/** Rewords errors that Anthropic's SDK would take for its own timeouts. */
 import * as Predicate from "effect/Predicate"
 
 /**
- * If the text of an error or of its cause contains "timeout" or "timed out", the SDK takes it for a timeout of its own: it
- * retries the call and replaces the error. So these texts get a hyphen.
+ * Puts a hyphen into "timeout" and "timed out" in the text of an error and of its cause. The SDK takes an error with these words
+ * for a timeout of its own: it retries the call and replaces the error.
  */
 export const unmistakable = (error: unknown): unknown => {
   for (const one of [error, Predicate.hasProperty(error, "cause") ? error.cause : undefined]) {

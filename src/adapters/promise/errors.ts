@@ -19,7 +19,7 @@ export class RefusedError extends Error {
    * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`
    * - `"queueFull"`: `maxQueued` calls are waiting already
    * - `"used"`: a quota or a cap has too little left
-   * - `"timedOut"`: an attempt took longer than `timeoutSeconds`, and there was no time for another
+   * - `"timedOut"`: the last attempt took longer than `timeoutSeconds`
    * - `"unavailable"`: Redis cannot be reached, or the provider is known to be down
    */
   readonly reason: "tooLarge" | "waitTooLong" | "queueFull" | "used" | "timedOut" | "unavailable"

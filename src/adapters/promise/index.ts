@@ -1,11 +1,11 @@
 /**
- * Floodgate for programs without Effect: one budget, and every way to use it.
+ * Adapts Floodgate to programs without Effect: one budget, and every way to use it, as functions that return promises.
  *
  * **Details**
  *
  * - `fetch` is for every client with an option for `fetch`: the openai SDK, the Vercel AI SDK, LangChain, Gemini's SDK.
  * - `aiSdk` is for models of the Vercel AI SDK without such an option: Bedrock, gateways.
- * - `middleware` is for Anthropic's SDK, whose timeout then does not include the time in the queue.
+ * - `anthropic` and `middleware` are for Anthropic's SDK, whose timeout then does not include the time in the queue.
  * - `run` is for any function that can be called again, and `limiter` for everything else.
  *
  * They all share one budget, with its limits, queue and retries.
@@ -108,7 +108,7 @@ export interface Lease {
   readonly succeed: (tokens?: Accounting.Actual) => void
   /** The call failed. The client's error tells whether the provider rejected it. */
   readonly fail: (error: unknown) => void
-  /** Ends a call whose outcome is unknown: its input counts as used. */
+  /** Ends a call whose outcome is unknown. Its input counts as used. */
   readonly [Symbol.dispose]: () => void
 }
 
@@ -167,8 +167,8 @@ export interface Floodgate {
 // -----------------------------------------------------------------------------
 
 /** The parts of a floodgate, after its layers were built. */
-class Parts extends Context.Service<
-  Parts,
+class FloodgateParts extends Context.Service<
+  FloodgateParts,
   {
     readonly budget: Budget.TokenBudget["Service"]
     readonly governor: Governor.Governor["Service"]
@@ -178,7 +178,7 @@ class Parts extends Context.Service<
     readonly run: Run
     readonly metrics: () => Promise<string>
   }
->()("floodgate/promise/Parts") {}
+>()("floodgate/promise/FloodgateParts") {}
 
 const rethrow = (error: unknown): never => {
   throw plain(error)
@@ -189,7 +189,7 @@ const layerParts = (options: Options) => {
   const fetching = fetchOf(options)
   const callOptions = governedBy(callOptionsOf(options))
   return Layer.effect(
-    Parts,
+    FloodgateParts,
     Effect.gen(function* () {
       const context = yield* Effect.context<never>()
       const { run } = yield* makeRunner
@@ -213,7 +213,7 @@ const layerParts = (options: Options) => {
 // Calls
 // -----------------------------------------------------------------------------
 
-/** What the error of an attempt means. */
+/** Reads the error that an attempt threw. */
 const failureOf = (thrown: unknown, clock: Clock.Clock): LlmError =>
   new LlmError({ reason: SdkErrors.fromThrown(thrown, { now: clock.currentTimeMillisUnsafe() }) })
 
@@ -243,7 +243,7 @@ const forgotten = new FinalizationRegistry<() => void>((end) => end())
 
 /** Admits a call until its lease ends. */
 const leased = (
-  { governor }: Parts["Service"],
+  { governor }: FloodgateParts["Service"],
   [call, how]: readonly [Governor.Call, Governor.CallOptions]
 ): Effect.Effect<Lease, unknown> =>
   Effect.uninterruptibleMask((restore) =>
@@ -268,22 +268,22 @@ const leased = (
   )
 
 /** The middleware of the AI SDK. It is usable before the layers are built. */
-const aiSdkOf = (ready: () => Promise<Parts["Service"]>): Floodgate["aiSdk"] => ({
+const aiSdkOf = (ready: () => Promise<FloodgateParts["Service"]>): Floodgate["aiSdk"] => ({
   specificationVersion: "v3",
   wrapGenerate: async (options) => (await ready()).aiSdk.wrapGenerate(options).catch(rethrow),
   wrapStream: async (options) => (await ready()).aiSdk.wrapStream(options).catch(rethrow)
 })
 
 /** The parts from when they are built until they are closed. */
-const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<Parts, E>) => {
-  const built = runtime.runPromise(Parts)
-  // Each use of it rejects with the error.
+const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) => {
+  const built = runtime.runPromise(FloodgateParts)
+  // Every use of it rejects with the error, so it must not be reported as unhandled as well.
   built.catch(() => {})
   let isClosed = false
   return {
     built,
-    /** The parts, for a call. Closing takes a while over Redis, and no call begins meanwhile. */
-    ready: async (): Promise<Parts["Service"]> => {
+    /** The parts, for a call. No call may begin while the floodgate closes, which takes a while over Redis. */
+    ready: async (): Promise<FloodgateParts["Service"]> => {
       if (isClosed) throw new ClosedError()
       try {
         return await built
@@ -309,7 +309,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<Parts, E>) => {
  *
  * Throws a `RangeError` that names the option if one is invalid.
  *
- * **Example** (What a call may not cost)
+ * **Example** (A cap in dollars)
  *
  * ```ts doctest
  * import * as Floodgate from "floodgate/promise"

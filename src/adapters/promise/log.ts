@@ -1,4 +1,4 @@
-/** The log of programs without Effect. */
+/** Writes the log of a floodgate to standard error, for programs without Effect. */
 import * as Cause from "effect/Cause"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
@@ -8,16 +8,16 @@ import * as Logger from "effect/Logger"
 import * as Budget from "../../Budget.ts"
 import { isWanted } from "../../budget/log.ts"
 
-/** Standard output belongs to the program. */
+/** Writes to standard error, because standard output belongs to the program. */
 const logger = Logger.make<unknown, void>(({ cause, fiber, logLevel, message }) => {
   const level = logLevel === "Info" ? "" : `${logLevel.toLowerCase()}: `
   const why = cause.reasons.length === 0 ? "" : `: ${Cause.pretty(cause)}`
   fiber.getRef(Console.Console).error(`floodgate: ${level}${[message].flat().map(String).join(" ")}${why}`)
 })
 
-/** What is logged, and where. A variable that is neither true nor false breaks no program. */
+/** The lines of the log, and its logger. An invalid `FLOODGATE_LOG` counts as false. */
 export const layers = (log: boolean | undefined) => {
-  // Effect keeps the environment that it saw first, and a program may load its own later.
+  // A new provider, because Effect's default keeps the environment of its first use, and a program may load its own later.
   const asked = Effect.suspend(() =>
     Effect.provideService(isWanted, ConfigProvider.ConfigProvider, ConfigProvider.fromEnv())
   )

@@ -29,7 +29,7 @@ export interface CallOptions {
   readonly weight?: number | undefined
   /** Higher goes first. @default 0 */
   readonly priority?: number | undefined
-  /** The longest time that each attempt may wait. A longer wait is refused, at once if it can be predicted. @default no bound */
+  /** How long each attempt may wait at most. A longer wait is refused, at once if it can be predicted. @default no bound */
   readonly maxWaitSeconds?: number | undefined
   /** The longest time that one attempt may take, without the queue, up to the first content of a stream. @default no bound */
   readonly timeoutSeconds?: number | undefined
@@ -59,7 +59,7 @@ export interface Call extends CallOptions {
   readonly bytes?: number | undefined
   /** The most output tokens that the request allows. @default unknown: output is learned */
   readonly maxTokens?: number | undefined
-  /** Groups calls that are similar: estimates learned from one apply to the others. @default the agent */
+  /** Groups calls that are similar: estimates are learned per kind. @default the agent */
   readonly kind?: string | undefined
   /** The account whose limits apply, if there are several. @default none */
   readonly account?: string | undefined
@@ -75,10 +75,10 @@ export interface Call extends CallOptions {
  */
 export interface RetryOptions {
   /**
-   * The number of attempts of a call, the first included, whatever ended them.
+   * How many attempts a call may make, including the first, whatever ended them.
    *
-   * @default 5. Those that rate limits or an outage ended do not count, those that `timeoutSeconds` or a client's own timeout
-   * ended do
+   * @default 5, without attempts that a rate limit or an outage ended. Attempts that `timeoutSeconds` or the client's own timeout
+   * ended count
    */
   readonly attempts?: number | undefined
   /** The first wait. It doubles with each attempt, and each wait is up to a fifth shorter or longer at random. @default 2 */
@@ -115,9 +115,9 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /** Calls in flight at once, per pool. @default no bound */
   readonly concurrency?: number | undefined
-  /** The most callers that wait, per pool. Further ones are refused at once. @default no bound */
+  /** How many callers may wait, per pool. Further callers are refused at once. @default no bound */
   readonly maxQueued?: number | undefined
-  /** The most pools beside those that `limits` names: one for each account and class of models in use. @default 10_000 */
+  /** How many pools there may be besides those in `limits`: each account and class of models in use has one. @default 10_000 */
   readonly maxPools?: number | undefined
   /**
    * The store through which processes share the budget: a layer of `@floodgate/redis` such as `layerStoreUrl`, or of
@@ -139,15 +139,15 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined
   /**
-   * Whether a line is written to standard error when calls begin to wait, when they wait for something else, when a pool pauses,
-   * and when that is over: at most one a second for each pool.
+   * Whether standard error gets a line when calls begin to wait, wait for another limit, or a pool pauses, and when that ends: at
+   * most one line a second per pool.
    *
    * @default false, or true if the environment has FLOODGATE_LOG=1
    */
   readonly log?: boolean | undefined
   /**
-   * How calls are admitted and bounded: for all calls, where the options of a call of `run` or `limiter` take precedence, or by
-   * the request of `fetch` or a middleware.
+   * How calls are admitted and bounded: options for all calls, or a function of the request of `fetch` or a middleware. The options
+   * of a call of `run` or `limiter` take precedence.
    *
    * @default no bounds
    */
@@ -183,7 +183,7 @@ const callChecks: Input.Checks<CallOptions> = {
 
 const callOptions = Input.options(callChecks)
 
-/** What is known of a call. */
+/** Checks a call of `run` or `limiter`. */
 export const call: Input.Check = Input.options<Call>(
   {
     ...callChecks,
@@ -193,7 +193,7 @@ export const call: Input.Check = Input.options<Call>(
     maxTokens: Input.notNegative,
     kind: Input.text,
     account: Input.text,
-    // By its form: a polyfill, or another realm, has a class of its own.
+    // Checked by its form, because a polyfill or another realm has a class of its own.
     signal: Input.that("an AbortSignal", (value) => "aborted" in Object(value) && "addEventListener" in Object(value))
   },
   "model"
@@ -250,7 +250,7 @@ export const governedBy = ({ maxWaitSeconds, timeoutSeconds, ...how }: CallOptio
   timeout: millisOf(timeoutSeconds)
 })
 
-/** The options of calls that are no HTTP requests, to which a function of the request does not apply. */
+/** The options of calls by `run` and `limiter`. A function of the request does not apply to them. */
 export const callOptionsOf = ({ callOptions }: Options): CallOptions =>
   typeof callOptions === "object" ? callOptions : {}
 
@@ -271,7 +271,7 @@ export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {
   })
 }
 
-/** The options of the ways in over HTTP. */
+/** The options of `fetch` and the middlewares. */
 export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
   const { account, accounting, callOptions: given = {}, idleTimeoutSeconds } = options
   return {

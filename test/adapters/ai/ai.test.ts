@@ -316,6 +316,8 @@ describe("floodgate/ai", () => {
         assert.strictEqual(yield* reserved("text/plain", "x".repeat(2_700)), 1_000)
         assert.strictEqual(yield* reserved("text/csv", new Uint8Array(2_700)), 1_000)
         assert.strictEqual(yield* reserved("application/pdf", "x".repeat(27_000)), 1_000)
+        // Regression: a recording was reserved as a tenth of it, like a PDF, where models count half a percent.
+        assert.strictEqual(yield* reserved("audio/mp3", "x".repeat(540_000)), 1_000)
         assert.strictEqual(yield* reserved("image/png", "x".repeat(27_000)), 1_556)
         assert.strictEqual(yield* reserved("text/plain", new URL("https://example.com/a.txt")), 0)
       })
@@ -608,6 +610,7 @@ describe("floodgate/ai", () => {
   describe("streams", () => {
     const delta = (delta: string): Response.StreamPartEncoded => ({ type: "text-delta", id: "1", delta })
     const begin: Response.StreamPartEncoded = { type: "response-metadata", id: "r1", modelId: "m-1" }
+    const start: Response.StreamPartEncoded = { type: "text-start", id: "1" }
     const failed: Response.StreamPartEncoded = { type: "error", error: { type: "overloaded_error", message: "later" } }
     const types = Effect.map(Stream.runCollect(LanguageModel.streamText({ prompt: "hi" })), (parts) =>
       parts.map(({ type }) => type)
@@ -615,7 +618,7 @@ describe("floodgate/ai", () => {
 
     it.effect("are retried while they have no content, an error part included", () => {
       const { asked, layer } = scripted({
-        streams: [Stream.make(begin, failed), Stream.make(begin, delta("a"), finish())]
+        streams: [Stream.make(begin, start, failed), Stream.make(begin, delta("a"), finish())]
       })
       return under(
         Effect.gen(function* () {
