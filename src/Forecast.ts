@@ -37,9 +37,10 @@
  *
  * @since 0.1.0
  */
-import { check } from "./domain/input/checks.ts"
+import * as Effect from "effect/Effect"
+import * as Steps from "./budget/forecast/forecast.ts"
 import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
-import * as Play from "./budget/forecast/play.ts"
+import { check } from "./domain/input/checks.ts"
 
 export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 
@@ -68,7 +69,7 @@ export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget
  * @since 0.1.0
  */
 export const uniform = (options: Uniform): Workload => {
-  check("Forecast.uniform", Play.checkUniform, options)
+  check("Forecast.uniform", Steps.checkUniform, options)
   const { agents, calls, first, later = first } = options
   return Array.from({ length: agents }, (_, number) => ({
     name: `agent-${number + 1}`,
@@ -98,13 +99,17 @@ export const uniform = (options: Uniform): Workload => {
  * @since 0.1.0
  */
 export const make = (workload: Workload, options: Options): Forecast =>
-  Play.drained(Play.forecast(Play.prepare("Forecast.make", workload, options)))
+  Steps.drained(Steps.forecast(Steps.prepare("Forecast.make", workload, options)))
 
 /**
- * {@link make} as a generator that yields about once a millisecond and returns the forecast. A forecast of a million calls
- * takes seconds; a program that must stay responsive does something else between two steps.
+ * {@link make} as an Effect, which lets other fibers run about once a millisecond. A forecast of a million calls takes
+ * seconds; {@link make} blocks the program for as long.
  *
- * **Example** (In a fiber that can be interrupted)
+ * **Gotchas**
+ *
+ * A workload, limits or options that make no sense are a defect: a `RangeError`.
+ *
+ * **Example** (With a timeout)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -112,14 +117,7 @@ export const make = (workload: Workload, options: Options): Forecast =>
  *
  * const workload = Forecast.uniform({ agents: 10, calls: 1, first: { inputTokens: 1_000, outputTokens: 100 } })
  *
- * const forecast = Effect.gen(function* () {
- *   const steps = Forecast.makeSteps(workload, { limits: {} })
- *   for (;;) {
- *     const step = steps.next()
- *     if (step.done === true) return step.value
- *     yield* Effect.yieldNow
- *   }
- * })
+ * const forecast = Effect.timeout(Forecast.makeEffect(workload, { limits: {} }), "10 seconds")
  *
  * const { calls } = await Effect.runPromise(forecast)
  *
@@ -127,7 +125,16 @@ export const make = (workload: Workload, options: Options): Forecast =>
  * ```
  *
  * @category constructors
- * @since 0.1.0
+ * @since 0.4.0
  */
-export const makeSteps = (workload: Workload, options: Options): Generator<undefined, Forecast, undefined> =>
-  Play.forecast(Play.prepare("Forecast.makeSteps", workload, options))
+export const makeEffect: (workload: Workload, options: Options) => Effect.Effect<Forecast> = Effect.fnUntraced(
+  function* (workload, options) {
+    const steps = Steps.forecast(Steps.prepare("Forecast.makeEffect", workload, options))
+    let step = steps.next()
+    while (step.done !== true) {
+      yield* Effect.yieldNow
+      step = steps.next()
+    }
+    return step.value
+  }
+)

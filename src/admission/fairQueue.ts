@@ -13,8 +13,8 @@
  */
 import * as Heap from "./heap.ts"
 
-/** What the queue needs to know of an entry. The fields marked "queue" belong to the queue. */
-export interface Entry {
+/** What the queue needs to know of a call. The fields marked "queue" belong to the queue; {@link unqueued} has their first values. */
+export interface Queued {
   readonly agent: string
   readonly priority: number
   /** Share of service relative to other agents, > 0. */
@@ -27,7 +27,16 @@ export interface Entry {
   previous: this | undefined
   /** queue */
   next: this | undefined
+  /** queue: the rank of its flow when it was served, -1 until then. */
+  rank: number
+  /** queue: by how much serving it moved virtual time on. */
+  moved: number
+  /** queue: the weight of all agents that waited when it was served. */
+  among: number
 }
+
+/** The queue's fields of a call that has not stood in a queue. */
+export const unqueued = { flow: undefined, previous: undefined, next: undefined, rank: -1, moved: 0, among: 0 } as const
 
 /** One agent's entries of one priority. */
 export interface Flow<E> extends Heap.Item {
@@ -62,19 +71,6 @@ interface Level<E> extends Heap.Item {
   refunded: number
   /** At this number of flows the idle ones are swept; it doubles with what must stay, so a sweep costs O(1) a call. */
   sweepAt: number
-}
-
-/** What an agent was charged for a service, to correct it later. */
-export interface Service {
-  readonly agent: string
-  readonly priority: number
-  readonly step: number
-  /** By how much virtual time was moved on. */
-  readonly moved: number
-  /** The flow's rank: what was served before the queue forgot is not corrected. */
-  readonly rank: number
-  /** The weight of all agents that waited. */
-  readonly weight: number
 }
 
 /** Agents over which it is averaged how many come back. */
@@ -117,7 +113,7 @@ const stepOf = (entry: { readonly cost: number; readonly weight: number }): numb
 const startOf = <E>(level: Level<E>, flow: Flow<E> | undefined): number =>
   flow === undefined ? level.virtual - level.refunded : flow.start + flow.owed
 
-export class FairQueue<E extends Entry> {
+export class FairQueue<E extends Queued> {
   size = 0
   /** The weight of all agents that wait. */
   weight = 0
@@ -150,21 +146,22 @@ export class FairQueue<E extends Entry> {
   }
 
   /** Serves the entry that `peek` gives. */
-  shift(): Service | undefined {
+  shift(): E | undefined {
     const entry = this.peek()
-    return entry === undefined ? undefined : this.serve(entry)
+    if (entry !== undefined) this.serve(entry)
+    return entry
   }
 
   /** Removes an entry that is served, and charges its agent. */
-  serve(entry: E): Service {
+  serve(entry: E): void {
     const flow = entry.flow!
     const level = flow.level
-    const step = stepOf(entry)
-    const moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
-    const service = { agent: flow.agent, priority: level.priority, step, moved, rank: flow.rank, weight: this.weight }
+    entry.rank = flow.rank
+    entry.moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
+    entry.among = this.weight
     // No flow that comes now may start earlier than the one that is served.
-    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + moved
-    flow.start += step + flow.owed
+    level.virtual = Math.max(level.virtual, flow.start + level.refunded) + entry.moved
+    flow.start += stepOf(entry) + flow.owed
     flow.owed = 0
     flow.rank = this.ranks++
     this.unlink(flow, entry)
@@ -173,20 +170,21 @@ export class FairQueue<E extends Entry> {
       flow.isServed = true
       this.returning *= 1 - returnWeight
     }
-    return service
   }
 
   /**
-   * A service used only `part` of its cost in the end: 0 when nothing was served after all, more than 1 when too little
-   * was asked for it. The agent's tag is corrected at once, but not so far that it would overtake the head that is being
-   * waited for; the rest is corrected with its next service. No agent is owed more than one call: one that failed many
-   * times does not get as many calls at once while everybody else waits.
+   * An entry that was served has used only `part` of its cost: 0 if it used nothing after all, more than 1 if its cost was
+   * estimated too low. The agent's tag is corrected at once, but not so far that the agent would overtake the head that is
+   * being waited for; its next service corrects the rest. An agent is owed at most one call, so one that failed many times
+   * does not get as many calls at once while everybody else waits. Nothing is corrected for an entry that was not served by
+   * this queue, or before the queue forgot.
    */
-  correct({ agent, moved, priority, rank, step }: Service, part: number): void {
-    const level = this.levels.get(priority)
-    const flow = level?.flows.get(agent)
-    if (part === 1 || level === undefined || flow === undefined || rank < this.since) return
-    level.refunded += (1 - part) * moved
+  correct(entry: E, part: number): void {
+    const level = this.levels.get(entry.priority)
+    const flow = level?.flows.get(entry.agent)
+    if (part === 1 || level === undefined || flow === undefined || entry.rank < this.since) return
+    const step = stepOf(entry)
+    level.refunded += (1 - part) * entry.moved
     const owed = flow.owed + (part - 1) * step
     const head = level.heap[0]
     const earliest = flow.size === 0 ? -Infinity : head!.start
@@ -354,7 +352,7 @@ export class FairQueue<E extends Entry> {
 const isIdle = (flow: { readonly size: number } | undefined): boolean => flow === undefined || flow.size === 0
 
 /** Forgets the idle flows that everybody has caught up with. */
-const sweep = <E extends Entry>(level: Level<E>): void => {
+const sweep = <E extends Queued>(level: Level<E>): void => {
   const now = level.heap[0]?.start ?? level.virtual - level.refunded
   for (const flow of level.flows.values()) {
     if (flow.size === 0 && flow.start <= now) level.flows.delete(flow.agent)

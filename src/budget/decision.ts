@@ -2,6 +2,7 @@
  * The steps of a pool, as pure functions of a draft of the state: the decision on the first calls of a queue, and the end of
  * one. A port plays them, over a store perhaps more than once.
  */
+import type { Blocked } from "../admission/blocked.ts"
 import * as Law from "../pacing/law.ts"
 import * as Members from "../sharing/members.ts"
 import type { Decided } from "../sharing/port.ts"
@@ -46,7 +47,7 @@ export const decide = (draft: PoolState, { calls, id, places, pool, weight }: Wa
   const outcomes: Array<Outcome> = []
   let free = places
   let head: Entry | undefined
-  let blocked: Law.Blocked | undefined
+  let blocked: Blocked | undefined
   for (const entry of calls) {
     if (free === 0) break
     const answer = Members.admit(draft, id, entry, weight, now)
@@ -80,17 +81,17 @@ const exhausted = (pool: string, { alone, law }: PoolState, charge: Amounts.Whol
  */
 export const conclude = <A>(
   draft: PoolState,
-  { charge, home, service, ticket }: Entry,
+  { among, charge, home, ticket, wasQueued }: Entry,
   used: Amounts.Charge,
   learn: (law: Law.Pacer, ticket: Law.Ticket) => A,
   hasServed: (answer: A) => boolean = () => true
 ): readonly [answer: A, part: number] => {
   Members.end(draft, home!.id, ticket!, used)
   const answer = learn(draft.law, ticket!)
-  if (service === undefined || !hasServed(answer)) return [answer, 1]
+  if (!wasQueued || !hasServed(answer)) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
-  Members.correct(draft, home!.id, (cost - asked) / service.weight)
+  Members.correct(draft, home!.id, (cost - asked) / among)
   return [answer, cost / asked]
 }
 

@@ -46,7 +46,7 @@ export interface PoolOfCall {
   observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): void
 }
 
-export class Entry implements FairQueue.Entry {
+export class Entry implements FairQueue.Queued {
   readonly pool: PoolOfCall
   private readonly how: Queueing
   readonly estimate: Limits.Estimate
@@ -57,6 +57,9 @@ export class Entry implements FairQueue.Entry {
   flow: FairQueue.Flow<this> | undefined = undefined
   previous: this | undefined = undefined
   next: this | undefined = undefined
+  rank = -1
+  moved = 0
+  among = 0
   /**
    * `"waiting"` for its turn, `"held"` until its caller has it, `"begun"`, and `"ended"`. One that has not begun has sent
    * nothing.
@@ -70,8 +73,6 @@ export class Entry implements FairQueue.Entry {
   /** What it was admitted with, and who has its charge. */
   ticket: Law.Ticket | undefined = undefined
   home: Home | undefined = undefined
-  /** What its agent was charged in the queue; `undefined` where it did not stand there. */
-  service: FairQueue.Service | undefined = undefined
   private resolution: Resolution | undefined = undefined
   private resume: ((resolution: Resolution) => void) | undefined = undefined
 
@@ -92,6 +93,10 @@ export class Entry implements FairQueue.Entry {
   }
   get maxWait(): number {
     return this.how.maxWait
+  }
+  /** Whether it stood in the queue until its turn came. */
+  get wasQueued(): boolean {
+    return this.rank >= 0
   }
   /** Whether it holds a permit and a charge. */
   get isOpen(): boolean {

@@ -5,7 +5,8 @@
  * estimated and none failed. Refusals, `maxWait`, a status and the public `foresee` all use this prediction.
  */
 import * as Duration from "effect/Duration"
-import * as Ahead from "../pacing/ahead.ts"
+import { type Blocked, dimensionOf, type Obstacle } from "../admission/blocked.ts"
+import * as Preview from "../pacing/preview.ts"
 import type { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
 import type * as Limits from "../Limits.ts"
@@ -56,7 +57,7 @@ const endsOf = ({ law, now, running }: PoolView): Array<number> => {
   return ends.sort((a, b) => a - b)
 }
 
-const noPlace: Ahead.Wait = { by: "concurrency", millis: Infinity }
+const noPlace: Blocked = { by: "concurrency", millis: Infinity }
 
 /** A copy of a pool whose time is advanced as calls enter. */
 class Projection {
@@ -69,11 +70,11 @@ class Projection {
   private ended = 0
   at: number
   /** What a call waited for last. */
-  obstacle: Ahead.Obstacle | undefined = undefined
+  obstacle: Obstacle | undefined = undefined
 
   constructor(view: PoolView) {
     const { law, maxInFlight, now } = view
-    this.law = Ahead.copy(law)
+    this.law = Preview.of(law)
     this.maxInFlight = maxInFlight
     this.answerMillis = law.answerMillis
     this.at = now
@@ -84,12 +85,12 @@ class Projection {
   enter(charge: Amounts.Whole): boolean {
     for (let steps = 0; steps < maxSteps; steps++) {
       this.endCalls()
-      const answer = Ahead.admit(this.law, this.maxInFlight, charge, this.at)
+      const answer = Preview.admit(this.law, this.maxInFlight, charge, this.at)
       if ("at" in answer) {
         this.ends?.push(this.at + this.answerMillis)
         return true
       }
-      if (Ahead.exhaustedBy(answer) !== undefined) return false
+      if (Preview.exhaustedBy(answer) !== undefined) return false
       if (!this.wait(answer)) break
     }
     this.force(charge, 1)
@@ -110,7 +111,7 @@ class Projection {
   }
 
   /** Advances until a limit has refilled or a call has ended. False if neither will happen. */
-  private wait({ by, millis }: Ahead.Wait): boolean {
+  private wait({ by, millis }: Blocked): boolean {
     const end = by === "concurrency" || by === "pause" ? this.nextEnd : Infinity
     const until = Math.min(this.at + millis, end)
     if (until === Infinity) return false
@@ -128,9 +129,6 @@ class Projection {
     for (; this.nextEnd <= this.at; this.ended++) this.law.inFlight--
   }
 }
-
-export const dimensionOf = (obstacle: Ahead.Obstacle | undefined): Limits.Dimension | undefined =>
-  obstacle === "concurrency" || obstacle === "pause" ? undefined : obstacle
 
 /** A waiting call, and how long it still waits. */
 export interface ExpectedWait {
@@ -160,7 +158,7 @@ export const expectedWaits = (view: PoolView, count: number): ReadonlyArray<Expe
 export interface Prediction {
   readonly millis: number
   /** What it would wait for last. */
-  readonly obstacle: Ahead.Obstacle | undefined
+  readonly obstacle: Obstacle | undefined
   /** The law at its turn, if a quota has too little left for it by then. */
   readonly exhausted: Law.Pacer | undefined
   /** Whether calls before it were not played. */

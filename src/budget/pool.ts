@@ -6,6 +6,7 @@
  * here takes time, and no code of a caller runs here.
  */
 import * as Effect from "effect/Effect"
+import { dimensionOf } from "../admission/blocked.ts"
 import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
 import * as Memory from "../pacing/memory.ts"
@@ -135,7 +136,7 @@ export class Pool implements PoolOfCall {
     else this.drain()
     // Where the store decides, all wait for its answer, and only some for more.
     if (foreseen === undefined || entry.phase !== "waiting" || (!view.isWhole && foreseen.millis === 0)) return
-    this.reports?.wait(entry.agent, entry.binding ?? Foresee.dimensionOf(foreseen.obstacle), foreseen.millis)
+    this.reports?.wait(entry.agent, entry.binding ?? dimensionOf(foreseen.obstacle), foreseen.millis)
   }
 
   /** When a caller would start, and why it would be refused. Nothing changes. */
@@ -198,7 +199,7 @@ export class Pool implements PoolOfCall {
   private readonly served: Done<Plan> = ({ blocked, head, outcomes }, by, isLate) => {
     let settled = 0
     for (const outcome of outcomes) if (this.carryOut(outcome, by, isLate)) settled++
-    if (head !== undefined) head.binding = blocked?.dimension ?? head.binding
+    if (head !== undefined) head.binding = dimensionOf(blocked?.by) ?? head.binding
     this.blocked = head
     // Whoever would have gone too late still waits.
     if (isLate && outcomes.length > 0) this.drain()
@@ -230,7 +231,7 @@ export class Pool implements PoolOfCall {
       this.arriving = undefined
       return this.queue.forget()
     }
-    entry.service = this.queue.serve(entry)
+    this.queue.serve(entry)
     entry.waitedMillis = this.waitedBy(entry)
     if (entry.isAwaited) counts.waited(entry.waitedMillis / 1_000)
     else this.queue.forget()
@@ -293,12 +294,12 @@ export class Pool implements PoolOfCall {
     learn: (law: Law.Pacer, ticket: Law.Ticket, now: number) => A,
     hasServed?: (answer: A) => boolean
   ): A {
-    const { charge, home, service } = entry
+    const { charge, home } = entry
     this.options.counts.settled(charge, used)
     const [answer, part] = home!.transact((draft, now) =>
       conclude(draft, entry, used, (law, ticket) => learn(law, ticket, now), hasServed)
     )
-    if (service !== undefined) this.queue.correct(service, part)
+    this.queue.correct(entry, part)
     return answer
   }
 

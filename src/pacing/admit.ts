@@ -1,48 +1,25 @@
 /**
  * A call asks to go out: whether it may, and what it is charged.
  */
-import { type Charge, type Dimension, dimensions, get, type Whole } from "../domain/amounts.ts"
-import * as Cap from "../admission/cap.ts"
+import { type Charge, get, type Whole } from "../domain/amounts.ts"
+import type { Blocked } from "../admission/blocked.ts"
+import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
 import type { Opening, Pacer, Ticket } from "./pacer.ts"
 import * as Window from "./window.ts"
 
-/** Why a charge cannot go now, and for how long; `Infinity` if it depends on another event. */
-export interface Blocked {
-  readonly millis: number
-  readonly dimension: Dimension | undefined
-}
-
-/** Why a charge cannot go now. Undefined if it can; then meters and caps are up to date. */
+/** Why a charge cannot go now; undefined if it can. Then meters and caps are up to date. */
 export const decide = (pacer: Pacer, charge: Charge, now: number): Blocked | undefined => {
   const closed = passGate(pacer, now) || passWindow(pacer, now) || passOpening(pacer, now)
-  if (closed > 0) return { millis: closed, dimension: undefined }
-  let millis = 0
-  let dimension: Dimension | undefined
-  for (const meter of pacer.meters) {
-    const amount = get(charge, meter.dimension) ?? 0
-    const maxPhase = bound(pacer, meter, now)
-    Meter.advance(meter, now, maxPhase)
-    const wait = Meter.wait(meter, amount, maxPhase, pacer.lag)
-    if (wait > millis) {
-      millis = wait
-      dimension = meter.dimension
-    }
-  }
-  for (const each of dimensions) {
-    const cap = get(pacer.caps, each)
-    if (cap === undefined) continue
-    Cap.advance(cap, now)
-    const wait = Cap.wait(cap, get(charge, each) ?? 0, pacer.lag)
-    if (wait > millis) {
-      millis = wait
-      dimension = each
-    }
-  }
-  return millis === 0 ? undefined : { millis, dimension }
+  if (closed > 0) return { by: pacer.inFlight >= pacer.window.size ? "concurrency" : "pause", millis: closed }
+  return longer(passMeters(pacer, charge, now), Caps.wait(pacer.caps, charge, pacer.lag, now))
 }
+
+/** The longer of two waits; the first if they are equal. */
+const longer = (one: Blocked | undefined, other: Blocked | undefined): Blocked | undefined =>
+  other !== undefined && other.millis > (one?.millis ?? 0) ? other : one
 
 /** Milliseconds until the gate lets a call out. */
 const passGate = (pacer: Pacer, now: number): number => {
@@ -76,6 +53,18 @@ const nextRound = ({ allowed, since }: Opening, sent: number, now: number): Open
   return { at: now, since: sent, last, allowed: last >= allowed ? 2 * allowed : allowed }
 }
 
+/** The meter that a charge waits for longest. Brings the meters up to date. */
+const passMeters = (pacer: Pacer, charge: Charge, now: number): Blocked | undefined => {
+  let blocked: Blocked | undefined
+  for (const meter of pacer.meters) {
+    const maxPhase = bound(pacer, meter, now)
+    Meter.advance(meter, now, maxPhase)
+    const millis = Meter.wait(meter, get(charge, meter.dimension) ?? 0, maxPhase, pacer.lag)
+    if (millis > (blocked?.millis ?? 0)) blocked = { by: meter.dimension, millis }
+  }
+  return blocked
+}
+
 /** Charges every dimension at one instant if the call may go now; otherwise says why not. */
 export const admit = (pacer: Pacer, charge: Whole, now: number): Ticket | Blocked =>
   decide(pacer, charge, now) ?? takeNow(pacer, charge, now)
@@ -97,10 +86,7 @@ const takeNow = (pacer: Pacer, charge: Whole, now: number): Ticket => {
     sums.push(meter.sum, meter.rejected)
     Meter.take(meter, get(charge, meter.dimension), pacer.sent)
   }
-  for (const dimension of dimensions) {
-    const cap = get(caps, dimension)
-    if (cap !== undefined) Cap.take(cap, get(charge, dimension))
-  }
+  Caps.take(caps, charge)
   pacer.window = Window.sent(pacer.window, pacer.inFlight)
   const isSafe = isBelowShare(pacer)
   if (isSafe) pacer.safe++

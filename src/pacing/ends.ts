@@ -1,8 +1,8 @@
 /**
  * A call ends: it was accepted, it is over, or nobody knows what became of it.
  */
-import { type Charge, dimensions, get } from "../domain/amounts.ts"
-import * as Cap from "../admission/cap.ts"
+import { type Charge, get } from "../domain/amounts.ts"
+import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
@@ -69,10 +69,5 @@ export const end = (pacer: Pacer, ticket: Ticket, used: Charge, isAccepted: bool
     const isGiven = ticket.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
     Meter.settle(meter, charge, get(used, meter.dimension) ?? charge, isGiven, isAccepted)
   }
-  for (const dimension of dimensions) {
-    const cap = get(pacer.caps, dimension)
-    const charge = get(ticket.charge, dimension)
-    if (cap === undefined) continue
-    Cap.settle(cap, charge, get(used, dimension) ?? charge, ticket.at)
-  }
+  Caps.settle(pacer.caps, ticket.charge, used, ticket.at)
 }

@@ -25,12 +25,12 @@ import * as Gate from "./gate.ts"
 import type { Pacer } from "./pacer.ts"
 
 export { make, resize } from "./limits.ts"
-export { admit, type Blocked, decide, take } from "./admit.ts"
+export { admit, decide, take } from "./admit.ts"
 export { accept, adopt, keep, release, settle } from "./ends.ts"
 export { observe, type Reading, type Readings } from "./headers.ts"
 export { reject, type Rejection } from "./rejections.ts"
 export { overload } from "./outage.ts"
-export { copy, type Pacer, preview, type Ticket } from "./pacer.ts"
+export { copy, type Pacer, type Ticket } from "./pacer.ts"
 export type { Verdict } from "./verdicts.ts"
 
 /** Nothing goes out before `until`. Probes that are under way keep their reason. */

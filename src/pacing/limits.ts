@@ -3,7 +3,7 @@
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import type { Rule, Rules } from "../domain/rules.ts"
-import * as Cap from "../admission/cap.ts"
+import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
@@ -86,14 +86,5 @@ const replace = (pacer: Pacer, dimension: Dimension, rule: Rule | undefined, now
 const isOfTokens = ({ dimension }: Meter.Meter): boolean => dimension !== "requests"
 
 /** Sets or removes the user's limit of a dimension. */
-export const limitTo = ({ caps, sent }: Pacer, dimension: Dimension, rule: Rule | undefined, now: number): void => {
-  const cap = caps[dimension]
-  if (rule === undefined) delete caps[dimension]
-  else if (cap === undefined || cap.rule.quota !== rule.quota || (sent === 0 && !rule.quota)) {
-    caps[dimension] = Cap.make(rule, now)
-  } else {
-    // Of a quota something may be kept for a process that cannot be reached, even if nothing was sent.
-    Cap.advance(cap, now)
-    Cap.setRule(cap, rule)
-  }
-}
+export const limitTo = ({ caps, sent }: Pacer, dimension: Dimension, rule: Rule | undefined, now: number): void =>
+  Caps.limit(caps, dimension, rule, sent === 0, now)

@@ -4,12 +4,12 @@
  * The numbers of a pool, its meters and its caps change in place, and a copy has its own. Everything else that it refers to is
  * a value: it is replaced and never changed, so copies share it. The types say which is which.
  */
-import type { Dimension, PerDimension, Whole } from "../domain/amounts.ts"
-import * as Cap from "../admission/cap.ts"
+import type { PerDimension, Whole } from "../domain/amounts.ts"
+import * as Caps from "../admission/caps.ts"
 import type { Gate } from "./gate.ts"
 import * as Meter from "./meter.ts"
 import type * as Verdicts from "./verdicts.ts"
-import * as Window from "./window.ts"
+import type * as Window from "./window.ts"
 
 /** While no limit is known: the current round of verdicts. */
 export interface Opening {
@@ -25,7 +25,7 @@ export interface Pacer {
   /** The provider's buckets. */
   readonly meters: Array<Meter.Meter>
   /** The user's limits. */
-  readonly caps: { [D in Dimension]?: Cap.Cap }
+  readonly caps: Caps.Caps
   /** The user's share of limits that only headers name. */
   shares: PerDimension<number>
   gate: Gate
@@ -80,7 +80,7 @@ export interface Ticket {
  */
 export const copy = (pacer: Pacer): Pacer => ({
   meters: pacer.meters.map(Meter.copy),
-  caps: copyCaps(pacer.caps),
+  caps: Caps.copy(pacer.caps),
   shares: pacer.shares,
   gate: pacer.gate,
   window: pacer.window,
@@ -102,23 +102,4 @@ export const copy = (pacer: Pacer): Pacer => ({
   distrustUntil: pacer.distrustUntil,
   rampAt: pacer.rampAt,
   lag: pacer.lag
-})
-
-const copyCaps = (caps: Pacer["caps"]): Pacer["caps"] => {
-  const { inputTokens, outputTokens, requests, tokens } = caps
-  const copies: Pacer["caps"] = {}
-  if (requests !== undefined) copies.requests = Cap.copy(requests)
-  if (inputTokens !== undefined) copies.inputTokens = Cap.copy(inputTokens)
-  if (outputTokens !== undefined) copies.outputTokens = Cap.copy(outputTokens)
-  if (tokens !== undefined) copies.tokens = Cap.copy(tokens)
-  return copies
-}
-
-/** A copy to predict with: as if no call were in flight and nothing failed from now on. */
-export const preview = (pacer: Pacer): Pacer => ({
-  ...copy(pacer),
-  gate: { ...pacer.gate, misses: 0 },
-  window: Window.make(),
-  opening: undefined,
-  inFlight: 0
 })

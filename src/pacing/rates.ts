@@ -1,8 +1,7 @@
 /**
  * What several events need to know of a pool: how fast calls go, how long verdicts take, and what was given to whom.
  */
-import { dimensions, get } from "../domain/amounts.ts"
-import * as Cap from "../admission/cap.ts"
+import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
 import type { Pacer, Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
@@ -45,10 +44,7 @@ export const bound = (pacer: Pacer, meter: Meter.Meter, now: number): number => 
 /** Brings meters and caps up to a time. */
 export const advance = (pacer: Pacer, now: number): void => {
   for (const meter of pacer.meters) Meter.advance(meter, now, bound(pacer, meter, now))
-  for (const dimension of dimensions) {
-    const cap = get(pacer.caps, dimension)
-    if (cap !== undefined) Cap.advance(cap, now)
-  }
+  Caps.advance(pacer.caps, now)
 }
 
 /** Calls per millisecond that the rates in use allow. */

@@ -4,6 +4,7 @@
  */
 import * as Cap from "../admission/cap.ts"
 import * as Cells from "../admission/cells.ts"
+import type { Blocked } from "../admission/blocked.ts"
 import * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
@@ -161,13 +162,7 @@ export interface Call {
 /**
  * Lets a call of a process go: its ticket, or what it waits for. `weight` is that of all agents that wait in the process.
  */
-export const admit = (
-  state: PoolState,
-  id: string,
-  call: Call,
-  weight: number,
-  now: number
-): Law.Ticket | Law.Blocked =>
+export const admit = (state: PoolState, id: string, call: Call, weight: number, now: number): Law.Ticket | Blocked =>
   state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
 
 /** The same among processes, in their turns. */
@@ -177,7 +172,7 @@ const admitAmong = (
   { charge, cost, priority }: Call,
   weight: number,
   now: number
-): Law.Ticket | Law.Blocked => {
+): Law.Ticket | Blocked => {
   const { law } = state
   const owner = state.owners[id]
   const tag = owner === undefined ? state.virtual : startTag(state, owner)
@@ -253,8 +248,8 @@ const decide = (
   ahead: Ahead,
   most: number,
   now: number
-): Law.Blocked | undefined => {
-  if (law.inFlight + ahead.calls >= most) return { millis: Infinity, dimension: undefined }
+): Blocked | undefined => {
+  if (law.inFlight + ahead.calls >= most) return { by: "concurrency", millis: Infinity }
   law.inFlight += ahead.calls
   const blocked = Law.decide(law, plus(charge, ahead.charge), now)
   law.inFlight -= ahead.calls
@@ -265,7 +260,7 @@ const decide = (
  * If even a full bucket does not hold both this call and those ahead, this call waits: otherwise a call ahead that needs a full
  * bucket would never find one. A process that does not commit in time loses its turn.
  */
-const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Law.Blocked | undefined => {
+const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Blocked | undefined => {
   const most = (dimension: Limits.Dimension): number => {
     const cap = law.caps[dimension]
     const meter = law.meters.find((each) => each.dimension === dimension && each.peak < Infinity)
@@ -277,7 +272,7 @@ const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): La
   const dimension = Amounts.dimensions.find(
     (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > most(each)
   )
-  return dimension === undefined ? undefined : { millis: graceMillis, dimension }
+  return dimension === undefined ? undefined : { by: dimension, millis: graceMillis }
 }
 
 /**

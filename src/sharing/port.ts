@@ -9,7 +9,7 @@
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type * as Law from "../pacing/law.ts"
+import type { Blocked } from "../admission/blocked.ts"
 import type * as Memory from "../pacing/memory.ts"
 import type { Store } from "./models.ts"
 import type { Config, PoolState } from "./state.ts"
@@ -22,7 +22,7 @@ export interface Decided {
   /** Whether a call was admitted or refused. */
   readonly isNews: boolean
   /** Why the first call that still waits has to wait. */
-  readonly blocked: Law.Blocked | undefined
+  readonly blocked: Blocked | undefined
 }
 
 /** Decides on up to `max` of the first waiting calls. It may be played more often than it is stored. */

@@ -13,7 +13,7 @@ import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
-import type * as Law from "../pacing/law.ts"
+import type { Blocked } from "../admission/blocked.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { DegradedMode, type SharedView } from "./degraded.ts"
 import * as Members from "./members.ts"
@@ -207,7 +207,7 @@ export class SharedPort implements Port, SharedView {
     this.activeAt = this.time.own
     this.isWaiting = true
     if (!this.isKnown) return this.soon(0)
-    const { blocked = { millis: 0, dimension: undefined } } = asked.decision(State.copy(this.known), this.time.now, 1)
+    const { blocked = { by: "pause", millis: 0 } } = asked.decision(State.copy(this.known), this.time.now, 1)
     this.lookFor(blocked)
   }
 
@@ -241,7 +241,7 @@ export class SharedPort implements Port, SharedView {
     if (!this.degraded.isAway) this.wake(millis)
   }
 
-  private lookFor(blocked: Law.Blocked | undefined): void {
+  private lookFor(blocked: Blocked | undefined): void {
     if (blocked !== undefined) this.soon(Time.readIn(this.known.law, blocked))
   }
 

@@ -5,6 +5,7 @@
 import type * as Clock from "effect/Clock"
 import { monotonic } from "../domain/input/clock.ts"
 import * as Rules from "../domain/rules.ts"
+import type { Blocked } from "../admission/blocked.ts"
 import type * as Law from "../pacing/law.ts"
 import * as Members from "./members.ts"
 import type { PoolState } from "./state.ts"
@@ -44,7 +45,7 @@ const lagMargin = 1.5
 const lagDecay = 0.02
 
 /** When to read the state again for a waiting caller. */
-export const readIn = ({ answerMillis, inFlight }: Law.Pacer, { millis }: Law.Blocked): number => {
+export const readIn = ({ answerMillis, inFlight }: Law.Pacer, { millis }: Blocked): number => {
   const read = Math.max(minRead, answerMillis / (readsPerCall * Math.max(1, inFlight)))
   return millis === Infinity ? Math.min(read, maxRead) : Math.min(Math.ceil(millis), refundRead)
 }

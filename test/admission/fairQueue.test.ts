@@ -1,14 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { type Entry, FairQueue, type Service } from "../../src/admission/fairQueue.ts"
+import { FairQueue, type Queued, unqueued } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { isLogarithmic } from "../support/queue.ts"
 import * as Model from "../support/queueModel.ts"
 import { mulberry } from "../support/random.ts"
 import { sized } from "../support/size.ts"
 
-interface Call extends Entry {
+interface Call extends Queued {
   readonly id: number
 }
 
@@ -19,17 +19,8 @@ const call = (agent: string, cost = 1, options: { weight?: number; priority?: nu
   cost,
   weight: options.weight ?? 1,
   priority: options.priority ?? 0,
-  flow: undefined,
-  previous: undefined,
-  next: undefined
+  ...unqueued
 })
-
-/** Serves the next entry: what it is, and what its agent was charged. */
-const serve = (queue: FairQueue<Call>): { readonly entry: Call; readonly service: Service } | undefined => {
-  const entry = queue.peek()
-  const service = queue.shift()
-  return entry === undefined || service === undefined ? undefined : { entry, service }
-}
 
 /** The agents of so many entries in the order of service; of all by default. */
 const drain = (queue: FairQueue<Call>, count = Infinity): Array<string> => {
@@ -72,7 +63,7 @@ describe("fairQueue", () => {
       const queue = new FairQueue<Call>()
       const model = Model.make()
       const here: Array<Call> = []
-      const served: Array<readonly [Service, Model.Charged]> = []
+      const served: Array<readonly [Call, Model.Charged]> = []
       // Few enough to be empty at times, and to meet at the same tags.
       const most = pick(2, 4, 12)
       // Few, who are served again and again, or many, most of whom are new.
@@ -94,15 +85,13 @@ describe("fairQueue", () => {
           Model.push(model, entry, front)
           here.push(entry)
         } else if (served.length > 0 && random() < 0.4) {
-          const [[service, charged]] = served.splice(Math.floor(random() * served.length), 1) as [
-            (typeof served)[number]
-          ]
+          const [[entry, charged]] = served.splice(Math.floor(random() * served.length), 1) as [(typeof served)[number]]
           const part = pick(0, 0.5, 1, 2, 5)
-          queue.correct(service, part)
+          queue.correct(entry, part)
           Model.correct(model, charged, part)
         } else if (here.length > 0) {
-          const { entry, service } = serve(queue)!
-          served.push([service, Model.shift(model)])
+          const entry = queue.shift()!
+          served.push([entry, Model.shift(model)])
           here.splice(here.indexOf(entry), 1)
         } else if (random() < 0.5) {
           queue.forget()
@@ -131,7 +120,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 100; i++) queue.push(call("small", 1))
     const served = { large: 0, small: 0 }
     for (let i = 0; i < 55; i++) {
-      const { entry } = serve(queue)!
+      const entry = queue.shift()!
       served[entry.agent as "large" | "small"] += entry.cost
     }
     assert.closeTo(served.large, served.small, 10)
@@ -160,7 +149,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("a", 10))
     queue.push(call("b", 10))
-    assert.strictEqual(serve(queue)!.entry.agent, "a")
+    assert.strictEqual(queue.shift()!.agent, "a")
     assert.strictEqual([...queue.inOrder()].slice(0, 2).length, 1)
     queue.forget()
     queue.push(call("a", 10))
@@ -174,7 +163,7 @@ describe("fairQueue", () => {
     queue.push(call("large", 10))
     for (let i = 0; i < 3; i++) queue.push(call(`small-${i}`, 1))
     for (let i = 0; i < 4_000; i++) {
-      const { agent, cost } = serve(queue)!.entry
+      const { agent, cost } = queue.shift()!
       served.set(agent, (served.get(agent) ?? 0) + cost)
       queue.push(call(agent, cost))
     }
@@ -187,7 +176,7 @@ describe("fairQueue", () => {
     queue.push(call("old"))
     queue.push(call("old"))
     for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
-    assert.strictEqual(serve(queue)!.entry.agent, "old")
+    assert.strictEqual(queue.shift()!.agent, "old")
     let waited = 0
     for (; queue.peek()!.agent !== "old" && waited < 1_000; waited++) {
       queue.shift()
@@ -220,17 +209,17 @@ describe("fairQueue", () => {
       if (isAlone) for (const entry of waits) queue.remove(entry)
       queue.push(call("forgotten"))
       const [forgotten] = [...queue.inOrder()].filter(({ agent }) => agent === "forgotten")
-      const service = queue.serve(forgotten!)
+      queue.serve(forgotten!)
       for (let i = 0; i < 5_000; i++) {
         queue.push(call(`${i}`))
-        const entry = queue.peek()!
-        queue.correct(queue.shift()!, isAlone ? 0 : 0.1)
+        const entry = queue.shift()!
+        queue.correct(entry, isAlone ? 0 : 0.1)
         if (entry.agent === "waits") queue.push(call("waits"))
         assert.isAtMost(remembered(queue), 1_024)
       }
       // What an agent used that is forgotten is of no interest any more.
       assert.isFalse(queue["levels"].get(0)!.flows.has("forgotten"))
-      queue.correct(service, 0.5)
+      queue.correct(forgotten!, 0.5)
       const names = ["first", "ahead", "newcomer"]
       for (const name of names) queue.push(call(name, 1))
       assert.deepStrictEqual(
@@ -290,7 +279,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < priorities; i++) queue.push(call("a", 1, { priority: (i * 7919) % 100_003 }))
     const served: Array<number> = []
-    for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.entry.priority)
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) served.push(next.priority)
     assert.deepStrictEqual(
       served,
       served.toSorted((a, b) => b - a)
@@ -303,7 +292,7 @@ describe("fairQueue", () => {
     const random = mulberry(seed)
     const below = (n: number) => Math.floor(random() * n)
     const queue = new FairQueue<Call>()
-    const served: Array<{ readonly entry: Call; readonly service: Service }> = []
+    const served: Array<Call> = []
     for (let n = 0; n < Math.max(300, 2 * agents); n++) {
       const action = random()
       if (action < 0.5) {
@@ -311,12 +300,12 @@ describe("fairQueue", () => {
         const cost = random() < 0.5 ? 0.01 + random() : 0.5
         queue.push({ ...call(`${below(agents)}`, cost, options), id: n }, random() < 0.1)
       } else if (action < 0.85) {
-        const next = serve(queue)
+        const next = queue.shift()
         if (next !== undefined) served.push(next)
-      } else if (served.length > 0) queue.correct(served[below(served.length)]!.service, 2 * random())
+      } else if (served.length > 0) queue.correct(served[below(served.length)]!, 2 * random())
       look(queue, n)
     }
-    return { queue, order: served.map(({ entry }) => entry.id) }
+    return { queue, order: served.map(({ id }) => id) }
   }
 
   it.each([5, 2_000])("serves in the same order whether its front is looked at or not, with %i agents", (agents) => {
@@ -337,7 +326,7 @@ describe("fairQueue", () => {
         assert.strictEqual(foreseen.length, Math.min(count, queue.size))
         if (count < Infinity) continue
         const served: Array<number> = []
-        for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.entry.id)
+        for (let next = queue.shift(); next !== undefined; next = queue.shift()) served.push(next.id)
         assert.deepStrictEqual(foreseen, served, `seed ${seed}`)
       }
     }
@@ -357,7 +346,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 200; i++) queue.push(call("failing"))
     const failed = Array.from({ length: 50 }, () => queue.shift()!)
     for (let i = 0; i < 3; i++) queue.push(call("new"))
-    for (const service of failed) queue.correct(service, 0)
+    for (const entry of failed) queue.correct(entry, 0)
     queue.push(call("newer"))
     assert.deepStrictEqual(drain(queue, 6), ["failing", "new", "newer", "failing", "new", "failing"])
   })
@@ -427,7 +416,7 @@ describe("fairQueue", () => {
           return found
         }
         const all = () => [...model.values()].flat()
-        const out: Array<Service> = []
+        const out: Array<Call> = []
         for (const { agent, cost, kind, pick, priority, weight } of operations) {
           switch (kind) {
             case "push":
@@ -441,14 +430,14 @@ describe("fairQueue", () => {
             }
             case "shift": {
               const highest = Math.max(...all().map((entry) => entry.priority))
-              const next = serve(queue)
+              const next = queue.shift()
               if (next === undefined) {
                 assert.strictEqual(all().length, 0)
                 break
               }
-              assert.strictEqual(next.entry.priority, highest)
-              assert.strictEqual(lane(next.entry).shift(), next.entry)
-              out.push(next.service)
+              assert.strictEqual(next.priority, highest)
+              assert.strictEqual(lane(next).shift(), next)
+              out.push(next)
               break
             }
             case "look": {
@@ -458,9 +447,9 @@ describe("fairQueue", () => {
               break
             }
             case "correct": {
-              const service = out.pop()
+              const served = out.pop()
               const head = queue.peek()
-              if (service !== undefined) queue.correct(service, (pick % 5) / 2)
+              if (served !== undefined) queue.correct(served, (pick % 5) / 2)
               assert.strictEqual(queue.peek(), head)
               break
             }
@@ -507,7 +496,7 @@ describe("fairQueue", () => {
         }
         for (const agent of agents) for (let i = 0; i < 5; i++) push(agent)
         for (let i = 0; i < 500; i++) {
-          const { entry } = serve(queue)!
+          const entry = queue.shift()!
           const agent = agents[Number(entry.agent)]!
           agent.served += entry.cost
           push(agent)
@@ -530,7 +519,7 @@ describe("fairQueue", () => {
     const push = (i: number) => queue.push(call(`${i}`, (1 + (i % 16)) * (0.5 + random()) * 0.001))
     for (let i = 0; i < 64; i++) for (let j = 0; j < 20; j++) push(i)
     for (let i = 0; i < 20_000; i++) {
-      const { entry } = serve(queue)!
+      const entry = queue.shift()!
       served.set(entry.agent, (served.get(entry.agent) ?? 0) + entry.cost)
       push(Number(entry.agent))
     }
@@ -548,7 +537,7 @@ describe("fairQueue", () => {
 
   const servedBefore = (queue: FairQueue<Call>, newcomer: Call): ReadonlyArray<Call> => {
     const before: Array<Call> = []
-    for (let next = serve(queue)!.entry; next !== newcomer; next = serve(queue)!.entry) before.push(next)
+    for (let next = queue.shift()!; next !== newcomer; next = queue.shift()!) before.push(next)
     return before
   }
 
@@ -592,7 +581,7 @@ describe("fairQueue", () => {
         const i = Math.floor(random() * 5)
         return call(`${i}`, random(), { weight: weights[i]!, priority: pick(0, 0, 1) })
       }
-      const served: Array<Service> = []
+      const served: Array<Call> = []
       for (let i = 0; i < 60; i++) {
         if (queue.size < 12 && random() < 0.6) queue.push(next())
         else if (served.length > 0 && random() < 0.3) queue.correct(served.pop()!, pick(0, 0.5, 2, 5))
@@ -614,7 +603,7 @@ describe("fairQueue", () => {
       const queue = new FairQueue<Call>()
       for (let i = 0; i < 10; i++) queue.push(call(`${i}`))
       for (let i = 10; i < 900; i++) {
-        const { agent } = serve(queue)!.entry
+        const { agent } = queue.shift()!
         queue.push(call(part === 1 ? agent : `${i}`))
       }
       assert.closeTo(queue.returning, part, 0.01)

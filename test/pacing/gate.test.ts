@@ -33,7 +33,7 @@ describe("of several limits that bind for as long", () => {
       // Of a share the provider's own limit does not bind.
       Law.take(pool, all(1_000 * share), 0)
       const blocked = Law.decide(pool, all(100), 0)
-      assert.deepStrictEqual([blocked?.dimension, Math.ceil(blocked!.millis)], ["requests", share === 1 ? 100 : 200])
+      assert.deepStrictEqual([blocked?.by, Math.ceil(blocked!.millis)], ["requests", share === 1 ? 100 : 200])
     }
   })
 })

@@ -256,9 +256,9 @@ describe("a call that fits", () => {
   it("says which dimension others wait for", () => {
     const pool = poolOf(Law, both)
     for (let i = 0; i < 100; i++) Law.take(pool, whole(0), 0)
-    assert.strictEqual(Law.decide(pool, whole(10), 0)?.dimension, "requests")
+    assert.strictEqual(Law.decide(pool, whole(10), 0)?.by, "requests")
     const other = poolOf(Law, both)
     Law.take(other, whole(100_000), 0)
-    assert.strictEqual(Law.decide(other, whole(10), 0)?.dimension, "tokens")
+    assert.strictEqual(Law.decide(other, whole(10), 0)?.by, "tokens")
   })
 })

@@ -4,6 +4,7 @@ import * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
+import * as Preview from "../../src/pacing/preview.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import { play, readings, whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
@@ -600,7 +601,7 @@ describe("law", () => {
     let now = flow(Law, pool, 0, 20_000)
     now = exhaust(Law, pool, now)
     const before = structuredClone(pool)
-    const ahead = Law.preview(pool)
+    const ahead = Preview.of(pool)
     for (let i = 0; i < 20; i++) now = send(Law, ahead, now).at
     assert.deepStrictEqual(pool, before)
   })

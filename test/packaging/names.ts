@@ -68,7 +68,7 @@ export const rejected = (event: Events.Event) => (event.type === "rejection" ? e
 export const observer = Events.Observer
 export const workload = Forecast.uniform({ agents: 1, calls: 1, first: { inputTokens: 1, outputTokens: 1 } })
 export const forecast = Forecast.make(workload, { limits: {} })
-export const steps = Forecast.makeSteps(workload, { limits: {} })
+export const forecastEffect = Forecast.makeEffect(workload, { limits: {} })
 export const { binding, waits, agents: forecastAgents, refused } = forecast
 export const governor = Governor.make()
 export const governorLayer = Governor.layer()

@@ -138,16 +138,15 @@ const keyOf = (play: Play): string => {
   const open = calls
     .filter(({ endedAt, held }) => held !== undefined && endedAt === undefined)
     .map(({ charge, grantedAt, held, waiter }) => {
-      const { service, ticket } = held!
-      const { moved = 0, rank = -1, step = 0 } = service ?? {}
-      const corrects = service !== undefined && rank >= inside.queue.since
+      const { cost, moved, rank, ticket, weight } = held!
+      const corrects = rank >= inside.queue.since
       return [
         held!.agent,
         charge.tokens,
         charge.requests,
         grantedAt! - now,
         waiter === undefined,
-        corrects ? [round(moved), round(step)] : 0,
+        corrects ? [round(moved), round(cost / weight)] : 0,
         isCalm(scope) ? 0 : ticket
       ]
     })

@@ -53,7 +53,7 @@ export const play = (
     const tokens = small * pick(1, 1, 4, 32)
     const charge = { requests: 1, inputTokens: tokens, outputTokens: tokens / 4, tokens }
     const blocked = apply((pool) => Law.decide(pool, charge, now))
-    trace.push(blocked?.millis ?? 0, blocked?.dimension ?? "")
+    trace.push(blocked?.millis ?? 0, blocked?.by ?? "")
     if (blocked === undefined) open.push(apply((pool) => Law.take(pool, charge, now)))
     const [ticket] = random() < 0.6 ? open.splice(Math.floor(random() * Math.min(2, open.length)), 1) : []
     if (ticket === undefined) continue

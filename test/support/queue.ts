@@ -1,16 +1,19 @@
 /** Law 8 for the queue alone: how much it looks at, whatever stands in it. */
 import { assert } from "@effect/vitest"
-import type { Entry, FairQueue, Flow, Newcomer, Service } from "../../src/admission/fairQueue.ts"
+import { type FairQueue, type Flow, type Newcomer, type Queued, unqueued } from "../../src/admission/fairQueue.ts"
 
 let reads = 0
 
 /** An entry that counts how often it is read. */
-class Counted implements Entry {
+class Counted implements Queued {
   readonly agent: string
   readonly priority = 0
   flow: Flow<this> | undefined = undefined
   previous: this | undefined = undefined
   next: this | undefined = undefined
+  rank = unqueued.rank
+  moved = unqueued.moved
+  among = unqueued.among
   constructor(agent: string) {
     this.agent = agent
   }
@@ -25,7 +28,7 @@ class Counted implements Entry {
   set cost(_: number) {}
 }
 
-const lookAt = <E extends Entry>(queue: FairQueue<E>, count: number, newcomer?: Newcomer): void => {
+const lookAt = <E extends Queued>(queue: FairQueue<E>, count: number, newcomer?: Newcomer): void => {
   const order = queue.inOrder(newcomer)
   for (let i = 0; i < count; i++) order.next()
 }
@@ -35,7 +38,7 @@ const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): Read
   const queue = new Queue<Counted>()
   const all = Array.from({ length: entries }, (_, i) => new Counted(`${i % agents}`))
   for (const entry of all) queue.push(entry)
-  let served: Service | undefined
+  let served: Counted | undefined
   const operations: ReadonlyArray<() => unknown> = [
     () => queue.push(new Counted("1")),
     () => queue.push(new Counted("2"), true),

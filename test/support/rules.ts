@@ -114,12 +114,12 @@ export const rules = {
     const pool = poolOf(law, { requests: { perSecond: 1, burst: 3 }, tokens: { perSecond: 1_000, burst: 10_000 } })
     for (let i = 0; i < 3; i++) assert.strictEqual(send(law, pool, 0, 100).at, 0)
     const blocked = law.decide(pool, whole(100), 0)
-    assert.deepStrictEqual([blocked?.dimension, Math.ceil(blocked?.millis ?? 0)], ["requests", 1_000])
+    assert.deepStrictEqual([blocked?.by, Math.ceil(blocked?.millis ?? 0)], ["requests", 1_000])
     // The call that waits for requests has taken no tokens.
     assert.strictEqual(wait(law, pool, 1_000, 9_700 + 300), 0)
     law.take(pool, whole(10_000), 1_000)
-    assert.deepStrictEqual(law.decide(pool, whole(100), 2_000)?.dimension, undefined)
-    assert.deepStrictEqual(law.decide(pool, whole(5_000), 2_000)?.dimension, "tokens")
+    assert.deepStrictEqual(law.decide(pool, whole(100), 2_000)?.by, undefined)
+    assert.deepStrictEqual(law.decide(pool, whole(5_000), 2_000)?.by, "tokens")
   },
 
   "meter: lets a call in to the millisecond, however often anybody looks": (law) => {

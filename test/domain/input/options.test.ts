@@ -134,7 +134,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("Forecast.make: latency", (latency) => Forecast.make([], { limits: {}, latency })),
   taker("Forecast.make: workload[0]", (agent) => Forecast.make([agent], { limits: {} }), { name: "a", calls: [] }),
   taker("Forecast.make: workload[0].calls[0]", (call) => Forecast.make(workload(call), { limits: {} }), tokens),
-  taker("Forecast.makeSteps", (options) => Forecast.makeSteps([], options), { limits: {} }),
+  taker("Forecast.makeEffect", (options) => Forecast.makeEffect([], options), { limits: {} }),
   taker("Forecast.uniform", Forecast.uniform, { agents: 1, calls: 1, first: tokens }),
   taker("Gateway.layer", Gateway.layer),
   taker("Gateway.make", Gateway.make),

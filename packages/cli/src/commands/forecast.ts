@@ -21,7 +21,6 @@ import * as Provenance from "./provenance.ts"
 import * as Cost from "./run/cost.ts"
 import * as Documents from "./run/documents.ts"
 import * as Selection from "./run/selection.ts"
-import { finished, type Stepwise } from "../stepwise.ts"
 import * as Workload from "./run/workload.ts"
 import * as Tiers from "./tiers.ts"
 import * as Trace from "./trace.ts"
@@ -161,20 +160,21 @@ const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
 // -----------------------------------------------------------------------------
 
 /** How many calls at once still help: the fewest with which the workload takes at most 2 % longer than with all. */
-function* agentsThatHelp(workload: Forecast.Workload, options: Forecast.Options): Stepwise<number> {
-  const takes = function* (concurrency: number): Stepwise<number> {
-    return Duration.toMillis((yield* Forecast.makeSteps(workload, { ...options, concurrency })).duration)
+const agentsThatHelp = Effect.fnUntraced(function* (workload: Forecast.Workload, options: Forecast.Options) {
+  const millisWith = (concurrency: number): Effect.Effect<number> =>
+    Effect.map(Forecast.makeEffect(workload, { ...options, concurrency }), ({ duration }) =>
+      Duration.toMillis(duration)
+    )
+  let max = Math.max(1, Math.min(workload.length, options.concurrency ?? Infinity))
+  let min = 1
+  const within = 1.02 * (yield* millisWith(max))
+  while (min < max) {
+    const middle = Math.floor((min + max) / 2)
+    if ((yield* millisWith(middle)) <= within) max = middle
+    else min = middle + 1
   }
-  let most = Math.max(1, Math.min(workload.length, options.concurrency ?? Infinity))
-  let least = 1
-  const within = 1.02 * (yield* takes(most))
-  while (least < most) {
-    const middle = Math.floor((least + most) / 2)
-    if ((yield* takes(middle)) <= within) most = middle
-    else least = middle + 1
-  }
-  return most
-}
+  return max
+})
 
 /** The forecast for one tier. */
 const answerOf = Effect.fnUntraced(function* (
@@ -183,8 +183,8 @@ const answerOf = Effect.fnUntraced(function* (
   how: Omit<Forecast.Options, "limits">
 ): Effect.fn.Return<Printed.TierForecast> {
   const options = { ...how, limits }
-  const forecast = yield* finished(Forecast.makeSteps(workload, options))
-  return { tier: name, limits, forecast, agentsThatHelp: yield* finished(agentsThatHelp(workload, options)) }
+  const forecast = yield* Forecast.makeEffect(workload, options)
+  return { tier: name, limits, forecast, agentsThatHelp: yield* agentsThatHelp(workload, options) }
 })
 
 /** The forecasts for all tiers; shows the progress. */

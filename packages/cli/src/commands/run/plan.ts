@@ -3,7 +3,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import { finished } from "../../stepwise.ts"
 import * as Pipeline from "./pipeline.ts"
 import type { Chunk } from "./split.ts"
 import * as Steps from "./steps.ts"
@@ -56,7 +55,7 @@ export const secondsUnder = Effect.fnUntraced(function* (
   let seconds = 0
   // The orchestrator waits for all agents.
   for (const workload of [agents, merge === undefined ? [] : [{ name: Steps.orchestrator, calls: [merge] }]]) {
-    const { duration, refused } = yield* finished(Forecast.makeSteps(workload, options))
+    const { duration, refused } = yield* Forecast.makeEffect(workload, options)
     if (refused.length > 0) return undefined
     seconds += Duration.toSeconds(duration)
   }

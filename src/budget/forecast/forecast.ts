@@ -2,15 +2,15 @@
  * A forecast in steps. The caller may do something else between two steps, because a million calls take seconds.
  */
 import * as Duration from "effect/Duration"
-import * as Internal from "./queue.ts"
 import * as Input from "../../domain/input/checks.ts"
+import * as Amounts from "../../domain/amounts.ts"
 import { check as checkLimits } from "../../domain/rules.ts"
+import * as FanOut from "./fanOut.ts"
 import { complete, millisOf } from "./latency.ts"
-import type * as Amounts from "../../domain/amounts.ts"
 import type { Agent, Call, Forecast, Options, Uniform, Workload } from "./models.ts"
 
 /** Runs all steps at once. */
-export const drained = <A>(steps: Internal.Steps<A>): A => {
+export const drained = <A>(steps: FanOut.Steps<A>): A => {
   let step = steps.next()
   while (step.done !== true) step = steps.next()
   return step.value
@@ -20,11 +20,13 @@ export const drained = <A>(steps: Internal.Steps<A>): A => {
 // Checks
 // -----------------------------------------------------------------------------
 
+const tokens = Input.number("a number from 0 up to 2^53", Amounts.isCount)
+
 const call = Input.options<Call>(
   {
-    inputTokens: Input.notNegative,
-    outputTokens: Input.notNegative,
-    reservedOutputTokens: Input.notNegative,
+    inputTokens: tokens,
+    outputTokens: tokens,
+    reservedOutputTokens: tokens,
     duration: Input.finiteWait
   },
   "inputTokens",
@@ -58,7 +60,7 @@ const conditions = Input.options<Options>(
 )
 
 /** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
-const mostCalls = 1_000_000
+const maxCalls = 1_000_000
 
 const uniform = Input.options<Uniform>(
   { agents: Input.whole, calls: Input.whole, first: call, later: call },
@@ -70,18 +72,18 @@ const uniform = Input.options<Uniform>(
 /** Checks the options of a uniform workload. */
 export const checkUniform: Input.Check = Input.all(uniform, (value) => {
   const { agents, calls } = value as Uniform
-  if (agents * calls <= mostCalls) return undefined
-  const text = `expected at most ${mostCalls} calls of all agents, got ${agents * calls}`
-  return { place: agents > mostCalls ? ".agents" : ".calls", text }
+  if (agents * calls <= maxCalls) return undefined
+  const text = `expected at most ${maxCalls} calls of all agents, got ${agents * calls}`
+  return { place: agents > maxCalls ? ".agents" : ".calls", text }
 })
 
-const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<Internal.Agent> => {
+const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<FanOut.PlannedAgent> => {
   const usual = complete(latency)
-  const callOf = (call: Call): Internal.Call => {
+  const callOf = (call: Call): FanOut.PlannedCall => {
     const { duration, inputTokens, outputTokens, reservedOutputTokens = 0 } = call
     return {
-      estimate: { requests: 1, inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) },
-      usage: { requests: 1, inputTokens, outputTokens },
+      charge: Amounts.whole({ inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) }),
+      used: Amounts.whole({ inputTokens, outputTokens }),
       millis: duration === undefined ? millisOf(usual, call) : Input.millisOf(duration)
     }
   }
@@ -94,8 +96,8 @@ const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArra
 
 /** A valid workload and its conditions. */
 export interface Prepared {
-  readonly agents: ReadonlyArray<Internal.Agent>
-  readonly setup: Internal.Setup
+  readonly agents: ReadonlyArray<FanOut.PlannedAgent>
+  readonly setup: FanOut.Setup
 }
 
 /** Throws if the workload or an option is invalid. */
@@ -117,15 +119,15 @@ const hardly = 0.05
 const quantile = (sorted: Float64Array, share: number): Duration.Duration =>
   Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
 
-const waitsOf = (served: ReadonlyArray<Internal.Served>): Forecast["waits"] => {
+const waitsOf = (served: ReadonlyArray<FanOut.Served>): Forecast["waits"] => {
   const waits = Float64Array.from(served, ({ admittedAt, askedAt }) => admittedAt - askedAt).sort()
   return { p50: quantile(waits, 0.5), p95: quantile(waits, 0.95), p99: quantile(waits, 0.99) }
 }
 
-const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Forecast["binding"] => {
+const bindingOf = ({ blocked, endsAt }: FanOut.Played): Forecast["binding"] => {
   let binding: Forecast["binding"] = "agents"
   let longest = hardly * endsAt
-  for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Internal.Obstacle, number]>) {
+  for (const [obstacle, millis] of Object.entries(blocked) as ReadonlyArray<[Forecast["binding"], number]>) {
     if (millis > longest) {
       longest = millis
       binding = obstacle
@@ -134,20 +136,15 @@ const bindingOf = ({ blocked, endsAt }: Internal.Outcome): Forecast["binding"] =
   return binding
 }
 
-const usageOf = (agents: ReadonlyArray<Internal.Agent>): Amounts.Whole => {
-  const sum = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
+const usageOf = (agents: ReadonlyArray<FanOut.PlannedAgent>): Amounts.Whole => {
+  const sum = { ...Amounts.nothing }
   for (const { calls } of agents) {
-    for (const { usage } of calls) {
-      sum.requests++
-      sum.inputTokens += usage.inputTokens
-      sum.outputTokens += usage.outputTokens
-      sum.tokens += usage.inputTokens + usage.outputTokens
-    }
+    for (const { used } of calls) for (const each of Amounts.dimensions) sum[each] += used[each]
   }
   return sum
 }
 
-const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): Forecast["calls"][number] => ({
+const callOf = ({ admittedAt, agent, askedAt, endsAt }: FanOut.Served): Forecast["calls"][number] => ({
   agent: agent.name,
   askedAfter: Duration.millis(askedAt),
   admittedAfter: Duration.millis(admittedAt),
@@ -159,14 +156,14 @@ const callOf = ({ admittedAt, agent, askedAt, endsAt }: Internal.Served): Foreca
 // -----------------------------------------------------------------------------
 
 /** Predicts what a workload will take. */
-export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast> {
-  const outcome = yield* Internal.play(agents, setup)
+export function* forecast({ agents, setup }: Prepared): FanOut.Steps<Forecast> {
+  const outcome = yield* FanOut.play(agents, setup)
   const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
   const blocked: { [B in Forecast["binding"]]?: Duration.Duration } = {}
   for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
-    blocked[obstacle as Internal.Obstacle] = Duration.millis(millis)
+    blocked[obstacle as Forecast["binding"]] = Duration.millis(millis)
   }
-  const forecastOf = (agent: Internal.Agent): Forecast["agents"][number] => {
+  const forecastOf = (agent: FanOut.PlannedAgent): Forecast["agents"][number] => {
     const served = byAgent.get(agent) ?? []
     // Its calls are in order.
     const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
@@ -177,8 +174,8 @@ export function* forecast({ agents, setup }: Prepared): Internal.Steps<Forecast>
     binding: bindingOf(outcome),
     blocked,
     waits: waitsOf(outcome.served),
-    agents: yield* Internal.mapped(agents, forecastOf),
-    calls: yield* Internal.mapped(outcome.served, callOf),
+    agents: yield* FanOut.mapped(agents, forecastOf),
+    calls: yield* FanOut.mapped(outcome.served, callOf),
     refused: outcome.refused.map(({ agent, ...misfit }) => ({ agent: agent.name, ...misfit })),
     usage: usageOf(agents)
   }

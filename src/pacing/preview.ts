@@ -1,0 +1,30 @@
+/**
+ * Plays a pacer ahead of time, for predictions of a pool and for forecasts.
+ */
+import { type Blocked, dimensionOf } from "../admission/blocked.ts"
+import type { Dimension, Whole } from "../domain/amounts.ts"
+import { admit as admitNow } from "./admit.ts"
+import { copy, type Pacer, type Ticket } from "./pacer.ts"
+
+/**
+ * A copy to play ahead. A share that headers measure does not grow by itself, because the next headers will say the same. A
+ * share that only rejections measure does: it is tried.
+ */
+export const of = (pacer: Pacer): Pacer => {
+  const ahead = copy(pacer)
+  for (const meter of ahead.meters) if (meter.header !== undefined) meter.header = { ...meter.header, at: Infinity }
+  return ahead
+}
+
+/** Charges a call if it goes now; otherwise says how long it waits, in the whole milliseconds of a timer. */
+export const admit = (pacer: Pacer, maxInFlight: number, charge: Whole, now: number): Ticket | Blocked => {
+  if (pacer.inFlight >= maxInFlight) return { by: "concurrency", millis: Infinity }
+  const answer = admitNow(pacer, charge, now)
+  if ("at" in answer) return answer
+  // Very late times cannot represent a difference of a millisecond.
+  return { by: answer.by, millis: Math.max(Math.ceil(answer.millis), now * Number.EPSILON) }
+}
+
+/** The quota that is used up, if that is why a call waits. */
+export const exhaustedBy = ({ by, millis }: Blocked): Dimension | undefined =>
+  millis === Infinity ? dimensionOf(by) : undefined
