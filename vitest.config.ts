@@ -14,7 +14,7 @@ const system = [
   "packages/cli/test/lab/report.test.ts",
   "packages/cli/test/security/**/*.test.ts",
   "test/examples.test.ts",
-  "test/gateway/page.test.ts",
+  "packages/gateway/test/page.test.ts",
   "test/packaging/**/*.test.ts"
 ]
 

@@ -12,11 +12,11 @@ import * as Layer from "effect/Layer"
 import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
-import * as FloodgateRedis from "floodgate/redis"
+import * as FloodgateRedis from "@floodgate/redis"
 import IORedis from "ioredis"
 import { RateLimiterRedis } from "rate-limiter-flexible"
 import { createClient } from "redis"
-import * as Redis from "../test/redis/server.ts"
+import * as Redis from "../packages/redis/test/server.ts"
 
 const rounds = 10
 const roundMillis = 500
@@ -48,7 +48,7 @@ const floodgate = async (): Promise<Contender> => {
     Budget.withReservation({ tokens: 100 }, (reservation) => reservation.settle({ tokens: 90 })),
     context
   )
-  return { name: "floodgate/redis (reserve + settle)", call: () => Effect.runPromise(call), close }
+  return { name: "@floodgate/redis (reserve + settle)", call: () => Effect.runPromise(call), close }
 }
 
 const effect = async (): Promise<Contender> => {

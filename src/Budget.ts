@@ -27,7 +27,7 @@
  * **Gotchas**
  *
  * Limits belong to an organisation: other processes and colleagues use the same bucket. Pass the headers of every response
- * to its reservation's `observe`, as `LlmClient` does, or share the budget through `floodgate/redis`.
+ * to its reservation's `observe`, as `LlmClient` does, or share the budget through `@floodgate/redis`.
  *
  * **Example** (twelve agents, one budget)
  *

@@ -103,7 +103,7 @@ describe("documentation", () => {
       ["Redis", "src/BudgetStore.ts", 'lease = "20 seconds"', "| `lease` | 20 s "],
       ["Redis", "src/BudgetStore.ts", 'lost = "keep"', "| `lost` | keep |"],
       ["Redis", "src/BudgetStore.ts", 'timeout = "2 seconds"', "| `timeout` | 2 s "],
-      ["Redis", "src/redis/index.ts", 'defaultPrefix = "floodgate"', '| `prefix` | "floodgate" |']
+      ["Redis", "packages/redis/src/index.ts", 'defaultPrefix = "floodgate"', '| `prefix` | "floodgate" |']
     ] as const) {
       assert.include(read(file), code, `${file}: then docs/defaults.md says it wrong`)
       assert.include(sectionOf(heading), row)

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { hasServer } from "./redis/server.ts"
+import { hasServer } from "../packages/redis/test/server.ts"
 
 const root = join(import.meta.dirname, "..")
 

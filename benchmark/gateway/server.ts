@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
-import * as Gateway from "floodgate/gateway"
+import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { createProxyServer } from "http-proxy-3"
 import { writeSync } from "node:fs"

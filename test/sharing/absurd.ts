@@ -10,7 +10,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Budget from "floodgate/Budget"
 import * as State from "../../src/sharing/state.ts"
-import { keyOf } from "../../src/redis/store.ts"
+import { keyOf } from "../../packages/redis/src/store.ts"
 import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import * as World from "./world.ts"
 

@@ -1,12 +1,12 @@
 /**
  * A Redis in this process: the commands that the store sends, and its script in a real Lua 5.1, which is what Redis has.
- * `test/redis/store.test.ts` shows that it answers as a real server does.
+ * `packages/redis/test/store.test.ts` shows that it answers as a real server does.
  */
 import * as Effect from "effect/Effect"
 import { type Store, StoreError } from "floodgate/BudgetStore"
 import { createHash } from "node:crypto"
 import { Lua } from "wasmoon-lua5.1"
-import { make as makeStore } from "../../src/redis/store.ts"
+import { make as makeStore } from "../../packages/redis/src/store.ts"
 
 /** Hashes in Lua tables; `false` stands for nil in a reply, as in Redis. Its state can be copied and put back. */
 const source = `
@@ -201,7 +201,7 @@ export const make = async (): Promise<LuaRedis> => {
   return server
 }
 
-/** The client of `floodgate/redis` on it. */
+/** The client of `@floodgate/redis` on it. */
 export const store = (prefix: string, redis: LuaRedis): Store =>
   makeStore(prefix, (_, words) =>
     Effect.try({ try: () => redis.send(words), catch: (cause) => new StoreError({ cause }) })

@@ -1,9 +1,9 @@
 /**
  * The script of Redis, in the Lua of this process: what it does, and that each change of one operator, condition or
- * statement of it is noticed. A real server answers as this Lua does: `test/redis/store.test.ts`.
+ * statement of it is noticed. A real server answers as this Lua does: `packages/redis/test/store.test.ts`.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { script } from "../../src/redis/store.ts"
+import { script } from "../../packages/redis/src/store.ts"
 import * as LuaRedis from "./luaRedis.ts"
 
 const redis = await LuaRedis.make()

@@ -1,6 +1,6 @@
 /**
  * A fleet of processes in simulated time: each has a clock of its own, a way to the store that may be slow, lossy or cut,
- * and a budget with the code that real processes run. The store is the client code of `floodgate/redis` with its script in
+ * and a budget with the code that real processes run. The store is the client code of `@floodgate/redis` with its script in
  * a Lua of this process.
  */
 import * as Clock from "effect/Clock"
@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
-import { make as makeStore } from "../../src/redis/store.ts"
+import { make as makeStore } from "../../packages/redis/src/store.ts"
 import type { VirtualTime } from "../../benchmark/weather/virtualTime.ts"
 import * as LuaRedis from "./luaRedis.ts"
 

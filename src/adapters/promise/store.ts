@@ -10,7 +10,7 @@ interface RedisPackage {
 }
 
 /** Not a literal, so that neither the compiler nor a bundler needs the package where nobody uses it. */
-const redisPackage: string = "floodgate/redis"
+const redisPackage: string = "@floodgate/redis"
 
 export const layerStore = ({ redis, store }: Options): Layer.Layer<never, RedisMissingError> => {
   if (store !== undefined) return store

@@ -2,8 +2,8 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
 import * as Floodgate from "floodgate/promise"
-import * as FloodgateRedis from "floodgate/redis"
-import * as Redis from "../../redis/server.ts"
+import * as FloodgateRedis from "@floodgate/redis"
+import * as Redis from "../../../packages/redis/test/server.ts"
 
 /** The compiler checks that the package takes what the option `redis` gives it. */
 const layerStoreUrl: (options: Floodgate.RedisOptions) => Layer.Layer<never> = FloodgateRedis.layerStoreUrl

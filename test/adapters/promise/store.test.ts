@@ -53,7 +53,7 @@ describe("the option store of floodgate/promise", () => {
 
   it("need not be Redis: without its package the option redis says what to install, and all else works", () => {
     const { stderr, stdout } = runWithout(
-      "floodgate/redis",
+      "@floodgate/redis",
       `import * as Floodgate from "floodgate/promise"
 const call = (floodgate) => floodgate.run({ model: "m" }, async () => "answer")
 const floodgate = Floodgate.create({ redis: "redis://:secret@127.0.0.1:1" })

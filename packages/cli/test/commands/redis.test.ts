@@ -2,7 +2,7 @@ import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
-import * as FloodgateRedis from "floodgate/redis"
+import * as FloodgateRedis from "@floodgate/redis"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -10,7 +10,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { root } from "../../../../test/support/modules.ts"
-import * as Redis from "../../../../test/redis/server.ts"
+import * as Redis from "../../../redis/test/server.ts"
 
 // Real processes and a real server. Every wait is for a line or an exit, never for a time.
 

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
-import * as FloodgateRedis from "floodgate/redis"
+import * as FloodgateRedis from "@floodgate/redis"
 
 const [url = "", prefix] = process.argv.slice(2)
 const budget = Budget.layer({ limits: { inputTokens: { perMinute: 1_000 } } }).pipe(

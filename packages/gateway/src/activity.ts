@@ -1,0 +1,205 @@
+/** The figures of a gateway, for its metrics and its page. They hold neither content nor keys. */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
+import * as Metric from "effect/Metric"
+import type * as Scope from "effect/Scope"
+import type * as Accounting from "floodgate/Accounting"
+import type * as Events from "floodgate/Events"
+import { promptTokens, Lru } from "floodgate/internal"
+import type { SharedCap } from "./purses.ts"
+
+/** The end of a request. */
+export interface RequestEnd {
+  readonly upstream: string
+  readonly outcome: "answered" | "passed" | "refused" | "failed" | "hung up"
+  /** The agent of a governed call; undefined for any other request. */
+  readonly agent?: string | undefined
+}
+
+/** The activity of one agent. */
+export interface AgentActivity {
+  readonly calls: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly refused: number
+  readonly failed: number
+  /** Milliseconds since the epoch. */
+  readonly lastAt: number
+}
+
+/** The activity of all agents in one minute. */
+export interface Minute {
+  readonly at: number
+  readonly calls: number
+  readonly tokens: number
+  readonly dollars: number
+}
+
+/** More than the page shows. The least recently active agents are evicted. */
+const maxAgents = 1_000
+const maxEvents = 50
+const maxMinutes = 60
+const minute = 60_000
+/** Counters are never removed from the registry, so the number of their labels is bounded. */
+const maxSpenders = 100
+
+type Writable<A> = { -readonly [K in keyof A]: A[K] }
+
+/** The figures of one gateway. It is mutable. */
+export class Activity {
+  open = 0
+  private readonly agents = new Map<string, Writable<AgentActivity>>()
+  private readonly minutes: Array<Writable<Minute>> = []
+  private readonly context: Context.Context<never>
+  private readonly now: () => number
+  private readonly spenders = new Set<string>()
+  private readonly counters = new Map<string, Metric.Counter<number>>()
+  private readonly total: Metric.Registration
+  private caps: ReadonlyArray<Metric.Registration> = []
+
+  constructor(context: Context.Context<never>, now: () => number) {
+    this.context = context
+    this.now = now
+    const gauge = Metric.gauge("floodgate_gateway_open", { description: "Requests that are waiting or running" })
+    this.total = this.show(gauge, () => this.open)
+  }
+
+  private show(gauge: Metric.Gauge<number>, read: () => number): Metric.Registration {
+    const get = () => ({ value: read() })
+    return Metric.registerUnsafe(gauge, this.context, { get, update: constVoid, modify: constVoid })
+  }
+
+  private count(id: string, description: string, attributes: Readonly<Record<string, string>>, amount = 1): void {
+    const key = `${id} ${Object.values(attributes).join(" ")}`
+    let counter = this.counters.get(key)
+    if (counter === undefined) {
+      counter = Metric.counter(id, { description, attributes, incremental: true })
+      this.counters.set(key, counter)
+    }
+    counter.updateUnsafe(amount, this.context)
+  }
+
+  private agent(name: string): Writable<AgentActivity> {
+    const known = this.agents.get(name) ?? {
+      calls: 0,
+      inputTokens: 0,
+      outputTokens: 0,
+      refused: 0,
+      failed: 0,
+      lastAt: 0
+    }
+    known.lastAt = this.now()
+    Lru.put(this.agents, name, known, maxAgents)
+    return known
+  }
+
+  private minute(): Writable<Minute> {
+    const at = Math.floor(this.now() / minute) * minute
+    const last = this.minutes.at(-1)
+    if (last?.at === at) return last
+    const next = { at, calls: 0, tokens: 0, dollars: 0 }
+    this.minutes.push(next)
+    if (this.minutes.length > maxMinutes) this.minutes.shift()
+    return next
+  }
+
+  /** Shows what is left of these caps instead of earlier ones. */
+  watch(caps: ReadonlyArray<SharedCap>): void {
+    const earlier = this.caps
+    this.caps = caps.map(({ left, name, per }) =>
+      this.show(
+        Metric.gauge("floodgate_gateway_cap_left_dollars", {
+          description: "Dollars left of a cap, by cap",
+          attributes: { cap: name, per }
+        }),
+        left
+      )
+    )
+    for (const series of earlier) series.remove()
+  }
+
+  /** Takes its gauges out of the registry. */
+  close(): void {
+    for (const series of [this.total, ...this.caps]) series.remove()
+  }
+
+  /** Adds to what an agent has spent. */
+  spent(agent: string, dollars: number): void {
+    this.minute().dollars += dollars
+    // A client may use another name for each call.
+    if (this.spenders.size < maxSpenders) this.spenders.add(agent)
+    const name = this.spenders.has(agent) ? agent : "other agents"
+    this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
+  }
+
+  /** Counts a response that began before its outcome was known. */
+  held(): void {
+    this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})
+  }
+
+  ended({ agent: name, outcome, upstream }: RequestEnd): void {
+    this.count("floodgate_gateway_requests", "Requests, by upstream and outcome", { upstream, outcome })
+    if (name === undefined) return
+    const agent = this.agent(name)
+    if (outcome === "answered") {
+      agent.calls++
+      this.minute().calls++
+    }
+    if (outcome === "refused") agent.refused++
+    if (outcome === "failed") agent.failed++
+  }
+
+  /** Returns the function that counts what a call of an agent used. */
+  used(name: string): (actual: Accounting.Actual | undefined) => void {
+    const agent = this.agent(name)
+    return (actual) => {
+      if (actual === undefined) return
+      const prompt = promptTokens(actual)
+      agent.inputTokens += prompt
+      agent.outputTokens += actual.outputTokens
+      this.minute().tokens += prompt + actual.outputTokens
+    }
+  }
+
+  /** The agents, the most recently active first. */
+  busiest(count: number): ReadonlyArray<AgentActivity & { readonly name: string }> {
+    return [...this.agents]
+      .map(([name, activity]) => ({ name, ...activity }))
+      .sort((one, other) => other.lastAt - one.lastAt)
+      .slice(0, count)
+  }
+
+  get lastHour(): ReadonlyArray<Minute> {
+    return this.minutes
+  }
+}
+
+/** Figures whose gauges leave the registry when the scope closes. */
+export const makeActivity = (
+  context: Context.Context<never>,
+  now: () => number
+): Effect.Effect<Activity, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Activity(context, now)),
+    (activity) => Effect.sync(() => activity.close())
+  )
+
+/** The most recent events, for the page. */
+export interface Journal {
+  readonly add: (event: Events.Event) => void
+  readonly events: ReadonlyArray<Events.Event>
+}
+
+export const makeJournal = (): Journal => {
+  const events: Array<Events.Event> = []
+  return {
+    add: (event) => {
+      // The status shows the waiting calls.
+      if (event.type === "wait") return
+      events.push(event)
+      if (events.length > maxEvents) events.shift()
+    },
+    events
+  }
+}

@@ -1,0 +1,82 @@
+/** Identifies the caller of a request, and finds the weight, the priority and the caps that apply to it. */
+import type * as Governor from "floodgate/Governor"
+import type { CallRequest } from "floodgate/fetch"
+import type { HeaderReader } from "floodgate/protocol"
+import { credentialsOf } from "floodgate/internal"
+import { type CallerKey, type CallerPurses, digestOf } from "./purses.ts"
+import type { Rule } from "./rule.ts"
+
+/** The headers that tell interactive calls from batches: our own, and Claude Code's. */
+const classHeaders = ["x-floodgate-class", "x-claude-code-request-class"] as const
+const priorities: Readonly<Record<string, number>> = { interactive: 1, main: 1, batch: -1, background: -1 }
+
+const priorityOf = (header: HeaderReader): number => {
+  const given = classHeaders.map(header).find((value) => value !== undefined && value !== null) ?? ""
+  return Object.hasOwn(priorities, given) ? priorities[given]! : 0
+}
+
+const unknown: CallerKey = { name: "unknown", hash: "" }
+
+/** A name and a hash of a key, which do not reveal it. */
+const knownOf = (key: string): CallerKey => {
+  const digest = digestOf(key)
+  return { name: `key-${digest.slice(0, 8)}`, hash: digest }
+}
+
+/** Tells whether a text matches a condition of a rule. */
+type Fits = (text: string) => boolean
+
+/** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
+const fits = (pattern: string | undefined): Fits => {
+  if (pattern === undefined) return () => true
+  const [first = "", ...parts] = pattern.toLowerCase().split("*")
+  const last = parts.pop()
+  return (text) => {
+    const value = text.toLowerCase()
+    if (last === undefined) return value === first
+    if (!value.startsWith(first) || !value.endsWith(last)) return false
+    let from = first.length
+    for (const part of parts) {
+      const found = value.indexOf(part, from)
+      if (found < 0) return false
+      from = found + part.length
+    }
+    return from + last.length <= value.length
+  }
+}
+
+/** A caller, and the options of its calls. */
+export interface Caller extends Governor.CallOptions {
+  readonly agent: string
+}
+
+/** Finds the options of a call. For each setting, the first rule that matches and has the setting applies. */
+export const makeCallers = (rules: ReadonlyArray<Rule>, purses: CallerPurses): ((request: CallRequest) => Caller) => {
+  const parsed = rules.map((rule) => ({
+    rule,
+    agent: fits(rule.agent),
+    key: fits(rule.key),
+    model: fits(rule.model),
+    headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), fits(text)] as const)
+  }))
+  return (request) => {
+    const keys = credentialsOf(request)
+    const known = (): ReadonlyArray<CallerKey> => (keys.length === 0 ? [unknown] : keys.map(knownOf))
+    const agent = request.agent ?? known()[0]!.name
+    const fitting = parsed
+      .filter(
+        (of) =>
+          of.agent(agent) &&
+          (keys.length === 0 ? of.key("") : keys.some(of.key)) &&
+          of.model(request.model) &&
+          of.headers.every(([name, fit]) => fit(request.header(name) ?? ""))
+      )
+      .map(({ rule }) => rule)
+    return {
+      agent,
+      weight: fitting.find(({ weight }) => weight !== undefined)?.weight,
+      priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
+      purses: purses.of(fitting, agent, known)
+    }
+  }
+}

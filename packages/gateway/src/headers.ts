@@ -1,0 +1,68 @@
+/** Selects the headers that are passed on, in both directions. */
+import type { IncomingHttpHeaders } from "node:http"
+import type { HeaderReader } from "floodgate/protocol"
+import { headerReader } from "floodgate/internal"
+
+/** Headers as Node gives those of a response. */
+export type ResponseHeaders = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
+
+/** Headers that concern one connection only (RFC 9110, section 7.6.1). */
+const hopByHop = [
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade"
+]
+/** The HTTP client writes these itself. */
+const rewritten = new Set([...hopByHop, "host", "expect", "content-length"])
+/** `alt-svc` would show clients a way around the gateway. */
+const withheld = new Set([...hopByHop, "alt-svc"])
+
+/** The headers that a `connection` header names, which concern one connection only. */
+export const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
+  (connection ?? "").toLowerCase().split(/[\s,]+/)
+
+/** Reads the headers that are passed on, and our own. They identify the caller. */
+export const readerOf = (headers: IncomingHttpHeaders): HeaderReader => {
+  const read = headerReader(headers)
+  const dropped = namedBy(headers.connection)
+  return (name) => (dropped.includes(name) ? undefined : read(name))
+}
+
+/**
+ * The headers of a request as they are passed on, names and values in turn. Our own, `x-floodgate-...`, are removed, and so is a
+ * second `authorization`, which Node does not show. An answer that will be `read` is requested without compression.
+ */
+export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefined, read: boolean): Array<string> => {
+  const dropped = new Set(namedBy(connection))
+  const sent: Array<string> = []
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    const name = raw[index]!.toLowerCase()
+    if (rewritten.has(name) || dropped.has(name) || name.startsWith("x-floodgate-")) continue
+    if (read && name === "accept-encoding") continue
+    if (name === "authorization") dropped.add(name)
+    sent.push(raw[index]!, raw[index + 1]!)
+  }
+  if (read) sent.push("accept-encoding", "identity")
+  return sent
+}
+
+/** The headers of a response as they are passed on, without those in `drop`. */
+export const incoming = (
+  headers: ResponseHeaders,
+  drop: ReadonlyArray<string> = []
+): Record<string, string | Array<string>> => {
+  const connection = headers["connection"]
+  const named = typeof connection === "string" ? namedBy(connection) : []
+  const kept: Record<string, string | Array<string>> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined || withheld.has(name) || named.includes(name) || drop.includes(name)) continue
+    kept[name] = typeof value === "string" ? value : [...value]
+  }
+  return kept
+}

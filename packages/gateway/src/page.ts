@@ -1,0 +1,99 @@
+/** The live page: three files, and the data they show, as a stream of events or once. It loads nothing from other hosts. */
+import * as Effect from "effect/Effect"
+import type { ServerResponse } from "node:http"
+import type * as Budget from "floodgate/Budget"
+import type { Activity, Journal } from "./activity.ts"
+import type { CallerPurses } from "./purses.ts"
+import { markup } from "./page/markup.ts"
+import { script } from "./page/script.ts"
+import { style } from "./page/style.ts"
+import * as Response from "./response.ts"
+import type { Upstreams } from "./routes.ts"
+
+export interface PageParts {
+  readonly activity: Activity
+  readonly budget: Budget.TokenBudget["Service"]
+  /** The pools of the configuration. Each key gets its own pools with their limits, so these are shown only if in use. */
+  readonly configured: ReadonlySet<string>
+  readonly journal: Journal | undefined
+  readonly purses: CallerPurses
+  readonly upstreams: () => Upstreams
+  readonly now: () => number
+}
+
+/** The page is updated every second. */
+const everyMillis = 1_000
+const maxViewers = 20
+const maxAgents = 50
+const maxCaps = 50
+
+/** The page runs only its own files, cannot be framed, and sends requests to no other host. */
+const security = {
+  "content-security-policy":
+    "default-src 'none'; img-src data:; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cache-control": "no-store"
+}
+
+const files: Readonly<Record<string, readonly [contentType: string, body: string]>> = {
+  "/": ["text/html; charset=utf-8", markup],
+  "/page.css": ["text/css; charset=utf-8", style],
+  "/page.js": ["text/javascript; charset=utf-8", script]
+}
+
+/** Whether a pool looks unused. */
+const isAtRest = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): boolean =>
+  inFlight + queued === 0 &&
+  pause === undefined &&
+  Object.values(dimensions).every(({ capacity, level }) => level >= capacity)
+
+/** The data of the page. JSON has null for infinite amounts. */
+const snapshot = ({ activity, budget, configured, journal, now, purses, upstreams }: PageParts) =>
+  Effect.map(budget.status, ({ pools }) => ({
+    at: now(),
+    open: activity.open,
+    upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
+    pools: Object.entries(pools).flatMap(([name, pool]) =>
+      configured.has(name) && isAtRest(pool) ? [] : [{ name, ...pool }]
+    ),
+    agents: activity.busiest(maxAgents).map((agent) => ({
+      ...agent,
+      ...purses.ofAgent(agent.name)
+    })),
+    caps: purses.caps(maxCaps),
+    minutes: activity.lastHour,
+    events: [...(journal?.events ?? [])].reverse()
+  }))
+
+/** Whether a path is one of the static files, which contain no data of the gateway. */
+export const isFile = (path: string): boolean => path === "" || Object.hasOwn(files, path)
+
+/** Serves the paths below `/floodgate` until the scope closes. */
+export const make = (parts: PageParts): ((path: string, response: ServerResponse) => Effect.Effect<void>) => {
+  let viewers = 0
+
+  const watch = (response: ServerResponse): Effect.Effect<void> => {
+    if (viewers >= maxViewers)
+      return Response.whole(response, 503, security, `${maxViewers} browsers already show this page; trying again`)
+    viewers++
+    response.once("close", () => viewers--)
+    response.writeHead(200, { ...security, "content-type": "text/event-stream" })
+    const send = Effect.flatMap(snapshot(parts), (data) =>
+      Response.write(response, `data: ${JSON.stringify(data)}\n\n`)
+    )
+    return Effect.forever(Effect.andThen(send, Effect.sleep(everyMillis)))
+  }
+
+  return (path, response) => {
+    if (path === "") return Response.whole(response, 302, { location: "floodgate/" }, "")
+    if (path === "/events") return watch(response)
+    if (path === "/status") {
+      const headers = { ...security, "content-type": "application/json" }
+      return Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, headers, JSON.stringify(data)))
+    }
+    const file = Object.hasOwn(files, path) ? files[path] : undefined
+    if (file === undefined) return Response.whole(response, 404, security, "")
+    return Response.whole(response, 200, { ...security, "content-type": file[0] }, file[1])
+  }
+}

@@ -1,0 +1,268 @@
+/** The purses that a call pays from: one for each cap that applies, and one for its agent, which only counts. */
+import { hash } from "node:crypto"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Spending from "floodgate/Spending"
+import { Lru } from "floodgate/internal"
+import type { Rule } from "./rule.ts"
+
+/** The state of a cap. */
+export interface CapStatus extends Spending.Status {
+  readonly name: string
+  readonly dollars: number
+}
+
+/** A key by its hash, which does not reveal it. */
+export interface CallerKey {
+  readonly name: string
+  readonly hash: string
+}
+
+/** How many purses of idle agents are kept: as many as the page shows. */
+const maxCounted = 1_000
+/** How many idle purses with a cap are kept. Of further ones only the amounts are kept. */
+const maxOpen = 1_000
+/**
+ * The maximum number of agents and keys that have spent part of a cap. Callers can invent agents, and all of them are written to a
+ * file every 30 seconds. At the maximum new ones are refused, because one that is forgotten would have its whole cap again.
+ */
+const maxSpent = 20_000
+/** Longer names of agents are replaced by their hash. */
+const longestName = 64
+
+/** A hash of a text that does not reveal it: 128 bits of its SHA-256. */
+export const digestOf = (text: string): string => hash("sha256", text).slice(0, 32)
+
+const shortened = (name: string): string => (name.length <= longestName ? name : `sha256 ${digestOf(name)}`)
+
+/** Describes the callers of a rule in words, without its keys and the values of its headers, which may be keys. */
+const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
+  const parts = [
+    ...(agent === undefined ? [] : [`agent ${agent}`]),
+    ...(model === undefined ? [] : [`model ${model}`]),
+    ...Object.keys(headers).map((name) => `some ${name}`),
+    ...(key === undefined ? [] : ["some keys"])
+  ]
+  return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
+}
+
+/** A unique name for the callers of a rule, which does not reveal keys either. */
+const idOf = (rule: Rule): string => {
+  const { headers = {}, key } = rule
+  const secret = [key, Object.entries(headers)]
+  const isPlain = key === undefined && Object.keys(headers).length === 0
+  return isPlain ? whoOf(rule) : `${whoOf(rule)} ${digestOf(JSON.stringify(secret))}`
+}
+
+/** Whether all callers of a rule share a cap, rather than each agent or key having its own. */
+const isShared = (id: string): boolean => id.startsWith('["rule"')
+
+interface Capped {
+  readonly id: string
+  readonly purse: Spending.Purse
+  cap: Spending.Cap
+}
+
+/** A cap that all callers of a rule share, as the metrics show it. */
+export interface SharedCap {
+  readonly name: string
+  /** The period of the cap in words. */
+  readonly per: string
+  /** Returns what is left of it, in dollars. */
+  readonly left: () => number
+}
+
+const perOf = (per: Spending.Cap["per"]): string => {
+  if (per === undefined) return "ever"
+  return typeof per === "string" ? per : Duration.format(Duration.fromInputUnsafe(per))
+}
+
+/** The smallest cap. It admits no call that costs anything. */
+const nothing: Spending.Cap = { dollars: 1e-9 }
+
+/** The purses of a gateway's callers. It is mutable. */
+export class CallerPurses {
+  /** Purses of agents, which only count. */
+  private readonly counted = new Map<string, Spending.Purse>()
+  private readonly capped = new Map<string, Capped>()
+  /** How many running requests may pay from a purse. */
+  private readonly users = new Map<Spending.Purse, number>()
+  private readonly idleCounted = new Lru.Shedder(this.counted, (purse) => this.isIdle(purse))
+  private readonly idleCapped = new Lru.Shedder(
+    this.capped,
+    ({ id, purse }) => !isShared(id) && this.isIdle(purse),
+    (gone) => this.setAside(gone)
+  )
+  /** Refuses the agents and keys for which there is no room. */
+  private readonly full = Spending.make(`agents and keys beyond the first ${maxSpent}`, nothing)
+  private readonly earlier: Map<string, Spending.Kept>
+  private readonly spent: (agent: string, dollars: number) => void
+  /** Reads a purse at once, by the clock of the gateway. */
+  private readonly read: <A>(effect: Effect.Effect<A>) => A
+  /** The names of the caps of the present rules, which are shown even before they are used. */
+  private shared: ReadonlySet<string> = new Set()
+
+  constructor(
+    earlier: Readonly<Record<string, Spending.Kept>>,
+    context: Context.Context<never>,
+    /** Called with what an agent has spent. */
+    spent: (agent: string, dollars: number) => void
+  ) {
+    this.earlier = new Map(Object.entries(earlier))
+    this.read = Effect.runSyncWith(context)
+    this.spent = spent
+  }
+
+  /** The purses of a caller that these rules apply to. */
+  of(
+    matching: ReadonlyArray<Rule>,
+    agent: string,
+    keysOf: () => ReadonlyArray<CallerKey>
+  ): ReadonlyArray<Spending.Purse> {
+    const purses = [this.agent(agent)]
+    for (const rule of matching) {
+      const shared = this.ofRule(rule)
+      if (shared !== undefined) purses.push(shared)
+    }
+    const byAgent = matching.find(({ capPerAgent }) => capPerAgent !== undefined)
+    if (byAgent !== undefined)
+      purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", idOf(byAgent), shortened(agent)]))
+    const byKey = matching.find(({ capPerKey }) => capPerKey !== undefined)
+    if (byKey !== undefined) {
+      for (const { hash, name } of keysOf()) {
+        purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", idOf(byKey), hash]))
+      }
+    }
+    return purses
+  }
+
+  /** Keeps purses while a request may pay from them, also between two attempts, until the result is called. */
+  use(purses: ReadonlyArray<Spending.Purse>): () => void {
+    const { users } = this
+    for (const purse of purses) users.set(purse, (users.get(purse) ?? 0) + 1)
+    return () => {
+      for (const purse of purses) {
+        const left = users.get(purse)! - 1
+        if (left > 0) users.set(purse, left)
+        else users.delete(purse)
+      }
+    }
+  }
+
+  /** Shows the caps of these rules from now on, and returns them. */
+  show(rules: ReadonlyArray<Rule>): ReadonlyArray<SharedCap> {
+    const caps = rules.flatMap((rule) => {
+      const purse = this.ofRule(rule)
+      if (purse === undefined) return []
+      return [{ name: purse.name, per: perOf(rule.cap?.per), left: () => this.read(purse.status).left ?? 0 }]
+    })
+    this.shared = new Set(caps.map(({ name }) => name))
+    return caps
+  }
+
+  private isIdle(purse: Spending.Purse): boolean {
+    return !this.users.has(purse) && this.read(purse.status).held === 0
+  }
+
+  /** The purse that all callers of a rule share. */
+  private ofRule(rule: Rule): Spending.Purse | undefined {
+    return rule.cap && this.cap(rule.cap, whoOf(rule), ["rule", idOf(rule), ""])
+  }
+
+  private agent(name: string): Spending.Purse {
+    let purse = this.counted.get(name)
+    if (purse === undefined) {
+      let before = 0
+      const made: Spending.Purse = Spending.make(name, undefined, {
+        changed: () => {
+          const { total } = this.read(made.status)
+          if (total > before) this.spent(name, total - before)
+          before = total
+        }
+      })
+      purse = made
+    }
+    this.counted.delete(name)
+    this.counted.set(name, purse)
+    this.idleCounted.shed(maxCounted)
+    return purse
+  }
+
+  private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
+    // With another period it is another cap; with another amount it is the same.
+    const id = JSON.stringify([...parts, cap.per ?? null])
+    const known = this.capped.get(id)
+    if (known !== undefined) {
+      if (known.cap !== cap) this.read(known.purse.resize(cap))
+      known.cap = cap
+      // Used last.
+      this.capped.delete(id)
+      this.capped.set(id, known)
+      return known.purse
+    }
+    this.idleCapped.shed(maxOpen - 1)
+    if (!this.hasRoomFor(id)) return this.full
+    const purse = Spending.make(isShared(id) ? this.unique(name, cap) : name, cap, { kept: this.earlier.get(id) })
+    this.earlier.delete(id)
+    this.capped.set(id, { id, purse, cap })
+    return purse
+  }
+
+  /** Remembers what was spent of a cap that nobody uses. Keys that the provider does not know have spent nothing. */
+  private setAside({ id, purse }: Capped): void {
+    if (this.read(purse.status).spent > 0) this.earlier.set(id, this.read(purse.kept))
+  }
+
+  private hasRoomFor(id: string): boolean {
+    const { capped, earlier } = this
+    const hasRoom = () => isShared(id) || earlier.has(id) || capped.size + earlier.size < maxSpent
+    if (hasRoom()) return true
+    this.idleCapped.shed(maxOpen - 1, capped.size)
+    const now = this.read(Clock.currentTimeMillis)
+    for (const [each, kept] of earlier) if (isOver(kept, now)) earlier.delete(each)
+    return hasRoom()
+  }
+
+  /** A name that no other cap for the same period has. */
+  private unique(name: string, { per }: Spending.Cap): string {
+    const alike = [...this.capped.values()].filter((known) => JSON.stringify(known.cap.per) === JSON.stringify(per))
+    const taken = new Set(alike.map(({ purse }) => purse.name))
+    let unique = name
+    for (let count = 2; taken.has(unique); count++) unique = `${name} (${count})`
+    return unique
+  }
+
+  /** What an agent has spent since the gateway started, and the number of its calls to models without a price. */
+  ofAgent(agent: string): { readonly dollars: number; readonly unpriced: number } {
+    const purse = this.counted.get(agent)
+    const { total, unpriced } = purse === undefined ? { total: 0, unpriced: 0 } : this.read(purse.status)
+    return { dollars: total, unpriced }
+  }
+
+  /** The caps, those of which the largest part is used first. */
+  caps(max: number): ReadonlyArray<CapStatus> {
+    return [...this.capped.values()]
+      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...this.read(purse.status) }))
+      .filter(({ held, name, spent }) => spent + held > 0 || this.shared.has(name))
+      .sort((one, other) => usedPart(other) - usedPart(one))
+      .slice(0, max)
+  }
+
+  /** What the gateway must know when it starts again. */
+  get kept(): Readonly<Record<string, Spending.Kept>> {
+    const now = this.read(Clock.currentTimeMillis)
+    const inUse = [...this.capped].flatMap(([id, { purse }]) =>
+      this.read(purse.status).spent > 0 ? [[id, this.read(purse.kept)] as const] : []
+    )
+    const earlier = [...this.earlier].filter(([, kept]) => !isOver(kept, now))
+    return Object.fromEntries([...earlier, ...inUse])
+  }
+}
+
+/** Whether nothing of what was spent counts any more. */
+const isOver = ({ cells }: Spending.Kept, now: number): boolean =>
+  cells.every(({ ends }) => ends !== null && ends <= now)
+
+const usedPart = ({ dollars, held, spent }: CapStatus): number => (spent + held) / dollars

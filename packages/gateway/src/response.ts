@@ -1,0 +1,181 @@
+/**
+ * Writes responses as fast as their clients read, and keeps them alive while there is nothing to write.
+ *
+ * Clients give up after some minutes of silence, even after the headers: the SDKs of OpenAI and Anthropic after about 5, others
+ * earlier. A few bytes every ten seconds, which they skip, make them wait for ten minutes and more.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
+import { type Engine, monotonic } from "floodgate/internal"
+
+/** A client that reads nothing for this long is gone, or tries to occupy memory. */
+const longestStall = Duration.minutes(1)
+
+/**
+ * The maximum that is written of a body at once. A client that reads such a piece in time has not stalled, so that it may take as
+ * long as it needs for a large body.
+ */
+const pieceBytes = 256 * 1_024
+
+/** Waits until the client has read what was written, and disconnects it if it stalls. */
+const progress = (response: ServerResponse, event: "drain" | "finish"): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    const done = () => resume(Effect.void)
+    if (event === "drain" ? !response.writableNeedDrain : response.writableFinished) return done()
+    response.once(event, done)
+    return Effect.sync(() => void response.off(event, done))
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: longestStall,
+      // Destroying the response interrupts the fiber of the request.
+      orElse: () =>
+        Effect.andThen(
+          Effect.sync(() => response.destroy()),
+          Effect.never
+        )
+    })
+  )
+
+/** Writes to a response. Completes when the client can take more. */
+export const write = (response: ServerResponse, chunk: Uint8Array | string): Effect.Effect<void> =>
+  Effect.suspend(() => (response.write(chunk) ? Effect.void : progress(response, "drain")))
+
+/** How long the rest of a request is read after the answer. */
+const longestRest = Duration.seconds(30)
+
+/** Reads and drops the rest of a request. Ends early if nothing arrives. */
+const discarded = (request: IncomingMessage): Effect.Effect<void> => {
+  const ended = Effect.callback<void>((resume) => {
+    const done = () => resume(Effect.void)
+    request.once("end", done).resume()
+    return Effect.sync(() => void request.off("end", done))
+  })
+  const read = Effect.sync(() => request.socket.bytesRead)
+  const stalled = Effect.gen(function* () {
+    for (let before = -1, now = yield* read; now > before; now = yield* read) {
+      before = now
+      yield* Effect.sleep("1 second")
+    }
+  })
+  return Effect.raceFirst(ended, Effect.asVoid(Effect.timeoutOption(stalled, longestRest)))
+}
+
+/**
+ * Ends a response. Completes when all of it has been handed to the network, because the end of the process or the connection would
+ * cut off the rest.
+ *
+ * A client that is still sending its body gets the answer at once, and the rest of the body is read before the connection is closed.
+ * Many clients read nothing before they have sent everything, and a connection that is closed while data arrives is reset, which
+ * loses the answer.
+ */
+export const end = Effect.fnUntraced(function* (response: ServerResponse, body: Uint8Array | string = "") {
+  let rest = typeof body === "string" ? Buffer.from(body) : body
+  for (; rest.length > pieceBytes; rest = rest.subarray(pieceBytes)) {
+    yield* write(response, rest.subarray(0, pieceBytes))
+  }
+  if (response.req.complete) response.end(rest)
+  else {
+    response.flushHeaders()
+    if (rest.length > 0) yield* write(response, rest)
+    yield* discarded(response.req)
+    response.end()
+  }
+  // Small answers are taken by the system in this turn of the event loop, so that most need no timer.
+  yield* Effect.yieldNow
+  if (!response.writableFinished) yield* progress(response, "finish")
+})
+
+/** Answers with a whole response. */
+export const whole = (
+  response: ServerResponse,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  body: string
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+    return end(response, body)
+  })
+
+/** Writes a body to its end, or until the client must read first. */
+const flow = async (response: ServerResponse, { read }: Engine.ByteSource): Promise<"over" | "full"> => {
+  for (;;) {
+    const chunk = await read()
+    if (chunk === undefined) return "over"
+    if (!response.write(chunk)) return "full"
+  }
+}
+
+/** Writes a body to its end. If the body breaks off, so does the connection to the client. */
+export const relay = (response: ServerResponse, source: Engine.ByteSource): Effect.Effect<void> =>
+  relayed(response, source).pipe(
+    Effect.catch(() => Effect.sync(() => void response.destroy())),
+    Effect.onInterrupt(() => Effect.sync(() => source.cancel("the client hung up")))
+  )
+
+const relayed = Effect.fnUntraced(function* (response: ServerResponse, source: Engine.ByteSource) {
+  while ((yield* Effect.tryPromise(() => flow(response, source))) === "full") yield* progress(response, "drain")
+  return yield* end(response)
+})
+
+/** A response that may have to begin before its outcome is known. */
+export interface HeldResponse {
+  readonly response: ServerResponse
+  readonly contentType: string
+  /** The text that keeps it alive, which clients skip. */
+  readonly text: string
+  /** Whether the response has begun. */
+  began: boolean
+}
+
+/** Keeps responses alive, from when they are added until they are removed. */
+export interface Keeper {
+  readonly add: (held: HeldResponse) => void
+  readonly remove: (held: HeldResponse) => void
+}
+
+/** How often responses are checked within an interval; at least once a second. */
+const checksPerInterval = 4
+
+/**
+ * Makes a keeper. It sends nothing for `silence`, so that the response can still have the provider's status, and then the text in
+ * intervals of `every`. One timer serves all responses, so that quick answers cost nothing.
+ */
+export const makeKeeper = Effect.fnUntraced(function* (
+  silence: Duration.Duration,
+  every: Duration.Duration,
+  began: (held: HeldResponse) => void
+): Effect.fn.Return<Keeper, never, Scope.Scope> {
+  const clock = yield* Clock.Clock
+  const now = monotonic(clock)
+  const [silenceMillis, everyMillis] = [Duration.toMillis(silence), Duration.toMillis(every)]
+  /** When each response gets its next text. */
+  const due = new Map<HeldResponse, number>()
+  const keep = (held: HeldResponse): void => {
+    const { contentType, response, text } = held
+    if (!held.began) {
+      response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" })
+      held.began = true
+      began(held)
+    }
+    // A client that is not reading has unread text already.
+    if (!response.writableNeedDrain) response.write(text)
+  }
+  const tick = Effect.sync(() => {
+    const at = now()
+    for (const [held, when] of due) {
+      if (when > at) continue
+      due.set(held, at + everyMillis)
+      keep(held)
+    }
+  })
+  const pause = Effect.sleep(Math.min(1_000, silenceMillis / checksPerInterval, everyMillis / checksPerInterval))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(pause, tick)))
+  return {
+    add: (held) => void due.set(held, now() + silenceMillis),
+    remove: (held) => void due.delete(held)
+  }
+})

@@ -1,0 +1,142 @@
+/**
+ * Finds the upstream of a request, and its path there. A caller can never choose the host.
+ */
+import type { HeaderReader, Protocol } from "floodgate/protocol"
+import { Engine, type Match, matches, pathOf, Lru } from "floodgate/internal"
+
+/** A provider to which requests are passed on. */
+export interface Upstream {
+  readonly name: string
+  readonly origin: string
+  /** The prefix of every path, without a slash at the end. */
+  readonly base: string
+}
+
+export type Upstreams = ReadonlyMap<string, Upstream>
+
+/** A request whose upstream is known. */
+export interface Routed {
+  readonly upstream: Upstream
+  /** The path at the upstream, with the query. */
+  readonly path: string
+  readonly url: string
+  /** The protocol of the client, if the path shows it. */
+  readonly protocol: Protocol | undefined
+  /** The protocol and route if a model answers the request; undefined for any other request. */
+  readonly call: Match | undefined
+}
+
+/** A request that no upstream of this gateway serves. */
+export interface NoRoute extends Pick<Routed, "protocol"> {
+  readonly message: string
+}
+
+/** The upstream at an address; undefined unless that is an HTTP URL with only a host and a path. */
+export const upstreamOf = (name: string, address: string): Upstream | undefined => {
+  const url = URL.parse(address)
+  if (url === null || !/^https?:$/.test(url.protocol)) return undefined
+  if (`${url.username}${url.password}${url.search}${url.hash}` !== "") return undefined
+  return { name, origin: url.origin, base: url.pathname.replace(/\/+$/, "") }
+}
+
+/** The name of the upstream for each provider's name in a protocol. */
+const names: Readonly<Record<string, string>> = { anthropic: "anthropic", openai: "openai", "gcp.gemini": "gemini" }
+const builtIn = Object.values(names)
+
+/** The first segments of providers' paths. Any other segment in front of a path is the name of an upstream. */
+export const ownSegment =
+  /^(?:v\d[a-z\d]*|api|messages|complete|chat|completions|responses|conversations|embeddings|moderations|images|audio|files|uploads?|batches|models?|tunedModels|cachedContents|deployments|projects|publishers)$/
+
+interface NamedMatch extends Match {
+  readonly name: string
+}
+
+const found = (method: string, path: string): ReadonlyArray<NamedMatch> =>
+  matches(Engine.protocols, method, path).map((found) => {
+    const { provider } = found.protocol
+    return { ...found, name: names[provider] ?? provider }
+  })
+
+/** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
+const nameOf = (
+  all: ReadonlyArray<NamedMatch>,
+  path: string,
+  header: HeaderReader,
+  search: string
+): string | undefined => {
+  const call = all.find(({ route }) => route.operation !== "passThrough")
+  if (call !== undefined) return call.name
+  if ((header("anthropic-version") ?? "") !== "") return "anthropic"
+  if ((header("x-goog-api-key") ?? "") !== "" || /[?&]key=/.test(search)) return "gemini"
+  // Anthropic's clients always send their version.
+  const others = all.filter(({ name }) => name !== "anthropic")
+  const first = others[0] ?? all[0]
+  // Claude Code sends requests to `/api/` before its first call.
+  return first?.name ?? (path.startsWith("/api/") ? "anthropic" : undefined)
+}
+
+/** The longest name that an answer repeats. */
+const longestName = 64
+
+const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protocol): NoRoute => {
+  const what = name === undefined ? "No upstream serves this path" : `No upstream named "${name.slice(0, longestName)}"`
+  return { message: `${what}; this gateway has ${[...upstreams.keys()].join(", ")}`, protocol }
+}
+
+/**
+ * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name goes to the upstream of the
+ * provider that has such paths, and to no other, because the caller sends that provider's key.
+ */
+const find = (
+  upstreams: Upstreams,
+  method: string,
+  target: string,
+  header: HeaderReader
+): Omit<Routed, "call"> | NoRoute => {
+  const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
+  if (parsed === null) return lost(upstreams, undefined)
+  const { search } = parsed
+  const [, prefix = "", rest = "/"] = /^\/+([^/]+)(\/.*)?$/.exec(parsed.pathname) ?? []
+  const hasName = upstreams.has(prefix) || (prefix !== "" && !ownSegment.test(prefix))
+  const own = hasName ? rest : parsed.pathname
+  const path = pathOf(own) ?? own
+  const all = found(method, path)
+  const [only = ""] = upstreams.size === 1 ? upstreams.keys() : []
+  const provider = nameOf(all, path, header, search) ?? (builtIn.includes(only) ? only : undefined)
+  const name = hasName ? prefix : provider
+  const upstream = upstreams.get(name ?? "")
+  if (upstream === undefined) return lost(upstreams, name, all.find((each) => each.name === provider)?.protocol)
+  const known = all.find(({ name }) => name === upstream.name) ?? all[0]
+  const full = `${upstream.base}${known?.route.path ?? own}`
+  // The version may be both at the end of the address and at the start of the path.
+  const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
+  return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: known?.protocol }
+}
+
+/** Finds the route of a request by its method, its target and its headers. */
+export type Router = (method: string, target: string, header: HeaderReader) => Routed | NoRoute
+
+/** More paths than clients use. */
+const maxKnown = 1_000
+const longestKnown = 256
+const isNamed = (value: string | null | undefined): boolean => (value ?? "") !== ""
+
+/** Makes a router that remembers routes, so that URLs are parsed once. URLs with keys are not remembered. */
+export const makeRouter = (
+  upstreams: Upstreams,
+  callOf: (method: string, path: string) => Match | undefined
+): Router => {
+  const known = new Map<string, Routed | NoRoute>()
+  const routeOf: Router = (method, target, header) => {
+    const found = find(upstreams, method, target, header)
+    return "upstream" in found ? { ...found, call: callOf(method, found.path) } : found
+  }
+  return (method, target, header) => {
+    if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
+    const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => isNamed(header(name)))
+    const key = `${client} ${method} ${target}`
+    const route = known.get(key) ?? routeOf(method, target, header)
+    Lru.put(known, key, route, maxKnown)
+    return route
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * Connections to an upstream. They are kept alive, do not limit how long an answer takes, and read a body only as fast as it is
+ * consumed.
+ */
+import Undici from "@effect/platform-node/Undici"
+import type { Dispatcher } from "@effect/platform-node/Undici"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type Duplex, pipeline, Readable } from "node:stream"
+import * as Zlib from "node:zlib"
+import type { ResponseHeaders } from "./headers.ts"
+import { type Engine, headerReader } from "floodgate/internal"
+import type { Upstream } from "./routes.ts"
+
+/** An answer of an upstream. */
+export interface UpstreamResponse extends Engine.ProviderResponse {
+  readonly headers: ResponseHeaders
+  readonly body: Engine.ByteSource
+  /** Whether the body was decompressed. */
+  readonly isDecoded: boolean
+}
+
+/** What is sent to an upstream. */
+export interface UpstreamRequest {
+  readonly method: string
+  readonly path: string
+  readonly headers: ReadonlyArray<string>
+  readonly body: string | Uint8Array | Readable | null
+  /** Whether the body of the answer is read, rather than only passed on. */
+  readonly read: boolean
+}
+
+/** Sends a request. */
+export type Transport = (request: UpstreamRequest, signal: AbortSignal) => Promise<UpstreamResponse>
+
+/** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
+const decoders: Readonly<Record<string, () => Duplex>> = {
+  gzip: Zlib.createGunzip,
+  "x-gzip": Zlib.createGunzip,
+  deflate: Zlib.createInflate,
+  br: Zlib.createBrotliDecompress,
+  zstd: Zlib.createZstdDecompress
+}
+
+/** How many bytes of a body are buffered before the connection pauses. */
+const maxUnread = 64 * 1_024
+
+/** Receives a response, and hands its body to a reader. */
+class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
+  private readonly signal: AbortSignal
+  private readonly answered: (receiver: Receiver) => void
+  private readonly failed: (error: unknown) => void
+  private controller: Dispatcher.DispatchController | undefined
+  private chunks: Array<Uint8Array> = []
+  private unread = 0
+  private isOver = false
+  private isWaking = false
+  private broken: { readonly error: unknown } | undefined
+  private reader:
+    | { readonly resolve: (chunk: Uint8Array | undefined) => void; readonly reject: (error: unknown) => void }
+    | undefined
+  status = 0
+  headers: ResponseHeaders = {}
+
+  constructor(signal: AbortSignal, answered: (receiver: Receiver) => void, failed: (error: unknown) => void) {
+    this.signal = signal
+    this.answered = answered
+    this.failed = failed
+    signal.addEventListener("abort", this.aborted)
+  }
+
+  private readonly aborted = (): void => this.cancel(this.signal.reason)
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.controller = controller
+    // The caller gave up while the connection was being made.
+    if (this.broken !== undefined) controller.abort(this.broken.error as Error)
+  }
+
+  onResponseStart(_: unknown, status: number, headers: ResponseHeaders): void {
+    // Responses with a status below 200 are informational; the final one follows.
+    if (status < 200) return
+    this.status = status
+    this.headers = headers
+    this.answered(this)
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
+    this.chunks.push(chunk)
+    this.unread += chunk.length
+    if (this.unread > maxUnread) controller.pause()
+    this.wake()
+  }
+
+  onResponseEnd(): void {
+    this.isOver = true
+    this.signal.removeEventListener("abort", this.aborted)
+    this.wake()
+  }
+
+  onResponseError(_: unknown, error: unknown): void {
+    this.broken ??= { error }
+    this.signal.removeEventListener("abort", this.aborted)
+    this.failed(error)
+    this.wake()
+  }
+
+  /** Gives the reader all chunks that have arrived, because joining small chunks costs less than writing each. */
+  private wake(): void {
+    if (this.reader === undefined || this.isWaking) return
+    this.isWaking = true
+    queueMicrotask(() => {
+      this.isWaking = false
+      const { reader } = this
+      this.reader = undefined
+      if (this.chunks.length > 0) reader?.resolve(this.take())
+      else if (this.broken === undefined) reader?.resolve(undefined)
+      else reader?.reject(this.broken.error)
+    })
+  }
+
+  private take(): Uint8Array {
+    const { chunks } = this
+    this.chunks = []
+    this.unread = 0
+    this.controller?.resume()
+    return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
+  }
+
+  readonly read = (): Promise<Uint8Array | undefined> => {
+    if (this.chunks.length > 0) return Promise.resolve(this.take())
+    if (this.broken !== undefined) return Promise.reject(this.broken.error)
+    if (this.isOver) return Promise.resolve(undefined)
+    return new Promise((resolve, reject) => (this.reader = { resolve, reject }))
+  }
+
+  readonly rest = (): ReadonlyArray<Uint8Array> | undefined => {
+    if (!this.isOver) return undefined
+    const { chunks } = this
+    this.chunks = []
+    return chunks
+  }
+
+  readonly cancel = (reason?: unknown): void => {
+    if (this.isOver || this.broken !== undefined) return
+    const error = reason instanceof Error ? reason : new Error("The response was abandoned before its end")
+    this.chunks = []
+    if (this.controller === undefined) this.onResponseError(undefined, error)
+    else this.controller.abort(error)
+  }
+}
+
+/** Whether a request changes nothing, so that it may be sent twice. */
+const isRepeatable = ({ body, method }: UpstreamRequest): boolean =>
+  body === null && (method === "GET" || method === "HEAD")
+
+/** Whether a connection broke in use, rather than while it was made. */
+const isCut = (error: unknown): boolean =>
+  ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "")
+
+const chunksOf = async function* ({ read }: Engine.ByteSource): AsyncGenerator<Uint8Array> {
+  for (let chunk = await read(); chunk !== undefined; chunk = await read()) yield chunk
+}
+
+/** A decompressed body. */
+const decoded = (body: Engine.ByteSource, decoder: Duplex): Engine.ByteSource => {
+  // The reader of the body gets the error.
+  pipeline(Readable.from(chunksOf(body)), decoder, (error) => {
+    if (error) body.cancel(error)
+  })
+  const chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, undefined>
+  return {
+    read: async () => (await chunks.next()).value,
+    cancel: () => void decoder.destroy()
+  }
+}
+
+/** Connects to an upstream. `timeout` bounds the time until an answer begins. The connections close with the scope. */
+export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.Effect<Transport, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(
+        () =>
+          new Undici.Pool(origin, {
+            headersTimeout: Duration.toMillis(timeout),
+            // The engine bounds the silence of bodies itself: it tells streams from whole answers.
+            bodyTimeout: 0,
+            allowH2: false
+          })
+      ),
+      (pool) => Effect.promise(() => pool.destroy().catch(() => {}))
+    ),
+    (pool): Transport => {
+      const sent = ({ body, headers, method, path }: UpstreamRequest, signal: AbortSignal): Promise<Receiver> =>
+        new Promise((resolve, reject) => {
+          if (signal.aborted) return reject(signal.reason)
+          pool.dispatch(
+            { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body },
+            new Receiver(signal, resolve, reject)
+          )
+        })
+      return async (request, signal) => {
+        const { read } = request
+        // An upstream may close an idle connection just when the next request arrives.
+        const answer = await sent(request, signal).catch((error: unknown) => {
+          if (isCut(error) && isRepeatable(request)) return sent(request, signal)
+          throw error
+        })
+        const header = headerReader(answer.headers)
+        const decoder = read ? decoders[header("content-encoding")?.trim().toLowerCase() ?? ""]?.() : undefined
+        return {
+          status: answer.status,
+          header,
+          headers: answer.headers,
+          body: decoder === undefined ? answer : decoded(answer, decoder),
+          isDecoded: decoder !== undefined
+        }
+      }
+    }
+  )

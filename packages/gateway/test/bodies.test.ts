@@ -1,0 +1,335 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Budget from "floodgate/Budget"
+import * as Gateway from "@floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import type { IncomingMessage } from "node:http"
+import * as Net from "node:net"
+import { PassThrough } from "node:stream"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+import { Body, makeMemory, readLarge } from "../src/request.ts"
+import { maxValues } from "../../../src/protocol/jsonValues.ts"
+import { isFull, sized, some } from "../../../test/support/size.ts"
+import { conversations } from "../../../test/support/conversations.ts"
+import { type Handler, serve } from "../../../test/support/httpServer.ts"
+
+// What bodies cost. `bodies.soak.ts` has the sizes that harm a process. Real HTTP, so these run on the real clock.
+
+setFlagsFromString("--expose-gc")
+const collect = runInNewContext("gc") as () => void
+
+/** Bytes in use, of objects and of buffers. What a collection frees in the background is known a little later. */
+const inUse = Effect.gen(function* () {
+  let least = Infinity
+  for (let round = 0; round < sized(2, 4); round++) {
+    yield* Effect.sleep("20 millis")
+    collect()
+    const { arrayBuffers, heapUsed } = process.memoryUsage()
+    least = Math.min(least, heapUsed + arrayBuffers)
+  }
+  return least
+})
+
+const world = Effect.fnUntraced(function* (
+  answer: Handler,
+  budget: Budget.Options = {},
+  options: Gateway.Options = {}
+) {
+  const upstream = yield* serve(answer)
+  const context = yield* Layer.build(Governor.layer().pipe(Layer.provideMerge(Budget.layer(budget))))
+  const upstreams = { anthropic: upstream.url, openai: upstream.url, gemini: upstream.url }
+  const { url } = yield* Gateway.make({ upstreams, drain: "20 millis", ...options }).pipe(
+    Effect.provideContext(context)
+  )
+  const { status } = Context.get(context, Budget.TokenBudget)
+  const queued = Effect.map(status, ({ pools }) => Object.values(pools).reduce((sum, pool) => sum + pool.queued, 0))
+  const left = Effect.map(status, ({ pools }) =>
+    Math.min(...Object.values(pools).map(({ dimensions }) => dimensions["outputTokens"]?.level ?? Infinity))
+  )
+  const open = Effect.promise(async () =>
+    Number(/^floodgate_gateway_open (\d+)/m.exec(await (await fetch(`${url}/metrics`)).text())?.[1])
+  )
+  return { url, upstream, queued, left, open }
+})
+
+const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
+  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
+
+/** Sends bytes, and keeps nothing of them. */
+const send = (url: string, path: string, body: Buffer) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const { hostname, port } = new URL(url)
+      const socket = Net.connect(Number(port), hostname).on("error", () => {})
+      socket.write(
+        `POST ${path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: any\r\ncontent-length: ${body.length}\r\n\r\n`
+      )
+      socket.write(body)
+    }),
+    () => Effect.void
+  )
+
+const post = (url: string, path: string, body: string | Buffer<ArrayBuffer>) =>
+  Effect.promise(async (signal) => {
+    const headers = { "x-api-key": "any", "content-type": "application/json" }
+    const response = await fetch(url + path, { method: "POST", headers, body, signal })
+    return { status: response.status, headers: response.headers, text: await response.text() }
+  })
+
+const message = JSON.stringify({
+  id: "m",
+  type: "message",
+  role: "assistant",
+  model: "claude-sonnet-5",
+  content: [{ type: "text", text: "Hi" }],
+  stop_reason: "end_turn",
+  usage: { input_tokens: 9, output_tokens: 1 }
+})
+const answers: Handler = (_, response) =>
+  void response.writeHead(200, { "content-type": "application/json" }).end(message)
+
+const paths = {
+  "anthropic-messages": "/v1/messages",
+  "openai-chat": "/v1/chat/completions",
+  "openai-responses": "/v1/responses",
+  gemini: "/v1beta/models/gemini-3-pro:generateContent"
+} as const
+
+describe("bodies of a gateway", () => {
+  for (const { body, path, protocol } of some(conversations(2_000), 4)) {
+    it.live(`holds no more of a waiting call than its body: ${protocol}`, () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => {}, { concurrency: 1 })
+        const bytes = Buffer.from(JSON.stringify({ ...body, stream: true }))
+        // The first one is on its way for ever, and some more compile what they need.
+        const some = 12
+        for (let call = 0; call <= some; call++) yield* send(here.url, path, bytes)
+        yield* until(here.queued, (count) => count === some)
+        const before = yield* inUse
+        const calls = 12
+        for (let call = 0; call < calls; call++) yield* send(here.url, path, bytes)
+        yield* until(here.queued, (count) => count === some + calls)
+        assert.isBelow(((yield* inUse) - before) / calls, bytes.length + 64 * 1_024)
+      })
+    )
+  }
+
+  it.live("takes no more for a body that arrives byte by byte", () =>
+    Effect.gen(function* () {
+      const memory = yield* makeMemory
+      const body = new Body(memory, 1e9, 1e9)
+      const request = Object.assign(new PassThrough({ highWaterMark: 1e9 }), { headers: {} })
+      let read: unknown
+      body.read(request as unknown as IncomingMessage, (bytes) => (read = bytes))
+      const before = yield* inUse
+      const sent = sized(50_000, 200_000)
+      for (let count = 0; count < sent; count++) request.emit("data", Buffer.from([count % 251]))
+      assert.isBelow((yield* inUse) - before, 5 * sent)
+      request.emit("end")
+      assert.deepStrictEqual(read, Buffer.from(Array.from({ length: sent }, (_, count) => count % 251)))
+    })
+  )
+
+  for (const [protocol, path] of Object.entries(paths)) {
+    it.live(`refuses a body with too many values in the form of its provider: ${protocol}`, () =>
+      Effect.gen(function* () {
+        const here = yield* world(answers)
+        const body = `{"messages":[${"{},".repeat(500_000)}{}]}`
+        const { headers, status, text } = yield* post(here.url, path, body)
+        assert.deepStrictEqual([status, headers.get("x-should-retry")], [413, "false"])
+        const { error } = JSON.parse(text) as { readonly error: { readonly message: string } }
+        assert.include(error.message, `1000013 JSON values, and the gateway reads at most ${maxValues}`)
+        assert.strictEqual(here.upstream.requests.length, 0)
+      })
+    )
+  }
+
+  for (const { body, path, protocol } of some(conversations(10_000), 4)) {
+    it.live(`takes 10,000 messages with tools, as they are: ${protocol}`, () =>
+      Effect.gen(function* () {
+        const bodies: Array<string> = []
+        const here = yield* world((request, response, body) => {
+          bodies.push(body)
+          answers(request, response, body)
+        })
+        const text = JSON.stringify(body)
+        const { status } = yield* post(here.url, path, text)
+        assert.strictEqual(status, 200)
+        assert.isTrue(bodies[0] === text)
+      })
+    )
+  }
+
+  for (const size of [1_000, 3e6]) {
+    it.live(`requests the usage of a stream, and sends everything else as it was: ${size} bytes`, () =>
+      Effect.gen(function* () {
+        const got: Array<{ readonly body: string; readonly length: string | undefined }> = []
+        const here = yield* world((request, response, body) => {
+          got.push({ body, length: request.headers["content-length"] })
+          response.writeHead(got.length === 1 ? 503 : 200, { "content-type": "text/event-stream", "retry-after": "0" })
+          response.end('data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        })
+        const rest = `"stream": true, "seed": 9007199254740993, "messages": [{"content": "é👍🏽 ${"x".repeat(size)}"}]}`
+        assert.strictEqual((yield* post(here.url, paths["openai-chat"], ` {"model": "gpt-6", ${rest}`)).status, 200)
+        // The second one is the retry of the first.
+        for (const { body, length } of got) {
+          assert.isTrue(body === ` {"stream_options":{"include_usage":true},"model": "gpt-6", ${rest}`)
+          assert.strictEqual(length, String(Buffer.byteLength(body)))
+        }
+        assert.strictEqual(got.length, 2)
+      })
+    )
+  }
+
+  for (const [size, isAsked] of [
+    [1_000, true],
+    [5e6, false]
+  ] as const) {
+    it.live(`requests the usage within options that the body has, unless it is long: ${size} bytes`, () =>
+      Effect.gen(function* () {
+        const got: Array<string> = []
+        const here = yield* world((_, response, body) => {
+          got.push(body)
+          response.writeHead(200, { "content-type": "text/event-stream" })
+          response.end('data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        })
+        const bodyWith = (options: object) =>
+          JSON.stringify({ model: "gpt-6", stream: true, stream_options: options, text: "x".repeat(size) })
+        yield* post(here.url, paths["openai-chat"], bodyWith({ a: 1 }))
+        assert.isTrue(got[0] === bodyWith(isAsked ? { a: 1, include_usage: true } : { a: 1 }))
+      })
+    )
+  }
+
+  it.live("holds the body of a running call once, also where it requests the usage", () =>
+    Effect.gen(function* () {
+      const here = yield* world(() => {})
+      const bytes = Buffer.from(
+        JSON.stringify({ model: "gpt-6", stream: true, messages: [{ content: "x".repeat(2e6) }] })
+      )
+      const running = (count: number) =>
+        until(
+          Effect.sync(() => here.upstream.requests.length),
+          (length) => length === count
+        )
+      yield* send(here.url, paths["openai-chat"], bytes)
+      yield* running(1)
+      const before = yield* inUse
+      for (let call = 0; call < 6; call++) yield* send(here.url, paths["openai-chat"], bytes)
+      yield* running(7)
+      // The provider of this test keeps a body, too.
+      assert.isBelow(((yield* inUse) - before) / 6, 2.5 * bytes.length)
+    })
+  )
+
+  const padded = (bytes: number) => message.replace("{", `{"padding":"${"x".repeat(bytes)}",`)
+  const many = message.replace("{", `{"padding":[${"{},".repeat(300_000)}{}],`)
+  const whole =
+    (text: string): Handler =>
+    (_, response) =>
+      void response.writeHead(200, { "content-type": "application/json", "content-length": text.length }).end(text)
+  const hello = (more: object = {}) =>
+    JSON.stringify({
+      model: "claude-sonnet-5",
+      max_tokens: 1_000,
+      messages: [{ role: "user", content: "Hello" }],
+      ...more
+    })
+
+  for (const { charged, name, options, text } of [
+    // The second answer has the room of the first.
+    { name: "fits", text: () => padded(1e6), options: { maxHeldBytes: 1_200_000 }, charged: false },
+    { name: "is larger than any answer", text: () => padded(34e6), options: {}, charged: true },
+    { name: "has too many values", text: () => many, options: {}, charged: true },
+    { name: "has no room", text: () => padded(1e6), options: { maxHeldBytes: 100_000 }, charged: true },
+    { name: "needs little room", text: () => padded(60_000), options: { maxHeldBytes: 1_000 }, charged: false }
+  ].filter(({ name }) => isFull || !name.includes("larger"))) {
+    it.live(`passes a whole answer on that ${name}, and ${charged ? "keeps its estimate" : "settles it"}`, () =>
+      Effect.gen(function* () {
+        const answered = text()
+        const limits = { outputTokens: { total: 10_000 } }
+        const here = yield* world(whole(answered), { limits }, options)
+        for (let call = 0; call < 2; call++) {
+          const got = yield* post(here.url, paths["anthropic-messages"], hello())
+          assert.strictEqual(got.status, 200)
+          assert.strictEqual(got.headers.get("content-length"), String(answered.length))
+          assert.isTrue(got.text === answered)
+        }
+        yield* until(here.left, (left) => left === (charged ? 8_000 : 9_998))
+        yield* until(here.open, (open) => open === 0)
+      })
+    )
+  }
+
+  it.live("passes a whole answer on that is too large to be read after it has begun to answer", () =>
+    Effect.gen(function* () {
+      const answered = padded(34e6)
+      let isHeld = false
+      const here = yield* world(
+        (request, response, body) => {
+          setTimeout(() => {
+            isHeld = true
+            whole(answered)(request, response, body)
+          }, 300)
+        },
+        {},
+        { silence: "10 millis", keepAlive: "10 millis" }
+      )
+      const got = yield* post(here.url, paths["anthropic-messages"], hello())
+      assert.isTrue(isHeld)
+      assert.isTrue(got.text.startsWith("  ") && got.text.trimStart() === answered)
+    })
+  )
+
+  it.live("reads no two large bodies in the same turn of the event loop, whether it accepts them or not", () =>
+    Effect.gen(function* () {
+      const memory = yield* makeMemory
+      let turn = 0
+      const turns: Array<number> = []
+      const count = (): void => {
+        turn++
+        if (turns.length < 20) setImmediate(count)
+      }
+      count()
+      const done = () => {
+        turns.push(turn)
+        return Effect.void
+      }
+      const bodies = [
+        `[${"{},".repeat(maxValues)}{}]`,
+        JSON.stringify({ text: "x".repeat(5e6) }),
+        '{"a":[1,2]}',
+        "no JSON"
+      ]
+      yield* Effect.forEach(
+        Array.from({ length: 20 }, (_, index) => Buffer.from(bodies[index % bodies.length]!)),
+        (bytes) => readLarge(memory, bytes, done, done),
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(new Set(turns).size, 20)
+    })
+  )
+
+  it.live("reads on when a caller leaves while its body is read", () =>
+    Effect.gen(function* () {
+      const memory = yield* makeMemory
+      const bytes = Buffer.from(JSON.stringify({ text: "x".repeat(20e6) }))
+      const read = readLarge(
+        memory,
+        bytes,
+        () => Effect.void,
+        () => Effect.void
+      )
+      for (const millis of [0, 1, 2, 4]) {
+        yield* Effect.all([Effect.timeoutOption(read, millis), Effect.timeoutOption(read, millis)], {
+          concurrency: "unbounded"
+        })
+      }
+      yield* read
+    })
+  )
+})

@@ -1,0 +1,54 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import type { Rule } from "@floodgate/gateway"
+import { makeCallers } from "../src/callers.ts"
+import { CallerPurses } from "../src/purses.ts"
+
+const request = (agent: string | undefined, headers: Record<string, string> = {}, model = "claude-sonnet-5") => ({
+  url: "https://api.test/v1/messages",
+  protocol: "anthropic-messages",
+  model,
+  agent,
+  header: (name: string) => headers[name],
+  body: {}
+})
+
+const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) => {
+  const { agent, priority, weight } = makeCallers(
+    rules,
+    new CallerPurses({}, Context.empty(), () => {})
+  )(request(...args))
+  return { agent, priority, weight }
+}
+
+describe("callers of the gateway", () => {
+  it("names who says nothing by a hash of the key, which does not tell the key", () => {
+    const { agent } = told([], undefined, { "x-api-key": "sk-secret-1234" })
+    assert.match(agent, /^key-[\da-f]{8}$/)
+    // The same key is the same caller, however it is sent.
+    assert.strictEqual(told([], undefined, { authorization: "Bearer sk-secret-1234" }).agent, agent)
+    assert.notStrictEqual(told([], undefined, { "x-api-key": "sk-secret-1235" }).agent, agent)
+    assert.strictEqual(told([], "a7", { "x-api-key": "sk-secret-1234" }).agent, "a7")
+  })
+
+  it("lets interactive calls go before others, and batches after them", () => {
+    assert.strictEqual(told([], "a", { "x-claude-code-request-class": "main" }).priority, 1)
+    assert.strictEqual(told([], "a", { "x-floodgate-class": "batch" }).priority, -1)
+    assert.strictEqual(told([], "a", { "x-floodgate-class": "constructor" }).priority, 0)
+    assert.strictEqual(told([], "a").priority, 0)
+  })
+
+  it("takes each setting from the first rule that fits and has it", () => {
+    const rules: ReadonlyArray<Rule> = [
+      { agent: "nightly-*", priority: -5 },
+      { headers: { "X-Team": "search" }, weight: 3 },
+      { key: "*x9Yz", weight: 2, priority: 7 }
+    ]
+    const key = { "x-api-key": "sk-ant-x9Yz" }
+    assert.deepStrictEqual(told(rules, "nightly-7", key), { agent: "nightly-7", priority: -5, weight: 2 })
+    assert.deepStrictEqual(told(rules, "b", { ...key, "x-team": "search" }), { agent: "b", priority: 7, weight: 3 })
+    assert.deepStrictEqual(told(rules, "b"), { agent: "b", priority: 0, weight: undefined })
+    // A pattern is no regular expression.
+    assert.strictEqual(told([{ agent: "a.c", priority: 9 }], "abc").priority, 0)
+  })
+})

@@ -1,0 +1,127 @@
+/** The ledgers of a gateway's caps: callers may invent agents and keys, and no cap is kept less for it. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import { CallerPurses } from "../src/purses.ts"
+import * as Ledger from "../../../src/domain/spending/purse.ts"
+import type { Rule } from "@floodgate/gateway"
+import type * as Spending from "floodgate/Spending"
+import { clockAt } from "../../../test/support/clock.ts"
+
+const dollar = 1e9
+const perDay = { dollars: 5, per: "day" as const }
+
+/** Purses under one rule, and what calls of its agents and keys do to them. */
+const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}) => {
+  let now = 0
+  const purses = new CallerPurses(
+    earlier,
+    Context.make(
+      Clock.Clock,
+      clockAt(() => now)
+    ),
+    () => {}
+  )
+  purses.show([rule])
+  const of = (agent: string, key?: string) =>
+    purses.of([rule], agent, () => (key === undefined ? [] : [{ name: key, hash: key }]))
+  const bill = (paying: ReadonlyArray<Spending.Purse>, dollars: number): Ledger.Bill => ({
+    purses: paying.map(Ledger.internalsOf),
+    most: dollars * dollar,
+    expected: dollars * dollar
+  })
+  return {
+    purses,
+    of,
+    pass: (millis: number) => (now += millis),
+    take: (paying: ReadonlyArray<Spending.Purse>, dollars: number) => Ledger.take(bill(paying, dollars), now),
+    spend: (paying: ReadonlyArray<Spending.Purse>, dollars: number) => {
+      const taken = Ledger.take(bill(paying, dollars), now)
+      if (!(taken instanceof Ledger.Payment)) return taken instanceof Ledger.Purse ? "waits" : "refused"
+      taken.settle(dollars * dollar, now)
+      return "paid"
+    }
+  }
+}
+
+const others = (count: number, from = 0) => Array.from({ length: count }, (_, n) => `other-${from + n}`)
+
+describe("the ledger of a key", () => {
+  it("stays while a call holds money of it, however many keys come meanwhile", () => {
+    const { of, spend, take } = world({ capPerKey: perDay })
+    const held = take(of("a", "sk-real"), 4)
+    assert.instanceOf(held, Ledger.Payment)
+    for (const key of others(5_000)) of("a", key)
+    assert.strictEqual(spend(of("a", "sk-real"), 4), "waits", "4 of 5 dollars are held")
+  })
+
+  it("stays while a request that will pay from it is between two attempts", () => {
+    const { of, purses, spend } = world({ capPerKey: perDay })
+    const paying = of("a", "sk-real")
+    const leave = purses.use(paying)
+    for (const key of others(5_000)) of("a", key)
+    assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
+    assert.strictEqual(spend(paying, 4), "refused", "it is the same cap")
+    leave()
+  })
+
+  it("remembers what was spent of it, and nothing of keys that spent nothing", () => {
+    const { of, purses, spend } = world({ capPerKey: perDay })
+    assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
+    for (const key of others(5_000)) of("a", key)
+    assert.strictEqual(Object.keys(purses.kept).length, 1)
+    assert.strictEqual(spend(of("a", "sk-real"), 4), "refused")
+    assert.strictEqual(spend(of("a", "sk-real"), 1), "paid")
+  })
+})
+
+describe("the ledgers of agents", () => {
+  const rule = { cap: { dollars: 1e6 }, capPerAgent: perDay }
+
+  it("are as many as there may be, and a further agent is refused until one is over", () => {
+    const one = world(rule)
+    const first = others(19_999)
+    assert.strictEqual(one.spend(one.of(first[0]!), 1), "paid")
+    // As many others have done the same. The cap of all counts as one more.
+    const entries = Object.entries(one.purses.kept).flatMap(([id, kept]) =>
+      id.includes(first[0]!)
+        ? first.map((agent) => [id.replace(first[0]!, agent), kept] as const)
+        : [[id, kept] as const]
+    )
+    const { of, pass, purses, spend } = world(rule, Object.fromEntries(entries))
+    assert.strictEqual(spend(of("one too many"), 1), "refused")
+    const [, , refuser] = of("one too many")
+    assert.match(refuser!.name, /agents and keys beyond the first 20,?000/)
+    for (const agent of [first[0]!, first[12_345]!]) {
+      assert.strictEqual(spend(of(agent), 4.5), "refused", "4 of its dollars are left")
+      assert.strictEqual(spend(of(agent), 3), "paid")
+    }
+    const { kept } = purses
+    assert.strictEqual(Object.keys(kept).length, 20_000)
+    assert.isBelow(JSON.stringify(kept).length, 6e6)
+    // It is the same after a restart.
+    const again = world(rule, kept)
+    assert.deepStrictEqual(again.purses.kept, kept)
+    assert.strictEqual(again.spend(again.of("one too many"), 1), "refused")
+    assert.strictEqual(again.spend(again.of(first[0]!), 2), "refused")
+    pass(86_400_000)
+    assert.strictEqual(spend(of("one too many"), 1), "paid")
+  })
+
+  it("have short names, however long those of agents are", () => {
+    const { of, purses, spend } = world(rule)
+    for (const agent of others(100)) spend(of("\u0001".repeat(505) + agent), 1)
+    assert.isBelow(JSON.stringify(purses.kept).length, 40_000)
+  })
+
+  it("count what an agent without a cap has spent while its call runs, however many come", () => {
+    const { of, purses, spend, take } = world({})
+    const held = take(of("busy"), 1)
+    assert.instanceOf(held, Ledger.Payment)
+    for (const agent of others(5_000)) spend(of(agent), 1)
+    held.settle(2 * dollar, 0)
+    assert.strictEqual(purses.ofAgent("busy").dollars, 2)
+    for (const agent of others(5_000, 5_000)) of(agent)
+    assert.strictEqual(purses.ofAgent("busy").dollars, 0)
+  })
+})

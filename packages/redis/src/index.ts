@@ -1,0 +1,192 @@
+/**
+ * One budget for many processes, in Redis or Valkey.
+ *
+ * Limits belong to an organisation, not to a process. With this store, all processes with the same prefix and pool share one
+ * set of levels, pauses, learned limits, quotas and calls in flight. The queue and the options of a budget stay with its
+ * process.
+ *
+ * **Details**
+ *
+ * A pool is one hash, which a process replaces atomically unless another process was faster (see `BudgetStore`). Processes
+ * hold leases: the places of a dead process become free when its lease is over. The time of a pool is that of the processes,
+ * so the clock of the server does not matter.
+ *
+ * **Gotchas**
+ *
+ * - Redis must run scripts: any server from version 6.2, Valkey, or a cluster (each pool is on one of its nodes).
+ * - Set `maxmemory-policy noeviction` on the server: a pool whose state is evicted, and that no process knows, starts anew.
+ *
+ * **Example** (a budget in Redis)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ *
+ * const shared = Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }).pipe(
+ *   Layer.provide(FloodgateRedis.layerStoreConfig({ whenAway: { wait: "30 seconds" } }))
+ * )
+ *
+ * const program = Effect.provide(Budget.consume(1_000), shared)
+ * ```
+ *
+ * @since 0.1.0
+ */
+import { hostname } from "node:os"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as BudgetStore from "floodgate/BudgetStore"
+import { checks } from "../../../src/sharing/models.ts"
+import * as Input from "../../../src/domain/input/checks.ts"
+import * as Client from "./client.ts"
+import * as Store from "./store.ts"
+
+export { type DimensionStatus, type ProcessStatus, type SharedPoolStatus, status } from "./status.ts"
+
+/**
+ * Which processes share a budget, and how.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends BudgetStore.Options {
+  /**
+   * The beginning of all keys in Redis. Processes with the same prefix share their budgets.
+   *
+   * Set it if programs with different limits use one Redis. With the same prefix, two programs that each have one set of
+   * limits share the pool "default".
+   *
+   * @default "floodgate"
+   */
+  readonly prefix?: string | undefined
+  /**
+   * The name of this process in a status.
+   *
+   * @default the name of the host
+   */
+  readonly name?: string | undefined
+}
+
+const defaultPrefix = "floodgate"
+
+const isAddress = (text: unknown): boolean =>
+  typeof text === "string" && /^rediss?:$/.test(URL.parse(text)?.protocol ?? "")
+
+const address = "an address such as redis://127.0.0.1:6379"
+
+const shared: Input.Checks<Options> = { ...checks, prefix: Input.text }
+const checkShared = Input.options(shared)
+/** An address may contain a password. */
+const checkUrl = Input.options<Options & { readonly url: string }>(
+  { url: Input.secret(address, isAddress), ...shared },
+  "url"
+)
+
+const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: Store.Send) =>
+  BudgetStore.layer(Store.make(prefix, send), { ...options, name })
+
+/**
+ * The store on a `Redis` service, such as `NodeRedis.layer` of `@effect/platform-node`.
+ *
+ * **Gotchas**
+ *
+ * Configure the client to fail while it is not connected; otherwise only the timeout notices an outage. For a cluster it must
+ * be a client of the whole cluster, because pools on other nodes fail.
+ *
+ * Throws a `RangeError` if a duration is not finite or not above zero.
+ *
+ * **Example** (Over the client of @effect/platform-node)
+ *
+ * ```ts
+ * import * as NodeRedis from "@effect/platform-node/NodeRedis"
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ *
+ * const shared = Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }).pipe(
+ *   Layer.provide(FloodgateRedis.layerStore({ prefix: "production" })),
+ *   Layer.provide(NodeRedis.layer({ enableOfflineQueue: false }))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerStore = (options: Options = {}): Layer.Layer<never, never, Redis.Redis> => {
+  Input.check("FloodgateRedis.layerStore", checkShared, options)
+  return Layer.unwrap(
+    Effect.map(Redis.Redis, ({ send }) =>
+      sharing(options, (_, [command = "", ...words]) =>
+        Effect.mapError(send(command, ...words), ({ cause }) => new BudgetStore.StoreError({ cause }))
+      )
+    )
+  )
+}
+
+/**
+ * The store on the Redis server at an address, or on the cluster that the server belongs to. It uses the installed client,
+ * `redis` or else `ioredis`. The layer is built even if the server cannot be reached.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` if the address is invalid, or if a duration is not finite or not above zero.
+ *
+ * **Example** (Going on with a part of the limits while Redis is away)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Budget from "floodgate/Budget"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ *
+ * const store = FloodgateRedis.layerStoreUrl({ url: "redis://127.0.0.1:6379", whenAway: "degrade" })
+ * const shared = Budget.layer({ limits: { inputTokens: { perMinute: 2_000_000 } } }).pipe(Layer.provide(store))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.Layer<never> => {
+  Input.check("FloodgateRedis.layerStoreUrl", checkUrl, given)
+  const { url, ...options } = given
+  return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))
+}
+
+const Address = Schema.String.check(Schema.makeFilter(isAddress, { expected: address }))
+
+/**
+ * The store on the server from the configuration: `REDIS_URL`, and `FLOODGATE_REDIS_PREFIX` unless the options have a prefix.
+ * Fails with a `ConfigError` if there is no address.
+ *
+ * **Example** (Without an address)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as ConfigProvider from "effect/ConfigProvider"
+ * import * as Layer from "effect/Layer"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ *
+ * const store = FloodgateRedis.layerStoreConfig().pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({}))))
+ *
+ * const error = await Effect.runPromise(Effect.flip(Effect.provide(Effect.void, store)))
+ *
+ * error._tag // => "ConfigError"
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerStoreConfig = (options: Options = {}): Layer.Layer<never, Config.ConfigError> => {
+  Input.check("FloodgateRedis.layerStoreConfig", checkShared, options)
+  return Layer.unwrap(
+    Effect.gen(function* () {
+      const url = yield* Config.schema(Schema.Redacted(Address), "REDIS_URL")
+      const prefix = yield* Config.withDefault(Config.String("FLOODGATE_REDIS_PREFIX"), defaultPrefix)
+      return layerStoreUrl({ ...options, prefix: options.prefix ?? prefix, url: Redacted.value(url) })
+    })
+  )
+}

@@ -1,0 +1,53 @@
+/** Reads the shared pools in Redis, without changing them. */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "floodgate/BudgetStore"
+import { type SharedPoolStatus, statusOf } from "../../../src/sharing/status.ts"
+import * as Client from "./client.ts"
+import * as Store from "./store.ts"
+
+export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "../../../src/sharing/status.ts"
+
+/**
+ * The Redis server, and the prefix of the pools.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+type StatusOptions = {
+  readonly url: string
+  /** @default "floodgate" */
+  readonly prefix?: string | undefined
+}
+
+const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: string) {
+  const store = Store.make(prefix, client.send)
+  const pools: Array<SharedPoolStatus> = []
+  for (const key of [...(yield* client.keys(Store.pattern(prefix)))].sort()) {
+    const name = Store.nameOf(prefix, key)
+    const stored = name === undefined ? undefined : yield* store.read(name)
+    const pool = stored === undefined ? undefined : statusOf(name!, stored)
+    if (pool !== undefined) pools.push(pool)
+  }
+  return pools
+})
+
+/**
+ * All pools under a prefix: their levels, and what each process holds and waits for. It changes nothing.
+ *
+ * **Example** (Who holds what)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ *
+ * const program = Effect.gen(function* () {
+ *   const pools = yield* FloodgateRedis.status({ url: "redis://127.0.0.1:6379" })
+ *   for (const { pool, processes } of pools) yield* Effect.log(pool, processes.map(({ inFlight, name }) => [name, inFlight]))
+ * })
+ * ```
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
+  Effect.scoped(Effect.flatMap(Client.connect(options.url), (client) => look(client, options.prefix ?? "floodgate")))

@@ -1,0 +1,71 @@
+/**
+ * The store in Redis: one hash per pool, and a script that replaces it if its version is the expected one.
+ */
+import { createHash } from "node:crypto"
+import * as Effect from "effect/Effect"
+import { type Store, StoreError, type Stored } from "floodgate/BudgetStore"
+
+/** Sends a command to the node that serves a key. */
+export type Send = (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
+
+/**
+ * `KEYS[1]` is the pool. The arguments are the expected version (empty for none), the next version, its value, and how many
+ * milliseconds it is kept; without arguments the script reads. Returns nothing if it has replaced the value; otherwise what is
+ * stored, and its age.
+ */
+export const script = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local stored = redis.call('HMGET', KEYS[1], 'version', 'at')
+if ARGV[1] ~= (stored[1] or '') then
+  return { stored[1], redis.call('HGET', KEYS[1], 'value'), now - (stored[2] or now) }
+end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3], 'at', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return false
+`
+const sha = createHash("sha1").update(script).digest("hex")
+
+/** Quotes a part of a key, so that it contains no pattern characters of `SCAN`. */
+const quote = (text: string): string => encodeURIComponent(text.toWellFormed()).replaceAll("*", "%2A")
+export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
+export const pattern = (prefix: string): string => `${quote(prefix)}:*`
+/** The name in a key; `undefined` if the key is not of this format. */
+export const nameOf = (prefix: string, key: string): string | undefined => {
+  try {
+    return decodeURIComponent(key.slice(quote(prefix).length + 1))
+  } catch {
+    return undefined
+  }
+}
+
+/** Reads a reply of the script. Fails unless the hash has all fields. */
+const storedOf = (key: string, reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
+  const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
+  if (version === null && value === null) return Effect.undefined
+  if (typeof version === "string" && typeof value === "string" && typeof ageMillis === "number") {
+    return Effect.succeed({ version, value, ageMillis })
+  }
+  return Effect.fail(
+    new StoreError({ cause: new Error(`"${key}" in Redis holds no version, value and age: delete it`) })
+  )
+}
+
+const isUnknownScript = ({ cause }: StoreError): boolean =>
+  cause instanceof Error && cause.message.startsWith("NOSCRIPT")
+
+export const make = (prefix: string, send: Send): Store => {
+  const run = (name: string, words: ReadonlyArray<string>): Effect.Effect<unknown, StoreError> => {
+    const key = keyOf(prefix, name)
+    return Effect.catchIf(send(key, ["EVALSHA", sha, "1", key, ...words]), isUnknownScript, () =>
+      send(key, ["EVAL", script, "1", key, ...words])
+    )
+  }
+  return {
+    read: (name) => Effect.flatMap(run(name, []), (reply) => storedOf(keyOf(prefix, name), reply)),
+    swap: (name, expected, next, keepMillis) =>
+      Effect.flatMap(run(name, [expected ?? "", next.version, next.value, String(keepMillis)]), (reply) =>
+        reply === null ? Effect.succeed(next) : storedOf(keyOf(prefix, name), reply)
+      )
+  }
+}

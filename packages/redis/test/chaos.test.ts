@@ -1,0 +1,81 @@
+/**
+ * A fleet of real processes on a real server, while both are treated badly. The provider's log is the judge: whatever
+ * happens, it never sees more than the limit, or at most one burst more where the state was lost; and nothing hangs.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FloodgateRedis from "@floodgate/redis"
+import * as Fleet from "./fleet.ts"
+import * as Redis from "./server.ts"
+import { burst, rate, trouble } from "./trouble.ts"
+
+describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { timeout: 60_000 }, () => {
+  const scene = trouble()
+  const { excess, finish, job } = scene
+  const status = async () => {
+    const [pool] = await Effect.runPromise(FloodgateRedis.status({ url: scene.server.url, prefix: "chaos" }))
+    return pool!
+  }
+
+  it("is not over-spent by a process that is killed in flight, whose places are free after its lease", async () => {
+    const store = { lease: 800 }
+    const calls = [3_000, 2_000, 4_000, 1_000, 3_000]
+    const jobs = [0, 1, 2].map(() => job({ store, calls, concurrency: 4 }))
+    const [dead, ...alive] = await Fleet.start(jobs)
+    await Fleet.sleep(500)
+    dead!.child.kill("SIGKILL")
+    await finish(alive, 20)
+    assert.isAtMost(excess(), 0)
+    assert.isAtMost(scene.provider.peak(), 4)
+    const { inFlight, processes } = await status()
+    assert.strictEqual(inFlight, 0)
+    assert.deepStrictEqual(
+      processes.filter(({ name }) => name === jobs[0]!.name),
+      []
+    )
+  })
+
+  it("stands a server that stands still, cut connections, lost scripts, and clocks that are minutes apart", async () => {
+    const workers = await Fleet.start([-300_000, 0, 420_000].map((skewMillis) => job({ skewMillis })))
+    await Fleet.sleep(300)
+    await scene.server.command("SCRIPT", "FLUSH")
+    await Fleet.sleep(200)
+    await scene.server.command("CLIENT", "KILL", "TYPE", "normal")
+    await Fleet.sleep(200)
+    await scene.server.command("CLIENT", "PAUSE", "700", "ALL")
+    await Fleet.sleep(200)
+    scene.server.signal("SIGSTOP")
+    await Fleet.sleep(1_500)
+    scene.server.signal("SIGCONT")
+    await finish(workers, 12)
+    assert.strictEqual(scene.provider.log.length, 36)
+    assert.isAtMost(excess(), 0)
+  })
+
+  it("is over-spent by at most one burst when its state is wiped and the server restarts", async () => {
+    const workers = await Fleet.start([0, 1, 2].map(() => job()))
+    await Fleet.sleep(600)
+    await scene.server.command("FLUSHALL")
+    await Fleet.sleep(500)
+    await scene.server.restart(300)
+    await finish(workers, 12)
+    assert.isAtMost(excess(2), 0)
+  })
+
+  it("is over-spent by at most one burst when an older state is restored, and pays it back", async () => {
+    const calls = Array.from({ length: 6 }, () => 3_000)
+    const workers = await Fleet.start([0, 1, 2].map(() => job({ calls })))
+    // The bucket is nearly full in what is saved, and empty when that comes back.
+    await scene.server.command("SAVE")
+    await Fleet.sleep(1_200)
+    await scene.server.restart(300)
+    await finish(workers, 24)
+    const { log } = scene.provider
+    assert.isAtMost(excess(2), 0)
+    // In the end no more has gone than the limit gives: what was too much has been waited for.
+    const first = Math.min(...log.map(({ from }) => from))
+    const last = Math.max(...log.map(({ at }) => at))
+    const sum = log.reduce((all, { tokens }) => all + tokens, 0)
+    assert.isAtMost(sum, burst + (rate * (last - first)) / 1_000 + Fleet.jitter(rate))
+  })
+})

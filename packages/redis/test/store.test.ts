@@ -1,0 +1,358 @@
+/** The store in a real Redis, by both clients. */
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { type Stored, StoreError } from "floodgate/BudgetStore"
+import * as FloodgateRedis from "@floodgate/redis"
+import { StoreContract } from "floodgate/testing"
+import { execFileSync } from "node:child_process"
+import { once } from "node:events"
+import { type AddressInfo, createServer, type Socket } from "node:net"
+import { join } from "node:path"
+import { BudgetStore } from "../../../src/sharing/port.ts"
+import * as Client from "../src/client.ts"
+import { keyOf, script } from "../src/store.ts"
+import * as LuaRedis from "../../../test/sharing/luaRedis.ts"
+import { sized } from "../../../test/support/size.ts"
+import { mulberry } from "../../../test/support/random.ts"
+import * as Clients from "./clients.ts"
+import * as Redis from "./server.ts"
+
+const hour = 3_600_000
+const first: Stored = { version: "1", value: "one" }
+
+describe("a connection", () => {
+  it.live("stays where a command of an earlier one fails late", () =>
+    Effect.gen(function* () {
+      const opened: Array<{ readonly signal: AbortSignal; readonly fail: Array<(error: Error) => void> }> = []
+      const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
+        const fail: Array<(error: Error) => void> = []
+        opened.push({ signal, fail })
+        return { send: () => new Promise((_, reject) => fail.push(reject)), nodes: () => [] }
+      }
+      const { send } = yield* Client.connect("redis://test", open)
+      const command = Effect.forkChild(Effect.exit(send("key", ["GET", "key"])), { startImmediately: true })
+      const [early, late] = [yield* command, yield* command]
+      const fail = (n: number) => Effect.sync(() => opened[0]!.fail[n]!(new Error("Socket closed")))
+      yield* Effect.promise(() => Promise.resolve())
+      yield* fail(0)
+      yield* Fiber.await(early)
+      yield* command
+      yield* fail(1)
+      yield* Fiber.await(late)
+      assert.deepStrictEqual(
+        opened.map(({ signal }) => signal.aborted),
+        [true, false]
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  /** Whether the connection is given up where a command fails with an error. */
+  const isGivenUp = Effect.fnUntraced(function* (error: Error) {
+    const opened: Array<AbortSignal> = []
+    const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
+      opened.push(signal)
+      return { send: () => (opened.length === 1 ? Promise.reject(error) : Promise.resolve("OK")), nodes: () => [] }
+    }
+    const { send } = yield* Client.connect("redis://test", open)
+    yield* Effect.flip(send("key", ["SET", "key", "1"]))
+    const next = yield* Effect.exit(send("key", ["SET", "key", "1"]))
+    assert.strictEqual(opened[0]!.aborted, opened.length === 2)
+    assert.strictEqual(Exit.isSuccess(next), opened.length === 2)
+    return opened.length === 2
+  }, Effect.scoped)
+
+  it.live("is given up where another server is responsible now, so that the next command finds that one", () =>
+    Effect.gen(function* () {
+      for (const answer of [
+        "READONLY You can't write against a read only replica.",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "CLUSTERDOWN The cluster is down",
+        "MOVED 3999 127.0.0.1:6381",
+        "NOREPLICAS Not enough good replicas to write."
+      ]) {
+        assert.isTrue(yield* isGivenUp(new Error(answer)), answer)
+      }
+    })
+  )
+
+  it.live("is given up where it fails itself, and kept where the server only refuses a command", () =>
+    Effect.gen(function* () {
+      for (const failure of ["Socket closed unexpectedly", "read ECONNRESET", "Command timed out"]) {
+        assert.isTrue(yield* isGivenUp(new Error(failure)), failure)
+      }
+      for (const answer of ["NOSCRIPT No matching script.", "OOM command not allowed", "WRONGTYPE Operation against"]) {
+        assert.isFalse(yield* isGivenUp(new Error(answer)), answer)
+      }
+    })
+  )
+})
+
+describe("a key", () => {
+  it("is one for any text, also for half of a character", () => {
+    const name = "customer \u{1F600}".slice(0, -1)
+    assert.isString(keyOf("budget", name))
+    assert.notStrictEqual(keyOf("budget", name), keyOf("budget", "customer "))
+  })
+})
+
+describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
+  let server: Redis.Server
+  beforeAll(async () => {
+    server = await Redis.start()
+  })
+  afterAll(() => server.stop())
+
+  const commands = (...words: ReadonlyArray<string>) => Effect.promise(() => server.command(...words))
+
+  for (const client of Clients.names) {
+    describe(`by the package ${client}`, () => {
+      const connect = (prefix: string, url = server.url) => Clients.store(client, url, `${prefix} by ${client}`)
+      const placeOf = (prefix: string, name: string) => `${prefix}%20by%20${client}:${name}`
+
+      for (const check of StoreContract.checks) {
+        it.live(check.name, () => Effect.suspend(() => check.run(connect("contract"))))
+      }
+
+      it.live("lets every value expire", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("expires")
+          yield* store.swap("pool", undefined, first, hour)
+          const left = Number(yield* commands("PTTL", placeOf("expires", "pool")))
+          assert.isAbove(left, hour - 60_000)
+          assert.isAtMost(left, hour)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("fails where something else lies under its key, and changes nothing", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("foreign")
+          yield* commands("SET", placeOf("foreign", "text"), "x")
+          yield* commands("HSET", placeOf("foreign", "half"), "version", "1")
+          yield* commands("HSET", placeOf("foreign", "other"), "value", "1")
+          for (const name of ["text", "half", "other"]) {
+            assert.instanceOf(yield* Effect.flip(store.read(name)), StoreError)
+            assert.instanceOf(yield* Effect.flip(store.swap(name, "0", first, hour)), StoreError)
+          }
+          assert.strictEqual(yield* commands("GET", placeOf("foreign", "text")), "x")
+          assert.strictEqual(yield* commands("HLEN", placeOf("foreign", "half")), 1)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("needs no second attempt where the server has forgotten the script", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("forgotten")
+          yield* store.swap("pool", undefined, first, hour)
+          yield* commands("SCRIPT", "FLUSH")
+          const next = { version: "2", value: "two" }
+          assert.deepStrictEqual(yield* store.swap("pool", "1", next, hour), next)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("finds its way back after its connection was cut, and after a restart of the server", () =>
+        Effect.gen(function* () {
+          const own = yield* Effect.promise(() => Redis.start())
+          yield* Effect.addFinalizer(() => Effect.promise(own.stop))
+          const store = yield* connect("cut", own.url)
+          yield* store.swap("pool", undefined, first, hour)
+          yield* Effect.promise(() => own.command("CLIENT", "KILL", "TYPE", "normal"))
+          // The command that finds the connection dead may fail; the next one opens another.
+          yield* Effect.ignore(store.read("pool"))
+          assert.deepInclude(yield* store.read("pool"), first)
+          yield* Effect.promise(() => own.restart())
+          yield* Effect.ignore(store.read("pool"))
+          assert.isUndefined(yield* store.read("pool"))
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("fails at once where nobody listens", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("nobody", "redis://127.0.0.1:1")
+          const error = yield* Effect.timeout(Effect.flip(store.read("pool")), 1_000)
+          assert.match(error.message, /ECONNREFUSED/)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("tries again after it was not let in", () =>
+        Effect.gen(function* () {
+          const store = yield* connect("let in", server.url.replace("//", `//late-${client}:word@`))
+          assert.match((yield* Effect.flip(store.read("pool"))).message, /WRONGPASS/)
+          yield* commands("ACL", "SETUSER", `late-${client}`, "on", ">word", "~*", "+@all")
+          assert.isUndefined(yield* store.read("pool"))
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("leaves no connection open to a server that accepts and says nothing", () =>
+        Effect.gen(function* () {
+          const open = new Set<Socket>()
+          let accepted = 0
+          const silent = createServer((socket) => {
+            accepted++
+            open.add(socket)
+            socket.on("error", () => {}).on("close", () => open.delete(socket))
+            socket.resume()
+          }).listen(0, "127.0.0.1")
+          yield* Effect.addFinalizer(() => Effect.sync(() => silent.close()))
+          yield* Effect.promise(() => once(silent, "listening"))
+          const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const store = yield* connect("silent", url)
+              for (let n = 0; n < 2; n++) yield* Effect.timeoutOption(store.read("pool"), 200)
+            })
+          )
+          yield* Effect.promise(() => Redis.until(() => Promise.resolve(open.size === 0)))
+          assert.isAtLeast(accepted, 1)
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("leaves no connection open if it is closed at any moment while it opens", () =>
+        Effect.gen(function* () {
+          const silent = createServer((socket) => socket.on("error", () => {}).resume()).listen(0, "127.0.0.1")
+          yield* Effect.addFinalizer(() => Effect.sync(() => silent.close()))
+          yield* Effect.promise(() => once(silent, "listening"))
+          const url = `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`
+          const connections = () =>
+            new Promise<number>((resolve) => silent.getConnections((_, count) => resolve(count)))
+          let opening = 0
+          for (let turns = 0; turns < 40; turns++) {
+            const end = new AbortController()
+            opening++
+            const settle = () => opening--
+            void Clients.opens[client](url, end.signal).then(settle, settle)
+            for (let turn = 0; turn < turns; turn++) yield* Effect.promise(() => Promise.resolve())
+            end.abort()
+          }
+          yield* Effect.promise(() => Redis.until(async () => opening === 0 && (await connections()) === 0))
+        }).pipe(Effect.scoped)
+      )
+
+      it.live("uses the name, the password and the number of the database in the address", () =>
+        Effect.gen(function* () {
+          const word = "p@ss:w/rd%"
+          // All that a user must be allowed.
+          const rights = [
+            "~with*",
+            "+hmget",
+            "+hget",
+            "+hset",
+            "+pexpire",
+            "+time",
+            "+evalsha",
+            "+eval",
+            "+info",
+            "+select"
+          ]
+          yield* commands("ACL", "SETUSER", "gate", "reset", "on", `>${word}`, ...rights, "+client")
+          const url = `${server.url.replace("//", `//gate:${encodeURIComponent(word)}@`)}/3`
+          const store = yield* connect("with", url)
+          assert.deepStrictEqual(yield* store.swap("pool", undefined, first, hour), first)
+          assert.strictEqual(yield* commands("EXISTS", placeOf("with", "pool")), 0)
+          const elsewhere = yield* Clients.store(client, `${server.url}/3`, `with by ${client}`)
+          assert.deepInclude(yield* elsewhere.read("pool"), first)
+        }).pipe(Effect.scoped)
+      )
+    })
+  }
+
+  for (const binary of Redis.binaries.slice(1)) {
+    describe(`in ${binary}`, () => {
+      let other: Redis.Server
+      beforeAll(async () => {
+        other = await Redis.start({ binary })
+      })
+      afterAll(() => other.stop())
+
+      for (const check of StoreContract.checks) {
+        it.live(check.name, () => Effect.suspend(() => check.run(Clients.store("redis", other.url, "contract"))))
+      }
+    })
+  }
+
+  it.live("is the same over a Redis service of Effect", () =>
+    Effect.gen(function* () {
+      const sharing = yield* Layer.build(
+        FloodgateRedis.layerStore({ prefix: "service" }).pipe(Layer.provide(NodeRedis.layer({ url: server.url })))
+      )
+      const { read, swap } = Context.get(sharing, BudgetStore)!
+      for (const check of StoreContract.checks) {
+        // The connection belongs to the service, so its processes are one.
+        yield* check.run(Effect.succeed({ read, swap }))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("takes a star in a prefix for a star, not for a pattern", () =>
+    Effect.gen(function* () {
+      const layers = ["star", "star*", "stars"].map((prefix) =>
+        FloodgateRedis.layerStoreUrl({ url: server.url, prefix })
+      )
+      for (const [n, layer] of layers.entries()) {
+        const { swap } = Context.get(yield* Layer.build(layer), BudgetStore)!
+        yield* swap(`pool${n}`, undefined, first, hour)
+      }
+      const keys = (yield* commands("KEYS", "star*")) as ReadonlyArray<string>
+      assert.deepStrictEqual([...keys].sort(), ["star%2A:pool1", "star:pool0", "stars:pool2"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("answers as the Lua of the simulated tests does, whatever comes in what order", () =>
+    Effect.gen(function* () {
+      const lua = yield* Effect.promise(LuaRedis.make)
+      lua.now = Date.now
+      const next = mulberry(7)
+      const pick = <A>(items: ReadonlyArray<A>): A => items[Math.floor(next() * items.length)]!
+      const replies = new Set<string>()
+      const ask = async (send: (words: ReadonlyArray<string>) => unknown, words: ReadonlyArray<string>) => {
+        try {
+          const reply = await send(words)
+          if (!Array.isArray(reply) || reply.length !== 3) return reply
+          // Each has a clock of its own, so an age need only be about right.
+          assert.isTrue(Math.abs(reply[2]) < 5_000, String(reply[2]))
+          return reply.slice(0, 2)
+        } catch (error) {
+          return String((error as Error).message).split(" ")[0]
+        }
+      }
+      const sha = yield* commands("SCRIPT", "LOAD", script)
+      yield* commands("SCRIPT", "FLUSH")
+      for (let step = 0; step < sized(500, 1_500); step++) {
+        const key = `parity:${pick(["a", "b", "c"])}`
+        const swap = ["1", key, pick(["", "1", "2", "3"]), pick(["1", "2", "3"]), pick(["", "x", "ä€🜁"]), "60000"]
+        const words = pick([
+          ["EVALSHA", String(sha), "1", key],
+          ["EVALSHA", String(sha), ...swap],
+          ["EVALSHA", String(sha), ...swap],
+          ["DEL", key],
+          ...(step > 50 && next() < 0.5 ? [["EVAL", script, ...swap]] : [])
+        ])
+        const expected = yield* Effect.promise(() => ask((each) => server.command(...each), words))
+        const seen = yield* Effect.promise(() => ask(lua.send, words))
+        assert.deepStrictEqual(seen, expected, `step ${step}: ${words.join(" ")}`)
+        replies.add(JSON.stringify(seen))
+      }
+      // The history has come to every kind of reply.
+      for (const reply of ['"NOSCRIPT"', "null", "[null,null]", '["1",""]', "0", "1"])
+        assert.isTrue(replies.has(reply), reply)
+    })
+  )
+
+  it("takes the package that is installed, and says what to install where none is", () => {
+    const run = (...without: ReadonlyArray<string>) =>
+      execFileSync(
+        process.execPath,
+        ["--conditions=@floodgate/source", join(import.meta.dirname, "withoutPackages.ts"), server.url, ...without],
+        { encoding: "utf8" }
+      ).trim()
+    assert.match(run("ioredis"), /^node-redis/)
+    assert.match(run("redis"), /^ioredis/)
+    assert.match(run("redis", "ioredis"), /no client is installed: npm install redis, or npm install ioredis/)
+  })
+})
+
+if (Redis.skipped !== undefined) console.warn(`SKIPPED: the tests of the store in Redis, because ${Redis.skipped}`)
