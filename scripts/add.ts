@@ -10,13 +10,15 @@ import { join, resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { addTo, commandOf, fromHere, type Packed, planFor, Refused, shellEnvironment } from "./addTo.ts"
 
-const help = `npm run -s add -- <folder> [--cli] [--dry-run]
+const help = `npm run -s add -- <folder> [--gateway] [--redis] [--cli] [--dry-run]
 
 Builds and packs this clone, copies the package into <folder>/vendor, and installs it with that project's package
 manager: npm, pnpm, yarn or bun, as named by "packageManager" in its package.json or by its lockfile.
 If that fails or you stop it, package.json and the lockfile are as before.
 
-  --cli       also install the command, as npx floodgate; npm only
+  --gateway   also install @floodgate/gateway
+  --redis     also install @floodgate/redis
+  --cli       also install the command, as npx floodgate, and the two that it needs; npm only
   --dry-run   print what would be done
   --help      print this text`
 
@@ -36,7 +38,13 @@ const argumentsOf = () => {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { cli: { type: "boolean" }, "dry-run": { type: "boolean" }, help: { type: "boolean", short: "h" } }
+      options: {
+        cli: { type: "boolean" },
+        "dry-run": { type: "boolean" },
+        gateway: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+        redis: { type: "boolean" }
+      }
     })
   } catch (error) {
     throw new Refused(`${error instanceof Error ? error.message : String(error)}\n\n${help}`)
@@ -107,7 +115,8 @@ const main = async (): Promise<void> => {
   const [target, ...others] = positionals
   if (target === undefined || others.length > 0) throw new Refused(`expected one folder\n\n${help}`)
   const plan = planFor(resolve(here, target), { effect: peerDependencies["effect"]! })
-  const folders = values.cli === true ? [root, join(root, "packages/cli")] : [root]
+  const wanted = (["gateway", "redis", "cli"] as const).filter((name) => values[name] === true || values.cli === true)
+  const folders = [root, ...wanted.map((name) => join(root, "packages", name))]
   if (values.cli === true && plan.manager !== "npm") {
     throw new Refused(
       `--cli works with npm only, and ${target} uses ${plan.manager}: use the command in this clone, npm run -s floodgate`

@@ -144,9 +144,9 @@ const sectionOf = (title: string, file: string): Array<string> => [
 
 /** The whole page. */
 export const render = (): string => {
-  const modules = publicModules().filter(({ name }) => name !== "")
+  const modules = publicModules().filter(({ name }) => name !== "floodgate")
   const sections = modules.flatMap(({ file, name }) => [
-    ...sectionOf(`## floodgate/${name}`, file),
+    ...sectionOf(`## ${name}`, file),
     ...namespacesOf(file).flatMap((inner) => sectionOf(`### ${inner.name}`, inner.file))
   ])
   return `# API reference

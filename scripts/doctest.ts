@@ -221,7 +221,7 @@ const render = (examples: ReadonlyArray<Example>): string => {
 }
 
 const sources = [
-  ...walk(join(root, "src"), ".ts"),
+  ...["src", "packages/gateway/src", "packages/redis/src"].flatMap((folder) => walk(join(root, folder), ".ts")),
   ...readdirSync(root)
     .filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
     .map((file) => join(root, file)),

@@ -18,11 +18,13 @@ const options: ts.CompilerOptions = {
 }
 
 const isOurs = (symbol: ts.Symbol): boolean =>
-  symbol.declarations?.some((node) => node.getSourceFile().fileName.startsWith(join(root, "src"))) === true
+  symbol.declarations?.some(
+    (node) => node.getSourceFile().fileName.startsWith(root) && !node.getSourceFile().fileName.includes("node_modules")
+  ) === true
 
 /** The source of one generated module for each public module, by its name. */
 export const everyName = (): ReadonlyMap<string, string> => {
-  const modules = publicModules().filter(({ name }) => name !== "")
+  const modules = publicModules().filter(({ name }) => name !== "floodgate")
   const program = ts.createProgram(
     modules.map(({ file }) => join(root, file)),
     options
@@ -32,7 +34,7 @@ export const everyName = (): ReadonlyMap<string, string> => {
     modules.map(({ file, name }) => {
       const uses = usesOf(checker, checker.getSymbolAtLocation(program.getSourceFile(join(root, file))!)!)
       const exports = uses.map((use, index) => `export const x${index} = ${use}`)
-      return [name, [`import * as m from "floodgate/${name}"`, ...exports].join("\n")]
+      return [name, [`import * as m from "${name}"`, ...exports].join("\n")]
     })
   )
 }

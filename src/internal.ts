@@ -1,17 +1,30 @@
-/** What the gateway takes from the inside of the library. */
+/**
+ * What Floodgate's own packages take from the inside of the library. It is not part of the public API: it changes without a
+ * notice, and a package of Floodgate asks for the version of the library that it was built with.
+ *
+ * @since 0.4.0
+ */
 export { ReviewAt } from "./budget/models.ts"
 export { priority, weight } from "./budget/options.ts"
-export { credentialsOf } from "./http/credentials.ts"
-export * as Engine from "./http/engine.ts"
+export { promptTokens } from "./domain/amounts.ts"
 export { harmless } from "./domain/input/callbacks.ts"
 export * as Input from "./domain/input/checks.ts"
 export { monotonic } from "./domain/input/clock.ts"
 export * as Lru from "./domain/input/lru.ts"
+export { nearest } from "./domain/input/nearest.ts"
 export { shown } from "./domain/input/shown.ts"
-export { promptTokens } from "./domain/amounts.ts"
+export { check as checkCap } from "./domain/spending/cap.ts"
+export { credentialsOf } from "./http/credentials.ts"
+export * as Engine from "./http/engine.ts"
 export { headerReader } from "./protocol/headers.ts"
 export { at, isRecord, parseJson } from "./protocol/json.ts"
 export { maxValues, ValueCounter } from "./protocol/jsonValues.ts"
 export { type Match, matches, pathOf } from "./protocol/protocol.ts"
 export { type RefusalResponse, statusOf } from "./protocol/refusal.ts"
-export { check as checkCap } from "./domain/spending/cap.ts"
+export { checks as storeChecks } from "./sharing/models.ts"
+export {
+  type DimensionStatus,
+  type ProcessStatus,
+  type SharedPoolStatus,
+  statusOf as sharedStatusOf
+} from "./sharing/status.ts"

@@ -7,7 +7,7 @@ import { publicModules, root } from "./support/modules.ts"
 // `npm test -- test/api.test.ts -u` and add a changeset.
 describe("public API", () => {
   for (const { file, name } of publicModules()) {
-    it(`floodgate${name === "" ? "" : `/${name}`} exports the locked names`, async () => {
+    it(`${name} exports the locked names`, async () => {
       const module = (await import(pathToFileURL(join(root, file)).href)) as Record<string, unknown>
       expect(Object.keys(module).sort().join("\n")).toMatchSnapshot()
     })

@@ -7,12 +7,12 @@ import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
 import {
-  cliFiles,
   filesOf,
   functionsOf,
   importsOf,
   isExported,
   namesOf,
+  packageFiles,
   parse,
   publicModules,
   root,
@@ -60,6 +60,8 @@ interface Rule {
     | "redis"
     | "ioredis"
     | "floodgate"
+    | "@floodgate/gateway"
+    | "@floodgate/redis"
     | "@observablehq/plot"
     | "linkedom"
     | "bottleneck"
@@ -92,8 +94,6 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/adapters\/breaker\.ts$/, packages: ["effect/*"] },
   // The AI SDK is met by its form alone.
   { files: /^src\/adapters\/aiSdk\//, packages: ["effect"] },
-  { files: /^src\/gateway\//, packages: ["effect/*", "node:", "@effect/platform-node"] },
-  { files: /^src\/redis\//, packages: ["effect/*", "node:", "redis", "ioredis"] },
   {
     files: /^src\/testing\/server\//,
     packages: ["effect/*", "node:", "@effect/platform-node", "@anthropic-ai/sdk"]
@@ -101,7 +101,17 @@ const rules: ReadonlyArray<Rule> = [
   { files: /^src\/testing\//, packages: ["effect/*", "@anthropic-ai/sdk"] },
   { files: /^src\//, packages: ["effect"] },
 
-  // The command knows the library by its public names.
+  // The other packages know the library by its public names, and by what src/internal.ts has for them.
+  {
+    files: /^packages\/gateway\/src\//,
+    own: ["packages/gateway/src/"],
+    packages: ["effect/*", "node:", "@effect/platform-node", "floodgate"]
+  },
+  {
+    files: /^packages\/redis\/src\//,
+    own: ["packages/redis/src/"],
+    packages: ["effect/*", "node:", "redis", "ioredis", "floodgate"]
+  },
   // What it loads, it loads after it has checked the version of Node.
   { files: /^packages\/cli\/src\/entry\.ts$/, own: ["packages/cli/src/bin.ts"], packages: [] },
   {
@@ -114,7 +124,7 @@ const rules: ReadonlyArray<Rule> = [
     own: ["commands/", "lab/", "dimensions.ts", "latency.ts", "stepwise.ts", "words.ts"].map(
       (place) => `packages/cli/src/${place}`
     ),
-    packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate"]
+    packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@floodgate/gateway", "@floodgate/redis"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
@@ -190,35 +200,33 @@ const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<st
   [/^test\/admission\//, ["domain"], "caps take rules"],
   [/^test\/pacing\//, ["admission", "domain"], "steps of the law take caps, rules and amounts"],
   [/^test\/budget\/store\.test\.ts$/, ["sharing"], "it damages what is stored"],
-  [/^test\/sharing\//, ["redis"], "it talks to a real Redis"],
-  [/^test\/redis\//, ["sharing"], "it talks to the store of a layer"],
-  [/^test\/gateway\/bodies\.test\.ts$/, ["protocol"], "bodies are as large as the parser reads them"],
-  [/^test\/gateway\/purses\.test\.ts$/, ["domain"], "it spends as the governor does"],
+  [/^test\/sharing\//, ["packages/redis"], "storms run the client and the script of Redis"],
+  [/^packages\/redis\//, ["sharing"], "it talks to the store of a layer"],
+  [/^packages\/gateway\/test\/bodies\.test\.ts$/, ["protocol"], "bodies are as large as the parser reads them"],
+  [/^packages\/gateway\/test\/purses\.test\.ts$/, ["domain"], "it spends as the governor does"],
   [/^test\/docs\.test\.ts$/, ["budget", "protocol"], "a page lists all reasons of errors"]
 ]
 
 /** More tests of insides than this are too many to rewrite when the insides change. */
 const maxInsiders = 60
 
-/** What a test imports of the sources by a path. */
-const insidesOf = (file: string): ReadonlyArray<string> => {
-  const text = readFileSync(join(root, file), "utf8")
-  return Array.from(text.matchAll(/(?:from |import\()"(?:\.\.\/)+(src\/[^"]+)"/g), ([, from = ""]) => from)
-}
+/** The folder of a source file: `budget` in the library, `packages/gateway` elsewhere. */
+const folderOf = (file: string): string | undefined =>
+  /^(?:src\/(\w+)\/|(packages\/\w+)\/src\/)/.exec(file)?.slice(1).find(Boolean)
 
 /** A test of a public module may know the folder behind it. */
 const mayKnow = (file: string, inside: string): boolean => {
-  const [, part = ""] = /^test\/(\w+)/.exec(file) ?? []
-  const [, folder] = /^src\/(\w+)\//.exec(inside) ?? []
+  const [, own, part = ""] = /^(?:(packages\/\w+)\/)?test\/(\w+)/.exec(file) ?? []
+  const folder = folderOf(inside)
   return (
-    folder === (fronts[part] ?? part) ||
+    folder === (own ?? fronts[part] ?? part) ||
     insiders.some(([tests, folders]) => tests.test(file) && folders.includes(folder ?? ""))
   )
 }
 
 describe("architecture", () => {
   it("lets every source file import only what its folder may know", () => {
-    assert.deepStrictEqual([...sourceFiles(), ...cliFiles()].flatMap(problemsOf), [])
+    assert.deepStrictEqual([...sourceFiles(), ...packageFiles()].flatMap(problemsOf), [])
   })
 
   it("keeps Node and HTTP out of the core and of the simulated provider", () => {
@@ -238,7 +246,9 @@ describe("architecture", () => {
   })
 
   it("lets commands print through one module only, which cleans what comes from outside", () => {
-    const printers = cliFiles().filter((file) => importsOf(file).some(({ from }) => from === "effect/Console"))
+    const printers = filesOf("packages/cli/src").filter((file) =>
+      importsOf(file).some(({ from }) => from === "effect/Console")
+    )
     assert.deepStrictEqual(
       printers,
       ["help", "log", "print"].map((name) => `packages/cli/src/commands/${name}.ts`)
@@ -246,24 +256,29 @@ describe("architecture", () => {
   })
 
   it("lets a test know the insides only of what it is named after", () => {
-    const tests = filesOf("test").filter((file) => file.endsWith(".test.ts") && !file.startsWith("test/clients/"))
-    const taken = tests.flatMap((file) => insidesOf(file).map((from) => ({ file, from })))
+    // The command is a program, and its tests are of its parts.
+    const tests = [...filesOf("test"), ...filesOf("packages/gateway/test"), ...filesOf("packages/redis/test")].filter(
+      (file) => file.endsWith(".test.ts") && !file.startsWith("test/clients/")
+    )
+    const taken = tests.flatMap((file) =>
+      importsOf(file).flatMap(({ from }) => (/^(src|packages\/\w+\/src)\//.test(from) ? [{ file, from }] : []))
+    )
     assert.deepStrictEqual(
       taken.filter(({ file, from }) => !mayKnow(file, from)),
       []
     )
     for (const [files, folders] of insiders) {
-      const isNeeded = taken.some(({ file, from }) => files.test(file) && folders.includes(from.split("/")[1]!))
+      const isNeeded = taken.some(({ file, from }) => files.test(file) && folders.includes(folderOf(from) ?? ""))
       assert.isTrue(isNeeded, `${files}: nobody needs it`)
     }
     assert.isAtMost(new Set(taken.map(({ file }) => file)).size, maxInsiders)
   })
 
   it("exports no value that nobody takes", () => {
-    const folders = ["src", "test", "benchmark", "scripts", "examples", "packages/cli/src", "packages/cli/test"]
+    const folders = ["src", "test", "benchmark", "scripts", "examples", "packages"]
     const taken = new Set(folders.flatMap(filesOf).flatMap(takenBy))
     const entries = new Set(publicModules().map(({ file }) => file))
-    const idle = [...sourceFiles(), ...cliFiles()].flatMap((file) =>
+    const idle = [...sourceFiles(), ...packageFiles()].flatMap((file) =>
       entries.has(file) || taken.has(`${file} *`)
         ? []
         : parse(file)
@@ -276,7 +291,7 @@ describe("architecture", () => {
   })
 
   it("has no function of 80 lines of code or more, and none that makes more than ten others", () => {
-    const all = [...sourceFiles(), ...cliFiles()].flatMap(functionsOf)
+    const all = [...sourceFiles(), ...packageFiles()].flatMap(functionsOf)
     assert.isAbove(all.length, 3_000)
     assert.deepStrictEqual(
       all.filter(({ closures, lines }) => lines >= 80 || closures > 10),
@@ -320,7 +335,7 @@ describe("architecture", () => {
 
   it("has what the way of a call names, where it says", () => {
     const page = readFileSync(join(root, "docs/architecture.md"), "utf8")
-    const places = [...page.matchAll(/`(\w+)` in `(src\/[\w/]+\.ts)`/g)]
+    const places = [...page.matchAll(/`(\w+)` in `((?:src|packages)\/[\w/]+\.ts)`/g)]
     assert.isAbove(places.length, 15)
     const lost = places.filter(
       ([, name, file]) =>

@@ -14,7 +14,7 @@ const documented = (): Map<string, Set<string> | undefined> => {
     for (const node of parse(file).statements) {
       if (!ts.isExportDeclaration(node) || node.moduleSpecifier === undefined) continue
       const from = (node.moduleSpecifier as ts.StringLiteral).text
-      if (!from.startsWith(".") || /\/(input|limits|estimator)\//.test(from)) continue
+      if (!from.startsWith(".") || /\/(domain)\//.test(from)) continue
       const clause = node.exportClause
       const some = clause !== undefined && ts.isNamedExports(clause)
       add(join(file, "..", from), some ? clause.elements.map(({ name }) => name.getText()) : undefined)

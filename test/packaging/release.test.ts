@@ -31,11 +31,11 @@ describe.each(workflows)("%s", (_, text) => {
 describe("a release", () => {
   const [, text] = workflows.find(([file]) => file === "release.yml")!
 
-  it("publishes the library and then the command, with provenance and without a token", () => {
+  it("publishes the library first and the command last, with provenance and without a token", () => {
     const published = [...text.matchAll(/run: npm publish (.*)$/gm)].map(([, flags]) => flags!)
     assert.deepStrictEqual(
       published.map((flags) => /--workspace (\S+)/.exec(flags)?.[1] ?? "floodgate"),
-      ["floodgate", "@floodgate/cli"]
+      ["floodgate", "@floodgate/gateway", "@floodgate/redis", "@floodgate/cli"]
     )
     for (const flags of published) assert.match(flags, /--provenance --access public/)
     assert.match(text, /^ {6}id-token: write/m)
@@ -46,18 +46,18 @@ describe("a release", () => {
 describe("the way to install what is not on npm yet", () => {
   const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
-  it("packs both packages, and installs the command from both tarballs", () => {
+  it("packs all packages, and installs the command from their tarballs", () => {
     const { version } = JSON.parse(read("package.json")) as { readonly version: string }
     const page = read("docs/install.md").replaceAll(/\s+/g, " ")
     for (const command of [
-      "`npm ci && npm run build && npm pack && npm pack --workspace @floodgate/cli`",
+      "`npm ci && npm run build && npm pack --workspaces`",
       `\`npm i PATH/floodgate-${version}.tgz effect @anthropic-ai/sdk\``,
-      `\`npm i PATH/floodgate-${version}.tgz PATH/floodgate-cli-${version}.tgz\``
+      `\`npm i PATH/floodgate-*.tgz\``
     ]) {
       assert.include(page, command)
     }
     const image = read("docs/gateway/Dockerfile")
-    assert.include(image, "npm ci && npm run build && npm pack && npm pack --workspace @floodgate/cli")
+    assert.include(image, "npm ci && npm run build && npm pack --workspaces")
     assert.match(image, /^COPY floodgate-\*\.tgz \.\/$/m)
     assert.match(image, /npm install --no-save \.\/floodgate-\*\.tgz/)
     // A global floodgate does not find the SDK that the command brings.
@@ -89,15 +89,19 @@ describe("package.json", () => {
     assert.deepStrictEqual(asked, ["effect"])
   })
 
-  it("of the command has the version of the library, and asks for it", () => {
-    assert.strictEqual(cli.version, manifest.version)
-    assert.strictEqual(cli.dependencies!["floodgate"], `^${manifest.version}`)
+  it("of the other packages has the version of the library, and asks for it", () => {
+    for (const { dependencies, peerDependencies, version } of [cli, read("packages/gateway"), read("packages/redis")]) {
+      assert.strictEqual(version, manifest.version)
+      assert.strictEqual({ ...dependencies, ...peerDependencies }["floodgate"], `^${manifest.version}`)
+    }
+    for (const name of ["gateway", "redis"]) {
+      assert.strictEqual(cli.dependencies![`@floodgate/${name}`], `^${manifest.version}`)
+    }
   })
 
   it("exports every folder of sources, or hides it", () => {
     const folders = readdirSync(join(root, "src"), { withFileTypes: true }).filter((entry) => entry.isDirectory())
     for (const { name } of folders) {
-      if (name === "providers") continue
       assert.strictEqual(manifest.exports[`./${name}/*`], null, name)
       const open = existsSync(join(root, "src", name, "index.ts"))
       // A folder in camel case has its public name in small letters: `floodgate/ai-sdk`.

@@ -19,7 +19,10 @@ export const filesOf = (folder: string): Array<string> =>
 
 export const sourceFiles = (): Array<string> => filesOf("src")
 
-export const cliFiles = (): Array<string> => filesOf("packages/cli/src")
+/** The packages beside the library. */
+export const packages = ["gateway", "redis", "cli"]
+
+export const packageFiles = (): Array<string> => packages.flatMap((name) => filesOf(`packages/${name}/src`))
 
 const parsed = new Map<string, ts.SourceFile>()
 
@@ -82,28 +85,46 @@ export const namesOf = (node: ts.Statement): Array<string> => {
   return name === undefined ? [] : [name.text]
 }
 
-/** The modules that a user can import: name after `floodgate/`, and file. */
-export const publicModules = (): Array<{ readonly name: string; readonly file: string }> => {
-  const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
-    exports: Record<string, string | null | Record<string, string>>
+/** Subpaths that are no part of the API: what only the other packages may take, and what says where something went. */
+const unlisted = ["./internal", "./gateway", "./redis"]
+
+interface PublicModule {
+  /** What a user imports. */
+  readonly name: string
+  readonly file: string
+}
+
+/** The modules that a user can import, of the library and of the packages that programs use. */
+export const publicModules = (): ReadonlyArray<PublicModule> =>
+  [...modulesOf("."), ...modulesOf("packages/gateway"), ...modulesOf("packages/redis")].sort((a, b) =>
+    a.name.replace("@", "") < b.name.replace("@", "") ? -1 : 1
+  )
+
+const modulesOf = (folder: string): ReadonlyArray<PublicModule> => {
+  const manifest = JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8")) as {
+    readonly name: string
+    readonly exports: Record<string, string | null | Record<string, string>>
   }
-  const modules: Array<{ name: string; file: string }> = []
-  for (const [key, target] of Object.entries(exports)) {
-    if (target === null || typeof target === "string") continue
+  const modules: Array<PublicModule> = []
+  const add = (key: string, file: string): void => {
+    modules.push({ name: `${manifest.name}${key.slice(1)}`, file: join(folder, file) })
+  }
+  for (const [key, target] of Object.entries(manifest.exports)) {
+    if (target === null || typeof target === "string" || unlisted.includes(key)) continue
     const file = target["@floodgate/source"]!.slice(2)
     if (!file.includes("*")) {
-      modules.push({ name: key.slice(2), file })
+      add(key, file)
       continue
     }
     // One level is enough: modules are directly in src/.
-    const folder = dirname(file)
-    for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
-      const name = key.slice(2).replace("*", entry.name.slice(0, -3))
-      if (!entry.isFile() || !entry.name.endsWith(".ts") || exports[`./${name}`] === null) continue
-      modules.push({ name, file: `${folder}/${entry.name}` })
+    for (const entry of readdirSync(join(root, folder, dirname(file)), { withFileTypes: true })) {
+      const module = key.replace("*", entry.name.slice(0, -3))
+      if (!entry.isFile() || !entry.name.endsWith(".ts") || manifest.exports[module] === null) continue
+      if (module in manifest.exports) continue
+      add(module, `${dirname(file)}/${entry.name}`)
     }
   }
-  return modules.sort((a, b) => (a.name < b.name ? -1 : 1))
+  return modules
 }
 
 export interface Import {

@@ -41,8 +41,7 @@ import * as Redis from "effect/persistence/Redis"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "floodgate/BudgetStore"
-import { checks } from "../../../src/sharing/models.ts"
-import * as Input from "../../../src/domain/input/checks.ts"
+import { Input, storeChecks } from "floodgate/internal"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
@@ -79,7 +78,7 @@ const isAddress = (text: unknown): boolean =>
 
 const address = "an address such as redis://127.0.0.1:6379"
 
-const shared: Input.Checks<Options> = { ...checks, prefix: Input.text }
+const shared: Input.Checks<Options> = { ...storeChecks, prefix: Input.text }
 const checkShared = Input.options(shared)
 /** An address may contain a password. */
 const checkUrl = Input.options<Options & { readonly url: string }>(

@@ -1,11 +1,11 @@
 /** Reads the shared pools in Redis, without changing them. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "floodgate/BudgetStore"
-import { type SharedPoolStatus, statusOf } from "../../../src/sharing/status.ts"
+import { type SharedPoolStatus, sharedStatusOf } from "floodgate/internal"
 import * as Client from "./client.ts"
 import * as Store from "./store.ts"
 
-export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "../../../src/sharing/status.ts"
+export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "floodgate/internal"
 
 /**
  * The Redis server, and the prefix of the pools.
@@ -25,7 +25,7 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
   for (const key of [...(yield* client.keys(Store.pattern(prefix)))].sort()) {
     const name = Store.nameOf(prefix, key)
     const stored = name === undefined ? undefined : yield* store.read(name)
-    const pool = stored === undefined ? undefined : statusOf(name!, stored)
+    const pool = stored === undefined ? undefined : sharedStatusOf(name!, stored)
     if (pool !== undefined) pools.push(pool)
   }
   return pools

@@ -211,15 +211,15 @@ const without = [
 
 /** The names under which users import modules that have no name of their own. */
 const aliases: Readonly<Record<string, string>> = {
-  ai: "FloodgateAi",
-  "ai-sdk": "FloodgateAiSdk",
-  anthropic: "FloodgateAnthropic",
-  breaker: "Breaker",
-  fetch: "Fetch",
-  gateway: "Gateway",
-  promise: "Floodgate",
-  "providers/Anthropic": "Anthropic",
-  redis: "FloodgateRedis"
+  "@floodgate/gateway": "Gateway",
+  "@floodgate/redis": "FloodgateRedis",
+  "floodgate/ai": "FloodgateAi",
+  "floodgate/ai-sdk": "FloodgateAiSdk",
+  "floodgate/anthropic": "FloodgateAnthropic",
+  "floodgate/breaker": "Breaker",
+  "floodgate/fetch": "Fetch",
+  "floodgate/promise": "Floodgate",
+  "floodgate/providers/Anthropic": "Anthropic"
 }
 
 /** What is wrong with an option. */
@@ -291,7 +291,7 @@ describe("options", () => {
         Promise.all(
           publicModules().map(async ({ file, name }) => {
             const module: object = await import(pathToFileURL(join(root, file)).href)
-            return [aliases[name] ?? name, module] as const
+            return [aliases[name] ?? name.replace(/^floodgate\//, ""), module] as const
           })
         )
       )
@@ -300,7 +300,7 @@ describe("options", () => {
         ...Object.entries({ ProviderSim, ProviderServer, Simulation }),
         ...Object.entries(services)
       ]
-        .filter(([name]) => !["", "index", "protocol", "testing", "testing/server"].includes(name))
+        .filter(([name]) => !["floodgate", "protocol", "testing", "testing/server"].includes(name))
         .flatMap(([name, module]) =>
           Object.entries(module).flatMap(([member, value]) =>
             (typeof value === "function" && !/^[A-Z]/.test(member)) || Layer.isLayer(value) ? [`${name}.${member}`] : []
