@@ -68,7 +68,8 @@ const exportsOf = (file: string): Array<Entry> => {
     }
     if (!ts.isExportDeclaration(node)) return []
     const clause = node.exportClause
-    const from = join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text)
+    const specifier = (node.moduleSpecifier as ts.StringLiteral).text
+    const from = specifier === "floodgate/internal" ? "src/internal.ts" : join(file, "..", specifier)
     if (clause !== undefined && ts.isNamespaceExport(clause)) {
       const entry = entryOf(clause.name.getText(), docBefore(source, node.pos))
       return [entry.text === "" ? { ...entry, text: firstSentence(headerOf(parse(from))) } : entry]
@@ -136,9 +137,13 @@ const namespacesOf = (file: string): Array<{ readonly name: string; readonly fil
       : []
   )
 
+/** The page is part of the library's package, which has no sources of the others. */
+const sourceOf = (file: string): string =>
+  file.startsWith("packages/") ? `Source: \`${file}\`` : `[Source](../${file})`
+
 const sectionOf = (title: string, file: string): Array<string> => [
   title,
-  `${firstSentence(headerOf(parse(file)))} [Source](../${file})`,
+  `${firstSentence(headerOf(parse(file)))} ${sourceOf(file)}`,
   tableOf(merged(exportsOf(file)))
 ]
 

@@ -225,7 +225,9 @@ const sources = [
   ...readdirSync(root)
     .filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
     .map((file) => join(root, file)),
-  ...walk(join(root, "docs"), ".md")
+  ...walk(join(root, "docs"), ".md"),
+  join(root, "packages/gateway/README.md"),
+  join(root, "packages/redis/README.md")
 ]
 
 const wanted = new Map<string, string>()

@@ -1,5 +1,5 @@
 /**
- * Packs both packages as npm would publish them, and uses them as strangers do. Needs a build (`npm run build`), no network.
+ * Packs all packages as npm would publish them, and uses them as strangers do. Needs a build (`npm run build`), no network.
  *
  * 1. The tarballs hold what they must and nothing else, npm would publish them (`npm publish --dry-run`), and the library
  *    depends on nothing but its peers.
@@ -37,6 +37,8 @@ import { type Program, readmePrograms } from "./readmePrograms.ts"
 
 const root = join(import.meta.dirname, "..")
 const cliRoot = join(root, "packages/cli")
+/** Packages that programs import beside the library. */
+const others = ["gateway", "redis"]
 const modules = join(root, "node_modules")
 const temp = mkdtempSync(join(tmpdir(), "floodgate-pack-"))
 const args = process.argv.slice(2)
@@ -110,22 +112,23 @@ const everything = ["effect", sdk, node, "redis"]
 /** The subpaths that need more than `effect`. */
 const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
   "./providers/Anthropic": ["effect", sdk],
-  "./gateway": ["effect", node],
-  "./redis": ["effect", "redis"],
   "./testing/server": ["effect", node]
 }
+
+/** Subpaths that only say where their package is now. */
+const moved = ["./gateway", "./redis"]
 
 const isPublic = (file: string): boolean => /^[A-Z]\w*\.ts$/.test(file)
 const subpaths = [
   ".",
   ...Object.entries(manifest.exports)
-    .filter(([name, target]) => target !== null && !name.includes("*") && name !== "." && name !== "./package.json")
+    .filter(([name, target]) => target !== null && !/\*|^\.$|^\.\/package\.json$/.test(name) && !moved.includes(name))
     .map(([name]) => name),
   ...readdirSync(join(root, "src"))
     .filter(isPublic)
     .map((file) => `./${file.slice(0, -3)}`)
 ]
-const forbidden = ["./pacing/law", "./budget/make", "./index", "./redis/index", "./testing/engine", "./dist/index.js"]
+const forbidden = ["./pacing/law", "./budget/make", "./index", "./testing/engine", "./dist/index.js"]
 
 const specifier = (subpath: string): string => `floodgate${subpath.slice(1)}`
 
@@ -176,6 +179,10 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
       .map((link) => `${page}: ${link}`)
   )
   check("every relative link of its pages leads to a file in the tarball", broken.join("\n") || undefined)
+  const linted = await run(process.execPath, [join(modules, "publint/src/cli.js"), "run", folder, "--strict"], root)
+  check(`publint has no complaint about ${name}`, problemOf(linted))
+  const attw = [join(modules, "@arethetypeswrong/cli/dist/index.js"), tarball, "--profile", "esm-only"]
+  check(`and are the types wrong has none`, problemOf(await run(process.execPath, attw, temp)))
   // Without a registry npm only skips its look at earlier versions.
   const dry = "publish --dry-run --access public --ignore-scripts --loglevel notice --fetch-retries 0".split(" ")
   const published = await run("npm", dry, folder)
@@ -190,6 +197,15 @@ const library = await pack(
   /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|docs\/images\/[^/]+\.png|docs\/gateway\/[^/]+|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
   ["README.md", "LICENSE", "docs/README.md", "examples/README.md", "dist/index.js", "dist/index.d.ts"]
 )
+const extra: Record<string, Packed> = {}
+for (const name of others) {
+  extra[`@floodgate/${name}`] = await pack(
+    `@floodgate-${name}`,
+    join(root, "packages", name),
+    /^(package\.json|LICENSE|[A-Z]+\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
+    ["README.md", "LICENSE", "dist/index.js", "dist/index.d.ts"]
+  )
+}
 const cli = await pack(
   "@floodgate-cli",
   cliRoot,
@@ -239,7 +255,8 @@ const link = async (
 const project = async (name: string, packages: ReadonlyArray<string>, sdkName = sdk): Promise<string> => {
   const folder = emptyProject(name)
   if (!args.includes("--install")) {
-    await link(folder, { floodgate: library }, packages, sdkName)
+    const rest = packages.includes(node) && packages.includes("redis") ? extra : {}
+    await link(folder, { floodgate: library, ...rest }, packages, sdkName)
     return folder
   }
   const peers = [sdk, "effect"].filter((one) => packages.includes(one))
@@ -254,7 +271,8 @@ const project = async (name: string, packages: ReadonlyArray<string>, sdkName = 
   check("it brings nothing else", names.join() === [...peers, "floodgate"].join() ? undefined : listed.out)
   // What the compiler and the optional subpaths of the program need.
   const more = packages.filter((one) => one !== sdk && one !== "effect").map((one) => `${one}@${versionOf(one)}`)
-  check("and what its optional subpaths need", problemOf(await install(folder, more)))
+  const tarballs = more.length > 1 ? Object.values(extra).map(({ tarball }) => tarball) : []
+  check("and what its optional subpaths need", problemOf(await install(folder, [...more, ...tarballs])))
   return folder
 }
 
@@ -284,7 +302,9 @@ const compilerOptions = {
   outDir: "out",
   rootDir: "."
 }
-const everyModule = subpaths.map((subpath, index) => `export * as m${index} from "${specifier(subpath)}"`).join("\n")
+const everyModule = [...subpaths.map(specifier), ...Object.keys(extra)]
+  .map((name, index) => `export * as m${index} from "${name}"`)
+  .join("\n")
 
 /** The newest TypeScript, resolving as Node and as bundlers do, and the one before. */
 const bundler = "--module ESNext --moduleResolution bundler".split(" ")
@@ -353,7 +373,7 @@ const checkEveryName = (folder: string): void => {
   })
   const { options } = ts.convertCompilerOptionsFromJson({ ...compilerOptions, skipLibCheck: true }, folder)
   const { names, problems } = declared(files, { ...options, configFilePath: join(folder, "tsconfig.json") })
-  const open = new Set(subpaths.map(specifier))
+  const open = new Set([...subpaths.map(specifier), ...Object.keys(extra)])
   const hidden = [...names].filter((name) => !open.has(name))
   check("every public name can be exported without its type", problems.join("\n") || undefined)
   check("and the declarations name public modules only", hidden.join("\n") || undefined)
@@ -375,9 +395,9 @@ const checkConsumer = async (name: string): Promise<string> => {
     const compiled = await run(process.execPath, [join(modules, folder, "bin/tsc"), ...flags], consumer)
     check(`a strict project compiles ${beside} with ${compiler}`, problemOf(compiled))
   }
-  const named = readFileSync(join(consumer, "out/names.d.ts"), "utf8").matchAll(/import\("(floodgate\/?[^"]*)"\)/g)
+  const named = readFileSync(join(consumer, "out/names.d.ts"), "utf8").matchAll(/import\("(@?floodgate\/?[^"]*)"\)/g)
   const hidden = [...new Set([...named].map(([, name]) => name!))].filter(
-    (name) => !subpaths.map(specifier).includes(name)
+    (name) => !subpaths.map(specifier).includes(name) && !(name in extra)
   )
   check(`its declarations name public modules only ${beside}`, hidden.length === 0 ? undefined : hidden.join())
   if (name === sdk) checkEveryName(consumer)
@@ -385,6 +405,16 @@ const checkConsumer = async (name: string): Promise<string> => {
     const { out } = await run(runtime, ["out/consumer.js"], consumer)
     const problem = out === "4 message_stop true 0" ? undefined : out || "it printed nothing"
     check(`its program runs ${beside} on Node ${await versionAt(runtime)}`, problem)
+  }
+  for (const [one, problem] of await imported(process.execPath, Object.keys(extra), consumer)) {
+    check(`${one} loads ${beside}`, problem)
+  }
+  for (const [one, problem] of await imported(process.execPath, moved.map(specifier), consumer)) {
+    const wanted = `npm install @${one}`
+    check(
+      `${one} says which package to install`,
+      problem?.includes(wanted) === true ? undefined : (problem ?? "it loads")
+    )
   }
   await runReadme(consumer, programs, true)
   if (name === sdk) await checkOldestTypeScript(consumer, beside)
@@ -436,10 +466,18 @@ for (const [one, problem] of await imported(process.execPath, forbidden.map(spec
 
 const commandProject = emptyProject("command")
 if (args.includes("--install")) {
-  check("npm install of the command", problemOf(await install(commandProject, [library.tarball, cli.tarball])))
+  check(
+    "npm install of the command",
+    problemOf(
+      await install(
+        commandProject,
+        [library, cli, ...Object.values(extra)].map(({ tarball }) => tarball)
+      )
+    )
+  )
 } else {
-  const dependencies = Object.keys(cliManifest.dependencies ?? {}).filter((one) => one !== "floodgate")
-  await link(commandProject, { floodgate: library, "@floodgate/cli": cli }, dependencies)
+  const dependencies = Object.keys(cliManifest.dependencies ?? {}).filter((one) => !/floodgate/.test(one))
+  await link(commandProject, { floodgate: library, "@floodgate/cli": cli, ...extra }, dependencies)
 }
 writeFileSync(join(commandProject, "note.txt"), "The budget is shared by all agents.")
 const bin = "node_modules/@floodgate/cli/dist/entry.js"
