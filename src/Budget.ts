@@ -69,7 +69,7 @@ import {
   type Cooldown,
   type Foreseen,
   type Options,
-  type Pause,
+  type PauseOptions,
   type RateLimitSignal,
   type Reservation,
   type ReserveOptions,
@@ -96,11 +96,11 @@ export {
   type BudgetStatus,
   type Cooldown,
   type DimensionStatus,
-  type Failure,
+  type FailOptions,
   type Foreseen,
   type Observation,
   type Options,
-  type Pause,
+  type PauseOptions,
   type PoolStatus,
   Priority,
   type RateLimitSignal,
@@ -139,7 +139,7 @@ export class TokenBudget extends Context.Service<
     /** Updates a pool with what somebody knows of its limits. What a response says goes to its reservation's `observe`. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
     /** Sends nothing of a pool for a time. A call that failed goes to its reservation's `fail`, which judges it. */
-    readonly pause: (pause: Pause) => Effect.Effect<void>
+    readonly pause: (options: PauseOptions) => Effect.Effect<void>
     /**
      * Reports that a call was rejected or failed, or pauses a pool.
      *

@@ -12,7 +12,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
-import { isDone, makeStated, pool, start } from "./support/budget.ts"
+import { retryOf, isDone, makeStated, pool, start } from "./support/budget.ts"
 
 const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate, burst } })
 
@@ -239,7 +239,7 @@ describe("Budget", () => {
         // Regression: all of them were counted as before it, and so a retry with a deadline was refused.
         yield* Budget.consume(1_000)
         for (let i = 0; i < 50; i++) yield* start(Budget.consume(1_000, { agent: "a" }))
-        const retry = yield* start(Budget.consume(1_000, { agent: "a", first: true, maxWait: 1_000 }))
+        const retry = yield* start(Budget.consume(1_000, retryOf({ agent: "a", maxWait: 1_000 })))
         yield* TestClock.adjust(999)
         assert.isFalse(isDone(retry))
         yield* TestClock.adjust(1)

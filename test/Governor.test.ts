@@ -54,7 +54,7 @@ const deaf = Layer.effect(
       reserve: (estimate, options) =>
         Effect.map(budget.reserve(estimate, options), (reservation) => ({
           ...reservation,
-          fail: ({ usage }: Budget.Failure) => Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
+          fail: ({ usage }: Budget.FailOptions) => Effect.as(reservation.settle(usage!, "failure"), "isolated" as const)
         }))
     })
   )

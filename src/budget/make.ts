@@ -22,9 +22,11 @@ import { countsOf, forgetCounts } from "./metrics.ts"
 import {
   type BudgetStatus,
   type Cooldown,
+  counting,
   type Foreseen,
+  type GovernedOptions,
   type Options as BudgetOptions,
-  type Pause,
+  type PauseOptions,
   type RateLimitSignal,
   type Reservation,
   type ReserveOptions,
@@ -293,7 +295,7 @@ export const make = (options: BudgetOptions) => {
 /** A caller that is interrupted before it has its reservation has taken nothing. */
 const reserve =
   (pools: Pools) =>
-  (estimate: Limits.Estimate, how?: ReserveOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
+  (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
         if (how !== undefined) check("Budget.reserve", Options.reserved, how)
@@ -301,7 +303,7 @@ const reserve =
         if (pools.isClosed) return Effect.interrupt
         const pool = pools.of(how)
         if (pool instanceof BudgetError) return Effect.fail(pool)
-        const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.counting)
+        const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.[counting])
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (entry.isOpen) return endingWith(scope, entry)
         if (entry.resolved !== undefined) return entry.resolved
@@ -315,14 +317,14 @@ const reserve =
 
 const foresee =
   (pools: Pools) =>
-  (estimate: Limits.Estimate, how?: ReserveOptions): Effect.Effect<Foreseen> =>
+  (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Foreseen> =>
     Effect.withFiber(({ context }) => {
       if (how !== undefined) check("Budget.foresee", Options.reserved, how)
       Options.checkCounted(context)
       const pool = pools.isClosed ? undefined : pools.of(how, "foresee")
       if (pool === undefined) return Effect.interrupt
       if (pool instanceof Pool) {
-        return Effect.succeed(pool.foresee(estimate, Options.queueingOf(context, how), how?.counting))
+        return Effect.succeed(pool.foresee(estimate, Options.queueingOf(context, how), how?.[counting]))
       }
       const refusal = pool.reason as TooManyPools
       return Effect.succeed(never(refusal.pool, refusal))
@@ -341,10 +343,10 @@ const observe =
 
 const pause =
   (pools: Pools) =>
-  (pause: Pause): Effect.Effect<void> =>
+  (options: PauseOptions): Effect.Effect<void> =>
     Effect.sync(() => {
-      check("Budget.pause", Options.paused, pause)
-      const { duration, pool, reason = "rateLimit" } = pause
+      check("Budget.pause", Options.paused, options)
+      const { duration, pool, reason = "rateLimit" } = options
       pools.existing(pool)?.pause(reason, pauseOf(duration))
     })
 

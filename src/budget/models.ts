@@ -9,6 +9,7 @@ import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
+import type { Counting } from "../domain/rules.ts"
 
 export type { DimensionStatus } from "../pacing/status.ts"
 
@@ -94,15 +95,17 @@ export interface ReserveOptions {
    * @default none: there is only one
    */
   readonly account?: string | undefined
-  /** Queue the call before the agent's other calls, for a retry that was already served once. @default false */
-  readonly first?: boolean | undefined
-  /**
-   * How the provider of this call counts limits that are written without a window, as its `Accounting` says. It holds for
-   * the pool from then on.
-   *
-   * @default every 60 s are kept within the limit, which is safe with every provider
-   */
-  readonly counting?: { readonly [D in Limits.Dimension]?: NonNullable<Limits.Limit["window"]> } | undefined
+}
+
+/** Options of `reserve` that only the governor passes. As symbols they are not public, and a copy of the options keeps them. */
+export const first: unique symbol = Symbol("floodgate/Budget/first")
+export const counting: unique symbol = Symbol("floodgate/Budget/counting")
+
+export interface GovernedOptions extends ReserveOptions {
+  /** Queues the call before the agent's other calls: a retry was already served once. */
+  readonly [first]?: boolean | undefined
+  /** How the provider counts limits that are written without a window. It holds for the pool from then on. */
+  readonly [counting]?: Counting | undefined
 }
 
 /**
@@ -201,7 +204,7 @@ export interface Observation extends Limits.Signal {
  * @category models
  * @since 0.4.0
  */
-export interface Failure {
+export interface FailOptions {
   /** `"rateLimit"` and `"ramp"` for a rejection (429), `"overload"` where the provider failed or could not be reached. */
   readonly reason: Pushback
   /** How long the provider asked to wait. @default none */
@@ -280,7 +283,7 @@ export interface Reservation {
    */
   readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure" | "denied") => Effect.Effect<void>
   /** The provider rejected the call, or failed. Returns what that says of the limits. */
-  readonly fail: (failure: Failure) => Effect.Effect<Verdict>
+  readonly fail: (failure: FailOptions) => Effect.Effect<Verdict>
   /** Gives everything back: the call used nothing. */
   readonly refund: Effect.Effect<void>
 }
@@ -315,13 +318,19 @@ export interface Foreseen {
  * @category models
  * @since 0.1.0
  */
-export interface RateLimitSignal extends Observation {
+export interface RateLimitSignal extends Limits.Signal {
   /**
    * The reservation of the call that was answered.
    *
    * @deprecated Call its own `observe`.
    */
   readonly reservation?: Reservation | undefined
+  /**
+   * What the answered call used.
+   *
+   * @deprecated Pass it to the `observe` of the reservation.
+   */
+  readonly usage?: Limits.Usage | undefined
   /** An unknown pool is ignored. @default the reservation's pool, or "default" */
   readonly pool?: string | undefined
 }
@@ -332,7 +341,7 @@ export interface RateLimitSignal extends Observation {
  * @category models
  * @since 0.4.0
  */
-export interface Pause {
+export interface PauseOptions {
   /** How long; an hour at most. A pause that lasts longer already stays. */
   readonly duration: Duration.Input
   /** What the pause is shown and counted as. @default "rateLimit" */
@@ -348,7 +357,7 @@ export interface Pause {
  * @category models
  * @since 0.1.0
  */
-export interface Cooldown extends Failure {
+export interface Cooldown extends FailOptions {
   /** The reservation of the failed call, which ends with this. Without one the whole pool pauses for `retryAfter`. */
   readonly reservation?: Reservation | undefined
   /** The pool that pauses, where there is no `reservation`. One that does not exist is ignored. @default "default" */

@@ -12,9 +12,11 @@ import type * as Limits from "../Limits.ts"
 import {
   Agent,
   type Cooldown,
-  type Failure,
+  type FailOptions,
+  first,
+  type GovernedOptions,
   type Options,
-  type Pause,
+  type PauseOptions,
   type RateLimitSignal,
   Priority,
   type ReserveOptions,
@@ -107,21 +109,27 @@ export const reserved: Input.Check = Input.options<ReserveOptions>({
   maxWait: Input.wait,
   model: Input.text,
   pool: Input.text,
-  account: Input.text,
-  first: Input.flag,
-  counting: Input.anObject
+  account: Input.text
 })
 
 const reason = Input.oneOf("rateLimit", "ramp", "overload")
-const failure: Input.Checks<Failure> = { reason, retryAfter: Input.wait, usage: Input.anObject, signal: Input.anObject }
+const failure: Input.Checks<FailOptions> = {
+  reason,
+  retryAfter: Input.wait,
+  usage: Input.anObject,
+  signal: Input.anObject
+}
 
 /** A call that was rejected, or failed. */
-export const failed: Input.Check = Input.options<Failure>(failure, "reason")
+export const failed: Input.Check = Input.options<FailOptions>(failure, "reason")
 export const cooled: Input.Check = Input.options<Cooldown>(
   { ...failure, reservation: Input.anObject, pool: Input.text },
   "reason"
 )
-export const paused: Input.Check = Input.options<Pause>({ duration: Input.wait, reason, pool: Input.text }, "duration")
+export const paused: Input.Check = Input.options<PauseOptions>(
+  { duration: Input.wait, reason, pool: Input.text },
+  "duration"
+)
 
 /** What a response says. */
 export const observed: Input.Check = Input.options<RateLimitSignal>(
@@ -262,11 +270,17 @@ const hasVersionOf =
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
 /** How a caller stands in the queue. */
-export const queueingOf = (context: Context.Context<never>, how: ReserveOptions = {}): Queueing => {
-  const { agent = Context.get(context, Agent), first = false, maxWait, weight = 1 } = how
+export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
+  const { agent = Context.get(context, Agent), [first]: isFirst = false, maxWait, weight = 1 } = how
   const priority = how.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
-  return { agent, priority, weight, first, maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait) }
+  return {
+    agent,
+    priority,
+    weight,
+    first: isFirst,
+    maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait)
+  }
 }
 
 // -----------------------------------------------------------------------------

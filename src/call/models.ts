@@ -110,7 +110,7 @@ export interface Failure {
  * @category options
  * @since 0.1.0
  */
-export interface CallOptions extends Omit<ReserveOptions, "pool" | "account" | "first" | "counting"> {
+export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
   /**
    * The longest wait of each attempt until it is sent, in the queue and for another call with its `cacheKey`. A longer wait
    * fails with `WaitTooLong`, at once if it can be foreseen.

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
+import { counting, first } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
@@ -143,8 +144,8 @@ const reserve = (
     maxWait: until === Infinity ? undefined : Math.max(0, until - since),
     pool: pool.kind,
     account: call.call.account,
-    first: isFirst,
-    counting: accounting.counting
+    [first]: isFirst,
+    [counting]: accounting.counting
   }
   return Effect.matchEffect(restore(parts.budget.reserve(estimate, queueing)), {
     onSuccess: (reservation) => {

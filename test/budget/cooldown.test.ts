@@ -9,7 +9,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
-import { isDone, make, pool, start, type Verdict } from "../support/budget.ts"
+import { retryOf, isDone, make, pool, start, type Verdict } from "../support/budget.ts"
 import { settled } from "../support/reported.ts"
 import { MapStore } from "../support/store.ts"
 
@@ -165,7 +165,7 @@ const down = (until: number, retryAfter?: number) => {
             if (made.at < until) made.verdict = yield* budget.cooldown({ reason: "overload", reservation, retryAfter })
             return made.verdict
           }),
-        { agent, first }
+        retryOf({ agent }, first)
       )
       if (verdict === undefined) return
       if (verdict === "isolated") yield* Effect.sleep(1_000)

@@ -13,6 +13,8 @@ import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import { mulberry, normal } from "../support/random.ts"
 import { MapStore } from "../support/store.ts"
+import { retryOf } from "../support/budget.ts"
+import { counting, type GovernedOptions } from "../../src/budget/models.ts"
 
 type Service = Budget.TokenBudget["Service"]
 
@@ -76,12 +78,10 @@ const callsOf = (random: () => number, count: number, isAlike = false, millis = 
     },
     how: isAlike
       ? { agent: "a" }
-      : {
-          agent: pick("a", "b", "c", "d"),
-          weight: pick(1, 1, 2, 0.5),
-          priority: pick(0, 0, 0, 1),
-          first: pick(false, false, true)
-        },
+      : retryOf(
+          { agent: pick("a", "b", "c", "d"), weight: pick(1, 1, 2, 0.5), priority: pick(0, 0, 0, 1) },
+          pick(false, false, true)
+        ),
     millis
   }))
 }
@@ -328,7 +328,7 @@ describe("Budget.foresee", () => {
       const large = { inputTokens: 50_000 }
       const budget = yield* Budget.make({ limits })
       const before = yield* budget.status
-      const how = { counting: Accounting.anthropic.counting }
+      const how: GovernedOptions = { [counting]: Accounting.anthropic.counting }
       assert.strictEqual(Duration.toMillis((yield* budget.foresee(large, how)).wait), 0)
       assert.deepStrictEqual(yield* budget.status, before)
       for (const used of [0, 1, 20_000]) {

@@ -4,7 +4,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
-import { isDone, make, start } from "../support/budget.ts"
+import { retryOf, isDone, make, start } from "../support/budget.ts"
 import { jain } from "../support/fairness.ts"
 import { mulberry } from "../support/random.ts"
 import { sized } from "../support/size.ts"
@@ -141,7 +141,7 @@ describe("Budget order", () => {
       yield* start(call("a1", { agent: "a" }))
       yield* start(call("a2", { agent: "a" }))
       yield* start(call("b1", { agent: "b" }))
-      yield* start(call("a-retry", { agent: "a", first: true }))
+      yield* start(call("a-retry", retryOf({ agent: "a" })))
       yield* TestClock.adjust(4_000)
       assert.deepStrictEqual(order, ["a-retry", "b1", "a1", "a2"])
     }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
@@ -160,7 +160,7 @@ describe("Budget order", () => {
         })
       )
       const call = (agent: string, tokens: number, first = false) =>
-        Budget.withReservation({ tokens }, () => Effect.sync(() => order.push(agent)), { agent, first })
+        Budget.withReservation({ tokens }, () => Effect.sync(() => order.push(agent)), retryOf({ agent }, first))
       yield* start(Effect.andThen(rejected, call("a", 100, true)))
       for (let i = 0; i < 10; i++) yield* start(call("b", 10))
       yield* TestClock.adjust("1 minute")

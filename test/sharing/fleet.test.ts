@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Budget from "floodgate/Budget"
+import { counting, type GovernedOptions } from "../../src/budget/models.ts"
 import * as State from "../../src/sharing/state.ts"
 import * as Text from "../../src/sharing/text.ts"
 import { keyOf } from "../../packages/redis/src/store.ts"
@@ -249,8 +250,8 @@ describe("a fleet", () => {
   })
 
   it("keeps the limits that were set while processes come that were started with others, and say how they count", () => {
-    const counting = { tokens: "bucket" } as const
-    for (const how of [{}, { counting }]) {
+    const asBucket: GovernedOptions = { [counting]: { tokens: "bucket" } }
+    for (const how of [{}, asBucket]) {
       const capacities = play((world) =>
         Effect.gen(function* () {
           const options = { limits: { tokens: { perMinute: 60_000 } } }

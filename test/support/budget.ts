@@ -5,9 +5,16 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
+import { first, type GovernedOptions } from "../../src/budget/models.ts"
 
 /** A budget that keeps nothing back, unless the options say so. */
 export const make = (options: Budget.Options) => Budget.layer({ ...options })
+
+/** Options of a call that goes before its agent's other calls, as the governor queues a retry. */
+export const retryOf = (options: Budget.ReserveOptions, isRetry = true): GovernedOptions => ({
+  ...options,
+  [first]: isRetry
+})
 
 /** What a failed call says. */
 export type Verdict = Effect.Success<ReturnType<Budget.TokenBudget["Service"]["cooldown"]>>

@@ -13,6 +13,7 @@ import type * as Amounts from "../../src/domain/amounts.ts"
 import type * as Signal from "../../src/domain/signal.ts"
 import type { Flow } from "./ledger.ts"
 import { mulberry } from "./random.ts"
+import { retryOf } from "./budget.ts"
 
 export type Make = (options?: Budget.Options) => Effect.Effect<Budget.TokenBudget["Service"], never, Scope.Scope>
 export type Dimension = Limits.Dimension
@@ -205,7 +206,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       calls.push(call)
       const scope = yield* Scope.make()
       const { agent, first, priority } = call
-      const reserving = Scope.provide(budget.reserve(charge, { agent, priority, first, maxWait }), scope).pipe(
+      const reserving = Scope.provide(budget.reserve(charge, retryOf({ agent, priority, maxWait }, first)), scope).pipe(
         Effect.tap((reservation) =>
           Effect.map(clock, (at) => {
             mostInFlight = Math.max(mostInFlight, ++inFlight)

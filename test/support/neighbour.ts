@@ -8,6 +8,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim } from "floodgate/testing"
+import { retryOf } from "./budget.ts"
 import { mulberry, normal } from "./random.ts"
 
 export interface Run {
@@ -65,7 +66,7 @@ export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }
                   })
               })
             ),
-        { agent, first }
+        retryOf({ agent }, first)
       )
       if (done) return
     }

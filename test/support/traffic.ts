@@ -9,7 +9,7 @@ import type * as Budget from "floodgate/Budget"
 import type { Make } from "./history.ts"
 import { type Outcome, Provider, type Weather } from "./provider.ts"
 import { mulberry } from "./random.ts"
-import type { Verdict } from "./budget.ts"
+import { retryOf, type Verdict } from "./budget.ts"
 
 export interface Traffic {
   readonly weather: Weather
@@ -52,7 +52,7 @@ export const run = (
     const attempt = (call: number, tokens: number, agent: string, first: boolean) =>
       Effect.gen(function* () {
         const charge = { requests: 1, inputTokens: tokens, outputTokens: 0, tokens }
-        const reservation = yield* budget.reserve(charge, { agent, first })
+        const reservation = yield* budget.reserve(charge, retryOf({ agent }, first))
         const now = yield* Clock.currentTimeMillis
         const outcome = provider.arrive(call, tokens, now)
         const { after, kind, remaining } = outcome
