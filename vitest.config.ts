@@ -1,11 +1,12 @@
 import { globSync, readFileSync } from "node:fs"
+import { join } from "node:path"
 import { defineConfig } from "vitest/config"
 
-// Tests import the package by its own name; this condition makes that mean the sources.
+// Tests import the package by its own name, which this condition resolves to the sources.
 const resolve = { conditions: ["@floodgate/source", "module", "node", "import", "default"] }
 const ssr = { resolve }
 
-/** Whole programs: child processes, a browser, a packed package. They take longer, and `npm run verify` runs them. */
+/** Tests of whole programs: processes, a browser, packed packages. They take longer; `npm run verify` runs them. */
 const system = [
   "packages/cli/test/commands/endToEnd.test.ts",
   "packages/cli/test/commands/parent.test.ts",
@@ -18,10 +19,13 @@ const system = [
   "test/packaging/**/*.test.ts"
 ]
 
-/** Files of which `npm test` does a small part: `test/support/size.ts`. `npm run test:full` does all of them. */
+/** Files of which `npm test` runs a small size (`test/support/size.ts`). `npm run test:full` runs them whole. */
 const searches = globSync(["test/**/*.test.ts", "packages/*/test/**/*.test.ts"], {
   exclude: ["test/clients/**", "**/node_modules/**"]
 }).filter((file) => readFileSync(file, "utf8").includes("support/size.ts"))
+
+/** Processes that tests start keep their compiled code here: compiling takes half the time of a short one. */
+const compiled = { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/compiled") }
 
 interface ProjectOptions {
   readonly exclude?: Array<string>
@@ -43,7 +47,7 @@ const project = (
     exclude,
     testTimeout,
     isolate,
-    env,
+    env: { ...compiled, ...env },
     setupFiles: ["test/setup.ts"],
     environment: "node" as const
   }
@@ -51,21 +55,22 @@ const project = (
 
 export default defineConfig({
   test: {
-    // Every worker loads and compiles everything once more: with two for each core the tests take a fifth more processor time.
+    // Each worker loads and compiles everything again: two for each core would take a fifth more processor time.
     maxWorkers: "100%",
-    // What was compiled once is not compiled again by the next run.
+    // Keeps what was compiled for the next run.
     fsModuleCache: true,
     projects: [
-      // Files share their modules: half of the time went into loading them again. A timeout is for what hangs: a busy
-      // machine may take ten times as long as a quiet one.
-      project("unit", ["test/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/**/*.test.ts"], 60_000, {
-        exclude: [...system, "test/clients/**"],
-        isolate: false
-      }),
+      // Files share loaded modules: loading them for each file took half of the time. Timeouts only end what hangs, because
+      // a busy machine may take ten times as long as a quiet one.
+      project(
+        "unit",
+        ["test/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/**/*.test.ts", ".doctest/*.test.ts"],
+        60_000,
+        { exclude: [...system, "test/clients/**"], isolate: false }
+      ),
       project("full", searches, 300_000, { isolate: false, env: { FLOODGATE_TEST_SIZE: "full" } }),
       project("system", system, 120_000),
-      project("docs", [".doctest/*.test.ts"], 60_000, { isolate: false }),
-      // Packages of test/clients' own lock file: `npm run test:clients` installs them.
+      // These need packages from test/clients' own lock file, which `npm run test:clients` installs.
       project("clients", ["test/clients/*.test.ts"], 120_000),
       project("soak", ["test/**/*.soak.ts", "packages/*/test/**/*.soak.ts"], 900_000, { exclude: ["test/clients/**"] })
     ],
@@ -75,7 +80,7 @@ export default defineConfig({
       include: ["src/**/*.ts", "packages/*/src/**/*.ts"],
       exclude: ["packages/cli/src/bin.ts", "packages/cli/src/entry.ts"],
       reporter: ["text-summary", "html", "json-summary"],
-      // The core, taken together. Child processes, such as those of the command, are not seen.
+      // For the core as a whole. Child processes, such as the command's, are not measured.
       thresholds: {
         "src/{*.ts,{admission,budget,call,domain,pacing,protocol,sharing}/**,adapters/breaker.ts}": {
           lines: 95,

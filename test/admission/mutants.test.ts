@@ -276,7 +276,7 @@ describe("mutants", () => {
       Fault.notices(
         fault,
         checking("Budget.ts", ({ make }: { readonly make: Parameters<(typeof laws)[LawName]>[0] }) =>
-          laws[name](make, true)
+          laws[name](make, 1)
         )
       )
     )

@@ -12,6 +12,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import { mulberry, normal } from "../support/random.ts"
+import { sized } from "../support/size.ts"
 import { MapStore } from "../support/store.ts"
 import { retryOf } from "../support/budget.ts"
 import { counting, type GovernedOptions } from "../../src/budget/models.ts"
@@ -343,7 +344,7 @@ describe("Budget.foresee", () => {
   it.effect("is a lower bound over a store, because others may have more callers than it knows", () =>
     Effect.gen(function* () {
       const store = BudgetStore.layer(new MapStore())
-      for (let seed = 1; seed <= 10; seed++) {
+      for (let seed = 1; seed <= sized(4, 10); seed++) {
         const random = mulberry(seed)
         const [one, other] = yield* Effect.all([
           Effect.provide(Budget.make({ limits: bucket }), store),

@@ -36,7 +36,15 @@ interface Owner {
   readonly at: number
 }
 
+/** Each sixth is one that a few seeds show: `npm test` plants those. */
 const codeBugs: ReadonlyArray<CodeBug> = [
+  {
+    without: "what is known and the store has lost",
+    in: "StoreLoss.merge",
+    by: Fault.instead(() => (_: object, found: object) => found),
+    seed: 278,
+    isLossyStore: true
+  },
   {
     without: "an end of what was committed: it is played twice",
     in: "SharedPort",
@@ -62,13 +70,6 @@ const codeBugs: ReadonlyArray<CodeBug> = [
     in: "Members.absorb",
     by: Fault.never(Fault.deciding("part")),
     seed: 2400
-  },
-  {
-    without: "what is known and the store has lost",
-    in: "StoreLoss.merge",
-    by: Fault.instead(() => (_: object, found: object) => found),
-    seed: 278,
-    isLossyStore: true
   },
   {
     without: "the return of what was kept of a quota",
@@ -133,7 +134,7 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
     it(`of a store without ${bug.without}`, () => assert.isUndefined(problemOf(bug.code, bug)))
   }
 
-  for (const bug of some(codeBugs, 7)) {
+  for (const bug of some(codeBugs, 6)) {
     it.effect(`without ${bug.without}`, () =>
       Fault.notices(bug, (take) =>
         Effect.gen(function* () {

@@ -5,7 +5,9 @@ import * as Schedule from "effect/Schedule"
 import { ProviderServer } from "floodgate/testing/server"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import { floodgate } from "../support/cli.ts"
 import * as Process from "../support/command.ts"
+import { services } from "../support/services.ts"
 
 const body = JSON.stringify({ model: "claude-sonnet-5", max_tokens: 9, messages: [{ role: "user", content: "Hello" }] })
 
@@ -84,7 +86,7 @@ describe("floodgate gateway", () => {
       })
       const { inside } = yield* Process.folder
       const flags = ["--upstream", `anthropic=${provider.url}`, "--state", "state.json", "--record", "trace.csv"]
-      const state = Path.join(inside, "state.json")
+      const [state, trace] = [Path.join(inside, "state.json"), Path.join(inside, "trace.csv")]
       const stateOf = () => JSON.parse(Fs.readFileSync(state, "utf8")) as Kept
       const once = Effect.gen(function* () {
         const { child, ended, url } = yield* started(inside, flags)
@@ -102,35 +104,33 @@ describe("floodgate gateway", () => {
       assert.strictEqual(second.limits.pools.length, 1)
       const outputs = ({ calls }: Kept) => Math.max(...calls.profiles.map(({ outputs }) => outputs.length))
       assert.deepStrictEqual([outputs(first), outputs(second)], [3, 6])
-      const lines = Fs.readFileSync(Path.join(inside, "trace.csv"), "utf8").trim().split("\n")
+      const lines = Fs.readFileSync(trace, "utf8").trim().split("\n")
       assert.strictEqual(lines.length, 7)
       assert.match(
         lines[1]!,
         /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3},\d+,\d+,claude-sonnet-5,key-[\da-f]{8},\d+\.\d{3}$/
       )
-      for (const file of ["state.json", "trace.csv"]) {
-        assert.notMatch(Fs.readFileSync(Path.join(inside, file), "utf8"), /sk-a-secret|Hello/)
-      }
+      for (const file of [state, trace]) assert.notMatch(Fs.readFileSync(file, "utf8"), /sk-a-secret|Hello/)
       for (const command of [
-        ["forecast", "--trace", "trace.csv"],
-        ["storm", "--trace", "trace.csv", "--strategy", "floodgate"]
+        ["forecast", "--trace", trace],
+        ["storm", "--trace", trace, "--strategy", "floodgate"]
       ]) {
-        const { code, stderr } = yield* Process.run(inside, command)
-        assert.strictEqual(code, 0, stderr)
+        const { code, err } = yield* floodgate(...command)
+        assert.strictEqual(code, 0, err)
       }
       // What is damaged is named, and stays as it is.
       for (const [file, flag, text] of [
-        ["state.json", "--state", Fs.readFileSync(state, "utf8").slice(0, -2)],
-        ["state.json", "--state", '{"format":2}'],
-        ["trace.csv", "--record", "Time,Tokens\n1,2\n"]
+        [state, "--state", Fs.readFileSync(state, "utf8").slice(0, -2)],
+        [state, "--state", '{"format":2}'],
+        [trace, "--record", "Time,Tokens\n1,2\n"]
       ] as const) {
-        Fs.writeFileSync(Path.join(inside, file), text)
-        const { code, stderr } = yield* Process.run(inside, ["gateway", "--port", "0", flag, file])
-        assert.strictEqual(code, 3, stderr)
-        assert.include(stderr.replaceAll("\n", " "), file)
-        assert.strictEqual(Fs.readFileSync(Path.join(inside, file), "utf8"), text)
+        Fs.writeFileSync(file, text)
+        const { code, err } = yield* floodgate("gateway", "--port", "0", flag, file)
+        assert.strictEqual(code, 3, err)
+        assert.include(err.replaceAll("\n", " "), file)
+        assert.strictEqual(Fs.readFileSync(file, "utf8"), text)
       }
-    })
+    }).pipe(Effect.provide(services()))
   )
 
   it.live(
@@ -215,15 +215,16 @@ describe("floodgate gateway", () => {
         ['{"maxPools": 0}', /gateway\.json: maxPools: expected/],
         ['{"maxQueued": -1}', /gateway\.json: maxQueued: expected/],
         ['{"idleTimeout": 0}', /gateway\.json: idleTimeout: expected/],
-        ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN, or token in gateway\.json: expected a token/],
+        ['{"host": "0.0.0.0"}', /FLOODGATE_GATEWAY_TOKEN, or token in \S*gateway\.json: expected a token/],
         ["no JSON", /gateway\.json: line 1, column 2: Unexpected token 'o'/]
       ]
+      const file = Path.join(inside, "gateway.json")
       for (const [config, says] of wrong) {
-        Fs.writeFileSync(Path.join(inside, "gateway.json"), config)
-        const { code, stderr } = yield* Process.run(inside, ["gateway", "--port", "0", "--config", "gateway.json"])
+        Fs.writeFileSync(file, config)
+        const { code, err } = yield* floodgate("gateway", "--port", "0", "--config", file)
         assert.strictEqual(code, 2, config)
-        assert.match(stderr.replaceAll(/\s+/g, " "), says)
-        assert.notMatch(stderr, /\uFFFD/)
+        assert.match(err.replaceAll(/\s+/g, " "), says)
+        assert.notMatch(err, /\uFFFD/)
       }
       for (const [flags, says] of [
         [["--upstream", "foo"], /a name and an address, such as groq=https:\/\/api\.groq\.com\/openai/],
@@ -232,11 +233,11 @@ describe("floodgate gateway", () => {
         [["--host", "0.0.0.0"], /FLOODGATE_GATEWAY_TOKEN: expected a token/],
         [["--max-hold", "2 hours"], /seconds from 0\.001 to 3,600, or a duration such as "4 minutes"/]
       ] as const) {
-        const { code, stderr } = yield* Process.run(inside, ["gateway", "--port", "0", ...flags])
-        assert.strictEqual(code, 2, stderr)
-        assert.match(stderr.replaceAll(/\s+/g, " "), says)
+        const { code, err } = yield* floodgate("gateway", "--port", "0", ...flags)
+        assert.strictEqual(code, 2, err)
+        assert.match(err.replaceAll(/\s+/g, " "), says)
       }
-    })
+    }).pipe(Effect.provide(services()))
   )
 
   it.live("takes how long a call is held as a duration or in seconds, from its file and from the flag", () =>

@@ -25,7 +25,7 @@ describe("on a narrow terminal", () => {
     ...commands.map((command) => [command, "--help"]),
     ["storm", "--strategy", "oracle"],
     ["storm", "--scenario", "slow-start", "--strategy", "oracle"],
-    ["forecast", "--agents", "1000", "--calls", "2"],
+    ["forecast", "--agents", "100", "--calls", "2"],
     ["forecast", "--tokens-per-second", "60000", "--deadline", "1 minute"],
     ["forecast", "--tokens-per-second", "1"],
     ["run", "README.md", "--prompt", "x", "--dry-run"],

@@ -34,7 +34,7 @@ const steady = (scenario: Scenario.Scenario): Scenario.Scenario => ({
 
 describe("a forecast", () => {
   const scenarios: ReadonlyArray<Scenario.Scenario> = [
-    ...["incident", "burst", "many"].map((name) => steady(Scenarios.byName(name)!)),
+    ...(isFull ? ["incident", "burst", "many"] : ["incident", "burst"]).map((name) => steady(Scenarios.byName(name)!)),
     Scenario.make({ name: "incident with 40 agents", agents: 40 }),
     Scenario.make({ name: "incident with 3 calls at once", concurrency: 3 }),
     Scenario.make({ name: "incident in any 60 s", window: "sliding", rate: 20_000 }),

@@ -16,7 +16,7 @@ export interface Ran {
 export const start = (cwd: string, args: ReadonlyArray<string>, env: Record<string, string> = {}) => {
   const child = spawn(process.execPath, ["--conditions=@floodgate/source", bin, ...args], {
     cwd,
-    env: { PATH: process.env["PATH"] ?? "", ...env },
+    env: { PATH: process.env["PATH"] ?? "", NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? "", ...env },
     stdio: ["ignore", "pipe", "pipe"]
   })
   let stdout = ""
