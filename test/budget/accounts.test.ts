@@ -7,7 +7,7 @@ import * as Metric from "effect/Metric"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
-import { counting, type GovernedOptions } from "../../src/budget/models.ts"
+import { countedBy } from "../support/budget.ts"
 
 const use = (requests: number, account?: string, model?: string) =>
   Effect.forEach(Array.from({ length: requests }), () => Budget.consume(0, { account, model }), { discard: true })
@@ -101,7 +101,7 @@ describe("accounts", () => {
     it.effect("come back by how the client's provider counts, and with no more for it", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.make({ limits: { tokens: { perMinute: 60_000 } } })
-        const how: GovernedOptions = { account: "spender", maxWait: 0, [counting]: { tokens: "bucket" } }
+        const how = countedBy({ counting: { tokens: "bucket" } }, { account: "spender", maxWait: 0 })
         const reserve = (tokens: number) => Effect.exit(Effect.scoped(budget.reserve({ tokens }, how)))
         assert.strictEqual((yield* reserve(50_000))._tag, "Success")
         yield* Effect.provideService(many(0, 1_000), Budget.TokenBudget, budget)

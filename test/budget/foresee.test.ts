@@ -14,8 +14,7 @@ import type * as Limits from "floodgate/Limits"
 import { mulberry, normal } from "../support/random.ts"
 import { sized } from "../support/size.ts"
 import { MapStore } from "../support/store.ts"
-import { retryOf } from "../support/budget.ts"
-import { counting, type GovernedOptions } from "../../src/budget/models.ts"
+import { countedBy, retryOf } from "../support/budget.ts"
 
 type Service = Budget.TokenBudget["Service"]
 
@@ -329,7 +328,7 @@ describe("Budget.foresee", () => {
       const large = { inputTokens: 50_000 }
       const budget = yield* Budget.make({ limits })
       const before = yield* budget.status
-      const how: GovernedOptions = { [counting]: Accounting.anthropic.counting }
+      const how = countedBy(Accounting.anthropic)
       assert.strictEqual(Duration.toMillis((yield* budget.foresee(large, how)).wait), 0)
       assert.deepStrictEqual(yield* budget.status, before)
       for (const used of [0, 1, 20_000]) {

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import type * as Budget from "floodgate/Budget"
-import { counting, type GovernedOptions } from "../../src/budget/models.ts"
+import { countedBy } from "../support/budget.ts"
 import * as State from "../../src/sharing/state.ts"
 import * as Text from "../../src/sharing/text.ts"
 import { keyOf } from "../../packages/redis/src/store.ts"
@@ -250,7 +250,7 @@ describe("a fleet", () => {
   })
 
   it("keeps the limits that were set while processes come that were started with others, and say how they count", () => {
-    const asBucket: GovernedOptions = { [counting]: { tokens: "bucket" } }
+    const asBucket = countedBy({ counting: { tokens: "bucket" } })
     for (const how of [{}, asBucket]) {
       const capacities = play((world) =>
         Effect.gen(function* () {

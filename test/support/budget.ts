@@ -3,9 +3,10 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
+import type * as Accounting from "floodgate/Accounting"
 import * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
-import { first, type GovernedOptions } from "../../src/budget/models.ts"
+import { counting, first, type GovernedOptions } from "../../src/budget/models.ts"
 
 /** A budget that keeps nothing back, unless the options say so. */
 export const make = (options: Budget.Options) => Budget.layer({ ...options })
@@ -15,6 +16,12 @@ export const retryOf = (options: Budget.ReserveOptions, isRetry = true): Governe
   ...options,
   [first]: isRetry
 })
+
+/** Options of a call whose provider counts limits in this way, as the governor passes it. */
+export const countedBy = (
+  accounting: Pick<Accounting.Accounting, "counting">,
+  options: Budget.ReserveOptions = {}
+): GovernedOptions => ({ ...options, [counting]: accounting.counting })
 
 /** What a failed call says. */
 export type Verdict = Effect.Success<ReturnType<Budget.TokenBudget["Service"]["cooldown"]>>
