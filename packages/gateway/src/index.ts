@@ -80,14 +80,16 @@ import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
 import { CallerPurses } from "./purses.ts"
 import { namedBy } from "./headers.ts"
+import { agentOf, makeRecorder } from "./records.ts"
+import * as Refusals from "./refusals.ts"
 import { makeRouter } from "./routes.ts"
-import * as Request from "./request.ts"
+import * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 import type * as Spending from "floodgate/Spending"
 
-export type { Recorded } from "./proxy.ts"
+export type { Recorded } from "./records.ts"
 export type { Options } from "./options.ts"
 export type { Rule } from "./rule.ts"
 export { CannotListen } from "./server.ts"
@@ -185,13 +187,13 @@ const makeGeneration = Effect.fnUntraced(function* (
   now: () => number
 ) {
   const { rules = [] } = options
-  const recorder = options.record && Proxy.makeRecorder(options.record)
+  const recorder = options.record && makeRecorder(options.record)
   const engine = yield* Engine.make({
     ...options,
     operation: "Gateway.make",
     callOptions: makeCallers(rules, purses),
     used: (planned) => {
-      const use = activity.used(Proxy.agentOf(planned))
+      const use = activity.used(agentOf(planned))
       const record = recorder?.used(planned)
       return (actual) => {
         use(actual)
@@ -258,7 +260,7 @@ const guarded =
     try {
       serve(request, response)
     } catch (thrown) {
-      run(Proxy.failed(response, thrown))
+      run(Refusals.failed(response, thrown))
     }
   }
 
@@ -304,7 +306,7 @@ interface ServerParts {
   readonly isClosing: () => boolean
   readonly page: ReturnType<typeof Page.make>
   readonly context: Context.Context<never>
-  readonly memory: Request.BodyMemory
+  readonly memory: Bodies.BodyMemory
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
 
@@ -321,7 +323,7 @@ const forward = (
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
   const routed = generation.route(method, target, headerReader(request.headers))
   const refused = (refusal: Refusal): void => {
-    const refuse = Proxy.refuse(response, Proxy.refusalFor(refusal, routed.protocol))
+    const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
     answer(generation, response, run, (run) => run(refuse))
   }
   if (refusal !== undefined) return refused(refusal)
@@ -335,9 +337,9 @@ const forward = (
   }
   if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
   const { maxBodyBytes, maxHeldBytes } = generation.checked
-  const body = new Request.Body(memory, maxHeldBytes, maxBodyBytes)
+  const body = new Bodies.Body(memory, maxHeldBytes, maxBodyBytes)
   const begin = (run: (answer: Effect.Effect<void>) => void) =>
-    Proxy.handle(generation.parts, routed, request, response, body, run)
+    Proxy.handle({ parts: generation.parts, routed, request, response }, body, run)
   answer(generation, response, run, begin, () => body.release())
 }
 
@@ -405,7 +407,7 @@ export const make = Effect.fnUntraced(function* (
   const activity = yield* makeActivity(context, now)
   const purses = new CallerPurses(options.spent ?? {}, context, (agent, dollars) => activity.spent(agent, dollars))
   const governor = yield* Governor.Governor
-  const memory = yield* Request.makeMemory
+  const memory = yield* Bodies.makeMemory
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 

@@ -4,8 +4,8 @@ import { constants } from "node:buffer"
 import type * as Fetch from "floodgate/fetch"
 import { checkCap, Engine, Input, priority, shown, weight } from "floodgate/internal"
 import { isLoopback } from "./auth.ts"
-import type * as Proxy from "./proxy.ts"
 import type * as Spending from "floodgate/Spending"
+import type { Recorded } from "./records.ts"
 import type { Rule } from "./rule.ts"
 import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
 
@@ -83,7 +83,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
   /** The most open connections; further ones are closed. @default 10_000 */
   readonly maxConnections?: number | undefined
   /** Called for each answered call when its usage is known, for example to write a trace. @default none */
-  readonly record?: ((call: Proxy.Recorded) => void) | undefined
+  readonly record?: ((call: Recorded) => void) | undefined
 }
 
 const providers = {

@@ -1,33 +1,23 @@
-/** One request and its response. */
+/** Passes requests on to their upstreams, and the answers back. */
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type { IncomingMessage, ServerResponse } from "node:http"
-import { Readable } from "node:stream"
-import { PassThrough } from "node:stream"
+import { PassThrough, Readable } from "node:stream"
 import * as Retry from "floodgate/Retry"
-import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
-import {
-  at,
-  Engine,
-  harmless,
-  isRecord,
-  type Match,
-  maxValues,
-  parseJson,
-  promptTokens,
-  type RefusalResponse,
-  ReviewAt
-} from "floodgate/internal"
+import type { Refusal } from "floodgate/protocol"
 import type { Activity, RequestEnd } from "./activity.ts"
 import * as Headers from "./headers.ts"
+import { type Engine, isRecord, type Match, ReviewAt } from "floodgate/internal"
 import type { CallerPurses } from "./purses.ts"
-import * as Request from "./request.ts"
+import { agentOf, type CallRecorder } from "./records.ts"
+import * as Refusals from "./refusals.ts"
+import * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
-import type { UpstreamRequest, UpstreamResponse, Transport } from "./transport.ts"
+import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
 
 /** The parts of a gateway that all requests share. */
 export interface ProxyParts {
@@ -44,150 +34,21 @@ export interface ProxyParts {
   readonly reviewAfter: number
 }
 
-// -----------------------------------------------------------------------------
-// Records
-// -----------------------------------------------------------------------------
-
-/**
- * An answered call, without its content.
- *
- * @category models
- * @since 0.2.0
- */
-export interface Recorded {
-  /** When the request arrived, in milliseconds since the epoch. */
-  readonly at: number
-  readonly model: string
-  readonly agent: string
-  /** Tokens of the whole prompt, cached or not. */
-  readonly inputTokens: number
-  readonly outputTokens: number
-  /** The time from the arrival of the request to its last attempt. */
-  readonly waitedMillis: number
-}
-
-interface CallTimes {
-  readonly at: number
-  sentAt: number
-}
-
-/** Records calls. */
-interface CallRecorder {
-  readonly came: (planned: Engine.PlannedCall, at: number) => CallTimes
-  readonly used: (planned: Engine.PlannedCall) => Engine.OnUsage
-}
-
-/** The agent that a call counts for. */
-export const agentOf = ({ request, terms }: Engine.PlannedCall): string =>
-  (Result.isSuccess(terms) ? terms.success.callOptions.agent : request.agent) ?? "unknown"
-
-export const makeRecorder = (callback: (call: Recorded) => void): CallRecorder => {
-  const record = harmless(callback)
-  const times = new WeakMap<Engine.PlannedCall, CallTimes>()
-  return {
-    came: (planned, at) => {
-      const own = { at, sentAt: at }
-      times.set(planned, own)
-      return own
-    },
-    used: (planned) => {
-      const { model } = planned.request
-      const agent = agentOf(planned)
-      const { at, sentAt } = times.get(planned)!
-      return (actual) => {
-        if (actual === undefined) return
-        const { outputTokens } = actual
-        record({ at, model, agent, inputTokens: promptTokens(actual), outputTokens, waitedMillis: sentAt - at })
-      }
-    }
-  }
+/** A request on its way through the gateway. */
+export interface ProxiedRequest {
+  readonly parts: ProxyParts
+  readonly routed: Routed
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
 }
 
 // -----------------------------------------------------------------------------
-// Refusals and failures
-// -----------------------------------------------------------------------------
-
-/** Answers with a refusal of the gateway. */
-export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
-  Response.whole(response, status, headers, body)
-
-/** A refusal on a route without a known protocol has Anthropic's form, which any client can read. */
-export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
-  protocol.refuse(refusal)
-
-/** The end of a call: the provider's answer, or a refusal by the gateway. */
-type CallEnd =
-  | ({ readonly _tag: "Answered" } & Engine.CallResult<UpstreamResponse>)
-  | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
-
-const unread: Readonly<Record<Request.Unread, Refusal>> = {
-  tooLarge: {
-    kind: "tooLarge",
-    message: "The body is larger than the gateway accepts (option maxBodyBytes): send less at once"
-  },
-  slow: {
-    kind: "timedOut",
-    message: "The body arrived too slowly, almost nothing in 10 seconds: use a faster connection"
-  },
-  full: {
-    kind: "unavailable",
-    message: "The gateway has no memory left for request bodies (option maxHeldBytes): try again in a moment"
-  }
-}
-
-/** Why the provider could not be reached, without any part of the request. */
-const whyOf = (thrown: unknown): string => {
-  const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
-  const why = typeof code === "string" ? code : message
-  return `No answer from the provider: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
-}
-
-const failedHere: Refusal = { kind: "unavailable", message: "The gateway failed to handle this request: see its log" }
-
-/** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
-export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>
-  Effect.andThen(
-    Effect.logError("A request failed in the gateway", why),
-    Effect.suspend(() => {
-      if (response.headersSent) return Effect.void
-      const refusal = refusalFor(failedHere)
-      return refuse(response, { ...refusal, headers: { ...refusal.headers, "x-should-retry": "false" } })
-    })
-  )
-
-/** The kind of refusal that corresponds to a status of the provider. */
-const kindOf = (status: number): Refusal["kind"] => {
-  if (status === 429) return "rateLimited"
-  if (status === 413) return "tooLarge"
-  return status === 402 ? "spendLimited" : "unavailable"
-}
-
-/** The number of bytes of a provider's error that are quoted. */
-const maxQuoted = 1_000
-const decoder = new TextDecoder()
-
-/** The error that ends a stream that has already begun. */
-const finalError = (result: CallEnd): Refusal => {
-  if (result._tag === "Refused") {
-    const { body, status } = result.refusal
-    const message = at(parseJson(body), "error", "message")
-    return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
-  }
-  const { status } = result.response
-  const body = result.body instanceof Uint8Array ? decoder.decode(result.body.subarray(0, maxQuoted)) : ""
-  return { kind: kindOf(status), message: `The provider answered with status ${status}: ${body}` }
-}
-
-// -----------------------------------------------------------------------------
-// Exchanges
+// Other requests
 // -----------------------------------------------------------------------------
 
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (
-  { activity, transports }: ProxyParts,
-  routed: Routed,
-  request: IncomingMessage,
-  response: ServerResponse,
+  { parts: { activity, transports }, request, response, routed }: ProxiedRequest,
   body: Buffer | undefined
 ) {
   const controller = yield* Effect.acquireRelease(
@@ -195,6 +56,7 @@ const pass = Effect.fnUntraced(function* (
     (controller) => Effect.sync(() => controller.abort())
   )
   const { headers: given, method = "GET", rawHeaders } = request
+  const { name: upstream } = routed.upstream
   const headers = Headers.outgoing(rawHeaders, given.connection, false)
   const length = given["content-length"]
   const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
@@ -204,7 +66,7 @@ const pass = Effect.fnUntraced(function* (
   const arriving = body === undefined && hasBody ? request.pipe(new PassThrough()) : null
   const sending = Effect.tryPromise({
     try: () =>
-      transports.get(routed.upstream.name)!(
+      transports.get(upstream)!(
         { method, path: routed.path, headers, body: body ?? arriving, read: false },
         controller.signal
       ),
@@ -212,19 +74,22 @@ const pass = Effect.fnUntraced(function* (
   })
   const answer = yield* Effect.exit(sending)
   if (Exit.isFailure(answer)) {
-    activity.ended({ outcome: "failed", upstream: routed.upstream.name })
-    const message = whyOf(Cause.squash(answer.cause))
-    return yield* refuse(response, refusalFor({ kind: "unavailable", message }))
+    activity.ended({ outcome: "failed", upstream })
+    return yield* Refusals.refuse(response, Refusals.refusalFor(Refusals.unreachable(Cause.squash(answer.cause))))
   }
-  activity.ended({ outcome: "passed", upstream: routed.upstream.name })
+  activity.ended({ outcome: "passed", upstream })
   response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
   yield* Response.relay(response, answer.value.body)
 }, Effect.scoped)
 
-/** Writes the outcome of a governed call to a response that has not begun. */
-const answer = (response: ServerResponse, result: CallEnd): Effect.Effect<void> => {
-  if (result._tag === "Refused") return refuse(response, result.refusal)
-  const { body, isChanged, isFinal, response: sent } = result
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+/** Writes the end of a governed call to a response that has not begun. */
+const answer = (response: ServerResponse, end: Refusals.CallEnd): Effect.Effect<void> => {
+  if (end._tag === "Refused") return Refusals.refuse(response, end.refusal)
+  const { body, isChanged, isFinal, response: sent } = end
   const isWhole = body instanceof Uint8Array
   const drop = [
     ...(isWhole || isChanged || sent.isDecoded ? ["content-length"] : []),
@@ -237,12 +102,16 @@ const answer = (response: ServerResponse, result: CallEnd): Effect.Effect<void> 
   return isWhole ? Response.end(response, body) : Response.relay(response, body)
 }
 
-/** Writes the outcome of a governed call to a response that has begun with status 200. */
-const complete = (response: ServerResponse, planned: Engine.PlannedCall, result: CallEnd): Effect.Effect<void> => {
+/** Writes the end of a governed call to a response that has begun with status 200. */
+const complete = (
+  response: ServerResponse,
+  planned: Engine.PlannedCall,
+  end: Refusals.CallEnd
+): Effect.Effect<void> => {
   const { protocol } = planned.match
   const isStream = planned.streams === "events"
-  if (result._tag === "Answered") {
-    const { body, isUnread, response: sent } = result
+  if (end._tag === "Answered") {
+    const { body, isUnread, response: sent } = end
     const isWhole = body instanceof Uint8Array || isUnread === true
     // A client cannot read a whole answer as a stream, or a stream as a whole answer.
     const isExpectedKind = planned.streams === "list" || isStream === !isWhole
@@ -253,20 +122,7 @@ const complete = (response: ServerResponse, planned: Engine.PlannedCall, result:
   }
   // The status is already 200, so the client would take an error for an answer.
   if (!isStream) return Effect.sync(() => void response.destroy())
-  return Response.end(response, protocol.refuseInStream(finalError(result)))
-}
-
-/** The outcome of a call without an answer: the budget refused it, or the provider could not be reached. */
-const refused = (planned: Engine.PlannedCall, error: unknown): CallEnd => {
-  const refusal = Engine.refuse(planned, error)
-  if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
-  const lost = refusalFor({ kind: "unavailable", message: whyOf(error) }, planned.match.protocol)
-  // The governor has retried it already.
-  return {
-    _tag: "Refused",
-    refusal: { ...lost, headers: { ...lost.headers, "x-should-retry": "false" } },
-    isLost: true
-  }
+  return Response.end(response, protocol.refuseInStream(Refusals.finalError(end)))
 }
 
 /** Rewriting a larger body takes too long: unless something can be inserted, usage is not requested, and the estimate is kept. */
@@ -290,115 +146,94 @@ const changed = (
     : { body: Readable.from(parts), headers: [...headers, "content-length", String(length)] }
 }
 
+/** The response to a call, which has to begin early if the call waits for long. */
+const heldResponse = (response: ServerResponse, { match, streams }: Engine.PlannedCall): Response.HeldResponse => {
+  const { keepAlive } = match.protocol
+  return streams === "events"
+    ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false }
+    : { response, contentType: "application/json", text: keepAlive.whole, began: false }
+}
+
+const outcomeOf = (end: Refusals.CallEnd): RequestEnd["outcome"] => {
+  if (end._tag === "Refused") return end.isLost ? "failed" : "refused"
+  return end.isFinal ? "failed" : "answered"
+}
+
+/** Returns the function that counts and logs the end of a call, without its content and keys. */
+const reporter = ({ parts, routed }: ProxiedRequest, planned: Engine.PlannedCall, startedAt: number) => {
+  const { name: upstream } = routed.upstream
+  const { model, protocol } = planned.request
+  const agent = agentOf(planned)
+  return (outcome: RequestEnd["outcome"], status: number): Effect.Effect<void> => {
+    parts.activity.ended({ upstream, outcome, agent })
+    const millis = parts.now() - startedAt
+    return Effect.logDebug({ event: "call", upstream, protocol, model, agent, outcome, status, millis })
+  }
+}
+
 /** Makes a governed call. */
-const govern = (
-  parts: ProxyParts,
-  routed: Routed,
-  request: IncomingMessage,
-  response: ServerResponse,
-  planned: Engine.PlannedCall,
-  bytes: Buffer
-): Effect.Effect<void> => {
-  const { activity, engine, keeper, maxHold, now, reviewAfter, transports } = parts
-  const { protocol } = planned.match
+const govern = (proxied: ProxiedRequest, planned: Engine.PlannedCall, bytes: Buffer): Effect.Effect<void> => {
+  const { parts, request, response, routed } = proxied
+  const { engine, keeper, maxHold, now, purses, recorder, reviewAfter, transports } = parts
   const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
+  const startedAt = now()
+  const times = recorder?.came(planned, startedAt)
   const send: Engine.SendAttempt<UpstreamResponse> = (signal, change) => {
     if (times !== undefined) times.sentAt = now()
     return transport({ ...outgoing, ...changed(bytes, headers, change) }, signal)
   }
-  const { name: upstream } = routed.upstream
-  const isStream = planned.streams === "events"
-  const { model, protocol: spoken } = planned.request
-  const agent = agentOf(planned)
-  const held: Response.HeldResponse = {
-    response,
-    contentType: isStream ? "text/event-stream" : "application/json",
-    text: isStream ? protocol.keepAlive.stream : protocol.keepAlive.whole,
-    began: false
-  }
-  const nameOf = (result: CallEnd): RequestEnd["outcome"] => {
-    if (result._tag === "Refused") return result.isLost ? "failed" : "refused"
-    return result.isFinal ? "failed" : "answered"
-  }
-  const startedAt = now()
-  const times = parts.recorder?.came(planned, startedAt)
-  const ended = (outcome: RequestEnd["outcome"], status: number): Effect.Effect<void> => {
-    activity.ended({ upstream, outcome, agent })
-    // Neither content nor keys are logged.
-    const millis = now() - startedAt
-    return Effect.logDebug({ event: "call", upstream, protocol: spoken, model, agent, outcome, status, millis })
-  }
   const call = engine
     .call(planned, send)
     .pipe(Retry.withDeadline(maxHold), Effect.provideService(ReviewAt, startedAt + reviewAfter))
+  const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
+  const report = reporter(proxied, planned, startedAt)
+  const held = heldResponse(response, planned)
   keeper.add(held)
   return Effect.uninterruptibleMask((restore) => {
-    const leave = parts.purses.use(
-      Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
-    )
+    const leave = purses.use(paying)
     return Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
       leave()
       keeper.remove(held)
       if (Exit.isFailure(exit) && (Cause.hasInterrupts(exit.cause) || Cause.hasDies(exit.cause))) {
         const outcome = Cause.hasInterrupts(exit.cause) ? "hung up" : "failed"
-        return Effect.andThen(ended(outcome, 0), Effect.failCause(exit.cause as Cause.Cause<never>))
+        return Effect.andThen(report(outcome, 0), Effect.failCause(exit.cause as Cause.Cause<never>))
       }
-      const result: CallEnd = Exit.isSuccess(exit)
+      const end: Refusals.CallEnd = Exit.isSuccess(exit)
         ? { _tag: "Answered", ...exit.value }
-        : refused(planned, Cause.squash(exit.cause))
-      const status = result._tag === "Refused" ? result.refusal.status : result.response.status
-      const left = Effect.sync(() => {
-        if (result._tag === "Answered" && !(result.body instanceof Uint8Array)) result.body.cancel("the client hung up")
+        : Refusals.refused(planned, Cause.squash(exit.cause))
+      const written = held.began ? complete(response, planned, end) : answer(response, end)
+      const abandon = Effect.sync(() => {
+        if (end._tag === "Answered" && !(end.body instanceof Uint8Array)) end.body.cancel("the client hung up")
       })
-      const written = held.began ? complete(response, planned, result) : answer(response, result)
       return Effect.andThen(
-        ended(nameOf(result), status),
-        Effect.onInterrupt(restore(written), () => left)
+        report(outcomeOf(end), end._tag === "Refused" ? end.refusal.status : end.response.status),
+        Effect.onInterrupt(restore(written), () => abandon)
       )
     })
   })
 }
 
-const why = "the gateway must be able to read it"
-const encoded: Refusal = { kind: "invalid", message: `Send the body of a call without content-encoding: ${why}` }
-const notJson: Refusal = { kind: "invalid", message: `Send the body of a call as a JSON object in UTF-8: ${why}` }
-const tooMany = (values: number): Refusal => ({
-  kind: "tooLarge",
-  message: `The body has ${values} JSON values, and the gateway reads at most ${maxValues}: send fewer messages`
-})
-
 /** Refuses a call because of its body. */
 const refuseBody = (
-  parts: ProxyParts,
-  routed: Routed,
+  { parts, response, routed }: ProxiedRequest,
   { protocol }: Match,
-  response: ServerResponse,
   refusal: Refusal
 ): Effect.Effect<void> =>
   Effect.suspend(() => {
     parts.activity.ended({ outcome: "refused", upstream: routed.upstream.name })
-    return refuse(response, refusalFor(refusal, protocol))
+    return Refusals.refuse(response, Refusals.refusalFor(refusal, protocol))
   })
 
 /** Answers a call whose body was read. */
-const answerCall = (
-  parts: ProxyParts,
-  routed: Routed,
-  found: Match,
-  request: IncomingMessage,
-  response: ServerResponse,
-  bytes: Buffer,
-  held: Request.Body
-): Effect.Effect<void> => {
+const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: Bodies.Body): Effect.Effect<void> => {
+  const { parts, request, routed } = proxied
   const header = Headers.readerOf(request.headers)
-  const refused = (refusal: Refusal) => refuseBody(parts, routed, found, response, refusal)
   // Passing on a call that cannot be read would evade all caps and limits.
-  if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refused(encoded)
+  if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refuseBody(proxied, found, Refusals.encoded)
   const parsed = (body: unknown): Effect.Effect<void> => {
-    if (!isRecord(body)) return refused(notJson)
-    // Bedrock serves models with bodies that no protocol knows.
+    if (!isRecord(body)) return refuseBody(proxied, found, Refusals.notJson)
     const planned = parts.engine.plan(found, {
       url: routed.url,
       header,
@@ -406,32 +241,31 @@ const answerCall = (
       parsed: body,
       hold: (length) => held.hold(length)
     })
-    return planned === undefined
-      ? pass(parts, routed, request, response, bytes)
-      : govern(parts, routed, request, response, planned, bytes)
+    // Bedrock serves models with bodies that no protocol knows.
+    return planned === undefined ? pass(proxied, bytes) : govern(proxied, planned, bytes)
   }
-  return bytes.length <= Request.quickBytes
-    ? parsed(Request.parse(bytes))
-    : Request.readLarge(held.memory, bytes, parsed, (values) => refused(tooMany(values)))
+  return bytes.length <= Bodies.quickBytes
+    ? parsed(Bodies.parse(bytes))
+    : Bodies.readLarge(held.memory, bytes, parsed, (values) =>
+        refuseBody(proxied, found, Refusals.tooManyValues(values))
+      )
 }
 
 /** Answers a request whose upstream is known. The body of a call is read first. */
 export const handle = (
-  parts: ProxyParts,
-  routed: Routed,
-  request: IncomingMessage,
-  response: ServerResponse,
-  body: Request.Body,
+  proxied: ProxiedRequest,
+  body: Bodies.Body,
   run: (answer: Effect.Effect<void>) => void
 ): void => {
+  const { request, response, routed } = proxied
   const { call } = routed
-  if (call === undefined) return run(pass(parts, routed, request, response, undefined))
+  if (call === undefined) return run(pass(proxied, undefined))
   body.read(request, (read) => {
     if (typeof read !== "string") {
-      const answered = Effect.suspend(() => answerCall(parts, routed, call, request, response, read, body))
-      return run(Effect.catchDefect(answered, (why) => failed(response, why)))
+      const answered = Effect.suspend(() => answerCall(proxied, call, read, body))
+      return run(Effect.catchDefect(answered, (why) => Refusals.failed(response, why)))
     }
     response.setHeader("connection", "close")
-    run(refuseBody(parts, routed, call, response, unread[read]))
+    run(refuseBody(proxied, call, Refusals.unread[read]))
   })
 }

@@ -57,6 +57,8 @@ const found = (method: string, path: string): ReadonlyArray<NamedMatch> =>
     return { ...found, name: names[provider] ?? provider }
   })
 
+const has = (header: HeaderReader, name: string): boolean => (header(name) ?? "") !== ""
+
 /** Providers share paths such as `/v1/models`; there the headers and the query tell which client sent the request. */
 const nameOf = (
   all: ReadonlyArray<NamedMatch>,
@@ -66,8 +68,8 @@ const nameOf = (
 ): string | undefined => {
   const call = all.find(({ route }) => route.operation !== "passThrough")
   if (call !== undefined) return call.name
-  if ((header("anthropic-version") ?? "") !== "") return "anthropic"
-  if ((header("x-goog-api-key") ?? "") !== "" || /[?&]key=/.test(search)) return "gemini"
+  if (has(header, "anthropic-version")) return "anthropic"
+  if (has(header, "x-goog-api-key") || /[?&]key=/.test(search)) return "gemini"
   // Anthropic's clients always send their version.
   const others = all.filter(({ name }) => name !== "anthropic")
   const first = others[0] ?? all[0]
@@ -83,6 +85,28 @@ const lost = (upstreams: Upstreams, name: string | undefined, protocol?: Protoco
   return { message: `${what}; this gateway has ${[...upstreams.keys()].join(", ")}`, protocol }
 }
 
+/** Splits the name of an upstream from the path that follows it, if the path begins with a name. */
+const splitName = (
+  upstreams: Upstreams,
+  path: string
+): { readonly name: string | undefined; readonly rest: string } => {
+  const [, first = "", rest = "/"] = /^\/+([^/]+)(\/.*)?$/.exec(path) ?? []
+  const hasName = upstreams.has(first) || (first !== "" && !ownSegment.test(first))
+  return hasName ? { name: first, rest } : { name: undefined, rest: path }
+}
+
+/** The provider that a gateway with one upstream has, if it is one of the known ones. */
+const onlyProvider = (upstreams: Upstreams): string | undefined => {
+  const [first = ""] = upstreams.keys()
+  return upstreams.size === 1 && builtIn.includes(first) ? first : undefined
+}
+
+/** The path at an upstream. The version may be both at the end of the address and at the start of the path. */
+const pathAt = ({ base }: Upstream, known: Match | undefined, unknown: string): string => {
+  const path = base + (known?.route.path ?? unknown)
+  return known === undefined || base === "" ? path : (pathOf(path) ?? path)
+}
+
 /**
  * The destination of a request. `/name/...` goes to the upstream of that name. A path without a name goes to the upstream of the
  * provider that has such paths, and to no other, because the caller sends that provider's key.
@@ -96,20 +120,15 @@ const find = (
   const parsed = target.startsWith("/") ? URL.parse(`http://localhost${target}`) : null
   if (parsed === null) return lost(upstreams, undefined)
   const { search } = parsed
-  const [, prefix = "", rest = "/"] = /^\/+([^/]+)(\/.*)?$/.exec(parsed.pathname) ?? []
-  const hasName = upstreams.has(prefix) || (prefix !== "" && !ownSegment.test(prefix))
-  const own = hasName ? rest : parsed.pathname
-  const path = pathOf(own) ?? own
+  const { name: given, rest } = splitName(upstreams, parsed.pathname)
+  const path = pathOf(rest) ?? rest
   const all = found(method, path)
-  const [only = ""] = upstreams.size === 1 ? upstreams.keys() : []
-  const provider = nameOf(all, path, header, search) ?? (builtIn.includes(only) ? only : undefined)
-  const name = hasName ? prefix : provider
+  const provider = nameOf(all, path, header, search) ?? onlyProvider(upstreams)
+  const name = given ?? provider
   const upstream = upstreams.get(name ?? "")
   if (upstream === undefined) return lost(upstreams, name, all.find((each) => each.name === provider)?.protocol)
   const known = all.find(({ name }) => name === upstream.name) ?? all[0]
-  const full = `${upstream.base}${known?.route.path ?? own}`
-  // The version may be both at the end of the address and at the start of the path.
-  const joined = `${known === undefined || upstream.base === "" ? full : (pathOf(full) ?? full)}${search}`
+  const joined = pathAt(upstream, known, rest) + search
   return { upstream, path: joined, url: `${upstream.origin}${joined}`, protocol: known?.protocol }
 }
 
@@ -119,7 +138,6 @@ export type Router = (method: string, target: string, header: HeaderReader) => R
 /** More paths than clients use. */
 const maxKnown = 1_000
 const longestKnown = 256
-const isNamed = (value: string | null | undefined): boolean => (value ?? "") !== ""
 
 /** Makes a router that remembers routes, so that URLs are parsed once. URLs with keys are not remembered. */
 export const makeRouter = (
@@ -133,7 +151,7 @@ export const makeRouter = (
   }
   return (method, target, header) => {
     if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
-    const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => isNamed(header(name)))
+    const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => has(header, name))
     const key = `${client} ${method} ${target}`
     const route = known.get(key) ?? routeOf(method, target, header)
     Lru.put(known, key, route, maxKnown)

@@ -1,0 +1,115 @@
+/** What the gateway answers instead of a provider, and why. */
+import * as Effect from "effect/Effect"
+import type { ServerResponse } from "node:http"
+import { anthropic, type Protocol, type Refusal } from "floodgate/protocol"
+import { at, Engine, maxValues, parseJson, type RefusalResponse } from "floodgate/internal"
+import type * as Bodies from "./bodies.ts"
+import * as Response from "./response.ts"
+import type { UpstreamResponse } from "./transport.ts"
+
+/** The end of a call: the provider's answer, or a refusal by the gateway. */
+export type CallEnd =
+  | ({ readonly _tag: "Answered" } & Engine.CallResult<UpstreamResponse>)
+  | { readonly _tag: "Refused"; readonly refusal: RefusalResponse; readonly isLost: boolean }
+
+// -----------------------------------------------------------------------------
+// Reasons
+// -----------------------------------------------------------------------------
+
+/** The refusals of a body that was not read. */
+export const unread: Readonly<Record<Bodies.Unread, Refusal>> = {
+  tooLarge: {
+    kind: "tooLarge",
+    message: "The body is larger than the gateway accepts (option maxBodyBytes): send less at once"
+  },
+  slow: {
+    kind: "timedOut",
+    message: "The body arrived too slowly, almost nothing in 10 seconds: use a faster connection"
+  },
+  full: {
+    kind: "unavailable",
+    message: "The gateway has no memory left for request bodies (option maxHeldBytes): try again in a moment"
+  }
+}
+
+const why = "the gateway must be able to read it"
+export const encoded: Refusal = { kind: "invalid", message: `Send the body of a call without content-encoding: ${why}` }
+export const notJson: Refusal = {
+  kind: "invalid",
+  message: `Send the body of a call as a JSON object in UTF-8: ${why}`
+}
+export const tooManyValues = (values: number): Refusal => ({
+  kind: "tooLarge",
+  message: `The body has ${values} JSON values, and the gateway reads at most ${maxValues}: send fewer messages`
+})
+
+/** The provider could not be reached. The message contains no part of the request. */
+export const unreachable = (thrown: unknown): Refusal => {
+  const { code, message } = (thrown ?? {}) as { readonly code?: unknown; readonly message?: unknown }
+  const why = typeof code === "string" ? code : message
+  return {
+    kind: "unavailable",
+    message: `No answer from the provider: ${typeof why === "string" && why !== "" ? why : "unknown error"}`
+  }
+}
+
+const failedHere: Refusal = { kind: "unavailable", message: "The gateway failed to handle this request: see its log" }
+
+/** The kind of refusal that corresponds to a status of the provider. */
+const kindOf = (status: number): Refusal["kind"] => {
+  if (status === 429) return "rateLimited"
+  if (status === 413) return "tooLarge"
+  return status === 402 ? "spendLimited" : "unavailable"
+}
+
+/** The number of bytes of a provider's error that are quoted. */
+const maxQuoted = 1_000
+const decoder = new TextDecoder()
+
+/** The error that ends a stream that has already begun. */
+export const finalError = (end: CallEnd): Refusal => {
+  if (end._tag === "Refused") {
+    const { body, status } = end.refusal
+    const message = at(parseJson(body), "error", "message")
+    return { kind: kindOf(status), message: typeof message === "string" ? message : "The call was refused" }
+  }
+  const { status } = end.response
+  const body = end.body instanceof Uint8Array ? decoder.decode(end.body.subarray(0, maxQuoted)) : ""
+  return { kind: kindOf(status), message: `The provider answered with status ${status}: ${body}` }
+}
+
+// -----------------------------------------------------------------------------
+// Responses
+// -----------------------------------------------------------------------------
+
+/** A refusal on a route without a known protocol has Anthropic's form, which any client can read. */
+export const refusalFor = (refusal: Refusal, protocol: Protocol = anthropic): RefusalResponse =>
+  protocol.refuse(refusal)
+
+const withoutRetry = (refusal: RefusalResponse): RefusalResponse => ({
+  ...refusal,
+  headers: { ...refusal.headers, "x-should-retry": "false" }
+})
+
+/** Answers with a refusal of the gateway. */
+export const refuse = (response: ServerResponse, { body, headers, status }: RefusalResponse): Effect.Effect<void> =>
+  Response.whole(response, status, headers, body)
+
+/** The end of a call without an answer: the budget refused it, or the provider could not be reached. */
+export const refused = (planned: Engine.PlannedCall, error: unknown): CallEnd => {
+  const refusal = Engine.refuse(planned, error)
+  if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
+  // The governor has already retried the call.
+  return {
+    _tag: "Refused",
+    refusal: withoutRetry(refusalFor(unreachable(error), planned.match.protocol)),
+    isLost: true
+  }
+}
+
+/** Answers a request on which the gateway itself failed, for example because a callback threw. A retry would not help. */
+export const failed = (response: ServerResponse, why: unknown): Effect.Effect<void> =>
+  Effect.andThen(
+    Effect.logError("A request failed in the gateway", why),
+    Effect.suspend(() => (response.headersSent ? Effect.void : refuse(response, withoutRetry(refusalFor(failedHere)))))
+  )
