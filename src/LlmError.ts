@@ -47,15 +47,19 @@ const requestOnly: Limits.Usage = { ...Amounts.nothing, requests: 1 }
 /** A call whose input the provider had, and of whose output nothing was seen. */
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
+/** Reasons of calls that were rejected, or never sent. */
+const unused: ReadonlySet<LlmErrorReason["_tag"]> = new Set([
+  "RateLimited",
+  "RampLimited",
+  "SpendLimited",
+  "CircuitOpen",
+  "DeadlineMissed"
+])
+
 const usageOf = (reason: LlmErrorReason): Limits.Usage => {
   if (reason.received !== undefined) return reason.received.usage
+  if (unused.has(reason._tag)) return Amounts.nothing
   switch (reason._tag) {
-    case "RateLimited":
-    case "RampLimited":
-    case "SpendLimited":
-    case "CircuitOpen":
-    case "DeadlineMissed":
-      return Amounts.nothing
     case "ConnectionFailed":
       return reason.sent ? unanswered : Amounts.nothing
     case "TimedOut":

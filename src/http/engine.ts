@@ -252,6 +252,12 @@ const termsOf = (found: Match, request: CallRequest, settings: EngineSettings): 
   }
 }
 
+const streamsOf = ({ listsEvents }: Protocol, url: string): "list" | "events" =>
+  listsEvents?.(url) === true ? "list" : "events"
+
+const insertionFor = ({ usageRequest }: Protocol, body: unknown): string | undefined =>
+  isRecord(body) ? usageRequest?.insertion?.(body) : undefined
+
 const planOf = (
   found: Match,
   { header, hold, parsed: ready, text, url }: IncomingRequest,
@@ -264,7 +270,6 @@ const planOf = (
   if (description === undefined) return undefined
   const { model = unnamed } = description
   const needsUsageRequest = streamUsage && description.needsUsageRequest
-  const streams = protocol.listsEvents?.(url) === true ? "list" : "events"
   const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
   return {
     match: found,
@@ -272,9 +277,9 @@ const planOf = (
     request,
     terms: EffectResult.try({ try: () => termsOf(found, { ...request, body }, settings), catch: (thrown) => thrown }),
     text,
-    streams: description.stream ? streams : undefined,
+    streams: description.stream ? streamsOf(protocol, url) : undefined,
     needsUsageRequest,
-    usageInsertion: needsUsageRequest && isRecord(body) ? protocol.usageRequest?.insertion?.(body) : undefined,
+    usageInsertion: needsUsageRequest ? insertionFor(protocol, body) : undefined,
     hold
   }
 }

@@ -84,6 +84,10 @@ const agentOfRequest: Protocol["agentOf"] = (body, header) => {
 /** Source: https://platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing". */
 export const withinTheUs = 1.1
 
+/** The answer whose thread a request continues. */
+const continuedBy = (body: unknown): string | undefined =>
+  at(body, "thread", "type") === "continue" ? nameOf(at(body, "thread", "previous_message_id")) : undefined
+
 /** What a request asks for; see {@link Protocol.describe}. */
 export const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined
@@ -94,8 +98,7 @@ export const describe: Protocol["describe"] = (body, route) => {
   add(sum, body["messages"])
   addSchema(sum, body["tools"])
   addSchema(sum, at(body, "output_config", "format") ?? body["output_format"])
-  const continues =
-    at(body, "thread", "type") === "continue" ? nameOf(at(body, "thread", "previous_message_id")) : undefined
+  const continues = continuedBy(body)
   return {
     ...sizeOf(sum),
     model: route.model ?? nameOf(body["model"]),

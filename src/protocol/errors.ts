@@ -190,6 +190,10 @@ export interface ErrorObject {
 const noQuota: Quota = { violations: [], retryDelayMillis: undefined }
 const nothing: ErrorObject = { quota: noQuota }
 
+/** Google and OpenRouter have the status as the code of an error. */
+const statusOf = (code: unknown): number | undefined =>
+  typeof code === "number" && code >= 400 && code < 600 ? code : undefined
+
 /**
  * The error object of a body, which may be a text or parsed: `error` of Anthropic, OpenAI and Google (in a list in a stream), a
  * bare text, or Bedrock's bare message. Undefined if the body has no error.
@@ -202,14 +206,7 @@ export const errorObjectOf = (body: unknown): ErrorObject | undefined => {
   const code = textOf(at(error, "details", "error_code")) ?? textOf(at(error, "code")) ?? textOf(at(error, "status"))
   const message = textOf(error) ?? textOf(at(error, "message"))
   if ((type ?? code ?? message) === undefined) return undefined
-  const status = at(error, "code")
-  return {
-    type,
-    code,
-    message,
-    status: typeof status === "number" && status >= 400 && status < 600 ? status : undefined,
-    quota: isRecord(error) ? quotaOf(error) : noQuota
-  }
+  return { type, code, message, status: statusOf(at(error, "code")), quota: isRecord(error) ? quotaOf(error) : noQuota }
 }
 
 // -----------------------------------------------------------------------------

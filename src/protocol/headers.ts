@@ -100,19 +100,22 @@ const fieldsOf = (header: HeaderReader, names: Names): LimitFields | undefined =
   return limit == null && remaining == null ? undefined : { limit, remaining }
 }
 
-/** One dimension; undefined when none of its fields is usable. */
+/** A number from `min` to the largest amount that is believed. */
+const amountIn = (text: string | null | undefined, min: number): number | undefined => {
+  const value = numberOf(text)
+  return value !== undefined && value >= min && value <= maxAmount ? value : undefined
+}
+
+/** One dimension; undefined if none of its fields is usable. */
 const dimensionOf = (fields: LimitFields | undefined, roundedTo = 1): Signal.DimensionSignal | undefined => {
-  if (fields === undefined || (fields.limit == null && fields.remaining == null)) return undefined
-  const limit = numberOf(fields.limit)
-  // A limit of 0, -1 or a word means that the provider does not count this dimension: its other fields mean nothing.
-  if (fields.limit != null && !(limit !== undefined && limit >= 1 && limit <= maxAmount)) return undefined
-  const left = numberOf(fields.remaining)
-  const remaining = left === undefined || left > maxAmount ? undefined : Math.min(left, limit ?? left)
+  if (fields === undefined) return undefined
+  const limit = amountIn(fields.limit, 1)
+  // A limit of 0, -1 or a word means that the provider does not count this dimension, so its other fields mean nothing.
+  if (fields.limit != null && limit === undefined) return undefined
+  const left = amountIn(fields.remaining, 0)
+  const remaining = left === undefined ? undefined : Math.min(left, limit ?? left)
   if (limit === undefined && remaining === undefined) return undefined
-  return {
-    ...(limit === undefined ? {} : { limit }),
-    ...(remaining === undefined ? {} : { remaining, roundedTo })
-  }
+  return { ...(limit !== undefined && { limit }), ...(remaining !== undefined && { remaining, roundedTo }) }
 }
 
 // -----------------------------------------------------------------------------
@@ -208,20 +211,25 @@ const olderDraft = (header: HeaderReader): Signal.DimensionSignal | undefined =>
   return dimensionOf({ limit: limit?.name || undefined, remaining: header("ratelimit-remaining") })
 }
 
-/** The policies of the current draft that have a window of one minute, because a signal's limit is per minute. */
+/** Adds a limit of the current draft if its window is a minute, because a signal's limit is per minute. The first one counts. */
+const addDraft = (result: Dimensions, { name, params }: ListItem, policies: ReadonlyArray<ListItem>): void => {
+  const policy = policies.find((policy) => policy.name === name)?.params
+  const window = policy?.get("w")
+  const unit = policy?.get("qu") ?? "requests"
+  if (!isMinute(window) || (unit !== "requests" && unit !== "tokens")) return
+  const limit = window === undefined ? undefined : policy?.get("q")
+  result[unit] ??= dimensionOf({ limit, remaining: params.get("r") })
+}
+
 const draft = (header: HeaderReader): Dimensions => {
   const result: Dimensions = {}
   const text = header("ratelimit")
-  const policies = text == null ? [] : itemsOf(header("ratelimit-policy") ?? "")
-  for (const { name, params } of text == null ? [] : itemsOf(text)) {
-    const policy = policies.find((policy) => policy.name === name)?.params
-    const window = policy?.get("w")
-    const unit = policy?.get("qu") ?? "requests"
-    if (!isMinute(window) || (unit !== "requests" && unit !== "tokens") || result[unit] !== undefined) continue
-    const limit = window === undefined ? undefined : policy?.get("q")
-    result[unit] = dimensionOf({ limit, remaining: params.get("r") })
+  if (text != null) {
+    const policies = itemsOf(header("ratelimit-policy") ?? "")
+    for (const item of itemsOf(text)) addDraft(result, item, policies)
   }
-  return result.requests === undefined ? { ...result, requests: olderDraft(header) } : result
+  result.requests ??= olderDraft(header)
+  return result
 }
 
 // -----------------------------------------------------------------------------

@@ -187,6 +187,12 @@ export const fromThrown = (thrown: unknown, context: FailureContext): LlmError.L
   return fromConnection(chain, status, context)
 }
 
+/** The reason of a network error, from its code and all codes along the chain of causes. */
+const fromNetwork = (code: string, codes: ReadonlyArray<string>): LlmError.LlmErrorReason =>
+  codes.some((one) => timeouts.test(one))
+    ? new LlmError.TimedOut({ code })
+    : new LlmError.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
+
 /** The reason of a failed connection, from the codes and names along the chain of causes. */
 const fromConnection = (
   chain: ReadonlyArray<unknown>,
@@ -197,11 +203,7 @@ const fromConnection = (
   const codes = codesOf(chain)
   const code = codes.find(isNetwork) ?? codes[0]
   const detail = detailOf(text(field(chain[0], "message")), context.secret)
-  if (code !== undefined && isNetwork(code)) {
-    return codes.some((one) => timeouts.test(one))
-      ? new LlmError.TimedOut({ code })
-      : new LlmError.ConnectionFailed({ sent: !codes.some((one) => unsent.test(one)), code })
-  }
+  if (code !== undefined && isNetwork(code)) return fromNetwork(code, codes)
   if (names.some((name) => name.endsWith("TimeoutError"))) return new LlmError.TimedOut({ code })
   if (names.some((name) => /(Abort|Aborted|Canceled)Error$/.test(name))) {
     return new LlmError.ConnectionFailed({ sent: true, detail })

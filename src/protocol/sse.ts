@@ -227,6 +227,11 @@ export const makeSseFilter = (
   /** Whether an event that ended with CR at the end of its chunk was dropped: a following LF belongs to it. */
   let lastEvent: "passed" | "dropped" | undefined
 
+  const hold = (piece: Uint8Array): void => {
+    if (piece.length > 0) held.push(piece)
+    heldBytes += piece.length
+  }
+
   const release = (): Array<Uint8Array> => {
     const released = held
     held = []
@@ -234,38 +239,42 @@ export const makeSseFilter = (
     return released
   }
 
+  /** The offset after an LF that still belongs to the last event. */
+  const endOfLast = (chunk: Uint8Array): number => (lastEvent !== undefined && chunk[0] === LF ? 1 : 0)
+
   const push = (chunk: Uint8Array, events: ReadonlyArray<SseEvent>): ReadonlyArray<Uint8Array> => {
     if (chunk.length === 0) return []
     const passed: Array<Uint8Array> = []
     const pass = (start: number, end: number): void => {
       if (end > start) passed.push(chunk.subarray(start, end))
     }
-    /** The start of the bytes to be passed on, and of the current event. */
-    let eventStart = lastEvent !== undefined && chunk[0] === LF ? 1 : 0
+    const passHeld = (): void => {
+      for (const piece of release()) passed.push(piece)
+    }
+    /** The start of the current event, and of the bytes to be passed on. */
+    let eventStart = endOfLast(chunk)
     let passFrom = lastEvent === "dropped" ? eventStart : 0
     lastEvent = undefined
     for (const event of events) {
       const dropped = !isOpen && drops(event)
-      const before = release()
       if (dropped) {
+        release()
         pass(passFrom, eventStart)
         passFrom = event.end
-      } else {
-        for (const piece of before) passed.push(piece)
-      }
-      if (event.end === chunk.length && chunk[event.end - 1] === CR) lastEvent = dropped ? "dropped" : "passed"
+      } else passHeld()
+      if (event.end === chunk.length && chunk.at(-1) === CR) lastEvent = dropped ? "dropped" : "passed"
       eventStart = event.end
       isOpen = false
     }
-    isOpen = isOpen || heldBytes + chunk.length - eventStart > maxHeldBytes
+    const rest = chunk.subarray(eventStart)
+    isOpen ||= heldBytes + rest.length > maxHeldBytes
     if (isOpen) {
-      for (const piece of release()) passed.push(piece)
+      passHeld()
       pass(passFrom, chunk.length)
-      return passed
+    } else {
+      pass(passFrom, eventStart)
+      hold(rest)
     }
-    pass(passFrom, eventStart)
-    if (eventStart < chunk.length) held.push(chunk.subarray(eventStart))
-    heldBytes += chunk.length - eventStart
     return passed
   }
 
