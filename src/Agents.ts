@@ -77,7 +77,7 @@ import type * as Limits from "./Limits.ts"
 import * as Amounts from "./domain/amounts.ts"
 import { counted as count, thousands } from "./domain/words.ts"
 import * as Spending from "./Spending.ts"
-import { dollars } from "./domain/spending/cap.ts"
+import { dollars } from "./domain/spending/models.ts"
 import { internalsOf } from "./domain/spending/purse.ts"
 
 // -----------------------------------------------------------------------------

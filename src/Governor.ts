@@ -63,10 +63,10 @@ import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
-import * as Step from "./call/steps.ts"
-import type { GovernedCall, Parts } from "./call/governedCall.ts"
+import * as Steps from "./call/steps.ts"
+import type { GovernedCall, GovernorParts } from "./call/governedCall.ts"
 import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
-import { Pools } from "./call/pool.ts"
+import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
 import * as Warmup from "./call/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
@@ -135,7 +135,7 @@ const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succee
 const governed = <A, B, E, R>(
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
   settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-) => pipe(attempt, Step.timed, Step.broken, Step.settled(settle), Step.reserved, Step.warmed, Step.retried)
+) => pipe(attempt, Steps.timed, Steps.broken, Steps.settled(settle), Steps.reserved, Steps.warmed, Steps.retried)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -182,7 +182,7 @@ export const make = Effect.fnUntraced(function* (
   const { accounting = estimator.accounting, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
-  const parts: Parts = {
+  const parts: GovernorParts = {
     accounting,
     breaker,
     budget,
@@ -190,7 +190,7 @@ export const make = Effect.fnUntraced(function* (
     estimator,
     observer: observerOf(context),
     policy,
-    pools: new Pools(context),
+    pools: new PoolRecords(context),
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
     retryBudget: Context.get(context, RetryBudget),
     wake,
@@ -198,9 +198,9 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how) => Step.begin("Governor.run", parts, call, how, false, governed(attempt, answered)),
-    open: (call, attempt, how) => Step.begin("Governor.open", parts, call, how, true, governed(attempt, opened)),
-    admit: (call, how) => Step.begin("Governor.admit", parts, call, how, true, Step.admit),
+    run: (call, attempt, how) => Steps.begin("Governor.run", parts, call, how, false, governed(attempt, answered)),
+    open: (call, attempt, how) => Steps.begin("Governor.open", parts, call, how, true, governed(attempt, opened)),
+    admit: (call, how) => Steps.begin("Governor.admit", parts, call, how, true, Steps.admit),
     learned: estimator.learned
   })
 })

@@ -53,14 +53,12 @@ import * as Schema from "effect/Schema"
 import { harmless } from "./domain/input/callbacks.ts"
 import { anObject, callback, check, options as optionsOf } from "./domain/input/checks.ts"
 import { dollars } from "./domain/words.ts"
-import { type Cap, check as checkCap, keepingOf } from "./domain/spending/cap.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
-import * as Ledger from "./domain/spending/purse.ts"
-import { type Purse, Purses } from "./domain/spending/models.ts"
+import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
+import { PurseState } from "./domain/spending/purse.ts"
 
-export type { Cap } from "./domain/spending/cap.ts"
 export type { Kept } from "./domain/spending/ledger.ts"
-export type { Purse } from "./domain/spending/models.ts"
+export type { Cap, Purse } from "./domain/spending/models.ts"
 export type { Status } from "./domain/spending/purse.ts"
 
 // -----------------------------------------------------------------------------
@@ -180,14 +178,14 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
   if (cap !== undefined) check("Spending.make", checkCap, cap)
   check("Spending.make", made, options)
   const { changed, kept } = options
-  const internals = new Ledger.Purse(name, keepingOf(cap), kept, changed && harmless(changed))
+  const internals = new PurseState(name, inUnits(cap), kept, changed && harmless(changed))
   return {
     name,
     status: Effect.map(Clock.currentTimeMillis, (now) => internals.status(now)),
     resize: (cap) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         if (cap !== undefined) check("Spending.resize", checkCap, cap)
-        internals.resize(keepingOf(cap), now)
+        internals.resize(inUnits(cap), now)
       }),
     kept: Effect.sync(() => internals.ledger.kept),
     internals

@@ -9,17 +9,17 @@ import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
 import { LlmError } from "../LlmError.ts"
 import type * as Limits from "../Limits.ts"
-import type { Failure } from "./models.ts"
+import type { FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
 /** A failed attempt of an adapter whose callers expect something else than the governor reads. */
 export class FailedAttempt<out A, out E> {
   /** What failed, as far as the adapter can tell: an `LlmError` where it can. */
-  readonly failure: Failure
+  readonly failure: FailureReport
   /** What the caller gets if no further attempt is made. */
   readonly outcome: Effect.Effect<A, E>
 
-  constructor(failure: Failure, outcome: Effect.Effect<A, E>) {
+  constructor(failure: FailureReport, outcome: Effect.Effect<A, E>) {
     this.failure = failure
     this.outcome = outcome
   }
@@ -44,15 +44,15 @@ export const isRefusal = (error: unknown): boolean =>
 const pushbacks = ["rateLimit", "ramp", "overload"] as const
 
 /** What an error says of itself, where each property has the form that it should have. */
-export interface Reading {
+export interface FailureFacts {
   readonly isRetryable: boolean | undefined
   readonly retryAfter: Duration.Duration | undefined
-  readonly pushback: Failure["pushback"]
+  readonly pushback: FailureReport["pushback"]
   readonly signal: Limits.Signal | undefined
   readonly usage: Limits.Usage | undefined
 }
 
-const nothing: Reading = {
+const nothing: FailureFacts = {
   isRetryable: undefined,
   retryAfter: undefined,
   pushback: undefined,
@@ -61,16 +61,16 @@ const nothing: Reading = {
 }
 
 /** Reads an error. One whose properties throw says nothing. */
-export const read = (error: unknown): Reading => {
+export const read = (error: unknown): FailureFacts => {
   try {
-    return readingOf(causeOf(error))
+    return factsOf(causeOf(error))
   } catch {
     return nothing
   }
 }
 
-const readingOf = (cause: unknown): Reading => {
-  const failure: Failure = typeof cause === "object" && cause !== null ? cause : {}
+const factsOf = (cause: unknown): FailureFacts => {
+  const failure: FailureReport = typeof cause === "object" && cause !== null ? cause : {}
   return {
     isRetryable: typeof failure.isRetryable === "boolean" ? failure.isRetryable : undefined,
     retryAfter: Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined,

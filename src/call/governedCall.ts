@@ -1,6 +1,4 @@
-/**
- * One governed call, at one of its attempts: what it holds, what its end settles and teaches, and what happened to it so far.
- */
+/** One governed call at one of its attempts: what it holds, its history, and its end. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -20,20 +18,21 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
-import { RetryBudget, type Tokens, tokensOf } from "./retryBudget.ts"
+import { RetryBudget, type RetryTokens, tokensOf } from "./retryBudget.ts"
 import { Deadline } from "./retryPolicy.ts"
 import type * as Retry from "../Retry.ts"
+import { perDollar } from "../domain/spending/ledger.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
+import type { Payment } from "../domain/spending/purse.ts"
 import * as Failure from "./failure.ts"
 import type { Breaker, Call, CallOptions, ResponseInfo, Ticket } from "./models.ts"
-import * as Payment from "./payment.ts"
-import type { Pool, Pools } from "./pool.ts"
+import type { PoolRecord, PoolRecords } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 import type { Warmup } from "./warmup.ts"
 
 /** The parts of a governor. */
-export interface Parts {
+export interface GovernorParts {
   readonly accounting: Accounting.Accounting
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]
@@ -42,89 +41,94 @@ export interface Parts {
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
   readonly policy: Retry.Policy<LlmError>
-  readonly pools: Pools
+  readonly pools: PoolRecords
   readonly prices: Prices.Table
   /** The retry budget of the governor's own context, if it has one. */
-  readonly retryBudget: Tokens | undefined
+  readonly retryBudget: RetryTokens | undefined
   readonly wake: Wake
   readonly warmup: Warmup
 }
 
-/** The result of a failed attempt. */
-interface Failed extends Failure.Reading {
+/** A failed attempt, with what the budget concludes from it. */
+interface JudgedFailure extends Failure.FailureFacts {
   readonly verdict: Budget.Verdict | undefined
   readonly isWrongAddress: boolean
 }
 
-/** What has come of an attempt: it has no reservation yet, it has one, its request went out, or it is settled. */
+/** The state of an attempt: without a reservation, with one, with its request sent, settled. */
 type Phase = "waiting" | "admitted" | "sent" | "settled"
 
-/** A provider that asks for more time than any bucket needs to refill is closed for everybody until then. */
-const longestRefill = 120_000
+/** No bucket takes longer to refill. A provider that asks for more time will reject all calls until then. */
+const maxRefillMillis = 120_000
 
 const noResponse: ResponseInfo = {}
 
-/** The figures that somebody gives for a call, where they are any: services without figures give `null`. */
-const figuresOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
+/** The usage that an adapter reports. Some services report `null`. */
+const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
   Predicate.isObject(given) ? given : undefined
 
 /**
- * A call with one of its attempts. A further attempt has a copy of its own, so that nothing that goes on after the end of one attempt
- * changes the next. A stream keeps it, so it holds no request.
+ * A call with one of its attempts. Each further attempt has a copy of its own, so that code that still runs after the end of one
+ * attempt cannot change the next. It holds no request, because a stream keeps it in memory.
  */
-export class GovernedCall implements Ticket, Usage.Held {
-  readonly parts: Parts
+export class GovernedCall implements Ticket, Usage.HeldCall {
+  readonly parts: GovernorParts
   readonly call: Call
   readonly how: CallOptions
-  readonly pool: Pool
+  readonly pool: PoolRecord
   readonly clock: Clock.Clock
   readonly accounting: Accounting.Accounting
-  /** Whose turn it takes in the queue. */
+  /** The fairness key in the queue. */
   readonly agent: string
   readonly purses: ReadonlyArray<Purse>
-  /** The longest wait of an attempt, and the time before which the call must begin, in milliseconds. */
+  /** The longest wait of an attempt, in milliseconds. */
   readonly maxWait: number
+  /** The time after which no attempt begins, in milliseconds of the clock. */
   readonly deadline: number
   readonly startedAt: number
-  /** The retry budget that its retries are taken from: the caller's own goes before the governor's. */
-  readonly tokens: Tokens
-  /** The scope that it goes on in once it has succeeded, if it does. */
+  /** The retry budget of the caller if it has one, otherwise that of the governor or of the process. */
+  readonly tokens: RetryTokens
+  /** The scope that ends a call which outlives its effect. */
   readonly within: Scope.Scope | undefined
   readonly isTraced: boolean
   span: Tracer.Span | undefined = undefined
-  /** Whether an attempt of it has begun to wait, and how many were sent. */
+  /** Whether the call is counted in its pool and its retry budget. */
   private hasBegun = false
+  /** The number of attempts that were sent. */
   attempts = 0
-  /** Milliseconds in the queue, and between the attempts. */
+  /** Milliseconds in the queue. */
   queued = 0
+  /** Milliseconds between the attempts. */
   waited = 0
   /** The limit that the last rejection hit. */
   private limit: Limits.Dimension | undefined = undefined
-  /** What the last attempt failed with, and when. */
+  /** The error of the last attempt. */
   failure: unknown = undefined
   private failedAt = 0
 
   // The attempt
 
   private phase: Phase = "waiting"
-  /** What it opened lives as long as this, its reservation included. */
+  /** Holds what the attempt opened, and its reservation. */
   scope: Scope.Closeable = Scope.makeUnsafe()
-  /** When it began to wait, until when it may, and the time before which it must begin. */
+  /** When the attempt began to wait. */
   from = 0
+  /** When its wait ends, by `maxWait` or by `last`. */
   until = Infinity
+  /** The time after which it must not be sent, by the deadline or the retry policy. */
   last = Infinity
-  /** Whether it stands first among the calls of its agent. */
+  /** Whether it is queued before the other calls of its agent. */
   isFirst = false
-  known!: Usage.Known
+  known!: Usage.KnownCall
   estimate: Limits.Estimate = {}
   price: Prices.Price | undefined = undefined
-  payment: Payment.Payment | undefined = undefined
+  payment: Payment | undefined = undefined
   reservation!: Budget.Reservation
   observed: Accounting.Actual | undefined = undefined
-  failed: Failed | undefined = undefined
+  failed: JudgedFailure | undefined = undefined
 
   constructor(
-    parts: Parts,
+    parts: GovernorParts,
     call: Call,
     how: CallOptions,
     context: Context.Context<never>,
@@ -153,17 +157,17 @@ export class GovernedCall implements Ticket, Usage.Held {
     return this.clock.currentTimeMillisUnsafe()
   }
 
-  /** Whether it is the deadline that bounds the wait, and not the call's `maxWait`. */
+  /** Whether the deadline bounds the wait, and not the call's `maxWait`. */
   get isBoundByDeadline(): boolean {
     return this.last - this.from < this.maxWait
   }
 
   // ---------------------------------------------------------------------------
-  // Its steps
+  // Attempts
   // ---------------------------------------------------------------------------
 
-  /** The next attempt begins to wait. It must begin before a time. The first one counts the call, also in a retry budget. */
-  next(last: number, tokens?: Tokens): GovernedCall {
+  /** Begins the next attempt, which must not be sent after `last`. The first attempt counts the call. */
+  next(last: number, tokens?: RetryTokens): GovernedCall {
     const { failed, now } = this
     if (!this.hasBegun) {
       this.hasBegun = true
@@ -178,21 +182,21 @@ export class GovernedCall implements Ticket, Usage.Held {
   }
 
   /** A copy for another attempt. */
-  private again(failed: Failed): GovernedCall {
+  private again(failed: JudgedFailure): GovernedCall {
     const call: GovernedCall = Object.assign(Object.create(GovernedCall.prototype), this)
     call.waited += this.now - this.failedAt
     call.phase = "waiting"
     call.scope = Scope.makeUnsafe()
-    // After a rejection by the limits, the call is its agent's first. After a failure of its own it is not.
+    // A rejected call is queued before the others of its agent. After an outage it is not: the call may have caused the failure.
     call.isFirst = failed.verdict !== "outage"
     call.payment = call.observed = call.failed = undefined
     return call
   }
 
-  /** It has a reservation. */
+  /** Notes the reservation of the attempt. */
   admit(reservation: Budget.Reservation, estimate: Limits.Estimate): void {
     const { pool, span } = this
-    // A reservation and a tracer that throw do so before anything counts.
+    // A reservation or a tracer may throw, so both are read before anything is counted.
     const millis = Duration.toMillis(reservation.waited)
     if (span !== undefined) Trace.admitted(span, estimate, reservation)
     this.reservation = reservation
@@ -204,7 +208,7 @@ export class GovernedCall implements Ticket, Usage.Held {
     pool.counts.queued(millis / 1_000)
   }
 
-  /** Its request goes out. */
+  /** Notes that the request is about to be sent. */
   send(): void {
     this.phase = "sent"
     this.attempts++
@@ -212,10 +216,10 @@ export class GovernedCall implements Ticket, Usage.Held {
   }
 
   // ---------------------------------------------------------------------------
-  // Its settlement
+  // The ticket
   // ---------------------------------------------------------------------------
 
-  // Callers may take these apart from the ticket, which a stream need not keep.
+  // Getters of functions, because callers may destructure a ticket.
 
   get observeLimits(): Ticket["observeLimits"] {
     return (signal) => (signal === undefined ? Effect.void : this.reservation.observe(signal))
@@ -223,12 +227,12 @@ export class GovernedCall implements Ticket, Usage.Held {
 
   get recordUsage(): Ticket["recordUsage"] {
     return (actual) => {
-      this.observed = figuresOf(actual)
+      this.observed = usageOf(actual)
     }
   }
 
   get succeed(): Ticket["succeed"] {
-    return (actual, response) => this.settle(actual, response)
+    return (actual, response) => Effect.suspend(() => this.settle(actual, response))
   }
 
   get fail(): Ticket["fail"] {
@@ -239,44 +243,46 @@ export class GovernedCall implements Ticket, Usage.Held {
     return (error) => this.withHistory(error)
   }
 
-  /** Settles what was answered. */
+  // ---------------------------------------------------------------------------
+  // Settlement
+  // ---------------------------------------------------------------------------
+
+  /** Settles an attempt that was answered, and learns from it. */
   settle(given: Accounting.Actual | undefined, response = noResponse, signal?: Limits.Signal): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.phase === "settled") return this.observeLimits(signal)
-      const actual = figuresOf(given)
-      const { known, parts, pool, reservation, span } = this
-      pool.hasAnswered = true
-      pool.isDenied = false
-      if (span !== undefined) Trace.succeeded(span, actual, response)
-      const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
-      const usage = actual === undefined ? {} : Usage.counted(this, actual)
-      this.conclude(billed, actual !== undefined)
-      const ended = reservation.settle(usage)
-      const settled = signal === undefined ? ended : Effect.andThen(reservation.observe(signal), ended)
-      if (actual === undefined) return settled
-      pool.counts.used(actual)
-      const { continuation, finishReason } = response
-      if (continuation !== undefined) parts.conversations.remember(continuation, actual)
-      // A truncated reply is as long as its limit, which the request or the provider sets.
-      const wasCut = finishReason === "max_tokens" || finishReason === "length"
-      const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
-      return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
-    })
+    if (this.phase === "settled") return this.observeLimits(signal)
+    const actual = usageOf(given)
+    const { known, parts, pool, reservation, span } = this
+    pool.hasAnswered = true
+    pool.isDenied = false
+    if (span !== undefined) Trace.succeeded(span, actual, response)
+    const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
+    const usage = actual === undefined ? {} : Usage.counted(this, actual)
+    this.conclude(billed, actual !== undefined)
+    const ended = reservation.settle(usage)
+    const settled = signal === undefined ? ended : Effect.andThen(reservation.observe(signal), ended)
+    if (actual === undefined) return settled
+    pool.counts.used(actual)
+    const { continuation, finishReason } = response
+    if (continuation !== undefined) parts.conversations.remember(continuation, actual)
+    // The length of a truncated answer says what its limit is, not what the model would have written.
+    const wasCut = finishReason === "max_tokens" || finishReason === "length"
+    const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
+    return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
   }
 
-  /** Settles what failed. */
+  /** Settles an attempt that failed, and lets the budget judge a pushback. */
   private settleFailed(error: unknown): Effect.Effect<void> {
     if (this.phase === "settled") return Effect.void
     const { pool, reservation } = this
-    const reading = Failure.read(error)
+    const facts = Failure.read(error)
     const type = Failure.errorType(error)
     const isDenied = type === "AccessDenied"
     pool.isDenied = isDenied && pool.isDenied !== false
     const isWrongAddress = pool.isWrongAddress(Failure.reach(error), this.now)
-    const reason = isWrongAddress ? undefined : reading.pushback
-    const { retryAfter, signal } = reading
-    const billed = Usage.billedAfterFailure(this, reading.pushback, reading.usage)
-    const usage = Usage.afterFailure(this, reading.pushback, reading.usage)
+    const reason = isWrongAddress ? undefined : facts.pushback
+    const { retryAfter, signal } = facts
+    const billed = Usage.billedAfterFailure(this, facts.pushback, facts.usage)
+    const usage = Usage.afterFailure(this, facts.pushback, facts.usage)
     this.conclude(billed)
     const concluded: Effect.Effect<Budget.Verdict | undefined> =
       reason === undefined
@@ -286,12 +292,12 @@ export class GovernedCall implements Ticket, Usage.Held {
           )
         : reservation.fail({ reason, retryAfter, usage, signal })
     return Effect.map(concluded, (verdict) =>
-      this.judged({ ...reading, pushback: reason, verdict, isWrongAddress }, type)
+      this.judged({ ...facts, pushback: reason, verdict, isWrongAddress }, type)
     )
   }
 
-  /** What its failure means is known. */
-  private judged(failed: Failed, type: string): void {
+  /** Notes a failed attempt and its verdict. */
+  private judged(failed: JudgedFailure, type: string): void {
     const { clock, pool, span } = this
     const { pushback, signal } = failed
     this.failed = failed
@@ -302,7 +308,7 @@ export class GovernedCall implements Ticket, Usage.Held {
     if (span !== undefined) Trace.failed(span, this.attempts, type, this.limit, clock.currentTimeNanosUnsafe())
   }
 
-  private reportRejection({ retryAfter, verdict = "isolated" }: Failed): void {
+  private reportRejection({ retryAfter, verdict = "isolated" }: JudgedFailure): void {
     const { agent, pool } = this.reservation
     const { attempts: attempt, limit: dimension, now: at } = this
     const until = retryAfter === undefined ? undefined : at + Duration.toMillis(retryAfter)
@@ -311,21 +317,23 @@ export class GovernedCall implements Ticket, Usage.Held {
   }
 
   /**
-   * It is billed for this; undefined for nothing. If that is not known, its purses spend all they reserved. Whatever may throw
-   * comes before this, because nothing else ends a call that is settled.
+   * Ends the attempt, and bills it; undefined if it costs nothing. If its usage is not known, its purses spend all that they
+   * reserved. Whatever may throw must run before this, because nothing settles an attempt twice.
    */
   private conclude(billed: Accounting.Actual | undefined, isKnown = true): void {
     const { now, payment, pool, price } = this
     this.phase = "settled"
     pool.ended()
-    pool.counts.dollars += Payment.settle(payment, price, billed, isKnown, now)
+    const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
+    payment?.settle(isKnown ? cost : undefined, now)
+    pool.counts.dollars += cost / perDollar
   }
 
   // ---------------------------------------------------------------------------
-  // Its end
+  // The end
   // ---------------------------------------------------------------------------
 
-  /** The attempt failed, so that it gives back everything before the call waits. The call's end settles what was interrupted. */
+  /** Gives back all that a failed attempt holds, before the call waits. An interrupted one is settled by the end of the call. */
   failWith<E>(cause: Cause.Cause<E>): Effect.Effect<never, E> {
     const failed = Exit.failCause(cause)
     if (Cause.hasInterruptsOnly(cause)) return failed
@@ -333,14 +341,14 @@ export class GovernedCall implements Ticket, Usage.Held {
     return Effect.andThen(this.fail(Cause.squash(cause)), closed)
   }
 
-  /** Its attempts are over, and so is the call, unless it goes on in a scope. */
+  /** Ends the call after its last attempt, or leaves that to the scope that the call goes on in. */
   over(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     if (this.hasBegun) this.tokens.end(this.now)
     if (this.within === undefined || exit._tag === "Failure") return this.end(exit)
     return Scope.addFinalizerExit(this.within, (exit) => this.end(exit) ?? Effect.void)
   }
 
-  /** The one finalizer of a call: gives back what it holds, closes what its attempt opened, and counts it. */
+  /** The finalizer of a call: gives back what it holds, closes what its attempt opened, and counts it. */
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const { hasBegun, parts, pool, span } = this
     const settled = this.settleOpen()
@@ -354,7 +362,7 @@ export class GovernedCall implements Ticket, Usage.Held {
     return inOrder(settled, Scope.closeUnsafe(this.scope, exit), paused, traced)
   }
 
-  /** The end of a call that makes its own attempts, which is not counted. */
+  /** The finalizer of a single admission. How it ends is not counted, because its caller makes the attempts. */
   leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const settled = this.settleOpen()
     if (this.hasBegun) this.parts.pools.left(this.pool)
@@ -362,8 +370,8 @@ export class GovernedCall implements Ticket, Usage.Held {
   }
 
   /**
-   * Settles the attempt if nothing else did. For one of unknown outcome, input counts as used, and output as far as it was
-   * observed. An unsent one used nothing.
+   * Settles an attempt that was interrupted. An unsent one has used nothing. For a sent one, the input counts as used, and the output
+   * as far as it was observed.
    */
   private settleOpen(): Effect.Effect<void> | undefined {
     const { payment, phase, pool } = this
@@ -382,7 +390,7 @@ export class GovernedCall implements Ticket, Usage.Held {
     return this.reservation.settle(usage, "failure")
   }
 
-  /** What it has used as far as that is known. If its accounting throws, all that was reserved may be. */
+  /** The usage so far. It is unknown if the caller's accounting throws, and then all that was reserved counts. */
   private get soFar(): { billed: Accounting.Actual | undefined; isKnown: boolean; usage: Limits.Usage } {
     try {
       return { billed: Usage.billed(this), isKnown: true, usage: Usage.counted(this) }
@@ -391,22 +399,22 @@ export class GovernedCall implements Ticket, Usage.Held {
     }
   }
 
-  /** A provider that asks for more time than any bucket needs is closed for everybody until then. */
+  /** Pauses the pool if the provider asks for more time than any bucket needs to refill. */
   private pauseOf(exit: Exit.Failure<unknown, unknown>): Effect.Effect<void> | undefined {
     const error = Exit.findErrorOption(exit)
     if (error._tag === "None") return undefined
     const { isRetryable, pushback, retryAfter = Duration.zero } = Failure.read(error.value)
     const millis = Duration.toMillis(retryAfter)
-    return isRetryable === true && pushback === "rateLimit" && millis > longestRefill && millis < Infinity
+    return isRetryable === true && pushback === "rateLimit" && millis > maxRefillMillis && millis < Infinity
       ? this.parts.budget.pause({ reason: pushback, duration: retryAfter, pool: this.pool.name })
       : undefined
   }
 
   // ---------------------------------------------------------------------------
-  // Its errors
+  // Errors
   // ---------------------------------------------------------------------------
 
-  /** The final error with the history of the call: its attempts, its waits, and why it stopped. */
+  /** Adds the history of the call to its final error: the attempts, the waits, and why it stopped. */
   withHistory<E>(error: E, stoppedBy?: LlmError["stoppedBy"]): E {
     if (!(error instanceof LlmError)) return error
     const { attempts, limit } = this
@@ -414,7 +422,7 @@ export class GovernedCall implements Ticket, Usage.Held {
     return error.annotate({ attempts, waited, stoppedBy, limit }) as typeof error
   }
 
-  /** The refusal of a call that is larger than the provider's limit: no attempt of it can succeed. */
+  /** The refusal of a call that was rejected because it is larger than the provider's limit: no attempt can succeed. */
   tooLarge(error: unknown): Budget.BudgetError | undefined {
     const { estimate, failed, pool } = this
     if (failed?.verdict !== "impossible") return undefined
@@ -430,7 +438,7 @@ export class GovernedCall implements Ticket, Usage.Held {
   }
 }
 
-/** Runs each of some effects, whatever comes of the ones before it. */
+/** Runs effects one after another. Each runs even if one before it fails. */
 const inOrder = (...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>): Effect.Effect<void> | undefined => {
   let all: Effect.Effect<unknown> | undefined
   for (const next of effects) {

@@ -94,7 +94,7 @@ export interface Outcome<A> {
  * @category models
  * @since 0.1.0
  */
-export interface Failure {
+export interface FailureReport {
   readonly isRetryable?: boolean | undefined
   readonly retryAfter?: Duration.Duration | undefined
   /** What the failed call used; a dimension left out keeps its estimate. */

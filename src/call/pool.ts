@@ -16,7 +16,7 @@ const refusedMillis = 60_000
 /** How far a call got: to a provider that answered, to a name that does not exist, or to a refused connection. */
 export type Reach = "answered" | "unknown" | "refused"
 
-export class Pool {
+export class PoolRecord {
   readonly name: string
   /** The name without an account. */
   readonly kind: string
@@ -66,9 +66,9 @@ export class Pool {
 }
 
 /** The pools that the calls of a governor were made in. Those that no call is in make room. */
-export class Pools {
-  private readonly byName = new Map<string, Pool>()
-  private readonly shedder: Lru.Shedder<string, Pool>
+export class PoolRecords {
+  private readonly byName = new Map<string, PoolRecord>()
+  private readonly shedder: Lru.Shedder<string, PoolRecord>
   private readonly context: Context.Context<never>
 
   /** The registry of the context has the metrics. */
@@ -82,14 +82,14 @@ export class Pools {
   }
 
   /** The pool of a call: what the budget says, else the class of models that share their limits. */
-  of(budget: TokenBudget["Service"], accounting: Accounting.Accounting, call: Call): Pool {
+  of(budget: TokenBudget["Service"], accounting: Accounting.Accounting, call: Call): PoolRecord {
     const { account, model } = call
     const named = budget.poolOf(model)
     const kind = named === model ? (accounting.poolOf?.(model) ?? named) : named
     const name = nameIn(account, kind)
     const found = this.byName.get(name)
     if (found === undefined) this.shedder.shed(maxIdlePools - 1)
-    const pool = found ?? new Pool(name, kind, this.context)
+    const pool = found ?? new PoolRecord(name, kind, this.context)
     // Used last.
     this.byName.delete(name)
     this.byName.set(name, pool)
@@ -97,7 +97,7 @@ export class Pools {
   }
 
   /** A call has left a pool. An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
-  left(pool: Pool): void {
+  left(pool: PoolRecord): void {
     pool.users--
     if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return
     this.byName.delete(pool.name)

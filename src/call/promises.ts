@@ -24,11 +24,11 @@ export class ClosedError extends Error {
  * Runs an effect as a promise. The promise rejects with the effect's failure, or with the signal's reason if the caller
  * aborted it.
  */
-export type Run = <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined) => Promise<A>
+export type RunPromise = <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined) => Promise<A>
 
 /** What runs effects as promises until a scope closes. */
 export interface Runner {
-  readonly run: Run
+  readonly run: RunPromise
   /** Aborts with a `ClosedError` when the scope closes. */
   readonly closed: AbortSignal
 }
@@ -43,7 +43,7 @@ export const makeRunner: Effect.Effect<Runner, never, Scope.Scope> = Effect.gen(
     Effect.sync(() => new AbortController()),
     (controller) => Effect.sync(() => controller.abort(new ClosedError()))
   )
-  const run: Run = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
+  const run: RunPromise = async <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined): Promise<A> => {
     closed.throwIfAborted()
     const fiber = fork(effect, signal === undefined ? {} : { signal })
     const exit = await new Promise<Exit.Exit<A, unknown>>((resolve) => void fiber.addObserver(resolve))

@@ -41,7 +41,7 @@ const savedMillis = 10_000
  * The shares are those of Finagle's `RetryBudget` (https://finagle.github.io/blog/2016/02/08/retry-budgets/). That one
  * refuses retries, and this one delays them: retries that are spread over time are no storm, and a refused one is lost work.
  */
-export class Tokens {
+export class RetryTokens {
   private readonly ratio: number
   private readonly floor: number
   /** Retries that were made and are not worked off yet. */
@@ -103,19 +103,19 @@ export class Tokens {
 }
 
 /** The retry budget of a part of the program; by default there is none but that of the process. */
-export const RetryBudget: Context.Reference<Tokens | undefined> = Context.Reference<Tokens | undefined>(
+export const RetryBudget: Context.Reference<RetryTokens | undefined> = Context.Reference<RetryTokens | undefined>(
   "floodgate/Retry/RetryBudget",
   { defaultValue: () => undefined }
 )
 
 /** One for each clock, so that tests do not exhaust each other's. */
-const ofProcess = new WeakMap<Clock.Clock, Tokens>()
+const ofProcess = new WeakMap<Clock.Clock, RetryTokens>()
 
 /** The retry budget of a caller, or that of the process, as far as it has this clock. */
-export const tokensOf = (given: Tokens | undefined, clock: Clock.Clock): Tokens => {
+export const tokensOf = (given: RetryTokens | undefined, clock: Clock.Clock): RetryTokens => {
   let tokens = given ?? ofProcess.get(clock)
   if (tokens === undefined) {
-    tokens = new Tokens({}, clock.currentTimeMillisUnsafe())
+    tokens = new RetryTokens({}, clock.currentTimeMillisUnsafe())
     ofProcess.set(clock, tokens)
   }
   return tokens
@@ -123,7 +123,7 @@ export const tokensOf = (given: Tokens | undefined, clock: Clock.Clock): Tokens 
 
 /** Counts a call: its end earns a share of a retry. */
 export const tracked = <A, E, R>(
-  tokens: Tokens,
+  tokens: RetryTokens,
   clock: Clock.Clock,
   call: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
@@ -215,6 +215,6 @@ export const layerBudget = (options: RetryBudgetOptions = {}): Layer.Layer<never
   check("Retry.layerBudget", budgetOptions, options)
   return Layer.effect(
     RetryBudget,
-    Clock.clockWith((clock) => Effect.sync(() => new Tokens(options, clock.currentTimeMillisUnsafe())))
+    Clock.clockWith((clock) => Effect.sync(() => new RetryTokens(options, clock.currentTimeMillisUnsafe())))
   )
 }

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Input from "../domain/input/checks.ts"
-import type { Tokens } from "./retryBudget.ts"
+import type { RetryTokens } from "./retryBudget.ts"
 import type { StopReason } from "./retryErrors.ts"
 import type { Decision, Failed, Policy } from "./retryPolicy.ts"
 
@@ -32,7 +32,7 @@ export interface Retrying<out E> {
 /** A call as the engine sees it: attempts fail with `E`, and the policy judges `F`. */
 export interface Retried<E, F, R = never> {
   readonly clock: Clock.Clock
-  readonly tokens: Tokens
+  readonly tokens: RetryTokens
   /** The time after which no attempt begins, in milliseconds of the clock. */
   readonly deadline: number
   readonly judge: (error: E) => Failed<F>

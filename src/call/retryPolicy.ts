@@ -49,7 +49,7 @@ export interface Decision {
  */
 export interface Policy<in E = Retryable> extends Schedule.Schedule<Decision, Failed<E>> {}
 
-type Step<E> = (now: number, failed: Failed<E>) => Pull.Pull<[Decision, Duration.Duration], never, Decision>
+type PolicyStep<E> = (now: number, failed: Failed<E>) => Pull.Pull<[Decision, Duration.Duration], never, Decision>
 
 /** The time, in milliseconds of the `Clock`, after which no further attempt begins; none by default. */
 export const Deadline: Context.Reference<number | undefined> = Context.Reference<number | undefined>(
@@ -61,7 +61,7 @@ const end = (stoppedBy?: StopReason): Effect.Effect<never, Cause.Done<Decision>>
   Cause.done({ backoff: Duration.zero, until: 0, stoppedBy })
 
 const mapStep =
-  <E>(make: (step: Step<E>) => Step<E>) =>
+  <E>(make: (step: PolicyStep<E>) => PolicyStep<E>) =>
   (self: Policy<E>): Policy<E> =>
     Schedule.fromStep(Effect.map(Schedule.toStep(self), make))
 
@@ -86,7 +86,7 @@ export const fullyJittered = <Out, In>(self: Schedule.Schedule<Out, In>): Schedu
 export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedApart: boolean): Policy<E> => {
   const start = Schedule.toStep(backoff)
   return Schedule.fromStep(
-    Effect.map(Effect.all([start, isCountedApart ? start : Effect.undefined]), ([own, pools = own]): Step<E> => {
+    Effect.map(Effect.all([start, isCountedApart ? start : Effect.undefined]), ([own, pools = own]): PolicyStep<E> => {
       return (now, failed) => {
         const stepped = Pull.catchDone((failed.isOwn ? own : pools)(now, failed.error), () => end("schedule"))
         return Effect.map(stepped, ([, wait]) => [{ backoff: wait, until: Infinity, stoppedBy: undefined }, wait])

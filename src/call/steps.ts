@@ -16,7 +16,7 @@ import * as Rates from "../domain/rates.ts"
 import * as Engine from "./retryEngine.ts"
 import type * as Retry from "../Retry.ts"
 import * as Failure from "./failure.ts"
-import { GovernedCall, type Parts } from "./governedCall.ts"
+import { GovernedCall, type GovernorParts } from "./governedCall.ts"
 import { call as callCheck, callOptions, type Call, type CallOptions, type Ticket } from "./models.ts"
 import * as Payment from "./payment.ts"
 import * as Trace from "./trace.ts"
@@ -32,7 +32,7 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 /** Begins a call. One that outlives the effect lasts until the scope around it closes. */
 export const begin = <A, E, R>(
   operation: string,
-  parts: Parts,
+  parts: GovernorParts,
   described: Call,
   how: CallOptions = {},
   outlivesEffect: boolean,
@@ -119,9 +119,9 @@ const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Sc
 
 const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): Effect.Effect<void, CallError> => {
   const { accounting, known, now, parts, pool, price, purses, until } = call
-  const longest = Math.max(0, until - now)
-  const asking = { purses, price, call: { accounting, estimate, known }, pool: pool.name, longest }
-  return Effect.mapBoth(Payment.pay(asking, restore, parts.wake), {
+  const maxWait = Math.max(0, until - now)
+  const request = { purses, price, call: { accounting, estimate, known }, pool: pool.name, maxWait }
+  return Effect.mapBoth(Payment.pay(request, restore, parts.wake), {
     onSuccess: (payment) => {
       call.payment = payment
     },

@@ -59,7 +59,7 @@ export const inScope = <A, E>(
 // -----------------------------------------------------------------------------
 
 /** What is known of a stream so far. It is mutable and belongs to one stream. */
-export class Progress {
+export class StreamProgress {
   answer: Answer = emptyAnswer
   /** Why the stream did not succeed. The first reason counts. */
   failure: LlmErrorReason | undefined = undefined
@@ -127,10 +127,10 @@ export class Progress {
 }
 
 /** So many pieces of a stream are held back for its first content: one with a longer beginning cannot be retried. */
-const mostHeld = 1_000
+const maxHeld = 1_000
 
 /** A stream as far as it was read. */
-export interface Watched<Piece> {
+export interface PeekedStream<Piece> {
   /** Reads up to the first content. What is given is why the stream failed before it. */
   readonly begin: () => Promise<LlmErrorReason | undefined>
   /** What was read already, and the rest. Its end is reported once, however often its reader comes to an end. */
@@ -144,10 +144,10 @@ export interface Watched<Piece> {
  * `ready` what is to be passed on of it. `leave` is told when the reader leaves the stream before its end.
  */
 export const watch = <Piece>(
-  progress: Progress,
+  progress: StreamProgress,
   advance: (ready: Array<Piece>) => Promise<void>,
   leave: (reason: unknown) => void = () => {}
-): Watched<Piece> => {
+): PeekedStream<Piece> => {
   /** What was read and not given yet. */
   const ready: Array<Piece> = []
 
@@ -161,7 +161,7 @@ export const watch = <Piece>(
 
   return {
     begin: async () => {
-      while (progress.isUndecided && ready.length < mostHeld) await advance(ready)
+      while (progress.isUndecided && ready.length < maxHeld) await advance(ready)
       return progress.answer.started ? undefined : progress.failure
     },
     give: (ended) => {

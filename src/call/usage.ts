@@ -1,36 +1,33 @@
 /**
- * What a call is expected to use, what it is settled to, and what it is billed for. Pure.
+ * What a call is expected to use, what its reservation is settled to, and what it is billed for. Pure.
  *
- * An error says what its call used by Anthropic's rules. The accounting turns that into what the provider has counted:
- * one that charges a request when it arrives gives nothing back, whatever came of it.
+ * An error reports usage by Anthropic's rules. The accounting converts that to what this provider has counted: one that counts a
+ * request when it arrives, for example, never takes the count back.
  */
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
-import type * as Estimator from "../Estimator.ts"
-import * as Lru from "../domain/input/lru.ts"
-import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
+import * as Lru from "../domain/input/lru.ts"
+import * as Rates from "../domain/rates.ts"
+import { perDollar } from "../domain/spending/ledger.ts"
+import type * as Estimator from "../Estimator.ts"
+import type * as Limits from "../Limits.ts"
 import { bytesPerToken } from "../protocol/requestSize.ts"
-import type { Call, Failure } from "./models.ts"
-import type { Pool } from "./pool.ts"
+import type { Call, FailureReport } from "./models.ts"
+import type { PoolRecord } from "./pool.ts"
 
-/** A call as it is estimated and paid for. */
-export interface Known extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "priceFactor"> {
-  /** The tokens of a conversation that the provider adds to it, and of the call. */
-  readonly continued?: number | undefined
-}
+/** A call as its estimate and its price are made of it. */
+export interface KnownCall
+  extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "priceFactor"> {}
 
-/** A call of an agent, as it is estimated and paid for now. */
-export const known = (call: Call, agent: string, pool: Pool, conversations: Conversations): Known => {
+/** What is known now of a call of an agent. */
+export const known = (call: Call, agent: string, pool: PoolRecord, conversations: Conversations): KnownCall => {
   const { bytes, continues, inputTokens, kind, maxTokens } = call
-  const isContinued = inputTokens === undefined && continues !== undefined
-  const continued = isContinued ? conversations.promptOf(continues, bytes) : undefined
   return {
     ...call,
-    // The provider rejects an invalid number.
+    // The provider is going to reject an invalid number.
     maxTokens: Amounts.isAmount(maxTokens) ? maxTokens : undefined,
-    inputTokens: inputTokens ?? continued,
-    continued,
+    inputTokens: inputTokens ?? (continues === undefined ? undefined : conversations.promptOf(continues, bytes)),
     pool: pool.name,
     kind: kind ?? agent,
     together: pool.usual
@@ -38,72 +35,72 @@ export const known = (call: Call, agent: string, pool: Pool, conversations: Conv
 }
 
 /** A call that holds its reservation. */
-export interface Held {
+export interface HeldCall {
   readonly accounting: Accounting.Accounting
-  readonly known: Known
+  readonly known: KnownCall
   readonly estimate: Limits.Estimate
   /** The usage that was observed so far. */
   readonly observed: Accounting.Actual | undefined
 }
 
 // -----------------------------------------------------------------------------
-// What it is expected to use
+// Expected usage
 // -----------------------------------------------------------------------------
 
-/** By how much a guess of the input may be too high: 2.7 bytes a token are assumed at first, and more than 4 occur. */
-const guessedTooHigh = 1.6
+/** How many times too high a guess of the input may be: it assumes 2.7 bytes a token at first, and more than 4 occur. */
+const maxOverestimate = 1.6
 
 /**
- * The least that a call can take of a limit, however wrong the guesses in its estimate are. What was learned of prompts is
- * such a guess, too: of another call with a short body and a long document, for example. So are pictures, of any size, and
- * documents, whose data may be text or pictures of pages.
+ * The usage of a limit that is certain, however wrong the guesses in the estimate are. What was learned of prompts is a guess too,
+ * for example if it was learned from a call with a short body and a long document. So are pictures of any size, and documents,
+ * whose data may be text or pictures of pages.
  */
-const leastOf = (
+const certainUsage = (
   accounting: Accounting.Accounting,
-  call: Known,
+  call: KnownCall,
   { inputTokens = Infinity, outputTokens = 0 }: Limits.Estimate,
   dimension: Limits.Dimension
 ): number => {
-  const least = accounting.estimate({
+  const certain = accounting.estimate({
     inputTokens:
-      call.inputTokens ?? Math.min(inputTokens, (call.textBytes ?? call.bytes) / bytesPerToken) / guessedTooHigh,
+      call.inputTokens ?? Math.min(inputTokens, (call.textBytes ?? call.bytes) / bytesPerToken) / maxOverestimate,
     cachedTokens: 0,
     outputTokens: outputTokens === call.maxTokens ? outputTokens : 0,
     maxTokens: call.maxTokens
   })
-  return Amounts.whole(least)[dimension]
+  return Amounts.whole(certain)[dimension]
 }
 
 /**
- * What to reserve instead of an estimate that is larger than a limit: all that the limit holds. A guess may be larger than the
- * limit although the call is not. Undefined if the call is too large for certain.
+ * Replaces an estimate that is larger than a limit by the whole limit, because only a guess may be larger. Undefined if the call
+ * is certainly too large.
  */
 export const within = (
   { dimension, limit }: { readonly dimension: Limits.Dimension; readonly limit: number },
   accounting: Accounting.Accounting,
-  call: Known,
+  call: KnownCall,
   estimate: Limits.Estimate
 ): Limits.Estimate | undefined =>
-  leastOf(accounting, call, estimate, dimension) <= limit ? { ...estimate, [dimension]: limit } : undefined
+  certainUsage(accounting, call, estimate, dimension) <= limit ? { ...estimate, [dimension]: limit } : undefined
 
 /**
- * The prompt as it was estimated: the input without the output that some hold against it. NaN, which is no usage, where the
- * estimate says no input.
+ * The estimated tokens of the prompt: the input without the output that some providers count as input in advance. NaN, which is
+ * no usage, if the estimate has no input.
  */
 export const promptOf = ({
   accounting,
   estimate,
   known: { maxTokens }
-}: Pick<Held, "accounting" | "estimate"> & { readonly known: Pick<Known, "maxTokens"> }): number => {
+}: Pick<HeldCall, "accounting" | "estimate"> & { readonly known: Pick<KnownCall, "maxTokens"> }): number => {
   const { inputTokens = NaN, outputTokens = 0 } = estimate
   const output = accounting.estimate({ inputTokens: 0, cachedTokens: 0, outputTokens, maxTokens })
   return inputTokens - (output.inputTokens ?? 0)
 }
 
-/** The usage that the estimate expects; the rest of the prompt is read from a cache. */
-export const expected = (held: Omit<Held, "observed">): Accounting.Actual => {
-  const { bytes, continued, inputTokens } = held.known
-  const prompt = inputTokens ?? continued ?? bytes / bytesPerToken
+/** The usage that the estimate expects. The part of the prompt that was not reserved is expected to be read from a cache. */
+export const expected = (held: Omit<HeldCall, "observed">): Accounting.Actual => {
+  const { bytes, inputTokens } = held.known
+  const prompt = inputTokens ?? bytes / bytesPerToken
   const reserved = promptOf(held)
   const uncached = Math.min(Number.isNaN(reserved) ? prompt : reserved, Math.max(prompt, 0))
   return {
@@ -114,18 +111,18 @@ export const expected = (held: Omit<Held, "observed">): Accounting.Actual => {
 }
 
 // -----------------------------------------------------------------------------
-// What it is settled to
+// Settlement
 // -----------------------------------------------------------------------------
 
-const rejected = (pushback: Failure["pushback"]): boolean => pushback === "rateLimit" || pushback === "ramp"
+const isRejection = (pushback: FailureReport["pushback"]): boolean => pushback === "rateLimit" || pushback === "ramp"
 
 const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
 
 /**
- * The usage to settle a call to. No prompt is empty: one of which nothing was counted, because no answer came or a gateway
- * does not count, is spent as it was estimated.
+ * The usage to settle a call to. A prompt of 0 tokens means that nobody counted it, because no answer came or a gateway does not
+ * count: it keeps its estimate.
  */
-export const counted = (held: Held, actual = held.observed ?? unanswered): Limits.Usage => {
+export const counted = (held: HeldCall, actual = held.observed ?? unanswered): Limits.Usage => {
   const known = Amounts.promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
   return held.accounting.usage(known, held.known.maxTokens)
 }
@@ -135,11 +132,11 @@ export const counted = (held: Held, actual = held.observed ?? unanswered): Limit
  * without a valid usage keeps the whole estimate.
  */
 export const afterFailure = (
-  held: Held,
-  pushback: Failure["pushback"],
+  held: HeldCall,
+  pushback: FailureReport["pushback"],
   usage: Limits.Usage | undefined
 ): Limits.Usage => {
-  const unsent = usage?.requests === 0 && !rejected(pushback)
+  const unsent = usage?.requests === 0 && !isRejection(pushback)
   if (unsent) return Amounts.nothing
   if (held.accounting.rejections === "charged") return {}
   if (held.observed !== undefined) return counted(held)
@@ -150,49 +147,49 @@ export const afterFailure = (
 }
 
 /**
- * The limit that a rejection hit: of those with less left than the call asks for, the one that lacks most. Undefined when
- * all have room, as with limits on growth and on connections.
+ * The limit that a rejection hit: of those with less left than the call asks for, the one with the smallest share of it left.
+ * Undefined if all of them have room, as after a limit on growth or on connections.
  */
 export const limitHit = (
   signal: Limits.Signal | undefined,
   estimate: Limits.Estimate
 ): Limits.Dimension | undefined => {
   let hit: Limits.Dimension | undefined
-  let least = 1
+  let minShare = 1
   const asked = Amounts.whole(estimate)
   for (const dimension of Amounts.dimensions) {
     const remaining = signal?.dimensions[dimension]?.remaining
     const needed = Math.max(1, asked[dimension])
-    if (remaining === undefined || remaining / needed >= least) continue
-    least = remaining / needed
+    if (remaining === undefined || remaining / needed >= minShare) continue
+    minShare = remaining / needed
     hit = dimension
   }
   return hit
 }
 
 // -----------------------------------------------------------------------------
-// What it is billed for
+// Bill
 // -----------------------------------------------------------------------------
 
 /**
- * What a call is billed for that was answered, or whose outcome is unknown. No prompt is empty: one of which nothing was
- * counted is billed as it was expected.
+ * What a call is billed for that was answered, or whose outcome is unknown. A prompt of 0 tokens means that nobody counted it: it
+ * is billed as it was expected.
  */
-export const billed = (held: Held, actual = held.observed ?? unanswered): Accounting.Actual =>
+export const billed = (held: HeldCall, actual = held.observed ?? unanswered): Accounting.Actual =>
   Amounts.promptTokens(actual) > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens }
 
 /**
- * What a failed call is billed for; undefined where that is nothing: providers do not bill what they reject, or what fails
- * before it is answered. An error without a usage counts as expected.
+ * What a failed call is billed for. Undefined if nothing: providers do not bill what they reject, or what fails before they
+ * answer. An error without a usage is billed as expected.
  */
 export const billedAfterFailure = (
-  held: Held,
-  pushback: Failure["pushback"],
+  held: HeldCall,
+  pushback: FailureReport["pushback"],
   usage: Limits.Usage | undefined
 ): Accounting.Actual | undefined => {
   if (held.observed !== undefined) return billed(held)
   if (!Predicate.isObjectKeyword(usage)) return expected(held)
-  if (rejected(pushback) || usage.requests === 0) return undefined
+  if (isRejection(pushback) || usage.requests === 0) return undefined
   const { inputTokens, outputTokens } = usage
   if (inputTokens === 0 && outputTokens === 0) return undefined
   return billed(held, {
@@ -201,21 +198,34 @@ export const billedAfterFailure = (
   })
 }
 
+/** No call costs more than this many dollars. Sums of larger amounts would not be exact. */
+const maxDollars = 1e5
+
+/** What a usage costs, in whole billionths of a dollar. An amount that no provider bills, such as NaN, costs nothing. */
+export const costOf = (price: Rates.Price, actual: Accounting.Actual): number => {
+  const dollars = Rates.cost(price, actual)
+  return dollars >= 0 ? Math.round(Math.min(dollars, maxDollars) * perDollar) : 0
+}
+
+/** The most that a call can cost, in whole billionths of a dollar. */
+export const maxCostOf = (price: Rates.Price, known: KnownCall): number =>
+  Math.ceil(Rates.bound(price, known) * perDollar)
+
 // -----------------------------------------------------------------------------
 // Conversations that the provider stores
 // -----------------------------------------------------------------------------
 
-/** The conversations that are remembered. An id and a number are about 200 bytes. */
-const mostConversations = 10_000
+/** An id and a number take about 200 bytes. */
+const maxConversations = 10_000
 
-/** The lengths of conversations, in tokens: a call that continues one sends only what is new, and its prompt is the whole. */
+/** The lengths of conversations. A call that continues one sends only what is new, but is charged for the whole prompt. */
 export class Conversations {
   private readonly lengths = new Map<string, number>()
 
-  /** Remembers how long a conversation is, once an answer has told it. */
+  /** Remembers how long a conversation is after an answer. */
   remember(continuation: string, actual: Accounting.Actual): void {
     const prompt = Amounts.promptTokens(actual)
-    if (prompt > 0) Lru.put(this.lengths, continuation, prompt + actual.outputTokens, mostConversations)
+    if (prompt > 0) Lru.put(this.lengths, continuation, prompt + actual.outputTokens, maxConversations)
   }
 
   /** The tokens of the whole prompt of a call; undefined if the conversation is not remembered. */

@@ -26,7 +26,7 @@ interface Warming {
   isOver: boolean
 }
 
-type State = Warming | { readonly _tag: "Warm"; readonly until: number }
+type CachedPrefix = Warming | { readonly _tag: "Warm"; readonly until: number }
 
 /**
  * Runs an effect that uses the cache under a key, no later than the time in milliseconds of the clock. It may succeed only
@@ -43,9 +43,9 @@ const over = (state: Warming): Effect.Effect<void> =>
   })
 
 export const make = (wake: Wake): Warmup => {
-  const states = new Map<string, State>()
+  const states = new Map<string, CachedPrefix>()
 
-  const keep = (key: string, state: State): void => Lru.put(states, key, state, maxKeys)
+  const keep = (key: string, state: CachedPrefix): void => Lru.put(states, key, state, maxKeys)
 
   const succeeded = (key: string): Effect.Effect<void> =>
     Effect.map(Clock.currentTimeMillis, (now) => keep(key, { _tag: "Warm", until: now + warmMillis }))

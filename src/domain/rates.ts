@@ -31,7 +31,7 @@ type Rates = {
 export interface Price extends Rates {
   /** The prices of a whole call whose prompt, cached parts included, has more tokens than `above`. @default the same */
   readonly long?: (Rates & { readonly above: number }) | undefined
-  /** The most output that the model can give, for calls that state no limit of their own. @default unknown */
+  /** The maxOutput output that the model can give, for calls that state no limit of their own. @default unknown */
   readonly maxOutput?: number | undefined
   /** What everything costs more in the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
   readonly fast?: number | undefined
@@ -53,14 +53,14 @@ export interface Table {
 }
 
 /** A call whose cost is to be known before it is made. */
-interface Asked {
+interface PlannedCall {
   /** The size of the request in UTF-8, as `Governor.Call` has it. */
   readonly bytes: number
   /** `bytes` without what is guessed for pictures and documents. @default `bytes` */
   readonly textBytes?: number | undefined
   /** The tokens of the whole prompt, where they are known. */
   readonly inputTokens?: number | undefined
-  /** The most output that the request allows. @default `maxOutput` of the price, for each of the answers */
+  /** The maxOutput output that the request allows. @default `maxOutput` of the price, for each of the answers */
   readonly maxTokens?: number | undefined
   /** How many answers are requested. @default 1 */
   readonly choices?: number | undefined
@@ -218,21 +218,21 @@ const unseenTokens = 1_000
 const guessedTooLow = 1.2
 
 /**
- * The most that a call can cost, in dollars; infinite where neither the request nor the price limits its output.
+ * The maxOutput that a call can cost, in dollars; infinite where neither the request nor the price limits its output.
  *
  * **Details**
  *
- * A token has at least one byte, so a prompt has at most as many tokens as bytes; all of it counts as the dearest kind of
+ * A token has at least one byte, so a prompt has at maxOutput as many tokens as bytes; all of it counts as the dearest kind of
  * input. What a provider adds of its own is not in the request: a conversation that it stores, results of its tools, the pages
  * of a document. There the bound is a guess.
  */
 export const bound = (
   price: Price,
-  { bytes, choices = 1, inputTokens, maxTokens, textBytes = bytes }: Asked
+  { bytes, choices = 1, inputTokens, maxTokens, textBytes = bytes }: PlannedCall
 ): number => {
-  const most = maxTokens ?? (price.maxOutput ?? Infinity) * Math.max(1, choices || 1)
+  const maxOutput = maxTokens ?? (price.maxOutput ?? Infinity) * Math.max(1, choices || 1)
   const prompt = inputTokens ?? textBytes + (bytes - textBytes) * guessedTooLow + unseenTokens
   const { cacheWrite, cacheWriteLong, input, output } = ratesOf(price, prompt)
-  const written = output === 0 ? 0 : most * output
+  const written = output === 0 ? 0 : maxOutput * output
   return (prompt * Math.max(input, cacheWrite ?? 0, cacheWriteLong ?? 0) + written) / million
 }

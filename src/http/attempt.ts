@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../call/failure.ts"
-import type { Watched } from "../call/stream.ts"
+import type { PeekedStream } from "../call/stream.ts"
 import type * as Governor from "../Governor.ts"
 import { bound, type Bounded, type Connection, type Patience } from "../domain/input/silence.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
@@ -133,7 +133,7 @@ export interface AttemptResponse<R extends ProviderResponse> {
 /** A successful attempt, and its stream if the answer is not whole yet. */
 interface AttemptAnswer<R extends ProviderResponse> {
   readonly result: CallResult<R>
-  readonly stream?: Pick<Watched<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
+  readonly stream?: Pick<PeekedStream<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
 }
 
 /** A failed attempt. Its caller gets the provider's own response, or what was thrown. */

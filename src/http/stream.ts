@@ -31,11 +31,11 @@ export interface BodyOptions {
 }
 
 /** Watches a body. Closing its connection is up to the attempt. */
-export const watch = (options: BodyOptions): Stream.Watched<Uint8Array> => {
+export const watch = (options: BodyOptions): Stream.PeekedStream<Uint8Array> => {
   const { parser, protocol, source } = options
   const fields = { requestId: requestIdOf(options.header) }
   const filter = options.hidesUsage ? makeSseFilter((event) => protocol.usageRequest!.isExtra(event)) : undefined
-  const progress = new Stream.Progress(options.observed)
+  const progress = new Stream.StreamProgress(options.observed)
   let events = 0
 
   /** What an error event means. */

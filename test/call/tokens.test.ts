@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { Tokens } from "../../src/call/retryBudget.ts"
+import { RetryTokens } from "../../src/call/retryBudget.ts"
 
 const between = (minimum: number, maximum: number) => Schema.Finite.check(Schema.isBetween({ minimum, maximum }))
 const count = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 40 }))
@@ -20,7 +20,7 @@ describe("tokens", () => {
     histories,
     ({ events, minPerSecond, ratio }) => {
       const rule = { ratio, minPerSecond }
-      const tokens = new Tokens(rule, 0)
+      const tokens = new RetryTokens(rule, 0)
       const made: Array<number> = []
       let now = 0
       let ended = 0
@@ -48,7 +48,7 @@ describe("tokens", () => {
     histories,
     ({ events, minPerSecond, ratio }) => {
       const rule = { ratio, minPerSecond }
-      const tokens = new Tokens(rule, 0)
+      const tokens = new RetryTokens(rule, 0)
       let now = 0
       for (const { after, begin, giveBack, take } of events) {
         now += after
@@ -66,12 +66,12 @@ describe("tokens", () => {
 
   it("let none go where there is no call and no floor", () => {
     const rule = { ratio: 1, minPerSecond: 0 }
-    assert.strictEqual(new Tokens(rule, 0).take(0), Infinity)
+    assert.strictEqual(new RetryTokens(rule, 0).take(0), Infinity)
   })
 
   it("are not worked off by a clock that is set back", () => {
     const rule = { ratio: 0, minPerSecond: 1 }
-    const tokens = new Tokens(rule, 60_000)
+    const tokens = new RetryTokens(rule, 60_000)
     for (let n = 0; n < 10; n++) tokens.take(60_000)
     assert.strictEqual(tokens.balance(0), 0)
     assert.strictEqual(tokens.balance(1_000), 1)

@@ -27,7 +27,7 @@ const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}
     purses.of([rule], agent, () => (key === undefined ? [] : [{ name: key, hash: key }]))
   const bill = (paying: ReadonlyArray<Spending.Purse>, dollars: number): Ledger.Bill => ({
     purses: paying.map(Ledger.internalsOf),
-    most: dollars * dollar,
+    max: dollars * dollar,
     expected: dollars * dollar
   })
   return {
@@ -37,7 +37,7 @@ const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}
     take: (paying: ReadonlyArray<Spending.Purse>, dollars: number) => Ledger.take(bill(paying, dollars), now),
     spend: (paying: ReadonlyArray<Spending.Purse>, dollars: number) => {
       const taken = Ledger.take(bill(paying, dollars), now)
-      if (!(taken instanceof Ledger.Payment)) return taken instanceof Ledger.Purse ? "waits" : "refused"
+      if (!(taken instanceof Ledger.Payment)) return taken instanceof Ledger.PurseState ? "waits" : "refused"
       taken.settle(dollars * dollar, now)
       return "paid"
     }

@@ -1,7 +1,7 @@
 /** Converts the errors of `effect/ai` for the governor, and those of the governor for `effect/ai`. Pure. */
 import * as AiError from "effect/ai/AiError"
 import type { BudgetError } from "../../Budget.ts"
-import type { Failure } from "../../call/models.ts"
+import type { FailureReport } from "../../call/models.ts"
 import * as SdkErrors from "../../protocol/sdkErrors.ts"
 import {
   InvalidRequest,
@@ -18,10 +18,10 @@ import {
 // From effect/ai
 // -----------------------------------------------------------------------------
 
-const failed = (reason: LlmErrorReason): Failure => new LlmError({ reason })
+const failed = (reason: LlmErrorReason): FailureReport => new LlmError({ reason })
 
 /** Reads status, code and headers if the provider's adapter kept them, because they say more than the reason. */
-const fromHttp = (reason: AiError.AiErrorReason, now: number): Failure | undefined => {
+const fromHttp = (reason: AiError.AiErrorReason, now: number): FailureReport | undefined => {
   if (!("http" in reason) || reason.http?.response === undefined) return undefined
   const { body, response } = reason.http
   const { headers, status } = response
@@ -29,7 +29,7 @@ const fromHttp = (reason: AiError.AiErrorReason, now: number): Failure | undefin
   return failed(SdkErrors.fromResponse({ status, headers, body }, { now }))
 }
 
-const fromReason = (error: AiError.AiError, now: number): Failure => {
+const fromReason = (error: AiError.AiError, now: number): FailureReport => {
   const { reason } = error
   switch (reason._tag) {
     case "RateLimitError":
@@ -63,7 +63,7 @@ const fromReason = (error: AiError.AiError, now: number): Failure => {
  * What a failed round trip means. An answer that cannot be decoded has been paid for, so it is not requested again although its
  * error is retryable.
  */
-export const failureOf = (error: unknown, now: number): Failure => {
+export const failureOf = (error: unknown, now: number): FailureReport => {
   if (!AiError.isAiError(error)) return { isRetryable: false }
   return fromHttp(error.reason, now) ?? fromReason(error, now)
 }

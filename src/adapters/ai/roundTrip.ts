@@ -10,7 +10,7 @@ import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type * as Governor from "../../Governor.ts"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
-import { conclude, Progress } from "../../call/stream.ts"
+import { conclude, StreamProgress } from "../../call/stream.ts"
 import { LlmError } from "../../LlmError.ts"
 import { emptyAnswer, usageOf } from "../../protocol/protocol.ts"
 import { step } from "../modelAnswer.ts"
@@ -62,7 +62,7 @@ const open = Effect.fnUntraced(function* <E, R>(
   trip: Stream.Stream<StreamPart, E, R>
 ): Effect.fn.Return<Stream.Stream<StreamPart, E, R>, FailedAttempt<Stream.Stream<StreamPart>, E>, R | Scope.Scope> {
   const clock = yield* Clock.Clock
-  const progress = new Progress(ticket.recordUsage)
+  const progress = new StreamProgress(ticket.recordUsage)
   const reasonOf = (error: unknown) => Failure.reasonOfPart(error, clock.currentTimeMillisUnsafe())
   const observe = (part: StreamPart): Effect.Effect<void> =>
     Effect.suspend(() => {

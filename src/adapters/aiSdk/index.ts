@@ -68,7 +68,7 @@ import * as Scope from "effect/Scope"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
 import * as Called from "../../call/models.ts"
 import { makeRunner } from "../../call/promises.ts"
-import { conclude, type Conclusion, inScope, streamOf, type Watched } from "../../call/stream.ts"
+import { conclude, type Conclusion, inScope, type PeekedStream, streamOf } from "../../call/stream.ts"
 import * as Governor from "../../Governor.ts"
 import { check, options as optionsOf, orFunction } from "../../domain/input/checks.ts"
 import { LlmError } from "../../LlmError.ts"
@@ -192,7 +192,7 @@ const whole = Effect.fnUntraced(function* <Params extends Describe.CallParams, R
 /** The result of a call, and its stream as far as it was read. */
 interface OpenedStream<Part, Result> {
   readonly result: Result
-  readonly watched: Watched<Part>
+  readonly watched: PeekedStream<Part>
 }
 
 /** Opens a stream up to its first content. Until then the caller has received nothing, so it can be retried. */

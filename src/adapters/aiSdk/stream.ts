@@ -7,7 +7,7 @@ import * as SdkErrors from "../../protocol/sdkErrors.ts"
 import { step } from "../modelAnswer.ts"
 
 /** A watched stream. `cancel` does nothing once it has ended. */
-interface WatchedStream<Part> extends Stream.Watched<Part> {
+interface WatchedStream<Part> extends Stream.PeekedStream<Part> {
   readonly cancel: (reason?: unknown) => void
 }
 
@@ -22,7 +22,7 @@ export const watch = <Part>(
 ): WatchedStream<Part> => {
   const reader = source.getReader()
   const fields = { requestId: options.requestId }
-  const progress = new Stream.Progress(options.observed)
+  const progress = new Stream.StreamProgress(options.observed)
   const received = () => (progress.answer.started ? progress.received : undefined)
 
   const thrownReason = (thrown: unknown): LlmErrorReason => {

@@ -48,7 +48,7 @@ import type { Learned } from "../../Estimator.ts"
 import * as Events from "../../Events.ts"
 import * as Fetch from "../../http/index.ts"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
-import { ClosedError, makeRunner, type Run } from "../../call/promises.ts"
+import { ClosedError, makeRunner, type RunPromise } from "../../call/promises.ts"
 import { inScope } from "../../call/stream.ts"
 import * as Governor from "../../Governor.ts"
 import { check } from "../../domain/input/checks.ts"
@@ -175,7 +175,7 @@ class FloodgateParts extends Context.Service<
     readonly fetch: typeof globalThis.fetch
     readonly middleware: Anthropic.Middleware
     readonly aiSdk: AiSdk.Middleware
-    readonly run: Run
+    readonly run: RunPromise
     readonly metrics: () => Promise<string>
   }
 >()("floodgate/promise/FloodgateParts") {}

@@ -14,7 +14,7 @@ import type { LlmError } from "../../LlmError.ts"
 import type * as Prices from "../../Prices.ts"
 import * as Retry from "../../Retry.ts"
 import type * as Spending from "../../Spending.ts"
-import { check as checkCap } from "../../domain/spending/cap.ts"
+import { check as checkCap } from "../../domain/spending/models.ts"
 
 /**
  * How a call is admitted and bounded.

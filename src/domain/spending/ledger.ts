@@ -1,6 +1,6 @@
 /**
- * What was spent of one cap, and what is reserved for running calls. Pure, and changed in place. Amounts are whole billionths of
- * a dollar, so that sums are exact; times are milliseconds since the epoch.
+ * What was spent under one cap, and what is reserved for running calls. Pure, and changed in place. Amounts are whole billionths
+ * of a dollar, so that sums are exact; times are milliseconds since the epoch.
  */
 
 /** The number of units in a dollar. */
@@ -14,8 +14,16 @@ export type Period =
   /** Any period of this length. */
   | { readonly _tag: "Window"; readonly millis: number }
 
+/** A cap as a ledger counts it. */
+export interface CapInUnits {
+  readonly limit: number
+  readonly period: Period
+  /** Whether the most that a call can cost is reserved, or what it is expected to cost. */
+  readonly reserve: "most" | "expected"
+}
+
 /** What was spent in one part of the period. */
-interface Cell {
+interface SpentCell {
   /** When it no longer counts. */
   ends: number
   amount: number
@@ -34,8 +42,10 @@ export interface Kept {
 }
 
 const dayMillis = 86_400_000
-/** An amount counts for the window, and up to a sixtieth of it longer. */
+/** A window is counted in this many parts, so an amount counts up to a sixtieth of the window longer. */
 const cellsInWindow = 60
+
+const ever: Period = { _tag: "Ever" }
 
 const lengthOf = (period: Period): number => {
   if (period._tag === "Ever") return Infinity
@@ -43,24 +53,33 @@ const lengthOf = (period: Period): number => {
 }
 
 export class Ledger {
+  /** Infinite without a cap. */
   limit: number
-  period: Period
-  /** What is reserved for running calls. */
+  private period: Period
+  /** The amount that is reserved for running calls. */
   held = 0
-  /** All that was spent, in any period. */
-  total = 0
+  /** The amount that was ever spent. */
+  total: number
+  /** The amount that was spent in the period, as of the last look. */
   private counted = 0
-  private readonly cells: Array<Cell> = []
+  /** Ordered by their end. */
+  private readonly cells: Array<SpentCell> = []
 
-  constructor(limit: number, period: Period, kept?: Kept) {
-    this.limit = limit
-    this.period = period
+  constructor(cap: CapInUnits | undefined, kept?: Kept) {
+    this.limit = cap?.limit ?? Infinity
+    this.period = cap?.period ?? ever
     this.total = kept?.total ?? 0
     for (const { amount, ends } of kept?.cells ?? []) this.put(ends ?? Infinity, amount)
   }
 
+  /** Changes the cap. Earlier amounts still count, for at most two of the new periods. */
+  resize(cap: CapInUnits | undefined): void {
+    this.limit = cap?.limit ?? Infinity
+    this.period = cap?.period ?? ever
+  }
+
   /** When an amount that is spent now no longer counts. */
-  endOf(now: number): number {
+  private endOf(now: number): number {
     const { period } = this
     if (period._tag === "Ever") return Infinity
     if (period._tag === "Day") return (Math.floor(now / dayMillis) + 1) * dayMillis
@@ -68,9 +87,9 @@ export class Ledger {
     return (Math.floor(now / cell) + 1) * cell + period.millis
   }
 
-  /** What was spent in the period. */
+  /** The amount that was spent in the period. */
   spent(now: number): number {
-    // However far the clock was set back, or how long the period was before, it counts for two periods at most.
+    // After a clock was set back or the period was shortened, an amount counts for at most two periods.
     const latest = this.endOf(now) + lengthOf(this.period)
     for (let last = this.cells.length; last > 0 && this.cells[last - 1]!.ends > latest; last--) {
       this.cells[last - 1]!.ends = latest
@@ -85,7 +104,7 @@ export class Ledger {
     if (amount > 0) this.put(this.endOf(now), amount)
   }
 
-  /** A clock that was set back makes what is spent count longer, not shorter. */
+  /** Adds to the last cell if that ends later, which happens after a clock was set back: the amount then counts longer. */
   private put(ends: number, amount: number): void {
     this.counted += amount
     const last = this.cells.at(-1)

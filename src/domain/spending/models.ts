@@ -1,9 +1,73 @@
-/** A purse in its public form, and the purses of the context. */
+/** Caps and purses in their public form, and the purses of the context. */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { Cap } from "./cap.ts"
-import type { Kept } from "./ledger.ts"
+import * as Input from "../input/checks.ts"
+import { type CapInUnits, type Kept, perDollar, type Period } from "./ledger.ts"
 import type { Status } from "./purse.ts"
+
+// -----------------------------------------------------------------------------
+// Caps
+// -----------------------------------------------------------------------------
+
+/**
+ * The most that may be spent.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Cap {
+  /** US dollars, at most a million. */
+  readonly dollars: number
+  /**
+   * `"day"` from midnight to midnight, UTC, or a window of any length, such as `"5 hours"`. A window is up to a sixtieth longer
+   * than stated, because costs are summed in 60 parts of it instead of being stored one by one.
+   *
+   * @default in all
+   */
+  readonly per?: "day" | Duration.Input | undefined
+  /**
+   * What is reserved for a running call. With `"most"`, the most that it can cost, the cap is never exceeded. With `"expected"`,
+   * what it is expected to cost, running calls can exceed the cap by what they cost beyond that. Choose `"expected"` for clients
+   * that set a `max_tokens` they never use: Claude Code's 128,000 cost dollars a call.
+   *
+   * @default "most"
+   */
+  readonly reserve?: "most" | "expected" | undefined
+}
+
+const maxDollars = 1e6
+
+/** Checks an amount that a cap allows. */
+export const dollars: Input.Check = Input.number(
+  `a number > 0, at most ${maxDollars}`,
+  (value) => value > 0 && value <= maxDollars
+)
+
+const period = Input.that(
+  '"day", or a finite duration > 0 such as "5 hours"',
+  (value) => value === "day" || Input.finiteSpan(value) === undefined
+)
+
+/** Checks a cap. */
+export const check: Input.Check = Input.options<Cap>(
+  { dollars, per: period, reserve: Input.oneOf("most", "expected") },
+  "dollars"
+)
+
+const periodOf = (per: Cap["per"]): Period => {
+  if (per === undefined) return { _tag: "Ever" }
+  if (per === "day") return { _tag: "Day" }
+  return { _tag: "Window", millis: Input.millisOf(per) }
+}
+
+/** A checked cap, with its limit in the units of a ledger. */
+export const inUnits = (cap: Cap | undefined): CapInUnits | undefined =>
+  cap && { limit: Math.round(cap.dollars * perDollar), period: periodOf(cap.per), reserve: cap.reserve ?? "most" }
+
+// -----------------------------------------------------------------------------
+// Purses
+// -----------------------------------------------------------------------------
 
 /**
  * Counts the costs of calls, up to a cap.
@@ -14,15 +78,15 @@ import type { Status } from "./purse.ts"
 export interface Purse {
   readonly name: string
   readonly status: Effect.Effect<Status>
-  /** Changes or removes the cap while calls run. What was spent still counts, and waiting calls may continue. */
+  /** Changes or removes the cap while calls run. What was spent still counts, and calls that fit now stop waiting. */
   readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
   /** The state to store for the next start of the process, as plain JSON. */
   readonly kept: Effect.Effect<Kept>
-  /** What a governor charges; nothing else reads it. A copy of a purse pays from the same sums. */
+  /** The state that a governor charges; opaque to everybody else. A copy of a purse shares it. */
   readonly internals: unknown
 }
 
-/** The purses that the calls of some code pay from. */
+/** The purses that the calls of an effect pay from. */
 export const Purses: Context.Reference<ReadonlyArray<Purse>> = Context.Reference<ReadonlyArray<Purse>>(
   "floodgate/Spending/Purses",
   { defaultValue: () => [] }

@@ -1,20 +1,12 @@
 /**
- * Purses, and how calls reserve from them: from all of their purses at once, or from none. Changed in place; no clock and no
- * Effect.
+ * The state of purses, and how calls reserve from them: from all of their purses at once, or from none. Changed in place; no clock
+ * and no Effect.
  *
- * A call that would exceed a cap beside what was spent is refused. One that would exceed it only beside the reservations of running
- * calls waits for them, first come, first served. It waits for one purse at a time, so that it does not keep the others from
- * calls that fit. If it has had its turn in several of them in vain, all of them wait for it.
+ * A call is refused if its reservation and what was already spent exceed a cap. It waits if only the reservations of running
+ * calls are in the way, first come, first served. It waits for one purse at a time, so that calls that pay only from its other
+ * purses go ahead. After it has missed its turn several times because another purse was full, all of its purses wait for it.
  */
-import { type Kept, Ledger, perDollar, type Period } from "./ledger.ts"
-
-/** The internal form of a cap. */
-export interface Keeping {
-  readonly limit: number
-  readonly period: Period
-  /** Whether the most that a call can cost is reserved, or what it is expected to cost. */
-  readonly reserve: "most" | "expected"
-}
+import { type CapInUnits, type Kept, Ledger, perDollar } from "./ledger.ts"
 
 /**
  * The status of a purse, in dollars.
@@ -23,9 +15,9 @@ export interface Keeping {
  * @since 0.2.0
  */
 export interface Status {
-  /** In the period of the cap. */
+  /** What was spent in the period of the cap. */
   readonly spent: number
-  /** In all. */
+  /** What was spent in all. */
   readonly total: number
   /** What is reserved for running calls. */
   readonly held: number
@@ -41,18 +33,18 @@ export interface Status {
 export interface Waiter {
   readonly bill: Bill
   readonly woken: () => void
-  /** The purse that it waits for, and how often it had its turn in one while another was full. */
-  at: Purse
+  /** The purse that it waits for. */
+  at: PurseState
+  /** How many turns it has missed because another of its purses was full. */
   missed: number
-  /** The result of its wait. */
-  outcome: Payment | Refused | undefined
+  /** Set when its wait has ended. */
+  outcome: Payment | CapRefusal | undefined
 }
 
-const ever: Period = { _tag: "Ever" }
-
-export class Purse {
+/** The ledger of a purse, and the calls that wait for it. */
+export class PurseState {
   readonly name: string
-  keeping: Keeping | undefined
+  cap: CapInUnits | undefined
   readonly ledger: Ledger
   readonly waiting = new Set<Waiter>()
   /** A waiter that all others wait for, because it has missed too many turns. */
@@ -61,10 +53,10 @@ export class Purse {
   unpriced = 0
   private readonly changed: (() => void) | undefined
 
-  constructor(name: string, keeping: Keeping | undefined, kept?: Kept, changed?: () => void) {
+  constructor(name: string, cap: CapInUnits | undefined, kept?: Kept, changed?: () => void) {
     this.name = name
-    this.keeping = keeping
-    this.ledger = new Ledger(keeping?.limit ?? Infinity, keeping?.period ?? ever, kept)
+    this.cap = cap
+    this.ledger = new Ledger(cap, kept)
     this.changed = changed
   }
 
@@ -79,26 +71,25 @@ export class Purse {
   }
 
   /** The amount that is reserved for a call. */
-  amountOf({ expected, most }: Bill): number {
-    return this.keeping?.reserve === "most" ? most : expected
+  amountOf({ expected, max }: Bill): number {
+    return this.cap?.reserve === "most" ? max : expected
   }
 
-  /** Keeps another cap from now on. What was spent before counts as long as it would have, for two of its periods at most. */
-  resize(keeping: Keeping | undefined, now: number): void {
-    this.keeping = keeping
-    this.ledger.limit = keeping?.limit ?? Infinity
-    this.ledger.period = keeping?.period ?? ever
+  /** Changes the cap, and lets waiting calls go that fit now. */
+  resize(cap: CapInUnits | undefined, now: number): void {
+    this.cap = cap
+    this.ledger.resize(cap)
     drain(this, now)
   }
 
   status(now: number): Status {
-    const { keeping, ledger, unpriced } = this
+    const { cap, ledger, unpriced } = this
     const spent = ledger.spent(now)
     return {
       spent: spent / perDollar,
       total: ledger.total / perDollar,
       held: ledger.held / perDollar,
-      left: keeping === undefined ? undefined : Math.max(0, keeping.limit - spent) / perDollar,
+      left: cap === undefined ? undefined : Math.max(0, cap.limit - spent) / perDollar,
       until: ledger.nextEnd(now),
       unpriced
     }
@@ -109,32 +100,32 @@ export class Purse {
   }
 }
 
-/** What a governor charges of a public purse. */
-export const internalsOf = (purse: { readonly internals: unknown }): Purse => purse.internals as Purse
+/** The state of a purse in its public form. */
+export const internalsOf = (purse: { readonly internals: unknown }): PurseState => purse.internals as PurseState
 
-/** The costs of a call, and the purses that pay. */
+/** What a call may cost, and the purses that pay. */
 export interface Bill {
-  readonly purses: ReadonlyArray<Purse>
-  /** Infinite if nothing limits it. */
-  readonly most: number
+  readonly purses: ReadonlyArray<PurseState>
+  /** Infinite if nothing limits the output of the call. */
+  readonly max: number
   readonly expected: number
 }
 
 /** A cap is reached. */
-export interface Refused {
-  readonly _tag: "Refused"
-  readonly purse: Purse
+export interface CapRefusal {
+  readonly _tag: "CapRefusal"
+  readonly purse: PurseState
   readonly asked: number
   readonly left: number
   /** When the call would fit; undefined if never. */
   readonly until: number | undefined
 }
 
-/** The reservation for a call. */
+/** What a call has reserved. */
 export class Payment {
   readonly _tag = "Payment"
   /** The amount that is reserved in each of the purses. */
-  private readonly amounts: ReadonlyMap<Purse, number>
+  private readonly amounts: ReadonlyMap<PurseState, number>
   private isOpen = true
 
   constructor(bill: Bill) {
@@ -142,14 +133,13 @@ export class Payment {
     for (const [purse, amount] of this.amounts) purse.ledger.held += amount
   }
 
-  /** Tells the owners of its purses, who may come back to them: all sums must be right by now. */
+  /** Notifies the owners of its purses. They may read them at once, so all sums must be right before. */
   notify(): void {
     for (const purse of this.amounts.keys()) purse.notify()
   }
 
   /**
-   * Replaces the reservation by what was spent; undefined if that is unknown, so that all of it may be. Only the first call has an
-   * effect.
+   * Replaces the reservation by what was spent, or spends all of it if that is unknown. Only the first call has an effect.
    */
   settle(spent: number | undefined, now: number): void {
     if (!this.isOpen) return
@@ -163,15 +153,15 @@ export class Payment {
   }
 }
 
-/** What prevents a reservation: a cap, or a purse whose running calls must end first. */
-const obstacle = (bill: Bill, now: number, self: Waiter | undefined): Refused | Purse | undefined => {
+/** What prevents a reservation: a cap that is reached, or a purse whose running calls must end first. */
+const obstacle = (bill: Bill, now: number, self: Waiter | undefined): CapRefusal | PurseState | undefined => {
   for (const purse of bill.purses) {
     const { ledger } = purse
     const asked = purse.amountOf(bill)
     const spent = ledger.spent(now)
     if (spent + asked <= ledger.limit) continue
     const left = Math.max(0, ledger.limit - spent)
-    return { _tag: "Refused", purse, asked, left, until: ledger.fitsAt(asked, now) }
+    return { _tag: "CapRefusal", purse, asked, left, until: ledger.fitsAt(asked, now) }
   }
   for (const purse of bill.purses) {
     const { ledger, next } = purse
@@ -181,8 +171,8 @@ const obstacle = (bill: Bill, now: number, self: Waiter | undefined): Refused | 
   return undefined
 }
 
-/** Reserves at once, or returns the cap that refuses the call or the purse to wait for. */
-export const take = (bill: Bill, now: number): Payment | Refused | Purse => {
+/** Reserves at once, or returns the refusal or the purse to wait for. */
+export const take = (bill: Bill, now: number): Payment | CapRefusal | PurseState => {
   const obstructed = obstacle(bill, now, undefined)
   if (obstructed !== undefined) return obstructed
   const payment = new Payment(bill)
@@ -191,47 +181,47 @@ export const take = (bill: Bill, now: number): Payment | Refused | Purse => {
 }
 
 /** Waits for a purse. */
-export const wait = (bill: Bill, at: Purse, woken: () => void): Waiter => {
+export const wait = (bill: Bill, at: PurseState, woken: () => void): Waiter => {
   const waiter: Waiter = { bill, woken, at, missed: 0, outcome: undefined }
   at.waiting.add(waiter)
   return waiter
 }
 
-/** Releases what a waiter has reserved, or its place in the queue. */
+/** Ends a wait: gives back what the waiter has reserved, or its place in the queue. */
 export const leave = (waiter: Waiter, now: number): void => {
   if (waiter.outcome?._tag === "Payment") waiter.outcome.settle(0, now)
   else if (waiter.at.waiting.has(waiter)) for (const purse of remove(waiter)) drain(purse, now)
 }
 
-/** Removes a waiter. Returns the purses in which others may have waited for it. */
-const remove = (waiter: Waiter): ReadonlySet<Purse> => {
+/** Removes a waiter from its purses, and returns those in which others may have waited for it. */
+const remove = (waiter: Waiter): ReadonlySet<PurseState> => {
   const { at, bill } = waiter
   at.waiting.delete(waiter)
-  const kept = bill.purses.filter(({ favoured }) => favoured === waiter)
-  for (const purse of kept) purse.favoured = undefined
-  return new Set([at, ...kept])
+  const favouring = bill.purses.filter(({ favoured }) => favoured === waiter)
+  for (const purse of favouring) purse.favoured = undefined
+  return new Set([at, ...favouring])
 }
 
 /** The number of turns that a waiter misses before all of its purses wait for it. */
-const mostMissed = 3
+const maxMissed = 3
 
-/** Lets a waiter wait for another purse. Only one waiter may keep a purse from others, or two could keep each other waiting. */
-const move = (waiter: Waiter, to: Purse): void => {
+/** Lets a waiter wait for another purse. A purse favours one waiter at most, because two could keep each other waiting. */
+const move = (waiter: Waiter, to: PurseState): void => {
   waiter.at.waiting.delete(waiter)
   to.waiting.add(waiter)
   waiter.at = to
   waiter.missed++
-  const capped = waiter.bill.purses.filter(({ keeping }) => keeping !== undefined)
-  if (waiter.missed < mostMissed || capped.some(({ favoured }) => favoured !== undefined)) return
+  const capped = waiter.bill.purses.filter(({ cap }) => cap !== undefined)
+  if (waiter.missed < maxMissed || capped.some(({ favoured }) => favoured !== undefined)) return
   for (const purse of capped) purse.favoured = waiter
 }
 
-/** Serves the waiters of a purse, as far as possible. */
-const drain = (purse: Purse, now: number): void => {
+/** Serves the waiters of a purse in order, until one of them has to go on waiting for it. */
+const drain = (purse: PurseState, now: number): void => {
   for (let waiter = purse.next; waiter !== undefined; waiter = purse.next) {
     const outcome = obstacle(waiter.bill, now, waiter) ?? new Payment(waiter.bill)
-    if (outcome === purse || (outcome instanceof Purse && waiter === purse.favoured)) return
-    if (outcome instanceof Purse) move(waiter, outcome)
+    if (outcome === purse || (outcome instanceof PurseState && waiter === purse.favoured)) return
+    if (outcome instanceof PurseState) move(waiter, outcome)
     else {
       waiter.outcome = outcome
       const freed = remove(waiter)

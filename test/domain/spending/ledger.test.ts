@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { Ledger, type Period } from "../../../src/domain/spending/ledger.ts"
+import { type Kept, Ledger, type Period } from "../../../src/domain/spending/ledger.ts"
+
+const ledgerOf = (limit: number, period: Period, kept?: Kept): Ledger =>
+  new Ledger({ limit, period, reserve: "most" }, kept)
 
 const day = 86_400_000
 const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
@@ -10,7 +13,7 @@ const History = Schema.Array(Schema.Struct({ after: int(0, day), amount: int(0, 
 
 /** Plays a history; gives each payment with its time, and what the ledger says then. */
 const play = (period: Period, history: typeof History.Type, startsAt = 0) => {
-  const ledger = new Ledger(Infinity, period)
+  const ledger = new Ledger({ limit: Infinity, period, reserve: "most" })
   let now = startsAt
   const paid: Array<{ readonly at: number; readonly amount: number }> = []
   const said = history.map(({ after, amount }) => {
@@ -40,7 +43,7 @@ describe("ledger", () => {
   )
 
   it("begins a day at its first millisecond", () => {
-    const ledger = new Ledger(100, { _tag: "Day" })
+    const ledger = ledgerOf(100, { _tag: "Day" })
     ledger.spend(60, day - 1)
     assert.strictEqual(ledger.spent(day - 1), 60)
     assert.strictEqual(ledger.fitsAt(41, day - 1), day)
@@ -65,7 +68,7 @@ describe("ledger", () => {
     "says to the millisecond when an amount fits",
     { history: History, millis: int(60, day), limit: int(1, 5_000), amount: int(1, 5_000) },
     ({ amount, history, limit, millis }) => {
-      const ledger = new Ledger(limit, { _tag: "Window", millis })
+      const ledger = ledgerOf(limit, { _tag: "Window", millis })
       let now = 0
       for (const payment of history) {
         now += payment.after / 50
@@ -74,16 +77,17 @@ describe("ledger", () => {
       const at = ledger.fitsAt(amount, Math.floor(now))
       if (at === undefined) return assert.isAbove(amount, limit)
       if (at > Math.floor(now))
-        assert.isAbove(new Ledger(limit, ledger.period, ledger.kept).spent(at - 1) + amount, limit)
+        assert.isAbove(ledgerOf(limit, { _tag: "Window", millis }, ledger.kept).spent(at - 1) + amount, limit)
       assert.isAtMost(ledger.spent(at) + amount, limit)
     }
   )
 
   const kept = { history: History, millis: int(1, day), ever: Schema.Boolean }
   it.prop("goes on from what was kept of it, as JSON", kept, ({ ever, history, millis }) => {
-    const { ledger, said } = play(ever ? { _tag: "Ever" } : { _tag: "Window", millis }, history)
+    const period: Period = ever ? { _tag: "Ever" } : { _tag: "Window", millis }
+    const { ledger, said } = play(period, history)
     const now = said.at(-1)?.now ?? 0
-    const again = new Ledger(Infinity, ledger.period, JSON.parse(JSON.stringify(ledger.kept)))
+    const again = ledgerOf(Infinity, period, JSON.parse(JSON.stringify(ledger.kept)))
     for (const later of [now, now + millis / 2, now + 2 * millis]) {
       assert.strictEqual(again.spent(later), ledger.spent(later))
     }
@@ -91,7 +95,7 @@ describe("ledger", () => {
   })
 
   it("keeps no more than 62 numbers, however much is spent", () => {
-    const ledger = new Ledger(Infinity, { _tag: "Window", millis: 60_000 })
+    const ledger = ledgerOf(Infinity, { _tag: "Window", millis: 60_000 })
     for (let now = 0; now < 1_000_000; now += 17) {
       ledger.spend(1, now)
       ledger.spent(now)
@@ -100,7 +104,7 @@ describe("ledger", () => {
   })
 
   it("counts on when the clock is set back", () => {
-    const ledger = new Ledger(100, { _tag: "Day" })
+    const ledger = ledgerOf(100, { _tag: "Day" })
     ledger.spend(60, 3 * day)
     ledger.spend(30, day)
     assert.strictEqual(ledger.spent(day), 90)
@@ -110,7 +114,7 @@ describe("ledger", () => {
 
   for (const period of [{ _tag: "Day" }, { _tag: "Window", millis: day }] as const) {
     it(`counts for two periods at most, however far the clock is set back: ${period._tag}`, () => {
-      const ledger = new Ledger(100, period)
+      const ledger = ledgerOf(100, period)
       ledger.spend(60, 400 * day)
       ledger.spend(30, day)
       assert.strictEqual(ledger.spent(day), 90)
@@ -119,9 +123,9 @@ describe("ledger", () => {
   }
 
   it("counts by another period from now on, what was spent before for two of its periods at most", () => {
-    const ledger = new Ledger(100, { _tag: "Ever" })
+    const ledger = ledgerOf(100, { _tag: "Ever" })
     ledger.spend(60, 0)
-    ledger.period = { _tag: "Day" }
+    ledger.resize({ limit: 100, period: { _tag: "Day" }, reserve: "most" })
     ledger.spend(30, day)
     assert.strictEqual(ledger.spent(2 * day - 1), 90)
     assert.strictEqual(ledger.spent(3 * day), 0)

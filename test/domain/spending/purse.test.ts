@@ -6,12 +6,12 @@ import * as Purses from "../../../src/domain/spending/purse.ts"
 const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 
 const purse = (limit: number, period: Period = { _tag: "Ever" }, name = "p") =>
-  new Purses.Purse(name, { limit, period, reserve: "most" })
+  new Purses.PurseState(name, { limit, period, reserve: "most" })
 
 /** A call: what it may cost, what it costs of that, whom it is paid by, and what happens next to the calls that are there. */
 const Step = Schema.Struct({
   after: int(0, 40),
-  most: int(0, 60),
+  max: int(0, 60),
   share: int(0, 100),
   payers: int(1, 7),
   event: Schema.Literals(["ask", "end", "interrupt", "giveUp"]),
@@ -70,7 +70,7 @@ describe("purses", () => {
           assert.isAtLeast(ledger.held, 0)
         }
       }
-      for (const { after, most, payers: bits, share, event, which } of steps) {
+      for (const { after, max, payers: bits, share, event, which } of steps) {
         now += after
         if (event === "end" && open.length > 0) end(which, true)
         else if (event === "interrupt" && open.length > 0) end(which, false)
@@ -80,11 +80,11 @@ describe("purses", () => {
           Purses.leave(one.waiter, now)
         } else {
           const payers = [0, 1, 2].filter((index) => (bits & (1 << index)) !== 0)
-          const bill = { purses: payers.map((index) => purses[index]!), most, expected: most }
-          const cost = Math.floor((most * share) / 100)
+          const bill = { purses: payers.map((index) => purses[index]!), max, expected: max }
+          const cost = Math.floor((max * share) / 100)
           const taken = Purses.take(bill, now)
           if (taken instanceof Purses.Payment) open.push({ payment: taken, cost, payers })
-          else if (taken instanceof Purses.Purse) {
+          else if (taken instanceof Purses.PurseState) {
             waiting.add({ waiter: Purses.wait(bill, taken, () => {}), cost, payers })
           } else assert.isAbove(taken.asked, taken.left)
         }
@@ -107,7 +107,7 @@ describe("purses", () => {
 
   it("lets calls wait in the order in which they came, also behind a large one", () => {
     const one = purse(100)
-    const bill = (most: number) => ({ purses: [one], most, expected: most })
+    const bill = (max: number) => ({ purses: [one], max, expected: max })
     const first = Purses.take(bill(80), 0) as Purses.Payment
     const order: Array<string> = []
     assert.strictEqual(Purses.take(bill(90), 0), one)
@@ -121,16 +121,16 @@ describe("purses", () => {
 
   it("refuses at once what does not fit beside what was spent", () => {
     const one = purse(100)
-    const bill = (most: number) => ({ purses: [one], most, expected: most })
+    const bill = (max: number) => ({ purses: [one], max, expected: max })
     ;(Purses.take(bill(80), 0) as Purses.Payment).settle(70, 0)
-    const { asked, left, until } = Purses.take(bill(31), 0) as Purses.Refused
+    const { asked, left, until } = Purses.take(bill(31), 0) as Purses.CapRefusal
     assert.deepStrictEqual({ asked, left, until }, { asked: 31, left: 30, until: undefined })
     assert.instanceOf(Purses.take(bill(30), 0), Purses.Payment)
   })
 
   it("gives up a place as if it had never been asked for", () => {
     const one = purse(100)
-    const bill = (most: number) => ({ purses: [one], most, expected: most })
+    const bill = (max: number) => ({ purses: [one], max, expected: max })
     Purses.take(bill(60), 0)
     const large = Purses.wait(bill(50), one, () => {})
     let woken = false
@@ -152,9 +152,9 @@ describe("purses", () => {
   ]) {
     it(`lets calls go that wait for two of them, though others always wait for one: ${orders.join(" and ")}`, () => {
       const both = [purse(100, undefined, "a"), purse(100, undefined, "b")]
-      const bill = (of: ReadonlyArray<number>) => ({ purses: of.map((each) => both[each]!), most: 100, expected: 100 })
+      const bill = (of: ReadonlyArray<number>) => ({ purses: of.map((each) => both[each]!), max: 100, expected: 100 })
       const ask = (of: ReadonlyArray<number>) =>
-        Purses.wait(bill(of), Purses.take(bill(of), 0) as Purses.Purse, () => {})
+        Purses.wait(bill(of), Purses.take(bill(of), 0) as Purses.PurseState, () => {})
       /** For each purse the call that runs, and two that wait, which it alone pays for. */
       const running = [0, 1].map((each) => Purses.take(bill([each]), 0) as Purses.Payment)
       const lines = [0, 1].map((each) => [ask([each]), ask([each])])
