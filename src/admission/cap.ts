@@ -1,8 +1,8 @@
 /**
- * The limit that the user states: a bucket that nothing but the user changes. Headers and rejections never touch it.
+ * A cap: one limit that the user states. It is a bucket that headers and rejections never change.
  *
- * The level refills up to the rule's capacity and may be negative: that is debt, and it is never forgiven. Where the
- * limit is kept for any span of one window, cells remember what was admitted within the last one. A quota is a bucket
+ * The level refills up to the rule's capacity. A negative level is debt, which only refilling pays. If the rule has a window,
+ * cells remember what was admitted within the last one, so that no span of that length exceeds the limit. A quota is a bucket
  * that never refills.
  *
  * Times are milliseconds, rates are per millisecond. A cap is changed in place; cells and highs are values that copies share.
@@ -10,7 +10,7 @@
 import type { Rule } from "../domain/rules.ts"
 import * as Cells from "./cells.ts"
 
-/** The level before something was taken. */
+/** The level right before a charge was taken. */
 interface High {
   readonly at: number
   readonly level: number
@@ -20,11 +20,11 @@ export interface Cap {
   rule: Rule
   level: number
   at: number
-  /** When it is full again, or was. */
+  /** When the bucket will be full, or since when it has been. */
   fullAt: number
   /** Empty where the rule has no window. */
   cells: Cells.Cells
-  /** Oldest first, each higher than all that came later; empty where the rule is no bucket. */
+  /** Oldest first, each higher than all later ones; empty for quotas and windows. */
   highs: ReadonlyArray<High>
 }
 
@@ -49,14 +49,15 @@ export const advance = (cap: Cap, now: number): void => {
   if (rule.window !== undefined) cap.cells = Cells.advance(cap.cells, rule.window, now)
 }
 
-/** Rounding of sums: a billionth of the capacity is no token. */
+/** Sums of fractions are not exact, so differences below a billionth of the capacity are ignored. */
 const rounding = 1e-9
 
 /**
- * Milliseconds until a charge fits: 0 if it does, `Infinity` if a quota no longer holds it. A charge that is larger than the
- * burst goes when the bucket is full. A call that is admitted now may go out up to `lag` later than the next ones, so what is
- * refilled in that time is kept back; if the bucket cannot hold that, it must have been full for that long. The cap must be up
- * to date.
+ * Milliseconds until a charge fits: 0 if it fits now, `Infinity` if a quota has too little left. A charge that is larger than
+ * the bucket fits when the bucket is full. The cap must be up to date.
+ *
+ * A call may be sent up to `lag` later than calls that are admitted after it, so the refill of that time is kept back. If the
+ * bucket is too small for that, it must have been full for that long.
  */
 export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, lag = 0): number => {
   if (charge === 0) return 0
@@ -65,7 +66,7 @@ export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, la
   const needed = charge + rule.rate * lag
   let missing = Math.min(needed, rule.capacity) - level
   if (needed > rule.capacity) missing = Math.max(missing, rule.rate * (fullAt + lag - at))
-  // Aimed half the slack lower, so that a wait that ends on a whole millisecond is not rounded up to the next.
+  // Half of the slack less, so that a wait that ends on a whole millisecond is not rounded up to the next one.
   const refilled = missing <= slack ? 0 : (missing - slack / 2) / rule.rate
   if (rule.window === undefined) return refilled
   const { max } = rule.window
@@ -75,7 +76,7 @@ export const wait = ({ at, cells, fullAt, level, rule }: Cap, charge: number, la
   return Math.max(refilled, leftAt === Infinity ? rule.window.millis : leftAt + lag - at)
 }
 
-/** Takes a charge, into debt where it is more than the level. */
+/** Takes a charge. What exceeds the level becomes debt. */
 export const take = (cap: Cap, charge: number): void => {
   if (isBucket(cap.rule)) note(cap)
   cap.level -= charge
@@ -84,7 +85,7 @@ export const take = (cap: Cap, charge: number): void => {
   if (rule.window !== undefined && charge > 0) cap.cells = Cells.add(cells, rule.window, at, charge)
 }
 
-/** Updates when the bucket is full again. If it is full, keeps the earliest time since which it has been. */
+/** Updates `fullAt`. If the bucket is full, that stays the earliest time since which it has been. */
 const refills = (cap: Cap): void => {
   const { at, fullAt, level, rule } = cap
   if (level >= rule.capacity) cap.fullAt = Math.min(fullAt, at)
@@ -93,10 +94,10 @@ const refills = (cap: Cap): void => {
 
 const isBucket = ({ quota, window }: Rule): boolean => !quota && window === undefined
 
-/** How many levels are remembered. Only those that no later level reached matter, and they are few. */
+/** The number of levels that are remembered. Only levels that no later one has reached matter, and those are few. */
 const maxHighs = 16
 
-/** Remembers how full the bucket was. If there are too many levels, the two closest become one: the higher level, the later time. */
+/** Remembers the level. If there are too many, the two that differ least become one, with the higher level and the later time. */
 const note = (cap: Cap): void => {
   const { at, highs, level } = cap
   let kept = highs.length
@@ -112,8 +113,8 @@ const note = (cap: Cap): void => {
 }
 
 /**
- * Replaces a charge that was taken at a time by what was used. What is given back counts as if it had been in the bucket since
- * then: what the bucket could not have held is lost.
+ * Replaces a charge by what was used. A refund counts as if it had been in the bucket since `takenAt`, so the part that would
+ * have overflowed since then is lost.
  */
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
   if (used > charge) return take(cap, used - charge)
@@ -128,14 +129,14 @@ export const settle = (cap: Cap, charge: number, used: number, takenAt: number):
     const raised = highs.slice(since).map(({ at, level }) => ({ at, level: level + room }))
     cap.highs = [...highs.slice(0, kept), ...raised]
   }
-  // What is given back makes it full no later.
+  // A refund never delays the time at which the bucket is full.
   const { fullAt } = cap
   refills(cap)
   cap.fullAt = Math.min(fullAt, cap.fullAt)
   if (rule.window !== undefined && given > 0) cap.cells = Cells.giveBack(cells, rule.window, takenAt, given)
 }
 
-/** What is left at a time, when the bucket is full again, and what was admitted within the window until it has left. */
+/** The level at a time, when the bucket is full again, what counts in the window, and when all of that has left it. */
 export const left = (
   cap: Cap,
   now: number
@@ -152,7 +153,7 @@ export const left = (
   }
 }
 
-/** Sets what is left of a new cap, and what was admitted within its window. */
+/** Sets the level of a new cap, and what counts in its window until `leaves`. */
 export const setLeft = (cap: Cap, level: number, recent: number, leaves: number): void => {
   const { at, rule } = cap
   cap.level = Math.min(rule.capacity, level)
@@ -160,7 +161,7 @@ export const setLeft = (cap: Cap, level: number, recent: number, leaves: number)
   if (rule.window !== undefined && leaves > at) cap.cells = Cells.until(leaves, recent, rule.window)
 }
 
-/** Sets another rule. Debt stays, and so does what was used of a quota, because a quota never refills. */
+/** Sets another rule. Debt stays. What was used of a quota stays used, because a quota never refills. */
 export const setRule = (cap: Cap, rule: Rule): void => {
   const grown = rule.quota ? rule.capacity - cap.rule.capacity : 0
   cap.level = Math.min(rule.capacity, cap.level + grown)

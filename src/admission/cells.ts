@@ -1,25 +1,25 @@
 /**
  * What was admitted within a sliding window, by slices of time.
  *
- * Cells are a value, which copies of a cap share. An admission replaces the newest cell alone, and the sum of the others is
- * kept, so that neither it nor a decision looks at all of them.
+ * Cells are a value, which copies of a cap share. An admission replaces only the newest slice, and the sum of the others is
+ * stored, so neither an admission nor a decision adds up all of them.
  */
 
-/** A window is remembered in this many cells: what leaves it leaves up to 1/60 late, never early. */
-const cellsPerWindow = 60
+/** Slices of a window. An amount counts for up to a sixtieth of the window too long, and never too short. */
+const slicesPerWindow = 60
 
-/** What was admitted in the slice of time with this index. */
-export interface Cell {
+/** What was admitted in a slice of time. */
+export interface Slice {
   readonly index: number
   readonly amount: number
 }
 
 export interface Cells {
   /** All but the newest, oldest first. */
-  readonly older: ReadonlyArray<Cell>
-  /** The sum of those. */
+  readonly older: ReadonlyArray<Slice>
+  /** Their sum. */
   readonly sum: number
-  readonly newest: Cell | undefined
+  readonly newest: Slice | undefined
 }
 
 interface Span {
@@ -28,31 +28,33 @@ interface Span {
 
 export const none: Cells = { older: [], sum: 0, newest: undefined }
 
-const sumOf = (cells: ReadonlyArray<Cell>): number => {
+const sumOf = (slices: ReadonlyArray<Slice>): number => {
   let sum = 0
-  for (const { amount } of cells) sum += amount
+  for (const { amount } of slices) sum += amount
   return sum
 }
 
-/** Cells from a list, and the list of cells: oldest first. */
-export const fromList = (cells: ReadonlyArray<Cell>): Cells => {
-  const older = cells.slice(0, -1)
-  return { older, sum: sumOf(older), newest: cells.at(-1) }
+/** Cells from slices, oldest first. */
+export const fromList = (slices: ReadonlyArray<Slice>): Cells => {
+  const older = slices.slice(0, -1)
+  return { older, sum: sumOf(older), newest: slices.at(-1) }
 }
-export const toList = ({ newest, older }: Cells): ReadonlyArray<Cell> =>
+
+/** All slices, oldest first. */
+export const toList = ({ newest, older }: Cells): ReadonlyArray<Slice> =>
   newest === undefined ? older : [...older, newest]
 
 export const total = ({ newest, sum }: Cells): number => sum + (newest?.amount ?? 0)
 
-const millisOf = (window: Span): number => window.millis / cellsPerWindow
+const millisOf = (window: Span): number => window.millis / slicesPerWindow
 
-/** A cell counts until its youngest amount has left the window. */
-const leavesAt = ({ index }: Cell, window: Span): number => (index + 1) * millisOf(window) + window.millis
+/** A slice counts until the last amount that it may have has left the window. */
+const leavesAt = ({ index }: Slice, window: Span): number => (index + 1) * millisOf(window) + window.millis
 
-/** When all of it has left the window; 0 if it has. */
+/** When everything has left the window; 0 if nothing is in it. */
 export const end = ({ newest }: Cells, window: Span): number => (newest === undefined ? 0 : leavesAt(newest, window))
 
-/** Adds an amount that left by a certain time. */
+/** One amount, which leaves the window at a given time. */
 export const until = (leaves: number, amount: number, window: Span): Cells => ({
   ...none,
   newest: { index: Math.ceil((leaves - window.millis) / millisOf(window)) - 1, amount }
@@ -63,7 +65,7 @@ export const advance = (cells: Cells, window: Span, now: number): Cells => {
   const { newest, older } = cells
   if (newest === undefined || leavesAt(older[0] ?? newest, window) > now) return cells
   if (leavesAt(newest, window) <= now) return none
-  const left = older.filter((cell) => leavesAt(cell, window) > now)
+  const left = older.filter((slice) => leavesAt(slice, window) > now)
   return { older: left, sum: sumOf(left), newest }
 }
 
@@ -73,7 +75,7 @@ export const add = ({ newest, older, sum }: Cells, window: Span, at: number, amo
   if (newest === undefined) return { older, sum, newest: { index, amount } }
   if (newest.index === index) return { older, sum, newest: { index, amount: newest.amount + amount } }
   const sealed = [...older, newest]
-  // Added up anew, so that errors of rounding do not.
+  // Added up again, so that rounding errors do not add up.
   return { older: sealed, sum: sumOf(sealed), newest: { index, amount } }
 }
 
@@ -82,23 +84,23 @@ export const giveBack = (cells: Cells, window: Span, at: number, amount: number)
   const { newest, older, sum } = cells
   const index = Math.floor(at / millisOf(window))
   if (newest?.index === index) return { older, sum, newest: { index, amount: Math.max(0, newest.amount - amount) } }
-  const place = older.findLastIndex((cell) => cell.index === index)
+  const place = older.findLastIndex((slice) => slice.index === index)
   const found = older[place]
   if (found === undefined) return cells
   const left = Math.max(0, found.amount - amount)
   return { older: older.with(place, { index, amount: left }), sum: sum - found.amount + left, newest }
 }
 
-/** When so much of it has left the window; `Infinity` if it is less. */
+/** When this amount has left the window; `Infinity` if less is in it. */
 export const leftAt = (cells: Cells, window: Span, amount: number): number => {
   let over = amount
-  for (const cell of toList(cells)) {
-    over -= cell.amount
-    if (over <= 0) return leavesAt(cell, window)
+  for (const slice of toList(cells)) {
+    over -= slice.amount
+    if (over <= 0) return leavesAt(slice, window)
   }
   return Infinity
 }
 
-/** Part of each cell. */
+/** The given part of each amount. */
 export const scale = (cells: Cells, part: number): Cells =>
   fromList(toList(cells).map(({ amount, index }) => ({ index, amount: amount * part })))

@@ -2,26 +2,24 @@
  * A queue that is first come, first served within an agent, fair by weight between agents, and strict by priority.
  *
  * Start-time fair queueing (Goyal, Vin, Cheng 1996) with the virtual time of WF2Q+ (Bennett, Zhang 1997): a flow's head
- * carries a start tag, the lowest is served next, and serving moves the flow's tag on by cost over weight. Virtual time
- * moves on with the service that the average flow gets. A new flow starts there: its tag grows with every call, so a
- * stream of new agents starves nobody. No flow starts before the head that is being waited for, so none overtakes it.
+ * carries a start tag, the lowest is served next, and serving advances the flow's tag by cost over weight. Virtual time
+ * advances with the service that the average flow gets. A new flow starts at virtual time, which grows with every call, so
+ * a stream of new agents starves nobody. No flow starts before the head that is being waited for, so none overtakes it.
  *
- * An agent's service is remembered while anybody waits, not only while it waits itself: agents that make one call at a
- * time share by cost, too. Pushing, shifting and removing cost O(log flows).
- *
- * The structure is mutable and has one owner.
+ * What an agent was served is remembered while any agent waits, so that agents which make one call at a time also share by
+ * cost. Pushing, serving and removing cost O(log flows). The queue is changed in place.
  */
 import * as Heap from "./heap.ts"
 
-/** What the queue needs to know of a call. The fields marked "queue" belong to the queue; {@link unqueued} has their first values. */
+/** What the queue needs to know of a call. The fields marked "queue" belong to the queue and begin as {@link unqueued}. */
 export interface Queued {
   readonly agent: string
   readonly priority: number
   /** Share of service relative to other agents, > 0. */
   readonly weight: number
-  /** What serving it costs, in any one unit, > 0. */
+  /** What serving it costs, above 0, in the same unit for all entries. */
   cost: number
-  /** queue: where it stands, `undefined` when it does not. */
+  /** queue: where it stands; undefined if it does not wait. */
   flow: Flow<this> | undefined
   /** queue */
   previous: this | undefined
@@ -29,7 +27,7 @@ export interface Queued {
   next: this | undefined
   /** queue: the rank of its flow when it was served, -1 until then. */
   rank: number
-  /** queue: by how much serving it moved virtual time on. */
+  /** queue: by how much serving it advanced virtual time. */
   moved: number
   /** queue: the weight of all agents that waited when it was served. */
   among: number
@@ -45,15 +43,15 @@ export interface Flow<E> extends Heap.Item {
   head: E | undefined
   tail: E | undefined
   size: number
-  /** What it adds to its level's weight: the weight of the first entry that came when it was empty. */
+  /** What it adds to its level's weight: the weight of the entry that was pushed when it was empty. */
   weight: number
-  /** The start tag of the head; of the next entry to come when empty. */
+  /** The start tag of its head, or of the next entry if it is empty. */
   start: number
-  /** Breaks ties between tags: the order of arrival. */
+  /** The order of arrival, which breaks ties between tags. */
   rank: number
-  /** A correction of the tag that waits for the next service: negative where the agent was charged too much. */
+  /** A correction of the tag, made at the next service; negative if the agent was charged too much. */
   owed: number
-  /** Whether the last of its entries was served, and none has come since. */
+  /** Whether its last entry was served, and none was pushed since. */
   isServed: boolean
 }
 
@@ -61,39 +59,40 @@ export interface Flow<E> extends Heap.Item {
 interface Level<E> extends Heap.Item {
   readonly priority: number
   readonly flows: Map<string, Flow<E>>
-  /** The backlogged flows by (start, rank). */
+  /** The flows that are not empty, by (start, rank). */
   readonly heap: Array<Flow<E>>
-  /** The sum of the weights of the backlogged flows. */
+  /** The sum of their weights. */
   weight: number
-  /** Virtual time as if every service had cost what was asked for. */
+  /** Virtual time, as if every service had used its whole cost. */
   virtual: number
-  /** How much less they did: a new flow starts at `virtual - refunded`. */
+  /** How much less they used. A new flow starts at `virtual - refunded`. */
   refunded: number
-  /** At this number of flows the idle ones are swept; it doubles with what must stay, so a sweep costs O(1) a call. */
+  /** Empty flows are swept at this number of flows: twice those that had to stay, so that sweeping costs O(1) per call. */
   sweepAt: number
 }
 
-/** Agents over which it is averaged how many come back. */
+/** The weight of one agent in the average of those that come back. */
 const returnWeight = 1 / 64
+/** The least number of flows that are swept. */
 const firstSweep = 1024
-/** Empty priorities whose history is kept; more are forgotten. */
+/** Levels without entries are kept up to this number of levels. */
 const idleLevels = 64
-/** Bounds a tag's growth, so that tiny weights leave the arithmetic finite. */
+/** Bounds the growth of tags, so that tiny weights cannot make them infinite. */
 const maxStep = 1e12
 
-/** An entry that would come now, among its agent's own as the last or the first. */
+/** An entry that would be pushed now: behind its agent's other entries, or before them. */
 export interface Newcomer {
   readonly agent: string
   readonly priority: number
   readonly first: boolean
 }
 
-/** How far a look ahead has come in one flow; `flowAt` is the flow's place in the heap until its head was seen. */
+/** How far `inOrder` has come in one flow. `flowAt` is the flow's place in the heap, and -1 once its head was visited. */
 interface Cursor<E> extends Heap.Item, Tagged {
   start: number
   rank: number
   owed: number
-  /** Undefined where it is a newcomer's turn. */
+  /** Undefined at the newcomer's turn. */
   entry: E | undefined
   flowAt: number
 }
@@ -109,7 +108,7 @@ const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.prio
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
   Math.min(entry.cost / entry.weight, maxStep)
 
-/** Where an agent that does not wait would start; a new one does at virtual time. */
+/** The start tag of an agent that does not wait: virtual time, if the agent is new. */
 const startOf = <E>(level: Level<E>, flow: Flow<E> | undefined): number =>
   flow === undefined ? level.virtual - level.refunded : flow.start + flow.owed
 
@@ -117,16 +116,16 @@ export class FairQueue<E extends Queued> {
   size = 0
   /** The weight of all agents that wait. */
   weight = 0
-  /** The part of the agents that come back after the last of their entries was served, while others wait. */
+  /** The fraction of agents that push another entry after their last one was served, while others wait. */
   returning = 0
   private ranks = 0
-  /** Services of a lower rank are forgotten. */
+  /** What was served at a lower rank is forgotten. */
   private since = 0
   private readonly levels = new Map<number, Level<E>>()
   /** The levels with entries, highest priority first. */
   private readonly backlogged: Array<Level<E>> = []
 
-  /** Adds an entry at its agent's end, or at its agent's front. */
+  /** Adds an entry behind its agent's other entries, or before them. */
   push(entry: E, front = false): void {
     const level = this.levelOf(entry.priority)
     const flow = this.flowOf(level, entry.agent)
@@ -145,13 +144,6 @@ export class FairQueue<E extends Queued> {
     return this.backlogged[0]?.heap[0]!.head
   }
 
-  /** Serves the entry that `peek` gives. */
-  shift(): E | undefined {
-    const entry = this.peek()
-    if (entry !== undefined) this.serve(entry)
-    return entry
-  }
-
   /** Removes an entry that is served, and charges its agent. */
   serve(entry: E): void {
     const flow = entry.flow!
@@ -159,7 +151,7 @@ export class FairQueue<E extends Queued> {
     entry.rank = flow.rank
     entry.moved = Math.min(entry.cost / Math.max(level.weight, flow.weight), maxStep)
     entry.among = this.weight
-    // No flow that comes now may start earlier than the one that is served.
+    // A flow that is added now must not start earlier than the one that is served.
     level.virtual = Math.max(level.virtual, flow.start + level.refunded) + entry.moved
     flow.start += stepOf(entry) + flow.owed
     flow.owed = 0
@@ -196,12 +188,12 @@ export class FairQueue<E extends Queued> {
     if (flow.size > 0) Heap.fix(level.heap, flow, byTag)
   }
 
-  /** Removes an entry, wherever it stands. */
+  /** Removes an entry, if it waits. */
   remove(entry: E): void {
     if (entry.flow !== undefined) this.unlink(entry.flow, entry)
   }
 
-  /** Sets anew what each entry costs. */
+  /** Updates the cost of every entry. */
   reprice(cost: (entry: E) => number): void {
     for (const { heap } of this.backlogged) {
       for (const { head } of heap) {
@@ -210,7 +202,7 @@ export class FairQueue<E extends Queued> {
     }
   }
 
-  /** Nobody had to wait: what agents were served before counts no more. Does nothing while anybody waits. */
+  /** Forgets what agents were served, unless anybody waits. */
   forget(): void {
     if (this.size > 0 || this.since === this.ranks) return
     this.since = this.ranks
@@ -218,9 +210,9 @@ export class FairQueue<E extends Queued> {
   }
 
   /**
-   * The entries in the order of service: all of them, or those that go before a newcomer. Nobody else comes, but for a part
-   * of the agents whose last entry was served: they come back at once with another one like it, so that it is given once more.
-   * Changes nothing; the queue must not change meanwhile.
+   * The entries in the order in which they will be served, or only those that will be served before a newcomer. It assumes that
+   * `returning` of the agents whose last entry is served push another one like it, and yields that entry again for them.
+   * Nothing is changed. The queue must not change during the iteration.
    */
   *inOrder(newcomer?: Newcomer, returning = 0): Generator<E, undefined> {
     for (const level of [...this.backlogged].sort((a, b) => b.priority - a.priority)) {
@@ -231,7 +223,7 @@ export class FairQueue<E extends Queued> {
     return undefined
   }
 
-  /** Those of one level. Returns whether it is a newcomer's turn. */
+  /** The entries of one level. Returns whether it is the newcomer's turn. */
   private *inLevel(level: Level<E>, newcomer: Newcomer | undefined, returning: number): Generator<E, boolean> {
     const own = newcomer === undefined ? undefined : level.flows.get(newcomer.agent)
     const cursors: Array<Cursor<E>> = []
@@ -241,7 +233,7 @@ export class FairQueue<E extends Queued> {
       const flow = level.heap[place]
       if (flow === undefined) return
       const { head, owed, rank, start } = flow
-      // A newcomer that goes first among its agent's own is in the place of their head.
+      // A newcomer that is the first of its agent replaces the agent's head.
       const entry = flow === own && newcomer?.first === true ? undefined : head
       Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
     }
@@ -340,7 +332,7 @@ export class FairQueue<E extends Queued> {
     if (--flow.size > 0) return
     const { level } = flow
     level.weight -= flow.weight
-    // Sums of numbers that come and go are not exact.
+    // Adding and subtracting fractions is not exact.
     this.weight = this.size === 0 ? 0 : this.weight - flow.weight
     Heap.remove(level.heap, flow, byTag)
     if (level.heap.length > 0) return
@@ -351,7 +343,7 @@ export class FairQueue<E extends Queued> {
 
 const isIdle = (flow: { readonly size: number } | undefined): boolean => flow === undefined || flow.size === 0
 
-/** Forgets the idle flows that everybody has caught up with. */
+/** Forgets the empty flows that all others have caught up with. */
 const sweep = <E extends Queued>(level: Level<E>): void => {
   const now = level.heap[0]?.start ?? level.virtual - level.refunded
   for (const flow of level.flows.values()) {

@@ -1,5 +1,5 @@
 /**
- * A call asks to go out: whether it may, and what it is charged.
+ * A call asks to go out: whether it may go, and what it is charged.
  */
 import { type Charge, get, type Whole } from "../domain/amounts.ts"
 import type { Blocked } from "../admission/blocked.ts"
@@ -7,7 +7,7 @@ import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
-import type { Opening, Pacer, Ticket } from "./pacer.ts"
+import { type Opening, type Pacer, sumsOf, type Ticket } from "./pacer.ts"
 import * as Window from "./window.ts"
 
 /** Why a charge cannot go now; undefined if it can. Then meters and caps are up to date. */
@@ -35,15 +35,15 @@ const passWindow = (pacer: Pacer, now: number): number => {
   return pacer.inFlight < pacer.window.size ? 0 : Window.growsAt(pacer.window) - now
 }
 
-/** While nothing is known, each round of verdicts has twice as many calls as the last, evenly spaced. */
+/** While no limit is known, each round of verdicts has twice as many calls as the one before, evenly spaced. */
 const passOpening = (pacer: Pacer, now: number): number => {
   const { opening } = pacer
-  // A caller with one call at a time is limited by the answers.
+  // Calls that are made one at a time are not held back.
   if (opening === undefined || pacer.inFlight === 0) return 0
   const round = verdictMillis(pacer)
   const { allowed, at, since } =
     now < opening.at + round ? opening : (pacer.opening = nextRound(opening, pacer.sent, now))
-  // Calls beyond those of this round go with the next one.
+  // The round is full: the call goes at the start of the next one.
   const place = Math.min(1, (pacer.sent - since) / allowed)
   return Math.max(0, at + place * round - now)
 }
@@ -65,27 +65,24 @@ const passMeters = (pacer: Pacer, charge: Charge, now: number): Blocked | undefi
   return blocked
 }
 
-/** Charges every dimension at one instant if the call may go now; otherwise says why not. */
+/** Charges all dimensions at once if the call may go now; otherwise says why it may not. */
 export const admit = (pacer: Pacer, charge: Whole, now: number): Ticket | Blocked =>
   decide(pacer, charge, now) ?? takeNow(pacer, charge, now)
 
-/** Charges every dimension at one instant, whether the call may go or not. */
+/** Charges all dimensions at once, whether the call may go or not. */
 export const take = (pacer: Pacer, charge: Whole, now: number): Ticket => {
   advance(pacer, now)
   return takeNow(pacer, charge, now)
 }
 
-/** Charges meters and caps that are up to date. */
+/** Charges meters and caps, which are up to date. */
 const takeNow = (pacer: Pacer, charge: Whole, now: number): Ticket => {
   const { block, caps, meters } = pacer
-  const sums: Array<number> = []
+  const sums = sumsOf(pacer)
   if (now - block.at > pacer.overloadMillis) pacer.block = { at: now, sent: pacer.sent, before: block.sent }
   pacer.sent++
   pacer.inFlight++
-  for (const meter of meters) {
-    sums.push(meter.sum, meter.rejected)
-    Meter.take(meter, get(charge, meter.dimension), pacer.sent)
-  }
+  for (const meter of meters) Meter.take(meter, get(charge, meter.dimension), pacer.sent)
   Caps.take(caps, charge)
   pacer.window = Window.sent(pacer.window, pacer.inFlight)
   const isSafe = isBelowShare(pacer)

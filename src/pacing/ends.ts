@@ -1,18 +1,18 @@
 /**
- * A call ends: it was accepted, it is over, or nobody knows what became of it.
+ * A call is accepted, or ends: with a known usage, with an unknown one, or without having been sent.
  */
 import { type Charge, get } from "../domain/amounts.ts"
 import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
-import type { Pacer, Ticket } from "./pacer.ts"
+import { type Pacer, sumsOf, type Ticket } from "./pacer.ts"
 import * as Window from "./window.ts"
 
-/** The reserve decays over this many answers. */
+/** The reserve decays over about this many answers. */
 const reserveCalls = 100
 
-/** The answer to a call has begun: the provider accepted it. */
+/** The answer to a call has begun, so the provider has accepted the call. */
 export const accept = (pacer: Pacer, ticket: Ticket): void => {
   pacer.gate = Gate.open(pacer.gate, ticket.at)
   pacer.window = Window.accepted(pacer.window, ticket.inFlight)
@@ -22,13 +22,13 @@ export const accept = (pacer: Pacer, ticket: Ticket): void => {
   }
 }
 
-/** An accepted call is over: replaces what it reserved by what it used. */
+/** An accepted call has ended: replaces its charge by what it used. */
 export const settle = (pacer: Pacer, ticket: Ticket, used: Charge, now: number): void => {
   pacer.answerMillis = meanWith(pacer.answerMillis, ticket, now)
   end(pacer, ticket, used, true, now)
 }
 
-/** A call is over, and what it used is unknown: what it reserved stays taken. */
+/** A call has ended, and what it used is unknown: its charge stays taken. */
 export const keep = (pacer: Pacer, ticket: Ticket): void => {
   pacer.inFlight--
   pacer.meters.forEach((meter, i) => {
@@ -36,30 +36,33 @@ export const keep = (pacer: Pacer, ticket: Ticket): void => {
   })
 }
 
-/** A call was never sent, or its fate is unknown: it teaches nothing. */
+/** A call was never sent, or it is unknown whether the provider accepted it. Nothing is learned from it. */
 export const release = (pacer: Pacer, ticket: Ticket, used: Charge, now: number): void => {
   end(pacer, ticket, used, false, now)
   pacer.gate = Gate.returned(pacer.gate, ticket.at)
 }
 
-/** Takes over a call that was admitted in degraded mode, as if it were sent now; it was paid for there. */
+/**
+ * Takes over a call that was admitted in degraded mode, as if it were sent now. Its charge was taken there. The ticket changes
+ * with the pacer: whenever this is played again, the end of the call is played again after it, and reads the new ticket.
+ */
 export const adopt = (pacer: Pacer, ticket: Ticket): void => {
   pacer.inFlight++
   pacer.sent++
-  const sums: Array<number> = []
   for (const meter of pacer.meters) {
     if (Meter.isLate(meter)) meter.held += get(ticket.charge, meter.dimension)
-    sums.push(meter.sum, meter.rejected)
   }
-  const { crowded } = pacer.window
-  const { block, safe } = pacer
-  Object.assign(ticket, { sums, crowded, safe, number: pacer.sent, earlier: block.before })
+  ticket.number = pacer.sent
+  ticket.safe = pacer.safe
+  ticket.crowded = pacer.window.crowded
+  ticket.earlier = pacer.block.before
+  ticket.sums = sumsOf(pacer)
 }
 
-/** Whether a call was charged to the meter with this index. It was not if the meter is younger. */
+/** Whether a call was charged to the meter with this index. It was not if the meter was added later. */
 const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
 
-/** Ends a call in every dimension: it was charged, and used less or more. */
+/** Ends a call in all dimensions: replaces its charge by what it used. */
 export const end = (pacer: Pacer, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
   advance(pacer, now)
   pacer.inFlight--

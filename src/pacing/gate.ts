@@ -1,21 +1,21 @@
 /**
- * The gate: what nothing passes. A pause, and after it the probes, which go out one at a time and find out whether the
- * reason is over.
+ * The gate lets nothing out during a pause. After the pause, probes go out one at a time and find out whether its reason is
+ * over.
  *
- * A gate is a value: each of these functions returns another one.
+ * A gate is a value: each of these functions returns a new one.
  */
 
 export interface Gate {
   readonly reason: "rateLimit" | "ramp" | "overload"
-  /** Exhaustions, or failed probes of an outage, in a row with nothing accepted between them. */
+  /** Exhaustions, or failed probes of an outage, since a call was last accepted. */
   readonly misses: number
   /** Nothing goes out before this time. */
   readonly until: number
-  /** The probes: how many may go out together, how many have, and when the last one did. */
+  /** How many probes may go out together, how many have, and when the last one did. */
   readonly allowed: number
   readonly probes: number
   readonly probedAt: number
-  /** Calls sent up to this time say nothing new. */
+  /** The verdicts on calls that were sent up to this time say nothing new. */
   readonly fence: number
 }
 
@@ -29,10 +29,10 @@ export const make = (): Gate => ({
   fence: -Infinity
 })
 
-/** Whether calls go out as probes. */
+/** Whether calls only go out as probes. */
 export const isProbing = ({ misses }: Gate): boolean => misses >= 2
 
-/** Milliseconds until calls go out, or the next probe. A probe that has not failed after `silence` was accepted. */
+/** Milliseconds until a call may go out, perhaps as a probe. A probe that has not failed after `silence` counts as accepted. */
 export const wait = (gate: Gate, silence: number, now: number): number => {
   const { allowed, probedAt, probes, until } = gate
   if (now < until) return until - now
@@ -40,13 +40,13 @@ export const wait = (gate: Gate, silence: number, now: number): number => {
   return Math.max(0, probedAt + silence - now)
 }
 
-/** After an outage calls go out 1, 2, 4 at a time. If none of those failed, the outage is over. */
+/** After an outage, calls go out 1, 2 and 4 at a time. If none of them fails, the outage is over. */
 const maxProbes = 8
 
-/** The gate after its probes were accepted: twice as many, or it opens. */
+/** The gate after its probes were accepted: it allows twice as many, or opens. */
 export const widen = (gate: Gate): Gate => {
   const allowed = 2 * gate.allowed
-  // A rejection comes soon, so one probe is enough; failures of an outage are not as punctual.
+  // A rejection comes soon, so one probe is enough. The failures of an outage take longer.
   const isOver = gate.reason !== "overload" || allowed >= maxProbes
   return { ...gate, allowed, probes: 0, misses: isOver ? 0 : gate.misses }
 }
@@ -59,7 +59,7 @@ export const sent = (gate: Gate, now: number): Gate =>
 export const returned = (gate: Gate, sentAt: number): Gate =>
   gate.probes > 0 && sentAt > gate.fence ? { ...gate, probes: gate.probes - 1 } : gate
 
-/** A call was accepted, or rejected where overloads were feared: what the gate was closed for is over. */
+/** A call was accepted, or was rejected by a provider that seemed to be out: the reason for closing the gate is over. */
 export const open = (gate: Gate, sentAt: number): Gate =>
   gate.misses > 0 && sentAt > gate.fence ? { ...gate, misses: 0 } : gate
 
@@ -70,7 +70,7 @@ export const pause = (gate: Gate, reason: Gate["reason"], until: number): Gate =
   until: Math.max(gate.until, until)
 })
 
-/** Pauses until `until`, and never shortens a pause; then allows one probe. */
+/** Pauses until `until`, never shortens a pause, and then allows one probe. */
 export const close = (gate: Gate, reason: Gate["reason"], until: number): Gate => ({
   ...gate,
   reason,

@@ -1,14 +1,14 @@
 /**
- * A response says what is left: limit, level and share of each dimension.
+ * The headers of a response teach the limit, the level and the share of each dimension.
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import type { Rule } from "../domain/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
-import type { Pacer, Ticket } from "./pacer.ts"
+import { meterOf, type Pacer, type Ticket } from "./pacer.ts"
 
-/** What a response says of one dimension: the limit per millisecond, what is left of it, and the step it is rounded to. */
+/** What a response says of one dimension: the limit per millisecond, what is left, and the step to which that is rounded. */
 export interface Reading {
   readonly limit: number | undefined
   readonly remaining: number | undefined
@@ -17,7 +17,7 @@ export interface Reading {
 
 export type Readings = PerDimension<Reading>
 
-/** Learns limit, level and share from the headers of a response. */
+/** Learns from the headers of a response. Without a ticket only limits are learned. */
 export const observe = (pacer: Pacer, ticket: Ticket | undefined, readings: Readings, now: number): void => {
   for (const dimension of dimensions) {
     const reading = readings[dimension]
@@ -31,44 +31,44 @@ export const observe = (pacer: Pacer, ticket: Ticket | undefined, readings: Read
   if (covers(pacer, readings)) pacer.opening = undefined
 }
 
-/** A call whose estimate exceeds the limit by this factor is larger than the limit: estimates err by less. */
+/** A call is larger than the limit if its estimate exceeds it by this factor; estimates err by less. */
 const certainly = 1.6
 
-/** Whether a call is certainly larger than the limit. Then it never fits, or the limit is not real; nothing is learned. */
+/** Whether a call is certainly larger than a limit. Then it never fits, or the limit is wrong, so nothing is learned. */
 export const isExceeded = ({ charge }: Ticket, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
   charge[dimension] > certainly * limit * 60_000
 
-/** Whether readings cover what providers limit: requests, and tokens of one kind or the other. */
+/** Whether readings cover what providers limit: requests, and all tokens or input tokens. */
 const covers = (pacer: Pacer, readings: Readings): boolean =>
   pacer.meters.every(({ dimension, limit }) => limit < Infinity || readings[dimension] !== undefined) ||
   (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined)
 
-/** Whether headers say that a bucket had room for a call, beyond their error. */
+/** Whether headers say, beyond their error, that a bucket had room for a call. */
 export const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings | undefined): boolean => {
   const { remaining } = readings?.[meter.dimension] ?? {}
   return remaining !== undefined && remaining - meter.error >= ticket.charge[meter.dimension]
 }
 
-/** Whether headers cover what providers limit, and say that all of it had room for a call. */
+/** Whether headers cover what providers limit, and say that all of these buckets had room for a call. */
 export const haveRoom = (pacer: Pacer, ticket: Ticket, readings: Readings): boolean =>
   covers(pacer, readings) &&
   pacer.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, ticket, readings))
 
-/** Learns a limit. Returns the meter of the dimension, if there is one. */
+/** Learns a limit. Returns the meter of its dimension, if there is one. */
 const learnLimit = (
   pacer: Pacer,
   dimension: Dimension,
   { limit, remaining = 0 }: Reading,
   now: number
 ): Meter.Meter | undefined => {
-  let meter = pacer.meters.find((each) => each.dimension === dimension)
+  let meter = meterOf(pacer, dimension)
   if (limit === undefined) return meter
   if (meter === undefined) pacer.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
   // The burst was learned under a larger limit.
   if (limit < meter.limit && pacer.caps[dimension] === undefined) meter.burst = undefined
   Meter.setLimit(meter, limit)
-  // What is left can be taken at once, unless that was tried and rejected.
+  // What is left can be taken at once, unless such bursts were rejected.
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, meter.mostBurst)) || undefined
   if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   const share = pacer.shares[dimension]
@@ -84,7 +84,7 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
   return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, share, provider }
 }
 
-/** Learns what was left after a call, and measures the share. Headers older than those that counted say nothing. */
+/** Learns what was left after a call, and measures the share. Headers that are older than the last ones are ignored. */
 const learnLevel = (
   pacer: Pacer,
   meter: Meter.Meter,
@@ -105,7 +105,7 @@ const learnLevel = (
   else learnSlope(pacer, meter, header, { at: ticket.at, remaining, sum }, roundedTo)
 }
 
-/** What is in flight is spent while the bucket refills, so it is subtracted from what headers show. */
+/** Learns the level of a bucket that counts what is produced: calls in flight will still spend what they hold. */
 const learnLateLevel = (meter: Meter.Meter, shown: number): void => {
   if (shown < meter.level) meter.level = shown
   else raise(meter, shown - meter.held)
@@ -117,31 +117,31 @@ const learnLevelAt = (meter: Meter.Meter, sentAt: number, level: number): void =
   meter.loweredAt = sentAt
 }
 
-/** Smoothing where headers report more than we track, because that may be gone already. Lower levels apply at once. */
+/** Higher levels are smoothed, because what headers report may be spent by now. Lower levels apply at once. */
 const levelGain = 0.2
 
-/** Moves the level towards a higher one that headers report. A debt is replaced at once. */
+/** Moves the level towards a higher one. A debt is removed at once. */
 const raise = (meter: Meter.Meter, level: number): void => {
   if (level <= meter.level) return
   meter.level = Math.max(meter.level, Math.min(0, level))
   meter.level = Math.min(Meter.burst(meter), meter.level + levelGain * (level - meter.level))
 }
 
-/** The rate that a stated share reserves for this budget; 0 if no share is stated. */
+/** The rate that a stated share reserves for this budget; 0 without a stated share. */
 export const entitled = ({ caps }: Pacer, { dimension, limit }: Meter.Meter): number => {
   const { share = 1 } = caps[dimension]?.rule ?? {}
   return share < 1 ? share * limit : 0
 }
 
-/** The share is measured over at least this time, and moves by this part of the difference. */
+/** A share is measured over at least this time, and moves by this part of the difference. */
 const slopeMillis = 1_000
 const slopeGain = 0.4
-/** Headers lower the rate to this part of the limit at least: at a rate of 0 no call would bring new headers. */
+/** Headers never lower the rate below this part of the limit: at a rate of 0, no call would bring new headers. */
 const minSlope = 1 / 50
-/** The decay of the error of headers, per measurement. */
+/** The error of headers decays by this factor per measurement. */
 const errorDecay = 0.97
 
-/** Measures the share: what the bucket gained between two headers, plus what we took, is our part of the refill. */
+/** Measures the share: our part of the refill is what the bucket gained between two headers, plus what we took meanwhile. */
 const learnSlope = (
   pacer: Pacer,
   meter: Meter.Meter,
@@ -153,7 +153,7 @@ const learnSlope = (
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return
   const gained = to.remaining - from.remaining + to.sum - from.sum
-  // A gain above the limit is an error of late headers, and may be missing next time; or a window began anew.
+  // A gain above the limit is an error of late headers, which may be missing next time, unless a window began again.
   const isFull = to.remaining > 0.9 * Meter.burst(meter)
   meter.error = Math.max(errorDecay * meter.error, isFull ? 0 : gained - meter.limit * elapsed - roundedTo)
   const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)

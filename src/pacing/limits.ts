@@ -1,5 +1,5 @@
 /**
- * The user sets limits: for a new pool, and later.
+ * The user sets limits, for a new pool or later.
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import type { Rule, Rules } from "../domain/rules.ts"
@@ -7,14 +7,14 @@ import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
-import type { Pacer } from "./pacer.ts"
+import { meterOf, type Pacer } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 
-/** Time to a rejection and to an overload, until one was seen. */
+/** The time to a rejection and to an overload, until one was seen. */
 const firstRejectMillis = 200
 const firstOverloadMillis = 1_000
-/** Time to the end of an answer, until one was seen. */
+/** The time to the end of an answer, until one was seen. */
 const firstAnswerMillis = 2_000
 
 export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pacer => {
@@ -48,8 +48,8 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
 }
 
 /**
- * Replaces the user's limits. What headers have taught of other dimensions stays. A pool that has sent nothing starts full
- * under the new limits.
+ * Replaces the user's limits. What headers have taught about other dimensions stays. A pool that has sent nothing starts with
+ * full buckets under its new limits.
  */
 export const resize = (pacer: Pacer, rules: Rules, shares: PerDimension<number>, now: number): void => {
   const before = pacer.shares
@@ -60,17 +60,17 @@ export const resize = (pacer: Pacer, rules: Rules, shares: PerDimension<number>,
     if (rule === undefined && share !== undefined && share === before[dimension]) continue
     replace(pacer, dimension, rule, now)
   }
-  // Providers limit requests and tokens. Where nobody says by how much, the law finds out.
+  // All providers limit requests and tokens. A meter without a limit finds out by how much.
   if (pacer.meters.length === 0) pacer.meters.push(Meter.make("requests", now))
   if (!pacer.meters.some(isOfTokens)) pacer.meters.push(Meter.make("tokens", now))
   if (pacer.meters.some((each) => isOfTokens(each) && each.limit < Infinity)) pacer.opening = undefined
 }
 
-/** Replaces the user's limit of a dimension, and what it says of the provider's bucket. */
+/** Replaces the user's limit of a dimension, and what it says about the provider's bucket. */
 const replace = (pacer: Pacer, dimension: Dimension, rule: Rule | undefined, now: number): void => {
   const wasLimited = pacer.caps[dimension] !== undefined
   limitTo(pacer, dimension, rule, now)
-  const meter = pacer.meters.find((each) => each.dimension === dimension)
+  const meter = meterOf(pacer, dimension)
   if (rule === undefined || rule.quota) {
     if (wasLimited && meter !== undefined && meter.header === undefined) Meter.forget(meter)
     return

@@ -1,7 +1,6 @@
 /**
- * What a pool has learned of the provider's limits, to be kept and given to another one later.
- *
- * Limits that headers named, and the share of them that was measured. What calls in flight did is not part of it.
+ * What a pool has learned of the provider's limits, in a form that can be kept and given to another pool later: the limits that
+ * headers named, and the shares that were measured. Nothing about calls in flight is part of it.
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import * as Cap from "../admission/cap.ts"
@@ -10,26 +9,26 @@ import * as Meter from "./meter.ts"
 
 /** What was learned of one dimension. Rates are per millisecond. */
 export interface Remembered {
-  /** The provider's limit; undefined where no header named it. */
+  /** The provider's limit; undefined if no header named it. */
   readonly limit: number | undefined
-  /** What the bucket holds, where that is known. */
+  /** What the full bucket holds, if that is known. */
   readonly burst: number | undefined
-  /** The rate in use; undefined where nothing was measured. */
+  /** The rate in use; undefined if nothing was measured. */
   readonly rate: number | undefined
   readonly level: number
-  /** The mean charge, which says how soon more is tried. */
+  /** The mean charge, which decides how soon growth is tried. */
   readonly mean: number
 }
 
 export interface Memory {
   readonly dimensions: PerDimension<Remembered>
-  /** The calls that may be in flight, where the provider was found to limit them. */
+  /** The number of calls that may be in flight, if the provider was found to limit it. */
   readonly window: number | undefined
 }
 
 const finite = (value: number): number | undefined => (value < Infinity ? value : undefined)
 
-/** What a pool has learned up to now; undefined where that is nothing. */
+/** What a pool has learned; undefined if that is nothing. */
 export const recall = (pacer: Law.Pacer, now: number): Memory | undefined => {
   const dimensions: { [D in Dimension]?: Remembered } = {}
   const window = finite(pacer.window.size)
@@ -47,12 +46,12 @@ export const recall = (pacer: Law.Pacer, now: number): Memory | undefined => {
   return isEmpty ? undefined : { dimensions, window }
 }
 
-/** What the provider's bucket lacks is not remembered for longer: its rate may be next to nothing. */
+/** What a bucket lacks is remembered for at most this long, because its rate may be next to nothing. */
 const maxRest = 600_000
 
 /**
- * Gives a pool that has sent nothing what another had learned so long ago. The user's own limits stay; headers and rejections
- * correct the rest as they do in any pool.
+ * Gives a pool that has sent nothing what another one had learned `elapsed` ago. The user's own limits stay. Headers and
+ * rejections correct the rest, as in any pool.
  */
 export const restore = (pacer: Law.Pacer, { dimensions, window }: Memory, elapsed: number, now: number): void => {
   const readings: { [D in Dimension]?: Law.Reading } = {}
@@ -62,7 +61,7 @@ export const restore = (pacer: Law.Pacer, { dimensions, window }: Memory, elapse
     if (limit !== undefined && !isGiven) readings[dimension] = { limit, remaining: burst, roundedTo: 1 }
     else if (!pacer.meters.some((meter) => meter.dimension === dimension)) pacer.meters.push(Meter.make(dimension, now))
   }
-  // As if headers had said it.
+  // As if headers had named these limits.
   Law.observe(pacer, undefined, readings, now)
   for (const meter of pacer.meters) {
     const remembered = dimensions[meter.dimension]
@@ -73,7 +72,7 @@ export const restore = (pacer: Law.Pacer, { dimensions, window }: Memory, elapse
       Meter.restart(meter, rate, 0)
       if (meter.dimension !== "requests") pacer.opening = undefined
     }
-    // What was used then has been refilled since.
+    // The bucket has refilled since then.
     if (meter.peak < Infinity) meter.level = Math.min(Meter.burst(meter), level + Meter.rate(meter) * elapsed)
   }
   if (window !== undefined) {
@@ -86,30 +85,30 @@ export const restore = (pacer: Law.Pacer, { dimensions, window }: Memory, elapse
 // -----------------------------------------------------------------------------
 
 /** What was used of the user's limit of one dimension. */
-interface Used {
-  /** What is left in the bucket; of a quota what was used, because that is what stays when the quota changes. */
+interface Spent {
+  /** The level of the bucket. For a quota: what was used of it, because that stays if the quota changes. */
   readonly amount: number
-  /** What was admitted within the window, and when all of it has left; 0 without a window. */
+  /** What counts in the window, and when all of that has left it; 0 without a window. */
   readonly recent: number
   readonly leaves: number
 }
 
-/** All that must be known of a pool that nobody uses, so that the next one of its name admits no more than it would have. */
+/** What must be known of an unused pool, so that the next pool of its name admits no more than this one would have. */
 export interface Rest {
   /** When it was written down. */
   readonly at: number
-  /** From when on a new pool admits no more; `Infinity` where a quota was used. */
+  /** When a new pool would admit no more than this one; `Infinity` if a quota was used. */
   readonly until: number
-  /** What was learned; undefined where that is nothing. */
+  /** What was learned; undefined if that is nothing. */
   readonly memory: Memory | undefined
-  /** What the provider's buckets lack of limits that were not learned. */
+  /** The levels of the provider's buckets that are not full, also of limits that were not learned. */
   readonly levels: PerDimension<Remembered>
-  readonly used: PerDimension<Used>
+  readonly used: PerDimension<Spent>
 }
 
-/** Writes down what a pool without calls has learned and used. */
+/** What a pool without calls has learned and used. */
 export const rest = (pacer: Law.Pacer, now: number): Rest => {
-  const used: { [D in Dimension]?: Used } = {}
+  const used: { [D in Dimension]?: Spent } = {}
   const levels: { [D in Dimension]?: Remembered } = {}
   let until = now
   for (const dimension of dimensions) {
@@ -136,7 +135,7 @@ export const rest = (pacer: Law.Pacer, now: number): Rest => {
   return { at: now, until, memory: recall(pacer, now), levels, used }
 }
 
-/** Lets a new pool go on where another of its name has come to rest. */
+/** Lets a new pool continue from where another one of its name was left. */
 export const resume = (pacer: Law.Pacer, { at, levels, memory, used }: Rest, now: number): void => {
   const elapsed = Math.max(0, now - at)
   for (const dimension of dimensions) {
@@ -147,7 +146,7 @@ export const resume = (pacer: Law.Pacer, { at, levels, memory, used }: Rest, now
     Cap.setLeft(cap, level, spent.recent, spent.leaves)
   }
   restore(pacer, { dimensions: { ...levels, ...memory?.dimensions }, window: memory?.window }, elapsed, now)
-  // One that has sent nothing is full by whatever limits it is given next.
+  // A pool that has sent nothing would start full again if its limits changed.
   pacer.sent = 1
   pacer.block = { at: now, sent: 1, before: 1 }
   if (pacer.opening !== undefined) pacer.opening = { ...pacer.opening, since: 1 }

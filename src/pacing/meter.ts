@@ -1,21 +1,21 @@
 /**
  * The provider's bucket of one dimension: what it probably holds, and the part of its refill that is ours.
  *
- * Others spend the same limit, so the rate in use follows a curve. After the bucket was found empty, the rate starts a tenth
- * below what was delivered, returns there after one period, stays for a while, and then tries more and more.
+ * Other programs spend the same limit, so the rate in use follows a curve. After the bucket was found empty, the rate starts a
+ * tenth below what was delivered, returns to it after one period, stays there for a while, and then grows faster and faster.
  * {@link refill} integrates that curve exactly, so it does not matter how often a meter is brought up to date.
  *
  * Times are milliseconds, rates are per millisecond. A meter is changed in place.
  */
 import type { Dimension } from "../Limits.ts"
 
-/** What was sent and not rejected up to a moment. */
+/** What had been delivered by a time: all that was sent and not rejected. */
 export interface Mark {
   readonly at: number
   readonly given: number
 }
 
-/** The last header that counted, and what had been sent by then. */
+/** What a header said, and the sum of all charges sent by then. */
 export interface Reference {
   readonly at: number
   readonly remaining: number
@@ -26,9 +26,9 @@ export interface Meter {
   readonly dimension: Dimension
   /** The provider's limit; `Infinity` while it is unknown. */
   limit: number
-  /** What the bucket holds when it is full, if that is known. */
+  /** What the full bucket holds, if that is known. */
   burst: number | undefined
-  /** The largest burst that headers may teach. */
+  /** The largest burst that headers may teach. Stored states of earlier versions have it by this name. */
   mostBurst: number
   level: number
   at: number
@@ -36,42 +36,42 @@ export interface Meter {
   floor: number
   peak: number
   phase: number
-  /** The length of one phase, fixed at the cut. */
+  /** The length of one phase, set when the rate was cut. */
   period: number
   /** The largest share that was ever measured. */
   best: number
-  /** What was sent and not rejected in about a minute, as a sum that decays. */
+  /** What was delivered in about the last minute, as a sum that decays. */
   recent: number
   readonly since: number
-  /** The bound on the rate at the last ramp error, and when that was. */
+  /** The bound on the rate that the last ramp error set, and when that was. */
   ramp: number
   rampAt: number
-  /** All charges sent, and those of them that were rejected or never counted. */
+  /** The sum of all charges sent, and of those that were rejected or not accepted. */
   sum: number
   rejected: number
-  /** Charges in flight that the provider counts only when they are spent. */
+  /** Charges in flight that the provider only counts when they are spent. */
   held: number
-  /** Mean and largest charge. */
+  /** The mean charge, and the largest one, which decays slowly. */
   mean: number
   largest: number
-  /** Kept back from each admission, because our count and the provider's never agree to the token. */
+  /** What each admission leaves in the bucket, because our count never agrees exactly with the provider's. */
   reserve: number
-  /** Where the share is measured from: the last exhaustion. */
+  /** The exhaustion from which the share is measured. */
   mark: Mark | undefined
-  /** What had been given at the last exhaustion, and when the level was set to what was left then. */
+  /** What had been delivered by the last exhaustion, and when that set the level to what was left. */
   emptied: number
   fence: number
-  /** What had been given at the last rejection that was judged. */
+  /** What had been delivered by the last rejection that was judged. */
   tested: number
-  /** The last header that counted. */
+  /** The last header that was used for measuring. */
   header: Reference | undefined
-  /** By how much headers were too high lately, because they come late. */
+  /** By how much headers were too high recently, because they come late. */
   error: number
-  /** Calls sent up to this time are in the level by what they used, because a header said what was left after them. */
+  /** The level includes what calls sent up to this time used, because a header said what was left after them. */
   loweredAt: number
 }
 
-/** A bucket of unknown size takes at least this much of its refill at once. */
+/** A bucket of unknown size holds at least the refill of this time. */
 const burstMillis = 3_000
 
 /** A full bucket, with its limit and size if they are known. */
@@ -111,7 +111,7 @@ export const make = (
   loweredAt: -Infinity
 })
 
-/** A copy, for events to change. Naming the properties is nearly twice as fast as spreading the meter. */
+/** A copy for events to change. Naming the properties is nearly twice as fast as spreading the meter. */
 export const copy = (m: Meter): Meter => ({
   dimension: m.dimension,
   limit: m.limit,
@@ -143,13 +143,13 @@ export const copy = (m: Meter): Meter => ({
   loweredAt: m.loweredAt
 })
 
-/** Whether the provider counts a dimension when it is produced, and not when the call is admitted. */
+/** Whether the provider counts the dimension when it is produced, and not when it admits the call. */
 export const isLate = (meter: Meter): boolean => meter.dimension === "outputTokens"
 
-/** The unit of growth: the limit, or the best known share if no limit is known. */
+/** The unit of growth: the limit, or the largest share if no limit is known. */
 const unit = (m: Meter): number => (m.limit < Infinity ? m.limit : Math.max(m.best, m.peak))
 
-/** Growth one period after the measured share is reached, in parts of the best share known; with the cube of the time, as CUBIC (RFC 9438). */
+/** Growth in the first period beyond the measured share, as a part of its unit. It grows with the cube of the time, as CUBIC (RFC 9438). */
 const growth = 0.03
 
 /** The rate in use at a phase, without the limit. */
@@ -159,7 +159,7 @@ const curve = (m: Meter, phase: number): number =>
 /** The rate in use. */
 export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.min(m.limit, curve(m, m.phase)))
 
-/** Growth per minute after the provider's ramp error. OpenAI asks for at most 50 % in 15 minutes above a size, Anthropic names none. */
+/** Growth per minute after a ramp error. OpenAI asks for at most 50 % in 15 minutes above some size; Anthropic states no figure. */
 const rampGrowth = 1.4
 
 /** The rate in use, within the growth that the provider allows after a ramp error. */
@@ -173,7 +173,7 @@ const area = (m: Meter, phase: number): number =>
 /** The phase at which the curve reaches the limit. */
 const phaseOfLimit = (m: Meter): number => Math.cbrt((m.limit - m.peak) / (growth * unit(m)))
 
-/** What is refilled in the next `millis`. The phase does not grow beyond `maxPhase`. */
+/** What is refilled in the next `millis`, if the phase does not pass `maxPhase`. */
 const refill = (m: Meter, millis: number, maxPhase: number): number => {
   const to = m.phase + millis / m.period
   const flatFrom = Math.min(Math.max(m.phase, Math.min(maxPhase, phaseOfLimit(m))), to)
@@ -182,12 +182,12 @@ const refill = (m: Meter, millis: number, maxPhase: number): number => {
   return m.ramp === Infinity ? sum : Math.min(sum, millis * rateAt(m, m.at))
 }
 
-/** While growth is bounded, this much of the refill may go at once. */
+/** While growth is bounded, the bucket holds the refill of this time. */
 const rampBurstMillis = 500
 
 /**
- * What the bucket holds when it is full: at least as much as the largest call that it has taken. While the provider bounds
- * growth, saved-up refill does not count.
+ * What the full bucket holds. If that is not known, it is at least the largest charge taken. While the provider bounds growth,
+ * refill is hardly saved up.
  */
 export const burst = (m: Meter, now = m.at): number => {
   const whole = m.burst ?? Math.max(burstMillis * Math.min(m.limit, m.peak), m.largest)
@@ -195,31 +195,31 @@ export const burst = (m: Meter, now = m.at): number => {
 }
 
 /**
- * The level at which a charge is let in. A charge that is larger than the bucket goes when the bucket is full, and leaves a
- * debt. A call that is admitted now may go out up to `lag` later than the next ones, so what is refilled in that time is kept back.
+ * The level at which a charge is admitted. A charge that is larger than the bucket is admitted when the bucket is full, and leaves
+ * a debt. A call may be sent up to `lag` later than calls that are admitted after it, so the refill of that time is kept back.
  */
 const needed = (m: Meter, charge: number, lag: number): number =>
   Math.min(charge + Math.max(m.reserve, rate(m) * lag), burst(m))
 
-/** Whether calls use what is refilled. A rate that is not used does not grow. */
+/** Whether calls use what is refilled; an unused rate does not grow. */
 export const isUsed = (m: Meter): boolean => m.level <= burst(m) / 2
 
-/** The gap between calls at the rate in use. */
+/** The mean time between calls at the rate in use. */
 export const gap = (m: Meter): number => m.mean / rate(m)
 
 /**
- * A period is the geometric mean of the gap between calls and this time. Probing costs rejections for each call, not
- * probing costs share for each minute: the sum of the two is least at the mean of their scales.
+ * A period is the geometric mean of the gap between calls and this time. Frequent growth costs rejected calls, and rare growth
+ * costs unused share; the sum of both costs is smallest between the two scales.
  */
 const periodTau = 60_000
-/** A period is not shorter than a few verdicts, and short enough that a change is found within 15 s. */
+/** A period takes at least a few verdicts, and is short enough that a change is found within 15 s. */
 const minPeriod = 1_000
 const maxPeriod = 4_000
 
-/** How often growth is tried: see `periodTau`. */
+/** The length of a phase, see `periodTau`. */
 export const periodOf = (m: Meter): number => Math.min(maxPeriod, Math.max(minPeriod, Math.sqrt(gap(m) * periodTau)))
 
-/** Brings a meter up to a time. The phase does not grow beyond `maxPhase`. */
+/** Brings a meter up to a time. The phase does not pass `maxPhase`. */
 export const advance = (m: Meter, now: number, maxPhase: number): void => {
   const elapsed = now - m.at
   if (elapsed <= 0) return
@@ -232,7 +232,7 @@ export const advance = (m: Meter, now: number, maxPhase: number): void => {
   m.at = now
 }
 
-/** What the bucket lacks at a time. */
+/** What the bucket lacks to be full at a time. */
 export const missing = (m: Meter, now: number): number => {
   if (m.peak === Infinity) return 0
   const current = { ...m }
@@ -240,15 +240,15 @@ export const missing = (m: Meter, now: number): number => {
   return burst(current, now) - current.level
 }
 
-/** Rounding of sums: a billionth of a charge is no token. */
+/** Sums of fractions are not exact, so differences below a billionth of a charge are ignored. */
 const rounding = 1e-9
 
-/** Milliseconds until a charge fits; 0 if it does. The meter must be up to date. */
+/** Milliseconds until a charge fits; 0 if it fits now. The meter must be up to date. */
 export const wait = (m: Meter, charge: number, maxPhase: number, lag = 0): number => {
   if (m.peak === Infinity || charge === 0) return 0
   const missing = needed(m, charge, lag) - m.level
   if (missing <= rounding * charge) return 0
-  // An upper bound: the curve only grows.
+  // An upper bound, because the curve only rises.
   let long = missing / rateAt(m, m.at)
   if (!isUsed(m)) return long
   let short = 0
@@ -260,17 +260,17 @@ export const wait = (m: Meter, charge: number, maxPhase: number, lag = 0): numbe
   return long
 }
 
-/** The recent rate is averaged over a minute, because limits are stated per minute. */
+/** The recent rate is an average over a minute, because limits are stated per minute. */
 const recentMillis = 60_000
 
-/** What was sent and not rejected in the last minute, as a rate. */
+/** The rate at which charges were delivered in about the last minute. */
 export const recentRate = (m: Meter, now: number): number =>
   m.recent / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
 
-/** Calls over which the mean charge is averaged. */
+/** The number of calls in the mean charge. */
 const meanCalls = 64
 
-/** Takes a charge, into debt where it is more than the level. */
+/** Takes a charge. What exceeds the level becomes debt. */
 export const take = (m: Meter, charge: number, calls: number): void => {
   m.level -= charge
   m.recent += charge
@@ -281,8 +281,8 @@ export const take = (m: Meter, charge: number, calls: number): void => {
 }
 
 /**
- * Replaces a charge by what was used. `isGiven`: whether the level includes the charge; it does not if it was set by a header or
- * an exhaustion since. `isAccepted`: whether the call was accepted, so that what it used counts as delivered.
+ * Replaces a charge by what was used. `isGiven` is false if a header or an exhaustion has set the level since, so that it no
+ * longer depends on the charge. If `isAccepted`, what the call used counts as delivered.
  */
 export const settle = (m: Meter, charge: number, used: number, isGiven: boolean, isAccepted: boolean): void => {
   if (isGiven || used > charge) m.level = Math.min(Math.max(m.level, burst(m)), m.level + charge - used)
@@ -302,10 +302,10 @@ export const spend = (m: Meter, charge: number): void => {
   m.sum += charge
 }
 
-/** Right after a cut, this part of what was delivered is used. The bucket stores the rest, as room to grow. */
+/** Right after a cut, the rate is this part of what was delivered. The rest refills the bucket, as room to grow. */
 const floorPart = 0.9
 
-/** Sets the measured share, and where on the curve the rate stands. */
+/** Sets the measured share, and the phase from which the rate goes on. */
 export const restart = (m: Meter, peak: number, phase: number): void => {
   m.peak = Math.min(m.limit, peak)
   m.floor = floorPart * m.peak
@@ -314,7 +314,7 @@ export const restart = (m: Meter, peak: number, phase: number): void => {
   m.level = Math.min(m.level, burst(m))
 }
 
-/** Sets another limit. If the share was the whole limit, it still is. */
+/** Sets another limit. A share that was the whole limit stays the whole limit. */
 export const setLimit = (m: Meter, limit: number): void => {
   const isWhole = m.peak >= m.limit
   m.limit = limit
@@ -328,10 +328,10 @@ export const forget = (m: Meter): void => {
   setLimit(m, Infinity)
 }
 
-/** One call per period: at a rate of 0 no call would find a better one. */
+/** One call per longest period: at a rate of 0, no call would find a better one. */
 export const minRate = (m: Meter): number => m.mean / maxPeriod
 
-/** Sets a rate if none was known: what was delivered in the last minute, at least one call per period. */
+/** Sets a rate if none is known: that of the last minute, and at least {@link minRate}. */
 export const pin = (m: Meter, now: number): void => {
   if (m.peak === Infinity && m.mean > 0) restart(m, Math.max(recentRate(m, now), minRate(m)), 0)
 }

@@ -1,8 +1,8 @@
 /**
  * The provider failed, or could not be reached: a 529, a 5xx, a refused or broken connection, a timeout.
  *
- * A few failures at random are isolated. If nothing is accepted between failures, the pool pauses, and one call at a time
- * probes whether the outage is over.
+ * Random failures are isolated. If nothing is accepted between failures, there is an outage: the pool pauses, and one call at a
+ * time probes whether it is over.
  */
 import type { Charge } from "../domain/amounts.ts"
 import { end } from "./ends.ts"
@@ -14,12 +14,12 @@ import type { Verdict } from "./verdicts.ts"
 
 /** In an outage nearly every call fails. */
 const outageRate = 0.9
-/** An outage takes at least two failures in a row. */
+/** The lowest score of an alarm: at least two failures in a row. */
 const outageScore = 6
-/** Waits between probes. The end of an outage is noticed within 10 s, and 10 minutes of it take 62 probes. */
+/** The waits before probes. The end of an outage is noticed within 10 s, and an outage of 10 minutes takes 62 probes. */
 const outageMillis = [1_000, 2_000, 5_000, 10_000]
 
-/** A call failed because the provider did, or could not be reached. */
+/** A call failed because the provider failed, or could not be reached. */
 export const overload = (
   pacer: Pacer,
   ticket: Ticket,
@@ -40,7 +40,7 @@ export const overload = (
   return "outage"
 }
 
-/** Whether there is an outage, by the sequential test. `upTo` calls were accepted before this one. */
+/** Whether the sequential test finds an outage. `upTo` calls were accepted before this one. */
 const isAlarm = (pacer: Pacer, ticket: Ticket, upTo: number): boolean => {
   const accepted = Math.max(0, upTo - pacer.failedUpTo)
   pacer.failedUpTo = Math.max(pacer.failedUpTo, upTo)

@@ -1,22 +1,22 @@
 /**
- * The state of a pool: the user's limits, the provider's buckets, and the evidence of what the provider does.
+ * A pacer: the user's limits of a pool, the provider's buckets, and the evidence of what the provider does.
  *
- * The numbers of a pool, its meters and its caps change in place, and a copy has its own. Everything else that it refers to is
- * a value: it is replaced and never changed, so copies share it. The types say which is which.
+ * The numbers of a pacer, its meters and its caps are changed in place, and each copy has its own. Everything else is a value
+ * that is replaced and never changed, so copies share it. The types say which is which.
  */
-import type { PerDimension, Whole } from "../domain/amounts.ts"
+import type { Dimension, PerDimension, Whole } from "../domain/amounts.ts"
 import * as Caps from "../admission/caps.ts"
 import type { Gate } from "./gate.ts"
 import * as Meter from "./meter.ts"
 import type * as Verdicts from "./verdicts.ts"
 import type * as Window from "./window.ts"
 
-/** While no limit is known: the current round of verdicts. */
+/** The current round of verdicts, while no limit is known. */
 export interface Opening {
-  /** When it began, and how many calls had been sent by then. */
+  /** When it began, and how many calls had been sent before. */
   readonly at: number
   readonly since: number
-  /** Calls of the last round, and how many this one may have. */
+  /** The calls of the round before it, and how many it may have itself. */
   readonly last: number
   readonly allowed: number
 }
@@ -26,58 +26,70 @@ export interface Pacer {
   readonly meters: Array<Meter.Meter>
   /** The user's limits. */
   readonly caps: Caps.Caps
-  /** The user's share of limits that only headers name. */
+  /** The user's shares of limits that only headers name. */
   shares: PerDimension<number>
   gate: Gate
   window: Window.Window
   opening: Opening | undefined
-  /** The test for an empty bucket; the random rate of rejections, and how many safe calls it was learned from. */
+  /** The test for an empty bucket, the rate of random rejections, and how many safe calls taught that rate. */
   bucketTest: Verdicts.Test
   random: number
   learnedFrom: number
-  /** The test for an outage; the random rate of overloads. */
+  /** The test for an outage, and the rate of random overloads. */
   outageTest: Verdicts.Test
   randomOverload: number
-  /** Calls sent in all, and those sent while the bucket could not be empty. */
+  /** The number of calls sent, and of those that were sent while the bucket could not be empty. */
   sent: number
   safe: number
   inFlight: number
-  /** Calls that an overload failed; how many calls had been accepted by the last such call outside an outage. */
+  /** The number of calls that failed by an overload, and of those accepted before the last such call outside an outage. */
   failed: number
   failedUpTo: number
-  /** Calls sent up to `at`, and up to the block before it: see `Ticket.earlier`. */
+  /** The number of calls sent up to `at`, and up to the block before; `Ticket.earlier` is counted in such blocks. */
   block: { readonly at: number; readonly sent: number; readonly before: number }
   /** The mean times to a rejection, to an overload, and to the end of an answer. */
   rejectMillis: number
   overloadMillis: number
   answerMillis: number
+  /** Headers are ignored until then, because they showed room that did not exist. */
   distrustUntil: number
+  /** When the provider last said that usage grows too fast. */
   rampAt: number
-  /** How much later than its admission a call may go out, if processes share the pool. */
+  /** How long after its admission a call may be sent; above 0 only if processes share the pool. */
   lag: number
 }
 
-/** What a call carries from its admission to its end. */
+/** What is known of a call from its admission to its end. What another pacer changes that takes the call over is not readonly. */
 export interface Ticket {
+  /** When it was admitted, its charge, and the number of calls in flight with it. */
   readonly at: number
   readonly charge: Whole
-  readonly number: number
   readonly inFlight: number
-  /** Whether it was sent while the bucket could not be empty, and how many such calls there were by then. */
+  /** Whether it was sent while the bucket could not be empty. */
   readonly isSafe: boolean
-  readonly safe: number
+  /** The number of calls sent up to it, and of those that were sent while the bucket could not be empty. */
+  number: number
+  safe: number
   /** `Window.crowded` when it was sent. */
-  readonly crowded: number
-  /** Calls sent so long before it that an overload would have failed them earlier. */
-  readonly earlier: number
-  /** For each meter, in order: the charges sent by then, and those of them that had been rejected. */
-  readonly sums: ReadonlyArray<number>
+  crowded: number
+  /** The number of calls sent so long before it that an overload would have failed them earlier. */
+  earlier: number
+  /** For each meter, in order: the sum of all charges sent by then, and of those that had been rejected. */
+  sums: ReadonlyArray<number>
 }
 
-/**
- * A copy of the state, for an event to change. It is made for each event: naming the properties is faster than spreading
- * the pool.
- */
+/** `Ticket.sums` of a call that is sent now. */
+export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
+  const sums: Array<number> = []
+  for (const { rejected, sum } of meters) sums.push(sum, rejected)
+  return sums
+}
+
+/** The meter of a dimension, if the pacer has one. */
+export const meterOf = ({ meters }: Pacer, dimension: Dimension): Meter.Meter | undefined =>
+  meters.find((meter) => meter.dimension === dimension)
+
+/** A copy for an event to change. Every event needs one, and naming the properties is faster than spreading the pacer. */
 export const copy = (pacer: Pacer): Pacer => ({
   meters: pacer.meters.map(Meter.copy),
   caps: Caps.copy(pacer.caps),

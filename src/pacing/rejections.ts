@@ -1,9 +1,9 @@
 /**
  * The provider rejected a call, a 429: why, and what follows.
  *
- * `reject` judges by the provider's code (a ramp error), then by headers, then by sequential tests over what else was accepted
- * and rejected. An isolated rejection delays its own call and nothing else. `exhaust` is what an empty bucket costs: the rate
- * becomes what was delivered since the last exhaustion, and grows back.
+ * `reject` judges by the provider's code (a ramp error), then by the headers, then by sequential tests over the calls that were
+ * accepted and rejected. An isolated rejection delays only its own call. After an exhaustion the rate becomes what was delivered
+ * since the last one, and grows back.
  */
 import { type Charge, dimensions } from "../domain/amounts.ts"
 import * as Gate from "./gate.ts"
@@ -11,26 +11,28 @@ import { end } from "./ends.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
-import type { Pacer, Ticket } from "./pacer.ts"
+import { meterOf, type Pacer, type Ticket } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 import * as Window from "./window.ts"
 
-/** What a rejection says besides its reason. */
-export interface Rejection {
-  /** Whether the provider says that usage grows too fast. */
-  readonly isRamp: boolean
-  readonly retryAfter: number | undefined
-  readonly readings: Readings | undefined
-  /** What the provider charges for it. */
-  readonly used: Charge
-}
-
 /** The provider rejected a call. */
-export const reject = (pacer: Pacer, ticket: Ticket, rejection: Rejection, now: number): Verdict => {
+export const reject = (
+  pacer: Pacer,
+  ticket: Ticket,
+  rejection: {
+    /** Whether the provider says that usage grows too fast. */
+    readonly isRamp: boolean
+    readonly retryAfter: number | undefined
+    readonly readings: Readings | undefined
+    /** What the provider charges for the rejected call. */
+    readonly used: Charge
+  },
+  now: number
+): Verdict => {
   const { readings, retryAfter } = rejection
   pacer.rejectMillis = meanWith(pacer.rejectMillis, ticket, now)
-  // A provider that rejects calls works.
+  // A provider that rejects calls is not out.
   if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, ticket.at)
   end(pacer, ticket, rejection.used, false, now)
   if (readings !== undefined) observe(pacer, ticket, readings, now)
@@ -40,7 +42,7 @@ export const reject = (pacer: Pacer, ticket: Ticket, rejection: Rejection, now: 
   return shown ?? judgeByTests(pacer, ticket, retryAfter, trusted, now)
 }
 
-/** The verdict of headers: the call is larger than the limit, or than what was left. Undefined if they show neither. */
+/** The verdict of headers: the call is larger than a limit, or than what was left. Undefined if they show neither. */
 const judgeByHeaders = (
   pacer: Pacer,
   ticket: Ticket,
@@ -62,10 +64,10 @@ const judgeByHeaders = (
   return undefined
 }
 
-/** Headers that showed room which did not exist are ignored for this time. */
+/** Headers are ignored for this time after they showed room that did not exist. */
 const distrustMillis = 30_000
 
-/** The verdict of the sequential tests. `readings` are headers that are trusted. */
+/** The verdict of the sequential tests. `readings` are those of headers that are trusted. */
 const judgeByTests = (
   pacer: Pacer,
   ticket: Ticket,
@@ -91,12 +93,12 @@ const judgeByTests = (
   return "exhausted"
 }
 
-/** The rate of rejections that is worth a reaction: an empty bucket rejects 0.3 to 1 of all calls. */
+/** The rate of rejections that is worth a reaction: an empty bucket rejects 30 to 100 % of all calls. */
 const worthActing = 0.3
-/** The random rate of rejections while nothing is known, at least. */
+/** The lowest rate of random rejections while nothing is known. */
 const openingRandom = 0.02
 
-/** Whether the bucket was empty, by the sequential test. */
+/** Whether the sequential test finds that the bucket was empty. */
 const isAlarm = (pacer: Pacer, ticket: Ticket, hasRoom: boolean): boolean => {
   const { bucketTest, opening } = pacer
   const calls = Math.max(0, ticket.number - bucketTest.seen - 1)
@@ -105,7 +107,7 @@ const isAlarm = (pacer: Pacer, ticket: Ticket, hasRoom: boolean): boolean => {
     const charge = ticket.charge[meter.dimension]
     const given = givenAt(pacer, meter, ticket)
     if (given === undefined) continue
-    // In calls of this size: a hundred small calls that were accepted say little about a large one.
+    // Counted in calls of this size, because a hundred small accepted calls say little about a large one.
     if (charge > 0 && !Meter.isLate(meter)) accepted = Math.min(accepted, Math.max(0, given - meter.tested) / charge)
     meter.tested = Math.max(meter.tested, given)
   }
@@ -123,7 +125,7 @@ const isAlarm = (pacer: Pacer, ticket: Ticket, hasRoom: boolean): boolean => {
   return isAlarm
 }
 
-/** Above the measured share, exhaustions are expected: one false alarm in this many periods is accepted. */
+/** Above the measured share, exhaustions are expected, so one false alarm is accepted in this many periods. */
 const probingPeriods = 3
 /** While nothing is known, three rejections in a row are an alarm. */
 const openingScore = 6
@@ -136,15 +138,15 @@ const threshold = (pacer: Pacer): number => {
     : alarmScore(pacer)
 }
 
-/** A dimension without a known limit is suspected if no other is used by more than this part. */
+/** A dimension without a known limit is suspected if no other is used to a larger part than this. */
 const suspectedPart = 0.7
 
 /**
- * The dimension whose bucket was probably empty: the one that is used most, relative to its rate. A dimension whose headers
- * show room is not suspected. If all show room, requests came too fast.
+ * The meter whose bucket was probably empty: the one that is used most relative to its rate. A dimension whose headers show room
+ * is not suspected. If all of them show room, requests came too fast.
  */
 const culprit = (pacer: Pacer, ticket: Ticket, readings: Readings | undefined, now: number): Meter.Meter => {
-  let found = pacer.meters.find(({ dimension }) => dimension === "requests") ?? pacer.meters[0]!
+  let found = meterOf(pacer, "requests") ?? pacer.meters[0]!
   let max = -1
   for (const meter of pacer.meters) {
     const { dimension } = meter
@@ -158,22 +160,22 @@ const culprit = (pacer: Pacer, ticket: Ticket, readings: Readings | undefined, n
   return found
 }
 
-/** Providers may enforce 60 requests a minute as one a second, whatever headers say. Then a burst is this much of the refill. */
+/** Providers may enforce 60 requests a minute as one a second, whatever headers say. Bursts are then the refill of this time. */
 const smoothedMillis = 5_000
 
-/** Headers showed room for requests that were rejected: from now on requests are spaced evenly. */
+/** Spaces requests evenly from now on, because requests were rejected for which headers showed room. */
 const smooth = (meter: Meter.Meter): void => {
   meter.mostBurst = smoothedMillis * meter.limit
   meter.burst = Math.min(Meter.burst(meter), meter.mostBurst)
 }
 
-/** The reserve is at most what the best share refills in this time, or one mean call. */
+/** The reserve is at most what the largest share refills in this time, or one mean call. */
 const reserveMillis = 1_000
-/** Waits between probes of an empty bucket: doubled from the first up to the longest, which exceeds most blackouts. */
+/** The waits before probes of an empty bucket double up to the longest, which exceeds most blackouts. */
 const firstProbeMillis = 1_000
 const maxProbeMillis = 8_000
 
-/** The bucket of a meter was empty when this call was sent. `remaining` was left in it, if that is known. */
+/** A bucket was empty when the call was sent; `remaining` was left in it, if that is known. */
 const exhaust = (
   pacer: Pacer,
   meter: Meter.Meter,
@@ -185,7 +187,7 @@ const exhaust = (
   const charge = ticket.charge[meter.dimension]
   const given = givenAt(pacer, meter, ticket)
   if (ticket.at <= meter.fence || given === undefined) return
-  // Less than the charge was left, on average half of it: so the measure is unbiased for large calls.
+  // Less than the charge was left: half of it on average, which keeps the measure unbiased for large calls.
   const left = remaining ?? charge / 2
   const misses = given - meter.emptied < charge / 2 ? pacer.gate.misses + 1 : 1
   pacer.gate = { ...pacer.gate, misses, reason: "rateLimit", fence: now }
@@ -206,8 +208,8 @@ const exhaust = (
 }
 
 /**
- * Ends the opening. The last doubling was too fast by a factor of up to two, or by more if the bucket began full; what was
- * delivered bounds the rate. Nothing more goes out until the verdicts on the calls in flight are in.
+ * Ends the opening. The last doubling was too fast by a factor of up to two, or by more if the bucket began full, so what was
+ * delivered bounds the rate. Nothing goes out until the verdicts on the calls in flight are known.
  */
 const endOpening = (pacer: Pacer, now: number): void => {
   if (pacer.opening === undefined) return
@@ -223,14 +225,14 @@ const endOpening = (pacer: Pacer, now: number): void => {
   pacer.gate = Gate.pause(pacer.gate, "rateLimit", now + verdictMillis(pacer))
 }
 
-/** One exhaustion keeps at least this part of a measured rate; two of them keep a quarter. */
+/** An exhaustion keeps at least this part of a measured rate. */
 const minPart = 0.5
-/** The same for a share that the user states, because others cut theirs, too: CUBIC's factor (RFC 9438). */
+/** If the user states a share, the others cut theirs, too, so more is kept: CUBIC's factor (RFC 9438). */
 const minPartOfShare = 0.7
 /** A share is measured over at least this many calls. */
 const spanCalls = 6
 
-/** Sets the share to what was delivered since the last exhaustion. If nothing was accepted since, that measures nothing. */
+/** Sets the share to what was delivered since the last exhaustion, unless nothing was accepted since then. */
 const measure = (pacer: Pacer, meter: Meter.Meter, here: Meter.Mark): void => {
   const rate = Meter.rate(meter)
   const from = pacer.gate.misses > 1 ? undefined : meter.mark
@@ -252,7 +254,7 @@ const measure = (pacer: Pacer, meter: Meter.Meter, here: Meter.Mark): void => {
 /** The pause after a ramp error without a retry-after. */
 const rampPause = 5_000
 
-/** Usage grew too fast: bounds growth, starting from what was delivered in the last minute. */
+/** Bounds growth from what was delivered in the last minute on, because usage grew too fast. */
 const slowDown = (pacer: Pacer, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
   if (ticket.at <= pacer.rampAt) return "ramp"
   for (const meter of pacer.meters) {

@@ -1,5 +1,5 @@
 /**
- * The dimensions of a pool as they stand, in plain numbers.
+ * The state of the dimensions of a pool, in plain numbers.
  */
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -8,22 +8,22 @@ import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
 
 /**
- * One dimension of a pool as it stands. Amounts are in the dimension's unit.
+ * The state of one dimension of a pool. Amounts are in the dimension's unit.
  *
  * @category models
  * @since 0.1.0
  */
 export interface DimensionStatus {
-  /** What may be taken now; negative is debt. */
+  /** What can be taken now; a negative level is debt. */
   readonly level: number
   readonly capacity: number
-  /** The rate in use, per second; 0 for a quota. It is less than the limit while others spend the same limit. */
+  /** The rate in use, per second; 0 for a quota. It is below the limit while other programs spend the same limit. */
   readonly perSecond: number
-  /** The limit per second: what the user states, else what the provider's headers do; `Infinity` while it is unknown. */
+  /** The limit per second: the user's, or the one that headers name; `Infinity` while it is unknown. */
   readonly limitPerSecond: number
 }
 
-/** Of each dimension the tighter of what the user states and what the provider has. */
+/** For each dimension, the tighter of the user's limit and the provider's. */
 export const dimensionsOf = (law: Law.Pacer, now: number): Amounts.PerDimension<DimensionStatus> => {
   const result: { [D in Limits.Dimension]?: DimensionStatus } = {}
   for (const dimension of Amounts.dimensions) {

@@ -1,31 +1,30 @@
 /**
- * Verdicts: which of two explanations a failed call speaks for.
+ * Verdicts: which of two explanations the failures of calls are evidence for.
  *
- * A one-sided CUSUM (Page 1954), which is Wald's sequential test restarted at 0: a failure adds log(q/p), a success
- * between two failures takes log((1-p)/(1-q)) away, where p is the rate of failures that come at random and q the rate
- * that would be worth a reaction. An alarm is raised when the score passes the logarithm of the number of calls in
- * which one false alarm may occur.
+ * A one-sided CUSUM (Page 1954), which is Wald's sequential test restarted at 0. A failure adds log(q/p) to the score, and a
+ * success subtracts log((1-p)/(1-q)), where p is the rate of random failures and q the rate that is worth a reaction. The
+ * alarm is at the logarithm of the number of calls in which one false alarm is accepted.
  *
- * The test does not wait for successes. Verdicts come in the order of the calls, so at a failure every call that was sent
- * earlier and has not failed counts as accepted. So an answer that takes a minute delays no verdict, and no timer is needed.
+ * The test does not wait for successes. Verdicts come in the order of the calls, so when a call fails, all calls that were
+ * sent before it and have not failed count as accepted. An answer that takes a minute delays no verdict, and no timer is needed.
  */
 
-/** The random rate of rejections, at least and at first. */
+/** The lowest rate of random rejections, which is also the first. */
 export const minRandom = 0.001
-/** The random rate of overloads, at least and at first. */
+/** The lowest rate of random overloads, which is also the first. */
 export const minOverload = 0.01
 
 /**
- * What a failure says. `"isolated"` concerns its own call. `"exhausted"` (the bucket was empty), `"ramp"` (usage grows too
- * fast) and `"outage"` (the provider does not work) concern every caller, and do not count as failures of the call.
- * `"impossible"`: the call is larger than the provider's limit.
+ * What a failure says. `"isolated"` concerns only its own call. `"exhausted"` (the bucket was empty), `"ramp"` (usage grows too
+ * fast) and `"outage"` (the provider does not work) concern all callers, and do not count as failures of the call.
+ * `"impossible"` says that the call is larger than the provider's limit.
  */
 export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 export interface Test {
   /** The evidence for a reaction. */
   readonly score: number
-  /** Acceptances that were left over, for failures that arrive out of order. */
+  /** Acceptances that are left over for failures that arrive out of order. */
   readonly surplus: number
   /** The number of the latest call that failed. */
   readonly seen: number
@@ -33,7 +32,7 @@ export interface Test {
 
 export const makeTest = (): Test => ({ score: 0, surplus: 0, seen: 0 })
 
-/** The random rate of failures, the rate that is worth a reaction, and how many calls are still without a verdict. */
+/** The rate of random failures, the rate that is worth a reaction, and the number of calls without a verdict. */
 export interface Scale {
   readonly p: number
   readonly q: number
@@ -41,11 +40,11 @@ export interface Scale {
 }
 
 /**
- * The test after the call with this number failed, with `accepted` calls since the last failure, and whether the failure is
- * the first since the score was 0.
+ * The test after a call with this number failed, and whether that is the first failure since the score was 0. `accepted` calls
+ * were accepted since the last failure.
  *
- * A failure that arrives out of order uses up acceptances that were left over, as many as there are calls without a
- * verdict. Without this, 25 random rejections of one burst that arrive in the same millisecond look like a streak.
+ * A failure that arrives out of order uses up acceptances that were left over, at most as many as there are calls without a
+ * verdict. Without this, 25 random rejections of one burst that arrive in the same millisecond would look like a streak.
  */
 export const failed = (
   test: Test,
@@ -66,14 +65,14 @@ export const failed = (
   return { score: test.score + (cost - spent), surplus, seen: test.seen, isFirst: test.score === 0 }
 }
 
-/** The score at which less than one false alarm is expected in so many calls. */
+/** The score at which less than one false alarm is expected in a number of calls. */
 export const thresholdFor = (calls: number): number => Math.log(Math.max(3, calls))
 
-/** Calls over which the random rate is averaged: it learns 5 % in a minute at 150 calls a minute. */
+/** The number of calls in the average of the random rate: 5 % are learned in a minute of 150 calls. */
 const learnedOver = 150
-/** The random rate at most: if more than one call in ten fails, something is wrong. */
+/** The highest random rate: if more than one call in ten fails, it is not by chance. */
 const maxRandom = 0.1
 
-/** The random rate after `calls` more calls, of which at most the last one failed. */
+/** The random rate after `calls` more calls. If `hasFailed`, the last of them failed. */
 export const learn = (p: number, calls: number, hasFailed: boolean, min: number): number =>
   Math.min(maxRandom, Math.max(min, p * (1 - 1 / learnedOver) ** calls + (hasFailed ? 1 / learnedOver : 0)))

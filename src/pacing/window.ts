@@ -1,25 +1,26 @@
 /**
- * The in-flight window: how many calls may be out at once, learned where the provider limits that without saying so.
+ * The in-flight window: how many calls may be in flight, learned if the provider limits that without saying so.
  *
- * The sequential test of `verdicts.ts` runs over those calls alone that find about as many in flight as were ever
- * accepted. It is independent of the test for an empty bucket: a rejection counts in both.
+ * The sequential test of `verdicts.ts` runs over the calls that find about as many in flight as were ever accepted. It is
+ * independent of the test for an empty bucket: a rejection counts in both.
  *
- * A window is a value: each of these functions returns another one.
+ * A window is a value: each of these functions returns a new one.
  */
 import * as Verdicts from "./verdicts.ts"
 
 export interface Window extends Verdicts.Test {
   readonly size: number
-  /** The most calls in flight that were accepted; it decays slowly. */
+  /** The highest number in flight that was accepted; it decays slowly. */
   readonly high: number
-  /** The fewest calls in flight among the rejections that make up the score. */
+  /** The lowest number in flight of the rejections in the score. */
   readonly low: number
-  /** Calls sent while about as many were in flight as ever. */
+  /** The number of calls sent while about as many were in flight as ever. */
   readonly crowded: number
-  /** Calls that found the window full and were not rejected. */
+  /** The number of calls that found the window full, less what rejections cost. */
   readonly full: number
-  /** When the verdicts on those are all in. */
+  /** When the verdicts on all of those are known. */
   readonly dueAt: number | undefined
+  /** By how much it grows next, and how many calls have to find it full before. */
   readonly step: number
   readonly need: number
 }
@@ -36,33 +37,33 @@ export const make = (): Window => ({
   need: 0
 })
 
-/** A limit of fewer calls in flight looks the same as a bucket. */
+/** A limit of one call in flight looks the same as a bucket. */
 const minSize = 2
 
-/** As many as ever, within a third of the standard deviation of random arrivals. */
+/** About as many as ever: within a third of the standard deviation of random arrivals. */
 const crowd = ({ high, size }: Window): number => Math.min(size, Math.max(minSize, high - Math.sqrt(high) / 3))
 
-/** A call goes out and makes so many in flight. */
+/** A call is sent, and there are now `inFlight`. */
 export const sent = (w: Window, inFlight: number): Window => {
   if (inFlight < crowd(w)) return w
   return { ...w, crowded: w.crowded + 1, full: inFlight >= w.size ? w.full + 1 : w.full }
 }
 
-/** A call was accepted that made so many in flight. */
+/** A call was accepted that was sent when there were `inFlight`. */
 export const accepted = (w: Window, inFlight: number): Window => ({ ...w, high: Math.max(w.high * 0.999, inFlight) })
 
-/** Random rejections are at least this likely: a window is suspected after about four in a row. */
+/** The lowest rate of random rejections here: a window is suspected after about four rejections in a row. */
 const minRandom = 0.02
-/** The rate of rejections where the window is too large by one: most calls that find it full. */
+/** The rate of rejections that is worth a reaction: even if the window is too large only by one, most calls that find it full are rejected. */
 const worthActing = 0.5
-/** The score at which a known window shrinks: odds of 50 to 1. */
+/** The score at which a known window shrinks, at odds of 50 to 1. */
 const shrinkScore = 4
-/** Added to the usual score for the first suspicion: odds of 20 to 1. */
+/** What the first suspicion needs beyond the usual score: odds of 20 to 1. */
 const firstScore = 3
 /** A rejection in a full window takes this many calls off the count. */
 const rejectionCost = 4
 
-/** A call was rejected that made so many in flight, of which `confirmed` are known to be accepted. */
+/** A call was rejected. Of those in flight now, `confirmed` are known to be accepted. */
 export const rejected = (
   w: Window,
   call: { readonly inFlight: number; readonly crowded: number },
@@ -79,7 +80,7 @@ export const rejected = (
   return call.inFlight >= next.size ? { ...next, full: next.full - rejectionCost, dueAt: undefined } : next
 }
 
-/** Calls accepted in a full window before it grows; after each failed attempt twice as many, up to eight times. */
+/** The calls that have to find a full window before it grows: twice as many after each failed attempt, up to eight times. */
 const growthCalls = 10
 const maxGrowthCalls = 80
 
@@ -90,10 +91,10 @@ const shrunk = (w: Window, confirmed: number): Window => {
   return { ...w, size, high: Math.min(w.high, size), score: 0, full: 0, need, step: 1 }
 }
 
-/** Once a window has grown by a step of this size, there is no limit. */
+/** A window that has grown by a larger step than this is no longer limited. */
 const maxStep = 256
 
-/** Grows by 1, 2, 4, ... calls once enough calls found the window full and the verdicts on them are in. */
+/** Grows by 1, 2, 4, ... calls once enough calls have found the window full and their verdicts are known. */
 export const grow = (w: Window, now: number, verdictMillis: number): Window => {
   if (w.full < w.need) return w
   const { dueAt = now + verdictMillis } = w
@@ -103,12 +104,12 @@ export const grow = (w: Window, now: number, verdictMillis: number): Window => {
     ...w,
     size: step > maxStep ? Infinity : w.size + w.step,
     step,
-    // Three steps in a row: the window was too small.
+    // The third step in a row: the window was too small.
     need: step > 4 ? growthCalls : w.need,
     full: 0,
     dueAt: undefined
   }
 }
 
-/** When a full window may grow; `Infinity` while too few calls found it full. */
+/** When a full window may grow; `Infinity` while too few calls have found it full. */
 export const growsAt = ({ dueAt = Infinity, full, need }: Window): number => (full < need ? Infinity : dueAt)

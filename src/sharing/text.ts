@@ -168,7 +168,7 @@ const config = object<Config>({
   concurrency: within(1, largest, Infinity)
 })
 
-const cells = list(object<Cells.Cell>({ index: number, amount }), mostCells)
+const cells = list(object<Cells.Slice>({ index: number, amount }), mostCells)
 
 const cap = object<Cap.Cap>({
   rule,

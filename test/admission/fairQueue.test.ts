@@ -22,12 +22,19 @@ const call = (agent: string, cost = 1, options: { weight?: number; priority?: nu
   ...unqueued
 })
 
+/** Serves the next entry, if there is one. */
+const serve = (queue: FairQueue<Call>): Call | undefined => {
+  const entry = queue.peek()
+  if (entry !== undefined) queue.serve(entry)
+  return entry
+}
+
 /** The agents of so many entries in the order of service; of all by default. */
 const drain = (queue: FairQueue<Call>, count = Infinity): Array<string> => {
   const order: Array<string> = []
   for (let next = queue.peek(); next !== undefined && order.length < count; next = queue.peek()) {
     order.push(next.agent)
-    queue.shift()
+    serve(queue)
   }
   return order
 }
@@ -90,7 +97,7 @@ describe("fairQueue", () => {
           queue.correct(entry, part)
           Model.correct(model, charged, part)
         } else if (here.length > 0) {
-          const entry = queue.shift()!
+          const entry = serve(queue)!
           served.push([entry, Model.shift(model)])
           here.splice(here.indexOf(entry), 1)
         } else if (random() < 0.5) {
@@ -109,7 +116,7 @@ describe("fairQueue", () => {
   it("serves agents in turn however many calls one of them queues", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10_000; i++) queue.push(call("greedy"))
-    queue.shift()
+    serve(queue)
     queue.push(call("modest"))
     assert.deepStrictEqual(drain(queue, 2), ["greedy", "modest"])
   })
@@ -120,7 +127,7 @@ describe("fairQueue", () => {
     for (let i = 0; i < 100; i++) queue.push(call("small", 1))
     const served = { large: 0, small: 0 }
     for (let i = 0; i < 55; i++) {
-      const entry = queue.shift()!
+      const entry = serve(queue)!
       served[entry.agent as "large" | "small"] += entry.cost
     }
     assert.closeTo(served.large, served.small, 10)
@@ -149,7 +156,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("a", 10))
     queue.push(call("b", 10))
-    assert.strictEqual(queue.shift()!.agent, "a")
+    assert.strictEqual(serve(queue)!.agent, "a")
     assert.strictEqual([...queue.inOrder()].slice(0, 2).length, 1)
     queue.forget()
     queue.push(call("a", 10))
@@ -163,7 +170,7 @@ describe("fairQueue", () => {
     queue.push(call("large", 10))
     for (let i = 0; i < 3; i++) queue.push(call(`small-${i}`, 1))
     for (let i = 0; i < 4_000; i++) {
-      const { agent, cost } = queue.shift()!
+      const { agent, cost } = serve(queue)!
       served.set(agent, (served.get(agent) ?? 0) + cost)
       queue.push(call(agent, cost))
     }
@@ -176,10 +183,10 @@ describe("fairQueue", () => {
     queue.push(call("old"))
     queue.push(call("old"))
     for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
-    assert.strictEqual(queue.shift()!.agent, "old")
+    assert.strictEqual(serve(queue)!.agent, "old")
     let waited = 0
     for (; queue.peek()!.agent !== "old" && waited < 1_000; waited++) {
-      queue.shift()
+      serve(queue)
       queue.push(call(`new-${waited}`))
     }
     assert.isBelow(waited, 40)
@@ -190,10 +197,10 @@ describe("fairQueue", () => {
     for (let i = 0; i < 10; i++) queue.push(call(`first-${i}`))
     for (let i = 0; i < 50_000; i++) {
       queue.push(call(`agent-${i}`))
-      queue.shift()
+      serve(queue)
     }
     assert.isBelow(remembered(queue), 5_000)
-    while (queue.shift() !== undefined);
+    while (serve(queue) !== undefined);
     queue.forget()
     assert.strictEqual(remembered(queue), 0)
   })
@@ -205,14 +212,14 @@ describe("fairQueue", () => {
       for (const entry of waits) queue.push(entry)
       // It was served more than all others will be, and others less than they asked for.
       queue.push(call("ahead", 2_000))
-      while (queue.shift()!.agent !== "ahead");
+      while (serve(queue)!.agent !== "ahead");
       if (isAlone) for (const entry of waits) queue.remove(entry)
       queue.push(call("forgotten"))
       const [forgotten] = [...queue.inOrder()].filter(({ agent }) => agent === "forgotten")
       queue.serve(forgotten!)
       for (let i = 0; i < 5_000; i++) {
         queue.push(call(`${i}`))
-        const entry = queue.shift()!
+        const entry = serve(queue)!
         queue.correct(entry, isAlone ? 0 : 0.1)
         if (entry.agent === "waits") queue.push(call("waits"))
         assert.isAtMost(remembered(queue), 1_024)
@@ -253,13 +260,13 @@ describe("fairQueue", () => {
       const queue = new FairQueue<Call>()
       for (const agent of before) {
         queue.push(call(agent, 3))
-        queue.correct(queue.shift()!, 2)
+        queue.correct(serve(queue)!, 2)
       }
       queue.forget()
       // An agent that is not remembered comes later than one that has been served, and stands no better than that.
       for (let i = 0; i < 3; i++) {
         queue.push(call(one, 2))
-        queue.shift()
+        serve(queue)
       }
       for (const agent of [other, other, one, one, other, one]) queue.push(call(agent, 2))
       return drain(queue, 6).join()
@@ -279,7 +286,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < priorities; i++) queue.push(call("a", 1, { priority: (i * 7919) % 100_003 }))
     const served: Array<number> = []
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) served.push(next.priority)
+    for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.priority)
     assert.deepStrictEqual(
       served,
       served.toSorted((a, b) => b - a)
@@ -300,7 +307,7 @@ describe("fairQueue", () => {
         const cost = random() < 0.5 ? 0.01 + random() : 0.5
         queue.push({ ...call(`${below(agents)}`, cost, options), id: n }, random() < 0.1)
       } else if (action < 0.85) {
-        const next = queue.shift()
+        const next = serve(queue)
         if (next !== undefined) served.push(next)
       } else if (served.length > 0) queue.correct(served[below(served.length)]!, 2 * random())
       look(queue, n)
@@ -326,7 +333,7 @@ describe("fairQueue", () => {
         assert.strictEqual(foreseen.length, Math.min(count, queue.size))
         if (count < Infinity) continue
         const served: Array<number> = []
-        for (let next = queue.shift(); next !== undefined; next = queue.shift()) served.push(next.id)
+        for (let next = serve(queue); next !== undefined; next = serve(queue)) served.push(next.id)
         assert.deepStrictEqual(foreseen, served, `seed ${seed}`)
       }
     }
@@ -336,7 +343,7 @@ describe("fairQueue", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 4; i++) queue.push(call("a"))
     for (let i = 0; i < 4; i++) queue.push(call("b"))
-    const cancelled = queue.shift()!
+    const cancelled = serve(queue)!
     queue.correct(cancelled, 0)
     assert.strictEqual(drain(queue, 4).filter((agent) => agent === "a").length, 2)
   })
@@ -344,7 +351,7 @@ describe("fairQueue", () => {
   it("makes a newcomer wait for one call, however many of another's calls have failed", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 200; i++) queue.push(call("failing"))
-    const failed = Array.from({ length: 50 }, () => queue.shift()!)
+    const failed = Array.from({ length: 50 }, () => serve(queue)!)
     for (let i = 0; i < 3; i++) queue.push(call("new"))
     for (const entry of failed) queue.correct(entry, 0)
     queue.push(call("newer"))
@@ -355,7 +362,7 @@ describe("fairQueue", () => {
     // Without it virtual time runs away from them, and a newcomer waits for all that they did not use.
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 2_000; i++) queue.push(call(i % 2 === 0 ? "a" : "b"))
-    for (let i = 0; i < 1_000; i++) queue.correct(queue.shift()!, 0.01)
+    for (let i = 0; i < 1_000; i++) queue.correct(serve(queue)!, 0.01)
     queue.push(call("new"))
     assert.include(drain(queue, 4), "new")
   })
@@ -365,7 +372,7 @@ describe("fairQueue", () => {
     queue.push(call("a", 5))
     queue.push(call("a", 1))
     for (let i = 0; i < 9; i++) queue.push(call("a", 3))
-    const [large, small] = [queue.shift()!, queue.shift()!]
+    const [large, small] = [serve(queue)!, serve(queue)!]
     for (let i = 0; i < 9; i++) queue.push(call("b", 3))
     queue.correct(large, 0)
     queue.correct(small, 1)
@@ -378,13 +385,13 @@ describe("fairQueue", () => {
     const push = (agent: string, cost: number) => queue.push(call(agent, cost, { priority: 1 }))
     push("a", 10)
     push("b", 1)
-    queue.shift()
-    queue.shift()
+    serve(queue)
+    serve(queue)
     for (const agent of ["b", "b", "a"]) push(agent, 1)
     assert.deepStrictEqual(drain(queue, 3), ["b", "b", "a"])
     for (let priority = 2; priority < 500; priority++) {
       queue.push(call("a", 1, { priority }))
-      queue.shift()
+      serve(queue)
       assert.strictEqual(queue["levels"].size, Math.min(64, priority + 1))
     }
   })
@@ -430,7 +437,7 @@ describe("fairQueue", () => {
             }
             case "shift": {
               const highest = Math.max(...all().map((entry) => entry.priority))
-              const next = queue.shift()
+              const next = serve(queue)
               if (next === undefined) {
                 assert.strictEqual(all().length, 0)
                 break
@@ -496,7 +503,7 @@ describe("fairQueue", () => {
         }
         for (const agent of agents) for (let i = 0; i < 5; i++) push(agent)
         for (let i = 0; i < 500; i++) {
-          const entry = queue.shift()!
+          const entry = serve(queue)!
           const agent = agents[Number(entry.agent)]!
           agent.served += entry.cost
           push(agent)
@@ -519,7 +526,7 @@ describe("fairQueue", () => {
     const push = (i: number) => queue.push(call(`${i}`, (1 + (i % 16)) * (0.5 + random()) * 0.001))
     for (let i = 0; i < 64; i++) for (let j = 0; j < 20; j++) push(i)
     for (let i = 0; i < 20_000; i++) {
-      const entry = queue.shift()!
+      const entry = serve(queue)!
       served.set(entry.agent, (served.get(entry.agent) ?? 0) + entry.cost)
       push(Number(entry.agent))
     }
@@ -537,7 +544,7 @@ describe("fairQueue", () => {
 
   const servedBefore = (queue: FairQueue<Call>, newcomer: Call): ReadonlyArray<Call> => {
     const before: Array<Call> = []
-    for (let next = queue.shift()!; next !== newcomer; next = queue.shift()!) before.push(next)
+    for (let next = serve(queue)!; next !== newcomer; next = serve(queue)!) before.push(next)
     return before
   }
 
@@ -586,7 +593,7 @@ describe("fairQueue", () => {
         if (queue.size < 12 && random() < 0.6) queue.push(next())
         else if (served.length > 0 && random() < 0.3) queue.correct(served.pop()!, pick(0, 0.5, 2, 5))
         else if (queue.size > 0 && random() < 0.2) queue.remove(pick(...queue.inOrder()))
-        else if (queue.size > 0) served.push(queue.shift()!)
+        else if (queue.size > 0) served.push(serve(queue)!)
       }
       const newcomer = next()
       const first = random() < 0.3
@@ -603,7 +610,7 @@ describe("fairQueue", () => {
       const queue = new FairQueue<Call>()
       for (let i = 0; i < 10; i++) queue.push(call(`${i}`))
       for (let i = 10; i < 900; i++) {
-        const { agent } = queue.shift()!
+        const { agent } = serve(queue)!
         queue.push(call(part === 1 ? agent : `${i}`))
       }
       assert.closeTo(queue.returning, part, 0.01)

@@ -286,7 +286,7 @@ describe("mutants", () => {
     Fault.notices(
       {
         without: "a running sum",
-        in: "FairQueue.shift",
+        in: "FairQueue.serve",
         by: Fault.instead((shift: () => unknown, queue: { inOrder(): Iterable<{ readonly cost: number }> }) => () => {
           let sum = 0
           for (const { cost } of queue.inOrder()) sum += cost

@@ -22,7 +22,7 @@ const accepted = (pool: Law.Pacer, charge: Law.Ticket["charge"], count: number, 
 const rejected = (
   pool: Law.Pacer,
   charge: Law.Ticket["charge"],
-  says: Partial<Law.Rejection> = {},
+  says: Partial<Parameters<typeof Law.reject>[2]> = {},
   now = 0
 ): Law.Verdict => reject(Law, pool, Law.take(pool, charge, now), now, says)
 
@@ -214,7 +214,7 @@ describe("an alarm is laid to", () => {
     pool: Law.Pacer,
     now: number,
     size: number,
-    says: Partial<Law.Rejection> = {}
+    says: Partial<Parameters<typeof Law.reject>[2]> = {}
   ): ReadonlyArray<string> => {
     for (let i = 0; i < 5; i++) {
       const ticket = send(Law, pool, now, size)

@@ -43,7 +43,10 @@ const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): Read
     () => queue.push(new Counted("1")),
     () => queue.push(new Counted("2"), true),
     () => queue.peek(),
-    () => (served = queue.shift()),
+    () => {
+      served = queue.peek()!
+      queue.serve(served)
+    },
     () => queue.correct(served!, 0.5),
     () => queue.remove(all[Math.floor(entries / 2)]!),
     () => lookAt(queue, 10),

@@ -40,7 +40,7 @@ export const reject = (
   pool: Law.Pacer,
   ticket: Law.Ticket,
   now: number,
-  says: Partial<Law.Rejection> = {}
+  says: Partial<Parameters<typeof Law.reject>[2]> = {}
 ): Law.Verdict =>
   law.reject(
     pool,
@@ -331,7 +331,7 @@ export const rules = {
         ...law,
         observe: (pool: Law.Pacer, ticket: Law.Ticket | undefined, _: Law.Readings, now: number) =>
           law.observe(pool, ticket, readings(10, 10_000), now),
-        reject: (pool: Law.Pacer, ticket: Law.Ticket, says: Law.Rejection, now: number) =>
+        reject: (pool: Law.Pacer, ticket: Law.Ticket, says: Parameters<typeof Law.reject>[2], now: number) =>
           law.reject(pool, ticket, { ...says, readings: readings(10, 10_000) }, now)
       }
       return play(stale, { limits, callers: 60, seed, ...of, weather: { ...of.weather, hasHeaders: true } })

@@ -13,16 +13,16 @@ import * as Law from "../../pacing/law.ts"
 import * as Preview from "../../pacing/preview.ts"
 
 /** What a call is charged, what it then uses, and how long it takes. */
-export interface PlannedCall {
+export interface SimulatedCall {
   readonly charge: Amounts.Whole
   readonly used: Amounts.Whole
   readonly millis: number
 }
 
-export interface PlannedAgent {
+export interface SimulatedAgent {
   readonly name: string
   readonly startsAt: number
-  readonly calls: ReadonlyArray<PlannedCall>
+  readonly calls: ReadonlyArray<SimulatedCall>
 }
 
 export interface Setup {
@@ -34,20 +34,16 @@ export interface Setup {
 
 /** The times of one call. */
 export interface Served {
-  readonly agent: PlannedAgent
+  readonly agent: SimulatedAgent
   readonly askedAt: number
   readonly admittedAt: number
   readonly endsAt: number
 }
 
-/** A call that is never admitted, because it is larger than a limit or a quota is used up. Its agent stops there. */
-interface Refused extends Amounts.Misfit {
-  readonly agent: PlannedAgent
-}
-
 export interface Played {
   readonly served: ReadonlyArray<Served>
-  readonly refused: ReadonlyArray<Refused>
+  /** Calls that are never admitted, because they are larger than a limit or a quota is used up. Their agents stop there. */
+  readonly refused: ReadonlyArray<Amounts.Misfit & { readonly agent: SimulatedAgent }>
   readonly endsAt: number
   /** How long the head of the queue waited for what. */
   readonly blocked: { readonly [O in Obstacle]?: number }
@@ -55,14 +51,14 @@ export interface Played {
 
 /** An agent, and its next calls. */
 interface Player {
-  readonly agent: PlannedAgent
-  readonly calls: Iterator<PlannedCall, undefined>
+  readonly agent: SimulatedAgent
+  readonly calls: Iterator<SimulatedCall, undefined>
 }
 
 /** A call in the queue. */
-interface Waiting extends Queued {
+interface QueuedCall extends Queued {
   readonly player: Player
-  readonly call: PlannedCall
+  readonly call: SimulatedCall
   readonly askedAt: number
   flow: Flow<this> | undefined
 }
@@ -72,7 +68,7 @@ interface Due extends Heap.Item {
   readonly at: number
   readonly turn: number
   readonly player: Player
-  readonly ended: { readonly waiting: Waiting; readonly ticket: Law.Ticket } | undefined
+  readonly ended: { readonly waiting: QueuedCall; readonly ticket: Law.Ticket } | undefined
 }
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
@@ -94,21 +90,21 @@ export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Steps
 }
 
 /** Simulates all agents to their ends. */
-export const play = (agents: ReadonlyArray<PlannedAgent>, setup: Setup): Steps<Played> =>
+export const play = (agents: ReadonlyArray<SimulatedAgent>, setup: Setup): Steps<Played> =>
   new FanOut(agents, setup).run()
 
 class FanOut {
   private readonly maxInFlight: number
   private readonly rules: Rules.Rules
   private readonly law: Law.Pacer
-  private readonly queue = new FairQueue<Waiting>()
+  private readonly queue = new FairQueue<QueuedCall>()
   private readonly due: Array<Due> = []
   private scheduled = 0
   private readonly served: Array<Served> = []
-  private readonly refused: Array<Refused> = []
+  private readonly refused: Array<Played["refused"][number]> = []
   private endsAt = 0
 
-  constructor(agents: ReadonlyArray<PlannedAgent>, { concurrency, levels, limits }: Setup) {
+  constructor(agents: ReadonlyArray<SimulatedAgent>, { concurrency, levels, limits }: Setup) {
     this.maxInFlight = concurrency
     this.rules = Rules.resolve(limits)
     this.law = Law.make(this.rules, {}, 0)
