@@ -287,11 +287,14 @@ describe("mutants", () => {
       {
         without: "a running sum",
         in: "FairQueue.serve",
-        by: Fault.instead((shift: () => unknown, queue: { inOrder(): Iterable<{ readonly cost: number }> }) => () => {
-          let sum = 0
-          for (const { cost } of queue.inOrder()) sum += cost
-          return sum > 0 ? shift() : undefined
-        })
+        by: Fault.instead(
+          (serve: (entry: unknown) => unknown, queue: { inOrder(): Iterable<{ readonly cost: number }> }) =>
+            (entry: unknown) => {
+              let sum = 0
+              for (const { cost } of queue.inOrder()) sum += cost
+              return sum > 0 ? serve(entry) : undefined
+            }
+        )
       },
       checking("admission/fairQueue.ts", ({ FairQueue }: { readonly FairQueue: Parameters<typeof isLogarithmic>[0] }) =>
         Effect.sync(() => isLogarithmic(FairQueue))
