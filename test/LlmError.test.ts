@@ -40,7 +40,7 @@ const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmE
 ]
 
 describe("LlmError", () => {
-  it("knows of every reason whether to retry, what the call used and what the budget must judge", () => {
+  it("says for every reason whether to retry, what the call used and what the budget must judge", () => {
     for (const [reason, retryable, usage, pushback] of table) {
       const error = wrap(reason)
       assert.strictEqual(error.isRetryable, retryable, reason.message)
@@ -51,7 +51,7 @@ describe("LlmError", () => {
     }
   })
 
-  it("settles to what was observed, and does not retry, once content was handed on, whatever the reason", () => {
+  it("settles to the observed usage and does not retry once content was passed on, whatever the reason", () => {
     for (const Reason of [LlmError.Overloaded, LlmError.RateLimited, LlmError.ServerFailed, LlmError.TimedOut]) {
       assert.isTrue(wrap(new Reason({ received: received(false) })).isRetryable)
       const error = wrap(new Reason({ received: received(true) }))
@@ -76,7 +76,7 @@ describe("LlmError", () => {
     }
   })
 
-  it("survives a trip through JSON", () => {
+  it("survives JSON encoding and decoding", () => {
     const codec = Schema.toCodecJson(LlmError.LlmError)
     const error = new LlmError.LlmError({
       reason: new LlmError.RateLimited({

@@ -75,7 +75,7 @@ describe("Signals", () => {
     assert.isUndefined(Signals.fromHeaders(Object.create({ "x-ratelimit-remaining-tokens": "1" })))
   })
 
-  it("takes a record with a header named get for a record", () => {
+  it("reads a record that has a header named get", () => {
     const error = { status: 429, headers: { get: "x", "retry-after-ms": "1500" } }
     assert.deepStrictEqual(Signals.fromError(error, 0).retryAfter, Duration.millis(1_500))
   })
@@ -86,7 +86,7 @@ describe("Signals", () => {
   })
 
   describe("fromError", () => {
-    it("reads what openai throws", () => {
+    it("reads errors that openai throws", () => {
       const headers = new Headers({ "retry-after-ms": "250", "x-ratelimit-remaining-tokens": "12" })
       const error = { code: "rate_limit_exceeded", type: "tokens", message: "Rate limit reached" }
       const limited = Signals.fromError(APIError.generate(429, { error }, undefined, headers), 0)
@@ -102,7 +102,7 @@ describe("Signals", () => {
       assert.strictEqual(Signals.fromError(busy, 0).pushback, "overload")
     })
 
-    it("knows a connection that was never made", () => {
+    it("recognises a connection that was never made", () => {
       const cause = Object.assign(new Error("connect"), { code: "ECONNREFUSED" })
       const error = Signals.fromError(new APIConnectionError({ cause }), 0)
       assert.deepStrictEqual(
@@ -125,7 +125,7 @@ describe("Signals", () => {
       })
     )
 
-    it("takes a bug beside the call for none of the provider's", () => {
+    it("does not blame the provider for a bug in the code around the call", () => {
       const bug = Signals.fromError(new TypeError("Cannot read properties of undefined (reading 'text')"), 0)
       assert.deepStrictEqual([bug.reason._tag, bug.isRetryable], ["InvalidRequest", false])
       assert.match(bug.message, /^the call failed before the provider answered \(Cannot read .*the code around it/)

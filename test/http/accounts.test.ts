@@ -54,7 +54,7 @@ const world = Effect.fnUntraced(function* (answer: Answer, options: Budget.Optio
 })
 
 describe("the account of a credential", () => {
-  it.live("is that of its organisation, once a response has named it: they share one limit", () =>
+  it.live("becomes the organisation that a response names, and its keys share one limit", () =>
     Effect.gen(function* () {
       const limits = { requests: { total: 100 } }
       const here = yield* world(() => ({ headers: { "openai-organization": "org-1" } }), { limits })
@@ -66,7 +66,7 @@ describe("the account of a credential", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("leaves nothing behind if it is refused: invented keys fill no memory", () =>
+  it.live("is forgotten if the provider refuses it, so that invented keys fill no memory", () =>
     Effect.gen(function* () {
       const here = yield* world((key) => (key === "Bearer real" ? {} : { status: 401 }))
       assert.strictEqual(yield* here.ask("Bearer real"), 200)
@@ -78,7 +78,7 @@ describe("the account of a credential", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("stays if it is refused later", () =>
+  it.live("is kept if the provider refuses it later", () =>
     Effect.gen(function* () {
       let isRevoked = false
       const here = yield* world(() => (isRevoked ? { status: 403 } : {}))
@@ -89,7 +89,7 @@ describe("the account of a credential", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is refused in the provider's form while as many as there may be have calls under way", () =>
+  it.live("is refused in the provider's form if too many accounts have calls under way", () =>
     Effect.gen(function* () {
       const release = yield* Deferred.make<void>()
       const wait = Effect.runPromise(Deferred.await(release))

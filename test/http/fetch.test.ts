@@ -126,7 +126,7 @@ const error = (type: string) => JSON.stringify({ error: { type, message: "no", c
 
 describe("floodgate/fetch", () => {
   describe("a whole answer", () => {
-    it.live("settles to its usage, and is given as it is", () =>
+    it.live("settles to its usage, and is returned unchanged", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion, headers: { "x-request-id": "r1" } }))
         const response = yield* ask(here)
@@ -141,7 +141,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("that was compressed loses the headers of its wire form", () =>
+    it.live("that was compressed loses the headers of its compressed form", () =>
       Effect.gen(function* () {
         const body = gzipSync(completion)
         const here = yield* world(() => ({
@@ -155,7 +155,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("is asked for again when its body breaks off", () =>
+    it.live("is retried when its body breaks off", () =>
       Effect.gen(function* () {
         const here = yield* world((_, __, count) =>
           count === 1 ? { body: completion.slice(0, 20), last: "cut" } : { body: completion }
@@ -167,7 +167,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("that is no JSON comes as it is", () =>
+    it.live("that is not JSON is returned unchanged", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: "<html>", headers: { "content-type": "text/html" } }))
         const response = yield* ask(here)
@@ -179,7 +179,7 @@ describe("floodgate/fetch", () => {
   })
 
   describe("a request", () => {
-    it.live("to an unknown route passes untouched", () =>
+    it.live("to an unknown route is passed on unchanged", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ status: 429, body: "slow down" }))
         const seen: Array<unknown> = []
@@ -196,7 +196,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("that is none of its protocol's is the provider's to complain of", () =>
+    it.live("with a body of no known form is left to the provider to refuse", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ status: 400, body: "{}" }))
         for (const body of ["", "{", "[]", "null"]) {
@@ -210,7 +210,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("has the same body whatever form it has", () =>
+    it.live("keeps its body, in whatever form it is given", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }))
         const url = `${here.url}/v1/chat/completions`
@@ -265,7 +265,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("whose body stalls ends when its caller aborts it, and so does its body", () =>
+    it.live("whose body stalls ends with its body when its caller aborts it", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }))
         const url = `${here.url}/v1/chat/completions`
@@ -290,7 +290,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("that was sent before fails as at plain fetch", () =>
+    it.live("with a used body fails as in plain fetch", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }))
         const request = new Request(`${here.url}/v1/chat/completions`, chat())
@@ -299,7 +299,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("names its agent by a header, which is not sent on, by its body, or by the callback", () =>
+    it.live("takes its agent from a header, which is not sent on, from its body, or from the callback", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion, last: "hang" }), {
           budget: { concurrency: 1 },
@@ -333,7 +333,7 @@ describe("floodgate/fetch", () => {
   })
 
   describe("a stream", () => {
-    it.live("has the same bytes as without us, and settles to its usage", () =>
+    it.live("keeps its bytes, and settles to its usage", () =>
       Effect.gen(function* () {
         const here = yield* world(streaming)
         const init = chat({ stream: true })
@@ -348,7 +348,7 @@ describe("floodgate/fetch", () => {
 
     // Regression: it was read whole, showed the usage that its caller did not ask for, and was retried by its client as a failure.
     it.live.each(["Text/Event-Stream", "text/plain", "", "application/json"])(
-      "is one whatever its type says: %j",
+      "is read as one, whatever its content type: %j",
       (type) =>
         Effect.gen(function* () {
           const here = yield* world((_, body) => ({
@@ -386,7 +386,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("has its usage where the caller asked for it", () =>
+    it.live("keeps its usage if the caller asked for it", () =>
       Effect.gen(function* () {
         const here = yield* world(streaming)
         const init = chat({ stream: true, stream_options: { include_usage: true } })
@@ -395,7 +395,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("is not asked for its usage where that is switched off", () =>
+    it.live("is not asked for its usage if that is turned off", () =>
       Effect.gen(function* () {
         const here = yield* world(streaming, { streamUsage: false })
         const init = chat({ stream: true })
@@ -404,7 +404,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("is not asked again for its usage by a service that rejects the question", () =>
+    it.live("is not asked for its usage again after the service has rejected it", () =>
       Effect.gen(function* () {
         const rejection = JSON.stringify({
           error: { message: "Unrecognized request argument supplied: stream_options" }
@@ -422,7 +422,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("fails with a 400 that is the caller's own, asked for its usage or not", () =>
+    it.live("returns a 400 that the caller's own request caused", () =>
       Effect.gen(function* () {
         const own = JSON.stringify({ error: { message: "stream_options: expected an object" } })
         const rejecting: Parameters<typeof world>[0] = () => ({ status: 400, body: own })
@@ -444,7 +444,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("corrects a length that the client wrote for the body that it had", () =>
+    it.live("corrects the content-length of a changed body", () =>
       Effect.gen(function* () {
         const here = yield* world(streaming)
         const init = chat({ stream: true })
@@ -480,7 +480,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("gives up with the provider's own stream when it has no content to the end", () =>
+    it.live("returns the provider's own stream after the last attempt without content", () =>
       Effect.gen(function* () {
         const body = `data: ${error("server_error")}\n\n`
         const here = yield* world(() => ({ body, headers: sse }), { retry: Retry.make({ attempts: 1 }) })
@@ -520,7 +520,7 @@ describe("floodgate/fetch", () => {
       )
     }
 
-    it.live("that nobody refers to any more gives everything back", () =>
+    it.live("that is garbage collected gives everything back", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: frames(false).slice(0, 250), headers: sse, last: "hang" }))
         const { signal } = new AbortController()
@@ -535,7 +535,7 @@ describe("floodgate/fetch", () => {
   })
 
   describe("a failure", () => {
-    it.live("that stays is the provider's own response, which says not to retry", () =>
+    it.live("after the last retry is the provider's own response, which says not to retry", () =>
       Effect.gen(function* () {
         const body = error("rate_limit_exceeded")
         const here = yield* world(
@@ -553,7 +553,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("that no retry helps is not retried", () =>
+    it.live("that a retry cannot help is not retried", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ status: 400, body: error("invalid_request_error") }))
         assert.strictEqual((yield* ask(here)).status, 400)
@@ -562,7 +562,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("of the connection is thrown as it was", () =>
+    it.live("of the connection is thrown unchanged", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: "" }), { retry: Retry.make({ attempts: 1 }) })
         yield* here.close
@@ -573,7 +573,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("of a call that its caller aborts is the caller's own reason, in the queue, too", () =>
+    it.live("of a call that its caller aborts is the caller's own reason, also in the queue", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion, last: "hang" }), { budget: { concurrency: 1 } })
         const [running, waiting] = [new AbortController(), new AbortController()]
@@ -608,7 +608,7 @@ describe("floodgate/fetch", () => {
   })
 
   describe("a refusal", () => {
-    it.live("is a 413 in the provider's shape for what can never fit", () =>
+    it.live("is a 413 in the provider's form for a call that can never fit", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }), {
           budget: { limits: { inputTokens: { perMinute: 100 } } }
@@ -621,7 +621,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("is a 429 with 5 to 59 s where the wait would be too long, whatever the protocol", () =>
+    it.live("is a 429 with 5 to 59 s if the wait would be too long, in every protocol", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion, last: "hang" }), {
           budget: { limits: { requests: { perMinute: 1 } } },
@@ -651,7 +651,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("is a 402 where a quota is used up", () =>
+    it.live("is a 402 if a quota is used up", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }), { budget: { limits: { requests: { total: 1 } } } })
         assert.strictEqual((yield* ask(here)).status, 200)
@@ -679,7 +679,7 @@ describe("floodgate/fetch", () => {
       return Object.keys(yield* here.pools).map((name) => name.replace(/^127\.0\.0\.1:\d+/, "host"))
     })
 
-    it.live("are of a credential, which nobody can read from their names", () =>
+    it.live("are named by a credential that nobody can read from the name", () =>
       Effect.gen(function* () {
         const pools = yield* poolsOf([
           [{ authorization: "Bearer sk-one" }],
@@ -694,7 +694,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("are of an organisation once a response names it", () =>
+    it.live("belong to an organisation once a response names it", () =>
       Effect.gen(function* () {
         const one = { authorization: "Bearer sk-one" }
         const two = { authorization: "Bearer sk-two" }
@@ -714,7 +714,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("of signed requests are of the access key, and Vertex AI's of the project", () =>
+    it.live("of signed requests are named by the access key, and Vertex AI's by the project", () =>
       Effect.gen(function* () {
         const signed = (key: string, signature: string) => ({
           authorization: `AWS4-HMAC-SHA256 Credential=${key}/20261126/eu/bedrock/aws4_request, Signature=${signature}`
@@ -724,7 +724,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("have the limits that were given for the class of models, each its own", () =>
+    it.live("each have the limits of their class of models", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }), {
           budget: { limits: { pools: { "gpt-6": { requests: { total: 10 } } } } }
@@ -736,7 +736,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    it.live("are what the account of the caller's own says", () =>
+    it.live("are named by the option account", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ body: completion }), {
           budget: {},
@@ -748,7 +748,7 @@ describe("floodgate/fetch", () => {
     )
   })
 
-  it.live("fails calls that run when its scope closes, and every later one", () =>
+  it.live("fails running calls when its scope closes, and all later ones", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const here = yield* Scope.provide(

@@ -30,7 +30,7 @@ describe("anthropic", () => {
       assert.deepStrictEqual(match(path), { operation: "generate", path: canonical })
     })
 
-    it("knows what counts tokens and what passes through", () => {
+    it("tells token counts from requests that pass through", () => {
       assert.strictEqual(match("/v1/messages/count_tokens")?.operation, "countTokens")
       for (const path of ["/v1/messages/batches", "/v1/messages/batches/b_1/results", "/v1/models", "/v1/files/f_1"]) {
         assert.strictEqual(match(path, "GET")?.operation, "passThrough", path)
@@ -91,14 +91,14 @@ describe("anthropic", () => {
       assert.deepInclude(dear, { fast: true, priceFactor: 1.1 })
     })
 
-    it("takes the model and the stream from the path where it has them", () => {
+    it("reads the model and the stream from the path", () => {
       const path = "/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-5:streamRawPredict"
       const { model: _, ...rest } = body
       const vertex = { ...rest, anthropic_version: "vertex-2023-10-16" }
       assert.deepInclude(describeBody(vertex, path), { model: "claude-opus-5", stream: true })
     })
 
-    it("knows the agent by our header, Claude Code's session, its metadata, or a plain user", () => {
+    it("finds the agent in our header, Claude Code's session, its metadata, or a plain user", () => {
       const agentOf = (metadata: object | undefined, headers: Record<string, string> = {}) =>
         anthropic.agentOf({ ...body, metadata }, (name) => headers[name])
       const user = JSON.stringify({ device_id: "d", account_uuid: "", session_id: "s-1" })
@@ -115,7 +115,7 @@ describe("anthropic", () => {
       }
     })
 
-    it("knows which answer a thread continues", () => {
+    it("finds the answer that a thread continues", () => {
       const thread = (thread: unknown) => describeBody({ ...body, thread })
       assert.deepInclude(thread({ type: "continue", previous_message_id: "msg_1" }), {
         continues: "msg_1",
@@ -126,7 +126,7 @@ describe("anthropic", () => {
       }
     })
 
-    it("describes no body that is none of this protocol", () => {
+    it("does not describe a body of another protocol", () => {
       for (const other of [undefined, null, "text", 5, [], [body]]) assert.isUndefined(describeBody(other))
       // It is for the provider to refuse it.
       for (const other of [{}, { messages: "x" }]) assert.isDefined(describeBody(other))
@@ -154,14 +154,14 @@ describe("anthropic", () => {
       })
     })
 
-    it("knows nothing of the usage where the provider does not count", () => {
+    it("has no usage if the provider does not count", () => {
       for (const body of [{ ...anthropicMessage, usage: undefined }, "text", null, undefined]) {
         assert.isUndefined(usageOf(anthropic.answer(body)))
       }
       assert.isFalse(anthropic.answer("text").complete)
     })
 
-    it("tells what a cache keeps for an hour, which costs more", () => {
+    it("separates cache writes for an hour, which cost more", () => {
       const cache_creation = { ephemeral_5m_input_tokens: 10, ephemeral_1h_input_tokens: 90 }
       const usage = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 100, cache_creation }
       const all = {
@@ -177,7 +177,7 @@ describe("anthropic", () => {
       assert.deepStrictEqual(usageOf(fold(start({ ...usage, output_tokens: 1 }), total(last))), all)
     })
 
-    it("counts the compactions of the context, which the sums leave out, once", () => {
+    it("adds compactions of the context, which the provider's sums leave out", () => {
       // Regression: a call of 203,000 tokens was settled to 23,000.
       const compaction = {
         type: "compaction",
@@ -243,7 +243,7 @@ describe("anthropic", () => {
       assert.strictEqual(outputOf(...open, total({ output_tokens: 0 })), 10)
     })
 
-    it("ignores counts that are none", () => {
+    it("ignores counts that are not numbers", () => {
       const { counts } = fold(start({ input_tokens: 10 }), total({ input_tokens: -1, output_tokens: "many" }))
       assert.deepInclude(counts, { inputTokens: 10, outputTokens: undefined })
     })
@@ -263,7 +263,7 @@ describe("anthropic", () => {
       )
     })
 
-    it("ignores pings, and what it does not know", () => {
+    it("ignores pings and unknown events", () => {
       for (const [name, data] of [
         ["ping", '{"type":"ping"}'],
         [undefined, '{"type":"ping"}'],

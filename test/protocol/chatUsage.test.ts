@@ -51,7 +51,7 @@ describe("chatUsage", () => {
       )
     })
 
-    it("leaves alone what is no JSON object", () => {
+    it("returns a body that is not a JSON object unchanged", () => {
       for (const body of ["", "null", "[]", '"{}"', "{", "not json", '{"a":1} x'])
         assert.strictEqual(inject(body), body)
     })
@@ -60,7 +60,7 @@ describe("chatUsage", () => {
     const value = Schema.Union([scalar, Schema.Array(scalar), Schema.Record(Schema.String, scalar)])
     const key = Schema.Union([Schema.String, Schema.Literals(["stream_options", "messages", "{", '"', "\\"])])
     it.prop(
-      "changes nothing but the option, in any object however it is written",
+      "changes only the option, in any object",
       { body: Schema.Record(key, value), indent: Schema.Literals([0, 1, 2]) },
       ({ body, indent }) => {
         const text = JSON.stringify(body, null, indent)
@@ -81,7 +81,7 @@ describe("chatUsage", () => {
   describe("isExtra", () => {
     const event = (data: unknown): SseEvent => ({ name: undefined, data: JSON.stringify(data), end: 0 })
 
-    it("knows the additional chunk, and nothing else, by its usage and its lack of choices", () => {
+    it("recognises only the additional chunk, by its usage and its lack of choices", () => {
       const usage = { prompt_tokens: 1 }
       assert.isTrue(isExtra(event({ choices: [], usage })))
       assert.isTrue(isExtra({ name: undefined, data: '{"usage":{},\n "choices" : [ ]}' }))
@@ -103,7 +103,7 @@ describe("chatUsage", () => {
   })
 
   describe("the filter of a stream", () => {
-    it("takes out the additional chunk and keeps every other byte, wherever the stream is split", () => {
+    it("removes the additional chunk and keeps every other byte, wherever the stream is split", () => {
       const bytes = bytesOf(chatStream)
       assert.notStrictEqual(chatStream, chatStreamFiltered)
       assert.strictEqual(filtered([bytes]), chatStreamFiltered)
@@ -138,7 +138,7 @@ describe("chatUsage", () => {
       }
     })
 
-    it("gives the openai SDK the chunks of a request without the option", async () => {
+    it("gives the openai SDK the chunks that it gets without the option", async () => {
       const bodies: Array<string> = []
       const client = (governed: boolean) =>
         new OpenAI({

@@ -101,7 +101,7 @@ describe("failures", () => {
     })
   })
 
-  it("of a proxy: the status decides, and markup is not repeated", () => {
+  it("of a proxy are judged by the status, and their markup is not repeated", () => {
     assert.deepInclude(failureOf(anthropic, 413, "<html>Request Entity Too Large</html>"), {
       reason: "InvalidRequest",
       detail: undefined
@@ -111,7 +111,7 @@ describe("failures", () => {
     assert.deepInclude(failureOf(openaiChat, 418, "teapot"), { reason: "InvalidRequest" })
   })
 
-  it("are not read from words: Scaleway calls a limit per minute a quota", () => {
+  it("ignore the wording: Scaleway calls a limit per minute a quota", () => {
     // https://github.com/LibreChat-AI/agents/issues/358
     assert.deepInclude(failureOf(openaiChat, 429, { error: "INSUFFICIENT QUOTA" }), {
       reason: "RateLimited",
@@ -119,7 +119,7 @@ describe("failures", () => {
     })
   })
 
-  it("know how long to wait, which request it was, and that a retry does not help", () => {
+  it("carry the wait, the request id, and whether a retry helps", () => {
     const headers = { "retry-after": "16", "request-id": "req_1", "x-should-retry": "false" }
     assert.deepInclude(failureOf(anthropic, 429, anthropicError("rate_limit_error"), headers), {
       retryAfterMillis: 16_000,
@@ -133,7 +133,7 @@ describe("failures", () => {
     assert.strictEqual(failureOf(openaiChat, 500, "", { "apim-request-id": "r" }).requestId, "r")
   })
 
-  it("know when a month's spend limit starts anew, by the provider's clock", () => {
+  it("name the end of a monthly spend limit by the provider's clock", () => {
     const spent = anthropicError("rate_limit_error", "enforced_spend_limit_reached")
     assert.strictEqual(failureOf(anthropic, 429, spent).resumesAt, Date.UTC(2026, 11, 1))
     const date = "Thu, 31 Dec 2026 23:59:59 GMT"
@@ -154,7 +154,7 @@ describe("failures", () => {
     )
   })
 
-  it("become the reasons of LlmError, each under its own name", () => {
+  it("map to the reason of LlmError with the same name", () => {
     for (const [status, body] of [
       [400, anthropicError("invalid_request_error")],
       [429, anthropicError("rate_limit_error", "ramp_limit_exceeded")],

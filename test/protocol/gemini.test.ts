@@ -97,7 +97,7 @@ describe("gemini", () => {
       assert.deepInclude(describeBody(snake), { maxTokens: 800, bytes: 18, thinking: true, stored: true })
     })
 
-    it("knows whether the model is asked to think", () => {
+    it("tells whether the model is asked to think", () => {
       const thinking = (thinkingConfig: unknown) =>
         describeBody({ ...body, generationConfig: { thinkingConfig } })?.thinking
       assert.isTrue(thinking({ thinkingBudget: -1 }))
@@ -126,13 +126,13 @@ describe("gemini", () => {
       assert.isDefined(broken.error)
     })
 
-    it("knows a prompt that was blocked", () => {
+    it("recognises a blocked prompt", () => {
       const blocked = { promptFeedback: { blockReason: "SAFETY" }, usageMetadata: { promptTokenCount: 7 } }
       assert.deepInclude(gemini.answer(blocked), { complete: true, finishReason: "SAFETY" })
       assert.deepInclude(usageOf(gemini.answer(blocked)), { inputTokens: 7, outputTokens: 0 })
     })
 
-    it("knows nothing of the usage where nothing is counted", () => {
+    it("has no usage if nothing is counted", () => {
       for (const body of [{ candidates: geminiResponse.candidates }, {}, [], "text", null]) {
         assert.isUndefined(usageOf(gemini.answer(body)))
       }
@@ -154,7 +154,7 @@ describe("gemini", () => {
       })
     })
 
-    it("estimates what was not counted", () => {
+    it("estimates output that was not counted", () => {
       const part = (part: object) => ({ candidates: [{ content: { parts: [part] } }] })
       const answer = [part({ text: "x".repeat(20) }), part({ functionCall: { a: 1 } })].reduce<typeof emptyAnswer>(
         (answer, event) => gemini.observe(answer, { name: undefined, data: JSON.stringify(event) }),
@@ -175,7 +175,7 @@ describe("gemini", () => {
   })
 
   describe("quotas", () => {
-    it("takes a minute's quota for a rate limit, with its limit and its delay", () => {
+    it("treats a quota per minute as a rate limit, with its limit and its delay", () => {
       assert.deepInclude(failure(geminiQuotaError(perMinute, "15", "36.5s")), {
         reason: "RateLimited",
         code: "RESOURCE_EXHAUSTED",
@@ -192,7 +192,7 @@ describe("gemini", () => {
       assert.isUndefined(gemini.limits({ status: 200, header: none }))
     })
 
-    it("takes a day's quota for used up until the delay is over", () => {
+    it("treats a daily quota as used up until the delay is over", () => {
       const now = Date.UTC(2026, 10, 24)
       assert.deepInclude(failure(geminiQuotaError(perDay, "250", "35640s"), now), {
         reason: "SpendLimited",
@@ -215,7 +215,7 @@ describe("gemini", () => {
       assert.deepInclude(failure(geminiQuotaError(perMinute, "0", "10s")), { reason: "SpendLimited" })
     })
 
-    it("takes the busy pool of Vertex AI for a rate limit without limits", () => {
+    it("treats Vertex AI's busy pool as a rate limit without figures", () => {
       const busy = { error: { code: 429, message: "Resource exhausted.", status: "RESOURCE_EXHAUSTED" } }
       assert.deepInclude(failure(busy), { reason: "RateLimited", signal: undefined, retryAfterMillis: undefined })
       assert.deepInclude(failure([busy]), { reason: "RateLimited" })

@@ -42,7 +42,7 @@ describe("headers", () => {
       })
     })
 
-    it("reads Anthropic's combined limit where there is no other", () => {
+    it("reads Anthropic's combined limit if there is no other", () => {
       assert.deepStrictEqual(
         dimensions({ "anthropic-ratelimit-tokens-limit": "280000", "anthropic-ratelimit-tokens-remaining": "80000" }),
         { tokens: { limit: 280_000, remaining: 80_000, roundedTo: 1_000 } }
@@ -66,7 +66,7 @@ describe("headers", () => {
       )
     })
 
-    it("takes the project's tokens where they bind", () => {
+    it("uses the project's tokens if they are the tighter limit", () => {
       const headers = {
         "x-ratelimit-limit-tokens": "150000",
         "x-ratelimit-remaining-tokens": "140000",
@@ -147,7 +147,7 @@ describe("headers", () => {
       assert.isUndefined(dimensions({ "ratelimit-limit": "100, 100;w=3600", ...rest }))
     })
 
-    it("finds nothing where no limit is stated", () => {
+    it("finds nothing if no limit is stated", () => {
       assert.isUndefined(signal({}))
       assert.isUndefined(signal({ date: "Tue, 14 Oct 2025 15:14:45 GMT", "content-type": "text/html" }))
     })

@@ -33,7 +33,7 @@ describe("a JSON list as a stream", () => {
     assert.deepStrictEqual(read(`[${objects.join(",")}]`), objects)
   })
 
-  it("is also one object, or nothing", () => {
+  it("may be a single object, or empty", () => {
     assert.deepStrictEqual(read(`{"error":{}}`), [`{"error":{}}`])
     for (const text of ["", "[]", "null", `"{}"`, "]]}}", `[{"a":`]) assert.deepStrictEqual(read(text), [])
   })

@@ -35,7 +35,7 @@ const random = (next: () => number, depth = 0): unknown => {
 }
 
 describe("jsonValues", () => {
-  it("counts what a parser finds, in any layout and in parts of any size", () => {
+  it("counts the values that a parser finds, in any layout and in parts of any size", () => {
     const next = mulberry(7)
     for (let round = 0; round < 300; round++) {
       const value = random(next)
@@ -56,7 +56,7 @@ describe("jsonValues", () => {
     }
   })
 
-  it("counts new names of properties, and not texts that are values", () => {
+  it("counts new property names, but not strings that are values", () => {
     const names = Array.from({ length: 50_000 }, (_, index) => `name ${index}`)
     const isAbout = (text: string, count: number) =>
       assert.isTrue(Math.abs(counted(text) / count - 1) < 0.03, text.slice(0, 99))
@@ -73,7 +73,7 @@ describe("jsonValues", () => {
     )
   })
 
-  it("takes a time that grows with the bytes alone", () => {
+  it("takes time in proportion to the bytes", () => {
     // The quote is far away for each of many backslashes. Searched for again and again, this takes an hour.
     const text = `["${`${"x".repeat(300)}\\n`.repeat(50_000)}",1]`
     assert.strictEqual(counted(text), 2)

@@ -27,7 +27,7 @@ describe("messages", () => {
   })
 
   describe("receivedOf", () => {
-    it("counts cache writes as input, and cache reads not", () => {
+    it("counts cache writes as input, but not cache reads", () => {
       const counts = { inputTokens: 10, cacheCreationTokens: 5, cacheReadTokens: 1_000, outputTokens: 1 }
       assert.deepStrictEqual(receivedOf({ ...emptyAnswer, counts, started: true }, "Once"), {
         usage: { requests: 1, inputTokens: 15, outputTokens: 1 },

@@ -31,7 +31,7 @@ describe("openaiChat", () => {
       assert.deepStrictEqual(match(path), { operation: "generate", model: undefined, path: canonical })
     })
 
-    it("takes the deployment of Azure for the model, which has limits of its own", () => {
+    it("uses Azure's deployment as the model, because it has its own limits", () => {
       const path = "/openai/deployments/my%20gpt/chat/completions"
       assert.deepInclude(match(path), { operation: "generate", model: "my gpt" })
       assert.strictEqual(describeBody({ model: "gpt-6", messages: [] }, path)?.model, "my gpt")
@@ -79,7 +79,7 @@ describe("openaiChat", () => {
       assert.strictEqual(describeBody({ ...body, tools })?.bytes, 9 + JSON.stringify(tools).length)
     })
 
-    it("knows whether the model is asked to reason", () => {
+    it("tells whether the model is asked to reason", () => {
       const thinking = (more: object) => describeBody({ ...body, ...more })?.thinking
       assert.isTrue(thinking({ reasoning_effort: "low" }))
       assert.isTrue(thinking({ reasoning: { effort: "high" } }))
@@ -87,7 +87,7 @@ describe("openaiChat", () => {
       assert.isFalse(thinking({ reasoning_effort: null }))
     })
 
-    it("knows whether a stream will report its usage only on request", () => {
+    it("tells whether a stream reports its usage only on request", () => {
       const needs = (more: object) => describeBody({ ...body, ...more })?.needsUsageRequest
       assert.isFalse(needs({}))
       assert.isTrue(needs({ stream: true }))
@@ -96,14 +96,14 @@ describe("openaiChat", () => {
       assert.isFalse(needs({ stream: true, stream_options: { include_usage: true } }))
     })
 
-    it("takes a user for the agent, and not the key of a cached prefix", () => {
+    it("uses the user as the agent, not the key of a cached prefix", () => {
       const agentOf = (more: object) => openaiChat.agentOf({ ...body, ...more }, none)
       assert.strictEqual(agentOf({ user: "u", safety_identifier: "s", prompt_cache_key: "p" }), "s")
       assert.strictEqual(agentOf({ user: "u" }), "u")
       assert.isUndefined(agentOf({ prompt_cache_key: "p" }))
     })
 
-    it("describes no body that is none", () => {
+    it("does not describe a body that is not an object", () => {
       for (const other of [undefined, null, "text", 5, [body]]) assert.isUndefined(describeBody(other))
     })
   })
@@ -162,13 +162,13 @@ describe("openaiChat", () => {
       })
     })
 
-    it("knows of a stream without usage that it is complete, and estimates nothing", () => {
+    it("estimates nothing for a complete stream without usage", () => {
       const answer = answerOfText(openaiChat, chatStreamPlain)
       assert.isTrue(answer.complete)
       assert.isUndefined(usageOf(answer))
     })
 
-    it("estimates what came of a stream that broke", () => {
+    it("estimates the received part of a broken stream", () => {
       const answer = observe(delta({ content: "x".repeat(20) }), delta({ reasoning_content: "x".repeat(7) }))
       assert.deepInclude(usageOf(answer), { inputTokens: 0, outputTokens: 10 })
     })
@@ -181,13 +181,13 @@ describe("openaiChat", () => {
       }
     })
 
-    it("is complete with its finish reason or [DONE], and not before", () => {
+    it("is complete with its finish reason or [DONE], not earlier", () => {
       assert.isFalse(observe(delta({ content: "a" })).complete)
       assert.deepInclude(observe(delta({}, "stop")), { complete: true, finishReason: "stop" })
       assert.isTrue(observe("[DONE]").complete)
     })
 
-    it("takes the last of counts that come with every chunk", () => {
+    it("uses the last counts if every chunk has some", () => {
       const usage = (completion_tokens: number) => ({ usage: { prompt_tokens: 10, completion_tokens } })
       const answer = observe({ ...delta({ content: "a" }), ...usage(1) }, { ...delta({ content: "b" }), ...usage(2) })
       assert.deepInclude(usageOf(answer), { inputTokens: 10, outputTokens: 2 })
@@ -204,7 +204,7 @@ describe("openaiChat", () => {
       })
     })
 
-    it("ignores what it does not know", () => {
+    it("ignores unknown events", () => {
       for (const data of ["", "{", "null", "[]", "5", '"error"']) {
         assert.strictEqual(openaiChat.observe(emptyAnswer, { name: undefined, data }), emptyAnswer)
       }

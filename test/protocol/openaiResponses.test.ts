@@ -19,7 +19,7 @@ const failureOf = (body: unknown) => openaiResponses.failure({ status: 200, head
 
 describe("openaiResponses", () => {
   describe("match", () => {
-    it("takes all spellings for a call", () => {
+    it("recognises a call in all spellings", () => {
       for (const path of ["/v1/responses", "/openai/v1/responses", "/openai/responses"]) {
         assert.deepStrictEqual(match(path), { operation: "generate", model: undefined, path })
       }
@@ -27,7 +27,7 @@ describe("openaiResponses", () => {
       assert.strictEqual(match("/v1/responses/compact")?.operation, "generate")
     })
 
-    it("knows what counts tokens and what passes through", () => {
+    it("tells token counts from requests that pass through", () => {
       assert.strictEqual(match("/v1/responses/input_tokens")?.operation, "countTokens")
       assert.strictEqual(match("/v1/responses/resp_1/cancel")?.operation, "passThrough")
       for (const path of ["/v1/responses/resp_1", "/v1/responses/resp_1/input_items", "/v1/responses"]) {
@@ -62,7 +62,7 @@ describe("openaiResponses", () => {
       assert.isFalse(describeBody({ ...body, reasoning: { effort: "none" } })?.thinking)
     })
 
-    it("knows what is continued: an answer, or a stored conversation", () => {
+    it("finds the answer or the stored conversation that is continued", () => {
       for (const [more, continues] of [
         [{ previous_response_id: "resp_0" }, "resp_0"],
         [{ conversation: "conv_1" }, "conv_1"],
@@ -91,11 +91,11 @@ describe("openaiResponses", () => {
       })
     })
 
-    it("is continued by its conversation where it has one", () => {
+    it("is continued by its conversation, if it has one", () => {
       assert.strictEqual(openaiResponses.answer({ ...response, conversation: { id: "conv_1" } }).continuation, "conv_1")
     })
 
-    it("knows why it is incomplete, and that it is in the background", () => {
+    it("tells why an answer is incomplete, and that one runs in the background", () => {
       const incomplete = { ...response, status: "incomplete", incomplete_details: { reason: "max_output_tokens" } }
       assert.deepInclude(openaiResponses.answer(incomplete), { complete: true, finishReason: "max_output_tokens" })
       const queued = openaiResponses.answer({ ...response, status: "queued", usage: null })
@@ -156,7 +156,7 @@ describe("openaiResponses", () => {
       assert.strictEqual(openaiResponses.observe(emptyAnswer, { name: "error", data: "gone" }).error, "gone")
     })
 
-    it("ignores what it does not know", () => {
+    it("ignores unknown events", () => {
       for (const data of ["", "{", "null", "[]", '{"type":"keepalive"}', '{"type":5}']) {
         assert.strictEqual(openaiResponses.observe(emptyAnswer, { name: undefined, data }), emptyAnswer, data)
       }

@@ -89,7 +89,7 @@ describe("refusals", () => {
     }
   })
 
-  it("have the status of their kind, JSON, and where they pass never the header that makes Claude Code give up", () => {
+  it("have the status of their kind and JSON, and say not to retry only if a retry cannot help", () => {
     for (const protocol of protocols) {
       const answers = kinds.map((kind) => protocol.refuse(refusal(kind)))
       assert.deepStrictEqual(
@@ -104,7 +104,7 @@ describe("refusals", () => {
     }
   })
 
-  it("are read by our own reader as what they are", () => {
+  it("are recognised by our own reader", () => {
     const reasons = { rateLimited: "RateLimited", unavailable: "Overloaded", tooLarge: "InvalidRequest" } as const
     for (const protocol of protocols) {
       for (const [kind, reason] of Object.entries(reasons)) {
@@ -203,7 +203,7 @@ describe("refusals", () => {
       assert.include((thrown as Error).message, "longer than maxWait")
     })
 
-    it("retries what may be retried, and nothing else", async () => {
+    it("retries only retryable failures", async () => {
       // The SDK waits for `retry-after`, so it is set to next to nothing here.
       for (const [kind, requests] of [
         ["tooLarge", 1],
@@ -250,7 +250,7 @@ describe("refusals", () => {
     })
   })
 
-  it("are found within a stream by our own reader, after what keeps it alive", () => {
+  it("are found in a stream by our own reader, after keep-alive events", () => {
     for (const protocol of protocols) {
       const alive = answerOfText(protocol, protocol.keepAlive.stream.repeat(2))
       assert.deepInclude(alive, { started: false, complete: false, error: undefined })
@@ -260,7 +260,7 @@ describe("refusals", () => {
     }
   })
 
-  it("write any message as one event, without a line of its own", () => {
+  it("write any message as one event, without extra lines", () => {
     const message = 'a\nevent: message_stop\ndata: {}\n\n"\r\u2028'
     for (const protocol of protocols) {
       const event = protocol.refuseInStream({ kind: "rateLimited", message })

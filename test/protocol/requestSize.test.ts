@@ -34,14 +34,14 @@ describe("requestSize", () => {
     }
   })
 
-  it("cuts no character of a long text in two", () => {
+  it("never splits a character of a long text", () => {
     for (const shift of ["", "x", "xx", "é"]) {
       const text = shift + "👍🏽".repeat(20_000)
       assert.strictEqual(utf8Length(text), utf8(text))
     }
   })
 
-  it("takes a picture for what it costs, and of a PDF what its text is, whatever their data", () => {
+  it("counts a picture by a constant and a PDF by its text, whatever their data", () => {
     const image = { type: "image", source: { type: "base64", media_type: "image/png", data: "x".repeat(100_000) } }
     const document = { type: "document", source: { type: "base64", data: "x".repeat(1_000) } }
     assert.strictEqual(contentBytes(image) - contentBytes(), "image".length + imageBytes)
@@ -53,7 +53,7 @@ describe("requestSize", () => {
     assert.strictEqual(contentBytes({ type: "base64", data: 5 }) - contentBytes(), "base64".length)
   })
 
-  it("counts tools as the schemas that the model sees, and cache marks not at all", () => {
+  it("counts tools as the schemas that the model sees, without cache marks", () => {
     const messages = [{ role: "user", content: "Hello" }]
     const tools = [{ name: "find", input_schema: { type: "object" } }]
     assert.strictEqual(bytesOf({ messages, tools }) - bytesOf({ messages }), utf8(JSON.stringify(tools)))
@@ -151,7 +151,7 @@ describe("requestSize", () => {
       for (const value of lookalikes) assert.isAtLeast(bytesOf(value), utf8(JSON.stringify(value)))
     })
 
-    it("counts what a picture does not consist of", () => {
+    it("counts the text around a picture", () => {
       assert.isAtLeast(contentBytes({ type: "image", source: {}, text: data }), data.length)
       assert.isAtLeast(bytesOf({ messages: [{ role: "user", type: "image", content: data }] }), data.length)
     })
@@ -160,7 +160,7 @@ describe("requestSize", () => {
   const scalar = Schema.Union([Schema.String, Schema.Finite, Schema.Null, Schema.Boolean])
   const flat = Schema.Union([scalar, Schema.Array(scalar), Schema.Record(Schema.String, scalar)])
   it.prop(
-    "knows the length of a value as JSON without writing it",
+    "computes the length of a value as JSON without serialising it",
     { value: Schema.Union([flat, Schema.Array(flat), Schema.Record(Schema.String, flat)]) },
     ({ value }) => {
       assert.strictEqual(jsonBytes(value), utf8(JSON.stringify(value)))

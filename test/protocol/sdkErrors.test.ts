@@ -48,31 +48,31 @@ describe("sdkErrors", () => {
       }
     })
 
-    it("takes what an SDK calls a failed connection for one, whatever its code", () => {
+    it("treats an SDK's failed connection as one, whatever its code", () => {
       assert.deepInclude(thrown(connection("OF_TOMORROW")), { _tag: "ConnectionFailed", sent: true })
     })
 
     it.each(["ETIMEDOUT", "ESOCKETTIMEDOUT", "ETIMEOUT", "ERR_SOCKET_CONNECTION_TIMEOUT"])(
-      "takes %s for a timeout",
+      "treats %s as a timeout",
       (code) => {
         assert.deepInclude(thrown(Object.assign(new Error("no"), { code })), { _tag: "TimedOut", code })
       }
     )
 
-    it("takes what was never sent for that, whatever was said on top of it", () => {
+    it("treats a request that was never sent as such, whatever error wraps it", () => {
       const cause = Object.assign(new Error(), { code: "ECONNREFUSED" })
       const error = Object.assign(new Error("cancelled", { cause }), { code: "ERR_HTTP2_STREAM_CANCEL" })
       assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: false })
     })
 
     it.each(["ENOENT", "EACCES", "ERR_ASSERTION", "SQLITE_CONSTRAINT", "UND_ERR_INVALID_ARG"])(
-      "takes %s for a bug beside the call, and not for the network",
+      "treats %s as a bug around the call, not as a network error",
       (code) => {
         assert.deepInclude(thrown(Object.assign(new Error("no"), { code })), { _tag: "InvalidRequest", code })
       }
     )
 
-    it("looks for the network's code behind a code of somebody else's", () => {
+    it("prefers a network code to another code in front of it", () => {
       const cause = Object.assign(new Error("read"), { code: "ECONNRESET" })
       const error = Object.assign(new Error("no answer", { cause }), { code: "E_MINE" })
       assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: true, code: "ECONNRESET" })
@@ -115,14 +115,14 @@ describe("sdkErrors", () => {
       assert.deepInclude(thrown(Object.assign(new Error("no"), fields)), { _tag: "ServerFailed", code })
     })
 
-    it("takes a fetch that fails without a code for sent, to be careful", () => {
+    it("assumes that a fetch that failed without a code was sent", () => {
       assert.deepInclude(thrown(Object.assign(new Error("?"), { name: "APIConnectionError" })), {
         _tag: "ConnectionFailed",
         sent: true
       })
     })
 
-    it("takes credentials that cannot be had for not sent, and says why", () => {
+    it("treats missing credentials as not sent, and says why", () => {
       const lacks = (message: string, cause: Error) =>
         thrown(Object.assign(new Error(message), { name: "APIConnectionError", cause }))
       const nowhere = Object.assign(new Error("Could not load credentials from any providers"), {
@@ -143,7 +143,7 @@ describe("sdkErrors", () => {
       assert.deepInclude(lacks("Connection error.", lost), { sent: true, detail: "Connection error. Load failed" })
     })
 
-    it("heeds the provider that says that a retry does not help, and asks nobody whether it does", () => {
+    it("does not retry when the provider says that a retry does not help", () => {
       const failed = (status: number, said: string) =>
         new LlmError({ reason: thrown({ status, headers: new Headers({ "x-should-retry": said }) }) })
       for (const status of [408, 409, 429, 500, 529]) {
@@ -167,7 +167,7 @@ describe("sdkErrors", () => {
       assert.deepInclude(bedrock(400, "ServiceQuotaExceededException"), { _tag: "InvalidRequest" })
     })
 
-    it("reads what the AWS SDK throws by its name, within a stream too, where it has no status", () => {
+    it("reads errors of the AWS SDK by their name, also in a stream, where they have no status", () => {
       // Regression: a throttled stream was an invalid request that nobody had sent.
       const aws = (name: string, httpStatusCode?: number) =>
         thrown(Object.assign(new Error("Too many tokens"), { name, $fault: "client", $metadata: { httpStatusCode } }))
@@ -190,11 +190,11 @@ describe("sdkErrors", () => {
       Object.assign(new Error("Request timed out."), { name: "APIConnectionTimeoutError" }),
       connection("UND_ERR_HEADERS_TIMEOUT"),
       Object.assign(new TypeError("terminated"), { cause: { code: "UND_ERR_BODY_TIMEOUT" } })
-    ])("takes %s for a timeout", (error) => {
+    ])("treats %s as a timeout", (error) => {
       assert.strictEqual(thrown(error)._tag, "TimedOut")
     })
 
-    it("takes an abort by somebody else for a lost connection", () => {
+    it("treats a foreign abort as a lost connection", () => {
       const error = Object.assign(new Error("Request was aborted."), { name: "APIUserAbortError" })
       assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: true })
     })
@@ -217,7 +217,7 @@ describe("sdkErrors", () => {
       assert.deepStrictEqual(reason.retryAfter, Duration.seconds(16))
     })
 
-    it("knows an answer with success that broke off or cannot be read", () => {
+    it("recognises a successful answer that broke off or cannot be read", () => {
       const read = (cause: unknown) => thrown(Object.assign(new Error("?", { cause }), { statusCode: 200 }))
       const broken = new TypeError("terminated", { cause: Object.assign(new Error(), { code: "UND_ERR_SOCKET" }) })
       assert.deepInclude(read(broken), { _tag: "ConnectionFailed", sent: true })
@@ -227,12 +227,12 @@ describe("sdkErrors", () => {
       assert.strictEqual(read(undefined)._tag, "MalformedResponse")
     })
 
-    it("takes an error without a status, of an SDK whose names are lost, for a connection", () => {
+    it("treats an error without a status and without a class name as a lost connection", () => {
       assert.deepInclude(thrown({ status: undefined, error: undefined }), { _tag: "ConnectionFailed", sent: true })
     })
 
     it.each(["Failed to fetch", "Load failed", "NetworkError when attempting to fetch resource.", "fetch failed"])(
-      "takes %s for a connection, without a code",
+      "treats %s as a lost connection",
       (message) => {
         assert.deepInclude(thrown(new TypeError(message)), { _tag: "ConnectionFailed", sent: true, detail: message })
       }
@@ -260,11 +260,11 @@ describe("sdkErrors", () => {
       }
     })
 
-    it("leaves a key that is part of words alone", () => {
+    it("does not redact a short key that is part of words", () => {
       assert.strictEqual(thrown({ status: 400, error: { message: "max_tokens" } }, "x").detail, "max_tokens")
     })
 
-    it("takes what the SDK refuses before sending for an invalid request that used nothing", () => {
+    it("treats a refusal by the SDK as an invalid request that used nothing", () => {
       for (const error of [
         Object.assign(new Error("Streaming is strongly recommended"), { name: "AnthropicError" }),
         Object.assign(new TypeError("Invalid URL"), { code: "ERR_INVALID_URL" }),
@@ -277,7 +277,7 @@ describe("sdkErrors", () => {
       }
     })
 
-    it("knows a spend limit within a stream, and when it ends", () => {
+    it("recognises a spend limit within a stream, and when it ends", () => {
       const now = Date.UTC(2026, 10, 24)
       const event = (code: string) =>
         Errors.fromEvent(
@@ -300,7 +300,7 @@ describe("sdkErrors", () => {
       }
     })
 
-    it("cuts secrets, lines and length from what the provider says", () => {
+    it("removes secrets and line breaks from the provider's message, and shortens it", () => {
       const detail = (message: string, secret?: string) =>
         thrown({ status: 400, error: { error: { message } } }, secret).detail
       assert.strictEqual(detail("key sk-ant-api03-abc_def is wrong"), "key <redacted> is wrong")
@@ -314,7 +314,7 @@ describe("sdkErrors", () => {
       assert.isUndefined(detail("  <!doctype html>"))
     })
 
-    it("cuts secrets and length from the names that the provider gives", () => {
+    it("removes secrets from the provider's names, and shortens them", () => {
       const named = (name: string) =>
         thrown(
           { status: 400, headers: new Headers({ "request-id": name }), error: { error: { code: name } } },

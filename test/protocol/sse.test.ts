@@ -61,7 +61,7 @@ describe("sse", () => {
       ])
     })
 
-    it("gives the event that the end of the stream cuts off, once", () => {
+    it("returns the event that the end of the stream cuts off, once", () => {
       const parser = makeSseParser()
       assert.deepStrictEqual(parser.feed(bytesOf("data: 1\n\ndata: 2")).length, 1)
       assert.deepStrictEqual(parser.end(), [{ ...event("2"), end: 0 }])
@@ -129,13 +129,13 @@ describe("sse", () => {
       }
     })
 
-    it("stops at an event whose lines are too long together", () => {
+    it("stops at an event that is too long in all its lines", () => {
       const parser = makeSseParser({ maxBytes: 100 })
       assert.deepStrictEqual(parser.feed(bytesOf(`data: ${"x".repeat(40)}\n`.repeat(3))), [])
       assert.isTrue(parser.hasStopped())
     })
 
-    it("keeps no more of an endless line than its bound", () => {
+    it("keeps a bounded part of an endless line", () => {
       const parser = makeSseParser({ maxBytes: 1_000 })
       const endless = bytesOf("x".repeat(100))
       for (let i = 0; i < 1_000 && !parser.hasStopped(); i++) {

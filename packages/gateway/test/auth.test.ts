@@ -57,7 +57,7 @@ describe("a gateway without a token", () => {
     [{ host: "" }, "a request without a host: set a token"]
   ]
 
-  it.live("answers no website, and says what would let it in", () =>
+  it.live("refuses websites, and says how to let one in", () =>
     Effect.gen(function* () {
       const upstream = yield* serve(answers)
       const here = yield* gatewayTo(upstream.url)
@@ -80,7 +80,7 @@ describe("a gateway without a token", () => {
     })
   )
 
-  it.live("answers the programs of this machine, and the pages that they show", () =>
+  it.live("answers local programs and their pages", () =>
     Effect.gen(function* () {
       const here = yield* gatewayTo((yield* serve(answers)).url, { hosts: ["Gateway.internal", "chat.test"] })
       const at = { host: "127.0.0.1:8788" }
@@ -115,7 +115,7 @@ describe("a gateway without a token", () => {
     })
   )
 
-  it.live("tells anybody whether it runs", () =>
+  it.live("tells anyone whether it runs", () =>
     Effect.gen(function* () {
       const here = yield* gatewayTo((yield* serve(answers)).url)
       for (const path of ["/healthz", "/readyz"]) {
@@ -126,7 +126,7 @@ describe("a gateway without a token", () => {
 })
 
 describe("a gateway with a token", () => {
-  it.live("answers who has it, under whatever name and from whatever page", () =>
+  it.live("answers every caller that has it, under any name and from any page", () =>
     Effect.gen(function* () {
       const here = yield* gatewayTo((yield* serve(answers)).url, { token })
       const headers = { host: "gateway", origin: "https://chat.test" }
@@ -138,7 +138,7 @@ describe("a gateway with a token", () => {
     })
   )
 
-  it.live("shows a page that asks for it, and tells programs where it goes", () =>
+  it.live("shows a page that asks for it, and tells programs where to put it", () =>
     Effect.gen(function* () {
       const here = yield* gatewayTo((yield* serve(answers)).url, { token })
       const got = (path: string, headers = {}) => send(here.url, "GET", path, { host: "gateway", ...headers })
@@ -165,7 +165,7 @@ describe("a gateway with a token", () => {
   )
 })
 
-describe("a client that wants another protocol on its connection", () => {
+describe("a client that requests another protocol on its connection", () => {
   const websocket = {
     connection: "Upgrade",
     upgrade: "websocket",
@@ -194,7 +194,7 @@ describe("a client that wants another protocol on its connection", () => {
     })
   )
 
-  it.live("gets 401 without the token", () =>
+  it.live("gets a 401 without the token", () =>
     Effect.gen(function* () {
       const here = yield* gatewayTo((yield* serve(answers)).url, { token })
       const { arrived, read } = yield* dial(here.url, requestOf("GET", "/v1/responses", websocket))

@@ -118,7 +118,7 @@ describe("bodies of a gateway", () => {
     )
   }
 
-  it.live("takes no more for a body that arrives byte by byte", () =>
+  it.live("needs no more memory for a body that arrives byte by byte", () =>
     Effect.gen(function* () {
       const memory = yield* makeMemory
       const body = new Body(memory, 1e9, 1e9)
@@ -205,7 +205,7 @@ describe("bodies of a gateway", () => {
     )
   }
 
-  it.live("holds the body of a running call once, also where it requests the usage", () =>
+  it.live("holds the body of a running call once, even if it requests the usage", () =>
     Effect.gen(function* () {
       const here = yield* world(() => {})
       const bytes = Buffer.from(
@@ -265,7 +265,7 @@ describe("bodies of a gateway", () => {
     )
   }
 
-  it.live("passes a whole answer on that is too large to be read after it has begun to answer", () =>
+  it.live("passes on a whole answer that is too large to be read, after the response has begun early", () =>
     Effect.gen(function* () {
       const answered = padded(34e6)
       let isHeld = false
@@ -285,7 +285,7 @@ describe("bodies of a gateway", () => {
     })
   )
 
-  it.live("reads no two large bodies in the same turn of the event loop, whether it accepts them or not", () =>
+  it.live("never reads two large bodies in the same turn of the event loop, accepted or not", () =>
     Effect.gen(function* () {
       const memory = yield* makeMemory
       let turn = 0
@@ -314,7 +314,7 @@ describe("bodies of a gateway", () => {
     })
   )
 
-  it.live("reads on when a caller leaves while its body is read", () =>
+  it.live("goes on reading other bodies when a caller leaves while its own is read", () =>
     Effect.gen(function* () {
       const memory = yield* makeMemory
       const bytes = Buffer.from(JSON.stringify({ text: "x".repeat(20e6) }))

@@ -22,7 +22,7 @@ const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) =
 }
 
 describe("callers of the gateway", () => {
-  it("names who says nothing by a hash of the key, which does not tell the key", () => {
+  it("names a caller without an agent by a hash of its key", () => {
     const { agent } = told([], undefined, { "x-api-key": "sk-secret-1234" })
     assert.match(agent, /^key-[\da-f]{8}$/)
     // The same key is the same caller, however it is sent.
@@ -31,14 +31,14 @@ describe("callers of the gateway", () => {
     assert.strictEqual(told([], "a7", { "x-api-key": "sk-secret-1234" }).agent, "a7")
   })
 
-  it("lets interactive calls go before others, and batches after them", () => {
+  it("puts interactive calls before others, and batches after them", () => {
     assert.strictEqual(told([], "a", { "x-claude-code-request-class": "main" }).priority, 1)
     assert.strictEqual(told([], "a", { "x-floodgate-class": "batch" }).priority, -1)
     assert.strictEqual(told([], "a", { "x-floodgate-class": "constructor" }).priority, 0)
     assert.strictEqual(told([], "a").priority, 0)
   })
 
-  it("takes each setting from the first rule that fits and has it", () => {
+  it("takes each setting from the first matching rule that has it", () => {
     const rules: ReadonlyArray<Rule> = [
       { agent: "nightly-*", priority: -5 },
       { headers: { "X-Team": "search" }, weight: 3 },

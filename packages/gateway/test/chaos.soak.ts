@@ -52,7 +52,7 @@ const memoryOf = (pid: number): Effect.Effect<number> =>
   })
 
 describe("the gateway under stress, for long", () => {
-  it.live("takes 10,000 connections, closes the next, and goes on", () =>
+  it.live("serves 10,000 connections, closes the next, and goes on", () =>
     Effect.gen(function* () {
       const provider = yield* ProviderServer.make({ timeScale: 60 })
       const { child, url } = yield* (yield* gateway(["--upstream", `anthropic=${provider.url}`]))(0)
@@ -125,7 +125,7 @@ describe("the gateway under stress, for long", () => {
     })
   )
 
-  it.live("lets agents finish beside a hog as if they were nearly alone", () =>
+  it.live("lets agents finish beside a greedy one almost as fast as alone", () =>
     Effect.gen(function* () {
       /** 20 calls of about 1,600 tokens need half of this, four at a time; the hog wants all of it. */
       const limits = { inputTokens: { perMinute: 240_000, burst: 16_000, window: "bucket" } } as const

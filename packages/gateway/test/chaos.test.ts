@@ -86,7 +86,7 @@ const head = (length: number): string =>
   `POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n\r\n`
 
 describe("the gateway under stress", () => {
-  it.live(`breaks ${sized(50, 200)} streams off whose provider dies, and nothing else`, () =>
+  it.live(`breaks off only the ${sized(50, 200)} streams whose provider dies`, () =>
     Effect.gen(function* () {
       const doomed = new Set<Net.Socket>()
       const here = yield* world((request, response, body) => {
@@ -122,7 +122,7 @@ describe("the gateway under stress", () => {
     })
   )
 
-  it.live("holds little of an answer that its client does not read, and serves the others", () =>
+  it.live("buffers little of an answer that its client does not read, and serves the others", () =>
     Effect.gen(function* () {
       let written = 0
       let isOver = false
@@ -162,7 +162,7 @@ describe("the gateway under stress", () => {
     })
   )
 
-  it.live("takes no body of 100 MB, announced or not, and keeps nothing of it", () =>
+  it.live("refuses a body of 100 MB, announced or not, and keeps nothing of it", () =>
     Effect.gen(function* () {
       const here = yield* world((_, response) => void streaming(response).end(whole))
       const announced = yield* mute(here.url, head(100e6), "x".repeat(1e6))

@@ -58,7 +58,7 @@ const metrics = Effect.gen(function* () {
 })
 
 describe("the dashboard for Grafana", () => {
-  it.live("asks for nothing but metrics and labels that a gateway has", () =>
+  it.live("uses only metrics and labels that a gateway has", () =>
     Effect.gen(function* () {
       const found = yield* metrics
       const asked = dashboard.panels.flatMap(({ targets, title }) => targets.map(({ expr }) => ({ expr, title })))

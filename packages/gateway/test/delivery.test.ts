@@ -71,7 +71,7 @@ const bodyOf = (response: string): string => {
 
 describe("an answer", () => {
   for (const [what, request, handler, expected, isRead] of ways) {
-    it.live(`is over when its client has it, also while the gateway closes: ${what}`, () =>
+    it.live(`ends once its client has received it, also while the gateway closes: ${what}`, () =>
       Effect.gen(function* () {
         const upstream = yield* serve(handler)
         const here = yield* gatewayTo(upstream.url, { ...early, drain: "60 seconds" })
@@ -98,7 +98,7 @@ describe("an answer", () => {
   }
 
   for (const [what, request, handler] of some(ways, 2)) {
-    it.live(`is not kept for a client that reads nothing for a minute: ${what}`, () =>
+    it.live(`is dropped if its client reads nothing for a minute: ${what}`, () =>
       Effect.gen(function* () {
         const minute = yield* Deferred.make<void>()
         const clock = yield* Clock.Clock
@@ -126,7 +126,7 @@ describe("an answer", () => {
     )
   }
 
-  it.live("is with its client before the gateway is closed, and not only with the network", () =>
+  it.live("reaches its client, and not only the network, before the gateway closes", () =>
     Effect.gen(function* () {
       const upstream = yield* serve(json("{}"))
       const here = yield* gatewayTo(upstream.url, { drain: "60 seconds" })
@@ -181,7 +181,7 @@ describe("an answer", () => {
   for (const [what, status, options, path] of some(refusals, 2)) {
     for (const chunked of [false, true]) {
       it.live(
-        `has a refusal for a client that sends all before it reads: ${what}, ${chunked ? "in chunks" : "by its length"}`,
+        `refuses a client that sends everything before it reads: ${what}, ${chunked ? "in chunks" : "by its length"}`,
         () =>
           Effect.gen(function* () {
             const refuses: Handler = (_, response) => void response.writeHead(413).end("{}")

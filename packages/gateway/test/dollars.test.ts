@@ -156,7 +156,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("ends an agent's day with a status that clients do not retry, and lets the others go on", () =>
+  it.live("refuses an agent over its daily cap with a status that clients do not retry, and serves the others", () =>
     Effect.gen(function* () {
       const here = yield* world(gives(100_000), { rules: [{ capPerAgent: { dollars: 2.5, per: "day" } }] })
       const statuses = yield* Effect.forEach([1, 2, 3], () => ask(here.url, agent("a")))
@@ -210,7 +210,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("caps keys and headers, all that fit, and names no key", () =>
+  it.live("applies all matching caps for keys and headers, and reveals no key", () =>
     Effect.gen(function* () {
       const here = yield* world(gives(100_000), {
         rules: [
@@ -279,7 +279,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("gives back what a client held that hangs up, and spends what it had", () =>
+  it.live("releases the reservation of a client that hangs up, and spends what it received", () =>
     Effect.gen(function* () {
       const here = yield* world(() => {}, { rules: [{ cap: { dollars: 10 } }] })
       const call = yield* Effect.forkChild(ask(here.url))
@@ -318,7 +318,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("counts a stream that is left half-way by what came of it", () =>
+  it.live("counts the received part of a stream that is cancelled", () =>
     Effect.gen(function* () {
       const event = (name: string, data: object) =>
         `event: ${name}\ndata: ${JSON.stringify({ type: name, ...data })}\n\n`
@@ -350,7 +350,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("refuses a model without a price under a cap, and says so; without a cap it goes", () =>
+  it.live("refuses a model without a price only under a cap, and says so", () =>
     Effect.gen(function* () {
       const here = yield* world(gives(10), { rules: [{ agent: "capped", cap: { dollars: 1 } }] })
       const refused = yield* ask(here.url, agent("capped"), { model: "unheard-of" })
@@ -365,7 +365,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("goes on where it stopped when it is told what was spent", () =>
+  it.live("continues from the stored amounts after a restart", () =>
     Effect.gen(function* () {
       const rules = [{ capPerAgent: { dollars: 1.5, per: "day" as const } }]
       const first = yield* world(gives(100_000), { rules })
@@ -378,7 +378,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("keeps two caps of the same callers, each for its own time", () =>
+  it.live("keeps two caps of the same callers, each for its own period", () =>
     Effect.gen(function* () {
       const rules = [{ cap: { dollars: 1.5, per: "5 hours" as const } }, { cap: { dollars: 10, per: "day" as const } }]
       const here = yield* world(gives(100_000), { rules })
@@ -392,7 +392,7 @@ describe("dollars at the gateway", () => {
     })
   )
 
-  it.live("refuses caps and weights that are none before it listens, and at a reload", () =>
+  it.live("refuses invalid caps and weights before it listens, and at a reload", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(world(gives(1), { rules: [{ capPerKey: { dollars: -1 } }] }))
       assert.match(String(exit), /rules\[0\]\.capPerKey\.dollars: expected a number > 0/)

@@ -119,7 +119,7 @@ describe("a caller", () => {
     )
   }
 
-  it.live("is who the rules say, whatever other keys it sends", () =>
+  it.live("is matched by its rules, whatever other keys it sends", () =>
     Effect.gen(function* () {
       const here = yield* world({ rules: [{ key: "*REAL", cap: { dollars: 0.5 } }] })
       for (const more of [[], [["x-api-key", "y"]]] as const) {
@@ -129,7 +129,7 @@ describe("a caller", () => {
     })
   )
 
-  it.live("is paced with all of its calls, whatever the provider does not see", () =>
+  it.live("stays in one pool, whatever it adds that the provider ignores", () =>
     Effect.gen(function* () {
       const here = yield* world({})
       for (let at = 0; at < 3; at++) {
@@ -204,7 +204,7 @@ describe("a call", () => {
     )
   }
 
-  it.live("is sent to the path that its server reads, with its own bytes", () =>
+  it.live("is sent unchanged, by the path as its server reads it", () =>
     Effect.gen(function* () {
       const bodies: Array<string> = []
       const here = yield* world({}, (request, response, body) => {

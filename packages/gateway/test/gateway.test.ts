@@ -114,7 +114,7 @@ const asksUsage = { stream: true, stream_options: { include_usage: true } }
 
 describe("@floodgate/gateway", () => {
   describe("requests and answers", () => {
-    it.live("sends a stream again as its client wrote it where the provider takes no request for usage", () =>
+    it.live("sends a stream again as its client wrote it if the provider rejects the request for usage", () =>
       Effect.gen(function* () {
         const rejection = '{"error":{"message":"stream_options: Extra inputs are not permitted"}}'
         const here = yield* world((_, response, body) => {
@@ -153,7 +153,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("passes a stream on as it comes", () =>
+    it.live("passes a stream on as it arrives", () =>
       Effect.gen(function* () {
         let more = () => {}
         const here = yield* world((_, response) => {
@@ -176,7 +176,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("reads an answer that is compressed although nobody asked for it", () =>
+    it.live("reads an answer that is compressed without being asked", () =>
       Effect.gen(function* () {
         const here = yield* world((_, response) =>
           response
@@ -191,7 +191,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("passes everything that is no call, without a place in the queue", () =>
+    it.live("passes on everything that is not a call, without queueing it", () =>
       Effect.gen(function* () {
         const here = yield* world((request, response, body) => json(response, 207, `${request.method} ${body}`), {
           budget: { limits: { requests: { total: 1 } }, concurrency: 1 }
@@ -210,7 +210,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("answers 404 in the form of the path's provider where that has no upstream, and sends nothing", () =>
+    it.live("answers 404 in the form of the path's provider if that has no upstream, and sends nothing", () =>
       Effect.gen(function* () {
         const other = yield* serve(answers)
         const here = yield* world(answers, { upstreams: { openai: other.url } })
@@ -230,7 +230,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("retries what may pass, and gives an error that stays as it is", () =>
+    it.live("retries errors that may pass, and returns the last one unchanged", () =>
       Effect.gen(function* () {
         const error = '{"error":{"message":"no","type":"invalid_request_error"}}'
         let count = 0
@@ -247,7 +247,7 @@ describe("@floodgate/gateway", () => {
   })
 
   describe("clients that hang up", () => {
-    it.live("frees the place in the queue, and sends nothing", () =>
+    it.live("leaves the queue, and sends nothing", () =>
       Effect.gen(function* () {
         const here = yield* world(() => {}, { budget: { ...ledger, concurrency: 1 } })
         const hangUp = new AbortController()
@@ -263,7 +263,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("aborts the call at the provider, before its answer and within", () =>
+    it.live("aborts the call at the provider, before and during its answer", () =>
       Effect.gen(function* () {
         const here = yield* world((_, response, body) => {
           if (body.includes('"stream"')) {
@@ -322,7 +322,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("breaks the connection where an early answer that is no stream fails for good", () =>
+    it.live("breaks the connection if an early answer that is not a stream fails", () =>
       Effect.gen(function* () {
         const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 300), held)
         const exit = yield* Effect.exit(ask(`${here.url}/v1/chat/completions`, chat()))
@@ -330,7 +330,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("ends an early stream that fails for good with an error of the provider's form", () =>
+    it.live("ends an early stream that fails with an error in the provider's form", () =>
       Effect.gen(function* () {
         const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 300), held)
         const got = yield* ask(`${here.url}/v1/messages`, {
@@ -342,7 +342,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("refuses at once what would be held too long, so that the client comes back", () =>
+    it.live("refuses a call that would wait too long at once, so that the client comes back", () =>
       Effect.gen(function* () {
         const limits = { requests: { perMinute: 1 } }
         const here = yield* world(answers, { budget: { limits }, maxHold: "5 seconds" })
@@ -380,7 +380,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("lets nobody in without the token, in a header or in front of the path", () =>
+    it.live("refuses callers without the token, which may be in a header or in front of the path", () =>
       Effect.gen(function* () {
         const token = "0123456789abcdef"
         const here = yield* world(answers, { token })
@@ -397,7 +397,7 @@ describe("@floodgate/gateway", () => {
       })
     )
 
-    it.live("shows figures only to who calls it as this machine does", () =>
+    it.live("shows figures only to local callers", () =>
       Effect.gen(function* () {
         const here = yield* world(answers)
         const raw = (host: string) =>
@@ -456,7 +456,7 @@ describe("@floodgate/gateway", () => {
     })
   )
 
-  it.live("shows the pools that calls are in, and none that is only in the configuration", () =>
+  it.live("shows pools that are in use, and not those that are only in the configuration", () =>
     Effect.gen(function* () {
       const limits = { pools: { "gpt-6": { requests: { total: 10 } }, "gpt-6-mini": { requests: { total: 10 } } } }
       const here = yield* world(answers, { budget: { limits } })
@@ -473,7 +473,7 @@ describe("@floodgate/gateway", () => {
     })
   )
 
-  it.live("refuses a call whose wait has become too long while its response can still be a refusal", () =>
+  it.live("refuses a call whose wait has become too long, while its response can still be a refusal", () =>
     Effect.gen(function* () {
       const pending: Array<() => void> = []
       let isClosed = false
@@ -507,7 +507,7 @@ describe("@floodgate/gateway", () => {
     })
   )
 
-  it.live("closes when its calls have ended, and answers new ones 503 meanwhile", () =>
+  it.live("closes when its calls have ended, and answers new ones with 503 until then", () =>
     Effect.gen(function* () {
       let more = () => {}
       const here = yield* world((_, response) => (more = () => json(response, 200, completion)), {

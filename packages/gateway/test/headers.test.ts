@@ -66,7 +66,7 @@ describe("the length of an answer", () => {
   const usage = event({ id: "c1", choices: [], usage: { prompt_tokens: 9, completion_tokens: 3 } })
   const end = "data: [DONE]\n\n"
 
-  it.live("is not that of the provider where the usage, which the client did not ask for, is left out", () =>
+  it.live("differs from the provider's if usage that the client did not request is left out", () =>
     Effect.gen(function* () {
       const upstream = yield* serve((_, response, body) => {
         assert.include(body, '"include_usage":true')

@@ -75,7 +75,7 @@ const answers: Handler = (_, response) =>
   void response.writeHead(200, { "content-type": "application/json" }).end(completion)
 
 describe("a gateway", () => {
-  it.live("passes headers on that are no ASCII", () =>
+  it.live("passes on headers that are not ASCII", () =>
     Effect.gen(function* () {
       const head = ["HTTP/1.1 200 OK", "x-who: Zoë → 漢", "content-type: application/json", "connection: close", "", ""]
       const here = yield* gatewayTo(yield* raw(Buffer.from(head.join("\r\n") + completion)))
@@ -111,7 +111,7 @@ describe("a gateway", () => {
     )
   }
 
-  it.live("holds no more of a stream than a beginning can have", () =>
+  it.live("holds back only the beginning of a stream, up to a bound", () =>
     Effect.gen(function* () {
       const comment = `: ${"x".repeat(60_000)}\n\n`
       let written = 0
@@ -156,7 +156,7 @@ describe("a gateway", () => {
       stream
     ]
   ] satisfies ReadonlyArray<readonly [string, Handler, object, string]>) {
-    it.live(`gives ${what} and its place back though the recorder throws, now or later`, () =>
+    it.live(`releases ${what} even if the recorder throws, now or later`, () =>
       Effect.gen(function* () {
         const full = new Error("the disk is full")
         const throws = () => {
@@ -173,7 +173,7 @@ describe("a gateway", () => {
     )
   }
 
-  it.live("finds the rules of a caller at once, whatever that calls itself", () =>
+  it.live("matches rules in linear time, whatever a caller calls itself", () =>
     Effect.gen(function* () {
       const rules = [{ headers: { "x-team": "*a*a*b" }, weight: 2 }, { key: "*a*a*b" }]
       const here = yield* world(answers, { rules })
@@ -184,7 +184,7 @@ describe("a gateway", () => {
     })
   )
 
-  it.live("ends bodies that do not come, so that they keep nobody out", () =>
+  it.live("refuses bodies that do not arrive, so that they keep nobody out", () =>
     Effect.gen(function* () {
       const clock = yield* Clock.Clock
       let ahead = 0n

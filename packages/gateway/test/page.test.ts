@@ -58,7 +58,7 @@ const fits = async (page: Page) => {
 const shows = (page: Page) => page.locator("#agents td", { hasText: "researcher" }).waitFor()
 
 describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
-  it.live("is shown at once where no token is set", () =>
+  it.live("is shown at once if no token is set", () =>
     Effect.gen(function* () {
       const { browser, url } = yield* world()
       yield* Effect.promise(async () => {
@@ -72,7 +72,7 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
 
   for (const [size, width] of Object.entries(sizes)) {
     for (const scheme of ["light", "dark"] as const) {
-      it.live(`asks for the token by keyboard, and puts it into no address: ${size}, ${scheme}`, () =>
+      it.live(`asks for the token, and puts it into no address: ${size}, ${scheme}`, () =>
         Effect.gen(function* () {
           const { browser, url } = yield* world(token)
           yield* Effect.promise(async () => {

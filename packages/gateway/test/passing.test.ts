@@ -43,7 +43,7 @@ const ask = (url: string, method: string, body: string | null = null) =>
 
 describe("a request that is passed on", () => {
   for (const method of ["GET", "HEAD"]) {
-    it.live(`is sent once more where the upstream has closed the connection that it kept: ${method}`, () =>
+    it.live(`is sent again if the upstream has closed an idle connection: ${method}`, () =>
       Effect.gen(function* () {
         const upstream = yield* closingAfter(1)
         const here = yield* gatewayTo(upstream.url)
@@ -68,7 +68,7 @@ describe("a request that is passed on", () => {
     ["POST", null],
     ["DELETE", null]
   ] as const) {
-    it.live(`is sent only once where it may change something: ${method}, ${body ?? "without a body"}`, () =>
+    it.live(`is sent only once if it may change something: ${method}, ${body ?? "without a body"}`, () =>
       Effect.gen(function* () {
         const upstream = yield* closingAfter(0)
         const here = yield* gatewayTo(upstream.url)

@@ -66,7 +66,7 @@ const holding = Effect.fnUntraced(function* (seconds: number) {
   return Context.get(yield* Layer.build(live), Gateway.Gateway).url
 })
 
-describe("clients that are held", () => {
+describe("clients that wait", () => {
   for (const seconds of [30, 120, 400]) {
     it.live(`bear ${seconds} seconds, each of them`, () =>
       Effect.forEach(

@@ -47,7 +47,7 @@ const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}
 const others = (count: number, from = 0) => Array.from({ length: count }, (_, n) => `other-${from + n}`)
 
 describe("the ledger of a key", () => {
-  it("stays while a call holds money of it, however many keys come meanwhile", () => {
+  it("is kept while a call has reserved from it, however many keys come meanwhile", () => {
     const { of, spend, take } = world({ capPerKey: perDay })
     const held = take(of("a", "sk-real"), 4)
     assert.instanceOf(held, Ledger.Payment)
@@ -55,7 +55,7 @@ describe("the ledger of a key", () => {
     assert.strictEqual(spend(of("a", "sk-real"), 4), "waits", "4 of 5 dollars are held")
   })
 
-  it("stays while a request that will pay from it is between two attempts", () => {
+  it("is kept while a request that pays from it is between two attempts", () => {
     const { of, purses, spend } = world({ capPerKey: perDay })
     const paying = of("a", "sk-real")
     const leave = purses.use(paying)
@@ -65,7 +65,7 @@ describe("the ledger of a key", () => {
     leave()
   })
 
-  it("remembers what was spent of it, and nothing of keys that spent nothing", () => {
+  it("keeps what was spent, and forgets keys that spent nothing", () => {
     const { of, purses, spend } = world({ capPerKey: perDay })
     assert.strictEqual(spend(of("a", "sk-real"), 4), "paid")
     for (const key of others(5_000)) of("a", key)
@@ -78,7 +78,7 @@ describe("the ledger of a key", () => {
 describe("the ledgers of agents", () => {
   const rule = { cap: { dollars: 1e6 }, capPerAgent: perDay }
 
-  it("are as many as there may be, and a further agent is refused until one is over", () => {
+  it("refuse a new agent at the maximum, until another agent's period has ended", () => {
     const one = world(rule)
     const first = others(19_999)
     assert.strictEqual(one.spend(one.of(first[0]!), 1), "paid")
@@ -108,13 +108,13 @@ describe("the ledgers of agents", () => {
     assert.strictEqual(spend(of("one too many"), 1), "paid")
   })
 
-  it("have short names, however long those of agents are", () => {
+  it("have short names even for agents with long names", () => {
     const { of, purses, spend } = world(rule)
     for (const agent of others(100)) spend(of("\u0001".repeat(505) + agent), 1)
     assert.isBelow(JSON.stringify(purses.kept).length, 40_000)
   })
 
-  it("count what an agent without a cap has spent while its call runs, however many come", () => {
+  it("count what an agent without a cap spends during a call, however many agents come", () => {
     const { of, purses, spend, take } = world({})
     const held = take(of("busy"), 1)
     assert.instanceOf(held, Ledger.Payment)

@@ -11,7 +11,7 @@ const kept = { keepAliveTimeout: 600_000 }
 describe("a gateway with new options", () => {
   const ask = (url: string) => Effect.promise(async () => (await fetch(`${url}/v1/models`)).text())
 
-  it.live("gives up what the old ones needed: at once if no request is open", () =>
+  it.live("releases what the old options needed: at once if no request is open", () =>
     Effect.gen(function* () {
       const upstream = yield* serve((_, response) => void response.end("old"), kept)
       const other = yield* serve((_, response) => void response.end("new"))
@@ -29,7 +29,7 @@ describe("a gateway with new options", () => {
     })
   )
 
-  it.live("gives up what the old ones needed: when the last request that began with them has ended", () =>
+  it.live("releases what the old options needed: when their last request has ended", () =>
     Effect.gen(function* () {
       const pending: Array<ServerResponse> = []
       const upstream = yield* serve((_, response) => void pending.push(response), kept)

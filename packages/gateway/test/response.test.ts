@@ -8,7 +8,7 @@ import * as Response from "../src/response.ts"
 import { setAhead } from "../../../test/support/clock.ts"
 
 describe("a response that is kept alive", () => {
-  it.effect("has its signs of life at the same times when the wall clock is set", () =>
+  it.effect("gets its keep-alive text at the same times when the wall clock is set", () =>
     Effect.gen(function* () {
       let ahead = 0
       let written = ""

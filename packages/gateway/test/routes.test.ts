@@ -57,7 +57,7 @@ describe("routes of the gateway", () => {
     assert.strictEqual(to("GET", "/anthropic/v1/models"), "https://anthropic.test/v1/models")
   })
 
-  it("passes what no protocol knows", () => {
+  it("passes on requests that no protocol knows", () => {
     assert.strictEqual(to("HEAD", "/api/hello"), "https://anthropic.test/api/hello")
     assert.strictEqual(to("GET", "/openai/v1/unknown/path/?x=1"), "https://openai.test/v1/unknown/path/?x=1")
     assert.isUndefined(to("GET", "/v1/unknown/path"))
@@ -66,7 +66,7 @@ describe("routes of the gateway", () => {
     assert.strictEqual(to("HEAD", "/", {}, one), "https://one.test/")
   })
 
-  it("never sends a request to another provider than its path names, whichever upstreams there are", () => {
+  it("never sends a request to a provider other than the one in its path", () => {
     const groq = upstreams({ groq: "https://groq.test/openai" })
     const two = upstreams({ openai: "https://openai.test", anthropic: "https://anthropic.test" })
     const one = upstreams({ openai: "https://openai.test" })
@@ -134,7 +134,7 @@ describe("routes of the gateway", () => {
     assert.strictEqual(to("POST", "/own/v1/messages", {}, based), "http://host.test:8080/base/v1/messages")
   })
 
-  it("never leaves its upstreams, nor the path that was given to one", () => {
+  it("never leaves its upstreams or their base paths", () => {
     const based = upstreams({ own: "https://host.test/tenant" })
     const targets = [
       "//evil.test/v1/messages",
@@ -158,7 +158,7 @@ describe("routes of the gateway", () => {
     }
   })
 
-  it("takes only addresses of HTTP without a password or a query", () => {
+  it("accepts only HTTP addresses without a password or a query", () => {
     for (const address of [
       "ftp://host.test",
       "host.test",
