@@ -22,7 +22,7 @@ const system = [
 /** Files of which `npm test` runs a small size (`test/support/size.ts`). `npm run test:full` runs them whole. */
 const searches = globSync(["test/**/*.test.ts", "packages/*/test/**/*.test.ts"], {
   exclude: ["test/clients/**", "**/node_modules/**"]
-}).filter((file) => readFileSync(file, "utf8").includes("support/size.ts"))
+}).filter((file) => /(support\/size|fuzz\/kept|\.\/kept)\.ts"/.test(readFileSync(file, "utf8")))
 
 /** Processes that tests start keep their compiled code here: compiling takes half the time of a short one. */
 const compiled = { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/compiled") }

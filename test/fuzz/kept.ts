@@ -1,22 +1,23 @@
 /**
- * How the properties of this folder are run: few runs with a fixed seed in `npm test`, so that what passed once passes
- * again, and many with new seeds in `npm run test:soak`.
+ * How often the properties in this folder run: a few times with a fixed seed in `npm test`, so that a test that passed passes
+ * again, and many times with new seeds in `npm run test:soak`.
  *
- * A failure prints the input that it shrank to, and the token that replays it (`{ arbitrary: { replay } }`). The input is
- * kept as a plain test of what broke: in `test/`, where that part's tests are.
+ * A failure prints the shrunk input and the token that replays it (`{ arbitrary: { replay } }`). Add the input as a plain
+ * test beside the tests of the part that broke.
  *
- * Inputs are drawn from the grammar of what is read, not guided by coverage. Jazzer.js 4.0 was tried for that: it needs the
- * sources bundled into CommonJS, and 375,836 runs of the header parser (21 s) found nothing. It is no dependency.
+ * Inputs are drawn from the grammar of what is read, without guidance by coverage. Jazzer.js 4.0 offers that, but needs the
+ * sources bundled as CommonJS, and 375,836 runs of the header parser (21 s) found nothing.
  */
 import type * as Arbitrary from "effect/Arbitrary"
+import { sized } from "../support/size.ts"
 
 export interface Effort {
   readonly runs: number
-  /** Fixed in `npm test`; new each time in the soak. */
+  /** Without a seed, each run draws new inputs. */
   readonly seed?: number
 }
 
-export const quick: Effort = { runs: 150, seed: 20_261_124 }
+export const quick: Effort = { runs: sized(60, 150), seed: 20_261_124 }
 export const long: Effort = { runs: 10_000 }
 
 export const options = (effort: Effort, share = 1): { readonly arbitrary: Arbitrary.CheckOptions } => ({

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { maxValues, newName, ValueCounter } from "../../src/protocol/jsonValues.ts"
 import { conversations, withImages } from "../support/conversations.ts"
 import { mulberry } from "../support/random.ts"
+import { sized } from "../support/size.ts"
 
 const counted = (text: string, part = Infinity): number => {
   const bytes = Buffer.from(text)
@@ -37,7 +38,7 @@ const random = (next: () => number, depth = 0): unknown => {
 describe("jsonValues", () => {
   it("counts the values that a parser finds, in any layout and in parts of any size", () => {
     const next = mulberry(7)
-    for (let round = 0; round < 300; round++) {
+    for (let round = 0; round < sized(100, 300); round++) {
       const value = random(next)
       for (const indent of [0, 2]) {
         const text = JSON.stringify(value, null, indent)

@@ -153,7 +153,7 @@ describe.each(streams)("a stream of %s", (_, protocol, text) => {
   it("never throws and stays bounded, whatever is done to its bytes", () => {
     const random = mulberry(42)
     const pick = (below: number): number => Math.floor(random() * below)
-    for (let round = 0; round < sized(100, 500); round++) {
+    for (let round = 0; round < sized(50, 500); round++) {
       const mutated = [...bytes]
       for (let change = pick(8); change >= 0; change--) {
         const at = pick(mutated.length)
@@ -168,7 +168,7 @@ describe.each(streams)("a stream of %s", (_, protocol, text) => {
 
   it("never throws on random bytes", () => {
     const random = mulberry(43)
-    for (let round = 0; round < sized(60, 300); round++) {
+    for (let round = 0; round < sized(30, 300); round++) {
       const garbage = Uint8Array.from({ length: 400 }, () => (random() < 0.2 ? 10 : Math.floor(random() * 256)))
       assert.deepStrictEqual(problemsOf(answerOf(protocol, randomPieces(garbage, random))), [])
     }
@@ -195,7 +195,7 @@ const randomJson = (random: () => number, depth: number): unknown => {
 
 describe.each(protocols.map((protocol) => [protocol.name, protocol] as const))("%s", (_, protocol) => {
   const random = mulberry(44)
-  const bodies = Array.from({ length: sized(200, 1_000) }, () => randomJson(random, 5))
+  const bodies = Array.from({ length: sized(100, 1_000) }, () => randomJson(random, 5))
   const header = (name: string) => (name === "retry-after" ? "16" : undefined)
 
   it("describes any JSON with finite sizes, or not at all", () => {

@@ -6,7 +6,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as LlmClient from "floodgate/LlmClient"
 import { answer, cases, limits, run, type Setting, soon, timed } from "../support/hostileHeaders.ts"
-import { sized } from "../support/size.ts"
+import { sized, some } from "../support/size.ts"
 import { quiet, serve } from "../support/httpServer.ts"
 
 const alone = (): Setting => ({ stores: [Layer.empty], quiet })
@@ -29,11 +29,11 @@ describe("hostile headers", () => {
   const known = ["with limits", limits] as const
   describe.each(sized([known], [known, ["without", undefined] as const]))("%s", (_, given) => {
     describe.each([
-      ["to a process alone", alone],
-      ["to one of two", together]
-    ] as const)("%s", (_, setting) => {
+      ["to a process alone", alone, cases],
+      ["to one of two", together, some(cases, 3)]
+    ] as const)("%s", (_, setting, hostile) => {
       describe.each(sized([429], [200, 429]))("in answers of %i", (status) => {
-        for (const one of cases)
+        for (const one of hostile)
           it.effect(`${one.name} stalls nobody, and normal answers put it right`, () =>
             run(one, status, given, setting())
           )

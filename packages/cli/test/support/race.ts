@@ -3,6 +3,16 @@ import { Race, type Scenario, Strategies } from "@floodgate/cli/lab"
 
 export const strategy = (name: string) => Strategies.all.find((one) => one.name === name)!
 
-/** What comes of a strategy in a scenario. */
-export const resultOf = (scenario: Scenario.Scenario, name: string) =>
-  Effect.map(Race.run(scenario, strategy(name)), (run) => run.result)
+const results = new Map<string, Race.RaceResult>()
+
+/** How a strategy does in a scenario. The same race always ends the same way, so each is run once. */
+export const resultOf = (scenario: Scenario.Scenario, name: string): Effect.Effect<Race.RaceResult> =>
+  Effect.suspend(() => {
+    const key = JSON.stringify([name, scenario])
+    const known = results.get(key)
+    if (known !== undefined) return Effect.succeed(known)
+    return Effect.map(Race.run(scenario, strategy(name)), ({ result }) => {
+      results.set(key, result)
+      return result
+    })
+  })
