@@ -35,7 +35,7 @@ type Base = {
 }
 
 /** A call has to wait for its turn. `until` is foreseen, and later where others come first or the provider rejects calls. */
-type Wait = Base & {
+type WaitEvent = Base & {
   readonly type: "wait"
   readonly agent: string
   /** What it waits for first; undefined for a place among the calls in flight, or the end of a pause. */
@@ -44,7 +44,7 @@ type Wait = Base & {
 }
 
 /** The provider rejected a call because of a limit (429). */
-type Rejection = Base & {
+type RejectionEvent = Base & {
   readonly type: "rejection"
   readonly agent: string
   readonly model: string
@@ -59,7 +59,7 @@ type Rejection = Base & {
 }
 
 /** A call failed, and is tried again. */
-type Retry = Base & {
+type RetryEvent = Base & {
   readonly type: "retry"
   readonly agent: string
   readonly model: string
@@ -75,7 +75,7 @@ type Retry = Base & {
  * The retry budget is spent, and delays the retry that the `retry` event before it reports. More than single ones mean that
  * a fifth of all calls are retries: look at the `reason` of those.
  */
-type RetryDelayed = Base & {
+type RetryDelayedEvent = Base & {
   readonly type: "retryDelayed"
   readonly agent: string
   readonly model: string
@@ -87,7 +87,7 @@ type RetryDelayed = Base & {
 }
 
 /** Nothing of a pool goes out for a time. */
-type Pause = Base & {
+type PauseEvent = Base & {
   readonly type: "pause"
   readonly reason: "rateLimit" | "ramp" | "overload"
   readonly until: number
@@ -105,7 +105,7 @@ type Pause = Base & {
  * @category models
  * @since 0.2.0
  */
-export type Event = Wait | Rejection | Retry | RetryDelayed | Pause
+export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent | PauseEvent
 
 /**
  * Gets each event, as it happens. It is read when a budget and a governor are made; what it throws is ignored, so that it cannot

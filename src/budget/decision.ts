@@ -16,21 +16,21 @@ import { quotaExhausted } from "./foresee.ts"
 const minCost = 1e-4
 
 /** What becomes of a call that was decided on. */
-export interface Outcome {
+export interface DecidedCall {
   readonly entry: Entry
   readonly ticket: Law.Ticket | undefined
   /** Why it is refused, if it is. */
   readonly refusal: BudgetErrorReason | undefined
 }
 
-export interface Plan extends Decided {
-  readonly outcomes: ReadonlyArray<Outcome>
+export interface DecidedCalls extends Decided {
+  readonly outcomes: ReadonlyArray<DecidedCall>
   /** The first call that has to wait. */
   readonly head: Entry | undefined
 }
 
 /** Those who wait in a process. */
-export interface Waiting {
+export interface WaitingCalls {
   readonly pool: string
   /** The process, as the state names it. */
   readonly id: string
@@ -43,8 +43,12 @@ export interface Waiting {
 }
 
 /** Lets the first calls in, in their order, until one has to wait. */
-export const decide = (draft: PoolState, { calls, id, places, pool, weight }: Waiting, now: number): Plan => {
-  const outcomes: Array<Outcome> = []
+export const decide = (
+  draft: PoolState,
+  { calls, id, places, pool, weight }: WaitingCalls,
+  now: number
+): DecidedCalls => {
+  const outcomes: Array<DecidedCall> = []
   let free = places
   let head: Entry | undefined
   let blocked: Blocked | undefined
@@ -69,9 +73,13 @@ export const decide = (draft: PoolState, { calls, id, places, pool, weight }: Wa
 }
 
 /** Why a quota no longer holds a charge. A process that goes on with its part knows only what is left of that. */
-const exhausted = (pool: string, { alone, law }: PoolState, charge: Amounts.Whole): BudgetErrorReason | undefined => {
+const exhausted = (
+  pool: string,
+  { degraded, law }: PoolState,
+  charge: Amounts.Whole
+): BudgetErrorReason | undefined => {
   const cause = quotaExhausted(pool, law, charge)
-  return cause === undefined || alone === undefined ? cause : new StoreUnavailable({ pool, cause })
+  return cause === undefined || degraded === undefined ? cause : new StoreUnavailable({ pool, cause })
 }
 
 /**
@@ -102,10 +110,10 @@ export const release = (draft: PoolState, id: string, ticket: Law.Ticket, now: n
 }
 
 /** What a charge costs in the fair queue: the largest part of a limit that it takes. */
-export const costOf = ({ alone, config, law }: PoolState, charge: Amounts.Whole): number => {
+export const costOf = ({ degraded, config, law }: PoolState, charge: Amounts.Whole): number => {
   let cost = Amounts.dominantShare(charge, config.rules)
   // A caller may come while this process decides alone, and be served among all.
-  const minute = 60_000 / (alone?.of ?? 1)
+  const minute = 60_000 / (degraded?.of ?? 1)
   for (const { dimension, limit } of law.meters) {
     if (limit < Infinity && limit > 0) cost = Math.max(cost, charge[dimension] / (limit * minute))
   }

@@ -27,7 +27,7 @@ export interface Queueing {
 export type Resolution = Effect.Effect<Entry, BudgetError>
 
 /** A 429 or a failure of the provider, checked. */
-export interface Failure {
+export interface CheckedFailure {
   readonly reason: Pushback
   readonly retryAfter: number | undefined
   readonly readings: Law.Readings | undefined
@@ -42,7 +42,7 @@ export interface PoolOfCall {
   cancel(entry: Entry): void
   keep(entry: Entry, hasSucceeded: boolean): void
   settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void
-  fail(entry: Entry, failure: Failure): Law.Verdict
+  fail(entry: Entry, failure: CheckedFailure): Law.Verdict
   observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): void
 }
 

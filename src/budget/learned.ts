@@ -75,13 +75,13 @@ export const Learned = Schema.Struct({
  */
 export type Learned = typeof Learned.Type
 
-type Entry = Learned["pools"][number]
+type LearnedPool = Learned["pools"][number]
 
 const minute = 60_000
 const within = (value: number): number => Math.max(-mostAmount, Math.min(mostAmount, value))
 
 /** A pool's memory as data. */
-export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): Entry => ({
+export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): LearnedPool => ({
   pool,
   ...Amounts.mapDimensions<Memory.Remembered, typeof Dimension.Type>(
     dimensions,
@@ -97,7 +97,7 @@ export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): En
 })
 
 /** A pool's memory from data. */
-export const memoryOf = ({ concurrency, pool: _, ...dimensions }: Entry): Memory.Memory => ({
+export const memoryOf = ({ concurrency, pool: _, ...dimensions }: LearnedPool): Memory.Memory => ({
   dimensions: Amounts.mapDimensions<typeof Dimension.Type, Memory.Remembered>(
     dimensions,
     ({ burst, level, mean, perMinute, sharePerMinute }) => ({

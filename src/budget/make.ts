@@ -47,7 +47,7 @@ import * as Waker from "./waker.ts"
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-type Shared = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
+type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
 
 /** The names that are warned of. More say no more. */
 const maxWarned = 100
@@ -59,7 +59,7 @@ const busyMillis = 100
  * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these there are no
  * more than `maxPools`, and those that nobody needs make room.
  */
-class Pools {
+class OpenPools {
   readonly byName = new Map<string, Pool>()
   /** Those that the limits do not name, the least recently used first. */
   private readonly passing = new Map<string, Pool>()
@@ -68,7 +68,7 @@ class Pools {
   /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
   private opened = 0
   readonly sets: ReturnType<typeof Options.parse>
-  private readonly shared: Shared
+  private readonly shared: CommonOptions
   private readonly now: () => number
   private readonly context: Context.Context<never>
   /** What a kind of pools was changed to: those that open later have it, too. */
@@ -81,7 +81,7 @@ class Pools {
 
   constructor(
     sets: ReturnType<typeof Options.parse>,
-    shared: Shared,
+    shared: CommonOptions,
     context: Context.Context<never>,
     learned: Learned.Learned | undefined
   ) {
@@ -254,7 +254,7 @@ export const make = (options: BudgetOptions) => {
     const runTimer = yield* FiberSet.makeRuntime<never>()
     const ticks = yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
     const wake = Waker.make(yield* Scheduler.Scheduler)
-    const shared: Shared = {
+    const shared: CommonOptions = {
       concurrency: sets.concurrency,
       maxQueued: sets.maxQueued,
       clock: yield* Clock.Clock,
@@ -268,7 +268,7 @@ export const make = (options: BudgetOptions) => {
       changed: tickOf(ticks, wake),
       observer: observerOf(context)
     }
-    const pools = new Pools(sets, shared, context, options.learned)
+    const pools = new OpenPools(sets, shared, context, options.learned)
     yield* Effect.addFinalizer(() => pools.close)
     const status = Effect.sync((): BudgetStatus => ({
       pools: Object.fromEntries(pools.usedFirst.map((pool) => [pool.name, Status.of(pool)]))
@@ -294,7 +294,7 @@ export const make = (options: BudgetOptions) => {
 
 /** A caller that is interrupted before it has its reservation has taken nothing. */
 const reserve =
-  (pools: Pools) =>
+  (pools: OpenPools) =>
   (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
@@ -316,7 +316,7 @@ const reserve =
   }
 
 const foresee =
-  (pools: Pools) =>
+  (pools: OpenPools) =>
   (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Foreseen> =>
     Effect.withFiber(({ context }) => {
       if (how !== undefined) check("Budget.foresee", Options.reserved, how)
@@ -331,7 +331,7 @@ const foresee =
     })
 
 const observe =
-  (pools: Pools) =>
+  (pools: OpenPools) =>
   (signal: RateLimitSignal): Effect.Effect<void> =>
     Effect.suspend(() => {
       check("Budget.observe", Options.observed, signal)
@@ -342,7 +342,7 @@ const observe =
     })
 
 const pause =
-  (pools: Pools) =>
+  (pools: OpenPools) =>
   (options: PauseOptions): Effect.Effect<void> =>
     Effect.sync(() => {
       check("Budget.pause", Options.paused, options)
@@ -351,7 +351,7 @@ const pause =
     })
 
 const cooldown =
-  (pools: Pools) =>
+  (pools: OpenPools) =>
   (cooldown: Cooldown): Effect.Effect<Verdict> =>
     Effect.suspend(() => {
       check("Budget.cooldown", Options.cooled, cooldown)
@@ -363,7 +363,7 @@ const cooldown =
     })
 
 const resize =
-  (pools: Pools) =>
+  (pools: OpenPools) =>
   (options: ResizeOptions): Effect.Effect<void> =>
     Effect.sync(() => {
       check("Budget.resize", Options.resized, options)

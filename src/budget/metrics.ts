@@ -124,19 +124,19 @@ const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 const reasons = ["rateLimit", "ramp", "overload"] as const
 
 /** What is now, of a pool that is open. */
-interface Source {
+interface OpenPool {
   readonly queued: number
   readonly inFlight: number
 }
 
 /** What budgets count of the pools of one name. */
-export class Counts extends Numbers {
+export class PoolCounts extends Numbers {
   reservations = 0
   readonly refunded = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly debt = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly cooldowns = { rateLimit: 0, ramp: 0, overload: 0 }
   /** The pools that are open. */
-  readonly open = new Set<Source>()
+  readonly open = new Set<OpenPool>()
   /** An estimate was admitted that had to wait: in seconds. */
   readonly waited: (seconds: number) => void
 
@@ -177,14 +177,14 @@ export class Counts extends Numbers {
     }
   }
 
-  private sum(read: (source: Source) => number): number {
+  private sum(read: (source: OpenPool) => number): number {
     let sum = 0
     for (const source of this.open) sum += read(source)
     return sum
   }
 }
 
-const budgets = kept(Counts)
+const budgets = kept(PoolCounts)
 
 /** The numbers of the pools of this name in the registry of the context. */
 export const countsOf = budgets.of
@@ -198,7 +198,7 @@ export const forgetCounts = (pool: string, context: Context.Context<never>): voi
 // -----------------------------------------------------------------------------
 
 /** The tokens of a call, as providers count them. */
-interface Used {
+interface CallTokens {
   readonly inputTokens: number
   readonly outputTokens: number
   readonly cacheReadTokens?: number | undefined
@@ -260,7 +260,7 @@ export class CallCounts extends Numbers {
   }
 
   /** What an answered call used. */
-  used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: Used): void {
+  used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: CallTokens): void {
     if (inputTokens > 0) this.tokens(inputTokens, "input")
     if (outputTokens > 0) this.tokens(outputTokens, "output")
     if (cacheReadTokens > 0) this.tokens(cacheReadTokens, "cache_read")

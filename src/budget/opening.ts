@@ -8,7 +8,7 @@ import type { Event } from "../Events.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Rules from "../domain/rules.ts"
-import type { Counts } from "./metrics.ts"
+import type { PoolCounts } from "./metrics.ts"
 import type { Rested } from "./rested.ts"
 import type { Wake } from "./waker.ts"
 
@@ -19,7 +19,7 @@ export interface PoolOptions {
   readonly limits: Limits.Limits
   readonly concurrency: number
   readonly maxQueued: number
-  readonly counts: Counts
+  readonly counts: PoolCounts
   readonly clock: Clock.Clock
   /** The store that processes share; undefined where the pool is this process's own. */
   readonly sharing: Sharing | undefined

@@ -11,15 +11,15 @@ import { FairQueue } from "../admission/fairQueue.ts"
 import * as Law from "../pacing/law.ts"
 import * as Memory from "../pacing/memory.ts"
 import * as Members from "../sharing/members.ts"
-import type { Decision, Done, Home, Port } from "../sharing/port.ts"
+import type { QueueDecision, Done, Home, Port } from "../sharing/port.ts"
 import type * as State from "../sharing/state.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
-import { Entry, type Failure, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
-import { conclude, costOf, decide, type Outcome, type Plan, release } from "./decision.ts"
+import { Entry, type CheckedFailure, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
+import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release } from "./decision.ts"
 import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
@@ -181,7 +181,7 @@ export class Pool implements PoolOfCall {
   }
 
   /** The decision on them. It changes the draft alone: it may be played again. */
-  private readonly serve: Decision<Plan> = (draft, now, max) => {
+  private readonly serve: QueueDecision<DecidedCalls> = (draft, now, max) => {
     const weight = this.arriving?.weight ?? this.queue.weight
     const { name: pool, port } = this
     return decide(draft, { pool, id: port.id, calls: this.heads(max), places: this.bids, weight }, now)
@@ -196,7 +196,7 @@ export class Pool implements PoolOfCall {
   }
 
   /** Carries a decision out. What becomes known too late, or to a caller that has left, is given back. */
-  private readonly served: Done<Plan> = ({ blocked, head, outcomes }, by, isLate) => {
+  private readonly served: Done<DecidedCalls> = ({ blocked, head, outcomes }, by, isLate) => {
     let settled = 0
     for (const outcome of outcomes) if (this.carryOut(outcome, by, isLate)) settled++
     if (head !== undefined) head.binding = dimensionOf(blocked?.by) ?? head.binding
@@ -206,7 +206,7 @@ export class Pool implements PoolOfCall {
     return settled > 0 && this.bid()
   }
 
-  private carryOut({ entry, refusal, ticket }: Outcome, by: Home, isLate: boolean): boolean {
+  private carryOut({ entry, refusal, ticket }: DecidedCall, by: Home, isLate: boolean): boolean {
     const isWaiting = entry.phase === "waiting"
     if (ticket === undefined) {
       if (isWaiting) this.refuse(entry, refusal!)
@@ -344,7 +344,7 @@ export class Pool implements PoolOfCall {
   }
 
   /** The provider rejected a call, or failed. Returns what that says. */
-  fail(entry: Entry, failure: Failure): Law.Verdict {
+  fail(entry: Entry, failure: CheckedFailure): Law.Verdict {
     if (!this.close(entry)) return "isolated"
     this.isProven = true
     const { reason, retryAfter, used } = failure

@@ -8,7 +8,7 @@ import * as Amounts from "../domain/amounts.ts"
 import * as Members from "./members.ts"
 import { LocalPort } from "./local.ts"
 import type { StoreSettings } from "./models.ts"
-import type { After, Decided, Decision, Done, Home, Port, PortOptions, Step } from "./port.ts"
+import type { After, Decided, QueueDecision, Done, Home, Port, PortOptions, StateStep } from "./port.ts"
 import type * as State from "./state.ts"
 import * as Time from "./time.ts"
 
@@ -34,15 +34,20 @@ export class DegradedPort implements Home {
   /** Whether the other processes no longer leave the part unused. */
   isOver = false
 
-  constructor(id: string, whole: State.PoolState, part: State.Part, now: () => number, after: After) {
+  constructor(id: string, whole: State.PoolState, part: State.MemberPart, now: () => number, after: After) {
     this.id = id
-    const { inFlight = 0, ...owner } = whole.owners[id] ?? {}
+    const { inFlight = 0, ...member } = whole.members[id] ?? {}
     const law = () => Members.partOfLaw(whole.law, part, inFlight, now())
-    const own = { ...owner, inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing, part: undefined }
+    const own = { ...member, inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing, part: undefined }
     this.began = law()
     const config = { ...whole.config, concurrency: part.calls }
-    const owners = { [id]: own as State.Owner }
-    const state = { ...whole, law: law(), config, owners, alone: { of: part.of, open: new Set<Law.Ticket>() } }
+    const state: State.PoolState = {
+      ...whole,
+      law: law(),
+      config,
+      members: { [id]: own as State.Member },
+      degraded: { of: part.of, open: new Set() }
+    }
     this.local = new LocalPort(id, state, now, after)
   }
 
@@ -50,11 +55,11 @@ export class DegradedPort implements Home {
     return this.local.state
   }
 
-  transact<A>(observation: Step<A>): A
-  transact<A extends Decided>(decision: Decision<A>, done: Done<A>): void
-  transact<A extends Decided>(step: Decision<A>, done?: Done<A>): A | void {
+  transact<A>(observation: StateStep<A>): A
+  transact<A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
+  transact<A extends Decided>(step: QueueDecision<A>, done?: Done<A>): A | void {
     const { local, shared } = this
-    if (done === undefined) return (shared ?? local).transact(step as Step<A>)
+    if (done === undefined) return (shared ?? local).transact(step as StateStep<A>)
     if (shared === undefined) local.transact(step, (answer, _, isLate) => done(answer, this, isLate))
   }
 
@@ -70,14 +75,14 @@ export class DegradedPort implements Home {
   }
 
   /** Hands over to the shared port. Returns the observation that reports what was used meanwhile. */
-  report(shared: Home): Step<void> {
+  report(shared: Home): StateStep<void> {
     this.stop()
     this.shared = shared
     const { began, id } = this
-    const { alone, law, owners } = this.state
-    const tickets = Array.from(alone!.open)
+    const { degraded, law, members } = this.state
+    const tickets = Array.from(degraded!.open)
     return (state) => {
-      Members.comeBack(state, id, { began, law, owner: owners[id]! })
+      Members.comeBack(state, id, { began, law, member: members[id]! })
       for (const ticket of tickets) Law.adopt(state.law, ticket)
     }
   }
@@ -92,11 +97,11 @@ export interface SharedView extends Pick<Port, "id" | "transact" | "now"> {
   /** The last known state of all processes. */
   readonly known: State.PoolState
   /** The parts of this process that may be stored, one for each commit whose outcome is unknown. */
-  readonly parts: ReadonlyArray<State.Part | undefined>
+  readonly parts: ReadonlyArray<State.MemberPart | undefined>
   /** When the last commit was sent, by this process's clock. */
   readonly sentAt: number
   /** Whether an observation is not stored yet. */
-  readonly isPending: (step: Step<void>) => boolean
+  readonly isPending: (step: StateStep<void>) => boolean
   /** Asks again for the decision that callers wait for. */
   readonly askAgain: () => void
 }
@@ -112,7 +117,7 @@ export class DegradedMode {
   /** Kept after its time is over, because it still has to report what was used. */
   private degraded: DegradedPort | undefined = undefined
   /** The report of the last return to the store, and what the part had left then. */
-  private last: { readonly law: Law.Pacer; readonly report: Step<void> } | undefined = undefined
+  private last: { readonly law: Law.Pacer; readonly report: StateStep<void> } | undefined = undefined
 
   constructor(opening: PortOptions, sharing: StoreSettings, time: Time.Time, shared: SharedView) {
     this.opening = opening
@@ -176,7 +181,7 @@ export class DegradedMode {
   }
 
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */
-  private part(): State.Part | undefined {
+  private part(): State.MemberPart | undefined {
     const min = this.shared.parts.reduce(Members.smaller)
     if (min === undefined || min.of === 0 || min.calls === 0) return undefined
     const { last } = this
@@ -199,7 +204,7 @@ export class DegradedMode {
   }
 
   /** The store has answered. Returns the observation that reports what was used, if this process was in degraded mode. */
-  end(): Step<void> | undefined {
+  end(): StateStep<void> | undefined {
     const { degraded } = this
     if (degraded === undefined) return undefined
     const { law } = degraded.state

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as MutableRef from "effect/MutableRef"
 import * as Ref from "effect/Ref"
 import * as Memory from "../pacing/memory.ts"
-import type { After, Decided, Decision, Done, Port, Step } from "./port.ts"
+import type { After, Decided, QueueDecision, Done, Port, StateStep } from "./port.ts"
 import * as State from "./state.ts"
 
 export class LocalPort implements Port {
@@ -32,9 +32,9 @@ export class LocalPort implements Port {
     return Memory.rest(this.state.law, this.now())
   }
 
-  transact<A>(observation: Step<A>): A
-  transact<A extends Decided>(decision: Decision<A>, done: Done<A>): void
-  transact<A extends Decided>(step: Decision<A>, done?: Done<A>): A | void {
+  transact<A>(observation: StateStep<A>): A
+  transact<A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
+  transact<A extends Decided>(step: QueueDecision<A>, done?: Done<A>): A | void {
     if (done === undefined) return this.modify(step)
     let answer: A
     do answer = this.modify(step)
@@ -49,7 +49,7 @@ export class LocalPort implements Port {
   }
 
   /** `Ref.modify`, without an effect for each call. */
-  private modify<A>(step: Decision<A & Decided> | Step<A>): A {
+  private modify<A>(step: QueueDecision<A & Decided> | StateStep<A>): A {
     const draft = State.copy(this.state)
     const answer = step(draft, this.now(), this.batch)
     MutableRef.set(this.ref.ref, draft)
@@ -57,7 +57,7 @@ export class LocalPort implements Port {
   }
 
   /** An earlier timer stays: it decides again, and sleeps on. */
-  private decideIn<A extends Decided>(millis: number, decision: Decision<A>, done: Done<A>): void {
+  private decideIn<A extends Decided>(millis: number, decision: QueueDecision<A>, done: Done<A>): void {
     const sleep = Math.ceil(millis)
     const at = this.now() + sleep
     if (millis === Infinity || at >= (this.timer?.at ?? Infinity)) return

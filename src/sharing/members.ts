@@ -10,7 +10,7 @@ import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import { type Config, type Head, makeOwner, type Owner, type Part, type PoolState } from "./state.ts"
+import { type Config, type Head, makeMember, type Member, type MemberPart, type PoolState } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, and as long as its commits take. */
 const graceMillis = 250
@@ -27,7 +27,7 @@ export interface Self {
   readonly spent: Amounts.Whole
 }
 
-const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.leaseMillis
+const isLate = (member: Member, now: number): boolean => now > member.at + member.leaseMillis
 
 // -----------------------------------------------------------------------------
 // Coming and going
@@ -38,80 +38,80 @@ const isLate = (owner: Owner, now: number): boolean => now > owner.at + owner.le
  * all, it finds in the state what became of its last commit.
  */
 export const absorb = (state: PoolState, now: number): void => {
-  for (const [id, owner] of Object.entries(state.owners)) {
-    if (owner.part !== undefined) keepPart(state.law, owner, owner.part, now)
-    if (!isLate(owner, now)) continue
-    giveUp(state.law, owner)
-    owner.head = undefined
-    owner.lag = 0
-    if (owner.part !== undefined && now > owner.at + owner.part.untilMillis)
-      owner.part = { ...owner.part, of: 0, calls: 0 }
-    if (!isOver(owner, now)) continue
-    state.forgotten = Math.max(state.forgotten, owner.at)
-    delete state.owners[id]
+  for (const [id, member] of Object.entries(state.members)) {
+    if (member.part !== undefined) keepPart(state.law, member, member.part, now)
+    if (!isLate(member, now)) continue
+    giveUp(state.law, member)
+    member.head = undefined
+    member.lag = 0
+    if (member.part !== undefined && now > member.at + member.part.untilMillis)
+      member.part = { ...member.part, of: 0, calls: 0 }
+    if (!isOver(member, now)) continue
+    state.forgotten = Math.max(state.forgotten, member.at)
+    delete state.members[id]
   }
 }
 
 /** Whether a process is considered dead, and no part is kept for it. */
-export const isDead = (owner: Owner, now: number): boolean =>
-  isLate(owner, now) && now > owner.at + (owner.part?.untilMillis ?? 0)
+export const isDead = (member: Member, now: number): boolean =>
+  isLate(member, now) && now > member.at + (member.part?.untilMillis ?? 0)
 
 /** Whether a process is forgotten with the next commit. */
-export const isOver = (owner: Owner, now: number): boolean =>
-  isDead(owner, owner.hasLeft ? now : now - rememberedMillis)
+export const isOver = (member: Member, now: number): boolean =>
+  isDead(member, member.hasLeft ? now : now - rememberedMillis)
 
 /** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
-export const hasForgotten = ({ forgotten, time }: PoolState, owner: Owner): boolean =>
-  isOver(owner, time) || owner.at <= forgotten
+export const hasForgotten = ({ forgotten, time }: PoolState, member: Member): boolean =>
+  isOver(member, time) || member.at <= forgotten
 
 /** Sets the calls in flight to the sum over the processes. */
-export const count = ({ law, owners }: PoolState): void => {
-  law.inFlight = Object.values(owners).reduce((sum, { inFlight }) => sum + inFlight, 0)
+export const count = ({ law, members }: PoolState): void => {
+  law.inFlight = Object.values(members).reduce((sum, { inFlight }) => sum + inFlight, 0)
 }
 
 /** Removes a process that leaves: the ends of its calls will not be reported. */
-export const leave = (law: Law.Pacer, owner: Owner): void => {
-  owner.hasLeft = true
-  owner.part = undefined
-  giveUp(law, owner)
+export const leave = (law: Law.Pacer, member: Member): void => {
+  member.hasLeft = true
+  member.part = undefined
+  giveUp(law, member)
 }
 
 /** Ends the calls of a process that is considered dead. */
-const giveUp = (law: Law.Pacer, owner: Owner): void => {
-  for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, owner.held[meter.dimension])
-  if (owner.lost === "refund") charge(law, owner.held, -1, owner.at)
-  owner.inFlight = 0
-  owner.held = Amounts.nothing
+const giveUp = (law: Law.Pacer, member: Member): void => {
+  for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, member.held[meter.dimension])
+  if (member.lost === "refund") charge(law, member.held, -1, member.at)
+  member.inFlight = 0
+  member.held = Amounts.nothing
 }
 
 /** Finds a process in the state, or adds it. If it was considered dead, the calls that it still has are restored. */
-export const enter = (state: PoolState, id: string, self: Self, now: number): Owner => {
+export const enter = (state: PoolState, id: string, self: Self, now: number): Member => {
   const { inFlight, lost } = self
-  const found = state.owners[id]
+  const found = state.members[id]
   const isNew = found === undefined
-  const owner = found ?? { ...makeOwner(self, state.joined++, state.virtual, now), spent: self.spent }
-  state.owners[id] = owner
-  takeBack(state.law, owner)
-  if (owner.inFlight === 0 && inFlight > 0 && (isNew || isLate(owner, now))) {
+  const member = found ?? { ...makeMember(self, state.joined++, state.virtual, now), spent: self.spent }
+  state.members[id] = member
+  takeBack(state.law, member)
+  if (member.inFlight === 0 && inFlight > 0 && (isNew || isLate(member, now))) {
     for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
     if (lost === "refund") charge(state.law, self.held, 1, now)
-    owner.inFlight = inFlight
-    owner.held = self.held
+    member.inFlight = inFlight
+    member.held = self.held
   }
   count(state)
-  return owner
+  return member
 }
 
 /**
  * Takes back a commit that its process no longer knows of, such as a message that came twice, and the second time to a store that
  * was wiped: its calls have not gone.
  */
-export const retract = (state: PoolState, id: string, known: Owner | undefined): void => {
-  const found = state.owners[id]
+export const retract = (state: PoolState, id: string, known: Member | undefined): void => {
+  const found = state.members[id]
   if (found === undefined || found.seq <= (known?.seq ?? 0)) return
   charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
-  if (known === undefined) delete state.owners[id]
-  else state.owners[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
+  if (known === undefined) delete state.members[id]
+  else state.members[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
   count(state)
 }
 
@@ -174,39 +174,40 @@ const admitAmong = (
   now: number
 ): Law.Ticket | Blocked => {
   const { law } = state
-  const owner = state.owners[id]
-  const tag = owner === undefined ? state.virtual : startTag(state, owner)
+  const member = state.members[id]
+  const tag = member === undefined ? state.virtual : startTag(state, member)
   const ahead = aheadOf(state, id, { cost, priority, tag, weight }, now)
   const blocked = decide(law, charge, ahead, mostInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const ticket = Law.take(law, charge, now)
-  if (owner === undefined) return ticket
-  owner.tag = tag + cost / weight
-  owner.inFlight++
-  owner.held = plus(owner.held, charge)
-  owner.spent = plus(owner.spent, charge)
-  if (state.alone !== undefined) state.alone = { ...state.alone, open: new Set(state.alone.open).add(ticket) }
+  if (member === undefined) return ticket
+  member.tag = tag + cost / weight
+  member.inFlight++
+  member.held = plus(member.held, charge)
+  member.spent = plus(member.spent, charge)
+  if (state.degraded !== undefined)
+    state.degraded = { ...state.degraded, open: new Set(state.degraded.open).add(ticket) }
   return ticket
 }
 
 /** A call of a process is over. */
 export const end = (state: PoolState, id: string, ticket: Law.Ticket, used: Amounts.Charge): void => {
-  const owner = state.owners[id]
-  if (owner === undefined) return
-  owner.inFlight--
+  const member = state.members[id]
+  if (member === undefined) return
+  member.inFlight--
   // Sums of fractions that come and go are not exact.
-  owner.held = owner.inFlight > 0 ? plus(owner.held, ticket.charge, -1) : Amounts.nothing
-  owner.spent = plus(owner.spent, plus({ ...ticket.charge, ...used }, ticket.charge, -1))
-  if (state.alone === undefined) return
-  const open = new Set(state.alone.open)
+  member.held = member.inFlight > 0 ? plus(member.held, ticket.charge, -1) : Amounts.nothing
+  member.spent = plus(member.spent, plus({ ...ticket.charge, ...used }, ticket.charge, -1))
+  if (state.degraded === undefined) return
+  const open = new Set(state.degraded.open)
   open.delete(ticket)
-  state.alone = { ...state.alone, open }
+  state.degraded = { ...state.degraded, open }
 }
 
 /** Corrects what a process was charged for the turn of a call. */
 export const correct = (state: PoolState, id: string, step: number): void => {
-  const owner = state.owners[id]
-  if (owner !== undefined) owner.tag += step
+  const member = state.members[id]
+  if (member !== undefined) member.tag += step
 }
 
 /**
@@ -214,13 +215,13 @@ export const correct = (state: PoolState, id: string, step: number): void => {
  * process is not among others.
  */
 export const wait = (state: PoolState, id: string, head: Head | undefined): void => {
-  const owner = state.owners[id]
-  if (owner === undefined) return
+  const member = state.members[id]
+  if (member === undefined) return
   // Its turn begins now, not with what others were served before.
-  owner.tag = startTag(state, owner)
-  owner.head = head
-  const tags = Object.values(state.owners).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
-  state.virtual = Math.max(state.virtual, tags.length === 0 ? owner.tag : Math.min(...tags))
+  member.tag = startTag(state, member)
+  member.head = head
+  const tags = Object.values(state.members).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
+  state.virtual = Math.max(state.virtual, tags.length === 0 ? member.tag : Math.min(...tags))
 }
 
 // -----------------------------------------------------------------------------
@@ -236,7 +237,7 @@ export interface Turn {
 }
 
 /** The calls of other processes that go before this one, and what they will take. */
-export interface Ahead {
+export interface CallsAhead {
   readonly calls: number
   readonly charge: Amounts.Whole
 }
@@ -245,7 +246,7 @@ export interface Ahead {
 const decide = (
   law: Law.Pacer,
   charge: Amounts.Whole,
-  ahead: Ahead,
+  ahead: CallsAhead,
   most: number,
   now: number
 ): Blocked | undefined => {
@@ -280,10 +281,10 @@ const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Bl
  * been served less, by start tags as in the queue of a process (start-time fair queueing). A process may take a place again
  * that it has just returned if it is ahead by at most one call, because no other process knows of the place yet.
  */
-const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: Turn, now: number): Ahead => {
+const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: Turn, now: number): CallsAhead => {
   const early = tag - cost / weight
-  const own = state.owners[id]?.rank ?? Infinity
-  const others = Object.entries(state.owners).filter(([other, owner]) => other !== id && !hasMissed(owner, now))
+  const own = state.members[id]?.rank ?? Infinity
+  const others = Object.entries(state.members).filter(([other, member]) => other !== id && !hasMissed(member, now))
   let calls = 0
   let sum = Amounts.nothing
   for (const [, { head, rank, tag: theirs }] of others) {
@@ -296,7 +297,7 @@ const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: 
 }
 
 /** Whether a process has not come when it was due. */
-const hasMissed = ({ dueAt, lag }: Owner, now: number): boolean => now > dueAt + graceMillis + lag
+const hasMissed = ({ dueAt, lag }: Member, now: number): boolean => now > dueAt + graceMillis + lag
 
 export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
   requests: a.requests + sign * b.requests,
@@ -307,11 +308,11 @@ export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amou
 
 /** Whether another process has waiting callers. */
 export const isContended = (state: PoolState, id: string): boolean =>
-  Object.entries(state.owners).some(([other, { head }]) => other !== id && head !== undefined)
+  Object.entries(state.members).some(([other, { head }]) => other !== id && head !== undefined)
 
 /** The start tag of a process. One without waiting callers starts at the virtual time. */
-const startTag = (state: PoolState, owner: Owner): number =>
-  owner.head === undefined ? Math.max(owner.tag, state.virtual) : owner.tag
+const startTag = (state: PoolState, member: Member): number =>
+  member.head === undefined ? Math.max(member.tag, state.virtual) : member.tag
 
 // -----------------------------------------------------------------------------
 // Parts, for when the store cannot be reached
@@ -323,15 +324,15 @@ const startTag = (state: PoolState, owner: Owner): number =>
  */
 export const partOf = (
   state: PoolState,
-  owner: Owner,
+  member: Member,
   millis: { readonly from: number; readonly until: number }
-): Part => {
-  const others = Object.values(state.owners).filter((each) => each !== owner && (each.part?.of ?? 0) > 0)
+): MemberPart => {
+  const others = Object.values(state.members).filter((each) => each !== member && (each.part?.of ?? 0) > 0)
   const count = others.length + 2
   const calls = state.config.concurrency
-  const place = others.filter(({ rank }) => rank < owner.rank).length
+  const place = others.filter(({ rank }) => rank < member.rank).length
   const equal = Math.floor(calls / count) + (place < calls % count ? 1 : 0)
-  const taken = (of: (part: Part, config: Config) => number): number =>
+  const taken = (of: (part: MemberPart, config: Config) => number): number =>
     others.reduce((sum, { part }) => sum + of(part!, state.config), 0)
   const of = Math.max(0, Math.min(1 / count, 1 - taken((part) => part.of)))
   return {
@@ -347,11 +348,11 @@ export const partOf = (
 }
 
 /** The calls in flight of a part. One from when they were not limited has its share of what they are now. */
-const callsOf = ({ calls, of }: Part, { concurrency }: Config): number =>
+const callsOf = ({ calls, of }: MemberPart, { concurrency }: Config): number =>
   calls === Infinity ? Math.floor(of * concurrency) : calls
 
 /** What two parts have in common, for when either of them may be stored. */
-export const smaller = (one: Part | undefined, other: Part | undefined): Part | undefined => {
+export const smaller = (one: MemberPart | undefined, other: MemberPart | undefined): MemberPart | undefined => {
   if (one === undefined || other === undefined) return undefined
   const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>
     Math.min(left, other.quotas[dimension] ?? 0)
@@ -360,7 +361,7 @@ export const smaller = (one: Part | undefined, other: Part | undefined): Part | 
 }
 
 /** What is left of a part after its process has used some of the quotas. */
-export const leftOf = (part: Part, law: Law.Pacer): Part => ({
+export const leftOf = (part: MemberPart, law: Law.Pacer): MemberPart => ({
   ...part,
   quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
     Math.min(left, law.caps[dimension]?.level ?? left)
@@ -368,9 +369,9 @@ export const leftOf = (part: Part, law: Law.Pacer): Part => ({
 })
 
 /** Charges the pool for the part of a silent process, which may be using it. */
-const keepPart = (law: Law.Pacer, owner: Owner, part: Part, now: number): void => {
-  const from = Math.max(owner.at + part.fromMillis, part.keptTo)
-  const to = Math.min(now, owner.at + part.untilMillis)
+const keepPart = (law: Law.Pacer, member: Member, part: MemberPart, now: number): void => {
+  const from = Math.max(member.at + part.fromMillis, part.keptTo)
+  const to = Math.min(now, member.at + part.untilMillis)
   if (to <= from) return
   const millis = (to - from) * part.of
   for (const dimension of Amounts.dimensions) {
@@ -383,10 +384,10 @@ const keepPart = (law: Law.Pacer, owner: Owner, part: Part, now: number): void =
   }
   if (part.keptTo === -Infinity) keepQuotas(law, part)
   for (const meter of law.meters) if (meter.peak < Infinity) meter.level -= Meter.rate(meter) * millis
-  owner.part = { ...part, keptTo: to }
+  member.part = { ...part, keptTo: to }
 }
 
-export const keepQuotas = (law: Law.Pacer, { quotas }: Part, sign: 1 | -1 = 1): void => {
+export const keepQuotas = (law: Law.Pacer, { quotas }: MemberPart, sign: 1 | -1 = 1): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     if (cap?.rule.quota === true) cap.level -= sign * (quotas[dimension] ?? 0)
@@ -394,17 +395,17 @@ export const keepQuotas = (law: Law.Pacer, { quotas }: Part, sign: 1 | -1 = 1): 
 }
 
 /** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
-export const takeBack = (law: Law.Pacer, owner: Owner): void => {
-  const { part } = owner
+export const takeBack = (law: Law.Pacer, member: Member): void => {
+  const { part } = member
   if (part === undefined || part.keptTo === -Infinity) return
   keepQuotas(law, part, -1)
-  owner.part = { ...part, keptTo: -Infinity }
+  member.part = { ...part, keptTo: -Infinity }
 }
 
 /** The most calls in flight, less those that silent processes may have; at least one. */
-const mostInFlight = ({ config, owners }: PoolState, now: number): number => {
+const mostInFlight = ({ config, members }: PoolState, now: number): number => {
   let most = config.concurrency
-  for (const { at, inFlight, part } of Object.values(owners)) {
+  for (const { at, inFlight, part } of Object.values(members)) {
     if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, callsOf(part, config) - inFlight)
   }
   return Math.max(1, most)
@@ -414,7 +415,7 @@ const mostInFlight = ({ config, owners }: PoolState, now: number): number => {
 const shared = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
 
 /** The law that a process continues with alone: that of the whole pool, made smaller. It starts with nothing but its debts. */
-export const partOfLaw = (law: Law.Pacer, part: Part, inFlight: number, now: number): Law.Pacer => {
+export const partOfLaw = (law: Law.Pacer, part: MemberPart, inFlight: number, now: number): Law.Pacer => {
   const { of } = part
   const debt = (level: number): number => Math.min(0, level) * of
   const own = Law.copy(law)
@@ -455,14 +456,14 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
 export const comeBack = (
   state: PoolState,
   id: string,
-  { began, law, owner }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly owner: Owner }
+  { began, law, member }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly member: Member }
 ): void => {
-  const ours = state.owners[id]
+  const ours = state.members[id]
   const isForgotten = ours?.part === undefined
   if (ours !== undefined) {
-    ours.inFlight += owner.inFlight
-    ours.held = plus(ours.held, owner.held)
-    ours.spent = plus(ours.spent, owner.spent)
+    ours.inFlight += member.inFlight
+    ours.held = plus(ours.held, member.held)
+    ours.spent = plus(ours.spent, member.spent)
   }
   for (const dimension of Amounts.dimensions) {
     const cap = state.law.caps[dimension]

@@ -128,25 +128,25 @@ export interface Options {
 }
 
 /** The longest lease, and the longest time that a part is kept for a process: what a state holds for longer is damaged. */
-export const longestMillis = 86_400_000
+export const maxMillis = 86_400_000
 /** The longest time that an operation of a store may take. */
-const longestTimeout = 3_600_000
+const maxTimeout = 3_600_000
 
-const spanUpTo = (most: number): Input.Check =>
+const spanUpTo = (max: number): Input.Check =>
   Input.duration(
-    `a duration > 0 of at most ${Duration.format(Duration.millis(most))}`,
-    (millis) => millis > 0 && millis <= most
+    `a duration > 0 of at most ${Duration.format(Duration.millis(max))}`,
+    (millis) => millis > 0 && millis <= max
   )
 
-const waits = Input.options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(longestMillis) }, "wait")
+const waits = Input.options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(maxMillis) }, "wait")
 
 /** The check of each option of a store. */
 export const checks: Input.Checks<Options> = {
   whenAway: (value) => (typeof value === "object" ? waits(value) : Input.oneOf("fail", "degrade")(value)),
-  degradeFor: spanUpTo(longestMillis),
-  lease: spanUpTo(longestMillis),
+  degradeFor: spanUpTo(maxMillis),
+  lease: spanUpTo(maxMillis),
   lost: Input.oneOf("keep", "refund"),
-  timeout: spanUpTo(longestTimeout),
+  timeout: spanUpTo(maxTimeout),
   name: Input.text
 }
 

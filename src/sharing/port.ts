@@ -15,7 +15,7 @@ import type { Store } from "./models.ts"
 import type { Config, PoolState } from "./state.ts"
 
 /** Changes only the draft. */
-export type Step<A> = (draft: PoolState, now: number) => A
+export type StateStep<A> = (draft: PoolState, now: number) => A
 
 /** What a port needs to know of a decision. */
 export interface Decided {
@@ -26,7 +26,7 @@ export interface Decided {
 }
 
 /** Decides on up to `max` of the first waiting calls. It may be played more often than it is stored. */
-export type Decision<A extends Decided> = (draft: PoolState, now: number, max: number) => A
+export type QueueDecision<A extends Decided> = (draft: PoolState, now: number, max: number) => A
 
 /**
  * Called when a decision is stored, with its answer and the port that has charged the admitted calls. If `isLate`, these calls
@@ -49,9 +49,9 @@ export interface Port {
   /** The state with everything that is known here, stored or not. */
   readonly state: PoolState
   readonly transact: {
-    <A>(observation: Step<A>): A
+    <A>(observation: StateStep<A>): A
     /** Plays the decision again, without being asked, when the first waiting call may be admitted. */
-    <A extends Decided>(decision: Decision<A>, done: Done<A>): void
+    <A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
   }
   /** Whether everything that happened here is stored. */
   readonly isStored: boolean

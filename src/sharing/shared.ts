@@ -19,7 +19,7 @@ import { DegradedMode, type SharedView } from "./degraded.ts"
 import * as Members from "./members.ts"
 import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
-import type { Decided, Decision, Done, Port, PortOptions, Step } from "./port.ts"
+import type { Decided, QueueDecision, Done, Port, PortOptions, StateStep } from "./port.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 import * as Time from "./time.ts"
@@ -35,15 +35,15 @@ const damagedStates = Metric.counter("floodgate_budget_damaged_states", {
 /** Whether the store has done what it was asked for is unknown. */
 const noReply = new StoreError({ cause: new Error("no reply in time") })
 
-interface Operation {
+interface PendingStep {
   /** When it happened, by this process's clock: it may not know the pool's time yet. */
   readonly at: number
-  readonly step: Step<unknown>
+  readonly step: StateStep<unknown>
 }
 
 /** The decision that callers wait for. It stands until it is replaced, and is played with each commit. */
-interface Asked {
-  readonly decision: Decision<Decided>
+interface AskedDecision {
+  readonly decision: QueueDecision<Decided>
   readonly done: Done<Decided>
 }
 
@@ -75,14 +75,14 @@ export class SharedPort implements Port, SharedView {
   /** Whether the store has lost something that the base has. */
   private knowsBetter = false
   private hasJoined = false
-  private pending: Array<Operation> = []
-  private asked: Asked | undefined = undefined
+  private pending: Array<PendingStep> = []
+  private asked: AskedDecision | undefined = undefined
   /** Whether a call waits for the decision, which could go as far as its process is concerned. */
   private isWaiting = false
   /** Commits whose outcome is unknown. At most one of them was stored. */
   private doubted: Array<Draft> = []
   /** This process as of its last commit. */
-  private committed: State.Owner | undefined = undefined
+  private committed: State.Member | undefined = undefined
   private seq = 0
   private changes = 0
   /**
@@ -125,26 +125,26 @@ export class SharedPort implements Port, SharedView {
   get known(): State.PoolState {
     return Ref.getUnsafe(this.view)
   }
-  get parts(): ReadonlyArray<State.Part | undefined> {
+  get parts(): ReadonlyArray<State.MemberPart | undefined> {
     if (!this.hasJoined) return [undefined]
-    return [this.owner?.part, ...this.doubted.map(({ state }) => state.owners[this.id]?.part)]
+    return [this.member?.part, ...this.doubted.map(({ state }) => state.members[this.id]?.part)]
   }
-  readonly isPending = (step: Step<void>): boolean => this.pending.some((each) => each.step === step)
+  readonly isPending = (step: StateStep<void>): boolean => this.pending.some((each) => each.step === step)
   readonly askAgain = (): void => {
     if (this.asked !== undefined) this.ask(this.asked)
   }
 
-  private get owner(): State.Owner | undefined {
-    return this.known.owners[this.id]
+  private get member(): State.Member | undefined {
+    return this.known.members[this.id]
   }
 
   /** The calls of this process that are in flight. */
   private get inFlight(): number {
-    return this.owner?.inFlight ?? 0
+    return this.member?.inFlight ?? 0
   }
 
   private get hasLeft(): boolean {
-    return this.base.state.owners[this.id]?.hasLeft === true
+    return this.base.state.members[this.id]?.hasLeft === true
   }
 
   /** Whether the store answers, so that what happened here is there. */
@@ -158,15 +158,15 @@ export class SharedPort implements Port, SharedView {
   // Events
   // ---------------------------------------------------------------------------
 
-  transact<A>(observation: Step<A>): A
-  transact<A extends Decided>(decision: Decision<A>, done: Done<A>): void
-  transact<A extends Decided>(step: Decision<A>, done?: Done<A>): A | void {
-    if (done === undefined) return this.observe(step as Step<A>)
+  transact<A>(observation: StateStep<A>): A
+  transact<A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
+  transact<A extends Decided>(step: QueueDecision<A>, done?: Done<A>): A | void {
+    if (done === undefined) return this.observe(step as StateStep<A>)
     this.ask({ decision: step, done: done as Done<Decided> })
   }
 
   /** Plays a step on the view. */
-  private show<A>(step: Step<A>): A {
+  private show<A>(step: StateStep<A>): A {
     const draft = State.copy(this.known)
     const answer = step(draft, this.time.now)
     MutableRef.set(this.view.ref, draft)
@@ -174,7 +174,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** An observation takes effect here at once, and for all processes with the next commit. */
-  private observe<A>(step: Step<A>): A {
+  private observe<A>(step: StateStep<A>): A {
     // Since this process has left, nobody counts its calls any more.
     if (this.hasLeft) return step(State.copy(this.known), this.time.now)
     this.record(step)
@@ -188,7 +188,7 @@ export class SharedPort implements Port, SharedView {
     return answer
   }
 
-  private record(step: Step<unknown>): void {
+  private record(step: StateStep<unknown>): void {
     this.activeAt = this.time.own
     this.pending.push({ at: this.activeAt, step })
   }
@@ -199,7 +199,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Calls wait for a decision: schedules a commit for when the first of them can be admitted. */
-  private ask(asked: Asked): void {
+  private ask(asked: AskedDecision): void {
     this.asked = asked
     const { degraded } = this
     if (degraded.port?.isOver === false) return degraded.port.transact(asked.decision, asked.done)
@@ -229,7 +229,7 @@ export class SharedPort implements Port, SharedView {
   /** The longest time without a commit. */
   private beatMillis(): number {
     // The last commit says when the others count this process as silent.
-    if (this.sharing.whenAway === "degrade") return (this.owner?.part?.fromMillis ?? 0) / 4
+    if (this.sharing.whenAway === "degrade") return (this.member?.part?.fromMillis ?? 0) / 4
     if (this.isWaiting) return Time.waitingBeat
     // A process that joins later takes the time from the state, so it must advance while the pool pauses.
     const rests = this.isIdle() && this.known.law.gate.until <= this.time.now
@@ -356,17 +356,17 @@ export class SharedPort implements Port, SharedView {
     const sentAt = time.own
     const state = State.copy(this.base.state)
     const now = Math.max(time.now, state.time)
-    const owner = this.enter(state, now)
-    const wasWaiting = owner.head !== undefined
+    const member = this.enter(state, now)
+    const wasWaiting = member.head !== undefined
     const decided = asked?.decision(state, now, Infinity)
-    this.isWaiting = owner.head !== undefined
+    this.isWaiting = member.head !== undefined
     this.lookFor(decided?.blocked)
     const isNews = decided?.isNews === true || wasWaiting !== this.isWaiting
     if (!isNews && !this.isDue) return undefined
-    owner.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Time.waitingBeat)
-    this.sign(state, owner, now)
-    const next = { version: `${id}.${owner.seq}`, value: Text.encode(state) }
-    return { state, next, seq: owner.seq, operations: this.pending.length, decided, sentAt }
+    member.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Time.waitingBeat)
+    this.sign(state, member, now)
+    const next = { version: `${id}.${member.seq}`, value: Text.encode(state) }
+    return { state, next, seq: member.seq, operations: this.pending.length, decided, sentAt }
   }
 
   /** Whether the others have to hear of this process, whatever is decided. */
@@ -376,26 +376,26 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Brings a state up to now, with this process in it and what has happened here. */
-  private enter(state: State.PoolState, now: number): State.Owner {
+  private enter(state: State.PoolState, now: number): State.Member {
     const { id, sharing, time } = this
     Members.absorb(state, now)
     if (!this.hasJoined) Members.start(state, this.opening.config, now)
-    const owner = Members.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
+    const member = Members.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
     this.catchUp(state)
-    state.law.lag = Math.max(time.lag, ...Object.values(state.owners).map(({ lag }) => lag))
-    return owner
+    state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
+    return member
   }
 
   /** What a state says of the process that commits it. */
-  private sign(state: State.PoolState, owner: State.Owner, now: number): void {
+  private sign(state: State.PoolState, member: State.Member, now: number): void {
     const { sharing, time } = this
-    owner.seq = ++this.seq
-    owner.at = now
-    owner.lag = time.lag
+    member.seq = ++this.seq
+    member.at = now
+    member.lag = time.lag
     if (sharing.whenAway === "degrade") {
-      owner.part = Members.partOf(state, owner, { from: this.silentAfter(), until: sharing.degradeMillis })
+      member.part = Members.partOf(state, member, { from: this.silentAfter(), until: sharing.degradeMillis })
     }
-    if (this.isClosed) Members.leave(state.law, owner)
+    if (this.isClosed) Members.leave(state.law, member)
     Members.count(state)
     state.time = now
   }
@@ -424,7 +424,7 @@ export class SharedPort implements Port, SharedView {
     sent: Draft | undefined,
     since: number
   ): Draft | undefined {
-    const seq = found?.owners[this.id]?.seq ?? 0
+    const seq = found?.members[this.id]?.seq ?? 0
     const done = sent ?? this.doubted.find((draft) => draft.seq === seq)
     // Where a damaged state counts more commits than we made, the others would take the next one for a loss of the store.
     this.seq = Math.max(this.seq, seq)
@@ -461,7 +461,7 @@ export class SharedPort implements Port, SharedView {
     // The store may have lost a state that we know.
     const hasAll = known === undefined || StoreLoss.includes(found, known)
     const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
-    if (done === undefined) Members.retract(state, this.id, known?.owners[this.id])
+    if (done === undefined) Members.retract(state, this.id, known?.members[this.id])
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
@@ -483,7 +483,7 @@ export class SharedPort implements Port, SharedView {
     this.hasJoined = true
     this.storedAt = sentAt
     this.pending.splice(0, operations)
-    this.committed = state.owners[this.id]
+    this.committed = state.members[this.id]
   }
 
   /** A call that is sent later than the pool assumes could meet other calls at the provider. */

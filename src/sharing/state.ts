@@ -22,7 +22,7 @@ export interface Config {
 }
 
 /** The part of the limits that a process continues with if it cannot reach the store, and that the others then leave unused. */
-export interface Part {
+export interface MemberPart {
   /** Its share of the rates, from 0 to 1. */
   readonly of: number
   /** Its share of the calls in flight; `Infinity` if they are not limited. */
@@ -44,7 +44,7 @@ export interface Head {
 }
 
 /** One process. */
-export interface Owner {
+export interface Member {
   readonly name: string
   /** The number of its commits. */
   seq: number
@@ -65,7 +65,7 @@ export interface Owner {
   head: Head | undefined
   /** The longest time that one of its recent commits took. */
   lag: number
-  part: Part | undefined
+  part: MemberPart | undefined
 }
 
 export interface PoolState {
@@ -85,13 +85,13 @@ export interface PoolState {
   /** Virtual time of the fair queue between processes. */
   virtual: number
   readonly law: Law.Pacer
-  readonly owners: Record<string, Owner>
-  /** Only of a process that goes on with its part: see {@link Alone}. */
-  alone?: Alone | undefined
+  readonly members: Record<string, Member>
+  /** Only of a process that goes on with its part: see {@link DegradedCalls}. */
+  degraded?: DegradedCalls | undefined
 }
 
 /** A process that goes on with its part of the limits. */
-export interface Alone {
+export interface DegradedCalls {
   /** Its share of the rates, from 0 to 1. */
   readonly of: number
   /** The calls that it has admitted and that still run. */
@@ -108,16 +108,16 @@ export const make = (config: Config, time: number, origin: string): PoolState =>
   changes: 0,
   virtual: 0,
   law: Law.make(config.rules, config.shares, time),
-  owners: {}
+  members: {}
 })
 
 /** A process that joins. */
-export const makeOwner = (
-  { leaseMillis, lost, name }: Pick<Owner, "leaseMillis" | "lost" | "name">,
+export const makeMember = (
+  { leaseMillis, lost, name }: Pick<Member, "leaseMillis" | "lost" | "name">,
   rank: number,
   tag: number,
   now: number
-): Owner => ({
+): Member => ({
   name,
   seq: 0,
   at: now,
@@ -138,9 +138,9 @@ export const makeOwner = (
 /** A copy: what happens to one changes nothing in the other. */
 export const copy = (state: PoolState): PoolState => {
   const { law, joined } = state
-  // Whoever joins first changes the copy.
-  if (joined === 0) return { ...state, law: Law.copy(law), owners: {} }
-  const owners: PoolState["owners"] = { ...state.owners }
-  for (const id in owners) owners[id] = { ...owners[id]! }
-  return { ...state, law: Law.copy(law), owners }
+  // The first process joins on a copy of its own.
+  if (joined === 0) return { ...state, law: Law.copy(law), members: {} }
+  const members: PoolState["members"] = { ...state.members }
+  for (const id in members) members[id] = { ...members[id]! }
+  return { ...state, law: Law.copy(law), members }
 }

@@ -60,7 +60,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
     const damaged = error instanceof Error ? error.message : String(error)
     return { pool, dimensions: {}, inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged }
   }
-  const { config, law, owners } = state
+  const { config, law, members } = state
   const time = state.time + Math.max(0, ageMillis)
   // As the next process will find it: without the calls of processes that are considered dead by now.
   Members.absorb(state, time)
@@ -75,8 +75,8 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
     inFlight: law.inFlight,
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
-    processes: Object.values(owners)
-      .filter((owner) => !owner.hasLeft && !Members.isDead(owner, time))
+    processes: Object.values(members)
+      .filter((member) => !member.hasLeft && !Members.isDead(member, time))
       .map(({ at, head, held, inFlight, leaseMillis, name }) => ({
         name,
         silentMillis: time - at,

@@ -3,16 +3,16 @@ import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Members from "./members.ts"
-import type { Owner, PoolState } from "./state.ts"
+import type { Member, PoolState } from "./state.ts"
 
 /** Whether a state includes another one: its origin, the commits of each process, and the time. */
 export const includes = (state: PoolState | undefined, older: PoolState): state is PoolState =>
   state !== undefined &&
   state.origin === older.origin &&
   state.time >= older.time &&
-  Object.entries(older.owners).every(([id, owner]) => {
-    const found = state.owners[id]
-    return found === undefined ? Members.hasForgotten(state, owner) : found.seq >= owner.seq
+  Object.entries(older.members).every(([id, member]) => {
+    const found = state.members[id]
+    return found === undefined ? Members.hasForgotten(state, member) : found.seq >= member.seq
   })
 
 /** A state, and how old it is, if that is known. */
@@ -34,12 +34,12 @@ export const merge = (one: Aged, other: Aged): Aged => {
   // Two origins have two times. It is now in both.
   const nowOf = ({ millis = 0, state }: Aged): number => state.time + millis
   const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
-  for (const [id, owner] of Object.entries(older.owners)) {
-    const found = state.owners[id]
+  for (const [id, member] of Object.entries(older.members)) {
+    const found = state.members[id]
     // Only a state of the same origin can have forgotten a process.
-    if (found === undefined ? isSame && Members.hasForgotten(state, owner) : found.seq >= owner.seq) continue
-    spend(state.law, Members.plus(owner.spent, found?.spent ?? Amounts.nothing, -1))
-    state.owners[id] = takeOver(state.law, found, isSame ? owner : translate(owner, older, state, ahead))
+    if (found === undefined ? isSame && Members.hasForgotten(state, member) : found.seq >= member.seq) continue
+    spend(state.law, Members.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
+    state.members[id] = takeOver(state.law, found, isSame ? member : translate(member, older, state, ahead))
   }
   Members.count(state)
   state.joined = Math.max(state.joined, older.joined)
@@ -50,13 +50,13 @@ export const merge = (one: Aged, other: Aged): Aged => {
 }
 
 /** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
-const translate = (owner: Owner, { virtual }: PoolState, to: PoolState, ahead: number): Owner => ({
-  ...owner,
-  at: owner.at + ahead,
-  dueAt: owner.dueAt + ahead,
+const translate = (member: Member, { virtual }: PoolState, to: PoolState, ahead: number): Member => ({
+  ...member,
+  at: member.at + ahead,
+  dueAt: member.dueAt + ahead,
   rank: to.joined++,
-  tag: owner.tag + to.virtual - virtual,
-  part: owner.part && { ...owner.part, keptTo: owner.part.keptTo + ahead }
+  tag: member.tag + to.virtual - virtual,
+  part: member.part && { ...member.part, keptTo: member.part.keptTo + ahead }
 })
 
 /** What processes have spent becomes debt, of no more than a bucket. */
@@ -73,10 +73,10 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
 }
 
 /** A process as one state has it takes the place of what the other has. What was kept for it once is not kept again. */
-const takeOver = (law: Law.Pacer, found: Owner | undefined, owner: Owner): Owner => {
-  const keptTo = Math.max(owner.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
-  const part = owner.part && { ...owner.part, keptTo }
+const takeOver = (law: Law.Pacer, found: Member | undefined, member: Member): Member => {
+  const keptTo = Math.max(member.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
+  const part = member.part && { ...member.part, keptTo }
   if (found !== undefined) Members.takeBack(law, found)
   if (part !== undefined && keptTo > -Infinity) Members.keepQuotas(law, part)
-  return { ...owner, part }
+  return { ...member, part }
 }

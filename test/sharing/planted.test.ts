@@ -141,7 +141,7 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
           const code: World.Code = {
             Budget: yield* take<World.Code["Budget"]>("Budget.ts"),
             BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
-            makeStore: (yield* take<{ readonly make: World.Code["makeStore"] }>("redis/store.ts")).make
+            makeStore: World.library.makeStore
           }
           return problemOf(code, bug)
         })
