@@ -70,7 +70,6 @@ import { shown } from "./domain/input/shown.ts"
 import { LlmError } from "./LlmError.ts"
 import { RetryBudget, tokensOf, tracked } from "./call/retryBudget.ts"
 import { type Retried, retried, type Retrying } from "./call/retryEngine.ts"
-import { isRetryable, type Retryable, retryAfterOf, type StopReason } from "./call/retryErrors.ts"
 import {
   atLeastRetryAfter,
   cappedAt,
@@ -78,7 +77,11 @@ import {
   type Decision,
   type Failed,
   fullyJittered,
+  isRetryable,
   type Policy,
+  type Retryable,
+  retryAfterOf,
+  type StopReason,
   upToAttempts,
   waitingBy,
   whileRetryable,
@@ -87,8 +90,7 @@ import {
 
 export { balance, layerBudget } from "./call/retryBudget.ts"
 export type { Retrying } from "./call/retryEngine.ts"
-export type { Retryable } from "./call/retryErrors.ts"
-export type { Decision, Failed, Policy } from "./call/retryPolicy.ts"
+export type { Decision, Failed, Policy, Retryable } from "./call/retryPolicy.ts"
 
 // -----------------------------------------------------------------------------
 // Policies

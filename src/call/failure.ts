@@ -1,6 +1,4 @@
-/**
- * What the governor reads from a failed attempt.
- */
+/** What the governor reads from a failed attempt. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,11 +10,11 @@ import type * as Limits from "../Limits.ts"
 import type { FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
-/** A failed attempt of an adapter whose callers expect something else than the governor reads. */
+/** A failed attempt of an adapter whose caller expects another error, or a response, instead of the `LlmError`. */
 export class FailedAttempt<out A, out E> {
-  /** What failed, as far as the adapter can tell: an `LlmError` where it can. */
+  /** What the governor reads: an `LlmError`, if the adapter could make one. */
   readonly failure: FailureReport
-  /** What the caller gets if no further attempt is made. */
+  /** What the caller gets if there is no further attempt. */
   readonly outcome: Effect.Effect<A, E>
 
   constructor(failure: FailureReport, outcome: Effect.Effect<A, E>) {
@@ -25,7 +23,7 @@ export class FailedAttempt<out A, out E> {
   }
 }
 
-/** Ends a call as its adapter's caller expects it. Errors of the governor and the budget may be converted. */
+/** Ends a call as its adapter's caller expects. `convert` converts the errors of the governor and the budget. */
 export const forCaller = <A, A1, E, E1, R, E2 = E>(
   call: Effect.Effect<A, E | FailedAttempt<A1, E1>, R>,
   convert: (error: E) => E2 = identity as never
@@ -34,16 +32,16 @@ export const forCaller = <A, A1, E, E1, R, E2 = E>(
     error instanceof FailedAttempt ? error.outcome : Effect.fail(convert(error))
   )
 
-/** What failed, whatever the adapter's callers get of it. */
+/** The error that the governor reads, without the adapter's wrapper. */
 export const causeOf = (error: unknown): unknown => (error instanceof FailedAttempt ? error.failure : error)
 
-/** Whether nothing was sent because the budget refused the call, or its deadline did. */
+/** Whether the budget or the deadline refused the attempt, so that nothing was sent. */
 export const isRefusal = (error: unknown): boolean =>
   error instanceof BudgetError || (error instanceof LlmError && error.reason._tag === "DeadlineMissed")
 
 const pushbacks = ["rateLimit", "ramp", "overload"] as const
 
-/** What an error says of itself, where each property has the form that it should have. */
+/** The properties of an error. Those of a wrong type are undefined. */
 export interface FailureFacts {
   readonly isRetryable: boolean | undefined
   readonly retryAfter: Duration.Duration | undefined
@@ -60,7 +58,7 @@ const nothing: FailureFacts = {
   usage: undefined
 }
 
-/** Reads an error. One whose properties throw says nothing. */
+/** Reads the properties of an error. If a getter throws, all are undefined. */
 export const read = (error: unknown): FailureFacts => {
   try {
     return factsOf(causeOf(error))
@@ -80,10 +78,7 @@ const factsOf = (cause: unknown): FailureFacts => {
   }
 }
 
-/**
- * How far a failed call got: to a provider that answered, or no further than a name that does not exist or a refused
- * connection; undefined where that cannot be told.
- */
+/** How far a failed attempt got; undefined if that is not known. */
 export const reach = (error: unknown): Reach | undefined => {
   const cause = causeOf(error)
   if (!(cause instanceof LlmError)) return undefined
@@ -94,7 +89,7 @@ export const reach = (error: unknown): Reach | undefined => {
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
 }
 
-/** Whether the caller's own timeout ended the attempt. One that the provider or the network reports has a name there. */
+/** Whether the caller's own `timeout` ended the attempt. Timeouts of the provider or the network have a status or a code. */
 export const isOwnTimeout = (error: unknown): boolean => {
   const cause = causeOf(error)
   if (!(cause instanceof LlmError) || cause.reason._tag !== "TimedOut") return false
@@ -102,7 +97,7 @@ export const isOwnTimeout = (error: unknown): boolean => {
   return status === undefined && code === undefined && requestId === undefined
 }
 
-/** How a call ended that did not succeed. */
+/** How a call that did not succeed is counted. */
 export const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "refused" | "interrupted" => {
   if (Exit.hasInterrupts(exit)) return "interrupted"
   const error = Exit.findErrorOption(exit)
@@ -112,7 +107,7 @@ export const outcomeOf = (exit: Exit.Failure<unknown, unknown>): "failure" | "re
 const tagOf = (value: unknown): string | undefined =>
   Predicate.hasProperty(value, "_tag") && typeof value._tag === "string" ? value._tag : undefined
 
-/** The name of a failure: the tag of its reason where it has one, or of what denied it. */
+/** The name of a failure, for metrics and spans: the tag of its reason, or of the cause of a denial. */
 export const errorType = (error: unknown): string => {
   const cause = causeOf(error)
   const reason = Predicate.hasProperty(cause, "reason") ? cause.reason : undefined

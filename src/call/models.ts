@@ -21,56 +21,56 @@ import type * as Spending from "../Spending.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * What is known of a call before it is sent: what the estimator takes, the model, and what its span says.
+ * A call before it is sent: what its estimate, its price and its span are made of.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together"> {
-  /** The model, which decides the pool of limits. */
+  /** The model. It decides the pool. */
   readonly model: string
-  /** Calls of one kind resemble each other: estimates are learned per kind. @default the agent */
+  /** Groups similar calls: the estimator learns from one call for the others of its kind. @default the agent */
   readonly kind?: string | undefined
-  /** The account with the provider, which has limits of its own; see `account` of `ReserveOptions`. @default none */
+  /** The account with the provider, if there are several. Each has its own limits; see `account` of `ReserveOptions`. */
   readonly account?: string | undefined
   /**
-   * The answer, or the conversation, that this call continues: the `continuation` of an earlier `ResponseInfo`. Only what is new
-   * is in the request, and the model reads everything.
+   * The answer or the conversation that this call continues: the `continuation` of an earlier `ResponseInfo`. The request holds
+   * only the new messages, but the model reads, and the provider charges, the whole conversation.
    */
   readonly continues?: string | undefined
-  /** `bytes` without pictures and documents: how many tokens a file has is a guess. @default `bytes` */
+  /** `bytes` without pictures and documents, whose number of tokens is a guess. @default `bytes` */
   readonly textBytes?: number | undefined
   /** How many answers are requested, if `maxTokens` does not limit them together. @default 1 */
   readonly choices?: number | undefined
   /** Whether a fast mode is requested, which costs more. @default false */
   readonly fast?: boolean | undefined
-  /** What other options of the request multiply its price by. @default 1 */
+  /** The factor by which other options of the request change its price. @default 1 */
   readonly priceFactor?: number | undefined
-  /** The provider's name as OpenTelemetry's GenAI conventions spell it: for the span. */
+  /** The provider's name for the span, as OpenTelemetry's GenAI conventions spell it. */
   readonly provider?: string | undefined
-  /** The operation as OpenTelemetry's GenAI conventions spell it: for the span. @default "chat" */
+  /** The operation for the span, as OpenTelemetry's GenAI conventions spell it. @default "chat" */
   readonly operation?: string | undefined
-  /** Whether the answer is streamed: for the span. */
+  /** Whether the answer is streamed, for the span. */
   readonly stream?: boolean | undefined
 }
 
 /**
- * What a response says of itself, for the span.
+ * What a response says about itself.
  *
  * @category models
  * @since 0.1.0
  */
 export interface ResponseInfo {
   readonly id?: string | undefined
-  /** The model that answered, which may be more exact than the one that was asked. */
+  /** The model that answered. Its name may be more exact than that in the request. */
   readonly model?: string | undefined
   readonly finishReason?: string | undefined
-  /** What a call names that continues from here, where it may name it: {@link Call.continues} of that call. */
+  /** The id that a later call names in `continues` to continue this conversation, if the provider stores it. */
   readonly continuation?: string | undefined
 }
 
 /**
- * What an attempt gave.
+ * The result of an attempt that succeeded.
  *
  * @category models
  * @since 0.1.0
@@ -78,18 +78,18 @@ export interface ResponseInfo {
 export interface Outcome<A> {
   readonly value: A
   /**
-   * What the call used, as the provider's response says; without it the estimate is kept. Input of 0 tokens also keeps the
-   * estimate of the input, because no prompt is empty.
+   * The usage in the provider's response. Without it the estimate is kept. 0 tokens of input keep the estimate of the input, because
+   * no prompt is empty.
    */
   readonly actual?: Accounting.Actual | undefined
-  /** What the response says about the limits. */
+  /** What the response's headers say about the limits. */
   readonly signal?: Limits.Signal | undefined
   readonly response?: ResponseInfo | undefined
 }
 
 /**
- * The properties of an error that the governor reads. `LlmError` has all of them. An error without them is not retried, and
- * its call keeps its estimate. Properties of another type, such as the `signal` of a child process, are ignored.
+ * The properties of an error that the governor reads. `LlmError` has all of them. An error without them is not retried, and its
+ * call keeps the estimate. A property of another type, such as the `signal` of a child process, is ignored.
  *
  * @category models
  * @since 0.1.0
@@ -97,9 +97,9 @@ export interface Outcome<A> {
 export interface FailureReport {
   readonly isRetryable?: boolean | undefined
   readonly retryAfter?: Duration.Duration | undefined
-  /** What the failed call used; a dimension left out keeps its estimate. */
+  /** What the failed call used. A dimension that is left out keeps its estimate. */
   readonly usage?: Limits.Usage | undefined
-  /** What the budget must be told. */
+  /** Whether the provider pushed back, and how. The budget judges it. */
   readonly pushback?: Pushback | undefined
   readonly signal?: Limits.Signal | undefined
 }
@@ -112,71 +112,69 @@ export interface FailureReport {
  */
 export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
   /**
-   * The longest wait of each attempt until it is sent, in the queue and for another call with its `cacheKey`. A longer wait
-   * fails with `WaitTooLong`, at once if it can be foreseen.
+   * The longest wait of each attempt until it is sent, in the queue and for another call with its `cacheKey`. If the wait is
+   * longer, the call fails with `WaitTooLong`, at once if that can be foreseen.
    *
-   * @default no bound
+   * @default no limit
    */
   readonly maxWait?: Duration.Input | undefined
   /** @default the governor's */
   readonly retry?: Retry.Policy<LlmError> | undefined
   /**
-   * The longest that one attempt may take, up to the first content of a stream; then it fails with `TimedOut`. The time in
-   * the queue is not part of it. For a bound on everything see {@link Retry.withDeadline}.
+   * The longest time that an attempt may take after it is sent, up to the first content of a stream. Then it fails with
+   * `TimedOut`. {@link Retry.withDeadline} limits the whole call.
    *
-   * @default none: the provider's adapter has its own
+   * @default none; the provider's adapter has its own
    */
   readonly timeout?: Duration.Input | undefined
   /**
-   * A name for the long prefix that this call shares with others in the provider's cache. The first call with the name is
-   * sent alone. The others follow when its response begins, after a minute, or when they may wait no longer. Otherwise each
-   * call pays for the whole prefix.
+   * A name for a long prefix that this call shares with others, and that the provider caches. The first call with the name is
+   * sent alone. The others are sent when its response begins, after a minute, or when their `maxWait` or deadline is near. Without
+   * it, calls that start together each pay for the whole prefix.
    *
    * @default none
    */
   readonly cacheKey?: string | undefined
-  /** What pays for the call, besides the purses around the code that makes it (see {@link Spending.from}). @default none */
+  /** Purses that pay for the call, besides those of {@link Spending.from} around it. @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
 }
 
 /**
- * An admitted call. Conclude it once, with `succeed` or `fail`. A ticket that is open when its scope closes counts as
- * interrupted.
+ * An admitted attempt. Conclude it once, with `succeed` or `fail`. If its scope closes before, it counts as interrupted.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Ticket {
   readonly reservation: Reservation
-  /** Passes on what the response says about the limits, as soon as that is known. */
+  /** Reports what the response's headers say about the limits, before the answer is complete. */
   readonly observeLimits: (signal: Limits.Signal | undefined) => Effect.Effect<void>
-  /** Records the usage that was observed so far, in case the call is interrupted; the prompt's is 0 until it is known. */
+  /** Records the usage so far, in case the call is interrupted. Give 0 tokens of input while they are not known. */
   readonly recordUsage: (actual: Accounting.Actual) => void
   readonly succeed: (actual: Accounting.Actual | undefined, response?: ResponseInfo) => Effect.Effect<void>
   readonly fail: (error: unknown) => Effect.Effect<void>
-  /** The error as the caller should get it: an `LlmError` with how often the call was tried, and how long it waited. */
+  /** Adds to an `LlmError` how often the call was tried, and how long it waited. */
   readonly annotate: <E>(error: E) => E
 }
 
 /**
- * How a governor is made.
+ * The options of a governor.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * When to retry. Whatever an adapter's callers get of a failure, the policy sees what went wrong as an `LlmError`, if there
-   * is one.
+   * When to retry. Adapters may convert errors for their callers, but the policy always gets the `LlmError`, if there is one.
    *
-   * @default that of {@link Retry.make} without options
+   * @default {@link Retry.make} without options
    */
   readonly retry?: Retry.Policy<LlmError> | undefined
-  /** What the provider reserves and counts. @default the estimator's; {@link Accounting.anthropic} in `Governor.layer` */
+  /** How the provider counts usage. @default that of the estimator; {@link Accounting.anthropic} in `Governor.layer` */
   readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier governor learned about calls, for the estimator of `Governor.layer`. @default nothing */
+  /** What an earlier governor learned about calls. Only `Governor.layer` uses it, for its estimator. @default nothing */
   readonly learned?: Estimator.Learned | undefined
-  /** Prices of models, laid over {@link Prices.published}: for caps in dollars, and the metric `floodgate_dollars`. @default none */
+  /** Prices that take precedence over {@link Prices.published}, for caps in dollars and `floodgate_dollars`. @default none */
   readonly prices?: Prices.Table | undefined
 }
 
@@ -192,7 +190,7 @@ export const made: Input.Checks<Options> = {
   prices: Rates.check
 }
 
-/** The check of each option that says how a call is run. */
+/** The check of each option of how a call is run. */
 export const called: Input.Checks<CallOptions> = {
   model: Input.text,
   agent: Input.text,
@@ -205,13 +203,13 @@ export const called: Input.Checks<CallOptions> = {
   retry: Input.policy
 }
 
-/** Checks how a call is run. */
+/** Checks the options of how a call is run. */
 export const callOptions: Input.Check = Input.options(called)
 
-/** Clients pass on what a request asks for, which the provider may reject. */
+/** Adapters pass on what a request says, and let the provider reject an invalid number. */
 const anyNumber = Input.that("a number", Predicate.isNumber)
 
-/** Checks what a call is. */
+/** Checks a call. */
 export const call: Input.Check = Input.options<Call>(
   {
     model: Input.text,
@@ -241,8 +239,8 @@ export const call: Input.Check = Input.options<Call>(
 // -----------------------------------------------------------------------------
 
 /**
- * A circuit breaker around the attempts of a pool, which `floodgate/breaker` has; by default there is none. `protect` runs
- * an attempt, or fails with the reason `CircuitOpen` without running it. It is read when the governor is made.
+ * The circuit breaker around the attempts of each pool, which `floodgate/breaker` provides. `protect` runs an attempt, or fails
+ * with `CircuitOpen` without running it. A governor reads the reference when it is made. There is none by default.
  */
 export const Breaker: Context.Reference<Breaker | undefined> = Context.Reference<Breaker | undefined>(
   "floodgate/Governor/Breaker",

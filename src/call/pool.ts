@@ -1,4 +1,4 @@
-/** What a governor knows of a pool: how many of its calls usually run, and whether its provider can be reached. */
+/** What a governor records of each pool: how many of its calls usually run, and whether its provider can be reached. */
 import type * as Context from "effect/Context"
 import { type CallCounts, callCountsOf } from "../budget/metrics.ts"
 import { maxIdlePools, nameIn } from "../budget/options.ts"
@@ -7,29 +7,29 @@ import type * as Accounting from "../Accounting.ts"
 import type { TokenBudget } from "../Budget.ts"
 import type { Call } from "./models.ts"
 
-/** As slow as the estimator's own averages: the last ten admissions or so count. */
+/** The same weight as the estimator's averages: about the last ten admissions count. */
 const weight = 1 / 8
 
-/** Longer than a server that starts together with its clients needs. */
+/** A server that starts together with its clients accepts connections sooner. */
 const refusedMillis = 60_000
 
-/** How far a call got: to a provider that answered, to a name that does not exist, or to a refused connection. */
+/** How far a failed call got: the provider answered, its host name is unknown, or it refused the connection. */
 export type Reach = "answered" | "unknown" | "refused"
 
 export class PoolRecord {
   readonly name: string
-  /** The name without an account. */
+  /** The name without the account. */
   readonly kind: string
   readonly counts: CallCounts
   private open = 0
-  /** The calls that are under way, those that wait or rest between attempts included. */
+  /** The number of calls that have begun and not ended. They may wait in the queue, or between attempts. */
   users = 0
-  /** Whether all that was heard of it is that its credential is refused; undefined where nothing was heard. */
+  /** Whether the provider has refused its credential in every answer; undefined before the first answer. */
   isDenied: boolean | undefined = undefined
   private refusedSince: number | undefined = undefined
-  /** How many calls usually run at the same time: a moving average over admissions, at least 1. */
+  /** How many calls usually run at the same time: a moving average over admissions, this call included. */
   usual = 1
-  /** Whether the provider has ever answered. */
+  /** Whether the provider has answered at least once. */
   hasAnswered = false
 
   constructor(name: string, kind: string, context: Context.Context<never>) {
@@ -52,9 +52,9 @@ export class PoolRecord {
   }
 
   /**
-   * Whether the address is wrong, after a call that failed. A provider that has answered before is down, and is waited for.
-   * Before any answer, a name that does not exist is a wrong address, and so is one that has refused connections for a
-   * minute. (A resolver that fails for the moment, `EAI_AGAIN`, is no wrong address.)
+   * Whether a call failed because the address is wrong. If the provider has answered before, it is down, and calls wait for it.
+   * Otherwise the address is wrong if its host name is unknown, or if it has refused connections for a minute. A resolver that
+   * fails temporarily (`EAI_AGAIN`) proves nothing.
    */
   isWrongAddress(reach: Reach | undefined, now: number): boolean {
     if (reach === "answered") this.hasAnswered = true
@@ -65,13 +65,13 @@ export class PoolRecord {
   }
 }
 
-/** The pools that the calls of a governor were made in. Those that no call is in make room. */
+/** The records of the pools that a governor has used. Beyond a maximum, idle ones are evicted. */
 export class PoolRecords {
   private readonly byName = new Map<string, PoolRecord>()
   private readonly shedder: Lru.Shedder<string, PoolRecord>
   private readonly context: Context.Context<never>
 
-  /** The registry of the context has the metrics. */
+  /** Metrics go to the registry of the context. */
   constructor(context: Context.Context<never>) {
     this.context = context
     this.shedder = new Lru.Shedder(
@@ -81,7 +81,7 @@ export class PoolRecords {
     )
   }
 
-  /** The pool of a call: what the budget says, else the class of models that share their limits. */
+  /** The record of a call's pool, which the budget names. If it names none, the accounting does. */
   of(budget: TokenBudget["Service"], accounting: Accounting.Accounting, call: Call): PoolRecord {
     const { account, model } = call
     const named = budget.poolOf(model)
@@ -90,13 +90,13 @@ export class PoolRecords {
     const found = this.byName.get(name)
     if (found === undefined) this.shedder.shed(maxIdlePools - 1)
     const pool = found ?? new PoolRecord(name, kind, this.context)
-    // Used last.
+    // The map is in the order of use.
     this.byName.delete(name)
     this.byName.set(name, pool)
     return pool
   }
 
-  /** A call has left a pool. An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
+  /** Notes the end of a call. The record of an account that was always denied is deleted: its credential may be invented. */
   left(pool: PoolRecord): void {
     pool.users--
     if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return

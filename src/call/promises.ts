@@ -1,4 +1,4 @@
-/** Calls as promises, for callers that do not use Effect. */
+/** Runs calls as promises, for callers that do not use Effect. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -6,8 +6,7 @@ import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 
 /**
- * The floodgate was closed: a call was not made, or was ended, or the stream of its answer was. Every later call fails with
- * this error at once.
+ * The floodgate was closed. Calls and streams that were running end with this error, and every later call fails with it at once.
  *
  * @category errors
  * @since 0.4.0
@@ -26,7 +25,7 @@ export class ClosedError extends Error {
  */
 export type RunPromise = <A>(effect: Effect.Effect<A, unknown>, signal: AbortSignal | undefined) => Promise<A>
 
-/** What runs effects as promises until a scope closes. */
+/** Runs effects as promises until its scope closes. */
 export interface Runner {
   readonly run: RunPromise
   /** Aborts with a `ClosedError` when the scope closes. */
@@ -34,8 +33,8 @@ export interface Runner {
 }
 
 /**
- * Makes what runs effects as promises until the scope closes. Effects that run at that time are interrupted, and their
- * promises reject with a `ClosedError`; so does every later one.
+ * Makes a runner. When the scope closes, running effects are interrupted, and their promises and all later ones reject with a
+ * `ClosedError`.
  */
 export const makeRunner: Effect.Effect<Runner, never, Scope.Scope> = Effect.gen(function* () {
   const fork = yield* FiberSet.runtime(yield* FiberSet.make<unknown, unknown>())()

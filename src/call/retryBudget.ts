@@ -1,5 +1,5 @@
 /**
- * The retry budget: what all callers may retry in sum.
+ * The retry budget: how many retries all callers may make together.
  *
  * @since 0.1.0
  */
@@ -10,44 +10,43 @@ import * as Layer from "effect/Layer"
 import { check, notNegative, number, options as optionsOf } from "../domain/input/checks.ts"
 
 /**
- * The options of a retry budget. Both are counted over ten seconds, as in Finagle.
+ * The options of a retry budget. Both rates are counted over ten seconds, as in Finagle.
  *
  * @category options
  * @since 0.1.0
  */
 type RetryBudgetOptions = {
   /**
-   * The most retries per call. It is Finagle's value: at worst the provider sees a fifth more requests than there are
-   * calls.
+   * The maximal retries per call. With Finagle's value, the provider gets at most a fifth more requests than there are calls.
    *
    * @default 0.2
    */
   readonly ratio?: number | undefined
   /**
-   * Retries per second that are allowed in addition, or a tenth of the calls in flight if that is more. Finagle's 10
-   * suit thousands of requests a second. With `Infinity` nothing limits retries, for tests and programs with few calls.
+   * Retries per second that are allowed in addition, or a tenth of the calls in flight if that is more. Finagle's default of 10
+   * suits thousands of requests a second. `Infinity` removes the limit, for tests and programs with few calls.
    *
    * @default 2
    */
   readonly minPerSecond?: number | undefined
 }
 
-/** The retries of this much time may be made at once. */
+/** The retries of this period may be made at once. */
 const savedMillis = 10_000
 
 /**
- * Retries that were made, as a pure step: time and calls work them off. Time is an argument.
+ * The state of a retry budget. Pure: time is an argument.
  *
- * The shares are those of Finagle's `RetryBudget` (https://finagle.github.io/blog/2016/02/08/retry-budgets/). That one
- * refuses retries, and this one delays them: retries that are spread over time are no storm, and a refused one is lost work.
+ * The rates are those of Finagle's `RetryBudget` (https://finagle.github.io/blog/2016/02/08/retry-budgets/). Finagle refuses
+ * retries beyond them. This budget delays them instead: spreading retries protects the provider as well, and loses no work.
  */
 export class RetryTokens {
   private readonly ratio: number
   private readonly floor: number
-  /** Retries that were made and are not worked off yet. */
+  /** Retries that were made. Time and calls reduce it. */
   private spent = 0
   private at: number
-  /** Calls in flight. */
+  /** The number of calls in flight. */
   open = 0
 
   constructor({ minPerSecond = 2, ratio = 0.2 }: RetryBudgetOptions, now: number) {
@@ -56,62 +55,62 @@ export class RetryTokens {
     this.at = now
   }
 
-  /** How many retries may be made at once. Calls that fail together may each be retried once. */
-  private get most(): number {
+  /** How many retries may be made at once. It is at least one for each call in flight, because calls can fail together. */
+  private get max(): number {
     return Math.max(this.floor, this.open)
   }
 
-  /** Works off what the time since the last event allows. */
+  /** Replenishes the budget for the time since the last event. */
   private advance(now: number): void {
-    // A clock that was set back works nothing off.
+    // The clock may have been set back.
     const passed = Math.max(0, now - this.at)
-    this.spent = this.most === Infinity ? 0 : Math.max(0, this.spent - (this.most / savedMillis) * passed)
+    this.spent = this.max === Infinity ? 0 : Math.max(0, this.spent - (this.max / savedMillis) * passed)
     this.at = now
   }
 
-  /** Retries that could be made now; negative if some wait. */
+  /** How many retries could be made now; negative if some are delayed. */
   balance(now: number): number {
     this.advance(now)
-    return this.most - this.spent
+    return this.max - this.spent
   }
 
-  /** A call has begun. */
+  /** Counts the begin of a call. */
   begin(now: number): void {
-    // While nothing is spent, no time is worked off.
+    // Nothing to replenish while nothing is spent.
     if (this.spent > 0) this.advance(now)
     this.open++
   }
 
-  /** A call has ended, and earns its share of a retry. */
+  /** Counts the end of a call, which replenishes its part of a retry. */
   end(now: number): void {
     if (this.spent > 0) this.advance(now)
     this.open--
     this.spent = Math.max(0, this.spent - this.ratio)
   }
 
-  /** Takes a retry, and returns after how many milliseconds it may be made; `Infinity` if there are none. */
+  /** Takes a retry, and returns its delay in milliseconds; `Infinity` if the budget allows no retries. */
   take(now: number): number {
     this.advance(now)
-    const over = ++this.spent - this.most
-    return over <= 0 ? 0 : over / (this.most / savedMillis)
+    const over = ++this.spent - this.max
+    return over <= 0 ? 0 : over / (this.max / savedMillis)
   }
 
-  /** A retry that was taken is not made. */
+  /** Returns a retry that was taken and not made. */
   giveBack(): void {
     this.spent = Math.max(0, this.spent - 1)
   }
 }
 
-/** The retry budget of a part of the program; by default there is none but that of the process. */
+/** The retry budget of a part of the program. Without one, that of the process is used. */
 export const RetryBudget: Context.Reference<RetryTokens | undefined> = Context.Reference<RetryTokens | undefined>(
   "floodgate/Retry/RetryBudget",
   { defaultValue: () => undefined }
 )
 
-/** One for each clock, so that tests do not exhaust each other's. */
+/** One for each clock, so that tests under a `TestClock` do not share one. */
 const ofProcess = new WeakMap<Clock.Clock, RetryTokens>()
 
-/** The retry budget of a caller, or that of the process, as far as it has this clock. */
+/** The given retry budget, or that of the process for this clock. */
 export const tokensOf = (given: RetryTokens | undefined, clock: Clock.Clock): RetryTokens => {
   let tokens = given ?? ofProcess.get(clock)
   if (tokens === undefined) {
@@ -121,7 +120,7 @@ export const tokensOf = (given: RetryTokens | undefined, clock: Clock.Clock): Re
   return tokens
 }
 
-/** Counts a call: its end earns a share of a retry. */
+/** Counts a call in the retry budget. */
 export const tracked = <A, E, R>(
   tokens: RetryTokens,
   clock: Clock.Clock,
@@ -136,19 +135,19 @@ export const tracked = <A, E, R>(
   })
 
 /**
- * How many retries the retry budget of the context lets go now without a delay; negative if some are delayed.
+ * How many retries the retry budget of the context allows now without a delay; negative if some are delayed.
  *
  * **Details**
  *
- * `attempts` bounds one call. The retry budget bounds the retries of all callers together: at most a fifth of all calls,
- * plus 2 per second or a tenth of the calls in flight. When it is spent, retries are delayed; they do not fail. Retries
- * after rate limits and outages are not taken from it, because the token budget paces those.
+ * `attempts` limits one call. The retry budget limits the retries of all callers together: a fifth of all calls, plus 2 per
+ * second or a tenth of the calls in flight. When it is spent, retries are delayed; they do not fail. Retries after rate limits and
+ * outages do not count, because the token budget paces them.
  *
- * Without a layer there is one budget for the whole process, because the provider sees all its retries together. There
- * is one per `Clock`, so that tests under a `TestClock` start fresh. {@link layerBudget} gives a part of the program
- * its own, or none.
+ * Without a layer there is one budget for the whole process, because the provider gets the retries of all its parts. Each `Clock`
+ * has one of its own, so that tests under a `TestClock` start fresh. {@link layerBudget} gives a part of the program its own
+ * budget, or no limit.
  *
- * Source of the shares: https://finagle.github.io/blog/2016/02/08/retry-budgets/
+ * The rates are those of Finagle: https://finagle.github.io/blog/2016/02/08/retry-budgets/
  *
  * **Example** (Before any retry)
  *
@@ -172,12 +171,11 @@ const budgetOptions = optionsOf<RetryBudgetOptions>({
 })
 
 /**
- * A retry budget of its own for the part of the program that the layer is provided to.
+ * Gives the part of the program that the layer is provided to a retry budget of its own. {@link balance} explains retry budgets.
  *
  * **Details**
  *
- * Provided to the layer of a governor or a client, it applies to all its calls whose callers have no retry budget of
- * their own. {@link balance} has what a retry budget is.
+ * Provided to the layer of a governor or a client, it applies to all calls whose callers have no retry budget of their own.
  *
  * **Gotchas**
  *

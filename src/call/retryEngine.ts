@@ -1,6 +1,4 @@
-/**
- * The engine of all retries: makes attempts until one succeeds or the policy ends. Nothing is held while it waits.
- */
+/** Makes the attempts of a call until one succeeds or the policy ends. It holds nothing while it waits. */
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -10,8 +8,7 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Input from "../domain/input/checks.ts"
 import type { RetryTokens } from "./retryBudget.ts"
-import type { StopReason } from "./retryErrors.ts"
-import type { Decision, Failed, Policy } from "./retryPolicy.ts"
+import type { Decision, Failed, Policy, StopReason } from "./retryPolicy.ts"
 
 /**
  * A retry that is about to wait.
@@ -21,40 +18,40 @@ import type { Decision, Failed, Policy } from "./retryPolicy.ts"
  */
 export interface Retrying<out E> {
   readonly error: E
-  /** The attempt that failed, from 1. */
+  /** The number of the attempt that failed, from 1. */
   readonly attempt: number
-  /** How long until the next attempt. */
+  /** The wait until the next attempt. */
   readonly wait: Duration.Duration
-  /** How much of the wait the retry budget has added, because it is spent. */
+  /** The part of the wait that the retry budget has added, because it is spent. */
   readonly delayed: Duration.Duration
 }
 
-/** A call as the engine sees it: attempts fail with `E`, and the policy judges `F`. */
+/** A call that is retried. Its attempts fail with `E`, and the policy judges `F`. */
 export interface Retried<E, F, R = never> {
   readonly clock: Clock.Clock
   readonly tokens: RetryTokens
   /** The time after which no attempt begins, in milliseconds of the clock. */
   readonly deadline: number
   readonly judge: (error: E) => Failed<F>
-  /** What the call fails with in the end. */
+  /** The error that the call fails with after its last attempt. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
   /** Runs before each wait. */
   readonly onRetry?: ((retry: Retrying<E>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
-/** Makes an attempt, which must not begin after a time. */
+/** Makes an attempt, which must not begin after `until`. */
 type Attempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
 
-/** Retries attempts as a policy says. The caller counts the call in its retry budget. */
+/** Retries attempts by a policy. The caller counts the call in its retry budget. */
 export const retried = <A, E, F, R, R2 = never>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
   attempt: Attempt<A, E, R>
 ): Effect.Effect<A, E, R | R2> =>
-  // Most calls need one attempt, so the schedule is started when that has failed.
+  // Most calls need one attempt, so the schedule starts only after a failure.
   Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
 
-/** Goes on after the first attempt has failed. */
+/** Makes the further attempts after the first one has failed. */
 const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
@@ -71,7 +68,7 @@ const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
     const next = yield* Pull.catchDone(step(call.clock.currentTimeMillisUnsafe(), failed), Effect.succeed)
     if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, reasonOf(next)))
     const [{ until }, wait] = next
-    // A schedule that no policy was made of judges no errors.
+    // The output of a schedule that was not made from a policy has no `until`.
     if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
     const isInTime = yield* rested(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, until)
     if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
@@ -81,11 +78,11 @@ const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
   }
 })
 
-/** Why a policy has ended. If it would have gone on, a schedule that was made of it has ended. */
+/** Why a policy has ended. If its decision was to continue, a schedule that was made from the policy has ended. */
 const reasonOf = ({ stoppedBy, until }: Decision): StopReason | undefined =>
   stoppedBy ?? (until > 0 ? "schedule" : undefined)
 
-/** Waits for the next attempt, longer if the retry budget is spent. Returns false if that is too late. */
+/** Waits for the next attempt, longer if the retry budget is spent. Returns false if the attempt would begin too late. */
 const rested = <E, F, R>(
   { clock, onRetry, tokens }: Retried<E, F, R>,
   retry: Retrying<E>,
@@ -104,6 +101,6 @@ const rested = <E, F, R>(
     const slept = Effect.onExitPrimitive(restore(Effect.andThen(reported, Effect.sleep(wait))), (exit) =>
       exit._tag === "Failure" ? giveBack : undefined
     )
-    // A machine that slept meanwhile is later than it should be.
+    // The wait takes longer than planned if the machine sleeps.
     return Effect.map(slept, () => clock.currentTimeMillisUnsafe() <= until)
   })

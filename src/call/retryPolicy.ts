@@ -1,6 +1,4 @@
-/**
- * The parts of a retry policy, each a schedule made from another. `Retry.make` puts them together.
- */
+/** The parts of a retry policy. Each makes a schedule from another, and `Retry.make` composes them. */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -8,7 +6,49 @@ import * as Effect from "effect/Effect"
 import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import type { Retryable, StopReason } from "./retryErrors.ts"
+import * as Predicate from "effect/Predicate"
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/**
+ * The properties of an error that decide about retries.
+ *
+ * **Details**
+ *
+ * The type is structural: `LlmError` and the `AiError` of `effect/ai` fit, and so can your own errors.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Retryable {
+  /** Whether another attempt can succeed. */
+  readonly isRetryable: boolean
+  /** How long the provider asked to wait. */
+  readonly retryAfter?: Duration.Duration | undefined
+}
+
+/** Whether an error has `isRetryable: true`. Errors without the property are not retried. */
+export const isRetryable = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "isRetryable") && error.isRetryable === true
+
+/** The `retryAfter` of an error, if it is a duration. */
+export const retryAfterOf = (error: unknown): Duration.Duration | undefined =>
+  Predicate.hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter) ? error.retryAfter : undefined
+
+/**
+ * Why a retryable failure was not retried.
+ *
+ * - `"attempts"`: all allowed attempts were made
+ * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the deadline
+ * - `"schedule"`: the policy's `backoff` ended
+ */
+export type StopReason = "attempts" | "deadline" | "schedule"
+
+// -----------------------------------------------------------------------------
+// Policies
+// -----------------------------------------------------------------------------
 
 /**
  * A failed attempt, as a policy sees it.
@@ -18,7 +58,7 @@ import type { Retryable, StopReason } from "./retryErrors.ts"
  */
 export interface Failed<out E = unknown> {
   readonly error: E
-  /** Whether it is the call's own failure. One that a rate limit or an outage caused is the pool's. */
+  /** Whether the failure is the call's own. Those that a rate limit or an outage causes are the pool's. */
   readonly isOwn: boolean
   /** Whether the call must not be retried, whatever the policy's `while` says. */
   readonly isFinal: boolean
@@ -27,18 +67,18 @@ export interface Failed<out E = unknown> {
 }
 
 /**
- * What a policy says after a failure, beside the wait.
+ * The output of a policy after a failure. The delay of the schedule is the wait.
  *
  * @category models
  * @since 0.4.0
  */
 export interface Decision {
-  /** The wait of the backoff alone. */
+  /** The delay of the backoff, before `retryAfter` extends it. */
   readonly backoff: Duration.Duration
-  /** The time after which the next attempt may not begin, in milliseconds of the `Clock`; 0 if there is none. */
+  /** The time after which the next attempt must not begin, in milliseconds of the `Clock`; 0 if there is no next attempt. */
   readonly until: number
-  /** Why there is no further attempt, although the failure may be retried. */
-  readonly stoppedBy: "attempts" | "deadline" | "schedule" | undefined
+  /** Why a retryable failure is not retried. */
+  readonly stoppedBy: StopReason | undefined
 }
 
 /**
@@ -51,7 +91,7 @@ export interface Policy<in E = Retryable> extends Schedule.Schedule<Decision, Fa
 
 type PolicyStep<E> = (now: number, failed: Failed<E>) => Pull.Pull<[Decision, Duration.Duration], never, Decision>
 
-/** The time, in milliseconds of the `Clock`, after which no further attempt begins; none by default. */
+/** The time after which no attempt begins, in milliseconds of the `Clock`. There is none by default. */
 export const Deadline: Context.Reference<number | undefined> = Context.Reference<number | undefined>(
   "floodgate/Retry/Deadline",
   { defaultValue: () => undefined }
@@ -73,15 +113,15 @@ export const cappedAt =
     return Schedule.modifyDelay(self, ({ duration }) => Effect.succeed(Duration.min(duration, longest)))
   }
 
-/** A random part of each delay. It spreads calls that failed together further than `Schedule.jittered`. */
+/** Waits for a random part of each delay, which spreads calls that failed together further than `Schedule.jittered`. */
 export const fullyJittered = <Out, In>(self: Schedule.Schedule<Out, In>): Schedule.Schedule<Out, In> =>
   Schedule.modifyDelay(self, ({ duration }) =>
     Effect.map(Random.next, (random) => Duration.millis(Duration.toMillis(duration) * random))
   )
 
 /**
- * A policy that waits as a backoff says, until it ends. Counted apart, failures of the pool step a run of their own of
- * the same backoff, so that they do not make the call's own waits longer.
+ * Waits by a backoff until that ends. With `isCountedApart`, failures of the pool step a second run of the same backoff, so that
+ * they do not make the waits after the call's own failures longer.
  */
 export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedApart: boolean): Policy<E> => {
   const start = Schedule.toStep(backoff)
@@ -95,35 +135,35 @@ export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedAp
   )
 }
 
-/** The part of a `retry-after` that may be added to it. */
-const upward = 0.2
+/** The maximal part of a `retry-after` that is added to it. */
+const maxAdded = 0.2
 
 /**
- * Waits at least for `retryAfter`, spread upwards by up to a fifth so that calls that were told the same time do not come
- * back together. Fractions are rounded up because timers cut them off.
+ * Waits at least for `retryAfter`, plus a random part of up to a fifth, so that calls that got the same time do not return
+ * together. Fractions of a millisecond are rounded up, because timers cut them off.
  */
 export const atLeastRetryAfter = <E>(self: Policy<E>): Policy<E> =>
   Schedule.modifyDelay(self, ({ duration, input: { retryAfter = Duration.zero } }) =>
     Effect.map(Random.next, (random) => {
-      const floor = Math.max(0, Duration.toMillis(retryAfter)) * (1 + upward * random)
+      const floor = Math.max(0, Duration.toMillis(retryAfter)) * (1 + maxAdded * random)
       return Duration.millis(Math.ceil(Math.max(Duration.toMillis(duration), floor)))
     })
   )
 
-/** Ends with the last of so many attempts that count. */
+/** Ends with the last of `max` attempts. `counts` tells which failures count. */
 export const upToAttempts = <E>(max: number, counts: (failed: Failed<E>) => boolean) =>
   mapStep<E>((step) => {
     let used = 0
     return (now, failed) => (counts(failed) && ++used >= max ? end("attempts") : step(now, failed))
   })
 
-/** Ends with the first failure that must not be retried. */
+/** Ends with the first failure that is not retryable. */
 export const whileRetryable = <E>(isRetryable: (error: E) => boolean) =>
   mapStep<E>((step) => (now, failed) => (failed.isFinal || !isRetryable(failed.error) ? end() : step(now, failed)))
 
 /**
- * Ends where the next attempt would begin later than `maxElapsed` after the first failure, or than the caller's deadline.
- * With `onTop`, the waits of the backoff are added to that time.
+ * Ends if the next attempt would begin later than `maxElapsed` after the first failure, or after the caller's deadline. With
+ * `onTop`, the delays of the backoff extend `maxElapsed`.
  */
 export const within = <E>(maxElapsed: Duration.Input, onTop: boolean) =>
   mapStep<E>((step) => {

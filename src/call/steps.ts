@@ -1,5 +1,5 @@
 /**
- * What a call goes through. `Governor.ts` composes these steps: each takes what makes an attempt, and returns what makes it with
+ * The steps of a call, which `Governor.ts` composes. Each takes a function that makes an attempt, and returns one that does
  * something around it.
  */
 import * as Context from "effect/Context"
@@ -125,7 +125,7 @@ const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): E
     onSuccess: (payment) => {
       call.payment = payment
     },
-    onFailure: (error) => inTermsOf(call, error, now)
+    onFailure: (error) => refusalFor(call, error, now)
   })
 }
 
@@ -155,16 +155,16 @@ const reserve = (
     onFailure: (error) => {
       const { reason } = error
       const less = reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
-      return less === undefined ? Effect.fail(inTermsOf(call, error, since)) : reserve(call, less, since, restore)
+      return less === undefined ? Effect.fail(refusalFor(call, error, since)) : reserve(call, less, since, restore)
     }
   })
 }
 
-/** The refusal of an attempt that could only begin after the deadline. */
+/** The refusal of an attempt whose deadline has passed. */
 const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
 
-/** A refusal of the budget, which knows neither the call's deadline nor what it waited for before this time. */
-const inTermsOf = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
+/** Converts a refusal of the budget, which knows neither the call's deadline nor its wait before `since`. */
+const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
   const { from, isBoundByDeadline, last } = call
   const { reason } = error
   if (reason._tag !== "WaitTooLong") return error
@@ -212,7 +212,7 @@ export const retried =
     return Effect.onExitPrimitive(isTraced ? Trace.within(first, attempts) : attempts, (exit) => call.over(exit))
   }
 
-/** What the policy is told of a failed attempt. */
+/** A failed attempt as the policy sees it. */
 const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   const { isRetryable, retryAfter } = Failure.read(error)
   const seen = { error: Failure.causeOf(error) as LlmError, retryAfter }
@@ -223,12 +223,12 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   return {
     ...seen,
     isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",
-    // A healthy provider may take longer than the caller's timeout, each time.
+    // The provider may be healthy and always take longer than the caller's timeout.
     isOwn: verdict === undefined || verdict === "isolated" || Failure.isOwnTimeout(error)
   }
 }
 
-/** Reports that a call waits for its next attempt. */
+/** Reports the wait for the next attempt to the observer. */
 const report = (call: GovernedCall, { error, wait, ...retrying }: Engine.Retrying<unknown>): void => {
   const { attempts: attempt, now: at, parts, reservation } = call
   const delayed = Duration.toMillis(retrying.delayed)
@@ -239,7 +239,7 @@ const report = (call: GovernedCall, { error, wait, ...retrying }: Engine.Retryin
   if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
 }
 
-/** The final error: the failure of the last attempt, or the refusal of a retry with the failure before it. */
+/** The error that the caller gets: the failure of the last attempt, or the refusal of a retry with the failure before it. */
 const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedBy"]): E => {
   const { failure } = call
   if (!Failure.isRefusal(error)) return (call.tooLarge(error) as E | undefined) ?? call.withHistory(error, stoppedBy)

@@ -1,7 +1,4 @@
-/**
- * Streams that somebody reads after their call was opened: how one is opened, how it is watched while its reader reads it, and
- * what its end means.
- */
+/** Streams whose reader is outside of Effect: opening one, observing what is read, and ending its call. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -15,13 +12,13 @@ import type { ResponseInfo, Ticket } from "./models.ts"
 // Ends
 // -----------------------------------------------------------------------------
 
-/** How a stream ended. `why` is the reason that its reader gave. */
+/** How a stream ended. `why` is the reason that its reader gave for leaving it. */
 export type Conclusion =
   | { readonly _tag: "Complete"; readonly actual: Accounting.Actual | undefined; readonly info: ResponseInfo }
   | { readonly _tag: "Failed"; readonly reason: LlmErrorReason }
   | { readonly _tag: "Abandoned"; readonly why: unknown }
 
-/** Tells the call how its stream ended. One that was abandoned is settled when its scope closes. */
+/** Concludes the ticket of a stream. The ticket of an abandoned one is settled when its scope closes. */
 export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<void> => {
   switch (conclusion._tag) {
     case "Complete":
@@ -38,8 +35,8 @@ export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<
 // -----------------------------------------------------------------------------
 
 /**
- * Opens a call in a scope of its own, which is closed at once if that fails; otherwise the reader of the stream closes it. To be
- * run where nothing interrupts; `restore` is around the opening.
+ * Opens a call in a scope of its own. The scope closes at once if the opening fails; otherwise the reader of the stream closes it.
+ * Must run uninterruptible; `restore` is around the opening.
  */
 export const inScope = <A, E>(
   opening: Effect.Effect<A, E, Scope.Scope>,
@@ -58,14 +55,14 @@ export const inScope = <A, E>(
 // Watching
 // -----------------------------------------------------------------------------
 
-/** What is known of a stream so far. It is mutable and belongs to one stream. */
+/** What was read of one stream. Changed in place. */
 export class StreamProgress {
   answer: Answer = emptyAnswer
-  /** Why the stream did not succeed. The first reason counts. */
+  /** The first reason why the stream failed. */
   failure: LlmErrorReason | undefined = undefined
-  /** Whether there is nothing more to be read. */
+  /** Whether there is nothing more to read. */
   isOver = false
-  /** Whether it can be passed on only, and not be understood. */
+  /** Whether the format is unknown, so that the stream is passed on unread. */
   isOpaque = false
   private broken: { readonly thrown: unknown } | undefined = undefined
   private readonly observed: (actual: Accounting.Actual) => void
@@ -74,12 +71,12 @@ export class StreamProgress {
     this.observed = observed
   }
 
-  /** What came of the answer, without its text, which the reader has. */
+  /** What was received, for an error. It leaves out the text, because the reader has that. */
   get received(): NonNullable<LlmErrorReason["received"]> {
     return receivedOf(this.answer, "")
   }
 
-  /** Takes in an event, by the answer as it is after it. */
+  /** Notes the answer as it is after an event. */
   observe(answer: Answer, failureOf: (error: unknown) => LlmErrorReason): void {
     this.answer = answer
     if (answer.error !== undefined) this.failure ??= failureOf(answer.error)
@@ -87,32 +84,32 @@ export class StreamProgress {
     if (actual !== undefined) this.observed(actual)
   }
 
-  /** The stream has ended. `cut` is why it failed if its answer is not whole. */
+  /** Notes the end of the stream. If the answer is incomplete, it failed for the reason `cut`. */
   ended(cut: () => LlmErrorReason): void {
     this.isOver = true
     if (!this.answer.complete && !this.isOpaque) this.failure ??= cut()
   }
 
-  /** A read failed, and so will the reader's. */
+  /** Notes that a read failed, as the reader's next read is going to. */
   broke(thrown: unknown, reason: LlmErrorReason): void {
     this.isOver = true
     this.broken = { thrown }
     this.failure ??= reason
   }
 
-  /** Whether a retry is still possible, and not yet called for. */
+  /** Whether more must be read to decide between a retry and giving the stream to its reader. */
   get isUndecided(): boolean {
     const { answer, failure, isOpaque, isOver } = this
     return !answer.started && !answer.complete && failure === undefined && !isOpaque && !isOver
   }
 
-  /** Ends a reader as the stream ended. */
+  /** Ends the reader's stream as this one ended, by an error if it broke. */
   finish(): undefined {
     if (this.broken !== undefined) throw this.broken.thrown
     return undefined
   }
 
-  /** What it means that the stream was read to its end, or left where nothing more could come. */
+  /** How the stream ended, if it was read to its end. */
   get conclusion(): Conclusion {
     const { answer, failure } = this
     return failure === undefined
@@ -120,35 +117,35 @@ export class StreamProgress {
       : { _tag: "Failed", reason: failure }
   }
 
-  /** What it means that its reader left it. */
+  /** How the stream ended, if its reader left it. */
   left(why: unknown): Conclusion {
     return this.failure === undefined && !this.answer.complete ? { _tag: "Abandoned", why } : this.conclusion
   }
 }
 
-/** So many pieces of a stream are held back for its first content: one with a longer beginning cannot be retried. */
+/** How many pieces are held back until the first content. A stream with a longer beginning cannot be retried. */
 const maxHeld = 1_000
 
-/** A stream as far as it was read. */
+/** A stream of which the beginning was read. */
 export interface PeekedStream<Piece> {
-  /** Reads up to the first content. What is given is why the stream failed before it. */
+  /** Reads up to the first content. Returns why the stream failed before that, if it did. */
   readonly begin: () => Promise<LlmErrorReason | undefined>
-  /** What was read already, and the rest. Its end is reported once, however often its reader comes to an end. */
+  /** The whole stream. Its end is reported once, even if its reader reads on or cancels afterwards. */
   readonly give: (ended: (conclusion: Conclusion) => void) => Source<Piece>
-  /** The stream as far as it was read, ending as it did. */
+  /** The beginning that was read, with the end of the stream. */
   readonly replay: () => Source<Piece>
 }
 
 /**
- * Watches a stream as it is read; nothing is held back. `advance` reads on, notes in the progress what came, and adds to
- * `ready` what is to be passed on of it. `leave` is told when the reader leaves the stream before its end.
+ * Observes a stream while it is read. `advance` reads the next part, notes it in the progress, and adds to `ready` the pieces for
+ * the reader. `leave` runs when the reader leaves the stream before its end.
  */
 export const watch = <Piece>(
   progress: StreamProgress,
   advance: (ready: Array<Piece>) => Promise<void>,
   leave: (reason: unknown) => void = () => {}
 ): PeekedStream<Piece> => {
-  /** What was read and not given yet. */
+  /** Pieces that were read and not yet given to the reader. */
   const ready: Array<Piece> = []
 
   const next = async (): Promise<Piece | undefined> => {
@@ -190,22 +187,22 @@ export const watch = <Piece>(
   }
 }
 
-/** A stream that was garbage collected will never be read. */
+/** Ends the calls of streams that were garbage collected, which nobody can read. */
 const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
 /**
- * A source as a stream that is read as its reader asks. What ends it before its end cancels the source. A signal that aborts
- * does so, and its reason is the reader's error.
+ * A source as a `ReadableStream` that reads only when its reader does. The source is cancelled if the stream ends early: by its
+ * reader, by an error, or by one of the signals, whose reason becomes the reader's error.
  */
 export const streamOf = <Piece>(
   source: Source<Piece>,
   ...signals: ReadonlyArray<AbortSignal | undefined>
 ): ReadableStream<Piece> => {
   const token = {}
-  /** Ends the read that is under way: whether the source heeds its end is not known. */
+  /** Ends the running read, because the source may not react to its cancellation. */
   let leave: ((reason: unknown) => void) | undefined
   const throwIfAborted = (): void => signals.forEach((signal) => signal?.throwIfAborted())
-  // It must not hold the stream, which could not be forgotten then as long as the signals live.
+  // It must not refer to the stream: a signal that lives long would keep the stream from being collected.
   const aborted = (event: { readonly target: unknown }): void => {
     const { reason } = event.target as AbortSignal
     end()
@@ -231,7 +228,7 @@ export const streamOf = <Piece>(
           controller.close()
         } catch (thrown) {
           end()
-          // Nobody reads on: its call ends, whatever it was that could not be passed on.
+          // The reader gets no more pieces, so the call must end.
           source.cancel(thrown)
           controller.error(signals.find((signal) => signal?.aborted)?.reason ?? thrown)
         } finally {

@@ -1,8 +1,8 @@
 /**
- * The span of a call, by OpenTelemetry's names for generative AI.
+ * The span of a call, with the names of OpenTelemetry's GenAI conventions.
  *
- * A call has one span, whatever the number of its attempts; a stream's ends with the stream. There is a span only if the
- * program traces. Nothing of a request's or a response's content goes into it, and no key.
+ * A call has one span for all of its attempts, and that of a stream ends with the stream. There is no span if the program does not
+ * trace. Spans contain no prompt, no answer and no key.
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -18,7 +18,7 @@ import { LlmError } from "../LlmError.ts"
 import { errorType } from "./failure.ts"
 import type { Call, ResponseInfo } from "./models.ts"
 
-/** Runs the attempts of a call within its span. */
+/** Runs the attempts of a call in a span. */
 export const within = <A, E, R>(
   governed: { readonly call: Call; readonly pool: { readonly name: string }; span: Tracer.Span | undefined },
   attempts: Effect.Effect<A, E, R>
@@ -42,12 +42,12 @@ export const within = <A, E, R>(
   ) as Effect.Effect<A, E, R>
 }
 
-/** Notes in the span what is known. */
+/** Adds the attributes that are known. */
 const note = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>): void => {
   for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.attribute(key, value)
 }
 
-/** An attempt was admitted. */
+/** Notes that an attempt was admitted. */
 export const admitted = (span: Tracer.Span, estimate: Limits.Estimate, { agent, binding }: Reservation): void =>
   note(span, {
     "floodgate.agent": agent,
@@ -57,7 +57,7 @@ export const admitted = (span: Tracer.Span, estimate: Limits.Estimate, { agent, 
     "floodgate.estimate.tokens": estimate.tokens
   })
 
-/** An attempt failed. */
+/** Notes that an attempt failed. */
 export const failed = (
   span: Tracer.Span,
   attempt: number,
@@ -69,7 +69,7 @@ export const failed = (
   span.event("floodgate.attempt.failed", nanos, { "error.type": reason, "floodgate.attempt": attempt })
 }
 
-/** An attempt succeeded: what it used, and what the response says of itself. */
+/** Notes that an attempt succeeded, its usage, and what the response says about itself. */
 export const succeeded = (
   span: Tracer.Span,
   actual: Accounting.Actual | undefined,
@@ -90,15 +90,17 @@ export const succeeded = (
   })
 }
 
-/** What happened to a call: its attempts, and milliseconds in the queue and between them. */
+/** The history of a call. */
 interface History {
   readonly attempts: number
+  /** Milliseconds in the queue. */
   readonly queued: number
+  /** Milliseconds between attempts. */
   readonly waited: number
   readonly clock: Clock.Clock
 }
 
-/** The call is over. */
+/** Ends the span with the history of the call. */
 export const ended = (
   span: Tracer.Span,
   { attempts, clock, queued, waited }: History,

@@ -1,9 +1,9 @@
 /**
- * Keeps callers who share a cached prefix from paying for it all at once.
+ * Keeps calls that share a cached prefix from each paying for it.
  *
- * A provider's cache holds a prefix only after the first response to it has begun, so that twenty agents who start
- * together each write the whole prefix into it, and each of those writes counts towards the limit on input. Here the first
- * call with a key goes alone; the others wait until its response begins, and then read the cache.
+ * A provider caches a prefix when the first response to it begins. Twenty agents that start together would each write the whole
+ * prefix, and each write counts towards the limit on input. So the first call with a key is sent alone, and the others are sent
+ * when its response begins and read the cache.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -12,14 +12,14 @@ import * as Exit from "effect/Exit"
 import type { Wake } from "../budget/waker.ts"
 import * as Lru from "../domain/input/lru.ts"
 
-/** How long a provider keeps a prefix that nobody uses: Anthropic's shorter cache lasts five minutes. */
+/** How long a provider keeps an unused prefix. Anthropic's shorter cache lasts five minutes. */
 const warmMillis = 300_000
-/** The longest wait for another response to begin. After that, paying for the prefix costs less. */
+/** The longest wait for the first response. After that, waiting costs more than paying for the prefix. */
 const patience = Duration.minutes(1)
-/** Bounded, so that generated keys cannot leak memory. */
+/** Callers may generate keys. */
 const maxKeys = 1_000
 
-/** The first call with a key, and those that wait for it. */
+/** A prefix whose first call is running, and the calls that wait for it. */
 interface Warming {
   readonly _tag: "Warming"
   readonly waiting: Set<() => void>
@@ -29,8 +29,8 @@ interface Warming {
 type CachedPrefix = Warming | { readonly _tag: "Warm"; readonly until: number }
 
 /**
- * Runs an effect that uses the cache under a key, no later than the time in milliseconds of the clock. It may succeed only
- * when the response has begun.
+ * Runs an effect that uses the prefix of a key. It waits until another one has filled the cache, but not longer than `until`, in
+ * milliseconds of the clock. The effect must succeed only when its response has begun.
  */
 export type Warmup = <A, E, R>(key: string, until: number, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
@@ -50,7 +50,7 @@ export const make = (wake: Wake): Warmup => {
   const succeeded = (key: string): Effect.Effect<void> =>
     Effect.map(Clock.currentTimeMillis, (now) => keep(key, { _tag: "Warm", until: now + warmMillis }))
 
-  /** Goes first. Whatever comes of it, the others go on: they read a warm cache, or the next of them goes first. */
+  /** Runs the first call. If it succeeds, the others read the cache; otherwise the next of them becomes the first. */
   const warm = <A, E, R>(key: string, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     const own: Warming = { _tag: "Warming", waiting: new Set(), isOver: false }
     keep(key, own)
@@ -58,7 +58,7 @@ export const make = (wake: Wake): Warmup => {
       own.isOver = true
       for (const done of own.waiting) wake(done)
     })
-    // A caller that stopped waiting may have warmed it meanwhile.
+    // A call that stopped waiting may have filled the cache meanwhile.
     const failed = Effect.sync(() => states.get(key) === own && states.delete(key))
     return Effect.onExit(self, (exit) => Effect.andThen(Exit.isSuccess(exit) ? succeeded(key) : failed, end))
   }
