@@ -19,7 +19,7 @@ import { maxValues, ValueCounter } from "../protocol/jsonValues.ts"
 import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../protocol/sdkErrors.ts"
-import { type PlannedCall, type CallResult, type ProviderResponse, type OnUsage } from "./models.ts"
+import { type HttpCall, type CallResult, type ProviderResponse, type OnUsage } from "./models.ts"
 import { sourceOf } from "./response.ts"
 import { type ByteSource, watch } from "./stream.ts"
 
@@ -119,7 +119,7 @@ const typeOf = ({ header }: ProviderResponse): string => header("content-type")?
 
 /** The response to an attempt, and what is needed to read it. */
 export interface AttemptResponse<R extends ProviderResponse> {
-  readonly planned: PlannedCall
+  readonly planned: HttpCall
   readonly ticket: Governor.Ticket
   readonly response: R
   readonly opened: Connection

@@ -43,7 +43,7 @@ import {
   type CallRequest,
   type BodyChange,
   type IncomingRequest,
-  type PlannedCall,
+  type HttpCall,
   type CallResult,
   type SendAttempt,
   type EngineSettings,
@@ -57,7 +57,7 @@ export {
   type BodyChange,
   checks,
   type EngineOptions,
-  type PlannedCall,
+  type HttpCall,
   type CallResult,
   type SendAttempt,
   Stalled,
@@ -136,7 +136,7 @@ const withHeader = (response: RefusalResponse, name: string, value: string): Ref
  * The response to a call that failed with an error of this library, in the form of its provider; undefined for any other
  * error.
  */
-export const refuse = ({ match: { protocol } }: PlannedCall, error: unknown): RefusalResponse | undefined => {
+export const refuse = ({ match: { protocol } }: HttpCall, error: unknown): RefusalResponse | undefined => {
   if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
   if (!(error instanceof LlmError)) return undefined
   const { message, reason } = error
@@ -159,7 +159,7 @@ const maxRefusing = 1_000
 /** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
 const makeUsageRequests = () => {
   const refusing = new Map<string, true>()
-  const hostOf = ({ url }: PlannedCall["request"]): string => URL.parse(url)?.host ?? url
+  const hostOf = ({ url }: HttpCall["request"]): string => URL.parse(url)?.host ?? url
   return {
     /** The change that requests usage; undefined if the caller's own body is sent. */
     changeOf: ({
@@ -168,14 +168,14 @@ const makeUsageRequests = () => {
       request,
       text,
       usageInsertion: insert
-    }: PlannedCall): BodyChange | undefined => {
+    }: HttpCall): BodyChange | undefined => {
       const { usageRequest } = match.protocol
       if (!needsUsageRequest || usageRequest === undefined || refusing.has(hostOf(request))) return undefined
       if (insert !== undefined) return { insert }
       return text && { text: usageRequest.inject(text()) }
     },
     /** Whether the service rejected the request for usage. If so, it is not asked again. */
-    isRefused: ({ request }: PlannedCall, status: number, error: string): boolean => {
+    isRefused: ({ request }: HttpCall, status: number, error: string): boolean => {
       const isRefused = (status === 400 || status === 422) && error.includes("stream_options")
       if (isRefused) Lru.put(refusing, hostOf(request), true, maxRefusing)
       return isRefused
@@ -192,13 +192,13 @@ export interface Engine {
   /** The route of a call that a model answers; undefined for every other request, which is passed on unchanged. */
   readonly route: (method: string, path: string) => Match | undefined
   /** Plans a call; undefined if its body does not fit the protocol, so that it is passed on unchanged. */
-  readonly plan: (found: Match, request: IncomingRequest) => PlannedCall | undefined
+  readonly plan: (found: Match, request: IncomingRequest) => HttpCall | undefined
   /**
    * Makes a planned call. It fails with the error of `send`, with a `BudgetError` if the call was refused, or with an `LlmError`
    * of the governor (its timeout, or an open circuit). A body that is a source must be read to its end, or cancelled.
    */
   readonly call: <R extends ProviderResponse>(
-    planned: PlannedCall,
+    planned: HttpCall,
     send: SendAttempt<R>
   ) => Effect.Effect<CallResult<R>, unknown>
 }
@@ -209,7 +209,7 @@ interface EngineParts {
   readonly governor: Governor.Governor["Service"]
   readonly accounts: Accounts
   readonly usageRequests: ReturnType<typeof makeUsageRequests>
-  readonly patienceOf: (planned: PlannedCall) => Patience
+  readonly patienceOf: (planned: HttpCall) => Patience
   readonly runFork: (effect: Effect.Effect<void>) => unknown
 }
 
@@ -263,7 +263,7 @@ const planOf = (
   { header, hold, parsed: ready, text, url }: IncomingRequest,
   settings: EngineSettings,
   streamUsage: boolean
-): PlannedCall | undefined => {
+): HttpCall | undefined => {
   const { protocol, route } = found
   const body = ready ?? parseJson(text?.())
   const description = protocol.describe(body, route)
@@ -293,7 +293,7 @@ interface CallAccount {
 /** Finds the account of a call, and makes the call. */
 const called = <R extends ProviderResponse>(
   parts: EngineParts,
-  planned: PlannedCall,
+  planned: HttpCall,
   send: SendAttempt<R>
 ): Effect.Effect<CallResult<R>, unknown> => {
   const { terms } = planned
@@ -313,7 +313,7 @@ const called = <R extends ProviderResponse>(
 
 const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
   parts: EngineParts,
-  planned: PlannedCall,
+  planned: HttpCall,
   send: SendAttempt<R>,
   { accounting, callOptions, ...whose }: Omit<CallTerms, "account"> & CallAccount,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -339,7 +339,7 @@ const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
 /** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
 const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
   parts: EngineParts,
-  planned: PlannedCall,
+  planned: HttpCall,
   send: SendAttempt<R>,
   ticket: Governor.Ticket,
   whose: CallAccount
@@ -367,7 +367,7 @@ const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
 /** Sends a request, asking for the usage if the caller did not and the service accepts that. */
 const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   { accounts, patienceOf, usageRequests }: EngineParts,
-  planned: PlannedCall,
+  planned: HttpCall,
   send: SendAttempt<R>,
   ticket: Governor.Ticket,
   { account, isGiven }: CallAccount

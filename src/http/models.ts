@@ -112,7 +112,7 @@ export interface EngineSettings extends EngineOptions {
    *
    * @default none
    */
-  readonly used?: ((planned: PlannedCall) => OnUsage) | undefined
+  readonly used?: ((planned: HttpCall) => OnUsage) | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -148,7 +148,7 @@ export interface CallTerms {
  * A call that is governed. It may wait for minutes, so it holds neither the text of its body nor the parsed body, which can take
  * several times as much memory.
  */
-export interface PlannedCall {
+export interface HttpCall {
   readonly match: Match
   readonly description: Description & { readonly model: string }
   readonly request: Omit<CallRequest, "body">

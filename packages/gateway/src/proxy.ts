@@ -103,11 +103,7 @@ const answer = (response: ServerResponse, end: Refusals.CallEnd): Effect.Effect<
 }
 
 /** Writes the end of a governed call to a response that has begun with status 200. */
-const complete = (
-  response: ServerResponse,
-  planned: Engine.PlannedCall,
-  end: Refusals.CallEnd
-): Effect.Effect<void> => {
+const complete = (response: ServerResponse, planned: Engine.HttpCall, end: Refusals.CallEnd): Effect.Effect<void> => {
   const { protocol } = planned.match
   const isStream = planned.streams === "events"
   if (end._tag === "Answered") {
@@ -147,7 +143,7 @@ const changed = (
 }
 
 /** The response to a call, which has to begin early if the call waits for long. */
-const heldResponse = (response: ServerResponse, { match, streams }: Engine.PlannedCall): Response.HeldResponse => {
+const heldResponse = (response: ServerResponse, { match, streams }: Engine.HttpCall): Response.HeldResponse => {
   const { keepAlive } = match.protocol
   return streams === "events"
     ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false }
@@ -160,7 +156,7 @@ const outcomeOf = (end: Refusals.CallEnd): RequestEnd["outcome"] => {
 }
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
-const reporter = ({ parts, routed }: ProxiedRequest, planned: Engine.PlannedCall, startedAt: number) => {
+const reporter = ({ parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
   const { name: upstream } = routed.upstream
   const { model, protocol } = planned.request
   const agent = agentOf(planned)
@@ -172,7 +168,7 @@ const reporter = ({ parts, routed }: ProxiedRequest, planned: Engine.PlannedCall
 }
 
 /** Makes a governed call. */
-const govern = (proxied: ProxiedRequest, planned: Engine.PlannedCall, bytes: Buffer): Effect.Effect<void> => {
+const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): Effect.Effect<void> => {
   const { parts, request, response, routed } = proxied
   const { engine, keeper, maxHold, now, purses, recorder, reviewAfter, transports } = parts
   const transport = transports.get(routed.upstream.name)!

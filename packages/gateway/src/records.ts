@@ -27,17 +27,17 @@ interface CallTimes {
 
 /** Records calls: when they came and were sent, and what they used. */
 export interface CallRecorder {
-  readonly came: (planned: Engine.PlannedCall, at: number) => CallTimes
-  readonly used: (planned: Engine.PlannedCall) => Engine.OnUsage
+  readonly came: (planned: Engine.HttpCall, at: number) => CallTimes
+  readonly used: (planned: Engine.HttpCall) => Engine.OnUsage
 }
 
 /** The agent that a call counts for. */
-export const agentOf = ({ request, terms }: Engine.PlannedCall): string =>
+export const agentOf = ({ request, terms }: Engine.HttpCall): string =>
   (Result.isSuccess(terms) ? terms.success.callOptions.agent : request.agent) ?? "unknown"
 
 export const makeRecorder = (callback: (call: Recorded) => void): CallRecorder => {
   const record = harmless(callback)
-  const times = new WeakMap<Engine.PlannedCall, CallTimes>()
+  const times = new WeakMap<Engine.HttpCall, CallTimes>()
   return {
     came: (planned, at) => {
       const own = { at, sentAt: at }

@@ -96,7 +96,7 @@ export const refuse = (response: ServerResponse, { body, headers, status }: Refu
   Response.whole(response, status, headers, body)
 
 /** The end of a call without an answer: the budget refused it, or the provider could not be reached. */
-export const refused = (planned: Engine.PlannedCall, error: unknown): CallEnd => {
+export const refused = (planned: Engine.HttpCall, error: unknown): CallEnd => {
   const refusal = Engine.refuse(planned, error)
   if (refusal !== undefined) return { _tag: "Refused", refusal, isLost: false }
   // The governor has already retried the call.
