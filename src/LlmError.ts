@@ -105,7 +105,7 @@ type Annotations = {
 const stops = { attempts: undefined, deadline: "no time left for another", schedule: "the retry schedule has ended" }
 
 /**
- * The failure of a call. The `reason` says what happened, the getters what to do about it.
+ * The failure of a call. The `reason` tells what happened, the getters what to do about it.
  *
  * **Details**
  *
@@ -164,7 +164,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   }
 
   /**
-   * What the failure may mean for other calls, too; the budget judges it.
+   * What the failure may mean for other calls, which the budget judges.
    *
    * - `"rateLimit"`: a limit was passed
    * - `"ramp"`: usage grows too fast
@@ -189,7 +189,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return this.reason.status
   }
 
-  /** The same failure with what the client knows of its retries. */
+  /** Adds what the client knows of its retries. */
   annotate(annotations: Annotations): LlmError {
     return new LlmError({
       reason: this.reason,

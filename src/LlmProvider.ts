@@ -6,8 +6,8 @@
  *
  * **Details**
  *
- * The types of requests and answers are those of `@anthropic-ai/sdk` where it is installed, and those of `floodgate/Messages`
- * otherwise. A provider made by {@link make} has the types of `floodgate/Messages` in both cases.
+ * The types of requests and answers are those of `@anthropic-ai/sdk` if it is installed, otherwise those of
+ * `floodgate/Messages`. A provider made by {@link make} has the types of `floodgate/Messages` in both cases.
  *
  * @since 0.1.0
  */
@@ -104,7 +104,7 @@ export class LlmProvider extends Context.Service<
 // -----------------------------------------------------------------------------
 
 /**
- * A provider in the types of `floodgate/Messages`: it does not need the SDK, and compiles the same beside any version of it.
+ * A provider in the types of `floodgate/Messages`. It needs no SDK, and compiles with or without any version of it.
  *
  * @category models
  * @since 0.4.0

@@ -273,7 +273,8 @@ export const readStream = Effect.fnUntraced(function* <R extends ProviderRespons
 })
 
 /**
- * The parser for the events of a streamed response; undefined for a response that is read whole. If a stream was requested, anything but JSON is read as one, because some services send another content type.
+ * The parser for the events of a streamed response; undefined for a response that is read whole. If a stream was requested,
+ * anything but JSON is read as one, because some services send another content type.
  */
 export const parserOf = <R extends ProviderResponse>({
   planned,

@@ -21,7 +21,7 @@ const locations: Readonly<Record<"anthropic" | "azure" | "google" | "other", Rea
   other: ["authorization", "api-key", "x-api-key", "x-goog-api-key", inQuery]
 }
 
-/** AWS signs each request anew; only the access key stays the same. */
+/** AWS signatures differ for each request; only the access key stays the same. */
 const awsKey = /^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/
 const bedrock = /\/model\/[^/]+\/invoke$/
 const azure = /\/openai\/deployments\//

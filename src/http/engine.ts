@@ -1,6 +1,6 @@
 /**
  * Governed HTTP calls: given a request of a known protocol and a function that sends it, the engine admits the call, retries
- * it, settles it and learns from its answer. It knows neither `fetch` nor a server; both are thin adapters over it.
+ * it, settles it and learns from its answer. `fetch` and the gateway are thin adapters over it.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -76,7 +76,7 @@ export const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openai
 /** Claude Sonnet 4's on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
 
-/** How the provider of a route counts. A compatible service is assumed to count the same, until its headers correct it. */
+/** How the provider of a route counts. Compatible services are assumed to count like it, until headers correct that. */
 const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accounting => {
   const { path } = route
   switch (protocol.provider) {

@@ -21,7 +21,7 @@
  *
  * **Gotchas**
  *
- * Turn the retries of clients off (`maxRetries: 0`): each of them would be a governed call with retries of its own. Raise the
+ * Turn off the retries of clients (`maxRetries: 0`): each of them would be a governed call that is retried in turn. Raise the
  * timeouts of clients: they include the time in the queue, because they surround the `fetch`.
  *
  * Node's `fetch` waits 5 minutes for headers. A call that is not streamed and takes longer needs a `fetch` with other limits.

@@ -64,7 +64,7 @@ export interface EngineOptions {
     | undefined
   /**
    * The account whose limits a request counts towards. For undefined the default applies. Two accounts never share a pool. An
-   * empty text is no account: such calls share the limits with those of `LlmClient` on the same budget.
+   * empty text stands for no account: such calls share their limits with those of `LlmClient` on the same budget.
    *
    * @default the host with a hash of the credential; credentials for which responses name the same organisation share one
    */
@@ -107,7 +107,7 @@ export interface EngineSettings extends EngineOptions {
   /** The error of a body that was silent for too long. @default {@link Stalled} */
   readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
   /**
-   * Returns, for a call, a function that is called with its usage when it has succeeded. A stream may take long, so the function
+   * Makes the function that is called with the usage of a call once it has succeeded. A stream may take long, so the function
    * should not hold on to the call.
    *
    * @default none
@@ -124,12 +124,13 @@ export interface IncomingRequest {
   /** The URL that it is sent to. The URL decides the account. */
   readonly url: string
   readonly header: HeaderReader
-  /** The text of the body; undefined if it is too long to be written anew. */
+  /** The text of the body; undefined if it is too long to be rewritten. */
   readonly text: (() => string) | undefined
   /** The parsed body, if the transport has it. @default parsed by the engine */
   readonly parsed?: unknown
   /**
-   * Accounts for bytes of the answer that are held until the call is over. If it returns false, there is no room, and the answer is passed on without being read.
+   * Accounts for bytes of the answer that are held until the call is over. If it returns false, there is no room, and the answer
+   * is passed on without being read.
    *
    * @default there is room
    */

@@ -24,7 +24,7 @@ export const sourceOf = (body: unknown): ByteSource | undefined => {
 }
 
 /**
- * The same response with another body. The constructor of `Response` accepts no URL, no status above 599, and no body for some
+ * Replaces the body of a response. The constructor of `Response` accepts no URL, no status above 599, and no body for some
  * statuses, but a provider's proxy may answer with any of them.
  */
 const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream): Response => {

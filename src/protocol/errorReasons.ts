@@ -19,7 +19,7 @@ const fields = {
   status: amount,
   /** The provider's name for the request, for support. */
   requestId: Schema.optional(Schema.String),
-  /** The provider's error code, or its error type where it gave no code. */
+  /** The provider's error code, or its error type if it gave no code. */
   code: Schema.optional(Schema.String),
   /** The provider's message, for people to read; do not match on it. */
   detail: Schema.optional(Schema.String),
@@ -96,7 +96,7 @@ export class RampLimited extends Schema.TaggedError<RampLimited>("floodgate/LlmE
 
 /**
  * A spend limit or quota is used up, or the account's billing failed (402). Not retryable, although providers answer 429 as
- * well: it lasts until `resumesAt`, or until somebody raises the limit or pays.
+ * well: it lasts until `resumesAt`, or until somebody raises the limit or pays the bill.
  *
  * @category errors
  * @since 0.1.0
@@ -159,7 +159,7 @@ export class ServerFailed extends Schema.TaggedError<ServerFailed>("floodgate/Ll
  */
 export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/TimedOut")("TimedOut", {
   ...fields,
-  /** Our timeout, where it was ours. */
+  /** The timeout, if it was ours. */
   after: Schema.optional(Schema.Duration)
 }) {
   get isRetryable(): boolean {
@@ -195,7 +195,7 @@ export class ConnectionFailed extends Schema.TaggedError<ConnectionFailed>("floo
   }
 }
 
-/** What a status of a refused request says, and what helps. */
+/** What the status of a refused request means, and what helps. */
 const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>> = {
   404: ["not found", "check the model's name and the base URL"],
   413: ["the request is too large", "send less at once"]

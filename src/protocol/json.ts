@@ -19,7 +19,7 @@ export const insertInto = (text: string, properties: string): string => {
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** The value at a path of property names; undefined where the path ends early. */
+/** The value at a path of property names; undefined if the path ends early. */
 export const at = (value: unknown, ...path: ReadonlyArray<string>): unknown => {
   let current = value
   for (const name of path) {

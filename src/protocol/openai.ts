@@ -57,7 +57,7 @@ const errors = {
 /** The `error` object of a refusal. */
 export const errorOf = ({ kind, message }: Refusal) => ({ message, param: null, ...errors[kind] })
 
-/** The body of an error within a stream or an answer with status 200; undefined when there is none. */
+/** The body of an error within a stream or an answer with status 200; undefined if there is none. */
 export const errorIn = (body: unknown): unknown => {
   const error = at(body, "error")
   return isRecord(error) || typeof error === "string" ? body : undefined

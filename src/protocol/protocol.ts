@@ -50,7 +50,7 @@ export interface Description extends Size {
   readonly model: string | undefined
   /** The most output that the request allows for all its answers together; undefined if it sets no limit. */
   readonly maxTokens: number | undefined
-  /** How many answers are requested, each as long as the model can write where `maxTokens` is undefined. @default 1 */
+  /** How many answers are requested, each as long as the model can write if `maxTokens` is undefined. @default 1 */
   readonly choices?: number | undefined
   /** Whether the model is asked to think before it answers. */
   readonly thinking: boolean

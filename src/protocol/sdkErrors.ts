@@ -66,7 +66,7 @@ const firstErrorObject = (values: ReadonlyArray<unknown>): ErrorObject | undefin
 
 /**
  * Whether an error without a status comes from the provider: it contains an event of a stream, which SDKs keep as `error`, or a
- * body with one of the known names. A user's own errors, such as those of a schema, have codes and types, too.
+ * body with one of the known names. Errors of the user's code, such as those of a schema, also have codes and types.
  */
 const isProviders = (thrown: unknown, error: ErrorObject): boolean => {
   const event = errorObjectOf(field(thrown, "error"))
@@ -112,7 +112,7 @@ const broken =
 /** The codes of Node and undici for invalid arguments, such as an invalid address. */
 const impossible = /^(UND_)?ERR_INVALID_/
 
-/** Whether a code is one of the network. Errors of files, databases and assertions have codes, too. */
+/** Whether a code is a network error. Errors of files, databases and assertions also have codes. */
 const isNetwork = (code: string): boolean =>
   !impossible.test(code) && [unsent, timeouts, broken].some((codes) => codes.test(code))
 

@@ -222,7 +222,7 @@ export const makeSseFilter = (
 ): SseFilter => {
   let held: Array<Uint8Array> = []
   let heldBytes = 0
-  /** Whether a part of the current event was passed on already, so that the rest must be, too. */
+  /** Whether part of the current event was already passed on, so that the rest must follow. */
   let isOpen = false
   /** Whether an event that ended with CR at the end of its chunk was dropped: a following LF belongs to it. */
   let lastEvent: "passed" | "dropped" | undefined

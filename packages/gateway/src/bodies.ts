@@ -28,7 +28,7 @@ export interface BodyMemory {
 export type Unread =
   /** It is larger than allowed. */
   | "tooLarge"
-  /** There is no room for it beside the other bodies. */
+  /** The other bodies leave no room for it. */
   | "full"
   /** It arrived too slowly. */
   | "slow"
@@ -123,7 +123,7 @@ export class Body {
     give(body)
   }
 
-  /** Accounts for bytes that are held beside the body until it is released. Returns false if there is no room. */
+  /** Accounts for further bytes that are held until the body is released. Returns false if there is no room. */
   hold(bytes: number): boolean {
     if (this.memory.held + bytes > this.maxHeld) return false
     this.held += bytes

@@ -32,7 +32,7 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
   readonly token?: string | undefined
   /**
    * Further names that callers without a `token` may use for the gateway, such as that of a proxy in front of it; pages of these
-   * hosts may call it, too. Without a token, requests for any other name than those of this machine are answered with 403,
+   * hosts may also call it. Without a token, requests for any other name than those of this machine are answered with 403,
    * because a website could have its name resolve to this machine.
    *
    * @default none
@@ -45,18 +45,18 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
    * @default none
    */
   readonly rules?: ReadonlyArray<Rule> | undefined
-  /** What an earlier gateway had spent of its caps: the value of its `spent`. @default nothing */
+  /** The amounts that an earlier gateway spent of its caps: the value of its `spent`. @default nothing */
   readonly spent?: Readonly<Record<string, Spending.Kept>> | undefined
   /**
    * The longest time until the last attempt of a call begins. A call whose predicted wait is longer is refused at once. The
-   * most impatient of the common clients give up after 10 minutes, and the answer itself takes time, too.
+   * most impatient of the common clients give up after 10 minutes, and the answer itself also takes time.
    *
    * @default "5 minutes"
    */
   readonly maxHold?: Duration.Input | undefined
   /**
-   * How long a waiting caller receives nothing. Until then the response can still have the provider's status. Some clients
-   * give up after a minute of silence.
+   * How long a waiting caller receives nothing, so that the response can still have the provider's status. Some clients give
+   * up after a minute of silence.
    *
    * @default "20 seconds"
    */

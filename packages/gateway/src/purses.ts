@@ -37,7 +37,7 @@ export const digestOf = (text: string): string => hash("sha256", text).slice(0, 
 
 const shortened = (name: string): string => (name.length <= longestName ? name : `sha256 ${digestOf(name)}`)
 
-/** Describes the callers of a rule in words, without its keys and the values of its headers, which may be keys. */
+/** Describes the callers of a rule, without its keys and the values of its headers, because those may be keys. */
 const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
   const parts = [
     ...(agent === undefined ? [] : [`agent ${agent}`]),
@@ -101,7 +101,7 @@ export class CallerPurses {
   private readonly spent: (agent: string, dollars: number) => void
   /** Reads a purse at once, by the clock of the gateway. */
   private readonly read: <A>(effect: Effect.Effect<A>) => A
-  /** The names of the caps of the present rules, which are shown even before they are used. */
+  /** The names of the caps of the current rules, which are shown even before they are used. */
   private shared: ReadonlySet<string> = new Set()
 
   constructor(
@@ -191,7 +191,7 @@ export class CallerPurses {
   }
 
   private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
-    // With another period it is another cap; with another amount it is the same.
+    // A change of the period makes another cap; a change of the amount does not.
     const id = JSON.stringify([...parts, cap.per ?? null])
     const known = this.capped.get(id)
     if (known !== undefined) {
@@ -210,7 +210,7 @@ export class CallerPurses {
     return purse
   }
 
-  /** Remembers what was spent of a cap that nobody uses. Keys that the provider does not know have spent nothing. */
+  /** Remembers the amounts of an idle cap, unless nothing was spent, as with keys that the provider does not know. */
   private setAside({ id, purse }: Capped): void {
     if (this.read(purse.status).spent > 0) this.earlier.set(id, this.read(purse.kept))
   }
@@ -241,7 +241,7 @@ export class CallerPurses {
     return { dollars: total, unpriced }
   }
 
-  /** The caps, those of which the largest part is used first. */
+  /** The caps, with the most used one first. */
   caps(max: number): ReadonlyArray<CapStatus> {
     return [...this.capped.values()]
       .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...this.read(purse.status) }))
@@ -250,7 +250,7 @@ export class CallerPurses {
       .slice(0, max)
   }
 
-  /** What the gateway must know when it starts again. */
+  /** The amounts that the gateway needs after a restart. */
   get kept(): Readonly<Record<string, Spending.Kept>> {
     const now = this.read(Clock.currentTimeMillis)
     const inUse = [...this.capped].flatMap(([id, { purse }]) =>
@@ -261,7 +261,7 @@ export class CallerPurses {
   }
 }
 
-/** Whether nothing of what was spent counts any more. */
+/** Whether no amount counts any more. */
 const isOver = ({ cells }: Spending.Kept, now: number): boolean =>
   cells.every(({ ends }) => ends !== null && ends <= now)
 

@@ -13,7 +13,8 @@ export interface Rule {
   readonly agent?: string | undefined
   /**
    * The key that the caller sends to the provider, or a pattern that matches only it, such as `*x9Yz`; the access key for
-   * AWS, and the project for Vertex AI. A call with several keys matches by any of them, because only the provider knows which it accepts.
+   * AWS, and the project for Vertex AI. A call with several keys matches by any of them, because only the provider knows which it
+   * accepts.
    */
   readonly key?: string | undefined
   readonly model?: string | undefined

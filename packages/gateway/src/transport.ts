@@ -184,7 +184,7 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
         () =>
           new Undici.Pool(origin, {
             headersTimeout: Duration.toMillis(timeout),
-            // The engine bounds the silence of bodies itself: it tells streams from whole answers.
+            // The engine limits the silence of bodies, because it tells streams from whole answers.
             bodyTimeout: 0,
             allowH2: false
           })
