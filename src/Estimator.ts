@@ -59,7 +59,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
-import { isAmount, mostAmount, promptTokens } from "./domain/amounts.ts"
+import { isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
 import * as Learning from "./domain/tokenRatios.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
 import * as Lru from "./domain/input/lru.ts"
@@ -259,7 +259,7 @@ const outputOf = (call: Call, { ofPool, outputs }: Memory): number => {
   const expected = known
     ? shareOf(call, outputs)
     : Math.max(borrowed ? shareOf(call, ofPool.outputs) : first, margin * (outputs.sorted.at(-1) ?? 0))
-  return Math.min(Math.ceil(expected), call.maxTokens ?? mostAmount)
+  return Math.min(Math.ceil(expected), call.maxTokens ?? maxAmount)
 }
 
 /** A reply that was cut off tells nothing but that it is as long as its limit: news only where no longer one was expected. */
@@ -269,7 +269,7 @@ const isNews = (call: Call, memory: Memory, output: number): boolean =>
 const expect = (call: Call, memory: Memory): Parameters<Accounting.Accounting["estimate"]>[0] => {
   const { cachedShare, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
   const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
-  const prompt = call.inputTokens ?? Math.min(mostAmount, Math.ceil(call.bytes * perByte))
+  const prompt = call.inputTokens ?? Math.min(maxAmount, Math.ceil(call.bytes * perByte))
   const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
   const cachedTokens = Math.floor(prompt * share)
   return {

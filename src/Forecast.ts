@@ -1,20 +1,20 @@
 /**
  * `Forecast`: what a workload will take under given limits, before it runs.
  *
- * Three things decide how long a fan-out takes: what it uses of each limit, how long its longest agent takes alone, and
- * how many calls may run at once. A forecast runs the workload through the budget's own queue and buckets, without a
- * clock. It says how long the workload takes, which limit binds, and how long calls wait.
+ * Three things decide how long a fan-out takes: how much of each limit it uses, how long its longest agent takes alone, and how
+ * many calls may run at once. A forecast plays the workload through the queue and the limits of a budget, without a clock. It
+ * says how long the workload takes, which limit binds, and how long calls wait.
  *
  * **Details**
  *
- * A forecast needs the sizes of the calls and how long the provider works on them. It assumes that nobody else uses the
- * limits, that nothing fails and that latencies do not vary. With the right figures it is within 5 % of the simulation
- * in every scenario of the lab (a bucket, rejections charged) that has no faults. Where latencies vary by a fifth, it is
- * within 5 % of the median run. About one run in ten takes 5 to 10 % longer, because an agent has its slow calls last.
+ * A forecast needs the sizes of the calls and how long the provider works on them. It assumes that nobody else uses the limits,
+ * that nothing fails, and that latencies do not vary. With the right figures it is within 5 % of the simulation in every
+ * scenario of the lab without faults (a bucket, rejections charged). If latencies vary by a fifth, it is within 5 % of the
+ * median run, and about one run in ten takes 5 to 10 % longer, because the slow calls of an agent come last.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when the workload, limits or options make no sense.
+ * Throws a `RangeError` if the workload, limits or options are invalid.
  *
  * **Example** (the incident, before it happens)
  *
@@ -49,11 +49,11 @@ export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget
 // -----------------------------------------------------------------------------
 
 /**
- * A workload of agents that are all alike. It has at most a million calls, which take some seconds to play through.
+ * A workload of agents that are all alike. It may have up to a million calls, whose forecast takes some seconds.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when `agents` or `calls` is no whole number above zero, or both together are more.
+ * Throws a `RangeError` if `agents` or `calls` is not a whole number above 0, or if there are more than a million calls.
  *
  * **Example** (Three agents of two calls)
  *
@@ -107,7 +107,7 @@ export const make = (workload: Workload, options: Options): Forecast =>
  *
  * **Gotchas**
  *
- * A workload, limits or options that make no sense are a defect: a `RangeError`.
+ * An invalid workload, limit or option is a defect: a `RangeError`.
  *
  * **Example** (With a timeout)
  *

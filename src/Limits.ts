@@ -12,4 +12,4 @@
  */
 export { Dimension, type Estimate, type Usage } from "./domain/amounts.ts"
 export type { Limit, Limits, Pools } from "./domain/rules.ts"
-export type { DimensionSignal, Pushback, Signal } from "./domain/signal.ts"
+export type { DimensionSignal, Signal } from "./domain/signal.ts"

@@ -1,10 +1,10 @@
 /** What a budget has learned of the provider's limits, as plain data. */
 import * as Schema from "effect/Schema"
 import type * as Memory from "../pacing/memory.ts"
-import { mostAmount } from "../domain/amounts.ts"
+import { maxAmount } from "../domain/amounts.ts"
 import * as Amounts from "../domain/amounts.ts"
 
-const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: mostAmount }))
+const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxAmount }))
 
 const Dimension = Schema.Struct({
   /** The provider's limit, where headers named it. */
@@ -14,7 +14,7 @@ const Dimension = Schema.Struct({
   /** The part of the limit that was found to be there for us, where that is less than the whole. */
   sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
   /** What was left of it; below 0 where more was used than it held. */
-  level: Schema.Finite.check(Schema.isBetween({ minimum: -mostAmount, maximum: mostAmount })),
+  level: Schema.Finite.check(Schema.isBetween({ minimum: -maxAmount, maximum: maxAmount })),
   /** The mean use of a call. */
   mean: Amount
 })
@@ -78,7 +78,7 @@ export type Learned = typeof Learned.Type
 type LearnedPool = Learned["pools"][number]
 
 const minute = 60_000
-const within = (value: number): number => Math.max(-mostAmount, Math.min(mostAmount, value))
+const within = (value: number): number => Math.max(-maxAmount, Math.min(maxAmount, value))
 
 /** A pool's memory as data. */
 export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): LearnedPool => ({

@@ -1,5 +1,5 @@
 /**
- * Amounts of what is limited: estimates, usages, and what a call is charged of each limit. Plain values and arithmetic.
+ * Amounts in the dimensions that are limited: estimates, usages and charges. Plain values and arithmetic.
  */
 import * as Schema from "effect/Schema"
 import { invalid } from "./input/checks.ts"
@@ -65,11 +65,11 @@ export interface Usage extends Estimate {}
  * @since 0.1.0
  */
 export interface Actual {
-  /** The part of the prompt that neither was read from the cache nor written to it. */
+  /** The part of the prompt that was neither read from the cache nor written to it. */
   readonly inputTokens: number
   /** The part that was written to the cache. @default 0 */
   readonly cacheCreationTokens?: number | undefined
-  /** Of those, the ones that the cache keeps for longer than usual, an hour at Anthropic, which cost more. @default 0 */
+  /** The part of those that the cache keeps for longer (an hour at Anthropic), which costs more. @default 0 */
   readonly cacheCreationLongTokens?: number | undefined
   /** The part that was read from it. @default 0 */
   readonly cacheReadTokens?: number | undefined
@@ -77,7 +77,7 @@ export interface Actual {
 }
 
 /**
- * Something for each of several dimensions. Public types spell it out, so that users need no name for it.
+ * A value for each of several dimensions. Public types spell it out, so that users need no name for it.
  */
 export type PerDimension<A> = { readonly [D in Dimension]?: A }
 
@@ -92,7 +92,7 @@ export type Charge = PerDimension<number>
 export type Whole = { readonly [D in Dimension]: number }
 
 /**
- * The usage of a call that used nothing: it was rejected, or never sent.
+ * The usage of a call that was rejected or never sent.
  */
 export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
@@ -100,23 +100,22 @@ export const nothing: Whole = { requests: 0, inputTokens: 0, outputTokens: 0, to
 // Arithmetic
 // -----------------------------------------------------------------------------
 
-/** The largest limit, the most that is left of one, and the most that a call takes of it. */
-export const mostAmount = 1e12
+/** The largest limit, level and charge. */
+export const maxAmount = 1e12
 
-/** An agent's weight lies between this and its inverse: wider than anybody needs, and sums of shares stay exact. */
+/** An agent's weight is between this and its inverse. The range is wider than any use needs, and sums of shares stay exact. */
 export const minWeight = 0.001
 
-/** Whether a call can ask for so many tokens, or use them. */
+/** Whether a value can be a limit, a level or a charge. */
 export const isAmount = (value: unknown): value is number =>
-  typeof value === "number" && value >= 0 && value <= mostAmount
+  typeof value === "number" && value >= 0 && value <= maxAmount
 
-/** A number that counts something. Sums of others would not be finite, and those of texts are texts. */
+/** Whether a value counts something. Sums of other numbers might not be finite, and sums of strings are strings. */
 export const isCount = (value: number | undefined): value is number =>
   Number.isFinite(value) && value! >= 0 && value! <= Number.MAX_SAFE_INTEGER
 
 /**
- * The value of a dimension. Where every dimension is looked up in turn, named properties are several times as fast as a
- * computed one.
+ * The value of a dimension. In loops over all dimensions, named properties are several times as fast as a computed one.
  */
 export const get = <A extends { readonly [D in Dimension]?: unknown }>(self: A, dimension: Dimension): A[Dimension] => {
   switch (dimension) {
@@ -132,7 +131,7 @@ export const get = <A extends { readonly [D in Dimension]?: unknown }>(self: A, 
 }
 
 /**
- * What becomes of something for each of several dimensions, one after the other.
+ * Maps the value of each dimension.
  */
 export const mapDimensions = <A, B>(
   self: { readonly [D in Dimension]?: A | undefined },
@@ -148,9 +147,9 @@ export const mapDimensions = <A, B>(
 }
 
 /**
- * Reads amounts that say only a part, over what is known without them. `tokens` are input and output together, so one part
- * and the whole give the other part. The whole alone bounds both: each keeps what was known, none is more than the whole,
- * and what is more than was known is input. A value that is no count is ignored: it comes from a broken response.
+ * Completes amounts by what is known without them. `tokens` are input and output together, so the whole and one part give the
+ * other part. If only the whole is given, each part keeps what was known, but no more than the whole, and any excess counts as
+ * input. A value that is not a count comes from a broken response and is ignored.
  */
 const read = (amounts: Estimate, known: Whole): Whole => {
   const tokens = isCount(amounts.tokens) ? amounts.tokens : undefined
@@ -177,7 +176,7 @@ const outputOf = (tokens: number | undefined, input: number | undefined, known: 
   return input === undefined ? Math.min(tokens, known.outputTokens) : Math.max(0, tokens - input)
 }
 
-/** The default of an estimate. */
+/** What an estimate is completed by. */
 const oneRequest: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
 /**
@@ -204,7 +203,7 @@ export const wholeOf = (estimate: Estimate, operation = "Budget.reserve"): Whole
 }
 
 /**
- * What an estimate takes of each limited dimension: its part of the {@link whole}.
+ * The charge of an estimate in the limited dimensions.
  *
  * **Gotchas**
  *
@@ -212,9 +211,9 @@ export const wholeOf = (estimate: Estimate, operation = "Budget.reserve"): Whole
  */
 export const charge = (estimate: Estimate, limited: PerDimension<unknown>): Charge => part(wholeOf(estimate), limited)
 
-/** The amounts of the dimensions that `of` has. */
+/** The amounts in the dimensions of `of`. */
 const part = (all: Whole, of: PerDimension<unknown>): Charge => {
-  // Written out: every reservation comes through here.
+  // Written out, because every reservation comes through here.
   const result: { [D in Dimension]?: number } = {}
   if (of.requests !== undefined) result.requests = all.requests
   if (of.inputTokens !== undefined) result.inputTokens = all.inputTokens
@@ -224,7 +223,7 @@ const part = (all: Whole, of: PerDimension<unknown>): Charge => {
 }
 
 /**
- * The actual usage of a call that was charged `held` for its estimate. A part that is missing in the usage keeps its estimate.
+ * The usage of a call that was charged `held` for its estimate. A part that is missing in the usage keeps its estimate.
  *
  * **Details**
  *
@@ -241,25 +240,25 @@ export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Cha
 /** The tokens of a prompt that were not read from a cache. */
 export const uncachedTokens = (actual: Actual): number => actual.inputTokens + (actual.cacheCreationTokens ?? 0)
 
-/** The tokens of the whole prompt, read from a cache, written to it or neither. */
+/** All tokens of a prompt, whether or not a cache was used. */
 export const promptTokens = (actual: Actual): number => uncachedTokens(actual) + (actual.cacheReadTokens ?? 0)
 
 // -----------------------------------------------------------------------------
 // Charges under limits
 // -----------------------------------------------------------------------------
 
-/** The most that each limit ever admits. */
+/** The largest charge that each limit admits. Stored states have it by this name. */
 type Most = PerDimension<{ readonly most: number }>
 
 /**
- * The dominant share: the largest part of a limit's burst or minute that a charge takes. Agents are served fairly by it.
+ * The dominant share of a charge: the largest part that it takes of the most that a limit admits. Agents are served fairly by it.
  *
  * **Details**
  *
- * Dominant resource fairness over the limits: a call that is large in any one dimension counts as large.
+ * This is dominant resource fairness: a call that is large in any one dimension counts as large.
  */
 export const dominantShare = (charge: Charge, limits: Most): number =>
-  // Written out: every waiter comes through here.
+  // Written out, because every waiting call comes through here.
   Math.max(
     share(charge.requests, limits.requests),
     share(charge.inputTokens, limits.inputTokens),
@@ -271,7 +270,7 @@ const share = (value: number | undefined, limit: Most[Dimension]): number =>
   value === undefined || limit === undefined ? 0 : value / limit.most
 
 /**
- * The first dimension in which a charge is more than can ever be admitted, if there is one.
+ * The first dimension in which a charge can never be admitted, if there is one.
  */
 export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
   for (const dimension of dimensions) {
@@ -283,7 +282,7 @@ export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
 }
 
 /**
- * A charge that is more than a limit ever admits.
+ * A charge that is larger than what a limit admits.
  */
 export interface Misfit {
   readonly dimension: Dimension

@@ -9,8 +9,8 @@ const claude = /(?<![a-z])(fable|mythos|opus|sonnet|haiku)-(\d{1,2})(?!\d)(?:-(\
 const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
 
 /**
- * The pool of a model where a budget was given no rule: the class of Claude whose limits it shares. Any other model is its
- * own pool.
+ * The pool of a model, unless a budget has its own rule: for Claude, the class of models that share their limits. Any other model
+ * has a pool of its own.
  *
  * **Details**
  *
@@ -39,26 +39,26 @@ export const poolOf = (model: string): string => {
   return minor === undefined || shared.has(line) ? line : `${line}-${minor}`
 }
 
-/** The exact model of Claude that a name tells, such as "opus-4-8", wherever it is served; undefined for any other. */
+/** The model of Claude in a name, such as "opus-4-8", wherever it is served; undefined for other models. */
 export const claudeOf = (model: string): string | undefined => {
   const [, ...parts] = claude.exec(model) ?? []
   return parts.length === 0 ? undefined : parts.filter((part) => part !== undefined).join("-")
 }
 
-/** Whether a name is that of a class of Claude's models. */
+/** Whether a name has nothing but a family and a version. */
 const isBare = (name: string): boolean => claude.exec(name)?.[0] === name
 
 /** Whether a name is a class of Claude's models. */
 export const isClass = (name: string): boolean => isBare(name) && poolOf(name) === name
 
-/** Whether a name is a model's that stands where its pool's should. */
+/** Whether a name is that of a model, and its pool has another one. */
 export const isModel = (name: string): boolean => (isBare(name) || name.includes("claude-")) && poolOf(name) !== name
 
 const families = ["fable", "mythos", "opus", "sonnet", "haiku"]
 
 /**
- * The class of Claude's models that a misspelt name probably means: its family has one letter too many, too few or wrong, or
- * its version another form, as in "sonet-5" and "opus5". Undefined for any other name.
+ * The class of Claude's models that a misspelt name probably means, as "sonet-5" and "opus5" do: one letter of the family is
+ * wrong, or the version is written in another form. Undefined for other names.
  */
 export const classMeantBy = (name: string): string | undefined => {
   const [, word = "", major, minor] = /^([a-z]+)[-_ ]?(\d{1,2})(?:[-._](\d{1,2}))?$/i.exec(name) ?? []

@@ -1,5 +1,5 @@
 /**
- * Limits as a user writes them, and the rules that buckets run by.
+ * Limits as a user writes them, and the rules that they are resolved to.
  */
 import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
@@ -10,14 +10,14 @@ import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension }
 // -----------------------------------------------------------------------------
 
 /** How a provider counts a limit, see {@link Limit}. */
-type Window = NonNullable<Limit["window"]>
+type WindowKind = NonNullable<Limit["window"]>
 
-const windows: ReadonlyArray<Window> = ["bucket", "sliding", "fixed"]
+const windows: ReadonlyArray<WindowKind> = ["bucket", "sliding", "fixed"]
 
 /**
- * How a provider counts the limits of its dimensions, as in its `Accounting`.
+ * How a provider counts the limits of its dimensions; part of its `Accounting`.
  */
-export type Counting = PerDimension<Window>
+export type Counting = PerDimension<WindowKind>
 
 /**
  * The limit of one dimension: exactly one of `perSecond`, `perMinute` and `total`, or a `share` alone.
@@ -112,21 +112,21 @@ export interface Pools {
 // Rules
 // -----------------------------------------------------------------------------
 
-/** A resolved {@link Limit}, by which a bucket runs. Amounts are in the dimension's unit, times in milliseconds. */
+/** A resolved {@link Limit}. Amounts are in the dimension's unit, times in milliseconds. */
 export interface Rule {
-  /** The highest level: the burst. */
+  /** The highest level of the bucket: the burst. */
   readonly capacity: number
   /** Refill per millisecond; 0 for a quota. */
   readonly rate: number
-  /** The largest estimate that can ever be admitted. */
+  /** The largest estimate that can be admitted. Stored states have it by this name. */
   readonly most: number
-  /** Where the provider counts by windows: no span of `millis` may hold more than `max`. */
+  /** If the provider counts by windows: no span of `millis` may hold more than `max`. */
   readonly window: { readonly max: number; readonly millis: number } | undefined
-  /** Whether it never refills. */
+  /** Whether the bucket never refills. */
   readonly quota: boolean
-  /** The part of the limit that is ours where others get the rest; 1 where nobody is named. */
+  /** The part of the limit that this budget may use; 1 if all of it. */
   readonly share: number
-  /** The provider's own bucket, of which a window or a share keeps something back. */
+  /** The provider's own bucket, which is larger if a window or a share keeps something back. */
   readonly provider: { readonly rate: number; readonly burst: number }
 }
 
@@ -136,9 +136,9 @@ export interface Rule {
 export type Rules = PerDimension<Rule>
 
 const minute = 60_000
-/** DESIGN: burst + rate x 60 s stays within the limit, and 5 % is large enough not to bind. */
+/** The burst of a limit that is kept in any 60 s: burst + rate x 60 s is the limit, and 5 % is large enough for most calls. */
 const safeBurst = 0.05
-/** Providers may enforce 60 a minute as one a second: bursts of requests are kept to 5 s worth. */
+/** Providers may enforce 60 requests a minute as one a second, so bursts are kept to the refill of this time. */
 const requestBurstMillis = 5_000
 
 // -----------------------------------------------------------------------------
@@ -158,10 +158,10 @@ const limitOptions = Input.options<Limit>({
 
 const isStated = ({ perMinute, perSecond, total }: Limit): boolean => (perMinute ?? perSecond ?? total) !== undefined
 
-/** A limit that is only a `share` of what the provider will name. */
+/** Whether a limit is only a `share` of what headers will name. */
 const isShare = (limit: Limit): boolean => !isStated(limit) && limit.share !== undefined && limit.burst === undefined
 
-/** The rest of a limit whose options are right, each by itself. */
+/** Checks the options of a limit together, after each by itself. */
 const together: Input.Check = (value) => {
   const limit = value as Limit
   const { burst, perMinute, perSecond, share = 1, total, window } = limit
@@ -189,7 +189,7 @@ export const check: Input.Check = Input.options<Limits>({
 // Resolving
 // -----------------------------------------------------------------------------
 
-const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | undefined): Rule | undefined => {
+const resolveLimit = (dimension: Dimension, limit: Limit, counting: WindowKind | undefined): Rule | undefined => {
   if (isShare(limit)) return undefined
   const { burst, perMinute, perSecond, share = 1, total } = limit
   if (total !== undefined) {
@@ -223,20 +223,20 @@ const resolveLimit = (dimension: Dimension, limit: Limit, counting: Window | und
 }
 
 /**
- * Turns limits into the rules that buckets run by. `counting` is how the provider counts limits without a `window`. A
- * limit that is only a `share` has no rule until the provider names its limit.
+ * Resolves limits to rules. `counting` says how the provider counts limits without a `window`. A limit that is only a `share`
+ * has no rule until headers name the provider's limit.
  */
 export const resolve = (limits: Limits, counting: Counting = {}): Rules =>
   mapDimensions<Limit, Rule>(limits, (limit, dimension) => resolveLimit(dimension, limit, counting[dimension]))
 
 /**
- * The shares of limits that are stated without a limit.
+ * The shares that are stated without a limit.
  */
 export const shares = (limits: Limits): PerDimension<number> =>
   mapDimensions<Limit, number>(limits, (limit) => (isStated(limit) ? undefined : limit.share))
 
 /**
- * Whether two sets of rules are equal. A stored set has no absent options, and one that was just resolved may.
+ * Whether two sets of rules are equal. A resolved set may have properties that are undefined, which a stored set lacks.
  */
 export const sameRules = (self: Rules, that: Rules): boolean => JSON.stringify(self) === JSON.stringify(that)
 

@@ -12,9 +12,9 @@ import type { Dimension } from "./amounts.ts"
 export interface DimensionSignal {
   /** The limit per minute. */
   readonly limit?: number | undefined
-  /** What the provider has left, as it counts. */
+  /** What is left of it, as the provider counts. */
   readonly remaining?: number | undefined
-  /** The step that `remaining` is rounded to (Anthropic rounds tokens to the nearest thousand); 1 when exact. */
+  /** The step that `remaining` is rounded to; 1 if it is exact. Anthropic rounds tokens to the nearest thousand. */
   readonly roundedTo?: number | undefined
 }
 
@@ -29,13 +29,10 @@ export interface Signal {
 }
 
 /**
- * What a failure may mean for other calls, too; the budget judges it.
+ * What a failure may mean for other calls. The budget judges whether it does.
  *
- * - `"rateLimit"`: a limit was passed
+ * - `"rateLimit"`: a limit was exceeded
  * - `"ramp"`: usage grows too fast
- * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
- *
- * @category models
- * @since 0.3.0
+ * - `"overload"`: the provider failed or could not be reached, whatever its limits are
  */
 export type Pushback = "rateLimit" | "ramp" | "overload"

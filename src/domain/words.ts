@@ -1,7 +1,7 @@
 /** Amounts in words: the units of the dimensions, numbers and dollars. */
 import type { Dimension } from "./amounts.ts"
 
-/** One of each dimension. */
+/** The unit of each dimension, in the singular. */
 export const units: Readonly<Record<Dimension, string>> = {
   requests: "request",
   inputTokens: "input token",
@@ -19,7 +19,7 @@ export const thousands = (value: number): string => value.toLocaleString("en-US"
 export const counted = (count: number, one: string, more?: string): string =>
   `${thousands(count)} ${plural(count, one, more)}`
 
-/** What a caller waits for: units of a dimension, or a place among the calls in flight. */
+/** What a call waits for: units of a dimension, or a place among the calls in flight. */
 export const awaited = (dimension: Dimension | undefined): string =>
   dimension === undefined ? "a free place" : `${units[dimension]}s`
 

@@ -289,7 +289,7 @@ const checkCap = ({ at, cells, fullAt, level, rule }: Cap.Cap, stated: Rules.Rul
   checkRule(rule)
   expect(stated === undefined || Rules.sameRules({ tokens: rule }, { tokens: stated }), "rule", "a limit of this state")
   const refilled = level + rule.rate * Math.max(0, now - at)
-  expect(refilled >= -(rule.quota ? Amounts.mostAmount : maxDebt(rule.most, rule.rate)), "level", "a debt of calls")
+  expect(refilled >= -(rule.quota ? Amounts.maxAmount : maxDebt(rule.most, rule.rate)), "level", "a debt of calls")
   const fullIn = Math.max(0, rule.capacity - level) / rule.rate
   expect(rule.quota || fullAt <= at + fullIn + slackMillis, "fullAt", "the time at which this level is full")
   const { window } = rule

@@ -1,5 +1,5 @@
 /**
- * A forecast in steps. The caller may do something else between two steps, because a million calls take seconds.
+ * A forecast in steps. A million calls take seconds, so the caller may do something else between two steps.
  */
 import * as Duration from "effect/Duration"
 import * as Input from "../../domain/input/checks.ts"
@@ -59,7 +59,7 @@ const conditions = Input.options<Options>(
   "limits"
 )
 
-/** A forecast of more calls takes minutes, and says no more than one of a tenth of them. */
+/** A forecast of more calls would take minutes, and would say no more than one with a tenth of them. */
 const maxCalls = 1_000_000
 
 const uniform = Input.options<Uniform>(
@@ -100,7 +100,7 @@ export interface Prepared {
   readonly setup: FanOut.Setup
 }
 
-/** Throws if the workload or an option is invalid. */
+/** Checks the workload and the options. Throws if one is invalid. */
 export const prepare = (operation: string, given: Workload, options: Options): Prepared => {
   Input.check(`${operation}: workload`, workload, given)
   Input.check(operation, conditions, options)
@@ -112,10 +112,10 @@ export const prepare = (operation: string, given: Workload, options: Options): P
 // Figures
 // -----------------------------------------------------------------------------
 
-/** If calls wait for less than this part of the time, the agents themselves are the bottleneck. */
+/** If calls wait during less than this part of the time, the agents themselves are the bottleneck. */
 const hardly = 0.05
 
-/** By the nearest rank. */
+/** The quantile by the nearest rank. */
 const quantile = (sorted: Float64Array, share: number): Duration.Duration =>
   Duration.millis(sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0)
 
@@ -165,7 +165,7 @@ export function* forecast({ agents, setup }: Prepared): FanOut.Steps<Forecast> {
   }
   const forecastOf = (agent: FanOut.SimulatedAgent): Forecast["agents"][number] => {
     const served = byAgent.get(agent) ?? []
-    // Its calls are in order.
+    // The calls of an agent are in order.
     const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
     return { name: agent.name, finishesAfter, waits: waitsOf(served) }
   }

@@ -1,12 +1,12 @@
 import type { Options } from "./models.ts"
 
 /**
- * How long a provider works on a call unless the user says otherwise, in milliseconds: 100,000 tokens are read and 100 are
- * written in a second. Forecasts, simulations and the tools assume the same.
+ * How long a provider works on a call, unless the user says otherwise: it reads 100,000 tokens and writes 100 in a second.
+ * Forecasts, simulations and the tools use the same values.
  */
 const usual = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 } as const
 
-/** A latency with the usual values where it has none. */
+/** A latency, with the usual values for what it leaves out. */
 export const complete = ({
   baseMillis = usual.baseMillis,
   perInputTokenMillis = usual.perInputTokenMillis,

@@ -1,4 +1,4 @@
-/** The input and the result of a forecast. */
+/** The workload, the options and the result of a forecast. */
 import type * as Duration from "effect/Duration"
 import type * as Limits from "../../Limits.ts"
 
@@ -7,7 +7,7 @@ import type * as Limits from "../../Limits.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * One call: its usage, and its duration if that is known.
+ * One call: what it uses, and how long it takes if that is known.
  *
  * @category models
  * @since 0.1.0
@@ -16,8 +16,8 @@ export interface Call {
   readonly inputTokens: number
   readonly outputTokens: number
   /**
-   * Output tokens that are reserved until the usage is known: the estimator's 95th percentile, or `max_tokens` if the provider
-   * counts that.
+   * Output tokens that are reserved until the usage is known: the 95th percentile of the estimator, or `max_tokens` if the
+   * provider counts that.
    *
    * @default outputTokens
    */
@@ -27,7 +27,7 @@ export interface Call {
 }
 
 /**
- * One agent, which makes its calls one after the other.
+ * One agent, which makes its calls one after another.
  *
  * @category models
  * @since 0.1.0
@@ -66,9 +66,9 @@ export type Uniform = {
 // Options
 // -----------------------------------------------------------------------------
 
-/** How long a provider works on a call, in milliseconds. */
+/** How long a provider works on a call. */
 type Latency = {
-  /** Milliseconds that every call takes, whatever its size. @default 500 */
+  /** Milliseconds that every call takes, however small. @default 500 */
   readonly baseMillis?: number | undefined
   /** Milliseconds per input token, before the first token of output. @default 0.01: 100,000 tokens are read in a second */
   readonly perInputTokenMillis?: number | undefined
@@ -86,11 +86,11 @@ export interface Options {
   readonly limits: Limits.Limits
   /** Calls in flight at once. @default Infinity */
   readonly concurrency?: number | undefined
-  /** How long the provider works on a call, in milliseconds. Measure yours: it decides how many agents still help. */
+  /** How long the provider works on a call. Measure it, because it decides how many agents still help. */
   readonly latency?: Latency | undefined
   /**
-   * What is left of each limit at the start, as in `status` of a budget: for predictions of a running workload. A negative level
-   * is debt.
+   * What is left of each limit at the start, as in the `status` of a budget, to predict a workload that is running. A negative
+   * level is debt.
    *
    * @default full
    */
@@ -102,7 +102,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
- * What a workload will take. Times are from the start of all.
+ * What a workload will take. Times are from its start.
  *
  * @category models
  * @since 0.1.0
@@ -110,13 +110,13 @@ export interface Options {
 export interface Forecast {
   readonly duration: Duration.Duration
   /**
-   * What binds: the dimension that calls wait for most, `"concurrency"`, or `"agents"` where hardly anybody waits and the
-   * longest agent decides.
+   * What binds: the dimension or `"concurrency"` that calls wait for longest, or `"agents"` if calls hardly wait and the longest
+   * agent decides.
    */
   readonly binding: Limits.Dimension | "concurrency" | "agents"
   /** What calls wait for, and how long. */
   readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "agents"]?: Duration.Duration }
-  /** Waits in the queue: half, 95 and 99 of 100 calls wait no longer. */
+  /** Percentiles of the time that calls wait in the queue. */
   readonly waits: {
     readonly p50: Duration.Duration
     readonly p95: Duration.Duration
@@ -135,7 +135,7 @@ export interface Forecast {
     readonly admittedAfter: Duration.Duration
     readonly finishesAfter: Duration.Duration
   }>
-  /** Calls that will never be admitted, because they are larger than a limit or a quota is used up. Their agents stop. */
+  /** Calls that will never be admitted, because they are larger than a limit or a quota is used up. Their agents stop there. */
   readonly refused: ReadonlyArray<{
     readonly agent: string
     readonly dimension: Limits.Dimension
