@@ -1,4 +1,4 @@
-/** The `floodgate` command. The commands are in `commands/`; this provides what it needs of Node. */
+/** Runs the `floodgate` command with the services of Node. The commands themselves are in `commands/`. */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
@@ -9,15 +9,15 @@ import { codes } from "./commands/exit.ts"
 import { unwritten } from "./commands/output.ts"
 import { type ProcessInfo, describedBy, isForeground, watch } from "./launcher.ts"
 
-/** The code of a command that is stopped: 128 and the number of the signal, or 3 where its output cannot be written. */
+/** The exit code of a stopped command: 128 plus the number of the signal, or 3 if its output cannot be written. */
 let stopped = 130
 process.once("SIGTERM", () => (stopped = 143))
 
-/** Launchers such as npm pass the first signal on, though it has come by itself. */
+/** Launchers such as npm repeat the signal that the terminal has already sent, so signals within this time are one. */
 const sameMillis = 1_000
 let stoppedAt: number | undefined
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  // What the first one lets end in its own time, such as the calls of a gateway, ends at the second.
+  // The first signal lets running calls end, such as those of a gateway; the second one ends the process at once.
   process.on(signal, () => {
     stoppedAt ??= performance.now()
     if (performance.now() - stoppedAt > sameMillis) process.exit(stopped)
@@ -32,18 +32,18 @@ const describe = (pid: number): ProcessInfo | undefined => {
   }
 }
 
-// `npm run` that is killed leaves the command behind, so it ends as by SIGTERM. A service and a background job outlive theirs.
+// If `npm run` is killed, the command would stay behind, so it ends itself. Services and background jobs outlive their parent.
 if (isForeground(process.env["npm_lifecycle_script"])) {
   const isOrphan = watch(() => process.ppid, describe)
   setInterval(() => {
-    // A second signal would cut short what the first one lets end.
+    // After an earlier signal, this one would end running calls at once.
     if (stoppedAt === undefined && isOrphan()) process.kill(process.pid, "SIGTERM")
   }, 1_000).unref()
 }
 
-// A run stops as at Ctrl-C, so that it keeps its answers and frees its folder.
+// If the output cannot be written, a run stops as with Ctrl-C, so that it keeps its answers and releases its folder.
 process.stdout.once("error", (error: NodeJS.ErrnoException) => {
-  // The reader of the output has gone (`| head`): it knows.
+  // EPIPE means that the reader has closed the output, as `| head` does, and needs no message.
   if (error.code !== "EPIPE") {
     process.exitCode = stopped = codes.file
     console.error(`floodgate: ${unwritten("standard output", error)}`)

@@ -1,6 +1,6 @@
 import * as Limits from "floodgate/Limits"
 
-/** Applies a function to what is given for each dimension; leaves out what it gives nothing for. */
+/** Maps the value of each dimension, and leaves out those for which the function returns `undefined`. */
 export const mapDimensions = <A, B>(
   self: { readonly [D in Limits.Dimension]?: A | undefined },
   f: (value: A, dimension: Limits.Dimension) => B | undefined

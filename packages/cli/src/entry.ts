@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The installed `floodgate` command. Checks the version of Node before it loads packages that an older one cannot run. */
+/** The installed `floodgate` command. It checks the version of Node first, because older ones cannot load its packages. */
 
 const wanted = [22, 19] as const
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)

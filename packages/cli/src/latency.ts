@@ -1,20 +1,20 @@
 /**
- * How long a provider works on a call, in milliseconds. `usual` is what `Forecast` and `ProviderSim` of the library assume
- * where no latency is given; a test compares them.
+ * How long a provider works on a call, in milliseconds. `usual` is the default latency of `Forecast` and `ProviderSim`; a test
+ * compares them.
  */
 import type * as Forecast from "floodgate/Forecast"
 
-/** A latency that leaves nothing open. */
+/** A latency with all of its parts. */
 export interface FullLatency {
   readonly baseMillis: number
   readonly perInputTokenMillis: number
   readonly perOutputTokenMillis: number
 }
 
-/** The latency that is assumed where none is given. */
+/** The default latency. */
 export const usual: FullLatency = { baseMillis: 500, perInputTokenMillis: 0.01, perOutputTokenMillis: 10 }
 
-/** A latency with its gaps filled by the usual one. */
+/** A latency in which the usual one replaces missing parts. */
 export const complete = (given: Forecast.Options["latency"] = {}): FullLatency => ({
   baseMillis: given.baseMillis ?? usual.baseMillis,
   perInputTokenMillis: given.perInputTokenMillis ?? usual.perInputTokenMillis,

@@ -1,9 +1,9 @@
 /**
- * Whether what launched the command still runs. `npm run` starts a shell, which starts the command; when npm is killed, both
- * would stay behind, and with them the port of a server.
+ * Tells whether the process that launched the command still runs. `npm run` starts a shell, which starts the command. If npm is
+ * killed, both would stay behind and a server would keep its port.
  */
 
-/** A process as its system describes it. */
+/** A process, from the operating system. */
 export interface ProcessInfo {
   readonly name: string
   readonly parent: number
@@ -16,8 +16,8 @@ export const describedBy = (stat: string): ProcessInfo | undefined => {
 }
 
 /**
- * Whether the script of a package manager is this command in the foreground. One that is sent to the background, or that
- * starts something else, ends before the command.
+ * Whether a package manager's script runs this command in the foreground. A script that sends it to the background, or that starts
+ * something else, ends before the command.
  */
 export const isForeground = (script: string | undefined): boolean =>
   script !== undefined && /\bfloodgate\b/.test(script) && !/(?<![&>])&(?![&>])|\b(nohup|setsid|disown)\b/.test(script)
@@ -25,9 +25,9 @@ export const isForeground = (script: string | undefined): boolean =>
 const shells = /^(sh|dash|bash|ash|busybox|zsh|ksh)$/
 
 /**
- * Begins to watch the parent of this process and, if that is a shell, the process that started it. What is returned tells
- * whether one of them has ended. `describe` knows nothing of other processes where the system has no `/proc`: there the shell
- * is usually replaced by the command.
+ * Watches the parent of this process and, if the parent is a shell, the process that started the shell. The returned function tells
+ * whether one of them has ended. On systems without `/proc`, `describe` returns `undefined`; there the command usually replaces the
+ * shell.
  */
 export const watch = (parent: () => number, describe: (pid: number) => ProcessInfo | undefined): (() => boolean) => {
   const first = parent()

@@ -1,4 +1,4 @@
-/** Amounts in words, as every command says them. */
+/** Amounts in words, for the output of every command. */
 import type * as Limits from "floodgate/Limits"
 
 const english = new Intl.NumberFormat("en-US")
@@ -6,7 +6,7 @@ const english = new Intl.NumberFormat("en-US")
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string => english.format(value)
 
-/** The singular for one, the plural for any other number. */
+/** The singular or the plural of a word. */
 export const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
 
 /** A number and what it counts: "1 file", "1,200 files". */
@@ -24,5 +24,5 @@ export const units: Readonly<Record<Limits.Dimension, string>> = {
 const cents = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" })
 const finer = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", maximumSignificantDigits: 2 })
 
-/** Dollars: to the cent, and less than a dime to two figures. */
+/** Dollars to the cent; amounts below 10 cents have two significant digits. */
 export const dollarsText = (value: number): string => (value > 0 && value < 0.1 ? finer : cents).format(value)

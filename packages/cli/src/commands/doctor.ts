@@ -22,7 +22,7 @@ import * as Redis from "./redis.ts"
 import * as Answering from "./run/answering.ts"
 import { hung, oneLine } from "./text.ts"
 
-/** The result of a check, and what to write if it is not in order. */
+/** The result of a check, and how to correct it. */
 interface Finding {
   readonly state: "ok" | "note" | "fails"
   readonly what: string
@@ -46,13 +46,13 @@ const exportKey = "export ANTHROPIC_API_KEY=...   # from https://console.anthrop
 // The provider
 // -----------------------------------------------------------------------------
 
-/** As long as somebody at a terminal is willing to wait. */
+/** Nobody at a terminal waits longer. */
 const timeout = Duration.seconds(15)
 
 /** The result of a request to the provider. */
 type Reached = { readonly headers: Headers } | { readonly error: unknown }
 
-/** Sends a request once. The body is not read, because it may not end. */
+/** Sends a request once. The body may be endless, so it is not read. */
 const reach = (
   { apiKey, baseUrl }: { readonly apiKey: Redacted.Redacted<string>; readonly baseUrl: string },
   ask: (client: Anthropic, signal: AbortSignal) => Promise<Response>
@@ -70,13 +70,13 @@ const reach = (
     Effect.match({ onFailure: (error): Reached => ({ error }), onSuccess: (headers): Reached => ({ headers }) })
   )
 
-/** Explains why a request failed, and what to write. */
+/** Explains why a request failed, and how to correct it. */
 const explained = (error: unknown, address: string): Finding => {
   const status = error instanceof APIError ? error.status : undefined
   if (status === 401 || status === 403) {
     return fails(Exit.codes.usage, `${address} refuses the key (${status})`, exportKey)
   }
-  if (status === 429) return note(`${address} answers, and is over a limit now (429)`)
+  if (status === 429) return note(`${address} answers, but is over a limit now (429)`)
   if (status !== undefined && status >= 500) return fails(Exit.codes.network, `${address} fails now (${status})`)
   if (status !== undefined) {
     return fails(Exit.codes.network, `${address} answers ${status}: is it an address of Anthropic's API?`)
@@ -90,7 +90,7 @@ const explained = (error: unknown, address: string): Finding => {
   return fails(Exit.codes.network, `${address} cannot be reached (${oneLine(why)})`, next)
 }
 
-/** Requests the list of models, which costs nothing. An address that speaks the API without that list is in order, too. */
+/** Requests the list of models, which costs nothing. A gateway without that list is valid as well. */
 const reachable = Effect.fnUntraced(function* (credentials: Effect.Success<typeof Answering.credentials> & {}) {
   const address = Redis.shown(credentials.baseUrl)
   const reached = yield* reach(credentials, (client, signal) =>
@@ -99,7 +99,7 @@ const reachable = Effect.fnUntraced(function* (credentials: Effect.Success<typeo
   if ("headers" in reached) return ok(`${address} answers, and accepts the key`)
   const isWithoutList = reached.error instanceof APIError && reached.error.status === 404
   return isWithoutList
-    ? note(`${address} answers. It lists no models, so that the key is not checked: --call checks it`)
+    ? note(`${address} answers. It has no list of models, so the key was not checked: --call checks it`)
     : explained(reached.error, address)
 })
 
@@ -127,9 +127,9 @@ const limits = Effect.fnUntraced(function* (
     return limit === undefined || flagOf[dimension] === undefined ? [] : [{ dimension, limit }]
   })
   if (known.length === 0)
-    return note("A call was answered. Its headers name no limits: they are learned from rejections")
+    return note("A call was answered. Its headers state no limits, so they will be learned from rejections")
   const entries = known.map(({ dimension, limit }) => `${dimension}: { perMinute: ${limit} }`)
-  return ok("A call was answered. Its headers name these limits, with which no run has to learn them:", [
+  return ok("A call was answered. Its headers state these limits; with them, no run has to learn them:", [
     known.map(({ dimension, limit }) => `${flagOf[dimension]} ${limit}`).join(" "),
     `Floodgate.create({ limits: { ${entries.join(", ")} } })`
   ])
@@ -140,7 +140,7 @@ const provider = Effect.fnUntraced(function* (model: string, calls: boolean) {
   if (found._tag === "Failure") return [fails(found.failure.exitCode, found.failure.message)]
   const credentials = found.success
   if (credentials === undefined) {
-    const what = "ANTHROPIC_API_KEY is not set: `run` asks the embedded simulated provider"
+    const what = "ANTHROPIC_API_KEY is not set, so `run` uses the embedded simulated provider"
     return [note(what, [exportKey])]
   }
   const checks = [ok("ANTHROPIC_API_KEY is set"), yield* reachable(credentials)]
@@ -149,7 +149,7 @@ const provider = Effect.fnUntraced(function* (model: string, calls: boolean) {
     ...checks,
     calls
       ? yield* limits(credentials, model)
-      : note("Limits are not looked at: that takes a call of a few tokens, which --call makes")
+      : note("The limits were not read: --call reads them with a call of a few tokens")
   ]
 })
 
@@ -164,7 +164,7 @@ const node = Effect.sync(() => {
     : fails(Exit.codes.usage, `Node ${versions.node} is too old: 22.19 or newer is needed`)
 })
 
-/** The oldest SDK with middlewares. An older one ignores the option. */
+/** The first minor version of the SDK with middlewares. Older ones ignore the option. */
 const firstWithMiddleware = 103
 
 const Manifest = Schema.fromJsonString(Schema.Struct({ version: Schema.String }))
@@ -174,7 +174,7 @@ const isTooOld = (version: string): boolean => {
   return major === 0 && minor < firstWithMiddleware
 }
 
-/** The copies of the SDK in this project that ignore a middleware: its own, and those that packages bring. */
+/** The copies of the SDK in this project that ignore middlewares: its own, and those of its packages. */
 const sdks = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const entries = (folder: string) => Effect.orElseSucceed(fs.readDirectory(folder), () => [])
@@ -191,7 +191,7 @@ const sdks = Effect.gen(function* () {
     const text = yield* Effect.option(fs.readFileString(file))
     const found = Option.flatMap(text, Schema.decodeUnknownOption(Manifest))
     if (Option.isNone(found) || !isTooOld(found.value.version)) continue
-    const what = `@anthropic-ai/sdk ${found.value.version} in ${place} ignores middleware: give its clients the fetch`
+    const what = `@anthropic-ai/sdk ${found.value.version} in ${place} ignores middleware: pass its clients \`fetch\` instead`
     checks.push(note(what, ["new Anthropic({ fetch: floodgate.fetch, maxRetries: 0 })"]))
   }
   return checks
@@ -257,7 +257,7 @@ export const doctorCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Checks what a run needs: the version of Node, copies of the SDK that are too old for middleware, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, whether the provider answers and accepts the key, with --call its limits, and with --redis the shared budget. It says what to write where something is wrong. Without --call it spends nothing."
+    "Checks what a run needs: the version of Node, copies of the SDK that are too old for middleware, ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL, whether the provider answers and accepts the key, with --call its limits, and with --redis the shared budget. It says how to correct what is wrong. Without --call it spends nothing."
   ),
   Command.withShortDescription("Checks the key, the address, the limits and Redis"),
   Command.withExamples([

@@ -1,5 +1,5 @@
 /**
- * Errors for people: invalid flags, and the causes of failures in a few words.
+ * Words errors for people: invalid flags, and the causes of failures.
  */
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
@@ -10,7 +10,7 @@ const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-
 const meant = (suggestions: ReadonlyArray<string>): string =>
   suggestions.length === 0 ? "" : `: did you mean ${suggestions.map((name) => `"${name}"`).join(" or ")}?`
 
-/** Addresses may have a password, or a key in their query. */
+/** Quotes a value, unless it may contain a password or a key, as addresses do. */
 const quoted = (value: string): string => (/\S@\S|[?&#]\S*=/.test(value) ? "something else (not shown)" : `"${value}"`)
 
 const invalidValue = ({ expected, kind, option, value }: CliError.InvalidValue): string => {
@@ -25,7 +25,7 @@ const invalidValue = ({ expected, kind, option, value }: CliError.InvalidValue):
     : `${name}: unknown value ${quoted(value)}${meant([near])}`
 }
 
-/** An error of an invocation in one sentence, as the library words its own. */
+/** An error of an invocation in one sentence, worded as the library's own. */
 export const sentenceOf = (error: CliError.CliError): string => {
   switch (error._tag) {
     case "UnrecognizedOption":
@@ -63,7 +63,7 @@ export const orInvalid =
       }
     })
 
-/** Causes may be circular. */
+/** Causes may be circular, so the search ends at this depth. */
 const maxDepth = 8
 
 /** The innermost cause, which is the most informative: its code, or the first line of its message. */

@@ -1,7 +1,7 @@
-/** How a command ends: one exit code for each kind of failure. */
+/** The exit codes of the command, one for each kind of failure. */
 import * as Schema from "effect/Schema"
 
-/** The code of each kind, and what it means. */
+/** The code of each kind of failure. */
 export const codes = {
   failed: 1,
   usage: 2,
@@ -21,7 +21,7 @@ export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> =
   ["130, 143", "stopped by Ctrl-C, by SIGTERM"]
 ]
 
-/** Ends the command with a message for people. It says what is wrong, and what to do. */
+/** Ends the command. The message says what is wrong and what to do. */
 export class CommandError extends Schema.TaggedError<CommandError>("floodgate/cli/CommandError")("CommandError", {
   message: Schema.String,
   exitCode: Schema.Finite

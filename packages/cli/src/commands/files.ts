@@ -6,7 +6,7 @@ import * as Exit from "./exit.ts"
 import { kindOf } from "./output.ts"
 import { oneLine } from "./text.ts"
 
-/** The failure of reading a path. */
+/** The error for a path that cannot be read. */
 export const unreadable = (path: string, why: string): Exit.CommandError =>
   Exit.failure("file", `${oneLine(path)}: ${why}`)
 
@@ -21,7 +21,7 @@ const reasonOf = ({ reason }: PlatformError.PlatformError): string => {
   }
 }
 
-/** The errors of an effect that reads the path. */
+/** Turns the errors of an effect that reads the path into errors for people. */
 export const reading =
   (path: string) =>
   <A, E, R>(effect: Effect.Effect<A, E | PlatformError.PlatformError, R>) =>
@@ -49,8 +49,8 @@ export const isText = (bytes: Uint8Array): boolean => {
 }
 
 /**
- * The text of a file. Anything but a regular file is refused, because it could keep its reader waiting for ever, and so is a file
- * that is too large for the memory.
+ * Reads a text file. Anything but a regular file is refused, because reading it might never end, and so is a file that is too large
+ * for the memory.
  */
 export const text = Effect.fnUntraced(function* (
   path: string,

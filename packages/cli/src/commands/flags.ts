@@ -1,10 +1,10 @@
-/** Kinds of flags that several commands have. */
+/** Kinds of flags that several commands use. */
 import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Words from "../words.ts"
 
-/** A number within a range. A text that is not a number gets the same error as a number outside of the range. */
+/** A number within a range. Any other text gets the same error as a number outside of the range. */
 export const number = (name: string, expected: string, holds: (value: number) => boolean): Flag.Flag<number> =>
   Flag.String(name).pipe(
     Flag.filterMap(
@@ -14,9 +14,9 @@ export const number = (name: string, expected: string, holds: (value: number) =>
     Flag.withMetavar("<n>")
   )
 
-/** The most that limits allow: 2^53. */
+/** The library's own bound for limits, 2^53. */
 const maxNumber = Number.MAX_SAFE_INTEGER
-/** Smaller rates and factors make no sense, and figures that are divided by them are unreadable. */
+/** Smaller rates and factors are of no use, and results that are divided by them are unreadable. */
 const minNumber = 0.001
 
 /** A time in seconds, given as a number or as a duration such as "4 minutes". */
@@ -57,10 +57,10 @@ export const count = (name: string, upTo = maxNumber): Flag.Flag<number> =>
 export const atLeastZero = (name: string, upTo: number): Flag.Flag<number> =>
   number(name, `a number from 0 to ${Words.thousands(upTo)}`, (value) => value >= 0 && value <= upTo)
 
-/** A day in milliseconds: no simulated call takes longer. */
+/** A day, which is longer than any simulated call. */
 export const maxMillis = 86_400_000
 
-/** No model writes as much in one answer. */
+/** More than any model writes in one answer. */
 export const maxOutputTokens = 10_000_000
 
 /** A description with a default, so that `--help` shows the default. */
@@ -69,13 +69,13 @@ export const byDefault =
   <A extends string | number>(flag: Flag.Flag<A>): Flag.Flag<A> =>
     flag.pipe(Flag.withDescription(`${text} (default: ${value})`), Flag.withDefault(value as A))
 
-/** A description, of a flag that may be left out. */
+/** A description of an optional flag. */
 export const optional =
   (text: string) =>
   <A>(flag: Flag.Flag<A>): Flag.Flag<Option.Option<A>> =>
     flag.pipe(Flag.withDescription(text), Flag.optional)
 
-/** A whole number above zero that may be left out, and what applies then. */
+/** An optional whole number above zero, and what applies without it. */
 export const optionalCount = (name: string, text: string, unless: string): Flag.Flag<Option.Option<number>> =>
   count(name).pipe(optional(`${text} (default: ${unless})`))
 

@@ -1,4 +1,4 @@
-/** `floodgate forecast`: what a workload will take, before it runs. */
+/** `floodgate forecast`: predicts how long a workload takes and what it costs. */
 import * as Argument from "effect/cli/Argument"
 import type * as CliError from "effect/cli/CliError"
 import * as Command from "effect/cli/Command"
@@ -29,12 +29,12 @@ import * as Trace from "./trace.ts"
 // Flags
 // -----------------------------------------------------------------------------
 
-/** The models whose prices are compared if none is named: the current ones of Anthropic's classes. */
+/** The models whose prices are compared by default: the current one of each of Anthropic's classes. */
 const usualModels = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"]
 
 const flags = {
   paths: Argument.String("path").pipe(
-    Argument.withDescription("Files, or folders of text files, as the workload that run would make of them"),
+    Argument.withDescription("Files, or folders of text files: the workload of run"),
     Argument.variadic()
   ),
   ...Selection.flags,
@@ -50,20 +50,20 @@ const flags = {
   outputTokens: Flags.optionalCount("output-tokens", "Output tokens of each call", "200"),
   model: Flag.String("model").pipe(
     Flag.withMetavar("<name>"),
-    Flag.withDescription(`Say what it costs with this model; may be given again (default: ${usualModels.join(", ")})`),
+    Flag.withDescription(`Show the cost with this model; may be repeated (default: ${usualModels.join(", ")})`),
     Flag.atLeast(0)
   ),
   concurrency: LimitFlags.concurrency,
   latencyPerToken: LimitFlags.latencyPerToken,
   deadline: Flag.String("deadline").pipe(
     Flag.withMetavar("<duration>"),
-    Flags.optional('Say which tier is enough for this deadline, such as "10 minutes"')
+    Flags.optional('Show which tier meets this deadline, such as "10 minutes"')
   ),
   ...LimitFlags.flags,
   report: Output.flag("report", "file").pipe(
     Flags.optional("Write a report with charts: one HTML file that opens offline")
   ),
-  json: Flags.toggle("json", "One JSON object")
+  json: Flags.toggle("json", "Print one JSON object")
 }
 
 const invalid = invalidFlag("forecast")
@@ -74,7 +74,7 @@ const invalid = invalidFlag("forecast")
 
 const attempt = orInvalid("forecast", "Forecast")
 
-/** A forecast of more takes minutes. */
+/** A forecast of more calls takes minutes. */
 const maxCalls = 1_000_000
 
 interface WorkloadFlags extends Selection.SelectionFlags {
@@ -115,7 +115,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
   const agents = Option.getOrElse(wanted.agents, () => 12)
   if (Option.isSome(trace)) {
     const recorded = yield* Trace.read(trace.value)
-    // Without limits, so that the calls are as recorded.
+    // Without limits, the calls of the scenario are as recorded.
     const whole = { inputTokensPerMinute: Infinity, outputTokensPerMinute: Infinity }
     const dealt = Option.isSome(wanted.agents) ? { agents, speed: Infinity } : {}
     const scenario = Scenarios.fromTrace(recorded, { ...whole, ...dealt })
@@ -159,7 +159,7 @@ const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
 // Answers
 // -----------------------------------------------------------------------------
 
-/** How many calls at once still help: the fewest with which the workload takes at most 2 % longer than with all. */
+/** How many agents help: the smallest concurrency with which the workload takes at most 2 % longer than with all of them. */
 const agentsThatHelp = Effect.fnUntraced(function* (workload: Forecast.Workload, options: Forecast.Options) {
   const millisWith = (concurrency: number): Effect.Effect<number> =>
     Effect.map(Forecast.makeEffect(workload, { ...options, concurrency }), ({ duration }) =>
@@ -228,7 +228,7 @@ export const forecastCommand = Command.make(
   "forecast",
   flags,
   Effect.fnUntraced(function* ({ concurrency, latencyPerToken, ...given }) {
-    const most = yield* deadlineOf(given.deadline)
+    const deadline = yield* deadlineOf(given.deadline)
     const workload = yield* workloadOf(given)
     const limits = yield* LimitFlags.checked("forecast", given)
     const how = {
@@ -239,7 +239,9 @@ export const forecastCommand = Command.make(
     const answers = yield* answersOf(workload, tiers, how)
     const enough = answers.find(
       ({ forecast }) =>
-        most !== undefined && forecast.refused.length === 0 && Duration.isLessThanOrEqualTo(forecast.duration, most)
+        deadline !== undefined &&
+        forecast.refused.length === 0 &&
+        Duration.isLessThanOrEqualTo(forecast.duration, deadline)
     )
     const models = given.model.length === 0 ? usualModels : [...new Set(given.model)]
     const printed: Printed.Printed = {
@@ -248,7 +250,7 @@ export const forecastCommand = Command.make(
       costs: costsOf(workload, models),
       monthly: new Map(tiers.flatMap(({ monthly, name }) => (monthly === undefined ? [] : [[name, monthly] as const]))),
       limits,
-      deadline: most === undefined ? undefined : { most, tier: enough?.tier }
+      deadline: deadline === undefined ? undefined : { duration: deadline, tier: enough?.tier }
     }
     if (Option.isSome(given.report)) {
       yield* Output.claim(given.report.value, "--report")

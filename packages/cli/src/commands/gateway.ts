@@ -1,4 +1,4 @@
-/** `floodgate gateway`: a reverse proxy that paces, for clients in any language. */
+/** `floodgate gateway`: a reverse proxy that paces the calls of clients in any language. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Config from "effect/Config"
@@ -26,15 +26,15 @@ import * as Redis from "./redis.ts"
 import { oneLine } from "./text.ts"
 
 const defaultPort = 8_788
-/** A queue of this length takes minutes; callers in a longer one would only be refused. */
+/** A queue of this length takes minutes; callers in a longer one would wait in vain and be refused. */
 const defaultMaxQueued = 10_000
 
 const flags = {
   config: Flag.String("config").pipe(
     Flag.withMetavar("<file>"),
-    Flags.optional("A file of JSON with upstreams, limits, rules for callers and bounds; flags go before it")
+    Flags.optional("A JSON file with upstreams, limits, rules for callers and bounds; flags take precedence")
   ),
-  port: Flags.port.pipe(Flags.optional(`Port to listen on; 0 takes a free one (default: ${defaultPort})`)),
+  port: Flags.port.pipe(Flags.optional(`Port to listen on; 0 chooses a free one (default: ${defaultPort})`)),
   host: Flag.String("host").pipe(
     Flags.optional(
       "Address to listen on; anything but loopback needs a token in FLOODGATE_GATEWAY_TOKEN (default: 127.0.0.1)"
@@ -44,7 +44,7 @@ const flags = {
     Flag.withMetavar("<name>"),
     Flag.atLeast(1),
     Flags.optional(
-      "A further name under which callers reach it when it has no token, such as gateway.internal behind a proxy; repeat it for each (default: the names of this machine)"
+      "Another host name under which callers may reach it, such as gateway.internal behind a proxy; needed only without a token; may be repeated (default: the names of this machine)"
     )
   ),
   upstream: Flag.String("upstream").pipe(
@@ -57,21 +57,21 @@ const flags = {
     Flag.atLeast(1),
     Flag.map(Object.fromEntries<string>),
     Flags.optional(
-      "A provider: anthropic, openai, gemini, or another name, which its callers put in front of the path. Repeat it for each: it replaces the default (default: the public addresses of the three)"
+      "A provider and its address: anthropic, openai, gemini, or another name, which callers put before the path; may be repeated, and replaces the default (default: the public addresses of these three)"
     )
   ),
   maxHold: Flags.seconds("max-hold", 3_600).pipe(
-    Flags.optional("The longest that a call is held; what would wait longer is refused at once (default: 300)")
+    Flags.optional(
+      "The longest time that a call is held; calls that would wait longer are refused at once (default: 300)"
+    )
   ),
   concurrency: LimitFlags.concurrency,
   state: Output.flag("state", "file").pipe(
-    Flags.optional(
-      "Keep what was learned of limits and calls in this file, and what was spent of caps, from one start to the next"
-    )
+    Flags.optional("A file that keeps the learned limits and estimates, and the spending of caps, across restarts")
   ),
   record: Output.flag("record", "file").pipe(
     Flags.optional(
-      "Add each call to this trace, without its content: time, tokens, model, agent, wait. forecast and storm read it with --trace"
+      "A trace to which each call is added without its content: time, tokens, model, agent, wait; forecast and storm read it with --trace"
     )
   ),
   ...LimitFlags.flags,
@@ -80,7 +80,7 @@ const flags = {
 
 type GatewayFlags = Command.Command.Config.Infer<typeof flags>
 
-/** Says where the option of the library comes from that an error names: from a flag, the environment or the file. */
+/** Rewords an error of the library, so that it names the flag, the variable or the file that sets the option. */
 const named = ({ concurrency, config, host, hostName, port, upstream }: GatewayFlags, message: string): string => {
   const setting = message.replace(/^[A-Z]\w*\.\w+: /, "")
   const [name = ""] = /^\w+/.exec(setting) ?? []
@@ -106,7 +106,7 @@ const orRefused = (given: GatewayFlags) =>
     defect instanceof RangeError ? Effect.fail(Exit.failure("usage", named(given, defect.message))) : Effect.die(defect)
   )
 
-/** The library checks the durations. A number is seconds. */
+/** The durations, which the library checks. A number means seconds. */
 const durations = (settings: GatewayConfig.GatewaySettings) => {
   const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
   const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
@@ -139,7 +139,7 @@ const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
 
 /** The options of the gateway. */
 const optionsOf = (all: GatewayConfig.GatewaySettings): Gateway.Options => {
-  // The budget and the governor take these.
+  // These are options of the budget and the governor.
   const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices: _p, ...settings } = all
   return { ...settings, ...durations(settings), port: settings.port ?? defaultPort }
 }
@@ -179,11 +179,11 @@ export const gatewayCommand = Command.make(
     const more = { spent: kept?.spent, record }
     const running = Effect.gen(function* () {
       const { url } = yield* Gateway.Gateway
-      // Before it is known to run: a SIGHUP that nobody listens for ends the process.
+      // Started before the URL is printed, because a SIGHUP without a listener ends the process.
       yield* Effect.forkScoped(reloading(given, settings, more), { startImmediately: true })
       yield* Print.out(`floodgate gateway listening on ${url}`)
       return yield* Effect.onInterrupt(Effect.never, () =>
-        Print.err("Closing: calls that run may end; Ctrl-C again ends them")
+        Print.err("Closing: running calls may finish; press Ctrl-C again to end them")
       )
     })
     const live = Effect.suspend(() => {
@@ -207,7 +207,7 @@ export const gatewayCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error says in a line when calls begin to wait and for what. Ctrl-C lets the calls that run end, and ends them when it is pressed again."
+    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
   ),
   Command.withShortDescription("One limit for clients in every language: a proxy that paces"),
   Command.withExamples([

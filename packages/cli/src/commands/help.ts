@@ -1,4 +1,4 @@
-/** The help of the commands, with lines that break between words. */
+/** Prints the help of the commands, with lines that break between words. */
 import * as CliOutput from "effect/cli/CliOutput"
 import type * as HelpDoc from "effect/cli/HelpDoc"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
@@ -20,7 +20,7 @@ const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<numb
   return lefts.map((left) => 2 + Math.max(column, left.length + 1))
 }
 
-/** A list of choices is in the description, too. */
+/** Replaces a long list of choices, which the description has as well. */
 const shortType = (type: string): string => (type.length > 20 ? "<choice>" : type)
 
 const flagsIn = (flags: ReadonlyArray<HelpDoc.FlagDoc>, columns: number): ReadonlyArray<HelpDoc.FlagDoc> => {
@@ -74,7 +74,7 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
           group.commands.map(({ name }) => name),
           20
         )
-        // The formatter leaves no line between the last of them and the examples.
+        // The formatter leaves no empty line between the last command and the examples.
         const end = (index: number) => (index === group.commands.length - 1 ? "\n" : "")
         const [first, ...rest] = group.commands.map((command, index) => ({
           ...command,

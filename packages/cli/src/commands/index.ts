@@ -1,5 +1,5 @@
 /**
- * The command-line tool: its commands, and how it ends.
+ * The command-line tool: its commands, its errors and its exit codes.
  */
 import * as Cause from "effect/Cause"
 import type * as CliError from "effect/cli/CliError"
@@ -20,7 +20,7 @@ import { version } from "./version.ts"
 
 export { version }
 
-/** The commands. Each is loaded when it is called, so that a gateway that runs for months does not hold the lab in memory. */
+/** The commands. Each is loaded when it is called, so that a long-running gateway does not have the lab in memory. */
 const commands = {
   start: async () => (await import("./start.ts")).startCommand,
   storm: async () => (await import("./storm.ts")).stormCommand,
@@ -33,7 +33,7 @@ const commands = {
   lab: async () => (await import("./lab.ts")).labCommand
 }
 
-/** The command that the arguments name; otherwise all commands, for the help and for suggestions after a misspelt name. */
+/** Loads the command that the arguments name, or else all commands, for the help and for suggestions. */
 const load = ([name = ""]: ReadonlyArray<string>) =>
   Effect.promise(() =>
     Promise.all(
@@ -63,7 +63,7 @@ const root = Command.make("floodgate").pipe(
 )
 
 /**
- * The tool failed, and the reason is printed. Its exit code says what kind of failure it was.
+ * The tool has failed and printed the reason. The exit code names the kind of failure.
  */
 export class ExitError extends Schema.TaggedError<ExitError>("floodgate/cli/ExitError")("ExitError", {
   code: Schema.Finite
@@ -96,7 +96,7 @@ const ended = (cause: Cause.Cause<unknown>): Effect.Effect<void, ExitError> => {
 }
 
 /**
- * Runs the tool with these arguments, and says on standard error what went wrong.
+ * Runs the tool with these arguments, and prints errors on standard error.
  */
 export const runWith = (args: ReadonlyArray<string>): Effect.Effect<void, ExitError, Command.Environment> =>
   Effect.flatMap(load(args), (loaded) =>

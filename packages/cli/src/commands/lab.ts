@@ -1,4 +1,4 @@
-/** `floodgate lab`: the race over all scenarios, as one report. */
+/** `floodgate lab`: races every strategy in every scenario, and writes one report. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -29,7 +29,7 @@ const flags = {
   )
 }
 
-/** How the strategies are configured. */
+/** The configuration of each strategy, as `--explain` prints it. */
 const explained = [
   ...Strategies.all.flatMap(({ name, settings = "", summary, why = "" }) => [
     name,
@@ -41,7 +41,7 @@ const explained = [
   Strategies.about
 ].join("\n")
 
-/** The charts of the README: a scenario, its strategies, and the two that are shown in detail. */
+/** The scenario of the README's charts, its strategies, and the two that are shown in detail. */
 const pictured = {
   scenario: "incident",
   bars: [...Strategies.reported, ...Strategies.usual].map(({ name }) => name),
@@ -126,7 +126,7 @@ export const labCommand = Command.make(
     yield* Print.out(
       [
         "",
-        "Simulated seconds until all of the work was done, or calls that were lost; beside it the 429s.",
+        "Simulated seconds until all of the work was done, or the number of lost calls; beside it the 429s.",
         "",
         Report.Verdict.ofRaces(raced.scenarios).text
       ].join("\n")

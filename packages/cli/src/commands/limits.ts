@@ -1,4 +1,4 @@
-/** The flags that say what a provider limits, and how it behaves. */
+/** The flags for a provider's limits and behaviour. */
 import type * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -13,12 +13,12 @@ import { atLeastZero, byDefault, count, maxMillis, number, optional, positive } 
 /** Random numbers have 32 bits, so a larger seed would equal a smaller one. */
 const maxSeed = 2 ** 32 - 1
 
-/** The seed of everything random. */
+/** The seed of all random numbers. */
 export const seed = number(
   "seed",
   `a whole number from 0 to ${Words.thousands(maxSeed)}`,
   (value) => Number.isSafeInteger(value) && value >= 0 && value <= maxSeed
-).pipe(byDefault("The same seed gives the same figures", 1))
+).pipe(byDefault("Seed of all random numbers: the same seed gives the same results", 1))
 
 /** How long a call takes in addition to the usual time. */
 export const latencyPerToken = atLeastZero("latency-per-token", maxMillis).pipe(
@@ -35,7 +35,7 @@ export const concurrency = count("concurrency", 1_000_000).pipe(
 /** How the provider counts. */
 export const window = Flag.Literals("window", ["bucket", "sliding", "fixed"])
 
-/** Whether a simulated provider charges what it rejects. */
+/** Whether a simulated provider counts rejected requests. */
 export const rejections = (value: "free" | "charged") =>
   Flag.Literals("rejections", ["free", "charged"]).pipe(
     byDefault("Whether a rejected request counts against the limits", value)
@@ -49,16 +49,16 @@ export const headers = Flag.Literals("headers", ["rounded", "exact", "openai", "
 /** The flags for limits. Without them there is no limit. */
 export const flags = {
   inputTokensPerMinute: positive("input-tokens-per-minute").pipe(
-    optional("Input tokens that the provider grants a minute")
+    optional("Input tokens that the provider allows per minute")
   ),
   outputTokensPerMinute: positive("output-tokens-per-minute").pipe(
-    optional("Output tokens that the provider grants a minute")
+    optional("Output tokens that the provider allows per minute")
   ),
-  requestsPerMinute: positive("requests-per-minute").pipe(optional("Requests that the provider grants a minute")),
+  requestsPerMinute: positive("requests-per-minute").pipe(optional("Requests that the provider allows per minute")),
   tokensPerSecond: positive("tokens-per-second").pipe(
-    optional("Input and output tokens together that the provider grants a second")
+    optional("Input and output tokens together that the provider allows per second")
   ),
-  burst: positive("burst").pipe(optional("Tokens that the provider grants at once, for each limit on tokens")),
+  burst: positive("burst").pipe(optional("Tokens that the provider allows at once, for each limit on tokens")),
   window: window.pipe(
     optional("How the provider counts limits per minute; Anthropic documents a bucket (default: bucket)")
   )
@@ -89,7 +89,7 @@ export const limitsOf = (given: LimitFlagValues): Limits.Limits | undefined => {
   return Object.values(limits).some((limit) => limit !== undefined) ? limits : undefined
 }
 
-/** The same. Fails if the limits are invalid, or if a flag would have no effect. */
+/** The limits of the flags. Fails if they are invalid, or if a flag would have no effect. */
 export const checked = Effect.fnUntraced(function* (
   command: string,
   given: LimitFlagValues

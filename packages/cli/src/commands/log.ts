@@ -14,7 +14,7 @@ const wordOf = (part: unknown): string => {
 
 const textOf = (message: unknown): string => (Array.isArray(message) ? message : [message]).map(wordOf).join(" ")
 
-/** A record is printed as JSON in a line of its own, for programs such as jq. */
+/** Whether a message is a record, which is printed as a line of JSON for programs such as jq. */
 const isRecord = (message: unknown): message is object =>
   typeof message === "object" && message !== null && "event" in message
 

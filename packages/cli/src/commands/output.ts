@@ -40,13 +40,13 @@ const reasons: Readonly<Record<string, string>> = {
   EROFS: "the disk cannot be written to"
 }
 
-/** The message that something cannot be written, and why. */
+/** Says that something cannot be written, and why. */
 export const unwritten = (what: string, error: unknown): string => {
   const reason = innermost(error)
   return `cannot write ${oneLine(what)}: ${reasons[reason] ?? reason}`
 }
 
-/** The failure of using a file or folder of the output, and the flag that names it. */
+/** The error for an output file or folder that cannot be used. `flag` names it. */
 export const unusable = (what: string, flag: string): Exit.CommandError =>
   Exit.failure("file", `${what}; choose another ${flag}`)
 
@@ -81,8 +81,8 @@ const look = (path: string) =>
   )
 
 /**
- * Refuses a path that is not a regular file, if it exists, where a command chose the name itself. A link could lead anywhere, and
- * a pipe would keep the writer waiting.
+ * Refuses an existing path that is not a regular file, for names that the command chose itself: a link could lead anywhere, and a pipe
+ * would block the writer.
  */
 export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) {
   const info = yield* writing(path, flag)(look(path))
@@ -92,7 +92,7 @@ export const ownFile = Effect.fnUntraced(function* (path: string, flag: string) 
   return info
 })
 
-/** Refuses a folder that is a link and was not named by the user. */
+/** Refuses a folder that is a link, unless the user named it. */
 export const ownFolder = Effect.fnUntraced(function* (path: string, flag: string) {
   const info = yield* writing(path, flag)(look(path))
   if (info?.type === "SymbolicLink") {
@@ -105,8 +105,8 @@ export const ownFolder = Effect.fnUntraced(function* (path: string, flag: string
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a folder and its parents, one by one: Node's own recursive option never ends below `/proc`, where folders cannot be made
- * in existing ones.
+ * Makes a folder and its parents one by one. Node's recursive option never ends below `/proc`, where existing folders cannot have new
+ * ones.
  */
 export const folder = (
   path: string
@@ -121,7 +121,7 @@ export const folder = (
   })
 
 /**
- * A temporary folder within another, which is removed with the scope. No other command writes to it, even if one was started at
+ * A temporary folder within another one. It is removed with the scope, and no other command writes to it, even one that was started at
  * the same time for the same files.
  */
 const scratch = (directory: string) =>
@@ -147,7 +147,7 @@ const target = (path: string): Effect.Effect<string, PlatformError.PlatformError
     )
   })
 
-/** Writes a file, and waits until the disk has it: after a loss of power it would otherwise be empty under its new name. */
+/** Writes a file and waits until the disk has it. Otherwise a power failure could leave it empty under its new name. */
 const writeThrough = Effect.fnUntraced(function* (path: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const file = yield* fs.open(path, { flag: "w" })
@@ -163,8 +163,7 @@ const syncFolder = (path: string) =>
   )
 
 /**
- * Writes a new file, and moves it over the old one, so that the old one stays if the disk is full, the process ends, or the
- * power fails.
+ * Writes a new file and renames it to the old one, which therefore survives a full disk, the end of the process and a power failure.
  */
 const replace = Effect.fnUntraced(function* (path: string, text: string) {
   const fs = yield* FileSystem.FileSystem
@@ -176,14 +175,14 @@ const replace = Effect.fnUntraced(function* (path: string, text: string) {
   yield* syncFolder(dirname(path))
 }, Effect.scoped)
 
-/** Writes a file whose name the command chose itself, within a folder that a flag names. */
+/** Writes a file with a name that the command chose, in a folder that a flag names. */
 export const replaceOwn = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
   yield* ownFile(path, flag)
   yield* replace(path, text).pipe(writing(path, flag))
 })
 
 /**
- * Opens a pipe when it has a reader. The system's own wait for a reader cannot be interrupted by a signal; this one can.
+ * Opens a pipe when it has a reader. A signal can interrupt this wait, unlike the system's own.
  */
 const openPipe = Effect.fnUntraced(function* (path: string) {
   const opened = Effect.try({
@@ -227,15 +226,15 @@ export const write = Effect.fnUntraced(function* (path: string, text: string, fl
   yield* Print.err(`wrote ${oneLine(path)}`)
 })
 
-/** As {@link replaceOwn}, and a line on standard error says so. */
+/** {@link replaceOwn}, with a line on standard error that names the path. */
 export const writeOwn = Effect.fnUntraced(function* (path: string, text: string, flag: string) {
   yield* replaceOwn(path, text, flag)
   yield* Print.err(`wrote ${oneLine(path)}`)
 })
 
 /**
- * Checks before the work that a file for its result can be written, including its folder. It leaves nothing behind and removes
- * nothing, because the work may be stopped. Errors contain the path, or `named` if it is given.
+ * Checks, before the work, that its result can be written to a file and that the file's folder can be made. It leaves no files and
+ * removes none, because the work may be stopped. Errors name the path, or `named` if it is given.
  */
 export const claim = Effect.fnUntraced(function* (path: string, flag: string, named = path) {
   const fs = yield* FileSystem.FileSystem
@@ -256,7 +255,7 @@ export const claim = Effect.fnUntraced(function* (path: string, flag: string, na
   }).pipe(Effect.scoped, writing(named, flag))
 })
 
-/** The same for files whose names the command chose, within a folder that a flag names. */
+/** {@link claim} for files with names that the command chose, in a folder that a flag names. */
 export const claimOwn = Effect.fnUntraced(function* (folder: string, names: ReadonlyArray<string>, flag: string) {
   const { join } = yield* Path.Path
   for (const name of names) yield* ownFile(join(folder, name), flag)

@@ -1,4 +1,4 @@
-/** Lines that are drawn over in place on a terminal. */
+/** Draws lines in place on a terminal. */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -10,14 +10,14 @@ import { fit, oneLine } from "./text.ts"
 const hideCursor = "\u001b[?25l"
 const showCursor = "\u001b[?25h"
 
-/** Replaces what it drew before. */
+/** Draws pictures, each over the one before. */
 export interface Painter {
   readonly draw: (lines: ReadonlyArray<string>) => Effect.Effect<void>
   /** Shows the cursor again; the last picture stays. */
   readonly end: Effect.Effect<void>
 }
 
-/** A new painter. `coloured` gives a line its colours, when nothing is left in it that a terminal obeys. */
+/** Makes a painter. `coloured` adds colours to a line after its control characters have been removed. */
 export const make = (terminal: Terminal.Terminal, coloured = (line: string): string => line): Painter => {
   let height = 0
   const write = (text: string) => Effect.ignore(terminal.display(text))
@@ -42,13 +42,13 @@ export const sizeOf = (
   }))
 
 /**
- * Shows a status line on standard error, if that is a terminal that can redraw it. The line is removed when the scope closes, also
- * if the work is stopped, so that the shell's prompt does not follow it.
+ * Shows a status line on standard error if that is a terminal that can redraw it. The line is removed when the scope closes, so that
+ * the shell's prompt does not follow it after an interruption.
  */
 export const statusLine = Effect.gen(function* () {
   const stdio = yield* Stdio.Stdio
   const terminal = yield* Terminal.Terminal
-  // The terminal's capabilities are those of standard output, which may be a file.
+  // `TerminalCapabilities` are those of standard output, which may be a file.
   const term = Option.getOrUndefined(yield* Effect.orElseSucceed(Config.option(Config.String("TERM")), Option.none))
   if (term === "dumb" || !(yield* stdio.stderrIsTerminal)) return (): Effect.Effect<void> => Effect.void
   const write = (text: string): Effect.Effect<void> =>

@@ -1,6 +1,6 @@
 /**
- * The only way to the terminal, besides the painter: what is printed holds no character that a terminal obeys, but for the colours
- * of our own tables, and its lines break between words.
+ * Prints to the terminal, as only this module and the painter do. Control characters are removed, except the colours of our own
+ * tables, and lines break between words.
  */
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as Console from "effect/Console"
@@ -11,7 +11,7 @@ import * as Terminal from "effect/Terminal"
 import type { Matrix } from "../lab/index.ts"
 import { printable, safeJson, wrap } from "./text.ts"
 
-/** How wide lines may be: as the terminal that shows them, or without a bound in a file. */
+/** How wide lines may be: as wide as the terminal, or unbounded in a file. */
 export interface Room {
   readonly stdout: number
   readonly stderr: number
@@ -22,7 +22,7 @@ export const Room: Context.Reference<Room> = Context.Reference<Room>("floodgate/
   defaultValue: () => ({ stdout: Infinity, stderr: Infinity })
 })
 
-/** Looks how much room there is. */
+/** Measures the terminal. */
 export const measured = Effect.gen(function* () {
   const stdio = yield* Stdio.Stdio
   const columns = yield* (yield* Terminal.Terminal).columns
@@ -33,7 +33,7 @@ export const measured = Effect.gen(function* () {
   }
 })
 
-/** Prints an answer. */
+/** Prints the result of a command on standard output. */
 export const out = (text: string): Effect.Effect<void> =>
   Effect.flatMap(Room, ({ stdout }) => Console.log(wrap(printable(text), stdout)))
 
@@ -47,12 +47,12 @@ export const paint: Effect.Effect<Matrix.Paint> = Effect.map(
       canColor ? `\u001b[${styles[tone]}m${text}\u001b[0m` : text
 )
 
-/** Prints a table that is painted, and as wide as there is room. All of its text must be our own: it is printed as it is. */
+/** Prints a coloured table. It is printed as it is, so all of its text must be our own. */
 export const painted = (table: string): Effect.Effect<void> => Console.log(table)
 
-/** Prints what is not the answer: standard output belongs to that. */
+/** Prints a message on standard error. */
 export const err = (text: string): Effect.Effect<void> =>
   Effect.flatMap(Room, ({ stderr }) => Console.error(wrap(printable(text), stderr)))
 
-/** Prints a value for a program. */
+/** Prints a value as JSON. */
 export const json = (value: unknown, indent?: number): Effect.Effect<void> => Console.log(safeJson(value, indent))

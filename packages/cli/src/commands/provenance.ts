@@ -1,4 +1,4 @@
-/** When, how and from what a report was made. */
+/** The facts that a report states about itself: when, by which version and with which command it was made. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -12,14 +12,14 @@ export const Arguments: Context.Reference<ReadonlyArray<string>> = Context.Refer
   { defaultValue: () => [] }
 )
 
-/** An address without its user and password, because reports are passed on. */
+/** Removes user and password from an address, because reports are passed on. */
 const withoutPassword = (argument: string): string => argument.replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]*@/i, "$1")
 
 /** An argument quoted for a shell. */
 const quoted = (argument: string): string =>
   /^[\w@%+=:,./-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", `'\\''`)}'`
 
-/** Longer prompts are in the files of the run. */
+/** Longer arguments are cut; a run's own files have the whole prompt. */
 const maxCharacters = 200
 
 const short = (argument: string): string =>

@@ -1,4 +1,4 @@
-/** `floodgate provider`: the simulated provider over HTTP, for any client whose base URL can be set. */
+/** `floodgate provider`: serves the simulated provider over HTTP, for any client whose base URL can be set. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -14,9 +14,9 @@ import * as LimitFlags from "./limits.ts"
 import * as Print from "./print.ts"
 
 const flags = {
-  port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 takes a free one", 0)),
+  port: Flags.port.pipe(Flags.byDefault("Port to listen on; 0 chooses a free one", 0)),
   host: Flags.text("host", "an address or the name of a host").pipe(
-    Flags.byDefault("Address to listen on; anything but loopback opens it to the network", "127.0.0.1")
+    Flags.byDefault("Address to listen on; anything but loopback can be reached from the network", "127.0.0.1")
   ),
   ...LimitFlags.flags,
   rejections: LimitFlags.rejections("free"),
@@ -33,11 +33,11 @@ const flags = {
   ),
   latencyInput: Flags.atLeastZero("latency-per-input-token", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
-    Flags.byDefault("Milliseconds per input token, besides", Latency.usual.perInputTokenMillis)
+    Flags.byDefault("Additional milliseconds per input token", Latency.usual.perInputTokenMillis)
   ),
   latencyOutput: Flags.atLeastZero("latency-per-output-token", Flags.maxMillis).pipe(
     Flag.withMetavar("<ms>"),
-    Flags.byDefault("Milliseconds per output token, besides", Latency.usual.perOutputTokenMillis)
+    Flags.byDefault("Additional milliseconds per output token", Latency.usual.perOutputTokenMillis)
   ),
   noise: Flags.atLeastZero("latency-noise", 5).pipe(
     Flag.withMetavar("<sigma>"),
@@ -45,7 +45,7 @@ const flags = {
   ),
   timeScale: Flags.positive("time-scale", 1_000_000).pipe(
     Flag.withMetavar("<x>"),
-    Flags.byDefault("How many times faster than real time its time passes", 1)
+    Flags.byDefault("How many times faster than real time the provider's time passes", 1)
   ),
   seed: LimitFlags.seed
 }
@@ -58,11 +58,11 @@ export const refusals: Readonly<Record<string, string>> = {
   ENOTFOUND: "there is no host of this name"
 }
 
-/** The failure of a server that cannot listen on an address. */
+/** The error of a server that cannot listen on an address. */
 export const cannotListen = (address: string, why: string): Exit.CommandError =>
   Exit.failure("network", `cannot listen on ${address}: ${why}; choose another --port or --host`)
 
-/** The provider server with an error for people. */
+/** Starts the provider's server. */
 export const listen = (options: ProviderServer.Options) =>
   Effect.mapError(ProviderServer.make(options), (error: HttpServerError.ServeError) => {
     const { cause } = error as { readonly cause?: unknown }
@@ -130,7 +130,7 @@ export const providerCommand = Command.make(
     },
     {
       command: "floodgate provider --input-tokens-per-minute 2000000 --time-scale 60",
-      description: "An hour of it in a minute"
+      description: "Simulates an hour in a minute"
     }
   ])
 )

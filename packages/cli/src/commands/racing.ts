@@ -1,4 +1,4 @@
-/** Races for several commands, with their progress. */
+/** Runs races and shows their progress, for several commands. */
 import * as Effect from "effect/Effect"
 import { Race, type Scenario, type Strategy } from "../lab/index.ts"
 import * as Words from "../words.ts"

@@ -1,4 +1,4 @@
-/** The flags for a shared budget in Redis, and its server. */
+/** The flags for a shared budget in Redis, and its store. */
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -27,10 +27,10 @@ export const prefix: Flag.Flag<string> = Flag.String("redis-prefix").pipe(
     (name) => name !== "",
     () => "a name"
   ),
-  Flags.byDefault("The name of the budget in Redis: runs that give the same share it", "floodgate")
+  Flags.byDefault("The name of the budget in Redis; runs with the same name share it", "floodgate")
 )
 
-/** An address without its password, to be shown. */
+/** An address without user, password and query, for messages. */
 export const shown = (address: string): string => {
   const { host, pathname, protocol } = new URL(address)
   return `${protocol}//${host}${pathname === "/" ? "" : pathname}`
@@ -52,7 +52,7 @@ const store = Effect.fnUntraced(function* (at: { readonly url: string; readonly 
 
 /** The flags of a command that can share its budget. */
 export const flags = {
-  redis: url("Keep the budget in this Redis, so that several runs share one limit (default: this process alone)").pipe(
+  redis: url("Keep the budget in this Redis, so that several runs share one limit (default: not shared)").pipe(
     Flag.optional
   ),
   redisPrefix: prefix

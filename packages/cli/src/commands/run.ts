@@ -1,4 +1,4 @@
-/** `floodgate run`: the pipeline of the incident on your own documents. */
+/** `floodgate run`: runs agents over your own documents. */
 import * as CliError from "effect/cli/CliError"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
@@ -50,7 +50,7 @@ const flags = {
   ...Selection.flags,
   agents: Flags.count("agents").pipe(
     Flags.optional(
-      `Agents; each gets an equal share of the documents (default: ${Selection.usualAgents}, or one a line)`
+      `Agents, each with an equal share of the documents (default: ${Selection.usualAgents}, at most one per line)`
     )
   ),
   model: Flags.text("model", "the name of a model").pipe(Flags.byDefault("The model", "claude-sonnet-5")),
@@ -70,7 +70,7 @@ const flags = {
   concurrency: LimitFlags.concurrency,
   attempts: Flags.count("attempts", 1_000).pipe(
     Flags.optional(
-      "How often one call is tried at most (default: 5 times, besides rate limits and outages); waits between are 2 s, doubled, up to a minute, or as asked"
+      "Attempts that one call may make (default: 5, without those that a rate limit or an outage ends); waits double from 2 s to a minute, or are as the provider asks"
     )
   ),
   capTokens: Flags.count("cap-tokens").pipe(
@@ -86,8 +86,8 @@ const flags = {
   report: Output.flag("report", "file").pipe(
     Flags.optional("Write a report with charts when it ends: one HTML file that opens offline")
   ),
-  quiet: Flags.toggle("quiet", "Print only what went wrong", "q"),
-  json: Flags.toggle("json", "One JSON object a line: every event, then the report")
+  quiet: Flags.toggle("quiet", "Print only errors", "q"),
+  json: Flags.toggle("json", "Print every event and then the report as JSON lines")
 }
 
 const usage = (message: string): CliError.ShowHelp =>
@@ -96,7 +96,7 @@ const usage = (message: string): CliError.ShowHelp =>
     errors: [new CliError.UserError({ cause: message, userMessage: message })]
   })
 
-/** The prompt is part of every call. */
+/** The prompt is part of every call, so it must be short. */
 const maxPromptBytes = 1e6
 
 const promptOf = Effect.fnUntraced(function* (prompt: Option.Option<string>, file: Option.Option<string>) {
@@ -121,7 +121,7 @@ const writeReport = (
     const { recorded } = recorder
     const limits = LimitFlags.limitsOf(given)
     const agents = [...new Set([...recorded.calls.map(({ call }) => call.agent), ...recorded.outcomes.keys()])].sort()
-    // A run that failed before its first call keeps the report of an earlier run.
+    // A run without any call must not overwrite the report of an earlier run.
     if (agents.length === 0) return
     const parts = agents.filter((agent) => agent !== Steps.orchestrator)
     const section = Report.Run.section({
@@ -150,7 +150,7 @@ const writeReport = (
 // The command
 // -----------------------------------------------------------------------------
 
-/** A live picture on a terminal that can redraw, otherwise plain lines. */
+/** How a command shows its progress: as a live picture on a terminal that can redraw, otherwise in plain lines. */
 export const modeOf = (given: { readonly quiet: boolean; readonly json: boolean }) =>
   Effect.map(TerminalCapabilities.TerminalCapabilities, ({ canAnimate }): Screen.DisplayMode => {
     if (given.json) return "json"
@@ -179,7 +179,7 @@ export const runCommand = Command.make(
       limits,
       concurrency,
       retry: Retry.make({ attempts: Option.getOrUndefined(given.attempts) }),
-      // A live picture shows it, and standard output is free of it.
+      // The live picture shows the same, and `--quiet` wants none of it.
       log: mode === "plain" || mode === "json",
       wrap: recorder?.wrap
     })
@@ -206,7 +206,7 @@ export const runCommand = Command.make(
       confirm: asks ? yield* Confirm.onTerminal(answering.provider, cost) : undefined
     }).pipe(
       Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
-      // A stopped or failed run has a report, too.
+      // A report is also written after a stopped or failed run.
       Effect.onError(() => Effect.ignore(writeReport(given, recorder, about))),
       Effect.tap(() => writeReport(given, recorder, about))
     )

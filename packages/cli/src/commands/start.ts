@@ -1,6 +1,6 @@
 /**
- * `floodgate start`: the tour. What people run and Floodgate in several scenarios, in simulated time; then the official SDK
- * with and without it, over real HTTP.
+ * `floodgate start`: a tour. First it races common strategies and Floodgate in several scenarios, in simulated time; then the official
+ * SDK with and without Floodgate, over real HTTP.
  */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -45,7 +45,7 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
   yield* Print.out(
     [
       "",
-      "Simulated seconds until all of the work was done, or how many calls were lost; beside it the 429s.",
+      "Simulated seconds until all of the work was done, or the number of lost calls; beside it the 429s.",
       "floodgate-as-installed is told nothing, as in a first program. floodgate, hand-written, Effect's limiter and Bottleneck are told the limits and the tokens of each call.",
       "",
       Report.Verdict.ofRaces(races).text,
@@ -111,7 +111,7 @@ const overHttp = Effect.fnUntraced(function* (mode: Mode) {
   return View.countsOf(looks[1]!).lost
 }, Effect.scoped)
 
-/** How to call the tool. In a clone npm provides the right Node. */
+/** The command that calls the tool. In a clone, npm provides the right version of Node. */
 const self = import.meta.url.endsWith(".ts") ? "npm run -s floodgate --" : "npx floodgate"
 
 const next = [
@@ -121,7 +121,7 @@ const next = [
     [`  ${self} run docs --prompt "..."`, "your own documents"],
     [`  ${self} storm --help`, "other scenarios, other sizes"],
     [`  ${self} lab --explain`, "how each strategy is configured, and why"],
-    [`  ${self} lab`, "all of it as one report"]
+    [`  ${self} lab`, "every strategy in every scenario, as one report"]
   ])
 ].join("\n")
 

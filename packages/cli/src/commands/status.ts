@@ -1,4 +1,4 @@
-/** `floodgate status`: what each process holds of a budget in Redis. */
+/** `floodgate status`: shows a budget in Redis, and what each process holds of it. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
@@ -22,7 +22,7 @@ const flags = {
   ),
   redisPrefix: Redis.prefix,
   watch: Flags.toggle("watch", "Refresh every second, until Ctrl-C", "w"),
-  json: Flags.toggle("json", "One JSON object; with --watch one a line")
+  json: Flags.toggle("json", "Print one JSON object; with --watch, one per line")
 }
 
 // -----------------------------------------------------------------------------
@@ -31,7 +31,7 @@ const flags = {
 
 type SharedPools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
 
-/** What `--json` prints: the status as a program gets it. JSON has `null` for what is infinite or not there. */
+/** The status as `--json` prints it. `null` stands for infinite and missing values. */
 const toJson = (pools: SharedPools) => ({
   pools: pools.map(({ pause = null, processes, ...pool }) => ({
     ...pool,
@@ -125,10 +125,10 @@ export const statusCommand = Command.make(
   Command.withDescription(
     "Shows a budget that processes share in Redis: what is left of each limit, and for each process its calls in flight, what they hold, and what the first waiting call needs. It changes nothing."
   ),
-  Command.withShortDescription("Who holds what of a budget in Redis"),
+  Command.withShortDescription("What each process holds of a budget in Redis"),
   Command.withExamples([
-    { command: "floodgate status --redis redis://127.0.0.1:6379", description: "As it stands" },
+    { command: "floodgate status --redis redis://127.0.0.1:6379", description: "The current state" },
     { command: "floodgate status --watch", description: "Live, from the Redis of this machine" },
-    { command: "floodgate status --watch --json", description: "A line a second, for a program" }
+    { command: "floodgate status --watch --json", description: "A JSON line per second, for programs" }
   ])
 )

@@ -1,4 +1,4 @@
-/** `floodgate storm`: the incident with each strategy, in simulated time. */
+/** `floodgate storm`: races strategies in one scenario, in simulated time. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -32,15 +32,15 @@ const flags = {
   calls: Flags.optionalCount("calls", "Calls that each agent makes in turn", "5"),
   firstTokens: Flags.optionalCount("first-tokens", "Tokens of an agent's first call, output included", "150000"),
   tokens: Flags.optionalCount("tokens", "Tokens of each later call, output included", "14000"),
-  outputTokens: Flags.optionalCount("output-tokens", "Output tokens of each call, within its tokens", "200"),
-  // The limit per minute must be valid, too.
+  outputTokens: Flags.optionalCount("output-tokens", "Output tokens of each call, included in its tokens", "200"),
+  // The limit per minute, 60 times as high, must be at most 2^53.
   rate: Flags.number("rate", "a number from 0.001 up to 2^47", (value) => value >= 0.001 && value <= 2 ** 47).pipe(
-    Flags.optional("Tokens a second that the provider grants (default: 60000)")
+    Flags.optional("Tokens per second that the provider allows (default: 60000)")
   ),
   burst: Flags.positive("burst").pipe(
     Flags.optional("Tokens that the provider's bucket holds; a window holds a minute's worth (default: 200000)")
   ),
-  concurrency: Flags.optionalCount("concurrency", "Calls that the provider takes at once", "no limit"),
+  concurrency: Flags.optionalCount("concurrency", "Calls that the provider accepts at once", "no limit"),
   rejections: LimitFlags.rejections("charged"),
   headers: LimitFlags.headers.pipe(Flags.optional("Rate limit headers of responses (default: rounded)")),
   window: LimitFlags.window.pipe(Flags.optional("How the provider counts (default: bucket)")),
@@ -56,7 +56,7 @@ const flags = {
     Flags.optional("Write a report with charts: one HTML file that opens offline")
   ),
   svg: Output.flag("svg", "folder").pipe(Flags.optional("Write the charts as SVG files")),
-  json: Flags.toggle("json", "One JSON object: the scenario and an array of results")
+  json: Flags.toggle("json", "Print one JSON object: the scenario and an array of results")
 }
 
 /** The source of a workload. */
@@ -68,7 +68,7 @@ interface WorkloadSource {
 
 const invalid = invalidFlag("storm")
 
-/** A simulation takes at most a month, which must include the ends of the last calls. */
+/** A simulation lasts at most a month, in which the last calls must also end. */
 const maxDays = 29
 
 const attempt = orInvalid("storm", "Scenario")
@@ -119,7 +119,7 @@ const scenarioOf = Effect.fnUntraced(function* ({ scenario, speed, trace }: Work
   return yield* attempt(() => Scenarios.byName(name, options)!)
 })
 
-/** The given options by name. */
+/** The options that were given, by name. */
 const optionsOf = (given: Readonly<Record<string, unknown>>): Scenario.Options =>
   Object.fromEntries(
     Object.entries(given).flatMap(([name, value]) => {
@@ -128,7 +128,7 @@ const optionsOf = (given: Readonly<Record<string, unknown>>): Scenario.Options =
     })
   )
 
-/** Where a race is written to, besides what is printed. */
+/** The files to which a race is written. */
 interface RaceFiles {
   readonly report: Option.Option<string>
   readonly svg: Option.Option<string>

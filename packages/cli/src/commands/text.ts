@@ -7,22 +7,22 @@ const unsafe = /[^\P{Cc}\n\t]|[\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/gu
 /** Cleans a text from outside, such as a name or an answer, for a file. */
 export const clean = (text: string): string => text.replaceAll("\r\n", "\n").replaceAll(unsafe, "\uFFFD")
 
-/** Lines as one, as far as their ends are those of a text for people. */
+/** Joins the lines of a text. */
 export const unwrapped = (text: string): string => text.replaceAll(/\s*\n\s*/g, " ")
 
-/** Cleans a text from outside, and leaves it in one line. */
+/** Cleans a text from outside, and makes it one line. */
 export const oneLine = (text: string): string => clean(text).replaceAll(/[\n\t]/g, "\uFFFD")
 
-/** A text for a terminal. The tool has one budget, so its pool needs no name. */
+/** Cleans a text for a terminal. The tool has one budget, so "the budget" replaces the name of its pool. */
 export const printable = (text: string): string => clean(text).replaceAll('pool "default"', "the budget")
 
 const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
 
-/** A value as JSON without such characters, with the same meaning. */
+/** A value as JSON, in which unsafe characters are escaped. */
 export const safeJson = (value: unknown, indent?: number): string =>
   JSON.stringify(value, undefined, indent).replaceAll(unsafe, escaped)
 
-/** Cuts a line to a width, since a line that wraps cannot be redrawn in place. */
+/** Cuts a line to a width, because a line that wraps cannot be redrawn in place. */
 export const fit = (line: string, columns: number): string => {
   if (displayWidth(line) <= columns) return line
   let cut = ""
@@ -33,7 +33,7 @@ export const fit = (line: string, columns: number): string => {
   return columns > 0 ? `${cut}…` : ""
 }
 
-/** Breaks a line between words. The lines after the first begin with the indent. A word that is longer stays whole. */
+/** Breaks a line between words. Lines after the first begin with the indent. A word longer than a line stays whole. */
 export const wrapLine = (line: string, columns: number, indent: string): ReadonlyArray<string> => {
   if (displayWidth(line) <= columns) return [line]
   const lines: Array<string> = []
@@ -52,7 +52,7 @@ export const wrapLine = (line: string, columns: number, indent: string): Readonl
   return [...lines, current]
 }
 
-/** Breaks a text that begins at a column into lines that begin there. */
+/** Breaks a text that begins at a column into lines that begin at that column. */
 export const hung = (text: string, start: number, columns: number): string =>
   wrapLine(text, Math.max(20, columns - start), "").join(`\n${" ".repeat(start)}`)
 

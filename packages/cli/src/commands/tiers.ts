@@ -1,8 +1,8 @@
-/** The limits that a command compares if none are given. */
+/** The limits that commands compare by default. */
 import type * as Limits from "floodgate/Limits"
 import * as Presets from "floodgate/Presets"
 
-/** Limits by name. */
+/** Limits with a name. */
 export interface Tier {
   readonly name: string
   readonly limits: Limits.Limits
@@ -13,8 +13,8 @@ export interface Tier {
 const { build, scale, start } = Presets.anthropic
 
 /**
- * Anthropic's usage tiers for its Opus, Sonnet and Haiku models, the smallest first. `Presets` has their date and source; what
- * may be spent stands on the same page.
+ * Anthropic's usage tiers for its Opus, Sonnet and Haiku models, the smallest first. `Presets` has their date and source, which also
+ * states the spend limits.
  */
 export const anthropic: ReadonlyArray<Tier> = [
   { name: "Start", limits: start.pools["sonnet-5"]!, monthly: 500 },

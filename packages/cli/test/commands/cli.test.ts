@@ -282,11 +282,14 @@ describe("floodgate", () => {
     [{ ANTHROPIC_API_KEY: " " }, /^floodgate: ANTHROPIC_API_KEY is blank: set it to your key, or unset it/],
     [
       { ANTHROPIC_API_KEY: "secret", ANTHROPIC_BASE_URL: "localhost" },
-      /^floodgate: ANTHROPIC_BASE_URL is no address: set it to one such as https:/
+      /^floodgate: ANTHROPIC_BASE_URL is not an address: set it to one such as https:/
     ],
-    [{ ANTHROPIC_API_KEY: "first secret" }, /^floodgate: ANTHROPIC_API_KEY holds white space or characters that no/],
-    [{ ANTHROPIC_API_KEY: "first\nsecret" }, /^floodgate: ANTHROPIC_API_KEY holds white space or/],
-    [{ ANTHROPIC_API_KEY: "secrét" }, /^floodgate: ANTHROPIC_API_KEY holds white space or/],
+    [
+      { ANTHROPIC_API_KEY: "first secret" },
+      /^floodgate: ANTHROPIC_API_KEY contains white space or other characters that no/
+    ],
+    [{ ANTHROPIC_API_KEY: "first\nsecret" }, /^floodgate: ANTHROPIC_API_KEY contains white space or/],
+    [{ ANTHROPIC_API_KEY: "secrét" }, /^floodgate: ANTHROPIC_API_KEY contains white space or/],
     ...["http://me:secret@127.0.0.1:9/v", "http://127.0.0.1:9/v?token=secret"].map(
       (url) =>
         [
@@ -426,7 +429,7 @@ describe("floodgate", () => {
       const args = ["run", docs, "--prompt", "x", "--agents", "1", "--max-tokens", "3", "--out", out, "-q"]
       const { code, err } = yield* floodgate(...args)
       assert.strictEqual(code, 0)
-      assert.strictEqual(err, "floodgate: Cut at --max-tokens 3: 6 answers; raise it for whole ones")
+      assert.strictEqual(err, "floodgate: Cut off at --max-tokens 3: 6 answers; raise it for complete ones")
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
@@ -443,10 +446,7 @@ describe("floodgate", () => {
       const second = yield* floodgate(...args)
       assert.strictEqual(second.code, 0)
       // All but the torn one: five of the agent that went on, and the first of the other or its own.
-      assert.match(
-        second.out,
-        /Going on: [56] answers of this task in .*results\.jsonl already\nPassed over in .*: 1 line /
-      )
+      assert.match(second.out, /Resuming: .*results\.jsonl has [56] answers of this task\nSkipped in .*: 1 line /)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 

@@ -94,7 +94,7 @@ describe("floodgate doctor", () => {
     Effect.gen(function* () {
       const { code, out } = yield* doctor({ ANTHROPIC_API_KEY: "sk-secret and more" })
       assert.strictEqual(code, 2)
-      assert.match(out[1]!, /^FAILS {2}ANTHROPIC_API_KEY holds white space/)
+      assert.match(out[1]!, /^FAILS {2}ANTHROPIC_API_KEY contains white space/)
       assert.notInclude(out.join("\n"), "sk-secret")
     })
   )
@@ -116,9 +116,9 @@ describe("floodgate doctor", () => {
     [200, 0, "ok     URL answers, and accepts the key"],
     [401, 2, "FAILS  URL refuses the key (401)"],
     [403, 2, "FAILS  URL refuses the key (403)"],
-    [404, 0, "note   URL answers. It lists no models, so that the key is not checked: --call checks it"],
+    [404, 0, "note   URL answers. It has no list of models, so the key was not checked: --call checks it"],
     [418, 4, "FAILS  URL answers 418: is it an address of Anthropic's API?"],
-    [429, 0, "note   URL answers, and is over a limit now (429)"],
+    [429, 0, "note   URL answers, but is over a limit now (429)"],
     [529, 4, "FAILS  URL fails now (529)"]
   ] as const) {
     it.live(`knows what an answer of ${status} means`, () =>
@@ -137,7 +137,7 @@ describe("floodgate doctor", () => {
         limits: { requests: { perMinute: 50 }, inputTokens: { perMinute: 400_000 } }
       })
       const env = { ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url }
-      assert.include((yield* doctor(env)).out.join("\n"), "which --call makes")
+      assert.include((yield* doctor(env)).out.join("\n"), "--call reads them")
       assert.strictEqual((yield* stats).requests, 0)
       const { code, out } = yield* doctor(env, "--call")
       assert.strictEqual(code, 0)

@@ -84,7 +84,7 @@ describe("dollars of the command", () => {
       assert.match(again.out, /^Done after .* tokens, \$0\.\d+$/m)
       const refused = yield* go("--max-usd", "1", "--model", "no-such-model")
       assert.strictEqual(refused.code, 2)
-      assert.match(refused.err, /--max-usd: nobody knows what "no-such-model" costs/)
+      assert.match(refused.err, /--max-usd: "no-such-model" has no known price/)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 })

@@ -89,7 +89,7 @@ describe("the trace of a gateway", () => {
           record(call(5))
           yield* Scope.close(scope, Exit.void)
           assert.strictEqual(yield* fs.readFileString(path), header + [1, 2, 3, 4, 5].map(line).join(""))
-          assert.match(yield* said, /trace\.csv: the disk is full: its calls wait\n.*0 calls are missing/)
+          assert.match(yield* said, /trace\.csv: the disk is full: calls are kept in memory\n.*0 calls are missing/)
         })
       )
     )
@@ -110,7 +110,7 @@ describe("the trace of a gateway", () => {
         disk.room = Infinity
         yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(6))))
         assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(6))
-        assert.match(yield* said, /trace\.csv ended within a line, which was removed$/)
+        assert.match(yield* said, /trace\.csv ended with an incomplete line, which was removed$/)
       })
     )
   )

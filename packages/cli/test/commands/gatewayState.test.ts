@@ -44,7 +44,7 @@ describe("the state of a gateway", () => {
       assert.isUndefined(yield* State.read(`${folder}/missing.json`))
       yield* fs.writeFileString(`${folder}/state.json`, "")
       const { message } = yield* Effect.flip(State.read(`${folder}/state.json`))
-      assert.match(message, /state\.json is empty, so that what was spent of caps is unknown; restore it, or remove it/)
+      assert.match(message, /state\.json is empty, so the spending of caps is unknown; restore it, or remove it/)
       assert.deepStrictEqual(yield* fs.readDirectory(folder), ["state.json"])
     }).pipe(Effect.provide(services()), Effect.scoped)
   )
@@ -90,7 +90,7 @@ describe("the state of a gateway", () => {
         const { message } = yield* Effect.flip(State.read(path))
         assert.match(
           message,
-          /state\.json is no state of a gateway \([^\n\uFFFD]+\); move it away to start without it$/
+          /state\.json is not the state of a gateway \([^\n\uFFFD]+\); move it away to start without it$/
         )
         assert.strictEqual(yield* fs.readFileString(path), text)
       }

@@ -84,7 +84,7 @@ describe("an output folder of somebody else", () => {
       Fs.writeFileSync(join(out, "summary.md"), "My own notes")
       const { code, err } = yield* run()
       assert.strictEqual(code, 3, err)
-      assert.include(err, `cannot write ${out}/summary.md: it is there, and not from a run`)
+      assert.include(err, `cannot write ${out}/summary.md: it exists and no run has written it`)
       assert.strictEqual(Fs.readFileSync(join(out, "summary.md"), "utf8"), "My own notes")
       Fs.rmSync(join(out, "summary.md"))
       assert.strictEqual((yield* run()).code, 0)

@@ -103,7 +103,7 @@ describe("floodgate storm", () => {
       const unreadable = (path: string) =>
         Effect.map(Effect.flip(Effect.provide(floodgate("storm", "--trace", path), services)), String)
       const other = join(import.meta.dirname, "storm.test.ts")
-      assert.include(yield* unreadable(other), `${other}: line 1 is not of a trace: expected the columns`)
+      assert.include(yield* unreadable(other), `${other}: line 1 is not a line of a trace: expected the columns`)
       const folder = import.meta.dirname
       assert.include(yield* unreadable(folder), `${folder}: it is a folder, not a file`)
     })

@@ -93,7 +93,7 @@ describe("the command", { timeout: 60_000 }, () => {
         const ran = yield* run(inside, args, env)
         assert.strictEqual(ran.code, 0, ran.stderr)
         assert.include(ran.stdout, "3 agents, 3 files")
-        assert.include(ran.stdout, "Passed over in __proto__/results.jsonl: 2 lines that cannot be read")
+        assert.include(ran.stdout, "Skipped in __proto__/results.jsonl: 2 lines that cannot be read")
         assert.deepStrictEqual(
           filesIn(root).filter((file) => !file.startsWith("inside/docs/")),
           ["inside/__proto__/results.jsonl", "inside/__proto__/summary.md"]

@@ -1,4 +1,4 @@
-/** What `floodgate forecast` prints: text, JSON, or a report. */
+/** The output of `floodgate forecast`: text, JSON or a report. */
 import * as Duration from "effect/Duration"
 import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
@@ -12,27 +12,27 @@ export interface TierForecast extends Report.Forecast.LimitsForecast {
   readonly agentsThatHelp: number
 }
 
-/** What a workload costs with a model; undefined if the model has no price. */
+/** The cost of a workload with a model; undefined if the model has no price. */
 export interface ModelCost {
   readonly model: string
   readonly dollars: number | undefined
   readonly asOf: string | undefined
 }
 
-/** Everything that is printed. */
+/** The results that are printed. */
 export interface Printed {
   readonly agents: number
   readonly costs: ReadonlyArray<ModelCost>
-  /** What tiers may spend in a month, in dollars. */
+  /** How many dollars tiers may spend in a month. */
   readonly monthly: ReadonlyMap<string, number>
   readonly answers: ReadonlyArray<TierForecast>
   /** The limits that were given, if any. */
   readonly limits: Limits.Limits | undefined
   /** The deadline that was given, and the first tier that meets it. */
-  readonly deadline: { readonly most: Duration.Duration; readonly tier: string | undefined } | undefined
+  readonly deadline: { readonly duration: Duration.Duration; readonly tier: string | undefined } | undefined
 }
 
-/** The first call that never fits, if there is one. Then the workload never finishes. */
+/** The first call that never fits, if there is one: then the workload never ends. */
 const misfitOf = ({ forecast }: TierForecast): Forecast.Forecast["refused"][number] | undefined => forecast.refused[0]
 
 const seconds = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
@@ -106,16 +106,16 @@ const refusals = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<string> =
 const costText = ({ dollars }: ModelCost): string =>
   dollars === undefined ? "no price known" : Words.dollarsText(dollars)
 
-/** What it costs, and which tiers may not spend so much in a month. */
+/** The costs, and the tiers that may not spend so much in a month. */
 const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> => [
   "Costs, with nothing read from a cache:",
   ...aligned(costs.map((cost) => [cost.model, costText(cost)])),
   ...answers.flatMap(({ tier }) => {
-    const most = monthly.get(tier) ?? Infinity
-    const over = costs.filter(({ dollars = 0 }) => dollars > most).map(({ model }) => model)
+    const max = monthly.get(tier) ?? Infinity
+    const over = costs.filter(({ dollars = 0 }) => dollars > max).map(({ model }) => model)
     return over.length === 0
       ? []
-      : [`More than the ${Words.dollarsText(most)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
+      : [`More than the ${Words.dollarsText(max)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
   })
 ]
 
@@ -129,21 +129,23 @@ export const jsonOf = ({ agents, answers, costs, deadline, monthly }: Printed) =
   const met =
     deadline === undefined
       ? {}
-      : { deadline: { seconds: Duration.toSeconds(deadline.most), cheapestTier: deadline.tier ?? null } }
+      : { deadline: { seconds: Duration.toSeconds(deadline.duration), cheapestTier: deadline.tier ?? null } }
   const workload = { agents, calls, inputTokens, outputTokens }
   const forecasts = answers.map((answer) => ({ ...toJson(answer), monthlyDollars: monthly.get(answer.tier) ?? null }))
   const priced = costs.map(({ asOf, dollars, model }) => ({ model, dollars: dollars ?? null, asOf: asOf ?? null }))
   return { workload, costs: priced, forecasts, ...met }
 }
 
-/** The answer to a deadline. */
+/** Whether a tier meets the deadline, in a sentence. */
 const met = ({ deadline }: Printed): string | undefined => {
   if (deadline === undefined) return undefined
-  const { most, tier } = deadline
-  return tier === undefined ? `None of these is enough for ${span(most)}.` : `Enough for ${span(most)}: ${tier}.`
+  const { duration, tier } = deadline
+  return tier === undefined
+    ? `None of these is enough for ${span(duration)}.`
+    : `Enough for ${span(duration)}: ${tier}.`
 }
 
-/** What the forecasts come to, for the head of a report. */
+/** The summary at the head of a report. */
 const verdictOf = (printed: Printed): Report.Verdict.Headline => {
   const { answers } = printed
   const possible = answers.filter((answer) => misfitOf(answer) === undefined)
@@ -163,7 +165,7 @@ const verdictOf = (printed: Printed): Report.Verdict.Headline => {
         if (misfit !== undefined) return { value: "never", label: `${tier}; too small: ${binding}`, tone: "bad" }
         const tile = { value: span(forecast.duration), label: `${tier}; what binds: ${binding}` }
         if (printed.deadline === undefined) return tile
-        const isInTime = Duration.isLessThanOrEqualTo(forecast.duration, printed.deadline.most)
+        const isInTime = Duration.isLessThanOrEqualTo(forecast.duration, printed.deadline.duration)
         return { ...tile, tone: isInTime ? "good" : "bad" }
       }),
       Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
@@ -190,7 +192,7 @@ export const text = (printed: Printed): string =>
     "",
     ...costLines(printed),
     "",
-    "Nobody else uses the limits, and nothing fails."
+    "This assumes that nobody else uses the limits and that no call fails."
   ].join("\n")
 
 export const html = (printed: Printed, provenance: Report.Html.Options["provenance"]): string => {
@@ -203,6 +205,6 @@ export const html = (printed: Printed, provenance: Report.Html.Options["provenan
     rows: rowsOf(answers),
     notes: refusals(answers).map((refusal) => `${refusal}.`)
   })
-  const intro = "What a workload will take, before it runs."
+  const intro = "How long a workload takes, predicted before it runs."
   return Report.Html.render({ title: "floodgate forecast", intro, sections: [section], provenance })
 }

@@ -1,4 +1,4 @@
-/** The file that `floodgate gateway --config` reads. */
+/** Reads the file of `floodgate gateway --config`. */
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import * as Result from "effect/Result"
@@ -28,7 +28,7 @@ const dimensions = {
   tokens: optional(Limit)
 }
 
-/** One set, or `pools`. A union would blame what is valid in one of its members. */
+/** One set of limits, or `pools`. Not a union, whose errors would name settings that are valid in one of its members. */
 const Limits = Schema.Struct({
   ...dimensions,
   pools: optional(Schema.Record(Schema.String, Schema.Struct(dimensions)))
@@ -42,12 +42,12 @@ const Span = Schema.Union([Schema.Finite, Schema.String]).annotate({
   expected: 'a duration such as "4 minutes", or seconds'
 })
 
-/** The budget also takes infinity, which JSON cannot say: a larger number is a mistake. */
+/** The budget has no upper bound. A larger number is a mistake, because JSON has no infinity. */
 const maxCount = 1_000_000
-const countFrom = (least: number) => {
-  const expected = `an integer from ${least} to ${maxCount}`
+const countFrom = (min: number) => {
+  const expected = `an integer from ${min} to ${maxCount}`
   return Schema.Finite.check(
-    Schema.makeFilter((value) => Number.isInteger(value) && value >= least && value <= maxCount, { expected })
+    Schema.makeFilter((value) => Number.isInteger(value) && value >= min && value <= maxCount, { expected })
   )
 }
 
@@ -121,7 +121,7 @@ const maxBytes = 1e6
 /** A misspelt key is an error, because it would have no effect. */
 export const decode = SchemaParser.decodeUnknownResult(Config, { onExcessProperty: "error", errors: "all" })
 
-/** The settings in a file. */
+/** Reads the settings of a file. */
 export const read = (path: string): Effect.Effect<GatewaySettings, Exit.CommandError, FileSystem.FileSystem> =>
   Effect.flatMap(Files.text(path, maxBytes), (text) => {
     const wrong = (why: string) => Effect.fail(Exit.failure("usage", `${oneLine(path)}: ${why}`))

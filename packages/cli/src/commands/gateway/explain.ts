@@ -1,4 +1,4 @@
-/** Says in a line what is wrong with a file of JSON, and where. Pure. */
+/** Explains in one line what is wrong with a JSON file, and where. Pure. */
 import * as SchemaIssue from "effect/SchemaIssue"
 import { nearest } from "../nearest.ts"
 import { oneLine } from "../text.ts"
@@ -15,7 +15,7 @@ const parsed = (text: string): { readonly value: unknown } | { readonly error: s
   }
 }
 
-/** Where the parser stopped. It does not say so of a token that it did not expect: the text before that is a beginning. */
+/** Where the parser stopped. Its error omits the position of an unexpected token, so the longest valid beginning is searched. */
 const stopOf = (text: string, error: string): number => {
   const stated = / at position (\d+)/.exec(error)?.[1]
   if (stated !== undefined) return Number(stated)
@@ -32,7 +32,7 @@ const stopOf = (text: string, error: string): number => {
   return good
 }
 
-/** Reads JSON, or says in which line and column it is none. The text is not quoted, because it may contain a secret. */
+/** Parses JSON, or names the line and column of the error. The text is not quoted, because it may contain a secret. */
 export const parseJson = (text: string): ReturnType<typeof parsed> => {
   const result = parsed(text)
   if ("value" in result) return result
@@ -47,27 +47,27 @@ export const parseJson = (text: string): ReturnType<typeof parsed> => {
 
 type Path = ReadonlyArray<PropertyKey>
 
-const longestPlace = 200
+const maxPlaceLength = 200
 
 /** The place of a setting: `rules[0].cap.per`. */
 const placeOf = (path: Path): string => {
   const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("")
-  return path.length === 0 ? "the whole" : place.replace(/^\./, "").slice(0, longestPlace)
+  return path.length === 0 ? "the whole" : place.replace(/^\./, "").slice(0, maxPlaceLength)
 }
 
 const valueAt = (value: unknown, path: Path): unknown =>
   path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value)
 
-const mostShown = 60
+const maxShown = 60
 /** Settings that may contain a secret. */
 const secrets: ReadonlySet<PropertyKey> = new Set(["token", "key", "headers"])
 
-/** What was given instead. */
+/** The given value, unless it may contain a secret. */
 const gotOf = (value: unknown, path: Path): string => {
   const given = valueAt(value, path)
   if ((typeof given === "object" && given !== null) || path.some((key) => secrets.has(key))) return ""
   const text = JSON.stringify(given)
-  return `, got ${text.length > mostShown ? `${text.slice(0, mostShown)}...` : text}`
+  return `, got ${text.length > maxShown ? `${text.slice(0, maxShown)}...` : text}`
 }
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
@@ -98,12 +98,12 @@ const problemsOf = (issue: SchemaIssue.Issue, value: unknown, path: Path = []): 
 }
 
 /** Further problems are only counted. */
-const mostProblems = 10
+const maxProblems = 10
 
 /** What is wrong with a value, in one line. */
 export const explain = (issue: SchemaIssue.Issue, value: unknown): string => {
   const problems = problemsOf(issue, value)
-  const more = problems.length - mostProblems
-  const said = [...problems.slice(0, mostProblems), ...(more > 0 ? [`and ${more} more`] : [])]
+  const more = problems.length - maxProblems
+  const said = [...problems.slice(0, maxProblems), ...(more > 0 ? [`and ${more} more`] : [])]
   return oneLine(said.join("; "))
 }

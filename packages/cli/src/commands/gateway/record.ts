@@ -1,4 +1,4 @@
-/** The trace that `--record` writes: CSV in the columns of the Azure LLM inference traces, and three more. No content, no key. */
+/** Writes the trace of `--record`: CSV with the columns of the Azure LLM inference traces and three more, without content and keys. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -11,19 +11,19 @@ import { oneLine } from "../text.ts"
 
 const flag = "--record"
 const header = "TIMESTAMP,ContextTokens,GeneratedTokens,Model,Agent,WaitSeconds\n"
-/** Records are written to the disk within this time. */
+/** Calls are written to the file at this interval. */
 const flushEvery = "1 second"
-/** The most calls that wait to be written. Further ones are lost. */
-const mostWaiting = 100_000
+/** How many calls are kept in memory while the file cannot be written. Further ones are lost. */
+const maxWaiting = 100_000
 
 /** `2023-11-16 18:17:03.979`, in UTC. */
 const timeOf = (millis: number): string => new Date(millis).toISOString().replace("T", " ").replace("Z", "")
 
-/** Callers choose names. */
-const longestName = 200
+/** Names come from callers, so they are cut. */
+const maxNameLength = 200
 
-/** A name as a cell that needs no quotes and is not a formula. */
-const cellOf = (name: string): string => oneLine(name.slice(0, longestName)).replaceAll(/[",]|^[=+@-]/g, "_")
+/** A name as a cell that needs no quotes and that no spreadsheet takes for a formula. */
+const cellOf = (name: string): string => oneLine(name.slice(0, maxNameLength)).replaceAll(/[",]|^[=+@-]/g, "_")
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
@@ -48,10 +48,10 @@ const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: P
 /** Longer than any line. */
 const tailBytes = 64 * 1_024
 const newline = 10
-/** A line that was written whole. */
+/** A complete line. */
 const wholeLine = /^(?:[^,]*,){5}\d+\.\d{3}$/
 
-/** Ends or removes what a process that was killed had begun to write, so that the next line begins in a line of its own. */
+/** Completes or removes the last line if a killed process left it without its end. */
 const mend = Effect.fnUntraced(function* (path: string, size: number) {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
@@ -64,14 +64,14 @@ const mend = Effect.fnUntraced(function* (path: string, size: number) {
   const tail = Option.getOrElse(yield* writing(Effect.scoped(last)), () => new Uint8Array())
   const end = tail.lastIndexOf(newline) + 1
   if (end === tail.length) return
-  if (end === 0) return yield* Output.unusable(`${oneLine(path)} is no trace of a gateway`, flag)
+  if (end === 0) return yield* Output.unusable(`${oneLine(path)} is not a trace of a gateway`, flag)
   const isWhole = wholeLine.test(decoder.decode(tail.subarray(end)))
   if (isWhole) return yield* writing(fs.writeFileString(path, "\n", { flag: "a" }))
   yield* writing(fs.truncate(path, start + end))
-  yield* Print.err(`${oneLine(path)} ended within a line, which was removed`)
+  yield* Print.err(`${oneLine(path)} ended with an incomplete line, which was removed`)
 })
 
-/** Makes a file a trace that ends with a whole line. A file that is no trace is refused. */
+/** Prepares a trace that ends with a complete line. A file that is not a trace is refused. */
 const prepare = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
   const writing = Output.writing(path, flag)
@@ -80,7 +80,7 @@ const prepare = Effect.fnUntraced(function* (path: string) {
   const head = Effect.scoped(Effect.flatMap(fs.open(path), (file) => file.readAlloc(header.length)))
   const begun = size === 0 ? "" : decoder.decode(Option.getOrUndefined(yield* writing(head)))
   if (size < header.length && header.startsWith(begun)) return yield* writing(fs.writeFileString(path, header))
-  if (begun !== header) return yield* Output.unusable(`${oneLine(path)} is no trace of a gateway`, flag)
+  if (begun !== header) return yield* Output.unusable(`${oneLine(path)} is not a trace of a gateway`, flag)
   yield* mend(path, size)
 })
 
@@ -92,9 +92,9 @@ export const open = Effect.fnUntraced(function* (
   yield* prepare(path)
   const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a" }))
   let lines: Array<string> = []
-  /** What is not in the file yet. It may begin within a line, of which a part was written before the disk was full. */
+  /** Bytes that are not in the file yet. They may begin within a line if the disk became full while it was written. */
   let rest = new Uint8Array()
-  /** The lines in it. */
+  /** The number of lines in `rest`. */
   let unwritten = 0
   let lost = 0
   let isFailing = false
@@ -111,13 +111,13 @@ export const open = Effect.fnUntraced(function* (
       for (const byte of rest.subarray(0, count)) if (byte === newline) unwritten--
       rest = rest.subarray(count)
     }
-    if (isFailing) yield* Print.err(`${oneLine(path)} is written again: ${lost} calls are missing in it`)
+    if (isFailing) yield* Print.err(`${oneLine(path)} can be written again; ${lost} calls are missing in it`)
     isFailing = false
   })
   const flush = Effect.catch(write, (error) => {
     if (isFailing) return Effect.void
     isFailing = true
-    return Print.err(`${Output.unwritten(path, error)}: its calls wait`)
+    return Print.err(`${Output.unwritten(path, error)}: calls are kept in memory`)
   }).pipe(Effect.uninterruptible)
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(flushEvery), flush)))
   yield* Effect.addFinalizer(() =>
@@ -129,7 +129,7 @@ export const open = Effect.fnUntraced(function* (
     )
   )
   return (call) => {
-    if (lines.length + unwritten < mostWaiting) lines.push(lineOf(call))
+    if (lines.length + unwritten < maxWaiting) lines.push(lineOf(call))
     else lost++
   }
 })

@@ -1,4 +1,4 @@
-/** Reloads the configuration of `floodgate gateway` at SIGHUP, unless the new one is invalid. */
+/** Reloads the configuration of `floodgate gateway` at SIGHUP, if the new one is valid. */
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
@@ -20,7 +20,7 @@ export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
   )
 )
 
-/** Settings that only take effect at the next start. */
+/** Settings that take effect only at a restart. */
 const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices"] as const
 
 const isPerPool = (limits: GatewaySettings["limits"]): limits is Limits.Pools =>
@@ -39,7 +39,7 @@ const changesOf = (before: GatewaySettings["limits"], after: GatewaySettings["li
   return undefined
 }
 
-const restart = "it takes effect when the gateway starts again"
+const restart = "restart the gateway for it to take effect"
 
 /** Refuses changes that are impossible while the gateway runs, and invalid limits. */
 export const check = (before: GatewaySettings, after: GatewaySettings): Effect.Effect<void, Exit.CommandError> =>
@@ -48,7 +48,7 @@ export const check = (before: GatewaySettings, after: GatewaySettings): Effect.E
     if (name !== undefined) return Effect.fail(Exit.failure("usage", `"${name}" was changed: ${restart}`))
     const changes = changesOf(before.limits, after.limits)
     if (changes === undefined) return Effect.fail(Exit.failure("usage", `"limits" has other pools: ${restart}`))
-    // It throws a RangeError, and is not run.
+    // Making a budget throws a RangeError for invalid limits. The budget itself is not used.
     void Budget.make({ limits: after.limits, concurrency: after.concurrency })
     return Effect.void
   })

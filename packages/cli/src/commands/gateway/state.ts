@@ -1,4 +1,4 @@
-/** The state that `--state` keeps for the next start of a gateway: what was learned of limits and calls, and what was spent. */
+/** Keeps the state of a gateway across restarts in the file of `--state`: learned limits and estimates, and the spending of caps. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as Path from "effect/Path"
@@ -14,8 +14,8 @@ import * as Print from "../print.ts"
 import { oneLine, unwrapped } from "../text.ts"
 
 const flag = "--state"
-/** A larger file is not read, and so none is written. */
-const mostBytes = 64e6
+/** A larger file would not be read, so none is written. */
+const maxBytes = 64e6
 /** The interval of saves: a crash loses at most this much. */
 const saveEvery = "30 seconds"
 
@@ -37,8 +37,8 @@ const State = Schema.Struct({
 const Json = Schema.fromJsonString(State)
 
 /**
- * The state of an earlier gateway; undefined if there is no file yet. An invalid file is not changed. An empty one is no first
- * start: none is ever written, and with its content all caps would be forgotten.
+ * Reads the state of an earlier gateway; undefined if there is no file yet. An invalid file is not changed. An empty file is an error,
+ * because none is ever written, and the spending of all caps would be forgotten.
  */
 export const read = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
@@ -48,14 +48,17 @@ export const read = Effect.fnUntraced(function* (path: string) {
     return undefined
   }
   yield* Output.writing(path, flag)(fs.access(path, { readable: true, writable: true }))
-  const text = yield* Files.text(path, mostBytes)
+  const text = yield* Files.text(path, maxBytes)
   if (text === "") {
-    const help = "restore it, or remove it to start without what was learned and spent"
-    return yield* Exit.failure("file", `${oneLine(path)} is empty, so that what was spent of caps is unknown; ${help}`)
+    const help = "restore it, or remove it to start from zero"
+    return yield* Exit.failure("file", `${oneLine(path)} is empty, so the spending of caps is unknown; ${help}`)
   }
   return yield* Effect.mapError(Schema.decodeUnknownEffect(Json)(text), ({ message }) => {
     const why = oneLine(unwrapped(message)).slice(0, 300)
-    return Exit.failure("file", `${oneLine(path)} is no state of a gateway (${why}); move it away to start without it`)
+    return Exit.failure(
+      "file",
+      `${oneLine(path)} is not the state of a gateway (${why}); move it away to start without it`
+    )
   })
 })
 
@@ -79,8 +82,8 @@ export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gatew
           }
           const text = yield* Schema.encodeEffect(Json)(state)
           const bytes = Buffer.byteLength(text)
-          if (bytes > mostBytes) {
-            const why = `it would have ${Files.sizeText(bytes)}, and at most ${Files.sizeText(mostBytes)} are read`
+          if (bytes > maxBytes) {
+            const why = `it would have ${Files.sizeText(bytes)}, and at most ${Files.sizeText(maxBytes)} are read`
             return yield* Print.err(`${oneLine(path)} was not replaced: ${why}`)
           }
           yield* Output.replaceOwn(path, text, flag)
@@ -89,7 +92,7 @@ export const around = <E, R>(path: string | undefined, make: Effect.Effect<Gatew
           Effect.provideContext(context),
           Effect.uninterruptible
         )
-        // It closes before this.
+        // Registered before the gateway is made, so it runs after the gateway has closed.
         yield* Effect.addFinalizer(() => save)
         const gateway = yield* make
         gateways.push(gateway)

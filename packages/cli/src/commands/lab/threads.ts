@@ -1,4 +1,4 @@
-/** The races of the lab, spread over the cores. Each is the same wherever it runs, so that their order decides nothing. */
+/** Runs the races of the lab on all cores. Races are deterministic, so neither thread nor order changes a result. */
 import * as Effect from "effect/Effect"
 import { availableParallelism } from "node:os"
 import { Worker } from "node:worker_threads"
@@ -14,7 +14,7 @@ export interface RaceJob {
 
 type Figures = Report.Figures.StrategyFigures
 
-/** Compiled or not, the worker stands beside this file. The sources need the condition under which they find each other. */
+/** The worker is beside this file, compiled or not. Sources need the condition that resolves the library to its sources. */
 const isSource = import.meta.url.endsWith(".ts")
 const file = new URL(isSource ? "./worker.ts" : "./worker.js", import.meta.url)
 const execArgv = isSource ? ["--conditions=@floodgate/source"] : []
@@ -24,7 +24,7 @@ const thread = Effect.acquireRelease(
   (worker) => Effect.promise(() => worker.terminate())
 )
 
-/** What a thread makes of a job. */
+/** Sends a job to a thread and waits for its result. */
 const ask = (worker: Worker, job: RaceJob): Effect.Effect<Figures> =>
   Effect.callback<Figures>((resume) => {
     const end = (effect: Effect.Effect<Figures>): void => {
@@ -37,13 +37,13 @@ const ask = (worker: Worker, job: RaceJob): Effect.Effect<Figures> =>
     worker.postMessage(job, [])
   })
 
-/** It has no end in most scenarios, and takes longer than all others together: the other threads work meanwhile. */
-const longest = "fixed-retry-forever"
+/** Starts first, because it takes longer than all others together. */
+const slowest = "fixed-retry-forever"
 
-/** Runs races on all cores: what is made of each, in their order. */
+/** Runs races on all cores, and returns their results in the order of the jobs. */
 export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<RaceJob>) {
   const status = yield* statusLine
-  const waiting = jobs.toSorted((a, b) => Number(b.strategy === longest) - Number(a.strategy === longest))
+  const waiting = jobs.toSorted((a, b) => Number(b.strategy === slowest) - Number(a.strategy === slowest))
   const done = new Map<RaceJob, Figures>()
   const work = Effect.scoped(
     Effect.gen(function* () {

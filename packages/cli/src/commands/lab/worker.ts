@@ -1,10 +1,10 @@
-/** One thread of the lab: races a strategy in a scenario as often as it is asked to. */
+/** A thread of the lab: runs each race that it receives. */
 import * as Effect from "effect/Effect"
 import { parentPort } from "node:worker_threads"
 import { Race, Report, Scenarios, Strategies } from "../../lab/index.ts"
 import type { RaceJob } from "./threads.ts"
 
-// A race of retries makes a hundred thousand errors that nobody prints; their stacks were a fifth of its time.
+// A race may create a hundred thousand errors that nobody prints, and their stacks took a fifth of its time.
 Error.stackTraceLimit = 0
 
 const run = async ({ scenario: name, seed, strategy: wanted }: RaceJob): Promise<Report.Figures.StrategyFigures> => {

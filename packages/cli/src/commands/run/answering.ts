@@ -1,4 +1,4 @@
-/** The provider that answers the calls of a run: that of the configuration, or the embedded one. */
+/** Chooses the provider of a run: the configured one, or the embedded simulated one. */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -26,27 +26,27 @@ export interface Answering {
   readonly layer: Layer.Layer<RunServices>
   /** The provider in a few words. */
   readonly provider: string
-  /** Whether its answers cost something. */
+  /** Whether its answers cost money. */
   readonly costs: boolean
   readonly notice: string
   /** The counters of the provider at the end; undefined if there are none. */
   readonly summary: Effect.Effect<string | undefined>
 }
 
-/** The default limits of the embedded provider, similar to those of an organisation that pays. */
+/** The default limits of the embedded provider, similar to those of a paying organisation. */
 export const embeddedLimits: Limits.Limits = {
   requests: { perMinute: 1_000 },
   inputTokens: { perMinute: 2_000_000 },
   outputTokens: { perMinute: 400_000 }
 }
 
-/** The embedded provider, over real HTTP on loopback. It stops with the scope. */
+/** Starts the embedded provider on loopback, over real HTTP. It stops with the scope. */
 const serve = (options: ProviderServer.Options) => Provider.listen({ limits: embeddedLimits, reply, ...options })
 
 /** Options of the client in addition to those of the budget. */
 interface GuardOptions {
   readonly retry?: Governor.Options["retry"]
-  /** Whether it writes a line for each change while calls wait. */
+  /** Whether to log a line for each change while calls wait. */
   readonly log: boolean
   /** Wraps the provider. */
   readonly wrap?: ((provider: LlmProvider["Service"]) => LlmProvider["Service"]) | undefined
@@ -87,21 +87,21 @@ export const credentials = Effect.gen(function* () {
   if (key.trim() === "") {
     return yield* Exit.failure(
       "usage",
-      "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to ask the embedded simulated provider"
+      "ANTHROPIC_API_KEY is blank: set it to your key, or unset it to use the embedded simulated provider"
     )
   }
   // A header cannot hold such characters, and the error of the client would quote the key.
   if (!/^[!-~]+$/.test(key.trim())) {
     return yield* Exit.failure(
       "usage",
-      "ANTHROPIC_API_KEY holds white space or characters that no key has: was more than the key copied?"
+      "ANTHROPIC_API_KEY contains white space or other characters that no key has: was more than the key copied?"
     )
   }
   const address = URL.parse(baseUrl)
   if (!/^https?:$/.test(address?.protocol ?? "")) {
     return yield* Exit.failure(
       "usage",
-      "ANTHROPIC_BASE_URL is no address: set it to one such as https://api.anthropic.com, or unset it"
+      "ANTHROPIC_BASE_URL is not an address: set it to one such as https://api.anthropic.com, or unset it"
     )
   }
   if (`${address!.username}${address!.password}${address!.search}${address!.hash}` !== "") {

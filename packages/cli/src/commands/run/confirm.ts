@@ -11,7 +11,7 @@ import * as Cost from "./cost.ts"
 import type { Plan } from "./plan.ts"
 import { dollarsText } from "../../words.ts"
 
-/** Asks for confirmation. Any answer but yes means no. */
+/** Asks for confirmation, and fails unless the answer is yes. */
 export type Confirm = (plan: Plan) => Effect.Effect<void, Exit.CommandError>
 
 /** Asks on standard error, because standard output is for the result. */

@@ -11,26 +11,26 @@ export interface Cost {
   readonly model: string
   /** Undefined if the model has no price. */
   readonly price: Prices.Price | undefined
-  readonly most: number | undefined
+  readonly maxDollars: number | undefined
   /** Counts the costs, and refuses calls beyond the cap. */
   readonly purse: Spending.Purse
 }
 
 /** The costs of a run with a model and a cap in dollars. */
-export const of = (model: string, most: number | undefined): Effect.Effect<Cost, Exit.CommandError> => {
+export const of = (model: string, maxDollars: number | undefined): Effect.Effect<Cost, Exit.CommandError> => {
   const price = Prices.find(model)
-  if (price === undefined && most !== undefined) {
-    const what = `--max-usd: nobody knows what "${model}" costs`
+  if (price === undefined && maxDollars !== undefined) {
+    const what = `--max-usd: "${model}" has no known price`
     return Effect.fail(Exit.failure("usage", `${what}; give another --model, or --cap-tokens`))
   }
-  const cap = most === undefined ? undefined : { dollars: most }
-  return Effect.succeed({ model, price, most, purse: Spending.make("this run (--max-usd)", cap) })
+  const cap = maxDollars === undefined ? undefined : { dollars: maxDollars }
+  return Effect.succeed({ model, price, maxDollars, purse: Spending.make("this run (--max-usd)", cap) })
 }
 
-/** Sums of millionths need no more digits. */
+/** Prices are millionths of a dollar, so sums need no more digits. */
 const rounded = (dollars: number): number => Math.round(dollars * 1e6) / 1e6
 
-/** The costs of calls without a cache; undefined without a price. */
+/** The costs of calls that read nothing from a cache; undefined without a price. */
 export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Forecast.Call>): number | undefined =>
   price === undefined
     ? undefined
@@ -39,9 +39,9 @@ export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Fore
       )
 
 /** The most that a plan costs, in words. */
-export const planned = ({ model, most, price }: Cost, dollars: number | undefined): string => {
+export const planned = ({ maxDollars, model, price }: Cost, dollars: number | undefined): string => {
   if (price === undefined || dollars === undefined) return `What it costs is not known: "${model}" has no price`
-  const cap = most !== undefined && dollars > most ? `, and no more than --max-usd ${most}` : ""
+  const cap = maxDollars !== undefined && dollars > maxDollars ? `, and no more than --max-usd ${maxDollars}` : ""
   return `At most about ${dollarsText(dollars)}, by the prices of ${price.asOf}${cap}`
 }
 

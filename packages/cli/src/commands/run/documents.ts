@@ -36,10 +36,10 @@ export interface FileFilter {
 const everything: FileFilter = { include: [], exclude: [], followLinks: false }
 
 // -----------------------------------------------------------------------------
-// What is left out
+// Files that are left out
 // -----------------------------------------------------------------------------
 
-/** Folders that are not read unless they are named themselves. */
+/** Folders that are read only if they are named themselves. */
 const isHidden = (name: string): boolean => name === "node_modules" || name.startsWith(".")
 
 /** Text that is not a document: drawings, generated files, and keys. `--include` selects it. */
@@ -47,7 +47,7 @@ const isUnlikely = Glob.matcher(
   "{*.svg,*.lock,*-lock.json,*-lock.yaml,npm-shrinkwrap.json,go.sum,*.map,*.min.js,*.min.css,*.pem,*.key}"
 )!
 
-/** Why a file is left out, in words that fit one and several. */
+/** The reasons in words that fit one file and several. */
 const skipReasons = {
   excluded: "excluded",
   notIncluded: "not included",
@@ -61,7 +61,7 @@ const skipReasons = {
 /** Why a file is left out. */
 export type SkipReason = keyof typeof skipReasons
 
-/** A file of a folder that is no document. */
+/** A file in a folder that is not read as a document. */
 export interface LeftOut {
   readonly path: string
   readonly why: SkipReason
@@ -70,7 +70,7 @@ export interface LeftOut {
 /** Why a file is left out, in words. */
 export const skipReasonText = (why: SkipReason): string => skipReasons[why]
 
-/** How many files are left out, and why, apart from those that the user left out. */
+/** How many files are left out and why, without those that the user's own patterns leave out. */
 export const leftOutText = (leftOut: ReadonlyArray<LeftOut>): string => {
   const surprising = leftOut.filter(({ why }) => why !== "excluded" && why !== "notIncluded")
   if (surprising.length === 0) return ""
@@ -102,9 +102,9 @@ export interface DocumentSet {
 const pathsOf = Effect.fnUntraced(function* ({ out, report }: OutputPaths) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  // The files, too: the folder of the documents may be that of the output.
+  // The files as well as the folder, because the documents may be in the same folder as the output.
   const written = [out, ...Object.values(filesIn(join, out)), ...(report === undefined ? [] : [report])]
-  // Paths that do not exist yet cannot be found as documents.
+  // A path that does not exist yet cannot be found as a document, so its form does not matter.
   return new Set(yield* Effect.forEach(written, (path) => Effect.orElseSucceed(fs.realPath(path), () => path)))
 })
 
@@ -113,7 +113,7 @@ const tooLarge = (path: string, size: bigint): Exit.CommandError =>
     path,
     size > maxFileBytes
       ? `it has ${sizeText(Number(size))}, and a document has at most ${sizeText(maxFileBytes)}: split it, or leave it out with --exclude`
-      : `with it the documents have more than ${sizeText(maxBytes)}, which is the most of a run: leave some out with --exclude`
+      : `with it the documents have more than ${sizeText(maxBytes)}, the most that a run may have: leave some out with --exclude`
   )
 
 /** Why the selection leaves out a file of a folder; undefined if it does not. */
@@ -124,8 +124,8 @@ const notSelected = ({ exclude, include }: FileFilter, within: string): SkipReas
 }
 
 /**
- * Reads files and folders in the given order, and sorted within folders. Each file, and each content, is read once. The run's own
- * output is skipped in folders, and refused if it is named, because it would be overwritten.
+ * Reads files and folders in the given order, sorted within folders. Files with the same content are read once. The run's own output
+ * is skipped in folders, and refused if it is named, because the run would overwrite it.
  */
 export const read = Effect.fnUntraced(function* (
   paths: ReadonlyArray<string>,
@@ -137,7 +137,7 @@ export const read = Effect.fnUntraced(function* (
   const { exclude, followLinks } = selection
   const documents: Array<Document> = []
   const leftOut: Array<LeftOut> = []
-  /** Paths without links, and the hashes of contents. */
+  /** The real paths of files and the hashes of their contents. */
   const seen = new Set<string>()
   let total = 0
   const own = yield* pathsOf(written)
@@ -158,7 +158,7 @@ export const read = Effect.fnUntraced(function* (
     documents.push({ path, text })
   })
 
-  /** Visits a path. `within` is its path relative to the named folder; undefined if it was named itself. */
+  /** Visits a path. `within` is its path below a named folder, or undefined if the path itself was named. */
   const visit = (path: string, within: string | undefined): Effect.Effect<void, Exit.CommandError> =>
     Effect.gen(function* () {
       if (within !== undefined && !followLinks && (yield* fs.lstat(path)).type === "SymbolicLink") {

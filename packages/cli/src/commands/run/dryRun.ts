@@ -1,4 +1,4 @@
-/** `floodgate run --dry-run`: what would be sent, and nothing else. */
+/** `floodgate run --dry-run`: shows what a run would send. */
 import * as Effect from "effect/Effect"
 import * as Path from "effect/Path"
 import type * as Limits from "floodgate/Limits"
@@ -30,7 +30,7 @@ export interface Options {
   readonly json: boolean
 }
 
-/** The limits for which the time is predicted: the given ones, or those that the provider may have. */
+/** The limits under which the time is predicted: the given ones, or those that the provider may have. */
 const tiersOf = (limits: Limits.Limits | undefined, isEmbedded: boolean): ReadonlyArray<Tiers.Tier> => {
   if (limits !== undefined) return [{ name: "the limits given", limits }]
   if (isEmbedded) return [{ name: "the limits of the embedded provider", limits: Answering.embeddedLimits }]

@@ -1,5 +1,5 @@
 /**
- * Predicts how long a run still takes, from the remaining calls and the present levels of the known limits. Pure.
+ * Predicts the remaining time of a run from its remaining calls and the current levels of the known limits. Pure.
  */
 import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
@@ -12,17 +12,17 @@ import * as Workload from "./workload.ts"
 /** An agent that has not ended. */
 export interface RemainingAgent {
   readonly name: string
-  /** Of its documents. */
+  /** The bytes of its documents. */
   readonly bytes: number
-  /** Calls that were answered. */
+  /** How many of its calls were answered. */
   readonly done: number
-  /** Its call in flight: since how many seconds, and its reservation. */
+  /** Its call in flight: for how many seconds, and its reservation. */
   readonly out: { readonly seconds: number; readonly charge: Limits.Usage } | undefined
 }
 
 /**
- * The rate that is to be expected from now on. One that was lowered grows back, up to the limit unless others spend a part
- * of it: which of both is unknown, so the mean of both ends is.
+ * The expected rate. A rate that was lowered grows back, but only up to the part of the limit that others leave, which is unknown. So
+ * the mean of the current rate and the limit is assumed.
  */
 const rateOf = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>): number =>
   limitPerSecond < Infinity ? (perSecond + limitPerSecond) / 2 : perSecond
@@ -64,8 +64,8 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.TimedCall): { readonly 
 })
 
 /**
- * What is left of each limit once all that is out is back. What was reserved beyond its use is given back then: before the
- * first answers that is several times what calls use, so that a level without it means a wait that never comes.
+ * The level of each limit after the calls in flight have returned what they reserved and did not use. Before the first answers
+ * that is several times what calls use, so without it a wait would be predicted that never comes.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<RemainingCalls>): Limits.Usage =>
   mapDimensions(dimensions, ({ capacity, level }, dimension) => {
@@ -78,29 +78,29 @@ const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<Remaini
   })
 
 /**
- * The output that is reserved for a call, going by those that are out; undefined where none is. It holds for the next call
- * of each agent: later ones are estimated better.
+ * The output that is reserved for a call, as the mean of the calls in flight; undefined if there are none. It applies to the next
+ * call of each agent, because later ones will be estimated better.
  */
 const reservedOf = (work: ReadonlyArray<RemainingCalls>): number | undefined => {
   const out = work.flatMap(({ out }) => (out === undefined ? [] : [out]))
   const reserved = out.map(({ call, charge }) => charge.outputTokens ?? (charge.tokens ?? 0) - call.inputTokens)
   if (out.length === 0) return undefined
-  // Without a limit on output nothing is reserved for it, and the difference is below zero.
+  // Without a limit on output no output is reserved, and the difference is below zero.
   return Math.max(0, reserved.reduce((sum, tokens) => sum + tokens, 0) / out.length)
 }
 
-/** When an agent makes its next call: after the end of its call in flight, and after a pause. */
+/** When an agent makes its next call: after its call in flight and after a pause. */
 const startOf = ({ calls, out }: RemainingCalls, paused: number): number => {
   const back = out === undefined ? 0 : Math.max(0, out.call.duration - 1_000 * out.seconds)
   return calls.length === 0 ? back : Math.max(back, paused)
 }
 
-/** One answer is not enough for a prediction. */
+/** The number of answers below which no time is predicted. */
 const minAnswers = 3
 
 /**
- * Seconds until all agents have ended and their work is merged. Undefined while it is unknown: no limit is known, or
- * fewer calls were answered than are out. Of calls that went out together those that are back are the short ones.
+ * Seconds until all agents have ended and their work is merged. Undefined as long as no limit is known, or fewer calls were answered
+ * than are in flight: of calls that were sent together, the short ones return first and would mislead.
  */
 export const left = (
   agents: ReadonlyArray<RemainingAgent>,
@@ -116,7 +116,7 @@ export const left = (
   const paused = pool.pause?.leftMillis ?? 0
   const reservedOutputTokens = reservedOf(work)
   const how = { limits: limitsOf(pool), levels: levelsOf(pool, work) }
-  /** How long they take, the orchestrator from then on. */
+  /** How long the calls take, with those of the orchestrator after `worked` milliseconds. */
   const takes = (work: ReadonlyArray<RemainingCalls>, worked: number): number =>
     Duration.toMillis(
       Forecast.make(

@@ -1,6 +1,6 @@
 /** Patterns for `--include` and `--exclude`. Pure. */
 
-/** A path that is matched is relative to a folder that was named, with slashes. */
+/** Matches a path that is relative to a named folder and has slashes. */
 export type Matcher = (path: string) => boolean
 
 const tokens = /\*\*\/|\*\*|\*|\?|\[!?[^\]]+\]|\{[^{}]*\}|[^]/g
@@ -26,10 +26,9 @@ const sourceOf = (pattern: string): string =>
     .join("")
 
 /**
- * `*` and `?` stand for characters of one name, `**` for any number of folders, `[a-c]` for one of some characters, and
- * `{md,txt}` for one of some texts. A pattern without a slash matches the name of a file or folder anywhere; one with a
- * slash matches from the folder that was named. What matches a folder matches everything in it. Undefined where the pattern
- * makes no sense.
+ * Compiles a pattern; undefined if it is invalid. `*` and `?` match characters of one name, `**` any number of folders, `[a-c]` one
+ * of these characters, and `{md,txt}` one of these texts. A pattern without a slash matches the name of a file or folder at any
+ * depth; with a slash it matches from the named folder on. A pattern that matches a folder matches everything in it.
  */
 export const matcher = (pattern: string): Matcher | undefined => {
   const trimmed = pattern.replace(/^(\.\/|\/)/, "").replace(/\/+$/, "")

@@ -1,11 +1,11 @@
-/** `run.lock`: the folder of a run's output is held by one run at a time. */
+/** `run.lock`: only one run at a time writes to an output folder. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
-// Effect knows no process: Node is asked which process holds a lock, and whether that process is still there.
+// Effect has no service for processes, so Node tells which process this is and whether another one still runs.
 import { hostname } from "node:os"
 import { kill, pid as ownPid, uptime } from "node:process"
 import * as Exit from "../exit.ts"
@@ -18,7 +18,7 @@ export class FolderInUse extends Schema.TaggedError<FolderInUse>("floodgate/cli/
   lock: Schema.String,
   /** The process that holds it, if the lock names one. */
   pid: Schema.UndefinedOr(Schema.Finite),
-  /** Where that process runs, if not here: then it cannot be asked whether it is still there. */
+  /** The host of that process, if it is another one: only that host can tell whether the process still runs. */
   host: Schema.UndefinedOr(Schema.String)
 }) {
   readonly exitCode = Exit.codes.file
@@ -37,7 +37,7 @@ export class FolderInUse extends Schema.TaggedError<FolderInUse>("floodgate/cli/
 interface LockHolder {
   readonly pid: number
   readonly host: string
-  /** In milliseconds of the clock. */
+  /** Milliseconds since the epoch. */
   readonly since: number
 }
 
@@ -49,8 +49,8 @@ const holderOf = (line: string): LockHolder => {
 }
 
 /**
- * Whether the owner may still be there. Signal 0 is not sent, it only tells whether it could be; if that is forbidden,
- * the process is there. A container that was killed starts again with the numbers that it had.
+ * Whether the holder may still run. Signal 0 is never sent: it only checks whether a signal could be, and EPERM means that the
+ * process exists. A restarted container gives the same process number again, so for the own number the time of the start decides.
  */
 const mayLive = ({ host, pid, since }: LockHolder, now: number): boolean => {
   if (host !== hostname()) return true
@@ -63,10 +63,10 @@ const mayLive = ({ host, pid, since }: LockHolder, now: number): boolean => {
   }
 }
 
-/** The line of a process and a host is shorter. */
+/** A longer file is not a lock: its line has only a process, a host and a time. */
 const maxBytes = 4_096
 
-/** The line of a lock; undefined where it is gone. A lock that was made a moment ago may not be written yet. */
+/** Reads the line of a lock; undefined if the lock is gone. A lock that was just created may still be empty. */
 const lineIn = Effect.fnUntraced(function* (lock: string) {
   const fs = yield* FileSystem.FileSystem
   for (let looks = 1; ; looks++) {
@@ -75,12 +75,12 @@ const lineIn = Effect.fnUntraced(function* (lock: string) {
     if (info.size > maxBytes) return "too long"
     const line = yield* Effect.catchReason(fs.readFileString(lock), "PlatformError", "NotFound", () => Effect.undefined)
     if (line !== "" || looks === 5) return line
-    // The lock is taken within an uninterruptible region; this wait must hear Ctrl-C all the same.
+    // Ctrl-C must end this wait, although the lock is taken in an uninterruptible region.
     yield* Effect.interruptible(Effect.sleep("200 millis"))
   }
 })
 
-/** The most attempts, because a lock may disappear, or its process may die, between two steps. */
+/** How often taking a lock is tried: it may disappear, or its process may end, between two steps. */
 const maxTries = 10
 
 type TakeResult = Effect.Effect<
@@ -89,7 +89,7 @@ type TakeResult = Effect.Effect<
   FileSystem.FileSystem
 >
 
-/** Takes a lock, from a dead process if need be. Gives its holder; undefined if that is this process now. */
+/** Takes a lock, also from a dead process. Returns the holder if another process keeps it. */
 const take: (lock: string, own: LockHolder) => TakeResult = Effect.fnUntraced(function* (lock, own) {
   const fs = yield* FileSystem.FileSystem
   let holder: LockHolder | undefined
@@ -110,8 +110,8 @@ const take: (lock: string, own: LockHolder) => TakeResult = Effect.fnUntraced(fu
 })
 
 /**
- * Removes the lock of a dead process. Of two processes that find the same one, the slower would remove the lock that the
- * quicker has just taken, so removing needs a lock of its own, and a second look.
+ * Removes the lock of a dead process. If two processes find it, the slower one could remove the lock that the faster one has just
+ * taken. So removing needs a lock of its own, and reads the line again.
  */
 const removeOld: (lock: string, line: string, own: LockHolder) => TakeResult = Effect.fnUntraced(
   function* (lock, line, own) {

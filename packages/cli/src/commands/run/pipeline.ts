@@ -1,6 +1,6 @@
 /**
- * The pipeline of `floodgate run`: an agent per chunk, five calls each, and an orchestrator that merges. It knows no
- * terminal and no file, so that it runs under any clock and any provider.
+ * The pipeline of `floodgate run`: an agent per chunk with five calls each, and an orchestrator that merges their texts. It uses no
+ * terminal and no files, so tests run it with any clock and any provider.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -24,10 +24,10 @@ import * as Steps from "./steps.ts"
 // Models
 // -----------------------------------------------------------------------------
 
-/** What happens in a run, in the order in which it happens. */
+/** An event of a run. */
 export type RunEvent =
   | { readonly event: "asked"; readonly agent: string; readonly step: string }
-  /** The budget let an attempt go, and reserved that much for it. */
+  /** The budget admitted an attempt, and reserved `charge` for it. */
   | { readonly event: "admitted"; readonly agent: string; readonly step: string; readonly charge: Limits.Usage }
   /** An attempt that failed; another may follow. */
   | { readonly event: "failed"; readonly agent: string; readonly step: string }
@@ -35,19 +35,19 @@ export type RunEvent =
       readonly event: "answered"
       readonly agent: string
       readonly step: string
-      /** Whether an earlier run had the answer, so that nothing was asked. */
+      /** Whether the answer comes from an earlier run, so that no call was made. */
       readonly reused: boolean
       readonly inputTokens: number
       readonly outputTokens: number
       readonly seconds: number
-      /** When an earlier run asked for it and had the answer, where that is known. */
+      /** When an earlier run made the call, if that is known. */
       readonly when?: Results.Result["when"]
     }
   | {
       readonly event: "ended"
       readonly agent: string
       readonly how: "done" | "failed" | "stopped"
-      /** Why, where it failed. */
+      /** Why it failed, if it did. */
       readonly failure: string | undefined
     }
 
@@ -55,15 +55,15 @@ export type RunEvent =
 export interface Options<E> {
   readonly task: Steps.Task
   readonly chunks: ReadonlyArray<Split.Chunk>
-  /** Results of earlier runs, by key: these calls are not made again. */
+  /** Results of earlier runs by key. Their calls are not made again. */
   readonly finished: ReadonlyMap<string, Results.Result>
-  /** Keeps a result. It is done before the next call of the agent starts, and is not interrupted. */
+  /** Stores a result, before the agent's next call starts and without interruption. */
   readonly record: (result: Results.Result) => Effect.Effect<void, E>
   readonly report: (event: RunEvent) => Effect.Effect<void>
   readonly cap?: Agents.Cap | undefined
 }
 
-/** What became of a run. */
+/** The outcome of a run. */
 export interface RunReport {
   readonly parts: ReadonlyArray<Steps.AgentText>
   readonly missing: ReadonlyArray<{ readonly agent: string; readonly documents: string; readonly reason: string }>
@@ -71,16 +71,16 @@ export interface RunReport {
   readonly merged: string | undefined
   readonly calls: number
   readonly reused: number
-  /** Answers that `max_tokens` cut, those from before included. */
+  /** Answers that `max_tokens` cut off, including those of earlier runs. */
   readonly cut: number
   readonly inputTokens: number
   readonly outputTokens: number
   readonly seconds: number
-  /** Whether the same run, started again, may get further: where nothing is missing, or only what never works, not. */
+  /** Whether the same command may get further: something is missing that does not always fail. */
   readonly retryHelps: boolean
 }
 
-/** An answer without text leaves the next call nothing to build on. */
+/** An answer has no text, which the next call would need. */
 export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/NoAnswer")("NoAnswer", {
   step: Schema.String,
   stop: Schema.NullOr(Schema.String)
@@ -100,7 +100,7 @@ const Attempts = Context.Reference<{
   readonly failed: Effect.Effect<void>
 }>("floodgate/cli/run/Attempts", { defaultValue: () => ({ admitted: () => Effect.void, failed: Effect.void }) })
 
-/** A budget that tells a run what it reserves for whom, and when. */
+/** A budget that reports each reservation to the running call. */
 export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
   ...budget,
   reserve: (estimate, options) =>
@@ -120,14 +120,14 @@ export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBu
 // Running
 // -----------------------------------------------------------------------------
 
-/** The name of an agent, which sorts as it counts. */
+/** The name of an agent, padded so that names sort by number. */
 export const nameOf = (index: number, count: number): string =>
   `agent-${(index + 1).toString().padStart(count.toString().length, "0")}`
 
-/** How many calls a run of that many agents makes. */
+/** How many calls a run with so many agents makes. */
 export const callsOf = (agents: number): number => agents * Steps.steps.length + 1
 
-/** What the calls of a run come to, as they are answered. */
+/** The sums over the answered calls of a run. */
 interface Totals {
   calls: number
   reused: number
@@ -140,7 +140,7 @@ interface Totals {
 const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E>, totals: Totals) => {
   const { finished, record, report } = options
 
-  /** An answer that was paid for is kept, even if Ctrl-C comes at that moment. */
+  /** Asks the provider and stores the answer uninterruptibly, because Ctrl-C must not lose an answer that was paid for. */
   const ask = (agent: string, step: string, key: string, params: Params, asked: number) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
@@ -195,10 +195,10 @@ const ended = (agent: string, exit: Exit.Exit<unknown, { readonly message: strin
   return { event, agent, how: "failed", failure: reasonOf(exit.cause) }
 }
 
-/** Reasons that always recur. */
+/** Reasons for which the same call always fails again. */
 const permanentReasons = new Set(["InvalidRequest", "NotFound", "TooLarge", "EstimateTooLarge"])
 
-/** Whether the same call would fail again in another run. After a cap that admitted calls, the next run continues from them. */
+/** Whether the same call would fail again in another run. After a cap that admitted calls, another run gets further. */
 const isPermanent = (error: unknown, { calls }: Totals): boolean => {
   if (error instanceof NoAnswer) return true
   const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined
@@ -206,14 +206,14 @@ const isPermanent = (error: unknown, { calls }: Totals): boolean => {
   return permanentReasons.has(String(reason._tag)) || (reason._tag === "Denied" && calls === 0)
 }
 
-/** The answers of a run that are there before it starts. */
+/** The answers that a run has before it starts. */
 export interface KnownAnswers {
-  /** How many of each agent. */
+  /** The number of answers of each agent. */
   readonly ofAgents: ReadonlyArray<number>
   readonly isMerged: boolean
 }
 
-/** How many answers that is. */
+/** The number of answers. */
 export const countOf = ({ isMerged, ofAgents }: KnownAnswers): number =>
   ofAgents.reduce((sum, count) => sum + count, isMerged ? 1 : 0)
 
@@ -241,7 +241,7 @@ export const knownOf = ({
   return { ofAgents, isMerged: parts.length === chunks.length && finished.has(merge) }
 }
 
-/** Runs the pipeline. An agent that fails does not stop the others; what failed is in the report. */
+/** Runs the pipeline. An agent that fails does not stop the others, and the report says what failed. */
 export const run = Effect.fnUntraced(function* <E extends { readonly message: string }>(
   options: Options<E>
 ): Effect.fn.Return<RunReport, never, LlmClient.LlmClient | Agents.Meter> {

@@ -9,17 +9,16 @@ import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 
 /**
- * The calls that are left. No answer is there yet, so each counts with all the output that it may have: every figure is an
- * upper bound.
+ * The remaining calls. Each counts with all the output that it may have, so every figure is an upper bound.
  */
 export interface Plan {
   readonly agents: ReadonlyArray<{ readonly name: string; readonly calls: ReadonlyArray<Forecast.Call> }>
-  /** The call of the orchestrator, unless its answer is there. */
+  /** The call of the orchestrator, unless it was answered before. */
   readonly merge: Forecast.Call | undefined
   readonly calls: number
-  /** All of them, the orchestrator's last. */
+  /** All remaining calls, the orchestrator's last. */
   readonly left: ReadonlyArray<Forecast.Call>
-  /** Answers of an earlier run. */
+  /** The number of answers of earlier runs. */
   readonly known: number
   readonly inputTokens: number
   readonly outputTokens: number
@@ -47,7 +46,7 @@ export const make = (task: Steps.Task, chunks: ReadonlyArray<Chunk>, known: Pipe
   }
 }
 
-/** How long the calls take at most under some limits, in seconds; undefined where one of them never fits. */
+/** How many seconds the calls take at most under some limits; undefined if one of them never fits. */
 export const secondsUnder = Effect.fnUntraced(function* (
   { agents, merge }: Plan,
   options: Omit<Forecast.Options, "limits"> & { readonly limits: Limits.Limits }

@@ -1,5 +1,5 @@
 /**
- * Writes down what happens in a run, for its report: each call of an agent, each request, and what the budget has left.
+ * Records a run for its report: each call of an agent, each request, and the levels of the budget.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,14 +15,14 @@ import type { Report } from "../../lab/index.ts"
 import type { RunEvent } from "./pipeline.ts"
 import * as Results from "./results.ts"
 
-/** What was written down so far, and what writes it. */
+/** Records a run. */
 export interface RunRecorder {
   readonly recorded: Report.Run.RunRecord
   /** Opens and closes calls. */
   readonly observe: (event: RunEvent) => Effect.Effect<void>
-  /** A provider of which every request is written down. */
+  /** Wraps a provider, to record every request. */
   readonly wrap: (provider: LlmProvider["Service"]) => LlmProvider["Service"]
-  /** Looks at the budget twice a second for as long as the scope lasts, and at its end. */
+  /** Samples the budget twice a second until the scope closes, and once more then. */
   readonly sample: Effect.Effect<void, never, Budget.TokenBudget | Scope.Scope>
 }
 
@@ -33,7 +33,7 @@ const outcomeOf = (exit: Exit.Exit<unknown, LlmError>): Report.Run.RunAttempt["o
   return Exit.hasInterrupts(exit) ? "interrupted" : "failed"
 }
 
-/** A provider whose requests are written down as attempts of the calls that are open. */
+/** A provider whose requests are recorded as attempts of the open calls. */
 const recording = (
   provider: LlmProvider["Service"],
   now: Effect.Effect<number>,
@@ -72,7 +72,7 @@ export const make = (): RunRecorder => {
   const recorded = { calls, levels, outcomes, earlier }
   /** An agent makes one call at a time. */
   const open = new Map<string, Report.Run.RunCall>()
-  /** What is reserved for the request that an agent sends next. */
+  /** The reservation of the request that an agent sends next. */
   const reserved = new Map<string, Limits.Usage>()
 
   const close = (agent: string, at: number, outcome: Report.Run.RunCall["outcome"]): void => {
@@ -113,7 +113,7 @@ export const make = (): RunRecorder => {
           return
         case "ended":
           outcomes.set(agent, event.how)
-          // The call of an agent that was stopped is neither done nor failed.
+          // The call of a stopped agent has neither succeeded nor failed.
           close(agent, at, event.how === "failed" ? "failed" : "open")
       }
     })
@@ -123,7 +123,7 @@ export const make = (): RunRecorder => {
     const [pool] = Object.values((yield* budget.status).pools)
     if (pool === undefined) return
     const at = yield* now
-    // The look at the end may come in the moment of the one before.
+    // The last sample may be taken in the same millisecond as the one before.
     if (levels.at(-1)?.at === at) levels.pop()
     levels.push({ at, dimensions: pool.dimensions })
   })
@@ -132,7 +132,7 @@ export const make = (): RunRecorder => {
     recorded,
     observe,
     wrap: (provider) => recording(provider, now, open, reserved),
-    // Also at the end: a short run learns its limits from its last responses.
+    // Also at the end, because a short run learns its limits from its last responses.
     sample: Effect.andThen(
       Effect.addFinalizer(() => look),
       Effect.asVoid(Effect.forkScoped(Effect.repeat(look, Schedule.spaced("500 millis"))))

@@ -1,15 +1,15 @@
 /**
- * The answers of the embedded provider in a run. It cannot think, so it quotes: a request with documents gets their first
- * sentences, and a later request gets the sentences that earlier answers quoted. The summary then shows the documents.
+ * The answers of the embedded provider in a run, which quote the documents: a request with documents gets their first sentences, and a
+ * later request the sentences that earlier answers quoted. So the summary shows the documents.
  */
 import type { Params } from "floodgate/LlmProvider"
 
 const maxLines = 12
-/** Quotes come from the beginning of the documents, so that large ones take no longer. */
+/** Quotes are taken from the beginning, so that large documents take no longer. */
 const readCharacters = 100_000
 const quotedPerCall = 6
 
-/** Headings, lists and tables are no prose. */
+/** Whether a paragraph is prose, and not a heading, a list or a table. */
 const isProse = (paragraph: string): boolean => /^[\p{Lu}"`*[]/u.test(paragraph) && !paragraph.includes("|")
 
 const firstSentence = (paragraph: string): string => {

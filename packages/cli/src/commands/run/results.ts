@@ -1,10 +1,10 @@
 /**
- * `results.jsonl`: one line per finished call, added as calls finish, so that a run can go on where it stopped. Pure.
+ * `results.jsonl`: one line per finished call, added as calls finish, so that a stopped run can resume. Pure.
  *
  * **Details**
  *
- * Lines are only ever added. A line that cannot be read (a crash tore it, somebody edited it) is skipped and left where it
- * is: its call is made again, and its result added at the end.
+ * Lines are only ever added. A line that cannot be read, because of a crash or an edit, is skipped and stays; its call is made again
+ * and the result is added at the end.
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Option from "effect/Option"
@@ -19,14 +19,14 @@ const TokenCounts = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Sc
 const Result = Schema.Struct({
   agent: Schema.String,
   step: Schema.String,
-  /** Names the call by everything that its answer depends on. */
+  /** Identifies the call by everything that its answer depends on. */
   key: Schema.String,
   model: Schema.String,
   usage: TokenCounts,
-  /** Why the model stopped: `max_tokens` says that the answer is cut. */
+  /** Why the model stopped. `max_tokens` means that the answer is cut off. */
   stop: Schema.NullOr(Schema.String),
   text: Schema.String,
-  /** When the agent asked for it, waits included, and when it was answered: milliseconds since 1970. */
+  /** When the agent made the call, before it waited, and when it was answered, in milliseconds since the epoch. */
   when: Schema.optionalKey(Schema.Struct({ asked: Schema.Finite, answered: Schema.Finite }))
 })
 
@@ -39,7 +39,7 @@ export const tokensOf = (usage: Message["usage"]): typeof TokenCounts.Type => ({
   outputTokens: usage.output_tokens
 })
 
-/** Names a call by its agent, its step and its whole request: another input, model or limit is another call. */
+/** Identifies a call by its agent, its step and its whole request. */
 export const keyOf = (agent: string, step: string, params: Params): string =>
   createHash("sha256")
     .update(JSON.stringify([agent, step, params]))
@@ -51,16 +51,16 @@ const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Result))
 /** The content of a file. */
 export interface Loaded {
   readonly results: ReadonlyMap<string, Result>
-  /** Lines that are no results. */
+  /** The number of lines that cannot be read. */
   readonly unreadable: number
-  /** Whether the last line has no end, so that the next result must start a new one. */
+  /** Whether the last line is incomplete, so that the next result must start a new one. */
   readonly torn: boolean
 }
 
 /** The number of lines in one step. */
 const atOnce = 200
 
-/** Reads a file in steps. Of two results of one call the later counts. */
+/** Reads a file in steps. The later of two results of one call counts. */
 export function* parseSteps(text: string): Stepwise<Loaded> {
   const results = new Map<string, Result>()
   let unreadable = 0
@@ -82,5 +82,5 @@ export function* parseSteps(text: string): Stepwise<Loaded> {
 /** Reads a file at once. */
 export const parse = (text: string): Loaded => drained(parseSteps(text))
 
-/** A result as its line. */
+/** The line of a result. */
 export const lineOf = (result: Result): string => `${safeJson(result)}\n`

@@ -1,5 +1,5 @@
 /**
- * Shows a run: a picture that is redrawn in place on a terminal, plain lines elsewhere, JSON lines for machines, or nothing.
+ * Shows a run: a picture that is redrawn in place on a terminal, plain lines, JSON lines for programs, or nothing.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -17,14 +17,14 @@ import * as View from "./view.ts"
 /** How a run is shown. */
 export type DisplayMode = "live" | "plain" | "json" | "quiet"
 
-/** How the progress is shown. */
+/** The parts of a run that are shown. */
 interface ShownRun {
-  /** With the bytes of their documents. */
+  /** By name, with the bytes of their documents. */
   readonly agents: ReadonlyMap<string, number>
   readonly calls: number
 }
 
-/** Folds the events of a run into what is shown of it, at the seconds of the run. */
+/** Folds the events of a run into the state of its view. */
 const folding = Effect.fnUntraced(function* ({ agents, calls }: ShownRun) {
   const startedAt = yield* Clock.currentTimeMillis
   const seconds = Effect.map(Clock.currentTimeMillis, (now) => (now - startedAt) / 1_000)
@@ -60,10 +60,10 @@ const plain = Effect.fnUntraced(function* (run: ShownRun) {
 })
 
 const frame = "100 millis"
-/** The interval of forecasts, because a forecast of many calls takes as long as many frames. */
+/** Forecasts are made less often than frames, because one of many calls takes as long as many frames. */
 const forecastSeconds = 1
 
-/** A picture that is redrawn in place; what was drawn last stays. */
+/** Draws a picture in place. The last one stays. */
 const live = Effect.fnUntraced(function* (run: ShownRun) {
   const terminal = yield* Terminal.Terminal
   const budget = yield* Budget.TokenBudget

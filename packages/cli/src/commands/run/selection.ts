@@ -1,4 +1,4 @@
-/** The flags that choose documents, and what they choose: the same for `run` and `forecast`. */
+/** The flags of `run` and `forecast` that choose documents. */
 import type * as CliError from "effect/cli/CliError"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -28,13 +28,13 @@ const patterns = (name: string, text: string) =>
 export const flags = {
   include: patterns(
     "include",
-    'Read only these files of a folder, such as "*.md"; may be repeated (default: all text but SVG, lock files and the like)'
+    'Read only these files of a folder, such as "*.md"; may be repeated (default: all text except SVG, lock files and the like)'
   ),
   exclude: patterns("exclude", 'Leave these files of a folder out, such as "drafts/**"; may be repeated'),
   followLinks: Flags.toggle("follow-links", "Follow links within folders (default: they are left out)")
 }
 
-/** What the flags were given. */
+/** The values of these flags. */
 export interface SelectionFlags {
   readonly paths: ReadonlyArray<string>
   readonly agents: Option.Option<number>
@@ -52,7 +52,7 @@ export interface Assignment {
   readonly chunks: ReadonlyArray<Split.Chunk>
 }
 
-/** Reads the documents and splits them. More agents than the documents have lines are refused where they are asked for. */
+/** Reads the documents and splits them. An explicit number of agents must not exceed the number of lines. */
 export const assignmentOf = Effect.fnUntraced(function* (
   command: string,
   given: SelectionFlags,

@@ -1,6 +1,5 @@
 /**
- * One run over documents: reads what earlier runs left, runs the pipeline, keeps every result as it comes, and writes the
- * summary.
+ * One run over documents: reads the results of earlier runs, runs the pipeline, stores every result at once, and writes the summary.
  */
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
@@ -61,7 +60,7 @@ export interface Options {
   readonly work: Assignment
   readonly task: Steps.Task
   readonly out: string
-  /** Whether the user named that folder: only then it may be a link. */
+  /** Whether the user named that folder. Only then it may be a link. */
   readonly outIsNamed: boolean
   readonly mode: Screen.DisplayMode
   readonly cap?: Agents.Cap | undefined
@@ -70,7 +69,7 @@ export interface Options {
   readonly costs: boolean
   /** A line that names the provider, printed first. */
   readonly provider: string
-  /** Writes down what happens, for a report. */
+  /** Records the run for a report. */
   readonly recorder?: Recorder.RunRecorder | undefined
   /** Asks for confirmation before the first call, if that is needed. */
   readonly confirm?: Confirm.Confirm | undefined
@@ -92,8 +91,8 @@ const opening = (
   return [
     `${agents}, ${files}${Documents.leftOutText(found.leftOut)}, ${View.short(bytes)} bytes; model ${task.model}`,
     provider,
-    ...(known > 0 ? [`Going on: ${Words.counted(known, "answer")} of this task in ${results} already`] : []),
-    ...(unreadable > 0 ? [`Passed over in ${results}: ${Words.counted(unreadable, "line")} that cannot be read`] : [])
+    ...(known > 0 ? [`Resuming: ${results} has ${Words.counted(known, "answer")} of this task`] : []),
+    ...(unreadable > 0 ? [`Skipped in ${results}: ${Words.counted(unreadable, "line")} that cannot be read`] : [])
   ]
 }
 
@@ -101,7 +100,7 @@ const opening = (
 const cutOff = ({ task }: Options, { cut }: Pipeline.RunReport): ReadonlyArray<string> =>
   cut > 0
     ? [
-        `Cut at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for whole ones`
+        `Cut off at --max-tokens ${Words.thousands(task.maxTokens)}: ${Words.counted(cut, "answer")}; raise it for complete ones`
       ]
     : []
 
@@ -126,7 +125,7 @@ const closing = (
   ]
 }
 
-/** The same for a program. */
+/** The same as JSON. */
 const closingJson = (
   { merged: _, missing, parts: __, ...figures }: Pipeline.RunReport,
   dollars: number | undefined
@@ -187,7 +186,7 @@ export const run = Effect.fnUntraced(function* (
   }).pipe(
     Effect.scoped,
     Effect.onInterrupt(() => {
-      const kept = ` Every answer is kept in ${oneLine(paths.results)}; run the same command again to go on.`
+      const kept = ` Every answer is kept in ${oneLine(paths.results)}; run the same command again to resume.`
       return Print.err(`\nStopped.${known > 0 ? kept : ""}`)
     })
   )
@@ -201,6 +200,6 @@ export const run = Effect.fnUntraced(function* (
   return report
 })
 
-/** Fails when something is missing. */
+/** Fails if something is missing. */
 export const complete = ({ missing, parts, retryHelps }: Pipeline.RunReport): Effect.Effect<void, Incomplete> =>
   missing.length === 0 ? Effect.void : Effect.fail(new Incomplete({ missing, done: parts.length, retryHelps }))

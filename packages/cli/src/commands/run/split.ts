@@ -1,4 +1,4 @@
-/** Documents into chunks: one per agent, as equal in bytes as the lines allow. Pure. */
+/** Splits documents into one chunk per agent, as equal in bytes as their lines allow. Pure. */
 import * as Words from "../../words.ts"
 import { drained, type Stepwise } from "../../stepwise.ts"
 
@@ -16,13 +16,13 @@ export interface Piece {
   readonly text: string
 }
 
-/** What one agent reads. */
+/** The part of the documents that one agent reads. */
 export interface Chunk {
   readonly pieces: ReadonlyArray<Piece>
   readonly bytes: number
 }
 
-/** Longer lines are cut, so that a file of one line can be shared, too. */
+/** Longer lines are cut, so that a file with a single line can also be split. */
 const maxLineLength = 4_000
 
 /** A line, or a part of a long one, by its position in its document. */
@@ -32,7 +32,7 @@ interface Line {
   readonly to: number
 }
 
-/** Where a line, or the part of a long one, ends that begins at a position: never between the halves of one character. */
+/** The end of the line, or of the part of a long line, that begins at `from`. It never splits a surrogate pair. */
 const endOf = (text: string, from: number, end: number): number => {
   const most = from + maxLineLength
   if (end <= most) return end
@@ -70,7 +70,7 @@ const pieceOf = ({ document, first, last }: Growing): Piece => ({
   text: document.text.slice(first.from, last.to)
 })
 
-/** {@link split} in steps: large documents take seconds, in which something else may be done. */
+/** {@link split} in steps, because large documents take seconds. */
 export function* splitSteps(documents: ReadonlyArray<Document>, count: number): Stepwise<ReadonlyArray<Chunk>> {
   let left = 0
   let total = 0
@@ -83,7 +83,7 @@ export function* splitSteps(documents: ReadonlyArray<Document>, count: number): 
   for (const document of documents) {
     for (const line of linesOf(document)) {
       const bytes = Buffer.byteLength(document.text.slice(line.from, line.to))
-      // The chunk in which the middle of the line falls; but no chunk is passed over, and each of the later ones gets a line.
+      // The chunk that contains the middle of the line, except that no chunk is skipped and each later chunk keeps a line.
       const wanted = Math.floor(((before + bytes / 2) / total) * count)
       const isNext = wanted >= chunks.length || count - chunks.length >= left
       if (chunks.length === 0 || (isNext && chunks.length < count)) chunks.push({ pieces: [], bytes: 0 })
@@ -100,13 +100,13 @@ export function* splitSteps(documents: ReadonlyArray<Document>, count: number): 
 }
 
 /**
- * Splits documents, in their order, into `count` chunks of about equal size; into one for each line where there are fewer
- * lines. A chunk is never empty. Nothing is lost and nothing is repeated.
+ * Splits documents, in their order, into `count` chunks of about equal size, or into one for each line if there are fewer lines. No
+ * chunk is empty, and every line is in exactly one chunk.
  */
 export const split = (documents: ReadonlyArray<Document>, count: number): ReadonlyArray<Chunk> =>
   drained(splitSteps(documents, count))
 
-/** A chunk as a prompt shows it: every piece under the name of its file. */
+/** The text of a chunk in a prompt: every piece under the name of its file. */
 export const textOf = ({ pieces }: Chunk): string =>
   pieces
     .map(({ from, path, text, to }) => `<document path="${path}" lines="${from}-${to}">\n${text}\n</document>`)

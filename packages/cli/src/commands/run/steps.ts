@@ -1,9 +1,9 @@
-/** The requests of an agent: each prompt builds on the answers before it. Pure. */
+/** The requests of an agent. Each prompt builds on the answers before it. Pure. */
 import type { Params } from "floodgate/LlmProvider"
 import { clean, unwrapped } from "../text.ts"
 import { type Chunk, textOf } from "./split.ts"
 
-/** The calls of an agent, in order. The first carries its documents, the others what it made of them. */
+/** The calls of an agent, in order. The first contains the documents, the others the answers to earlier ones. */
 export const steps = ["read", "extract", "draft", "check", "finish"] as const
 
 /** One of the calls of an agent. */
@@ -56,16 +56,16 @@ export const params = (
   messages: [{ role: "user", content: ask(step, at.chunk, answers) }]
 })
 
-/** The name of the orchestrator where agents are named. */
+/** The name of the orchestrator among the agents. */
 export const orchestrator = "orchestrator"
 
-/** The result of an agent. */
+/** The final text of an agent. */
 export interface AgentText {
   readonly agent: string
   readonly text: string
 }
 
-/** The request with which the orchestrator makes one text of all parts. */
+/** The request with which the orchestrator merges the texts of the agents. */
 export const mergeParams = (task: Task, parts: ReadonlyArray<AgentText>): Params => ({
   model: task.model,
   max_tokens: task.maxTokens,
@@ -80,10 +80,10 @@ export const mergeParams = (task: Task, parts: ReadonlyArray<AgentText>): Params
 
 const heading = "# Summary"
 
-/** Whether a text begins as a summary does. */
+/** Whether a text begins like a summary. */
 export const isSummary = (text: string): boolean => text.startsWith(`${heading}\n\n> `)
 
-/** `summary.md`: the merged text, then every part, then what is missing, without control characters. */
+/** The text of `summary.md`: what is missing, the merged text and every part, without control characters. */
 export const summary = (
   task: Task,
   merged: string | undefined,

@@ -10,7 +10,7 @@ import type * as Documents from "./documents.ts"
 import * as Results from "./results.ts"
 import * as Steps from "./steps.ts"
 
-/** Where a run writes. */
+/** The files that a run writes. */
 export type Paths = ReturnType<typeof Documents.filesIn>
 
 const flag = "--out"
@@ -39,11 +39,11 @@ export const checkSummary = Effect.fnUntraced(function* ({ results, summary }: P
   const isOurs =
     info.size <= maxBytes && Steps.isSummary(yield* fs.readFileString(summary).pipe(Output.writing(summary, flag)))
   if (isOurs) return
-  const what = `cannot write ${oneLine(summary)}: it is there, and not from a run`
+  const what = `cannot write ${oneLine(summary)}: it exists and no run has written it`
   return yield* Output.unusable(what, flag)
 })
 
-/** Opens the results of a run, to go on from them. */
+/** Opens the results of a run, to resume it. */
 export const open = Effect.fnUntraced(function* (paths: Paths) {
   const fs = yield* FileSystem.FileSystem
   const { results: path } = paths
@@ -53,7 +53,7 @@ export const open = Effect.fnUntraced(function* (paths: Paths) {
   const append = (result: Results.Result) =>
     Effect.suspend(() => {
       const line = (torn ? "\n" : "") + Results.lineOf(result)
-      // Of a line that could not be written a part may be there.
+      // A failed write may leave a part of the line.
       torn = true
       return Effect.tap(fs.writeFileString(path, line, { flag: "a" }), () => Effect.sync(() => (torn = false)))
     })

@@ -1,6 +1,5 @@
 /**
- * What a run looks like on a terminal: a bar per agent, one per limit, and a line that sums up. Pure: events and a status
- * in, lines out.
+ * The view of a run on a terminal: a bar per agent, a bar per limit, and a summary line. Pure: it turns events and a status into lines.
  */
 import type * as Budget from "floodgate/Budget"
 import { counted, thousands } from "../../words.ts"
@@ -15,9 +14,9 @@ import * as Workload from "./workload.ts"
 // State
 // -----------------------------------------------------------------------------
 
-/** An agent as it is shown. */
+/** The row of an agent. */
 interface AgentRow {
-  /** Of its documents. */
+  /** The bytes of its documents. */
   readonly bytes: number
   /** Its call in flight: since when, in seconds of the run, and its reservation. */
   readonly out: { readonly since: number; readonly charge: Limits.Usage } | undefined
@@ -49,7 +48,7 @@ const emptyRow: AgentRow = {
   ended: undefined
 }
 
-/** Nothing happened yet. Agents with the bytes of their documents. */
+/** The state before the first event. `agents` has the bytes of their documents. */
 export const start = (agents: ReadonlyMap<string, number>, calls: number): ViewState => ({
   rows: new Map(Array.from(agents, ([agent, bytes]) => [agent, { ...emptyRow, bytes }])),
   calls,
@@ -59,7 +58,7 @@ export const start = (agents: ReadonlyMap<string, number>, calls: number): ViewS
   learned: Workload.nothing
 })
 
-/** The state after an event, which replaces the one before. `seconds` is the time of the event since the start of the run. */
+/** The state after an event; the state before must not be used again. `seconds` is the time since the start of the run. */
 export const step = (state: ViewState, event: RunEvent, seconds: number): ViewState => {
   const { rows } = state
   const row = rows.get(event.agent) ?? emptyRow
@@ -114,7 +113,7 @@ export const ahead = ({ rows }: ViewState, seconds: number): ReadonlyArray<Eta.R
 // Words and figures
 // -----------------------------------------------------------------------------
 
-/** 1234567 as 1.2M, where there is little room. */
+/** 1234567 as 1.2M, for narrow columns. */
 export const short = (value: number): string => {
   const size = Math.abs(value)
   if (size < 1_000) return `${Math.round(value)}`
@@ -147,13 +146,13 @@ export const names: Record<Limits.Dimension, string> = {
 // Lines
 // -----------------------------------------------------------------------------
 
-/** What the picture shows in addition to the events. */
+/** What a picture needs besides the events. */
 export interface Surroundings {
   readonly columns: number
   readonly rows: number
   readonly seconds: number
   readonly status: Budget.BudgetStatus
-  /** Seconds that it still takes; undefined while it is unknown. */
+  /** The predicted remaining seconds; undefined while they are unknown. */
   readonly left: number | undefined
 }
 
@@ -161,7 +160,7 @@ const nameWidth = 12
 const barWidth = 20
 const minBarWidth = 4
 
-/** Bars are shorter on a narrow terminal, so that there is room for the text. */
+/** Bars are shorter on a narrow terminal, to leave room for the text. */
 const barWidthIn = (columns: number): number => Math.max(minBarWidth, Math.min(barWidth, columns - 60))
 
 const agentLine = (
@@ -187,7 +186,7 @@ const doing = (
   return `${step}, waits ${clock(waiter.waitedMillis / 1_000)} for ${what}`
 }
 
-/** The rate in use, and the limit where that is more: others spend the rest. */
+/** The rate in use, and the limit if it is higher, because others spend the rest. */
 const refill = ({ limitPerSecond, perSecond }: NonNullable<Budget.PoolStatus["dimensions"]["tokens"]>): string => {
   if (perSecond === 0) return ""
   const isLess = limitPerSecond < Infinity && perSecond < 0.99 * limitPerSecond
@@ -213,15 +212,15 @@ const pauses: Readonly<Record<NonNullable<Budget.PoolStatus["pause"]>["reason"],
   overload: "the provider fails, tried again in"
 }
 
-/** The calls of a pool in flight, how many callers wait, and whether all pause: why, and for how long. */
+/** A pool's calls in flight, its waiting callers, and the reason and the rest of a pause. */
 export const callsLine = (
   name: string,
   { allowed, inFlight, pause }: Pick<Budget.PoolStatus, "allowed" | "inFlight" | "pause">,
   waiting: string
 ): string => {
-  const most = allowed < Infinity ? ` of ${Math.floor(allowed)}` : ""
+  const max = allowed < Infinity ? ` of ${Math.floor(allowed)}` : ""
   const paused = pause === undefined ? "" : `, ${pauses[pause.reason]} ${clock(pause.leftMillis / 1_000)}`
-  return `${name.padEnd(nameWidth)} ${inFlight}${most} in flight, ${waiting} waiting${paused}`
+  return `${name.padEnd(nameWidth)} ${inFlight}${max} in flight, ${waiting} waiting${paused}`
 }
 
 const poolLines = (name: string, pool: Budget.PoolStatus, width: number): ReadonlyArray<string> => [
@@ -229,12 +228,12 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
   callsLine(name, pool, `${pool.queued}`)
 ]
 
-/** The summary line. With little room it is shorter, but always contains the progress and the time left. */
+/** The summary line. On a narrow terminal it is shorter, but always has the progress and the remaining time. */
 export const total = (state: ViewState, seconds: number, left: number | undefined, columns: number): string => {
   const { answered, calls, reused, rows, tokens } = state
   const done = `${thousands(answered)} of ${counted(calls, "call")}`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
-  // Nothing is left of a run that is stopped: the next one takes what it takes.
+  // A stopped run has no remaining time.
   const isOver = answered === calls || [...rows.values()].some(({ ended }) => ended === "stopped")
   const about = isOver ? "" : `, ${eta}`
   const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
@@ -245,7 +244,7 @@ export const total = (state: ViewState, seconds: number, left: number | undefine
   return lines.find((line) => line.length <= columns) ?? lines.at(-1)!
 }
 
-/** The whole picture, no line longer than the terminal and not more lines than it has. */
+/** The whole picture, within the columns and rows of the terminal. */
 export const draw = (state: ViewState, around: Surroundings): ReadonlyArray<string> => {
   const width = barWidthIn(around.columns)
   const pools = Object.entries(around.status.pools)

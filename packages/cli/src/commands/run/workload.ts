@@ -1,13 +1,13 @@
-/** What the calls of a run use, as far as it is known before it and while it runs. Pure. */
+/** Estimates the tokens and the duration of a run's calls, before it and while it runs. Pure. */
 import type * as Forecast from "floodgate/Forecast"
 import * as Latency from "../../latency.ts"
 import type { RunEvent } from "./pipeline.ts"
 import * as Steps from "./steps.ts"
 
-/** English text in UTF-8, as the library estimates it before it has learned better. */
+/** The library's first estimate for English text in UTF-8. */
 const bytesPerToken = 2.7
 
-/** What the instructions of a call come to. */
+/** The instructions of a call, in tokens. */
 const promptTokens = 250
 
 /** The estimated tokens of a text, from its bytes. */
@@ -20,7 +20,7 @@ export const ofDocuments = (bytes: number, outputTokens: number): ReadonlyArray<
     outputTokens
   }))
 
-/** What the orchestrator asks when all agents are done. */
+/** The call of the orchestrator after all agents. */
 export const ofMerge = (agents: number, outputTokens: number): Forecast.Call => ({
   inputTokens: agents * outputTokens + promptTokens,
   outputTokens
@@ -31,13 +31,13 @@ export interface TimedCall extends Forecast.Call {
   readonly duration: number
 }
 
-/** What the answers so far say: the calls of each step, in the order in which they came back. */
+/** The answered calls of each step, in the order of their answers. */
 export type AnsweredCalls = ReadonlyMap<string, ReadonlyArray<TimedCall>>
 
-/** Before the first answer. */
+/** No call is answered yet. */
 export const nothing: AnsweredCalls = new Map()
 
-/** Learns from an answer and its duration. A proxy may leave the usage out. */
+/** Adds an answer and its duration. An answer without a usage, which a proxy may have removed, is ignored. */
 export const learn = (
   learned: AnsweredCalls,
   { inputTokens, outputTokens, step }: Extract<RunEvent, { event: "answered" }>,
@@ -50,20 +50,20 @@ export const learn = (
       ])
     : learned
 
-/** As a forecast guesses it. */
+/** The duration that a forecast assumes. */
 const guessedMillis = (call: Forecast.Call): number => Latency.millisOf(Latency.usual, call)
 
 const mean = (calls: ReadonlyArray<TimedCall>, of: (call: TimedCall) => number): number =>
   calls.reduce((sum, call) => sum + of(call), 0) / calls.length
 
-/** What the answers so far, of which there is one at least, let expect of the calls that are left. */
+/** Predicts the remaining calls from at least one answer. */
 export interface Prediction {
   /**
-   * The calls of an agent that has so many bytes of documents. Each is as one of its step was, and those of the agents
-   * with other numbers as others: the last to end is one whose calls are long, which a mean would not show.
+   * The calls of an agent with so many bytes of documents. Each copies an answered call of its step, which depends on the agent's
+   * number: the agent that ends last has long calls, and a mean would hide it.
    */
   readonly ofAgent: (bytes: number, number: number) => ReadonlyArray<TimedCall>
-  /** The call that reads what so many agents finished with, and says at least as much as each of them. */
+  /** The call that merges the texts of so many agents. Its answer is as long as the longest answer. */
   readonly ofMerge: (agents: number) => TimedCall
 }
 
@@ -81,7 +81,7 @@ export const expect = (learned: AnsweredCalls): Prediction => {
       }),
     ofMerge: (agents) => {
       const finished = mean(learned.get("finish") ?? seen, (call) => call.outputTokens)
-      const longest = seen.reduce((most, call) => Math.max(most, call.outputTokens), 0)
+      const longest = seen.reduce((max, call) => Math.max(max, call.outputTokens), 0)
       return timed({ inputTokens: agents * finished + promptTokens, outputTokens: longest })
     }
   }

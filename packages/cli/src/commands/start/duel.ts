@@ -1,6 +1,6 @@
 /**
- * The incident over real HTTP: the official SDK by itself, and the same SDK with Floodgate's middleware. Both run at the
- * same time, each against a provider of its own.
+ * Runs the incident over real HTTP twice at the same time: with the official SDK by itself, and with Floodgate's middleware. Each side
+ * has its own provider.
  */
 import Anthropic, { APIError } from "@anthropic-ai/sdk"
 import * as Clock from "effect/Clock"
@@ -13,13 +13,13 @@ import type * as Exit from "../exit.ts"
 import { Scenario } from "../../lab/index.ts"
 import * as Provider from "../provider.ts"
 
-/** How far an agent is. */
+/** The progress of an agent. */
 export interface DuelAgent {
   readonly calls: number
   done: number
-  /** The second of the duel at which it ended, well or badly. */
+  /** The second of the duel at which it ended, successfully or not. */
   endedAt: number | undefined
-  /** What it ended with, where a call failed. */
+  /** The error of its failed call, if one failed. */
   failure: string | undefined
 }
 
@@ -28,13 +28,13 @@ export interface Side {
   readonly name: string
   readonly agents: ReadonlyMap<string, DuelAgent>
   readonly stats: Effect.Effect<ProviderSim.Stats>
-  /** Seconds that agents have waited for the budget; nobody waits where there is none. */
+  /** How many seconds waiting agents have waited for the budget; empty on the side without one. */
   readonly waits: Effect.Effect<ReadonlyMap<string, number>>
   /** Runs its agents to their end. */
   readonly run: Effect.Effect<void>
 }
 
-/** Both sides, and the second in which they are. */
+/** Both sides, and the seconds since their start. */
 export interface Duel {
   readonly sides: readonly [Side, Side]
   readonly seconds: Effect.Effect<number>

@@ -1,11 +1,11 @@
-/** What the duel looks like: both sides beside each other, under one clock. Pure. */
+/** The view of the duel: both sides beside each other, under one clock. Pure. */
 import type { ProviderSim } from "floodgate/testing"
 import { type Matrix, Report } from "../../lab/index.ts"
 import * as View from "../run/view.ts"
 import { aligned, fit } from "../text.ts"
 import type { DuelAgent, Side } from "./duel.ts"
 
-/** A side at a moment. */
+/** The state of a side at a moment. */
 export interface SideView {
   readonly name: string
   readonly agents: Side["agents"]
@@ -16,7 +16,7 @@ export interface SideView {
 const nameWidth = 10
 const barWidth = 10
 
-/** What became of the calls of a side. Those that an agent never makes, because one before failed, are lost, too. */
+/** Counts the calls of a side. After a failed call, the agent's further calls count as lost as well. */
 export const countsOf = ({ agents }: Pick<SideView, "agents">) => {
   let calls = 0
   let done = 0
@@ -46,7 +46,7 @@ const total = (look: SideView): string => {
   return `${done} of ${calls}${gone}, 429s: ${look.stats.rejected}`
 }
 
-/** The picture of a moment, within the size of a terminal. */
+/** The picture, within the size of the terminal. */
 export const draw = (
   looks: ReadonlyArray<SideView>,
   seconds: number,
@@ -55,7 +55,7 @@ export const draw = (
   const width = Math.max(barWidth, Math.floor((columns - 1 - nameWidth) / looks.length))
   const row = (name: string, cells: ReadonlyArray<string>): string =>
     name.padEnd(nameWidth) + cells.map((one) => fit(one, width - 1).padEnd(width)).join("")
-  // What does not fit is redrawn below itself.
+  // A picture that is higher than the terminal cannot be redrawn in place.
   const names = [...looks[0]!.agents.keys()].slice(0, Math.max(0, rows - 3))
   return [
     row(
@@ -72,15 +72,15 @@ export const draw = (
   ].map((line) => fit(line.trimEnd(), columns - 1))
 }
 
-/** A line of the picture in which what is lost has its colour. */
+/** Colours the lost calls in a line of the picture. */
 export const painted = (line: string, paint: Matrix.Paint): string =>
   line.replaceAll(/[█░]+ \d+\/\d+ lost: \S+|\d+ lost/g, (lost) => paint(lost, "lost"))
 
-/** The same in one line, where nothing can be redrawn. */
+/** The progress in one line, for output that cannot be redrawn. */
 export const plain = (looks: ReadonlyArray<SideView>, seconds: number): string =>
   `${View.clock(seconds)}  ${looks.map((look) => `${look.name}: ${total(look)}`).join("; ")}`
 
-/** What came of it, in a sentence for each and a table. The oracle is what could have been. */
+/** The result: a sentence for each side, and a table with the oracle as the best possible schedule. */
 export const summary = (looks: ReadonlyArray<SideView>, oracleSeconds: number): ReadonlyArray<string> => {
   const rows = looks.map((look) => {
     const { calls, done, seconds } = countsOf(look)
