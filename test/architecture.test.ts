@@ -121,16 +121,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "dimensions.ts", "latency.ts", "stepwise.ts", "words.ts"].map(
-      (place) => `packages/cli/src/${place}`
-    ),
+    own: ["commands/", "lab/", "latency.ts", "stepwise.ts"].map((place) => `packages/cli/src/${place}`),
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@floodgate/gateway", "@floodgate/redis"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "dimensions.ts", "invalid.ts", "latency.ts", "stepwise.ts", "words.ts"].map(
-      (place) => `packages/cli/src/${place}`
-    ),
+    own: ["lab/", "latency.ts", "stepwise.ts"].map((place) => `packages/cli/src/${place}`),
     packages: [
       "effect/*",
       "node:",

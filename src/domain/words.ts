@@ -10,7 +10,7 @@ export const units: Readonly<Record<Dimension, string>> = {
 }
 
 /** The singular or the plural of a word. */
-const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
+export const plural = (count: number, one: string, more = `${one}s`): string => (count === 1 ? one : more)
 
 /** 1234567 as 1,234,567. */
 export const thousands = (value: number): string => value.toLocaleString("en-US")

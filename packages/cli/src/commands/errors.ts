@@ -3,7 +3,7 @@
  */
 import * as CliError from "effect/cli/CliError"
 import * as Effect from "effect/Effect"
-import { nearest } from "./nearest.ts"
+import { nearest } from "floodgate/internal"
 
 const kebab = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 

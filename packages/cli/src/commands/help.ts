@@ -13,6 +13,8 @@ import { hung, wrapLine } from "./text.ts"
 
 const usualColumns = 80
 const maxColumns = 100
+/** The formatter adds it behind the description of an optional argument. */
+const optionalMark = " (optional)"
 
 /** The columns at which the formatter begins the descriptions of a table, line by line. */
 const startsOf = (lefts: ReadonlyArray<string>, cap: number): ReadonlyArray<number> => {
@@ -65,7 +67,9 @@ const docIn = (doc: HelpDoc.HelpDoc, columns: number): HelpDoc.HelpDoc => {
     ...(doc.args !== undefined && {
       args: doc.args.map((arg, index) => ({
         ...arg,
-        description: Option.map(arg.description, (text) => hung(text, argumentStarts[index]!, columns))
+        description: Option.map(arg.description, (text) =>
+          hung(text, argumentStarts[index]!, columns - (arg.required ? 0 : optionalMark.length))
+        )
       }))
     }),
     ...(doc.subcommands !== undefined && {

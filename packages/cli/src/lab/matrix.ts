@@ -3,7 +3,7 @@
  *
  * @since 0.2.0
  */
-import * as Words from "../words.ts"
+import { Words } from "floodgate/internal"
 import type { RaceResult } from "./race.ts"
 
 /**

@@ -8,9 +8,8 @@
  *
  * @since 0.1.0
  */
-import { invalid } from "../invalid.ts"
+import { Input, Words } from "floodgate/internal"
 import * as Latency from "../latency.ts"
-import * as Words from "../words.ts"
 import type * as Limits from "floodgate/Limits"
 import type { Params } from "floodgate/LlmProvider"
 import type { ProviderSim } from "floodgate/testing"
@@ -133,7 +132,7 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 const check = (ok: boolean, option: string, expected: string, got: number): void => {
-  if (!ok) invalid(`Scenario.make: ${option}`, expected, got)
+  if (!ok) Input.invalid(`Scenario.make: ${option}`, expected, got)
 }
 
 const whole = (option: string, value: number, least: number): void =>

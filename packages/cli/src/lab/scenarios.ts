@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import * as Words from "../words.ts"
+import { Words } from "floodgate/internal"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
 

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { RaceResult } from "./race.ts"
-import * as Words from "../words.ts"
+import { Words } from "floodgate/internal"
 import * as Scenarios from "./scenario.ts"
 import type { Scenario } from "./scenario.ts"
 

@@ -1,7 +1,6 @@
 /** Recorded traffic, as CSV files and as scenarios. */
-import { invalid } from "../invalid.ts"
+import { Input, Words } from "floodgate/internal"
 import { drained, type Stepwise } from "../stepwise.ts"
-import * as Words from "../words.ts"
 import type * as Scenario from "./scenario.ts"
 
 /**
@@ -142,8 +141,8 @@ export const fromTrace = (trace: ReadonlyArray<TraceCall>, options: TraceOptions
     seed = 1,
     speed = 1
   } = options
-  if (!(speed > 0)) invalid("Scenario.make: speed", "a number > 0", speed)
-  if (!(Number.isSafeInteger(agents) && agents >= 1)) invalid("Scenario.make: agents", "an integer >= 1", agents)
+  if (!(speed > 0)) Input.invalid("Scenario.make: speed", "a number > 0", speed)
+  if (!(Number.isSafeInteger(agents) && agents >= 1)) Input.invalid("Scenario.make: agents", "an integer >= 1", agents)
   const kept = Number.isFinite(speed)
   const count = kept ? trace.length : Math.min(agents, trace.length)
   const width = String(count).length

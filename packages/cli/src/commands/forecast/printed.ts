@@ -4,7 +4,7 @@ import type * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
 import { Report, Scenario } from "../../lab/index.ts"
 import { round } from "../../lab/round.ts"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import { aligned } from "../text.ts"
 
 /** The forecast under one set of limits. */
@@ -103,8 +103,7 @@ const refusals = (answers: ReadonlyArray<TierForecast>): ReadonlyArray<string> =
         ]
   })
 
-const costText = ({ dollars }: ModelCost): string =>
-  dollars === undefined ? "no price known" : Words.dollarsText(dollars)
+const costText = ({ dollars }: ModelCost): string => (dollars === undefined ? "no price known" : Words.dollars(dollars))
 
 /** The costs, and the tiers that may not spend so much in a month. */
 const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> => [
@@ -115,7 +114,7 @@ const costLines = ({ answers, costs, monthly }: Printed): ReadonlyArray<string> 
     const over = costs.filter(({ dollars = 0 }) => dollars > max).map(({ model }) => model)
     return over.length === 0
       ? []
-      : [`More than the ${Words.dollarsText(max)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
+      : [`More than the ${Words.dollars(max)} that the tier ${tier} may spend in a month: ${over.join(", ")}`]
   })
 ]
 
@@ -170,7 +169,7 @@ const verdictOf = (printed: Printed): Report.Verdict.Headline => {
       }),
       Report.Verdict.tokensTile(answers[0]!.forecast.usage.tokens, "tokens in all"),
       ...printed.costs.flatMap(({ dollars, model }) =>
-        dollars === undefined ? [] : [{ value: Words.dollarsText(dollars), label: `with ${model}, nothing cached` }]
+        dollars === undefined ? [] : [{ value: Words.dollars(dollars), label: `with ${model}, nothing cached` }]
       )
     ]
   }

@@ -1,6 +1,6 @@
 /** Explains in one line what is wrong with a JSON file, and where. Pure. */
 import * as SchemaIssue from "effect/SchemaIssue"
-import { nearest } from "../nearest.ts"
+import { nearest } from "floodgate/internal"
 import { oneLine } from "../text.ts"
 
 // -----------------------------------------------------------------------------

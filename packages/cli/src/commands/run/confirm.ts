@@ -3,13 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import * as Exit from "../exit.ts"
 import * as Print from "../print.ts"
 import { clean, wrap } from "../text.ts"
 import * as Cost from "./cost.ts"
 import type { Plan } from "./plan.ts"
-import { dollarsText } from "../../words.ts"
 
 /** Asks for confirmation, and fails unless the answer is yes. */
 export type Confirm = (plan: Plan) => Effect.Effect<void, Exit.CommandError>
@@ -25,7 +24,7 @@ export const onTerminal = (
     const room = yield* Print.Room
     return Effect.fnUntraced(function* ({ calls, inputTokens, left, outputTokens }) {
       const dollars = Cost.sumOf(price, left)
-      const cost = dollars === undefined ? "" : `, ${dollarsText(dollars)}`
+      const cost = dollars === undefined ? "" : `, ${Words.dollars(dollars)}`
       const tokens = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
       const question = `Send this to ${provider} in ${Words.counted(calls, "call")}, at most about ${tokens}${cost}? [y/N] `
       const text = wrap(clean(question), room.stderr)

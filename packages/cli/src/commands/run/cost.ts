@@ -1,10 +1,10 @@
 /** The costs of a run: predicted before it, bounded during it, and counted after it. */
 import * as Effect from "effect/Effect"
+import { Words } from "floodgate/internal"
 import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
 import * as Exit from "../exit.ts"
-import { dollarsText } from "../../words.ts"
 
 /** The price, the cap and the purse of a run. */
 export interface Cost {
@@ -42,7 +42,7 @@ export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Fore
 export const planned = ({ maxDollars, model, price }: Cost, dollars: number | undefined): string => {
   if (price === undefined || dollars === undefined) return `What it costs is not known: "${model}" has no price`
   const cap = maxDollars !== undefined && dollars > maxDollars ? `, and no more than --max-usd ${maxDollars}` : ""
-  return `At most about ${dollarsText(dollars)}, by the prices of ${price.asOf}${cap}`
+  return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}`
 }
 
 /** The costs of a run so far, for its report. */
@@ -50,5 +50,5 @@ export const tile = ({ price, purse }: Cost, costs: boolean) =>
   Effect.map(purse.status, ({ total }): { readonly value: string; readonly label: string } | undefined =>
     price === undefined
       ? undefined
-      : { value: dollarsText(total), label: `${costs ? "cost" : "would have cost"}, by the prices of ${price.asOf}` }
+      : { value: Words.dollars(total), label: `${costs ? "cost" : "would have cost"}, by the prices of ${price.asOf}` }
   )

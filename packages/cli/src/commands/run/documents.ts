@@ -6,7 +6,7 @@ import { createHash } from "node:crypto"
 import type * as Exit from "../exit.ts"
 import { isText, reading, sizeText, unreadable } from "../files.ts"
 import * as Output from "../output.ts"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import * as Glob from "./glob.ts"
 import type { Document } from "./split.ts"
 

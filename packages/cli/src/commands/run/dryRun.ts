@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Path from "effect/Path"
 import type * as Limits from "floodgate/Limits"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import { sizeText } from "../files.ts"
 import * as Print from "../print.ts"
 import * as Redis from "../redis.ts"

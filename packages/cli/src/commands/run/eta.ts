@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import type * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
 import type * as Limits from "floodgate/Limits"
-import { mapDimensions } from "../../dimensions.ts"
+import { mapDimensions } from "floodgate/internal"
 import * as Steps from "./steps.ts"
 import * as Workload from "./workload.ts"
 

@@ -12,7 +12,7 @@ import type * as Budget from "floodgate/Budget"
 import type * as LlmClient from "floodgate/LlmClient"
 import * as Spending from "floodgate/Spending"
 import type * as Exit from "../exit.ts"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import * as Output from "../output.ts"
 import * as Print from "../print.ts"
 import { oneLine } from "../text.ts"
@@ -29,7 +29,6 @@ import type { Assignment } from "./selection.ts"
 import * as Steps from "./steps.ts"
 import * as Store from "./store.ts"
 import * as View from "./view.ts"
-import { dollarsText } from "../../words.ts"
 
 /** Some of the agents failed. */
 export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/run/Incomplete")("Incomplete", {
@@ -116,7 +115,7 @@ const closing = (
   const again = reused === 0 ? "" : ` (and ${Words.thousands(reused)} from before)`
   const used = `${Words.thousands(inputTokens)} input and ${Words.thousands(outputTokens)} output tokens`
   const cost =
-    dollars === undefined || calls === 0 ? "" : `, ${options.costs ? "" : "which would cost "}${dollarsText(dollars)}`
+    dollars === undefined || calls === 0 ? "" : `, ${options.costs ? "" : "which would cost "}${Words.dollars(dollars)}`
   const every = calls + reused === 0 ? "" : `, ${results} every call`
   return [
     `${isDone ? "Done" : "Incomplete"} after ${View.clock(seconds)}: ${Words.counted(calls, "call")}${again}, ${used}${cost}`,

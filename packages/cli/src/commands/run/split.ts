@@ -1,5 +1,5 @@
 /** Splits documents into one chunk per agent, as equal in bytes as their lines allow. Pure. */
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import { drained, type Stepwise } from "../../stepwise.ts"
 
 /** A text file. */

@@ -2,7 +2,7 @@
  * The view of a run on a terminal: a bar per agent, a bar per limit, and a summary line. Pure: it turns events and a status into lines.
  */
 import type * as Budget from "floodgate/Budget"
-import { counted, thousands } from "../../words.ts"
+import { Words } from "floodgate/internal"
 import * as Limits from "floodgate/Limits"
 import { fit } from "../text.ts"
 import type * as Eta from "./eta.ts"
@@ -29,7 +29,7 @@ interface AgentRow {
 
 /** The state of the view, folded from events. */
 export interface ViewState {
-  /** Changed in place: copies of thousands of rows, one for each event, would take longer than the calls. */
+  /** Changed in place: copies of Words.thousands of rows, one for each event, would take longer than the calls. */
   readonly rows: Map<string, AgentRow>
   readonly calls: number
   readonly answered: number
@@ -231,13 +231,13 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
 /** The summary line. On a narrow terminal it is shorter, but always has the progress and the remaining time. */
 export const total = (state: ViewState, seconds: number, left: number | undefined, columns: number): string => {
   const { answered, calls, reused, rows, tokens } = state
-  const done = `${thousands(answered)} of ${counted(calls, "call")}`
+  const done = `${Words.thousands(answered)} of ${Words.counted(calls, "call")}`
   const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
   // A stopped run has no remaining time.
   const isOver = answered === calls || [...rows.values()].some(({ ended }) => ended === "stopped")
   const about = isOver ? "" : `, ${eta}`
-  const again = reused === 0 ? "" : ` (${thousands(reused)} from before)`
-  const used = `, ${counted(tokens, "token")}`
+  const again = reused === 0 ? "" : ` (${Words.thousands(reused)} from before)`
+  const used = `, ${Words.counted(tokens, "token")}`
   const lines = [`${done}${again}${used}`, `${done}${used}`, `${answered}/${calls}`].map(
     (what) => `${clock(seconds)}  ${what}${about}`
   )
@@ -263,7 +263,7 @@ export const draw = (state: ViewState, around: Surroundings): ReadonlyArray<stri
           .sort(([, one], [, other]) => Number(one.ended !== undefined) - Number(other.ended !== undefined))
           .slice(0, room - 1)
   const agents = shown.map(([agent, row]) => agentLine(agent, row, waiting.get(agent), width))
-  if (shown.length < rows.length) agents.push(`and ${counted(rows.length - shown.length, "more agent")}`)
+  if (shown.length < rows.length) agents.push(`and ${Words.counted(rows.length - shown.length, "more agent")}`)
   return [...agents, ...below].map((line) => fit(line, around.columns - 1))
 }
 
@@ -277,7 +277,7 @@ export const plain = (state: ViewState, event: RunEvent, seconds: number): strin
     case "answered": {
       const how = event.reused
         ? "from before"
-        : `${counted(event.inputTokens + event.outputTokens, "token")}, ${event.seconds.toFixed(1)} s`
+        : `${Words.counted(event.inputTokens + event.outputTokens, "token")}, ${event.seconds.toFixed(1)} s`
       return `${clock(seconds)}  ${state.answered}/${state.calls}  ${event.agent}  ${event.step}  ${how}`
     }
     case "ended":

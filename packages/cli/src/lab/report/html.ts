@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import * as Matrix from "../matrix.ts"
 import * as Strategies from "../strategies/index.ts"
 import * as Table from "../table.ts"

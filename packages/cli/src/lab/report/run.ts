@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type * as Budget from "floodgate/Budget"
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import * as Limits from "floodgate/Limits"
 import { largest } from "../extremes.ts"
 import type * as Record from "../record.ts"

@@ -3,7 +3,7 @@
  *
  * @since 0.2.0
  */
-import * as Words from "../../words.ts"
+import { Words } from "floodgate/internal"
 import type { RaceResults } from "../matrix.ts"
 import type { RaceResult } from "../race.ts"
 import * as Strategies from "../strategies/index.ts"

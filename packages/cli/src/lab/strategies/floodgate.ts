@@ -6,7 +6,7 @@ import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
-import { mapDimensions } from "../../dimensions.ts"
+import { mapDimensions } from "floodgate/internal"
 import type { SimulatedAgent, SimulatedCall, Scenario } from "../scenario.ts"
 import type { Believed, StrategyClient, Strategy } from "../strategy.ts"
 
