@@ -8,7 +8,7 @@ import * as Amounts from "../domain/amounts.ts"
 import * as Members from "./members.ts"
 import { LocalPort } from "./local.ts"
 import type { StoreSettings } from "./models.ts"
-import type { After, Decided, QueueDecision, Done, Home, Port, PortOptions, StateStep } from "./port.ts"
+import type { After, Decided, Done, Home, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import type * as State from "./state.ts"
 import * as Time from "./time.ts"
 
@@ -107,7 +107,7 @@ export interface SharedView extends Pick<Port, "id" | "transact" | "now"> {
 }
 
 export class DegradedMode {
-  private readonly opening: PortOptions
+  private readonly options: PortOptions
   private readonly sharing: StoreSettings
   private readonly time: Time.Time
   private readonly shared: SharedView
@@ -119,8 +119,8 @@ export class DegradedMode {
   /** The report of the last return to the store, and what the part had left then. */
   private last: { readonly law: Law.Pacer; readonly report: StateStep<void> } | undefined = undefined
 
-  constructor(opening: PortOptions, sharing: StoreSettings, time: Time.Time, shared: SharedView) {
-    this.opening = opening
+  constructor(options: PortOptions, sharing: StoreSettings, time: Time.Time, shared: SharedView) {
+    this.options = options
     this.sharing = sharing
     this.time = time
     this.shared = shared
@@ -159,7 +159,7 @@ export class DegradedMode {
   }
 
   private after(millis: number, then: () => void): void {
-    this.opening.after(millis, Effect.sync(then))
+    this.options.after(millis, Effect.sync(then))
   }
 
   /** The store can be reached again. */
@@ -177,7 +177,7 @@ export class DegradedMode {
       : now >= this.since + patienceMillis
     if (!isHopeless) return
     this.degraded?.stop()
-    this.opening.unreachable(this.error)
+    this.options.unreachable(this.error)
   }
 
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */
@@ -199,7 +199,7 @@ export class DegradedMode {
     const isTime = this.since !== undefined && this.time.own >= this.startAt()
     if (!isTime || this.degraded !== undefined || part === undefined) return
     const { id, known, now } = this.shared
-    this.degraded = new DegradedPort(id, known, part, now, this.opening.after)
+    this.degraded = new DegradedPort(id, known, part, now, this.options.after)
     this.shared.askAgain()
   }
 

@@ -1,4 +1,4 @@
-/** The port of a pool that one process has for itself: a `Ref`, and a timer for the first call that waits. */
+/** The port of a pool that belongs to one process: a `Ref`, and a timer for the first waiting call. */
 import * as Effect from "effect/Effect"
 import * as MutableRef from "effect/MutableRef"
 import * as Ref from "effect/Ref"
@@ -42,13 +42,13 @@ export class LocalPort implements Port {
     if (answer.blocked !== undefined) this.decideIn(answer.blocked.millis, step, done)
   }
 
-  /** Decides no more by itself. */
+  /** Cancels the timer. */
   stop(): void {
     this.timer?.cancel()
     this.timer = undefined
   }
 
-  /** `Ref.modify`, without an effect for each call. */
+  /** `Ref.modify`, but without making an effect for each call. */
   private modify<A>(step: QueueDecision<A & Decided> | StateStep<A>): A {
     const draft = State.copy(this.state)
     const answer = step(draft, this.now(), this.batch)
@@ -56,7 +56,7 @@ export class LocalPort implements Port {
     return answer
   }
 
-  /** An earlier timer stays: it decides again, and sleeps on. */
+  /** An earlier timer stays: when it fires, it decides and sleeps again. */
   private decideIn<A extends Decided>(millis: number, decision: QueueDecision<A>, done: Done<A>): void {
     const sleep = Math.ceil(millis)
     const at = this.now() + sleep

@@ -1,6 +1,6 @@
 /**
- * The steps by which processes join and leave, take turns, and leave each other their parts. They are plain functions of a
- * state, a process and a time, and whichever process commits next applies them.
+ * How processes join and leave a shared pool, take turns, and keep parts of the limits free for each other. These are steps on
+ * a state: the process that commits next applies them, whichever it is.
  */
 import * as Cap from "../admission/cap.ts"
 import * as Cells from "../admission/cells.ts"
@@ -12,12 +12,12 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import { type Config, type Head, makeMember, type Member, type MemberPart, type PoolState } from "./state.ts"
 
-/** A process that does not commit when it is due loses its turn after this time, and as long as its commits take. */
+/** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
 const graceMillis = 250
-/** A dead process is remembered for this much longer, because it may only have lost its connection. */
+/** How long a dead process is remembered: it may only have lost its connection. */
 const rememberedMillis = 600_000
 
-/** A process by its own account: its calls in flight are those of its last commit. */
+/** What a process says of itself. Its calls in flight are those of its last commit. */
 export interface Self {
   readonly name: string
   readonly leaseMillis: number
@@ -34,8 +34,8 @@ const isLate = (member: Member, now: number): boolean => now > member.at + membe
 // -----------------------------------------------------------------------------
 
 /**
- * Keeps the parts of silent processes, and ends the calls of processes whose lease is over. If such a process was alive after
- * all, it finds in the state what became of its last commit.
+ * Charges the parts of silent processes, and ends the calls of processes whose lease is over. Such a process may still live:
+ * then it finds its last commit in the state.
  */
 export const absorb = (state: PoolState, now: number): void => {
   for (const [id, member] of Object.entries(state.members)) {
@@ -52,7 +52,7 @@ export const absorb = (state: PoolState, now: number): void => {
   }
 }
 
-/** Whether a process is considered dead, and no part is kept for it. */
+/** Whether the lease of a process is over, and no part is kept for it. */
 export const isDead = (member: Member, now: number): boolean =>
   isLate(member, now) && now > member.at + (member.part?.untilMillis ?? 0)
 
@@ -60,7 +60,7 @@ export const isDead = (member: Member, now: number): boolean =>
 export const isOver = (member: Member, now: number): boolean =>
   isDead(member, member.hasLeft ? now : now - rememberedMillis)
 
-/** Whether a state had a process, and has forgotten it. Somebody who was cut off may not know that it has left. */
+/** Whether a state once had a process and has forgotten it. */
 export const hasForgotten = ({ forgotten, time }: PoolState, member: Member): boolean =>
   isOver(member, time) || member.at <= forgotten
 
@@ -69,7 +69,7 @@ export const count = ({ law, members }: PoolState): void => {
   law.inFlight = Object.values(members).reduce((sum, { inFlight }) => sum + inFlight, 0)
 }
 
-/** Removes a process that leaves: the ends of its calls will not be reported. */
+/** Ends the calls of a process that leaves: nothing will report their ends. */
 export const leave = (law: Law.Pacer, member: Member): void => {
   member.hasLeft = true
   member.part = undefined
@@ -84,7 +84,7 @@ const giveUp = (law: Law.Pacer, member: Member): void => {
   member.held = Amounts.nothing
 }
 
-/** Finds a process in the state, or adds it. If it was considered dead, the calls that it still has are restored. */
+/** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
 export const enter = (state: PoolState, id: string, self: Self, now: number): Member => {
   const { inFlight, lost } = self
   const found = state.members[id]
@@ -103,8 +103,8 @@ export const enter = (state: PoolState, id: string, self: Self, now: number): Me
 }
 
 /**
- * Takes back a commit that its process no longer knows of, such as a message that came twice, and the second time to a store that
- * was wiped: its calls have not gone.
+ * Undoes a commit that its process does not know of, such as a message that reached a wiped store a second time. Its calls
+ * were not sent.
  */
 export const retract = (state: PoolState, id: string, known: Member | undefined): void => {
   const found = state.members[id]
@@ -115,7 +115,7 @@ export const retract = (state: PoolState, id: string, known: Member | undefined)
   count(state)
 }
 
-/** Takes an amount from every level, or returns it. */
+/** Subtracts an amount from every level, or adds it. */
 const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
   for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
@@ -128,21 +128,21 @@ const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number
   }
 }
 
-/** Applies the configuration that a process starts with, if it differs from that of the processes before it. */
+/** Applies the configuration of a process that starts, if it differs from the one that earlier processes started with. */
 export const start = (state: PoolState, config: Config, now: number): void => {
   if (JSON.stringify(state.started) === JSON.stringify(config)) return
   state.started = config
   configure(state, config, now)
 }
 
-/** Sets other limits. */
+/** Changes the limits. */
 export const configure = (state: PoolState, config: Config, now: number): void => {
   state.config = config
   state.changes++
   Law.resize(state.law, config.rules, config.shares, now)
 }
 
-/** Sets how many calls may be in flight. */
+/** Changes the limit of calls in flight. */
 export const allow = (state: PoolState, concurrency: number): void => {
   state.config = { ...state.config, concurrency }
   state.changes++
@@ -153,23 +153,27 @@ export const allow = (state: PoolState, concurrency: number): void => {
 // -----------------------------------------------------------------------------
 
 /** A waiting call. */
-export interface Call {
+interface QueuedCall {
   readonly charge: Amounts.Whole
   readonly cost: number
   readonly priority: number
 }
 
-/**
- * Lets a call of a process go: its ticket, or what it waits for. `weight` is that of all agents that wait in the process.
- */
-export const admit = (state: PoolState, id: string, call: Call, weight: number, now: number): Law.Ticket | Blocked =>
+/** Admits a call of a process, or says why it must wait. `weight` is that of all agents that wait in the process. */
+export const admit = (
+  state: PoolState,
+  id: string,
+  call: QueuedCall,
+  weight: number,
+  now: number
+): Law.Ticket | Blocked =>
   state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
 
-/** The same among processes, in their turns. */
+/** Admits a call in the turn of its process. */
 const admitAmong = (
   state: PoolState,
   id: string,
-  { charge, cost, priority }: Call,
+  { charge, cost, priority }: QueuedCall,
   weight: number,
   now: number
 ): Law.Ticket | Blocked => {
@@ -177,7 +181,7 @@ const admitAmong = (
   const member = state.members[id]
   const tag = member === undefined ? state.virtual : startTag(state, member)
   const ahead = aheadOf(state, id, { cost, priority, tag, weight }, now)
-  const blocked = decide(law, charge, ahead, mostInFlight(state, now), now)
+  const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const ticket = Law.take(law, charge, now)
   if (member === undefined) return ticket
@@ -195,7 +199,7 @@ export const end = (state: PoolState, id: string, ticket: Law.Ticket, used: Amou
   const member = state.members[id]
   if (member === undefined) return
   member.inFlight--
-  // Sums of fractions that come and go are not exact.
+  // Sums of fractions are not exact.
   member.held = member.inFlight > 0 ? plus(member.held, ticket.charge, -1) : Amounts.nothing
   member.spent = plus(member.spent, plus({ ...ticket.charge, ...used }, ticket.charge, -1))
   if (state.degraded === undefined) return
@@ -204,20 +208,17 @@ export const end = (state: PoolState, id: string, ticket: Law.Ticket, used: Amou
   state.degraded = { ...state.degraded, open }
 }
 
-/** Corrects what a process was charged for the turn of a call. */
+/** Corrects what a process was charged for a call in the fair queue. */
 export const correct = (state: PoolState, id: string, step: number): void => {
   const member = state.members[id]
   if (member !== undefined) member.tag += step
 }
 
-/**
- * Sets the first waiting call of a process. Virtual time is the least tag of the processes that have one. Does nothing if the
- * process is not among others.
- */
+/** Sets the first waiting call of a process. Virtual time is the least tag of the processes with a waiting call. */
 export const wait = (state: PoolState, id: string, head: Head | undefined): void => {
   const member = state.members[id]
   if (member === undefined) return
-  // Its turn begins now, not with what others were served before.
+  // A process that did not wait starts at the present virtual time.
   member.tag = startTag(state, member)
   member.head = head
   const tags = Object.values(state.members).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
@@ -228,29 +229,29 @@ export const wait = (state: PoolState, id: string, head: Head | undefined): void
 // Turns
 // -----------------------------------------------------------------------------
 
-/** A caller, and the weight of its process's waiting agents. */
-export interface Turn {
+/** The place of a call among processes. `weight` is that of all agents that wait in its process. */
+interface Turn {
   readonly tag: number
   readonly weight: number
   readonly priority: number
   readonly cost: number
 }
 
-/** The calls of other processes that go before this one, and what they will take. */
-export interface CallsAhead {
+/** The calls of other processes that go before a call, and their sum. */
+interface CallsAhead {
   readonly calls: number
   readonly charge: Amounts.Whole
 }
 
-/** What a call waits for, given the calls ahead of it and the most calls in flight. */
+/** Why a call must wait behind the calls ahead of it. */
 const decide = (
   law: Law.Pacer,
   charge: Amounts.Whole,
   ahead: CallsAhead,
-  most: number,
+  max: number,
   now: number
 ): Blocked | undefined => {
-  if (law.inFlight + ahead.calls >= most) return { by: "concurrency", millis: Infinity }
+  if (law.inFlight + ahead.calls >= max) return { by: "concurrency", millis: Infinity }
   law.inFlight += ahead.calls
   const blocked = Law.decide(law, plus(charge, ahead.charge), now)
   law.inFlight -= ahead.calls
@@ -258,11 +259,11 @@ const decide = (
 }
 
 /**
- * If even a full bucket does not hold both this call and those ahead, this call waits: otherwise a call ahead that needs a full
- * bucket would never find one. A process that does not commit in time loses its turn.
+ * Lets a call wait if even a full bucket does not hold both this call and those ahead. Otherwise a call ahead that needs a full
+ * bucket would never find one.
  */
 const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Blocked | undefined => {
-  const most = (dimension: Limits.Dimension): number => {
+  const full = (dimension: Limits.Dimension): number => {
     const cap = law.caps[dimension]
     const meter = law.meters.find((each) => each.dimension === dimension && each.peak < Infinity)
     return Math.min(
@@ -271,15 +272,15 @@ const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Bl
     )
   }
   const dimension = Amounts.dimensions.find(
-    (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > most(each)
+    (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > full(each)
   )
   return dimension === undefined ? undefined : { by: dimension, millis: graceMillis }
 }
 
 /**
- * The first callers of other processes that go before one of ours: those of a higher priority, and those whose process has
- * been served less, by start tags as in the queue of a process (start-time fair queueing). A process may take a place again
- * that it has just returned if it is ahead by at most one call, because no other process knows of the place yet.
+ * The first calls of other processes that go before a call of this one: those of a higher priority, and those whose process
+ * was served less, by start tags (start-time fair queueing, as within a process). A place in flight that this process has just
+ * freed may go to its own next call, unless it is ahead by more than one call: the others do not know of the place yet.
  */
 const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: Turn, now: number): CallsAhead => {
   const early = tag - cost / weight
@@ -296,7 +297,7 @@ const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: 
   return { calls, charge: sum }
 }
 
-/** Whether a process has not come when it was due. */
+/** Whether a process did not commit when it was due. */
 const hasMissed = ({ dueAt, lag }: Member, now: number): boolean => now > dueAt + graceMillis + lag
 
 export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
@@ -306,21 +307,21 @@ export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amou
   tokens: a.tokens + sign * b.tokens
 })
 
-/** Whether another process has waiting callers. */
+/** Whether calls of another process wait. */
 export const isContended = (state: PoolState, id: string): boolean =>
   Object.entries(state.members).some(([other, { head }]) => other !== id && head !== undefined)
 
-/** The start tag of a process. One without waiting callers starts at the virtual time. */
+/** The start tag of a process. Without waiting calls it is at least the virtual time. */
 const startTag = (state: PoolState, member: Member): number =>
   member.head === undefined ? Math.max(member.tag, state.virtual) : member.tag
 
 // -----------------------------------------------------------------------------
-// Parts, for when the store cannot be reached
+// Parts for degraded mode
 // -----------------------------------------------------------------------------
 
 /**
- * The part of a process: an equal share, but at most what the other parts leave, so that the sum is never more than the whole.
- * One share stays free: if all processes died at once, those started after them would otherwise have nothing for minutes.
+ * The part of a process: an equal share, but at most what the parts of the others leave. One share stays free: otherwise, if
+ * all processes died at once, the processes started after them would have nothing for minutes.
  */
 export const partOf = (
   state: PoolState,
@@ -347,7 +348,7 @@ export const partOf = (
   }
 }
 
-/** The calls in flight of a part. One from when they were not limited has its share of what they are now. */
+/** A part's calls in flight. If they were not limited when it was made, it has its share of the present limit. */
 const callsOf = ({ calls, of }: MemberPart, { concurrency }: Config): number =>
   calls === Infinity ? Math.floor(of * concurrency) : calls
 
@@ -360,7 +361,7 @@ export const smaller = (one: MemberPart | undefined, other: MemberPart | undefin
   return { ...(one.of <= other.of ? one : other), calls: Math.min(one.calls, other.calls), quotas }
 }
 
-/** What is left of a part after its process has used some of the quotas. */
+/** A part after its process has used some of its quotas. */
 export const leftOf = (part: MemberPart, law: Law.Pacer): MemberPart => ({
   ...part,
   quotas: Amounts.mapDimensions<number, number>(part.quotas, (left, dimension) =>
@@ -379,7 +380,7 @@ const keepPart = (law: Law.Pacer, member: Member, part: MemberPart, now: number)
     if (cap === undefined || cap.rule.quota) continue
     const { fullAt } = cap
     Cap.settle(cap, 0, cap.rule.rate * millis, to)
-    // The part is charged continuously, and no call in flight accounts for it.
+    // This charge is continuous and belongs to no call, so it does not change when the bucket was last full.
     cap.fullAt = fullAt
   }
   if (part.keptTo === -Infinity) keepQuotas(law, part)
@@ -394,7 +395,7 @@ export const keepQuotas = (law: Law.Pacer, { quotas }: MemberPart, sign: 1 | -1 
   }
 }
 
-/** Returns the part of quotas that was kept for a process: it has committed, and so reported what it used. */
+/** Returns the quotas that were kept for a process: it has committed, and with that reported what it used. */
 export const takeBack = (law: Law.Pacer, member: Member): void => {
   const { part } = member
   if (part === undefined || part.keptTo === -Infinity) return
@@ -402,19 +403,19 @@ export const takeBack = (law: Law.Pacer, member: Member): void => {
   member.part = { ...part, keptTo: -Infinity }
 }
 
-/** The most calls in flight, less those that silent processes may have; at least one. */
-const mostInFlight = ({ config, members }: PoolState, now: number): number => {
-  let most = config.concurrency
+/** The limit of calls in flight, less those that silent processes may have; at least one. */
+const maxInFlight = ({ config, members }: PoolState, now: number): number => {
+  let max = config.concurrency
   for (const { at, inFlight, part } of Object.values(members)) {
-    if (part !== undefined && now > at + part.fromMillis) most -= Math.max(0, callsOf(part, config) - inFlight)
+    if (part !== undefined && now > at + part.fromMillis) max -= Math.max(0, callsOf(part, config) - inFlight)
   }
-  return Math.max(1, most)
+  return Math.max(1, max)
 }
 
-/** The amounts of a meter that a process gets its part of. */
-const shared = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
+/** The amounts of a meter that are scaled by a part. */
+const scaled = ["limit", "floor", "peak", "best", "recent", "ramp", "reserve"] as const
 
-/** The law that a process continues with alone: that of the whole pool, made smaller. It starts with nothing but its debts. */
+/** The law of a process in degraded mode: that of the pool, scaled by its part. Buckets start empty, and keep their debts. */
 export const partOfLaw = (law: Law.Pacer, part: MemberPart, inFlight: number, now: number): Law.Pacer => {
   const { of } = part
   const debt = (level: number): number => Math.min(0, level) * of
@@ -423,7 +424,7 @@ export const partOfLaw = (law: Law.Pacer, part: MemberPart, inFlight: number, no
   own.lag = 0
   own.window = { ...own.window, size: Math.max(1, Math.floor(own.window.size * of)) }
   for (const meter of own.meters) {
-    for (const amount of shared) meter[amount] *= of
+    for (const amount of scaled) meter[amount] *= of
     if (meter.burst !== undefined) meter.burst *= of
     meter.level = debt(meter.level)
     meter.at = now
@@ -449,9 +450,8 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
 })
 
 /**
- * Merges the usage of a process that had continued alone. What its part gave was charged already; what it used beyond that,
- * and of quotas, becomes the debt of the pool. If the process was forgotten in the meantime, what was kept of quotas for it is
- * still charged.
+ * Adds what a process used in degraded mode. The pool was already charged for its part, so only what it used beyond that, and
+ * of quotas, is charged now. If the process was forgotten meanwhile, the quotas that were kept for it stay charged.
  */
 export const comeBack = (
   state: PoolState,

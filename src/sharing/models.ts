@@ -1,6 +1,4 @@
-/**
- * The operations of a store, and how processes share it.
- */
+/** The operations of a store, and the options of sharing one. */
 import * as Input from "../domain/input/checks.ts"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -20,8 +18,8 @@ export interface Stored {
   readonly version: string
   readonly value: string
   /**
-   * How long ago it was stored, in milliseconds, by a clock of the store. From it a budget knows how much its buckets have
-   * refilled while no process was running. Without it, the budget's time stands still in the meantime.
+   * How long ago it was stored, in milliseconds, by the store's clock. It tells a budget how much its buckets have refilled
+   * while no process was running. Without it, the budget's time stands still meanwhile.
    */
   readonly ageMillis?: number | undefined
 }
@@ -33,7 +31,7 @@ export interface Stored {
  * @since 0.2.0
  */
 export interface Store {
-  /** Returns the stored value, or `undefined` if there is none. A read that follows a swap sees it, in every process. */
+  /** Returns the stored value, or `undefined` if there is none. A read after a swap sees its value, in every process. */
   readonly read: (key: string) => Effect.Effect<Stored | undefined, StoreError>
   /**
    * Stores `next` if the stored version is `expected` (`undefined`: if nothing is stored), atomically. Returns what is stored
@@ -79,7 +77,7 @@ export class StoreError extends Schema.TaggedError<StoreError>("floodgate/Budget
 type WhenAway = "fail" | "degrade" | { readonly wait: Duration.Input }
 
 /**
- * How processes share.
+ * How processes share a budget.
  *
  * @category options
  * @since 0.1.0
@@ -92,14 +90,14 @@ export interface Options {
    */
   readonly whenAway?: WhenAway | undefined
   /**
-   * With `"degrade"`: how long a process that cannot reach the store continues with its part, and the others leave that part
-   * unused, also after the process has died. Then its callers fail with `StoreUnavailable`.
+   * With `"degrade"`: how long a process that cannot reach the store continues with its part of the limits. After that, its
+   * callers fail with `StoreUnavailable`. The other processes leave the part unused for as long, also if the process has died.
    *
    * @default "10 minutes": longer than most outages, and as long as the default policy tries
    */
   readonly degradeFor?: Duration.Input | undefined
   /**
-   * How long after its last commit a process is considered dead, and its calls in flight are considered ended.
+   * How long after its last commit a process is considered dead. Then its calls in flight count as ended.
    *
    * @default "20 seconds": longer than a garbage collection or a paused machine, shorter than a person's patience
    */
@@ -114,7 +112,7 @@ export interface Options {
    */
   readonly lost?: "keep" | "refund" | undefined
   /**
-   * How long an operation of the store may take. After that the store counts as unreachable.
+   * How long an operation of the store may take before the store counts as unreachable.
    *
    * @default "2 seconds"
    */
@@ -127,9 +125,9 @@ export interface Options {
   readonly name?: string | undefined
 }
 
-/** The longest lease, and the longest time that a part is kept for a process: what a state holds for longer is damaged. */
+/** The longest lease, and the longest degraded mode. */
 export const maxMillis = 86_400_000
-/** The longest time that an operation of a store may take. */
+/** The longest timeout of an operation. */
 const maxTimeout = 3_600_000
 
 const spanUpTo = (max: number): Input.Check =>
@@ -140,7 +138,7 @@ const spanUpTo = (max: number): Input.Check =>
 
 const waits = Input.options<{ readonly wait: Duration.Input }>({ wait: spanUpTo(maxMillis) }, "wait")
 
-/** The check of each option of a store. */
+/** A check for each option. */
 export const checks: Input.Checks<Options> = {
   whenAway: (value) => (typeof value === "object" ? waits(value) : Input.oneOf("fail", "degrade")(value)),
   degradeFor: spanUpTo(maxMillis),
@@ -150,7 +148,7 @@ export const checks: Input.Checks<Options> = {
   name: Input.text
 }
 
-/** A store with checked options. Times are milliseconds. */
+/** A store with its checked options. Durations are milliseconds. */
 export interface StoreSettings extends Store {
   readonly whenAway: "fail" | "degrade" | "wait"
   readonly patienceMillis: number

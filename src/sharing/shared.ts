@@ -1,10 +1,10 @@
 /**
- * The port of a pool that processes share: a store. A process applies what has happened to the last state that it knows, and
+ * The port of a pool that processes share through a store. A process applies its events to the last state that it knows, and
  * swaps in the result.
  *
- * Observations take effect here at once, on a view of the state, and are played again on the state that is replaced. Decisions
- * take effect when the state that includes them is stored. A process has one request under way for each pool; what happens in
- * the meantime goes into the next one.
+ * Observations take effect at once, on this process's view of the state, and are played again on the state that is replaced.
+ * Decisions take effect when the state that includes them is stored. A process sends one request for a pool at a time; events
+ * in the meantime are part of the next one.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -19,29 +19,29 @@ import { DegradedMode, type SharedView } from "./degraded.ts"
 import * as Members from "./members.ts"
 import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
-import type { Decided, QueueDecision, Done, Port, PortOptions, StateStep } from "./port.ts"
+import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 import * as Time from "./time.ts"
 
-/** After this many conflicts in a row a process waits a little. */
-const mostConflicts = 4
-/** Of commits that may have been stored, the latest ones are remembered: where a store can only be read, there are ever more. */
-const mostDoubted = 20
+/** After this many conflicts in a row a process pauses. */
+const maxConflicts = 4
+/** How many commits of unknown outcome are remembered, the latest ones: a store that can only be read makes ever more. */
+const maxDoubted = 20
 const damagedStates = Metric.counter("floodgate_budget_damaged_states", {
-  description: "States in the store that were damaged, each time that one was read",
+  description: "Damaged states that were read from the store",
   incremental: true
 })
-/** Whether the store has done what it was asked for is unknown. */
+/** After a timeout it is unknown whether the store has done what it was asked. */
 const noReply = new StoreError({ cause: new Error("no reply in time") })
 
 interface PendingStep {
-  /** When it happened, by this process's clock: it may not know the pool's time yet. */
+  /** When it happened, by this process's clock, because the pool's time may not be known yet. */
   readonly at: number
   readonly step: StateStep<unknown>
 }
 
-/** The decision that callers wait for. It stands until it is replaced, and is played with each commit. */
+/** The decision that callers wait for. It is played with each commit until another one replaces it. */
 interface AskedDecision {
   readonly decision: QueueDecision<Decided>
   readonly done: Done<Decided>
@@ -52,7 +52,8 @@ interface Draft {
   readonly state: State.PoolState
   readonly next: Stored
   readonly seq: number
-  readonly operations: number
+  /** How many pending steps it includes. */
+  readonly steps: number
   readonly decided: Decided | undefined
   /** When it was made, by this process's clock. */
   readonly sentAt: number
@@ -61,38 +62,35 @@ interface Draft {
 export class SharedPort implements Port, SharedView {
   readonly id: string
   readonly batch = Infinity
-  private readonly opening: PortOptions
+  private readonly options: PortOptions
   private readonly sharing: StoreSettings
   private readonly time: Time.Time
-  /** The last state that is known to be stored, which is never changed. `version` is undefined if none is stored. */
+  /** The last state that is known to be stored. `version` is undefined if there is none. */
   private base: { readonly version: string | undefined; readonly state: State.PoolState }
-  /** The same with everything that has happened here since. */
+  /** That state with all events of this process since. */
   private readonly view: Ref.Ref<State.PoolState>
   /** Whether a reply has arrived since the last failure. */
   private isKnown = false
-  /** Whether the base is more than what this process was started with: the store may be empty, and we know better. */
+  /** Whether the base came from the store. If the store loses it, this process can restore it. */
   private hasState = false
-  /** Whether the store has lost something that the base has. */
+  /** Whether the base has something that the store has lost. */
   private knowsBetter = false
   private hasJoined = false
   private pending: Array<PendingStep> = []
   private asked: AskedDecision | undefined = undefined
-  /** Whether a call waits for the decision, which could go as far as its process is concerned. */
+  /** Whether a call waits that only the shared limits hold back. */
   private isWaiting = false
-  /** Commits whose outcome is unknown. At most one of them was stored. */
+  /** Commits whose outcome is unknown. At most one of them is stored. */
   private doubted: Array<Draft> = []
   /** This process as of its last commit. */
   private committed: State.Member | undefined = undefined
   private seq = 0
   private changes = 0
-  /**
-   * By this process's clock: when the last commit was sent, when the last stored commit was sent, and when something last
-   * happened that the others should know.
-   */
+  /** By this process's clock: when the last commit, and the last stored commit, was sent, and when an event last happened. */
   sentAt = -Infinity
   private storedAt = -Infinity
   private activeAt = -Infinity
-  /** Why a state could not be read, until that is reported. */
+  /** Why a state could not be read, until it is reported. */
   private damage: unknown = undefined
   private readonly degraded: DegradedMode
   private dueAt = Infinity
@@ -101,15 +99,15 @@ export class SharedPort implements Port, SharedView {
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(opening: PortOptions, sharing: StoreSettings) {
-    this.opening = opening
+  constructor(options: PortOptions, sharing: StoreSettings) {
+    this.options = options
     this.sharing = sharing
-    this.id = opening.id
-    this.time = new Time.Time(opening.clock)
-    const state = State.make(opening.config, this.time.now, this.id)
+    this.id = options.id
+    this.time = new Time.Time(options.clock)
+    const state = State.make(options.config, this.time.now, this.id)
     this.view = Ref.makeUnsafe(state)
     this.base = { version: undefined, state }
-    this.degraded = new DegradedMode(opening, sharing, this.time, this)
+    this.degraded = new DegradedMode(options, sharing, this.time, this)
   }
 
   get lag(): number {
@@ -147,7 +145,7 @@ export class SharedPort implements Port, SharedView {
     return this.base.state.members[this.id]?.hasLeft === true
   }
 
-  /** Whether the store answers, so that what happened here is there. */
+  /** Whether the store can be reached, so that it gets the events of this process. */
   get isStored(): boolean {
     return !this.degraded.isAway && this.degraded.port === undefined
   }
@@ -165,22 +163,21 @@ export class SharedPort implements Port, SharedView {
     this.ask({ decision: step, done: done as Done<Decided> })
   }
 
-  /** Plays a step on the view. */
-  private show<A>(step: StateStep<A>): A {
+  private playOnView<A>(step: StateStep<A>): A {
     const draft = State.copy(this.known)
     const answer = step(draft, this.time.now)
     MutableRef.set(this.view.ref, draft)
     return answer
   }
 
-  /** An observation takes effect here at once, and for all processes with the next commit. */
+  /** Takes effect here at once, and for the other processes with the next commit. */
   private observe<A>(step: StateStep<A>): A {
-    // Since this process has left, nobody counts its calls any more.
+    // After this process has left, its calls are no longer counted.
     if (this.hasLeft) return step(State.copy(this.known), this.time.now)
     this.record(step)
     const { changes } = this.known
     const before = this.inFlight
-    const answer = this.show(step)
+    const answer = this.playOnView(step)
     this.degraded.port?.ended(before - this.inFlight)
     const { gate } = this.known.law
     const isUrgent = gate.misses > 0 || gate.until > this.time.now || this.known.changes !== changes
@@ -193,12 +190,12 @@ export class SharedPort implements Port, SharedView {
     this.pending.push({ at: this.activeAt, step })
   }
 
-  /** Plays what the state does not have yet. */
+  /** Plays the pending steps on a state that does not have them. */
   private catchUp(state: State.PoolState): void {
     for (const { at, step } of this.pending) step(state, this.time.at(at))
   }
 
-  /** Calls wait for a decision: schedules a commit for when the first of them can be admitted. */
+  /** Schedules a commit for when the first waiting call can be admitted. */
   private ask(asked: AskedDecision): void {
     this.asked = asked
     const { degraded } = this
@@ -208,40 +205,40 @@ export class SharedPort implements Port, SharedView {
     this.isWaiting = true
     if (!this.isKnown) return this.soon(0)
     const { blocked = { by: "pause", millis: 0 } } = asked.decision(State.copy(this.known), this.time.now, 1)
-    this.lookFor(blocked)
+    this.commitFor(blocked)
   }
 
   // ---------------------------------------------------------------------------
   // Timing
   // ---------------------------------------------------------------------------
 
-  /** Whether nothing has happened here for long, and the others know all of it. */
+  /** Whether nothing has happened here for a minute, and everything is stored. */
   private isIdle(): boolean {
     const isUsed = this.isWaiting || this.inFlight > 0 || this.doubted.length > 0
     return !isUsed && this.time.own - this.activeAt > Time.idleMillis
   }
 
-  /** How long after a commit the others count this process as silent, and it may go alone. */
+  /** How long after a commit the others count this process as silent, and it may enter degraded mode. */
   private silentAfter(): number {
     return this.isIdle() ? this.sharing.leaseMillis : Time.silentAfter(this.time.lag)
   }
 
   /** The longest time without a commit. */
   private beatMillis(): number {
-    // The last commit says when the others count this process as silent.
+    // Its last commit says when it counts as silent: it commits four times as often.
     if (this.sharing.whenAway === "degrade") return (this.member?.part?.fromMillis ?? 0) / 4
     if (this.isWaiting) return Time.waitingBeat
-    // A process that joins later takes the time from the state, so it must advance while the pool pauses.
+    // A process that joins takes its time from the state, so commits continue until a pause is over.
     const rests = this.isIdle() && this.known.law.gate.until <= this.time.now
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
-  /** Schedules the next turn, in this many milliseconds at the latest. A store that is away is asked at its own interval. */
+  /** Schedules the next turn within this many milliseconds. A store that is away is tried at an interval of its own. */
   private soon(millis: number): void {
     if (!this.degraded.isAway) this.wake(millis)
   }
 
-  private lookFor(blocked: Blocked | undefined): void {
+  private commitFor(blocked: Blocked | undefined): void {
     if (blocked !== undefined) this.soon(Time.readIn(this.known.law, blocked))
   }
 
@@ -251,7 +248,7 @@ export class SharedPort implements Port, SharedView {
     this.dueAt = at
     if (this.isBusy) return
     this.cancel?.()
-    this.cancel = this.opening.after(Math.max(0, millis), this.turn)
+    this.cancel = this.options.after(Math.max(0, millis), this.turn)
   }
 
   /** Commits what is due, and schedules the next turn. */
@@ -283,29 +280,29 @@ export class SharedPort implements Port, SharedView {
     const wasAway = degraded.isAway
     const wasRead = this.isKnown
     this.isKnown = false
-    // A store that can be read and refuses to write, such as a replica, is away too.
+    // A store that can be read but refuses to write, such as a replica, counts as away.
     const isReadOnly = wasRead && failure !== noReply
     this.wake(degraded.failed(failure instanceof StoreError ? failure.cause : failure, wasRead, isReadOnly))
     degraded.refuse()
-    return wasAway ? Effect.void : Effect.logWarning(`The store of pool "${this.opening.name}" is away`, cause)
+    return wasAway
+      ? Effect.void
+      : Effect.logWarning(`The store of pool "${this.options.name}" cannot be reached`, cause)
   }
 
   private succeeded(): Effect.Effect<void> {
     if (!this.degraded.isAway) return Effect.void
     this.degraded.succeeded()
     this.soon(0)
-    return Effect.logInfo(`The store of pool "${this.opening.name}" is back`)
+    return Effect.logInfo(`The store of pool "${this.options.name}" can be reached again`)
   }
 
   // ---------------------------------------------------------------------------
-  // The exchange
+  // Commits
   // ---------------------------------------------------------------------------
 
-  /** Reads the state if it is not known; then commits what has happened, again as long as other processes are faster. */
+  /** Commits this process's events. If there are none, or the state is not known, it reads the state first. */
   private readonly exchange: Effect.Effect<void, StoreError> = Effect.suspend(() => {
-    if (!this.isKnown) return Effect.flatMap(this.read, () => this.commit(0))
-    const draft = this.draft()
-    // There is nothing to commit, so the state is read.
+    const draft = this.isKnown ? this.draft() : undefined
     return draft === undefined ? Effect.flatMap(this.read, () => this.commit(0)) : this.send(draft, 0)
   })
 
@@ -318,19 +315,19 @@ export class SharedPort implements Port, SharedView {
     const { sharing, time } = this
     const from = draft.sentAt
     this.sentAt = from
-    this.doubted = [...this.doubted.slice(1 - mostDoubted), draft]
-    const swap = sharing.swap(State.keyOf(this.opening.name), this.base.version, draft.next, Time.keepFor(draft.state))
+    this.doubted = [...this.doubted.slice(1 - maxDoubted), draft]
+    const swap = sharing.swap(State.keyOf(this.options.name), this.base.version, draft.next, Time.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const passed = time.own - from
-      // A reply that comes after its timeout says nothing about the network: the process stood still.
+      // If a reply comes after its timeout, this process stood still: that says nothing about the network.
       const took = passed <= sharing.timeoutMillis ? passed : 0
       time.took(took)
       this.receive(stored)
       if (stored?.version === draft.next.version) return Effect.void
-      // Somebody was faster.
+      // Another process was faster.
       this.doubted = this.doubted.filter((each) => each !== draft)
-      if (conflicts < mostConflicts) return this.commit(conflicts + 1)
-      // Too many processes commit at once. After the pause the state is old, so it is read first.
+      if (conflicts < maxConflicts) return this.commit(conflicts + 1)
+      // Too many processes commit at once. After a pause the known state is old, so it is read first.
       const pause = Effect.flatMap(Random.nextBetween(0, 2 * took), Effect.sleep)
       const again = Effect.suspend(() => this.commit(conflicts + 1))
       return Effect.andThen(pause, Effect.andThen(this.read, again))
@@ -338,7 +335,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   private readonly read: Effect.Effect<void, StoreError> = Effect.suspend(() =>
-    Effect.map(this.inTime(this.sharing.read(State.keyOf(this.opening.name))), (stored) => this.receive(stored))
+    Effect.map(this.inTime(this.sharing.read(State.keyOf(this.options.name))), (stored) => this.receive(stored))
   )
 
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
@@ -349,7 +346,7 @@ export class SharedPort implements Port, SharedView {
     })
   }
 
-  /** The last state with what has happened since, and with the calls admitted now; undefined if nothing is new. */
+  /** The last state with the events since and the calls admitted now; undefined if the others need not know any of it. */
   private draft(): Draft | undefined {
     if (this.hasLeft) return undefined
     const { asked, id, time } = this
@@ -360,33 +357,33 @@ export class SharedPort implements Port, SharedView {
     const wasWaiting = member.head !== undefined
     const decided = asked?.decision(state, now, Infinity)
     this.isWaiting = member.head !== undefined
-    this.lookFor(decided?.blocked)
+    this.commitFor(decided?.blocked)
     const isNews = decided?.isNews === true || wasWaiting !== this.isWaiting
     if (!isNews && !this.isDue) return undefined
     member.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Time.waitingBeat)
     this.sign(state, member, now)
     const next = { version: `${id}.${member.seq}`, value: Text.encode(state) }
-    return { state, next, seq: member.seq, operations: this.pending.length, decided, sentAt }
+    return { state, next, seq: member.seq, steps: this.pending.length, decided, sentAt }
   }
 
-  /** Whether the others have to hear of this process, whatever is decided. */
+  /** Whether a commit is due, whatever is decided. */
   private get isDue(): boolean {
     const hasNews = this.pending.length > 0 || this.knowsBetter || this.isClosed
     return hasNews || this.time.own >= this.storedAt + this.beatMillis() - 1
   }
 
-  /** Brings a state up to now, with this process in it and what has happened here. */
+  /** Brings a state up to now, with this process and its events in it. */
   private enter(state: State.PoolState, now: number): State.Member {
     const { id, sharing, time } = this
     Members.absorb(state, now)
-    if (!this.hasJoined) Members.start(state, this.opening.config, now)
+    if (!this.hasJoined) Members.start(state, this.options.config, now)
     const member = Members.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
     this.catchUp(state)
     state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
     return member
   }
 
-  /** What a state says of the process that commits it. */
+  /** Updates this process's entry in the state that it commits. */
   private sign(state: State.PoolState, member: State.Member, now: number): void {
     const { sharing, time } = this
     member.seq = ++this.seq
@@ -400,7 +397,7 @@ export class SharedPort implements Port, SharedView {
     state.time = now
   }
 
-  /** Takes in what is stored now. It may show that a commit was stored whose own reply was lost. */
+  /** Adopts what is stored. It may show that a commit was stored although its own reply was lost. */
   private receive(stored: Stored | undefined): void {
     const isSame = stored?.version === this.base.version
     const sent = this.doubted.find(({ next }) => next.version === stored?.version)
@@ -417,7 +414,7 @@ export class SharedPort implements Port, SharedView {
     this.noticeChanges(this.base.state.changes)
   }
 
-  /** Another state than before is stored. Returns the commit of this process that it shows to be stored. */
+  /** Adopts a new state. Returns the commit of this process that is stored in it, if any. */
   private take(
     stored: Stored | undefined,
     found: State.PoolState | undefined,
@@ -426,30 +423,30 @@ export class SharedPort implements Port, SharedView {
   ): Draft | undefined {
     const seq = found?.members[this.id]?.seq ?? 0
     const done = sent ?? this.doubted.find((draft) => draft.seq === seq)
-    // Where a damaged state counts more commits than we made, the others would take the next one for a loss of the store.
+    // A damaged state may count more commits than this process made. The next one must not look older than it.
     this.seq = Math.max(this.seq, seq)
     this.rebase(stored, found, done?.state, since)
-    // What the store has lost others may know: then a commit that was stored comes to light later.
+    // If the store has lost a commit, another process may restore it later.
     this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
-    if (done !== undefined) this.joined(done)
+    if (done !== undefined) this.stored(done)
     return done
   }
 
   private noticeChanges(changes: number): void {
     if (!this.hasJoined || this.changes === changes) return
     this.changes = changes
-    this.opening.configured()
+    this.options.configured()
   }
 
-  /** What was used alone. */
+  /** Reports what was used in degraded mode. */
   private comeBack(): void {
     const report = this.degraded.end()
     if (report === undefined) return
     this.record(report)
-    this.show(report)
+    this.playOnView(report)
   }
 
-  /** The next draft begins with what is stored, and what only this process knows. */
+  /** Makes what is stored, and what only this process knows, the base of the next draft. */
   private rebase(
     stored: Stored | undefined,
     found: State.PoolState | undefined,
@@ -458,7 +455,6 @@ export class SharedPort implements Port, SharedView {
   ): void {
     const known = done ?? (this.hasState ? this.base.state : undefined)
     const ageMillis = found === done ? undefined : stored?.ageMillis
-    // The store may have lost a state that we know.
     const hasAll = known === undefined || StoreLoss.includes(found, known)
     const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
     if (done === undefined) Members.retract(state, this.id, known?.members[this.id])
@@ -468,7 +464,7 @@ export class SharedPort implements Port, SharedView {
     this.time.follow(state, known === undefined, millis, since)
   }
 
-  /** What the store has lost, and what it has. */
+  /** Merges what the store has with what it has lost. */
   private merge(
     known: State.PoolState,
     found: State.PoolState | undefined,
@@ -478,21 +474,20 @@ export class SharedPort implements Port, SharedView {
     return found === undefined ? ours : StoreLoss.merge(ours, { state: found, millis })
   }
 
-  /** A commit is stored. */
-  private joined({ operations, sentAt, state }: Draft): void {
+  private stored({ sentAt, state, steps }: Draft): void {
     this.hasJoined = true
     this.storedAt = sentAt
-    this.pending.splice(0, operations)
+    this.pending.splice(0, steps)
     this.committed = state.members[this.id]
   }
 
-  /** A call that is sent later than the pool assumes could meet other calls at the provider. */
+  /** Too late a call could reach the provider together with calls that were admitted after it. */
   private carryOut({ decided, sentAt, state }: Draft): void {
     const isLate = this.time.own - sentAt > state.law.lag
     if (decided !== undefined) this.asked?.done(decided, this, isLate)
   }
 
-  /** A process that knows the state replaces a damaged one, as one that is missing. */
+  /** A process that knows the state treats a damaged one as missing, and replaces it. */
   private decode(stored: Stored | undefined): State.PoolState | undefined {
     try {
       return stored && Text.decode(stored.value)
@@ -503,14 +498,14 @@ export class SharedPort implements Port, SharedView {
     }
   }
 
-  /** Reports a damaged state, which may have been replaced: then nothing else shows it. */
+  /** Reports a damaged state, also if it is replaced: nothing else would show it. */
   private readonly reportDamage: Effect.Effect<void> = Effect.suspend(() => {
     const { damage, hasState } = this
-    const { name } = this.opening
+    const { name } = this.options
     if (damage === undefined) return Effect.void
     this.damage = undefined
     const counted = Metric.update(Metric.withAttributes(damagedStates, { pool: name }), 1)
-    const what = `The state of pool "${name}" in the store was damaged, and is replaced by what this process knows`
+    const what = `The state of pool "${name}" in the store was damaged. This process replaces it with what it knows`
     return hasState ? Effect.andThen(counted, Effect.logWarning(what, damage)) : counted
   })
 
@@ -518,16 +513,16 @@ export class SharedPort implements Port, SharedView {
   // The end
   // ---------------------------------------------------------------------------
 
-  /** Leaves the pool, and tells the others. */
+  /** Leaves the pool with a last commit. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
     const isUnknown = !this.hasJoined && this.doubted.length === 0
     if (isUnknown || this.degraded.isAway) return Effect.void
-    // An error here, or a state that cannot be read, concerns nobody any more.
+    // If it fails, the lease of this process ends its calls.
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
   })
 }
 
-/** A process that has not committed yet. */
+/** The entry of a process that has not committed yet. */
 const nobody = { inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing }

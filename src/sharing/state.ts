@@ -5,15 +5,15 @@ import * as Law from "../pacing/law.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 
-/** Incremented with every change of the state's form: processes of two versions must not read each other's states. */
+/** Incremented when the stored form of a state changes, so that processes of two versions never read each other's states. */
 const format = 11
 
-/** The key of a pool in a store, and the pool of a key. */
+/** The key of a pool in a store, and the reverse. */
 export const keyOf = (pool: string): string => `${format}:${pool}`
 export const poolOf = (key: string): string | undefined =>
   key.startsWith(`${format}:`) ? key.slice(`${format}:`.length) : undefined
 
-/** The configuration of a budget, which applies to all processes. */
+/** The limits that apply to all processes. */
 export interface Config {
   readonly rules: Rules.Rules
   readonly shares: Amounts.PerDimension<number>
@@ -21,34 +21,34 @@ export interface Config {
   readonly concurrency: number
 }
 
-/** The part of the limits that a process continues with if it cannot reach the store, and that the others then leave unused. */
+/** A process's part of the limits: it uses it in degraded mode, and the other processes leave it unused. */
 export interface MemberPart {
   /** Its share of the rates, from 0 to 1. */
   readonly of: number
   /** Its share of the calls in flight; `Infinity` if they are not limited. */
   readonly calls: number
-  /** Its share of what is left of quotas. */
+  /** Its share of the remaining quotas. */
   readonly quotas: Amounts.Charge
-  /** The process may use the part from `fromMillis` after its last commit; the others keep it until `untilMillis` after. */
+  /** The process may use it from `fromMillis` after its last commit, and the others leave it unused until `untilMillis`. */
   readonly fromMillis: number
   readonly untilMillis: number
-  /** The time up to which the part was charged to the pool. */
+  /** The time up to which it was charged to the pool. */
   readonly keptTo: number
 }
 
-/** The first caller in the queue of a process, and the weight of all its waiting agents. */
+/** The first call in the queue of a process, and the weight of all agents that wait there. */
 export interface Head {
   readonly priority: number
   readonly charge: Amounts.Whole
   readonly weight: number
 }
 
-/** One process. */
+/** One of the processes that share a pool. */
 export interface Member {
   readonly name: string
   /** The number of its commits. */
   seq: number
-  /** The time of its last commit, and the latest time of the next. */
+  /** The time of its last commit, and when the next one is due. */
   at: number
   dueAt: number
   readonly leaseMillis: number
@@ -56,28 +56,28 @@ export interface Member {
   /** Its position in the order in which processes joined. */
   readonly rank: number
   hasLeft: boolean
-  /** Its calls in flight, what they have reserved, and everything it has spent so far. */
+  /** Its calls in flight, the sum of their charges, and the sum of all charges so far. */
   inFlight: number
   held: Amounts.Whole
   spent: Amounts.Whole
-  /** Its start tag in the fair queue between processes, and the first caller of its own queue. */
+  /** Its start tag in the fair queue between processes, and the first call in its own queue. */
   tag: number
   head: Head | undefined
-  /** The longest time that one of its recent commits took. */
+  /** The longest duration of its recent commits. */
   lag: number
   part: MemberPart | undefined
 }
 
 export interface PoolState {
-  /** The process that made it from nothing: states of two origins have nothing in common, not even the time. */
+  /** The process that created it. States of two origins are unrelated, and so are their times. */
   readonly origin: string
   /** The pool's time, which advances with the monotonic clocks of the processes and never goes back. */
   time: number
   /** The number of processes that have joined. */
   joined: number
-  /** When a process that is forgotten committed last, at the latest. */
+  /** The latest commit of a process that is forgotten. */
   forgotten: number
-  /** The configuration that processes were started with, so that one which starts with the same changes nothing. */
+  /** The configuration that processes were started with: another process with the same one changes nothing. */
   started: Config
   /** The configuration in force, and the number of its changes. */
   config: Config
@@ -86,16 +86,8 @@ export interface PoolState {
   virtual: number
   readonly law: Law.Pacer
   readonly members: Record<string, Member>
-  /** Only of a process that goes on with its part: see {@link DegradedCalls}. */
-  degraded?: DegradedCalls | undefined
-}
-
-/** A process that goes on with its part of the limits. */
-export interface DegradedCalls {
-  /** Its share of the rates, from 0 to 1. */
-  readonly of: number
-  /** The calls that it has admitted and that still run. */
-  readonly open: ReadonlySet<Law.Ticket>
+  /** In degraded mode, and never stored: the share of the rates, from 0 to 1, and the admitted calls that still run. */
+  degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Ticket> } | undefined
 }
 
 export const make = (config: Config, time: number, origin: string): PoolState => ({
@@ -135,7 +127,7 @@ export const makeMember = (
   part: undefined
 })
 
-/** A copy: what happens to one changes nothing in the other. */
+/** A copy, which can be changed without changing the original. */
 export const copy = (state: PoolState): PoolState => {
   const { law, joined } = state
   // The first process joins on a copy of its own.

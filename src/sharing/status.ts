@@ -13,7 +13,7 @@ import * as Text from "./text.ts"
 export type { DimensionStatus } from "../pacing/status.ts"
 
 /**
- * One process, as of its last commit.
+ * One process, at its last commit.
  *
  * @category models
  * @since 0.1.0
@@ -25,14 +25,14 @@ export interface ProcessStatus {
   /** The time without a commit after which it is considered dead. */
   readonly leaseMillis: number
   readonly inFlight: number
-  /** What its calls in flight have reserved, in the dimensions that the pool limits. */
+  /** The sum of what its calls in flight have reserved, in the dimensions that the pool limits. */
   readonly held: Limits.Usage
-  /** What the first caller in its queue waits for; `undefined` if nobody waits. */
+  /** What the first call in its queue asks for; `undefined` if none waits. */
   readonly waiting: Limits.Usage | undefined
 }
 
 /**
- * One pool. If the store has no clock, it is the pool as of the last commit of any process.
+ * One pool. If the store has no clock, this is its state at the last commit of any process.
  *
  * @category models
  * @since 0.1.0
@@ -41,15 +41,15 @@ export interface SharedPoolStatus {
   readonly pool: string
   readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
   readonly inFlight: number
-  /** Calls that may be in flight in all processes together. */
+  /** The limit of calls in flight, of all processes together. */
   readonly allowed: number
   readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
   readonly processes: ReadonlyArray<ProcessStatus>
-  /** Why the state in the store cannot be read, if it cannot: then nothing else is known. Delete its key. */
+  /** Why the stored state cannot be read. Then nothing else is known: delete its key. */
   readonly damaged?: string | undefined
 }
 
-/** Reads the state of a pool under its key; `undefined` where it is of another version. */
+/** The status of a pool from its stored state; `undefined` if it is the state of another version. */
 export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
   const pool = State.poolOf(key)
   if (pool === undefined) return undefined
@@ -62,7 +62,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   }
   const { config, law, members } = state
   const time = state.time + Math.max(0, ageMillis)
-  // As the next process will find it: without the calls of processes that are considered dead by now.
+  // As the next commit will find it: without the calls of processes that are considered dead by now.
   Members.absorb(state, time)
   Members.count(state)
   const dimensions = dimensionsOf(law, time)

@@ -1,11 +1,11 @@
-/** What becomes of a pool whose store has lost its state, or has returned to an older one. */
+/** How a pool recovers when its store has lost the state, or returned to an older one. */
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Members from "./members.ts"
 import type { Member, PoolState } from "./state.ts"
 
-/** Whether a state includes another one: its origin, the commits of each process, and the time. */
+/** Whether a state includes an older one: the same origin, all commits of each process, and no earlier time. */
 export const includes = (state: PoolState | undefined, older: PoolState): state is PoolState =>
   state !== undefined &&
   state.origin === older.origin &&
@@ -15,28 +15,27 @@ export const includes = (state: PoolState | undefined, older: PoolState): state 
     return found === undefined ? Members.hasForgotten(state, member) : found.seq >= member.seq
   })
 
-/** A state, and how old it is, if that is known. */
+/** A state and its age, if that is known. */
 export interface Aged {
   readonly state: PoolState
   readonly millis: number | undefined
 }
 
 /**
- * Merges two states after the store has returned to an older one, from which some processes may have continued, or after
- * it was empty, and some have started anew: the later state, charged with what processes have spent according to the other
- * one only.
+ * Merges two states, for when some processes have continued from an older state of the store, or started anew from an empty
+ * one. The result is the later state, charged with what processes have spent according to the other one only.
  */
 export const merge = (one: Aged, other: Aged): Aged => {
   const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
   const { state } = later
   const older = earlier.state
   const isSame = state.origin === older.origin
-  // Two origins have two times. It is now in both.
+  // The times of two origins are unrelated. They are matched at the present moment.
   const nowOf = ({ millis = 0, state }: Aged): number => state.time + millis
   const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
   for (const [id, member] of Object.entries(older.members)) {
     const found = state.members[id]
-    // Only a state of the same origin can have forgotten a process.
+    // Only a state of the same origin can have forgotten the process.
     if (found === undefined ? isSame && Members.hasForgotten(state, member) : found.seq >= member.seq) continue
     spend(state.law, Members.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
     state.members[id] = takeOver(state.law, found, isSame ? member : translate(member, older, state, ahead))
@@ -49,7 +48,7 @@ export const merge = (one: Aged, other: Aged): Aged => {
   return later
 }
 
-/** A process of one state in the time, the turns and the ranks of another, which began elsewhere. */
+/** Converts a process to the time, the turns and the ranks of a state with another origin. */
 const translate = (member: Member, { virtual }: PoolState, to: PoolState, ahead: number): Member => ({
   ...member,
   at: member.at + ahead,
@@ -59,7 +58,7 @@ const translate = (member: Member, { virtual }: PoolState, to: PoolState, ahead:
   part: member.part && { ...member.part, keptTo: member.part.keptTo + ahead }
 })
 
-/** What processes have spent becomes debt, of no more than a bucket. */
+/** Charges what processes have spent. The debt is at most one bucket. */
 const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
@@ -72,7 +71,7 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
   }
 }
 
-/** A process as one state has it takes the place of what the other has. What was kept for it once is not kept again. */
+/** Takes a process over from the other state. What was kept of quotas for it in both is kept once. */
 const takeOver = (law: Law.Pacer, found: Member | undefined, member: Member): Member => {
   const keptTo = Math.max(member.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
   const part = member.part && { ...member.part, keptTo }
