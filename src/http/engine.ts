@@ -53,17 +53,7 @@ import {
   type OnUsage
 } from "./models.ts"
 
-export {
-  type BodyChange,
-  checks,
-  type EngineOptions,
-  type HttpCall,
-  type CallResult,
-  type SendAttempt,
-  Stalled,
-  type ProviderResponse,
-  type OnUsage
-} from "./models.ts"
+export * from "./models.ts"
 export type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import * as Net from "node:net"
 import { join } from "node:path"
 import * as Redis from "../../redis/test/server.ts"
 
-// Long, or heavy: `npm run test:soak -- test/gateway`.
+// Long, or heavy: `npm run test:soak -- packages/gateway`.
 
 const bin = join(import.meta.dirname, "../../cli/src/bin.ts")
 
