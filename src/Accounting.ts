@@ -10,9 +10,9 @@
  * Counts follow Anthropic's names: `inputTokens` never includes what was read from the cache. OpenAI's `prompt_tokens`
  * do include it, and must be split first.
  *
- * An accounting says what a call takes, so it belongs to the client (`accounting` of `LlmClient`, `Governor`, the
- * middleware). The limits say how much there is, so they belong to the budget. With another provider's accounting a
- * client reserves too little or too much, which shows only as rejections or an idle budget.
+ * Give the accounting to the client (`accounting` of `LlmClient`, `Governor`, the middleware), and the limits to the budget. With
+ * the accounting of another provider a client reserves too little or too much. No error says so: calls are rejected, or the budget
+ * stays idle.
  *
  * **Example** (One call, counted by two providers)
  *
@@ -35,14 +35,14 @@ import type * as Rules from "./domain/rules.ts"
 
 export type { Actual } from "./domain/amounts.ts"
 
-/** What a call is expected to use, in tokens. */
+/** The expected usage of a call, in tokens. */
 type Expected = {
   /** The part of the prompt that is not read from the cache. */
   readonly inputTokens: number
   /** The part of the prompt that is read from the cache. */
   readonly cachedTokens: number
   readonly outputTokens: number
-  /** The most output that the request allows, where it says so. */
+  /** The most output that the request allows; undefined if it sets no limit. */
   readonly maxTokens?: number | undefined
 }
 
@@ -55,15 +55,15 @@ type Expected = {
 export interface Accounting {
   /** Whether a rejected request counts towards the limits. */
   readonly rejections: "free" | "charged"
-  /** How its limits are counted, for limits that are written without a window. @default safe with every provider */
+  /** How its limits are counted, for limits that state no window. @default safe with every provider */
   readonly counting?: { readonly [D in Limits.Dimension]?: NonNullable<Limits.Limit["window"]> } | undefined
-  /** Which models share their limits: the name of the pool of a model. @default each model is its own pool */
+  /** The name of a model's pool. Models of one pool share their limits. @default each model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined
-  /** What it takes of the limits when it admits a call. */
+  /** What the provider takes from its limits when it admits a call. */
   readonly estimate: (expected: Expected) => Limits.Estimate
   /**
-   * What it has taken when the call is over, of which `maxTokens` is the most output that the request allowed. A dimension that
-   * is absent keeps its estimate.
+   * What the provider has taken from its limits when the call is over. `maxTokens` is the most output that the request allowed. A
+   * dimension that is absent keeps its estimate.
    */
   readonly usage: (actual: Actual, maxTokens?: number) => Limits.Usage
 }
@@ -76,14 +76,13 @@ const prompt = (expected: Expected): number => expected.inputTokens + expected.c
 const allowed = (expected: Expected): number => expected.maxTokens ?? expected.outputTokens
 
 /**
- * Anthropic's own API: input that is not read from the cache, and the output that is produced. `max_tokens` costs
- * nothing.
+ * Anthropic's own API counts input that is not read from the cache, and the output that is produced. It ignores `max_tokens`.
  *
  * **Details**
  *
  * "The `max_tokens` parameter does not factor into OTPM", and cache reads do not count towards ITPM, save on Haiku 3.5.
- * Limits are token buckets. Whether rejected requests count is not documented. They are assumed to be free, and the
- * headers of the next response correct that.
+ * Limits are token buckets. Whether rejected requests count is not documented. They are assumed to be free, and the headers of
+ * the next response correct the difference.
  *
  * Source: https://platform.claude.com/docs/en/api/rate-limits
  *
@@ -114,12 +113,12 @@ export const anthropic: Accounting = {
 }
 
 /**
- * Claude on Vertex AI: current models count as {@link anthropic} does, "uncached and cache write" input and output.
+ * Claude on Vertex AI counts as {@link anthropic} does, for current models: "uncached and cache write" input, and output.
  *
  * **Details**
  *
  * Source: https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/partner-models/claude/quotas. How the
- * minutes are counted is not documented there, so leave out the `window` in its limits.
+ * minutes are counted is not documented, so leave out the `window` in its limits.
  *
  * **Example** (The same counts)
  *
@@ -135,15 +134,15 @@ export const anthropic: Accounting = {
 export const vertex: Accounting = { ...anthropic, counting: undefined }
 
 type BedrockOptions = {
-  /** How many tokens of the limit one token of output takes in the end. */
+  /** How many tokens of the limit one token of output takes after the call. */
   readonly burndown: number
 }
 
 const checkBedrock = optionsOf<BedrockOptions>({ burndown: atLeastOne }, "burndown")
 
 /**
- * Amazon Bedrock's `bedrock-runtime` endpoint: one limit on input and output together. It reserves the whole prompt and
- * `max_tokens`, and settles to uncached input and the output times its burndown rate.
+ * Amazon Bedrock's `bedrock-runtime` endpoint has one limit on input and output together. It reserves the whole prompt and
+ * `max_tokens`, and settles to the uncached input and the output times its burndown rate.
  *
  * **Details**
  *
@@ -157,7 +156,7 @@ const checkBedrock = optionsOf<BedrockOptions>({ burndown: atLeastOne }, "burndo
  *
  * Throws a `RangeError` when `burndown` is not a finite number >= 1.
  *
- * **Example** (What 200 tokens of output come to)
+ * **Example** (200 tokens of output count as 1,000)
  *
  * ```ts doctest
  * import * as Accounting from "floodgate/Accounting"
@@ -190,17 +189,17 @@ export const bedrockRuntime = (options: BedrockOptions): Accounting => {
 }
 
 /**
- * Amazon Bedrock's `bedrock-mantle` endpoint: the prompt and `max_tokens` together are held against the limit on
- * **input** while a call runs, and output counts as it is produced. There is no limit on requests.
+ * Amazon Bedrock's `bedrock-mantle` endpoint reserves the prompt and `max_tokens` from the limit on **input** while a call runs,
+ * and counts output as it is produced. There is no limit on requests.
  *
  * **Details**
  *
- * The excess is given back, and cache reads do not count in the end. Whether they count at admission is not documented,
- * so they are reserved.
+ * After the call, the excess is given back and cache reads do not count. Whether they count at admission is not documented, so they
+ * are reserved.
  *
  * Source: https://docs.aws.amazon.com/bedrock/latest/userguide/quotas-mantle.html
  *
- * **Example** (max_tokens is held against input)
+ * **Example** (max_tokens is reserved as input)
  *
  * ```ts doctest
  * import * as Accounting from "floodgate/Accounting"
@@ -223,16 +222,15 @@ export const bedrockMantle: Accounting = {
 }
 
 /**
- * OpenAI: the larger of `max_tokens` and the tokens of the prompt, cached or not, all of it when the call is admitted.
- * Without `max_tokens` it is the prompt. Rejected requests count.
+ * OpenAI counts the larger of `max_tokens` and the tokens of the prompt, cached or not, when it admits the call. Without
+ * `max_tokens` it counts the prompt. Rejected requests count.
  *
  * **Details**
  *
  * The limit is "calculated as the maximum of `max_tokens` and the estimated number of tokens based on the character
- * count". So output counts only as far as the request allows it in advance: where a request without `max_tokens` had a prompt
- * of 9,935 tokens, `x-ratelimit-remaining-tokens` fell by 9,272. No later correction is documented; what a call is settled to
- * is the prompt as it was counted in the end, which is nearer to what OpenAI took than an estimate with its margin. And
- * "unsuccessful requests contribute to your per-minute limit".
+ * count". So output counts only by `max_tokens`: after a request without it and with a prompt of 9,935 tokens,
+ * `x-ratelimit-remaining-tokens` fell by 9,272. No later correction is documented. A call is settled to the prompt in its response,
+ * which is closer to what OpenAI took than an estimate with a margin. "Unsuccessful requests contribute to your per-minute limit."
  *
  * Sources: https://developers.openai.com/api/docs/guides/rate-limits and
  * https://community.openai.com/t/does-prompt-caching-reduce-tpm/1138631
@@ -268,17 +266,17 @@ export const openai: Accounting = {
 }
 
 /**
- * Azure OpenAI: the prompt and `max_tokens`, counted when the request arrives, by a counter that is reset each minute.
- * Failed requests count.
+ * Azure OpenAI counts the prompt and `max_tokens` when a request arrives, with a counter that is reset each minute. Failed requests
+ * count.
  *
  * **Details**
  *
- * What counts is the most that a request may take, as estimated when it is received, and not the tokens that are billed
- * in the end: `tokens` keep their estimate.
+ * The count is an estimate of the most that a request may take, and is not corrected by the tokens that are billed. So `tokens`
+ * keep their estimate.
  *
  * Source: https://learn.microsoft.com/azure/ai-services/openai/how-to/quota
  *
- * **Example** (A sum, whatever the output)
+ * **Example** (A sum with max_tokens)
  *
  * ```ts doctest
  * import * as Accounting from "floodgate/Accounting"
@@ -304,7 +302,7 @@ export const azure: Accounting = {
 }
 
 /**
- * Google's Gemini: requests, and the tokens of the prompt. Output has no limit a minute.
+ * Google's Gemini counts requests and the tokens of the prompt. There is no limit on output per minute.
  *
  * **Details**
  *
@@ -314,7 +312,7 @@ export const azure: Accounting = {
  *
  * Source: https://ai.google.dev/gemini-api/docs/rate-limits
  *
- * **Example** (Output takes nothing of `tokens`)
+ * **Example** (Output does not count as `tokens`)
  *
  * ```ts doctest
  * import * as Accounting from "floodgate/Accounting"

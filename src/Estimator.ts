@@ -71,32 +71,32 @@ import type * as Limits from "./Limits.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * What is known of a call before it is made.
+ * A call as the estimator sees it, before it is made.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Call {
-  /** The models that share its limits. */
+  /** The pool of the call's model. */
   readonly pool: string
-  /** The kind of call within the pool, such as a class of agents. Calls of a kind should resemble each other. */
+  /** The kind of call within the pool, such as a class of agents. Calls of a kind should be similar. */
   readonly kind?: string | undefined
   /** The size of the request's text in UTF-8. Leave images and other base64 out. */
   readonly bytes: number
-  /** The tokens of the whole prompt, where they are known. */
+  /** The tokens of the whole prompt, if they are known. */
   readonly inputTokens?: number | undefined
   /** The most output that the request allows. */
   readonly maxTokens?: number | undefined
-  /** Whether the model thinks first, which makes the length of its output vary more. */
+  /** Whether the model thinks first. The length of its output then varies more. */
   readonly thinking?: boolean | undefined
-  /** How many calls of the pool run at the same time, this one included: what one uses more, another uses less. @default 1 */
+  /** How many calls of the pool run at the same time, this one included. Long and short answers even out. @default 1 */
   readonly together?: number | undefined
   /**
-   * Whether the provider adds content that it stores to the prompt, such as the conversation that the call continues. The
-   * size of the request says nothing of such a prompt, so that it teaches no ratio. @default false
+   * Whether the provider adds stored content to the prompt, such as the conversation that the call continues. The size of such a
+   * request teaches nothing about tokens per byte. @default false
    */
   readonly stored?: boolean | undefined
-  /** How the provider of this call counts, where one estimator serves several. @default the estimator's */
+  /** How the provider of this call counts, if one estimator serves several providers. @default that of the estimator */
   readonly accounting?: Accounting.Accounting | undefined
 }
 
@@ -105,7 +105,7 @@ const Amount = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 const Trend = Schema.Struct({ mean: Amount, deviation: Amount })
 
 /**
- * What was learned of one kind of call.
+ * What was learned about one kind of call.
  *
  * @category schemas
  * @since 0.1.0
@@ -122,7 +122,7 @@ const Profile = Schema.Struct({
 })
 
 /**
- * All that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
+ * Everything that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
  *
  * **Example** (Keeping it between runs)
  *
@@ -156,7 +156,7 @@ const Profile = Schema.Struct({
 export const Learned = Schema.Struct({ profiles: Schema.Array(Profile) })
 
 /**
- * All that an estimator has learned.
+ * Everything that an estimator has learned.
  *
  * @category models
  * @since 0.1.0
@@ -164,7 +164,7 @@ export const Learned = Schema.Struct({ profiles: Schema.Array(Profile) })
 export type Learned = typeof Learned.Type
 
 /**
- * How an estimator is made.
+ * The options of an estimator.
  *
  * @category options
  * @since 0.1.0
@@ -176,7 +176,7 @@ export interface Options {
    * @default Accounting.anthropic
    */
   readonly accounting?: Accounting.Accounting | undefined
-  /** What an earlier estimator had learned. Nothing by default. */
+  /** What an earlier estimator has learned. @default nothing */
   readonly learned?: Learned | undefined
 }
 
@@ -195,16 +195,16 @@ const made = optionsOf<Options>({ accounting, learned: anObject })
 export class Estimator extends Context.Service<
   Estimator,
   {
-    /** How the provider counts: what is reserved by it must be settled by it. */
+    /** How the provider counts. A reservation must be settled with the accounting that estimated it. */
     readonly accounting: Accounting.Accounting
-    /** What to reserve for a call. It may ask a provider: it is interrupted with its caller, and its time is the call's. */
+    /** What to reserve for a call. It may ask a provider. It is interrupted with its caller, and its time counts as the call's. */
     readonly estimate: (call: Call) => Effect.Effect<Limits.Estimate>
     /**
-     * Takes note of what a whole call used. Amounts that no call can use are ignored: negative ones, and above 10^12. It should
-     * take no time: the answer waits for it, and nothing interrupts it.
+     * Learns from the usage of a complete call. Negative amounts and those above 10^12 are ignored. It must be quick, because the
+     * answer waits for it and it cannot be interrupted.
      */
     readonly learn: (call: Call, actual: Accounting.Actual) => Effect.Effect<void>
-    /** All that was learned so far, to be kept and given to another estimator. */
+    /** Everything learned so far. Keep it, and pass it to the next estimator as `learned`. */
     readonly learned: Effect.Effect<Learned>
   }
 >()("floodgate/Estimator/Estimator") {}
@@ -213,19 +213,20 @@ export class Estimator extends Context.Service<
 // Arithmetic
 // -----------------------------------------------------------------------------
 
-/** See the module's text. */
+/** The module's documentation gives the reasons. */
 const firstOutput = 4_096
 const firstOutputThinking = 4 * firstOutput
+/** The number of outputs that a kind needs before its quantile counts. */
 const enough = 30
 const margin = 1.15
-/** Enough for every class of agents there is. A caller who makes up a kind for each call must not fill the memory. */
+/** More than the classes of agents of any program. Callers may make up a kind for each call. */
 const maxProfiles = 1_000
 
 interface Memory {
   readonly key: string
   readonly pool: string
   readonly kind: string | undefined
-  /** What all calls of the pool taught, for those of a kind that knows too little. */
+  /** What was learned from all calls of the pool, for kinds that have too few. */
   ofPool: Memory | undefined
   tokensPerByte: Learning.Trend | undefined
   cachedShare: Learning.Trend | undefined
@@ -262,7 +263,7 @@ const outputOf = (call: Call, { ofPool, outputs }: Memory): number => {
   return Math.min(Math.ceil(expected), call.maxTokens ?? maxAmount)
 }
 
-/** A reply that was cut off tells nothing but that it is as long as its limit: news only where no longer one was expected. */
+/** Whether to learn an output. One that was cut off at its limit only counts if it is longer than expected. */
 const isNews = (call: Call, memory: Memory, output: number): boolean =>
   output < (call.maxTokens ?? Infinity) || margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory)
 
@@ -299,9 +300,9 @@ const keyOf = (pool: string, kind: string | undefined): string =>
   kind === undefined ? `pool ${pool}` : `${pool.length} ${pool} ${kind}`
 
 /**
- * Makes an estimator. It keeps the 1,000 kinds of calls that were asked for last.
+ * Makes an estimator. It keeps the 1,000 kinds of calls that were used last.
  *
- * **Example** (A call of which nothing is known but its size)
+ * **Example** (A call of which only the size is known)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -327,7 +328,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       if (kind !== undefined) memory.ofPool ??= memories.get(keyOf(pool, undefined))
       return memory
     }
-    /** Keeps what was learned of a kind, and of its pool no shorter. */
+    /** Marks a kind as used, and its pool after it, so that the pool is not evicted before its kinds. */
     const keep = (memory: Memory): void => {
       Lru.put(memories, memory.key, memory, maxProfiles)
       if (memory.ofPool !== undefined) Lru.put(memories, memory.ofPool.key, memory.ofPool, maxProfiles)

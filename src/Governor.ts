@@ -1,32 +1,30 @@
 /**
- * `Governor` runs a call: it combines admission, attempt, settlement, learning and retries.
+ * `Governor` runs a call under a token budget and a retry policy. Every client is a thin adapter of it.
  *
- * Every client is a thin adapter of it. For each attempt the governor estimates the usage of the call, reserves it, runs the
- * attempt, settles the reservation to the actual usage, and passes the limits in the response to the budget. If the attempt
- * fails, the retry policy decides about the next one.
+ * For each attempt the governor estimates the usage of the call, reserves it, runs the attempt, settles the reservation to the
+ * actual usage, and passes the limits in the response to the budget. If the attempt fails, the retry policy decides about the next.
  *
  * **Details**
  *
- * The order of composition, from the inside: `timed`, `broken`, `settled`, `reserved`, `warmed`, `retried`. While a
- * retry waits, it holds neither a reservation nor a permit; then it is queued as its agent's first call. The timeout does
- * not include time in the queue.
+ * A call is composed from the inside to the outside: `timed`, `broken`, `settled`, `reserved`, `warmed`, `retried`. While a retry
+ * waits, it holds neither a reservation nor a permit. Then it is queued before the other calls of its agent. The timeout does not
+ * include the time in the queue.
  *
- * Retries use the retry budget ({@link Retry.balance}) of the caller's context, otherwise the one provided to the governor's layer,
- * otherwise that of the process.
+ * Retries are taken from the retry budget ({@link Retry.balance}) of the caller's context, otherwise from that of the governor's
+ * layer, otherwise from that of the process.
  *
- * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If the deadline
- * prevents a retry, the call fails with its last failure. If the budget refuses a retry, the refusal has that failure as
+ * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If the
+ * deadline prevents a retry, the call fails with its last failure. If the budget refuses a retry, the refusal has that failure as
  * its `failure`.
  *
- * What happens to the reservation:
+ * The reservation is settled:
  *
- * - success: settled to the usage
- * - failure: settled to the `usage` of the error, so a rejected call is refunded and a timeout keeps its input. An error
- *   without `usage`, and a defect, keep the estimate. If the provider charges failed requests, every request that was sent
- *   keeps the estimate
- * - interruption: refunded before the attempt begins; later the input is kept, and the output as observed
+ * - after a success, to the usage
+ * - after a failure, to the `usage` of the error: a rejected call is refunded, and a timeout keeps its input. An error without
+ *   `usage`, and a defect, keep the estimate. If the provider charges rejected requests, every request that was sent keeps it
+ * - after an interruption, to nothing if the attempt was not sent, otherwise to the input and the output that was observed
  *
- * Each call has one span and is counted by the metrics in `docs/guides/observability.md`.
+ * Each call has one span, and counts in the metrics of `docs/guides/observability.md`.
  *
  * **Example** (Any effect that calls a model)
  *
@@ -90,8 +88,8 @@ export class Governor extends Context.Service<
   Governor,
   {
     /**
-     * Runs a call: each attempt under a reservation, retried by the policy. Refusals of the budget are not retried.
-     * Each attempt has a scope of its own, which closes when it ends: what is to outlive the call is for `open`.
+     * Runs a call: each attempt under a reservation, retried by the policy. Refusals of the budget are not retried. Each attempt has
+     * a scope of its own, which closes when the attempt ends. Use `open` for what must outlive the call.
      */
     readonly run: <A, E, R>(
       call: Call,
@@ -99,16 +97,15 @@ export class Governor extends Context.Service<
       options?: CallOptions
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, Exclude<R, Scope.Scope>>
     /**
-     * Begins a call that outlives the effect, such as a stream. It is retried as in `run` until an attempt succeeds.
-     * Its reservation, and everything that the attempt opened, lives as long as the scope. The caller must conclude the
-     * ticket.
+     * Begins a call that outlives the effect, such as a stream. It is retried as in `run` until an attempt succeeds. Its reservation,
+     * and everything that the attempt opened, lives as long as the scope around it. The caller must conclude the ticket.
      */
     readonly open: <A, E, R>(
       call: Call,
       attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
       options?: CallOptions
     ) => Effect.Effect<A, E | LlmError | Budget.BudgetError, R | Scope.Scope>
-    /** One admission without retries, breaker or timeout, for code that makes its own attempts. */
+    /** Admits one attempt, without retries, breaker or timeout, for code that makes its own attempts. */
     readonly admit: (
       call: Call,
       options?: CallOptions
@@ -128,7 +125,7 @@ const checkMade = optionsOf(made)
 const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
   Effect.as(call.settle(actual, response, signal), value)
 
-/** The caller settles a call that it opened. */
+/** Leaves a call that was opened to its caller, who concludes the ticket. */
 const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
 /** What a call goes through, from the inside to the outside. */
@@ -140,7 +137,7 @@ const governed = <A, B, E, R>(
 /**
  * Makes a governor over the budget and the estimator of the context.
  *
- * **Example** (With an estimator of its own)
+ * **Example** (Another estimator)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -210,7 +207,7 @@ export const make = Effect.fnUntraced(function* (
 // -----------------------------------------------------------------------------
 
 /**
- * The governor as a layer, with an estimator of its own.
+ * Provides a governor with an estimator of its own, over the budget of the context.
  *
  * **Example** (Another policy, and an agent)
  *

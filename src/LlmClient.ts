@@ -1,13 +1,13 @@
 /**
- * `LlmClient` makes Messages API calls under a budget and with retries.
+ * `LlmClient` makes calls to a Messages API under a token budget and a retry policy.
  *
- * It composes the two: each attempt holds a reservation of the {@link TokenBudget}, and the retry policy, which is a `Schedule`,
- * says when the next attempt begins. The {@link Governor} carries that out for every client; this one measures requests, makes
- * attempts over an {@link LlmProvider}, and reads the usage of responses.
+ * It composes the two: each attempt holds a reservation of the {@link TokenBudget}, and the retry policy, which is a `Schedule`, says
+ * when the next attempt begins. The {@link Governor} does that for every client. This one describes requests, makes attempts over an
+ * {@link LlmProvider}, and reads the usage in responses.
  *
  * **Details**
  *
- * What a call goes through, from the inside to the outside; `Governor.ts` has this pipe:
+ * `Governor.ts` composes what a call goes through, from the inside to the outside:
  *
  * ```ts
  * pipe(
@@ -21,7 +21,7 @@
  * )
  * ```
  *
- * **Example** (twelve agents over one client; the provider is simulated here)
+ * **Example** (Twelve agents over one client, with a simulated provider)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -78,15 +78,15 @@ import * as Retry from "./Retry.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How one call is made.
+ * The options of a call.
  *
  * @category options
  * @since 0.1.0
  */
 export interface CallOptions extends Governor.CallOptions {
-  /** Calls of one kind resemble each other: estimates are learned per kind. @default the agent */
+  /** Groups similar calls: the estimator learns from one call for the others of its kind. @default the agent */
   readonly kind?: string | undefined
-  /** The number of input tokens, if it is known, for example from `countTokens`. @default estimated */
+  /** The number of input tokens, if you know it, for example from `countTokens`. @default estimated */
   readonly inputTokens?: number | undefined
 }
 
@@ -99,21 +99,21 @@ export interface CallOptions extends Governor.CallOptions {
 export class LlmClient extends Context.Service<
   LlmClient,
   {
-    /** One answer. Interrupting it while it waits takes nothing; while it runs, it aborts the request. */
+    /** Requests an answer. An interruption in the queue costs nothing; later it aborts the request. */
     readonly create: (
       params: LlmProvider.Params,
       options?: CallOptions
     ) => Effect.Effect<LlmProvider.Message, LlmError | BudgetError>
     /**
-     * One answer as a stream of its events, with back-pressure. It is retried only until the consumer has received
-     * content. After that it fails with the reason `StreamInterrupted`, which holds what was received. The reservation
-     * lives as long as the stream, and interrupting the consumer aborts the request.
+     * Requests an answer as a stream of its events, with back-pressure. It is retried only before the first content. After that, a
+     * failure has the reason `StreamInterrupted`, which holds what was received. The reservation lives as long as the stream, and
+     * interrupting the consumer aborts the request.
      */
     readonly stream: (
       params: LlmProvider.StreamParams,
       options?: CallOptions
     ) => Stream.Stream<LlmProvider.StreamEvent, LlmError | BudgetError>
-    /** The number of input tokens as the provider counts them. It has limits of its own, so it is retried but not budgeted. */
+    /** Counts input tokens as the provider does. It is retried but not budgeted, because the provider limits it separately. */
     readonly countTokens: (params: LlmProvider.CountParams) => Effect.Effect<number, LlmError | BudgetError>
     /** Everything learned about calls so far. Keep it, and pass it to the next client as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
@@ -125,8 +125,8 @@ export class LlmClient extends Context.Service<
 // -----------------------------------------------------------------------------
 
 /**
- * The layers over the SDK could not load it: `@anthropic-ai/sdk` is an optional peer, to be installed beside Floodgate. A
- * client over another provider, by {@link layerProvider}, does not need it.
+ * The SDK could not be loaded. `@anthropic-ai/sdk` is an optional peer dependency: install it beside Floodgate, or use
+ * {@link layerProvider}, which does not need it.
  *
  * @category errors
  * @since 0.4.0
@@ -148,7 +148,7 @@ export class SdkMissing extends Schema.TaggedError<SdkMissing>("floodgate/LlmCli
 
 const route = { operation: "generate", path: "/v1/messages" } as const
 
-/** Fails as the provider would, but before the call waits. Undefined if the params can be read. */
+/** The failure of params that the provider would reject, before the call waits for its turn. Undefined if they are valid. */
 const invalidParams = (
   method: "create" | "stream" | "countTokens",
   params: unknown
@@ -218,7 +218,7 @@ const make = Effect.fnUntraced(function* (
       invalidParams("countTokens", params) ??
       Retry.withPolicy(
         Effect.map(provider.countTokens(params), (reply) => reply.value),
-        // As in governed calls, whatever the policy's `while` accepts.
+        // The policy's `while` may accept more, but governed calls never retry these either.
         Schedule.while(retry, ({ input }) => input.error.isRetryable)
       ),
     learned: governor.learned
@@ -229,7 +229,7 @@ const make = Effect.fnUntraced(function* (
 // Streams
 // -----------------------------------------------------------------------------
 
-/** Opens a stream up to its first content: until then nothing was given away, and it can be retried. */
+/** Opens a stream up to its first content. Until then the consumer has received nothing, so it can be retried. */
 const openAttempt = Effect.fnUntraced(function* (
   provider: LlmProvider.LlmProvider["Service"],
   params: LlmProvider.Params,
@@ -242,11 +242,11 @@ const openAttempt = Effect.fnUntraced(function* (
       const { answer } = seen
       const actual = usageOf(answer)
       if (actual !== undefined) ticket.recordUsage(actual)
-      // Now and not at the stream's end, because a consumer may leave with this event.
+      // Not at the end of the stream, because the consumer may stop reading after this event.
       return answer.complete ? ticket.succeed(actual, answer) : Effect.void
     })
-  /** Only `message_stop` says that a stream is whole. */
-  const whole = Effect.suspend(() =>
+  /** A stream is complete only after `message_stop`. */
+  const complete = Effect.suspend(() =>
     seen.answer.complete
       ? Effect.void
       : Effect.fail(new LlmError({ reason: new StreamInterrupted({ kind: "truncated", received: seen.soFar }) }))
@@ -255,12 +255,12 @@ const openAttempt = Effect.fnUntraced(function* (
   const reply = yield* provider.stream(params)
   yield* ticket.observeLimits(reply.signal)
   const events = Stream.tap(reply.value, watch).pipe(
-    // What breaks after the whole answer takes nothing from it.
+    // A failure after the complete answer does not matter.
     Stream.catchIf(
       () => seen.answer.complete,
       () => Stream.empty
     ),
-    Stream.onEnd(whole)
+    Stream.onEnd(complete)
   )
   const [head, rest] = yield* Stream.peel(
     events,
@@ -272,7 +272,7 @@ const openAttempt = Effect.fnUntraced(function* (
   )
 })
 
-/** What the consumer is told once it has content: whatever broke the stream, this is what it has. */
+/** The failure of a stream whose consumer has received content. It holds what was received. */
 const interrupted = ({ reason }: LlmError, { soFar }: PartialAnswer): LlmError => {
   const { code, detail, requestId, retryAfter, signal, status } = reason
   const kind = reason._tag === "StreamInterrupted" ? reason.kind : "failed"
@@ -289,7 +289,7 @@ const interrupted = ({ reason }: LlmError, { soFar }: PartialAnswer): LlmError =
 /**
  * A client over the governor and the provider of the context.
  *
- * **Example** (A client and another way in under one governor)
+ * **Example** (A client and a governed fetch under one governor)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -319,14 +319,14 @@ const interrupted = ({ reason }: LlmError, { soFar }: PartialAnswer): LlmError =
  * @since 0.1.0
  */
 export const layerNoDeps: Layer.Layer<LlmClient, never, Governor.Governor | LlmProvider.LlmProvider> = Layer.fresh(
-  // A constant is built once for a whole program, which may have two clients.
+  // Layers are memoized by reference, and a program may have two clients.
   Layer.effect(LlmClient, make())
 )
 
 /**
  * A client over any provider, with a governor of its own.
  *
- * **Example** (Over a simulated provider, with more patience)
+ * **Example** (A simulated provider, and more retries)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -360,7 +360,7 @@ export const layerProvider = (
 ): Layer.Layer<LlmClient, never, TokenBudget | LlmProvider.LlmProvider> => {
   check("LlmClient.layerProvider", checkLayerProvider, options)
   const { retry: policy = Retry.make<LlmError>() } = options
-  // The governor composes the two: it reserves each attempt from the TokenBudget of the context, and retries by the policy.
+  // The governor reserves each attempt from the TokenBudget of the context, and retries by the policy.
   const governor = Governor.layer({ ...options, retry: policy })
   return Layer.fresh(Layer.effect(LlmClient, make(policy))).pipe(Layer.provide(governor))
 }
@@ -382,7 +382,7 @@ const checkCall = Input.options<CallOptions>({
   inputTokens: Input.notNegative
 })
 
-/** The SDK is an optional peer and everything else works without it, so only these layers load its adapter. */
+/** Loads the SDK's adapter only when the layer is built, because everything else must work without the SDK. */
 const overSdk = <E>(
   operation: string,
   { accounting, learned, prices, retry }: Governor.Options,
@@ -398,9 +398,9 @@ const overSdk = <E>(
 }
 
 /**
- * A client over Anthropic's API through the official SDK, which must be installed. Fails with {@link SdkMissing} if it is not.
+ * A client over Anthropic's API through the official SDK. Fails with {@link SdkMissing} if the SDK is not installed.
  *
- * **Example** (A key that the program has)
+ * **Example** (With a key)
  *
  * ```ts
  * import * as Layer from "effect/Layer"
@@ -427,8 +427,8 @@ export const layer = (
 
 /**
  * A client over Anthropic's API that reads `ANTHROPIC_API_KEY` and, if it is set, `ANTHROPIC_BASE_URL` from the
- * configuration. Fails with a `ConfigError` that names the variable when the key is missing, and with {@link SdkMissing} when
- * the SDK is.
+ * configuration. Fails with a `ConfigError` that names the variable if the key is missing, and with {@link SdkMissing} if the SDK is
+ * not installed.
  *
  * **Example** (Without a key)
  *
@@ -465,9 +465,9 @@ export const layerConfig = (
 // -----------------------------------------------------------------------------
 
 /**
- * One answer from the client of the context, see {@link LlmClient}.
+ * Requests an answer from the client of the context, see {@link LlmClient}.
  *
- * **Example** (For an agent, and not for ever)
+ * **Example** (An agent, and a limited wait)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -504,7 +504,7 @@ export const create = (
   Effect.flatMap(LlmClient, (client) => client.create(params, options))
 
 /**
- * One answer as a stream from the client of the context, see {@link LlmClient}.
+ * Requests an answer as a stream from the client of the context, see {@link LlmClient}.
  *
  * **Example** (The kinds of events)
  *
@@ -545,9 +545,9 @@ export const stream = (
   Stream.unwrap(Effect.map(LlmClient, (client) => client.stream(params, options)))
 
 /**
- * The number of input tokens from the client of the context, see {@link LlmClient}.
+ * Counts input tokens with the client of the context, see {@link LlmClient}.
  *
- * **Example** (Before a call)
+ * **Example** (Counting before a call)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -588,8 +588,8 @@ export const countTokens = (
 // -----------------------------------------------------------------------------
 
 /**
- * The text of an answer, that is its text blocks joined. For an event of a stream, the text that it adds. Tool calls
- * and thinking have no text.
+ * The text of an answer: its text blocks, joined. For an event of a stream, the text that it adds. Tool calls and thinking have
+ * no text.
  *
  * **Example** (A stream of text)
  *

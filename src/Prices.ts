@@ -3,17 +3,17 @@
  *
  * **Details**
  *
- * A price is found by the name of a model as a request has it: a dated snapshot has the price of its model, and Claude is
- * known by its class wherever it is served (`claude-opus-4-8`, `anthropic.claude-opus-4-8-v1:0`). A model that is not in the
- * table has no price, which is not a price of 0: {@link find} gives `undefined`, and a cap in dollars refuses its calls.
+ * A price is found by the name of the model in the request. A dated snapshot has the price of its model, and a Claude model has the
+ * same name on every platform (`claude-opus-4-8`, `anthropic.claude-opus-4-8-v1:0`). A model that is not in the table has no price:
+ * {@link find} returns `undefined`, and a cap in dollars refuses its calls.
  *
- * The table has the standard prices of the providers' own APIs, and knows what fast modes and Anthropic's `inference_geo` cost
- * more. Your contract, another platform, batches, tools that the provider runs, recordings and films have other prices. Lay
- * your own over it, as the example does; the option `prices` of a governor does so by itself.
+ * The table has the standard prices of the providers' own APIs, with the surcharges of fast modes and of Anthropic's
+ * `inference_geo`. Your contract, other platforms, batches, tools that the provider runs, audio and video have other prices. Add
+ * your own as in the example, or with the option `prices` of a governor.
  *
  * **Gotchas**
  *
- * Prices change. Look at `asOf` before you believe a sum, and give your own where it matters.
+ * Prices change. Check `asOf` before you rely on a sum, and set your own prices if it matters.
  *
  * **Example** (What a call cost, and a price of your own)
  *
@@ -58,15 +58,15 @@ const anthropic = (input: number, output: number, cacheRead: number): Price => (
 })
 
 const opus45 = { ...anthropic(5, 25, 0.5), ...claude }
-/** Their fast mode costs more than that of later ones. */
+/** Its fast mode costs more than that of later models. */
 const opus46 = { ...opus45, fast: 6 }
 const opus4 = { ...anthropic(15, 75, 1.5), ...claude }
 const sonnet4 = { ...anthropic(3, 15, 0.3), ...claude }
-/** Up to 200,000 tokens of prompt; longer ones were a beta. */
+/** Prompts above 200,000 tokens were a beta with prices of its own. */
 const sonnet4Tiered = { ...sonnet4, long: { ...anthropic(6, 22.5, 0.6), above: 200_000 } }
 
 const anthropicPrices: Table = {
-  // Found in two transcriptions of that page, of 10 November 2026.
+  // From two transcriptions of that page, of 10 November 2026.
   "fable-5-2": { ...anthropic(8, 40, 0.2), ...claude, asOf: "2026-11-10" },
   "fable-5-1": { ...anthropic(10, 50, 0.25), ...claude },
   "mythos-5-1": { ...anthropic(10, 50, 0.25), ...claude },
@@ -91,7 +91,7 @@ const anthropicPrices: Table = {
 
 const openaiPage = { source: "https://developers.openai.com/api/docs/pricing", asOf: "2026-11-18" }
 
-/** OpenAI since GPT-5.6: a cache costs 1.25 times the input to write, and long prompts twice, their output 1.5 times. */
+/** OpenAI since GPT-5.6: writing a cache costs 1.25 times the input. A long prompt costs twice as much, its output 1.5 times. */
 const gpt = (input: number, output: number, cacheRead: number): Price => ({
   input,
   output,
@@ -111,7 +111,7 @@ const gpt = (input: number, output: number, cacheRead: number): Price => ({
 })
 
 /**
- * Older ones, whose caches cost nothing to write. Their longest outputs are from https://developers.openai.com/api/docs/models:
+ * Older models of OpenAI, which write caches for free. Their maximal outputs are from https://developers.openai.com/api/docs/models:
  * 128,000 tokens for GPT-5.
  */
 const olderGpt = (
@@ -136,7 +136,7 @@ const openaiPrices: Table = {
   "gpt-6-astra": gpt(10, 50, 1),
   "gpt-6-sol": gpt(2, 10, 0.2),
   "gpt-6-luna": gpt(0.1, 0.5, 0.01),
-  // Sold for less until 21 November 2026 at least; this is the price without that.
+  // The price after a discount that lasts at least until 21 November 2026.
   "gpt-5.6": gpt(5, 30, 0.5),
   "gpt-5.6-sol": gpt(5, 30, 0.5),
   "gpt-5.6-terra": gpt(2, 12, 0.2),
@@ -171,7 +171,7 @@ const gemini = (input: number, output: number, cacheRead?: number, asOf = "2026-
   asOf
 })
 
-/** Prompts of more than 200,000 tokens cost twice as much, their output 1.5 times. */
+/** Prompts of more than 200,000 tokens cost twice as much, and their output 1.5 times. */
 const geminiTiered = (input: number, output: number, cacheRead?: number): Price => ({
   ...gemini(input, output, cacheRead),
   long: {
@@ -184,10 +184,10 @@ const geminiTiered = (input: number, output: number, cacheRead?: number): Price 
 
 const geminiPrices: Table = {
   "gemini-4-neon": gemini(3, 15, 0.15, "2026-11-18"),
-  // Half of it until 30 November 2026.
+  // Half price until 30 November 2026.
   "gemini-4-argon": gemini(4, 20, 0.2, "2026-10-13"),
   "gemini-4-hydrogen": gemini(1.5, 7.5, 0.075, "2026-11-18"),
-  // Half of it until the end of 2026.
+  // Half price until the end of 2026.
   "gemini-3.8-flash": gemini(1.5, 7.5, undefined, "2026-10-07"),
   "gemini-3.6-flash": gemini(1.5, 7.5, 0.15),
   "gemini-3.5-flash": gemini(1.5, 9, 0.15),
@@ -202,15 +202,15 @@ const geminiPrices: Table = {
 }
 
 /**
- * The published prices of Anthropic, OpenAI and Google in November 2026. Where a price is lower for some months only, the one
- * after them is in the table, so that a cap holds then, too.
+ * The published prices of Anthropic, OpenAI and Google in November 2026. Temporary discounts are left out, so that a cap still
+ * holds after them.
  *
  * **Details**
  *
  * Sources: https://platform.claude.com/docs/en/about-claude/pricing (24 October 2026; Fable 5.2: 10 November),
  * https://developers.openai.com/api/docs/pricing (18 November 2026; before GPT-5.6: 5 August) and
  * https://ai.google.dev/gemini-api/docs/pricing (5 August 2026; Gemini 4 and 3.8: October and November). Some were read in
- * transcriptions of these pages. What was not found is not in the table.
+ * transcriptions of these pages. Prices that were not found are not in the table.
  *
  * @category prices
  * @since 0.2.0
@@ -222,9 +222,9 @@ export const published: Table = { ...anthropicPrices, ...openaiPrices, ...gemini
 // -----------------------------------------------------------------------------
 
 /**
- * What a model costs; undefined where the table has no price for it.
+ * What a model costs; undefined if the table has no price for it.
  *
- * **Example** (A snapshot, and a model that nobody knows)
+ * **Example** (A snapshot, and an unknown model)
  *
  * ```ts doctest
  * import * as Prices from "floodgate/Prices"

@@ -1,42 +1,41 @@
 /**
- * Retries that do not make an overload worse. The policy is a `Schedule`:
+ * Retries that do not make an overload worse. A retry policy is a `Schedule`:
  *
  * ```ts
  * Schedule.exponential("2 seconds").pipe(
- *   cappedAt("60 seconds"), //                   providers count by the minute
- *   Schedule.jittered, //                        calls that failed together do not return together
- *   atLeastRetryAfter, //                        never earlier than the provider asked
+ *   cappedAt("60 seconds"), //                     because providers count by the minute
+ *   Schedule.jittered, //                          so that calls that failed together do not return together
+ *   atLeastRetryAfter, //                          because the provider rejects an earlier attempt
  *   upToAttempts(5),
  *   whileRetryable((error) => error.isRetryable),
  *   within("10 minutes")
  * )
  * ```
  *
- * {@link make} makes it, with other figures if you state them. {@link withPolicy} retries an effect by it, and every
- * client retries its calls by the same engine.
+ * {@link make} makes it, with these figures by default. {@link withPolicy} retries an effect with it, and so does every client with
+ * its calls.
  *
- * Twelve agents that are rejected together and wait a fixed second come back together and are rejected again. Three
- * things prevent that:
+ * Twelve agents that are rejected together and wait for one second each come back together and are rejected again. Three things
+ * prevent that:
  *
  * - **Jitter.** Waits are random, so that calls that failed together do not return together.
- * - **The provider's `retry-after` is a floor.** Waits are only extended beyond it, because an earlier retry fails.
- * - **A retry budget.** `attempts` bounds one call. It does not bound a thousand calls that fail together and make five
- *   thousand requests when the provider has no room. All callers share one budget ({@link balance}): once a fifth of the
- *   calls are retries, further retries are delayed.
+ * - **The provider's `retry-after` is a minimum.** It is only extended, because an earlier retry fails.
+ * - **A retry budget.** `attempts` limits one call. It does not stop a thousand calls that fail together from sending five thousand
+ *   requests when the provider has no room. All callers share one budget ({@link balance}): once a fifth of the calls are retries,
+ *   further retries are delayed.
  *
  * **Details**
  *
- * **What you state is obeyed.** A `backoff` is the wait before every retry, and where it ends, the call ends. `attempts`
- * bounds every request that is sent. Only without them does a client tell failures apart: its own use up the five
- * attempts, and those of the pool (an empty bucket, an outage) are bounded by the ten minutes alone, and wait by a run
- * of the schedule of their own.
+ * **What you state is obeyed.** Your `backoff` is the wait before every retry, and when it ends, the call fails. Your `attempts`
+ * limit every request that is sent. Without them, a client distinguishes two kinds of failures. Its own use up the five attempts.
+ * Those of the pool (an empty bucket, an outage) are limited only by the ten minutes, and step a run of the schedule of their own.
  *
- * When a call is given up, it fails with the last error. The field `stoppedBy` of an `LlmError` says why.
+ * A call that is given up fails with its last error. The field `stoppedBy` of an `LlmError` says why.
  *
  * **Gotchas**
  *
- * Retries multiply: five attempts around a client that makes three are fifteen requests. Retry in one place, and switch
- * other retries off (`maxRetries: 0` in the SDKs).
+ * Retries multiply: five attempts around a client that makes three are fifteen requests. Retry in one place, and turn other
+ * retries off (`maxRetries: 0` in the SDKs).
  *
  * **Example** (Retrying a call that was refused)
  *
@@ -116,29 +115,29 @@ export interface Options<in E = Retryable> {
    */
   readonly factor?: number | undefined
   /**
-   * The longest delay before jitter. Providers count by the minute. It never shortens a `retry-after`.
+   * The longest delay before jitter. Providers count by the minute, so a longer one would waste time. It does not shorten a
+   * `retry-after`.
    *
    * @default "60 seconds"
    */
   readonly cap?: Duration.Input | undefined
   /**
-   * How delays are spread: `"proportional"` is `Schedule.jittered`, 0.8 to 1.2 times the delay, and enough where a budget
-   * spreads the calls. `"full"`, any part of the delay, suits retries without a budget. `"none"` is for tests of times.
+   * How delays are spread. `"proportional"` is `Schedule.jittered`, 0.8 to 1.2 times the delay, which suffices if a token budget
+   * paces the calls. `"full"`, any part of the delay, suits retries without a budget. `"none"` is for tests of times.
    *
    * @default "proportional"
    */
   readonly jitter?: "proportional" | "full" | "none" | undefined
   /**
-   * The wait before every retry, whatever caused the failure, as any schedule of the errors. It replaces `base`,
-   * `factor`, `cap` and `jitter`. Where it ends, the call ends. `retryAfter`, `while`, `attempts` and `maxElapsed` still
-   * apply.
+   * The wait before every retry, whatever caused the failure, as any schedule of the errors. It replaces `base`, `factor`, `cap`
+   * and `jitter`. When it ends, the call fails. `retryAfter`, `while`, `attempts` and `maxElapsed` still apply.
    *
    * @default made of the other options
    */
   readonly backoff?: Schedule.Schedule<unknown, E> | undefined
   /**
-   * Which errors are retried. It is needed for errors that are not {@link Retryable}. A client or a governor never
-   * retries an error with `isRetryable: false`, whatever this returns.
+   * Which errors are retried. Errors that are not {@link Retryable} need it. A client or a governor never retries an error with
+   * `isRetryable: false`, whatever this returns.
    *
    * @default those whose `isRetryable` is true
    */
@@ -146,16 +145,16 @@ export interface Options<in E = Retryable> {
   /**
    * The number of attempts, including the first, whatever ended them. With 1 there are no retries at all.
    *
-   * @default 5 that failed on their own account. They span 30 s of backoff, half a window. A client does not count
-   * attempts that rate limits or an outage ended, but counts those that its own timeout ended
+   * @default 5, which span 30 s of backoff. A client does not count attempts that a rate limit or an outage ended, but counts those
+   * that its own timeout ended
    */
   readonly attempts?: number | undefined
   /**
-   * How long after the first failure an attempt may still begin. Calls survive an outage of some minutes, and do not
-   * wait for a daily limit. Time in the queue before the first attempt does not count; {@link withDeadline} bounds
-   * everything.
+   * How long after the first failure an attempt may still begin. By default, calls survive an outage of some minutes, and do not
+   * wait for a daily limit. The time in the queue before the first attempt does not count; {@link withDeadline} limits the whole
+   * call.
    *
-   * @default "10 minutes", and the waits of a `backoff` on top
+   * @default "10 minutes", plus the waits of a `backoff`
    */
   readonly maxElapsed?: Duration.Input | undefined
 }
@@ -173,13 +172,13 @@ const exponential = ({ base = "2 seconds", cap = "60 seconds", factor, jitter = 
   Schedule.exponential(base, factor).pipe(cappedAt(cap), jitters[jitter])
 
 /**
- * Makes a policy. Without options it is the default of every client: 2 s, doubled up to 60 s, through
- * `Schedule.jittered`, 5 attempts, 10 minutes in all.
+ * Makes a policy. Without options it is the default of every client: 2 s, doubled up to 60 s, with `Schedule.jittered`, 5 attempts,
+ * 10 minutes in all.
  *
  * **Details**
  *
- * A policy is a `Schedule` of {@link Failed} attempts, so `Schedule.tap`, `modifyDelay` and the like make another policy
- * of it. Its output is a {@link Decision}.
+ * A policy is a `Schedule` of {@link Failed} attempts whose output is a {@link Decision}. `Schedule.tap`, `Schedule.modifyDelay` and
+ * others make another policy of it.
  *
  * **Gotchas**
  *
@@ -251,7 +250,7 @@ export const make: {
 }
 
 /**
- * The same policy as {@link make} makes, as a schedule of the errors: for `Effect.retry`, `Stream.retry` and the like.
+ * The policy of {@link make} as a schedule of errors, for `Effect.retry`, `Stream.retry` and others.
  *
  * **Details**
  *
@@ -260,8 +259,7 @@ export const make: {
  *
  * **Gotchas**
  *
- * It does not coordinate with other callers; use {@link withPolicy} for the retry budget. Throws a `RangeError` as
- * {@link make} does.
+ * It does not use the retry budget that callers share; {@link withPolicy} does. Throws a `RangeError` as {@link make} does.
  *
  * **Example** (With Effect.retry)
  *
@@ -286,7 +284,7 @@ export const schedule: {
     Effect.map(Schedule.toStep(make(options)), (step) => (now: number, error: Retryable) => step(now, failedBy(error)))
   )
 
-/** A failure of a call that nothing but its error says anything of. */
+/** A failed attempt of which only the error is known. */
 const failedBy = <E>(error: E): Failed<E> => ({
   error,
   isOwn: true,
@@ -324,31 +322,30 @@ const checkOptions = Input.all(
 // Retries
 // -----------------------------------------------------------------------------
 
-/** What {@link withPolicy} does beside retrying. */
+/** Callbacks of {@link withPolicy}. */
 type Hooks<E, R> = {
   /** Runs before each wait, for a log or a metric. It is part of the call: its defects end it. */
   readonly onRetry?: ((retry: Retrying<E>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
-/** Notes in an `LlmError` why there was no further retry. */
+/** Adds to an `LlmError` why it was not retried. */
 const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
   error instanceof LlmError && stoppedBy !== undefined ? (error.annotate({ stoppedBy }) as typeof error) : error
 
 /**
- * Retries an effect as the policy says, within the retry budget ({@link balance}). Success, error and requirements stay
- * the same.
+ * Retries an effect by a policy, within the retry budget ({@link balance}).
  *
  * **Details**
  *
- * Only failures with `isRetryable: true`, or that the policy's `while` accepts, are retried, never before their
- * `retryAfter` or after the deadline ({@link withDeadline}). Defects and interruptions are not retried. Nothing is held during a wait,
- * and interruption ends it at once. When it gives up, it fails with the last error. `onRetry` runs before each wait.
+ * Only failures with `isRetryable: true`, or those that the policy's `while` accepts, are retried, never before their `retryAfter`
+ * or after the deadline ({@link withDeadline}). Defects and interruptions are not retried. A wait holds nothing, and interruption
+ * ends it at once. When the policy ends, the call fails with its last error. `onRetry` runs before each wait.
  *
  * **Gotchas**
  *
  * Error types without `isRetryable` do not fit the default policy; make a policy with `while`.
  *
- * **Example** (An error that may not be retried comes back at once)
+ * **Example** (An error that is not retryable fails at once)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -361,7 +358,7 @@ const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
  * error.reason // => "invalid request"
  * ```
  *
- * **Example** (Errors of another kind)
+ * **Example** (Errors without isRetryable)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -437,23 +434,21 @@ const millisAfter = (after: Duration.Input): number => {
 }
 
 /**
- * Sets a deadline, as a duration from now, after which no attempt begins, whatever the policies. The nearest deadline
- * applies.
+ * Sets a deadline, as a duration from now, after which no attempt begins, whatever the policies say. The earliest deadline applies.
  *
  * **Details**
  *
- * A call whose next attempt could only begin after the deadline fails at once with its last error; it does not wait first. If
- * the first attempt of a client or a governor could only begin after it, the call is refused with
- * `DeadlineMissed`. A running attempt is not cut short; use `Effect.timeout` for that.
+ * If the next attempt would begin after the deadline, the call fails at once with its last error. If the first attempt of a client
+ * or a governor would, the call is refused with `DeadlineMissed`. A running attempt is not ended; use `Effect.timeout` for that.
  *
  * **Gotchas**
  *
  * {@link withPolicy} itself always makes the first attempt.
  *
- * A deadline is a wall-clock time: it passes while a machine sleeps, and moves if the clock is set. A wait in the queue
- * is bounded by the time that was left when it began.
+ * A deadline is a wall-clock time: it passes while a machine sleeps, and moves if the clock is set. A wait in the queue is limited
+ * to the time that was left when it began.
  *
- * **Example** (Not sleeping for nothing)
+ * **Example** (A retry that would be too late)
  *
  * ```ts doctest
  * import * as Duration from "effect/Duration"
@@ -483,7 +478,7 @@ export const withDeadline: {
       Effect.provideService(
         self,
         Deadline,
-        // Less than nothing is left of a time that has passed: then nothing is sent at all.
+        // A negative duration gives a deadline in the past, so that nothing is sent.
         Math.min(outer, now + millisAfter(after))
       )
     )

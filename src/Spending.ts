@@ -1,25 +1,25 @@
 /**
- * Caps in dollars: what some calls may cost together, in all, per day, or in any window of time.
+ * Caps in dollars: what calls may cost together, in all, per day, or in any window of time.
  *
- * A {@link Purse} counts the costs of calls. All calls of an effect within {@link from} pay from its purse: those of an agent, of a
- * job, of a whole program. With nested purses, a call pays from all of them, or from none.
+ * A {@link Purse} counts the costs of calls. All calls of an effect within {@link from} pay from its purse, whether that effect is
+ * an agent, a job or a whole program. With nested purses, a call pays from all of them, or from none.
  *
  * **Details**
  *
  * Before a call is queued, the most that it can cost is reserved: a token for each byte of its prompt, at the price of the most
- * expensive kind of input, and `max_tokens` of output. At its end the actual cost is spent, and the rest is released. So a cap is
- * never exceeded, however many calls run at once. A call that does not fit beside what was spent is refused with {@link
- * SpendCapReached}, which says what is left and until when. A call that only lacks what running calls have reserved waits for
- * them, first come, first served, as long as `maxWait` and the deadline allow.
+ * expensive kind of input, and `max_tokens` of output. When the call ends, its actual cost is spent and the rest released. So a cap
+ * is never exceeded, however many calls run at once. If the reservation and what was already spent exceed the cap, the call is
+ * refused with {@link SpendCapReached}, which says how much is left and when the call would fit. If only the reservations of
+ * running calls are in the way, the call waits for them, first come, first served, until its `maxWait` or its deadline.
  *
- * A rejected call costs nothing, an interrupted one its input and the output that was received, and an answered one whose usage
- * is unknown all that was reserved for it. Prices are those of the governor (`prices` of `Governor.layer`). Under a cap, a call is
- * refused if its model has no price ({@link NoPrice}), or if nothing limits its output ({@link NoMaxTokens}).
+ * A rejected call costs nothing. An interrupted call costs its input and the output that was received. A call that was answered
+ * without usage costs all that was reserved for it. The governor has the prices (`prices` of `Governor.layer`). Under a cap, a call
+ * is refused if its model has no price ({@link NoPrice}), or if nothing limits its output ({@link NoMaxTokens}).
  *
  * **Gotchas**
  *
- * Purses belong to a process: two processes with a cap of $10 each may spend $20. Calls through an SDK's middleware do not see the
- * purses around them, because their promises belong to no fiber.
+ * Purses belong to a process: two processes with a cap of $10 each may spend $20. Calls through an SDK's middleware do not pay from
+ * the purses around them, because their promises belong to no fiber.
  *
  * **Example** (Five dollars a day)
  *
@@ -66,9 +66,8 @@ export type { Status } from "./domain/spending/purse.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * A cap in dollars has too little left for the call. `purse` is the name of the purse, `asked` the amount to be reserved, and
- * `until` the time at which the call would fit, in milliseconds since the epoch. It is the `cause` of a `BudgetError` with the
- * reason `Denied`.
+ * A cap in dollars has too little left for the call. `purse` is the name of the purse, `asked` the amount to reserve, and `until`
+ * when the call would fit, in milliseconds since the epoch. It is the `cause` of a `BudgetError` with the reason `Denied`.
  *
  * @category errors
  * @since 0.2.0
@@ -85,7 +84,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
     until: Schema.optional(Schema.Finite)
   }
 ) {
-  /** Whether the call can fit later. */
+  /** Whether the call fits later. */
   get isRetryable(): boolean {
     return this.until !== undefined
   }
@@ -118,9 +117,9 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
 }
 
 /**
- * The call counts towards a cap in dollars that reserves the most that a call can cost, and nothing limits its output: neither
- * the request nor the price of its model. Set `max_tokens`, add `maxOutput` to the price, or let the cap reserve what is
- * `"expected"`. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ * The call counts towards a cap in dollars that reserves the most that a call can cost, but neither the request nor the price of
+ * the model limits its output. Set `max_tokens`, add `maxOutput` to the price, or set the cap's `reserve` to `"expected"`. It is the
+ * `cause` of a `BudgetError` with the reason `Denied`.
  *
  * @category errors
  * @since 0.2.0
@@ -142,16 +141,16 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
 // -----------------------------------------------------------------------------
 
 type Options = {
-  /** What an earlier purse of this name had spent. @default nothing */
+  /** What an earlier purse has spent: its `kept`. @default nothing */
   readonly kept?: Kept | undefined
-  /** Called at each change. Its errors are ignored. */
+  /** Called after each change. Its errors are ignored. */
   readonly changed?: (() => void) | undefined
 }
 
 const made = optionsOf<Options>({ kept: anObject, changed: callback })
 
 /**
- * Makes a purse. Refusals contain its name. Without a cap it only counts.
+ * Makes a purse. Its refusals contain the name. Without a cap it only counts.
  *
  * **Gotchas**
  *
@@ -197,7 +196,7 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
 // -----------------------------------------------------------------------------
 
 /**
- * Lets the calls of an effect pay from a purse, and from outer purses.
+ * Lets the calls of an effect pay from a purse, besides the purses around it.
  *
  * **Example** (A call that a cap has no room for)
  *

@@ -10,15 +10,15 @@ import { claudeOf } from "./modelClass.ts"
 
 /** Dollars per million tokens. */
 type Rates = {
-  /** Input that is neither read from a cache nor written to it. */
+  /** Input that is neither read from a cache nor written to one. */
   readonly input: number
   /** Output, thinking included. */
   readonly output: number
-  /** @default `input`: what is not known is not taken to be cheaper */
+  /** @default `input`, because an unknown price is not assumed to be lower */
   readonly cacheRead?: number | undefined
   /** @default `input` */
   readonly cacheWrite?: number | undefined
-  /** What a cache keeps for longer than usual: an hour at Anthropic. @default `cacheWrite` */
+  /** Input that a cache keeps for longer than usual: an hour at Anthropic. @default `cacheWrite` */
   readonly cacheWriteLong?: number | undefined
 }
 
@@ -29,21 +29,21 @@ type Rates = {
  * @since 0.2.0
  */
 export interface Price extends Rates {
-  /** The prices of a whole call whose prompt, cached parts included, has more tokens than `above`. @default the same */
+  /** The prices of a call whose prompt, cached parts included, has more than `above` tokens. @default the same */
   readonly long?: (Rates & { readonly above: number }) | undefined
-  /** The maxOutput output that the model can give, for calls that state no limit of their own. @default unknown */
+  /** The most output that the model can produce, for calls without a limit of their own. @default unknown */
   readonly maxOutput?: number | undefined
-  /** What everything costs more in the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
+  /** The price factor of the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
   readonly fast?: number | undefined
   /** Where the price was found. */
   readonly source?: string | undefined
-  /** When it was read there. */
+  /** When the price was read there. */
   readonly asOf?: string | undefined
 }
 
 /**
- * Prices by model. A name stands for the model and its dated snapshots; one that ends with `*` for every model that begins so;
- * a class of Claude, such as `opus-4-8`, for that model on every platform. The longest that fits counts.
+ * Prices by model. A name stands for the model and its dated snapshots. A name that ends with `*` stands for all models that begin
+ * with it, and a class of Claude, such as `opus-4-8`, for that model on every platform. If several names fit, the longest counts.
  *
  * @category models
  * @since 0.2.0
@@ -52,15 +52,15 @@ export interface Table {
   readonly [model: string]: Price
 }
 
-/** A call whose cost is to be known before it is made. */
+/** A call before it is made. */
 interface PlannedCall {
   /** The size of the request in UTF-8, as `Governor.Call` has it. */
   readonly bytes: number
   /** `bytes` without what is guessed for pictures and documents. @default `bytes` */
   readonly textBytes?: number | undefined
-  /** The tokens of the whole prompt, where they are known. */
+  /** The tokens of the whole prompt, if they are known. */
   readonly inputTokens?: number | undefined
-  /** The maxOutput output that the request allows. @default `maxOutput` of the price, for each of the answers */
+  /** The most output that the request allows. @default `maxOutput` of the price, for each of the answers */
   readonly maxTokens?: number | undefined
   /** How many answers are requested. @default 1 */
   readonly choices?: number | undefined
@@ -78,7 +78,7 @@ const rates: Input.Checks<Rates> = {
   cacheWriteLong: Input.notNegative
 }
 
-/** Checks prices that a user gives. */
+/** Checks a table of prices. */
 export const check: Input.Check = Input.record(
   Input.options<Price>(
     {
@@ -105,7 +105,7 @@ export const check: Input.Check = Input.record(
 
 const dated = /^-(?:20\d{2}-?\d{2}-?\d{2}|latest)/
 
-/** How well a name of the table fits a model: the length of the name, or -1. */
+/** How well a name of the table fits a model: by the length of the name, or -1 if it does not. */
 const fit = (name: string, model: string, line: string | undefined): number => {
   if (name === model) return Infinity
   if (name === line) return 1_000
@@ -127,7 +127,7 @@ const search = (model: string, table: Table): Price | undefined => {
   return found
 }
 
-/** Names come from callers, who may make up a new one for each call. */
+/** Callers may make up a new name for each call. */
 const maxModels = 1_000
 const lookups = new WeakMap<Table, Map<string, Price | undefined>>()
 
@@ -158,9 +158,7 @@ const scaled = (rates: Rates, factor: number): Rates => ({
   cacheWriteLong: rates.cacheWriteLong === undefined ? undefined : rates.cacheWriteLong * factor
 })
 
-/**
- * The price of a request with what it asks for besides the model: a fast mode, or a place where the model is to run.
- */
+/** The price of a request with its other options: a fast mode, or a region where the model must run. */
 export const charged = (
   price: Price,
   { fast = false, priceFactor = 1 }: { readonly fast?: boolean | undefined; readonly priceFactor?: number | undefined }
@@ -212,19 +210,19 @@ export const cost = (price: Price, actual: Actual): number => {
   )
 }
 
-/** What a provider may put before a prompt, for tools and formats. */
+/** What a provider may add to a prompt for tools and formats. */
 const unseenTokens = 1_000
-/** What is guessed for a picture may be too low by a seventh. */
+/** The guess for a picture may be a seventh too low. */
 const guessedTooLow = 1.2
 
 /**
- * The maxOutput that a call can cost, in dollars; infinite where neither the request nor the price limits its output.
+ * The most that a call can cost, in dollars; infinite if neither the request nor the price limits its output.
  *
  * **Details**
  *
- * A token has at least one byte, so a prompt has at maxOutput as many tokens as bytes; all of it counts as the dearest kind of
- * input. What a provider adds of its own is not in the request: a conversation that it stores, results of its tools, the pages
- * of a document. There the bound is a guess.
+ * A token has at least one byte, so a prompt has at most as many tokens as bytes. All of it counts as the most expensive kind of
+ * input. The bound is only a guess for content that is not in the request: a conversation that the provider stores, results of its
+ * tools, the pages of a document.
  */
 export const bound = (
   price: Price,
