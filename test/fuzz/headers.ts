@@ -76,7 +76,7 @@ const recordOf = (pairs: typeof response.Type): Record<string, string> =>
   Object.fromEntries(pairs.map(([name, pieces]) => [name, pieces.join("").slice(0, 8_000)]))
 
 const now = 1_795_521_600_000
-/** No header is believed for longer than an hour, and then it takes minutes at most. */
+/** No header is believed for longer than an hour; after that a call waits for minutes at most. */
 const hour = 3_600_000
 const minutes = 3 * 60_000
 const limits = { requests: { perMinute: 1_000 }, inputTokens: { perMinute: 2_000_000 } }

@@ -16,8 +16,8 @@ import * as Anthropic from "floodgate/providers/Anthropic"
 import * as Retry from "floodgate/Retry"
 import { type Effort, options } from "./kept.ts"
 
-// A Messages API stream, cut into chunks anywhere (within characters too), ended or broken anywhere, and with bytes
-// changed: through the official SDK and LlmClient, and through the middleware against the SDK alone.
+// A Messages API stream that is cut into chunks anywhere (also within characters), ends or breaks anywhere, and has changed
+// bytes: read by the official SDK through LlmClient, and by the SDK with and without the middleware.
 
 const params = { model: "claude-sonnet-5", max_tokens: 100, messages: [{ role: "user" as const, content: "x" }] }
 
@@ -36,7 +36,7 @@ const share = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1, exc
 const word = Schema.Union([Schema.String, Schema.Literals(["é", "漢字", "👍🏽", "\n\n", "data: {}", "\u0000", " "])])
 const input = {
   texts: Schema.Array(word),
-  /** Something between two events: a ping, an event of tomorrow, a comment. */
+  /** What may come between two events: a ping, an unknown event, a comment. */
   between: Schema.Literals([
     "",
     'event: ping\ndata: {"type":"ping"}\n\n',
@@ -152,13 +152,13 @@ const throughMiddleware = (send: typeof fetch) =>
   Effect.gen(function* () {
     const middleware = yield* Floodgate.make()
     const result = yield* Effect.promise(() => read(sdk(send, [middleware])))
-    // The conclusion is told from the body's own end, a turn later.
+    // The call is settled one turn of the event loop after its body has ended.
     yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
     yield* assertSettled
     return result
   }).pipe(Effect.provide(Layer.provideMerge(Governor.layer({ retry: once }), budget)))
 
-/** Whatever a consumer got is a part of what was sent, and a failure says so. */
+/** A consumer gets a prefix of what was sent, and a failure if that is not all. */
 const assertHonest = (
   sent: ReadonlyArray<string>,
   { exit, seen }: Effect.Success<ReturnType<typeof throughClient>>
@@ -227,7 +227,7 @@ export const streams = (effort: Effort): void => {
     )
 
     it.live.prop(
-      "through the middleware are what the SDK alone makes of them, and fail where nothing came that it takes for an answer",
+      "through the middleware end as with the SDK alone, and fail if there is no content at all",
       { ...input, at: share, ending: Schema.Literals(["end", "break", "whole"]) },
       ({ at, ending, ...input }) =>
         Effect.gen(function* () {

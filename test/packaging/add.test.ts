@@ -16,7 +16,7 @@ import { afterEach, beforeEach } from "vitest"
 import { addTo, commandOf, type Packed, planFor, Refused } from "../../scripts/addTo.ts"
 import { root } from "../support/modules.ts"
 
-// `npm run add` without a registry: a shell script stands for the package manager. With real ones it was tried by hand.
+// `npm run add` without a registry: a shell script replaces the package manager. Real ones were tried by hand.
 
 let folder = ""
 const path = process.env["PATH"]
@@ -35,7 +35,7 @@ const write = (files: Readonly<Record<string, string>>): void => {
   }
 }
 
-/** All files of the project, with what they hold. */
+/** All files of the project with their contents. */
 const project = (): Readonly<Record<string, string>> =>
   Object.fromEntries(
     readdirSync(join(folder, "app"), { recursive: true, withFileTypes: true })
@@ -45,7 +45,7 @@ const project = (): Readonly<Record<string, string>> =>
       .map((file) => [file.slice(join(folder, "app/").length), readFileSync(file, "utf8")])
   )
 
-/** Puts a package manager into the path that does this. */
+/** Puts a script into the path as the package manager. */
 const manager = (name: string, script: string): void => {
   write({ [`bin/${name}`]: `#!/bin/sh\n${script}\n` })
   chmodSync(join(folder, "bin", name), 0o755)
@@ -89,13 +89,13 @@ describe("the package manager", () => {
     })
   }
 
-  it("is not asked for what the project has", () => {
+  it("is not asked to install what the project has", () => {
     write({ "app/package.json": '{"dependencies":{"effect":"4.1.0"}}' })
     assert.deepStrictEqual(plan().peers, [])
   })
 })
 
-describe("a folder that nothing can be added to", () => {
+describe("a folder that cannot take a package", () => {
   const problem = (target: string): string => {
     try {
       planFor(target, peers)
@@ -126,7 +126,7 @@ const before = {
   "app/package-lock.json": '{ "lockfileVersion": 3 }\n',
   "app/vendor/other.tgz": "of somebody else"
 }
-/** What a package manager does until it fails. */
+/** What a package manager changes before it fails. */
 const half = `echo changed > package.json; echo changed > package-lock.json; mkdir -p node_modules/floodgate
 echo half > node_modules/floodgate/package.json`
 
@@ -198,7 +198,7 @@ describe("npm run add", () => {
     for (const word of ["--cli", "--dry-run", "pnpm", "vendor"]) assert.include(stdout, word)
   })
 
-  it("says what it would do, from where the user stands, and does nothing", () => {
+  it("prints what it would do, with paths relative to the user's folder, and does nothing", () => {
     write(before)
     const files = project()
     const { status, stdout } = run("app", "--dry-run", "--cli")
@@ -207,7 +207,7 @@ describe("npm run add", () => {
     assert.deepStrictEqual(project(), files)
   })
 
-  it("ends with code 1 and one line where it cannot", () => {
+  it("ends with code 1 and one line if it cannot add the package", () => {
     write({ "pnpm/package.json": '{"packageManager":"pnpm@12.0.0"}' })
     for (const [args, problem] of [
       [[], "expected one folder"],

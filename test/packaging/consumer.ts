@@ -1,6 +1,6 @@
 /**
- * A project of a stranger, which `npm run pack:check` compiles and runs against the packed package: once for each version
- * of the SDK that the package says it works with. It tells what went well.
+ * A user's project, which `npm run pack:check` compiles and runs against the packed package, once for each supported version
+ * of the SDK. It prints what worked.
  */
 import Anthropic from "@anthropic-ai/sdk"
 import type { Message, MessageCreateParamsNonStreaming } from "@anthropic-ai/sdk/resources/messages/messages"

@@ -1,7 +1,6 @@
 /**
- * What a stranger exports of the library without writing its type: `npm run pack:check` has the compiler write the
- * declarations, which must name public modules only. A type that only an internal file exports would be none for whoever
- * imports them.
+ * Re-exports from the library without type annotations. `npm run pack:check` has the compiler write the declarations, which
+ * must name public modules only: a type that only an internal file exports would be missing for their users.
  */
 import * as Effect from "effect/Effect"
 import * as Accounting from "floodgate/Accounting"

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { root } from "../support/modules.ts"
 
-// What a release is made of. `npm run pack:check` packs and uses it; this holds what can be read off the files.
+// What a release consists of, as far as the files show it. `npm run pack:check` packs and uses it.
 
 const folder = join(root, ".github/workflows")
 const workflows = readdirSync(folder).map((file) => [file, readFileSync(join(folder, file), "utf8")] as const)
@@ -21,7 +21,7 @@ describe.each(workflows)("%s", (_, text) => {
     assert.notMatch(text, /secrets\.|pull_request_target|: write-all/)
   })
 
-  it("puts nothing that a stranger writes into a script", () => {
+  it("puts no text from outside into a script", () => {
     for (const [, script] of text.matchAll(/run: (.*)$/gm)) {
       assert.notMatch(script!, /\$\{\{\s*github\.(event|head_ref|ref_name)/)
     }

@@ -1,6 +1,6 @@
 /**
- * A project of a stranger who has a provider of their own and no SDK, which `npm run pack:check` compiles and runs against
- * the packed package. It prints an answer, the text of a stream, and how the layer over the SDK fails.
+ * A user's project with its own provider and without the SDK, which `npm run pack:check` compiles and runs against the packed
+ * package. It prints an answer, the text of a stream, and how the layer over the SDK fails.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

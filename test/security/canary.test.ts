@@ -25,8 +25,8 @@ import { type Handler, serve } from "../support/httpServer.ts"
 import { recordingTracer } from "../support/spans.ts"
 import { some } from "../support/size.ts"
 
-// A key is given to everything that takes one, the provider repeats it wherever it can, and then every word that came out
-// is searched for it. It has no prefix that a pattern could know.
+// Everything that takes a key gets this one, and the provider repeats it wherever it can. Then all output is searched for
+// it. It has no prefix that a pattern could match.
 
 const canary = "CaNaRy7Zq94xW2fKd81Ls0"
 const apiKey = Redacted.make(canary)
@@ -43,7 +43,7 @@ const message = messageOf(10, 2)
 // What came out
 // -----------------------------------------------------------------------------
 
-/** Everything that a program could print of a value: each string that can be reached from it, hidden properties included. */
+/** Everything that a program could print of a value: all reachable strings, hidden properties included. */
 const printed = function* (value: unknown): Iterable<string> {
   yield String(value)
   const inJson = new Set<unknown>()
@@ -98,7 +98,7 @@ const recorder = () => {
       Effect.withSpan("the program"),
       Effect.withTracer(tracer),
       Effect.provide(Logger.layer([logger])),
-      // Not the metrics of other tests of this process, which are many.
+      // Leaves out the metrics of other tests in this process.
       Effect.provideService(Metric.MetricRegistry, new Map()),
       Effect.provideService(References.MinimumLogLevel, "All"),
       Effect.provideService(References.UnhandledLogLevel, "Fatal")
@@ -171,7 +171,7 @@ const streams: Record<string, Handler> = {
   "a cut stream": stream(() => undefined)
 }
 
-/** One attempt is enough to see what an error holds. */
+/** One attempt is enough to see an error. */
 const once = Retry.make({ attempts: 1 })
 const limits = { requests: { perMinute: 100_000 } }
 const budget = Budget.layer({ limits })
@@ -185,7 +185,7 @@ const assertSpans = (spans: ReadonlyArray<Tracer.NativeSpan>): void => {
   })
 }
 
-/** Runs a call through a client, and everything that it leaves behind through the search. */
+/** Runs a call through a client, and searches everything that it leaves behind. */
 const search = Effect.fnUntraced(function* <E>(
   how: "create" | "stream",
   live: Layer.Layer<LlmClient.LlmClient | Budget.TokenBudget, E>
@@ -233,7 +233,7 @@ describe("a canary key", () => {
     })
   )
 
-  it.live.each(["create", "stream"] as const)("is in nothing that a %s leaves where nobody listens", (how) =>
+  it.live.each(["create", "stream"] as const)("is in nothing that a %s leaves when nothing listens", (how) =>
     Effect.gen(function* () {
       const { url } = yield* Effect.scoped(serve(() => {}))
       const client = LlmClient.layer({ apiKey, baseUrl: url, retry: once })

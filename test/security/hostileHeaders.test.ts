@@ -11,7 +11,7 @@ import { quiet, serve } from "../support/httpServer.ts"
 
 const alone = (): Setting => ({ stores: [Layer.empty], quiet })
 
-/** Two processes that share a budget: the first one hears the nonsense, the other what is normal again. */
+/** Two processes that share a budget: the first gets the hostile headers, the other normal ones. */
 const together = (): Setting => {
   const values = new Map<string, BudgetStore.Stored>()
   const store = BudgetStore.layer({
@@ -41,7 +41,7 @@ describe("hostile headers", () => {
     })
   })
 
-  it.effect("headers above what HTTP takes are a failed connection, with its type", () =>
+  it.effect("headers larger than HTTP allows are a typed connection failure", () =>
     Effect.gen(function* () {
       let calls = 0
       const server = yield* serve((_, response) => {

@@ -13,8 +13,8 @@ import { assertReadable, everyWord, limits, say, Word } from "../support/hostile
 const words = Schema.Array(Word)
 const soon = Effect.repeat(Effect.yieldNow, { times: 50 })
 
-describe("whatever is said to a budget", () => {
-  it.effect.prop("its figures stay finite, and what makes no sense is refused by name", { words }, ({ words }) =>
+describe("a budget that is given absurd numbers", () => {
+  it.effect.prop("keeps its figures finite, and refuses what makes no sense by name", { words }, ({ words }) =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       for (const word of words) {
@@ -24,7 +24,7 @@ describe("whatever is said to a budget", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("every word with every odd number, one after the other, spoils nothing", () =>
+  it.effect("survives every operation with every odd number, one after the other", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       for (const word of everyWord) {
@@ -35,7 +35,7 @@ describe("whatever is said to a budget", () => {
   )
 
   it.effect(
-    "a failure that asks to wait for years closes the pool for an hour, one in a form that is none for no time",
+    "closes its pool for an hour at a failure that asks for years, and not at all if the wait is malformed",
     () =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
@@ -55,7 +55,7 @@ describe("whatever is said to a budget", () => {
       }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(Budget.layer({ limits })))))
   )
 
-  it.effect.prop("who is given limits again is let out within hours, if nothing was used", { words }, ({ words }) =>
+  it.effect.prop("admits calls within hours of getting its limits back, if nothing was used", { words }, ({ words }) =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       // What a rejection takes at the rate of absurd limits is a debt that stays.

@@ -9,7 +9,7 @@ describe("servers", () => {
     .flatMap((list) => list ?? [])
     .find(({ family, internal }) => family === "IPv4" && !internal)?.address
 
-  it.live("listen on the loopback interface unless they are told", () =>
+  it.live("listen on loopback unless a host is given", () =>
     Effect.gen(function* () {
       const server = yield* ProviderServer.make()
       const { hostname, port } = new URL(server.url)
@@ -25,7 +25,7 @@ describe("servers", () => {
     })
   )
 
-  it.live("refuse a body that is too large, whether its length was said or not", () =>
+  it.live("refuse a body that is too large, with or without a content-length", () =>
     Effect.gen(function* () {
       const server = yield* ProviderServer.make({ maxBodyBytes: 1_000 })
       const headers = { authorization: "Bearer key" }
@@ -48,7 +48,7 @@ describe("servers", () => {
     })
   )
 
-  it.live("take the names of the prototype for data", () =>
+  it.live("treat names of Object.prototype as data", () =>
     Effect.gen(function* () {
       const server = yield* ProviderServer.make({ latency: { baseMillis: 1 } })
       const post = (body: string) =>

@@ -1,4 +1,4 @@
-/** A language model as the AI SDK's packages have them, over the simulated provider's Messages API. */
+/** A model in the form of the AI SDK's provider packages, over the simulated provider's Messages API. */
 import { makeSseParser } from "../../src/protocol/sse.ts"
 import type { CallParams } from "../../src/adapters/aiSdk/describe.ts"
 
@@ -18,7 +18,7 @@ export type Part =
   | { readonly type: "finish"; readonly usage: Usage; readonly finishReason: { readonly unified: string } }
   | { readonly type: "error"; readonly error: unknown }
 
-/** The SDK's error of an answer: its parts have these names. */
+/** The AI SDK's error for a failed request, with its property names. */
 export class ApiCallError extends Error {
   override readonly name = "AI_APICallError"
   readonly isRetryable: boolean

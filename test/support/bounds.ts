@@ -25,7 +25,7 @@ interface Call {
   admittedAt: number
 }
 
-/** Plays a history, and judges it by what callers see: who is refused, which pools there are, and what was let out of each. */
+/** Plays a history and checks what callers see: refusals, the pools that exist, and what each admitted. */
 export const run = (make: Make, seed: number, steps: number): Effect.Effect<{ readonly refused: number }> =>
   Effect.gen(function* () {
     const random = mulberry(seed)
@@ -38,7 +38,7 @@ export const run = (make: Make, seed: number, steps: number): Effect.Effect<{ re
     const live = new Set<Call>()
     let refused = 0
 
-    /** The accounts whose pools may not be forgotten. */
+    /** The accounts whose pools must be kept. */
     const needed = (now: number): ReadonlySet<string> => {
       const paused = [...pausedUntil].filter(([, until]) => until > now).map(([account]) => account)
       return new Set([...paused, ...resized, ...Array.from(live, ({ account }) => account)])
@@ -94,7 +94,7 @@ export const run = (make: Make, seed: number, steps: number): Effect.Effect<{ re
 
     for (let step = 0; step < steps; step++) {
       const what = random()
-      // Those that were refused after a wait are gone.
+      // Calls that were refused after a wait have ended.
       for (const call of live) {
         const exit = call.fiber.pollUnsafe()
         if (exit !== undefined && Exit.isFailure(exit)) live.delete(call)

@@ -1,5 +1,5 @@
 /**
- * A browser for the tests of pages: Chromium or Chrome, where Linux distributions install them; `CHROMIUM` names another.
+ * A browser for tests of pages: Chromium or Chrome in the usual places on Linux, or the one that `CHROMIUM` names.
  */
 import { existsSync } from "node:fs"
 

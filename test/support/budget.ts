@@ -1,4 +1,4 @@
-/** What tests of a budget begin with: the budget, its one pool, and fibers that wait for it. */
+/** The start of most tests of a budget: the budget, its only pool, and fibers that wait. */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -8,10 +8,10 @@ import * as Budget from "floodgate/Budget"
 import * as Limits from "floodgate/Limits"
 import { counting, first, type GovernedOptions } from "../../src/budget/models.ts"
 
-/** A budget that keeps nothing back, unless the options say so. */
+/** A budget without a reserve, unless the options ask for one. */
 export const make = (options: Budget.Options) => Budget.layer({ ...options })
 
-/** Options of a call that goes before its agent's other calls, as the governor queues a retry. */
+/** Options for a call that goes before its agent's other calls, as a retry does. */
 export const retryOf = (options: Budget.ReserveOptions, isRetry = true): GovernedOptions => ({
   ...options,
   [first]: isRetry
@@ -23,10 +23,10 @@ export const countedBy = (
   options: Budget.ReserveOptions = {}
 ): GovernedOptions => ({ ...options, [counting]: accounting.counting })
 
-/** What a failed call says. */
+/** The verdict on a failed call. */
 export type Verdict = Effect.Success<ReturnType<Budget.TokenBudget["Service"]["cooldown"]>>
 
-/** The usage of a call that is charged nothing. */
+/** The usage of a call that costs nothing. */
 export const nothing: Limits.Usage = { requests: 0, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
 const promised = {
@@ -36,8 +36,8 @@ const promised = {
 }
 
 /**
- * A budget whose provider has much more than the options state, so that nothing but these holds a call back. A millisecond
- * passes, in which the provider's bucket fills.
+ * A budget whose provider allows much more than the options, so that only the options delay calls. It lets one millisecond
+ * pass, in which the provider's bucket fills.
  */
 export const makeStated = (options: Budget.Options) =>
   Layer.effect(
@@ -50,7 +50,7 @@ export const pool = Effect.flatMap(Budget.TokenBudget, (budget) =>
   Effect.map(budget.status, ({ pools }) => pools.default!)
 )
 
-/** Starts an effect and lets it run until it waits. */
+/** Forks an effect and runs it until it waits. */
 export const start = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.tap(Effect.forkChild(effect), () => Effect.yieldNow)
 

@@ -1,6 +1,6 @@
 /**
- * What every way into the governor guarantees, whoever is asked and however time passes: one suite for `LlmClient` and for
- * `floodgate/ai`, under `TestClock` and over real HTTP.
+ * The guarantees of every way into the governor, as one suite that runs for each client, under `TestClock` and over real
+ * HTTP.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -14,20 +14,20 @@ import type * as Budget from "floodgate/Budget"
 import type { ProviderSim } from "floodgate/testing"
 import { withStalls } from "./stalls.ts"
 
-/** How a client is set up: what the provider does, and what the budget is told of it. */
+/** How a client is set up: how the provider behaves, and what the budget knows about it. */
 export interface Setup {
   readonly provider?: ProviderSim.Options
   readonly budget?: Budget.Options
   readonly retry: { readonly attempts?: number; readonly maxElapsedMillis?: number }
 }
 
-/** A client, and the provider as it saw it. */
+/** A client, and what its provider recorded. */
 export interface World {
-  /** One answer as a whole; gives the tokens that it says it used. */
+  /** Requests a whole answer; returns the tokens that it reports. */
   readonly ask: (characters: number, agent: string) => Effect.Effect<readonly [input: number, output: number], unknown>
-  /** One answer as a stream of texts. */
+  /** Requests an answer as a stream of texts. */
   readonly stream: (characters: number, agent: string) => Stream.Stream<string, unknown>
-  /** An answer that continues another, of which only the new text is sent; gives its id, and the input that it says. */
+  /** Continues a stored conversation by sending only the new text; returns the answer's id and the input that it reports. */
   readonly follow?: (
     characters: number,
     agent: string,
@@ -41,22 +41,22 @@ export interface World {
 export interface Way {
   readonly name: string
   readonly clock: "test" | "live"
-  /** Whether it has conversations that the provider stores. @default false */
+  /** Whether the provider stores conversations. @default false */
   readonly follows?: boolean
-  /** Whether a stream is passed on as it comes. @default true */
+  /** Whether streams reach the caller chunk by chunk. @default true */
   readonly streams?: boolean
-  /** Whether it knows calls of tools that it did not ask for. @default true */
+  /** Whether it accepts calls of tools that the request did not name. @default true */
   readonly tools?: boolean
   readonly start: (setup: Setup) => Effect.Effect<World, unknown, Scope.Scope>
 }
 
 const fast = { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const slow = { ...fast, baseMillis: 3_600_000 }
-/** An answer whose stream has content long before its end. */
+/** Streams that have content long before they end. */
 const wordy = { latency: { ...fast, perOutputTokenMillis: 5 }, outputTokens: 100, reply: () => "word ".repeat(100) }
 const quick = { attempts: 3 }
 
-/** Quotas never refill, so that levels show what was settled. */
+/** Quotas never refill, so their levels show what was settled. */
 const quotas = { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
 
 export const guarantees = ({ clock, follows = false, name, start, streams = true, tools = true }: Way): void => {
@@ -72,7 +72,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
       budget: { limits: quotas, ...setup.budget }
     })
 
-  /** Lets time pass until a condition holds; the test's own timeout is the limit. */
+  /** Lets time pass until a condition holds, or the test times out. */
   const until = <A>(effect: Effect.Effect<A>, holds: (a: A) => boolean): Effect.Effect<A> =>
     clock === "live"
       ? Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("2 millis") })
@@ -107,8 +107,8 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
         )
         const { completed, rejected } = yield* stats
         assert.strictEqual(completed, 24)
-        // Two clocks and a network never agree to the token; under one clock they do. A call is refilled in 125 ms: when the process
-        // stands still for half of that, calls go out later than they were counted.
+        // Over a network the two clocks differ. A call refills in 125 ms, so if the process stalls for half of that, calls go out
+        // later than they were counted.
         const late = stalled > 62 ? 12 : 4
         assert.isAtMost(rejected, clock === "live" ? late : 0)
         // And not for being idle: what 24 calls need beyond the burst takes this long, estimates included. Real time
@@ -179,7 +179,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
 
     ofStreams("holds a stream's reservation for its life, and ends it when the consumer has enough", () =>
       Effect.gen(function* () {
-        // So slow that a busy machine hears the first words long before the last is sent.
+        // Slow enough that the first words arrive long before the last is sent, also on a busy machine.
         const { pool, stats, stream } = yield* world({
           provider: {
             latency: { ...fast, perOutputTokenMillis: 20 },
@@ -221,7 +221,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
     ofStreams("does not retry a stream that broke after content, and ends its reservation", () =>
       Effect.gen(function* () {
         const { pool, stats, stream } = yield* world({
-          // Long before the cut there is content: what a socket has not delivered when it breaks is lost.
+          // There is content long before the cut, because a broken socket loses what it has not delivered.
           provider: {
             faults: [{ kind: "cut" }],
             latency: { ...fast, perOutputTokenMillis: 20 },
@@ -243,7 +243,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
         })
         yield* finish(ask(4_000, "a"))
         const [first, second] = yield* log
-        // A timer of the event loop may fire a moment early.
+        // Timers may fire up to a millisecond early.
         assert.isAtLeast(second!.at - first!.at, 99)
         const { dimensions } = yield* idle(pool)
         assert.strictEqual(dimensions.requests!.level, 999)
@@ -302,7 +302,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
       Effect.gen(function* () {
         const { ask, pool, stats, stream } = yield* world({ provider: { ...wordy, faults: [{ kind: "malformed" }] } })
         assert.isTrue(Exit.isFailure(yield* finish(Effect.exit(ask(4_000, "a")))))
-        // A reader that ignores what it does not understand has the texts, and no end.
+        // A reader that ignores unknown events gets the texts without an end.
         yield* finish(Effect.exit(texts(stream(4_000, "a"))))
         assert.strictEqual((yield* stats).requests, 2)
         const { dimensions } = yield* idle(pool)
@@ -322,7 +322,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
     if (follows) {
       test("knows what a conversation costs of which it sees only what is new", () =>
         Effect.gen(function* () {
-          // Room for two turns: the third would fit by its own length, and not with what it continues.
+          // Room for two turns. The new text of the third would fit by itself, but not with the conversation.
           const { follow, pool, stats } = yield* world({
             budget: { limits: { ...quotas, inputTokens: { total: 2_700 } } }
           })

@@ -1,7 +1,7 @@
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 
-/** A clock that shows the time that a test says. */
+/** A clock whose time a test sets. */
 export const clockAt = (now: () => number): Clock.Clock => {
   const nanos = () => BigInt(Math.round(now() * 1e6))
   return {
@@ -15,7 +15,7 @@ export const clockAt = (now: () => number): Clock.Clock => {
   }
 }
 
-/** The same clock, whose wall clock somebody has set by so many milliseconds. */
+/** A clock whose wall time is ahead by some milliseconds, while its monotonic time is unchanged. */
 export const setAhead = (clock: Clock.Clock, ahead: () => number): Clock.Clock => {
   const millis = () => clock.currentTimeMillisUnsafe() + ahead()
   const nanos = () => clock.currentTimeNanosUnsafe() + BigInt(Math.round(ahead() * 1e6))
@@ -28,7 +28,7 @@ export const setAhead = (clock: Clock.Clock, ahead: () => number): Clock.Clock =
   }
 }
 
-/** The same clock, on which some times pass when a test says so. */
+/** A clock whose sleeps a test controls. */
 export const sleepingBy = (clock: Clock.Clock, sleep: Clock.Clock["sleep"]): Clock.Clock => ({
   ...clock,
   sleep,

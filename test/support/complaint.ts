@@ -1,4 +1,4 @@
-/** What an entry point says of bad arguments, whether it throws, rejects or dies. */
+/** The error for bad arguments, whether an entry point throws it, rejects with it or dies of it. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -26,11 +26,11 @@ const settled = (made: unknown): Effect.Effect<unknown, unknown> => {
   return Effect.void
 }
 
-/** The error of what a function makes; "no complaint" if there is none. */
+/** The message of the error that a function causes, or "no complaint". */
 export const complaint = (make: () => unknown): Effect.Effect<string> =>
   Effect.suspend(() => settled(make())).pipe(
     Effect.exit,
     Effect.map((exit) => (Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "no complaint")),
-    // Values that were read from the configuration fail with its error.
+    // A bad value from `Config` fails with a ConfigError, which wraps the message.
     Effect.map((text) => text.replace(/^ConfigError\(SchemaError\((.*)\)\)$/s, "RangeError: $1"))
   )

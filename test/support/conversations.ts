@@ -18,7 +18,7 @@ const tools = Array.from({ length: 100 }, (_, index) => ({
 const named = tools.map(({ description, name, schema: parameters }) => ({ name, description, parameters }))
 const input = (turn: number) => ({ path: `/home/me/code/file-${turn}.ts`, limit: 2_000, mode: "text" })
 
-/** A turn of Anthropic's: each message has two or three blocks. */
+/** A turn in Anthropic's form: each message has two or three blocks. */
 const messages = (turn: number) => [
   {
     role: "assistant",
@@ -78,7 +78,7 @@ export interface Request {
   readonly body: object
 }
 
-/** Conversations of so many messages with a hundred tools. */
+/** Conversations with a number of messages and a hundred tools. */
 export const conversations = (length: number): ReadonlyArray<Request> => [
   {
     protocol: "anthropic-messages",
@@ -111,7 +111,7 @@ export const conversations = (length: number): ReadonlyArray<Request> => [
   }
 ]
 
-/** Requests with ten images of so many bytes together. */
+/** Requests with ten images of this total size. */
 export const withImages = (bytes: number): ReadonlyArray<Request> => {
   const data = "iVBORw0KGgo/".repeat(bytes / 120)
   const ten = <A>(part: A): ReadonlyArray<A> => Array.from({ length: 10 }, () => part)

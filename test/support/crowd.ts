@@ -1,4 +1,4 @@
-/** Many accounts and agents that call once in a while, beside some whose calls never end: what a process keeps of them. */
+/** Measures what a process keeps of many accounts and agents that call now and then, beside some whose calls never end. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -9,34 +9,34 @@ import * as Governor from "floodgate/Governor"
 
 export interface Options {
   readonly accounts: number
-  /** Those that have a call under way throughout. They came first, so that they were used before all others. */
+  /** Accounts with a call in flight throughout. They begin first, so they are the least recently used. */
   readonly busy: number
   readonly calls: number
   readonly maxPools: number
-  /** How often it is looked at what is kept. */
+  /** Calls between two looks. */
   readonly every: number
 }
 
-/** What is kept after so many calls. */
+/** What is kept after a number of calls. */
 export interface Look {
   readonly calls: number
   readonly pools: number
-  /** Busy accounts whose pool is gone, or says that no call runs. */
+  /** Busy accounts whose pool is gone or has lost its call. */
   readonly lost: number
-  /** Series in the registry of metrics. */
+  /** Series in the metric registry. */
   readonly series: number
-  /** Bytes, if they are measured. */
+  /** In bytes; 0 unless measured. */
   readonly heap: number
 }
 
 export interface Kept {
-  /** Bytes before any call, and with the busy accounts, if they are measured. */
+  /** In bytes, before any call and with the busy accounts; 0 unless measured. */
   readonly heap: { readonly before: number; readonly busy: number }
   readonly looks: ReadonlyArray<Look>
-  /** Busy accounts that were refused, and why. */
+  /** Why busy accounts were refused. */
   readonly refused: ReadonlyArray<string>
   readonly failed: number
-  /** The tokens that the metrics say were used, of all pools together. */
+  /** Used tokens over all pools, by the metrics. */
   readonly counted: number
 }
 
@@ -50,7 +50,7 @@ const tagOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
   return error.value instanceof Budget.BudgetError ? error.value.reason._tag : "another error"
 }
 
-/** `heap` measures after a collection; it is left out where that costs too much. `seen` is called with each look. */
+/** `heap` measures the heap after a collection, unless that would cost too much. `seen` gets each look. */
 export const run = (
   { accounts, busy, calls, every, maxPools }: Options,
   heap: Effect.Effect<number> = Effect.succeed(0),

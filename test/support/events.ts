@@ -1,4 +1,4 @@
-/** Random histories of the law: every event that it has, in random order, with a provider that changes its mind. */
+/** Random histories of pacing: all of its events in random order, with a provider that changes its limits. */
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
 import * as Rules from "../../src/domain/rules.ts"
@@ -21,8 +21,8 @@ const limits: ReadonlyArray<(unit: number) => Limits.Limits> = [
 ]
 
 /**
- * Plays a history, and returns what was decided in it: waits, verdicts, and what stands after each step. `copy` makes the
- * state that an event changes of the one before it.
+ * Plays a history and returns its decisions: waits, verdicts, and the state after each step. `copy` copies the state before
+ * an event changes it.
  */
 export const play = (
   seed: number,
@@ -37,7 +37,7 @@ export const play = (
   const apply = <A>(event: (pool: Law.Pacer) => A): A => event((pool = copy(pool)))
   const trace: Array<number | string> = []
   const open: Array<Law.Ticket> = []
-  // Calls of two sizes, and a provider that is in one of several states for a while.
+  // Calls of two sizes; the provider stays in one of several states for a while.
   const small = unit * 64
   let weather = pick("well", "tight", "random", "out")
   let now = from

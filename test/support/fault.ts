@@ -15,22 +15,22 @@ import { pathToFileURL } from "node:url"
 import ts from "typescript6"
 import { isExported, namesOf, parse, root, sourceFiles } from "./modules.ts"
 
-/** A text that replaces a part of a file. */
+/** A replacement of a part of a file. */
 interface Edit {
   readonly node: ts.Node
   readonly text: string
 }
 
-/** What becomes of a declaration: one list of edits for each place where the change fits. */
+/** Changes a declaration: one list of edits for each place where the change fits. */
 export type Change = (found: Found) => ReadonlyArray<ReadonlyArray<Edit>>
 
 export interface Fault {
-  /** What is broken. */
+  /** The part that the fault removes, as in "a copy without ...". */
   readonly without: string
   /**
-   * What it is broken in, by its exported name: `Cap.wait` is the function `wait` of the module `cap.ts`, `FairQueue.push` a
-   * method of the class `FairQueue`. The first part only matters where several modules export the second; where that does not
-   * tell them apart, a folder does: `budget/Pool.isIdle`.
+   * The declaration to break, by its exported name: `Cap.wait` is the function `wait` of `cap.ts`, and `FairQueue.push` a
+   * method of the class `FairQueue`. The first part matters only if several modules export the second; a folder can
+   * distinguish them too, as in `budget/Pool.isIdle`.
    */
   readonly in: string
   readonly by: Change
@@ -40,13 +40,13 @@ export interface Fault {
 // Finding what is named
 // -----------------------------------------------------------------------------
 
-/** A declaration, and the functions that it reaches, itself first. */
+/** A declaration, followed by the functions that it calls. */
 interface Found {
   readonly declaration: ts.Node
   readonly reached: ReadonlyArray<ts.Node>
 }
 
-/** The declarations of a file by their names: functions, constants and classes at its top level. */
+/** The top-level functions, constants and classes of a file by name. */
 const declaredIn = (file: string): ReadonlyMap<string, ts.Node> => {
   const declared = new Map<string, ts.Node>()
   for (const statement of parse(file).statements) {
@@ -61,7 +61,7 @@ const declaredIn = (file: string): ReadonlyMap<string, ts.Node> => {
 
 const exportsOf = (file: string): ReadonlyArray<string> => parse(file).statements.filter(isExported).flatMap(namesOf)
 
-/** The files that a module consists of: itself, and those that it exports again. */
+/** A module's own file, and those that it re-exports. */
 const partsOf = (file: string): ReadonlyArray<string> => {
   const again = parse(file).statements.flatMap((node) =>
     ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined
@@ -92,7 +92,7 @@ const candidatesFor = (name: string): ReadonlyArray<ts.Node> => {
   return ofClass.length > 0 ? ofClass : exporting(second, files)
 }
 
-/** What a file calls by the names of other files of its folder, as the file and the name there. */
+/** The names that a file imports from its folder, with the file and the name there. */
 const importedBy = (
   file: string
 ): ReadonlyMap<string, { readonly file: string; readonly name: string | undefined }> => {
@@ -112,7 +112,7 @@ const importedBy = (
   return imported
 }
 
-/** The declaration in the same folder, or the method of the same class, that a name in a file means. */
+/** Resolves a name to a declaration in the same folder, or to a method of the same class. */
 const meantBy = (node: ts.Node): ts.Node | undefined => {
   const file = node.getSourceFile().fileName
   if (ts.isIdentifier(node)) {
@@ -167,19 +167,19 @@ const find = (name: string): Found => {
 // Places
 // -----------------------------------------------------------------------------
 
-/** Which places a change is for. */
+/** Selects the places of a change. */
 export type Where = (node: ts.Node) => boolean
 
 const places = ({ reached }: Found, where: Where): ReadonlyArray<ts.Node> =>
   reached.flatMap((each) => nodesIn(each).filter(where))
 
-/** A call, by the name of what is called. */
+/** A call of this function. */
 export const calling =
   (name: string): Where =>
   (node) =>
     ts.isCallExpression(node) && (node.expression.getText() === name || node.expression.getText().endsWith(`.${name}`))
 
-/** A call that is given this argument. */
+/** A call with this argument. */
 export const giving =
   (argument: string): Where =>
   (node) =>
@@ -188,7 +188,7 @@ export const giving =
 const inside = (node: ts.Expression): ts.Expression =>
   ts.isParenthesizedExpression(node) ? inside(node.expression) : node
 
-/** An operation, by its operator, and by what its operands are where that is said. */
+/** An operation with this operator and, if given, such operands. */
 export const operating =
   (operator: string, left: Where = () => true, right: Where = () => true): Where =>
   (node) =>
@@ -197,7 +197,7 @@ export const operating =
     left(inside(node.left)) &&
     right(inside(node.right))
 
-/** An operand or part with this text: a literal, or a member such as `priority`. */
+/** An expression with this text, such as a literal or the member `priority`. */
 export const saying =
   (text: string): Where =>
   (node) =>
@@ -206,13 +206,13 @@ export const saying =
 /** An assignment to a member. */
 export const assigning = (member: string): Where => operating("=", saying(member))
 
-/** Something that is part of an operation or a call. */
+/** A part of such an operation or call. */
 export const partOf =
   (where: Where): Where =>
   (node) =>
     where(node.parent)
 
-/** A statement that leads to a decision: the `if` that returns a value at once, or the choice of it. */
+/** What a decision returns: an `if` that returns at once, or a conditional expression. */
 const returned = (node: ts.Node): string | undefined => {
   if (ts.isConditionalExpression(node)) return node.whenTrue.getText()
   if (!ts.isIfStatement(node)) return undefined
@@ -221,7 +221,7 @@ const returned = (node: ts.Node): string | undefined => {
   return last !== undefined && ts.isReturnStatement(last) ? (last.expression?.getText() ?? "") : undefined
 }
 
-/** A decision whose result is this literal, or a call of this function. */
+/** A decision that returns this literal, or a call of this function. */
 export const returning =
   (value: string): Where =>
   (node) => {
@@ -229,13 +229,13 @@ export const returning =
     return text === value || text?.startsWith(`${value}(`) === true
   }
 
-/** A decision of which the first branch has something. */
+/** A decision whose first branch contains such a node. */
 export const leading =
   (where: Where): Where =>
   (node) =>
     ts.isIfStatement(node) && nodesIn(node.thenStatement).some(where)
 
-/** Any decision; where a name is given, one whose condition has it. */
+/** Any decision, or one whose condition contains this name. */
 export const deciding =
   (name?: string): Where =>
   (node) =>
@@ -259,37 +259,37 @@ const decided =
   (found) =>
     places(found, where).map((node) => {
       const condition = conditionOf(node)
-      // What it looks at it still looks at: only the answer differs.
+      // The condition is still evaluated; only its result differs.
       return [{ node: condition, text: `[${condition.getText()}, ${as}].at(-1)` }]
     })
 
-/** A decision that is never taken. */
+/** Makes a decision never apply. */
 export const never = (where: Where): Change => decided(where, false)
 
-/** A decision that is always taken. */
+/** Makes a decision always apply. */
 export const always = (where: Where): Change => decided(where, true)
 
-/** A statement that is not there, by the expression that it consists of. */
+/** Removes a statement that consists of such an expression. */
 export const dropped = (where: Where): Change =>
   each(
     (node) => ts.isExpressionStatement(node) && where(node.expression),
     (node) => ({ node, text: ";" })
   )
 
-/** An expression whose value passes through a function, which must not use anything from outside. */
+/** Passes the value of an expression through a function, which must not use any outer name. */
 export const through = (where: Where, change: (value: never) => unknown): Change =>
   each(where, (node) => ({ node, text: `((${change.toString()})(${node.getText()}))` }))
 
-/** A `catch` that does nothing. */
+/** Empties a `catch`. */
 export const silenced: Change = each(ts.isCatchClause, (node) => ({ node, text: "catch {}" }))
 
-/** A `try` whose errors are not caught. */
+/** Removes the `catch` of a `try`. */
 export const unguarded: Change = each(ts.isTryStatement, (node) => ({
   node,
   text: (node as ts.TryStatement).tryBlock.getText()
 }))
 
-/** Something else in the place of a function, a method or a class, made of the original by code without outer names. */
+/** Replaces a function, a method or a class by what `make` returns for it; `make` must not use any outer name. */
 export const instead =
   (make: (original: never, self: never) => unknown): Change =>
   ({ declaration }) => {
@@ -316,14 +316,14 @@ export const instead =
 // Copies
 // -----------------------------------------------------------------------------
 
-/** Imports the module of a copy that exports a name, as the library's module does. */
+/** Imports a module from the copy. */
 export type Import = <A>(module: string) => Effect.Effect<A>
 
-/** A copy with a fault in one place. */
+/** A copy of the sources with a fault in one place. */
 export interface Copy {
   /** Where the fault is. */
   readonly place: string
-  /** The copy's modules for as long as a scope lasts: what was imported stays. */
+  /** Opens the copy for the duration of a scope. Imported modules stay loaded. */
   readonly open: Effect.Effect<Import, never, Scope.Scope>
 }
 
@@ -343,7 +343,7 @@ const open = (edits: ReadonlyArray<Edit>): Copy["open"] =>
     return (module) => Effect.promise(() => import(pathToFileURL(join(folder, "src", module)).href))
   })
 
-/** The copies in which a fault is planted, one for each place that fits. Throws where there is none. */
+/** The copies with a fault, one for each place that fits. Throws if no place fits. */
 export const copies = (fault: Fault): ReadonlyArray<Copy> => {
   const found = fault.by(find(fault.in))
   if (found.length === 0) throw new Error(`"${fault.in}" has no place for a fault without ${fault.without}`)
@@ -355,7 +355,7 @@ export const copies = (fault: Fault): ReadonlyArray<Copy> => {
   })
 }
 
-/** Requires that a check notices a fault: that it answers nothing in one of the copies, and not with what it found wrong. */
+/** Requires that a check notices a fault in one of the copies: it returns `undefined` if so, and otherwise what it saw. */
 export const notices = (
   fault: Fault,
   check: (take: Import) => Effect.Effect<string | undefined, never, Scope.Scope>

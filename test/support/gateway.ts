@@ -1,4 +1,4 @@
-/** A gateway over real HTTP, and clients that write and read what they like. */
+/** A gateway over real HTTP, and clients that control every byte. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -14,11 +14,11 @@ import * as Net from "node:net"
 
 const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
 
-/** Waits for a condition; the test's own timeout is the limit. */
+/** Waits until a condition holds, or the test times out. */
 export const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
-/** A gateway to one upstream, which can be closed before the test ends. It logs nothing. */
+/** A gateway to one upstream, which a test can close before it ends. It logs nothing. */
 export const gatewayTo = Effect.fnUntraced(function* (upstream: string, options: Gateway.Options = {}) {
   const context = yield* Layer.build(
     Governor.layer({ retry: quick as never }).pipe(
@@ -62,10 +62,10 @@ export const requestOf = (
     body
   ].join("\r\n")
 
-/** A connection that reads only when it is told to. */
+/** A connection that reads only on demand. */
 export interface Dialled {
   readonly socket: Net.Socket
-  /** Reads from now on. */
+  /** Starts reading. */
   readonly read: () => void
   /** The response, once the connection is closed. */
   readonly response: Promise<string>
@@ -73,7 +73,7 @@ export interface Dialled {
   readonly arrived: () => string
 }
 
-/** Sends text to a server, and reads nothing of the answer yet. The connection is closed with the scope. */
+/** Sends text to a server without reading the answer. The scope closes the connection. */
 export const dial = (
   url: string,
   text: string,

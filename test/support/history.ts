@@ -1,6 +1,6 @@
 /**
- * Random histories of a budget: calls that come, end in any way, and are interrupted, headers and failures in between. All
- * that is known of them is what a caller sees; checkers judge that.
+ * Random histories of a budget: calls that arrive, end in any way and are interrupted, with headers and failures in between.
+ * They record only what a caller sees, which the laws then check.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -20,11 +20,11 @@ export type Dimension = Limits.Dimension
 
 export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
-/** What happens in a history, in parts of its steps. */
+/** How often each kind of step occurs, relative to the others. */
 export interface Shape {
   readonly arrivals?: number
   readonly ends?: number
-  /** Waiters, and calls in flight, that are interrupted. */
+  /** Interruptions of waiters and of calls in flight. */
   readonly interrupts?: number
   /** Headers, pauses, rejections, overloads. */
   readonly weather?: number
@@ -32,16 +32,16 @@ export interface Shape {
   readonly resizes?: number
 }
 
-/** What is limited in a history, by figures of its own: the checkers need no rule of the library. */
+/** A limit in figures, so that the checks need no code of the library. */
 export interface Stated {
   readonly limit: Limits.Limit
   readonly burst: number
   /** Per millisecond. */
   readonly rate: number
-  /** The limit of any 60 s, where it is kept in a window. */
+  /** The limit of any 60 s, if it is a sliding window. */
   readonly window: number | undefined
   readonly isQuota: boolean
-  /** The largest estimate that is ever admitted. */
+  /** The largest estimate that can be admitted. */
   readonly most: number
 }
 
@@ -60,7 +60,7 @@ export interface Call {
   endedAt: number | undefined
   refusal: string | undefined
   wasInterrupted: boolean
-  /** When it was refused or interrupted, and the number of that event. */
+  /** When it was refused or interrupted; `left` is the number of that event. */
   leftAt: number | undefined
   left: number | undefined
 }
@@ -78,22 +78,22 @@ export interface History {
   readonly concurrency: number
   readonly maxQueued: number
   readonly calls: ReadonlyArray<Call>
-  /** What was taken of each dimension and given back, in order. */
+  /** What was taken from each dimension and given back, in order. */
   readonly flows: Readonly<Record<Dimension, Flow>>
-  /** The numbers of the events of each movement of the flows. */
+  /** The event number of each movement in the flows. */
   readonly events: ReadonlyArray<number>
-  /** The status after each step, when nothing more happens in its millisecond. */
+  /** The status at the end of each step's millisecond. */
   readonly looks: ReadonlyArray<Look>
   readonly mostInFlight: number
   /** The number of events when the budget was closed. */
   readonly closed: number
-  /** Calls that waited at any look after that. */
+  /** Calls that still waited after that. */
   readonly waitedClosed: number
-  /** What careless callers threw. */
+  /** The errors that careless callers threw. */
   readonly thrown: ReadonlyArray<Harm>
 }
 
-/** What careless callers throw. */
+/** Thrown by careless callers. */
 export class Harm extends Error {}
 
 export interface Options {
@@ -101,12 +101,12 @@ export interface Options {
   readonly steps?: number
   /** The kinds of limits. @default buckets, bare limits per minute, sliding windows and quotas */
   readonly kinds?: ReadonlyArray<"bucket" | "bare" | "sliding" | "quota">
-  /** Whether headers promise a much larger limit at first, so that only what the user states holds back. */
+  /** Whether the first headers show a much larger limit, so that only the user's limits delay calls. */
   readonly isGenerous?: boolean
   readonly concurrency?: ReadonlyArray<number>
   readonly maxQueued?: ReadonlyArray<number>
   readonly maxWait?: boolean
-  /** The largest charge, in parts of the burst. */
+  /** The largest charge, as a multiple of the burst. */
   readonly largest?: number
   /** Whether some callers have observers and finalizers that throw. */
   readonly isCareless?: boolean
@@ -234,7 +234,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       entry.fiber = yield* Effect.forkChild(reserving, { startImmediately: true })
       if (entry.fiber.pollUnsafe() !== undefined) return
       entry.fiber.addObserver(() => {
-        // Whoever interrupts a fiber runs its observers.
+        // The interrupting fiber runs the observers of the interrupted one.
         if (call.wasInterrupted) return
         const harm = new Harm()
         thrown.push(harm)
@@ -248,7 +248,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
         ({ fiber, reservation }) => reservation === undefined && fiber.pollUnsafe() === undefined
       )
 
-    /** Ends a call in a way that a caller may choose, or several ways at once: the first counts. */
+    /** Ends a call in one of a caller's ways, or in several at once, of which the first counts. */
     const end = Effect.fnUntraced(function* ({ call, reservation, scope }: Live, isWeather: boolean) {
       live.delete(call.id)
       const { admittedAt, charge } = call
@@ -355,7 +355,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       if (action === 5) yield* TestClock.adjust(Math.floor(pick([1, 20, 500, 5_000]) * random()) + 1)
       yield* look()
     }
-    // Everybody is let in or refused, and then ends.
+    // Every call is admitted or refused, and then ends.
     for (let rounds = 0; rounds < 300 && waiting().length > 0; rounds++) {
       yield* TestClock.adjust("1 minute")
       for (const one of open()) yield* Effect.andThen(end(one, false), look())
@@ -368,7 +368,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
     return { seed, stated, concurrency, maxQueued, ...seen }
   }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
 
-/** A limit with the figures that the documentation of `Limits` names. */
+/** A limit and its figures, as the documentation of `Limits` states them. */
 const state = (kind: "bucket" | "bare" | "sliding" | "quota", dimension: Dimension, random: () => number): Stated => {
   const base = dimension === "requests" ? 0.01 : 1
   const perMinute = Math.ceil(60_000 * base * (0.5 + random()))

@@ -1,6 +1,6 @@
 /**
- * A provider, or a proxy before it, that says nonsense of its limits. HTTP is real, time is the TestClock's. Whatever the
- * headers say, no call waits longer than the bounds below, every figure stays finite, and normal answers put all right.
+ * A provider, or a proxy in front of it, whose headers are nonsense, over real HTTP and the TestClock. Whatever they say, no
+ * call waits longer than the bounds below, every figure stays finite, and normal answers restore normal pace.
  */
 import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"
@@ -16,20 +16,20 @@ import * as LlmClient from "floodgate/LlmClient"
 import { message } from "./httpProvider.ts"
 import { type Handler, serve, type TestServer } from "./httpServer.ts"
 
-/** Where the budgets under test keep their buckets. */
+/** Where the budgets under test keep their state. */
 export interface Setting {
-  /** The store of each process: the first one hears the nonsense, the last one what is normal again. */
+  /** The store of each process. The first process gets the hostile headers, the last one normal ones. */
   readonly stores: readonly [Layer.Layer<never>, ...ReadonlyArray<Layer.Layer<never>>]
-  /** Waits in real time until what is under way has arrived. */
+  /** Waits in real time until pending answers have arrived. */
   readonly quiet: (server: TestServer) => Effect.Effect<void>
 }
 
 const year = 31_536_000
 const minute = 60_000
 const hour = 60 * minute
-/** A minute for the limits that a header may teach, and what the policy waits between attempts. */
+/** A minute for limits learned from headers, and the waits between attempts. */
 export const soon = 3 * minute
-/** The same where three rejections teach a limit of one call a minute. */
+/** As `soon`, if three rejections teach a limit of one call a minute. */
 const slow = 5 * minute
 
 type Pairs = ReadonlyArray<readonly [string, string]>
@@ -37,9 +37,9 @@ type Pairs = ReadonlyArray<readonly [string, string]>
 interface Case {
   readonly name: string
   readonly headers: Pairs
-  /** The longest that a call may take, in simulated milliseconds. */
+  /** The longest a call may take, in simulated milliseconds. */
   readonly within: number
-  /** Whether calls may be refused at once, with the reason, until the hour is over for which such a header is believed. */
+  /** Whether calls may be refused at once, with the reason, for the hour that such a header is believed. */
   readonly refuses?: boolean
 }
 
@@ -54,7 +54,7 @@ const all = (limit: string, remaining: string, reset: string): Pairs =>
   ])
 
 export const cases: ReadonlyArray<Case> = [
-  // One hour is believed. Who was rejected gives up at once; those who come later wait for it.
+  // At most an hour is believed. The rejected call gives up at once; later calls wait.
   { name: "a retry-after of a year", headers: [["retry-after", `${year}`]], within: 1.3 * hour, refuses: true },
   {
     name: "a retry-after-ms of a year",
@@ -155,7 +155,7 @@ export const limits: Limits.Limits = {
 export const answer = JSON.stringify(message(1_000, 20))
 const rejection = JSON.stringify({ type: "error", error: { type: "rate_limit_error", message: "no" } })
 
-/** What a provider with our limits says when nothing else was spent. */
+/** The headers of a provider with our limits that nobody else uses. */
 const normal: Pairs = [
   [`${request}-limit`, "1000"],
   [`${request}-remaining`, "1000"],
@@ -165,7 +165,7 @@ const normal: Pairs = [
   ["anthropic-ratelimit-output-tokens-remaining", "400000"]
 ]
 
-/** Answers with the hostile headers as long as `hostile()`, and then as usual. */
+/** Answers with hostile headers while `hostile()` is true, and then with normal ones. */
 const handler =
   (status: number, headers: Pairs, hostile: () => boolean): Handler =>
   (_, response) => {
@@ -184,7 +184,7 @@ const ask = LlmClient.create({
   messages: [{ role: "user", content: "x".repeat(3_000) }]
 })
 
-/** One call: how it ended, and how long it took. */
+/** Makes one call; returns how it ended and how long it took. */
 export const timed = Effect.fnUntraced(function* (server: TestServer, most: number, quiet: Setting["quiet"]) {
   const start = yield* Clock.currentTimeMillis
   const fiber = yield* Effect.forkChild(ask)
@@ -203,7 +203,7 @@ export const timed = Effect.fnUntraced(function* (server: TestServer, most: numb
   }
 })
 
-/** Every number that a status holds is one. */
+/** Every number in a status is finite. */
 const assertFinite = (value: unknown, path: string): void => {
   if (typeof value === "number") assert.isTrue(Number.isFinite(value), `${path} is ${value}`)
   else if (typeof value === "object" && value !== null) {
@@ -225,7 +225,7 @@ const checkStatus = Effect.gen(function* () {
   return pools
 })
 
-/** Runs one case: how the provider answers, with what limits, and where. */
+/** Runs one case, for a status of the answers, the limits, and a setting. */
 export const run = Effect.fnUntraced(function* (
   one: Case,
   status: number,
@@ -252,7 +252,7 @@ export const run = Effect.fnUntraced(function* (
   if (one.refuses === true)
     for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited|WaitTooLong/)
   else assert.deepStrictEqual(refused, [])
-  // Normal answers put it right, at the latest when the hour of belief is over.
+  // Normal answers put it right, at the latest after the hour that a header is believed.
   hostile = false
   if (one.refuses === true) yield* TestClock.adjust(hour)
   for (let n = 0; n < 3; n++) {
@@ -260,7 +260,7 @@ export const run = Effect.fnUntraced(function* (
     assert.strictEqual(exit._tag, "Success", String(exit))
   }
   yield* TestClock.adjust(10 * minute)
-  // A process hears what others have learned when it next has a call.
+  // A process learns what others know with its next call.
   for (const process of processes) yield* callFrom(process, soon)
   for (const pools of yield* checkAll) {
     const [pool] = Object.values(pools)

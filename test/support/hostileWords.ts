@@ -1,6 +1,6 @@
 /**
- * Everything that can be said to a budget, in numbers that make no sense. Whatever is said, figures stay finite; an
- * argument is refused by name or heeded; and once the given limits are given again, calls go out within hours.
+ * Every operation of a budget with absurd numbers. Whatever the arguments, figures stay finite, an argument is refused by
+ * name or applied, and once the original limits are restored, calls go out within hours.
  */
 import { assert } from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -16,7 +16,7 @@ const number = Schema.Literals(odd.map((_, i) => i)).pipe((index) => Schema.opti
 const dimension = Schema.Literals(Limits.Dimension.literals)
 const amounts = Schema.Struct({ requests: number, inputTokens: number, outputTokens: number, tokens: number })
 
-/** One word, with numbers as places in the list of odd ones. */
+/** One operation, whose numbers are indices into the list of odd ones. */
 export const Word = Schema.Union([
   Schema.Struct({
     say: Schema.Literal("observe"),
@@ -52,7 +52,7 @@ export const limits: Limits.Limits = {
 const at = <A extends Record<string, number | undefined>>(indices: A): { [K in keyof A]: number } =>
   Object.fromEntries(Object.entries(indices).map(([key, i]) => [key, i === undefined ? undefined : odd[i]])) as never
 
-/** Says one word. `usage` is heeded only where debts do not matter. */
+/** Performs one operation. `withUsage` also reports its usage, which may leave a debt. */
 export const say = (
   budget: Budget.TokenBudget["Service"],
   word: Word,
@@ -91,14 +91,14 @@ export const say = (
     })
   )
   return Effect.gen(function* () {
-    // Who would have to wait gives up.
+    // A call that would have to wait gives up.
     const exit = yield* Effect.exit(Effect.raceFirst(said, patience))
     if (Exit.isSuccess(exit) || !Cause.hasDies(exit.cause)) return
     assert.match(Cause.pretty(exit.cause), /^RangeError: [\w.: ]+: expected /, JSON.stringify(word))
   })
 }
 
-/** Every figure of the status is one that a person can read. */
+/** Every figure in the status is finite and within its bounds. */
 export const assertReadable = (status: Budget.BudgetStatus): void => {
   const pool = status.pools.default
   if (pool === undefined) return
@@ -112,7 +112,7 @@ export const assertReadable = (status: Budget.BudgetStatus): void => {
   assert.isAtMost(pool.pause?.leftMillis ?? 0, 3_600_000)
 }
 
-/** Every kind of word with every odd number in all of its places, and in one. */
+/** Every operation with every odd number, in all of its arguments and in one. */
 export const everyWord: ReadonlyArray<Word> = odd.flatMap((_, i): ReadonlyArray<Word> => {
   const amounts = { requests: i, inputTokens: i, outputTokens: i, tokens: i }
   return [

@@ -1,5 +1,5 @@
 /**
- * A provider over real HTTP on the loopback that does what it is told, request by request.
+ * A scripted provider over real HTTP on loopback.
  */
 import * as Effect from "effect/Effect"
 import type * as Http from "node:http"
@@ -7,7 +7,7 @@ import * as HttpServer from "./httpServer.ts"
 
 export type Handler = (response: Http.ServerResponse, request: Http.IncomingMessage) => void
 
-/** A server whose nth request, from 1, is answered by the handler. */
+/** A server whose handler answers each request, numbered from 1. */
 export const serve = (handler: (attempt: number, body: string) => Handler) =>
   Effect.suspend(() => {
     const seen = { attempts: 0 }
@@ -40,7 +40,7 @@ export const error = (
   )
 }
 
-/** An answer that has used so much. */
+/** An answer with this usage. */
 export const message = (inputTokens: number, outputTokens: number) => ({
   id: "msg_1",
   type: "message",
@@ -70,7 +70,7 @@ export const ended =
   event("message_delta", { delta: { stop_reason: "end_turn" }, usage: { output_tokens: 12 } }) +
   event("message_stop")
 
-/** A stream that sends some events, and then ends, breaks or hangs. */
+/** A stream of some events that then ends, breaks or hangs. */
 export const stream =
   (text: string, then: "end" | "break" | "hang" = "end"): Handler =>
   (response) => {

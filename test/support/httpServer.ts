@@ -1,24 +1,24 @@
-/** A server on a free port of the loopback that answers as a script says, and knows what it is still answering. */
+/** A scripted server on a free loopback port that counts its open requests. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 
-/** `body` is the whole body of the request, or "" where the server does not wait for it. */
+/** `body` is the whole request body, or "" if the server does not wait for it. */
 export type Handler = (request: Http.IncomingMessage, response: Http.ServerResponse, body: string) => void
 
 export interface TestServer {
   readonly url: string
   readonly requests: ReadonlyArray<Http.IncomingMessage>
-  /** Requests that were not answered yet. */
+  /** The number of requests without an answer. */
   readonly open: () => number
-  /** Lets nobody in any more. */
+  /** Stops accepting connections. */
   readonly close: Effect.Effect<void>
 }
 
 /**
- * Connections stay open for as long as Node's servers keep them, or for `keepAliveTimeout` milliseconds. A server that is
- * `hasty` answers before it has read the request.
+ * Connections stay open for Node's default time, or for `keepAliveTimeout` milliseconds. A `hasty` server answers before it
+ * has read the request.
  */
 export const serve = Effect.fnUntraced(function* (
   handler: Handler,
@@ -53,10 +53,10 @@ export const serve = Effect.fnUntraced(function* (
   }
 })
 
-/** Lets sockets and timers of the real event loop go on. */
+/** Lets the real event loop process sockets and timers. */
 const turn = Effect.promise(() => new Promise<void>((resolve) => setTimeout(resolve, 1)))
 
-/** Waits in real time until the server has answered all that it was asked, and the answers have arrived. */
+/** Waits in real time until the server has answered every request and the answers have arrived. */
 export const quiet = ({ open }: TestServer): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (let calm = 0; calm < 3; calm++) {

@@ -44,11 +44,11 @@ const limited = ({ flows, stated }: History.History) =>
     return limit === undefined ? [] : [{ dimension, limit, flow: flows[dimension] }]
   })
 
-/** What the history has moved up to an event. */
+/** The movements up to an event. */
 const until = ({ events }: History.History, flow: Ledger.Flow, event: number): Ledger.Flow =>
   flow.slice(0, events.filter((each) => each <= event).length)
 
-/** At every look the levels are what admissions and settlements have left, and nothing else has taken anything. */
+/** At every look, the levels follow from admissions and settlements alone. */
 const levelsAreThoseOfAdmissions = (history: History.History): void => {
   for (const { at, event, status } of history.looks) {
     for (const { dimension, flow, limit } of limited(history)) {
@@ -84,7 +84,7 @@ export const laws = {
     Effect.gen(function* () {
       const shape = (seed: number) => ({ weather: isOdd(seed) ? 0.6 : 0, resizes: 0.1 })
       yield* histories(100, (seed) => ({ shape: shape(seed), isGenerous: seed % 3 > 0 }), isNeverOver)(make, part)
-      // Calls that are larger than the burst, minute after minute.
+      // Calls larger than the burst.
       const large: History.Options = { kinds: ["bare", "sliding"], largest: 15, shape: { arrivals: 3 } }
       yield* histories(20, (seed) => ({ ...large, isGenerous: isOdd(seed) }), isNeverOver)(make, part)
     }),
@@ -213,7 +213,7 @@ export const laws = {
         assert.strictEqual(finishedAt.filter((at) => at !== undefined).length, 40, name)
         assert.isAtMost(Math.max(...finishedAt), outage.to + 20_000 + 60_000, name)
       }
-      // A request that always fails ends alone.
+      // A request that always fails costs no other call anything.
       for (const isOneAgent of part === 1 ? [true, false] : [false]) {
         const weather = { ...calm, isPoison: (id: number) => id % 100 === 30 }
         const { lost, used } = yield* Traffic.run(make, { ...steady, weather, isOneAgent })
@@ -277,7 +277,7 @@ export type LawName = keyof typeof laws
 // What is kept
 // -----------------------------------------------------------------------------
 
-/** Accounts come and go, more than there may be pools. Those with open calls and those that are paused keep what they hold. */
+/** More accounts than pools come and go. Accounts with open calls, and paused ones, keep their state. */
 const forgetsNothingInUse = (make: History.Make, seed: number): Effect.Effect<void> =>
   Effect.gen(function* () {
     const random = mulberry(seed)
@@ -303,7 +303,7 @@ const forgetsNothingInUse = (make: History.Make, seed: number): Effect.Effect<vo
         const amount = below(100)
         const reserved = Scope.provide(budget.reserve({ tokens: amount }, { account: name }), scope)
         const fiber = yield* Effect.forkChild(reserved, { startImmediately: true })
-        // A store is asked first.
+        // A store needs a moment to answer.
         yield* TestClock.adjust(1)
         const exit = yield* Fiber.await(fiber)
         if (Exit.isSuccess(exit)) {
@@ -357,7 +357,7 @@ const isInOrder = ({ calls, looks, seed }: History.History): void => {
       assert.isFalse(isOvertaken, `${name}: a lower priority went first`)
     }
   }
-  // Whoever is said to be the next, is, unless it leaves.
+  // The head of the queue is admitted next, unless it leaves.
   for (const { event, status } of looks) {
     const [head] = status.waiting
     if (head === undefined) continue
@@ -373,7 +373,7 @@ const isInOrder = ({ calls, looks, seed }: History.History): void => {
   }
 }
 
-/** Agents whose calls differ in size get the same out of a limit, to one call of each, and by weight. */
+/** Agents with calls of different sizes get equal shares by weight, to within one call. */
 const sharesByCost: Law = (make) =>
   Effect.gen(function* () {
     const budget = yield* make({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })
@@ -397,13 +397,13 @@ const sharesByCost: Law = (make) =>
 // Work
 // -----------------------------------------------------------------------------
 
-/** A millisecond before a call was admitted that had to wait, something it needs was not there. */
+/** One millisecond before a waiting call was admitted, it lacked something that it needs. */
 const isAsSoonAsPossible = (history: History.History): void => {
   const { calls, events, flows, seed } = history
   for (const call of calls) {
     const { admission, admittedAt, arrivedAt, charge, id } = call
     if (admission === undefined || admittedAt! - arrivedAt < 2) continue
-    // What moved in the last millisecond may have made room, or have had its turn before.
+    // Skip calls for which something moved in the last millisecond: it may have made room.
     const index = events.indexOf(admission)
     const before = flows.requests.slice(0, index)
     if (calls.some(({ endedAt }) => endedAt === admittedAt || endedAt === admittedAt! - 1)) continue
@@ -419,7 +419,7 @@ const isAsSoonAsPossible = (history: History.History): void => {
   }
 }
 
-/** A clock that counts who sleeps by it and who looks at it. */
+/** A clock that counts sleeps and reads. */
 const counting = Effect.map(Clock.Clock, (clock) => {
   const count = { sleeps: 0, looks: 0 }
   const counted: Clock.Clock = Object.create(clock, {
@@ -439,7 +439,7 @@ const counting = Effect.map(Clock.Clock, (clock) => {
   return { count, counted }
 })
 
-/** Nobody polls: a queue sleeps once for each call that it lets in, and not at all while a permit is missing. */
+/** Nothing polls: a queue sleeps once for each call that it admits, and not at all while it waits for a permit. */
 const sleepsOncePerWait: Law = (make) =>
   Effect.gen(function* () {
     const { count, counted } = yield* counting
@@ -455,7 +455,7 @@ const sleepsOncePerWait: Law = (make) =>
     for (const reservation of held) yield* reservation.refund
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
 
-/** Where waits become shorter and longer, timers that are not needed any more end. */
+/** When waits become shorter and longer, timers that are no longer needed end. */
 const sleepsTwicePerCall: Law = (make) =>
   Effect.gen(function* () {
     const { count, counted } = yield* counting
@@ -464,7 +464,7 @@ const sleepsTwicePerCall: Law = (make) =>
     assert.isAtMost(count.sleeps, 3 * sent.length)
   }).pipe(Effect.provide(TestClock.layer()))
 
-/** How often a budget with so many waiters looks at the clock, as it does to let one in, for each of several steps. */
+/** How often a budget with this many waiters reads the clock in each of several steps; it reads it once per admission. */
 const looksPerStep = (make: History.Make, waiters: number) =>
   Effect.gen(function* () {
     const { count, counted } = yield* counting
@@ -500,7 +500,7 @@ const looksPerStep = (make: History.Make, waiters: number) =>
 // Refusals
 // -----------------------------------------------------------------------------
 
-/** Each call is admitted or refused, for a reason that holds, and at once where it is known at once. */
+/** Each call is admitted or refused; a refusal has a true reason, and comes at once if the reason is known at once. */
 const isAnswered = (history: History.History, call: History.Call): void => {
   const { admission, arrivedAt, charge, id, left, leftAt, maxWait, refusal, wasInterrupted } = call
   const name = `seed ${history.seed}, call ${id}`
@@ -539,12 +539,12 @@ const isAnswered = (history: History.History, call: History.Call): void => {
 // Verdicts
 // -----------------------------------------------------------------------------
 
-/** 10,000 tokens a second, which is ten mean calls. */
+/** 10,000 tokens a second: ten calls of mean size. */
 const calm = { rate: 10, burst: 10_000 }
 const limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const steady = { limits, callers: 60, calls: Infinity, seed: 1, millis: 60_000 }
 
-/** Calls that come faster than the limit; one of them ends in a failure, or is given back. When the others go out. */
+/** Sends calls faster than the limit; one fails or is refunded. Returns when the others were admitted. */
 const openLoop = (make: History.Make, seed: number, calls: number, failure: "rateLimit" | "overload" | undefined) =>
   Effect.gen(function* () {
     const random = mulberry(seed)
@@ -568,7 +568,7 @@ const openLoop = (make: History.Make, seed: number, calls: number, failure: "rat
     return { admitted, verdict }
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
 
-/** Calls at fixed times of which the same are rejected after 50 ms, whatever the others take. */
+/** Sends calls at fixed times, of which the same ones are always rejected after 50 ms. */
 const rejectedLoop = (make: History.Make, answerMillis: number) =>
   Effect.gen(function* () {
     const random = mulberry(4)

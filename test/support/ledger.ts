@@ -1,13 +1,12 @@
 /**
- * What was given out of one limit, and whether that was more than it allows: plain sums over a history, which share no
- * code with the budget.
+ * Checks whether a history took more from a limit than it allows, by plain sums that share no code with the budget.
  */
 
-/** What was taken of a limit at a time; negative where it was given back. */
+/** An amount taken from a limit at a time; negative if it was given back. */
 export interface Movement {
   readonly at: number
   readonly amount: number
-  /** The time of its admission, for what a settlement corrects; undefined for an admission. */
+  /** For a settlement, the time of the admission that it corrects. */
   readonly admittedAt: number | undefined
 }
 
@@ -20,7 +19,7 @@ export interface Bucket {
   readonly rate: number
 }
 
-/** A bucket, and the most that any window of it may hold where the provider counts so. */
+/** A bucket and, if the provider counts by window, the most that a window may hold. */
 export interface Limit extends Bucket {
   readonly window: number | undefined
 }
@@ -28,9 +27,9 @@ export interface Limit extends Bucket {
 const slack = (amount: number): number => 1e-6 * Math.max(1, amount)
 
 /**
- * Law 1 for a bucket: the first interval that ends with an admission in which more was taken, net of what was given back,
- * than burst + rate x interval. An admission that is larger than the burst may exceed it by the difference: that is the
- * debt that it declares. What settlements add counts, so that debt must have been paid before anybody else is admitted.
+ * Law 1 for a bucket: finds the first interval, ending with an admission, in which more was taken (less what was given back)
+ * than burst + rate x interval. An admission larger than the burst may exceed it by the difference, its declared debt.
+ * Settlements count, so a debt must have refilled before the next admission.
  */
 export const overBucket = (flow: Flow, { burst, rate }: Bucket): string | undefined => {
   for (let last = 0; last < flow.length; last++) {
@@ -49,8 +48,8 @@ export const overBucket = (flow: Flow, { burst, rate }: Bucket): string | undefi
 }
 
 /**
- * Law 1 for a window: the first span of a window's length in which more was taken than its limit. What a call gave back
- * counts for the time of its admission, what it used beyond its estimate for the time of its settlement.
+ * Law 1 for a window: finds the first span of a window's length in which more was taken than the limit. A refund counts at
+ * the time of its admission, use beyond the estimate at the time of its settlement.
  */
 export const overWindow = (
   flow: Flow,
@@ -70,9 +69,8 @@ export const overWindow = (
 }
 
 /**
- * What a limit holds that only the history has touched. A provider's bucket never held what a call did not use, so in a
- * bucket a refund counts from the admission on: as far as the bucket was full since, it is lost. A window is kept from what
- * was estimated, and so a refund counts there when it comes.
+ * The level of a limit after a history. In a bucket a refund counts from its admission on, because the provider never took
+ * that amount; as far as the bucket was full since, the refund is lost. In a window it counts when it comes.
  */
 export const levelAt = (flow: Flow, { burst, rate, window }: Limit, now: number): number => {
   const moves = window === undefined ? asUsed(flow) : flow
@@ -86,7 +84,7 @@ export const levelAt = (flow: Flow, { burst, rate, window }: Limit, now: number)
   return level
 }
 
-/** The flow with every refund at the time of the admission that it corrects. */
+/** The flow with each refund moved to the time of its admission. */
 export const asUsed = (flow: Flow): Flow =>
   flow
     .map((movement) => (movement.amount < 0 ? { ...movement, at: movement.admittedAt ?? movement.at } : movement))

@@ -1,8 +1,8 @@
-/** The links of a page of Markdown: for the test of the pages, and for what is packed of them. */
+/** The links of a Markdown page, for the tests of the documentation and of the packages. */
 
 export const withoutFences = (text: string): string => text.replaceAll(/^ *```[\s\S]*?^ *```$/gm, "")
 
-/** The relative links, in Markdown's own syntax and in HTML, with their anchors. */
+/** The relative links in Markdown and HTML syntax, with their anchors. */
 export const linksIn = (text: string): ReadonlyArray<string> => {
   const prose = withoutFences(text).replaceAll(/`[^`\n]*`/g, "")
   const found = prose.matchAll(/\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$|\b(?:src|srcset|href)="([^"\s]+)"/gm)

@@ -1,13 +1,13 @@
-/** What a floodgate writes to the console while a call waits. */
+/** What Floodgate writes to the console while a call waits. */
 import { vi } from "@effect/vitest"
 import * as Floodgate from "floodgate/promise"
 
-/** The line of that call. */
+/** The line for that call. */
 export const waiting = 'floodgate: waiting n s for input tokens of pool "default": 1 call, n of 1000 left'
 
 const figures = (line: unknown): string => String(line).replace(/\d+(?= s | of )/g, "n")
 
-/** Makes a call that waits and leaves again, and returns what was written, by the streams. Figures of time are left out. */
+/** Makes a call that waits and is then cancelled; returns what was written to each stream, without times. */
 export const logged = async (options: Floodgate.Options, isLogged: boolean) => {
   const [errors, output]: [Array<unknown>, Array<unknown>] = [[], []]
   vi.spyOn(console, "error").mockImplementation((line: unknown) => void errors.push(figures(line)))

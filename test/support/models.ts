@@ -1,6 +1,6 @@
 /**
- * Two `LanguageModel`s of effect/ai to put under the budget: one over a `LlmProvider`, which the simulated one is, and one
- * over HTTP, written as the providers' packages are. Neither retries, and neither knows of a budget.
+ * Two `LanguageModel`s of effect/ai: one over an `LlmProvider` such as the simulated one, and one over HTTP, written as the
+ * providers' packages are. Neither retries or knows of a budget.
  */
 import type { Message, RawMessageStreamEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as AiError from "effect/ai/AiError"
@@ -57,7 +57,7 @@ const partsOf = (message: Message, headers?: Record<string, string>): Array<Resp
   finish(message.usage, headers)
 ]
 
-/** Input is named at the start, output at the end. */
+/** The first event has the input tokens, the last one the output tokens. */
 const streamParts = <E, R>(
   events: Stream.Stream<RawMessageStreamEvent, E, R>,
   headers?: Record<string, string>

@@ -1,5 +1,5 @@
 /**
- * What the package is made of, read from its own files: used by the tests of the architecture, the docstrings and the
+ * Reads the structure of the packages from their source files, for the tests of the architecture, the docstrings and the
  * public names.
  */
 import { readdirSync, readFileSync } from "node:fs"
@@ -26,7 +26,7 @@ export const packageFiles = (): Array<string> => packages.flatMap((name) => file
 
 const parsed = new Map<string, ts.SourceFile>()
 
-/** A file as it is now. Several tests look at all of them, so it is parsed again only when it has changed. */
+/** Parses a file, once for all tests unless it changes. */
 export const parse = (file: string): ts.SourceFile => {
   const text = readFileSync(join(root, file), "utf8")
   const known = parsed.get(file)
@@ -36,7 +36,7 @@ export const parse = (file: string): ts.SourceFile => {
   return source
 }
 
-/** The docstring of a declaration that begins at a position; empty where it has none. */
+/** The docstring before a declaration that begins at this position, or "". */
 export const docBefore = (source: ts.SourceFile, position: number): string => {
   const last = (ts.getLeadingCommentRanges(source.text, position) ?? []).at(-1)
   const text = last === undefined ? "" : source.text.slice(last.pos, last.end)
@@ -47,20 +47,20 @@ export const docBefore = (source: ts.SourceFile, position: number): string => {
 export const headerOf = (source: ts.SourceFile): string =>
   /^(?:#!.*\n)?\s*(\/\*\*[\s\S]*?\*\/)/.exec(source.text)?.[1] ?? ""
 
-/** A function that is written out, where it begins, its lines of code, and how many functions it makes itself. */
+/** A function in the source: where it begins, its lines of code, and how many functions it contains directly. */
 export interface Written {
   readonly at: string
   readonly lines: number
   readonly closures: number
 }
 
-/** The functions of a file. Lines of code are those with more than comments. */
+/** The functions of a file. Empty lines and comments are not lines of code. */
 export const functionsOf = (file: string): Array<Written> => {
   const source = parse(file)
   const lineOf = (position: number): number => source.getLineAndCharacterOfPosition(position).line
   const code = new Set<number>()
   const found: Array<Written> = []
-  /** Looks at a node, and returns how many functions it is or makes. */
+  /** Visits a node; returns the number of functions that it is or contains directly. */
   const visit = (node: ts.Node): number => {
     if (ts.isToken(node)) for (const position of [node.getStart(), node.end]) code.add(lineOf(position))
     const makes = node.getChildren().reduce((sum, child) => sum + visit(child), 0)
@@ -163,7 +163,7 @@ export const importsOf = (file: string): ReadonlyArray<Import> => {
   return imports
 }
 
-/** What a file takes of other files by relative imports and re-exports, as `src/file.ts name`; `*` is everything. */
+/** The names that a file imports or re-exports from other files, as `src/file.ts name`; `*` is everything. */
 export const takenBy = (file: string): Array<string> => {
   const source = parse(file)
   const later = source.text.matchAll(/\(await import\("(\.[^"]+)"\)\)\.(\w+)/g)

@@ -1,4 +1,4 @@
-/** Agents that share a limit with somebody who takes half of it unseen: what the budget makes of it. */
+/** Agents that share a limit with a neighbour who takes half of it unseen. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -23,9 +23,9 @@ export interface Run {
   readonly options?: Budget.Options
 }
 
-/** One character of the request counts as this many tokens, so that large calls are short strings. */
+/** Tokens per character of the request, so that large calls are short strings. */
 const tokensPerCharacter = 100
-/** A call whose rejection says nothing about the limits waits up to this, in milliseconds. */
+/** The longest wait, in milliseconds, of a call whose rejection was isolated. */
 const longestWait = 2_000
 
 export const run = ({ agents, calls, limits, options, seed, sigma, sim, tokens }: Run) => {

@@ -1,6 +1,6 @@
 /**
- * Plays callers against a provider with the law alone, without queue, fibers and clock. The law is an argument, so that
- * the same checks judge a broken copy of it.
+ * Plays callers against a provider with pacing alone, without a queue, fibers or a clock. The law is an argument, so that the
+ * same checks run over a copy with a fault.
  */
 import type * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
@@ -11,10 +11,10 @@ import { mulberry } from "./random.ts"
 
 export type TheLaw = typeof Law
 
-/** A call of so many tokens, all of them input. */
+/** A call with only input tokens. */
 export const whole = (tokens: number): Amounts.Whole => ({ requests: 1, inputTokens: tokens, outputTokens: 0, tokens })
 
-/** What a response says of tokens: the limit per millisecond and what is left. */
+/** The headers of a response: the limit in tokens per millisecond, and what is left. */
 export const readings = (limit: number | undefined, remaining: number | undefined, roundedTo = 1): Law.Readings => ({
   tokens: { limit, remaining, roundedTo }
 })
@@ -22,13 +22,13 @@ export const readings = (limit: number | undefined, remaining: number | undefine
 export interface Play {
   readonly weather: Weather
   readonly limits?: Limits.Limits | undefined
-  /** Callers, each of which makes one call after the other. */
+  /** The number of callers; each makes one call after the other. */
   readonly callers: number
   readonly millis: number
   readonly seed: number
   /** @default 1,000 tokens, or from a half to one and a half of it */
   readonly size?: ((random: () => number) => number) | undefined
-  /** Called before each step, for what happens from outside. */
+  /** Called before each step, for events from outside. */
   readonly step?: ((pool: Law.Pacer, now: number) => void) | undefined
 }
 
@@ -45,7 +45,7 @@ export interface Attempt {
 interface Call {
   readonly id: number
   readonly tokens: number
-  /** Failures that were its own. */
+  /** Isolated failures of this call. */
   failures: number
 }
 
@@ -74,7 +74,7 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
 
   const fail = (call: Call, attempt: Attempt, verdict: Law.Verdict) => {
     attempt.verdict = verdict
-    // The probes of an outage are different calls.
+    // In an outage, each probe is another call.
     if (verdict === "outage") return void queue.push(call)
     if (verdict !== "isolated") return again(call)
     if (++call.failures >= attempts) {
@@ -149,9 +149,9 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
     pool,
     sent,
     lost,
-    /** The part of what was available that was accepted. */
+    /** The accepted tokens, as a fraction of those available. */
     used: provider.accepted / provider.available,
-    /** Rejections that did not come at random, in parts of all calls. */
+    /** Rejections that were not random, per call. */
     rejected: rejected.filter(({ outcome }) => !outcome.isRandom).length / sent.length
   }
 }

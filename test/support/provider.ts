@@ -1,37 +1,37 @@
 /**
- * A provider for the laws of the budget: one bucket of tokens of which a part is ours, rejections for no reason, a limit of
- * calls in flight, outages. It shares no code with the budget, nor with ProviderSim.
+ * A provider for the laws of the budget: a bucket of tokens that we share with others, random rejections, a limit of calls
+ * in flight, outages. It shares no code with the budget or with ProviderSim.
  */
 
 export interface Weather {
-  /** Tokens that are refilled in a millisecond, and those that the bucket holds. */
+  /** Tokens that refill per millisecond, and the size of the bucket. */
   readonly rate: number
   readonly burst: number
-  /** What the bucket holds at first. @default burst */
+  /** The initial level of the bucket. @default burst */
   readonly level?: number | undefined
-  /** The part of the refill that others leave, at a time. @default 1 */
+  /** The fraction of the refill that others leave at a time. @default 1 */
   readonly share?: ((now: number) => number) | undefined
-  /** The part of the calls that is rejected for no reason, and the part that fails with an overload. @default 0 */
+  /** The fractions of calls that are rejected, or fail with an overload, at random. @default 0 */
   readonly random?: number | undefined
   readonly broken?: number | undefined
-  /** Calls in flight that it takes. @default Infinity */
+  /** The limit of calls in flight. @default Infinity */
   readonly concurrency?: number | undefined
-  /** When it answers nothing but errors. */
+  /** When every call fails. */
   readonly outage?: { readonly from: number; readonly to: number } | undefined
-  /** Whether its responses say the limit and what is left. @default false */
+  /** Whether responses have headers with the limit and what is left. @default false */
   readonly hasHeaders?: boolean | undefined
-  /** The mean time to an answer, of which one takes from a half to one and a half. @default 2,000 */
+  /** The mean time to an answer, which varies by half in both directions. @default 2,000 */
   readonly answerMillis?: number | undefined
   /** The time to a rejection or an overload. @default 50 */
   readonly failMillis?: number | undefined
-  /** The calls that always fail with an overload. */
+  /** Calls that always fail with an overload. */
   readonly isPoison?: ((id: number) => boolean) | undefined
 }
 
 export interface Outcome {
   readonly kind: "accepted" | "rejected" | "overloaded"
   readonly after: number
-  /** Whether a rejection or an overload is the call's own: it came at random, or the call always fails. */
+  /** Whether a rejection or an overload came at random, or because the call always fails. */
   readonly isRandom: boolean
   readonly remaining: number | undefined
 }
@@ -42,7 +42,7 @@ export class Provider {
   private level: number
   private at = 0
   private inFlight = 0
-  /** Tokens that it has accepted, and what would have been there. */
+  /** The tokens of accepted calls, and those that were available. */
   accepted = 0
   available: number
 
@@ -52,7 +52,7 @@ export class Provider {
     this.level = this.available = weather.level ?? weather.burst
   }
 
-  /** Refills the bucket in steps, because the part that is ours changes. */
+  /** Refills the bucket in steps, because our share changes with time. */
   advance(now: number): void {
     const { burst, outage, rate, share = () => 1 } = this.weather
     while (this.at < now) {
@@ -91,7 +91,7 @@ export class Provider {
     return { kind: rejected ? "rejected" : "accepted", after: rejected ? failMillis : answer, isRandom, remaining }
   }
 
-  /** A call that it accepted is over. */
+  /** An accepted call has ended. */
   leave(): void {
     this.inFlight--
   }

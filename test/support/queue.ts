@@ -1,4 +1,4 @@
-/** Law 8 for the queue alone: how much it looks at, whatever stands in it. */
+/** Law 8 for the queue alone: how many entries each operation reads. */
 import { assert } from "@effect/vitest"
 import { type FairQueue, type Flow, type Newcomer, type Queued, unqueued } from "../../src/admission/fairQueue.ts"
 
@@ -33,7 +33,7 @@ const lookAt = <E extends Queued>(queue: FairQueue<E>, count: number, newcomer?:
   for (let i = 0; i < count; i++) order.next()
 }
 
-/** How often entries are read by each operation of a queue that holds so many. */
+/** How often each operation of a queue with this many entries reads one. */
 const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): ReadonlyArray<number> => {
   const queue = new Queue<Counted>()
   const all = Array.from({ length: entries }, (_, i) => new Counted(`${i % agents}`))
@@ -59,7 +59,7 @@ const readsOf = (Queue: typeof FairQueue, entries: number, agents: number): Read
   })
 }
 
-/** No operation reads more entries of a long queue than of a short one, in one flow or in as many as there are entries. */
+/** No operation reads more entries of a long queue than of a short one, whether they are in one flow or each in its own. */
 export const isLogarithmic = (Queue: typeof FairQueue): void => {
   for (const inFlows of [() => 1, (entries: number) => entries]) {
     const few = readsOf(Queue, 100, inFlows(100))

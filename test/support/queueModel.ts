@@ -1,6 +1,6 @@
 /**
- * The rules of the fair queue by plain lists: every number is computed where it is needed, and nothing is ever forgotten
- * but what the rules forget. What `FairQueue` does in logarithmic time has to come out the same.
+ * The rules of the fair queue with plain lists, in which every number is computed when it is needed. `FairQueue` must give
+ * the same results in logarithmic time.
  */
 
 export interface Line {
@@ -25,7 +25,7 @@ interface Level {
   refunded: number
 }
 
-/** What was charged for a service. */
+/** The charge for a served call. */
 export interface Charged {
   readonly agent: string
   readonly priority: number
@@ -45,7 +45,7 @@ export const make = (): Model => ({ levels: new Map(), ranks: 0, since: 0 })
 const waiting = ({ flows }: Level): ReadonlyArray<Flow> =>
   Array.from(flows.values()).filter((flow) => flow.entries.length > 0)
 
-/** The flow with the least tag, the earliest of those. */
+/** The flow with the smallest tag; of equal ones, the earliest. */
 const first = (level: Level): Flow | undefined =>
   waiting(level).toSorted((a, b) => a.start - b.start || a.rank - b.rank)[0]
 
@@ -122,11 +122,11 @@ export const forget = (model: Model): void => {
   model.levels = new Map()
 }
 
-/** The weight of all agents that wait. */
+/** The total weight of the waiting agents. */
 export const weight = ({ levels }: Model): number =>
   Array.from(levels.values()).reduce((sum, level) => sum + weightOf(level), 0)
 
-/** Everybody in the order of service. */
+/** All entries in the order of service. */
 export const inOrder = (model: Model): ReadonlyArray<number> => {
   const copy: Model = { ...model, levels: new Map() }
   for (const [priority, { flows, ...level }] of model.levels) {

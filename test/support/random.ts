@@ -1,4 +1,4 @@
-/** Random numbers in [0, 1) from a seed, the same everywhere: mulberry32. */
+/** Reproducible random numbers in [0, 1) from a seed: mulberry32. */
 export const mulberry = (seed: number): (() => number) => {
   let state = seed >>> 0
   return () => {
@@ -10,6 +10,6 @@ export const mulberry = (seed: number): (() => number) => {
   }
 }
 
-/** Normal numbers from uniform ones: Box and Muller. */
+/** Normally distributed numbers from uniform ones: Box and Muller. */
 export const normal = (random: () => number): number =>
   Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())

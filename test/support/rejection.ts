@@ -1,7 +1,7 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 
-/** What a promise is rejected with, which it must be. */
+/** The error that a promise rejects with; fails if it does not reject. */
 export const rejection = (promise: () => PromiseLike<unknown>) =>
   Effect.promise(() =>
     promise().then(

@@ -1,11 +1,11 @@
-/** Errors that nobody catches: Node ends a process for them, and a test wants to see them. */
+/** Uncaught errors, which would end a Node process, collected for a test. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 
 /**
- * Runs an effect and collects what tasks of its scheduler throw. As in Effect's own scheduler, a task that throws takes the
- * rest of its batch with it.
+ * Runs an effect and collects what the tasks of its scheduler throw. As in Effect's own scheduler, a task that throws
+ * prevents the rest of its batch.
  */
 export const reported = <A, E, R>(self: (errors: ReadonlyArray<unknown>) => Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
@@ -23,13 +23,13 @@ export const reported = <A, E, R>(self: (errors: ReadonlyArray<unknown>) => Effe
     return Effect.provideService(self(errors), Scheduler.Scheduler, scheduler)
   })
 
-/** Lets everything run that is due. */
+/** Runs everything that is due. */
 export const settled = Effect.replicateEffect(Effect.yieldNow, 10, { discard: true })
 
-/** What careless code throws. */
+/** Thrown by careless code. */
 export class Harm extends Error {}
 
-/** Runs an effect in a fiber of its own, whose observer throws. */
+/** Runs an effect in its own fiber, whose observer throws. */
 export const careless = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.context<R>(), (context) =>
     Effect.runCallbackWith(context)(effect, {
@@ -39,7 +39,7 @@ export const careless = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     })
   )
 
-/** So many observers threw, each was reported, and nothing else was. */
+/** Asserts that this many observers threw and were reported, and nothing else was. */
 export const harmed = (errors: ReadonlyArray<unknown>, times: number) =>
   Effect.map(settled, () => {
     assert.strictEqual(errors.length, times)

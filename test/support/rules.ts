@@ -11,7 +11,7 @@ import * as Ledger from "./ledger.ts"
 import { play, type Play, readings, type TheLaw, whole } from "./play.ts"
 import { mulberry } from "./random.ts"
 
-/** 10,000 tokens a second, ten mean calls. */
+/** 10,000 tokens a second: ten calls of mean size. */
 const limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const weather = { rate: 10, burst: 10_000 }
 const tokens = 1_000
@@ -52,11 +52,11 @@ export const reject = (
 export const fail = (law: TheLaw, pool: Law.Pacer, ticket: Law.Ticket, now: number, retryAfter?: number): Law.Verdict =>
   law.overload(pool, ticket, { retryAfter, used: Amounts.nothing }, now)
 
-/** Milliseconds until a call may go. */
+/** Milliseconds until a call is admitted. */
 export const wait = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): number =>
   law.decide(pool, whole(size), now)?.millis ?? 0
 
-/** Tokens per millisecond that go out in the next seconds, from an empty bucket on. */
+/** Tokens per millisecond that are admitted in the next seconds from an empty bucket. */
 export const rateOf = (law: TheLaw, pool: Law.Pacer, now: number, millis = 2_000): number => {
   const ahead = structuredClone(pool)
   const small = 20
@@ -71,7 +71,7 @@ export const rateOf = (law: TheLaw, pool: Law.Pacer, now: number, millis = 2_000
   return sum / (at - from)
 }
 
-/** Calls that are accepted, one after the other as fast as they may, for so long. Returns when that is over. */
+/** Sends calls as fast as they are admitted for some time, all of them accepted. Returns the time at the end. */
 export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number, part = 1, size = tokens): number => {
   let now = from
   while (now < from + millis) {
@@ -82,7 +82,7 @@ export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number,
   return now
 }
 
-/** Calls that are rejected one after the other until the law takes the bucket for empty. Returns the time. */
+/** Sends calls that are all rejected until the verdict is an exhaustion. Returns the time at the end. */
 export const exhaust = (law: TheLaw, pool: Law.Pacer, from: number): number => {
   let now = from
   for (let i = 0; i < 10; i++) {

@@ -1,5 +1,5 @@
 /**
- * A provider whose answers are given one by one: what happens at which attempt, without arithmetic of limits.
+ * A provider with a scripted answer for each attempt, without any limits.
  */
 import type { Message, RawMessageStreamEvent, Usage } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Effect from "effect/Effect"
@@ -89,7 +89,7 @@ export const textOf = (events: Iterable<RawMessageStreamEvent>): string => Array
 
 export interface Script {
   readonly create?: (attempt: number) => Effect.Effect<Message, LlmError>
-  /** The events of an attempt, or its failure before the first. */
+  /** The events of an attempt, or its failure before the first event. */
   readonly stream?: (attempt: number) => Effect.Effect<Stream.Stream<RawMessageStreamEvent, LlmError>, LlmError>
   readonly countTokens?: (attempt: number) => Effect.Effect<number, LlmError>
   readonly signal?: Limits.Signal
@@ -97,13 +97,13 @@ export interface Script {
 
 interface Seen {
   attempts: number
-  /** Streams that are open. */
+  /** The number of open streams. */
   open: number
 }
 
 const unexpected = () => Effect.die(new Error("The script has no answer"))
 
-/** The provider, and what it saw. */
+/** The provider, and what it recorded. */
 export const scripted = (script: Script) => {
   const seen: Seen = { attempts: 0, open: 0 }
   const reply = <A>(value: A) => ({ value, signal: script.signal, requestId: `req_${seen.attempts}` })
@@ -126,6 +126,6 @@ export const scripted = (script: Script) => {
   return { layer, seen }
 }
 
-/** Events that come one after the other, each as a chunk of its own. */
+/** Events in sequence, each as its own chunk. */
 export const events = (...list: ReadonlyArray<RawMessageStreamEvent>): Stream.Stream<RawMessageStreamEvent> =>
   Stream.flatMap(Stream.fromIterable(list), Stream.succeed)

@@ -1,6 +1,6 @@
 import * as Tracer from "effect/Tracer"
 
-/** A tracer that keeps the spans it makes, or those of them that are asked for. */
+/** A tracer that records its spans, or those that `isKept` selects. */
 export const recordingTracer = (isKept = (_: Tracer.Span): boolean => true) => {
   const spans: Array<Tracer.NativeSpan> = []
   const tracer = Tracer.make({

@@ -1,4 +1,4 @@
-/** The protocols as a client writes them by hand: a request of each kind, and how an answer is read back. */
+/** Each protocol as a client would write it by hand: a request of each kind, and a reader of its answer. */
 import { anthropic, type Answer, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
 import { headerReader } from "../../src/protocol/headers.ts"
 import { makeSseParser } from "../../src/protocol/sse.ts"
@@ -6,32 +6,32 @@ import { emptyAnswer } from "../../src/protocol/protocol.ts"
 
 export interface Asks {
   readonly text: string
-  /** Who asks, as the protocol's clients say it. */
+  /** The agent, in the form of the protocol's clients. */
   readonly agent?: string | undefined
   readonly maxTokens?: number | undefined
-  /** The answer that this one continues, or `new` for the first of a conversation that is stored. */
+  /** The answer that this request continues, or `new` to begin a stored conversation. */
   readonly thread?: string | undefined
   readonly stream?: boolean | undefined
 }
 
-/** A protocol as it is spoken here. */
+/** A protocol from a client's side. */
 export interface Spoken {
   readonly protocol: Protocol
   /** The path of a request, with its query. */
   readonly path: (asks: Asks) => string
   readonly body: (asks: Asks) => Readonly<Record<string, unknown>>
-  /** Whether it has conversations that the provider stores. */
+  /** Whether the provider stores conversations. */
   readonly stores: boolean
   readonly keyHeader: string
   /** The text that an event of a stream adds. */
   readonly textOf: (event: unknown) => string
-  /** The texts and the calls of tools in a whole answer's body. */
+  /** The texts and tool calls in the body of a whole answer. */
   readonly said: (body: unknown) => ReadonlyArray<unknown>
 }
 
 const model = "claude-sonnet-5"
 
-// A test's own reader of a body that it knows.
+// These readers know the bodies that the tests produce.
 // oxlint-disable-next-line typescript/no-explicit-any
 type Any = any
 
@@ -135,7 +135,7 @@ export const textsOf = async function* ({ textOf }: Spoken, response: Response):
   }
 }
 
-/** What an answer says of itself, whole or streamed, by the protocol's own reader. */
+/** An answer, whole or streamed, as the protocol's own reader understands it. */
 export const answerOf = async ({ protocol }: Spoken, response: Response): Promise<Answer> => {
   if (response.headers.get("content-type")?.startsWith("text/event-stream") !== true) {
     return protocol.answer(await response.json())
@@ -146,7 +146,7 @@ export const answerOf = async ({ protocol }: Spoken, response: Response): Promis
   return parser.end().reduce(protocol.observe, answer)
 }
 
-/** What an error means, by the protocol's own reader. */
+/** An error, as the protocol's own reader understands it. */
 export const failureOf = async ({ protocol }: Spoken, response: Response) =>
   protocol.failure(
     { status: response.status, header: headerReader(response.headers), body: await response.json() },

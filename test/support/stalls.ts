@@ -1,8 +1,8 @@
-/** How punctual this process was: what stands still sends its calls later than it has counted them. */
+/** How long this process stood still: a stalled process sends calls later than it counted them. */
 import * as Effect from "effect/Effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
-/** Runs an effect; gives what it gave, and the longest time for which the process stood still meanwhile, in milliseconds. */
+/** Runs an effect; returns its result, and the longest time in milliseconds for which the process stood still meanwhile. */
 export const withStalls = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<readonly [value: A, stalledMillis: number], E, R> =>

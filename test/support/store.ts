@@ -1,12 +1,12 @@
-/** A store of a budget that is a map, takes a time to answer, and can be away. */
+/** A store of a budget in a map, with a latency, that can become unreachable. */
 import * as Effect from "effect/Effect"
 import * as BudgetStore from "floodgate/BudgetStore"
 
 export class MapStore implements BudgetStore.Store {
   isAway = false
-  /** What happens while it is away. */
+  /** How it fails while it is unreachable. */
   away: Effect.Effect<never, BudgetStore.StoreError> = Effect.fail(new BudgetStore.StoreError({ cause: "away" }))
-  /** How long an answer takes, in milliseconds. A test sets it to 0 before it ends: the clock stands still then. */
+  /** The latency in milliseconds. A test sets it to 0 before it ends, because the clock stands still then. */
   latency = 0
   private readonly values = new Map<string, BudgetStore.Stored>()
 

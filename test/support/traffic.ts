@@ -1,6 +1,6 @@
 /**
- * Callers that use a budget against a provider, as the governor does: they reserve, send, settle, and try again when a call
- * failed. A failure counts as the call's own only where the budget judges it isolated.
+ * Callers that use a budget against a provider as the governor does: they reserve, send, settle, and retry failed calls. A
+ * failure counts as an attempt only if the budget judges it isolated.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ export interface Traffic {
   readonly weather: Weather
   readonly limits?: Budget.Options["limits"]
   readonly concurrency?: number
-  /** Callers, each of which makes so many calls one after the other. */
+  /** The number of callers; each makes its calls one after the other. */
   readonly callers: number
   readonly calls: number
   readonly seed: number

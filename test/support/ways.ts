@@ -1,4 +1,4 @@
-/** The ways into the governor that the client suite is run on. */
+/** The ways into the governor for which the client suite runs. */
 import Anthropic from "@anthropic-ai/sdk"
 import * as LanguageModel from "effect/ai/LanguageModel"
 import * as Context from "effect/Context"
@@ -25,7 +25,7 @@ import * as AiSdkModel from "./aiSdkModel.ts"
 import * as Models from "./models.ts"
 import { answerOf, send, type Spoken, textsOf } from "./spoken.ts"
 
-/** A pool is there from its first call on. */
+/** The status of a pool that no call has used yet. */
 export const unused: Budget.PoolStatus = {
   dimensions: {},
   inFlight: 0,
@@ -36,12 +36,12 @@ export const unused: Budget.PoolStatus = {
   binding: undefined
 }
 
-/** What is seen of a provider that answers, and of the budget in front of it. */
+/** What a world shows of its provider and of the budget in front of it. */
 const seen = ({ log, stats }: Pick<World, "log" | "stats">, context: Context.Context<Budget.TokenBudget>) => ({
   log,
   stats,
   pool: Effect.map(Context.get(context, Budget.TokenBudget).status, ({ pools }) => {
-    // Of a governed fetch, pools have the name of the host; here there is one.
+    // A governed fetch names pools after the host, of which there is one here.
     const name = Object.keys(pools).find((name) => name.includes("/")) ?? "default"
     return pools[name] ?? unused
   })
@@ -167,7 +167,7 @@ export const aiServed: Way = {
 // Ways without Effect
 // -----------------------------------------------------------------------------
 
-/** A stream that is asked for by a promise, and ended by an abort when nobody reads on. */
+/** A stream that a promise opens, and an abort ends when its reader stops. */
 const streamFrom = (ask: (signal: AbortSignal) => AsyncIterable<string>): Stream.Stream<string, unknown> =>
   Stream.unwrap(
     Effect.map(
@@ -182,7 +182,7 @@ const streamFrom = (ask: (signal: AbortSignal) => AsyncIterable<string>): Stream
 const askFrom = <A>(ask: (signal: AbortSignal) => Promise<A>): Effect.Effect<A, unknown> =>
   Effect.tryPromise({ try: ask, catch: (error) => error })
 
-/** A client that is made over a governor, and asks over HTTP. */
+/** A client over a governor that calls the provider over HTTP. */
 const overServer = <A>(
   name: string,
   make: Effect.Effect<A, never, Governor.Governor | Scope.Scope>,
@@ -233,7 +233,7 @@ export const middlewareServed: Way = overServer(
   { follows: true }
 )
 
-/** A governed fetch, under any protocol. All count as Anthropic does, so that the levels can be compared. */
+/** A governed fetch for any protocol. All count as Anthropic does, so that levels can be compared. */
 export const fetchServed = (one: Spoken): Way =>
   overServer(
     `floodgate/fetch, ${one.protocol.name}`,
@@ -298,7 +298,7 @@ export const aiSdkServed: Way = overServer(
   }
 )
 
-/** Code of one's own without Effect. What it gives is whole: nobody knows of its streams. */
+/** Own code without Effect. Its answers are whole, because nothing knows of its streams. */
 export const runServed: Way = {
   name: "run of floodgate/promise, over HTTP",
   clock: "live",

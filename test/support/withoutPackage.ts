@@ -1,4 +1,4 @@
-/** Programs in which a package is not installed. `npm run pack:check` has projects that really lack it. */
+/** Runs programs as if a package were not installed. `npm run pack:check` has projects that really lack it. */
 import { spawnSync } from "node:child_process"
 import { root } from "./modules.ts"
 
@@ -11,7 +11,7 @@ registerHooks({
   }
 })`
 
-/** Runs a program for which the package is not installed. */
+/** Runs a program as if the package were not installed. */
 export const runWithout = (name: string, program: string): { readonly stdout: string; readonly stderr: string } =>
   spawnSync(
     process.execPath,

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scheduler from "effect/Scheduler"
 
-/** Lets a fiber yield once, at its step of this number. */
+/** Makes a fiber yield once, at the step with this number. */
 class YieldAt extends Scheduler.MixedScheduler {
   private steps = 0
   private readonly step: number
@@ -16,7 +16,7 @@ class YieldAt extends Scheduler.MixedScheduler {
   }
 }
 
-/** Starts an effect and interrupts it at its step of this number. */
+/** Starts an effect and interrupts it at the step with this number. */
 export const interruptAt = <A, E, R>(self: Effect.Effect<A, E, R>, step: number): Effect.Effect<void, never, R> =>
   Effect.gen(function* () {
     const scheduled = Effect.provideService(self, Scheduler.Scheduler, new YieldAt(step))
