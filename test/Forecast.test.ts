@@ -62,7 +62,7 @@ describe("Forecast", () => {
       assert.strictEqual(seconds(forecast.waits.p99), 0)
     })
 
-    it("refuses what never fits, at once and by name, and goes on with the others", () => {
+    it("refuses what never fits at once, and continues with the other agents", () => {
       const workload = [
         ...Forecast.uniform({ agents: 1, calls: 3, first: { inputTokens: 90_000, outputTokens: 1 } }),
         { name: "small", calls: [{ inputTokens: 100, outputTokens: 1 }] }
@@ -91,7 +91,7 @@ describe("Forecast", () => {
       assert.throws(() => after(Number.NaN), "Forecast.make: levels.tokens: expected a finite number, got NaN")
     })
 
-    it("ends after aeons, too, where a second more is no later", () => {
+    it("ends even after aeons, when adding a second changes nothing", () => {
       const call = { inputTokens: 60_000, outputTokens: 0 }
       const workload = [{ name: "a", calls: [call, call, call, call, call] }]
       const forecast = Forecast.make(workload, { limits, levels: { tokens: -1e30 } })
@@ -100,7 +100,7 @@ describe("Forecast", () => {
     })
 
     // A million agents of a million calls used to end in a crash of the process, a latency of NaN never.
-    it("refuses workloads that no machine plays through, and times that are none", () => {
+    it("refuses workloads that are too large to play, and invalid times", () => {
       const first = { inputTokens: 1, outputTokens: 1 }
       const uniform = (agents: number, calls: number) => () => Forecast.uniform({ agents, calls, first })
       assert.throws(

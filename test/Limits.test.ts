@@ -13,7 +13,7 @@ const rules = Rules.resolve({
 })
 
 describe("Limits", () => {
-  it("reads a bare limit per minute as the provider counts, and keeps any 60 s within it where that is unknown", () => {
+  it("reads a limit per minute as the provider counts, or keeps it in any 60 s if that is unknown", () => {
     const limit = { tokens: { perMinute: 6_000 } }
     for (const counting of [{}, { tokens: "sliding" }, { tokens: "fixed" }] as const) {
       const { capacity, rate, window } = Rules.resolve(limit, counting).tokens!
@@ -26,7 +26,7 @@ describe("Limits", () => {
     assert.deepStrictEqual(Rules.resolve(stated, { tokens: "bucket" }), Rules.resolve(stated))
   })
 
-  it("takes a share of what is stated, and leaves one of what is not to the provider's headers", () => {
+  it("applies a share to a stated limit, or leaves it to the provider's headers", () => {
     const limits = { tokens: { perSecond: 1_000, share: 0.25 }, requests: { share: 0.5 } }
     const { requests, tokens } = Rules.resolve(limits)
     assert.deepStrictEqual([tokens!.capacity, tokens!.rate, tokens!.provider.rate], [250, 0.25, 1])
@@ -34,7 +34,7 @@ describe("Limits", () => {
     assert.deepStrictEqual(Rules.shares(limits), { requests: 0.5 })
   })
 
-  it("refuses a burst that fills a window, which a bucket may have", () => {
+  it("refuses a burst that fills a window, but allows it for a bucket", () => {
     const limit = { perMinute: 1_000, burst: 1_000 }
     const refused =
       "Budget.layer: limits.tokens.burst: expected less than the limit of 1000 that the window holds, got 1000"

@@ -71,7 +71,7 @@ const remembersLess = ({ highs }: Cap.Cap): boolean =>
 type Taken = Map<number, number>
 
 describe("cap", () => {
-  it("lets a charge in at the first whole millisecond in which it fits, reckoned in whole numbers", () => {
+  it("admits a charge in the first millisecond in which it fits, computed in whole numbers", () => {
     for (let seed = 1; seed <= 400; seed++) {
       const random = mulberry(seed)
       const pick = (most: number): number => Math.floor(random() * (most + 1))
@@ -103,7 +103,7 @@ describe("cap", () => {
     }
   })
 
-  it("lets a charge in at the first whole millisecond in which its window holds it, reckoned in whole numbers", () => {
+  it("admits a charge in the first millisecond in which its window holds it, computed in whole numbers", () => {
     for (let seed = 1; seed <= 60; seed++) {
       const random = mulberry(seed)
       const pick = (most: number): number => Math.floor(random() * (most + 1))
@@ -161,7 +161,7 @@ describe("cap", () => {
     }
   })
 
-  it("takes a billionth of its capacity for nothing, and not more", () => {
+  it("ignores a billionth of its capacity, and no more", () => {
     const billion = 1e9
     const bucket = capOf({ perSecond: billion })
     Cap.take(bucket, 1)
@@ -182,7 +182,7 @@ describe("cap", () => {
     assert.closeTo(Cap.wait(window, billion + 1), 32_000, 1, "and what came next")
   })
 
-  it("never lets in what is larger than a window", () => {
+  it("never admits what is larger than a window", () => {
     const cap = capOf({ perMinute: 600, window: "sliding" })
     assert.isAbove(Cap.wait(cap, 601), 0)
     Cap.take(cap, 1)
@@ -190,7 +190,7 @@ describe("cap", () => {
     assert.isAbove(Cap.wait(cap, 601), 0)
   })
 
-  it("holds what it would if each call had taken what it used", () => {
+  it("has the level that it would have if each call had been charged what it used", () => {
     const burst = 20
     for (let seed = 1; seed <= 400; seed++) {
       const random = mulberry(seed)
@@ -227,7 +227,7 @@ describe("cap", () => {
     }
   })
 
-  it("loses nothing of what is given back while hundreds of calls are under way", () => {
+  it("loses no refunds while hundreds of calls are in flight", () => {
     // Regression: of many remembered levels the highest was taken for the youngest, and what came back later was lost.
     const random = mulberry(1)
     const cap = capOf({ perSecond: 1_000, burst: 10_000 })
@@ -249,7 +249,7 @@ describe("cap", () => {
     assert.isAtLeast(used / 300_000, 0.95)
   })
 
-  it("admits at most a window's limit in any 60 s, wherever these begin", () => {
+  it("admits at most a window's limit in any 60 s", () => {
     for (const seed of seeds) {
       const limit =
         seed % 2 === 0 ? { perMinute: 6_000 } : ({ perMinute: 6_000, burst: 5_000, window: "fixed" } as const)
@@ -282,7 +282,7 @@ describe("cap", () => {
     }
   })
 
-  it("lets a call in that is larger than the burst when it is full, and takes the whole of it", () => {
+  it("admits a call that is larger than the burst when it is full, and charges all of it", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 1)
     assert.closeTo(Cap.wait(cap, 20_000), 1, 1e-3)
@@ -295,7 +295,7 @@ describe("cap", () => {
     assert.strictEqual(cap.rule.capacity, 1_000)
   })
 
-  it("lets a call that needs all of it in when it has been full for as long as others may be on their way", () => {
+  it("admits a call that needs the full bucket when it has been full for the lag", () => {
     const cap = capOf({ perSecond: 2_000, burst: 1_000 })
     assert.strictEqual(Cap.wait(cap, 1_000, 50), 0)
     Cap.take(cap, 70)
@@ -314,7 +314,7 @@ describe("cap", () => {
     assert.deepStrictEqual([cap.level, cap.at], [400, 5_000])
   })
 
-  it("keeps back what is refilled while a call is on its way", () => {
+  it("keeps back the refill of the lag", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 70)
     assert.strictEqual(Cap.wait(cap, 930), 0)
@@ -329,7 +329,7 @@ describe("cap", () => {
     assert.strictEqual(Cap.wait(quota, 101, 50), Infinity)
   })
 
-  it("admits at most burst + rate x interval where calls arrive up to a lag later than they are admitted", () => {
+  it("admits at most burst + rate x interval if calls are sent up to the lag later than they are admitted", () => {
     for (const seed of seeds) {
       const random = mulberry(seed)
       const cap = capOf({ perSecond: 1_000, burst: 1_000 })
@@ -343,7 +343,7 @@ describe("cap", () => {
     }
   })
 
-  it("gives everything back where a window is kept: that has remembered it", () => {
+  it("refunds everything if it has a window, which remembers the charge", () => {
     const cap = capOf({ perMinute: 6_000, burst: 1_000, window: "sliding" })
     Cap.take(cap, 600)
     Cap.advance(cap, 30_000)
@@ -352,7 +352,7 @@ describe("cap", () => {
     assert.strictEqual(cap.level, 1_000)
   })
 
-  it("is full no later for what is given back", () => {
+  it("is not full later because of a refund", () => {
     for (let seed = 1; seed <= 100; seed++) {
       const random = mulberry(seed)
       const cap = capOf({ perSecond: 1_000 / 3, burst: 100 })
@@ -375,7 +375,7 @@ describe("cap", () => {
     assert.closeTo(Cap.wait(cap, 100), 800, 1e-3)
   })
 
-  it("never holds more than its burst, whatever is given back", () => {
+  it("never holds more than its burst, whatever is refunded", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 600)
     Cap.advance(cap, 500)
@@ -383,7 +383,7 @@ describe("cap", () => {
     assert.strictEqual(cap.level, 1_000)
   })
 
-  it("never refills a quota, and gives back what was not used of it", () => {
+  it("never refills a quota, and refunds what was not used of it", () => {
     const cap = capOf({ total: 100 })
     Cap.take(cap, 60)
     Cap.advance(cap, 1e9)
@@ -394,13 +394,13 @@ describe("cap", () => {
     assert.strictEqual(Cap.wait(cap, 91), Infinity)
   })
 
-  it("asks nothing of itself for a call that takes nothing of it", () => {
+  it("does not hold back a call that uses nothing of it", () => {
     const cap = capOf({ total: 100 })
     Cap.take(cap, 105)
     assert.strictEqual(Cap.wait(cap, 0), 0)
   })
 
-  it("lets what leaves a window go by a sixtieth of it late at the most, and never early", () => {
+  it("frees what leaves a window at most a sixtieth of it late, and never early", () => {
     const cap = capOf({ perMinute: 600, burst: 300, window: "sliding" })
     Cap.take(cap, 30)
     const wait = Cap.wait(cap, 600)
@@ -410,7 +410,7 @@ describe("cap", () => {
     assert.strictEqual(Cap.wait(cap, 600), 0)
   })
 
-  it("remembers few of the levels from which it was taken, and gives nothing back that was lost meanwhile", () => {
+  it("remembers few levels, and refunds nothing that has overflowed since", () => {
     const cap = capOf({ perSecond: 1_000 })
     Cap.take(cap, 400)
     Cap.advance(cap, 400)
@@ -422,7 +422,7 @@ describe("cap", () => {
     assert.strictEqual(cap.level, 0)
   })
 
-  it("loses little by the levels that it does not remember, and never gives back what was lost", () => {
+  it("loses little by the levels that it forgets, and never refunds what has overflowed", () => {
     let most = 0
     for (let seed = 1; seed <= 100; seed++) {
       const random = mulberry(seed)
@@ -484,7 +484,7 @@ describe("cap", () => {
       assert.strictEqual(cap.level, 140)
     })
 
-    it("that is no bucket gives back all, and what was given back before stays lost", () => {
+    it("that is not a bucket refunds everything, and what was lost before stays lost", () => {
       const cap = capOf({ perSecond: 1_000 })
       Cap.take(cap, 400)
       Cap.advance(cap, 400)
@@ -494,7 +494,7 @@ describe("cap", () => {
       assert.strictEqual(cap.level, 1_000)
     })
 
-    it("gives nothing back that a smaller burst never held", () => {
+    it("refunds nothing that a smaller burst could not have held", () => {
       const cap = capOf({ perSecond: 1_000 })
       Cap.take(cap, 100)
       Cap.advance(cap, 10)
@@ -505,7 +505,7 @@ describe("cap", () => {
       assert.strictEqual(cap.level, level)
     })
 
-    it("gives nothing back that was lost before", () => {
+    it("refunds nothing that was lost before", () => {
       const cap = capOf({ perSecond: 1_000 })
       Cap.take(cap, 400)
       Cap.advance(cap, 400)
@@ -515,7 +515,7 @@ describe("cap", () => {
       assert.strictEqual(cap.level, 900)
     })
 
-    it("forgets what a window of another length has seen", () => {
+    it("forgets what was admitted in a window of another length", () => {
       const cap = capOf({ perSecond: 400, burst: 300, window: "sliding" }, minute)
       Cap.take(cap, 300)
       other(cap, { perMinute: 6_000, burst: 300, window: "sliding" })
@@ -523,7 +523,7 @@ describe("cap", () => {
       assert.strictEqual(Cap.wait(cap, 5_800), 0)
     })
 
-    it("keeps what its window has seen while the window's length is the same", () => {
+    it("keeps what was admitted in its window if the window's length stays the same", () => {
       const cap = capOf({ perMinute: 6_000 })
       Cap.take(cap, 5_000)
       other(cap, { perMinute: 7_000, window: "fixed" })
@@ -533,14 +533,14 @@ describe("cap", () => {
     })
   })
 
-  describe("that comes to rest", () => {
+  describe("that is left and restored", () => {
     const kinds: ReadonlyArray<Limits.Limit> = [
       { perSecond: 500, burst: 2_000 },
       { perMinute: 30_000, burst: 2_000, window: "sliding" },
       { perMinute: 30_000, window: "sliding" }
     ]
 
-    it("says what is left of it, and another one that goes on with that admits the same, or later by its whole window", () => {
+    it("is restored to one that admits the same, or does so later by at most its window", () => {
       for (let seed = 1; seed <= 30; seed++) {
         const random = mulberry(seed)
         const limit = kinds[seed % kinds.length]!
@@ -572,7 +572,7 @@ describe("cap", () => {
       }
     })
 
-    it("is full at once as a quota of which nothing was used, and otherwise never", () => {
+    it("is full at once if it is an unused quota, and never if it is a used one", () => {
       const cap = capOf({ total: 100 })
       assert.strictEqual(Cap.left(cap, 5).fullAt, 5)
       Cap.take(cap, 1)
@@ -592,13 +592,13 @@ describe("cap", () => {
     })
   })
 
-  it("looks again after a whole window at a charge that is larger than all of it", () => {
+  it("waits a whole window for a charge that is larger than the window", () => {
     const cap = capOf({ perMinute: 6_000, window: "sliding" })
     Cap.take(cap, 100)
     assert.strictEqual(Cap.wait(cap, 7_000), minute)
   })
 
-  it("has part of each slice of its window, scaled for a part of the limit", () => {
+  it("scales each slice of its window for a part of the limit", () => {
     const cap = capOf({ perMinute: 6_000, window: "sliding" })
     for (let i = 0; i < 3; i++) {
       Cap.take(cap, 100)

@@ -63,7 +63,7 @@ const Operation = Schema.Struct({
 })
 
 describe("fairQueue", () => {
-  it("does what plain lists do, whatever comes, goes, is served, corrected or forgotten", () => {
+  it("agrees with a model of plain lists, whatever is pushed, removed, served, corrected or forgotten", () => {
     for (let seed = 1; seed <= 400; seed++) {
       const random = mulberry(seed)
       const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
@@ -236,7 +236,7 @@ describe("fairQueue", () => {
     }
   })
 
-  it("looks at few agents to forget some, however many are to be remembered", () => {
+  it("looks at few agents to forget some, however many it has to remember", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("waits", 1))
     const { flows } = queue["levels"].get(0)!
@@ -255,7 +255,7 @@ describe("fairQueue", () => {
     assert.isBelow(looked, 2 * 20_000)
   })
 
-  it("is as a new one when it has forgotten, whether one agent had come or many", () => {
+  it("equals a new queue after it has forgotten, for one agent and for many", () => {
     const order = (before: ReadonlyArray<string>, [one, other]: readonly [string, string]) => {
       const queue = new FairQueue<Call>()
       for (const agent of before) {
@@ -339,7 +339,7 @@ describe("fairQueue", () => {
     }
   })
 
-  it("gives back what an agent was charged for a call that was not let out", () => {
+  it("corrects an agent's charge for a call that was not sent", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 4; i++) queue.push(call("a"))
     for (let i = 0; i < 4; i++) queue.push(call("b"))
@@ -358,7 +358,7 @@ describe("fairQueue", () => {
     assert.deepStrictEqual(drain(queue, 6), ["failing", "new", "newer", "failing", "new", "failing"])
   })
 
-  it("starts a newcomer beside those who used less than they asked for", () => {
+  it("starts a newcomer level with agents that used less than their calls cost", () => {
     // Without it virtual time runs away from them, and a newcomer waits for all that they did not use.
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 2_000; i++) queue.push(call(i % 2 === 0 ? "a" : "b"))
@@ -367,7 +367,7 @@ describe("fairQueue", () => {
     assert.include(drain(queue, 4), "new")
   })
 
-  it("keeps what an agent is owed when a smaller call of it used what it asked for", () => {
+  it("keeps what an agent is owed when a smaller call of the agent used its whole cost", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("a", 5))
     queue.push(call("a", 1))
@@ -379,7 +379,7 @@ describe("fairQueue", () => {
     assert.deepStrictEqual(drain(queue, 6), ["a", "a", "b", "a", "b", "a"])
   })
 
-  it("remembers what agents were served by an idle priority, and not of hundreds of them", () => {
+  it("remembers what agents were served at an idle priority, but not at hundreds of them", () => {
     const queue = new FairQueue<Call>()
     queue.push(call("other"))
     const push = (agent: string, cost: number) => queue.push(call(agent, cost, { priority: 1 }))
@@ -396,7 +396,7 @@ describe("fairQueue", () => {
     }
   })
 
-  it("serves by the costs that entries were repriced to", () => {
+  it("serves by the new costs after entries were repriced", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 10; i++) {
       queue.push(call("large", 1e-4))
@@ -519,7 +519,7 @@ describe("fairQueue", () => {
     { arbitrary: { runs: 60 } }
   )
 
-  it("gives 64 agents of unequal appetite equal service: Jain's index at least 0.99", () => {
+  it("serves 64 agents with unequal calls equally: Jain's index is at least 0.99", () => {
     const random = mulberry(7)
     const queue = new FairQueue<Call>()
     const served = new Map<string, number>()
@@ -548,7 +548,7 @@ describe("fairQueue", () => {
     return before
   }
 
-  it("predicts who is served before a newcomer: higher priorities whole, lower ones not, his own agent's calls all", () => {
+  it("predicts who is served before a newcomer: all of higher priorities and of its own agent, none of lower priorities", () => {
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 3; i++) queue.push(call("urgent", 1, { priority: 1 }))
     for (let i = 0; i < 2; i++) queue.push(call("mine"))
@@ -605,7 +605,7 @@ describe("fairQueue", () => {
     }
   })
 
-  it("learns which part of the agents comes back, and expects them", () => {
+  it("learns which fraction of the agents comes back, and expects them", () => {
     for (const part of [0, 1]) {
       const queue = new FairQueue<Call>()
       for (let i = 0; i < 10; i++) queue.push(call(`${i}`))
@@ -628,7 +628,7 @@ describe("fairQueue", () => {
     assert.strictEqual(before(0.5).filter((agent) => agent === "other").length, 2)
   })
 
-  it("reads no more entries where more wait", () => {
+  it("reads no more entries if more wait", () => {
     assert.isUndefined(isLogarithmic(FairQueue))
   })
 })

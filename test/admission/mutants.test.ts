@@ -26,7 +26,7 @@ interface Unused {
 /** A fault for each rule of `test/support/rules.ts`, which must fail by it. */
 const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   [
-    "meter: lets a call in to the millisecond, however often anybody looks",
+    "meter: admits a call to the millisecond, however often it is asked",
     {
       without: "one curve for the rate and for what it refills",
       in: "Meter.advance",
@@ -34,7 +34,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     }
   ],
   [
-    "verdicts: random rejections of one burst that arrive together are no streak",
+    "verdicts: random rejections of one burst that arrive together raise no alarm",
     {
       without: "the acceptances that are left over",
       in: "Verdicts.failed",
@@ -42,7 +42,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     }
   ],
   [
-    "judging: a rejection whose headers leave less than its charge is an exhaustion, one that leaves more is none",
+    "judging: a rejection is an exhaustion if its headers leave less than its charge, and only then",
     { without: "the evidence of headers", in: "Law.reject", by: Fault.never(Fault.returning('"exhausted"')) }
   ],
   [
@@ -54,7 +54,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     { without: "what was delivered", in: "Law.reject", by: Fault.through(Fault.operating("/", difference), () => 0) }
   ],
   [
-    "headers: what they say is less holds at once, what they say is more by and by",
+    "headers: lower levels apply at once, higher ones gradually",
     {
       without: "doubt of what they promise",
       in: "Law.observe",
@@ -66,15 +66,15 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     { without: "a window", in: "Window.rejected", by: Fault.never(Fault.deciding()) }
   ],
   [
-    "overload: a lone one delays nobody, and random ones of 5 % cost next to nothing",
+    "overload: a lone one delays nobody, and 5 % of random ones cost next to nothing",
     { without: "a verdict", in: "Law.overload", by: Fault.never(Fault.returning('"isolated"')) }
   ],
   [
-    "nothing known: calls double with each round of verdicts, until rejections or headers end that",
+    "nothing known: calls double with each round of verdicts until rejections or headers end that",
     { without: "an opening", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [
-    "cap: what the user states is never raised, neither by headers nor by an oversized call",
+    "cap: neither headers nor an oversized call raise what the user states",
     {
       without: "a meter of its own",
       in: "Law.make",
@@ -85,7 +85,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     }
   ],
   [
-    "cap: what is kept of a quota stays kept when limits change, also before any call",
+    "cap: the part of a quota that is kept stays kept when limits change, even before any call",
     {
       without: "what is kept where nothing was sent",
       in: "Law.resize",
@@ -102,7 +102,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     { without: "one probe at a time", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [
-    "ramp: growth is bounded by 40 % a minute after the provider's ramp error",
+    "ramp: growth is bounded by 40 % a minute after a ramp error",
     {
       without: "a bound",
       in: "Meter.rateAt",
@@ -302,7 +302,7 @@ describe("mutants", () => {
     )
   )
 
-  it("a fault whose target is not there, or there twice, is reported", () => {
+  it("reports a fault whose target does not exist, or exists twice", () => {
     const by = Fault.instead(() => () => {})
     assert.throws(() => Fault.copies({ without: "", in: "Cap.nowhere", by }), /"Cap.nowhere" should be exported once/)
     assert.throws(() => Fault.copies({ without: "", in: "layer", by }), /"layer" should be exported once .* src\//)

@@ -16,8 +16,8 @@ const freeze = <A>(value: A): A => {
 
 const next = (pool: Law.Pacer): Law.Pacer => Law.copy(freeze(pool))
 
-describe("a copied state", () => {
-  it("is not changed by any event of its copy, which decides as one that is not copied", () => {
+describe("a copy of a pacer", () => {
+  it("decides as its original would, and no event of the copy changes the original", () => {
     const found = new Set<number | string>()
     for (let seed = 1; seed <= 30; seed++) {
       const trace = play(seed, plain, next)
@@ -27,7 +27,7 @@ describe("a copied state", () => {
     for (const verdict of ["isolated", "exhausted", "ramp", "outage"]) assert.isTrue(found.has(verdict), verdict)
   })
 
-  it("is not changed by a call of a smaller pool that the copy takes over", () => {
+  it("may take over a call from another pacer without changing its original", () => {
     const limits = { outputTokens: { perMinute: 60_000, window: "sliding" } } as const
     const pool = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 0))
     const smaller = Law.copy(pool)
@@ -36,7 +36,7 @@ describe("a copied state", () => {
     assert.strictEqual(pool.inFlight, 0)
   })
 
-  it("is not changed when its copy goes on where another pool has come to rest", () => {
+  it("may resume what a closed pool left without changing its original", () => {
     const limits = { tokens: { perMinute: 60_000, window: "sliding" } } as const
     const pool = Law.make(Rules.resolve(limits), Rules.shares(limits), 0)
     for (let i = 0; i < 5; i++) Law.settle(pool, Law.take(pool, whole(1_000), i * 2_000), whole(500), i * 2_000)
@@ -47,8 +47,8 @@ describe("a copied state", () => {
   })
 })
 
-describe("admitting a call", () => {
-  it("is deciding and taking it, in any state", () => {
+describe("admit", () => {
+  it("is decide followed by take, in any state", () => {
     let admitted = 0
     let blocked = 0
     const compare = (pool: Law.Pacer): Law.Pacer => {

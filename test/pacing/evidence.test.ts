@@ -38,8 +38,8 @@ const unalarmed = (pool: Law.Pacer): void => {
   for (const meter of pool.meters) meter.mean = 1
 }
 
-describe("a rejection weighs", () => {
-  it("as much as it is unlikely to be random, less what was accepted since the last one", () => {
+describe("the score of a rejection", () => {
+  it("rises with how unlikely it is to be random, and falls with each call accepted since the last one", () => {
     const pool = known()
     rejected(pool, whole(100))
     assert.closeTo(pool.bucketTest.score, cost, 1e-9)
@@ -48,7 +48,7 @@ describe("a rejection weighs", () => {
     assert.closeTo(pool.bucketTest.score, 2 * cost - 10 * each, 1e-9)
   })
 
-  it("more where only small calls were accepted, and not less where large ones were", () => {
+  it("counts accepted calls by size: small ones less, large ones not more", () => {
     for (const [size, calls] of [
       [10, 1],
       [1_000, 10]
@@ -62,7 +62,7 @@ describe("a rejection weighs", () => {
     }
   })
 
-  it("by the count of calls alone where they take nothing of a limit, or output, which is counted later", () => {
+  it("counts calls alone if they use nothing of the limit, or only output, which is counted later", () => {
     const output = (amount: number): Law.Ticket["charge"] => ({ ...whole(0), outputTokens: amount })
     for (const [limits, small, large] of [
       [stated, whole(10), whole(0)],
@@ -79,7 +79,7 @@ describe("a rejection weighs", () => {
     }
   })
 
-  it("while nothing is known as if one in fifty came at random, and no more acceptances are left over than may be out", () => {
+  it("assumes 2 % random rejections while nothing is known, and keeps at most as many acceptances as calls may be out", () => {
     const [p, allowed] = [0.02, 4]
     const pool = poolOf(Law, {})
     accepted(pool, whole(100), 100)
@@ -99,10 +99,10 @@ describe("a rejection weighs", () => {
   })
 })
 
-describe("what is random is learned", () => {
+describe("the rate of random rejections is learned", () => {
   const room: Law.Readings = { requests: { limit: 1, remaining: 1e6, roundedTo: 1 }, ...readings(10, 500_000) }
 
-  it("of rejections whose headers show room, and of as many calls as went out since the last one", () => {
+  it("from rejections whose headers show room, over the calls sent since the last one", () => {
     const pool = known(100, { ...stated, requests: { perSecond: 1_000, burst: 1e6 } })
     rejected(pool, whole(100), { readings: room })
     const first = Verdicts.learn(0.001, 100, true, 0.001)
@@ -116,7 +116,7 @@ describe("what is random is learned", () => {
     assert.strictEqual(pool.random, second, "of two in a row nobody knows")
   })
 
-  it("not of others", () => {
+  it("not from other rejections", () => {
     const pool = known()
     rejected(pool, whole(100))
     assert.strictEqual(pool.random, 0.001)
@@ -135,7 +135,7 @@ describe("what is random is learned", () => {
     assert.strictEqual(one.random, 0.001, "those that do not say what is left show none")
   })
 
-  it("of the calls that went out below the share, each of them once, whatever order their ends have", () => {
+  it("from the calls sent below the measured share, each counted once in any order of their ends", () => {
     const pool = known()
     const meter = meterOf(pool)
     Object.assign(meter, { mean: 100, level: -1e6 })
@@ -162,8 +162,8 @@ describe("what is random is learned", () => {
   })
 })
 
-describe("calls go out below the share", () => {
-  it("where the limit that is tried furthest is below it", () => {
+describe("a call is sent below the measured share", () => {
+  it("if the meter that has grown furthest is below it", () => {
     const pool = poolOf(Law, {
       requests: { perSecond: 10, burst: 1_000 },
       tokens: { perSecond: 10_000, burst: 1_000_000 }
@@ -179,8 +179,8 @@ describe("calls go out below the share", () => {
   })
 })
 
-describe("the evidence that is needed", () => {
-  it("is less while more than the measured share is tried", () => {
+describe("the threshold of an alarm", () => {
+  it("is lower while more than the measured share is tried", () => {
     const verdict = (phase: number, score: number): Law.Verdict => {
       const pool = known(10)
       const meter = meterOf(pool)
@@ -204,7 +204,7 @@ describe("the evidence that is needed", () => {
   })
 })
 
-describe("an alarm is laid to", () => {
+describe("an alarm is blamed on", () => {
   const both: Limits.Limits = {
     requests: { perSecond: 10, burst: 1_000 },
     tokens: { perSecond: 10_000, burst: 1_000_000 }
@@ -224,7 +224,7 @@ describe("an alarm is laid to", () => {
     return pool.meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
   }
 
-  it("a limit that is not known where no other is nearly used", () => {
+  it("an unknown limit if no known one is nearly used up", () => {
     for (const [size, expected] of [
       [10, ["requests"]],
       [4_000, ["tokens"]]
@@ -237,7 +237,7 @@ describe("an alarm is laid to", () => {
     }
   })
 
-  it("one whose headers show no room for the call beyond their error", () => {
+  it("a limit whose headers show no room for the call beyond their error", () => {
     const says = { readings: { tokens: { limit: undefined, remaining: 4_500, roundedTo: 1 } } }
     for (const [error, expected] of [
       [0, ["requests"]],
@@ -252,7 +252,7 @@ describe("an alarm is laid to", () => {
     }
   })
 
-  it("tokens in spite of headers that are not believed", () => {
+  it("tokens even if headers that are distrusted show room", () => {
     const says = { readings: { tokens: { limit: undefined, remaining: 500_000, roundedTo: 1 } } }
     const pool = poolOf(Law, both)
     const now = flow(Law, pool, 0, 60_000, 1, 4_000)
@@ -261,7 +261,7 @@ describe("an alarm is laid to", () => {
     assert.strictEqual(pool.distrustUntil, now + 60_000)
   })
 
-  it("a burst of requests where headers show room for all, and for them alone", () => {
+  it("bursts of requests only if headers show room in all dimensions", () => {
     const room: Law.Readings = { requests: { limit: 0.01, remaining: 900, roundedTo: 1 }, ...readings(10, 500_000) }
     const requests = (says: Law.Readings): ReadonlyArray<number> => {
       const pool = poolOf(Law, both)
@@ -273,8 +273,8 @@ describe("an alarm is laid to", () => {
   })
 })
 
-describe("a window of calls in flight is suspected by a rejection", () => {
-  it("unless nothing is known, the pool is paused, or it went out before what is known", () => {
+describe("a rejection is evidence of a limit of calls in flight", () => {
+  it("unless no limit is known, the pool is paused, or the call was sent before an exhaustion", () => {
     const suspects = (change: (pool: Law.Pacer) => void): boolean => {
       const pool = known()
       change(pool)
@@ -289,14 +289,14 @@ describe("a window of calls in flight is suspected by a rejection", () => {
     assert.isFalse(suspects((pool) => (pool.opening = { at: 0, since: 0, last: 1, allowed: 1 })))
   })
 
-  it("with as many acceptances left over as calls are without a verdict", () => {
+  it("with as many acceptances left over as there are calls without a verdict", () => {
     const pool = known(1_000)
     rejected(pool, whole(1_000))
     const pending = 0.01 * (2 * pool.rejectMillis + 20)
     assert.closeTo(pool.window.surplus, pending * Math.log(0.98 / 0.5), 1e-9)
   })
 
-  it("and holds as many as are known to be accepted", () => {
+  it("and the window holds the calls that are known to be accepted", () => {
     const pool = known(1_000)
     pool.random = 0.05
     const open = Array.from({ length: 4 }, () => Law.take(pool, whole(1_000), 0))

@@ -53,7 +53,7 @@ describe("the share", () => {
     return meter
   }
 
-  it("is what was accepted since the bucket was empty, at most what was tried, and at least half of that", () => {
+  it("becomes what was accepted since the last exhaustion, between half of the rate and the rate", () => {
     assert.closeTo(after({ got: 6 }).peak, 6, 1e-9)
     assert.closeTo(after({ got: 6, left: 80 }).peak, 6 + 80 / 2_000, 1e-9, "what was left was there, too")
     assert.closeTo(after({ got: 20 }).peak, 8, 1e-9)
@@ -62,27 +62,27 @@ describe("the share", () => {
     assert.closeTo(after({ got: 1, limits: share }).peak, 0.7 * 8, 1e-9)
   })
 
-  it("of a limit that nobody knows is the first one that is measured, however much less than the guess", () => {
+  it("of an unknown limit is the first measurement, however far below the guess", () => {
     assert.closeTo(after({ got: 1, limits: {} }).peak, 1, 1e-9)
     assert.closeTo(after({ got: 1, limits: {}, best: 8 }).peak, 4, 1e-9)
     assert.isAbove(after({ got: 0, limits: {} }).peak, 0, "nothing went through, and somebody has to try")
   })
 
-  it("refills from the verdict on: what came before is in what was left", () => {
+  it("refills from the verdict on, because earlier refill is part of what was left", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 100, burst: 1_000 } })
     const ticket = Law.take(pool, whole(100), 0)
     assert.strictEqual(reject(Law, pool, ticket, 1_000), "exhausted")
     assert.isAtLeast(Law.decide(pool, whole(100), 1_000)?.millis ?? 0, 500)
   })
 
-  it("is guessed where nothing is known, and nobody goes until the guess has its verdicts", () => {
+  it("is a guess while nothing is known, and no call goes until the calls in flight have their verdicts", () => {
     const pool = poolOf(Law, {})
     const ticket = Law.take(pool, whole(100), 0)
     empty(pool, ticket, 200)
     assert.strictEqual(Law.decide(pool, whole(1), 200)?.millis, 2 * 200 + 20)
   })
 
-  it("is measured over six calls at the least; before that it stays, or is what was tried if that was less", () => {
+  it("is measured over at least six calls; until then it stays, or is the rate in use if that is lower", () => {
     const mean = (4_000 * 8) / 6
     assert.closeTo(after({ got: 6, mean, millis: 4_000 }).peak, 6, 1e-9)
     assert.closeTo(after({ got: 6, mean, millis: 3_999 }).peak, 8, 1e-9)
@@ -90,13 +90,13 @@ describe("the share", () => {
     assert.closeTo(after({ got: 6, mean, millis: 500, phase: 1 }).peak, 8, 1e-9)
   })
 
-  it("is measured from the last time that less was there than was tried", () => {
+  it("is measured from the last exhaustion that lowered it", () => {
     assert.strictEqual(after({ got: 6 }).mark?.at, 2_000)
     assert.strictEqual(after({ got: 20 }).mark?.at, 0)
     assert.strictEqual(after({ got: 8 }).mark?.at, 0)
   })
 
-  it("is remembered where it is the best", () => {
+  it("is remembered if it is the largest so far", () => {
     assert.closeTo(after({ got: 6 }).best, 6, 1e-9)
     const pool = poolOf(Law, stated)
     meterOf(pool).best = 7
@@ -105,7 +105,7 @@ describe("the share", () => {
     assert.strictEqual(meterOf(pool).best, 7)
   })
 
-  it("of a limit that is not known any more is what went through it lately", () => {
+  it("of a limit that is no longer known is the recent rate", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 120_000, 0.5)
     Law.resize(pool, {}, {}, now)
@@ -115,8 +115,8 @@ describe("the share", () => {
   })
 })
 
-describe("calls that went out before", () => {
-  it("say nothing more of the same empty bucket, up to the millisecond in which that was known", () => {
+describe("a call that was sent before", () => {
+  it("an exhaustion, or in its millisecond, says nothing new about the bucket when it is rejected", () => {
     const pool = poolOf(Law, stated)
     const open = [0, 50, 51].map((at) => Law.take(pool, whole(1_000), at))
     const first = Law.take(pool, whole(1_000), 0)
@@ -131,7 +131,7 @@ describe("calls that went out before", () => {
     assert.strictEqual(meterOf(pool).mark?.at, 51)
   })
 
-  it("are no evidence without headers either, up to that millisecond", () => {
+  it("an exhaustion is no evidence without headers either", () => {
     const pool = poolOf(Law, stated)
     let now = flow(Law, pool, 0, 10_000, 1, 100)
     const same = Law.take(pool, whole(100), now + 50)
@@ -142,7 +142,7 @@ describe("calls that went out before", () => {
     assert.strictEqual(pool.bucketTest.score, 0)
   })
 
-  it("get back what they did not use if they were accepted, and not what the bucket had lost", () => {
+  it("an exhaustion gets its unused tokens back if it was accepted, but not what the bucket had lost", () => {
     const level = (at: number, end: (pool: Law.Pacer, ticket: Law.Ticket) => void): number => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
       const first = Law.take(pool, whole(1_000), 0)
@@ -159,7 +159,7 @@ describe("calls that went out before", () => {
     assert.strictEqual(level(5, release), 0)
   })
 
-  it("a limit was known do not speak of it", () => {
+  it("a limit was known says nothing about it", () => {
     for (const says of [readings(undefined, 0), undefined]) {
       const pool = poolOf(Law, {})
       const old = Law.take(pool, { requests: 1, inputTokens: 500, outputTokens: 500, tokens: 1_000 }, 0)
@@ -188,7 +188,7 @@ describe("a bucket that stays empty", () => {
     return pool.gate.until - 200
   }
 
-  it("is one from which less than half of a call was got", () => {
+  it("is one that delivered less than half a call since its last exhaustion", () => {
     assert.deepStrictEqual([twice(0), twice(499), twice(500), twice(1_500)], [1_000, 1_000, -Infinity, -Infinity])
   })
 
@@ -204,12 +204,12 @@ describe("a bucket that stays empty", () => {
     })
   }
 
-  it("pauses the pool for 1, 2, 4, 8 and again 8 s, and for less the first time if the provider says so", () => {
+  it("pauses the pool for 1, 2, 4, 8 and 8 s; the first pause is shorter if the provider says so", () => {
     assert.deepStrictEqual(pauses(poolOf(Law, stated), 0), [0, 1_000, 2_000, 4_000, 8_000, 8_000])
     assert.deepStrictEqual(pauses(poolOf(Law, stated), 0, 300), [0, 300, 2_000, 4_000, 8_000, 8_000])
   })
 
-  it("pauses it after an outage, too", () => {
+  it("pauses the pool also after an outage", () => {
     const pool = poolOf(Law, stated)
     for (let i = 0; i < 20 && pool.gate.misses < 2; i++) fail(Law, pool, send(Law, pool, i * 100), i * 100 + 50)
     const probe = send(Law, pool, 2_000)
@@ -217,7 +217,7 @@ describe("a bucket that stays empty", () => {
     assert.deepStrictEqual(pauses(pool, probe.at + 1_000).slice(0, 3), [0, 1_000, 2_000])
   })
 
-  it("is probed by one call for as long as rejections take, not as long as failures", () => {
+  it("is probed by one call, whose verdict takes as long as a rejection, not a failure", () => {
     const pool = poolOf(Law, stated)
     empty(pool, Law.take(pool, whole(1_000), 0), 50)
     empty(pool, Law.take(pool, whole(1_000), 100), 150)
@@ -241,7 +241,7 @@ describe("the reserve", () => {
     })
   }
 
-  it("is half a call after a bucket was empty, and twice as much each time, up to a second or a call or a third of all", () => {
+  it("starts at half a call and doubles with each exhaustion, up to the refill of a second, a call, or a third of the bucket", () => {
     const accepted = (reserve: number): number => reserve + (250 - reserve) / 100
     const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 60_000 } })
     const [first, second, ...more] = reserves(pool, 1_000)
@@ -254,7 +254,7 @@ describe("the reserve", () => {
     assert.strictEqual(reserves(small, 1_000).at(-1), 2_000)
   })
 
-  it("goes by the best share where no limit is known", () => {
+  it("is bounded by the largest share if no limit is known", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 60_000, 0.5)
     Law.resize(pool, {}, {}, now)
@@ -265,7 +265,7 @@ describe("the reserve", () => {
     assert.strictEqual(meter.reserve, 1_000 * Math.max(2, meter.best))
   })
 
-  it("decays with accepted calls to a quarter of one, or less where the bucket is small", () => {
+  it("decays with accepted calls to a quarter of a call, or less in a small bucket", () => {
     for (const [burst, least] of [
       [1_000_000, 250],
       [5_000, 100]
@@ -285,7 +285,7 @@ describe("the reserve", () => {
 })
 
 describe("the opening ends", () => {
-  it("at half of what the last round had, or at what was delivered if that is less", () => {
+  it("at half the rate of the last round, or at what was delivered if that is less", () => {
     const verdict = 2 * 200 + 20
     for (const [recent, rate] of [
       [1e9, 8 / verdict / 2],

@@ -18,7 +18,7 @@ const goAt = (pool: Law.Pacer, now: number, most = 20): number => {
   return count
 }
 
-describe("of several limits that bind for as long", () => {
+describe("if several limits bind equally long", () => {
   const limit = { perSecond: 1_000 }
   const all = (amount: number): Law.Ticket["charge"] => ({
     requests: amount,
@@ -27,7 +27,7 @@ describe("of several limits that bind for as long", () => {
     tokens: amount
   })
 
-  it("the first one is named, whoever set it", () => {
+  it("the first one is named", () => {
     for (const share of [1, 0.5]) {
       const pool = poolOf(Law, { requests: { ...limit, share }, tokens: { ...limit, share } })
       // Of a share the provider's own limit does not bind.
@@ -38,14 +38,14 @@ describe("of several limits that bind for as long", () => {
   })
 })
 
-describe("a limit of which a call takes nothing", () => {
-  it("does not hold it", () => {
+describe("a limit of which a call uses nothing", () => {
+  it("does not hold the call back", () => {
     const pool = poolOf(Law, { inputTokens: { perSecond: 1_000 }, tokens: { total: 100 } })
     Law.take(pool, whole(100), 0)
     assert.isUndefined(Law.decide(pool, { requests: 1 }, 0))
   })
 
-  it("stays as it is when nobody says what was used of it", () => {
+  it("does not change if no usage of it is reported", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
     const levels = (): ReadonlyArray<number> => [pool.caps.tokens!.level, meterOf(pool).level]
     const ticket = Law.take(pool, whole(400), 0)
@@ -57,7 +57,7 @@ describe("a limit of which a call takes nothing", () => {
 describe("the opening", () => {
   const verdict = 2 * 200 + 20
 
-  it("lets the next round begin to the millisecond, with twice as many calls if the last one was used up", () => {
+  it("starts the next round to the millisecond, with twice as many calls if the last one was used up", () => {
     const pool = poolOf(Law, {})
     Law.take(pool, whole(10), 0)
     assert.strictEqual(wait(Law, pool, 0), verdict)
@@ -66,7 +66,7 @@ describe("the opening", () => {
     assert.strictEqual(wait(Law, pool, verdict), verdict / 2)
   })
 
-  it("lets as many go again after a round that was not used up", () => {
+  it("allows as many calls again after a round that was not used up", () => {
     const pool = poolOf(Law, {})
     Law.take(pool, whole(10), 0)
     assert.strictEqual(wait(Law, pool, verdict), 0)
@@ -78,7 +78,7 @@ describe("the opening", () => {
 })
 
 describe("a window of calls in flight", () => {
-  it("does not grow while fewer calls are in flight", () => {
+  it("does not grow unless it is full", () => {
     const pool = poolOf(Law, stated)
     Object.assign(pool.window, { size: 5, need: 1, full: 3 })
     for (let i = 0; i < 2; i++) Law.take(pool, whole(10), 0)
@@ -87,8 +87,8 @@ describe("a window of calls in flight", () => {
   })
 })
 
-describe("a call knows how many went out so long before that they would have failed", () => {
-  it("namely those that are older than the time to a failure, and all that are older than twice of it", () => {
+describe("a ticket counts the calls sent so long before it that they would have failed", () => {
+  it("some of those older than the time to a failure, and all older than twice that time", () => {
     const pool = poolOf(Law, stated)
     const { overloadMillis } = pool
     const times: Array<number> = []
@@ -117,7 +117,7 @@ describe("an outage", () => {
     return { pool, open, now: now + 100 }
   }
 
-  it("is two failures in a row, or three where a thousand calls go out in a second, and never one", () => {
+  it("takes two failures in a row, or three at a thousand calls a second, and never one", () => {
     for (const [size, failures] of [
       [100_000, 2],
       [1_000, 2],
@@ -133,7 +133,7 @@ describe("an outage", () => {
     }
   })
 
-  it("is none where two calls of one burst fail after many that were accepted", () => {
+  it("is not found if two calls of one burst fail after many accepted calls", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, 1_000)
     const tickets = [1, 2].map(() => Law.take(pool, whole(1_000), now))
@@ -143,7 +143,7 @@ describe("an outage", () => {
     )
   })
 
-  it("is told from overloads at random, which are learned of the calls accepted in between", () => {
+  it("is told from random overloads, whose rate is learned over the calls accepted between them", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, 1_000)
     const [one, two] = [1, 2].map(() => Law.take(pool, whole(1_000), now)) as [Law.Ticket, Law.Ticket]
@@ -162,14 +162,14 @@ describe("an outage", () => {
     assert.strictEqual(few.randomOverload, Verdicts.learn(0.01, 2, true, 0.01))
   })
 
-  it("is over without a rest: the next failure is weighed as if there had been none", () => {
+  it("leaves no evidence behind: the next failure is judged as the first one", () => {
     const { now, pool } = away()
     const probe = send(Law, pool, now)
     answer(Law, pool, probe, probe.at + 50)
     assert.strictEqual(fail(Law, pool, send(Law, pool, probe.at + 50), probe.at + 100), "isolated")
   })
 
-  it("is not told of again, nor is its end, by calls that went out up to the millisecond in which it was known", () => {
+  it("is not changed by calls that were sent before it was found, or in that millisecond", () => {
     const { now, open, pool } = away()
     const { misses, until } = pool.gate
     const unchanged = (): void => assert.deepStrictEqual([pool.gate.misses, pool.gate.until], [misses, until])
@@ -193,14 +193,14 @@ describe("an outage", () => {
     assert.strictEqual(pool.gate.misses, 0)
   })
 
-  it("is over when the provider rejects a probe: then all may go", () => {
+  it("ends when the provider rejects a probe", () => {
     const { now, pool } = away(100)
     const probe = send(Law, pool, now, 100)
     assert.strictEqual(reject(Law, pool, probe, probe.at + 50), "isolated")
     assert.strictEqual(goAt(pool, probe.at + 50), 20)
   })
 
-  it("is probed by two at the millisecond in which one has been silent for too long", () => {
+  it("is probed by two calls once one has been silent for twice the time to a failure", () => {
     const { now, pool } = away()
     const { at } = send(Law, pool, now)
     const silence = 2 * pool.overloadMillis + 20
@@ -208,7 +208,7 @@ describe("an outage", () => {
     assert.strictEqual(goAt(pool, at + silence), 2)
   })
 
-  it("is probed by one more for each probe that told nothing, and not for one that was given up before", () => {
+  it("is probed again for each inconclusive probe, but not for one that was given up before", () => {
     const { now, open, pool } = away()
     const first = send(Law, pool, now)
     const silence = 2 * pool.overloadMillis + 20
@@ -221,7 +221,7 @@ describe("an outage", () => {
   })
 })
 
-describe("the time", () => {
+describe("the mean time", () => {
   it("to a rejection and to a failure is learned", () => {
     for (const millis of [20, 3_000]) {
       const pool = poolOf(Law, stated)
@@ -242,8 +242,8 @@ describe("the time", () => {
   })
 })
 
-describe("an error that says that usage grows too fast", () => {
-  it("is told once, and of calls that went out up to that millisecond nothing is learned", () => {
+describe("a ramp error", () => {
+  it("counts once: nothing is learned from calls sent before it, or in its millisecond", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, 100)
     const [one, same, third, fourth] = Array.from({ length: 4 }, () => Law.take(pool, whole(100), now)) as [
@@ -265,8 +265,8 @@ describe("an error that says that usage grows too fast", () => {
   })
 })
 
-describe("a call from a smaller pool", () => {
-  it("holds output alone, which is counted when it ends", () => {
+describe("a call that is taken over from another pacer", () => {
+  it("holds only output, which is counted when the call ends", () => {
     const limits: Limits.Limits = { ...stated, outputTokens: { perSecond: 1_000, burst: 10_000 } }
     const [large, small] = [poolOf(Law, limits), poolOf(Law, limits)]
     Law.adopt(large, Law.take(small, { ...whole(700), outputTokens: 500 }, 0))
@@ -274,8 +274,8 @@ describe("a call from a smaller pool", () => {
   })
 })
 
-describe("the share of output by headers", () => {
-  it("is reckoned by what was spent, not by what is still to be", () => {
+describe("the share of output that headers measure", () => {
+  it("is measured by what was spent, not by what calls in flight may still spend", () => {
     const pool = poolOf(Law, { outputTokens: { perSecond: 10_000, burst: 1_000_000 } })
     const output = (amount: number): Law.Ticket["charge"] => ({ ...whole(0), outputTokens: amount })
     const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 10, remaining, roundedTo: 1 } })

@@ -34,8 +34,8 @@ const shared = ({ mean = 100, phase = 0 } = {}) => {
   return { pool, rateAt }
 }
 
-describe("headers measure the share, and it does not grow by itself,", () => {
-  it("for ten seconds, or eight calls where those take longer", () => {
+describe("while headers measure the share, it does not grow by itself,", () => {
+  it("which is for ten seconds, or eight calls if that is longer", () => {
     const many = shared()
     assert.strictEqual(many.rateAt(10_999), 5)
     assert.isAbove(many.rateAt(11_000), 5)
@@ -45,13 +45,13 @@ describe("headers measure the share, and it does not grow by itself,", () => {
     assert.isAbove(few.rateAt(33_000), 5)
   })
 
-  it("but back to what was measured it goes", () => {
+  it("but returns to what was measured", () => {
     const { rateAt } = shared({ phase: -1 })
     assert.isBelow(rateAt(100), 5)
     assert.strictEqual(rateAt(10_000), 5)
   })
 
-  it("unless they are not believed", () => {
+  it("unless headers are distrusted", () => {
     const { pool, rateAt } = shared()
     pool.distrustUntil = 8_000
     assert.isAbove(rateAt(7_999), 5)
@@ -60,7 +60,7 @@ describe("headers measure the share, and it does not grow by itself,", () => {
 })
 
 describe("a limit that headers name", () => {
-  it("is of no call that is certainly larger than it", () => {
+  it("is not learned from a call that is certainly larger than it", () => {
     // A minute's worth and 60 % more.
     for (const [size, limit] of [
       [96_001, Infinity],
@@ -72,14 +72,14 @@ describe("a limit that headers name", () => {
     }
   })
 
-  it("stays while they say only what is left", () => {
+  it("stays if headers only say what is left", () => {
     const pool = poolOf(Law, {})
     Law.observe(pool, undefined, all(10, 50_000), 0)
     Law.observe(pool, Law.take(pool, whole(100), 0), readings(undefined, 300), 0)
     assert.deepStrictEqual([meterOf(pool).limit, meterOf(pool).level], [10, 300])
   })
 
-  it("holds what is left, and nothing where nothing is", () => {
+  it("starts with what is left, even if that is nothing", () => {
     const pool = poolOf(Law, {})
     Law.observe(pool, undefined, all(10, 0), 0)
     assert.isAbove(wait(Law, pool, 0), 0)
@@ -87,7 +87,7 @@ describe("a limit that headers name", () => {
     assert.strictEqual(Meter.burst(meterOf(pool)), 30_000, "what surely can be had at once")
   })
 
-  it("holds less where it is smaller, whatever a larger one held, and what the user states as before", () => {
+  it("has a smaller burst if it is lower than before, unless the user states a limit", () => {
     const pool = poolOf(Law, {})
     Law.observe(pool, undefined, all(10, 100_000), 0)
     Law.observe(pool, undefined, all(10, 500), 0)
@@ -106,7 +106,7 @@ describe("a limit that headers name", () => {
     assert.isUndefined(pool.opening)
   })
 
-  it("gives a share its part of the rate, of the burst and of the largest call", () => {
+  it("gives a stated share its part of the rate, the burst and the largest call", () => {
     for (const [remaining, most] of [
       [100_000, 300_000],
       [1_000_000, 500_000]
@@ -120,7 +120,7 @@ describe("a limit that headers name", () => {
 })
 
 describe("what headers say is left", () => {
-  it("counts where their call went out last or with the last one, and not before an exhaustion", () => {
+  it("counts unless its call was sent before that of the last header, or before an exhaustion", () => {
     const levelAfter = (sentAt: number, before: (pool: Law.Pacer) => void): number => {
       const pool = poolOf(Law, stated)
       const ticket = Law.take(pool, whole(100), sentAt)
@@ -145,14 +145,14 @@ describe("what headers say is left", () => {
     assert.deepStrictEqual([isHeard(0, distrust(11)), isHeard(0, distrust(10))], [false, true])
   })
 
-  it("is what was left when their call was sent, and what was refilled since", () => {
+  it("is the level when the call was sent, plus the refill since then", () => {
     const pool = poolOf(Law, stated)
     const ticket = Law.take(pool, whole(900_000), 0)
     Law.observe(pool, ticket, readings(10, 100_000), 1_000)
     assert.closeTo(meterOf(pool).level, 110_000, 1e-6)
   })
 
-  it("changes nothing where it is what we reckon", () => {
+  it("changes nothing if it is what we expect", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
     const before = Law.take(pool, whole(1_000), 0)
     const ticket = Law.take(pool, whole(1_000), 0)
@@ -162,7 +162,7 @@ describe("what headers say is left", () => {
     assert.strictEqual(meterOf(pool).level, level + 1_000)
   })
 
-  it("of output is never less than we reckon because of calls in flight", () => {
+  it("of output is never below our own level because of calls in flight", () => {
     const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
     const ticket = Law.take(pool, { requests: 1, inputTokens: 0, outputTokens: 5_000, tokens: 0 }, 0)
     const meter = meterOf(pool, "outputTokens")
@@ -172,7 +172,7 @@ describe("what headers say is left", () => {
   })
 })
 
-describe("the share by headers", () => {
+describe("the share that headers measure", () => {
   interface Between {
     readonly millis?: number
     readonly used?: number
@@ -203,7 +203,7 @@ describe("the share by headers", () => {
   }
   const gets = (rate: number, from = 10): number => from + 0.4 * (rate - from)
 
-  it("is what the bucket got and what we took, by a part of the difference", () => {
+  it("moves by a part of the difference towards what the bucket gained plus what we took", () => {
     assert.closeTo(after({}), gets(4), 1e-9)
     assert.closeTo(after({ used: 0 }), gets(4), 1e-9)
     assert.closeTo(after({}, {}), gets(4, gets(4)), 1e-9)
@@ -211,7 +211,7 @@ describe("the share by headers", () => {
     assert.closeTo(after({ gained: -9_000 }), gets(0), 1e-9)
   })
 
-  it("is measured over a second, four calls and ten times what is rounded at the least", () => {
+  it("is measured over at least a second, four calls and ten rounding steps", () => {
     for (const between of [{ millis: 1_000 }, { millis: 4_000, mean: 10_000 }, { millis: 5_000, roundedTo: 5_000 }]) {
       const { millis } = between
       const gained = millis * 4
@@ -220,14 +220,14 @@ describe("the share by headers", () => {
     }
   })
 
-  it("is the whole where the bucket is nearly full, and not less than a fiftieth in any case", () => {
+  it("is the whole limit if the bucket is nearly full, and never less than a fiftieth of it", () => {
     assert.strictEqual(after({ from: 900_001, left: 900_001, used: 0 }), 10)
     assert.closeTo(after({ from: 900_000, left: 900_000, used: 0 }), gets(0), 1e-9)
     const none = Array.from({ length: 20 }, () => ({ gained: -5_000 }))
     assert.closeTo(after(...none), 10 / 50, 1e-9)
   })
 
-  it("believes no refill above the limit: what was too much then may be missing later", () => {
+  it("counts no refill above the limit, because the excess may be missing later", () => {
     // 2,000 ms give 20,000 at the most; of 24,000 all but what is rounded is an error.
     const error = 24_000 - 20_000 - 1
     const later = (8_000 + 0.97 * error) / 2_000
@@ -238,7 +238,7 @@ describe("the share by headers", () => {
     assert.closeTo(after({ left: 950_000 }, { left: 100_000 }, {}), gets(4, gets(0)), 1e-9)
   })
 
-  it("is not less than a share that is reserved", () => {
+  it("is never less than a stated share", () => {
     const none = Array.from({ length: 20 }, () => ({ gained: -5_000 }))
     const limits = { tokens: { perSecond: 10_000, burst: 1_000_000, share: 0.3 } }
     assert.closeTo(after({ limits }, ...none), 3, 1e-9)
@@ -254,7 +254,7 @@ describe("headers of a rejection", () => {
     return reject(Law, pool, ticket, now + 50, { readings: readings(undefined, remaining, roundedTo) })
   }
 
-  it("tell that the bucket was empty where less is left than the call and half of what is rounded", () => {
+  it("show an empty bucket if less is left than the call and half a rounding step", () => {
     assert.deepStrictEqual([verdict(100.5), verdict(100)], ["isolated", "exhausted"])
     assert.deepStrictEqual(
       [verdict(125, { roundedTo: 50 }), verdict(124, { roundedTo: 50 })],
@@ -262,7 +262,7 @@ describe("headers of a rejection", () => {
     )
   })
 
-  it("tell nothing while they are not believed", () => {
+  it("show nothing while they are distrusted", () => {
     assert.deepStrictEqual([verdict(0, { until: 51 }), verdict(0, { until: 50 })], ["isolated", "exhausted"])
   })
 })

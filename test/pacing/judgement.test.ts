@@ -16,7 +16,7 @@ const both: Limits.Limits = {
 const slowed = ({ meters }: Law.Pacer): ReadonlyArray<string> =>
   meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
 
-describe("an exhaustion that nothing explains slows down", () => {
+describe("an exhaustion that headers do not explain slows down", () => {
   it.each([
     ["tokens, where those are nearly used", 4_000, "tokens"],
     ["requests, where those are", 100, "requests"]
@@ -26,7 +26,7 @@ describe("an exhaustion that nothing explains slows down", () => {
     assert.deepStrictEqual(slowed(pool), [expected])
   })
 
-  it("the other one, where headers show room", () => {
+  it("the dimension for which headers show no room", () => {
     const pool = poolOf(Law, both)
     let now = flow(Law, pool, 0, 20_000, 1, 4_000)
     const { tokens } = readings(10, 90_000)
@@ -41,7 +41,7 @@ describe("an exhaustion that nothing explains slows down", () => {
   })
 })
 
-describe("headers that showed room which was not there", () => {
+describe("headers that showed room which did not exist", () => {
   /** The level after a header that says that nothing is left, so long after an exhaustion that headers denied. */
   const levelAfter = (millis: number, isDenied: boolean): number => {
     const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
@@ -60,17 +60,17 @@ describe("headers that showed room which was not there", () => {
     return pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   }
 
-  it("are not believed for half a minute", () => {
+  it("are distrusted for half a minute", () => {
     assert.isAbove(levelAfter(20_000, true), 1_000)
     assert.isAtMost(levelAfter(40_000, true), 0)
     assert.isAtMost(levelAfter(20_000, false), 0)
   })
 })
 
-describe("an error that says that usage grows too fast", () => {
+describe("a ramp error", () => {
   const isRamp = { isRamp: true }
 
-  it("pauses for as long as it says, five seconds if it does not, and once for all calls that were out", () => {
+  it("pauses for the retry-after, or five seconds, once for all calls in flight", () => {
     for (const retryAfter of [3_000, undefined]) {
       const pool = poolOf(Law, both)
       const now = flow(Law, pool, 0, 20_000)
@@ -86,7 +86,7 @@ describe("an error that says that usage grows too fast", () => {
     }
   })
 
-  it("lets one call find out, then all go as the last minute did, and requests as before", () => {
+  it("lets one call probe, then allows the tokens of the last minute, and requests as before", () => {
     const pool = poolOf(Law, both)
     let now = flow(Law, pool, 0, 60_000, 0.5)
     reject(Law, pool, send(Law, pool, now), now + 50, { ...isRamp, retryAfter: 3_000 })
@@ -109,7 +109,7 @@ describe("an error that says that usage grows too fast", () => {
     assert.isAtMost(tokens!.ramp, tokens!.limit)
   })
 
-  it("lets nothing go at once that was saved up", () => {
+  it("allows no burst of saved-up refill", () => {
     const pool = poolOf(Law, both)
     const now = flow(Law, pool, 0, 60_000, 0.5)
     reject(Law, pool, send(Law, pool, now), now + 50, { ...isRamp, retryAfter: 0 })
@@ -131,7 +131,7 @@ describe("an outage", () => {
     return assert.fail("twenty failures in a row are an outage")
   }
 
-  it("is over when a call was accepted, and one failure after that is none", () => {
+  it("ends when a call is accepted, and one failure after it starts no new one", () => {
     const { now, pool } = away()
     const probe = send(Law, pool, now)
     assert.isAtLeast(probe.at, now + 1_000)
@@ -141,7 +141,7 @@ describe("an outage", () => {
     assert.strictEqual(wait(Law, pool, later + 51), 0)
   })
 
-  it("is found out by one call, by the next where that told nothing, and never by calls from before", () => {
+  it("is probed by one call, by the next one if that is inconclusive, and never by calls sent before", () => {
     const { now, old, pool } = away()
     const probe = send(Law, pool, now)
     assert.isAbove(wait(Law, pool, probe.at), 0)
@@ -151,7 +151,7 @@ describe("an outage", () => {
     assert.strictEqual(wait(Law, pool, probe.at), 0, "nobody knows what became of the one that was to find out")
   })
 
-  it("waits for a verdict as long as failures take", () => {
+  it("waits for the verdict on a probe as long as failures take", () => {
     const quick = away(50)
     const slow = away(5_000)
     const waits = [quick, slow].map(({ now, pool }) => {
@@ -162,7 +162,7 @@ describe("an outage", () => {
   })
 })
 
-describe("what was refilled until then counts first", () => {
+describe("refill up to an event counts before the event", () => {
   const tokens = { perSecond: 10_000, burst: 10_000 }
   const levels = (pool: Law.Pacer): ReadonlyArray<number> => [
     pool.caps.tokens!.level,
@@ -185,7 +185,7 @@ describe("what was refilled until then counts first", () => {
     })
   }
 
-  it("when a call goes without a look", () => {
+  it("when a call is taken without a decision", () => {
     const pool = poolOf(Law, { tokens })
     Law.take(pool, whole(5_000), 0)
     Law.take(pool, whole(5_000), 1_000)
@@ -193,7 +193,7 @@ describe("what was refilled until then counts first", () => {
   })
 })
 
-describe("what calls took", () => {
+describe("the durations of calls", () => {
   // Where a store has lost a pool, another machine gives it another time.
   const mean = (at: number): ReadonlyArray<number> => {
     const pool = poolOf(Law, { tokens: { total: 100 } })
@@ -205,7 +205,7 @@ describe("what calls took", () => {
     return [pool.answerMillis, pool.rejectMillis, pool.overloadMillis]
   }
 
-  it("counts up to an hour, and not where it is days, or less than nothing", () => {
+  it("count up to an hour; longer and negative ones are ignored", () => {
     const before = mean(1e9 - 1)
     assert.deepStrictEqual(mean(1e9 + 3_600_001), before)
     for (const [n, millis] of mean(1e9 + 3_600_000).entries()) assert.isAbove(millis, before[n]!)
@@ -217,7 +217,7 @@ describe("a resize", () => {
   const resize = (pool: Law.Pacer, to: Limits.Limits, now: number): void =>
     Law.resize(pool, Rules.resolve(to), Rules.shares(to), now)
 
-  it("lets a quota grow by as much, and shrink", () => {
+  it("changes a quota by the difference", () => {
     const pool = poolOf(Law, { tokens: { total: 100 } })
     Law.take(pool, whole(50), 0)
     resize(pool, { tokens: { total: 200 } }, 1_000)
@@ -228,7 +228,7 @@ describe("a resize", () => {
     assert.strictEqual(wait(Law, pool, 2_000, 31), Infinity)
   })
 
-  it("of one dimension leaves what headers have said of another, of which we have a share", () => {
+  it("of one dimension keeps what headers taught about another one with a share", () => {
     const share = { requests: { share: 0.5 } }
     const pool = poolOf(Law, share)
     const ticket = Law.take(pool, whole(1), 0)
@@ -240,7 +240,7 @@ describe("a resize", () => {
     assert.isUndefined(pool.caps.requests)
   })
 
-  it("to a larger burst lets as much go at once, when it was refilled", () => {
+  it("to a larger burst allows that burst once it has refilled", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
     send(Law, pool, 0, 1)
     resize(pool, { tokens: { perSecond: 10_000, burst: 100_000 } }, 10)
@@ -252,8 +252,8 @@ describe("a resize", () => {
   })
 })
 
-describe("a call that fits", () => {
-  it("says which dimension others wait for", () => {
+describe("a call that does not fit", () => {
+  it("waits for the dimension that binds", () => {
     const pool = poolOf(Law, both)
     for (let i = 0; i < 100; i++) Law.take(pool, whole(0), 0)
     assert.strictEqual(Law.decide(pool, whole(10), 0)?.by, "requests")

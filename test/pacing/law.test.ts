@@ -24,7 +24,7 @@ describe("law", () => {
   for (const [name, rule] of Object.entries(rules)) it(`${name}`, () => assert.isUndefined(rule(Law)))
 
   describe("a rejection", () => {
-    it("is judged by the evidence: a false alarm needs as many calls as pass in half a minute", () => {
+    it("is judged by evidence, with one false alarm expected in the calls of half a minute", () => {
       // One of 300 calls in half a minute is enough, one of 3,000 is not, and two in a row are.
       for (const [size, verdicts] of [
         [2_000, ["exhausted"]],
@@ -37,7 +37,7 @@ describe("law", () => {
       }
     })
 
-    it("is an exhaustion already known when its call was sent before that was", () => {
+    it("belongs to a known exhaustion if its call was sent before that", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
       let now = flow(Law, pool, 0, 10_000)
       const open = Array.from({ length: 20 }, () => send(Law, pool, now))
@@ -48,7 +48,7 @@ describe("law", () => {
       assert.closeTo(rateOf(Law, pool, now + 10), rate, 0.1)
     })
 
-    it("gives its tokens back, or keeps what the provider charges for it", () => {
+    it("refunds its tokens, or keeps what the provider charges for it", () => {
       for (const [used, level] of [
         [Amounts.nothing, 10_000],
         [whole(300), 9_700]
@@ -59,7 +59,7 @@ describe("law", () => {
       }
     })
 
-    it("of a call that is larger than the provider's limit says that it is impossible", () => {
+    it("of a call that is larger than the provider's limit says that the call is impossible", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(1, 60_000), 0)
       for (const [size, verdict] of [
@@ -71,7 +71,7 @@ describe("law", () => {
       }
     })
 
-    it("pauses a pool in a blackout as long as the provider asks at first, and not the whole hour that it may ask", () => {
+    it("pauses the pool in a blackout for the retry-after at first, but not for a whole hour", () => {
       for (const [retryAfter, pause] of [
         [300, 300],
         [undefined, 1_000],
@@ -91,7 +91,7 @@ describe("law", () => {
   })
 
   describe("headers", () => {
-    it("of an older call than the last one that counted say nothing", () => {
+    it("of a call sent before that of the last header are ignored", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
       const [first, second] = [send(Law, pool, 0), send(Law, pool, 10)]
@@ -100,7 +100,7 @@ describe("law", () => {
       assert.strictEqual(wait(Law, pool, 110), 0)
     })
 
-    it("replace a debt of our own counting at once", () => {
+    it("remove a debt of our own counting at once", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
       const ticket = send(Law, pool, 0)
@@ -112,7 +112,7 @@ describe("law", () => {
       assert.strictEqual(wait(Law, pool, 200), 0)
     })
 
-    it("count to the token where they are exact, and to half of what they are rounded to", () => {
+    it("count exactly, or to half a rounding step if they are rounded", () => {
       for (const [roundedTo, level] of [
         [1, 4_000],
         [1_000, 3_500]
@@ -124,7 +124,7 @@ describe("law", () => {
       }
     })
 
-    it("have counted what went out before their call: nothing of it is given back", () => {
+    it("already count the calls sent before theirs, so nothing of those is refunded", () => {
       const pool = poolOf(Law)
       const before = Law.take(pool, whole(tokens), 0)
       const ticket = Law.take(pool, whole(tokens), 10)
@@ -133,7 +133,7 @@ describe("law", () => {
       assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
     })
 
-    it("grant at once what they show of requests, until those are rejected", () => {
+    it("allow a burst of the requests they show, until such a burst is rejected", () => {
       const pool = poolOf(Law, { tokens: { perMinute: 60_000_000, window: "bucket" } })
       const tokens = { limit: 1_000, remaining: 1e6, roundedTo: 1 }
       const readings: Law.Readings = { requests: { limit: 0.01, remaining: 600, roundedTo: 1 }, tokens }
@@ -151,7 +151,7 @@ describe("law", () => {
       assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 50)
     })
 
-    it("end the opening when they are of everything that is limited, and not before", () => {
+    it("end the opening once they cover everything that is limited", () => {
       const reading = { limit: 10, remaining: 1_000, roundedTo: 1 }
       for (const [says, isOver] of [
         [{ requests: reading }, false],
@@ -166,7 +166,7 @@ describe("law", () => {
       }
     })
 
-    it("of output say what is left while calls in flight have still to spend theirs", () => {
+    it("of output say what is left before calls in flight have spent theirs", () => {
       const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
       const output = (amount: number): Amounts.Whole => ({
         requests: 1,
@@ -186,7 +186,7 @@ describe("law", () => {
       assert.deepStrictEqual([meter.held, meter.sum], [3_000, 2_000])
     })
 
-    it("teach a limit that nobody stated, and another one when they name it", () => {
+    it("teach an unstated limit, and later changes of it", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
       assert.closeTo(rateOf(Law, pool, 100), 10, 0.2)
@@ -196,7 +196,7 @@ describe("law", () => {
       assert.closeTo(rateOf(Law, pool, 500), 20, 0.5)
     })
 
-    it("of requests are no evidence about tokens", () => {
+    it("about requests are no evidence about tokens", () => {
       // Regression: any headers counted as room, so that an empty bucket of tokens looked like random rejections.
       const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
       const requests = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }
@@ -213,7 +213,7 @@ describe("law", () => {
   })
 
   describe("a share", () => {
-    it("takes its part of the limit that headers name, and of no more", () => {
+    it("is its part of the limit that headers name, and of that only", () => {
       const pool = Law.make({}, { tokens: 0.25 }, 0)
       Law.observe(pool, undefined, headers(10, 10_000), 0)
       let now = 0
@@ -236,7 +236,7 @@ describe("law", () => {
   })
 
   describe("an overload", () => {
-    it("of a call that was sent before an outage was known says nothing new", () => {
+    it("of a call sent before an outage was found says nothing new", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
       const verdicts = open.map((ticket) => fail(Law, pool, ticket, 100))
@@ -244,7 +244,7 @@ describe("law", () => {
       assert.closeTo(wait(Law, pool, 100), 1_000, 1)
     })
 
-    it("pauses as long as the provider asks where that is longer, up to a minute", () => {
+    it("pauses for the retry-after if that is longer, up to a minute", () => {
       for (const [retryAfter, pause] of [
         [7_000, 7_000],
         [3_600_000, 60_000]
@@ -256,7 +256,7 @@ describe("law", () => {
       }
     })
 
-    it("of a probe that is silent for twice the time to an overload lets two calls out, then four, and then all", () => {
+    it("does not come for twice the usual time: then two calls go out, then four, then all", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
       for (const ticket of open) fail(Law, pool, ticket, 100)
@@ -266,7 +266,7 @@ describe("law", () => {
       assert.deepStrictEqual(groups, [1, 2, 4, 13])
     })
 
-    it("of a probe is waited for twice the time to an overload, to the millisecond", () => {
+    it("of a probe is awaited for twice the usual time, to the millisecond", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
       for (const ticket of open) fail(Law, pool, ticket, 100)
@@ -289,7 +289,7 @@ describe("law", () => {
       assert.isAbove(wait(Law, pool, probe.at, 10), 0)
     })
 
-    it("keeps its reason in a pause that is asked for meanwhile", () => {
+    it("keeps its reason if the user pauses the pool meanwhile", () => {
       const pool = poolOf(Law)
       Law.pause(pool, "ramp", 1_000)
       assert.strictEqual(pool.gate.reason, "ramp")
@@ -299,7 +299,7 @@ describe("law", () => {
       assert.strictEqual(pool.gate.reason, "overload")
     })
 
-    it("ends when the provider rejects a call: then it is there", () => {
+    it("is over when the provider rejects a call", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
       for (const ticket of open) fail(Law, pool, ticket, 100)
@@ -309,7 +309,7 @@ describe("law", () => {
     })
   })
 
-  it("keeps a pause that was asked for, whatever calls that were in flight end with", () => {
+  it("keeps a pause of the user, however the calls in flight end", () => {
     // Regression: the second exhaustion in a row, and an outage, ended a pause of a minute after a second.
     const ends = [
       (pool: Law.Pacer, ticket: Law.Ticket) => fail(Law, pool, ticket, 200),
@@ -331,7 +331,7 @@ describe("law", () => {
     }
   })
 
-  it("settles at the time of the settlement, not at the last time that anybody looked", () => {
+  it("settles at the time of the settlement, not of the last decision", () => {
     // Regression: a debt was paid by what had been refilled in an idle hour before it, which the full bucket never held.
     const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 1_000 } })
     const ticket = send(Law, pool, 0)
@@ -340,13 +340,13 @@ describe("law", () => {
     assert.strictEqual(pool.caps.tokens!.level, 300)
   })
 
-  it("knows how long answers take", () => {
+  it("learns how long answers take", () => {
     const pool = poolOf(Law)
     for (let now = 0; now < 60_000; now += 1_000) Law.settle(pool, Law.take(pool, whole(1), now), whole(1), now + 500)
     assert.closeTo(pool.answerMillis, 500, 5)
   })
 
-  it("takes a call over from a smaller pool as if it went out now", () => {
+  it("takes over a call from another pacer as if it were sent now", () => {
     const limits = { outputTokens: { perSecond: 1_000, burst: 10_000 } }
     const [whole, part] = [poolOf(Law, limits), poolOf(Law, limits)]
     const charge = { requests: 1, inputTokens: 0, outputTokens: 500, tokens: 0 }
@@ -361,7 +361,7 @@ describe("law", () => {
     assert.deepStrictEqual([whole.inFlight, meter.held, meter.sum], [0, 0, 1_700])
   })
 
-  it("lets a call in at the moment in which the window of calls in flight grows", () => {
+  it("admits a call at the moment at which the in-flight window grows", () => {
     const pool = poolOf(Law)
     pool.window = { ...pool.window, size: 2, need: 2 }
     for (let i = 0; i < 2; i++) Law.take(pool, whole(10), 0)
@@ -375,14 +375,14 @@ describe("law", () => {
   })
 
   describe("a release", () => {
-    it("of a call that was not sent gives everything back and says nothing", () => {
+    it("of a call that was not sent refunds everything and teaches nothing", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
       for (let i = 0; i < 100; i++) Law.release(pool, send(Law, pool, 0), Amounts.nothing, 0)
       assert.strictEqual(pool.inFlight, 0)
       assert.strictEqual(wait(Law, pool, 0), 0)
     })
 
-    it("of a probe makes room for another", () => {
+    it("of a probe makes room for another one", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
       for (const ticket of open) fail(Law, pool, ticket, 100)
@@ -394,7 +394,7 @@ describe("law", () => {
   })
 
   describe("a resize", () => {
-    it("limits what was not limited, also for calls that are in flight", () => {
+    it("limits a new dimension, also for the calls in flight", () => {
       const pool = poolOf(Law, { requests: { perSecond: 10, burst: 10 } })
       const before = Array.from({ length: 5 }, () => Law.take(pool, whole(tokens), 0))
       Law.resize(pool, Rules.resolve({ tokens: { perSecond: 1_000, burst: 3_000 } }), {}, 0)
@@ -405,7 +405,7 @@ describe("law", () => {
       assert.closeTo(wait(Law, pool, now), 1_000, 100)
     })
 
-    it("that drops a limit limits that dimension no more, unless headers have named it", () => {
+    it("that drops a limit ends it, unless headers have named one", () => {
       // Regression: what the user had stated stayed as if it were the provider's.
       const stated = { tokens: { perSecond: 1_000, burst: 1_000 } }
       const pool = poolOf(Law, stated)
@@ -418,7 +418,7 @@ describe("law", () => {
       assert.isAbove(wait(Law, named, 0), 0)
     })
 
-    it("of a pool that has sent nothing leaves it full, and of another makes no room", () => {
+    it("leaves a pool full that has sent nothing, and makes no room in another one", () => {
       // Regression: a full bucket of a small burst was that little of a large one, which filled within a minute. A client
       // that says how its provider counts makes such a change with the first call.
       const limits = { tokens: { perMinute: 600_000 } }
@@ -432,7 +432,7 @@ describe("law", () => {
       }
     })
 
-    it("counts what was refilled until then by the limits that held", () => {
+    it("counts refill up to then by the old limits", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 10_000 } })
       Law.take(pool, whole(10_000), 0)
       Law.resize(pool, Rules.resolve({ tokens: { perSecond: 5_000, burst: 10_000 } }), {}, 2_000)
@@ -440,7 +440,7 @@ describe("law", () => {
       assert.closeTo(meterOf(pool, "tokens")!.level, 2_000, 1)
     })
 
-    it("keeps what was learned of dimensions that are not stated", () => {
+    it("keeps what was learned about dimensions that are not stated", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
       Law.resize(pool, Rules.resolve({ requests: { perSecond: 1_000, burst: 1_000 } }), {}, 0)
@@ -448,7 +448,7 @@ describe("law", () => {
     })
   })
 
-  it("charges a dimension that appears while calls are in flight only for later ones", () => {
+  it("charges a dimension that is added later only for later calls", () => {
     const pool = poolOf(Law, { requests: { perSecond: 100, burst: 100 } })
     const open = Array.from({ length: 5 }, () => Law.take(pool, { ...whole(10), outputTokens: 50 }, 0))
     Law.observe(pool, undefined, { outputTokens: { limit: 1, remaining: 500, roundedTo: 1 } }, 0)
@@ -462,8 +462,8 @@ describe("law", () => {
     assert.strictEqual(pool.inFlight, 0)
   })
 
-  describe("while nothing is known", () => {
-    it("learns nothing of a dimension that no call has used", () => {
+  describe("while no limit is known", () => {
+    it("learns nothing about a dimension that no call has used", () => {
       // Regression: its rate became 0, and later its level no number, so that headers could not limit it any more.
       for (const isRamp of [false, true]) {
         const pool = poolOf(Law, {})
@@ -482,7 +482,7 @@ describe("law", () => {
       }
     })
 
-    it("goes on although the provider's bucket is empty at first", () => {
+    it("makes progress although the provider's bucket is empty at first", () => {
       // Regression: nothing was delivered, so the rate became 0, and no call ever went out again.
       const share = (now: number) => (now < 10_000 ? 0 : 1)
       const weather = { rate: 10, burst: 10_000, level: 0, share }
@@ -492,7 +492,7 @@ describe("law", () => {
     })
   })
 
-  it("is copied so that what happens to it changes no copy", () => {
+  it("is copied so that later events do not change the copy", () => {
     const outage = { from: 20_000, to: 30_000 }
     const weather = { rate: 10, burst: 10_000, random: 0.05, broken: 0.05, concurrency: 5, outage, hasHeaders: true }
     const each: ReadonlyArray<Limits.Limits> = [
@@ -509,7 +509,7 @@ describe("law", () => {
     }
   })
 
-  it("stays in finite numbers whatever happens in whichever order", () => {
+  it("keeps all numbers finite, whatever happens in any order", () => {
     const isFinitely = (value: unknown): boolean =>
       typeof value === "number"
         ? !Number.isNaN(value)
@@ -596,7 +596,7 @@ describe("law", () => {
     }
   })
 
-  it("looks a pool ahead without changing it", () => {
+  it("previews a pool without changing it", () => {
     const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
     let now = flow(Law, pool, 0, 20_000)
     now = exhaust(Law, pool, now)
@@ -606,7 +606,7 @@ describe("law", () => {
     assert.deepStrictEqual(pool, before)
   })
 
-  it("never blocks for ever where nothing is in flight and no quota is used up", () => {
+  it("never blocks for ever while nothing is in flight and no quota is used up", () => {
     // Liveness: after anything that a provider does, calls go out again.
     for (let seed = 1; seed <= 30; seed++) {
       const outage = seed % 3 === 0 ? { from: 20_000, to: 40_000 } : undefined

@@ -30,13 +30,13 @@ const given = (memory: Memory.Memory | undefined, limits: Limits.Limits, elapsed
 }
 
 describe("what a pool has learned", () => {
-  it("is nothing at first, and where it only knows what the user states", () => {
+  it("is nothing at first, and nothing if it only knows the user's limits", () => {
     assert.isUndefined(Memory.recall(poolOf(Law, {}), 0))
     const pool = poolOf(Law, stated)
     assert.isUndefined(Memory.recall(pool, flow(Law, pool, 0, 5_000)))
   })
 
-  it("is the rate that was measured of the user's limit, and not the limit", () => {
+  it("is the measured rate within the user's limit, not that limit", () => {
     const { now, pool } = cut(stated)
     const memory = Memory.recall(pool, now)!
     assert.isUndefined(memory.dimensions.tokens!.limit)
@@ -52,7 +52,7 @@ describe("what a pool has learned", () => {
     assert.strictEqual(Meter.rate(meterOf(small)), 0.1)
   })
 
-  it("is what was measured where nobody names a limit: another one need not begin with single calls", () => {
+  it("is a measured rate without a limit, with which another pool need not begin with single calls", () => {
     const { now, pool } = cut({})
     const memory = Memory.recall(pool, now)!
     assert.isUndefined(memory.dimensions.tokens!.limit)
@@ -67,7 +67,7 @@ describe("what a pool has learned", () => {
     assert.lengthOf(next.meters, pool.meters.length)
   })
 
-  it("is the limit that headers named, and what is refilled of it since", () => {
+  it("is the limit that headers named, whose bucket refills meanwhile", () => {
     const pool = poolOf(Law, {})
     const ticket = send(Law, pool, 0, 1_000)
     Law.observe(pool, ticket, { ...readings(10, 50_000), requests: { limit: 1, remaining: 100, roundedTo: 1 } }, 10)
@@ -83,7 +83,7 @@ describe("what a pool has learned", () => {
     assert.strictEqual(meterOf(given(used, { tokens: { perSecond: 100 } })).limit, 0.1)
   })
 
-  it("is a mean charge alone, where no more is known, which limits nothing", () => {
+  it("is only the mean charge if no more is known, which limits nothing", () => {
     const mean = { limit: undefined, burst: undefined, rate: undefined, level: 0, mean: 700 }
     const pool = given({ dimensions: { tokens: mean }, window: undefined }, {})
     assert.isDefined(pool.opening)
@@ -100,7 +100,7 @@ describe("what a pool has learned", () => {
     assert.isFalse(Number.isNaN(level))
   })
 
-  it("is how many calls may be in flight", () => {
+  it("is the number of calls that may be in flight", () => {
     const pool = poolOf(Law, stated)
     pool.window = { ...pool.window, size: 7 }
     const memory = Memory.recall(pool, 0)!
@@ -115,7 +115,7 @@ describe("what a pool has learned", () => {
   })
 })
 
-describe("a pool that rests and comes back", () => {
+describe("a pool that is closed and opened again", () => {
   const kinds: ReadonlyArray<Limits.Limits> = [
     { tokens: { perSecond: 10_000, burst: 10_000 } },
     { tokens: { perMinute: 600_000, window: "sliding" }, requests: { perMinute: 600, window: "bucket" } },
@@ -166,7 +166,7 @@ describe("a pool that rests and comes back", () => {
     return Cap.wait(cap, tokens)
   }
 
-  it("admits no more than if it had not rested", () => {
+  it("admits no more than if it had stayed open", () => {
     for (const [kind, limits] of kinds.entries()) {
       for (let seed = 1; seed <= 40; seed++) {
         const { exhausts, now, pool, random } = used(limits, seed)
@@ -188,7 +188,7 @@ describe("a pool that rests and comes back", () => {
     }
   })
 
-  it("owes nothing from a time on at which a new one admits no more", () => {
+  it("owes nothing once a new pool would admit no more", () => {
     for (const [kind, limits] of kinds.entries()) {
       for (let seed = 1; seed <= 40; seed++) {
         const { now, pool } = used(limits, seed)
@@ -206,7 +206,7 @@ describe("a pool that rests and comes back", () => {
     }
   })
 
-  it("is not full by other limits that it is given", () => {
+  it("is not full under other limits that it is given", () => {
     const pool = poolOf(Law, stated)
     const ticket = Law.take(pool, Amounts.whole({ tokens: 10_000 }), 0)
     Law.accept(pool, ticket)

@@ -24,7 +24,7 @@ const measured = (share = 0.5, limit = 1): Meter.Meter => {
 }
 
 describe("meter", () => {
-  it("does not depend on the unit that is counted", () => {
+  it("does not depend on the unit of charges", () => {
     for (const seed of seeds.slice(0, 80)) {
       for (const unit of [1 / 1_024, 4_096]) {
         const of = (unit: number): ReadonlyArray<number> => {
@@ -58,7 +58,7 @@ describe("meter", () => {
     }
   })
 
-  it("admits a charge that the level covers to a billionth, and keeps the reserve back", () => {
+  it("admits a charge that the level covers up to a billionth, and keeps the reserve back", () => {
     const billion = 1e9
     const meter = Meter.make("tokens", 0, 1, 2 * billion)
     for (const [level, fits] of [
@@ -76,7 +76,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.wait(meter, 0, Infinity), 0)
   })
 
-  it("keeps back what is refilled while a call is on its way, or its reserve where that is more", () => {
+  it("keeps back the refill of the lag, or the reserve if that is more", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     meter.level = 500
     assert.strictEqual(Meter.wait(meter, 450, Infinity, 50), 0)
@@ -85,7 +85,7 @@ describe("meter", () => {
     assert.closeTo(Meter.wait(meter, 500, Infinity, 50), 80, 1e-6)
   })
 
-  it("holds as much as one call had, where nobody says how much it holds", () => {
+  it("holds the largest charge if its burst is unknown", () => {
     const meter = Meter.make("tokens", 0, 1)
     assert.strictEqual(meter.level, 3_000)
     Meter.setLimit(meter, 1)
@@ -101,7 +101,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.burst(part), 1_500)
   })
 
-  it("holds no more when its share or its limit has become less", () => {
+  it("holds less once its share or its limit is lower", () => {
     const meter = Meter.make("tokens", 0, 1)
     meter.level = 3_000
     Meter.restart(meter, 0.5, 0)
@@ -112,7 +112,7 @@ describe("meter", () => {
     assert.strictEqual(other.level, 1_500)
   })
 
-  it("tries more at intervals of the geometric mean of a minute and the gap between calls, of 1 to 4 s", () => {
+  it("has a period of the geometric mean of a minute and the gap between calls, from 1 to 4 s", () => {
     for (const [mean, period] of [
       [1, 1_000],
       [100, Math.sqrt(100 * 60_000)],
@@ -125,7 +125,7 @@ describe("meter", () => {
     }
   })
 
-  it("goes by a smaller limit than its share, and no slower by a larger one", () => {
+  it("slows down for a limit below its share, and not for one above it", () => {
     const meter = measured(0.5)
     Meter.setLimit(meter, 0.3)
     assert.strictEqual(Meter.rate(meter), 0.3)
@@ -134,14 +134,14 @@ describe("meter", () => {
     assert.strictEqual(Meter.rate(meter), 0.6)
   })
 
-  it("keeps what it has measured when its limit is not known any more, and not what it was said to hold", () => {
+  it("keeps its measured share when its limit is forgotten, but not its burst", () => {
     const meter = measured(0.5)
     Meter.forget(meter)
     assert.strictEqual(Meter.rate(meter), 0.5)
     assert.deepStrictEqual([meter.burst, meter.limit], [undefined, Infinity])
   })
 
-  it("counts what was used as what went through it", () => {
+  it("counts usage as delivered", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     Meter.take(meter, 600, 1)
     Meter.settle(meter, 600, 200, true, true)
@@ -150,7 +150,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.recentRate(meter, 60_000), 0)
   })
 
-  it("says to the digit when a charge fits, where its rate does not grow", () => {
+  it("says exactly when a charge fits while its rate does not grow", () => {
     const meter = measured(0.3)
     meter.level = 0
     assert.closeTo(Meter.wait(meter, 1_000, 0), 1_000 / 0.3, 1e-6, "headers measure the share")
@@ -189,7 +189,7 @@ describe("meter", () => {
     assert.closeTo(meter.largest, 1e6 * 0.999 ** 999, 1)
   })
 
-  it("tells what was accepted from what was rejected, of all that was sent", () => {
+  it("separates rejected charges from all charges sent", () => {
     const meter = Meter.make("tokens", 0, 1, 10_000)
     for (let i = 1; i <= 3; i++) Meter.take(meter, 100, i)
     Meter.settle(meter, 100, 30, true, true)
@@ -201,7 +201,7 @@ describe("meter", () => {
     assert.deepStrictEqual([meter.sum, meter.rejected], [70, 160])
   })
 
-  it("goes on at what went through it lately, or one call in a period, where no limit is known", () => {
+  it("continues at the recent rate, or at one call per period, if no limit is known", () => {
     const meter = Meter.make("tokens", 0)
     Meter.pin(meter, 1_000)
     assert.strictEqual(Meter.rate(meter), Infinity, "nothing went through it")
@@ -216,7 +216,7 @@ describe("meter", () => {
     assert.closeTo(Meter.rate(much), 10 / (1 - Math.exp(-1)), 1e-9, "what is known stays")
   })
 
-  it("lets a mean call go while growth is bounded, however little it is bounded to", () => {
+  it("admits a mean call while growth is bounded, however low the bound is", () => {
     const meter = measured()
     Object.assign(meter, { ramp: 0.01, rampAt: 0, level: 0 })
     assert.strictEqual(Meter.burst(meter), 100)
@@ -229,7 +229,7 @@ describe("meter", () => {
     assert.isAtMost(meter.level, 10)
   })
 
-  it("holds the same whether it was brought up to date in one step or in many", () => {
+  it("has the same level after one long step and after many short ones", () => {
     for (const seed of seeds) {
       const random = mulberry(seed)
       const most = random() < 0.3 ? 2 * random() : Infinity
@@ -283,7 +283,7 @@ describe("meter", () => {
     }
   })
 
-  it("never goes faster than the limit, and never slower than a tenth below what was measured", () => {
+  it("never exceeds the limit, and never falls more than a tenth below the measured share", () => {
     for (const seed of seeds) {
       const meter = cutMeter(mulberry(seed), true)
       for (let now = 0; now < 60_000; now += 500) {
@@ -294,7 +294,7 @@ describe("meter", () => {
     }
   })
 
-  it("starts a tenth below the measured share, is back there after one period, and stays there for a while", () => {
+  it("starts a tenth below the measured share, returns to it after one period, and stays there for a while", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     meter.mean = 100
     Meter.restart(meter, 0.5, -1)
@@ -313,7 +313,7 @@ describe("meter", () => {
     assert.strictEqual(after(6), 1)
   })
 
-  it("is back at the limit within 25 s from a tenth of it, whatever calls cost", () => {
+  it("grows from a tenth of the limit back to it within 25 s, whatever calls cost", () => {
     for (const mean of [0.1, 10, 1_000, 100_000]) {
       const meter = Meter.make("tokens", 0, 1, 1_000)
       meter.mean = mean
@@ -324,7 +324,7 @@ describe("meter", () => {
     }
   })
 
-  it("stays in finite numbers for a week after a cut, used or not", () => {
+  it("keeps its numbers finite for a week after a cut, used or not", () => {
     // Regression: the curve overflowed after a thousand periods, the level was no number any more, and nothing held back.
     for (const limit of [1, Infinity]) {
       const meter = Meter.make("tokens", 0, limit, 1_000)
@@ -342,7 +342,7 @@ describe("meter", () => {
     }
   })
 
-  it("foresees any wait, however long", () => {
+  it("computes any wait, however long", () => {
     // Regression: where half a millisecond is less than the rounding of the wait, it was looked for for ever.
     const meter = Meter.make("tokens", 0, 1e-5, 1_000)
     meter.mean = 1
@@ -351,7 +351,7 @@ describe("meter", () => {
     assert.isAbove(Meter.wait(meter, 1_000, Infinity), 1e16)
   })
 
-  it("does not grow while it is not used, nor beyond a bound", () => {
+  it("does not grow while it is unused, nor beyond a bound", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     meter.mean = 100
     Meter.restart(meter, 0.5, 0)
@@ -365,7 +365,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.rate(meter), 1)
   })
 
-  it("lets a call in that is larger than the burst when it is full, and never holds more than that", () => {
+  it("admits a call that is larger than the burst when it is full, and never holds more than the burst", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     assert.strictEqual(Meter.wait(meter, 20_000, Infinity), 0)
     Meter.take(meter, 20_000, 1)
@@ -374,7 +374,7 @@ describe("meter", () => {
     assert.strictEqual(meter.level, 1_000)
   })
 
-  it("asks nothing of a bucket of which no limit is known, and knows what went through it", () => {
+  it("holds nothing back while its limit is unknown, and counts what is delivered", () => {
     const meter = Meter.make("tokens", 0)
     for (let now = 0; now < 300_000; now += 100) {
       Meter.advance(meter, now, Infinity)
@@ -384,7 +384,7 @@ describe("meter", () => {
     assert.closeTo(Meter.recentRate(meter, meter.at), 0.5, 0.01)
   })
 
-  it("knows the recent rate before a minute is over", () => {
+  it("knows the recent rate within the first minute", () => {
     for (const seconds of [2, 10, 30]) {
       const meter = Meter.make("tokens", 5_000)
       for (let now = 0; now < seconds * 1_000; now += 10) {
@@ -395,7 +395,7 @@ describe("meter", () => {
     }
   })
 
-  it("settles: gives back what was not used, up to the burst, and owes what was used beyond the estimate", () => {
+  it("refunds unused charges up to the burst, and owes usage beyond the estimate", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     Meter.take(meter, 600, 1)
     Meter.settle(meter, 600, 100, true, true)
@@ -408,7 +408,7 @@ describe("meter", () => {
     assert.strictEqual(meter.level, 1_000)
   })
 
-  it("gives nothing back that the level never had, and still owes", () => {
+  it("refunds nothing if the level was set since, and still owes usage beyond the estimate", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     Meter.take(meter, 600, 1)
     meter.level = 0
@@ -418,7 +418,7 @@ describe("meter", () => {
     assert.strictEqual(meter.level, -100)
   })
 
-  it("goes by a smaller limit at once, and from a share that was the whole by a larger one", () => {
+  it("follows a lower limit at once, and a higher one if its share was the whole limit", () => {
     const meter = Meter.make("tokens", 0, 1, 1_000)
     Meter.setLimit(meter, 0.5)
     assert.strictEqual(Meter.rate(meter), 0.5)
@@ -429,7 +429,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.rate(meter), 0.3)
   })
 
-  it("bounds growth after a ramp error by 40 % a minute, and lets nothing saved up go at once", () => {
+  it("bounds growth after a ramp error by 40 % a minute, and allows no burst of saved-up refill", () => {
     const meter = Meter.make("tokens", 0, 1, 100_000)
     meter.mean = 10
     meter.ramp = 0.1
@@ -443,7 +443,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.rateAt(meter, 60 * 60_000), 1)
   })
 
-  it("lets a call in that is larger than what growth lets go at once", () => {
+  it("admits a call that is larger than the burst that bounded growth allows", () => {
     // Regression: the bucket was full by the bound of a moment ago, and so a hair short of full for ever.
     const meter = Meter.make("tokens", 0, 1, 100_000)
     meter.mean = 10

@@ -18,7 +18,7 @@ const pool = (stated: Limits.Limits, learned: { readonly limit: number; readonly
 }
 
 describe("status", () => {
-  it("says what the user states, as it stands at a time", () => {
+  it("shows the user's limit and its level at a time", () => {
     const law = pool({ tokens: { perSecond: 100, burst: 1_000 } }, undefined)
     Law.take(law, charge, 0)
     const status = { capacity: 1_000, perSecond: 100, limitPerSecond: 100 }
@@ -27,7 +27,7 @@ describe("status", () => {
     assert.deepStrictEqual(dimensionsOf(law, 0), { tokens: { level: 400, ...status } }, "to say it changes nothing")
   })
 
-  it("says what headers have taught where the user states nothing, and nothing where nobody knows", () => {
+  it("shows a limit that headers named if the user states none, and nothing if it is unknown", () => {
     assert.deepStrictEqual(dimensionsOf(pool({}, undefined), 0), {})
     const law = pool({}, { limit: 50, remaining: 800 })
     const status = { capacity: 800, perSecond: 50, limitPerSecond: 50 }
@@ -36,7 +36,7 @@ describe("status", () => {
     assert.deepStrictEqual(dimensionsOf(law, 2_000), { tokens: { level: 300, ...status } })
   })
 
-  it("says the tighter of both, number by number", () => {
+  it("shows the tighter of both, number by number", () => {
     const slow = pool({ tokens: { perSecond: 100, burst: 1_000 } }, { limit: 50, remaining: 800 })
     assert.deepStrictEqual(dimensionsOf(slow, 0), {
       tokens: { level: 1_000, capacity: 1_000, perSecond: 50, limitPerSecond: 50 }
@@ -50,7 +50,7 @@ describe("status", () => {
     })
   })
 
-  it("says of a quota what is left, and that it does not come back", () => {
+  it("shows what is left of a quota, at a rate of 0", () => {
     const law = pool({ tokens: { total: 5_000 } }, undefined)
     Law.take(law, charge, 0)
     assert.deepStrictEqual(dimensionsOf(law, 60_000), {

@@ -30,21 +30,21 @@ const calls = (count: number, rate: number, threshold: number, seed: number) => 
 }
 
 describe("verdicts", () => {
-  it("raises fewer false alarms than one in as many calls as the threshold stands for", () => {
+  it("raises fewer false alarms than one in the calls of its threshold", () => {
     for (const each of [100, 1_000, 10_000]) {
       const { alarms } = calls(500_000, scale.p, Verdicts.thresholdFor(each), 7)
       assert.isBelow(alarms, 500_000 / each, `one in ${each}`)
     }
   })
 
-  it("raises an alarm within 20 calls on average when so many fail as it looks for", () => {
+  it("raises an alarm within 20 calls on average at the rate that it looks for", () => {
     const threshold = Verdicts.thresholdFor(300)
     let sum = 0
     for (let seed = 1; seed <= 100; seed++) sum += calls(10_000, scale.q, threshold, seed).first
     assert.isBelow(sum / 100, 20)
   })
 
-  it("takes one failure among many calls for nothing, and three in a row for an alarm", () => {
+  it("ignores one failure among many calls, and raises an alarm after three in a row", () => {
     const test = Verdicts.makeTest()
     const threshold = Verdicts.thresholdFor(300)
     assert.isTrue(fail(test, 100, 99, scale))
@@ -56,7 +56,7 @@ describe("verdicts", () => {
     assert.isAbove(test.score, threshold)
   })
 
-  it("weighs each acceptance the same, whenever it came: a score depends on counts alone", () => {
+  it("scores each acceptance the same, whenever it came", () => {
     const one = Verdicts.makeTest()
     const other = Verdicts.makeTest()
     fail(one, 1, 0, scale)
@@ -66,7 +66,7 @@ describe("verdicts", () => {
     assert.strictEqual(one.score, other.score)
   })
 
-  it("takes random failures of one burst that arrive in another order for what they are", () => {
+  it("raises no alarm for random failures of one burst that arrive in another order", () => {
     // Regression: 25 random rejections of a burst that ended in the same millisecond looked like a streak.
     const threshold = Verdicts.thresholdFor(2_500)
     const numbers = Array.from({ length: 25 }, (_, i) => 100 * (i + 1))
@@ -81,14 +81,14 @@ describe("verdicts", () => {
     }
   })
 
-  it("keeps no more acceptances for failures out of order than calls are without a verdict", () => {
+  it("keeps no more acceptances for failures out of order than there are calls without a verdict", () => {
     const test = Verdicts.makeTest()
     fail(test, 100_000, 99_999, { ...scale, pending: 0 })
     for (const number of [5, 4, 3]) fail(test, number, 0, { ...scale, pending: 0 })
     assert.isAbove(test.score, Verdicts.thresholdFor(2_500))
   })
 
-  it("learns the random rate on average, between its least and a tenth", () => {
+  it("learns the average random rate, between its minimum and a tenth", () => {
     for (const rate of [0.01, 0.05]) {
       const random = mulberry(3)
       let p = 0.001
@@ -102,13 +102,13 @@ describe("verdicts", () => {
     assert.strictEqual(Verdicts.learn(p, 1e6, false, 0.001), 0.001)
   })
 
-  it("learns the same of many calls at once as of one after the other", () => {
+  it("learns the same from many calls at once as from one after another", () => {
     let each = 0.05
     for (let i = 0; i < 40; i++) each = Verdicts.learn(each, 1, false, 0.001)
     assert.closeTo(Verdicts.learn(0.05, 40, false, 0.001), each, 1e-12)
   })
 
-  it("uses up what is left over of acceptances, for failures that come out of order", () => {
+  it("uses up left-over acceptances for failures that come out of order", () => {
     const [p, q] = [0.001, 0.3]
     const each = Math.log((1 - p) / (1 - q))
     const cost = Math.log(q / p)

@@ -89,7 +89,7 @@ describe("window", () => {
     }
   })
 
-  it("is open until rejections of calls that find as many in flight as ever come in a row", () => {
+  it("is open until several calls in a row are rejected that find as many in flight as ever", () => {
     const window = Window.make()
     assert.strictEqual(window.size, Infinity)
     for (let i = 0; i < 100; i++) {
@@ -101,7 +101,7 @@ describe("window", () => {
     assert.strictEqual(window.size, Infinity)
   })
 
-  it("takes nothing for its own that hits calls with few others in flight", () => {
+  it("ignores rejections of calls with few others in flight", () => {
     const window = Window.make()
     for (let i = 0; i < 200; i++) {
       on.sent(window, 20)
@@ -114,7 +114,7 @@ describe("window", () => {
     assert.strictEqual(window.size, Infinity)
   })
 
-  it("leaves most of the calls in flight to random rejections of 1 and 5 %", () => {
+  it("loses little of the calls in flight to random rejections of 1 and 5 %", () => {
     for (const random of [0.01, 0.05]) {
       for (let seed = 1; seed <= 5; seed++) {
         const { used } = play({ limit: () => Infinity, random, demand: 40 }, 300, seed)
@@ -138,7 +138,7 @@ describe("window", () => {
     assert.isAtLeast(mean(used.slice(200)), 8)
   })
 
-  it("never asks for fewer than two in flight, which cannot be told from a bucket", () => {
+  it("never allows fewer than two in flight, because that looks the same as a bucket", () => {
     const { window } = play({ limit: () => 1, demand: 10 }, 60)
     assert.isTrue(window.size === Infinity || window.size >= 2)
   })
@@ -179,7 +179,7 @@ describe("window", () => {
       return window.size
     }
 
-    it("grows by 1, 2, 4 and so on for each ten calls that find it full, until it is none", () => {
+    it("grows by 1, 2, 4 and so on for each ten calls that find it full, until there is no limit", () => {
       const window = found()
       assert.strictEqual(after(window, 9), 19)
       assert.strictEqual(after(window, 1), 20)
@@ -187,7 +187,7 @@ describe("window", () => {
       assert.deepStrictEqual(sizes, [22, 26, 34, 50, 82, 146, 274, Infinity])
     })
 
-    it("grows when the verdicts on those are in, and asks again then", () => {
+    it("grows once the verdicts on those calls are known", () => {
       const window = found()
       assert.strictEqual(on.grow(window, 1_000, 100), Infinity)
       fill(window, 10)
@@ -200,11 +200,11 @@ describe("window", () => {
       assert.strictEqual(on.grow(window, 2_000, 100), 2_100, "and the next time later")
     })
 
-    it("does not grow while too few calls found it full, whenever it might have", () => {
+    it("does not grow while too few calls have found it full", () => {
       assert.strictEqual(Window.growsAt({ ...found(), dueAt: 1_000 }), Infinity)
     })
 
-    it("takes a rejection for four calls fewer, and waits anew for verdicts", () => {
+    it("counts four calls fewer for a rejection, and waits for verdicts again", () => {
       const window = found()
       fill(window, 10)
       assert.strictEqual(on.grow(window, 0, 100), 100)
@@ -214,7 +214,7 @@ describe("window", () => {
       assert.strictEqual(on.grow(window, 200, 100), 300)
     })
 
-    it("takes nothing of calls that did not find it full for a reason to grow or to wait", () => {
+    it("is not changed by calls that do not find it full", () => {
       for (const inFlight of [10, 18]) {
         const window = found()
         acceptedAt(window, inFlight, 100)
@@ -225,13 +225,13 @@ describe("window", () => {
       }
     })
 
-    it("shrinks by rejections of calls that nearly fill it, too", () => {
+    it("also shrinks after rejections of calls that nearly fill it", () => {
       const window = found()
       for (let i = 0; i < 20 && window.size === 19; i++) rejectedAt(window, 18)
       assert.strictEqual(window.size, 17)
     })
 
-    it("needs twice as many calls after each attempt that failed, at most 80, and ten again after three steps", () => {
+    it("needs twice as many calls after each failed attempt, at most 80, and ten again after three steps", () => {
       const window = found()
       const needs: Array<number> = []
       for (let i = 0; i < 5; i++) {
@@ -250,7 +250,7 @@ describe("window", () => {
       assert.strictEqual(after(window, 10), size + 15)
     })
 
-    it("is one less than the fewest calls in flight that were rejected since the last acceptances", () => {
+    it("is one less than the lowest number in flight that was rejected since the last acceptances", () => {
       const window = Window.make()
       acceptedAt(window, 20, 100)
       rejectedAt(window, 19)
@@ -259,14 +259,14 @@ describe("window", () => {
       assert.strictEqual(window.size, 19)
     })
 
-    it("is as many as are known to be accepted, where those are more", () => {
+    it("is the number known to be accepted, if that is more", () => {
       const window = Window.make()
       acceptedAt(window, 20, 100)
       for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 20, 22.9)
       assert.strictEqual(window.size, 22)
     })
 
-    it("is two at the least, and one of two calls that are rejected tells as much as any", () => {
+    it("is at least two, and a rejection at two in flight counts as any other", () => {
       const window = Window.make()
       acceptedAt(window, 2, 100)
       for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 3)

@@ -110,7 +110,7 @@ export type Rule = (law: TheLaw) => void
 
 /** The rules of admission, from meters to what nothing is known about. */
 export const rules = {
-  "meter: charges every dimension at one instant": (law) => {
+  "meter: charges all dimensions at once, or none": (law) => {
     const pool = poolOf(law, { requests: { perSecond: 1, burst: 3 }, tokens: { perSecond: 1_000, burst: 10_000 } })
     for (let i = 0; i < 3; i++) assert.strictEqual(send(law, pool, 0, 100).at, 0)
     const blocked = law.decide(pool, whole(100), 0)
@@ -122,7 +122,7 @@ export const rules = {
     assert.deepStrictEqual(law.decide(pool, whole(5_000), 2_000)?.by, "tokens")
   },
 
-  "meter: lets a call in to the millisecond, however often anybody looks": (law) => {
+  "meter: admits a call to the millisecond, however often it is asked": (law) => {
     for (let seed = 1; seed <= 20; seed++) {
       const random = mulberry(seed)
       const pool = poolOf(law)
@@ -142,7 +142,7 @@ export const rules = {
     }
   },
 
-  "verdicts: come in order, and wait for no answer": (law) => {
+  "verdicts: come in order, and do not wait for answers": (law) => {
     // Arrivals at fixed times, of which some are rejected; answers take 1, 20 or 60 s.
     const verdicts = [1_000, 20_000, 60_000].map((answerMillis) => {
       const random = mulberry(5)
@@ -175,7 +175,7 @@ export const rules = {
     assert.deepStrictEqual(verdicts[2], verdicts[0])
   },
 
-  "verdicts: random rejections of one burst that arrive together are no streak": (law) => {
+  "verdicts: random rejections of one burst that arrive together raise no alarm": (law) => {
     const pool = poolOf(law, { tokens: { perSecond: 1_000_000, burst: 10_000_000 } })
     let now = flow(law, pool, 0, 5_000)
     const tickets = Array.from({ length: 500 }, () => send(law, pool, now))
@@ -185,9 +185,7 @@ export const rules = {
     assert.deepStrictEqual(new Set(found), new Set(["isolated"]))
   },
 
-  "judging: a rejection whose headers leave less than its charge is an exhaustion, one that leaves more is none": (
-    law
-  ) => {
+  "judging: a rejection is an exhaustion if its headers leave less than its charge, and only then": (law) => {
     for (const [remaining, verdict] of [
       [99, "exhausted"],
       [9_000, "isolated"]
@@ -223,7 +221,7 @@ export const rules = {
     }
   },
 
-  "isolated: random rejections of 0.1, 1 and 5 % cost next to nothing, whatever answers take": (law) => {
+  "isolated: random rejections of 0.1, 1 and 5 % cost next to nothing, however long answers take": (law) => {
     for (const random of [0.001, 0.01, 0.05]) {
       for (const answerMillis of [2_000, 20_000]) {
         const callers = answerMillis / 25
@@ -261,7 +259,7 @@ export const rules = {
     assert.isAtLeast(rateOf(law, pool, flow(law, pool, now, 4_000)), 0.99 * weather.rate)
   },
 
-  "exhausted: finds the part of a limit that others leave": (law) => {
+  "exhausted: finds the part of a limit that others do not use": (law) => {
     for (const [share, rejected] of [
       [0.5, 0.04],
       [0.25, 0.08]
@@ -272,7 +270,7 @@ export const rules = {
     usesAtLeast(law, "a neighbour that comes and goes", { weather: { ...weather, share: square } }, 0.88, 0.05)
   },
 
-  "exhausted: exhaustions with nothing accepted between them are probed one at a time, 1, 2, 4, 8 s apart": (law) => {
+  "exhausted: without accepted calls in between, one call at a time probes after 1, 2, 4 and 8 s": (law) => {
     const pool = poolOf(law)
     let now = exhaust(law, pool, flow(law, pool, 0, 20_000))
     const rateBefore = 0.9 * weather.rate
@@ -296,7 +294,7 @@ export const rules = {
     assert.isAtLeast(rateOf(law, pool, probe.at + 600), 0.8 * rateBefore)
   },
 
-  "headers: what they say is less holds at once, what they say is more by and by": (law) => {
+  "headers: lower levels apply at once, higher ones gradually": (law) => {
     const requests = { limit: 1e6, remaining: 1e9, roundedTo: 1 }
     const waits = (remaining: number) => {
       const pool = poolOf(law, {})
@@ -322,7 +320,7 @@ export const rules = {
     }
   },
 
-  "headers: promises of what does not exist are ignored": (law) => {
+  "headers: are ignored if they show room that does not exist": (law) => {
     // They show the whole bucket, and a third of the limit is there.
     const of = { weather: { ...weather, share: () => 0.3 }, millis: 120_000 }
     const honest = plays(law, of)
@@ -352,7 +350,7 @@ export const rules = {
     }
   },
 
-  "overload: a lone one delays nobody, and random ones of 5 % cost next to nothing": (law) => {
+  "overload: a lone one delays nobody, and 5 % of random ones cost next to nothing": (law) => {
     const pool = poolOf(law)
     const now = flow(law, pool, 0, 10_000)
     assert.strictEqual(fail(law, pool, send(law, pool, now), now + 50), "isolated")
@@ -392,7 +390,7 @@ export const rules = {
     }
   },
 
-  "overload: a request that always fails stops nobody": (law) => {
+  "overload: a request that always fails stops no other call": (law) => {
     for (const { seed, sent, lost, used } of plays(law, {
       weather: { ...weather, isPoison: (id) => id % 100 === 30 }
     })) {
@@ -402,7 +400,7 @@ export const rules = {
     }
   },
 
-  "overload: an outage costs no call its attempts, and everybody is back soon after it": (law) => {
+  "overload: an outage uses up no attempts, and all calls go soon after it": (law) => {
     for (const [from, to] of [
       [0, 3_000],
       [0, 30_000],
@@ -419,7 +417,7 @@ export const rules = {
     }
   },
 
-  "nothing known: calls double with each round of verdicts, until rejections or headers end that": (law) => {
+  "nothing known: calls double with each round of verdicts until rejections or headers end that": (law) => {
     const opening = (hasHeaders: boolean) =>
       play(law, { weather: { ...weather, hasHeaders }, limits: {}, callers: 60, millis: 60_000, seed: 1 })
     for (const hasHeaders of [true, false]) {
@@ -433,7 +431,7 @@ export const rules = {
     }
   },
 
-  "ramp: growth is bounded by 40 % a minute after the provider's ramp error": (law) => {
+  "ramp: growth is bounded by 40 % a minute after a ramp error": (law) => {
     const pool = poolOf(law, {})
     let now = 0
     // 100 tokens a second for two minutes.
@@ -457,7 +455,7 @@ export const rules = {
     }
   },
 
-  "cap: what is kept of a quota stays kept when limits change, also before any call": (law) => {
+  "cap: the part of a quota that is kept stays kept when limits change, even before any call": (law) => {
     const quota = { total: 100_000 }
     const pool = poolOf(law, { tokens: quota })
     // As for a process that cannot be reached.
@@ -468,7 +466,7 @@ export const rules = {
     assert.strictEqual(wait(law, pool, 1, 50_000), Infinity)
   },
 
-  "cap: what the user states is never raised, neither by headers nor by an oversized call": (law) => {
+  "cap: neither headers nor an oversized call raise what the user states": (law) => {
     const stated = [{ perSecond: 1_000, burst: 2_000 }, { perMinute: 60_000 }]
     for (const [limit, bucket] of [
       [stated[0]!, { burst: 2_000, rate: 1 }],
