@@ -4,10 +4,9 @@
  *
  * **Details**
  *
- * `N` clients each want to write one row under optimistic locking. A client reads the row's version, and writes if it is
- * still the same; else it backs off and begins again. All begin at once. Requests and answers take 10 ms, give or take
- * 2 (normally distributed); the base is 5 ms and the cap 2 s, as in the study. *Work* is the number of writes that were
- * tried, *time* the time until all have written.
+ * `N` clients each write one row under optimistic locking. A client reads the row's version and writes if it has not changed;
+ * otherwise it backs off and starts again. All start at once. Requests and answers take 10 ms with a standard deviation of 2 ms; the
+ * base is 5 ms and the cap 2 s, as in the study. *Work* is the number of attempted writes, and *time* the time until all have written.
  *
  * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
  *
@@ -19,7 +18,7 @@ import * as Seeded from "./seeded.ts"
 type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"
 
 /**
- * How much work and time a variant took, in the mean of the runs.
+ * The work and time of a variant, as means of the runs.
  *
  * @category models
  * @since 0.1.0
@@ -27,14 +26,14 @@ type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"
 export interface Measured {
   readonly jitter: Jitter
   readonly clients: number
-  /** Writes tried by all clients together. */
+  /** Attempted writes of all clients together. */
   readonly work: number
   /** Until the last client has written. */
   readonly millis: number
 }
 
 /**
- * What is studied.
+ * The options of the study.
  *
  * @category options
  * @since 0.1.0
@@ -42,7 +41,7 @@ export interface Measured {
 export interface Options {
   /** @default 10, 20 ... 190 */
   readonly clients?: ReadonlyArray<number> | undefined
-  /** Runs of which the mean is taken. @default 100 */
+  /** How many runs the means are taken of. @default 100 */
   readonly runs?: number | undefined
   /** @default 1 */
   readonly seed?: number | undefined
@@ -54,7 +53,7 @@ const network = { mean: 10, deviation: 2 }
 
 const jitters: ReadonlyArray<Jitter> = ["full", "equal", "decorrelated", "proportional", "none"]
 
-/** How long a client waits after so many failed attempts, if it waited `before` the last time; `random` is in [0, 1). */
+/** How long a client waits after `failed` attempts, if its last wait was `before`; `random` is in [0, 1). */
 const waitOf = (jitter: Jitter, failed: number, before: number, random: number): number => {
   const whole = Math.min(cap, base * 2 ** (failed - 1))
   switch (jitter) {
@@ -80,14 +79,14 @@ interface StudyClient {
 interface StudyMessage {
   readonly arrivesAt: number
   readonly client: StudyClient
-  /** A write carries the version that was read; a read none. */
+  /** The version that a write expects; undefined for a read. */
   readonly version: number | undefined
-  /** Whether it is on its way to the row, or back. */
+  /** Whether it travels to the row, or back to the client. */
   readonly toRow: boolean
   readonly ok: boolean
 }
 
-/** Adds a message to others, the next to arrive last. Each client has one under way, so the list stays short. */
+/** Inserts a message, so that the next to arrive is last. Each client has one under way, so the list stays short. */
 const post = (messages: Array<StudyMessage>, message: StudyMessage): void => {
   let at = messages.length
   while (at > 0 && messages[at - 1]!.arrivesAt <= message.arrivesAt) at--
@@ -141,7 +140,7 @@ const once = (jitter: Jitter, clients: number, seed: number): { readonly work: n
 export const study = (options: Options = {}): ReadonlyArray<Measured> => drained(studySteps(options))
 
 /**
- * {@link study} in steps of some milliseconds: it takes seconds.
+ * {@link study} in steps of some milliseconds, because it takes seconds.
  *
  * @category running
  * @since 0.2.0

@@ -1,5 +1,5 @@
 /**
- * The page `docs/lab.md`: the race over all scenarios in Markdown.
+ * Renders the page `docs/lab.md`: the races of all scenarios in Markdown.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import * as Strategies from "./strategies/index.ts"
 import * as Table from "./table.ts"
 
 /**
- * One scenario and how the strategies did in it.
+ * One scenario, and the results of the strategies in it.
  *
  * @category models
  * @since 0.1.0
@@ -28,7 +28,7 @@ const seconds = ({ makespanSeconds }: RaceResult): string => `${makespanSeconds.
 
 const rejectionsOf = ({ rejections }: RaceResult): string => Words.counted(rejections, "rejection")
 
-/** What the table of a scenario does not say. All figures come from the results. */
+/** Remarks below the tables of scenarios. All of their figures come from the results. */
 const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
   incident: (of) =>
     `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`bottleneck-tuned\` takes ${seconds(of("bottleneck-tuned"))}, \`effect-limiter-tuned\` ${seconds(of("effect-limiter-tuned"))}, \`hand-written\` ${seconds(of("hand-written"))}. As installed, Floodgate must find the limits and the size of calls first: ${seconds(of("floodgate-as-installed"))} and ${rejectionsOf(of("floodgate-as-installed"))}. The other scenarios tell the limiters apart.`,
@@ -76,7 +76,7 @@ const isOurs = (name: string): boolean => name.startsWith("floodgate")
 const quickest = (results: ReadonlyArray<RaceResult>): RaceResult =>
   results.reduce((best, one) => (one.makespanSeconds < best.makespanSeconds ? one : best))
 
-/** By how much a result is longer than another, for people. */
+/** By how much a result is slower than another, in words. */
 const behind = (one: RaceResult, other: RaceResult): string =>
   `${Math.max(0, 100 * (one.makespanSeconds / other.makespanSeconds - 1)).toFixed(1)} %`
 

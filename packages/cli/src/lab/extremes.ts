@@ -1,7 +1,7 @@
-/** The largest of some values, or what there is at least. Of very many `Math.max` would overflow the stack. */
-export const largest = (values: ReadonlyArray<number>, least = -Infinity): number =>
-  values.reduce((most, value) => Math.max(most, value), least)
+/** The largest value, at min `min`. `Math.max` of very many values would overflow the stack. */
+export const largest = (values: ReadonlyArray<number>, min = -Infinity): number =>
+  values.reduce((most, value) => Math.max(most, value), min)
 
-/** The smallest of some values; infinity of none. */
+/** The smallest value; infinity if there are none. */
 export const smallest = (values: ReadonlyArray<number>): number =>
-  values.reduce((least, value) => Math.min(least, value), Infinity)
+  values.reduce((min, value) => Math.min(min, value), Infinity)

@@ -1,5 +1,5 @@
 /**
- * How fast a scenario could be at best, whatever the strategy: computed from the scenario alone.
+ * The lower bound on the time of a scenario under any strategy, computed from the scenario alone.
  *
  * @since 0.1.0
  */
@@ -32,12 +32,12 @@ export interface Floor {
  * **Details**
  *
  * In the incident `U` = 12 x (150,000 + 4 x 14,000) = 2,472,000 tokens, so (2,472,000 - 200,000) / 60,000 = 37.9 s.
- * Latency noise, neighbours, faults and growth limits are left out: they only add to it.
+ * Latency noise, neighbours, faults and growth limits are left out, because they only make it longer.
  *
  * **Gotchas**
  *
- * By a limit's time the last call can be sent at the earliest; its own latency comes after. A strategy's ratio to the
- * floor can thus be a little over 1 without anything having been wasted.
+ * The floor of a limit is the earliest time at which the last call can be sent, without that call's latency. So a strategy that
+ * wastes nothing may have a ratio slightly above 1.
  *
  * @category getters
  * @since 0.1.0
@@ -74,7 +74,7 @@ const secondsUntil = (limit: Limits.Limit, used: number): number => {
 }
 
 /**
- * The latency of the quickest call that can be an agent's last, in seconds: what follows the floor at the least.
+ * The latency of the fastest call that can be an agent's last, in seconds. No strategy ends earlier than this after the floor.
  *
  * @category getters
  * @since 0.1.0

@@ -1,4 +1,4 @@
-/** Keeps track of what a provider with a limit on growth has recently admitted, for the oracle. */
+/** Tracks the recently admitted tokens of a provider that limits growth, for the oracle. */
 import type { ProviderSim } from "floodgate/testing"
 
 type Ramp = NonNullable<ProviderSim.Options["ramp"]>
@@ -24,7 +24,7 @@ export class Growth {
       const last = this.between(at - minute, at)
       return last === 0 || last + tokens <= Math.max(fromPerMinute, growth * this.between(at - 2 * minute, at - minute))
     }
-    // Room appears only when a call leaves the last minute.
+    // Room appears only when a call becomes older than a minute.
     const times = [now, ...this.admitted.map((call) => call.at + minute).filter((at) => at > now)]
     return Math.ceil(times.find(fitsAt)! - now)
   }

@@ -1,5 +1,5 @@
 /**
- * The lab: see what a policy does before it costs money.
+ * The lab: simulates strategies, to compare them before they cost money.
  *
  * @since 0.1.0
  */
@@ -19,7 +19,7 @@ export * as AwsStudy from "./awsStudy.ts"
 export * as Document from "./document.ts"
 
 /**
- * How fast a scenario could be at best.
+ * The lower bound on the time of a scenario.
  *
  * @since 0.1.0
  */
@@ -33,7 +33,7 @@ export * as Floor from "./floor.ts"
 export * as Matrix from "./matrix.ts"
 
 /**
- * The same work under each strategy, in simulated time.
+ * Runs the same work under each strategy, in simulated time.
  *
  * @since 0.1.0
  */
@@ -47,7 +47,7 @@ export * as Race from "./race.ts"
 export * as Report from "./report/index.ts"
 
 /**
- * What is raced: the calls, and the provider model that they meet.
+ * Scenarios: the calls of agents, and the model of the provider.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * Scenarios and strategies on one screen: for each pair how long it took, or what was lost.
+ * Renders the results of all strategies in all scenarios as one table: the time of each, or the lost calls.
  *
  * @since 0.2.0
  */
@@ -7,7 +7,7 @@ import { Words } from "floodgate/internal"
 import type { RaceResult } from "./race.ts"
 
 /**
- * A scenario and how strategies did in it.
+ * A scenario, and the results of the strategies in it.
  *
  * @category models
  * @since 0.2.0
@@ -18,16 +18,16 @@ export interface RaceResults {
 }
 
 /**
- * What became of a strategy in a scenario.
+ * The result of a strategy in a scenario.
  *
  * @category models
  * @since 0.2.0
  */
 export interface MatrixCell {
-  /** `"done"` where all of the work was; else calls were lost, or it had not finished at its bound. */
+  /** Whether all of the work was done, calls were lost, or the race was stopped at its bound. */
   readonly kind: "done" | "lost" | "unfinished"
   readonly text: string
-  /** How many times as long as the oracle it took, where that is known and all was done. */
+  /** The time as a multiple of the oracle's, if all of the work was done and the oracle was raced. */
   readonly ratio: number | undefined
   /** 429s that the provider sent. */
   readonly rejections: number
@@ -36,7 +36,7 @@ export interface MatrixCell {
 const oracle = "oracle"
 
 /**
- * The cell of a result. It says how long it took only where all of the work was done: who gives up is quick.
+ * The cell of a result. It has a time only if all of the work was done, because strategies that give up are fast.
  *
  * @category getters
  * @since 0.2.0
@@ -52,7 +52,7 @@ export const cellOf = (result: RaceResult, results: ReadonlyArray<RaceResult>): 
   return { kind: "done", text: `${makespanSeconds.toFixed(1)} s`, ratio, rejections }
 }
 
-/** The strategies in their order. They are the same in all scenarios. */
+/** The strategies in their order, which is the same in all scenarios. */
 const strategiesOf = (races: ReadonlyArray<RaceResults>): ReadonlyArray<string> =>
   (races[0]?.results ?? []).map(({ strategy }) => strategy)
 
@@ -91,7 +91,7 @@ const inTwo = (name: string): readonly [string, string] => {
 }
 
 /**
- * How a part of the table is shown where there are colours.
+ * The style of a part of the table, if there are colours.
  *
  * @category options
  * @since 0.4.0
@@ -99,7 +99,7 @@ const inTwo = (name: string): readonly [string, string] => {
 export type Tone = "lost" | "quiet" | "ours"
 
 /**
- * Gives a text its colour; it stays as wide.
+ * Colours a text without changing its width.
  *
  * @category options
  * @since 0.4.0
@@ -108,7 +108,7 @@ export type Paint = (text: string, tone: Tone) => string
 
 const unpainted: Paint = (text) => text
 
-/** What stands above the rejections. */
+/** The head of the columns of rejections. */
 const rejectionsHead = "429s"
 
 const isOurs = (strategy: string): boolean => strategy.startsWith("floodgate")
@@ -164,8 +164,8 @@ const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
 }
 
 /**
- * The matrix for a terminal, in as many tables below each other as there must be. In each column stands the time, or what was
- * lost, and beside it the number of 429s.
+ * The table for a terminal, split into several tables if it is too wide. Each scenario has a column with the time or the lost calls,
+ * and one with the number of 429s.
  *
  * @category rendering
  * @since 0.2.0
@@ -184,7 +184,7 @@ export const text = (races: ReadonlyArray<RaceResults>, room = Infinity, paint: 
 const markdownCell = ({ rejections, text }: MatrixCell): string => `${text}, ${Words.thousands(rejections)}`
 
 /**
- * The matrix in Markdown: in each cell the time, or what was lost, and the number of 429s.
+ * The table in Markdown. A cell has the time or the lost calls, and the number of 429s.
  *
  * @category rendering
  * @since 0.2.0

@@ -1,5 +1,5 @@
 /**
- * The race: the same work under each strategy, each running its real code in simulated time against `ProviderSim`.
+ * Runs the same work under each strategy: the strategy's real code, in simulated time, against `ProviderSim`.
  *
  * @since 0.1.0
  */
@@ -23,38 +23,38 @@ import type { StrategyClient, Strategy } from "./strategy.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * How a strategy did. Times are in simulated seconds.
+ * The result of a strategy. Times are in simulated seconds.
  *
  * @category models
  * @since 0.1.0
  */
 export interface RaceResult {
   readonly strategy: string
-  /** Until the last agent ended, well or badly; the bound where it did not. */
+  /** The time until the last agent ended, successfully or not, or the bound of the race. */
   readonly makespanSeconds: number
-  /** What no strategy can undercut, see `floor`. */
+  /** The lower bound, see `floor`. */
   readonly floorSeconds: number
   readonly ratio: number
-  /** 429s, those that faults injected included. */
+  /** 429s, including injected ones. */
   readonly rejections: number
   /** Requests beyond the first of each call. */
   readonly retries: number
   /** Calls that did not succeed: failed, never made because an earlier one failed, or not finished. */
   readonly failedCalls: number
   readonly failedAgents: number
-  /** Latency of the calls that succeeded, waits included; null where none did. */
+  /** Latency of the calls that succeeded, including waits; null if none did. */
   readonly p50Seconds: number | null
   readonly p99Seconds: number | null
-  /** The time of the agent that ended last over that of the one that ended first; null where not all did their work. */
+  /** The time of the last agent to end divided by that of the first; null if some agent did not do all of its work. */
   readonly fairness: number | null
   /** Tokens of admitted calls, input and output. */
   readonly tokensUsed: number
-  /** Whether all of it ended within the simulated time that it was given. */
+  /** Whether all agents ended within the bound of the race. */
   readonly finished: boolean
 }
 
 /**
- * A result with all that happened, for charts.
+ * A result with everything that was recorded, for charts.
  *
  * @category models
  * @since 0.1.0
@@ -63,14 +63,14 @@ export interface RaceRun {
   readonly result: RaceResult
   readonly calls: ReadonlyArray<Record.CallRecord>
   readonly agents: ReadonlyArray<Record.AgentRecord>
-  /** What the strategy's own budget believed, whenever a request was sent; empty without one. */
+  /** The levels of the strategy's own budget at each request; empty without a budget. */
   readonly levels: Record.RaceRecorder["levels"]
   /** Every request as the provider saw it. */
   readonly log: ReadonlyArray<ProviderSim.Entry>
 }
 
 /**
- * Where a race stands.
+ * The progress of a race.
  *
  * @category models
  * @since 0.1.0
@@ -83,7 +83,7 @@ export interface RaceProgress {
 }
 
 /**
- * How a race is run.
+ * The options of a race.
  *
  * @category options
  * @since 0.1.0
@@ -151,7 +151,7 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
       progress && ((seconds) => progress({ strategy: strategy.name, seconds, completed: recorder.completed, calls }))
   }).pipe(
     Effect.map(({ value }) => value),
-    // Each race has a clock of its own, whose times count from 0.
+    // Each race has its own clock, which starts at 0.
     Effect.provide(TestClock.layer({ warningDelay: "1 hour" }))
   )
 }
@@ -173,7 +173,7 @@ export const race = (
 // -----------------------------------------------------------------------------
 
 /**
- * The value below or at which a share of the values lies (nearest rank); undefined of none.
+ * The quantile of the values by nearest rank; undefined if there are none.
  *
  * @category getters
  * @since 0.1.0
@@ -186,7 +186,7 @@ export const quantile = (values: ReadonlyArray<number>, share: number): number |
 const seconds = (millis: number | undefined): number | null => (millis === undefined ? null : round(millis / 1_000))
 
 const fairnessOf = (agents: ReadonlyArray<Record.AgentRecord>): number | null => {
-  // From its start, so that agents that come later are not late for it.
+  // Measured from the agent's own start, because agents may start later than others.
   const spans = agents.map((agent) => agent.endedAt! - agent.startsAtMillis)
   const shortest = smallest(spans)
   return shortest > 0 && shortest < Infinity ? round(largest(spans) / shortest) : null

@@ -1,4 +1,4 @@
-/** What happened in a race, call by call and attempt by attempt. */
+/** Records a race: every call and every attempt. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -14,7 +14,7 @@ export interface SimulatedAttempt {
   outcome: "open" | "ok" | "rejected" | "failed" | "interrupted"
 }
 
-/** One call of an agent: from when the agent asked for it, waits included, to its end. */
+/** One call of an agent, from before its waits to its end. */
 export interface CallRecord {
   readonly call: SimulatedCall
   readonly askedAt: number
@@ -31,17 +31,17 @@ export interface AgentRecord {
   failed: boolean
 }
 
-/** All of a race. Changed in place while it runs. */
+/** The record of a race. It is mutable. */
 export interface RaceRecorder {
   readonly calls: Map<string, CallRecord>
   readonly agents: Map<string, AgentRecord>
-  /** What the strategy's own budget believed, whenever a request was sent. */
+  /** The levels of the strategy's own budget at each request. */
   readonly levels: Array<Believed & { readonly at: number }>
   completed: number
   failed: number
 }
 
-/** A recorder that has seen nothing yet. */
+/** Makes an empty record. */
 export const make = (scenario: Scenario): RaceRecorder => ({
   calls: new Map(),
   agents: new Map(
@@ -66,7 +66,7 @@ export const call =
       recorder.calls.set(keyOf(of), record)
       return Effect.onExit(self, (exit) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
-          // What the end of the race interrupts is neither: it was not finished.
+          // A call that the end of the race interrupts has neither succeeded nor failed.
           if (Exit.isFailure(exit) && Exit.hasInterrupts(exit)) return
           record.endedAt = now
           record.outcome = Exit.isSuccess(exit) ? "ok" : "failed"
@@ -76,7 +76,7 @@ export const call =
       )
     })
 
-/** A provider of which every attempt is recorded. */
+/** A provider that records every attempt. */
 export const provider = (
   recorder: RaceRecorder,
   self: LlmProvider["Service"],

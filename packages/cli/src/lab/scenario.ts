@@ -1,10 +1,10 @@
 /**
- * What is raced: the calls that agents want to make, and the provider model that they meet.
+ * Scenarios: the calls that agents make, and the model of the provider.
  *
  * **Details**
  *
- * A scenario is a value. Its calls and their sizes are decided before anything runs, so that every strategy gets the same
- * work, and the physical {@link floor} can be computed from the scenario alone.
+ * A scenario is a value. Its calls and their sizes are fixed before anything runs, so every strategy gets the same work, and the
+ * {@link floor} can be computed from the scenario alone.
  *
  * @since 0.1.0
  */
@@ -30,9 +30,9 @@ export interface SimulatedCall {
   /** Its number within the agent, from 0. */
   readonly index: number
   readonly inputTokens: number
-  /** What the answer will have; strategies other than the oracle cannot know it. */
+  /** The tokens of the answer, which only the oracle knows in advance. */
   readonly outputTokens: number
-  /** What the request allows: `max_tokens`. */
+  /** `max_tokens` of the request. */
   readonly maxTokens: number
 }
 
@@ -57,7 +57,7 @@ export interface SimulatedAgent {
 export type ProviderOptions = Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "charsPerToken" | "seed">
 
 /**
- * A race: who calls, and what the provider does.
+ * The agents with their calls, and the behaviour of the provider.
  *
  * @category models
  * @since 0.1.0
@@ -66,15 +66,15 @@ export interface Scenario {
   readonly name: string
   /** One line for people. */
   readonly summary: string
-  /** What it was made of, as it is printed with the results. */
+  /** Its settings, as they are printed with the results. */
   readonly settings: Readonly<Record<string, string | number | null>>
   readonly agents: ReadonlyArray<SimulatedAgent>
-  /** What the provider enforces, and what the account's owner can read in the provider's console. */
+  /** The limits that the provider enforces and shows in its console. */
   readonly limits: Limits.Limits
   readonly provider: ProviderOptions
-  /** Whether clients know the provider's limit on calls at once. */
+  /** Whether clients know the provider's limit on concurrency. */
   readonly isConcurrencyDeclared: boolean
-  /** Whether strategies are expected to meet failures that are not rate limits. */
+  /** Whether calls may fail for other reasons than rate limits. */
   readonly faulty: boolean
   /** Simulated time after which a race is stopped and reported as not finished. */
   readonly maxSeconds: number
@@ -82,9 +82,8 @@ export interface Scenario {
 }
 
 /**
- * What can be changed about a fan-out of equal agents. The defaults are the incident: 12 agents of 5 calls, the first of
- * 150,000 tokens and four of 14,000, output included: 2.472M tokens, against a bucket of 200,000 tokens that is refilled
- * at 60,000 a second.
+ * The options of a fan-out of equal agents. The defaults are the incident: 12 agents of 5 calls, the first of 150,000 tokens and four
+ * of 14,000, including output. These 2.472M tokens meet a bucket of 200,000 tokens that refills at 60,000 a second.
  *
  * @category options
  * @since 0.1.0
@@ -100,13 +99,13 @@ export interface Options {
   readonly firstTokens?: number | undefined
   /** Tokens of each later call, its output included. @default 14_000 */
   readonly tokens?: number | undefined
-  /** Output tokens of each call, which `max_tokens` allows exactly: estimates are exact. @default 200 */
+  /** Output tokens of each call. `max_tokens` is the same, so estimates are exact. @default 200 */
   readonly outputTokens?: number | undefined
-  /** Tokens a second that the provider grants. @default 60_000 */
+  /** Tokens per second that the provider allows. @default 60_000 */
   readonly rate?: number | undefined
-  /** Tokens that the provider grants at once. A provider that counts by windows grants a minute's worth. @default 200_000 */
+  /** The burst of the provider's bucket. A provider that counts by windows allows a minute's worth. @default 200_000 */
   readonly burst?: number | undefined
-  /** Calls in flight that the provider takes, for all agents together. @default no limit */
+  /** How many calls in flight the provider accepts, for all agents together. @default no limit */
   readonly concurrency?: number | undefined
   /**
    * Whether a rejected request counts against the limits: one request and 5 % of its tokens. Only with charged ones do
@@ -138,12 +137,12 @@ const check = (ok: boolean, option: string, expected: string, got: number): void
 const whole = (option: string, value: number, least: number): void =>
   check(Number.isSafeInteger(value) && value >= least, option, `an integer >= ${least}`, value)
 
-/** The most agents and calls. All of them are in memory, a waiting agent with some 24 KB. */
-const mostAgents = 100_000
+/** The bound on agents and calls. All of them are in memory, and a waiting agent takes some 24 KB. */
+const maxAgents = 100_000
 const mostCalls = 1_000_000
 
-/** More tokens than any model reads; a text of some more is none. */
-const mostTokens = 100_000_000
+/** More tokens than any model reads. JavaScript has no texts that are much longer. */
+const maxCallTokens = 100_000_000
 
 /** The options with their defaults. */
 const withDefaults = (options: Options) => ({
@@ -164,13 +163,13 @@ const withDefaults = (options: Options) => ({
 
 type ScenarioOptions = ReturnType<typeof withDefaults>
 
-/** Throws where a number makes no sense. */
+/** Throws if a number is invalid. */
 const checkAll = (options: ScenarioOptions): void => {
   const { agents, burst, calls, concurrency, firstTokens, latencyPerToken, outputTokens, rate, tokens, window } =
     options
   whole("agents", agents, 1)
   whole("calls", calls, 1)
-  check(agents <= mostAgents, "agents", `at most ${mostAgents}`, agents)
+  check(agents <= maxAgents, "agents", `at most ${maxAgents}`, agents)
   check(agents * calls <= mostCalls, "calls", `at most ${mostCalls} calls of all agents together`, calls)
   whole("outputTokens", outputTokens, 1)
   whole("firstTokens", firstTokens, outputTokens + 1)
@@ -188,7 +187,7 @@ const checkAll = (options: ScenarioOptions): void => {
   const largest = calls === 1 ? firstTokens : Math.max(firstTokens, tokens)
   const most = window === "bucket" ? Math.max(burst, rate * 60) : rate * 60
   const name = largest === firstTokens ? "firstTokens" : "tokens"
-  check(largest <= mostTokens, name, `at most ${mostTokens} tokens`, largest)
+  check(largest <= maxCallTokens, name, `at most ${maxCallTokens} tokens`, largest)
   check(largest <= most, name, `at most the provider's ${most}`, largest)
 }
 
@@ -219,7 +218,7 @@ const agentsOf = ({
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when a number makes no sense, such as a call of which the output is all.
+ * Throws a `RangeError` that names the option if a number is invalid, such as a call without any input.
  *
  * @category constructors
  * @since 0.1.0
@@ -275,7 +274,7 @@ export const callsOf = (scenario: Scenario): ReadonlyArray<SimulatedCall> =>
   scenario.agents.flatMap((agent) => agent.calls)
 
 /**
- * What a call takes of one dimension, when all of it counts.
+ * The amount of a call in one dimension, if all of it counts.
  *
  * @category getters
  * @since 0.1.0
@@ -285,13 +284,13 @@ export const amountOf = (
   { inputTokens, outputTokens }: { readonly inputTokens: number; readonly outputTokens: number }
 ): number => ({ requests: 1, inputTokens, outputTokens, tokens: inputTokens + outputTokens })[dimension]
 
-/** Characters per token of the prompts that the lab writes: what the simulated provider counts by. */
+/** Characters per token by which the simulated provider counts prompts. */
 const charsPerToken = 4
 
 /** The first text of a prompt names its call, so that the simulated provider knows the length of its answer. */
 const headerOf = (call: SimulatedCall): string => `${call.agent}/${call.index}\n`
 
-/** The text of all prompts: thousands of them are in memory at once, and a slice is not a copy. */
+/** The text of which all prompts are slices. A slice is not a copy, and thousands of prompts are in memory at once. */
 let filling = "x".repeat(1_000_000)
 
 const filled = (length: number): string => {
@@ -300,7 +299,7 @@ const filled = (length: number): string => {
 }
 
 /**
- * The request of a call: as many characters as its tokens have, so that clients that estimate have something to read.
+ * The request of a call, with as many characters as its tokens have, for clients that estimate.
  *
  * @category getters
  * @since 0.1.0
@@ -324,7 +323,7 @@ export const paramsOf = (call: SimulatedCall): Params => {
 }
 
 /**
- * Which call a request is, as `agent/index`.
+ * The call of a request, as `agent/index`.
  *
  * @category getters
  * @since 0.1.0
@@ -365,7 +364,7 @@ export const latencyMillis = ({ provider }: Scenario, call: SimulatedCall): numb
 }
 
 /**
- * Dimensions as people read them.
+ * The names of the dimensions in texts.
  *
  * @category models
  * @since 0.1.0
@@ -397,7 +396,7 @@ export const limitsText = (limits: Limits.Limits): string =>
     .join("; ")
 
 /**
- * The provider model in words: no figure is published without it.
+ * The model of the provider in words, which is stated with every published figure.
  *
  * @category getters
  * @since 0.1.0

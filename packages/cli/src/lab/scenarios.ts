@@ -9,13 +9,13 @@ import * as Seeded from "./seeded.ts"
 
 export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptions, type Unreadable } from "./traces.ts"
 
-/** Where random numbers of one purpose come from, so that those of another do not change with them. */
+/** Separate seeds for separate purposes, so that a change to one does not change the numbers of another. */
 const lanes = { input: 101, output: 102 }
 
 const between = (least: number, value: number, most: number): number =>
   Math.max(least, Math.min(most, Math.round(value)))
 
-/** 12 agents of 5 calls of 150,000 tokens against 4M a minute, with the whole minute there to begin with. */
+/** 12 agents of 5 calls of 150,000 tokens against 4M a minute, with a full bucket of a minute's worth. */
 const burst = (options: Scenario.Options): Scenario.Scenario =>
   Scenario.make({
     firstTokens: 150_000,
@@ -60,7 +60,7 @@ const many = ({ agents = 64, calls = 20, ...options }: Scenario.Options): Scenar
   }
 }
 
-/** Small calls of many agents, of which the provider takes a few at once. Neither its console nor its headers say so. */
+/** Small calls of many agents. The provider accepts only a few at once, and neither its console nor its headers say so. */
 const undeclaredConcurrency = (options: Scenario.Options): Scenario.Scenario => ({
   ...Scenario.make({
     agents: 40,
@@ -80,7 +80,7 @@ interface Named {
   readonly what: string
 }
 
-/** A fan-out of equal agents, the incident unless `sizes` says otherwise, with another provider. */
+/** The incident with another provider, and with other sizes if given. */
 const variant = (
   what: string,
   {
@@ -161,7 +161,7 @@ const named: Readonly<Record<string, Named>> = {
 export const names: ReadonlyArray<string> = Object.keys(named)
 
 /**
- * Each scenario by its name, and what it is in one line.
+ * Each scenario with its name and its description in one line.
  *
  * @category scenarios
  * @since 0.2.0
@@ -171,7 +171,7 @@ export const described: ReadonlyArray<readonly [name: string, what: string]> = O
 )
 
 /**
- * The scenario of a name; options change what it is made of. Undefined for a name that there is not.
+ * Makes the scenario with a name; options change its settings. Undefined if there is no such scenario.
  *
  * @category scenarios
  * @since 0.1.0

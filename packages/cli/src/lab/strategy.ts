@@ -1,5 +1,5 @@
 /**
- * What a strategy is: a way to make calls to a provider. The race gives each the same work.
+ * Strategies: ways to make the calls of a race.
  *
  * @since 0.1.0
  */
@@ -14,26 +14,26 @@ import type { ProviderSim } from "floodgate/testing"
 import type { SimulatedAgent, SimulatedCall, Scenario } from "./scenario.ts"
 
 /**
- * What a strategy's own budget believes of the limits.
+ * The levels and rates of a strategy's own budget.
  *
  * @category models
  * @since 0.2.0
  */
 export interface Believed {
   readonly left: Limits.Usage
-  /** The rates that it uses. */
+  /** The rates that it uses, per second. */
   readonly perSecond: Limits.Usage
 }
 
 /**
- * Makes one call, with all the retries and waits that the strategy is about.
+ * Makes calls with the retries and waits of the strategy.
  *
  * @category models
  * @since 0.1.0
  */
 export interface StrategyClient {
   (params: Params, call: SimulatedCall): Effect.Effect<Message, LlmError | BudgetError>
-  /** What the strategy's own budget believes, where it has one. */
+  /** The levels of the strategy's own budget, if it has one. */
   readonly believes?: Effect.Effect<Believed>
   /** Runs the agents. @default all at once */
   readonly run?: (
@@ -42,7 +42,7 @@ export interface StrategyClient {
 }
 
 /**
- * A strategy by name. `client` is run once per race: what it makes is shared by all agents.
+ * A strategy with its name. `client` is run once per race, and all agents share the result.
  *
  * @category models
  * @since 0.1.0

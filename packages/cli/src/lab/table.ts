@@ -1,5 +1,5 @@
 /**
- * Results as tables: for a terminal, and as Markdown.
+ * Renders results as tables, for a terminal and in Markdown.
  *
  * @since 0.1.0
  */
@@ -17,7 +17,7 @@ const fixed = (value: number | null, digits: number): string => (value === null 
 
 const columns: ReadonlyArray<Column> = [
   { head: "strategy", cell: ({ strategy }) => strategy },
-  // Finished work first: strategies that give up are quick.
+  // Finished work comes first, because strategies that give up are fast.
   { head: "calls failed", cell: ({ failedCalls }) => Words.thousands(failedCalls) },
   {
     head: "makespan",
@@ -50,13 +50,13 @@ export const heads: ReadonlyArray<string> = columns.map(({ head }) => head)
  */
 export const cells = (result: RaceResult): ReadonlyArray<string> => columns.map(({ cell }) => cell(result))
 
-/** Heads of two words stand in two lines, so that the table is as wide as its figures. */
+/** Splits heads of two words into two lines, so that columns are no wider than their figures. */
 const headLines = (some: ReadonlyArray<Column>): [Array<string>, Array<string>] => {
   const words = some.map(({ head }) => head.split(" "))
   return [words.map((all) => (all.length > 1 ? all[0]! : "")), words.map((all) => all.at(-1)!)]
 }
 
-/** The columns that a narrow terminal leaves out, the least important first. */
+/** The columns that are left out on a narrow terminal, the least important first. */
 const spared = ["fairness", "retries", "agents failed", "p50", "floor", "ratio", "p99"]
 
 interface Grid {
@@ -72,7 +72,7 @@ const gridOf = (some: ReadonlyArray<Column>, results: ReadonlyArray<RaceResult>)
   return { heads: some.map(({ head }) => head), lines, widths, width: widths.reduce((sum, one) => sum + one + 2, -2) }
 }
 
-/** The columns for which there is room, because wrapped lines are unreadable. */
+/** The columns that fit, because wrapped lines are unreadable. */
 const fitting = (results: ReadonlyArray<RaceResult>, room: number): Grid => {
   let grid = gridOf(columns, results)
   for (let left = 1; grid.width > room && left <= spared.length; left++) {
@@ -86,7 +86,7 @@ const fitting = (results: ReadonlyArray<RaceResult>, room: number): Grid => {
 }
 
 /**
- * What the marks in the rows mean, where there are any.
+ * Explains the marks in the rows, if there are any.
  *
  * @category rendering
  * @since 0.1.0
@@ -99,8 +99,7 @@ export const notesOf = (results: ReadonlyArray<RaceResult>): ReadonlyArray<strin
 ]
 
 /**
- * A table for a terminal, with the provider model that the figures belong to. Columns for which a narrow one has no room are
- * left out, and named.
+ * A table for a terminal, with the model of the provider. Columns that do not fit are left out, and named below.
  *
  * @category rendering
  * @since 0.1.0
@@ -133,7 +132,7 @@ export const text = (scenario: Scenario, results: ReadonlyArray<RaceResult>, roo
 const markdownColumns = columns.filter(({ head }) => head !== "floor")
 
 /**
- * A table in Markdown, with the provider model that the figures belong to.
+ * A table in Markdown, with the model of the provider.
  *
  * @category rendering
  * @since 0.1.0
@@ -153,7 +152,7 @@ export const markdown = (scenario: Scenario, results: ReadonlyArray<RaceResult>)
 }
 
 /**
- * The scenario as it stands in the JSON beside its results.
+ * The scenario in the JSON of its results.
  *
  * @category rendering
  * @since 0.1.0

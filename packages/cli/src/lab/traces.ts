@@ -1,4 +1,4 @@
-/** Recorded traffic, as CSV files and as scenarios. */
+/** Reads traces of recorded traffic, and makes scenarios of them. */
 import { Input, Words } from "floodgate/internal"
 import { drained, type Stepwise } from "../stepwise.ts"
 import type * as Scenario from "./scenario.ts"
@@ -10,7 +10,7 @@ import type * as Scenario from "./scenario.ts"
  * @since 0.1.0
  */
 export interface TraceCall {
-  /** Since the first call, in milliseconds. */
+  /** Milliseconds since the first call. */
   readonly atMillis: number
   readonly inputTokens: number
   readonly outputTokens: number
@@ -32,7 +32,7 @@ const formats = [
   { time: "Timestamp", input: "Request tokens", output: "Response tokens" }
 ] as const
 
-/** Seconds, or a date and time as `2023-11-16 18:17:03.9799600`, of which the time zone does not matter. */
+/** Reads seconds, or a date and time such as `2023-11-16 18:17:03.9799600`. The time zone does not matter. */
 const millisOf = (text: string): number => {
   const date = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d(?:\.\d+)?)/.exec(text)
   if (date === null) return text.trim() === "" ? Number.NaN : Number(text) * 1_000
@@ -40,7 +40,7 @@ const millisOf = (text: string): number => {
   return Date.UTC(year!, month! - 1, day!, hour!, minute!) + second! * 1_000
 }
 
-/** A number of tokens; NaN if there is none. Whole numbers may be written as `12.0`. */
+/** Reads a number of tokens, which may be written as `12.0`; NaN for anything else. */
 const tokensOf = (cell: string | undefined): number => {
   const tokens = cell === undefined || cell.trim() === "" ? Number.NaN : Number(cell)
   return Number.isSafeInteger(tokens) && tokens >= 0 ? tokens : Number.NaN
@@ -52,7 +52,7 @@ const tokensOf = (cell: string | undefined): number => {
  *
  * **Details**
  *
- * Calls are put in the order of time. Calls without output, which BurstGPT records as failures, are left out.
+ * Calls are sorted by time. Calls without output, which are failures in BurstGPT, are left out.
  *
  * @category traces
  * @since 0.1.0
@@ -63,7 +63,7 @@ export const parseTrace = (text: string): ReadonlyArray<TraceCall> | Unreadable 
 const atOnce = 2_000
 
 /**
- * {@link parseTrace} in steps of a millisecond or two: a long trace takes seconds.
+ * {@link parseTrace} in steps of a millisecond or two, because a long trace takes seconds.
  *
  * @category traces
  * @since 0.2.0
@@ -98,15 +98,15 @@ export function* parseTraceSteps(text: string): Stepwise<ReadonlyArray<TraceCall
 }
 
 /**
- * What a trace is replayed against.
+ * How a trace is replayed, and against which limits.
  *
  * @category options
  * @since 0.1.0
  */
 export interface TraceOptions {
-  /** Times faster than it was recorded; `Infinity` is as fast as possible: all calls wait from the start. @default 1 */
+  /** How many times faster than recorded; with `Infinity` all calls wait from the start. @default 1 */
   readonly speed?: number | undefined
-  /** Agents that the calls are dealt to when it is replayed as fast as possible. @default 64 */
+  /** The number of agents that share the calls if the speed is `Infinity`. @default 64 */
   readonly agents?: number | undefined
   /** Input tokens a minute. @default 400_000 */
   readonly inputTokensPerMinute?: number | undefined
@@ -123,9 +123,8 @@ export interface TraceOptions {
 const usualMaxTokens = 2_048
 
 /**
- * A trace as a scenario. With its arrivals kept, each call is an agent of its own that starts at its time. Throws a
- * `RangeError` for an invalid speed or number of agents. A call that uses more than a minute's limit, which no
- * strategy could make, is cut to it.
+ * Makes a scenario of a trace. At a finite speed, each call is an agent that starts at the call's time. A call that exceeds a minute's
+ * limit is cut to that limit, because no strategy could make it. Throws a `RangeError` for an invalid speed or number of agents.
  *
  * @category traces
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * The charts of a report, drawn by Observable Plot: in a page that opens offline, and as SVG files.
+ * Draws the charts of a report with Observable Plot, in a page that opens offline and as SVG files.
  *
  * @since 0.1.0
  */
@@ -15,12 +15,12 @@ import type { RunFigures, ScenarioFigures } from "./figures.ts"
  */
 export interface ChartPlace {
   readonly width: number
-  /** The document that makes the elements, outside of a browser. */
+  /** The document that creates the elements, outside of a browser. */
   readonly document?: object | undefined
 }
 
 /**
- * What a chart is made of, as far as a report must know: the library runs without the types of a browser.
+ * The element of a chart. Its type is stated here, because the sources are compiled without the types of a browser.
  *
  * @category models
  * @since 0.1.0
@@ -32,7 +32,7 @@ export interface Drawn {
   readonly setAttribute: (name: string, value: string) => void
 }
 
-/** What all charts have in common: a copy of Plot, and how numbers, colours and axes look. */
+/** The parts that all charts share: a copy of Plot, and the style of numbers, colours and axes. */
 const kitOf = (library: object) => {
   const Plot = library as typeof ObservablePlot
   const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `var(--c${number})`)
@@ -109,8 +109,8 @@ const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
 }
 
 /**
- * How long each strategy took, against the floor. Where calls were lost, the bar is hollow: it is no time to be compared.
- * Bars that are longer than six floors are cut, with a mark where.
+ * The time of each strategy, against the floor. The bar is hollow if calls were lost, because that time cannot be compared. Bars longer
+ * than six floors are cut, with a mark.
  */
 const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn => {
   const { floorSeconds, results } = figures
@@ -185,7 +185,7 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn 
   })
 }
 
-/** What is left: as the provider has it, and as the budget believes. */
+/** The levels of the provider, and those that the budget assumes. */
 const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures, place: ChartPlace): Drawn => {
   const { Plot, count, short, seconds, room, along, tipOf, base, draw } = kit
   const known = levels.filter((level) => level.provider !== null)
@@ -220,7 +220,7 @@ const levels = (kit: Kit, { dimension }: ScenarioFigures, { levels }: RunFigures
   })
 }
 
-/** What was admitted per second, against the limit and the rate that the budget used. */
+/** The admitted tokens per second, against the limit and the rate of the budget. */
 const rate = (
   kit: Kit,
   { dimension, limitPerSecond }: ScenarioFigures,
@@ -282,7 +282,7 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
     return `${agent}: ${does[what]}\n${when}`
   })
   const few = agents.length <= 24
-  /** Names need more room than bars: of many agents not all are named. */
+  /** Names need more room than bars, so not every one of many agents is named. */
   const named = few ? agents : agents.filter((_, index) => index % 3 === 0)
   const inset = few ? 3 : 0.5
   const bar = (what: Bar["what"], look: ObservablePlot.BarXOptions) =>
@@ -322,15 +322,15 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
   })
 }
 
-/** How large a part of all calls was done within which time, waits included. */
+/** The share of calls that were done within a time, including waits. */
 const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn => {
   const { Plot, palette, short, seconds, narrow, room, along, tipOf, base, draw } = kit
-  /** A logarithm has no zero. */
+  /** A logarithmic axis has no zero. */
   const least = 0.01
   const some = runs.filter((run) => run.latencies.length > 0)
   const longest = Math.max(...some.map((run) => run.latencies.at(-1)!))
   const shortest = Math.min(...some.map((run) => Math.max(least, run.latencies[0]!)))
-  // Whole decades, so that the axis begins and ends where a reader expects it.
+  // Whole decades, so that the axis starts and ends at round numbers.
   const domain = [10 ** Math.floor(Math.log10(shortest)), 10 ** Math.ceil(Math.log10(longest * 1.001))]
   // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
   // as long each of them is seen.
@@ -342,7 +342,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn 
       seconds: Math.max(least, seconds),
       share: (((index + 1) / latencies.length) * done) / planned
     }))
-    // What was never done is what the line lacks to the top: it goes on to the right.
+    // A line that does not reach the top continues to the right: the missing part was never done.
     return done < planned ? [...line, { ...line.at(-1)!, seconds: domain[1]! }] : line
   }
   return draw({
@@ -387,7 +387,7 @@ const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis
   const last = Math.max(...measured.map((one) => one.clients))
   const ends = shown.filter((one) => one.clients === last).toSorted((a, b) => a[of] - b[of])
   const range = Math.max(...shown.map((one) => one[of]))
-  // Labels keep their distance, whatever the lines do.
+  // Labels keep a distance from each other, even if the lines do not.
   let lowest = -Infinity
   const labels = ends.map((one) => {
     lowest = Math.max(one[of], lowest + range * 0.055)
@@ -423,7 +423,7 @@ const study = (kit: Kit, measured: ReadonlyArray<Measured>, of: "work" | "millis
 export type Charts = ReturnType<typeof make>
 
 /**
- * Makes the charts with a copy of Plot. Its types are not named here: those who check their libraries would check it too.
+ * Makes the charts with a copy of Plot. Its types are not named here, because projects that check their libraries would check them too.
  *
  * @category constructors
  * @since 0.1.0

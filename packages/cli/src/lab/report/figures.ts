@@ -1,5 +1,5 @@
 /**
- * The figures behind the charts: what a race recorded, as small as charts need it. Plain JSON.
+ * The figures of the charts: the record of a race, reduced to what charts show. Plain JSON.
  *
  * @since 0.1.0
  */
@@ -55,11 +55,11 @@ export interface RunFigures {
   readonly inUse: ReadonlyArray<{ readonly at: number; readonly perSecond: number }>
   /** Latencies of calls that succeeded, sorted: waits included. */
   readonly latencies: ReadonlyArray<number>
-  /** How many calls there were to make; those that were never made, because an earlier one failed, are among them. */
+  /** The planned calls, including those that were never made because an earlier one failed. */
   readonly planned: number
   /** How many of them succeeded. */
   readonly done: number
-  /** The seconds at which a run went on from an earlier one. */
+  /** The seconds at which a run resumed an earlier one. */
   readonly resumed: ReadonlyArray<number>
 }
 
@@ -77,9 +77,9 @@ export interface ScenarioFigures {
   /** The dimension of `levels` and `rates`, and its limit per second. */
   readonly dimension: string
   readonly limitPerSecond: number
-  /** All calls that there were to make. */
+  /** All planned calls. */
   readonly calls: number
-  /** Those that are shown in detail. */
+  /** The agents that are shown in detail. */
   readonly agents: ReadonlyArray<string>
   readonly results: ReadonlyArray<RaceResult>
   readonly runs: ReadonlyArray<RunFigures>
@@ -87,39 +87,39 @@ export interface ScenarioFigures {
 
 const secondsOf = (millis: number): number => round(millis / 1_000)
 
-/** The most points of a chart; more of them cannot be seen. */
-const mostPoints = 600
-/** The most rows in a chart of agents. */
-const mostAgents = 80
-/** Rejections of one agent that are closer than this share of the whole run are one mark. */
+/** The bound on the points of a chart. More of them cannot be seen. */
+const maxPoints = 600
+/** The bound on the rows of a chart of agents. */
+const maxRows = 80
+/** Rejections of an agent that are closer than this share of the run become one mark. */
 const markShare = 1 / 150
 /** Slices of a run in which rates are measured. */
 const slices = 80
 
 /**
- * As many points as a chart can show.
+ * Thins points to as many as a chart can show.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const thinned = <A>(items: ReadonlyArray<A>, most = mostPoints): ReadonlyArray<A> => {
-  const step = Math.max(1, Math.ceil(items.length / most))
+export const thinned = <A>(items: ReadonlyArray<A>, max = maxPoints): ReadonlyArray<A> => {
+  const step = Math.max(1, Math.ceil(items.length / max))
   return step === 1 ? items : items.filter((_, index) => index % step === 0 || index === items.length - 1)
 }
 
 /**
- * As many agents as a chart can show, of many each n-th. All that they did is shown: gaps would say that they did nothing.
+ * Selects as many agents as a chart can show, every n-th of many. Everything that they did is shown, because gaps would look idle.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const shownAgents = (agents: ReadonlyArray<string>, most = mostAgents): ReadonlyArray<string> => {
-  const step = Math.ceil(agents.length / most)
+export const shownAgents = (agents: ReadonlyArray<string>, max = maxRows): ReadonlyArray<string> => {
+  const step = Math.ceil(agents.length / max)
   return step <= 1 ? agents : agents.filter((_, index) => index % step === 0)
 }
 
 /**
- * What agents did when. `end` is the end of all, in milliseconds.
+ * The bars of agents. `end` is the end of the run, in milliseconds.
  *
  * @category constructors
  * @since 0.1.0
@@ -162,7 +162,7 @@ const order: ReadonlyArray<Limits.Dimension> = ["tokens", "inputTokens", "output
 const limitedIn = ({ limits }: Scenario): Limits.Dimension =>
   order.find((name) => limits[name] !== undefined) ?? "tokens"
 
-/** Each admission is a drop from one point to another: between two of them it is refilled. */
+/** The levels over time: each admission is a drop between two points, and between drops the level refills. */
 const levelsOf = (run: RaceRun, dimension: Limits.Dimension): ReadonlyArray<LevelPoint> => {
   const readings = run.levels
   let next = 0
@@ -276,13 +276,13 @@ export const runFigures = (scenario: Scenario, run: RaceRun): RunFigures => {
 }
 
 /** The lines of more runs could not be distinguished. */
-const mostDetailed = 8
+const maxDetailed = 8
 
-/** The strategies that are shown in detail where there are more: what people run, the library and the oracle. */
+/** The strategies that are shown in detail if there are more than that. */
 const detailed = new Set(["sdk-2", "bottleneck-tuned", "hand-written", "floodgate-as-installed", "floodgate", "oracle"])
 
 /**
- * A strategy's part of a scenario's figures: its result, and what is shown in detail where it is one of those.
+ * A strategy's part of a scenario's figures: its result, and its details if they are shown.
  *
  * @category models
  * @since 0.4.0
@@ -293,14 +293,14 @@ export interface StrategyFigures {
 }
 
 /**
- * The part of a run, of which little is left to keep or to send. Of many strategies the usual ones are shown in detail.
+ * The figures of a run, which are small enough to keep and to send. Only the usual ones of many strategies have details.
  *
  * @category constructors
  * @since 0.4.0
  */
 export const strategyFigures = (scenario: Scenario, run: RaceRun, strategies: number): StrategyFigures => ({
   result: run.result,
-  run: strategies <= mostDetailed || detailed.has(run.result.strategy) ? runFigures(scenario, run) : undefined
+  run: strategies <= maxDetailed || detailed.has(run.result.strategy) ? runFigures(scenario, run) : undefined
 })
 
 /**
@@ -327,7 +327,7 @@ export const assembled = (scenario: Scenario, parts: ReadonlyArray<StrategyFigur
 }
 
 /**
- * The figures of a scenario: all results, and the usual strategies in detail (all, where there are few).
+ * The figures of a scenario: all results, and the details of the usual strategies, or of all if there are few.
  *
  * @category constructors
  * @since 0.1.0
@@ -338,7 +338,7 @@ export const scenarioFigures = (scenario: Scenario, runs: ReadonlyArray<RaceRun>
     runs.map((run) => strategyFigures(scenario, run, runs.length))
   )
 
-/** What a page of many scenarios has room for. */
+/** The bounds of a scenario in a page of many. */
 const sketch = { agents: 12, points: 80 }
 
 /**

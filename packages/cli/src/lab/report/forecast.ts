@@ -26,10 +26,10 @@ export interface LimitsForecast {
 
 const secondsOf = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
-/** A chart shows no more calls than this one by one: they would be narrower than a point. */
-const mostCalls = 4_000
+/** Beyond so many calls, bars of single calls would be narrower than a point. */
+const maxCalls = 4_000
 
-/** Calls that one agent makes one after the other, as one: all their waits, then all that they ran. */
+/** Merges the calls of an agent into two bars: all of their waits, then all of their runs. */
 const barsOf = (agent: string, calls: Forecast.Forecast["calls"]): ReadonlyArray<Figures.Bar> => {
   const ran = calls.reduce((sum, call) => sum + secondsOf(call.finishesAfter) - secondsOf(call.admittedAfter), 0)
   const from = secondsOf(calls[0]!.askedAfter)
@@ -39,11 +39,11 @@ const barsOf = (agent: string, calls: Forecast.Forecast["calls"]): ReadonlyArray
   return admitted > from ? [{ agent, from, to: admitted, what: "waits" }, runs] : [runs]
 }
 
-/** What the agents that are shown do. */
+/** The bars of the shown agents. */
 const ganttOf = ({ agents, calls }: Forecast.Forecast): ReadonlyArray<Figures.Bar> => {
   const shown = new Set(Figures.shownAgents(agents.map(({ name }) => name)))
   const theirs = calls.filter(({ agent }) => shown.has(agent))
-  const step = Math.ceil(theirs.length / mostCalls)
+  const step = Math.ceil(theirs.length / maxCalls)
   return [...Map.groupBy(theirs, ({ agent }) => agent)].flatMap(([agent, calls]) =>
     Array.from({ length: Math.ceil(calls.length / step) }, (_, index) =>
       barsOf(agent, calls.slice(index * step, (index + 1) * step))
@@ -76,7 +76,7 @@ const runOf = ({ forecast, tier }: LimitsForecast): Figures.RunFigures => {
  */
 export const section = (options: {
   readonly summary: string
-  /** What it comes to. */
+  /** The summary. */
   readonly verdict: Headline
   readonly answers: ReadonlyArray<LimitsForecast>
   readonly heads: ReadonlyArray<string>
@@ -94,7 +94,7 @@ export const section = (options: {
     limitPerSecond: 0,
     calls: answers[0]?.forecast.usage.requests ?? 0,
     agents: Figures.shownAgents(answers[0]?.forecast.agents.map(({ name }) => name) ?? []),
-    // What is never done takes no time that a bar could show.
+    // A workload that is never done has no bar.
     results: done.map(({ forecast, tier }) => ({
       strategy: tier,
       makespanSeconds: secondsOf(forecast.duration),

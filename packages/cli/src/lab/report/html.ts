@@ -1,5 +1,5 @@
 /**
- * A report as one HTML file that opens offline: its charts are drawn in the page, from the figures that are in it.
+ * Renders a report as one HTML file that opens offline. The page contains its figures and draws its charts from them.
  *
  * @since 0.1.0
  */
@@ -25,7 +25,7 @@ import * as Verdict from "./verdict.ts"
 export type Chart = "makespan" | "gantt" | "levels" | "rate" | "latency"
 
 /**
- * A part of a report: what happened, a table, and charts of its figures.
+ * A section of a report: a summary, a table and charts.
  *
  * @category options
  * @since 0.1.0
@@ -35,17 +35,17 @@ export interface ReportSection {
   readonly verdict: Verdict.Headline
   readonly heads: ReadonlyArray<string>
   readonly rows: ReadonlyArray<ReadonlyArray<string>>
-  /** What the first cells of rows mean, by what they say. */
+  /** Explanations of the first cells of rows, by their text. */
   readonly explained?: ReadonlyMap<string, string> | undefined
   readonly notes: ReadonlyArray<string>
-  /** Those in which there is nothing to see are left out. */
+  /** The charts of the section. Empty ones are left out. */
   readonly charts: ReadonlyArray<Chart>
-  /** What the bars of the first chart are, as HTML. */
+  /** Explains the bars of the first chart, as HTML. */
   readonly bars: string
 }
 
 /**
- * What a report shows.
+ * The content of a report.
  *
  * @category options
  * @since 0.1.0
@@ -55,9 +55,9 @@ export interface Options {
   /** One sentence below the title. */
   readonly intro: string
   readonly sections: ReadonlyArray<ReportSection>
-  /** What happened in all. @default what happened in the only section */
+  /** The summary of the whole report. @default that of the only section */
   readonly verdict?: Verdict.Headline | undefined
-  /** When, how and from what it was made. @default nothing */
+  /** When and how the report was made. @default none */
   readonly provenance?: ReadonlyArray<readonly [name: string, value: string]> | undefined
   /** The scenarios that are shown on one screen, before their sections. @default none */
   readonly matrix?: ReadonlyArray<Matrix.RaceResults> | undefined
@@ -74,7 +74,7 @@ const libraries = (): ReadonlyArray<string> => {
   return [join(d3, "dist/d3.min.js"), join(plot, "dist/plot.umd.min.js")].map((file) => readFileSync(file, "utf8"))
 }
 
-/** A script in a page must not hold the end of a script. */
+/** A script element. Its text must not contain the end of a script. */
 const script = (text: string): string => `<script>${text.replaceAll("</script", "<\\/script")}</script>`
 
 const json = (value: unknown): string =>
@@ -105,13 +105,13 @@ const factsOf = (provenance: Options["provenance"] = [], isOpen: boolean): strin
 
 const summaries: ReadonlyMap<string, string> = new Map(Strategies.all.map(({ name, summary }) => [name, summary]))
 
-/** The head of a row: its name, and what it means where that is known. */
+/** The head of a row: its name, and its explanation if there is one. */
 const rowHead = (name: string, explained: ReadonlyMap<string, string> | undefined): string => {
   const why = explained?.get(name)
   return `<th scope="row">${escape(name)}${why === undefined ? "" : `<span class="why">${escape(why)}</span>`}</th>`
 }
 
-/** The same below a table, where it has no room within: always, or on a narrow screen. */
+/** The explanations below a table, always or only on a narrow screen, where rows have no room for them. */
 const whysOf = (
   names: ReadonlyArray<string>,
   explained: ReadonlyMap<string, string> | undefined,
@@ -128,7 +128,7 @@ const whysOf = (
 
 const isUs = (name: string): string => (name === "floodgate" || name === "floodgate-as-installed" ? ' class="us"' : "")
 
-/** The class of a cell: calls were lost, or it is as quick as the oracle. */
+/** The class of a cell: calls were lost, or it is as fast as the oracle. */
 const toneOf = ({ kind, ratio = Infinity }: Matrix.MatrixCell): string => {
   if (kind !== "done") return ' class="lost"'
   return ratio <= 1.05 ? ' class="near"' : ""
@@ -199,7 +199,7 @@ const row = (
 
 const sentence = (text: string): string => `${escape(text.slice(0, 1).toUpperCase() + text.slice(1))}.`
 
-/** Whether there is something to see in each chart. */
+/** Whether each chart would show anything. */
 const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<Record<Chart, boolean>> => ({
   // A single bar is only useful beside the floor.
   makespan: results.length > (floorSeconds > 0 ? 0 : 1),
@@ -210,7 +210,7 @@ const hasShapes = ({ floorSeconds, results, runs }: ScenarioFigures): Readonly<R
   latency: runs.some(({ latencies }) => latencies.length > 0)
 })
 
-/** What the colours of the chart of agents mean. Of what there is none, a key would make the reader look for it. */
+/** The keys of the chart of agents, only for colours that it has. */
 const ganttKeys = (runs: ReadonlyArray<RunFigures>): string => {
   const shown = new Set(runs.flatMap(({ bars }) => bars.map(({ what }) => what)))
   return [
@@ -222,7 +222,7 @@ const ganttKeys = (runs: ReadonlyArray<RunFigures>): string => {
   ].join("")
 }
 
-/** What the colours of the chart of levels mean. */
+/** The keys of the chart of levels. */
 const levelKeys = (runs: ReadonlyArray<RunFigures>): string => {
   const levels = runs.flatMap((run) => run.levels)
   const known = levels.some(({ provider }) => provider !== null) ? key("--c1", "at the provider", "line") : ""
@@ -230,7 +230,7 @@ const levelKeys = (runs: ReadonlyArray<RunFigures>): string => {
   return `${known}${believed}`
 }
 
-/** The place of each chart of a section, with what it says. */
+/** The place of each chart of a section, with its title and text. */
 const places = (
   { bars, figures }: ReportSection,
   charts: ReadonlyArray<Chart>,
@@ -260,7 +260,7 @@ const places = (
   }
 }
 
-/** Lets the reader choose which run is shown in detail, where there are several. */
+/** Lets the reader choose which of several runs is shown in detail. */
 const choice = ({ figures: { runs } }: ReportSection, index: number): string => {
   if (runs.length < 2) return ""
   const chosen = Math.max(
@@ -273,7 +273,7 @@ const choice = ({ figures: { runs } }: ReportSection, index: number): string => 
   return `<p class="choose"><label>In detail: <select data-scenario="${index}">${options.join("")}</select></label></p>`
 }
 
-/** The figures behind a section, for those who cannot or will not read charts. */
+/** The figures of a section as tables, for readers who cannot read charts. */
 const figuresOf = ({ figures: { runs } }: ReportSection, charts: ReadonlyArray<Chart>, index: number): string => {
   const kinds = [
     ["results", "the table above"],
@@ -289,10 +289,10 @@ const figuresOf = ({ figures: { runs } }: ReportSection, charts: ReadonlyArray<C
 <div class="scroll" role="region" aria-label="Figures" tabindex="0"><table></table></div></details>`
 }
 
-/** Rows of a table of which each explains itself. */
-const mostExplained = 10
+/** In longer tables, explanations are below the table and not in its rows. */
+const maxExplained = 10
 
-/** A part as it stands in the page: a section, or what a reader unfolds where there are many. */
+/** A section in the page, folded if there are many. */
 const framed = ({ figures, verdict }: ReportSection, isFolded: boolean, content: string): string => {
   const name = escape(figures.name)
   return isFolded
@@ -308,7 +308,7 @@ ${content}
 const part = (section: ReportSection, index: number, isOnly: boolean, isFolded: boolean): string => {
   const { figures, heads, notes, rows, verdict } = section
   // Explanations within a long table would make it several screens long.
-  const isLong = rows.length > mostExplained
+  const isLong = rows.length > maxExplained
   const some = hasShapes(figures)
   const charts = section.charts.filter((chart) => some[chart])
   const place = places(section, charts, index)
@@ -361,7 +361,7 @@ export const ofScenario = (figures: ScenarioFigures): ReportSection => ({
 })
 
 /**
- * What stands below the title of a race's report.
+ * The intro of a race's report.
  *
  * @category constructors
  * @since 0.1.0
@@ -383,7 +383,7 @@ export const render = ({ intro, matrix, provenance, sections, title, verdict }: 
   const names = sections.map(({ figures }) => escape(figures.name))
   const links = names.map((name) => `<a href="#${name}">${name}</a>`)
   const isOnly = sections.length === 1
-  // A page that begins with all scenarios on one screen leaves the details to whom wants them.
+  // A page that begins with a table of all scenarios folds their sections.
   const isFolded = matrix !== undefined
   const whole = verdict ?? (isOnly ? sections[0]!.verdict : { text: "", tiles: [] })
   const data = {

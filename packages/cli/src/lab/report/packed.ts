@@ -1,11 +1,11 @@
 /**
- * Figures as they stand in a page: a bar in ten bytes instead of seventy. Times are whole milliseconds since what came before.
+ * Packs figures for a page: a bar takes ten bytes instead of seventy. Times are whole milliseconds since the item before.
  */
 import type { Bar, LevelPoint, RunFigures, ScenarioFigures } from "./figures.ts"
 
-/** A run: one row for each agent, and the columns of what else there is. */
+/** A packed run: a row for each agent, and columns for everything else. */
 interface PackedRun extends Pick<RunFigures, "strategy" | "planned" | "done" | "resumed" | "latencies"> {
-  /** Of each agent its bars, three numbers each: what it is, the time since the last one, and how long it takes. */
+  /** The bars of each agent, as three numbers each: kind, time since the last bar, and length. */
   readonly bars: ReadonlyArray<ReadonlyArray<number>>
   readonly levels: readonly [
     at: ReadonlyArray<number>,
@@ -68,7 +68,7 @@ export const pack = (figures: ScenarioFigures): Packed => {
   }
 }
 
-/** Unpacks them. It runs in the page, and so uses nothing of this file. */
+/** Unpacks figures. It runs in the page, so it must not use anything else of this file. */
 export const unpack = (packed: Packed): ScenarioFigures => {
   const times = (deltas: ReadonlyArray<number>): ReadonlyArray<number> => {
     let at = 0

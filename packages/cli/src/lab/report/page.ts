@@ -1,4 +1,4 @@
-/** What a report's page is made of besides its content: how it looks, and what it does. */
+/** The style and the script of a report's page. */
 import { variables } from "./theme.ts"
 
 export const style = `
@@ -95,8 +95,7 @@ th:first-child{position:static}
 `
 
 /**
- * Draws every chart into its place, and again when the place or the choice changes; shows figures as tables and gives them
- * as CSV.
+ * Draws every chart into its place, and again when the place or the choice changes. Shows figures as tables and offers them as CSV.
  */
 export const client = `
 const report = JSON.parse(document.getElementById("figures").textContent)

@@ -1,5 +1,5 @@
 /**
- * A real run as figures and as part of a report: what its agents did, and what its budget had left.
+ * Makes a section of a report from a real run: what its agents did, and the levels of its budget.
  *
  * @since 0.1.0
  */
@@ -31,14 +31,14 @@ interface AnswerTokens {
  * @since 0.1.0
  */
 export interface RunAttempt extends Record.SimulatedAttempt {
-  /** What the budget reserved for it, as far as that is known. */
+  /** The reservation, if it is known. */
   readonly charge: Limits.Usage | undefined
-  /** Of one that succeeded. */
+  /** The usage, if it succeeded. */
   usage: AnswerTokens | undefined
 }
 
 /**
- * One call of an agent, waits and all of its requests included.
+ * One call of an agent, with its waits and all of its requests.
  *
  * @category models
  * @since 0.1.0
@@ -49,7 +49,7 @@ export interface RunCall extends Omit<Record.CallRecord, "call" | "attempts"> {
 }
 
 /**
- * An answer of an earlier run, which this one goes on from.
+ * An answer of an earlier run, which this one resumes.
  *
  * @category models
  * @since 0.2.0
@@ -57,12 +57,12 @@ export interface RunCall extends Omit<Record.CallRecord, "call" | "attempts"> {
 export interface Earlier {
   readonly agent: string
   readonly usage: AnswerTokens
-  /** When it was asked for and answered, in milliseconds since 1970, where that is known. */
+  /** When the call was made and answered, in milliseconds since the epoch, if that is known. */
   readonly when: { readonly asked: number; readonly answered: number } | undefined
 }
 
 /**
- * What the budget had left at a time.
+ * The levels of the budget at a time.
  *
  * @category models
  * @since 0.1.0
@@ -81,7 +81,7 @@ export interface LevelSample {
 export type AgentOutcome = "done" | "failed" | "stopped"
 
 /**
- * What a run wrote down.
+ * The record of a run.
  *
  * @category models
  * @since 0.1.0
@@ -89,9 +89,9 @@ export type AgentOutcome = "done" | "failed" | "stopped"
 export interface RunRecord {
   readonly calls: ReadonlyArray<RunCall>
   readonly levels: ReadonlyArray<LevelSample>
-  /** By agent, of those that ended. */
+  /** The outcomes of the agents that have ended. */
   readonly outcomes: ReadonlyMap<string, AgentOutcome>
-  /** Answers of earlier runs: nothing was asked for them. */
+  /** Answers of earlier runs, for which no call was made. */
   readonly earlier: ReadonlyArray<Earlier>
 }
 
@@ -99,14 +99,14 @@ export interface RunRecord {
 // The time of the whole job
 // -----------------------------------------------------------------------------
 
-/** A longer time in which nothing was under way is the time between two runs. */
-const longestGap = 5_000
+/** A longer time without a call is the time between two runs. */
+const maxGap = 5_000
 
-/** The time of earlier runs on the axis of the whole job: what lies between two runs is cut out. */
+/** Maps the time of earlier runs to the axis of the whole job, without the time between two runs. */
 interface TimeAxis {
   /** Milliseconds of all earlier runs together. */
   readonly millis: number
-  /** Where the next run begins, in milliseconds of the axis. */
+  /** The starts of later runs, in milliseconds of the axis. */
   readonly resumed: ReadonlyArray<number>
   readonly calls: ReadonlyArray<{ readonly agent: string; readonly from: number; readonly to: number }>
 }
@@ -121,9 +121,9 @@ const beforeOf = (earlier: ReadonlyArray<Earlier>): TimeAxis => {
   let end = -Infinity
   let cut = 0
   for (const { agent, from, to } of known) {
-    if (from - end > longestGap) {
+    if (from - end > maxGap) {
       if (end > -Infinity) resumed.push(end - cut)
-      // What follows begins where the run before ended.
+      // The next run starts on the axis where the one before ended.
       cut = end === -Infinity ? from : cut + from - end
     }
     end = Math.max(end, to)
@@ -137,7 +137,7 @@ const beforeOf = (earlier: ReadonlyArray<Earlier>): TimeAxis => {
 // Figures
 // -----------------------------------------------------------------------------
 
-/** The dimension that came nearest to its end, tokens rather than requests; where nobody looked, what was limited. */
+/** The dimension with the lowest level, tokens rather than requests; without samples, a limited one. */
 const tightest = ({ levels }: RunRecord, limits: Limits.Limits | undefined): Limits.Dimension | undefined => {
   let least = Infinity
   let found: Limits.Dimension | undefined
@@ -152,7 +152,7 @@ const tightest = ({ levels }: RunRecord, limits: Limits.Limits | undefined): Lim
   return found ?? Limits.Dimension.literals.findLast((dimension) => limits?.[dimension] !== undefined)
 }
 
-/** What the provider grants a second of a dimension: as given, else as the budget last knew it; 0 where nobody does. */
+/** The limit per second of a dimension: as given, or as the budget last knew it, or 0 if it is unknown. */
 const limitOf = (dimension: Limits.Dimension, { levels }: RunRecord, limits: Limits.Limits | undefined): number => {
   const given = limits?.[dimension]
   if (given?.perSecond !== undefined) return given.perSecond
@@ -161,7 +161,7 @@ const limitOf = (dimension: Limits.Dimension, { levels }: RunRecord, limits: Lim
   return last?.dimensions[dimension]!.limitPerSecond ?? 0
 }
 
-/** What a request took, as far as is known: what was reserved for it until it is answered, nothing if it was refused. */
+/** The amount of a request: its reservation until it is answered, its usage after that, nothing if it was refused. */
 const amountOf = (dimension: Limits.Dimension, { charge, outcome, usage }: RunAttempt): number => {
   if (usage !== undefined) return Scenarios.amountOf(dimension, usage)
   if (outcome === "rejected" || outcome === "failed") return 0
@@ -181,8 +181,8 @@ const lastOf = (calls: ReadonlyArray<RunCall>): number =>
   )
 
 /**
- * No run of these calls could have been shorter: what they used, less what may be there at once, at the limits that are
- * known, or the requests of the longest agent one after the other.
+ * The lower bound on the time of these calls: their usage without the burst, divided by the known limits, or the requests of the longest
+ * agent one after the other.
  */
 const floorOf = ({ calls, levels }: RunRecord, limits: Limits.Limits | undefined): number => {
   const attempts = calls.flatMap((call) => call.attempts)
@@ -267,7 +267,7 @@ const heads = [
   "ended after"
 ]
 
-/** What belongs to one agent. */
+/** The calls and bars of one agent. */
 interface AgentParts {
   readonly calls: ReadonlyArray<RunCall>
   readonly earlier: ReadonlyArray<Earlier>
@@ -278,7 +278,7 @@ const sumOf = (of: keyof AnswerTokens, calls: ReadonlyArray<RunCall>, earlier: R
   calls.reduce((sum, { attempts }) => attempts.reduce((total, { usage }) => total + (usage?.[of] ?? 0), sum), 0) +
   earlier.reduce((sum, { usage }) => sum + usage[of], 0)
 
-/** Milliseconds for which agents waited in this run. */
+/** How many milliseconds agents waited in this run. */
 const waitedOf = (bars: ReadonlyArray<Figures.Bar>): number =>
   1_000 * bars.reduce((total, { from, to, what }) => (what === "waits" ? total + to - from : total), 0)
 
@@ -398,13 +398,13 @@ const fromBefore = ({ calls, earlier }: RunRecord, before: TimeAxis): ReadonlyAr
 export const section = (options: {
   readonly recorded: RunRecord
   readonly summary: string
-  /** Who answered. */
+  /** The provider, in words. */
   readonly provider: string
-  /** The limits that were given; those that were not are the budget's. */
+  /** The given limits. Others are those of the budget. */
   readonly limits?: Limits.Limits | undefined
   /** All agents, in the order in which they are shown. */
   readonly agents: ReadonlyArray<string>
-  /** All calls of the job. @default those that were made or answered */
+  /** The planned calls of the job. @default those that were made or answered */
   readonly planned?: number | undefined
   /** What this run cost. @default unknown */
   readonly cost?: Verdict.Tile | undefined

@@ -1,5 +1,5 @@
 /**
- * Charts as SVG files: for READMEs, in light and dark.
+ * Renders charts as SVG files for READMEs, in light and dark.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { RunFigures, ScenarioFigures } from "./figures.ts"
 import { variables } from "./theme.ts"
 
 /**
- * A file of a report: its name, and what is in it.
+ * A file: its name and its text.
  *
  * @category models
  * @since 0.1.0
@@ -23,7 +23,7 @@ export interface File {
 
 const width = 760
 
-/** An SVG that stands alone: with its namespace, its colours, and a ground that is not the page's. */
+/** A standalone SVG, with its namespace, its colours and its own background. */
 const alone = (element: Charts.Drawn, title: string): string => {
   const svg = element.localName === "svg" ? element : element.querySelector("svg")
   if (svg === null) return ""

@@ -1,5 +1,5 @@
 /**
- * What happened, in a sentence and a few figures.
+ * Summarises races in a sentence and a few figures.
  *
  * @since 0.2.0
  */
@@ -10,7 +10,7 @@ import * as Strategies from "../strategies/index.ts"
 import type { ScenarioFigures } from "./figures.ts"
 
 /**
- * A figure that stands at the top of a report.
+ * A figure at the top of a report.
  *
  * @category models
  * @since 0.2.0
@@ -32,7 +32,7 @@ export interface Headline {
   readonly tiles: ReadonlyArray<Tile>
 }
 
-/** 2,472,000 as 2.47M: a tile has little room. */
+/** 2,472,000 as 2.47M, because a tile is narrow. */
 const short = (value: number): string => {
   const figures = (scale: number, unit: string) => `${Number((value / scale).toPrecision(3))}${unit}`
   if (value >= 1e9) return figures(1e9, "B")
@@ -81,12 +81,12 @@ const isDone = ({ failedCalls, finished }: RaceResult): boolean => finished && f
 
 const seconds = (value: number): string => `${value.toFixed(1)} s`
 
-/** More names make no sentence. */
-const mostNamed = 4
+/** More names would make the sentence unreadable. */
+const maxNamed = 4
 
-/** Names with what belongs to each, in a sentence: "a 5, b 3 and 2 others". */
+/** A list in a sentence: "a 5, b 3 and 2 others". */
 const listed = (items: ReadonlyArray<string>): string => {
-  const named = items.slice(0, items.length > mostNamed + 1 ? mostNamed : items.length)
+  const named = items.slice(0, items.length > maxNamed + 1 ? maxNamed : items.length)
   const rest = items.length - named.length
   const all = rest > 0 ? [...named, `${rest} others`] : named
   return all.length < 2 ? all.join("") : `${all.slice(0, -1).join(", ")} and ${all.at(-1)!}`
@@ -99,7 +99,7 @@ const against = (result: RaceResult, oracle: RaceResult | undefined): string => 
   return `, ${(100 * (ratio - 1)).toFixed(ratio < 1.1 ? 1 : 0)} % behind the oracle`
 }
 
-/** How the subject of a race did. */
+/** The result of the race's subject, in a sentence. */
 const ofSubject = (result: RaceResult, figures: ScenarioFigures): string => {
   const { calls, results } = figures
   const oracle = results.find(({ strategy }) => strategy === "oracle" && strategy !== result.strategy)
@@ -113,18 +113,18 @@ const ofSubject = (result: RaceResult, figures: ScenarioFigures): string => {
 
 const usual = new Set(Strategies.usual.map(({ name }) => name))
 
-/** Whether it is one of those that people run. */
+/** Whether it is one of the usual strategies. */
 const isUsual = ({ strategy }: RaceResult): boolean => usual.has(strategy)
 
-/** The library with all that it can be told, and with nothing. */
+/** The library with limits and token counts, and without them. */
 const told = "floodgate"
 const asInstalled = "floodgate-as-installed"
 
-/** A strategy that is quicker by less is as quick. */
+/** A smaller advantage does not count as faster. */
 const noticeable = 0.98
 
 /**
- * What came of a race: how the library did (or who did best), who lost calls, and who was quicker.
+ * Summarises a race: the result of the library or of the best strategy, the strategies that lost calls, and those that were faster.
  *
  * @category constructors
  * @since 0.2.0
@@ -181,13 +181,13 @@ export const ofRace = (figures: ScenarioFigures): Headline => {
   }
 }
 
-/** Behind the oracle by no more than this is as good as it. */
+/** A strategy within this factor of the oracle counts as equally good. */
 const near = 1.05
 
 const resultOf = ({ results }: RaceResults, name: string): RaceResults["results"][number] =>
   results.find(({ strategy }) => strategy === name)!
 
-/** How a strategy did against the oracle: in how many races it did all of the work, and where it was furthest behind. */
+/** Compares a strategy with the oracle: in how many races it did all of the work, and where it was slowest. */
 const againstOracle = (races: ReadonlyArray<RaceResults>, name: string) => {
   const done = races.filter((race) => isDone(resultOf(race, name)))
   const ratios = done
@@ -205,7 +205,7 @@ const againstOracle = (races: ReadonlyArray<RaceResults>, name: string) => {
   return `all of the work in ${count}, within 5 % of the oracle in ${ratios.filter(({ ratio }) => ratio <= near).length}${furthest}.`
 }
 
-/** The quickest rival in each race that a strategy did not win. */
+/** The fastest rival in each race that a strategy did not win. */
 const quickerThan = (
   races: ReadonlyArray<RaceResults>,
   rivals: ReadonlyArray<string>,
@@ -221,8 +221,7 @@ const quickerThan = (
   })
 
 /**
- * What came of several races: how the library did, told everything and as it is installed, how the best of the others did, and
- * who was quicker.
+ * Summarises several races: the library with and without limits and counts, the best of the other strategies, and the faster ones.
  *
  * @category constructors
  * @since 0.2.0
@@ -257,7 +256,7 @@ export const ofRaces = (races: ReadonlyArray<RaceResults>): Headline => {
       .filter((name) => strategies.includes(name))
       .map((name) => ({
         value: `${doneBy(name)} of ${races.length}`,
-        // A name is not broken at its hyphens.
+        // Non-breaking hyphens keep the name on one line.
         label: `scenarios done by ${name.replaceAll("-", "\u2011")}`
       }))
   }

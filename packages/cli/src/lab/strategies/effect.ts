@@ -1,5 +1,5 @@
 /**
- * Effect's own limiters, used as their documentation shows: `persistence/RateLimiter`, and `HttpClient.withRateLimiter`.
+ * Strategies with Effect's own limiters, used as in their documentation: `persistence/RateLimiter` and `HttpClient.withRateLimiter`.
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
@@ -22,7 +22,7 @@ const limiter = Effect.map(Layer.build(Layer.provide(RateLimiter.layer, RateLimi
   Effect.provide(RateLimiter.RateLimiter, context)
 ).pipe(Effect.flatten)
 
-/** A limit as it is written for a `RateLimiter`. */
+/** A limit in the options of a `RateLimiter`. */
 interface LimiterRule {
   readonly key: string
   readonly limit: number
@@ -45,14 +45,14 @@ const ruleOf = (key: string, limit: Limits.Limit): LimiterRule => {
   }
 }
 
-/** What is known of a call before it is made. Its output is not, so that a limit on output alone is left to the provider. */
+/** The amount of a call that is known in advance. Output is not, so a limit on output alone is left to the provider. */
 const chargedOf = (dimension: Limits.Dimension, params: Params, inputTokens: number): number =>
   ({ requests: 1, inputTokens, outputTokens: 0, tokens: inputTokens + params.max_tokens })[dimension]
 
 /** The dimensions whose amounts are known before a call. */
 const charged = ["requests", "inputTokens", "tokens"] as const
 
-/** A call's admission by Effect's `RateLimiter`: one key for each limited dimension, charged with the estimate. */
+/** Admits a call by Effect's `RateLimiter`, with a key for each limited dimension that is charged with the estimate. */
 const admission = Effect.fnUntraced(function* ({ limits }: Scenario) {
   const shared = yield* limiter
   const rules = charged.flatMap((dimension) => {
@@ -116,7 +116,7 @@ const headersOf = (error: LlmError): Record<string, string> =>
  *
  * **Details**
  *
- * Anthropic's limit headers are not given to it: it reads their RFC 3339 times as numbers.
+ * It does not get Anthropic's limit headers, because it would read their RFC 3339 times as numbers.
  */
 export const effectHttpLimiter: Strategy = {
   name: "effect-http-limiter",

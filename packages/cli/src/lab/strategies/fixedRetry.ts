@@ -1,4 +1,4 @@
-/** The incident: fixed waits of one second, nothing shared. Written as its authors wrote it. */
+/** The strategies of the incident: fixed waits of one second and nothing shared, as in the original code. */
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import { LlmProvider } from "floodgate/LlmProvider"
@@ -25,7 +25,7 @@ export const fixedRetry: Strategy = {
   client: everySecond(4)
 }
 
-/** `wait_fixed(1)` without an end: stopped by the race, and then reported as not finished. */
+/** `wait_fixed(1)` without a bound on attempts. The race stops it and reports it as not finished. */
 export const fixedRetryForever: Strategy = {
   name: "fixed-retry-forever",
   summary: "waits exactly 1 s after each failure, without a limit, nothing shared",

@@ -1,4 +1,4 @@
-/** The library itself: `LlmClient` over a shared `TokenBudget`, as its users put it together. */
+/** Strategies with the library itself: `LlmClient` over a shared `TokenBudget`, as users compose them. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Agents from "floodgate/Agents"
@@ -18,23 +18,23 @@ interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"
   readonly counted?: boolean | undefined
   /** The fairness key of a call. @default its agent */
   readonly agent?: ((call: SimulatedCall) => string) | undefined
-  /** Whether it hears what responses say of the limits. @default true */
+  /** Whether it reads the limits in responses. @default true */
   readonly listens?: boolean | undefined
-  /** Whether `Agents` runs the agents, with the tokens that each will use in all. @default false */
+  /** Whether `Agents` runs the agents with their total tokens as `work`. @default false */
   readonly knowsWork?: boolean | undefined
 }
 
-/** The limit on calls at once, where the provider declares it. */
+/** The limit on concurrency, if the provider declares it. */
 const declaredConcurrency = ({ isConcurrencyDeclared, provider }: Scenario): number | undefined =>
   isConcurrencyDeclared ? provider.concurrency : undefined
 
-/** What an account's owner tells the budget: the limits that the provider's console shows. */
+/** The limits of the provider's console, as an account's owner gives them to the budget. */
 const trueLimits = (scenario: Scenario): Budget.Options => ({
   limits: scenario.limits,
   concurrency: declaredConcurrency(scenario)
 })
 
-/** The calls of a scenario are all to one model, so they share one pool. */
+/** The levels of the only pool: all calls of a scenario are to one model. */
 const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
   const [pool] = Object.values(pools)
   const dimensions = pool?.dimensions ?? {}
@@ -44,7 +44,7 @@ const believedOf = ({ pools }: Budget.BudgetStatus): Believed => {
   }
 }
 
-/** A provider whose responses say nothing of its limits; a rejection still says when to come back. */
+/** A provider without limits in its responses. Rejections still have `retry-after`. */
 const deaf = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
   ...provider,
   create: (params) =>
@@ -58,7 +58,7 @@ const deaf = (provider: LlmProvider["Service"]): LlmProvider["Service"] => ({
     )
 })
 
-/** All limits times a factor: what somebody tells the budget who is mistaken. */
+/** All limits times a factor, as a user with wrong limits would give them. */
 const scaled =
   (factor: number) =>
   (scenario: Scenario): Budget.Options => {
@@ -75,7 +75,7 @@ const scaled =
 const workOf = ({ calls }: SimulatedAgent): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
 
-/** A strategy that is the library with the given options. */
+/** Makes a strategy with the library. */
 const make = ({
   agent = ({ agent }) => agent,
   budget = trueLimits,
@@ -116,7 +116,7 @@ export const floodgate: Strategy = make({
   why: "The limits stand in the provider's console, and count_tokens counts exactly."
 })
 
-/** The library where responses say nothing of the limits. */
+/** The library without limits in responses. */
 export const withoutHeaders: Strategy = make({
   name: "floodgate-no-headers",
   summary: "this library, ignoring rate limit headers",
@@ -125,7 +125,7 @@ export const withoutHeaders: Strategy = make({
   listens: false
 })
 
-/** The library with the work of each agent, which a single job knows from its documents. */
+/** The library with the work of each agent, which a job knows from its documents. */
 export const weighted: Strategy = make({
   name: "floodgate-weighted",
   summary: "this library, told how many tokens each agent will use: those with more work left get a larger share",
@@ -134,7 +134,7 @@ export const weighted: Strategy = make({
   knowsWork: true
 })
 
-/** The library where all agents are one: first come, first served, as a plain queue does. */
+/** The library with a single agent for all calls: first come, first served, like a plain queue. */
 export const inOrder: Strategy = make({
   name: "floodgate-fifo",
   summary: "this library with all agents under one name: first come, first served",
@@ -179,7 +179,7 @@ export const estimates: Strategy = make({
   counted: false
 })
 
-/** The library as the README's first lines install it: told nothing. */
+/** The library as the README's first example installs it, without limits and token counts. */
 export const asInstalled: Strategy = make({
   name: "floodgate-as-installed",
   summary: "this library as installed: told neither limits nor token counts, it estimates and learns them",

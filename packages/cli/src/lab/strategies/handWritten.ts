@@ -1,4 +1,4 @@
-/** What a good engineer writes in an afternoon, knowing the provider's limits and the tokens of each call. */
+/** A strategy that a good engineer writes in an afternoon, with the provider's limits and the tokens of each call. */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -11,8 +11,8 @@ import { attemptOf, tenAttempts } from "./peers.ts"
 import { countsOutput, tokensOf } from "./queues.ts"
 
 /**
- * A token bucket in the order of arrival that gives back what a call did not use, and that a rejection closes for everybody until
- * its `retry-after` is over.
+ * A token bucket in order of arrival. It takes back tokens that a call did not use, and a rejection closes it for all callers until
+ * `retry-after` is over.
  */
 const makeBucket = (perSecond: number, burst: number, countsOutput: boolean) => {
   const turn = Semaphore.makeUnsafe(1)
@@ -50,7 +50,7 @@ const makeBucket = (perSecond: number, burst: number, countsOutput: boolean) => 
     )
 }
 
-/** A bucket of tokens with what one learns from the first week of 429s. */
+/** A token bucket, improved by what its users learned in a first week of 429s. */
 export const handWritten: Strategy = {
   name: "hand-written",
   summary:

@@ -1,6 +1,6 @@
 /**
- * The fix of the incident report: full-jitter backoff, and one token bucket that all agents share. Written as its
- * authors wrote it: what is estimated is never corrected, and nobody hears of another's 429.
+ * The fix of the incident report: full-jitter backoff, and one token bucket for all agents. As in the original code, estimates are
+ * never corrected, and a 429 of one call does not affect others.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -26,8 +26,7 @@ const backoff = Schedule.exponential("2 seconds").pipe(
 const isRateLimit = ({ reason }: LlmError): boolean => reason._tag === "RateLimited" || reason._tag === "RampLimited"
 
 /**
- * A token bucket that is served in the order of arrival: a call that does not fit sleeps until it does, and the others
- * queue.
+ * A token bucket in order of arrival: a call that does not fit sleeps until it does, and later calls wait behind it.
  */
 const makeBucket = (perSecond: number, burst: number) =>
   Effect.gen(function* () {
@@ -51,11 +50,11 @@ const makeBucket = (perSecond: number, burst: number) =>
       )
   })
 
-/** The one limit that it watches, as the incident report read it: a rate and a burst. */
+/** The rate and the burst of its only limit, as in the incident report. */
 const limitOf = ({ limits }: Scenario): { readonly rate: number; readonly burst: number } => {
   const limit = limits.tokens ?? limits.inputTokens ?? limits.outputTokens ?? {}
   if (limit.perSecond !== undefined) return { rate: limit.perSecond, burst: limit.burst ?? limit.perSecond }
-  // 4M a minute were taken as 60,000 a second and a burst of 200,000: a twentieth, and the rest spread over the minute.
+  // The report read 4M a minute as a burst of a twentieth, 200,000, and the rest as 60,000 a second.
   const perMinute = limit.perMinute ?? Infinity
   const bucket = limit.window === undefined || limit.window === "bucket"
   const burst = limit.burst ?? (bucket ? perMinute : perMinute / 20)

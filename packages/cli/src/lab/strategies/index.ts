@@ -24,7 +24,7 @@ import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2 } from "./peers.ts
 import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphore } from "./queues.ts"
 
 /**
- * The yardstick that the others are compared with.
+ * The best possible schedule, with which the others are compared.
  *
  * @category strategies
  * @since 0.2.0
@@ -32,8 +32,8 @@ import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphor
 export { oracle }
 
 /**
- * Those that `floodgate start` and `storm` run by default: the clients with their defaults, each rival as its best users configure
- * it, the library as installed and told everything, and the yardstick.
+ * The strategies that `floodgate start` and `storm` run by default: clients with their defaults, each rival as its best users configure
+ * it, the library without and with limits and counts, and the oracle.
  *
  * @category strategies
  * @since 0.1.0
@@ -53,7 +53,7 @@ export const usual: ReadonlyArray<Strategy> = [
 ]
 
 /**
- * The incident as it was reported: fixed waits, and the fix.
+ * The strategies of the incident report: fixed waits, and the fix.
  *
  * @category strategies
  * @since 0.2.0
@@ -61,7 +61,7 @@ export const usual: ReadonlyArray<Strategy> = [
 export const reported: ReadonlyArray<Strategy> = [fixedRetry, fixedRetryForever, incidentFix]
 
 /**
- * What others do, the library aside.
+ * The strategies without the library.
  *
  * @category strategies
  * @since 0.1.0
@@ -86,7 +86,7 @@ export const peers: ReadonlyArray<Strategy> = [
 ]
 
 /**
- * The library under worse conditions: deaf, misinformed, uninformed, or estimating.
+ * The library under worse conditions: without headers, with wrong limits, without limits, or without token counts.
  *
  * @category strategies
  * @since 0.1.0
@@ -111,7 +111,7 @@ export const variants: ReadonlyArray<Strategy> = [
 export const all: ReadonlyArray<Strategy> = [...reported, ...peers, ...variants, floodgate, oracle]
 
 /**
- * What the settings leave out, and what of the strategies is real.
+ * Notes on the strategies' settings, and on which code is the original.
  *
  * @category strategies
  * @since 0.4.0

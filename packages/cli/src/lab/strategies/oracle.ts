@@ -1,6 +1,6 @@
 /**
- * The yardstick: a queue in the order of arrival whose master knows what every call will use and what the provider has
- * left, and sends each at the earliest instant at which it is admitted.
+ * The oracle: a queue in order of arrival that knows the usage of every call and the state of the provider, and sends each call at the
+ * earliest time at which it is admitted. It is the best possible schedule in that order.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { rateOf } from "../rate.ts"
 import type { SimulatedCall, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
-/** What must be left before a call is sent, and how to know when it will be. */
+/** The amount of a limit that a call needs before it is sent, and how to predict when it is available. */
 interface Need {
   readonly dimension: Limits.Dimension
   readonly amount: number
@@ -29,17 +29,17 @@ const needsOf = ({ limits, provider }: Scenario, call: SimulatedCall): ReadonlyA
     const used = {
       requests: 1,
       inputTokens: call.inputTokens,
-      // Where output counts while it is produced, a call is admitted as long as anything is left.
+      // If output counts while it is produced, a call is admitted as long as anything is left.
       outputTokens: (provider.output ?? "live") === "live" ? 1e-3 : call.outputTokens,
       tokens: call.inputTokens + call.outputTokens
     }[dimension]
     const capacity = limit.burst ?? rateOf(limit).amount
-    // More than a bucket holds is admitted into debt when it is full.
+    // A call larger than the bucket is admitted when the bucket is full, and leaves a debt.
     const amount = limit.window === undefined || limit.window === "bucket" ? Math.min(used, capacity) : used
     return [{ dimension, amount, limit }]
   })
 
-/** Milliseconds until `missing` more is there, or at which to look again. */
+/** Milliseconds until `missing` more is available, or until the next look. */
 const waitMillis = ({ limit }: Need, missing: number, now: number, sent: ReadonlyArray<number>): number => {
   const { amount, seconds } = rateOf(limit)
   const period = seconds * 1_000
@@ -54,7 +54,7 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
 }
 
 /**
- * First in, first out, with perfect knowledge. Nobody could really have it; it is what the others are compared with.
+ * First in, first out, with perfect knowledge. It cannot be built; the others are compared with it.
  */
 export const oracle: Strategy = {
   name: "oracle",
@@ -100,7 +100,7 @@ export const oracle: Strategy = {
             Effect.gen(function* () {
               yield* places.take(1)
               yield* fits(params.model, call)
-              // The request is on its way before the next in the queue looks at what is left.
+              // Sent before the next call in the queue reads the provider's state.
               return yield* Effect.forkChild(Effect.ensuring(provider.create(params), places.release(1)), {
                 startImmediately: true
               })

@@ -1,6 +1,6 @@
 /**
- * What people do today: retries of their own in each caller, with nothing shared. Each is the algorithm of the thing that it
- * names, under simulated time; a test holds those of the SDK equal to the package.
+ * Strategies that only retry: each caller on its own, with nothing shared. Each is the algorithm of the package that it names, in
+ * simulated time; a test compares those of the SDK with the package.
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Duration from "effect/Duration"
@@ -21,7 +21,7 @@ const isRetried = (error: LlmError): boolean => {
 const retryAfterMillis = (error: LlmError): number | undefined =>
   error.retryAfter === undefined ? undefined : Duration.toMillis(error.retryAfter)
 
-/** Retries in a loop: `wait` gives the milliseconds before retry `n`, counted from 0. */
+/** Retries an attempt. `wait` returns the milliseconds before retry `n`, counted from 0. */
 const retrying = (
   attempt: Effect.Effect<Message, LlmError>,
   retries: number,
@@ -36,7 +36,7 @@ const retrying = (
   return from(0)
 }
 
-/** One request, and its answer. */
+/** Sends one request and returns its answer. */
 export const attemptOf = (provider: LlmProvider["Service"], params: Params): Effect.Effect<Message, LlmError> =>
   Effect.map(provider.create(params), (reply) => reply.value)
 
@@ -58,11 +58,11 @@ export const withSdkRetries = (provider: LlmProvider["Service"], params: Params)
 const fullJitterWait = (_: LlmError, n: number): Effect.Effect<number> =>
   Effect.map(Random.next, (random) => random * Math.min(60_000, 2_000 * 2 ** n))
 
-/** Ten attempts with full jitter from 2 s up to 60 s: what the best users of a limiter put around it. */
+/** Ten attempts with full jitter from 2 s up to 60 s, as the best users of a limiter configure them. */
 export const tenAttempts = (attempt: Effect.Effect<Message, LlmError>): Effect.Effect<Message, LlmError> =>
   retrying(attempt, 9, fullJitterWait)
 
-/** A strategy that only retries: nothing is shared between the calls. */
+/** Makes a strategy that only retries. */
 const retries = (
   described: Pick<Strategy, "name" | "summary" | "settings" | "why">,
   times: number,
@@ -72,7 +72,7 @@ const retries = (
   client: () => Effect.map(LlmProvider, (provider) => (params) => retrying(attemptOf(provider, params), times, wait))
 })
 
-/** The official SDK as it comes: two retries. */
+/** The official SDK with its default of two retries. */
 export const sdk2 = retries(
   {
     name: "sdk-2",
@@ -127,7 +127,7 @@ export const fullJitter = retries(
   fullJitterWait
 )
 
-/** What `retry-after` says, exactly, ten attempts; 2 s where it says nothing. */
+/** Waits exactly as long as `retry-after` says, or 2 s, with ten attempts. */
 export const retryAfter = retries(
   {
     name: "retry-after",

@@ -1,9 +1,9 @@
 /**
- * The queues that people put around a client: p-limit and p-queue, which count calls, and Bottleneck, which can count tokens. These
- * are the packages themselves, in simulated time.
+ * Strategies with the usual queues around a client: p-limit and p-queue, which count calls, and Bottleneck, which can count tokens. They
+ * run the packages themselves, in simulated time.
  *
- * Each is raced twice: around the retries of the official SDK, which is what one gets by wrapping one's calls, and as its best
- * users have it, with the SDK's retries off and a loop of retries around the queue.
+ * Each is raced twice: around the SDK's own retries, as when one only wraps calls, and as its best users configure it, with the SDK's
+ * retries off and a retry loop around the queue.
  */
 import type Bottleneck from "bottleneck"
 import * as Effect from "effect/Effect"
@@ -17,10 +17,10 @@ import type { Strategy } from "../strategy.ts"
 import { attemptOf, tenAttempts, withSdkRetries } from "./peers.ts"
 import * as SimulatedPackage from "./simulatedPackage.ts"
 
-/** The queue of a race: how a job of so many tokens gets its turn. */
+/** Makes the queue of a race: a function that queues a job of so many tokens. */
 type Queue = Effect.Effect<(tokens: number) => SimulatedPackage.Add, never, Scope.Scope>
 
-/** What the provider grants of tokens. */
+/** The provider's limit on tokens. */
 export const tokensOf = ({ limits }: Scenario.Scenario) => {
   const limit = limits.tokens ?? limits.inputTokens
   if (limit === undefined) return { perSecond: 1e9, burst: 1e9 }
@@ -28,10 +28,10 @@ export const tokensOf = ({ limits }: Scenario.Scenario) => {
   return { perSecond: amount / seconds, burst: limit.burst ?? amount }
 }
 
-/** Whether output is among them. */
+/** Whether that limit includes output. */
 export const countsOutput = ({ limits }: Scenario.Scenario): boolean => limits.tokens !== undefined
 
-/** As many calls a second as the limit has room for, if all are as large as their mean. */
+/** How many calls of mean size per second the limit allows. */
 const callsPerSecond = (scenario: Scenario.Scenario): number => {
   const calls = Scenario.callsOf(scenario)
   const tokens = calls.reduce(
@@ -41,10 +41,10 @@ const callsPerSecond = (scenario: Scenario.Scenario): number => {
   return Math.max(1, Math.floor((tokensOf(scenario).perSecond * calls.length) / tokens))
 }
 
-/** What is said of a strategy. */
+/** The texts of a strategy. */
 type StrategyTexts = Pick<Strategy, "name" | "summary" | "settings" | "why">
 
-/** The SDK and its two retries as one job of the queue. */
+/** Queues a call of the SDK with its two retries as one job. */
 const aroundTheSdk = (described: StrategyTexts, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
   ...described,
   client: Effect.fnUntraced(function* (scenario) {
@@ -58,7 +58,7 @@ const aroundTheSdk = (described: StrategyTexts, queueOf: (scenario: Scenario.Sce
   })
 })
 
-/** Each attempt as a job of its own: it waits for its turn anew and is charged anew. */
+/** Queues each attempt as its own job, so that it waits and is charged again. */
 const aroundEachAttempt = (described: StrategyTexts, queueOf: (scenario: Scenario.Scenario) => Queue): Strategy => ({
   ...described,
   client: Effect.fnUntraced(function* (scenario) {
@@ -148,7 +148,7 @@ export const pQueueTuned = aroundEachAttempt(
 // Bottleneck
 // -----------------------------------------------------------------------------
 
-/** Bottleneck as a bucket of tokens: the largest that the provider takes at once, filled step by step. */
+/** Bottleneck as a token bucket with the provider's burst, refilled in steps. */
 const reservoirOf =
   (stepMillis: number) =>
   (scenario: Scenario.Scenario): Queue =>

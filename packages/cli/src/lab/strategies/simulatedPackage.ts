@@ -1,6 +1,6 @@
 /**
- * Packages that know only JavaScript's own timers, in the simulated time of a race: the very files that npm installs, with a
- * `setTimeout` and a `Date` of ours in their scope. Nothing global is replaced, and races may run side by side.
+ * Runs packages that use JavaScript's own timers in the simulated time of a race: the installed files themselves, with our `setTimeout`
+ * and `Date` in their scope. No global is replaced, so races can run at the same time.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -13,13 +13,13 @@ import { compileFunction } from "node:vm"
 
 type Timer = Fiber.Fiber<unknown>
 
-/** Packages take a time of 0 for "never". */
+/** The simulated time starts here and not at 0, which packages take for "never". */
 const epochMillis = Date.UTC(2026, 0)
 
-/** Timers fire at the earliest after a millisecond, as those of Node do. */
+/** Timers fire after at least a millisecond, as in Node. */
 const delayOf = (millis: number | undefined): number => Math.max(1, Math.trunc(millis ?? 0))
 
-/** The globals that tell or take time, of the clock that the effect runs under. Timers end with the scope. */
+/** The globals for time, on the clock of the fiber. Timers end with the scope. */
 const globals = Effect.gen(function* () {
   const clock = yield* Clock.Clock
   const fork = Effect.runForkWith(yield* Effect.context<Scope.Scope>())
@@ -42,7 +42,7 @@ const globals = Effect.gen(function* () {
   }
 })
 
-/** A file of a package as a function of `module`, `require` and the globals: what its imports and exports stand for. */
+/** Turns the imports and exports of a module into a function of `module`, `require` and the globals. */
 const asFunction = (text: string): string =>
   text
     .replaceAll(/^import (\w+) from ('[^']+');$/gm, "const { default: $1 } = require($2);")
@@ -51,8 +51,8 @@ const asFunction = (text: string): string =>
     .replaceAll(/^export \{[^}]*\} from '[^']+';$/gm, "")
 
 /**
- * The exports of the file of an installed package, running in the time of the fiber. What it imports from elsewhere is loaded as
- * usual, so that must not take time.
+ * Loads a file of an installed package, which then runs in the time of the fiber. Its imports are loaded as usual, so they must not use
+ * timers.
  */
 export const load = <A>(file: string): Effect.Effect<A, never, Scope.Scope> =>
   Effect.map(globals, (globals) => {
@@ -68,10 +68,10 @@ export const load = <A>(file: string): Effect.Effect<A, never, Scope.Scope> =>
     return module.exports as A
   })
 
-/** Runs a job when its turn has come, and answers as it does. */
+/** Queues a job, and returns its result. */
 export type Add = <A>(job: () => Promise<A>) => Promise<A>
 
-/** An effect as the job of a queue that knows only promises. */
+/** Queues an effect in a queue of promises. */
 export const queued = <A, E, R>(add: Add, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.contextWith((context) => {
     const run = Effect.runPromiseExitWith(context)
