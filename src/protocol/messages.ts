@@ -16,18 +16,15 @@ interface CheckedField {
   readonly isValid: (value: unknown) => boolean
 }
 
-const isList = (value: unknown): boolean => Array.isArray(value)
-const isAbsent = (value: unknown): boolean => value === undefined || value === null
-
 const countFields: ReadonlyArray<CheckedField> = [
   { name: "model", expected: "the name of a model", isValid: (value) => textOf(value) !== undefined },
-  { name: "messages", expected: "a list", isValid: isList },
+  { name: "messages", expected: "a list", isValid: Array.isArray },
   {
     name: "system",
     expected: "a string or a list",
-    isValid: (value) => isAbsent(value) || typeof value === "string" || isList(value)
+    isValid: (value) => value == null || typeof value === "string" || Array.isArray(value)
   },
-  { name: "tools", expected: "a list", isValid: (value) => isAbsent(value) || isList(value) }
+  { name: "tools", expected: "a list", isValid: (value) => value == null || Array.isArray(value) }
 ]
 
 const maxTokens: CheckedField = {
@@ -38,8 +35,8 @@ const maxTokens: CheckedField = {
 
 /** Names a value without showing what it holds, which may be a prompt. */
 const kindOf = (value: unknown): string => {
-  if (isAbsent(value) || typeof value === "number" || value === "") return value === "" ? '""' : String(value)
-  if (isList(value)) return "a list"
+  if (value == null || typeof value === "number" || value === "") return value === "" ? '""' : String(value)
+  if (Array.isArray(value)) return "a list"
   return typeof value === "object" ? "an object" : `a ${typeof value}`
 }
 
