@@ -117,7 +117,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
 ]
 
 /** Seeds that are tried. */
-const most = 60
+const maxSeeds = 60
 
 const redis = await World.redis()
 
@@ -125,8 +125,8 @@ const redis = await World.redis()
 const problemOf = (code: World.Code, { isLossyStore = false, isRough = false, seed: first = 1 }: Bug) => {
   const plan = isRough ? Storm.rougher : Storm.plan
   const shows = (seed: number): boolean => Storm.isBroken(plan(seed, isLossyStore), redis, code)
-  const seeds = Array.from({ length: most }, (_, n) => first + n)
-  return seeds.some(shows) ? undefined : `none of ${most} seeds from ${first} on shows it`
+  const seeds = Array.from({ length: maxSeeds }, (_, n) => first + n)
+  return seeds.some(shows) ? undefined : `none of ${maxSeeds} seeds from ${first} on shows it`
 }
 
 describe("storms show a fleet", { timeout: 180_000 }, () => {
