@@ -152,20 +152,20 @@ const resultOf = <R extends ProviderResponse>(
 ): CallResult<R> => ({ response, body, isChanged: hidesUsage, isFinal })
 
 const failed = <R extends ProviderResponse>(
-  exchange: AttemptResponse<R>,
+  attempt: AttemptResponse<R>,
   reason: LlmErrorReason,
   body: Uint8Array | ByteSource
-) => Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(exchange, body, true))))
+) => Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(attempt, body, true))))
 
 /** A failure with the reason that the body, or a part of it, gives. */
 export const failedWith = <R extends ProviderResponse>(
-  exchange: AttemptResponse<R>,
+  attempt: AttemptResponse<R>,
   body: unknown,
   bytes: Uint8Array
 ) => {
-  const { now, planned, response } = exchange
+  const { now, planned, response } = attempt
   const read = planned.match.protocol.failure({ status: response.status, header: response.header, body }, { now })
-  return failed(exchange, SdkErrors.reasonOf(read), bytes)
+  return failed(attempt, SdkErrors.reasonOf(read), bytes)
 }
 
 /** The body of an error. It is short, so a body that takes too long is treated as empty. */
@@ -182,10 +182,10 @@ export const errorOf = <R extends ProviderResponse>({ opened, patience, response
 
 /** Reads a whole answer, and settles its call. */
 export const readWhole = Effect.fnUntraced(function* <R extends ProviderResponse>(
-  exchange: AttemptResponse<R>,
+  attempt: AttemptResponse<R>,
   used: OnUsage
 ): Attempted<R> {
-  const { now, opened, patience, planned, response, ticket } = exchange
+  const { now, opened, patience, planned, response, ticket } = attempt
   const { protocol } = planned.match
   const { header, status } = response
   const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
@@ -197,30 +197,26 @@ export const readWhole = Effect.fnUntraced(function* <R extends ProviderResponse
     arrived === undefined
       ? yield* Effect.mapError(gather(source, roomFor(maxBytes, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
       : { chunks: arrived, isWhole: true }
-  if (!gathered.isWhole) return passOn(exchange, [...gathered.chunks], source!)
+  if (!gathered.isWhole) return passOn(attempt, [...gathered.chunks], source!)
   const bytes = join(gathered.chunks)
   if (bytes.length > maxValues && hasTooManyValues(bytes, yield* Random.nextInt)) {
     used(undefined)
     yield* ticket.succeed(undefined, emptyAnswer)
-    return { result: resultOf(exchange, bytes, false) }
+    return { result: resultOf(attempt, bytes, false) }
   }
   const parsed = parseJson(decoder.decode(bytes))
   if (parsed === undefined) {
     // Some services send events under the type of JSON. They are read, so that requested usage is counted and hidden.
     if (planned.streams === "events")
-      return yield* readStream(
-        exchange,
-        sourceOf(new Response(bytes as Uint8Array<ArrayBuffer>).body)!,
-        makeSseParser()
-      )
-    return yield* failed(exchange, malformed("no JSON"), bytes)
+      return yield* readStream(attempt, sourceOf(new Response(bytes as Uint8Array<ArrayBuffer>).body)!, makeSseParser())
+    return yield* failed(attempt, malformed("no JSON"), bytes)
   }
   const answer = protocol.answer(parsed)
-  if (answer.error !== undefined) return yield* failedWith(exchange, answer.error, bytes)
+  if (answer.error !== undefined) return yield* failedWith(attempt, answer.error, bytes)
   const actual = usageOf(answer)
   used(actual)
   yield* ticket.succeed(actual, answer)
-  return { result: resultOf(exchange, bytes, false) }
+  return { result: resultOf(attempt, bytes, false) }
 })
 
 const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
@@ -234,11 +230,11 @@ const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => tru
 
 /** Passes on a whole answer that is too large to be read. Its usage stays unknown, so the call keeps its estimate. */
 const passOn = <R extends ProviderResponse>(
-  exchange: AttemptResponse<R>,
+  attempt: AttemptResponse<R>,
   chunks: Array<Uint8Array>,
   { cancel, isStalled, read }: Bounded<Uint8Array>
 ): AttemptAnswer<R> => {
-  const { now, planned, response, ticket } = exchange
+  const { now, planned, response, ticket } = attempt
   const { header, status } = response
   const body = watch({
     protocol: planned.match.protocol,
@@ -251,16 +247,16 @@ const passOn = <R extends ProviderResponse>(
     observed: ticket.recordUsage,
     isStalled
   })
-  return { result: { ...resultOf(exchange, empty, false), isUnread: true }, stream: { ticket, give: body.give } }
+  return { result: { ...resultOf(attempt, empty, false), isUnread: true }, stream: { ticket, give: body.give } }
 }
 
 /** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
 export const readStream = Effect.fnUntraced(function* <R extends ProviderResponse>(
-  exchange: AttemptResponse<R>,
+  attempt: AttemptResponse<R>,
   from: ByteSource,
   parser: SseParser
 ): Attempted<R> {
-  const { hidesUsage, now, opened, patience, planned, response, ticket } = exchange
+  const { hidesUsage, now, opened, patience, planned, response, ticket } = attempt
   const { header, status } = response
   const { protocol } = planned.match
   const source = yield* bound(from, opened, patience)
@@ -268,8 +264,8 @@ export const readStream = Effect.fnUntraced(function* <R extends ProviderRespons
   const observed = ticket.recordUsage
   const body = watch({ protocol, header, status, now, source, parser, hidesUsage, observed, isStalled })
   const failure = yield* Effect.promise(body.begin)
-  if (failure !== undefined) return yield* failed(exchange, failure, body.replay())
-  return { result: resultOf(exchange, empty, false), stream: { ticket, give: body.give } }
+  if (failure !== undefined) return yield* failed(attempt, failure, body.replay())
+  return { result: resultOf(attempt, empty, false), stream: { ticket, give: body.give } }
 })
 
 /**

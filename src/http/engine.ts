@@ -335,23 +335,23 @@ const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
   whose: CallAccount
 ): Attempted<R> {
   const { settings, usageRequests } = parts
-  const exchange = yield* sent(parts, planned, send, ticket, whose)
-  const { hidesUsage, response } = exchange
+  const reply = yield* sent(parts, planned, send, ticket, whose)
+  const { hidesUsage, response } = reply
   const { body, header, status } = response
   if (status < 200 || status >= 300) {
-    const bytes = yield* errorOf(exchange)
+    const bytes = yield* errorOf(reply)
     const error = new TextDecoder().decode(bytes)
     // The caller did not request the usage, so it must not see the error.
     if (hidesUsage && usageRequests.isRefused(planned, status, error)) {
       return yield* attempt(parts, planned, send, ticket, whose)
     }
-    return yield* failedWith(exchange, error, bytes)
+    return yield* failedWith(reply, error, bytes)
   }
   yield* ticket.observeLimits(planned.match.protocol.limits({ status, header }))
-  const parser = parserOf(exchange)
+  const parser = parserOf(reply)
   return body === undefined || parser === undefined
-    ? yield* readWhole(exchange, (actual) => settings.used?.(planned)(actual))
-    : yield* readStream(exchange, body, parser)
+    ? yield* readWhole(reply, (actual) => settings.used?.(planned)(actual))
+    : yield* readStream(reply, body, parser)
 })
 
 /** Sends a request, asking for the usage if the caller did not and the service accepts that. */

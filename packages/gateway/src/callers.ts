@@ -18,16 +18,13 @@ const priorityOf = (header: HeaderReader): number => {
 const unknown: CallerKey = { name: "unknown", hash: "" }
 
 /** A name and a hash of a key, which do not reveal it. */
-const knownOf = (key: string): CallerKey => {
+const callerKeyOf = (key: string): CallerKey => {
   const digest = digestOf(key)
   return { name: `key-${digest.slice(0, 8)}`, hash: digest }
 }
 
-/** Tells whether a text matches a condition of a rule. */
-type Fits = (text: string) => boolean
-
 /** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
-const fits = (pattern: string | undefined): Fits => {
+const matcherOf = (pattern: string | undefined): ((text: string) => boolean) => {
   if (pattern === undefined) return () => true
   const [first = "", ...parts] = pattern.toLowerCase().split("*")
   const last = parts.pop()
@@ -52,31 +49,31 @@ export interface Caller extends Governor.CallOptions {
 
 /** Finds the options of a call. For each setting, the first rule that matches and has the setting applies. */
 export const makeCallers = (rules: ReadonlyArray<Rule>, purses: CallerPurses): ((request: CallRequest) => Caller) => {
-  const parsed = rules.map((rule) => ({
+  const compiled = rules.map((rule) => ({
     rule,
-    agent: fits(rule.agent),
-    key: fits(rule.key),
-    model: fits(rule.model),
-    headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), fits(text)] as const)
+    agent: matcherOf(rule.agent),
+    key: matcherOf(rule.key),
+    model: matcherOf(rule.model),
+    headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), matcherOf(text)] as const)
   }))
   return (request) => {
     const keys = credentialsOf(request)
-    const known = (): ReadonlyArray<CallerKey> => (keys.length === 0 ? [unknown] : keys.map(knownOf))
-    const agent = request.agent ?? known()[0]!.name
-    const fitting = parsed
+    const callerKeys = (): ReadonlyArray<CallerKey> => (keys.length === 0 ? [unknown] : keys.map(callerKeyOf))
+    const agent = request.agent ?? callerKeys()[0]!.name
+    const matching = compiled
       .filter(
-        (of) =>
-          of.agent(agent) &&
-          (keys.length === 0 ? of.key("") : keys.some(of.key)) &&
-          of.model(request.model) &&
-          of.headers.every(([name, fit]) => fit(request.header(name) ?? ""))
+        (matches) =>
+          matches.agent(agent) &&
+          (keys.length === 0 ? matches.key("") : keys.some(matches.key)) &&
+          matches.model(request.model) &&
+          matches.headers.every(([name, isMatch]) => isMatch(request.header(name) ?? ""))
       )
       .map(({ rule }) => rule)
     return {
       agent,
-      weight: fitting.find(({ weight }) => weight !== undefined)?.weight,
-      priority: fitting.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
-      purses: purses.of(fitting, agent, known)
+      weight: matching.find(({ weight }) => weight !== undefined)?.weight,
+      priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
+      purses: purses.of(matching, agent, callerKeys)
     }
   }
 }
