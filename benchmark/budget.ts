@@ -1,10 +1,10 @@
 /**
- * The budget side by side with other limiters in one run: `npm run -s bench -- budget`. A figure comes from a process of
- * its own, the best of three, or from rounds in one process, the median of nine; who does not finish in time is cut off,
- * and the table says so. Compare ratios, not times.
+ * The budget beside other limiters in one run: `npm run -s bench -- budget`. A figure is the best of three separate
+ * processes, or the median of nine rounds in one process. The table marks what did not finish in time. Compare ratios, not
+ * times.
  *
- * What is measured: calls per second when nothing waits; the time until all of many callers were served on 10 permits;
- * what one waiter keeps alive; how long it takes to interrupt all waiters at once.
+ * It measures calls per second when nothing waits, the time to serve many callers on 10 permits, the memory of one waiter,
+ * and the time to interrupt all waiters at once.
  */
 import Bottleneck from "bottleneck"
 import type * as Context from "effect/Context"
@@ -27,7 +27,7 @@ const permits = 10
 const plenty = 1e12
 const cutOffMillis = 30_000
 
-/** Gives milliseconds, or bytes per waiter. */
+/** Returns milliseconds, or bytes per waiter. */
 type Case = (n: number) => Promise<number>
 
 const clock = async (run: () => Promise<unknown>): Promise<number> => {
@@ -50,7 +50,7 @@ const nothing = async () => {}
 // Nothing waits
 // -----------------------------------------------------------------------------
 
-/** Each call is made anew, as calls of different sizes are. */
+/** Constructs each call anew, as a program does for calls of different sizes. */
 const repeat = <E, R>(n: number, call: (i: number) => Effect.Effect<unknown, E, R>) =>
   Effect.gen(function* () {
     for (let i = 0; i < n; i++) yield* call(i)
@@ -131,7 +131,7 @@ const fibers = <E, R>(n: number, each: Effect.Effect<unknown, E, R>) =>
 const all = (n: number, task: () => Promise<unknown>): Promise<number> =>
   clock(() => Promise.all(Array.from({ length: n }, task)))
 
-/** An event that comes when everybody who is started here awaits it. */
+/** An event that fires when all fibers wait for it. */
 const soon = Effect.gen(function* () {
   const gate = yield* Deferred.make<void>()
   yield* Effect.forkChild(Effect.andThen(Effect.yieldNow, Deferred.succeed(gate, undefined)))
@@ -141,7 +141,7 @@ const soon = Effect.gen(function* () {
 const onOneDeferred = (n: number, each: (event: Effect.Effect<void>) => Effect.Effect<void>): Promise<number> =>
   clock(() => Effect.runPromise(Effect.flatMap(soon, (event) => fibers(n, each(event)))))
 
-/** Callers that do nothing find all permits taken, and go on when these come free. */
+/** Callers without work find all permits taken, and continue when they are released. */
 const held = (n: number, call: Effect.Effect<unknown, Budget.BudgetError, Budget.TokenBudget>) =>
   Effect.gen(function* () {
     const event = yield* soon
@@ -151,7 +151,7 @@ const held = (n: number, call: Effect.Effect<unknown, Budget.BudgetError, Budget
   })
 
 const idle: Record<string, Case> = {
-  /** The floor: fibers that await one event and end. */
+  /** The lower bound: fibers that wait for one event and end. */
   "fibers on one Deferred": (n) => onOneDeferred(n, (event) => event),
   floodgate: async (n) => {
     const context = await budget(permits)
@@ -161,7 +161,7 @@ const idle: Record<string, Case> = {
 }
 
 const contended: Record<string, Case> = {
-  /** The floor: what the same fibers cost that wait for one event and then do the same work. */
+  /** The lower bound: the same fibers wait for one event and then do the same work. */
   "fibers on one Deferred": (n) => onOneDeferred(n, (event) => Effect.andThen(event, Effect.yieldNow)),
   floodgate: async (n) => {
     const context = await budget(permits)
@@ -298,14 +298,14 @@ type Suite = keyof typeof suites
 
 const [suite, name, count] = process.argv.slice(2)
 if (suite !== undefined && name === "together") {
-  // All in one process, in turns: as in a program, where everything has made the compiler forget its assumptions.
+  // All in one process, in turns, because in a real program other code also invalidates the compiler's assumptions.
   const times = new Map<string, Array<number>>()
   for (let round = 0; round < 11; round++) {
     for (const [one, run] of Object.entries(suites[suite as Suite])) {
       if (one === "bottleneck") continue
       globalThis.gc!()
       const millis = await run(Number(count))
-      // The first rounds are the compiler's.
+      // The first rounds warm up the compiler.
       if (round > 1) times.set(one, [...(times.get(one) ?? []), millis])
     }
   }
@@ -315,13 +315,13 @@ if (suite !== undefined && name === "together") {
 }
 if (suite !== undefined && name !== undefined) {
   const run = suites[suite as Suite][name]!
-  // Warm: what is measured is the work, not the compiler.
+  // Warm up, to measure the work and not the compiler.
   if (suite !== "waiters") for (let i = 0; i < 3; i++) await run(2_000)
   console.log(await run(Number(count)))
   process.exit(0)
 }
 
-/** What a process of its own prints, if it ends in time. */
+/** The output of a separate process, if it ends in time. */
 const child = (...args: ReadonlyArray<string>): string | undefined => {
   const { status, stdout } = spawnSync(
     process.execPath,

@@ -1,12 +1,12 @@
 /**
  * What one governed call costs: `npm run -s bench -- call`.
  *
- * - **time**: `LlmClient.create` over a provider that answers at once, less that provider alone, in CPU time, which other
- *   work on the machine changes little. Both take turns in one process; the median of the rounds counts.
- * - **memory**: what a call keeps alive while it waits in the queue, fiber included, beside a fiber that only sleeps.
- * - **path**: the files and functions of `src/` that one warm call runs through, by V8's own coverage.
+ * - **time**: `LlmClient.create` over a provider that answers at once, minus that provider alone, in processor time, which
+ *   other load affects little. Both take turns in one process; the result is the median of the rounds.
+ * - **memory**: what a queued call keeps alive, its fiber included, beside a fiber that only sleeps.
+ * - **path**: the files and functions of `src/` that one warm call runs, by V8's coverage.
  *
- * `--path` measures the path alone, and lists its functions. `test/client/path.test.ts` holds its length.
+ * `--path` measures only the path, and lists its functions. `test/client/path.test.ts` limits its length.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -52,7 +52,7 @@ const provider = Layer.succeed(LlmProvider)(
 
 type Services = LlmClient.LlmClient | LlmProvider | Budget.TokenBudget
 
-/** Runs something with a client of its own. */
+/** Runs an effect with its own client. */
 const withClient = (
   limits: Budget.Options["limits"],
   run: (context: Context.Context<Services>) => Promise<void>
@@ -109,7 +109,7 @@ const time = async (context: Context.Context<Services>): Promise<void> => {
 
 const waiters = 10_000
 
-/** Bytes that each of many fibers keeps alive once it stands still. */
+/** Bytes that each of many fibers keeps alive while it waits. */
 const bytesOf = async (fork: () => Fiber.Fiber<unknown, unknown>): Promise<number> => {
   const collect = globalThis.gc ?? (() => console.error("bench: run node with --expose-gc"))
   const settled = () => new Promise((resolve) => setTimeout(resolve, 50))
@@ -173,7 +173,7 @@ const path = async (context: Context.Context<Services>): Promise<void> => {
 
 if (!isListed) {
   await withClient(plenty, time)
-  // Room for one call, which is taken: everybody else waits.
+  // Room for one call, which is taken, so that all others wait.
   await withClient({ inputTokens: { perSecond: 0.001, burst: 1_000 } }, memory)
 }
 await withClient(plenty, path)

@@ -1,8 +1,8 @@
 /**
- * The governed fetch beside the bare one: `npm run -s bench -- fetch`. Both are over a `fetch` that answers from memory, so that
- * all of the difference is ours; medians of nine rounds. Then streams that are broken off at random: what is left of them.
+ * The governed fetch beside the bare one: `npm run -s bench -- fetch`. Both use a `fetch` that answers from memory, so the whole
+ * difference is ours; medians of nine rounds. Then it measures what remains of streams that are cancelled at random points.
  *
- * `--quick` makes a hundredth of the calls, to see that it runs.
+ * `--quick` makes a hundredth of the calls, to check that it runs.
  */
 import * as Floodgate from "floodgate/promise"
 
@@ -57,7 +57,7 @@ const provider: typeof fetch = async (_, init) => {
 
 const median = (values: ReadonlyArray<number>): number => [...values].sort((a, b) => a - b)[values.length >> 1]!
 
-/** Microseconds of processor time a call, all threads together: other programs on the machine take nothing of it. */
+/** Microseconds of processor time per call, over all threads of this process. */
 const timed = async (call: () => Promise<unknown>, calls: number): Promise<number> => {
   const start = process.cpuUsage()
   for (let n = 0; n < calls; n++) await call()
@@ -70,7 +70,7 @@ const read = (fetch: typeof globalThis.fetch, init: RequestInit) => async () => 
   for await (const _ of response.body!);
 }
 
-// Where nothing is known of limits, calls are spaced until something is.
+// These limits never bind. Without any, calls would be spaced until some are learned.
 const plenty = { perSecond: 1e12, burst: 1e12 }
 const limits = { requests: plenty, inputTokens: plenty, outputTokens: plenty, tokens: plenty }
 const floodgate = Floodgate.create({ fetch: provider, limits })
@@ -96,7 +96,7 @@ const compare = async (name: string, init: RequestInit, calls: number): Promise<
 await compare("a whole call", init, calls)
 await compare("a stream of 500 events", streaming, Math.ceil(calls / 20))
 
-/** Reads some chunks, and leaves. */
+/** Reads some chunks and cancels. */
 const breakOff = async (n: number): Promise<void> => {
   const controller = new AbortController()
   const response = await floodgate.fetch(url, { ...streaming, signal: controller.signal })

@@ -1,13 +1,13 @@
 /**
- * How accurate `foresee` is: `npm run -s bench -- foreseen`. Before each call it is asked how long the call will wait, and the
- * answer is compared with the real wait. Only steady weathers count, in which the provider's limits, the other users of them and
- * what the client is told stay the same.
+ * How accurate `foresee` is: `npm run -s bench -- foreseen`. Before each call it predicts the wait, which is then compared with
+ * the real one. Only steady weathers count, in which the provider's limits, its other users and what the client is told stay
+ * the same.
  *
  *     --cells PATTERN      only the cells whose name matches, without regard to case
  *     --seeds N            seeds of each weather (1)
  *     --docs               writes the table of docs/weather.md
  *
- * Only waits above a second count, and weathers of at most 600 calls a minute: more of them tell the same.
+ * Only waits above a second count, in weathers with at most 600 calls a minute; faster ones give the same result.
  */
 import { parseArgs } from "node:util"
 import { cells } from "./weather/cells.ts"
@@ -35,7 +35,7 @@ const isSteady = (scenario: Scenario): boolean =>
 
 const leastMillis = 1_000
 
-/** The relative errors of a weather, below zero where the wait was longer than foreseen. */
+/** The relative errors in a weather, negative if the wait was longer than foreseen. */
 const errorsOf = (weather: Scenario, seed: number): ReadonlyArray<number> => {
   const looks: Array<Look> = []
   ClientEngine.run(weather, seed, makeForeseeing(looks))

@@ -65,7 +65,7 @@ const call = async (pool: Pool, to: Server, body: string): Promise<void> => {
   if (response.statusCode !== 200 || text.length < 1_500) throw new Error(`${to.name}: ${response.statusCode}: ${text}`)
 }
 
-/** Microseconds of processor time that a server took so far. */
+/** Microseconds of processor time that a server has used so far. */
 const spentBy = ({ child }: Server): Promise<number> =>
   new Promise((resolve) => {
     child.once("message", (usage) => {
@@ -75,7 +75,7 @@ const spentBy = ({ child }: Server): Promise<number> =>
     child.send("usage")
   })
 
-/** Requests a second of so many connections, each of which sends its next when it has its answer; and what each took. */
+/** Requests per second in a closed loop over some connections, and the processor time of each request. */
 const closed = async (to: Server, connections: number, body: string, lasting = seconds) => {
   const pool = new Pool(to.url, { connections })
   const before = await spentBy(to)
@@ -96,7 +96,7 @@ const closed = async (to: Server, connections: number, body: string, lasting = s
   return { rate, micros }
 }
 
-/** The delays of requests that come 200 a second, in milliseconds, sorted. */
+/** The delays of 200 requests per second, in milliseconds, sorted. */
 const open = async (to: Server, body: string): Promise<ReadonlyArray<number>> => {
   const pool = new Pool(to.url, { connections: 64 })
   const delays: Array<number> = []
@@ -134,11 +134,11 @@ const servers = [
   await server("floodgate", upstream.url)
 ]
 
-/** Portkey's streams fail on Node 24: it appends to headers that are immutable. */
+/** Portkey's streams fail on Node 24, because it appends to immutable headers. */
 const taking = (stream: boolean): ReadonlyArray<Server> =>
   servers.filter(({ name }) => !stream || name !== "@portkey-ai/gateway")
 
-// Until their code is compiled, which takes tens of thousands of requests.
+// Warm up: it takes tens of thousands of requests until all code is compiled.
 for (const stream of [false, true]) {
   for (const to of taking(stream)) await closed(to, 16, bodyOf(stream), Number(values.warmup) / 2)
 }

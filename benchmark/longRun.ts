@@ -1,5 +1,5 @@
 /**
- * Does it stay as it was? `npm run -s bench -- longRun`, about two and a half minutes.
+ * Looks for leaks in long runs: `npm run -s bench -- longRun`, about two and a half minutes.
  *
  * 1. An hour of 200 agents under a simulated clock, after ten minutes of warm-up.
  * 2. An hour of the provider's time in a minute of real time: 200 agents over HTTP with the official SDK, half through
@@ -71,25 +71,25 @@ interface Tally {
   calls: number
   cancelled: number
   failed: number
-  /** What failed by itself must be a typed failure. */
+  /** Failures without a type. There must be none. */
   defects: number
 }
 
-/** A call in one of the ways that there are: gives what it takes to run it for an agent. */
+/** One way to make a call for an agent. */
 type Ask = (
   params: Sdk.MessageCreateParamsNonStreaming,
   agent: string,
   stream: boolean
 ) => Effect.Effect<unknown, unknown>
 
-/** One agent: call after call, until it is interrupted. `scale` is by how much the provider's time runs faster. */
+/** One agent: makes call after call until it is interrupted. `scale` is the speed of the provider's clock. */
 const agent = (ask: Ask, name: string, tally: Tally, scale: number) =>
   Effect.gen(function* () {
     while (true) {
       const content = text.slice(0, yield* Random.nextIntBetween(400, 80_000))
       const params = { model: "claude-sonnet-5", max_tokens: 2_000, messages: [{ role: "user" as const, content }] }
       const call = ask(params, name, (yield* Random.next) < 0.5)
-      // One in eight is cancelled soon; of the others nobody waits for ever, because some streams fall silent.
+      // One in eight is cancelled soon. The others have a timeout, because some streams fall silent.
       const soon = (yield* Random.next) < 1 / 8
       const patience = soon ? (yield* Random.nextIntBetween(0, 5_000)) / scale : Math.max(120_000 / scale, 10_000)
       const exit = yield* Effect.exit(
@@ -129,7 +129,7 @@ const throughSdk =
 // Measuring
 // -----------------------------------------------------------------------------
 
-/** Megabytes that are alive after a collection. Weak references are let go a turn later, so it takes some. */
+/** Megabytes alive after some collections: weak references are cleared a turn later. */
 const heap = Effect.promise(async () => {
   for (let i = 0; i < 3; i++) {
     collect()
@@ -138,7 +138,7 @@ const heap = Effect.promise(async () => {
   return process.memoryUsage().heapUsed / 1e6
 })
 
-/** Timers and sockets of this process, by kind; the pipes of the output do not count. */
+/** The timers and sockets of this process by kind, without the pipes of its output. */
 const resources = (): Record<string, number> => {
   const kinds = process.getActiveResourcesInfo().filter((kind) => !/Pipe|TTY|ProcessWrap|Immediate/.test(kind))
   return Object.fromEntries(
@@ -232,7 +232,7 @@ const simulated = Effect.gen(function* () {
 
 const scale = 60
 
-/** The provider in a process of its own, so that its memory and sockets are not ours. */
+/** The provider as a separate process, so that its memory and sockets do not count. */
 const serveForEver = Effect.gen(function* () {
   const server = yield* ProviderServer.make({ ...provider, timeScale: scale })
   console.log(server.url)
@@ -277,7 +277,7 @@ const overHttp = Effect.gen(function* () {
       yield* Effect.sleep("5 seconds")
     }
     yield* Fiber.interrupt(all)
-    // What was aborted is told by the sockets, a moment later.
+    // Sockets report an abort a moment later.
     yield* Effect.sleep(Duration.seconds(1))
     yield* assertIdle(name)
   }).pipe(
@@ -294,7 +294,7 @@ const overHttp = Effect.gen(function* () {
     )
   )
   const stats = (yield* Effect.promise(async () => (await fetch(`${url}/stats`)).json())) as ProviderSim.Stats
-  // Idle connections stay a few seconds for the next call.
+  // Idle connections are kept for a few seconds.
   yield* Effect.sleep("8 seconds")
   const after = resources()
   expect((after["Timeout"] ?? 0) <= 1, `${name}: timers are left: ${JSON.stringify(after)}`)

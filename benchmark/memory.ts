@@ -1,5 +1,5 @@
 /**
- * Is what a process remembers bounded? `npm run -s bench -- memory`, about two minutes.
+ * Checks that the memory of a process is bounded: `npm run -s bench -- memory`, about two minutes.
  *
  * A million governed calls of 200,000 accounts, each with an agent of its own, under limits that the user states. A tenth of the
  * accounts have a call under way throughout. Every 100,000 calls: the heap after a collection, the pools that are open, those in
@@ -28,11 +28,11 @@ const busy = Number(values.busy)
 const calls = Number(values.calls)
 const maxPools = Number(values.pools)
 
-/** Processor time between collections. The first two come before the calls. */
+/** Processor time between collections. The first two are before any call. */
 const micros: Array<number> = []
 let started = process.cpuUsage()
 
-/** Bytes that are alive after a collection. */
+/** Bytes alive after a collection. */
 const heap = Effect.promise(async () => {
   const { system, user } = process.cpuUsage(started)
   micros.push(user + system)

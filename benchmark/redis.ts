@@ -2,7 +2,7 @@
  * Operations per second on one Redis server, with 1 and with 64 calls in flight, side by side with other limiters on the
  * same server: `npm run -s bench -- redis`. Nothing waits for a limit. Needs redis-server on the PATH.
  *
- * A call is: reserve, and settle to what was used. The others count a call once and never correct it.
+ * A call reserves and then settles to its usage. The other limiters count a call once and never correct it.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import Bottleneck from "bottleneck"
@@ -136,7 +136,7 @@ interface Row {
   micros: number
 }
 
-// In rounds, one after the other; the best of each counts. What else the machine does makes all slower, and none faster.
+// In rounds, one contender after the other. The best round counts, because other load only makes a round slower.
 const contenders = [await floodgate(), await effect(), await flexible(), await bottleneck()]
 const rows: Array<Row> = []
 for (const inFlight of [1, 64]) {
@@ -179,7 +179,7 @@ for (const { bytes, count, inFlight, micros, name, perSecond, scripts } of rows.
   )
 }
 
-/** How many times as fast, with 64 in flight. */
+/** How many times as fast as another limiter, with 64 calls in flight. */
 const timesAsFast = (name: string): number => {
   const best = (start: string) =>
     Math.max(...rows.find((row) => row.name.startsWith(start) && row.inFlight === 64)!.perSecond)

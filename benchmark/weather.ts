@@ -1,14 +1,14 @@
 /**
- * Laws of admission in the weather that providers have: `npm run -s bench -- weather`.
+ * Runs admission laws in simulated provider weather: `npm run -s bench -- weather`.
  *
  *     --cells PATTERN      only the cells whose name matches, without regard to case
- *     --random FROM..TO    random weathers instead of the cells; seeds above 1,000,000 are for judging, not for tuning
+ *     --random FROM..TO    random weathers instead of the cells; seeds above 1,000,000 are held out: never tune with them
  *     --law NAME,NAME      which laws; a name that ends with .ts is a module that exports `make`
- *     --law-file PATH      one more law, from a module; without --law it is the only one
- *     --seeds N            seeds of each weather of a cell (3)
+ *     --law-file PATH      another law, from a module; without --law the only one
+ *     --seeds N            seeds for each weather of a cell (3)
  *     --parallel N         threads (the number of cores)
- *     --each               one line a run, too
- *     --features           of random weathers: mean scores by what is special about them
+ *     --each               also print one line per run
+ *     --features           for random weathers, mean scores by feature
  *     --json               all results as JSON instead of tables
  *     --docs               writes the tables and the chart of docs/weather.md: cells, a hundred held-out seeds, a sweep
  */
@@ -60,7 +60,7 @@ const ofWeathers = (weathers: ReadonlyArray<string>): ReadonlyArray<Run> =>
 const ofSeeds = (seeds: ReadonlyArray<number>): ReadonlyArray<Run> =>
   seeds.map((seed) => ({ weather: undefined, seed }))
 
-/** Runs all laws in all weathers, and reports those that died. */
+/** Runs all laws in all weathers, and reports the runs that died. */
 const runLaws = async (laws: ReadonlyArray<string>, runs: ReadonlyArray<Run>) => {
   const tasks = laws.flatMap((law) => runs.map((run): Task => ({ law, ...run })))
   const start = performance.now()

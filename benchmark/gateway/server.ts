@@ -1,6 +1,6 @@
 /**
- * One of the servers of `benchmark/gateway.ts`, as a process: `node server.ts KIND [UPSTREAM]`. It prints its address, and answers
- * each message with the processor time that it took so far.
+ * A server of `benchmark/gateway.ts` as a process: `node server.ts KIND [UPSTREAM]`. It prints its address, and answers each
+ * message with the processor time that it has used so far.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -75,14 +75,14 @@ const httpProxy = (): void => {
   listen(Http.createServer((request, response) => void proxy.web(request, response)))
 }
 
-/** As much of a package as is used here. */
+/** The part of a rival's package that is used here. */
 type Rival = { readonly default: (...args: ReadonlyArray<unknown>) => RivalServer }
 interface RivalServer {
   readonly register: (plugin: unknown, options: object) => Promise<unknown>
   readonly listen: (options: object) => Promise<string>
 }
 
-/** What a package of `rivals`, which has a lock file of its own, exports. */
+/** Imports a package of `rivals`, which has its own lock file. */
 const rival = (name: string): Promise<Rival> => import(join(import.meta.dirname, "rivals/node_modules", name))
 
 const fastify = async (): Promise<void> => {
@@ -95,14 +95,14 @@ const fastify = async (): Promise<void> => {
   console.log(await server.listen({ port: 0, host: "127.0.0.1" }))
 }
 
-/** It takes a port, and finds its upstream in the headers of each request. */
+/** Takes a port; the headers of each request name its upstream. */
 const portkey = async (): Promise<void> => {
   const free = Http.createServer()
   await new Promise<void>((resolve) => free.listen({ port: 0, host: "127.0.0.1" }, resolve))
   const { port } = free.address() as AddressInfo
   await new Promise((resolve) => free.close(resolve))
   process.argv.push(`--port=${port}`, "--headless")
-  // It prints a picture of itself.
+  // Portkey prints a banner.
   process.stdout.write = () => true
   await rival("@portkey-ai/gateway/build/start-server.js")
   const isUp = async (): Promise<boolean> =>
@@ -115,7 +115,7 @@ const portkey = async (): Promise<void> => {
 }
 
 const floodgate = (): void => {
-  // Limits that do not bind: this is about the cost of a call, and not about waiting.
+  // Limits that never bind, to measure the cost of a call without waiting.
   const limits = { requests: { perSecond: 1e6 }, inputTokens: { perSecond: 1e9 }, outputTokens: { perSecond: 1e9 } }
   const live = Gateway.layer({ upstreams: { anthropic: target } }).pipe(
     Layer.provide(Governor.layer()),

@@ -1,5 +1,5 @@
 /**
- * What happened to the limits in a run, second by second: what they granted, what we took and what the neighbours took.
+ * The use of the limits in a run, second by second: what they granted, what we took, and what the neighbours took.
  */
 import { type Amounts, dimensionsOf } from "./amounts.ts"
 import type { Scenario } from "./scenario.ts"
@@ -7,13 +7,13 @@ import type { Scenario } from "./scenario.ts"
 export interface Account {
   readonly ours: (amounts: Amounts, now: number) => void
   readonly neighbours: (amounts: Amounts, now: number) => void
-  /** An accepted call holds one of the places in flight between these times. */
+  /** Counts an accepted call, which is in flight between these times. */
   readonly held: (from: number, to: number) => void
-  /** What we used of what was there for us, in the dimension or the places in flight of which we used most. */
+  /** Our use as a fraction of what was available to us, in the dimension, or in-flight limit, with the most use. */
   readonly used: () => number
-  /** What we used of the whole limit, in the dimension of which we used most. */
+  /** Our use as a fraction of the whole limit, in the dimension with the most use. */
   readonly part: () => number
-  /** Seconds after `from` until we used 90 % of what there was for us over 5 seconds; undefined if we never did. */
+  /** Seconds after `from` until we used 90 % of what was available over 5 seconds; undefined if we never did. */
   readonly backAfter: (from: number) => number | undefined
 }
 
@@ -23,7 +23,7 @@ export const factorAt = (scenario: Pick<Scenario, "changes" | "outages">, at: nu
   return scenario.changes.findLast((change) => at >= change.at)?.factor ?? 1
 }
 
-/** The milliseconds of a second in which the limits grant something, times their factor. */
+/** The milliseconds of a second without outages, multiplied by the factor of the limits. */
 const grantedIn = (scenario: Scenario, second: number): number => {
   const from = second * 1000
   const to = Math.min(scenario.millis, from + 1000)

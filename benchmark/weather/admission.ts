@@ -1,6 +1,6 @@
 /**
- * The library's own law (`src/admission`) for the engine of pure laws: without queue, client and retries it runs ten times
- * as fast as the library. Output is estimated as its mean.
+ * The library's own law (`src/pacing`) for the engine of pure laws. Without queue, client and retries it runs ten times as
+ * fast as the library. Output is estimated as its mean.
  */
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"

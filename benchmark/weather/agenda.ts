@@ -1,7 +1,7 @@
-/** What happens next comes out first; of two at the same time, the one that was added first. */
+/** A priority queue of events by time; simultaneous events keep the order in which they were added. */
 export interface Agenda<A> {
   readonly add: (at: number, value: A) => void
-  /** When the next one is; Infinity if there is none. */
+  /** The time of the next event; Infinity if there is none. */
   readonly next: () => number
   readonly take: () => A | undefined
 }

@@ -1,4 +1,4 @@
-/** Scenarios from what is special about them: the rest is ordinary. */
+/** Builds scenarios from their special features; everything else is ordinary. */
 import { type Dimension, dimensionsOf } from "./amounts.ts"
 import { factorAt } from "./account.ts"
 import { demandOf } from "./neighbours.ts"
@@ -7,17 +7,17 @@ import { binding, leastBurst, meanCall, type Scenario, type Told } from "./scena
 export interface Options extends Partial<Omit<Scenario, "limits" | "told" | "name" | "work">> {
   /** Calls of the mean size that the binding limit grants each minute. @default 600 */
   readonly perMinute?: number
-  /** What binds. Requests are limited as well, to twice as many. @default inputTokens */
+  /** The dimension that binds. Requests have a limit too, of twice as many calls. @default inputTokens */
   readonly binds?: "inputTokens" | "outputTokens" | "tokens" | "requests"
-  /** In parts of the limit of a minute. @default a sixth, as in the incident */
+  /** As a fraction of the limit per minute. @default a sixth, as in the incident */
   readonly burst?: number
   /** @default both the rate and the burst */
   readonly told?: Told | Scenario["told"]
   /** @default 12 */
   readonly agents?: number
-  /** Instead of those that follow from the above. */
+  /** Replaces the limits that follow from the options above. */
   readonly limits?: Scenario["limits"]
-  /** Calls of each agent, by their mean input tokens; without them agents always have a next call. */
+  /** The calls of each agent, by their mean input tokens. Without it, agents always have another call. */
   readonly jobs?: ReadonlyArray<number>
 }
 
@@ -66,8 +66,8 @@ export const scenario = (name: string, options: Options = {}): Scenario => {
 }
 
 /**
- * Enough workers that the limit binds all the time: half as many again as are busy at full rate, and 12; but not so many
- * that calls wait for five minutes at the lowest share of the run, because their deadline is ten.
+ * Enough workers that the limit always binds: 1.5 times as many as are busy at the full rate, plus 12. But not so many that
+ * calls wait for five minutes at the lowest share of the run, because their deadline is ten minutes.
  */
 const workersOf = (scenario: Scenario): number => {
   const latency = scenario.latency.mean
@@ -75,7 +75,7 @@ const workersOf = (scenario: Scenario): number => {
   return Math.ceil(Math.min(full * latency * 1.5, full * lowestShare(scenario) * 300_000) + 12)
 }
 
-/** The lowest part of the limit, averaged over a minute, that is left to us. */
+/** The lowest share of the limit, averaged over a minute, that is left to us. */
 const lowestShare = (scenario: Scenario): number => {
   const shareAt = (at: number) => {
     const demand = scenario.neighbours.map((neighbour) =>

@@ -7,20 +7,20 @@ import { type Failure, type Neighbour, type Scenario, showsAfter } from "./scena
 
 /** What a cell must reach on average over its weathers and seeds. */
 export interface Target {
-  /** Used of what was there, at least. */
+  /** The minimum fraction used of what was available. */
   readonly used?: number
-  /** 429s that are not random, per call sent, at most. */
+  /** The maximum number of non-random 429s per call sent. */
   readonly excess?: number
-  /** Lost calls, at most. */
+  /** The maximum number of lost calls. */
   readonly lost?: number
-  /** Seconds until the share is used again, at most, in every run. */
+  /** The maximum number of seconds, in every run, until the share is used again. */
   readonly back?: number
-  /** Beside a polite neighbour: from and to, in parts of the fair half. */
+  /** Beside a polite neighbour: our use as a fraction of the fair half. */
   readonly ofFair?: readonly [from: number, to: number]
-  /** Of jobs, how much longer they take at most: in parts of what the oracle takes, in seconds more than it, */
+  /** The maximum makespan of jobs: as a multiple of the oracle's, in seconds after the oracle, */
   readonly ofOracle?: number
   readonly afterOracle?: number
-  /** and in seconds more than with nothing but retries. */
+  /** and in seconds after a client that only retries. */
   readonly afterNoLimits?: number
 }
 
@@ -33,7 +33,7 @@ export interface Cell {
 const seconds = (n: number) => n * 1000
 const minutes = (n: number) => n * 60_000
 const answers = (n: number): Partial<Options> => ({ latency: { mean: seconds(n), sigma: 0.5 } })
-/** Long enough for the slow ones; the fast ones have as many calls in less time. */
+/** Long enough for slow weathers; fast ones make as many calls in less time. */
 const lengthOf = (perMinute: number, latency: number) => {
   if (perMinute <= 60) return minutes(20)
   return perMinute < 6000 || latency > 20 ? minutes(10) : minutes(5)
@@ -44,7 +44,7 @@ const cell = (name: string, target: Target, weathers: ReadonlyArray<Options>): C
   target: { lost: 0, ...target },
   weathers: weathers.map((options) => scenario(`${name}: ${describe(options)}`, options))
 })
-/** What tells the weathers of one cell apart. */
+/** A name that distinguishes the weathers of a cell. */
 const describe = (options: Options): string => {
   const { agents, binds, burst, headers, jobs, latency, limits, outages, perMinute = 600, told } = options
   return [
@@ -68,7 +68,7 @@ const product = (rates: ReadonlyArray<number>, latencies: ReadonlyArray<number>,
 const rates = [60, 600, 6000, 60_000]
 const percent = (p: number) => `${p * 100} %`
 
-/** Five random failures in a row lose a call of any law: about one of the millions that a row makes at 5 %. */
+/** Five random failures in a row lose a call under any law. At 5 % that is about one of the millions of calls in a row. */
 const chanceLosses = (p: number) => (p < 0.05 ? 0 : 6)
 
 const random = [
@@ -220,7 +220,7 @@ const faults = [
 
 const outage = (failure: Failure, from: number, lasts: number, agents: number): Options => ({
   outages: [{ failure, from: seconds(from), to: seconds(from + lasts), showsAfter: showsAfter[failure] }],
-  // A call that is sent at its very end shows only then that it failed.
+  // A call sent at the very end of an outage fails only after this time.
   backFrom: seconds(from + lasts) + (failure === "timeout" ? showsAfter.timeout : 0),
   agents,
   millis: minutes(6)
@@ -237,7 +237,7 @@ const outages = failures.map((failure) =>
   )
 )
 
-/** All answers take equally long, so that makespans can be compared. */
+/** All answers take the same time, so that makespans can be compared. */
 const jobs = (agents: number, calls: ReadonlyArray<number>, options: Options): Options => ({
   agents,
   jobs: calls,
@@ -247,7 +247,7 @@ const jobs = (agents: number, calls: ReadonlyArray<number>, options: Options): O
 })
 const repeated = (n: number, tokens: number): ReadonlyArray<number> => Array.from({ length: n }, () => tokens)
 const perMinute = (n: number, burst = n) => ({ perMinute: n, burst })
-/** As the README and the guides write them, counted as Anthropic counts: a bucket that holds a minute. */
+/** Limits as the README and the guides write them, counted as Anthropic does: a bucket that holds one minute. */
 const asWritten: Options = {
   limits: { requests: perMinute(1000), inputTokens: perMinute(2_000_000), outputTokens: perMinute(400_000) },
   told: "asCounted"

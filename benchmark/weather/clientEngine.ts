@@ -1,8 +1,8 @@
 /**
- * Engine B: a client made of effects in a weather, in virtual time: the library itself, and what others ship.
+ * Engine B: runs a whole client made of effects, the library's or another's, in a weather and in virtual time.
  *
- * It differs from engine A in what belongs to the client: queue, retries, deadlines and estimates are its own. Time passes in
- * whole milliseconds. Long runs are shortened to about 200,000 calls, and a client has at most 50,000 workers.
+ * Unlike in engine A, the client has its own queue, retries, deadlines and estimates. Time passes in whole milliseconds. Long
+ * runs are shortened to about 200,000 calls, and a client has at most 50,000 workers.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,13 +19,13 @@ export type Answer = Provider.Outcome & { readonly kind: "answer" }
 export type Rejected = Provider.Outcome & { readonly kind: "rejection" }
 export type Failed = Provider.Outcome & { readonly kind: "failure" }
 
-/** Sends a call once; it takes as long as the provider takes to answer. */
+/** Sends a call once, and ends when the provider answers. */
 export type Attempt = (call: Workload.Call) => Effect.Effect<Answer, Rejected | Failed>
 
 export interface Client {
   /** Makes a call until it is answered or given up. */
   readonly make: (call: Workload.Call) => Effect.Effect<unknown, unknown>
-  /** The user states other limits. */
+  /** Changes the limits that the user states. */
   readonly restate?: ((told: Scenario["told"]) => Effect.Effect<void>) | undefined
 }
 export type MakeClient = (scenario: Scenario, attempt: Attempt) => Effect.Effect<Client, never, Scope.Scope>
@@ -81,7 +81,7 @@ export const run = (whole: Scenario, seed: number, makeClient: MakeClient): Scor
   return tally.result(provider.account(scenario.millis), expired)
 }
 
-/** What happens at a certain time must still happen. */
+/** Events at fixed times must still happen. */
 const lightened = (scenario: Scenario): Scenario => {
   const { work } = scenario
   if (work.kind === "jobs") return scenario

@@ -1,4 +1,4 @@
-/** Writes the tables of docs/weather.md, between its markers, and the chart beside it. */
+/** Writes the tables of docs/weather.md between its markers, and the chart. */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Chart from "./chart.ts"
@@ -9,7 +9,7 @@ import type { Done } from "./tasks.ts"
 const folder = join(import.meta.dirname, "../../docs")
 const page = join(folder, "weather.md")
 
-/** Replaces what stands between `<!-- name -->` and `<!-- /name -->`. */
+/** Replaces the text between `<!-- name -->` and `<!-- /name -->`. */
 export const writeTable = (name: string, table: string): void => {
   const text = readFileSync(page, "utf8")
   const [start, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`]

@@ -1,9 +1,9 @@
 /**
- * What Effect ships, used as its documentation shows it: a `RateLimiter` before each attempt and a schedule of retries, and
+ * Effect's own limiters, used as its documentation shows: a `RateLimiter` before each attempt with a schedule of retries, and
  * `HttpClient.withRateLimiter`, which also reads headers.
  *
- * Both know one limit per key and no burst apart from it: a token bucket that holds a minute. They are given the limits that
- * the client is told; where it is told nothing there is no limiter, or one without a bound that learns from headers.
+ * Both have one limit per key and no separate burst: a token bucket that holds one minute. They get the limits that the
+ * client is told. If it is told nothing, there is no limiter, or an unbounded one that learns from headers.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -95,7 +95,7 @@ export const withRateLimiter: MakeClient = Effect.fnUntraced(function* (scenario
 const respond = (request: HttpClientRequest.HttpClientRequest, status: number, headers: Record<string, string>) =>
   HttpClientResponse.fromWeb(request, new Response(null, { status, headers }))
 
-/** In the names that it reads. */
+/** Headers with the names that it reads. */
 const headersOf = (dimension: Dimension, readings: Readings | undefined): Record<string, string> => {
   const reading = readings?.[dimension]
   if (reading === undefined) return {}

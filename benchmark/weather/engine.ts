@@ -22,7 +22,7 @@ import { type Failure, fairPart, meanCall, type Scenario } from "./scenario.ts"
 import * as Score from "./score.ts"
 import * as Workload from "./workload.ts"
 
-/** What a law is told with a rejection (429). Charged rejections are not told: what they cost is for headers to show. */
+/** What a law learns from a rejection (429). It does not learn the cost of a charged one, which only headers show. */
 export interface Rejection {
   readonly code: "ramp" | undefined
   /** Milliseconds. */
@@ -30,7 +30,7 @@ export interface Rejection {
   readonly readings: Readings | undefined
 }
 
-/** What a law is told with a failure that is no rejection. `used` is what the client must assume that the call used. */
+/** What a law learns from a failure other than a rejection. `used` is what the client must assume that the call used. */
 export interface Overload {
   readonly failure: Failure
   readonly used: Amounts
@@ -40,46 +40,46 @@ export interface Overload {
 export type Verdict = "isolated" | "exhausted" | "ramp"
 
 /**
- * An admission law. It may keep state; all times are milliseconds, all amounts are those of {@link Amounts}. The charge of
- * a call holds the dimensions that are limited: requests, input and `tokens` are exact, output is the mean, as a client
- * would estimate it. `T` is what the law wants to remember of a call that is out.
+ * An admission law. It may keep state. Times are in milliseconds, amounts are {@link Amounts}. A call's charge has the
+ * limited dimensions: requests, input and `tokens` are exact, output is the mean, as a client would estimate it. `T` is what
+ * the law remembers of a call in flight.
  */
 export interface Law<T = unknown> {
-  /** 0: the call may go now, and `send` follows at once. Else milliseconds until it is asked again, if nothing happens. */
+  /** Returns 0 if the call may go now, and `send` follows at once; otherwise the milliseconds until it is asked again. */
   ask(charge: Amounts, now: number): number
   send(charge: Amounts, now: number): T
-  /** The answer came. `used` are the amounts that the call really took. */
+  /** The answer came. `used` are the amounts that the call really used. */
   answered(ticket: T, used: Amounts, now: number, readings: Readings | undefined): void
   /** The call was rejected with a 429. */
   rejected(ticket: T, now: number, rejection: Rejection): Verdict
-  /** The call failed for something else than a limit. "outage": the provider's, so it is no attempt of the call. */
+  /** The call failed, but not at a limit. "outage" blames the provider, so that it does not count as an attempt. */
   overloaded(ticket: T, now: number, overload: Overload): "isolated" | "outage"
-  /** The user states other limits; a dimension that is missing has no stated limit any more. */
+  /** The user states other limits; a missing dimension no longer has a stated limit. */
   resized?(limits: ToldLimits, now: number): void
   /**
-   * Milliseconds until the next attempt after a number of failures of the call's own; undefined to give up. Without it the
-   * retries are those of the engine. `random` is from 0 to 1.
+   * Milliseconds until the next attempt after a number of isolated failures of the call, or undefined to give up. Without it,
+   * the engine's retries apply. `random` is from 0 to 1.
    */
   retryIn?(failures: number, retryAfter: number | undefined, random: number): number | undefined
-  /** Asked once before a call is queued, where a law refuses calls itself: that counts as a rejected attempt. */
+  /** For laws that refuse calls: asked once before a call is queued. A refusal counts as a rejected attempt. */
   refuses?(charge: Amounts, now: number): boolean
 }
 
-/** What a law is made from. Only an oracle looks at the provider. */
+/** The arguments of a law. Only an oracle looks at the provider. */
 export interface Setting {
   readonly limits: ToldLimits
   readonly dimensions: ReadonlyArray<Dimension>
   readonly seed: number
-  /** The part of the limits that the user leaves to this client. */
+  /** The fraction of the limits that the user gives to this client. */
   readonly share: number
-  /** For the oracle: the limits as they are, our fair part of them, and how long until the queue's head is accepted. */
+  /** For the oracle: the real limits, our fair share, and the time until the queue's head would be accepted. */
   readonly trueLimits: ToldLimits
   readonly fairPart: number
   readonly waitFor: (now: number) => number
 }
 export type MakeLaw = (setting: Setting) => Law
 
-/** A sharper timer than this helps nobody. */
+/** The shortest wait: a finer timer would change nothing. */
 const leastWait = 0.05
 const attemptsMost = 5
 const deadlineMillis = 600_000
@@ -90,14 +90,14 @@ type Event =
   | { readonly kind: "queue"; readonly call: Workload.Call }
   | { readonly kind: "end"; readonly call: Workload.Call; readonly ticket: unknown; readonly outcome: Provider.Outcome }
 
-/** Retries of the engine, see above. */
+/** The engine's retries, as described above. */
 const retryIn = (failures: number, retryAfter: number | undefined, random: number): number | undefined => {
   if (failures >= attemptsMost) return undefined
   const most = Math.min(backoff.most, backoff.first * 2 ** Math.max(0, failures - 1))
   return Math.max(most * random, (retryAfter ?? 0) * (1 + backoff.above * random))
 }
 
-/** What the limits are as the client is told them. */
+/** The limits as the client is told them. */
 const toldOf = (limits: Scenario["limits"], told: Scenario["told"]): ToldLimits => {
   const result: { [D in Dimension]?: { perMinute: number; burst: number | undefined } } = {}
   for (const dimension of dimensionsOf(limits)) {
@@ -146,7 +146,7 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
     } else queue.add(call.agent, call, call.attempts > 0)
   }
 
-  /** The worker of an ended call takes up its next one. */
+  /** The worker of an ended call starts its next one. */
   const ended = (call: Workload.Call, isLost: boolean) => {
     tally.ended(call, now, isLost)
     const next = work.next(call, now, isLost)
@@ -184,7 +184,7 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
       }
     }
   }
-  /** A status: a request. Refused: nothing. After a reset or a timeout a client must assume that the input was counted. */
+  /** A status counts as a request, a refused connection as nothing. After a reset or a timeout the input may have counted. */
   const usedBy = (failure: Failure, call: Workload.Call): Amounts => {
     if (failure === "refused") return {}
     return failure === "500" || failure === "529" ? { requests: 1 } : only({ ...call.charge, outputTokens: 0 })

@@ -1,4 +1,4 @@
-/** What a provider's responses say about its limits: exactly, rounded, late, in part, or nothing. */
+/** The rate limit headers of a provider: exact, rounded, stale, partial, or none. */
 import type { Dimension, Reading, Readings } from "./amounts.ts"
 import type { Meter } from "./meter.ts"
 import type { Prng } from "./prng.ts"
@@ -11,13 +11,13 @@ export interface Metered {
   readonly meter: Meter
 }
 
-/** Tokens are rounded to this, as Anthropic does it; requests are not. */
+/** Tokens are rounded to this, as Anthropic's are; requests are not. */
 const rounding = 1000
-/** What was left is remembered at this distance, for about a minute. */
+/** The history of levels has this resolution, and spans about a minute. */
 const historyMillis = 250
 const historyLength = 256
 
-/** Gives the readings at a time. `factor` is that of the limits. */
+/** Returns the readings at a time. `factor` scales the limits. */
 export const make = (
   { headers, staleMillis }: Pick<Scenario, "headers" | "staleMillis">,
   metered: ReadonlyArray<Metered>,
@@ -41,7 +41,7 @@ export const make = (
   }
 }
 
-/** What was left at an earlier time, on a replica that lags behind; what is left now is remembered. */
+/** The level at an earlier time, as a lagging replica shows it; remembers the current level. */
 const makeHistory = () => {
   const times: Array<number> = []
   const values: Array<ReadonlyArray<number>> = []

@@ -1,11 +1,11 @@
-/** The laws by name: the rivals, and modules that export `make`. */
+/** Laws by name: the rivals, and modules that export `make`. */
 import { basename, resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type { Dimension, ToldLimits } from "./amounts.ts"
 import type { Law, MakeLaw } from "./engine.ts"
 import { rivals } from "./rivals.ts"
 
-/** What a module of a law exports. */
+/** The exports of a law's module. */
 export interface LawModule {
   readonly make: (
     limits: ToldLimits,
@@ -15,11 +15,11 @@ export interface LawModule {
   ) => Law
 }
 
-/** A rival's name, or the path of a module, which ends with `.ts` or `.js`. */
+/** Loads a rival by name, or a module by its path, which ends with `.ts` or `.js`. */
 export const load = async (law: string): Promise<MakeLaw> => {
   if (!/\.[mc]?[jt]s$/.test(law)) {
     const make = rivals[law]
-    if (make === undefined) throw new Error(`no law is called ${law}; there are ${Object.keys(rivals).join(", ")}`)
+    if (make === undefined) throw new Error(`unknown law "${law}": known are ${Object.keys(rivals).join(", ")}`)
     return make
   }
   const module = (await import(pathToFileURL(resolve(law)).href)) as Partial<LawModule>

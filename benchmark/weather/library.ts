@@ -1,6 +1,6 @@
 /**
- * The library itself as a client, through its public door: calls go through `LlmClient.layerProvider` over `Budget.layer`,
- * as an application would make them. Input is given with each call, output is estimated by the library.
+ * The library as a client, by its public API: calls go through `LlmClient.layerProvider` over `Budget.layer`, as in an
+ * application. Each call states its input; the library estimates its output.
  */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Context from "effect/Context"
@@ -22,7 +22,7 @@ import * as Workload from "./workload.ts"
 
 export const makeClient: MakeClient = (scenario, attempt) => makeOne(scenario, attempt)
 
-/** Four processes that share the agents, and a store that answers within a few milliseconds. */
+/** Four processes that share the agents and a store, which answers within a few milliseconds. */
 export const makeFleet: MakeClient = Effect.fnUntraced(function* (scenario, attempt) {
   const store = new MapStore()
   store.latency = 2
@@ -34,13 +34,13 @@ export const makeFleet: MakeClient = Effect.fnUntraced(function* (scenario, atte
   }
 })
 
-/** What was foreseen of a call, and how long it waited, in milliseconds. */
+/** The predicted and the real wait of a call, in milliseconds. */
 export interface Look {
   readonly foreseen: number
   readonly waited: number
 }
 
-/** A client whose calls are foreseen before they are reserved. */
+/** A client that asks `foresee` before each reservation. */
 export const makeForeseeing =
   (looks: Array<Look>): MakeClient =>
   (scenario, attempt) =>

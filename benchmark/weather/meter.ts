@@ -1,14 +1,13 @@
 /**
- * How a provider counts one dimension: a token bucket, the last 60 seconds, or minutes of the clock.
+ * How a provider counts one dimension: with a token bucket, over the last 60 seconds, or per minute of the clock.
  *
- * Times are milliseconds and never go back. Amounts may be taken beyond what there is: the output of a call is counted when
- * it is spent, and then the room is negative.
+ * Times are in milliseconds and never go back. The room can become negative, because output counts when it is produced.
  */
 export interface Meter {
-  /** What may be taken now. */
+  /** The amount that may be taken now. */
   readonly room: (now: number) => number
   readonly take: (amount: number, now: number) => void
-  /** Milliseconds until there is room for the amount, if nobody takes anything; Infinity if there never is. */
+  /** Milliseconds until there is room for an amount if nothing else is taken; Infinity if there never is. */
   readonly waitFor: (amount: number, now: number) => number
   readonly resize: (perMinute: number, burst: number, now: number) => void
 }
@@ -16,7 +15,7 @@ export type Window = "bucket" | "sliding" | "fixed"
 
 const minute = 60_000
 
-/** Refills all the time and holds at most the burst; it is full at first. */
+/** A bucket that refills continuously, holds at most the burst, and starts full. */
 const bucket = (perMinute: number, burst: number): Meter => {
   let rate = perMinute / minute
   let size = burst
@@ -44,7 +43,7 @@ const bucket = (perMinute: number, burst: number): Meter => {
   }
 }
 
-/** What was taken in the last 60 seconds, whenever they begin, is at most the limit. */
+/** Limits what is taken in any 60 seconds. */
 const sliding = (perMinute: number): Meter => {
   let limit = perMinute
   let sum = 0
@@ -83,7 +82,7 @@ const sliding = (perMinute: number): Meter => {
   }
 }
 
-/** What was taken in this minute of the provider's clock, which is `phase` ahead of ours, is at most the limit. */
+/** Limits what is taken in each minute of the provider's clock, which is `phase` ahead of ours. */
 const fixed = (perMinute: number, phase: number): Meter => {
   let limit = perMinute
   let sum = 0

@@ -1,18 +1,18 @@
 /**
- * The other clients of the limits. They act in small steps, at random times about one call of the whole limit apart, so that
- * what refills between two calls is fought for fairly.
+ * Other clients of the same limits. They act in small steps at random times, about one call of the whole limit apart, so that
+ * they and we compete fairly for each refill.
  */
 import type { Prng } from "./prng.ts"
 import type { Neighbour } from "./scenario.ts"
 
 export interface Neighbours {
   /**
-   * Lets them act up to `now`. `take` is asked for a number of calls at a time, and gives how many of them were accepted.
+   * Lets them act up to `now`. `take` asks for a number of calls at a time, and returns how many were accepted.
    */
   readonly advance: (now: number, callsPerMilli: number, take: (calls: number, at: number) => number) => void
 }
 
-/** The part of the limit that a neighbour wants at a time. */
+/** The share of the limit that a neighbour wants at a time. */
 export const demandOf = (neighbour: Exclude<Neighbour, { kind: "polite" }>, at: number): number => {
   switch (neighbour.kind) {
     case "constant":
@@ -26,17 +26,17 @@ export const demandOf = (neighbour: Exclude<Neighbour, { kind: "polite" }>, at: 
   }
 }
 
-/** Demand that was not met is kept for this long. */
+/** Unmet demand is kept for this long. */
 const patienceMillis = 250
 
-/** What a polite neighbour does: additive increase, multiplicative decrease. */
+/** A polite neighbour: additive increase, multiplicative decrease. */
 const polite = { increasePerMilli: 0.02 / 1000, decrease: 0.7, pauseMillis: 1000 }
 
 interface One {
   readonly neighbour: Neighbour
-  /** Calls that it wants and has not got. */
+  /** The calls that it still wants. */
   wanted: number
-  /** Of a polite one: the part that it asks for, and its last cut. */
+  /** For a polite neighbour: the share that it asks for, and when it was last cut. */
   part: number
   cutAt: number
 }

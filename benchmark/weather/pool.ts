@@ -2,7 +2,7 @@
 import { parentPort, Worker } from "node:worker_threads"
 import { type Died, type Done, perform, type Task } from "./tasks.ts"
 
-/** Gives the results in the order of the tasks. `onDone` is called after each. */
+/** Returns the results in the order of the tasks. `onDone` is called after each one. */
 export const runAll = async (
   tasks: ReadonlyArray<Task>,
   threads: number,

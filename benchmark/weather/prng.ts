@@ -1,18 +1,18 @@
 /**
- * Random numbers by seed: the same seed gives the same weather on every machine.
+ * Reproducible random numbers: a seed gives the same weather on every machine.
  */
 export interface Prng {
-  /** From 0 up to, and without, 1. */
+  /** In [0, 1). */
   readonly next: () => number
   /** With the given mean; `sigma` is the standard deviation of the logarithm. */
   readonly lognormal: (mean: number, sigma: number) => number
   /** Log-uniform between the two. */
   readonly logUniform: (from: number, to: number) => number
-  /** One of the list, each as often as its weight says. */
+  /** An item of the list, chosen by weight. */
   readonly pick: <A>(list: ReadonlyArray<readonly [weight: number, value: A]>) => A
 }
 
-/** The "small fast counter" generator of PractRand, 32 bits. `stream` gives independent sequences of one seed. */
+/** PractRand's 32-bit "small fast counter" generator. Each `stream` of a seed is an independent sequence. */
 export const make = (seed: number, stream = 0): Prng => {
   let a = seed | 0
   let b = Math.floor(seed / 2 ** 32) | 0

@@ -22,7 +22,7 @@ import * as Prng from "./prng.ts"
 import * as Ramp from "./ramp.ts"
 import { binding, type Failure, leastBurst, meanCall, type Scenario, showsAfter } from "./scenario.ts"
 
-/** What of a call the provider sees. */
+/** The parts of a call that the provider sees. */
 export interface Request {
   readonly input: number
   readonly output: number
@@ -39,14 +39,14 @@ export type Outcome =
       readonly retryAfter: number | undefined
       /** `ramp` for an acceleration limit, as providers name it; else nothing. */
       readonly code: "ramp" | undefined
-      /** Not for a limit, but for no reason. */
+      /** Whether it was random, and not at a limit. */
       readonly isRandom: boolean
     }
   | { readonly kind: "failure"; readonly after: number; readonly failure: Failure }
 
 export interface Provider {
   readonly arrive: (request: Request, now: number) => Outcome
-  /** Milliseconds until the call would be accepted, if nobody else came: for the oracle alone. */
+  /** For the oracle: milliseconds until the call would be accepted if nothing else came. */
   readonly waitFor: (request: Request, now: number) => number
   /** Lets the neighbours act up to the end of the run. */
   readonly account: (end: number) => Account.Account
@@ -81,12 +81,12 @@ export const make = (scenario: Scenario, seed: number): Provider => {
   const spending = Agenda.make<{ readonly output: number; readonly isLast: boolean }>()
   const readings = Headers.make(scenario, meters, prng)
   let inFlight = 0
-  /** Output of accepted calls that is not spent yet. */
+  /** Output of accepted calls that is not produced yet. */
   let unspent = 0
   let changed = 0
   let factor = 1
 
-  /** Output counts when it is spent; for admission it is enough that there is room for some. */
+  /** Output counts when it is produced, so admission only needs some room for it. */
   const needed = (dimension: Dimension, amounts: Amounts) =>
     dimension === "outputTokens" ? 1 : (amounts[dimension] ?? 0)
 
@@ -105,7 +105,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
     return taken
   }
 
-  /** Everything that happened between the last call and this one, in order. */
+  /** Plays everything between the last call and this one, in order. */
   const advance = (now: number) => {
     while (changed < scenario.changes.length && scenario.changes[changed]!.at <= now) {
       const change = scenario.changes[changed++]!
@@ -126,7 +126,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
     }
     neighbours.advance(now, (bound.perMinute / 60_000) * factor, allowed)
   }
-  /** In an outage neighbours get nothing either. */
+  /** An outage hits the neighbours too. */
   const allowed = (calls: number, at: number) =>
     outageAt(scenario, at) === undefined ? takeForNeighbours(calls, at) : 0
 
@@ -214,7 +214,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
       waitForOutput(request.output, now)
     )
   }
-  /** Until the output in flight fits into what is there and what refills while a call is answered. */
+  /** The time until the output in flight fits into the level plus the refill during an answer. */
   const waitForOutput = (output: number, now: number): number => {
     const limit = scenario.limits.outputTokens
     const meter = meters.find(({ dimension }) => dimension === "outputTokens")?.meter
@@ -233,7 +233,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
   }
 }
 
-/** A burst that shrinks with its limit still holds a few calls. */
+/** The burst at a factor of the limit; it always holds a few calls. */
 const burstAt = (scenario: Scenario, dimension: Dimension, factor: number): number => {
   const { burst } = scenario.limits[dimension]!
   return Math.max(burst * factor, Math.min(burst, leastBurst * meanCall(scenario)[dimension]))

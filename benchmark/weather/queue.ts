@@ -1,7 +1,7 @@
-/** A queue that serves agents in turn, and the calls of one agent in order; retries come before the agent's other calls. */
+/** A queue that serves agents in turn, and each agent's calls in order, retries first. */
 export interface Queue<A> {
   readonly add: (agent: number, item: A, isRetry: boolean) => void
-  /** The next one. It stays the same until it is taken, unless its own agent has a retry to make first. */
+  /** The next call. It stays the same until it is taken, unless its agent has a retry. */
   readonly head: () => A | undefined
   readonly take: () => A | undefined
   readonly all: () => ReadonlyArray<A>
@@ -27,7 +27,7 @@ export const make = <A>(agents: number): Queue<A> => {
   let size = 0
   let turn = 0
 
-  /** The line whose turn it is: the first from `turn` on that is not empty. */
+  /** The agent whose turn it is: the first from `turn` on with a call. */
   const current = () => {
     if (size === 0) return undefined
     while (isEmpty(lines[turn]!.retries) && isEmpty(lines[turn]!.calls)) turn = (turn + 1) % agents

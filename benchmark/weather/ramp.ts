@@ -1,9 +1,8 @@
 /**
- * An acceleration limit: usage may grow by a factor a minute, from a part of the limit on.
+ * An acceleration limit: above a fraction of the limit, usage may only grow by a factor per minute.
  *
- * It is a bucket whose rate follows the usage of the last minute, an exponential mean: at `usage * (1 + ln growth)` the mean
- * grows by exactly `growth` a minute. The bucket holds what the rate fills in 5 seconds, and a call that is larger may go
- * when it is full.
+ * It is a bucket whose rate follows an exponential mean of the usage of the last minute: at `usage * (1 + ln growth)` that
+ * mean grows by exactly `growth` per minute. The bucket holds 5 seconds of the rate; a larger call may go when it is full.
  */
 export interface Ramp {
   readonly waitFor: (amount: number, now: number) => number

@@ -1,6 +1,5 @@
 /**
- * Random weather, by seed: the last row of the table of targets. Seeds up to a million are for tuning, those above are kept
- * back for judging.
+ * Random weather by seed. Seeds up to a million are for tuning; those above are held out for judging.
  *
  * | what | how it is drawn |
  * |---|---|
@@ -28,7 +27,7 @@ import { type Failure, fairPart, type Neighbour, type Scenario, showsAfter } fro
 
 export const heldOutFrom = 1_000_001
 
-/** Longer where calls are few, or answers take long; shorter where they are many. */
+/** Longer if there are few calls or slow answers, and shorter if there are many calls. */
 const lengthOf = (perMinute: number, latency: number): number => {
   if (perMinute < 300) return 1_200_000
   return perMinute < 10_000 || latency > 20_000 ? 600_000 : 360_000
@@ -101,7 +100,7 @@ export const make = (seed: number): Scenario => {
   return scenario(`random ${seed}: ${featuresOf(drawn).join(", ")}`, drawn)
 }
 
-/** What a random weather is like, in words: to see what it was, and where a law is weak. */
+/** The features of a random weather in words, which show where a law is weak. */
 const featuresOf = (drawn: Options): ReadonlyArray<string> => {
   const { binds, concurrency, inputTokens, latency, neighbours, outages, perMinute, window } = drawn
   const { changes, headers, poison, random429, random5xx, rejections, retryAfter, share, told } = drawn
@@ -126,7 +125,7 @@ const featuresOf = (drawn: Options): ReadonlyArray<string> => {
     retryAfter === false && "no retry-after"
   ].filter((feature) => typeof feature === "string")
 }
-/** The features of a random weather again, from its name. */
+/** Reads the features of a random weather from its name. */
 export const featuresIn = ({ name }: Pick<Scenario, "name">): ReadonlyArray<string> =>
   name.slice(name.indexOf(": ") + 2).split(", ")
 

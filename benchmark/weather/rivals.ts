@@ -7,7 +7,7 @@ import * as Prng from "./prng.ts"
 
 const isolated = () => "isolated" as const
 
-/** No budget at all: everything goes at once, and the retries do the rest. */
+/** No budget: every call goes at once, and retries do the rest. */
 export const retryAfter: MakeLaw = () => ({
   ask: () => 0,
   send: () => undefined,
@@ -17,8 +17,8 @@ export const retryAfter: MakeLaw = () => ({
 })
 
 /**
- * The retries of the official SDKs of Anthropic and OpenAI: half a second, doubled, at most 8 s, less up to a quarter; a
- * `retry-after` of at most a minute instead of it. They make 2 retries unless they are told otherwise.
+ * The retries of the official SDKs of Anthropic and OpenAI: half a second, doubled up to 8 s, minus up to a quarter, or a
+ * `retry-after` of at most one minute. By default they make 2 retries.
  */
 const sdk =
   (retries: number): MakeLaw =>
@@ -31,14 +31,14 @@ const sdk =
     }
   })
 
-/** Retries alone with as many attempts as it takes: how long jobs take with no limits at all. */
+/** Only retries, with unlimited attempts: how long jobs take without any budget. */
 export const patient: MakeLaw = (setting) => ({
   ...retryAfter(setting),
   rejected: () => "exhausted",
   overloaded: () => "outage"
 })
 
-/** Knows the provider's meters, its outages and its limit of calls in flight; not which calls are rejected at random. */
+/** Knows the provider's meters, outages and in-flight limit, but not which calls are rejected at random. */
 export const oracle: MakeLaw = ({ fairPart, trueLimits, waitFor }) => {
   const own = fairPart === 1 ? undefined : makeBuckets(trueLimits, () => fairPart)
   return {
@@ -50,7 +50,7 @@ export const oracle: MakeLaw = ({ fairPart, trueLimits, waitFor }) => {
   }
 }
 
-/** Token buckets of the told limits at a part of their rates; what is told bare holds a second. */
+/** Token buckets for the stated limits at a fraction of their rates; without a stated burst they hold one second. */
 const makeBuckets = (limits: Setting["limits"], part: () => number) => {
   const buckets = dimensionsOf(limits).map((dimension) => {
     const { burst, perMinute } = limits[dimension]!
@@ -78,9 +78,9 @@ const makeBuckets = (limits: Setting["limits"], part: () => number) => {
 }
 
 /**
- * Additive increase, multiplicative decrease of a rate: x 0.7 for a rejection, at most once for the calls of one round trip,
- * and 2 % of the limit more each second. Where nothing is told the rate is one of requests; it doubles each second until
- * the first rejection, and the last rate that was too high takes the place of the limit.
+ * Additive increase, multiplicative decrease of a rate: x 0.7 for a rejection, at most once per round trip, and plus 2 % of
+ * the limit each second. Without stated limits it paces requests: the rate doubles each second until the first rejection, and
+ * the last rate that was too high replaces the limit.
  */
 export const aimd: MakeLaw = ({ limits }) => {
   const isTold = dimensionsOf(limits).length > 0
@@ -89,7 +89,7 @@ export const aimd: MakeLaw = ({ limits }) => {
   let isOpening = !isTold
   let cutAt = -Infinity
   let at = 0
-  // Where nothing is told, `part` counts in requests a second.
+  // Without stated limits, `part` is in requests per second.
   const buckets = makeBuckets(isTold ? limits : { requests: { perMinute: 60, burst: 1 } }, () => part)
 
   const advance = (now: number) => {

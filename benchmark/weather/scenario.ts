@@ -1,7 +1,7 @@
 /**
- * What a weather consists of: the provider, its neighbours and its failures, the work, and what the client is told.
+ * A weather: the provider, its neighbours and failures, the work, and what the client is told.
  *
- * All times are milliseconds since the start of the run, all parts are parts of the limit that holds at the time.
+ * Times are milliseconds since the start of the run; shares are fractions of the limit at that time.
  */
 import type { Dimension } from "./amounts.ts"
 import type { Window } from "./meter.ts"
@@ -23,18 +23,18 @@ export type Neighbour =
   | { readonly kind: "bursts"; readonly part: number; readonly lasts: number; readonly period: number }
   | { readonly kind: "polite" }
 
-/** How an outage or a failed call shows: a status, a connection that is refused or reset, or silence until a timeout. */
+/** The form of a failure: a status, a connection that is refused or reset, or silence until a timeout. */
 export type Failure = "500" | "529" | "refused" | "reset" | "timeout"
 
 export interface Outage {
   readonly from: number
   readonly to: number
   readonly failure: Failure
-  /** How long a call takes to fail, on average; a refusal and a timeout take exactly this long. */
+  /** The mean time until a call fails; a refusal and a timeout take exactly this long. */
   readonly showsAfter: number
 }
 
-/** How long a failure takes to show unless a scenario says otherwise. */
+/** The default time until a failure shows. */
 export const showsAfter: { readonly [F in Failure]: number } = {
   "500": 300,
   "529": 150,
@@ -43,16 +43,16 @@ export const showsAfter: { readonly [F in Failure]: number } = {
   timeout: 30_000
 }
 
-/** Headers: exact; tokens rounded to 1,000 as Anthropic's are; none; of another replica, some seconds old; of requests only. */
+/** Headers: exact, tokens rounded to 1,000 as Anthropic's are, none, some seconds old, or for requests only. */
 export type Headers = "exact" | "rounded" | "none" | "stale" | "requestsOnly"
 
 /**
- * What the client is told of a limit: its rate, its rate and its burst, or nothing. "asCounted" is a rate by itself, of which
- * the client knows how the provider counts it: a law is told the burst, the library gets the rate and its accounting.
+ * What the client is told about a limit: its rate, its rate and burst, or nothing. With "asCounted" it is told the rate and
+ * how the provider counts it: a law gets the burst, the library the rate and its accounting.
  */
 export type Told = "bare" | "burst" | "nothing" | "asCounted"
 
-/** Agents that always have a next call, or agents with a number of calls each, one after the other. */
+/** Agents that always have another call, or agents with a number of calls each, one after the other. */
 export type Work =
   | { readonly kind: "loop"; readonly agents: number; readonly workers: number }
   | { readonly kind: "jobs"; readonly agents: number; readonly calls: ReadonlyArray<number> }
@@ -62,23 +62,23 @@ export interface Scenario {
   readonly millis: number
   readonly limits: { readonly [D in Dimension]?: { readonly perMinute: number; readonly burst: number } }
   readonly window: Window
-  /** A charged rejection takes one request and a twentieth of its tokens, as far as they are there. */
+  /** A charged rejection takes one request and a twentieth of its tokens, as far as available. */
   readonly rejections: "free" | "charged"
-  /** The part of the calls that are rejected, or fail with 500, although there is room. */
+  /** The fraction of calls that are rejected, or fail with 500, although there is room. */
   readonly random429: number
   readonly random5xx: number
   readonly outages: ReadonlyArray<Outage>
   /** An undeclared limit of calls in flight. */
   readonly concurrency?: number | undefined
-  /** Usage may grow by this factor a minute, from this part of the limit on. */
+  /** Usage may grow by this factor per minute, from this fraction of the limit. */
   readonly acceleration?: { readonly growth: number; readonly from: number } | undefined
   readonly neighbours: ReadonlyArray<Neighbour>
-  /** From `at` on the limits, and their bursts down to a few calls, are the original ones times `factor`. */
+  /** From `at` on, limits and bursts are the original ones times `factor`; a burst still holds a few calls. */
   readonly changes: ReadonlyArray<{ readonly at: number; readonly factor: number }>
   /** One call, created half a minute after the start, fails with 500 whenever it is sent. */
   readonly poison: boolean
   readonly headers: Headers
-  /** How old stale headers are on average. */
+  /** The mean age of stale headers. */
   readonly staleMillis: number
   /** Whether rejections carry a `retry-after`. */
   readonly retryAfter: boolean
@@ -90,18 +90,18 @@ export interface Scenario {
   readonly inputTokens: { readonly mean: number; readonly sigma: number }
   readonly work: Work
   readonly told: { readonly [D in Dimension]?: Told }
-  /** What the user states later on instead. */
+  /** Changes of the stated limits during the run. */
   readonly retold: ReadonlyArray<{ readonly at: number; readonly told: { readonly [D in Dimension]?: Told } }>
-  /** The part of the limits that the user leaves to this client; 1 unless another program is to have the rest. */
+  /** The fraction of the limits that the user gives to this client; the rest is for another program. */
   readonly share: number
-  /** A moment after which the client should use its share again, for "back within 15 s". */
+  /** The time from which the client should use its share again, for "back within 15 s". */
   readonly backFrom?: number | undefined
 }
 
-/** A burst holds this many calls of the mean size, however small it is otherwise. */
+/** The smallest burst, in calls of mean size. */
 export const leastBurst = 4
 
-/** What is fair beside the neighbours: all that they leave, and half beside one that wants everything and yields. */
+/** Our fair share: what constant neighbours leave, or half beside a polite one that wants everything. */
 export const fairPart = ({ neighbours }: Pick<Scenario, "neighbours">): number =>
   neighbours.some(({ kind }) => kind === "polite") ? 0.5 : 1
 

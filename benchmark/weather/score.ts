@@ -16,29 +16,29 @@ import type { Call } from "./workload.ts"
 
 export interface Result {
   readonly used: number
-  /** Beside a polite neighbour: what we used, in parts of the half that is fair. */
+  /** Beside a polite neighbour: our use as a fraction of the fair half. */
   readonly ofFair: number | undefined
   readonly excess: number
   readonly score: number
   readonly sent: number
   readonly answered: number
   readonly lost: number
-  /** 429s of limits, and random ones. */
+  /** 429s at limits, and random ones. */
   readonly rejected: number
   readonly random: number
-  /** Seconds from creation to answer, of the slowest hundredth. */
+  /** Seconds from creation to answer, at the 99th percentile. */
   readonly p99: number
   /**
-   * Seconds until the share was used again and every agent served again, where a scenario asks; Infinity: never. The time in
-   * which an agent still waited for calls from before does not count.
+   * If the scenario asks for it, seconds until the share was used again and every agent was served again, or Infinity. Time in
+   * which an agent waited for earlier calls does not count.
    */
   readonly backAfter: number | undefined
-  /** Of agents with a number of calls: those that had all answers, and the seconds until the last answer. */
+  /** For agents with a number of calls: how many got all answers, and the seconds until the last answer. */
   readonly finished: number | undefined
   readonly makespan: number | undefined
 }
 
-/** The makespans of the same jobs under the oracle, and with nothing but retries. */
+/** The makespans of the same jobs under the oracle, and with only retries. */
 export interface Yardsticks {
   readonly oracle: number
   readonly noLimits: number
@@ -61,7 +61,7 @@ export const tally = (scenario: Scenario): Tally => {
   const { agents } = scenario.work
   const durations: Array<number> = []
   const endedOf = Array.from({ length: agents }, () => 0)
-  /** The end of the calls that were out at `backFrom`, and the first call that was accepted afterwards. */
+  /** The end of the calls in flight at `backFrom`, and the first call accepted afterwards. */
   const busyUntil = Array.from({ length: agents }, () => scenario.backFrom ?? 0)
   const servedAt = Array.from({ length: agents }, () => Infinity)
   let sent = 0

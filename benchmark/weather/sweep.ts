@@ -1,4 +1,4 @@
-/** How much of the limit is used when a growing part of all calls is rejected for no reason: the weathers of the chart. */
+/** The weathers of the chart: a growing fraction of random rejections. */
 import { scenario } from "./build.ts"
 
 export const parts = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]

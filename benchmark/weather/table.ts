@@ -19,13 +19,13 @@ const secondsOf = (value: number) => (value === Infinity ? "never" : `${value.to
 // What a cell comes to
 // -----------------------------------------------------------------------------
 
-/** One thing that a cell measures: how its target reads, what came out, and whether that is enough. */
+/** A measure of a cell: its target in words, the result, and whether the target is reached. */
 interface Measure {
   readonly target: string
   readonly result: string
   readonly isReached: boolean
 }
-/** A hair's breadth below a target is not below it. */
+/** Results this close to a target reach it. */
 const tolerance = 5e-4
 
 const measures = (target: Target, runs: ReadonlyArray<Done>): ReadonlyArray<Measure> => {
@@ -33,7 +33,7 @@ const measures = (target: Target, runs: ReadonlyArray<Done>): ReadonlyArray<Meas
   const results = runs.map(({ result }) => result)
   const each = (read: (result: Result) => number | undefined) => results.map((result) => read(result) ?? NaN)
   const list: Array<Measure> = []
-  /** The mean must reach the target. */
+  /** Compares the mean with the target. */
   const add = (target: string, result: string, isReached: boolean) => list.push({ target, result, isReached })
 
   if (ofFair !== undefined) {
@@ -109,7 +109,7 @@ const row = (columns: ReadonlyArray<string>) => `| ${columns.join(" | ")} |`
 const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string =>
   [row(head), row(head.map(() => "---")), ...rows.map(row)].join("\n")
 
-/** Of each law the mean and, in brackets, the worst of its runs, and whether the target is reached. */
+/** For each law the mean, the worst run in brackets, and whether the target is reached. */
 export const ofCells = (
   cells: ReadonlyArray<Cell>,
   laws: ReadonlyArray<string>,
@@ -117,7 +117,7 @@ export const ofCells = (
 ): string => {
   const died = ended.filter(hasDied)
   const done = ended.filter(hasEnded)
-  /** None if one of them died. */
+  /** Empty if one of them died. */
   const runsOf = (cell: Cell, law: string) => {
     const names = new Set<string | undefined>(cell.weathers.map(({ name }) => name))
     if (died.some(({ task }) => task.law === law && names.has(task.weather))) return []
@@ -135,7 +135,7 @@ export const ofCells = (
   )
 }
 
-/** Random weathers in sum. */
+/** A summary over random weathers. */
 export const ofRandom = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>): string => {
   const rows = laws.map((law) => {
     const results = done
@@ -164,7 +164,7 @@ export const ofRandom = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>)
   return table(["law", "n", "score", "p10", "U", "U p10", "X", "X p90", "lost", "p99, median"], rows)
 }
 
-/** Relative errors of what was foreseen, in each cell and in all of them. */
+/** Relative errors of `foresee`, for each cell and for all. */
 export const ofForeseen = (
   cells: ReadonlyArray<{ readonly name: string; readonly errors: ReadonlyArray<number> }>
 ): string => {
@@ -197,7 +197,7 @@ export const ofFeatures = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done
   return table(["random weathers with", "n", ...laws.map(Laws.titleOf)], rows)
 }
 
-/** One line a run. */
+/** One line per run. */
 export const ofRuns = (done: ReadonlyArray<Done>): string =>
   table(
     ["weather", "seed", "law", "score", "used", "429s", "lost", "back", "sent", "random", "p99", "ms"],

@@ -1,4 +1,4 @@
-/** One run, as it is handed to a worker: a law in a weather with a seed. */
+/** One run, as a worker gets it: a law in a weather with a seed. */
 import { cells } from "./cells.ts"
 import type { MakeClient } from "./clientEngine.ts"
 import * as Engine from "./engine.ts"
@@ -11,14 +11,14 @@ import * as Sweep from "./sweep.ts"
 
 export interface Task {
   readonly law: string
-  /** The name of a weather of a cell or of the sweep; without it the weather is random. */
+  /** The name of a weather from the cells or the sweep; without it the weather is random. */
   readonly weather: string | undefined
   readonly seed: number
 }
 export interface Done extends Measured {
   readonly task: Task
 }
-/** A run that died: a defect of the law, or an option that it does not know. */
+/** A run that died of a defect or of an unknown option. */
 export interface Died {
   readonly task: Task
   readonly error: string
@@ -28,7 +28,7 @@ export const hasEnded = (run: Done | Died): run is Done => "result" in run
 
 interface Measured {
   readonly result: Result
-  /** Where agents have a number of calls each. */
+  /** For agents with a number of calls each. */
   readonly yardsticks: Yardsticks | undefined
   /** Real time. */
   readonly millis: number
@@ -46,7 +46,7 @@ for (const weather of [
 export const scenarioOf = ({ seed, weather }: Task): Scenario => {
   if (weather === undefined) return Random.make(seed)
   const scenario = named.get(weather)
-  if (scenario === undefined) throw new Error(`no weather is called "${weather}"`)
+  if (scenario === undefined) throw new Error(`unknown weather "${weather}"`)
   return scenario
 }
 
@@ -67,7 +67,7 @@ const measure = async (task: Task): Promise<Measured> => {
   return { result, yardsticks: yardsticksOf(scenario, task.seed), millis }
 }
 
-/** Clients made of effects, and the engine that they need, are loaded only where they are wanted. */
+/** Clients made of effects are loaded, with their engine, only when they are needed. */
 const clients: { readonly [name: string]: () => Promise<MakeClient> } = {
   library: async () => (await import("./library.ts")).makeClient,
   "library-x4": async () => (await import("./library.ts")).makeFleet,

@@ -1,8 +1,8 @@
 /**
- * Runs an effect in virtual time, synchronously: a clock and a scheduler of one thread. It does what `TestClock` does, but in
- * a heap and without yielding to the platform, so that an hour with 60,000 calls a minute takes minutes.
+ * Runs an effect in virtual time, synchronously, with its own clock and scheduler. It does what `TestClock` does, but with a
+ * heap and without yielding to the platform, so that an hour with 60,000 calls a minute takes minutes.
  *
- * Time passes in whole milliseconds, as timers do, or as finely as asked for. Nothing real may be awaited.
+ * Time passes in whole milliseconds, as timers do, or in finer steps on request. The effect must not wait for anything real.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -13,17 +13,17 @@ import * as Agenda from "./agenda.ts"
 
 export interface VirtualTime {
   readonly now: () => number
-  /** Calls a function when whatever is due now is done, or when so many milliseconds have passed. */
+  /** `soon` calls a function when everything due now has run, `after` when this time has passed. */
   readonly soon: (then: () => void) => void
   readonly after: (millis: number, then: () => void) => void
   /**
-   * Runs it until it ends; throws if it waits for something else than time. `uncaught` gets what tasks and timers throw, for
-   * which Node ends a process.
+   * Runs an effect to its end; throws if it waits for anything but time. `uncaught` gets what tasks and timers throw, which
+   * would end a Node process.
    */
   readonly run: <A, E>(effect: Effect.Effect<A, E>, uncaught?: (error: unknown) => void) => Exit.Exit<A, E>
 }
 
-/** A clock whose time, in milliseconds, somebody else keeps. */
+/** A clock whose time, in milliseconds, comes from a function. */
 export const clockOf = (millis: () => number, sleep: Clock.Clock["sleep"]): Clock.Clock => {
   const nanos = () => BigInt(Math.round(millis() * 1e6))
   return {
@@ -93,7 +93,7 @@ export const make = (tick: (millis: number) => number = Math.ceil): VirtualTime 
         const exit = fiber.pollUnsafe()
         if (exit !== undefined) return exit
         const next = sleepers.next()
-        if (next === Infinity) throw new Error("the effect waits for something else than time")
+        if (next === Infinity) throw new Error("the effect waits for something other than time")
         now = Math.max(now, next)
         while (sleepers.next() <= now) guarded(sleepers.take()!)
       }

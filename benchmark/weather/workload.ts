@@ -9,21 +9,21 @@ export interface Call {
   readonly input: number
   readonly output: number
   readonly isPoison: boolean
-  /** How often it was sent, and how many of its failures were its own. */
+  /** How often it was sent, and how many of its failures were isolated. */
   attempts: number
   failures: number
-  /** What the law is asked to let it take; the engine sets it once. */
+  /** Its charge, which the engine computes once. */
   charge: Amounts | undefined
 }
 
 export interface Workload {
   readonly start: () => ReadonlyArray<Call>
-  /** The call that follows one that has ended; a lost call of a job ends its agent. */
+  /** The call that follows an ended one; an agent with a job ends with a lost call. */
   readonly next: (call: Call, now: number, isLost: boolean) => Call | undefined
 }
 
 const poisonFrom = 30_000
-/** Larger calls than this, in parts of the mean, are cut: a burst must hold one. */
+/** The largest call as a multiple of the mean, because a burst must hold one. */
 export const largest = 3
 
 export const make = (scenario: Scenario, seed: number): Workload => {
