@@ -60,7 +60,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
-import * as Learning from "./domain/tokenRatios.ts"
+import * as TokenRatios from "./domain/tokenRatios.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
 import * as Lru from "./domain/input/lru.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
@@ -222,38 +222,38 @@ const margin = 1.15
 /** More than the classes of agents of any program. Callers may make up a kind for each call. */
 const maxProfiles = 1_000
 
-interface Memory {
+interface KindMemory {
   readonly key: string
   readonly pool: string
   readonly kind: string | undefined
   /** What was learned from all calls of the pool, for kinds that have too few. */
-  ofPool: Memory | undefined
-  tokensPerByte: Learning.Trend | undefined
-  cachedShare: Learning.Trend | undefined
-  readonly outputs: Learning.Recent
+  ofPool: KindMemory | undefined
+  tokensPerByte: TokenRatios.Trend | undefined
+  cachedShare: TokenRatios.Trend | undefined
+  readonly outputs: TokenRatios.Recent
 }
 
-const nothing = (key: string, pool: string, kind: string | undefined): Memory => ({
+const nothing = (key: string, pool: string, kind: string | undefined): KindMemory => ({
   key,
   pool,
   kind,
   ofPool: undefined,
   tokensPerByte: undefined,
   cachedShare: undefined,
-  outputs: Learning.recent([])
+  outputs: TokenRatios.recent([])
 })
 
 /**
  * What to reserve for each of several calls that run together, so that their sum is as safe as the quantile is for one
  * call. Of independent amounts the mean adds up, but the spread grows only with the root of their number.
  */
-const shareOf = ({ thinking, together = 1 }: Call, outputs: Learning.Recent): number => {
-  const alone = Learning.quantile(outputs, thinking === true ? 0.99 : 0.95)
-  const mean = Math.min(alone, Learning.mean(outputs))
+const shareOf = ({ thinking, together = 1 }: Call, outputs: TokenRatios.Recent): number => {
+  const alone = TokenRatios.quantile(outputs, thinking === true ? 0.99 : 0.95)
+  const mean = Math.min(alone, TokenRatios.mean(outputs))
   return margin * (mean + (alone - mean) / Math.sqrt(Math.max(1, together)))
 }
 
-const outputOf = (call: Call, { ofPool, outputs }: Memory): number => {
+const outputOf = (call: Call, { ofPool, outputs }: KindMemory): number => {
   const known = outputs.values.length >= enough
   const borrowed = ofPool !== undefined && ofPool.outputs.values.length >= enough
   const first = call.thinking === true ? firstOutputThinking : firstOutput
@@ -264,14 +264,14 @@ const outputOf = (call: Call, { ofPool, outputs }: Memory): number => {
 }
 
 /** Whether to learn an output. One that was cut off at its limit only counts if it is longer than expected. */
-const isNews = (call: Call, memory: Memory, output: number): boolean =>
+const isNews = (call: Call, memory: KindMemory, output: number): boolean =>
   output < (call.maxTokens ?? Infinity) || margin * output + 1 > outputOf({ ...call, maxTokens: undefined }, memory)
 
-const expect = (call: Call, memory: Memory): Parameters<Accounting.Accounting["estimate"]>[0] => {
+const expect = (call: Call, memory: KindMemory): Parameters<Accounting.Accounting["estimate"]>[0] => {
   const { cachedShare, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
-  const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Learning.high(tokensPerByte)
+  const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : TokenRatios.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.min(maxAmount, Math.ceil(call.bytes * perByte))
-  const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Learning.low(cachedShare)))
+  const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, TokenRatios.low(cachedShare)))
   const cachedTokens = Math.floor(prompt * share)
   return {
     inputTokens: prompt - cachedTokens,
@@ -281,15 +281,15 @@ const expect = (call: Call, memory: Memory): Parameters<Accounting.Accounting["e
   }
 }
 
-const learn = (call: Call, memory: Memory, actual: Accounting.Actual): void => {
+const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = promptTokens(actual)
-  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Learning.push(memory.outputs, outputTokens)
+  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) TokenRatios.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return
   if (call.bytes > 0 && call.stored !== true)
-    memory.tokensPerByte = Learning.follow(memory.tokensPerByte, prompt / call.bytes)
-  memory.cachedShare = Learning.follow(memory.cachedShare, cacheReadTokens / prompt)
+    memory.tokensPerByte = TokenRatios.follow(memory.tokensPerByte, prompt / call.bytes)
+  memory.cachedShare = TokenRatios.follow(memory.cachedShare, cacheReadTokens / prompt)
 }
 
 // -----------------------------------------------------------------------------
@@ -321,21 +321,21 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
   check("Estimator.make", made, options)
   return Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
-    const memories = new Map<string, Memory>()
-    const recall = (pool: string, kind: string | undefined): Memory => {
+    const memories = new Map<string, KindMemory>()
+    const recall = (pool: string, kind: string | undefined): KindMemory => {
       const key = keyOf(pool, kind)
       const memory = memories.get(key) ?? nothing(key, pool, kind)
       if (kind !== undefined) memory.ofPool ??= memories.get(keyOf(pool, undefined))
       return memory
     }
     /** Marks a kind as used, and its pool after it, so that the pool is not evicted before its kinds. */
-    const keep = (memory: Memory): void => {
+    const keep = (memory: KindMemory): void => {
       Lru.put(memories, memory.key, memory, maxProfiles)
       if (memory.ofPool !== undefined) Lru.put(memories, memory.ofPool.key, memory.ofPool, maxProfiles)
     }
     for (const { outputs, ...profile } of learned?.profiles ?? []) {
       const key = keyOf(profile.pool, profile.kind)
-      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Learning.recent(outputs) }
+      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: TokenRatios.recent(outputs) }
       Lru.put(memories, key, memory, maxProfiles)
     }
     return Estimator.of({

@@ -61,7 +61,7 @@ import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
-import * as Steps from "./call/steps.ts"
+import { admit, begin, broken, reserved, retried, settled, timed, warmed } from "./call/steps.ts"
 import type { GovernedCall, GovernorParts } from "./call/governedCall.ts"
 import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
 import { PoolRecords } from "./call/pool.ts"
@@ -132,7 +132,7 @@ const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succee
 const governed = <A, B, E, R>(
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
   settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-) => pipe(attempt, Steps.timed, Steps.broken, Steps.settled(settle), Steps.reserved, Steps.warmed, Steps.retried)
+) => pipe(attempt, timed, broken, settled(settle), reserved, warmed, retried)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -195,9 +195,9 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how) => Steps.begin("Governor.run", parts, call, how, false, governed(attempt, answered)),
-    open: (call, attempt, how) => Steps.begin("Governor.open", parts, call, how, true, governed(attempt, opened)),
-    admit: (call, how) => Steps.begin("Governor.admit", parts, call, how, true, Steps.admit),
+    run: (call, attempt, how) => begin("Governor.run", parts, call, how, false, governed(attempt, answered)),
+    open: (call, attempt, how) => begin("Governor.open", parts, call, how, true, governed(attempt, opened)),
+    admit: (call, how) => begin("Governor.admit", parts, call, how, true, admit),
     learned: estimator.learned
   })
 })

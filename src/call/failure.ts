@@ -6,7 +6,6 @@ import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
 import { LlmError } from "../LlmError.ts"
-import type * as Limits from "../Limits.ts"
 import type { FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
@@ -41,40 +40,23 @@ export const isRefusal = (error: unknown): boolean =>
 
 const pushbacks = ["rateLimit", "ramp", "overload"] as const
 
-/** The properties of an error. Those of a wrong type are undefined. */
-export interface FailureFacts {
-  readonly isRetryable: boolean | undefined
-  readonly retryAfter: Duration.Duration | undefined
-  readonly pushback: FailureReport["pushback"]
-  readonly signal: Limits.Signal | undefined
-  readonly usage: Limits.Usage | undefined
-}
-
-const nothing: FailureFacts = {
-  isRetryable: undefined,
-  retryAfter: undefined,
-  pushback: undefined,
-  signal: undefined,
-  usage: undefined
-}
-
-/** Reads the properties of an error. If a getter throws, all are undefined. */
-export const read = (error: unknown): FailureFacts => {
+/** Reads the properties of an error. Those of a wrong type are left out, and all of them if a getter throws. */
+export const read = (error: unknown): FailureReport => {
   try {
-    return factsOf(causeOf(error))
+    return reportOf(causeOf(error))
   } catch {
-    return nothing
+    return {}
   }
 }
 
-const factsOf = (cause: unknown): FailureFacts => {
-  const failure: FailureReport = typeof cause === "object" && cause !== null ? cause : {}
+const reportOf = (cause: unknown): FailureReport => {
+  const given: FailureReport = typeof cause === "object" && cause !== null ? cause : {}
   return {
-    isRetryable: typeof failure.isRetryable === "boolean" ? failure.isRetryable : undefined,
-    retryAfter: Duration.isDuration(failure.retryAfter) ? failure.retryAfter : undefined,
-    pushback: pushbacks.find((one) => one === failure.pushback),
-    signal: Predicate.isObject(failure.signal?.dimensions) ? failure.signal : undefined,
-    usage: failure.usage
+    isRetryable: typeof given.isRetryable === "boolean" ? given.isRetryable : undefined,
+    retryAfter: Duration.isDuration(given.retryAfter) ? given.retryAfter : undefined,
+    pushback: pushbacks.find((one) => one === given.pushback),
+    signal: Predicate.isObject(given.signal?.dimensions) ? given.signal : undefined,
+    usage: given.usage
   }
 }
 

@@ -25,7 +25,7 @@ import { perDollar } from "../domain/spending/ledger.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
 import type { Payment } from "../domain/spending/purse.ts"
 import * as Failure from "./failure.ts"
-import type { Breaker, Call, CallOptions, ResponseInfo, Ticket } from "./models.ts"
+import type { Breaker, Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
 import type { PoolRecord, PoolRecords } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -50,7 +50,7 @@ export interface GovernorParts {
 }
 
 /** A failed attempt, with what the budget concludes from it. */
-interface JudgedFailure extends Failure.FailureFacts {
+interface JudgedFailure extends FailureReport {
   readonly verdict: Budget.Verdict | undefined
   readonly isWrongAddress: boolean
 }

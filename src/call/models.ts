@@ -178,6 +178,9 @@ export interface Options {
   readonly prices?: Prices.Table | undefined
 }
 
+/** Restores the interruptibility around `Effect.uninterruptibleMask`. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 // -----------------------------------------------------------------------------
 // Checks
 // -----------------------------------------------------------------------------

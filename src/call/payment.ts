@@ -21,9 +21,8 @@ import {
   wait
 } from "../domain/spending/purse.ts"
 import * as Spending from "../Spending.ts"
+import type { Restore } from "./models.ts"
 import * as Usage from "./usage.ts"
-
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 // -----------------------------------------------------------------------------
 // Refusals

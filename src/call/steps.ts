@@ -13,11 +13,11 @@ import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import * as Rates from "../domain/rates.ts"
-import * as Engine from "./retryEngine.ts"
+import * as RetryEngine from "./retryEngine.ts"
 import type * as Retry from "../Retry.ts"
 import * as Failure from "./failure.ts"
 import { GovernedCall, type GovernorParts } from "./governedCall.ts"
-import { call as callCheck, callOptions, type Call, type CallOptions, type Ticket } from "./models.ts"
+import { call as callCheck, callOptions, type Call, type CallOptions, type Restore, type Ticket } from "./models.ts"
 import * as Payment from "./payment.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -26,8 +26,6 @@ import * as Usage from "./usage.ts"
 type Attempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
 
 type CallError = LlmError | Budget.BudgetError
-
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /** Begins a call. One that outlives the effect lasts until the scope around it closes. */
 export const begin = <A, E, R>(
@@ -203,10 +201,10 @@ export const retried =
       deadline,
       tokens,
       judge: (error: E | CallError) => judged(call, error),
-      onRetry: (retry: Engine.Retrying<E | CallError>) => Effect.sync(() => report(call, retry)),
+      onRetry: (retry: RetryEngine.Retrying<E | CallError>) => Effect.sync(() => report(call, retry)),
       finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
     }
-    const attempts = Engine.retried(how.retry ?? parts.policy, retries, (last) =>
+    const attempts = RetryEngine.retried(how.retry ?? parts.policy, retries, (last) =>
       attempt((call = call.next(last, tokens)))
     )
     return Effect.onExitPrimitive(isTraced ? Trace.within(first, attempts) : attempts, (exit) => call.over(exit))
@@ -229,7 +227,7 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
 }
 
 /** Reports the wait for the next attempt to the observer. */
-const report = (call: GovernedCall, { error, wait, ...retrying }: Engine.Retrying<unknown>): void => {
+const report = (call: GovernedCall, { error, wait, ...retrying }: RetryEngine.Retrying<unknown>): void => {
   const { attempts: attempt, now: at, parts, reservation } = call
   const delayed = Duration.toMillis(retrying.delayed)
   if (delayed > 0) call.pool.counts.retriesDelayed++

@@ -6,7 +6,7 @@ import type * as Accounting from "../Accounting.ts"
 import type { Source } from "../domain/input/silence.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import { type Answer, emptyAnswer, receivedOf, usageOf } from "../protocol/protocol.ts"
-import type { ResponseInfo, Ticket } from "./models.ts"
+import type { ResponseInfo, Restore, Ticket } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Ends
@@ -40,7 +40,7 @@ export const conclude = (ticket: Ticket, conclusion: Conclusion): Effect.Effect<
  */
 export const inScope = <A, E>(
   opening: Effect.Effect<A, E, Scope.Scope>,
-  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  restore: Restore
 ): Effect.Effect<{ readonly opened: A; readonly scope: Scope.Closeable }, E> =>
   Effect.flatMap(Scope.make(), (scope) =>
     Effect.map(
