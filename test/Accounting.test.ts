@@ -55,7 +55,7 @@ describe("Accounting", () => {
     })
   )
 
-  it.effect("bedrockMantle holds max_tokens against input until the end", () =>
+  it.effect("bedrockMantle reserves max_tokens as input until the end", () =>
     Effect.gen(function* () {
       const { held, used } = yield* counted(Accounting.bedrockMantle)
       assert.deepStrictEqual([held.inputTokens, held.outputTokens], [14_096, 500])
@@ -63,7 +63,7 @@ describe("Accounting", () => {
     })
   )
 
-  it("takes what is not said of the cache for nothing", () => {
+  it("counts missing cache tokens as 0", () => {
     const { anthropic, bedrockRuntime, openai } = Accounting
     const said = { inputTokens: 100, outputTokens: 20 }
     for (const accounting of [anthropic, openai, bedrockRuntime({ burndown: 5 })]) {
@@ -94,14 +94,14 @@ describe("Accounting", () => {
     })
   )
 
-  it("reserves the expected output where max_tokens is not said", () => {
+  it("reserves the expected output without max_tokens", () => {
     const { maxTokens: _, ...unsaid } = expected
     assert.strictEqual(bedrock.estimate(unsaid).tokens, 10_500)
     assert.strictEqual(Accounting.bedrockMantle.estimate(unsaid).inputTokens, 10_500)
     assert.strictEqual(Accounting.azure.estimate(unsaid).tokens, 10_500)
   })
 
-  it("openai reserves the prompt where max_tokens is not said", () => {
+  it("openai reserves the prompt without max_tokens", () => {
     const estimate = Accounting.openai.estimate({ inputTokens: 300, cachedTokens: 200, outputTokens: 4_096 })
     assert.strictEqual(estimate.tokens, 500)
   })
@@ -109,7 +109,7 @@ describe("Accounting", () => {
   const tokens = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 200_000 }))
 
   it.effect.prop(
-    "reserves enough when what was expected comes true",
+    "reserves enough if the call uses what was expected",
     { input: tokens, cached: tokens, output: tokens, spare: tokens },
     ({ cached, input, output, spare }) =>
       Effect.gen(function* () {

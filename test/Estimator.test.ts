@@ -29,7 +29,7 @@ const lognormal = (median: number, sigma: number) =>
 
 describe("Estimator", () => {
   describe("input", () => {
-    it.effect("takes 2.7 bytes for a token until it has learned", () =>
+    it.effect("counts 2.7 bytes as a token until it has learned", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         assert.strictEqual((yield* estimator.estimate(call)).inputTokens, 1_000)
@@ -64,7 +64,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("takes less off for the cache than was read from it", () =>
+    it.effect("expects less from the cache than was read from it", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         const exact = { ...call, inputTokens: 1_000 }
@@ -75,7 +75,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("does not count on a cache that is hit now and then", () =>
+    it.effect("does not rely on a cache that is hit sometimes", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         for (let n = 0; n < 40; n++) yield* estimator.learn(call, n % 2 === 0 ? used(1_000, 10) : used(100, 10, 900))
@@ -83,7 +83,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("is too low for at most one call in ten when sizes scatter", () =>
+    it.effect("is too low for at most one call in ten if sizes vary", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         let over = 0
@@ -100,7 +100,7 @@ describe("Estimator", () => {
   })
 
   describe("output", () => {
-    it.effect("expects 4,096 tokens until 30 calls are known, and four times as much of thinking", () =>
+    it.effect("expects 4,096 tokens until 30 calls are known, and four times as much with thinking", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         const output = (extra: Partial<Estimator.Call>) =>
@@ -159,7 +159,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("learns a reply that was cut off at maxTokens only where it is as long as others are", () =>
+    it.effect("learns an answer that was cut off at maxTokens only if it is longer than expected", () =>
       Effect.gen(function* () {
         // Regression: thirty calls with max_tokens 1, which warm a cache, had the next reserve 2 tokens of 32,000.
         const estimator = yield* Estimator.make()
@@ -279,7 +279,7 @@ describe("Estimator", () => {
   })
 
   describe("make", () => {
-    it.effect("counts as the provider does", () =>
+    it.effect("counts by the accounting of the provider", () =>
       Effect.gen(function* () {
         const { accounting, estimate } = yield* Estimator.make({ accounting: Accounting.azure })
         assert.strictEqual(accounting, Accounting.azure)
@@ -287,7 +287,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("ignores what a broken response says", () =>
+    it.effect("ignores the usage in a broken response", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         for (const value of [Number.NaN, Infinity, -1]) {
@@ -300,7 +300,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("learns no amount that no call can use, and expects none", () =>
+    it.effect("ignores amounts that no call can use", () =>
       Effect.gen(function* () {
         // Regression: after one usage of 1e300 every later call of the pool died.
         const estimator = yield* Estimator.make()
@@ -314,7 +314,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("forgets the kind that was not asked for longest, beyond 1,000", () =>
+    it.effect("forgets the least recently used kind beyond 1,000", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
         // The pool as a whole is one more.
@@ -330,7 +330,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("goes on from a state that was written to a file", () =>
+    it.effect("continues from a state that was written to a file", () =>
       Effect.gen(function* () {
         const Json = Schema.fromJsonString(Estimator.Learned)
         const first = yield* Estimator.make()
@@ -343,7 +343,7 @@ describe("Estimator", () => {
       })
     )
 
-    it.effect("refuses a state that is not one", () =>
+    it.effect("refuses an invalid state", () =>
       Effect.gen(function* () {
         const decode = Schema.decodeUnknownEffect(Estimator.Learned)
         const profile = { pool: "opus", outputs: [1, -1] }

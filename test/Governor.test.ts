@@ -182,14 +182,14 @@ describe("Governor", () => {
       ["what was not sent, which costs nothing", new LlmError.ConnectionFailed({ sent: false }), [0, 0, 0, 0]]
     ]
     for (const [what, reason, used] of charged) {
-      it.effect(`keeps the estimate of ${what} where failed requests count`, () =>
+      it.effect(`keeps the estimate of ${what} if failed requests count`, () =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* taken(run(() => fail(reason))), used)
         }).pipe(Effect.provide(settling({ accounting: Accounting.openai })))
       )
     }
 
-    it.effect("keeps the tokens of an interrupted call where they are counted at admission", () =>
+    it.effect("keeps the tokens of an interrupted call if they are counted at admission", () =>
       Effect.gen(function* () {
         assert.deepStrictEqual(yield* taken(run(() => Effect.interrupt)), [1, 1_000, 0, 1_000])
       }).pipe(Effect.provide(settling({ accounting: Accounting.openai })))
@@ -207,7 +207,7 @@ describe("Governor", () => {
         30
       ]
     ] as const) {
-      it.effect(`keeps the prompt, and not max_tokens, of ${what} where both are held as input`, () =>
+      it.effect(`keeps the prompt, but not max_tokens, of ${what} if both are reserved as input`, () =>
         Effect.gen(function* () {
           // Regression: each such call took 65,000 tokens of input for a prompt of 1,000.
           const large = { ...call, maxTokens: 64_000 }
@@ -242,7 +242,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(settling({ accounting: Accounting.bedrockRuntime({ burndown: 5 }) })))
     )
 
-    it.effect("takes nothing when it is interrupted in the queue, and the next moves up", () =>
+    it.effect("takes nothing when it is interrupted in the queue, and admits the next call", () =>
       Effect.gen(function* () {
         const gate = yield* Deferred.make<void>()
         const first = yield* Effect.forkChild(
@@ -277,7 +277,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("concludes a ticket once, the first time", () =>
+    it.effect("concludes a ticket only the first time", () =>
       Effect.gen(function* () {
         const rejected = new LlmError.LlmError({ reason: new LlmError.RateLimited({ status: 429 }) })
         const attempt = (ticket: Governor.Ticket) =>
@@ -317,7 +317,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(2), budget: plenty })))
     )
 
-    it.effect("those that were rejected together do not return together", () =>
+    it.effect("calls that were rejected together do not return together", () =>
       Effect.gen(function* () {
         const starts: Array<number> = []
         const limited = new LlmError.RateLimited({ status: 429, retryAfter: Duration.seconds(10) })
@@ -337,7 +337,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(9), budget: plenty })))
     )
 
-    it.effect("an empty bucket lets no waiter through between the refund of a call and the news", () =>
+    it.effect("admits no waiter between the refund of a rejected call and the observation of its headers", () =>
       Effect.gen(function* () {
         const sent: Array<number> = []
         // Each takes the whole bucket of input, so that only a refund makes room for the next.
@@ -378,7 +378,7 @@ describe("Governor", () => {
         }).pipe(Effect.provide(layer({ budget: plenty })))
       )
 
-      it.effect(`several ${down._tag} in a row pause the pool for all (${down.message})`, () =>
+      it.effect(`several ${down._tag} in a row pause the pool for all calls (${down.message})`, () =>
         Effect.gen(function* () {
           const failing = Effect.exit(run(() => Effect.andThen(Effect.sleep("100 millis"), fail(down))))
           yield* Effect.forkChild(Effect.replicateEffect(failing, 8, { concurrency: "unbounded" }))
@@ -393,7 +393,7 @@ describe("Governor", () => {
       )
     }
 
-    it.effect("a spend limit tells the budget nothing", () =>
+    it.effect("a spend limit does not reach the budget", () =>
       Effect.gen(function* () {
         yield* Effect.replicateEffect(Effect.exit(run(() => fail(new LlmError.SpendLimited({ status: 429 })))), 8)
         const { allowed, pause } = yield* pool
@@ -403,7 +403,7 @@ describe("Governor", () => {
 
     const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 100_000, remaining: 20_000 } } }
 
-    it.effect("what a response says of the limits reaches the budget", () =>
+    it.effect("the limits in a response reach the budget", () =>
       Effect.gen(function* () {
         yield* run(() => Effect.succeed({ value: 1, actual: actual(900, 100), signal }))
         assert.strictEqual((yield* levels).inputTokens, 20_000)
@@ -412,16 +412,16 @@ describe("Governor", () => {
 
     for (const [what, mine] of [
       // Node's errors of child processes have it.
-      ["a signal that is none", { signal: null }],
+      ["a signal of null", { signal: null }],
       ["a signal of a process", { signal: "SIGTERM" }],
       ["a signal of the DOM", { signal: new AbortController().signal }],
-      ["a usage that is none", { usage: null }],
-      ["a usage by other names", { usage: { prompt_tokens: 7 } }],
-      ["a pushback that is none", { pushback: null }],
-      ["a pushback by another word", { pushback: "queue" }],
-      ["a retryAfter that is no duration", { retryAfter: 5 }]
+      ["a usage of null", { usage: null }],
+      ["a usage with other names", { usage: { prompt_tokens: 7 } }],
+      ["a pushback of null", { pushback: null }],
+      ["an unknown pushback", { pushback: "queue" }],
+      ["a retryAfter that is not a duration", { retryAfter: 5 }]
     ] as const) {
-      it.effect(`an error of somebody else says nothing with ${what}`, () =>
+      it.effect(`ignores ${what} in an unknown error`, () =>
         Effect.gen(function* () {
           // Regression: such an error became a defect, or slowed the pool down.
           const error = { _tag: "Mine", isRetryable: true, ...mine }
@@ -439,7 +439,7 @@ describe("Governor", () => {
       )
     }
 
-    it.effect("so does what an error says", () =>
+    it.effect("the limits in an error reach the budget", () =>
       Effect.gen(function* () {
         yield* Effect.exit(run(() => fail(new LlmError.InvalidRequest({ status: 400, signal }))))
         assert.strictEqual((yield* levels).inputTokens, 20_000)
@@ -455,7 +455,7 @@ describe("Governor", () => {
     /** Says nothing of the provider, so that each is the call's own. */
     const conflict = new LlmError.InvalidRequest({ status: 409, requestId: "req_1" })
 
-    it.effect("makes as many attempts as the policy allows, and says so", () =>
+    it.effect("makes as many attempts as the policy allows, and reports that as the reason", () =>
       Effect.gen(function* () {
         let attempts = 0
         const fiber = yield* Effect.forkChild(
@@ -503,7 +503,7 @@ describe("Governor", () => {
       )
     )
 
-    it.effect("says when the deadline stopped it", () =>
+    it.effect("reports when the deadline stopped it", () =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(
           Retry.withDeadline(
@@ -516,7 +516,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
-    it.effect("says nothing of giving up when the failure is terminal", () =>
+    it.effect("gives no reason for stopping when the failure is not retryable", () =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(run(() => fail(new LlmError.InvalidRequest({ status: 404 }))))
         assert.instanceOf(error, LlmError.LlmError)
@@ -558,7 +558,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(3) })))
     )
 
-    it.effect("stands first in its agent's queue again", () =>
+    it.effect("is queued before the other calls of its agent", () =>
       Effect.gen(function* () {
         const order: Array<string> = []
         const attemptOf = (name: string, millis: number) => (_: Governor.Ticket) =>
@@ -587,7 +587,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(5) })))
     )
 
-    it.effect("says the refusal of a retry, and what had failed before", () =>
+    it.effect("reports the refusal of a retry with the failure before it", () =>
       Effect.gen(function* () {
         // One place: while the first waits for its retry, others take it and fill the queue.
         const first = yield* Effect.forkChild(Effect.flip(run(() => fail(conflict))))
@@ -619,7 +619,7 @@ describe("Governor", () => {
         run(() => fail(new LlmError.RateLimited({ status: 429, retryAfter: Duration.fromInputUnsafe(retryAfter) })))
       )
 
-    it.effect("that has passed lets nothing be sent, whichever way it goes", () =>
+    it.effect("that has passed lets nothing be sent by run, open and admit", () =>
       Effect.gen(function* () {
         // Regression: a call was sent five seconds after its deadline if there was room.
         const governor = yield* Governor.Governor
@@ -649,7 +649,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("refuses a first attempt at once that would wait longer, and says by how much", () =>
+    it.effect("refuses a first attempt at once if it would wait longer, and reports by how much", () =>
       Effect.gen(function* () {
         yield* pausedFor("5 minutes")
         const patient = run(() => succeed(1), { maxWait: "2 minutes" })
@@ -687,7 +687,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { concurrency: 1 } })))
     )
 
-    it.effect("ends a retry that would wait longer with what had failed", () =>
+    it.effect("ends a retry that would wait longer with the failure before it", () =>
       Effect.gen(function* () {
         // Regression: in an outage the caller heard of a maxWait that nobody had set, and not of the provider's 529.
         const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 100_000, remaining: 0 } } }
@@ -716,7 +716,7 @@ describe("Governor", () => {
   // ---------------------------------------------------------------------------
 
   describe("composition", () => {
-    it.effect("the timeout bounds an attempt and not the queue", () =>
+    it.effect("the timeout limits an attempt and not the time in the queue", () =>
       Effect.gen(function* () {
         const slow = run(() => Effect.as(Effect.sleep("3 seconds"), { value: 1 }), { timeout: "4 seconds" })
         const fibers = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(slow))
@@ -725,7 +725,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { concurrency: 1 } })))
     )
 
-    it.effect("an attempt that takes too long is cut off, and is retried", () =>
+    it.effect("an attempt that takes too long is ended and retried", () =>
       Effect.gen(function* () {
         let attempts = 0
         let interrupted = 0
@@ -753,7 +753,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(2), budget: plenty })))
     )
 
-    it.effect("an attempt that the circuit breaker turns away was not sent, and does not count", () =>
+    it.effect("an attempt that the circuit breaker refuses was not sent and does not count", () =>
       Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(Effect.flip(run(() => fail(new LlmError.TimedOut({})))))
         yield* TestClock.adjust("1 minute")
@@ -806,7 +806,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("an agent with many calls delays another's first by one", () =>
+    it.effect("an agent with many calls delays the first call of another agent by one call", () =>
       Effect.gen(function* () {
         const order: Array<string> = []
         const ask = (agent: string) =>
@@ -877,7 +877,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("takes a reply for cut off where it says so, whatever its limit was", () =>
+    it.effect("learns an answer as cut off if its finish reason says so, whatever its limit was", () =>
       Effect.gen(function* () {
         const ask = (finishReason: string) =>
           run(() => Effect.succeed({ value: 1, actual: actual(900, 100), response: { finishReason } }))
@@ -892,7 +892,7 @@ describe("Governor", () => {
 
     const small = layer({ budget: { limits: { inputTokens: { perMinute: 1_000, window: "bucket" } } } })
 
-    it.effect("reserves the whole limit where only a guess is larger", () =>
+    it.effect("reserves the whole limit if only a guess is larger", () =>
       Effect.gen(function* () {
         const charge = run((ticket) => Effect.succeed({ value: ticket.reservation.charge }), undefined, {
           model: "m",
@@ -902,7 +902,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(small))
     )
 
-    it.effect("reserves the whole limit in every dimension where only a guess is larger, and settles to that", () =>
+    it.effect("reserves the whole limit in every dimension in which only a guess is larger, and settles to that", () =>
       Effect.gen(function* () {
         // Regression: the first was cut, and the call then refused for the second.
         const guessed: Governor.Call = { model: "m", bytes: 4_000, maxTokens: 9_000 }
@@ -929,7 +929,7 @@ describe("Governor", () => {
       )
     )
 
-    it.effect("cuts a guessed output from tokens that are counted together, and no known input", () =>
+    it.effect("reduces a guessed output, but not a known input, of tokens that are counted together", () =>
       Effect.gen(function* () {
         const ask = (inputTokens: number, maxTokens: number) =>
           run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(10, 10) }), undefined, {
@@ -944,7 +944,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { limits: { tokens: { perMinute: 2_500, window: "bucket" } } } })))
     )
 
-    it.effect("does not refuse a call for the prompt that another fetched", () =>
+    it.effect("does not refuse a call because of the ratio that another call has taught", () =>
       Effect.gen(function* () {
         // Regression: one document by URL (300 bytes, 90,000 tokens) had every later call of a new kind refused for good.
         const charges: Array<number | undefined> = []
@@ -966,7 +966,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("holds max_tokens for certain where the provider counts it as input", () =>
+    it.effect("counts max_tokens as certain if the provider counts it as input", () =>
       Effect.gen(function* () {
         const ask = (maxTokens: number) =>
           run((ticket) => Effect.succeed({ value: ticket.reservation.charge, actual: actual(0, 0) }), undefined, {
@@ -989,7 +989,7 @@ describe("Governor", () => {
       )
     )
 
-    it.effect("of a document nobody knows how many tokens it has: its text decides whether it is refused", () =>
+    it.effect("refuses a document by its text only, because the tokens of its pages are a guess", () =>
       Effect.gen(function* () {
         // Regression: a scan of a few pages was refused as too large, and never sent.
         const ask = (textBytes: number) =>
@@ -1005,7 +1005,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(small))
     )
 
-    it.effect("refuses what is larger than the limit however it is counted", () =>
+    it.effect("refuses a call that is certainly larger than the limit", () =>
       Effect.gen(function* () {
         for (const [bytes, inputTokens] of [
           [5_000, undefined],
@@ -1059,7 +1059,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(live("3 seconds")))
     )
 
-    it.effect("sends nothing once the deadline has passed meanwhile", () =>
+    it.effect("sends nothing if the deadline passes meanwhile", () =>
       Effect.gen(function* () {
         const late = yield* Effect.forkChild(
           Effect.flip(
@@ -1106,7 +1106,7 @@ describe("Governor", () => {
     })
     const slow = (n: number) => Effect.as(Effect.sleep("2 seconds"), { value: n, actual: actual(900, 100) })
 
-    it.effect("lets the first call warm the cache before the others go", () =>
+    it.effect("sends the first call alone, and the others when it has filled the cache", () =>
       Effect.gen(function* () {
         const starts = yield* begun(5, slow)
         yield* TestClock.adjust("1 minute")
@@ -1120,7 +1120,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("remembers a thousand keys, and forgets the one that was longest not used", () =>
+    it.effect("remembers a thousand keys, and forgets the least recently used", () =>
       Effect.gen(function* () {
         const call = (cacheKey: string) => run(() => Effect.succeed({ value: 1, actual: actual(9, 1) }), { cacheKey })
         yield* call("first")
@@ -1139,7 +1139,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: plenty })))
     )
 
-    it.effect("lets all go at once without a key, or with keys of their own", () =>
+    it.effect("sends all calls at once if they have no key or different keys", () =>
       Effect.gen(function* () {
         const starts = yield* begun(3, slow, {})
         assert.strictEqual(starts.length, 3)
@@ -1163,7 +1163,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("passes on to the next when the first fails or is interrupted", () =>
+    it.effect("makes the next call the first one if the first fails or is interrupted", () =>
       Effect.gen(function* () {
         const starts = yield* begun(4, (n) => {
           if (n > 2) return slow(n)
@@ -1180,7 +1180,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("stays warm when the first fails after another has warmed it", () =>
+    it.effect("stays warm if the first call fails after another has filled the cache", () =>
       Effect.gen(function* () {
         const late = Effect.andThen(Effect.sleep("70 seconds"), fail(new LlmError.InvalidRequest({ status: 404 })))
         yield* begun(2, (n) => (n === 1 ? late : slow(n)))
@@ -1189,7 +1189,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer()))
     )
 
-    it.effect("waits no longer than its maxWait, nor than its deadline, and the queue has only the rest", () =>
+    it.effect("waits no longer than its maxWait or its deadline, and in the queue only for the rest", () =>
       Effect.gen(function* () {
         // Regression: calls with five seconds waited a minute for another's response to begin.
         const starts = yield* begun(1, () => Effect.never)
@@ -1325,7 +1325,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(2) })))
     )
 
-    it.effect("keeps the input of what nobody concluded", () =>
+    it.effect("keeps the input of a call that nobody concluded", () =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
         const used = yield* taken(Effect.scoped(governor.open(call, () => Effect.void)))
@@ -1335,7 +1335,7 @@ describe("Governor", () => {
   })
 
   describe("admit", () => {
-    it.effect("is one admission whose ticket concludes it", () =>
+    it.effect("admits one attempt, which its ticket concludes", () =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
         const admitted = Effect.scoped(
@@ -1354,7 +1354,7 @@ describe("Governor", () => {
   })
 
   describe("interruption", () => {
-    it.effect("at any step before the attempt takes nothing", () =>
+    it.effect("at any step before the attempt uses nothing", () =>
       Effect.gen(function* () {
         // Regression: interrupted between its reservation and the note of what becomes of it, a call kept its estimate.
         const ways = (sent: () => void): ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> => [
@@ -1381,7 +1381,7 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ budget: { limits: { ...limits, requests: { total: 10_000 } } } })))
     )
 
-    it.effect("at any moment of a call leaves no slot taken", () =>
+    it.effect("at any moment of a call frees its slot", () =>
       Effect.gen(function* () {
         const attempt = () => Effect.as(Effect.sleep("1 second"), { value: 1, actual: actual(900, 100) })
         for (let millis = 0; millis <= 4_000; millis += 250) {

@@ -96,7 +96,7 @@ const overloaded = new LlmError.LlmError({ reason: new LlmError.Overloaded({ sta
 
 describe("LlmClient", () => {
   describe("create", () => {
-    it.effect("answers, and settles to what the answer used", () => {
+    it.effect("answers, and settles to the usage of the answer", () => {
       const { live } = over({ create: () => Effect.succeed(message("Hello")) })
       return Effect.gen(function* () {
         const { content } = yield* LlmClient.create(params, known)
@@ -105,7 +105,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("with a PDF and pictures is not refused for what is guessed of them", () => {
+    it.effect("with a PDF and pictures is not refused because of guessed tokens", () => {
       const { live } = over({ create: () => Effect.succeed(message("Hello")) })
       const source = { type: "base64" as const, media_type: "application/pdf" as const, data: "x".repeat(10_000_000) }
       const picture = { type: "base64" as const, media_type: "image/png" as const, data: "x" }
@@ -120,7 +120,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("is retried, and says in the end what it tried", () => {
+    it.effect("is retried, and reports its attempts when it fails", () => {
       const { live, seen } = over({
         create: () => fail(new LlmError.InvalidRequest({ status: 409, requestId: "req_1" }))
       })
@@ -137,7 +137,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("is not seen by the caller when the provider rejects it once", () =>
+    it.effect("hides a single rejection from the caller", () =>
       Effect.gen(function* () {
         yield* Simulation.run(LlmClient.create(params))
         const sim = yield* ProviderSim.ProviderSim
@@ -205,7 +205,7 @@ describe("LlmClient", () => {
   })
 
   describe("stream", () => {
-    it.effect("gives every event, and settles to the usage that the stream names", () => {
+    it.effect("passes on every event, and settles to the usage in the stream", () => {
       const { live, seen } = over({ stream: () => Effect.succeed(events(...whole("Hello"))) })
       return Effect.gen(function* () {
         assert.deepStrictEqual(yield* collect, whole("Hello"))
@@ -242,7 +242,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("that the consumer leaves early is aborted and settled to what was seen", () => {
+    it.effect("that the consumer leaves early is aborted and settled to what was received", () => {
       const text = "x".repeat(27)
       const list = [start, blockStart, delta(text), delta(text), blockStop, messageDelta(100), stop]
       const { live, seen } = over({ stream: () => Effect.succeed(events(...list)) })
@@ -259,20 +259,23 @@ describe("LlmClient", () => {
       ["says 0 of the prompt", { input_tokens: 0, output_tokens: 0 }],
       ["says no usage", undefined]
     ] as const) {
-      it.effect(`that ${what} before it is left keeps its prompt, and is settled to the output that was seen`, () => {
-        // Regression: gateways do so. All of the input was given back, or the output that was seen was forgotten.
-        const first = { type: "message_start", message: { id: "x", model: "m", usage } } as RawMessageStreamEvent
-        const { live } = over({ stream: () => Effect.succeed(events(first, blockStart, delta("x".repeat(27)))) })
-        return Effect.gen(function* () {
-          yield* Stream.runDrain(Stream.take(ask, 3))
-          assert.deepStrictEqual(yield* taken, { input: 1_000, output: 10, inFlight: 0 })
-          yield* Effect.flip(collect)
-          assert.deepStrictEqual(yield* taken, { input: 2_000, output: 20, inFlight: 0 })
-        }).pipe(Effect.provide(live))
-      })
+      it.effect(
+        `that ${what} before it is left keeps its prompt, and is settled to the output that was received`,
+        () => {
+          // Regression: gateways do so. All of the input was given back, or the output that was seen was forgotten.
+          const first = { type: "message_start", message: { id: "x", model: "m", usage } } as RawMessageStreamEvent
+          const { live } = over({ stream: () => Effect.succeed(events(first, blockStart, delta("x".repeat(27)))) })
+          return Effect.gen(function* () {
+            yield* Stream.runDrain(Stream.take(ask, 3))
+            assert.deepStrictEqual(yield* taken, { input: 1_000, output: 10, inFlight: 0 })
+            yield* Effect.flip(collect)
+            assert.deepStrictEqual(yield* taken, { input: 2_000, output: 20, inFlight: 0 })
+          }).pipe(Effect.provide(live))
+        }
+      )
     }
 
-    it.effect("that is whole counts what it says of its usage, and keeps the estimate of the rest", () => {
+    it.effect("that is complete is settled to the usage that it reports, and keeps the estimate of the rest", () => {
       const first = { type: "message_start", message: { id: "x", model: "m" } } as RawMessageStreamEvent
       const counted = { ...messageDelta(100), usage: { output_tokens: 100 } } as RawMessageStreamEvent
       const silent = { type: "message_delta", delta: { stop_reason: "end_turn" } } as RawMessageStreamEvent
@@ -308,7 +311,7 @@ describe("LlmClient", () => {
       )
     )
 
-    it.effect("is retried before its first content, and gives nothing of the failed attempt", () => {
+    it.effect("is retried before its first content, and passes on no event of the failed attempt", () => {
       const { live, seen } = over({
         stream: (attempt) =>
           attempt === 1
@@ -337,7 +340,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("that fails after content says what was received, and is not retried", () => {
+    it.effect("that fails after content reports what was received, and is not retried", () => {
       const { live, seen } = over(
         {
           stream: () =>
@@ -362,7 +365,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("that fails after content says what was tried before", () => {
+    it.effect("that fails after content reports the attempts before", () => {
       const { live } = over({
         stream: (attempt) =>
           attempt === 1
@@ -381,7 +384,7 @@ describe("LlmClient", () => {
     })
 
     for (const kind of ["cut", "truncated"] as const) {
-      it.effect(`that is ${kind} half-way says so`, () =>
+      it.effect(`that is ${kind} half-way reports that`, () =>
         Effect.gen(function* () {
           const fiber = yield* Effect.forkChild(Effect.flip(collect))
           yield* TestClock.adjust("1 minute")
@@ -394,7 +397,7 @@ describe("LlmClient", () => {
       )
     }
 
-    it.effect("is whole only with message_stop, whatever the provider's adapter thinks", () => {
+    it.effect("is complete only after message_stop, even if the provider's adapter ends it before", () => {
       const { live, seen } = over({
         stream: (attempt) =>
           Effect.succeed(attempt === 1 ? events(start) : events(start, blockStart, delta("Once"), blockStop))
@@ -408,7 +411,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("has succeeded when its message_stop was given, whether the consumer asks on or not", () => {
+    it.effect("has succeeded after its message_stop, whether the consumer reads on or not", () => {
       // Regression: consumers that left at message_stop counted as interrupted: nothing was learned, and after a pause of
       // the pool one call went at a time for ever.
       const { live } = over(
@@ -437,7 +440,7 @@ describe("LlmClient", () => {
       ["a lost connection", whole("Hello"), broken],
       ["a lost connection, and before it no content", [start, messageDelta(100), stop], broken]
     ] as const) {
-      it.effect(`has succeeded once, whatever comes after its message_stop: ${what}`, () => {
+      it.effect(`has succeeded once, even if ${what} follows its message_stop`, () => {
         const { live, seen } = over({ stream: () => Effect.succeed(Stream.concat(events(...answer), after)) })
         return Effect.gen(function* () {
           assert.deepStrictEqual((yield* collect).slice(0, answer.length), answer)
@@ -449,7 +452,7 @@ describe("LlmClient", () => {
       })
     }
 
-    it.effect("without content is whole as well", () => {
+    it.effect("without content is complete, too", () => {
       const { live } = over({ stream: () => Effect.succeed(events(start, messageDelta(0), stop)) })
       return Effect.gen(function* () {
         assert.strictEqual((yield* collect).length, 3)
@@ -457,7 +460,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("has its timeout up to the first content, and none after", () => {
+    it.effect("has its timeout up to the first content only", () => {
       const slow = Stream.concat(
         events(start, blockStart),
         Stream.fromEffectDrain(Effect.sleep("1 minute")).pipe(Stream.concat(events(delta("Hello"), blockStop, stop)))
@@ -475,7 +478,7 @@ describe("LlmClient", () => {
       }).pipe(Effect.provide(live))
     })
 
-    it.effect("frees its place for the next, however it ends", () =>
+    it.effect("frees its slot for the next call, however it ends", () =>
       Effect.gen(function* () {
         const consume = (n: number) => Effect.exit(n % 2 === 0 ? Stream.runDrain(Stream.take(ask, 4)) : collect)
         const fiber = yield* Effect.forkChild(
@@ -508,7 +511,7 @@ describe("LlmClient", () => {
   })
 
   describe("countTokens", () => {
-    it.effect("is retried by the policy of the layer, and never where it must not be", () => {
+    it.effect("is retried by the policy of the layer, but not after errors that are not retryable", () => {
       const retry = Retry.make({ base: "1 second", jitter: "none", attempts: 2, while: (_: LlmError.LlmError) => true })
       const { live, seen } = over(
         {
@@ -545,7 +548,7 @@ describe("LlmClient", () => {
   })
 
   describe("learned", () => {
-    it.effect("can be saved and given to the next client", () => {
+    it.effect("can be saved and passed to the next client", () => {
       const script: Script = { create: () => Effect.succeed(message("Hello", 900, 40)) }
       const reserved = Effect.gen(function* () {
         const client = yield* LlmClient.LlmClient
@@ -582,7 +585,7 @@ describe("LlmClient", () => {
 
   describe("layerProvider", () => {
     // The client was built once for the whole program, over the first governor and provider.
-    it.effect("makes a client of its own each time, where a program has two", () =>
+    it.effect("makes a new client each time", () =>
       Effect.gen(function* () {
         const clients = yield* together(
           ["one", "two"].map((text) => over({ create: () => Effect.succeed(message(text)) }).live)
@@ -600,7 +603,7 @@ describe("LlmClient", () => {
     ["layerConfig", (url: string) => Layer.provide(LlmClient.layerConfig({ prices }), environment(url))]
   ])("%s", (_, layerAt) => {
     // Real HTTP, through the SDK.
-    it.live("pays by the prices that it is given", () =>
+    it.live("pays by the given prices", () =>
       Effect.gen(function* () {
         const { seen, url } = yield* serve(() => answer)
         const purse = Spending.make("us", { dollars: 1 })
@@ -614,7 +617,7 @@ describe("LlmClient", () => {
   })
 
   describe("text", () => {
-    it("puts text blocks together and leaves the others out", () => {
+    it("joins text blocks and leaves out the others", () => {
       const answer = message("one ")
       const tool = { type: "tool_use", id: "1", name: "search", input: {}, caller: { type: "direct" } } as const
       assert.strictEqual(
@@ -624,7 +627,7 @@ describe("LlmClient", () => {
       assert.strictEqual(LlmClient.text({ ...answer, content: [tool] }), "")
     })
 
-    it("is what an event adds", () => {
+    it("is the text that an event adds", () => {
       assert.strictEqual(LlmClient.text(delta("a piece")), "a piece")
       const json = { type: "input_json_delta", partial_json: "{" } as const
       assert.strictEqual(LlmClient.text({ type: "content_block_delta", index: 0, delta: json }), "")

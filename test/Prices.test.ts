@@ -6,7 +6,7 @@ import * as Rates from "../src/domain/rates.ts"
 const int = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
 describe("Prices", () => {
-  it("finds a model by its class, its snapshot and its path, and nothing by half a name", () => {
+  it("finds a model by its class, its snapshot and its path, but not by half a name", () => {
     const outputOf = (model: string) => Prices.find(model)?.output
     assert.strictEqual(outputOf("claude-opus-4-8"), 25)
     assert.strictEqual(outputOf("claude-opus-4-1-20250805"), 75)
@@ -26,7 +26,7 @@ describe("Prices", () => {
     }
   })
 
-  it("says of each price where it was found, and when", () => {
+  it("has a source and a date for each price", () => {
     for (const [model, price] of Object.entries(Prices.published)) {
       assert.match(price.source ?? "", /^https:\/\//, model)
       assert.match(price.asOf ?? "", /^2026-\d\d-\d\d$/, model)
@@ -35,7 +35,7 @@ describe("Prices", () => {
     }
   })
 
-  it("takes the longest of the names that fit, and own prices before the published", () => {
+  it("prefers the longest name that fits, and own prices to the published", () => {
     const table = {
       ...Prices.published,
       "claude-opus-5-5": { input: 1, output: 2 },
@@ -49,7 +49,7 @@ describe("Prices", () => {
     assert.strictEqual(Prices.find("claude-opus-5", table)?.output, 25)
   })
 
-  it("counts each kind of token by its own price, and a long prompt by the long ones", () => {
+  it("counts each kind of token by its own price, and a long prompt by the prices of long prompts", () => {
     const price = Prices.find("claude-haiku-5-5")!
     const dollars = (tokens: number, more = 0) =>
       Prices.cost(price, {
@@ -64,7 +64,7 @@ describe("Prices", () => {
     near(dollars(48_000, 1), (48_000 * 0.5 + 1_500 * 0.625 + 500 * 1 + 50_001 * 0.05 + 1_000 * 2.5) / 1e6)
   })
 
-  it("multiplies every rate by what fast modes and places cost more, long prompts included", () => {
+  it("multiplies all rates, those of long prompts included, by the factor of fast modes and regions", () => {
     const haiku = Prices.find("claude-haiku-5-5")!
     assert.strictEqual(Rates.charged(haiku, {}), haiku)
     assert.strictEqual(Rates.charged(haiku, { fast: false, priceFactor: 1 }), haiku)
@@ -77,7 +77,7 @@ describe("Prices", () => {
     assert.strictEqual(Rates.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
   })
 
-  it("multiplies the longest output by the answers that are requested, where the request does not limit them", () => {
+  it("multiplies the maximal output by the number of requested answers, if the request does not limit them", () => {
     const price = { input: 0, output: 1, maxOutput: 1_000_000 }
     assert.strictEqual(Rates.bound(price, { bytes: 0 }), 1)
     assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20 }), 20)
@@ -87,12 +87,12 @@ describe("Prices", () => {
     assert.strictEqual(Rates.bound({ input: 0, output: 0 }, { bytes: 0 }), 0)
   })
 
-  it("knows the longest output of every published model, so that a cap can be kept", () => {
+  it("has the maximal output of every published model, so that caps hold", () => {
     for (const [model, { maxOutput = 0 }] of Object.entries(Prices.published)) assert.isAbove(maxOutput, 10_000, model)
   })
 
   it.prop(
-    "bounds what any use of the request can cost",
+    "limits the cost of any usage of a request",
     {
       model: Schema.Literals(Object.keys(Prices.published) as [string, ...Array<string>]),
       bytes: int(2_000_000),

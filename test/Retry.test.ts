@@ -111,7 +111,7 @@ describe("Retry", () => {
   })
 
   describe("schedule", () => {
-    it.effect("lets five attempts begin by default, that is four retries", () =>
+    it.effect("makes five attempts by default, which are four retries", () =>
       Effect.gen(function* () {
         assert.deepStrictEqual(
           yield* delays(Retry.schedule({ jitter: "none" }), refused(), 9),
@@ -120,7 +120,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("ends at once after an error that may not be retried", () =>
+    it.effect("ends at once after an error that is not retryable", () =>
       Effect.gen(function* () {
         assert.deepStrictEqual(yield* delays(Retry.schedule(), new Refused({ isRetryable: false }), 9), [])
         const busy = Retry.schedule({ while: (error: string) => error === "busy", jitter: "none", attempts: 2 })
@@ -130,7 +130,7 @@ describe("Retry", () => {
     )
 
     it.effect.prop(
-      "never waits less than was asked, nor a fifth more",
+      "waits at least for the retry-after, and less than a fifth longer",
       { random: unit, millis: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 120_000 })) },
       ({ millis, random }) =>
         Effect.gen(function* () {
@@ -143,7 +143,7 @@ describe("Retry", () => {
       { arbitrary: { runs: 200 } }
     )
 
-    it.effect("waits for the backoff when that is longer than was asked", () =>
+    it.effect("waits for the backoff if that is longer than the retry-after", () =>
       Effect.gen(function* () {
         assert.deepStrictEqual(
           yield* delays(Retry.schedule({ jitter: "none" }), refused("1 second"), 9),
@@ -159,7 +159,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("lets the last attempt begin at maxElapsed and none after it", () =>
+    it.effect("makes the last attempt at maxElapsed and none after it", () =>
       Effect.gen(function* () {
         const run = (maxElapsed: number, between: number) =>
           delays(Retry.schedule({ base: 1_000, factor: 1, jitter: "none", maxElapsed }), refused(), 9, between)
@@ -199,10 +199,10 @@ describe("Retry", () => {
       })
     )
 
-    describe("with a schedule of one's own", () => {
+    describe("with a stated backoff", () => {
       const everySecond = Retry.make({ backoff: Schedule.spaced("1 second") })
 
-      it.effect("waits as it says, within the attempts of the policy", () =>
+      it.effect("waits by the backoff, within the attempts of the policy", () =>
         Effect.gen(function* () {
           const { call, starts } = failing(9, overloaded)
           const fiber = yield* Effect.forkChild(Effect.flip(Retry.withPolicy(call, everySecond)))
@@ -212,7 +212,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("waits longer after one error than after another, where the schedule looks at it", () =>
+      it.effect("waits by the error, if the schedule reads it", () =>
         Effect.gen(function* () {
           const slower = Schedule.spaced("1 second").pipe(
             Schedule.setInputType<LlmError>(),
@@ -244,7 +244,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("does not retry an error that may not be retried", () =>
+      it.effect("does not retry an error that is not retryable", () =>
         Effect.gen(function* () {
           const error = new Refused({ isRetryable: false })
           const { call, starts } = failing(9, error)
@@ -264,7 +264,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("heeds maxElapsed and the deadline", () =>
+      it.effect("ends at maxElapsed and at the deadline", () =>
         Effect.gen(function* () {
           const { call } = failing(9, overloaded)
           const short = Retry.make({ backoff: Schedule.spaced("1 second"), maxElapsed: 999 })
@@ -274,7 +274,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("ends where the schedule does, and says so", () =>
+      it.effect("ends when the schedule ends, and reports that as the reason", () =>
         Effect.gen(function* () {
           const { call, starts } = failing(9, overloaded)
           const error = yield* Effect.flip(Retry.withPolicy(call, Retry.make({ backoff: Schedule.recurs(2) })))
@@ -287,7 +287,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("fails as the schedule does where that has a bug", () =>
+      it.effect("fails with the defect of a schedule", () =>
         Effect.gen(function* () {
           const bug = Schedule.modifyDelay(Schedule.forever, () => Effect.die("bug"))
           const exit = yield* Effect.exit(Retry.withPolicy(Effect.fail(overloaded), Retry.make({ backoff: bug })))
@@ -295,7 +295,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("is a policy only when made into one", () =>
+      it.effect("is not a policy itself", () =>
         Effect.gen(function* () {
           for (const policy of [Schedule.spaced("1 second"), { attempts: 1 }]) {
             const exit = yield* Effect.exit(
@@ -307,7 +307,7 @@ describe("Retry", () => {
       )
     })
 
-    it.effect("makes a schedule, of which others make another policy", () =>
+    it.effect("makes a schedule that combinators of Schedule change into another policy", () =>
       Effect.gen(function* () {
         const seen: Array<boolean> = []
         const policy = Retry.make<Refused>({ jitter: "none", maxElapsed: "1 hour" }).pipe(
@@ -326,20 +326,22 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("says that a schedule has ended which was made of the policy, and nothing of what is not retried", () =>
-      Effect.gen(function* () {
-        const twice = Schedule.upTo(Retry.make<LlmError>({ jitter: "none" }), { times: 1 })
-        const stopped = (error: LlmError) =>
-          Effect.map(Effect.flip(Retry.withPolicy(Effect.fail(error), twice)), (error) => error.stoppedBy)
-        const fiber = yield* Effect.forkChild(stopped(overloaded))
-        yield* TestClock.adjust("1 minute")
-        assert.strictEqual(yield* Fiber.join(fiber), "schedule")
-        assert.isUndefined(yield* stopped(new LlmError({ reason: new InvalidRequest({ status: 404 }) })))
-      })
+    it.effect(
+      "reports the end of a schedule that was made from the policy, but gives no reason after an error that is not retryable",
+      () =>
+        Effect.gen(function* () {
+          const twice = Schedule.upTo(Retry.make<LlmError>({ jitter: "none" }), { times: 1 })
+          const stopped = (error: LlmError) =>
+            Effect.map(Effect.flip(Retry.withPolicy(Effect.fail(error), twice)), (error) => error.stoppedBy)
+          const fiber = yield* Effect.forkChild(stopped(overloaded))
+          yield* TestClock.adjust("1 minute")
+          assert.strictEqual(yield* Fiber.join(fiber), "schedule")
+          assert.isUndefined(yield* stopped(new LlmError({ reason: new InvalidRequest({ status: 404 }) })))
+        })
     )
 
     describe("with `while`", () => {
-      it.effect("retries what it accepts, of any type of error", () =>
+      it.effect("retries the errors that it accepts, of any type", () =>
         Effect.gen(function* () {
           const policy = Retry.make({ jitter: "none", while: (error: "busy" | "broken") => error === "busy" })
           const busy = failing<"busy" | "broken">(1, "busy")
@@ -354,7 +356,7 @@ describe("Retry", () => {
         })
       )
 
-      it.effect("decides alone, whatever the error says", () =>
+      it.effect("takes precedence over isRetryable", () =>
         Effect.gen(function* () {
           const notFound = new LlmError({ reason: new InvalidRequest({ status: 404 }) })
           const always = Retry.make({ jitter: "none", while: (_: LlmError) => true })
@@ -390,7 +392,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("waits for as long as an AiError asks", () =>
+    it.effect("waits for the retry-after of an AiError", () =>
       Effect.gen(function* () {
         let attempts = 0
         const call = Effect.suspend(() =>
@@ -414,7 +416,7 @@ describe("Retry", () => {
   })
 
   describe("withPolicy", () => {
-    it.effect("begins each attempt at the millisecond of the schedule", () =>
+    it.effect("makes each attempt at the millisecond of the schedule", () =>
       Effect.gen(function* () {
         const { call, starts } = recorded(2)
         const fiber = yield* Effect.forkChild(Retry.withPolicy(call, plain))
@@ -430,7 +432,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("counts anew for each run of the same effect", () =>
+    it.effect("starts the policy anew for each run of the same effect", () =>
       Effect.gen(function* () {
         const { call, starts } = recorded(99)
         const twice = Effect.replicateEffect(Effect.exit(Retry.withPolicy(call, plain)), 2)
@@ -444,7 +446,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("gives the last error back when attempts are exhausted, and says so", () =>
+    it.effect("fails with the last error after the last attempt, and reports that as the reason", () =>
       Effect.gen(function* () {
         const { call, starts } = failing(9, overloaded)
         const fiber = yield* Effect.forkChild(Effect.flip(Retry.withPolicy(call, plain)))
@@ -455,7 +457,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("gives an error of somebody else back as it is", () =>
+    it.effect("does not change an unknown error", () =>
       Effect.gen(function* () {
         const error = refused("5 hours")
         assert.strictEqual(yield* Effect.flip(Retry.withPolicy(Effect.fail(error), plain)), error)
@@ -482,7 +484,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("fails at once when retry-after is longer than the time that is left", () =>
+    it.effect("fails at once if retry-after is longer than the time that is left", () =>
       Effect.gen(function* () {
         const limited = new LlmError({ reason: new RateLimited({ status: 429, retryAfter: Duration.hours(5) }) })
         const { call, starts } = failing(9, limited)
@@ -492,7 +494,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("does not sleep for ever when retry-after is infinite", () =>
+    it.effect("fails at once if retry-after is infinite", () =>
       Effect.gen(function* () {
         const { call, starts } = recorded(9, Duration.infinity)
         yield* Effect.flip(Retry.withPolicy(call, Retry.make({ maxElapsed: Duration.infinity })))
@@ -527,7 +529,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("reports each retry before it waits, and by how much the retry budget delays it", () =>
+    it.effect("reports each retry before its wait, with the delay of the retry budget", () =>
       Effect.gen(function* () {
         const seen: Array<unknown> = []
         const { call, starts } = recorded(9)
@@ -549,7 +551,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0, minPerSecond: 0.1 })))
     )
 
-    it.effect("ends with the defect of what it reports to, and takes no retry for it", () =>
+    it.effect("ends with the defect of onRetry, and takes no retry from the budget", () =>
       Effect.gen(function* () {
         const onRetry = () => Effect.die("no disk left")
         const exit = yield* Effect.exit(Retry.withPolicy(recorded(1).call, plain, { onRetry }))
@@ -558,7 +560,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
     )
 
-    it.effect("spreads those who failed together", () =>
+    it.effect("spreads calls that failed together", () =>
       Effect.gen(function* () {
         const calls = Array.from({ length: 8 }, () => recorded(1, "10 seconds"))
         yield* Effect.forkChild(
@@ -579,7 +581,7 @@ describe("Retry", () => {
   describe("withDeadline", () => {
     const second = Retry.make({ base: "1 second", factor: 1, jitter: "none" })
 
-    it.effect("lets an attempt begin at the deadline and none after it", () =>
+    it.effect("makes an attempt at the deadline and none after it", () =>
       Effect.gen(function* () {
         const run = (after: Duration.Input) =>
           Effect.gen(function* () {
@@ -599,7 +601,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("lets none begin after it that was woken late", () =>
+    it.effect("makes no attempt after it if the wait ends late", () =>
       Effect.gen(function* () {
         const clock = yield* Clock.Clock
         const asleep: Clock.Clock = Object.assign(Object.create(clock), {
@@ -619,7 +621,7 @@ describe("Retry", () => {
       })
     )
 
-    it.effect("keeps the nearest of nested deadlines", () =>
+    it.effect("applies the earliest of nested deadlines", () =>
       Effect.gen(function* () {
         const inner = Retry.withDeadline(Effect.map(Deadline, identity), "10 seconds")
         assert.strictEqual(yield* inner, 10_000)
@@ -639,7 +641,7 @@ describe("Retry", () => {
       return Effect.andThen(Effect.forkChild(Retry.withPolicy(recorded(retries).call, atOnce)), TestClock.adjust(0))
     }
 
-    it.effect("lets retries wait when it is spent, and fails none", () =>
+    it.effect("delays retries when it is spent, and fails none", () =>
       Effect.gen(function* () {
         const { call, starts } = recorded(4)
         const fiber = yield* Effect.forkChild(Retry.withPolicy(call, immediate))
@@ -656,7 +658,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget(sparse)))
     )
 
-    it.effect("lets as many be retried at once as calls are in flight, and paces what comes after", () =>
+    it.effect("allows as many retries at once as calls are in flight, and delays further ones", () =>
       Effect.gen(function* () {
         const calls = Array.from({ length: 30 }, () => recorded(2))
         const fiber = yield* Effect.forkChild(
@@ -675,7 +677,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget(sparse)))
     )
 
-    it.effect("earns a fifth of a retry with each call", () =>
+    it.effect("gains a fifth of a retry with each call", () =>
       Effect.gen(function* () {
         yield* taking(19)
         // The call itself has earned a fifth.
@@ -685,7 +687,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget()))
     )
 
-    it.effect("gets a retry back that was interrupted while it waited", () =>
+    it.effect("gets back a retry that was interrupted in its wait", () =>
       Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(Retry.withPolicy(recorded(9, "1 minute").call, plain))
         yield* Effect.yieldNow
@@ -695,7 +697,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
     )
 
-    it.effect("gets a retry back at whatever step it is interrupted", () =>
+    it.effect("gets back a retry that is interrupted at any step", () =>
       Effect.gen(function* () {
         for (let step = 1; step <= 60; step++) {
           yield* interruptAt(Retry.withPolicy(recorded(9, "1 minute").call, plain), step)
@@ -704,7 +706,7 @@ describe("Retry", () => {
       }).pipe(Effect.provide(Retry.layerBudget({ ratio: 0 })))
     )
 
-    it.effect("keeps nobody waiting beyond the deadline, and gets that retry back", () =>
+    it.effect("delays no retry beyond the deadline, and gets that retry back", () =>
       Effect.gen(function* () {
         yield* taking(1)
         const run = (after: Duration.Input) =>

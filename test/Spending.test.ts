@@ -48,7 +48,7 @@ const reasonOf = <A>(exit: Exit.Exit<A, unknown>) => {
 const day = 86_400_000
 
 describe("Spending", () => {
-  it.effect("spends what was used, and says what is left", () =>
+  it.effect("spends the actual cost, and reports what is left", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 10, per: "day" })
       yield* run(() => Effect.succeed(answer(500_000, 250_000))).pipe(Spending.from(purse))
@@ -57,7 +57,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("refuses a call that may cost more than is left, with what is left and until when, before it is sent", () =>
+  it.effect("refuses a call that may cost more than is left before it is sent, with what is left and until when", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 5, per: "day" })
       const pay = Spending.from(purse)
@@ -84,7 +84,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("waits for calls that run where they alone hold the money, and refuses nothing that fits in the end", () =>
+  it.effect("waits if only running calls hold the money, and refuses no call that fits when they end", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })
       const gate = yield* Deferred.make<void>()
@@ -101,7 +101,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("lets ten thousand calls wait, whose turns come one after another", () =>
+  it.effect("serves ten thousand waiting calls one after another", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })
       const calls = Effect.forEach(Array.from({ length: 10_000 }), () => run(() => Effect.succeed(answer(100, 0))), {
@@ -113,7 +113,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("takes another cap while calls run, and lets those go on that wait", () =>
+  it.effect("takes another cap while calls run, and admits waiting calls that fit then", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 3 })
       const pay = Spending.from(purse)
@@ -136,7 +136,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("hears of money that is freed before it has begun to wait", () =>
+  it.effect("admits a call whose money is freed before it has begun to sleep", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })
       const pay = Spending.from(purse)
@@ -151,7 +151,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("gives up after maxWait, and leaves its place", () =>
+  it.effect("gives up after maxWait, and leaves the queue", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })
       const pay = Spending.from(purse)
@@ -169,7 +169,7 @@ describe("Spending", () => {
   )
 
   it.effect(
-    "gives back what a call held that was interrupted in the queue, and spends the prompt of one that was sent",
+    "gives back what an interrupted call reserved if it was in the queue, and spends its prompt if it was sent",
     () =>
       Effect.gen(function* () {
         const purse = Spending.make("us", { dollars: 3 })
@@ -185,7 +185,7 @@ describe("Spending", () => {
       }).pipe(Effect.provide(live))
   )
 
-  it.effect("spends nothing for what a provider rejects or fails to answer, and the prompt of what timed out", () =>
+  it.effect("spends nothing for calls that are rejected or not answered, and the prompt of calls that time out", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 10 })
       const spentBy = (reason: LlmError["reason"]) =>
@@ -203,7 +203,7 @@ describe("Spending", () => {
     })
   )
 
-  it.effect("counts what it expects of an answer that says nothing of its usage", () =>
+  it.effect("spends the expected cost of an answer without usage if the cap reserves that", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 10 })
       yield* Spending.from(purse)(run(() => Effect.succeed({ value: "" }), {}, { ...call, maxTokens: 1_000 }))
@@ -211,7 +211,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("counts what a fast mode costs more, before the call and after it", () =>
+  it.effect("counts the surcharge of a fast mode, before the call and after it", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 5 })
       const fast = { ...call, fast: true }
@@ -223,7 +223,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("refuses a model without a price under a cap, and counts it apart without one", () =>
+  it.effect("refuses a model without a price under a cap, and counts its calls separately without a cap", () =>
     Effect.gen(function* () {
       const other = { ...call, model: "gpt-6" }
       const capped = Spending.make("us", { dollars: 5 })
@@ -240,7 +240,7 @@ describe("Spending", () => {
   )
 
   // Regression: what it was expected to cost was reserved, and the cap was exceeded.
-  it.effect("refuses a call whose output nothing limits, where the cap reserves the most that it can cost", () =>
+  it.effect("refuses a call of unlimited output if the cap reserves the most that it can cost", () =>
     Effect.gen(function* () {
       const unlimited = { ...call, maxTokens: undefined }
       const attempt = () => Effect.succeed(answer(1, 1))
@@ -274,7 +274,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("spends all that was reserved for an answer whose usage is unknown", () =>
+  it.effect("spends all that was reserved for an answer of unknown usage", () =>
     Effect.gen(function* () {
       const most = Spending.make("most", { dollars: 5 })
       const expected = Spending.make("expected", { dollars: 5, reserve: "expected" })
@@ -303,7 +303,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("with reserve: expected lets calls go together whose max_tokens is far off", () =>
+  it.effect("runs calls with a far too large max_tokens together if the cap reserves the expected cost", () =>
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 2, reserve: "expected" })
       const gate = yield* Deferred.make<void>()

@@ -113,7 +113,7 @@ describe("attempts", () => {
     ["the option `timeout`", () => Effect.as(Effect.sleep("500 millis"), { value: 1 }), { timeout: "200 millis" }],
     ["a client's own timeout", () => Effect.andThen(Effect.sleep("200 millis"), fail(new LlmError.TimedOut({}))), {}]
   ] as const) {
-    it.effect(`are used up by ${what}, also in an outage`, () =>
+    it.effect(`are used up by ${what} in an outage, too`, () =>
       Effect.gen(function* () {
         const retry = steady(2)
         const many = Effect.replicateEffect(Effect.flip(run(attempt, { ...options, retry })), 12, {
@@ -150,7 +150,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(steady())))
   )
 
-  it.effect("are one where one was asked for, whatever it cost", () =>
+  it.effect("are limited to one if the policy says so, whatever failed", () =>
     Effect.gen(function* () {
       yield* outage
       yield* Effect.yieldNow
@@ -162,7 +162,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(once)))
   )
 
-  it.effect("wait by a schedule of what failed", () =>
+  it.effect("wait by a schedule of the error", () =>
     Effect.gen(function* () {
       const backoff = Schedule.spaced("1 second").pipe(
         Schedule.setInputType<LlmError.LlmError>(),
@@ -190,7 +190,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(once)))
   )
 
-  it.effect("end where the policy's schedule ends, and say so", () =>
+  it.effect("end when the policy's schedule ends, and report that as the reason", () =>
     Effect.gen(function* () {
       const { attempt, starts } = script(
         ...Array.from({ length: 9 }, () => new LlmError.InvalidRequest({ status: 409 }))
@@ -201,7 +201,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(Retry.make({ backoff: Schedule.recurs(2) }))))
   )
 
-  it.effect("are made for what `while` accepts, and never for what may not be retried", () =>
+  it.effect("are made after errors that `while` accepts, but never after those that are not retryable", () =>
     Effect.gen(function* () {
       const asked: Array<string> = []
       const retry = Retry.make({
@@ -218,7 +218,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(once)))
   )
 
-  it.effect("that go on after their end change nothing of the next one", () =>
+  it.effect("that still run after their end do not change the next one", () =>
     Effect.gen(function* () {
       const tickets: Array<Governor.Ticket> = []
       const attempt = (ticket: Governor.Ticket) =>
@@ -239,7 +239,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(steady(2), { limits: { requests: { total: 10 }, outputTokens: { total: 10_000 } } })))
   )
 
-  it.effect("are made of an error that says nothing where `while` accepts it", () =>
+  it.effect("are made after an unknown error that `while` accepts", () =>
     Effect.gen(function* () {
       let attempts = 0
       const attempt = () => (++attempts < 3 ? Effect.fail("busy") : succeed("done"))
@@ -248,7 +248,7 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(once)))
   )
 
-  it.effect("stand in the queue no longer than the policy lets them begin, and end with what had failed", () =>
+  it.effect("wait in the queue no longer than the policy allows them to begin, and end with the failure before", () =>
     Effect.gen(function* () {
       const { attempt } = script(new LlmError.InvalidRequest({ status: 409, requestId: "req_1" }))
       const fiber = yield* Effect.forkChild(Effect.flip(run(attempt)))

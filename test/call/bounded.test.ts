@@ -5,7 +5,7 @@ import * as Crowd from "../support/crowd.ts"
 import { sized } from "../support/size.ts"
 
 describe("a process with many accounts and agents", () => {
-  it.live("keeps as much after many calls as after a few thousand, and all whose calls run", () =>
+  it.live("keeps no more after many calls than after a few thousand, and all that have running calls", () =>
     Effect.gen(function* () {
       const of = sized(
         { accounts: 2_000, busy: 100, calls: 2_600, maxPools: 10_000, every: 1_300 },
@@ -22,7 +22,7 @@ describe("a process with many accounts and agents", () => {
     })
   )
 
-  it.live("refuses those beyond the most that there may be, and forgets none of the others", () =>
+  it.live("refuses names beyond the maximum, and forgets none of the others", () =>
     Effect.gen(function* () {
       const of = { accounts: 1_000, busy: 300, calls: 1_000, maxPools: 200, every: 500 }
       const { failed, looks, refused } = yield* Crowd.run(of)

@@ -32,7 +32,7 @@ const refusal = <A, E, R>(self: Effect.Effect<A, E, R>) =>
   })
 
 describe("a provider that is closed", () => {
-  it.effect("for longer than the policy waits ends the call at once, with the time", () =>
+  it.effect("for longer than the policy waits fails the call at once, with the time", () =>
     Effect.gen(function* () {
       const error = yield* closedFor("30 minutes")
       assert.instanceOf(error, LlmError.LlmError)
@@ -43,7 +43,7 @@ describe("a provider that is closed", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("for longer than any bucket needs pauses the pool for everybody", () =>
+  it.effect("for longer than any bucket needs to refill pauses the pool for all calls", () =>
     Effect.gen(function* () {
       yield* Retry.withDeadline(closedFor("2 minutes"), "1 minute")
       assert.isUndefined((yield* pool).pause)
@@ -57,7 +57,7 @@ describe("a provider that is closed", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("refuses callers at once that would wait longer than ten minutes, with the time", () =>
+  it.effect("refuses calls that would wait longer than ten minutes at once, with the time", () =>
     Effect.gen(function* () {
       yield* closedFor("600001 millis")
       const reason = yield* refusal(succeed)
@@ -72,7 +72,7 @@ describe("a provider that is closed", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("refuses those who wait already, too", () =>
+  it.effect("refuses waiting calls, too", () =>
     Effect.gen(function* () {
       yield* Effect.forkChild(run(Effect.never))
       yield* Effect.forkChild(closedFor("30 minutes", "1 second"))
@@ -89,7 +89,7 @@ describe("a provider that is closed", () => {
     }).pipe(Effect.provide(layer))
   )
 
-  it.effect("for ever by an error that cannot mean it closes nothing", () =>
+  it.effect("for ever pauses nothing", () =>
     Effect.gen(function* () {
       yield* closedFor(Duration.infinity)
       assert.isUndefined((yield* pool).pause)

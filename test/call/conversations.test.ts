@@ -27,7 +27,7 @@ const governed = Layer.fresh(
 )
 
 describe("a call that continues a stored conversation", () => {
-  it.effect("reserves what the conversation came to, and what is new", () =>
+  it.effect("reserves the whole conversation and what is new", () =>
     Effect.gen(function* () {
       yield* turn({}, { continuation: "msg_1" })
       // 9,000 tokens were read and 10 written before; 270 bytes are 100 tokens.
@@ -40,13 +40,13 @@ describe("a call that continues a stored conversation", () => {
     }).pipe(Effect.provide(governed))
   )
 
-  it.effect("is estimated by its size where the conversation is not known", () =>
+  it.effect("is estimated by its size if the conversation is not known", () =>
     Effect.gen(function* () {
       assert.strictEqual(yield* turn({ continues: "msg_0", stored: true }, {}), 100)
     }).pipe(Effect.provide(governed))
   )
 
-  it.effect("teaches no ratio: the next call of its size is no longer than it looks", () =>
+  it.effect("does not change the tokens per byte of later calls", () =>
     Effect.gen(function* () {
       yield* turn({ continues: "msg_0", stored: true }, {}, 50_000)
       assert.strictEqual(yield* turn({}, {}, 80), 100)
@@ -55,7 +55,7 @@ describe("a call that continues a stored conversation", () => {
     }).pipe(Effect.provide(governed))
   )
 
-  it.effect("is forgotten when ten thousand others came after it", () =>
+  it.effect("is forgotten after ten thousand others", () =>
     Effect.gen(function* () {
       yield* turn({ stored: true }, { continuation: "first" })
       const another = (n: number) => turn({ stored: true }, { continuation: `msg_${n}` }, 1)

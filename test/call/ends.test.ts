@@ -183,7 +183,7 @@ describe("the end of a call", () => {
   for (const [name, { attempt, how, interruptedAfter, isQueued, options, told = 1, used }] of Object.entries(cases)) {
     for (const [way, make] of Object.entries(ways)) {
       const ends = new Map<Budget.Reservation, number>()
-      it.effect(`by ${name} leaves nothing taken (${way})`, () =>
+      it.effect(`by ${name} gives back everything (${way})`, () =>
         Effect.gen(function* () {
           yield* Effect.scoped(
             Effect.gen(function* () {
@@ -230,7 +230,7 @@ describe("the end of a call", () => {
     )
   }
 
-  it.effect("at any moment, of many calls together, leaves nothing taken", () =>
+  it.effect("at any moment, of many calls together, gives back everything", () =>
     Effect.gen(function* () {
       const random = mulberry(7)
       const kinds: ReadonlyArray<Attempt> = [

@@ -84,7 +84,7 @@ const harms: Readonly<Record<string, Layer.Layer<Governor.Governor | Budget.Toke
 
 describe("Law 13, around a governor", () => {
   for (const [name, live] of Object.entries(harms)) {
-    it.effect(`${name} costs nothing but its own call`, () =>
+    it.effect(`${name} harms only its own call`, () =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
         const budget = yield* Budget.TokenBudget
@@ -99,7 +99,7 @@ describe("Law 13, around a governor", () => {
     )
   }
 
-  it.effect("a call is settled to what it used before its estimator learns", () =>
+  it.effect("settles a call to its usage before its estimator learns", () =>
     Effect.gen(function* () {
       const governor = yield* Governor.Governor
       const budget = yield* Budget.TokenBudget
@@ -112,7 +112,7 @@ describe("Law 13, around a governor", () => {
     }).pipe(Effect.provide(harms["an estimator that throws as it learns"]!))
   )
 
-  it.effect("a tracer that throws costs nothing but its own call", () => {
+  it.effect("a tracer that throws harms only its own call", () => {
     const { tracer } = recordingTracer()
     const broken = {
       ...tracer,
@@ -136,7 +136,7 @@ describe("Law 13, around a governor", () => {
 
   const open = Governor.layer(options).pipe(Layer.provideMerge(Budget.layer()))
 
-  it.live("callers that wait for a shared prefix are let go, though one of them throws", () =>
+  it.live("serves callers that wait for a shared prefix although one of them throws", () =>
     reported((errors) =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
@@ -155,7 +155,7 @@ describe("Law 13, around a governor", () => {
     )
   )
 
-  it.live("callers that wait for money are served, though one of them throws", () =>
+  it.live("serves callers that wait for money although one of them throws", () =>
     reported((errors) =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
@@ -178,31 +178,33 @@ describe("Law 13, around a governor", () => {
     )
   )
 
-  it.effect("a purse whose owner comes back to it at each change keeps its cap, and holds nothing in the end", () =>
-    Effect.gen(function* () {
-      const governor = yield* Governor.Governor
-      // Regression: the call at the front was paid for twice where the owner came back while it was served.
-      const cap: Spending.Cap = { dollars: 0.0025 }
-      let isInside = false
-      const changed = (): void => {
-        if (isInside) return
-        isInside = true
-        Effect.runSync(purse.resize(cap))
-        isInside = false
-      }
-      const purse: Spending.Purse = Spending.make("us", cap, { changed })
-      const attempt = Effect.delay(Effect.succeed({ value: "", actual: { inputTokens: 100, outputTokens: 0 } }), 1)
-      const run = governor.run(call, () => attempt, { purses: [purse] })
-      const calls = yield* Effect.forkChild(
-        Effect.all(
-          Array.from({ length: 12 }, () => run),
-          { concurrency: 12 }
+  it.effect(
+    "a purse whose owner calls it at each change keeps its cap, and holds nothing when all calls have ended",
+    () =>
+      Effect.gen(function* () {
+        const governor = yield* Governor.Governor
+        // Regression: the call at the front was paid for twice where the owner came back while it was served.
+        const cap: Spending.Cap = { dollars: 0.0025 }
+        let isInside = false
+        const changed = (): void => {
+          if (isInside) return
+          isInside = true
+          Effect.runSync(purse.resize(cap))
+          isInside = false
+        }
+        const purse: Spending.Purse = Spending.make("us", cap, { changed })
+        const attempt = Effect.delay(Effect.succeed({ value: "", actual: { inputTokens: 100, outputTokens: 0 } }), 1)
+        const run = governor.run(call, () => attempt, { purses: [purse] })
+        const calls = yield* Effect.forkChild(
+          Effect.all(
+            Array.from({ length: 12 }, () => run),
+            { concurrency: 12 }
+          )
         )
-      )
-      yield* TestClock.adjust("1 minute")
-      yield* Fiber.join(calls)
-      const { held, spent } = yield* purse.status
-      assert.deepStrictEqual([held, spent], [0, 0.0012])
-    }).pipe(Effect.provide(open))
+        yield* TestClock.adjust("1 minute")
+        yield* Fiber.join(calls)
+        const { held, spent } = yield* purse.status
+        assert.deepStrictEqual([held, spent], [0, 0.0012])
+      }).pipe(Effect.provide(open))
   )
 })

@@ -52,7 +52,7 @@ describe("the metrics of governors in one registry", () => {
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
-  it.effect("go with the last that knows the pool, and begin anew", () =>
+  it.effect("end with the last governor that knows the pool, and begin anew", () =>
     Effect.gen(function* () {
       const [one, two] = [yield* governor, yield* governor]
       for (const each of [one, two]) yield* call(each, "m")
@@ -96,7 +96,7 @@ describe("the metrics of governors in one registry", () => {
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
-  it.effect("go also where the last admission of a pool was refused", () =>
+  it.effect("end also if the last admission of a pool was refused", () =>
     Effect.gen(function* () {
       const one = yield* governor
       for (let n = 0; n < most + 50; n++) {
@@ -131,7 +131,7 @@ describe("the metrics of governors in one registry", () => {
     }).pipe(Effect.provide(Layer.fresh(live)))
   )
 
-  it.effect("are another's in another registry", () =>
+  it.effect("are separate in another registry", () =>
     Effect.gen(function* () {
       const one = yield* governor
       const two = yield* Effect.provideService(governor, Metric.MetricRegistry, new Map())

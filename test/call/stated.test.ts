@@ -59,7 +59,7 @@ const failures = {
 describe("what a policy states", () => {
   // Regression: 28 attempts in four minutes after a permanent 529, and 35 after a permanent 429.
   for (const [what, reason] of Object.entries(failures)) {
-    it.effect(`lets three attempts be made an hour apart, where it says so, of a permanent ${what}`, () =>
+    it.effect(`makes three attempts an hour apart after a permanent ${what}, if stated`, () =>
       Effect.gen(function* () {
         const policy = Retry.make({ backoff: Schedule.spaced("1 hour"), attempts: 3 })
         const { errors, starts } = yield* client(reason, policy)
@@ -75,7 +75,7 @@ describe("what a policy states", () => {
       })
     )
 
-    it.effect(`ends the call where its backoff ends, after a permanent ${what}`, () =>
+    it.effect(`ends the call when its backoff ends, after a permanent ${what}`, () =>
       Effect.gen(function* () {
         const policy = Retry.make({ backoff: Schedule.spaced("1 second").pipe(Schedule.upTo({ times: 2 })) })
         const { errors, starts } = yield* client(reason, policy)
@@ -84,14 +84,14 @@ describe("what a policy states", () => {
       })
     )
 
-    it.effect(`bounds every request by its attempts, after a permanent ${what}`, () =>
+    it.effect(`limits all requests by its attempts, after a permanent ${what}`, () =>
       Effect.gen(function* () {
         const { starts } = yield* client(reason, Retry.make({ attempts: 2 }))
         for (const times of starts) assert.strictEqual(times.length, 2)
       })
     )
 
-    it.effect(`ends after ten minutes where it says no more than an endless backoff, after a permanent ${what}`, () =>
+    it.effect(`ends after ten minutes if only an endless backoff is stated, after a permanent ${what}`, () =>
       Effect.gen(function* () {
         const { starts } = yield* client(reason, Retry.make({ backoff: Schedule.forever }))
         for (const times of starts) assert.isAtMost(times.at(-1)! - times[0]!, 600_100)

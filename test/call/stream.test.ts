@@ -50,7 +50,7 @@ const begun = async () => {
 }
 
 describe("streamOf", () => {
-  it("leaves no listener behind where the stream ends", async () => {
+  it("leaves no listener behind when the stream ends", async () => {
     const { ends, give, reader, signals } = await begun()
     const last = reader.read()
     give(undefined)
@@ -59,7 +59,7 @@ describe("streamOf", () => {
     assert.lengthOf(ends, 0)
   })
 
-  it("leaves no listener behind where it breaks", async () => {
+  it("leaves no listener behind when it breaks", async () => {
     const { fail, reader, signals } = await begun()
     const broken = rejected(reader.read())
     const error = new Error("reset")
@@ -68,7 +68,7 @@ describe("streamOf", () => {
     assert.strictEqual(listeners(...signals), 0)
   })
 
-  it("leaves no listener behind where its reader leaves it", async () => {
+  it("leaves no listener behind when its reader leaves it", async () => {
     const { ends, reader, signals } = await begun()
     await reader.cancel("enough")
     assert.strictEqual(listeners(...signals), 0)
@@ -88,7 +88,7 @@ describe("streamOf", () => {
     })
   }
 
-  it("does not begin where a signal has aborted", async () => {
+  it("does not begin if a signal has aborted", async () => {
     const { ends, source } = byHand()
     const reason = new Error("closed")
     const other = new AbortController()
@@ -98,7 +98,7 @@ describe("streamOf", () => {
     assert.strictEqual(listeners(other.signal), 0)
   })
 
-  it("drops a piece that comes with the abort", async () => {
+  it("drops a piece that arrives with the abort", async () => {
     const { controllers, give, reader } = await begun()
     const reading = rejected(reader.read())
     give("two")

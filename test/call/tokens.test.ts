@@ -14,7 +14,7 @@ const histories = {
 }
 const runs = { arbitrary: { runs: 300 } }
 
-describe("tokens", () => {
+describe("retry tokens", () => {
   it.prop(
     "let no more retries go by any time than the share of the calls and the floor allow",
     histories,
@@ -64,12 +64,12 @@ describe("tokens", () => {
     runs
   )
 
-  it("let none go where there is no call and no floor", () => {
+  it("allow no retry without calls and without a minimum", () => {
     const rule = { ratio: 1, minPerSecond: 0 }
     assert.strictEqual(new RetryTokens(rule, 0).take(0), Infinity)
   })
 
-  it("are not worked off by a clock that is set back", () => {
+  it("are not replenished by a clock that is set back", () => {
     const rule = { ratio: 0, minPerSecond: 1 }
     const tokens = new RetryTokens(rule, 60_000)
     for (let n = 0; n < 10; n++) tokens.take(60_000)

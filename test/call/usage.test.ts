@@ -6,7 +6,7 @@ import type * as Limits from "floodgate/Limits"
 const rejection = (dimensions: Limits.Signal["dimensions"]): Limits.Signal => ({ dimensions })
 
 describe("usage", () => {
-  it("tells the prompt of an estimate from the output that is held with it", () => {
+  it("separates the prompt of an estimate from the output that is reserved with it", () => {
     const expected = { inputTokens: 600, cachedTokens: 100, outputTokens: 50 }
     const promptOf = (accounting: Accounting.Accounting, maxTokens: number | undefined) =>
       Usage.promptOf({
@@ -20,7 +20,7 @@ describe("usage", () => {
     assert.strictEqual(promptOf(Accounting.anthropic, 4_096), 600)
   })
 
-  it("finds the limit that lacks most, in each dimension's own terms", () => {
+  it("finds the limit with the smallest share of what is needed left", () => {
     const hit = (signal: Limits.Signal | undefined, estimate: Limits.Estimate) => Usage.limitHit(signal, estimate)
     assert.isUndefined(hit(undefined, { tokens: 100 }))
     assert.strictEqual(hit(rejection({ tokens: { remaining: 50 } }), { tokens: 100 }), "tokens")

@@ -72,7 +72,7 @@ describe("fallback with an ExecutionPlan", () => {
     })
   )
 
-  it.effect("does not ask again what is wrong everywhere", () =>
+  it.effect("does not repeat a request that is wrong everywhere", () =>
     Effect.gen(function* () {
       const first = yield* step("opus", { create: () => fail(new LlmError.InvalidRequest({ status: 400 })) })
       const second = yield* step("sonnet", answers)
@@ -84,7 +84,7 @@ describe("fallback with an ExecutionPlan", () => {
     })
   )
 
-  it.effect("falls back for a stream before its content, and not after", () =>
+  it.effect("falls back for a stream before its content only", () =>
     Effect.gen(function* () {
       const overloaded = new LlmError.LlmError({ reason: new LlmError.Overloaded({ status: 200 }) })
       const scriptOf = (early: boolean): Script => ({
@@ -111,7 +111,7 @@ describe("fallback with an ExecutionPlan", () => {
     }).pipe(Effect.provide(Retry.layerBudget({ minPerSecond: Infinity })))
   )
 
-  it("falls back where another provider may do better", () => {
+  it("falls back after errors that another provider may not have", () => {
     const of = (reason: LlmError.LlmErrorReason) => mayFallBack(new LlmError.LlmError({ reason }))
     assert.isTrue(of(new LlmError.CircuitOpen({ pool: "opus" })))
     assert.isTrue(of(new LlmError.SpendLimited({ status: 429 })))

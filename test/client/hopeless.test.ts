@@ -40,8 +40,8 @@ const unreachable = (code: string, isDown: (now: number, attempt: number) => boo
       )
   })
 
-describe("what can never work", () => {
-  it.effect("with a wrong key fails at once for all, and says so", () =>
+describe("a call that can never succeed", () => {
+  it.effect("with a wrong key fails at once for all agents, with the reason", () =>
     Effect.gen(function* () {
       const provider = ProviderSim.layer({ faults: [{ kind: "401" }], latency: { rejectionMillis: 100 } })
       const ends = yield* race(40, provider)
@@ -55,7 +55,7 @@ describe("what can never work", () => {
   )
 
   for (const agents of [1, 12, 80]) {
-    it.effect(`at a name that does not exist fails for all ${agents} within seconds, and says so`, () =>
+    it.effect(`at an unknown host name fails for all ${agents} agents within seconds, with the reason`, () =>
       Effect.gen(function* () {
         const { layer, seen } = unreachable("ENOTFOUND", () => true)
         const ends = yield* race(agents, layer)
@@ -65,7 +65,7 @@ describe("what can never work", () => {
       })
     )
 
-    it.effect(`at an address that refuses for a minute fails then for all ${agents}, soon after one another`, () =>
+    it.effect(`at an address that refuses connections for a minute fails then for all ${agents} agents`, () =>
       Effect.gen(function* () {
         const { layer } = unreachable("ECONNREFUSED", () => true)
         const ends = yield* race(agents, layer)
@@ -88,7 +88,7 @@ describe("what can never work", () => {
       ],
       ["a name that is gone after it has answered", "ENOTFOUND", (now: number, n: number) => n > 1 && now < 180_000]
     ] as const) {
-      it.effect(`${what} is waited for by all ${agents}`, () =>
+      it.effect(`${what} is no reason to give up for any of ${agents} agents`, () =>
         Effect.gen(function* () {
           const { layer } = unreachable(code, isDown)
           const ends = yield* race(agents, layer)
@@ -98,7 +98,7 @@ describe("what can never work", () => {
     }
   }
 
-  it.effect("is larger than the provider's limit: it is sent once, and refused with that limit", () =>
+  it.effect("that is larger than the provider's limit is sent once, and refused with that limit", () =>
     Effect.gen(function* () {
       const large = { ...params, messages: [{ role: "user" as const, content: "x".repeat(400_000) }] }
       const { value: error } = yield* Simulation.run(
@@ -127,7 +127,7 @@ describe("what can never work", () => {
     )
   )
 
-  it.effect("a retry-after beyond the deadline is refused at once, with the time", () =>
+  it.effect("with a retry-after beyond its deadline fails at once, with the time", () =>
     Effect.gen(function* () {
       const { duration, value: error } = yield* Simulation.run(LlmClient.create(params).pipe(Effect.flip))
       assert.instanceOf(error, LlmError)

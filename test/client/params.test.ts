@@ -45,7 +45,7 @@ const counts: ReadonlyArray<readonly [params: unknown, problem: string]> = [
 describe("params that cannot be read", () => {
   for (const [name, call] of Object.entries(ways)) {
     for (const [params, problem] of name === "countTokens" ? problems : [...problems, ...counts]) {
-      it.effect(`${name} fails at once, and names the field: ${problem}`, () =>
+      it.effect(`${name} fails at once and names the field: ${problem}`, () =>
         Effect.gen(function* () {
           const error = yield* Effect.flip(call(params))
           assert.instanceOf(error, LlmError.LlmError)
@@ -59,7 +59,7 @@ describe("params that cannot be read", () => {
     }
   }
 
-  it.effect("what the provider may accept is left to it", () =>
+  it.effect("passes on params that the provider may accept", () =>
     Effect.gen(function* () {
       const params = { ...valid, tools: undefined, unknown: 1 }
       const fiber = yield* Effect.forkChild(LlmClient.create(untyped(params)))

@@ -20,7 +20,7 @@ const program = Effect.gen(function* () {
 console.log(JSON.stringify(await Effect.runPromise(Effect.scoped(program))))`
 
 describe("without the SDK", () => {
-  it("layers over it fail with an error that names the command, and the rest works", () => {
+  it("layers over the SDK fail with an error that names the command, and everything else works", () => {
     const { stderr, stdout } = runWithout("@anthropic-ai/sdk", program)
     assert.match(stdout, /^\[/, stderr)
     const [missing, config, role] = JSON.parse(stdout) as [Record<string, unknown>, Record<string, unknown>, string]

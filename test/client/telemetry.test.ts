@@ -57,7 +57,7 @@ const known = { inputTokens: 1_000, agent: "agent-7" }
 
 describe("telemetry", () => {
   describe("span", () => {
-    it.effect("is one for a call, by the GenAI names, whatever the number of attempts", () => {
+    it.effect("is one for a call with all its attempts, with the GenAI names", () => {
       const { spans, watch } = collecting()
       const script: Script = {
         create: (attempt) =>
@@ -97,7 +97,7 @@ describe("telemetry", () => {
       }).pipe(Effect.provide(live(script)), watch)
     })
 
-    it.effect("says how long the call stood in the queue, and for what", () => {
+    it.effect("reports how long the call waited in the queue, and for which limit", () => {
       const { spans, watch } = collecting()
       return Effect.gen(function* () {
         yield* Budget.withReservation({ inputTokens: 100_000 }, () => Effect.void)
@@ -110,7 +110,7 @@ describe("telemetry", () => {
       }).pipe(Effect.provide(live({ create: () => Effect.succeed(message("Hello")) })), watch)
     })
 
-    it.effect("says why the call failed, and which limit it hit", () => {
+    it.effect("reports why the call failed, and which limit it hit", () => {
       const { spans, watch } = collecting()
       const signal = { dimensions: { outputTokens: { limit: 8_000, remaining: 0 } } }
       const script: Script = {
@@ -162,7 +162,7 @@ describe("telemetry", () => {
       }).pipe(Effect.provide(live(script)), watch)
     })
 
-    it.effect("has nothing of the request's and the response's content", () => {
+    it.effect("has no content of the request or the response", () => {
       const { spans, watch } = collecting()
       const secret = { ...params, messages: [{ role: "user" as const, content: "CONTENT-IN" }] }
       return Effect.gen(function* () {

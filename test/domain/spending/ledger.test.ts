@@ -52,7 +52,7 @@ describe("ledger", () => {
   })
 
   it.prop(
-    "counts at least what was spent in the window, and nothing that is a sixtieth older",
+    "counts everything that was spent in the window, and nothing that is more than a sixtieth older",
     { history: History, millis: int(1, 2 * day), start: int(0, day) },
     ({ history, millis, start }) => {
       const { said } = play({ _tag: "Window", millis }, history, start)
@@ -65,7 +65,7 @@ describe("ledger", () => {
   )
 
   it.prop(
-    "says to the millisecond when an amount fits",
+    "knows to the millisecond when an amount fits",
     { history: History, millis: int(60, day), limit: int(1, 5_000), amount: int(1, 5_000) },
     ({ amount, history, limit, millis }) => {
       const ledger = ledgerOf(limit, { _tag: "Window", millis })
@@ -83,7 +83,7 @@ describe("ledger", () => {
   )
 
   const kept = { history: History, millis: int(1, day), ever: Schema.Boolean }
-  it.prop("goes on from what was kept of it, as JSON", kept, ({ ever, history, millis }) => {
+  it.prop("continues from its kept state, as JSON", kept, ({ ever, history, millis }) => {
     const period: Period = ever ? { _tag: "Ever" } : { _tag: "Window", millis }
     const { ledger, said } = play(period, history)
     const now = said.at(-1)?.now ?? 0
@@ -103,7 +103,7 @@ describe("ledger", () => {
     assert.isAtMost(ledger.kept.cells.length, 62)
   })
 
-  it("counts on when the clock is set back", () => {
+  it("keeps counting when the clock is set back", () => {
     const ledger = ledgerOf(100, { _tag: "Day" })
     ledger.spend(60, 3 * day)
     ledger.spend(30, day)
@@ -113,7 +113,7 @@ describe("ledger", () => {
   })
 
   for (const period of [{ _tag: "Day" }, { _tag: "Window", millis: day }] as const) {
-    it(`counts for two periods at most, however far the clock is set back: ${period._tag}`, () => {
+    it(`counts an amount for at most two periods, however far the clock is set back: ${period._tag}`, () => {
       const ledger = ledgerOf(100, period)
       ledger.spend(60, 400 * day)
       ledger.spend(30, day)
@@ -122,7 +122,7 @@ describe("ledger", () => {
     })
   }
 
-  it("counts by another period from now on, what was spent before for two of its periods at most", () => {
+  it("counts by another period after a change, and earlier amounts for at most two of its periods", () => {
     const ledger = ledgerOf(100, { _tag: "Ever" })
     ledger.spend(60, 0)
     ledger.resize({ limit: 100, period: { _tag: "Day" }, reserve: "most" })

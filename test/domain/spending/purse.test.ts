@@ -29,7 +29,7 @@ const window = 300
 
 describe("purses", () => {
   it.prop(
-    "are never overspent, in any order of events, and hold nothing in the end",
+    "are never overspent, in any order of events, and hold nothing when all calls have ended",
     { steps: Schema.Array(Step).check(Schema.isMaxLength(120)), period: Schema.Literals(["ever", "window"]) },
     ({ period, steps }) => {
       const how: Period = period === "ever" ? { _tag: "Ever" } : { _tag: "Window", millis: window }
@@ -105,7 +105,7 @@ describe("purses", () => {
     }
   )
 
-  it("lets calls wait in the order in which they came, also behind a large one", () => {
+  it("serves calls in the order of arrival, also behind a large one", () => {
     const one = purse(100)
     const bill = (max: number) => ({ purses: [one], max, expected: max })
     const first = Purses.take(bill(80), 0) as Purses.Payment
@@ -119,7 +119,7 @@ describe("purses", () => {
     assert.instanceOf(small.outcome, Purses.Payment)
   })
 
-  it("refuses at once what does not fit beside what was spent", () => {
+  it("refuses a call at once if it does not fit beside what was spent", () => {
     const one = purse(100)
     const bill = (max: number) => ({ purses: [one], max, expected: max })
     ;(Purses.take(bill(80), 0) as Purses.Payment).settle(70, 0)
@@ -128,7 +128,7 @@ describe("purses", () => {
     assert.instanceOf(Purses.take(bill(30), 0), Purses.Payment)
   })
 
-  it("gives up a place as if it had never been asked for", () => {
+  it("serves the others as if a call that gave up had never waited", () => {
     const one = purse(100)
     const bill = (max: number) => ({ purses: [one], max, expected: max })
     Purses.take(bill(60), 0)
@@ -150,7 +150,7 @@ describe("purses", () => {
       [0, 1]
     ]
   ]) {
-    it(`lets calls go that wait for two of them, though others always wait for one: ${orders.join(" and ")}`, () => {
+    it(`serves calls that wait for two purses although others always wait for one: ${orders.join(" and ")}`, () => {
       const both = [purse(100, undefined, "a"), purse(100, undefined, "b")]
       const bill = (of: ReadonlyArray<number>) => ({ purses: of.map((each) => both[each]!), max: 100, expected: 100 })
       const ask = (of: ReadonlyArray<number>) =>
