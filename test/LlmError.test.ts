@@ -16,7 +16,7 @@ const received = (started: boolean): NonNullable<LlmError.LlmErrorReason["receiv
   started
 })
 
-/** The outcomes: the reason, whether to retry, what the call used, what the budget is told. */
+/** For each reason: whether to retry, what the call used, and what the budget is told. */
 const table: ReadonlyArray<[LlmError.LlmErrorReason, boolean, Limits.Usage, LlmError.LlmError["pushback"]]> = [
   [new LlmError.RateLimited({ status: 429 }), true, nothing, "rateLimit"],
   [new LlmError.RampLimited({ status: 429 }), true, nothing, "ramp"],

@@ -13,7 +13,7 @@ import { type Handler, serve } from "./support/httpServer.ts"
 
 const messages = [{ role: "user" as const, content: "Hello" }]
 
-/** Clients, each with its own kind of errors. */
+/** Clients and the errors that they throw. */
 const clients = {
   openai: (baseURL: string, timeout: number, signal: AbortSignal | undefined) =>
     new OpenAI({ apiKey: "any", baseURL, maxRetries: 0, timeout }).chat.completions.create(
@@ -156,7 +156,7 @@ describe("Signals", () => {
         const request = { model: "any", bytes: 100, inputTokens: 100, maxTokens: 100 }
         const error = yield* Effect.flip(governor.run(request, () => Effect.map(attempt, (value) => ({ value }))))
         assert.instanceOf(error, LlmError)
-        // An SDK tells an abort by the signal from none of its own, but not why the signal did.
+        // The SDK shows that the signal aborted, but not why.
         const either = tag === "timeout" ? ["TimedOut", "ConnectionFailed"] : [tag]
         assert.include(either, (error as LlmError).reason._tag)
         assert.strictEqual((error as LlmError).isRetryable, retryable)

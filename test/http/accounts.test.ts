@@ -1,4 +1,4 @@
-/** The accounts that requests count towards: those of one organisation, and those that nobody knows. */
+/** The accounts that requests count towards: of one organisation, and of unknown credentials. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -25,7 +25,7 @@ type Answer = (key: string) => {
   readonly until?: Promise<void>
 }
 
-/** A governed fetch whose provider answers by the key, and what it leaves behind. */
+/** A governed fetch whose provider answers depending on the key, and the pools and memory that remain. */
 const world = Effect.fnUntraced(function* (answer: Answer, options: Budget.Options = {}) {
   const registry: Metric.MetricRegistry = new Map()
   const live = Governor.layer().pipe(
@@ -61,7 +61,7 @@ describe("the account of a credential", () => {
       for (const key of ["Bearer one", "Bearer two", "Bearer two", "Bearer one", "Bearer two"]) yield* here.ask(key)
       const { pools } = yield* here.budget.status
       const spent = Object.values(pools).map(({ dimensions }) => 100 - dimensions.requests!.level)
-      // The one without an account, the shared one, and the one that the second key had before its first answer.
+      // The pool without an account, the shared one, and the one of the second key before its first answer.
       assert.deepStrictEqual(spent, [4, 1, 0])
     }).pipe(Effect.scoped)
   )

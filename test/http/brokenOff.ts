@@ -1,4 +1,4 @@
-/** Streams that are left at any point in any way, over a provider in memory. */
+/** Streams that are abandoned at any point in any way, with a provider in memory. */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,17 +19,17 @@ const chunks = [
   encoder.encode("data: [DONE]\n\n")
 ]
 
-/** The header by which the provider knows whose call it is. */
+/** The header by which the provider recognises a call. */
 const callHeader = "x-call"
 
 /**
- * Sends some chunks, and ends, breaks or falls silent. `open` counts the bodies that nobody has ended. `silent` hears of a call
- * that gets nothing more: its caller would wait for ever.
+ * Sends some chunks, and then ends, breaks or falls silent. `open` counts the bodies that have not ended. `silent` is called for a
+ * call that gets nothing more, because its caller would wait for ever.
  */
 const provider = (random: () => number, silent: (call: string) => void) => {
   let open = 0
   const fetch: typeof globalThis.fetch = async (_, init) => {
-    // Seldom before the first content: several such failures in a row are an outage, which pauses everybody.
+    // Rarely before the first content, because several such failures in a row are an outage, which pauses all calls.
     if (random() < 0.01) throw Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNRESET" } })
     const most = random() < 0.02 ? 0 : 2 + Math.floor(random() * chunks.length)
     const end = random()
@@ -71,7 +71,7 @@ const provider = (random: () => number, silent: (call: string) => void) => {
 const url = "https://api.openai.com/v1/chat/completions"
 const body = JSON.stringify({ model: "gpt-6", stream: true, messages: [{ role: "user", content: "Hi" }] })
 
-/** Reads a part of a stream, and leaves it in one of the ways there are. */
+/** Reads part of a stream, and abandons it in one of the possible ways. */
 const leave = async (
   fetch: typeof globalThis.fetch,
   random: () => number,
@@ -81,7 +81,7 @@ const leave = async (
   const early = random() < 0.1
   const asked = fetch(url, { method: "POST", body, headers: { [callHeader]: call }, signal: controller.signal })
   if (early) controller.abort()
-  // Few enough that most calls are sent on a fast machine, too, where an abort comes before the queue has let them go.
+  // Few enough that most calls are sent even on a fast machine, where an abort may come before they are admitted.
   const hurry = random() < 0.2 ? setImmediate(() => controller.abort()) : undefined
   try {
     const response = await asked
@@ -91,17 +91,17 @@ const leave = async (
     if (random() < 0.5) await reader.cancel()
     else controller.abort()
   } catch {
-    // It was broken off there.
+    // The stream broke off there.
   } finally {
     clearImmediate(hurry)
   }
 }
 
 const plenty = { perSecond: 1e9, burst: 1e9 }
-/** Requests never come back, so that their level shows how many were sent; nothing else binds. */
+/** The limit on requests never refills, so that its level shows how many were sent. No other limit applies. */
 const limits = { requests: { total: 1e9 }, inputTokens: plenty, outputTokens: plenty, tokens: plenty }
 
-/** The law: when all have left, nothing is in flight, nobody waits, and no connection is open. */
+/** Asserts that nothing is in flight, waiting or connected once all callers have left. */
 export const nothingIsLeft = (count: number, seed: number, concurrency = 16) =>
   Effect.gen(function* () {
     const random = mulberry(seed)

@@ -32,7 +32,7 @@ interface Reply {
   readonly status?: number
   readonly headers?: Record<string, string>
   readonly body: string | Uint8Array
-  /** What becomes of the connection after the body. */
+  /** What happens to the connection after the body. */
   readonly last?: "end" | "cut" | "hang"
 }
 
@@ -79,7 +79,7 @@ const world = Effect.fnUntraced(function* (
   return { ...server, fetch, bodies, pools, pool: Effect.map(pools, (pools) => Object.values(pools)[0]!) }
 })
 
-/** Waits until all is given back; the test's own timeout is the limit. */
+/** Waits until everything has been released; the timeout of the test is the limit. */
 const idle = ({ pool }: World) =>
   Effect.repeat(pool, {
     until: ({ inFlight, queued }) => inFlight === 0 && queued === 0,
@@ -101,7 +101,7 @@ const completion = JSON.stringify({
   usage: { prompt_tokens: 900, completion_tokens: 30 }
 })
 
-/** What a stream of Chat Completions sends, with and without what it sends only to those who asked for usage. */
+/** A stream of Chat Completions, with and without the chunk that only callers who ask for usage get. */
 const frames = (usage: boolean): string =>
   [
     { id: "c1", model: "gpt-6", choices: [{ index: 0, delta: { role: "assistant", content: "" } }] },
@@ -115,7 +115,7 @@ const frames = (usage: boolean): string =>
 const asksForUsage = (body: string): boolean => /"include_usage":true/.test(body)
 
 const sse = { "content-type": "text/event-stream; charset=utf-8" }
-/** A provider that sends usage to whoever asks for it. */
+/** A provider that sends usage on request. */
 const streaming = (_: unknown, body: string): Reply => ({ body: frames(asksForUsage(body)), headers: sse })
 
 const text = (response: Response) => Effect.promise(() => response.text())
@@ -346,7 +346,7 @@ describe("floodgate/fetch", () => {
       })
     )
 
-    // Regression: it was read whole, showed the usage that its caller did not ask for, and was retried by its client as a failure.
+    // Regression: it was read whole, showed usage that its caller had not requested, and its client retried it as a failure.
     it.live.each(["Text/Event-Stream", "text/plain", "", "application/json"])(
       "is read as one, whatever its content type: %j",
       (type) =>
@@ -414,7 +414,7 @@ describe("floodgate/fetch", () => {
         )
         const init = chat({ stream: true })
         for (const _ of [1, 2]) assert.strictEqual(yield* text(yield* ask(here, init)), frames(false))
-        // The first call went out twice, as one attempt under one reservation.
+        // The first call was sent twice, as one attempt with one reservation.
         assert.deepStrictEqual(here.bodies.map(asksForUsage), [true, false, false])
         assert.deepStrictEqual(here.bodies.slice(1), [init.body, init.body])
         const pool = yield* idle(here)

@@ -30,7 +30,7 @@ interface Case {
 
 const list = JSON.stringify(geminiList, undefined, 2)
 
-/** What callers get of what a provider sends, and the input that counts of it. */
+/** What callers receive of a stream, and the input that it is settled to. */
 const cases: ReadonlyArray<Case> = [
   {
     name: "Anthropic Messages",
@@ -83,7 +83,7 @@ const cases: ReadonlyArray<Case> = [
   }
 ]
 
-/** Input never refills, so that its level shows what was settled; nothing else binds. */
+/** The limit on input never refills, so that its level shows what was settled. No other limit applies. */
 const plenty = { perSecond: 1e9, burst: 1e9 }
 const limits = { inputTokens: { total: 1e9 }, requests: plenty, outputTokens: plenty, tokens: plenty }
 

@@ -105,7 +105,7 @@ describe("anthropic", () => {
       assert.strictEqual(agentOf({ user_id: "u-1" }), "u-1")
       assert.strictEqual(agentOf({ user_id: user }), "s-1")
       assert.strictEqual(agentOf({ user_id: "{broken" }), "{broken")
-      // A text as long as a body would take as long to parse as one.
+      // Parsing a text as long as a body would take as long as parsing a body.
       assert.isUndefined(agentOf({ user_id: JSON.stringify({ session_id: "s-1", rest: "x".repeat(5_000) }) }))
       assert.strictEqual(agentOf({ user_id: user }, { "x-claude-code-session-id": "s-2" }), "s-2")
       const both = { "x-claude-code-session-id": "s-2", "x-floodgate-agent": "a7" }
@@ -128,7 +128,7 @@ describe("anthropic", () => {
 
     it("does not describe a body of another protocol", () => {
       for (const other of [undefined, null, "text", 5, [], [body]]) assert.isUndefined(describeBody(other))
-      // It is for the provider to refuse it.
+      // The provider refuses it.
       for (const other of [{}, { messages: "x" }]) assert.isDefined(describeBody(other))
       assert.isUndefined(describeBody({ inputText: "Hello" }, "/model/amazon.titan-text/invoke"))
       assert.isDefined(describeBody({ prompt: "Hello" }, "/model/anthropic.claude-v2/invoke"))
@@ -172,7 +172,7 @@ describe("anthropic", () => {
         outputTokens: 2
       }
       assert.deepStrictEqual(usageOf(anthropic.answer({ usage })), all)
-      // The last event of a stream does not say it again.
+      // The last event of a stream does not repeat it.
       const last = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 100 }
       assert.deepStrictEqual(usageOf(fold(start({ ...usage, output_tokens: 1 }), total(last))), all)
     })
@@ -235,7 +235,7 @@ describe("anthropic", () => {
     })
 
     it("keeps its own estimate where the last counts lack the output", () => {
-      // Regression: the placeholder of message_start was all that a gateway's stream without usage had put out.
+      // Regression: for a stream without usage, the placeholder of message_start counted as its whole output.
       const open = [start({ input_tokens: 10, output_tokens: 1 }), delta({ type: "text_delta", text: "x".repeat(27) })]
       for (const usage of [undefined, null, {}, { output_tokens: null }]) {
         assert.strictEqual(outputOf(...open, total(usage)), 11)

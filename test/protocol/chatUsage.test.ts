@@ -71,7 +71,7 @@ describe("chatUsage", () => {
           ...sent,
           stream_options: { ...before, include_usage: true }
         })
-        // Asking twice is asking once.
+        // A second request for usage changes nothing.
         assert.deepStrictEqual(JSON.parse(inject(inject(text))), JSON.parse(inject(text)))
       },
       { arbitrary: { runs: 1_000 } }

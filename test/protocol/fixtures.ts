@@ -3,7 +3,7 @@ import type { BetaMessage, BetaRawMessageStreamEvent } from "@anthropic-ai/sdk/r
 import type { ChatCompletion, ChatCompletionChunk } from "openai/resources/chat/completions"
 import type { Response, ResponseStreamEvent } from "openai/resources/responses/responses"
 
-/** A value of which a test needs only a part; the keys are checked. */
+/** Part of a value, as much as a test needs; its keys are type-checked. */
 type Part<A> =
   A extends ReadonlyArray<infer B>
     ? ReadonlyArray<Part<B>>
@@ -134,7 +134,7 @@ const withNulls = chatChunks({ usage: null })
   .join("")
 
 export const chatStream = withNulls + usageChunk + done
-/** What a caller who did not ask for usage gets of {@link chatStream}. */
+/** What a caller who did not ask for usage receives of {@link chatStream}. */
 export const chatStreamFiltered = withNulls + done
 
 export const chatCompletion: Part<ChatCompletion> = {

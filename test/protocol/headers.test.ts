@@ -194,7 +194,7 @@ describe("headers", () => {
       "ratelimit",
       "ratelimit-policy"
     ]
-    // Half of the values are pieces that mean something, so that the parsers get past their first test.
+    // Half of the values consist of meaningful pieces, so that parsers get past their first check.
     const piece = Schema.Union([
       Schema.String,
       Schema.Literals(["1", "0", "9".repeat(17), "-", ".", "e300", "ms", "s", "m", ";", "=", ",", '"', "w=60", "r=5"]),

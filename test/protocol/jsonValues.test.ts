@@ -11,7 +11,7 @@ const counted = (text: string, part = Infinity): number => {
   return counter.values
 }
 
-/** The values below a value, where an empty list or object counts twice, and each name ten times more. */
+/** The number of values below a value. An empty list or object counts twice, and each new name ten times more. */
 const below = (value: unknown, names = new Set<string>()): number => {
   if (typeof value !== "object" || value === null) return 0
   const before = names.size
@@ -75,7 +75,7 @@ describe("jsonValues", () => {
   })
 
   it("takes time in proportion to the bytes", () => {
-    // The quote is far away for each of many backslashes. Searched for again and again, this takes an hour.
+    // The quote is far behind many backslashes. A search that starts again at each of them would take an hour.
     const text = `["${`${"x".repeat(300)}\\n`.repeat(50_000)}",1]`
     assert.strictEqual(counted(text), 2)
   })

@@ -21,7 +21,7 @@ const find = (url: string, method = "POST") => {
   return found && `${found.protocol.name} ${found.route.operation} ${found.route.path}`
 }
 
-/** What is not finite, bounded and consistent in all that is known of an answer. */
+/** Everything in an answer that is not finite, bounded and consistent. */
 const problemsOf = (answer: Answer): ReadonlyArray<string> => {
   const amounts = [...Object.values(usageOf(answer) ?? {}), answer.uncounted]
   const names = [answer.id, answer.model, answer.finishReason, answer.continuation]
@@ -175,7 +175,7 @@ describe.each(streams)("a stream of %s", (_, protocol, text) => {
   })
 })
 
-/** Names and values that mean something to one of the protocols, in places where they may make no sense. */
+/** Names and values that have a meaning in one of the protocols, in any place. */
 const names = `type error message delta usage choices response candidates content parts text model messages input tools
   metadata user_id thread stream max_tokens iterations prompt_tokens prompt_tokens_details input_tokens usageMetadata
   promptTokenCount status code details violations quotaId quotaValue retryDelay contents generationConfig __proto__`.split(

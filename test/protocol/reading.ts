@@ -1,4 +1,4 @@
-/** Reads streams as the governed fetch will: bytes to events to an answer. */
+/** Reads streams as the governed fetch does: from bytes to events to an answer. */
 import { type Answer, type Protocol } from "floodgate/protocol"
 import { makeSseParser, type SseEvent } from "../../src/protocol/sse.ts"
 import { emptyAnswer } from "../../src/protocol/protocol.ts"
@@ -13,7 +13,7 @@ export const piecesOf = (bytes: Uint8Array, cuts: ReadonlyArray<number>): Readon
   return ends.map((end, index) => bytes.subarray(index === 0 ? 0 : ends[index - 1], end))
 }
 
-/** Every byte as a piece of its own. */
+/** Pieces of one byte each. */
 export const singly = (bytes: Uint8Array): ReadonlyArray<Uint8Array> =>
   Array.from(bytes, (_, index) => bytes.subarray(index, index + 1))
 

@@ -6,7 +6,7 @@ import { anthropicStream, chatCompletion, chatStream, response, responsesStream 
 import { answerOfText } from "./reading.ts"
 import type { Refusal } from "../../src/protocol/refusal.ts"
 
-// What the real SDKs make of our refusals. @google/genai is no dependency; its own reading is repeated below.
+// How real SDKs read our refusals. @google/genai is not a dependency, so its reader is repeated below.
 
 const refusal = (kind: Refusal["kind"], retryAfterSeconds?: number): Refusal => ({
   kind,
@@ -204,7 +204,7 @@ describe("refusals", () => {
     })
 
     it("retries only retryable failures", async () => {
-      // The SDK waits for `retry-after`, so it is set to next to nothing here.
+      // The SDK waits for `retry-after`, so it is almost zero here.
       for (const [kind, requests] of [
         ["tooLarge", 1],
         ["spendLimited", 1],

@@ -49,7 +49,7 @@ describe("requestSize", () => {
     const { textBytes } = sizeOf({ messages: [{ role: "user", content: [image, document] }] })
     assert.strictEqual(textBytes - contentBytes(), "imagedocumentbase64".length)
     assert.strictEqual(contentBytes(document) - contentBytes(), "documentbase64".length + 1_000 * documentShare)
-    // Data that is no text is none: nothing is known of it but its type.
+    // Data that is not a string does not count: only its type is known.
     assert.strictEqual(contentBytes({ type: "base64", data: 5 }) - contentBytes(), "base64".length)
   })
 
@@ -113,7 +113,7 @@ describe("requestSize", () => {
     })
   })
 
-  // Regression: a value of the caller's own counted as a picture or as nothing, and 3 MB were sent under a cap of $0.50.
+  // Regression: the caller's own data counted as a picture or as nothing, and 3 MB were sent under a cap of $0.50.
   describe("of values that only look like content", () => {
     const data = "x".repeat(100_000)
     const lookalikes = [
@@ -170,7 +170,7 @@ describe("requestSize", () => {
 
   it("survives content that is nested deeper than any stack", () => {
     const deep = JSON.parse(`${"[".repeat(50_000)}${"]".repeat(50_000)}`) as Array<object>
-    // Regression: what was nested more than 200 times counted as nothing.
+    // Regression: values nested more than 200 levels deep counted as nothing.
     assert.isAtLeast(bytesOf({ messages: deep }), 99_000)
     assert.isAtLeast(bytesOf({ messages: [], tools: deep }), 100_000)
   })

@@ -7,7 +7,7 @@ import * as Limits from "floodgate/Limits"
 import { nothing } from "../support/budget.ts"
 import { LlmError } from "floodgate/LlmError"
 
-// What the SDK throws over real HTTP is in test/adapters/anthropic/provider.test.ts; here is what a server in a test cannot cause.
+// test/adapters/anthropic/provider.test.ts has what the SDK throws over real HTTP; this file has what a test server cannot cause.
 
 const slow = '{"error":{"code":"too_fast","message":"Slow down"}}'
 
@@ -86,7 +86,7 @@ describe("sdkErrors", () => {
       assert.strictEqual(thrown(error)._tag, tag)
     })
 
-    // Groq's 413 was retried, and paused everybody: it says so of a request that is larger than the limit, and never fits.
+    // Regression: Groq's 413 for a request larger than the limit, which can never fit, was retried and paused all calls.
     it.each([
       [413, "InvalidRequest"],
       [401, "AccessDenied"],
@@ -168,7 +168,7 @@ describe("sdkErrors", () => {
     })
 
     it("reads errors of the AWS SDK by their name, also in a stream, where they have no status", () => {
-      // Regression: a throttled stream was an invalid request that nobody had sent.
+      // Regression: a throttled stream counted as an invalid request that was never sent.
       const aws = (name: string, httpStatusCode?: number) =>
         thrown(Object.assign(new Error("Too many tokens"), { name, $fault: "client", $metadata: { httpStatusCode } }))
       for (const [name, _tag] of [
@@ -199,7 +199,7 @@ describe("sdkErrors", () => {
       assert.deepInclude(thrown(error), { _tag: "ConnectionFailed", sent: true })
     })
 
-    // As they came from the clients at a server of a few lines, in November 2026.
+    // As clients threw them in November 2026, against a server of a few lines.
     it.each([
       ["the AI SDK", { statusCode: 429, responseHeaders: { "retry-after": "16" }, responseBody: slow }],
       ["Mistral", { statusCode: 429, headers: new Headers({ "retry-after": "16" }), body: slow }],
@@ -238,7 +238,7 @@ describe("sdkErrors", () => {
       }
     )
 
-    // They were retried as connections that were lost after the request was sent. No address here is ever asked.
+    // Regression: they were retried as connections lost after sending. None of these addresses is contacted.
     it.each([
       ["http://127.0.0.1:9/", "bad port"],
       ["localhost:8080/v1", "unknown scheme"],

@@ -7,7 +7,7 @@ import { bytesOf, eventsOf, piecesOf, randomPieces, singly } from "./reading.ts"
 const read = (text: string) => eventsOf([bytesOf(text)])
 const event = (data: string, name?: string) => ({ name, data })
 
-/** The whole stream at once, by the words of the standard: the referee. */
+/** The reference: reads the whole stream at once, by the wording of the standard. */
 const reference = (text: string) => {
   const events: Array<{ name: string | undefined; data: string }> = []
   let name: string | undefined
@@ -153,7 +153,7 @@ describe("sse", () => {
   })
 
   describe("makeSseFilter", () => {
-    /** What passes, and the most that was held back at any time. */
+    /** The bytes that were passed on, and the maximum that was held back at any time. */
     const filter = (pieces: ReadonlyArray<Uint8Array>, maxHeldBytes?: number) => {
       const parser = makeSseParser()
       const filter = makeSseFilter(({ data }) => data === "drop", maxHeldBytes === undefined ? {} : { maxHeldBytes })

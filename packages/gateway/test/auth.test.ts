@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { dial, gatewayTo, requestOf, until } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
-// Who may call, and what is not HTTP. Real HTTP, so these run on the real clock.
+// Who may call, and requests for other protocols. These use real HTTP, so they run on the real clock.
 
 const answers: Handler = (_, response) =>
   void response.writeHead(200, { "content-type": "application/json" }).end(
@@ -44,7 +44,7 @@ describe("a gateway without a token", () => {
     ["GET", "/unheard/of"]
   ]
   const foreign: ReadonlyArray<readonly [headers: Record<string, string>, says: string]> = [
-    // A website whose name was made to resolve to this machine: its pages are of the same origin as the gateway.
+    // A website whose name resolves to this machine, so that its pages have the same origin as the gateway.
     [{ host: "evil.test", origin: "http://evil.test", "content-type": "text/plain" }, "evil.test"],
     [{ host: "evil.test:8788" }, "evil.test"],
     [{ host: "localhost.evil.test" }, "localhost.evil.test"],
@@ -90,14 +90,14 @@ describe("a gateway without a token", () => {
         { host: "LOCALHOST:1" },
         { host: "[::1]:8788" },
         { host: "app.localhost:8788" },
-        // A container reaches its machine by these, or by an address.
+        // Containers reach their host by these names, or by an address.
         { host: "host.docker.internal:8788" },
         { host: "host.containers.internal:8788" },
         { host: "172.17.0.1:8788" },
         { ...at, origin: "http://localhost:3000" },
         { ...at, origin: "tauri://localhost" },
         { host: "172.17.0.1:8788", origin: "http://172.17.0.1:8788" },
-        // Those of the option.
+        // Names in the option hosts.
         { host: "gateway.internal:80" },
         { ...at, origin: "https://chat.test" }
       ]

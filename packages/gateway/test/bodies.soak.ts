@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as Http from "node:http"
 import { join } from "node:path"
 
-// Bodies that ended a gateway, and the largest ones that it takes: `npm run test:soak -- packages/gateway/test/bodies`.
+// Bodies that crashed a gateway, and the largest ones that it accepts: `npm run test:soak -- packages/gateway/test/bodies`.
 
 const bin = join(import.meta.dirname, "../../cli/src/bin.ts")
 const strain = join(import.meta.dirname, "strain.ts")
@@ -20,7 +20,7 @@ interface Strain {
   readonly turn: number
 }
 
-/** The command as a process of its own. */
+/** The command in its own process. */
 const gateway = (provider: string, node: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.callback<{ readonly child: ChildProcess; readonly url: string }>((resume) => {
@@ -39,7 +39,7 @@ const strainOf = (child: ChildProcess): Effect.Effect<Strain> =>
     child.send("strain")
   })
 
-/** Sends a body of which many calls share one copy. */
+/** Sends a body that many calls share. */
 const post = (url: string, body: Buffer): Effect.Effect<number> =>
   Effect.callback((resume) => {
     const headers = { "x-api-key": "any", "content-length": body.length }
@@ -54,7 +54,7 @@ const small = Buffer.from(
   JSON.stringify({ model: "claude-sonnet-5", max_tokens: 9, messages: [{ role: "user", content: "Hello" }] })
 )
 
-/** As large and as costly as a body may be: the most values, and a text that takes two bytes a character. */
+/** The largest and costliest body: the maximum number of values, and a text with two bytes a character. */
 const largest = (): Buffer => {
   const values = `{"700":1},`.repeat(195_000)
   const tools = `[{"name":"pick","input_schema":{"type":"object","enum":[${values}{}]}}]`

@@ -17,12 +17,12 @@ import { isFull, sized, some } from "../../../test/support/size.ts"
 import { conversations } from "../../../test/support/conversations.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
-// What bodies cost. `bodies.soak.ts` has the sizes that harm a process. Real HTTP, so these run on the real clock.
+// What bodies cost. `bodies.soak.ts` has the sizes that harm a process. These use real HTTP, so they run on the real clock.
 
 setFlagsFromString("--expose-gc")
 const collect = runInNewContext("gc") as () => void
 
-/** Bytes in use, of objects and of buffers. What a collection frees in the background is known a little later. */
+/** The bytes in use by objects and buffers. A collection frees some in the background, so they show a little later. */
 const inUse = Effect.gen(function* () {
   let least = Infinity
   for (let round = 0; round < sized(2, 4); round++) {
@@ -59,7 +59,7 @@ const world = Effect.fnUntraced(function* (
 const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
-/** Sends bytes, and keeps nothing of them. */
+/** Sends bytes without keeping them. */
 const send = (url: string, path: string, body: Buffer) =>
   Effect.acquireRelease(
     Effect.sync(() => {
@@ -105,7 +105,7 @@ describe("bodies of a gateway", () => {
       Effect.gen(function* () {
         const here = yield* world(() => {}, { concurrency: 1 })
         const bytes = Buffer.from(JSON.stringify({ ...body, stream: true }))
-        // The first one is on its way for ever, and some more compile what they need.
+        // The first one never arrives completely, and some more make the runtime compile the code.
         const some = 12
         for (let call = 0; call <= some; call++) yield* send(here.url, path, bytes)
         yield* until(here.queued, (count) => count === some)
@@ -221,7 +221,7 @@ describe("bodies of a gateway", () => {
       const before = yield* inUse
       for (let call = 0; call < 6; call++) yield* send(here.url, paths["openai-chat"], bytes)
       yield* running(7)
-      // The provider of this test keeps a body, too.
+      // The provider of this test also keeps a body.
       assert.isBelow(((yield* inUse) - before) / 6, 2.5 * bytes.length)
     })
   )
@@ -241,7 +241,7 @@ describe("bodies of a gateway", () => {
     })
 
   for (const { charged, name, options, text } of [
-    // The second answer has the room of the first.
+    // The second answer can use the room of the first.
     { name: "fits", text: () => padded(1e6), options: { maxHeldBytes: 1_200_000 }, charged: false },
     { name: "is larger than any answer", text: () => padded(34e6), options: {}, charged: true },
     { name: "has too many values", text: () => many, options: {}, charged: true },

@@ -11,7 +11,7 @@ import { openaiChat, type Protocol } from "floodgate/protocol"
 import * as Retry from "floodgate/Retry"
 import { serve } from "../../../test/support/httpServer.ts"
 
-// Real HTTP, so these run on the real clock. Waits are for conditions.
+// These use real HTTP, so they run on the real clock. They wait only for conditions.
 
 const broken = (): never => {
   throw new Error("a fault of its own")
@@ -27,7 +27,7 @@ const protocolWith = (own: Partial<Protocol>): Gateway.Options => ({
   protocols: [{ ...openaiChat, name: "own", ...own }]
 })
 
-/** Fails at the second event, when the first was passed on. */
+/** Fails at the second event, after the first was passed on. */
 const brokenLater: Protocol["observe"] = (answer, event) =>
   event.data.includes("finish_reason") ? broken() : openaiChat.observe(answer, event)
 
@@ -57,7 +57,7 @@ const cases: ReadonlyArray<
 ]
 
 describe("a gateway with callbacks that throw", () => {
-  // Regression: an error of `account` was thrown in a listener of Node's, and ended the process.
+  // Regression: an error of `account` was thrown in a Node listener, and ended the process.
   it.live.each(cases)("lives on with %s", ([, options, more = {}]) =>
     Effect.gen(function* () {
       const upstream = yield* serve((_, response, body) => {
@@ -91,7 +91,7 @@ describe("a gateway with callbacks that throw", () => {
         },
         catch: (thrown) => thrown
       })
-      // All of them are answered, or their connections end: none waits for a place that another has kept.
+      // All of them are answered, or their connections end: none waits for a slot that another has kept.
       for (let at = 0; at < 3; at++) {
         const exit = yield* Effect.exit(ask)
         if (exit._tag === "Success" && exit.value.status !== 200) {

@@ -48,7 +48,7 @@ describe("callers of the gateway", () => {
     assert.deepStrictEqual(told(rules, "nightly-7", key), { agent: "nightly-7", priority: -5, weight: 2 })
     assert.deepStrictEqual(told(rules, "b", { ...key, "x-team": "search" }), { agent: "b", priority: 7, weight: 3 })
     assert.deepStrictEqual(told(rules, "b"), { agent: "b", priority: 0, weight: undefined })
-    // A pattern is no regular expression.
+    // A pattern is not a regular expression.
     assert.strictEqual(told([{ agent: "a.c", priority: 9 }], "abc").priority, 0)
   })
 })

@@ -18,7 +18,7 @@ import * as Redis from "../../redis/test/server.ts"
 
 const bin = join(import.meta.dirname, "../../cli/src/bin.ts")
 
-/** The command, which listens at a port. */
+/** The command, listening on a port. */
 const gateway = Effect.fnUntraced(function* (flags: ReadonlyArray<string>) {
   const start = (port: number) =>
     Effect.callback<{ readonly child: ChildProcess; readonly url: string }>((resume) => {
@@ -83,7 +83,7 @@ describe("the gateway under stress, for long", () => {
         Effect.sync(() => closed),
         (count) => count >= 300
       )
-      // Those that were in before are served.
+      // Requests from before the signal are served.
       assert.strictEqual(yield* Effect.promise(health), 200)
       assert.isBelow(yield* memoryOf(child.pid!), 600)
       for (const socket of sockets) socket.destroy()
@@ -159,7 +159,7 @@ describe("the gateway under stress, for long", () => {
           assert.strictEqual((yield* Effect.promise(() => hog)).length, hasHog ? 48 : 0)
           return millis
         }).pipe(Effect.scoped)
-      // A machine that stood still in one of them says nothing: the best of three.
+      // The best of three, because the machine may have stood still in one of them.
       let least = Infinity
       for (let round = 0; round < 3; round++) {
         const alone = yield* run(false)
@@ -202,7 +202,7 @@ describe("the gateway under stress, for long", () => {
       const good = statuses.filter((status) => status === 200).length
       over.abort()
       yield* Effect.promise(() => Promise.all(workers))
-      // A client that is refused meanwhile hears that it is to come back.
+      // A client that is refused meanwhile is told to come back.
       assert.deepStrictEqual(
         statuses.filter((status) => ![200, 429, 503].includes(status)),
         []

@@ -13,7 +13,7 @@ import * as Net from "node:net"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 import { sized } from "../../../test/support/size.ts"
 
-// What goes wrong for some must leave nothing behind, and let the others go on. Real HTTP, so these run on the real clock.
+// Failures of some calls must leave nothing behind and not affect others. These use real HTTP, so they run on the real clock.
 
 const event = (name: string, data: object = {}): string =>
   `event: ${name}\ndata: ${JSON.stringify({ type: name, ...data })}\n\n`
@@ -51,7 +51,7 @@ const world = Effect.fnUntraced(function* (answer: Handler, options: Gateway.Opt
 const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
-/** Waits until nothing is left of any call. */
+/** Waits until all calls have left nothing behind. */
 const nothingLeft = ({ inFlight, open, queued }: Effect.Success<ReturnType<typeof world>>) =>
   Effect.all([
     until(inFlight, (count) => count === 0),
@@ -59,7 +59,7 @@ const nothingLeft = ({ inFlight, open, queued }: Effect.Success<ReturnType<typeo
     until(open, (n) => n === 0)
   ])
 
-/** The text of an answer; it fails where the connection breaks. */
+/** The text of an answer; fails if the connection breaks. */
 const ask = (url: string, text?: string): Effect.Effect<string, unknown> =>
   Effect.tryPromise({
     try: async (signal) => (await fetch(`${url}/v1/messages`, { method: "POST", body: bodyOf(text), signal })).text(),
@@ -94,7 +94,7 @@ describe("the gateway under stress", () => {
         doomed.add(request.socket)
         streaming(response).write(begun + block)
       })
-      // What it learns of limits from a first answer lets the others go together.
+      // The limits in the first answer let the others start together.
       yield* ask(here.url)
       const calls = yield* Effect.forkChild(
         Effect.forEach(
@@ -150,7 +150,7 @@ describe("the gateway under stress", () => {
         }),
         { until: (isStill) => isStill, schedule: Schedule.spaced("200 millis") }
       )
-      // What sockets on both sides hold, and no more.
+      // No more than the sockets on both sides buffer.
       assert.isBelow(written, 40e6)
       assert.strictEqual(yield* ask(here.url), whole)
       socket.destroy()

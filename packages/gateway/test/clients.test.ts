@@ -20,7 +20,7 @@ const calls = agents.length * rounds.length
 const content = "word ".repeat(1_600)
 const messages = [{ role: "user" as const, content }]
 
-/** One call of an agent; it rejects where the client gives up. */
+/** One call of an agent; rejects if the client gives up. */
 type Client = (url: string, agent: string, round: number) => Promise<unknown>
 
 const anthropic: Client = async (baseURL, agent, round) => {

@@ -19,7 +19,7 @@ const dashboard = JSON.parse(readFileSync(join(import.meta.dirname, "../../../do
   readonly panels: ReadonlyArray<Panel>
 }
 
-/** Some are there only after their first event. */
+/** Metrics that exist only after their first event. */
 const rejected = '{"type":"error","error":{"type":"rate_limit_error","message":"Too fast"}}'
 const answer = JSON.stringify({
   id: "msg_1",

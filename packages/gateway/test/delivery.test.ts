@@ -14,7 +14,7 @@ import { dial, gatewayTo, requestOf, until } from "../../../test/support/gateway
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 import { some } from "../../../test/support/size.ts"
 
-// An answer is over when its client has it. Answers here are larger than what the sockets on the way hold.
+// A request ends when its client has the answer. Answers here are larger than the buffers of the sockets on the way.
 
 const large = "x".repeat(8e6)
 const completion = JSON.stringify({

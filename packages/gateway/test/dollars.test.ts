@@ -11,9 +11,9 @@ import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
-// Real HTTP, so these run on the real clock. Waits are for conditions.
+// These use real HTTP, so they run on the real clock. They wait only for conditions.
 
-/** A dollar for each million of input, and ten for output: 100,000 tokens of output cost a dollar. */
+/** A million tokens cost a dollar of input and ten of output, so 100,000 tokens of output cost a dollar. */
 const prices = {
   "claude-test": { input: 1, output: 10 },
   "gpt-test": { input: 1, output: 10 },
@@ -95,7 +95,7 @@ const ask = (
 
 const agent = (name: string) => ({ "x-floodgate-agent": name })
 
-/** What the page shows, as it stands. */
+/** The data that the page shows now. */
 const figures = (url: string) =>
   Effect.promise(async () => {
     const response = await fetch(`${url}/floodgate/status`)
@@ -197,7 +197,7 @@ describe("dollars at the gateway", () => {
         concurrency: "unbounded"
       })
       const done = got.filter(({ status }) => status === 200).length
-      // Each may cost a dollar and costs a quarter: the last that fits begins at three.
+      // Each reserves a dollar and costs a quarter, so the last one that fits starts when three are spent.
       assert.strictEqual(done, 12)
       assert.strictEqual(here.upstream.requests.length, 12)
       assert.isAtMost(most, 3)

@@ -11,7 +11,7 @@ import * as Http from "node:http"
 import { gzipSync } from "node:zlib"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
-// Callers who want more than their caps and limits. Real HTTP, so these run on the real clock.
+// Callers who try to evade their caps and limits. These use real HTTP, so they run on the real clock.
 
 interface World {
   readonly url: string
@@ -59,7 +59,7 @@ interface Got {
   readonly text: string
 }
 
-/** Sends headers as they are, several of one name included. */
+/** Sends headers unchanged, including several of one name. */
 const ask = (
   url: string,
   headers: ReadonlyArray<readonly [string, string]>,

@@ -18,7 +18,7 @@ import { gzipSync } from "node:zlib"
 import { geminiList } from "../../../test/protocol/fixtures.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
-// Real HTTP, so these run on the real clock. Waits are for conditions; where a time passes, it is the gateway's own, cut short.
+// These use real HTTP, so they run on the real clock. They wait for conditions, or for times of the gateway that are cut short.
 
 const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
 
@@ -67,7 +67,7 @@ const world = Effect.fnUntraced(function* (
 const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("2 millis") })
 
-/** Waits until all is given back; the test's own timeout is the limit. */
+/** Waits until everything has been released; the timeout of the test is the limit. */
 const idle = ({ pool }: World) => until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
 
 interface Got {
@@ -495,7 +495,7 @@ describe("@floodgate/gateway", () => {
           until(here.pool, ({ queued }) => queued === count)
         )
       )
-      // The provider closes, which nobody could foresee; the next one may have gone out by then.
+      // The provider closes unexpectedly, and the next request may already have been sent.
       isClosed = true
       pending[0]!()
       const refused = yield* Fiber.join(others[1]!)

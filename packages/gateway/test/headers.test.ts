@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { dial, gatewayTo, requestOf } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
-// Which headers pass, in both directions. Real HTTP, so these run on the real clock.
+// Which headers are passed on in both directions. These use real HTTP, so they run on the real clock.
 
 const completion = JSON.stringify({
   model: "m",
@@ -27,7 +27,7 @@ describe("headers that concern one connection only", () => {
     ["a call", "POST", "/v1/chat/completions", '{"model":"m","messages":[]}'],
     ["a request that is passed on", "GET", "/v1/models", ""]
   ] as const) {
-    // Passed on, a credential that the gateway did not count would be one that the provider reads.
+    // If it were passed on, the provider would accept a credential that the gateway has not counted.
     it.live(`stay there, also where "connection" names them: ${what}`, () =>
       Effect.gen(function* () {
         const upstream = yield* serve(answers)

@@ -13,7 +13,7 @@ import { pipeline, Readable } from "node:stream"
 import { createGzip } from "node:zlib"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
-// Providers that lie, and callers and callbacks that mean harm. Real HTTP, so these run on the real clock.
+// Malicious providers, callers and callbacks. These use real HTTP, so they run on the real clock.
 
 const completion = JSON.stringify({
   id: "c1",
@@ -59,7 +59,7 @@ const ask = (url: string, headers: Record<string, string> = {}, more: object = {
 const idle = ({ inFlight }: { readonly inFlight: Effect.Effect<number> }) =>
   Effect.repeat(inFlight, { until: (count) => count === 0, schedule: Schedule.spaced("5 millis") })
 
-/** A provider that writes what it likes to the socket. */
+/** A provider that writes arbitrary bytes to the socket. */
 const raw = (answer: Buffer) =>
   Effect.acquireRelease(
     Effect.callback<Net.Server>((resume) => {
@@ -104,7 +104,7 @@ describe("a gateway", () => {
           return response.status
         })
         assert.strictEqual(yield* first, status)
-        // What the sockets hold of it is packed.
+        // The sockets buffer it compressed.
         assert.isBelow(megabytes, 1_000)
         yield* idle(here)
       })
@@ -162,7 +162,7 @@ describe("a gateway", () => {
         const throws = () => {
           throw full
         }
-        // A rejection that nobody handles ends the process, and the run of these tests.
+        // An unhandled rejection ends the process, and with it the run of these tests.
         for (const record of [throws, () => Promise.reject(full)]) {
           const here = yield* world(answer, { record })
           const { status, text } = yield* ask(here.url, {}, more)
@@ -178,7 +178,7 @@ describe("a gateway", () => {
       const rules = [{ headers: { "x-team": "*a*a*b" }, weight: 2 }, { key: "*a*a*b" }]
       const here = yield* world(answers, { rules })
       const name = "a".repeat(5_000)
-      // A pattern that is looked for from each place of the name takes minutes.
+      // Searching for a pattern from every position of the name would take minutes.
       const { status } = yield* ask(here.url, { "x-team": name, authorization: `Bearer ${name}` })
       assert.strictEqual(status, 200)
     })

@@ -47,7 +47,7 @@ const opened = async (browser: Browser, url: string, width: number, colorScheme:
   return { page, requests, errors }
 }
 
-/** Nothing of the page is wider than the window. */
+/** Asserts that nothing is wider than the window. */
 const fits = async (page: Page) => {
   const { inner, scroll } = await page.evaluate<{ inner: number; scroll: number }>(
     "({ inner: innerWidth, scroll: document.documentElement.scrollWidth })"
@@ -88,7 +88,7 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
             await shows(page)
             assert.isFalse(await page.locator("#auth").isVisible())
             await fits(page)
-            // It is asked for once in a tab.
+            // The page asks for it once a tab.
             await page.reload()
             await shows(page)
             for (const request of requests) {

@@ -11,7 +11,7 @@ interface Closing {
   readonly got: ReadonlyArray<ReadonlyArray<string>>
 }
 
-/** An upstream that answers so many requests of a connection, and closes it at the next one. */
+/** An upstream that answers a number of requests on a connection, and closes it at the next one. */
 const closingAfter = Effect.fnUntraced(function* (answers: number) {
   const got: Array<Array<string>> = []
   const server = yield* Effect.acquireRelease(

@@ -10,8 +10,8 @@ import { ProviderServer } from "floodgate/testing/server"
 import { execFile } from "node:child_process"
 import OpenAI from "openai"
 
-// How long clients bear to be held. Time passes fifty times faster than with the defaults of the gateway and of the clients:
-// 20 seconds of silence are 0.4, the ten minutes after which the SDKs give up are 12 seconds, and none tries again.
+// How long clients wait. Time passes fifty times faster than with the defaults of the gateway and of the clients:
+// 20 seconds of silence are 0.4, the ten minutes after which the SDKs give up are 12 seconds, and no client retries.
 
 const speed = 50
 const scaled = (seconds: number): number => (seconds * 1_000) / speed
@@ -54,7 +54,7 @@ const clients: Readonly<Record<string, Client>> = {
     })
 }
 
-/** A gateway that holds the second of two calls for so many seconds. */
+/** A gateway that holds the second of two calls for some seconds. */
 const holding = Effect.fnUntraced(function* (seconds: number) {
   const provider = yield* ProviderServer.make({ latency: { baseMillis: 50, perInputTokenMillis: 0 } })
   const limits = { requests: { perSecond: 1_000 / scaled(seconds), burst: 1, window: "bucket" } } as const

@@ -1,4 +1,4 @@
-/** The ledgers of a gateway's caps: callers may invent agents and keys, and no cap is kept less for it. */
+/** The purses of a gateway's caps, which hold even if callers invent agents and keys. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -11,7 +11,7 @@ import { clockAt } from "../../../test/support/clock.ts"
 const dollar = 1e9
 const perDay = { dollars: 5, per: "day" as const }
 
-/** Purses under one rule, and what calls of its agents and keys do to them. */
+/** Purses under one rule, and calls of its agents and keys. */
 const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}) => {
   let now = 0
   const purses = new CallerPurses(
@@ -82,7 +82,7 @@ describe("the ledgers of agents", () => {
     const one = world(rule)
     const first = others(19_999)
     assert.strictEqual(one.spend(one.of(first[0]!), 1), "paid")
-    // As many others have done the same. The cap of all counts as one more.
+    // All others have spent the same. The cap for all callers counts as one more.
     const entries = Object.entries(one.purses.kept).flatMap(([id, kept]) =>
       id.includes(first[0]!)
         ? first.map((agent) => [id.replace(first[0]!, agent), kept] as const)

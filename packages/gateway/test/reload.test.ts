@@ -5,7 +5,7 @@ import type { ServerResponse } from "node:http"
 import { gatewayTo, until } from "../../../test/support/gateway.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 
-/** So long that nobody else closes a connection in this test. */
+/** So long that nothing else closes a connection in this test. */
 const kept = { keepAliveTimeout: 600_000 }
 
 describe("a gateway with new options", () => {

@@ -13,7 +13,7 @@ const three = upstreams({
 const to = (method: string, target: string, headers: Record<string, string> = {}, from = three): string | undefined => {
   const route = makeRouter(from, () => undefined)
   const first = route(method, target, (name) => headers[name])
-  // What it remembers is what it found.
+  // A remembered route is the one that was found.
   assert.deepStrictEqual(
     route(method, target, (name) => headers[name]),
     first
@@ -21,7 +21,7 @@ const to = (method: string, target: string, headers: Record<string, string> = {}
   return "url" in first ? first.url : undefined
 }
 
-/** What is said of a request without an upstream, in the protocol of its client. */
+/** The answer to a request without an upstream, in the protocol of its client. */
 const lost = (method: string, target: string, headers: Record<string, string> = {}, from = three) => {
   const found = makeRouter(from, () => undefined)(method, target, (name) => headers[name])
   return "message" in found ? [found.message, found.protocol?.name] : assert.fail(found.url)

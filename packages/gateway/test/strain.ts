@@ -1,9 +1,9 @@
-/** Preloaded into a process: tells its parent the most memory that it had, and its longest turn of the event loop. */
+/** Preloaded into a process: reports its peak memory and its longest turn of the event loop to the parent. */
 
 let last = process.threadCpuUsage()
 let longest = 0
 
-// In processor time: on a busy machine a turn takes several times as long without anybody's fault.
+// In processor time, because on a busy machine a turn may take several times as long.
 setInterval(() => {
   const { system, user } = process.threadCpuUsage(last)
   last = process.threadCpuUsage()
