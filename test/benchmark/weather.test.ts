@@ -200,7 +200,7 @@ describe("VirtualTime", () => {
       ["b", 11],
       ["a", 20]
     ])
-    assert.throws(() => time.run(Effect.never), "something else than time")
+    assert.throws(() => time.run(Effect.never), "something other than time")
   })
 })
 
