@@ -1,6 +1,6 @@
 /**
- * The steps of a pool, as pure functions of a draft of the state: the decision on the first calls of a queue, and the end of
- * one. A port plays them, over a store perhaps more than once.
+ * The steps of a pool, as pure functions on a draft of the state: the decision on the first calls of a queue, and the end of a
+ * call. A port plays them. With a store it may play a step more than once.
  */
 import type { Blocked } from "../admission/blocked.ts"
 import * as Law from "../pacing/law.ts"
@@ -12,44 +12,44 @@ import type { Entry } from "./entry.ts"
 import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import { quotaExhausted } from "./foresee.ts"
 
-/** The least cost, so that a call without a charge still advances fairness. */
+/** The smallest cost. Without it, calls without a charge would always go first. */
 const minCost = 1e-4
 
-/** What becomes of a call that was decided on. */
+/** A call that was admitted or refused. */
 export interface DecidedCall {
   readonly entry: Entry
   readonly ticket: Law.Ticket | undefined
-  /** Why it is refused, if it is. */
   readonly refusal: BudgetErrorReason | undefined
 }
 
+/** What was decided on the first calls of a queue. */
 export interface DecidedCalls extends Decided {
   readonly outcomes: ReadonlyArray<DecidedCall>
-  /** The first call that has to wait. */
+  /** The first call that must wait. */
   readonly head: Entry | undefined
 }
 
-/** Those who wait in a process. */
+/** The waiting calls of a process. */
 export interface WaitingCalls {
   readonly pool: string
   /** The process, as the state names it. */
   readonly id: string
   /** In the order of service. */
   readonly calls: Iterable<Entry>
-  /** Permits for them. */
-  readonly places: number
-  /** The weight of all agents that wait. */
+  /** How many permits there are for them. */
+  readonly permits: number
+  /** The sum of the weights of all agents that wait. */
   readonly weight: number
 }
 
-/** Lets the first calls in, in their order, until one has to wait. */
+/** Admits calls in the order of the queue, until one must wait. */
 export const decide = (
   draft: PoolState,
-  { calls, id, places, pool, weight }: WaitingCalls,
+  { calls, id, permits, pool, weight }: WaitingCalls,
   now: number
 ): DecidedCalls => {
   const outcomes: Array<DecidedCall> = []
-  let free = places
+  let free = permits
   let head: Entry | undefined
   let blocked: Blocked | undefined
   for (const entry of calls) {
@@ -72,7 +72,7 @@ export const decide = (
   return { outcomes, blocked, head, isNews: outcomes.length > 0 }
 }
 
-/** Why a quota no longer holds a charge. A process that goes on with its part knows only what is left of that. */
+/** Refuses a charge that exceeds a quota. In degraded mode, only the process's part of the quota is exhausted. */
 const exhausted = (
   pool: string,
   { degraded, law }: PoolState,
@@ -83,36 +83,35 @@ const exhausted = (
 }
 
 /**
- * A call is over, and `learn` says what that teaches. Agents share what is used, not what is asked for, and a call that was
- * rejected has not had its turn: where `hasServed` says so, the turn of its process is corrected. Returns what was learned,
- * and which part of its cost it used.
+ * Ends a call. `learn` updates the law. Agents and processes share what is used, not what is asked for, so the turn of the
+ * process is corrected, if `isCorrected` agrees. Returns the answer of `learn`, and the fraction of its cost that the call used.
  */
 export const conclude = <A>(
   draft: PoolState,
   { among, charge, home, ticket, wasQueued }: Entry,
   used: Amounts.Charge,
   learn: (law: Law.Pacer, ticket: Law.Ticket) => A,
-  hasServed: (answer: A) => boolean = () => true
+  isCorrected: (answer: A) => boolean = () => true
 ): readonly [answer: A, part: number] => {
   Members.end(draft, home!.id, ticket!, used)
   const answer = learn(draft.law, ticket!)
-  if (!wasQueued || !hasServed(answer)) return [answer, 1]
+  if (!wasQueued || !isCorrected(answer)) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
   Members.correct(draft, home!.id, (cost - asked) / among)
   return [answer, cost / asked]
 }
 
-/** A call that was admitted will not go. */
+/** Refunds a call that was admitted and will not be sent. */
 export const release = (draft: PoolState, id: string, ticket: Law.Ticket, now: number): void => {
   Members.end(draft, id, ticket, Amounts.nothing)
   Law.release(draft.law, ticket, Amounts.nothing, now)
 }
 
-/** What a charge costs in the fair queue: the largest part of a limit that it takes. */
+/** What a charge costs in the fair queue: the largest fraction of a minute's limit that it takes. */
 export const costOf = ({ degraded, config, law }: PoolState, charge: Amounts.Whole): number => {
   let cost = Amounts.dominantShare(charge, config.rules)
-  // A caller may come while this process decides alone, and be served among all.
+  // Degraded mode has scaled the limits down, but the call may be served after it: its cost is a fraction of the whole.
   const minute = 60_000 / (degraded?.of ?? 1)
   for (const { dimension, limit } of law.meters) {
     if (limit < Infinity && limit > 0) cost = Math.max(cost, charge[dimension] / (limit * minute))
@@ -123,7 +122,7 @@ export const costOf = ({ degraded, config, law }: PoolState, charge: Amounts.Who
 const costUsed = (state: PoolState, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
-/** The part of a charge that is limited. */
+/** A charge without the dimensions that nothing limits. */
 export const limited = ({ caps, meters }: Law.Pacer, charge: Amounts.Whole): Amounts.Charge =>
   Amounts.mapDimensions(charge, (amount, dimension) =>
     caps[dimension] !== undefined || meters.some((each) => each.dimension === dimension && each.limit < Infinity)

@@ -1,6 +1,4 @@
-/**
- * A call as its pool has it, from its arrival to its end.
- */
+/** A call in its pool, from its arrival to its end. */
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as FairQueue from "../admission/fairQueue.ts"
@@ -12,14 +10,14 @@ import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Wake } from "./waker.ts"
 
-/** How a call stands in the queue, checked. */
+/** Checked options of how a call is queued. */
 export interface Queueing {
   readonly agent: string
   readonly priority: number
   readonly weight: number
-  /** Whether it stands first among its agent's own. */
+  /** Whether it goes before its agent's other calls. */
   readonly first: boolean
-  /** How long it waits at most, in milliseconds; `Infinity` where nothing bounds it. */
+  /** The longest wait, in milliseconds; `Infinity` if it is not bounded. */
   readonly maxWait: number
 }
 
@@ -34,7 +32,7 @@ export interface CheckedFailure {
   readonly used: Amounts.Charge
 }
 
-/** The pool of a call, as those who hold the call use it. */
+/** What a call, and whoever holds it, needs of its pool. */
 export interface PoolOfCall {
   readonly name: string
   readonly law: Law.Pacer
@@ -51,7 +49,7 @@ export class Entry implements FairQueue.Queued {
   private readonly how: Queueing
   readonly estimate: Limits.Estimate
   readonly charge: Amounts.Whole
-  /** When it began to wait, and what it costs in the queue: a call that goes at once needs neither. */
+  /** When it began to wait, and its cost in the fair queue. Both are 0 if it is admitted at once. */
   since = 0
   cost = 0
   flow: FairQueue.Flow<this> | undefined = undefined
@@ -60,17 +58,14 @@ export class Entry implements FairQueue.Queued {
   rank = -1
   moved = 0
   among = 0
-  /**
-   * `"waiting"` for its turn, `"held"` until its caller has it, `"begun"`, and `"ended"`. One that has not begun has sent
-   * nothing.
-   */
+  /** `"waiting"` in the queue; `"held"` from its admission until its caller resumes; then `"begun"`, and `"ended"`. */
   phase: "waiting" | "held" | "begun" | "ended" = "waiting"
   /** Whether the provider has accepted it. */
   isAccepted = false
-  /** What it waited for last, and how long it has. */
+  /** What it waited for last, and how long it waited. */
   binding: Limits.Dimension | undefined = undefined
   waitedMillis = 0
-  /** What it was admitted with, and who has its charge. */
+  /** What it was admitted with, and the port that has charged it. */
   ticket: Law.Ticket | undefined = undefined
   home: Home | undefined = undefined
   private resolution: Resolution | undefined = undefined
@@ -102,26 +97,26 @@ export class Entry implements FairQueue.Queued {
   get isOpen(): boolean {
     return this.phase === "held" || this.phase === "begun"
   }
-  /** How the wait has ended, if it has; its caller may not have resumed yet. */
+  /** How the wait has ended, if it has. Its caller may not have resumed yet. */
   get resolved(): Resolution | undefined {
     return this.resolution
   }
-  /** Whether its caller is asleep: one that is let in before has not waited. */
+  /** Whether its caller sleeps. A call that is admitted before that has not waited. */
   get isAwaited(): boolean {
     return this.resume !== undefined
   }
-  /** How the wait ends, now or later. */
+  /** Calls `resume` when the wait ends, or now if it has ended. */
   listen(resume: (resolution: Resolution) => void): void {
     if (this.resolution === undefined) this.resume = resume
     else resume(this.resolution)
   }
-  /** Ends the wait. Its caller goes on in a later task. */
+  /** Ends the wait. The caller resumes in a later task. */
   resolve(resolution: Resolution, wake: Wake): void {
     const { resume } = this
     this.resolution = resolution
     if (resume !== undefined) wake(() => resume(resolution))
   }
-  /** Its caller is gone: what still waits leaves, what it never had was not used, and of anything else nothing is known. */
+  /** The scope of its caller has closed. A call that has not begun has sent nothing; otherwise its usage is unknown. */
   leave(exit: Exit.Exit<unknown, unknown>): void {
     if (this.phase === "begun") this.pool.keep(this, exit._tag === "Success")
     else this.pool.cancel(this)

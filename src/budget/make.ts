@@ -1,6 +1,4 @@
-/**
- * The budget service: looks up the pool, checks what can be refused at once, and hands out reservations.
- */
+/** The budget service: it finds the pool of a call, and hands out reservations. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -45,38 +43,36 @@ import { Resting } from "./rested.ts"
 import * as Status from "./status.ts"
 import * as Waker from "./waker.ts"
 
-type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-
 type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
 
-/** The names that are warned of. More say no more. */
+/** At most this many names are warned of. */
 const maxWarned = 100
 
-/** For so long a look that has found no idle pool holds, unless a pool's last call ends: pauses may end meanwhile. */
+/** How long a search without an idle pool is not repeated, unless the last call of a pool ends. A pause may end meanwhile. */
 const busyMillis = 100
 
 /**
- * The pools of a budget: those that the limits name exist from the start, others from their first call on. Of these there are no
- * more than `maxPools`, and those that nobody needs make room.
+ * The pools of a budget. Those that the limits name exist from the start, others from their first call on. There are at most
+ * `maxPools` others: idle ones are closed to make room.
  */
 class OpenPools {
   readonly byName = new Map<string, Pool>()
-  /** Those that the limits do not name, the least recently used first. */
-  private readonly passing = new Map<string, Pool>()
+  /** The pools that the limits do not name, the least recently used first. */
+  private readonly unnamed = new Map<string, Pool>()
   private readonly shedder: Lru.Shedder<string, Pool>
   private readonly resting = new Resting()
-  /** How many pools were opened: one that is forgotten and opened again is another process to its store. */
+  /** How many pools were opened. A pool that is opened again has another number, and is another process in its store. */
   private opened = 0
   readonly sets: ReturnType<typeof Options.parse>
   private readonly shared: CommonOptions
   private readonly now: () => number
   private readonly context: Context.Context<never>
-  /** What a kind of pools was changed to: those that open later have it, too. */
+  /** How kinds of pools were resized: pools that open later get the same. */
   private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
   private readonly warned = new Set<string>()
-  /** Until when all pools count as in use, because a look at each of them has found none that is idle. */
+  /** Until when all pools count as in use, because a search has found no idle one. */
   private busyUntil = 0
-  /** Whether the budget is over: then no pool opens. */
+  /** Whether the scope of the budget has closed. Then no pool opens. */
   isClosed = false
 
   constructor(
@@ -89,7 +85,7 @@ class OpenPools {
     this.shared = shared
     this.now = monotonic(shared.clock)
     this.context = context
-    this.shedder = new Lru.Shedder(this.passing, this.mayRest, this.rest)
+    this.shedder = new Lru.Shedder(this.unnamed, this.mayRest, this.rest)
     const age = learned === undefined ? 0 : Math.max(0, this.shared.clock.currentTimeMillisUnsafe() - learned.at)
     const at = this.now() - age
     for (const entry of learned?.pools ?? []) {
@@ -112,49 +108,49 @@ class OpenPools {
     const denied = () => this.denied(pool)
     const pool = new Pool({ ...this.shared, id, name, kind, limits, concurrency, rested, counts, denied, idled })
     this.byName.set(name, pool)
-    if (!isGiven) this.passing.set(name, pool)
+    if (!isGiven) this.unnamed.set(name, pool)
     return pool
   }
 
-  /** All pools. Those that were only given limits so far come last. */
+  /** All pools. Those without a call so far come last. */
   get usedFirst(): ReadonlyArray<Pool> {
     return Array.from(this.byName.values()).sort((a, b) => Number(a.isUnused) - Number(b.isUnused))
   }
 
-  /** The pools that limits name, and that no call has used so far. */
+  /** The pools that the limits name and no call has used. */
   private get unused(): ReadonlyArray<string> {
     return this.sets.known.filter((name) => this.byName.get(name)?.isUnused)
   }
 
-  /** Says something of a name, once. */
-  private warn(name: string, what: string | undefined): void {
-    if (what === undefined || this.warned.has(name) || this.warned.size >= maxWarned) return
+  /** Warns of a name, once. */
+  private warn(name: string, text: string | undefined): void {
+    if (text === undefined || this.warned.has(name) || this.warned.size >= maxWarned) return
     this.warned.add(name)
-    this.shared.after(0, Effect.logWarning(what))
+    this.shared.after(0, Effect.logWarning(text))
   }
 
-  /** Makes room for one more pool. */
+  /** Makes room for one more pool. False if all are in use. */
   private makesRoom(): boolean {
-    const { passing, shedder } = this
+    const { unnamed, shedder } = this
     const { maxPools } = this.sets
     shedder.shed(Math.min(maxIdlePools, maxPools) - 1)
-    if (passing.size < maxPools) return true
+    if (unnamed.size < maxPools) return true
     const now = this.now()
     if (now < this.busyUntil) return false
-    shedder.shed(maxPools - 1, passing.size)
-    if (passing.size < maxPools) return true
+    shedder.shed(maxPools - 1, unnamed.size)
+    if (unnamed.size < maxPools) return true
     this.busyUntil = now + busyMillis
     return false
   }
 
-  /** The last call of a pool has ended: a look at all of them may find one that is idle. */
+  /** The last call of a pool has ended, so that a search may find it idle. */
   private readonly idled = (): void => {
     this.busyUntil = 0
   }
 
   private readonly mayRest = (pool: Pool): boolean => pool.isIdle && this.resting.hasRoom(this.now())
 
-  /** Closes a pool, and remembers what it learned and used. */
+  /** Closes a pool and remembers what it learned and used. */
   private readonly rest = (pool: Pool): void => {
     const rested = pool.rest
     if (rested !== undefined) this.resting.put(pool.name, rested, this.now())
@@ -164,15 +160,15 @@ class OpenPools {
     if (rested === undefined) this.shared.after(0, pool.leave)
   }
 
-  /** An account of which all calls were denied leaves nothing behind: its credential may have been invented. */
+  /** Closes the pool of an account whose calls were all denied: its credential may be invented. */
   private denied(pool: Pool): void {
-    const isOfAccount = pool.name !== pool.kind && this.passing.has(pool.name)
+    const isOfAccount = pool.name !== pool.kind && this.unnamed.has(pool.name)
     if (!isOfAccount || this.isClosed || !this.mayRest(pool)) return
-    this.passing.delete(pool.name)
+    this.unnamed.delete(pool.name)
     this.rest(pool)
   }
 
-  /** What is known of limits by now; for pools that were not used again, what was known before. */
+  /** What is known of limits. For pools that were not used again, it is what an earlier budget had learned. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
     const earlier = Array.from(this.resting.learned, ([name, { rest }]) => Learned.entryOf(name, rest.memory!))
@@ -182,7 +178,7 @@ class OpenPools {
     }
   }
 
-  /** Changes a pool, and those of all accounts that are of its kind. */
+  /** Changes a pool, and all accounts' pools of its kind. */
   resize(name: string | undefined, limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     if (this.isClosed) return
     const kind = name !== undefined && this.byName.has(name) ? name : this.sets.poolNamed("resize", name)
@@ -200,7 +196,7 @@ class OpenPools {
     }
   }
 
-  /** Lets a wait be foreseen once more. */
+  /** Schedules another prediction of a wait. */
   review(entry: Entry, at: number | undefined): void {
     if (at === undefined || entry.maxWait === Infinity) return
     const left = at - this.shared.clock.currentTimeMillisUnsafe()
@@ -208,7 +204,7 @@ class OpenPools {
     if (left > 0) this.shared.after(left, review)
   }
 
-  /** The pool of a response or a failure; undefined where there can be none of that name. */
+  /** The pool that an update names; undefined if there can be none of that name. */
   existing(name = defaultPool): Pool | undefined {
     const found = this.byName.get(name)
     if (found !== undefined || this.isClosed) return found
@@ -218,19 +214,19 @@ class OpenPools {
     if (meant !== undefined)
       this.warn(
         name,
-        `What was said of the pool "${name}" is left out, because there is none: did you mean "${meant}"?`
+        `An update of the pool "${name}" was ignored, because no such pool exists: did you mean "${meant}"?`
       )
     return undefined
   }
 
-  /** The pool of a reservation, or the error if all pools are in use. Throws if the budget does not know the name. */
+  /** The pool of a reservation, or an error if all pools are in use. Throws if the budget does not know the name. */
   of({ account, model, pool }: ReserveOptions = {}, operation = "reserve"): Pool | BudgetError {
     const named = pool ?? (model === undefined ? undefined : this.sets.poolOf(model))
     const name = nameIn(account, named ?? defaultPool)
     const found = this.byName.get(name)
     if (found === undefined) return this.open(name, this.sets.poolNamed(operation, named)) ?? this.tooMany(name)
-    // Used last.
-    if (this.passing.delete(name)) this.passing.set(name, found)
+    // It is now the most recently used.
+    if (this.unnamed.delete(name)) this.unnamed.set(name, found)
     return found
   }
 
@@ -292,7 +288,7 @@ export const make = (options: BudgetOptions) => {
 // Operations
 // -----------------------------------------------------------------------------
 
-/** A caller that is interrupted before it has its reservation has taken nothing. */
+/** A caller that is interrupted before it has its reservation holds nothing. */
 const reserve =
   (pools: OpenPools) =>
   (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
@@ -378,11 +374,15 @@ const endingWith = (scope: Scope.Scope, entry: Entry): Effect.Effect<Entry> =>
     entry
   )
 
-/** Sleeps until the caller is admitted. If the wait ends otherwise, everything is given back. */
-const wait = (entry: Entry, isTraced: boolean, restore: Restore): Effect.Effect<Entry, BudgetError> => {
+/** Sleeps until the call is admitted. If the wait ends otherwise, everything is refunded. */
+const wait = (
+  entry: Entry,
+  isTraced: boolean,
+  restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+): Effect.Effect<Entry, BudgetError> => {
   const { maxWait, pool } = entry
   const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
-  // It may have been admitted in this very millisecond.
+  // It may have been admitted in the millisecond of the timeout.
   const late = Effect.suspend(
     () =>
       entry.resolved ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))

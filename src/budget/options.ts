@@ -1,6 +1,4 @@
-/**
- * What is checked before anything runs: the options of a budget, and how a caller wants to stand in the queue.
- */
+/** Checks of the options of a budget and of its calls, and the pools that the limits name. */
 import * as Context from "effect/Context"
 import * as Lru from "../domain/input/lru.ts"
 import * as Input from "../domain/input/checks.ts"
@@ -28,15 +26,15 @@ import * as Rules from "../domain/rules.ts"
 export const defaultPool = "default"
 
 /**
- * Pools that are kept although nobody uses them: enough for the keys and models of one program. Names come with requests, so that
- * without a bound they would fill the memory of a gateway.
+ * How many idle pools are kept: enough for the keys and models of one program. Their names come with requests, so without a
+ * bound they would fill the memory of a gateway.
  */
 export const maxIdlePools = 1_000
 
-/** As many as a gateway has connections, each of which has one call under way. */
+/** As many as a gateway has connections: each has at most one call in flight. */
 const defaultMaxPools = 10_000
 
-/** The name of an account's pool, which no pool without an account has. */
+/** The name of a pool of an account. No pool without an account has such a name. */
 export const nameIn = (account: string | undefined, pool: string): string => {
   if (account === undefined) return pool
   return pool === defaultPool ? account : `${account}/${pool}`
@@ -46,12 +44,12 @@ export const nameIn = (account: string | undefined, pool: string): string => {
 // Checks
 // -----------------------------------------------------------------------------
 
-/** Takes any value: the check of one set of limits refuses what is neither. */
+/** Whether a value is meant as limits for each pool. Any value may be given. */
 const isPerPool = (limits: unknown): limits is Limits.Pools => "pools" in Object(limits)
 
 const poolsOptions = Input.options<Limits.Pools>({ pools: Input.record(Rules.check), poolOf: Input.callback }, "pools")
 
-/** A rule of one's own may be no rule for the names of pools: it is asked of models only. */
+/** Whether pools are classes of Claude's models. Then the names of pools are known, too. */
 const isClaudes = ({ poolOf }: Limits.Pools): boolean => poolOf === undefined || poolOf === classOf
 
 const noModels: Input.Check = (value) => {
@@ -60,24 +58,24 @@ const noModels: Input.Check = (value) => {
   const names = Object.keys(limits.pools)
   const model = names.find(isModel)
   if (model !== undefined) {
-    const text = `expected the pool "${classOf(model)}", got "${model}", which is a model of it`
+    const text = `expected the pool "${classOf(model)}", got "${model}", which is one of its models`
     return { place: ".pools", text }
   }
   const misspelt = names.find((name) => classMeantBy(name) !== undefined)
   if (misspelt === undefined) return undefined
-  const text = `no model has the pool ${shown(misspelt)}${didYouMean(classMeantBy(misspelt))}`
+  const text = `no model belongs to the pool ${shown(misspelt)}${didYouMean(classMeantBy(misspelt))}`
   return { place: ".pools", text }
 }
 
 const poolLimits = Input.all(poolsOptions, noModels)
 
-/** One set of limits, or a set for each pool. */
+/** One set of limits, or limits for each pool. */
 export const limits: Input.Check = (value) => (isPerPool(value) ? poolLimits(value) : Rules.check(value))
 export const concurrency: Input.Check = Input.wholeOrInfinite(1)
 export const maxQueued: Input.Check = Input.wholeOrInfinite(0)
 export const maxPools: Input.Check = Input.whole
 
-/** How a budget is made. */
+/** The options of a budget. */
 export const made: Input.Check = Input.options<Options>({
   limits,
   concurrency,
@@ -86,7 +84,7 @@ export const made: Input.Check = Input.options<Options>({
   learned: Input.anObject
 })
 
-/** Their names, where the values are read from the configuration later. */
+/** Their names only, for options that are read from the configuration. */
 export const configured: Input.Check = Input.options<Options>({
   limits: Input.anything,
   concurrency: Input.anything,
@@ -101,7 +99,6 @@ export const weight: Input.Check = Input.number(
 )
 export const priority: Input.Check = Input.finite
 
-/** How a caller wants to stand in the queue. */
 export const reserved: Input.Check = Input.options<ReserveOptions>({
   agent: Input.text,
   weight,
@@ -120,7 +117,6 @@ const failure: Input.Checks<FailOptions> = {
   signal: Input.anObject
 }
 
-/** A call that was rejected, or failed. */
 export const failed: Input.Check = Input.options<FailOptions>(failure, "reason")
 export const cooled: Input.Check = Input.options<Cooldown>(
   { ...failure, reservation: Input.anObject, pool: Input.text },
@@ -131,7 +127,6 @@ export const paused: Input.Check = Input.options<PauseOptions>(
   "duration"
 )
 
-/** What a response says. */
 export const observed: Input.Check = Input.options<RateLimitSignal>(
   {
     dimensions: Input.options<RateLimitSignal["dimensions"]>({
@@ -147,49 +142,45 @@ export const observed: Input.Check = Input.options<RateLimitSignal>(
   "dimensions"
 )
 
-/** What of a pool changes. */
 export const resized: Input.Check = Input.options<ResizeOptions>({ limits: Rules.check, concurrency, pool: Input.text })
 
 // -----------------------------------------------------------------------------
 // Pools
 // -----------------------------------------------------------------------------
 
-/** The settings of checked options. */
+/** The options with their defaults. */
 export const parse = (options: Options) => {
   const { concurrency = Infinity, limits, maxPools = defaultMaxPools, maxQueued = Infinity } = options
   return { concurrency, maxPools, maxQueued, ...sets(limits) }
 }
 
-/** The pools of the limits. */
-interface Sets {
+/** What the limits say of pools. */
+interface LimitSets {
   readonly poolOf: (model: string) => string
-  /** None are known where none were given. */
+  /** The limits of a pool; empty if none were given. */
   readonly limitsOf: (pool: string) => Limits.Limits
-  /** The pools that are known from the start. */
+  /** The pools that exist from the start. */
   readonly known: ReadonlyArray<string>
-  /** Whether a pool that something is said of has limits or may learn them. */
+  /** Whether a pool of this name has limits, or may learn them. */
   readonly isPool: (name: string) => boolean
-  /**
-   * The pool that a caller of `operation` names. Throws if the budget does not know the name: a misspelt one would be another budget, or
-   * have no limits.
-   */
+  /** The pool that a call names. Throws if the budget does not know the name: a misspelt pool would have no limits. */
   readonly poolNamed: (operation: string, name: string | undefined) => string
-  /** What speaks against a pool that is opened although no limits name it. Those that nobody has used yet may be meant. */
+  /** A warning for a pool that opens although no limits name it, because it may be a misspelt one. */
   readonly doubtOf: (pool: string, unused: ReadonlyArray<string>) => string | undefined
-  /** The name that is probably meant by one that is no pool's. */
+  /** The pool that is probably meant by an unknown name. */
   readonly meantBy: (name: string) => string | undefined
 }
 
-const sets = (limits: Options["limits"]): Sets => {
+const sets = (limits: Options["limits"]): LimitSets => {
   if (limits === undefined) return learning
   return isPerPool(limits) ? perPool(limits) : oneSet(limits)
 }
 
-/** "default" has no near names but misspelt ones. */
+/** A name close to "default" is misspelt. */
 const isMeant = (name: string): string | undefined => nearest(name, [defaultPool], 2)
 
-/** Nothing is given: each class of models learns its own limits. */
-const learning: Sets = {
+/** Without limits, each class of models learns its own. */
+const learning: LimitSets = {
   poolOf: classOf,
   limitsOf: () => ({}),
   known: [],
@@ -202,8 +193,8 @@ const learning: Sets = {
   meantBy: isMeant
 }
 
-/** One set holds for all models. What is said of another pool may be said of an account's. */
-const oneSet = (limits: Limits.Limits): Sets => {
+/** One set of limits for all models. An unknown name may be the pool of an account. */
+const oneSet = (limits: Limits.Limits): LimitSets => {
   return {
     poolOf: () => defaultPool,
     limitsOf: () => limits,
@@ -211,7 +202,7 @@ const oneSet = (limits: Limits.Limits): Sets => {
     isPool: (name) => name === defaultPool || isMeant(name) === undefined,
     poolNamed: (operation, name = defaultPool) => {
       if (name === defaultPool || isClass(name)) return name
-      const expected = `"${defaultPool}", the pool of all models where one set of limits is given`
+      const expected = `"${defaultPool}", the pool of all models if there is one set of limits`
       return Input.wrong(
         `Budget.${operation}: pool`,
         `expected ${expected}, got ${shown(name)}${didYouMean(isMeant(name))}`
@@ -219,14 +210,14 @@ const oneSet = (limits: Limits.Limits): Sets => {
     },
     doubtOf: (pool) =>
       isClass(pool)
-        ? `The pool "${pool}" has the limits a second time, because one set of limits is that of the pool "${defaultPool}", for all models`
+        ? `The limits apply to the pool "${pool}" and to the pool "${defaultPool}", each by itself: leave the pool out, or give limits for each pool`
         : undefined,
     meantBy: isMeant
   }
 }
 
-/** A pool that is not given learns its limits, if it is a model's: Claude's are known by name, others once asked for. */
-const perPool = (limits: Limits.Pools): Sets => {
+/** Limits for each pool. Other pools of models learn their limits: Claude's by name, others once `poolOf` has returned them. */
+const perPool = (limits: Limits.Pools): LimitSets => {
   const { poolOf = classOf, pools } = limits
   const given = Object.keys(pools)
   const isGiven = (pool: string) => Object.hasOwn(pools, pool)
@@ -246,7 +237,7 @@ const perPool = (limits: Limits.Pools): Sets => {
       const pool = name ?? defaultPool
       if (isPool(pool)) return pool
       const known = given.map((each) => `"${each}", `)
-      const expected = `one of ${known.join("")}what poolOf gives for a model`
+      const expected = `one of ${known.join("")}or a pool that poolOf returned for a model`
       const got = name === undefined ? "none" : `${shown(name)}${didYouMean(meantBy(name))}`
       return Input.wrong(`Budget.${operation}: pool`, `expected ${expected}, got ${got}`)
     },
@@ -254,7 +245,7 @@ const perPool = (limits: Limits.Pools): Sets => {
       const meant = isGiven(pool) ? undefined : nearest(pool, unused.filter(hasVersionOf(pool)))
       return (
         meant &&
-        `No limits were given for the pool "${pool}", so it learns them: did you mean it by "${meant}", which nobody has used?`
+        `The pool "${pool}" has no limits and learns them, and no call has used the limits of "${meant}": is its name misspelt?`
       )
     },
     meantBy
@@ -263,13 +254,13 @@ const perPool = (limits: Limits.Pools): Sets => {
 
 const versionOf = (name: string): string => name.replace(/\D+/g, " ").trim()
 
-/** Names with other numbers are not misspelt: they are other models. */
+/** A name with another number is another model, and not misspelt. */
 const hasVersionOf =
   (pool: string) =>
   (name: string): boolean =>
     versionOf(name) === "" || versionOf(name) === versionOf(pool)
 
-/** How a caller stands in the queue. */
+/** How a call is queued. */
 export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
   const { agent = Context.get(context, Agent), [first]: isFirst = false, maxWait, weight = 1 } = how
   const priority = how.priority ?? Context.get(context, Priority)

@@ -1,9 +1,9 @@
 /**
- * One pool at work: the queue of calls, their permits, and the port to what limits them.
+ * A running pool: the queue of calls, their permits, and the port to the state that limits them.
  *
- * Whatever happens (an arrival, an end, a cancellation, a verdict) ends in `drain`, which asks the port for a decision
- * (`serve`): it lets the first calls of the queue in, in their order, until one has to wait. `served` carries it out. Nothing
- * here takes time, and no code of a caller runs here.
+ * Every event (an arrival, an end, a cancellation, a verdict) ends in `drain`, which asks the port for a decision. `serve`
+ * decides: it admits calls in the order of the queue until one must wait. `served` carries the decision out. All of it is
+ * synchronous and runs no code of a caller.
  */
 import * as Effect from "effect/Effect"
 import { dimensionOf } from "../admission/blocked.ts"
@@ -38,22 +38,22 @@ export class Pool implements PoolOfCall {
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
   private readonly reports: Reports | undefined
-  /** Permits that were taken for the next decision. They are taken before it, because it may be played more than once. */
+  /** Permits for the next decision. They are taken before it, because it may be played more than once. */
   private bids = 0
-  /** A call that comes while nobody waits, before it stands in the queue. */
+  /** A call that arrives at an empty queue, until it is admitted or queued. */
   private arriving: Entry | undefined = undefined
-  /** The head that was found to wait, until something happens. */
+  /** The first call of the queue, if the last decision let it wait and nothing has changed since. */
   private blocked: Entry | undefined = undefined
   private limits: Limits.Limits
-  /** How the provider counts, once a client has said so. */
+  /** How the provider counts limits without a window, once a client has said so. */
   private counting: Rules.Counting | undefined = undefined
   /** The calls of this process that are in flight. */
   private readonly running = new Set<Entry>()
   private knownLimits = 0
   private readonly reviews = new Foresee.Reviews()
-  /** Whether the user has given it limits of its own. */
+  /** Whether the user has changed its limits. */
   private isResized = false
-  /** Whether something else was heard of it than that its credential is refused. */
+  /** Whether the provider has ever answered other than by refusing the credential. */
   private isProven = false
 
   constructor(options: PoolOptions) {
@@ -73,7 +73,7 @@ export class Pool implements PoolOfCall {
     options.counts.open.add(this)
   }
 
-  /** Milliseconds of the clock that the law counts by: where processes share the pool, the one that they agree on. */
+  /** Milliseconds of the law's clock. If processes share the pool, they agree on it. */
   now(): number {
     return this.port.now()
   }
@@ -83,7 +83,7 @@ export class Pool implements PoolOfCall {
   get law(): Law.Pacer {
     return this.port.state.law
   }
-  /** What it has learned up to now; undefined where that is nothing. */
+  /** What it has learned of its limits; undefined if nothing. */
   get learned(): Memory.Memory | undefined {
     return Memory.recall(this.law, this.now())
   }
@@ -93,7 +93,7 @@ export class Pool implements PoolOfCall {
   get inFlight(): number {
     return this.law.inFlight
   }
-  /** The most calls in flight: the concurrency, and less where the provider was found to limit it. */
+  /** The limit of calls in flight: the concurrency, or less if the provider was found to limit it. */
   get allowed(): number {
     return Math.min(this.config.concurrency, this.law.window.size)
   }
@@ -102,14 +102,14 @@ export class Pool implements PoolOfCall {
   // Arrival
   // ---------------------------------------------------------------------------
 
-  /** Admits an estimate at once, refuses it, or lets it stand in the queue. */
+  /** Admits a call at once, refuses it, or queues it. */
   admit(estimate: Limits.Estimate, how: Queueing, counting?: Rules.Counting): Entry {
     if (counting !== undefined && counting !== this.counting) this.countAs(counting)
     const charge = Amounts.wholeOf(estimate)
     const entry = new Entry(this, how, estimate, charge)
     const tooLarge = Foresee.tooLarge(this.name, this.config.rules, charge)
     if (tooLarge !== undefined) {
-      // Others may have raised the limit: later callers go by that.
+      // Another process may have raised the limit. The next decision reads that, so that later callers are admitted.
       this.port.transact(this.serve, this.served)
       return this.refuse(entry, tooLarge)
     }
@@ -134,12 +134,12 @@ export class Pool implements PoolOfCall {
     this.queue.push(entry, how.first)
     if (this.queue.peek() === this.blocked) this.options.changed()
     else this.drain()
-    // Where the store decides, all wait for its answer, and only some for more.
+    // With a store, every call waits for its reply. Only longer waits are reported.
     if (foreseen === undefined || entry.phase !== "waiting" || (!view.isWhole && foreseen.millis === 0)) return
     this.reports?.wait(entry.agent, entry.binding ?? dimensionOf(foreseen.obstacle), foreseen.millis)
   }
 
-  /** When a caller would start, and why it would be refused. Nothing changes. */
+  /** When a call would start, and why it would be refused. */
   foresee(estimate: Limits.Estimate, how: Queueing, counting = this.counting): Foreseen {
     const charge = Amounts.wholeOf(estimate, "Budget.foresee")
     const { view } = this
@@ -150,7 +150,7 @@ export class Pool implements PoolOfCall {
     return Foresee.foresee({ ...view, law, rules }, charge, how)
   }
 
-  /** A caller that is foreseen to wait longer than it may is refused before its time is over. */
+  /** Refuses a waiting call if it is now expected to wait longer than it may. */
   review(entry: Entry): void {
     if (entry.flow === undefined) return
     const left = entry.maxWait - this.waitedBy(entry)
@@ -172,7 +172,7 @@ export class Pool implements PoolOfCall {
     else if (this.running.size === 0 && this.queue.size === 0) this.options.idled?.()
   }
 
-  /** Takes a permit for each call that may be decided on. False if no permit is free, or no call waits. */
+  /** Takes a permit for each call that may be decided on. False if there is none, or no call waits. */
   private bid(): boolean {
     const wanted = Math.min(this.arriving === undefined ? this.queue.size : 1, this.port.batch)
     for (; this.bids > wanted; this.bids--) this.permits.release()
@@ -180,11 +180,11 @@ export class Pool implements PoolOfCall {
     return this.bids > 0
   }
 
-  /** The decision on them. It changes the draft alone: it may be played again. */
+  /** Decides on the first calls. It only changes the draft, because it may be played again. */
   private readonly serve: QueueDecision<DecidedCalls> = (draft, now, max) => {
     const weight = this.arriving?.weight ?? this.queue.weight
     const { name: pool, port } = this
-    return decide(draft, { pool, id: port.id, calls: this.heads(max), places: this.bids, weight }, now)
+    return decide(draft, { pool, id: port.id, calls: this.heads(max), permits: this.bids, weight }, now)
   }
 
   /** The first calls in the order of service. */
@@ -195,13 +195,13 @@ export class Pool implements PoolOfCall {
     return head === undefined ? [] : [head]
   }
 
-  /** Carries a decision out. What becomes known too late, or to a caller that has left, is given back. */
+  /** Carries out a decision. Charges of callers that have left, or that come too late, are refunded. */
   private readonly served: Done<DecidedCalls> = ({ blocked, head, outcomes }, by, isLate) => {
     let settled = 0
     for (const outcome of outcomes) if (this.carryOut(outcome, by, isLate)) settled++
     if (head !== undefined) head.binding = dimensionOf(blocked?.by) ?? head.binding
     this.blocked = head
-    // Whoever would have gone too late still waits.
+    // Calls that would have been late still wait.
     if (isLate && outcomes.length > 0) this.drain()
     return settled > 0 && this.bid()
   }
@@ -242,7 +242,7 @@ export class Pool implements PoolOfCall {
   // Ends
   // ---------------------------------------------------------------------------
 
-  /** A caller waits no longer, or never had what it was granted meanwhile: that is given back. */
+  /** Removes a call that waits, or refunds one that was admitted before its caller could resume. */
   cancel(entry: Entry): void {
     if (entry.phase !== "waiting") return this.settle(entry, Amounts.nothing, "failure")
     entry.phase = "ended"
@@ -252,7 +252,7 @@ export class Pool implements PoolOfCall {
     else this.options.changed()
   }
 
-  /** Ends a reservation: what it reserved is replaced by what it used. Only the first end counts. */
+  /** Ends a reservation and replaces its charge by what was used. Only the first end counts. */
   settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void {
     if (!this.close(entry)) return
     const { isAccepted } = entry
@@ -266,7 +266,7 @@ export class Pool implements PoolOfCall {
     if (!this.isProven) this.options.denied?.()
   }
 
-  /** Ends a reservation of which nothing is known: it is kept as estimated. */
+  /** Ends a reservation of unknown usage: it counts as estimated. */
   keep(entry: Entry, hasSucceeded: boolean): void {
     if (!this.close(entry)) return
     this.isProven = true
@@ -287,30 +287,27 @@ export class Pool implements PoolOfCall {
     return true
   }
 
-  /** A call is over, and `learn` says what that teaches. */
+  /** Ends a call in the state. `learn` updates the law. */
   private conclude<A>(
     entry: Entry,
     used: Amounts.Charge,
     learn: (law: Law.Pacer, ticket: Law.Ticket, now: number) => A,
-    hasServed?: (answer: A) => boolean
+    isCorrected?: (answer: A) => boolean
   ): A {
     const { charge, home } = entry
     this.options.counts.settled(charge, used)
     const [answer, part] = home!.transact((draft, now) =>
-      conclude(draft, entry, used, (law, ticket) => learn(law, ticket, now), hasServed)
+      conclude(draft, entry, used, (law, ticket) => learn(law, ticket, now), isCorrected)
     )
     this.queue.correct(entry, part)
     return answer
   }
 
   // ---------------------------------------------------------------------------
-  // What the provider says
+  // Responses
   // ---------------------------------------------------------------------------
 
-  /**
-   * A response that is no rejection: its call was accepted. What the response says of the limits, and what the call used, if
-   * that is known by now: then its reservation ends.
-   */
+  /** Learns from a response that is not a rejection. If it says what the call used, the reservation ends. */
   observe(readings: Law.Readings, entry?: Entry, used?: Amounts.Charge): void {
     this.isProven = true
     const isAccepted = entry?.isAccepted === false
@@ -329,7 +326,7 @@ export class Pool implements PoolOfCall {
     this.drain()
   }
 
-  /** Costs are parts of limits: when more limits are known than before, they are others. */
+  /** Costs are fractions of limits, so they are computed again when another limit becomes known. */
   private repriceOnce(): void {
     let known = 0
     for (const { limit } of this.law.meters) if (limit < Infinity) known++
@@ -343,7 +340,7 @@ export class Pool implements PoolOfCall {
     this.queue.reprice(({ charge }) => costOf(state, charge))
   }
 
-  /** The provider rejected a call, or failed. Returns what that says. */
+  /** Ends a call that the provider rejected or failed, and judges the failure. */
   fail(entry: Entry, failure: CheckedFailure): Law.Verdict {
     if (!this.close(entry)) return "isolated"
     this.isProven = true
@@ -356,7 +353,7 @@ export class Pool implements PoolOfCall {
       reason === "overload"
         ? (law, ticket, now) => Law.overload(law, ticket, { retryAfter, used }, now)
         : (law, ticket, now) => Law.reject(law, ticket, { ...failure, isRamp: reason === "ramp" }, now),
-      // A failed probe of an outage has had its turn: another agent's call is the next.
+      // A failed probe of an outage was its agent's turn: the next probe is another agent's.
       (verdict) => verdict !== "outage"
     )
     this.repriceOnce()
@@ -365,7 +362,7 @@ export class Pool implements PoolOfCall {
     return verdict
   }
 
-  /** Nothing is sent for a time. If that is long, waiting callers are refused. */
+  /** Pauses the pool. Waiting callers are refused if the pause is long. */
   pause(reason: Pushback, millis: number): void {
     this.isProven = true
     this.options.counts.cooldowns[reason]++
@@ -387,14 +384,14 @@ export class Pool implements PoolOfCall {
   // Changes
   // ---------------------------------------------------------------------------
 
-  /** A client says how its provider counts, where the limits do not say it. */
+  /** Applies how a client's provider counts limits that are written without a window. */
   private countAs(counting: Rules.Counting): void {
     const before = Rules.resolve(this.limits, this.counting)
     const rules = Rules.resolve(this.limits, counting)
     this.counting = counting
     if (Rules.sameRules(rules, before)) return
     const isChanged = this.port.transact((draft, now) => {
-      // Others may have given the pool other limits.
+      // Another process may have changed the limits.
       if (!Rules.sameRules(draft.config.rules, before)) return false
       Members.configure(draft, { ...draft.config, rules }, now)
       return true
@@ -402,13 +399,13 @@ export class Pool implements PoolOfCall {
     if (isChanged) this.configured()
   }
 
-  /** The user gives the pool other limits. */
+  /** Changes the limits for the user. */
   resize(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     this.isResized = true
     this.reconfigure(limits, concurrency)
   }
 
-  /** The same, with a new pool of its kind no different. */
+  /** Changes the limits without marking the pool as resized: a new pool of its kind gets the same. */
   reconfigure(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     this.limits = limits ?? this.limits
     const stated = limits && { rules: Rules.resolve(limits, this.counting), shares: Rules.shares(limits) }
@@ -419,7 +416,7 @@ export class Pool implements PoolOfCall {
     this.configured()
   }
 
-  /** Other limits hold: costs are computed again, and callers that can never fit are refused. */
+  /** After a change of limits: computes costs again, and refuses callers that can never fit. */
   private configured(): void {
     const { concurrency, rules } = this.config
     for (; this.bids > 0; this.bids--) this.permits.release()
@@ -436,7 +433,7 @@ export class Pool implements PoolOfCall {
     return this.dismiss(entry, Effect.fail(new BudgetError({ reason })))
   }
 
-  /** Ends a wait. No code of the caller runs in here. */
+  /** Ends a wait. The caller resumes in a later task. */
   private dismiss(entry: Entry, resolution: Resolution): Entry {
     entry.phase = "ended"
     if (entry === this.arriving) this.arriving = undefined
@@ -455,29 +452,29 @@ export class Pool implements PoolOfCall {
   }
 
   /**
-   * Whether nobody needs it: no call runs or waits, nothing pauses it, and its limits are no others than its kind's. What it
-   * learned and used is another matter, see {@link rest}; where processes share it, the store has that.
+   * Whether the pool can be closed: no call runs or waits, it does not pause, and its limits are those of its kind. What it
+   * learned and used is remembered by {@link rest}, or by the store.
    */
   get isIdle(): boolean {
     if (this.running.size > 0 || this.queue.size > 0 || this.isResized) return false
     const { gate } = this.law
-    // Of an outage nobody knows that it is over, until a probe has shown it.
+    // An outage may outlast its pause: only a probe shows that it is over.
     const isPaused = this.now() < gate.until + (gate.misses > 1 ? Foresee.maxPause : 0)
     return !isPaused && this.port.isStored
   }
 
-  /** Whether no call was ever admitted. */
+  /** Whether no call was ever sent. */
   get isUnused(): boolean {
     return this.law.sent === 0
   }
 
-  /** All that must be known when it is opened again; undefined where the store knows it. */
+  /** What to remember until it is opened again; undefined if the store remembers it. */
   get rest(): Rested | undefined {
     const { rest } = this.port
     return rest && { kind: this.kind, rest, counting: this.counting }
   }
 
-  /** Says that it is gone. */
+  /** Tells the other processes that this one has left the pool. */
   get leave(): Effect.Effect<void> {
     return this.port.close
   }
@@ -486,7 +483,6 @@ export class Pool implements PoolOfCall {
   // Status
   // ---------------------------------------------------------------------------
 
-  /** What is known of what comes. */
   private get view(): Foresee.PoolView {
     const { maxQueued, name: pool, queue, running } = this
     const { config, law } = this.port.state
@@ -494,12 +490,12 @@ export class Pool implements PoolOfCall {
     return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, isWhole: this.port.lag === 0 }
   }
 
-  /** The first waiters in the order of service, and how long each still waits. */
+  /** The first waiting calls in the order of service, and their expected waits. */
   waiting(count: number): ReadonlyArray<Foresee.ExpectedWait> {
     return Foresee.expectedWaits(this.view, count)
   }
 
-  /** How long a caller has waited by now. */
+  /** How long a call has waited so far. */
   waitedBy(entry: Entry): number {
     return this.clockNow() - entry.since
   }

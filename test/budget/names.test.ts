@@ -38,7 +38,7 @@ describe("a pool's name under one set of limits", () => {
         ["defualt", ': did you mean "default"?'],
         ["background", ""]
       ]) {
-        const expected = `expected "default", the pool of all models where one set of limits is given, got "${pool}"${hint}`
+        const expected = `expected "default", the pool of all models if there is one set of limits, got "${pool}"${hint}`
         for (const [operation, effect] of [
           ["reserve", reserve(budget, { pool })],
           ["reserve", reserve(budget, { pool, account: "one" })],
@@ -66,12 +66,12 @@ describe("a pool's name under one set of limits", () => {
         })
       )
       assert.deepStrictEqual(warnings, [
-        'Warn: The pool "opus-4" has the limits a second time, because one set of limits is that of the pool "default", for all models'
+        'Warn: The limits apply to the pool "opus-4" and to the pool "default", each by itself: leave the pool out, or give limits for each pool'
       ])
     })
   )
 
-  it.effect("is left out with a warning where something is said of a misspelt one", () =>
+  it.effect("warns of an update of a misspelt pool, and ignores it", () =>
     Effect.gen(function* () {
       const warnings = yield* logs(oneSet, (budget) =>
         Effect.gen(function* () {
@@ -83,7 +83,7 @@ describe("a pool's name under one set of limits", () => {
         })
       )
       assert.deepStrictEqual(warnings, [
-        'Warn: What was said of the pool "defualt" is left out, because there is none: did you mean "default"?'
+        'Warn: An update of the pool "defualt" was ignored, because no such pool exists: did you mean "default"?'
       ])
     })
   )
@@ -109,7 +109,7 @@ describe("a pool's name where each has its own limits", () => {
       const limits = { pools: { [name]: perMinute(1) } }
       if (meant === undefined) void Budget.make({ limits })
       else {
-        const message = `limits.pools: no model has the pool "${name}": did you mean "${meant}"?`
+        const message = `limits.pools: no model belongs to the pool "${name}": did you mean "${meant}"?`
         assert.throws(() => Budget.make({ limits }), RangeError, `Budget.make: ${message}`)
         assert.throws(() => Floodgate.create({ limits }), RangeError, `Floodgate.create: ${message}`)
       }
@@ -122,7 +122,10 @@ describe("a pool's name where each has its own limits", () => {
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: { pools } })
       for (const effect of [reserve(budget, { pool: "sonet-5" }), Effect.exit(budget.resize({ pool: "sonet-5" }))]) {
-        assert.include(String(yield* effect), 'what poolOf gives for a model, got "sonet-5": did you mean "sonnet-5"?')
+        assert.include(
+          String(yield* effect),
+          'or a pool that poolOf returned for a model, got "sonet-5": did you mean "sonnet-5"?'
+        )
       }
     }).pipe(Effect.scoped)
   )
@@ -139,7 +142,7 @@ describe("a pool's name where each has its own limits", () => {
         })
       )
       assert.deepStrictEqual(warnings, [
-        'Warn: No limits were given for the pool "sonnet-5", so it learns them: did you mean it by "sonnet", which nobody has used?'
+        'Warn: The pool "sonnet-5" has no limits and learns them, and no call has used the limits of "sonnet": is its name misspelt?'
       ])
     })
   )
@@ -154,7 +157,7 @@ describe("a pool's name where each has its own limits", () => {
         })
       )
       assert.deepStrictEqual(warnings, [
-        'Warn: What was said of the pool "sonet-5" is left out, because there is none: did you mean "sonnet-5"?'
+        'Warn: An update of the pool "sonet-5" was ignored, because no such pool exists: did you mean "sonnet-5"?'
       ])
     })
   )

@@ -16,7 +16,7 @@ const names = Effect.map(
   ({ pools }) => Object.keys(pools)
 )
 const refused = (operation: string, got: string) =>
-  `RangeError: Budget.${operation}: pool: expected one of "opus-5", "sonnet-5", what poolOf gives for a model, got ${got}`
+  `RangeError: Budget.${operation}: pool: expected one of "opus-5", "sonnet-5", or a pool that poolOf returned for a model, got ${got}`
 
 describe("Budget with limits per pool", () => {
   it.effect("finds the pool of the model that is called, or goes by the pool's name", () =>
@@ -94,7 +94,7 @@ describe("Budget with limits per pool", () => {
       assert.throws(
         () => Budget.layer({ limits: { pools: { [model]: perMinute(1) } } }),
         RangeError,
-        `Budget.layer: limits.pools: expected the pool "${pool}", got "${model}", which is a model of it`
+        `Budget.layer: limits.pools: expected the pool "${pool}", got "${model}", which is one of its models`
       )
       Budget.layer({ limits: { pools: { [model]: perMinute(1) }, poolOf: (model) => model } })
     }

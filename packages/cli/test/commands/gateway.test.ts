@@ -210,7 +210,7 @@ describe("floodgate gateway", () => {
         ['{"prices": {"m": {"input": -1, "output": 1}}}', /gateway\.json: prices\.m\.input: expected/],
         [
           '{"limits": {"pools": {"sonet-5": {"requests": {"perMinute": 60}}}}}',
-          /gateway\.json: limits\.pools: no model has the pool "sonet-5": did you mean "sonnet-5"\?/
+          /gateway\.json: limits\.pools: no model belongs to the pool "sonet-5": did you mean "sonnet-5"\?/
         ],
         ['{"maxPools": 0}', /gateway\.json: maxPools: expected/],
         ['{"maxQueued": -1}', /gateway\.json: maxQueued: expected/],
