@@ -1,32 +1,31 @@
 /**
  * `TokenBudget`: one budget that all callers of a provider share.
  *
- * A call reserves its expected usage before it is sent, and settles to its actual usage afterwards. No call is admitted
+ * A call reserves its expected usage before it is sent, and is settled to its actual usage afterwards. No call is admitted
  * beyond the provider's limits. Calls that must wait are queued: first come, first served within an agent, and fair between
- * agents. An interrupted waiter has taken nothing.
+ * agents. A call that is interrupted while it waits has been charged nothing.
  *
  * **Details**
  *
- * Each pool (the models that share one set of limits) knows its buckets and what it has learned as one value in a `Ref`, or in
- * a store that processes share. A call takes a permit of a `Semaphore`, the first calls of the queue are decided on, and each is
- * charged in all dimensions at once, or in none. Settlement gives back what was estimated too high. What was estimated too low
- * becomes debt, which later refill pays first.
+ * A pool is the models that share one set of limits. Its state is one value in a `Ref`, or in a store that processes share: its
+ * buckets, and what it has learned of the provider. A call first takes a permit of a `Semaphore`, which limits the calls in
+ * flight. Then it is charged in all dimensions at once, or waits. When it is settled, the unused part of its estimate is
+ * refunded. Usage beyond the estimate becomes debt, and later calls wait until it has refilled.
  *
  * Metrics, each with the attribute `pool`:
  *
  * - `floodgate_budget_reservations`: estimates that were admitted
  * - `floodgate_budget_waits`, `floodgate_budget_wait_seconds`: estimates that had to wait, and how long (a histogram)
- * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: estimates that were too high, and too low, by
- *   `dimension`
+ * - `floodgate_budget_refunded_tokens`, `floodgate_budget_debt_tokens`: tokens below and beyond estimates, by `dimension`
  * - `floodgate_budget_cooldowns`: rejections and failures of the provider, by `reason`
- * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: callers that wait, and calls that run
+ * - `floodgate_budget_queue_length`, `floodgate_budget_in_flight`: calls that wait, and calls that run
  * - `floodgate_budget_damaged_states`: damaged states that were read from a shared store
  *
- * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve` with its wait and its dimension.
+ * If the caller is traced, a reservation that waits has a span `TokenBudget.reserve`, with its wait and what it waited for.
  *
  * **Gotchas**
  *
- * Limits belong to an organisation: other processes and colleagues use the same bucket. Pass the headers of every response
+ * Limits belong to an organisation, so other processes and colleagues use the same bucket. Pass the headers of every response
  * to its reservation's `observe`, as `LlmClient` does, or share the budget through `@floodgate/redis`.
  *
  * **Example** (twelve agents, one budget)
@@ -62,7 +61,7 @@ import type { BudgetError } from "./budget/errors.ts"
 import type * as Learning from "./budget/learned.ts"
 import * as Log from "./budget/log.ts"
 import * as Internal from "./budget/make.ts"
-import * as Checks from "./budget/options.ts"
+import * as OptionChecks from "./budget/options.ts"
 import {
   Agent,
   type BudgetStatus,
@@ -131,14 +130,11 @@ export class TokenBudget extends Context.Service<
       estimate: Limits.Estimate,
       options?: ReserveOptions
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
-    /**
-     * When a call with this estimate would start, and whether it would be refused. It reserves nothing; a pool that does not
-     * exist yet is opened.
-     */
+    /** When a call with this estimate would start, or why it would be refused. Opens its pool, but reserves nothing. */
     readonly foresee: (estimate: Limits.Estimate, options?: ReserveOptions) => Effect.Effect<Foreseen>
-    /** Updates a pool with what somebody knows of its limits. What a response says goes to its reservation's `observe`. */
+    /** Updates the limits of a pool. For the response to a call, use `observe` of its reservation. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
-    /** Sends nothing of a pool for a time. A call that failed goes to its reservation's `fail`, which judges it. */
+    /** Pauses a pool. For a call that failed, use `fail` of its reservation, which judges the failure. */
     readonly pause: (options: PauseOptions) => Effect.Effect<void>
     /**
      * Reports that a call was rejected or failed, or pauses a pool.
@@ -147,16 +143,16 @@ export class TokenBudget extends Context.Service<
      */
     readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /**
-     * Changes limits or concurrency of a pool while calls run, for all accounts that have one of its name; waiters move up at
-     * once. What is used of a `total` stays used.
+     * Changes the limits or the concurrency of a pool while calls run, in all accounts. Waiting calls that now fit are admitted
+     * at once. What is used of a `total` stays used.
      */
     readonly resize: (options: ResizeOptions) => Effect.Effect<void>
-    /** The pool of a model: "default" where one set of limits was given, else by the rule of the pools. */
+    /** The pool of a model: "default" if one set of limits was given, otherwise as `limits.poolOf` says. */
     readonly poolOf: (model: string) => string
     readonly status: Effect.Effect<BudgetStatus>
-    /** The status now and after changes. A slow reader gets only the latest. */
+    /** The status now and after every change. A slow reader only gets the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
-    /** What was learned of limits so far. Keep it, and pass it to the next budget as `learned`. */
+    /** What was learned of limits so far, to be passed to the next budget as `learned`. */
     readonly learned: Effect.Effect<Learning.Learned>
   }
 >()("floodgate/Budget/TokenBudget") {}
@@ -166,12 +162,12 @@ export class TokenBudget extends Context.Service<
 // -----------------------------------------------------------------------------
 
 /**
- * Makes a budget that lives as long as its scope. Its buckets are in the `BudgetStore` of the context, by default the
+ * Makes a budget that lives as long as its scope. Its state is kept in the `BudgetStore` of the context, by default in the
  * memory of this process.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` that names the option when limits, concurrency or queue length make no sense.
+ * Throws a `RangeError` that names the option if an option is invalid.
  *
  * **Example** (A budget of one scope)
  *
@@ -196,7 +192,7 @@ export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"
   made("Budget.make", options)
 
 const made = (operation: string, options: Options) => {
-  check(operation, Checks.made, options)
+  check(operation, OptionChecks.made, options)
   return Effect.map(Internal.make(options), TokenBudget.of)
 }
 
@@ -259,31 +255,31 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
 export const layerConfig = (
   options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
 ): Layer.Layer<TokenBudget, Config.ConfigError> => {
-  check("Budget.layerConfig", Checks.configured, options)
+  check("Budget.layerConfig", OptionChecks.configured, options)
   const budget = Layer.effect(
     TokenBudget,
     Effect.flatMap(Config.unwrap(options), (given) =>
-      Effect.flatten(Effect.try({ try: () => made("Budget.layerConfig", given), catch: makesNoSense }))
+      Effect.flatten(Effect.try({ try: () => made("Budget.layerConfig", given), catch: invalidOption }))
     )
   )
   const log = Layer.unwrap(Effect.map(Log.isWanted, (isWanted) => (isWanted ? layerLog : Layer.empty)))
   return Layer.provideMerge(log, budget)
 }
 
-/** What was read has the right type and is refused all the same: the message names the option and the value. */
-const makesNoSense = (refusal: unknown): Config.ConfigError => {
+/** A value of the right type can still be invalid. The message names the option and the value. */
+const invalidOption = (refusal: unknown): Config.ConfigError => {
   if (!(refusal instanceof RangeError)) throw refusal
   const { message } = refusal
   return new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message })))
 }
 
 /**
- * Writes a line to the log when calls begin to wait, when they wait for something else, when a pool pauses, and when that is
- * over: at most one a second for each pool, and none while nothing changes. A wait below a second is not worth a line.
+ * Logs when calls begin to wait, when they wait for something else, when a pool pauses, and when the wait is over. It logs at
+ * most one line a second for each pool, none while nothing changes, and none for waits below a second.
  *
  * **Details**
  *
- * Lines have the level Info. They name pools and limits, and contain neither keys nor prompts.
+ * Lines have the level Info. They name pools and limits, and never contain keys or prompts.
  *
  * **Example** (One line to add)
  *
@@ -336,7 +332,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
   TokenBudget.of({
     reserve: (estimate, options) =>
       Effect.map(Effect.context<never>(), (context) => {
-        Checks.checkCounted(context)
+        OptionChecks.checkCounted(context)
         return {
           pool: options?.pool ?? "default",
           agent: options?.agent ?? Context.get(context, Agent),
@@ -373,9 +369,9 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
 // -----------------------------------------------------------------------------
 
 /**
- * Runs an effect under a reservation; most users want this. The reservation ends with the effect, settled or not.
+ * Runs an effect with a reservation, which ends with the effect. Most users want this.
  *
- * **Example** (What was not used is free again)
+ * **Example** (The unused part is refunded)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -408,13 +404,13 @@ const reserving = <A, E, R>(
 ): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
   Effect.scoped(
     Effect.withFiber(({ context }) => {
-      if (options !== undefined) check(operation, Checks.reserved, options)
+      if (options !== undefined) check(operation, OptionChecks.reserved, options)
       return Effect.flatMap(Context.getUnsafe(context, TokenBudget).reserve(estimate, options), use)
     })
   )
 
 /**
- * Charges tokens without a later correction, as in the incident report.
+ * Charges tokens without a later correction.
  *
  * **Example** (More than a quota has left)
  *

@@ -1,10 +1,10 @@
 /**
- * A `BudgetStore` holds a budget that processes share. Any store with compare-and-swap will do.
+ * A `BudgetStore` holds the state of a budget that processes share. Any store with compare-and-swap works.
  *
- * Each process applies the same law as with its own budget. It reads the state of the pool, applies its recent events and
- * admissions, and swaps in the new state. If another process was faster, it applies them again to the newer state. So a store
- * knows nothing about limits and needs only two operations. `docs/stores.md` has a complete store over SQLite, and every
- * store must pass `StoreContract.checks` of `floodgate/testing`.
+ * A process reads the state of a pool, applies its recent events and admissions to it, and swaps in the result. If another
+ * process was faster, it applies them again to the newer state. So a store knows nothing about limits, and needs only two
+ * operations. `docs/stores.md` has a complete store over SQLite. Every store must pass `StoreContract.checks` of
+ * `floodgate/testing`.
  *
  * **Example** (A custom store)
  *
@@ -42,13 +42,13 @@ export { type Options, type Store, type Stored, StoreError } from "./sharing/mod
 const shared = optionsOf(checks)
 
 /**
- * A store with options as a layer, to be provided to a budget. A store that must be opened first gives it by `Layer.unwrap`.
+ * A layer that makes a budget use a store. If the store must be opened first, use `Layer.unwrap`.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` where a duration is not above zero, or is longer than a day, the `timeout` than an hour.
+ * Throws a `RangeError` if a duration is not above zero, if the `timeout` is longer than an hour, or another one than a day.
  *
- * **Example** (A store that is opened)
+ * **Example** (A store that must be opened)
  *
  * ```ts
  * import * as Effect from "effect/Effect"

@@ -1,8 +1,8 @@
 /**
- * What happens to calls, as plain data: for a log, a dashboard, or a test.
+ * Events of calls as plain data, for a log, a dashboard or a test.
  *
  * Waits, rejections, retries and pauses are reported to the {@link Observer} of the context in which a budget and a governor are
- * made. Metrics and spans have the same in sums; an event has the why, and until when.
+ * made. Metrics only count them. An event also says why, and until when.
  *
  * **Example** (A pause)
  *
@@ -28,17 +28,17 @@
 import * as Context from "effect/Context"
 import type { Dimension } from "./Limits.ts"
 
-/** What all events have. Times are milliseconds since the epoch. */
+/** The fields of every event. Times are milliseconds since the epoch. */
 type Base = {
   readonly at: number
   readonly pool: string
 }
 
-/** A call has to wait for its turn. `until` is foreseen, and later where others come first or the provider rejects calls. */
+/** A call must wait. `until` is a prediction: other calls that go first, or rejections, make it later. */
 type WaitEvent = Base & {
   readonly type: "wait"
   readonly agent: string
-  /** What it waits for first; undefined for a place among the calls in flight, or the end of a pause. */
+  /** What it waits for; undefined if that is another call to end, or a pause. */
   readonly dimension: Dimension | undefined
   readonly until: number
 }
@@ -50,15 +50,15 @@ type RejectionEvent = Base & {
   readonly model: string
   /** The attempt that was rejected, counted from 1. */
   readonly attempt: number
-  /** What it says: `isolated` concerns this call only, after `exhausted` everybody goes slower; see `Budget.Verdict`. */
+  /** What it means: `isolated` concerns only this call, `exhausted` slows the whole pool down. See `Budget.Verdict`. */
   readonly verdict: "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
-  /** The limit that was hit, where the response tells. */
+  /** The limit that was hit, if the response names it. */
   readonly dimension: Dimension | undefined
-  /** Until when the provider asks to wait, where it does. */
+  /** When the provider allows a retry, if it says so. */
   readonly until: number | undefined
 }
 
-/** A call failed, and is tried again. */
+/** A call failed and will be retried. */
 type RetryEvent = Base & {
   readonly type: "retry"
   readonly agent: string
@@ -67,13 +67,13 @@ type RetryEvent = Base & {
   readonly attempt: number
   /** Why it failed, by the name of the reason in `floodgate/LlmError`, such as `Overloaded`. */
   readonly reason: string
-  /** When it stands in the queue again. */
+  /** When it is queued again. */
   readonly until: number
 }
 
 /**
- * The retry budget is spent, and delays the retry that the `retry` event before it reports. More than single ones mean that
- * a fifth of all calls are retries: look at the `reason` of those.
+ * The retry budget is spent, and delays the retry of the `retry` event before. Many of these mean that a fifth of all calls
+ * are retries: look at the `reason` of their `retry` events.
  */
 type RetryDelayedEvent = Base & {
   readonly type: "retryDelayed"
@@ -81,12 +81,12 @@ type RetryDelayedEvent = Base & {
   readonly model: string
   /** The attempt that failed, counted from 1. */
   readonly attempt: number
-  /** Milliseconds that the retry budget has added to the wait. */
+  /** Milliseconds that the retry budget adds to the wait. */
   readonly delayed: number
   readonly until: number
 }
 
-/** Nothing of a pool goes out for a time. */
+/** A pool sends nothing for a time. */
 type PauseEvent = Base & {
   readonly type: "pause"
   readonly reason: "rateLimit" | "ramp" | "overload"
@@ -94,13 +94,13 @@ type PauseEvent = Base & {
 }
 
 /**
- * What happens to calls, by its `type`. Times are milliseconds since the epoch.
+ * An event of a call or a pool, by its `type`. Times are milliseconds since the epoch.
  *
- * - `"wait"`: a call has to wait for its turn, as foreseen until `until`
- * - `"rejection"`: the provider rejected a call because of a limit (429); the `verdict` says what that means for others
- * - `"retry"`: a call failed, and is tried again
+ * - `"wait"`: a call must wait, probably until `until`
+ * - `"rejection"`: the provider rejected a call because of a limit (429); the `verdict` says what it means for other calls
+ * - `"retry"`: a call failed and will be retried
  * - `"retryDelayed"`: the retry budget is spent, and delays a retry
- * - `"pause"`: nothing of a pool goes out for a time
+ * - `"pause"`: a pool sends nothing for a time
  *
  * @category models
  * @since 0.2.0
@@ -108,8 +108,8 @@ type PauseEvent = Base & {
 export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent | PauseEvent
 
 /**
- * Gets each event, as it happens. It is read when a budget and a governor are made; what it throws is ignored, so that it cannot
- * break a call.
+ * Gets each event as it happens. A budget and a governor read it when they are made. Errors that it throws are ignored, so
+ * that it cannot break a call.
  *
  * **Example** (A rejection)
  *

@@ -1,6 +1,4 @@
-/**
- * Why a budget refuses: typed reasons that name the cause and the way out, in one wrapper.
- */
+/** Why a budget refuses a call: one error, with a typed reason that names the cause and what to do. */
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
@@ -8,8 +6,7 @@ import { awaited, counted, thousands, units } from "../domain/words.ts"
 import * as Limits from "../Limits.ts"
 
 /**
- * The store that holds the meters cannot be reached, its state cannot be read, or it throws; then `cause` is what it
- * threw.
+ * The store of the budget cannot be reached, or its state cannot be read. `cause` says why.
  *
  * @category errors
  * @since 0.1.0
@@ -18,7 +15,7 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
   "StoreUnavailable",
   { pool: Schema.String, cause: Schema.Defect() }
 ) {
-  /** The store may be back at the next attempt. */
+  /** The store may answer the next attempt. */
   get isRetryable(): boolean {
     return true
   }
@@ -27,12 +24,12 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
     if (cause instanceof Error && cause.name === "Damaged") {
       return `The state of pool "${this.pool}" in the budget's store is damaged, ${cause.message}: delete its key, and the pool starts anew with full limits`
     }
-    return `The budget's store did not answer for pool "${this.pool}": check that it is reachable, or choose what happens when it is away`
+    return `The budget's store did not answer for pool "${this.pool}": check that it can be reached, or choose by whenAway what happens if not`
   }
 }
 
 /**
- * The estimate can never be admitted: it is more than the limit holds. Split the call, or raise the limit.
+ * The estimate is larger than the limit, so it can never be admitted. Split the call, or raise the limit.
  *
  * @category errors
  * @since 0.1.0
@@ -51,7 +48,7 @@ export class EstimateTooLarge extends Schema.TaggedError<EstimateTooLarge>("floo
 }
 
 /**
- * The wait would be, or was, longer than `maxWait`. `wait` is the expected wait.
+ * The call would wait, or has waited, longer than its `maxWait`. `wait` is the expected wait.
  *
  * @category errors
  * @since 0.1.0
@@ -72,7 +69,7 @@ export class WaitTooLong extends Schema.TaggedError<WaitTooLong>("floodgate/Budg
 }
 
 /**
- * There are already as many waiting callers as `maxQueued` allows.
+ * As many calls wait already as `maxQueued` allows.
  *
  * @category errors
  * @since 0.1.0
@@ -91,8 +88,8 @@ export class QueueFull extends Schema.TaggedError<QueueFull>("floodgate/Budget/Q
 }
 
 /**
- * The call needs a pool of its own, and all that the budget may have are in use, paused or limited by the user, or must be
- * remembered because what they used is not refilled yet.
+ * The call needs a new pool, and none of the existing ones can be closed: each is in use, pauses, was resized, or has used
+ * more than it has refilled.
  *
  * @category errors
  * @since 0.4.0
@@ -101,17 +98,17 @@ export class TooManyPools extends Schema.TaggedError<TooManyPools>("floodgate/Bu
   pool: Schema.String,
   maxPools: Schema.Finite
 }) {
-  /** Later one of them may rest. */
+  /** One of them may be idle later. */
   get isRetryable(): boolean {
     return true
   }
   override get message(): string {
-    return `The call needs a pool "${this.pool}" of its own, but all ${counted(this.maxPools, "pool", "pools")} that the budget may have are in use: name fewer accounts or pools at the same time, or raise maxPools`
+    return `The call needs a new pool "${this.pool}", but all ${counted(this.maxPools, "pool", "pools")} of the budget are in use: use fewer accounts or pools at the same time, or raise maxPools`
   }
 }
 
 /**
- * A quota that never refills has too little left for the call.
+ * A quota, which never refills, has too little left for the call.
  *
  * @category errors
  * @since 0.1.0
@@ -120,7 +117,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
   "QuotaExhausted",
   { pool: Schema.String, dimension: Limits.Dimension, asked: Schema.Finite, left: Schema.Finite }
 ) {
-  /** A quota does not come back. */
+  /** A quota does not refill. */
   get isRetryable(): boolean {
     return false
   }
@@ -130,7 +127,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
 }
 
 /**
- * A layer around the budget refused the call, as that of `Agents` does when a cap is reached. `cause` is its error.
+ * A layer around the budget refused the call, such as `Agents.layer` when a cap is reached. `cause` is its error.
  *
  * @category errors
  * @since 0.2.0
@@ -138,14 +135,14 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
 export class Denied extends Schema.TaggedError<Denied>("floodgate/Budget/Denied")("Denied", {
   cause: Schema.Defect()
 }) {
-  /** As its cause says; false if that says nothing. */
+  /** As the cause says, otherwise false. */
   get isRetryable(): boolean {
     return Predicate.hasProperty(this.cause, "isRetryable") && this.cause.isRetryable === true
   }
   override get message(): string {
     return Predicate.hasProperty(this.cause, "message")
       ? String(this.cause.message)
-      : "A layer of the budget refused the call"
+      : "A layer around the budget refused the call"
   }
 }
 
@@ -174,8 +171,8 @@ export const BudgetErrorReason = Schema.Union([
 export type BudgetErrorReason = (typeof BudgetErrorReason)["Type"]
 
 /**
- * A reservation was refused, and nothing was taken. `reason` says why. If a retry was refused, `failure` is the failure
- * of the attempt before it.
+ * A reservation was refused, and nothing was charged. `reason` says why. If it was a retry, `failure` is the failure of the
+ * attempt before.
  *
  * @category errors
  * @since 0.1.0

@@ -7,15 +7,15 @@ import * as Amounts from "../domain/amounts.ts"
 const Amount = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxAmount }))
 
 const Dimension = Schema.Struct({
-  /** The provider's limit, where headers named it. */
+  /** The provider's limit, if headers named it. */
   perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** What the bucket holds, where that is known. */
+  /** What the full bucket holds, if that is known. */
   burst: Schema.optionalKey(Amount),
-  /** The part of the limit that was found to be there for us, where that is less than the whole. */
+  /** The rate that was found to be ours, if it is less than the limit. */
   sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
-  /** What was left of it; below 0 where more was used than it held. */
+  /** What was left in the bucket; below 0 if more was used than it held. */
   level: Schema.Finite.check(Schema.isBetween({ minimum: -maxAmount, maximum: maxAmount })),
-  /** The mean use of a call. */
+  /** The mean usage of a call. */
   mean: Amount
 })
 
@@ -25,15 +25,15 @@ const Pool = Schema.Struct({
   inputTokens: Schema.optionalKey(Dimension),
   outputTokens: Schema.optionalKey(Dimension),
   tokens: Schema.optionalKey(Dimension),
-  /** The calls that may be in flight, where the provider was found to limit them. */
+  /** The limit of calls in flight, if the provider was found to have one. */
   concurrency: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1e6 })))
 })
 
-/** How many pools are kept. */
-export const most = 1_000
+/** At most this many pools are kept. */
+export const maxPools = 1_000
 
 /**
- * All that a budget has learned of limits: what headers named, and what rejections measured. Its encoded form is plain JSON.
+ * Everything that a budget has learned of limits, from headers and from rejections. Its encoded form is plain JSON.
  *
  * **Example** (Keeping it between runs)
  *
@@ -62,13 +62,13 @@ export const most = 1_000
  * @since 0.2.0
  */
 export const Learned = Schema.Struct({
-  /** Milliseconds since the epoch: what was used then has been refilled since. */
+  /** Milliseconds since the epoch. Buckets have refilled since then. */
   at: Schema.Finite,
-  pools: Schema.Array(Pool).check(Schema.isMaxLength(most))
+  pools: Schema.Array(Pool).check(Schema.isMaxLength(maxPools))
 })
 
 /**
- * All that a budget has learned of limits.
+ * Everything that a budget has learned of limits.
  *
  * @category models
  * @since 0.2.0

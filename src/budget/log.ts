@@ -1,4 +1,4 @@
-/** Says in a line of the log when calls begin to wait, for what, and when that is over. */
+/** Logs a line when calls begin to wait, for what, and when the wait is over. */
 import * as Config from "effect/Config"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -9,20 +9,20 @@ import type { BudgetStatus, PoolStatus } from "./models.ts"
 /** Whether the configuration asks for the log. */
 export const isWanted: Config.Config<boolean> = Config.withDefault(Config.Boolean("FLOODGATE_LOG"), false)
 
-/** Shorter waits are those of a steady flow, and no line is written sooner after another. */
-const leastMillis = 1_000
+/** Shorter waits are usual and not logged. It is also the least time between two lines of a pool. */
+const minMillis = 1_000
 
 // -----------------------------------------------------------------------------
 // The pure step
 // -----------------------------------------------------------------------------
 
-/** What was last said of a pool whose calls wait. */
+/** The last line about a pool whose calls wait. */
 interface Told {
   /** What they wait for. */
   readonly cause: string
   readonly since: number
-  /** The most that waited together. */
-  readonly most: number
+  /** The largest number of calls that waited together. */
+  readonly max: number
 }
 
 const names: { readonly [D in Limits.Dimension]: string } = {
@@ -50,7 +50,7 @@ const time = (millis: number): string => {
 
 const calls = (count: number): string => (count === 1 ? "1 call" : `${count} calls`)
 
-/** How long the last of the callers waits that a status lists, as far as that is foreseen. */
+/** The expected wait of the last call that a status lists; 0 if it is not known. */
 const waitOf = ({ waiting }: PoolStatus): number => {
   const millis = Math.max(0, ...waiting.map(({ expectedMillis }) => expectedMillis))
   return millis < Infinity ? millis : 0
@@ -59,9 +59,9 @@ const waitOf = ({ waiting }: PoolStatus): number => {
 /** What the calls of a pool wait for; undefined if they do not wait long. */
 const causeOf = (pool: PoolStatus): string | undefined => {
   const { binding, pause, queued, waiting } = pool
-  if (pause !== undefined && pause.leftMillis >= leastMillis) return pause.reason
+  if (pause !== undefined && pause.leftMillis >= minMillis) return pause.reason
   const longest = Math.max(waitOf(pool), waiting[0]?.waitedMillis ?? 0)
-  return queued > 0 && longest >= leastMillis ? (binding ?? "place") : undefined
+  return queued > 0 && longest >= minMillis ? (binding ?? "place") : undefined
 }
 
 const lineOf = (name: string, pool: PoolStatus): string => {
@@ -73,21 +73,19 @@ const lineOf = (name: string, pool: PoolStatus): string => {
   }
   const wait = waitOf(pool)
   const listed = queued > waiting.length ? "at least " : ""
-  const begin = wait < leastMillis ? "waiting" : `waiting ${listed}${time(wait)}`
+  const begin = wait < minMillis ? "waiting" : `waiting ${listed}${time(wait)}`
   if (binding === undefined) return `${begin} for a place in ${where}: ${calls(queued)}, ${inFlight} in flight`
   const limit = dimensions[binding]
   const left = limit === undefined ? "" : `, ${figure(limit.level)} of ${figure(limit.capacity)} left`
   return `${begin} for ${names[binding]} of ${where}: ${calls(queued)}${left}`
 }
 
-const overOf = (name: string, { most, since }: Told, now: number): string => {
+const overOf = (name: string, { max, since }: Told, now: number): string => {
   const after = `of pool "${name}" is over after ${time(now - since)}`
-  return most === 0
-    ? `the pause ${after}`
-    : `the wait ${after}: ${most === 1 ? "1 call" : `up to ${calls(most)}`} waited`
+  return max === 0 ? `the pause ${after}` : `the wait ${after}: ${max === 1 ? "1 call" : `up to ${calls(max)}`} waited`
 }
 
-/** What was told of a pool, after what was told before, and the line to write if something has changed. */
+/** What is known of a pool's wait now, and the line to log if that has changed. */
 const stepOf = (
   name: string,
   told: Told | undefined,
@@ -96,27 +94,27 @@ const stepOf = (
 ): readonly [told: Told | undefined, line?: string] => {
   const cause = causeOf(pool)
   if (told === undefined) {
-    return cause === undefined ? [told] : [{ cause, since: now, most: pool.queued }, lineOf(name, pool)]
+    return cause === undefined ? [told] : [{ cause, since: now, max: pool.queued }, lineOf(name, pool)]
   }
-  const most = Math.max(told.most, pool.queued)
-  if (pool.queued === 0 && pool.pause === undefined) return [undefined, overOf(name, { ...told, most }, now)]
-  // After a pause the others wait for a place while one call tries: the pause may go on.
+  const max = Math.max(told.max, pool.queued)
+  if (pool.queued === 0 && pool.pause === undefined) return [undefined, overOf(name, { ...told, max }, now)]
+  // After a pause one call probes, and the others wait for it. That is no change: the pause may continue.
   const isSame = cause === undefined || cause === told.cause || (cause === "place" && told.cause in pauses)
-  return isSame ? [{ ...told, most }] : [{ ...told, cause, most }, lineOf(name, pool)]
+  return isSame ? [{ ...told, max }] : [{ ...told, cause, max }, lineOf(name, pool)]
 }
 
 // -----------------------------------------------------------------------------
 // Writing
 // -----------------------------------------------------------------------------
 
-/** Writes a line for each change while calls wait, until it is interrupted. */
+/** Logs a line for each change, until it is interrupted. */
 export const lines = (budget: {
   readonly status: Effect.Effect<BudgetStatus>
   readonly changes: Stream.Stream<BudgetStatus>
 }): Effect.Effect<void> =>
   Effect.suspend(() => {
     const told = new Map<string, Told>()
-    /** Returns whether nothing waits. */
+    /** Logs what has changed. Returns whether nothing waits. */
     const tell = Effect.fnUntraced(function* ({ pools }: BudgetStatus) {
       const now = yield* Clock.currentTimeMillis
       for (const name of told.keys()) if (!Object.hasOwn(pools, name)) told.delete(name)
@@ -128,8 +126,8 @@ export const lines = (budget: {
       }
       return told.size === 0 && Object.values(pools).every(({ queued }) => queued === 0)
     })
-    // While calls wait, time may be all that changes.
-    const again = Effect.andThen(Effect.sleep(leastMillis), Effect.flatMap(budget.status, tell))
+    // While calls wait, the status also changes with time.
+    const again = Effect.andThen(Effect.sleep(minMillis), Effect.flatMap(budget.status, tell))
     const later = Effect.repeat(again, { until: (isQuiet) => isQuiet })
     return Stream.runForEach(budget.changes, (status) => Effect.andThen(tell(status), later))
   })

@@ -174,7 +174,7 @@ class OpenPools {
     const earlier = Array.from(this.resting.learned, ([name, { rest }]) => Learned.entryOf(name, rest.memory!))
     return {
       at: this.shared.clock.currentTimeMillisUnsafe(),
-      pools: [...known.flat(), ...earlier].slice(0, Learned.most)
+      pools: [...known.flat(), ...earlier].slice(0, Learned.maxPools)
     }
   }
 

@@ -1,15 +1,15 @@
 /**
- * What budgets and governors count of a pool. The numbers are plain, and a registry reads them when it is asked, so that counting
- * costs an addition. The names are part of the public interface, because dashboards depend on them.
+ * The metrics of budgets and governors, by pool. They are plain numbers that a registry reads on demand, so counting costs an
+ * addition. Dashboards depend on their names.
  *
- * Pools of one name in one registry count together. What a closed budget has counted stays.
+ * Pools of one name in one registry count together. The counts of a closed budget stay.
  */
 import * as Context from "effect/Context"
 import { constVoid } from "effect/Function"
 import * as Metric from "effect/Metric"
 import type * as Amounts from "../domain/amounts.ts"
 
-/** The boundaries of histograms of times, in seconds: from a hundredth of a second to ten minutes. */
+/** The boundaries of histograms, in seconds: from 10 ms to 10 minutes. */
 const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600]
 
 // -----------------------------------------------------------------------------
@@ -22,7 +22,7 @@ abstract class Numbers {
   private readonly context: Context.Context<never>
   private readonly forgotten: () => void
   private readonly series: Array<{ readonly remove: () => void }> = []
-  /** Whether its series are gone. What ends later must not bring them back, for nobody would remove them again. */
+  /** Whether its series were removed. A call that ends later must not add them again: nothing would remove them. */
   private isRemoved = false
 
   constructor(pool: string, context: Context.Context<never>, forgotten: () => void) {
@@ -31,7 +31,7 @@ abstract class Numbers {
     this.forgotten = forgotten
   }
 
-  /** Whether somebody still counts in them. */
+  /** Whether an open pool, or a governor, still counts in them. */
   protected abstract get isUsed(): boolean
 
   protected counter(id: string, description: string, read: () => number, by?: Record<string, string>): void {
@@ -43,7 +43,7 @@ abstract class Numbers {
     this.show(Metric.gauge(id, { description, attributes: { pool: this.pool } }), () => ({ value: read() }))
   }
 
-  /** A counter for each value of an attribute, which begins with its first count. */
+  /** A counter for each value of an attribute. It is registered by its first count. */
   protected counterBy(id: string, description: string, attribute: string): (amount: number, value: string) => void {
     const counts = new Map<string, { count: number }>()
     return (amount, value) => {
@@ -73,7 +73,7 @@ abstract class Numbers {
     this.series.push(Metric.registerUnsafe(metric, this.context, { get, update: constVoid, modify: constVoid }))
   }
 
-  /** Takes the numbers out of their registry, unless somebody still counts in them. */
+  /** Removes the numbers from their registry, unless they are still used. */
   forget(): void {
     if (this.isUsed) return
     this.isRemoved = true
@@ -82,16 +82,16 @@ abstract class Numbers {
   }
 }
 
-/** The pools with series of their own, some twenty each: those that a budget keeps though nobody uses them, twice. */
+/** At most this many pools have series of their own, some twenty each: twice the idle pools that a budget keeps. */
 const maxCounted = 2_000
-/** The name under which all further pools count together. */
+/** All further pools count together under this name. */
 const otherPools = "other pools"
 
-/** Gives the numbers of one kind by the name of their pool, in the registry of a context. */
+/** The numbers of one kind, by pool and registry. */
 const kept = <N extends Numbers>(make: new (...args: ConstructorParameters<typeof Numbers>) => N) => {
   const known = new WeakMap<Metric.MetricRegistry, Map<string, N>>()
   const placeOf = (context: Context.Context<never>) => {
-    // The numbers must not keep the other services of the first that counts in them.
+    // Keep only what the metrics need of the context, and not its other services.
     const own = Context.pick(Metric.MetricRegistry, Metric.CurrentMetricAttributes)(context)
     const registry = Context.get(own, Metric.MetricRegistry)
     const named = known.get(registry) ?? new Map<string, N>()
@@ -119,25 +119,24 @@ const kept = <N extends Numbers>(make: new (...args: ConstructorParameters<typeo
 // Budgets
 // -----------------------------------------------------------------------------
 
-/** The dimensions in which an estimate may be wrong. */
+/** The dimensions whose usage can differ from the estimate. */
 const tokens = ["inputTokens", "outputTokens", "tokens"] as const
 const reasons = ["rateLimit", "ramp", "overload"] as const
 
-/** What is now, of a pool that is open. */
+/** What the gauges read of an open pool. */
 interface OpenPool {
   readonly queued: number
   readonly inFlight: number
 }
 
-/** What budgets count of the pools of one name. */
+/** The metrics of a budget, for the pools of one name. */
 export class PoolCounts extends Numbers {
   reservations = 0
   readonly refunded = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly debt = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly cooldowns = { rateLimit: 0, ramp: 0, overload: 0 }
-  /** The pools that are open. */
   readonly open = new Set<OpenPool>()
-  /** An estimate was admitted that had to wait: in seconds. */
+  /** Counts the seconds that an admitted estimate had to wait. */
   readonly waited: (seconds: number) => void
 
   constructor(...args: ConstructorParameters<typeof Numbers>) {
@@ -168,7 +167,7 @@ export class PoolCounts extends Numbers {
     return this.open.size > 0
   }
 
-  /** A call is settled that had reserved a charge. */
+  /** Counts the difference between the charge and the usage of a call. */
   settled(charge: Amounts.Whole, used: Amounts.Charge): void {
     for (const dimension of tokens) {
       const more = (used[dimension] ?? charge[dimension]) - charge[dimension]
@@ -186,10 +185,10 @@ export class PoolCounts extends Numbers {
 
 const budgets = kept(PoolCounts)
 
-/** The numbers of the pools of this name in the registry of the context. */
+/** The budget metrics of a pool, in the registry of the context. */
 export const countsOf = budgets.of
 
-/** Forgets the numbers of a pool that no budget has any more. */
+/** Removes the budget metrics of a pool that is closed. */
 export const forgetCounts = (pool: string, context: Context.Context<never>): void =>
   budgets.find(pool, context)?.forget()
 
@@ -206,26 +205,25 @@ interface CallTokens {
 }
 
 /**
- * What governors count of the pools of one name:
+ * The metrics of a governor, for the pools of one name:
  *
  * - `floodgate_calls`: calls that ended, by `pool` and `outcome`: success, failure, refused (by the budget), interrupted
  * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
  * - `floodgate_retries_delayed`: retries that the retry budget delayed, by `pool`
  * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
  * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
- * - `floodgate_dollars`: what calls cost, by `pool`; those of models without a price are not in it
+ * - `floodgate_dollars`: what calls cost, by `pool`, without calls of models that have no price
  * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
  * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
  */
 export class CallCounts extends Numbers {
-  /** How many governors know such a pool. */
+  /** How many governors use the pool. */
   private governors = 0
   attempts = 0
   retriesDelayed = 0
   dollars = 0
   private readonly calls = this.counterBy("floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
   private readonly tokens = this.counterBy("floodgate_tokens", "Tokens that calls used, by pool and type", "type")
-  /** An attempt failed, for a reason. */
   readonly failed = this.counterBy("floodgate_attempt_failures", "Attempts that failed, by pool and reason", "reason")
   private readonly queueSeconds = this.histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
   private readonly callSeconds = this.histogram(
@@ -248,18 +246,18 @@ export class CallCounts extends Numbers {
     return this.governors > 0
   }
 
-  /** An attempt was admitted. */
+  /** Counts the time of an attempt in the queue. */
   queued(seconds: number): void {
     this.queueSeconds.add(seconds)
   }
 
-  /** A call is over. */
+  /** Counts a call that has ended. */
   ended(outcome: string, seconds: number): void {
     this.calls(1, outcome)
     this.callSeconds.add(seconds)
   }
 
-  /** What an answered call used. */
+  /** Counts the tokens of an answered call. */
   used({ cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens }: CallTokens): void {
     if (inputTokens > 0) this.tokens(inputTokens, "input")
     if (outputTokens > 0) this.tokens(outputTokens, "output")
@@ -267,18 +265,18 @@ export class CallCounts extends Numbers {
     if (cacheCreationTokens > 0) this.tokens(cacheCreationTokens, "cache_write")
   }
 
-  /** A governor begins to count. */
+  /** A governor begins to use the pool. */
   join(): this {
     this.governors++
     return this
   }
 
-  /** A governor forgets the pool. */
+  /** A governor no longer uses the pool. */
   leave(): void {
     this.governors--
     this.forget()
   }
 }
 
-/** The numbers of the calls to pools of this name in the registry of the context. */
+/** The governor metrics of a pool, in the registry of the context. */
 export const callCountsOf = kept(CallCounts).of

@@ -1,6 +1,4 @@
-/**
- * The options, reservations, signals and status of a budget.
- */
+/** The options, reservations, signals and status of a budget. */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -25,35 +23,34 @@ export type { DimensionStatus } from "../pacing/status.ts"
  */
 export interface Options {
   /**
-   * The provider's limits: one set, or a set for each pool. A pool without limits learns them: calls go out one after
-   * another, then 2, 4, 8 at a time, until headers name the limits or the provider rejects calls. If each pool has its
-   * own limits, a reservation must name the `model` or the `pool`. An unknown name is refused, because nothing would
-   * limit it.
+   * The provider's limits: one set, or a set for each pool. A pool without limits learns them: it sends one call, then 2, 4, 8
+   * at a time, until headers name the limits or the provider rejects calls. If each pool has its own limits, a reservation
+   * must name the `model` or the `pool`. An unknown name is refused, because nothing would limit it.
    */
   readonly limits?: Limits.Limits | Limits.Pools | undefined
   /**
-   * Calls in flight at once, per pool.
+   * The limit of calls in flight, per pool.
    *
-   * @default Infinity: the provider's limits decide. Set it where the provider limits connections or your machine does.
+   * @default Infinity: the provider's limits decide. Set it if the provider or your machine limits connections.
    */
   readonly concurrency?: number | undefined
   /**
-   * Callers that may wait, per pool; the next fails at once with `QueueFull`.
+   * How many calls may wait, per pool. The next one fails at once with `QueueFull`.
    *
-   * @default Infinity: a waiter costs about 2.5 KB, and losing work costs more.
+   * @default Infinity: a waiting call costs about 2.5 KB, and losing work costs more.
    */
   readonly maxQueued?: number | undefined
   /**
-   * The most pools beside those that `limits` names: one for each account and class of models. Beyond 1,000, those that nobody
-   * uses make room, the least recently used first, and what they learned and used is remembered. If all `maxPools` are in use,
-   * a call that needs another one fails with `TooManyPools`.
+   * The largest number of pools beside those that `limits` names: one for each account and class of models. Of more than 1,000,
+   * idle ones are closed, the least recently used first, and what they learned and used is remembered. If all `maxPools` are in
+   * use, a call that needs another one fails with `TooManyPools`.
    *
-   * @default 10_000: as many as a gateway has connections. A pool in use takes about 9 KB, its call included.
+   * @default 10_000: as many as a gateway has connections. A pool in use takes about 9 KB, including its call.
    */
   readonly maxPools?: number | undefined
   /**
-   * What an earlier budget had learned, so that this one need not find it out again. With a store it is left aside: what
-   * processes share is newer.
+   * What an earlier budget has learned, so that this one need not learn it again. It is ignored with a store, because the
+   * shared state is newer.
    *
    * @default nothing
    */
@@ -61,7 +58,7 @@ export interface Options {
 }
 
 /**
- * How one reservation is queued.
+ * How a reservation is queued.
  *
  * @category options
  * @since 0.1.0
@@ -74,25 +71,25 @@ export interface ReserveOptions {
   /** Higher goes first. @default {@link Priority} */
   readonly priority?: number | undefined
   /**
-   * The longest wait. A longer one fails with `WaitTooLong`, at once if it can be foreseen.
+   * The longest wait. The call fails with `WaitTooLong` if it waits longer, or at once if it is expected to.
    *
    * @default no bound
    */
   readonly maxWait?: Duration.Input | undefined
-  /** The model that is called: the limits of its pool apply. @default unknown */
+  /** The model that is called. The limits of its pool apply. @default unknown */
   readonly model?: string | undefined
   /**
-   * The pool whose limits apply. Where limits are given per pool, one of those, a class of Claude's models as
-   * `Presets.poolOf` names it, or what a `poolOf` of your own gave for a model.
+   * The pool whose limits apply. If limits are given per pool, it must be one of them, a class of Claude's models as
+   * `Presets.poolOf` names it, or a pool that your own `poolOf` returned for a model.
    *
-   * @default the pool of `model`, or "default", which is refused where limits are given per pool and none is called so
+   * @default the pool of `model`, or "default", which is refused if limits are given per pool and none has that name
    */
   readonly pool?: string | undefined
   /**
-   * The account with a provider that the call is made with, such as `api.openai.com/org-1`. Each has pools of its own, with
-   * the limits that were given for `pool`, so that two providers, or two customers of one, never share one.
+   * The account at a provider that the call uses, such as `api.openai.com/org-1`. Each account has pools of its own, with the
+   * limits of `pool`, so that two providers, or two customers of one, never share a pool.
    *
-   * @default none: there is only one
+   * @default none: there is only one account
    */
   readonly account?: string | undefined
 }
@@ -109,7 +106,7 @@ export interface GovernedOptions extends ReserveOptions {
 }
 
 /**
- * What of a pool changes while calls run. Whatever is left out stays as it is.
+ * Changes of a pool while calls run. Options that are left out stay as they are.
  *
  * @category options
  * @since 0.4.0
@@ -126,9 +123,9 @@ export interface ResizeOptions {
 // -----------------------------------------------------------------------------
 
 /**
- * The agent on whose behalf code runs. Code deep inside an agent need not pass it.
+ * The agent on whose behalf code runs, so that code deep inside an agent need not pass it.
  *
- * **Example** (Whose calls they are)
+ * **Example** (The calls of an agent)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -176,8 +173,8 @@ export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defau
 export const Priority = Context.Reference<number>("floodgate/Budget/Priority", { defaultValue: () => 0 })
 
 /**
- * When a wait that `maxWait` bounds is foreseen once more, in milliseconds since the epoch: a caller that would wait too long
- * by then fails with `WaitTooLong`, while it can still tell somebody. A pause or a rejection may have come since it arrived.
+ * When to predict a wait again that `maxWait` bounds, in milliseconds since the epoch. A pause or a rejection may have come since
+ * the call arrived. If it would now wait too long, it fails with `WaitTooLong` while its caller can still answer.
  */
 export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/ReviewAt", {
   defaultValue: () => undefined
@@ -188,13 +185,13 @@ export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/
 // -----------------------------------------------------------------------------
 
 /**
- * What a response says: about the limits, and about what its call used.
+ * What a response says about the limits, and about the usage of its call.
  *
  * @category models
  * @since 0.4.0
  */
 export interface Observation extends Limits.Signal {
-  /** What the answered call used, if that is known: its reservation ends with this, as by its `settle`. @default not known yet */
+  /** What the call used, if that is known: then its reservation is settled. @default not known yet */
   readonly usage?: Limits.Usage | undefined
 }
 
@@ -205,13 +202,13 @@ export interface Observation extends Limits.Signal {
  * @since 0.4.0
  */
 export interface FailOptions {
-  /** `"rateLimit"` and `"ramp"` for a rejection (429), `"overload"` where the provider failed or could not be reached. */
+  /** `"rateLimit"` or `"ramp"` for a rejection (429), `"overload"` if the provider failed or could not be reached. */
   readonly reason: Pushback
   /** How long the provider asked to wait. @default none */
   readonly retryAfter?: Duration.Input | undefined
   /** What the failed call used. @default nothing */
   readonly usage?: Limits.Usage | undefined
-  /** What the response says of the limits. @default what was observed for this reservation */
+  /** What the response says about the limits. @default what was observed for this reservation */
   readonly signal?: Limits.Signal | undefined
 }
 
@@ -221,7 +218,7 @@ export interface FailOptions {
  * - `"isolated"`: nothing; it concerns its own call only
  * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
  * - `"ramp"`: usage grows too fast; growth is bounded
- * - `"outage"`: the provider does not work; one call at a time probes it
+ * - `"outage"`: the provider is not working; one call at a time probes it
  * - `"impossible"`: the call is larger than the provider's limit
  *
  * @category models
@@ -230,10 +227,10 @@ export interface FailOptions {
 export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 /**
- * An estimate that was admitted. It is held until it is settled, fails, is refunded, or its scope closes; the first of these
- * counts.
+ * An estimate that was admitted. It is held until it is settled, fails, is refunded, or its scope closes. Only the first of
+ * these counts.
  *
- * It is a plain object whose members need no `this`: it can be spread, decorated and taken apart.
+ * It is a plain object whose members do not use `this`, so it can be spread, decorated and destructured.
  *
  * **Example** (A layer that counts what is settled)
  *
@@ -272,24 +269,24 @@ export interface Reservation {
   readonly charge: Limits.Usage
   /** How long the call was queued. */
   readonly waited: Duration.Duration
-  /** The dimension that it waited for last, if it had to wait for one. */
+  /** The dimension that it waited for last, if any. */
   readonly binding: Limits.Dimension | undefined
-  /** Updates the budget with what the response to the call says. Only a response to a call can raise a level. */
+  /** Updates the budget with what the response says. Only the response to a call can raise a level. */
   readonly observe: (said: Observation) => Effect.Effect<void>
   /**
-   * Replaces the estimate by what was used: the rest is given back, more becomes debt. A dimension that the usage leaves
-   * out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With `"denied"` the provider
-   * has refused its credential as well: an account of which all calls were denied leaves no pool behind.
+   * Replaces the estimate by what was used. The rest is refunded, and usage beyond the estimate becomes debt. A dimension that
+   * the usage leaves out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With
+   * `"denied"` the provider also refused the credential: the pool of an account whose calls were all denied is closed.
    */
   readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure" | "denied") => Effect.Effect<void>
-  /** The provider rejected the call, or failed. Returns what that says of the limits. */
+  /** Ends the call because the provider rejected it or failed. Returns what that says about the limits. */
   readonly fail: (failure: FailOptions) => Effect.Effect<Verdict>
-  /** Gives everything back: the call used nothing. */
+  /** Refunds everything: the call used nothing. */
   readonly refund: Effect.Effect<void>
 }
 
 /**
- * When a call would start, if all calls use what was estimated and nothing fails.
+ * When a call would start, if all calls use what was estimated and none fails.
  *
  * @category models
  * @since 0.4.0
@@ -298,22 +295,19 @@ export interface Foreseen {
   readonly pool: string
   /** How long it would wait; infinite if it can never be admitted. */
   readonly wait: Duration.Duration
-  /**
-   * What it would wait for last: a limit, the end of another call (`"concurrency"`), or the end of a pause. It is undefined if
-   * the call would start at once.
-   */
+  /** What it would wait for last: a limit, the end of another call (`"concurrency"`), or a pause. Undefined if it starts at once. */
   readonly binding: Limits.Dimension | "concurrency" | "pause" | undefined
-  /** Why it would be refused, if it would be. */
+  /** Why it would be refused; undefined if it would not. */
   readonly refusal: BudgetError["reason"] | undefined
   /**
-   * Whether others may go before it that are not counted: more than 1,000 callers wait before it, or processes share the pool
-   * and only the first callers of the others are known.
+   * Whether the wait may be longer, because calls before it are not counted: more than 1,000 wait, or processes share the pool
+   * and only the first calls of the others are known.
    */
   readonly isLowerBound: boolean
 }
 
 /**
- * What a response says, for the `observe` of a budget.
+ * What a response says about the limits of a pool.
  *
  * @category models
  * @since 0.1.0
@@ -336,65 +330,65 @@ export interface RateLimitSignal extends Limits.Signal {
 }
 
 /**
- * A time in which nothing of a pool is sent.
+ * A pause of a pool: none of its calls is sent.
  *
  * @category models
  * @since 0.4.0
  */
 export interface PauseOptions {
-  /** How long; an hour at most. A pause that lasts longer already stays. */
+  /** How long, at most an hour. It never shortens a pause. */
   readonly duration: Duration.Input
-  /** What the pause is shown and counted as. @default "rateLimit" */
+  /** The reason that status and metrics show. @default "rateLimit" */
   readonly reason?: Pushback | undefined
-  /** The pool. One that does not exist is ignored. @default "default" */
+  /** An unknown pool is ignored. @default "default" */
   readonly pool?: string | undefined
 }
 
 /**
- * The provider rejected a call, or failed.
+ * How a call failed, or a pool pauses.
  *
- * @deprecated A {@link Reservation} has `fail`, and a budget `pause`.
+ * @deprecated Call `fail` of the {@link Reservation}, or `pause` of the budget.
  * @category models
  * @since 0.1.0
  */
 export interface Cooldown extends FailOptions {
-  /** The reservation of the failed call, which ends with this. Without one the whole pool pauses for `retryAfter`. */
+  /** The reservation of the failed call, which ends. Without one, the pool pauses for `retryAfter`. */
   readonly reservation?: Reservation | undefined
-  /** The pool that pauses, where there is no `reservation`. One that does not exist is ignored. @default "default" */
+  /** The pool that pauses, without a `reservation`. An unknown pool is ignored. @default "default" */
   readonly pool?: string | undefined
 }
 
 /**
- * A pool as it stands.
+ * The status of a pool.
  *
  * @category models
  * @since 0.1.0
  */
 export interface PoolStatus {
-  /** Each dimension that is limited. */
+  /** The dimensions that are limited. */
   readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
   readonly inFlight: number
-  /** The most calls in flight: the concurrency, or less where the provider was found to limit it. */
+  /** The limit of calls in flight: the concurrency, or less if the provider was found to limit it. */
   readonly allowed: number
   readonly queued: number
-  /** The first callers in the order of service, at most 32. */
+  /** The first waiting calls in the order of service, at most 32. */
   readonly waiting: ReadonlyArray<{
     readonly agent: string
     readonly priority: number
     readonly charge: Limits.Usage
     readonly waitedMillis: number
-    /** How long it still waits if all calls use what was estimated. */
+    /** How long it is expected to wait from now, if all calls use what was estimated. */
     readonly expectedMillis: number
     /** What it waits for. */
     readonly dimension: Limits.Dimension | undefined
   }>
   readonly pause: { readonly reason: "rateLimit" | "ramp" | "overload"; readonly leftMillis: number } | undefined
-  /** What the first caller waits for. */
+  /** What the first call waits for. */
   readonly binding: Limits.Dimension | undefined
 }
 
 /**
- * All pools as they stand; those that no call has used yet come last.
+ * The status of all pools. Those without a call so far come last.
  *
  * @category models
  * @since 0.1.0

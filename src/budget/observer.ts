@@ -1,4 +1,4 @@
-/** Who observes a budget and the calls under it: by events, and by what changes. */
+/** How a budget reports: events to an observer, and a stream of changes. */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -10,13 +10,13 @@ import type * as Limits from "../Limits.ts"
 import type { Pushback } from "../domain/signal.ts"
 import type { Wake } from "./waker.ts"
 
-/** The observer of a context, made safe: undefined where there is none. */
+/** The observer of a context, which cannot break a call by throwing; undefined if there is none. */
 export const observerOf = (context: Context.Context<never>): ((event: Event) => void) | undefined => {
   const observer = Context.get(context, Observer)
   return observer && harmless(observer)
 }
 
-/** The events of a pool. An observer may come back to the pool, so it is told when everything else is done. */
+/** Reports the events of a pool. An observer may call the pool, so events are reported after everything else. */
 export class Reports {
   private readonly observer: (event: Event) => void
   private readonly clock: Clock.Clock
@@ -28,20 +28,19 @@ export class Reports {
     this.pool = pool
   }
 
-  /** A call waits. */
   wait(agent: string, dimension: Limits.Dimension | undefined, millis: number): void {
     const at = this.clock.currentTimeMillisUnsafe()
     this.observer({ type: "wait", at, pool: this.pool, agent, dimension, until: at + Math.ceil(millis) })
   }
 
-  /** A pause has begun, or is longer than before. */
+  /** A pause has begun or was extended. */
   pause(reason: Pushback, millis: number): void {
     const at = this.clock.currentTimeMillisUnsafe()
     this.observer({ type: "pause", at, pool: this.pool, reason, until: at + Math.ceil(millis) })
   }
 }
 
-/** Ticks once for all that changes until the readers resume. */
+/** Ticks once for all changes until the readers resume. */
 export const tickOf = (ticks: PubSub.PubSub<void>, wake: Wake): (() => void) => {
   let isDue = false
   const tick = (): void => {
@@ -55,7 +54,7 @@ export const tickOf = (ticks: PubSub.PubSub<void>, wake: Wake): (() => void) => 
   }
 }
 
-/** What holds now and after every tick. Where ticks slide, a slow reader gets the latest only. */
+/** A value now and after every tick. If the ticks slide, a slow reader gets only the latest. */
 export const latest = <A>(ticks: PubSub.PubSub<void>, now: Effect.Effect<A>): Stream.Stream<A> =>
   Stream.unwrap(
     Effect.map(PubSub.subscribe(ticks), (subscription) =>

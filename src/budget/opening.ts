@@ -1,4 +1,4 @@
-/** What a pool is opened with. */
+/** The options of a pool, and the port that it opens with them. */
 import type * as Clock from "effect/Clock"
 import * as Memory from "../pacing/memory.ts"
 import { LocalPort } from "../sharing/local.ts"
@@ -21,27 +21,27 @@ export interface PoolOptions {
   readonly maxQueued: number
   readonly counts: PoolCounts
   readonly clock: Clock.Clock
-  /** The store that processes share; undefined where the pool is this process's own. */
+  /** The store that processes share; undefined if the pool belongs to this process. */
   readonly sharing: Sharing | undefined
-  /** The unique name of this process in the shared state. */
+  /** The unique name of this process in a shared state. */
   readonly id: string
-  /** Runs an effect in the budget's scope after so many milliseconds, unless the result is called before. */
+  /** Runs an effect in the budget's scope after so many milliseconds. Calling the result cancels it. */
   readonly after: After
   /** Resumes a caller in a later task. */
   readonly wake: Wake
-  /** Called when something changed that a status shows. */
+  /** Called when a status would show a change. */
   readonly changed: () => void
-  /** Receives each event, if there is an observer. */
+  /** Gets each event. */
   readonly observer: ((event: Event) => void) | undefined
-  /** What is remembered of an earlier pool of its name. A store knows more. */
+  /** What is remembered of an earlier pool of its name. A store knows more than that. */
   readonly rested?: Rested | undefined
-  /** Called when the provider has refused the credential of a call, and of each one before. */
+  /** Called when a call ends and the provider has refused the credential of every call so far. */
   readonly denied?: (() => void) | undefined
-  /** Called when no call runs or waits any more. */
+  /** Called when no call runs or waits any longer. */
   readonly idled?: (() => void) | undefined
 }
 
-/** The port to what limits a pool: that of the store that processes share, or one of its own. */
+/** The port of a pool: to the store that processes share, or to a state of its own. */
 export const portOf = (
   { after, clock, concurrency, id, limits, name, rested, sharing }: PoolOptions,
   called: Pick<PortOptions, "configured" | "unreachable">

@@ -1,26 +1,27 @@
 /**
- * The calls in flight of a pool: permits of a semaphore, whose answer decides. Nothing else counts them.
+ * The calls in flight of a pool, as permits of a semaphore. Its answer decides, and nothing else counts them.
  *
- * No fiber waits on it: `Semaphore.release` looks at all of its waiters and lets small requests overtake, so the waiters
- * stand in the budget's own queue. A permit that an ended call leaves is handed to the next one, which spares both of them an
- * effect. The semaphore is asked only if no call has left one.
+ * No fiber waits on the semaphore, because `release` looks at all waiters and lets small requests overtake: calls wait in the
+ * budget's own queue. The permit of a call that ends is kept for the next one, which spares both an effect. The semaphore is
+ * only asked if no permit was kept.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 
 export class Permits {
   private readonly semaphore: Semaphore.Semaphore
-  /** Permits that ended calls have left. */
+  /** Permits of ended calls. */
   private spare = 0
-  /** The semaphore's last answer, until a permit is returned: it has none, or fewer than none. */
+  /** Whether the semaphore has refused a permit, until one is released. */
   private isFull = false
+  /** Whether it has more calls in flight than permits, after a resize. */
   private isOver = false
 
   constructor(limit: number) {
     this.semaphore = Semaphore.makeUnsafe(limit)
   }
 
-  /** Takes a permit, if there is one. */
+  /** Takes a permit. False if there is none. */
   take(): boolean {
     if (this.spare > 0) this.spare--
     else if (this.isFull || !Effect.runSync(this.semaphore.takeIfAvailable(1))) this.isFull = true
@@ -35,7 +36,7 @@ export class Permits {
     }
   }
 
-  /** Other permits than before. Calls that are in flight beyond them stay, and their permits go when they end. */
+  /** Changes the number of permits. Calls beyond it stay in flight, and their permits vanish when they end. */
   resize(limit: number): void {
     Effect.runSync(this.semaphore.resize(limit))
     this.giveBack(this.spare)

@@ -1,4 +1,4 @@
-/** An admitted call, as its holder has it. */
+/** The reservation that a caller gets for an admitted call. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Reading, Readings } from "../pacing/law.ts"
@@ -10,7 +10,7 @@ import type { Entry } from "./entry.ts"
 import type { Reservation } from "./models.ts"
 import { failed } from "./options.ts"
 
-/** Hands an admitted call to its caller, as a plain object of functions: nothing looks for anything behind it. */
+/** Hands an admitted call to its caller, as a plain object of functions that can be copied and decorated. */
 export const handOut = (entry: Entry): Reservation => {
   if (entry.phase === "held") entry.phase = "begun"
   const { agent, binding, charge, estimate, pool, waitedMillis } = entry
@@ -41,13 +41,13 @@ export const handOut = (entry: Entry): Reservation => {
   }
 }
 
-/** What a provider closes for longer is probed once an hour. */
-const longestPause = 3_600_000
+/** After a longer retry-after, the provider is probed every hour. */
+const maxPauseMillis = 3_600_000
 
-/** A pause in milliseconds. */
-export const pauseOf = (duration: Duration.Input): number => Math.min(longestPause, millisOf(duration))
+/** The milliseconds of a pause. */
+export const pauseOf = (duration: Duration.Input): number => Math.min(maxPauseMillis, millisOf(duration))
 
-/** What a response says of the limits, without figures that no provider has. */
+/** The figures of a signal, without those that no provider can mean. */
 export const readingsOf = ({ dimensions }: Limits.Signal): Readings => {
   const readings: { [D in Limits.Dimension]?: Reading } = {}
   for (const dimension of Amounts.dimensions) {

@@ -1,24 +1,24 @@
 /**
- * What is remembered of pools that are not open: those that made room for others, and those that an earlier budget knew.
+ * What is remembered of pools that are not open: those that were closed to make room, and those of an earlier budget.
  *
- * A pool that comes back must not begin with a full bucket that it does not have. So a pool that owes something is not forgotten
- * before that is refilled, and a new name is refused where no room is left for it.
+ * A pool that opens again must not start with a full bucket. So a pool with a debt is remembered until the debt is refilled. If
+ * there is no room for that, no pool is closed, and new names are refused.
  */
 import type { Rest } from "../pacing/memory.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type * as Rules from "../domain/rules.ts"
 
 export interface Rested {
-  /** Its name without an account; undefined where an earlier budget has not said it. */
+  /** Its name without an account; undefined if an earlier budget did not say it. */
   readonly kind: string | undefined
   readonly rest: Rest
-  /** How the provider counts, as a client has said. */
+  /** How the provider counts limits without a window, if a client has said so. */
   readonly counting: Rules.Counting | undefined
 }
 
-/** What was learned is worth having, and a few numbers. Of more the least recently used is forgotten. */
+/** What was learned is a few numbers a pool, and no promise: beyond this, the least recently used is forgotten. */
 const maxLearned = 10_000
-/** Those that owe something: every account of a large program, for the minute that its limits take to be full again. */
+/** Pools with a debt: every account of a large program, for the minute in which its limits refill. */
 const maxRested = 100_000
 
 export class Resting {
@@ -29,17 +29,17 @@ export class Resting {
     (map) => new Lru.Shedder(map, ({ rest }) => rest.until <= this.now)
   )
 
-  /** What was learned of them, by name. */
+  /** The pools of which something was learned, by name. */
   get learned(): ReadonlyMap<string, Rested> {
     return this.learning
   }
 
-  /** Its name without an account; undefined where nothing is remembered. */
+  /** The name of a pool without its account; undefined if nothing is remembered. */
   kindOf(name: string): string | undefined {
     return (this.learning.get(name) ?? this.owing.get(name))?.kind
   }
 
-  /** What is remembered of a pool that opens. */
+  /** Returns and forgets what is remembered of a pool that opens. */
   take(name: string): Rested | undefined {
     const found = this.learning.get(name) ?? this.owing.get(name)
     this.learning.delete(name)
@@ -47,7 +47,7 @@ export class Resting {
     return found
   }
 
-  /** Whether one more may be put. */
+  /** Whether there is room for another pool. */
   hasRoom(now: number): boolean {
     if (this.learning.size + this.owing.size < maxRested) return true
     this.shed(now, maxRested)

@@ -1,18 +1,16 @@
-/**
- * A pool as it stands, in plain numbers.
- */
+/** The status of a pool. */
 import { dimensionsOf } from "../pacing/status.ts"
 import { limited } from "./decision.ts"
 import type { PoolStatus } from "./models.ts"
 import type { Pool } from "./pool.ts"
 
-/** Waiters that a status lists. */
-const listed = 32
+/** How many waiting calls a status lists. */
+const maxListed = 32
 
 export const of = (pool: Pool): PoolStatus => {
   const { gate } = pool.law
   const left = gate.until - pool.now()
-  const waiting = pool.waiting(listed)
+  const waiting = pool.waiting(maxListed)
   return {
     dimensions: dimensionsOf(pool.law, pool.now()),
     inFlight: pool.inFlight,

@@ -1,25 +1,25 @@
 /**
- * Resumes callers in a task of their own, so that none of their code runs inside a loop of ours.
+ * Resumes callers in a later task, so that their code never runs inside a loop of the pool.
  *
- * Whoever is resumed may end at once, run its finalizers and observers, and come back to the pool. Here it does that on an
- * empty stack, and what it throws reaches nobody else.
+ * A caller that resumes may end at once, run its finalizers and observers, and call the pool again. It does so on an empty
+ * stack, and an error that it throws does not reach other callers.
  */
 import type * as Scheduler from "effect/Scheduler"
 
-/** Calls a function soon, in the order in which they were given. */
+/** Calls functions in a later task, in the order in which they were given. */
 export type Wake = (resume: () => void) => void
 
-/** As many resume in one task as Effect lets a fiber take steps before it yields. */
-const mostInTask = 2_048
+/** How many callers resume in one task: as many as the steps that Effect lets a fiber take before it yields. */
+const maxInTask = 2_048
 
-/** Makes a waker over one dispatcher. While nobody is due, it has no task. */
+/** Makes a waker with a dispatcher of its own. It has no task while nobody is due. */
 export const make = (scheduler: Scheduler.Scheduler): Wake => {
   const dispatcher = scheduler.makeDispatcher()
   let due: Array<() => void> = []
   const run = (): void => {
     let count = 0
-    // Resuming one may make the next one due.
-    for (; count < due.length && count < mostInTask; count++) {
+    // Resuming one may add more.
+    for (; count < due.length && count < maxInTask; count++) {
       try {
         due[count]!()
       } catch (error) {
@@ -34,7 +34,7 @@ export const make = (scheduler: Scheduler.Scheduler): Wake => {
   }
 }
 
-/** Throws an error where nothing else is lost: a task that throws takes the rest of its dispatcher's batch with it. */
+/** Throws an error in a dispatcher of its own: Effect's dispatcher loses the rest of a batch when a task throws. */
 const report = (scheduler: Scheduler.Scheduler, error: unknown): void =>
   scheduler.makeDispatcher().scheduleTask(() => {
     throw error

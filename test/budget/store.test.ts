@@ -127,7 +127,7 @@ describe("Budget, sharing a store", () => {
           const error = yield* Fiber.join(failed)
           assert.strictEqual(reasonOf(error), "StoreUnavailable")
           assert.isTrue(error.isRetryable)
-          assert.include(error.message, "check that it is reachable")
+          assert.include(error.message, "check that it can be reached")
         }
         store.isAway = false
         yield* TestClock.adjust("1 second")
