@@ -31,7 +31,7 @@ const provider = (random: () => number, silent: (call: string) => void) => {
   const fetch: typeof globalThis.fetch = async (_, init) => {
     // Rarely before the first content, because several such failures in a row are an outage, which pauses all calls.
     if (random() < 0.01) throw Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNRESET" } })
-    const most = random() < 0.02 ? 0 : 2 + Math.floor(random() * chunks.length)
+    const max = random() < 0.02 ? 0 : 2 + Math.floor(random() * chunks.length)
     const end = random()
     let sent = 0
     let isOpen = true
@@ -48,7 +48,7 @@ const provider = (random: () => number, silent: (call: string) => void) => {
             controller.error(init.signal!.reason)
           }),
         pull: (controller) => {
-          const next = sent < most ? chunks[sent++] : undefined
+          const next = sent < max ? chunks[sent++] : undefined
           if (next !== undefined) return controller.enqueue(next)
           if (end < 0.2 && sent < chunks.length) {
             silent(new Headers(init?.headers).get(callHeader)!)
@@ -86,8 +86,8 @@ const leave = async (
   try {
     const response = await asked
     const reader = response.body!.getReader()
-    const most = Math.floor(random() * 8)
-    for (let n = 0; n < most && !(await reader.read()).done; n++);
+    const max = Math.floor(random() * 8)
+    for (let n = 0; n < max && !(await reader.read()).done; n++);
     if (random() < 0.5) await reader.cancel()
     else controller.abort()
   } catch {

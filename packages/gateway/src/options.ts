@@ -101,8 +101,8 @@ const maxBodyBytes = constants.MAX_STRING_LENGTH
 const maxHeldBytes = 2 ** 44
 const maxConnections = 1_000_000
 
-const wholeUpTo = (most: number): Input.Check =>
-  Input.number(`an integer from 1 to ${most}`, (value) => Number.isInteger(value) && value > 0 && value <= most)
+const wholeUpTo = (max: number): Input.Check =>
+  Input.number(`an integer from 1 to ${max}`, (value) => Number.isInteger(value) && value > 0 && value <= max)
 
 const day = 86_400_000
 

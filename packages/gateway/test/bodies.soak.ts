@@ -11,7 +11,7 @@ import { join } from "node:path"
 const bin = join(import.meta.dirname, "../../cli/src/bin.ts")
 const strain = join(import.meta.dirname, "strain.ts")
 const megabyte = 1_024 * 1_024
-const mostBodyBytes = 32 * megabyte
+const maxBodyBytes = 32 * megabyte
 
 interface Strain {
   /** Megabytes. */
@@ -60,30 +60,30 @@ const largest = (): Buffer => {
   const tools = `[{"name":"pick","input_schema":{"type":"object","enum":[${values}{}]}}]`
   const begin = `{"model":"claude-sonnet-5","max_tokens":9,"tools":${tools},"messages":[{"role":"user","content":"👍🏽`
   const end = '"}]}'
-  return Buffer.from(begin + "x".repeat(mostBodyBytes - Buffer.byteLength(begin + end)) + end)
+  return Buffer.from(begin + "x".repeat(maxBodyBytes - Buffer.byteLength(begin + end)) + end)
 }
 
 /** The memory rule of docs/gateway.md, in megabytes. */
-const mostMegabytes = (2 * 256 * megabyte + 10 * mostBodyBytes) / 1e6 + 400
+const maxMegabytes = (2 * 256 * megabyte + 10 * maxBodyBytes) / 1e6 + 400
 
 // On a machine with other work, even the processor time of the costliest turn varies between 170 and 210 ms.
 const cases = [
   {
     name: "empty objects",
-    body: () => Buffer.from(`[${"{},".repeat((mostBodyBytes - 5) / 3)}{}]`),
+    body: () => Buffer.from(`[${"{},".repeat((maxBodyBytes - 5) / 3)}{}]`),
     status: 413,
-    mostTurn: 200
+    maxTurn: 200
   },
-  { name: "the largest that it takes", body: largest, status: 200, mostTurn: 300 }
+  { name: "the largest that it takes", body: largest, status: 200, maxTurn: 300 }
 ]
 
 describe("a gateway with seven bodies of 32 MB", () => {
-  for (const { body, mostTurn, name, status } of cases) {
+  for (const { body, maxTurn, name, status } of cases) {
     for (const node of [[], ["--max-old-space-size=1024"]]) {
       it.live(`of ${name}, ${node[0] ?? "with the default heap"}: 20 of 20 small calls beside them are answered`, () =>
         Effect.gen(function* () {
           const latency = { baseMillis: 20, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
-          const provider = yield* ProviderServer.make({ latency, maxBodyBytes: 2 * mostBodyBytes, headers: "none" })
+          const provider = yield* ProviderServer.make({ latency, maxBodyBytes: 2 * maxBodyBytes, headers: "none" })
           const { child, url } = yield* gateway(provider.url, node)
           for (let call = 0; call < 3; call++) assert.strictEqual(yield* post(url, small), 200)
           yield* strainOf(child)
@@ -99,9 +99,9 @@ describe("a gateway with seven bodies of 32 MB", () => {
           assert.deepStrictEqual([...new Set(beside)], [200])
           assert.deepStrictEqual([...new Set(yield* Fiber.join(large))], [status])
           const { rss, turn } = yield* strainOf(child)
-          yield* Effect.log(`${rss.toFixed(0)} of ${mostMegabytes.toFixed(0)} MB, a turn of ${turn.toFixed(0)} ms`)
-          assert.isBelow(rss, mostMegabytes)
-          assert.isBelow(turn, mostTurn)
+          yield* Effect.log(`${rss.toFixed(0)} of ${maxMegabytes.toFixed(0)} MB, a turn of ${turn.toFixed(0)} ms`)
+          assert.isBelow(rss, maxMegabytes)
+          assert.isBelow(turn, maxTurn)
         })
       )
     }

@@ -183,10 +183,10 @@ describe("dollars at the gateway", () => {
 
   it.live("spends no more than the cap, however many calls come at once, and refuses none that fits", () =>
     Effect.gen(function* () {
-      let most = 0
+      let max = 0
       let open = 0
       const answer: Handler = (_, response) => {
-        most = Math.max(most, ++open)
+        max = Math.max(max, ++open)
         setTimeout(() => {
           open--
           response.writeHead(200, { "content-type": "application/json" }).end(message(1, 25_000))
@@ -200,7 +200,7 @@ describe("dollars at the gateway", () => {
       // Each reserves a dollar and costs a quarter, so the last one that fits starts when three are spent.
       assert.strictEqual(done, 12)
       assert.strictEqual(here.upstream.requests.length, 12)
-      assert.isAtMost(most, 3)
+      assert.isAtMost(max, 3)
       assert.isTrue(got.every(({ status }) => status === 200 || status === 402))
       const { caps } = yield* figures(here.url)
       assert.deepStrictEqual(

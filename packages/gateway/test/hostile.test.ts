@@ -229,9 +229,9 @@ describe("a gateway", () => {
   it.live("answers the requests of a connection one by one, and closes one that sends far too many", () =>
     Effect.gen(function* () {
       let open = 0
-      let most = 0
+      let max = 0
       const here = yield* world((request, response) => {
-        most = Math.max(most, ++open)
+        max = Math.max(max, ++open)
         setTimeout(() => {
           open--
           response.end(request.url)
@@ -259,9 +259,9 @@ describe("a gateway", () => {
         paths,
         Array.from({ length: 9 }, (_, at) => `/v1/models/${at}`)
       )
-      assert.strictEqual(most, 1)
+      assert.strictEqual(max, 1)
       assert.strictEqual(yield* send(1_000), "")
-      assert.isAtMost(most, 2)
+      assert.isAtMost(max, 2)
       assert.isAtMost(here.upstream.requests.length, 10)
       assert.strictEqual((yield* ask(here.url)).status, 200)
     })

@@ -35,8 +35,8 @@ const table = (heads, rows) => {
 };
 
 const level = ([dimension, status]) => {
-  const most = status.capacity;
-  const part = most > 0 ? Math.max(0, Math.min(1, status.level / most)) : 1;
+  const max = status.capacity;
+  const part = max > 0 ? Math.max(0, Math.min(1, status.level / max)) : 1;
   const fill = make("i", {});
   fill.style.width = (100 * part).toFixed(1) + "%";
   const bar = make("div", { class: part < 0.1 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
@@ -58,13 +58,13 @@ const pool = (pool) => {
   return make("div", { class: "pool" }, ...children, ...Object.entries(pool.dimensions).map(level));
 };
 
-const cap = ({ name, dollars: most, held, left, spent, until }) => {
-  const part = (spent + held) / most;
+const cap = ({ name, dollars: max, held, left, spent, until }) => {
+  const part = (spent + held) / max;
   const fill = make("i", {});
   fill.style.width = (100 * Math.min(1, part)).toFixed(1) + "%";
   const bar = make("div", { class: part > 0.9 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
     "aria-valuenow": String(Math.round(100 * Math.min(1, part))), "aria-label": "spent by " + name }, fill);
-  const parts = [dollars(spent) + " of " + dollars(most) + " spent"];
+  const parts = [dollars(spent) + " of " + dollars(max) + " spent"];
   if (held > 0) parts.push("at most " + dollars(held) + " more by running calls");
   if (until !== undefined && until !== null) parts.push("until " + new Date(until).toLocaleString());
   return make("div", { class: "level" }, make("span", { class: "who" }, name), bar, make("span", { class: "text" }, parts.join(", ")));
@@ -74,14 +74,14 @@ const hour = (minutes, now) => {
   if (minutes.length === 0) return none("Nothing yet.");
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
-  const most = Math.max(1, ...minutes.map((minute) => minute.tokens));
+  const max = Math.max(1, ...minutes.map((minute) => minute.tokens));
   svg.setAttribute("viewBox", "0 0 60 100");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "At most " + amount(most) + " tokens a minute");
+  svg.setAttribute("aria-label", "At most " + amount(max) + " tokens a minute");
   for (const minute of minutes) {
     const bar = document.createElementNS(space, "rect");
-    const height = 100 * minute.tokens / most;
+    const height = 100 * minute.tokens / max;
     bar.setAttribute("x", String(59 - Math.floor((now - minute.at) / 60000) + 0.1));
     bar.setAttribute("y", String(100 - height));
     bar.setAttribute("width", "0.8");
@@ -92,7 +92,7 @@ const hour = (minutes, now) => {
   const tokens = minutes.reduce((sum, minute) => sum + minute.tokens, 0);
   const spent = minutes.reduce((sum, minute) => sum + minute.dollars, 0);
   return [svg, make("p", { class: "none" },
-    amount(tokens) + " tokens in " + amount(calls) + " calls, " + dollars(spent) + "; at most " + amount(most) + " a minute")];
+    amount(tokens) + " tokens in " + amount(calls) + " calls, " + dollars(spent) + "; at most " + amount(max) + " a minute")];
 };
 
 const whatOf = (event) => {
