@@ -16,13 +16,12 @@
  * {@link TimeCapReached}, and an
  * agent that has not started does not start.
  *
- * Agents share the budget equally, as tenants should, so the agent with the most work ends last, and alone. If only the end
- * of the whole job counts, state the {@link Agent.work} of each: then shares follow the remaining work, and all end
- * together.
+ * Agents share the budget equally, as tenants should, so the agent with the most work ends last. If only the end of the whole job
+ * counts, state the {@link Agent.work} of each agent: shares then follow the remaining work, and all agents end together.
  *
- * {@link layer} counts. Put it between the budget and the client. A call of an agent with a cap on tokens or calls, or with
- * stated work, dies with a `RangeError` where it goes through a budget without that layer. (A `TokenBudget` that is written
- * anew, and has no budget of this library under it, cannot tell.)
+ * {@link layer} counts tokens and calls. Put it between the budget and the client. Without it, a call of an agent with a cap on tokens or
+ * calls, or with stated work, dies with a `RangeError`. (A `TokenBudget` of your own, with no budget of this library below it, cannot
+ * detect that.)
  *
  * **Example** (A cap on calls stops one agent only)
  *
@@ -85,7 +84,7 @@ import { internalsOf } from "./domain/spending/purse.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * The most that an agent, or a job, may use. Options that are left out are not bounded.
+ * A bound on the usage of an agent or a job. Without an option there is no bound.
  *
  * @category models
  * @since 0.1.0
@@ -93,16 +92,16 @@ import { internalsOf } from "./domain/spending/purse.ts"
 export interface Cap {
   /** Input and output tokens together. */
   readonly tokens?: number | undefined
-  /** Calls that reached the provider, retries included; rejected ones only where the provider charges them. */
+  /** Calls that reached the provider, including retries. Rejected calls count only if the provider charges them. */
   readonly calls?: number | undefined
   /** What governed calls may cost, in US dollars; see {@link Spending.Cap}. */
   readonly dollars?: number | undefined
-  /** From the start of the agent, or of the job; time in the queue included. */
+  /** From the start of the agent or the job, including time in the queue. */
   readonly time?: Duration.Input | undefined
 }
 
 /**
- * One agent: a key of its own, and what it does.
+ * One agent: its key and its effect.
  *
  * @category models
  * @since 0.1.0
@@ -113,13 +112,13 @@ export interface Agent<A, E, R> {
   readonly effect: Effect.Effect<A, E, R>
   /** @default the job's `capPerAgent` */
   readonly cap?: Cap | undefined
-  /** The priority of its calls; higher goes first. @default that of the code which runs the job */
+  /** The priority of its calls; higher goes first. @default that of the code that starts the job */
   readonly priority?: number | undefined
   /**
-   * The tokens that it is expected to use in all. Agents with `work` share the budget by their remaining work, so that
-   * they end together. This is right for one job of which only the end counts. A guess is enough.
+   * The tokens that it is expected to use in total. Agents with `work` share the budget in proportion to their remaining work, so that
+   * they end together. Use it for a job of which only the end counts. A rough estimate is enough.
    *
-   * @default unknown: an equal share, as tenants should have
+   * @default unknown: an equal share, as for tenants
    */
   readonly work?: number | undefined
 }
@@ -128,7 +127,7 @@ export interface Agent<A, E, R> {
 type AgentUsage = {
   readonly tokens: number
   readonly calls: number
-  /** What governed calls cost that are over, in US dollars; those of models without a price are not in it. */
+  /** What ended governed calls cost, in US dollars, without calls of models that have no price. */
   readonly dollars: number
 }
 
@@ -148,20 +147,20 @@ export interface Outcome<A, E> {
 type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /**
- * Where a job stands.
+ * The progress of a job.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Progress {
   readonly agents: ReadonlyArray<{ readonly key: string; readonly state: AgentState; readonly used: AgentUsage }>
-  /** Agents that ended, however they did. */
+  /** The number of agents that have ended, successfully or not. */
   readonly done: number
   readonly used: AgentUsage
 }
 
 /**
- * A job that runs.
+ * A running job.
  *
  * @category models
  * @since 0.1.0
@@ -170,25 +169,25 @@ export interface Job<A, E> {
   /** The outcomes in the order of the agents. */
   readonly await: Effect.Effect<ReadonlyArray<Outcome<A, E>>>
   readonly status: Effect.Effect<Progress>
-  /** The status now and after every change, until all agents ended; a slow reader gets the latest only. */
+  /** The status now and after every change, until all agents have ended. A slow reader gets only the latest. */
   readonly progress: Stream.Stream<Progress>
-  /** Interrupts one agent and waits until it ended: another may start, and it holds no tokens. False if it had ended. */
+  /** Interrupts one agent and waits until it has ended and holds no tokens. Returns false if it had ended before. */
   readonly cancel: (key: string) => Effect.Effect<boolean>
   /** Interrupts every agent that has not ended, started or not. */
   readonly cancelAll: Effect.Effect<void>
 }
 
 /**
- * How a job is run.
+ * The options of a job.
  *
  * @category options
  * @since 0.1.0
  */
 export interface Options {
   /**
-   * Agents at once.
+   * How many agents run at once.
    *
-   * @default "unbounded": the budget holds their calls back, and an agent that waits costs little
+   * @default "unbounded": the budget limits their calls, and a waiting agent costs little
    */
   readonly concurrency?: number | "unbounded" | undefined
   /** What all agents together may use. @default no bound */
@@ -202,8 +201,8 @@ export interface Options {
 // -----------------------------------------------------------------------------
 
 /**
- * The cap of an agent, or of its whole job, has too little left for the call. `key` is the agent, and `limit` the cap. It
- * reaches the agent as the `cause` of a `BudgetError` with the reason `Denied`.
+ * The cap of an agent, or of its whole job, has too little left for a call. `key` is the agent and `limit` the cap. The agent gets it as
+ * the `cause` of a `BudgetError` with the reason `Denied`.
  *
  * @category errors
  * @since 0.1.0
@@ -216,19 +215,19 @@ export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents
   left: Schema.Finite,
   limit: Schema.Finite
 }) {
-  /** What was used does not come back. */
+  /** A cap never refills, so a retry would fail again. */
   get isRetryable(): boolean {
     return false
   }
   override get message(): string {
     const one = this.unit === "calls" ? "call" : "token"
     const whose = this.cap === "job" ? "the job's" : "its"
-    return `Agent "${this.key}" asks for ${count(this.asked, one)}, but ${whose} cap of ${count(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give it less to do`
+    return `Agent "${this.key}" asks for ${count(this.asked, one)}, but ${whose} cap of ${count(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give the agent less to do`
   }
 }
 
 /**
- * The time of an agent, or of its whole job, is over.
+ * The time cap of an agent, or of its whole job, has been reached.
  *
  * @category errors
  * @since 0.1.0
@@ -239,7 +238,7 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 ) {
   override get message(): string {
     const whose = this.cap === "job" ? "the job's" : "its"
-    return `Agent "${this.key}" ran out of ${whose} time of ${Duration.format(this.limit)}: raise the cap, or give it less to do`
+    return `Agent "${this.key}" ran out of ${whose} time of ${Duration.format(this.limit)}: raise the cap, or give the agent less to do`
   }
 }
 
@@ -267,12 +266,11 @@ const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
 // -----------------------------------------------------------------------------
 
 /**
- * Marks a budget that counts for {@link run}. {@link layer} provides it.
+ * Marks a budget that counts the calls of agents, which {@link run} needs. {@link layer} provides it.
  *
  * **Gotchas**
  *
- * Where the compiler says that `Meter` is not assignable to `never`, that layer is missing. It goes between the budget and
- * the client.
+ * If the compiler reports that `Meter` is not assignable to `never`, that layer is missing. It goes between the budget and the client.
  *
  * @category services
  * @since 0.1.0
@@ -303,9 +301,9 @@ const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodgate/Agen
 })
 
 /**
- * A budget that also counts what each agent of a job uses, and refuses what would pass a cap.
+ * A budget that also counts the usage of each agent of a job, and refuses calls that would exceed a cap.
  *
- * **Example** (Two calls each)
+ * **Example** (A cap of two calls per agent)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"
@@ -330,7 +328,7 @@ const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodgate/Agen
  * @since 0.1.0
  */
 export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
-  // A constant is built once for a whole program, which may have two budgets.
+  // Fresh, because a program may have two budgets and a constant layer is built only once.
   Layer.effectContext(
     Effect.map(Budget.TokenBudget, (inner) =>
       Context.make(Meter, true).pipe(Context.add(Budget.TokenBudget, counting(inner)))
@@ -443,14 +441,14 @@ const tracked = (reservation: Budget.Reservation, settle: (usage: Limits.Usage) 
 // -----------------------------------------------------------------------------
 
 /**
- * Starts agents and returns a job that can be watched and whose agents can be cancelled. The job ends with the scope.
+ * Starts agents and returns their job, which reports progress and can cancel agents. The job ends with the scope.
  *
  * **Gotchas**
  *
- * Throws a `RangeError` when two agents have the same key, when a cap or an agent's work is not a number above zero, or when
- * `concurrency` is no integer above zero.
+ * Throws a `RangeError` if two agents have the same key, if a cap or an agent's work is not a number above zero, or if `concurrency` is
+ * not an integer above zero.
  *
- * **Example** (One of two is cancelled)
+ * **Example** (Cancelling one of two agents)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"

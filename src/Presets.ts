@@ -1,5 +1,5 @@
 /**
- * The limits that providers publish, ready to be given to a budget.
+ * The limits that providers publish, as options of a budget.
  *
  * **Details**
  *
@@ -38,7 +38,7 @@ const perMinute = (requests: number, inputTokens: number, outputTokens: number):
   outputTokens: { perMinute: outputTokens, window: "bucket" }
 })
 
-/** The classes that have the same limits in every tier; each is a pool of its own. */
+/** The classes with the same limits in every tier. Each class is its own pool. */
 const common = ["opus-5-5", "opus-5", "opus-4", "sonnet-5", "sonnet-4", "haiku-4-5"]
 
 const tier = (options: {
@@ -57,12 +57,12 @@ const tier = (options: {
 const startCommon = perMinute(1_000, 2_000_000, 400_000)
 
 /**
- * Anthropic's tiers for the Messages API, as published in August 2026, with the classes that came in October 2026.
+ * Anthropic's tiers for the Messages API, as published in August 2026, with the model classes of October 2026.
  *
  * **Details**
  *
  * Requests, input and output tokens a minute. Input that is read from the cache does not count. Limits are token buckets
- * ("continuously replenished"), whence `window: "bucket"`; requests are smoothed to bursts of five seconds, because "60
+ * ("continuously replenished"), hence `window: "bucket"`. Requests are smoothed to bursts of five seconds, because "60
  * RPM might be enforced as 1 request per second".
  *
  * | class | start | build | scale |
@@ -81,7 +81,7 @@ const startCommon = perMinute(1_000, 2_000_000, 400_000)
  * New organisations may be below the start tier, and workspaces may have lower limits of their own. Message Batches,
  * `count_tokens` and the fast mode have separate limits.
  *
- * **Example** (Every class has its own)
+ * **Example** (Each class has its own limits)
  *
  * ```ts doctest
  * import * as Presets from "floodgate/Presets"

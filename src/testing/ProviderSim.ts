@@ -20,8 +20,8 @@
  *
  * **Gotchas**
  *
- * A figure means little without the provider model that it belongs to: whether rejections count (`rejections`), and how
- * limits are counted (`window`). See {@link Options}.
+ * Results depend on how the provider counts: whether rejections count (`rejections`), and how limits are counted (`window`). State it
+ * with every figure. See {@link Options}.
  *
  * **Example** (Prove your fan-out: 12 agents of 5 calls within 60,000 tokens a second)
  *
@@ -91,7 +91,7 @@ export type { Entry, Fault, Options, Stats } from "./models.ts"
  * `mean` is the arithmetic mean in tokens, `sigma` the standard deviation of the logarithm: 0.5 is moderate, 1 has a long
  * tail. Throws a `RangeError` unless both are finite, `mean` is above 0 and `sigma` is not below.
  *
- * **Example** (A short, a middling and a long answer)
+ * **Example** (A short, a medium and a long answer)
  *
  * ```ts doctest
  * import { ProviderSim } from "floodgate/testing"
@@ -151,7 +151,7 @@ export const outage = (from: number, to: number, kind: Fault["kind"] = "529"): F
 // -----------------------------------------------------------------------------
 
 /**
- * The requests that the simulated provider saw.
+ * The requests that the simulated provider received.
  *
  * @category services
  * @since 0.1.0
@@ -159,13 +159,13 @@ export const outage = (from: number, to: number, kind: Fault["kind"] = "529"): F
 export class ProviderSim extends Context.Service<
   ProviderSim,
   {
-    /** Every request, in the order of arrival: a copy. */
+    /** A copy of the log: every request, in the order of arrival. */
     readonly log: Effect.Effect<ReadonlyArray<Entry>>
     /** The counters. */
     readonly stats: Effect.Effect<Stats>
     /** The number of admitted calls that are running. */
     readonly inFlight: Effect.Effect<number>
-    /** The most that ran at once. */
+    /** The highest number of calls that ran at once. */
     readonly peakInFlight: Effect.Effect<number>
     /** What is left of each limit of a model's pool, in the dimension's unit; below zero in debt. */
     readonly left: (model: string) => Effect.Effect<Limits.Usage>
@@ -182,7 +182,7 @@ interface Playing {
   readonly mode: HeaderMode
   /** Milliseconds since it started, by the caller's clock, which need not be the one that the layer was built with. */
   readonly now: Effect.Effect<number>
-  /** The relation of its time to the caller's. */
+  /** The relation between its time and the caller's. */
   readonly wall: (now: number) => Headers.Wall
 }
 
@@ -393,13 +393,13 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
 // -----------------------------------------------------------------------------
 
 /**
- * A simulated provider as `LlmProvider`, and the requests that it saw as `ProviderSim`. Its time starts when the layer is built.
+ * A simulated provider as `LlmProvider`, with the requests that it received as `ProviderSim`. Its time starts when the layer is built.
  *
  * **Gotchas**
  *
  * Throws a `RangeError` for invalid options.
  *
- * **Example** (What a provider without room answers)
+ * **Example** (The answer of a provider without room)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"

@@ -32,17 +32,17 @@ const made = optionsOf<Options>({
   progress: callback
 })
 
-/** What a simulation gives. */
+/** The result of a simulation. */
 type Simulated<A> = {
   readonly value: A
   /** Simulated time from the start to the end, to the millisecond. */
   readonly duration: Duration.Duration
 }
 
-/** Sleepers are woken in order within a stride, whatever its length; between two strides it is seen whether all is done. */
+/** Sleepers are woken in order within a stride of any length. Only between strides does the simulation check for its end. */
 const strideAfter = (seconds: number): number => Math.max(10, Math.floor(seconds / 1_000) * 10)
-/** A month without an end is a mistake of the caller. */
-const longestSeconds = 2_600_000
+/** An effect that takes longer than a month is a mistake of the caller. */
+const maxSeconds = 2_600_000
 
 const unending = (within: string) =>
   new Error(
@@ -128,7 +128,7 @@ export const run = <A, E, R>(
 const moveOn = (seconds: number): Effect.Effect<void> =>
   Effect.provideService(TestClock.adjust(seconds * 1_000), Scheduler.PreventSchedulerYield, true)
 
-/** With the `live` clock, all sleepers are the effect's own. */
+/** Runs the effect. With the `live` clock, all sleepers are the effect's own. */
 const simulate = Effect.fnUntraced(function* <A, E, R>(
   self: Effect.Effect<A, E, R>,
   seed: string | number,
@@ -153,7 +153,7 @@ const simulate = Effect.fnUntraced(function* <A, E, R>(
     while (watch.isBusy())
     if (isDone()) return yield* Fiber.join(fiber)
     if (watch.isLost()) return yield* Effect.die(unending("a second of real time while nobody sleeps"))
-    if (seconds >= longestSeconds) return yield* Effect.die(unending("a month of simulated time"))
+    if (seconds >= maxSeconds) return yield* Effect.die(unending("a month of simulated time"))
     if (seconds > 0 && progress !== undefined) yield* progress(seconds)
     const stride = strideAfter(seconds)
     yield* Effect.raceFirst(moveOn(stride), Fiber.await(fiber))

@@ -77,10 +77,10 @@ interface Tools {
 
 type Body = (tools: Tools) => Effect.Effect<void, ContractBroken | StoreError, Scope.Scope>
 
-/** The longest time for one check. */
-const longest = 20_000
-/** The tolerance of ages. */
-const clocksDiffer = 100
+/** The timeout of one check. */
+const maxMillis = 20_000
+/** How far the clocks of stores may differ from ours, in milliseconds. */
+const ageTolerance = 100
 const hour = 3_600_000
 const month = 30 * 24 * hour
 
@@ -89,7 +89,7 @@ const isSame = (a: Stored | undefined, b: Stored | undefined): boolean =>
   a?.version === b?.version && a?.value === b?.value
 const shown = (seen: unknown): string => (JSON.stringify(seen) ?? String(seen)).slice(0, 200)
 
-/** Values of one version each, so that a reader can tell when one was torn. */
+/** A long value that repeats its version, so that a reader can detect a torn one. */
 const wide = (version: string): Stored => stored(version, version.repeat(2_000))
 
 const bodies: Readonly<Record<string, Body>> = {
@@ -209,7 +209,7 @@ const bodies: Readonly<Record<string, Body>> = {
     const names = ["a", "A", "a ", "a/b", "a/./b", "a%2Fb", "a:b", "../a", ".", "*", "?", "{a}", "a\nb", "ä", "'; --"]
     const keys = [...names, "a".repeat(200), `${"a".repeat(199)}b`].map((name) => `${key}:${name}`)
     for (const each of [...keys, "__proto__", "constructor"]) {
-      // The last two may be there from an earlier run.
+      // The last two keys may hold values of an earlier run.
       yield* put(store, yield* store.read(each), stored(`v of ${key}`, each), { key: each })
     }
     for (const each of [...keys, "__proto__", "constructor"]) yield* sees(store, stored(`v of ${key}`, each), each)
@@ -233,7 +233,7 @@ const bodies: Readonly<Record<string, Body>> = {
     const store = yield* connect
     const isRight = Effect.fnUntraced(function* (from: number, to: number, seen: Stored | undefined) {
       const now = yield* Clock.currentTimeMillis
-      const [least, most] = [now - to - clocksDiffer, now - from + clocksDiffer]
+      const [least, most] = [now - to - ageTolerance, now - from + ageTolerance]
       const age = seen?.ageMillis
       yield* expect(age === undefined || (age >= least && age <= most), `an age of ${least} to ${most} ms`, age)
     })
@@ -260,7 +260,7 @@ const bodies: Readonly<Record<string, Body>> = {
       yield* Fiber.interrupt(swap)
       const seen = yield* other.read(key)
       yield* expect(isSame(seen, last) || isSame(seen, next), "the old value or the new one", seen)
-      // It may still be on its way: whoever is first wins.
+      // The interrupted write may still be under way, so either of the two may win.
       const after = wide(`w${n}`)
       const now = yield* one.swap(key, seen!.version, after, hour)
       yield* expect(isSame(now, after) || isSame(now, next), "the next value, or the one that was on its way", now)
@@ -287,7 +287,7 @@ const run = Effect.fnUntraced(function* (name: string, body: Body, connect: Conn
       )
   }).pipe(
     Effect.scoped,
-    Effect.timeoutOrElse({ duration: longest, orElse: () => Effect.fail(broken("an end", "none")) })
+    Effect.timeoutOrElse({ duration: maxMillis, orElse: () => Effect.fail(broken("an end", "none")) })
   )
 })
 

@@ -1,4 +1,4 @@
-/** What is due at which time, soonest first: a binary heap, in order of insertion where times are equal. */
+/** Values by the time at which they are due: a binary heap, in order of insertion for equal times. */
 
 interface Item<A> {
   readonly at: number
@@ -6,7 +6,7 @@ interface Item<A> {
   readonly value: A
 }
 
-/** The items, as a heap that is changed in place. */
+/** The items as a mutable heap. */
 export interface Agenda<A> {
   readonly items: Array<Item<A>>
   added: number

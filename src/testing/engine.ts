@@ -1,10 +1,10 @@
 /**
- * The simulated provider without I/O: who is admitted, who is rejected and until when, and how long a call takes.
+ * The simulated provider without I/O: which calls are admitted, which are rejected and until when, and how long calls take.
  *
  * **Details**
  *
  * Time is an argument, in milliseconds since the provider started, and must not go back. Random numbers come from the
- * seed and from the request itself. The arithmetic is the provider's own: nothing of the library's buckets is used here.
+ * seed and from the request itself. The arithmetic is the provider's own: it uses none of the library's buckets, so that it can find their mistakes.
  */
 import * as Latency from "../budget/forecast/latency.ts"
 import * as Words from "../domain/words.ts"
@@ -21,12 +21,12 @@ import type { Call, Pool, State, Writable } from "./state.ts"
 export {
   /** Moves the provider's time on. */
   advance,
-  /** A provider that has seen nothing yet. */
+  /** Makes a provider at time 0. */
   make
 } from "./state.ts"
 export type { Call, State } from "./state.ts"
 
-/** A request, as far as the simulation needs it. */
+/** A request, reduced to what the simulation needs. */
 export interface Request {
   readonly model: string
   readonly agent?: string | undefined
@@ -74,7 +74,7 @@ const faultOf = (state: State, request: Request, number: number): Fault | undefi
       (fault.rate === undefined || Seeded.unit(state.seed, lanes.fault, index, number) < fault.rate)
   )
 
-/** What a limit on `tokens` counts. Only a limit on input knows of caches. */
+/** The amount that a limit on `tokens` counts. Only a limit on input leaves out cached tokens. */
 const combined = (state: State, request: Request): number => {
   const { cachedTokens = 0, inputTokens, maxTokens, outputTokens } = request
   const prompt = inputTokens + cachedTokens
@@ -369,7 +369,7 @@ export const abort = (state: State, now: number, call: Call): void => {
 // Figures
 // -----------------------------------------------------------------------------
 
-/** One dimension as the provider sees it, in the dimension's unit and milliseconds. */
+/** The state of one limit, in the dimension's unit and milliseconds. */
 export interface Figure {
   /** The limit per minute. */
   readonly limit: number
@@ -381,7 +381,7 @@ export interface Figure {
 /** A figure for every dimension that is limited. */
 export type Figures = Amounts.PerDimension<Figure>
 
-/** The limits of a model's pool as they stand at `now`. Quotas are left out. */
+/** The limits of a model's pool at `now`, without quotas. */
 export const figures = (state: State, now: number, model: string): Figures => {
   advance(state, now)
   return Amounts.mapDimensions<Gauge.Gauge, Figure>(poolOf(state, model).gauges, (one) =>
@@ -392,13 +392,13 @@ export const figures = (state: State, now: number, model: string): Figures => {
   )
 }
 
-/** The counters as they stand at `now`. */
+/** The counters at `now`. */
 export const stats = (state: State, now: number): Stats => {
   advance(state, now)
   return { ...state.counters, rejectionsBy: { ...state.counters.rejectionsBy } }
 }
 
-/** What is left of each limit of a model's pool at `now`; below zero in debt. */
+/** The level of each limit of a model's pool at `now`; below zero in debt. */
 export const left = (state: State, now: number, model: string): Amounts.Charge => {
   advance(state, now)
   return levels(poolOf(state, model))

@@ -20,7 +20,7 @@ const epsilon = 1e-6
  */
 export interface Gauge {
   readonly kind: "bucket" | "sliding" | "fixed" | "quota"
-  /** The most that a bucket or quota holds, or that a window takes. */
+  /** The amount that a full bucket or quota holds, or that a window allows. */
   readonly capacity: number
   /** Refill per millisecond. */
   readonly rate: number
@@ -36,7 +36,7 @@ export interface Gauge {
 }
 
 /**
- * Reads a limit as a provider does: continuously replenished unless it says otherwise, with a whole period as burst.
+ * Makes a gauge as a provider reads a limit: continuously replenished by default, with a whole period's worth as burst.
  */
 export const make = (limit: Limits.Limit): Gauge => {
   const max = limit.perSecond ?? limit.perMinute ?? limit.total!
@@ -89,11 +89,11 @@ const append = (gauge: Gauge, now: number, amount: number): void => {
 }
 
 /**
- * Moves a gauge's time on to `to`, with what was produced and what a neighbour asked for in between.
+ * Advances a gauge from `from` to `to`, with the output that was produced and the amount that a neighbour requested in between.
  *
  * **Details**
  *
- * What is produced is counted whatever the level. A neighbour is under the same limit: it gets only what is left.
+ * Output counts at any level. A neighbour is under the same limit, so it gets only what is left.
  */
 export const flow = (gauge: Gauge, from: number, to: number, produced: number, neighbour: number): void => {
   switch (gauge.kind) {
@@ -119,20 +119,20 @@ export const flow = (gauge: Gauge, from: number, to: number, produced: number, n
   }
 }
 
-/** What is left, as the provider sees it; below zero in debt. */
+/** The level as the provider counts it; below zero in debt. */
 export const left = (gauge: Gauge): number =>
   gauge.kind === "bucket" || gauge.kind === "quota" ? gauge.level : gauge.capacity - gauge.used
 
 /**
- * The amount that must be left for a call of `amount`: all of a full bucket where the call is larger than the burst but
- * not than a minute's worth and `debt` allows it, infinity where it can never fit.
+ * The level that a call of `amount` needs. A call that is larger than the burst, but not than a minute's worth, needs a full bucket if
+ * `debt` allows it. Infinity if the call can never fit.
  */
 const needed = (gauge: Gauge, amount: number, debt: boolean): number => {
   if (amount <= gauge.capacity) return amount
   return debt && gauge.kind === "bucket" && amount <= gauge.stated ? gauge.capacity : Infinity
 }
 
-/** Milliseconds until a sliding window has let go of `excess`. */
+/** Milliseconds until entries of at least `excess` have left a sliding window. */
 const slideMillis = (gauge: Gauge, now: number, excess: number): number => {
   let freed = 0
   for (let index = gauge.head; index < gauge.times.length; index++) {
@@ -143,8 +143,8 @@ const slideMillis = (gauge: Gauge, now: number, excess: number): number => {
 }
 
 /**
- * Milliseconds until a call of `amount` fits if nothing else happens: 0 when it fits now, infinity when it never does.
- * Whole milliseconds, and exact: one earlier it does not fit.
+ * Whole milliseconds until a call of `amount` fits if nothing else happens: 0 if it fits now, infinity if it never does. The answer is
+ * exact: one millisecond earlier the call does not fit.
  */
 export const waitMillis = (gauge: Gauge, now: number, amount: number, debt: boolean): number => {
   const need = needed(gauge, amount, debt)

@@ -1,4 +1,4 @@
-/** How responses of the simulated provider report its limits: as headers, and as the signal that they mean. */
+/** The limits in responses of the simulated provider: as headers, and as the signal that a client reads from them. */
 import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -21,7 +21,7 @@ const thousand = 1_000
 const roundUp = (value: number, step: number): number => Math.ceil(value / step - 1e-9) * step
 
 /**
- * How long the answer asks to wait, in milliseconds of the caller's time; undefined if it does not ask.
+ * The wait that the answer asks for, in milliseconds of the caller's time; undefined if it asks for none.
  *
  * **Details**
  *
@@ -116,7 +116,7 @@ export const rateLimits = (
   return headers
 }
 
-/** The headers that ask to wait: `retry-after` in seconds, and `retry-after-ms` if that is not a whole number. */
+/** The headers that ask for a wait: `retry-after` in seconds, and `retry-after-ms` if that is not a whole number. */
 export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: Wall): Record<string, string> => {
   const asked = retryAfterMillis(mode, millis, wall)
   if (asked === undefined) return {}

@@ -12,14 +12,14 @@
 export * as ProviderSim from "./ProviderSim.ts"
 
 /**
- * Runs an effect in simulated time, and says how long it took.
+ * Runs an effect in simulated time, and measures how long it took.
  *
  * @since 0.1.0
  */
 export * as Simulation from "./Simulation.ts"
 
 /**
- * What every store of a budget must do, as checks.
+ * The contract of every budget store, as checks.
  *
  * @since 0.2.0
  */

@@ -62,7 +62,7 @@ type Latency = NonNullable<Forecast.Options["latency"]> & {
  * @since 0.1.0
  */
 type Ramp = {
-  /** Input tokens a minute that are allowed from a standing start. */
+  /** Input tokens a minute that are allowed after a minute without any. */
   readonly fromPerMinute: number
   /**
    * The factor by which usage may grow from one minute to the next.
@@ -90,7 +90,7 @@ type Neighbour = {
   readonly forMillis?: number | undefined
 }
 
-/** What can go wrong with a call. */
+/** The kinds of faults. */
 export type FaultKind = Fault["kind"]
 
 export const faultKinds: ReadonlyArray<FaultKind> = [
@@ -267,7 +267,7 @@ export interface Options {
    * @default "debt"
    */
   readonly oversize?: "debt" | "reject" | undefined
-  /** The most calls in flight per pool. @default unlimited */
+  /** How many calls may be in flight per pool. @default unlimited */
   readonly concurrency?: number | undefined
   readonly ramp?: Ramp | undefined
   readonly neighbour?: Neighbour | undefined

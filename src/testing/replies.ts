@@ -1,4 +1,4 @@
-/** What the simulated model does with a request: it counts the tokens, and makes a short answer from the text. */
+/** The simulated model: it counts the tokens of a request, and makes a short answer from its text. */
 import type { ContentBlockParam, DocumentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type { Params } from "../LlmProvider.ts"

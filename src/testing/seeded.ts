@@ -2,7 +2,7 @@
  * Seeded random numbers without state: each is a hash of the seed and of what it is for.
  *
  * Because a number depends on its purpose and not on the order of events, a retried call gets the same answer, and two
- * strategies that run the same workload are given the same sizes.
+ * strategies that run the same workload get the same sizes.
  */
 
 /** The finaliser of splitmix32. */

@@ -19,7 +19,7 @@ import type { Options, ToolUse } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Replies from "./replies.ts"
 
-/** A simulated provider. It is changed in place. */
+/** A simulated provider. It is mutable. */
 export interface Simulator {
   readonly options: Options
   readonly engine: Engine.State
@@ -28,8 +28,8 @@ export interface Simulator {
   readonly twins: Map<number, number>
 }
 
-/** The most requests that are remembered. The oldest are forgotten, so that a server may run for days. */
-const mostTwins = 100_000
+/** How many requests are remembered. The oldest are forgotten, so that a server may run for days. */
+const maxTwins = 100_000
 
 /** A new simulated provider. Throws a `RangeError` for invalid options. */
 export const make = (options: Options): Simulator => {
@@ -127,7 +127,7 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
   })
   if (decision._tag === "Accepted") {
     self.twins.set(key, twin + 1)
-    if (self.twins.size > mostTwins) self.twins.delete(self.twins.keys().next().value!)
+    if (self.twins.size > maxTwins) self.twins.delete(self.twins.keys().next().value!)
   }
   const call = decision._tag === "Accepted" ? decision.call.entry.call : decision.entry.call
   return {
@@ -211,15 +211,15 @@ export interface Timed {
   readonly event: RawMessageStreamEvent
 }
 
-/** The approximate length of a delta, and the longest silence between two, so that clients do not take it for a stall. */
+/** The approximate length of a delta, and the longest silence between two: longer ones would look like a stall to clients. */
 const deltaCharacters = 24
 const deltaMillis = 2_000
-const mostDeltas = 1_000
+const maxDeltas = 1_000
 
 const deltasOf = (characters: number, millis: number): number =>
   Math.max(
     1,
-    Math.min(characters, mostDeltas, Math.max(Math.ceil(characters / deltaCharacters), Math.ceil(millis / deltaMillis)))
+    Math.min(characters, maxDeltas, Math.max(Math.ceil(characters / deltaCharacters), Math.ceil(millis / deltaMillis)))
   )
 
 /**

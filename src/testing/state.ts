@@ -3,7 +3,7 @@
  *
  * Between two requests everything flows at known rates: buckets refill, running calls produce output, a neighbour takes
  * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
- * is changed in place: a provider that has seen a million requests need not copy them.
+ * is mutable, so that a provider need not copy a log of a million requests.
  */
 import * as Amounts from "../domain/amounts.ts"
 import * as Presets from "../Presets.ts"
@@ -13,7 +13,7 @@ import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import { checkMade } from "./options.ts"
 import * as Ramp from "./ramp.ts"
 
-/** Makes fields writable for the engine that are readonly for others. */
+/** Makes the fields of a type writable, for the engine. */
 export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
 /** A set of limits that models share. */
@@ -33,7 +33,7 @@ export interface Call {
   readonly pool: Pool
   /** When the first token of output comes. */
   readonly firstTokenAt: number
-  /** When the answer is complete, if nothing goes wrong. */
+  /** When the answer is complete, if there is no fault. */
   readonly finishesAt: number
   /** When output stops: before `finishesAt` if a fault cuts the answer. */
   readonly outputEndsAt: number
@@ -115,7 +115,7 @@ const neighbourAt = (state: State, now: number): { readonly share: number; reado
     : { share: 0, until: start + everyMillis }
 }
 
-/** While something flows into windows, they are updated at this interval. */
+/** The interval at which windows are updated while output or a neighbour flows into them. */
 const cellMillis = 1_000
 
 const flow = (state: State, to: number, share: number): void => {

@@ -46,18 +46,18 @@ const contentProblem = (content: unknown, at: string): Problem => {
 const roles: ReadonlyArray<unknown> = ["user", "assistant", "system"]
 
 /** Deeper than any request, and not too deep for the stack. */
-const mostLevels = 500
+const maxDepth = 500
 
-/** Whether a value is nested too deeply, or holds itself. */
+/** Whether a value is nested too deeply, or contains itself. */
 const isTooDeep = (value: unknown, level = 1): boolean =>
   typeof value === "object" &&
   value !== null &&
-  (level > mostLevels || Object.values(value).some((part) => isTooDeep(part, level + 1)))
+  (level > maxDepth || Object.values(value).some((part) => isTooDeep(part, level + 1)))
 
 /** The problem with the form of a body in any protocol; undefined if there is none. */
 export const formProblem = (body: unknown): Problem => {
   if (!Predicate.isObject(body)) return "expected a JSON object"
-  return isTooDeep(body) ? `expected at most ${mostLevels} levels of nesting` : undefined
+  return isTooDeep(body) ? `expected at most ${maxDepth} levels of nesting` : undefined
 }
 
 /** The problem with the body of a `count_tokens` request; undefined if there is none. */

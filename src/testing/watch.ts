@@ -1,5 +1,5 @@
 /**
- * Keeps simulated time from advancing while the simulated effect has still something to do at the present time.
+ * Keeps simulated time from advancing while the simulated effect can still continue at the current time.
  *
  * **Details**
  *

@@ -1,7 +1,7 @@
-/** Callbacks of users, which must not break what calls them. */
+/** Protects callers from the callbacks of users. */
 import { constVoid } from "effect/Function"
 
-/** The same callback, which throws nothing. One that is async may reject: Node would end the process for it. */
+/** Wraps a callback, so that it never throws and a rejected promise of an async one does not end the process. */
 export const harmless =
   <Args extends ReadonlyArray<unknown>>(callback: (...args: Args) => unknown): ((...args: Args) => void) =>
   (...args) => {
@@ -9,6 +9,6 @@ export const harmless =
       const returned = callback(...args)
       if (returned instanceof Promise) returned.catch(constVoid)
     } catch {
-      // Its failures are not the call's.
+      // A failing callback must not fail the call.
     }
   }

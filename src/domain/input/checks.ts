@@ -1,6 +1,6 @@
 /**
- * Checks of options. A set of options is declared once, beside its type, as a table with a check for each option. A check finds
- * what is wrong with a value and where in it; only then is a text made, so that a check of good options costs little.
+ * Checks of options. Each type of options has a table with a check for each option. A check returns the problem of a value and its
+ * place. It makes a text only for a problem, so checking valid options costs little.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -9,29 +9,29 @@ import * as Schedule from "effect/Schedule"
 import { hint } from "./nearest.ts"
 import { shown } from "./shown.ts"
 
-/** What is wrong with a value, and the place within it, such as `.rules[0].cap`. */
+/** The problem of a value, and its place, such as `.rules[0].cap`. */
 interface Problem {
   readonly place: string
   readonly text: string
 }
 
-/** Finds what is wrong with a value, if anything. */
+/** Returns the problem of a value, or undefined. */
 export type Check = (value: unknown) => Problem | undefined
 
-/** A check for each option of a type. A missing or misspelt one is an error of the compiler. */
+/** A check for each option of a type. A missing or misspelt option is a compile-time error. */
 export type Checks<A> = { readonly [K in keyof A]-?: Check }
 
-/** Throws a `RangeError` that names the option and what is wrong with it. */
+/** Throws a `RangeError` that names the option and its problem. */
 export const wrong = (option: string, problem: string): never => {
   throw new RangeError(`${option}: ${problem}`)
 }
 
-/** Throws a `RangeError` that names the option, the expectation and the value. */
+/** Throws a `RangeError` that names the option, the expectation and the given value. */
 export const invalid = (option: string, what: string, got: unknown): never => wrong(option, expected(what, got).text)
 
 /**
- * Throws a `RangeError` that names the operation, the option, what is expected and what was given. An operation may name a part
- * of its arguments, as `Forecast.make: workload`.
+ * Throws a `RangeError` that names the operation, the option, the expectation and the given value. The operation may include an
+ * argument, as in `Forecast.make: workload`.
  */
 export const check = (operation: string, wanted: Check, value: unknown): void => {
   const problem = wanted(value)
@@ -43,7 +43,7 @@ export const check = (operation: string, wanted: Check, value: unknown): void =>
 /** A problem of a value itself. */
 export const problem = (text: string): Problem => ({ place: "", text })
 
-/** A problem of a part of a value. */
+/** A problem within a part of a value. */
 const within = (part: string, found: Problem | undefined): Problem | undefined =>
   found && { ...found, place: part + found.place }
 
@@ -59,7 +59,7 @@ export const that =
   (value) =>
     holds(value) ? undefined : expected(what, value)
 
-/** The same for values that may contain a secret. */
+/** {@link that} for values that may contain a secret, which errors do not quote. */
 export const secret =
   (what: string, holds: (value: unknown) => boolean): Check =>
   (value) =>
@@ -73,9 +73,9 @@ export const number = (what: string, holds: (value: number) => boolean): Check =
 
 const isWholeOrInfinite = (value: number): boolean => value === Infinity || Number.isInteger(value)
 
-/** Integers from `least`, or `Infinity`. */
-export const wholeOrInfinite = (least: number): Check =>
-  number(`an integer >= ${least}`, (value) => value >= least && isWholeOrInfinite(value))
+/** Integers from `min`, or `Infinity`. */
+export const wholeOrInfinite = (min: number): Check =>
+  number(`an integer >= ${min}`, (value) => value >= least && isWholeOrInfinite(value))
 
 export const whole: Check = number("an integer >= 1", (value) => value >= 1 && Number.isSafeInteger(value))
 export const finite: Check = number("a finite number", Number.isFinite)
@@ -93,25 +93,25 @@ export const oneOf = (...known: ReadonlyArray<string>): Check =>
     known.some((name) => name === value)
   )
 
-/** A function, or what a check wants. */
+/** A function, or a value that passes a check. */
 export const orFunction =
   (wanted: Check): Check =>
   (value) =>
     typeof value === "function" ? undefined : wanted(value)
 
-/** An address to listen on. An empty one would mean every address of the machine. */
+/** An address to listen on. It must not be empty, because that would mean every address of the machine. */
 export const host: Check = that(
   "an address or the name of a host",
   (value) => typeof value === "string" && value.trim() !== ""
 )
 
-/** A port to listen on; 0 takes a free one. */
+/** A port to listen on; 0 chooses a free one. */
 export const port: Check = number(
   "an integer from 0 to 65535",
   (value) => Number.isInteger(value) && value >= 0 && value < 65_536
 )
 
-/** Durations for whose milliseconds a predicate holds. */
+/** Durations whose milliseconds satisfy a predicate. */
 export const duration = (what: string, holds: (millis: number) => boolean): Check =>
   that(what, (value) => {
     const duration = Option.getOrUndefined(Duration.fromInput(value as Duration.Input))
@@ -120,15 +120,15 @@ export const duration = (what: string, holds: (millis: number) => boolean): Chec
 
 /** A duration above zero. */
 export const span: Check = duration("a duration > 0", (millis) => millis > 0)
-/** A duration above zero that ends. */
+/** A finite duration above zero. */
 export const finiteSpan: Check = duration("a finite duration > 0", (millis) => millis > 0 && millis < Infinity)
-/** A wait. A negative one, such as the rest of a period that is over, is zero. */
+/** A wait. A negative one counts as zero, because it may be the rest of a period that is over. */
 export const wait: Check = duration("a duration", () => true)
 
-/** A wait that ends. */
+/** A finite wait. */
 export const finiteWait: Check = duration("a finite duration", (millis) => millis < Infinity)
 
-/** A checked duration in milliseconds. One that is negative is zero. */
+/** The milliseconds of a checked duration; a negative one counts as zero. */
 export const millisOf = (input: Duration.Input): number =>
   Math.max(0, Duration.toMillis(Duration.fromInputUnsafe(input)))
 
@@ -146,7 +146,7 @@ export const anything: Check = () => undefined
 /** An object of any kind. */
 export const anObject: Check = that("an object", isFields)
 
-/** Objects with some members, which other modules make: `what` says which. */
+/** Objects with some members, made by other modules. `what` completes the sentence "expected ...". */
 const having = (what: string, types: { readonly [name: string]: "function" | "object" }): Check =>
   that(what, (value) => isFields(value) && Object.entries(types).every(([name, type]) => typeof value[name] === type))
 
@@ -161,14 +161,14 @@ export const accounting: Check = having("an accounting, such as Accounting.opena
 })
 export const store: Check = having("a store", { read: "function", swap: "function" })
 
-/** An object of options, of which only the `required` ones must be present. A misspelt option would do nothing. */
+/** An object of options. Only the `required` ones must be present. Unknown options are refused, because they would have no effect. */
 export const options = <A>(checks: Checks<A>, ...required: ReadonlyArray<keyof A & string>): Check => {
   const known = new Map<string, Check>(Object.entries(checks))
   return (value) => {
     if (!isFields(value)) return expected(`an object with ${[...known.keys()].join(", ")}`, value)
     for (const name in value) {
       const given = value[name]
-      // Most options of most calls are left out, also where an object has a place for them.
+      // Skipped before the lookup, because most options of most calls are undefined.
       if (given === undefined) continue
       const wanted = known.get(name)
       if (wanted === undefined) return problem(`unknown option ${shown(name)}: ${hint(name, known.keys())}`)
@@ -180,7 +180,7 @@ export const options = <A>(checks: Checks<A>, ...required: ReadonlyArray<keyof A
   }
 }
 
-/** An object whose values are all of one kind. */
+/** An object whose values all pass a check. */
 export const record =
   (wanted: Check): Check =>
   (value) => {
@@ -192,7 +192,7 @@ export const record =
     return undefined
   }
 
-/** A list whose items are all of one kind. */
+/** A list whose items all pass a check. */
 export const list =
   (wanted: Check): Check =>
   (value) => {
@@ -204,7 +204,7 @@ export const list =
     return undefined
   }
 
-/** What the first check wants and, if that is there, the further ones. */
+/** Applies checks in order, up to the first problem. */
 export const all =
   (...wanted: ReadonlyArray<Check>): Check =>
   (value) => {

@@ -1,4 +1,4 @@
-/** Time that no step of the wall clock moves. */
+/** Monotonic time, which changes of the system clock do not affect. */
 import type * as Clock from "effect/Clock"
 
 /** A reader of a monotonic clock, in milliseconds. */

@@ -1,28 +1,28 @@
-/** Maps that forget the least recently used entry. A map keeps the order of insertion, so an entry that is put again is last. */
+/** Maps as caches of the most recently used entries. A map keeps the order of insertion, so an entry that is put again is last. */
 
-/** Puts an entry last. Beyond `most` entries the first is removed, and `forgotten` is called with its value. */
+/** Puts an entry last. Beyond `max` entries the first is removed, and `forgotten` is called with its value. */
 export const put = <K, V>(
   map: Map<K, V>,
   key: K,
   value: V,
-  most: number,
+  max: number,
   forgotten: (value: V) => void = () => {}
 ): void => {
   map.delete(key)
   map.set(key, value)
   for (const [oldest, gone] of map) {
-    if (map.size <= most) return
+    if (map.size <= max) return
     map.delete(oldest)
     forgotten(gone)
   }
 }
 
-/** Enough that entries in use are three quarters of a table beyond its bound, however many there are. */
+/** How many entries are looked at. With four, a table beyond its bound has at most three quarters of entries in use. */
 const looks = 4
 
 /**
- * Makes room in a map whose entries may be in use. It goes through them from the first one on: an idle one is removed, and one in
- * use becomes the last. It goes on where it stopped, because a map of which much was removed is slow to read from its beginning.
+ * Makes room in a map whose entries may be in use. It visits entries from the first on, removes idle ones, and moves those in use to the
+ * end. The next visit continues from there, because a map with many removed entries is slow to read from its beginning.
  */
 export class Shedder<K, V> {
   private readonly map: Map<K, V>
@@ -37,7 +37,7 @@ export class Shedder<K, V> {
     this.entries = map.entries()
   }
 
-  /** Removes idle entries until no more than `max` are left. It looks at `upTo` entries, so that a new one costs the same. */
+  /** Removes idle entries until at most `max` are left. It visits at most `upTo` entries, so the cost of a new entry is bounded. */
   shed(max: number, upTo = looks): void {
     const { map } = this
     for (let left = Math.min(upTo, map.size); left > 0 && map.size > max; left--) {

@@ -1,6 +1,6 @@
-/** The name that was probably meant by a misspelt one. */
+/** Suggests a known name for a misspelt one. */
 
-/** Edits of one character that make one text of the other. Two neighbours that changed places count as one edit. */
+/** The number of single-character edits between two texts. Swapping two neighbouring characters counts as one edit. */
 const distance = (a: string, b: string): number => {
   let before: ReadonlyArray<number> = []
   let row = Array.from({ length: b.length + 1 }, (_, column) => column)
@@ -17,15 +17,15 @@ const distance = (a: string, b: string): number => {
   return row[b.length]!
 }
 
-/** A name that is further away is another name. */
+/** A name with more edits is a different name. */
 const maxEdits = 3
-/** The time grows with the square of the length, and names may come from outside. */
+/** Longer names get no suggestion: the time grows with the square of the length, and names may come from outside. */
 const maxLength = 64
 
-/** A shorter beginning is one of too many names. */
+/** A shorter beginning would match too many names. */
 const minBeginning = 4
 
-/** Edits that make the known name of the given one. A beginning of a name, as `timeout` of `timeoutSeconds`, is near it. */
+/** The edits from a given to a known name. A beginning, such as `timeout` of `timeoutSeconds`, counts as near. */
 const editsOf = (given: string, known: string): number => {
   const isBeginning = given.length >= minBeginning && (known.startsWith(given) || given.startsWith(known))
   const edits = distance(given, known)
@@ -38,23 +38,23 @@ export const nearest = (name: string, known: Iterable<string>, max = maxEdits): 
   if (name.length > maxLength) return undefined
   const given = name.toLowerCase()
   let best: string | undefined
-  let least = max + 1
+  let fewest = max + 1
   for (const each of known) {
     const edits = editsOf(given, each.toLowerCase())
-    if (edits < least) {
+    if (edits < fewest) {
       best = each
-      least = edits
+      fewest = edits
     }
   }
   return best
 }
 
-/** What to say of an unknown name: the one that was probably meant, else all that are known. */
+/** A hint for an unknown name: the nearest known name, or else all known names. */
 export const hint = (name: string, known: Iterable<string>): string => {
   const names = [...known]
   const near = nearest(name, names)
   return near === undefined ? `known are ${names.join(", ")}` : `did you mean "${near}"?`
 }
 
-/** The same behind an error that says what is known; empty where no name is near. */
+/** The suggestion at the end of an error that lists the known names; empty if no name is near. */
 export const didYouMean = (near: string | undefined): string => (near === undefined ? "" : `: did you mean "${near}"?`)

@@ -1,4 +1,4 @@
-/** Values of arguments as an error quotes them: as they were given, in one line, bounded, and without secrets. */
+/** Formats arguments for errors: in one line, bounded in length, and without secrets. */
 import * as Duration from "effect/Duration"
 import * as Redacted from "effect/Redacted"
 
@@ -7,14 +7,14 @@ const maxWhole = 80
 const maxItems = 5
 const maxDepth = 2
 
-/** Keys and passwords, which end up in wrong places: the prefixes of providers, addresses with a password, long random texts. */
+/** Texts that may be keys or passwords, given in the wrong place: prefixes of providers, addresses with a password, long random texts. */
 const secrets = [
   /^(sk|pk|rk|gsk|xai|hf|pplx|ghp|aiza|akia|eyj|bearer|basic)[-_ ]?\S{6}/i,
   /[?&#]\S*=|\S@\S/,
   /(?=\w*\d)[A-Za-z\d_+/=]{20,}/
 ]
 const secretName = /key|token|secret|password|authorization|cookie|credential/i
-/** Such as `inputTokens` and `maxTokens`. */
+/** Names such as `inputTokens` and `maxTokens`, which are no secrets. */
 const countName = /tokens$|^(is|has)/i
 
 const mayBeSecret = (text: string): boolean =>
@@ -74,7 +74,7 @@ const inner = (value: unknown, depth: number): string => {
   }
 }
 
-/** A value as an error quotes it. */
+/** Formats a value for an error. */
 export const shown = (value: unknown): string => {
   try {
     const whole = inner(value, 0)

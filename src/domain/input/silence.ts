@@ -1,10 +1,10 @@
-/** Bounds the silence of what is read piece by piece: a read that takes too long fails, and its connection is closed. */
+/** Bounds the silences of a stream: a read that takes too long fails, and its connection is closed. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { monotonic } from "./clock.ts"
 
-/** Pieces that are read one after another: bytes, or the parts of a stream. */
+/** A stream of pieces, such as bytes or events. */
 export interface Source<Piece> {
   /** The next piece; undefined at the end. It rejects when the stream breaks. */
   readonly read: () => Promise<Piece | undefined>
@@ -99,17 +99,17 @@ const guard = Effect.fnUntraced(function* (
   now: () => number,
   { silence, stalled }: Patience
 ): Effect.fn.Return<void> {
-  const most = Duration.toMillis(silence)
+  const max = Duration.toMillis(silence)
   for (;;) {
     const reading = current()
     const at = now()
-    const left = most - (at - (reading?.since ?? at))
+    const left = max - (at - (reading?.since ?? at))
     if (left > 0) {
       yield* Effect.sleep(left)
       continue
     }
     const error = yield* stalled(Duration.format(silence))
-    // Data may have arrived in the meantime.
+    // Data may have arrived while the error was made.
     if (current() !== reading) continue
     stall(error)
     return controller.abort(error)

@@ -30,9 +30,9 @@
  *
  * **Gotchas**
  *
- * It has no protection except limits on sizes. It listens on the loopback interface unless `host` names another.
+ * Apart from limits on sizes, the server has no protection. It listens on the loopback interface unless `host` names another one.
  *
- * **Example** (Ask it something)
+ * **Example** (A request to the server)
  *
  * ```ts doctest
  * import Anthropic from "@anthropic-ai/sdk"
@@ -96,7 +96,7 @@ export interface Options extends ProviderSim.Options {
    */
   readonly host?: string | undefined
   /**
-   * The port; 0 takes a free one, which `url` contains.
+   * The port; 0 chooses a free one, which `url` contains.
    *
    * @default 0
    */
@@ -155,7 +155,7 @@ export class ProviderServer extends Context.Service<
 /**
  * Starts a provider server that listens until its scope closes. Throws a `RangeError` for invalid options.
  *
- * **Example** (A server as long as a scope)
+ * **Example** (A server that stops with a scope)
  *
  * ```ts doctest
  * import * as Effect from "effect/Effect"

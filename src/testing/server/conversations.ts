@@ -7,8 +7,8 @@ export interface Conversations {
   readonly keep: (id: string, conversation: Conversation) => void
 }
 
-/** The most conversations. The oldest are forgotten, so that a server may run for days. */
-const most = 10_000
+/** How many conversations are stored. The oldest are forgotten, so that a server may run for days. */
+const maxConversations = 10_000
 
 /** An empty store. */
 export const make = (): Conversations => {
@@ -17,7 +17,7 @@ export const make = (): Conversations => {
     find: (id) => kept.get(id),
     keep: (id, conversation) => {
       kept.set(id, conversation)
-      if (kept.size > most) kept.delete(kept.keys().next().value!)
+      if (kept.size > maxConversations) kept.delete(kept.keys().next().value!)
     }
   }
 }

@@ -18,7 +18,7 @@ export const unauthenticated: ApiError = {
   message: "x-api-key, api-key, x-goog-api-key or authorization: Bearer is required; any value will do"
 }
 
-/** There is nothing at this address (404). */
+/** There is no endpoint at this address (404). */
 export const notFound = (method: string, path: string): ApiError => ({
   status: 404,
   errorType: "not_found_error",
@@ -55,7 +55,7 @@ export const itemNotFound = (id: string): ApiError => ({
   message: `Item with id '${id.slice(0, 100)}' not found`
 })
 
-/** The body is larger than the provider takes (413). */
+/** The body is larger than the provider accepts (413). */
 export const tooLarge = (bytes: number): ApiError => ({
   status: 413,
   errorType: "request_too_large",
@@ -65,5 +65,5 @@ export const tooLarge = (bytes: number): ApiError => ({
 /** The server failed (500). */
 export const failed: ApiError = { status: 500, errorType: "api_error", message: "Internal server error" }
 
-/** The provider had the request and did not answer it in time (504). */
+/** The provider did not answer the request in time (504). */
 export const timedOut: ApiError = { status: 504, errorType: "timeout_error", message: "The request timed out" }

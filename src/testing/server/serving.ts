@@ -35,7 +35,7 @@ export interface Playing {
   readonly scale: number
   /** The provider's time: milliseconds since it started. */
   readonly now: () => number
-  /** The relation of its time to the caller's. */
+  /** The relation between its time and the caller's. */
   readonly wall: () => Headers.Wall
   readonly sleepUntil: (at: number) => Effect.Effect<void>
   /** The id of a request that does not reach the simulation. */
@@ -238,7 +238,7 @@ const countTokens = ({ nextId, self }: Playing, dialect: Dialect.Dialect, { para
   })
 }
 
-/** Begins a conversation. There is no answer, and nothing counts towards the limits. */
+/** Begins a conversation without an answer. It does not count towards the limits. */
 const begin = (
   { conversations, nextId, wall }: Playing,
   dialect: Dialect.Dialect,

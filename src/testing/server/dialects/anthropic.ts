@@ -11,7 +11,7 @@ import * as Validity from "../../validity.ts"
 import * as Request from "../request.ts"
 import { type Body, type Dialect, type Find, type Read, turnOf } from "./dialect.ts"
 
-/** A request with all that the provider stores of its thread. A thread keeps its system prompt and its tools. */
+/** A request with the stored part of its thread, which includes the system prompt and the tools. */
 const withThread = (body: Body, find: Find): Body | undefined => {
   const id = nameOf(at(body, "thread", "previous_message_id"))
   if (at(body, "thread", "type") !== "continue" || id === undefined) return body
@@ -37,11 +37,11 @@ const readWith =
     const problem = problemOf(body)
     if (problem !== undefined) return Request.invalid(problem)
     const isThread = typeof at(given, "thread", "type") === "string"
-    // What the simulation reads of it was checked.
+    // The fields that the simulation reads were checked.
     return { params: body as unknown as Params & MessageCountTokensParams, stores: isThread }
   }
 
-/** A text without citations has none in Anthropic's JSON; the SDK's types have null, which strict readers refuse. */
+/** Removes `citations: null`, which the SDK's types require and Anthropic's JSON does not have. Strict readers refuse it. */
 const uncited = <Block extends ContentBlock>(block: Block): Block => {
   if (block.type !== "text" || block.citations !== null) return block
   const { citations: _, ...rest } = block
@@ -62,7 +62,7 @@ export const anthropic: Dialect = {
   whole: (message) => ({ ...message, content: message.content.map(uncited) }),
   stream: () => ({
     contentType: "text/event-stream; charset=utf-8",
-    // The first content is followed by a ping, as Anthropic does.
+    // A ping follows the first content, as from Anthropic.
     write: (event) =>
       sseEvent(event.type, written(event)) + (event.type === "content_block_start" ? protocol.keepAlive.stream : "")
   }),

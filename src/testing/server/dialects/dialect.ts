@@ -1,6 +1,6 @@
 /**
- * A protocol as the simulated provider needs it: it converts requests to the form of the Messages API, which the simulation
- * uses, and answers to the form of the protocol.
+ * Protocols of the simulated provider. A protocol converts requests to the form of the Messages API, which the simulation uses, and
+ * answers to its own form.
  */
 import type {
   ContentBlockParam,
@@ -23,12 +23,12 @@ export interface Conversation {
   readonly tools?: Params["tools"]
 }
 
-/** A request as the simulation sees it. */
+/** A request in the form of the simulation. */
 export interface Read {
   readonly params: Params
   /** Whether the provider stores the conversation, so that a later request can continue it. */
   readonly stores: boolean
-  /** The stored conversation that the answer is added to, where it has an id of its own. */
+  /** The stored conversation to which the answer is added, if the request names one. */
   readonly conversation?: string | undefined
 }
 
@@ -40,7 +40,7 @@ export interface Begun {
   readonly body: unknown
 }
 
-/** What an answer is written from, in addition to its message. */
+/** The facts besides the message from which an answer is written. */
 export interface Exchange {
   readonly body: Body
   readonly requestId: string
@@ -48,7 +48,7 @@ export interface Exchange {
   readonly createdAt: number
 }
 
-/** How a stream is written. */
+/** Writes a stream. */
 export interface Writer {
   readonly contentType: string
   /** The text of one event; empty if the protocol has no such event. */
@@ -64,7 +64,7 @@ export interface Failure extends ApiError {
   readonly retryAfterMillis?: number | undefined
 }
 
-/** A protocol as the simulated provider speaks it. */
+/** A protocol of the simulated provider. */
 export interface Dialect {
   readonly protocol: Protocol
   /** The family of rate limit headers; undefined if the protocol has none. */
@@ -76,11 +76,11 @@ export interface Dialect {
   /** Reads a request that counts tokens. */
   readonly readCount: (body: Body, route: Route, find: Find) => Read | ApiError
   readonly counted: (tokens: number) => unknown
-  /** The body of an answer that comes whole. */
+  /** The body of an answer that is not streamed. */
   readonly whole: (message: Message, exchange: Exchange) => unknown
   /** Writes the events of one stream. */
   readonly stream: (exchange: Exchange, query: URLSearchParams) => Writer
-  /** Begins a conversation that answers are added to, if the protocol has that; an {@link ApiError} says what is wrong. */
+  /** Begins a conversation to which answers are added, if the protocol has conversations. Returns an {@link ApiError} if it is invalid. */
   readonly begin?: (body: Body, route: Route, exchange: Omit<Exchange, "body">) => Begun | ApiError | undefined
   /** The ids under which an answer's conversation is stored, and what each of them holds. */
   readonly stored: (message: Message, before: Read) => ReadonlyArray<readonly [id: string, conversation: Conversation]>
@@ -94,7 +94,7 @@ export type Find = (id: string) => Conversation | undefined
 /** The output is not limited by the request. */
 export const unlimited = Infinity
 
-/** Whether a request was read. */
+/** Whether a request was read without an error. */
 export const isRead = (read: Read | ApiError): read is Read => "params" in read
 
 /** An answer as the assistant's turn of a conversation. */

@@ -65,7 +65,7 @@ const read = (body: Body, { model = "" }: Route): Read | Request.ApiError => {
   return { params, stores: false }
 }
 
-/** A request to count has the contents itself, or the whole request that will be made. */
+/** A request to count tokens has contents, or a whole request. */
 const readCount = (body: Body, route: Route): Read | Request.ApiError => {
   const request = either(body, "generateContentRequest", "generate_content_request")
   return read(isRecord(request) ? request : body, route)
@@ -106,7 +106,7 @@ const whole = (message: Message) => {
   return answerOf(message, parts, message.usage, true)
 }
 
-/** With `alt=sse` each answer is an event; else all of them are one JSON list, sent as it grows. */
+/** With `alt=sse` each answer is an event. Otherwise all of them are one JSON list, which is sent as it grows. */
 const framing = (query: URLSearchParams) => {
   if (query.get("alt") === "sse") {
     const frame = (answer: unknown) => `data: ${JSON.stringify(answer)}\r\n\r\n`
@@ -124,7 +124,7 @@ const framing = (query: URLSearchParams) => {
 const stream = (_: Exchange, query: URLSearchParams): Writer => {
   const { contentType, end, frame } = framing(query)
   let message: Message | undefined
-  /** The call of a function that is being written: it is sent whole. */
+  /** The function call that is being written. It is sent when it is complete. */
   let call: { readonly name: string; text: string } | undefined
   const send = (parts: ReadonlyArray<Part>, isLast = false): string =>
     frame(answerOf(message!, parts, message!.usage, isLast))
@@ -175,7 +175,7 @@ const statuses: Readonly<Record<number, { readonly code: number; readonly status
   529: { code: 503, status: "UNAVAILABLE" }
 }
 
-/** The names of Google's quotas; it has none for the output alone. */
+/** The names of Google's quotas. There is none for output alone. */
 const quotas: { readonly [D in Limits.Dimension]?: string } = {
   requests: "GenerateRequestsPerMinutePerProjectPerModel",
   inputTokens: "GenerateContentInputTokensPerMinutePerProjectPerModel",
@@ -186,7 +186,7 @@ const violationOf = ({
   errorCode,
   limit
 }: Failure): { readonly quotaId: string; readonly quotaValue?: string } | undefined => {
-  // A quota that is used up until tomorrow: what a spend limit is elsewhere.
+  // A quota that lasts until tomorrow is Google's counterpart of a spend limit.
   if (errorCode === "enforced_spend_limit_reached") return { quotaId: "GenerateRequestsPerDayPerProjectPerModel" }
   const quotaId = limit && quotas[limit.dimension]
   return quotaId === undefined ? undefined : { quotaId, quotaValue: `${limit!.perMinute}` }

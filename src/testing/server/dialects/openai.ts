@@ -1,4 +1,4 @@
-/** What OpenAI's Chat Completions and Responses have in common: content, tools, usage and errors. */
+/** Shared by OpenAI's Chat Completions and Responses: content, tools, usage and errors. */
 import type {
   ContentBlockParam,
   Message,
@@ -14,7 +14,7 @@ import { type Body, type Dialect, type Failure, unlimited } from "./dialect.ts"
 // Requests
 // -----------------------------------------------------------------------------
 
-/** One part of a content, as the block that has as many tokens. */
+/** A part of a content as a block with the same number of tokens. */
 const blockOf = (part: unknown): ContentBlockParam => {
   const text = textOf(at(part, "text")) ?? textOf(at(part, "refusal"))
   if (text !== undefined) return { type: "text", text }
@@ -24,17 +24,17 @@ const blockOf = (part: unknown): ContentBlockParam => {
   if (data !== undefined) {
     return { type: "document", source: { type: "base64", media_type: "application/pdf", data } }
   }
-  // Anything else counts by its length, which is what the simulation makes of a text.
+  // Any other part counts by its length, as a text does in the simulation.
   return { type: "text", text: JSON.stringify(part ?? null) }
 }
 
-/** A content, which is a text or a list of parts. */
+/** The blocks of a content, which is a text or a list of parts. */
 export const contentOf = (content: unknown): Array<ContentBlockParam> => {
   if (typeof content === "string") return content === "" ? [] : [{ type: "text", text: content }]
   return listOf(content).map(blockOf)
 }
 
-/** A call of a function that the model made in an earlier turn. */
+/** A function call of the model in an earlier turn. */
 export const callOf = (id: unknown, name: unknown, given: unknown): ContentBlockParam => ({
   type: "tool_use",
   id: textOf(id) ?? "call",
@@ -42,7 +42,7 @@ export const callOf = (id: unknown, name: unknown, given: unknown): ContentBlock
   input: parseJson(textOf(given)) ?? {}
 })
 
-/** What a function returned. */
+/** The result of a function. */
 export const resultOf = (id: unknown, output: unknown): MessageParam => ({
   role: "user",
   content: [
@@ -65,7 +65,7 @@ export const textOfAll = (contents: ReadonlyArray<unknown>): string =>
     .flatMap((block) => (block.type === "text" ? [block.text] : []))
     .join("\n")
 
-/** The limit on the output, where there is one that makes sense. */
+/** The limit on the output, if the request has a valid one. */
 export const maxTokensOf = (body: Body, ...names: ReadonlyArray<string>): number | Request.ApiError => {
   for (const name of names) {
     const value = body[name]
@@ -83,14 +83,14 @@ export const maxTokensOf = (body: Body, ...names: ReadonlyArray<string>): number
 /** An id of an answer under another provider's prefix. */
 export const idOf = (id: string, prefix: string): string => id.replace(/^[a-z]+(?=_)/, prefix)
 
-/** The figures of a usage, which includes what was read from a cache in the input. */
+/** The counts of a usage. The input includes cached tokens. */
 export const usageOf = ({ usage }: Pick<Message, "usage">) => {
   const cached = usage.cache_read_input_tokens ?? 0
   const input = usage.input_tokens + cached
   return { cached, input, output: usage.output_tokens, total: input + usage.output_tokens }
 }
 
-/** Why an answer ended, in the words of a table of the other protocol. */
+/** Why an answer ended, in the words of another protocol. */
 export const endOf = <A>(reason: StopReason | null, words: { readonly [R in StopReason]?: A }, otherwise: A): A =>
   (reason === null ? undefined : words[reason]) ?? otherwise
 
@@ -100,7 +100,7 @@ export const endOf = <A>(reason: StopReason | null, words: { readonly [R in Stop
 
 const overloaded = { status: 503, type: "service_unavailable_error", code: "server_is_overloaded" }
 
-/** How OpenAI answers what Anthropic answers with this status. */
+/** OpenAI's form of the errors that Anthropic answers with a status. */
 const errors: Readonly<Record<number, { readonly status?: number; readonly type: string; readonly code?: string }>> = {
   400: { type: "invalid_request_error" },
   401: { type: "invalid_request_error", code: "invalid_api_key" },
@@ -112,7 +112,7 @@ const errors: Readonly<Record<number, { readonly status?: number; readonly type:
   529: overloaded
 }
 
-/** The codes that mean the same at both. */
+/** Error codes with the same meaning at both providers. */
 const codes: Readonly<Record<string, { readonly status: number; readonly type: string; readonly code: string }>> = {
   enforced_spend_limit_reached: { status: 429, type: "insufficient_quota", code: "insufficient_quota" },
   ramp_limit_exceeded: { status: 503, type: "service_unavailable_error", code: "slow_down" }
@@ -125,13 +125,13 @@ const errorOf = ({ errorCode = "", limit, status }: Failure) => {
   return { status, ...error, type, ...(errorCode === "" ? {} : { code: errorCode }) }
 }
 
-/** An error as OpenAI answers it. */
+/** An error in OpenAI's form. */
 const failure: Dialect["failure"] = (failed) => {
   const { code = null, status = failed.status, type } = errorOf(failed)
   return { status, body: { error: { message: failed.message, type, param: null, code } } }
 }
 
-/** What all of OpenAI's protocols have in common. Only Responses are stored. */
+/** The common part of OpenAI's protocols. Only Responses are stored. */
 export const common = {
   limitHeaders: "openai",
   requestIdHeader: "x-request-id",
@@ -139,7 +139,7 @@ export const common = {
   failure
 } satisfies Partial<Dialect>
 
-/** Whether a body has a list of messages or items that can be read. */
+/** The problem with a list of messages or items; undefined if there is none. */
 export const listProblem = (value: unknown, name: string): Request.ApiError | undefined => {
   if (!Array.isArray(value)) return Request.invalid(`${name}: expected a list`)
   if (value.length === 0) return Request.invalid(`${name}: expected at least one item`)

@@ -8,11 +8,11 @@ import * as Request from "../request.ts"
 import type { Body, Dialect, Exchange, Read } from "./dialect.ts"
 import * as OpenAi from "./openai.ts"
 
-/** As many as `text-embedding-3-small` gives. */
+/** The number of dimensions of `text-embedding-3-small`. */
 const usualDimensions = 1_536
-const mostDimensions = 4_096
+const maxDimensions = 4_096
 
-/** A governed `fetch` passes requests for embeddings on unchanged; here they are calls like all others. */
+/** A protocol for embeddings. A governed `fetch` passes them on unchanged, but the simulated provider limits them like all calls. */
 const protocol: Protocol = {
   ...openaiChat,
   name: "openai-embeddings",
@@ -24,7 +24,7 @@ const protocol: Protocol = {
   }
 }
 
-/** The texts of a request, which may also be a single one. A list of tokens is read as a text of as many short words. */
+/** The texts of a request, which has one or several. A list of tokens is read as a text of as many short words. */
 const textsOf = (input: unknown): ReadonlyArray<string> | undefined => {
   if (typeof input === "string") return [input]
   if (!Array.isArray(input) || input.length === 0) return undefined
@@ -39,7 +39,7 @@ const wordsOf = (tokens: ReadonlyArray<number>): string => tokens.map((token) =>
 const dimensionsOf = (body: Body): number | undefined => {
   const { dimensions = usualDimensions } = body
   const isValid =
-    typeof dimensions === "number" && Number.isInteger(dimensions) && dimensions > 0 && dimensions <= mostDimensions
+    typeof dimensions === "number" && Number.isInteger(dimensions) && dimensions > 0 && dimensions <= maxDimensions
   return isValid ? dimensions : undefined
 }
 
@@ -48,7 +48,7 @@ const read = (body: Body, route: Route): Read | Request.ApiError => {
   if (model === undefined) return Request.invalid("model: expected a string")
   const texts = textsOf(body["input"])
   if (texts === undefined) return Request.invalid("input: expected a text, a list of texts, or lists of tokens")
-  if (dimensionsOf(body) === undefined) return Request.invalid(`dimensions: expected 1 to ${mostDimensions}`)
+  if (dimensionsOf(body) === undefined) return Request.invalid(`dimensions: expected 1 to ${maxDimensions}`)
   const content = texts.map((text) => ({ type: "text" as const, text }))
   return { params: { model, max_tokens: 0, messages: [{ role: "user", content }] }, stores: false }
 }

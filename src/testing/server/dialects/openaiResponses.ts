@@ -1,4 +1,4 @@
-/** OpenAI's Responses, with conversations that are continued by `previous_response_id`, or that have an id of their own. */
+/** OpenAI's Responses, with conversations that continue by `previous_response_id` or have their own id. */
 import type {
   ContentBlock,
   Message,
@@ -64,11 +64,11 @@ const inputOf = (input: unknown, find: Find): ReadonlyArray<MessageParam> | Requ
   return messages
 }
 
-/** The conversation that a request names, by its id or in an object. */
+/** The id of the conversation that a request names, as a text or in an object. */
 const conversationOf = (body: Body): string | undefined =>
   nameOf(body["conversation"]) ?? nameOf(at(body, "conversation", "id"))
 
-/** What came before a request, in the answer or the conversation that it continues. */
+/** The stored answer or conversation that a request continues. */
 const beforeOf = (body: Body, find: Find): Conversation | Request.ApiError => {
   const previous = nameOf(body["previous_response_id"])
   const conversation = conversationOf(body)
@@ -100,7 +100,7 @@ const read = (body: Body, route: Route, find: Find): Read | Request.ApiError => 
   return { params, stores: body["store"] !== false, conversation: conversationOf(body) }
 }
 
-/** `POST /v1/conversations` begins one with the items that it has, which may be none. */
+/** `POST /v1/conversations` begins a conversation with its items, if it has any. */
 const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<Exchange, "body">) => {
   if (!path.endsWith("/conversations")) return undefined
   const items = listOf(body["items"])
@@ -124,7 +124,7 @@ type Output = TextBlock | ToolUseBlock
 
 const isOutput = (block: ContentBlock): block is Output => block.type === "text" || block.type === "tool_use"
 
-/** The id of an item of an answer: of its message, or of the call of a function. */
+/** The id of an item of an answer, which is its message or a function call. */
 const itemIdOf = (messageId: string, block: Output, index: number): string =>
   block.type === "text" ? `${messageId}_${index}` : OpenAi.idOf(block.id, "fc")
 
@@ -151,7 +151,7 @@ const usageOf = (message: Pick<Message, "usage">) => {
   }
 }
 
-/** The response object, in whose three states a stream repeats it. */
+/** The response object, which a stream repeats in three states. */
 const responseOf = (
   message: Message,
   { body, createdAt }: Exchange,
@@ -196,7 +196,7 @@ const whole = (message: Message, exchange: Exchange) => {
 const stream = (exchange: Exchange): Writer => {
   let message: Message | undefined
   let number = 0
-  /** The blocks as far as they have come, with what was written of each. */
+  /** The blocks so far, with the text that was written of each. */
   const blocks: Array<{ readonly block: Output; text: string }> = []
   const send = (type: string, data: object): string => sseEvent(type, { type, sequence_number: number++, ...data })
   const started = (): Message => message!
@@ -264,7 +264,7 @@ const stream = (exchange: Exchange): Writer => {
   return { contentType: "text/event-stream; charset=utf-8", write }
 }
 
-/** Each answer is stored under its id, each of its items under its own, and the conversation that it was added to under its. */
+/** Stores an answer under its id, each of its items under the item's id, and its conversation under the conversation's id. */
 const stored: Dialect["stored"] = (message, { conversation, params, stores }) => {
   const whole: Conversation = { messages: [...params.messages, turnOf(message)] }
   const added = conversation === undefined ? [] : [[conversation, whole] as const]
