@@ -545,7 +545,7 @@ interface SharedByJob {
 }
 
 /** One agent of a job, from before its start until after its end. */
-interface Member<A, E, R> {
+interface JobAgent<A, E, R> {
   readonly agent: Agent<A, E, R>
   readonly tracker: Tracker
   readonly purse: Spending.Purse
@@ -608,7 +608,7 @@ const enter = <A, E, R>(
   agents: Iterable<Agent<A, E, R>>,
   options: Options,
   shared: SharedByJob
-): ReadonlyArray<Member<A, E, R>> => {
+): ReadonlyArray<JobAgent<A, E, R>> => {
   const { changed } = shared.tracker
   const keys = new Set<string>()
   return Array.from(agents, (agent, index) => {
@@ -632,7 +632,7 @@ const enter = <A, E, R>(
 
 /** An agent's effect within its caps, with the references that its calls read. */
 const bounded = <A, E, R>(
-  member: Member<A, E, R>,
+  member: JobAgent<A, E, R>,
   shared: SharedByJob,
   now: number
 ): Effect.Effect<A, E | TimeCapReached, R> => {
@@ -669,7 +669,7 @@ const bounded = <A, E, R>(
 }
 
 /** The weight of an agent's next call: 1 once the agent has ended, for calls of fibers that outlive it. */
-const weightOf = <A, E, R>(member: Member<A, E, R>, work: number, shared: SharedByJob): number => {
+const weightOf = <A, E, R>(member: JobAgent<A, E, R>, work: number, shared: SharedByJob): number => {
   if (member.left === undefined) return 1
   const left = Work.left(work, member.tracker.used.tokens)
   shared.remaining = Work.update(shared.remaining, member.left, left)
@@ -680,7 +680,7 @@ const weightOf = <A, E, R>(member: Member<A, E, R>, work: number, shared: Shared
 const isCapped = ({ cap }: Tracker): boolean => cap.tokens !== undefined || cap.calls !== undefined
 
 const runOne = Effect.fnUntraced(function* <A, E, R>(
-  member: Member<A, E, R>,
+  member: JobAgent<A, E, R>,
   shared: SharedByJob
 ): Effect.fn.Return<Outcome<A, E>, never, R> {
   const now = yield* Clock.currentTimeMillis
@@ -712,7 +712,7 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
 
 const hasEnded = ({ state }: { readonly state: AgentState }): boolean => state !== "waiting" && state !== "running"
 
-const end = <A, E, R>(member: Member<A, E, R>, state: AgentState, shared: SharedByJob): void => {
+const end = <A, E, R>(member: JobAgent<A, E, R>, state: AgentState, shared: SharedByJob): void => {
   member.state = state
   if (member.left !== undefined) shared.remaining = Work.remove(shared.remaining, member.left)
   member.left = undefined
@@ -720,7 +720,7 @@ const end = <A, E, R>(member: Member<A, E, R>, state: AgentState, shared: Shared
 }
 
 /** Ends the waiting agents before it interrupts the first running one, because that would let a waiting one start. */
-const cancel = <A, E, R>(some: ReadonlyArray<Member<A, E, R>>, shared: SharedByJob): Effect.Effect<boolean> =>
+const cancel = <A, E, R>(some: ReadonlyArray<JobAgent<A, E, R>>, shared: SharedByJob): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const open = some.filter((member) => !hasEnded(member))
     const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))

@@ -178,7 +178,7 @@ describe("Agents", () => {
         })
         assert.strictEqual(
           error.message,
-          'Agent "large" asks for 400 tokens, but its cap of 1,000 tokens has 200 left: raise the cap, or give it less to do'
+          'Agent "large" asks for 400 tokens, but its cap of 1,000 tokens has 200 left: raise the cap, or give the agent less to do'
         )
         assert.deepStrictEqual(large!.used, { tokens: 800, calls: 2, dollars: 0 })
       }).pipe(Effect.provide(unlimited))
@@ -194,7 +194,7 @@ describe("Agents", () => {
         )
         assert.strictEqual(
           (failureOf(outcomes[2]!.exit) as Budget.BudgetError).message,
-          'Agent "c" asks for 1 call, but the job\'s cap of 7 calls has 0 left: raise the cap, or give it less to do'
+          'Agent "c" asks for 1 call, but the job\'s cap of 7 calls has 0 left: raise the cap, or give the agent less to do'
         )
       }).pipe(Effect.provide(unlimited))
     )

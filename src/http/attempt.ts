@@ -9,7 +9,7 @@ import * as Scope from "effect/Scope"
 import { FailedAttempt } from "../call/failure.ts"
 import type { PeekedStream } from "../call/stream.ts"
 import type * as Governor from "../Governor.ts"
-import { bound, type Bounded, type Connection, type Patience } from "../domain/input/silence.ts"
+import { bound, type Bounded, type OpenResponse, type Patience } from "../domain/input/silence.ts"
 import { LlmError, type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import { parseJson } from "../protocol/json.ts"
@@ -40,8 +40,8 @@ const whyLeft = (value: unknown): unknown => (value instanceof Abandoned ? value
  * The connection of an attempt, which is aborted when the attempt's scope closes. It is made here because a closure within the
  * call would keep the call in memory as long as the stream.
  */
-export const connection: Effect.Effect<Connection, never, Scope.Scope> = Effect.withFiber(({ context }) => {
-  const opened: Connection = { controller: new AbortController(), isOver: false }
+export const connection: Effect.Effect<OpenResponse, never, Scope.Scope> = Effect.withFiber(({ context }) => {
+  const opened: OpenResponse = { controller: new AbortController(), isOver: false }
   const close = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
     // An abort costs time even if there is nothing left to abort.
     if (!opened.isOver) opened.controller.abort(Exit.isSuccess(exit) ? whyLeft(exit.value) : undefined)
@@ -64,7 +64,7 @@ export const join = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
   return all
 }
 
-const bounded = (source: ByteSource | undefined, opened: Connection, how: Patience) =>
+const bounded = (source: ByteSource | undefined, opened: OpenResponse, how: Patience) =>
   source === undefined ? Effect.undefined : bound(source, opened, how)
 
 const mebibyte = 1_024 * 1_024
@@ -122,7 +122,7 @@ export interface AttemptResponse<R extends ProviderResponse> {
   readonly planned: HttpCall
   readonly ticket: Governor.Ticket
   readonly response: R
-  readonly opened: Connection
+  readonly opened: OpenResponse
   readonly patience: Patience
   /** When the response arrived, in milliseconds since the epoch. */
   readonly now: number

@@ -177,7 +177,7 @@ export class ProviderSim extends Context.Service<
 // -----------------------------------------------------------------------------
 
 /** A simulated provider whose time passes by the clock of its caller. */
-interface Playing {
+interface RunningSimulator {
   readonly self: Simulator.Simulator
   readonly mode: HeaderMode
   /** Milliseconds since it started, by the caller's clock, which need not be the one that the layer was built with. */
@@ -186,36 +186,39 @@ interface Playing {
   readonly wall: (now: number) => Headers.Wall
 }
 
-const ask = ({ now, self }: Playing, params: Params): Effect.Effect<Simulator.Answer> =>
+const ask = ({ now, self }: RunningSimulator, params: Params): Effect.Effect<Simulator.SimulatedAnswer> =>
   Effect.flatMap(Budget.Agent, (agent) => Effect.map(now, (now) => Simulator.ask(self, now, params, agent)))
 
 /** Aborts the call. After its end this changes nothing. */
-const release = ({ now, self }: Playing, { decision }: Simulator.Answer): Effect.Effect<void> =>
+const release = ({ now, self }: RunningSimulator, { decision }: Simulator.SimulatedAnswer): Effect.Effect<void> =>
   Effect.map(now, (now) => {
     if (decision._tag === "Accepted") Engine.abort(self.engine, now, decision.call)
   })
 
-const sleepUntil = ({ now }: Playing, time: number): Effect.Effect<void> =>
+const sleepUntil = ({ now }: RunningSimulator, time: number): Effect.Effect<void> =>
   Effect.flatMap(now, (now) => (time <= now ? Effect.void : Effect.sleep(time - now)))
 
 /** How long the real client waits for a whole answer or a stream's headers, and during a silence within a stream. */
 const patience = { answer: Duration.minutes(10), silence: Duration.minutes(1) }
 
 /** Waits for the end of a call. A clock may wake a moment too early, which must not count as an abort. */
-const finish = (playing: Playing, call: Engine.Call): Effect.Effect<void> =>
+const finish = (playing: RunningSimulator, call: Engine.AcceptedCall): Effect.Effect<void> =>
   Effect.andThen(
     sleepUntil(playing, call.endsAt),
     Effect.sync(() => Engine.advance(playing.self.engine, call.endsAt))
   )
 
-const signalOf = ({ mode, now, self, wall }: Playing, model: string): Effect.Effect<Limits.Signal | undefined> =>
+const signalOf = (
+  { mode, now, self, wall }: RunningSimulator,
+  model: string
+): Effect.Effect<Limits.Signal | undefined> =>
   Effect.map(now, (now) => Headers.signal(mode, Engine.figures(self.engine, now, model), wall(now)))
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
 /** The reason that the real client reads from a rejection. */
 const reasonOf = (
-  { mode }: Playing,
+  { mode }: RunningSimulator,
   rejected: Engine.Rejected,
   requestId: string,
   signal: Limits.Signal | undefined,
@@ -239,8 +242,8 @@ const reasonOf = (
 
 /** Fails with the client's timeout, at the time of the timeout, if `time` is later. */
 const patientUntil = (
-  playing: Playing,
-  { entry }: Engine.Call,
+  playing: RunningSimulator,
+  { entry }: Engine.AcceptedCall,
   time: number
 ): Effect.Effect<void, LlmError.LlmError> => {
   const last = entry.at + Duration.toMillis(patience.answer)
@@ -249,7 +252,10 @@ const patientUntil = (
 }
 
 /** Returns the call of an admitted request. Fails for any other request when its answer arrives. */
-const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, params, requestId }: Simulator.Answer) {
+const admitted = Effect.fnUntraced(function* (
+  playing: RunningSimulator,
+  { decision, params, requestId }: Simulator.SimulatedAnswer
+) {
   switch (decision._tag) {
     case "Refused":
       return yield* fail(new LlmError.ConnectionFailed({ sent: false, code: "ECONNREFUSED" }))
@@ -270,7 +276,7 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, { decision, para
   }
 })
 
-const create = (playing: Playing, params: Params) =>
+const create = (playing: RunningSimulator, params: Params) =>
   Effect.acquireUseRelease(
     ask(playing, params),
     Effect.fnUntraced(function* (answer) {
@@ -298,7 +304,11 @@ const breaks: Partial<Record<FaultKind, LlmError.StreamInterrupted["kind"]>> = {
 }
 
 /** The end of a stream after its last event. */
-const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.Answer, call: Engine.Call) {
+const ending = Effect.fnUntraced(function* (
+  playing: RunningSimulator,
+  answer: Simulator.SimulatedAnswer,
+  call: Engine.AcceptedCall
+) {
   const kind = call.fault && breaks[call.fault]
   if (kind === "stalled") {
     yield* Effect.sleep(patience.silence)
@@ -319,7 +329,7 @@ const ending = Effect.fnUntraced(function* (playing: Playing, answer: Simulator.
   )
 })
 
-const stream = Effect.fnUntraced(function* (playing: Playing, params: Params) {
+const stream = Effect.fnUntraced(function* (playing: RunningSimulator, params: Params) {
   const answer = yield* Effect.acquireRelease(ask(playing, params), (answer) => release(playing, answer))
   // The headers of a stream are sent before its body, and know nothing of this answer's output.
   const signal = yield* signalOf(playing, params.model)
@@ -357,7 +367,7 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
   const state = self.engine
   const start = yield* Clock.currentTimeMillis
   const now = Effect.map(Clock.currentTimeMillis, (millis) => millis - start)
-  const playing: Playing = {
+  const playing: RunningSimulator = {
     self,
     mode: options.headers ?? "rounded",
     now,

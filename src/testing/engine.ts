@@ -16,7 +16,7 @@ import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Ramp from "./ramp.ts"
 import { advance, countsLive, end, poolOf } from "./state.ts"
-import type { Call, Pool, State, Writable } from "./state.ts"
+import type { AcceptedCall, ProviderPool, ProviderState, Writable } from "./state.ts"
 
 export {
   /** Moves the provider's time on. */
@@ -24,10 +24,10 @@ export {
   /** Makes a provider at time 0. */
   make
 } from "./state.ts"
-export type { Call, State } from "./state.ts"
+export type { AcceptedCall, ProviderState } from "./state.ts"
 
 /** A request, reduced to what the simulation needs. */
-export interface Request {
+export interface SimulatedRequest {
   readonly model: string
   readonly agent?: string | undefined
   /** Input that counts against the limits: without what is read from a cache. */
@@ -54,8 +54,8 @@ export interface Rejected {
 }
 
 /** The decision on a request. */
-export type Decision =
-  | { readonly _tag: "Accepted"; readonly call: Call }
+export type RequestDecision =
+  | { readonly _tag: "Accepted"; readonly call: AcceptedCall }
   | Rejected
   | { readonly _tag: "Refused"; readonly entry: Entry }
 
@@ -65,7 +65,7 @@ export type Decision =
 
 const lanes = { noise: 1, fault: 2, cut: 3 }
 
-const faultOf = (state: State, request: Request, number: number): Fault | undefined =>
+const faultOf = (state: ProviderState, request: SimulatedRequest, number: number): Fault | undefined =>
   state.options.faults?.find(
     (fault, index) =>
       (fault.calls === undefined || fault.calls.includes(number)) &&
@@ -75,7 +75,7 @@ const faultOf = (state: State, request: Request, number: number): Fault | undefi
   )
 
 /** The amount that a limit on `tokens` counts. Only a limit on input leaves out cached tokens. */
-const combined = (state: State, request: Request): number => {
+const combined = (state: ProviderState, request: SimulatedRequest): number => {
   const { cachedTokens = 0, inputTokens, maxTokens, outputTokens } = request
   const prompt = inputTokens + cachedTokens
   switch (state.options.counting ?? "usage") {
@@ -88,7 +88,7 @@ const combined = (state: State, request: Request): number => {
   }
 }
 
-const amounts = (state: State, request: Request): Amounts.Whole => ({
+const amounts = (state: ProviderState, request: SimulatedRequest): Amounts.Whole => ({
   requests: 1,
   inputTokens: request.inputTokens,
   outputTokens: countsLive(state) ? 0 : request.outputTokens,
@@ -101,7 +101,12 @@ interface Obstacle {
 }
 
 /** The obstacle that a request would have to wait for longest; undefined if there is none. */
-const obstacle = (state: State, pool: Pool, request: Request, charge: Amounts.Whole): Obstacle | undefined => {
+const obstacle = (
+  state: ProviderState,
+  pool: ProviderPool,
+  request: SimulatedRequest,
+  charge: Amounts.Whole
+): Obstacle | undefined => {
   let worst: Obstacle | undefined
   const consider = (by: RejectedBy, millis: number) => {
     if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
@@ -131,12 +136,12 @@ const obstacle = (state: State, pool: Pool, request: Request, charge: Amounts.Wh
   return worst
 }
 
-const levels = (pool: Pool): Amounts.Charge => Amounts.mapDimensions(pool.gauges, Gauge.left)
+const levels = (pool: ProviderPool): Amounts.Charge => Amounts.mapDimensions(pool.gauges, Gauge.left)
 
 const record = (
-  state: State,
-  pool: Pool,
-  request: Request,
+  state: ProviderState,
+  pool: ProviderPool,
+  request: SimulatedRequest,
   what: Pick<Entry, "outcome" | "status" | "rejectedBy" | "fault" | "retryAfterMillis">
 ): Writable<Entry> => {
   const entry: Writable<Entry> = {
@@ -160,7 +165,7 @@ const record = (
   return entry
 }
 
-const messageOf = (pool: Pool, request: Request, by: RejectedBy): string => {
+const messageOf = (pool: ProviderPool, request: SimulatedRequest, by: RejectedBy): string => {
   switch (by) {
     case "concurrency":
       return "Number of concurrent connections has exceeded your rate limit"
@@ -190,16 +195,16 @@ const answers = {
 const beforeLimits: Partial<Record<FaultKind, keyof typeof answers>> = { 400: 400, 401: 401, 404: 404, 429: 429 }
 const afterLimits: Partial<Record<FaultKind, keyof typeof answers>> = { 500: 500, 529: 529 }
 
-const countRejection = ({ counters }: State, by: RejectedBy): void => {
+const countRejection = ({ counters }: ProviderState, by: RejectedBy): void => {
   counters.rejected++
   counters.rejectionsBy[by] = (counters.rejectionsBy[by] ?? 0) + 1
 }
 
 /** Answers a request that is not admitted. `by` is what rejected it; undefined if the provider failed. */
 const turnAway = (
-  state: State,
-  pool: Pool,
-  request: Request,
+  state: ProviderState,
+  pool: ProviderPool,
+  request: SimulatedRequest,
   what: {
     readonly status: keyof typeof answers
     readonly by?: RejectedBy | undefined
@@ -231,9 +236,9 @@ const turnAway = (
 }
 
 const rejectByFault = (
-  state: State,
-  pool: Pool,
-  request: Request,
+  state: ProviderState,
+  pool: ProviderPool,
+  request: SimulatedRequest,
   fault: Fault,
   status: keyof typeof answers
 ): Rejected =>
@@ -246,9 +251,9 @@ const rejectByFault = (
   })
 
 const rejectByLimit = (
-  state: State,
-  pool: Pool,
-  request: Request,
+  state: ProviderState,
+  pool: ProviderPool,
+  request: SimulatedRequest,
   charge: Amounts.Whole,
   { by, millis }: Obstacle
 ): Rejected => {
@@ -274,7 +279,13 @@ const rejectByLimit = (
   })
 }
 
-const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole, fault: Fault | undefined): Call => {
+const admit = (
+  state: ProviderState,
+  pool: ProviderPool,
+  request: SimulatedRequest,
+  charge: Amounts.Whole,
+  fault: Fault | undefined
+): AcceptedCall => {
   const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
   const { noise = 0 } = state.options.latency ?? {}
   for (const dimension of Amounts.dimensions) {
@@ -303,7 +314,7 @@ const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole
     outputEndsAt = now
     endsAt = now + (fault.afterMillis ?? 60_000)
   }
-  const call: Call = {
+  const call: AcceptedCall = {
     entry: record(state, pool, request, {
       outcome: "accepted",
       status: 200,
@@ -336,7 +347,7 @@ const admit = (state: State, pool: Pool, request: Request, charge: Amounts.Whole
  * it counts as a request, and its tokens do not count. A call that times out, stalls or is cut counts its input and the output
  * up to that point.
  */
-export const request = (state: State, now: number, request: Request): Decision => {
+export const request = (state: ProviderState, now: number, request: SimulatedRequest): RequestDecision => {
   advance(state, now)
   const pool = poolOf(state, request.model)
   const number = ++state.counters.requests
@@ -360,7 +371,7 @@ export const request = (state: State, now: number, request: Request): Decision =
 }
 
 /** Aborts a call: it is no longer in flight, its input stays counted, and no more output is produced. */
-export const abort = (state: State, now: number, call: Call): void => {
+export const abort = (state: ProviderState, now: number, call: AcceptedCall): void => {
   advance(state, now)
   if (call.phase !== "ended") end(state, call, true)
 }
@@ -370,7 +381,7 @@ export const abort = (state: State, now: number, call: Call): void => {
 // -----------------------------------------------------------------------------
 
 /** The state of one limit, in the dimension's unit and milliseconds. */
-export interface Figure {
+export interface LimitFigure {
   /** The limit per minute. */
   readonly limit: number
   readonly left: number
@@ -379,12 +390,12 @@ export interface Figure {
 }
 
 /** A figure for every dimension that is limited. */
-export type Figures = Amounts.PerDimension<Figure>
+export type LimitFigures = Amounts.PerDimension<LimitFigure>
 
 /** The limits of a model's pool at `now`, without quotas. */
-export const figures = (state: State, now: number, model: string): Figures => {
+export const figures = (state: ProviderState, now: number, model: string): LimitFigures => {
   advance(state, now)
-  return Amounts.mapDimensions<Gauge.Gauge, Figure>(poolOf(state, model).gauges, (one) =>
+  return Amounts.mapDimensions<Gauge.Gauge, LimitFigure>(poolOf(state, model).gauges, (one) =>
     // A quota is not a rate, and no header shows it.
     one.kind === "quota"
       ? undefined
@@ -393,13 +404,13 @@ export const figures = (state: State, now: number, model: string): Figures => {
 }
 
 /** The counters at `now`. */
-export const stats = (state: State, now: number): Stats => {
+export const stats = (state: ProviderState, now: number): Stats => {
   advance(state, now)
   return { ...state.counters, rejectionsBy: { ...state.counters.rejectionsBy } }
 }
 
 /** The level of each limit of a model's pool at `now`; below zero in debt. */
-export const left = (state: State, now: number, model: string): Amounts.Charge => {
+export const left = (state: ProviderState, now: number, model: string): Amounts.Charge => {
   advance(state, now)
   return levels(poolOf(state, model))
 }

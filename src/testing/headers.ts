@@ -3,7 +3,7 @@ import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Signal from "../domain/signal.ts"
-import type { Figure, Figures } from "./engine.ts"
+import type { LimitFigure, LimitFigures } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
 
 /** The relation between the provider's time and the caller's. */
@@ -41,7 +41,7 @@ interface Reported {
   readonly resetMillis: number
 }
 
-const report = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, wall: Wall): Reported => {
+const report = (mode: HeaderMode, dimension: Limits.Dimension, figure: LimitFigure, wall: Wall): Reported => {
   const limit = Math.round(figure.limit * wall.scale)
   if (mode === "wrong") return { limit: limit * 2, remaining: limit * 2, roundedTo: 1, resetMillis: 0 }
   const roundedTo = mode === "rounded" && dimension !== "requests" ? thousand : 1
@@ -54,7 +54,7 @@ const report = (mode: HeaderMode, dimension: Limits.Dimension, figure: Figure, w
   }
 }
 
-const all = (mode: HeaderMode, figures: Figures, wall: Wall): Amounts.PerDimension<Reported> =>
+const all = (mode: HeaderMode, figures: LimitFigures, wall: Wall): Amounts.PerDimension<Reported> =>
   Amounts.mapDimensions(figures, (figure, dimension) => report(mode, dimension, figure, wall))
 
 /** The combined figure: a limit of its own, or the sum of input and output. */
@@ -82,7 +82,7 @@ const span = (millis: number): string => {
 /** The rate limit headers, with the names of a family of providers. */
 export const rateLimits = (
   mode: HeaderMode,
-  figures: Figures,
+  figures: LimitFigures,
   wall: Wall,
   names: "anthropic" | "openai" = mode === "openai" ? "openai" : "anthropic"
 ): Record<string, string> => {
@@ -126,7 +126,7 @@ export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: W
 }
 
 /** The signal that a client reads from the headers of {@link rateLimits}. */
-export const signal = (mode: HeaderMode, figures: Figures, wall: Wall): Limits.Signal | undefined => {
+export const signal = (mode: HeaderMode, figures: LimitFigures, wall: Wall): Limits.Signal | undefined => {
   if (mode === "none") return undefined
   const { inputTokens, outputTokens, requests, tokens } = Amounts.mapDimensions(
     all(mode, figures, wall),

@@ -4,16 +4,16 @@ import type { Options } from "./models.ts"
 const minute = 60_000
 
 /** The tokens admitted in the last two minutes. */
-export interface State {
+export interface RampState {
   times: Array<number>
   amounts: Array<number>
 }
 
 /** Nothing admitted yet. */
-export const make = (): State => ({ times: [], amounts: [] })
+export const make = (): RampState => ({ times: [], amounts: [] })
 
 /** Counts an admitted call. */
-export const add = (state: State, now: number, amount: number): void => {
+export const add = (state: RampState, now: number, amount: number): void => {
   const stale = state.times.findIndex((time) => time + 2 * minute > now)
   if (stale !== 0) {
     const from = stale === -1 ? state.times.length : stale
@@ -31,7 +31,7 @@ export const add = (state: State, now: number, amount: number): void => {
 
 /** Milliseconds until a call fits if nothing else happens. With nothing admitted in the last minute, any call fits. */
 export const waitMillis = (
-  state: State,
+  state: RampState,
   options: NonNullable<Options["ramp"]>,
   now: number,
   amount: number

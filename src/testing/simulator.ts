@@ -22,7 +22,7 @@ import * as Replies from "./replies.ts"
 /** A simulated provider. It is mutable. */
 export interface Simulator {
   readonly options: Options
-  readonly engine: Engine.State
+  readonly engine: Engine.ProviderState
   readonly charsPerToken: number
   /** How often each request was admitted, so that repeated requests get different answers. */
   readonly twins: Map<number, number>
@@ -38,8 +38,8 @@ export const make = (options: Options): Simulator => {
 }
 
 /** The decision on a request, and its answer. */
-export interface Answer {
-  readonly decision: Engine.Decision
+export interface SimulatedAnswer {
+  readonly decision: Engine.RequestDecision
   readonly requestId: string
   readonly params: Params
   readonly inputTokens: number
@@ -102,7 +102,7 @@ export const countTokens = (self: Simulator, params: MessageCountTokensParams | 
  * Decides on a request that arrives at `now`, in milliseconds since the provider started. `agent` is the agent of a caller in
  * this process; an agent named in the request takes precedence.
  */
-export const ask = (self: Simulator, now: number, params: Params, agent?: string): Answer => {
+export const ask = (self: Simulator, now: number, params: Params, agent?: string): SimulatedAnswer => {
   const { charsPerToken, engine } = self
   const { seed } = engine
   const key = Replies.keyOf(params)
@@ -146,7 +146,7 @@ export const ask = (self: Simulator, now: number, params: Params, agent?: string
 // Answers
 // -----------------------------------------------------------------------------
 
-const usage = (answer: Answer, outputTokens: number): Usage => ({
+const usage = (answer: SimulatedAnswer, outputTokens: number): Usage => ({
   input_tokens: answer.inputTokens,
   cache_creation: null,
   cache_creation_input_tokens: 0,
@@ -170,7 +170,7 @@ const toolBlock = (id: string, { input, name }: ToolUse): ToolUseBlock => ({
 })
 
 /** The blocks of an answer, up to its number of tokens. A tool call that `max_tokens` cuts off is left out. */
-const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
+const contentOf = (self: Simulator, answer: SimulatedAnswer, cut: boolean): Array<TextBlock | ToolUseBlock> => {
   const content = answer.content ?? replyOf(self, answer.params, answer.random)
   let room = Math.floor(answer.outputTokens * self.charsPerToken)
   const blocks: Array<TextBlock | ToolUseBlock> = []
@@ -186,7 +186,7 @@ const contentOf = (self: Simulator, answer: Answer, cut: boolean): Array<TextBlo
 }
 
 /** The message that answers an admitted request. */
-export const message = (self: Simulator, answer: Answer): Message => {
+export const message = (self: Simulator, answer: SimulatedAnswer): Message => {
   const cut = answer.outputTokens >= answer.params.max_tokens
   const content = contentOf(self, answer, cut)
   const ended = content.some(({ type }) => type === "tool_use") ? "tool_use" : "end_turn"
@@ -206,7 +206,7 @@ export const message = (self: Simulator, answer: Answer): Message => {
 }
 
 /** One event of a stream and when it is sent, in milliseconds since the provider started. */
-export interface Timed {
+export interface TimedEvent {
   readonly at: number
   readonly event: RawMessageStreamEvent
 }
@@ -226,7 +226,11 @@ const deltasOf = (characters: number, millis: number): number =>
  * The events of a streamed answer: deltas spread evenly over the time that the output takes. If there is a fault, only those
  * before it.
  */
-export const events = (self: Simulator, answer: Answer, call: Engine.Call): ReadonlyArray<Timed> => {
+export const events = (
+  self: Simulator,
+  answer: SimulatedAnswer,
+  call: Engine.AcceptedCall
+): ReadonlyArray<TimedEvent> => {
   const whole = message(self, answer)
   const texts = (whole.content as ReadonlyArray<TextBlock | ToolUseBlock>).map((block) => ({
     block,
@@ -241,7 +245,7 @@ export const events = (self: Simulator, answer: Answer, call: Engine.Call): Read
     pieces: deltasOf(text.length, length === 0 ? 0 : (millis * text.length) / length)
   }))
   const count = blocks.reduce((sum, { pieces }) => sum + pieces, 0)
-  const result: Array<Timed> = []
+  const result: Array<TimedEvent> = []
   const send = (at: number, event: RawMessageStreamEvent) => {
     if (call.fault === undefined || at < call.outputEndsAt) result.push({ at, event })
   }

@@ -17,10 +17,10 @@ import * as Ramp from "./ramp.ts"
 export type Writable<A> = { -readonly [K in keyof A]: A[K] }
 
 /** A set of limits that models share. */
-export interface Pool {
+export interface ProviderPool {
   readonly name: string
   readonly gauges: Amounts.PerDimension<Gauge.Gauge>
-  readonly ramp: Ramp.State
+  readonly ramp: Ramp.RampState
   inFlight: number
   /** Output tokens per millisecond that running calls produce, and the number of these calls. */
   production: number
@@ -28,9 +28,9 @@ export interface Pool {
 }
 
 /** An admitted call. */
-export interface Call {
+export interface AcceptedCall {
   readonly entry: Writable<Entry>
-  readonly pool: Pool
+  readonly pool: ProviderPool
   /** When the first token of output comes. */
   readonly firstTokenAt: number
   /** When the answer is complete, if there is no fault. */
@@ -44,23 +44,23 @@ export interface Call {
 }
 
 /** The provider's state. */
-export interface State {
+export interface ProviderState {
   readonly options: Options
   readonly seed: number
   readonly charge: { readonly requests: number; readonly tokenShare: number } | undefined
-  readonly pools: Map<string, Pool>
-  readonly due: Agenda.Agenda<{ readonly call: Call; readonly what: "firstToken" | "silence" | "end" }>
+  readonly pools: Map<string, ProviderPool>
+  readonly due: Agenda.Agenda<{ readonly call: AcceptedCall; readonly what: "firstToken" | "silence" | "end" }>
   readonly log: Array<Entry>
   readonly counters: Writable<Omit<Stats, "rejectionsBy">> & { rejectionsBy: { [R in RejectedBy]?: number } }
   now: number
 }
 
 /** A new provider at time 0. Throws a `RangeError` for invalid options. */
-export const make = (options: Options): State => {
+export const make = (options: Options): ProviderState => {
   checkMade(options)
   const { limits = {}, rejections = "free" } = options
   const given = typeof rejections === "string" ? {} : rejections
-  const state: State = {
+  const state: ProviderState = {
     options,
     seed: options.seed ?? 1,
     charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
@@ -92,7 +92,7 @@ export const make = (options: Options): State => {
 }
 
 /** The pool whose limits a model is under. */
-export const poolOf = (state: State, model: string): Pool => {
+export const poolOf = (state: ProviderState, model: string): ProviderPool => {
   let best: string | undefined
   for (const name of Object.keys(state.options.pools ?? {})) {
     if (model.startsWith(name) && (best === undefined || name.length > best.length)) best = name
@@ -104,7 +104,7 @@ export const poolOf = (state: State, model: string): Pool => {
 // Time
 // -----------------------------------------------------------------------------
 
-const neighbourAt = (state: State, now: number): { readonly share: number; readonly until: number } => {
+const neighbourAt = (state: ProviderState, now: number): { readonly share: number; readonly until: number } => {
   const { neighbour } = state.options
   if (neighbour === undefined) return { share: 0, until: Infinity }
   const { everyMillis, forMillis = everyMillis } = neighbour
@@ -118,7 +118,7 @@ const neighbourAt = (state: State, now: number): { readonly share: number; reado
 /** The interval at which windows are updated while output or a neighbour flows into them. */
 const cellMillis = 1_000
 
-const flow = (state: State, to: number, share: number): void => {
+const flow = (state: ProviderState, to: number, share: number): void => {
   const elapsed = to - state.now
   for (const pool of state.pools.values()) {
     for (const dimension of Amounts.dimensions) {
@@ -132,9 +132,9 @@ const flow = (state: State, to: number, share: number): void => {
 }
 
 /** Whether output is counted as it is produced. */
-export const countsLive = (state: State): boolean => state.options.output !== "admission"
+export const countsLive = (state: ProviderState): boolean => state.options.output !== "admission"
 
-const startOutput = (state: State, call: Call): void => {
+const startOutput = (state: ProviderState, call: AcceptedCall): void => {
   const output = call.pool.gauges.outputTokens
   const millis = call.finishesAt - call.firstTokenAt
   call.phase = "producing"
@@ -147,7 +147,7 @@ const startOutput = (state: State, call: Call): void => {
   }
 }
 
-const producedAt = (call: Call, now: number): number => {
+const producedAt = (call: AcceptedCall, now: number): number => {
   const until = Math.min(now, call.outputEndsAt)
   if (until < call.firstTokenAt) return 0
   if (until >= call.finishesAt) return call.entry.outputTokens
@@ -155,7 +155,7 @@ const producedAt = (call: Call, now: number): number => {
   return Math.floor(call.entry.outputTokens * share + 1e-6)
 }
 
-const stopOutput = (state: State, call: Call): void => {
+const stopOutput = (state: ProviderState, call: AcceptedCall): void => {
   if (call.phase !== "producing") return
   call.phase = "silent"
   const millis = call.finishesAt - call.firstTokenAt
@@ -166,7 +166,7 @@ const stopOutput = (state: State, call: Call): void => {
 }
 
 /** Ends a call now, by itself or because its caller aborted it. */
-export const end = (state: State, call: Call, aborted: boolean): void => {
+export const end = (state: ProviderState, call: AcceptedCall, aborted: boolean): void => {
   stopOutput(state, call)
   call.phase = "ended"
   call.pool.inFlight--
@@ -180,7 +180,7 @@ export const end = (state: State, call: Call, aborted: boolean): void => {
 }
 
 /** Advances the provider's time to `now`. An earlier time changes nothing. */
-export const advance = (state: State, now: number): void => {
+export const advance = (state: ProviderState, now: number): void => {
   for (;;) {
     for (let item = Agenda.takeDue(state.due, state.now); item !== undefined;) {
       const { call, what } = item

@@ -8,15 +8,15 @@ import * as Simulator from "../../src/testing/simulator.ts"
 const instant = { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
 const model = "claude-sonnet-5"
 
-const ask = (state: Engine.State, now: number, inputTokens: number, outputTokens = 0): Engine.Decision =>
+const ask = (state: Engine.ProviderState, now: number, inputTokens: number, outputTokens = 0): Engine.RequestDecision =>
   Engine.request(state, now, { model, inputTokens, outputTokens })
 
-const accepted = (decision: Engine.Decision): Engine.Call => {
+const accepted = (decision: Engine.RequestDecision): Engine.AcceptedCall => {
   if (decision._tag !== "Accepted") assert.fail(`expected an accepted call, got ${decision._tag}`)
   return decision.call
 }
 
-const rejected = (decision: Engine.Decision): Engine.Rejected => {
+const rejected = (decision: Engine.RequestDecision): Engine.Rejected => {
   if (decision._tag !== "Rejected") assert.fail(`expected a rejection, got ${decision._tag}`)
   return decision
 }
@@ -33,7 +33,7 @@ type History = typeof History.Type
 interface Arrival {
   readonly at: number
   readonly tokens: number
-  readonly decision: Engine.Decision
+  readonly decision: Engine.RequestDecision
 }
 
 const play = (options: Options, history: History): ReadonlyArray<Arrival> => {

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Signals from "floodgate/Signals"
-import type { Figures } from "../../src/testing/engine.ts"
+import type { LimitFigures } from "../../src/testing/engine.ts"
 import * as Simulated from "../../src/testing/headers.ts"
 
 const wall = { epochMillis: 1_764_000_000_250, scale: 1 }
-const figures: Figures = {
+const figures: LimitFigures = {
   requests: { limit: 1_000, left: 998.4, fullMillis: 96 },
   inputTokens: { limit: 2_000_000, left: 1_499_501, fullMillis: 15_015 },
   outputTokens: { limit: 400_000, left: -25, fullMillis: 60_004 }

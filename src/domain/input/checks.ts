@@ -75,7 +75,7 @@ const isWholeOrInfinite = (value: number): boolean => value === Infinity || Numb
 
 /** Integers from `min`, or `Infinity`. */
 export const wholeOrInfinite = (min: number): Check =>
-  number(`an integer >= ${min}`, (value) => value >= least && isWholeOrInfinite(value))
+  number(`an integer >= ${min}`, (value) => value >= min && isWholeOrInfinite(value))
 
 export const whole: Check = number("an integer >= 1", (value) => value >= 1 && Number.isSafeInteger(value))
 export const finite: Check = number("a finite number", Number.isFinite)

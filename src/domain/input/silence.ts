@@ -13,7 +13,7 @@ export interface Source<Piece> {
 }
 
 /** A connection, and whether its response has ended. */
-export interface Connection {
+export interface OpenResponse {
   readonly controller: AbortController
   isOver: boolean
 }
@@ -32,7 +32,7 @@ export interface Bounded<Piece> extends Source<Piece> {
 }
 
 /** A read that is under way. */
-interface Reading {
+interface PendingRead {
   readonly since: number
   readonly reject: (error: unknown) => void
 }
@@ -43,7 +43,7 @@ interface Reading {
  */
 export const bound = <Piece>(
   source: Source<Piece>,
-  connection: Connection,
+  connection: OpenResponse,
   how: Patience
 ): Effect.Effect<Bounded<Piece>, never, Scope.Scope> =>
   Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
@@ -55,13 +55,13 @@ export const bound = <Piece>(
 interface Watched<Piece> {
   readonly bounded: Bounded<Piece>
   /** The read that is under way. */
-  readonly current: () => Reading | undefined
+  readonly current: () => PendingRead | undefined
   /** Fails that read. */
   readonly stall: (error: unknown) => void
 }
 
-const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, now: () => number): Watched<Piece> => {
-  let current: Reading | undefined
+const watch = <Piece>({ cancel, read }: Source<Piece>, connection: OpenResponse, now: () => number): Watched<Piece> => {
+  let current: PendingRead | undefined
   let stalledBy: { readonly error: unknown } | undefined
   return {
     current: () => current,
@@ -95,7 +95,7 @@ const watch = <Piece>({ cancel, read }: Source<Piece>, connection: Connection, n
 
 const guard = Effect.fnUntraced(function* (
   { current, stall }: Pick<Watched<unknown>, "current" | "stall">,
-  { controller }: Connection,
+  { controller }: OpenResponse,
   now: () => number,
   { silence, stalled }: Patience
 ): Effect.fn.Return<void> {

@@ -28,7 +28,7 @@ import * as Request from "./request.ts"
 // -----------------------------------------------------------------------------
 
 /** A simulated provider in real time. */
-export interface Playing {
+export interface RunningProvider {
   readonly self: Simulator.Simulator
   readonly mode: HeaderMode
   /** How many times faster its time passes. */
@@ -44,7 +44,7 @@ export interface Playing {
 }
 
 /** Starts a simulated provider, whose time passes `scale` times faster than the clock. */
-export const play = (options: ProviderSim.Options, scale: number, clock: Clock.Clock): Playing => {
+export const play = (options: ProviderSim.Options, scale: number, clock: Clock.Clock): RunningProvider => {
   const start = clock.currentTimeNanosUnsafe()
   const now = (): number => (Number(clock.currentTimeNanosUnsafe() - start) / 1e6) * scale
   let served = 0
@@ -65,7 +65,7 @@ export const play = (options: ProviderSim.Options, scale: number, clock: Clock.C
 }
 
 /** Waits for the end of a call. A timer may fire a moment too early, which must not count as an abort. */
-const finish = ({ self, sleepUntil }: Playing, call: Engine.Call): Effect.Effect<void> =>
+const finish = ({ self, sleepUntil }: RunningProvider, call: Engine.AcceptedCall): Effect.Effect<void> =>
   Effect.andThen(
     sleepUntil(call.endsAt),
     Effect.sync(() => Engine.advance(self.engine, call.endsAt))
@@ -76,17 +76,17 @@ const finish = ({ self, sleepUntil }: Playing, call: Engine.Call): Effect.Effect
 // -----------------------------------------------------------------------------
 
 /** A parsed request. */
-interface Asked {
+interface ParsedRequest {
   readonly dialect: Dialect.Dialect
-  readonly read: Dialect.Read
-  readonly exchange: Omit<Dialect.Exchange, "requestId">
+  readonly read: Dialect.ReadRequest
+  readonly exchange: Omit<Dialect.AnswerContext, "requestId">
   readonly query: URLSearchParams
   readonly streams: boolean
 }
 
 /** The rate limit headers of the protocol. */
 const limitsTold = (
-  { mode, now, self, wall }: Playing,
+  { mode, now, self, wall }: RunningProvider,
   { limitHeaders }: Dialect.Dialect,
   model: string
 ): Record<string, string> => {
@@ -102,7 +102,7 @@ const requestIdOf = ({ requestIdHeader }: Dialect.Dialect, requestId: string): R
 
 const failure = (
   dialect: Dialect.Dialect,
-  failed: Dialect.Failure,
+  failed: Dialect.DialectFailure,
   requestId: string,
   headers: Record<string, string> = {}
 ): HttpServerResponse.HttpServerResponse => {
@@ -112,9 +112,9 @@ const failure = (
 
 /** A rejection with the limit that was reached, and with the wait, in the caller's time. */
 const rejectionOf = (
-  { mode, now, self, wall }: Playing,
+  { mode, now, self, wall }: RunningProvider,
   { entry, retryAfterMillis, ...rejected }: Engine.Rejected
-): Dialect.Failure => {
+): Dialect.DialectFailure => {
   const dimension = entry.rejectedBy as Limits.Dimension
   const figure = mode === "none" ? undefined : Engine.figures(self.engine, now(), entry.model)[dimension]
   return {
@@ -125,7 +125,11 @@ const rejectionOf = (
 }
 
 /** Returns the call of an admitted request, or the response to any other. */
-const admitted = Effect.fnUntraced(function* (playing: Playing, dialect: Dialect.Dialect, answer: Simulator.Answer) {
+const admitted = Effect.fnUntraced(function* (
+  playing: RunningProvider,
+  dialect: Dialect.Dialect,
+  answer: Simulator.SimulatedAnswer
+) {
   const { decision, params, requestId } = answer
   switch (decision._tag) {
     case "Refused":
@@ -148,15 +152,15 @@ const admitted = Effect.fnUntraced(function* (playing: Playing, dialect: Dialect
 })
 
 /** Stores the conversation of a complete answer. */
-const keep = ({ conversations }: Playing, { dialect, read }: Asked, message: Message): void => {
+const keep = ({ conversations }: RunningProvider, { dialect, read }: ParsedRequest, message: Message): void => {
   for (const [id, conversation] of dialect.stored(message, read)) conversations.keep(id, conversation)
 }
 
 const whole = Effect.fnUntraced(function* (
-  playing: Playing,
-  asked: Asked,
-  answer: Simulator.Answer,
-  call: Engine.Call
+  playing: RunningProvider,
+  asked: ParsedRequest,
+  answer: Simulator.SimulatedAnswer,
+  call: Engine.AcceptedCall
 ) {
   if (call.fault === "stall") return yield* Effect.never
   yield* finish(playing, call)
@@ -178,10 +182,10 @@ const encoder = new TextEncoder()
 const garbled = encoder.encode('data: {"type":"message_de\n\n')
 
 const streamed = Effect.fnUntraced(function* (
-  playing: Playing,
-  asked: Asked,
-  answer: Simulator.Answer,
-  call: Engine.Call,
+  playing: RunningProvider,
+  asked: ParsedRequest,
+  answer: Simulator.SimulatedAnswer,
+  call: Engine.AcceptedCall,
   limits: Record<string, string>
 ) {
   yield* playing.sleepUntil(call.firstTokenAt)
@@ -215,7 +219,11 @@ const streamed = Effect.fnUntraced(function* (
 const dialects: ReadonlyArray<Dialect.Dialect> = [anthropic, openaiEmbeddings, openaiChat, openaiResponses, gemini]
 const protocols = dialects.map(({ protocol }) => protocol)
 
-const generate = Effect.fnUntraced(function* (playing: Playing, asked: Asked, agent: string | undefined) {
+const generate = Effect.fnUntraced(function* (
+  playing: RunningProvider,
+  asked: ParsedRequest,
+  agent: string | undefined
+) {
   const { dialect, read, streams } = asked
   const answer = yield* Effect.acquireRelease(
     Effect.sync(() => Simulator.ask(playing.self, playing.now(), read.params, agent)),
@@ -231,7 +239,7 @@ const generate = Effect.fnUntraced(function* (playing: Playing, asked: Asked, ag
   return yield* streams ? streamed(playing, asked, answer, call, limits) : whole(playing, asked, answer, call)
 })
 
-const countTokens = ({ nextId, self }: Playing, dialect: Dialect.Dialect, { params }: Dialect.Read) => {
+const countTokens = ({ nextId, self }: RunningProvider, dialect: Dialect.Dialect, { params }: Dialect.ReadRequest) => {
   self.engine.counters.countTokens++
   return HttpServerResponse.jsonUnsafe(dialect.counted(Simulator.countTokens(self, params)), {
     headers: requestIdOf(dialect, nextId())
@@ -240,7 +248,7 @@ const countTokens = ({ nextId, self }: Playing, dialect: Dialect.Dialect, { para
 
 /** Begins a conversation without an answer. It does not count towards the limits. */
 const begin = (
-  { conversations, nextId, wall }: Playing,
+  { conversations, nextId, wall }: RunningProvider,
   dialect: Dialect.Dialect,
   route: Route,
   body: Dialect.Body
@@ -256,7 +264,7 @@ const begin = (
 
 /** Serves one request of a protocol. */
 const served = Effect.fnUntraced(function* (
-  playing: Playing,
+  playing: RunningProvider,
   dialect: Dialect.Dialect,
   route: Route,
   request: HttpServerRequest.HttpServerRequest,
@@ -280,7 +288,7 @@ const served = Effect.fnUntraced(function* (
 })
 
 /** Answers a request in the protocol of its path. Errors for unknown paths have Anthropic's form. */
-export const answered = Effect.fnUntraced(function* (playing: Playing, maxBodyBytes: number) {
+export const answered = Effect.fnUntraced(function* (playing: RunningProvider, maxBodyBytes: number) {
   const request = yield* HttpServerRequest.HttpServerRequest
   const { method, url } = request
   const found = match(protocols, method, url)

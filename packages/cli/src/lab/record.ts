@@ -3,7 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LlmProvider } from "floodgate/LlmProvider"
-import type { SimulatedCall, Scenario } from "./scenario.ts"
+import type { ScenarioCall, Scenario } from "./scenario.ts"
 import type { Believed } from "./strategy.ts"
 import * as Scenarios from "./scenario.ts"
 
@@ -16,7 +16,7 @@ export interface SimulatedAttempt {
 
 /** One call of an agent, from before its waits to its end. */
 export interface CallRecord {
-  readonly call: SimulatedCall
+  readonly call: ScenarioCall
   readonly askedAt: number
   endedAt: number | undefined
   outcome: "open" | "ok" | "failed"
@@ -55,11 +55,11 @@ export const make = (scenario: Scenario): RaceRecorder => ({
   failed: 0
 })
 
-const keyOf = (call: SimulatedCall): string => `${call.agent}/${call.index}`
+const keyOf = (call: ScenarioCall): string => `${call.agent}/${call.index}`
 
 /** Records one call around the effect that makes it. */
 export const call =
-  (recorder: RaceRecorder, of: SimulatedCall) =>
+  (recorder: RaceRecorder, of: ScenarioCall) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.flatMap(Clock.currentTimeMillis, (askedAt) => {
       const record: CallRecord = { call: of, askedAt, endedAt: undefined, outcome: "open", attempts: [] }

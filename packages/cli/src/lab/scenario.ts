@@ -25,7 +25,7 @@ import { rateOf } from "./rate.ts"
  * @category models
  * @since 0.1.0
  */
-export interface SimulatedCall {
+export interface ScenarioCall {
   readonly agent: string
   /** Its number within the agent, from 0. */
   readonly index: number
@@ -42,10 +42,10 @@ export interface SimulatedCall {
  * @category models
  * @since 0.1.0
  */
-export interface SimulatedAgent {
+export interface ScenarioAgent {
   readonly name: string
   readonly startsAtMillis: number
-  readonly calls: ReadonlyArray<SimulatedCall>
+  readonly calls: ReadonlyArray<ScenarioCall>
 }
 
 /**
@@ -68,7 +68,7 @@ export interface Scenario {
   readonly summary: string
   /** Its settings, as they are printed with the results. */
   readonly settings: Readonly<Record<string, string | number | null>>
-  readonly agents: ReadonlyArray<SimulatedAgent>
+  readonly agents: ReadonlyArray<ScenarioAgent>
   /** The limits that the provider enforces and shows in its console. */
   readonly limits: Limits.Limits
   readonly provider: ProviderOptions
@@ -197,7 +197,7 @@ const agentsOf = ({
   firstTokens,
   outputTokens,
   tokens
-}: ScenarioOptions): ReadonlyArray<SimulatedAgent> =>
+}: ScenarioOptions): ReadonlyArray<ScenarioAgent> =>
   Array.from({ length: agents }, (_, number) => {
     const name = `agent-${String(number + 1).padStart(String(agents).length, "0")}`
     return {
@@ -270,7 +270,7 @@ export const make = (options: Options = {}): Scenario => {
  * @category getters
  * @since 0.1.0
  */
-export const callsOf = (scenario: Scenario): ReadonlyArray<SimulatedCall> =>
+export const callsOf = (scenario: Scenario): ReadonlyArray<ScenarioCall> =>
   scenario.agents.flatMap((agent) => agent.calls)
 
 /**
@@ -288,7 +288,7 @@ export const amountOf = (
 const charsPerToken = 4
 
 /** The first text of a prompt names its call, so that the simulated provider knows the length of its answer. */
-const headerOf = (call: SimulatedCall): string => `${call.agent}/${call.index}\n`
+const headerOf = (call: ScenarioCall): string => `${call.agent}/${call.index}\n`
 
 /** The text of which all prompts are slices. A slice is not a copy, and thousands of prompts are in memory at once. */
 let filling = "x".repeat(1_000_000)
@@ -304,7 +304,7 @@ const filled = (length: number): string => {
  * @category getters
  * @since 0.1.0
  */
-export const paramsOf = (call: SimulatedCall): Params => {
+export const paramsOf = (call: ScenarioCall): Params => {
   const header = headerOf(call)
   return {
     model: "claude-sonnet-5",
@@ -357,7 +357,7 @@ export const providerOf = (scenario: Scenario): ProviderSim.Options => {
  * @category getters
  * @since 0.1.0
  */
-export const latencyMillis = ({ provider }: Scenario, call: SimulatedCall): number => {
+export const latencyMillis = ({ provider }: Scenario, call: ScenarioCall): number => {
   const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(provider.latency)
   const input = Math.ceil(baseMillis + perInputTokenMillis * call.inputTokens - 1e-6)
   return Math.ceil(input + perOutputTokenMillis * call.outputTokens - 1e-6)

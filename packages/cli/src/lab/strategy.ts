@@ -11,7 +11,7 @@ import type * as Limits from "floodgate/Limits"
 import type { LlmError } from "floodgate/LlmError"
 import type { LlmProvider, Params } from "floodgate/LlmProvider"
 import type { ProviderSim } from "floodgate/testing"
-import type { SimulatedAgent, SimulatedCall, Scenario } from "./scenario.ts"
+import type { ScenarioAgent, ScenarioCall, Scenario } from "./scenario.ts"
 
 /**
  * The levels and rates of a strategy's own budget.
@@ -32,12 +32,12 @@ export interface Believed {
  * @since 0.1.0
  */
 export interface StrategyClient {
-  (params: Params, call: SimulatedCall): Effect.Effect<Message, LlmError | BudgetError>
+  (params: Params, call: ScenarioCall): Effect.Effect<Message, LlmError | BudgetError>
   /** The levels of the strategy's own budget, if it has one. */
   readonly believes?: Effect.Effect<Believed>
   /** Runs the agents. @default all at once */
   readonly run?: (
-    agents: ReadonlyArray<{ readonly agent: SimulatedAgent; readonly effect: Effect.Effect<void> }>
+    agents: ReadonlyArray<{ readonly agent: ScenarioAgent; readonly effect: Effect.Effect<void> }>
   ) => Effect.Effect<unknown>
 }
 

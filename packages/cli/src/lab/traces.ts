@@ -146,7 +146,7 @@ export const fromTrace = (trace: ReadonlyArray<TraceCall>, options: TraceOptions
   const count = kept ? trace.length : Math.min(agents, trace.length)
   const width = String(count).length
   const nameOf = (number: number) => `${kept ? "call" : "agent"}-${String(number + 1).padStart(width, "0")}`
-  const queues: Array<Array<Scenario.SimulatedCall>> = Array.from({ length: count }, () => [])
+  const queues: Array<Array<Scenario.ScenarioCall>> = Array.from({ length: count }, () => [])
   for (const [number, recorded] of trace.entries()) {
     const queue = queues[number % count]!
     const outputTokens = Math.min(recorded.outputTokens, outputTokensPerMinute)

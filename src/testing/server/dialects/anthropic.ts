@@ -9,10 +9,10 @@ import { sseEvent } from "../../../protocol/refusal.ts"
 import * as Headers from "../../headers.ts"
 import * as Validity from "../../validity.ts"
 import * as Request from "../request.ts"
-import { type Body, type Dialect, type Find, type Read, turnOf } from "./dialect.ts"
+import { type Body, type Dialect, type FindConversation, type ReadRequest, turnOf } from "./dialect.ts"
 
 /** A request with the stored part of its thread, which includes the system prompt and the tools. */
-const withThread = (body: Body, find: Find): Body | undefined => {
+const withThread = (body: Body, find: FindConversation): Body | undefined => {
   const id = nameOf(at(body, "thread", "previous_message_id"))
   if (at(body, "thread", "type") !== "continue" || id === undefined) return body
   const before = find(id)
@@ -29,7 +29,7 @@ const withThread = (body: Body, find: Find): Body | undefined => {
 
 const readWith =
   (problemOf: (body: unknown) => string | undefined): Dialect["read"] =>
-  (given: Body, route: Route, find: Find) => {
+  (given: Body, route: Route, find: FindConversation) => {
     const whole = withThread(given, find)
     if (whole === undefined) return Request.threadNotFound
     // Bedrock and Vertex AI have the model in the path.
@@ -66,7 +66,7 @@ export const anthropic: Dialect = {
     write: (event) =>
       sseEvent(event.type, written(event)) + (event.type === "content_block_start" ? protocol.keepAlive.stream : "")
   }),
-  stored: (message: Message, { params, stores }: Read) => {
+  stored: (message: Message, { params, stores }: ReadRequest) => {
     const { messages, system, tools } = params
     return stores ? [[message.id, { messages: [...messages, turnOf(message)], system, tools }]] : []
   },

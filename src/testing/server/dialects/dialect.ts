@@ -24,7 +24,7 @@ export interface Conversation {
 }
 
 /** A request in the form of the simulation. */
-export interface Read {
+export interface ReadRequest {
   readonly params: Params
   /** Whether the provider stores the conversation, so that a later request can continue it. */
   readonly stores: boolean
@@ -41,7 +41,7 @@ export interface Begun {
 }
 
 /** The facts besides the message from which an answer is written. */
-export interface Exchange {
+export interface AnswerContext {
   readonly body: Body
   readonly requestId: string
   /** Seconds since the epoch. */
@@ -49,14 +49,14 @@ export interface Exchange {
 }
 
 /** Writes a stream. */
-export interface Writer {
+export interface StreamWriter {
   readonly contentType: string
   /** The text of one event; empty if the protocol has no such event. */
   readonly write: (event: RawMessageStreamEvent) => string
 }
 
 /** An error, and for a rejection the limit and the wait. */
-export interface Failure extends ApiError {
+export interface DialectFailure extends ApiError {
   readonly errorCode?: string | undefined
   /** The limit that was reached, per minute of the caller's time. */
   readonly limit?: { readonly dimension: Limits.Dimension; readonly perMinute: number } | undefined
@@ -72,30 +72,33 @@ export interface Dialect {
   /** The header that names a request. */
   readonly requestIdHeader: string | undefined
   /** Reads a request for an answer; an {@link ApiError} says what is wrong with it. */
-  readonly read: (body: Body, route: Route, find: Find) => Read | ApiError
+  readonly read: (body: Body, route: Route, find: FindConversation) => ReadRequest | ApiError
   /** Reads a request that counts tokens. */
-  readonly readCount: (body: Body, route: Route, find: Find) => Read | ApiError
+  readonly readCount: (body: Body, route: Route, find: FindConversation) => ReadRequest | ApiError
   readonly counted: (tokens: number) => unknown
   /** The body of an answer that is not streamed. */
-  readonly whole: (message: Message, exchange: Exchange) => unknown
+  readonly whole: (message: Message, exchange: AnswerContext) => unknown
   /** Writes the events of one stream. */
-  readonly stream: (exchange: Exchange, query: URLSearchParams) => Writer
+  readonly stream: (exchange: AnswerContext, query: URLSearchParams) => StreamWriter
   /** Begins a conversation to which answers are added, if the protocol has conversations. Returns an {@link ApiError} if it is invalid. */
-  readonly begin?: (body: Body, route: Route, exchange: Omit<Exchange, "body">) => Begun | ApiError | undefined
+  readonly begin?: (body: Body, route: Route, exchange: Omit<AnswerContext, "body">) => Begun | ApiError | undefined
   /** The ids under which an answer's conversation is stored, and what each of them holds. */
-  readonly stored: (message: Message, before: Read) => ReadonlyArray<readonly [id: string, conversation: Conversation]>
+  readonly stored: (
+    message: Message,
+    before: ReadRequest
+  ) => ReadonlyArray<readonly [id: string, conversation: Conversation]>
   /** An error, with the status that this provider gives it. */
-  readonly failure: (failure: Failure, requestId: string) => { readonly status: number; readonly body: unknown }
+  readonly failure: (failure: DialectFailure, requestId: string) => { readonly status: number; readonly body: unknown }
 }
 
 /** Finds the conversation that is stored under an id. */
-export type Find = (id: string) => Conversation | undefined
+export type FindConversation = (id: string) => Conversation | undefined
 
 /** The output is not limited by the request. */
 export const unlimited = Infinity
 
 /** Whether a request was read without an error. */
-export const isRead = (read: Read | ApiError): read is Read => "params" in read
+export const isRead = (read: ReadRequest | ApiError): read is ReadRequest => "params" in read
 
 /** An answer as the assistant's turn of a conversation. */
 export const turnOf = ({ content }: Pick<Message, "content">): MessageParam => ({

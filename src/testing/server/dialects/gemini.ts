@@ -11,9 +11,17 @@ import { gemini as protocol } from "../../../protocol/gemini.ts"
 import { at, isRecord, listOf, parseJson, textOf } from "../../../protocol/json.ts"
 import type { Route } from "../../../protocol/protocol.ts"
 import * as Request from "../request.ts"
-import { addition, type Body, type Dialect, type Exchange, type Failure, type Read, unlimited } from "./dialect.ts"
+import {
+  addition,
+  type Body,
+  type Dialect,
+  type AnswerContext,
+  type DialectFailure,
+  type ReadRequest,
+  unlimited
+} from "./dialect.ts"
 import * as OpenAi from "./openai.ts"
-import type { Writer } from "./dialect.ts"
+import type { StreamWriter } from "./dialect.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -49,7 +57,7 @@ const maxTokensOf = (body: Body): number | Request.ApiError => {
     : Request.invalid("generationConfig.maxOutputTokens: expected an integer above 0")
 }
 
-const read = (body: Body, { model = "" }: Route): Read | Request.ApiError => {
+const read = (body: Body, { model = "" }: Route): ReadRequest | Request.ApiError => {
   const problem = OpenAi.listProblem(body["contents"], "contents")
   if (problem !== undefined) return problem
   const maxTokens = maxTokensOf(body)
@@ -66,7 +74,7 @@ const read = (body: Body, { model = "" }: Route): Read | Request.ApiError => {
 }
 
 /** A request to count tokens has contents, or a whole request. */
-const readCount = (body: Body, route: Route): Read | Request.ApiError => {
+const readCount = (body: Body, route: Route): ReadRequest | Request.ApiError => {
   const request = either(body, "generateContentRequest", "generate_content_request")
   return read(isRecord(request) ? request : body, route)
 }
@@ -121,7 +129,7 @@ const framing = (query: URLSearchParams) => {
   return { contentType: "application/json; charset=UTF-8", frame, end: "]" }
 }
 
-const stream = (_: Exchange, query: URLSearchParams): Writer => {
+const stream = (_: AnswerContext, query: URLSearchParams): StreamWriter => {
   const { contentType, end, frame } = framing(query)
   let message: Message | undefined
   /** The function call that is being written. It is sent when it is complete. */
@@ -185,7 +193,7 @@ const quotas: { readonly [D in Limits.Dimension]?: string } = {
 const violationOf = ({
   errorCode,
   limit
-}: Failure): { readonly quotaId: string; readonly quotaValue?: string } | undefined => {
+}: DialectFailure): { readonly quotaId: string; readonly quotaValue?: string } | undefined => {
   // A quota that lasts until tomorrow is Google's counterpart of a spend limit.
   if (errorCode === "enforced_spend_limit_reached") return { quotaId: "GenerateRequestsPerDayPerProjectPerModel" }
   const quotaId = limit && quotas[limit.dimension]

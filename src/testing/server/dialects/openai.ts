@@ -8,7 +8,7 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import { at, isRecord, listOf, parseJson, textOf } from "../../../protocol/json.ts"
 import * as Request from "../request.ts"
-import { type Body, type Dialect, type Failure, unlimited } from "./dialect.ts"
+import { type Body, type Dialect, type DialectFailure, unlimited } from "./dialect.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -118,7 +118,7 @@ const codes: Readonly<Record<string, { readonly status: number; readonly type: s
   ramp_limit_exceeded: { status: 503, type: "service_unavailable_error", code: "slow_down" }
 }
 
-const errorOf = ({ errorCode = "", limit, status }: Failure) => {
+const errorOf = ({ errorCode = "", limit, status }: DialectFailure) => {
   if (Object.hasOwn(codes, errorCode)) return codes[errorCode]!
   const error = errors[status] ?? { type: "server_error" }
   const type = limit?.dimension === "requests" ? "requests" : error.type

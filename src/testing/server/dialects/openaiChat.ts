@@ -5,7 +5,7 @@ import { openaiChat as protocol } from "../../../protocol/openaiChat.ts"
 import type { Route } from "../../../protocol/protocol.ts"
 import { sseEvent } from "../../../protocol/refusal.ts"
 import * as Request from "../request.ts"
-import { addition, type Body, type Dialect, type Exchange, type Writer } from "./dialect.ts"
+import { addition, type Body, type Dialect, type AnswerContext, type StreamWriter } from "./dialect.ts"
 import * as OpenAi from "./openai.ts"
 
 // -----------------------------------------------------------------------------
@@ -81,7 +81,7 @@ const usageOf = (message: Pick<Message, "usage">) => {
   }
 }
 
-const whole = (message: Message, { createdAt }: Exchange) => {
+const whole = (message: Message, { createdAt }: AnswerContext) => {
   const calls = message.content.flatMap((block) =>
     block.type === "tool_use"
       ? [{ id: block.id, type: "function", function: { name: block.name, arguments: JSON.stringify(block.input) } }]
@@ -112,7 +112,7 @@ const whole = (message: Message, { createdAt }: Exchange) => {
   }
 }
 
-const stream = ({ body, createdAt }: Exchange): Writer => {
+const stream = ({ body, createdAt }: AnswerContext): StreamWriter => {
   const asksUsage = at(body, "stream_options", "include_usage") === true
   let message: Message | undefined
   /** The places of tool calls among all blocks, in order. */

@@ -5,7 +5,7 @@ import { openaiChat } from "../../../protocol/openaiChat.ts"
 import type { Protocol, Route } from "../../../protocol/protocol.ts"
 import * as Seeded from "../../seeded.ts"
 import * as Request from "../request.ts"
-import type { Body, Dialect, Exchange, Read } from "./dialect.ts"
+import type { Body, Dialect, AnswerContext, ReadRequest } from "./dialect.ts"
 import * as OpenAi from "./openai.ts"
 
 /** The number of dimensions of `text-embedding-3-small`. */
@@ -43,7 +43,7 @@ const dimensionsOf = (body: Body): number | undefined => {
   return isValid ? dimensions : undefined
 }
 
-const read = (body: Body, route: Route): Read | Request.ApiError => {
+const read = (body: Body, route: Route): ReadRequest | Request.ApiError => {
   const model = route.model ?? nameOf(body["model"])
   if (model === undefined) return Request.invalid("model: expected a string")
   const texts = textsOf(body["input"])
@@ -61,7 +61,7 @@ const vectorOf = (text: string, dimensions: number): Float32Array => {
   return vector.map((value) => value / length)
 }
 
-const whole = (message: Message, { body }: Exchange) => {
+const whole = (message: Message, { body }: AnswerContext) => {
   const dimensions = dimensionsOf(body) ?? usualDimensions
   const { input } = OpenAi.usageOf(message)
   const data = (textsOf(body["input"]) ?? []).map((text, index) => {

@@ -18,11 +18,11 @@ import {
   type Body,
   type Conversation,
   type Dialect,
-  type Exchange,
-  type Find,
-  type Read,
+  type AnswerContext,
+  type FindConversation,
+  type ReadRequest,
   turnOf,
-  type Writer
+  type StreamWriter
 } from "./dialect.ts"
 import * as OpenAi from "./openai.ts"
 
@@ -30,7 +30,7 @@ import * as OpenAi from "./openai.ts"
 // Requests
 // -----------------------------------------------------------------------------
 
-const turnsOf = (item: unknown, find: Find): ReadonlyArray<MessageParam> | Request.ApiError => {
+const turnsOf = (item: unknown, find: FindConversation): ReadonlyArray<MessageParam> | Request.ApiError => {
   switch (at(item, "type")) {
     case "function_call": {
       const call = OpenAi.callOf(at(item, "call_id"), at(item, "name"), at(item, "arguments"))
@@ -51,7 +51,7 @@ const turnsOf = (item: unknown, find: Find): ReadonlyArray<MessageParam> | Reque
   }
 }
 
-const inputOf = (input: unknown, find: Find): ReadonlyArray<MessageParam> | Request.ApiError => {
+const inputOf = (input: unknown, find: FindConversation): ReadonlyArray<MessageParam> | Request.ApiError => {
   if (typeof input === "string") return [{ role: "user", content: input }]
   const problem = OpenAi.listProblem(input, "input")
   if (problem !== undefined) return problem
@@ -69,7 +69,7 @@ const conversationOf = (body: Body): string | undefined =>
   nameOf(body["conversation"]) ?? nameOf(at(body, "conversation", "id"))
 
 /** The stored answer or conversation that a request continues. */
-const beforeOf = (body: Body, find: Find): Conversation | Request.ApiError => {
+const beforeOf = (body: Body, find: FindConversation): Conversation | Request.ApiError => {
   const previous = nameOf(body["previous_response_id"])
   const conversation = conversationOf(body)
   if (previous !== undefined && conversation !== undefined) {
@@ -80,7 +80,7 @@ const beforeOf = (body: Body, find: Find): Conversation | Request.ApiError => {
   return { messages: [] }
 }
 
-const read = (body: Body, route: Route, find: Find): Read | Request.ApiError => {
+const read = (body: Body, route: Route, find: FindConversation): ReadRequest | Request.ApiError => {
   const model = route.model ?? nameOf(body["model"])
   if (model === undefined) return Request.invalid("model: expected a string")
   const before = beforeOf(body, find)
@@ -101,7 +101,7 @@ const read = (body: Body, route: Route, find: Find): Read | Request.ApiError => 
 }
 
 /** `POST /v1/conversations` begins a conversation with its items, if it has any. */
-const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<Exchange, "body">) => {
+const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<AnswerContext, "body">) => {
   if (!path.endsWith("/conversations")) return undefined
   const items = listOf(body["items"])
   const messages = items.length === 0 ? [] : inputOf(items, () => undefined)
@@ -154,7 +154,7 @@ const usageOf = (message: Pick<Message, "usage">) => {
 /** The response object, which a stream repeats in three states. */
 const responseOf = (
   message: Message,
-  { body, createdAt }: Exchange,
+  { body, createdAt }: AnswerContext,
   status: Status,
   output: ReadonlyArray<unknown>
 ) => ({
@@ -187,13 +187,13 @@ const responseOf = (
 const endOf = (message: Pick<Message, "stop_reason">): Status =>
   OpenAi.endOf<Status>(message.stop_reason, { max_tokens: "incomplete" }, "completed")
 
-const whole = (message: Message, exchange: Exchange) => {
+const whole = (message: Message, exchange: AnswerContext) => {
   const items = message.content.filter(isOutput)
   const output = items.map((block, index) => itemOf(message.id, block, index, "completed"))
   return responseOf(message, exchange, endOf(message), output)
 }
 
-const stream = (exchange: Exchange): Writer => {
+const stream = (exchange: AnswerContext): StreamWriter => {
   let message: Message | undefined
   let number = 0
   /** The blocks so far, with the text that was written of each. */

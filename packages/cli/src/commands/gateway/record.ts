@@ -28,10 +28,10 @@ const cellOf = (name: string): string => oneLine(name.slice(0, maxNameLength)).r
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-type Record = NonNullable<Gateway.Options["record"]>
+type RecordCall = NonNullable<Gateway.Options["record"]>
 
 /** A call as a line. */
-const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Parameters<Record>[0]): string =>
+const lineOf = ({ agent, at, inputTokens, model, outputTokens, waitedMillis }: Parameters<RecordCall>[0]): string =>
   [
     timeOf(at),
     Math.round(inputTokens),
@@ -87,7 +87,7 @@ const prepare = Effect.fnUntraced(function* (path: string) {
 /** Opens a trace, to which calls are added until the scope closes. */
 export const open = Effect.fnUntraced(function* (
   path: string
-): Effect.fn.Return<Record, Exit.CommandError, FileSystem.FileSystem | Scope.Scope> {
+): Effect.fn.Return<RecordCall, Exit.CommandError, FileSystem.FileSystem | Scope.Scope> {
   const fs = yield* FileSystem.FileSystem
   yield* prepare(path)
   const file = yield* Output.writing(path, flag)(fs.open(path, { flag: "a" }))

@@ -12,7 +12,7 @@ export interface RaceJob {
   readonly strategy: string
 }
 
-type Figures = Report.Figures.StrategyFigures
+type RaceFigures = Report.Figures.StrategyFigures
 
 /** The worker is beside this file, compiled or not. Sources need the condition that resolves the library to its sources. */
 const isSource = import.meta.url.endsWith(".ts")
@@ -25,13 +25,13 @@ const thread = Effect.acquireRelease(
 )
 
 /** Sends a job to a thread and waits for its result. */
-const ask = (worker: Worker, job: RaceJob): Effect.Effect<Figures> =>
-  Effect.callback<Figures>((resume) => {
-    const end = (effect: Effect.Effect<Figures>): void => {
+const ask = (worker: Worker, job: RaceJob): Effect.Effect<RaceFigures> =>
+  Effect.callback<RaceFigures>((resume) => {
+    const end = (effect: Effect.Effect<RaceFigures>): void => {
       worker.off("message", answered).off("error", failed)
       resume(effect)
     }
-    const answered = (figures: Figures): void => end(Effect.succeed(figures))
+    const answered = (figures: RaceFigures): void => end(Effect.succeed(figures))
     const failed = (error: unknown): void => end(Effect.die(error))
     worker.on("message", answered).on("error", failed)
     worker.postMessage(job, [])
@@ -44,7 +44,7 @@ const slowest = "fixed-retry-forever"
 export const race = Effect.fnUntraced(function* (jobs: ReadonlyArray<RaceJob>) {
   const status = yield* statusLine
   const waiting = jobs.toSorted((a, b) => Number(b.strategy === slowest) - Number(a.strategy === slowest))
-  const done = new Map<RaceJob, Figures>()
+  const done = new Map<RaceJob, RaceFigures>()
   const work = Effect.scoped(
     Effect.gen(function* () {
       const worker = yield* thread

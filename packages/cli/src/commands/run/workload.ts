@@ -57,7 +57,7 @@ const mean = (calls: ReadonlyArray<TimedCall>, of: (call: TimedCall) => number):
   calls.reduce((sum, call) => sum + of(call), 0) / calls.length
 
 /** Predicts the remaining calls from at least one answer. */
-export interface Prediction {
+export interface CallPredictor {
   /**
    * The calls of an agent with so many bytes of documents. Each copies an answered call of its step, which depends on the agent's
    * number: the agent that ends last has long calls, and a mean would hide it.
@@ -68,7 +68,7 @@ export interface Prediction {
 }
 
 /** Predicts the remaining calls from those that were answered. */
-export const expect = (learned: AnsweredCalls): Prediction => {
+export const expect = (learned: AnsweredCalls): CallPredictor => {
   const seen = [...learned.values()].flat()
   const outputTokens = mean(seen, (call) => call.outputTokens)
   const slowness = mean(seen, ({ duration }) => duration) / mean(seen, guessedMillis)

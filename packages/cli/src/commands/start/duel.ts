@@ -71,7 +71,7 @@ const sideOf = Effect.fnUntraced(function* (
       { calls: calls.length, done: 0, endedAt: undefined, failure: undefined }
     ])
   )
-  const ask = (call: Scenario.SimulatedCall) =>
+  const ask = (call: Scenario.ScenarioCall) =>
     Effect.tryPromise({
       try: (signal) => client.messages.create(Scenario.paramsOf(call), { signal }),
       catch: wordOf

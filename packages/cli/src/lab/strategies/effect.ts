@@ -14,7 +14,7 @@ import type * as Limits from "floodgate/Limits"
 import { LlmError, ServerFailed } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import { rateOf } from "../rate.ts"
-import type { SimulatedCall, Scenario } from "../scenario.ts"
+import type { ScenarioCall, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 import { attemptOf, tenAttempts } from "./peers.ts"
 
@@ -59,7 +59,7 @@ const admission = Effect.fnUntraced(function* ({ limits }: Scenario) {
     const limit = limits[dimension]
     return limit === undefined ? [] : [{ dimension, rule: ruleOf(dimension, limit) }]
   })
-  return (params: Params, call: SimulatedCall): Effect.Effect<void> =>
+  return (params: Params, call: ScenarioCall): Effect.Effect<void> =>
     Effect.orDie(
       Effect.forEach(
         rules,

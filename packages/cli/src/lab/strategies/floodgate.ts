@@ -7,7 +7,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { mapDimensions } from "floodgate/internal"
-import type { SimulatedAgent, SimulatedCall, Scenario } from "../scenario.ts"
+import type { ScenarioAgent, ScenarioCall, Scenario } from "../scenario.ts"
 import type { Believed, StrategyClient, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
@@ -17,7 +17,7 @@ interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"
   /** Whether input tokens are counted before each call, as the incident report did. @default true */
   readonly counted?: boolean | undefined
   /** The fairness key of a call. @default its agent */
-  readonly agent?: ((call: SimulatedCall) => string) | undefined
+  readonly agent?: ((call: ScenarioCall) => string) | undefined
   /** Whether it reads the limits in responses. @default true */
   readonly listens?: boolean | undefined
   /** Whether `Agents` runs the agents with their total tokens as `work`. @default false */
@@ -72,7 +72,7 @@ const scaled =
     return { ...trueLimits(scenario), limits }
   }
 
-const workOf = ({ calls }: SimulatedAgent): number =>
+const workOf = ({ calls }: ScenarioAgent): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
 
 /** Makes a strategy with the library. */

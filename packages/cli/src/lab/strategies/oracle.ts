@@ -12,7 +12,7 @@ import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim } from "floodgate/testing"
 import { Growth } from "../growth.ts"
 import { rateOf } from "../rate.ts"
-import type { SimulatedCall, Scenario } from "../scenario.ts"
+import type { ScenarioCall, Scenario } from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
 
 /** The amount of a limit that a call needs before it is sent, and how to predict when it is available. */
@@ -22,7 +22,7 @@ interface Need {
   readonly limit: Limits.Limit
 }
 
-const needsOf = ({ limits, provider }: Scenario, call: SimulatedCall): ReadonlyArray<Need> =>
+const needsOf = ({ limits, provider }: Scenario, call: ScenarioCall): ReadonlyArray<Need> =>
   Limits.Dimension.literals.flatMap((dimension) => {
     const limit = limits[dimension]
     if (limit === undefined) return []
@@ -73,7 +73,7 @@ export const oracle: Strategy = {
       const sent: Array<number> = []
       let expired = 0
 
-      const fits = Effect.fnUntraced(function* (model: string, call: SimulatedCall) {
+      const fits = Effect.fnUntraced(function* (model: string, call: ScenarioCall) {
         const needs = needsOf(scenario, call)
         while (true) {
           const left = yield* sim.left(model)
