@@ -183,7 +183,7 @@ export interface MessageResponse {
  * @category models
  * @since 0.4.0
  */
-export interface Delta {
+export interface MessageDelta {
   /** Of `content_block_delta`: such as `text_delta`, `thinking_delta` or `input_json_delta`. */
   readonly type?: string | undefined
   readonly text?: string | undefined
@@ -212,7 +212,7 @@ export interface MessageEvent {
   /** Of `content_block_start`. */
   readonly content_block?: ContentBlock | undefined
   /** Of `content_block_delta` and `message_delta`. */
-  readonly delta?: Delta | undefined
+  readonly delta?: MessageDelta | undefined
   /** Of `message_delta`: all tokens so far. */
   readonly usage?: MessageUsage | undefined
 }

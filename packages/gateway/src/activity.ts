@@ -44,13 +44,13 @@ const minute = 60_000
 /** Counters are never removed from the registry, so the number of their labels is bounded. */
 const maxSpenders = 100
 
-type Writable<A> = { -readonly [K in keyof A]: A[K] }
+type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
 /** The figures of one gateway. It is mutable. */
 export class Activity {
   open = 0
-  private readonly agents = new Map<string, Writable<AgentActivity>>()
-  private readonly minutes: Array<Writable<Minute>> = []
+  private readonly agents = new Map<string, Mutable<AgentActivity>>()
+  private readonly minutes: Array<Mutable<Minute>> = []
   private readonly context: Context.Context<never>
   private readonly now: () => number
   private readonly spenders = new Set<string>()
@@ -80,7 +80,7 @@ export class Activity {
     counter.updateUnsafe(amount, this.context)
   }
 
-  private agent(name: string): Writable<AgentActivity> {
+  private agent(name: string): Mutable<AgentActivity> {
     const known = this.agents.get(name) ?? {
       calls: 0,
       inputTokens: 0,
@@ -94,7 +94,7 @@ export class Activity {
     return known
   }
 
-  private minute(): Writable<Minute> {
+  private minute(): Mutable<Minute> {
     const at = Math.floor(this.now() / minute) * minute
     const last = this.minutes.at(-1)
     if (last?.at === at) return last

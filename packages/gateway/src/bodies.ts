@@ -17,7 +17,7 @@ export interface BodyMemory {
   /** The sum of their bytes. */
   held: number
   /** The bodies that are still arriving. */
-  readonly arriving: Set<Body>
+  readonly arriving: Set<RequestBody>
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number
   /** Limits the parsing of large bodies to one at a time. */
@@ -66,7 +66,7 @@ const append = (chunks: Array<Buffer>, chunk: Buffer): void => {
 }
 
 /** The body of one request. */
-export class Body {
+export class RequestBody {
   readonly memory: BodyMemory
   private readonly maxHeld: number
   private readonly max: number

@@ -337,7 +337,7 @@ const forward = (
   }
   if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
   const { maxBodyBytes, maxHeldBytes } = generation.checked
-  const body = new Bodies.Body(memory, maxHeldBytes, maxBodyBytes)
+  const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
   const begin = (run: (answer: Effect.Effect<void>) => void) =>
     Proxy.handle({ parts: generation.parts, routed, request, response }, body, run)
   answer(generation, response, run, begin, () => body.release())

@@ -223,7 +223,12 @@ const refuseBody = (
   })
 
 /** Answers a call whose body was read. */
-const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: Bodies.Body): Effect.Effect<void> => {
+const answerCall = (
+  proxied: ProxiedRequest,
+  found: Match,
+  bytes: Buffer,
+  held: Bodies.RequestBody
+): Effect.Effect<void> => {
   const { parts, request, routed } = proxied
   const header = Headers.readerOf(request.headers)
   // Passing on a call that cannot be read would evade all caps and limits.
@@ -250,7 +255,7 @@ const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: 
 /** Answers a request whose upstream is known. The body of a call is read first. */
 export const handle = (
   proxied: ProxiedRequest,
-  body: Bodies.Body,
+  body: Bodies.RequestBody,
   run: (answer: Effect.Effect<void>) => void
 ): void => {
   const { request, response, routed } = proxied

@@ -11,7 +11,7 @@ import * as Net from "node:net"
 import { PassThrough } from "node:stream"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { Body, makeMemory, readLarge } from "../src/bodies.ts"
+import { RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
 import { maxValues } from "../../../src/protocol/jsonValues.ts"
 import { isFull, sized, some } from "../../../test/support/size.ts"
 import { conversations } from "../../../test/support/conversations.ts"
@@ -121,7 +121,7 @@ describe("bodies of a gateway", () => {
   it.live("needs no more memory for a body that arrives byte by byte", () =>
     Effect.gen(function* () {
       const memory = yield* makeMemory
-      const body = new Body(memory, 1e9, 1e9)
+      const body = new RequestBody(memory, 1e9, 1e9)
       const request = Object.assign(new PassThrough({ highWaterMark: 1e9 }), { headers: {} })
       let read: unknown
       body.read(request as unknown as IncomingMessage, (bytes) => (read = bytes))
