@@ -195,9 +195,9 @@ export const make = Effect.fnUntraced(function* (
   }
 
   return Governor.of({
-    run: (call, attempt, how) => begin("Governor.run", parts, call, how, false, governed(attempt, answered)),
-    open: (call, attempt, how) => begin("Governor.open", parts, call, how, true, governed(attempt, opened)),
-    admit: (call, how) => begin("Governor.admit", parts, call, how, true, admit),
+    run: (call, attempt, how) => begin("Governor.run", parts, call, how, "effect", governed(attempt, answered)),
+    open: (call, attempt, how) => begin("Governor.open", parts, call, how, "scope", governed(attempt, opened)),
+    admit: (call, how) => begin("Governor.admit", parts, call, how, "scope", admit),
     learned: estimator.learned
   })
 })

@@ -92,7 +92,7 @@ export class SpendCapReached extends Schema.TaggedError<SpendCapReached>("floodg
     const { asked, left, limit, per, purse, until } = this
     const cap = per === undefined ? dollars(limit) : `${dollars(limit)} ${per}`
     const when = until === undefined ? "" : `wait until ${new Date(until).toISOString()}, `
-    return `The call may cost ${dollars(asked)}, but the cap of ${purse} of ${cap} has ${dollars(left)} left: ${when}lower max_tokens, or raise the cap`
+    return `The call may cost ${dollars(asked)}, but only ${dollars(left)} is left of the cap of ${cap} for ${purse}: ${when}lower max_tokens, or raise the cap`
   }
 }
 
@@ -112,7 +112,7 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
     return false
   }
   override get message(): string {
-    return `The model "${this.model}" has no price, so the cap of ${this.purse} cannot be kept: add it to the prices, or call another model`
+    return `The model "${this.model}" has no price, so the cap for ${this.purse} cannot be enforced: add a price, or call another model`
   }
 }
 
@@ -132,7 +132,7 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
     return false
   }
   override get message(): string {
-    return `Nothing limits the output of the call, so the cap of ${this.purse} cannot be kept: set max_tokens, add maxOutput to the price of the model, or set the cap's reserve to "expected"`
+    return `Nothing limits the output of the call, so the cap for ${this.purse} cannot be enforced: set max_tokens, add maxOutput to the price of the model, or set the cap's reserve to "expected"`
   }
 }
 
@@ -217,7 +217,7 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
  *
  * const { message } = await Effect.runPromise(refused)
  *
- * message.includes("the cap of demo of $0.01 has $0.01 left") // => true
+ * message.includes("only $0.01 is left of the cap of $0.01 for demo") // => true
  * ```
  *
  * @category combinators

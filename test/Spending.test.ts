@@ -73,7 +73,7 @@ describe("Spending", () => {
       assert.deepStrictEqual({ asked, left, limit, until }, { asked: 3, left: 2, limit: 5, until: day })
       assert.strictEqual(
         reason.message,
-        "The call may cost $3.00, but the cap of us of $5.00 a day has $2.00 left: wait until 1970-01-02T00:00:00.000Z, lower max_tokens, or raise the cap"
+        "The call may cost $3.00, but only $2.00 is left of the cap of $5.00 a day for us: wait until 1970-01-02T00:00:00.000Z, lower max_tokens, or raise the cap"
       )
       // A millisecond before midnight nothing has changed.
       yield* TestClock.setTime(day - 1)
@@ -232,7 +232,7 @@ describe("Spending", () => {
       const exit = yield* Effect.exit(Spending.from(capped)(run(attempt, {}, other)))
       const reason = reasonOf(exit)
       assert.strictEqual(reason?._tag, "NoPrice")
-      assert.match(reason?.message ?? "", /"gpt-6" has no price.*add it to the prices/)
+      assert.match(reason?.message ?? "", /"gpt-6" has no price.*add a price/)
       yield* Spending.from(counted)(run(attempt, {}, other))
       const { spent, unpriced } = yield* counted.status
       assert.deepStrictEqual([spent, unpriced], [0, 1])
@@ -247,7 +247,7 @@ describe("Spending", () => {
       const refused = Spending.from(Spending.make("us", { dollars: 5 }))(run(attempt, {}, unlimited))
       const reason = reasonOf(yield* Effect.exit(refused))
       assert.strictEqual(reason?._tag, "NoMaxTokens")
-      assert.match(reason?.message ?? "", /cap of us cannot be kept: set max_tokens, add maxOutput to the price/)
+      assert.match(reason?.message ?? "", /cap for us cannot be enforced: set max_tokens, add maxOutput to the price/)
       // It waits for another cap when this one is set.
       const full = Spending.make("full", { dollars: 3 })
       const late = Spending.make("late")
@@ -384,8 +384,8 @@ describe("Spending", () => {
         ]
       )
       const messages = outcomes.map(({ exit }) => reasonOf(exit)?.message ?? "")
-      assert.match(messages[1]!, /the cap of agent "b" of \$3\.00 has \$0\.00 left/)
-      assert.match(messages[2]!, /the cap of the job of \$7\.50 has \$0\.50 left/)
+      assert.match(messages[1]!, /only \$0\.00 is left of the cap of \$3\.00 for agent "b"/)
+      assert.match(messages[2]!, /only \$0\.50 is left of the cap of \$7\.50 for the job/)
     }).pipe(Effect.provide(live))
   )
 })

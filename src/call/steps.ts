@@ -27,19 +27,19 @@ type Attempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
 
 type CallError = LlmError | Budget.BudgetError
 
-/** Begins a call. One that outlives the effect lasts until the scope around it closes. */
+/** Begins a call, which ends with its effect or, if it outlives that, with the scope around it. */
 export const begin = <A, E, R>(
   operation: string,
   parts: GovernorParts,
   described: Call,
   how: CallOptions = {},
-  outlivesEffect: boolean,
+  endsWith: "effect" | "scope",
   made: Attempt<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
     check(operation, callCheck, described)
     check(operation, callOptions, how)
-    const scope = outlivesEffect ? Context.getUnsafe(context, Scope.Scope) : undefined
+    const scope = endsWith === "scope" ? Context.getUnsafe(context, Scope.Scope) : undefined
     const call = made(new GovernedCall(parts, described, how, context, scope))
     // Attempts read the agent from their context.
     return how.agent === undefined ? call : Effect.provideService(call, Budget.Agent, how.agent)

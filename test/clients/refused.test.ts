@@ -7,7 +7,8 @@ import { clients } from "./clients.ts"
 
 // What real packages make of a cap in dollars that is reached: no client repeats the call, and its user reads why.
 
-const message = "The call may cost $2.00, but the cap of agent a of $5.00 a day has $0.10 left: wait until midnight"
+const message =
+  "The call may cost $2.00, but only $0.10 is left of the cap of $5.00 a day for agent a: wait until midnight"
 
 describe("a refusal of dollars", () => {
   for (const { make, name } of clients) {

@@ -169,14 +169,14 @@ describe("dollars at the gateway", () => {
       assert.deepStrictEqual([type, error.type], ["error", "billing_error"])
       assert.match(
         error.message,
-        /may cost \$1\.0\d, but the cap of agent a of \$2\.50 a day has \$0\.50 left: wait until \d{4}-\d\d-\d\dT00:00:00\.000Z, lower max_tokens/
+        /may cost \$1\.0\d, but only \$0\.50 is left of the cap of \$2\.50 a day for agent a: wait until \d{4}-\d\d-\d\dT00:00:00\.000Z, lower max_tokens/
       )
       // Less output still fits.
       assert.strictEqual((yield* ask(here.url, agent("a"), { max_tokens: 10_000 })).status, 200)
       assert.strictEqual((yield* ask(here.url, agent("b"))).status, 200)
       const openai = yield* ask(here.url, agent("a"), { model: "gpt-test" }, "/v1/chat/completions")
       assert.deepStrictEqual([openai.status, openai.retry], [402, "false"])
-      assert.match(JSON.parse(openai.text).error.message, /the cap of agent a/)
+      assert.match(JSON.parse(openai.text).error.message, /the cap of \$2\.50 a day for agent a/)
       assert.strictEqual(here.upstream.requests.length, 4)
     })
   )
@@ -223,14 +223,14 @@ describe("dollars at the gateway", () => {
       const team = { "x-team": "search" }
       assert.strictEqual((yield* ask(here.url, { ...team, ...agent("a") })).status, 200)
       const pot = yield* ask(here.url, { ...team, ...agent("b") })
-      assert.match(pot.text, /the cap of callers with some x-team of \$1\.50/)
+      assert.match(pot.text, /the cap of \$1\.50 for callers with some x-team/)
       // The same key, whatever the agents call themselves.
       const rest = yield* Effect.forEach(["c", "d", "e"], (name) => ask(here.url, agent(name)))
       assert.deepStrictEqual(
         rest.map(({ status }) => status),
         [200, 200, 402]
       )
-      assert.match(rest[2]!.text, /the cap of the key key-[\da-f]{8} of \$3\.50/)
+      assert.match(rest[2]!.text, /the cap of \$3\.50 for the key key-[\da-f]{8}/)
       assert.strictEqual((yield* ask(here.url, agent("boss"))).status, 200)
       assert.strictEqual((yield* ask(here.url, { ...agent("c"), "x-api-key": "sk-two" })).status, 200)
       const spent = JSON.stringify(yield* here.gateway.spent)
@@ -383,7 +383,7 @@ describe("dollars at the gateway", () => {
       const rules = [{ cap: { dollars: 1.5, per: "5 hours" as const } }, { cap: { dollars: 10, per: "day" as const } }]
       const here = yield* world(gives(100_000), { rules })
       assert.strictEqual((yield* ask(here.url)).status, 200)
-      assert.match((yield* ask(here.url)).text, /the cap of all callers of \$1\.50 in 5h/)
+      assert.match((yield* ask(here.url)).text, /the cap of \$1\.50 in 5h for all callers/)
       const { caps } = yield* figures(here.url)
       assert.deepStrictEqual(
         caps.map(({ dollars }) => dollars),

@@ -189,7 +189,7 @@ describe("floodgate/promise", () => {
       const call = { model: "m", inputTokens: 1_000, maxTokens: 100_000 }
       const error = await refused(floodgate.run(call, async () => 1))
       assert.strictEqual(error.reason, "used")
-      assert.match(error.message, /the cap of this floodgate of \$2\.50 a day has \$0\.50 left/)
+      assert.match(error.message, /only \$0\.50 is left of the cap of \$2\.50 a day for this floodgate/)
       const response = await ask()
       assert.deepStrictEqual([response.status, response.headers.get("x-should-retry")], [402, "false"])
       const { held, spent } = await floodgate.spent()

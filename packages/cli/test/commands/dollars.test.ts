@@ -77,7 +77,7 @@ describe("dollars of the command", () => {
       assert.closeTo(done.dollars, (2 * inputTokens + 10 * outputTokens) / 1e6, 1e-9)
       assert.isAtMost(done.dollars, 0.025)
       assert.isAbove(done.calls, 0)
-      assert.match(done.missing[0].reason, /the cap of this run \(--max-usd\) of \$0\.025 has \$0\.\d+ left/)
+      assert.match(done.missing[0].reason, /only \$0\.\d+ is left of the cap of \$0\.025 for this run \(--max-usd\)/)
       // The same command goes on from what is there, with a cap of its own.
       const again = yield* go("--max-usd", "5")
       assert.strictEqual(again.code, 0, again.err)
