@@ -172,9 +172,10 @@ export class FairQueue<E extends Queued> {
    * this queue, or before the queue forgot.
    */
   correct(entry: E, part: number): void {
+    if (part === 1 || entry.rank < this.since) return
     const level = this.levels.get(entry.priority)
     const flow = level?.flows.get(entry.agent)
-    if (part === 1 || level === undefined || flow === undefined || entry.rank < this.since) return
+    if (level === undefined || flow === undefined) return
     const step = stepOf(entry)
     level.refunded += (1 - part) * entry.moved
     const owed = flow.owed + (part - 1) * step
