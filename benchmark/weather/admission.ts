@@ -38,7 +38,7 @@ export const make = (
   dimensions: ReadonlyArray<Amounts.Dimension>,
   now: number,
   { share }: { readonly share: number }
-): Engine.Law<Law.Ticket> => {
+): Engine.Law<Law.Admission> => {
   const sharesOf = (limits: Limits.Limits): PerDimension<number> =>
     share === 1
       ? {}
@@ -48,18 +48,18 @@ export const make = (
   return {
     ask: (charge, now) => Math.min(Law.decide(pool, whole(charge), now)?.millis ?? 0, 3_600_000),
     send: (charge, now) => Law.take(pool, whole(charge), now),
-    answered: (ticket, used, now, readings) => {
-      Law.accept(pool, ticket)
-      if (readings !== undefined) Law.observe(pool, ticket, readingsOf(readings)!, now)
-      Law.settle(pool, ticket, whole(used), now)
+    answered: (admission, used, now, readings) => {
+      Law.accept(pool, admission)
+      if (readings !== undefined) Law.observe(pool, admission, readingsOf(readings)!, now)
+      Law.settle(pool, admission, whole(used), now)
     },
-    rejected: (ticket, now, { code, readings, retryAfter }) => {
+    rejected: (admission, now, { code, readings, retryAfter }) => {
       const rejection = { isRamp: code === "ramp", retryAfter, readings: readingsOf(readings), used: nothing }
-      const verdict = Law.reject(pool, ticket, rejection, now)
+      const verdict = Law.reject(pool, admission, rejection, now)
       return verdict === "ramp" || verdict === "isolated" ? verdict : "exhausted"
     },
-    overloaded: (ticket, now, { used }) => {
-      const verdict = Law.overload(pool, ticket, { retryAfter: undefined, used: whole(used) }, now)
+    overloaded: (admission, now, { used }) => {
+      const verdict = Law.overload(pool, admission, { retryAfter: undefined, used: whole(used) }, now)
       return verdict === "outage" ? "outage" : "isolated"
     },
     resized: (limits, now) => {

@@ -18,7 +18,7 @@ const minCost = 1e-4
 /** A call that was admitted or refused. */
 export interface DecidedCall {
   readonly entry: Entry
-  readonly ticket: Law.Ticket | undefined
+  readonly admission: Law.Admission | undefined
   readonly refusal: BudgetErrorReason | undefined
 }
 
@@ -57,7 +57,7 @@ export const decide = (
     const answer = Members.admit(draft, id, entry, weight, now)
     if ("at" in answer) {
       free--
-      outcomes.push({ entry, ticket: answer, refusal: undefined })
+      outcomes.push({ entry, admission: answer, refusal: undefined })
       continue
     }
     const refusal = answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
@@ -66,7 +66,7 @@ export const decide = (
       head = entry
       break
     }
-    outcomes.push({ entry, ticket: undefined, refusal })
+    outcomes.push({ entry, admission: undefined, refusal })
   }
   Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
   return { outcomes, blocked, head, isNews: outcomes.length > 0 }
@@ -88,13 +88,13 @@ const exhausted = (
  */
 export const conclude = <A>(
   draft: PoolState,
-  { among, charge, home, ticket, wasQueued }: Entry,
+  { among, charge, home, admission, wasQueued }: Entry,
   used: Amounts.Charge,
-  learn: (law: Law.Pacer, ticket: Law.Ticket) => A,
+  learn: (law: Law.Pacer, admission: Law.Admission) => A,
   isCorrected: (answer: A) => boolean = () => true
 ): readonly [answer: A, part: number] => {
-  Members.end(draft, home!.id, ticket!, used)
-  const answer = learn(draft.law, ticket!)
+  Members.end(draft, home!.id, admission!, used)
+  const answer = learn(draft.law, admission!)
   if (!wasQueued || !isCorrected(answer)) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
@@ -103,9 +103,9 @@ export const conclude = <A>(
 }
 
 /** Refunds a call that was admitted and will not be sent. */
-export const release = (draft: PoolState, id: string, ticket: Law.Ticket, now: number): void => {
-  Members.end(draft, id, ticket, Amounts.nothing)
-  Law.release(draft.law, ticket, Amounts.nothing, now)
+export const release = (draft: PoolState, id: string, admission: Law.Admission, now: number): void => {
+  Members.end(draft, id, admission, Amounts.nothing)
+  Law.release(draft.law, admission, Amounts.nothing, now)
 }
 
 /** What a charge costs in the fair queue: the largest fraction of a minute's limit that it takes. */

@@ -66,7 +66,7 @@ export class Entry implements FairQueue.Queued {
   binding: Limits.Dimension | undefined = undefined
   waitedMillis = 0
   /** What it was admitted with, and the port that has charged it. */
-  ticket: Law.Ticket | undefined = undefined
+  admission: Law.Admission | undefined = undefined
   home: Home | undefined = undefined
   private resolution: Resolution | undefined = undefined
   private resume: ((resolution: Resolution) => void) | undefined = undefined

@@ -33,7 +33,7 @@ export interface PoolView {
   readonly now: number
   readonly maxInFlight: number
   /** The calls of this process that are in flight. The law counts those of other processes, too. */
-  readonly running: Iterable<Pick<Entry, "ticket">>
+  readonly running: Iterable<Pick<Entry, "admission">>
   readonly queue: FairQueue<Entry>
   readonly maxQueued: number
   /** False if processes share the pool: then only the first calls of the others' queues are known. */
@@ -51,7 +51,7 @@ export interface PoolView {
 const endsOf = ({ law, now, running }: PoolView): Array<number> => {
   const { answerMillis, inFlight } = law
   const ends: Array<number> = []
-  for (const { ticket } of running) if (ticket!.at + answerMillis > now) ends.push(ticket!.at + answerMillis)
+  for (const { admission } of running) if (admission!.at + answerMillis > now) ends.push(admission!.at + answerMillis)
   const others = inFlight - ends.length
   for (let i = 0; i < others; i++) ends.push(now + ((i + 0.5) / others) * answerMillis)
   return ends.sort((a, b) => a - b)

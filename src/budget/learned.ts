@@ -81,7 +81,7 @@ const minute = 60_000
 const within = (value: number): number => Math.max(-maxAmount, Math.min(maxAmount, value))
 
 /** A pool's memory as data. */
-export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): LearnedPool => ({
+export const entryOf = (pool: string, { dimensions, window }: Memory.LearnedLimits): LearnedPool => ({
   pool,
   ...Amounts.mapDimensions<Memory.Remembered, typeof Dimension.Type>(
     dimensions,
@@ -97,7 +97,7 @@ export const entryOf = (pool: string, { dimensions, window }: Memory.Memory): Le
 })
 
 /** A pool's memory from data. */
-export const memoryOf = ({ concurrency, pool: _, ...dimensions }: LearnedPool): Memory.Memory => ({
+export const memoryOf = ({ concurrency, pool: _, ...dimensions }: LearnedPool): Memory.LearnedLimits => ({
   dimensions: Amounts.mapDimensions<typeof Dimension.Type, Memory.Remembered>(
     dimensions,
     ({ burst, level, mean, perMinute, sharePerMinute }) => ({

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { DimensionStatus } from "../pacing/status.ts"
+import type { Verdict } from "../pacing/verdicts.ts"
 import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
@@ -10,6 +11,7 @@ import type * as Limits from "../Limits.ts"
 import type { Counting } from "../domain/rules.ts"
 
 export type { DimensionStatus } from "../pacing/status.ts"
+export type { Verdict } from "../pacing/verdicts.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -211,20 +213,6 @@ export interface FailOptions {
   /** What the response says about the limits. @default what was observed for this reservation */
   readonly signal?: Limits.Signal | undefined
 }
-
-/**
- * What a failure says about the limits.
- *
- * - `"isolated"`: nothing; it concerns its own call only
- * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
- * - `"ramp"`: usage grows too fast; growth is bounded
- * - `"outage"`: the provider is not working; one call at a time probes it
- * - `"impossible"`: the call is larger than the provider's limit
- *
- * @category models
- * @since 0.4.0
- */
-export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 
 /**
  * An estimate that was admitted. It is held until it is settled, fails, is refunded, or its scope closes. Only the first of

@@ -84,7 +84,7 @@ export class Pool implements PoolOfCall {
     return this.port.state.law
   }
   /** What it has learned of its limits; undefined if nothing. */
-  get learned(): Memory.Memory | undefined {
+  get learned(): Memory.LearnedLimits | undefined {
     return Memory.recall(this.law, this.now())
   }
   get queued(): number {
@@ -206,22 +206,22 @@ export class Pool implements PoolOfCall {
     return settled > 0 && this.bid()
   }
 
-  private carryOut({ entry, refusal, ticket }: DecidedCall, by: Home, isLate: boolean): boolean {
+  private carryOut({ entry, refusal, admission }: DecidedCall, by: Home, isLate: boolean): boolean {
     const isWaiting = entry.phase === "waiting"
-    if (ticket === undefined) {
+    if (admission === undefined) {
       if (isWaiting) this.refuse(entry, refusal!)
       return isWaiting
     }
     const goes = isWaiting && !isLate
-    if (goes) this.grant(entry, ticket, by)
-    else by.transact((draft, now) => release(draft, by.id, ticket, now))
+    if (goes) this.grant(entry, admission, by)
+    else by.transact((draft, now) => release(draft, by.id, admission, now))
     return goes
   }
 
-  private grant(entry: Entry, ticket: Law.Ticket, by: Home): void {
+  private grant(entry: Entry, admission: Law.Admission, by: Home): void {
     const { counts } = this.options
     entry.phase = "held"
-    entry.ticket = ticket
+    entry.admission = admission
     entry.home = by
     this.bids--
     this.running.add(entry)
@@ -256,10 +256,10 @@ export class Pool implements PoolOfCall {
   settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void {
     if (!this.close(entry)) return
     const { isAccepted } = entry
-    this.conclude(entry, used, (law, ticket, now) => {
-      if (outcome !== "success") return Law.release(law, ticket, used, now)
-      if (!isAccepted) Law.accept(law, ticket)
-      Law.settle(law, ticket, used, now)
+    this.conclude(entry, used, (law, admission, now) => {
+      if (outcome !== "success") return Law.release(law, admission, used, now)
+      if (!isAccepted) Law.accept(law, admission)
+      Law.settle(law, admission, used, now)
     })
     if (outcome !== "denied") this.isProven = true
     this.drain()
@@ -270,11 +270,11 @@ export class Pool implements PoolOfCall {
   keep(entry: Entry, hasSucceeded: boolean): void {
     if (!this.close(entry)) return
     this.isProven = true
-    const { charge, home, isAccepted, ticket } = entry
+    const { charge, home, isAccepted, admission } = entry
     home!.transact((draft) => {
-      Members.end(draft, home!.id, ticket!, charge)
-      if (hasSucceeded && !isAccepted) Law.accept(draft.law, ticket!)
-      Law.keep(draft.law, ticket!)
+      Members.end(draft, home!.id, admission!, charge)
+      if (hasSucceeded && !isAccepted) Law.accept(draft.law, admission!)
+      Law.keep(draft.law, admission!)
     })
     this.drain()
   }
@@ -291,13 +291,13 @@ export class Pool implements PoolOfCall {
   private conclude<A>(
     entry: Entry,
     used: Amounts.Charge,
-    learn: (law: Law.Pacer, ticket: Law.Ticket, now: number) => A,
+    learn: (law: Law.Pacer, admission: Law.Admission, now: number) => A,
     isCorrected?: (answer: A) => boolean
   ): A {
     const { charge, home } = entry
     this.options.counts.settled(charge, used)
     const [answer, part] = home!.transact((draft, now) =>
-      conclude(draft, entry, used, (law, ticket) => learn(law, ticket, now), isCorrected)
+      conclude(draft, entry, used, (law, admission) => learn(law, admission, now), isCorrected)
     )
     this.queue.correct(entry, part)
     return answer
@@ -312,16 +312,16 @@ export class Pool implements PoolOfCall {
     this.isProven = true
     const isAccepted = entry?.isAccepted === false
     if (entry !== undefined) entry.isAccepted = true
-    const learn = (law: Law.Pacer, ticket: Law.Ticket | undefined, now: number): void => {
-      if (isAccepted) Law.accept(law, ticket!)
-      Law.observe(law, ticket, readings, now)
+    const learn = (law: Law.Pacer, admission: Law.Admission | undefined, now: number): void => {
+      if (isAccepted) Law.accept(law, admission!)
+      Law.observe(law, admission, readings, now)
     }
     if (entry !== undefined && used !== undefined && this.close(entry)) {
-      this.conclude(entry, used, (law, ticket, now) => {
-        learn(law, ticket, now)
-        Law.settle(law, ticket, used, now)
+      this.conclude(entry, used, (law, admission, now) => {
+        learn(law, admission, now)
+        Law.settle(law, admission, used, now)
       })
-    } else (entry?.home ?? this.port).transact(({ law }, now) => learn(law, entry?.ticket, now))
+    } else (entry?.home ?? this.port).transact(({ law }, now) => learn(law, entry?.admission, now))
     if (this.queue.size > 0) this.repriceOnce()
     this.drain()
   }
@@ -351,8 +351,8 @@ export class Pool implements PoolOfCall {
       entry,
       used,
       reason === "overload"
-        ? (law, ticket, now) => Law.overload(law, ticket, { retryAfter, used }, now)
-        : (law, ticket, now) => Law.reject(law, ticket, { ...failure, isRamp: reason === "ramp" }, now),
+        ? (law, admission, now) => Law.overload(law, admission, { retryAfter, used }, now)
+        : (law, admission, now) => Law.reject(law, admission, { ...failure, isRamp: reason === "ramp" }, now),
       // A failed probe of an outage was its agent's turn: the next probe is another agent's.
       (verdict) => verdict !== "outage"
     )

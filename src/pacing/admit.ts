@@ -7,7 +7,7 @@ import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./rates.ts"
-import { type Opening, type Pacer, sumsOf, type Ticket } from "./pacer.ts"
+import { type Opening, type Pacer, sumsOf, type Admission } from "./pacer.ts"
 import * as Window from "./window.ts"
 
 /** Why a charge cannot go now; undefined if it can. Then meters and caps are up to date. */
@@ -66,17 +66,17 @@ const passMeters = (pacer: Pacer, charge: Charge, now: number): Blocked | undefi
 }
 
 /** Charges all dimensions at once if the call may go now; otherwise says why it may not. */
-export const admit = (pacer: Pacer, charge: Whole, now: number): Ticket | Blocked =>
+export const admit = (pacer: Pacer, charge: Whole, now: number): Admission | Blocked =>
   decide(pacer, charge, now) ?? takeNow(pacer, charge, now)
 
 /** Charges all dimensions at once, whether the call may go or not. */
-export const take = (pacer: Pacer, charge: Whole, now: number): Ticket => {
+export const take = (pacer: Pacer, charge: Whole, now: number): Admission => {
   advance(pacer, now)
   return takeNow(pacer, charge, now)
 }
 
 /** Charges meters and caps, which are up to date. */
-const takeNow = (pacer: Pacer, charge: Whole, now: number): Ticket => {
+const takeNow = (pacer: Pacer, charge: Whole, now: number): Admission => {
   const { block, caps, meters } = pacer
   const sums = sumsOf(pacer)
   if (now - block.at > pacer.overloadMillis) pacer.block = { at: now, sent: pacer.sent, before: block.sent }
@@ -87,7 +87,7 @@ const takeNow = (pacer: Pacer, charge: Whole, now: number): Ticket => {
   pacer.window = Window.sent(pacer.window, pacer.inFlight)
   const isSafe = isBelowShare(pacer)
   if (isSafe) pacer.safe++
-  const ticket: Ticket = {
+  const admission: Admission = {
     at: now,
     charge,
     number: pacer.sent,
@@ -99,5 +99,5 @@ const takeNow = (pacer: Pacer, charge: Whole, now: number): Ticket => {
     sums
   }
   pacer.gate = Gate.sent(pacer.gate, now)
-  return ticket
+  return admission
 }

@@ -6,16 +6,16 @@ import * as Caps from "../admission/caps.ts"
 import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
-import { type Pacer, sumsOf, type Ticket } from "./pacer.ts"
+import { type Pacer, sumsOf, type Admission } from "./pacer.ts"
 import * as Window from "./window.ts"
 
 /** The reserve decays over about this many answers. */
 const reserveCalls = 100
 
 /** The answer to a call has begun, so the provider has accepted the call. */
-export const accept = (pacer: Pacer, ticket: Ticket): void => {
-  pacer.gate = Gate.open(pacer.gate, ticket.at)
-  pacer.window = Window.accepted(pacer.window, ticket.inFlight)
+export const accept = (pacer: Pacer, admission: Admission): void => {
+  pacer.gate = Gate.open(pacer.gate, admission.at)
+  pacer.window = Window.accepted(pacer.window, admission.inFlight)
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
@@ -23,54 +23,54 @@ export const accept = (pacer: Pacer, ticket: Ticket): void => {
 }
 
 /** An accepted call has ended: replaces its charge by what it used. */
-export const settle = (pacer: Pacer, ticket: Ticket, used: Charge, now: number): void => {
-  pacer.answerMillis = meanWith(pacer.answerMillis, ticket, now)
-  end(pacer, ticket, used, true, now)
+export const settle = (pacer: Pacer, admission: Admission, used: Charge, now: number): void => {
+  pacer.answerMillis = meanWith(pacer.answerMillis, admission, now)
+  end(pacer, admission, used, true, now)
 }
 
 /** A call has ended, and what it used is unknown: its charge stays taken. */
-export const keep = (pacer: Pacer, ticket: Ticket): void => {
+export const keep = (pacer: Pacer, admission: Admission): void => {
   pacer.inFlight--
   pacer.meters.forEach((meter, i) => {
-    if (Meter.isLate(meter) && isCharged(ticket, i)) Meter.spend(meter, get(ticket.charge, meter.dimension))
+    if (Meter.isLate(meter) && isCharged(admission, i)) Meter.spend(meter, get(admission.charge, meter.dimension))
   })
 }
 
 /** A call was never sent, or it is unknown whether the provider accepted it. Nothing is learned from it. */
-export const release = (pacer: Pacer, ticket: Ticket, used: Charge, now: number): void => {
-  end(pacer, ticket, used, false, now)
-  pacer.gate = Gate.returned(pacer.gate, ticket.at)
+export const release = (pacer: Pacer, admission: Admission, used: Charge, now: number): void => {
+  end(pacer, admission, used, false, now)
+  pacer.gate = Gate.returned(pacer.gate, admission.at)
 }
 
 /**
- * Takes over a call that was admitted in degraded mode, as if it were sent now. Its charge was taken there. The ticket changes
- * with the pacer: whenever this is played again, the end of the call is played again after it, and reads the new ticket.
+ * Takes over a call that was admitted in degraded mode, as if it were sent now. Its charge was taken there. The admission changes
+ * with the pacer: whenever this is played again, the end of the call is played again after it, and reads the new admission.
  */
-export const adopt = (pacer: Pacer, ticket: Ticket): void => {
+export const adopt = (pacer: Pacer, admission: Admission): void => {
   pacer.inFlight++
   pacer.sent++
   for (const meter of pacer.meters) {
-    if (Meter.isLate(meter)) meter.held += get(ticket.charge, meter.dimension)
+    if (Meter.isLate(meter)) meter.held += get(admission.charge, meter.dimension)
   }
-  ticket.number = pacer.sent
-  ticket.safe = pacer.safe
-  ticket.crowded = pacer.window.crowded
-  ticket.earlier = pacer.block.before
-  ticket.sums = sumsOf(pacer)
+  admission.number = pacer.sent
+  admission.safe = pacer.safe
+  admission.crowded = pacer.window.crowded
+  admission.earlier = pacer.block.before
+  admission.sums = sumsOf(pacer)
 }
 
 /** Whether a call was charged to the meter with this index. It was not if the meter was added later. */
-const isCharged = (ticket: Ticket, index: number): boolean => ticket.sums[2 * index] !== undefined
+const isCharged = (admission: Admission, index: number): boolean => admission.sums[2 * index] !== undefined
 
 /** Ends a call in all dimensions: replaces its charge by what it used. */
-export const end = (pacer: Pacer, ticket: Ticket, used: Charge, isAccepted: boolean, now: number): void => {
+export const end = (pacer: Pacer, admission: Admission, used: Charge, isAccepted: boolean, now: number): void => {
   advance(pacer, now)
   pacer.inFlight--
   for (const [i, meter] of pacer.meters.entries()) {
-    if (!isCharged(ticket, i)) continue
-    const charge = get(ticket.charge, meter.dimension)
-    const isGiven = ticket.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
+    if (!isCharged(admission, i)) continue
+    const charge = get(admission.charge, meter.dimension)
+    const isGiven = admission.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
     Meter.settle(meter, charge, get(used, meter.dimension) ?? charge, isGiven, isAccepted)
   }
-  Caps.settle(pacer.caps, ticket.charge, used, ticket.at)
+  Caps.settle(pacer.caps, admission.charge, used, admission.at)
 }

@@ -6,7 +6,7 @@ import type { Rule } from "../domain/rules.ts"
 import { limitTo } from "./limits.ts"
 import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
-import { meterOf, type Pacer, type Ticket } from "./pacer.ts"
+import { meterOf, type Pacer, type Admission } from "./pacer.ts"
 
 /** What a response says of one dimension: the limit per millisecond, what is left, and the step to which that is rounded. */
 export interface Reading {
@@ -17,16 +17,16 @@ export interface Reading {
 
 export type Readings = PerDimension<Reading>
 
-/** Learns from the headers of a response. Without a ticket only limits are learned. */
-export const observe = (pacer: Pacer, ticket: Ticket | undefined, readings: Readings, now: number): void => {
+/** Learns from the headers of a response. Without an admission, only limits are learned. */
+export const observe = (pacer: Pacer, admission: Admission | undefined, readings: Readings, now: number): void => {
   for (const dimension of dimensions) {
     const reading = readings[dimension]
     if (reading === undefined) continue
-    if (ticket !== undefined && isExceeded(ticket, dimension, reading)) continue
+    if (admission !== undefined && isExceeded(admission, dimension, reading)) continue
     const meter = learnLimit(pacer, dimension, reading, now)
-    if (meter === undefined || ticket === undefined || reading.remaining === undefined) continue
+    if (meter === undefined || admission === undefined || reading.remaining === undefined) continue
     Meter.advance(meter, now, bound(pacer, meter, now))
-    learnLevel(pacer, meter, ticket, reading.remaining, reading.roundedTo, now)
+    learnLevel(pacer, meter, admission, reading.remaining, reading.roundedTo, now)
   }
   if (covers(pacer, readings)) pacer.opening = undefined
 }
@@ -35,7 +35,7 @@ export const observe = (pacer: Pacer, ticket: Ticket | undefined, readings: Read
 const certainly = 1.6
 
 /** Whether a call is certainly larger than a limit. Then it never fits, or the limit is wrong, so nothing is learned. */
-export const isExceeded = ({ charge }: Ticket, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
+export const isExceeded = ({ charge }: Admission, dimension: Dimension, { limit = Infinity }: Reading): boolean =>
   charge[dimension] > certainly * limit * 60_000
 
 /** Whether readings cover what providers limit: requests, and all tokens or input tokens. */
@@ -44,15 +44,15 @@ const covers = (pacer: Pacer, readings: Readings): boolean =>
   (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined)
 
 /** Whether headers say, beyond their error, that a bucket had room for a call. */
-export const showsRoom = (meter: Meter.Meter, ticket: Ticket, readings: Readings | undefined): boolean => {
+export const showsRoom = (meter: Meter.Meter, admission: Admission, readings: Readings | undefined): boolean => {
   const { remaining } = readings?.[meter.dimension] ?? {}
-  return remaining !== undefined && remaining - meter.error >= ticket.charge[meter.dimension]
+  return remaining !== undefined && remaining - meter.error >= admission.charge[meter.dimension]
 }
 
 /** Whether headers cover what providers limit, and say that all of these buckets had room for a call. */
-export const haveRoom = (pacer: Pacer, ticket: Ticket, readings: Readings): boolean =>
+export const haveRoom = (pacer: Pacer, admission: Admission, readings: Readings): boolean =>
   covers(pacer, readings) &&
-  pacer.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, ticket, readings))
+  pacer.meters.every((meter) => readings[meter.dimension] === undefined || showsRoom(meter, admission, readings))
 
 /** Learns a limit. Returns the meter of its dimension, if there is one. */
 const learnLimit = (
@@ -88,21 +88,21 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
 const learnLevel = (
   pacer: Pacer,
   meter: Meter.Meter,
-  ticket: Ticket,
+  admission: Admission,
   remaining: number,
   roundedTo: number,
   now: number
 ): void => {
-  const given = givenAt(pacer, meter, ticket)
+  const given = givenAt(pacer, meter, admission)
   const { header, mark } = meter
   if (given === undefined || meter.peak === Infinity || now < pacer.distrustUntil) return
-  if ((header !== undefined && ticket.at < header.at) || (mark !== undefined && ticket.at < mark.at)) return
-  const sum = given + (Meter.isLate(meter) ? 0 : ticket.charge[meter.dimension])
+  if ((header !== undefined && admission.at < header.at) || (mark !== undefined && admission.at < mark.at)) return
+  const sum = given + (Meter.isLate(meter) ? 0 : admission.charge[meter.dimension])
   const shown = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
-  else learnLevelAt(meter, ticket.at, shown - (meter.sum - sum) + Meter.rate(meter) * (now - ticket.at))
-  if (header === undefined) meter.header = { at: ticket.at, remaining, sum }
-  else learnSlope(pacer, meter, header, { at: ticket.at, remaining, sum }, roundedTo)
+  else learnLevelAt(meter, admission.at, shown - (meter.sum - sum) + Meter.rate(meter) * (now - admission.at))
+  if (header === undefined) meter.header = { at: admission.at, remaining, sum }
+  else learnSlope(pacer, meter, header, { at: admission.at, remaining, sum }, roundedTo)
 }
 
 /** Learns the level of a bucket that counts what is produced: calls in flight will still spend what they hold. */

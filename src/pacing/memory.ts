@@ -20,7 +20,7 @@ export interface Remembered {
   readonly mean: number
 }
 
-export interface Memory {
+export interface LearnedLimits {
   readonly dimensions: PerDimension<Remembered>
   /** The number of calls that may be in flight, if the provider was found to limit it. */
   readonly window: number | undefined
@@ -29,7 +29,7 @@ export interface Memory {
 const finite = (value: number): number | undefined => (value < Infinity ? value : undefined)
 
 /** What a pool has learned; undefined if that is nothing. */
-export const recall = (pacer: Law.Pacer, now: number): Memory | undefined => {
+export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined => {
   const dimensions: { [D in Dimension]?: Remembered } = {}
   const window = finite(pacer.window.size)
   let isEmpty = window === undefined
@@ -53,7 +53,12 @@ const maxRest = 600_000
  * Gives a pool that has sent nothing what another one had learned `elapsed` ago. The user's own limits stay. Headers and
  * rejections correct the rest, as in any pool.
  */
-export const restore = (pacer: Law.Pacer, { dimensions, window }: Memory, elapsed: number, now: number): void => {
+export const restore = (
+  pacer: Law.Pacer,
+  { dimensions, window }: LearnedLimits,
+  elapsed: number,
+  now: number
+): void => {
   const readings: { [D in Dimension]?: Law.Reading } = {}
   for (const [name, { burst, limit }] of Object.entries(dimensions)) {
     const dimension = name as Dimension
@@ -100,7 +105,7 @@ export interface Rest {
   /** When a new pool would admit no more than this one; `Infinity` if a quota was used. */
   readonly until: number
   /** What was learned; undefined if that is nothing. */
-  readonly memory: Memory | undefined
+  readonly memory: LearnedLimits | undefined
   /** The levels of the provider's buckets that are not full, also of limits that were not learned. */
   readonly levels: PerDimension<Remembered>
   readonly used: PerDimension<Spent>

@@ -8,7 +8,7 @@ import type { Charge } from "../domain/amounts.ts"
 import { end } from "./ends.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
-import type { Pacer, Ticket } from "./pacer.ts"
+import type { Pacer, Admission } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 
@@ -22,17 +22,17 @@ const outageMillis = [1_000, 2_000, 5_000, 10_000]
 /** A call failed because the provider failed, or could not be reached. */
 export const overload = (
   pacer: Pacer,
-  ticket: Ticket,
+  admission: Admission,
   failure: { readonly retryAfter: number | undefined; readonly used: Charge },
   now: number
 ): Verdict => {
   const { gate } = pacer
   const isOutage = gate.reason === "overload" && gate.misses > 0
-  end(pacer, ticket, failure.used, false, now)
-  const upTo = ticket.earlier - pacer.failed++
-  if (isOutage && ticket.at <= gate.fence) return "outage"
-  pacer.overloadMillis = meanWith(pacer.overloadMillis, ticket, now)
-  if (!isOutage && !isAlarm(pacer, ticket, upTo)) return "isolated"
+  end(pacer, admission, failure.used, false, now)
+  const upTo = admission.earlier - pacer.failed++
+  if (isOutage && admission.at <= gate.fence) return "outage"
+  pacer.overloadMillis = meanWith(pacer.overloadMillis, admission, now)
+  if (!isOutage && !isAlarm(pacer, admission, upTo)) return "isolated"
   const failures = isOutage ? gate.misses : 1
   const pause = outageMillis[Math.min(failures, outageMillis.length) - 1]!
   const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, maxSilence))
@@ -41,11 +41,11 @@ export const overload = (
 }
 
 /** Whether the sequential test finds an outage. `upTo` calls were accepted before this one. */
-const isAlarm = (pacer: Pacer, ticket: Ticket, upTo: number): boolean => {
+const isAlarm = (pacer: Pacer, admission: Admission, upTo: number): boolean => {
   const accepted = Math.max(0, upTo - pacer.failedUpTo)
   pacer.failedUpTo = Math.max(pacer.failedUpTo, upTo)
   const scale = { p: pacer.randomOverload, q: outageRate, pending: callRate(pacer) * silenceMillis(pacer) }
-  const { score, seen, surplus } = Verdicts.failed(pacer.outageTest, ticket.earlier, accepted, scale)
+  const { score, seen, surplus } = Verdicts.failed(pacer.outageTest, admission.earlier, accepted, scale)
   if (accepted > 0)
     pacer.randomOverload = Verdicts.learn(pacer.randomOverload, accepted + 1, true, Verdicts.minOverload)
   const isAlarm = score >= Math.max(outageScore, alarmScore(pacer))

@@ -45,7 +45,7 @@ export interface Pacer {
   /** The number of calls that failed by an overload, and of those accepted before the last such call outside an outage. */
   failed: number
   failedUpTo: number
-  /** The number of calls sent up to `at`, and up to the block before; `Ticket.earlier` is counted in such blocks. */
+  /** The number of calls sent up to `at`, and up to the block before; `Admission.earlier` is counted in such blocks. */
   block: { readonly at: number; readonly sent: number; readonly before: number }
   /** The mean times to a rejection, to an overload, and to the end of an answer. */
   rejectMillis: number
@@ -60,7 +60,7 @@ export interface Pacer {
 }
 
 /** What is known of a call from its admission to its end. What another pacer changes that takes the call over is not readonly. */
-export interface Ticket {
+export interface Admission {
   /** When it was admitted, its charge, and the number of calls in flight with it. */
   readonly at: number
   readonly charge: Whole
@@ -78,7 +78,7 @@ export interface Ticket {
   sums: ReadonlyArray<number>
 }
 
-/** `Ticket.sums` of a call that is sent now. */
+/** `Admission.sums` of a call that is sent now. */
 export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
   const sums: Array<number> = []
   for (const { rejected, sum } of meters) sums.push(sum, rejected)

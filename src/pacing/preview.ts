@@ -4,7 +4,7 @@
 import { type Blocked, dimensionOf } from "../admission/blocked.ts"
 import type { Dimension, Whole } from "../domain/amounts.ts"
 import { admit as admitNow } from "./admit.ts"
-import { copy, type Pacer, type Ticket } from "./pacer.ts"
+import { copy, type Pacer, type Admission } from "./pacer.ts"
 
 /**
  * A copy to play ahead. A share that headers measure does not grow by itself, because the next headers will say the same. A
@@ -17,7 +17,7 @@ export const of = (pacer: Pacer): Pacer => {
 }
 
 /** Charges a call if it goes now; otherwise says how long it waits, in the whole milliseconds of a timer. */
-export const admit = (pacer: Pacer, maxInFlight: number, charge: Whole, now: number): Ticket | Blocked => {
+export const admit = (pacer: Pacer, maxInFlight: number, charge: Whole, now: number): Admission | Blocked => {
   if (pacer.inFlight >= maxInFlight) return { by: "concurrency", millis: Infinity }
   const answer = admitNow(pacer, charge, now)
   if ("at" in answer) return answer

@@ -3,7 +3,7 @@
  */
 import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
-import type { Pacer, Ticket } from "./pacer.ts"
+import type { Pacer, Admission } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 
 /** A call that was not rejected counts as accepted after this time. */
@@ -24,7 +24,7 @@ const maxCallMillis = 3_600_000
  * The mean time of calls with one more. After a store has lost a pool, the clock of another machine may have replaced the pool's.
  * Calls that were under way then seem to have taken days, or a negative time, and are left out.
  */
-export const meanWith = (mean: number, { at }: Ticket, now: number): number =>
+export const meanWith = (mean: number, { at }: Admission, now: number): number =>
   now < at || now - at > maxCallMillis ? mean : mean + (now - at - mean) * verdictWeight
 
 /** The share need not be found out by growth while headers measure it: those that are at most this old, in time or in calls. */
@@ -84,8 +84,8 @@ export const isBelowShare = (pacer: Pacer): boolean => {
 }
 
 /** What had been delivered when a call was sent: all charges but the rejected ones. Undefined if the meter was added later. */
-export const givenAt = (pacer: Pacer, meter: Meter.Meter, ticket: Ticket): number | undefined => {
+export const givenAt = (pacer: Pacer, meter: Meter.Meter, admission: Admission): number | undefined => {
   const i = 2 * pacer.meters.indexOf(meter)
-  const sum = ticket.sums[i]
-  return sum === undefined ? undefined : sum - (meter.rejected - ticket.sums[i + 1]!)
+  const sum = admission.sums[i]
+  return sum === undefined ? undefined : sum - (meter.rejected - admission.sums[i + 1]!)
 }

@@ -11,7 +11,7 @@ import { end } from "./ends.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
-import { meterOf, type Pacer, type Ticket } from "./pacer.ts"
+import { meterOf, type Pacer, type Admission } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 import * as Window from "./window.ts"
@@ -19,7 +19,7 @@ import * as Window from "./window.ts"
 /** The provider rejected a call. */
 export const reject = (
   pacer: Pacer,
-  ticket: Ticket,
+  admission: Admission,
   rejection: {
     /** Whether the provider says that usage grows too fast. */
     readonly isRamp: boolean
@@ -31,33 +31,33 @@ export const reject = (
   now: number
 ): Verdict => {
   const { readings, retryAfter } = rejection
-  pacer.rejectMillis = meanWith(pacer.rejectMillis, ticket, now)
+  pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)
   // A provider that rejects calls is not out.
-  if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, ticket.at)
-  end(pacer, ticket, rejection.used, false, now)
-  if (readings !== undefined) observe(pacer, ticket, readings, now)
-  if (rejection.isRamp) return slowDown(pacer, ticket, retryAfter, now)
+  if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, admission.at)
+  end(pacer, admission, rejection.used, false, now)
+  if (readings !== undefined) observe(pacer, admission, readings, now)
+  if (rejection.isRamp) return slowDown(pacer, admission, retryAfter, now)
   const trusted = now >= pacer.distrustUntil ? readings : undefined
-  const shown = trusted && judgeByHeaders(pacer, ticket, retryAfter, trusted, now)
-  return shown ?? judgeByTests(pacer, ticket, retryAfter, trusted, now)
+  const shown = trusted && judgeByHeaders(pacer, admission, retryAfter, trusted, now)
+  return shown ?? judgeByTests(pacer, admission, retryAfter, trusted, now)
 }
 
 /** The verdict of headers: the call is larger than a limit, or than what was left. Undefined if they show neither. */
 const judgeByHeaders = (
   pacer: Pacer,
-  ticket: Ticket,
+  admission: Admission,
   retryAfter: number | undefined,
   readings: Readings,
   now: number
 ): Verdict | undefined => {
   for (const each of dimensions) {
     const reading = readings[each]
-    if (reading !== undefined && isExceeded(ticket, each, reading)) return "impossible"
+    if (reading !== undefined && isExceeded(admission, each, reading)) return "impossible"
   }
   for (const meter of pacer.meters) {
     const { remaining = Infinity, roundedTo = 1 } = readings[meter.dimension] ?? {}
-    if (remaining < ticket.charge[meter.dimension] + roundedTo / 2) {
-      exhaust(pacer, meter, ticket, retryAfter, remaining, now)
+    if (remaining < admission.charge[meter.dimension] + roundedTo / 2) {
+      exhaust(pacer, meter, admission, retryAfter, remaining, now)
       return "exhausted"
     }
   }
@@ -70,26 +70,26 @@ const distrustMillis = 30_000
 /** The verdict of the sequential tests. `readings` are those of headers that are trusted. */
 const judgeByTests = (
   pacer: Pacer,
-  ticket: Ticket,
+  admission: Admission,
   retryAfter: number | undefined,
   readings: Readings | undefined,
   now: number
 ): Verdict => {
   const { gate } = pacer
-  const hasRoom = readings !== undefined && haveRoom(pacer, ticket, readings)
-  if (pacer.opening === undefined && gate.misses < 2 && ticket.at > gate.fence) {
+  const hasRoom = readings !== undefined && haveRoom(pacer, admission, readings)
+  if (pacer.opening === undefined && gate.misses < 2 && admission.at > gate.fence) {
     const pending = pendingCalls(pacer)
     const rates = { random: pacer.random, score: alarmScore(pacer), pending }
-    pacer.window = Window.rejected(pacer.window, ticket, rates, Math.max(0, pacer.inFlight - pending))
+    pacer.window = Window.rejected(pacer.window, admission, rates, Math.max(0, pacer.inFlight - pending))
   }
-  if (ticket.at <= gate.fence) return "exhausted"
-  if (!isAlarm(pacer, ticket, hasRoom)) return "isolated"
-  const meter = culprit(pacer, ticket, readings, now)
+  if (admission.at <= gate.fence) return "exhausted"
+  if (!isAlarm(pacer, admission, hasRoom)) return "isolated"
+  const meter = culprit(pacer, admission, readings, now)
   if (readings !== undefined) {
     pacer.distrustUntil = now + distrustMillis
     if (hasRoom && meter.dimension === "requests") smooth(meter)
   }
-  exhaust(pacer, meter, ticket, retryAfter, undefined, now)
+  exhaust(pacer, meter, admission, retryAfter, undefined, now)
   return "exhausted"
 }
 
@@ -99,27 +99,31 @@ const worthActing = 0.3
 const openingRandom = 0.02
 
 /** Whether the sequential test finds that the bucket was empty. */
-const isAlarm = (pacer: Pacer, ticket: Ticket, hasRoom: boolean): boolean => {
+const isAlarm = (pacer: Pacer, admission: Admission, hasRoom: boolean): boolean => {
   const { bucketTest, opening } = pacer
-  const calls = Math.max(0, ticket.number - bucketTest.seen - 1)
+  const calls = Math.max(0, admission.number - bucketTest.seen - 1)
   let accepted = calls
   for (const meter of pacer.meters) {
-    const charge = ticket.charge[meter.dimension]
-    const given = givenAt(pacer, meter, ticket)
+    const charge = admission.charge[meter.dimension]
+    const given = givenAt(pacer, meter, admission)
     if (given === undefined) continue
     // Counted in calls of this size, because a hundred small accepted calls say little about a large one.
     if (charge > 0 && !Meter.isLate(meter)) accepted = Math.min(accepted, Math.max(0, given - meter.tested) / charge)
     meter.tested = Math.max(meter.tested, given)
   }
-  const certain = hasRoom ? calls : ticket.safe - pacer.learnedFrom
+  const certain = hasRoom ? calls : admission.safe - pacer.learnedFrom
   if (certain > 0) {
-    const isRandom = accepted >= 1 && (hasRoom || ticket.isSafe)
+    const isRandom = accepted >= 1 && (hasRoom || admission.isSafe)
     pacer.random = Verdicts.learn(pacer.random, certain, isRandom, Verdicts.minRandom)
-    pacer.learnedFrom = Math.max(pacer.learnedFrom, ticket.safe)
+    pacer.learnedFrom = Math.max(pacer.learnedFrom, admission.safe)
   }
   const p = opening === undefined ? pacer.random : Math.max(pacer.random, openingRandom)
   const pending = pendingCalls(pacer)
-  const { score, seen, surplus } = Verdicts.failed(bucketTest, ticket.number, accepted, { p, q: worthActing, pending })
+  const { score, seen, surplus } = Verdicts.failed(bucketTest, admission.number, accepted, {
+    p,
+    q: worthActing,
+    pending
+  })
   const isAlarm = score >= threshold(pacer)
   pacer.bucketTest = { score: isAlarm ? 0 : score, surplus, seen }
   return isAlarm
@@ -145,12 +149,12 @@ const suspectedPart = 0.7
  * The meter whose bucket was probably empty: the one that is used most relative to its rate. A dimension whose headers show room
  * is not suspected. If all of them show room, requests came too fast.
  */
-const culprit = (pacer: Pacer, ticket: Ticket, readings: Readings | undefined, now: number): Meter.Meter => {
+const culprit = (pacer: Pacer, admission: Admission, readings: Readings | undefined, now: number): Meter.Meter => {
   let found = meterOf(pacer, "requests") ?? pacer.meters[0]!
   let max = -1
   for (const meter of pacer.meters) {
     const { dimension } = meter
-    if (ticket.charge[dimension] === 0 || showsRoom(meter, ticket, readings)) continue
+    if (admission.charge[dimension] === 0 || showsRoom(meter, admission, readings)) continue
     const part = meter.peak === Infinity ? suspectedPart : Meter.recentRate(meter, now) / Meter.rate(meter)
     if (part > max) {
       max = part
@@ -179,14 +183,14 @@ const maxProbeMillis = 8_000
 const exhaust = (
   pacer: Pacer,
   meter: Meter.Meter,
-  ticket: Ticket,
+  admission: Admission,
   retryAfter: number | undefined,
   remaining: number | undefined,
   now: number
 ): void => {
-  const charge = ticket.charge[meter.dimension]
-  const given = givenAt(pacer, meter, ticket)
-  if (ticket.at <= meter.fence || given === undefined) return
+  const charge = admission.charge[meter.dimension]
+  const given = givenAt(pacer, meter, admission)
+  if (admission.at <= meter.fence || given === undefined) return
   // Less than the charge was left: half of it on average, which keeps the measure unbiased for large calls.
   const left = remaining ?? charge / 2
   const misses = given - meter.emptied < charge / 2 ? pacer.gate.misses + 1 : 1
@@ -195,7 +199,7 @@ const exhaust = (
   meter.emptied = given
   endOpening(pacer, now)
   Meter.pin(meter, now)
-  measure(pacer, meter, { at: ticket.at, given: given + left })
+  measure(pacer, meter, { at: admission.at, given: given + left })
   meter.level = Math.min(meter.level, left)
   if (misses === 1) {
     const max = Math.max(meter.mean, reserveMillis * Math.max(meter.best, meter.limit < Infinity ? meter.limit : 0))
@@ -255,8 +259,8 @@ const measure = (pacer: Pacer, meter: Meter.Meter, here: Meter.Mark): void => {
 const rampPause = 5_000
 
 /** Bounds growth from what was delivered in the last minute on, because usage grew too fast. */
-const slowDown = (pacer: Pacer, ticket: Ticket, retryAfter: number | undefined, now: number): Verdict => {
-  if (ticket.at <= pacer.rampAt) return "ramp"
+const slowDown = (pacer: Pacer, admission: Admission, retryAfter: number | undefined, now: number): Verdict => {
+  if (admission.at <= pacer.rampAt) return "ramp"
   for (const meter of pacer.meters) {
     meter.level = Math.min(meter.level, 0)
     meter.fence = now

@@ -15,9 +15,17 @@ export const minRandom = 0.001
 export const minOverload = 0.01
 
 /**
- * What a failure says. `"isolated"` concerns only its own call. `"exhausted"` (the bucket was empty), `"ramp"` (usage grows too
- * fast) and `"outage"` (the provider does not work) concern all callers, and do not count as failures of the call.
- * `"impossible"` says that the call is larger than the provider's limit.
+ * What a failure says about the limits. All but `"isolated"` and `"impossible"` concern all callers, and do not count as
+ * failures of the call.
+ *
+ * - `"isolated"`: nothing; only its own call is concerned
+ * - `"exhausted"`: the provider's bucket was empty; the whole pool slows down
+ * - `"ramp"`: usage grows too fast; growth is bounded
+ * - `"outage"`: the provider does not work; one call at a time probes it
+ * - `"impossible"`: the call is larger than the provider's limit
+ *
+ * @category models
+ * @since 0.4.0
  */
 export type Verdict = "isolated" | "exhausted" | "ramp" | "outage" | "impossible"
 

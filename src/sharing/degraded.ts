@@ -80,10 +80,10 @@ export class DegradedPort implements Home {
     this.shared = shared
     const { began, id } = this
     const { degraded, law, members } = this.state
-    const tickets = Array.from(degraded!.open)
+    const admissions = Array.from(degraded!.open)
     return (state) => {
       Members.comeBack(state, id, { began, law, member: members[id]! })
-      for (const ticket of tickets) Law.adopt(state.law, ticket)
+      for (const admission of admissions) Law.adopt(state.law, admission)
     }
   }
 }

@@ -166,7 +166,7 @@ export const admit = (
   call: QueuedCall,
   weight: number,
   now: number
-): Law.Ticket | Blocked =>
+): Law.Admission | Blocked =>
   state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
 
 /** Admits a call in the turn of its process. */
@@ -176,35 +176,35 @@ const admitAmong = (
   { charge, cost, priority }: QueuedCall,
   weight: number,
   now: number
-): Law.Ticket | Blocked => {
+): Law.Admission | Blocked => {
   const { law } = state
   const member = state.members[id]
   const tag = member === undefined ? state.virtual : startTag(state, member)
   const ahead = aheadOf(state, id, { cost, priority, tag, weight }, now)
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
-  const ticket = Law.take(law, charge, now)
-  if (member === undefined) return ticket
+  const admission = Law.take(law, charge, now)
+  if (member === undefined) return admission
   member.tag = tag + cost / weight
   member.inFlight++
   member.held = plus(member.held, charge)
   member.spent = plus(member.spent, charge)
   if (state.degraded !== undefined)
-    state.degraded = { ...state.degraded, open: new Set(state.degraded.open).add(ticket) }
-  return ticket
+    state.degraded = { ...state.degraded, open: new Set(state.degraded.open).add(admission) }
+  return admission
 }
 
 /** A call of a process is over. */
-export const end = (state: PoolState, id: string, ticket: Law.Ticket, used: Amounts.Charge): void => {
+export const end = (state: PoolState, id: string, admission: Law.Admission, used: Amounts.Charge): void => {
   const member = state.members[id]
   if (member === undefined) return
   member.inFlight--
   // Sums of fractions are not exact.
-  member.held = member.inFlight > 0 ? plus(member.held, ticket.charge, -1) : Amounts.nothing
-  member.spent = plus(member.spent, plus({ ...ticket.charge, ...used }, ticket.charge, -1))
+  member.held = member.inFlight > 0 ? plus(member.held, admission.charge, -1) : Amounts.nothing
+  member.spent = plus(member.spent, plus({ ...admission.charge, ...used }, admission.charge, -1))
   if (state.degraded === undefined) return
   const open = new Set(state.degraded.open)
-  open.delete(ticket)
+  open.delete(admission)
   state.degraded = { ...state.degraded, open }
 }
 

@@ -87,7 +87,7 @@ export interface PoolState {
   readonly law: Law.Pacer
   readonly members: Record<string, Member>
   /** In degraded mode, and never stored: the share of the rates, from 0 to 1, and the admitted calls that still run. */
-  degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Ticket> } | undefined
+  degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Admission> } | undefined
 }
 
 export const make = (config: Config, time: number, origin: string): PoolState => ({

@@ -207,9 +207,9 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
       in: "Law.reject",
       by: Fault.instead(
         (reject: (...args: Array<unknown>) => unknown) =>
-          (law: { readonly inFlight: number }, ticket: { readonly number: number }, ...rest: Array<unknown>) => {
+          (law: { readonly inFlight: number }, admission: { readonly number: number }, ...rest: Array<unknown>) => {
             // Calls without an answer do not count.
-            return reject(law, { ...ticket, number: ticket.number - law.inFlight }, ...rest)
+            return reject(law, { ...admission, number: admission.number - law.inFlight }, ...rest)
           }
       )
     }

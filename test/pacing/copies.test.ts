@@ -31,8 +31,8 @@ describe("a copy of a pacer", () => {
     const limits = { outputTokens: { perMinute: 60_000, window: "sliding" } } as const
     const pool = next(Law.make(Rules.resolve(limits), Rules.shares(limits), 0))
     const smaller = Law.copy(pool)
-    const ticket = Law.take(smaller, whole(10), 0)
-    Law.adopt(next(pool), ticket)
+    const admission = Law.take(smaller, whole(10), 0)
+    Law.adopt(next(pool), admission)
     assert.strictEqual(pool.inFlight, 0)
   })
 

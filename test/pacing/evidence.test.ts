@@ -16,12 +16,12 @@ const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Mete
 const cost = Math.log(0.3 / 0.001)
 const each = Math.log((1 - 0.001) / (1 - 0.3))
 
-const accepted = (pool: Law.Pacer, charge: Law.Ticket["charge"], count: number, now = 0): void => {
+const accepted = (pool: Law.Pacer, charge: Law.Admission["charge"], count: number, now = 0): void => {
   for (let i = 0; i < count; i++) Law.accept(pool, Law.take(pool, charge, now))
 }
 const rejected = (
   pool: Law.Pacer,
-  charge: Law.Ticket["charge"],
+  charge: Law.Admission["charge"],
   says: Partial<Parameters<typeof Law.reject>[2]> = {},
   now = 0
 ): Law.Verdict => reject(Law, pool, Law.take(pool, charge, now), now, says)
@@ -63,12 +63,12 @@ describe("the score of a rejection", () => {
   })
 
   it("counts calls alone if they use nothing of the limit, or only output, which is counted later", () => {
-    const output = (amount: number): Law.Ticket["charge"] => ({ ...whole(0), outputTokens: amount })
+    const output = (amount: number): Law.Admission["charge"] => ({ ...whole(0), outputTokens: amount })
     for (const [limits, small, large] of [
       [stated, whole(10), whole(0)],
       [stated, whole(0), whole(0)],
       [{ outputTokens: { perSecond: 10_000, burst: 1_000_000 } }, output(10), output(1_000)]
-    ] satisfies ReadonlyArray<readonly [Limits.Limits, Law.Ticket["charge"], Law.Ticket["charge"]]>) {
+    ] satisfies ReadonlyArray<readonly [Limits.Limits, Law.Admission["charge"], Law.Admission["charge"]]>) {
       const pool = poolOf(Law, limits)
       accepted(pool, small, 100)
       rejected(pool, large)
@@ -88,7 +88,7 @@ describe("the score of a rejection", () => {
     accepted(pool, whole(100), 100)
     const score = (): number => {
       rejected(pool, whole(100), {}, 0)
-      for (const ticket of old) reject(Law, pool, ticket, 0)
+      for (const admission of old) reject(Law, pool, admission, 0)
       return pool.bucketTest.score
     }
     // Four rejections at once end the opening; their sum is what it takes.
@@ -217,9 +217,9 @@ describe("an alarm is blamed on", () => {
     says: Partial<Parameters<typeof Law.reject>[2]> = {}
   ): ReadonlyArray<string> => {
     for (let i = 0; i < 5; i++) {
-      const ticket = send(Law, pool, now, size)
-      now = ticket.at + 50
-      if (reject(Law, pool, ticket, now, says) === "exhausted") break
+      const admission = send(Law, pool, now, size)
+      now = admission.at + 50
+      if (reject(Law, pool, admission, now, says) === "exhausted") break
     }
     return pool.meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
   }
@@ -302,7 +302,7 @@ describe("a rejection is evidence of a limit of calls in flight", () => {
     const open = Array.from({ length: 4 }, () => Law.take(pool, whole(1_000), 0))
     pool.window = { ...pool.window, seen: pool.window.crowded }
     for (let i = 0; i < 30; i++) Law.take(pool, whole(1_000), 0)
-    for (const ticket of open) reject(Law, pool, ticket, 0)
+    for (const admission of open) reject(Law, pool, admission, 0)
     const pending = 0.01 * (2 * pool.rejectMillis + 20)
     assert.strictEqual(pool.window.size, Math.floor(pool.inFlight - pending))
   })

@@ -11,8 +11,8 @@ const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Mete
   meters.find(({ dimension }) => dimension === name)!
 
 /** A call is rejected, with headers that say that so much was left. */
-const empty = (pool: Law.Pacer, ticket: Law.Ticket, now: number, left = 0, retryAfter?: number): Law.Verdict =>
-  reject(Law, pool, ticket, now, { readings: readings(undefined, left), retryAfter })
+const empty = (pool: Law.Pacer, admission: Law.Admission, now: number, left = 0, retryAfter?: number): Law.Verdict =>
+  reject(Law, pool, admission, now, { readings: readings(undefined, left), retryAfter })
 
 describe("the share", () => {
   interface Case {
@@ -41,7 +41,7 @@ describe("the share", () => {
     empty(pool, Law.take(pool, whole(100), 0), 0)
     const rejected = Law.take(pool, whole(500), 0)
     for (let i = 1; i <= 10; i++) Law.take(pool, whole((got * millis) / 10), (i * millis) / 10)
-    const ticket = Law.take(pool, whole(100), millis)
+    const admission = Law.take(pool, whole(100), millis)
     // A rejection that is known only later takes nothing of what was given.
     reject(Law, pool, rejected, millis)
     meter.mean = mean
@@ -49,7 +49,7 @@ describe("the share", () => {
     // Headers have not measured it.
     meter.header = undefined
     Meter.restart(meter, 8, phase)
-    empty(pool, ticket, millis, left)
+    empty(pool, admission, millis, left)
     return meter
   }
 
@@ -70,15 +70,15 @@ describe("the share", () => {
 
   it("refills from the verdict on, because earlier refill is part of what was left", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 100, burst: 1_000 } })
-    const ticket = Law.take(pool, whole(100), 0)
-    assert.strictEqual(reject(Law, pool, ticket, 1_000), "exhausted")
+    const admission = Law.take(pool, whole(100), 0)
+    assert.strictEqual(reject(Law, pool, admission, 1_000), "exhausted")
     assert.isAtLeast(Law.decide(pool, whole(100), 1_000)?.millis ?? 0, 500)
   })
 
   it("is a guess while nothing is known, and no call goes until the calls in flight have their verdicts", () => {
     const pool = poolOf(Law, {})
-    const ticket = Law.take(pool, whole(100), 0)
-    empty(pool, ticket, 200)
+    const admission = Law.take(pool, whole(100), 0)
+    empty(pool, admission, 200)
     assert.strictEqual(Law.decide(pool, whole(1), 200)?.millis, 2 * 200 + 20)
   })
 
@@ -123,8 +123,8 @@ describe("a call that was sent before", () => {
     // The others are known only to have gone out by then.
     assert.strictEqual(empty(pool, first, 50), "exhausted")
     const { emptied, mark } = meterOf(pool)
-    for (const ticket of open.slice(0, 2)) {
-      assert.strictEqual(empty(pool, ticket, 60), "exhausted")
+    for (const admission of open.slice(0, 2)) {
+      assert.strictEqual(empty(pool, admission, 60), "exhausted")
       assert.deepStrictEqual([meterOf(pool).mark, meterOf(pool).emptied], [mark, emptied])
     }
     assert.strictEqual(empty(pool, open[2]!, 60), "exhausted")
@@ -143,19 +143,19 @@ describe("a call that was sent before", () => {
   })
 
   it("an exhaustion gets its unused tokens back if it was accepted, but not what the bucket had lost", () => {
-    const level = (at: number, end: (pool: Law.Pacer, ticket: Law.Ticket) => void): number => {
+    const level = (at: number, end: (pool: Law.Pacer, admission: Law.Admission) => void): number => {
       const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
       const first = Law.take(pool, whole(1_000), 0)
-      const ticket = Law.take(pool, whole(1_000), at)
+      const admission = Law.take(pool, whole(1_000), at)
       empty(pool, first, 10)
       const before = meterOf(pool).level
-      end(pool, ticket)
+      end(pool, admission)
       return meterOf(pool).level - before
     }
-    const settle = (pool: Law.Pacer, ticket: Law.Ticket): void => Law.settle(pool, ticket, whole(200), 10)
+    const settle = (pool: Law.Pacer, admission: Law.Admission): void => Law.settle(pool, admission, whole(200), 10)
     assert.strictEqual(level(5, settle), 800)
     assert.strictEqual(level(0, settle), 0, "what the headers have counted")
-    const release = (pool: Law.Pacer, ticket: Law.Ticket): void => Law.release(pool, ticket, whole(200), 10)
+    const release = (pool: Law.Pacer, admission: Law.Admission): void => Law.release(pool, admission, whole(200), 10)
     assert.strictEqual(level(5, release), 0)
   })
 
@@ -197,9 +197,9 @@ describe("a bucket that stays empty", () => {
     let now = from
     return Array.from({ length: 6 }, () => {
       while (wait(Law, pool, now, 10) > 0) now += Math.ceil(wait(Law, pool, now, 10))
-      const ticket = Law.take(pool, whole(1_000), now)
+      const admission = Law.take(pool, whole(1_000), now)
       now += 50
-      assert.strictEqual(empty(pool, ticket, now, 0, retryAfter), "exhausted")
+      assert.strictEqual(empty(pool, admission, now, 0, retryAfter), "exhausted")
       return Math.max(0, pool.gate.until - now)
     })
   }
@@ -274,11 +274,11 @@ describe("the reserve", () => {
       const meter = meterOf(pool)
       meter.mean = 1_000
       meter.reserve = 1_000
-      const ticket = Law.take(pool, whole(1_000), 0)
+      const admission = Law.take(pool, whole(1_000), 0)
       meter.mean = 1_000
-      Law.accept(pool, ticket)
+      Law.accept(pool, admission)
       assert.closeTo(meter.reserve, 1_000 - (1_000 - least) / 100, 1e-9)
-      for (let i = 0; i < 2_000; i++) Law.accept(pool, ticket)
+      for (let i = 0; i < 2_000; i++) Law.accept(pool, admission)
       assert.closeTo(meter.reserve, least, 1e-3)
     }
   })
@@ -292,12 +292,12 @@ describe("the opening ends", () => {
       [0.6, 0.6 / 60_000 / (1 - Math.exp(-1))]
     ] as const) {
       const pool = poolOf(Law, {})
-      const ticket = Law.take(pool, whole(1_000), 59_800)
+      const admission = Law.take(pool, whole(1_000), 59_800)
       pool.opening = { at: 0, since: 0, last: 8, allowed: 16 }
       const meter = meterOf(pool, "requests")
       meter.recent = recent + 1
       meter.at = 60_000
-      empty(pool, ticket, 60_000)
+      empty(pool, admission, 60_000)
       assert.closeTo(meter.peak, Math.max(rate, 1 / 4_000), 1e-9)
       assert.strictEqual(meter.floor, meter.peak, "from which it goes on")
       assert.isUndefined(pool.opening)

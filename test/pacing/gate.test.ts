@@ -20,7 +20,7 @@ const goAt = (pool: Law.Pacer, now: number, most = 20): number => {
 
 describe("if several limits bind equally long", () => {
   const limit = { perSecond: 1_000 }
-  const all = (amount: number): Law.Ticket["charge"] => ({
+  const all = (amount: number): Law.Admission["charge"] => ({
     requests: amount,
     inputTokens: 0,
     outputTokens: 0,
@@ -48,8 +48,8 @@ describe("a limit of which a call uses nothing", () => {
   it("does not change if no usage of it is reported", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 1_000 } })
     const levels = (): ReadonlyArray<number> => [pool.caps.tokens!.level, meterOf(pool).level]
-    const ticket = Law.take(pool, whole(400), 0)
-    Law.settle(pool, ticket, { requests: 1 }, 0)
+    const admission = Law.take(pool, whole(400), 0)
+    Law.settle(pool, admission, { requests: 1 }, 0)
     assert.deepStrictEqual(levels(), [600, 600])
   })
 })
@@ -87,7 +87,7 @@ describe("a window of calls in flight", () => {
   })
 })
 
-describe("a ticket counts the calls sent so long before it that they would have failed", () => {
+describe("a admission counts the calls sent so long before it that they would have failed", () => {
   it("some of those older than the time to a failure, and all older than twice that time", () => {
     const pool = poolOf(Law, stated)
     const { overloadMillis } = pool
@@ -110,8 +110,8 @@ describe("an outage", () => {
     // No acceptance is left over.
     pool.failedUpTo = 1e9
     const open = [now, now + 100, now + 101].map((at) => Law.take(pool, whole(size), at))
-    for (const ticket of Array.from({ length: 8 }, () => Law.take(pool, whole(size), now))) {
-      if (fail(Law, pool, ticket, now + 100) === "outage") break
+    for (const admission of Array.from({ length: 8 }, () => Law.take(pool, whole(size), now))) {
+      if (fail(Law, pool, admission, now + 100) === "outage") break
     }
     assert.isAtLeast(pool.gate.misses, 2)
     return { pool, open, now: now + 100 }
@@ -126,9 +126,9 @@ describe("an outage", () => {
       const pool = poolOf(Law, stated)
       const now = flow(Law, pool, 0, 20_000, 1, size)
       // No acceptance is left over.
-      const tickets = Array.from({ length: 5 }, () => Law.take(pool, whole(size), now))
+      const admissions = Array.from({ length: 5 }, () => Law.take(pool, whole(size), now))
       pool.failedUpTo = 1e9
-      const verdicts = tickets.map((ticket) => fail(Law, pool, ticket, now + 100))
+      const verdicts = admissions.map((admission) => fail(Law, pool, admission, now + 100))
       assert.strictEqual(verdicts.indexOf("outage") + 1, failures, `${size}`)
     }
   })
@@ -136,9 +136,9 @@ describe("an outage", () => {
   it("is not found if two calls of one burst fail after many accepted calls", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, 1_000)
-    const tickets = [1, 2].map(() => Law.take(pool, whole(1_000), now))
+    const admissions = [1, 2].map(() => Law.take(pool, whole(1_000), now))
     assert.deepStrictEqual(
-      tickets.map((ticket) => fail(Law, pool, ticket, now + 100)),
+      admissions.map((admission) => fail(Law, pool, admission, now + 100)),
       ["isolated", "isolated"]
     )
   })
@@ -146,7 +146,7 @@ describe("an outage", () => {
   it("is told from random overloads, whose rate is learned over the calls accepted between them", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, 1_000)
-    const [one, two] = [1, 2].map(() => Law.take(pool, whole(1_000), now)) as [Law.Ticket, Law.Ticket]
+    const [one, two] = [1, 2].map(() => Law.take(pool, whole(1_000), now)) as [Law.Admission, Law.Admission]
     fail(Law, pool, one, now + 100)
     assert.isAbove(one.earlier, 100)
     // One in two hundred is less than is taken for random at the least; of few it is more.
@@ -173,14 +173,14 @@ describe("an outage", () => {
     const { now, open, pool } = away()
     const { misses, until } = pool.gate
     const unchanged = (): void => assert.deepStrictEqual([pool.gate.misses, pool.gate.until], [misses, until])
-    const [before, same, later] = open as [Law.Ticket, Law.Ticket, Law.Ticket]
-    for (const ticket of [before, same]) {
+    const [before, same, later] = open as [Law.Admission, Law.Admission, Law.Admission]
+    for (const admission of [before, same]) {
       const copy = Law.copy(pool)
-      assert.strictEqual(fail(Law, copy, ticket, now + 10), "outage")
+      assert.strictEqual(fail(Law, copy, admission, now + 10), "outage")
       assert.deepStrictEqual([copy.gate.misses, copy.gate.until], [misses, until])
-      Law.accept(pool, ticket)
+      Law.accept(pool, admission)
       unchanged()
-      reject(Law, Law.copy(pool), ticket, now + 10)
+      reject(Law, Law.copy(pool), admission, now + 10)
       unchanged()
     }
     const rejected = Law.copy(pool)
@@ -216,7 +216,7 @@ describe("an outage", () => {
     // The round of one is over, and two may go, not three.
     Law.release(pool, first, {}, first.at + silence)
     assert.strictEqual(goAt(pool, first.at + silence), 2)
-    for (const ticket of open.slice(0, 2)) Law.release(pool, ticket, {}, first.at + silence)
+    for (const admission of open.slice(0, 2)) Law.release(pool, admission, {}, first.at + silence)
     assert.strictEqual(goAt(pool, first.at + silence), 0)
   })
 })
@@ -247,10 +247,10 @@ describe("a ramp error", () => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, 100)
     const [one, same, third, fourth] = Array.from({ length: 4 }, () => Law.take(pool, whole(100), now)) as [
-      Law.Ticket,
-      Law.Ticket,
-      Law.Ticket,
-      Law.Ticket
+      Law.Admission,
+      Law.Admission,
+      Law.Admission,
+      Law.Admission
     ]
     const ramp = { isRamp: true, retryAfter: 3_000 }
     reject(Law, pool, one, now, ramp)
@@ -277,12 +277,12 @@ describe("a call that is taken over from another pacer", () => {
 describe("the share of output that headers measure", () => {
   it("is measured by what was spent, not by what calls in flight may still spend", () => {
     const pool = poolOf(Law, { outputTokens: { perSecond: 10_000, burst: 1_000_000 } })
-    const output = (amount: number): Law.Ticket["charge"] => ({ ...whole(0), outputTokens: amount })
+    const output = (amount: number): Law.Admission["charge"] => ({ ...whole(0), outputTokens: amount })
     const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 10, remaining, roundedTo: 1 } })
     Law.observe(pool, Law.take(pool, output(0), 0), says(100_000), 0)
     Law.keep(pool, Law.take(pool, output(3_000), 0))
-    const ticket = Law.take(pool, output(900), 2_000)
-    Law.observe(pool, ticket, says(100_000 - 3_000 + 8_000), 2_000)
+    const admission = Law.take(pool, output(900), 2_000)
+    Law.observe(pool, admission, says(100_000 - 3_000 + 8_000), 2_000)
     assert.closeTo(Meter.rate(meterOf(pool, "outputTokens")), 10 + 0.4 * (4 - 10), 1e-9)
   })
 })

@@ -123,11 +123,11 @@ describe("what headers say is left", () => {
   it("counts unless its call was sent before that of the last header, or before an exhaustion", () => {
     const levelAfter = (sentAt: number, before: (pool: Law.Pacer) => void): number => {
       const pool = poolOf(Law, stated)
-      const ticket = Law.take(pool, whole(100), sentAt)
+      const admission = Law.take(pool, whole(100), sentAt)
       before(pool)
       const meter = meterOf(pool)
       meter.level = 500_000
-      Law.observe(pool, ticket, readings(undefined, 1_000), 10)
+      Law.observe(pool, admission, readings(undefined, 1_000), 10)
       return meter.level
     }
     const isHeard = (sentAt: number, before: (pool: Law.Pacer) => void): boolean => levelAfter(sentAt, before) < 100_000
@@ -147,27 +147,27 @@ describe("what headers say is left", () => {
 
   it("is the level when the call was sent, plus the refill since then", () => {
     const pool = poolOf(Law, stated)
-    const ticket = Law.take(pool, whole(900_000), 0)
-    Law.observe(pool, ticket, readings(10, 100_000), 1_000)
+    const admission = Law.take(pool, whole(900_000), 0)
+    Law.observe(pool, admission, readings(10, 100_000), 1_000)
     assert.closeTo(meterOf(pool).level, 110_000, 1e-6)
   })
 
   it("changes nothing if it is what we expect", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 0.001, burst: 10_000 } })
     const before = Law.take(pool, whole(1_000), 0)
-    const ticket = Law.take(pool, whole(1_000), 0)
+    const admission = Law.take(pool, whole(1_000), 0)
     const { level } = meterOf(pool)
-    Law.observe(pool, ticket, readings(undefined, 8_000), 0)
+    Law.observe(pool, admission, readings(undefined, 8_000), 0)
     Law.settle(pool, before, whole(0), 0)
     assert.strictEqual(meterOf(pool).level, level + 1_000)
   })
 
   it("of output is never below our own level because of calls in flight", () => {
     const pool = poolOf(Law, { outputTokens: { perSecond: 1_000, burst: 10_000 } })
-    const ticket = Law.take(pool, { requests: 1, inputTokens: 0, outputTokens: 5_000, tokens: 0 }, 0)
+    const admission = Law.take(pool, { requests: 1, inputTokens: 0, outputTokens: 5_000, tokens: 0 }, 0)
     const meter = meterOf(pool, "outputTokens")
     assert.deepStrictEqual([meter.level, meter.held], [5_000, 5_000])
-    Law.observe(pool, ticket, { outputTokens: { limit: 1, remaining: 6_000, roundedTo: 1 } }, 0)
+    Law.observe(pool, admission, { outputTokens: { limit: 1, remaining: 6_000, roundedTo: 1 } }, 0)
     assert.strictEqual(meter.level, 5_000)
   })
 })
@@ -195,9 +195,9 @@ describe("the share that headers measure", () => {
       Law.take(pool, whole(used), now)
       now += millis
       remaining = left ?? remaining + gained - used
-      const ticket = Law.take(pool, whole(0), now)
+      const admission = Law.take(pool, whole(0), now)
       meter.mean = mean
-      Law.observe(pool, ticket, readings(10, remaining, roundedTo), now)
+      Law.observe(pool, admission, readings(10, remaining, roundedTo), now)
     }
     return Meter.rate(meter)
   }
@@ -249,9 +249,9 @@ describe("headers of a rejection", () => {
   const verdict = (remaining: number, { roundedTo = 1, size = 100, until = 0 } = {}): Law.Verdict => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 10_000, 1, size)
-    const ticket = send(Law, pool, now, size)
+    const admission = send(Law, pool, now, size)
     pool.distrustUntil = until === 0 ? 0 : now + until
-    return reject(Law, pool, ticket, now + 50, { readings: readings(undefined, remaining, roundedTo) })
+    return reject(Law, pool, admission, now + 50, { readings: readings(undefined, remaining, roundedTo) })
   }
 
   it("show an empty bucket if less is left than the call and half a rounding step", () => {

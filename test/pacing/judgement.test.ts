@@ -32,9 +32,9 @@ describe("an exhaustion that headers do not explain slows down", () => {
     const { tokens } = readings(10, 90_000)
     let verdict: Law.Verdict = "isolated"
     for (let i = 0; i < 10 && verdict === "isolated"; i++) {
-      const ticket = send(Law, pool, now, 4_000)
-      now = ticket.at + 50
-      verdict = reject(Law, pool, ticket, now, { readings: { tokens: tokens! } })
+      const admission = send(Law, pool, now, 4_000)
+      now = admission.at + 50
+      verdict = reject(Law, pool, admission, now, { readings: { tokens: tokens! } })
     }
     assert.strictEqual(verdict, "exhausted")
     assert.deepStrictEqual(slowed(pool), ["requests"])
@@ -47,16 +47,16 @@ describe("headers that showed room which did not exist", () => {
     const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
     let now = flow(Law, pool, 0, 20_000, 0.2)
     for (let i = 0; i < 20; i++) {
-      const ticket = send(Law, pool, now)
-      now = ticket.at + 50
+      const admission = send(Law, pool, now)
+      now = admission.at + 50
       const says = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 }, ...readings(10, 90_000) }
-      if (reject(Law, pool, ticket, now, isDenied ? { readings: says } : {}) === "exhausted") break
+      if (reject(Law, pool, admission, now, isDenied ? { readings: says } : {}) === "exhausted") break
     }
     now += millis
-    const ticket = send(Law, pool, now)
-    now = ticket.at
-    Law.accept(pool, ticket)
-    Law.observe(pool, ticket, readings(10, 0), now)
+    const admission = send(Law, pool, now)
+    now = admission.at
+    Law.accept(pool, admission)
+    Law.observe(pool, admission, readings(10, 0), now)
     return pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   }
 
@@ -124,9 +124,9 @@ describe("an outage", () => {
     let now = flow(Law, pool, 0, 20_000)
     const old = send(Law, pool, now)
     for (let i = 0; i < 20; i++) {
-      const ticket = send(Law, pool, now)
-      now = ticket.at + millis
-      if (fail(Law, pool, ticket, now) === "outage") return { pool, now, old }
+      const admission = send(Law, pool, now)
+      now = admission.at + millis
+      if (fail(Law, pool, admission, now) === "outage") return { pool, now, old }
     }
     return assert.fail("twenty failures in a row are an outage")
   }
@@ -169,18 +169,18 @@ describe("refill up to an event counts before the event", () => {
     pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   ]
   const ends: ReadonlyArray<
-    readonly [string, (pool: Law.Pacer, ticket: Law.Ticket, used: { readonly tokens: number }) => unknown]
+    readonly [string, (pool: Law.Pacer, admission: Law.Admission, used: { readonly tokens: number }) => unknown]
   > = [
-    ["that was accepted", (pool, ticket, used) => Law.settle(pool, ticket, used, 1_000)],
-    ["that told nothing", (pool, ticket, used) => Law.release(pool, ticket, used, 1_000)],
-    ["that failed", (pool, ticket, used) => Law.overload(pool, ticket, { used, retryAfter: undefined }, 1_000)]
+    ["that was accepted", (pool, admission, used) => Law.settle(pool, admission, used, 1_000)],
+    ["that told nothing", (pool, admission, used) => Law.release(pool, admission, used, 1_000)],
+    ["that failed", (pool, admission, used) => Law.overload(pool, admission, { used, retryAfter: undefined }, 1_000)]
   ]
 
   for (const [name, end] of ends) {
     it(`when a call used more than it asked for, ${name}`, () => {
       const pool = poolOf(Law, { tokens })
-      const ticket = Law.take(pool, whole(5_000), 0)
-      end(pool, ticket, { tokens: 8_000 })
+      const admission = Law.take(pool, whole(5_000), 0)
+      end(pool, admission, { tokens: 8_000 })
       assert.deepStrictEqual(levels(pool), [7_000, 7_000])
     })
   }
@@ -231,8 +231,8 @@ describe("a resize", () => {
   it("of one dimension keeps what headers taught about another one with a share", () => {
     const share = { requests: { share: 0.5 } }
     const pool = poolOf(Law, share)
-    const ticket = Law.take(pool, whole(1), 0)
-    Law.observe(pool, ticket, { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }, 100)
+    const admission = Law.take(pool, whole(1), 0)
+    Law.observe(pool, admission, { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }, 100)
     const { level, rule } = pool.caps.requests!
     resize(pool, { ...share, tokens: { total: 200 } }, 100)
     assert.deepStrictEqual(pool.caps.requests && [pool.caps.requests.level, pool.caps.requests.rule], [level, rule])

@@ -44,7 +44,7 @@ describe("law", () => {
       now = exhaust(Law, pool, now)
       const rate = rateOf(Law, pool, now)
       // Regression: each of twelve calls that were out together slowed the pool down.
-      for (const ticket of open) assert.strictEqual(reject(Law, pool, ticket, now + 10), "exhausted")
+      for (const admission of open) assert.strictEqual(reject(Law, pool, admission, now + 10), "exhausted")
       assert.closeTo(rateOf(Law, pool, now + 10), rate, 0.1)
     })
 
@@ -79,10 +79,10 @@ describe("law", () => {
       ] as const) {
         const pool = poolOf(Law)
         let now = exhaust(Law, pool, flow(Law, pool, 0, 10_000))
-        const ticket = send(Law, pool, now)
-        now = ticket.at + 50
+        const admission = send(Law, pool, now)
+        now = admission.at + 50
         assert.strictEqual(
-          reject(Law, pool, ticket, now, { retryAfter, readings: readings(undefined, 0) }),
+          reject(Law, pool, admission, now, { retryAfter, readings: readings(undefined, 0) }),
           "exhausted"
         )
         assert.closeTo(wait(Law, pool, now, 1), pause, 0.2 * pause, `${retryAfter}`)
@@ -103,9 +103,9 @@ describe("law", () => {
     it("remove a debt of our own counting at once", () => {
       const pool = poolOf(Law, {})
       Law.observe(pool, undefined, headers(10, 10_000), 0)
-      const ticket = send(Law, pool, 0)
-      Law.accept(pool, ticket)
-      Law.settle(pool, ticket, whole(60_000), 100)
+      const admission = send(Law, pool, 0)
+      Law.accept(pool, admission)
+      Law.settle(pool, admission, whole(60_000), 100)
       assert.isAbove(wait(Law, pool, 100), 4_000)
       const next = send(Law, pool, 100, 0)
       Law.observe(pool, next, headers(10, 9_000), 200)
@@ -118,8 +118,8 @@ describe("law", () => {
         [1_000, 3_500]
       ] as const) {
         const pool = poolOf(Law)
-        const ticket = send(Law, pool, 0)
-        Law.observe(pool, ticket, readings(10, 4_000, roundedTo), 0)
+        const admission = send(Law, pool, 0)
+        Law.observe(pool, admission, readings(10, 4_000, roundedTo), 0)
         assert.strictEqual(meterOf(pool, "tokens")!.level, level)
       }
     })
@@ -127,8 +127,8 @@ describe("law", () => {
     it("already count the calls sent before theirs, so nothing of those is refunded", () => {
       const pool = poolOf(Law)
       const before = Law.take(pool, whole(tokens), 0)
-      const ticket = Law.take(pool, whole(tokens), 10)
-      Law.observe(pool, ticket, readings(10, 4_000), 10)
+      const admission = Law.take(pool, whole(tokens), 10)
+      Law.observe(pool, admission, readings(10, 4_000), 10)
       Law.settle(pool, before, Amounts.nothing, 10)
       assert.strictEqual(meterOf(pool, "tokens")!.level, 4_000)
     })
@@ -139,14 +139,14 @@ describe("law", () => {
       const readings: Law.Readings = { requests: { limit: 0.01, remaining: 600, roundedTo: 1 }, tokens }
       Law.observe(pool, undefined, readings, 0)
       assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 600)
-      const tickets = Array.from({ length: 200 }, () => Law.take(pool, whole(100), 0))
-      for (const ticket of tickets.slice(0, 60)) {
-        Law.accept(pool, ticket)
-        Law.observe(pool, ticket, readings, 100)
-        Law.settle(pool, ticket, whole(100), 100)
+      const admissions = Array.from({ length: 200 }, () => Law.take(pool, whole(100), 0))
+      for (const admission of admissions.slice(0, 60)) {
+        Law.accept(pool, admission)
+        Law.observe(pool, admission, readings, 100)
+        Law.settle(pool, admission, whole(100), 100)
       }
-      for (const ticket of tickets.slice(60)) {
-        Law.reject(pool, ticket, { isRamp: false, retryAfter: undefined, readings, used: Amounts.nothing }, 100)
+      for (const admission of admissions.slice(60)) {
+        Law.reject(pool, admission, { isRamp: false, retryAfter: undefined, readings, used: Amounts.nothing }, 100)
       }
       assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 50)
     })
@@ -175,12 +175,12 @@ describe("law", () => {
         tokens: 0
       })
       const meter = meterOf(pool, "outputTokens")!
-      const [kept, ticket] = [Law.take(pool, output(2_000), 0), Law.take(pool, output(3_000), 0)]
+      const [kept, admission] = [Law.take(pool, output(2_000), 0), Law.take(pool, output(3_000), 0)]
       const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 1, remaining, roundedTo: 1 } })
-      Law.observe(pool, ticket, says(4_000), 0)
+      Law.observe(pool, admission, says(4_000), 0)
       assert.deepStrictEqual([meter.level, meter.held, meter.sum], [4_000, 5_000, 0])
       // More is believed by and by, and of it no more than those calls leave: 0.2 of (10,000 - 5,000 - 4,000).
-      Law.observe(pool, ticket, says(10_000), 0)
+      Law.observe(pool, admission, says(10_000), 0)
       assert.closeTo(meter.level, 4_200, 1e-6)
       Law.keep(pool, kept)
       assert.deepStrictEqual([meter.held, meter.sum], [3_000, 2_000])
@@ -202,9 +202,9 @@ describe("law", () => {
       const requests = { requests: { limit: 1, remaining: 1_000, roundedTo: 1 } }
       let now = flow(Law, pool, 0, 10_000)
       const verdicts = Array.from({ length: 3 }, () => {
-        const ticket = send(Law, pool, now)
-        now = ticket.at + 50
-        return reject(Law, pool, ticket, now, { readings: requests })
+        const admission = send(Law, pool, now)
+        now = admission.at + 50
+        return reject(Law, pool, admission, now, { readings: requests })
       })
       assert.include(verdicts, "exhausted")
       assert.isBelow(Meter.rate(meterOf(pool, "tokens")!), 10)
@@ -219,12 +219,12 @@ describe("law", () => {
       let now = 0
       let sum = 0
       while (now < 60_000) {
-        const ticket = send(Law, pool, now)
-        now = ticket.at
+        const admission = send(Law, pool, now)
+        now = admission.at
         sum += tokens
-        Law.accept(pool, ticket)
-        Law.observe(pool, ticket, headers(10, 10_000), now)
-        Law.settle(pool, ticket, ticket.charge, now)
+        Law.accept(pool, admission)
+        Law.observe(pool, admission, headers(10, 10_000), now)
+        Law.settle(pool, admission, admission.charge, now)
       }
       assert.closeTo(sum / now, 2.5, 0.1)
     })
@@ -239,7 +239,7 @@ describe("law", () => {
     it("of a call sent before an outage was found says nothing new", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-      const verdicts = open.map((ticket) => fail(Law, pool, ticket, 100))
+      const verdicts = open.map((admission) => fail(Law, pool, admission, 100))
       assert.strictEqual(verdicts[7], "outage")
       assert.closeTo(wait(Law, pool, 100), 1_000, 1)
     })
@@ -251,7 +251,7 @@ describe("law", () => {
       ] as const) {
         const pool = poolOf(Law)
         const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-        for (const ticket of open) fail(Law, pool, ticket, 100, retryAfter)
+        for (const admission of open) fail(Law, pool, admission, 100, retryAfter)
         assert.strictEqual(wait(Law, pool, 100), pause)
       }
     })
@@ -259,7 +259,7 @@ describe("law", () => {
     it("does not come for twice the usual time: then two calls go out, then four, then all", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-      for (const ticket of open) fail(Law, pool, ticket, 100)
+      for (const admission of open) fail(Law, pool, admission, 100)
       let now = 1_100
       const times = Array.from({ length: 20 }, () => (now = send(Law, pool, now, 10).at))
       const groups = [...new Set(times)].map((time) => times.filter((each) => each === time).length)
@@ -269,7 +269,7 @@ describe("law", () => {
     it("of a probe is awaited for twice the usual time, to the millisecond", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-      for (const ticket of open) fail(Law, pool, ticket, 100)
+      for (const admission of open) fail(Law, pool, admission, 100)
       const { at } = send(Law, pool, 100)
       const silence = 2 * pool.overloadMillis + 20
       assert.isAbove(silence, 2 * pool.rejectMillis + 20)
@@ -280,7 +280,7 @@ describe("law", () => {
     it("of one of several probes lets one call out again", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-      for (const ticket of open) fail(Law, pool, ticket, 100)
+      for (const admission of open) fail(Law, pool, admission, 100)
       const first = send(Law, pool, 100, 10)
       const second = send(Law, pool, first.at, 10)
       assert.isAbove(second.at, first.at)
@@ -293,8 +293,8 @@ describe("law", () => {
       const pool = poolOf(Law)
       Law.pause(pool, "ramp", 1_000)
       assert.strictEqual(pool.gate.reason, "ramp")
-      for (const ticket of Array.from({ length: 8 }, () => Law.take(pool, whole(tokens), 0)))
-        fail(Law, pool, ticket, 100)
+      for (const admission of Array.from({ length: 8 }, () => Law.take(pool, whole(tokens), 0)))
+        fail(Law, pool, admission, 100)
       Law.pause(pool, "rateLimit", 5_000)
       assert.strictEqual(pool.gate.reason, "overload")
     })
@@ -302,7 +302,7 @@ describe("law", () => {
     it("is over when the provider rejects a call", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-      for (const ticket of open) fail(Law, pool, ticket, 100)
+      for (const admission of open) fail(Law, pool, admission, 100)
       const probe = send(Law, pool, 100)
       reject(Law, pool, probe, probe.at + 50)
       assert.strictEqual(wait(Law, pool, probe.at + 50, 0), 0)
@@ -312,21 +312,23 @@ describe("law", () => {
   it("keeps a pause of the user, however the calls in flight end", () => {
     // Regression: the second exhaustion in a row, and an outage, ended a pause of a minute after a second.
     const ends = [
-      (pool: Law.Pacer, ticket: Law.Ticket) => fail(Law, pool, ticket, 200),
-      (pool: Law.Pacer, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { readings: readings(undefined, 0) }),
-      (pool: Law.Pacer, ticket: Law.Ticket) => reject(Law, pool, ticket, 200, { isRamp: true, retryAfter: 100 }),
-      (pool: Law.Pacer, ticket: Law.Ticket) => answer(Law, pool, ticket, 200)
+      (pool: Law.Pacer, admission: Law.Admission) => fail(Law, pool, admission, 200),
+      (pool: Law.Pacer, admission: Law.Admission) =>
+        reject(Law, pool, admission, 200, { readings: readings(undefined, 0) }),
+      (pool: Law.Pacer, admission: Law.Admission) =>
+        reject(Law, pool, admission, 200, { isRamp: true, retryAfter: 100 }),
+      (pool: Law.Pacer, admission: Law.Admission) => answer(Law, pool, admission, 200)
     ]
     for (const end of ends) {
       const pool = poolOf(Law)
       reject(Law, pool, send(Law, pool, 0), 50, { readings: readings(undefined, 0) })
       let now = 50
       const open = Array.from({ length: 8 }, () => {
-        const ticket = Law.take(pool, whole(tokens), (now += 1))
-        return ticket
+        const admission = Law.take(pool, whole(tokens), (now += 1))
+        return admission
       })
       Law.pause(pool, "rateLimit", 60_000)
-      for (const ticket of open) end(pool, ticket)
+      for (const admission of open) end(pool, admission)
       assert.strictEqual(wait(Law, pool, 200, 0), 59_800)
     }
   })
@@ -334,9 +336,9 @@ describe("law", () => {
   it("settles at the time of the settlement, not of the last decision", () => {
     // Regression: a debt was paid by what had been refilled in an idle hour before it, which the full bucket never held.
     const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 1_000 } })
-    const ticket = send(Law, pool, 0)
-    Law.accept(pool, ticket)
-    Law.settle(pool, ticket, whole(tokens + 700), 3_600_000)
+    const admission = send(Law, pool, 0)
+    Law.accept(pool, admission)
+    Law.settle(pool, admission, whole(tokens + 700), 3_600_000)
     assert.strictEqual(pool.caps.tokens!.level, 300)
   })
 
@@ -351,13 +353,13 @@ describe("law", () => {
     const [whole, part] = [poolOf(Law, limits), poolOf(Law, limits)]
     const charge = { requests: 1, inputTokens: 0, outputTokens: 500, tokens: 0 }
     for (let i = 0; i < 3; i++) Law.keep(whole, Law.take(whole, charge, 0))
-    const ticket = Law.take(part, charge, 0)
-    Law.adopt(whole, ticket)
-    assert.deepStrictEqual([whole.inFlight, whole.sent, ticket.number], [1, 4, 4])
+    const admission = Law.take(part, charge, 0)
+    Law.adopt(whole, admission)
+    assert.deepStrictEqual([whole.inFlight, whole.sent, admission.number], [1, 4, 4])
     const meter = meterOf(whole, "outputTokens")!
     assert.strictEqual(meter.held, 500)
-    assert.deepStrictEqual(ticket.sums.slice(0, 2), [1_500, 0])
-    Law.settle(whole, ticket, { ...charge, outputTokens: 200 }, 0)
+    assert.deepStrictEqual(admission.sums.slice(0, 2), [1_500, 0])
+    Law.settle(whole, admission, { ...charge, outputTokens: 200 }, 0)
     assert.deepStrictEqual([whole.inFlight, meter.held, meter.sum], [0, 0, 1_700])
   })
 
@@ -385,7 +387,7 @@ describe("law", () => {
     it("of a probe makes room for another one", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
-      for (const ticket of open) fail(Law, pool, ticket, 100)
+      for (const admission of open) fail(Law, pool, admission, 100)
       const probe = send(Law, pool, 100)
       assert.isAbove(wait(Law, pool, probe.at), 0)
       Law.release(pool, probe, Amounts.nothing, probe.at)
@@ -398,7 +400,7 @@ describe("law", () => {
       const pool = poolOf(Law, { requests: { perSecond: 10, burst: 10 } })
       const before = Array.from({ length: 5 }, () => Law.take(pool, whole(tokens), 0))
       Law.resize(pool, Rules.resolve({ tokens: { perSecond: 1_000, burst: 3_000 } }), {}, 0)
-      for (const ticket of before) answer(Law, pool, ticket, 0)
+      for (const admission of before) answer(Law, pool, admission, 0)
       let now = 0
       for (let i = 0; i < 3; i++) now = send(Law, pool, now).at
       assert.isAtMost(now, 10)
@@ -453,9 +455,9 @@ describe("law", () => {
     const open = Array.from({ length: 5 }, () => Law.take(pool, { ...whole(10), outputTokens: 50 }, 0))
     Law.observe(pool, undefined, { outputTokens: { limit: 1, remaining: 500, roundedTo: 1 } }, 0)
     const spent = { ...whole(0), outputTokens: 100, tokens: 100 }
-    for (const [i, ticket] of open.entries()) {
-      if (i % 2 === 0) Law.settle(pool, ticket, spent, 10)
-      else Law.keep(pool, ticket)
+    for (const [i, admission] of open.entries()) {
+      if (i % 2 === 0) Law.settle(pool, admission, spent, 10)
+      else Law.keep(pool, admission)
     }
     const meter = meterOf(pool, "outputTokens")!
     assert.deepStrictEqual([meter.held, meter.sum], [0, 0])
@@ -469,10 +471,10 @@ describe("law", () => {
         const pool = poolOf(Law, {})
         let now = 0
         for (let i = 0; i < 40; i++) {
-          const ticket = send(Law, pool, now, 0)
-          now = ticket.at + 50
-          if (i < 30) answer(Law, pool, ticket, now)
-          else reject(Law, pool, ticket, now, { isRamp: isRamp && i === 39 })
+          const admission = send(Law, pool, now, 0)
+          now = admission.at + 50
+          if (i < 30) answer(Law, pool, admission, now)
+          else reject(Law, pool, admission, now, { isRamp: isRamp && i === 39 })
         }
         now += 600_000
         for (let i = 0; i < 5; i++) now = send(Law, pool, now).at
@@ -528,7 +530,7 @@ describe("law", () => {
         )
       const stated = limitsOf()
       const pool = Law.make(Rules.resolve(stated), Rules.shares(stated), 0)
-      const open: Array<Law.Ticket> = []
+      const open: Array<Law.Admission> = []
       let now = 0
       const says = (): Law.Readings =>
         Object.fromEntries(
@@ -559,27 +561,27 @@ describe("law", () => {
           Law.resize(pool, Rules.resolve(next), Rules.shares(next), now)
         }
         if (open.length === 0 || random() < 0.4) continue
-        const [ticket] = open.splice(Math.floor(random() * open.length), 1) as [Law.Ticket]
-        const used = pick([Amounts.nothing, ticket.charge, { tokens: 700 }])
+        const [admission] = open.splice(Math.floor(random() * open.length), 1) as [Law.Admission]
+        const used = pick([Amounts.nothing, admission.charge, { tokens: 700 }])
         switch (pick(["answer", "answer", "keep", "release", "reject", "reject", "ramp", "overload"] as const)) {
           case "answer": {
-            Law.accept(pool, ticket)
-            if (random() < 0.5) Law.observe(pool, ticket, says(), now)
-            Law.settle(pool, ticket, used, now)
+            Law.accept(pool, admission)
+            if (random() < 0.5) Law.observe(pool, admission, says(), now)
+            Law.settle(pool, admission, used, now)
             break
           }
           case "keep": {
-            Law.keep(pool, ticket)
+            Law.keep(pool, admission)
             break
           }
           case "release": {
-            Law.release(pool, ticket, used, now)
+            Law.release(pool, admission, used, now)
             break
           }
           case "reject":
           case "ramp": {
             const isRamp = random() < 0.1
-            reject(Law, pool, ticket, now, {
+            reject(Law, pool, admission, now, {
               isRamp,
               used,
               readings: pick([undefined, says()]),
@@ -588,7 +590,7 @@ describe("law", () => {
             break
           }
           case "overload":
-            fail(Law, pool, ticket, now, pick([undefined, 10, 60_000]))
+            fail(Law, pool, admission, now, pick([undefined, 10, 60_000]))
         }
         assert.isTrue(isFinitely(pool), `seed ${seed}, step ${step}: ${JSON.stringify(pool)}`)
       }

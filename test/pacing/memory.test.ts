@@ -23,7 +23,7 @@ const cut = (limits: Limits.Limits) => {
   return { pool, now }
 }
 
-const given = (memory: Memory.Memory | undefined, limits: Limits.Limits, elapsed = 0, now = 0): Law.Pacer => {
+const given = (memory: Memory.LearnedLimits | undefined, limits: Limits.Limits, elapsed = 0, now = 0): Law.Pacer => {
   const pool = poolOf(Law, limits, now)
   Memory.restore(pool, memory!, elapsed, now)
   return pool
@@ -59,7 +59,7 @@ describe("what a pool has learned", () => {
     const next = given(memory, {})
     assert.closeTo(Meter.rate(meterOf(next)), Meter.rateAt(meterOf(pool), now), 1e-9)
     assert.isUndefined(next.opening)
-    const requests: Memory.Memory = { dimensions: { requests: memory.dimensions.requests! }, window: undefined }
+    const requests: Memory.LearnedLimits = { dimensions: { requests: memory.dimensions.requests! }, window: undefined }
     assert.isDefined(given(requests, {}).opening, "of tokens nothing is known")
     // In a pool without a meter of its own for that dimension, too.
     const other = given({ dimensions: { inputTokens: memory.dimensions.tokens! }, window: undefined }, {})
@@ -69,8 +69,8 @@ describe("what a pool has learned", () => {
 
   it("is the limit that headers named, whose bucket refills meanwhile", () => {
     const pool = poolOf(Law, {})
-    const ticket = send(Law, pool, 0, 1_000)
-    Law.observe(pool, ticket, { ...readings(10, 50_000), requests: { limit: 1, remaining: 100, roundedTo: 1 } }, 10)
+    const admission = send(Law, pool, 0, 1_000)
+    Law.observe(pool, admission, { ...readings(10, 50_000), requests: { limit: 1, remaining: 100, roundedTo: 1 } }, 10)
     const memory = Memory.recall(pool, 10)!
     assert.strictEqual(memory.dimensions.tokens!.limit, 10)
     assert.isUndefined(memory.dimensions.tokens!.rate)
@@ -137,9 +137,9 @@ describe("a pool that is closed and opened again", () => {
       const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens }
       const blocked = Law.decide(pool, charge, now)
       if (blocked === undefined) {
-        const ticket = Law.take(pool, charge, now)
-        Law.accept(pool, ticket)
-        Law.settle(pool, ticket, { tokens: random() < 0.1 ? 3 * tokens : tokens * random() }, now)
+        const admission = Law.take(pool, charge, now)
+        Law.accept(pool, admission)
+        Law.settle(pool, admission, { tokens: random() < 0.1 ? 3 * tokens : tokens * random() }, now)
       } else if (blocked.millis === Infinity) break
       now += Math.min(2_000, blocked?.millis ?? 400 * random())
     }
@@ -150,9 +150,9 @@ describe("a pool that is closed and opened again", () => {
   const answered = (pool: Law.Pacer, from: number): number => {
     const blocked = Law.decide(pool, Amounts.whole({ tokens: 1 }), from)
     if (blocked?.millis === Infinity) return from
-    const ticket = send(Law, pool, from, 1)
-    answer(Law, pool, ticket, ticket.at + 1)
-    return ticket.at + 1
+    const admission = send(Law, pool, from, 1)
+    answer(Law, pool, admission, admission.at + 1)
+    return admission.at + 1
   }
 
   const waitOf = (pool: Law.Pacer, tokens: number, now: number): number =>
@@ -208,9 +208,9 @@ describe("a pool that is closed and opened again", () => {
 
   it("is not full under other limits that it is given", () => {
     const pool = poolOf(Law, stated)
-    const ticket = Law.take(pool, Amounts.whole({ tokens: 10_000 }), 0)
-    Law.accept(pool, ticket)
-    Law.settle(pool, ticket, ticket.charge, 0)
+    const admission = Law.take(pool, Amounts.whole({ tokens: 10_000 }), 0)
+    Law.accept(pool, admission)
+    Law.settle(pool, admission, admission.charge, 0)
     const back = poolOf(Law, stated, 100)
     Memory.resume(back, Memory.rest(pool, 0), 100)
     const more: Limits.Limits = { tokens: { perSecond: 20_000, burst: 20_000 } }

@@ -36,7 +36,7 @@ export const play = (
   let pool = Law.make(Rules.resolve(stated), Rules.shares(stated), from)
   const apply = <A>(event: (pool: Law.Pacer) => A): A => event((pool = copy(pool)))
   const trace: Array<number | string> = []
-  const open: Array<Law.Ticket> = []
+  const open: Array<Law.Admission> = []
   // Calls of two sizes; the provider stays in one of several states for a while.
   const small = unit * 64
   let weather = pick("well", "tight", "random", "out")
@@ -55,29 +55,29 @@ export const play = (
     const blocked = apply((pool) => Law.decide(pool, charge, now))
     trace.push(blocked?.millis ?? 0, blocked?.by ?? "")
     if (blocked === undefined) open.push(apply((pool) => Law.take(pool, charge, now)))
-    const [ticket] = random() < 0.6 ? open.splice(Math.floor(random() * Math.min(2, open.length)), 1) : []
-    if (ticket === undefined) continue
+    const [admission] = random() < 0.6 ? open.splice(Math.floor(random() * Math.min(2, open.length)), 1) : []
+    if (admission === undefined) continue
     const reading = (limit: number, left: number, roundedTo = 1): Law.Reading => ({ limit, remaining: left, roundedTo })
     const left = weather === "tight" ? 0 : 20_000 * unit
     const readings = pick<Law.Readings | undefined>(undefined, undefined, {
       tokens: reading(unit, left, 2 * unit),
       requests: reading(0.01, weather === "tight" ? 0 : 10)
     })
-    const used = { tokens: ticket.charge.tokens / pick(1, 2), outputTokens: unit }
+    const used = { tokens: admission.charge.tokens / pick(1, 2), outputTokens: unit }
     const fails = weather !== "well" && random() < (weather === "random" ? 0.1 : 0.7)
     const end = random()
     if (fails && weather === "out") {
       const retryAfter = pick(undefined, 4_096)
-      trace.push(apply((pool) => Law.overload(pool, ticket, { used: {}, retryAfter }, now)))
+      trace.push(apply((pool) => Law.overload(pool, admission, { used: {}, retryAfter }, now)))
     } else if (fails) {
       const rejection = { isRamp: random() < 0.05, used: { tokens: 0 }, readings, retryAfter: pick(undefined, 256) }
-      trace.push(apply((pool) => Law.reject(pool, ticket, rejection, now)))
+      trace.push(apply((pool) => Law.reject(pool, admission, rejection, now)))
     } else {
-      apply((pool) => Law.accept(pool, ticket))
-      if (readings !== undefined) apply((pool) => Law.observe(pool, ticket, readings, now))
-      if (end < 0.05) apply((pool) => Law.release(pool, ticket, used, now))
-      else if (end < 0.1) apply((pool) => Law.keep(pool, ticket))
-      else apply((pool) => Law.settle(pool, ticket, used, now))
+      apply((pool) => Law.accept(pool, admission))
+      if (readings !== undefined) apply((pool) => Law.observe(pool, admission, readings, now))
+      if (end < 0.05) apply((pool) => Law.release(pool, admission, used, now))
+      else if (end < 0.1) apply((pool) => Law.keep(pool, admission))
+      else apply((pool) => Law.settle(pool, admission, used, now))
     }
     trace.push(pool.inFlight, Math.max(0, pool.gate.until - now))
   }

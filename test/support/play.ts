@@ -84,7 +84,7 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
     return at(now + random() * 2_000 * 2 ** (call.failures - 1), () => again(call))
   }
 
-  const send = (call: Call, ticket: Law.Ticket) => {
+  const send = (call: Call, admission: Law.Admission) => {
     const outcome = provider.arrive(call.id, call.tokens, now)
     const { inFlight } = pool
     const attempt: Attempt = {
@@ -103,18 +103,18 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
       switch (outcome.kind) {
         case "accepted": {
           provider.leave()
-          law.accept(pool, ticket)
+          law.accept(pool, admission)
           const signal = signalOf(outcome)
-          if (signal !== undefined) law.observe(pool, ticket, signal, now)
-          law.settle(pool, ticket, whole(call.tokens), now)
+          if (signal !== undefined) law.observe(pool, admission, signal, now)
+          law.settle(pool, admission, whole(call.tokens), now)
           return next()
         }
         case "rejected": {
           const rejection = { isRamp: false, retryAfter: undefined, readings: signalOf(outcome), used }
-          return fail(call, attempt, law.reject(pool, ticket, rejection, now))
+          return fail(call, attempt, law.reject(pool, admission, rejection, now))
         }
         case "overloaded":
-          return fail(call, attempt, law.overload(pool, ticket, { retryAfter: undefined, used }, now))
+          return fail(call, attempt, law.overload(pool, admission, { retryAfter: undefined, used }, now))
       }
     })
   }

@@ -19,8 +19,8 @@ const tokens = 1_000
 export const poolOf = (law: TheLaw, of: Limits.Limits = limits, now = 0): Law.Pacer =>
   law.make(Rules.resolve(of), Rules.shares(of), now)
 
-/** A call that goes as soon as it may. Returns its ticket, which says when. */
-export const send = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): Law.Ticket => {
+/** A call that goes as soon as it may. Returns its admission, which says when. */
+export const send = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): Law.Admission => {
   let at = now
   for (let looks = 0; ; looks++) {
     const blocked = law.decide(pool, whole(size), at)
@@ -30,27 +30,32 @@ export const send = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): 
   }
 }
 
-export const answer = (law: TheLaw, pool: Law.Pacer, ticket: Law.Ticket, now: number): void => {
-  law.accept(pool, ticket)
-  law.settle(pool, ticket, ticket.charge, now)
+export const answer = (law: TheLaw, pool: Law.Pacer, admission: Law.Admission, now: number): void => {
+  law.accept(pool, admission)
+  law.settle(pool, admission, admission.charge, now)
 }
 
 export const reject = (
   law: TheLaw,
   pool: Law.Pacer,
-  ticket: Law.Ticket,
+  admission: Law.Admission,
   now: number,
   says: Partial<Parameters<typeof Law.reject>[2]> = {}
 ): Law.Verdict =>
   law.reject(
     pool,
-    ticket,
+    admission,
     { isRamp: false, retryAfter: undefined, readings: undefined, used: Amounts.nothing, ...says },
     now
   )
 
-export const fail = (law: TheLaw, pool: Law.Pacer, ticket: Law.Ticket, now: number, retryAfter?: number): Law.Verdict =>
-  law.overload(pool, ticket, { retryAfter, used: Amounts.nothing }, now)
+export const fail = (
+  law: TheLaw,
+  pool: Law.Pacer,
+  admission: Law.Admission,
+  now: number,
+  retryAfter?: number
+): Law.Verdict => law.overload(pool, admission, { retryAfter, used: Amounts.nothing }, now)
 
 /** Milliseconds until a call is admitted. */
 export const wait = (law: TheLaw, pool: Law.Pacer, now: number, size = tokens): number =>
@@ -75,9 +80,9 @@ export const rateOf = (law: TheLaw, pool: Law.Pacer, now: number, millis = 2_000
 export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number, part = 1, size = tokens): number => {
   let now = from
   while (now < from + millis) {
-    const ticket = send(law, pool, now, size)
-    now = Math.max(ticket.at, now + size / (weather.rate * part))
-    answer(law, pool, ticket, now)
+    const admission = send(law, pool, now, size)
+    now = Math.max(admission.at, now + size / (weather.rate * part))
+    answer(law, pool, admission, now)
   }
   return now
 }
@@ -86,9 +91,9 @@ export const flow = (law: TheLaw, pool: Law.Pacer, from: number, millis: number,
 export const exhaust = (law: TheLaw, pool: Law.Pacer, from: number): number => {
   let now = from
   for (let i = 0; i < 10; i++) {
-    const ticket = send(law, pool, now)
-    now = ticket.at + 50
-    if (reject(law, pool, ticket, now) === "exhausted") return now
+    const admission = send(law, pool, now)
+    now = admission.at + 50
+    if (reject(law, pool, admission, now) === "exhausted") return now
   }
   return assert.fail("ten rejections in a row are an exhaustion")
 }
@@ -156,15 +161,15 @@ export const rules = {
       }
       for (let n = 0; n < 1_500; n++) {
         runUntil(Math.max(free, n * 120))
-        const ticket = send(law, pool, Math.max(free, n * 120))
-        free = ticket.at
+        const admission = send(law, pool, Math.max(free, n * 120))
+        free = admission.at
         const isRejected = random() < 0.01 || n % 150 === 100 || n % 150 === 101
-        const at = ticket.at + (isRejected ? 50 : answerMillis)
+        const at = admission.at + (isRejected ? 50 : answerMillis)
         ends.push({
           at,
           run: isRejected
-            ? () => seen.push(`${n} ${reject(law, pool, ticket, at)}`)
-            : () => answer(law, pool, ticket, at)
+            ? () => seen.push(`${n} ${reject(law, pool, admission, at)}`)
+            : () => answer(law, pool, admission, at)
         })
       }
       runUntil(Infinity)
@@ -178,10 +183,10 @@ export const rules = {
   "verdicts: random rejections of one burst that arrive together raise no alarm": (law) => {
     const pool = poolOf(law, { tokens: { perSecond: 1_000_000, burst: 10_000_000 } })
     let now = flow(law, pool, 0, 5_000)
-    const tickets = Array.from({ length: 500 }, () => send(law, pool, now))
+    const admissions = Array.from({ length: 500 }, () => send(law, pool, now))
     now += 50
-    const rejected = tickets.filter((_, i) => i % 20 === 10).toReversed()
-    const found = rejected.map((ticket) => reject(law, pool, ticket, now))
+    const rejected = admissions.filter((_, i) => i % 20 === 10).toReversed()
+    const found = rejected.map((admission) => reject(law, pool, admission, now))
     assert.deepStrictEqual(new Set(found), new Set(["isolated"]))
   },
 
@@ -211,9 +216,9 @@ export const rules = {
       const now = open.at(-1)!.at + 50
       const orders = [true, false].map((isRejected) => {
         const pool = structuredClone(before)
-        const ticket = structuredClone(open[number]!)
-        if (isRejected) assert.strictEqual(reject(law, pool, ticket, now), "isolated", `seed ${seed}`)
-        else law.release(pool, ticket, Amounts.nothing, now)
+        const admission = structuredClone(open[number]!)
+        if (isRejected) assert.strictEqual(reject(law, pool, admission, now), "isolated", `seed ${seed}`)
+        else law.release(pool, admission, Amounts.nothing, now)
         let at = now
         return Array.from({ length: 300 }, () => (at = send(law, pool, at, small).at))
       })
@@ -276,12 +281,12 @@ export const rules = {
     const rateBefore = 0.9 * weather.rate
     const pauses: Array<number> = []
     for (let probe = 0; probe < 6; probe++) {
-      const ticket = send(law, pool, now)
-      if (probe > 0) pauses.push(ticket.at - now)
-      assert.isAbove(probe === 0 ? 1 : wait(law, pool, ticket.at), 0, "one probe at a time")
-      now = ticket.at + 50
+      const admission = send(law, pool, now)
+      if (probe > 0) pauses.push(admission.at - now)
+      assert.isAbove(probe === 0 ? 1 : wait(law, pool, admission.at), 0, "one probe at a time")
+      now = admission.at + 50
       // The first of them is judged by a streak, as any other.
-      if (reject(law, pool, ticket, now) !== "exhausted") now = exhaust(law, pool, now)
+      if (reject(law, pool, admission, now) !== "exhausted") now = exhaust(law, pool, now)
     }
     assert.isTrue(
       pauses.every((pause, i) => pause >= 0.9 * [1_000, 2_000, 4_000, 8_000, 8_000][i]! && pause <= 8_100),
@@ -300,9 +305,9 @@ export const rules = {
       const pool = poolOf(law, {})
       law.observe(pool, undefined, { requests, ...readings(10, 10_000) }, 0)
       // 5,000 are left by our own count.
-      const tickets = Array.from({ length: 5 }, () => send(law, pool, 0))
-      law.accept(pool, tickets[4]!)
-      law.observe(pool, tickets[4], readings(10, remaining), 0)
+      const admissions = Array.from({ length: 5 }, () => send(law, pool, 0))
+      law.accept(pool, admissions[4]!)
+      law.observe(pool, admissions[4], readings(10, remaining), 0)
       return wait(law, pool, 0, 10_000)
     }
     assert.strictEqual(Math.round(waits(0)), 1_000)
@@ -327,10 +332,10 @@ export const rules = {
     const lying = seeds.map((seed) => {
       const stale = {
         ...law,
-        observe: (pool: Law.Pacer, ticket: Law.Ticket | undefined, _: Law.Readings, now: number) =>
-          law.observe(pool, ticket, readings(10, 10_000), now),
-        reject: (pool: Law.Pacer, ticket: Law.Ticket, says: Parameters<typeof Law.reject>[2], now: number) =>
-          law.reject(pool, ticket, { ...says, readings: readings(10, 10_000) }, now)
+        observe: (pool: Law.Pacer, admission: Law.Admission | undefined, _: Law.Readings, now: number) =>
+          law.observe(pool, admission, readings(10, 10_000), now),
+        reject: (pool: Law.Pacer, admission: Law.Admission, says: Parameters<typeof Law.reject>[2], now: number) =>
+          law.reject(pool, admission, { ...says, readings: readings(10, 10_000) }, now)
       }
       return play(stale, { limits, callers: 60, seed, ...of, weather: { ...of.weather, hasHeaders: true } })
     })
@@ -368,20 +373,20 @@ export const rules = {
       let verdict: Law.Verdict
       do {
         failures++
-        const ticket = send(law, pool, now)
-        now = Math.max(now, ticket.at) + 50
-        verdict = fail(law, pool, ticket, now)
+        const admission = send(law, pool, now)
+        now = Math.max(now, admission.at) + 50
+        verdict = fail(law, pool, admission, now)
         assert.include(["isolated", "outage"], verdict)
       } while (verdict === "isolated")
       if (from === 0) assert.isAtMost(failures, 3, "at the start, where nothing was accepted")
       else assert.isAtMost(now - from, 2_500)
       const pauses: Array<number> = []
       for (let probe = 0; probe < 6; probe++) {
-        const ticket = send(law, pool, now)
-        pauses.push(ticket.at - now)
-        assert.isAbove(wait(law, pool, ticket.at + 1), 0, "one probe at a time")
-        now = ticket.at + 50
-        assert.strictEqual(fail(law, pool, ticket, now), "outage")
+        const admission = send(law, pool, now)
+        pauses.push(admission.at - now)
+        assert.isAbove(wait(law, pool, admission.at + 1), 0, "one probe at a time")
+        now = admission.at + 50
+        assert.strictEqual(fail(law, pool, admission, now), "outage")
       }
       assert.deepStrictEqual(pauses, [1_000, 2_000, 5_000, 10_000, 10_000, 10_000])
       const probe = send(law, pool, now)
@@ -436,8 +441,8 @@ export const rules = {
     let now = 0
     // 100 tokens a second for two minutes.
     for (; now < 120_000; now += 1_000) answer(law, pool, send(law, pool, now, 100), now + 500)
-    const ticket = send(law, pool, now, 100)
-    assert.strictEqual(reject(law, pool, ticket, now + 50, { isRamp: true, retryAfter: 3_000 }), "ramp")
+    const admission = send(law, pool, now, 100)
+    assert.strictEqual(reject(law, pool, admission, now + 50, { isRamp: true, retryAfter: 3_000 }), "ramp")
     assert.closeTo(wait(law, pool, now + 50, 100), 3_000, 1)
     const before = 100
     for (let minute = 1; minute <= 4; minute++) {
@@ -477,12 +482,12 @@ export const rules = {
       let now = 0
       for (let i = 0; i < 300; i++) {
         const size = i === 50 ? 20_000 : 400
-        const ticket = send(law, pool, now, size)
-        now = ticket.at
+        const admission = send(law, pool, now, size)
+        now = admission.at
         taken.push({ at: now, amount: size, admittedAt: undefined })
-        law.accept(pool, ticket)
-        law.observe(pool, ticket, readings(1_000, 1_000_000), now)
-        law.settle(pool, ticket, ticket.charge, now)
+        law.accept(pool, admission)
+        law.observe(pool, admission, readings(1_000, 1_000_000), now)
+        law.settle(pool, admission, admission.charge, now)
       }
       assert.isUndefined(Ledger.overBucket(taken, bucket))
     }

@@ -13,16 +13,16 @@ import * as Law from "../../pacing/law.ts"
 import * as Preview from "../../pacing/preview.ts"
 
 /** What a call is charged, what it then uses, and how long it takes. */
-export interface SimulatedCall {
+export interface ForecastCall {
   readonly charge: Amounts.Whole
   readonly used: Amounts.Whole
   readonly millis: number
 }
 
-export interface SimulatedAgent {
+export interface ForecastAgent {
   readonly name: string
   readonly startsAt: number
-  readonly calls: ReadonlyArray<SimulatedCall>
+  readonly calls: ReadonlyArray<ForecastCall>
 }
 
 export interface Setup {
@@ -34,7 +34,7 @@ export interface Setup {
 
 /** The times of one call. */
 export interface Served {
-  readonly agent: SimulatedAgent
+  readonly agent: ForecastAgent
   readonly askedAt: number
   readonly admittedAt: number
   readonly endsAt: number
@@ -43,7 +43,7 @@ export interface Served {
 export interface Played {
   readonly served: ReadonlyArray<Served>
   /** Calls that are never admitted, because they are larger than a limit or a quota is used up. Their agents stop there. */
-  readonly refused: ReadonlyArray<Amounts.Misfit & { readonly agent: SimulatedAgent }>
+  readonly refused: ReadonlyArray<Amounts.Misfit & { readonly agent: ForecastAgent }>
   readonly endsAt: number
   /** How long the head of the queue waited for what. */
   readonly blocked: { readonly [O in Obstacle]?: number }
@@ -51,14 +51,14 @@ export interface Played {
 
 /** An agent, and its next calls. */
 interface Player {
-  readonly agent: SimulatedAgent
-  readonly calls: Iterator<SimulatedCall, undefined>
+  readonly agent: ForecastAgent
+  readonly calls: Iterator<ForecastCall, undefined>
 }
 
 /** A call in the queue. */
-interface QueuedCall extends Queued {
+interface AskedCall extends Queued {
   readonly player: Player
-  readonly call: SimulatedCall
+  readonly call: ForecastCall
   readonly askedAt: number
   flow: Flow<this> | undefined
 }
@@ -68,7 +68,7 @@ interface Due extends Heap.Item {
   readonly at: number
   readonly turn: number
   readonly player: Player
-  readonly ended: { readonly waiting: QueuedCall; readonly ticket: Law.Ticket } | undefined
+  readonly ended: { readonly waiting: AskedCall; readonly admission: Law.Admission } | undefined
 }
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
@@ -90,21 +90,21 @@ export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Steps
 }
 
 /** Simulates all agents to their ends. */
-export const play = (agents: ReadonlyArray<SimulatedAgent>, setup: Setup): Steps<Played> =>
+export const play = (agents: ReadonlyArray<ForecastAgent>, setup: Setup): Steps<Played> =>
   new FanOut(agents, setup).run()
 
 class FanOut {
   private readonly maxInFlight: number
   private readonly rules: Rules.Rules
   private readonly law: Law.Pacer
-  private readonly queue = new FairQueue<QueuedCall>()
+  private readonly queue = new FairQueue<AskedCall>()
   private readonly due: Array<Due> = []
   private scheduled = 0
   private readonly served: Array<Served> = []
   private readonly refused: Array<Played["refused"][number]> = []
   private endsAt = 0
 
-  constructor(agents: ReadonlyArray<SimulatedAgent>, { concurrency, levels, limits }: Setup) {
+  constructor(agents: ReadonlyArray<ForecastAgent>, { concurrency, levels, limits }: Setup) {
     this.maxInFlight = concurrency
     this.rules = Rules.resolve(limits)
     this.law = Law.make(this.rules, {}, 0)
@@ -151,12 +151,12 @@ class FanOut {
     return true
   }
 
-  private end({ ticket, waiting }: NonNullable<Due["ended"]>, now: number): void {
+  private end({ admission, waiting }: NonNullable<Due["ended"]>, now: number): void {
     const { used } = waiting.call
     const asked = waiting.cost
     if (asked > 0) this.queue.correct(waiting, Amounts.dominantShare(used, this.rules) / asked)
-    Law.accept(this.law, ticket)
-    Law.settle(this.law, ticket, used, now)
+    Law.accept(this.law, admission)
+    Law.settle(this.law, admission, used, now)
   }
 
   private ask(player: Player, now: number): void {
@@ -187,7 +187,7 @@ class FanOut {
       this.queue.serve(head)
       const endsAt = now + call.millis
       this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
-      this.schedule(endsAt, player, { waiting: head, ticket: answer })
+      this.schedule(endsAt, player, { waiting: head, admission: answer })
       return "decided"
     }
     const quota = Preview.exhaustedBy(answer)

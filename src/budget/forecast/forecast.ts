@@ -77,9 +77,9 @@ export const checkUniform: Input.Check = Input.all(uniform, (value) => {
   return { place: agents > maxCalls ? ".agents" : ".calls", text }
 })
 
-const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<FanOut.SimulatedAgent> => {
+const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<FanOut.ForecastAgent> => {
   const usual = complete(latency)
-  const callOf = (call: Call): FanOut.SimulatedCall => {
+  const callOf = (call: Call): FanOut.ForecastCall => {
     const { duration, inputTokens, outputTokens, reservedOutputTokens = 0 } = call
     return {
       charge: Amounts.whole({ inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) }),
@@ -96,7 +96,7 @@ const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArra
 
 /** A valid workload and its conditions. */
 export interface Prepared {
-  readonly agents: ReadonlyArray<FanOut.SimulatedAgent>
+  readonly agents: ReadonlyArray<FanOut.ForecastAgent>
   readonly setup: FanOut.Setup
 }
 
@@ -136,7 +136,7 @@ const bindingOf = ({ blocked, endsAt }: FanOut.Played): Forecast["binding"] => {
   return binding
 }
 
-const usageOf = (agents: ReadonlyArray<FanOut.SimulatedAgent>): Amounts.Whole => {
+const usageOf = (agents: ReadonlyArray<FanOut.ForecastAgent>): Amounts.Whole => {
   const sum = { ...Amounts.nothing }
   for (const { calls } of agents) {
     for (const { used } of calls) for (const each of Amounts.dimensions) sum[each] += used[each]
@@ -163,7 +163,7 @@ export function* forecast({ agents, setup }: Prepared): FanOut.Steps<Forecast> {
   for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
     blocked[obstacle as Forecast["binding"]] = Duration.millis(millis)
   }
-  const forecastOf = (agent: FanOut.SimulatedAgent): Forecast["agents"][number] => {
+  const forecastOf = (agent: FanOut.ForecastAgent): Forecast["agents"][number] => {
     const served = byAgent.get(agent) ?? []
     // The calls of an agent are in order.
     const finishesAfter = Duration.millis(served.at(-1)?.endsAt ?? 0)
