@@ -48,6 +48,18 @@ const silent: ReadonlySet<unknown> = new Set([
   "reasoning-end"
 ])
 
+const withDelta = (answer: Answer, part: unknown): Answer => {
+  const { length } = textOf(at(part, "delta")) ?? ""
+  return { ...answer, started: answer.started || length > 0, uncounted: answer.uncounted + length }
+}
+
+const finished = (answer: Answer, part: unknown): Answer => ({
+  ...withUsage(answer, at(part, "usage")),
+  finishReason: finishReasonOf(at(part, "finishReason") ?? at(part, "reason")),
+  started: true,
+  complete: true
+})
+
 /** Adds one part to an answer. Parts after an error are ignored. */
 export const step = (answer: Answer, part: unknown): Answer => {
   if (answer.error !== undefined) return answer
@@ -58,14 +70,10 @@ export const step = (answer: Answer, part: unknown): Answer => {
     case "text-delta":
     case "reasoning-delta":
     case "tool-input-delta":
-    case "tool-params-delta": {
-      const delta = textOf(at(part, "delta")) ?? ""
-      return { ...answer, started: answer.started || delta !== "", uncounted: answer.uncounted + delta.length }
-    }
-    case "finish": {
-      const finishReason = finishReasonOf(at(part, "finishReason") ?? at(part, "reason"))
-      return { ...withUsage(answer, at(part, "usage")), finishReason, started: true, complete: true }
-    }
+    case "tool-params-delta":
+      return withDelta(answer, part)
+    case "finish":
+      return finished(answer, part)
     case "error":
       return { ...answer, error: at(part, "error") ?? "an error without words" }
     default:

@@ -47,13 +47,13 @@ export const takeDue = <A>(self: Agenda<A>, now: number): A | undefined => {
   if (items.length > 0) {
     items[0] = last
     for (let index = 0; ;) {
-      let least = index
+      let soonest = index
       const left = 2 * index + 1
-      if (left < items.length && before(items[left]!, items[least]!)) least = left
-      if (left + 1 < items.length && before(items[left + 1]!, items[least]!)) least = left + 1
-      if (least === index) break
-      swap(items, index, least)
-      index = least
+      if (left < items.length && before(items[left]!, items[soonest]!)) soonest = left
+      if (left + 1 < items.length && before(items[left + 1]!, items[soonest]!)) soonest = left + 1
+      if (soonest === index) break
+      swap(items, index, soonest)
+      index = soonest
     }
   }
   return value

@@ -54,13 +54,13 @@ export const isText = (bytes: Uint8Array): boolean => {
  */
 export const text = Effect.fnUntraced(function* (
   path: string,
-  mostBytes: number
+  maxBytes: number
 ): Effect.fn.Return<string, Exit.CommandError, FileSystem.FileSystem> {
   const fs = yield* FileSystem.FileSystem
   const { size, type } = yield* reading(path)(fs.stat(path))
   if (type !== "File") return yield* unreadable(path, `it is ${kindOf(type)}, not a file`)
-  if (size > mostBytes) {
-    const why = `it has ${sizeText(Number(size))}, and at most ${sizeText(mostBytes)} are read`
+  if (size > maxBytes) {
+    const why = `it has ${sizeText(Number(size))}, and at most ${sizeText(maxBytes)} are read`
     return yield* unreadable(path, why)
   }
   const bytes = yield* reading(path)(fs.readFile(path))

@@ -261,9 +261,9 @@ export const forecastCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Says how long a workload will take, which limit binds, how many agents still help, which tier is enough, and what it costs."
+    "Predicts how long a workload takes, which limit binds, how many agents help, which tier is enough, and what it costs."
   ),
-  Command.withShortDescription("How long a workload takes, what limits it, and what it costs"),
+  Command.withShortDescription("Predicts how long a workload takes, what limits it, and what it costs"),
   Command.withExamples([
     { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },
     {

@@ -207,9 +207,9 @@ export const gatewayCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "A reverse proxy that paces: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
+    "A reverse proxy that holds each call until the provider has room: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
   ),
-  Command.withShortDescription("One limit for clients in every language: a proxy that paces"),
+  Command.withShortDescription("A reverse proxy through which clients in any language share a provider's limits"),
   Command.withExamples([
     { command: "floodgate gateway", description: "Anthropic, OpenAI and Gemini on http://127.0.0.1:8788" },
     {

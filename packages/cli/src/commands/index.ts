@@ -47,17 +47,22 @@ const load = ([name = ""]: ReadonlyArray<string>) =>
  * The root of all commands.
  */
 const root = Command.make("floodgate").pipe(
-  Command.withDescription("Keeps parallel LLM calls inside a provider's rate limits. `start` is the tour."),
+  Command.withDescription(
+    "Runs many LLM calls in parallel without 429s: each call is queued until the provider has room. Begin with `start`."
+  ),
   Command.withExamples([
     { command: "floodgate start", description: "A tour in about half a minute" },
     { command: "floodgate storm", description: "The incident in simulated time, strategy by strategy" },
     {
       command: "floodgate forecast docs --agents 12 --input-tokens-per-minute 400000",
-      description: "How long it will take"
+      description: "How long a job over your documents will take"
     },
     { command: 'floodgate run docs --prompt "What must an operator know?"', description: "Agents over your documents" },
-    { command: "floodgate provider --port 8787 --input-tokens-per-minute 400000", description: "A provider to try on" },
-    { command: "floodgate doctor", description: "Whether the key, the address and Redis are right" },
+    {
+      command: "floodgate provider --port 8787 --input-tokens-per-minute 400000",
+      description: "A simulated provider, to test clients against"
+    },
+    { command: "floodgate doctor", description: "Checks the key, the address, the limits and Redis" },
     { command: 'eval "$(floodgate --completions bash)"', description: "Completions for this shell" }
   ])
 )

@@ -136,5 +136,5 @@ export const labCommand = Command.make(
   Command.withDescription(
     "Races every strategy in every scenario in simulated time, on all cores, prints the results, and writes a report with charts as one HTML file. With --explain it only prints how each strategy is configured."
   ),
-  Command.withShortDescription("Every strategy in every scenario, as a table and a report")
+  Command.withShortDescription("Compares every strategy in every scenario, as a table and a report")
 )

@@ -218,7 +218,7 @@ export const runCommand = Command.make(
   Command.withDescription(
     "Splits documents between agents. Every agent reads, extracts, drafts, checks and finishes, all under one budget, and an orchestrator merges the results into summary.md. With ANTHROPIC_API_KEY it calls Anthropic (ANTHROPIC_BASE_URL sets another address), otherwise the embedded simulated provider. Limits that are not set are learned from the responses. Ctrl-C keeps finished calls; the same command resumes."
   ),
-  Command.withShortDescription("Agents over your own documents, under one budget"),
+  Command.withShortDescription("Runs agents over your own documents, under one budget"),
   Command.withExamples([
     {
       command: 'floodgate run docs README.md --prompt "What must an operator know?"',

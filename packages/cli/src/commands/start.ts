@@ -30,7 +30,7 @@ const raced = ["incident", "neighbour", "outage-at-start", "random-rejections", 
 type Mode = Effect.Success<ReturnType<typeof modeOf>>
 
 const simulated = Effect.fnUntraced(function* (mode: Mode) {
-  yield* Print.out("== In simulated time: what people run, and Floodgate\n")
+  yield* Print.out("== In simulated time: common strategies, and Floodgate\n")
   const races: Array<Matrix.RaceResults> = []
   for (const [index, name] of raced.entries()) {
     if (mode === "plain") yield* Print.out(`${index + 1} of ${raced.length}: ${name}`)
@@ -139,7 +139,7 @@ export const startCommand = Command.make("start", {}, () =>
   })
 ).pipe(
   Command.withDescription(
-    "A tour in about half a minute. First it races what people run against Floodgate in simulated time, in several scenarios. Then it runs the official SDK with and without Floodgate over real HTTP. It needs no key and no network, and writes nothing."
+    "A tour in about half a minute. First it compares common strategies with Floodgate in several scenarios, in simulated time. Then it runs the official SDK with and without Floodgate over real HTTP. It needs no key and no network, and writes nothing."
   ),
   Command.withShortDescription("A tour in about half a minute: start here"),
   Command.withExamples([{ command: "floodgate start", description: "Needs no key and no network" }])

@@ -125,7 +125,7 @@ export const statusCommand = Command.make(
   Command.withDescription(
     "Shows a budget that processes share in Redis: what is left of each limit, and for each process its calls in flight, what they hold, and what the first waiting call needs. It changes nothing."
   ),
-  Command.withShortDescription("What each process holds of a budget in Redis"),
+  Command.withShortDescription("Shows what each process holds of a budget in Redis"),
   Command.withExamples([
     { command: "floodgate status --redis redis://127.0.0.1:6379", description: "The current state" },
     { command: "floodgate status --watch", description: "Live, from the Redis of this machine" },

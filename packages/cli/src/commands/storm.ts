@@ -83,8 +83,8 @@ const traceOf = Effect.fnUntraced(function* (file: string, speed: string, option
   const trace = yield* Trace.read(file)
   const days = trace.at(-1)!.atMillis / 86_400_000
   if (days / factor > maxDays) {
-    const most = `a trace of at most ${maxDays} days: this one's last call comes ${Math.round(days)} days after its first`
-    return yield* invalid("trace", `${most}; correct its dates, or raise --speed`, file)
+    const expected = `a trace of at most ${maxDays} days: this one's last call comes ${Math.round(days)} days after its first`
+    return yield* invalid("trace", `${expected}; correct its dates, or raise --speed`, file)
   }
   return Scenarios.fromTrace(trace, { ...options, speed: factor })
 })
@@ -185,9 +185,9 @@ export const stormCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Races the same work under several strategies in simulated time: what people run today, Floodgate, and an oracle that knows everything. The default is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
+    "Runs the same work under several strategies in simulated time: common clients and queues, Floodgate, and an oracle, which is the best possible schedule. The default is the incident: 12 agents of 5 calls, 2.472M tokens, against 60,000 tokens a second."
   ),
-  Command.withShortDescription("What people run today and Floodgate, in simulated time"),
+  Command.withShortDescription("Compares common strategies with Floodgate, in simulated time"),
   Command.annotate(Help.Sections, [
     { heading: "SCENARIOS", rows: Scenarios.described },
     { heading: "STRATEGIES", rows: Strategies.all.map(({ name, summary }) => [name, summary] as const) }

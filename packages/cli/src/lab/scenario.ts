@@ -134,12 +134,12 @@ const check = (ok: boolean, option: string, expected: string, got: number): void
   if (!ok) Input.invalid(`Scenario.make: ${option}`, expected, got)
 }
 
-const whole = (option: string, value: number, least: number): void =>
-  check(Number.isSafeInteger(value) && value >= least, option, `an integer >= ${least}`, value)
+const whole = (option: string, value: number, min: number): void =>
+  check(Number.isSafeInteger(value) && value >= min, option, `an integer >= ${min}`, value)
 
 /** The bound on agents and calls. All of them are in memory, and a waiting agent takes some 24 KB. */
 const maxAgents = 100_000
-const mostCalls = 1_000_000
+const maxCalls = 1_000_000
 
 /** More tokens than any model reads. JavaScript has no texts that are much longer. */
 const maxCallTokens = 100_000_000
@@ -170,7 +170,7 @@ const checkAll = (options: ScenarioOptions): void => {
   whole("agents", agents, 1)
   whole("calls", calls, 1)
   check(agents <= maxAgents, "agents", `at most ${maxAgents}`, agents)
-  check(agents * calls <= mostCalls, "calls", `at most ${mostCalls} calls of all agents together`, calls)
+  check(agents * calls <= maxCalls, "calls", `at most ${maxCalls} calls of all agents together`, calls)
   whole("outputTokens", outputTokens, 1)
   whole("firstTokens", firstTokens, outputTokens + 1)
   whole("tokens", tokens, outputTokens + 1)
@@ -185,10 +185,10 @@ const checkAll = (options: ScenarioOptions): void => {
     latencyPerToken
   )
   const largest = calls === 1 ? firstTokens : Math.max(firstTokens, tokens)
-  const most = window === "bucket" ? Math.max(burst, rate * 60) : rate * 60
+  const perMinute = window === "bucket" ? Math.max(burst, rate * 60) : rate * 60
   const name = largest === firstTokens ? "firstTokens" : "tokens"
   check(largest <= maxCallTokens, name, `at most ${maxCallTokens} tokens`, largest)
-  check(largest <= most, name, `at most the provider's ${most}`, largest)
+  check(largest <= perMinute, name, `at most the provider's ${perMinute}`, largest)
 }
 
 const agentsOf = ({

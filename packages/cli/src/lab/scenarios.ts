@@ -12,8 +12,7 @@ export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptio
 /** Separate seeds for separate purposes, so that a change to one does not change the numbers of another. */
 const lanes = { input: 101, output: 102 }
 
-const between = (least: number, value: number, most: number): number =>
-  Math.max(least, Math.min(most, Math.round(value)))
+const between = (min: number, value: number, max: number): number => Math.max(min, Math.min(max, Math.round(value)))
 
 /** 12 agents of 5 calls of 150,000 tokens against 4M a minute, with a full bucket of a minute's worth. */
 const burst = (options: Scenario.Options): Scenario.Scenario =>

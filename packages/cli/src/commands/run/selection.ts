@@ -79,8 +79,8 @@ export const assignmentOf = Effect.fnUntraced(function* (
     )
   )
   if (Option.isSome(given.agents) && given.agents.value > chunks.length) {
-    const most = `at most ${chunks.length}: the documents have no more lines to share`
-    return yield* invalid("agents", most, String(given.agents.value))
+    const expected = `at most ${chunks.length}: the documents have no more lines to share`
+    return yield* invalid("agents", expected, String(given.agents.value))
   }
   return { found, chunks }
 })

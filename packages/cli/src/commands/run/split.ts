@@ -34,9 +34,9 @@ interface Line {
 
 /** The end of the line, or of the part of a long line, that begins at `from`. It never splits a surrogate pair. */
 const endOf = (text: string, from: number, end: number): number => {
-  const most = from + maxLineLength
-  if (end <= most) return end
-  return /[\uD800-\uDBFF]/.test(text[most - 1]!) ? most - 1 : most
+  const limit = from + maxLineLength
+  if (end <= limit) return end
+  return /[\uD800-\uDBFF]/.test(text[limit - 1]!) ? limit - 1 : limit
 }
 
 function* linesOf({ text }: Document): Generator<Line> {

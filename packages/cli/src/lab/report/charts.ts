@@ -74,9 +74,9 @@ const barsOf = (
   place: ChartPlace
 ) => {
   const longest = Math.max(...results.map((result) => result.makespanSeconds))
-  const most = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
+  const max = floorSeconds > 0 ? Math.min(longest, 6 * floorSeconds) : longest
   const done = (result: ResultRow): boolean => result.finished && result.failedCalls === 0
-  const end = (result: ResultRow): number => Math.min(result.makespanSeconds, most)
+  const end = (result: ResultRow): number => Math.min(result.makespanSeconds, max)
   const label = (result: ResultRow): string => {
     const time = seconds(result.makespanSeconds)
     if (done(result)) return time
@@ -89,8 +89,8 @@ const barsOf = (
     return result.strategy === "floodgate" ? "var(--good)" : "var(--c1)"
   }
   /** A label is within its bar if there is no room beside it. */
-  const inside = (result: ResultRow): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * most
-  return { most, done, end, label, color, inside }
+  const inside = (result: ResultRow): boolean => end(result) > (narrow(place) ? 0.45 : 0.6) * max
+  return { max, done, end, label, color, inside }
 }
 
 /** The line of the floor, if there is one. */
@@ -115,7 +115,7 @@ const floorMarks = ({ Plot, seconds }: Kit, floorSeconds: number) => {
 const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn => {
   const { floorSeconds, results } = figures
   const { Plot, count, narrow, room, along, halo, tipOf, base, draw } = kit
-  const { color, done, end, inside, label, most } = barsOf(kit, figures, place)
+  const { color, done, end, inside, label, max } = barsOf(kit, figures, place)
   const text = (inner: boolean, full: boolean) =>
     Plot.text(
       results.filter((result) => inside(result) === inner && (inner ? done(result) === full : full)),
@@ -149,7 +149,7 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn 
     marginTop: 20,
     marginBottom: room.marginBottom,
     x: {
-      domain: [0, most],
+      domain: [0, max],
       label: along.label,
       labelOffset: along.labelOffset,
       ticks: narrow(place) ? 4 : 8,
@@ -164,10 +164,10 @@ const makespan = (kit: Kit, figures: ScenarioFigures, place: ChartPlace): Drawn 
       ),
       // Where a bar is cut.
       Plot.text(
-        results.filter((result) => result.makespanSeconds > most),
+        results.filter((result) => result.makespanSeconds > max),
         {
           y: "strategy",
-          x: most,
+          x: max,
           dx: 2,
           text: () => "//",
           fontSize: 20,
@@ -326,10 +326,10 @@ const gantt = (kit: Kit, { agents }: ScenarioFigures, { bars, resumed }: RunFigu
 const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn => {
   const { Plot, palette, short, seconds, narrow, room, along, tipOf, base, draw } = kit
   /** A logarithmic axis has no zero. */
-  const least = 0.01
+  const minSeconds = 0.01
   const some = runs.filter((run) => run.latencies.length > 0)
   const longest = Math.max(...some.map((run) => run.latencies.at(-1)!))
-  const shortest = Math.min(...some.map((run) => Math.max(least, run.latencies[0]!)))
+  const shortest = Math.min(...some.map((run) => Math.max(minSeconds, run.latencies[0]!)))
   // Whole decades, so that the axis starts and ends at round numbers.
   const domain = [10 ** Math.floor(Math.log10(shortest)), 10 ** Math.ceil(Math.log10(longest * 1.001))]
   // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
@@ -339,7 +339,7 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn 
   const period = unit * drawn.length
   const points = ({ done, latencies, planned }: RunFigures) => {
     const line = latencies.map((seconds, index) => ({
-      seconds: Math.max(least, seconds),
+      seconds: Math.max(minSeconds, seconds),
       share: (((index + 1) / latencies.length) * done) / planned
     }))
     // A line that does not reach the top continues to the right: the missing part was never done.

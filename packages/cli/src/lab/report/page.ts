@@ -143,7 +143,7 @@ const tables = {
   }),
   latencies: (_, run) => ({ heads: ["latency (s)"], rows: run.latencies.map((seconds) => [seconds]) })
 }
-const mostRows = 500
+const maxRows = 500
 const quoted = (cell) => /[",\\n]/.test(cell) ? '"' + cell.replaceAll('"', '""') + '"' : cell
 const csvOf = ({ heads, rows }) =>
   [heads, ...rows].map((row) => row.map((cell) => quoted(String(cell ?? ""))).join(",") + "\\n").join("")
@@ -162,10 +162,10 @@ const tabulate = (details) => {
   const run = report.figures[index].runs[chosen[index]]
   const table = tables[kind](index, run ?? { bars: [], levels: [], rates: [], latencies: [] })
   const element = details.querySelector("table")
-  element.replaceChildren(rowOf("th", table.heads), ...table.rows.slice(0, mostRows).map((row) => rowOf("td", row)))
+  element.replaceChildren(rowOf("th", table.heads), ...table.rows.slice(0, maxRows).map((row) => rowOf("td", row)))
   const all = table.rows.length
   details.querySelector(".count").textContent =
-    all > mostRows ? "The first " + mostRows + " of " + all + " rows; the file has all." : ""
+    all > maxRows ? "The first " + maxRows + " of " + all + " rows; the file has all." : ""
   const link = details.querySelector("a")
   URL.revokeObjectURL(link.href)
   link.href = URL.createObjectURL(new Blob([csvOf(table)], { type: "text/csv" }))

@@ -212,10 +212,10 @@ const quickerThan = (
   name: string
 ): ReadonlyArray<string> =>
   races.flatMap((race) => {
-    const most = noticeable * resultOf(race, name).makespanSeconds
+    const max = noticeable * resultOf(race, name).makespanSeconds
     const [best] = rivals
       .map((rival) => resultOf(race, rival))
-      .filter((one) => isDone(one) && one.makespanSeconds < most)
+      .filter((one) => isDone(one) && one.makespanSeconds < max)
       .toSorted((a, b) => a.makespanSeconds - b.makespanSeconds)
     return best === undefined ? [] : [`${best.strategy} in ${race.name} (${seconds(best.makespanSeconds)})`]
   })
