@@ -161,7 +161,7 @@ describe("Estimator", () => {
 
     it.effect("learns an answer that was cut off at maxTokens only if it is longer than expected", () =>
       Effect.gen(function* () {
-        // Regression: thirty calls with max_tokens 1, which warm a cache, had the next reserve 2 tokens of 32,000.
+        // Regression: after thirty calls with max_tokens 1, which warm a cache, the next call reserved 2 of 32,000 tokens.
         const estimator = yield* Estimator.make()
         const output = Effect.map(estimator.estimate(call), ({ outputTokens }) => outputTokens)
         const cut = (maxTokens: number, times = 1) =>
@@ -180,7 +180,7 @@ describe("Estimator", () => {
         assert.strictEqual(yield* output, Math.ceil(245 * 1.15))
         yield* cut(300, 30)
         assert.strictEqual(yield* output, 345)
-        // The input is learned of each.
+        // The input of each is learned.
         assert.strictEqual((yield* estimator.estimate(call)).inputTokens, 1_000)
       })
     )
@@ -235,7 +235,7 @@ describe("Estimator", () => {
             yield* learnOutputs(estimator, call, [output])
           }
           assert.isAtLeast(covered / asked, 0.93)
-          // And it stays far from a max_tokens of 64,000.
+          // It stays far below a max_tokens of 64,000.
           assert.isBelow(reserved / asked, 8_000)
         }).pipe(Random.withSeed(`lognormal ${sigma}`))
       )
@@ -253,7 +253,7 @@ describe("Estimator", () => {
             if (outputs.reduce((sum, output) => sum + output, 0) <= together * outputTokens!) covered++
           }
           assert.isAtLeast(covered / 400, 0.93)
-          // One that runs alone reserves the most.
+          // A call that runs alone reserves more.
           const alone = (yield* estimator.estimate(call)).outputTokens!
           assert.isAtMost(outputTokens!, alone)
           if (together === 64) assert.isBelow(outputTokens!, alone * 0.55)
@@ -302,7 +302,7 @@ describe("Estimator", () => {
 
     it.effect("ignores amounts that no call can use", () =>
       Effect.gen(function* () {
-        // Regression: after one usage of 1e300 every later call of the pool died.
+        // Regression: after one usage of 1e300, every later call of the pool failed with a defect.
         const estimator = yield* Estimator.make()
         for (const value of [1e300, 1e12 + 1]) {
           yield* estimator.learn(call, used(value, value, value))
@@ -317,7 +317,7 @@ describe("Estimator", () => {
     it.effect("forgets the least recently used kind beyond 1,000", () =>
       Effect.gen(function* () {
         const estimator = yield* Estimator.make()
-        // The pool as a whole is one more.
+        // The profile of the whole pool is one more.
         const kinds = oneTo(999).map((n) => ({ ...call, kind: `agent ${n}` }))
         yield* Effect.forEach(kinds, (kind) => estimator.learn(kind, used(500, 10)))
         yield* estimator.estimate(kinds[0]!)

@@ -32,7 +32,7 @@ const limits: Limits.Limits = {
   tokens: { perMinute: 200_000, window: "bucket" }
 }
 
-/** So much that a call costs nothing to speak of, and a lone rejection is no sign of an empty bucket. */
+/** Limits so large that a single rejection cannot mean an empty bucket. */
 const plenty: Budget.Options = { limits: { requests: { perMinute: 60_000 }, inputTokens: { perMinute: 60_000_000 } } }
 
 const once = Retry.make({ attempts: 1 })
@@ -45,7 +45,7 @@ const layer = ({ budget, ...options }: Governor.Options & { readonly budget?: Bu
     Layer.provide(Retry.layerBudget({ minPerSecond: Infinity }))
   )
 
-/** A budget that does not hear of rejections, so that its levels show only what calls took. */
+/** A budget that gets no rejections, so that its levels show only what calls took. */
 const deaf = Layer.effect(
   Budget.TokenBudget,
   Effect.map(Budget.make({ limits }), (budget) =>
@@ -84,7 +84,7 @@ const levels = Effect.map(pool, ({ dimensions }) => ({
   tokens: dimensions.tokens!.level
 }))
 
-/** What an effect takes of the budget in the end. No time passes, so nothing is refilled. */
+/** What an effect takes from the budget in the end. No time passes, so nothing refills. */
 const taken = <E, R>(self: Effect.Effect<unknown, E, R>) =>
   Effect.gen(function* () {
     yield* Budget.consume(0)
@@ -223,7 +223,7 @@ describe("Governor", () => {
     ] as const) {
       it.effect(`keeps the prompt ${what} that the provider does not count`, () =>
         Effect.gen(function* () {
-          // Regression: gateways say 0 of the prompt, and all of it was given back.
+          // Regression: gateways report 0 tokens of the prompt, and all of it was given back.
           const observing = (ticket: Governor.Ticket) => {
             ticket.recordUsage(actual(0, 30))
             return attempt
@@ -293,7 +293,7 @@ describe("Governor", () => {
   })
 
   // ---------------------------------------------------------------------------
-  // What the budget is told
+  // What reaches the budget
   // ---------------------------------------------------------------------------
 
   describe("pushback", () => {
@@ -411,7 +411,7 @@ describe("Governor", () => {
     )
 
     for (const [what, mine] of [
-      // Node's errors of child processes have it.
+      // Errors of Node's child processes have it.
       ["a signal of null", { signal: null }],
       ["a signal of a process", { signal: "SIGTERM" }],
       ["a signal of the DOM", { signal: new AbortController().signal }],
@@ -452,7 +452,7 @@ describe("Governor", () => {
   // ---------------------------------------------------------------------------
 
   describe("retry", () => {
-    /** Says nothing of the provider, so that each is the call's own. */
+    /** It says nothing about the provider, so that each counts as the call's own failure. */
     const conflict = new LlmError.InvalidRequest({ status: 409, requestId: "req_1" })
 
     it.effect("makes as many attempts as the policy allows, and reports that as the reason", () =>
@@ -589,7 +589,7 @@ describe("Governor", () => {
 
     it.effect("reports the refusal of a retry with the failure before it", () =>
       Effect.gen(function* () {
-        // One place: while the first waits for its retry, others take it and fill the queue.
+        // While the first waits for its retry, others take the only slot and fill the queue.
         const first = yield* Effect.forkChild(Effect.flip(run(() => fail(conflict))))
         yield* Effect.yieldNow
         for (const _ of [1, 2]) yield* Effect.forkChild(run(() => Effect.never))
@@ -635,7 +635,7 @@ describe("Governor", () => {
           yield* TestClock.adjust("5001 millis")
           const error = yield* Fiber.join(fiber)
           assert.isUndefined(missed(error).pool)
-          // Whoever asked again would ask for ever.
+          // A caller that tried again would do so for ever.
           assert.isFalse(missed(error).isRetryable)
           assert.include(String(error), "The deadline of the call passed before it was sent")
         }
@@ -656,13 +656,13 @@ describe("Governor", () => {
         const error = yield* Effect.flip(Retry.withDeadline(patient, "1 minute"))
         const { left, pool: name, wait } = missed(error)
         assert.deepStrictEqual([name, Duration.toMinutes(left), Duration.toMinutes(wait)], ["default", 1, 5])
-        // Regression: whoever asked again heard the same at once, for ever.
+        // Regression: the refusal was retryable, so that callers tried again for ever.
         assert.isFalse(error.isRetryable)
         assert.match(
           error.message,
           /would wait 5m for a free place in pool "default", longer than the 1m to its deadline/
         )
-        // The nearer of the two bounds says who refuses.
+        // The earlier of the two limits decides which error it is.
         const hasty = run(() => succeed(1), { maxWait: "30 seconds" })
         const impatient = yield* Effect.flip(Retry.withDeadline(hasty, "1 minute"))
         assert.include(impatient.message, "longer than its maxWait of 30s")
@@ -689,7 +689,7 @@ describe("Governor", () => {
 
     it.effect("ends a retry that would wait longer with the failure before it", () =>
       Effect.gen(function* () {
-        // Regression: in an outage the caller heard of a maxWait that nobody had set, and not of the provider's 529.
+        // Regression: in an outage the error named a maxWait that nobody had set, and not the provider's 529.
         const signal: Limits.Signal = { dimensions: { inputTokens: { limit: 100_000, remaining: 0 } } }
         const rejected = fail(
           new LlmError.RateLimited({ status: 429, signal, retryAfter: Duration.seconds(1), requestId: "req_1" })
@@ -790,7 +790,7 @@ describe("Governor", () => {
           return Effect.fail({ isRetryable: true })
         }).pipe(Effect.flip, Effect.andThen(Retry.balance), Effect.provide(Retry.layerBudget()), Effect.forkChild)
         yield* TestClock.adjust(0)
-        // Three retries were taken of 20, and the call has earned a fifth of one.
+        // Three of 20 retries were taken, and the call has gained a fifth of one.
         assert.closeTo(yield* Fiber.join(fiber), 17.2, 1e-9)
         assert.strictEqual(reservations.size, 4)
       }).pipe(Effect.provide(layer({ retry: Retry.make({ backoff: Schedule.forever, attempts: 4 }) })))
@@ -904,7 +904,7 @@ describe("Governor", () => {
 
     it.effect("reserves the whole limit in every dimension in which only a guess is larger, and settles to that", () =>
       Effect.gen(function* () {
-        // Regression: the first was cut, and the call then refused for the second.
+        // Regression: only the first was reduced, and the call was refused for the second.
         const guessed: Governor.Call = { model: "m", bytes: 4_000, maxTokens: 9_000 }
         const charges: Array<Limits.Usage> = []
         const attempt = (ticket: Governor.Ticket) => {
@@ -946,7 +946,7 @@ describe("Governor", () => {
 
     it.effect("does not refuse a call because of the ratio that another call has taught", () =>
       Effect.gen(function* () {
-        // Regression: one document by URL (300 bytes, 90,000 tokens) had every later call of a new kind refused for good.
+        // Regression: after one document by URL (300 bytes, 90,000 tokens), every call of a new kind was refused.
         const charges: Array<number | undefined> = []
         const ask = Effect.fnUntraced(function* (kind: string, bytes: number, inputTokens: number) {
           const attempt = (ticket: Governor.Ticket) => {
@@ -961,7 +961,7 @@ describe("Governor", () => {
         yield* ask("summary", 30_000, 11_000)
         yield* ask("summary", 30_000, 11_000)
         yield* ask("fetch", 300, 90_000)
-        // What only a guess makes larger than the limit goes alone, and teaches what its kind is like.
+        // A call that only a guess makes larger than the limit is sent alone, and teaches the ratio of its kind.
         assert.deepStrictEqual(charges, [112, 100_000, 13_750, 100_000])
       }).pipe(Effect.provide(layer()))
     )
@@ -1024,7 +1024,7 @@ describe("Governor", () => {
   // ---------------------------------------------------------------------------
 
   describe("an estimator that takes its time", () => {
-    /** As one that counts tokens over the network. */
+    /** Like an estimator that counts tokens over the network. */
     const slow = (took: Duration.Input) =>
       Layer.effect(
         Estimator.Estimator,
@@ -1051,7 +1051,7 @@ describe("Governor", () => {
         const fiber = yield* Effect.forkChild(Effect.timeoutOption(way, "100 millis"))
         yield* TestClock.adjust("100 millis")
         assert.isDefined(fiber.pollUnsafe())
-        // Nor does anybody wait for it.
+        // No call waits for it either.
         const next = yield* Effect.forkChild(run(() => succeed(1), { cacheKey: "prefix" }))
         yield* TestClock.adjust("3 seconds")
         assert.strictEqual(yield* Fiber.join(next), 1)
@@ -1133,7 +1133,7 @@ describe("Governor", () => {
         assert.strictEqual((yield* begun(2, slow, { cacheKey: "first" })).length, 2)
         yield* TestClock.adjust("1 minute")
         yield* call("one more")
-        // The oldest is "0" now: one of two goes first again, as with a key that was never seen.
+        // "0" was evicted: one of its two calls is sent first again, as with a new key.
         assert.strictEqual((yield* begun(2, slow, { cacheKey: "0" })).length, 1)
         assert.strictEqual((yield* begun(2, slow, { cacheKey: "last" })).length, 2)
       }).pipe(Effect.provide(layer({ budget: plenty })))
@@ -1191,7 +1191,7 @@ describe("Governor", () => {
 
     it.effect("waits no longer than its maxWait or its deadline, and in the queue only for the rest", () =>
       Effect.gen(function* () {
-        // Regression: calls with five seconds waited a minute for another's response to begin.
+        // Regression: calls with a maxWait of five seconds waited a minute for the response of another.
         const starts = yield* begun(1, () => Effect.never)
         const ask = (options?: Governor.CallOptions) =>
           run(
@@ -1356,7 +1356,7 @@ describe("Governor", () => {
   describe("interruption", () => {
     it.effect("at any step before the attempt uses nothing", () =>
       Effect.gen(function* () {
-        // Regression: interrupted between its reservation and the note of what becomes of it, a call kept its estimate.
+        // Regression: a call that was interrupted just after its reservation kept its estimate.
         const ways = (sent: () => void): ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> => [
           run(() => Effect.andThen(Effect.sync(sent), Effect.never)),
           Effect.scoped(

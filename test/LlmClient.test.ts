@@ -76,7 +76,7 @@ const simulated = (sim: ProviderSim.Options, { budget: given, ...options }: Opti
     Layer.provideMerge(ProviderSim.layer({ reply: () => "word ".repeat(400), ...sim }))
   )
 
-/** What was taken of full buckets. */
+/** What was taken from full buckets. */
 const taken = Effect.map(pool, ({ dimensions, inFlight }) => ({
   input: 100_000 - dimensions.inputTokens!.level,
   output: 50_000 - dimensions.outputTokens!.level,
@@ -165,7 +165,7 @@ describe("LlmClient", () => {
       ["thinking that is null", { thinking: null }]
     ] as const) {
       it.effect(`lets the provider answer to ${what}`, () => {
-        // Regression: the caller got a defect in place of the provider's 400.
+        // Regression: the caller got a defect instead of the provider's 400.
         const invalid = fail(new LlmError.InvalidRequest({ status: 400 }))
         const { live, seen } = over(
           { create: () => invalid, stream: () => invalid },
@@ -262,7 +262,7 @@ describe("LlmClient", () => {
       it.effect(
         `that ${what} before it is left keeps its prompt, and is settled to the output that was received`,
         () => {
-          // Regression: gateways do so. All of the input was given back, or the output that was seen was forgotten.
+          // Regression: with such gateways, all of the input was given back, or the output was lost.
           const first = { type: "message_start", message: { id: "x", model: "m", usage } } as RawMessageStreamEvent
           const { live } = over({ stream: () => Effect.succeed(events(first, blockStart, delta("x".repeat(27)))) })
           return Effect.gen(function* () {
@@ -306,7 +306,7 @@ describe("LlmClient", () => {
         assert.isAbove(output, 1)
         assert.isBelow(output, 400)
       }).pipe(
-        // A quota: what time refills would hide what was used.
+        // A quota does not refill, which would hide the usage.
         Effect.provide(simulated({ outputTokens: 400 }, { budget: { limits: { outputTokens: { total: 10_000 } } } }))
       )
     )
@@ -412,8 +412,8 @@ describe("LlmClient", () => {
     })
 
     it.effect("has succeeded after its message_stop, whether the consumer reads on or not", () => {
-      // Regression: consumers that left at message_stop counted as interrupted: nothing was learned, and after a pause of
-      // the pool one call went at a time for ever.
+      // Regression: consumers that left at message_stop counted as interrupted. Nothing was learned, and after a pause of the
+      // pool only one call was sent at a time.
       const { live } = over(
         {
           stream: (attempt) =>
@@ -602,7 +602,7 @@ describe("LlmClient", () => {
     ["layer", (baseUrl: string) => LlmClient.layer({ apiKey: Redacted.make("key"), baseUrl, prices })],
     ["layerConfig", (url: string) => Layer.provide(LlmClient.layerConfig({ prices }), environment(url))]
   ])("%s", (_, layerAt) => {
-    // Real HTTP, through the SDK.
+    // It uses real HTTP, through the SDK.
     it.live("pays by the given prices", () =>
       Effect.gen(function* () {
         const { seen, url } = yield* serve(() => answer)

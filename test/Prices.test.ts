@@ -20,7 +20,7 @@ describe("Prices", () => {
     assert.strictEqual(outputOf("openai/gpt-6.2-sol"), 10)
     assert.strictEqual(outputOf("models/gemini-2.5-flash-lite"), 0.4)
     assert.strictEqual(outputOf("gemini-2.5-flash"), 2.5)
-    // What is not known is not guessed.
+    // An unknown price is not guessed.
     for (const model of ["gpt-5-pro", "gpt-6", "claude-opus-4-9", "claude-opus-6", "gemini-2.5", "", "toString"]) {
       assert.isUndefined(Prices.find(model), model)
     }

@@ -31,7 +31,7 @@ const refused = (retryAfter?: Duration.Input) =>
 
 const overloaded = new LlmError({ reason: new Overloaded({ status: 529 }) })
 
-/** The delays of a schedule that is stepped with one input for as long as it goes on, without time between the steps. */
+/** The delays of a schedule that is stepped with one input until it ends, without time between the steps. */
 const delays = <I>(schedule: Schedule.Schedule<unknown, I>, input: I, times: number, between = 0) =>
   Effect.gen(function* () {
     const step = yield* Schedule.toStep(schedule)
@@ -47,7 +47,7 @@ const delays = <I>(schedule: Schedule.Schedule<unknown, I>, input: I, times: num
     return millis
   })
 
-/** A call that fails so many times and keeps the times of its attempts. */
+/** A call that fails a number of times, and records the times of its attempts. */
 const failing = <E>(failures: number, error: E) => {
   const starts: Array<number> = []
   const call = Effect.gen(function* () {
@@ -59,7 +59,7 @@ const failing = <E>(failures: number, error: E) => {
 
 const recorded = (failures: number, retryAfter?: Duration.Input) => failing(failures, refused(retryAfter))
 
-/** No jitter of our own: what is left is the upward spread of `retryAfter`. */
+/** Without jitter, so that only `retryAfter` spreads the waits. */
 const plain = Retry.make({ jitter: "none" })
 /** One millisecond after each failure. */
 const immediate = Retry.make({ base: 1, cap: 1, jitter: "none" })
@@ -632,10 +632,10 @@ describe("Retry", () => {
   })
 
   describe("RetryBudget", () => {
-    /** A retry every ten seconds, and one at once. */
+    /** Allows a retry every ten seconds, and one at once. */
     const sparse = { ratio: 0, minPerSecond: 0.1 }
     const { balance } = Retry
-    /** A call that takes so many retries at once. */
+    /** A call that makes a number of retries at once. */
     const taking = (retries: number) => {
       const atOnce = Retry.make({ backoff: Schedule.forever, attempts: retries + 1 })
       return Effect.andThen(Effect.forkChild(Retry.withPolicy(recorded(retries).call, atOnce)), TestClock.adjust(0))
@@ -667,7 +667,7 @@ describe("Retry", () => {
         yield* TestClock.adjust("1 millis")
         const made = () => calls.reduce((sum, { starts }) => sum + starts.length, 0)
         assert.strictEqual(made(), 60)
-        // Thirty calls have three retries a second.
+        // Thirty calls allow three retries a second.
         yield* TestClock.adjust("333 millis")
         assert.strictEqual(made(), 61)
         yield* TestClock.adjust("9 seconds")
@@ -680,7 +680,7 @@ describe("Retry", () => {
     it.effect("gains a fifth of a retry with each call", () =>
       Effect.gen(function* () {
         yield* taking(19)
-        // The call itself has earned a fifth.
+        // The call itself has gained a fifth.
         assert.closeTo(yield* balance, 1.2, 1e-9)
         yield* Effect.replicateEffect(Retry.withPolicy(Effect.void, plain), 5)
         assert.closeTo(yield* balance, 2.2, 1e-9)

@@ -126,7 +126,7 @@ describe("Spending", () => {
       yield* purse.resize({ dollars: 7 })
       yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* purse.status).held, 6)
-      // What they hold is what they took, whatever the cap says now.
+      // They still hold what they reserved under the old cap.
       yield* purse.resize({ dollars: 1, reserve: "expected" })
       yield* Deferred.succeed(gate, undefined)
       yield* Effect.forEach([first, second], Fiber.join)
@@ -140,7 +140,7 @@ describe("Spending", () => {
     Effect.gen(function* () {
       const purse = Spending.make("us", { dollars: 4 })
       const pay = Spending.from(purse)
-      // All but the first are bounded, so that their waits are other fibers, which begin a step later.
+      // All but the first have a maxWait, so that they wait in other fibers, which begin a step later.
       const bounded = pay(run(() => Effect.succeed(answer(1, 0)), { maxWait: "1 minute" }))
       const first = pay(run(() => Effect.as(Effect.yieldNow, answer(1, 0))))
       yield* Effect.forEach([first, ...Array.from({ length: 50 }, () => bounded)], (call) => call, {
@@ -239,7 +239,7 @@ describe("Spending", () => {
     }).pipe(Effect.provide(live))
   )
 
-  // Regression: what it was expected to cost was reserved, and the cap was exceeded.
+  // Regression: its expected cost was reserved, and the cap was exceeded.
   it.effect("refuses a call of unlimited output if the cap reserves the most that it can cost", () =>
     Effect.gen(function* () {
       const unlimited = { ...call, maxTokens: undefined }
@@ -267,7 +267,7 @@ describe("Spending", () => {
       yield* Deferred.succeed(gate, undefined)
       yield* Fiber.join(running)
       assert.strictEqual(reasonOf(yield* Fiber.join(waiting))?._tag, "NoMaxTokens")
-      // What is expected is known.
+      // The expected cost is known.
       for (const cap of [{ dollars: 5, reserve: "expected" as const }, undefined]) {
         yield* Spending.from(Spending.make("us", cap))(run(attempt, {}, unlimited))
       }

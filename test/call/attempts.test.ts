@@ -33,7 +33,7 @@ const run = <A, E, R>(
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 const succeed = <A>(value: A) => Effect.succeed({ value, actual: { inputTokens: 900, outputTokens: 100 } })
 
-/** An attempt that fails with each of some reasons, then succeeds, and keeps the times at which it began. */
+/** An attempt that fails for each of the reasons and then succeeds. It records when each attempt began. */
 const script = (...reasons: ReadonlyArray<LlmError.LlmErrorReason>) => {
   const starts: Array<number> = []
   const attempt = () =>
@@ -107,8 +107,8 @@ describe("attempts", () => {
     }).pipe(Effect.provide(layer(steady(5))))
   )
 
-  // Regression: against a healthy provider that took longer than its timeout, a call that was to be tried twice went on for
-  // ten minutes, because its own timeouts were an outage.
+  // Regression: against a healthy provider that took longer than its timeout, a call with two attempts continued for ten
+  // minutes, because its own timeouts counted as an outage.
   for (const [what, attempt, options] of [
     ["the option `timeout`", () => Effect.as(Effect.sleep("500 millis"), { value: 1 }), { timeout: "200 millis" }],
     ["a client's own timeout", () => Effect.andThen(Effect.sleep("200 millis"), fail(new LlmError.TimedOut({}))), {}]
@@ -234,7 +234,7 @@ describe("attempts", () => {
       const { dimensions } = yield* pool
       yield* Fiber.interrupt(fiber)
       const after = (yield* pool).dimensions
-      // Settled to what the second attempt observed of the 500 tokens of output that it reserved.
+      // Settled to the output that the second attempt observed, and not to the 500 tokens that it reserved.
       assert.strictEqual(after.outputTokens!.level - dimensions.outputTokens!.level, 460)
     }).pipe(Effect.provide(layer(steady(2), { limits: { requests: { total: 10 }, outputTokens: { total: 10_000 } } })))
   )

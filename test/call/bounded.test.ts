@@ -1,4 +1,4 @@
-/** Law 14: what a process keeps of accounts and agents is bounded, and nothing in use is forgotten. */
+/** Law 14: the accounts and agents that a process remembers are bounded, and none in use is forgotten. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Crowd from "../support/crowd.ts"
@@ -15,7 +15,7 @@ describe("a process with many accounts and agents", () => {
       assert.deepStrictEqual([failed, refused.length], [0, 0])
       for (const { lost, pools, series } of looks) {
         assert.strictEqual(lost, 0)
-        // A thousand that are kept, the one that is used when no account is named, and for a moment as many as are in use.
+        // A thousand idle ones, that without an account, and for a moment those in use.
         assert.isAtMost(pools, 1_001 + of.busy)
         assert.isAtMost(series, looks[0]!.series)
       }

@@ -1,6 +1,6 @@
 /**
- * The default policy goes through `Schedule.exponential` and `Schedule.jittered`: each of these tests fails where that one
- * is taken out (`jittered` returns its input, `exponential` is constant), and nothing else says when retries are made.
+ * The default policy is made of `Schedule.exponential` and `Schedule.jittered`: each of these tests fails if the one that it names
+ * does nothing (`jittered` returns its input, `exponential` is constant).
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
@@ -15,13 +15,13 @@ import * as Governor from "floodgate/Governor"
 import { InvalidRequest, LlmError, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 
-/** A failure that is the call's own, also of a client. */
+/** A failure that counts as the call's own, also in a client. */
 const broken = new LlmError({ reason: new InvalidRequest({ status: 409 }) })
 const empty = new LlmError({
   reason: new RateLimited({ status: 429, signal: { dimensions: { requests: { limit: 60_000, remaining: 0 } } } })
 })
 
-/** Seconds between the attempts of a call that fails for ever, with chance as given. */
+/** Seconds between the attempts of a call that always fails, with a fixed random number. */
 const gaps = <E, R>(call: (attempt: Effect.Effect<never, LlmError>) => Effect.Effect<unknown, E, R>, error: LlmError) =>
   Effect.fnUntraced(function* (random: number) {
     const starts: Array<number> = []

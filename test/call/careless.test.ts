@@ -9,7 +9,7 @@ import { LlmError, RateLimited, TimedOut } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
 
-// Accountings, figures and callbacks of users that throw or are none: whatever they do, a call gives its place back.
+// Accountings, usages and callbacks of users may throw or be invalid. A call still frees its slot.
 
 const live = Governor.layer({
   prices: { "my-model": { input: 1, output: 2 } },
@@ -86,7 +86,7 @@ describe("a call gives back its place and its money", () => {
         assert.strictEqual(inFlight, 0)
         for (const { level } of Object.values(dimensions)) assert.isTrue(Number.isFinite(level), `a level is ${level}`)
       }
-      // The only place is free.
+      // The only slot is free.
       yield* Effect.scoped(budget.reserve({ tokens: 1 }))
     }).pipe(Effect.provide(live))
   )

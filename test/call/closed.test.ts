@@ -77,7 +77,7 @@ describe("a provider that is closed", () => {
       yield* Effect.forkChild(run(Effect.never))
       yield* Effect.forkChild(closedFor("30 minutes", "1 second"))
       yield* Effect.yieldNow
-      // One of them gets the place of the rejected call before anybody knows for how long that must wait.
+      // One of them gets the slot of the rejected call before the wait of that is known.
       yield* Effect.forkChild(run(Effect.never))
       const waiting = yield* Effect.forkChild(refusal(succeed))
       yield* TestClock.adjust("999 millis")

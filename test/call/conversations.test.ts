@@ -6,7 +6,7 @@ import * as Governor from "floodgate/Governor"
 
 const call = { model: "m", bytes: 270, maxTokens: 10 }
 
-/** Runs a turn, and says what it reserved of input. */
+/** Runs a turn of a conversation, and returns the input that it reserved. */
 const turn = Effect.fnUntraced(function* (
   more: Partial<Governor.Call>,
   response: NonNullable<Governor.Outcome<unknown>["response"]>,

@@ -1,4 +1,4 @@
-/** Whatever ends a call: no permit, no reservation and no place in the queue stays taken, and it is settled once. */
+/** However a call ends, it frees its permit, its reservation and its place in the queue, and is settled once. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,12 +18,12 @@ import { mulberry } from "../support/random.ts"
 const call: Governor.Call = { model: "m", bytes: 2_700, inputTokens: 1_000, maxTokens: 500 }
 const actual = { inputTokens: 900, outputTokens: 100 }
 
-/** Quotas never refill, so that levels show what was settled, and for what. */
+/** Quotas never refill, so that their levels show what was settled. */
 const limits = { requests: { total: 1_000 }, inputTokens: { total: 1_000_000 }, outputTokens: { total: 1_000_000 } }
 
 type Options = Governor.Options & { readonly estimator?: Layer.Layer<Estimator.Estimator> }
 
-/** A budget of one call at a time that counts how often each reservation is told its end. */
+/** A budget of one call at a time that counts how often each reservation is settled. */
 const counting = (ends: Map<Budget.Reservation, number>) =>
   Layer.effect(
     Budget.TokenBudget,
@@ -69,11 +69,11 @@ interface Case {
   readonly how?: Governor.CallOptions
   /** Milliseconds after which the call is interrupted. */
   readonly interruptedAfter?: number
-  /** Whether another call has the only place. */
+  /** Whether another call has the only slot. */
   readonly isQueued?: boolean
-  /** What is kept of the quotas in the end. */
+  /** What the call has taken from the quotas in the end. */
   readonly used: readonly [requests: number, inputTokens: number, outputTokens: number]
-  /** How often the budget is told the end of a reservation; not at all where a bug came first. */
+  /** How often the reservation is settled; never if a bug prevents it. */
   readonly told?: number
 }
 
@@ -207,7 +207,7 @@ describe("the end of a call", () => {
             reservations.every((count) => count === told),
             `told ${reservations.join(", ")} times`
           )
-          // The only place is free for the next.
+          // The only slot is free for the next call.
           yield* Effect.scoped(Effect.flatMap(Budget.TokenBudget, (budget) => budget.reserve({ requests: 0 })))
         }).pipe(Effect.provide(layer(ends, { retry: once, ...options })))
       )

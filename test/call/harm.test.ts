@@ -1,4 +1,4 @@
-/** Law 13 around a governor: what one caller's code does costs no other caller its place, its money or its turn. */
+/** Law 13 around a governor: the code of one caller costs no other caller its slot, its money or its turn. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -31,13 +31,13 @@ const throws = (): never => {
 
 let isSent = false
 
-/** Its usage says nothing of its input, so that it is billed as its accounting expects it. */
+/** Its usage has no input, so that it is billed as its accounting expects. */
 const sent = Effect.sync(() => {
   isSent = true
   return { value: "", actual: { inputTokens: 0, outputTokens: 50 } }
 })
 
-/** A budget whose reservations are not ours. */
+/** A budget whose reservations are decorated. */
 const decorated = (reserve: (inner: Budget.TokenBudget["Service"]) => Budget.TokenBudget["Service"]["reserve"]) =>
   Layer.effect(
     Budget.TokenBudget,
@@ -183,7 +183,7 @@ describe("Law 13, around a governor", () => {
     () =>
       Effect.gen(function* () {
         const governor = yield* Governor.Governor
-        // Regression: the call at the front was paid for twice where the owner came back while it was served.
+        // Regression: the first waiting call was paid twice if the owner called the purse while it was served.
         const cap: Spending.Cap = { dollars: 0.0025 }
         let isInside = false
         const changed = (): void => {

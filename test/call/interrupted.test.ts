@@ -1,4 +1,4 @@
-/** A call that pays from a cap, waits for a warm cache and for a place, and is interrupted at any one of its steps. */
+/** A call that pays from a cap, waits for a warm cache and for a slot, and is interrupted at any of its steps. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -38,7 +38,7 @@ const attempts: Readonly<Record<string, Attempt>> = {
   "is never answered": () => Effect.never
 }
 
-/** Under the small cap the second call waits for the money of the first, under the large one for its place. */
+/** Under the small cap the second call waits for the money of the first, under the large one for its slot. */
 const caps = [0.0015, 1]
 
 const cases = Object.entries(ways).flatMap(([way, make]) =>
@@ -62,7 +62,7 @@ const interrupted = ({ attempt, dollars, make }: (typeof cases)[number], step: n
     const budget = yield* Budget.TokenBudget
     const { inFlight, queued } = (yield* budget.status).pools["default"]!
     assert.deepStrictEqual([inFlight, queued, (yield* purse.status).held], [0, 0, 0], `step ${step}`)
-    // Nobody waits for what it had.
+    // Nobody waits for what the call held.
     yield* make({ cacheKey: "prefix" }, () => Effect.succeed(answer))
   }).pipe(Effect.provide(live))
 

@@ -1,4 +1,4 @@
-/** What governors count in a registry that they share. */
+/** The metrics of governors that share a registry. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

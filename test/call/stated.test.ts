@@ -1,4 +1,4 @@
-/** What a user states of a policy is obeyed, whatever the pool concludes; only the default tells failures apart. */
+/** What a user states in a policy is obeyed, whatever the pool concludes. Only the default distinguishes failures. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -17,14 +17,14 @@ import * as Retry from "floodgate/Retry"
 
 const params = { model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user" as const, content: "Hi" }] }
 
-/** The times at which attempts began, by agent, of eight calls through a client whose provider fails for ever. */
+/** When the attempts of eight calls began, by agent, through a client whose provider always fails. */
 const client = (reason: LlmErrorReason, retry: Retry.Policy<LlmError>) =>
   Effect.gen(function* () {
     const starts = new Map<string, Array<number>>()
     const attempt = Effect.gen(function* () {
       const agent = yield* Budget.Agent
       starts.set(agent, [...(starts.get(agent) ?? []), yield* Clock.currentTimeMillis])
-      // Others begin meanwhile.
+      // Other calls begin meanwhile.
       yield* Effect.sleep("100 millis")
       return yield* Effect.fail(new LlmError({ reason }))
     })

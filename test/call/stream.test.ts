@@ -1,11 +1,11 @@
-/** A stream for a reader: whatever ends it, nothing of it stays behind. */
+/** However a stream for a reader ends, it leaves nothing behind. */
 import { assert, describe, it } from "@effect/vitest"
 import { getEventListeners } from "node:events"
 import { streamOf } from "../../src/call/stream.ts"
 
 type Source<Piece> = Parameters<typeof streamOf<Piece>>[0]
 
-/** A source that gives pieces by hand, and says how it was ended. */
+/** A source whose pieces the test gives, and which records how it was cancelled. */
 const byHand = () => {
   const ends: Array<unknown> = []
   const given: Array<Promise<string | undefined>> = []
@@ -36,7 +36,7 @@ const rejected = (promise: Promise<unknown>): Promise<unknown> =>
 const listeners = (...signals: ReadonlyArray<AbortSignal>): number =>
   signals.reduce((sum, signal) => sum + getEventListeners(signal, "abort").length, 0)
 
-/** A stream under way, and the signals that end it. */
+/** A running stream, and the signals that end it. */
 const begun = async () => {
   const hand = byHand()
   const controllers = [new AbortController(), new AbortController()] as const
@@ -81,7 +81,7 @@ describe("streamOf", () => {
       const reading = rejected(reader.read())
       const reason = new Error("closed")
       controllers[which].abort(reason)
-      // The source gives nothing more, and need not.
+      // The source gives no more pieces, which must not matter.
       assert.strictEqual(await reading, reason)
       assert.strictEqual(listeners(...signals), 0)
       assert.include(ends, reason)

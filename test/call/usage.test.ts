@@ -28,7 +28,7 @@ describe("usage", () => {
     assert.isUndefined(hit(rejection({ tokens: { remaining: 60 } }), { inputTokens: 30, outputTokens: 30 }))
     assert.isUndefined(hit(rejection({ tokens: { remaining: 30 } }), { inputTokens: 30 }))
     assert.strictEqual(hit(rejection({ tokens: { remaining: 29 } }), { outputTokens: 30 }), "tokens")
-    // One that the call does not ask for lacks nothing unless nothing is left.
+    // A limit that the call takes nothing from is hit only if nothing is left of it.
     assert.isUndefined(hit(rejection({ inputTokens: { remaining: 1 } }), { outputTokens: 30 }))
     assert.strictEqual(hit(rejection({ inputTokens: { remaining: 0 } }), { outputTokens: 30 }), "inputTokens")
     const both = rejection({ inputTokens: { remaining: 50 }, requests: { remaining: 0 } })

@@ -23,8 +23,8 @@ import {
   stream
 } from "../support/httpProvider.ts"
 
-// Everything here is real HTTP on the loopback, through the official SDK: hence `it.live`. What takes time are the
-// timeouts under test, 600 ms each; where none is under test, a busy machine has a minute to answer in.
+// These tests use real HTTP on the loopback, through the official SDK, and so `it.live`. The timeouts under test take 600 ms
+// each. All other timeouts are a minute, for busy machines.
 
 const quotas: Limits.Limits = {
   requests: { total: 1_000 },
@@ -53,7 +53,7 @@ const client = (url: string, attempts: number, timeout = patient) =>
 const ask = (streamed: boolean) =>
   streamed ? Stream.runDrain(LlmClient.stream(params, known)) : Effect.asVoid(LlmClient.create(params, known))
 
-/** One attempt that fails: what it is, and what was made of it. */
+/** An attempt that fails: its error, and its effects. */
 const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
   Effect.gen(function* () {
     const { close, url } = yield* serve(() => failure)
@@ -79,7 +79,7 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
       Effect.provide(
         client(url, 1, timeout).pipe(
           Layer.provide(Breaker.layerStore({ failures: 1, openFor: "1 minute" })),
-          // Another breaker over the same store, to look at its state.
+          // Another breaker over the same store, to read its state.
           Layer.provideMerge(
             CircuitBreaker.layer({ tripPolicy: CircuitBreaker.consecutive(1), openDuration: "1 minute" })
           ),
@@ -90,7 +90,7 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
     )
   })
 
-/** Whether a call that fails so once succeeds in the end: the requests that arrived, and the outcome. */
+/** The requests that arrived for a call that fails once, and its outcome. */
 const persist = (failure: Handler, streamed: boolean, timeout: number) =>
   Effect.gen(function* () {
     const success = streamed ? stream(started + content + ended) : answer
@@ -99,7 +99,7 @@ const persist = (failure: Handler, streamed: boolean, timeout: number) =>
     return [seen.attempts, exit._tag] as const
   }).pipe(Effect.provide(Layer.mergeAll(Budget.layerUnlimited, Retry.layerBudget({ minPerSecond: Infinity }))))
 
-/** Stands for a server that is not there. */
+/** A server that does not exist. */
 const refuse: Handler = (response) => response.destroy()
 
 interface Row {
@@ -109,19 +109,19 @@ interface Row {
   readonly retried?: boolean
   /** Requests, input and output that the provider counts. @default the request */
   readonly used?: readonly [requests: number, input: number, output: number]
-  /** Why everybody pauses. A failure that stands alone delays its own call only. */
+  /** Why all calls pause. A single failure delays only its own call. */
   readonly pause?: "ramp"
   /** @default false */
   readonly counts?: boolean
-  /** Whether it fails by silence alone. */
+  /** Whether it fails only by silence. */
   readonly silent?: boolean
 }
 
 const nothing = [0, 0, 0] as const
 const input = [1, 1_000, 0] as const
-/** What `message_start` said. */
+/** The usage in `message_start`. */
 const begun = [1, 25, 1] as const
-/** And 27 characters, about ten tokens. */
+/** It is followed by 27 characters, about ten tokens. */
 const partly = [1, 25, 11] as const
 
 const html = (status: number): Handler => send(status, "<html>Bad gateway</html>", { "content-type": "text/html" })

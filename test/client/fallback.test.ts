@@ -24,7 +24,7 @@ import {
 
 const limits = { inputTokens: { total: 10_000 }, outputTokens: { total: 10_000 } }
 
-/** A step whose budget the test can read. */
+/** A step of the plan, with a budget that the test can read. */
 const step = Effect.fnUntraced(function* (model: string, script: Script) {
   const budget = yield* Budget.make({ limits })
   const { layer, seen } = scripted(script)

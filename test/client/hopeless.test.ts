@@ -11,7 +11,7 @@ import type { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { fail, message, params, scripted } from "../support/scriptedProvider.ts"
 
-/** Agents with every default that make one call each: when each ended, and how. */
+/** Runs agents with all defaults that make one call each, and returns when and how each ended. */
 const race = (agents: number, provider: Layer.Layer<LlmProvider>) =>
   Effect.gen(function* () {
     const start = yield* Clock.currentTimeMillis
@@ -31,7 +31,7 @@ const errorOf = (exit: Exit.Exit<unknown, LlmError | Budget.BudgetError>): LlmEr
   return assert.fail(`expected an LlmError: ${String(exit)}`)
 }
 
-/** Each attempt takes 50 ms, and its outcome depends on the time. */
+/** A provider whose attempts take 50 ms, and whose outcome depends on the time. */
 const unreachable = (code: string, isDown: (now: number, attempt: number) => boolean) =>
   scripted({
     create: (attempt) =>

@@ -5,7 +5,7 @@ import { join } from "node:path"
 
 const fixture = (name: string): string => join(import.meta.dirname, "../fixtures", name)
 
-/** A process of its own, killed in the end if it has not ended. */
+/** A child process, which is killed at the end of the test. */
 const start = (name: string, ...args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync(() =>
@@ -45,7 +45,7 @@ const exitOf = (child: ChildProcess) =>
   })
 
 describe("a provider that is killed in the middle of 100 streams", () => {
-  // Processes and sockets are real, and so is the clock.
+  // The processes, the sockets and the clock are real.
   it.live("leaves no reservation, no permit, no rejection unhandled and no process alive", () =>
     Effect.gen(function* () {
       const provider = yield* start("endlessProvider.ts")
@@ -62,11 +62,11 @@ describe("a provider that is killed in the middle of 100 streams", () => {
         inFlight: 0,
         queued: 0,
         usedRequests: 100,
-        // What `message_start` named, 25 each, in place of the estimated 1,000.
+        // The 25 tokens of each `message_start`, in place of the estimated 1,000.
         usedInput: 2_500,
         unhandled: 0
       })
-      // At least what each had seen before the last one began, and not the 500 that were reserved for each.
+      // At least what each stream had received before the last one began, and not the 500 that were reserved for each.
       assert.isAtLeast(usedOutput as number, 1_100)
       assert.isBelow(usedOutput as number, 50_000)
       assert.deepStrictEqual(yield* exitOf(client), [0, null])

@@ -27,7 +27,7 @@ interface Job {
   readonly faults?: ReadonlyArray<ProviderSim.Fault>
 }
 
-/** Runs agents with every default over a provider with faults: what became of each, and how long all took. */
+/** Runs agents with all defaults over a provider with faults, and returns the result of each and the time of all. */
 const race = ({ agents, calls, faults = [] }: Job) =>
   Effect.gen(function* () {
     const agent = (name: string) =>

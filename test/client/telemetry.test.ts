@@ -36,7 +36,7 @@ const limits = {
 
 /** Collects spans and metrics of an effect. */
 const collecting = () => {
-  // Those of calls and of the test. The budget has one of its own for each reservation.
+  // Without the spans of the budget, which has one for each reservation.
   const { spans, tracer } = recordingTracer((span) => /^(chat|agent)/.test(span.name))
   const watch = <A, E, R>(self: Effect.Effect<A, E, R>) =>
     self.pipe(Effect.withTracer(tracer), Effect.provideService(Metric.MetricRegistry, new Map()))
@@ -172,7 +172,7 @@ describe("telemetry", () => {
       }).pipe(Effect.provide(live({ create: () => Effect.succeed(message("CONTENT-OUT")) })), watch)
     })
 
-    // Real HTTP.
+    // It uses real HTTP.
     it.live("has no key, even if the provider repeats it in an error", () => {
       const { spans, watch } = collecting()
       const key = "sk-ant-canary-0123456789"

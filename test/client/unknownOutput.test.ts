@@ -32,7 +32,7 @@ const draw = ProviderSim.lognormal(400, 1)
 const outputOf = ({ metadata }: Params): number =>
   draw(paramsOf(0), (Number(metadata!.user_id!.slice(6)) * 0.6180339887) % 1)
 
-/** What is reserved for output: what was learned, what will be, or all that is allowed. */
+/** What is reserved for output: what was learned, what the call is going to use, or `max_tokens`. */
 type Way = "learned" | "oracle" | "max_tokens"
 
 const estimator = (way: Way): Layer.Layer<Estimator.Estimator> => {
@@ -41,7 +41,7 @@ const estimator = (way: Way): Layer.Layer<Estimator.Estimator> => {
     Estimator.Estimator,
     Estimator.Estimator.of({
       accounting: Accounting.anthropic,
-      // The oracle is told by the request's length, which the test gives in place of a count.
+      // The oracle gets the output from the length of the request, which the test sets.
       estimate: (call) =>
         Effect.succeed({ inputTokens: 1, outputTokens: way === "oracle" ? call.inputTokens! : call.maxTokens! }),
       learn: () => Effect.void,

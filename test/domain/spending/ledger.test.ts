@@ -8,10 +8,10 @@ const ledgerOf = (limit: number, period: Period, kept?: Kept): Ledger =>
 const day = 86_400_000
 const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 
-/** What was spent, one payment after another, and when the ledger was asked. */
+/** Payments, one after another. */
 const History = Schema.Array(Schema.Struct({ after: int(0, day), amount: int(0, 1_000) })).check(Schema.isMaxLength(40))
 
-/** Plays a history; gives each payment with its time, and what the ledger says then. */
+/** Plays a history. Returns each payment with its time, and the state of the ledger then. */
 const play = (period: Period, history: typeof History.Type, startsAt = 0) => {
   const ledger = new Ledger({ limit: Infinity, period, reserve: "most" })
   let now = startsAt

@@ -8,7 +8,7 @@ const int = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetw
 const purse = (limit: number, period: Period = { _tag: "Ever" }, name = "p") =>
   new Purses.PurseState(name, { limit, period, reserve: "most" })
 
-/** A call: what it may cost, what it costs of that, whom it is paid by, and what happens next to the calls that are there. */
+/** A call: what it may cost, the share that it costs, the purses that pay, and the next event of the running calls. */
 const Step = Schema.Struct({
   after: int(0, 40),
   max: int(0, 60),
@@ -91,7 +91,7 @@ describe("purses", () => {
         arrived()
         check()
       }
-      // Nobody is forgotten: when all that run have ended, all that waited went on or were refused.
+      // When all running calls have ended, no call waits.
       while (open.length > 0) {
         end(0, true)
         arrived()
@@ -155,7 +155,7 @@ describe("purses", () => {
       const bill = (of: ReadonlyArray<number>) => ({ purses: of.map((each) => both[each]!), max: 100, expected: 100 })
       const ask = (of: ReadonlyArray<number>) =>
         Purses.wait(bill(of), Purses.take(bill(of), 0) as Purses.PurseState, () => {})
-      /** For each purse the call that runs, and two that wait, which it alone pays for. */
+      /** For each purse, one running and two waiting calls that it alone pays for. */
       const running = [0, 1].map((each) => Purses.take(bill([each]), 0) as Purses.Payment)
       const lines = [0, 1].map((each) => [ask([each]), ask([each])])
       const pairs = orders.map(ask)
@@ -169,7 +169,7 @@ describe("purses", () => {
         while (line.length < 2) line.push(ask([each]))
       }
       assert.isAtMost(turns, 20 * orders.length)
-      // Nobody is left behind.
+      // No call waits in the end.
       for (let end = 0; end < 10; end++) {
         for (const { outcome } of [...pairs, ...lines.flat()])
           if (outcome instanceof Purses.Payment) outcome.settle(0, 0)
