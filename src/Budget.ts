@@ -61,7 +61,7 @@ import type { BudgetError } from "./budget/errors.ts"
 import type * as Learning from "./budget/learned.ts"
 import * as Log from "./budget/log.ts"
 import * as Internal from "./budget/make.ts"
-import * as OptionChecks from "./budget/options.ts"
+import * as BudgetChecks from "./budget/options.ts"
 import {
   Agent,
   type BudgetStatus,
@@ -192,7 +192,7 @@ export const make = (options: Options = {}): Effect.Effect<TokenBudget["Service"
   made("Budget.make", options)
 
 const made = (operation: string, options: Options) => {
-  check(operation, OptionChecks.made, options)
+  check(operation, BudgetChecks.made, options)
   return Effect.map(Internal.make(options), TokenBudget.of)
 }
 
@@ -255,7 +255,7 @@ export const layer = (options: Options = {}): Layer.Layer<TokenBudget> =>
 export const layerConfig = (
   options: Config.Wrap<Omit<Options, "limits"> & { readonly limits?: Limits.Limits | undefined }>
 ): Layer.Layer<TokenBudget, Config.ConfigError> => {
-  check("Budget.layerConfig", OptionChecks.configured, options)
+  check("Budget.layerConfig", BudgetChecks.configured, options)
   const budget = Layer.effect(
     TokenBudget,
     Effect.flatMap(Config.unwrap(options), (given) =>
@@ -332,7 +332,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
   TokenBudget.of({
     reserve: (estimate, options) =>
       Effect.map(Effect.context<never>(), (context) => {
-        OptionChecks.checkCounted(context)
+        BudgetChecks.checkCounted(context)
         return {
           pool: options?.pool ?? "default",
           agent: options?.agent ?? Context.get(context, Agent),
@@ -404,7 +404,7 @@ const reserving = <A, E, R>(
 ): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
   Effect.scoped(
     Effect.withFiber(({ context }) => {
-      if (options !== undefined) check(operation, OptionChecks.reserved, options)
+      if (options !== undefined) check(operation, BudgetChecks.reserved, options)
       return Effect.flatMap(Context.getUnsafe(context, TokenBudget).reserve(estimate, options), use)
     })
   )

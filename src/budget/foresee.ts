@@ -155,7 +155,7 @@ export const expectedWaits = (view: PoolView, count: number): ReadonlyArray<Expe
 }
 
 /** The wait of a call that would come now. */
-export interface Prediction {
+export interface PredictedWait {
   readonly millis: number
   /** What it would wait for last. */
   readonly obstacle: Obstacle | undefined
@@ -165,7 +165,7 @@ export interface Prediction {
   readonly isLowerBound: boolean
 }
 
-export const predict = (view: PoolView, charge: Amounts.Whole, how: Queueing): Prediction => {
+export const predict = (view: PoolView, charge: Amounts.Whole, how: Queueing): PredictedWait => {
   const { now, queue } = view
   const projection = new Projection(view)
   let played = 0
@@ -246,7 +246,7 @@ export const refusal = (
   { isWhole, law, maxQueued, now, pool, queue }: PoolView,
   charge: Amounts.Whole,
   { maxWait }: Queueing,
-  prediction: Prediction | undefined
+  prediction: PredictedWait | undefined
 ): BudgetErrorReason | undefined => {
   // Other processes may have refunded some of a quota since the last commit.
   const exhausted = isWhole ? quotaExhausted(pool, law, charge) : undefined

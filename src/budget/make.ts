@@ -40,7 +40,7 @@ import type { Entry } from "./entry.ts"
 import { never, tooLong } from "./foresee.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
 import { Resting } from "./rested.ts"
-import * as Status from "./status.ts"
+import { statusOf } from "./status.ts"
 import * as Waker from "./waker.ts"
 
 type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
@@ -267,7 +267,7 @@ export const make = (options: BudgetOptions) => {
     const pools = new OpenPools(sets, shared, context, options.learned)
     yield* Effect.addFinalizer(() => pools.close)
     const status = Effect.sync((): BudgetStatus => ({
-      pools: Object.fromEntries(pools.usedFirst.map((pool) => [pool.name, Status.of(pool)]))
+      pools: Object.fromEntries(pools.usedFirst.map((pool) => [pool.name, statusOf(pool)]))
     }))
     return {
       reserve: reserve(pools),

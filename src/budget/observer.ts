@@ -17,26 +17,15 @@ export const observerOf = (context: Context.Context<never>): ((event: Event) => 
 }
 
 /** Reports the events of a pool. An observer may call the pool, so events are reported after everything else. */
-export class Reports {
-  private readonly observer: (event: Event) => void
-  private readonly clock: Clock.Clock
-  private readonly pool: string
-
-  constructor(observer: (event: Event) => void, clock: Clock.Clock, pool: string) {
-    this.observer = observer
-    this.clock = clock
-    this.pool = pool
+export const reportsOf = (observer: (event: Event) => void, clock: Clock.Clock, pool: string) => {
+  const times = (millis: number) => {
+    const at = clock.currentTimeMillisUnsafe()
+    return { at, until: at + Math.ceil(millis) }
   }
-
-  wait(agent: string, dimension: Limits.Dimension | undefined, millis: number): void {
-    const at = this.clock.currentTimeMillisUnsafe()
-    this.observer({ type: "wait", at, pool: this.pool, agent, dimension, until: at + Math.ceil(millis) })
-  }
-
-  /** A pause has begun or was extended. */
-  pause(reason: Pushback, millis: number): void {
-    const at = this.clock.currentTimeMillisUnsafe()
-    this.observer({ type: "pause", at, pool: this.pool, reason, until: at + Math.ceil(millis) })
+  return {
+    wait: (agent: string, dimension: Limits.Dimension | undefined, millis: number): void =>
+      observer({ type: "wait", pool, agent, dimension, ...times(millis) }),
+    pause: (reason: Pushback, millis: number): void => observer({ type: "pause", pool, reason, ...times(millis) })
   }
 }
 

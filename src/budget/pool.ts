@@ -23,7 +23,7 @@ import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release 
 import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
 import * as Foresee from "./foresee.ts"
-import { Reports } from "./observer.ts"
+import { reportsOf } from "./observer.ts"
 import { type PoolOptions, portOf } from "./opening.ts"
 import { Permits } from "./permits.ts"
 import type { Rested } from "./rested.ts"
@@ -37,7 +37,7 @@ export class Pool implements PoolOfCall {
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
-  private readonly reports: Reports | undefined
+  private readonly reports: ReturnType<typeof reportsOf> | undefined
   /** Permits for the next decision. They are taken before it, because it may be played more than once. */
   private bids = 0
   /** A call that arrives at an empty queue, until it is admitted or queued. */
@@ -64,7 +64,7 @@ export class Pool implements PoolOfCall {
     this.maxQueued = options.maxQueued
     this.limits = options.limits
     this.counting = options.rested?.counting
-    this.reports = options.observer && new Reports(options.observer, options.clock, options.name)
+    this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
     this.permits = new Permits(options.concurrency)
     this.port = portOf(options, {
       configured: () => this.configured(),

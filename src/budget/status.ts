@@ -7,7 +7,7 @@ import type { Pool } from "./pool.ts"
 /** How many waiting calls a status lists. */
 const maxListed = 32
 
-export const of = (pool: Pool): PoolStatus => {
+export const statusOf = (pool: Pool): PoolStatus => {
   const { gate } = pool.law
   const left = gate.until - pool.now()
   const waiting = pool.waiting(maxListed)

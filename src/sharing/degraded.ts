@@ -45,7 +45,7 @@ export class DegradedPort implements Home {
       ...whole,
       law: law(),
       config,
-      members: { [id]: own as State.Member },
+      members: { [id]: own as State.PoolMember },
       degraded: { of: part.of, open: new Set() }
     }
     this.local = new LocalPort(id, state, now, after)

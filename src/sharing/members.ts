@@ -10,7 +10,7 @@ import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import { type Config, type Head, makeMember, type Member, type MemberPart, type PoolState } from "./state.ts"
+import { type Config, type Head, makeMember, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
 const graceMillis = 250
@@ -27,7 +27,7 @@ export interface Self {
   readonly spent: Amounts.Whole
 }
 
-const isLate = (member: Member, now: number): boolean => now > member.at + member.leaseMillis
+const isLate = (member: PoolMember, now: number): boolean => now > member.at + member.leaseMillis
 
 // -----------------------------------------------------------------------------
 // Coming and going
@@ -53,15 +53,15 @@ export const absorb = (state: PoolState, now: number): void => {
 }
 
 /** Whether the lease of a process is over, and no part is kept for it. */
-export const isDead = (member: Member, now: number): boolean =>
+export const isDead = (member: PoolMember, now: number): boolean =>
   isLate(member, now) && now > member.at + (member.part?.untilMillis ?? 0)
 
 /** Whether a process is forgotten with the next commit. */
-export const isOver = (member: Member, now: number): boolean =>
+export const isOver = (member: PoolMember, now: number): boolean =>
   isDead(member, member.hasLeft ? now : now - rememberedMillis)
 
 /** Whether a state once had a process and has forgotten it. */
-export const hasForgotten = ({ forgotten, time }: PoolState, member: Member): boolean =>
+export const hasForgotten = ({ forgotten, time }: PoolState, member: PoolMember): boolean =>
   isOver(member, time) || member.at <= forgotten
 
 /** Sets the calls in flight to the sum over the processes. */
@@ -70,14 +70,14 @@ export const count = ({ law, members }: PoolState): void => {
 }
 
 /** Ends the calls of a process that leaves: nothing will report their ends. */
-export const leave = (law: Law.Pacer, member: Member): void => {
+export const leave = (law: Law.Pacer, member: PoolMember): void => {
   member.hasLeft = true
   member.part = undefined
   giveUp(law, member)
 }
 
 /** Ends the calls of a process that is considered dead. */
-const giveUp = (law: Law.Pacer, member: Member): void => {
+const giveUp = (law: Law.Pacer, member: PoolMember): void => {
   for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, member.held[meter.dimension])
   if (member.lost === "refund") charge(law, member.held, -1, member.at)
   member.inFlight = 0
@@ -85,7 +85,7 @@ const giveUp = (law: Law.Pacer, member: Member): void => {
 }
 
 /** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
-export const enter = (state: PoolState, id: string, self: Self, now: number): Member => {
+export const enter = (state: PoolState, id: string, self: Self, now: number): PoolMember => {
   const { inFlight, lost } = self
   const found = state.members[id]
   const isNew = found === undefined
@@ -106,7 +106,7 @@ export const enter = (state: PoolState, id: string, self: Self, now: number): Me
  * Undoes a commit that its process does not know of, such as a message that reached a wiped store a second time. Its calls
  * were not sent.
  */
-export const retract = (state: PoolState, id: string, known: Member | undefined): void => {
+export const retract = (state: PoolState, id: string, known: PoolMember | undefined): void => {
   const found = state.members[id]
   if (found === undefined || found.seq <= (known?.seq ?? 0)) return
   charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
@@ -153,7 +153,7 @@ export const allow = (state: PoolState, concurrency: number): void => {
 // -----------------------------------------------------------------------------
 
 /** A waiting call. */
-interface QueuedCall {
+interface CandidateCall {
   readonly charge: Amounts.Whole
   readonly cost: number
   readonly priority: number
@@ -163,7 +163,7 @@ interface QueuedCall {
 export const admit = (
   state: PoolState,
   id: string,
-  call: QueuedCall,
+  call: CandidateCall,
   weight: number,
   now: number
 ): Law.Admission | Blocked =>
@@ -173,7 +173,7 @@ export const admit = (
 const admitAmong = (
   state: PoolState,
   id: string,
-  { charge, cost, priority }: QueuedCall,
+  { charge, cost, priority }: CandidateCall,
   weight: number,
   now: number
 ): Law.Admission | Blocked => {
@@ -298,7 +298,7 @@ const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: 
 }
 
 /** Whether a process did not commit when it was due. */
-const hasMissed = ({ dueAt, lag }: Member, now: number): boolean => now > dueAt + graceMillis + lag
+const hasMissed = ({ dueAt, lag }: PoolMember, now: number): boolean => now > dueAt + graceMillis + lag
 
 export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
   requests: a.requests + sign * b.requests,
@@ -312,7 +312,7 @@ export const isContended = (state: PoolState, id: string): boolean =>
   Object.entries(state.members).some(([other, { head }]) => other !== id && head !== undefined)
 
 /** The start tag of a process. Without waiting calls it is at least the virtual time. */
-const startTag = (state: PoolState, member: Member): number =>
+const startTag = (state: PoolState, member: PoolMember): number =>
   member.head === undefined ? Math.max(member.tag, state.virtual) : member.tag
 
 // -----------------------------------------------------------------------------
@@ -325,7 +325,7 @@ const startTag = (state: PoolState, member: Member): number =>
  */
 export const partOf = (
   state: PoolState,
-  member: Member,
+  member: PoolMember,
   millis: { readonly from: number; readonly until: number }
 ): MemberPart => {
   const others = Object.values(state.members).filter((each) => each !== member && (each.part?.of ?? 0) > 0)
@@ -370,7 +370,7 @@ export const leftOf = (part: MemberPart, law: Law.Pacer): MemberPart => ({
 })
 
 /** Charges the pool for the part of a silent process, which may be using it. */
-const keepPart = (law: Law.Pacer, member: Member, part: MemberPart, now: number): void => {
+const keepPart = (law: Law.Pacer, member: PoolMember, part: MemberPart, now: number): void => {
   const from = Math.max(member.at + part.fromMillis, part.keptTo)
   const to = Math.min(now, member.at + part.untilMillis)
   if (to <= from) return
@@ -396,7 +396,7 @@ export const keepQuotas = (law: Law.Pacer, { quotas }: MemberPart, sign: 1 | -1 
 }
 
 /** Returns the quotas that were kept for a process: it has committed, and with that reported what it used. */
-export const takeBack = (law: Law.Pacer, member: Member): void => {
+export const takeBack = (law: Law.Pacer, member: PoolMember): void => {
   const { part } = member
   if (part === undefined || part.keptTo === -Infinity) return
   keepQuotas(law, part, -1)
@@ -456,7 +456,7 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
 export const comeBack = (
   state: PoolState,
   id: string,
-  { began, law, member }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly member: Member }
+  { began, law, member }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly member: PoolMember }
 ): void => {
   const ours = state.members[id]
   const isForgotten = ours?.part === undefined

@@ -83,7 +83,7 @@ export class SharedPort implements Port, SharedView {
   /** Commits whose outcome is unknown. At most one of them is stored. */
   private doubted: Array<Draft> = []
   /** This process as of its last commit. */
-  private committed: State.Member | undefined = undefined
+  private committed: State.PoolMember | undefined = undefined
   private seq = 0
   private changes = 0
   /** By this process's clock: when the last commit, and the last stored commit, was sent, and when an event last happened. */
@@ -132,7 +132,7 @@ export class SharedPort implements Port, SharedView {
     if (this.asked !== undefined) this.ask(this.asked)
   }
 
-  private get member(): State.Member | undefined {
+  private get member(): State.PoolMember | undefined {
     return this.known.members[this.id]
   }
 
@@ -373,7 +373,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Brings a state up to now, with this process and its events in it. */
-  private enter(state: State.PoolState, now: number): State.Member {
+  private enter(state: State.PoolState, now: number): State.PoolMember {
     const { id, sharing, time } = this
     Members.absorb(state, now)
     if (!this.hasJoined) Members.start(state, this.options.config, now)
@@ -384,7 +384,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Updates this process's entry in the state that it commits. */
-  private sign(state: State.PoolState, member: State.Member, now: number): void {
+  private sign(state: State.PoolState, member: State.PoolMember, now: number): void {
     const { sharing, time } = this
     member.seq = ++this.seq
     member.at = now

@@ -44,7 +44,7 @@ export interface Head {
 }
 
 /** One of the processes that share a pool. */
-export interface Member {
+export interface PoolMember {
   readonly name: string
   /** The number of its commits. */
   seq: number
@@ -85,7 +85,7 @@ export interface PoolState {
   /** Virtual time of the fair queue between processes. */
   virtual: number
   readonly law: Law.Pacer
-  readonly members: Record<string, Member>
+  readonly members: Record<string, PoolMember>
   /** In degraded mode, and never stored: the share of the rates, from 0 to 1, and the admitted calls that still run. */
   degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Admission> } | undefined
 }
@@ -105,11 +105,11 @@ export const make = (config: Config, time: number, origin: string): PoolState =>
 
 /** A process that joins. */
 export const makeMember = (
-  { leaseMillis, lost, name }: Pick<Member, "leaseMillis" | "lost" | "name">,
+  { leaseMillis, lost, name }: Pick<PoolMember, "leaseMillis" | "lost" | "name">,
   rank: number,
   tag: number,
   now: number
-): Member => ({
+): PoolMember => ({
   name,
   seq: 0,
   at: now,

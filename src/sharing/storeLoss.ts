@@ -3,7 +3,7 @@ import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Members from "./members.ts"
-import type { Member, PoolState } from "./state.ts"
+import type { PoolMember, PoolState } from "./state.ts"
 
 /** Whether a state includes an older one: the same origin, all commits of each process, and no earlier time. */
 export const includes = (state: PoolState | undefined, older: PoolState): state is PoolState =>
@@ -49,7 +49,7 @@ export const merge = (one: Aged, other: Aged): Aged => {
 }
 
 /** Converts a process to the time, the turns and the ranks of a state with another origin. */
-const translate = (member: Member, { virtual }: PoolState, to: PoolState, ahead: number): Member => ({
+const translate = (member: PoolMember, { virtual }: PoolState, to: PoolState, ahead: number): PoolMember => ({
   ...member,
   at: member.at + ahead,
   dueAt: member.dueAt + ahead,
@@ -72,7 +72,7 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
 }
 
 /** Takes a process over from the other state. What was kept of quotas for it in both is kept once. */
-const takeOver = (law: Law.Pacer, found: Member | undefined, member: Member): Member => {
+const takeOver = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember): PoolMember => {
   const keptTo = Math.max(member.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
   const part = member.part && { ...member.part, keptTo }
   if (found !== undefined) Members.takeBack(law, found)

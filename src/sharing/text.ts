@@ -13,7 +13,7 @@ import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import { maxMillis } from "./models.ts"
 import * as Members from "./members.ts"
-import type { Config, Head, Member, MemberPart, PoolState } from "./state.ts"
+import type { Config, Head, PoolMember, MemberPart, PoolState } from "./state.ts"
 
 /** A state as it is stored, in the form of 0.3: members are called owners, and the cells of a window are a list. */
 type StoredState = Omit<PoolState, "members" | "degraded"> & { readonly owners: PoolState["members"] }
@@ -248,7 +248,7 @@ const part = object<MemberPart>({
   keptTo: pastOrNever
 })
 
-const member = object<Member>({
+const member = object<PoolMember>({
   name: text,
   ...each(amount, "seq", "rank", "inFlight"),
   at: past,

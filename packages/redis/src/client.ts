@@ -1,37 +1,37 @@
 /**
  * A connection to Redis with the installed client, `redis` or `ioredis`, to a server or to its cluster.
  *
- * A client is used as long as it answers. If it fails, or does not answer in time, it is closed, and the next command opens
- * another one. So nothing here depends on how a client reconnects.
+ * A client is used as long as it answers. If it fails or does not answer in time, it is closed, and the next command opens a
+ * new one. So the connection does not depend on how a client reconnects.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Cluster as IoredisCluster, Redis as Ioredis } from "ioredis"
 import { StoreError } from "floodgate/BudgetStore"
 
-/** The longest time to connect. */
+/** How long connecting may take. */
 const connectMillis = 2_000
 
-/** What is used of either client. */
-interface Client {
+/** What both clients can do. */
+interface OpenedClient {
   /** Sends a command to the node that serves a key. */
   readonly send: (key: string, words: ReadonlyArray<string>) => Promise<unknown>
-  /** Sends a command to one of the nodes that hold keys. */
+  /** For each node that holds keys, a function that sends it a command. */
   readonly nodes: () => ReadonlyArray<(words: ReadonlyArray<string>) => Promise<unknown>>
 }
 
-/** Opens a client. The signal closes it, also while it opens, because a server may accept a connection and never answer. */
-type Open = (url: string, signal: AbortSignal) => Promise<Client>
+/** Opens a client. The signal closes it, even while it opens: a server may accept a connection and never answer. */
+type Open = (url: string, signal: AbortSignal) => Promise<OpenedClient>
 
-/** A connection that opens when it is used. */
-export interface Connection {
+/** A connection, which opens when it is used. */
+export interface RedisConnection {
   readonly send: (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
   /** All keys of all nodes that match a pattern. */
   readonly keys: (pattern: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
 }
 
 const ignore = (): void => {}
-/** A client that has closed itself may not be closed again. */
+/** Closes a client unless it has closed itself: closing it twice throws. */
 const closing = (client: { readonly isOpen: boolean; readonly destroy: () => void }) => (): void => {
   if (client.isOpen) client.destroy()
 }
@@ -43,7 +43,7 @@ export const openRedis: Open = async (url, signal) => {
   const { createClient, createCluster } = await import("redis")
   const options = {
     disableOfflineQueue: true,
-    // A client that is destroyed before its socket has connected does not know the socket yet, so the signal closes it.
+    // Before its socket has connected, a client cannot close the socket, so the signal does.
     socket: { connectTimeout: connectMillis, reconnectStrategy: false as const, signal }
   }
   const client = createClient({ url, ...options }).on("error", ignore)
@@ -113,7 +113,7 @@ export const openIoredis: Open = async (url, signal) => {
     retryStrategy: () => null
   }
   const client = new Redis(url, options)
-  // The promise only reports that there is no connection; the event has the reason.
+  // The promise only says that there is no connection. The event has the reason.
   let reason: unknown
   client.on("error", (error) => (reason = error))
   signal.throwIfAborted()
@@ -146,31 +146,31 @@ const openInstalled: Open = async (url, signal) => {
   }
 }
 
-/** Errors of a server begin with a code. Some codes say that another server is responsible now. */
+/** Errors of a server begin with a code. Some codes mean that another server is responsible. */
 const isAnswer = /^[A-Z]{2,} /
 const isElsewhere = /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|MOVED|NOREPLICAS) /
 
-/** A connection to an address. It opens when it is used, and closes with the scope. */
-export const connect = (url: string, open = openInstalled): Effect.Effect<Connection, never, Scope.Scope> =>
+/** A connection to an address, which opens when it is used and closes with the scope. */
+export const connect = (url: string, open = openInstalled): Effect.Effect<RedisConnection, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => new Lasting(url, open)),
     (lasting) => Effect.sync(() => lasting.close())
   )
 
-class Lasting implements Connection {
+class Lasting implements RedisConnection {
   private readonly url: string
   private readonly open: Open
-  private opened: { readonly client: Promise<Client>; readonly end: AbortController } | undefined = undefined
+  private opened: { readonly client: Promise<OpenedClient>; readonly end: AbortController } | undefined = undefined
 
   constructor(url: string, open: Open) {
     this.url = url
     this.open = open
   }
-  readonly send: Connection["send"] = (key, words) => this.use((client) => client.send(key, words))
-  readonly keys: Connection["keys"] = (pattern) =>
+  readonly send: RedisConnection["send"] = (key, words) => this.use((client) => client.send(key, words))
+  readonly keys: RedisConnection["keys"] = (pattern) =>
     this.use(async (client) => (await Promise.all(client.nodes().map((send) => keysOf(send, pattern)))).flat())
 
-  /** Closes a connection. A late failure of an earlier one says nothing of the present one. */
+  /** Closes a client. A late failure of an earlier client does not close the present one. */
   close(used = this.opened): void {
     used?.end.abort()
     if (used === this.opened) this.opened = undefined
@@ -184,7 +184,7 @@ class Lasting implements Connection {
     return this.opened
   }
 
-  private use<A>(run: (client: Client) => Promise<A>): Effect.Effect<A, StoreError> {
+  private use<A>(run: (client: OpenedClient) => Promise<A>): Effect.Effect<A, StoreError> {
     return Effect.suspend(() => {
       let isOpen = false
       const used = this.connection()
@@ -199,13 +199,13 @@ class Lasting implements Connection {
           if (!isOpen || !isAnswer.test(message) || isElsewhere.test(message)) this.close(used)
           return new StoreError({ cause })
         }
-        // A dead connection reports nothing: a caller that gives up closes it.
+        // A dead connection reports no error, so a caller that gives up closes it.
       }).pipe(Effect.onInterrupt(() => Effect.sync(() => this.close(used))))
     })
   }
 }
 
-/** Reads all keys. `SCAN` returns a page and the cursor of the next one, 0 after the last. A key may come twice. */
+/** Reads all keys. `SCAN` returns a page and the cursor of the next page, 0 after the last. A key may come twice. */
 const keysOf = async (
   send: (words: ReadonlyArray<string>) => Promise<unknown>,
   pattern: string

@@ -1,20 +1,19 @@
 /**
  * One budget for many processes, in Redis or Valkey.
  *
- * Limits belong to an organisation, not to a process. With this store, all processes with the same prefix and pool share one
- * set of levels, pauses, learned limits, quotas and calls in flight. The queue and the options of a budget stay with its
- * process.
+ * Limits belong to an organisation, not to a process. With this store, all processes with the same prefix and pool share levels,
+ * pauses, learned limits, quotas and calls in flight. Each process keeps its own queue and options.
  *
  * **Details**
  *
- * A pool is one hash, which a process replaces atomically unless another process was faster (see `BudgetStore`). Processes
- * hold leases: the places of a dead process become free when its lease is over. The time of a pool is that of the processes,
- * so the clock of the server does not matter.
+ * A pool is one hash. A process replaces it atomically, unless another process was faster (see `BudgetStore`). Processes hold
+ * leases: the calls of a dead process end with its lease. The time of a pool is kept by the processes, so setting the clock of
+ * the server does no harm.
  *
  * **Gotchas**
  *
  * - Redis must run scripts: any server from version 6.2, Valkey, or a cluster (each pool is on one of its nodes).
- * - Set `maxmemory-policy noeviction` on the server: a pool whose state is evicted, and that no process knows, starts anew.
+ * - Set `maxmemory-policy noeviction` on the server: a pool starts anew if its state is evicted and no process knows it.
  *
  * **Example** (a budget in Redis)
  *
@@ -42,8 +41,8 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as BudgetStore from "floodgate/BudgetStore"
 import { Input, storeChecks } from "floodgate/internal"
-import * as Client from "./client.ts"
-import * as Store from "./store.ts"
+import * as RedisClient from "./client.ts"
+import * as RedisStore from "./store.ts"
 
 export { type DimensionStatus, type ProcessStatus, type SharedPoolStatus, status } from "./status.ts"
 
@@ -57,8 +56,8 @@ export interface Options extends BudgetStore.Options {
   /**
    * The beginning of all keys in Redis. Processes with the same prefix share their budgets.
    *
-   * Set it if programs with different limits use one Redis. With the same prefix, two programs that each have one set of
-   * limits share the pool "default".
+   * Set it if programs with different limits use one Redis: with the same prefix, two programs that each have one set of limits
+   * share the pool "default".
    *
    * @default "floodgate"
    */
@@ -86,16 +85,16 @@ const checkUrl = Input.options<Options & { readonly url: string }>(
   "url"
 )
 
-const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: Store.Send) =>
-  BudgetStore.layer(Store.make(prefix, send), { ...options, name })
+const sharing = ({ name = hostname(), prefix = defaultPrefix, ...options }: Options, send: RedisStore.SendCommand) =>
+  BudgetStore.layer(RedisStore.make(prefix, send), { ...options, name })
 
 /**
  * The store on a `Redis` service, such as `NodeRedis.layer` of `@effect/platform-node`.
  *
  * **Gotchas**
  *
- * Configure the client to fail while it is not connected; otherwise only the timeout notices an outage. For a cluster it must
- * be a client of the whole cluster, because pools on other nodes fail.
+ * Configure the client to fail while it is not connected. Otherwise only the timeout notices an outage. For a cluster, use a
+ * client of the whole cluster: pools on other nodes fail.
  *
  * Throws a `RangeError` if a duration is not finite or not above zero.
  *
@@ -135,7 +134,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
  *
  * Throws a `RangeError` if the address is invalid, or if a duration is not finite or not above zero.
  *
- * **Example** (Going on with a part of the limits while Redis is away)
+ * **Example** (Using a part of the limits while Redis cannot be reached)
  *
  * ```ts
  * import * as Layer from "effect/Layer"
@@ -152,7 +151,7 @@ export const layerStore = (options: Options = {}): Layer.Layer<never, never, Red
 export const layerStoreUrl = (given: Options & { readonly url: string }): Layer.Layer<never> => {
   Input.check("FloodgateRedis.layerStoreUrl", checkUrl, given)
   const { url, ...options } = given
-  return Layer.unwrap(Effect.map(Client.connect(url), ({ send }) => sharing(options, send)))
+  return Layer.unwrap(Effect.map(RedisClient.connect(url), ({ send }) => sharing(options, send)))
 }
 
 const Address = Schema.String.check(Schema.makeFilter(isAddress, { expected: address }))

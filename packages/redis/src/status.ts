@@ -2,8 +2,8 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "floodgate/BudgetStore"
 import { type SharedPoolStatus, sharedStatusOf } from "floodgate/internal"
-import * as Client from "./client.ts"
-import * as Store from "./store.ts"
+import * as RedisClient from "./client.ts"
+import * as RedisStore from "./store.ts"
 
 export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "floodgate/internal"
 
@@ -19,11 +19,11 @@ type StatusOptions = {
   readonly prefix?: string | undefined
 }
 
-const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: string) {
-  const store = Store.make(prefix, client.send)
+const look = Effect.fnUntraced(function* (client: RedisClient.RedisConnection, prefix: string) {
+  const store = RedisStore.make(prefix, client.send)
   const pools: Array<SharedPoolStatus> = []
-  for (const key of [...(yield* client.keys(Store.pattern(prefix)))].sort()) {
-    const name = Store.nameOf(prefix, key)
+  for (const key of [...(yield* client.keys(RedisStore.pattern(prefix)))].sort()) {
+    const name = RedisStore.nameOf(prefix, key)
     const stored = name === undefined ? undefined : yield* store.read(name)
     const pool = stored === undefined ? undefined : sharedStatusOf(name!, stored)
     if (pool !== undefined) pools.push(pool)
@@ -32,9 +32,9 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
 })
 
 /**
- * All pools under a prefix: their levels, and what each process holds and waits for. It changes nothing.
+ * All pools under a prefix: their levels, and what each process holds and waits for. It only reads.
  *
- * **Example** (Who holds what)
+ * **Example** (Calls in flight of each process)
  *
  * ```ts
  * import * as Effect from "effect/Effect"
@@ -50,4 +50,6 @@ const look = Effect.fnUntraced(function* (client: Client.Connection, prefix: str
  * @since 0.1.0
  */
 export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
-  Effect.scoped(Effect.flatMap(Client.connect(options.url), (client) => look(client, options.prefix ?? "floodgate")))
+  Effect.scoped(
+    Effect.flatMap(RedisClient.connect(options.url), (client) => look(client, options.prefix ?? "floodgate"))
+  )

@@ -6,12 +6,12 @@ import * as Effect from "effect/Effect"
 import { type Store, StoreError, type Stored } from "floodgate/BudgetStore"
 
 /** Sends a command to the node that serves a key. */
-export type Send = (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
+export type SendCommand = (key: string, words: ReadonlyArray<string>) => Effect.Effect<unknown, StoreError>
 
 /**
- * `KEYS[1]` is the pool. The arguments are the expected version (empty for none), the next version, its value, and how many
- * milliseconds it is kept; without arguments the script reads. Returns nothing if it has replaced the value; otherwise what is
- * stored, and its age.
+ * Replaces the value of the pool `KEYS[1]` if its version is the expected one. The arguments are the expected version (empty for
+ * none), the next version, its value, and for how many milliseconds it is kept. Returns nothing if it has replaced the value,
+ * otherwise what is stored and its age. Without arguments it only reads.
  */
 export const script = `
 local time = redis.call('TIME')
@@ -30,7 +30,7 @@ const sha = createHash("sha1").update(script).digest("hex")
 const quote = (text: string): string => encodeURIComponent(text.toWellFormed()).replaceAll("*", "%2A")
 export const keyOf = (prefix: string, name: string): string => `${quote(prefix)}:${quote(name)}`
 export const pattern = (prefix: string): string => `${quote(prefix)}:*`
-/** The name in a key; `undefined` if the key is not of this format. */
+/** The name in a key; undefined if the key has another form. */
 export const nameOf = (prefix: string, key: string): string | undefined => {
   try {
     return decodeURIComponent(key.slice(quote(prefix).length + 1))
@@ -39,7 +39,7 @@ export const nameOf = (prefix: string, key: string): string | undefined => {
   }
 }
 
-/** Reads a reply of the script. Fails unless the hash has all fields. */
+/** Reads a reply of the script. Fails if the hash lacks a field. */
 const storedOf = (key: string, reply: unknown): Effect.Effect<Stored | undefined, StoreError> => {
   const [version, value, ageMillis] = Array.isArray(reply) && reply.length === 3 ? reply : [0, 0, 0]
   if (version === null && value === null) return Effect.undefined
@@ -47,14 +47,16 @@ const storedOf = (key: string, reply: unknown): Effect.Effect<Stored | undefined
     return Effect.succeed({ version, value, ageMillis })
   }
   return Effect.fail(
-    new StoreError({ cause: new Error(`"${key}" in Redis holds no version, value and age: delete it`) })
+    new StoreError({
+      cause: new Error(`"${key}" in Redis is not the hash of a pool, with a version, a value and an age: delete it`)
+    })
   )
 }
 
 const isUnknownScript = ({ cause }: StoreError): boolean =>
   cause instanceof Error && cause.message.startsWith("NOSCRIPT")
 
-export const make = (prefix: string, send: Send): Store => {
+export const make = (prefix: string, send: SendCommand): Store => {
   const run = (name: string, words: ReadonlyArray<string>): Effect.Effect<unknown, StoreError> => {
     const key = keyOf(prefix, name)
     return Effect.catchIf(send(key, ["EVALSHA", sha, "1", key, ...words]), isUnknownScript, () =>
