@@ -1,4 +1,4 @@
-/** The user's limit: a bucket, a window, a quota. */
+/** The user's limits: buckets, windows and quotas. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Cap from "../../src/admission/cap.ts"
@@ -11,7 +11,7 @@ const capOf = (limit: Limits.Limit, now = 0): Cap.Cap => Cap.make(Rules.resolve(
 
 const minute = 60_000
 
-/** Takes a charge as soon as it fits, and says when. */
+/** Takes a charge as soon as it fits. Returns the time. */
 const takeWhenItFits = (cap: Cap.Cap, charge: number, lag = 0): number => {
   for (let looks = 0; ; looks++) {
     const wait = Cap.wait(cap, charge, lag)
@@ -23,7 +23,7 @@ const takeWhenItFits = (cap: Cap.Cap, charge: number, lag = 0): number => {
   return cap.at
 }
 
-/** A random history of calls that go as soon as they fit, and settle to less or more than their estimate. */
+/** A random history of calls that go as soon as they fit, and use less or more than their estimates. */
 const history = (limit: Limits.Limit, seed: number, largest: number): Array<Ledger.Movement> => {
   const random = mulberry(seed)
   const cap = capOf(limit)
@@ -48,7 +48,7 @@ const history = (limit: Limits.Limit, seed: number, largest: number): Array<Ledg
 
 const seeds = Array.from({ length: 150 }, (_, i) => i + 1)
 
-/** What a bucket holds if each call had taken at its time what it used in the end, and what it used too much when it ended. */
+/** The level if each call had been charged its usage when it was sent, and any excess over its estimate when it ended. */
 const levelOf = (
   { burst, rate }: { readonly burst: number; readonly rate: number },
   taken: ReadonlyArray<{ readonly at: number; readonly amount: number }>,
@@ -63,11 +63,11 @@ const levelOf = (
   return level
 }
 
-/** The highest levels are remembered by age, each higher than all that came later, and only where a refund needs them. */
+/** Levels are remembered by age, each higher than all later ones, and only while a refund needs them. */
 const remembersLess = ({ highs }: Cap.Cap): boolean =>
   highs.every(({ at, level }, i) => i === 0 || (at >= highs[i - 1]!.at && level < highs[i - 1]!.level))
 
-/** What was taken of a window, by the start of the slice of it in which that was. */
+/** What was taken from a window, by the start of its slice. */
 type Taken = Map<number, number>
 
 describe("cap", () => {
@@ -75,7 +75,7 @@ describe("cap", () => {
     for (let seed = 1; seed <= 400; seed++) {
       const random = mulberry(seed)
       const pick = (most: number): number => Math.floor(random() * (most + 1))
-      // A millisecond refills one unit, of which a token has some.
+      // A millisecond refills one unit; a token is several units.
       const unit = [1, 3, 7, 10][seed % 4]!
       const burst = 5 + pick(20)
       const cap = capOf({ perSecond: 1_000 / unit, burst })
@@ -144,7 +144,7 @@ describe("cap", () => {
         }
         const says = Cap.wait(cap, charge, lag)
         const where = `seed ${seed}, step ${step}`
-        // One that takes all of the bucket waits until it has been full for the lag, which is shown above.
+        // A call that needs the whole bucket waits until it has been full for the lag, as shown above.
         if (charge === 0) assert.strictEqual(says, 0, where)
         else if (charge * minute + refill * lag <= burst * minute)
           assert.strictEqual(Math.ceil(says), Math.ceil(wait), where)
@@ -228,7 +228,7 @@ describe("cap", () => {
   })
 
   it("loses no refunds while hundreds of calls are in flight", () => {
-    // Regression: of many remembered levels the highest was taken for the youngest, and what came back later was lost.
+    // Regression: the highest of many remembered levels was taken for the youngest, and later refunds were lost.
     const random = mulberry(1)
     const cap = capOf({ perSecond: 1_000, burst: 10_000 })
     const open: Array<{ readonly endsAt: number; readonly at: number }> = []
@@ -289,7 +289,7 @@ describe("cap", () => {
     Cap.advance(cap, 1)
     assert.strictEqual(Cap.wait(cap, 20_000), 0)
     Cap.take(cap, 20_000)
-    // Regression: one large call raised the burst, and 19,900 tokens went at once later.
+    // Regression: one large call raised the burst, so that 19,900 tokens went at once later.
     Cap.advance(cap, 10 * minute)
     assert.strictEqual(cap.level, 1_000)
     assert.strictEqual(cap.rule.capacity, 1_000)
@@ -429,7 +429,7 @@ describe("cap", () => {
       const burst = 1_000
       const cap = capOf({ perSecond: 1_000, burst })
       const taken: Array<{ readonly at: number; amount: number }> = []
-      // Large calls that take a little more than is refilled meanwhile, of which any may give back what it took.
+      // Large calls use a little more than the refill between them, and any of them may be refunded.
       for (let i = 0; i < 60; i++) {
         const amount = Math.ceil(500 * random())
         Cap.take(cap, amount)

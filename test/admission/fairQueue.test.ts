@@ -29,7 +29,7 @@ const serve = (queue: FairQueue<Call>): Call | undefined => {
   return entry
 }
 
-/** The agents of so many entries in the order of service; of all by default. */
+/** Serves this many entries, or all. Returns their agents in the order of service. */
 const drain = (queue: FairQueue<Call>, count = Infinity): Array<string> => {
   const order: Array<string> = []
   for (let next = queue.peek(); next !== undefined && order.length < count; next = queue.peek()) {
@@ -71,9 +71,9 @@ describe("fairQueue", () => {
       const model = Model.make()
       const here: Array<Call> = []
       const served: Array<readonly [Call, Model.Charged]> = []
-      // Few enough to be empty at times, and to meet at the same tags.
+      // So few that the queue is empty at times, and that tags are equal at times.
       const most = pick(2, 4, 12)
-      // Few, who are served again and again, or many, most of whom are new.
+      // A few agents that are served again and again, or many, most of them new.
       const agents = Array.from({ length: pick(3, 3, 20) }, (_, i) => `${i}`)
       const leaves = pick(0.1, 0.3)
       const priorities = pick([0], [0, 1], [0, 1, 2, 3, -1, -2])
@@ -152,7 +152,7 @@ describe("fairQueue", () => {
   })
 
   it("remembers what an agent was served while a lone head waits", () => {
-    // Regression: shifting out a lone head to ask for it forgot every other agent's history.
+    // Regression: removing a lone head to look at it forgot what all other agents had been served.
     const queue = new FairQueue<Call>()
     queue.push(call("a", 10))
     queue.push(call("b", 10))
@@ -178,7 +178,7 @@ describe("fairQueue", () => {
   })
 
   it("does not let a stream of new agents starve an old one", () => {
-    // Regression: new agents started at the tag of the head, which never moved on while new agents kept coming.
+    // Regression: new agents started at the tag of the head, which never advanced while new agents kept coming.
     const queue = new FairQueue<Call>()
     queue.push(call("old"))
     queue.push(call("old"))
@@ -210,7 +210,7 @@ describe("fairQueue", () => {
       const queue = new FairQueue<Call>()
       const waits = [call("waits"), call("waits")]
       for (const entry of waits) queue.push(entry)
-      // It was served more than all others will be, and others less than they asked for.
+      // It was served more than all others will be, and the others used less than their cost.
       queue.push(call("ahead", 2_000))
       while (serve(queue)!.agent !== "ahead");
       if (isAlone) for (const entry of waits) queue.remove(entry)
@@ -224,7 +224,7 @@ describe("fairQueue", () => {
         if (entry.agent === "waits") queue.push(call("waits"))
         assert.isAtMost(remembered(queue), 1_024)
       }
-      // What an agent used that is forgotten is of no interest any more.
+      // Nothing is corrected for an agent that is forgotten.
       assert.isFalse(queue["levels"].get(0)!.flows.has("forgotten"))
       queue.correct(forgotten!, 0.5)
       const names = ["first", "ahead", "newcomer"]
@@ -263,7 +263,7 @@ describe("fairQueue", () => {
         queue.correct(serve(queue)!, 2)
       }
       queue.forget()
-      // An agent that is not remembered comes later than one that has been served, and stands no better than that.
+      // A forgotten agent starts behind one that was just served, and gains nothing by having been forgotten.
       for (let i = 0; i < 3; i++) {
         queue.push(call(one, 2))
         serve(queue)
@@ -316,8 +316,8 @@ describe("fairQueue", () => {
   }
 
   it.each([5, 2_000])("serves in the same order whether its front is looked at or not, with %i agents", (agents) => {
-    // Regression: an agent whose calls weigh differently weighed as the one that was looked at last, and what others had
-    // been served was forgotten meanwhile.
+    // Regression: an agent whose calls have different weights had the weight of the call that was looked at last, and what
+    // other agents had been served was forgotten.
     for (let seed = 1; seed <= sized(10, 50); seed++) {
       const looked = history(seed, agents, (queue, n) => (n % 5 === 0 ? first(queue, 32) : undefined))
       const unseen = history(seed, agents, () => {})
@@ -359,7 +359,7 @@ describe("fairQueue", () => {
   })
 
   it("starts a newcomer level with agents that used less than their calls cost", () => {
-    // Without it virtual time runs away from them, and a newcomer waits for all that they did not use.
+    // Without this, virtual time runs ahead of them, and a newcomer waits for all that they did not use.
     const queue = new FairQueue<Call>()
     for (let i = 0; i < 2_000; i++) queue.push(call(i % 2 === 0 ? "a" : "b"))
     for (let i = 0; i < 1_000; i++) queue.correct(serve(queue)!, 0.01)
@@ -414,7 +414,7 @@ describe("fairQueue", () => {
     ({ operations }) =>
       Effect.sync(() => {
         const queue = new FairQueue<Call>()
-        /** Per agent and priority the entries in order: the slow, obvious model. */
+        /** The entries of each agent and priority in order: the slow, obvious model. */
         const model = new Map<string, Array<Call>>()
         const keyOf = (entry: Call) => `${entry.priority}/${entry.agent}`
         const lane = (entry: Call) => {
@@ -533,7 +533,7 @@ describe("fairQueue", () => {
     assert.isAtLeast(jain([...served.values()]), 0.99)
   })
 
-  /** How many calls of each agent are foreseen to be served before one that would come now. */
+  /** The number of calls of each agent that are predicted to be served before a newcomer. */
   const foreseen = (queue: FairQueue<Call>, agent: string, priority: number, first = false) => {
     const before: Record<string, number> = {}
     for (const entry of queue.inOrder({ agent, priority, first })) {
@@ -564,7 +564,7 @@ describe("fairQueue", () => {
     ["the same", () => 1],
     ["any", (random: () => number) => random()]
   ] as const)("predicts to the call who is served before a newcomer, where calls cost %s", (_, cost) => {
-    // Regression: of agents whose calls cost the same, a call each was counted that goes after the newcomer's.
+    // Regression: for agents whose calls cost the same, one call each was counted that is served after the newcomer.
     for (let seed = 1; seed <= 300; seed++) {
       const random = mulberry(seed)
       const queue = new FairQueue<Call>()

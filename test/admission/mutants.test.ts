@@ -56,7 +56,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   [
     "headers: lower levels apply at once, higher ones gradually",
     {
-      without: "doubt of what they promise",
+      without: "doubt about higher levels",
       in: "Law.observe",
       by: Fault.through(Fault.operating("*", undefined, difference), () => Infinity)
     }
@@ -87,7 +87,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   [
     "cap: the part of a quota that is kept stays kept when limits change, even before any call",
     {
-      without: "what is kept where nothing was sent",
+      without: "the kept part of a quota if nothing was sent",
       in: "Law.resize",
       by: Fault.instead((resize: (...args: Array<unknown>) => unknown) => (law: Unused, ...rest: Array<unknown>) => {
         const resized = resize(law, ...rest)
@@ -128,7 +128,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 1, never over",
     {
-      without: "the loss of what is given back to a bucket that was full since",
+      without: "the loss of refunds that would have overflowed",
       in: "Cap.settle",
       by: Fault.instead((settle: CapStep) => (cap: object, charge: number, used: number) => {
         return settle(cap, charge, used, Infinity)
@@ -138,7 +138,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 2, all or nothing",
     {
-      without: "one instant: a call that waits for one dimension takes of the others",
+      without: "a decision over all dimensions before any is charged",
       in: "Cap.wait",
       by: Fault.instead((wait: CapStep) => (cap: { level: number }, ...rest: Array<number>) => {
         const millis = wait(cap, ...rest)
@@ -149,11 +149,11 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ],
   [
     "law 3, order",
-    { without: "tags that move by cost", in: "FairQueue.serve", by: Fault.dropped(Fault.operating("+=")) }
+    { without: "tags that advance by cost", in: "FairQueue.serve", by: Fault.dropped(Fault.operating("+=")) }
   ],
   [
     "law 4, cancel-safe",
-    { without: "the removal of a waiter that leaves", in: "FairQueue.remove", by: Fault.instead(() => () => {}) }
+    { without: "the removal of waiters that leave", in: "FairQueue.remove", by: Fault.instead(() => () => {}) }
   ],
   [
     "law 5, work-conserving",
@@ -179,12 +179,12 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ],
   [
     "law 7, typed refusal at once",
-    { without: "refusals by a quota", in: "budget/Pool.admit", by: Fault.always(Fault.deciding("quota")) }
+    { without: "refusals by quotas", in: "budget/Pool.admit", by: Fault.always(Fault.deciding("quota")) }
   ],
   [
     "law 8, logarithmic",
     {
-      without: "an end of the loop at the first that does not fit",
+      without: "an end of the decision at the first call that has to wait",
       in: "budget/Pool.drain",
       by: Fault.instead((drain: () => unknown, pool: { readonly queued: number; now(): number }) => () => {
         for (let i = 0; i < pool.queued; i++) pool.now()
@@ -216,7 +216,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ],
   [
     "law 12, weather loses no work",
-    { without: "a pause that all share", in: "Law.overload", by: Fault.always(Fault.returning('"isolated"')) }
+    { without: "a pause for all callers", in: "Law.overload", by: Fault.always(Fault.returning('"isolated"')) }
   ],
   [
     "law 13, nobody harms another",
@@ -225,7 +225,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 14, nothing in use is forgotten",
     {
-      without: "a look whether a pool is paused",
+      without: "a check whether a pool is paused",
       in: "budget/Pool.isIdle",
       by: Fault.through(Fault.operating("<", undefined, Fault.operating("+")), () => false)
     }
@@ -233,7 +233,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 15, closed is closed",
     {
-      without: "an end of the wait of those who came before",
+      without: "an end of the waits when it is closed",
       in: "budget/Pool.shutDown",
       by: Fault.instead(() => () => {})
     }
@@ -241,7 +241,7 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   [
     "law 15, closed is closed",
     {
-      without: "an interruption of those who come later",
+      without: "an interruption of callers that come later",
       in: "Budget.make",
       by: Fault.never(Fault.returning("Effect.interrupt"))
     }

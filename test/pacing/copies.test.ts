@@ -1,4 +1,4 @@
-/** What the steps of a pool are played on: a copy of its state, which then never changes. */
+/** Steps are played on a copy of a pacer; the original never changes after that. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Law from "../../src/pacing/law.ts"
 import * as Memory from "../../src/pacing/memory.ts"
@@ -6,7 +6,7 @@ import * as Rules from "../../src/domain/rules.ts"
 import { plain, play } from "../support/events.ts"
 import { whole } from "../support/play.ts"
 
-/** Freezes a state with all that it refers to. What is written to it after that is an error. */
+/** Freezes a state and everything that it refers to, so that any later write throws. */
 const freeze = <A>(value: A): A => {
   if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value
   Object.freeze(value)

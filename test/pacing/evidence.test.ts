@@ -1,4 +1,4 @@
-/** What a rejection is weighed by: the calls accepted since, their sizes, what is known to be random, and whose limit it was. */
+/** The evidence of a rejection: the calls accepted since the last one, their sizes, the random rate, and the dimension to blame. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
@@ -12,7 +12,7 @@ const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } 
 const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
-/** A rejection of a call when one in a thousand comes at random, and an acceptance. */
+/** The scores of a rejection and of an acceptance, at one random rejection in a thousand. */
 const cost = Math.log(0.3 / 0.001)
 const each = Math.log((1 - 0.001) / (1 - 0.3))
 
@@ -26,14 +26,14 @@ const rejected = (
   now = 0
 ): Law.Verdict => reject(Law, pool, Law.take(pool, charge, now), now, says)
 
-/** A pool that has learned how much a call takes. */
+/** A pool that has learned the mean charge. */
 const known = (size = 100, limits = stated): Law.Pacer => {
   const pool = poolOf(Law, limits)
   accepted(pool, whole(size), 100)
   return pool
 }
 
-/** So many calls are taken to go out that no sum of two rejections is an alarm. */
+/** Makes the call rate so high that two rejections together raise no alarm. */
 const unalarmed = (pool: Law.Pacer): void => {
   for (const meter of pool.meters) meter.mean = 1
 }
@@ -91,7 +91,7 @@ describe("the score of a rejection", () => {
       for (const admission of old) reject(Law, pool, admission, 0)
       return pool.bucketTest.score
     }
-    // Four rejections at once end the opening; their sum is what it takes.
+    // The score of four rejections at once ends the opening.
     const sum = 4 * Math.log(0.3 / p) - allowed * Math.log((1 - p) / (1 - 0.3))
     assert.isAbove(sum, 6)
     assert.strictEqual(score(), 0)
@@ -113,7 +113,7 @@ describe("the rate of random rejections is learned", () => {
     const second = pool.random
     pool.bucketTest = { ...pool.bucketTest, score: 0 }
     rejected(pool, whole(100), { readings: room })
-    assert.strictEqual(pool.random, second, "of two in a row nobody knows")
+    assert.strictEqual(pool.random, second, "the second of two in a row teaches nothing")
   })
 
   it("not from other rejections", () => {
@@ -125,14 +125,14 @@ describe("the rate of random rejections is learned", () => {
     assert.strictEqual(
       pool.random,
       Verdicts.learn(0.001, 10, true, 0.001),
-      "of tokens room is enough where only those are limited"
+      "room for tokens is enough if only tokens are limited"
     )
     const both = known(100, { ...stated, requests: { perSecond: 10, burst: 1_000 } })
     rejected(both, whole(100), { readings: { requests: { limit: undefined, remaining: 900, roundedTo: 1 } } })
-    assert.strictEqual(both.random, Verdicts.learn(0.001, 100, true, 0.001), "those that are named show room")
+    assert.strictEqual(both.random, Verdicts.learn(0.001, 100, true, 0.001), "all dimensions in the headers show room")
     const one = known(100, { ...stated, requests: { perSecond: 10, burst: 1_000 } })
     rejected(one, whole(100), { readings: { tokens: { limit: undefined, remaining: undefined, roundedTo: 1 } } })
-    assert.strictEqual(one.random, 0.001, "those that do not say what is left show none")
+    assert.strictEqual(one.random, 0.001, "headers that do not say what is left show no room")
   })
 
   it("from the calls sent below the measured share, each counted once in any order of their ends", () => {
@@ -145,7 +145,7 @@ describe("the rate of random rejections is learned", () => {
     const old = Law.take(pool, whole(100), 0)
     assert.strictEqual(pool.safe, safe + 11)
     accepted(pool, whole(100), 9)
-    // Those that go out above it are not counted.
+    // Calls that are sent above it are not counted.
     meter.phase = 0.5
     accepted(pool, whole(100), 50)
     assert.strictEqual(pool.safe, safe + 20)
@@ -209,7 +209,7 @@ describe("an alarm is blamed on", () => {
     requests: { perSecond: 10, burst: 1_000 },
     tokens: { perSecond: 10_000, burst: 1_000_000 }
   }
-  /** The dimensions that are slowed down by three rejections in a row. */
+  /** The dimensions that three rejections in a row slow down. */
   const slowed = (
     pool: Law.Pacer,
     now: number,
@@ -229,7 +229,7 @@ describe("an alarm is blamed on", () => {
       [10, ["requests"]],
       [4_000, ["tokens"]]
     ] as const) {
-      // Of requests 10 a second are known, and of tokens nothing any more.
+      // 10 requests a second are known; the limit of tokens is forgotten.
       const pool = poolOf(Law, both)
       const now = flow(Law, pool, 0, 60_000, size === 10 ? 0.01 : 1, size)
       Law.resize(pool, Rules.resolve({ requests: both.requests }), {}, now)

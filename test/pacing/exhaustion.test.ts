@@ -1,4 +1,4 @@
-/** What an empty bucket changes: the share that is measured, the reserve, the pauses, and which calls still speak of it. */
+/** What an exhaustion changes: the share, the reserve, the pauses, and what earlier calls still teach. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
@@ -10,15 +10,15 @@ const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } 
 const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
-/** A call is rejected, with headers that say that so much was left. */
+/** Rejects a call with headers that say what was left. */
 const empty = (pool: Law.Pacer, admission: Law.Admission, now: number, left = 0, retryAfter?: number): Law.Verdict =>
   reject(Law, pool, admission, now, { readings: readings(undefined, left), retryAfter })
 
 describe("the share", () => {
   interface Case {
-    /** Tokens a millisecond that were accepted. */
+    /** Accepted tokens per millisecond. */
     readonly got: number
-    /** What was left in the end, of which headers tell. */
+    /** What was left at the end, according to headers. */
     readonly left?: number
     readonly millis?: number
     readonly mean?: number
@@ -26,7 +26,7 @@ describe("the share", () => {
     readonly limits?: Limits.Limits
     readonly best?: number
   }
-  /** A pool that went at 8 tokens a millisecond, and whose bucket was empty at first and after a while. */
+  /** A pool with a rate of 8 tokens per millisecond, whose bucket was empty at first and again after a while. */
   const after = ({
     best,
     got,
@@ -42,11 +42,11 @@ describe("the share", () => {
     const rejected = Law.take(pool, whole(500), 0)
     for (let i = 1; i <= 10; i++) Law.take(pool, whole((got * millis) / 10), (i * millis) / 10)
     const admission = Law.take(pool, whole(100), millis)
-    // A rejection that is known only later takes nothing of what was given.
+    // A call whose rejection becomes known later still counts as delivered.
     reject(Law, pool, rejected, millis)
     meter.mean = mean
     meter.best = best ?? meter.best
-    // Headers have not measured it.
+    // Headers have not measured the share.
     meter.header = undefined
     Meter.restart(meter, 8, phase)
     empty(pool, admission, millis, left)
@@ -120,7 +120,7 @@ describe("a call that was sent before", () => {
     const pool = poolOf(Law, stated)
     const open = [0, 50, 51].map((at) => Law.take(pool, whole(1_000), at))
     const first = Law.take(pool, whole(1_000), 0)
-    // The others are known only to have gone out by then.
+    // The other calls were only sent by then.
     assert.strictEqual(empty(pool, first, 50), "exhausted")
     const { emptied, mark } = meterOf(pool)
     for (const admission of open.slice(0, 2)) {
@@ -179,7 +179,7 @@ describe("a call that was sent before", () => {
 })
 
 describe("a bucket that stays empty", () => {
-  /** How long a pool pauses whose bucket was empty twice, where so much went out in between that was not rejected. */
+  /** How long a pool pauses after two exhaustions, if this much was delivered between them. */
   const twice = (accepted: number): number => {
     const pool = poolOf(Law, stated)
     empty(pool, Law.take(pool, whole(1_000), 0), 50)
@@ -192,7 +192,7 @@ describe("a bucket that stays empty", () => {
     assert.deepStrictEqual([twice(0), twice(499), twice(500), twice(1_500)], [1_000, 1_000, -Infinity, -Infinity])
   })
 
-  /** Rejections in a row of an empty bucket, each of the first call that may go, and the pauses after them. */
+  /** The pauses after rejections in a row, each of the first call that may go. */
   const pauses = (pool: Law.Pacer, from: number, retryAfter?: number): ReadonlyArray<number> => {
     let now = from
     return Array.from({ length: 6 }, () => {

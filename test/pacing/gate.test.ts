@@ -1,4 +1,4 @@
-/** What lets calls out and what holds them: limits that bind together, rounds of the opening, windows, pauses, probes, outages. */
+/** What holds calls back: several limits, rounds of the opening, the in-flight window, pauses, probes and outages. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
@@ -11,7 +11,7 @@ const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } 
 const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
-/** How many calls may go at one instant; they go. */
+/** Sends all calls that may go at one instant. Returns their number. */
 const goAt = (pool: Law.Pacer, now: number, most = 20): number => {
   let count = 0
   for (; count < most && wait(Law, pool, now, 10) === 0; count++) Law.take(pool, whole(10), now)
@@ -30,7 +30,7 @@ describe("if several limits bind equally long", () => {
   it("the first one is named", () => {
     for (const share of [1, 0.5]) {
       const pool = poolOf(Law, { requests: { ...limit, share }, tokens: { ...limit, share } })
-      // Of a share the provider's own limit does not bind.
+      // If we have a share, the provider's own limit does not bind.
       Law.take(pool, all(1_000 * share), 0)
       const blocked = Law.decide(pool, all(100), 0)
       assert.deepStrictEqual([blocked?.by, Math.ceil(blocked!.millis)], ["requests", share === 1 ? 100 : 200])
@@ -70,7 +70,7 @@ describe("the opening", () => {
     const pool = poolOf(Law, {})
     Law.take(pool, whole(10), 0)
     assert.strictEqual(wait(Law, pool, verdict), 0)
-    // Two might have gone out, and none did.
+    // Two calls might have been sent, and none was.
     assert.strictEqual(wait(Law, pool, 2 * verdict), 0)
     Law.take(pool, whole(10), 2 * verdict)
     assert.strictEqual(wait(Law, pool, 2 * verdict), verdict / 2)
@@ -103,11 +103,11 @@ describe("a admission counts the calls sent so long before it that they would ha
 })
 
 describe("an outage", () => {
-  /** A pool whose provider has just failed for good, and the calls that went out before and at that time. */
+  /** A pool that has just found an outage, and the calls sent before and at that time. */
   const away = (size = 1_000) => {
     const pool = poolOf(Law, stated)
     const now = flow(Law, pool, 0, 20_000, 1, size)
-    // No acceptance is left over.
+    // No acceptances are left over.
     pool.failedUpTo = 1e9
     const open = [now, now + 100, now + 101].map((at) => Law.take(pool, whole(size), at))
     for (const admission of Array.from({ length: 8 }, () => Law.take(pool, whole(size), now))) {
@@ -125,7 +125,7 @@ describe("an outage", () => {
     ] as const) {
       const pool = poolOf(Law, stated)
       const now = flow(Law, pool, 0, 20_000, 1, size)
-      // No acceptance is left over.
+      // No acceptances are left over.
       const admissions = Array.from({ length: 5 }, () => Law.take(pool, whole(size), now))
       pool.failedUpTo = 1e9
       const verdicts = admissions.map((admission) => fail(Law, pool, admission, now + 100))
@@ -149,7 +149,7 @@ describe("an outage", () => {
     const [one, two] = [1, 2].map(() => Law.take(pool, whole(1_000), now)) as [Law.Admission, Law.Admission]
     fail(Law, pool, one, now + 100)
     assert.isAbove(one.earlier, 100)
-    // One in two hundred is less than is taken for random at the least; of few it is more.
+    // One in two hundred is below the lowest random rate; one in a few is above it.
     assert.strictEqual(pool.randomOverload, Verdicts.learn(0.01, one.earlier + 1, true, 0.01))
     const learned = pool.randomOverload
     fail(Law, pool, two, now + 100)
@@ -213,7 +213,7 @@ describe("an outage", () => {
     const first = send(Law, pool, now)
     const silence = 2 * pool.overloadMillis + 20
     assert.strictEqual(wait(Law, pool, first.at + silence, 10), 0)
-    // The round of one is over, and two may go, not three.
+    // The round of one probe is over: two may go, not three.
     Law.release(pool, first, {}, first.at + silence)
     assert.strictEqual(goAt(pool, first.at + silence), 2)
     for (const admission of open.slice(0, 2)) Law.release(pool, admission, {}, first.at + silence)

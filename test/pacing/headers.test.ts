@@ -1,4 +1,4 @@
-/** What headers teach, to the token: how long they count, what is left, and which part of a limit is ours. */
+/** What headers teach, to the token: the limit, the level and the share, and how long they count. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
@@ -6,18 +6,18 @@ import * as Meter from "../../src/pacing/meter.ts"
 import { readings, whole } from "../support/play.ts"
 import { flow, poolOf, reject, send, wait } from "../support/rules.ts"
 
-/** 10 tokens a millisecond, and a bucket that is never full here. */
+/** 10 tokens per millisecond, and a bucket that is never full in these tests. */
 const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 1_000_000 } }
 const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
-/** Headers of everything that is limited. */
+/** Headers about everything that is limited. */
 const all = (limit: number, remaining: number): Law.Readings => ({
   requests: { limit: 1, remaining: 1e6, roundedTo: 1 },
   ...readings(limit, remaining)
 })
 
-/** A pool that uses all that it gets of a share of one half, of which a header spoke last after a second. */
+/** A pool that uses its whole share of one half, with the last header after a second. */
 const shared = ({ mean = 100, phase = 0 } = {}) => {
   const pool = poolOf(Law, stated)
   const meter = meterOf(pool)
@@ -25,7 +25,7 @@ const shared = ({ mean = 100, phase = 0 } = {}) => {
   Meter.restart(meter, 5, phase)
   meter.level = -1e9
   meter.header = { at: 1_000, remaining: 0, sum: 0 }
-  /** The rate at a time, if nobody has looked before. */
+  /** The rate at a time, without any decision before. */
   const rateAt = (now: number): number => {
     const copy = Law.copy(pool)
     Law.decide(copy, { tokens: 1 }, now)
@@ -39,7 +39,7 @@ describe("while headers measure the share, it does not grow by itself,", () => {
     const many = shared()
     assert.strictEqual(many.rateAt(10_999), 5)
     assert.isAbove(many.rateAt(11_000), 5)
-    // Calls of 20,000 go every four seconds.
+    // Calls of 20,000 tokens go every four seconds.
     const few = shared({ mean: 20_000 })
     assert.strictEqual(few.rateAt(32_999), 5)
     assert.isAbove(few.rateAt(33_000), 5)
@@ -61,7 +61,7 @@ describe("while headers measure the share, it does not grow by itself,", () => {
 
 describe("a limit that headers name", () => {
   it("is not learned from a call that is certainly larger than it", () => {
-    // A minute's worth and 60 % more.
+    // A minute's limit and 60 % more.
     for (const [size, limit] of [
       [96_001, Infinity],
       [96_000, 1]
@@ -183,7 +183,7 @@ describe("the share that headers measure", () => {
     readonly left?: number
     readonly limits?: Limits.Limits
   }
-  /** The rate after headers between which the bucket got so much, and others what is missing of the refill. */
+  /** The rate after two headers between which the bucket gained this much; others took the rest of the refill. */
   const after = (...all: ReadonlyArray<Between>): number => {
     const pool = poolOf(Law, all[0]?.limits ?? stated)
     const meter = meterOf(pool)
@@ -228,13 +228,13 @@ describe("the share that headers measure", () => {
   })
 
   it("counts no refill above the limit, because the excess may be missing later", () => {
-    // 2,000 ms give 20,000 at the most; of 24,000 all but what is rounded is an error.
+    // 2,000 ms refill at most 20,000, so all of 24,000 beyond that and the rounding is an error.
     const error = 24_000 - 20_000 - 1
     const later = (8_000 + 0.97 * error) / 2_000
     assert.closeTo(after({ gained: 24_000 }, {}), gets(later), 1e-9)
     const second = gets((8_000 + 0.97 ** 2 * error) / 2_000, gets(later))
     assert.closeTo(after({ gained: 24_000 }, {}, {}), second, 1e-9)
-    // A bucket that is nearly full was filled by nobody knows whom.
+    // A bucket that is nearly full may have been filled by a window that began again.
     assert.closeTo(after({ left: 950_000 }, { left: 100_000 }, {}), gets(4, gets(0)), 1e-9)
   })
 

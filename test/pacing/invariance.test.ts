@@ -1,8 +1,8 @@
-/** What the law does not depend on: when it began, and in what unit tokens are counted. */
+/** The law depends neither on the time at which it began nor on the unit of tokens. */
 import { assert, describe, it } from "@effect/vitest"
 import { plain, play, type Variant } from "../support/events.ts"
 
-/** Where two histories differ first. */
+/** The first difference of two histories. */
 const differs = (one: ReadonlyArray<number | string>, other: ReadonlyArray<number | string>): string | undefined => {
   for (let i = 0; i < Math.max(one.length, other.length); i++) {
     const [a, b] = [one[i], other[i]]

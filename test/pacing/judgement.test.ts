@@ -1,4 +1,4 @@
-/** What a rejection or a failure changes, and what it leaves alone: whose limit it was, how long it holds, who finds out. */
+/** What a rejection or a failure changes and what it leaves alone: the dimension, the duration, and who probes. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
@@ -12,7 +12,7 @@ const both: Limits.Limits = {
   tokens: { perSecond: 10_000, burst: 100_000 }
 }
 
-/** The dimensions of which less than the limit is used from now on. */
+/** The dimensions whose rate is below their limit. */
 const slowed = ({ meters }: Law.Pacer): ReadonlyArray<string> =>
   meters.filter((meter) => Meter.rate(meter) < meter.limit).map(({ dimension }) => dimension)
 
@@ -42,7 +42,7 @@ describe("an exhaustion that headers do not explain slows down", () => {
 })
 
 describe("headers that showed room which did not exist", () => {
-  /** The level after a header that says that nothing is left, so long after an exhaustion that headers denied. */
+  /** The level after a header that says that nothing is left, this long after an exhaustion that headers denied. */
   const levelAfter = (millis: number, isDenied: boolean): number => {
     const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
     let now = flow(Law, pool, 0, 20_000, 0.2)
@@ -80,7 +80,7 @@ describe("a ramp error", () => {
       assert.strictEqual(wait(Law, pool, now + 50), pause)
       assert.strictEqual(reject(Law, pool, two, now + 100, { ...isRamp, retryAfter: 60_000 }), "ramp")
       assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
-      // Nor does any other rejection of those tell more.
+      // Further rejections of those calls teach nothing.
       assert.strictEqual(reject(Law, pool, three, now + 100), "exhausted")
       assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
     }
@@ -101,7 +101,7 @@ describe("a ramp error", () => {
     )
     assert.strictEqual(requests!.ramp, Infinity)
     assert.isTrue(tokens!.ramp > 4 && tokens!.ramp < 5.5, `${tokens!.ramp} where 5 were sent a millisecond`)
-    // Not less than 80 % of that, however little was sent before the next one.
+    // At least 80 % of that, however little was sent before the next ramp error.
     const later = now + 300_000
     const known = tokens!.ramp
     reject(Law, pool, send(Law, pool, later), later + 50, { ...isRamp, retryAfter: 0 })
@@ -118,7 +118,7 @@ describe("a ramp error", () => {
 })
 
 describe("an outage", () => {
-  /** A pool whose provider has failed until the law takes it for away. */
+  /** A pool whose calls failed until the law found an outage. */
   const away = (millis = 50) => {
     const pool = poolOf(Law, both)
     let now = flow(Law, pool, 0, 20_000)
@@ -194,7 +194,7 @@ describe("refill up to an event counts before the event", () => {
 })
 
 describe("the durations of calls", () => {
-  // Where a store has lost a pool, another machine gives it another time.
+  // After a store has lost a pool, another machine may give it another time.
   const mean = (at: number): ReadonlyArray<number> => {
     const pool = poolOf(Law, { tokens: { total: 100 } })
     const used = whole(0)

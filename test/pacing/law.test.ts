@@ -14,7 +14,7 @@ const tokens = 1_000
 const meterOf = (pool: Law.Pacer, dimension: Limits.Dimension) =>
   pool.meters.find((meter) => meter.dimension === dimension)
 
-/** Headers of requests and tokens, so that everything is known. */
+/** Headers about requests and tokens, so that all limits are known. */
 const headers = (limit: number, remaining: number): Law.Readings => ({
   requests: { limit: 1e6, remaining: 1e9, roundedTo: 1 },
   ...readings(limit, remaining)
@@ -25,7 +25,7 @@ describe("law", () => {
 
   describe("a rejection", () => {
     it("is judged by evidence, with one false alarm expected in the calls of half a minute", () => {
-      // One of 300 calls in half a minute is enough, one of 3,000 is not, and two in a row are.
+      // At 300 calls in half a minute one rejection is enough; at 3,000 it takes two in a row.
       for (const [size, verdicts] of [
         [2_000, ["exhausted"]],
         [100, ["isolated", "exhausted"]]
@@ -43,7 +43,7 @@ describe("law", () => {
       const open = Array.from({ length: 20 }, () => send(Law, pool, now))
       now = exhaust(Law, pool, now)
       const rate = rateOf(Law, pool, now)
-      // Regression: each of twelve calls that were out together slowed the pool down.
+      // Regression: each of twelve calls in flight together slowed the pool down.
       for (const admission of open) assert.strictEqual(reject(Law, pool, admission, now + 10), "exhausted")
       assert.closeTo(rateOf(Law, pool, now + 10), rate, 0.1)
     })
@@ -179,7 +179,7 @@ describe("law", () => {
       const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 1, remaining, roundedTo: 1 } })
       Law.observe(pool, admission, says(4_000), 0)
       assert.deepStrictEqual([meter.level, meter.held, meter.sum], [4_000, 5_000, 0])
-      // More is believed by and by, and of it no more than those calls leave: 0.2 of (10,000 - 5,000 - 4,000).
+      // Higher levels apply gradually, less what the calls in flight may spend: 0.2 of (10,000 - 5,000 - 4,000).
       Law.observe(pool, admission, says(10_000), 0)
       assert.closeTo(meter.level, 4_200, 1e-6)
       Law.keep(pool, kept)
@@ -334,7 +334,7 @@ describe("law", () => {
   })
 
   it("settles at the time of the settlement, not of the last decision", () => {
-    // Regression: a debt was paid by what had been refilled in an idle hour before it, which the full bucket never held.
+    // Regression: the refill of an idle hour, which the full bucket could not hold, paid a later debt.
     const pool = poolOf(Law, { tokens: { perSecond: 1_000, burst: 1_000 } })
     const admission = send(Law, pool, 0)
     Law.accept(pool, admission)
@@ -408,7 +408,7 @@ describe("law", () => {
     })
 
     it("that drops a limit ends it, unless headers have named one", () => {
-      // Regression: what the user had stated stayed as if it were the provider's.
+      // Regression: the user's former limit stayed as if it were the provider's.
       const stated = { tokens: { perSecond: 1_000, burst: 1_000 } }
       const pool = poolOf(Law, stated)
       send(Law, pool, 0)
@@ -421,8 +421,8 @@ describe("law", () => {
     })
 
     it("leaves a pool full that has sent nothing, and makes no room in another one", () => {
-      // Regression: a full bucket of a small burst was that little of a large one, which filled within a minute. A client
-      // that says how its provider counts makes such a change with the first call.
+      // Regression: a full small bucket became a large one that was almost empty. A client that says how its provider counts
+      // makes such a change with the first call.
       const limits = { tokens: { perMinute: 600_000 } }
       const [assumed, counted] = [Rules.resolve(limits), Rules.resolve(limits, { tokens: "bucket" })]
       const pool = Law.make(assumed, {}, 0)
@@ -466,7 +466,7 @@ describe("law", () => {
 
   describe("while no limit is known", () => {
     it("learns nothing about a dimension that no call has used", () => {
-      // Regression: its rate became 0, and later its level no number, so that headers could not limit it any more.
+      // Regression: its rate became 0 and later its level NaN, so that headers could no longer limit it.
       for (const isRamp of [false, true]) {
         const pool = poolOf(Law, {})
         let now = 0
@@ -485,7 +485,7 @@ describe("law", () => {
     })
 
     it("makes progress although the provider's bucket is empty at first", () => {
-      // Regression: nothing was delivered, so the rate became 0, and no call ever went out again.
+      // Regression: nothing was delivered, so the rate became 0, and no call ever went again.
       const share = (now: number) => (now < 10_000 ? 0 : 1)
       const weather = { rate: 10, burst: 10_000, level: 0, share }
       const { lost, used } = play(Law, { weather, callers: 20, millis: 240_000, seed: 1 })

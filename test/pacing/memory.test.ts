@@ -1,4 +1,4 @@
-/** What a pool has learned, given to another one. */
+/** Giving what a pool has learned to another one. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Cap from "../../src/admission/cap.ts"
@@ -15,7 +15,7 @@ const stated: Limits.Limits = { tokens: { perSecond: 10_000, burst: 10_000 } }
 const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Meter.Meter =>
   meters.find(({ dimension }) => dimension === name)!
 
-/** A pool that was cut to a part of its limit, and the time. */
+/** A pool whose rate was cut to a part of its limit, and the time. */
 const cut = (limits: Limits.Limits) => {
   const pool = poolOf(Law, limits)
   let now = flow(Law, pool, 0, 20_000, 0.5)
@@ -47,7 +47,7 @@ describe("what a pool has learned", () => {
     assert.closeTo(Meter.rate(meterOf(next)), rate, 1e-9)
     assert.strictEqual(meterOf(next).limit, 10)
     assert.strictEqual(meterOf(next).mean, meterOf(pool).mean)
-    // A rate above a smaller limit says nothing.
+    // A rate above a lower limit says nothing.
     const small = given(memory, { tokens: { perSecond: 100, burst: 1_000 } })
     assert.strictEqual(Meter.rate(meterOf(small)), 0.1)
   })
@@ -61,7 +61,7 @@ describe("what a pool has learned", () => {
     assert.isUndefined(next.opening)
     const requests: Memory.LearnedLimits = { dimensions: { requests: memory.dimensions.requests! }, window: undefined }
     assert.isDefined(given(requests, {}).opening, "of tokens nothing is known")
-    // In a pool without a meter of its own for that dimension, too.
+    // Also in a pool without a meter for that dimension.
     const other = given({ dimensions: { inputTokens: memory.dimensions.tokens! }, window: undefined }, {})
     assert.closeTo(Meter.rate(meterOf(other, "inputTokens")), memory.dimensions.tokens!.rate!, 1e-9)
     assert.lengthOf(next.meters, pool.meters.length)
@@ -88,12 +88,12 @@ describe("what a pool has learned", () => {
     const pool = given({ dimensions: { tokens: mean }, window: undefined }, {})
     assert.isDefined(pool.opening)
     assert.strictEqual(meterOf(pool).mean, 700)
-    // Headers of requests and of all tokens tell enough, whatever else was there.
+    // Headers about requests and all tokens are enough, whatever else was learned.
     const other = given({ dimensions: { inputTokens: mean }, window: undefined }, {})
     const reading = { limit: 10, remaining: 1_000, roundedTo: 1 }
     Law.observe(other, undefined, { requests: reading, tokens: reading }, 0)
     assert.isUndefined(other.opening)
-    // What is learned next has a number to begin with.
+    // Later measurements begin with a number.
     Law.observe(pool, undefined, readings(10, 50_000), 0)
     assert.closeTo(meterOf(pool).level, 50_000, 1_000)
     const level = meterOf(given({ dimensions: { tokens: mean }, window: undefined }, {})).level
@@ -143,7 +143,7 @@ describe("a pool that is closed and opened again", () => {
       } else if (blocked.millis === Infinity) break
       now += Math.min(2_000, blocked?.millis ?? 400 * random())
     }
-    // A pause is over, and a probe accepted, before a pool rests.
+    // A pool is closed only after its pause is over and a probe was accepted.
     now = answered(pool, Math.max(now, pool.gate.until))
     return { exhausts, now, pool, random }
   }
@@ -158,7 +158,7 @@ describe("a pool that is closed and opened again", () => {
   const waitOf = (pool: Law.Pacer, tokens: number, now: number): number =>
     Law.decide(Law.copy(pool), { requests: 1, inputTokens: 0, outputTokens: 0, tokens }, now)?.millis ?? 0
 
-  /** The same by the user's limit alone. */
+  /** Milliseconds until a call is admitted by the user's limit alone. */
   const waitOfCap = (pool: Law.Pacer, tokens: number, now: number): number => {
     const { tokens: cap } = Law.copy(pool).caps
     if (cap === undefined) return 0
@@ -170,7 +170,7 @@ describe("a pool that is closed and opened again", () => {
     for (const [kind, limits] of kinds.entries()) {
       for (let seed = 1; seed <= 40; seed++) {
         const { exhausts, now, pool, random } = used(limits, seed)
-        // One that probes does not rest.
+        // A pool that probes is not closed.
         if (pool.gate.misses > 1) continue
         const rest = Memory.rest(pool, now)
         const later = now + 70_000 * random() ** 2
@@ -181,7 +181,7 @@ describe("a pool that is closed and opened again", () => {
           const isAtLeast = (of: typeof waitOf) =>
             assert.isAtLeast(of(back, tokens, later), of(pool, tokens, later) * (1 - 1e-6) - 1e-3, name)
           isAtLeast(waitOfCap)
-          // What rejections have taught goes on as nearly as a few numbers say it.
+          // What rejections have taught is kept in a few numbers, so only approximately.
           if (!exhausts) isAtLeast(waitOf)
         }
       }

@@ -1,11 +1,11 @@
-/** The provider's bucket as far as it is known: a curve, its integral, and what a call waits for. */
+/** The provider's bucket: the curve of its rate, the integral of that, and how long a call waits. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Meter from "../../src/pacing/meter.ts"
 import { mulberry } from "../support/random.ts"
 
 const seeds = Array.from({ length: 200 }, (_, i) => i + 1)
 
-/** A bucket of 1,000 a second of which a share was measured a while ago; far in debt, so that it is used all the time. */
+/** A bucket of 1,000 a second whose share was measured a while ago; so far in debt that it is always used. */
 const cutMeter = (random: () => number, isLimited = random() < 0.7): Meter.Meter => {
   const meter = Meter.make("tokens", 0, isLimited ? 1 : Infinity, isLimited ? 1_000_000 : undefined)
   meter.mean = Math.ceil(1 + 2_000 * random())
@@ -15,7 +15,7 @@ const cutMeter = (random: () => number, isLimited = random() < 0.7): Meter.Meter
   return meter
 }
 
-/** A bucket of 1,000 a second that holds 10,000, of which a share was measured. */
+/** A bucket of 1,000 a second with a burst of 10,000 and a measured share. */
 const measured = (share = 0.5, limit = 1): Meter.Meter => {
   const meter = Meter.make("tokens", 0, limit, 10_000 * limit)
   meter.mean = 100 * limit
@@ -95,7 +95,7 @@ describe("meter", () => {
     assert.closeTo(Meter.burst(meter), 10_000, 11)
     Meter.advance(meter, 60_000, Infinity)
     assert.closeTo(meter.level, 10_000, 11)
-    // Of a share less is there.
+    // A share refills less.
     const part = Meter.make("tokens", 0, 1)
     Meter.restart(part, 0.5, 0)
     assert.strictEqual(Meter.burst(part), 1_500)
@@ -129,7 +129,7 @@ describe("meter", () => {
     const meter = measured(0.5)
     Meter.setLimit(meter, 0.3)
     assert.strictEqual(Meter.rate(meter), 0.3)
-    // That it was the whole is known, so that more of a limit is used at once.
+    // The share was the whole limit, so a higher limit is used at once.
     Meter.setLimit(meter, 0.6)
     assert.strictEqual(Meter.rate(meter), 0.6)
   })
@@ -222,7 +222,7 @@ describe("meter", () => {
     assert.strictEqual(Meter.burst(meter), 100)
     meter.mean = 1
     assert.strictEqual(Meter.burst(meter), 5)
-    // Nor is more refilled than that.
+    // It refills no more than that.
     Meter.advance(meter, 100, Infinity)
     assert.closeTo(meter.level, 1, 1e-3)
     Meter.advance(meter, 60_000, Infinity)
@@ -267,7 +267,7 @@ describe("meter", () => {
       const random = mulberry(seed)
       const meter = cutMeter(random)
       const most = random() < 0.3 ? 2 * random() : Infinity
-      // Regression: of a bucket that is more than half full, whose rate does not grow, it was said too early.
+      // Regression: for a bucket that is more than half full, whose rate does not grow, the wait was too short.
       meter.level = random() < 0.3 ? 300 + 300 * random() : -10_000 * random()
       if (meter.burst !== undefined) meter.burst = 600
       meter.reserve = random() < 0.5 ? 0 : 100 * random()
@@ -325,7 +325,7 @@ describe("meter", () => {
   })
 
   it("keeps its numbers finite for a week after a cut, used or not", () => {
-    // Regression: the curve overflowed after a thousand periods, the level was no number any more, and nothing held back.
+    // Regression: the curve overflowed after a thousand periods, the level became NaN, and nothing was held back.
     for (const limit of [1, Infinity]) {
       const meter = Meter.make("tokens", 0, limit, 1_000)
       meter.mean = 1
@@ -343,7 +343,7 @@ describe("meter", () => {
   })
 
   it("computes any wait, however long", () => {
-    // Regression: where half a millisecond is less than the rounding of the wait, it was looked for for ever.
+    // Regression: the search never ended if half a millisecond was below the rounding of the wait.
     const meter = Meter.make("tokens", 0, 1e-5, 1_000)
     meter.mean = 1
     Meter.restart(meter, 1e-6, -1)
@@ -444,7 +444,7 @@ describe("meter", () => {
   })
 
   it("admits a call that is larger than the burst that bounded growth allows", () => {
-    // Regression: the bucket was full by the bound of a moment ago, and so a hair short of full for ever.
+    // Regression: the bucket was full by an earlier bound, and so never quite full by the current one.
     const meter = Meter.make("tokens", 0, 1, 100_000)
     meter.mean = 10
     meter.ramp = 0.1

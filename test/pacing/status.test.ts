@@ -1,4 +1,4 @@
-/** What a pool says of its dimensions: the tighter of what the user states and what the provider has. */
+/** The status of dimensions: the tighter of the user's limit and the provider's. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
@@ -7,7 +7,7 @@ import * as Rules from "../../src/domain/rules.ts"
 
 const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }
 
-/** A limit of the user's, and what headers say of one, per second. */
+/** The user's limit and one that headers name, per second. */
 const pool = (stated: Limits.Limits, learned: { readonly limit: number; readonly remaining: number } | undefined) => {
   const law = Law.make(Rules.resolve(stated), {}, 0)
   if (learned !== undefined) {

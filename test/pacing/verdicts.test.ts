@@ -1,4 +1,4 @@
-/** The sequential test: failures are weighed against what was accepted between them. */
+/** The sequential test, which compares failures with the acceptances between them. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Verdicts from "../../src/pacing/verdicts.ts"
 import { mulberry } from "../support/random.ts"
@@ -12,7 +12,7 @@ const fail = (...[test, ...failure]: Parameters<typeof Verdicts.failed>): boolea
   return isFirst
 }
 
-/** So many calls, of which each fails with this probability; the alarms, and the calls until the first. */
+/** Plays calls that each fail with this probability. Returns the alarms, and the calls until the first one. */
 const calls = (count: number, rate: number, threshold: number, seed: number) => {
   const random = mulberry(seed)
   const test = Verdicts.makeTest()

@@ -1,14 +1,14 @@
-/** The in-flight window: what is learned of a limit of calls in flight that the provider does not name. */
+/** The in-flight window: learning a limit of calls in flight that the provider does not name. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Window from "../../src/pacing/window.ts"
 import { mulberry } from "../support/random.ts"
 
 interface Provider {
-  /** Calls in flight that it takes, at a time in seconds. */
+  /** The calls in flight that the provider allows, at a time in seconds. */
   readonly limit: (seconds: number) => number
-  /** The part that it rejects at random. */
+  /** The fraction that it rejects at random. */
   readonly random?: number
-  /** Calls that would like to be in flight. */
+  /** The number of callers. */
   readonly demand: number
 }
 
@@ -69,7 +69,7 @@ const play = ({ demand, limit, random: part = 0 }: Provider, seconds: number, se
       const millis = isRejected ? rejectMillis : 500 + 1_000 * random()
       on.sent(window, open.size + 1)
       open.add({ inFlight: open.size + 1, crowded: window.crowded, isRejected, endsAt: now + millis })
-      // A caller whose call was rejected is away for a moment, and one that comes takes a moment.
+      // A caller pauses for a moment after a rejection, and before its next call.
       if (random() < 0.5) break
     }
     const second = Math.floor(now / 1_000)
@@ -172,7 +172,7 @@ describe("window", () => {
       for (let i = 0; i < 20 && window.size === size; i++) rejectedAt(window, size)
       assert.strictEqual(window.size, size - 1)
     }
-    /** The size after so many calls found it full and were accepted. */
+    /** The size after this many calls found it full and were accepted. */
     const after = (window: Window.Window, count: number): number => {
       fill(window, count)
       on.grow(window, 0, 0)
@@ -271,7 +271,7 @@ describe("window", () => {
       acceptedAt(window, 2, 100)
       for (let i = 0; i < 20 && window.size === Infinity; i++) rejectedAt(window, 3)
       assert.strictEqual(window.size, 2)
-      // As long as pairs of calls are accepted, a third that is rejected now and then is chance.
+      // While pairs of calls are accepted, the occasional rejection of a third one is random.
       const lucky = Window.make()
       for (let i = 0; i < 100; i++) {
         acceptedAt(lucky, 2, 30)

@@ -36,7 +36,7 @@ describe("every order of a few events keeps the laws", () => {
     })
   }
 
-  it("the orders that deeper searches have found keep the laws, too", () => {
+  it("in orders that deeper searches have found", () => {
     const ask = ["ask", "a", 0] as const
     // With nothing known, more calls went in a round than it had places.
     const history: History = [ask, ask, ask, ["tick", 250], ["end", 0, "rejected"], ["tick", 250]]

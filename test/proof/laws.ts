@@ -1,6 +1,6 @@
 /**
- * The laws of a pool, as questions to what was played: each says what is wrong, or nothing. They know the stated limits
- * and what callers saw; where one asks the pool, it says so.
+ * The laws of a pool as checks of what was played. Each returns what is wrong, or undefined. They know the stated limits and
+ * what callers saw; a check that looks into the pool says so.
  */
 import * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
@@ -8,7 +8,7 @@ import * as Rules from "../../src/domain/rules.ts"
 import { asUsed, type Flow, levelAt, type Limit, overWindow } from "../support/ledger.ts"
 import { type Call, isCalm, type Play, statedOf } from "./play.ts"
 
-/** Sums of fractions differ by less. */
+/** Sums of fractions differ by less than this. */
 const rounding = 1e-6
 
 const limited = (limits: Limits.Limits) =>
@@ -17,10 +17,10 @@ const limited = (limits: Limits.Limits) =>
     return limit === undefined ? [] : [{ dimension, limit: statedOf(limit) }]
   })
 
-/** Each movement with the burst that held when its call was admitted. */
+/** Each movement, with the burst at the admission of its call. */
 type PlayedFlow = ReadonlyArray<Flow[number] & { readonly burst: number }>
 
-/** What was taken of a dimension, and given back. What ends in a move makes room for who goes in it. */
+/** What was taken of a dimension, and refunded. In one move, the end of a call comes before the admissions that it makes room for. */
 const flowOf = ({ calls }: Play, dimension: Limits.Dimension): PlayedFlow =>
   calls
     .flatMap(({ charge, endedAt, endedIn, grantedAt, grantedIn, setting, used }) => {
@@ -34,7 +34,7 @@ const flowOf = ({ calls }: Play, dimension: Limits.Dimension): PlayedFlow =>
     })
     .sort((a, b) => a.at - b.at || a.order - b.order)
 
-/** Whether limits have changed: then a ledger of one limit does not know what is left. */
+/** Whether limits have changed; a ledger of one limit then does not know what is left. */
 const isResized = ({ settings }: Play): boolean => settings.length > 1
 
 export type Law = (play: Play) => string | undefined
@@ -43,7 +43,7 @@ export type Law = (play: Play) => string | undefined
 // Never over
 // -----------------------------------------------------------------------------
 
-/** The most that an interval allows of a dimension, where limits changed meanwhile. */
+/** The most of a dimension that an interval allows, although limits changed within it. */
 const allowedIn = (play: Play, dimension: Limits.Dimension, from: number, to: number): number | undefined => {
   let burst = 0
   let refilled = 0
@@ -59,7 +59,7 @@ const allowedIn = (play: Play, dimension: Limits.Dimension, from: number, to: nu
   return burst + refilled
 }
 
-/** Of every interval that ends with an admission: what was taken less what was given back is no more than is allowed. */
+/** In every interval that ends with an admission, what was taken less refunds is at most what is allowed. */
 const overInterval = (play: Play, dimension: Limits.Dimension, flow: PlayedFlow): string | undefined => {
   for (const [last, { admittedAt, amount, at, burst }] of flow.entries()) {
     if (admittedAt !== undefined) continue
@@ -76,7 +76,7 @@ const overInterval = (play: Play, dimension: Limits.Dimension, flow: PlayedFlow)
   return undefined
 }
 
-/** A refund counts from its admission on, because the provider never held it; where a window is kept, when it comes. */
+/** A refund counts from the admission on, because the provider never counted it; for a window, from the settlement on. */
 const neverOver: Law = (play) => {
   for (const dimension of Limits.Dimension.literals) {
     const flow = flowOf(play, dimension)
@@ -90,20 +90,20 @@ const neverOver: Law = (play) => {
   }
   for (const { call, open } of play.steps.at(-1)?.granted ?? []) {
     const places = play.setting.concurrency ?? Infinity
-    if (open > places) return `call ${call.id} is one of ${open} in flight, where ${places} may be`
+    if (open > places) return `call ${call.id} is one of ${open} in flight, and ${places} are allowed`
   }
   return undefined
 }
 
 // -----------------------------------------------------------------------------
-// Given back
+// Refunds
 // -----------------------------------------------------------------------------
 
-/** Asks the pool what it counts: as many calls as are open, and of each limit what calls have left. */
+/** Looks into the pool: its calls in flight are those that are open, and its levels are what calls have left. */
 const countedRight: Law = (play) => {
   const { open, pool, waiting } = play
   if (pool.inFlight !== open.length) return `the pool has ${pool.inFlight} calls in flight, and ${open.length} are`
-  if (pool.queued !== waiting.length) return `${pool.queued} callers stand in the queue, and ${waiting.length} wait`
+  if (pool.queued !== waiting.length) return `${pool.queued} callers are queued, and ${waiting.length} wait`
   if (!isCalm(play.scope) || isResized(play)) return undefined
   for (const { dimension, limit } of limited(play.setting.limits)) {
     const level = levelIn(play, dimension)
@@ -113,7 +113,7 @@ const countedRight: Law = (play) => {
   return undefined
 }
 
-/** The level that the pool reckons with. */
+/** The level of the pool. */
 const levelIn = ({ now, pool }: Play, dimension: Limits.Dimension): number => {
   const { at, level, rule } = pool.law.caps[dimension]!
   return Math.min(Math.max(level, rule.capacity), level + rule.rate * (now - at))
@@ -123,7 +123,7 @@ const levelIn = ({ now, pool }: Play, dimension: Limits.Dimension): number => {
 // Work
 // -----------------------------------------------------------------------------
 
-/** What a call still needs, by the ledger; undefined where it may go. */
+/** What a call still lacks according to the ledger; undefined if it may go. */
 const lacks = (play: Play, { charge }: Call): string | undefined => {
   const { concurrency = Infinity, limits } = play.setting
   if (play.open.length >= concurrency) return "a place"
@@ -136,7 +136,7 @@ const lacks = (play: Play, { charge }: Call): string | undefined => {
   return undefined
 }
 
-/** Whether a window has no room. What leaves it may leave up to a sixtieth late. */
+/** Whether a window has no room. An amount may leave it up to a sixtieth late. */
 const isFull = (flow: Flow, { window }: Limit, amount: number, now: number): boolean => {
   if (window === undefined) return false
   const late = 61_000
@@ -144,7 +144,7 @@ const isFull = (flow: Flow, { window }: Limit, amount: number, now: number): boo
   return kept.reduce((sum, movement) => sum + movement.amount, amount) > window - rounding
 }
 
-/** Whoever is next and lacks nothing has gone. Asks the pool who is next. */
+/** The next call does not wait if it lacks nothing. Looks into the pool for the next call. */
 const nobodyFits: Law = (play) => {
   const { head } = play
   if (head === undefined || !isCalm(play.scope) || isResized(play)) return undefined
@@ -171,7 +171,7 @@ const isWoken: Law = (play) => {
   return `call ${head.id} may go in ${blocked.millis} ms, and no timer looks by then`
 }
 
-/** Asks nobody; plays on: when all calls end well and time passes, nobody waits any more. This ends the play. */
+/** If all calls now end well and time passes, nobody waits any more. This plays on, and so ends the play. */
 export const isServed: Law = (play) => {
   for (let rounds = 0; rounds < 200; rounds++) {
     for (const { id } of play.open) play.play(["end", id, "used"])
@@ -195,7 +195,7 @@ const inOrder: Law = (play) => {
     const higher = waiting.find((each) => each.priority > priority)
     if (higher !== undefined) return `call ${id} went before call ${higher.id}, whose priority is higher`
   }
-  // Whoever was next goes next, unless it leaves, or somebody comes whose turn is earlier.
+  // The next call stays next, unless it leaves or a call arrives whose turn is earlier.
   const next = granted[0]?.call ?? play.head
   if (next === undefined || headBefore === undefined || next === headBefore) return undefined
   const hasLeft = headBefore.hasLeft || headBefore.refusal !== undefined
@@ -203,7 +203,7 @@ const inOrder: Law = (play) => {
   return `call ${next.id} is before call ${headBefore.id}, which was next`
 }
 
-/** Between two agents that both wait all the time, what they got differs by no more than a call of each. */
+/** What two agents that wait all the time have got differs by at most one call of each. */
 const fairly: Law = (play) => {
   if (!isCalm(play.scope) || play.scope.endings.some((each) => each !== "used" && each !== "kept")) return undefined
   if (play.scope.priorities !== undefined || play.scope.fronts === true) return undefined
@@ -238,7 +238,7 @@ const paused: Law = ({ pausedUntil, steps }) => {
 // Nobody harms another
 // -----------------------------------------------------------------------------
 
-/** Whoever was admitted or refused goes on, outside of the pool, and what its code throws is reported. */
+/** Every caller that was answered resumes outside of the pool, and what its code throws is reported. */
 const nobodyHarms: Law = ({ ranInside, reported, thrown, waiting }) => {
   if (ranInside !== undefined) return `the code of call ${ranInside.id} ran inside the pool`
   const lost = waiting.find(({ waiter }) => waiter?.resolved !== undefined)
@@ -246,7 +246,7 @@ const nobodyHarms: Law = ({ ranInside, reported, thrown, waiting }) => {
   return reported === thrown ? undefined : `${thrown} callers threw, and ${reported} of them were reported`
 }
 
-/** A pool that is closed admits nobody, and nobody waits for it. */
+/** A closed pool admits nobody, and nobody waits for it. */
 const closed: Law = ({ closedIn, steps, waiting }) => {
   if (steps.length < closedIn) return undefined
   if (waiting.length > 0) return `call ${waiting[0]!.id} waits for a pool that is closed`
@@ -254,7 +254,7 @@ const closed: Law = ({ closedIn, steps, waiting }) => {
   return late === undefined ? undefined : `call ${late.call.id} went after the pool was closed`
 }
 
-/** The laws that a state keeps. {@link isServed} is one more, which plays on. */
+/** The laws of a state. {@link isServed} is one more, which plays on. */
 export const laws = {
   "nobody harms another": nobodyHarms,
   "closed is closed": closed,

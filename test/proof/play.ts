@@ -1,6 +1,6 @@
 /**
- * A pool of the library under a clock that stands still: it is played move by move, and everything that a caller sees of
- * it is written down. A history of moves is the whole state: played again, it gives the same.
+ * Plays a pool of the library move by move under a clock that stands still, and records everything that callers see. The
+ * history of moves determines the state: played again, it gives the same.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +17,7 @@ import * as Waker from "../../src/budget/waker.ts"
 import { clockOf } from "../../benchmark/weather/virtualTime.ts"
 import type { Limit } from "../support/ledger.ts"
 
-/** The code that is judged: the library's, or a broken copy of it. */
+/** The code under test: the library's, or a broken copy of it. */
 export interface Code {
   readonly Pool: typeof Pool
   readonly Law: typeof Law
@@ -29,13 +29,13 @@ export const library: Code = { Pool, Law, Waker }
 /** What the code of a careless caller throws. */
 class Harm extends Error {}
 
-/** How a call ends: it used what was estimated, nothing, half or twice of it; or nobody knows; or it failed. */
+/** How a call ends: it used its estimate, nothing, half or twice of it; its usage is unknown; or it failed. */
 export type Ending = "used" | "none" | "half" | "twice" | "kept" | "gone" | "rejected" | "overloaded" | "ramp"
 
 /**
- * One thing that happens. `ask`: an agent asks for one of the scope's sizes; `front` puts it first among its agent's own.
- * `end`: a call that was admitted ends; `gone` is one whose caller left before it had its answer. `leave`: a caller that
- * waits leaves. Calls are numbered as they ask.
+ * One event. `ask`: an agent makes a call of one of the scope's sizes; with `front` it is the first of its agent. `end`: an
+ * admitted call ends; `gone` is one whose caller left before it was resumed. `leave`: a waiting caller leaves. Calls are
+ * numbered in the order in which they are made.
  */
 export type Move =
   | readonly ["ask", agent: string, size: number, priority?: number, front?: "front"]
@@ -55,17 +55,17 @@ export interface Setting {
   readonly concurrency?: number
 }
 
-/** A small world: what may happen in it. */
+/** A small world, and what may happen in it. */
 export interface Scope {
   readonly name: string
-  /** The first holds at the beginning; the others are what `resize` sets. */
+  /** The first one is that of the beginning; `resize` sets the others. */
   readonly settings: readonly [Setting, ...ReadonlyArray<Setting>]
   readonly agents: ReadonlyArray<string>
   readonly sizes: ReadonlyArray<Limits.Estimate>
   readonly priorities?: ReadonlyArray<number>
-  /** Whether a caller may go to the front of its agent's own. */
+  /** Whether a call may be put first among those of its agent. */
   readonly fronts?: boolean
-  /** Calls at most. */
+  /** The number of calls at most. */
   readonly calls: number
   readonly endings: ReadonlyArray<Ending>
   readonly leaves?: boolean
@@ -79,7 +79,7 @@ export interface Scope {
   readonly headers?: ReadonlyArray<number>
 }
 
-/** Whether nothing but the user's limits holds calls back in a scope: then a ledger says exactly who may go. */
+/** Whether only the user's limits hold calls back in a scope; a ledger then says exactly which calls may go. */
 export const isCalm = ({ endings, headers, pauses }: Scope): boolean =>
   headers === undefined &&
   pauses === undefined &&
@@ -101,12 +101,12 @@ export interface Call {
   readonly askedAt: number
   waiter: Entry | undefined
   held: Entry | undefined
-  /** What it was refused by. */
+  /** Why it was refused. */
   refusal: string | undefined
   hasLeft: boolean
   grantedAt: number | undefined
   endedAt: number | undefined
-  /** What held when it was admitted. */
+  /** The setting when it was admitted. */
   setting: Setting | undefined
   /** The moves in which it was admitted and ended, which order them within a millisecond. */
   grantedIn: number
@@ -117,18 +117,18 @@ export interface Call {
 /** What happened in one move, for the laws of order. */
 export interface Step {
   readonly move: Move
-  /** Who waited before it, and who was said to be the next of all. */
+  /** Who waited before it, and who was the next of all according to the pool. */
   readonly before: ReadonlyArray<Call>
   readonly headBefore: Call | undefined
   readonly granted: Array<Grant>
 }
 
-/** A call that goes, and what stood when it did. */
+/** A call that was admitted, and the state of the queue then. */
 export interface Grant {
   readonly call: Call
   /** The first of its agent and priority. */
   readonly first: Call | undefined
-  /** Who goes on waiting. */
+  /** Who still waits. */
   readonly waiting: ReadonlyArray<Call>
   /** The calls in flight, this one among them. */
   readonly open: number
@@ -155,7 +155,7 @@ export class Play {
   readonly pool: Pool
   readonly calls: Array<Call> = []
   readonly steps: Array<Step> = []
-  /** The settings that held, and from when on. */
+  /** The settings, and since when they apply. */
   readonly settings: Array<{ readonly from: number; readonly setting: Setting }>
   private lines = new Map<string, Array<Call>>()
   timers: Array<Timer> = []
@@ -169,7 +169,7 @@ export class Play {
   /** A call whose code ran inside the pool. */
   ranInside: Call | undefined = undefined
   private isInside = false
-  /** What is due of each dispatcher. */
+  /** The tasks that are due, by dispatcher. */
   private batches: Array<Array<() => void>> = []
 
   constructor(code: Code, scope: Scope) {
@@ -244,13 +244,13 @@ export class Play {
   get waiting(): ReadonlyArray<Call> {
     return this.calls.filter(({ hasLeft, held, refusal }) => held === undefined && refusal === undefined && !hasLeft)
   }
-  /** The same, each agent's own in the order in which they should go. */
+  /** Those of them that wait, each agent's in the order in which they should go. */
   get inLine(): ReadonlyArray<Call> {
     return Array.from(this.lines.keys())
       .sort()
       .flatMap((key) => this.lines.get(key)!)
   }
-  /** Whom the pool says to be the next. */
+  /** The next call, according to the pool. */
   get head(): Call | undefined {
     const waiter = this.pool.waiting(1)[0]?.waiter
     return waiter === undefined ? undefined : this.calls.find((call) => call.waiter === waiter)
@@ -274,7 +274,7 @@ export class Play {
     try {
       this.happen(move)
     } catch (error) {
-      // It reached another caller, because it was thrown inside the pool.
+      // It was thrown inside the pool, and so reached another caller.
       if (!(error instanceof Harm)) throw error
     }
     this.resume()
@@ -363,7 +363,7 @@ export class Play {
     this.stepOut(call)
   }
 
-  /** Somebody waits no longer. */
+  /** A call no longer waits. */
   private stepOut(call: Call): void {
     const line = this.lineOf(call)
     const at = line.indexOf(call)
@@ -455,7 +455,7 @@ export class Play {
     const { agents, calls, closes, endings, fronts, headers, leaves, pauses, priorities, settings, sizes, ticks } =
       this.scope
     const moves: Array<Move> = []
-    // A budget that is closed asks no pool.
+    // A closed budget does not ask its pools.
     if (this.calls.length < calls && this.closedIn === Infinity) {
       for (const agent of agents) {
         for (const size of sizes.keys()) {

@@ -1,12 +1,12 @@
 /**
- * The small worlds that are searched: each has few callers and small numbers, and what may happen in it is one subject.
+ * The small worlds that are searched. Each has few callers and small numbers, and is about one subject.
  */
 import type { Scope } from "./play.ts"
 
 const none = { requests: 1, inputTokens: 0, outputTokens: 0 }
-/** Of a bucket of 4 tokens: a quarter, three quarters, and more than it holds. */
+/** For a bucket of 4 tokens: a quarter, three quarters, and more than it holds. */
 const small = { ...none, tokens: 1 }
-const most = { ...none, tokens: 3 }
+const large = { ...none, tokens: 3 }
 const oversized = { ...none, tokens: 6 }
 const bucket = { perSecond: 2, burst: 4 }
 
@@ -15,7 +15,7 @@ export const scopes = {
     name: "bucket",
     settings: [{ limits: { tokens: bucket } }],
     agents: ["a", "b"],
-    sizes: [small, most, oversized],
+    sizes: [small, large, oversized],
     calls: 4,
     endings: ["used", "half", "twice", "gone"],
     leaves: true,
@@ -43,7 +43,7 @@ export const scopes = {
     ],
     agents: ["a", "b"],
     careless: ["a"],
-    sizes: [small, most],
+    sizes: [small, large],
     calls: 5,
     endings: ["used", "gone"],
     leaves: true,
@@ -54,7 +54,7 @@ export const scopes = {
     name: "dimensions",
     settings: [{ limits: { requests: { perSecond: 1, burst: 2 }, tokens: bucket }, concurrency: 2 }],
     agents: ["a", "b"],
-    sizes: [small, most],
+    sizes: [small, large],
     calls: 4,
     endings: ["used", "none", "twice"],
     leaves: true,
@@ -64,7 +64,7 @@ export const scopes = {
     name: "turns",
     settings: [{ limits: { tokens: bucket }, concurrency: 1 }],
     agents: ["a", "b"],
-    sizes: [small, most],
+    sizes: [small, large],
     calls: 6,
     endings: ["used"],
     ticks: [1_000]
@@ -104,7 +104,7 @@ export const scopes = {
     name: "window",
     settings: [{ limits: { tokens: { perMinute: 6, burst: 3, window: "sliding" } } }],
     agents: ["a", "b"],
-    sizes: [small, most, oversized],
+    sizes: [small, large, oversized],
     calls: 4,
     endings: ["used", "half", "twice"],
     leaves: true,
@@ -117,7 +117,7 @@ export const scopes = {
       { limits: { tokens: { total: 9 } }, concurrency: 1 }
     ],
     agents: ["a", "b"],
-    sizes: [small, most],
+    sizes: [small, large],
     calls: 4,
     endings: ["used", "none", "twice"],
     leaves: true,
@@ -131,7 +131,7 @@ export const scopes = {
       { limits: { tokens: { perSecond: 1, burst: 2 } } }
     ],
     agents: ["a", "b"],
-    sizes: [small, most],
+    sizes: [small, large],
     calls: 3,
     endings: ["used", "half", "twice"],
     leaves: true,
@@ -178,7 +178,7 @@ export const scopes = {
     name: "unknown",
     settings: [{ limits: {} }],
     agents: ["a", "b"],
-    sizes: [small, most],
+    sizes: [small, large],
     calls: 5,
     endings: ["used", "rejected"],
     leaves: true,

@@ -1,6 +1,6 @@
 /**
- * Breadth-first search over a small world: every order of every move, up to a depth. Two histories that leave the same
- * state are one, so that the first one found that breaks a law is a shortest one.
+ * Breadth-first search over a small world: every order of every move, up to a depth. Histories that lead to the same state
+ * count as one, so the first history found that breaks a law is a shortest one.
  */
 import * as Cells from "../../src/admission/cells.ts"
 import * as Amounts from "../../src/domain/amounts.ts"
@@ -15,7 +15,7 @@ export interface Found {
   /** Histories that led to a state, known or new. */
   readonly histories: number
   readonly depth: number
-  /** Whether every state of the depth was reached, within the most that there may be. */
+  /** Whether every state of the depth was reached, within the bound on their number. */
   readonly isWhole: boolean
   readonly broken: { readonly law: LawName; readonly says: string; readonly history: History } | undefined
 }
@@ -72,7 +72,7 @@ export const judge = (code: Code, play: Play, history: History): Found["broken"]
   return said === undefined ? undefined : { law: "everybody is served", says: said, history }
 }
 
-/** What to say of a search, and how to see what it found. */
+/** Describes a search, and how to play again what it found. */
 export const describe = ({ broken, depth, histories, isWhole, scope, states }: Found): string => {
   const counts = `${scope}: ${states} states of ${histories} histories, ${isWhole ? "all" : "some"} of up to ${depth} moves`
   if (broken === undefined) return counts
@@ -86,7 +86,7 @@ export const describe = ({ broken, depth, histories, isWhole, scope, states }: F
 
 const round = (value: number): number => Math.round(value * 1e6) / 1e6
 
-/** What is a time, in the names of the law: it counts from now on. */
+/** The properties of the law that are times; they are compared relative to now. */
 const times = new Set([
   "at",
   "fullAt",
@@ -100,7 +100,7 @@ const times = new Set([
   "since"
 ])
 
-/** All that decides what happens next, with times as seen from now, and tags as seen from virtual time. */
+/** Everything that decides what happens next: times relative to now, and tags relative to virtual time. */
 const keyOf = (play: Play): string => {
   const { calls, now, pool, scope, timers } = play
   const relative = (key: string, value: unknown): unknown => {

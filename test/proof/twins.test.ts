@@ -1,6 +1,6 @@
 /**
- * The search finds what it looks for: each law has a twin of the code that is off by one, or lacks one thing, and a
- * shortest history shows it. The same history breaks nothing in the library.
+ * The search finds broken laws: each law has a twin of the code that is off by one or lacks one thing, and a shortest history
+ * shows it. The same history breaks nothing in the library.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -63,7 +63,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "closed is closed",
-    without: "an end of the wait of those who came before",
+    without: "an end of the waits when it is closed",
     scope: "harms",
     moves: 3,
     in: "budget/Pool.shutDown",
@@ -71,7 +71,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "never over",
-    without: "the last token of a charge",
+    without: "the last token of each charge",
     scope: "bucket",
     moves: 2,
     in: "Cap.wait",
@@ -81,7 +81,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "never over",
-    without: "the last place",
+    without: "the last place of its concurrency",
     scope: "places",
     moves: 2,
     in: "budget/Pool",
@@ -121,7 +121,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "what is held is given back",
-    without: "the end of a call whose caller has gone",
+    without: "the end of a call whose caller is gone",
     scope: "places",
     moves: 4,
     in: "budget/Pool.cancel",
@@ -137,7 +137,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "what is held is given back",
-    without: "a first end that counts alone",
+    without: "the rule that only the first end of a call counts",
     scope: "bucket",
     moves: 2,
     in: "budget/Pool.settle",
@@ -145,7 +145,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "nobody fits and waits",
-    without: "a look when the first caller leaves",
+    without: "a decision when the first caller leaves",
     scope: "bucket",
     moves: 4,
     in: "budget/Pool.cancel",
@@ -153,7 +153,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "everybody is served",
-    without: "a refusal by a quota that lacks one",
+    without: "a refusal if a quota lacks a single token",
     scope: "quota",
     moves: 3,
     in: "budget/Pool.admit",
@@ -161,7 +161,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "somebody looks in time",
-    without: "the right millisecond",
+    without: "a timer at the right millisecond",
     scope: "dimensions",
     moves: 2,
     in: "budget/Pool",
@@ -207,7 +207,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "in order",
-    without: "the place of the head that is waited for",
+    without: "the rule that nobody overtakes the head",
     scope: "shares",
     moves: 5,
     in: "FairQueue.push",
@@ -215,7 +215,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "fairly",
-    without: "the cost of a call",
+    without: "the cost of calls in its tags",
     scope: "shares",
     moves: 8,
     in: "FairQueue.serve",
@@ -223,7 +223,7 @@ const twins: ReadonlyArray<Twin> = [
   },
   {
     law: "nothing goes in a pause",
-    without: "its last millisecond",
+    without: "the last millisecond of a pause",
     scope: "ramp",
     moves: 4,
     in: "Law.decide",
