@@ -228,26 +228,27 @@ const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
 /** Finds no events, so that a body is only passed on. */
 const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
 
+/** Watches the events that a parser finds in a body. */
+const watched = <R extends ProviderResponse>(
+  { hidesUsage, now, planned, response: { header, status }, ticket }: AttemptResponse<R>,
+  source: Bounded<Uint8Array>,
+  parser: SseParser
+) => {
+  const { protocol } = planned.match
+  const { isStalled } = source
+  return watch({ protocol, header, status, now, source, parser, hidesUsage, observed: ticket.recordUsage, isStalled })
+}
+
 /** Passes on a whole answer that is too large to be read. Its usage stays unknown, so the call keeps its estimate. */
 const passOn = <R extends ProviderResponse>(
   attempt: AttemptResponse<R>,
   chunks: Array<Uint8Array>,
-  { cancel, isStalled, read }: Bounded<Uint8Array>
+  source: Bounded<Uint8Array>
 ): AttemptAnswer<R> => {
-  const { now, planned, response, ticket } = attempt
-  const { header, status } = response
-  const body = watch({
-    protocol: planned.match.protocol,
-    header,
-    status,
-    now,
-    source: { cancel, read: async () => chunks.shift() ?? (await read()) },
-    parser: opaque,
-    hidesUsage: false,
-    observed: ticket.recordUsage,
-    isStalled
-  })
-  return { result: { ...resultOf(attempt, empty, false), isUnread: true }, stream: { ticket, give: body.give } }
+  const { ticket } = attempt
+  const whole = { ...source, read: async () => chunks.shift() ?? (await source.read()) }
+  const { give } = watched({ ...attempt, hidesUsage: false }, whole, opaque)
+  return { result: { ...resultOf(attempt, empty, false), isUnread: true }, stream: { ticket, give } }
 }
 
 /** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
@@ -256,16 +257,11 @@ export const readStream = Effect.fnUntraced(function* <R extends ProviderRespons
   from: ByteSource,
   parser: SseParser
 ): Attempted<R> {
-  const { hidesUsage, now, opened, patience, planned, response, ticket } = attempt
-  const { header, status } = response
-  const { protocol } = planned.match
-  const source = yield* bound(from, opened, patience)
-  const { isStalled } = source
-  const observed = ticket.recordUsage
-  const body = watch({ protocol, header, status, now, source, parser, hidesUsage, observed, isStalled })
-  const failure = yield* Effect.promise(body.begin)
-  if (failure !== undefined) return yield* failed(attempt, failure, body.replay())
-  return { result: resultOf(attempt, empty, false), stream: { ticket, give: body.give } }
+  const { opened, patience, ticket } = attempt
+  const { begin, give, replay } = watched(attempt, yield* bound(from, opened, patience), parser)
+  const failure = yield* Effect.promise(begin)
+  if (failure !== undefined) return yield* failed(attempt, failure, replay())
+  return { result: resultOf(attempt, empty, false), stream: { ticket, give } }
 })
 
 /**
