@@ -1,6 +1,6 @@
 /**
  * Laws of a budget that processes share, in simulated time. Judges know the limit and the log of calls, and nothing else.
- * Numbers in names of tests are those of the faults that a hostile trial of the first edition found.
+ * A number in the name of a test is that of a fault which an adversarial trial found.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"

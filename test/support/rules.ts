@@ -1,6 +1,6 @@
 /**
- * The rules of the control law, as checks that take the law as an argument: they judge `src/admission`, and broken copies
- * of it. A check fails by an assertion.
+ * The rules of pacing, as checks that take the law as an argument: they run over `src/pacing`, and over copies with a
+ * planted fault. A check fails by an assertion.
  */
 import { assert } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
