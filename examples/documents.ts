@@ -28,14 +28,14 @@ const ask = (...turns: ReadonlyArray<string>) =>
     LlmClient.text
   )
 
-/** One agent reads its document and goes on from what it noted. */
+/** An agent reads its document, and continues from its own notes. */
 const read = Effect.fnUntraced(function* (text: string) {
   const task = `${text}\n\nTake notes of this.`
   const notes = yield* ask(task)
   return yield* ask(task, notes, "What did you leave out?")
 })
 
-// What the simulated provider enforces, and what the budget is told.
+// The limits of the simulated provider, which the budget also gets.
 const limits = { inputTokens: { perSecond: 10_000, burst: 20_000 } }
 const latency = { baseMillis: 50, perOutputTokenMillis: 1 }
 
@@ -59,7 +59,7 @@ const program = Effect.gen(function* () {
       `${key.padEnd(16)} ${how} after ${Duration.toSeconds(elapsed).toFixed(1)} s, ${used.tokens} tokens`
     )
   }
-  // One that failed does not lose the others: the merge goes on with what there is.
+  // A failed agent does not stop the others: the merge uses the notes that exist.
   const notes = outcomes.flatMap(({ exit }) => (Exit.isSuccess(exit) ? [exit.value] : []))
   yield* Console.log(`\nAll in one:\n${yield* ask(`${notes.join("\n\n")}\n\nMerge these into one page.`)}`)
 })

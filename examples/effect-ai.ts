@@ -1,4 +1,4 @@
-// A `LanguageModel` of effect/ai under the budget: one layer between the provider's and the program's.
+// A `LanguageModel` of effect/ai with a budget: one layer between the provider's layer and the program.
 //     npm run -s example examples/effect-ai.ts
 import * as AiError from "effect/ai/AiError"
 import * as LanguageModel from "effect/ai/LanguageModel"
@@ -51,7 +51,7 @@ const paramsOf = (model: string, { prompt }: LanguageModel.ProviderOptions) => (
   messages: [{ role: "user" as const, content: prompt.content.map(textOf).join("\n") }]
 })
 
-/** Adapters keep the response of a failure: the governor reads status, code and headers from it. */
+/** An adapter should keep the response of a failure, from which the governor reads status, code and headers. */
 const failed = ({ message, reason: { code, status = 500 } }: LlmError) => {
   const http = { response: { status, headers: {} }, body: JSON.stringify({ error: { type: code, message } }) }
   return AiError.make({ module: "Simulated", method: "any", reason: AiError.reasonFromHttpStatus({ status, http }) })
@@ -100,7 +100,7 @@ export const layerOf = (model: string) =>
 // The one layer
 // -----------------------------------------------------------------------------
 
-// 120,000 tokens a second, and 60,000 at once: what the provider enforces, and what the budget is told.
+// 120,000 tokens a second, and 60,000 at once: the limits of the provider, which the budget also gets.
 const limits = { inputTokens: { perSecond: 120_000, burst: 60_000 } }
 
 const model = "claude-sonnet-5"

@@ -15,13 +15,13 @@ import { layerOf } from "./effect-ai.ts"
 
 const models = ["claude-opus-5", "claude-sonnet-5"] as const
 
-// The large model takes one call a minute, the other one what it gets. Both are in one budget.
+// The large model allows one call a minute, and the other one has no such limit. Both share one budget.
 const limits = {
   pools: { "opus-5": { requests: { perMinute: 1, window: "bucket" } }, "sonnet-5": { requests: { perMinute: 1_000 } } }
 } as const
 const governor = Layer.provideMerge(Governor.layer(), Budget.layer({ limits }))
 
-// What is foreseen to wait longer is refused at once.
+// A call that is predicted to wait longer is refused at once.
 const maxWait = "2 seconds"
 
 const questions = ["One?", "Two?", "Three?"]
@@ -38,7 +38,7 @@ class Model extends Context.Service<Model, string>()("examples/elsewhere/Model")
 const byClient = Effect.gen(function* () {
   const plan = ExecutionPlan.make(
     { provide: Context.make(Model, models[0]) },
-    // Only for a call that would wait: what fails in another way may be as wrong here.
+    // Only for a call that would wait: other failures may happen with this model as well.
     {
       provide: Context.make(Model, models[1]),
       while: (error: unknown) => error instanceof Budget.BudgetError && error.reason._tag === "WaitTooLong"
@@ -57,7 +57,7 @@ const byClient = Effect.gen(function* () {
 // -----------------------------------------------------------------------------
 
 const byLanguageModel = Effect.gen(function* () {
-  // Built once: a plan that is given layers builds them for each call.
+  // Built once, because a plan with layers builds them for each call.
   const [first, second] = yield* Effect.forEach(models, (model) =>
     Layer.build(FloodgateAi.layer({ model, maxTokens: 100, maxWait }).pipe(Layer.provide(layerOf(model))))
   )

@@ -1,4 +1,4 @@
-// Another model, or another provider, when the wait would be too long: for each way in that knows no Effect.
+// Another model, or another provider, when the wait would be too long: for each way to use Floodgate without Effect.
 //     npm run -s example examples/elsewhere.ts
 import Anthropic from "@anthropic-ai/sdk"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -6,7 +6,7 @@ import * as Floodgate from "floodgate/promise"
 import { ProviderServer } from "floodgate/testing/server"
 import OpenAI, { RateLimitError } from "openai"
 
-// The large models take one call a minute. Calls may wait two seconds: what is foreseen to wait longer is refused at once.
+// The large models allow one call a minute. Calls may wait two seconds; a call that is predicted to wait longer is refused at once.
 const scarce = { requests: { perMinute: 1, window: "bucket" } } as const
 const plenty = { requests: { perMinute: 1_000 } }
 const options: Floodgate.Options = {
@@ -14,7 +14,7 @@ const options: Floodgate.Options = {
   callOptions: { maxWaitSeconds: 2 }
 }
 
-/** Asks the first, and the second where the first refuses to wait. */
+/** Asks the first model, or the second one if the first call is refused because it would wait. */
 const elsewhere = async <A>(
   first: () => Promise<A>,
   second: () => Promise<A>,
@@ -30,7 +30,7 @@ const elsewhere = async <A>(
 
 const isRefused = (error: unknown): boolean => error instanceof Floodgate.RefusedError
 
-/** A way in: asks a question, and gives the model that answered. */
+/** A way to use Floodgate. The function asks a question and returns the model that answered. */
 type Way = (floodgate: Floodgate.Floodgate, url: string) => (question: string) => Promise<string>
 
 const messages = (content: string) => [{ role: "user" as const, content }]
@@ -59,7 +59,7 @@ const fetch: Way = ({ fetch }, url) => {
 
 /**
  * The AI SDK with the middleware: `generateText({ model: wrapLanguageModel({ model, middleware: floodgate.aiSdk }), prompt })`.
- * This is what the SDK does with it, and a model of the form that its packages give.
+ * The code below does what the SDK does with the middleware, with a model in the form of the SDK's packages.
  */
 const aiSdk: Way = ({ aiSdk }) => {
   const modelOf = (modelId: string) => ({
@@ -81,7 +81,7 @@ const run: Way = ({ run }) => {
   return () => elsewhere(ask("claude-opus-5"), ask("claude-sonnet-5"), isRefused)
 }
 
-// A provider that speaks the protocols of both, and answers in 50 ms. Yours is somewhere else.
+// A provider that speaks the protocols of both, and answers in 50 ms. In your program it is the real one.
 const provider = ManagedRuntime.make(ProviderServer.layer({ latency: { baseMillis: 50 } }))
 const { url } = await provider.runPromise(ProviderServer.ProviderServer)
 

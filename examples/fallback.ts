@@ -15,7 +15,7 @@ import { ProviderSim } from "floodgate/testing"
 /** The model of the step that runs. */
 export class Model extends Context.Service<Model, string>()("examples/fallback/Model") {}
 
-/** One step's client. It tries for a short time only, because somebody else can answer: an outage uses up no attempts. */
+/** The client of one step. It retries only for a short time, because another provider can answer. */
 export const client = (model: string, provider: Layer.Layer<LlmProvider>) =>
   LlmClient.layerProvider({ retry: Retry.make({ maxElapsed: "5 seconds" }) }).pipe(
     Layer.provide(Breaker.layer({ failures: 5 })),
@@ -24,13 +24,13 @@ export const client = (model: string, provider: Layer.Layer<LlmProvider>) =>
     Layer.merge(Layer.succeed(Model, model))
   )
 
-/** What another provider may do better: not a request that is wrong everywhere. */
+/** Whether another provider may succeed. A request that is wrong for one is wrong for all. */
 export const mayFallBack = (error: LlmError | Budget.BudgetError): boolean =>
   error.isRetryable || (error._tag === "LlmError" && error.reason._tag === "SpendLimited")
 
 /**
- * The layers are built once, and the steps are given what they made. A plan that is given layers builds them for each
- * call, and a budget that begins anew with each call limits nothing.
+ * Builds the layers once and gives the steps their services. A plan with layers would build them for each call, and a budget that starts
+ * again with each call limits nothing.
  */
 export const planOf = <E, R>(
   first: Layer.Layer<LlmClient.LlmClient | Model, E, R>,
@@ -48,7 +48,7 @@ export const ask = (question: string) =>
   Effect.gen(function* () {
     const model = yield* Model
     const messages = [{ role: "user" as const, content: question }]
-    // In an outage one call at a time finds out when the provider is back: the others need not wait for that here.
+    // During an outage, one call at a time probes the provider. The others need not wait for it here.
     return yield* LlmClient.create({ model, max_tokens: 100, messages }, { maxWait: "2 seconds" })
   })
 

@@ -12,7 +12,7 @@ import { ProviderSim, Simulation } from "floodgate/testing"
 // The code under test, as it is in production
 // -----------------------------------------------------------------------------
 
-/** Reviews all files at once; what cannot be reviewed is left out. */
+/** Reviews all files at once, and leaves out those that fail. */
 const review = (files: ReadonlyArray<string>) =>
   Effect.forEach(
     files,

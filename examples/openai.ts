@@ -1,4 +1,4 @@
-// A client that is not ours, the official one of OpenAI, with a governed fetch: without it most of its calls fail.
+// OpenAI's official client with a governed fetch. Without it most of these calls fail.
 //     npm run -s example examples/openai.ts
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Floodgate from "floodgate/promise"
@@ -27,8 +27,8 @@ const run = async (client: OpenAI) => {
   return answered
 }
 
-// It allows 30,000 tokens a second, and 20,000 at once: of a call the larger of its prompt and its max_tokens, as OpenAI
-// does, and what it rejects counts, too. Yours is somewhere else.
+// A provider that allows 30,000 tokens a second, and 20,000 at once. Like OpenAI it counts the larger of prompt and max_tokens, and
+// it counts rejected calls.
 const limits = { tokens: { perSecond: 30_000, burst: 20_000 } }
 const provider = ProviderServer.layer({
   limits,

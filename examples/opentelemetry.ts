@@ -63,7 +63,7 @@ const spanNames = (body: string): ReadonlyArray<string> =>
     scopeSpans.flatMap(({ spans }) => spans.map(({ name }) => name))
   )
 
-/** A collector that counts the spans it is sent, by name. */
+/** A collector that counts the spans that it receives, by name. */
 const collector = Effect.acquireRelease(
   Effect.callback<{ readonly url: string; readonly spans: Map<string, number>; readonly close: () => void }>(
     (resume) => {
@@ -89,7 +89,7 @@ const collector = Effect.acquireRelease(
 const program = Effect.gen(function* () {
   const own = yield* collector
   const endpoint = yield* Config.String("OTEL_EXPORTER_OTLP_ENDPOINT").pipe(Config.withDefault(own.url))
-  // Spans and metrics that are still here are sent when the layer ends.
+  // Remaining spans and metrics are sent when the layer's scope closes.
   const metrics = yield* Effect.gen(function* () {
     yield* agents
     const { address } = yield* HttpServer.HttpServer

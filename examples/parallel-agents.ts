@@ -13,7 +13,7 @@ import * as Budget from "floodgate/Budget"
 import { ProviderServer } from "floodgate/testing/server"
 import * as LlmClient from "floodgate/LlmClient"
 
-/** One agent: each question builds on the answer before. Nothing here knows of limits or of the other agents. */
+/** One agent, in which each question builds on the answer before. It needs no code for limits or other agents. */
 const agent = Effect.fnUntraced(function* (document: string) {
   let text = document
   for (const question of ["Read this.", "List the facts.", "Write a draft.", "Check the draft.", "Finish it."]) {
@@ -33,7 +33,7 @@ const agents = Array.from({ length: 12 }, (_, n) => ({
 }))
 
 const program = Effect.gen(function* () {
-  // No agent may use more than 50,000 tokens, and the whole job not more than a minute.
+  // No agent may use more than 50,000 tokens, and the whole job may take a minute.
   const job = yield* Agents.fork(agents, { capPerAgent: { tokens: 50_000 }, cap: { time: "1 minute" } })
   yield* job.progress.pipe(
     Stream.map(({ done }) => done),
@@ -50,7 +50,7 @@ const program = Effect.gen(function* () {
   yield* Console.log(`The provider rejected ${rejected} of ${requests} requests`)
 }).pipe(Effect.scoped)
 
-// To ask Anthropic instead, provide `LlmClient.layerConfig()` for the client, and leave this out.
+// To call Anthropic instead, use `LlmClient.layerConfig()` as the client and remove this.
 const provider = ProviderServer.layer({
   limits: { inputTokens: { perMinute: 60_000 } },
   timeScale: 20

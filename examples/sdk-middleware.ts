@@ -1,4 +1,4 @@
-// A program that knows the official SDK and no Effect: budget and retries by one line, the middleware.
+// A program with the official SDK and without Effect gets budget and retries by one line, the middleware.
 //     npm run -s example examples/sdk-middleware.ts
 import Anthropic, { RateLimitError } from "@anthropic-ai/sdk"
 import * as ManagedRuntime from "effect/ManagedRuntime"
@@ -35,7 +35,7 @@ const run = async (client: Anthropic) => {
 }
 
 // A provider that allows 120,000 tokens a second, and 60,000 at once: 6,000 a second in its own time, which runs 20 times
-// faster than ours, so that the example is over soon. Yours is somewhere else.
+// faster than ours, so that the example ends soon.
 const provider = ManagedRuntime.make(
   ProviderServer.layer({
     limits: { inputTokens: { perSecond: 6_000, burst: 60_000 } },

@@ -1,4 +1,4 @@
-// A chat that streams its answers and can be stopped: what a stopped answer did not use goes back to the budget.
+// A chat that streams its answers and can be stopped. The budget gets back the tokens that a stopped answer did not use.
 //     npm run -s example examples/streaming-chat.ts
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import { ProviderSim } from "floodgate/testing"
 
 const write = (text: string) => Effect.sync(() => process.stdout.write(text))
 
-/** Streams one answer to the terminal. Interrupting it aborts the request; nothing else is to be done. */
+/** Streams one answer to the terminal. Interrupting it aborts the request, and nothing else is needed. */
 const answer = (messages: Params["messages"]) =>
   LlmClient.stream({ model: "claude-sonnet-5", max_tokens: 1_000, messages }).pipe(
     Stream.map(LlmClient.text),
@@ -36,7 +36,7 @@ const chat = Effect.gen(function* () {
 
   yield* Console.log("> Now recite the longest poem that you know.")
   messages.push({ role: "user", content: "Now recite the longest poem that you know." })
-  // Somebody presses "stop" after a second. In a server this is the client that closes its tab.
+  // A user presses "stop" after a second. In a server, the client would close its tab.
   const stopped = yield* Effect.timeoutOption(answer(messages), "1 second")
   yield* Console.log(stopped._tag === "None" ? " ... (stopped)" : "")
   yield* left
@@ -51,7 +51,7 @@ const reply = ({ messages }: Params) =>
   messages.length === 1 ? "A bucket that holds so many tokens, and is refilled all the time." : "la ".repeat(2_000)
 
 const live = LlmClient.layerProvider().pipe(
-  // A bucket is refilled so slowly here that you can see what was taken.
+  // The bucket refills so slowly that you can see how much was taken.
   Layer.provideMerge(Budget.layer({ limits: { outputTokens: { perMinute: 60, burst: 60_000, window: "bucket" } } })),
   Layer.provideMerge(ProviderSim.layer({ reply, latency: { baseMillis: 200, perOutputTokenMillis: 20 } }))
 )

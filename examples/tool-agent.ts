@@ -1,4 +1,4 @@
-// An agent with tools and a cap: it reads page after page until its job's tokens are spent, then says what it has.
+// An agent with tools and a cap: it reads page after page until its job's tokens are used up, then reports what it has read.
 //     npm run -s example examples/tool-agent.ts
 import type { Message, ToolResultBlockParam } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Console from "effect/Console"
@@ -21,7 +21,7 @@ const tools: Params["tools"] = [
   }
 ]
 
-/** Tools run between calls, when nothing is reserved: they may take their time. */
+/** Tools run between calls, when nothing is reserved, so they may be slow. */
 const useTools = (message: Message): ReadonlyArray<ToolResultBlockParam> =>
   message.content.flatMap((block) => {
     if (block.type !== "tool_use") return []
@@ -36,7 +36,7 @@ const agent = Effect.fnUntraced(function* (task: string) {
   let pages = 0
   while (true) {
     const call = LlmClient.create({ model: "claude-sonnet-5", max_tokens: 300, tools, messages })
-    // The budget refuses the call that would pass the cap: nothing was sent, and nothing taken.
+    // The budget refuses the call that would exceed the cap, before anything is sent or counted.
     const message = yield* Effect.catchReason(call, "BudgetError", "QuotaExhausted", ({ asked, left }) =>
       Effect.as(Console.log(`the next call needs about ${asked} tokens, and ${left} are left`), undefined)
     )

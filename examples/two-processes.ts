@@ -1,4 +1,4 @@
-// Two processes, one budget in Redis: neither knows of the other, and together they keep to the limits. Needs redis-server.
+// Two processes share one budget in Redis, and together stay within the limits. Needs redis-server.
 //     npm run -s example examples/two-processes.ts
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
@@ -13,11 +13,11 @@ import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { type AddressInfo, createServer } from "node:net"
 
-// 20,000 tokens a second, and 20,000 at once: all that the provider grants, to both processes together.
+// 20,000 tokens a second, and 20,000 at once: the provider's limits, for both processes together.
 const limits = { inputTokens: { perSecond: 20_000, burst: 20_000 } }
 
 // -----------------------------------------------------------------------------
-// What each process runs: an app as any other, with one more layer below the budget
+// The program of each process: like any other, with one more layer below the budget
 // -----------------------------------------------------------------------------
 
 const worker = (name: string, redis: string, provider: string) => {

@@ -130,21 +130,21 @@ describe("Agents", () => {
         return [last("small"), last("large")] as const
       }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000 } } })))
 
-    it.effect("unknown is an equal share: who has more to do ends last, and alone", () =>
+    it.effect("is shared equally if it is unknown, so the agent with more to do ends last", () =>
       Effect.map(ends(false), ([small, large]) => {
         assert.closeTo(small, 119, 2)
         assert.closeTo(large, 239, 1)
       })
     )
 
-    it.effect("that is known is shared by what is left, so that all end together", () =>
+    it.effect("is shared by the remaining work if it is stated, so that all end together", () =>
       Effect.map(ends(true), ([small, large]) => {
         assert.isAbove(small, 220)
         assert.closeTo(large, 239, 1)
       })
     )
 
-    it.effect("that is no number above zero throws", () =>
+    it.effect("throws unless it is a number above zero", () =>
       Effect.gen(function* () {
         const exit = yield* Effect.exit(Agents.run([{ key: "a", effect: Effect.void, work: 0 }]))
         assert.include(String(exit), "agents[0].work: expected a finite number > 0, got 0")
@@ -567,18 +567,20 @@ describe("Agents", () => {
         uses.map(([what, agent, options]) => [what, way, agent, options] as const)
       )
 
-      it.effect.each(cases)("%s of an agent that calls through %s ends it loudly: nothing would count", ([, ...use]) =>
-        Effect.gen(function* () {
-          const { exit } = yield* outcomeOf(...use)
-          const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
-          assert.instanceOf(defect, RangeError)
-          assert.include(defect.message, "Agents.layer between")
-          const sim = yield* ProviderSim.ProviderSim
-          assert.strictEqual((yield* sim.stats).requests, 0)
-        }).pipe(Effect.provide(beside))
+      it.effect.each(cases)(
+        "%s of an agent that calls through %s dies with a RangeError without a layer that counts",
+        ([, ...use]) =>
+          Effect.gen(function* () {
+            const { exit } = yield* outcomeOf(...use)
+            const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+            assert.instanceOf(defect, RangeError)
+            assert.include(defect.message, "Agents.layer between")
+            const sim = yield* ProviderSim.ProviderSim
+            assert.strictEqual((yield* sim.stats).requests, 0)
+          }).pipe(Effect.provide(beside))
       )
 
-      it.effect("a cap ends an agent's own agents, too, which have none", () =>
+      it.effect("a cap also applies to an agent's own agents, which have none", () =>
         Effect.gen(function* () {
           const inner = Effect.flatMap(outcomeOf("a budget", {}), ({ exit }) => exit)
           const [outer] = yield* Agents.run([{ key: "outer", effect: inner, cap: { calls: 10 } }])
@@ -587,16 +589,18 @@ describe("Agents", () => {
         }).pipe(Effect.provide(beside))
       )
 
-      it.effect.each(Object.keys(ways))("nothing happens to an agent that has nothing to be counted for: %s", (way) =>
-        Effect.gen(function* () {
-          const { exit } = yield* outcomeOf(way, { cap: { time: "1 hour" } })
-          assert.isTrue(Exit.isSuccess(exit))
-        }).pipe(Effect.provide(beside))
+      it.effect.each(Object.keys(ways))(
+        "an agent without a cap on tokens or calls needs no layer that counts: %s",
+        (way) =>
+          Effect.gen(function* () {
+            const { exit } = yield* outcomeOf(way, { cap: { time: "1 hour" } })
+            assert.isTrue(Exit.isSuccess(exit))
+          }).pipe(Effect.provide(beside))
       )
     })
   })
 
-  it.live("ends, though an agent has an observer of its own that throws", () =>
+  it.live("ends although an agent's own observer throws", () =>
     reported((errors) =>
       Effect.gen(function* () {
         const harms = Effect.withFiber<void>((fiber) => {

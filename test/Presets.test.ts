@@ -6,7 +6,7 @@ import * as Presets from "floodgate/Presets"
 const tiers = Object.entries(Presets.anthropic)
 
 describe("Presets", () => {
-  it("gives no class less in a higher tier", () => {
+  it("gives every class at least as much in a higher tier", () => {
     const { build, scale, start } = Presets.anthropic
     for (const [lower, higher] of [
       [start, build],

@@ -57,7 +57,7 @@ const input = Effect.gen(function* () {
 })
 
 describe("breaker", () => {
-  it.effect("opens after failures in a row, sends nothing then, and names the time until it closes", () =>
+  it.effect("opens after failures in a row, sends nothing while it is open, and names the time until a probe", () =>
     Effect.gen(function* () {
       yield* Effect.exit(run(lost))
       yield* run(Effect.succeed(1))
@@ -69,7 +69,7 @@ describe("breaker", () => {
     }).pipe(Effect.provide(layer()))
   )
 
-  it.effect("gives back what a call has reserved that it turns away", () =>
+  it.effect("refunds a call that it refuses", () =>
     Effect.gen(function* () {
       yield* Effect.exit(run(broken))
       const before = yield* input
@@ -79,7 +79,7 @@ describe("breaker", () => {
   )
 
   // It was built once for the whole program, with the options of the first.
-  it.effect("each governor has the breaker that it is given, where a program has two", () =>
+  it.effect("two governors of a program have separate breakers", () =>
     Effect.gen(function* () {
       const governors = yield* together([1, 2].map((failures) => layer({ failures })))
       const tags = yield* Effect.forEach(governors, (governor) =>
@@ -92,7 +92,7 @@ describe("breaker", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("each pool has a circuit of its own", () =>
+  it.effect("each pool has its own circuit", () =>
     Effect.gen(function* () {
       for (let n = 0; n < 2; n++) yield* Effect.exit(run(broken))
       assert.strictEqual((yield* reasonOf(run(broken)))._tag, "CircuitOpen")
@@ -100,7 +100,7 @@ describe("breaker", () => {
     }).pipe(Effect.provide(layer()))
   )
 
-  it.effect("never opens for failures that are no sign of an outage", () =>
+  it.effect("never opens for failures that are not signs of an outage", () =>
     Effect.gen(function* () {
       const reasons = [
         new LlmError.RateLimited({ status: 429, retryAfter: Duration.millis(1) }),
@@ -131,7 +131,7 @@ describe("breaker", () => {
   )
 
   // The adapters' attempts fail with what their own callers get, and no circuit opened for it.
-  it.effect("counts what a model of effect/ai fails with, and gives its callers that", () => {
+  it.effect("counts failures of a model of effect/ai, and returns them unchanged", () => {
     let sent = 0
     const reason = new AiError.InternalProviderError({ description: "down" })
     const model = LanguageModel.make({
@@ -160,7 +160,7 @@ describe("breaker", () => {
     )
   })
 
-  it.effect("counts what the SDK's requests fail with, and gives its callers that", () => {
+  it.effect("counts failures of the SDK's requests, and returns them unchanged", () => {
     let sent = 0
     const answer = async () => {
       sent++
@@ -226,7 +226,7 @@ describe("breaker", () => {
     }).pipe(Effect.provide(layer({ failures: 1 }, Retry.make({ base: "1 second", attempts: 2 }), limited)))
   )
 
-  it("refuses a number of failures that makes no sense", () => {
+  it("refuses an invalid number of failures", () => {
     assert.throws(() => Breaker.layer({ failures: 0 }), RangeError)
   })
 })

@@ -83,7 +83,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("logs on whose behalf a call was made, however that was said", () =>
+    it.effect("logs the agent of a call, however it was named", () =>
       Effect.gen(function* () {
         const call = (options?: LlmClient.CallOptions, more?: Partial<Params>) =>
           LlmClient.create(params(4, more), options)
@@ -112,7 +112,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("gives a log that does not change any more", () =>
+    it.effect("returns a copy of the log", () =>
       simulate(
         {},
         Effect.gen(function* () {
@@ -231,7 +231,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("tells exact figures, OpenAI's, none or wrong ones, as told", () =>
+    it.effect("sends exact, OpenAI's, no or wrong headers, as configured", () =>
       Effect.gen(function* () {
         const signal = (headers: ProviderSim.Options["headers"]) =>
           simulate(
@@ -717,7 +717,7 @@ describe("ProviderSim", () => {
     }).pipe(Effect.provide(ProviderSim.layer(Presets.anthropic.start)))
   )
 
-  it.effect("refuses what a function among its options gives, when it gives it", () =>
+  it.effect("refuses an invalid result of a function among its options", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(create(params(4)))
       assert.include(String(exit), "ProviderSim.layer: reply: expected a function that gives a string")

@@ -17,7 +17,7 @@ describe("Simulation", () => {
     assert.strictEqual(value, 3_600_000)
   })
 
-  it.effect("goes on with the clock of the test, and measures from there", () =>
+  it.effect("continues from the clock of the test, and measures from there", () =>
     Effect.gen(function* () {
       const first = yield* Simulation.run(Effect.sleep(1_234))
       const from = yield* Clock.currentTimeMillis
@@ -121,7 +121,7 @@ describe("Simulation", () => {
     assert.strictEqual(await Effect.runPromise(millisOf(self)), 10)
   })
 
-  it("dies when it waits for something else than time, under a clock of its own", async () => {
+  it("dies when it waits for anything but time, under a clock of its own", async () => {
     const exit = await Effect.runPromiseExit(Simulation.run(Effect.andThen(slept, Effect.never)))
     assert.isTrue(Exit.hasDies(exit))
     assert.match(String(exit), /expected an end within a second of real time while nobody sleeps/)
@@ -142,7 +142,7 @@ describe("Simulation", () => {
     })
   )
 
-  it.effect("tells how far it is", () =>
+  it.effect("reports its progress", () =>
     Effect.gen(function* () {
       const seen: Array<number> = []
       yield* Simulation.run(Effect.sleep("25 seconds"), {

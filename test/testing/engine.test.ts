@@ -55,7 +55,7 @@ const limit = (window: NonNullable<Limits.Limit["window"]>): Limits.Limits => ({
 const kinds: ReadonlyArray<NonNullable<Limits.Limit["window"]>> = ["bucket", "sliding", "fixed"]
 
 describe("engine", () => {
-  it("refuses a time that is none, and does not search for it for ever", () => {
+  it("refuses an invalid time, and does not search for it endlessly", () => {
     assert.throws(() => Engine.advance(Engine.make({}), NaN), RangeError, "expected a time after 0 ms, got NaN")
   })
 
@@ -132,7 +132,7 @@ describe("engine", () => {
       }
     }
 
-    it("takes every dimension or none", () => {
+    it("charges every dimension or none", () => {
       const state = Engine.make({ limits: { requests: { perMinute: 10 }, inputTokens: { perMinute: 100 } } })
       accepted(ask(state, 0, 90))
       const rejection = rejected(ask(state, 0, 20))
@@ -146,7 +146,7 @@ describe("engine", () => {
       assert.strictEqual(rejected(ask(state, 0, 50)).entry.rejectedBy, "requests")
     })
 
-    it("admits what is larger than the burst into debt when the bucket is full, or never", () => {
+    it("admits a call larger than the burst into debt when the bucket is full, or never", () => {
       const limits = { inputTokens: { perSecond: 10, burst: 100 } }
       const debt = Engine.make({ limits, latency: instant })
       accepted(ask(debt, 0, 400))
@@ -224,7 +224,7 @@ describe("engine", () => {
       assert.deepStrictEqual(Engine.left(state, 0, model), { requests: 0, tokens: 0 })
     })
 
-    it("count as they are told to", () => {
+    it("count as configured", () => {
       const limits = { requests: { perMinute: 10 }, tokens: { perMinute: 1_000 } }
       const state = Engine.make({ limits, rejections: { requests: 2, tokenShare: 0.25 } })
       accepted(ask(state, 0, 900))
@@ -260,7 +260,7 @@ describe("engine", () => {
       assert.strictEqual(ask(state, wait, 1, 1)._tag, "Accepted")
     })
 
-    it("is counted at admission when told so", () => {
+    it("is counted at admission if configured", () => {
       const state = Engine.make({ limits: { outputTokens: { perMinute: 1_000 } }, output: "admission", latency })
       accepted(ask(state, 0, 1, 600))
       assert.strictEqual(Engine.left(state, 0, model).outputTokens, 400)

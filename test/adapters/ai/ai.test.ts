@@ -176,7 +176,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("that fail do not make the round trip be repeated", () => {
+    it.effect("that fail do not repeat the round trip", () => {
       const { asked, layer } = scripted({ whole: [[call, finish("tool-calls")]] })
       const nested = aiError(new AiError.InternalProviderError({ description: "of a nested call" }))
       return under(
@@ -189,7 +189,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("get their parameters as the model wrote them, and judge them as ever", () => {
+    it.effect("get their parameters as the model wrote them, and validate them as usual", () => {
       const wrong = { ...call, params: { word: "" } } as Response.PartEncoded
       const { layer } = scripted({ whole: [[wrong, finish("tool-calls")]] })
       return under(
@@ -227,7 +227,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("may have had results that are no JSON, for which the provider knows a form", () => {
+    it.effect("may have had results that are not JSON, which the provider encodes", () => {
       const { layer } = scripted({ whole: [[text("hi"), finish()]] })
       const part = Prompt.toolResultPart({
         id: "t1",
@@ -268,7 +268,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("are left alone where the caller resolves them", () => {
+    it.effect("are not resolved if the caller resolves them", () => {
       const { layer } = scripted({ whole: [[call, finish("tool-calls")]] })
       return under(
         Effect.gen(function* () {
@@ -297,7 +297,7 @@ describe("floodgate/ai", () => {
       return under(ask, layer)
     }
 
-    it.effect("that is no text has no call refused for its size", () => {
+    it.effect("that is not text does not count by its size", () => {
       const { layer } = scripted({ whole: [[text("Hello"), finish()]] })
       const part = Prompt.makePart("file", { mediaType: "application/pdf", data: "x".repeat(1_000_000) })
       const prompt = Prompt.fromMessages([Prompt.makeMessage("user", { content: [part] })])
@@ -375,7 +375,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("are reserved with the schema that the model sees, tools or not, where it has such a form", () =>
+    it.effect("are reserved with the JSON form of their schema, if it has one, with and without tools", () =>
       Effect.gen(function* () {
         // Regression: of a short question with a long schema two bytes were reserved.
         const names = Array.from({ length: 100 }, (_, n) => `property ${n}`)
@@ -399,7 +399,7 @@ describe("floodgate/ai", () => {
       })
     )
 
-    it.effect("that do not decode were answered and paid for: they are not asked for again", () => {
+    it.effect("that cannot be decoded are not requested again, because they were paid for", () => {
       const { asked, layer } = scripted({ whole: [[text("no json"), finish()]] })
       return under(
         Effect.gen(function* () {
@@ -525,7 +525,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("of the budget are AiErrors that say so", () => {
+    it.effect("of the budget are AiErrors with its reason", () => {
       const { asked, layer } = scripted({})
       return under(
         Effect.gen(function* () {
@@ -538,7 +538,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("of a retry that the budget refuses say what had failed before", () => {
+    it.effect("of a retry that the budget refuses name the failure before it", () => {
       const { layer } = scripted({ whole: [new AiError.UnknownError({ http: http(529, overloaded) })] })
       return under(
         Effect.gen(function* () {
@@ -574,7 +574,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("of a deadline that would be missed are not asked again by a caller that retries", () => {
+    it.effect("of a deadline that would be missed are not retried by a caller", () => {
       // Regression: the wait that was too long was given as a retryAfter.
       const { layer } = scripted({ whole: [[text("ok"), finish()]] })
       return under(
@@ -590,7 +590,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("of a deadline that has passed are not asked again by a caller that retries", () => {
+    it.effect("of a deadline that has passed are not retried by a caller", () => {
       const { asked, layer } = scripted({})
       const late = Effect.andThen(Effect.sleep(2), LanguageModel.generateText({ prompt: "hi" }))
       return under(
@@ -659,7 +659,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("have succeeded with their finish, whether the consumer asks on or not, and once", () => {
+    it.effect("succeed once with their finish part, whether or not the consumer reads on", () => {
       // Regression: consumers that left with the finish counted as interrupted, and nothing was learned of their calls.
       const broken = Stream.fail(aiError(new AiError.InternalProviderError({ description: "later" })))
       const answer = [begin, delta("a"), finish()]
@@ -683,7 +683,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("have failed with their error part, whether the consumer asks on or not", () => {
+    it.effect("fail with their error part, whether or not the consumer reads on", () => {
       const overloaded = Stream.concat(Stream.make(begin, delta("a"), failed), Stream.never)
       const { layer } = scripted({ streams: [overloaded, overloaded] })
       const toItsEnd = LanguageModel.streamText({ prompt: "hi" }).pipe(
@@ -743,7 +743,7 @@ describe("floodgate/ai", () => {
       )
     })
 
-    it.effect("says what is missing where there is no name", () =>
+    it.effect("names what is missing without a model's name", () =>
       Effect.gen(function* () {
         const exit = yield* Effect.exit(
           Effect.scoped(
@@ -760,7 +760,7 @@ describe("floodgate/ai", () => {
       })
     )
 
-    it.effect("hears the headers that come with the finish part", () => {
+    it.effect("reads the headers of the finish part", () => {
       const headers = {
         "anthropic-ratelimit-input-tokens-limit": "100000",
         "anthropic-ratelimit-input-tokens-remaining": "5000"

@@ -135,7 +135,7 @@ describe("floodgate/ai-sdk", () => {
       })
     )
 
-    it.live("retries, and gives the SDK no reason to retry what was given up", () =>
+    it.live("retries, and marks the final error as not retryable for the SDK", () =>
       Effect.gen(function* () {
         const { middleware, pool } = yield* world()
         const model = scripted(rejected(), { usage })
@@ -163,7 +163,7 @@ describe("floodgate/ai-sdk", () => {
       })
     )
 
-    it.live("lets a caller who aborts leave the queue, and aborts a call that runs", () =>
+    it.live("lets an aborted caller leave the queue, and aborts a running call", () =>
       Effect.gen(function* () {
         const { middleware, pool } = yield* world({ concurrency: 1 })
         const hanging = {
@@ -191,7 +191,7 @@ describe("floodgate/ai-sdk", () => {
       })
     )
 
-    it.live("refuses what can never fit without asking, and everything once it is closed", () =>
+    it.live("refuses a call that can never fit without a request, and every call once it is closed", () =>
       Effect.gen(function* () {
         const closed = yield* Effect.scoped(
           Effect.gen(function* () {
@@ -228,7 +228,7 @@ describe("floodgate/ai-sdk", () => {
       ["a broken stream", () => parts([start], Object.assign(new TypeError("terminated"), { code: "ECONNRESET" }))],
       ["an empty stream", () => parts([start])]
     ] as const) {
-      it.live(`is asked again after ${name} before the first content`, () =>
+      it.live(`is retried after ${name} before the first content`, () =>
         Effect.gen(function* () {
           const { middleware, pool } = yield* world()
           const model = scripted(rejected(), broken(), parts([start, text("Hello"), finish]))
@@ -263,7 +263,7 @@ describe("floodgate/ai-sdk", () => {
       })
     )
 
-    it.live("that has no content in time is cancelled, and so is one that comes too late", () =>
+    it.live("without content in time is cancelled, and so is one that arrives too late", () =>
       Effect.gen(function* () {
         const retry = Retry.make({ attempts: 1 })
         const { middleware, pool } = yield* world({ callOptions: { timeout: "20 millis", retry } })
@@ -327,7 +327,7 @@ describe("floodgate/ai-sdk", () => {
     }
   })
 
-  describe("what is known of a call", () => {
+  describe("the description of a call", () => {
     const of = (params: Params, provider = "test.chat") => describeCall(params, { ...info, provider }, false)
 
     it("counts texts by their bytes, and files by what a model makes of them", () => {
@@ -364,7 +364,7 @@ describe("floodgate/ai-sdk", () => {
       }
     })
 
-    it("knows what the options of the provider cost more", () => {
+    it("knows the options of the provider that cost more", () => {
       const priceOf = (options: object) => {
         const { fast, priceFactor } = of({ ...ask(), providerOptions: { floodgate: {}, own: options } }).call
         return [fast, priceFactor]
@@ -375,7 +375,7 @@ describe("floodgate/ai-sdk", () => {
       assert.deepStrictEqual(priceOf({ speed: "fast", inferenceGeo: "us" }), [true, 1.1])
     })
 
-    it("allows the larger output of the SDK's option and OpenAI's own, which goes before it", () => {
+    it("allows the larger output of the SDK's option and OpenAI's own, which overrides it", () => {
       const most = (maxOutputTokens: number | undefined, own: object) =>
         of({ ...ask(), maxOutputTokens, providerOptions: { openai: own } }).call.maxTokens
       assert.strictEqual(most(10, { maxCompletionTokens: 500 }), 500)
@@ -403,7 +403,7 @@ describe("floodgate/ai-sdk", () => {
     })
   })
 
-  it.live("has a budget of its own for programs without Effect, and refuses in its words", () =>
+  it.live("has its own budget in programs without Effect, and refuses with a RefusedError", () =>
     Effect.promise(async () => {
       await using floodgate = Floodgate.create({ limits: { inputTokens: { total: 1_000 } } })
       await floodgate.aiSdk.wrapGenerate({ params: ask(), model: scripted({ usage }) })

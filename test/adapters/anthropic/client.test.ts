@@ -71,7 +71,7 @@ describe("floodgate.anthropic", () => {
     assert.strictEqual(await used(floodgate), 700)
   })
 
-  it("refuses a client that would ignore it, and says what that takes instead", async () => {
+  it("refuses a client that would ignore it, and names the alternative", async () => {
     // As SDK 0.58 has it: no middleware, in a copy either.
     class Old {
       readonly messages = { create: upstream }

@@ -205,7 +205,7 @@ describe("floodgate/anthropic", () => {
   })
 
   describe("create", () => {
-    it.live("gives what was learned of calls as plain data, and takes it again", () =>
+    it.live("returns what it learned of calls as plain data, and accepts it again", () =>
       Effect.gen(function* () {
         const { client, floodgate, provider } = yield* simulated({})
         yield* Effect.promise(() => client.messages.create(params()))
@@ -217,7 +217,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("fails calls that wait when it is disposed, and every later one", () =>
+    it.live("fails waiting and later calls when it is disposed", () =>
       Effect.gen(function* () {
         const { client, floodgate, pool, provider } = yield* simulated({ latency: slow }, { concurrency: 1 })
         const running = rejection(() => client.messages.create(params()))
@@ -259,7 +259,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("governs the beta's messages too, and lets other calls pass", () =>
+    it.live("governs beta messages too, and passes other calls on", () =>
       Effect.gen(function* () {
         const { client, pool } = yield* simulated({}, ledger)
         yield* Effect.promise(() => client.beta.messages.create({ ...params(4_000), betas: ["context-1m-2025-08-07"] }))
@@ -280,7 +280,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("has headers of its own in each attempt, which another middleware may add to", () =>
+    it.live("has new headers for each attempt, which another middleware may change", () =>
       Effect.gen(function* () {
         const { requests, url } = yield* serve((_, response) => {
           response.writeHead(requests.length < 3 ? 500 : 200, { "content-type": "application/json" })
@@ -341,7 +341,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.effect("that stops half-way is retried after 10 minutes, and gives its reservation back if it stays so", () =>
+    it.effect("that stops half-way is retried after 10 minutes, and refunded if it stops again", () =>
       Effect.gen(function* () {
         const { answer, signals, write } = yield* byHand(200, { idleTimeout: "1 second" })
         yield* write('{"id":')
@@ -406,7 +406,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("whose body another middleware has read is the SDK's to complain of, or the error without its text", () =>
+    it.live("whose body another middleware has read fails in the SDK, or is the error without its text", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response, count) => {
           response.writeHead(count === 2 ? 400 : 200, { "content-type": "application/json" })
@@ -491,7 +491,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live.each([undefined, nodeFetch])("of no content is none", (fetch) =>
+    it.live.each([undefined, nodeFetch])("with status 204 has no content", (fetch) =>
       Effect.gen(function* () {
         const { url } = yield* scripted((response) => response.writeHead(204).end())
         const { client, pool } = yield* install(url, ledger, fetch && { fetch })
@@ -876,7 +876,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("without a body is the SDK's to complain of, and is not retried", () =>
+    it.live("without a body fails in the SDK, and is not retried", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response) => response.writeHead(204).end())
         const { client, pool } = yield* install(url, ledger)
@@ -887,7 +887,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("breaks on what is no stream of events, without retrying it: no events would be taken for an answer", () =>
+    it.live("fails on a body without events, without a retry, because the SDK would take it for an answer", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response) => response.end("<html></html>"))
         const { client, pool } = yield* install(url)

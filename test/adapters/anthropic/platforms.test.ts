@@ -114,7 +114,7 @@ describe("the client of a platform", () => {
       })
     )
 
-    it.live("tells of a failure by AWS's names", () =>
+    it.live("reads failures by AWS's names", () =>
       Effect.gen(function* () {
         const { url } = yield* failingFirst(throttled)
         const provider = Anthropic.fromClient(new Platform({ baseURL: url, apiKey: "any" }))

@@ -402,7 +402,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("takes a body that is no message for malformed, and the call for used", () =>
+    it.live("fails with MalformedResponse for a body that is not a message, and counts the call as used", () =>
       Effect.gen(function* () {
         for (const handler of [
           json(200, "{ not json"),
@@ -445,7 +445,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("tells a refused connection from one that was lost after sending", () =>
+    it.live("distinguishes a refused connection from one that was lost after sending", () =>
       Effect.gen(function* () {
         const { baseUrl } = yield* Effect.scoped(setup(() => {}))
         const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl })
@@ -473,7 +473,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("takes an unknown host for not sent", () =>
+    it.live("counts a call to an unknown host as not sent", () =>
       Effect.gen(function* () {
         const provider = yield* make({ apiKey: Redacted.make(canary), baseUrl: "http://nowhere.invalid" })
         const error = yield* Effect.flip(provider.create(params))
@@ -482,7 +482,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("takes a request that cannot be made for invalid, and for not sent", () =>
+    it.live("counts a request that cannot be made as invalid and not sent", () =>
       Effect.gen(function* () {
         const { provider, requests } = yield* setup(() => {})
         const circular: Record<string, unknown> = {}
@@ -760,7 +760,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("aborts the request when its consumer takes no more, though the scope is still open", () =>
+    it.live("aborts the request when its consumer stops reading, while the scope is still open", () =>
       Effect.gen(function* () {
         const { closed, provider } = yield* setup(sse([start, block], "open"))
         const reply = yield* provider.stream(params)
@@ -769,7 +769,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("aborts the request when its scope closes before anybody reads", () =>
+    it.live("aborts the request when its scope closes before a read", () =>
       Effect.gen(function* () {
         const { closed, provider } = yield* setup(sse([start], "open"))
         yield* Effect.scoped(provider.stream(params))
@@ -854,7 +854,7 @@ describe("Anthropic", () => {
   })
 
   describe("countTokens", () => {
-    it.live("answers with the count", () =>
+    it.live("returns the count", () =>
       Effect.gen(function* () {
         const { provider, requests } = yield* setup(json(200, { input_tokens: 42 }))
         const reply = yield* provider.countTokens({ model: params.model, messages: params.messages })
@@ -933,7 +933,7 @@ describe("Anthropic", () => {
       })
     )
 
-    it.live("keeps the token of a client of yours out of errors", () =>
+    it.live("keeps the token of the user's own client out of errors", () =>
       Effect.gen(function* () {
         const { baseUrl } = yield* setup(json(401, { error: { message: "plain-token is not known" } }))
         const client = new Sdk({ apiKey: null, authToken: "plain-token", baseURL: baseUrl })

@@ -65,7 +65,7 @@ describe("the only place is free again", { timeout: 5_000 }, () => {
     assert.strictEqual(await withNext(floodgate), 1)
   })
 
-  it("after a stream of the AI SDK whose provider counts in ways that are none", async () => {
+  it("after a stream of the AI SDK with an invalid usage", async () => {
     const floodgate = Floodgate.create({ concurrency: 1 })
     const parts = [
       { type: "text-delta", delta: "Hi" },

@@ -184,7 +184,7 @@ describe("dispose", () => {
     ...Object.fromEntries(Object.entries(ways).map(([name, open]) => [name, () => open(floodgate, upstream)]))
   })
 
-  it("refuses every later call, in every way in, also one that comes while it closes or was opened before", async () => {
+  it("refuses every later call in every way of use, including during the close", async () => {
     const { fetch, signals } = provider(false)
     for (const when of ["before it was used", "while it closes", "afterwards"]) {
       const floodgate = Floodgate.create({ limits, fetch })

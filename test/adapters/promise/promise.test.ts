@@ -77,7 +77,7 @@ describe("floodgate/promise", () => {
     assert.strictEqual(levelOf(status, "api.anthropic.com"), 99_000)
   })
 
-  it("refuses by its own error what would wait longer than all calls may, in every way in", async () => {
+  it("refuses calls that would wait too long with its own error, in every way of use", async () => {
     const upstream: typeof fetch = async () => Response.json(message("msg_1", 500))
     await using floodgate = Floodgate.create({
       limits: { requests: { perMinute: 1, window: "bucket" } },
@@ -108,7 +108,7 @@ describe("floodgate/promise", () => {
   })
 
   describe("run", () => {
-    it("settles to what the attempt says it used", async () => {
+    it("settles to the usage that the attempt reports", async () => {
       await using floodgate = Floodgate.create({ limits: ledger })
       const answer = await floodgate.run({ model: "m", inputTokens: 5_000 }, async ({ used }) => {
         used({ inputTokens: 1_000, outputTokens: 20 })
@@ -120,7 +120,7 @@ describe("floodgate/promise", () => {
       assert.strictEqual(levelOf(await floodgate.status(), "default"), 94_000)
     })
 
-    it("tries again what the provider rejects, and reports it", async () => {
+    it("retries rejected calls, and reports them", async () => {
       const events: Array<Events.Event> = []
       await using floodgate = Floodgate.create({
         limits: ledger,
@@ -142,7 +142,7 @@ describe("floodgate/promise", () => {
       assert.isAbove(at, 1.7e12)
     })
 
-    it("does not repeat errors that are nobody's limits, and throws them as they are", async () => {
+    it("does not retry errors that are no rate limits, and rethrows them unchanged", async () => {
       await using floodgate = Floodgate.create({ limits: ledger })
       const bug = new TypeError("x is undefined")
       let attempts = 0
@@ -174,7 +174,7 @@ describe("floodgate/promise", () => {
       await until(floodgate.status, ({ pools }) => pools["default"]!.queued === 0)
     })
 
-    it("refuses what may cost more than is left of the cap, whatever makes the call, and says what was spent", async () => {
+    it("refuses calls that may cost more than is left of the cap, in every way of use, and reports the spending", async () => {
       await using floodgate = Floodgate.create({
         cap: { dollars: 2.5, per: "day" },
         prices: { m: { input: 1, output: 10 } },
@@ -218,7 +218,7 @@ describe("floodgate/promise", () => {
   })
 
   describe("limiter", () => {
-    it("holds a place until the lease ends, once", async () => {
+    it("holds a place until the lease ends for the first time", async () => {
       await using floodgate = Floodgate.create({ limits: ledger, concurrency: 1 })
       const lease = await floodgate.limiter.acquire({ model: "m", inputTokens: 5_000 })
       const second = floodgate.limiter.acquire({ model: "m", inputTokens: 1 })
@@ -233,7 +233,7 @@ describe("floodgate/promise", () => {
       assert.strictEqual(pools["default"]!.dimensions.inputTokens!.level, 98_999)
     })
 
-    it("gives back what was rejected, and what a scope leaves counts as used", async () => {
+    it("refunds a rejected call, and counts a call that its scope leaves as used", async () => {
       await using floodgate = Floodgate.create({ limits: ledger })
       const rejectedLease = await floodgate.limiter.acquire({ model: "m", inputTokens: 5_000 })
       rejectedLease.fail({ status: 429, headers: {} })
@@ -256,7 +256,7 @@ describe("floodgate/promise", () => {
     assert.notMatch(await other.metrics(), /outcome="success"/)
   })
 
-  it("gives what it learned as plain data, and takes it again", async () => {
+  it("returns what it learned as plain data, and accepts it again", async () => {
     await using monday = Floodgate.create({ limits: ledger })
     await monday.run({ model: "m", inputTokens: 10 }, async ({ used }) => used({ inputTokens: 10, outputTokens: 7 }))
     const saved = JSON.stringify(await monday.learned())
@@ -265,7 +265,7 @@ describe("floodgate/promise", () => {
     assert.deepStrictEqual((await tuesday.learned()).profiles[0]?.outputs, [7])
   })
 
-  it("remembers what a conversation came to, so that its next turn is reserved whole", async () => {
+  it("remembers the size of a conversation, and reserves all of it for the next turn", async () => {
     const reserved: Array<number> = []
     const upstream: typeof fetch = async () => {
       const status = await floodgate.status()
@@ -294,7 +294,7 @@ describe("floodgate/promise", () => {
     await floodgate.dispose()
   })
 
-  it("takes a credential for the same, however its scheme is written", async () => {
+  it("treats credentials as equal, however their scheme is written", async () => {
     await using floodgate = Floodgate.create({ limits: ledger, fetch: async () => Response.json(completion) })
     for (const authorization of ["Bearer one", "bearer one", "BEARER  one"]) {
       await floodgate.fetch(url, { ...init, headers: { authorization } })
@@ -312,7 +312,7 @@ describe("floodgate/promise", () => {
     assert.isTrue(waitSeconds! > 50 && waitSeconds! <= 101, `${waitSeconds}`)
   })
 
-  it("waits no longer for an error that trickles in than four times the silence that it may have", async () => {
+  it("waits for a slow error at most four times its allowed silence", async () => {
     let timer: NodeJS.Timeout | undefined
     const fetch = async () => {
       const body = new ReadableStream<Uint8Array>({
@@ -328,7 +328,7 @@ describe("floodgate/promise", () => {
     clearInterval(timer)
   })
 
-  it("fails calls that wait or run when it is disposed, and every later one", async () => {
+  it("fails waiting, running and later calls when it is disposed", async () => {
     const floodgate = Floodgate.create({ limits: ledger, concurrency: 1, fetch: () => new Promise(() => {}) })
     const call = () => rejected(floodgate.run({ model: "m" }, () => new Promise(() => {})))
     const calls = [call(), call(), rejected(floodgate.fetch(url, init))]

@@ -18,7 +18,7 @@ describe.skipIf(Redis.skipped !== undefined)("floodgate/promise with Redis", () 
   const limits = { requests: { total: 3 } }
   const call = (floodgate: Floodgate.Floodgate) => floodgate.run({ model: "m" }, async () => 1)
 
-  it("shares one budget between those that name the same prefix", async () => {
+  it("shares one budget between floodgates with the same prefix", async () => {
     await using one = Floodgate.create({ limits, redis: { url: server.url, prefix: "ours" } })
     await using two = Floodgate.create({ limits, redis: { url: server.url, prefix: "ours" } })
     await using other = Floodgate.create({ limits, redis: server.url })
@@ -32,7 +32,7 @@ describe.skipIf(Redis.skipped !== undefined)("floodgate/promise with Redis", () 
     await call(other)
   })
 
-  it("shares it with those that bring the package's layer as their store", async () => {
+  it("shares it with floodgates that use the package's layer as their store", async () => {
     const shared = { url: server.url, prefix: "brought" }
     await using one = Floodgate.create({ limits, redis: shared })
     await using two = Floodgate.create({ limits, store: layerStoreUrl(shared) })
@@ -41,7 +41,7 @@ describe.skipIf(Redis.skipped !== undefined)("floodgate/promise with Redis", () 
     assert.strictEqual(refused instanceof Floodgate.RefusedError && refused.reason, "used")
   })
 
-  it("says that the server is away, where calls are not to wait for it", async () => {
+  it("refuses calls if the server is away and they must not wait for it", async () => {
     const gone = await Redis.start()
     await gone.stop()
     await using floodgate = Floodgate.create({ limits, redis: { url: gone.url, whenAway: "fail" } })

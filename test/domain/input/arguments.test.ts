@@ -218,8 +218,8 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ["Spending.make: per", ...["never", Infinity].map((per) => () => Spending.make("x", { dollars: 1, per: wrong(per) }))]
 ]
 
-describe("an argument that makes no sense", () => {
-  it.effect("is not repeated where it may hold a password", () =>
+describe("an invalid argument", () => {
+  it.effect("is not quoted if it may contain a password", () =>
     Effect.gen(function* () {
       const url = "redis:secret@127.0.0.1"
       for (const make of [() => create({ redis: url }), () => FloodgateRedis.layerStoreUrl({ url: `//${url}` })]) {
@@ -275,7 +275,7 @@ it.effect("under a deadline that has passed nothing is sent, although there is r
   )
 )
 
-it.effect("a wait that is less than nothing is over: the rest of a time that has passed", () =>
+it.effect("a negative wait counts as zero, because it may be the rest of a time that has passed", () =>
   Effect.gen(function* () {
     const client = yield* LlmClient.LlmClient
     const params = { model: "m", max_tokens: 1, messages: [{ role: "user" as const, content: "x" }] }

@@ -116,7 +116,7 @@ describe("ProviderServer", () => {
       )
     )
 
-    it.live("tells waits in the client's time when its own runs faster", () =>
+    it.live("sends waits in the client's time when its own runs faster", () =>
       withServer(
         { latency: fast, limits: { inputTokens: { perMinute: 600, burst: 2_000 } }, timeScale: 100 },
         (_, client) =>
@@ -195,7 +195,7 @@ describe("ProviderServer", () => {
       )
     )
 
-    it.live("break in the middle, or end as if complete, as told", () =>
+    it.live("break in the middle, or end like a complete one, as configured", () =>
       withServer(
         {
           // What a socket has not delivered when it breaks is lost: a busy machine hears something long before.
@@ -294,7 +294,7 @@ describe("ProviderServer", () => {
       )
     )
 
-    it.live("says in Anthropic's shape what is wrong with a request", () =>
+    it.live("describes an invalid request in Anthropic's form", () =>
       withServer({}, (server) =>
         Effect.gen(function* () {
           const ask = (path: string, body: string | undefined, key = "any") =>

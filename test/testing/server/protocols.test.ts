@@ -38,7 +38,7 @@ describe("ProviderServer's protocols", () => {
         )
       }
 
-      it.live("says what the reply says, calls of tools included, streamed as whole", () =>
+      it.live("answers with the reply and its tool calls, streamed and whole", () =>
         withServer({ reply: () => ["Let me see.", weather] }, async (url) => {
           const response = await send(url, one, { text: "How is the weather?" })
           assert.deepStrictEqual(said(await response.json()), ["Let me see.", ["weather", weather.input]])
@@ -49,7 +49,7 @@ describe("ProviderServer's protocols", () => {
         })
       )
 
-      it.live("ends at the most output that the request allows", () =>
+      it.live("ends at the output limit of the request", () =>
         withServer({ reply: () => "abcdefghij".repeat(100) }, async (url) => {
           const short = await answerOf(one, await send(url, one, { text: "Hello", maxTokens: 5 }))
           assert.strictEqual(short.counts.outputTokens, 5)
@@ -59,7 +59,7 @@ describe("ProviderServer's protocols", () => {
         })
       )
 
-      it.live("means by its errors what was injected", () =>
+      it.live("answers injected faults with errors that are read as those faults", () =>
         withServer(
           {
             faults: [
@@ -115,7 +115,7 @@ describe("ProviderServer's protocols", () => {
         )
       )
 
-      it.live("tells of its limits where this provider does", () =>
+      it.live("reports its limits where this provider does", () =>
         withServer(
           { limits: { requests: { perMinute: 1, burst: 1 }, tokens: { perMinute: 60_000 } }, timeScale: 2 },
           async (url) => {

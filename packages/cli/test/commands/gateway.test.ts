@@ -185,7 +185,7 @@ describe("floodgate gateway", () => {
       })
   )
 
-  it.live("refuses what makes no sense, in a line that says so", () =>
+  it.live("refuses invalid settings and flags in one line", () =>
     Effect.gen(function* () {
       const { inside } = yield* Process.folder
       const wrong: ReadonlyArray<readonly [config: string, says: RegExp]> = [

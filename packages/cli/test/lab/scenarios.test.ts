@@ -26,7 +26,7 @@ describe("scenarios", () => {
     )
   }
 
-  it("say of what they are made, whatever was changed about them", () => {
+  it("state their settings, including changed ones", () => {
     const changed = { agents: 3, calls: 2, firstTokens: 9_000, tokens: 2_000 }
     const sizes = "3 agents x 2 calls, the first of 9,000 tokens, later ones of 2,000"
     for (const [name, says] of [
@@ -47,7 +47,7 @@ describe("scenarios", () => {
     assert.strictEqual(Scenarios.byName("burst")!.summary, "12 agents x 5 calls of 150,000 tokens")
   })
 
-  it("are what they are without an option that is undefined", () => {
+  it("ignore an option that is undefined", () => {
     const options = { agents: undefined, firstTokens: undefined, rate: undefined }
     for (const name of Scenarios.names) {
       assert.deepStrictEqual(Scenarios.byName(name, options)!.settings, Scenarios.byName(name)!.settings)
@@ -86,7 +86,7 @@ describe("scenarios", () => {
     assert.closeTo(Floor.lastCallSeconds(many), 0.5 + 0.008 + 2, 1e-9)
   })
 
-  it("have no call that no text can be", () => {
+  it("have no call larger than the longest text", () => {
     const huge = { firstTokens: 100_000_001, rate: 1e9, burst: 1e9 }
     assert.throws(
       () => Scenario.make(huge),

@@ -110,7 +110,7 @@ describe("the oracle", () => {
 })
 
 describe("Scenario.make", () => {
-  it("names the option that makes no sense", () => {
+  it("names an invalid option", () => {
     assert.throws(() => Scenario.make({ agents: 0 }), "Scenario.make: agents: expected an integer >= 1, got 0")
     assert.throws(() => Scenario.make({ tokens: 200 }), "Scenario.make: tokens: expected an integer >= 201, got 200")
     assert.throws(
