@@ -1,6 +1,6 @@
 /**
- * A process that runs the tests of the card over the library, and again over each sabotage: `src` then has another module in
- * the place of one of Effect's. It says to its parent what became of each test.
+ * A process that runs the tests of the card without a sabotage, and again with each one, which replaces a module of Effect for the
+ * files in `src`. It sends the result of each test to its parent.
  */
 import { globSync } from "node:fs"
 import { registerHooks } from "node:module"
@@ -14,7 +14,7 @@ const sources = pathToFileURL(join(root, "src/")).href
 const own = pathToFileURL(join(root, "/")).href
 const shim = new URL("../../scripts/mutation/vitest.ts", import.meta.url).href
 
-// Every sabotage has modules of its own: their addresses bear its name, and so do those of what they import.
+// Each sabotage has its own instance of every module: its name is in their URLs, and in those of their imports.
 registerHooks({
   resolve: (name, context, next) => {
     const { parentURL = "" } = context
@@ -33,24 +33,24 @@ registerHooks({
 
 const files = globSync("test/*/card.test.ts", { cwd: root }).toSorted()
 
-/** What each test says under a sabotage: nothing if it passes. */
+/** The error of each test under a sabotage; null if it passes. */
 const play = async (sabotage: string): Promise<Record<string, string | null>> => {
   tasks.length = 0
   for (const file of files) {
     collect(file)
     await import(`${pathToFileURL(join(root, file)).href}?played=${encodeURIComponent(sabotage)}`)
   }
-  const said: Record<string, string | null> = {}
+  const errors: Record<string, string | null> = {}
   for (const { name, run } of tasks) {
     const { signal } = new AbortController()
-    said[name] = await Promise.resolve()
+    errors[name] = await Promise.resolve()
       .then(() => run({ signal, onTestFinished: () => {} }))
       .then(
         () => null,
         (error: unknown) => String(error)
       )
   }
-  return said
+  return errors
 }
 
 const played: Record<string, Record<string, string | null>> = {}

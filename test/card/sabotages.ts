@@ -1,9 +1,9 @@
-/** What of Effect the card says that the library stands on, and what becomes of it. */
+/** A function of Effect that the library uses, and its replacement. */
 export interface Sabotage {
-  /** The tests whose names begin with it must notice. */
+  /** The beginning of the names of the tests that must fail. */
   readonly name: string
   readonly module: string
-  /** What takes the module's place, in `sabotage/`. */
+  /** The module in `sabotage/` that replaces it. */
   readonly file: string
 }
 

@@ -1,4 +1,4 @@
-/** `effect/Schedule`, of which `exponential` is constant. */
+/** `effect/Schedule` with a constant `exponential`. */
 import * as Schedule from "effect/Schedule"
 
 export * from "effect/Schedule"

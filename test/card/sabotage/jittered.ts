@@ -1,4 +1,4 @@
-/** `effect/Schedule`, of which `jittered` returns its input. */
+/** `effect/Schedule` with a `jittered` that returns its input. */
 import type * as Schedule from "effect/Schedule"
 
 export * from "effect/Schedule"

@@ -1,4 +1,4 @@
-/** `effect/Ref`, of which every write is dropped: a reference keeps its first value, whatever is set, updated or modified. */
+/** `effect/Ref` that drops every write: a reference keeps its first value. */
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 

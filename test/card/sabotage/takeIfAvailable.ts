@@ -1,4 +1,4 @@
-/** `effect/Semaphore`, of which `takeIfAvailable` always answers true. */
+/** `effect/Semaphore` with a `takeIfAvailable` that always answers true. */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 
