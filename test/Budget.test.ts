@@ -19,7 +19,7 @@ const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate,
 const level = Effect.map(pool, ({ dimensions }) => dimensions.tokens!.level)
 
 describe("Budget", () => {
-  it.effect("says of each refusal why, whether to try again, and of which pool, in one line", () =>
+  it.effect("names the cause, the pool, and whether to retry, in one line for each refusal", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const refused = (estimate: Limits.Estimate, options?: Budget.ReserveOptions) =>
@@ -42,13 +42,13 @@ describe("Budget", () => {
     )
   )
 
-  it.live("admits a caller with a maxWait of 0 where there is room, by a clock that goes on meanwhile", () =>
+  it.live("admits a call with a maxWait of 0 if there is room, with a running clock", () =>
     Budget.consume(1, { maxWait: 0 }).pipe(
       Effect.provide(Budget.layer({ limits: perSecond(1_000, 1_000), concurrency: 1 }))
     )
   )
 
-  it.effect("names a free place where a call would wait for the concurrency", () =>
+  it.effect("names the end of another call if a call would wait for the concurrency", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.reserve({ tokens: 1 })
@@ -73,7 +73,7 @@ describe("Budget", () => {
   )
 
   describe("reserve", () => {
-    it.effect("makes nobody wait who calls one at a time, where nothing is known of limits", () =>
+    it.effect("does not delay calls that are made one at a time before limits are known", () =>
       Effect.gen(function* () {
         const call = Budget.withReservation({ tokens: 1_000 }, ({ settle, waited }) =>
           Effect.sleep(1).pipe(Effect.andThen(settle({ tokens: 1_000 })), Effect.as(Duration.toMillis(waited)))
@@ -98,7 +98,7 @@ describe("Budget", () => {
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
     )
 
-    it.effect("takes every dimension at one instant or none", () =>
+    it.effect("charges every dimension at one instant or none", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         yield* Effect.scoped(budget.reserve({ inputTokens: 10, outputTokens: 100 }))
@@ -161,7 +161,7 @@ describe("Budget", () => {
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
     )
 
-    it.effect("lets an estimate above the burst in when the bucket is full, as sole debtor", () =>
+    it.effect("admits an estimate above the burst when the bucket is full", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1)
         const large = yield* start(Budget.consume(3_000))
@@ -186,7 +186,7 @@ describe("Budget", () => {
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
     )
 
-    it.effect("foresees that what is larger than the burst goes when the bucket is full", () =>
+    it.effect("predicts that an estimate above the burst is admitted when the bucket is full", () =>
       Effect.gen(function* () {
         // Regression: the wait was foreseen until all of it would be refilled, 30 s where half a second was enough.
         yield* Budget.consume(30_000, { maxWait: 0 })
@@ -234,7 +234,7 @@ describe("Budget", () => {
       )
     }
 
-    it.effect("foresees the wait of a retry, which stands before its own agent's calls", () =>
+    it.effect("predicts the wait of a retry, which goes before its agent's other calls", () =>
       Effect.gen(function* () {
         // Regression: all of them were counted as before it, and so a retry with a deadline was refused.
         yield* Budget.consume(1_000)
@@ -247,7 +247,7 @@ describe("Budget", () => {
       }).pipe(Effect.provide(makeStated({ limits: perSecond(1_000, 1_000) })))
     )
 
-    it.effect("foresees a wait for what refills, and none for a quota", () =>
+    it.effect("predicts a wait for a limit that refills, and a refusal for a quota", () =>
       Effect.gen(function* () {
         // Regression: "would wait Infinity for requests", although who is before it gives its requests back.
         const held = yield* start(
@@ -270,7 +270,7 @@ describe("Budget", () => {
       )
     )
 
-    it.effect("asks nothing of a quota for a call that takes none of it, whichever way it comes", () =>
+    it.effect("does not charge a quota for a call that uses none of it", () =>
       Effect.gen(function* () {
         for (const concurrency of [1, Infinity]) {
           yield* Effect.gen(function* () {
@@ -281,7 +281,7 @@ describe("Budget", () => {
       })
     )
 
-    it.effect("turns the next caller away when the queue is full", () =>
+    it.effect("refuses the next call when the queue is full", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)
         yield* start(Budget.consume(100))
@@ -301,7 +301,7 @@ describe("Budget", () => {
     )
   })
 
-  it.effect("goes through a reserve that wraps the budget's own, in every way in", () =>
+  it.effect("uses a reserve that wraps the budget's own, in every operation", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const asked: Array<number | undefined> = []
@@ -319,7 +319,7 @@ describe("Budget", () => {
   )
 
   describe("settle", () => {
-    it.effect("gives back what was not used and wakes the next at once", () =>
+    it.effect("refunds what was not used, and admits the next call at once", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         const reservation = yield* budget.reserve({ tokens: 1_000 })
@@ -371,7 +371,7 @@ describe("Budget", () => {
       })
     )
 
-    it.effect("shows that a waiter has left, wherever it stood", () =>
+    it.effect("shows that a waiter has left, at any place in the queue", () =>
       Effect.gen(function* () {
         // Regression: only the head's leaving was shown.
         const budget = yield* Budget.TokenBudget
@@ -389,7 +389,7 @@ describe("Budget", () => {
     )
   })
 
-  it.effect("from configuration fails with the option and the value that make no sense", () =>
+  it.effect("from configuration fails with the name and the value of an invalid option", () =>
     Effect.gen(function* () {
       const error = (env: Record<string, string>) =>
         Budget.consume(1).pipe(
@@ -410,7 +410,7 @@ describe("Budget", () => {
     })
   )
 
-  it.effect("blames configuration for values that make no sense, and for no other defect", () =>
+  it.effect("reports invalid values as configuration errors, and no other defect", () =>
     Effect.gen(function* () {
       // Regression: whatever was thrown became a ConfigError.
       const bug = (): never => {

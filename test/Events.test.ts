@@ -45,7 +45,7 @@ describe("Events", () => {
     }).pipe(Effect.provide(live))
   })
 
-  it.effect("reports a rejection with what it says, and the retry with its time", () => {
+  it.effect("reports a rejection with its verdict, and the retry with its time", () => {
     const { events, live } = observed({ requests: { total: 10 } })
     return Effect.gen(function* () {
       const governor = yield* Governor.Governor
@@ -116,7 +116,7 @@ describe("Events", () => {
     )
   })
 
-  it.effect("reports a pause of a pool, and a longer one, but none that is over before", () => {
+  it.effect("reports a pause and its extension, but not a shorter pause", () => {
     const { events, live } = observed(undefined)
     return Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget

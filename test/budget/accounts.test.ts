@@ -40,7 +40,7 @@ describe("accounts", () => {
     }).pipe(Effect.provide(Budget.layer({ limits: { pools: { "opus-4": { requests: { total: 10 } } } } })))
   )
 
-  it.effect("may not name a pool that has no limits, as nobody may", () =>
+  it.effect("cannot name a pool that has no limits", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(Budget.consume(0, { account: "one", pool: "opus" }))
       assert.match(String(exit), /pool: expected one of "opus-4"/)
@@ -58,7 +58,7 @@ describe("accounts", () => {
     const bucket = (perMinute: number) => ({ perMinute, window: "bucket" as const })
     const perMinute = (requests: number) => ({ requests: bucket(requests) })
 
-    it.effect("make room as soon as nobody uses them, the least recently used first", () =>
+    it.effect("are closed as soon as they are idle, the least recently used first", () =>
       Effect.gen(function* () {
         yield* many(0, 1_000)
         yield* use(1, "key-0")
@@ -74,7 +74,7 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
     )
 
-    it.effect("come back with what they had used, as it is refilled by then", () =>
+    it.effect("come back with what they had used, less what has refilled", () =>
       Effect.gen(function* () {
         yield* Budget.consume(60, { account: "spender" })
         yield* many(0, 1_000)
@@ -87,7 +87,7 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: { tokens: bucket(100) } })))
     )
 
-    it.effect("come back with what a quota has left, however long ago", () =>
+    it.effect("come back with what their quota had left, after any time", () =>
       Effect.gen(function* () {
         yield* use(7, "spender")
         yield* many(0, 1_000)
@@ -98,7 +98,7 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: { requests: { total: 10 } } })))
     )
 
-    it.effect("come back by how the client's provider counts, and with no more for it", () =>
+    it.effect("come back with how their provider counts, and with no fuller bucket", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.make({ limits: { tokens: { perMinute: 60_000 } } })
         const how = countedBy({ counting: { tokens: "bucket" } }, { account: "spender", maxWait: 0 })
@@ -112,7 +112,7 @@ describe("accounts", () => {
       }).pipe(Effect.scoped)
     )
 
-    it.effect("come back with what they had learned, and what was left of it", () =>
+    it.effect("come back with the limits that they had learned, and their levels", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         yield* use(1, "key-a", "m")
@@ -127,7 +127,7 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer()))
     )
 
-    it.effect("are resized together, and those that open later as well", () =>
+    it.effect("are resized together, also those that open later", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         yield* use(1, "one")
@@ -141,7 +141,7 @@ describe("accounts", () => {
       }).pipe(Effect.provide(Budget.layer({ limits: perMinute(100) })))
     )
 
-    it.effect("stay while a call runs or waits, while they are paused, and if the user has limited them", () =>
+    it.effect("stay while a call runs or waits, while they pause, and if the user has resized them", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         const hold = (account: string, tokens: number) =>
@@ -206,7 +206,7 @@ describe("accounts", () => {
     const reserve = (budget: Budget.TokenBudget["Service"], account: string) =>
       Effect.result(budget.reserve({ tokens: 1 }, { account }))
 
-    it.effect("refuse one more while all are in use, and not any longer", () =>
+    it.effect("refuse one more only while all are in use", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.make({ limits, maxPools: 3 })
         const scopes = yield* Effect.forEach(["a", "b", "c"], (account) =>
@@ -251,7 +251,7 @@ describe("accounts", () => {
         }).pipe(Effect.scoped)
     )
 
-    it.effect("leave out what is said of others", () =>
+    it.effect("ignore updates of other pools", () =>
       Effect.gen(function* () {
         const budget = yield* Budget.make({ maxPools: 1 })
         yield* budget.reserve({}, { model: "one" })
@@ -268,7 +268,7 @@ describe("accounts", () => {
     })
   })
 
-  it.effect("of which all calls were denied leave nothing behind", () => {
+  it.effect("whose calls were all denied are closed", () => {
     const registry: Metric.MetricRegistry = new Map()
     return Effect.gen(function* () {
       const budget = yield* Budget.make()
@@ -286,7 +286,7 @@ describe("accounts", () => {
     }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, registry))
   })
 
-  it.effect("that were served or failed otherwise stay, and those of which a call is under way", () =>
+  it.effect("stay if a call was served, failed otherwise, or still runs", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: { tokens: { perSecond: 60 } } })
       const reserve = budget.reserve({ tokens: 1 }, { account: "real" })
@@ -303,7 +303,7 @@ describe("accounts", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("of which all calls were denied spend no limit twice", () =>
+  it.effect("whose calls were all denied do not spend a limit twice", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: { tokens: { perSecond: 60 } } })
       const denied = Effect.scoped(

@@ -62,7 +62,7 @@ const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before:
 
 describe("Budget, interrupted", () => {
   for (const [name, way] of Object.entries(ways)) {
-    it.effect(`leaves nothing taken and nobody queued at any point, ${name}`, () =>
+    it.effect(`leaves no charge and no queued call at any point, ${name}`, () =>
       Effect.gen(function* () {
         for (let turn = 0; turn < steps; turn++) {
           yield* attempt(way, turn, 0)
@@ -73,7 +73,7 @@ describe("Budget, interrupted", () => {
     )
   }
 
-  it.effect("takes nothing for a reservation that was granted and has not come to hand", () =>
+  it.effect("charges nothing for a reservation whose caller is interrupted before it resumes", () =>
     Effect.gen(function* () {
       // Regression: interrupted on the way back from a grant, it was kept as estimated although nobody ever had it.
       const budget = yield* Budget.make({ limits })
@@ -117,7 +117,7 @@ describe("Budget, interrupted", () => {
     }).pipe(Effect.provide(make({ limits: perSecond(0.001, 1_000), concurrency: 3 })))
   )
 
-  it.effect("takes nothing for a waiter that times out, is raced away, or fails with its siblings", () =>
+  it.effect("charges nothing for a waiter that times out, loses a race, or fails with its siblings", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.reserve({ tokens: 1_000 })
@@ -134,7 +134,7 @@ describe("Budget, interrupted", () => {
     }).pipe(Effect.scoped, Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
   )
 
-  it.effect("moves everyone behind up at the instant a waiter is interrupted", () =>
+  it.effect("admits the waiters behind at the instant that a waiter is interrupted", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.reserve({ tokens: 1_000 })
@@ -149,7 +149,7 @@ describe("Budget, interrupted", () => {
     }).pipe(Effect.scoped, Effect.provide(make({ limits: perSecond(1_000, 1_000) })))
   )
 
-  it.effect("interrupts its waiters when it closes, and later callers", () =>
+  it.effect("interrupts its waiters and later callers when it closes", () =>
     Effect.gen(function* () {
       // Regression: a reservation of a closed budget waited for ever.
       const { budget, waiter } = yield* Effect.scoped(

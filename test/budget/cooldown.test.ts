@@ -66,7 +66,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("refuses callers while a pool is closed for more than ten minutes, and those that wait already", () =>
+  it.effect("refuses new and waiting callers while a pool pauses for more than ten minutes", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* budget.cooldown({ reason: "rateLimit", retryAfter: "1 minute" })
@@ -83,7 +83,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("slows down once when many calls that were out together are rejected", () =>
+  it.effect("slows down once when many calls in flight are rejected together", () =>
     Effect.gen(function* () {
       // Regression: each of twelve slowed the pool down, to a twentieth.
       const budget = yield* Budget.TokenBudget
@@ -98,7 +98,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 
-  it.effect("reads a rejection's own headers with the rejected call given back", () =>
+  it.effect("applies the headers of a rejection after the refund of its call", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const reservation = yield* budget.reserve({ tokens: 400 })
@@ -108,7 +108,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 
-  it.effect("sends one call alone when no limits are known, and charges those that waited what it learned", () =>
+  it.effect("sends one call first when no limits are known, and charges the waiting calls for what it learned", () =>
     Effect.gen(function* () {
       // Regression: calls that were queued before the limits were known were let out together, uncharged.
       const budget = yield* Budget.TokenBudget
@@ -130,7 +130,7 @@ describe("Budget cooldown", () => {
     }).pipe(Effect.provide(make({})))
   )
 
-  it.effect("bounds growth from what was used on, after a ramp error", () =>
+  it.effect("bounds growth by what was used before a ramp error", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       for (let second = 0; second < 120; second++) {
@@ -175,40 +175,42 @@ const down = (until: number, retryAfter?: number) => {
 }
 
 describe("Budget in an outage", () => {
-  it.effect("lets one call out after 1, 2, 5 and 10 s, each of another agent, and all when one succeeds", () =>
-    Effect.gen(function* () {
-      // Regression: probes that failed let the next one out at once, and so an outage of 30 s cost every agent its five
-      // attempts.
-      const { call, sent, times } = down(45_000)
-      const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
-      yield* TestClock.adjust(100)
-      assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0])
-      let at = 100
-      for (const rest of [1_000, 2_000, 5_000, 10_000, 10_000, 10_000]) {
-        const before = sent.length
-        assert.deepStrictEqual((yield* pool).pause, { reason: "overload", leftMillis: rest })
-        yield* TestClock.adjust(rest - 1)
-        assert.strictEqual(sent.length, before)
-        yield* TestClock.adjust(1 + 100)
-        assert.deepStrictEqual(times().slice(before), [(at += rest)])
-        at += 100
-      }
-      // No agent spends its attempts for all.
-      const probes = sent.slice(6)
-      assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
-      assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))
-      yield* TestClock.adjust(10_000 + 200)
-      yield* Fiber.joinAll(fibers)
-      assert.deepStrictEqual(
-        times()
-          .slice(-6)
-          .map((time) => time - at - 10_000),
-        [0, 100, 100, 100, 100, 100]
-      )
-    }).pipe(Effect.provide(make({ limits })))
+  it.effect(
+    "probes after 1, 2, 5 and 10 s, each time with another agent, and sends all calls when a probe succeeds",
+    () =>
+      Effect.gen(function* () {
+        // Regression: probes that failed let the next one out at once, and so an outage of 30 s cost every agent its five
+        // attempts.
+        const { call, sent, times } = down(45_000)
+        const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
+        yield* TestClock.adjust(100)
+        assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0])
+        let at = 100
+        for (const rest of [1_000, 2_000, 5_000, 10_000, 10_000, 10_000]) {
+          const before = sent.length
+          assert.deepStrictEqual((yield* pool).pause, { reason: "overload", leftMillis: rest })
+          yield* TestClock.adjust(rest - 1)
+          assert.strictEqual(sent.length, before)
+          yield* TestClock.adjust(1 + 100)
+          assert.deepStrictEqual(times().slice(before), [(at += rest)])
+          at += 100
+        }
+        // No agent spends its attempts for all.
+        const probes = sent.slice(6)
+        assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
+        assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))
+        yield* TestClock.adjust(10_000 + 200)
+        yield* Fiber.joinAll(fibers)
+        assert.deepStrictEqual(
+          times()
+            .slice(-6)
+            .map((time) => time - at - 10_000),
+          [0, 100, 100, 100, 100, 100]
+        )
+      }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("does not pause for one overload in sound traffic", () =>
+  it.effect("does not pause for one overload among successes", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       for (let i = 0; i < 20; i++) {
@@ -236,7 +238,7 @@ describe("Budget in an outage", () => {
     }).pipe(Effect.provide(make({ limits })))
   )
 
-  it.effect("lets the next call out when a probe is interrupted", () =>
+  it.effect("sends the next probe when a probe is interrupted", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const held = yield* Effect.replicateEffect(budget.reserve({ tokens: 1 }), 4)
@@ -253,7 +255,7 @@ describe("Budget in an outage", () => {
     }).pipe(Effect.scoped, Effect.provide(make({ limits })))
   )
 
-  it.effect("sends one call at a time through a store that takes time, too", () => {
+  it.effect("sends one call at a time, also over a slow store", () => {
     const store = new MapStore()
     store.latency = 2
     return Effect.gen(function* () {

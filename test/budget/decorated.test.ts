@@ -109,7 +109,7 @@ const history = (seed: number, decorate: Decorate | undefined) => {
 
 describe("a budget whose reservations", () => {
   for (const [name, decorate] of Object.entries(decorations)) {
-    it.effect(`${name} keeps the accounts of the plain one`, () =>
+    it.effect(`${name} are settled like plain ones`, () =>
       Effect.gen(function* () {
         // Regression: `observe` and `cooldown` settled only what they had made, so that such a budget spent twice as much.
         for (let seed = 1; seed <= 3; seed++) {
@@ -121,7 +121,7 @@ describe("a budget whose reservations", () => {
     )
   }
 
-  it.effect("have nothing but members of their own", () =>
+  it.effect("have only own properties", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       const held = yield* budget.reserve({ tokens: 10 })

@@ -110,7 +110,7 @@ describe("Budget.foresee", () => {
     )
   }
 
-  it.effect("names the limit, the place or the pause that is waited for last", () =>
+  it.effect("names what a call waits for last: a limit, another call or a pause", () =>
     Effect.gen(function* () {
       const of = (options: Budget.Options, others: ReadonlyArray<Call>, pause: number) =>
         Effect.gen(function* () {
@@ -197,7 +197,7 @@ describe("Budget.foresee", () => {
       )
     }
 
-    it.effect("and admits what it does not refuse", () =>
+    it.effect("and admits every other call", () =>
       Effect.gen(function* () {
         for (let seed = 1; seed <= 60; seed++) {
           const random = mulberry(seed)
@@ -251,7 +251,7 @@ describe("Budget.foresee", () => {
       }).pipe(Effect.scoped)
   )
 
-  it.effect("expects the share that headers measure, which somebody else leaves", () =>
+  it.effect("expects the share of the limit that headers measure beside a neighbour", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: bucket })
       // The provider's bucket, of which others take half of the refill.
@@ -289,7 +289,7 @@ describe("Budget.foresee", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("plays a thousand callers at most, groups of them at once, and says so", () =>
+  it.effect("plays at most a thousand callers, in groups, and says so", () =>
     Effect.gen(function* () {
       for (const [count, isLowerBound] of [
         [800, false],
@@ -308,7 +308,7 @@ describe("Budget.foresee", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("checks its arguments as reserve does, and admits nobody after the end", () =>
+  it.effect("checks its arguments like reserve, and is interrupted after the budget has closed", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const budget = yield* Scope.provide(Budget.make({ limits: bucket }), scope)
@@ -322,7 +322,7 @@ describe("Budget.foresee", () => {
     })
   )
 
-  it.effect("counts as reserve would: by the provider's accounting, which it does not keep", () =>
+  it.effect("counts limits as the provider of the call does, without keeping that", () =>
     Effect.gen(function* () {
       const limits = { tokens: { perMinute: 60_000 } }
       const large = { inputTokens: 50_000 }

@@ -41,7 +41,7 @@ describe("Law 13, nobody harms another", () => {
     )
   )
 
-  it.live("a hundred that throw at once are all reported, and all others are served", () =>
+  it.live("reports all of a hundred that throw at once, and serves all others", () =>
     reported((errors) =>
       Effect.gen(function* () {
         const budget = yield* Budget.make({ concurrency: 1 })
@@ -92,7 +92,7 @@ describe("Law 13, nobody harms another", () => {
     )
   )
 
-  it.live("a caller whose finalizer never ends keeps nobody waiting", () =>
+  it.live("a caller whose finalizer never ends does not delay others", () =>
     reported(() =>
       Effect.gen(function* () {
         const { behind, budget, held, provided, scope } = yield* scene()
@@ -153,7 +153,7 @@ describe("Law 13, nobody harms another", () => {
     )
   )
 
-  it.live("a caller that was granted and is interrupted before it goes on gives everything back", () =>
+  it.live("a caller that is admitted and interrupted before it resumes is refunded", () =>
     reported(() =>
       Effect.gen(function* () {
         const budget = yield* Budget.make({ concurrency: 1, limits: { tokens: { total: 100 } } })
@@ -178,7 +178,7 @@ describe("Law 13, nobody harms another", () => {
     )
   )
 
-  it.live("an observer of events may throw, reject, and come back to the budget", () =>
+  it.live("an observer of events may throw, reject, and call the budget", () =>
     reported((errors) =>
       Effect.gen(function* () {
         const rejections: Array<unknown> = []

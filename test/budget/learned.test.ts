@@ -37,7 +37,7 @@ const levelOf = (budget: Budget.TokenBudget["Service"]) =>
   Effect.map(budget.status, ({ pools }) => pools[pool]!.dimensions.inputTokens!.level)
 
 describe("what a budget has learned", () => {
-  it.effect("is nothing before anything was learned", () =>
+  it.effect("is empty at first", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: { inputTokens: { perMinute: 60_000 } } })
       yield* Budget.consume(1_000).pipe(Effect.provideService(Budget.TokenBudget, budget))
@@ -45,7 +45,7 @@ describe("what a budget has learned", () => {
     })
   )
 
-  it.effect("gives another budget the limits that headers named, and what was left of them", () =>
+  it.effect("gives another budget the limits that headers named, and their levels", () =>
     Effect.gen(function* () {
       const first = yield* Budget.make()
       yield* call(first, 100_000, 300_000)
@@ -60,7 +60,7 @@ describe("what a budget has learned", () => {
     })
   )
 
-  it.effect("counts what was refilled since", () =>
+  it.effect("counts the refill since then", () =>
     Effect.gen(function* () {
       const first = yield* Budget.make()
       yield* call(first, 300_000, 0)
@@ -76,7 +76,7 @@ describe("what a budget has learned", () => {
     })
   )
 
-  it.effect("keeps what was known of pools that nobody used again", () =>
+  it.effect("keeps what an earlier budget knew of pools that were not used again", () =>
     Effect.gen(function* () {
       const first = yield* Budget.make()
       yield* call(first, 1_000, 399_000)
@@ -86,7 +86,7 @@ describe("what a budget has learned", () => {
     })
   )
 
-  it.effect("leaves the user's own limits as they are", () =>
+  it.effect("does not change the user's limits", () =>
     Effect.gen(function* () {
       const first = yield* Budget.make()
       yield* call(first, 1_000, 399_000)
@@ -100,7 +100,7 @@ describe("what a budget has learned", () => {
     })
   )
 
-  it.effect("takes no figures that no budget has", () =>
+  it.effect("rejects figures that no budget can have", () =>
     Effect.gen(function* () {
       for (const inputTokens of [
         { perMinute: -1, level: 0, mean: 0 },

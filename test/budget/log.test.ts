@@ -27,7 +27,7 @@ const take = (inputTokens: number, options?: Budget.ReserveOptions) =>
 const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkScoped(effect, { startImmediately: true })
 
 describe("the log of a budget", () => {
-  it.effect("has a line when calls begin to wait and one when that is over, and none while nothing changes", () =>
+  it.effect("has a line when calls begin to wait, one when the wait is over, and none in between", () =>
     Effect.gen(function* () {
       const lines = yield* linesOf(
         { limits },
@@ -44,7 +44,7 @@ describe("the log of a budget", () => {
     })
   )
 
-  it.effect("has none for calls that do not wait, or for less than a second", () =>
+  it.effect("has no line for waits below a second", () =>
     Effect.gen(function* () {
       const lines = yield* linesOf(
         { limits },
@@ -82,7 +82,7 @@ describe("the log of a budget", () => {
     })
   )
 
-  it.effect("says when a pause is over that held no call", () =>
+  it.effect("says when a pause without waiting calls is over", () =>
     Effect.gen(function* () {
       const pause = Effect.flatMap(Budget.TokenBudget, (budget) =>
         budget.cooldown({ reason: "rateLimit", retryAfter: "30 seconds" })
@@ -95,7 +95,7 @@ describe("the log of a budget", () => {
     })
   )
 
-  it.effect("says that calls wait for a place", () =>
+  it.effect("says that calls wait for another call to end", () =>
     Effect.gen(function* () {
       const lines = yield* linesOf(
         { limits, concurrency: 1 },
@@ -114,7 +114,7 @@ describe("the log of a budget", () => {
     })
   )
 
-  it.effect("has at most a line a second for each pool, whatever happens", () =>
+  it.effect("has at most one line a second for each pool", () =>
     Effect.gen(function* () {
       const few = { inputTokens: { perSecond: 20_000, burst: 20_000 } }
       const options = { limits: { pools: { a: few, b: few } } }

@@ -38,7 +38,7 @@ describe("Budget with many agents that wait", () => {
     })
   )
 
-  it.effect("refuses those that never fit a smaller limit", () =>
+  it.effect("refuses calls that can never fit a smaller limit", () =>
     Effect.gen(function* () {
       const { budget, fibers } = yield* crowded(1_000)
       yield* budget.resize({ limits: { tokens: { total: 10 } } })
@@ -46,7 +46,7 @@ describe("Budget with many agents that wait", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("refuses all when the provider is closed for hours", () =>
+  it.effect("refuses all calls when the provider asks to wait for hours", () =>
     Effect.gen(function* () {
       const { budget, fibers } = yield* crowded(1_000)
       yield* budget.cooldown({ reason: "rateLimit", retryAfter: "5 hours" })

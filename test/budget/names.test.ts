@@ -30,8 +30,8 @@ const reserve = (budget: Budget.TokenBudget["Service"], how: Budget.ReserveOptio
 
 const names = (budget: Budget.TokenBudget["Service"]) => Effect.map(budget.status, ({ pools }) => Object.keys(pools))
 
-describe("a pool's name under one set of limits", () => {
-  it.effect("is refused if it is free text, because it would have all of the limits once more", () =>
+describe("the name of a pool, with one set of limits", () => {
+  it.effect("is refused if it is free text, because it would get the limits again", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make(oneSet)
       for (const [pool, hint] of [
@@ -52,7 +52,7 @@ describe("a pool's name under one set of limits", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("may be that of an account, or of a class of models, of which the log warns once", () =>
+  it.effect("may be an account's, or a class of models, of which the log warns once", () =>
     Effect.gen(function* () {
       const warnings = yield* logs(oneSet, (budget) =>
         Effect.gen(function* () {
@@ -89,10 +89,10 @@ describe("a pool's name under one set of limits", () => {
   )
 })
 
-describe("a pool's name where each has its own limits", () => {
+describe("the name of a pool, with limits for each pool", () => {
   const pools = { "opus-5": perMinute(1_000_000), "sonnet-5": perMinute(2_000_000) }
 
-  it("is refused if no model of Claude has it", () => {
+  it("is refused if no model of Claude belongs to it", () => {
     for (const [name, meant] of [
       ["sonet-5", "sonnet-5"],
       ["sonnnet-5", "sonnet-5"],
@@ -118,7 +118,7 @@ describe("a pool's name where each has its own limits", () => {
     }
   })
 
-  it.effect("is refused where calls would go, with the one that was probably meant", () =>
+  it.effect("is refused for calls if it is unknown, with a suggestion", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: { pools } })
       for (const effect of [reserve(budget, { pool: "sonet-5" }), Effect.exit(budget.resize({ pool: "sonet-5" }))]) {
@@ -130,7 +130,7 @@ describe("a pool's name where each has its own limits", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is warned of when calls go to one without limits, and a similar one was not used", () =>
+  it.effect("is warned of if it has no limits, and the limits of a similar one are not used", () =>
     Effect.gen(function* () {
       const limits = { pools: { sonnet: perMinute(1_000), "opus-5": perMinute(1_000), "gpt-5": perMinute(1_000) } }
       const warnings = yield* logs({ limits }, (budget) =>
@@ -147,7 +147,7 @@ describe("a pool's name where each has its own limits", () => {
     })
   )
 
-  it.effect("is warned of where something is said of a misspelt one", () =>
+  it.effect("is warned of if an update misspells it", () =>
     Effect.gen(function* () {
       const warnings = yield* logs({ limits: { pools } }, (budget) =>
         Effect.gen(function* () {
@@ -163,8 +163,8 @@ describe("a pool's name where each has its own limits", () => {
   )
 })
 
-describe("a pool's name where limits are learned", () => {
-  it.effect("is warned of if it is nearly that of another, and not otherwise", () =>
+describe("the name of a pool, with learned limits", () => {
+  it.effect("is warned of only if it is close to another one", () =>
     Effect.gen(function* () {
       const warnings = yield* logs({}, (budget) =>
         Effect.gen(function* () {

@@ -14,7 +14,7 @@ const perSecond = (rate: number, burst: number) => ({ tokens: { perSecond: rate,
 describe("Budget order", () => {
   const many = sized(16, 64)
 
-  it.effect(`shares tokens between ${many} agents of unequal appetite: Jain's index at least 0.99`, () =>
+  it.effect(`shares tokens fairly between ${many} agents of unequal demand: Jain's index at least 0.99`, () =>
     Effect.gen(function* () {
       const random = mulberry(3)
       const served = new Map<number, number>()
@@ -70,7 +70,7 @@ describe("Budget order", () => {
     }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
   )
 
-  it.effect("lets a higher priority in as soon as it comes, and nobody else past a large head", () =>
+  it.effect("admits a higher priority at once, and no other call before a large first one", () =>
     Effect.gen(function* () {
       yield* Budget.consume(1_000)
       const large = yield* start(Budget.consume(1_000, { agent: "a" }))
@@ -88,7 +88,7 @@ describe("Budget order", () => {
   )
 
   for (const concurrency of [Infinity, 10]) {
-    it.effect(`forgets who was served while nobody had to wait, with a concurrency of ${concurrency}`, () =>
+    it.effect(`does not count what was served while nobody waited, with a concurrency of ${concurrency}`, () =>
       Effect.gen(function* () {
         // Regression: with slots an agent that had made many calls stood behind all others.
         const order: Array<string> = []
@@ -110,7 +110,7 @@ describe("Budget order", () => {
   }
 
   for (const dimension of ["inputTokens", "tokens"] as const) {
-    it.effect(`is fair to calls that came before the limits were known: ${dimension}`, () =>
+    it.effect(`is fair to calls that arrived before the limits were known: ${dimension}`, () =>
       Effect.gen(function* () {
         // Regression: those cost next to nothing, and so the first agent's backlog went before everybody's second call.
         const budget = yield* Budget.TokenBudget
@@ -146,7 +146,7 @@ describe("Budget order", () => {
       assert.deepStrictEqual(order, ["a-retry", "b1", "a1", "a2"])
     }).pipe(Effect.provide(make({ limits: perSecond(100, 100) })))
   )
-  it.effect("lets a rejected call keep its agent's turn: it is not charged for it twice", () =>
+  it.effect("charges an agent once for a call that is rejected and retried", () =>
     Effect.gen(function* () {
       // Regression: the tag of an agent was moved on by each attempt, so that a large call that was rejected waited
       // until everybody else had been served as much as it had not got.
@@ -170,7 +170,7 @@ describe("Budget order", () => {
   )
 
   for (const estimate of [0, 1, 40]) {
-    it.effect(`shares what is used when one estimates ${estimate} and uses as much as the other`, () =>
+    it.effect(`shares by usage if one agent estimates ${estimate} and uses as much as the other`, () =>
       Effect.gen(function* () {
         // Regression: whose estimate was next to nothing was charged too much for it by the ratio, and starved; whose
         // estimate was nothing was charged for nothing.
@@ -204,7 +204,7 @@ describe("Budget order", () => {
   }
 
   for (const concurrency of [8, Infinity]) {
-    it.effect(`shares what is used by agents that ask for half of it or for four times as much, ${concurrency}`, () =>
+    it.effect(`shares by usage if agents estimate half or four times of it, ${concurrency}`, () =>
       Effect.gen(function* () {
         // Regression: service counted as estimated, so who asked for four times too much got a quarter. Jain's index of
         // the tokens used was 0.66 to 0.76.

@@ -19,7 +19,7 @@ const refused = (operation: string, got: string) =>
   `RangeError: Budget.${operation}: pool: expected one of "opus-5", "sonnet-5", or a pool that poolOf returned for a model, got ${got}`
 
 describe("Budget with limits per pool", () => {
-  it.effect("finds the pool of the model that is called, or goes by the pool's name", () =>
+  it.effect("uses the pool of the model, or the named pool", () =>
     Effect.gen(function* () {
       yield* Budget.consume(10, { model: "claude-opus-5" })
       yield* Budget.consume(10, { pool: "sonnet-5" })
@@ -54,7 +54,7 @@ describe("Budget with limits per pool", () => {
       }).pipe(Effect.provide(live))
   )
 
-  it.effect("settles a rejected call although its cooldown names a pool that does not exist", () =>
+  it.effect("settles a rejected call even if its cooldown names an unknown pool", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       const reservation = yield* budget.reserve({ inputTokens: 50 }, { pool: "sonnet-5" })
@@ -65,7 +65,7 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.scoped, Effect.provide(live))
   )
 
-  it.effect("knows the classes of Claude by name, before any call of their models", () =>
+  it.effect("knows Claude's classes by name before any call of their models", () =>
     Effect.gen(function* () {
       // Regression: the pool of a model without a call so far was refused, and later it was not.
       yield* Budget.consume(1, { pool: "opus-3" })
@@ -73,7 +73,7 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect("lets a model learn the limits of a pool that is not given, in every way in", () =>
+  it.effect("lets a model learn the limits of a pool that has none", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.TokenBudget
       yield* Budget.consume(1, { pool: budget.poolOf("claude-haiku-5-5") })
@@ -85,7 +85,7 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(live))))
   )
 
-  it("refuses the name of a model in the place of its pool's, unless the rule of the pools gives it", () => {
+  it("refuses the name of a model as a pool, unless poolOf returns it", () => {
     const bedrock = "us.anthropic.claude-opus-4-5-20251101-v1:0"
     for (const [model, pool] of [
       ["claude-sonnet-5", "sonnet-5"],
@@ -100,7 +100,7 @@ describe("Budget with limits per pool", () => {
     }
   })
 
-  it("lets a pool of one's own be called after models", () => {
+  it("accepts pools that are named after models", () => {
     // Regression: whatever held the name of a model somewhere was taken for that model.
     for (const pool of ["opus-4-batch", "my-sonnet-5-eu", "octopus-4-5"]) {
       Budget.layer({ limits: { pools: { [pool]: perMinute(1) } } })
@@ -108,7 +108,7 @@ describe("Budget with limits per pool", () => {
     assert.throws(() => Budget.layer({ limits: { pools: { "opus-4-5": perMinute(1) } } }), RangeError, '"opus-4"')
   })
 
-  it.effect("goes by the pool default where that is given", () =>
+  it.effect("uses the pool default if it has limits", () =>
     Effect.gen(function* () {
       yield* Budget.consume(10)
       assert.deepStrictEqual(yield* names, ["default"])

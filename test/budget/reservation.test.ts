@@ -99,7 +99,7 @@ describe("Reservation", () => {
       )
   )
 
-  it.effect.each([undefined, null])("gives its place back when it is settled with what is no usage: %s", (usage) =>
+  it.effect.each([undefined, null])("frees its place when it is settled with an invalid usage: %s", (usage) =>
     Effect.gen(function* () {
       const end = Budget.withReservation({ tokens: 100 }, ({ settle }) => Effect.suspend(() => settle(usage as never)))
       assert.isTrue(Exit.isFailure(yield* Effect.exit(end)))

@@ -15,8 +15,8 @@ const waiting = (budget: Budget.TokenBudget["Service"], now: number) =>
     Effect.forkChild({ startImmediately: true })
   )
 
-describe("a wait that is foreseen once more", () => {
-  it.effect("goes on where it is still short enough", () =>
+describe("a wait that is predicted again", () => {
+  it.effect("continues if it is still short enough", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       yield* Effect.scoped(budget.reserve({ tokens: 60_000 }))
@@ -28,7 +28,7 @@ describe("a wait that is foreseen once more", () => {
     })
   )
 
-  it.effect("ends where a pause has come since that is too long, and not before its time", () =>
+  it.effect("ends if a pause has made it too long, at the time of the review", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       yield* Effect.scoped(budget.reserve({ tokens: 60_000 }))
@@ -46,7 +46,7 @@ describe("a wait that is foreseen once more", () => {
     })
   )
 
-  it.effect("leaves alone whom it is too late to tell, and who may wait for ever", () =>
+  it.effect("is not reviewed in the past, or without a maxWait", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       yield* Effect.scoped(budget.reserve({ tokens: 60_000 }))

@@ -44,7 +44,7 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("shares a pool again that it had forgotten", () =>
+  it.effect("shares a pool again after closing it", () =>
     Effect.gen(function* () {
       const store = new MapStore()
       const few = { limits, maxPools: 50 }
@@ -62,7 +62,7 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("goes by the limits that another process sets", () =>
+  it.effect("applies the limits that another process sets", () =>
     Effect.gen(function* () {
       const store = new MapStore()
       const budgets = [yield* open(store), yield* open(store)] as const
@@ -78,7 +78,7 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("learns of limits that were raised while it was idle when it refuses a call that is too large", () =>
+  it.effect("reads limits that were raised while it was idle when it refuses a call as too large", () =>
     Effect.gen(function* () {
       // Regression: an idle process went on to refuse what the limits admit that another had raised meanwhile.
       const store = new MapStore()
@@ -97,7 +97,7 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("waits for a store that is slow no longer than it may", () =>
+  it.effect("does not wait longer than maxWait for a slow store", () =>
     Effect.gen(function* () {
       const store = new MapStore()
       store.latency = 1_000
@@ -114,7 +114,7 @@ describe("Budget, sharing a store", () => {
     }).pipe(Effect.scoped)
   )
 
-  describe("that is away", () => {
+  describe("that cannot be reached", () => {
     it.effect("fails its callers at once, and serves them again when it is back", () =>
       Effect.gen(function* () {
         const store = new MapStore()
@@ -165,7 +165,7 @@ describe("Budget, sharing a store", () => {
       ["interrupts itself", Effect.interrupt],
       ["dies", Effect.die(new Error("a bug"))]
     ] as const) {
-      it.effect(`counts as away when it ${what}, and serves again afterwards`, () =>
+      it.effect(`counts as unreachable when it ${what}, and serves again afterwards`, () =>
         Effect.gen(function* () {
           const store = new MapStore()
           store.away = away
@@ -184,7 +184,7 @@ describe("Budget, sharing a store", () => {
       )
     }
 
-    it.effect("counts as away when it has not answered in time", () =>
+    it.effect("counts as unreachable when it does not answer in time", () =>
       Effect.gen(function* () {
         const store = new MapStore()
         store.latency = 60_000
@@ -197,7 +197,7 @@ describe("Budget, sharing a store", () => {
       }).pipe(Effect.scoped)
     )
 
-    it.effect("lets each process go on with its part, and one that it never knew with none", () =>
+    it.effect("lets each process continue with its part, and a process that never reached it with none", () =>
       Effect.gen(function* () {
         const store = new MapStore()
         const options = { whenAway: "degrade", degradeFor: "1 minute" } as const
@@ -246,7 +246,7 @@ describe("Budget, sharing a store", () => {
     )
     const observed = Effect.provideService(Metric.MetricRegistry, new Map())
 
-    it.effect("goes on by what it knows, replaces the state, and reports it", () =>
+    it.effect("continues with what the process knows, replaces the state, and reports it", () =>
       Effect.gen(function* () {
         const store = new MapStore()
         const budgets = [yield* open(store), yield* open(store)]
@@ -262,7 +262,7 @@ describe("Budget, sharing a store", () => {
       }).pipe(Effect.scoped, observed)
     )
 
-    it.effect("refuses its callers where nobody knows better, and a status says why", () =>
+    it.effect("refuses callers if no process knows the pool, and a status says why", () =>
       Effect.gen(function* () {
         const store = new MapStore()
         yield* absurd(store)
@@ -278,7 +278,7 @@ describe("Budget, sharing a store", () => {
     )
   })
 
-  it("refuses durations that no state may hold", () => {
+  it("refuses durations that are too long for a state", () => {
     const store = new MapStore()
     for (const [option, most] of [
       ["lease", "1d"],

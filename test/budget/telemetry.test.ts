@@ -51,7 +51,7 @@ describe("Budget telemetry", () => {
     }).pipe(Effect.provide(make), Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 
-  it.effect("counts budgets with other attributes apart", () =>
+  it.effect("counts budgets with other attributes separately", () =>
     Effect.gen(function* () {
       const once = (team: string) =>
         Effect.provideService(Effect.provide(Budget.consume(1), make), Metric.CurrentMetricAttributes, { team })

@@ -32,7 +32,7 @@ const isRefused = (text: string): boolean => {
 }
 
 describe("an absurd state", () => {
-  it("stops no process for longer than it is stored", () => {
+  it("stops processes only while it is stored", () => {
     const poisons = [
       ...found.map(([path, by]) => [path.split("."), by] as const),
       ...foundInOwner.map(([name, by]) => [owner(name), by] as const),
@@ -41,7 +41,7 @@ describe("an absurd state", () => {
     assert.deepStrictEqual(Absurd.outcome(poisons), [])
   })
 
-  it("is refused where a number is infinite, or larger than any that is exact", () => {
+  it("is rejected if a number is infinite, or too large to be exact", () => {
     assert.isAbove(Absurd.paths.length, 200)
     for (const path of Absurd.paths) {
       for (const by of ["1e999", "-1e999", "1e300", "-1e300", "1e17", "-1e17"]) {
@@ -51,7 +51,7 @@ describe("an absurd state", () => {
     }
   })
 
-  it("is refused where anything in it has another form", () => {
+  it("is rejected if any part of it has another form", () => {
     for (const path of Absurd.paths) {
       for (const by of ['"1"', "[]", "{}", "true"]) {
         assert.isTrue(isRefused(Absurd.withAt(Absurd.text, path, by)), `${path.join(".")} = ${by}`)
@@ -59,7 +59,7 @@ describe("an absurd state", () => {
     }
   })
 
-  it("is none as a process writes it", () => {
+  it("is accepted as a process writes it", () => {
     assert.isFalse(isRefused(Absurd.text))
   })
 })

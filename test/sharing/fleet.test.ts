@@ -98,7 +98,7 @@ const job = (processes: number) =>
   )
 
 describe("a fleet", () => {
-  it("is as fast as one process, fair, and never over the limit", () => {
+  it("is as fast as one process, is fair, and never exceeds the limit", () => {
     for (const count of sized([1, 8], [1, 2, 8])) {
       const { log, requests } = job(count)
       const start = log[0]!.at
@@ -165,7 +165,7 @@ describe("a fleet", () => {
     )
   })
 
-  it("is never over, whatever is refilled while a call as large as the burst is on its way", () => {
+  it("never exceeds the limit by what refills while a call of the burst's size is sent", () => {
     const slow = { perSecond: 10_000, burst: 10_000 }
     const world = play((world) =>
       Effect.gen(function* () {
@@ -184,7 +184,7 @@ describe("a fleet", () => {
     assert.closeTo(World.excessOf(world.log, "tokens", slow), 0, 1e-6)
   })
 
-  it("serves a call that needs the whole bucket among those that need little of it", () => {
+  it("serves a call that needs the whole bucket among small ones", () => {
     const world = play((world) =>
       Effect.gen(function* () {
         const fleet = yield* Effect.forEach(names(3), (name) =>
@@ -207,7 +207,7 @@ describe("a fleet", () => {
     assert.isAtLeast(World.jain(names(4).map((name) => began(world, name, 0, 120_000))), 0.98)
   })
 
-  it("refills while no process is there", () => {
+  it("refills while no process runs", () => {
     const [first, second] = play((world) =>
       Effect.gen(function* () {
         const tokens = { perSecond: 10, burst: 1_000 }
@@ -229,7 +229,7 @@ describe("a fleet", () => {
     assert.isAtLeast(second!, 1_900)
   })
 
-  it("goes by the limits that were set last, in every process", () => {
+  it("applies the limits that were set last, in every process", () => {
     const world = play((world) =>
       Effect.gen(function* () {
         const tokens = { perSecond: 1_000, burst: 1_000 }
@@ -249,7 +249,7 @@ describe("a fleet", () => {
     for (const name of names(2)) assert.isAtLeast(began(world, name, 6_000, 10_000), 60)
   })
 
-  it("keeps the limits that were set while processes come that were started with others, and say how they count", () => {
+  it("keeps the limits that were set while processes start with others, or say how their provider counts", () => {
     const asBucket = countedBy({ counting: { tokens: "bucket" } })
     for (const how of [{}, asBucket]) {
       const capacities = play((world) =>
@@ -275,7 +275,7 @@ describe("a fleet", () => {
     }
   })
 
-  it("goes by a share that a later process is started with", () => {
+  it("applies a share that a later process is started with", () => {
     const rates = play((world) =>
       Effect.gen(function* () {
         const start = (name: string, share: number) =>
@@ -292,7 +292,7 @@ describe("a fleet", () => {
     assert.strictEqual(rates, 0.5)
   })
 
-  it("is one process again whose pool was forgotten, and charges nothing twice", () => {
+  it("charges nothing twice when a process opens a closed pool again", () => {
     const waits = play((world) =>
       Effect.gen(function* () {
         const options = { limits: { tokens: { perMinute: 60_000, window: "bucket" } }, maxPools: 50 } as const
@@ -319,7 +319,7 @@ describe("a fleet", () => {
     assert.isAtMost(waits, 1_000)
   })
 
-  it("learns together: what one process is told, all go by", () => {
+  it("learns together: what headers tell one process applies to all", () => {
     const world = play((world) =>
       Effect.gen(function* () {
         const fleet = yield* Effect.forEach(names(3), (name) => world.start(name, {}))
@@ -353,7 +353,7 @@ describe("a process whose machine has been up for a day longer", () => {
       (budget) => budget.observe({ dimensions: { tokens: { limit: 6_000_000, remaining: 100_000 } } })
     ]
   ] satisfies ReadonlyArray<readonly [string, (budget: Budget.TokenBudget["Service"]) => Effect.Effect<unknown>]>) {
-    it(`stops nobody for that when it ${what} before it has reached the store`, () => {
+    it(`stops no other process when it ${what} before it has reached the store`, () => {
       const millis = play((world) =>
         Effect.gen(function* () {
           const first = yield* world.start("p0", { limits: { tokens: limit } })
@@ -395,17 +395,17 @@ describe("a process that dies", () => {
       })
     )
 
-  it("leaves its places when its lease is over", () => {
+  it("frees its places when its lease is over", () => {
     const { at } = dies("keep")
     assert.isAtLeast(at, 2_000 + 5_000 * 0.75)
     assert.isAtMost(at, 2_000 + 5_000 + 2_000)
   })
-  it("leaves what its calls hold as used, or gives it back", () => {
+  it("keeps or refunds what its calls hold, as the options say", () => {
     assert.isAtMost(dies("keep").left, 20_000)
     assert.isAtLeast(dies("refund").left, 49_000)
   })
 
-  it("leaves its part of the places, also where it was started without a limit of them", () => {
+  it("frees its part of the places, also if it was started without a limit of them", () => {
     const calls = (concurrency: number) =>
       play((world) =>
         Effect.gen(function* () {
@@ -424,7 +424,7 @@ describe("a process that dies", () => {
     assert.isAtLeast(calls(Infinity), 0.9 * calls(90))
   })
 
-  it("is forgotten: hundreds that came and went leave nothing behind", () => {
+  it("is forgotten: hundreds of ended processes leave nothing behind", () => {
     const size = play((world) =>
       Effect.gen(function* () {
         const one = (name: string) =>
@@ -478,7 +478,7 @@ describe("while the store is away", () => {
       })
     )
 
-  it("goes on with all permits in use, where it is to go on (1)", () => {
+  it("continues in degraded mode with all permits in use (1)", () => {
     const world = outage("degrade", 4)
     for (const name of names(2)) {
       const before = began(world, name, 2_000, 10_000)
@@ -487,7 +487,7 @@ describe("while the store is away", () => {
     }
   })
 
-  it("has the places again of calls that were under way when the store went, when they end", () => {
+  it("frees the places of calls that were in flight when the store failed, when they end", () => {
     const world = play((world) =>
       Effect.gen(function* () {
         const options = { concurrency: 8, limits: { tokens: limit } }
@@ -503,7 +503,7 @@ describe("while the store is away", () => {
     for (const name of names(2)) assert.isAtLeast(began(world, name, 15_000, 30_000), 8, name)
   })
 
-  it("goes on where the store can be read and refuses to write", () => {
+  it("continues if the store can be read but not written", () => {
     const world = outage("degrade", 4, 2, "readOnly")
     for (const name of names(2)) {
       const before = began(world, name, 2_000, 10_000)
@@ -512,7 +512,7 @@ describe("while the store is away", () => {
     }
   })
 
-  it("goes on where a process was idle, which leaves the store alone", () => {
+  it("continues in a process that was idle, without writing to the store", () => {
     const [requests, reason, millis] = play((world) =>
       Effect.gen(function* () {
         const start = (name: string) => world.start(name, { limits: { tokens: limit } }, { whenAway: "degrade" })
@@ -537,7 +537,7 @@ describe("while the store is away", () => {
     assert.isAtMost(millis, 21_000)
   })
 
-  it("never has more calls in flight than the whole may have, however many processes there are (9)", () => {
+  it("never has more calls in flight than the limit, with any number of processes (9)", () => {
     // Calls that were under way when the store went are over by then.
     const world = outage("degrade", 2, 5)
     const during = world.log.filter(({ at }) => at > 12_000 && at < 18_000)
@@ -547,7 +547,7 @@ describe("while the store is away", () => {
     }
   })
 
-  it("waits, or fails, where it is to", () => {
+  it("waits or fails, as the options say", () => {
     const waits = outage({ wait: "30 seconds" }, 4)
     for (const name of names(2)) {
       assert.strictEqual(began(waits, name, 12_500, 18_000), 0)
@@ -581,7 +581,7 @@ describe("while the store is away", () => {
       })
     )
 
-  it("says so, after the time that it is to wait", () => {
+  it("fails with the reason after the time that it may wait", () => {
     const call = { estimate: { tokens: 1 }, millis: 1 }
     const fails = refusals({ whenAway: "fail" }, {}, call, 10_000)
     assert.strictEqual(fails.reason._tag, "StoreUnavailable")
@@ -594,13 +594,13 @@ describe("while the store is away", () => {
     assert.approximately(isReadOnly.millis, 20_000, 3_000)
   })
 
-  it("goes on for the stated time only (2)", () => {
+  it("continues only for the stated time (2)", () => {
     const call = { estimate: { tokens: 1 }, millis: 1 }
     const stops = refusals({ whenAway: "degrade", degradeFor: "30 seconds" }, {}, call, 31_000)
     assert.strictEqual(stops.reason._tag, "StoreUnavailable")
   })
 
-  it("lets a call that is larger than a part go when the part is full", () => {
+  it("admits a call that is larger than a part when the part is full", () => {
     const [millis, excess] = play((world) =>
       Effect.gen(function* () {
         const options = { limits: { tokens: limit } }
@@ -620,7 +620,7 @@ describe("while the store is away", () => {
     assert.strictEqual(excess, 0)
   })
 
-  it("takes nobody in who has never reached it", () => {
+  it("refuses a process that has never reached it", () => {
     const reason = play((world) =>
       Effect.gen(function* () {
         world.isDown = true
@@ -655,7 +655,7 @@ describe("a process that is cut off (2)", () => {
     )
 
   for (const way of some(["to", "from", "both"] as const, 3)) {
-    it(`goes on with its part, and the whole stays in its bounds: ${way}`, () => {
+    it(`continues with its part, and the whole stays within the limit: ${way}`, () => {
       const limited = cut(way, { limits: { tokens: limit } })
       assert.isAtMost(World.excessOf(limited.log, "tokens", limit), limit.burst)
       const saturated = cut(way, { concurrency: 6 })
@@ -673,7 +673,7 @@ describe("a process that is cut off (2)", () => {
     })
   }
 
-  it("has its part, however many others start meanwhile", () => {
+  it("keeps its part, however many others start meanwhile", () => {
     const world = play((world) =>
       Effect.gen(function* () {
         const options = { limits: { tokens: limit } }
@@ -698,7 +698,7 @@ describe("a process that is cut off (2)", () => {
     for (const name of names(3)) assert.isAtLeast(began(world, name, 28_000, 36_000), 40, `${name} has its share again`)
   })
 
-  it("is back in its share when nothing keeps its part any more", () => {
+  it("has its full share again when its part is no longer kept", () => {
     const world = play((world) =>
       Effect.gen(function* () {
         const options = { limits: { tokens: limit } }
@@ -746,14 +746,14 @@ describe("an older state (3)", () => {
       })
     )
 
-  it("is noticed by whoever asks next, and gives no second burst", () => {
+  it("is noticed by the next process that reads, and gives no second burst", () => {
     // A call each may have gone before they noticed.
     assert.isAtMost(goesBack("restore", 0), 0.1)
     assert.isAtMost(goesBack("restore", 5_000), 0.1)
     assert.isAtMost(goesBack("wipe", 5_000), 0.1)
   })
 
-  it("is noticed by processes that are idle, too, at their next sign of life", () => {
+  it("is noticed by idle processes at their next commit", () => {
     const excess = play((world) =>
       Effect.gen(function* () {
         const tokens = { perSecond: 100, burst: 40_000 }
@@ -781,7 +781,7 @@ describe("an older state (3)", () => {
   const leftFor = (process: World.Process) =>
     Effect.map(process.budget.status, ({ pools }) => pools.default!.dimensions.outputTokens!.level)
 
-  it("is another pool's where somebody has started from nothing meanwhile: no part of a quota is given twice", () => {
+  it("gives no part of a quota twice if a process has started from an empty store meanwhile", () => {
     const left = play((world) =>
       Effect.gen(function* () {
         const sharing = { whenAway: "degrade" } as const
@@ -808,7 +808,7 @@ describe("an older state (3)", () => {
     assert.strictEqual(left, 1_000_000 - 1_111)
   })
 
-  it("is another machine's, that has been up for days: calls under way were no days under way", () => {
+  it("of a machine that has been up for days does not make calls in flight look days old", () => {
     const reasons = play((world) =>
       Effect.gen(function* () {
         const options = { limits: { tokens: limit }, concurrency: 2 }
@@ -832,7 +832,7 @@ describe("an older state (3)", () => {
     assert.strictEqual(reasons._tag, "Success")
   })
 
-  it("is put right by a process that has nothing else to say", () => {
+  it("is corrected by a process that has no other event", () => {
     const left = play((world) =>
       Effect.gen(function* () {
         const [first, second] = yield* Effect.forEach(names(2), (name) =>
@@ -899,7 +899,7 @@ describe("closing a budget (7)", () => {
   const hold = (process: World.Process, tokens: number) =>
     Effect.forkDetach(Effect.scoped(Effect.andThen(process.budget.reserve({ tokens }), Effect.sleep(50_000))))
 
-  it("gives back what its first commit took", () => {
+  it("refunds what its first commit took", () => {
     for (const millis of [50, 70, 90, 110, 130]) {
       const law = play((world) =>
         Effect.gen(function* () {
@@ -917,7 +917,7 @@ describe("closing a budget (7)", () => {
     }
   })
 
-  it("gives back once what its calls hold, however its last commits meet others", () => {
+  it("refunds what its calls hold once, whatever other processes commit meanwhile", () => {
     for (const offset of [2, 5, 10, 15, 20, 25, 30, 35]) {
       const left = play((world) =>
         Effect.gen(function* () {
@@ -955,7 +955,7 @@ describe("a state that is damaged", () => {
   const damage = () => redis.send(["HSET", key, "version", "odd", "value", '{"law":'])
   const call = { estimate: { tokens: 1 }, millis: 1 }
 
-  it("is one also where callers are to wait, after that time", () => {
+  it("is an error after the time that callers may wait", () => {
     const [error, millis] = play((world) =>
       Effect.gen(function* () {
         redis.send(["HSET", key, "version", "x.1", "value", "no state", "at", "1700000000000"])
@@ -972,7 +972,7 @@ describe("a state that is damaged", () => {
     assert.isAtMost(millis, 33_000)
   })
 
-  it("is an error that says what to do, where nobody knows a better one", () => {
+  it("is an error that says what to do, if no process knows a better one", () => {
     const [reason, done] = play((world) =>
       Effect.gen(function* () {
         damage()
@@ -992,7 +992,7 @@ describe("a state that is damaged", () => {
     assert.isTrue(Exit.isSuccess(done), String(done))
   })
 
-  it("is replaced by a process that knows better, and gives no second burst", () => {
+  it("is replaced by a process that knows the pool, and gives no second burst", () => {
     const limits = { tokens: { perSecond: 100, burst: 1_000 } }
     const world = play((world) =>
       Effect.gen(function* () {

@@ -12,7 +12,7 @@ describe("A stored state", () => {
     assert.strictEqual(State.keyOf("default"), "11:default")
   })
 
-  it("is read as 0.3 has written it, and written so that 0.3 reads it", () => {
+  it("is read as 0.3 wrote it, and written so that 0.3 reads it", () => {
     assert.deepStrictEqual(JSON.parse(Text.encode(Text.decode(JSON.stringify(stored)))), stored)
   })
 })

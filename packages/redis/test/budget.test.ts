@@ -57,7 +57,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
       const statusOf = (prefix: string, at: Redis.Server = server) =>
         Effect.map(FloodgateRedis.status({ url: at.url, prefix: `${prefix} by ${client}` }), ([pool]) => pool!)
 
-      it.live("lets a caller go soon after another process has given back what it waits for", () =>
+      it.live("admits a caller soon after another process has refunded what it waits for", () =>
         Effect.gen(function* () {
           const [one, other] = yield* Effect.all([process("wakes"), process("wakes")])
           const reservation = yield* one.reserve({ tokens: 1_000 })
@@ -69,7 +69,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("tells who holds and waits for what, and only looks", () =>
+      it.live("shows what each process holds and waits for, and only reads", () =>
         Effect.gen(function* () {
           const one = yield* process("told", { ...slow, concurrency: 7 }, { name: "one" })
           const other = yield* process("told", { ...slow, concurrency: 7 }, { name: "other" })
@@ -93,7 +93,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("asks Redis at most once a call, one by one, and far less often when many are in flight", () =>
+      it.live("sends at most one command a call, and far fewer when many are in flight", () =>
         Effect.gen(function* () {
           const budget = yield* process("asks", plenty)
           const call = Effect.scoped(
@@ -114,7 +114,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("asks again at once for a caller whose grant came too late to be used", () =>
+      it.live("asks again at once for a caller whose admission came too late", () =>
         Effect.gen(function* () {
           const own = yield* ownServer
           const budget = yield* process("late", plenty, {}, own)
@@ -132,7 +132,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("takes no state that is damaged or wiped for a full bucket, and goes on with what it knows", () =>
+      it.live("does not take a damaged or wiped state for a full bucket, and continues with what it knows", () =>
         Effect.gen(function* () {
           const spoilt: Readonly<Record<string, (key: string) => ReadonlyArray<string>>> = {
             gone: (key) => ["DEL", key],
@@ -169,7 +169,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped, quiet)
       )
 
-      it.live("keeps a quota through a wiped server, as those who spend it remember", () =>
+      it.live("keeps a quota when the server is wiped, because the processes remember it", () =>
         Effect.gen(function* () {
           const own = yield* ownServer
           const quota: Budget.Options = { limits: { tokens: { total: 1_000 } } }
@@ -182,7 +182,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped, quiet)
       )
 
-      it.live("loses no settlement to a server that is full, or is no master for a while", () =>
+      it.live("loses no settlement while a server is full, or not a master", () =>
         Effect.gen(function* () {
           const own = yield* ownServer
           const refusals = [
@@ -206,7 +206,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped, quiet)
       )
 
-      it.live("fails at once without a server where that was chosen, and after its patience where that was", () =>
+      it.live("fails without a server at once, or after the stated wait", () =>
         Effect.gen(function* () {
           const nowhere = { ...server, url: "redis://127.0.0.1:1" }
           const waits = [
@@ -227,7 +227,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
         }).pipe(Effect.scoped, quiet)
       )
 
-      it.live("ends at once, with all who wait in it, while the server stands still", () =>
+      it.live("closes at once, with all waiting callers, while the server stands still", () =>
         Effect.gen(function* () {
           const own = yield* ownServer
           const scope = yield* Scope.make()

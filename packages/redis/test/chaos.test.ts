@@ -18,7 +18,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     return pool!
   }
 
-  it("is not over-spent by a process that is killed in flight, whose places are free after its lease", async () => {
+  it("is not overspent when a process is killed, and frees its places after the lease", async () => {
     const store = { lease: 800 }
     const calls = [3_000, 2_000, 4_000, 1_000, 3_000]
     const jobs = [0, 1, 2].map(() => job({ store, calls, concurrency: 4 }))
@@ -36,7 +36,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     )
   })
 
-  it("stands a server that stands still, cut connections, lost scripts, and clocks that are minutes apart", async () => {
+  it("survives a server that stands still, cut connections, lost scripts, and clocks that are minutes apart", async () => {
     const workers = await Fleet.start([-300_000, 0, 420_000].map((skewMillis) => job({ skewMillis })))
     await Fleet.sleep(300)
     await scene.server.command("SCRIPT", "FLUSH")
@@ -53,7 +53,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     assert.isAtMost(excess(), 0)
   })
 
-  it.runIf(isFull)("is over-spent by at most one burst when its state is wiped and the server restarts", async () => {
+  it.runIf(isFull)("is overspent by at most one burst when its state is wiped and the server restarts", async () => {
     const workers = await Fleet.start([0, 1, 2].map(() => job()))
     await Fleet.sleep(600)
     await scene.server.command("FLUSHALL")
@@ -63,7 +63,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     assert.isAtMost(excess(2), 0)
   })
 
-  it("is over-spent by at most one burst when an older state is restored, and pays it back", async () => {
+  it("is overspent by at most one burst when an older state is restored, and pays it back", async () => {
     const calls = Array.from({ length: 6 }, () => 3_000)
     const workers = await Fleet.start([0, 1, 2].map(() => job({ calls })))
     // The bucket is nearly full in what is saved, and empty when that comes back.

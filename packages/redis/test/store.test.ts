@@ -26,7 +26,7 @@ const hour = 3_600_000
 const first: Stored = { version: "1", value: "one" }
 
 describe("a connection", () => {
-  it.live("stays where a command of an earlier one fails late", () =>
+  it.live("stays when a command of an earlier one fails late", () =>
     Effect.gen(function* () {
       const opened: Array<{ readonly signal: AbortSignal; readonly fail: Array<(error: Error) => void> }> = []
       const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {
@@ -66,7 +66,7 @@ describe("a connection", () => {
     return opened.length === 2
   }, Effect.scoped)
 
-  it.live("is given up where another server is responsible now, so that the next command finds that one", () =>
+  it.live("is closed when another server is responsible, so that the next command finds that server", () =>
     Effect.gen(function* () {
       for (const answer of [
         "READONLY You can't write against a read only replica.",
@@ -81,7 +81,7 @@ describe("a connection", () => {
     })
   )
 
-  it.live("is given up where it fails itself, and kept where the server only refuses a command", () =>
+  it.live("is closed when it fails, and kept when the server only refuses a command", () =>
     Effect.gen(function* () {
       for (const failure of ["Socket closed unexpectedly", "read ECONNRESET", "Command timed out"]) {
         assert.isTrue(yield* isGivenUp(new Error(failure)), failure)
@@ -94,7 +94,7 @@ describe("a connection", () => {
 })
 
 describe("a key", () => {
-  it("is one for any text, also for half of a character", () => {
+  it("exists for any text, also for half of a character", () => {
     const name = "customer \u{1F600}".slice(0, -1)
     assert.isString(keyOf("budget", name))
     assert.notStrictEqual(keyOf("budget", name), keyOf("budget", "customer "))
@@ -129,7 +129,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("fails where something else lies under its key, and changes nothing", () =>
+      it.live("fails if its key holds something else, and changes nothing", () =>
         Effect.gen(function* () {
           const store = yield* connect("foreign")
           yield* commands("SET", placeOf("foreign", "text"), "x")
@@ -144,7 +144,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("needs no second attempt where the server has forgotten the script", () =>
+      it.live("needs no second attempt if the server has forgotten the script", () =>
         Effect.gen(function* () {
           const store = yield* connect("forgotten")
           yield* store.swap("pool", undefined, first, hour)
@@ -154,7 +154,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("finds its way back after its connection was cut, and after a restart of the server", () =>
+      it.live("reconnects after its connection was cut, and after a restart of the server", () =>
         Effect.gen(function* () {
           const own = yield* Effect.promise(() => Redis.start())
           yield* Effect.addFinalizer(() => Effect.promise(own.stop))
@@ -170,7 +170,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("fails at once where nobody listens", () =>
+      it.live("fails at once if nothing listens", () =>
         Effect.gen(function* () {
           const store = yield* connect("nobody", "redis://127.0.0.1:1")
           const error = yield* Effect.timeout(Effect.flip(store.read("pool")), 1_000)
@@ -178,7 +178,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
         }).pipe(Effect.scoped)
       )
 
-      it.live("tries again after it was not let in", () =>
+      it.live("tries again after it was refused", () =>
         Effect.gen(function* () {
           const store = yield* connect("let in", server.url.replace("//", `//late-${client}:word@`))
           assert.match((yield* Effect.flip(store.read("pool"))).message, /WRONGPASS/)
@@ -287,7 +287,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("takes a star in a prefix for a star, not for a pattern", () =>
+  it.live("treats a star in a prefix as text, not as a pattern", () =>
     Effect.gen(function* () {
       const layers = ["star", "star*", "stars"].map((prefix) =>
         FloodgateRedis.layerStoreUrl({ url: server.url, prefix })
@@ -301,7 +301,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("answers as the Lua of the simulated tests does, whatever comes in what order", () =>
+  it.live("answers like the Lua of the simulated tests, for any order of commands", () =>
     Effect.gen(function* () {
       const lua = yield* Effect.promise(LuaRedis.make)
       lua.now = Date.now
@@ -342,7 +342,7 @@ describe.skipIf(Redis.skipped !== undefined)("the store in Redis", () => {
     })
   )
 
-  it("takes the package that is installed, and says what to install where none is", () => {
+  it("uses the package that is installed, and says what to install if there is none", () => {
     const run = (...without: ReadonlyArray<string>) =>
       execFileSync(
         process.execPath,
