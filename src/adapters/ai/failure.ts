@@ -29,6 +29,12 @@ const fromHttp = (reason: AiError.AiErrorReason, now: number): FailureReport | u
   return failed(SdkErrors.fromResponse({ status, headers, body }, { now }))
 }
 
+/** Reads a lost connection as an SDK's connection error with the same cause. */
+const fromNetwork = ({ cause, description, isRetryable }: AiError.NetworkError, now: number): LlmErrorReason =>
+  isRetryable
+    ? SdkErrors.fromThrown({ name: "APIConnectionError", message: description, cause }, { now })
+    : new InvalidRequest({})
+
 const fromReason = (error: AiError.AiError, now: number): FailureReport => {
   const { reason } = error
   switch (reason._tag) {
@@ -36,11 +42,8 @@ const fromReason = (error: AiError.AiError, now: number): FailureReport => {
       return failed(new RateLimited({ status: 429, retryAfter: error.retryAfter }))
     case "QuotaExhaustedError":
       return failed(new SpendLimited({ status: 429 }))
-    case "NetworkError": {
-      if (!reason.isRetryable) return failed(new InvalidRequest({}))
-      const thrown = { name: "APIConnectionError", message: reason.description, cause: reason.cause }
-      return failed(SdkErrors.fromThrown(thrown, { now }))
-    }
+    case "NetworkError":
+      return failed(fromNetwork(reason, now))
     case "InternalProviderError":
       return failed(new ServerFailed({ status: 500 }))
     case "AuthenticationError":
