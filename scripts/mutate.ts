@@ -117,6 +117,11 @@ const main = async (): Promise<void> => {
     )
     .filter(({ mutant }) => named === undefined || named.some((line) => line.endsWith(Report.nameOf(mutant))))
     .filter((_, n) => n % Number(options.every) === 0)
+  if (mutants.length === 0) {
+    console.error(`mutate: no mutant is at ${options.at ?? "these places"}; --list shows them all`)
+    process.exitCode = 2
+    return
+  }
   if (options.list) return console.log(mutants.map(({ mutant }) => Report.nameOf(mutant)).join("\n"))
   const begun = performance.now()
   const seconds = (): string => `${((performance.now() - begun) / 1_000).toFixed(0)} s`

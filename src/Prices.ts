@@ -33,10 +33,10 @@
  *
  * @since 0.2.0
  */
-import * as Rates from "./domain/rates.ts"
-import type { Price, Table } from "./domain/rates.ts"
+import * as Rates from "./domain/prices.ts"
+import type { Price, Table } from "./domain/prices.ts"
 
-export { cost, type Price, type Table } from "./domain/rates.ts"
+export { cost, type Price, type Table } from "./domain/prices.ts"
 
 // -----------------------------------------------------------------------------
 // The table

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Prices from "floodgate/Prices"
-import * as Rates from "../src/domain/rates.ts"
+import * as Rates from "../src/domain/prices.ts"
 
 const int = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 

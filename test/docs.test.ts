@@ -92,6 +92,10 @@ describe("documentation", () => {
         "| `idleTimeout` of a stream | 1 minute "
       ],
       ["Calls", "src/call/warmup.ts", "patience = Duration.minutes(1)", "for at most a minute"],
+      ["Retry", "src/Retry.ts", "attempts ?? 5", "| `attempts` | 5 failures of the call itself | They span 30 s "],
+      ["Retry", "src/Retry.ts", 'base = "2 seconds"', "| `base`, `factor` | 2 s, x 2 |"],
+      ["Retry", "src/Retry.ts", 'cap = "60 seconds"', "| `cap` | 60 s |"],
+      ["Retry", "src/Retry.ts", 'maxElapsed ?? "10 minutes"', "| `maxElapsed` | 10 minutes "],
       ["Circuit breaker", "src/adapters/breaker.ts", "failures = 10", "| `failures` in a row that open it | 10 |"],
       [
         "Circuit breaker",

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Budget from "../Budget.ts"
 import type { Wake } from "../budget/waker.ts"
-import type * as Rates from "../domain/rates.ts"
+import type * as Rates from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
 import {
   type Bill,

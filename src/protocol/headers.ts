@@ -1,9 +1,10 @@
 /**
  * Reads rate limits from the headers of a response.
  *
- * Three families are understood: Anthropic's `anthropic-ratelimit-*`, the `x-ratelimit-*` of OpenAI and compatible
+ * It understands Anthropic's `anthropic-ratelimit-*`, the `x-ratelimit-*` of OpenAI and compatible
  * services, and the IETF draft in its current and its older form. Values come from outside, so they are bounded: a limit
- * below 1 or above 10^12, a negative number, and a reset outside of -1 minute to +1 day count as absent.
+ * below 1 or above 10^12 and a negative number count as absent. When a limit resets is not read, because the budget does not
+ * use it: providers mean different things by it.
  *
  * Sources:
  *

@@ -6,6 +6,7 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Breaker from "floodgate/breaker"
 import * as Budget from "floodgate/Budget"
+import * as Events from "floodgate/Events"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError } from "floodgate/LlmError"
@@ -58,12 +59,17 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
   Effect.gen(function* () {
     const { close, url } = yield* serve(() => failure)
     if (failure === refuse) yield* close
+    // A pause may be over before its status is read; its event is not.
+    let pause: string | undefined
+    const observe = (event: Events.Event): void => {
+      if (event.type === "pause") pause = event.reason
+    }
     return yield* Effect.gen(function* () {
       const error = yield* Effect.flip(ask(streamed))
       assert.instanceOf(error, LlmError)
       const budget = yield* Budget.TokenBudget
       const breaker = yield* CircuitBreaker.CircuitBreaker
-      const { allowed, dimensions, inFlight, pause } = (yield* budget.status).pools.default!
+      const { allowed, dimensions, inFlight } = (yield* budget.status).pools.default!
       assert.deepStrictEqual([inFlight, allowed], [0, 8])
       return {
         error,
@@ -72,7 +78,7 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
           100_000 - dimensions.inputTokens!.level,
           100_000 - dimensions.outputTokens!.level
         ],
-        pause: pause?.reason,
+        pause,
         breaker: (yield* breaker.state("default"))._tag
       }
     }).pipe(
@@ -84,7 +90,8 @@ const judge = (failure: Handler, streamed: boolean, timeout = patient) =>
             CircuitBreaker.layer({ tripPolicy: CircuitBreaker.consecutive(1), openDuration: "1 minute" })
           ),
           Layer.provide(CircuitBreaker.layerStoreMemory()),
-          Layer.provideMerge(Budget.layer({ limits: quotas, concurrency: 8 }))
+          Layer.provideMerge(Budget.layer({ limits: quotas, concurrency: 8 })),
+          Layer.provide(Layer.succeed(Events.Observer, observe))
         )
       )
     )
