@@ -188,7 +188,7 @@ describe("Budget", () => {
 
     it.effect("predicts that an estimate above the burst is admitted when the bucket is full", () =>
       Effect.gen(function* () {
-        // Regression: the wait was foreseen until all of it would be refilled, 30 s where half a second was enough.
+        // Regression: the predicted wait was that for the whole estimate to refill: 30 s instead of half a second.
         yield* Budget.consume(30_000, { maxWait: 0 })
         yield* TestClock.adjust(29_500)
         const { message } = yield* Effect.flip(Budget.consume(30_000, { maxWait: 499 }))
@@ -213,7 +213,7 @@ describe("Budget", () => {
     ] satisfies ReadonlyArray<readonly [string, number, Budget.Options]>) {
       it.effect(`foresees ${what}`, () =>
         Effect.gen(function* () {
-          // Regression: calls were let in to time out, 23 s too early each, and others refused that would have gone in time.
+          // Regression: waits were predicted 23 s too early or too late, so calls timed out or were refused wrongly.
           yield* Budget.consume(tokens)
           const waits: Array<number> = []
           const served: Array<number> = []
@@ -236,7 +236,7 @@ describe("Budget", () => {
 
     it.effect("predicts the wait of a retry, which goes before its agent's other calls", () =>
       Effect.gen(function* () {
-        // Regression: all of them were counted as before it, and so a retry with a deadline was refused.
+        // Regression: all of them counted as before it, so a retry with a deadline was refused.
         yield* Budget.consume(1_000)
         for (let i = 0; i < 50; i++) yield* start(Budget.consume(1_000, { agent: "a" }))
         const retry = yield* start(Budget.consume(1_000, retryOf({ agent: "a", maxWait: 1_000 })))
@@ -249,7 +249,7 @@ describe("Budget", () => {
 
     it.effect("predicts a wait for a limit that refills, and a refusal for a quota", () =>
       Effect.gen(function* () {
-        // Regression: "would wait Infinity for requests", although who is before it gives its requests back.
+        // Regression: "would wait Infinity for requests", although the call before it refunds its requests.
         const held = yield* start(
           Budget.withReservation({ tokens: 10 }, (reservation) =>
             Effect.andThen(Effect.sleep(1_000), reservation.refund)
@@ -373,7 +373,7 @@ describe("Budget", () => {
 
     it.effect("shows that a waiter has left, at any place in the queue", () =>
       Effect.gen(function* () {
-        // Regression: only the head's leaving was shown.
+        // Regression: only the first call was shown to leave.
         const budget = yield* Budget.TokenBudget
         yield* Budget.consume(1_000)
         yield* start(Budget.consume(10))
@@ -412,7 +412,7 @@ describe("Budget", () => {
 
   it.effect("reports invalid values as configuration errors, and no other defect", () =>
     Effect.gen(function* () {
-      // Regression: whatever was thrown became a ConfigError.
+      // Regression: every error became a ConfigError.
       const bug = (): never => {
         throw new TypeError("a bug")
       }

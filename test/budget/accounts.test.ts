@@ -32,7 +32,7 @@ describe("accounts", () => {
     Effect.gen(function* () {
       yield* use(1, "one", "claude-opus-4-8")
       yield* use(2, "two", "claude-opus-4-5")
-      // Where nothing is known of a pool, its calls are spaced.
+      // A pool without known limits spaces its calls.
       const unknown = yield* Effect.forkChild(use(3, "one", "gpt-6"))
       yield* TestClock.adjust("1 hour")
       yield* Fiber.join(unknown)
@@ -62,7 +62,7 @@ describe("accounts", () => {
       Effect.gen(function* () {
         yield* many(0, 1_000)
         yield* use(1, "key-0")
-        // With the pool of those without an account, that is one more.
+        // The pool without an account is one more.
         assert.strictEqual((yield* names).size, 1_001)
         yield* many(1_000, 2)
         const left = yield* names
@@ -187,10 +187,10 @@ describe("accounts", () => {
       return Effect.gen(function* () {
         const budget = yield* Budget.TokenBudget
         const before = registry.size
-        // All of those are in use.
+        // All of them are in use.
         yield* Effect.forEach(Array.from({ length: 2_500 }), (_, n) => budget.reserve({}, { account: `held-${n}` }))
         assert.isAtMost(registry.size, 2_001 * before)
-        // The one without an account counts by itself.
+        // The pool without an account counts by itself.
         assert.strictEqual(yield* counted("other pools"), 501)
         assert.strictEqual(yield* counted("held-1"), 1)
       }).pipe(
@@ -216,7 +216,7 @@ describe("accounts", () => {
         assert.deepInclude(refused.reason, { _tag: "TooManyPools", pool: "d", maxPools: 3 })
         assert.isTrue(refused.isRetryable)
         assert.match(refused.message, /"d".*all 3 pools.*maxPools/)
-        // Those that are there go on, and so does the one that the limits name.
+        // Existing pools, and the one that the limits name, keep working.
         assert.strictEqual((yield* reserve(budget, "b"))._tag, "Success")
         assert.strictEqual((yield* Effect.result(budget.reserve({ tokens: 1 })))._tag, "Success")
         yield* Scope.close(scopes[0]!, Exit.void)

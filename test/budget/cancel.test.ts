@@ -1,4 +1,4 @@
-/** Law 4 at every point: a caller that yields after each step, and is interrupted after any number of them. */
+/** Law 4 at every point: a caller yields after each step, and is interrupted after any number of steps. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -26,7 +26,7 @@ const ways: Record<string, Budget.Options & { readonly maxWait?: number }> = {
   "with permits and a bounded wait": { concurrency: 1, maxWait: 1e12 }
 }
 
-/** Interrupts a caller after `before` turns without room and `after` turns with it. */
+/** Interrupts a caller after `before` turns while it must wait, and `after` turns after it is admitted. */
 const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before: number, after: number) {
   const { maxWait, ...options } = way
   const budget = yield* Budget.make({ limits, ...options })
@@ -54,7 +54,7 @@ const attempt = Effect.fnUntraced(function* (way: (typeof ways)[string], before:
   )
   yield* turns(300)
   const { dimensions, inFlight, queued } = (yield* budget.status).pools.default!
-  // A call that was let out and interrupted keeps its estimate; one that was not has taken nothing.
+  // A call that began keeps its estimate. One that did not begin is charged nothing.
   const level = called ? burst - 600 : burst
   assert.deepStrictEqual([queued, inFlight], [0, 0], `after ${before} + ${after} turns`)
   assert.closeTo(dimensions.tokens!.level, level, 1e-6, `after ${before} + ${after} turns`)
@@ -75,7 +75,7 @@ describe("Budget, interrupted", () => {
 
   it.effect("charges nothing for a reservation whose caller is interrupted before it resumes", () =>
     Effect.gen(function* () {
-      // Regression: interrupted on the way back from a grant, it was kept as estimated although nobody ever had it.
+      // Regression: a caller that was interrupted between admission and resuming was charged its estimate.
       const budget = yield* Budget.make({ limits })
       const level = Effect.map(budget.status, ({ pools }) => pools.default!.dimensions.tokens!.level)
       yield* Effect.scoped(budget.reserve({ tokens: 0 }))
@@ -92,7 +92,7 @@ describe("Budget, interrupted", () => {
         yield* interruptAt(Effect.scoped(call), step)
         if (!seen.reached && before - (yield* level) > 0.5) lost.push(step)
       }
-      // Between the last step of the one and the first of the other it is at hand.
+      // Here the call is admitted, and its caller has not resumed.
       assert.deepStrictEqual(
         lost.filter((at) => at < step - 1),
         []

@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 
-/** Starts so many calls that stay with the provider for a second, and returns the most that were there together. */
+/** Starts calls of a second, and returns the largest number that were in flight together. */
 const mostTogether = Effect.fnUntraced(function* (budget: Budget.TokenBudget["Service"], calls: number) {
   let together = 0
   let most = 0

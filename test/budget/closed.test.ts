@@ -31,7 +31,7 @@ const stores: Readonly<Record<string, Effect.Effect<Layer.Layer<never>>>> = {
 
 const limits = { pools: { busy: { tokens: { total: 1_000 } }, idle: { tokens: { total: 1_000 } } } }
 
-/** Callers of a pool that was used, of one that was not, and of one that was never opened. */
+/** Callers of a used pool, of an unused one, and of one that was never opened. */
 const callers: ReadonlyArray<Budget.ReserveOptions> = [
   { pool: "busy" },
   { pool: "idle" },
@@ -76,7 +76,7 @@ describe("Law 15, closed is closed", () => {
         }
         yield* TestClock.adjust("1 minute")
         yield* Fiber.join(closing)
-        // What still comes in finds nothing to open.
+        // Later callers open no pool.
         yield* held.settle({ tokens: 50 })
         yield* budget.observe({ pool: "somebody/idle", dimensions: {} })
         yield* budget.cooldown({ pool: "somebody/idle", reason: "rateLimit", retryAfter: "1 second" })

@@ -1,4 +1,4 @@
-/** What callers meet after the provider rejected a call, or failed. How that is judged is the law's, and tested there. */
+/** How a budget treats callers after a rejection or a failure. The tests of `pacing` show how failures are judged. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -15,7 +15,7 @@ import { MapStore } from "../support/store.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 
-/** Starts calls that last a second each, and notes when each began. */
+/** Starts calls of a second, and records when each begins. */
 const calls = Effect.fnUntraced(function* (count: number, estimate: Limits.Estimate = { tokens: 1 }) {
   const begun: Array<number> = []
   const call = Budget.withReservation(estimate, () =>
@@ -110,7 +110,7 @@ describe("Budget cooldown", () => {
 
   it.effect("sends one call first when no limits are known, and charges the waiting calls for what it learned", () =>
     Effect.gen(function* () {
-      // Regression: calls that were queued before the limits were known were let out together, uncharged.
+      // Regression: calls that were queued before the limits were known were all sent together, uncharged.
       const budget = yield* Budget.TokenBudget
       const dimensions = { requests: { limit: 600, remaining: 599 }, inputTokens: { limit: 6_000, remaining: 150 } }
       yield* start(
@@ -149,7 +149,7 @@ describe("Budget cooldown", () => {
   )
 })
 
-/** A provider that is down until a time: an attempt takes 100 ms. One that failed alone is tried again after a second. */
+/** A provider that is down until a given time. Attempts take 100 ms, and isolated failures are retried after a second. */
 const down = (until: number, retryAfter?: number) => {
   const sent: Array<{ readonly agent: string; readonly at: number; verdict: Verdict | undefined }> = []
   const attempt = (agent: string, first: boolean): Effect.Effect<void, Budget.BudgetError, Budget.TokenBudget> =>
@@ -179,7 +179,7 @@ describe("Budget in an outage", () => {
     "probes after 1, 2, 5 and 10 s, each time with another agent, and sends all calls when a probe succeeds",
     () =>
       Effect.gen(function* () {
-        // Regression: probes that failed let the next one out at once, and so an outage of 30 s cost every agent its five
+        // Regression: a failed probe sent the next one at once, so an outage of 30 s cost every agent its five
         // attempts.
         const { call, sent, times } = down(45_000)
         const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
@@ -195,7 +195,7 @@ describe("Budget in an outage", () => {
           assert.deepStrictEqual(times().slice(before), [(at += rest)])
           at += 100
         }
-        // No agent spends its attempts for all.
+        // No agent uses up its attempts for the others.
         const probes = sent.slice(6)
         assert.strictEqual(new Set(probes.map(({ agent }) => agent)).size, probes.length)
         assert.isTrue(probes.every(({ verdict }) => verdict === "outage"))

@@ -1,4 +1,4 @@
-/** A reservation settles by itself: a budget whose reservations are decorated keeps the accounts of the plain one. */
+/** A reservation settles by itself: decorated and copied reservations are settled like plain ones. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -45,7 +45,7 @@ const decorated = (decorate: Decorate) =>
 
 const limits = { tokens: { perMinute: 60_000 }, requests: { perMinute: 600 } }
 
-/** What a random history of calls leaves in the status and in the metrics, step by step. */
+/** The status and the metrics after each step of a random history of calls. */
 const history = (seed: number, decorate: Decorate | undefined) => {
   const plain = Budget.layer({ limits, concurrency: 4 })
   const budgets = decorate === undefined ? plain : Layer.provide(decorated(decorate), plain)
@@ -111,7 +111,7 @@ describe("a budget whose reservations", () => {
   for (const [name, decorate] of Object.entries(decorations)) {
     it.effect(`${name} are settled like plain ones`, () =>
       Effect.gen(function* () {
-        // Regression: `observe` and `cooldown` settled only what they had made, so that such a budget spent twice as much.
+        // Regression: `observe` and `cooldown` only settled reservations of their own class, so such a budget spent twice as much.
         for (let seed = 1; seed <= 3; seed++) {
           const plain = yield* history(seed, undefined)
           assert.deepStrictEqual(yield* history(seed, decorate), plain, `seed ${seed}`)

@@ -1,4 +1,4 @@
-/** What `foresee` says of a call, against what becomes of it. */
+/** Compares what `foresee` predicts for a call with what happens. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -25,7 +25,7 @@ interface Call {
   readonly millis?: number | undefined
 }
 
-/** Makes a call, and says when it was admitted, or why not. */
+/** Makes a call, and returns when it was admitted, or why it was refused. */
 const make = (budget: Service, { estimate, how, millis = 0 }: Call) =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -39,7 +39,7 @@ const make = (budget: Service, { estimate, how, millis = 0 }: Call) =>
 
 const start = (budget: Service, call: Call) => Effect.forkChild(make(budget, call), { startImmediately: true })
 
-/** What was foreseen of a call that comes after others, and after how long it was admitted. */
+/** The predicted and the real wait of a call that comes after others. */
 const foreseenAndReal = Effect.fnUntraced(function* (budget: Service, others: ReadonlyArray<Call>, call: Call) {
   for (const other of others) yield* start(budget, other)
   const now = yield* Clock.currentTimeMillis
@@ -49,7 +49,7 @@ const foreseenAndReal = Effect.fnUntraced(function* (budget: Service, others: Re
   return { foreseen, real: (yield* Fiber.join(fiber)) - now }
 })
 
-/** Answers take as long as the budget assumes before it has seen one, or none comes in time. */
+/** Calls take as long as the budget assumes at first, or too long for any to end. */
 const usualMillis = 2_000
 const longMillis = 3_600_000
 
@@ -98,7 +98,7 @@ describe("Budget.foresee", () => {
           const others = callsOf(random, Math.floor(25 * random()), seed % 5 === 0, millis)
           const [call] = callsOf(random, 1)
           const { foreseen, real } = yield* foreseenAndReal(budget, others, call!)
-          // With each answer the law keeps a little more back.
+          // With each answer the law holds back a little more.
           const error = options.concurrency === undefined ? 1 : 10 + real / 1_000
           assert.closeTo(Duration.toMillis(foreseen.wait), real, error, `seed ${seed}`)
           assert.deepInclude(foreseen, { refusal: undefined, isLowerBound: false, pool: "default" }, `seed ${seed}`)
@@ -118,7 +118,7 @@ describe("Budget.foresee", () => {
           for (const other of others) yield* start(budget, other)
           if (pause > 0) yield* budget.pause({ duration: pause })
           const { binding, wait } = yield* budget.foresee({ inputTokens: 1_000 })
-          // The law keeps a thousandth back.
+          // The law holds back a thousandth.
           return [binding, Math.round(Duration.toMillis(wait) / 10) * 10]
         })
       const large = { estimate: { inputTokens: 10_000 }, millis: usualMillis }

@@ -11,7 +11,7 @@ import * as Events from "floodgate/Events"
 import { isDone } from "../support/budget.ts"
 import { careless, Harm, harmed, reported, settled } from "../support/reported.ts"
 
-/** A budget whose only place is taken, a caller that waits and whose observer throws, and one that waits behind it. */
+/** A budget whose only place is taken, a waiting caller whose observer throws, and a caller behind it. */
 const scene = (body: (reservation: Budget.Reservation) => Effect.Effect<unknown> = () => Effect.void) =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
@@ -29,7 +29,7 @@ describe("Law 13, nobody harms another", () => {
   it.live("an observer that throws is reported, and the callers behind it are served", () =>
     reported((errors) =>
       Effect.gen(function* () {
-        // Regression: the error reached the caller that had ended, and nobody was let in ever after.
+        // Regression: the error reached the caller that had ended, and no caller was admitted afterwards.
         const { behind, budget, held, provided } = yield* scene()
         assert.isTrue(Exit.isSuccess(yield* Effect.exit(held.settle({ tokens: 10 }))))
         yield* Fiber.join(behind)
@@ -165,7 +165,7 @@ describe("Law 13, nobody harms another", () => {
         )
         const second = yield* Effect.forkChild(provided(Budget.consume(50)))
         yield* settled
-        // Granted by the first of these, and interrupted by the second in the same task.
+        // The first admits it, and the second interrupts it in the same task.
         yield* Effect.sync(() => {
           Effect.runSync(held.refund)
           first.interruptUnsafe()

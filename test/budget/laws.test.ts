@@ -1,4 +1,4 @@
-/** The laws of the budget over random histories, each judged by sums over what callers see. */
+/** The laws of the budget over random histories, judged by sums over what callers see. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Budget from "floodgate/Budget"
@@ -16,10 +16,10 @@ describe("Budget", () => {
 
 const makeShared: Make = (options) => Effect.provide(Budget.make(options), BudgetStore.layer(new MapStore()))
 
-/** Laws to the millisecond. In a store a commit under way is not undone, and the error of clocks is kept back. */
+/** Laws that hold to the millisecond. With a store, a sent commit is not undone, and the error of clocks is held back. */
 const exact = ["law 3, order", "law 5, work-conserving"]
 
-/** Laws about what is learned of a provider. A store plays the same step, so only `npm run test:full` checks them there. */
+/** Laws about what is learned. A store plays the same steps, so only `npm run test:full` checks them there. */
 const local = ["law 9", "law 10", "law 11"].flatMap((law) =>
   Object.keys(laws).filter((name) => name.startsWith(`${law},`))
 )

@@ -7,7 +7,7 @@ import type * as Limits from "floodgate/Limits"
 
 const Json = Schema.fromJsonString(Budget.Learned)
 
-/** By way of text, as a file has it. */
+/** Encodes and decodes what was learned, as a file would. */
 const kept = (budget: Budget.TokenBudget["Service"]) =>
   Effect.flatMap(budget.learned, (learned) =>
     Effect.flatMap(Schema.encodeEffect(Json)(learned), Schema.decodeEffect(Json))
@@ -23,7 +23,7 @@ const headers = (left: number): Limits.Signal => ({
   }
 })
 
-/** A call of so many tokens, in whose answer so much is left. */
+/** A call of so many tokens, whose response says how many are left. */
 const call = (budget: Budget.TokenBudget["Service"], inputTokens: number, left: number) =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -55,7 +55,7 @@ describe("what a budget has learned", () => {
       yield* call(second, 1, 299_999)
       const level = yield* levelOf(second)
       assert.isAtMost(level, 300_000)
-      // Nothing of the opening, in which calls go out one after another: all of these go at once.
+      // There is no opening, which would send calls one after another: all are sent at once.
       yield* Effect.scoped(Effect.replicateEffect(second.reserve({ inputTokens: 20_000 }, where), 10))
     })
   )

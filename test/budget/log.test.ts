@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 
-/** What a program under a budget writes to the log, with the second of each line. */
+/** The log lines of a program under a budget, each with its second. */
 const linesOf = (
   options: Budget.Options,
   program: Effect.Effect<unknown, Budget.BudgetError, Budget.TokenBudget | Scope.Scope>
@@ -21,7 +21,7 @@ const linesOf = (
 }
 
 const limits = { inputTokens: { perSecond: 1_000, burst: 400_000 } }
-/** Takes tokens at once. */
+/** Uses tokens at once. */
 const take = (inputTokens: number, options?: Budget.ReserveOptions) =>
   Effect.scoped(Effect.flatMap(Budget.TokenBudget, (budget) => budget.reserve({ inputTokens }, options)))
 const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkScoped(effect, { startImmediately: true })

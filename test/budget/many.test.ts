@@ -1,4 +1,4 @@
-/** Law 8 at the budget: what concerns all who wait costs no more than all who wait. */
+/** Law 8 at the budget: an event that concerns all waiting calls takes time in proportion to their number. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,7 +10,7 @@ const many = sized(10_000, 100_000)
 
 const limits = { tokens: { perSecond: 0.001, burst: 1_000 } }
 
-/** A budget whose burst is used up, and so many waiters that are an agent each. */
+/** A budget whose burst is used up, and so many waiting calls of an agent each. */
 const crowded = Effect.fnUntraced(function* (count: number) {
   const budget = yield* Budget.make({ limits })
   yield* budget.reserve({ tokens: 1_000 })
@@ -31,7 +31,7 @@ const reasons = (fibers: ReadonlyArray<Fiber.Fiber<unknown, Budget.BudgetError>>
 describe("Budget with many agents that wait", () => {
   it.effect(`closes, also with ${many} of them`, () =>
     Effect.gen(function* () {
-      // Regression: what concerned all looked for the next in order among all agents, once for each of them.
+      // Regression: for each waiting call, all agents were searched for the next one.
       const { fibers } = yield* Effect.scoped(crowded(many))
       const exits = yield* Effect.forEach(fibers, Fiber.await)
       assert.isTrue(exits.every(Exit.hasInterrupts))

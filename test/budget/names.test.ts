@@ -1,4 +1,4 @@
-/** Names of pools that the limits do not know: never a second budget, nor no limit at all, without a word. */
+/** Unknown names of pools: none opens a second budget, or a pool without limits, unnoticed. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
@@ -10,7 +10,7 @@ import * as Floodgate from "floodgate/promise"
 const perMinute = (inputTokens: number): Limits.Limits => ({ inputTokens: { perMinute: inputTokens } })
 const oneSet = { limits: perMinute(60_000) }
 
-/** What a budget logs while a program uses it. */
+/** The log lines of a budget while a program uses it. */
 const logs = (
   options: Budget.Options,
   use: (budget: Budget.TokenBudget["Service"]) => Effect.Effect<unknown, unknown, never>
@@ -113,7 +113,7 @@ describe("the name of a pool, with limits for each pool", () => {
         assert.throws(() => Budget.make({ limits }), RangeError, `Budget.make: ${message}`)
         assert.throws(() => Floodgate.create({ limits }), RangeError, `Floodgate.create: ${message}`)
       }
-      // A rule of one's own may give any name.
+      // Another poolOf may return any name.
       void Budget.make({ limits: { ...limits, poolOf: () => name } })
     }
   })

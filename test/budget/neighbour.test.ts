@@ -56,7 +56,7 @@ describe("Budget, with a neighbour that takes half", () => {
             })
         )
       }
-      // Where only rejections tell what is left, a share is tried again within seconds, which are about ten calls here.
+      // Without headers, a larger share is tried every few seconds, which is about ten calls here.
       it.effect(`stays within 1.02 of the floor and 15 % of rejections: no headers, ${burstName}, ${name}`, () =>
         Effect.gen(function* () {
           const { makespan, rejected } = yield* measure("none", burst, limits)

@@ -1,4 +1,4 @@
-/** Law 3 at the budget: who goes next, by what was used. */
+/** Law 3 at the budget: the order of service depends on what was used. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,7 +20,7 @@ describe("Budget order", () => {
       const served = new Map<number, number>()
       const agent = (i: number) =>
         Effect.forEach(
-          // Appetites from 1 to 16 calls at once, sizes from 50 to 5,000 tokens.
+          // Agents with 1 to 16 calls at once, of 50 to 5,000 tokens.
           Array.from({ length: 1 + (i % 16) }),
           () =>
             Effect.forever(
@@ -90,7 +90,7 @@ describe("Budget order", () => {
   for (const concurrency of [Infinity, 10]) {
     it.effect(`does not count what was served while nobody waited, with a concurrency of ${concurrency}`, () =>
       Effect.gen(function* () {
-        // Regression: with slots an agent that had made many calls stood behind all others.
+        // Regression: with free places, an agent that had made many calls was served after all others.
         const order: Array<string> = []
         const call = (agent: string) =>
           Budget.withReservation({ tokens: 100 }, () => Effect.sync(() => order.push(agent)), { agent })
@@ -112,7 +112,7 @@ describe("Budget order", () => {
   for (const dimension of ["inputTokens", "tokens"] as const) {
     it.effect(`is fair to calls that arrived before the limits were known: ${dimension}`, () =>
       Effect.gen(function* () {
-        // Regression: those cost next to nothing, and so the first agent's backlog went before everybody's second call.
+        // Regression: they cost almost nothing, so the first agent's backlog went before all second calls.
         const budget = yield* Budget.TokenBudget
         const order: Array<string> = []
         const call = (agent: string) =>

@@ -1,4 +1,4 @@
-/** Where each pool has its own limits, no call goes without one. */
+/** If each pool has its own limits, every call has a limit. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -9,7 +9,7 @@ const perMinute = (inputTokens: number) => ({ inputTokens: { perMinute: inputTok
 const pools = { "opus-5": perMinute(1_000_000), "sonnet-5": perMinute(2_000_000) }
 const live = Budget.layer({ limits: { pools } })
 
-/** Those that limits were given for are there from the start. */
+/** The pools with limits exist from the start. */
 const given = ["opus-5", "sonnet-5"]
 const names = Effect.map(
   Effect.flatMap(Budget.TokenBudget, ({ status }) => status),
@@ -46,7 +46,7 @@ describe("Budget with limits per pool", () => {
             refused("reserve", got)
           )
           assert.include(yield* failure(budget.resize({ concurrency: 2, pool })), refused("resize", got))
-          // Regression: news of a pool that does not exist was fatal for the call that brought it.
+          // Regression: an update of an unknown pool failed the call that brought it.
           yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
           yield* budget.cooldown({ reason: "rateLimit", pool })
         }
@@ -67,7 +67,7 @@ describe("Budget with limits per pool", () => {
 
   it.effect("knows Claude's classes by name before any call of their models", () =>
     Effect.gen(function* () {
-      // Regression: the pool of a model without a call so far was refused, and later it was not.
+      // Regression: the pool of a model was refused before the first call of the model, and not after it.
       yield* Budget.consume(1, { pool: "opus-3" })
       assert.deepStrictEqual(yield* names, ["opus-3", ...given])
     }).pipe(Effect.provide(live))
@@ -101,7 +101,7 @@ describe("Budget with limits per pool", () => {
   })
 
   it("accepts pools that are named after models", () => {
-    // Regression: whatever held the name of a model somewhere was taken for that model.
+    // Regression: any name that contained the name of a model was taken for it.
     for (const pool of ["opus-4-batch", "my-sonnet-5-eu", "octopus-4-5"]) {
       Budget.layer({ limits: { pools: { [pool]: perMinute(1) } } })
     }

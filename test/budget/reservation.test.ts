@@ -1,4 +1,4 @@
-/** A reservation in its holder's hands, whichever way it came there. */
+/** Reservations, from every way to get one. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,13 +17,13 @@ const level = Effect.map(
   ({ pools }) => pools.default?.dimensions.tokens?.level
 )
 
-/** Settles with the function alone, as it is passed on to somebody else. */
+/** Settles with the bare function, as code does that was passed only `settle`. */
 const passedOn = Budget.withReservation({ tokens: 100 }, ({ settle }) => settle({ tokens: 10 }))
 const tapped = Budget.withReservation({ tokens: 100 }, ({ settle }) =>
   Effect.tap(Effect.succeed({ tokens: 10 }), settle)
 )
 
-/** Settled by what the response says of it: what its holder says later counts no more. */
+/** Settles by `observe`: a later `settle` is ignored. */
 const answered = Budget.withReservation({ tokens: 100 }, (reservation) =>
   Effect.gen(function* () {
     const budget = yield* Budget.TokenBudget

@@ -7,7 +7,7 @@ import { ReviewAt } from "../../src/budget/models.ts"
 
 const limits = { tokens: { perMinute: 60_000, window: "bucket", burst: 60_000 } } as const
 
-/** Someone who waits for half a minute, for which at most five are allowed, and what is foreseen again after 18 s. */
+/** A call that waits for up to half a minute, and is reviewed after 18 s. */
 const waiting = (budget: Budget.TokenBudget["Service"], now: number) =>
   Effect.scoped(budget.reserve({ tokens: 30_000 }, { agent: "b", maxWait: "5 minutes" })).pipe(
     Effect.provideService(ReviewAt, now + 18_000),

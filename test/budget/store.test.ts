@@ -1,4 +1,4 @@
-/** What callers of a budget meet that shares a store with other processes: while it is there, slow, and away. */
+/** A budget that shares a store with other processes, while the store answers, is slow, and cannot be reached. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -14,7 +14,7 @@ import { MapStore } from "../support/store.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
 
-/** A budget as another process would have it. */
+/** The budget of another process. */
 const open = (store: MapStore, options: BudgetStore.Options = {}, of: Budget.Options = { limits }) =>
   Effect.provide(Budget.make(of), BudgetStore.layer(store, options)).pipe(
     Effect.provideService(References.MinimumLogLevel, "None")
@@ -80,7 +80,7 @@ describe("Budget, sharing a store", () => {
 
   it.effect("reads limits that were raised while it was idle when it refuses a call as too large", () =>
     Effect.gen(function* () {
-      // Regression: an idle process went on to refuse what the limits admit that another had raised meanwhile.
+      // Regression: an idle process kept refusing calls by a limit that another process had raised.
       const store = new MapStore()
       const budgets = [yield* open(store), yield* open(store)] as const
       for (const budget of budgets) yield* Fiber.join(yield* start(consume(budget, 1)))
@@ -156,7 +156,7 @@ describe("Budget, sharing a store", () => {
         assert.isFalse(isDone(failed))
         yield* TestClock.adjust(1_001)
         assert.strictEqual(reasonOf(yield* Fiber.join(failed)), "StoreUnavailable")
-        // Those that come later fail at once.
+        // Later callers fail at once.
         assert.strictEqual(reasonOf(yield* Effect.flip(consume(budget, 1))), "StoreUnavailable")
       }).pipe(Effect.scoped)
     )

@@ -8,7 +8,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import { Simulation } from "floodgate/testing"
 
-/** A clock that counts how many sleep by it, and how often anybody has. */
+/** A clock that counts present and past sleeps. */
 const counting = Effect.map(Clock.Clock, (clock) => {
   const counted = { asleep: 0, sleeps: 0 }
   const own = Object.assign(Object.create(clock) as Clock.Clock, {
@@ -34,7 +34,7 @@ describe("the timer of a budget", () => {
       const counted = yield* counting
       const limits = { tokens: { perSecond: 1_000, burst: 1_000 } }
       const budget = yield* Effect.provideService(Budget.make({ limits }), Clock.Clock, counted.clock)
-      // What is given back lets the next call go earlier than its timer.
+      // A refund admits the next call before its timer fires.
       const call = (n: number) =>
         Effect.scoped(
           Effect.gen(function* () {

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Text from "../../src/sharing/text.ts"
 import * as Absurd from "./absurd.ts"
 
-/** Regressions: each of them stopped every process, also after the key was deleted. */
+/** Regressions: each of these stopped every process, even after the key was deleted. */
 const found: ReadonlyArray<readonly [string, string]> = [
   ["time", "1e300"],
   ["law.gate.until", "1e13"],

@@ -1,6 +1,6 @@
 /**
- * Absurd states, as of a store that was damaged or that somebody wrote into: a number of a real state is replaced by a value
- * that no process writes. Whatever a process makes of such a state, it serves its callers again once the key is deleted.
+ * Absurd states, as in a store that was damaged or written to by something else: one number of a real state is replaced by a
+ * value that no process writes. A process must serve its callers again once the key of such a state is deleted.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -30,19 +30,19 @@ const options: Budget.Options = {
 const call: World.Call = { estimate: { inputTokens: 500, outputTokens: 500 }, millis: 20 }
 const limits = { limit: 600_000, remaining: 5_000 }
 
-/** What JSON can hold, and no process writes. */
+/** Values that JSON can hold and no process writes. */
 export const absurd = ["1e300", "-1e300", "1e999", "-1e999", "1e17", "-1e17", "1e13", "-1e13", "null"] as const
 
 export type Path = ReadonlyArray<string>
 
-/** The paths of all numbers of a value, infinite ones included. Nobody reads the `cost` of a caller. */
+/** The paths of all numbers of a value, infinite ones included. The `cost` that 0.3 wrote is not read. */
 const pathsOf = (value: unknown, path: Path = []): ReadonlyArray<Path> => {
   if (typeof value === "number" || value === null) return [path]
   if (typeof value !== "object") return []
   return Object.entries(value).flatMap(([name, each]) => (name === "cost" ? [] : pathsOf(each, [...path, name])))
 }
 
-/** The text of a value with another one at some place. */
+/** The text of a value in which the value at a path is replaced. */
 export const withAt = (text: string, path: Path, by: string): string => {
   const value = JSON.parse(text) as Record<string, unknown>
   let at = value

@@ -22,7 +22,7 @@ const limit = { perSecond: 100_000, burst: 200_000 }
 /** Where the pool is in Redis. */
 const key = keyOf("world", State.keyOf("default"))
 
-/** Plays a scene in simulated time, on an empty store. */
+/** Plays a scene in simulated time, with an empty store. */
 const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
   redis.reset()
   const time = VirtualTime.make((millis) => millis)
@@ -42,7 +42,7 @@ const names = (count: number): ReadonlyArray<string> => Array.from({ length: cou
 const times = <A, E>(count: number, effect: Effect.Effect<A, E>): Effect.Effect<void, E> =>
   Effect.forEach(Array.from({ length: count }), () => effect, { discard: true })
 
-/** Agents that call again and again. Who is refused waits a second. */
+/** Agents that make one call after another. After a refusal they wait a second. */
 const busy = (
   process: World.Process,
   agents: number,
@@ -75,7 +75,7 @@ const contest = (processes: number, options: Budget.Options, agents: number, cal
   )
 
 // -----------------------------------------------------------------------------
-// In calm weather
+// Without faults
 // -----------------------------------------------------------------------------
 
 /** The same 96 agents of six calls each, however many processes they are in. */
@@ -104,7 +104,7 @@ describe("a fleet", () => {
       const start = log[0]!.at
       const span = log.at(-1)!.at - start
       const least = (1_000 * (sumOf(log) - limit.burst)) / limit.perSecond
-      // Where all are busy: not while the bucket is full at first, and not when some have finished.
+      // While all are busy: after the first burst, and before some have finished.
       const middle = log.filter(({ at }) => at > start + span * 0.1 && at < start + span * 0.85)
       const shares = Object.values(Object.groupBy(middle, ({ process }) => process)).map((each) => sumOf(each!))
       assert.strictEqual(log.length, 576)
@@ -138,7 +138,7 @@ describe("a fleet", () => {
         return world.log.slice(1).map(({ process }) => process)
       })
     )
-    // One call may have been ahead; then the three of the higher priority come.
+    // One call may have been admitted before; then come the three of the higher priority.
     assert.deepStrictEqual(order.slice(-3), ["p0", "p0", "p0"])
     assert.strictEqual(order.slice(0, 4).filter((name) => name === "p1").length, 3)
   })
@@ -331,7 +331,7 @@ describe("a fleet", () => {
         return world
       })
     )
-    // Those who asked in the moment of the news may be on their way; then nobody goes until the pause is over.
+    // Calls that were admitted at that moment are still sent. Then none is sent until the pause is over.
     for (const name of names(3)) {
       assert.strictEqual(began(world, name, 5_300, 8_900), 0)
       assert.isAbove(began(world, name, 9_000, 11_000), 0)
@@ -444,11 +444,11 @@ describe("a process that dies", () => {
 })
 
 // -----------------------------------------------------------------------------
-// When the store is away
+// When the store cannot be reached
 // -----------------------------------------------------------------------------
 
 describe("while the store is away", () => {
-  /** How a store is away: nothing is answered, or it refuses to write, as a replica does. */
+  /** A store that does not answer, or that refuses to write, like a replica. */
   type Way = "down" | "readOnly"
 
   const setAway = (world: World.World, way: Way, isAway: boolean): void => {
@@ -456,7 +456,7 @@ describe("while the store is away", () => {
     else world.redis.setReadOnly(isAway)
   }
 
-  /** Two processes whose permits are all in use, and a store that is away from 10 s to 18 s. */
+  /** Two processes whose permits are all in use, and a store that cannot be reached from 10 s to 18 s. */
   const outage = (
     whenAway: NonNullable<World.ProcessOptions["whenAway"]>,
     concurrency: number,
@@ -531,14 +531,14 @@ describe("while the store is away", () => {
         return [requests, exit._tag, millis] as const
       })
     )
-    // A commit each quarter of a lease, and what two that meet do again.
+    // A commit every quarter of a lease, and another one after a conflict.
     assert.isAtMost(requests / (8 * 600), 0.5)
     assert.strictEqual(reason, "Success")
     assert.isAtMost(millis, 21_000)
   })
 
   it("never has more calls in flight than the limit, with any number of processes (9)", () => {
-    // Calls that were under way when the store went are over by then.
+    // Calls that were in flight when the store failed have ended by then.
     const world = outage("degrade", 2, 5)
     const during = world.log.filter(({ at }) => at > 12_000 && at < 18_000)
     assert.isAtLeast(during.length, 20)
@@ -665,7 +665,7 @@ describe("a process that is cut off (2)", () => {
       for (const world of [limited, saturated]) {
         for (const name of names(3)) {
           const before = began(world, name, 5_000, 10_000) / 5
-          // Until its lease is over, what it had in flight is taken for not yet ended.
+          // Until its lease is over, its calls count as in flight.
           assert.isAtLeast(began(world, name, 16_000, 24_000) / 8, 0.6 * before, `${name}, cut off ${way}`)
           assert.isAtLeast(began(world, name, 26_000, 34_000) / 8, 0.8 * before, `${name}, after that`)
         }
@@ -720,7 +720,7 @@ describe("a process that is cut off (2)", () => {
 })
 
 // -----------------------------------------------------------------------------
-// When the store has forgotten
+// When the store has lost the state
 // -----------------------------------------------------------------------------
 
 describe("an older state (3)", () => {
@@ -747,7 +747,7 @@ describe("an older state (3)", () => {
     )
 
   it("is noticed by the next process that reads, and gives no second burst", () => {
-    // A call each may have gone before they noticed.
+    // Each may have sent one call before it noticed.
     assert.isAtMost(goesBack("restore", 0), 0.1)
     assert.isAtMost(goesBack("restore", 5_000), 0.1)
     assert.isAtMost(goesBack("wipe", 5_000), 0.1)
@@ -761,7 +761,7 @@ describe("an older state (3)", () => {
         yield* Effect.forEach(fleet, (process) => process.call({ estimate: { tokens: 10 }, millis: 10 }))
         yield* Effect.sleep(2_000)
         const restore = redis.snapshot()
-        // One uses all of it, and is idle then. The others do not come to know of it.
+        // One process uses all of it and is idle then. The others do not learn of it.
         yield* times(39, fleet[0]!.call({ estimate: { tokens: 1_000 }, millis: 10 }))
         yield* Effect.sleep(10_000)
         restore()
@@ -775,7 +775,7 @@ describe("an older state (3)", () => {
     assert.isAtMost(excess, 0.05)
   })
 
-  /** What is left of a quota of a million, as a process knows it. */
+  /** What a process knows to be left of a quota of a million. */
   const limits = { outputTokens: { total: 1_000_000 } }
   const use = (process: World.Process, outputTokens: number) => process.call({ estimate: { outputTokens }, millis: 10 })
   const leftFor = (process: World.Process) =>
@@ -792,7 +792,7 @@ describe("an older state (3)", () => {
         yield* Effect.sleep(3_000)
         yield* use(first, 100)
         redis.wipe()
-        // Its machine has been up for a day longer: by its time the first one is long gone.
+        // Its machine has been up for a day longer: by its clock the first process is dead.
         const newcomer = yield* world.start("p1", { limits }, { ...sharing, skewMillis: 86_400_000 })
         yield* use(newcomer, 10)
         yield* Effect.sleep(3_000)
@@ -844,7 +844,7 @@ describe("an older state (3)", () => {
         yield* use(first!, 1_000)
         yield* Effect.sleep(2_000)
         restore()
-        // When it is back, both have been idle for so long that they rest.
+        // When the store answers again, both have been idle for more than a minute.
         world.isDown = true
         yield* Effect.sleep(70_000)
         world.isDown = false
@@ -911,7 +911,7 @@ describe("closing a budget (7)", () => {
           return stored()
         })
       )
-      // Where the reply was under way, it did not know that anything was stored.
+      // If the reply was still on its way, the process did not know that its commit was stored.
       if (millis > 110) assert.strictEqual(law!.inFlight, 0)
       else assert.strictEqual(law?.caps.tokens!.level ?? 1_000, 1_000, `${millis} ms`)
     }

@@ -1,6 +1,6 @@
 /**
- * A Redis in this process: the commands that the store sends, and its script in a real Lua 5.1, which is what Redis has.
- * `packages/redis/test/store.test.ts` shows that it answers as a real server does.
+ * A Redis in this process: the commands that the store sends, and its script in Lua 5.1, the version of Redis.
+ * `packages/redis/test/store.test.ts` shows that it answers like a real server.
  */
 import * as Effect from "effect/Effect"
 import { type Store, StoreError } from "floodgate/BudgetStore"
@@ -8,7 +8,7 @@ import { createHash } from "node:crypto"
 import { Lua } from "wasmoon-lua5.1"
 import { make as makeStore } from "../../packages/redis/src/store.ts"
 
-/** Hashes in Lua tables; `false` stands for nil in a reply, as in Redis. Its state can be copied and put back. */
+/** Hashes in Lua tables. `false` stands for nil in a reply, as in Redis. The state can be copied and restored. */
 const source = `
 local db = {}
 now = 0

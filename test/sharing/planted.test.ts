@@ -1,4 +1,4 @@
-/** Bugs planted in what processes share: in the store, in the port to it, in the steps of a fleet. Storms show them. */
+/** Storms must notice each of these bugs, planted in the store, in the port to it, and in the steps of a shared state. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fault from "../support/fault.ts"

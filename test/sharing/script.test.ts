@@ -1,6 +1,6 @@
 /**
- * The script of Redis, in the Lua of this process: what it does, and that each change of one operator, condition or
- * statement of it is noticed. A real server answers as this Lua does: `packages/redis/test/store.test.ts`.
+ * The script of the Redis store, in a Lua in this process. Each change of one operator, condition or statement must be noticed.
+ * `packages/redis/test/store.test.ts` shows that a real server answers like this Lua.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { script } from "../../packages/redis/src/store.ts"
@@ -8,7 +8,7 @@ import * as LuaRedis from "./luaRedis.ts"
 
 const redis = await LuaRedis.make()
 
-/** What a script has to do: throws where it does not. */
+/** Throws unless a script does what the store needs. */
 const check = (source: string): void => {
   let now = 1_700_000_000_900
   redis.reset()

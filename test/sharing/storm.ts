@@ -1,6 +1,6 @@
 /**
- * Random histories of a fleet: processes that come, die and are cut off, a network that loses, doubles and delays, clocks
- * that are off. One seed makes one history.
+ * Random histories of processes that share a budget: processes start, die and are cut off, the network loses, doubles and delays
+ * messages, and clocks are wrong. A seed makes one history.
  */
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"

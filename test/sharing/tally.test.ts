@@ -1,4 +1,4 @@
-/** What `npm run storms` says of the storms that it has played. */
+/** The summary of `npm run storms`. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Storm from "./storm.ts"
 import * as Tally from "./tally.ts"

@@ -1,9 +1,9 @@
-/** What storms have shown, in plain data, so that workers can send it and sums can be made of it. */
+/** The results of storms as plain data, which workers can send and which can be summed. */
 import type { LuaRedis } from "./luaRedis.ts"
 import * as Storm from "./storm.ts"
 import * as World from "./world.ts"
 
-/** The storms of one mode that lost the same, and the worst of them. */
+/** The storms of one mode and one kind of loss, and the worst of them. */
 export interface Row {
   readonly storms: number
   /** Bursts, and calls in flight, beyond the limit. */

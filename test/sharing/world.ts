@@ -1,7 +1,7 @@
 /**
- * A fleet of processes in simulated time: each has a clock of its own, a way to the store that may be slow, lossy or cut,
- * and a budget with the code that real processes run. The store is the client code of `@floodgate/redis` with its script in
- * a Lua of this process.
+ * Processes in simulated time. Each has a clock of its own, a connection to the store that may be slow, lossy or cut, and a
+ * budget with the code of a real process. The store is the code of `@floodgate/redis`, and its script runs in a Lua in this
+ * process.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"

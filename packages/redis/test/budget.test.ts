@@ -1,4 +1,4 @@
-/** A budget in a real Redis, by both clients. What needs no server, `test/sharing` shows in simulated time. */
+/** A budget in a real Redis, with both clients. `test/sharing` tests the rest in simulated time. */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

@@ -1,4 +1,4 @@
-/** More trouble, which takes longer: it runs with `npm run redis:test`. */
+/** Faults that take longer to play: run them with `npm run redis:test`. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FloodgateRedis from "@floodgate/redis"
@@ -8,7 +8,7 @@ import * as Fleet from "./fleet.ts"
 import * as Redis from "./server.ts"
 import { burst, rate, trouble } from "./trouble.ts"
 
-/** A way to a server that can be cut without a word, in each direction. */
+/** A connection to a server that can be cut silently, in each direction. */
 const cuttable = async (url: string) => {
   const way = { isCutTo: false, isCutFrom: false }
   const { port } = new URL(url)

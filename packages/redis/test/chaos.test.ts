@@ -1,6 +1,6 @@
 /**
- * A fleet of real processes on a real server, while both are treated badly. The provider's log is the judge: whatever
- * happens, it never sees more than the limit, or at most one burst more where the state was lost; and nothing hangs.
+ * Real processes and a real server, under faults. The provider's log must never show more than the limit, or one burst more if
+ * the state was lost, and nothing may hang.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"

@@ -1,6 +1,4 @@
-/**
- * The store over a client of a test's choice. `@floodgate/redis` takes the one that is installed; here both are.
- */
+/** The store over either client. `@floodgate/redis` uses the one that is installed; the tests have both. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"

@@ -1,6 +1,6 @@
 /**
- * A cluster of three masters, one with a replica. Pools lie on all of them, and go on while slots move and a master dies.
- * Nodes take seconds to find each other, so it runs with `npm run redis:test`.
+ * A cluster of three masters, one with a replica. Pools on all of them keep working while slots move and a master dies. The nodes
+ * take seconds to find each other, so this runs with `npm run redis:test`.
  */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"

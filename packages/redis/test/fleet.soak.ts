@@ -1,6 +1,6 @@
 /**
- * Eight real processes of twelve agents on one limit, beside one process that does the same. Over a minute together, so
- * it runs with `npm run redis:test` and not with `npm test`.
+ * Eight real processes of twelve agents on one limit, compared with one process. It takes more than a minute, so it runs with
+ * `npm run redis:test` and not with `npm test`.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Fleet from "./fleet.ts"

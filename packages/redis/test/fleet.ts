@@ -1,6 +1,4 @@
-/**
- * Fleets of real processes, and a provider whose log is the judge of what was admitted.
- */
+/** Real processes, and a provider whose log shows what was admitted. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"

@@ -1,15 +1,15 @@
 /**
- * A provider in a thread of its own, for `fleet.ts`: it notes every call as it arrives, and answers after a while.
+ * A provider in a thread of its own, for `fleet.ts`. It logs every call as it arrives, and answers later.
  *
- * A busy machine lets this thread wait, too, and then it notes calls later than they arrived. So each entry says between
- * which moments the call came in: after the turn of the event loop that would have seen it, and before it was seen.
+ * On a busy machine this thread waits, and logs calls later than they arrived. So each entry has the two moments between which
+ * the call arrived: the previous turn of the event loop, and the present one.
  */
 import { createServer } from "node:http"
 import { parentPort, workerData } from "node:worker_threads"
 
 const { latencyMillis } = workerData as { readonly latencyMillis: number }
 
-/** Milliseconds since the epoch, as the server of Redis counts them. */
+/** Milliseconds since the epoch, as in Redis. */
 const now = () => performance.timeOrigin + performance.now()
 
 /** When the last turns of the event loop began. A connection is accepted in one turn and read in the next. */

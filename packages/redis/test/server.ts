@@ -1,6 +1,6 @@
 /**
- * A Redis server of the test's own: on a free port, in a temporary directory. It is `redis-server` or else
- * `valkey-server`; `REDIS_SERVER` names another binary.
+ * A Redis server for one test, on a free port and in a temporary directory. It is `redis-server`, or else `valkey-server`;
+ * `REDIS_SERVER` names another binary.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"

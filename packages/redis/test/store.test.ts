@@ -1,4 +1,4 @@
-/** The store in a real Redis, by both clients. */
+/** The store in a real Redis, with both clients. */
 import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"

@@ -1,6 +1,4 @@
-/**
- * What the tests in trouble share: a server, a provider and small jobs.
- */
+/** What the tests with faults share: a server, a provider and small jobs. */
 import { afterEach, assert, beforeEach } from "@effect/vitest"
 import * as Clients from "./clients.ts"
 import * as Fleet from "./fleet.ts"

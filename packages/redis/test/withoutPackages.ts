@@ -1,4 +1,4 @@
-/** A process in which packages are not installed. It says how its connection is called at the server, or why it has none. */
+/** A process without some packages. It prints the name of its connection at the server, or why it has none. */
 import * as Effect from "effect/Effect"
 import { registerHooks } from "node:module"
 import { connect } from "../src/client.ts"

@@ -1,6 +1,6 @@
 /**
- * One process of a fleet, for tests: agents that call a provider over HTTP under a budget in Redis. It says "ready" on its
- * output, starts at the first line of its input, and ends with a line of JSON that says what happened.
+ * One process of the tests: agents that call a provider over HTTP under a budget in Redis. It prints "ready", starts at the first
+ * line of its input, and ends with a line of JSON about what happened.
  */
 import { createInterface } from "node:readline"
 import * as Duration from "effect/Duration"
