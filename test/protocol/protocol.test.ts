@@ -78,9 +78,9 @@ describe("match", () => {
   it("matches any path in linear time", () => {
     for (const part of ["/v1", "/v11111", "/messages", "/", "/models/", ":a", "/v1/models", "%2F", "/openai"]) {
       const path = `/${part.repeat(20_000)}x`
-      const start = performance.now()
+      const start = process.cpuUsage()
       match(protocols, "POST", path)
-      assert.isBelow(performance.now() - start, 1_000, part)
+      assert.isBelow(process.cpuUsage(start).user, 1_000_000, part)
     }
   })
 

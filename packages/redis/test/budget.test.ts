@@ -13,6 +13,7 @@ import * as FloodgateRedis from "@floodgate/redis"
 import * as Clients from "./clients.ts"
 import * as Redis from "./server.ts"
 import { some } from "../../../test/support/size.ts"
+import { withStalls } from "../../../test/support/stalls.ts"
 
 /** Slow enough that what is refilled during a test does not matter. */
 const slow: Budget.Options = { limits: { tokens: { perSecond: 1, burst: 1_000 } } }
@@ -126,8 +127,9 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
           for (const millis of [100, 400]) {
             yield* Effect.promise(() => own.command("CLIENT", "PAUSE", String(millis), "ALL"))
             const start = performance.now()
-            yield* call
-            assert.isBelow(performance.now() - start, millis + 350)
+            const [, stalled] = yield* withStalls(call)
+            // A busy machine delays the process, the server and the network.
+            assert.isBelow(performance.now() - start, millis + 350 + 4 * stalled)
           }
         }).pipe(Effect.scoped)
       )
@@ -222,7 +224,8 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
             assert.strictEqual(error.reason._tag, "StoreUnavailable")
             assert.isTrue(error.isRetryable)
             assert.isAtLeast(took, least)
-            assert.isAtMost(took, least + 500)
+            // Far from the default patience of 30 s, also on a busy machine.
+            assert.isAtMost(took, least + 15_000)
           }
         }).pipe(Effect.scoped, quiet)
       )
@@ -239,14 +242,12 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
           // It has noticed.
           yield* Effect.sleep(2_000)
           assert.isUndefined(waiter.pollUnsafe())
-          const start = performance.now()
           yield* Scope.close(scope, Exit.void)
-          const exit = yield* Effect.timeout(Fiber.await(waiter), 500)
+          const exit = yield* Effect.timeout(Fiber.await(waiter), 15_000)
           assert.isTrue(Exit.isFailure(exit))
-          assert.isAtMost(performance.now() - start, 500)
           // What is asked of it afterwards ends, too.
-          yield* Effect.timeout(budget.status, 500)
-          yield* Effect.timeout(Effect.exit(budget.reserve({ tokens: 1 })), 500)
+          yield* Effect.timeout(budget.status, 15_000)
+          yield* Effect.timeout(Effect.exit(budget.reserve({ tokens: 1 })), 15_000)
           own.signal("SIGCONT")
         }).pipe(Effect.scoped, quiet)
       )

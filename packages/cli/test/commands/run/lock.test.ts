@@ -110,7 +110,8 @@ describe("run.lock", () => {
     )
   }
 
-  it.live("is not waited for by a run that is interrupted", () =>
+  // Nothing moves the clock, so that a run which waited on would never end.
+  it.effect("is not waited for by a run that is interrupted", () =>
     Effect.gen(function* () {
       const { fs, lock, out } = yield* folder
       // A lock is empty for the moment in which it is made.
@@ -124,9 +125,7 @@ describe("run.lock", () => {
         Effect.provideService(Effect.scoped(Lock.hold(out)), FileSystem.FileSystem, observed)
       )
       yield* looked.await
-      const start = performance.now()
       yield* Fiber.interrupt(waiting)
-      assert.isBelow(performance.now() - start, 150)
       assert.deepStrictEqual(yield* fs.readDirectory(out), ["run.lock"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
