@@ -54,7 +54,7 @@ describe("in the weather", () => {
     }
   })
 
-  it("an outage at the start costs no call, and is over soon after it ends", async () => {
+  it.runIf(isFull)("an outage at the start costs no call, and is over soon after it ends", async () => {
     for (const weather of weathersOf("outage: 500", (name) => name.includes("500 0-3 s"))) {
       const result = await resultOf(weather, 1)
       assert.strictEqual(result.lost, 0, weather)

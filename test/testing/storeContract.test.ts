@@ -9,6 +9,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Sqlite from "../../examples/sqlite-store.ts"
 import * as LuaRedis from "../sharing/luaRedis.ts"
+import { sized } from "../support/size.ts"
 
 type Connect = Parameters<(typeof StoreContract.checks)[number]["run"]>[0]
 
@@ -69,6 +70,7 @@ describe("examples/sqlite-store.ts", () => {
     Effect.gen(function* () {
       const file = yield* withFile
       const each = 200
+      const count = sized(2, 3)
       const start = (most: number) =>
         spawn(
           process.execPath,
@@ -76,9 +78,9 @@ describe("examples/sqlite-store.ts", () => {
           { stdio: ["ignore", "pipe", "inherit"] }
         )
       yield* Effect.promise(async () => {
-        const counters = [start(each), start(each), start(each)]
+        const counters = Array.from({ length: count }, () => start(each))
         const ends = counters.map((child) => once(child, "close"))
-        for (let n = 0; n < 3; n++) {
+        for (let n = 0; n < count; n++) {
           const victim = start(Infinity)
           // It says a word when it has begun to count.
           await once(victim.stdout, "data")
@@ -90,11 +92,11 @@ describe("examples/sqlite-store.ts", () => {
       })
       const stored = yield* Effect.flatMap(Sqlite.make(file), (store) => store.read("count"))
       const counts = JSON.parse(stored!.value) as Record<string, number>
-      // Each process has its own count, and each of the three has come to the end of it.
+      // Each process has its own count, and each one that was not killed has come to the end of it.
       const values = Object.values(counts)
       assert.lengthOf(
-        values.filter((count) => count === each),
-        3
+        values.filter((value) => value === each),
+        count
       )
     }).pipe(Effect.scoped)
   )
