@@ -4,7 +4,6 @@ import * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
-import * as Preview from "../../src/pacing/preview.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import { play, readings, whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
@@ -353,9 +352,14 @@ describe("law", () => {
     const [whole, part] = [poolOf(Law, limits), poolOf(Law, limits)]
     const charge = { requests: 1, inputTokens: 0, outputTokens: 500, tokens: 0 }
     for (let i = 0; i < 3; i++) Law.keep(whole, Law.take(whole, charge, 0))
+    whole.safe = 2
+    whole.window = { ...whole.window, crowded: 3 }
+    whole.block = { ...whole.block, before: 1 }
     const admission = Law.take(part, charge, 0)
     Law.adopt(whole, admission)
-    assert.deepStrictEqual([whole.inFlight, whole.sent, admission.number], [1, 4, 4])
+    assert.deepStrictEqual([whole.inFlight, whole.sent], [1, 4])
+    const { crowded, earlier, number, safe } = admission
+    assert.deepStrictEqual({ crowded, earlier, number, safe }, { crowded: 3, earlier: 1, number: 4, safe: 2 })
     const meter = meterOf(whole, "outputTokens")!
     assert.strictEqual(meter.held, 500)
     assert.deepStrictEqual(admission.sums.slice(0, 2), [1_500, 0])
@@ -596,16 +600,6 @@ describe("law", () => {
       }
       assert.strictEqual(pool.inFlight, open.length, `seed ${seed}`)
     }
-  })
-
-  it("previews a pool without changing it", () => {
-    const pool = poolOf(Law, { tokens: { perMinute: 60_000 }, requests: { perSecond: 10 } })
-    let now = flow(Law, pool, 0, 20_000)
-    now = exhaust(Law, pool, now)
-    const before = structuredClone(pool)
-    const ahead = Preview.of(pool)
-    for (let i = 0; i < 20; i++) now = send(Law, ahead, now).at
-    assert.deepStrictEqual(pool, before)
   })
 
   it("never blocks for ever while nothing is in flight and no quota is used up", () => {
