@@ -68,7 +68,8 @@ export class Entry implements FairQueue.Queued {
   /** What it was admitted with, and the port that has charged it. */
   admission: Law.Admission | undefined = undefined
   home: Home | undefined = undefined
-  private resolution: Resolution | undefined = undefined
+  /** How the wait has ended, if it has. Its caller may not have resumed yet. */
+  resolution: Resolution | undefined = undefined
   private resume: ((resolution: Resolution) => void) | undefined = undefined
 
   constructor(pool: PoolOfCall, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
@@ -96,10 +97,6 @@ export class Entry implements FairQueue.Queued {
   /** Whether it holds a permit and a charge. */
   get isOpen(): boolean {
     return this.phase === "held" || this.phase === "begun"
-  }
-  /** How the wait has ended, if it has. Its caller may not have resumed yet. */
-  get resolved(): Resolution | undefined {
-    return this.resolution
   }
   /** Whether its caller sleeps. A call that is admitted before that has not waited. */
   get isAwaited(): boolean {

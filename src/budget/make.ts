@@ -302,7 +302,7 @@ const reserve =
         const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.[counting])
         const scope = Context.getUnsafe(context, Scope.Scope)
         if (entry.isOpen) return endingWith(scope, entry)
-        if (entry.resolved !== undefined) return entry.resolved
+        if (entry.resolution !== undefined) return entry.resolution
         pools.review(entry, Context.get(context, ReviewAt))
         const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
         return Effect.flatMap(wait(entry, isTraced, restore), (entry) => endingWith(scope, entry))
@@ -385,7 +385,7 @@ const wait = (
   // It may have been admitted in the millisecond of the timeout.
   const late = Effect.suspend(
     () =>
-      entry.resolved ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
+      entry.resolution ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
   )
   const bounded =
     maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })

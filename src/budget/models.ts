@@ -96,9 +96,12 @@ export interface ReserveOptions {
   readonly account?: string | undefined
 }
 
-/** Options of `reserve` that only the governor passes. As symbols they are not public, and a copy of the options keeps them. */
-export const first: unique symbol = Symbol("floodgate/Budget/first")
-export const counting: unique symbol = Symbol("floodgate/Budget/counting")
+/**
+ * Options of `reserve` that only the governor passes. Symbols keep them out of the public options, and in copies of these. They
+ * are registered, so that a governor and a budget of two copies of the package agree on them.
+ */
+export const first: unique symbol = Symbol.for("floodgate/Budget/first")
+export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
 
 export interface GovernedOptions extends ReserveOptions {
   /** Queues the call before the agent's other calls: a retry was already served once. */
