@@ -335,7 +335,7 @@ describe("Agents", () => {
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
 
-    /** Agents that come one after the other, and call when the time of the first, and so of all, is over. */
+    /** Agents that start one after the other, after the job's time has ended with the first of them. */
     const afterTheJob = Effect.gen(function* () {
       const started: Array<string> = []
       const agents = ["a", "b", "c"].map((key) => ({
@@ -356,7 +356,7 @@ describe("Agents", () => {
       )
     }).pipe(Effect.scoped, Effect.provide(unlimited))
 
-    // Each of them used to start, and to send a call before it was ended.
+    // Regression: each of them started, and sent a call before it was ended.
     it.effect("starts no agent after the job's time", () => afterTheJob)
 
     it.effect("starts no agent after the job's time, where a timer fires a moment early", () =>
@@ -464,7 +464,7 @@ describe("Agents", () => {
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
 
-    // The stream went on for ever, and the agents looked as if they ran.
+    // Regression: the stream never ended, and the agents seemed to run.
     it.effect("ends its progress with the scope, every agent cancelled", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
@@ -507,7 +507,7 @@ describe("Agents", () => {
   })
 
   describe("layer", () => {
-    // It was built once for the whole program, and both clients spent the first budget.
+    // Regression: the layer was built once for the whole program, and both clients used the first budget.
     it.effect("counts for the budget that it is given, where a program has two", () =>
       Effect.gen(function* () {
         const budgets = yield* together([100, 1_000].map((total) => capped({ limits: { tokens: { total } } })))

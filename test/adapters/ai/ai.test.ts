@@ -42,7 +42,7 @@ const http = (status: number, body?: object, headers: Record<string, string> = {
   body: JSON.stringify(body)
 })
 
-/** A model that answers as it is told, call by call, and records what it was asked. */
+/** A model with given answers, call by call, that records its requests. */
 const scripted = (answers: {
   readonly whole?: ReadonlyArray<Answer>
   readonly streams?: ReadonlyArray<StreamAnswer>
@@ -546,7 +546,7 @@ describe("floodgate/ai", () => {
           const fiber = yield* Effect.forkChild(Effect.flip(LanguageModel.generateText({ prompt: "hi" })), {
             startImmediately: true
           })
-          // One has the place, and one waits: the queue is full.
+          // One call is in flight and one waits, so the queue is full.
           for (const _ of [1, 2]) {
             yield* Effect.forkChild(budget.reserve({ tokens: 1 }), { startImmediately: true })
             yield* TestClock.adjust("500 millis")

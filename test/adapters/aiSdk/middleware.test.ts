@@ -50,7 +50,7 @@ const ask = (text = "Hello"): Params => ({ prompt: [{ role: "user", content: [{ 
 const usage = { inputTokens: { total: 30, noCache: 10, cacheRead: 20, cacheWrite: 0 }, outputTokens: { total: 5 } }
 const info = { provider: "test.chat", modelId: "my-model" }
 
-/** What a model throws in place of an answer. */
+/** An error that a model throws instead of an answer. */
 class Thrown {
   readonly error: ApiCallError
 
@@ -59,7 +59,7 @@ class Thrown {
   }
 }
 
-/** A model that answers with one of these after the other: a result, or what it throws. */
+/** A model with these answers in order: results, or errors that it throws. */
 const scripted = <A extends object>(...answers: ReadonlyArray<A | Thrown>) => {
   const seen: Array<Params> = []
   const next = async (params: Params): Promise<A> => {

@@ -1,4 +1,4 @@
-/** Clients of the SDK that the middleware is plugged into, and those that would ignore it. */
+/** Clients of the SDK with the middleware, and clients that would ignore it. */
 import Anthropic from "@anthropic-ai/sdk"
 import Between from "@anthropic-ai/sdk-between"
 import Oldest from "@anthropic-ai/sdk-oldest"
@@ -24,7 +24,7 @@ const used = async (floodgate: Floodgate.Floodgate) =>
     0
   )
 
-/** Their types are not one another's, and each of them is taken. */
+/** Versions with different types, all of which are accepted. */
 const versions: Record<string, typeof Anthropic> = {
   newest: Anthropic,
   "1.0": Between as unknown as typeof Anthropic,
@@ -42,7 +42,7 @@ describe("floodgate.anthropic", () => {
       const plain = new Client({ apiKey: "any", fetch: upstream })
       const client = floodgate.anthropic(plain)
       assert.instanceOf(client, Client)
-      // Plugged in twice it is still one.
+      // Adding it twice adds it once.
       const twice = floodgate.anthropic(client)
       const answer = await twice.messages.create(params)
       assert.strictEqual(answer.usage.input_tokens, 700)

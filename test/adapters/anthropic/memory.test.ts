@@ -9,7 +9,7 @@ import { runInNewContext } from "node:vm"
 setFlagsFromString("--expose-gc")
 const collect = runInNewContext("gc") as () => void
 
-/** Collects until nothing more is let go of; finalizers run between the turns. */
+/** Collects garbage until nothing more is released. Finalizers run between the turns. */
 const settle = Effect.promise(async () => {
   for (let turn = 0; turn < 5; turn++) {
     collect()
@@ -21,7 +21,7 @@ const events = ["message_start", "content_block_start", "content_block_stop", "m
 const body = events.map((type) => `event: ${type}\ndata: ${JSON.stringify({ type })}\n\n`).join("")
 const params = { model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user" as const, content: "x" }] }
 
-// The SDK keeps a request alive until its own iterator has ended, and ours reads past it: each stream stayed for good.
+// Regression: the SDK keeps a request in memory until its own iterator ends, which ours does not use, so every stream stayed.
 describe("a stream that is over", () => {
   it.live.each(["read", "left", "never read"] as const)("is let go of when it was %s", (how) =>
     Effect.gen(function* () {

@@ -78,7 +78,7 @@ const simulated = (server: ProviderServer.Options, options?: Options) =>
     return { provider, ...(yield* install(provider.url, options)) }
   })
 
-/** A server that answers as a test says; what it was asked is counted. */
+/** A server with given answers that counts its requests. */
 const scripted = Effect.fnUntraced(function* (
   handler: (response: Http.ServerResponse, count: number) => void
 ): Effect.fn.Return<{ readonly url: string; readonly count: () => number }, never, Scope.Scope> {
@@ -96,7 +96,7 @@ const idle = (pool: Effect.Effect<Budget.PoolStatus>) =>
 const level = (pool: Effect.Effect<Budget.PoolStatus>, dimension: "inputTokens" | "outputTokens") =>
   Effect.map(pool, (pool) => pool.dimensions[dimension]!.level)
 
-/** Lets promises and fibers go on until they wait for something else than one another. */
+/** Lets promises and fibers run until they wait for something outside of the process. */
 const turns = Effect.promise(async () => {
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
 })
@@ -107,7 +107,7 @@ const governed = Governor.layer({ retry: Retry.make({ base: "5 millis", jitter: 
   Layer.provideMerge(Budget.layer({ limits: { requests: { total: 1_000 } } }))
 )
 
-/** A call on the test's clock, whose answers' bodies are written by hand. */
+/** A call on the test's clock, with answers that the test writes piece by piece. */
 const byHand = Effect.fnUntraced(function* (
   status: number,
   options: Parameters<typeof Floodgate.make>[0] = {},
@@ -170,7 +170,7 @@ const events = (response: Http.ServerResponse, body: string, last: "end" | "cut"
   })
 }
 
-/** A `fetch` as `node-fetch` is, whose bodies are streams of Node. */
+/** A `fetch` like `node-fetch`, whose bodies are Node's streams. */
 const nodeFetch: typeof fetch = async (...request) => {
   const response = await fetch(...request)
   return response.body === null
@@ -437,7 +437,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    // It was lost to a TypeError, and null was a prompt of nothing, "10" 100 tokens.
+    // Regression: an odd usage was lost to a TypeError, and null counted as no tokens, "10" as 100.
     it.live.each([
       ["null", 100],
       ["5", 100],
@@ -708,7 +708,7 @@ describe("floodgate/anthropic", () => {
 
     it.live("that is aborted at its message_stop has succeeded", () =>
       Effect.gen(function* () {
-        // Regression: it counted as interrupted. Nothing was learned, and a pool that had paused never came back to its speed.
+        // Regression: it counted as interrupted, so nothing was learned and a paused pool never regained its rate.
         const { url } = yield* scripted((response) => events(response, started + content + ended, "open"))
         const { client, floodgate, pool } = yield* install(url, ledger)
         yield* Effect.promise(async () => {

@@ -81,7 +81,7 @@ describe("floodgate", () => {
       /--burst: expected less than the limit of 9 that the window holds, got "10"\n/
     ],
     [["forecast", "docs", "--trace", "t.csv"], /--trace ".*t\.csv" does not apply: the documents are the workload/],
-    // Regression: numbers beyond what can be were bent, or taken and never reached.
+    // Regression: numbers out of range were changed silently, or accepted and never reached.
     [["lab", "--seed", "4294967296"], /--seed: expected a whole number from 0 to 4,294,967,295, got "4294967296"\n/],
     [["forecast", "--agents", "1e9"], /--agents: expected at most 1,000,000 calls of all agents, got "1000000000"\n/],
     // Node would listen on every address.
@@ -124,7 +124,7 @@ describe("floodgate", () => {
       const empty = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
       assert.strictEqual(empty.code, 3)
       assert.match(empty.err, /^floodgate: .*empty: no text files there/)
-      // A byte order mark is all that some editors leave of an empty file.
+      // Some editors save an empty file as a byte order mark.
       yield* fs.writeFileString(join(at, "empty/mark.md"), "\uFEFF")
       const mark = yield* floodgate("run", join(at, "empty"), "--prompt", "x", "--out", join(at, "o"))
       assert.strictEqual(mark.code, 3)
@@ -160,7 +160,7 @@ describe("floodgate", () => {
         )
         assert.strictEqual(code, 3)
         assert.match(err, new RegExp(`^floodgate: cannot write ${at}/.*: ${why}; choose another ${flag}$`))
-        // Nothing was done, and nothing is left behind.
+        // The command did nothing, and left no files behind.
         assert.deepStrictEqual(yield* fs.readDirectory(at), ["docs"])
       }).pipe(Effect.scoped, Effect.provide(services()))
     )
@@ -262,7 +262,7 @@ describe("floodgate", () => {
           ],
           [[pipe, docs, "--prompt", "x"], `${pipe}: it is a pipe, not a file or folder`],
           [[docs, "--prompt-file", pipe], `${pipe}: it is a pipe, not a file`],
-          // As some shells write what is redirected.
+          // Some shells redirect output as UTF-16.
           [[docs, "--prompt-file", utf16], `${utf16}: it is not text in UTF-8`],
           [[docs, "--prompt-file", join(at, "none")], `${at}/none: there is no such file or folder; check the path`]
         ] as const) {
@@ -323,7 +323,7 @@ describe("floodgate", () => {
         return turns
       })
       const few = yield* turnsOf(1)
-      // Three tiers; of each, 10,000 calls begin and end, and are made figures.
+      // For each of three tiers, 10,000 calls start, end and become figures.
       assert.isAtLeast((yield* turnsOf(10_000)) - few, 3 * 20)
     }).pipe(Effect.provide(services()))
   )
@@ -339,7 +339,7 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services()))
   )
 
-  // Real HTTP on loopback, with the embedded provider: nothing here waits for a clock of its own.
+  // Real HTTP on loopback with the embedded provider, so no test clock.
   it.live("runs agents over documents with the embedded provider, and goes on from what is done", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
@@ -390,7 +390,7 @@ describe("floodgate", () => {
     )
   }
 
-  /** A disk that is full when a file with this name is written: half of the text still fits. Afterwards it has room. */
+  /** A disk that is full for one write of a file with this name, after half of the text. Later writes succeed. */
   const fullOnce = (name: string, from: number) =>
     Layer.effect(
       FileSystem.FileSystem,
@@ -445,7 +445,7 @@ describe("floodgate", () => {
       )
       const second = yield* floodgate(...args)
       assert.strictEqual(second.code, 0)
-      // All but the torn one: five of the agent that went on, and the first of the other or its own.
+      // All results but the torn one: five of one agent, and the first of the other one if that was not torn.
       assert.match(second.out, /Resuming: .*results\.jsonl has [56] answers of this task\nSkipped in .*: 1 line /)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )

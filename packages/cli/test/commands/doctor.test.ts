@@ -9,7 +9,7 @@ import * as Cli from "../../src/commands/index.ts"
 import * as Provider from "../../src/commands/provider.ts"
 import { services } from "../support/services.ts"
 
-/** What the command says, line by line, and its exit code. */
+/** The lines that the command prints, and its exit code. */
 const doctor = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
   asked(env, Cli.runWith(["doctor", ...args]))
 
@@ -37,7 +37,7 @@ const serve = (listener: RequestListener) =>
       })
   ).pipe(Effect.map((server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}`))
 
-/** An address at which nobody listens any more. */
+/** An address at which no server listens any more. */
 const deserted = Effect.scoped(serve(() => {}))
 
 const answering = (status: number) =>

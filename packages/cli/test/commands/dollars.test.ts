@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { floodgate } from "../support/cli.ts"
 import { services } from "../support/services.ts"
 
-// What commands say of dollars, and how a run ends at its cap.
+// Dollars in the output of commands, and the end of a run at its cap.
 
 const project = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
@@ -78,7 +78,7 @@ describe("dollars of the command", () => {
       assert.isAtMost(done.dollars, 0.025)
       assert.isAbove(done.calls, 0)
       assert.match(done.missing[0].reason, /only \$0\.\d+ is left of the cap of \$0\.025 for this run \(--max-usd\)/)
-      // The same command goes on from what is there, with a cap of its own.
+      // The same command resumes, with a new cap.
       const again = yield* go("--max-usd", "5")
       assert.strictEqual(again.code, 0, again.err)
       assert.match(again.out, /^Done after .* tokens, \$0\.\d+$/m)

@@ -177,7 +177,7 @@ describe("floodgate start, piped", () => {
     const { code, lines } = await exit
     assert.strictEqual(stderr(), "")
     assert.strictEqual(code, 0)
-    // One clock: seconds of the reader.
+    // Both sides have one clock, in real seconds.
     const clocks = lines.flatMap((line) => /^(\d+):(\d\d)  the SDK by itself: /.exec(line) ?? [])
     assert.isAtLeast(clocks.length, 3)
     assert.isTrue(lines.some((line) => line.startsWith("5 of 5: ")))
@@ -188,7 +188,7 @@ describe("floodgate start, piped", () => {
     for (const name of ["sdk-2", "bottleneck-tuned", "hand-written", "floodgate-as-installed", "floodgate", "oracle"]) {
       assert.isTrue(lines.some((line) => line.startsWith(`${name} `)))
     }
-    // The first figures that anybody sees are those of this code, and so is where it loses.
+    // The README's first figures, including those where Floodgate is slower, come from this code.
     const readme = readFileSync(join(root, "README.md"), "utf8")
     const shown = /\n```\n([^`]*strategy +429s[^`]*)```\n/.exec(readme)![1]!
     assert.include(lines.join("\n"), shown.trimEnd())

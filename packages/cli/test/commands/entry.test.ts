@@ -10,7 +10,7 @@ const { bin, engines } = JSON.parse(readFileSync(join(folder, "package.json"), "
 }
 const entry = join(folder, bin["floodgate"]!.replace(/^dist\/(.*)\.js$/, "src/$1.ts"))
 
-/** Runs the command on a Node that says it is of this version, and cannot load any package. */
+/** Runs the command on a Node that reports this version and cannot load any package. */
 const on = (version: string) => {
   const pretend = `import { registerHooks } from "node:module"
     Object.defineProperty(process, "versions", { value: { ...process.versions, node: "${version}" } })

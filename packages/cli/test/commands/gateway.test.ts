@@ -119,7 +119,7 @@ describe("floodgate gateway", () => {
         const { code, err } = yield* floodgate(...command)
         assert.strictEqual(code, 0, err)
       }
-      // What is damaged is named, and stays as it is.
+      // The error names a damaged file, and the file stays as it is.
       for (const [file, flag, text] of [
         [state, "--state", Fs.readFileSync(state, "utf8").slice(0, -2)],
         [state, "--state", '{"format":2}'],

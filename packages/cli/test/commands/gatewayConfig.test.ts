@@ -3,7 +3,7 @@ import { explain, parseJson } from "../../src/commands/gateway/explain.ts"
 import * as GatewayConfig from "../../src/commands/gateway/config.ts"
 import * as Result from "effect/Result"
 
-/** What is said of a configuration. */
+/** The error of a configuration. */
 const said = (text: string): string => {
   const json = parseJson(text)
   if ("error" in json) return json.error

@@ -23,7 +23,7 @@ const call = (at: number, agent = `agent-${at}`) => ({
 const line = (at: number) =>
   `${new Date(at).toISOString().replace("T", " ").replace("Z", "")},10,5,m,agent-${at},1.234\n`
 
-/** A file system with a disk that has only so much room for what is appended. */
+/** A file system with limited room for appended data. */
 const diskWith = (disk: { room: number }) =>
   Layer.effect(
     FileSystem.FileSystem,
@@ -41,7 +41,7 @@ const diskWith = (disk: { room: number }) =>
                 PlatformError.systemError({ module: "FileSystem", method: "write", _tag: "Unknown", cause })
               )
             })
-          // As the real one: it goes on until all is written, or until the first failure.
+          // Like the real one, it writes until everything is written or a write fails.
           const writeAll = (bytes: Uint8Array): Effect.Effect<void, PlatformError.PlatformError> =>
             Effect.flatMap(written(bytes), (count) =>
               count < bytes.length ? writeAll(bytes.subarray(count)) : Effect.void
@@ -106,7 +106,7 @@ describe("the trace of a gateway", () => {
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(3).slice(0, 7))
         assert.match(yield* said, /trace\.csv: 3 calls are missing in it$/)
-        // The next start goes on in a line of its own.
+        // The next start begins a new line.
         disk.room = Infinity
         yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(6))))
         assert.strictEqual(yield* fs.readFileString(path), header + line(1) + line(2) + line(6))
@@ -123,7 +123,7 @@ describe("the trace of a gateway", () => {
         for (let length = 0; length <= before.length; length++) {
           yield* fs.writeFileString(path, before.slice(0, length))
           yield* Effect.scoped(Effect.map(Record.open(path), (record) => record(call(3))))
-          // A line is whole without the character that ends it.
+          // A line without its newline is complete.
           const whole = [header + line(1) + line(2), header + line(1), header].find((text) => text.length <= length + 1)
           assert.strictEqual(yield* fs.readFileString(path), (whole ?? header) + line(3), String(length))
         }

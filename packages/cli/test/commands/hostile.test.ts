@@ -11,9 +11,9 @@ import * as Cli from "../support/cli.ts"
 import { services } from "../support/services.ts"
 import { isFull } from "../../../../test/support/size.ts"
 
-// Folders that somebody else has prepared: links, pipes and giant files where the command reads and writes.
+// Folders prepared by an attacker: links, pipes and giant files where the command reads and writes.
 
-/** Somebody's folder with a document, a place for the output, a file outside, and a provider that answers at once. */
+/** A folder with a document, an output folder and a file outside of both, and a provider that answers at once. */
 const prepared = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const at = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
@@ -32,7 +32,7 @@ const prepared = Effect.gen(function* () {
 const live = (name: string, test: Effect.Effect<void, unknown, FileSystem.FileSystem | Scope.Scope>) =>
   it.live(name, () => Effect.provide(Effect.scoped(test), NodeServices.layer))
 
-/** A file that looks as large as that, and takes no room. */
+/** Makes a sparse file of this size. */
 const sparse = (path: string, bytes: number): void => {
   Fs.writeFileSync(path, "text\n".repeat(4_000))
   Fs.truncateSync(path, bytes)

@@ -13,8 +13,8 @@ const notThere = PlatformError.systemError({ _tag: "NotFound", module: "FileSyst
 type Step = Effect.Effect<unknown, unknown>
 
 /**
- * A file system whose step of that number is another one than the step that was called, whether it came so far, and whether
- * the file had its name by then.
+ * A file system that replaces the step with this number. It also tells whether that step was reached, and whether the file had its name
+ * by then.
  */
 const withStep = (fs: FileSystem.FileSystem, number: number, instead: (called: Step) => Step) => {
   let taken = 0
@@ -48,7 +48,7 @@ describe("a command that writes into a new folder while another one does", () =>
           Effect.gen(function* () {
             const fs = yield* FileSystem.FileSystem
             const at = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
-            // The other one does all its work before any one step of this one.
+            // The other writer does all of its work before one step of this one.
             for (let number = 0, more = true; more; number++) {
               const folder = join(at, String(number), "new")
               const other = yield* Effect.cached(Effect.exit(Output.write(join(folder, name), "two", "--report")))
@@ -86,7 +86,7 @@ describe("a command that writes into a new folder while another one does", () =>
 
 describe("a file on a drive that is not there", () => {
   for (const [does, way] of Object.entries(ways)) {
-    // Regression: the way up to a folder that is there had no end.
+    // Regression: the search for an existing parent folder never ended.
     it.effect(`is refused when a command ${does} it`, () =>
       Effect.gen(function* () {
         const error = yield* Effect.flip(way("/none/report.html"))

@@ -8,7 +8,7 @@ import { root } from "../../../../test/support/modules.ts"
 
 const groups = new Set<ChildProcess>()
 
-/** A command by npm in a process group of its own, and the address that it prints. */
+/** Starts a command by npm in its own process group, and waits for the address that it prints. */
 const start = async (...args: ReadonlyArray<string>) => {
   const npm = spawn("npm", ["run", "-s", "floodgate", "--", ...args], {
     cwd: root,

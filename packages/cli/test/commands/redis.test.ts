@@ -55,7 +55,7 @@ afterAll(() => {
   for (const child of running) child.kill("SIGKILL")
 })
 
-/** The lines of the log, without those that say what calls wait for. */
+/** The lines of the log without those about waiting calls. */
 const unwaited = (stderr: string): ReadonlyArray<string> =>
   stderr.split("\n").filter((line) => line !== "" && !/^floodgate: (?:waiting|the wait) /.test(line))
 
@@ -123,7 +123,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
 
   it("says who holds what, live and for machines, and both runs end", async () => {
     const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "shared", "--watch", "--json"])
-    // On a busy machine the runs would be over before the first look.
+    // Otherwise the runs could end before the first status on a busy machine.
     await once(watching.output, "line")
     const runs = [run("one"), run("two")]
     const looks: Array<Status> = []
@@ -188,7 +188,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
   })
 
   it("shows a process that was killed, and that its calls are over when it is taken for dead", async () => {
-    // Regression: where all processes had died, they were shown at work for an hour.
+    // Regression: dead processes were shown as running for an hour.
     const holder = start("packages/cli/test/support/holder.ts", [server.url, "killed"])
     await once(holder.output, "line")
     const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "killed", "--watch", "--json"])

@@ -52,7 +52,7 @@ describe("floodgate run --report", () => {
     const json = /<script type="application\/json" id="figures">(.*)<\/script>/.exec(readFileSync(file, "utf8"))![1]!
     const [figures] = (JSON.parse(json) as { figures: ReadonlyArray<Packed.Packed> }).figures.map(Packed.unpack)
     assert.deepStrictEqual(figures!.agents, ["agent-1", "agent-2", "agent-3", "orchestrator"])
-    // The orchestrator, which merges what they found, is none of those that were asked for.
+    // The orchestrator does not count as one of the requested agents.
     assert.strictEqual(figures!.summary, "3 agents, 16 calls; model claude-sonnet-5")
     const html = readFileSync(file, "utf8")
     assert.match(html, /<p class="verdict">Done: all 16 calls answered in [\d.]+ s, with no 429\.<\/p>/)

@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { floodgate } from "../support/cli.ts"
 import { services } from "../support/services.ts"
 
-// Which files go to the provider, and what is asked before.
+// Which files are sent to the provider, and the confirmation before that.
 
 const prose = (name: string) => `The file ${name} says that the gate opens when the bucket has room.\n`
 
@@ -157,7 +157,7 @@ describe("floodgate run --dry-run", () => {
 describe("the question before the first call", () => {
   const quick = ProviderServer.make({ latency: { baseMillis: 1, perOutputTokenMillis: 0 } })
 
-  /** Runs one agent over a file against a provider that costs something, with somebody at the terminal who answers. */
+  /** Runs one agent over a file against a paid provider, with an answer at the terminal. */
   const asked = (answer: string | undefined, ...flags: ReadonlyArray<string>) =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem

@@ -15,7 +15,7 @@ const services = Layer.fresh(Layer.mergeAll(NodeServices.layer, TestConsole.laye
 
 const root = Command.make("floodgate").pipe(Command.withSubcommands([stormCommand, forecastCommand]))
 
-/** What a call printed, and the errors of a wrong one. */
+/** The output of a command, or the errors of an invalid one. */
 const floodgate = (...args: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const errors = yield* Command.runWith(root, { version: "0", renderErrors: false })(args).pipe(

@@ -8,7 +8,7 @@ import * as Cli from "../../src/commands/index.ts"
 import { services } from "../support/services.ts"
 import { type Effort, options } from "../../../../test/fuzz/kept.ts"
 
-// Whatever is typed, the tool does it or says in a line what is wrong: code 70, a bug, never comes. There are no files.
+// For any arguments the tool either runs or prints an error in one line, and never ends with code 70, a bug. There are no files.
 
 const around = Layer.merge(services(), FileSystem.layerNoop({}))
 
@@ -45,7 +45,7 @@ const input = {
   words: Schema.Array(Schema.Union([flag, value]))
 }
 
-/** A race of the whole incident is not what is tested; a server that listens for ever ends with its scope. */
+/** The arguments of a command, without long races. A server ends with its scope. */
 const argsOf = (command: string, words: ReadonlyArray<string>): ReadonlyArray<string> =>
   command === "storm" ? ["storm", "--strategy", "oracle", "--calls", "1", ...words] : [command, ...words]
 

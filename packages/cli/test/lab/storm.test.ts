@@ -6,7 +6,7 @@ import { resultOf, strategy } from "../support/race.ts"
 const charged = Scenario.make({ rejections: "charged" })
 
 describe("a scenario", () => {
-  // It used to be built, and to end in a crash of the whole process for want of memory.
+  // Regression: it was built, and the process crashed for lack of memory.
   it("of more calls than a machine holds is refused by name", () => {
     assert.throws(
       () => Scenario.make({ agents: 1e9 }),
@@ -48,7 +48,7 @@ describe("the incident", () => {
       assert.isTrue(result.finished)
       assert.isAtLeast(result.failedAgents, 6)
       assert.isAtLeast(result.failedCalls, result.failedAgents)
-      // One agent that came through is as fast as itself: 1.00 looked like the best of all.
+      // Regression: with one successful agent, fairness was 1.00, which looked like the best result.
       assert.isNull(result.fairness)
     })
   )

@@ -13,7 +13,7 @@ import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { strategy } from "./race.ts"
 
-/** What a provider answers, one after the other. */
+/** The answers of a provider, in order. */
 export type Answer = { readonly status: number; readonly retryAfter?: number } | "refused"
 
 const errorOf = (answer: Answer): LlmError =>
@@ -38,7 +38,7 @@ export const params = {
 /** With it every wait is a whole number of milliseconds: timers know no others. */
 const random = 0.4
 
-/** When the strategy sends its requests, if chance always gives the same. */
+/** When the strategy sends its requests, with constant random numbers. */
 export const attemptsOfModel = (name: string, answers: ReadonlyArray<Answer>) =>
   Effect.gen(function* () {
     const starts: Array<number> = []
@@ -59,7 +59,7 @@ export const attemptsOfModel = (name: string, answers: ReadonlyArray<Answer>) =>
     Effect.map(({ value }) => value)
   )
 
-/** When a client sends them that is given this `fetch`. */
+/** When a client with this `fetch` sends its requests. */
 export const attemptsOfClient = async (
   answers: ReadonlyArray<Answer>,
   ask: (fetch: () => Promise<Response>) => Promise<unknown>
@@ -85,7 +85,7 @@ export const attemptsOfClient = async (
   }
 }
 
-/** Failures, one after the other, and what they are called. */
+/** Sequences of failures, with their names. */
 export const failures: ReadonlyArray<readonly [what: string, answers: ReadonlyArray<Answer>]> = [
   [
     "429s that say when to come back",

@@ -1,4 +1,4 @@
-/** Runs the command as a program does. */
+/** Runs the command within the test's process. */
 import * as Effect from "effect/Effect"
 import * as TestConsole from "effect/testing/TestConsole"
 import * as Cli from "../../src/commands/index.ts"

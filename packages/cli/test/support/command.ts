@@ -12,7 +12,7 @@ export interface Ran {
   readonly stderr: string
 }
 
-/** The command as a process of its own. It ends with the test, whatever it is doing. */
+/** Starts the command as a process, which ends with the test. */
 export const start = (cwd: string, args: ReadonlyArray<string>, env: Record<string, string> = {}) => {
   const child = spawn(process.execPath, ["--conditions=@floodgate/source", bin, ...args], {
     cwd,
@@ -35,7 +35,7 @@ export const run = (cwd: string, args: ReadonlyArray<string>, env: Record<string
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-/** A folder of its own: `inside` is where the command runs, and nothing beside it may change. */
+/** A temporary folder. The command runs in `inside`, and must not change anything beside it. */
 export const folder = Effect.acquireRelease(
   Effect.sync(() => {
     const root = Fs.mkdtempSync(Path.join(Os.tmpdir(), "floodgate-security-"))

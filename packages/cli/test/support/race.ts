@@ -5,7 +5,7 @@ export const strategy = (name: string) => Strategies.all.find((one) => one.name 
 
 const results = new Map<string, Race.RaceResult>()
 
-/** How a strategy does in a scenario. The same race always ends the same way, so each is run once. */
+/** The result of a strategy in a scenario. Races are deterministic, so each is run once. */
 export const resultOf = (scenario: Scenario.Scenario, name: string): Effect.Effect<Race.RaceResult> =>
   Effect.suspend(() => {
     const key = JSON.stringify([name, scenario])

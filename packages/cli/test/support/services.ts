@@ -11,17 +11,17 @@ import * as TestConsole from "effect/testing/TestConsole"
 
 interface Around {
   readonly env?: Record<string, string> | undefined
-  /** The width of the terminal that shows the output. @default none does */
+  /** The width of the terminal. @default no terminal */
   readonly columns?: number | undefined
-  /** What somebody at the terminal answers; nothing is a closed standard input. @default nobody can be asked */
+  /** The answer at the terminal; an empty one is a closed standard input. @default no terminal */
   readonly answer?: string | undefined
-  /** Hears what is written to standard error beside the console. */
+  /** Called with texts that are written to standard error without the console. */
   readonly heard?: ((text: string) => void) | undefined
 }
 
 /**
- * What the command has of its process, in that of a test. Nothing is read from the test's own standard input: whether that
- * is a terminal, closed or open for ever depends on who runs the tests.
+ * The command's services in a test. Nothing is read from the test's own standard input, which may be a terminal, closed or open for
+ * ever.
  */
 export const services = ({ answer, columns, env = {}, heard }: Around = {}) => {
   const isTerminal = Effect.succeed(columns !== undefined)

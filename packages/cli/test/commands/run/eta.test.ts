@@ -48,7 +48,7 @@ const agent = (name: string, done: number, out?: Eta.RemainingAgent["out"]): Eta
   out
 })
 
-/** With the provider for so long, and charged what it will use. */
+/** A call that has been in flight for some seconds, and reserved what it will use. */
 const out = (seconds: number, tokens = 1_000) => ({ seconds, charge: { tokens } })
 
 const left = (agents: ReadonlyArray<Eta.RemainingAgent>, status = pool()) => Eta.left(agents, learned, status, 2)!

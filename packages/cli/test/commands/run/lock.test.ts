@@ -12,7 +12,7 @@ import { hostname } from "node:os"
 import { join } from "node:path"
 import * as Lock from "../../../src/commands/run/lock.ts"
 
-/** The number of a process that was there, and is gone. */
+/** The number of a process that has ended. */
 const dead = spawnSync(process.execPath, ["--version"]).pid
 
 const folder = Effect.gen(function* () {
@@ -27,7 +27,7 @@ const taken = (out: string) =>
     Effect.catchTag("FolderInUse", (error) => Effect.succeed(error.message))
   )
 
-/** Lets time pass while the effect waits: a second for each look at the disk. */
+/** Advances time while the effect waits, by a second for each read of the disk. */
 const withTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
@@ -63,7 +63,7 @@ describe("run.lock", () => {
       Effect.gen(function* () {
         const { fs, lock, out } = yield* folder
         yield* fs.writeFileString(lock, line!)
-        // One that died while it took the lock over.
+        // A process that died while it took over the lock.
         yield* fs.writeFileString(`${lock}.old`, line!)
         assert.isUndefined(yield* withTime(taken(out)))
         assert.deepStrictEqual(yield* fs.readDirectory(out), [])
@@ -88,7 +88,7 @@ describe("run.lock", () => {
     ["a link to nothing", (fs: FileSystem.FileSystem, lock: string) => fs.symlink("nowhere", lock)],
     ["a folder", (fs: FileSystem.FileSystem, lock: string) => fs.makeDirectory(lock)]
   ] as const) {
-    // Regression: a link to nothing was tried again and again, without an end, and no signal was heard.
+    // Regression: a broken link was retried endlessly, and signals had no effect.
     it.effect(`is refused by name where it is ${what}`, () =>
       Effect.gen(function* () {
         const { fs, lock, out } = yield* folder
@@ -130,7 +130,7 @@ describe("run.lock", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  // In real time: who finds a lock that is not written yet looks again a moment later.
+  // In real time, because a run that finds an empty lock reads it again a moment later.
   it.live("is taken over by one of several runs that find it, however late the others act", () =>
     Effect.gen(function* () {
       const { fs, lock, out } = yield* folder

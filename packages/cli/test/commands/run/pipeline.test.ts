@@ -32,7 +32,7 @@ const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Polic
     Layer.provideMerge(ProviderSim.layer({ latency: { baseMillis: 300 }, ...sim }))
   )
 
-/** What a run leaves behind, as the files of the command do. */
+/** A store of results in memory, like the files of the command. */
 const store = () => {
   const results = new Map<string, Result>()
   const events: Array<Pipeline.RunEvent> = []
@@ -117,7 +117,7 @@ describe("pipeline", () => {
           )
           for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
           yield* Fiber.interrupt(fiber)
-          // What it took comes back.
+          // Refills the bucket.
           yield* TestClock.adjust("1 minute")
           const count = (event: Pipeline.RunEvent["event"]) => events.filter((told) => told.event === event).length
           if (count("admitted") !== count("failed")) open.push(`after ${turns} turns of ${ops} steps`)

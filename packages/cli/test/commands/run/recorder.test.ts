@@ -20,7 +20,7 @@ const chunks = split([{ path: "a.md", text: "The gate opens when the bucket has 
 const agents = [1, 2, 3].map((n) => `agent-${n}`)
 const limits: Limits.Limits = { requests: { perMinute: 600, window: "bucket" }, inputTokens: { perMinute: 100_000 } }
 
-/** A run of three agents that is written down, and what is to be seen of it. */
+/** Records a run of three agents, and returns its figures. */
 const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {}) => {
   const recorder = Recorder.make()
   const ports = {
@@ -64,7 +64,7 @@ describe("recorder", () => {
     })
   )
 
-  // The report had no agents, said that no limit was given, and drew one rectangle around 0.
+  // Regression: the report had no agents, claimed that there was no limit, and drew one rectangle around 0.
   it.effect("says that all answers are from before, and draws no empty chart", () =>
     Effect.gen(function* () {
       const finished = new Map<string, Result>()
@@ -78,7 +78,7 @@ describe("recorder", () => {
       assert.include(notes, "All 16 answers come from earlier runs; nothing was sent.")
       assert.strictEqual(section().verdict.text, "Done: all 16 calls answered, all of them in earlier runs.")
       assert.isFalse(notes.some((note) => note.includes("No limit is known")))
-      // When they were asked for is known from the results.
+      // The results have the times of their calls.
       assert.deepStrictEqual(shown(), ["gantt", "latency"])
     })
   )
@@ -95,7 +95,7 @@ describe("recorder", () => {
     })
   )
 
-  // Regression: after a resume the report was of the second half only.
+  // Regression: after a resume, the report had only the second half.
   it.effect("shows the whole job after a resume, without the time between", () =>
     Effect.gen(function* () {
       const finished = new Map<string, Result>()
@@ -128,7 +128,7 @@ describe("recorder", () => {
     })
   )
 
-  // All agents were called failed, and of three requests one was counted.
+  // Regression: all agents were reported as failed, and only one of three requests was counted.
   it.effect("tells stopped from failed, and counts requests that are not answered yet", () =>
     Effect.gen(function* () {
       const { recorder, run, section, shown } = recording(new Map(), { latency: { baseMillis: 10_000 } })

@@ -39,7 +39,7 @@ describe("split", () => {
   })
 
   it("makes as many chunks as it is asked for where the lines suffice, however unequal they are", () => {
-    // Regression: a long line took the share of several agents, and they were quietly left out.
+    // Regression: a long line took the share of several agents, which were left out silently.
     for (const lines of [
       [1, 1, 1, 3_000],
       [3_000, 1, 1, 1],

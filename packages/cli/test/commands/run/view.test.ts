@@ -139,7 +139,7 @@ describe("view", () => {
       out: { seconds: 3, charge: { inputTokens: 500 } }
     })
     assert.deepStrictEqual(other, { name: "agent-03", bytes: 1_000, done: 0, out: undefined })
-    // It took a second with the provider; the second in the queue before is none of its time.
+    // The call took a second at the provider. The second in the queue before does not count.
     assert.deepStrictEqual(shown(6).learned.get("read"), [{ inputTokens: 150_000, outputTokens: 200, duration: 1_000 }])
     const failed = View.step(shown(6), { event: "failed", agent: "agent-01", step: "extract" }, 6)
     assert.isUndefined(View.ahead(failed, 7)[0]!.out)
