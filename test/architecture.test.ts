@@ -238,6 +238,22 @@ const mayKnow = (file: string, inside: string): boolean => {
   )
 }
 
+/** Names of several types, which are written with their module: `Agents.Cap`, `Spending.Cap`, `Cap.Cap` of admission. */
+const toldApart = [
+  "Agent",
+  "Call",
+  "CallOptions",
+  "Cap",
+  "Entry",
+  "Latency",
+  "Learned",
+  "Meter",
+  "Middleware",
+  "Options",
+  "Outcome",
+  "Rule"
+]
+
 describe("architecture", () => {
   it("lets every source file import only what its folder may know", () => {
     assert.deepStrictEqual([...sourceFiles(), ...packageFiles()].flatMap(problemsOf), [])
@@ -306,6 +322,21 @@ describe("architecture", () => {
             .map((name) => `${file}: nobody takes ${name}`)
     )
     assert.deepStrictEqual(idle, [])
+  })
+
+  it("gives a name to one type only, except those that are written with their module", () => {
+    const places = Map.groupBy(
+      [...sourceFiles(), ...packageFiles()].flatMap((file) =>
+        parse(file)
+          .statements.filter(
+            (node) => ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node) || ts.isClassDeclaration(node)
+          )
+          .flatMap((node) => namesOf(node).map((name) => ({ file, name })))
+      ),
+      ({ name }) => name
+    )
+    const shared = [...places].flatMap(([name, uses]) => (new Set(uses.map(({ file }) => file)).size > 1 ? [name] : []))
+    assert.deepStrictEqual(shared.toSorted(), toldApart)
   })
 
   it("has no function of 80 lines of code or more, and none that makes more than ten others", () => {

@@ -40,13 +40,13 @@ export interface Retried<E, F, R = never> {
 }
 
 /** Makes an attempt, which must not begin after `until`. */
-type Attempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
+type RetriedAttempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
 
 /** Retries attempts by a policy. The caller counts the call in its retry budget. */
 export const retried = <A, E, F, R, R2 = never>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
-  attempt: Attempt<A, E, R>
+  attempt: RetriedAttempt<A, E, R>
 ): Effect.Effect<A, E, R | R2> =>
   // Most calls need one attempt, so the schedule starts only after a failure.
   Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
@@ -55,7 +55,7 @@ export const retried = <A, E, F, R, R2 = never>(
 const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
-  attempt: Attempt<A, E, R>,
+  attempt: RetriedAttempt<A, E, R>,
   first: Cause.Cause<E>
 ): Effect.fn.Return<A, E, R | R2> {
   const step = yield* Schedule.toStep(policy)

@@ -23,7 +23,7 @@ import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 
 /** Makes one attempt of a call. */
-type Attempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
+type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
 
 type CallError = LlmError | Budget.BudgetError
 
@@ -34,7 +34,7 @@ export const begin = <A, E, R>(
   described: Call,
   how: CallOptions = {},
   endsWith: "effect" | "scope",
-  made: Attempt<A, E, R>
+  made: CallAttempt<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
     check(operation, callCheck, described)
@@ -51,7 +51,7 @@ export const begin = <A, E, R>(
 
 /** Sends an attempt, and ends it after the timeout. The time in the queue does not count. */
 export const timed =
-  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | LlmError, R> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
   (call) => {
     const { timeout } = call.how
     const sent = Effect.suspend(() => {
@@ -66,7 +66,7 @@ export const timed =
 
 /** Refuses an attempt while the circuit breaker of its pool is open. */
 export const broken =
-  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | LlmError, R> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | LlmError, R> =>
   (call) => {
     const { parts, pool } = call
     return parts.breaker === undefined ? attempt(call) : parts.breaker.protect(pool.name, attempt(call))
@@ -79,7 +79,7 @@ export const broken =
 /** Settles the reservation of an attempt that succeeded or failed. The end of the call settles one that was interrupted. */
 export const settled =
   <A, B>(settle: (call: GovernedCall, value: A) => Effect.Effect<B>) =>
-  <E, R>(attempt: Attempt<A, E, R>): Attempt<B, E, R> =>
+  <E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<B, E, R> =>
   (call) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.exit(restore(attempt(call))), (exit) =>
@@ -93,7 +93,7 @@ export const settled =
 
 /** Makes an attempt once the budget has admitted it, in a scope that holds its reservation. */
 export const reserved =
-  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
   (call) =>
     Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
 
@@ -179,7 +179,7 @@ const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number
 
 /** Waits until another call has filled the provider's cache with the prefix that both share. */
 export const warmed =
-  <A, E, R>(attempt: Attempt<A, E, R>): Attempt<A, E, R> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
   (call) => {
     const { cacheKey } = call.how
     if (cacheKey === undefined) return attempt(call)
@@ -192,7 +192,7 @@ export const warmed =
 
 /** Makes attempts until one succeeds or the policy ends, and then ends the call, or leaves that to its scope. */
 export const retried =
-  <A, E, R>(attempt: Attempt<A, E | CallError, R>): Attempt<A, E | CallError, R> =>
+  <A, E, R>(attempt: CallAttempt<A, E | CallError, R>): CallAttempt<A, E | CallError, R> =>
   (first) => {
     let call = first
     const { clock, deadline, how, isTraced, parts, tokens } = first

@@ -55,7 +55,7 @@ export class ContractBroken extends Schema.TaggedError<ContractBroken>("floodgat
 /** Connects one process to the store. Every connection sees what another one stores. The scope closes when the process ends. */
 type Connect = Effect.Effect<Store, StoreError, Scope.Scope>
 
-interface Tools {
+interface CheckTools {
   readonly connect: Connect
   /** An unused key. */
   readonly key: string
@@ -75,7 +75,7 @@ interface Tools {
   ) => Effect.Effect<void, ContractBroken | StoreError>
 }
 
-type Body = (tools: Tools) => Effect.Effect<void, ContractBroken | StoreError, Scope.Scope>
+type CheckBody = (tools: CheckTools) => Effect.Effect<void, ContractBroken | StoreError, Scope.Scope>
 
 /** The timeout of one check. */
 const maxMillis = 20_000
@@ -92,7 +92,7 @@ const shown = (seen: unknown): string => (JSON.stringify(seen) ?? String(seen)).
 /** A long value that repeats its version, so that a reader can detect a torn one. */
 const wide = (version: string): Stored => stored(version, version.repeat(2_000))
 
-const bodies: Readonly<Record<string, Body>> = {
+const bodies: Readonly<Record<string, CheckBody>> = {
   "finds nothing where nothing was stored": Effect.fnUntraced(function* ({ connect, sees }) {
     yield* sees(yield* connect, undefined)
   }),
@@ -270,11 +270,12 @@ const bodies: Readonly<Record<string, Body>> = {
   })
 }
 
-const run = Effect.fnUntraced(function* (name: string, body: Body, connect: Connect) {
+const run = Effect.fnUntraced(function* (name: string, body: CheckBody, connect: Connect) {
   // A store may still hold values of an earlier run.
   const key = `contract ${yield* Random.nextInt}`
   const broken = (expected: string, seen: unknown) => new ContractBroken({ check: name, expected, seen: shown(seen) })
-  const expect: Tools["expect"] = (holds, expected, seen) => (holds ? Effect.void : Effect.fail(broken(expected, seen)))
+  const expect: CheckTools["expect"] = (holds, expected, seen) =>
+    holds ? Effect.void : Effect.fail(broken(expected, seen))
   yield* body({
     connect,
     key,

@@ -1,6 +1,6 @@
 /** Values by the time at which they are due: a binary heap, in order of insertion for equal times. */
 
-interface Item<A> {
+interface AgendaItem<A> {
   readonly at: number
   readonly order: number
   readonly value: A
@@ -8,16 +8,16 @@ interface Item<A> {
 
 /** The items as a mutable heap. */
 export interface Agenda<A> {
-  readonly items: Array<Item<A>>
+  readonly items: Array<AgendaItem<A>>
   added: number
 }
 
 /** An empty agenda. */
 export const make = <A>(): Agenda<A> => ({ items: [], added: 0 })
 
-const before = <A>(a: Item<A>, b: Item<A>): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
+const before = <A>(a: AgendaItem<A>, b: AgendaItem<A>): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
 
-const swap = <A>(items: Array<Item<A>>, i: number, j: number): void => {
+const swap = <A>(items: Array<AgendaItem<A>>, i: number, j: number): void => {
   const item = items[i]!
   items[i] = items[j]!
   items[j] = item

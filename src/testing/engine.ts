@@ -95,7 +95,7 @@ const amounts = (state: ProviderState, request: SimulatedRequest): Amounts.Whole
   tokens: combined(state, request)
 })
 
-interface Obstacle {
+interface Shortage {
   readonly by: RejectedBy
   readonly millis: number
 }
@@ -106,8 +106,8 @@ const obstacle = (
   pool: ProviderPool,
   request: SimulatedRequest,
   charge: Amounts.Whole
-): Obstacle | undefined => {
-  let worst: Obstacle | undefined
+): Shortage | undefined => {
+  let worst: Shortage | undefined
   const consider = (by: RejectedBy, millis: number) => {
     if (millis > 0 && (worst === undefined || millis > worst.millis)) worst = { by, millis }
   }
@@ -255,7 +255,7 @@ const rejectByLimit = (
   pool: ProviderPool,
   request: SimulatedRequest,
   charge: Amounts.Whole,
-  { by, millis }: Obstacle
+  { by, millis }: Shortage
 ): Rejected => {
   let wait = millis
   if (state.charge !== undefined) {

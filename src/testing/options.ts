@@ -38,14 +38,14 @@ const charge = Input.options<Exclude<NonNullable<Options["rejections"]>, string>
   tokenShare: share
 })
 
-type Neighbour = NonNullable<Options["neighbour"]>
-const neighbourFields = Input.options<Neighbour>(
+type NeighbourOptions = NonNullable<Options["neighbour"]>
+const neighbourFields = Input.options<NeighbourOptions>(
   { share: Input.notNegative, everyMillis: Input.atLeastOne, forMillis: Input.notNegative },
   "share"
 )
 
 const neighbour = Input.all(neighbourFields, (value) => {
-  const { everyMillis, forMillis } = value as Neighbour
+  const { everyMillis, forMillis } = value as NeighbourOptions
   return forMillis !== undefined && everyMillis === undefined
     ? { place: ".everyMillis", text: "expected a finite number >= 1 beside forMillis, got undefined" }
     : undefined

@@ -1,9 +1,12 @@
 /** Validates requests of the Messages API. Pure. */
 import * as Predicate from "effect/Predicate"
 
-type Problem = string | undefined
+type FormProblem = string | undefined
 
-const first = (values: ReadonlyArray<unknown>, problemOf: (value: unknown, index: number) => Problem): Problem => {
+const first = (
+  values: ReadonlyArray<unknown>,
+  problemOf: (value: unknown, index: number) => FormProblem
+): FormProblem => {
   for (let index = 0; index < values.length; index++) {
     const problem = problemOf(values[index], index)
     if (problem !== undefined) return problem
@@ -11,7 +14,7 @@ const first = (values: ReadonlyArray<unknown>, problemOf: (value: unknown, index
   return undefined
 }
 
-const contentProblem = (content: unknown, at: string): Problem => {
+const contentProblem = (content: unknown, at: string): FormProblem => {
   if (typeof content === "string") return undefined
   if (!Array.isArray(content)) return `${at}: expected a string or a list of content blocks`
   return first(content, (block, index) => {
@@ -55,13 +58,13 @@ const isTooDeep = (value: unknown, level = 1): boolean =>
   (level > maxDepth || Object.values(value).some((part) => isTooDeep(part, level + 1)))
 
 /** The problem with the form of a body in any protocol; undefined if there is none. */
-export const formProblem = (body: unknown): Problem => {
+export const formProblem = (body: unknown): FormProblem => {
   if (!Predicate.isObject(body)) return "expected a JSON object"
   return isTooDeep(body) ? `expected at most ${maxDepth} levels of nesting` : undefined
 }
 
 /** The problem with the body of a `count_tokens` request; undefined if there is none. */
-export const countProblem = (body: unknown): Problem => {
+export const countProblem = (body: unknown): FormProblem => {
   const problem = formProblem(body)
   if (problem !== undefined) return problem
   const get = (name: string): unknown => (Predicate.hasProperty(body, name) ? body[name] : undefined)
@@ -85,7 +88,7 @@ export const countProblem = (body: unknown): Problem => {
 }
 
 /** The problem with the body of a `messages` request; undefined if there is none. */
-export const createProblem = (body: unknown): Problem => {
+export const createProblem = (body: unknown): FormProblem => {
   const problem = countProblem(body)
   if (problem !== undefined) return problem
   const max = Predicate.hasProperty(body, "max_tokens") ? body.max_tokens : undefined

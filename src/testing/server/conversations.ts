@@ -2,7 +2,7 @@
 import type { Conversation } from "./dialects/dialect.ts"
 
 /** A store of conversations by the ids of their answers. */
-export interface Conversations {
+export interface StoredConversations {
   readonly find: (id: string) => Conversation | undefined
   readonly keep: (id: string, conversation: Conversation) => void
 }
@@ -11,7 +11,7 @@ export interface Conversations {
 const maxConversations = 10_000
 
 /** An empty store. */
-export const make = (): Conversations => {
+export const make = (): StoredConversations => {
   const kept = new Map<string, Conversation>()
   return {
     find: (id) => kept.get(id),

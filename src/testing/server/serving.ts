@@ -40,7 +40,7 @@ export interface RunningProvider {
   readonly sleepUntil: (at: number) => Effect.Effect<void>
   /** The id of a request that does not reach the simulation. */
   readonly nextId: () => string
-  readonly conversations: Conversations.Conversations
+  readonly conversations: Conversations.StoredConversations
 }
 
 /** Starts a simulated provider, whose time passes `scale` times faster than the clock. */

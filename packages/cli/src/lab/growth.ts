@@ -1,7 +1,7 @@
 /** Tracks the recently admitted tokens of a provider that limits growth, for the oracle. */
 import type { ProviderSim } from "floodgate/testing"
 
-type Ramp = NonNullable<ProviderSim.Options["ramp"]>
+type RampOptions = NonNullable<ProviderSim.Options["ramp"]>
 
 const minute = 60_000
 
@@ -19,7 +19,7 @@ export class Growth {
    * Milliseconds until the call fits if nothing else is admitted: its minute holds at most `growth` times the one before,
    * or `fromPerMinute`. After a minute without any tokens every call fits.
    */
-  waitMillis({ fromPerMinute, growth = 1.5 }: Ramp, now: number, tokens: number): number {
+  waitMillis({ fromPerMinute, growth = 1.5 }: RampOptions, now: number, tokens: number): number {
     const fitsAt = (at: number): boolean => {
       const last = this.between(at - minute, at)
       return last === 0 || last + tokens <= Math.max(fromPerMinute, growth * this.between(at - 2 * minute, at - minute))

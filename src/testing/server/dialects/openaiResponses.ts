@@ -119,7 +119,7 @@ const begin = (body: Body, { path }: Route, { createdAt, requestId }: Omit<Answe
 // Answers
 // -----------------------------------------------------------------------------
 
-type Status = "in_progress" | "completed" | "incomplete"
+type ResponseStatus = "in_progress" | "completed" | "incomplete"
 type Output = TextBlock | ToolUseBlock
 
 const isOutput = (block: ContentBlock): block is Output => block.type === "text" || block.type === "tool_use"
@@ -130,7 +130,7 @@ const itemIdOf = (messageId: string, block: Output, index: number): string =>
 
 const partOf = (text: string) => ({ type: "output_text", annotations: [], logprobs: [], text })
 
-const itemOf = (messageId: string, block: Output, index: number, status: Status, written?: string) => {
+const itemOf = (messageId: string, block: Output, index: number, status: ResponseStatus, written?: string) => {
   const id = itemIdOf(messageId, block, index)
   if (block.type === "text") {
     const content = written === "" ? [] : [partOf(written ?? block.text)]
@@ -155,7 +155,7 @@ const usageOf = (message: Pick<Message, "usage">) => {
 const responseOf = (
   message: Message,
   { body, createdAt }: AnswerContext,
-  status: Status,
+  status: ResponseStatus,
   output: ReadonlyArray<unknown>
 ) => ({
   id: OpenAi.idOf(message.id, "resp"),
@@ -184,8 +184,8 @@ const responseOf = (
   usage: status === "in_progress" ? null : usageOf(message)
 })
 
-const endOf = (message: Pick<Message, "stop_reason">): Status =>
-  OpenAi.endOf<Status>(message.stop_reason, { max_tokens: "incomplete" }, "completed")
+const endOf = (message: Pick<Message, "stop_reason">): ResponseStatus =>
+  OpenAi.endOf<ResponseStatus>(message.stop_reason, { max_tokens: "incomplete" }, "completed")
 
 const whole = (message: Message, exchange: AnswerContext) => {
   const items = message.content.filter(isOutput)
@@ -205,7 +205,7 @@ const stream = (exchange: AnswerContext): StreamWriter => {
     output_index: index
   })
   const inText = (index: number) => ({ ...place(index), content_index: 0 })
-  const item = (index: number, status: Status) => {
+  const item = (index: number, status: ResponseStatus) => {
     const { block, text } = blocks[index]!
     return { output_index: index, item: itemOf(started().id, block, index, status, text) }
   }
