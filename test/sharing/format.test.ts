@@ -15,4 +15,9 @@ describe("A stored state", () => {
   it("is read as 0.3 wrote it, and written so that 0.3 reads it", () => {
     assert.deepStrictEqual(JSON.parse(Text.encode(Text.decode(JSON.stringify(stored)))), stored)
   })
+
+  it("puts no process into degraded mode, whatever it holds", () => {
+    const degraded = { of: 1e-9, open: [] }
+    assert.isUndefined(Text.decode(JSON.stringify({ ...stored, degraded })).degraded)
+  })
 })
