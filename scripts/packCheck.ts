@@ -1,5 +1,6 @@
 /**
- * Packs all packages as npm would publish them, and uses them as strangers do. Needs a build (`npm run build`), no network.
+ * Packs all packages as npm would publish them, and uses them as their users do. It needs a build (`npm run build`), but no
+ * network.
  *
  * 1. The tarballs hold what they must and nothing else, npm would publish them (`npm publish --dry-run`), and the library
  *    depends on nothing but its peers.
@@ -76,7 +77,7 @@ const run = (
 
 const versionAt = async (runtime: string): Promise<string> => (await run(runtime, ["--version"], root)).out
 
-/** What Node says when it imports these in a folder, each by its name: undefined where it does. One process has them all. */
+/** Imports modules in a folder, all in one process. Returns Node's error for each by name, or undefined. */
 const imported = async (
   runtime: string,
   specifiers: ReadonlyArray<string>,
@@ -115,7 +116,7 @@ const needs: Readonly<Record<string, ReadonlyArray<string>>> = {
   "./testing/server": ["effect", node]
 }
 
-/** Subpaths that only say where their package is now. */
+/** Subpaths that only name the package that replaces them. */
 const moved = ["./gateway", "./redis"]
 
 const isPublic = (file: string): boolean => /^[A-Z]\w*\.ts$/.test(file)
@@ -142,7 +143,7 @@ interface Packed {
   readonly unpacked: string
 }
 
-/** Packs one of the packages and looks at what the tarball holds. */
+/** Packs a package and checks the contents of its tarball. */
 const pack = async (name: string, folder: string, wanted: RegExp, needed: ReadonlyArray<string>): Promise<Packed> => {
   const packed = await run("npm", ["pack", "--silent", "--pack-destination", temp], folder)
   if (!packed.ok) {
@@ -183,7 +184,7 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
   check(`publint has no complaint about ${name}`, problemOf(linted))
   const attw = [join(modules, "@arethetypeswrong/cli/dist/index.js"), tarball, "--profile", "esm-only"]
   check(`and are the types wrong has none`, problemOf(await run(process.execPath, attw, temp)))
-  // Without a registry npm only skips its look at earlier versions.
+  // Without a registry npm only skips the comparison with published versions.
   const dry = "publish --dry-run --access public --ignore-scripts --loglevel notice --fetch-retries 0".split(" ")
   const published = await run("npm", dry, folder)
   const corrected = /npm auto-corrected.*|errors corrected.*/s.exec(published.out)?.[0]
@@ -221,7 +222,7 @@ check(
 // Consumers
 // -----------------------------------------------------------------------------
 
-/** The versions of the SDK that are tried, by the names that the dev dependencies have. */
+/** The tested versions of the SDK, by the names of their dev dependencies. */
 const sdks = [sdk, `${sdk}-between`, `${sdk}-oldest`]
 const versionOf = (name: string): string => manifest.devDependencies[name]!.replace(/^npm:.*@/, "")
 
@@ -235,7 +236,7 @@ const emptyProject = (name: string): string => {
 const install = (folder: string, list: ReadonlyArray<string>): ReturnType<typeof run> =>
   run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", ...list], folder)
 
-/** Puts an unpacked package into a project, and links to the packages of this one beside it. */
+/** Copies unpacked packages into a project, and links its other dependencies to this repository's. */
 const link = async (
   folder: string,
   own: Readonly<Record<string, Packed>>,
@@ -306,7 +307,7 @@ const everyModule = [...subpaths.map(specifier), ...Object.keys(extra)]
   .map((name, index) => `export * as m${index} from "${name}"`)
   .join("\n")
 
-/** The newest TypeScript, resolving as Node and as bundlers do, and the one before. */
+/** The newest TypeScript, resolving as Node and as bundlers do, and TypeScript 6. */
 const bundler = "--module ESNext --moduleResolution bundler".split(" ")
 const compilers = [
   ["TypeScript 7", "typescript", []],
@@ -325,7 +326,7 @@ const startProvider = async () => {
 }
 const providerUrl = await startProvider()
 
-/** The oldest TypeScript that is supported. It comes from a registry, because its `tsc` would take the place of the newest. */
+/** The oldest supported TypeScript. It comes from a registry, because as a dependency its `tsc` would replace the newest one. */
 const oldestTypeScript = "5.9.3"
 
 const checkOldestTypeScript = async (folder: string, beside: string): Promise<void> => {
@@ -363,7 +364,7 @@ const runReadme = async (folder: string, programs: ReadonlyArray<Program>, hasSd
   }
 }
 
-/** Whether a project may export whatever the library exports, without a word about its type. */
+/** Checks that a project can re-export every public name without a type annotation. */
 const checkEveryName = (folder: string): void => {
   mkdirSync(join(folder, "every"))
   const files = [...everyName()].map(([name, text]) => {
@@ -379,7 +380,7 @@ const checkEveryName = (folder: string): void => {
   check("and the declarations name public modules only", hidden.join("\n") || undefined)
 }
 
-/** What a strict project makes of the package, beside one version of the SDK. */
+/** Compiles and runs a strict project with one version of the SDK. */
 const checkConsumer = async (name: string): Promise<string> => {
   const beside = `beside the SDK ${versionOf(name)}`
   const consumer = await project(`consumer-${versionOf(name)}`, [...everything, "@types/node"], name)
@@ -421,7 +422,7 @@ const checkConsumer = async (name: string): Promise<string> => {
   return consumer
 }
 
-/** What the same project makes of it without the SDK, and how its program runs. */
+/** Compiles and runs a strict project without the SDK. */
 const checkWithoutSdk = async (): Promise<void> => {
   const folder = await project("without-sdk", ["effect", "@types/node"])
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
@@ -454,7 +455,7 @@ const checkWithoutSdk = async (): Promise<void> => {
   await checkOldestTypeScript(folder, "without the SDK")
 }
 
-// Side by side, because compilers take the most of the time.
+// In parallel, because compilers take most of the time.
 const [[newest]] = await Promise.all([Promise.all(sdks.map(checkConsumer)), checkWithoutSdk()])
 for (const [one, problem] of await imported(process.execPath, forbidden.map(specifier), newest!)) {
   check(`${one} is private`, problem === undefined ? "it can be imported" : undefined)

@@ -1,6 +1,6 @@
 /**
- * Installs what the lockfile names and `node_modules` lacks, before a script that needs it; silent where nothing is missing.
- * It is plain JavaScript because a fresh clone may be set up by an older Node, which runs no TypeScript.
+ * Installs the dependencies before a script that needs them, and prints nothing if none is missing. It is plain JavaScript,
+ * because in a fresh clone an older Node may run it, which cannot run TypeScript.
  */
 import { spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
@@ -9,7 +9,7 @@ import { join } from "node:path"
 const root = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "..")
 const read = (/** @type {string} */ file) => JSON.parse(readFileSync(join(root, file), "utf8"))
 
-/** Whether each direct dependency is there in the locked version. */
+/** Whether each direct dependency is installed in the locked version. */
 const isSetUp = () => {
   const { packages } = read("package-lock.json")
   const direct = Object.entries(packages)
@@ -29,7 +29,7 @@ if (!isSetUp()) {
   const start = performance.now()
   const seconds = () => `${Math.round((performance.now() - start) / 1000)} s`
   const isTerminal = process.stderr.isTTY
-  process.stderr.write("Installing the dependencies, once: npm ci, about a minute\n")
+  process.stderr.write("Installing the dependencies with npm ci, which takes about a minute\n")
   const progress = setInterval(
     () => process.stderr.write(isTerminal ? `\r  ${seconds()}` : `  ${seconds()}\n`),
     isTerminal ? 1_000 : 10_000
