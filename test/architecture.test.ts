@@ -213,6 +213,11 @@ const circles = (files: ReadonlyArray<string>): Array<string> => {
 const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<string>, why: string]> = [
   [/^test\/admission\//, ["domain"], "caps take rules"],
   [/^test\/pacing\//, ["admission", "domain"], "steps of the law take caps, rules and amounts"],
+  [
+    /^test\/call\/agentCounting\.test\.ts$/,
+    ["domain"],
+    "what an agent is charged is compared with what a pool charges"
+  ],
   [/^test\/budget\/store\.test\.ts$/, ["sharing"], "it damages what is stored"],
   [/^test\/sharing\//, ["packages/redis"], "storms run the client and the script of Redis"],
   [/^packages\/redis\//, ["sharing"], "it talks to the store of a layer"],

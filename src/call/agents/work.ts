@@ -2,7 +2,7 @@
  * The weights by which agents with stated work share a budget, so that all of them end together. Every step is O(1) in the
  * number of agents.
  */
-import { minWeight } from "../amounts.ts"
+import { minWeight } from "../../domain/amounts.ts"
 
 /** What all agents of a job that have not ended have left to do, in tokens. */
 export interface Remaining {

@@ -1,0 +1,181 @@
+/** A layer over a budget that counts what each agent reserves, and refuses what exceeds a cap. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Uncounted } from "../../budget/options.ts"
+import * as Budget from "../../Budget.ts"
+import * as Amounts from "../../domain/amounts.ts"
+import type * as Limits from "../../Limits.ts"
+import * as Counter from "./counter.ts"
+import { CapReached } from "./models.ts"
+
+/**
+ * Marks a budget that counts the calls of agents, which `Agents.run` needs. {@link layer} provides it.
+ *
+ * **Gotchas**
+ *
+ * If the compiler reports that `Meter` is not assignable to `never`, that layer is missing. It goes between the budget and the client.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Meter extends Context.Service<Meter, true>()("floodgate/Agents/Meter") {}
+
+/** Counts the calls of one agent, or of a whole job. */
+export interface Tracker {
+  /** The agent; undefined for a job. */
+  readonly agent: string | undefined
+  readonly cap: Counter.CounterCap
+  readonly changed: () => void
+  used: Counter.Counter
+}
+
+/** The agent whose code runs. */
+export interface CurrentAgent {
+  readonly key: string
+  /** Those of the agent, of its job, and of the agents that started the job. */
+  readonly trackers: ReadonlyArray<Tracker>
+  /** The weight of its next call, if its work is stated. */
+  readonly weight: (() => number) | undefined
+}
+
+/** Undefined outside of a job. */
+export const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodgate/Agents/CurrentAgent", {
+  defaultValue: () => undefined
+})
+
+/**
+ * A budget that also counts the usage of each agent of a job, and refuses calls that would exceed a cap.
+ *
+ * **Example** (A cap of two calls per agent)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const call = Budget.withReservation({ inputTokens: 100 }, () => Effect.succeed("answer"))
+ * const agent = (key: string) => ({ key, effect: Effect.replicateEffect(call, 3) })
+ *
+ * const outcomes = Agents.run([agent("one"), agent("two")], { capPerAgent: { calls: 2 } }).pipe(
+ *   Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layer())))
+ * )
+ *
+ * const [one] = await Effect.runPromise(outcomes)
+ *
+ * one?.exit._tag // => "Failure"
+ * one?.used.calls // => 2
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
+  // Fresh, because a program may have two budgets and a constant layer is built only once.
+  Layer.effectContext(
+    Effect.map(Budget.TokenBudget, (inner) =>
+      Context.make(Meter, true).pipe(Context.add(Budget.TokenBudget, counting(inner)))
+    )
+  )
+)
+
+const counting = (inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
+  ...inner,
+  reserve: (estimate, options) =>
+    Effect.flatMap(CurrentAgent, (current) =>
+      current === undefined
+        ? inner.reserve(estimate, options)
+        : Effect.uninterruptibleMask((restore) => reserveCounted(inner, current, estimate, options, restore))
+    ),
+  foresee: (estimate, options) =>
+    Effect.flatMap(CurrentAgent, (current) => {
+      if (current === undefined) return inner.foresee(estimate, options)
+      const foreseen = Effect.provideContext(inner.foresee(estimate, weighted(current, options)), alreadyCounted)
+      const refusal = refusalOf(current, Counter.estimated(estimate))
+      return refusal === undefined ? foreseen : Effect.map(foreseen, (each) => ({ ...each, refusal }))
+    })
+})
+
+/** Keeps a budget below, and its check for budgets that do not count, from counting again. */
+const alreadyCounted = Context.make(CurrentAgent, undefined).pipe(Context.add(Uncounted, false))
+
+const weighted = (
+  { weight }: CurrentAgent,
+  options: Budget.ReserveOptions | undefined
+): Budget.ReserveOptions | undefined =>
+  weight === undefined || options?.weight !== undefined ? options : { ...options, weight: weight() }
+
+/** The refusal of a call that exceeds the cap of its agent or of a job. */
+const refusalOf = ({ key, trackers }: CurrentAgent, asked: Counter.Counter): Budget.Denied | undefined => {
+  for (const { agent, cap, used } of trackers) {
+    const excess = Counter.excess(used, cap, asked)
+    if (excess === undefined) continue
+    return new Budget.Denied({
+      cause: new CapReached({ key: agent ?? key, cap: agent === undefined ? "job" : "agent", ...excess })
+    })
+  }
+  return undefined
+}
+
+/** Reserves and counts; it must run uninterruptibly. */
+const reserveCounted = Effect.fnUntraced(function* (
+  inner: Budget.TokenBudget["Service"],
+  current: CurrentAgent,
+  estimate: Limits.Estimate,
+  options: Budget.ReserveOptions | undefined,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+) {
+  // The weight is computed before this call is counted.
+  const reserveOptions = weighted(current, options)
+  const asked = Counter.estimated(estimate)
+  const refusal = refusalOf(current, asked)
+  if (refusal !== undefined) return yield* new Budget.BudgetError({ reason: refusal })
+  const settle = track(current.trackers, asked, estimate)
+  const reservation = yield* restore(
+    Effect.provideContext(inner.reserve(estimate, reserveOptions), alreadyCounted)
+  ).pipe(Effect.onError(() => Effect.sync(() => settle(Amounts.nothing))))
+  // A call whose usage is unknown keeps its estimate, as in the budget.
+  yield* Effect.addFinalizer(() => Effect.sync(() => settle({})))
+  return tracked(reservation, settle)
+})
+
+/** Counts a call as estimated. The result replaces that by its usage, and only the first usage counts. */
+const track = (
+  trackers: ReadonlyArray<Tracker>,
+  asked: Counter.Counter,
+  estimate: Limits.Estimate
+): ((usage: Limits.Usage) => void) => {
+  const replace = (before: Counter.Counter, after: Counter.Counter): void => {
+    for (const tracker of trackers) {
+      tracker.used = Counter.replace(tracker.used, before, after)
+      tracker.changed()
+    }
+  }
+  replace(Counter.zero, asked)
+  let isOpen = true
+  return (usage) => {
+    if (!isOpen) return
+    isOpen = false
+    replace(asked, Counter.actual(asked, usage, estimate))
+  }
+}
+
+/** A reservation that also settles what was counted for it. */
+const tracked = (reservation: Budget.Reservation, settle: (usage: Limits.Usage) => void): Budget.Reservation => {
+  const settling = <A>(usage: Limits.Usage, end: Effect.Effect<A>): Effect.Effect<A> =>
+    Effect.andThen(
+      Effect.sync(() => settle(usage)),
+      end
+    )
+  return {
+    ...reservation,
+    observe: (signal) => {
+      const observed = reservation.observe(signal)
+      return signal.usage === undefined ? observed : settling(signal.usage, observed)
+    },
+    settle: (usage, outcome) => settling(usage, reservation.settle(usage, outcome)),
+    fail: (failure) => settling(failure.usage ?? Amounts.nothing, reservation.fail(failure)),
+    refund: settling(Amounts.nothing, reservation.refund)
+  }
+}

@@ -1,0 +1,275 @@
+/** One job: its agents from before their start until all have ended. */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
+import * as PubSub from "effect/PubSub"
+import * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { latest, tickOf } from "../../budget/observer.ts"
+import { concurrency, priority, Uncounted } from "../../budget/options.ts"
+import * as Waker from "../../budget/waker.ts"
+import * as Budget from "../../Budget.ts"
+import * as Input from "../../domain/input/checks.ts"
+import { shown } from "../../domain/input/shown.ts"
+import { dollars } from "../../domain/spending/models.ts"
+import { internalsOf } from "../../domain/spending/purse.ts"
+import * as Spending from "../../Spending.ts"
+import * as Counter from "./counter.ts"
+import { CurrentAgent, Meter, type Tracker } from "./counting.ts"
+import {
+  type Agent,
+  type AgentState,
+  type AgentUsage,
+  type Cap,
+  type Job,
+  type Options,
+  type Outcome,
+  type Progress,
+  TimeCapReached
+} from "./models.ts"
+import * as Work from "./work.ts"
+
+const amount = Input.number("a number > 0", (value) => value > 0)
+const cap = Input.options<Cap>({ tokens: amount, calls: amount, dollars, time: Input.span })
+
+const job = Input.options<Options>({
+  concurrency: (value) => (value === "unbounded" ? undefined : concurrency(value)),
+  cap,
+  capPerAgent: cap
+})
+
+const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
+  { key: Input.text, effect: Input.that("an effect", Effect.isEffect), cap, priority, work: Input.positive },
+  "key",
+  "effect"
+)
+/** What the agents of a job share. */
+interface SharedByJob {
+  readonly tracker: Tracker
+  readonly purse: Spending.Purse
+  /** The trackers of the agent that started the job, if an agent did: its caps include what it starts. */
+  readonly outer: ReadonlyArray<Tracker>
+  readonly startedAt: number
+  /** How many milliseconds it may take, if that is bounded. */
+  readonly time: number | undefined
+  readonly wake: Waker.Wake
+  /** Whether that time is over. The clock alone cannot tell, because a timer may fire a moment early. */
+  isOver: boolean
+  remaining: Work.Remaining
+}
+
+/** One agent of a job, from before its start until after its end. */
+interface JobAgent<A, E, R> {
+  readonly agent: Agent<A, E, R>
+  readonly tracker: Tracker
+  readonly purse: Spending.Purse
+  readonly time: number | undefined
+  /** What it has left to do, if its work is stated. */
+  left: number | undefined
+  state: AgentState
+  /** Defined once it has started. */
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+export const start = Effect.fnUntraced(function* <A, E, R>(
+  operation: string,
+  agents: Iterable<Agent<A, E, R>>,
+  options: Options
+): Effect.fn.Return<Job<A, E>, never, R | Meter | Scope.Scope> {
+  Input.check(operation, job, options)
+  yield* Meter
+  const { concurrency = "unbounded" } = options
+  const ticks = yield* PubSub.sliding<void>(1)
+  const wake = Waker.make(yield* Scheduler.Scheduler)
+  const changed = tickOf(ticks, wake)
+  const { dollars, time, ...cap } = inMillis(options.cap)
+  const shared: SharedByJob = {
+    tracker: trackerOf(undefined, cap, changed),
+    purse: purseOf("the job", dollars, changed),
+    outer: (yield* CurrentAgent)?.trackers ?? [],
+    startedAt: yield* Clock.currentTimeMillis,
+    time,
+    wake,
+    isOver: false,
+    remaining: Work.none
+  }
+  const members = enter(operation, agents, options, shared)
+  const all = yield* Effect.forEach(members, (member) => runOne(member, shared), { concurrency }).pipe(
+    Effect.onInterrupt(() => cancel(members, shared)),
+    Effect.forkScoped({ startImmediately: true })
+  )
+  const status = Effect.sync((): Progress => ({
+    agents: members.map((member) => ({ key: member.agent.key, state: member.state, used: used(member) })),
+    done: members.filter(hasEnded).length,
+    used: used(shared)
+  }))
+  return {
+    await: Fiber.join(all),
+    status,
+    progress: Stream.takeUntil(latest(ticks, status), ({ done }) => done === members.length),
+    cancel: (key) =>
+      cancel(
+        members.filter(({ agent }) => agent.key === key),
+        shared
+      ),
+    cancelAll: Effect.asVoid(cancel(members, shared))
+  }
+})
+
+/** Checks the agents. None has started yet. */
+const enter = <A, E, R>(
+  operation: string,
+  agents: Iterable<Agent<A, E, R>>,
+  options: Options,
+  shared: SharedByJob
+): ReadonlyArray<JobAgent<A, E, R>> => {
+  const { changed } = shared.tracker
+  const keys = new Set<string>()
+  return Array.from(agents, (agent, index) => {
+    Input.check(`${operation}: agents[${index}]`, oneAgent, agent)
+    const { cap = options.capPerAgent, key, work } = agent
+    if (keys.has(key)) Input.wrong(operation, `expected unique keys, got ${shown(key)} twice`)
+    keys.add(key)
+    if (work !== undefined) shared.remaining = Work.add(shared.remaining, work)
+    const { dollars, time, ...counts } = inMillis(cap)
+    return {
+      agent,
+      left: work,
+      time,
+      tracker: trackerOf(key, counts, changed),
+      purse: purseOf(`agent "${key}"`, dollars, changed),
+      state: "waiting",
+      fiber: undefined
+    }
+  })
+}
+
+/** An agent's effect within its caps, with the references that its calls read. */
+const bounded = <A, E, R>(
+  member: JobAgent<A, E, R>,
+  shared: SharedByJob,
+  now: number
+): Effect.Effect<A, E | TimeCapReached, R> => {
+  const { agent, purse, time, tracker } = member
+  const { key, priority, work } = agent
+  const ends = (cap: "agent" | "job", limit: number | undefined, from: number) => {
+    if (limit === undefined) return identity
+    const left = from + limit - now
+    const reached = Effect.suspend(() => {
+      if (cap === "job") shared.isOver = true
+      return Effect.fail(new TimeCapReached({ key, cap, limit: Duration.millis(limit) }))
+    })
+    return (self: Effect.Effect<A, E | TimeCapReached, R>) =>
+      left <= 0 || (cap === "job" && shared.isOver)
+        ? reached
+        : Effect.timeoutOrElse(self, { duration: left, orElse: () => reached })
+  }
+  return agent.effect.pipe(
+    ends("agent", time, now),
+    ends("job", shared.time, shared.startedAt),
+    priority === undefined ? identity : Effect.provideService(Budget.Priority, priority),
+    Effect.provideService(Budget.Agent, key),
+    Spending.from(purse),
+    Spending.from(shared.purse),
+    isCapped(tracker) || isCapped(shared.tracker) || work !== undefined
+      ? Effect.provideService(Uncounted, true)
+      : identity,
+    Effect.provideService(CurrentAgent, {
+      key,
+      trackers: [tracker, shared.tracker, ...shared.outer],
+      weight: work === undefined ? undefined : () => weightOf(member, work, shared)
+    })
+  )
+}
+
+/** The weight of an agent's next call: 1 once the agent has ended, for calls of fibers that outlive it. */
+const weightOf = <A, E, R>(member: JobAgent<A, E, R>, work: number, shared: SharedByJob): number => {
+  if (member.left === undefined) return 1
+  const left = Work.left(work, member.tracker.used.tokens)
+  shared.remaining = Work.update(shared.remaining, member.left, left)
+  member.left = left
+  return Work.weight(shared.remaining, left)
+}
+
+const isCapped = ({ cap }: Tracker): boolean => cap.tokens !== undefined || cap.calls !== undefined
+
+const runOne = Effect.fnUntraced(function* <A, E, R>(
+  member: JobAgent<A, E, R>,
+  shared: SharedByJob
+): Effect.fn.Return<Outcome<A, E>, never, R> {
+  const now = yield* Clock.currentTimeMillis
+  const exit = yield* Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      if (hasEnded(member)) return Exit.interrupt()
+      const over = Deferred.makeUnsafe<void>()
+      // Registered before its first step, because that step may already cancel it.
+      const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
+        member.fiber = fiber
+        member.state = "running"
+        member.tracker.changed()
+        // Added first, because an observer that the agent adds may throw, and later observers are then not called.
+        fiber.addObserver((exit) => {
+          end(member, endOf(exit), shared)
+          shared.wake(() => Deferred.doneUnsafe(over, Exit.void))
+        })
+        return bounded(member, shared, now)
+      })
+      const fiber = yield* Effect.forkChild(restore(known), { startImmediately: true })
+      return yield* Effect.onInterrupt(restore(Effect.andThen(Deferred.await(over), Fiber.await(fiber))), () =>
+        Fiber.interrupt(fiber)
+      )
+    })
+  )
+  const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
+  return { key: member.agent.key, exit, used: used(member), elapsed }
+})
+
+const hasEnded = ({ state }: { readonly state: AgentState }): boolean => state !== "waiting" && state !== "running"
+
+const end = <A, E, R>(member: JobAgent<A, E, R>, state: AgentState, shared: SharedByJob): void => {
+  member.state = state
+  if (member.left !== undefined) shared.remaining = Work.remove(shared.remaining, member.left)
+  member.left = undefined
+  member.tracker.changed()
+}
+
+/** Ends the waiting agents before it interrupts the first running one, because that would let a waiting one start. */
+const cancel = <A, E, R>(some: ReadonlyArray<JobAgent<A, E, R>>, shared: SharedByJob): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const open = some.filter((member) => !hasEnded(member))
+    const fibers = open.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+    for (const member of open) if (member.state === "waiting") end(member, "cancelled", shared)
+    return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
+  })
+
+const endOf = (exit: Exit.Exit<unknown, unknown>): AgentState => {
+  if (Exit.isSuccess(exit)) return "succeeded"
+  return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
+}
+
+const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): AgentUsage => ({
+  ...tracker.used,
+  dollars: internalsOf(purse).total
+})
+
+const trackerOf = (agent: string | undefined, cap: Counter.CounterCap, changed: () => void): Tracker => ({
+  agent,
+  cap,
+  changed,
+  used: Counter.zero
+})
+
+const purseOf = (name: string, dollars: number | undefined, changed: () => void): Spending.Purse =>
+  Spending.make(name, dollars === undefined ? undefined : { dollars }, { changed })
+
+/** A checked cap with its time in milliseconds. */
+const inMillis = ({ time, ...cap }: Cap = {}) => ({
+  ...cap,
+  time: time === undefined ? undefined : Input.millisOf(time)
+})

@@ -1,0 +1,170 @@
+/** What a job of agents takes and returns, and how it fails. */
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import type * as Stream from "effect/Stream"
+import { counted as count, thousands } from "../../domain/words.ts"
+
+// -----------------------------------------------------------------------------
+// Models
+// -----------------------------------------------------------------------------
+
+/**
+ * A bound on the usage of an agent or a job. Without an option there is no bound.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Cap {
+  /** Input and output tokens together. */
+  readonly tokens?: number | undefined
+  /** Calls that reached the provider, including retries. Rejected calls count only if the provider charges them. */
+  readonly calls?: number | undefined
+  /** What governed calls may cost, in US dollars; see `Spending.Cap`. */
+  readonly dollars?: number | undefined
+  /** From the start of the agent or the job, including time in the queue. */
+  readonly time?: Duration.Input | undefined
+}
+
+/**
+ * One agent: its key and its effect.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Agent<A, E, R> {
+  /** Unique within the job. The fairness key of every call that the agent makes. */
+  readonly key: string
+  readonly effect: Effect.Effect<A, E, R>
+  /** @default the job's `capPerAgent` */
+  readonly cap?: Cap | undefined
+  /** The priority of its calls; higher goes first. @default that of the code that starts the job */
+  readonly priority?: number | undefined
+  /**
+   * The tokens that it is expected to use in total. Agents with `work` share the budget in proportion to their remaining work, so that
+   * they end together. Use it for a job of which only the end counts. A rough estimate is enough.
+   *
+   * @default unknown: an equal share, as for tenants
+   */
+  readonly work?: number | undefined
+}
+
+/** What was used so far; open calls count as estimated. */
+export type AgentUsage = {
+  readonly tokens: number
+  readonly calls: number
+  /** What ended governed calls cost, in US dollars, without calls of models that have no price. */
+  readonly dollars: number
+}
+
+/**
+ * The result of an agent. A cancelled agent's exit is an interruption.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outcome<A, E> {
+  readonly key: string
+  readonly exit: Exit.Exit<A, E | TimeCapReached>
+  readonly used: AgentUsage
+  readonly elapsed: Duration.Duration
+}
+
+export type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
+
+/**
+ * The progress of a job.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Progress {
+  readonly agents: ReadonlyArray<{ readonly key: string; readonly state: AgentState; readonly used: AgentUsage }>
+  /** The number of agents that have ended, successfully or not. */
+  readonly done: number
+  readonly used: AgentUsage
+}
+
+/**
+ * A running job.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Job<A, E> {
+  /** The outcomes in the order of the agents. */
+  readonly await: Effect.Effect<ReadonlyArray<Outcome<A, E>>>
+  readonly status: Effect.Effect<Progress>
+  /** The status now and after every change, until all agents have ended. A slow reader gets only the latest. */
+  readonly progress: Stream.Stream<Progress>
+  /** Interrupts one agent and waits until it has ended and holds no tokens. Returns false if it had ended before. */
+  readonly cancel: (key: string) => Effect.Effect<boolean>
+  /** Interrupts every agent that has not ended, started or not. */
+  readonly cancelAll: Effect.Effect<void>
+}
+
+/**
+ * The options of a job.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * How many agents run at once.
+   *
+   * @default "unbounded": the budget limits their calls, and a waiting agent costs little
+   */
+  readonly concurrency?: number | "unbounded" | undefined
+  /** What all agents together may use. @default no bound */
+  readonly cap?: Cap | undefined
+  /** What each agent may use. @default no bound */
+  readonly capPerAgent?: Cap | undefined
+}
+
+// -----------------------------------------------------------------------------
+// Errors
+// -----------------------------------------------------------------------------
+
+/**
+ * The cap of an agent, or of its whole job, has too little left for a call. `key` is the agent and `limit` the cap. The agent gets it as
+ * the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CapReached extends Schema.TaggedError<CapReached>("floodgate/Agents/CapReached")("CapReached", {
+  key: Schema.String,
+  cap: Schema.Literals(["agent", "job"]),
+  unit: Schema.Literals(["tokens", "calls"]),
+  asked: Schema.Finite,
+  left: Schema.Finite,
+  limit: Schema.Finite
+}) {
+  /** A cap never refills, so a retry would fail again. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const one = this.unit === "calls" ? "call" : "token"
+    const whose = this.cap === "job" ? "the job's" : "its"
+    return `Agent "${this.key}" asks for ${count(this.asked, one)}, but ${whose} cap of ${count(this.limit, one)} has ${thousands(this.left)} left: raise the cap, or give the agent less to do`
+  }
+}
+
+/**
+ * The time cap of an agent, or of its whole job, has been reached.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgate/Agents/TimeCapReached")(
+  "TimeCapReached",
+  { key: Schema.String, cap: Schema.Literals(["agent", "job"]), limit: Schema.DurationFromMillis }
+) {
+  override get message(): string {
+    const whose = this.cap === "job" ? "the job's" : "its"
+    return `Agent "${this.key}" ran out of ${whose} time of ${Duration.format(this.limit)}: raise the cap, or give the agent less to do`
+  }
+}
