@@ -116,9 +116,15 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "admit.ts",
-    code: "if (now - block.at > pool.overloadMillis)",
+    code: "if (now - block.at > pacer.overloadMillis)",
     changes: [[">", ">="]],
     why: "A call that is exactly as old as failures take may count as either."
+  },
+  {
+    file: "admit.ts",
+    code: "other.millis > (one?.millis ?? 0) ? other : one",
+    changes: [[">", ">="]],
+    why: "If two waits are equal, either may be named."
   },
   {
     file: "rates.ts",
@@ -152,13 +158,13 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "admit.ts",
-    code: "const amount = get(charge, meter.dimension) ?? 0",
+    code: "const millis = Meter.wait(meter, get(charge, meter.dimension) ?? 0",
     changes: [["get(charge, meter.dimension) ?? 0", "get(charge, meter.dimension)"]],
     why: "Comparisons with a NaN wait are false."
   },
   {
     file: "rates.ts",
-    code: "const phase = furthest(pool)?.phase ?? 1",
+    code: "const phase = furthest(pacer)?.phase ?? 1",
     changes: [["furthest(pool)?.phase ?? 1", "furthest(pool)?.phase"]],
     why: "A missing phase is outside the bounds, as 1 is."
   },

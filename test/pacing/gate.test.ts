@@ -12,13 +12,13 @@ const meterOf = ({ meters }: Law.Pacer, name: Limits.Dimension = "tokens"): Mete
   meters.find(({ dimension }) => dimension === name)!
 
 /** Sends all calls that may go at one instant. Returns their number. */
-const goAt = (pool: Law.Pacer, now: number, most = 20): number => {
+const goAt = (pool: Law.Pacer, now: number, max = 20): number => {
   let count = 0
-  for (; count < most && wait(Law, pool, now, 10) === 0; count++) Law.take(pool, whole(10), now)
+  for (; count < max && wait(Law, pool, now, 10) === 0; count++) Law.take(pool, whole(10), now)
   return count
 }
 
-describe("if several limits bind equally long", () => {
+describe("if several limits bind", () => {
   const limit = { perSecond: 1_000 }
   const all = (amount: number): Law.Admission["charge"] => ({
     requests: amount,
@@ -27,7 +27,20 @@ describe("if several limits bind equally long", () => {
     tokens: amount
   })
 
-  it("the first one is named", () => {
+  it("the one with the longest wait is named, whether the user states it or it was learned", () => {
+    for (const [level, by] of [
+      [-900, "tokens"],
+      [99, "requests"]
+    ] as const) {
+      const pool = poolOf(Law, { requests: { perSecond: 10, burst: 1 }, tokens: { perSecond: 10_000 } })
+      Law.take(pool, whole(0), 0)
+      Meter.restart(meterOf(pool), 1, 0)
+      meterOf(pool).level = level
+      assert.strictEqual(Law.decide(pool, whole(100), 0)?.by, by)
+    }
+  })
+
+  it("the first one is named if they bind equally long", () => {
     for (const share of [1, 0.5]) {
       const pool = poolOf(Law, { requests: { ...limit, share }, tokens: { ...limit, share } })
       // If we have a share, the provider's own limit does not bind.
