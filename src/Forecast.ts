@@ -38,7 +38,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Steps from "./budget/forecast/forecast.ts"
+import { checkUniform, drained, forecast, prepare } from "./budget/forecast/forecast.ts"
 import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 import { check } from "./domain/input/checks.ts"
 
@@ -69,7 +69,7 @@ export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget
  * @since 0.1.0
  */
 export const uniform = (options: Uniform): Workload => {
-  check("Forecast.uniform", Steps.checkUniform, options)
+  check("Forecast.uniform", checkUniform, options)
   const { agents, calls, first, later = first } = options
   return Array.from({ length: agents }, (_, number) => ({
     name: `agent-${number + 1}`,
@@ -99,7 +99,7 @@ export const uniform = (options: Uniform): Workload => {
  * @since 0.1.0
  */
 export const make = (workload: Workload, options: Options): Forecast =>
-  Steps.drained(Steps.forecast(Steps.prepare("Forecast.make", workload, options)))
+  drained(forecast(prepare("Forecast.make", workload, options)))
 
 /**
  * {@link make} as an Effect, which lets other fibers run about once a millisecond. A forecast of a million calls takes
@@ -129,7 +129,7 @@ export const make = (workload: Workload, options: Options): Forecast =>
  */
 export const makeEffect: (workload: Workload, options: Options) => Effect.Effect<Forecast> = Effect.fnUntraced(
   function* (workload, options) {
-    const steps = Steps.forecast(Steps.prepare("Forecast.makeEffect", workload, options))
+    const steps = forecast(prepare("Forecast.makeEffect", workload, options))
     let step = steps.next()
     while (step.done !== true) {
       yield* Effect.yieldNow
