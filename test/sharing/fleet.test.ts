@@ -99,7 +99,7 @@ const job = (processes: number) =>
 
 describe("a fleet", () => {
   it("is as fast as one process, is fair, and never exceeds the limit", () => {
-    for (const count of sized([1, 8], [1, 2, 8])) {
+    for (const count of sized([8], [1, 2, 8])) {
       const { log, requests } = job(count)
       const start = log[0]!.at
       const span = log.at(-1)!.at - start
