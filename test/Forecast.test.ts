@@ -1,5 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Forecast from "floodgate/Forecast"
 
 const seconds = (duration: Duration.Duration): number => Duration.toSeconds(duration)
@@ -117,6 +120,11 @@ describe("Forecast", () => {
         () => Forecast.make([{ name: "a", calls: [{ ...first, duration: "Infinity" }] }], { limits }),
         'Forecast.make: workload[0].calls[0].duration: expected a finite duration, got "Infinity"'
       )
+      // Regression: the error named Budget.reserve and no call.
+      assert.throws(
+        () => Forecast.make([{ name: "a", calls: [{ ...first, inputTokens: 1e300 }] }], { limits }),
+        "Forecast.make: workload[0].calls[0].inputTokens: expected a number from 0 up to 2^53, got 1e+300"
+      )
     })
 
     it("plays an agent of very many calls", () => {
@@ -124,5 +132,33 @@ describe("Forecast", () => {
       const forecast = Forecast.make(workload, { limits: {}, latency: { baseMillis: 0, perInputTokenMillis: 1 } })
       assert.strictEqual(seconds(forecast.agents[0]!.finishesAfter), seconds(forecast.duration))
     })
+  })
+
+  describe("makeEffect", () => {
+    it.effect("gives the forecast of make, and lets other fibers run meanwhile", () =>
+      Effect.gen(function* () {
+        const workload = Forecast.uniform({ agents: 10, calls: 500, first: { inputTokens: 100, outputTokens: 10 } })
+        let steps = 0
+        const other = yield* Effect.forkChild(
+          Effect.forever(
+            Effect.andThen(
+              Effect.yieldNow,
+              Effect.sync(() => steps++)
+            )
+          )
+        )
+        const forecast = yield* Forecast.makeEffect(workload, { limits })
+        assert.isAbove(steps, 1)
+        assert.deepStrictEqual(forecast, Forecast.make(workload, { limits }))
+        yield* Fiber.interrupt(other)
+      })
+    )
+
+    it.effect("fails with a defect for invalid options", () =>
+      Effect.gen(function* () {
+        const cause = yield* Effect.flip(Effect.sandbox(Forecast.makeEffect([], { limits: {}, concurrency: 0 })))
+        assert.match(String(Cause.squash(cause)), /^RangeError: Forecast.makeEffect: concurrency: expected/)
+      })
+    )
   })
 })
