@@ -158,9 +158,9 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     await server.command("HSET", "damaged:11%3Adefault", "version", "1", "value", '{"time":1e300}', "at", "0")
     const { code, out } = await floodgate(["status", ...args]).exit
     assert.strictEqual(code, 0)
-    assert.match(out, /^pool default\ndamaged: time is no number from .*; delete its key/)
+    assert.match(out, /^pool default\ndamaged: time is not a number from .*; delete its key/)
     const json = await floodgate(["status", ...args, "--json"]).exit
-    assert.match(JSON.parse(json.out).pools[0].damaged, /^time is no number/)
+    assert.match(JSON.parse(json.out).pools[0].damaged, /^time is not a number/)
     const checked = await floodgate(["doctor", ...args]).exit
     assert.match(checked.out.replace(/\s+/g, " "), /FAILS In Redis at \S+ the state of the budget is damaged: time is/)
   })

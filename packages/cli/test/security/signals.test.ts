@@ -127,7 +127,7 @@ describe("a command that waits", { timeout: 60_000 }, () => {
       yield* Effect.promise(() => first)
       const at = performance.now()
       command.child.kill("SIGINT")
-      yield* until("Ctrl-C again ends them")
+      yield* until("press Ctrl-C again to end them")
       const again = Effect.andThen(
         Effect.sync(() => command.child.kill("SIGINT")),
         Effect.sleep("100 millis")
