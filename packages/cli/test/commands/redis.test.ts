@@ -211,8 +211,8 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     const { code, stderr } = await going.exit
     assert.strictEqual(code, 0, stderr)
     assert.isAtMost(unwaited(stderr).length, 3)
-    assert.match(stderr, /^floodgate: warn: The store of the budget is away \(.+\)\n/)
-    assert.match(stderr, /\nfloodgate: The store of the budget is back\n/)
+    assert.match(stderr, /^floodgate: warn: The store of the budget cannot be reached \(.+\)\n/)
+    assert.match(stderr, /\nfloodgate: The store of the budget can be reached again\n/)
   }, 60_000)
 })
 
