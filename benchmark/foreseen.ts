@@ -33,13 +33,13 @@ const isSteady = (scenario: Scenario): boolean =>
   Object.values(scenario.told).some((told) => told !== "nothing") &&
   binding(scenario).perMinute <= 600
 
-const leastMillis = 1_000
+const minMillis = 1_000
 
 /** The relative errors in a weather, negative if the wait was longer than foreseen. */
 const errorsOf = (weather: Scenario, seed: number): ReadonlyArray<number> => {
   const looks: Array<Look> = []
   ClientEngine.run(weather, seed, makeForeseeing(looks))
-  const long = looks.filter(({ waited }) => waited > leastMillis)
+  const long = looks.filter(({ waited }) => waited > minMillis)
   return long.map(({ foreseen, waited }) => (foreseen - waited) / waited)
 }
 

@@ -2,7 +2,7 @@
 import { type Dimension, dimensionsOf } from "./amounts.ts"
 import { factorAt } from "./account.ts"
 import { demandOf } from "./neighbours.ts"
-import { binding, leastBurst, meanCall, type Scenario, type Told } from "./scenario.ts"
+import { binding, minBurst, meanCall, type Scenario, type Told } from "./scenario.ts"
 
 export interface Options extends Partial<Omit<Scenario, "limits" | "told" | "name" | "work">> {
   /** Calls of the mean size that the binding limit grants each minute. @default 600 */
@@ -28,7 +28,7 @@ export const scenario = (name: string, options: Options = {}): Scenario => {
   const call = meanCall({ inputTokens })
   const limit = (calls: number, each: number) => ({
     perMinute: calls * each,
-    burst: Math.max(calls * burst, leastBurst) * each
+    burst: Math.max(calls * burst, minBurst) * each
   })
   const limits: { [D in Dimension]?: { readonly perMinute: number; readonly burst: number } } = {}
   limits.requests = limit(binds === "requests" ? perMinute : 2 * perMinute, 1)

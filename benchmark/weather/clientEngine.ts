@@ -30,8 +30,8 @@ export interface Client {
 }
 export type MakeClient = (scenario: Scenario, attempt: Attempt) => Effect.Effect<Client, never, Scope.Scope>
 
-const mostCalls = 200_000
-const mostWorkers = 50_000
+const maxCalls = 200_000
+const maxWorkers = 50_000
 const deadlineMillis = 600_000
 
 export const run = (whole: Scenario, seed: number, makeClient: MakeClient): Score.Result => {
@@ -95,11 +95,11 @@ const lightened = (scenario: Scenario): Scenario => {
     120_000,
     4 * scenario.latency.mean,
     last * 1.5,
-    (mostCalls / binding(scenario).perMinute) * 60_000
+    (maxCalls / binding(scenario).perMinute) * 60_000
   )
   return {
     ...scenario,
     millis: Math.min(scenario.millis, enough),
-    work: { ...work, workers: Math.min(mostWorkers, work.workers) }
+    work: { ...work, workers: Math.min(maxWorkers, work.workers) }
   }
 }

@@ -80,7 +80,7 @@ export interface Setting {
 export type MakeLaw = (setting: Setting) => Law
 
 /** The shortest wait: a finer timer would change nothing. */
-const leastWait = 0.05
+const minWait = 0.05
 const attemptsMost = 5
 const deadlineMillis = 600_000
 const backoff = { first: 2000, most: 60_000, above: 0.2 }
@@ -202,7 +202,7 @@ export const run = (scenario: Scenario, seed: number, makeLaw: MakeLaw): Score.R
       const wait = law.ask(call.charge!, now)
       if (!(wait >= 0)) throw new Error(`the law let a call wait for ${wait} ms`)
       if (wait > 0) {
-        wakeAt = now + Math.max(leastWait, wait)
+        wakeAt = now + Math.max(minWait, wait)
         return
       }
       queue.take()

@@ -20,7 +20,7 @@ import * as Meter from "./meter.ts"
 import * as Neighbours from "./neighbours.ts"
 import * as Prng from "./prng.ts"
 import * as Ramp from "./ramp.ts"
-import { binding, type Failure, leastBurst, meanCall, type Scenario, showsAfter } from "./scenario.ts"
+import { binding, type Failure, minBurst, meanCall, type Scenario, showsAfter } from "./scenario.ts"
 
 /** The parts of a call that the provider sees. */
 export interface Request {
@@ -236,7 +236,7 @@ export const make = (scenario: Scenario, seed: number): Provider => {
 /** The burst at a factor of the limit; it always holds a few calls. */
 const burstAt = (scenario: Scenario, dimension: Dimension, factor: number): number => {
   const { burst } = scenario.limits[dimension]!
-  return Math.max(burst * factor, Math.min(burst, leastBurst * meanCall(scenario)[dimension]))
+  return Math.max(burst * factor, Math.min(burst, minBurst * meanCall(scenario)[dimension]))
 }
 
 const outageAt = (scenario: Scenario, at: number) =>

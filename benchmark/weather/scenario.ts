@@ -99,7 +99,7 @@ export interface Scenario {
 }
 
 /** The smallest burst, in calls of mean size. */
-export const leastBurst = 4
+export const minBurst = 4
 
 /** Our fair share: what constant neighbours leave, or half beside a polite one that wants everything. */
 export const fairPart = ({ neighbours }: Pick<Scenario, "neighbours">): number =>

@@ -32,7 +32,7 @@ const drained = (meter: Meter.Meter, prng: Prng.Prng, millis: number): Array<rea
   return taken
 }
 /** The most that was taken within any interval of a length. */
-const mostWithin = (taken: ReadonlyArray<readonly [number, number]>, millis: number) =>
+const maxWithin = (taken: ReadonlyArray<readonly [number, number]>, millis: number) =>
   Math.max(
     ...taken.map(([from]) => taken.reduce((sum, [at, n]) => (at >= from && at < from + millis ? sum + n : sum), 0))
   )
@@ -41,13 +41,13 @@ describe("Meter", () => {
   it("gives at most burst + rate x interval as a bucket", () => {
     for (let seed = 1; seed <= 5; seed++) {
       const taken = drained(Meter.make("bucket", { perMinute: 600, burst: 100 }, 0), Prng.make(seed), 3 * minute)
-      for (const millis of [10, 1000, 30_000, minute]) assert.isAtMost(mostWithin(taken, millis), 100 + millis / 100)
+      for (const millis of [10, 1000, 30_000, minute]) assert.isAtMost(maxWithin(taken, millis), 100 + millis / 100)
     }
   })
 
   it("gives at most the limit in any minute as a sliding window, and in each of its own minutes as a fixed one", () => {
     const limit = { perMinute: 600, burst: 1 }
-    assert.isAtMost(mostWithin(drained(Meter.make("sliding", limit, 0), Prng.make(1), 3 * minute), minute), 600)
+    assert.isAtMost(maxWithin(drained(Meter.make("sliding", limit, 0), Prng.make(1), 3 * minute), minute), 600)
     const taken = drained(Meter.make("fixed", limit, 20_000), Prng.make(1), 3 * minute)
     for (const from of [-20_000, 40_000, 100_000]) {
       const inMinute = taken.filter(([at]) => at >= from && at < from + minute)

@@ -10,7 +10,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 
 /** Starts calls of a second, and returns the largest number that were in flight together. */
-const mostTogether = Effect.fnUntraced(function* (budget: Budget.TokenBudget["Service"], calls: number) {
+const maxTogether = Effect.fnUntraced(function* (budget: Budget.TokenBudget["Service"], calls: number) {
   let together = 0
   let most = 0
   const call = Effect.scoped(
@@ -35,7 +35,7 @@ describe("the card: Semaphore and Ref", () => {
   it.effect("Semaphore.takeIfAvailable decides how many calls are in flight", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ concurrency: 3 })
-      assert.strictEqual(yield* mostTogether(budget, 10), 3)
+      assert.strictEqual(yield* maxTogether(budget, 10), 3)
     })
   )
 
@@ -43,9 +43,9 @@ describe("the card: Semaphore and Ref", () => {
     Effect.gen(function* () {
       const budget = yield* Budget.make({ concurrency: 1 })
       yield* budget.resize({ concurrency: 4 })
-      assert.strictEqual(yield* mostTogether(budget, 10), 4)
+      assert.strictEqual(yield* maxTogether(budget, 10), 4)
       yield* budget.resize({ concurrency: 2 })
-      assert.strictEqual(yield* mostTogether(budget, 10), 2)
+      assert.strictEqual(yield* maxTogether(budget, 10), 2)
     })
   )
 

@@ -120,12 +120,12 @@ const horizonOf = (plan: Plan): number => {
 const turnMillis = (plan: Plan): number => {
   const { answerMillis, events, network, sizes } = plan
   const lost = network.lost > 0 || events.some(({ what }) => what === "slow") ? 2_500 : 0
-  const each = (1_000 * sizes[1]) / leastRate(plan) + 2 * answerMillis + 8 * network.most + lost
+  const each = (1_000 * sizes[1]) / minRate(plan) + 2 * answerMillis + 8 * network.most + lost
   return each / (1 - network.lost) ** 4
 }
 
 /** The least that the pool has in a second at any time. */
-const leastRate = (plan: Plan): number => plan.limits.tokens!.perSecond! * leastPart(plan)
+const minRate = (plan: Plan): number => plan.limits.tokens!.perSecond! * minPart(plan)
 
 const partOf = ({ concurrency, limits }: Plan, part: number) => ({
   limits: {
@@ -416,12 +416,12 @@ export const kindOf = (plan: Plan): string =>
 const patience = 3_000
 
 /** The least part of its limits that the pool has at any time. */
-const leastPart = ({ events }: Plan): number =>
+const minPart = ({ events }: Plan): number =>
   Math.min(1, ...events.map((event) => (event.what === "resize" ? event.part : 1)))
 
 /** A call that is larger than the bucket goes when that is full. */
 const beyondBurst = (plan: Plan): number =>
-  Math.max(0, plan.sizes[1] - leastPart(plan) * (plan.limits.tokens!.burst ?? 0))
+  Math.max(0, plan.sizes[1] - minPart(plan) * (plan.limits.tokens!.burst ?? 0))
 
 /** By how many bursts a history exceeds its limit, beside calls that are larger than the bucket, and refunds asked for. */
 export const burstsOver = ({ log, plan }: Outcome): number => {
@@ -501,7 +501,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const hasLost = losesOf(plan)
   const most = processes + events.filter(({ what }) => what === "start").length
   // A call that is larger than a part goes when that is full.
-  const oversized = isAlone ? most * Math.max(0, sizes[1] - (leastPart(plan) * burst) / most) : beyondBurst(plan)
+  const oversized = isAlone ? most * Math.max(0, sizes[1] - (minPart(plan) * burst) / most) : beyondBurst(plan)
   // Each time a store loses what was spent, a bucket is full again that was empty, or in debt for a call that is larger.
   const forgiven = events.filter(({ what }) => losses.has(what)).length * Math.max(burst, sizes[1])
   // What processes use where others do not see it is one declared burst at the most.
@@ -643,7 +643,7 @@ export const rougher = (seed: number, isLossyStore = false): Plan => {
 // -----------------------------------------------------------------------------
 
 /** Runs that a search for a smaller plan may take. */
-const mostTries = 300
+const maxTries = 300
 
 /** What a plan can do without, the largest parts first. */
 const smaller = (plan: Plan): ReadonlyArray<Plan> => {
@@ -673,7 +673,7 @@ const smaller = (plan: Plan): ReadonlyArray<Plan> => {
 export const shrink = (plan: Plan, fails: (plan: Plan) => boolean): Plan => {
   let tries = 0
   for (;;) {
-    const next = smaller(plan).find((each) => tries++ < mostTries && fails(each))
+    const next = smaller(plan).find((each) => tries++ < maxTries && fails(each))
     if (next === undefined) return plan
     plan = next
   }

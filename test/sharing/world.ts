@@ -319,7 +319,7 @@ export const excessOf = (
 }
 
 /** The most that any span of a length holds. */
-export const mostIn = (log: ReadonlyArray<Entry>, dimension: Limits.Dimension, millis: number): number => {
+export const maxIn = (log: ReadonlyArray<Entry>, dimension: Limits.Dimension, millis: number): number => {
   let sum = 0
   let most = 0
   let first = 0

@@ -84,7 +84,7 @@ export interface History {
   readonly events: ReadonlyArray<number>
   /** The status at the end of each step's millisecond. */
   readonly looks: ReadonlyArray<Look>
-  readonly mostInFlight: number
+  readonly maxInFlight: number
   /** The number of events when the budget was closed. */
   readonly closed: number
   /** Calls that still waited after that. */
@@ -155,7 +155,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
 
     let event = 0
     let inFlight = 0
-    let mostInFlight = 0
+    let maxInFlight = 0
     const calls: Array<Call> = []
     const live = new Map<number, Live>()
     const looks: Array<Look> = []
@@ -209,7 +209,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
       const reserving = Scope.provide(budget.reserve(charge, retryOf({ agent, priority, maxWait }, first)), scope).pipe(
         Effect.tap((reservation) =>
           Effect.map(clock, (at) => {
-            mostInFlight = Math.max(mostInFlight, ++inFlight)
+            maxInFlight = Math.max(maxInFlight, ++inFlight)
             move(at, charge, 1, undefined)
             call.admittedAt = at
             call.admission = event
@@ -364,7 +364,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
     yield* TestClock.adjust("10 hours")
     yield* look()
     for (const { scope } of live.values()) yield* Effect.exit(Scope.close(scope, Exit.void))
-    const seen = { calls, flows, events, looks, mostInFlight, closed, waitedClosed, thrown }
+    const seen = { calls, flows, events, looks, maxInFlight, closed, waitedClosed, thrown }
     return { seed, stated, concurrency, maxQueued, ...seen }
   }).pipe(Effect.scoped, Effect.provide(TestClock.layer()))
 

@@ -69,7 +69,7 @@ const isNeverOver = (history: History.History): void => {
     }
     assert.isUndefined(Ledger.overWindow(flow, { max: limit.window, millis: 60_000 }), name)
   }
-  assert.isAtMost(history.mostInFlight, history.concurrency, `seed ${history.seed}`)
+  assert.isAtMost(history.maxInFlight, history.concurrency, `seed ${history.seed}`)
 }
 
 const isEmptyInTheEnd = ({ looks, seed }: History.History): void => {
