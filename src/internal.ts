@@ -1,6 +1,6 @@
 /**
  * What Floodgate's own packages take from the inside of the library. It is not part of the public API: it changes without a
- * notice, and a package of Floodgate asks for the version of the library that it was built with.
+ * notice, and each of them asks for exactly the version of the library that it was built with.
  *
  * @since 0.4.0
  */
