@@ -6,7 +6,7 @@ import { BudgetErrorReason } from "../src/budget/errors.ts"
 import { LlmErrorReason } from "../src/protocol/errorReasons.ts"
 import { render } from "../scripts/apiReference.ts"
 import { linksIn, withoutFences } from "./support/links.ts"
-import { publicModules, root } from "./support/modules.ts"
+import { packageFiles, publicModules, root, sourceFiles } from "./support/modules.ts"
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
@@ -54,6 +54,14 @@ const errorTags = async (): Promise<Array<string>> => {
 describe("documentation", () => {
   it("has no broken links", () => {
     assert.deepStrictEqual(pages.flatMap(brokenLinks), [])
+  })
+
+  it("lists the metrics that the code has", () => {
+    const namesIn = (texts: ReadonlyArray<string>, name: RegExp): ReadonlyArray<string> =>
+      [...new Set(texts.flatMap((text) => text.match(name) ?? []))].sort()
+    const pages = namesIn(["docs/guides/observability.md", "docs/gateway.md"].map(read), /\bfloodgate_[a-z_]+\b/g)
+    const code = namesIn([...sourceFiles(), ...packageFiles()].map(read), /(?<=")floodgate_[a-z_]+(?=")/g)
+    assert.deepStrictEqual(pages, code)
   })
 
   it("names every error on the page of failures", async () => {
