@@ -33,7 +33,7 @@
  *
  * @since 0.2.0
  */
-import * as Rates from "./domain/prices.ts"
+import * as PriceTable from "./domain/prices.ts"
 import type { Price, Table } from "./domain/prices.ts"
 
 export { cost, type Price, type Table } from "./domain/prices.ts"
@@ -236,4 +236,4 @@ export const published: Table = { ...anthropicPrices, ...openaiPrices, ...gemini
  * @category getters
  * @since 0.2.0
  */
-export const find = (model: string, table: Table = published): Price | undefined => Rates.find(model, table)
+export const find = (model: string, table: Table = published): Price | undefined => PriceTable.find(model, table)

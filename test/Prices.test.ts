@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import * as Prices from "floodgate/Prices"
-import * as Rates from "../src/domain/prices.ts"
+import * as PriceTable from "../src/domain/prices.ts"
 
 const int = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
@@ -66,25 +66,25 @@ describe("Prices", () => {
 
   it("multiplies all rates, those of long prompts included, by the factor of fast modes and regions", () => {
     const haiku = Prices.find("claude-haiku-5-5")!
-    assert.strictEqual(Rates.charged(haiku, {}), haiku)
-    assert.strictEqual(Rates.charged(haiku, { fast: false, priceFactor: 1 }), haiku)
-    const fast = Rates.charged(haiku, { fast: true, priceFactor: 1.5 })
+    assert.strictEqual(PriceTable.charged(haiku, {}), haiku)
+    assert.strictEqual(PriceTable.charged(haiku, { fast: false, priceFactor: 1 }), haiku)
+    const fast = PriceTable.charged(haiku, { fast: true, priceFactor: 1.5 })
     assert.closeTo(fast.output, 1.5, 1e-9)
     assert.closeTo(fast.cacheRead!, 0.03, 1e-9)
     assert.closeTo(fast.long!.cacheWriteLong!, 3, 1e-9)
     assert.strictEqual(fast.long!.above, 100_000)
-    assert.strictEqual(Rates.charged(Prices.find("claude-opus-4-6")!, { fast: true }).output, 150)
-    assert.strictEqual(Rates.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
+    assert.strictEqual(PriceTable.charged(Prices.find("claude-opus-4-6")!, { fast: true }).output, 150)
+    assert.strictEqual(PriceTable.charged({ input: 1, output: 2 }, { fast: true }).cacheRead, undefined)
   })
 
   it("multiplies the maximal output by the number of requested answers, if the request does not limit them", () => {
     const price = { input: 0, output: 1, maxOutput: 1_000_000 }
-    assert.strictEqual(Rates.bound(price, { bytes: 0 }), 1)
-    assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20 }), 20)
-    assert.strictEqual(Rates.bound(price, { bytes: 0, choices: 20, maxTokens: 500_000 }), 0.5)
-    for (const choices of [NaN, 0, -3, 1]) assert.strictEqual(Rates.bound(price, { bytes: 0, choices }), 1)
-    assert.strictEqual(Rates.bound({ input: 0, output: 1 }, { bytes: 0 }), Infinity)
-    assert.strictEqual(Rates.bound({ input: 0, output: 0 }, { bytes: 0 }), 0)
+    assert.strictEqual(PriceTable.bound(price, { bytes: 0 }), 1)
+    assert.strictEqual(PriceTable.bound(price, { bytes: 0, choices: 20 }), 20)
+    assert.strictEqual(PriceTable.bound(price, { bytes: 0, choices: 20, maxTokens: 500_000 }), 0.5)
+    for (const choices of [NaN, 0, -3, 1]) assert.strictEqual(PriceTable.bound(price, { bytes: 0, choices }), 1)
+    assert.strictEqual(PriceTable.bound({ input: 0, output: 1 }, { bytes: 0 }), Infinity)
+    assert.strictEqual(PriceTable.bound({ input: 0, output: 0 }, { bytes: 0 }), 0)
   })
 
   it("has the maximal output of every published model, so that caps hold", () => {
@@ -120,7 +120,7 @@ describe("Prices", () => {
         cacheReadTokens,
         outputTokens: Math.floor((maxTokens * output) / 100)
       }
-      assert.isAtMost(Prices.cost(price, actual), Rates.bound(price, { bytes, maxTokens }) + 1e-9)
+      assert.isAtMost(Prices.cost(price, actual), PriceTable.bound(price, { bytes, maxTokens }) + 1e-9)
     }
   )
 })

@@ -12,7 +12,7 @@ import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import type { Pushback } from "../domain/signal.ts"
 import type * as Prices from "../Prices.ts"
-import * as Rates from "../domain/prices.ts"
+import * as PriceTable from "../domain/prices.ts"
 import type * as Retry from "../Retry.ts"
 import type * as Spending from "../Spending.ts"
 
@@ -190,7 +190,7 @@ export const made: Input.Checks<Options> = {
   retry: Input.policy,
   accounting: Input.accounting,
   learned: Input.anObject,
-  prices: Rates.check
+  prices: PriceTable.check
 }
 
 /** The check of each option of how a call is run. */

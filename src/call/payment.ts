@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Budget from "../Budget.ts"
 import type { Wake } from "../budget/waker.ts"
-import type * as Rates from "../domain/prices.ts"
+import type * as PriceTable from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
 import {
   type Bill,
@@ -58,7 +58,7 @@ const refusalOf = ({ asked, left, purse, until }: CapRefusal): Budget.BudgetErro
 export interface PaymentRequest {
   /** The purses that pay. One that is named twice pays once. */
   readonly purses: ReadonlyArray<Spending.Purse>
-  readonly price: Rates.Price | undefined
+  readonly price: PriceTable.Price | undefined
   readonly call: Omit<Usage.HeldCall, "observed">
   readonly pool: string
   /** How long the call may wait, in milliseconds. */

@@ -12,7 +12,7 @@ import { counting, first } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
-import * as Rates from "../domain/prices.ts"
+import * as PriceTable from "../domain/prices.ts"
 import * as RetryEngine from "./retryEngine.ts"
 import type * as Retry from "../Retry.ts"
 import * as Failure from "./failure.ts"
@@ -104,8 +104,8 @@ export const reserved =
 const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) => {
     const { agent, call: described, how, parts, pool, purses } = call
-    const listed = Rates.find(described.model, parts.prices)
-    call.price = listed === undefined ? undefined : Rates.charged(listed, described)
+    const listed = PriceTable.find(described.model, parts.prices)
+    call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
     call.known = Usage.known(described, agent, pool, parts.conversations)
     const isPaid = purses.length > 0 || how.purses !== undefined
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {

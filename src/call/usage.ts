@@ -8,7 +8,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Lru from "../domain/input/lru.ts"
-import * as Rates from "../domain/prices.ts"
+import * as PriceTable from "../domain/prices.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
@@ -202,14 +202,14 @@ export const billedAfterFailure = (
 const maxDollars = 1e5
 
 /** What a usage costs, in whole billionths of a dollar. An amount that no provider bills, such as NaN, costs nothing. */
-export const costOf = (price: Rates.Price, actual: Accounting.Actual): number => {
-  const dollars = Rates.cost(price, actual)
+export const costOf = (price: PriceTable.Price, actual: Accounting.Actual): number => {
+  const dollars = PriceTable.cost(price, actual)
   return dollars >= 0 ? Math.round(Math.min(dollars, maxDollars) * perDollar) : 0
 }
 
 /** The most that a call can cost, in whole billionths of a dollar. */
-export const maxCostOf = (price: Rates.Price, known: KnownCall): number =>
-  Math.ceil(Rates.bound(price, known) * perDollar)
+export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number =>
+  Math.ceil(PriceTable.bound(price, known) * perDollar)
 
 // -----------------------------------------------------------------------------
 // Conversations that the provider stores
