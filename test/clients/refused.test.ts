@@ -29,7 +29,7 @@ describe("a refusal of dollars", () => {
           (error: unknown) => error
         )
         assert.strictEqual(requests, 1)
-        assert.include(`${String(failure)} ${JSON.stringify(failure)}`, "has $0.10 left")
+        assert.include(`${String(failure)} ${JSON.stringify(failure)}`, "only $0.10 is left")
       } finally {
         server.closeAllConnections()
         server.close()
