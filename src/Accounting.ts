@@ -7,12 +7,12 @@
  *
  * **Gotchas**
  *
- * Counts follow Anthropic's names: `inputTokens` never includes what was read from the cache. OpenAI's `prompt_tokens`
- * do include it, and must be split first.
+ * Counts have Anthropic's meaning: `inputTokens` excludes tokens that were read from the cache. OpenAI's `prompt_tokens`
+ * includes them, so split it first.
  *
- * Give the accounting to the client (`accounting` of `LlmClient`, `Governor`, the middleware), and the limits to the budget. With
- * the accounting of another provider a client reserves too little or too much. No error says so: calls are rejected, or the budget
- * stays idle.
+ * Give the accounting to the client (`accounting` of `LlmClient`, `Governor`, the middleware), and the limits to the budget.
+ * With another provider's accounting, a client silently reserves too little, so that calls are rejected, or too much, so that
+ * capacity stays unused.
  *
  * **Example** (One call, counted by two providers)
  *
@@ -76,7 +76,7 @@ const prompt = (expected: Expected): number => expected.inputTokens + expected.c
 const allowed = (expected: Expected): number => expected.maxTokens ?? expected.outputTokens
 
 /**
- * Anthropic's own API counts input that is not read from the cache, and the output that is produced. It ignores `max_tokens`.
+ * Anthropic's own API counts uncached input and produced output. It ignores `max_tokens`.
  *
  * **Details**
  *
@@ -271,8 +271,7 @@ export const openai: Accounting = {
  *
  * **Details**
  *
- * The count is an estimate of the most that a request may take, and is not corrected by the tokens that are billed. So `tokens`
- * keep their estimate.
+ * The count is an upper estimate that is never corrected to the billed tokens, so `tokens` keep their estimate.
  *
  * Source: https://learn.microsoft.com/azure/ai-services/openai/how-to/quota
  *

@@ -7,17 +7,16 @@
  *
  * **Details**
  *
- * A {@link Cap} bounds tokens, calls, dollars and time, for every agent and for the whole job. Tokens and calls are counted when
- * they are reserved, whichever code inside the agent makes the call. Calls through an SDK client with the middleware of
- * `floodgate/anthropic` are not counted, because promises belong to no agent. A call that would exceed a cap is refused
- * before it waits or is sent, with a {@link CapReached} that names what is left; the agent may handle it. Estimates count until
- * they are settled, so caps hold at every instant. Dollars are those of governed calls, as `Spending.Cap` has it: a
- * call that passes such a cap is refused with `Spending.SpendCapReached`. When its time is over, an agent ends with
- * {@link TimeCapReached}, and an
- * agent that has not started does not start.
+ * A {@link Cap} bounds tokens, calls, dollars and time, for every agent and for the whole job. Tokens and calls are counted
+ * when they are reserved, whichever code inside the agent makes the call. Calls through an SDK client with the middleware of
+ * `floodgate/anthropic` are not counted, because promises belong to no agent. A call that would exceed a cap is refused before
+ * it waits or is sent, with a {@link CapReached} that names what is left; the agent may handle it. Estimates count until they
+ * are settled, so caps hold at every instant. Dollar caps apply to governed calls, as with `Spending.Cap`: a call that would
+ * exceed one is refused with `Spending.SpendCapReached`. When its time is up, an agent ends with {@link TimeCapReached}, and
+ * agents that have not started never start.
  *
- * Agents share the budget equally, as tenants should, so the agent with the most work ends last. If only the end of the whole job
- * counts, state the {@link Agent.work} of each agent: shares then follow the remaining work, and all agents end together.
+ * Agents share the budget equally, so the agent with the most work ends last. If only the end of the whole job matters, state
+ * the {@link Agent.work} of each agent: shares then follow the remaining work, and all agents end together.
  *
  * {@link layer} counts tokens and calls. Put it between the budget and the client. Without it, a call of an agent with a cap on tokens or
  * calls, or with stated work, dies with a `RangeError`. (A `TokenBudget` of your own, with no budget of this library below it, cannot

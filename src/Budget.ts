@@ -3,14 +3,14 @@
  *
  * A call reserves its expected usage before it is sent, and is settled to its actual usage afterwards. No call is admitted
  * beyond the provider's limits. Calls that must wait are queued: first come, first served within an agent, and fair between
- * agents. A call that is interrupted while it waits has been charged nothing.
+ * agents. A call that is interrupted while it waits is not charged.
  *
  * **Details**
  *
- * A pool is the models that share one set of limits. Its state is one value in a `Ref`, or in a store that processes share: its
- * buckets, and what it has learned of the provider. A call first takes a permit of a `Semaphore`, which limits the calls in
- * flight. Then it is charged in all dimensions at once, or waits. When it is settled, the unused part of its estimate is
- * refunded. Usage beyond the estimate becomes debt, and later calls wait until it has refilled.
+ * A pool is a group of models that share one set of limits. Its state is one value in a `Ref`, or in a store that processes
+ * share: its buckets, and what it has learned of the provider. A call first takes a permit of a `Semaphore`, which limits the
+ * calls in flight. Then it is charged in all dimensions at once, or waits. When it is settled, the unused part of its estimate
+ * is refunded. Usage beyond the estimate becomes debt, and later calls wait until it has refilled.
  *
  * Metrics, each with the attribute `pool`:
  *
@@ -274,8 +274,8 @@ const invalidOption = (refusal: unknown): Config.ConfigError => {
 }
 
 /**
- * Logs when calls begin to wait, when they wait for something else, when a pool pauses, and when the wait is over. It logs at
- * most one line a second for each pool, none while nothing changes, and none for waits below a second.
+ * Logs when calls begin to wait, when the reason for waiting changes, when a pool pauses, and when the wait is over. It logs at
+ * most one line per second and pool, and ignores waits shorter than a second.
  *
  * **Details**
  *

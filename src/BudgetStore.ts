@@ -46,7 +46,8 @@ const shared = optionsOf(checks)
  *
  * **Gotchas**
  *
- * Throws a `RangeError` if a duration is not above zero, if the `timeout` is longer than an hour, or another one than a day.
+ * Throws a `RangeError` if a duration is not above zero, if the `timeout` is longer than an hour, or if any other duration is
+ * longer than a day.
  *
  * **Example** (A store that must be opened)
  *

@@ -15,9 +15,9 @@
  * Agents are many and short-lived, so most would never learn enough alone. The cached share is not borrowed, because each
  * kind has its own cache.
  *
- * Estimates err on the safe side: input by twice the mean deviation upwards, the cached share downwards. The last 256
- * outputs are kept. Before 30 are known, the estimate is 4,096 tokens (16,384 with thinking), or more if a longer output was
- * seen, but never more than `maxTokens`. That is longer than most replies, and does not stop a fan-out as 64,000 would.
+ * Estimates err on the safe side: input by twice the mean deviation upwards, the cached share downwards. The last 256 outputs
+ * are kept. Before 30 are known, the estimate is 4,096 tokens (16,384 with thinking), or more if a longer output was seen, but
+ * never more than `maxTokens`. This is longer than most replies, yet small enough not to stall a fan-out, as 64,000 would.
  *
  * At first, 2.7 bytes count as a token: Anthropic's rule of thumb is 3.5 characters, and its models since
  * Claude 4.7 make about 30 % more tokens of the same text (https://platform.claude.com/docs/en/about-claude/glossary,
@@ -213,13 +213,13 @@ export class Estimator extends Context.Service<
 // Arithmetic
 // -----------------------------------------------------------------------------
 
-/** The module's documentation gives the reasons. */
+/** See the module's documentation for the reasons. */
 const firstOutput = 4_096
 const firstOutputThinking = 4 * firstOutput
 /** The number of outputs that a kind needs before its quantile counts. */
 const enough = 30
 const margin = 1.15
-/** More than the classes of agents of any program. Callers may make up a kind for each call. */
+/** More kinds than a program has. The number is bounded because callers may invent a kind for each call. */
 const maxProfiles = 1_000
 
 interface KindMemory {
@@ -244,8 +244,8 @@ const nothing = (key: string, pool: string, kind: string | undefined): KindMemor
 })
 
 /**
- * What to reserve for each of several calls that run together, so that their sum is as safe as the quantile is for one
- * call. Of independent amounts the mean adds up, but the spread grows only with the root of their number.
+ * The reservation of each of several concurrent calls, such that their sum is as safe as the quantile is for one call. The
+ * means of independent amounts add up, but their spread grows only with the square root of their number.
  */
 const shareOf = ({ thinking, together = 1 }: Call, outputs: TokenRatios.Recent): number => {
   const alone = TokenRatios.quantile(outputs, thinking === true ? 0.99 : 0.95)

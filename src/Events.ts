@@ -1,8 +1,8 @@
 /**
  * Events of calls as plain data, for a log, a dashboard or a test.
  *
- * Waits, rejections, retries and pauses are reported to the {@link Observer} of the context in which a budget and a governor are
- * made. Metrics only count them. An event also says why, and until when.
+ * Waits, rejections, retries and pauses are reported to the {@link Observer} of the context in which a budget and a governor
+ * are made. Metrics only count these; events also say why they happened and until when they last.
  *
  * **Example** (A pause)
  *
@@ -34,7 +34,7 @@ type Base = {
   readonly pool: string
 }
 
-/** A call must wait. `until` is a prediction: other calls that go first, or rejections, make it later. */
+/** A call must wait. `until` is a prediction: it moves back if other calls go first or are rejected. */
 type WaitEvent = Base & {
   readonly type: "wait"
   readonly agent: string

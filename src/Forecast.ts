@@ -1,5 +1,5 @@
 /**
- * `Forecast`: what a workload will take under given limits, before it runs.
+ * `Forecast` predicts how long a workload takes under given limits, before it runs.
  *
  * Three things decide how long a fan-out takes: how much of each limit it uses, how long its longest agent takes alone, and how
  * many calls may run at once. A forecast plays the workload through the queue and the limits of a budget, without a clock. It
@@ -49,7 +49,7 @@ export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget
 // -----------------------------------------------------------------------------
 
 /**
- * A workload of agents that are all alike. It may have up to a million calls, whose forecast takes some seconds.
+ * A workload of identical agents. It may have up to a million calls; a forecast of that many takes a few seconds.
  *
  * **Gotchas**
  *
@@ -78,7 +78,7 @@ export const uniform = (options: Uniform): Workload => {
 }
 
 /**
- * What a workload will take.
+ * Predicts how long a workload takes, which limit binds, and how long calls wait.
  *
  * **Example** (See which limit calls wait for)
  *
@@ -102,8 +102,8 @@ export const make = (workload: Workload, options: Options): Forecast =>
   drained(forecast(prepare("Forecast.make", workload, options)))
 
 /**
- * {@link make} as an Effect, which lets other fibers run about once a millisecond. A forecast of a million calls takes
- * seconds; {@link make} blocks the program for as long.
+ * {@link make} as an Effect, which lets other fibers run about once a millisecond. A forecast of a million calls takes seconds;
+ * {@link make} would block the program for that time.
  *
  * **Gotchas**
  *

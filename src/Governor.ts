@@ -13,9 +13,9 @@
  * Retries are taken from the retry budget ({@link Retry.balance}) of the caller's context, otherwise from that of the governor's
  * layer, otherwise from that of the process.
  *
- * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If the
- * deadline prevents a retry, the call fails with its last failure. If the budget refuses a retry, the refusal has that failure as
- * its `failure`.
+ * No attempt begins after the deadline ({@link Retry.withDeadline}), or waits beyond it for a warm cache or in the queue. If
+ * the deadline prevents a retry, the call fails with its last failure. If the budget refuses a retry, the refusal carries the
+ * last failure in `failure`.
  *
  * The reservation is settled:
  *
@@ -24,7 +24,7 @@
  *   `usage`, and a defect, keep the estimate. If the provider charges rejected requests, every request that was sent keeps it
  * - after an interruption, to nothing if the attempt was not sent, otherwise to the input and the output that was observed
  *
- * Each call has one span, and counts in the metrics of `docs/guides/observability.md`.
+ * Each call has one span, and is counted in the metrics of `docs/guides/observability.md`.
  *
  * **Example** (Any effect that calls a model)
  *
@@ -125,10 +125,10 @@ const checkMade = optionsOf(made)
 const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
   Effect.as(call.settle(actual, response, signal), value)
 
-/** Leaves a call that was opened to its caller, who concludes the ticket. */
+/** Leaves an opened call to its caller, who concludes the ticket. */
 const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
-/** What a call goes through, from the inside to the outside. */
+/** The steps of a call, from the inside to the outside. */
 const governed = <A, B, E, R>(
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
   settle: (call: GovernedCall, value: A) => Effect.Effect<B>

@@ -1,10 +1,10 @@
 /**
- * What is limited, by how much, and what a call takes of it.
+ * The vocabulary of limits: dimensions, limits, estimates, usages and signals.
  *
- * A provider limits several **dimensions** at once: requests, input tokens, output tokens, or both kinds of tokens
- * together. A {@link Limit} says how much of one dimension it grants and how it counts. {@link Limits} are those of a pool,
- * {@link Pools} those of several. An {@link Estimate} and a {@link Usage} are amounts over the same dimensions, and a
- * {@link Signal} is what a response says of them.
+ * A provider limits several **dimensions** at once: requests, input tokens, output tokens, or both kinds of tokens together. A
+ * {@link Limit} says how much of one dimension it grants and how it counts. {@link Limits} are the limits of one pool,
+ * {@link Pools} those of several pools. An {@link Estimate} and a {@link Usage} are amounts over the same dimensions, and a
+ * {@link Signal} is what a response says about the limits.
  *
  * Everything here is a plain value. Nothing reads a clock or does I/O.
  *

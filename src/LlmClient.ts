@@ -1,13 +1,13 @@
 /**
  * `LlmClient` makes calls to a Messages API under a token budget and a retry policy.
  *
- * It composes the two: each attempt holds a reservation of the {@link TokenBudget}, and the retry policy, which is a `Schedule`, says
- * when the next attempt begins. The {@link Governor} does that for every client. This one describes requests, makes attempts over an
- * {@link LlmProvider}, and reads the usage in responses.
+ * It composes the two: each attempt holds a reservation of the {@link TokenBudget}, and the retry policy, which is a
+ * `Schedule`, says when the next attempt begins. The {@link Governor} does that for every client. `LlmClient` itself describes
+ * requests, makes attempts over an {@link LlmProvider}, and reads the usage in responses.
  *
  * **Details**
  *
- * `Governor.ts` composes what a call goes through, from the inside to the outside:
+ * `Governor.ts` composes the steps of a call, from the inside to the outside:
  *
  * ```ts
  * pipe(
@@ -148,7 +148,7 @@ export class SdkMissing extends Schema.TaggedError<SdkMissing>("floodgate/LlmCli
 
 const route = { operation: "generate", path: "/v1/messages" } as const
 
-/** The failure of params that the provider would reject, before the call waits for its turn. Undefined if they are valid. */
+/** Checks params before the call is queued. Returns the failure if the provider would reject them, otherwise undefined. */
 const invalidParams = (
   method: "create" | "stream" | "countTokens",
   params: unknown

@@ -44,7 +44,7 @@ export * from "./protocol/errorReasons.ts"
 
 /** A call that was answered with an error before any output. */
 const requestOnly: Limits.Usage = { ...Amounts.nothing, requests: 1 }
-/** A call whose input the provider had, and of whose output nothing was seen. */
+/** A call whose input reached the provider, but of whose output nothing arrived. */
 const unanswered: Limits.Usage = { requests: 1, outputTokens: 0 }
 
 /** Reasons of calls that were rejected, or never sent. */
@@ -89,7 +89,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
   }
 }
 
-/** What a client knows of its retries. */
+/** What a client knows about its retries. */
 type Annotations = {
   /** How often the call was sent. A call that a circuit breaker turned away was not sent. */
   readonly attempts?: number | undefined
@@ -101,7 +101,7 @@ type Annotations = {
   readonly limit?: Limits.Dimension | undefined
 }
 
-/** Why there was no further attempt, unless the number of attempts says it. */
+/** Why there was no further attempt. Used-up attempts need no words, because the message has their number. */
 const stops = { attempts: undefined, deadline: "no time left for another", schedule: "the retry schedule has ended" }
 
 /**

@@ -123,7 +123,8 @@ export interface Implementation {
  *
  * **Gotchas**
  *
- * Where the SDK is installed, `LlmClient` returns its types. Fields of theirs that your provider leaves out are `undefined`.
+ * If the SDK is installed, `LlmClient` returns the SDK's types, in which the fields that your provider leaves out are
+ * `undefined`.
  *
  * **Example** (A client without the SDK)
  *

@@ -3,8 +3,8 @@
  *
  * **When to use**
  *
- * To write an `LlmProvider` of your own, or to use `LlmClient` without Anthropic's SDK. Where `@anthropic-ai/sdk` is installed,
- * `LlmClient` has the SDK's types in their place. Those are assignable to the types here.
+ * To write an `LlmProvider` of your own, or to use `LlmClient` without Anthropic's SDK. If `@anthropic-ai/sdk` is installed,
+ * `LlmClient` uses the SDK's types instead, which are assignable to the types here.
  *
  * **Details**
  *
@@ -139,7 +139,7 @@ export interface MessageRequest extends CountRequest {
 // -----------------------------------------------------------------------------
 
 /**
- * The tokens that an answer used. An event of a stream may leave counts out, or have null in their place.
+ * The tokens that an answer used. A stream event may omit counts or set them to null.
  *
  * @category models
  * @since 0.4.0

@@ -26,9 +26,10 @@
  *
  * **Details**
  *
- * **What you state is obeyed.** Your `backoff` is the wait before every retry, and when it ends, the call fails. Your `attempts`
- * limit every request that is sent. Without them, a client distinguishes two kinds of failures. Its own use up the five attempts.
- * Those of the pool (an empty bucket, an outage) are limited only by the ten minutes, and step a run of the schedule of their own.
+ * **Explicit options win.** If you set `backoff`, it determines the wait before every retry, and the call fails when it ends.
+ * If you set `attempts`, it limits all requests of a call. By default a client distinguishes two kinds of failures: the call's
+ * own failures use up the five attempts, while failures of the pool (an empty bucket, an outage) are limited only by the ten
+ * minutes and advance a separate run of the backoff.
  *
  * A call that is given up fails with its last error. The field `stoppedBy` of an `LlmError` says why.
  *
@@ -167,7 +168,7 @@ const jitters = {
   none: (self: Backoff) => self
 }
 
-/** The waits of a policy that states no backoff. */
+/** The waits of a policy without a `backoff`. */
 const exponential = ({ base = "2 seconds", cap = "60 seconds", factor, jitter = "proportional" }: Options): Backoff =>
   Schedule.exponential(base, factor).pipe(cappedAt(cap), jitters[jitter])
 
@@ -177,8 +178,8 @@ const exponential = ({ base = "2 seconds", cap = "60 seconds", factor, jitter = 
  *
  * **Details**
  *
- * A policy is a `Schedule` of {@link Failed} attempts whose output is a {@link Decision}. `Schedule.tap`, `Schedule.modifyDelay` and
- * others make another policy of it.
+ * A policy is a `Schedule` of {@link Failed} attempts whose output is a {@link Decision}. `Schedule.tap`,
+ * `Schedule.modifyDelay` and others turn it into another policy.
  *
  * **Gotchas**
  *
@@ -337,9 +338,10 @@ const finish = <E>(error: E, stoppedBy: StopReason | undefined): E =>
  *
  * **Details**
  *
- * Only failures with `isRetryable: true`, or those that the policy's `while` accepts, are retried, never before their `retryAfter`
- * or after the deadline ({@link withDeadline}). Defects and interruptions are not retried. A wait holds nothing, and interruption
- * ends it at once. When the policy ends, the call fails with its last error. `onRetry` runs before each wait.
+ * Only failures with `isRetryable: true`, or those that the policy's `while` accepts, are retried, never before their
+ * `retryAfter` or after the deadline ({@link withDeadline}). Defects and interruptions are not retried. A waiting retry holds
+ * no resources, and interrupting it ends the wait at once. When the policy ends, the call fails with its last error. `onRetry`
+ * runs before each wait.
  *
  * **Gotchas**
  *
@@ -438,8 +440,9 @@ const millisAfter = (after: Duration.Input): number => {
  *
  * **Details**
  *
- * If the next attempt would begin after the deadline, the call fails at once with its last error. If the first attempt of a client
- * or a governor would, the call is refused with `DeadlineMissed`. A running attempt is not ended; use `Effect.timeout` for that.
+ * If the next attempt would begin after the deadline, the call fails at once with its last error. If that would already be the
+ * first attempt of a client or a governor, the call is refused with `DeadlineMissed`. A running attempt is not ended; use
+ * `Effect.timeout` for that.
  *
  * **Gotchas**
  *

@@ -1,5 +1,5 @@
 /**
- * Caps in dollars: what calls may cost together, in all, per day, or in any window of time.
+ * Caps in dollars on the total cost of calls: over all time, per day, or in any window of time.
  *
  * A {@link Purse} counts the costs of calls. All calls of an effect within {@link from} pay from its purse, whether that effect is
  * an agent, a job or a whole program. With nested purses, a call pays from all of them, or from none.

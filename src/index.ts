@@ -1,5 +1,5 @@
 /**
- * Keeps parallel LLM calls inside a provider's rate limits, and recovers gracefully when the limits are exceeded anyway.
+ * Runs many LLM calls in parallel without 429s: each call is queued until the provider has room.
  *
  * @since 0.1.0
  */

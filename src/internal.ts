@@ -1,6 +1,6 @@
 /**
- * What Floodgate's own packages take from the inside of the library. It is not part of the public API: it changes without a
- * notice, and each of them asks for exactly the version of the library that it was built with.
+ * The internals of the library that Floodgate's own packages use. They are not part of the public API and change without
+ * notice, so each package requires the exact version of the library that it was built with.
  *
  * @since 0.4.0
  */

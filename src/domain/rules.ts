@@ -33,7 +33,7 @@ export type Counting = PerDimension<WindowKind>
  * - The default burst of `requests` is 5 s worth until headers show more, because providers may enforce 60 a minute as
  *   one a second.
  *
- * A stated limit is a cap. A provider's headers can lower the rate in use, and never raise it.
+ * A stated limit is a cap. A provider's headers can lower the rate in use but never raise it above the limit.
  *
  * @category models
  * @since 0.1.0

@@ -58,7 +58,7 @@ const wait = (reason: Common): string => {
 const mayRepeat = (reason: Common): boolean => reason.shouldRetry !== false && reason.received?.started !== true
 
 /**
- * The provider rejected the call because a limit was passed (429). Retryable after the wait that it names.
+ * The provider rejected the call because a limit was exceeded (429). Retryable after the wait that the provider names.
  *
  * @category errors
  * @since 0.1.0
@@ -172,8 +172,8 @@ export class TimedOut extends Schema.TaggedError<TimedOut>("floodgate/LlmError/T
 }
 
 /**
- * The connection failed. `sent` says whether the provider may have had the request: refused connections and unknown
- * hosts had not sent anything, a reset may come after. Retryable.
+ * The connection failed. `sent` says whether the provider may have had the request: nothing was sent if the connection was
+ * refused or the host is unknown, but a reset may come after the request was sent. Retryable.
  *
  * @category errors
  * @since 0.1.0

@@ -180,7 +180,7 @@ export const emptyAnswer: Answer = {
   error: undefined
 }
 
-/** The most output of all answers to a request together, by the most of each. */
+/** The most output of all answers to a request together, given the most that each may have. */
 export const outputOf = (each: number | undefined, choices: unknown): Pick<Description, "maxTokens" | "choices"> => {
   if (!(typeof choices === "number" && choices > 1 && Number.isSafeInteger(choices))) return { maxTokens: each }
   return { maxTokens: each === undefined ? undefined : each * choices, choices }

@@ -38,7 +38,7 @@ import type * as Scope from "effect/Scope"
 import type { Store, StoreError, Stored } from "../BudgetStore.ts"
 
 /**
- * The store has broken the contract.
+ * The store breaks the contract.
  *
  * @category errors
  * @since 0.1.0
