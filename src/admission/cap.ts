@@ -85,7 +85,7 @@ export const take = (cap: Cap, charge: number): void => {
   if (rule.window !== undefined && charge > 0) cap.cells = Cells.add(cells, rule.window, at, charge)
 }
 
-/** Updates `fullAt`. If the bucket is full, that stays the earliest time since which it has been. */
+/** Updates `fullAt`, which keeps the earliest time since which a full bucket has been full. */
 const refills = (cap: Cap): void => {
   const { at, fullAt, level, rule } = cap
   if (level >= rule.capacity) cap.fullAt = Math.min(fullAt, at)

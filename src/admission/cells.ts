@@ -48,7 +48,7 @@ export const total = ({ newest, sum }: Cells): number => sum + (newest?.amount ?
 
 const millisOf = (window: Span): number => window.millis / slicesPerWindow
 
-/** A slice counts until the last amount that it may have has left the window. */
+/** A slice counts until the latest amount that it may contain has left the window. */
 const leavesAt = ({ index }: Slice, window: Span): number => (index + 1) * millisOf(window) + window.millis
 
 /** When everything has left the window; 0 if nothing is in it. */
@@ -75,7 +75,7 @@ export const add = ({ newest, older, sum }: Cells, window: Span, at: number, amo
   if (newest === undefined) return { older, sum, newest: { index, amount } }
   if (newest.index === index) return { older, sum, newest: { index, amount: newest.amount + amount } }
   const sealed = [...older, newest]
-  // Added up again, so that rounding errors do not add up.
+  // Summed again, so that rounding errors do not accumulate.
   return { older: sealed, sum: sumOf(sealed), newest: { index, amount } }
 }
 

@@ -73,7 +73,7 @@ interface Level<E> extends Heap.Item {
 
 /** The weight of one agent in the average of those that come back. */
 const returnWeight = 1 / 64
-/** The least number of flows that are swept. */
+/** The minimum number of flows to sweep. */
 const firstSweep = 1024
 /** Levels without entries are kept up to this number of levels. */
 const idleLevels = 64

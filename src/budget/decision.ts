@@ -83,8 +83,8 @@ const exhausted = (
 }
 
 /**
- * Ends a call. `learn` updates the law. Agents and processes share what is used, not what is asked for, so the turn of the
- * process is corrected, if `isCorrected` agrees. Returns the answer of `learn`, and the fraction of its cost that the call used.
+ * Ends a call. `learn` updates the law. Fair shares are shares of usage and not of estimates, so the turn of the process is
+ * corrected if `isCorrected` agrees. Returns the answer of `learn`, and the fraction of its cost that the call used.
  */
 export const conclude = <A>(
   draft: PoolState,
@@ -111,7 +111,8 @@ export const release = (draft: PoolState, id: string, admission: Law.Admission, 
 /** What a charge costs in the fair queue: the largest fraction of a minute's limit that it takes. */
 export const costOf = ({ degraded, config, law }: PoolState, charge: Amounts.Whole): number => {
   let cost = Amounts.dominantShare(charge, config.rules)
-  // Degraded mode has scaled the limits down, but the call may be served after it: its cost is a fraction of the whole.
+  // Degraded mode has scaled the limits down, but the call may be served after it ends, so its cost is a fraction of the full
+  // limit.
   const minute = 60_000 / (degraded?.of ?? 1)
   for (const { dimension, limit } of law.meters) {
     if (limit < Infinity && limit > 0) cost = Math.max(cost, charge[dimension] / (limit * minute))
@@ -122,7 +123,7 @@ export const costOf = ({ degraded, config, law }: PoolState, charge: Amounts.Who
 const costUsed = (state: PoolState, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
-/** A charge without the dimensions that nothing limits. */
+/** A charge in the limited dimensions only. */
 export const limited = ({ caps, meters }: Law.Pacer, charge: Amounts.Whole): Amounts.Charge =>
   Amounts.mapDimensions(charge, (amount, dimension) =>
     caps[dimension] !== undefined || meters.some((each) => each.dimension === dimension && each.limit < Infinity)

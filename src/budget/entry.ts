@@ -32,7 +32,7 @@ export interface CheckedFailure {
   readonly used: Amounts.Charge
 }
 
-/** What a call, and whoever holds it, needs of its pool. */
+/** The operations of a pool that a call and its holder need. */
 export interface PoolOfCall {
   readonly name: string
   readonly law: Law.Pacer

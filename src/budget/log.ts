@@ -9,7 +9,7 @@ import type { BudgetStatus, PoolStatus } from "./models.ts"
 /** Whether the configuration asks for the log. */
 export const isWanted: Config.Config<boolean> = Config.withDefault(Config.Boolean("FLOODGATE_LOG"), false)
 
-/** Shorter waits are usual and not logged. It is also the least time between two lines of a pool. */
+/** Shorter waits are normal and are not logged. This is also the minimum time between two lines about a pool. */
 const minMillis = 1_000
 
 // -----------------------------------------------------------------------------
@@ -98,7 +98,8 @@ const stepOf = (
   }
   const max = Math.max(told.max, pool.queued)
   if (pool.queued === 0 && pool.pause === undefined) return [undefined, overOf(name, { ...told, max }, now)]
-  // After a pause one call probes, and the others wait for it. That is no change: the pause may continue.
+  // After a pause, one call probes while the others wait for its result. This is not logged as a change, because the pause may
+  // continue.
   const isSame = cause === undefined || cause === told.cause || (cause === "place" && told.cause in pauses)
   return isSame ? [{ ...told, max }] : [{ ...told, cause, max }, lineOf(name, pool)]
 }

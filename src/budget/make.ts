@@ -45,10 +45,13 @@ import * as Waker from "./waker.ts"
 
 type CommonOptions = Omit<PoolOptions, "name" | "kind" | "limits" | "rested" | "counts" | "denied" | "idled">
 
-/** At most this many names are warned of. */
+/** The maximum number of names that are warned about. */
 const maxWarned = 100
 
-/** How long a search without an idle pool is not repeated, unless the last call of a pool ends. A pause may end meanwhile. */
+/**
+ * How long to wait before searching for an idle pool again, unless the last call of a pool ends first. A later search may
+ * succeed because a pause has ended.
+ */
 const busyMillis = 100
 
 /**

@@ -97,8 +97,8 @@ export interface ReserveOptions {
 }
 
 /**
- * Options of `reserve` that only the governor passes. Symbols keep them out of the public options, and in copies of these. They
- * are registered, so that a governor and a budget of two copies of the package agree on them.
+ * Options of `reserve` that only the governor passes. Because their keys are symbols, they are not part of the public options,
+ * but are kept when options are copied. The symbols are registered, so that two copies of the package agree on them.
  */
 export const first: unique symbol = Symbol.for("floodgate/Budget/first")
 export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
@@ -178,8 +178,9 @@ export const Agent = Context.Reference<string>("floodgate/Budget/Agent", { defau
 export const Priority = Context.Reference<number>("floodgate/Budget/Priority", { defaultValue: () => 0 })
 
 /**
- * When to predict a wait again that `maxWait` bounds, in milliseconds since the epoch. A pause or a rejection may have come since
- * the call arrived. If it would now wait too long, it fails with `WaitTooLong` while its caller can still answer.
+ * When to predict the wait of a call with `maxWait` again, in milliseconds since the epoch. A pause or a rejection may have
+ * made the wait longer since the call arrived. If it is now too long, the call fails with `WaitTooLong` while its caller can
+ * still respond.
  */
 export const ReviewAt = Context.Reference<number | undefined>("floodgate/Budget/ReviewAt", {
   defaultValue: () => undefined

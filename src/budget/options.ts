@@ -34,7 +34,7 @@ export const maxIdlePools = 1_000
 /** As many as a gateway has connections: each has at most one call in flight. */
 const defaultMaxPools = 10_000
 
-/** The name of a pool of an account. No pool without an account has such a name. */
+/** The name of an account's pool. No other pool can have such a name. */
 export const nameIn = (account: string | undefined, pool: string): string => {
   if (account === undefined) return pool
   return pool === defaultPool ? account : `${account}/${pool}`
@@ -84,7 +84,7 @@ export const made: Input.Check = Input.options<Options>({
   learned: Input.anObject
 })
 
-/** Their names only, for options that are read from the configuration. */
+/** Checks only the names of the options, because the values come from the configuration. */
 export const configured: Input.Check = Input.options<Options>({
   limits: Input.anything,
   concurrency: Input.anything,
@@ -154,7 +154,7 @@ export const parse = (options: Options) => {
   return { concurrency, maxPools, maxQueued, ...sets(limits) }
 }
 
-/** What the limits say of pools. */
+/** What the limits say about pools. */
 interface LimitSets {
   readonly poolOf: (model: string) => string
   /** The limits of a pool; empty if none were given. */

@@ -1,9 +1,9 @@
 /**
- * The calls in flight of a pool, as permits of a semaphore. Its answer decides, and nothing else counts them.
+ * Limits the calls in flight of a pool by the permits of a semaphore, which is the only count of them.
  *
  * No fiber waits on the semaphore, because `release` looks at all waiters and lets small requests overtake: calls wait in the
- * budget's own queue. The permit of a call that ends is kept for the next one, which spares both an effect. The semaphore is
- * only asked if no permit was kept.
+ * budget's own queue. The permit of a call that ends is kept for the next call, which saves running an effect in both. The
+ * semaphore is only asked for a permit if none was kept.
  */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"

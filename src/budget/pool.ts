@@ -353,7 +353,7 @@ export class Pool implements PoolOfCall {
       reason === "overload"
         ? (law, admission, now) => Law.overload(law, admission, { retryAfter, used }, now)
         : (law, admission, now) => Law.reject(law, admission, { ...failure, isRamp: reason === "ramp" }, now),
-      // A failed probe of an outage was its agent's turn: the next probe is another agent's.
+      // A failed probe uses up its agent's turn, so that another agent makes the next probe.
       (verdict) => verdict !== "outage"
     )
     this.repriceOnce()

@@ -1,5 +1,5 @@
 /**
- * What is remembered of pools that are not open: those that were closed to make room, and those of an earlier budget.
+ * Remembers closed pools: those that were closed to make room, and those of an earlier budget.
  *
  * A pool that opens again must not start with a full bucket. So a pool with a debt is remembered until the debt is refilled. If
  * there is no room for that, no pool is closed, and new names are refused.
@@ -16,9 +16,15 @@ export interface Rested {
   readonly counting: Rules.Counting | undefined
 }
 
-/** What was learned is a few numbers a pool, and no promise: beyond this, the least recently used is forgotten. */
+/**
+ * How many pools' learned limits are remembered. They are a few numbers per pool and may be lost, so the least recently used
+ * are forgotten.
+ */
 const maxLearned = 10_000
-/** Pools with a debt: every account of a large program, for the minute in which its limits refill. */
+/**
+ * How many pools with a debt are remembered: enough for every account of a large program during the minute in which its limits
+ * refill.
+ */
 const maxRested = 100_000
 
 export class Resting {

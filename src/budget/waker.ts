@@ -12,7 +12,7 @@ export type Wake = (resume: () => void) => void
 /** How many callers resume in one task: as many as the steps that Effect lets a fiber take before it yields. */
 const maxInTask = 2_048
 
-/** Makes a waker with a dispatcher of its own. It has no task while nobody is due. */
+/** Makes a waker with a dispatcher of its own. It schedules no task while no caller is to be resumed. */
 export const make = (scheduler: Scheduler.Scheduler): Wake => {
   const dispatcher = scheduler.makeDispatcher()
   let due: Array<() => void> = []

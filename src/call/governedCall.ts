@@ -68,8 +68,8 @@ const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | unde
   Predicate.isObject(given) ? given : undefined
 
 /**
- * A call with one of its attempts. Each further attempt has a copy of its own, so that code that still runs after the end of one
- * attempt cannot change the next. It holds no request, because a stream keeps it in memory.
+ * A call with one of its attempts. Each further attempt has a copy of its own, so that code that still runs after the end of
+ * one attempt cannot change the next. It does not refer to the request, because a stream keeps the call in memory.
  */
 export class GovernedCall implements Ticket, Usage.HeldCall {
   readonly parts: GovernorParts
@@ -264,7 +264,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     pool.counts.used(actual)
     const { continuation, finishReason } = response
     if (continuation !== undefined) parts.conversations.remember(continuation, actual)
-    // The length of a truncated answer says what its limit is, not what the model would have written.
+    // The length of a truncated answer reflects its limit and not what the model would have written.
     const wasCut = finishReason === "max_tokens" || finishReason === "length"
     const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
     return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))

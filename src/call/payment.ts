@@ -54,7 +54,7 @@ const refusalOf = ({ asked, left, purse, until }: CapRefusal): Budget.BudgetErro
 // Paying
 // -----------------------------------------------------------------------------
 
-/** A call that asks for its dollars. */
+/** A call that reserves its cost. */
 export interface PaymentRequest {
   /** The purses that pay. One that is named twice pays once. */
   readonly purses: ReadonlyArray<Spending.Purse>
@@ -97,7 +97,7 @@ export const pay = (
       : Effect.fail(refusalOf(taken))
   })
 
-/** Waits for a purse. The call is in its queue from this step on, so that no release of dollars passes it by. */
+/** Waits for a purse. The call is in the purse's queue from this step on, so that it misses no release of dollars. */
 const waitFor = (
   bill: Bill,
   at: PurseState,

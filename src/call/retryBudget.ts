@@ -31,7 +31,7 @@ type RetryBudgetOptions = {
   readonly minPerSecond?: number | undefined
 }
 
-/** The retries of this period may be made at once. */
+/** The retries that this period allows may all be made at once. */
 const savedMillis = 10_000
 
 /**

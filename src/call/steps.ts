@@ -98,7 +98,7 @@ export const reserved =
     Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
 
 /**
- * Estimates an attempt, pays for it, and reserves the estimate. If it is interrupted or refused, the end of its call gives back
+ * Estimates an attempt, pays for it, and reserves the estimate. If it is interrupted or refused, the end of its call releases
  * what it holds.
  */
 const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
@@ -127,7 +127,7 @@ const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): E
   })
 }
 
-/** Reserves an estimate. The call has waited since `since`, as far as its `maxWait` goes. */
+/** Reserves an estimate. The `maxWait` of the call counts from `since`. */
 const reserve = (
   call: GovernedCall,
   estimate: Limits.Estimate,
@@ -258,7 +258,7 @@ export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
       ? Scope.addFinalizerExit(call.within!, (exit) => call.leave(exit) ?? Effect.void)
       : call.leave(exit)
   )
-  // An admission that is interrupted before its caller has it has sent nothing.
+  // If an admission is interrupted before its caller has received it, nothing was sent.
   return Effect.map(held, () => {
     call.send()
     return call

@@ -126,7 +126,7 @@ export class StreamProgress {
 /** How many pieces are held back until the first content. A stream with a longer beginning cannot be retried. */
 const maxHeld = 1_000
 
-/** A stream of which the beginning was read. */
+/** A stream whose beginning has been read. */
 export interface PeekedStream<Piece> {
   /** Reads up to the first content. Returns why the stream failed before that, if it did. */
   readonly begin: () => Promise<LlmErrorReason | undefined>
@@ -202,7 +202,7 @@ export const streamOf = <Piece>(
   /** Ends the running read, because the source may not react to its cancellation. */
   let leave: ((reason: unknown) => void) | undefined
   const throwIfAborted = (): void => signals.forEach((signal) => signal?.throwIfAborted())
-  // It must not refer to the stream: a signal that lives long would keep the stream from being collected.
+  // This listener must not refer to the stream, or a long-lived signal would keep the stream from being garbage collected.
   const aborted = (event: { readonly target: unknown }): void => {
     const { reason } = event.target as AbortSignal
     end()

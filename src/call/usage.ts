@@ -1,8 +1,8 @@
 /**
- * What a call is expected to use, what its reservation is settled to, and what it is billed for. Pure.
+ * Computes the expected usage of a call, the usage to which its reservation is settled, and its bill. Pure.
  *
- * An error reports usage by Anthropic's rules. The accounting converts that to what this provider has counted: one that counts a
- * request when it arrives, for example, never takes the count back.
+ * An error reports usage by Anthropic's rules, and the accounting converts it to what this provider has counted. For example, a
+ * provider that counts requests on arrival never takes a count back.
  */
 import * as Predicate from "effect/Predicate"
 import type * as Accounting from "../Accounting.ts"
@@ -16,7 +16,7 @@ import { bytesPerToken } from "../protocol/requestSize.ts"
 import type { Call, FailureReport } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 
-/** A call as its estimate and its price are made of it. */
+/** The properties of a call from which its estimate and its price are computed. */
 export interface KnownCall
   extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "priceFactor"> {}
 
@@ -47,13 +47,15 @@ export interface HeldCall {
 // Expected usage
 // -----------------------------------------------------------------------------
 
-/** How many times too high a guess of the input may be: it assumes 2.7 bytes a token at first, and more than 4 occur. */
+/**
+ * The factor by which a guess of the input may be too high: the first guess assumes 2.7 bytes per token, but more than 4 occur.
+ */
 const maxOverestimate = 1.6
 
 /**
- * The usage of a limit that is certain, however wrong the guesses in the estimate are. What was learned of prompts is a guess too,
- * for example if it was learned from a call with a short body and a long document. So are pictures of any size, and documents,
- * whose data may be text or pictures of pages.
+ * The usage of a limit that is certain even if every guess in the estimate is wrong. What was learned about prompts is also a
+ * guess, because it may come from a call with a short body and a long document. So are the tokens of pictures, and those of
+ * documents, whose data may be text or pictures of pages.
  */
 const certainUsage = (
   accounting: Accounting.Accounting,
@@ -119,8 +121,8 @@ const isRejection = (pushback: FailureReport["pushback"]): boolean => pushback =
 const unanswered: Accounting.Actual = { inputTokens: 0, outputTokens: 0 }
 
 /**
- * The usage to settle a call to. A prompt of 0 tokens means that nobody counted it, because no answer came or a gateway does not
- * count: it keeps its estimate.
+ * The usage to settle a call to. A prompt of 0 tokens means that nobody counted it, because no answer came or a gateway does
+ * not count, so it keeps its estimate.
  */
 export const counted = (held: HeldCall, actual = held.observed ?? unanswered): Limits.Usage => {
   const known = Amounts.promptTokens(actual) > 0 ? actual : { ...actual, inputTokens: promptOf(held) }
@@ -147,8 +149,8 @@ export const afterFailure = (
 }
 
 /**
- * The limit that a rejection hit: of those with less left than the call asks for, the one with the smallest share of it left.
- * Undefined if all of them have room, as after a limit on growth or on connections.
+ * The limit that a rejection hit: among the limits with less left than the call needs, the one with the smallest fraction of
+ * that left. Undefined if all of them have room, as after a limit on growth or on connections.
  */
 export const limitHit = (
   signal: Limits.Signal | undefined,
@@ -172,14 +174,14 @@ export const limitHit = (
 // -----------------------------------------------------------------------------
 
 /**
- * What a call is billed for that was answered, or whose outcome is unknown. A prompt of 0 tokens means that nobody counted it: it
- * is billed as it was expected.
+ * The bill of a call that was answered, or whose outcome is unknown. A prompt of 0 tokens means that nobody counted it, so it
+ * is billed as expected.
  */
 export const billed = (held: HeldCall, actual = held.observed ?? unanswered): Accounting.Actual =>
   Amounts.promptTokens(actual) > 0 ? actual : { ...expected(held), outputTokens: actual.outputTokens }
 
 /**
- * What a failed call is billed for. Undefined if nothing: providers do not bill what they reject, or what fails before they
+ * The bill of a failed call; undefined if it is free. Providers do not bill calls that they reject, or that fail before they
  * answer. An error without a usage is billed as expected.
  */
 export const billedAfterFailure = (

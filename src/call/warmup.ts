@@ -16,7 +16,7 @@ import * as Lru from "../domain/input/lru.ts"
 const warmMillis = 300_000
 /** The longest wait for the first response. After that, waiting costs more than paying for the prefix. */
 const patience = Duration.minutes(1)
-/** Callers may generate keys. */
+/** Bounds the number of remembered keys, because callers may generate them. */
 const maxKeys = 1_000
 
 /** A prefix whose first call is running, and the calls that wait for it. */

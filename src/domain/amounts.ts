@@ -176,7 +176,7 @@ const outputOf = (tokens: number | undefined, input: number | undefined, known: 
   return input === undefined ? Math.min(tokens, known.outputTokens) : Math.max(0, tokens - input)
 }
 
-/** What an estimate is completed by. */
+/** The values that complete an estimate. */
 const oneRequest: Whole = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 0 }
 
 /**

@@ -14,9 +14,9 @@ const shared = new Set(["fable-5", "mythos-5", "opus-4", "sonnet-4"])
  *
  * **Details**
  *
- * Anthropic gives each class of models its own limits; some classes share theirs: all of Fable 5, Mythos 5, Opus 4 and
- * Sonnet 4 do, every other model has its own. Source: the notes below the tables of Anthropic's rate limits page,
- * https://platform.claude.com/docs/en/api/rate-limits (2026-10).
+ * Anthropic gives each class of models its own limits. All models of Fable 5 share theirs, and so do those of Mythos 5, of Opus
+ * 4 and of Sonnet 4. Every other model is a class of its own. Source: the notes below the tables of Anthropic's rate limits
+ * page, https://platform.claude.com/docs/en/api/rate-limits (2026-10).
  *
  * **Example** (models that share limits, and one that has its own)
  *
@@ -51,7 +51,7 @@ const isBare = (name: string): boolean => claude.exec(name)?.[0] === name
 /** Whether a name is a class of Claude's models. */
 export const isClass = (name: string): boolean => isBare(name) && poolOf(name) === name
 
-/** Whether a name is that of a model, and its pool has another one. */
+/** Whether a name is the name of a model whose pool has a different name. */
 export const isModel = (name: string): boolean => (isBare(name) || name.includes("claude-")) && poolOf(name) !== name
 
 const families = ["fable", "mythos", "opus", "sonnet", "haiku"]

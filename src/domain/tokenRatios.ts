@@ -1,5 +1,5 @@
 /**
- * What the estimator learns with: moving averages with their deviation, and quantiles of the last values. The last values are
+ * The statistics of the estimator: moving averages with their deviation, and quantiles of the last values. The last values are
  * changed in place, because every call adds one.
  */
 
@@ -59,7 +59,7 @@ const indexOf = (sorted: ReadonlyArray<number>, value: number): number => {
   return low
 }
 
-/** The last ones of a list of values. */
+/** The last values of a list. */
 export const recent = (values: ReadonlyArray<number>): Recent => {
   const last = values.slice(-size)
   return { values: last, sorted: last.toSorted((a, b) => a - b), sum: last.reduce((sum, value) => sum + value, 0) }

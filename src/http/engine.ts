@@ -63,7 +63,7 @@ export type { ByteSource } from "./stream.ts"
 /** The protocols that are known by default. */
 export const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
 
-/** Claude Sonnet 4's on Bedrock; see {@link Accounting.bedrockRuntime}. */
+/** The burndown rate of Claude Sonnet 4 on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
 
 /** How the provider of a route counts. Compatible services are assumed to count like it, until headers correct that. */

@@ -11,10 +11,10 @@ import { meterOf, type Pacer } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import * as Window from "./window.ts"
 
-/** The time to a rejection and to an overload, until one was seen. */
+/** The assumed time to a rejection and to an overload, until one has been measured. */
 const firstRejectMillis = 200
 const firstOverloadMillis = 1_000
-/** The time to the end of an answer, until one was seen. */
+/** The assumed time to the end of an answer, until one has been measured. */
 const firstAnswerMillis = 2_000
 
 export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pacer => {

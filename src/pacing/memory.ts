@@ -28,7 +28,7 @@ export interface LearnedLimits {
 
 const finite = (value: number): number | undefined => (value < Infinity ? value : undefined)
 
-/** What a pool has learned; undefined if that is nothing. */
+/** What a pool has learned; undefined if it has learned nothing. */
 export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined => {
   const dimensions: { [D in Dimension]?: Remembered } = {}
   const window = finite(pacer.window.size)
@@ -46,7 +46,7 @@ export const recall = (pacer: Law.Pacer, now: number): LearnedLimits | undefined
   return isEmpty ? undefined : { dimensions, window }
 }
 
-/** What a bucket lacks is remembered for at most this long, because its rate may be next to nothing. */
+/** The deficit of a bucket is remembered for at most this long, because its rate may be close to 0. */
 const maxRest = 600_000
 
 /**
@@ -89,7 +89,7 @@ export const restore = (
 // Pools that rest
 // -----------------------------------------------------------------------------
 
-/** What was used of the user's limit of one dimension. */
+/** The used part of the user's limit of one dimension. */
 interface Spent {
   /** The level of the bucket. For a quota: what was used of it, because that stays if the quota changes. */
   readonly amount: number
@@ -98,7 +98,7 @@ interface Spent {
   readonly leaves: number
 }
 
-/** What must be known of an unused pool, so that the next pool of its name admits no more than this one would have. */
+/** The state of an unused pool that keeps the next pool of its name from admitting more than this one would have. */
 export interface Rest {
   /** When it was written down. */
   readonly at: number

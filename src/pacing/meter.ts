@@ -1,5 +1,5 @@
 /**
- * The provider's bucket of one dimension: what it probably holds, and the part of its refill that is ours.
+ * The provider's bucket of one dimension: its probable level, and our part of its refill.
  *
  * Other programs spend the same limit, so the rate in use follows a curve. After the bucket was found empty, the rate starts a
  * tenth below what was delivered, returns to it after one period, stays there for a while, and then grows faster and faster.

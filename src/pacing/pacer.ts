@@ -59,7 +59,10 @@ export interface Pacer {
   lag: number
 }
 
-/** What is known of a call from its admission to its end. What another pacer changes that takes the call over is not readonly. */
+/**
+ * What is known of a call from its admission to its end. Properties that change when another pacer takes the call over are not
+ * readonly.
+ */
 export interface Admission {
   /** When it was admitted, its charge, and the number of calls in flight with it. */
   readonly at: number

@@ -8,7 +8,7 @@ import { copy, type Pacer, type Admission } from "./pacer.ts"
 
 /**
  * A copy to play ahead. A share that headers measure does not grow by itself, because the next headers will say the same. A
- * share that only rejections measure does: it is tried.
+ * share that only rejections measure grows as it does in the pool.
  */
 export const of = (pacer: Pacer): Pacer => {
   const ahead = copy(pacer)

@@ -1,5 +1,5 @@
 /**
- * What several events need to know: how fast calls go, how long verdicts take, and what was delivered.
+ * Figures that several events need: the rate of calls, the time to their verdicts, and the amounts delivered.
  */
 import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
@@ -17,17 +17,20 @@ export const silenceMillis = (pacer: Pacer): number => Math.min(maxSilence, 2 * 
 
 /** The weight of one call in the mean time to a verdict. */
 const verdictWeight = 1 / 8
-/** No call takes longer than this. One that seems to was sent by another clock. */
+/** No call takes longer than this. If one seems to, it was sent by another machine's clock. */
 const maxCallMillis = 3_600_000
 
 /**
- * The mean time of calls with one more. After a store has lost a pool, the clock of another machine may have replaced the pool's.
- * Calls that were under way then seem to have taken days, or a negative time, and are left out.
+ * Adds a call to the mean time of calls. After a store has lost a pool, the clock of another machine may have replaced the
+ * pool's. Calls that were under way then seem to have taken days, or a negative time, and are left out.
  */
 export const meanWith = (mean: number, { at }: Admission, now: number): number =>
   now < at || now - at > maxCallMillis ? mean : mean + (now - at - mean) * verdictWeight
 
-/** The share need not be found out by growth while headers measure it: those that are at most this old, in time or in calls. */
+/**
+ * Headers measure the share for this long, or for the time of this many calls if that is longer. Until then it need not be
+ * found by growth.
+ */
 const freshMillis = 10_000
 const freshCalls = 8
 

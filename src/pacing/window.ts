@@ -60,7 +60,7 @@ const worthActing = 0.5
 const shrinkScore = 4
 /** What the first suspicion needs beyond the usual score: odds of 20 to 1. */
 const firstScore = 3
-/** A rejection in a full window takes this many calls off the count. */
+/** A rejection in a full window subtracts this many calls from the count. */
 const rejectionCost = 4
 
 /** A call was rejected. Of those in flight now, `confirmed` are known to be accepted. */

@@ -14,7 +14,7 @@ import * as Time from "./time.ts"
 
 /** The interval between attempts to reach a store. */
 const retryMillis = 500
-/** A store that refuses to write is tried again after as long as it has been away, up to this. */
+/** A store that refuses writes is retried after as long as it has been unavailable, but at most after this time. */
 const maxRetryMillis = 60_000
 
 // -----------------------------------------------------------------------------
@@ -153,7 +153,8 @@ export class DegradedMode {
       const patience = this.isDegrading ? this.shared.sentAt + degradeMillis - now : patienceMillis
       this.after(Math.max(0, patience), () => this.refuse())
     }
-    // Each attempt to commit ends degraded mode, and large calls need a long time to fit a part.
+    // Commits to a read-only store are attempted rarely, because each attempt ends degraded mode, in which large calls take
+    // long to fit into a part.
     const pause = Math.max(2 * startIn, Math.min(now - this.since, maxRetryMillis))
     return isReadOnly && !isFirst && this.isDegrading ? pause : retryMillis
   }

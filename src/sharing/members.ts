@@ -17,7 +17,7 @@ const graceMillis = 250
 /** How long a dead process is remembered: it may only have lost its connection. */
 const rememberedMillis = 600_000
 
-/** What a process says of itself. Its calls in flight are those of its last commit. */
+/** What a process reports about itself. Its calls in flight are as of its last commit. */
 export interface Self {
   readonly name: string
   readonly leaseMillis: number
@@ -352,7 +352,7 @@ export const partOf = (
 const callsOf = ({ calls, of }: MemberPart, { concurrency }: Config): number =>
   calls === Infinity ? Math.floor(of * concurrency) : calls
 
-/** What two parts have in common, for when either of them may be stored. */
+/** The smaller of two parts in every amount, for when it is unknown which of them is stored. */
 export const smaller = (one: MemberPart | undefined, other: MemberPart | undefined): MemberPart | undefined => {
   if (one === undefined || other === undefined) return undefined
   const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>

@@ -26,13 +26,15 @@ import * as Time from "./time.ts"
 
 /** After this many conflicts in a row a process pauses. */
 const maxConflicts = 4
-/** How many commits of unknown outcome are remembered, the latest ones: a store that can only be read makes ever more. */
+/**
+ * How many of the latest commits of unknown outcome are remembered. Without a bound, a read-only store would add more and more.
+ */
 const maxDoubted = 20
 const damagedStates = Metric.counter("floodgate_budget_damaged_states", {
   description: "Damaged states that were read from the store",
   incremental: true
 })
-/** After a timeout it is unknown whether the store has done what it was asked. */
+/** After a timeout it is unknown whether the store has performed the operation. */
 const noReply = new StoreError({ cause: new Error("no reply in time") })
 
 interface PendingStep {
@@ -319,7 +321,8 @@ export class SharedPort implements Port, SharedView {
     const swap = sharing.swap(State.keyOf(this.options.name), this.base.version, draft.next, Time.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const passed = time.own - from
-      // If a reply comes after its timeout, this process stood still: that says nothing about the network.
+      // A reply that comes after its timeout means that this process was suspended, so its duration says nothing about the
+      // network.
       const took = passed <= sharing.timeoutMillis ? passed : 0
       time.took(took)
       this.receive(stored)

@@ -71,7 +71,7 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
   }
 }
 
-/** Takes a process over from the other state. What was kept of quotas for it in both is kept once. */
+/** Takes a process over from the other state. Quotas that both states keep for it are kept only once. */
 const takeOver = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember): PoolMember => {
   const keptTo = Math.max(member.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
   const part = member.part && { ...member.part, keptTo }

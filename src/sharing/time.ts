@@ -32,7 +32,10 @@ export const waitingBeat = 1_000
  */
 const silentMillis = 1_000
 const silentCommits = 8
-/** A process enters degraded mode this much later than that, because clocks and the network are not exact. */
+/**
+ * A process enters degraded mode this much later than the others count it as silent, because clocks and the network are not
+ * exact.
+ */
 export const silentMargin = 100
 /** A process that has used nothing for this long is idle: its usage has refilled. It commits rarely or not at all. */
 export const idleMillis = 60_000

@@ -1,5 +1,5 @@
 /**
- * `floodgate/gateway` of version 0.3 is the package `@floodgate/gateway` now. This module only says so.
+ * `floodgate/gateway` of version 0.3 is the package `@floodgate/gateway` now. This module only reports the move.
  *
  * @since 0.4.0
  * @deprecated use `@floodgate/gateway`; this subpath goes with version 0.5

@@ -1,5 +1,5 @@
 /**
- * `floodgate/redis` of version 0.3 is the package `@floodgate/redis` now. This module only says so.
+ * `floodgate/redis` of version 0.3 is the package `@floodgate/redis` now. This module only reports the move.
  *
  * @since 0.4.0
  * @deprecated use `@floodgate/redis`; this subpath goes with version 0.5

@@ -108,7 +108,7 @@ class FanOut {
     this.maxInFlight = concurrency
     this.rules = Rules.resolve(limits)
     this.law = Law.make(this.rules, {}, 0)
-    // The limits of the forecast are all that there is to know.
+    // The limits of the forecast are complete, so there is nothing to learn.
     this.law.opening = undefined
     for (const dimension of Amounts.dimensions) {
       const cap = this.law.caps[dimension]

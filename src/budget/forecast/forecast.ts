@@ -59,7 +59,7 @@ const conditions = Input.options<Options>(
   "limits"
 )
 
-/** A forecast of more calls would take minutes, and would say no more than one with a tenth of them. */
+/** A forecast of more calls would take minutes, and would be no more accurate than one with a tenth of the calls. */
 const maxCalls = 1_000_000
 
 const uniform = Input.options<Uniform>(

@@ -26,13 +26,15 @@ export interface Excess {
 
 export const zero: Counter = { tokens: 0, calls: 0 }
 
-/** What a call counts for while it is open. */
+/** The amount that an open call counts. */
 export const estimated = (estimate: Limits.Estimate): Counter => {
   const { requests, tokens } = Amounts.whole(estimate)
   return { tokens, calls: requests }
 }
 
-/** What it counts for after it has ended. Amounts that the usage lacks keep their estimate, as they do in the budget. */
+/**
+ * The amount that a call counts after it has ended. Amounts that the usage lacks keep their estimate, as they do in the budget.
+ */
 export const actual = ({ calls, tokens }: Counter, usage: Limits.Usage, estimate: Limits.Estimate): Counter => {
   const used = Amounts.used({ requests: calls, tokens }, usage, estimate)
   return { tokens: used.tokens!, calls: used.requests! }

@@ -72,7 +72,7 @@ export const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodga
  * @since 0.1.0
  */
 export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
-  // Fresh, because a program may have two budgets and a constant layer is built only once.
+  // A new layer for each call of this function, because a program may have two budgets and a constant layer is built only once.
   Layer.effectContext(
     Effect.map(Budget.TokenBudget, (inner) =>
       Context.make(Meter, true).pipe(Context.add(Budget.TokenBudget, counting(inner)))
@@ -97,7 +97,7 @@ const counting = (inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Ser
     })
 })
 
-/** Keeps a budget below, and its check for budgets that do not count, from counting again. */
+/** Keeps a counting budget below this one from counting the call again, and a plain one from reporting it as uncounted. */
 const alreadyCounted = Context.make(CurrentAgent, undefined).pipe(Context.add(Uncounted, false))
 
 const weighted = (

@@ -239,7 +239,7 @@ const end = <A, E, R>(member: JobAgent<A, E, R>, state: AgentState, shared: Shar
   member.tracker.changed()
 }
 
-/** Ends the waiting agents before it interrupts the first running one, because that would let a waiting one start. */
+/** Ends the waiting agents first, because interrupting a running one would let a waiting one start. */
 const cancel = <A, E, R>(some: ReadonlyArray<JobAgent<A, E, R>>, shared: SharedByJob): Effect.Effect<boolean> =>
   Effect.suspend(() => {
     const open = some.filter((member) => !hasEnded(member))

@@ -4,7 +4,7 @@
  */
 import { minWeight } from "../../domain/amounts.ts"
 
-/** What all agents of a job that have not ended have left to do, in tokens. */
+/** The remaining work, in tokens, of all agents of a job that have not ended. */
 export interface Remaining {
   readonly tokens: number
   readonly agents: number
@@ -15,7 +15,7 @@ const minLeft = 0.1
 
 export const none: Remaining = { tokens: 0, agents: 0 }
 
-/** What one agent has left of its stated work. */
+/** The rest of the work that one agent has stated. */
 export const left = (work: number, used: number): number => Math.max(work - used, work * minLeft)
 
 /** Adds an agent. */
@@ -24,7 +24,7 @@ export const add = ({ agents, tokens }: Remaining, left: number): Remaining => (
   agents: agents + 1
 })
 
-/** Updates what one of the agents has left. */
+/** Updates the remaining work of one agent. */
 export const update = ({ agents, tokens }: Remaining, before: number, after: number): Remaining => ({
   tokens: tokens + after - before,
   agents

@@ -179,7 +179,7 @@ export const runCommand = Command.make(
       limits,
       concurrency,
       retry: Retry.make({ attempts: Option.getOrUndefined(given.attempts) }),
-      // The live picture shows the same, and `--quiet` wants none of it.
+      // The live picture already shows this, and `--quiet` hides it.
       log: mode === "plain" || mode === "json",
       wrap: recorder?.wrap
     })

@@ -23,9 +23,8 @@ export interface Floor {
 /**
  * The physical floor of a scenario: the largest of
  *
- * - per limited dimension, the time until its last unit is available. With `U` used in all, a bucket that holds `B` and
- *   is refilled at `r` per second has it at `(U - B) / r`. Of a provider that counts `L` in each minute it is there at
- *   `60 x (ceil(U / L) - 1)`
+ * - per limited dimension, the time until its last unit is available. With `U` used in all, a bucket that holds `B` and refills
+ *   at `r` per second has it at `(U - B) / r`. A provider that counts `L` in each minute has it at `60 x (ceil(U / L) - 1)`
  * - the longest agent alone: its start and the sum of its calls' latencies
  * - with at most `C` calls at once, the sum of all latencies divided by `C`
  *

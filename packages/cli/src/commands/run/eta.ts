@@ -64,8 +64,8 @@ const usageOf = ({ inputTokens, outputTokens }: Workload.TimedCall): { readonly 
 })
 
 /**
- * The level of each limit after the calls in flight have returned what they reserved and did not use. Before the first answers
- * that is several times what calls use, so without it a wait would be predicted that never comes.
+ * The level of each limit after the calls in flight have returned what they reserved and did not use. Before the first answers,
+ * reservations are several times the usage, so without this the prediction would contain waits that never happen.
  */
 const levelsOf = ({ dimensions }: Budget.PoolStatus, work: ReadonlyArray<RemainingCalls>): Limits.Usage =>
   mapDimensions(dimensions, ({ capacity, level }, dimension) => {
@@ -99,8 +99,9 @@ const startOf = ({ calls, out }: RemainingCalls, paused: number): number => {
 const minAnswers = 3
 
 /**
- * Seconds until all agents have ended and their work is merged. Undefined as long as no limit is known, or fewer calls were answered
- * than are in flight: of calls that were sent together, the short ones return first and would mislead.
+ * Seconds until all agents have ended and their work is merged. Undefined as long as no limit is known, or fewer calls were
+ * answered than are in flight: among calls that were sent together, the short ones return first, which would mislead the
+ * prediction.
  */
 export const left = (
   agents: ReadonlyArray<RemainingAgent>,

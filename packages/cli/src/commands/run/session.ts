@@ -124,7 +124,7 @@ const closing = (
   ]
 }
 
-/** The same as JSON. */
+/** The end of a run as JSON. */
 const closingJson = (
   { merged: _, missing, parts: __, ...figures }: Pipeline.RunReport,
   dollars: number | undefined

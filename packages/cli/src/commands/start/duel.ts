@@ -23,7 +23,7 @@ export interface DuelAgent {
   failure: string | undefined
 }
 
-/** One of the two. */
+/** One side of the duel. */
 export interface Side {
   readonly name: string
   readonly agents: ReadonlyMap<string, DuelAgent>

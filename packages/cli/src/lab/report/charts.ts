@@ -332,8 +332,8 @@ const latency = (kit: Kit, { runs }: ScenarioFigures, place: ChartPlace): Drawn 
   const shortest = Math.min(...some.map((run) => Math.max(minSeconds, run.latencies[0]!)))
   // Whole decades, so that the axis starts and ends at round numbers.
   const domain = [10 ** Math.floor(Math.log10(shortest)), 10 ** Math.ceil(Math.log10(longest * 1.001))]
-  // The line of the library is whole; those that are drawn over it have gaps, the last most, so that where several take
-  // as long each of them is seen.
+  // The line of the library is solid. Each line that is drawn over it has wider gaps than the one before, so that lines that
+  // coincide all stay visible.
   const drawn = some.toSorted((a, b) => Number(b.strategy === "floodgate") - Number(a.strategy === "floodgate"))
   const unit = drawn.length > 5 ? 4 : 6
   const period = unit * drawn.length

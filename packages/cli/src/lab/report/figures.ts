@@ -13,8 +13,8 @@ import type { Scenario } from "../scenario.ts"
 import * as Scenarios from "../scenario.ts"
 
 /**
- * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. Of a call of an earlier run it
- * is known when it was asked for and answered. Times are in seconds.
+ * A bar of the Gantt chart: an agent waits, its call runs, or a request is rejected or fails. For a call of an earlier run,
+ * only the times of its request and its answer are known. Times are in seconds.
  *
  * @category models
  * @since 0.1.0

@@ -31,8 +31,8 @@ interface LimiterRule {
 }
 
 /**
- * A limit in its terms, so many tokens a window: a token bucket holds `limit` and is refilled by `limit` in each window. An
- * exact burst is so expressed by a shorter window.
+ * A limit as a `RateLimiter` takes it, in tokens per window: its token bucket holds `limit` tokens and refills by `limit` per
+ * window, so a smaller burst is expressed by a shorter window.
  */
 const ruleOf = (key: string, limit: Limits.Limit): LimiterRule => {
   const { amount, seconds } = rateOf(limit)

@@ -11,7 +11,7 @@ import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import type { Strategy } from "../strategy.ts"
 
-/** Which failures the SDKs retry: 408, 409, 429, everything from 500, and connections that broke or timed out. */
+/** Whether the SDKs retry a failure: 408, 409, 429, every status from 500 up, and connections that broke or timed out. */
 const isRetried = (error: LlmError): boolean => {
   const { status } = error
   if (status !== undefined) return status === 408 || status === 409 || status === 429 || status >= 500

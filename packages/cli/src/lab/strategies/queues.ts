@@ -2,8 +2,8 @@
  * Strategies with the usual queues around a client: p-limit and p-queue, which count calls, and Bottleneck, which can count tokens. They
  * run the packages themselves, in simulated time.
  *
- * Each is raced twice: around the SDK's own retries, as when one only wraps calls, and as its best users configure it, with the SDK's
- * retries off and a retry loop around the queue.
+ * Each is raced twice: around the SDK's own retries, as in code that simply wraps its calls, and as its best users configure
+ * it, with the SDK's retries off and a retry loop around the queue.
  */
 import type Bottleneck from "bottleneck"
 import * as Effect from "effect/Effect"
