@@ -86,7 +86,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
-    it.effect("says so when two agents share a key", () =>
+    it.effect("dies when two agents share a key", () =>
       Effect.gen(function* () {
         const exit = yield* Effect.exit(
           Agents.run([
@@ -199,7 +199,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
-    it.effect("bounds what an agent's own agents use, too", () =>
+    it.effect("also bounds the usage of an agent's own agents", () =>
       Effect.gen(function* () {
         const inner = Agents.run(["a", "b"].map((key) => ({ key, effect: times(2, 10) })))
         const [outcome] = yield* Agents.run([{ key: "outer", effect: inner }], { capPerAgent: { calls: 3 } })
@@ -216,7 +216,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
-    it.effect("has a refusal that survives a trip through JSON", () =>
+    it.effect("has a refusal that survives encoding as JSON", () =>
       Effect.gen(function* () {
         const [outcome] = yield* Agents.run([{ key: "a", effect: times(2, 400) }], { capPerAgent: { calls: 1 } })
         const error = failureOf(outcome!.exit)
@@ -228,7 +228,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
-    it.effect("is foreseen: before the cap a call would start, and then it would be refused", () =>
+    it.effect("is foreseen: below the cap a call would start, and at the cap it would be refused", () =>
       Effect.gen(function* () {
         const foreseen = Effect.flatMap(Budget.TokenBudget, (budget) => budget.foresee({ inputTokens: 400 }))
         const agent = Effect.gen(function* () {
@@ -268,7 +268,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
-    it.effect("takes nothing for a call that is rejected, however often it is", () =>
+    it.effect("counts nothing for a rejected call, however often it is rejected", () =>
       Effect.gen(function* () {
         const call = (yield* LlmClient.LlmClient).create({
           model: "claude-sonnet-5",
@@ -295,7 +295,7 @@ describe("Agents", () => {
       )
     )
 
-    it.effect("takes nothing for a call that is interrupted while it waits", () =>
+    it.effect("counts nothing for a call that is interrupted while it waits", () =>
       Effect.gen(function* () {
         yield* Budget.consume(1_000)
         const agent = Effect.andThen(Effect.timeoutOption(Budget.consume(900), 100), Budget.consume(900))
@@ -310,7 +310,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(capped({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
     )
 
-    it.effect("ends an agent whose time is over, to the millisecond, and the job's the same", () =>
+    it.effect("ends an agent, or the whole job, in the millisecond in which its time is up", () =>
       Effect.gen(function* () {
         const job = yield* Agents.fork(
           [
@@ -359,7 +359,7 @@ describe("Agents", () => {
     // Regression: each of them started, and sent a call before it was ended.
     it.effect("starts no agent after the job's time", () => afterTheJob)
 
-    it.effect("starts no agent after the job's time, where a timer fires a moment early", () =>
+    it.effect("starts no agent after the job's time, even if a timer fires a moment early", () =>
       Effect.flatMap(Clock.Clock, (clock) => {
         const late = (now: number) => now - Math.sign(now)
         return Effect.provideService(afterTheJob, Clock.Clock, {
@@ -373,7 +373,7 @@ describe("Agents", () => {
   })
 
   describe("fork", () => {
-    it.effect("reports progress until the last agent ended", () =>
+    it.effect("reports progress until the last agent has ended", () =>
       Effect.gen(function* () {
         const gate = yield* Deferred.make<void>()
         const job = yield* Agents.fork([
@@ -428,7 +428,7 @@ describe("Agents", () => {
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
 
-    it.effect("cancels an agent that says so in its own first steps", () =>
+    it.effect("cancels an agent that cancels itself in its first steps", () =>
       Effect.gen(function* () {
         const known = yield* Deferred.make<Agents.Job<void, never>>()
         const suicidal = Effect.flatMap(Deferred.await(known), (job) =>
@@ -448,7 +448,7 @@ describe("Agents", () => {
       }).pipe(Effect.scoped, Effect.provide(unlimited))
     )
 
-    it.effect("whoever cancels an agent waits until it ended, the second, too", () =>
+    it.effect("makes every caller that cancels an agent wait until it has ended", () =>
       Effect.gen(function* () {
         const job = yield* Agents.fork([
           { key: "a", effect: Effect.onInterrupt(Effect.never, () => Effect.sleep("5 seconds")) }
@@ -465,7 +465,7 @@ describe("Agents", () => {
     )
 
     // Regression: the stream never ended, and the agents seemed to run.
-    it.effect("ends its progress with the scope, every agent cancelled", () =>
+    it.effect("ends its progress when the scope closes, with every agent cancelled", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const agents = ["a", "b"].map((key) => ({ key, effect: Effect.never }))
@@ -482,7 +482,7 @@ describe("Agents", () => {
       }).pipe(Effect.provide(unlimited))
     )
 
-    it.effect("cancels all agents, those that have not started too", () =>
+    it.effect("cancels all agents, including those that have not started", () =>
       Effect.gen(function* () {
         let started = 0
         const agent = Effect.andThen(
@@ -508,7 +508,7 @@ describe("Agents", () => {
 
   describe("layer", () => {
     // Regression: the layer was built once for the whole program, and both clients used the first budget.
-    it.effect("counts for the budget that it is given, where a program has two", () =>
+    it.effect("counts for its own budget if a program has two", () =>
       Effect.gen(function* () {
         const budgets = yield* together([100, 1_000].map((total) => capped({ limits: { tokens: { total } } })))
         const exits = yield* Effect.forEach(budgets, (budget) =>
@@ -518,7 +518,7 @@ describe("Agents", () => {
       }).pipe(Effect.scoped)
     )
 
-    it.effect("counts a call once, where it stands over itself", () =>
+    it.effect("counts a call once if it is provided twice", () =>
       Effect.gen(function* () {
         const [outcome] = yield* Agents.run([{ key: "a", effect: times(3, 100) }], { capPerAgent: { calls: 3 } })
         assert.isTrue(Exit.isSuccess(outcome!.exit))

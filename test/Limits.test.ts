@@ -79,14 +79,18 @@ describe("Limits", () => {
   const some = (dimensions: ReadonlyArray<Limits.Dimension>): Rules.Rules =>
     Object.fromEntries(dimensions.map((dimension) => [dimension, rules[dimension]]))
 
-  it.prop("a call that used what was estimated settles nothing", { estimate, limited }, ({ estimate, limited }) => {
-    const held = Amounts.charge(estimate, some(limited))
-    assert.deepStrictEqual(Amounts.used(held, estimate, estimate), held)
-    assert.deepStrictEqual(Amounts.used(held, held, estimate), held)
-    assert.deepStrictEqual(Amounts.used(held, {}, estimate), held)
-  })
+  it.prop(
+    "settles nothing for a call that used exactly its estimate",
+    { estimate, limited },
+    ({ estimate, limited }) => {
+      const held = Amounts.charge(estimate, some(limited))
+      assert.deepStrictEqual(Amounts.used(held, estimate, estimate), held)
+      assert.deepStrictEqual(Amounts.used(held, held, estimate), held)
+      assert.deepStrictEqual(Amounts.used(held, {}, estimate), held)
+    }
+  )
 
-  it.prop("a call that used none of what was estimated gives all back", { estimate, limited }, (drawn) => {
+  it.prop("refunds everything for a call that used nothing of its estimate", { estimate, limited }, (drawn) => {
     const given = { requests: 1, ...drawn.estimate }
     const held = Amounts.charge(given, some(drawn.limited))
     const none = Object.fromEntries(Object.keys(given).map((dimension) => [dimension, 0]))
@@ -95,7 +99,7 @@ describe("Limits", () => {
     assert.deepStrictEqual(Amounts.used(held, Amounts.nothing, given), all)
   })
 
-  it.prop("takes what a usage states as it is stated", { estimate, usage: estimate }, ({ estimate, usage }) => {
+  it.prop("takes the stated parts of a usage unchanged", { estimate, usage: estimate }, ({ estimate, usage }) => {
     const used = Amounts.used(Amounts.charge(estimate, rules), usage, estimate)
     assert.deepStrictEqual({ ...used, ...usage }, used)
   })

@@ -38,7 +38,7 @@ describe("Presets", () => {
     }
   })
 
-  it("knows a class by the names that Bedrock and Vertex give its models", () => {
+  it("recognises a class by its model names at Bedrock and Vertex", () => {
     const classes = {
       "us.anthropic.claude-opus-4-5-20251101-v1:0": "opus-4",
       "anthropic.claude-sonnet-5-20260203-v1:0": "sonnet-5",

@@ -260,11 +260,11 @@ const toldApart = [
 ]
 
 describe("architecture", () => {
-  it("lets every source file import only what its folder may know", () => {
+  it("lets a source file import only what its folder allows", () => {
     assert.deepStrictEqual([...sourceFiles(), ...packageFiles()].flatMap(problemsOf), [])
   })
 
-  it("has no circle of imports, not even of types or between the files of a folder", () => {
+  it("has no import cycle, not even of types or between the files of a folder", () => {
     assert.deepStrictEqual(circles([...sourceFiles(), ...packageFiles()]), [])
   })
 
@@ -284,7 +284,7 @@ describe("architecture", () => {
     assert.deepStrictEqual(found, [])
   })
 
-  it("lets commands print through one module only, which cleans what comes from outside", () => {
+  it("lets commands print only through the module that cleans text from outside", () => {
     const printers = filesOf("packages/cli/src").filter((file) =>
       importsOf(file).some(({ from }) => from === "effect/Console")
     )
@@ -294,7 +294,7 @@ describe("architecture", () => {
     )
   })
 
-  it("lets a test know the insides only of what it is named after", () => {
+  it("lets a test import internals only of the folder that it is named after", () => {
     // The command is a program, and its tests are of its parts.
     const tests = [...filesOf("test"), ...filesOf("packages/gateway/test"), ...filesOf("packages/redis/test")].filter(
       (file) => file.endsWith(".test.ts") && !file.startsWith("test/clients/")
@@ -313,7 +313,7 @@ describe("architecture", () => {
     assert.isAtMost(new Set(taken.map(({ file }) => file)).size, maxInsiders)
   })
 
-  it("exports no value that nobody takes", () => {
+  it("exports no unused value", () => {
     const folders = ["src", "test", "benchmark", "scripts", "examples", "packages"]
     const taken = new Set(folders.flatMap(filesOf).flatMap(takenBy))
     const entries = new Set(publicModules().map(({ file }) => file))
@@ -329,7 +329,7 @@ describe("architecture", () => {
     assert.deepStrictEqual(idle, [])
   })
 
-  it("gives a name to one type only, except those that are written with their module", () => {
+  it("gives each type a unique name, except types that are written with their module", () => {
     const places = Map.groupBy(
       [...sourceFiles(), ...packageFiles()].flatMap((file) =>
         parse(file)
@@ -353,7 +353,7 @@ describe("architecture", () => {
     )
   })
 
-  it("is as the picture in docs/architecture.md has it: every arrow is there, and none goes back", () => {
+  it("matches the picture in docs/architecture.md: every arrow exists, and none points back", () => {
     const taken = new Set<string>()
     for (const file of sourceFiles()) {
       for (const { from } of importsOf(file)) {
@@ -387,7 +387,7 @@ describe("architecture", () => {
     }
   })
 
-  it("has what the way of a call names, where it says", () => {
+  it("has every function that docs/architecture.md names, in the file that it names", () => {
     const page = readFileSync(join(root, "docs/architecture.md"), "utf8")
     const places = [...page.matchAll(/`(\w+)` in `((?:src|packages)\/[\w/]+\.ts)`/g)]
     assert.isAbove(places.length, 15)

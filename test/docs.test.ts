@@ -56,7 +56,7 @@ describe("documentation", () => {
     assert.deepStrictEqual(pages.flatMap(brokenLinks), [])
   })
 
-  it("lists the metrics that the code has", () => {
+  it("lists the metrics of the code", () => {
     const namesIn = (texts: ReadonlyArray<string>, name: RegExp): ReadonlyArray<string> =>
       [...new Set(texts.flatMap((text) => text.match(name) ?? []))].sort()
     const pages = namesIn(["docs/guides/observability.md", "docs/gateway.md"].map(read), /\bfloodgate_[a-z_]+\b/g)
@@ -88,7 +88,7 @@ describe("documentation", () => {
     }
   })
 
-  it("says the defaults that no example shows as the code has them", () => {
+  it("states the defaults as the code has them, even those that no example shows", () => {
     const page = read("docs/defaults.md")
     const sectionOf = (heading: string): string => page.slice(page.indexOf(`## ${heading}\n`)).split(/\n## /)[0]!
     for (const [heading, file, code, row] of [
@@ -122,7 +122,7 @@ describe("documentation", () => {
     }
   })
 
-  it("shows each guarantee by tests and laws that there are", () => {
+  it("refers only to existing tests and laws for each guarantee", () => {
     const tables = read("docs/guarantees.md")
       .split("\n")
       .filter((line) => line.startsWith("| "))

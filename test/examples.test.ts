@@ -45,7 +45,7 @@ describe("examples", () => {
     assert.match(lines.at(-1)!, /^The provider rejected \d of 6\d requests$/)
   })
 
-  it("streaming-chat.ts: a stopped answer is aborted, and its rest given back", () => {
+  it("streaming-chat.ts: a stopped answer is aborted, and the rest of its estimate is refunded", () => {
     const text = run("streaming-chat.ts")
     assert.include(text, "The provider completed 1 answer, and was told to abort 1.")
     const [, first, second] = [...text.matchAll(/0 calls run, (\d+) output tokens left/g)].map(([, left]) =>
@@ -56,7 +56,7 @@ describe("examples", () => {
     assert.match(text, /^It wrote \d{2,3} tokens; the poem would have been 1000\.$/m)
   })
 
-  it("tool-agent.ts: the loop ends by its cap, with what it has", () => {
+  it("tool-agent.ts: the loop stops at its cap, with the answer so far", () => {
     const text = run("tool-agent.ts")
     assert.match(text, /^the next call needs about \d+ tokens, and \d+ are left$/m)
     assert.match(text, /^Stopped by its cap after [4-7] pages: it opens at dawn\.$/m)
@@ -69,17 +69,17 @@ describe("examples", () => {
     assert.match(text, /^All in one:\n- /m)
   })
 
-  it.skipIf(!hasServer)("two-processes.ts: two processes keep to one limit", () => {
+  it.skipIf(!hasServer)("two-processes.ts: two processes share one limit", () => {
     const text = run("two-processes.ts")
     for (const name of ["one", "two"]) assert.match(text, new RegExp(`^${name}: 10 answers in \\d+\\.\\d s$`, "m"))
     assert.match(text, /^The provider saw 2\d requests and rejected \d: /m)
   })
 
-  it("two-processes.ts: says so where there is no Redis", () => {
+  it("two-processes.ts: reports that there is no Redis", () => {
     assert.match(run("two-processes.ts", { ...process.env, PATH: "" }), /^There is no redis-server on the PATH/)
   })
 
-  it("sqlite-store.ts: two processes keep to one limit, by a file", () => {
+  it("sqlite-store.ts: two processes share one limit through a file", () => {
     const text = run("sqlite-store.ts")
     const seconds = ["one", "two"].map((name) =>
       Number(new RegExp(`^${name}: 40,000 tokens in (\\d+\\.\\d) s$`, "m").exec(text)![1])
@@ -96,7 +96,7 @@ describe("examples", () => {
     )
   })
 
-  it("elsewhere.ts: only one call of each way in waits for the first model, and the others go to the second", () => {
+  it("elsewhere.ts: one call per adapter waits for the first model, and the others use the second", () => {
     assert.deepStrictEqual(run("elsewhere.ts").trim().split("\n"), [
       "middleware: claude-opus-5, claude-sonnet-5, claude-sonnet-5",
       "fetch: gpt-6, claude-sonnet-5, claude-sonnet-5",
@@ -105,7 +105,7 @@ describe("examples", () => {
     ])
   })
 
-  it("elsewhere-effect.ts: the same by a plan", () => {
+  it("elsewhere-effect.ts: an ExecutionPlan does that, too", () => {
     assert.deepStrictEqual(run("elsewhere-effect.ts").trim().split("\n"), [
       "LlmClient: claude-opus-5, claude-sonnet-5, claude-sonnet-5",
       "LanguageModel: claude-opus-5, claude-sonnet-5, claude-sonnet-5"

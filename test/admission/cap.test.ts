@@ -475,7 +475,7 @@ describe("cap", () => {
       assert.strictEqual(cap.level, 100)
     })
 
-    it("keeps what was used of a quota", () => {
+    it("keeps the used part of a quota", () => {
       const cap = capOf({ total: 100 })
       Cap.take(cap, 60)
       other(cap, { total: 50 })

@@ -72,7 +72,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("never puts out more than max_tokens", () =>
+    it.effect("never outputs more than max_tokens", () =>
       simulate(
         { outputTokens: 5_000 },
         Effect.gen(function* () {
@@ -127,7 +127,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("counts what a model sees of files, and not their base64", () =>
+    it.effect("counts files as a model sees them, and not their base64", () =>
       simulate(
         {},
         Effect.gen(function* () {
@@ -154,7 +154,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("reads the document it is given, and the system prompt and tools count as input", () =>
+    it.effect("answers from the given document, and counts the system prompt and tools as input", () =>
       simulate(
         {},
         Effect.gen(function* () {
@@ -214,7 +214,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("frees the place of an interrupted call and keeps its input counted", () =>
+    it.effect("frees the slot of an interrupted call and keeps its input counted", () =>
       simulate(
         { limits: { inputTokens: { perMinute: 1_000 } }, concurrency: 1, latency },
         Effect.gen(function* () {
@@ -250,7 +250,7 @@ describe("ProviderSim", () => {
       })
     )
 
-    it.effect("does not count what is read from the cache as input", () =>
+    it.effect("does not count cached tokens as input", () =>
       simulate(
         { cachedShare: 0.75, limits: { inputTokens: { perMinute: 1_000 } }, latency, outputTokens: 0 },
         Effect.gen(function* () {
@@ -295,7 +295,7 @@ describe("ProviderSim", () => {
       )
     )
 
-    it.effect("are streamed as JSON in pieces, each block after the one before", () =>
+    it.effect("are streamed as pieces of JSON, one block after another", () =>
       simulate(
         { reply: () => ["Let me look.", call], latency },
         Effect.gen(function* () {
@@ -408,7 +408,7 @@ describe("ProviderSim", () => {
       )
     }
 
-    it.effect("fails at its end when it is malformed, with all that came before", () =>
+    it.effect("fails at its end if it is malformed, after everything before was delivered", () =>
       simulate(
         { latency, outputTokens: 1_000, reply: () => "abcdefghij".repeat(400), faults: [{ kind: "malformed" }] },
         Effect.gen(function* () {
@@ -594,7 +594,7 @@ describe("ProviderSim", () => {
   })
 
   describe("countTokens", () => {
-    it.effect("counts as create does, beside all limits", () =>
+    it.effect("counts as create does, outside of all limits", () =>
       simulate(
         { charsPerToken: 2.7, limits: { requests: { perMinute: 1 } } },
         Effect.gen(function* () {
@@ -651,7 +651,7 @@ describe("ProviderSim", () => {
       })
     )
 
-    it.effect("wastes calls but little time when they are free", () =>
+    it.effect("wastes calls but little time when rejections are free", () =>
       Effect.gen(function* () {
         const { done, millis, stats } = yield* storm("free")
         assert.strictEqual(done, 12)
@@ -662,7 +662,7 @@ describe("ProviderSim", () => {
       })
     )
 
-    it.effect("is the same to the byte when it runs again", () =>
+    it.effect("gives identical bytes when it runs again", () =>
       Effect.gen(function* () {
         const log = simulate(
           {
@@ -687,7 +687,7 @@ describe("ProviderSim", () => {
   })
 
   describe("lognormal", () => {
-    it("has the mean that it is asked for, and a long tail", () => {
+    it("has the requested mean and a long tail", () => {
       const size = ProviderSim.lognormal(500, 0.8)
       const values = Array.from({ length: 10_000 }, (_, n) => size(params(0), (n + 0.5) / 10_000))
       assert.closeTo(values.reduce((sum, value) => sum + value, 0) / values.length, 500, 5)

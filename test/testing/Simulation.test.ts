@@ -11,7 +11,7 @@ import { ProviderSim, Simulation } from "floodgate/testing"
 const slept = Effect.as(Effect.sleep("1 hour"), "done")
 
 describe("Simulation", () => {
-  it("runs under a clock of its own where there is none, and says how long it took", async () => {
+  it("runs under its own clock if there is none, and reports how long it took", async () => {
     const { duration, value } = await Effect.runPromise(Simulation.run(Effect.andThen(slept, Clock.currentTimeMillis)))
     assert.strictEqual(Duration.toMillis(duration), 3_600_000)
     assert.strictEqual(value, 3_600_000)
@@ -30,7 +30,7 @@ describe("Simulation", () => {
     })
   )
 
-  it.effect("leaves the clock where the effect ended, whoever sleeps besides", () =>
+  it.effect("leaves the clock where the effect ended, even if others still sleep", () =>
     Effect.gen(function* () {
       const woken: Array<number> = []
       const others = Effect.forEach([10, 1_234, 1_235], (millis) =>
@@ -56,7 +56,7 @@ describe("Simulation", () => {
     })
   )
 
-  it("can be run within another, and beside it", async () => {
+  it("can run within another simulation, and beside it", async () => {
     const inner = Simulation.run(Effect.sleep("3 seconds"))
     const outer = Effect.gen(function* () {
       yield* Effect.sleep("5 seconds")
@@ -69,7 +69,7 @@ describe("Simulation", () => {
     assert.strictEqual(Duration.toSeconds(duration), 13)
   })
 
-  it.effect("takes no time for what takes none", () =>
+  it.effect("takes no time for an effect that takes none", () =>
     Effect.gen(function* () {
       const { duration } = yield* Simulation.run(Effect.void)
       assert.strictEqual(Duration.toMillis(duration), 0)
@@ -111,7 +111,7 @@ describe("Simulation", () => {
     })
   }
 
-  it("stands still while something real is waited for, under a clock of its own", async () => {
+  it("stops its own clock while the effect waits for something real", async () => {
     const digest = Effect.promise(() => crypto.subtle.digest("SHA-256", new Uint8Array(1_000)))
     const self = Effect.gen(function* () {
       yield* digest
@@ -121,7 +121,7 @@ describe("Simulation", () => {
     assert.strictEqual(await Effect.runPromise(millisOf(self)), 10)
   })
 
-  it("dies when it waits for anything but time, under a clock of its own", async () => {
+  it("dies if the effect waits for anything but time under its own clock", async () => {
     const exit = await Effect.runPromiseExit(Simulation.run(Effect.andThen(slept, Effect.never)))
     assert.isTrue(Exit.hasDies(exit))
     assert.match(String(exit), /expected an end within a second of real time while nobody sleeps/)
@@ -134,7 +134,7 @@ describe("Simulation", () => {
     })
   )
 
-  it.effect("draws the same numbers for the same seed, and others for another", () =>
+  it.effect("draws the same numbers for the same seed, and different ones for another seed", () =>
     Effect.gen(function* () {
       const draw = (seed?: string) => Effect.map(Simulation.run(Random.next, { seed }), ({ value }) => value)
       assert.strictEqual(yield* draw(), yield* draw())
@@ -152,7 +152,7 @@ describe("Simulation", () => {
     })
   )
 
-  it.effect("dies when there is no end", () =>
+  it.effect("dies if the effect never ends", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(Simulation.run(Effect.never))
       assert.isTrue(Exit.hasDies(exit))
@@ -160,7 +160,7 @@ describe("Simulation", () => {
     })
   )
 
-  it("says what to do about layers that live under another clock", async () => {
+  it("explains what to do if layers use another clock", async () => {
     const call = Effect.flatMap(LlmProvider, (provider) =>
       provider.create({ model: "claude-sonnet-5", max_tokens: 10, messages: [{ role: "user", content: "Hello" }] })
     )

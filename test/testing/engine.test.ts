@@ -163,7 +163,7 @@ describe("engine", () => {
       assert.strictEqual(rejected(ask(state, 120_000, 101)).retryAfterMillis, 60_000)
     })
 
-    it("answers an exhausted quota with a spend limit and no time to retry", () => {
+    it("answers an exhausted quota with a spend limit and no retry time", () => {
       const state = Engine.make({ limits: { tokens: { total: 100 } } })
       accepted(ask(state, 0, 100))
       const rejection = rejected(ask(state, 3_600_000, 1))
@@ -250,7 +250,7 @@ describe("engine", () => {
       assert.closeTo(Engine.left(fast, 1_500, model).outputTokens!, 600 - 500 + 5, 1e-6)
     })
 
-    it("admits as long as anything is left, and says exactly when that is so again", () => {
+    it("admits calls as long as anything is left, and reports exactly when that is the case again", () => {
       const state = Engine.make({ limits: { outputTokens: { perSecond: 10, burst: 100 } }, latency: instant })
       accepted(ask(state, 0, 1, 250))
       accepted(ask(Engine.make({ limits: { outputTokens: { perSecond: 10 } }, latency: instant }), 0, 1, 250))
@@ -279,7 +279,7 @@ describe("engine", () => {
       assert.deepStrictEqual(takenBy(), [800, 300, 800])
     })
 
-    it("stops when the caller goes away: the place is free, the input stays counted", () => {
+    it("stops when the caller disconnects: its slot is freed, and its input stays counted", () => {
       const limits = { inputTokens: { perMinute: 1_000 }, outputTokens: { perMinute: 1_000 } }
       const state = Engine.make({ limits, latency, concurrency: 1 })
       const call = accepted(ask(state, 0, 900, 500))
@@ -296,7 +296,7 @@ describe("engine", () => {
   })
 
   describe("time", () => {
-    it("takes latency from the tokens", () => {
+    it("computes latency from the tokens", () => {
       const latency = { baseMillis: 100, perInputTokenMillis: 0.5, perOutputTokenMillis: 2 }
       const call = accepted(ask(Engine.make({ latency }), 1_000, 200, 50))
       assert.deepStrictEqual([call.firstTokenAt, call.finishesAt], [1_200, 1_300])
@@ -323,7 +323,7 @@ describe("engine", () => {
   })
 
   describe("other limits", () => {
-    it("limits calls at once until the first of them ends", () => {
+    it("limits concurrent calls until the first of them ends", () => {
       const latency = { ...instant, baseMillis: 2_000 }
       const state = Engine.make({ concurrency: 2, latency })
       accepted(ask(state, 0, 1))
@@ -332,7 +332,7 @@ describe("engine", () => {
       accepted(ask(state, 2_000, 1))
     })
 
-    it("limits growth, and says exactly when usage has grown enough", () => {
+    it("limits growth, and reports exactly when the call fits", () => {
       const options: Options = { ramp: { fromPerMinute: 100, growth: 2 }, latency: instant }
       const state = Engine.make(options)
       accepted(ask(state, 0, 100))
@@ -415,7 +415,7 @@ describe("engine", () => {
       assert.deepStrictEqual(Engine.left(state, 0, model), { requests: 9, tokens: 1_000 })
     })
 
-    it("count the input of a call that never answers, and hold its place until it is given up", () => {
+    it("count the input of a call that is never answered, and hold its slot until the caller gives up", () => {
       const state = Engine.make({
         limits: { tokens: { perMinute: 60_000 } },
         faults: [

@@ -12,7 +12,7 @@ const figures: LimitFigures = {
 }
 
 describe("simulated headers", () => {
-  it("spells them as Anthropic does", () => {
+  it("are spelled as Anthropic's", () => {
     assert.deepStrictEqual(Simulated.rateLimits("rounded", figures, wall), {
       "anthropic-ratelimit-requests-limit": "1000",
       "anthropic-ratelimit-requests-remaining": "998",
@@ -32,14 +32,14 @@ describe("simulated headers", () => {
     })
   })
 
-  it("means by its signal what the library reads from its headers", () => {
+  it("are read by the library as the simulation's signal", () => {
     for (const mode of ["rounded", "openai", "none"] as const) {
       const told = Simulated.signal(mode, figures, wall)
       assert.deepStrictEqual(Signals.fromHeaders(Simulated.rateLimits(mode, figures, wall)), told, mode)
     }
   })
 
-  it("asks to wait in whole seconds, rounded up, and in fractions where time is scaled", () => {
+  it("ask to wait in whole seconds, rounded up, or in fractions if time is scaled", () => {
     assert.deepStrictEqual(Simulated.retryAfter("rounded", 15_001, wall), { "retry-after": "16" })
     assert.deepStrictEqual(Simulated.retryAfter("rounded", 15_000, wall), { "retry-after": "15" })
     assert.deepStrictEqual(Simulated.retryAfter("exact", 250, wall), { "retry-after": "0.25", "retry-after-ms": "250" })
@@ -52,7 +52,7 @@ describe("simulated headers", () => {
     assert.deepStrictEqual(Simulated.retryAfter("rounded", undefined, wall), {})
   })
 
-  it("states limits per minute of the caller's time", () => {
+  it("state limits per minute of the caller's time", () => {
     const headers = Simulated.rateLimits("rounded", figures, { ...wall, scale: 10 })
     assert.strictEqual(headers["anthropic-ratelimit-requests-limit"], "10000")
     assert.strictEqual(headers["anthropic-ratelimit-input-tokens-reset"], "2025-11-24T16:00:02Z")

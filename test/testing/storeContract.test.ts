@@ -66,7 +66,7 @@ describe("examples/sqlite-store.ts", () => {
     it.live(name, () => Effect.scoped(Effect.flatMap(withFile, (file) => run(Sqlite.make(file)))))
   }
 
-  it.live("loses no change of processes that count in one file, though one is killed again and again", () =>
+  it.live("loses no update of processes that share a file, even if one is killed again and again", () =>
     Effect.gen(function* () {
       const file = yield* withFile
       const each = 200
@@ -101,7 +101,7 @@ describe("examples/sqlite-store.ts", () => {
     }).pipe(Effect.scoped)
   )
 
-  it("is in docs/stores.md as it is", () => {
+  it("is quoted verbatim in docs/stores.md", () => {
     const source = readFileSync(join(import.meta.dirname, "../../examples/sqlite-store.ts"), "utf8")
     const page = readFileSync(join(import.meta.dirname, "../../docs/stores.md"), "utf8")
     const [, store] = /\/\/ The store\n\/\/ -+\n\n([\s\S]*?)\n\/\/ ---/.exec(source)!
@@ -338,7 +338,7 @@ describe("a store that is broken", () => {
     assert.isAtLeast(broken.get(name)!.length, 1)
   })
 
-  it("fails every check in one way or another", () => {
+  it("fails each check in at least one of its variants", () => {
     const failed = new Set([...broken.values()].flat())
     assert.deepStrictEqual(
       StoreContract.checks.map(({ name }) => name).filter((name) => !failed.has(name)),

@@ -4,7 +4,7 @@ import * as Forecast from "floodgate/Forecast"
 import * as Latency from "../src/latency.ts"
 
 describe("the usual latency", () => {
-  it("is what the library assumes where none is given", () => {
+  it("is the default of the library", () => {
     for (const call of [
       { inputTokens: 100_000, outputTokens: 0 },
       { inputTokens: 0, outputTokens: 300 }

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { type ProcessInfo, describedBy, isForeground, watch } from "../src/launcher.ts"
 
 describe("a launcher", () => {
-  it("is watched where a script is this command and waits for it", () => {
+  it("is watched if its script runs this command in the foreground", () => {
     for (const script of [
       "node --conditions=@floodgate/source packages/cli/src/bin.ts",
       "floodgate gateway --config floodgate.json",
@@ -13,7 +13,7 @@ describe("a launcher", () => {
     }
   })
 
-  it("is not where the command outlives it: a service, a background job, another program's child", () => {
+  it("is not watched if the command may outlive it: a service, a background job, a child of another program", () => {
     for (const script of [
       undefined,
       "node server.js",
@@ -27,7 +27,7 @@ describe("a launcher", () => {
     }
   })
 
-  it("is read from what Linux says of a process, whatever its name", () => {
+  it("is read from /proc, whatever the name of the process", () => {
     assert.deepStrictEqual(describedBy("12 (sh) S 7 12 7 0 -1"), { name: "sh", parent: 7 })
     assert.deepStrictEqual(describedBy("12 (npm run a) S 9) R 8 12"), { name: "npm run a) S 9", parent: 8 })
     assert.isUndefined(describedBy(""))
@@ -39,7 +39,7 @@ describe("a launcher", () => {
       (pid) => processes[pid]
     )
 
-  it("has ended where the shell between has, or npm before it", () => {
+  it("has ended if npm or the shell in between has ended", () => {
     for (const end of ["shell", "npm"]) {
       const processes: Record<number, ProcessInfo> = {
         20: { name: "sh", parent: 10 },
@@ -54,7 +54,7 @@ describe("a launcher", () => {
     }
   })
 
-  it("goes on where what started npm has ended: a terminal that was closed", () => {
+  it("still runs if only the parent of npm has ended, such as a closed terminal", () => {
     const processes: Record<number, ProcessInfo> = {
       10: { name: "npm run x", parent: 5 },
       5: { name: "bash", parent: 1 }
@@ -67,7 +67,7 @@ describe("a launcher", () => {
     assert.isTrue(hasEnded())
   })
 
-  it("is its parent alone where the system says nothing of processes", () => {
+  it("is only the parent on a system without /proc", () => {
     const own = { parent: 20 }
     const hasEnded = world({}, own)
     assert.isFalse(hasEnded())

@@ -50,7 +50,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     assert.isAtMost(excess(), 0)
   })
 
-  it("takes a process that stood still beyond its lease back as it was", async () => {
+  it("restores a process that was suspended beyond its lease", async () => {
     const calls = many(6, 2_000)
     const workers = await Fleet.start([0, 1, 2].map(() => job({ calls, concurrency: 4, store: { lease: 800 } })))
     await Fleet.sleep(500)
@@ -63,7 +63,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     assert.strictEqual(pool!.inFlight, 0)
   })
 
-  it("fails at once where that was chosen, and hangs nowhere", async () => {
+  it("fails at once if configured so, and never hangs", async () => {
     const store = { whenAway: "fail", timeout: 300 } as const
     const workers = await Fleet.start([0, 1].map(() => job({ calls: many(30, 4_000), store })))
     await Fleet.sleep(300)
@@ -121,7 +121,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
     })
   }
 
-  it("is over-spent by one burst at most when a stale state comes back behind processes that do nothing", async () => {
+  it("is overspent by at most one burst when a stale state returns while processes are idle", async () => {
     const idle = { agents: 1, calls: [1, 1] }
     const workers = await Fleet.start([job(idle), job(idle), job({ calls: many(10, 4_000), agents: 6 })])
     await Fleet.sleep(200)

@@ -99,7 +99,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in a cluster of Redis", {
         }).pipe(Effect.scoped)
       )
 
-      it.live("goes on while the slot of its pool moves to another node", () =>
+      it.live("continues while the slot of its pool moves to another node", () =>
         Effect.gen(function* () {
           const [from, to] = cluster.masters as [Redis.Server, Redis.Server]
           const pool = yield* Effect.promise(() => poolOn(from, `moves-${client}`))
@@ -132,7 +132,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in a cluster of Redis", {
     })
   }
 
-  it.live("is away at once, with what to do, for a client of one node that is told to go to another", () =>
+  it.live("fails at once, with advice, for a client of one node that is redirected to another", () =>
     Effect.gen(function* () {
       const pool = yield* Effect.promise(() => poolOn(cluster.masters[2]!, "elsewhere"))
       const layer = FloodgateRedis.layerStore({ prefix, whenAway: "fail" }).pipe(
@@ -148,7 +148,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in a cluster of Redis", {
   )
 
   // The last, because a master is gone after it.
-  it.live("goes on with what was known when a master dies and its replica takes its place", () =>
+  it.live("continues with the known state when a master dies and its replica takes its place", () =>
     Effect.gen(function* () {
       const [first, second] = cluster.masters as [Redis.Server, Redis.Server]
       const pool = yield* Effect.promise(() => poolOn(first, "dies"))

@@ -83,7 +83,7 @@ describe.skipIf(Redis.skipped !== undefined)("a fleet on one budget in Redis", (
     assert.isAtMost(alone.requestsPerCall, 2)
   })
 
-  it("does the same where each call gives back a quarter of its estimate", { timeout: 100_000 }, async () => {
+  it("does the same if each call refunds a quarter of its estimate", { timeout: 100_000 }, async () => {
     const fleet = await run(8, 4 / 3)
     console.log(JSON.stringify({ fleet }))
     assert.isAtMost(fleet.burstSeen, burst + blur)

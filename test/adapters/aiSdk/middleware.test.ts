@@ -356,7 +356,7 @@ describe("floodgate/ai-sdk", () => {
     })
 
     // Regression: a value of the tool's own counted as a picture or as nothing.
-    it("counts what a tool answers in full, whatever it looks like", () => {
+    it("counts the results of tools in full, whatever they look like", () => {
       const data = "x".repeat(100_000)
       for (const value of [{ type: "image", source: data }, { cache_control: data }, { type: "base64", data }, data]) {
         const content = [{ type: "tool-result", toolName: "ab", output: { type: "json", value } }]

@@ -462,7 +462,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("by a fetch with Node's streams is read and settled all the same, however large it is", () =>
+    it.live("by a fetch with Node's streams is read and settled, however large it is", () =>
       Effect.gen(function* () {
         const usage = { input_tokens: 1_000, output_tokens: 20 }
         const content = [{ type: "text" as const, text: "x".repeat(200_000), citations: null }]
@@ -500,7 +500,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("does not retry where the provider says that it does not help", () =>
+    it.live("does not retry if the provider says that it does not help", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response) =>
           response.writeHead(500, { "x-should-retry": "false" }).end()
@@ -522,7 +522,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("does not repeat what fetch threw and is no failure of the network", () =>
+    it.live("does not retry errors of fetch that are not network failures", () =>
       Effect.gen(function* () {
         let asked = 0
         const fetch = () => Promise.reject(new Error(`refused ${++asked}`))
@@ -547,7 +547,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("reports what the budget refuses as its own error", () =>
+    it.live("throws the budget's own error for a refusal", () =>
       Effect.gen(function* () {
         const { client, provider } = yield* simulated({}, { limits: { inputTokens: { total: 100 } } })
         const error = yield* rejection(() => client.messages.create(params(40_000)))
@@ -620,7 +620,7 @@ describe("floodgate/anthropic", () => {
       }).pipe(Effect.provide(governed))
     )
 
-    it.effect("by the governor's timeout for good is its own error, which the SDK does not retry", () =>
+    it.effect("by the governor's last timeout fails with its own error, which the SDK does not retry", () =>
       Effect.gen(function* () {
         const { answer, signals } = yield* byHand(200, { callOptions: { timeout: "1 second", retry: once } }, 1)
         yield* pass("1 second")
@@ -808,7 +808,7 @@ describe("floodgate/anthropic", () => {
       })
     )
 
-    it.live("gives up with the SDK's error for what the stream said", () =>
+    it.live("gives up with the SDK's error for the stream's error event", () =>
       Effect.gen(function* () {
         const { count, url } = yield* scripted((response) => events(response, started + overloaded))
         const { client } = yield* install(url, { retry: once })

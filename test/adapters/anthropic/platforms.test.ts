@@ -163,7 +163,7 @@ describe("the client of a platform", () => {
       })
     )
 
-    it.live("is told whose calls it sees", () =>
+    it.live("reports the provider that it was given", () =>
       Effect.gen(function* () {
         const { url } = yield* serve((_, response) => json(response, 200, message(10, 5)))
         const { spans, tracer } = recordingTracer()

@@ -496,7 +496,7 @@ describe("Anthropic", () => {
   })
 
   describe("stream", () => {
-    it.live("hands out every event, and what the headers say before them", () =>
+    it.live("passes on the limits in the headers, and then every event", () =>
       Effect.gen(function* () {
         const { bodies, provider } = yield* setup(sse([start, ping, block, text("Hel"), text("lo"), end]))
         const types = yield* Effect.scoped(

@@ -29,7 +29,7 @@ describe("the name that was probably meant", () => {
     assert.strictEqual(nearest("model-5", ["model-555", "model-5a"]), "model-5a")
   })
 
-  it("is said, or else all names are", () => {
+  it("is suggested, or else all names are listed", () => {
     assert.strictEqual(hint("limit", known), 'did you mean "limits"?')
     assert.strictEqual(hint("nothing like it", ["a", "b"]), "known are a, b")
   })

@@ -279,7 +279,7 @@ describe("options", () => {
     })
   )
 
-  it.live("are checked by everything that takes some", () =>
+  it.live("are checked wherever they are accepted", () =>
     Effect.gen(function* () {
       const services = {
         Budget: yield* Budget.make(),

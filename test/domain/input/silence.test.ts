@@ -7,7 +7,7 @@ import { setAhead } from "../../support/clock.ts"
 import * as Silence from "../../../src/domain/input/silence.ts"
 
 describe("silence", () => {
-  it.effect("is measured by what passes, not by a wall clock that is set", () =>
+  it.effect("is measured by monotonic time, which setting the wall clock does not change", () =>
     Effect.gen(function* () {
       let ahead = 0
       const connection = { controller: new AbortController(), isOver: false }
@@ -39,7 +39,7 @@ describe("silence", () => {
     })
   )
 
-  it.effect("is over where data arrives while its error is being made, and the next read has its own time", () =>
+  it.effect("ends if data arrives while its error is being made, and the next read has its own limit", () =>
     Effect.gen(function* () {
       const connection = { controller: new AbortController(), isOver: false }
       const arrivals: Array<(chunk: Uint8Array) => void> = []

@@ -116,7 +116,7 @@ describe("ProviderServer", () => {
       )
     )
 
-    it.live("sends waits in the client's time when its own runs faster", () =>
+    it.live("sends waits in the client's time if its own time runs faster", () =>
       withServer(
         { latency: fast, limits: { inputTokens: { perMinute: 600, burst: 2_000 } }, timeScale: 100 },
         (_, client) =>
@@ -131,7 +131,7 @@ describe("ProviderServer", () => {
       )
     )
 
-    it.live("maps faults so that the SDK tells them apart", () =>
+    it.live("maps faults to errors that the SDK distinguishes", () =>
       withServer(
         {
           latency: fast,
@@ -264,7 +264,7 @@ describe("ProviderServer", () => {
       )
     }
 
-    it.live("of all callers come when the server stops, at once", () =>
+    it.live("of all callers happen as soon as the server stops", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const server = yield* Scope.provide(ProviderServer.make({ latency: slow }), scope)
@@ -283,7 +283,7 @@ describe("ProviderServer", () => {
   })
 
   describe("the rest", () => {
-    it.live("counts tokens beside all limits", () =>
+    it.live("counts tokens outside of all limits", () =>
       withServer({ limits: { requests: { perMinute: 1 } }, charsPerToken: 2 }, (server, client) =>
         Effect.gen(function* () {
           const count = () => client.messages.countTokens({ model: "m", messages: params(100).messages })
@@ -387,7 +387,7 @@ describe("ProviderServer", () => {
       )
     )
 
-    it.live("refuses bodies above its limit, declared or not", () =>
+    it.live("refuses bodies above its limit, with or without a content-length", () =>
       withServer({ maxBodyBytes: 10_000, latency: fast }, (server, client) =>
         Effect.gen(function* () {
           yield* Effect.promise(() => client.messages.create(params(9_000)))

@@ -97,7 +97,7 @@ describe("ProviderServer's protocols", () => {
         )
       )
 
-      it.live("garbles what a fault garbles: a whole answer, and the last events of a stream", () =>
+      it.live("garbles a whole answer, or the last events of a stream, if a fault says so", () =>
         withServer(
           {
             faults: [{ kind: "malformed" }],
@@ -115,7 +115,7 @@ describe("ProviderServer's protocols", () => {
         )
       )
 
-      it.live("reports its limits where this provider does", () =>
+      it.live("reports its limits where the real provider does", () =>
         withServer(
           { limits: { requests: { perMinute: 1, burst: 1 }, tokens: { perMinute: 60_000 } }, timeScale: 2 },
           async (url) => {
@@ -138,7 +138,7 @@ describe("ProviderServer's protocols", () => {
         )
       )
 
-      it.live("refuses what it cannot read, in the provider's form", () =>
+      it.live("refuses malformed requests in the provider's form", () =>
         withServer({ maxBodyBytes: 10_000 }, async (url) => {
           const post = async (body: string, key = "any") => {
             const response = await fetch(url + one.path({ text: "" }), {
@@ -165,7 +165,7 @@ describe("ProviderServer's protocols", () => {
     })
   }
 
-  it.live("understands the paths of other base URLs, and answers in the protocol's form where it serves nothing", () =>
+  it.live("understands the paths of other base URLs, and answers unknown paths in the protocol's form", () =>
     withServer({}, async (url) => {
       const ask = (path: string, body: unknown) =>
         fetch(url + path, { method: "POST", headers: { "api-key": "any" }, body: JSON.stringify(body) })
@@ -187,7 +187,7 @@ describe("ProviderServer's protocols", () => {
     })
   )
 
-  it.live("counts tokens in each protocol that does", () =>
+  it.live("counts tokens in each protocol that can", () =>
     withServer({}, async (url) => {
       const ask = async (path: string, body: unknown) => {
         const response = await fetch(`${url}${path}?key=any`, { method: "POST", body: JSON.stringify(body) })
@@ -241,7 +241,7 @@ describe("ProviderServer's protocols", () => {
       })
     )
 
-    it.live("gets no usage in a stream that it did not ask for", () =>
+    it.live("gets no usage in a stream unless it asks for it", () =>
       withServer({}, async (url) => {
         const stream = await openAi(url).chat.completions.create({ model: "gpt-6", messages, stream: true })
         for await (const chunk of stream) {
@@ -251,7 +251,7 @@ describe("ProviderServer's protocols", () => {
       })
     )
 
-    it.live("reads responses, streamed as whole", () =>
+    it.live("reads responses, whole and streamed", () =>
       withServer({ reply: () => ["Let me see.", weather], outputTokens: 20 }, async (url) => {
         const client = openAi(url)
         const whole = await client.responses.create({ model: "gpt-6", input: "Hello" })
@@ -266,7 +266,7 @@ describe("ProviderServer's protocols", () => {
       })
     )
 
-    it.live("continues a stored response with what came before, and not one that was not stored", () =>
+    it.live("continues a stored response with its history, but not a response that was not stored", () =>
       withServer({ charsPerToken: 1, reply: () => "x".repeat(50) }, async (url) => {
         const { responses } = openAi(url)
         const first = await responses.create({ model: "gpt-6", input: "a".repeat(100) })
@@ -348,7 +348,7 @@ describe("ProviderServer's protocols", () => {
       run: () => "Sunny. ".repeat(100)
     })
 
-    it.live("of the SDK's tool runner send what is new, and count what is stored", () =>
+    it.live("of the SDK's tool runner send only new messages, and count the stored ones", () =>
       withServer({ reply, charsPerToken: 1 }, async (url) => {
         const bodies: Array<number> = []
         const client = new Anthropic({
@@ -376,7 +376,7 @@ describe("ProviderServer's protocols", () => {
       })
     )
 
-    it.live("that are not stored are told as the SDK expects", () =>
+    it.live("that are not stored are reported as the SDK expects", () =>
       withServer({}, async (url) => {
         const client = new Anthropic({ baseURL: url, apiKey: "any", maxRetries: 0 })
         const error: unknown = await client.beta.messages

@@ -38,7 +38,7 @@ describe("floodgate", () => {
     assert.strictEqual(Cli.version, version)
   })
 
-  it.effect("shows its commands with examples when it is given none", () =>
+  it.effect("shows its commands with examples if it is called without one", () =>
     Effect.gen(function* () {
       const { code, err, out } = yield* floodgate()
       assert.strictEqual(code, 0)
@@ -166,7 +166,7 @@ describe("floodgate", () => {
     )
   }
 
-  it.effect("writes to where a link leads, also where nothing is yet", () =>
+  it.effect("writes to the target of a link, even if it does not exist yet", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const at = yield* folder
@@ -224,7 +224,7 @@ describe("floodgate", () => {
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
-  it.effect("reads a file once, whatever ways lead to it, and one of two with the same content", () =>
+  it.effect("reads a file once, whatever paths lead to it, and only one of two with the same content", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { at, docs } = yield* document
@@ -311,7 +311,7 @@ describe("floodgate", () => {
     )
   }
 
-  it.effect("lets go many times within a forecast, so that a signal is heard", () =>
+  it.effect("yields many times within a forecast, so that a signal is handled", () =>
     Effect.gen(function* () {
       const turnsOf = Effect.fnUntraced(function* (calls: number) {
         const fiber = yield* Effect.forkChild(Cli.runWith(["forecast", "--agents", "1", "--calls", String(calls)]))
@@ -328,7 +328,7 @@ describe("floodgate", () => {
     }).pipe(Effect.provide(services()))
   )
 
-  it.effect("fails with 4 when the address cannot be listened on", () =>
+  it.effect("fails with 4 if it cannot listen on the address", () =>
     Effect.gen(function* () {
       const { code, err } = yield* floodgate("provider", "--host", "192.0.2.1")
       assert.strictEqual(code, 4)
@@ -340,7 +340,7 @@ describe("floodgate", () => {
   )
 
   // Real HTTP on loopback with the embedded provider, so no test clock.
-  it.live("runs agents over documents with the embedded provider, and goes on from what is done", () =>
+  it.live("runs agents over documents with the embedded provider, and resumes from finished work", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { docs, out } = yield* document
@@ -423,7 +423,7 @@ describe("floodgate", () => {
     ).pipe(Layer.provide(NodeServices.layer))
 
   // As above.
-  it.live("says that answers were cut, also where it says only what went wrong", () =>
+  it.live("reports cut answers, even if it otherwise prints only errors", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* document
       const args = ["run", docs, "--prompt", "x", "--agents", "1", "--max-tokens", "3", "--out", out, "-q"]
@@ -451,7 +451,7 @@ describe("floodgate", () => {
   )
 
   // As above.
-  it.live("leaves the summary as it was where the new one does not fit on the disk", () =>
+  it.live("keeps the old summary if the new one does not fit on the disk", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { docs, out } = yield* document

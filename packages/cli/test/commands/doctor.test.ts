@@ -46,7 +46,7 @@ const answering = (status: number) =>
   })
 
 describe("floodgate doctor", () => {
-  it.live("says what to write where no key is set, and is well without", () =>
+  it.live("says what to set if there is no key, and still succeeds", () =>
     Effect.gen(function* () {
       const { code, out } = yield* doctor({})
       assert.strictEqual(code, 0)
@@ -56,7 +56,7 @@ describe("floodgate doctor", () => {
     })
   )
 
-  it.live("names the copies of the SDK that ignore a middleware, and what they take instead", () =>
+  it.live("names the copies of the SDK that ignore a middleware, and the alternative for them", () =>
     Effect.gen(function* () {
       const versions: Record<string, string> = {
         "node_modules/@anthropic-ai/sdk": "1.13.0",
@@ -99,7 +99,7 @@ describe("floodgate doctor", () => {
     })
   )
 
-  it.live("names the address that nobody answers at, and the Redis", () =>
+  it.live("names the address or the Redis that does not answer", () =>
     Effect.gen(function* () {
       const url = yield* deserted
       const args = ["--redis", url.replace("http:", "redis:")]
@@ -131,7 +131,7 @@ describe("floodgate doctor", () => {
     )
   }
 
-  it.live("reads the limits with a call, as flags and as code, and only when it is asked to", () =>
+  it.live("reads the limits with a call only if it is asked to, and prints them as flags and as code", () =>
     Effect.gen(function* () {
       const { stats, url } = yield* Provider.listen({
         limits: { requests: { perMinute: 50 }, inputTokens: { perMinute: 400_000 } }
@@ -152,7 +152,7 @@ describe("floodgate doctor", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not wait for the end of an answer that has none", () =>
+  it.live("does not wait for the end of an endless answer", () =>
     Effect.gen(function* () {
       const url = yield* serve((_, response) => void response.writeHead(200).write("["))
       const { code, out } = yield* doctor({ ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: url })
@@ -161,7 +161,7 @@ describe("floodgate doctor", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("hears an interruption while nobody answers", () =>
+  it.live("can be interrupted while nobody answers", () =>
     Effect.gen(function* () {
       let asked: () => void
       const isAsked = new Promise<void>((resolve) => (asked = resolve))

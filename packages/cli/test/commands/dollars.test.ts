@@ -57,7 +57,7 @@ describe("dollars of the command", () => {
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
-  it.live("run stops before the call that may pass --max-usd, says so, and counts what it cost", () =>
+  it.live("run stops before the call that may exceed --max-usd, says so, and reports the cost", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* project
       const provider = yield* ProviderServer.make({

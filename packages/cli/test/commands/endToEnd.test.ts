@@ -138,7 +138,7 @@ describe("how floodgate ends", () => {
     })
   }
 
-  it("says in flight what a provider was working on", async () => {
+  it("a stopped provider reports its calls in flight", async () => {
     const { server, url, until } = await provider("--latency", "10000000")
     const out = mkdtempSync(join(tmpdir(), "floodgate-"))
     const { child, exit } = floodgate(["run", "README.md", "--prompt", "x", "--agents", "2", "--out", out], {
@@ -171,7 +171,7 @@ describe("how floodgate ends", () => {
 })
 
 describe("floodgate start, piped", () => {
-  it("says now and then how far it is, ends with what came of it, and writes nothing", async () => {
+  it("prints its progress now and then, ends with the result, and writes no file", async () => {
     const at = mkdtempSync(join(tmpdir(), "floodgate-"))
     const { exit, stderr } = floodgate(["start"], {}, at)
     const { code, lines } = await exit
@@ -250,7 +250,7 @@ describe("floodgate run against floodgate provider", () => {
     assert.match(server.stderr(), /^Stopped: \d+ requests, 61 completed/)
   })
 
-  it("stops at Ctrl-C within a second, aborts what it was asking, and repeats no finished call", async () => {
+  it("stops within a second of Ctrl-C, aborts its requests, and repeats no finished call", async () => {
     const { env, server, until } = await provider("--input-tokens-per-minute", "200000", "--latency", "4000")
     const out = join(at, "stopped")
     const first = run(out, env)
@@ -281,7 +281,7 @@ describe("floodgate run against floodgate provider", () => {
     await server.exit
   })
 
-  it("stops as at Ctrl-C when nobody reads its output any more, as after head", async () => {
+  it("stops as at Ctrl-C when its output is closed, as by head", async () => {
     const { env, server, until } = await provider("--input-tokens-per-minute", "200000", "--latency", "4000")
     const out = join(at, "piped")
     const piped = run(out, env)
@@ -303,7 +303,7 @@ describe("floodgate run against floodgate provider", () => {
     assert.isTrue(report.trimEnd().endsWith("</html>"))
   })
 
-  it("writes to a folder that no other run writes to, and takes over what a killed one left", async () => {
+  it("locks its folder, and takes over the lock of a killed run", async () => {
     const slow = await provider("--latency", "10000000")
     const quick = await provider("--input-tokens-per-minute", "2000000", "--latency", "100")
     const out = join(at, "held")
@@ -329,7 +329,7 @@ describe("floodgate run against floodgate provider", () => {
     }
   })
 
-  it("says what is wrong in one line when nobody answers, and ends with 1", async () => {
+  it("says in one line that nobody answers, and exits with 1", async () => {
     const { server, url } = await provider()
     server.child.kill("SIGINT")
     await server.exit

@@ -78,7 +78,7 @@ describe("floodgate gateway", () => {
     })
   )
 
-  it.live("keeps what it learned in a file, and records calls, from one start to the next", () =>
+  it.live("keeps what it learned, and its record of calls, across restarts", () =>
     Effect.gen(function* () {
       const provider = yield* ProviderServer.make({
         limits: { inputTokens: { perMinute: 60_000 }, requests: { perMinute: 600 } },
@@ -241,7 +241,7 @@ describe("floodgate gateway", () => {
     }).pipe(Effect.provide(services()))
   )
 
-  it.live("takes how long a call is held as a duration or in seconds, from its file and from the flag", () =>
+  it.live("accepts the longest hold of a call as a duration or in seconds, in the file and in the flag", () =>
     Effect.gen(function* () {
       const { inside } = yield* Process.folder
       const cases = [

@@ -56,7 +56,7 @@ describe("the configuration of a gateway", () => {
     else assert.match(said(text), says)
   })
 
-  it("stays short, whatever the file holds", () => {
+  it("has short errors, whatever the file contains", () => {
     const many = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`key-${index}`, 1]))
     assert.match(said(JSON.stringify(many)), /; and 990 more$/)
     assert.isBelow(said(JSON.stringify({ ["x".repeat(1e5)]: 1 })).length, 500)
@@ -65,7 +65,7 @@ describe("the configuration of a gateway", () => {
     assert.match(said(`{"a": ${"[".repeat(1e5)}x`), /^line 1, column 100007: Unexpected token/)
   })
 
-  it("repeats nothing that may be a secret", () => {
+  it("quotes nothing that may be a secret", () => {
     for (const text of [
       '{"token": 77777}',
       '{"rules": [{"key": 77777, "headers": {"x-key": 77777}}]}',

@@ -95,7 +95,7 @@ describe("the trace of a gateway", () => {
     )
   }
 
-  it.effect("says at its end how many calls it could not write, and counts none that it wrote", () =>
+  it.effect("reports at its end how many calls it could not write, without those that it wrote", () =>
     around((path, disk) =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
@@ -115,7 +115,7 @@ describe("the trace of a gateway", () => {
     )
   )
 
-  it.effect("goes on after any beginning of a trace, and loses no whole line", () =>
+  it.effect("continues after any beginning of a trace, and loses no complete line", () =>
     around((path) =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem

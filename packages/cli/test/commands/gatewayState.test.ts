@@ -15,7 +15,7 @@ import { services } from "../support/services.ts"
 const governed = Governor.layer().pipe(Layer.provideMerge(Budget.layer()))
 
 describe("the state of a gateway", () => {
-  it.live("is never written larger than it is read", () =>
+  it.live("is never written larger than it may be to be read", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`
@@ -37,7 +37,7 @@ describe("the state of a gateway", () => {
     }).pipe(Effect.provide(governed), Effect.provide(services()), Effect.scoped)
   )
 
-  it.live("is no first start where its file is empty, also without a byte of its own", () =>
+  it.live("in an empty file is an error, and not a first start", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const folder = yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })
@@ -81,7 +81,7 @@ describe("the state of a gateway", () => {
     }).pipe(Effect.provide(services()), Effect.scoped)
   )
 
-  it.live("is left alone where it is none, with what is wrong in one line", () =>
+  it.live("in an invalid file is left unchanged, with an error in one line", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const path = `${yield* fs.makeTempDirectoryScoped({ prefix: "floodgate-" })}/state.json`

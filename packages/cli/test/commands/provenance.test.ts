@@ -10,7 +10,7 @@ const of = (...args: ReadonlyArray<string>) =>
   )
 
 describe("the provenance of a report", () => {
-  it.effect("is its time, the version, the command and what the command adds", () =>
+  it.effect("consists of the time, the version, the command and the facts that the command adds", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(Date.UTC(2026, 10, 26, 21, 5))
       assert.deepStrictEqual(yield* of("run", "my docs", "--prompt", "what's new?"), {

@@ -74,7 +74,7 @@ describe("a Redis that is not there", () => {
     assert.strictEqual(out, "")
   })
 
-  it("is a wrong call where the address is none", async () => {
+  it("is a usage error if the address is invalid", async () => {
     const { code, stderr } = await floodgate(["status", "--redis", "localhost:6379"]).exit
     assert.strictEqual(code, 2)
     assert.match(stderr, /--redis.*redis:\/\/127\.0\.0\.1:6379/)
@@ -115,13 +115,13 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     return JSON.parse(out) as Status
   }
 
-  it("has nothing to tell before anybody came", async () => {
+  it("reports no pool before any process has joined", async () => {
     const { code, out } = await floodgate(["status", "--redis", server.url]).exit
     assert.strictEqual(code, 0)
     assert.match(out, /^No process has used a budget named "floodgate" in redis:/)
   })
 
-  it("says who holds what, live and for machines, and both runs end", async () => {
+  it("shows what each process holds, live and as JSON, until both runs end", async () => {
     const watching = floodgate(["status", "--redis", server.url, "--redis-prefix", "shared", "--watch", "--json"])
     // Otherwise the runs could end before the first status on a busy machine.
     await once(watching.output, "line")
@@ -165,7 +165,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.match(checked.out.replace(/\s+/g, " "), /FAILS In Redis at \S+ the state of the budget is damaged: time is/)
   })
 
-  it("shows names of other programs without the characters that a terminal obeys", async () => {
+  it("shows names of other programs without control characters", async () => {
     // Regression: status printed them as they came.
     const name = "\u001b[2J\u202Eevil\n\u009b31m"
     const budget = Budget.layer({
@@ -187,7 +187,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.strictEqual((JSON.parse(looks[1]!.out) as Status).pools[0]!.pool, name)
   })
 
-  it("shows a process that was killed, and that its calls are over when it is taken for dead", async () => {
+  it("shows a killed process, and that its calls are over once it is considered dead", async () => {
     // Regression: dead processes were shown as running for an hour.
     const holder = start("packages/cli/test/support/holder.ts", [server.url, "killed"])
     await once(holder.output, "line")
@@ -204,7 +204,7 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.strictEqual(looks.at(-1)!.inFlight, 0)
   })
 
-  it("says in one line that Redis went away, and what became of the calls", async () => {
+  it("reports in one line that Redis went away, and what happened to the calls", async () => {
     const going = run("three")
     await once(going.output, "line")
     await server.restart(1_500)

@@ -112,7 +112,7 @@ describe("floodgate run --report", () => {
     60_000
   )
 
-  it("stays as it is where another run of the same name does not begin", async () => {
+  it("stays unchanged if another run of the same name does not begin", async () => {
     const before = join(at, "before.html")
     writeFileSync(before, "of a run that goes on")
     mkdirSync(join(at, "held"))
@@ -123,7 +123,7 @@ describe("floodgate run --report", () => {
     assert.strictEqual(readFileSync(before, "utf8"), "of a run that goes on")
   })
 
-  it("says in one line that it cannot be written, before it asks anything", async () => {
+  it("that cannot be written fails in one line, before any call is made", async () => {
     const { code, stderr } = await run("none", join(at, "docs/0.md/report.html"))
     assert.strictEqual(code, 3)
     assert.match(stderr, /^floodgate: cannot write .*choose another --report\n$/)

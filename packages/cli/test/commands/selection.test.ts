@@ -59,7 +59,7 @@ const planOf = (docs: string, out: string, ...flags: ReadonlyArray<string>) =>
 const namesIn = (docs: string, { files }: Plan) => files.map(({ path }) => path.slice(docs.length + 1))
 
 describe("floodgate run --dry-run", () => {
-  it.effect("takes text, and leaves out drawings, lock files, keys, binaries and what it has already", () =>
+  it.effect("reads text, and leaves out drawings, lock files, keys, binaries and duplicates", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* project
       const plan = yield* planOf(docs, out)
@@ -83,7 +83,7 @@ describe("floodgate run --dry-run", () => {
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
-  it.effect("takes what --include asks for, without what --exclude names", () =>
+  it.effect("reads what --include matches, except what --exclude matches", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* project
       const names = (...flags: ReadonlyArray<string>) =>
@@ -106,7 +106,7 @@ describe("floodgate run --dry-run", () => {
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
-  it.effect("says sizes, calls and time, and writes nothing", () =>
+  it.effect("prints sizes, calls and time, and writes nothing", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const { at, docs, out } = yield* project
@@ -139,7 +139,7 @@ describe("floodgate run --dry-run", () => {
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
-  it.effect("names the tiers where a key is set and no limit, and asks nobody", () =>
+  it.effect("compares the tiers if a key but no limit is set, and sends nothing", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* project
       const { times } = yield* planOf(docs, out)
@@ -185,7 +185,7 @@ describe("the question before the first call", () => {
     )
   }
 
-  it.live("goes on after a yes, with --yes, and where nobody can be asked", () =>
+  it.live("proceeds after a yes, with --yes, and if nobody can be asked", () =>
     Effect.gen(function* () {
       for (const run of [asked("y"), asked("YES"), asked("n", "--yes"), asked(undefined)]) {
         const { code, err, hasSummary, requests } = yield* run
@@ -196,7 +196,7 @@ describe("the question before the first call", () => {
     })
   )
 
-  it.live("is not asked where nothing is left to send, nor where answers cost nothing", () =>
+  it.live("is not asked if nothing is left to send, or if answers are free", () =>
     Effect.gen(function* () {
       const { docs, out } = yield* project
       const args = ["run", join(docs, "notes.txt"), "--prompt", "x", "--out", out, "--max-tokens", "5", "--quiet"]

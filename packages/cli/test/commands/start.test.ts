@@ -50,7 +50,7 @@ describe("the duel of the tour", () => {
     for (const line of lines) assert.isBelow(line.length, 40)
   })
 
-  it("shows in a colour what is lost, and nothing else", () => {
+  it("colours the lost calls, and nothing else", () => {
     const lines = View.draw([alone, guarded], 12.2, { columns: 80, rows: 24 })
     const painted = lines.map((line) => View.painted(line, (text, tone) => `<${tone}>${text}</>`))
     assert.deepStrictEqual(painted.slice(1), [
@@ -60,14 +60,14 @@ describe("the duel of the tour", () => {
     ])
   })
 
-  it("says the same in a line where nothing can be redrawn", () => {
+  it("shows the progress in one line if nothing can be redrawn", () => {
     assert.strictEqual(
       View.plain([alone, guarded], 65),
       "1:05  the SDK by itself: 6 of 10, 4 lost, 429s: 3; with Floodgate: 4 of 10, 429s: 0"
     )
   })
 
-  it("sums up who lost calls, and what the oracle would have needed", () => {
+  it("sums up which side lost calls, and how long the oracle would have taken", () => {
     const all: View.SideView = { ...guarded, agents: new Map([["agent-01", agent({ done: 5, endedAt: 20 })]]) }
     const lines = View.summary([alone, all], 18.5)
     assert.deepStrictEqual(lines.slice(0, 2), [

@@ -78,7 +78,7 @@ describe("floodgate storm", () => {
     })
   )
 
-  it.effect("names the flag that makes no sense", () =>
+  it.effect("names the invalid flag", () =>
     Effect.gen(function* () {
       const wrong = (...args: ReadonlyArray<string>) =>
         Effect.map(Effect.provide(floodgate("storm", ...args), services), ({ errors }) => errors.join("\n"))
@@ -98,7 +98,7 @@ describe("floodgate storm", () => {
     })
   )
 
-  it.effect("names the trace that cannot be read", () =>
+  it.effect("names the unreadable trace", () =>
     Effect.gen(function* () {
       const unreadable = (path: string) =>
         Effect.map(Effect.flip(Effect.provide(floodgate("storm", "--trace", path), services)), String)
@@ -109,7 +109,7 @@ describe("floodgate storm", () => {
     })
   )
 
-  it.effect("says of a trace that is too long for a simulation how long it is, unless it is replayed faster", () =>
+  it.effect("reports the length of a trace that is too long to simulate, unless it is replayed faster", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const trace = join(yield* folder, "trace.csv")
@@ -157,7 +157,7 @@ describe("floodgate storm", () => {
 })
 
 describe("floodgate forecast", () => {
-  it.effect("takes a limit for a bucket, as it says, unless --window says otherwise", () =>
+  it.effect("treats a limit as a bucket and says so, unless --window is given", () =>
     Effect.gen(function* () {
       const args = ["forecast", "--input-tokens-per-minute", "4000000", "--json"]
       const given = (...window: ReadonlyArray<string>) =>
@@ -169,7 +169,7 @@ describe("floodgate forecast", () => {
   )
 
   // Regression: the answer to --deadline was printed, and missing in the report.
-  it.effect("answers --deadline in the report, too, and says how it was made", () =>
+  it.effect("also answers --deadline in the report, and says how it was made", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const report = join(yield* folder, "forecast.html")
@@ -219,7 +219,7 @@ describe("floodgate forecast", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("compares tiers where no limits are given, and names the cheapest that meets a deadline", () =>
+  it.effect("compares tiers if no limits are given, and names the cheapest that meets a deadline", () =>
     Effect.gen(function* () {
       const many = yield* floodgate("forecast", "--agents", "1000", "--calls", "1", "--requests-per-minute", "600")
       assert.match(many.out, / of 1,000 /)
@@ -240,7 +240,7 @@ describe("floodgate forecast", () => {
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
-  it.effect("names what is wrong", () =>
+  it.effect("names the invalid option", () =>
     Effect.gen(function* () {
       const wrong = (...args: ReadonlyArray<string>) =>
         Effect.map(Effect.provide(floodgate("forecast", ...args), services), ({ errors }) => errors.join("\n"))
@@ -252,7 +252,7 @@ describe("floodgate forecast", () => {
 
   // Regression: it said "bucket of 400,000", and played a burst of 5 % that is safe in any window. A limit that was stated
   // made a run against Anthropic slower than none.
-  it.effect("takes limits for a bucket, as Anthropic documents, and says so", () =>
+  it.effect("treats limits as buckets, as Anthropic documents, and says so", () =>
     Effect.gen(function* () {
       const of = (...args: ReadonlyArray<string>) =>
         Effect.map(floodgate("forecast", "--input-tokens-per-minute", "400000", ...args), ({ out }) => out)
@@ -262,7 +262,7 @@ describe("floodgate forecast", () => {
   )
 
   // It said that the agents themselves bind, that one of 12 helps, and that it takes 0.0 s.
-  it.effect("says which calls never fit, and of a workload that is never done nothing else", () =>
+  it.effect("names the calls that never fit, and prints nothing else for a workload that never ends", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
       const report = join(yield* folder, "forecast.html")
@@ -276,7 +276,7 @@ describe("floodgate forecast", () => {
     }).pipe(Effect.scoped, Effect.provide(services))
   )
 
-  it.effect("gives no figures to a program where calls never fit", () =>
+  it.effect("prints no figures as JSON if calls never fit", () =>
     Effect.gen(function* () {
       const { out } = yield* floodgate("forecast", "--input-tokens-per-minute", "100000", "--json")
       const [{ agents, agentsThatHelp, binding, refused, seconds, waits }] = JSON.parse(out).forecasts

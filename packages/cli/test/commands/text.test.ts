@@ -6,7 +6,7 @@ import { clean, fit, oneLine, safeJson, wrap } from "../../src/commands/text.ts"
 const unsafe = /[^\P{Cc}\n\t]|[\u061C\u200E\u200F\u2028-\u202E\u2066-\u2069]/u
 
 describe("a text from outside", () => {
-  it("loses what a terminal obeys and what turns its direction, and nothing else", () => {
+  it("loses only control characters and characters that change its direction", () => {
     assert.strictEqual(clean("a\u001b[2Jb\u009b31mc\u007f\u0000"), "a\uFFFD[2Jb\uFFFD31mc\uFFFD\uFFFD")
     assert.strictEqual(
       clean("user\u202Egnp.exe \u2066x\u2069 \u200F\u061C"),
@@ -16,7 +16,7 @@ describe("a text from outside", () => {
     assert.strictEqual(oneLine("a\nb\tc"), "a\uFFFDb\uFFFDc")
   })
 
-  it("is escaped in JSON, and means the same", () => {
+  it("is escaped in JSON without changing its meaning", () => {
     const value = { "a\u001b": ["\u202E", "\u009b", "\u007f", "\n\t", "漢"] }
     assert.notMatch(safeJson(value, 2), unsafe)
     assert.deepStrictEqual(JSON.parse(safeJson(value, 2)), value)
@@ -46,7 +46,7 @@ describe("a line", () => {
     }
   })
 
-  it("stays whole where a word is longer than the terminal, where there is room, and in a file", () => {
+  it("is not broken within a word, if there is room, or in a file", () => {
     assert.strictEqual(
       wrap("see https://example.com/a/long/address now", 10),
       "see\nhttps://example.com/a/long/address\nnow"
@@ -55,7 +55,7 @@ describe("a line", () => {
     assert.strictEqual(wrap(words, Infinity), words)
   })
 
-  it("is cut by what it takes on the terminal, not by its characters", () => {
+  it("is cut by its width on the terminal, not by its number of characters", () => {
     assert.strictEqual(fit("abcdef", 4), "abc…")
     assert.strictEqual(fit("abcd", 4), "abcd")
     for (const text of ["漢字漢字漢字", "👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧", "e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301"]) {

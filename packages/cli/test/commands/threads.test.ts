@@ -6,7 +6,7 @@ import * as Threads from "../../src/commands/lab/threads.ts"
 import { strategy } from "../support/race.ts"
 
 describe("the threads of the lab", () => {
-  it.effect("run races as they run alone, and answer in the order in which they were asked", () =>
+  it.effect("give the same results as a single thread, in the order of the jobs", () =>
     Effect.gen(function* () {
       const jobs = ["floodgate-as-installed", "sdk-2"].map((strategy) => ({
         scenario: "incident",
@@ -23,7 +23,7 @@ describe("the threads of the lab", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
-  it.effect("die with the race that fails", () =>
+  it.effect("fail with the error of a race", () =>
     Effect.gen(function* () {
       const cause = yield* Effect.flip(Effect.sandbox(Threads.race([{ scenario: "none", seed: 1, strategy: "sdk-2" }])))
       assert.include(String(cause), "TypeError")

@@ -70,7 +70,7 @@ export const resumeFiles = (effort: Effort): void => {
       options(effort, 4)
     )
 
-    it("torn at each byte, within characters too, keep all that came before", () => {
+    it("torn at any byte, even within a character, keep everything before it", () => {
       const whole = [resultOf(["a", "é漢👍"]), resultOf(["b", "\u2028 and \r\n"])]
       const bytes = new TextEncoder().encode(whole.map(lineOf).join(""))
       const first = new TextEncoder().encode(lineOf(whole[0]!)).length
@@ -82,14 +82,14 @@ export const resumeFiles = (effort: Effort): void => {
       }
     })
 
-    it("that an editor saved with other line ends are read, and what a mark of byte order hides is asked again", () => {
+    it("saved by an editor with other line ends are read, and a line behind a byte order mark is requested again", () => {
       const lines = [resultOf(["a", "1"]), resultOf(["b", "2"])].map(lineOf).join("")
       assert.deepStrictEqual(parse(lines.replaceAll("\n", "\r\n")).results, parse(lines).results)
       const marked = parse(`\ufeff${lines}`)
       assert.deepStrictEqual([[...marked.results.keys()], marked.unreadable], [["b"], 1])
     })
 
-    it("with a line of ten megabytes are read all the same", () => {
+    it("with a line of ten megabytes are read", () => {
       const long = resultOf(["long", "x".repeat(10_000_000)])
       const { results, unreadable } = parse(`${"[".repeat(10_000_000)}\n${lineOf(long)}${lineOf(resultOf(["a", "1"]))}`)
       assert.deepStrictEqual([[...results.keys()], unreadable], [["long", "a"], 1])

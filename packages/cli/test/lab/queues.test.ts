@@ -65,7 +65,7 @@ const startsInProgram = async (make: () => Schedule, sizes: ReadonlyArray<number
 }
 
 describe("packages in simulated time", () => {
-  it.effect("p-queue starts calls when it does in a program", () =>
+  it.effect("p-queue starts calls at the same times as in a program", () =>
     Effect.gen(function* () {
       const sizes = Array.from({ length: 20 }, () => 1)
       const make = (Queue: typeof PQueue): Schedule => {
@@ -81,7 +81,7 @@ describe("packages in simulated time", () => {
     })
   )
 
-  it.effect("Bottleneck starts calls when it does in a program", () =>
+  it.effect("Bottleneck starts calls at the same times as in a program", () =>
     Effect.gen(function* () {
       const sizes = [150, 150, 14, 14, 90, 200, 3, 70, 14, 14]
       const make = (Limiter: typeof Bottleneck): Schedule => {
@@ -100,7 +100,7 @@ describe("packages in simulated time", () => {
     })
   )
 
-  it.effect("have no timer left when a race is over", () =>
+  it.effect("leave no timer behind when a race is over", () =>
     Effect.gen(function* () {
       let started = 0
       yield* Simulation.run(

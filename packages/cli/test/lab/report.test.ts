@@ -50,7 +50,7 @@ const scenarios = Effect.all([
 ])
 
 describe("Report.Html", () => {
-  it.effect("is one file that loads nothing, with the figures and the provider models in it", () =>
+  it.effect("is one file that loads nothing and contains the figures and the provider models", () =>
     Effect.gen(function* () {
       const html = render('A "title" <b>', yield* scenarios)
       assert.include(html, "A &quot;title&quot; &lt;b&gt;")
@@ -63,7 +63,7 @@ describe("Report.Html", () => {
 })
 
 describe("figures in a page", () => {
-  it.effect("are small, and the same again when they are unpacked", () =>
+  it.effect("are small, and unpack to the same figures", () =>
     Effect.gen(function* () {
       for (const figures of yield* scenarios) {
         const packed = JSON.stringify(Packed.pack(figures))
@@ -82,7 +82,7 @@ describe("figures in a page", () => {
 })
 
 describe("a report of several races", () => {
-  it.effect("says first what happened, in a sentence and on one screen, and how it was made", () =>
+  it.effect("begins with the result in a sentence and on one screen, and says how it was made", () =>
     Effect.gen(function* () {
       const figures = yield* scenarios
       const html = Report.Html.render({
@@ -144,7 +144,7 @@ describe("Report.Verdict", () => {
     runs: []
   })
 
-  it("says how the library did, who lost calls and who was quicker", () => {
+  it("states the result of the library, which strategies lost calls, and which were faster", () => {
     const { text, tiles } = Report.Verdict.ofRace(
       of(
         result("retry-after", { failedCalls: 55 }),
@@ -166,7 +166,7 @@ describe("Report.Verdict", () => {
     assert.strictEqual(tiles[0]!.tone, "good")
   })
 
-  it("says what the library takes that is told nothing", () => {
+  it("states the time of the library without limits and counts", () => {
     const installed = result("floodgate-as-installed", { makespanSeconds: 58.4, rejections: 11 })
     assert.strictEqual(
       Report.Verdict.ofRace(of(installed, result("floodgate"))).text,
@@ -175,14 +175,14 @@ describe("Report.Verdict", () => {
     )
   })
 
-  it("says of the library, too, what it lost and that it had no end", () => {
+  it("also says what the library lost, and that it did not finish", () => {
     const of1 = (more: Partial<Race.RaceResult>) => Report.Verdict.ofRace(of(result("floodgate", more)))
     assert.strictEqual(of1({ failedCalls: 3 }).text, "Floodgate lost 3 of 60 calls.")
     assert.strictEqual(of1({ failedCalls: 3 }).tiles[0]!.tone, "bad")
     assert.strictEqual(of1({ finished: false, failedCalls: 3 }).text, "Floodgate had not finished after 40.0 s.")
   })
 
-  it("speaks of the quickest where the library is not among them", () => {
+  it("names the fastest strategy if the library is not among them", () => {
     const { text } = Report.Verdict.ofRace(of(result("sdk-10", { makespanSeconds: 90 }), result("semaphore")))
     assert.strictEqual(text, "Semaphore answered all 60 calls in 40.0 s, with no 429.")
   })
@@ -202,7 +202,7 @@ describe("Report.Verdict", () => {
     )
   })
 
-  it("says first what somebody gets who tells the library nothing, and who is quicker then", () => {
+  it("begins with the library without limits and counts, and the strategies that are faster than that", () => {
     const race = of(
       result("bottleneck-tuned", { makespanSeconds: 44 }),
       result("floodgate-as-installed", { makespanSeconds: 50 }),
@@ -241,7 +241,7 @@ describe("Report.Forecast", () => {
   const hasGaps = (bars: ReadonlyArray<Report.Figures.Bar>): boolean =>
     bars.some(({ from }, index) => Math.abs(from - (bars[index - 1]?.to ?? 0)) > 0.002)
 
-  it("shows all that each of the agents does that are shown, where there are many", () => {
+  it("shows everything that the selected agents do if there are many", () => {
     const { bars, figures } = barsOf(1_000, 10)
     assert.strictEqual(figures.agents.length, 77)
     assert.deepStrictEqual([...bars.keys()].sort(), [...figures.agents].sort())
@@ -251,7 +251,7 @@ describe("Report.Forecast", () => {
     }
   })
 
-  it("leaves no gaps between very many calls, and says in all how long they waited and ran", () => {
+  it("merges very many calls without gaps, and states their total waits and runs", () => {
     const { bars } = barsOf(2, 5_000)
     for (const each of bars.values()) {
       assert.isBelow(each.length, 4_000)
@@ -264,7 +264,7 @@ describe("Report.Forecast", () => {
 
 describe("Report.Charts", () => {
   // Lines of calls that were lost went up to 100 %, and those of strategies that take as long hid one another.
-  it.effect("draws the latency of all calls that there were, so that each line can be seen", () =>
+  it.effect("draws the latency of all calls, with every line visible", () =>
     Effect.gen(function* () {
       const [incident] = yield* scenarios
       const { document } = parseHTML("<!doctype html><html><body></body></html>")
@@ -284,7 +284,7 @@ describe("Report.Charts", () => {
 })
 
 describe("Report.Svg", () => {
-  it.effect("draws each chart as a file that stands alone", () =>
+  it.effect("draws each chart as a standalone file", () =>
     Effect.gen(function* () {
       const [incident] = yield* scenarios
       const files = Report.Svg.ofScenario(incident)
@@ -363,7 +363,7 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
     }, 30_000)
   }
 
-  it("begins with the conclusion where there are many scenarios, and draws what is unfolded", async () => {
+  it("begins with the conclusion if there are many scenarios, and draws a section when it is unfolded", async () => {
     const [incident, many] = await Effect.runPromise(scenarios)
     const lab = join(folder, "lab.html")
     const sections = [incident, many].map((figures) => Report.Html.ofScenario(Report.Figures.sketched(figures)))
@@ -382,7 +382,7 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
     await page.close()
   }, 30_000)
 
-  it("says at a pointer what a bar is", async () => {
+  it("explains the bar under the pointer", async () => {
     const { page, problems } = await open(1280, "light")
     const bar = page.locator('[data-chart="gantt"][data-scenario="0"] svg rect').first()
     await bar.hover()
@@ -393,7 +393,7 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
     await page.close()
   }, 30_000)
 
-  it("prints its tables whole, and the colours of its keys", async () => {
+  it("prints whole tables, and the colours of its keys", async () => {
     const { page } = await open(700, "light")
     const hidden = () =>
       page.$$eval(".scroll", (places) => places.map((place) => place.scrollWidth - place.clientWidth))
@@ -407,7 +407,7 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
     await page.close()
   }, 30_000)
 
-  it("is read without a mouse and without eyes: tables scroll, and charts have names", async () => {
+  it("is accessible by keyboard and screen reader: tables scroll, and charts have names", async () => {
     const { page } = await open(400, "light")
     const focused: Array<string | null> = []
     for (let tabs = 0; tabs < 16; tabs++) {
@@ -420,7 +420,7 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
     await page.close()
   }, 30_000)
 
-  it("shows another strategy when it is chosen, follows the window, and opens the figures", async () => {
+  it("shows the chosen strategy, resizes with the window, and opens the figures", async () => {
     const { page, problems } = await open(1280, "light")
     const gantt = () => page.$eval('[data-chart="gantt"][data-scenario="0"]', (place) => place.innerHTML)
     const before = await gantt()

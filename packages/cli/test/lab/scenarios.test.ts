@@ -95,11 +95,11 @@ describe("scenarios", () => {
     )
   })
 
-  it("say that a limit on calls at once is undeclared", () => {
+  it("say that a limit on concurrent calls is undeclared", () => {
     assert.include(Scenario.modelOf(Scenarios.byName("undeclared-concurrency")!), "; 10 calls at once, undeclared; ")
   })
 
-  it("knows no other name", () => {
+  it("are undefined for an unknown name", () => {
     for (const name of ["nothing", "constructor"]) assert.isUndefined(Scenarios.byName(name))
   })
 })
@@ -150,7 +150,7 @@ describe("strategies", () => {
   })
 
   // The first table compares what a first-time user gets with what rivals get who were told everything.
-  it.effect("floodgate-as-installed is told nothing of the scenario", () =>
+  it.effect("floodgate-as-installed gets no information about the scenario", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("incident")!
       const misleading = { ...scenario, limits: { requests: { perMinute: 1 } }, isConcurrencyDeclared: true }
@@ -250,7 +250,7 @@ describe("floodgate that must learn", () => {
 })
 
 describe.runIf(isFull)("floodgate-weighted", () => {
-  it.effect("is within 1.05 of the oracle in many, and nobody who does the work is 2 % before it", () =>
+  it.effect("is within 1.05 of the oracle in many, and at most 2 % behind any strategy that completes the work", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("many")!
       const result = yield* resultOf(scenario, "floodgate-weighted")
@@ -319,7 +319,7 @@ describe("floodgate, in the weather", () => {
     )
   }
 
-  it.effect("does not know a limit that is undeclared, unlike one that is declared", () =>
+  it.effect("does not know an undeclared limit, unlike a declared one", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("undeclared-concurrency")!
       const declared = yield* resultOf({ ...scenario, isConcurrencyDeclared: true }, "floodgate")
@@ -331,7 +331,7 @@ describe("floodgate, in the weather", () => {
 })
 
 describe("what people run", () => {
-  it.effect("loses calls in the incident with the retries of a client, and none as its best users configure it", () =>
+  it.effect("loses calls in the incident with a client's default retries, and none with the best configuration", () =>
     Effect.gen(function* () {
       const lost: Array<string> = []
       for (const { name } of Strategies.peers) {
@@ -351,7 +351,7 @@ describe("Matrix", () => {
     )
   )
 
-  it.effect("says of each pair how long it took, or what was lost", () =>
+  it.effect("shows the time of each pair, or its lost calls", () =>
     Effect.gen(function* () {
       const both = yield* races
       const lines = Matrix.text(both).split("\n")
@@ -367,7 +367,7 @@ describe("Matrix", () => {
     })
   )
 
-  it.effect("paints what was lost, and is as wide without colours", () =>
+  it.effect("colours lost calls, and has the same width without colours", () =>
     Effect.gen(function* () {
       const both = yield* races
       const painted = Matrix.text(both, Infinity, (text, tone) => `<${tone}>${text}</${tone}>`)
@@ -377,7 +377,7 @@ describe("Matrix", () => {
     })
   )
 
-  it.effect("stands in several tables where one is too wide, and says what has no end", () =>
+  it.effect("is split into several tables if it is too wide, and marks runs that never end", () =>
     Effect.gen(function* () {
       const [incident] = yield* races
       const many = Array.from({ length: 9 }, () => incident!)
@@ -391,7 +391,7 @@ describe("Matrix", () => {
 })
 
 describe.runIf(isFull)("floodgate-fifo", () => {
-  it.effect("is within 1.05 of the oracle in many: what floodgate takes longer there is the price of fairness", () =>
+  it.effect("is within 1.05 of the oracle in many, because fairness takes that much longer", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("many")!
       const result = yield* resultOf(scenario, "floodgate-fifo")
@@ -406,7 +406,7 @@ describe("parseTrace", () => {
   const azure =
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:04.0319600,3180,8\n2023-11-16 18:17:03.9799600,4808,10\n"
 
-  it("reads the Azure format, in the order of time", () => {
+  it("reads the Azure format, sorted by time", () => {
     const trace = Scenarios.parseTrace(azure)
     assert.isArray(trace)
     if (!("length" in trace)) return
@@ -430,7 +430,7 @@ describe("parseTrace", () => {
     ])
   })
 
-  it("names the line that it cannot read", () => {
+  it("names the invalid line", () => {
     assert.deepStrictEqual(Scenarios.parseTrace(`${azure}later,1,2\n`), {
       line: 4,
       problem: "expected a time and two whole numbers of tokens, got later,1,2"
@@ -456,7 +456,7 @@ describe("fromTrace", () => {
     outputTokens: 50
   }))
 
-  it("has the calls as they were recorded, but none that no limit lets through", () => {
+  it("keeps the calls as recorded, but cuts those that exceed a limit", () => {
     const long = [{ atMillis: 0, inputTokens: 500_000, outputTokens: 9_000 }]
     const [call] = Scenario.callsOf(Scenarios.fromTrace(long))
     assert.deepInclude(call, { inputTokens: 400_000, outputTokens: 9_000, maxTokens: 9_000 })
@@ -466,7 +466,7 @@ describe("fromTrace", () => {
     assert.deepInclude(short, { outputTokens: 50, maxTokens: 2_048 })
   })
 
-  it("has no speed and no number of agents that make no sense", () => {
+  it("refuses an invalid speed or number of agents", () => {
     for (const speed of [0, -1, NaN]) {
       assert.throws(
         () => Scenarios.fromTrace(trace, { speed }),
@@ -484,7 +484,7 @@ describe("fromTrace", () => {
     }
   })
 
-  it.effect("keeps arrivals, or deals the calls to agents as fast as possible", () =>
+  it.effect("keeps arrival times, or gives the calls to agents as fast as possible", () =>
     Effect.gen(function* () {
       const kept = Scenarios.fromTrace(trace)
       assert.strictEqual(kept.agents.length, 40)

@@ -7,7 +7,7 @@ const charged = Scenario.make({ rejections: "charged" })
 
 describe("a scenario", () => {
   // Regression: it was built, and the process crashed for lack of memory.
-  it("of more calls than a machine holds is refused by name", () => {
+  it("with more calls than fit in memory is refused by the name of the option", () => {
     assert.throws(
       () => Scenario.make({ agents: 1e9 }),
       "Scenario.make: agents: expected at most 100000, got 1000000000"
@@ -29,7 +29,7 @@ describe("the incident", () => {
     assert.closeTo(seconds, (2_472_000 - 200_000) / 60_000, 1e-9)
   })
 
-  it.effect("never ends with fixed retries where rejections are charged, and is reported so", () =>
+  it.effect("never ends with fixed retries if rejections are charged, and is reported as not finished", () =>
     Effect.gen(function* () {
       // Four minutes show what the lab's hour shows, with a fifteenth of the requests.
       const scenario = Scenario.make({ rejections: "charged", maxSeconds: 240 })
@@ -121,27 +121,27 @@ describe("Scenario.make", () => {
 })
 
 describe("Floor.floor", () => {
-  it("is the longest agent where the limits do not bind", () => {
+  it("is the longest agent if the limits do not bind", () => {
     const scenario = Scenario.make({ rate: 1e9, burst: 1e9 })
     // 500 + 1,498 + 2,000 for the first call, 500 + 138 + 2,000 for each later one.
     assert.deepStrictEqual(Floor.floor(scenario), { seconds: 3.998 + 4 * 2.638, binding: "agent" })
   })
 
-  it("is the sum of latencies over the calls at once where that binds", () => {
+  it("is the sum of latencies divided by the concurrency if that binds", () => {
     const scenario = Scenario.make({ rate: 1e9, burst: 1e9, concurrency: 1 })
     const { binding, seconds } = Floor.floor(scenario)
     assert.strictEqual(binding, "concurrency")
     assert.closeTo(seconds, 12 * (3.998 + 4 * 2.638), 1e-9)
   })
 
-  it("is a whole number of windows where the provider counts by windows", () => {
+  it("is a whole number of windows if the provider counts in windows", () => {
     const scenario = Scenario.make({ rate: 30_000, window: "sliding" })
     assert.deepStrictEqual(Floor.floor(scenario), { seconds: 60, binding: "tokens" })
   })
 })
 
 describe("Table", () => {
-  it.effect("says which provider model the figures belong to, and what did not finish", () =>
+  it.effect("states the provider model of its figures, and what did not finish", () =>
     Effect.gen(function* () {
       const scenario = Scenario.make({ maxSeconds: 60 })
       const runs = yield* Race.race(scenario, [strategy("fixed-retry"), strategy("fixed-retry-forever")])

@@ -10,7 +10,7 @@ import { filesIn, folder, run } from "../support/command.ts"
 const args = (...more: ReadonlyArray<string>) => ["run", "docs", "--prompt", "Say what it is", "--agents", "1", ...more]
 
 describe("a hostile folder", { timeout: 120_000 }, () => {
-  it.live("whose lock is a link to nothing is refused by name, and keeps nobody busy", () =>
+  it.live("whose lock is a broken link is refused by name, without a busy loop", () =>
     Effect.gen(function* () {
       // Regression: the lock was tried again and again, without an end, and the memory grew to gigabytes.
       const { inside, root } = yield* folder
@@ -23,7 +23,7 @@ describe("a hostile folder", { timeout: 120_000 }, () => {
     })
   )
 
-  it.live("that is a link is not entered where no flag names it", () =>
+  it.live("that is a link is not entered unless a flag names it", () =>
     Effect.gen(function* () {
       const { inside, root } = yield* folder
       const { url } = yield* ProviderServer.make({ latency: { baseMillis: 1, perOutputTokenMillis: 0 } })

@@ -104,7 +104,7 @@ describe("a command that waits", { timeout: 60_000 }, () => {
     )
   }
 
-  it.live("for calls to end, as a gateway does, ends at once when it is told again", () =>
+  it.live("for calls to end, as a gateway does, ends at once at a second signal", () =>
     Effect.gen(function* () {
       const { inside } = yield* folder
       const { first, port } = yield* silent
@@ -141,7 +141,7 @@ describe("a command that waits", { timeout: 60_000 }, () => {
     })
   )
 
-  it.live("for a reader of its report goes on when there is one", () =>
+  it.live("for a reader of its report continues when there is one", () =>
     Effect.gen(function* () {
       const { inside } = yield* folder
       const pipe = Path.join(inside, "pipe")
@@ -156,7 +156,7 @@ describe("a command that waits", { timeout: 60_000 }, () => {
     })
   )
 
-  it.live("and works on large files hears a signal between", () =>
+  it.live("and works on large files handles signals in between", () =>
     Effect.gen(function* () {
       const { inside } = yield* folder
       const line = "The gate opens when the bucket has room for all of the tokens of a call.\n"

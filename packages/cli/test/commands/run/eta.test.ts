@@ -54,7 +54,7 @@ const out = (seconds: number, tokens = 1_000) => ({ seconds, charge: { tokens } 
 const left = (agents: ReadonlyArray<Eta.RemainingAgent>, status = pool()) => Eta.left(agents, learned, status, 2)!
 
 describe("eta", () => {
-  it("says nothing while no limit is known, or while more calls are out than were answered", () => {
+  it("is undefined while no limit is known, or while more calls are in flight than were answered", () => {
     assert.isUndefined(Eta.left([agent("a", 0)], learned, pool({ dimensions: {} }), 1))
     assert.isUndefined(Eta.left([agent("a", 0)], Workload.nothing, pool(), 1))
     assert.isUndefined(Eta.left([agent("a", 0)], learned, { pools: {} }, 1))
@@ -65,7 +65,7 @@ describe("eta", () => {
     assert.isNumber(left(out6.slice(1)))
   })
 
-  it("is as long as the tokens that are left take to refill, and the last call", () => {
+  it("is the time to refill the remaining tokens, plus the last call", () => {
     // 2 x 5 calls of 1,000 tokens at 1,000 a second, of which nothing is there: the tenth is admitted after 10 s.
     assert.closeTo(left([agent("a", 0), agent("b", 0)]), 12, 0.2)
     const full = pool({ dimensions: tokens(10_000) })
@@ -74,13 +74,13 @@ describe("eta", () => {
     assert.closeTo(left([agent("a", 0), agent("b", 0)], debt), 17, 0.2)
   })
 
-  it("counts a call that is out as paid for, and waits for what it still takes", () => {
+  it("counts a call in flight as paid for, plus its remaining time", () => {
     assert.closeTo(left([agent("a", 4, out(0.5))]), 1.5, 1e-9)
     assert.closeTo(left([agent("a", 4, out(60))]), 0, 1e-9)
     assert.closeTo(left([agent("a", 3, out(0.5))]), 3.5, 0.2)
   })
 
-  it("counts what a call that is out will give back", () => {
+  it("counts the expected refund of a call in flight", () => {
     assert.closeTo(left([agent("a", 3, out(0.5, 9_000))]), 3.5, 0.2)
     const debt = pool({ dimensions: tokens(-8_000) })
     // The next call reserves as much: it is admitted after 9 s.
@@ -88,7 +88,7 @@ describe("eta", () => {
     assert.closeTo(left([agent("a", 3, out(0.5, 1_000))], debt), 11, 0.2)
   })
 
-  it("expects calls to differ as those before did: the agent with the long ones is the last", () => {
+  it("expects calls to vary as before, so that the agent with long calls ends last", () => {
     const read = (outputTokens: number, seconds: number) => (learned: Workload.AnsweredCalls) =>
       Workload.learn(learned, answered("finish", outputTokens), seconds)
     const mixed = read(1_100, 12)(learned)
@@ -96,7 +96,7 @@ describe("eta", () => {
     assert.closeTo(Eta.left([agent("a", 4), agent("b", 4)], mixed, plenty, 2)!, 12, 1e-9)
   })
 
-  it("waits for the end of a pause, and for what the orchestrator does after all others", () => {
+  it("includes the rest of a pause, and the orchestrator's call after all others", () => {
     const paused = pool({ pause: { reason: "rateLimit", leftMillis: 30_000 } })
     assert.closeTo(left([agent("a", 4)], paused), 32, 0.2)
     assert.closeTo(left([agent("a", 4), agent(Steps.orchestrator, 0)]), 3 + 2, 0.2)
@@ -104,7 +104,7 @@ describe("eta", () => {
     assert.strictEqual(left([agent(Steps.orchestrator, 1)]), 0)
   })
 
-  it("takes a quota for what it is, and figures that a proxy left out for nothing", () => {
+  it("treats a quota as one, and ignores answers whose usage a proxy left out", () => {
     const quota = pool({ dimensions: tokens(1_500, 9_000, 0) })
     assert.closeTo(left([agent("a", 0)], quota), 2, 0.2)
     const none = Workload.nothing

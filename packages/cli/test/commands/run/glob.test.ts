@@ -28,7 +28,7 @@ describe("a pattern", () => {
     })
   }
 
-  it("that is empty, or the folder itself, is none", () => {
+  it("that is empty, or the folder itself, is invalid", () => {
     for (const pattern of ["", "/", "./", "//"]) assert.isUndefined(matcher(pattern), pattern)
   })
 })

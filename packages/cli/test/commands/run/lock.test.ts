@@ -37,7 +37,7 @@ const withTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   })
 
 describe("run.lock", () => {
-  it.effect("is there while a run holds it, and gone after", () =>
+  it.effect("exists while a run holds it, and is removed afterwards", () =>
     Effect.gen(function* () {
       const { fs, lock, out } = yield* folder
       const scope = yield* Scope.make()

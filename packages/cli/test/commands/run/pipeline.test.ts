@@ -84,7 +84,7 @@ describe("pipeline", () => {
       }).pipe(Effect.provide(live({})))
   )
 
-  it.effect("goes on where it was interrupted, and repeats no finished call", () =>
+  it.effect("resumes where it was interrupted, and repeats no finished call", () =>
     Effect.gen(function* () {
       const { ports, results } = store()
       const fiber = yield* Effect.forkChild(Pipeline.run({ task, chunks, ...ports }))
@@ -105,7 +105,7 @@ describe("pipeline", () => {
     }).pipe(Effect.provide(live({ limits })))
   )
 
-  it.effect("tells the end of every attempt that it told of, wherever it is interrupted", () =>
+  it.effect("reports the end of every attempt that it has reported, wherever it is interrupted", () =>
     Effect.gen(function* () {
       const open: Array<string> = []
       for (let ops = 5; ops < 12; ops++) {
@@ -127,7 +127,7 @@ describe("pipeline", () => {
     }).pipe(Effect.provide(live({})))
   )
 
-  it.effect("keeps the others' work when one agent fails, and says which and why", () =>
+  it.effect("keeps the work of other agents when one fails, and reports which and why", () =>
     Effect.gen(function* () {
       const { ports } = store()
       const report = yield* settled(Pipeline.run({ task, chunks, ...ports }))
@@ -165,7 +165,7 @@ describe("pipeline", () => {
     }).pipe(Effect.provide(live({ limits })))
   )
 
-  it.effect("knows before it starts which of its answers are there, and counts those that are cut", () =>
+  it.effect("knows before it starts which answers exist, and how many are cut off", () =>
     Effect.gen(function* () {
       const { ports, results } = store()
       const report = yield* settled(Pipeline.run({ task, chunks: chunks.slice(0, 2), ...ports }))

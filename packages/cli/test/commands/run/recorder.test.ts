@@ -53,7 +53,7 @@ const recording = (finished: Map<string, Result>, sim: ProviderSim.Options = {})
 const outcomes = (section: Report.Html.ReportSection) => section.rows.map((row) => row[1])
 
 describe("recorder", () => {
-  it.effect("writes down a run from its first call on", () =>
+  it.effect("records a run from its first call on", () =>
     Effect.gen(function* () {
       const { recorder, run, section, shown } = recording(new Map())
       yield* TestClock.adjust("1 minute")
@@ -65,7 +65,7 @@ describe("recorder", () => {
   )
 
   // Regression: the report had no agents, claimed that there was no limit, and drew one rectangle around 0.
-  it.effect("says that all answers are from before, and draws no empty chart", () =>
+  it.effect("reports that all answers are from an earlier run, and draws no empty chart", () =>
     Effect.gen(function* () {
       const finished = new Map<string, Result>()
       yield* Simulation.run(recording(finished).run)
@@ -83,7 +83,7 @@ describe("recorder", () => {
     })
   )
 
-  it.effect("draws nothing of answers of which it is not known when they came", () =>
+  it.effect("draws no bars for answers without known times", () =>
     Effect.gen(function* () {
       const finished = new Map<string, Result>()
       yield* Simulation.run(recording(finished).run)
@@ -129,7 +129,7 @@ describe("recorder", () => {
   )
 
   // Regression: all agents were reported as failed, and only one of three requests was counted.
-  it.effect("tells stopped from failed, and counts requests that are not answered yet", () =>
+  it.effect("distinguishes stopped from failed, and counts unanswered requests", () =>
     Effect.gen(function* () {
       const { recorder, run, section, shown } = recording(new Map(), { latency: { baseMillis: 10_000 } })
       const fiber = yield* Effect.forkChild(run)
@@ -146,7 +146,7 @@ describe("recorder", () => {
     })
   )
 
-  it.effect("calls an agent failed whose call failed", () =>
+  it.effect("marks an agent as failed if its call failed", () =>
     Effect.gen(function* () {
       const { run, section } = recording(new Map(), { faults: [{ kind: "400", rate: 1 }] })
       yield* Simulation.run(run)

@@ -18,14 +18,14 @@ const params = (content: string) => ({
 })
 
 describe("results.jsonl", () => {
-  it("gives back what was written, line breaks in answers included", () => {
+  it("reads back what was written, including line breaks in answers", () => {
     const results = [result("a", "two\nlines"), result("b")]
     const loaded = parse(results.map(lineOf).join(""))
     assert.deepStrictEqual([...loaded.results.values()], results)
     assert.deepInclude(loaded, { unreadable: 0, torn: false })
   })
 
-  it("passes over a last line that a crash tore, and says that it has no end", () => {
+  it("skips a last line that a crash cut off, and reports that it is incomplete", () => {
     const text = lineOf(result("a")) + lineOf(result("b")).slice(0, 30)
     const loaded = parse(text)
     assert.deepStrictEqual([...loaded.results.keys()], ["a"])
@@ -33,17 +33,17 @@ describe("results.jsonl", () => {
     assert.deepStrictEqual([...parse(`${text}\n${lineOf(result("b"))}`).results.keys()], ["a", "b"])
   })
 
-  it("passes over lines that are something else", () => {
+  it("skips lines that are not results", () => {
     const loaded = parse(`hello\n{"agent":1}\nnull\n\n${lineOf(result("a"))}`)
     assert.deepStrictEqual([...loaded.results.keys()], ["a"])
     assert.strictEqual(loaded.unreadable, 3)
   })
 
-  it("lets the later of two results of one call count", () => {
+  it("uses the later of two results of one call", () => {
     assert.strictEqual(parse(lineOf(result("a", "1")) + lineOf(result("a", "2"))).results.get("a")?.text, "2")
   })
 
-  it("names a call by its agent, its step and its whole request", () => {
+  it("identifies a call by its agent, its step and its whole request", () => {
     const keys = [
       keyOf("agent-1", "read", params("x")),
       keyOf("agent-2", "read", params("x")),

@@ -17,7 +17,7 @@ describe("split", () => {
     assert.isAtMost(Math.max(...sizes) - Math.min(...sizes), 40)
   })
 
-  it("says which lines of which file a piece is", () => {
+  it("states the file and the lines of each piece", () => {
     const [first, second] = split([document("a.md", 3), document("b.md", 3)], 2)
     assert.deepStrictEqual(
       [...first!.pieces, ...second!.pieces].map(({ from, path, to }) => [path, from, to]),
@@ -30,7 +30,7 @@ describe("split", () => {
     assert.strictEqual(describeChunk(first!), "1 file, 0.0 KB")
   })
 
-  it("makes fewer chunks than agents when there are fewer lines, and none that is empty", () => {
+  it("makes fewer chunks than agents if there are fewer lines, and no empty chunk", () => {
     const chunks = split([{ path: "a", text: "one\ntwo" }], 12)
     assert.deepStrictEqual(
       chunks.map(({ pieces }) => pieces[0]!.text),
@@ -38,7 +38,7 @@ describe("split", () => {
     )
   })
 
-  it("makes as many chunks as it is asked for where the lines suffice, however unequal they are", () => {
+  it("makes the requested number of chunks if there are enough lines, however unequal", () => {
     // Regression: a long line took the share of several agents, which were left out silently.
     for (const lines of [
       [1, 1, 1, 3_000],
@@ -51,7 +51,7 @@ describe("split", () => {
     }
   })
 
-  it("shares a file of one long line, and cuts no character in half", () => {
+  it("splits a file of one long line, but never a character", () => {
     const text = "😀".repeat(10_000)
     const chunks = split([{ path: "a", text }], 4)
     assert.strictEqual(chunks.length, 4)

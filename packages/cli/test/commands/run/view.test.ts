@@ -67,7 +67,7 @@ describe("view", () => {
     for (const line of lines) assert.isBelow(line.length, 80)
   })
 
-  it("names a rate, a bound on calls in flight and a pause only where there is one", () => {
+  it("shows a rate, a limit on calls in flight and a pause only if there is one", () => {
     const { default: pool } = status.pools
     const more = {
       dimensions: { inputTokens: { level: 50_000, capacity: 200_000, perSecond: 60_000, limitPerSecond: 60_000 } },
@@ -86,7 +86,7 @@ describe("view", () => {
     ])
   })
 
-  it("says what agents do and what is left in 40 columns, too", () => {
+  it("shows activity and remaining work even in 40 columns", () => {
     const state = View.step(start(names.slice(0, 2), 11), answered("agent-01", "extract"), 3)
     const lines = View.draw(state, { ...around, columns: 40 })
     assert.strictEqual(lines[0], "agent-01     █░░░ 1/5    150K  extract")
@@ -94,7 +94,7 @@ describe("view", () => {
     for (const line of lines) assert.isBelow(line.length, 40)
   })
 
-  it("shows those that still work when there are more agents than rows", () => {
+  it("shows the running agents if there are more agents than rows", () => {
     const many = Array.from({ length: 100 }, (_, n) => `agent-${n}`)
     const ended = { event: "ended", agent: "agent-0", how: "done", failure: undefined } as const
     const state = View.step(start(many, 501), ended, 12)
@@ -104,7 +104,7 @@ describe("view", () => {
     assert.isFalse(lines.some((line) => line.startsWith("agent-0 ")))
   })
 
-  it("says how long it still takes once it can know, in 80 columns whatever there is to say", () => {
+  it("shows the remaining time once it is known, always within 80 columns", () => {
     const six = names.slice(0, 6).reduce((state, name) => View.step(state, answered(name, "read"), 2), start(names, 61))
     assert.strictEqual(View.total(six, 12, 110, 79), "0:12  6 of 61 calls, 901,200 tokens, about 1:50 left")
     assert.strictEqual(
@@ -120,7 +120,7 @@ describe("view", () => {
     assert.strictEqual(View.total({ ...late, answered: 5_001 }, 3_661, 0, 79), line.replace("4,321", "5,001"))
   })
 
-  it("forecasts from the agents that have not ended, and what is with the provider for how long", () => {
+  it("forecasts from unfinished agents, and from how long their calls have been running", () => {
     const events = [
       { event: "asked", agent: "agent-01", step: "read" },
       { event: "admitted", agent: "agent-01", step: "read", charge: { inputTokens: 160_000 } },
@@ -145,7 +145,7 @@ describe("view", () => {
     assert.isUndefined(View.ahead(failed, 7)[0]!.out)
   })
 
-  it("has one plain line for an answer, and for what was there before", () => {
+  it("has one plain line for an answer, and for earlier results", () => {
     const event = answered("agent-01", "read")
     const state = View.step(start(names, 61), event, 61)
     assert.strictEqual(View.plain(state, event, 61), "1:01  1/61  agent-01  read  150,200 tokens, 2.0 s")
@@ -155,7 +155,7 @@ describe("view", () => {
     )
   })
 
-  it("says nothing of a time that is left when it is stopped", () => {
+  it("shows no remaining time once it is stopped", () => {
     const ended = { event: "ended", agent: "agent-01", how: "stopped", failure: undefined } as const
     const state = View.step(start(names, 61), ended, 12)
     assert.strictEqual(View.total(state, 12, 4, 80), "0:12  0 of 61 calls, 0 tokens")
@@ -166,7 +166,7 @@ describe("view", () => {
     assert.strictEqual(View.step(before, answered("agent-01", "read"), 1).rows, before.rows)
   })
 
-  it("writes figures for people", () => {
+  it("formats figures for people", () => {
     assert.deepStrictEqual([0, 999, 1_000, 12_345, 999_960, 4_000_000].map(View.short), [
       "0",
       "999",
