@@ -24,7 +24,7 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("floo
     if (cause instanceof Error && cause.name === "Damaged") {
       return `The state of pool "${this.pool}" in the budget's store is damaged, ${cause.message}: delete its key, and the pool starts anew with full limits`
     }
-    return `The budget's store did not answer for pool "${this.pool}": check that it can be reached, or choose by whenAway what happens if not`
+    return `The budget's store did not answer for pool "${this.pool}": check that it can be reached, or set whenAway to choose what happens while it cannot`
   }
 }
 

@@ -143,14 +143,14 @@ export class PoolCounts extends Numbers {
     super(...args)
     const waits = this.histogram(
       "floodgate_budget_wait_seconds",
-      "The time that estimates waited, of those that had to"
+      "How long estimates waited that could not be admitted at once"
     )
     this.waited = waits.add
     this.counter("floodgate_budget_reservations", "Estimates that were admitted", () => this.reservations)
     this.counter("floodgate_budget_waits", "Estimates that had to wait before they were admitted", waits.count)
     for (const dimension of tokens) {
       const by = { dimension }
-      const unused = "Tokens that calls did not use of their estimates, by dimension"
+      const unused = "Estimated tokens that calls did not use, by dimension"
       this.counter("floodgate_budget_refunded_tokens", unused, () => this.refunded[dimension], by)
       const beyond = "Tokens that calls used beyond their estimates, by dimension"
       this.counter("floodgate_budget_debt_tokens", beyond, () => this.debt[dimension], by)

@@ -110,7 +110,7 @@ export class Activity {
     this.caps = caps.map(({ left, name, per }) =>
       this.show(
         Metric.gauge("floodgate_gateway_cap_left_dollars", {
-          description: "Dollars left of a cap, by cap",
+          description: "Dollars that remain under a cap, by cap",
           attributes: { cap: name, per }
         }),
         left

@@ -156,7 +156,7 @@ const endingWithError = (result: Engine.CallResult<FetchResponse>): Engine.CallR
     const chunk = await body.read()
     if (chunk !== undefined) hasError ||= parser.feed(chunk).some(({ name }) => name === "error")
     if (chunk !== undefined || hasError) return chunk
-    const message = "The answer is no stream of events, or it ended before its first content"
+    const message = "The answer is not an event stream, or it ended before its first content"
     throw (await errorOfSdk("APIConnectionError", message)) ?? new Error(message)
   }
   return { ...result, body: { ...body, read } }

@@ -901,7 +901,7 @@ describe("floodgate/anthropic", () => {
           return events
         })
         assert.instanceOf(thrown, APIConnectionError)
-        assert.include(String(thrown), "no stream of events")
+        assert.include(String(thrown), "not an event stream")
         assert.strictEqual(count(), 1)
         yield* idle(pool)
       })

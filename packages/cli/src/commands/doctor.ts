@@ -227,9 +227,7 @@ const linesOf = ({ state, what, write = [] }: Finding, columns: number): Readonl
 
 const flags = {
   call: Flags.toggle("call", "Make one call of a few tokens to the provider, and read the limits in its answer"),
-  model: Flags.text("model", "the name of a model").pipe(
-    Flags.byDefault("The model that --call asks", "claude-sonnet-5")
-  ),
+  model: Flags.text("model", "the name of a model").pipe(Flags.byDefault("The model for --call", "claude-sonnet-5")),
   redis: Redis.url("Also check this Redis (default: none)").pipe(Flag.optional),
   redisPrefix: Redis.prefix
 }
@@ -263,6 +261,6 @@ export const doctorCommand = Command.make(
   Command.withExamples([
     { command: "floodgate doctor", description: "Spends nothing" },
     { command: "floodgate doctor --call", description: "Reads the limits, with a call of a few tokens" },
-    { command: "floodgate doctor --redis redis://127.0.0.1:6379", description: "The shared budget, too" }
+    { command: "floodgate doctor --redis redis://127.0.0.1:6379", description: "Also checks the shared budget" }
   ])
 )

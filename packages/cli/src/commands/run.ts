@@ -70,7 +70,7 @@ const flags = {
   concurrency: LimitFlags.concurrency,
   attempts: Flags.count("attempts", 1_000).pipe(
     Flags.optional(
-      "Attempts that one call may make (default: 5, without those that a rate limit or an outage ends); waits double from 2 s to a minute, or are as the provider asks"
+      "Attempts that one call may make (default: 5, without those that a rate limit or an outage ends); waits double from 2 s to a minute, or last as long as the provider asks"
     )
   ),
   capTokens: Flags.count("cap-tokens").pipe(
@@ -230,11 +230,11 @@ export const runCommand = Command.make(
     },
     {
       command: 'floodgate run docs --prompt "List the decisions" --redis redis://127.0.0.1:6379',
-      description: "One limit for all runs that name this Redis; floodgate status shows them"
+      description: "One limit shared by all runs that use this Redis; see floodgate status"
     },
     {
       command: 'floodgate run docs --prompt "List the decisions" --input-tokens-per-minute 400000',
-      description: "With the limit of your tier, so that the first calls need not learn it"
+      description: "With your tier's limit, which the first calls then need not learn"
     }
   ])
 )

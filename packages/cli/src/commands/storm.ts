@@ -193,8 +193,8 @@ export const stormCommand = Command.make(
     { heading: "STRATEGIES", rows: Strategies.all.map(({ name, summary }) => [name, summary] as const) }
   ]),
   Command.withExamples([
-    { command: "floodgate storm", description: "The incident, where a rejected request counts" },
-    { command: "floodgate storm --rejections free", description: "The same where rejections cost nothing" },
+    { command: "floodgate storm", description: "The incident; rejected requests count" },
+    { command: "floodgate storm --rejections free", description: "The incident; rejected requests are free" },
     { command: "floodgate storm --scenario outage-at-start", description: "Another scenario, see SCENARIOS" },
     {
       command: "floodgate storm --agents 40 --strategy floodgate --strategy oracle --json",

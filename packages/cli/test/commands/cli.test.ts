@@ -220,7 +220,7 @@ describe("floodgate", () => {
       const args = [docs, "--prompt", "x", "--agents", "1", "--out", out, "--input-tokens-per-minute", "10"]
       const { err } = yield* floodgate("run", ...args)
       assert.match(err, /agent-1 failed: The call asks for \d+ input tokens but the budget admits at most 10: split/)
-      assert.match(err, /\nThe same command would fail in the same way: change what it says above\.$/)
+      assert.match(err, /\nThe same command would fail again: first correct what is reported above\.$/)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 
@@ -286,7 +286,7 @@ describe("floodgate", () => {
     ],
     [
       { ANTHROPIC_API_KEY: "first secret" },
-      /^floodgate: ANTHROPIC_API_KEY contains white space or other characters that no/
+      /^floodgate: ANTHROPIC_API_KEY contains white space or other characters that keys never contain/
     ],
     [{ ANTHROPIC_API_KEY: "first\nsecret" }, /^floodgate: ANTHROPIC_API_KEY contains white space or/],
     [{ ANTHROPIC_API_KEY: "secrét" }, /^floodgate: ANTHROPIC_API_KEY contains white space or/],

@@ -53,7 +53,7 @@ describe("dollars of the command", () => {
         /^At most about \$0\.\d+, by the prices of 2026-10-24, and no more than --max-usd 0\.05$/m
       )
       const unknown = yield* floodgate(...dry, "--model", "no-such-model")
-      assert.match(unknown.out, /^What it costs is not known: "no-such-model" has no price$/m)
+      assert.match(unknown.out, /^The cost is unknown: "no-such-model" has no price$/m)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 

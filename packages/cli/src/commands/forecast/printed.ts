@@ -152,7 +152,7 @@ const verdictOf = (printed: Printed): Report.Verdict.Headline => {
   const takes = possible.map(({ forecast, tier }) => `${span(forecast.duration)} under ${under(tier)}`)
   const how =
     takes.length === 0
-      ? "Never done under these limits: calls are larger than they admit."
+      ? "Never done under these limits: some calls are too large for them."
       : `Takes ${takes.join(", ")}.`
   return {
     text: [met(printed), how].filter((sentence) => sentence !== undefined).join(" "),

@@ -94,7 +94,7 @@ export const credentials = Effect.gen(function* () {
   if (!/^[!-~]+$/.test(key.trim())) {
     return yield* Exit.failure(
       "usage",
-      "ANTHROPIC_API_KEY contains white space or other characters that no key has: was more than the key copied?"
+      "ANTHROPIC_API_KEY contains white space or other characters that keys never contain: copy only the key"
     )
   }
   const address = URL.parse(baseUrl)

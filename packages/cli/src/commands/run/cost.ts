@@ -40,7 +40,7 @@ export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Fore
 
 /** The most that a plan costs, in words. */
 export const planned = ({ maxDollars, model, price }: Cost, dollars: number | undefined): string => {
-  if (price === undefined || dollars === undefined) return `What it costs is not known: "${model}" has no price`
+  if (price === undefined || dollars === undefined) return `The cost is unknown: "${model}" has no price`
   const cap = maxDollars !== undefined && dollars > maxDollars ? `, and no more than --max-usd ${maxDollars}` : ""
   return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}`
 }

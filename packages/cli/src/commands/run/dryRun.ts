@@ -94,7 +94,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, cost, json, limi
       Cost.planned(cost, dollars),
       ...times.map(({ limits, seconds }) =>
         seconds === undefined
-          ? `Never done under ${limits}: a call is larger than they admit; use more agents`
+          ? `Never done under ${limits}: a call is too large for them; use more agents`
           : `At most about ${View.clock(seconds)} under ${limits}`
       ),
       "",

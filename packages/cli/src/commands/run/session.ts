@@ -49,7 +49,7 @@ export class Incomplete extends Schema.TaggedError<Incomplete>("floodgate/cli/ru
     const kept = this.done === 0 ? "" : `The work of the other ${this.done} is kept. `
     const next = this.retryHelps
       ? "Run the same command again to make only the calls that are missing."
-      : "The same command would fail in the same way: change what it says above."
+      : "The same command would fail again: first correct what is reported above."
     return `${what}\n${kept}${next}`
   }
 }

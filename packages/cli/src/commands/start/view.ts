@@ -102,6 +102,6 @@ export const summary = (looks: ReadonlyArray<SideView>, oracleSeconds: number): 
       ["the oracle, simulated", "", `${oracleSeconds.toFixed(1)} s`, ""]
     ]),
     "",
-    "Floodgate is told the limits, and estimates tokens from bytes, too high at first. The oracle knows both, and the future."
+    "Floodgate knows the limits, and estimates tokens from bytes, at first too high. The oracle knows the tokens and the future."
   ]
 }
