@@ -144,7 +144,7 @@ export class TokenBudget extends Context.Service<
     readonly cooldown: (failure: Cooldown) => Effect.Effect<Verdict>
     /**
      * Changes the limits or the concurrency of a pool while calls run, in all accounts. Waiting calls that now fit are admitted
-     * at once. What is used of a `total` stays used.
+     * at once. The used part of a `total` stays used.
      */
     readonly resize: (options: ResizeOptions) => Effect.Effect<void>
     /** The pool of a model: "default" if one set of limits was given, otherwise as `limits.poolOf` says. */
@@ -152,7 +152,7 @@ export class TokenBudget extends Context.Service<
     readonly status: Effect.Effect<BudgetStatus>
     /** The status now and after every change. A slow reader only gets the latest. */
     readonly changes: Stream.Stream<BudgetStatus>
-    /** What was learned of limits so far, to be passed to the next budget as `learned`. */
+    /** What was learned about limits so far. Pass it to the next budget as `learned`. */
     readonly learned: Effect.Effect<Learning.Learned>
   }
 >()("floodgate/Budget/TokenBudget") {}

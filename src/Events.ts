@@ -38,7 +38,7 @@ type Base = {
 type WaitEvent = Base & {
   readonly type: "wait"
   readonly agent: string
-  /** What it waits for; undefined if that is another call to end, or a pause. */
+  /** The dimension that it waits for; undefined if it waits for another call to end, or for a pause. */
   readonly dimension: Dimension | undefined
   readonly until: number
 }

@@ -88,8 +88,8 @@ export class Governor extends Context.Service<
   Governor,
   {
     /**
-     * Runs a call: each attempt under a reservation, retried by the policy. Refusals of the budget are not retried. Each attempt has
-     * a scope of its own, which closes when the attempt ends. Use `open` for what must outlive the call.
+     * Runs a call: each attempt under a reservation, retried by the policy. Refusals of the budget are not retried. Each
+     * attempt has a scope of its own, which closes when the attempt ends. Use `open` for resources that must outlive the call.
      */
     readonly run: <A, E, R>(
       call: Call,

@@ -134,7 +134,7 @@ export class LlmClient extends Context.Service<
 export class SdkMissing extends Schema.TaggedError<SdkMissing>("floodgate/LlmClient/SdkMissing")("SdkMissing", {
   /** The layer, such as `LlmClient.layer`. */
   operation: Schema.String,
-  /** What the import failed with. */
+  /** The error of the import. */
   cause: Schema.Defect()
 }) {
   override get message(): string {

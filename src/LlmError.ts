@@ -93,7 +93,7 @@ const pushbackOf = (reason: LlmErrorReason): Pushback | undefined => {
 type Annotations = {
   /** How often the call was sent. A call that a circuit breaker turned away was not sent. */
   readonly attempts?: number | undefined
-  /** How long the client waited between the attempts, all in all. */
+  /** How long the client waited between the attempts, in total. */
   readonly waited?: Duration.Duration | undefined
   /** Why the client stopped although the failure is retryable. */
   readonly stoppedBy?: "attempts" | "deadline" | "schedule" | undefined
@@ -166,7 +166,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
   /**
    * What the failure may mean for other calls, which the budget judges.
    *
-   * - `"rateLimit"`: a limit was passed
+   * - `"rateLimit"`: a limit was exceeded
    * - `"ramp"`: usage grows too fast
    * - `"overload"`: the provider failed or could not be reached; its limits are not at fault
    */
@@ -189,7 +189,7 @@ export class LlmError extends Schema.TaggedError<LlmError>("floodgate/LlmError/L
     return this.reason.status
   }
 
-  /** Adds what the client knows of its retries. */
+  /** Adds what the client knows about its retries. */
   annotate(annotations: Annotations): LlmError {
     return new LlmError({
       reason: this.reason,

@@ -111,7 +111,7 @@ const gpt = (input: number, output: number, cacheRead: number): Price => ({
 })
 
 /**
- * Older models of OpenAI, which write caches for free. Their maximal outputs are from https://developers.openai.com/api/docs/models:
+ * Older models of OpenAI, which write caches for free. Their maximum outputs are from https://developers.openai.com/api/docs/models:
  * 128,000 tokens for GPT-5.
  */
 const olderGpt = (

@@ -135,7 +135,7 @@ export class QuotaExhausted extends Schema.TaggedError<QuotaExhausted>("floodgat
 export class Denied extends Schema.TaggedError<Denied>("floodgate/Budget/Denied")("Denied", {
   cause: Schema.Defect()
 }) {
-  /** As the cause says, otherwise false. */
+  /** The `isRetryable` of the cause; false if it has none. */
   get isRetryable(): boolean {
     return Predicate.hasProperty(this.cause, "isRetryable") && this.cause.isRetryable === true
   }

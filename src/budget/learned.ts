@@ -11,7 +11,7 @@ const Dimension = Schema.Struct({
   perMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
   /** What the full bucket holds, if that is known. */
   burst: Schema.optionalKey(Amount),
-  /** The rate that was found to be ours, if it is less than the limit. */
+  /** Our measured share of the rate, if it is less than the limit. */
   sharePerMinute: Schema.optionalKey(Amount.check(Schema.isGreaterThan(0))),
   /** What was left in the bucket; below 0 if more was used than it held. */
   level: Schema.Finite.check(Schema.isBetween({ minimum: -maxAmount, maximum: maxAmount })),

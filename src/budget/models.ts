@@ -43,9 +43,9 @@ export interface Options {
    */
   readonly maxQueued?: number | undefined
   /**
-   * The largest number of pools beside those that `limits` names: one for each account and class of models. Of more than 1,000,
-   * idle ones are closed, the least recently used first, and what they learned and used is remembered. If all `maxPools` are in
-   * use, a call that needs another one fails with `TooManyPools`.
+   * The maximum number of pools besides those that `limits` names: one for each account and class of models. Beyond 1,000, idle
+   * pools are closed, the least recently used first, but what they learned and used is remembered. If all `maxPools` are in
+   * use, a call that needs another pool fails with `TooManyPools`.
    *
    * @default 10_000: as many as a gateway has connections. A pool in use takes about 9 KB, including its call.
    */
@@ -106,7 +106,7 @@ export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
 export interface GovernedOptions extends ReserveOptions {
   /** Queues the call before the agent's other calls: a retry was already served once. */
   readonly [first]?: boolean | undefined
-  /** How the provider counts limits that are written without a window. It holds for the pool from then on. */
+  /** How the provider counts limits that are written without a window. It applies to the pool from then on. */
   readonly [counting]?: Counting | undefined
 }
 
@@ -328,7 +328,7 @@ export interface RateLimitSignal extends Limits.Signal {
  * @since 0.4.0
  */
 export interface PauseOptions {
-  /** How long, at most an hour. It never shortens a pause. */
+  /** The duration of the pause, at most an hour. It never shortens an earlier pause. */
   readonly duration: Duration.Input
   /** The reason that status and metrics show. @default "rateLimit" */
   readonly reason?: Pushback | undefined

@@ -14,7 +14,7 @@ import type { Wake } from "./waker.ts"
 
 export interface PoolOptions {
   readonly name: string
-  /** Its name without an account: pools of one kind have the same limits. */
+  /** Its name without the account. Pools of one kind have the same limits. */
   readonly kind: string
   readonly limits: Limits.Limits
   readonly concurrency: number

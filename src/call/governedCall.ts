@@ -333,7 +333,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // The end
   // ---------------------------------------------------------------------------
 
-  /** Gives back all that a failed attempt holds, before the call waits. An interrupted one is settled by the end of the call. */
+  /**
+   * Releases everything that a failed attempt holds, before the call waits. An interrupted one is settled by the end of the
+   * call.
+   */
   failWith<E>(cause: Cause.Cause<E>): Effect.Effect<never, E> {
     const failed = Exit.failCause(cause)
     if (Cause.hasInterruptsOnly(cause)) return failed
@@ -341,7 +344,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return Effect.andThen(this.fail(Cause.squash(cause)), closed)
   }
 
-  /** Ends the call after its last attempt, or leaves that to the scope that the call goes on in. */
+  /** Ends the call after its last attempt, or leaves that to the scope in which the call continues. */
   over(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     if (this.hasBegun) this.tokens.end(this.now)
     if (this.within === undefined || exit._tag === "Failure") return this.end(exit)

@@ -17,7 +17,8 @@ import { check, notNegative, number, options as optionsOf } from "../domain/inpu
  */
 type RetryBudgetOptions = {
   /**
-   * The maximal retries per call. With Finagle's value, the provider gets at most a fifth more requests than there are calls.
+   * The maximum number of retries per call. With Finagle's value, the provider gets at most a fifth more requests than there
+   * are calls.
    *
    * @default 0.2
    */
@@ -74,7 +75,7 @@ export class RetryTokens {
     return this.max - this.spent
   }
 
-  /** Counts the begin of a call. */
+  /** Counts the start of a call. */
   begin(now: number): void {
     // Nothing to replenish while nothing is spent.
     if (this.spent > 0) this.advance(now)

@@ -135,7 +135,7 @@ export const waitingBy = <E>(backoff: Schedule.Schedule<unknown, E>, isCountedAp
   )
 }
 
-/** The maximal part of a `retry-after` that is added to it. */
+/** The largest part of a `retry-after` that is added to it. */
 const maxAdded = 0.2
 
 /**

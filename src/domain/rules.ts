@@ -102,7 +102,7 @@ export interface Limits {
  * @since 0.1.0
  */
 export interface Pools {
-  /** By the name of the pool, which is no model's unless `poolOf` gives it. */
+  /** The limits of each pool by its name, which must not be the name of a model unless `poolOf` returns it. */
   readonly pools: Readonly<Record<string, Limits>>
   /** Which pool a model belongs to. @default the classes of Claude, by `Presets.poolOf`; another model is its own pool */
   readonly poolOf?: ((model: string) => string) | undefined

@@ -54,7 +54,7 @@ export interface EngineOptions {
    */
   readonly protocols?: ReadonlyArray<Protocol> | undefined
   /**
-   * How the provider counts usage, for all requests or by the request. For undefined the default applies.
+   * How the provider counts usage, for all requests or by the request. A function may return undefined for the default.
    *
    * @default by the route: Anthropic, Vertex AI, Bedrock (with a burndown rate of 5), OpenAI, Azure, Gemini
    */
@@ -63,8 +63,8 @@ export interface EngineOptions {
     | ((request: CallRequest) => Accounting.Accounting | undefined)
     | undefined
   /**
-   * The account whose limits a request counts towards. For undefined the default applies. Two accounts never share a pool. An
-   * empty text stands for no account: such calls share their limits with those of `LlmClient` on the same budget.
+   * The account whose limits a request counts towards. A function may return undefined for the default. Two accounts never share a
+   * pool. An empty text stands for no account: such calls share their limits with those of `LlmClient` on the same budget.
    *
    * @default the host with a hash of the credential; credentials for which responses name the same organisation share one
    */

@@ -281,7 +281,10 @@ export interface Protocol {
   readonly describe: (body: unknown, route: Route) => Description | undefined
   /** The agent that makes a request, by the most specific name in its headers and its body; undefined if they name none. */
   readonly agentOf: (body: unknown, header: HeaderReader) => string | undefined
-  /** Reads the parsed body of a whole answer. Of an undefined body nothing is known: a stream starts there. */
+  /**
+   * Reads the parsed body of a whole answer. For an undefined body it returns the answer with which a stream starts, of which
+   * nothing is known yet.
+   */
   readonly answer: (body: unknown) => Answer
   /**
    * Takes in one event of a stream, by its `event` and `data` fields; an unknown or malformed one changes nothing.

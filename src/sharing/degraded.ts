@@ -114,9 +114,9 @@ export class DegradedMode {
   /** When the store failed first; undefined while it can be reached. */
   private since: number | undefined = undefined
   private error: unknown = undefined
-  /** Kept after its time is over, because it still has to report what was used. */
+  /** Kept after its time is up, because it still has to report what was used. */
   private degraded: DegradedPort | undefined = undefined
-  /** The report of the last return to the store, and what the part had left then. */
+  /** The report that was made at the last return to the store, and the rest of the part at that time. */
   private last: { readonly law: Law.Pacer; readonly report: StateStep<void> } | undefined = undefined
 
   constructor(options: PortOptions, sharing: StoreSettings, time: Time.Time, shared: SharedView) {

@@ -19,7 +19,7 @@ export interface Stored {
   readonly value: string
   /**
    * How long ago it was stored, in milliseconds, by the store's clock. It tells a budget how much its buckets have refilled
-   * while no process was running. Without it, the budget's time stands still meanwhile.
+   * while no process was running. Without it, the budget's time stands still in the meantime.
    */
   readonly ageMillis?: number | undefined
 }
@@ -91,7 +91,7 @@ export interface Options {
   readonly whenAway?: WhenAway | undefined
   /**
    * With `"degrade"`: how long a process that cannot reach the store continues with its part of the limits. After that, its
-   * callers fail with `StoreUnavailable`. The other processes leave the part unused for as long, also if the process has died.
+   * callers fail with `StoreUnavailable`. The other processes leave the part unused for as long, even if the process has died.
    *
    * @default "10 minutes": longer than most outages, and as long as the default policy tries
    */

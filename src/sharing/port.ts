@@ -55,7 +55,7 @@ export interface Port {
   }
   /** Whether everything that happened here is stored. */
   readonly isStored: boolean
-  /** What a port that is opened later must know; undefined if the store knows it. */
+  /** The state that a port must start from if it is opened later; undefined if the store has it. */
   readonly rest: Memory.Rest | undefined
   /** Tells the other processes that this one has left. */
   readonly close: Effect.Effect<void>

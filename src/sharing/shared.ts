@@ -80,7 +80,7 @@ export class SharedPort implements Port, SharedView {
   private hasJoined = false
   private pending: Array<PendingStep> = []
   private asked: AskedDecision | undefined = undefined
-  /** Whether a call waits that only the shared limits hold back. */
+  /** Whether a call waits only because of the shared limits. */
   private isWaiting = false
   /** Commits whose outcome is unknown. At most one of them is stored. */
   private doubted: Array<Draft> = []
@@ -484,7 +484,7 @@ export class SharedPort implements Port, SharedView {
     this.committed = state.members[this.id]
   }
 
-  /** Too late a call could reach the provider together with calls that were admitted after it. */
+  /** A call that is sent too late could reach the provider together with calls that were admitted after it. */
   private carryOut({ decided, sentAt, state }: Draft): void {
     const isLate = this.time.own - sentAt > state.law.lag
     if (decided !== undefined) this.asked?.done(decided, this, isLate)
@@ -501,7 +501,7 @@ export class SharedPort implements Port, SharedView {
     }
   }
 
-  /** Reports a damaged state, also if it is replaced: nothing else would show it. */
+  /** Reports a damaged state even if it is replaced, because nothing else would show it. */
   private readonly reportDamage: Effect.Effect<void> = Effect.suspend(() => {
     const { damage, hasState } = this
     const { name } = this.options

@@ -45,7 +45,7 @@ export interface SharedPoolStatus {
   readonly allowed: number
   readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
   readonly processes: ReadonlyArray<ProcessStatus>
-  /** Why the stored state cannot be read. Then nothing else is known: delete its key. */
+  /** Why the stored state cannot be read. Nothing else is known in that case: delete the key of the pool. */
   readonly damaged?: string | undefined
 }
 

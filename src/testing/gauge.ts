@@ -25,7 +25,7 @@ export interface Gauge {
   /** Refill per millisecond. */
   readonly rate: number
   readonly periodMillis: number
-  /** The limit as the provider states it: per minute, or in all for a quota. */
+  /** The limit as the provider states it: per minute, or in total for a quota. */
   readonly stated: number
   level: number
   used: number

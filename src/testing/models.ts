@@ -255,7 +255,8 @@ export interface Options {
    * **Details**
    *
    * OpenAI documents that unsuccessful requests count; Anthropic does not document it. This decides whether fixed retries only
-   * waste calls or never finish, so state it with every figure. A charged rejection at most empties a bucket.
+   * waste calls or never finish, so state it with every figure. A charged rejection empties a bucket at most, and never puts it
+   * into debt.
    *
    * @default "free"
    */

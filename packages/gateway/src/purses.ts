@@ -138,7 +138,7 @@ export class CallerPurses {
     return purses
   }
 
-  /** Keeps purses while a request may pay from them, also between two attempts, until the result is called. */
+  /** Keeps purses while a request may pay from them, even between two attempts, until the returned function is called. */
   use(purses: ReadonlyArray<Spending.Purse>): () => void {
     const { users } = this
     for (const purse of purses) users.set(purse, (users.get(purse) ?? 0) + 1)
@@ -151,7 +151,7 @@ export class CallerPurses {
     }
   }
 
-  /** Shows the caps of these rules from now on, and returns them. */
+  /** Shows the caps of these rules from now on, and returns those caps. */
   show(rules: ReadonlyArray<Rule>): ReadonlyArray<SharedCap> {
     const caps = rules.flatMap((rule) => {
       const purse = this.ofRule(rule)

@@ -13,7 +13,7 @@ import { LlmError } from "../../LlmError.ts"
 export class RefusedError extends Error {
   override readonly name = "RefusedError"
   /**
-   * Why.
+   * Why the call was refused.
    *
    * - `"tooLarge"`: it is larger than a limit allows
    * - `"waitTooLong"`: it would wait longer than `maxWaitSeconds`

@@ -128,8 +128,8 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
    */
   readonly store?: Layer.Layer<never> | undefined
   /**
-   * The Redis server through which processes share the budget, or its address: short for the most used options of `store`. The
-   * package `@floodgate/redis` is loaded when it is used. Bundlers cannot see that, so use `store` in a bundle.
+   * The Redis server through which processes share the budget, or its address: a shorthand for the most common options of
+   * `store`. The package `@floodgate/redis` is loaded when it is used. Bundlers cannot see that, so use `store` in a bundle.
    *
    * @default the budget is not shared
    */
@@ -139,8 +139,8 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   /** Called with an event for each wait, rejection, pause and retry, with the reason and the time at which it ends. */
   readonly onEvent?: ((event: Events.Event) => void) | undefined
   /**
-   * Whether standard error gets a line when calls begin to wait, wait for another limit, or a pool pauses, and when that ends: at
-   * most one line a second per pool.
+   * Whether to write a line to standard error when calls begin to wait or wait for another limit, when a pool pauses, and when
+   * the wait is over: at most one line per second and pool.
    *
    * @default false, or true if the environment has FLOODGATE_LOG=1
    */

@@ -70,7 +70,7 @@ interface JobAgent<A, E, R> {
   readonly tracker: Tracker
   readonly purse: Spending.Purse
   readonly time: number | undefined
-  /** What it has left to do, if its work is stated. */
+  /** Its remaining work, if it is stated. */
   left: number | undefined
   state: AgentState
   /** Defined once it has started. */

@@ -42,8 +42,8 @@ export interface Agent<A, E, R> {
   /** The priority of its calls; higher goes first. @default that of the code that starts the job */
   readonly priority?: number | undefined
   /**
-   * The tokens that it is expected to use in total. Agents with `work` share the budget in proportion to their remaining work, so that
-   * they end together. Use it for a job of which only the end counts. A rough estimate is enough.
+   * The tokens that it is expected to use in total. Agents with `work` share the budget in proportion to their remaining work,
+   * so that they end together. Use it if only the end of the whole job matters. A rough estimate is enough.
    *
    * @default unknown: an equal share, as for tenants
    */

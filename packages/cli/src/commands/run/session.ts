@@ -59,7 +59,7 @@ export interface Options {
   readonly work: Assignment
   readonly task: Steps.Task
   readonly out: string
-  /** Whether the user named that folder. Only then it may be a link. */
+  /** Whether the user named that folder. Only then may it be a link. */
   readonly outIsNamed: boolean
   readonly mode: Screen.DisplayMode
   readonly cap?: Agents.Cap | undefined

@@ -29,7 +29,7 @@ interface AgentRow {
 
 /** The state of the view, folded from events. */
 export interface ViewState {
-  /** Changed in place: copies of Words.thousands of rows, one for each event, would take longer than the calls. */
+  /** Changed in place: a copy of thousands of rows for each event would take longer than the calls. */
   readonly rows: Map<string, AgentRow>
   readonly calls: number
   readonly answered: number
