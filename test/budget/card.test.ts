@@ -1,5 +1,5 @@
 /**
- * TokenBudget stands on a semaphore and a Ref: each of these tests fails where the one that it names is sabotaged, because
+ * TokenBudget is built on a semaphore and a Ref. Each of these tests fails if the part that it names is sabotaged, because
  * nothing else counts the calls in flight or knows what was taken. `test/card/sabotage.test.ts` shows it.
  */
 import { assert, describe, it } from "@effect/vitest"

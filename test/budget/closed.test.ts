@@ -1,4 +1,4 @@
-/** Law 15: after its scope has ended, a budget admits nobody and leaves nobody waiting. */
+/** Law 15: after its scope has ended, a budget admits no call and leaves none waiting. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

@@ -254,7 +254,7 @@ describe("Budget.foresee", () => {
   it.effect("expects the share of the limit that headers measure beside a neighbour", () =>
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits: bucket })
-      // The provider's bucket, of which others take half of the refill.
+      // The provider's bucket, half of whose refill other programs use.
       let [left, at] = [2_000, 0]
       const leftAt = (now: number): number => {
         left = Math.min(10_000, left + (now - at) / 2)

@@ -10,7 +10,7 @@ const many = sized(10_000, 100_000)
 
 const limits = { tokens: { perSecond: 0.001, burst: 1_000 } }
 
-/** A budget whose burst is used up, and so many waiting calls of an agent each. */
+/** A budget whose burst is used up, and this many waiting calls, each of its own agent. */
 const crowded = Effect.fnUntraced(function* (count: number) {
   const budget = yield* Budget.make({ limits })
   yield* budget.reserve({ tokens: 1_000 })

@@ -1,5 +1,5 @@
 /**
- * Somebody else takes half of the limit, unseen: 64 agents of 20 calls of lognormal size against 400,000 input tokens a
+ * Another program uses half of the limit, unseen: 64 agents of 20 calls of lognormal size against 400,000 input tokens a
  * minute, a continuous bucket at the provider, rejections free. The floor is what the neighbour leaves.
  */
 import { assert, describe, it } from "@effect/vitest"

@@ -1,4 +1,4 @@
-/** The clients, each as its own documentation sets it up, with a `fetch` of ours or without. */
+/** The clients, each set up as in its own documentation, with or without our `fetch`. */
 import { createAnthropic } from "@ai-sdk/anthropic"
 import { createOpenAI } from "@ai-sdk/openai"
 import Anthropic from "@anthropic-ai/sdk"
@@ -17,9 +17,9 @@ import OpenAI from "openai"
 
 /** How a client is set up. */
 export interface Setup {
-  /** Where the provider is, without a version. */
+  /** The address of the provider, without a version. */
   readonly url: string
-  /** Undefined for a client that is left alone. */
+  /** Undefined for a client without Floodgate. */
   readonly floodgate:
     | { readonly fetch: typeof globalThis.fetch; readonly middleware: FloodgateAiSdk.Middleware }
     | undefined
@@ -30,7 +30,7 @@ export type Ask = (prompt: string, agent: string) => Promise<unknown>
 
 export interface Client {
   readonly name: string
-  /** The packages that it is, of which the versions are told. */
+  /** Its packages, whose versions are reported. */
   readonly packages: ReadonlyArray<string>
   readonly protocol: "anthropic" | "openai" | "gemini"
   /** What plugs it in. */
@@ -41,7 +41,7 @@ export interface Client {
 const models = { anthropic: "claude-sonnet-5", openai: "gpt-6", gemini: "gemini-3-pro" }
 const apiKey = "any"
 
-/** What every client is given beside its address: our `fetch`, and then no retries of its own. */
+/** The options of every client besides its address: our `fetch`, and with that no retries of its own. */
 const governed = ({ floodgate }: Setup) => (floodgate === undefined ? {} : { fetch: floodgate.fetch, maxRetries: 0 })
 const fetchOf = ({ floodgate }: Setup) => (floodgate === undefined ? {} : { fetch: floodgate.fetch })
 const noRetries = ({ floodgate }: Setup) => (floodgate === undefined ? {} : { maxRetries: 0 })
@@ -67,7 +67,7 @@ const wrapped = ({ floodgate, url }: Setup) => {
 }
 const named = (agent: string) => ({ providerOptions: { floodgate: { agent } } })
 
-/** `streamText` reports its failure to `onError`, and not to who reads the text. */
+/** `streamText` reports its failure to `onError`, and not to the reader of the text. */
 const readText = async (options: Parameters<typeof streamText>[0]): Promise<string> => {
   let failure: { readonly error: unknown } | undefined
   const { textStream } = streamText({ ...options, onError: (event) => void (failure = event) })
@@ -259,7 +259,7 @@ export const clients: ReadonlyArray<Client> = [
         id: "storm",
         name: "storm",
         instructions: "Answer.",
-        // What its types expect of a model is not quite what the AI SDK's are.
+        // Its type for a model differs slightly from the AI SDK's.
         model: aiAnthropic(setup)(models.anthropic) as unknown as MastraModelConfig
       })
       return (prompt) => agent.generate(prompt)

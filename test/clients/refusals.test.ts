@@ -4,7 +4,7 @@ import * as Floodgate from "floodgate/promise"
 import { ProviderServer } from "floodgate/testing/server"
 import { clients } from "./clients.ts"
 
-// What a call is refused with that would wait too long: the client's own error, by which a program can go elsewhere.
+// A call that would wait too long is refused with the client's own error, so that a program can use another provider.
 
 const provider = ProviderServer.make({ latency: { baseMillis: 10 }, reply: () => "An answer." })
 

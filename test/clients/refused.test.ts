@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net"
 import { match } from "../../src/protocol/protocol.ts"
 import { clients } from "./clients.ts"
 
-// What real packages make of a cap in dollars that is reached: no client repeats the call, and its user reads why.
+// When a cap in dollars is reached, no real client repeats the call, and its user can read why.
 
 const message =
   "The call may cost $2.00, but only $0.10 is left of the cap of $5.00 a day for agent a: wait until midnight"

@@ -19,8 +19,8 @@ afterAll(() => {
 })
 
 /**
- * After one rejection half a call is kept back, which the limit refills in 100 ms. A process that stood still for longer sent
- * its calls later than it had counted them by more than that, which is another exhaustion.
+ * After one rejection half a call is kept back, which the limit refills in 100 ms. A process that was blocked for longer sent
+ * its calls later than it had counted them, by more than that amount, which is another exhaustion.
  */
 const allowed = ({ stalledMillis }: Result): number => (calls / 60) * (stalledMillis > 100 ? 2 : 1)
 
@@ -35,7 +35,7 @@ describe("the storm", () => {
       assert.deepStrictEqual(governed.failures, [])
       assert.strictEqual(governed.ok, calls)
       assert.isAtMost(governed.rejected, allowed(governed))
-      // The limit binds, or there is nothing to show: alone, each of them is rejected.
+      // The limit binds: without Floodgate, each client is rejected. Otherwise there would be nothing to show.
       assert.isAbove(bare.rejected, 5)
     })
   }

@@ -15,19 +15,19 @@ export const agents = 12
 export const callsEach = 5
 const charactersEach = 8_000
 
-/** What came of a storm. */
+/** The result of a storm. */
 export interface Result {
   readonly ok: number
   /** Requests that the provider rejected. */
   readonly rejected: number
   readonly seconds: number
-  /** The longest time for which this process stood still: nothing is sent on time then. */
+  /** The longest time for which this process was blocked and sent nothing on time. */
   readonly stalledMillis: number
   /** The messages of the failures, each once. */
   readonly failures: ReadonlyArray<string>
 }
 
-/** What a client came to, alone and governed. */
+/** The results of a client, alone and governed. */
 export interface Row {
   readonly name: string
   readonly through: string
@@ -39,7 +39,7 @@ export interface Row {
 /** 120,000 tokens in all: 40,000 at once, and the rest within 8 s. */
 const rate = { perSecond: 10_000, burst: 40_000 }
 
-/** Anthropic and Gemini limit the input, OpenAI all tokens, of which it takes the larger of prompt and `max_tokens`. */
+/** Anthropic and Gemini limit the input. OpenAI limits all tokens, and counts the larger of prompt and `max_tokens`. */
 const limitsOf = ({ protocol }: Client): Limits.Limits =>
   protocol === "openai" ? { tokens: rate } : { inputTokens: rate }
 
@@ -80,7 +80,7 @@ const warmUp = (url: string) =>
     Promise.all(Array.from({ length: agents }, async () => (await fetch(`${url}/healthz`)).arrayBuffer()))
   )
 
-/** A gateway in front of a provider, of which it knows nothing but the address. Its budget lives as long as the gateway. */
+/** A gateway in front of a provider. It knows only the provider's address. Its budget lives as long as the gateway. */
 const gatewayTo = Effect.fnUntraced(function* (upstream: string) {
   const live = yield* Layer.build(Layer.provideMerge(Governor.layer(), Budget.layer()))
   const upstreams = { anthropic: upstream, openai: upstream, gemini: upstream }

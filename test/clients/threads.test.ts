@@ -26,7 +26,7 @@ const provider: ProviderServer.Options = {
       : "Done."
 }
 
-/** Runs every agent to its end; gives the number of turns, of the rejections, and of those that are allowed. */
+/** Runs every agent to its end. Returns the number of turns, of rejections, and of allowed rejections. */
 const run = (clientOf: (url: string) => Effect.Effect<Anthropic, never, never>) =>
   Effect.gen(function* () {
     const server = yield* ProviderServer.make(provider)

@@ -1,6 +1,6 @@
 /**
- * The laws of a pool as checks of what was played. Each returns what is wrong, or undefined. They know the stated limits and
- * what callers saw; a check that looks into the pool says so.
+ * The laws of a pool as checks of a played history. Each returns the problem, or undefined. They know only the stated limits
+ * and what callers saw, unless their comment says that they look into the pool.
  */
 import * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"
@@ -34,7 +34,7 @@ const flowOf = ({ calls }: Play, dimension: Limits.Dimension): PlayedFlow =>
     })
     .sort((a, b) => a.at - b.at || a.order - b.order)
 
-/** Whether limits have changed; a ledger of one limit then does not know what is left. */
+/** Whether limits have changed. A ledger of one limit then cannot tell what is left. */
 const isResized = ({ settings }: Play): boolean => settings.length > 1
 
 export type Law = (play: Play) => string | undefined
@@ -59,7 +59,7 @@ const allowedIn = (play: Play, dimension: Limits.Dimension, from: number, to: nu
   return burst + refilled
 }
 
-/** In every interval that ends with an admission, what was taken less refunds is at most what is allowed. */
+/** In every interval that ends with an admission, the charges less the refunds are at most what is allowed. */
 const overInterval = (play: Play, dimension: Limits.Dimension, flow: PlayedFlow): string | undefined => {
   for (const [last, { admittedAt, amount, at, burst }] of flow.entries()) {
     if (admittedAt !== undefined) continue
@@ -99,7 +99,7 @@ const neverOver: Law = (play) => {
 // Refunds
 // -----------------------------------------------------------------------------
 
-/** Looks into the pool: its calls in flight are those that are open, and its levels are what calls have left. */
+/** The pool's calls in flight are the open ones, and its levels are what the calls have left. Looks into the pool. */
 const countedRight: Law = (play) => {
   const { open, pool, waiting } = play
   if (pool.inFlight !== open.length) return `the pool has ${pool.inFlight} calls in flight, and ${open.length} are`
@@ -158,8 +158,8 @@ const nobodyFits: Law = (play) => {
 }
 
 /**
- * Somebody looks again in time: where a place is free, a timer ends no later than the law lets the next one go. Asks the
- * law, on a copy.
+ * The pool decides again in time: if a slot is free, a timer fires no later than the law admits the next call. Asks the law, on
+ * a copy.
  */
 const isWoken: Law = (play) => {
   const { code, head, now, open, pool, setting, timers } = play
@@ -171,7 +171,7 @@ const isWoken: Law = (play) => {
   return `call ${head.id} may go in ${blocked.millis} ms, and no timer looks by then`
 }
 
-/** If all calls now end well and time passes, nobody waits any more. This plays on, and so ends the play. */
+/** If all calls now succeed and time passes, no call waits any more. This continues the play, so it must come last. */
 export const isServed: Law = (play) => {
   for (let rounds = 0; rounds < 200; rounds++) {
     for (const { id } of play.open) play.play(["end", id, "used"])
@@ -203,7 +203,7 @@ const inOrder: Law = (play) => {
   return `call ${next.id} is before call ${headBefore.id}, which was next`
 }
 
-/** What two agents that wait all the time have got differs by at most one call of each. */
+/** The service of two agents that wait all the time differs by at most one call of each. */
 const fairly: Law = (play) => {
   if (!isCalm(play.scope) || play.scope.endings.some((each) => each !== "used" && each !== "kept")) return undefined
   if (play.scope.priorities !== undefined || play.scope.fronts === true) return undefined
@@ -227,7 +227,7 @@ const fairly: Law = (play) => {
   return undefined
 }
 
-/** Nothing goes out before the end of a pause. */
+/** No call is sent before the end of a pause. */
 const paused: Law = ({ pausedUntil, steps }) => {
   const granted = steps.at(-1)?.granted ?? []
   const early = granted.find(({ call }) => call.grantedAt! < pausedUntil)
@@ -246,7 +246,7 @@ const nobodyHarms: Law = ({ ranInside, reported, thrown, waiting }) => {
   return reported === thrown ? undefined : `${thrown} callers threw, and ${reported} of them were reported`
 }
 
-/** A closed pool admits nobody, and nobody waits for it. */
+/** A closed pool admits no call and leaves none waiting. */
 const closed: Law = ({ closedIn, steps, waiting }) => {
   if (steps.length < closedIn) return undefined
   if (waiting.length > 0) return `call ${waiting[0]!.id} waits for a pool that is closed`
@@ -254,7 +254,7 @@ const closed: Law = ({ closedIn, steps, waiting }) => {
   return late === undefined ? undefined : `call ${late.call.id} went after the pool was closed`
 }
 
-/** The laws of a state. {@link isServed} is one more, which plays on. */
+/** The laws of a state. {@link isServed} is another law, which continues the play. */
 export const laws = {
   "nobody harms another": nobodyHarms,
   "closed is closed": closed,

@@ -1,6 +1,6 @@
 /**
- * Plays a pool of the library move by move under a clock that stands still, and records everything that callers see. The
- * history of moves determines the state: played again, it gives the same.
+ * Plays a pool of the library move by move under a stopped clock, and records everything that callers see. The history of moves
+ * determines the state, so replaying it gives the same state.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -58,7 +58,7 @@ export interface Setting {
 /** A small world, and what may happen in it. */
 export interface Scope {
   readonly name: string
-  /** The first one is that of the beginning; `resize` sets the others. */
+  /** The first one applies at the beginning; `resize` sets the others. */
   readonly settings: readonly [Setting, ...ReadonlyArray<Setting>]
   readonly agents: ReadonlyArray<string>
   readonly sizes: ReadonlyArray<Limits.Estimate>
@@ -117,7 +117,7 @@ export interface Call {
 /** What happened in one move, for the laws of order. */
 export interface Step {
   readonly move: Move
-  /** Who waited before it, and who was the next of all according to the pool. */
+  /** The calls that waited before it, and the next call of all according to the pool. */
   readonly before: ReadonlyArray<Call>
   readonly headBefore: Call | undefined
   readonly granted: Array<Grant>
@@ -128,7 +128,7 @@ export interface Grant {
   readonly call: Call
   /** The first of its agent and priority. */
   readonly first: Call | undefined
-  /** Who still waits. */
+  /** The calls that still wait. */
   readonly waiting: ReadonlyArray<Call>
   /** The calls in flight, this one among them. */
   readonly open: number
@@ -142,7 +142,7 @@ interface Timer {
 const half = (amount: number): number => amount / 2
 const twice = (amount: number): number => 2 * amount
 
-/** A limit of the provider that holds nobody back, so that only what the user states does. */
+/** A limit of the provider that delays no call, so that only the user's limits do. */
 const generous: Law.Readings = Amounts.mapDimensions(Amounts.nothing, () => ({
   limit: 1e9,
   remaining: 1e12,
@@ -244,7 +244,7 @@ export class Play {
   get waiting(): ReadonlyArray<Call> {
     return this.calls.filter(({ hasLeft, held, refusal }) => held === undefined && refusal === undefined && !hasLeft)
   }
-  /** Those of them that wait, each agent's in the order in which they should go. */
+  /** The waiting calls, those of each agent in the order in which they should be admitted. */
   get inLine(): ReadonlyArray<Call> {
     return Array.from(this.lines.keys())
       .sort()
@@ -255,7 +255,7 @@ export class Play {
     const waiter = this.pool.waiting(1)[0]?.waiter
     return waiter === undefined ? undefined : this.calls.find((call) => call.waiter === waiter)
   }
-  /** The callers of an agent and a priority that wait, in the order in which they should go. */
+  /** The waiting callers of an agent and a priority, in the order in which they should be admitted. */
   private lineOf({ agent, priority }: Call): Array<Call> {
     const key = `${agent} ${priority}`
     const line = this.lines.get(key) ?? []

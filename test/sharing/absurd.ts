@@ -95,7 +95,7 @@ export type Poison = readonly [Path, string]
 /** Every number with every absurd value. */
 export const poisons: ReadonlyArray<Poison> = paths.flatMap((path) => absurd.map((by) => [path, by] as const))
 
-/** What goes wrong, if anything does, where processes find such states one after the other. */
+/** The problem, if any, when processes read such states one after the other. */
 export const outcome = (poisons: ReadonlyArray<Poison>): ReadonlyArray<string> =>
   play((world) =>
     Effect.gen(function* () {

@@ -29,19 +29,19 @@ export type Event =
       readonly millis: number
     }
   | { readonly at: number; readonly what: "down"; readonly millis: number }
-  /** It can be read, and refuses to write. */
+  /** It can be read, but refuses writes. */
   | { readonly at: number; readonly what: "readOnly"; readonly millis: number }
   | { readonly at: number; readonly what: "wipe" }
-  /** What is stored goes back by so much. */
+  /** The stored values return to those of this long ago. */
   | { readonly at: number; readonly what: "restore"; readonly millis: number }
-  /** The server dies, and after so long a replica that was behind takes its place. */
+  /** The server dies, and after this time a replica that lags behind takes its place. */
   | { readonly at: number; readonly what: "failover"; readonly behind: number; readonly millis: number }
   /** A wall clock is set, of a process or of Redis. */
   | { readonly at: number; readonly what: "step"; readonly process: number; readonly ahead: number }
   | { readonly at: number; readonly what: "stepOfRedis"; readonly ahead: number }
-  /** A process stands still. */
+  /** A process is suspended. */
   | { readonly at: number; readonly what: "freeze"; readonly process: number; readonly millis: number }
-  /** Replies come later than anybody waits for them. */
+  /** Replies arrive after their timeouts. */
   | {
       readonly at: number
       readonly what: "slow"
@@ -49,7 +49,7 @@ export type Event =
       readonly millis: number
       readonly most: number
     }
-  /** Somebody gives the pool a part of its limits. */
+  /** A process resizes the pool to a part of its limits. */
   | { readonly at: number; readonly what: "resize"; readonly process: number; readonly part: number }
 
 /** Callers that do not only wait. */
@@ -57,7 +57,7 @@ interface Rough {
   /** How many of them give up, and after how many milliseconds at the latest. */
   readonly givesUp: number
   readonly within: number
-  /** For how long an agent may do nothing between two calls. */
+  /** How long an agent may be idle between two calls. */
   readonly idleMillis: number
   readonly maxQueued: number
   /** How many calls the provider rejects or fails. */
@@ -90,19 +90,19 @@ export interface Outcome {
   readonly peak: number
   readonly done: number
   readonly refused: ReadonlyArray<string>
-  /** Calls that still wait, though all faults have ended long ago. */
+  /** Calls that still wait long after all faults have ended. */
   readonly stuck: number
-  /** The longest time in which somebody waited in a process, and nobody went there or was refused. */
+  /** The longest time in which calls waited in a process and none of them was admitted or refused. */
   readonly silence: number
   readonly inFlight: number
-  /** What is left of the quota in the end, where anybody is there to say so. */
+  /** What is left of the quota at the end, if any process still runs. */
   readonly quotaLeft: number | undefined
   readonly requests: number
   readonly endedAt: number
   /** How often a careless caller threw, and how often that was reported. */
   readonly thrown: number
   readonly reported: number
-  /** Callers of a budget that was closed which were not interrupted. */
+  /** Callers of a closed budget that were not interrupted. */
   readonly late: number
 }
 
@@ -114,8 +114,8 @@ const horizonOf = (plan: Plan): number => {
 }
 
 /**
- * A turn with the largest call takes two requests and their replies, each of them twice where others are faster. A message that
- * is lost costs a timeout and a pause, and the turn, if others have passed over the process by then.
+ * A turn with the largest call takes two requests and their replies, each of them twice if other processes are faster. A
+ * message that is lost costs a timeout and a pause, and the turn, if others have passed over the process by then.
  */
 const turnMillis = (plan: Plan): number => {
   const { answerMillis, events, network, sizes } = plan
@@ -124,7 +124,7 @@ const turnMillis = (plan: Plan): number => {
   return each / (1 - network.lost) ** 4
 }
 
-/** The least that the pool has in a second at any time. */
+/** The smallest amount per second that the pool ever has. */
 const minRate = (plan: Plan): number => plan.limits.tokens!.perSecond! * minPart(plan)
 
 const partOf = ({ concurrency, limits }: Plan, part: number) => ({
@@ -180,9 +180,12 @@ const scene = (
     let thrown = 0
     let late = 0
     const isCareless = numbers(plan.seed ^ 0x5eed)
-    /** When the lease of somebody who is gone began at the latest. Who comes later may not know that time has passed. */
+    /**
+     * The latest time at which the lease of an ended process began. A process that joins later may not know that time has
+     * passed.
+     */
     let goneAt = -Infinity
-    /** Of each process, how many wait, and when somebody went, was refused, or came when nobody waited. */
+    /** For each process, how many calls wait, and when a call was last admitted, refused, or arrived while none waited. */
     const lines = new Map<World.Process, { waiting: number; movedAt: number }>()
     const clock = yield* Clock.Clock
     const moves = (process: World.Process, more: number) =>
@@ -194,12 +197,12 @@ const scene = (
         line.waiting += more
       })
 
-    /** A call whose fiber has an observer that throws; nobody waits for it. */
+    /** A call whose fiber has an observer that throws. No other fiber waits for it. */
     const leftAlone = (called: Effect.Effect<void, Budget.BudgetError>) =>
       Effect.gen(function* () {
         const over = yield* Deferred.make<void>()
         const fiber = yield* Effect.forkDetach(Effect.ensuring(called, Deferred.succeed(over, undefined)))
-        // Whoever interrupts a fiber runs its observers.
+        // The fiber that interrupts another one runs its observers.
         fiber.addObserver((exit) => {
           if (Exit.hasInterrupts(exit)) return
           thrown++
@@ -208,7 +211,7 @@ const scene = (
         work.push(yield* Effect.forkDetach(Deferred.await(over)))
       })
 
-    /** A budget that is closed interrupts whoever comes, in a pool that it knows and in one that it does not. */
+    /** A closed budget interrupts every later caller, both in pools that it knows and in new ones. */
     const checkClosed = ({ budget }: World.Process) =>
       Effect.forEach([{}, { account: "late" }], (how) =>
         Effect.map(
@@ -367,10 +370,10 @@ const scene = (
     yield* Effect.timeoutOption(all, horizonOf(plan))
     const stuck = Array.from(lines.values()).reduce((sum, { waiting }) => sum + waiting, 0)
     const endedAt = yield* Clock.currentTimeMillis
-    // Nothing is lost any more: all say what they know, and whoever has died is noticed by the next that asks.
+    // Nothing is lost any more: all processes report what they know, and the next request notices those that have died.
     for (const { link } of processes) link.network = World.calm
     const retry = plan.events.some(({ what }) => what === "readOnly") ? 60_000 : 0
-    // By a clock that was set back less time has passed, and so less of a lease.
+    // If a clock was set back, less time of a lease has passed by it.
     const back = plan.events.reduce((sum, each) => sum - (each.what === "stepOfRedis" ? Math.min(0, each.ahead) : 0), 0)
     yield* Effect.sleep(5_000 + retry + back + Math.max(0, goneAt + leaseMillisOf(plan) - endedAt))
     const [last] = alive
@@ -400,30 +403,33 @@ const scene = (
 // The judge
 // -----------------------------------------------------------------------------
 
-/** What makes a store lose what it had, or how old that is. */
+/** The faults that make a store lose its state, or return to an older one. */
 const losses: ReadonlySet<Event["what"]> = new Set(["wipe", "restore", "failover", "stepOfRedis"])
 
-/** Whether its store forgets anything: a plan that could forget may not. */
+/** Whether its store really forgets anything. A plan with such faults need not. */
 export const losesOf = ({ events }: Plan): boolean => events.some(({ what }) => losses.has(what))
 
-/** What of a plan allows more than the limit: the mode, and what its store loses. Two cells of a table. */
+/** Why a plan may exceed the limit: its mode, and what its store loses, as two cells of a table. */
 export const kindOf = (plan: Plan): string =>
   `${plan.sharing.whenAway === "degrade" ? '`"degrade"`' : "wait, or fail"} | ${
     losesOf(plan) ? "the state, or the time of Redis" : "nothing"
   }`
 
-/** How long requests fail, and messages are lost, before a process is late with its signs of life. */
+/** How long requests may fail, and messages may be lost, before a process is late with its commits. */
 const patience = 3_000
 
-/** The least part of its limits that the pool has at any time. */
+/** The smallest part of its limits that the pool ever has. */
 const minPart = ({ events }: Plan): number =>
   Math.min(1, ...events.map((event) => (event.what === "resize" ? event.part : 1)))
 
-/** A call that is larger than the bucket goes when that is full. */
+/** A call that is larger than the bucket is sent when the bucket is full. */
 const beyondBurst = (plan: Plan): number =>
   Math.max(0, plan.sizes[1] - minPart(plan) * (plan.limits.tokens!.burst ?? 0))
 
-/** By how many bursts a history exceeds its limit, beside calls that are larger than the bucket, and refunds asked for. */
+/**
+ * By how many bursts a history exceeds its limit, apart from calls that are larger than the bucket, and from refunds that the
+ * options ask for.
+ */
 export const burstsOver = ({ log, plan }: Outcome): number => {
   const { burst = 1, perSecond = 0 } = plan.limits.tokens!
   const excess = World.excessOf(log, "tokens", { perSecond, burst }) - beyondBurst(plan) - refundedOf(plan)
@@ -431,11 +437,12 @@ export const burstsOver = ({ log, plan }: Outcome): number => {
 }
 
 /**
- * For how long nothing may move in a process though somebody waits there, in any mode and fault: those who wait for a store
- * give up after a minute; what a dead process held is free after its lease; and before it is its turn, each process may
- * have a call of the largest size, twice where a process has but a part of the rate, and another's debt comes before it.
- * Turns are fair by cost: where there are fewer places than processes, a process whose call was the largest waits until the
- * calls of each other one have cost as much, which are seldom more than six of sizes drawn evenly.
+ * How long calls may wait in a process without any of them being admitted or refused, in any mode and with any fault. Calls
+ * that wait for a store give up after a minute, and the reservations of a dead process are free after its lease. Before a
+ * process has its turn, each other process may have a call of the largest size, twice if it has only a part of the rate, and
+ * the debt of another call comes first. Turns are fair by cost: if there are fewer slots than processes, a process whose call
+ * was the largest waits until the calls of each other one have cost as much, which are seldom more than six of sizes drawn
+ * evenly.
  */
 const longestSilence = (plan: Plan): number => {
   const { concurrency, events, processes, sharing } = plan
@@ -446,7 +453,7 @@ const longestSilence = (plan: Plan): number => {
   return away + frozen + 20_000 + patience + turns * turnMillis(plan)
 }
 
-/** What the calls have used of the quota: at the least, and at the most, where nobody heard how they ended. */
+/** The least and the most that the calls may have used of the quota. They differ if nobody heard how a call ended. */
 const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most: number } => {
   const { agents, events, sharing, sizes } = plan
   const gone = new Set(
@@ -454,9 +461,10 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
   )
   const hasLost = losesOf(plan)
   let least = 0
-  // Whoever dies may have calls that are admitted, and have not gone yet.
+  // A process that dies may have admitted calls that were not sent yet.
   let most = gone.size * agents * sizes[1]
-  // A store that went back may not know yet that what the dead held was given back, and charges it again when they return.
+  // A store that returned to an older state may not know yet that the reservations of a dead process were refunded, and charges
+  // them again when it returns.
   if (events.some(({ what }) => what === "restore" || what === "failover")) most += refundedOf(plan)
   for (const { amounts, estimate, isSettled, process } of log) {
     const { outputTokens: uses = 0 } = amounts
@@ -464,7 +472,7 @@ const usedOf = ({ log, plan }: Outcome): { readonly least: number; readonly most
     least += isKnown ? uses : 0
     most += isKnown ? uses : Math.max(uses, estimate.outputTokens ?? 0)
   }
-  // The part of a process that dies, or that the store forgets, may be used where nobody sees it.
+  // The part of a process that dies, or that the store forgets, may be used unseen.
   const isUnseen = sharing.whenAway === "degrade" && (hasLost || gone.size > 0)
   return { least: hasLost ? 0 : least, most: isUnseen ? Infinity : most }
 }
@@ -475,7 +483,10 @@ const leaseMillisOf = ({ sharing }: Plan): number => (sharing.lease === "5 secon
 const mayMissLease = (plan: Plan): boolean =>
   leaseMillisOf(plan) === 5_000 && (plan.network.lost > 0 || plan.network.most >= 200)
 
-/** What those hold at the most that may be taken for dead, and are given back though it was spent, where that is asked for. */
+/**
+ * The most that processes which may be considered dead can hold. With the option to refund it, it is refunded although it was
+ * spent.
+ */
 const refundedOf = (plan: Plan): number => {
   const { agents, events, processes, sharing, sizes } = plan
   if (sharing.lost !== "refund") return 0
@@ -500,18 +511,19 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
   const isAlone = sharing.whenAway === "degrade"
   const hasLost = losesOf(plan)
   const most = processes + events.filter(({ what }) => what === "start").length
-  // A call that is larger than a part goes when that is full.
+  // A call that is larger than a part is sent when the part is full.
   const oversized = isAlone ? most * Math.max(0, sizes[1] - (minPart(plan) * burst) / most) : beyondBurst(plan)
-  // Each time a store loses what was spent, a bucket is full again that was empty, or in debt for a call that is larger.
+  // Each time a store loses what was spent, a bucket is full again that was empty, or in debt for a larger call.
   const forgiven = events.filter(({ what }) => losses.has(what)).length * Math.max(burst, sizes[1])
-  // What processes use where others do not see it is one declared burst at the most.
+  // What processes use unseen is at most one declared burst.
   const allowed = oversized + forgiven + (isAlone ? burst : 0) + refundedOf(plan)
   const leaseMillis = leaseMillisOf(plan)
   const longest = Math.max(
     0,
     ...events.map((event) => ("millis" in event && event.what !== "restore" ? event.millis : 0))
   )
-  // The calls of a process that is taken for dead go on at the provider; so do those that went before parts were taken.
+  // The calls of a process that is considered dead continue at the provider, and so do calls that were sent before parts were
+  // given out.
   const isKnownToAll = !isAlone && !hasLost && longest + patience < leaseMillis && !mayMissLease(plan)
   const places = isKnownToAll ? concurrency : Infinity
   const excess = World.excessOf(log, "tokens", { perSecond, burst })
@@ -534,7 +546,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
 // Plans
 // -----------------------------------------------------------------------------
 
-/** More than all calls use: what is left of it in the end is what was not used. */
+/** More than all calls use, so that the rest at the end is the unused amount. */
 const quota = 1e12
 
 /** Numbers from 0 to 1, the same for the same seed. */
@@ -545,7 +557,7 @@ const numbers = (seed: number) => (): number => {
   return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
 }
 
-/** A random plan. Unless it is a lossy one, the store forgets nothing, so that no call too many may go out. */
+/** A random plan. Unless the plan is lossy, the store forgets nothing, so that no call beyond the limit may be sent. */
 export const plan = (seed: number, isLossyStore = false): Plan => {
   const next = numbers(seed)
   const between = (least: number, most: number): number => least + next() * (most - least)
@@ -605,8 +617,8 @@ export const plan = (seed: number, isLossyStore = false): Plan => {
 }
 
 /**
- * A rougher plan: callers give up, processes stand still, replies come too late, limits change, and some agents are idle
- * for longer than a process speaks.
+ * A rougher plan: callers give up, processes are suspended, replies come too late, limits change, and some agents are idle
+ * until their process stops committing.
  */
 export const rougher = (seed: number, isLossyStore = false): Plan => {
   const plain = plan(seed, isLossyStore)
@@ -629,7 +641,7 @@ export const rougher = (seed: number, isLossyStore = false): Plan => {
     within: pick(50, 5_000, 60_000),
     idleMillis: pick(0, 0, 200_000),
     maxQueued: pick(1, 3, Infinity),
-    // Some have a provider that does not only answer.
+    // Some have a provider that also rejects and fails calls.
     fails: seed % 5 === 0 ? pick(0.02, 0.2) : 0
   }
   // Some have callers whose code throws.
@@ -645,7 +657,7 @@ export const rougher = (seed: number, isLossyStore = false): Plan => {
 /** Runs that a search for a smaller plan may take. */
 const maxTries = 300
 
-/** What a plan can do without, the largest parts first. */
+/** The parts of a plan that may be dropped, the largest first. */
 const smaller = (plan: Plan): ReadonlyArray<Plan> => {
   const { agents, calls, events, network, processes, rough } = plan
   const fewer = (count: number): ReadonlyArray<number> =>
@@ -669,7 +681,9 @@ const smaller = (plan: Plan): ReadonlyArray<Plan> => {
   ]
 }
 
-/** A plan that still fails, of which every part is needed: fewer events, processes, agents and calls, a calmer network. */
+/**
+ * The smallest plan that still fails and needs each of its parts: fewer events, processes, agents and calls, a calmer network.
+ */
 export const shrink = (plan: Plan, fails: (plan: Plan) => boolean): Plan => {
   let tries = 0
   for (;;) {
@@ -686,7 +700,9 @@ export const isBroken = (plan: Plan, redis: LuaRedis, code = World.library): boo
 export const commandOf = ({ rough, seed }: Plan): string =>
   `npm run storms -- --from ${seed} --seeds 1${rough === undefined ? "" : " --rough"}`
 
-/** What a plan breaks, the command that shows it, and the smallest plan that breaks something; nothing, where it is well. */
+/**
+ * The law that a plan breaks, the command that shows it, and the smallest plan that breaks a law; nothing if it breaks none.
+ */
 export const complaint = (failing: Plan, redis: LuaRedis, code = World.library) => {
   const laws = broken(run(failing, redis, code))
   if (laws.length === 0) return undefined

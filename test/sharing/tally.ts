@@ -40,14 +40,14 @@ export const add = (one: Tally, other: Tally): Tally => {
   }
 }
 
-/** What a seed shows: with a store that remembers, and with one that forgets, where the seed has something to forget. */
+/** The results of a seed: with a store that remembers, and with one that forgets if the seed has something to forget. */
 export const of = (seed: number, redis: LuaRedis, code = World.library, plan = Storm.plan): Tally => {
   const tally = ofStorm(plan(seed), redis, code)
   const lossy = plan(seed, true)
   return Storm.losesOf(lossy) ? add(tally, ofStorm(lossy, redis, code)) : tally
 }
 
-/** One that breaks a law is made smaller and complained of. */
+/** A storm that breaks a law is reduced and reported. */
 const ofStorm = (plan: Storm.Plan, redis: LuaRedis, code: World.Code): Tally => {
   let outcome: Storm.Outcome
   try {

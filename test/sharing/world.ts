@@ -32,7 +32,7 @@ export interface Network {
 
 export const calm: Network = { least: 0.2, most: 1, lost: 0, doubled: 0 }
 
-/** One process's way to the store. */
+/** The connection of one process to the store. */
 export interface Link {
   network: Network
   isCutTo: boolean
@@ -72,10 +72,10 @@ export interface Entry {
   readonly at: number
   readonly process: string
   readonly agent: string
-  /** What it uses, and what was estimated. */
+  /** Its usage, and its estimate. */
   readonly amounts: Limits.Estimate
   readonly estimate: Limits.Estimate
-  /** Whether its process has said what it used. */
+  /** Whether its process has reported its usage. */
   isSettled: boolean
 }
 
@@ -85,26 +85,26 @@ export interface Process {
   readonly budget: Budget.TokenBudget["Service"]
   /** Sets its wall clock ahead, or back. */
   readonly step: (millis: number) => void
-  /** It stands still for so long, and time goes on: a program that was stopped, a machine that was moved. */
+  /** Suspends it for this long while time passes, like a stopped program or a migrated machine. */
   readonly freeze: (millis: number) => void
-  /** Waits until it does not stand still. */
+  /** Waits while it is suspended. */
   readonly awake: Effect.Effect<void>
   /** Runs with this process's clock and budget, until the process ends. */
   readonly run: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget>) => Effect.Effect<A, E>
   /** Sends a call: reserves, is with the provider for a time, and settles. */
   readonly call: (call: Call, whenGranted?: Effect.Effect<void>) => Effect.Effect<void, Budget.BudgetError>
-  /** Ends it in order, or at once: then nobody hears of it. */
+  /** Ends it in order, or kills it, so that it reports nothing. */
   readonly close: Effect.Effect<void>
   readonly crash: Effect.Effect<void>
 }
 
 export interface Call {
   readonly estimate: Limits.Estimate
-  /** What it uses, where that is not what was estimated. */
+  /** Its usage. @default its estimate */
   readonly usage?: Limits.Usage | undefined
   readonly millis: number
   readonly options?: Budget.ReserveOptions
-  /** What the provider answers, where it is no success: then the call has used nothing. */
+  /** The provider's failure, if it does not succeed. Such a call uses nothing. */
   readonly failure?: Pick<Budget.Cooldown, "reason" | "retryAfter">
 }
 
@@ -184,7 +184,7 @@ export const make = (
         if (!isCut() && !happens(lost)) arrive()
       })
 
-    /** A request that has left arrives whatever becomes of who waits for the reply. */
+    /** A request that was sent arrives even if nothing waits for its reply any longer. */
     const send = (link: Link, awake: Effect.Effect<void>) => (_: string, words: ReadonlyArray<string>) =>
       Effect.ensuring(
         Effect.callback<unknown, BudgetStore.StoreError>((resume) => {
@@ -300,7 +300,7 @@ export const redis = LuaRedis.make
 // Judges: they know the limit and the log, and nothing of the library
 // -----------------------------------------------------------------------------
 
-/** By how much the log exceeds a bucket at the worst: over every interval, what was sent less burst and refill. */
+/** By how much the log exceeds a bucket at most: the maximum over all intervals of what was sent, less burst and refill. */
 export const excessOf = (
   log: ReadonlyArray<Entry>,
   dimension: Limits.Dimension,
@@ -332,7 +332,7 @@ export const maxIn = (log: ReadonlyArray<Entry>, dimension: Limits.Dimension, mi
   return most
 }
 
-/** Jain's index of what each of several got. */
+/** Jain's fairness index of several amounts. */
 export const jain = (amounts: ReadonlyArray<number>): number => {
   const sum = amounts.reduce((a, b) => a + b, 0)
   return sum ** 2 / (amounts.length * amounts.reduce((a, b) => a + b * b, 0))

@@ -248,7 +248,7 @@ export const run = (make: Make, seed: number, options: Options = {}): Effect.Eff
         ({ fiber, reservation }) => reservation === undefined && fiber.pollUnsafe() === undefined
       )
 
-    /** Ends a call in one of a caller's ways, or in several at once, of which the first counts. */
+    /** Ends a call in one of the ways that callers have, or in several at once, where only the first counts. */
     const end = Effect.fnUntraced(function* ({ call, reservation, scope }: Live, isWeather: boolean) {
       live.delete(call.id)
       const { admittedAt, charge } = call

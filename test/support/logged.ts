@@ -1,4 +1,4 @@
-/** What Floodgate writes to the console while a call waits. */
+/** Captures what Floodgate writes to the console while a call waits. */
 import { vi } from "@effect/vitest"
 import * as Floodgate from "floodgate/promise"
 
