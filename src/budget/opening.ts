@@ -25,7 +25,7 @@ export interface PoolOptions {
   readonly sharing: Sharing | undefined
   /** The unique name of this process in a shared state. */
   readonly id: string
-  /** Runs an effect in the budget's scope after so many milliseconds. Calling the result cancels it. */
+  /** Runs an effect in the budget's scope after this many milliseconds. Calling the result cancels it. */
   readonly after: After
   /** Resumes a caller in a later task. */
   readonly wake: Wake

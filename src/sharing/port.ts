@@ -61,7 +61,7 @@ export interface Port {
   readonly close: Effect.Effect<void>
 }
 
-/** Runs an effect after so many milliseconds. Calling the result cancels it. */
+/** Runs an effect after this many milliseconds. Calling the result cancels it. */
 export type After = (millis: number, then: Effect.Effect<void>) => () => void
 
 // -----------------------------------------------------------------------------

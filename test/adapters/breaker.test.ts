@@ -20,7 +20,9 @@ import { rejection } from "../support/rejection.ts"
 import { together } from "../support/together.ts"
 
 const limited = Budget.layer({ limits: { inputTokens: { perSecond: 0.001, burst: 1_000_000 } } })
-/** A budget meets an outage itself and lets calls wait: with this one only the breaker stands between them and the provider. */
+/**
+ * A budget that does not react to outages. A real one would let calls wait; with this one, only the breaker holds calls back.
+ */
 const unlimited = Layer.effect(
   Budget.TokenBudget,
   Effect.map(Budget.TokenBudget, (budget) => ({ ...budget, poolOf: (model: string) => model }))

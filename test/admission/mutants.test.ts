@@ -248,7 +248,9 @@ const brokenLaws: ReadonlyArray<readonly [LawName, Fault.Fault]> = [
   ]
 ]
 
-/** Undefined if a check fails by an assertion of its own, and otherwise what is wrong: a fault must not stop it from running. */
+/**
+ * Undefined if a check fails by one of its own assertions, otherwise the problem: a fault must not keep the check from running.
+ */
 const problemOf = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
   if (Exit.isSuccess(exit)) return "the check passes"
   const error = Cause.squash(exit.cause) as Error | undefined

@@ -1,6 +1,6 @@
 /**
- * The default policy is made of `Schedule.exponential` and `Schedule.jittered`: each of these tests fails if the one that it names
- * does nothing (`jittered` returns its input, `exponential` is constant).
+ * The default policy is built from `Schedule.exponential` and `Schedule.jittered`. Each of these tests fails if the one that it
+ * names does nothing (`jittered` returns its input, `exponential` is constant).
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"

@@ -62,7 +62,7 @@ const interrupted = ({ attempt, dollars, make }: (typeof cases)[number], step: n
     const budget = yield* Budget.TokenBudget
     const { inFlight, queued } = (yield* budget.status).pools["default"]!
     assert.deepStrictEqual([inFlight, queued, (yield* purse.status).held], [0, 0, 0], `step ${step}`)
-    // Nobody waits for what the call held.
+    // No call waits for what the interrupted one held.
     yield* make({ cacheKey: "prefix" }, () => Effect.succeed(answer))
   }).pipe(Effect.provide(live))
 

@@ -1,4 +1,4 @@
-/** What a rejection or a failure changes and what it leaves alone: the dimension, the duration, and who probes. */
+/** The effects of a rejection or a failure: on which dimension, for how long, and which call probes. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"

@@ -1,4 +1,4 @@
-/** The control law: what a rejection, a failure and a header change, and for whom. */
+/** The control law: the effects of rejections, failures and headers, and the calls that they concern. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Limits from "floodgate/Limits"
 import * as Amounts from "../../src/domain/amounts.ts"

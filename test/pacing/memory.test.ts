@@ -1,4 +1,4 @@
-/** Giving what a pool has learned to another one. */
+/** Passes what a pool has learned to another pool. */
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Cap from "../../src/admission/cap.ts"

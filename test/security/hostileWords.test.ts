@@ -61,7 +61,7 @@ describe("a budget that is given absurd numbers", () => {
       // What a rejection takes at the rate of absurd limits is a debt that stays.
       for (const word of words) if (word.say !== "resize") yield* say(budget, word, false, soon)
       yield* budget.resize({ limits, concurrency: 1 })
-      // While the pool is closed for long, whoever comes is refused.
+      // While the pool is closed for long, every caller is refused.
       yield* TestClock.adjust("1 hour")
       const call = yield* Effect.forkChild(Effect.scoped(budget.reserve({ inputTokens: 1, outputTokens: 1 })))
       yield* TestClock.adjust("12 hours")

@@ -221,7 +221,7 @@ export const guarantees = ({ clock, follows = false, name, start, streams = true
     ofStreams("does not retry a stream that broke after content, and ends its reservation", () =>
       Effect.gen(function* () {
         const { pool, stats, stream } = yield* world({
-          // There is content long before the cut, because a broken socket loses what it has not delivered.
+          // The content comes long before the cut, because a broken socket loses data that it has not delivered.
           provider: {
             faults: [{ kind: "cut" }],
             latency: { ...fast, perOutputTokenMillis: 20 },

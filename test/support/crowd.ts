@@ -1,4 +1,4 @@
-/** Measures what a process keeps of many accounts and agents that call now and then, beside some whose calls never end. */
+/** Measures what a process remembers of many accounts and agents with occasional calls, next to some whose calls never end. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

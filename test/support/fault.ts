@@ -3,8 +3,8 @@
  *
  * A fault names an exported function, class or method and says what changes in it, in terms of its syntax tree: a condition
  * that never holds, a statement that is dropped, a value that passes through a function. Local names, private functions and
- * files may change without it. A change looks at what is named, and then at the functions of the same folder that it calls.
- * Where several places fit, each is tried, and the test must notice at least one of them.
+ * files may change without it. A change looks at the named declaration, and then at the functions of the same folder that it
+ * calls. Where several places fit, each is tried, and the test must notice at least one of them.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -568,7 +568,7 @@ const openLoop = (make: History.Make, seed: number, calls: number, failure: "rat
     return { admitted, verdict }
   }).pipe(Effect.orDie, Effect.scoped, Effect.provide(TestClock.layer()))
 
-/** Sends calls at fixed times, of which the same ones are always rejected after 50 ms. */
+/** Sends calls at fixed times. The same ones are always rejected after 50 ms. */
 const rejectedLoop = (make: History.Make, answerMillis: number) =>
   Effect.gen(function* () {
     const random = mulberry(4)

@@ -85,7 +85,7 @@ export const namesOf = (node: ts.Statement): Array<string> => {
   return name === undefined ? [] : [name.text]
 }
 
-/** Subpaths that are no part of the API: what only the other packages may take, and what says where something went. */
+/** Subpaths that are not part of the API: one that only the other packages may use, and those that report a move. */
 const unlisted = ["./internal", "./gateway", "./redis"]
 
 interface PublicModule {

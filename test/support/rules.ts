@@ -148,7 +148,7 @@ export const rules = {
   },
 
   "verdicts: come in order, and do not wait for answers": (law) => {
-    // Arrivals at fixed times, of which some are rejected; answers take 1, 20 or 60 s.
+    // Calls arrive at fixed times, some are rejected, and answers take 1, 20 or 60 s.
     const verdicts = [1_000, 20_000, 60_000].map((answerMillis) => {
       const random = mulberry(5)
       const pool = poolOf(law)

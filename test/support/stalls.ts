@@ -1,8 +1,8 @@
-/** How long this process stood still: a stalled process sends calls later than it counted them. */
+/** How long this process was stalled: a stalled process sends calls later than it counted them. */
 import * as Effect from "effect/Effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
-/** Runs an effect; returns its result, and the longest time in milliseconds for which the process stood still meanwhile. */
+/** Runs an effect; returns its result, and the longest time, in milliseconds, for which the process was stalled. */
 export const withStalls = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<readonly [value: A, stalledMillis: number], E, R> =>

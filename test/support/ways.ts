@@ -41,7 +41,7 @@ const seen = ({ log, stats }: Pick<World, "log" | "stats">, context: Context.Con
   log,
   stats,
   pool: Effect.map(Context.get(context, Budget.TokenBudget).status, ({ pools }) => {
-    // A governed fetch names pools after the host, of which there is one here.
+    // A governed fetch names pools after the host, and there is only one host here.
     const name = Object.keys(pools).find((name) => name.includes("/")) ?? "default"
     return pools[name] ?? unused
   })

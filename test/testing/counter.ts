@@ -10,7 +10,7 @@ const program = Effect.gen(function* () {
   let before = yield* store.read("count")
   for (let done = 0, turn = 0; done < Number(most); turn++) {
     const counts = JSON.parse(before?.value ?? "{}") as Record<string, number>
-    // What it has stored is still there, whoever stored something since.
+    // Its last value is still stored, whatever other processes have stored since.
     if ((counts[me] ?? 0) !== done) throw new Error(`${me} has counted to ${done}, and the file says ${counts[me]}`)
     const next = { version: `${me}.${turn}`, value: JSON.stringify({ ...counts, [me]: done + 1 }) }
     const now = yield* store.swap("count", before?.version, next, 60_000)

@@ -24,7 +24,7 @@ interface Entry extends Stored {
   readonly expires: number
 }
 
-/** A store in memory, of which a mutant replaces a part. */
+/** A store in memory. A mutant replaces a part of it. */
 const memory = (mutate: (store: Store, values: Map<string, Entry>) => Partial<Store> = () => ({})) => {
   const values = new Map<string, Entry>()
   const seen = (key: string): Stored | undefined => {
@@ -92,7 +92,7 @@ describe("examples/sqlite-store.ts", () => {
       })
       const stored = yield* Effect.flatMap(Sqlite.make(file), (store) => store.read("count"))
       const counts = JSON.parse(stored!.value) as Record<string, number>
-      // Each process has its own count, and each one that was not killed has come to the end of it.
+      // Each process has its own count, and every process that was not killed has completed it.
       const values = Object.values(counts)
       assert.lengthOf(
         values.filter((value) => value === each),

@@ -91,7 +91,7 @@ describe("a gateway with callbacks that throw", () => {
         },
         catch: (thrown) => thrown
       })
-      // All of them are answered, or their connections end: none waits for a slot that another has kept.
+      // All of them are answered, or their connections end: no call waits for a slot that another one has kept.
       for (let at = 0; at < 3; at++) {
         const exit = yield* Effect.exit(ask)
         if (exit._tag === "Success" && exit.value.status !== 200) {

@@ -159,7 +159,7 @@ describe("the gateway under stress, for long", () => {
           assert.strictEqual((yield* Effect.promise(() => hog)).length, hasHog ? 48 : 0)
           return millis
         }).pipe(Effect.scoped)
-      // The best of three, because the machine may have stood still in one of them.
+      // The best of three, because the machine may have stalled in one of them.
       let least = Infinity
       for (let round = 0; round < 3; round++) {
         const alone = yield* run(false)

@@ -24,7 +24,7 @@ const maxWait = 1_000
 
 const quiet = Effect.provideService(References.MinimumLogLevel, "None")
 
-/** The server is a test's own where it is stopped or wiped. */
+/** A test that stops or wipes its server has a server of its own. */
 const ownServer = Effect.acquireRelease(
   Effect.promise(() => Redis.start()),
   (server) => Effect.promise(server.stop)
@@ -147,7 +147,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
             const one = yield* process(prefix, slow, { whenAway: "fail" })
             const other = yield* process(prefix, slow, { whenAway: "fail" })
             yield* one.reserve({ tokens: 600 })
-            // It has heard of what the first one took.
+            // It knows what the first one has taken.
             assert.strictEqual(
               (yield* Effect.flip(other.reserve({ tokens: 500 }, { maxWait }))).reason._tag,
               "WaitTooLong"
@@ -161,7 +161,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis", () => {
               const error = yield* Effect.flip(each.reserve({ tokens: 500 }, { maxWait }))
               assert.include(["WaitTooLong", "StoreUnavailable"], error.reason._tag, how)
             }
-            // What cannot be read is deleted by whoever looks after the server. What was known then comes back.
+            // An operator deletes the unreadable state. The processes then restore what they know.
             yield* Effect.promise(() => server.command("DEL", keys[0]!))
             const soon = Effect.retry(other.reserve({ tokens: 300 }), { schedule: Schedule.spaced(50) })
             yield* Effect.timeout(soon, 5_000)

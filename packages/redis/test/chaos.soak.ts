@@ -86,7 +86,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
       scene.server.signal("SIGSTOP")
       const away = now()
       await Fleet.sleep(6_000)
-      // Each of them goes on, also where all places were taken when Redis went away.
+      // Each of them continues, even if all slots were taken when Redis went away.
       const back = now()
       scene.server.signal("SIGCONT")
       await finish(workers, 160)

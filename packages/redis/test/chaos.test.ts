@@ -71,14 +71,14 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
   it.runIf(isFull)("is overspent by at most one burst when an older state is restored, and pays it back", async () => {
     const calls = Array.from({ length: 6 }, () => 3_000)
     const workers = await Fleet.start(fleet.map(() => job({ calls })))
-    // The bucket is nearly full in what is saved, and empty when that comes back.
+    // The bucket is nearly full in the saved state, and empty when that state returns.
     await scene.server.command("SAVE")
     await Fleet.sleep(1_200)
     await scene.server.restart(300)
     await finish(workers, 24)
     const { log } = scene.provider
     assert.isAtMost(excess(2), 0)
-    // In the end no more has gone than the limit gives: what was too much has been waited for.
+    // In the end no more was sent than the limit grants, because later calls have waited for the excess.
     const first = Math.min(...log.map(({ from }) => from))
     const last = Math.max(...log.map(({ at }) => at))
     const sum = log.reduce((all, { tokens }) => all + tokens, 0)

@@ -10,9 +10,12 @@ import type { Outcome } from "./worker.ts"
 const rate = 100_000
 const burst = 200_000
 const perAgent = 6
-/** Of the burst: what a machine adds that is busy with ten processes. A call leaves later than its process decided. */
+/**
+ * A part of the burst: the excess of a machine that is busy with ten processes, where calls are sent later than they were
+ * admitted.
+ */
 const blur = 0.05 * burst
-/** Where all wait for the limit and none is faster than the others, most requests find that another was. */
+/** When all processes wait for the limit, most requests find that another process was faster. */
 const maxRequests = 5
 
 /** The same 96 agents however they are spread. */
@@ -62,7 +65,7 @@ const run = async (processes: number, estimate: number) => {
     granted: Math.round(Fleet.burstOf(grants, rate)),
     burstSeen: Math.round(Fleet.burstOf(log, rate)),
     blurMillis: Math.round(Fleet.blurOf(log)),
-    // The middle of the run: everybody has work, and the burst is spent.
+    // The middle of the run: all processes have work, and the burst is spent.
     jain: Fleet.jain(log, first + span * 0.1, first + span * 0.85),
     requestsPerCall: (after - before) / calls
   }
@@ -74,7 +77,7 @@ describe.skipIf(Redis.skipped !== undefined)("a fleet on one budget in Redis", (
     const fleet = await run(8, 1)
     const makespan = fleet.span / alone.span
     console.log(JSON.stringify({ makespan, fleet, alone }))
-    // When processes sent, and what the provider saw, which is later.
+    // When the processes sent calls, and when the provider received them, which is later.
     assert.isAtMost(fleet.granted, burst + blur)
     assert.isAtMost(fleet.burstSeen, burst + blur)
     assert.isAtMost(makespan, 1.03)

@@ -62,8 +62,8 @@ export const burstOf = (log: ReadonlyArray<Omit<Entry, "process" | "agent">>, ra
 }
 
 /**
- * What a busy machine adds to the way of a call from its process to the provider, now and then: no budget knows of it. A
- * call that is late comes upon those that were admitted for that time.
+ * What a busy machine adds to the way of a call from its process to the provider, now and then: no budget knows of it. A call
+ * that is late arrives together with those that were admitted for that time.
  */
 const jitterMillis = 50
 export const jitter = (ratePerSecond: number): number => (ratePerSecond * jitterMillis) / 1_000

@@ -20,7 +20,7 @@ setInterval(() => {
   turns[2] = now()
 }, 1)
 
-/** To the one who started this thread. */
+/** To the code that started this thread. */
 const say = (message: object): void => {
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin: the rule thinks of windows
   parentPort!.postMessage(message)

@@ -36,7 +36,7 @@ export interface Server {
   readonly signal: (signal: NodeJS.Signals) => void
   /** Runs a command on a connection of its own. */
   readonly command: (...args: ReadonlyArray<string>) => Promise<unknown>
-  /** Kills it and starts one on the same port: with what was last saved by `SAVE`, or empty. */
+  /** Kills it and starts another one on the same port, either empty or with the data of the last `SAVE`. */
   readonly restart: (downMillis?: number) => Promise<void>
   readonly stop: () => Promise<void>
 }

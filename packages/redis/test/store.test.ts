@@ -51,7 +51,7 @@ describe("a connection", () => {
     }).pipe(Effect.scoped)
   )
 
-  /** Whether the connection is given up where a command fails with an error. */
+  /** Whether the connection is dropped if a command fails with an error. */
   const isGivenUp = Effect.fnUntraced(function* (error: Error) {
     const opened: Array<AbortSignal> = []
     const open: Parameters<typeof Client.connect>[1] = async (_, signal) => {

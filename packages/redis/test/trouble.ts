@@ -33,7 +33,7 @@ export const trouble = () => {
     finish: async (workers: ReadonlyArray<Fleet.Worker>, calls: number): Promise<void> => {
       for (const { outcome } of workers) assert.deepInclude(await outcome, { done: calls, failed: 0, errors: [] })
     },
-    /** By how much the provider saw more, in some interval, than the refill and so many bursts. */
+    /** The largest excess that the provider saw in any interval over the refill and this many bursts. */
     excess: (bursts = 1): number => Fleet.burstOf(scene.provider.log, rate) - bursts * burst - Fleet.jitter(rate)
   }
   beforeEach(async () => {

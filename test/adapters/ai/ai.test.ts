@@ -289,7 +289,7 @@ describe("floodgate/ai", () => {
       const { layer } = scripted({ whole: [[text("Hello")]] })
       const part = Prompt.makePart("file", { mediaType, data })
       const prompt = Prompt.fromMessages([Prompt.makeMessage("user", { content: [part] })])
-      // Nobody counts: what was reserved is kept.
+      // Nothing was counted, so the reservation is kept.
       const ask = Effect.andThen(
         LanguageModel.generateText({ prompt }),
         Effect.map(levels, ({ input }) => input)

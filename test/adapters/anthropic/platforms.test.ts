@@ -192,6 +192,6 @@ describe("the client of a platform", () => {
   })
 })
 
-/** Waits until the server sees none of its answers under way any more; the test's own timeout is the limit. */
+/** Waits until the server has no open answer; the test's own timeout is the limit. */
 const closed = (server: { readonly open: () => number }) =>
   Effect.repeat(Effect.sync(server.open), { until: (open) => open === 0, schedule: Schedule.spaced("2 millis") })

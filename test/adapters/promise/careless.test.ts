@@ -3,7 +3,7 @@ import * as Accounting from "floodgate/Accounting"
 import * as Floodgate from "floodgate/promise"
 import { call, withNext } from "./place.ts"
 
-// Figures and accountings of users that throw or are none: whatever they do, a call gives its place back.
+// Even if figures and accountings of users are invalid or throw, a call frees its slot.
 
 const throws = (): never => {
   throw new Error("a bug of the user's")

@@ -106,7 +106,7 @@ const rejected = async (promise: Promise<unknown>): Promise<unknown> => {
   return "error" in done ? done.error : assert.fail(`it did not reject, but gave ${JSON.stringify(done.value)}`)
 }
 
-/** What all pools have in flight, and what was used of them. */
+/** The calls in flight and the usage of all pools. */
 const used = async (floodgate: Floodgate.Floodgate) => {
   const sum = { inFlight: 0, input: 0, output: 0 }
   for (const { dimensions, inFlight } of Object.values((await floodgate.status()).pools)) {

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Floodgate from "floodgate/promise"
 import { call, withNext } from "./place.ts"
 
-// Whatever is thrown, answered or streamed: the caller gets it as it is, and the only place is free again.
+// Whatever is thrown, answered or streamed, the caller gets it unchanged, and the only slot is free again.
 
 const retry = { attempts: 2, baseSeconds: 0.01 }
 const url = "https://api.openai.com/v1/chat/completions"

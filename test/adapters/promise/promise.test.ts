@@ -94,7 +94,7 @@ describe("floodgate/promise", () => {
       () => floodgate.run({ model }, async () => {}),
       () => floodgate.limiter.acquire({ model }).then((lease) => lease.succeed())
     ]
-    // Calls of the SDK are of an account, and the others of none.
+    // Calls of the SDK belong to an account, and the others do not.
     await ways[0]!()
     await ways[1]!()
     for (const way of ways) {
@@ -287,7 +287,7 @@ describe("floodgate/promise", () => {
     const before = 100_000 - levelOf(await floodgate.status(), "api.anthropic.com")!
     assert.strictEqual(before, 8_000)
     await turn({ thread: { type: "continue", previous_message_id: "msg_1" } })
-    // The prompt before, its answer, and what is new.
+    // The previous prompt, its answer, and the new message.
     const asked = reserved[1]! - before
     assert.isAtLeast(asked, 8_050)
     assert.isAtMost(asked, 8_060)

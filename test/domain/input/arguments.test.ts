@@ -71,7 +71,7 @@ const rows: ReadonlyArray<readonly [option: string, ...make: ReadonlyArray<() =>
   ["Agents.run: cap.tokens", ...[0, -1, NaN].map((tokens) => () => agents({ cap: { tokens } }))],
   ["Agents.run: cap.calls", () => agents({ cap: { calls: 0 } })],
   ["Agents.run: cap.time", () => agents({ cap: { time: 0 } }), () => agents({ cap: { time: "5 sec" } })],
-  // A number of agents that is none ran for ever.
+  // With a concurrency of NaN it ran for ever.
   ["Agents.run: concurrency", ...[0, -1, NaN, 1.5].map((concurrency) => () => agents({ concurrency }))],
   ["LlmClient.layer: timeout", () => LlmClient.layer({ apiKey, timeout: 0 })],
   ["LlmClient.layer: idleTimeout", () => LlmClient.layer({ apiKey, idleTimeout: NaN })],

@@ -234,7 +234,7 @@ const about = ({ take, required }: Taker, options: unknown): Effect.Effect<strin
 
 const escaped = (text: string): string => text.replaceAll(/[.[\]]/g, "\\$&")
 
-/** The names of the options, which the error of one that resembles none of them lists. */
+/** The names of the options, which the error for an unknown name lists if none is similar. */
 const namesOf = (taker: Taker): Effect.Effect<ReadonlyArray<string>> =>
   Effect.map(about(taker, { zzzzzzzzzz: 1 }), (text) => {
     const listed = new RegExp(`^RangeError: ${escaped(taker.name)}: unknown option "zzzzzzzzzz": known are ([^"]+)$`)

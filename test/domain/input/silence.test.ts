@@ -45,7 +45,7 @@ describe("silence", () => {
       const arrivals: Array<(chunk: Uint8Array) => void> = []
       const source = { read: () => new Promise<Uint8Array>((resolve) => arrivals.push(resolve)), cancel: () => {} }
       let made = 0
-      // As where the error is one of a package that has to be loaded first.
+      // As if the error came from a package that must be loaded first.
       const stalled = () =>
         Effect.delay(
           Effect.sync(() => `stalled ${++made}`),

@@ -26,7 +26,7 @@ import * as Redis from "./redis.ts"
 import { oneLine } from "./text.ts"
 
 const defaultPort = 8_788
-/** A queue of this length takes minutes; callers in a longer one would wait in vain and be refused. */
+/** A queue of this length takes minutes. Callers in a longer one would wait and then be refused anyway. */
 const defaultMaxQueued = 10_000
 
 const flags = {

@@ -108,7 +108,7 @@ describe("a report of several races", () => {
         order.toSorted((a, b) => a - b),
         order
       )
-      // Each strategy is explained where it stands.
+      // Each strategy is explained in its own row.
       assert.include(html, 'incident-fix<span class="why">the incident&#39;s fix'.replace("&#39;", "'"))
     })
   )
@@ -263,7 +263,7 @@ describe("Report.Forecast", () => {
 })
 
 describe("Report.Charts", () => {
-  // Lines of calls that were lost went up to 100 %, and those of strategies that take as long hid one another.
+  // Regression: lines with lost calls rose to 100 %, and lines of equally fast strategies hid one another.
   it.effect("draws the latency of all calls, with every line visible", () =>
     Effect.gen(function* () {
       const [incident] = yield* scenarios
@@ -429,7 +429,7 @@ describe.skipIf(Browser.skipped !== undefined)("a report in Chromium", () => {
     await page.setViewportSize({ width: 500, height: 900 })
     await page.waitForFunction('document.querySelector("[data-chart=gantt] svg").getBoundingClientRect().width < 500')
     await page.click("details.figures summary")
-    // The browser says that it is open in its own time.
+    // The browser reports the opening asynchronously.
     await page.waitForSelector("details.figures[open] td")
     const shown = () => page.$eval("details.figures table", (table) => table.textContent)
     assert.include(await shown(), "fixed-retry-forever")

@@ -68,7 +68,7 @@ describe("scenarios", () => {
     const calls = Scenario.callsOf(Scenario.make({ agents: 500, calls: 1 }))
     const before = process.memoryUsage().heapUsed
     const prompts = calls.map(Scenario.paramsOf)
-    // A text that is put together is copied when somebody reads a character of it, as whoever answers does.
+    // A concatenated text is copied when a character of it is read, as by the provider.
     const read = prompts.map(({ messages }) => {
       const { content } = messages[0]!
       const texts =
@@ -149,7 +149,7 @@ describe("strategies", () => {
     }
   })
 
-  // The first table compares what a first-time user gets with what rivals get who were told everything.
+  // The first table compares a first-time user's results with those of rivals that know all limits.
   it.effect("floodgate-as-installed gets no information about the scenario", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("incident")!
@@ -204,7 +204,7 @@ describe("floodgate", () => {
 })
 
 describe("floodgate where it is behind the oracle", () => {
-  // Why, says docs/lab.md; here it is kept from growing.
+  // docs/lab.md explains the difference; this keeps it from growing.
   for (const [name, most] of some(
     [
       ["neighbour", 1.1],
@@ -496,7 +496,7 @@ describe("fromTrace", () => {
         const result = yield* resultOf(scenario, "floodgate")
         assert.strictEqual(result.failedCalls, 0)
         assert.strictEqual(result.rejections, 0)
-        // 800,000 input tokens of which 400,000 are there at once.
+        // 800,000 input tokens, 400,000 of which are available at once.
         assert.isAtLeast(result.makespanSeconds, 60)
       }
     })

@@ -29,7 +29,7 @@ describe("a gateway that gets SIGTERM", () => {
       yield* until(() => gateway.output().includes("listening on"))
       const url = /http:\S+/.exec(gateway.output())![0]
       const clients = yield* Effect.forEach(Array.from({ length: 20 }), () => dial(url, request))
-      // The provider is done: what is missing is in the gateway, and in the sockets behind it.
+      // The provider is done, so the missing bytes are in the gateway and in its clients' sockets.
       yield* until(() => provider.requests.length === 20 && provider.open() === 0)
       yield* Effect.sleep("500 millis")
       gateway.child.kill("SIGTERM")

@@ -5,7 +5,7 @@ import * as Path from "node:path"
 import { ProviderServer } from "floodgate/testing/server"
 import { filesIn, folder, run } from "../support/command.ts"
 
-// As processes of their own: one that does not end can be killed, and a folder without a flag is that of the process.
+// The command runs in a process of its own, so that it can be killed if it does not end, and has its own working folder.
 
 const args = (...more: ReadonlyArray<string>) => ["run", "docs", "--prompt", "Say what it is", "--agents", "1", ...more]
 

@@ -6,9 +6,9 @@ import { type AddressInfo, createServer, type Server } from "node:net"
 import * as Path from "node:path"
 import { folder, start } from "../support/command.ts"
 
-// Whatever a command waits for, it ends at once when it is told to.
+// Whatever a command waits for, it ends at once when it gets a signal.
 
-/** A server that takes connections and never says a word. `first` is when somebody has come. */
+/** A server that accepts connections and never answers. `first` resolves at the first connection. */
 const silent = Effect.acquireRelease(
   Effect.promise(async () => {
     let came = () => {}

@@ -40,7 +40,7 @@ export interface Begun {
   readonly body: unknown
 }
 
-/** The facts besides the message from which an answer is written. */
+/** The facts from which an answer is written, in addition to the message. */
 export interface AnswerContext {
   readonly body: Body
   readonly requestId: string

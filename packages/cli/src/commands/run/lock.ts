@@ -89,7 +89,7 @@ type TakeResult = Effect.Effect<
   FileSystem.FileSystem
 >
 
-/** Takes a lock, also from a dead process. Returns the holder if another process keeps it. */
+/** Takes a lock, even from a dead process. Returns the holder if a running process keeps it. */
 const take: (lock: string, own: LockHolder) => TakeResult = Effect.fnUntraced(function* (lock, own) {
   const fs = yield* FileSystem.FileSystem
   let holder: LockHolder | undefined

@@ -124,7 +124,7 @@ export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBu
 export const nameOf = (index: number, count: number): string =>
   `agent-${(index + 1).toString().padStart(count.toString().length, "0")}`
 
-/** How many calls a run with so many agents makes. */
+/** The number of calls of a run with this many agents. */
 export const callsOf = (agents: number): number => agents * Steps.steps.length + 1
 
 /** The sums over the answered calls of a run. */

@@ -140,7 +140,7 @@ const closingJson = (
 // The run
 // -----------------------------------------------------------------------------
 
-/** Runs the pipeline, and returns its report, also if the run is incomplete. */
+/** Runs the pipeline, and returns its report even if the run is incomplete. */
 export const run = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<

@@ -53,7 +53,7 @@ const wordOf = (error: unknown): string => {
   return error instanceof Error ? error.name : String(error)
 }
 
-/** A client of the SDK, with a middleware or as it comes. */
+/** A client of the SDK, with a middleware or unchanged. */
 const clientOf = (baseURL: string, middleware: ReadonlyArray<Floodgate.Floodgate["middleware"]>) =>
   new Anthropic({ apiKey: "none", baseURL, middleware: [...middleware] })
 

@@ -26,7 +26,7 @@ export interface LimitsForecast {
 
 const secondsOf = (duration: Duration.Duration): number => round(Duration.toSeconds(duration))
 
-/** Beyond so many calls, bars of single calls would be narrower than a point. */
+/** With more calls than this, the bars of single calls would be narrower than a point. */
 const maxCalls = 4_000
 
 /** Merges the calls of an agent into two bars: all of their waits, then all of their runs. */

@@ -17,7 +17,7 @@ import type { Strategy } from "../strategy.ts"
 import { attemptOf, tenAttempts, withSdkRetries } from "./peers.ts"
 import * as SimulatedPackage from "./simulatedPackage.ts"
 
-/** Makes the queue of a race: a function that queues a job of so many tokens. */
+/** Makes the queue of a race: a function that queues a job with its number of tokens. */
 type Queue = Effect.Effect<(tokens: number) => SimulatedPackage.Add, never, Scope.Scope>
 
 /** The provider's limit on tokens. */

@@ -66,7 +66,7 @@ describe("eta", () => {
   })
 
   it("is the time to refill the remaining tokens, plus the last call", () => {
-    // 2 x 5 calls of 1,000 tokens at 1,000 a second, of which nothing is there: the tenth is admitted after 10 s.
+    // 2 x 5 calls of 1,000 tokens at 1,000 a second, with an empty bucket: the tenth is admitted after 10 s.
     assert.closeTo(left([agent("a", 0), agent("b", 0)]), 12, 0.2)
     const full = pool({ dimensions: tokens(10_000) })
     assert.closeTo(left([agent("a", 0), agent("b", 0)], full), 10, 0.2)
