@@ -34,7 +34,7 @@ type Base = {
   readonly pool: string
 }
 
-/** A call must wait. `until` is a prediction: it moves back if other calls go first or are rejected. */
+/** A call must wait. `until` is a prediction: it becomes later if other calls go first or are rejected. */
 type WaitEvent = Base & {
   readonly type: "wait"
   readonly agent: string

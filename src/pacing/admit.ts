@@ -1,5 +1,5 @@
 /**
- * A call asks to go out: whether it may go, and what it is charged.
+ * A call asks to be sent: decides whether it may be, and charges it.
  */
 import { type Charge, get, type Whole } from "../domain/amounts.ts"
 import type { Blocked } from "../admission/blocked.ts"
@@ -10,7 +10,7 @@ import { advance, bound, isBelowShare, silenceMillis, verdictMillis } from "./ra
 import { type Opening, type Pacer, sumsOf, type Admission } from "./pacer.ts"
 import * as Window from "./window.ts"
 
-/** Why a charge cannot go now; undefined if it can. Then meters and caps are up to date. */
+/** Why a call with this charge cannot be sent now; undefined if it can. In that case meters and caps are up to date. */
 export const decide = (pacer: Pacer, charge: Charge, now: number): Blocked | undefined => {
   const closed = passGate(pacer, now) || passWindow(pacer, now) || passOpening(pacer, now)
   if (closed > 0) return { by: pacer.inFlight >= pacer.window.size ? "concurrency" : "pause", millis: closed }
@@ -21,7 +21,7 @@ export const decide = (pacer: Pacer, charge: Charge, now: number): Blocked | und
 const longer = (one: Blocked | undefined, other: Blocked | undefined): Blocked | undefined =>
   other !== undefined && other.millis > (one?.millis ?? 0) ? other : one
 
-/** Milliseconds until the gate lets a call out. */
+/** Milliseconds until the gate admits a call. */
 const passGate = (pacer: Pacer, now: number): number => {
   const { gate } = pacer
   const wait = Gate.wait(gate, gate.reason === "overload" ? silenceMillis(pacer) : verdictMillis(pacer), now)
@@ -43,7 +43,7 @@ const passOpening = (pacer: Pacer, now: number): number => {
   const round = verdictMillis(pacer)
   const { allowed, at, since } =
     now < opening.at + round ? opening : (pacer.opening = nextRound(opening, pacer.sent, now))
-  // The round is full: the call goes at the start of the next one.
+  // The round is full, so the call is sent at the start of the next one.
   const place = Math.min(1, (pacer.sent - since) / allowed)
   return Math.max(0, at + place * round - now)
 }
@@ -65,11 +65,11 @@ const passMeters = (pacer: Pacer, charge: Charge, now: number): Blocked | undefi
   return blocked
 }
 
-/** Charges all dimensions at once if the call may go now; otherwise says why it may not. */
+/** Charges all dimensions at once if the call may be sent now; otherwise returns why not. */
 export const admit = (pacer: Pacer, charge: Whole, now: number): Admission | Blocked =>
   decide(pacer, charge, now) ?? takeNow(pacer, charge, now)
 
-/** Charges all dimensions at once, whether the call may go or not. */
+/** Charges all dimensions at once, whether or not the call may be sent now. */
 export const take = (pacer: Pacer, charge: Whole, now: number): Admission => {
   advance(pacer, now)
   return takeNow(pacer, charge, now)

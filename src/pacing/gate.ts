@@ -1,5 +1,5 @@
 /**
- * The gate lets nothing out during a pause. After the pause, probes go out one at a time and find out whether its reason is
+ * The gate holds all calls during a pause. After the pause, it admits probes one at a time, which find out whether its cause is
  * over.
  *
  * A gate is a value: each of these functions returns a new one.
@@ -9,9 +9,9 @@ export interface Gate {
   readonly reason: "rateLimit" | "ramp" | "overload"
   /** Exhaustions, or failed probes of an outage, since a call was last accepted. */
   readonly misses: number
-  /** Nothing goes out before this time. */
+  /** No call is sent before this time. */
   readonly until: number
-  /** How many probes may go out together, how many have, and when the last one did. */
+  /** How many probes may be sent together, how many were sent, and when the last one was. */
   readonly allowed: number
   readonly probes: number
   readonly probedAt: number
@@ -29,10 +29,12 @@ export const make = (): Gate => ({
   fence: -Infinity
 })
 
-/** Whether calls only go out as probes. */
+/** Whether calls are only sent as probes. */
 export const isProbing = ({ misses }: Gate): boolean => misses >= 2
 
-/** Milliseconds until a call may go out, perhaps as a probe. A probe that has not failed after `silence` counts as accepted. */
+/**
+ * Milliseconds until a call may be sent, perhaps as a probe. A probe that has not failed after `silence` counts as accepted.
+ */
 export const wait = (gate: Gate, silence: number, now: number): number => {
   const { allowed, probedAt, probes, until } = gate
   if (now < until) return until - now
@@ -40,7 +42,7 @@ export const wait = (gate: Gate, silence: number, now: number): number => {
   return Math.max(0, probedAt + silence - now)
 }
 
-/** After an outage, calls go out 1, 2 and 4 at a time. If none of them fails, the outage is over. */
+/** After an outage, calls are sent 1, 2 and 4 at a time. If none of them fails, the outage is over. */
 const maxProbes = 8
 
 /** The gate after its probes were accepted: it allows twice as many, or opens. */
@@ -51,7 +53,7 @@ export const widen = (gate: Gate): Gate => {
   return { ...gate, allowed, probes: 0, misses: isOver ? 0 : gate.misses }
 }
 
-/** Counts a call that goes out. */
+/** Counts a call that is sent. */
 export const sent = (gate: Gate, now: number): Gate =>
   isProbing(gate) ? { ...gate, probes: gate.probes + 1, probedAt: now } : gate
 
@@ -59,7 +61,7 @@ export const sent = (gate: Gate, now: number): Gate =>
 export const returned = (gate: Gate, sentAt: number): Gate =>
   gate.probes > 0 && sentAt > gate.fence ? { ...gate, probes: gate.probes - 1 } : gate
 
-/** A call was accepted, or was rejected by a provider that seemed to be out: the reason for closing the gate is over. */
+/** A call was accepted, or was rejected by a provider that seemed to be down, so the cause of the pause is over. */
 export const open = (gate: Gate, sentAt: number): Gate =>
   gate.misses > 0 && sentAt > gate.fence ? { ...gate, misses: 0 } : gate
 

@@ -1,9 +1,9 @@
 /**
- * The admission law: which calls may go out now, and what their answers teach. One file for each event:
+ * The admission law: which calls may be sent now, and what their answers teach. One file for each event:
  *
  * | event | file |
  * | --- | --- |
- * | a call asks to go out | `admit.ts` |
+ * | a call asks to be sent | `admit.ts` |
  * | a call is accepted, or ends | `ends.ts` |
  * | a response has headers | `headers.ts` |
  * | a 429 | `rejections.ts` |
@@ -16,7 +16,7 @@
  *
  * The law reacts in proportion to the evidence. An isolated rejection delays only its own call. If the bucket was empty, the
  * rate becomes what was delivered, and grows back. If nothing is accepted any more, the pool pauses, and single calls then
- * probe whether the reason is over.
+ * probe whether the cause is over.
  *
  * An event changes the pacer that it is given, so it is played on a copy, which is cheap. Nothing here reads a clock or draws
  * a random number; time is an argument.

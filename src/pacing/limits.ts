@@ -1,5 +1,5 @@
 /**
- * The user sets limits, for a new pool or later.
+ * The user sets limits: of a new pool, or of an existing one.
  */
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import type { Rule, Rules } from "../domain/rules.ts"

@@ -16,7 +16,7 @@ export const of = (pacer: Pacer): Pacer => {
   return ahead
 }
 
-/** Charges a call if it goes now; otherwise says how long it waits, in the whole milliseconds of a timer. */
+/** Charges a call if it may be sent now; otherwise returns its wait, in the whole milliseconds of a timer. */
 export const admit = (pacer: Pacer, maxInFlight: number, charge: Whole, now: number): Admission | Blocked => {
   if (pacer.inFlight >= maxInFlight) return { by: "concurrency", millis: Infinity }
   const answer = admitNow(pacer, charge, now)

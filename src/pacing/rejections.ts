@@ -32,7 +32,7 @@ export const reject = (
 ): Verdict => {
   const { readings, retryAfter } = rejection
   pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)
-  // A provider that rejects calls is not out.
+  // A provider that rejects calls is not down.
   if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, admission.at)
   end(pacer, admission, rejection.used, false, now)
   if (readings !== undefined) observe(pacer, admission, readings, now)
@@ -213,7 +213,7 @@ const exhaust = (
 
 /**
  * Ends the opening. The last doubling was too fast by a factor of up to two, or by more if the bucket began full, so what was
- * delivered bounds the rate. Nothing goes out until the verdicts on the calls in flight are known.
+ * delivered bounds the rate. No call is sent until the verdicts on the calls in flight are known.
  */
 const endOpening = (pacer: Pacer, now: number): void => {
   if (pacer.opening === undefined) return

@@ -30,7 +30,7 @@ export type QueueDecision<A extends Decided> = (draft: PoolState, now: number, m
 
 /**
  * Called when a decision is stored, with its answer and the port that has charged the admitted calls. If `isLate`, these calls
- * would go out later than other processes assume. Returns whether there is more to decide.
+ * would be sent later than other processes assume. Returns whether there is more to decide.
  */
 export type Done<A> = (answer: A, by: Home, isLate: boolean) => boolean
 

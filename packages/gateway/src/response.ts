@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
 import { type Engine, monotonic } from "floodgate/internal"
 
-/** A client that reads nothing for this long is gone, or tries to occupy memory. */
+/** A client that reads nothing for this long has disappeared, or tries to occupy memory. */
 const longestStall = Duration.minutes(1)
 
 /**

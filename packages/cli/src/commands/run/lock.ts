@@ -66,7 +66,7 @@ const mayLive = ({ host, pid, since }: LockHolder, now: number): boolean => {
 /** A longer file is not a lock: its line has only a process, a host and a time. */
 const maxBytes = 4_096
 
-/** Reads the line of a lock; undefined if the lock is gone. A lock that was just created may still be empty. */
+/** Reads the line of a lock; undefined if the lock no longer exists. A lock that was just created may still be empty. */
 const lineIn = Effect.fnUntraced(function* (lock: string) {
   const fs = yield* FileSystem.FileSystem
   for (let looks = 1; ; looks++) {
