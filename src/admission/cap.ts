@@ -113,8 +113,8 @@ const note = (cap: Cap): void => {
 }
 
 /**
- * Replaces a charge by what was used. A refund counts as if it had been in the bucket since `takenAt`, so the part that would
- * have overflowed since then is lost.
+ * Replaces a charge by the actual usage. A refund counts as if it had been in the bucket since `takenAt`, so the part that
+ * would have overflowed since then is lost.
  */
 export const settle = (cap: Cap, charge: number, used: number, takenAt: number): void => {
   if (used > charge) return take(cap, used - charge)

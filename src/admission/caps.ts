@@ -48,7 +48,7 @@ export const take = (caps: Caps, charge: Whole): void => {
   }
 }
 
-/** Replaces a charge that was taken at a time by what was used; a dimension without usage keeps its charge. */
+/** Replaces a charge that was taken at a time by the actual usage; a dimension without usage keeps its charge. */
 export const settle = (caps: Caps, charge: Whole, used: Charge, takenAt: number): void => {
   for (const dimension of dimensions) {
     const cap = get(caps, dimension)

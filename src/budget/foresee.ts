@@ -124,7 +124,7 @@ class Projection {
     return this.ends?.[this.ended] ?? Infinity
   }
 
-  /** Ends the calls whose time has come. They used what was estimated, so nothing is refunded. */
+  /** Ends the calls whose time has come. They used their whole estimates, so nothing is refunded. */
   private endCalls(): void {
     for (; this.nextEnd <= this.at; this.ended++) this.law.inFlight--
   }

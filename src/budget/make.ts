@@ -171,7 +171,7 @@ class OpenPools {
     this.rest(pool)
   }
 
-  /** What is known of limits. For pools that were not used again, it is what an earlier budget had learned. */
+  /** What is known about limits, and for pools that were not used again, what an earlier budget had learned. */
   get learned(): Learned.Learned {
     const known = Array.from(this.byName, ([name, { learned }]) => (learned ? [Learned.entryOf(name, learned)] : []))
     const earlier = Array.from(this.resting.learned, ([name, { rest }]) => Learned.entryOf(name, rest.memory!))

@@ -266,8 +266,8 @@ export interface Reservation {
   /** Updates the budget with what the response says. Only the response to a call can raise a level. */
   readonly observe: (said: Observation) => Effect.Effect<void>
   /**
-   * Replaces the estimate by what was used. The rest is refunded, and usage beyond the estimate becomes debt. A dimension that
-   * the usage leaves out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With
+   * Replaces the estimate by the actual usage. The rest is refunded, and usage beyond the estimate becomes debt. A dimension
+   * that the usage leaves out keeps its estimate. With `"failure"` the call does not count as a success of the provider. With
    * `"denied"` the provider also refused the credential: the pool of an account whose calls were all denied is closed.
    */
   readonly settle: (usage: Limits.Usage, outcome?: "success" | "failure" | "denied") => Effect.Effect<void>

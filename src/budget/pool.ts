@@ -252,7 +252,7 @@ export class Pool implements PoolOfCall {
     else this.options.changed()
   }
 
-  /** Ends a reservation and replaces its charge by what was used. Only the first end counts. */
+  /** Ends a reservation and replaces its charge by the actual usage. Only the first end counts. */
   settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void {
     if (!this.close(entry)) return
     const { isAccepted } = entry

@@ -1,6 +1,6 @@
 /**
- * Pays for a call from its purses: reserves what it may cost before the call is queued. `GovernedCall` replaces that by what it
- * did cost.
+ * Pays for a call from its purses: reserves a cost before the call is queued, which `GovernedCall` later replaces by the actual
+ * cost.
  */
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

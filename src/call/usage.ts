@@ -220,7 +220,7 @@ export const maxCostOf = (price: PriceTable.Price, known: KnownCall): number =>
 /** An id and a number take about 200 bytes. */
 const maxConversations = 10_000
 
-/** The lengths of conversations. A call that continues one sends only what is new, but is charged for the whole prompt. */
+/** The lengths of conversations. A call that continues one sends only the new messages, but is charged for the whole prompt. */
 export class Conversations {
   private readonly lengths = new Map<string, number>()
 

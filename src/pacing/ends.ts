@@ -22,13 +22,13 @@ export const accept = (pacer: Pacer, admission: Admission): void => {
   }
 }
 
-/** An accepted call has ended: replaces its charge by what it used. */
+/** An accepted call has ended: replaces its charge by its usage. */
 export const settle = (pacer: Pacer, admission: Admission, used: Charge, now: number): void => {
   pacer.answerMillis = meanWith(pacer.answerMillis, admission, now)
   end(pacer, admission, used, true, now)
 }
 
-/** A call has ended, and what it used is unknown: its charge stays taken. */
+/** A call has ended with an unknown usage, so its charge is kept. */
 export const keep = (pacer: Pacer, admission: Admission): void => {
   pacer.inFlight--
   pacer.meters.forEach((meter, i) => {
@@ -62,7 +62,7 @@ export const adopt = (pacer: Pacer, admission: Admission): void => {
 /** Whether a call was charged to the meter with this index. It was not if the meter was added later. */
 const isCharged = (admission: Admission, index: number): boolean => admission.sums[2 * index] !== undefined
 
-/** Ends a call in all dimensions: replaces its charge by what it used. */
+/** Ends a call in all dimensions: replaces its charge by its usage. */
 export const end = (pacer: Pacer, admission: Admission, used: Charge, isAccepted: boolean, now: number): void => {
   advance(pacer, now)
   pacer.inFlight--

@@ -8,7 +8,9 @@ import * as Meter from "./meter.ts"
 import { bound, givenAt } from "./rates.ts"
 import { meterOf, type Pacer, type Admission } from "./pacer.ts"
 
-/** What a response says of one dimension: the limit per millisecond, what is left, and the step to which that is rounded. */
+/**
+ * What a response says about one dimension: the limit per millisecond, the amount left, and the step to which that is rounded.
+ */
 export interface Reading {
   readonly limit: number | undefined
   readonly remaining: number | undefined
@@ -84,7 +86,7 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
   return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, share, provider }
 }
 
-/** Learns what was left after a call, and measures the share. Headers that are older than the last ones are ignored. */
+/** Learns the level after a call, and measures the share. Headers that are older than the last ones are ignored. */
 const learnLevel = (
   pacer: Pacer,
   meter: Meter.Meter,

@@ -281,7 +281,7 @@ export const take = (m: Meter, charge: number, calls: number): void => {
 }
 
 /**
- * Replaces a charge by what was used. `isGiven` is false if a header or an exhaustion has set the level since, so that it no
+ * Replaces a charge by the actual usage. `isGiven` is false if a header or an exhaustion has set the level since, so that it no
  * longer depends on the charge. If `isAccepted`, what the call used counts as delivered.
  */
 export const settle = (m: Meter, charge: number, used: number, isGiven: boolean, isAccepted: boolean): void => {

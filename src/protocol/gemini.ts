@@ -103,8 +103,8 @@ const describe: Protocol["describe"] = (body, route) => {
 // -----------------------------------------------------------------------------
 
 /**
- * The count of the prompt includes what was read from the cache. What tools returned to the model is counted separately, and so
- * is thinking. The counts of a stream are cumulative, and Google's JSON leaves out counts of 0.
+ * The count of the prompt includes what was read from the cache. Results of tools and thinking are counted separately. The
+ * counts of a stream are cumulative, and Google's JSON leaves out counts of 0.
  */
 const withUsage = (answer: Answer, usage: unknown): Answer => {
   const prompt = amountOf(at(usage, "promptTokenCount"))

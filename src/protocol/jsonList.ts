@@ -10,7 +10,7 @@ const opening = { object: 0x7b, list: 0x5b }
 const closing = { object: 0x7d, list: 0x5d }
 
 /**
- * Makes a parser for one list. Each object in it is an event, with its text as the data; what is between them is skipped. An
+ * Makes a parser for one list. Each object in it is an event, with its text as the data; anything between them is skipped. An
  * object longer than `maxBytes` (16 MiB by default) stops it.
  */
 export const makeJsonListParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {

@@ -400,7 +400,7 @@ export class SharedPort implements Port, SharedView {
     state.time = now
   }
 
-  /** Adopts what is stored. It may show that a commit was stored although its own reply was lost. */
+  /** Adopts the stored state, which may show that a commit was stored although its reply was lost. */
   private receive(stored: Stored | undefined): void {
     const isSame = stored?.version === this.base.version
     const sent = this.doubted.find(({ next }) => next.version === stored?.version)

@@ -1,5 +1,5 @@
 /**
- * Seeded random numbers without state: each is a hash of the seed and of what it is for.
+ * Seeded random numbers without state: each is a hash of the seed and of its purpose.
  *
  * Because a number depends on its purpose and not on the order of events, a retried call gets the same answer, and two
  * strategies that run the same workload get the same sizes.

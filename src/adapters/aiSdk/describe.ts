@@ -44,7 +44,7 @@ const lengthsOf = (data: unknown): FileLengths | undefined => {
 
 const addFilePart = (sum: Sum, part: unknown): void => {
   const given = at(part, "data") ?? at(part, "image")
-  // Since version 4 it is an object that says what it is.
+  // Since version 4 it is an object with a type.
   const text = at(given, "type") === "text" ? textOf(at(given, "text")) : undefined
   if (text !== undefined) sum.text += utf8Length(text)
   else addFile(sum, textOf(at(part, "mediaType")) ?? "", lengthsOf(isRecord(given) ? at(given, "data") : given))

@@ -7,7 +7,7 @@ import type * as Limits from "../../Limits.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * One call: what it uses, and how long it takes if that is known.
+ * One call: its usage, and its duration if that is known.
  *
  * @category models
  * @since 0.1.0

@@ -1,5 +1,5 @@
 /**
- * What was spent under one cap, and what is reserved for running calls. Pure, and changed in place. Amounts are whole billionths
+ * The spending under one cap, and the reservations of running calls. Pure, and changed in place. Amounts are whole billionths
  * of a dollar, so that sums are exact; times are milliseconds since the epoch.
  */
 

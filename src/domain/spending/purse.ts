@@ -139,7 +139,7 @@ export class Payment {
   }
 
   /**
-   * Replaces the reservation by what was spent, or spends all of it if that is unknown. Only the first call has an effect.
+   * Replaces the reservation by the cost, or spends all of it if the cost is unknown. Only the first call has an effect.
    */
   settle(spent: number | undefined, now: number): void {
     if (!this.isOpen) return
