@@ -36,7 +36,7 @@ describe("in the weather", () => {
     ["stale headers", 0.95, 0.02]
   ]
   for (const [cell, used, excess] of some(bars, bars.length)) {
-    it(`a budget uses what is there: ${cell}`, async () => {
+    it(`a budget uses the available limit: ${cell}`, async () => {
       for (const weather of weathersOf(cell, calm)) {
         const result = await resultOf(weather, 1)
         assert.isAtLeast(result.used, used, weather)

@@ -42,7 +42,7 @@ const callers: ReadonlyArray<Budget.ReserveOptions> = [
 
 describe("Law 15, closed is closed", () => {
   for (const [name, store] of Object.entries(stores)) {
-    it.effect(`admits nobody and leaves nobody waiting, ${name}`, () =>
+    it.effect(`admits no call and leaves none waiting, ${name}`, () =>
       Effect.gen(function* () {
         const layer = yield* store
         const start = Effect.map(Scope.make(), (scope) => ({

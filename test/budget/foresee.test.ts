@@ -218,7 +218,7 @@ describe("Budget.foresee", () => {
   })
 
   it.effect(
-    "is right within 20 % in half of the waits above 1 s and 50 % in nine of ten, where answers take any time",
+    "is right within 20 % in half of the waits above 1 s and 50 % in nine of ten, if answers take any time",
     () =>
       Effect.gen(function* () {
         const errors: Array<number> = []

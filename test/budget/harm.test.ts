@@ -68,7 +68,7 @@ describe("Law 13, nobody harms another", () => {
       budget.cooldown({ reason: "rateLimit", retryAfter: "1 hour" })
   }
   for (const [name, end] of Object.entries(ends)) {
-    it.live(`goes on after ${name}`, () =>
+    it.live(`continues after ${name}`, () =>
       reported((errors) =>
         Effect.gen(function* () {
           const { behind, budget } = yield* scene()

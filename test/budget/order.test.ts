@@ -88,7 +88,7 @@ describe("Budget order", () => {
   )
 
   for (const concurrency of [Infinity, 10]) {
-    it.effect(`does not count what was served while nobody waited, with a concurrency of ${concurrency}`, () =>
+    it.effect(`does not count service while no call waited, with a concurrency of ${concurrency}`, () =>
       Effect.gen(function* () {
         // Regression: with free places, an agent that had made many calls was served after all others.
         const order: Array<string> = []

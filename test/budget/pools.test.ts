@@ -31,27 +31,22 @@ describe("Budget with limits per pool", () => {
     }).pipe(Effect.provide(live))
   )
 
-  it.effect(
-    "refuses a caller that names no pool, or one that does not exist, where calls would go or limits be set",
-    () =>
-      Effect.gen(function* () {
-        const budget = yield* Budget.TokenBudget
-        const failure = (effect: Effect.Effect<unknown, unknown>) => Effect.map(Effect.exit(effect), String)
-        for (const [pool, got] of [
-          [undefined, "none"],
-          ["sonet-5", '"sonet-5"']
-        ] as const) {
-          assert.include(
-            yield* failure(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))),
-            refused("reserve", got)
-          )
-          assert.include(yield* failure(budget.resize({ concurrency: 2, pool })), refused("resize", got))
-          // Regression: an update of an unknown pool failed the call that brought it.
-          yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
-          yield* budget.cooldown({ reason: "rateLimit", pool })
-        }
-        assert.deepStrictEqual(yield* names, given)
-      }).pipe(Effect.provide(live))
+  it.effect("refuses a missing or unknown pool, both for calls and for changes of limits", () =>
+    Effect.gen(function* () {
+      const budget = yield* Budget.TokenBudget
+      const failure = (effect: Effect.Effect<unknown, unknown>) => Effect.map(Effect.exit(effect), String)
+      for (const [pool, got] of [
+        [undefined, "none"],
+        ["sonet-5", '"sonet-5"']
+      ] as const) {
+        assert.include(yield* failure(Effect.scoped(budget.reserve({ tokens: 1 }, { pool }))), refused("reserve", got))
+        assert.include(yield* failure(budget.resize({ concurrency: 2, pool })), refused("resize", got))
+        // Regression: an update of an unknown pool failed the call that brought it.
+        yield* budget.observe({ dimensions: { inputTokens: { remaining: 1 } }, pool })
+        yield* budget.cooldown({ reason: "rateLimit", pool })
+      }
+      assert.deepStrictEqual(yield* names, given)
+    }).pipe(Effect.provide(live))
   )
 
   it.effect("settles a rejected call even if its cooldown names an unknown pool", () =>

@@ -34,7 +34,7 @@ describe("hostile headers", () => {
     ] as const)("%s", (_, setting, hostile) => {
       describe.each(sized([429], [200, 429]))("in answers of %i", (status) => {
         for (const one of hostile)
-          it.effect(`${one.name} stalls nobody, and normal answers put it right`, () =>
+          it.effect(`${one.name} stalls no call, and normal answers correct it`, () =>
             run(one, status, given, setting())
           )
       })

@@ -347,7 +347,7 @@ describe("a process whose machine has been up for a day longer", () => {
   const day = 86_400_000
   for (const [what, act] of [
     ["sets limits", (budget) => budget.resize({ limits: { tokens: limit }, concurrency: 3 })],
-    ["is told of a pause", (budget) => budget.cooldown({ reason: "overload", retryAfter: "1 second" })],
+    ["is paused", (budget) => budget.cooldown({ reason: "overload", retryAfter: "1 second" })],
     [
       "learns of limits",
       (budget) => budget.observe({ dimensions: { tokens: { limit: 6_000_000, remaining: 100_000 } } })

@@ -17,7 +17,7 @@ describe("a fleet in a storm", { timeout: 180_000 }, () => {
   }
 
   for (const isLossyStore of [false, true]) {
-    it(`of callers that give up, processes that stand still, late replies and changed limits${isLossyStore ? ", whose store forgets" : ""}`, () => {
+    it(`of callers that give up, suspended processes, late replies and changed limits${isLossyStore ? ", whose store forgets" : ""}`, () => {
       for (let seed = 1; seed <= sized(2, 15); seed++) {
         const complaint = Storm.complaint(Storm.rougher(seed, isLossyStore), redis)
         assert.isUndefined(complaint, complaint)

@@ -149,7 +149,7 @@ describe("bodies of a gateway", () => {
   }
 
   for (const { body, path, protocol } of some(conversations(10_000), 4)) {
-    it.live(`takes 10,000 messages with tools, as they are: ${protocol}`, () =>
+    it.live(`accepts 10,000 messages with tools unchanged: ${protocol}`, () =>
       Effect.gen(function* () {
         const bodies: Array<string> = []
         const here = yield* world((request, response, body) => {
@@ -165,7 +165,7 @@ describe("bodies of a gateway", () => {
   }
 
   for (const size of [1_000, 3e6]) {
-    it.live(`requests the usage of a stream, and sends everything else as it was: ${size} bytes`, () =>
+    it.live(`requests the usage of a stream, and sends everything else unchanged: ${size} bytes`, () =>
       Effect.gen(function* () {
         const got: Array<{ readonly body: string; readonly length: string | undefined }> = []
         const here = yield* world((request, response, body) => {

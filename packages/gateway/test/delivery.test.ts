@@ -71,7 +71,7 @@ const bodyOf = (response: string): string => {
 
 describe("an answer", () => {
   for (const [what, request, handler, expected, isRead] of ways) {
-    it.live(`ends once its client has received it, also while the gateway closes: ${what}`, () =>
+    it.live(`ends once its client has received it, even while the gateway closes: ${what}`, () =>
       Effect.gen(function* () {
         const upstream = yield* serve(handler)
         const here = yield* gatewayTo(upstream.url, { ...early, drain: "60 seconds" })

@@ -107,7 +107,7 @@ describe("a caller", () => {
     ["several keys of Google's", "/v1beta/models/m:generateContent", () => [["x-goog-api-key", "sk-real"]]]
   ]
   for (const [what, path, headers] of disguises) {
-    it.live(`pays from the cap of its key, also with ${what}`, () =>
+    it.live(`pays from the cap of its key, even with ${what}`, () =>
       Effect.gen(function* () {
         const here = yield* world({ rules: [{ capPerKey: { dollars: 2.5 } }] })
         const statuses: Array<number> = []

@@ -28,7 +28,7 @@ describe("headers that concern one connection only", () => {
     ["a request that is passed on", "GET", "/v1/models", ""]
   ] as const) {
     // If it were passed on, the provider would accept a credential that the gateway has not counted.
-    it.live(`stay there, also where "connection" names them: ${what}`, () =>
+    it.live(`are not passed on, even if "connection" names them: ${what}`, () =>
       Effect.gen(function* () {
         const upstream = yield* serve(answers)
         const here = yield* gatewayTo(upstream.url)

@@ -77,7 +77,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
   })
 
   for (const concurrency of [4, undefined]) {
-    it(`goes on with each process's part while Redis is away: ${concurrency ?? "any number of"} calls in flight`, async () => {
+    it(`continues with each process's part while Redis is away: ${concurrency ?? "any number of"} calls in flight`, async () => {
       const store = { whenAway: "degrade" } as const
       const options = { store, calls: many(40, 1_000), ...(concurrency !== undefined && { concurrency }) }
       const jobs = [0, 1, 2].map(() => job(options))
@@ -97,7 +97,7 @@ describe.skipIf(Redis.skipped !== undefined)("a budget in Redis, in trouble", { 
   }
 
   for (const way of ["isCutTo", "isCutFrom"] as const) {
-    it(`goes on with the part of one process that is cut off, and leaves it to it: ${way}`, async () => {
+    it(`continues with the part of a process that is cut off, which the others leave unused: ${way}`, async () => {
       const proxy = await cuttable(scene.server.url)
       const options = { store: { whenAway: "degrade" }, calls: many(40, 3_000) } as const
       const cut = job({ ...options, url: proxy.url })

@@ -38,7 +38,7 @@ describe("the only place is free again", { timeout: 5_000 }, () => {
       assert.strictEqual(await withNext(floodgate), 1)
     })
 
-    it(`after a call that says it used ${what}`, async () => {
+    it(`after a call that reports a usage of ${what}`, async () => {
       const floodgate = Floodgate.create({ concurrency: 1 })
       await floodgate.run(call, async ({ used }) => used(tokens as never)).catch(() => {})
       assert.strictEqual(await withNext(floodgate), 1)

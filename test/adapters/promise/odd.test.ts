@@ -50,9 +50,9 @@ const modelOf = (answer: () => unknown) => {
   return { provider: "my", modelId: "my-model", doGenerate: asked, doStream: asked }
 }
 
-describe("what is odd", { timeout: 10_000 }, () => {
+describe("an odd value", { timeout: 10_000 }, () => {
   for (const [name, thing] of Object.entries(things)) {
-    it(`is thrown on as it is: ${name}`, async () => {
+    it(`is rethrown unchanged: ${name}`, async () => {
       const throws = () => {
         throw thing
       }
@@ -72,7 +72,7 @@ describe("what is odd", { timeout: 10_000 }, () => {
   }
 
   for (const [name, part] of Object.entries(parts)) {
-    it(`ends a stream that it is a part of, or its error: ${name}`, async () => {
+    it(`ends a stream as a part of it, or as its error: ${name}`, async () => {
       const floodgate = open()
       const whole = [
         part,
@@ -120,7 +120,7 @@ describe("what is odd", { timeout: 10_000 }, () => {
     "texts instead of the bytes of events": () => streaming("data: {}\n\n", "text/event-stream")
   }
   for (const [name, answer] of Object.entries(answers)) {
-    it(`gives the place back when it is answered: ${name}`, async () => {
+    it(`frees the slot when it is the answer: ${name}`, async () => {
       const floodgate = open(answer)
       const model = modelOf(answer)
       for (const stream of [false, true]) {

@@ -96,7 +96,7 @@ describe("floodgate", () => {
     [["storm", "--seed", "\u001b[31m"], /--seed: expected .*, got "\uFFFD\[31m"/]
   ]
   for (const [args, says] of wrong) {
-    it.effect(`is called wrongly by "${args.join(" ")}": 2, the error and the way to the help`, () =>
+    it.effect(`exits with 2, the error and a hint at the help for "${args.join(" ")}"`, () =>
       Effect.gen(function* () {
         const { code, err, out } = yield* floodgate(...args)
         assert.strictEqual(code, 2)
@@ -146,7 +146,7 @@ describe("floodgate", () => {
     ["lab", "--report", "docs", "it is a folder"],
     ["lab", "--docs", "docs/a.md", "a part of it is a file"]
   ] as const) {
-    it.effect(`says before it works that ${command} cannot write to a ${flag} where ${why}`, () =>
+    it.effect(`reports before it works that ${command} cannot write to a ${flag} if ${why}`, () =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
         const { at, docs, out } = yield* document
@@ -243,7 +243,7 @@ describe("floodgate", () => {
   )
 
   it.effect(
-    "refuses a document that is named and is no text, no file, or its own report, and a prompt file that is none",
+    "refuses a named document that is not text, not a file, or its own report, and an invalid prompt file",
     () =>
       Effect.gen(function* () {
         const { at, docs, out } = yield* document
@@ -366,7 +366,7 @@ describe("floodgate", () => {
 
   // As above.
   for (const out of ["out", "."]) {
-    it.live(`does not read what it wrote itself among the documents, with --out ${out}`, () =>
+    it.live(`does not read its own output as documents, with --out ${out}`, () =>
       Effect.gen(function* () {
         const { docs } = yield* document
         const own = ["--out", join(docs, out), "--report", join(docs, "report.html")]

@@ -37,7 +37,7 @@ describe("the installed command", () => {
   }
 
   for (const version of ["22.19.0", "23.0.0", "24.21.0"]) {
-    it(`goes on to its packages on Node ${version}`, () => {
+    it(`loads its packages on Node ${version}`, () => {
       assert.include(on(version).stderr, "loads @effect/platform-node/NodeRuntime")
     })
   }

@@ -67,7 +67,7 @@ describe("an output folder of somebody else", () => {
   }
 
   live(
-    "is refused where its results are giant, with their size",
+    "is refused if its results are giant, with their size",
     Effect.gen(function* () {
       const { out, run } = yield* prepared
       sparse(join(out, "results.jsonl"), 600e6)
@@ -114,7 +114,7 @@ describe("an output folder of somebody else", () => {
 
 describe("a folder of documents of somebody else", () => {
   live(
-    "has its links left out, and read where a flag or an argument asks for them",
+    "has its links skipped unless a flag or an argument asks for them",
     Effect.gen(function* () {
       const { at, docs, floodgate, out, precious, run } = yield* prepared
       Fs.mkdirSync(join(at, "more"))
@@ -158,7 +158,7 @@ describe("a folder of documents of somebody else", () => {
   // It reads 300 MB.
   const slowly: typeof live = isFull ? live : () => {}
   slowly(
-    "has its documents counted together, and refused by name where they are too many",
+    "has its documents counted together, and refused by name if there are too many",
     Effect.gen(function* () {
       const { docs, run } = yield* prepared
       for (const name of ["a", "b", "c", "d", "e"]) {
@@ -171,7 +171,7 @@ describe("a folder of documents of somebody else", () => {
   )
 
   live(
-    "has its pipes left out, and refused where one is named",
+    "has its pipes skipped, and refused if one is named",
     Effect.gen(function* () {
       const { docs, floodgate, run } = yield* prepared
       pipe(join(docs, "pipe.txt"))
@@ -185,7 +185,7 @@ describe("a folder of documents of somebody else", () => {
   )
 
   live(
-    "has names and answers that reach neither terminal nor summary with what a terminal obeys",
+    "has names and answers whose control characters reach neither terminal nor summary",
     Effect.gen(function* () {
       const { docs, out, run } = yield* prepared
       const hostile = "a\u001b[2J\u202Etxt.evil"

@@ -52,7 +52,7 @@ const argsOf = (command: string, words: ReadonlyArray<string>): ReadonlyArray<st
 export const commandLine = (effort: Effort): void => {
   describe("the command line", () => {
     it.live.prop(
-      "is understood, or refused in so many words",
+      "is understood, or refused with a message",
       input,
       ({ command, words }) =>
         Effect.gen(function* () {

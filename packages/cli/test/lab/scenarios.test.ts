@@ -186,19 +186,21 @@ describe("strategies", () => {
 
 describe("floodgate", () => {
   for (const name of ["incident", "burst"]) {
-    it.effect(`is within 1.05 of the oracle in ${name}, and nobody who does the work is 2 % before it`, () =>
-      Effect.gen(function* () {
-        const scenario = Scenarios.byName(name)!
-        const floodgate = yield* resultOf(scenario, "floodgate")
-        const oracle = yield* resultOf(scenario, "oracle")
-        assert.strictEqual(floodgate.failedCalls, 0)
-        assert.strictEqual(floodgate.rejections, 0)
-        assert.isAtMost(floodgate.makespanSeconds, 1.05 * oracle.makespanSeconds)
-        for (const { name } of [...Strategies.peers, strategy("incident-fix")]) {
-          const peer = yield* resultOf(scenario, name)
-          if (peer.failedCalls === 0) assert.isAtMost(floodgate.makespanSeconds, 1.02 * peer.makespanSeconds, name)
-        }
-      })
+    it.effect(
+      `is within 1.05 of the oracle in ${name}, and at most 2 % behind any strategy that completes the work`,
+      () =>
+        Effect.gen(function* () {
+          const scenario = Scenarios.byName(name)!
+          const floodgate = yield* resultOf(scenario, "floodgate")
+          const oracle = yield* resultOf(scenario, "oracle")
+          assert.strictEqual(floodgate.failedCalls, 0)
+          assert.strictEqual(floodgate.rejections, 0)
+          assert.isAtMost(floodgate.makespanSeconds, 1.05 * oracle.makespanSeconds)
+          for (const { name } of [...Strategies.peers, strategy("incident-fix")]) {
+            const peer = yield* resultOf(scenario, name)
+            if (peer.failedCalls === 0) assert.isAtMost(floodgate.makespanSeconds, 1.02 * peer.makespanSeconds, name)
+          }
+        })
     )
   }
 })

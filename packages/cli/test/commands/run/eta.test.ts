@@ -137,7 +137,7 @@ describe("eta", () => {
     { when: "nothing binds and answers vary", limits: { requests: { perMinute: 10_000 } }, known: true, noise: 0.3 }
   ]
   for (const { known, limits, noise, when } of runs) {
-    it.effect(`is right within 55 % of the run from the first on, and within 30 % from its half on, when ${when}`, () =>
+    it.effect(`is accurate to 55 % of the run from the start, and to 30 % from its middle on, when ${when}`, () =>
       Effect.gen(function* () {
         const chunks = split(documents, 12)
         const budget = yield* Budget.TokenBudget

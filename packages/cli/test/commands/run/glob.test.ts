@@ -22,7 +22,7 @@ describe("a pattern", () => {
     ["{unclosed", ["{unclosed"], ["unclosed"]],
     ["über 漢.md", ["über 漢.md"], ["uber.md"]]
   ] as const) {
-    it(`"${pattern}" means what it says`, () => {
+    it(`"${pattern}" matches as documented`, () => {
       for (const path of yes) assert.isTrue(matches(pattern, path), path)
       for (const path of no) assert.isFalse(matches(pattern, path), path)
     })

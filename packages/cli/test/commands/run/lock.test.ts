@@ -89,7 +89,7 @@ describe("run.lock", () => {
     ["a folder", (fs: FileSystem.FileSystem, lock: string) => fs.makeDirectory(lock)]
   ] as const) {
     // Regression: a broken link was retried endlessly, and signals had no effect.
-    it.effect(`is refused by name where it is ${what}`, () =>
+    it.effect(`is refused by name if it is ${what}`, () =>
       Effect.gen(function* () {
         const { fs, lock, out } = yield* folder
         yield* make(fs, lock)
@@ -100,7 +100,7 @@ describe("run.lock", () => {
   }
 
   for (const line of ["junk", "junk elsewhere junk", "1e400 elsewhere 0", "x".repeat(10_000)]) {
-    it.effect(`is taken over, or named, where somebody wrote "${line.slice(0, 20)}" into it`, () =>
+    it.effect(`is taken over, or named, if it contains "${line.slice(0, 20)}"`, () =>
       Effect.gen(function* () {
         const { fs, lock, out } = yield* folder
         yield* fs.writeFileString(lock, line)
