@@ -1,7 +1,7 @@
 /**
  * How accurate `foresee` is: `npm run -s bench -- foreseen`. Before each call it predicts the wait, which is then compared with
- * the real one. Only steady weathers count, in which the provider's limits, its other users and what the client is told stay
- * the same.
+ * the real one. Only steady weathers count, in which the provider's limits, its other users and the limits given to the client
+ * do not change.
  *
  *     --cells PATTERN      only the cells whose name matches, without regard to case
  *     --seeds N            seeds of each weather (1)

@@ -4,9 +4,10 @@
  * `npm ci --prefix benchmark/gateway/rivals`.
  *
  * Throughput is a closed loop of 16 and of 64 connections, in turns, with the processor time that each server took for a
- * request: on a busy machine that says more. Delay is an open loop: 200 requests a second, spaced at random, because evenly
- * spaced ones or bursts would measure themselves. Memory is that of the command, after `npm run build`, with 500 open streams
- * and 1,000 calls that wait; `NODE_OPTIONS=--max-semi-space-size=8` is what the unit and the container have.
+ * request, which is more meaningful on a busy machine. Delay is an open loop: 200 requests a second, spaced at random, because
+ * evenly spaced requests or bursts would measure their own pattern. Memory is that of the command, after `npm run build`, with
+ * 500 open streams and 1,000 calls that wait; `NODE_OPTIONS=--max-semi-space-size=8` is what the systemd unit and the container
+ * set.
  *
  *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10]
  */

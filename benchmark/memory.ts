@@ -1,10 +1,10 @@
 /**
  * Checks that the memory of a process is bounded: `npm run -s bench -- memory`, about two minutes.
  *
- * A million governed calls of 200,000 accounts, each with an agent of its own, under limits that the user states. A tenth of the
- * accounts have a call under way throughout. Every 100,000 calls: the heap after a collection, the pools that are open, those in
- * use that are gone, and the series in the registry of metrics. Fails when the heap has grown by more than a tenth after the first
- * 200,000 calls, or when a pool in use was forgotten.
+ * A million governed calls of 200,000 accounts, each with an agent of its own, under limits that the user states. A tenth of
+ * the accounts have a call under way throughout. Every 100,000 calls it prints the heap after a collection, the open pools, the
+ * pools that were lost while in use, and the series in the registry of metrics. Fails when the heap has grown by more than a
+ * tenth after the first 200,000 calls, or when a pool in use was forgotten.
  *
  * `--busy 20000` says how many accounts are busy, `--accounts`, `--calls` and `--pools` (the option `maxPools`) the rest.
  */

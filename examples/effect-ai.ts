@@ -15,7 +15,7 @@ import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim } from "floodgate/testing"
 
 // -----------------------------------------------------------------------------
-// The program: it knows effect/ai, and no budget
+// The program: it uses effect/ai, and knows of no budget
 // -----------------------------------------------------------------------------
 
 const agent = Effect.fnUntraced(function* (name: string) {

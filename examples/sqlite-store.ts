@@ -51,7 +51,7 @@ export const make = Effect.fnUntraced(function* (file: string) {
   }
   const store: BudgetStore.Store = {
     read: (key) => run(() => read(key)),
-    // A statement is one step for all processes, and a process that is killed in the middle of it has done nothing.
+    // A statement is atomic for all processes: a process that is killed in the middle of it has changed nothing.
     swap: (key, expected, next, keepMillis) =>
       run(() => {
         const { value, version } = next

@@ -11,7 +11,7 @@ import { ProviderSim } from "floodgate/testing"
 
 const write = (text: string) => Effect.sync(() => process.stdout.write(text))
 
-/** Streams one answer to the terminal. Interrupting it aborts the request, and nothing else is needed. */
+/** Streams one answer to the terminal. Interrupting it aborts the request; no other cleanup is needed. */
 const answer = (messages: Params["messages"]) =>
   LlmClient.stream({ model: "claude-sonnet-5", max_tokens: 1_000, messages }).pipe(
     Stream.map(LlmClient.text),

@@ -1,6 +1,6 @@
 /**
- * Counts what the rules of the house are about: the lines of code of each folder, the imports that cross folders, circles of
- * imports, and words with several meanings.
+ * Counts what the house rules limit: the lines of code of each folder, the imports that cross folders, circles of imports, and
+ * words with several meanings.
  *
  *     node scripts/house.ts            this checkout
  *     node scripts/house.ts ../other   another one, for a comparison

@@ -1,6 +1,7 @@
 /**
  * Mutation of the rules of admission and pacing: changes one operator, condition or statement of `src/admission` or
- * `src/pacing` at a time, and runs the tests that reach it. A mutant that no test notices survives; the score is the part that does not.
+ * `src/pacing` at a time, and runs the tests that reach it. A mutant that no test notices survives; the score is the fraction
+ * of mutants that are noticed.
  *
  *     npm run mutate                            every mutant
  *     npm run mutate -- --every 5               every fifth

@@ -13,7 +13,7 @@ export interface Reading {
 }
 export type Readings = { readonly [D in Dimension]?: Reading }
 
-/** A limit as a client is told it; without `burst`, only the rate is known. */
+/** A limit as it is given to a client; without `burst`, only the rate is known. */
 export interface Told {
   readonly perMinute: number
   readonly burst?: number | undefined

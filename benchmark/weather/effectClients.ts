@@ -2,8 +2,8 @@
  * Effect's own limiters, used as its documentation shows: a `RateLimiter` before each attempt with a schedule of retries, and
  * `HttpClient.withRateLimiter`, which also reads headers.
  *
- * Both have one limit per key and no separate burst: a token bucket that holds one minute. They get the limits that the
- * client is told. If it is told nothing, there is no limiter, or an unbounded one that learns from headers.
+ * Both have one limit per key and no separate burst: a token bucket that holds one minute. They get the limits that are given
+ * to the client. If none are given, there is no limiter, or an unbounded one that learns from headers.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"

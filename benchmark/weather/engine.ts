@@ -2,8 +2,8 @@
  * Drives an admission law through a weather, event by event, in virtual time.
  *
  * **A law** decides when calls are sent. The engine owns everything else: the agents and their calls, a queue that is fair
- * between agents, and the retries. It asks the law about the call at the head of the queue, and again when the wait that
- * the law gave is over or any event happened. Nobody overtakes the head.
+ * between agents, and the retries. It asks the law about the call at the head of the queue, and again when the wait that the
+ * law gave is over or any event happened. No call overtakes the head.
  *
  * To plug a law in, export `make(limits, dimensions, now, { share })` from a module and run
  *
@@ -97,7 +97,7 @@ const retryIn = (failures: number, retryAfter: number | undefined, random: numbe
   return Math.max(most * random, (retryAfter ?? 0) * (1 + backoff.above * random))
 }
 
-/** The limits as the client is told them. */
+/** The limits as they are given to the client. */
 const toldOf = (limits: Scenario["limits"], told: Scenario["told"]): ToldLimits => {
   const result: { [D in Dimension]?: { perMinute: number; burst: number | undefined } } = {}
   for (const dimension of dimensionsOf(limits)) {

@@ -7,7 +7,7 @@ import type { Neighbour } from "./scenario.ts"
 
 export interface Neighbours {
   /**
-   * Lets them act up to `now`. `take` asks for a number of calls at a time, and returns how many were accepted.
+   * Lets the neighbours act up to `now`. `take` asks for a number of calls at a time, and returns how many were accepted.
    */
   readonly advance: (now: number, callsPerMilli: number, take: (calls: number, at: number) => number) => void
 }

@@ -1,5 +1,5 @@
 /**
- * A weather: the provider, its neighbours and failures, the work, and what the client is told.
+ * A weather: the provider, its neighbours and failures, the work, and the limits given to the client.
  *
  * Times are milliseconds since the start of the run; shares are fractions of the limit at that time.
  */
@@ -7,8 +7,8 @@ import type { Dimension } from "./amounts.ts"
 import type { Window } from "./meter.ts"
 
 /**
- * Another client of the same limits. It sends calls of the mean size of ours, one after the other, and what it cannot get
- * it asks for again for a quarter of a second.
+ * Another client of the same limits. It sends calls of the mean size of ours, one after the other, and retries what it cannot
+ * get for a quarter of a second.
  *
  * - `constant` takes a part of the limit, between two times if they are given
  * - `square` takes `low` and `high` in turns, each for half of the period
@@ -47,8 +47,8 @@ export const showsAfter: { readonly [F in Failure]: number } = {
 export type Headers = "exact" | "rounded" | "none" | "stale" | "requestsOnly"
 
 /**
- * What the client is told about a limit: its rate, its rate and burst, or nothing. With "asCounted" it is told the rate and
- * how the provider counts it: a law gets the burst, the library the rate and its accounting.
+ * What the client knows about a limit: its rate, its rate and burst, or nothing. With "asCounted" it knows the rate and how the
+ * provider counts it: a law gets the burst, the library the rate and its accounting.
  */
 export type Told = "bare" | "burst" | "nothing" | "asCounted"
 

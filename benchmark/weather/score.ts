@@ -1,10 +1,10 @@
 /**
- * What a run comes to.
+ * The score of a run.
  *
  * - U, used: the fraction that we used of the amount available to us. That amount is limit x time, without the outages, less
- *   what the neighbours took; nothing is added for a bucket that is full at the start, so U may pass 1. Of several dimensions,
- *   and of the places of a limit of calls in flight, the one of which most was used counts. Beside a polite neighbour we should
- *   use half: U is 1 from 0.8 to 1.25 of it, and falls in proportion outside.
+ *   what the neighbours took; nothing is added for a bucket that is full at the start, so U may pass 1. Among several
+ *   dimensions, and the slots of a limit on calls in flight, the most used one counts. Beside a polite neighbour we should use
+ *   half: U is 1 from 0.8 to 1.25 of it, and falls in proportion outside.
  * - X, excess: 429s that were not random, per call sent.
  * - M, missed: calls that were lost, per call that ended. A call that fails whenever it is sent is not counted.
  * - The score is min(1, U) - 2 X - 10 M, and at least -3.
