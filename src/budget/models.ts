@@ -4,7 +4,6 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { DimensionStatus } from "../pacing/status.ts"
 import type { Verdict } from "../pacing/verdicts.ts"
-import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
@@ -209,7 +208,7 @@ export interface Observation extends Limits.Signal {
  */
 export interface FailOptions {
   /** `"rateLimit"` or `"ramp"` for a rejection (429), `"overload"` if the provider failed or could not be reached. */
-  readonly reason: Pushback
+  readonly reason: "rateLimit" | "ramp" | "overload"
   /** How long the provider asked to wait. @default none */
   readonly retryAfter?: Duration.Input | undefined
   /** What the failed call used. @default nothing */
@@ -331,7 +330,7 @@ export interface PauseOptions {
   /** The duration of the pause, at most an hour. It never shortens an earlier pause. */
   readonly duration: Duration.Input
   /** The reason that status and metrics show. @default "rateLimit" */
-  readonly reason?: Pushback | undefined
+  readonly reason?: FailOptions["reason"] | undefined
   /** An unknown pool is ignored. @default "default" */
   readonly pool?: string | undefined
 }

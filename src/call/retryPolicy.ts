@@ -37,15 +37,6 @@ export const isRetryable = (error: unknown): boolean =>
 export const retryAfterOf = (error: unknown): Duration.Duration | undefined =>
   Predicate.hasProperty(error, "retryAfter") && Duration.isDuration(error.retryAfter) ? error.retryAfter : undefined
 
-/**
- * Why a retryable failure was not retried.
- *
- * - `"attempts"`: all allowed attempts were made
- * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the deadline
- * - `"schedule"`: the policy's `backoff` ended
- */
-export type StopReason = "attempts" | "deadline" | "schedule"
-
 // -----------------------------------------------------------------------------
 // Policies
 // -----------------------------------------------------------------------------
@@ -77,9 +68,17 @@ export interface Decision {
   readonly backoff: Duration.Duration
   /** The time after which the next attempt must not begin, in milliseconds of the `Clock`; 0 if there is no next attempt. */
   readonly until: number
-  /** Why a retryable failure is not retried. */
-  readonly stoppedBy: StopReason | undefined
+  /**
+   * Why a retryable failure is not retried.
+   *
+   * - `"attempts"`: all allowed attempts were made
+   * - `"deadline"`: the next attempt would have begun after `maxElapsed` or the deadline
+   * - `"schedule"`: the policy's `backoff` ended
+   */
+  readonly stoppedBy: "attempts" | "deadline" | "schedule" | undefined
 }
+
+export type StopReason = NonNullable<Decision["stoppedBy"]>
 
 /**
  * When to retry, as a `Schedule` of failed attempts. Made by {@link make}.

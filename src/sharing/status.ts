@@ -2,7 +2,6 @@
  * The state of a shared pool, in plain numbers.
  */
 import type { Stored } from "./models.ts"
-import type { Pushback } from "../domain/signal.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { type DimensionStatus, dimensionsOf } from "../pacing/status.ts"
@@ -43,7 +42,7 @@ export interface SharedPoolStatus {
   readonly inFlight: number
   /** The limit of calls in flight, of all processes together. */
   readonly allowed: number
-  readonly pause: { readonly reason: Pushback; readonly leftMillis: number } | undefined
+  readonly pause: { readonly reason: "rateLimit" | "ramp" | "overload"; readonly leftMillis: number } | undefined
   readonly processes: ReadonlyArray<ProcessStatus>
   /** Why the stored state cannot be read. Nothing else is known in that case: delete the key of the pool. */
   readonly damaged?: string | undefined

@@ -22,17 +22,7 @@ import { internalsOf } from "../../domain/spending/purse.ts"
 import * as Spending from "../../Spending.ts"
 import * as Counter from "./counter.ts"
 import { CurrentAgent, Meter, type Tracker } from "./counting.ts"
-import {
-  type Agent,
-  type AgentState,
-  type AgentUsage,
-  type Cap,
-  type Job,
-  type Options,
-  type Outcome,
-  type Progress,
-  TimeCapReached
-} from "./models.ts"
+import { type Agent, type Cap, type Job, type Options, type Outcome, type Progress, TimeCapReached } from "./models.ts"
 import * as Work from "./work.ts"
 
 const amount = Input.number("a number > 0", (value) => value > 0)
@@ -49,6 +39,9 @@ const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
   "key",
   "effect"
 )
+type AgentState = Progress["agents"][number]["state"]
+type AgentUsage = Progress["used"]
+
 /** What the agents of a job share. */
 interface SharedByJob {
   readonly tracker: Tracker

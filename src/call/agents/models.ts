@@ -51,7 +51,7 @@ export interface Agent<A, E, R> {
 }
 
 /** What was used so far; open calls count as estimated. */
-export type AgentUsage = {
+type AgentUsage = {
   readonly tokens: number
   readonly calls: number
   /** What ended governed calls cost, in US dollars, without calls of models that have no price. */
@@ -71,7 +71,7 @@ export interface Outcome<A, E> {
   readonly elapsed: Duration.Duration
 }
 
-export type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
+type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
 
 /**
  * The progress of a job.
