@@ -39,8 +39,8 @@ const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
   "key",
   "effect"
 )
-type AgentState = Progress["agents"][number]["state"]
-type AgentUsage = Progress["used"]
+type JobAgentState = Progress["agents"][number]["state"]
+type JobAgentUsage = Progress["used"]
 
 /** What the agents of a job share. */
 interface SharedByJob {
@@ -65,7 +65,7 @@ interface JobAgent<A, E, R> {
   readonly time: number | undefined
   /** Its remaining work, if it is stated. */
   left: number | undefined
-  state: AgentState
+  state: JobAgentState
   /** Defined once it has started. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
@@ -223,9 +223,9 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
   return { key: member.agent.key, exit, used: used(member), elapsed }
 })
 
-const hasEnded = ({ state }: { readonly state: AgentState }): boolean => state !== "waiting" && state !== "running"
+const hasEnded = ({ state }: { readonly state: JobAgentState }): boolean => state !== "waiting" && state !== "running"
 
-const end = <A, E, R>(member: JobAgent<A, E, R>, state: AgentState, shared: SharedByJob): void => {
+const end = <A, E, R>(member: JobAgent<A, E, R>, state: JobAgentState, shared: SharedByJob): void => {
   member.state = state
   if (member.left !== undefined) shared.remaining = Work.remove(shared.remaining, member.left)
   member.left = undefined
@@ -241,12 +241,12 @@ const cancel = <A, E, R>(some: ReadonlyArray<JobAgent<A, E, R>>, shared: SharedB
     return Effect.as(Fiber.interruptAll(fibers), open.length > 0)
   })
 
-const endOf = (exit: Exit.Exit<unknown, unknown>): AgentState => {
+const endOf = (exit: Exit.Exit<unknown, unknown>): JobAgentState => {
   if (Exit.isSuccess(exit)) return "succeeded"
   return Cause.hasInterruptsOnly(exit.cause) ? "cancelled" : "failed"
 }
 
-const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): AgentUsage => ({
+const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): JobAgentUsage => ({
   ...tracker.used,
   dollars: internalsOf(purse).total
 })
