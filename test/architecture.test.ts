@@ -7,11 +7,13 @@ import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
 import {
+  circles,
   filesOf,
   functionsOf,
   importsOf,
   isExported,
   namesOf,
+  namesOfSeveralTypes,
   packageFiles,
   parse,
   publicModules,
@@ -191,24 +193,6 @@ const problemsOf = (file: string): Array<string> => {
   })
 }
 
-/** Files that import each other in a circle, each circle once, types included. */
-const circles = (files: ReadonlyArray<string>): Array<string> => {
-  const state = new Map<string, "open" | "done">()
-  const found: Array<string> = []
-  const visit = (file: string, path: ReadonlyArray<string>): void => {
-    if (state.get(file) === "done") return
-    if (state.get(file) === "open") {
-      found.push([...path.slice(path.indexOf(file)), file].join(" -> "))
-      return
-    }
-    state.set(file, "open")
-    for (const { from } of importsOf(file)) if (/^(src|packages)\//.test(from)) visit(from, [...path, file])
-    state.set(file, "done")
-  }
-  for (const file of files) visit(file, [])
-  return found
-}
-
 /** A test knows what is behind the public names only of the folder that it is named after, and of these. */
 const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<string>, why: string]> = [
   [/^test\/admission\//, ["domain"], "caps take rules"],
@@ -330,18 +314,8 @@ describe("architecture", () => {
   })
 
   it("gives each type a unique name, except types that are written with their module", () => {
-    const places = Map.groupBy(
-      [...sourceFiles(), ...packageFiles()].flatMap((file) =>
-        parse(file)
-          .statements.filter(
-            (node) => ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node) || ts.isClassDeclaration(node)
-          )
-          .flatMap((node) => namesOf(node).map((name) => ({ file, name })))
-      ),
-      ({ name }) => name
-    )
-    const shared = [...places].flatMap(([name, uses]) => (new Set(uses.map(({ file }) => file)).size > 1 ? [name] : []))
-    assert.deepStrictEqual(shared.toSorted(), toldApart)
+    const shared = namesOfSeveralTypes([...sourceFiles(), ...packageFiles()]).map(([name]) => name)
+    assert.deepStrictEqual(shared, toldApart)
   })
 
   it("has no function of 80 lines of code or more, and none that makes more than ten others", () => {

@@ -54,15 +54,28 @@ export interface Written {
   readonly closures: number
 }
 
+/** The lines of a file that hold more than comments. */
+export const codeLines = (file: string): ReadonlySet<number> => {
+  const source = parse(file)
+  const lines = new Set<number>()
+  const visit = (node: ts.Node): void => {
+    if (ts.isToken(node) && node.kind !== ts.SyntaxKind.EndOfFileToken) {
+      for (const position of [node.getStart(), node.end]) lines.add(source.getLineAndCharacterOfPosition(position).line)
+    }
+    node.getChildren().forEach(visit)
+  }
+  visit(source)
+  return lines
+}
+
 /** The functions of a file. Empty lines and comments are not lines of code. */
 export const functionsOf = (file: string): Array<Written> => {
   const source = parse(file)
   const lineOf = (position: number): number => source.getLineAndCharacterOfPosition(position).line
-  const code = new Set<number>()
+  const code = codeLines(file)
   const found: Array<Written> = []
   /** Visits a node; returns the number of functions that it is or contains directly. */
   const visit = (node: ts.Node): number => {
-    if (ts.isToken(node)) for (const position of [node.getStart(), node.end]) code.add(lineOf(position))
     const makes = node.getChildren().reduce((sum, child) => sum + visit(child), 0)
     if (!ts.isFunctionLike(node) || !("body" in node) || node.body === undefined) return makes
     const [first, last] = [lineOf(node.getStart()), lineOf(node.end)]
@@ -182,4 +195,43 @@ export const takenBy = (file: string): Array<string> => {
     return [...members].map(([, member]) => `${from} ${member}`)
   })
   return [...takenLater, ...takenAtOnce]
+}
+
+/** Files that import each other in a circle, each circle once, types included. */
+export const circles = (files: ReadonlyArray<string>): Array<string> => {
+  const state = new Map<string, "open" | "done">()
+  const found: Array<string> = []
+  const visit = (file: string, path: ReadonlyArray<string>): void => {
+    if (state.get(file) === "done") return
+    if (state.get(file) === "open") {
+      found.push([...path.slice(path.indexOf(file)), file].join(" -> "))
+      return
+    }
+    state.set(file, "open")
+    for (const { from } of importsOf(file)) if (/^(src|packages)\//.test(from)) visit(from, [...path, file])
+    state.set(file, "done")
+  }
+  for (const file of files) visit(file, [])
+  return found
+}
+
+const isType = (node: ts.Statement): boolean =>
+  ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node) || ts.isClassDeclaration(node)
+
+/** Names of types that several files declare, in alphabetical order, with these files. */
+export const namesOfSeveralTypes = (
+  files: ReadonlyArray<string>
+): ReadonlyArray<readonly [name: string, files: ReadonlyArray<string>]> => {
+  const uses = Map.groupBy(
+    files.flatMap((file) =>
+      parse(file)
+        .statements.filter(isType)
+        .flatMap((node) => namesOf(node).map((name) => ({ file, name })))
+    ),
+    ({ name }) => name
+  )
+  return [...uses]
+    .map(([name, places]) => [name, [...new Set(places.map(({ file }) => file))]] as const)
+    .filter(([, { length }]) => length > 1)
+    .sort(([one], [other]) => (one < other ? -1 : 1))
 }
