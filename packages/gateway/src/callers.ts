@@ -3,7 +3,8 @@ import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import type { HeaderReader } from "floodgate/protocol"
 import { credentialsOf } from "floodgate/internal"
-import { type CallerKey, type CallerPurses, digestOf } from "./purses.ts"
+import { digestOf } from "./names.ts"
+import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./rule.ts"
 
 /** The headers that tell interactive calls from batches: our own, and Claude Code's. */

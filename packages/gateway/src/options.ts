@@ -4,6 +4,7 @@ import { constants } from "node:buffer"
 import type * as Fetch from "floodgate/fetch"
 import { checkCap, Engine, Input, priority, shown, weight } from "floodgate/internal"
 import { isLoopback } from "./auth.ts"
+import { labelOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { Recorded } from "./records.ts"
 import type { Rule } from "./rule.ts"
@@ -127,7 +128,14 @@ const upstreams = Input.all(
   }
 )
 
+/** A name is shown on the page and in metrics, so it is short and has no control characters. */
+const givenName = Input.that(
+  "a name of 1 to 64 characters",
+  (value) => typeof value === "string" && /^\P{C}{1,64}$/u.test(value) && value.trim() === value
+)
+
 const rule = Input.options<Rule>({
+  name: givenName,
   agent: Input.text,
   key: Input.secret("a string", (value) => typeof value === "string"),
   model: Input.text,
@@ -138,6 +146,16 @@ const rule = Input.options<Rule>({
   capPerAgent: checkCap,
   capPerKey: checkCap
 })
+
+/** People and metrics tell rules apart by their names. */
+const distinctNames: Input.Check = (value) => {
+  const labels = (value as ReadonlyArray<Rule>).map(labelOf)
+  const index = (value as ReadonlyArray<Rule>).findLastIndex(
+    ({ name }, index) => name !== undefined && labels.some((label, other) => label === name && other !== index)
+  )
+  if (index < 0) return undefined
+  return { place: `[${index}].name`, text: `expected a name that no other rule has, got ${shown(labels[index])}` }
+}
 
 const { callOptions: _, ...ofEngine } = Engine.checks
 
@@ -156,7 +174,7 @@ const settings = Input.options<Options>({
       (value) => typeof value === "string" && /^[\w-]+(?:\.[\w-]+)*$/.test(value)
     )
   ),
-  rules: Input.list(rule),
+  rules: Input.all(Input.list(rule), distinctNames),
   spent: Input.record(Input.anObject),
   maxHold: time,
   silence: time,

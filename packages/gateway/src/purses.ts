@@ -1,11 +1,11 @@
 /** The purses that a call pays from: one for each cap that applies, and one for its agent, which only counts. */
-import { hash } from "node:crypto"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Spending from "floodgate/Spending"
 import { Lru } from "floodgate/internal"
+import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
 import type { Rule } from "./rule.ts"
 
 /** The state of a cap. */
@@ -32,32 +32,13 @@ const maxSpent = 20_000
 /** Longer names of agents are replaced by their hash. */
 const longestName = 64
 
-/** A hash of a text that does not reveal it: 128 bits of its SHA-256. */
-export const digestOf = (text: string): string => hash("sha256", text).slice(0, 32)
-
 const shortened = (name: string): string => (name.length <= longestName ? name : `sha256 ${digestOf(name)}`)
-
-/** Describes the callers of a rule, without its keys and the values of its headers, because those may be keys. */
-const whoOf = ({ agent, headers = {}, key, model }: Rule): string => {
-  const parts = [
-    ...(agent === undefined ? [] : [`agent ${agent}`]),
-    ...(model === undefined ? [] : [`model ${model}`]),
-    ...Object.keys(headers).map((name) => `some ${name}`),
-    ...(key === undefined ? [] : ["some keys"])
-  ]
-  return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
-}
-
-/** A unique name for the callers of a rule, which does not reveal keys either. */
-const idOf = (rule: Rule): string => {
-  const { headers = {}, key } = rule
-  const secret = [key, Object.entries(headers)]
-  const isPlain = key === undefined && Object.keys(headers).length === 0
-  return isPlain ? whoOf(rule) : `${whoOf(rule)} ${digestOf(JSON.stringify(secret))}`
-}
 
 /** Whether all callers of a rule share a cap, rather than each agent or key having its own. */
 const isShared = (id: string): boolean => id.startsWith('["rule"')
+
+/** The rule of a cap for each agent or key, where the rule has a name. */
+const ofRule = ({ name }: Rule): string => (name === undefined ? "" : ` (${name})`)
 
 interface Capped {
   readonly id: string
@@ -128,11 +109,13 @@ export class CallerPurses {
     }
     const byAgent = matching.find(({ capPerAgent }) => capPerAgent !== undefined)
     if (byAgent !== undefined)
-      purses.push(this.cap(byAgent.capPerAgent!, `agent ${agent}`, ["agent", idOf(byAgent), shortened(agent)]))
+      purses.push(
+        this.cap(byAgent.capPerAgent!, `agent ${agent}${ofRule(byAgent)}`, "agent", byAgent, shortened(agent))
+      )
     const byKey = matching.find(({ capPerKey }) => capPerKey !== undefined)
     if (byKey !== undefined) {
       for (const { hash, name } of keysOf()) {
-        purses.push(this.cap(byKey.capPerKey!, `the key ${name}`, ["key", idOf(byKey), hash]))
+        purses.push(this.cap(byKey.capPerKey!, `the key ${name}${ofRule(byKey)}`, "key", byKey, hash))
       }
     }
     return purses
@@ -168,7 +151,7 @@ export class CallerPurses {
 
   /** The purse that all callers of a rule share. */
   private ofRule(rule: Rule): Spending.Purse | undefined {
-    return rule.cap && this.cap(rule.cap, whoOf(rule), ["rule", idOf(rule), ""])
+    return rule.cap && this.cap(rule.cap, labelOf(rule), "rule", rule, "")
   }
 
   private agent(name: string): Spending.Purse {
@@ -190,9 +173,11 @@ export class CallerPurses {
     return purse
   }
 
-  private cap(cap: Spending.Cap, name: string, parts: ReadonlyArray<string>): Spending.Purse {
+  private cap(cap: Spending.Cap, name: string, kind: string, rule: Rule, subject: string): Spending.Purse {
     // A change of the period makes another cap; a change of the amount does not.
-    const id = JSON.stringify([...parts, cap.per ?? null])
+    const idBy = (identity: string) => JSON.stringify([kind, identity, subject, cap.per ?? null])
+    const id = idBy(idOf(rule))
+    if (rule.name !== undefined && !this.capped.has(id)) this.adopt(idBy(conditionsOf(rule)), id)
     const known = this.capped.get(id)
     if (known !== undefined) {
       if (known.cap !== cap) this.read(known.purse.resize(cap))
@@ -204,10 +189,20 @@ export class CallerPurses {
     }
     this.idleCapped.shed(maxOpen - 1)
     if (!this.hasRoomFor(id)) return this.full
-    const purse = Spending.make(isShared(id) ? this.unique(name, cap) : name, cap, { kept: this.earlier.get(id) })
+    const purse = Spending.make(name, cap, { kept: this.earlier.get(id) })
     this.earlier.delete(id)
     this.capped.set(id, { id, purse, cap })
     return purse
+  }
+
+  /** A rule that has been given a name keeps what was spent before. Its running calls keep the earlier name of the cap. */
+  private adopt(former: string, id: string): void {
+    const inUse = this.capped.get(former)
+    const kept = this.earlier.get(former)
+    if (inUse !== undefined) this.capped.set(id, { ...inUse, id })
+    if (kept !== undefined && !this.earlier.has(id)) this.earlier.set(id, kept)
+    this.capped.delete(former)
+    this.earlier.delete(former)
   }
 
   /** Remembers the amounts of an idle cap, unless nothing was spent, as with keys that the provider does not know. */
@@ -223,15 +218,6 @@ export class CallerPurses {
     const now = this.read(Clock.currentTimeMillis)
     for (const [each, kept] of earlier) if (isOver(kept, now)) earlier.delete(each)
     return hasRoom()
-  }
-
-  /** A name that no other cap for the same period has. */
-  private unique(name: string, { per }: Spending.Cap): string {
-    const alike = [...this.capped.values()].filter((known) => JSON.stringify(known.cap.per) === JSON.stringify(per))
-    const taken = new Set(alike.map(({ purse }) => purse.name))
-    let unique = name
-    for (let count = 2; taken.has(unique); count++) unique = `${name} (${count})`
-    return unique
   }
 
   /** What an agent has spent since the gateway started, and the number of its calls to models without a price. */

@@ -9,6 +9,13 @@ import type * as Spending from "floodgate/Spending"
  * @since 0.2.0
  */
 export interface Rule {
+  /**
+   * The name of the rule, on the page, in metrics, in logs and in refusals. It also identifies what its caps have spent. At most 64
+   * characters, and no other rule has it.
+   *
+   * @default a description of the conditions
+   */
+  readonly name?: string | undefined
   /** The name of the agent. */
   readonly agent?: string | undefined
   /**

@@ -223,7 +223,7 @@ describe("dollars at the gateway", () => {
       const team = { "x-team": "search" }
       assert.strictEqual((yield* ask(here.url, { ...team, ...agent("a") })).status, 200)
       const pot = yield* ask(here.url, { ...team, ...agent("b") })
-      assert.match(pot.text, /the cap of \$1\.50 for callers with some x-team/)
+      assert.match(pot.text, /the cap of \$1\.50 for callers with some x-team \([\da-f]{8}\)/)
       // The same key, whatever the agents call themselves.
       const rest = yield* Effect.forEach(["c", "d", "e"], (name) => ask(here.url, agent(name)))
       assert.deepStrictEqual(
@@ -237,8 +237,79 @@ describe("dollars at the gateway", () => {
       const page = JSON.stringify(yield* figures(here.url))
       const metrics = yield* Effect.promise(async () => (await fetch(`${here.url}/metrics`)).text())
       for (const text of [spent, page, metrics, rest[2]!.text]) assert.notMatch(text, /sk-|x9Yz|search|ads/)
-      assert.match(metrics, /cap_left_dollars\{[^}]*cap="callers with some x-team"[^}]*\} 0\.4/)
-      assert.match(metrics, /cap_left_dollars\{[^}]*cap="callers with some x-team \(2\)"[^}]*\} 1\.5/)
+      // A short hash tells rules apart that nobody named.
+      const left = metrics.matchAll(
+        /cap_left_dollars\{[^}]*cap="callers with some x-team \([\da-f]{8}\)"[^}]*\} (\d\.\d)/g
+      )
+      assert.deepStrictEqual(Array.from(left, ([, dollars]) => dollars).sort(), ["0.4", "1.5"])
+    })
+  )
+
+  it.live("calls the caps of a rule by its name: in refusals, on the page and in metrics", () =>
+    Effect.gen(function* () {
+      const here = yield* world(gives(100_000), {
+        rules: [
+          { name: "search", headers: { "x-team": "search-8f2" }, cap: { dollars: 1.5 }, capPerAgent: { dollars: 5 } },
+          { name: "ads", headers: { "x-team": "ads-77c" }, cap: { dollars: 9 }, capPerKey: { dollars: 1.5 } }
+        ]
+      })
+      const search = { "x-team": "search-8f2" }
+      const ads = { "x-team": "ads-77c", ...agent("b") }
+      yield* ask(here.url, { ...search, ...agent("a") })
+      assert.match((yield* ask(here.url, { ...search, ...agent("a") })).text, /the cap of \$1\.50 for search:/)
+      yield* ask(here.url, ads)
+      assert.match((yield* ask(here.url, ads)).text, /the cap of \$1\.50 for the key key-[\da-f]{8} \(ads\):/)
+      const page = yield* figures(here.url)
+      assert.includeMembers(
+        page.caps.map(({ name }) => name),
+        ["search", "ads", "agent a (search)"]
+      )
+      const metrics = yield* Effect.promise(async () => (await fetch(`${here.url}/metrics`)).text())
+      assert.match(metrics, /cap_left_dollars\{[^}]*cap="search"[^}]*\} 0\.4/)
+      assert.match(metrics, /cap_left_dollars\{[^}]*cap="ads"[^}]*\} 7\.9/)
+      for (const text of [JSON.stringify(page), metrics]) assert.notMatch(text, /8f2|77c|\(2\)/)
+    })
+  )
+
+  it.live("keeps what a rule has spent when it is given a name, and when its conditions change after that", () =>
+    Effect.gen(function* () {
+      const cap = { dollars: 2.5 }
+      const first = yield* world(gives(100_000), { rules: [{ agent: "a", cap, capPerKey: cap }] })
+      assert.strictEqual((yield* ask(first.url, agent("a"))).status, 200)
+      yield* first.gateway.reload({
+        upstreams: { anthropic: first.upstream.url },
+        rules: [{ name: "team", agent: "a", cap, capPerKey: cap }]
+      })
+      assert.strictEqual((yield* ask(first.url, agent("a"))).status, 200)
+      assert.strictEqual((yield* ask(first.url, agent("a"))).status, 402)
+      const spent = JSON.parse(JSON.stringify(yield* first.gateway.spent))
+      const second = yield* world(gives(100_000), { rules: [{ name: "team", agent: "*", cap }], spent })
+      assert.match((yield* ask(second.url, agent("other"))).text, /\$0\.50 is left of the cap of \$2\.50 for team/)
+      // The state of an earlier version has no names.
+      const before = yield* world(gives(100_000), { rules: [{ agent: "a", cap }] })
+      yield* ask(before.url, agent("a"))
+      const upgraded = yield* world(gives(100_000), {
+        rules: [{ name: "team", agent: "a", cap: { dollars: 1.5 } }],
+        spent: JSON.parse(JSON.stringify(yield* before.gateway.spent))
+      })
+      assert.strictEqual((yield* ask(upgraded.url, agent("a"))).status, 402)
+    })
+  )
+
+  it.live("refuses two rules of one name, and a name that cannot be shown", () =>
+    Effect.gen(function* () {
+      const refused = (...rules: ReadonlyArray<Gateway.Rule>) =>
+        Effect.map(Effect.exit(world(gives(1), { upstreams: undefined, rules })), String)
+      const twice = yield* refused({ name: "search" }, { agent: "a" }, { name: "search", agent: "b" })
+      assert.include(twice, 'rules[2].name: expected a name that no other rule has, got "search"')
+      // The description of a rule without a name.
+      assert.include(
+        yield* refused({ name: "all callers" }, {}),
+        "rules[0].name: expected a name that no other rule has"
+      )
+      for (const name of ["", " a", "a\nb", "x".repeat(65)]) {
+        assert.include(yield* refused({ name }), "rules[0].name: expected a name of 1 to 64 characters")
+      }
     })
   )
 

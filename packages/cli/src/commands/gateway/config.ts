@@ -76,6 +76,7 @@ const Price = Schema.Struct({
 })
 
 const Rule = Schema.Struct({
+  name: optional(Schema.String),
   agent: optional(Schema.String),
   key: optional(Schema.String),
   model: optional(Schema.String),

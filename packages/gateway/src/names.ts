@@ -1,0 +1,46 @@
+/** The names of rules: those that the configuration gives, or descriptions that reveal no secret. Pure. */
+import { hash } from "node:crypto"
+import type { Rule } from "./rule.ts"
+
+/** A hash of a text that does not reveal it: 128 bits of its SHA-256. */
+export const digestOf = (text: string): string => hash("sha256", text).slice(0, 32)
+
+/** Enough of a hash to tell the rules of a configuration apart. */
+const shortDigest = 8
+
+/** The conditions of a rule that may contain a secret: its key, and the values of its headers. */
+const secretsOf = ({ headers = {}, key }: Rule): string | undefined =>
+  key === undefined && Object.keys(headers).length === 0
+    ? undefined
+    : digestOf(JSON.stringify([key, Object.entries(headers)]))
+
+/** Describes the callers of a rule without its secrets. */
+const callersOf = ({ agent, headers = {}, key, model }: Rule, some: string): string => {
+  const parts = [
+    ...(agent === undefined ? [] : [`agent ${agent}`]),
+    ...(model === undefined ? [] : [`model ${model}`]),
+    ...Object.keys(headers).map((name) => `${some}${name}`),
+    ...(key === undefined ? [] : [`${some}keys`])
+  ]
+  return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
+}
+
+/**
+ * The name of a rule for people. A rule without a name is described by its conditions. A hash stands for those that may contain
+ * a secret, so that two such rules have different names, and a rule has the same one in every process.
+ */
+export const labelOf = (rule: Rule): string => {
+  if (rule.name !== undefined) return rule.name
+  const secrets = secretsOf(rule)
+  return secrets === undefined ? callersOf(rule, "") : `${callersOf(rule, "some ")} (${secrets.slice(0, shortDigest)})`
+}
+
+/** What identifies the amounts of an unnamed rule in a stored state. */
+export const conditionsOf = (rule: Rule): string => {
+  const secrets = secretsOf(rule)
+  const callers = callersOf(rule, "some ")
+  return secrets === undefined ? callers : `${callers} ${secrets}`
+}
+
+/** What identifies the amounts of a rule in a stored state. A rule with a name keeps them when its conditions change. */
+export const idOf = (rule: Rule): string => (rule.name === undefined ? conditionsOf(rule) : `rule ${rule.name}`)
