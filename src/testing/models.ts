@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Forecast from "../Forecast.ts"
 import type * as Limits from "../Limits.ts"
 import type { Params } from "../LlmProvider.ts"
@@ -305,6 +306,12 @@ export interface Options {
    * @default 4, so that figures are round
    */
   readonly charsPerToken?: number | undefined
+  /**
+   * Counts the input tokens of a request, such as `Texts.tokenizer("claude")`, which counts by what texts are made of.
+   *
+   * @default characters divided by `charsPerToken`
+   */
+  readonly inputTokens?: ((params: Params | MessageCountTokensParams) => number) | undefined
   /**
    * Output tokens of an answer, at most the request's `max_tokens`: a number, or a function of the request and a random number in
    * [0, 1), which is the same for the same request.

@@ -113,6 +113,7 @@ export const simulated: Input.Checks<Options> = {
   seed: Input.finite,
   logSize: Input.wholeOrInfinite(0),
   charsPerToken: Input.positive,
+  inputTokens: Input.callback,
   outputTokens: Input.orFunction(Input.notNegative),
   cachedShare: Input.orFunction(share),
   reply: Input.callback

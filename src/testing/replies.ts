@@ -26,39 +26,42 @@ const texts = function* (content: Content): Generator<string> {
   }
 }
 
-const documentCharacters = (source: DocumentBlockParam["source"], charsPerToken: number): number => {
+/** Counts the tokens of a text. The sum of all texts is rounded, so it may return a fraction. */
+type CountText = (text: string) => number
+
+const documentTokens = (source: DocumentBlockParam["source"], count: CountText): number => {
   switch (source.type) {
     case "text":
-      return source.data.length
+      return count(source.data)
     case "base64":
-      return source.data.length * pdfShare
+      return count(source.data.slice(0, source.data.length * pdfShare))
     case "content":
-      return characters(source.content as Content, charsPerToken)
+      return contentTokens(source.content as Content, count)
     default:
-      return JSON.stringify(source).length
+      return count(JSON.stringify(source))
   }
 }
 
-const characters = (content: Content, charsPerToken: number): number => {
+const contentTokens = (content: Content, count: CountText): number => {
   if (content === undefined) return 0
-  if (typeof content === "string") return content.length
+  if (typeof content === "string") return count(content)
   let sum = 0
   for (const block of content) {
-    if (block.type === "text") sum += block.text.length
-    else if (block.type === "image") sum += imageTokens * charsPerToken
-    else if (block.type === "tool_result") sum += characters(block.content as Content, charsPerToken)
-    else if (block.type === "document") sum += documentCharacters(block.source, charsPerToken)
-    else sum += JSON.stringify(block).length
+    if (block.type === "text") sum += count(block.text)
+    else if (block.type === "image") sum += imageTokens
+    else if (block.type === "tool_result") sum += contentTokens(block.content as Content, count)
+    else if (block.type === "document") sum += documentTokens(block.source, count)
+    else sum += count(JSON.stringify(block))
   }
   return sum
 }
 
-/** The input tokens of a request: its characters divided by `charsPerToken`. Texts are not read. */
-export const inputTokens = (params: MessageCountTokensParams | Params, charsPerToken: number): number => {
-  let sum = characters(params.system, charsPerToken)
-  for (const message of params.messages) sum += characters(message.content as Content, charsPerToken)
-  for (const tool of params.tools ?? []) sum += JSON.stringify(tool).length
-  return Math.max(1, Math.ceil(sum / charsPerToken))
+/** The input tokens of a request, given those of a text. */
+export const inputTokens = (params: MessageCountTokensParams | Params, count: CountText): number => {
+  let sum = contentTokens(params.system, count)
+  for (const message of params.messages) sum += contentTokens(message.content as Content, count)
+  for (const tool of params.tools ?? []) sum += count(JSON.stringify(tool))
+  return Math.max(1, Math.ceil(sum - 1e-9))
 }
 
 /** A hash of a request, so that the same request gets the same answer. */

@@ -68,6 +68,9 @@ const normal = (p: number): number => {
   return top / bottom
 }
 
+/** The value below which a share `p` of factors lies whose median is 1 and whose logarithms spread by `sigma`. */
+export const factor = (sigma: number, p: number): number => Math.exp(sigma * normal(p))
+
 /** The value below which a share `p` of amounts lies whose mean is `mean` and whose logarithms spread by `sigma`. */
 export const lognormal = (mean: number, sigma: number, p: number): number =>
   Math.exp(Math.log(mean) - (sigma * sigma) / 2 + sigma * normal(p))

@@ -61,11 +61,14 @@ const valueOf = (
 ): number | undefined => {
   const option = options[name]
   if (typeof option !== "function") return option
-  const value: unknown = option(params, random)
-  return Predicate.isNumber(value) && Number.isFinite(value)
+  return finite(name, option(params, random))
+}
+
+/** The result of an option that is a function. */
+const finite = (name: string, value: unknown): number =>
+  Predicate.isNumber(value) && Number.isFinite(value)
     ? value
     : invalid(`ProviderSim.layer: ${name}`, "a function that gives a finite number", value)
-}
 
 const isPart = (part: unknown): boolean =>
   typeof part === "string" ||
@@ -95,8 +98,13 @@ const lengthOf = (content: ReadonlyArray<string | ToolUse>): number =>
   content.reduce((sum, part) => sum + written(part).length, 0)
 
 /** The input tokens of a request as the provider counts them. */
-export const countTokens = (self: Simulator, params: MessageCountTokensParams | Params): number =>
-  Replies.inputTokens(params, self.charsPerToken)
+export const countTokens = (
+  { charsPerToken, options: { inputTokens } }: Simulator,
+  params: MessageCountTokensParams | Params
+): number => {
+  if (inputTokens === undefined) return Replies.inputTokens(params, (text) => text.length / charsPerToken)
+  return Math.max(1, Math.round(finite("inputTokens", inputTokens(params))))
+}
 
 /**
  * Decides on a request that arrives at `now`, in milliseconds since the provider started. `agent` is the agent of a caller in

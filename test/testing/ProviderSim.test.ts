@@ -608,6 +608,30 @@ describe("ProviderSim", () => {
     )
   })
 
+  describe("inputTokens", () => {
+    it.effect("counts requests, also where their usage is reported and charged", () =>
+      simulate(
+        { inputTokens: ({ messages }) => 7.4 * messages.length, limits: { inputTokens: { perMinute: 10 } } },
+        Effect.gen(function* () {
+          const provider = yield* LlmProvider
+          assert.strictEqual((yield* provider.countTokens(params(270))).value, 7)
+          const { value } = yield* within(create(params(270)), "1 minute")
+          assert.strictEqual(value.usage.input_tokens, 7)
+        })
+      )
+    )
+
+    it.effect("refuses an amount that is no number", () =>
+      simulate(
+        { inputTokens: () => Number.NaN },
+        Effect.gen(function* () {
+          const exit = yield* Effect.exit(create(params(270)))
+          assert.include(String(exit), "ProviderSim.layer: inputTokens: expected a function that gives a finite number")
+        })
+      )
+    )
+  })
+
   describe("the incident", () => {
     /** 12 agents x 5 calls, 150,000 tokens and then 14,000 each, with fixed waits of a second. */
     const storm = (rejections: "free" | "charged") =>

@@ -46,7 +46,7 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
     [
       "",
       "Simulated seconds until all of the work was done, or the number of lost calls; beside it the 429s.",
-      "floodgate-as-installed is told nothing, as in a first program. floodgate, hand-written, Effect's limiter and Bottleneck are told the limits and the tokens of each call.",
+      "floodgate-as-installed is told nothing, as in a first program, floodgate-estimates the limits, floodgate-unknown the tokens of each call. floodgate, hand-written, Effect's limiter and Bottleneck are told both.",
       "",
       Report.Verdict.ofRaces(races).text,
       "",

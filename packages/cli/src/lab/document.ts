@@ -84,7 +84,13 @@ const behind = (one: RaceResult, other: RaceResult): string =>
 const summary = (races: ReadonlyArray<ScenarioRace>): string => {
   const lines = races.map(({ results, scenario }) => {
     const of: ResultOf = (name) => results.find(({ strategy }) => strategy === name)!
-    const ours = ["floodgate-as-installed", "floodgate", "floodgate-weighted"].map(of)
+    const ours = [
+      "floodgate-as-installed",
+      "floodgate-estimates",
+      "floodgate-unknown",
+      "floodgate",
+      "floodgate-weighted"
+    ].map(of)
     const others = results.filter(
       ({ failedCalls, finished, strategy }) =>
         finished && failedCalls === 0 && !isOurs(strategy) && strategy !== "oracle"
@@ -100,8 +106,8 @@ const summary = (races: ReadonlyArray<ScenarioRace>): string => {
     return `| ${cells.join(" | ")} |`
   })
   return [
-    "| scenario | oracle | as installed, behind | `floodgate`, behind | `floodgate-weighted`, behind | best other strategy | `floodgate` behind that |",
-    "| --- | ---: | ---: | ---: | ---: | --- | ---: |",
+    "| scenario | oracle | as installed, behind | limits told, behind | counts told, behind | `floodgate`, behind | `floodgate-weighted`, behind | best other strategy | `floodgate` behind that |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ...lines
   ].join("\n")
 }
@@ -127,7 +133,8 @@ export const render = (races: ReadonlyArray<ScenarioRace>): string => `# The lab
 The same calls under each strategy, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
 \`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
 [Reading the lab](guides/reading-the-lab.md) explains the scenarios and the columns. A figure belongs to the provider model
-above its table: whether rejected requests count, for example, decides whether fixed retries ever finish.
+above its table: whether rejected requests count, for example, decides whether fixed retries ever finish. Agents send prose, code,
+JSON, Chinese or Japanese, whose characters per token vary by agent and by call, as measured (\`Texts\` of \`floodgate/testing\`).
 
 ![Makespan of each strategy in the incident](images/incident-makespan.svg)
 
@@ -140,8 +147,9 @@ ${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, r
 ## Against the oracle
 
 How far Floodgate is behind the oracle, and behind the best of the other strategies that did all of the work.
-\`floodgate-as-installed\` is told nothing. \`floodgate\` is told the limits and the tokens of each call, and gives all agents
-equal shares; \`floodgate-weighted\` is for a single job whose sizes are known. The text below each table explains larger gaps.
+\`floodgate-as-installed\` is told nothing, \`floodgate-estimates\` the limits, and \`floodgate-unknown\` the tokens of each call.
+\`floodgate\` is told both, and gives all agents equal shares; \`floodgate-weighted\` is for a single job whose sizes are known. The
+text below each table explains larger gaps.
 
 ${summary(races)}
 

@@ -12,8 +12,9 @@ import { Input, Words } from "floodgate/internal"
 import * as Latency from "../latency.ts"
 import type * as Limits from "floodgate/Limits"
 import type { Params } from "floodgate/LlmProvider"
-import type { ProviderSim } from "floodgate/testing"
+import { type ProviderSim, Texts } from "floodgate/testing"
 import { rateOf } from "./rate.ts"
+import * as Seeded from "./seeded.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -34,6 +35,10 @@ export interface ScenarioCall {
   readonly outputTokens: number
   /** `max_tokens` of the request. */
   readonly maxTokens: number
+  /** What its prompt is made of. */
+  readonly text: Texts.TextKind
+  /** How many characters of its prompt make a token, which only the provider knows in advance. */
+  readonly charactersPerToken: number
 }
 
 /**
@@ -54,7 +59,7 @@ export interface ScenarioAgent {
  * @category models
  * @since 0.1.0
  */
-export type ProviderOptions = Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "charsPerToken" | "seed">
+export type ProviderOptions = Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "inputTokens" | "seed">
 
 /**
  * The agents with their calls, and the behaviour of the provider.
@@ -191,11 +196,47 @@ const checkAll = (options: ScenarioOptions): void => {
   check(largest <= perMinute, name, `at most the provider's ${perMinute}`, largest)
 }
 
+/** The seeds' tokenizers in turn, because a program does not know in advance how its provider counts. */
+const tokenizers: ReadonlyArray<Texts.Tokenizer> = ["o200k", "claude", "published"]
+
+const tokenizerOf = (seed: number): Texts.Tokenizer => tokenizers[seed % tokenizers.length]!
+
+/** How often agents work with texts of each kind. An agent stays with its documents. */
+const kinds: ReadonlyArray<readonly [kind: Texts.TextKind, upTo: number]> = [
+  ["prose", 0.5],
+  ["code", 0.75],
+  ["json", 0.9],
+  ["cjk", 1]
+]
+
+/** Separate seeds for separate purposes, so that a change to one does not change the numbers of another. */
+const lanes = { kind: 201, file: 202, part: 203 }
+
+/**
+ * The text of an agent's call: prose for half of the agents, code for a quarter, and JSON, Chinese and Japanese for the others.
+ * How many characters make a token varies from agent to agent and from call to call, as measured (`Texts`).
+ *
+ * @category getters
+ * @since 0.4.0
+ */
+export const textOf = (
+  seed: number,
+  agent: number,
+  index: number
+): Pick<ScenarioCall, "text" | "charactersPerToken"> => {
+  const unit = (...purpose: ReadonlyArray<number>) => Seeded.draws(Seeded.seedFor(seed, ...purpose))()
+  const drawn = unit(lanes.kind, agent)
+  const [text] = kinds.find(([, upTo]) => drawn < upTo)!
+  const [file, part] = [unit(lanes.file, agent), unit(lanes.part, agent, index)]
+  return { text, charactersPerToken: Texts.charactersPerToken(text, tokenizerOf(seed), file, part) }
+}
+
 const agentsOf = ({
   agents,
   calls,
   firstTokens,
   outputTokens,
+  seed,
   tokens
 }: ScenarioOptions): ReadonlyArray<ScenarioAgent> =>
   Array.from({ length: agents }, (_, number) => {
@@ -208,7 +249,8 @@ const agentsOf = ({
         index,
         inputTokens: (index === 0 ? firstTokens : tokens) - outputTokens,
         outputTokens,
-        maxTokens: outputTokens
+        maxTokens: outputTokens,
+        ...textOf(seed, number, index)
       }))
     }
   })
@@ -284,19 +326,8 @@ export const amountOf = (
   { inputTokens, outputTokens }: { readonly inputTokens: number; readonly outputTokens: number }
 ): number => ({ requests: 1, inputTokens, outputTokens, tokens: inputTokens + outputTokens })[dimension]
 
-/** Characters per token by which the simulated provider counts prompts. */
-const charsPerToken = 4
-
 /** The first text of a prompt names its call, so that the simulated provider knows the length of its answer. */
 const headerOf = (call: ScenarioCall): string => `${call.agent}/${call.index}\n`
-
-/** The text of which all prompts are slices. A slice is not a copy, and thousands of prompts are in memory at once. */
-let filling = "x".repeat(1_000_000)
-
-const filled = (length: number): string => {
-  if (length > filling.length) filling = "x".repeat(length)
-  return filling.slice(0, length)
-}
 
 /**
  * The request of a call, with as many characters as its tokens have, for clients that estimate.
@@ -306,6 +337,7 @@ const filled = (length: number): string => {
  */
 export const paramsOf = (call: ScenarioCall): Params => {
   const header = headerOf(call)
+  const characters = Math.round(call.inputTokens * call.charactersPerToken)
   return {
     model: "claude-sonnet-5",
     max_tokens: call.maxTokens,
@@ -315,7 +347,7 @@ export const paramsOf = (call: ScenarioCall): Params => {
         role: "user",
         content: [
           { type: "text", text: header },
-          { type: "text", text: filled(Math.max(0, call.inputTokens * charsPerToken - header.length)) }
+          { type: "text", text: Texts.write(call.text, Math.max(0, characters - header.length)) }
         ]
       }
     ]
@@ -328,7 +360,7 @@ export const paramsOf = (call: ScenarioCall): Params => {
  * @category getters
  * @since 0.1.0
  */
-export const keyOf = (params: Params): string => {
+export const keyOf = (params: Pick<Params, "messages">): string => {
   const [header] = params.messages[0]?.content ?? []
   return typeof header === "object" && header.type === "text" ? header.text.slice(0, -1) : ""
 }
@@ -340,12 +372,12 @@ export const keyOf = (params: Params): string => {
  * @since 0.1.0
  */
 export const providerOf = (scenario: Scenario): ProviderSim.Options => {
-  const outputs = new Map(callsOf(scenario).map((call) => [`${call.agent}/${call.index}`, call.outputTokens]))
+  const calls = new Map(callsOf(scenario).map((call) => [`${call.agent}/${call.index}`, call]))
   return {
     ...scenario.provider,
     limits: scenario.limits,
-    charsPerToken,
-    outputTokens: (params) => outputs.get(keyOf(params)) ?? 1,
+    inputTokens: (params) => calls.get(keyOf(params))?.inputTokens ?? 1,
+    outputTokens: (params) => calls.get(keyOf(params))?.outputTokens ?? 1,
     reply: () => "ok",
     seed: scenario.seed
   }
@@ -401,7 +433,7 @@ export const limitsText = (limits: Limits.Limits): string =>
  * @category getters
  * @since 0.1.0
  */
-export const modelOf = ({ isConcurrencyDeclared, limits, provider }: Scenario): string => {
+export const modelOf = ({ isConcurrencyDeclared, limits, provider, seed }: Scenario): string => {
   const parts: Array<string> = [limitsText(limits)]
   const { concurrency, headers = "rounded", neighbour, ramp, rejections = "free" } = provider
   if (concurrency !== undefined) {
@@ -413,7 +445,7 @@ export const modelOf = ({ isConcurrencyDeclared, limits, provider }: Scenario): 
       ? "rejections free"
       : `rejections charged (${Words.counted(charge.requests ?? 1, "request")} and ${(charge.tokenShare ?? 0.05) * 100} % of the tokens)`
   )
-  parts.push(`headers ${headers}`)
+  parts.push(`headers ${headers}`, `tokens counted as ${tokenizerOf(seed)}`)
   if (neighbour !== undefined) {
     const when =
       neighbour.everyMillis === undefined

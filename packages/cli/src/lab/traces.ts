@@ -1,7 +1,7 @@
 /** Reads traces of recorded traffic, and makes scenarios of them. */
 import { Input, Words } from "floodgate/internal"
 import { drained, type Stepwise } from "../stepwise.ts"
-import type * as Scenario from "./scenario.ts"
+import * as Scenario from "./scenario.ts"
 
 /**
  * One call of a trace.
@@ -155,7 +155,8 @@ export const fromTrace = (trace: ReadonlyArray<TraceCall>, options: TraceOptions
       index: queue.length,
       inputTokens: Math.min(recorded.inputTokens, inputTokensPerMinute),
       outputTokens,
-      maxTokens: Math.max(usualMaxTokens, outputTokens)
+      maxTokens: Math.max(usualMaxTokens, outputTokens),
+      ...Scenario.textOf(seed, number % count, queue.length)
     })
   }
   const last = trace.at(-1)?.atMillis ?? 0

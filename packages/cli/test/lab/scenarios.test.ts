@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Floor, Matrix, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
 import { isFull, some } from "../../../../test/support/size.ts"
-import { ProviderSim, Simulation } from "floodgate/testing"
+import { LlmProvider } from "floodgate/LlmProvider"
+import { ProviderSim, Simulation, Texts } from "floodgate/testing"
 import { resultOf, strategy } from "../support/race.ts"
 
 describe("scenarios", () => {
@@ -79,6 +80,40 @@ describe("scenarios", () => {
     assert.isBelow(process.memoryUsage().heapUsed - before, 100e6)
     assert.strictEqual(Scenario.keyOf(prompts[499]!), "agent-500/0")
   })
+
+  it("have prompts whose bytes per token vary by agent and by call, of every kind of text", () => {
+    const { agents } = Scenario.make({ agents: 40, calls: 5, firstTokens: 10_000, tokens: 10_000 })
+    const perToken = agents.map(({ calls }) =>
+      calls.map((call) => {
+        const [, block] = Scenario.paramsOf(call).messages[0]!.content
+        const text = typeof block === "object" && block.type === "text" ? block.text : ""
+        assert.strictEqual(Texts.kindOf(text), call.text)
+        return Buffer.byteLength(text) / call.inputTokens
+      })
+    )
+    const spread = (values: ReadonlyArray<number>) => Math.max(...values) / Math.min(...values)
+    assert.isAbove(spread(perToken.map((values) => values.reduce((sum, one) => sum + one, 0))), 1.4)
+    for (const values of perToken) assert.isAbove(spread(values), 1.01)
+    assert.sameMembers([...new Set(agents.map(({ calls }) => calls[0]!.text))], ["prose", "code", "json", "cjk"])
+  })
+
+  it.effect("charge each call its tokens, whatever its text, by one of the tokenizers", () =>
+    Effect.gen(function* () {
+      const charged = new Set<string>()
+      for (const seed of [1, 2, 3]) {
+        const scenario = Scenario.make({ agents: 2, calls: 2, seed })
+        charged.add(Scenario.modelOf(scenario))
+        const counts = yield* Effect.forEach(Scenario.callsOf(scenario), (call) =>
+          Effect.flatMap(LlmProvider, ({ countTokens }) => countTokens(Scenario.paramsOf(call)))
+        ).pipe(Effect.provide(ProviderSim.layer(Scenario.providerOf(scenario))))
+        assert.deepStrictEqual(
+          counts.map(({ value }) => value),
+          Scenario.callsOf(scenario).map(({ inputTokens }) => inputTokens)
+        )
+      }
+      assert.strictEqual(charged.size, 3)
+    })
+  )
 
   it("may have very many agents", () => {
     const one = Scenario.make({ agents: 1, calls: 1, firstTokens: 1_000 })

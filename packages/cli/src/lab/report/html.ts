@@ -126,7 +126,9 @@ const whysOf = (
     : `<details class="whys${isAlways ? " always" : ""}"><summary>What they do</summary><dl>${known.join("")}</dl></details>`
 }
 
-const isUs = (name: string): string => (name === "floodgate" || name === "floodgate-as-installed" ? ' class="us"' : "")
+const usual = new Set(Strategies.usual.map(({ name }) => name))
+
+const isUs = (name: string): string => (usual.has(name) && name.startsWith("floodgate") ? ' class="us"' : "")
 
 /** The class of a cell: calls were lost, or it is as fast as the oracle. */
 const toneOf = ({ kind, ratio = Infinity }: Matrix.MatrixCell): string => {
@@ -147,8 +149,6 @@ const matrixTable = (races: ReadonlyArray<Matrix.RaceResults>, label: string): s
         `<tr${isUs(strategy)}>${rowHead(strategy, undefined)}${cells.map(matrixCell).join("")}</tr>`
     )
     .join("\n")}</tbody></table></div>`
-
-const usual = new Set(Strategies.usual.map(({ name }) => name))
 
 /** How each strategy is configured. */
 const settingsOf = (names: ReadonlyArray<string>): string =>

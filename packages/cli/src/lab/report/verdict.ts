@@ -119,6 +119,9 @@ const isUsual = ({ strategy }: RaceResult): boolean => usual.has(strategy)
 /** The library with limits and token counts, and without them. */
 const told = "floodgate"
 const asInstalled = "floodgate-as-installed"
+/** Whether it is the library with either limits or token counts. */
+const isPartlyTold = (strategy: string): boolean =>
+  strategy === "floodgate-estimates" || strategy === "floodgate-unknown"
 
 /** A smaller advantage does not count as faster. */
 const noticeable = 0.98
@@ -139,7 +142,8 @@ export const ofRace = (figures: ScenarioFigures): Headline => {
     )
   const subject = results.find(({ strategy }) => strategy === told) ?? quickest ?? results[0]
   if (subject === undefined) return { text: "", tiles: [] }
-  const others = results.filter((one) => one !== subject && one.strategy !== "oracle")
+  // The library told less is no rival of itself.
+  const others = results.filter((one) => one !== subject && one.strategy !== "oracle" && !isPartlyTold(one.strategy))
   const lost = others
     .filter((one) => !isDone(one))
     .toSorted((a, b) => Number(isUsual(b)) - Number(isUsual(a)))

@@ -33,7 +33,7 @@ export { oracle }
 
 /**
  * The strategies that `floodgate start` and `storm` run by default: clients with their defaults, each rival as its best users configure
- * it, the library without and with limits and counts, and the oracle.
+ * it, the library told nothing, the limits, the token counts or both, and the oracle.
  *
  * @category strategies
  * @since 0.1.0
@@ -48,6 +48,8 @@ export const usual: ReadonlyArray<Strategy> = [
   effectRateLimiterTuned,
   handWritten,
   asInstalled,
+  estimates,
+  unknownLimits,
   floodgate,
   oracle
 ]
