@@ -6,7 +6,7 @@
  */
 import * as Lru from "../domain/input/lru.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
-import { type Addressed, credentialsOf } from "./credentials.ts"
+import { type Addressed, credentialsOf, hostOf } from "./credentials.ts"
 
 /** More keys and organisations than a program has. One that is evicted is learned again. */
 const maxRemembered = 10_000
@@ -58,7 +58,7 @@ export const makeAccounts = (): Accounts => {
   const byOrganisation = new Map<string, string>()
 
   const keyOf = (request: Addressed) => {
-    const host = URL.parse(request.url)?.host ?? ""
+    const host = hostOf(request)
     const credential = credentialOf(request)
     return { host, credential, key: `${host} ${credential}` }
   }

@@ -1,4 +1,5 @@
 /** The credentials in a request. They decide whose limits and whose caps it counts towards. */
+import * as Lru from "../domain/input/lru.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 
 /** The parts of a request that hold its credentials. */
@@ -34,9 +35,58 @@ const locationsOf = (protocol: string, { hostname, pathname }: URL): ReadonlyArr
   return hostname.endsWith(".azure.com") || azure.test(pathname) ? locations.azure : locations.other
 }
 
+// -----------------------------------------------------------------------------
+// Addresses
+// -----------------------------------------------------------------------------
+
+/** What a URL says about the account of a request. */
+interface Address {
+  readonly host: string
+  /** The project that stands for the credentials; undefined if the request has its own. */
+  readonly project: string | undefined
+  readonly locations: ReadonlyArray<Location>
+  /** The keys in the query. */
+  readonly keys: ReadonlyArray<string>
+}
+
+const read = (protocol: string, url: string): Address => {
+  const parsed = URL.parse(url)
+  if (parsed === null) return { host: "", project: undefined, locations: [], keys: [] }
+  const { host, pathname, search, searchParams } = parsed
+  return {
+    host,
+    project: vertexProject.exec(pathname)?.[1],
+    locations: locationsOf(protocol, parsed),
+    keys: search === "" ? [] : searchParams.getAll("key")
+  }
+}
+
+/** More addresses than a program calls, and the longest that is remembered: clients of a gateway can invent them. */
+const maxRemembered = 1_000
+const longestRemembered = 256
+
+const remembered = new Map<string, Address>()
+
+/** Reads a URL. Parsing one costs more than the rest of a request's account, so the results for URLs without keys are remembered. */
+const addressOf = (protocol: string, url: string): Address => {
+  const name = `${protocol} ${url}`
+  const known = remembered.get(name)
+  if (known !== undefined) return known
+  const address = read(protocol, url)
+  if (name.length <= longestRemembered && address.keys.length === 0) Lru.put(remembered, name, address, maxRemembered)
+  return address
+}
+
+/** The host of a request with its port; empty if the URL is malformed. */
+export const hostOf = ({ protocol, url }: Pick<Addressed, "protocol" | "url">): string => addressOf(protocol, url).host
+
+// -----------------------------------------------------------------------------
+// Credentials
+// -----------------------------------------------------------------------------
+
 /** A header that was sent twice has both values. */
-const valuesOf = (location: Location, header: HeaderReader, { search, searchParams }: URL): ReadonlyArray<string> => {
-  if (location === inQuery) return search === "" ? [] : searchParams.getAll("key")
+const valuesOf = (location: Location, header: HeaderReader, { keys }: Address): ReadonlyArray<string> => {
+  if (location === inQuery) return keys
   const value = header(location) ?? ""
   if (value === "") return []
   if (location !== "authorization") return value.split(",")
@@ -52,13 +102,11 @@ const maxCredentials = 8
  * the signatures of AWS.
  */
 export const credentialsOf = ({ header, protocol, url }: Addressed): ReadonlyArray<string> => {
-  const parsed = URL.parse(url)
-  if (parsed === null) return []
-  const project = vertexProject.exec(parsed.pathname)?.[1]
-  if (project !== undefined) return [project]
+  const address = addressOf(protocol, url)
+  if (address.project !== undefined) return [address.project]
   const found: Array<string> = []
-  for (const location of locationsOf(protocol, parsed)) {
-    for (const value of valuesOf(location, header, parsed)) {
+  for (const location of address.locations) {
+    for (const value of valuesOf(location, header, address)) {
       const credential = value.trim()
       if (credential === "" || found.includes(credential)) continue
       if (found.length === maxCredentials) return [...found, "others"]

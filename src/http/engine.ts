@@ -26,6 +26,7 @@ import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import { type Accounts, makeAccounts } from "./account.ts"
+import { hostOf } from "./credentials.ts"
 import {
   connection,
   errorOf,
@@ -149,7 +150,6 @@ const maxRefusing = 1_000
 /** Remembers which services reject requests for the usage of a stream. It is mutable and belongs to one engine. */
 const makeUsageRequests = () => {
   const refusing = new Map<string, true>()
-  const hostOf = ({ url }: HttpCall["request"]): string => URL.parse(url)?.host ?? url
   return {
     /** The change that requests usage; undefined if the caller's own body is sent. */
     changeOf: ({

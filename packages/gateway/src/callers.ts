@@ -2,7 +2,7 @@
 import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import type { HeaderReader } from "floodgate/protocol"
-import { credentialsOf } from "floodgate/internal"
+import { credentialsOf, Lru } from "floodgate/internal"
 import { digestOf } from "./names.ts"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./rule.ts"
@@ -18,10 +18,21 @@ const priorityOf = (header: HeaderReader): number => {
 
 const unknown: CallerKey = { name: "unknown", hash: "" }
 
-/** A name and a hash of a key, which do not reveal it. */
-const callerKeyOf = (key: string): CallerKey => {
-  const digest = digestOf(key)
-  return { name: `key-${digest.slice(0, 8)}`, hash: digest }
+/** More keys than the callers of a gateway have. One that is evicted is hashed again. */
+const maxRemembered = 1_000
+const longestRemembered = 1_024
+
+/** Makes the function that names a key by its hash, which does not reveal it. It remembers the keys that were used last. */
+const makeCallerKeys = (): ((key: string) => CallerKey) => {
+  const remembered = new Map<string, CallerKey>()
+  return (key) => {
+    const known = remembered.get(key)
+    if (known !== undefined) return known
+    const digest = digestOf(key)
+    const named = { name: `key-${digest.slice(0, 8)}`, hash: digest }
+    if (key.length <= longestRemembered) Lru.put(remembered, key, named, maxRemembered)
+    return named
+  }
 }
 
 /** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
@@ -57,6 +68,7 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: CallerPurses): (
     model: matcherOf(rule.model),
     headers: Object.entries(rule.headers ?? {}).map(([name, text]) => [name.toLowerCase(), matcherOf(text)] as const)
   }))
+  const callerKeyOf = makeCallerKeys()
   return (request) => {
     const keys = credentialsOf(request)
     const callerKeys = (): ReadonlyArray<CallerKey> => (keys.length === 0 ? [unknown] : keys.map(callerKeyOf))

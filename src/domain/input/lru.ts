@@ -10,6 +10,7 @@ export const put = <K, V>(
 ): void => {
   map.delete(key)
   map.set(key, value)
+  if (map.size <= max) return
   for (const [oldest, gone] of map) {
     if (map.size <= max) return
     map.delete(oldest)

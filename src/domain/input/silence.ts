@@ -1,7 +1,11 @@
-/** Bounds the silences of a stream: a read that takes too long fails, and its connection is closed. */
+/** Bounds the silences of streams: a read that takes too long fails, and its connection is closed. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import type * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
 import { monotonic } from "./clock.ts"
 
 /** A stream of pieces, such as bytes or events. */
@@ -31,87 +35,177 @@ export interface Bounded<Piece> extends Source<Piece> {
   readonly isStalled: (thrown: unknown) => boolean
 }
 
-/** A read that is under way. */
-interface PendingRead {
-  readonly since: number
-  readonly reject: (error: unknown) => void
+// -----------------------------------------------------------------------------
+// The timer
+// -----------------------------------------------------------------------------
+
+/** A stream whose silences are bounded. */
+export abstract class SilentStream {
+  private readonly patience: Patience
+  /** The longest silence, in milliseconds. */
+  readonly max: number
+  /** When the silence began; undefined while nothing is awaited. */
+  silentSince: number | undefined = undefined
+  /** Whether the silence was too long, and its error is made or was made. */
+  private isStalling = false
+
+  constructor(patience: Patience) {
+    this.patience = patience
+    this.max = Duration.toMillis(patience.silence)
+  }
+
+  /** Ends the stream by the error of a silence that was too long. */
+  abstract stall(error: unknown): void
+
+  /** The time at which the silence may be too long; undefined once it was. */
+  dueAt(now: number): number | undefined {
+    return this.isStalling ? undefined : (this.silentSince ?? now) + this.max
+  }
+
+  /** Ends the stream, unless data arrives while the error is being made. */
+  stalled(again: () => void): Effect.Effect<void> {
+    const { patience, silentSince } = this
+    this.isStalling = true
+    return Effect.map(patience.stalled(Duration.format(patience.silence)), (error) => {
+      if (this.silentSince === silentSince) return this.stall(error)
+      this.isStalling = false
+      again()
+    })
+  }
 }
 
 /**
- * Bounds the silences of a source until the scope closes. One fiber watches all of its reads, because a timer for each read
- * would cost more than the read. The time between reads does not count.
+ * Watches the silences of all streams that are read by one clock. A timer for each stream, or for each of its reads, would cost
+ * more than reading it. It is mutable.
  */
+export class SilenceTimer {
+  readonly now: () => number
+  private readonly streams = new Set<SilentStream>()
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly dispatcher: Scheduler.SchedulerDispatcher
+  private sleeping: Fiber.Fiber<void> | undefined = undefined
+  private wakesAt = Infinity
+  private isResting = false
+
+  constructor(context: Context.Context<never>) {
+    const clock = Context.get(context, Clock.Clock)
+    this.now = monotonic(clock)
+    this.fork = Effect.runForkWith(Context.make(Clock.Clock, clock))
+    this.dispatcher = Context.get(context, Scheduler.Scheduler).makeDispatcher()
+  }
+
+  /** Watches a stream until it is removed. */
+  add(stream: SilentStream): void {
+    this.streams.add(stream)
+    this.wakeBy(stream.dueAt(this.now()))
+  }
+
+  /** Stops watching a stream. Without any stream, nothing keeps the process alive. */
+  remove(stream: SilentStream): void {
+    if (!this.streams.delete(stream) || this.streams.size > 0 || this.isResting) return
+    // The next stream may begin in this turn of the event loop.
+    this.isResting = true
+    this.dispatcher.scheduleTask(() => {
+      this.isResting = false
+      if (this.streams.size === 0) this.sleepUntil(Infinity)
+    }, 0)
+  }
+
+  private wakeBy(at: number | undefined): void {
+    if (at !== undefined && at < this.wakesAt) this.sleepUntil(at)
+  }
+
+  private sleepUntil(at: number): void {
+    this.sleeping?.interruptUnsafe()
+    this.wakesAt = at
+    const millis = Math.max(0, at - this.now())
+    const woken = Effect.flatMap(Effect.sleep(millis), () => Effect.sync(() => this.check()))
+    this.sleeping = at === Infinity ? undefined : this.fork(woken)
+  }
+
+  private check(): void {
+    const now = this.now()
+    this.sleeping = undefined
+    this.wakesAt = Infinity
+    let next = Infinity
+    for (const stream of this.streams) {
+      const dueAt = stream.dueAt(now) ?? Infinity
+      if (dueAt > now) next = Math.min(next, dueAt)
+      else this.fork(stream.stalled(() => this.wakeBy(stream.dueAt(this.now()))))
+    }
+    this.wakeBy(next)
+  }
+}
+
+const timers = new WeakMap<Clock.Clock, SilenceTimer>()
+
+/** The timer of a context's clock. */
+const timerOf = (context: Context.Context<never>): SilenceTimer => {
+  const clock = Context.get(context, Clock.Clock)
+  const known = timers.get(clock) ?? new SilenceTimer(context)
+  timers.set(clock, known)
+  return known
+}
+
+// -----------------------------------------------------------------------------
+// Sources
+// -----------------------------------------------------------------------------
+
+/** A source, and the read that is under way. The time between reads does not count as silence. */
+class BoundedSource<Piece> extends SilentStream implements Bounded<Piece> {
+  readonly cancel: Source<Piece>["cancel"]
+  private readonly source: Source<Piece>
+  private readonly connection: OpenResponse
+  private readonly now: () => number
+  private reject: (error: unknown) => void = () => {}
+  private stalledBy: { readonly error: unknown } | undefined = undefined
+
+  constructor(source: Source<Piece>, connection: OpenResponse, patience: Patience, now: () => number) {
+    super(patience)
+    this.cancel = source.cancel
+    this.source = source
+    this.connection = connection
+    this.now = now
+  }
+
+  stall(error: unknown): void {
+    this.stalledBy = { error }
+    this.reject(error)
+    this.connection.controller.abort(error)
+  }
+
+  readonly isStalled = (thrown: unknown): boolean => this.stalledBy !== undefined && thrown === this.stalledBy.error
+
+  readonly read = (): Promise<Piece | undefined> =>
+    new Promise((resolve, reject) => {
+      if (this.stalledBy !== undefined) return reject(this.stalledBy.error)
+      this.silentSince = this.now()
+      this.reject = reject
+      this.source.read().then(
+        (piece) => {
+          this.silentSince = undefined
+          if (piece === undefined) this.connection.isOver = true
+          resolve(piece)
+        },
+        (thrown: unknown) => {
+          this.silentSince = undefined
+          this.connection.isOver = true
+          reject(thrown)
+        }
+      )
+    })
+}
+
+/** Bounds the silences of a source until the scope closes. */
 export const bound = <Piece>(
   source: Source<Piece>,
   connection: OpenResponse,
-  how: Patience
+  patience: Patience
 ): Effect.Effect<Bounded<Piece>, never, Scope.Scope> =>
-  Effect.flatMap(Effect.clockWith(Effect.succeed), (clock) => {
-    const now = monotonic(clock)
-    const watched = watch(source, connection, now)
-    return Effect.as(Effect.forkScoped(guard(watched, connection, now, how)), watched.bounded)
+  Effect.withFiber(({ context }) => {
+    const timer = timerOf(context)
+    const bounded = new BoundedSource(source, connection, patience, timer.now)
+    timer.add(bounded)
+    const removed = Effect.sync(() => timer.remove(bounded))
+    return Effect.as(Scope.addFinalizer(Context.getUnsafe(context, Scope.Scope), removed), bounded)
   })
-
-interface Watched<Piece> {
-  readonly bounded: Bounded<Piece>
-  /** The read that is under way. */
-  readonly current: () => PendingRead | undefined
-  /** Fails that read. */
-  readonly stall: (error: unknown) => void
-}
-
-const watch = <Piece>({ cancel, read }: Source<Piece>, connection: OpenResponse, now: () => number): Watched<Piece> => {
-  let current: PendingRead | undefined
-  let stalledBy: { readonly error: unknown } | undefined
-  return {
-    current: () => current,
-    stall: (error) => {
-      stalledBy = { error }
-      current?.reject(error)
-    },
-    bounded: {
-      cancel,
-      isStalled: (thrown) => stalledBy !== undefined && thrown === stalledBy.error,
-      read: () =>
-        new Promise((resolve, reject) => {
-          if (stalledBy !== undefined) return reject(stalledBy.error)
-          current = { since: now(), reject }
-          read().then(
-            (chunk) => {
-              current = undefined
-              if (chunk === undefined) connection.isOver = true
-              resolve(chunk)
-            },
-            (thrown) => {
-              current = undefined
-              connection.isOver = true
-              reject(thrown)
-            }
-          )
-        })
-    }
-  }
-}
-
-const guard = Effect.fnUntraced(function* (
-  { current, stall }: Pick<Watched<unknown>, "current" | "stall">,
-  { controller }: OpenResponse,
-  now: () => number,
-  { silence, stalled }: Patience
-): Effect.fn.Return<void> {
-  const max = Duration.toMillis(silence)
-  for (;;) {
-    const reading = current()
-    const at = now()
-    const left = max - (at - (reading?.since ?? at))
-    if (left > 0) {
-      yield* Effect.sleep(left)
-      continue
-    }
-    const error = yield* stalled(Duration.format(silence))
-    // Data may have arrived while the error was made.
-    if (current() !== reading) continue
-    stall(error)
-    return controller.abort(error)
-  }
-})

@@ -71,4 +71,58 @@ describe("silence", () => {
       assert.isTrue(connection.controller.signal.aborted)
     })
   )
+
+  /** Opens a source that stays silent from now on. Its read gives the error. */
+  const silent = Effect.fnUntraced(function* (silence: Duration.Input, stalled = () => Effect.succeed(silence)) {
+    const connection = { controller: new AbortController(), isOver: false }
+    const source = { read: () => new Promise<Uint8Array>(() => {}), cancel: () => {} }
+    const patience = { silence: Duration.fromInputUnsafe(silence), stalled: stalled as () => Effect.Effect<unknown> }
+    const { isStalled, read } = yield* Silence.bound(source, connection, patience)
+    let error: unknown
+    void read().catch((thrown: unknown) => {
+      error = thrown
+    })
+    return {
+      isAborted: () => connection.controller.signal.aborted,
+      isStalled: () => error !== undefined && isStalled(error)
+    }
+  })
+
+  it.effect("is bounded for each source by its own limit, whichever began first", () =>
+    Effect.gen(function* () {
+      const long = yield* silent("1 minute")
+      yield* TestClock.adjust("10 seconds")
+      const short = yield* silent("5 seconds")
+      yield* TestClock.adjust("4999 millis")
+      assert.isFalse(short.isAborted())
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual([short.isAborted(), short.isStalled()], [true, true])
+      yield* TestClock.adjust("44999 millis")
+      assert.isFalse(long.isAborted())
+      // The error of the first stays the error of its reads, although the second is checked later.
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual([long.isAborted(), long.isStalled(), short.isStalled()], [true, true, true])
+    })
+  )
+
+  it.effect("is bounded although the error of another source never comes", () =>
+    Effect.gen(function* () {
+      const stuck = yield* silent("5 seconds", () => Effect.never)
+      const next = yield* silent("6 seconds")
+      yield* TestClock.adjust("6 seconds")
+      assert.deepStrictEqual([stuck.isAborted(), next.isAborted()], [false, true])
+    })
+  )
+
+  it.effect("is watched again after all earlier sources were closed", () =>
+    Effect.gen(function* () {
+      const first = yield* Effect.scoped(silent("5 seconds"))
+      yield* TestClock.adjust("10 seconds")
+      const second = yield* silent("5 seconds")
+      yield* TestClock.adjust("4999 millis")
+      assert.deepStrictEqual([first.isAborted(), second.isAborted()], [false, false])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual([first.isAborted(), second.isAborted()], [false, true])
+    })
+  )
 })
