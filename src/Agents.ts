@@ -1,5 +1,6 @@
 /**
- * `Agents` runs many agents at once. One may fail, be cancelled or exhaust its cap without affecting the others.
+ * `Agents` runs many agents at once. One may fail, be cancelled or exhaust its cap without affecting the others. {@link advise} says
+ * how many agents help, before they are started.
  *
  * Every agent has a key. The key is the fairness key of the budget, so an agent that makes many calls does not delay the
  * calls of others. Progress is reported by key, and agents are cancelled by key. The result of each agent is an
@@ -52,16 +53,22 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Meter } from "./call/agents/counting.ts"
 import { start } from "./call/agents/job.ts"
-import type { Agent, Job, Options, Outcome } from "./call/agents/models.ts"
+import * as Internal from "./call/agents/advise.ts"
+import type { Advice, AdviseOptions, Agent, Job, Options, Outcome, PoolUnclear } from "./call/agents/models.ts"
+import type * as Budget from "./Budget.ts"
 
 export { layer, Meter } from "./call/agents/counting.ts"
 export {
+  type Advice,
+  type AdviseOptions,
   type Agent,
+  type AgentWork,
   type Cap,
   CapReached,
   type Job,
   type Options,
   type Outcome,
+  PoolUnclear,
   type Progress,
   TimeCapReached
 } from "./call/agents/models.ts"
@@ -150,3 +157,56 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
   never,
   Exclude<ServicesOf<Each>, Scope.Scope> | Meter
 > => Effect.scoped(Effect.flatMap(startAll("Agents.run", agents, options), (job) => job.await))
+
+/**
+ * Advises how many more agents help now, before an orchestrator starts them. It forecasts jobs of different numbers of agents over
+ * the live state of their pool: its limits, as stated or learned, its pauses, and the calls that run and wait there.
+ *
+ * **Details**
+ *
+ * Every call in flight or waiting counts as an agent that is halfway through work like the one in question. While no limit of the
+ * pool is known, as many agents as run already are advised, because the pool itself doubles its calls until the provider says
+ * what it allows.
+ *
+ * The advice holds until it expires. It reserves nothing. But what one `asker` was told counts as taken for others until then, so
+ * orchestrators that ask together are not promised the same room. {@link layer} remembers that, and what agents did before.
+ *
+ * **Gotchas**
+ *
+ * Invalid options are a defect: a `RangeError`. Over a shared store, other processes' promises are unknown.
+ *
+ * **Example** (Before a fan-out)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ *
+ * const live = Agents.layer.pipe(
+ *   Layer.provide(Budget.layer({ limits: { tokens: { perSecond: 60_000, burst: 200_000 } } }))
+ * )
+ *
+ * const advice = Agents.advise({
+ *   agents: 104,
+ *   each: {
+ *     calls: 5,
+ *     first: { inputTokens: 149_800, outputTokens: 200 },
+ *     later: { inputTokens: 13_800, outputTokens: 200 }
+ *   }
+ * })
+ *
+ * const { agents, binding, text } = await Effect.runPromise(Effect.provide(advice, live))
+ *
+ * agents // => 5
+ * binding // => "tokens"
+ * text // => "Start 5 of 104 agents now: more at once would not end the job earlier, because tokens are the limit. 104 agents will end in 6.2 min (within 20 %). Ask again in 20 s."
+ * ```
+ *
+ * @category getters
+ * @since 0.4.0
+ */
+export const advise = (
+  options?: AdviseOptions
+): Effect.Effect<Advice, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> =>
+  Internal.advise("Agents.advise", options)

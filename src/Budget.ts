@@ -58,6 +58,8 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BudgetError } from "./budget/errors.ts"
+import { unlimited } from "./budget/forecast/forecast.ts"
+import type * as Forecast from "./budget/forecast/models.ts"
 import type * as Learning from "./budget/learned.ts"
 import * as Log from "./budget/log.ts"
 import * as Internal from "./budget/make.ts"
@@ -132,6 +134,14 @@ export class TokenBudget extends Context.Service<
     ) => Effect.Effect<Reservation, BudgetError, Scope.Scope>
     /** When a call with this estimate would start, or why it would be refused. Opens its pool, but reserves nothing. */
     readonly foresee: (estimate: Limits.Estimate, options?: ReserveOptions) => Effect.Effect<Foreseen>
+    /**
+     * What a workload would take that starts now, behind the calls that run and wait; see `Forecast`. Opens its pool, but
+     * reserves nothing.
+     */
+    readonly forecast: (
+      workload: Forecast.Workload,
+      options?: Forecast.LiveOptions
+    ) => Effect.Effect<Forecast.Forecast, BudgetError>
     /** Updates the limits of a pool. For the response to a call, use `observe` of its reservation. */
     readonly observe: (signal: RateLimitSignal) => Effect.Effect<void>
     /** Pauses a pool. For a call that failed, use `fail` of its reservation, which judges the failure. */
@@ -353,6 +363,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
         refusal: undefined,
         isLowerBound: false
       }),
+    forecast: (workload, options) => unlimited(workload, options),
     observe: () => Effect.void,
     pause: () => Effect.void,
     cooldown: () => Effect.succeed("isolated"),

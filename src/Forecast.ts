@@ -38,11 +38,11 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { checkUniform, drained, forecast, prepare } from "./budget/forecast/forecast.ts"
+import { checkUniform, drained, forecast, inTurns, prepare } from "./budget/forecast/forecast.ts"
 import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 import { check } from "./domain/input/checks.ts"
 
-export type { Agent, Call, Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
+export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 
 // -----------------------------------------------------------------------------
 // Constructors
@@ -127,14 +127,5 @@ export const make = (workload: Workload, options: Options): Forecast =>
  * @category constructors
  * @since 0.4.0
  */
-export const makeEffect: (workload: Workload, options: Options) => Effect.Effect<Forecast> = Effect.fnUntraced(
-  function* (workload, options) {
-    const steps = forecast(prepare("Forecast.makeEffect", workload, options))
-    let step = steps.next()
-    while (step.done !== true) {
-      yield* Effect.yieldNow
-      step = steps.next()
-    }
-    return step.value
-  }
-)
+export const makeEffect = (workload: Workload, options: Options): Effect.Effect<Forecast> =>
+  Effect.suspend(() => inTurns(forecast(prepare("Forecast.makeEffect", workload, options))))

@@ -48,7 +48,7 @@ export interface PoolView {
  * When the calls in flight end, in order. A call that takes longer than the average, or belongs to another process, has no
  * known end: such calls are spread evenly over the average duration of a call.
  */
-const endsOf = ({ law, now, running }: PoolView): Array<number> => {
+export const endsOf = ({ law, now, running }: PoolView): Array<number> => {
   const { answerMillis, inFlight } = law
   const ends: Array<number> = []
   for (const { admission } of running) if (admission!.at + answerMillis > now) ends.push(admission!.at + answerMillis)

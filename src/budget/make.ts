@@ -15,6 +15,8 @@ import * as Lru from "../domain/input/lru.ts"
 import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { BudgetError, TooManyPools } from "./errors.ts"
+import { checkLive, forecast as forecastSteps, inTurns, prepareLive } from "./forecast/forecast.ts"
+import type * as Forecast from "./forecast/models.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
 import {
@@ -275,6 +277,7 @@ export const make = (options: BudgetOptions) => {
     return {
       reserve: reserve(pools),
       foresee: foresee(pools),
+      forecast: forecast(pools),
       observe: observe(pools),
       pause: pause(pools),
       cooldown: cooldown(pools),
@@ -327,6 +330,19 @@ const foresee =
       }
       const refusal = pool.reason as TooManyPools
       return Effect.succeed(never(refusal.pool, refusal))
+    })
+
+const forecast =
+  (pools: OpenPools) =>
+  (workload: Forecast.Workload, options: Forecast.LiveOptions = {}): Effect.Effect<Forecast.Forecast, BudgetError> =>
+    Effect.withFiber(({ context }) => {
+      checkLive("Budget.forecast", workload, options)
+      const { account, model, pool: named } = options
+      const pool = pools.isClosed ? undefined : pools.of({ account, model, pool: named }, "forecast")
+      if (pool === undefined) return Effect.interrupt
+      if (pool instanceof BudgetError) return Effect.fail(pool)
+      const { priority } = Options.queueingOf(context)
+      return inTurns(forecastSteps(prepareLive(pool.view, workload, options, priority)))
     })
 
 const observe =

@@ -150,6 +150,14 @@ export class Pool implements PoolOfCall {
     return Foresee.foresee({ ...view, law, rules }, charge, how)
   }
 
+  /** What is known of it now, to play ahead. */
+  get view(): Foresee.PoolView {
+    const { maxQueued, name: pool, queue, running } = this
+    const { config, law } = this.port.state
+    const { concurrency: maxInFlight, rules } = config
+    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, isWhole: this.port.lag === 0 }
+  }
+
   /** Refuses a waiting call if it is now expected to wait longer than it may. */
   review(entry: Entry): void {
     if (entry.flow === undefined) return
@@ -482,13 +490,6 @@ export class Pool implements PoolOfCall {
   // ---------------------------------------------------------------------------
   // Status
   // ---------------------------------------------------------------------------
-
-  private get view(): Foresee.PoolView {
-    const { maxQueued, name: pool, queue, running } = this
-    const { config, law } = this.port.state
-    const { concurrency: maxInFlight, rules } = config
-    return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, isWhole: this.port.lag === 0 }
-  }
 
   /** The first waiting calls in the order of service, and their expected waits. */
   waiting(count: number): ReadonlyArray<Foresee.ExpectedWait> {

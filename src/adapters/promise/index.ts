@@ -7,6 +7,7 @@
  * - `aiSdk` is for models of the Vercel AI SDK without such an option: Bedrock, gateways.
  * - `anthropic` and `middleware` are for Anthropic's SDK, whose timeout then does not include the time in the queue.
  * - `run` is for any function that can be called again, and `limiter` for everything else.
+ * - `advise` says how many more agents help, before an orchestrator starts them.
  *
  * They all share one budget, with its limits, queue and retries.
  *
@@ -43,10 +44,14 @@ import * as AiSdk from "../aiSdk/index.ts"
 import * as Anthropic from "../anthropic/index.ts"
 import { type AnthropicClient, withMiddleware } from "../anthropic/client.ts"
 import { unmistakable } from "../anthropic/unmistakable.ts"
+import * as Agents from "../../Agents.ts"
 import * as Budget from "../../Budget.ts"
 import type { Learned } from "../../Estimator.ts"
 import * as Events from "../../Events.ts"
 import * as Fetch from "../../http/index.ts"
+import * as Advice from "../../call/agents/advice.ts"
+import * as Advise from "../../call/agents/advise.ts"
+import type { AdviseOptions, PlainAdvice } from "../../call/agents/models.ts"
 import { FailedAttempt, forCaller } from "../../call/failure.ts"
 import { ClosedError, makeRunner, type RunPromise } from "../../call/promises.ts"
 import { inScope } from "../../call/stream.ts"
@@ -75,6 +80,7 @@ import { Purses } from "../../domain/spending/models.ts"
 
 export { RedisMissingError, RefusedError } from "./errors.ts"
 export type { AnthropicClient } from "../anthropic/client.ts"
+export { type AdviseOptions, type AgentWork, type PlainAdvice, PoolUnclear } from "../../call/agents/models.ts"
 export { ClosedError } from "../../call/promises.ts"
 export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 
@@ -145,6 +151,13 @@ export interface Floodgate {
     /** Waits until the call is admitted. Rejects with a `RefusedError` if it is refused. */
     readonly acquire: (call: Call) => Promise<Lease>
   }
+  /**
+   * Advises how many more agents help now, before they are started: see `Agents.advise`. Rejects with a `PoolUnclear` if several
+   * pools may be meant, or none.
+   *
+   * @since 0.4.0
+   */
+  readonly advise: (options?: AdviseOptions) => Promise<PlainAdvice>
   /** The status of all pools. */
   readonly status: () => Promise<Budget.BudgetStatus>
   /** The cost of all calls, and what is left of the `cap`, in dollars. */
@@ -171,6 +184,7 @@ class FloodgateParts extends Context.Service<
   FloodgateParts,
   {
     readonly budget: Budget.TokenBudget["Service"]
+    readonly advise: Floodgate["advise"]
     readonly governor: Governor.Governor["Service"]
     readonly fetch: typeof globalThis.fetch
     readonly middleware: Anthropic.Middleware
@@ -193,8 +207,13 @@ const layerParts = (options: Options) => {
     Effect.gen(function* () {
       const context = yield* Effect.context<never>()
       const { run } = yield* makeRunner
+      const budget = yield* Budget.TokenBudget
       return {
-        budget: yield* Budget.TokenBudget,
+        budget,
+        advise: (options) => {
+          const advice = Effect.map(Advise.advise("Floodgate.advise", options), Advice.plain)
+          return run(Effect.provideService(advice, Budget.TokenBudget, budget), undefined).catch(rethrow)
+        },
         governor: yield* Governor.Governor,
         fetch: yield* Fetch.make({ ...fetching, fetch, protocols, streamUsage }),
         middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
@@ -347,7 +366,7 @@ export const create = (options: Options = {}): Floodgate => {
       Layer.provide(
         Layer.provideMerge(
           Governor.layer({ learned, prices, retry: retryOf(options) }),
-          Budget.layer(budgetOf(options))
+          Agents.layer.pipe(Layer.provide(Budget.layer(budgetOf(options))))
         )
       ),
       Layer.provideMerge(references)
@@ -376,6 +395,7 @@ export const create = (options: Options = {}): Floodgate => {
         return parts.run(leased(parts, described(call, forAll)), call.signal)
       }
     },
+    advise: async (options) => (await ready()).advise(options),
     status: async () => Effect.runPromise((await built).budget.status),
     spent: () => Effect.runPromise(purse.status),
     metrics: async () => (await built).metrics(),

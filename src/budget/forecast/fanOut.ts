@@ -1,14 +1,14 @@
 /**
  * Simulates a fan-out without a clock: calls of known usage and duration go through the budget's own queue and law. Pure.
  *
- * Times are milliseconds from the start. It runs in steps, so that the caller can do something else between two of them.
+ * It starts from full limits, or from the state of a running pool with the agents that use it. Times are milliseconds from the
+ * start. It runs in steps, so that the caller can do something else between two of them.
  */
 import type { Blocked, Obstacle } from "../../admission/blocked.ts"
 import { FairQueue, type Flow, type Queued, unqueued } from "../../admission/fairQueue.ts"
 import * as Heap from "../../admission/heap.ts"
-import type * as Limits from "../../Limits.ts"
 import * as Amounts from "../../domain/amounts.ts"
-import * as Rules from "../../domain/rules.ts"
+import type * as Rules from "../../domain/rules.ts"
 import * as Law from "../../pacing/law.ts"
 import * as Preview from "../../pacing/preview.ts"
 
@@ -25,11 +25,29 @@ export interface ForecastAgent {
   readonly calls: ReadonlyArray<ForecastCall>
 }
 
+/** An agent that uses the pool already. Its own end does not matter, but it competes with the others. */
+export interface PresentAgent {
+  readonly agent: ForecastAgent
+  /** When its call in flight ends, on the clock of the law; undefined if none of its calls is in flight. */
+  readonly busyUntil: number | undefined
+  readonly priority: number
+  readonly weight: number
+}
+
 export interface Setup {
-  readonly limits: Limits.Limits
-  /** What is left of each limit at the start; a dimension that is left out starts full. */
-  readonly levels: Limits.Usage
+  /** The simulation changes it. */
+  readonly law: Law.Pacer
+  readonly rules: Rules.Rules
+  /** Calls in flight at once. */
   readonly concurrency: number
+  /** Agents that run at once, with those that are present. */
+  readonly atOnce: number
+  /** The priority of the agents' calls. */
+  readonly priority: number
+  /** When it begins, on the clock of the law. */
+  readonly at: number
+  /** The agents that use the pool already, in the order of service. */
+  readonly present: ReadonlyArray<PresentAgent>
 }
 
 /** The times of one call. */
@@ -50,9 +68,11 @@ export interface Played {
 }
 
 /** An agent, and its next calls. */
-interface Player {
+interface Player extends Pick<PresentAgent, "priority" | "weight"> {
   readonly agent: ForecastAgent
   readonly calls: Iterator<ForecastCall, undefined>
+  /** Whether it is one of the workload's agents. */
+  readonly isOwn: boolean
 }
 
 /** A call in the queue. */
@@ -68,7 +88,8 @@ interface Due extends Heap.Item {
   readonly at: number
   readonly turn: number
   readonly player: Player
-  readonly ended: { readonly waiting: AskedCall; readonly admission: Law.Admission } | undefined
+  /** What has ended then: a call of the simulation, or one that was in flight at its start. */
+  readonly ended: { readonly waiting: AskedCall; readonly admission: Law.Admission } | "present" | undefined
 }
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
@@ -94,32 +115,38 @@ export const play = (agents: ReadonlyArray<ForecastAgent>, setup: Setup): Steps<
   new FanOut(agents, setup).run()
 
 class FanOut {
-  private readonly maxInFlight: number
-  private readonly rules: Rules.Rules
+  private readonly setup: Setup
   private readonly law: Law.Pacer
   private readonly queue = new FairQueue<AskedCall>()
   private readonly due: Array<Due> = []
   private scheduled = 0
   private readonly served: Array<Served> = []
   private readonly refused: Array<Played["refused"][number]> = []
+  /** The agents that have not started yet, the next one last. */
+  private readonly unstarted: Array<ForecastAgent>
+  /** The agents that have started, with those that were present. */
+  private active = 0
+  /** The agents of the workload that have not ended. */
+  private open: number
   private endsAt = 0
 
-  constructor(agents: ReadonlyArray<ForecastAgent>, { concurrency, levels, limits }: Setup) {
-    this.maxInFlight = concurrency
-    this.rules = Rules.resolve(limits)
-    this.law = Law.make(this.rules, {}, 0)
-    // The limits of the forecast are complete, so there is nothing to learn.
-    this.law.opening = undefined
-    for (const dimension of Amounts.dimensions) {
-      const cap = this.law.caps[dimension]
-      if (cap !== undefined) cap.level = Math.min(cap.level, levels[dimension] ?? Infinity)
+  constructor(agents: ReadonlyArray<ForecastAgent>, setup: Setup) {
+    const { at, law, present } = setup
+    this.setup = setup
+    this.law = law
+    this.open = agents.length
+    this.unstarted = agents.toSorted((a, b) => a.startsAt - b.startsAt).reverse()
+    for (const { agent, busyUntil, priority, weight } of present) {
+      this.active++
+      const player = { agent, calls: agent.calls.values(), priority, weight, isOwn: false }
+      this.schedule(busyUntil ?? at, player, busyUntil === undefined ? undefined : "present")
     }
-    for (const agent of agents) this.schedule(agent.startsAt, { agent, calls: agent.calls.values() }, undefined)
+    this.fill(at)
   }
 
   *run(): Steps<Played> {
     const blocked: { [O in Obstacle]?: number } = {}
-    let now = 0
+    let now = this.setup.at
     let done = 0
     for (;;) {
       while (this.happen(now)) if (++done % atOnce === 0) yield
@@ -131,7 +158,9 @@ class FanOut {
       // As in the budget itself, the queue forgets its history when nobody waits.
       if (answer === undefined) this.queue.forget()
       const wake = Math.min(this.due[0]?.at ?? Infinity, now + (answer?.millis ?? Infinity))
-      if (wake === Infinity) return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }
+      if (wake === Infinity || this.open === 0) {
+        return { served: this.served, refused: this.refused, endsAt: this.endsAt, blocked }
+      }
       if (answer !== undefined) blocked[answer.by] = (blocked[answer.by] ?? 0) + wake - now
       now = wake
     }
@@ -139,6 +168,18 @@ class FanOut {
 
   private schedule(at: number, player: Player, ended: Due["ended"]): void {
     Heap.push(this.due, { at, turn: this.scheduled++, player, ended, place: -1 }, byTime)
+  }
+
+  /** Starts agents while more may run. */
+  private fill(now: number): void {
+    const { at, atOnce, priority } = this.setup
+    while (this.active < atOnce) {
+      const agent = this.unstarted.pop()
+      if (agent === undefined) return
+      this.active++
+      const player = { agent, calls: agent.calls.values(), priority, weight: 1, isOwn: true }
+      this.schedule(Math.max(now, at + agent.startsAt), player, undefined)
+    }
   }
 
   /** Handles the next event that is due. False if none is. */
@@ -151,30 +192,40 @@ class FanOut {
     return true
   }
 
-  private end({ admission, waiting }: NonNullable<Due["ended"]>, now: number): void {
+  private end(ended: NonNullable<Due["ended"]>, now: number): void {
+    if (ended === "present") return void this.law.inFlight--
+    const { admission, waiting } = ended
     const { used } = waiting.call
     const asked = waiting.cost
-    if (asked > 0) this.queue.correct(waiting, Amounts.dominantShare(used, this.rules) / asked)
+    if (asked > 0) this.queue.correct(waiting, Amounts.dominantShare(used, this.setup.rules) / asked)
     Law.accept(this.law, admission)
     Law.settle(this.law, admission, used, now)
   }
 
   private ask(player: Player, now: number): void {
+    const { rules } = this.setup
     const call = player.calls.next().value
-    if (call === undefined) {
-      this.endsAt = now
-      return
-    }
-    const misfit = Amounts.neverFits(call.charge, this.rules)
+    if (call === undefined) return this.leave(player, now)
+    const misfit = Amounts.neverFits(call.charge, rules)
     if (misfit !== undefined) return this.refuse(player, misfit, now)
-    const { name: agent } = player.agent
-    const cost = Amounts.dominantShare(call.charge, this.rules)
-    this.queue.push({ agent, priority: 0, weight: 1, cost, player, call, askedAt: now, ...unqueued })
+    const { agent, priority, weight } = player
+    const cost = Amounts.dominantShare(call.charge, rules)
+    this.queue.push({ agent: agent.name, priority, weight, cost, player, call, askedAt: now, ...unqueued })
   }
 
-  private refuse({ agent }: Player, misfit: Amounts.Misfit, now: number): void {
-    this.refused.push({ agent, ...misfit })
-    this.endsAt = now
+  private refuse(player: Player, misfit: Amounts.Misfit, now: number): void {
+    if (player.isOwn) this.refused.push({ agent: player.agent, ...misfit })
+    this.leave(player, now)
+  }
+
+  /** An agent has ended, so that another may start. */
+  private leave({ isOwn }: Player, now: number): void {
+    this.active--
+    if (isOwn) {
+      this.open--
+      this.endsAt = now - this.setup.at
+    }
+    this.fill(now)
   }
 
   /** Admits or refuses the head of the queue; otherwise returns what it waits for. */
@@ -182,11 +233,14 @@ class FanOut {
     const head = this.queue.peek()
     if (head === undefined) return undefined
     const { askedAt, call, player } = head
-    const answer = Preview.admit(this.law, this.maxInFlight, call.charge, now)
+    const answer = Preview.admit(this.law, this.setup.concurrency, call.charge, now)
     if ("at" in answer) {
       this.queue.serve(head)
       const endsAt = now + call.millis
-      this.served.push({ agent: player.agent, askedAt, admittedAt: now, endsAt })
+      if (player.isOwn) {
+        const { at } = this.setup
+        this.served.push({ agent: player.agent, askedAt: askedAt - at, admittedAt: now - at, endsAt: endsAt - at })
+      }
       this.schedule(endsAt, player, { waiting: head, admission: answer })
       return "decided"
     }

@@ -2,12 +2,16 @@
  * A forecast in steps. A million calls take seconds, so the caller may do something else between two steps.
  */
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Input from "../../domain/input/checks.ts"
 import * as Amounts from "../../domain/amounts.ts"
-import { check as checkLimits } from "../../domain/rules.ts"
+import * as Rules from "../../domain/rules.ts"
+import * as Law from "../../pacing/law.ts"
+import * as Preview from "../../pacing/preview.ts"
+import { endsOf, type PoolView } from "../foresee.ts"
 import * as FanOut from "./fanOut.ts"
 import { complete, millisOf } from "./latency.ts"
-import type { Agent, Call, Forecast, Options, Uniform, Workload } from "./models.ts"
+import type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } from "./models.ts"
 
 /** Runs all steps at once. */
 export const drained = <A>(steps: FanOut.Steps<A>): A => {
@@ -15,6 +19,16 @@ export const drained = <A>(steps: FanOut.Steps<A>): A => {
   while (step.done !== true) step = steps.next()
   return step.value
 }
+
+/** Runs the steps, and lets other fibers run between two of them. */
+export const inTurns: <A>(steps: FanOut.Steps<A>) => Effect.Effect<A> = Effect.fnUntraced(function* (steps) {
+  let step = steps.next()
+  while (step.done !== true) {
+    yield* Effect.yieldNow
+    step = steps.next()
+  }
+  return step.value
+})
 
 // -----------------------------------------------------------------------------
 // Checks
@@ -40,15 +54,18 @@ const agent = Input.options<Agent>(
 )
 const workload = Input.list(agent)
 
+const latency = Input.options<NonNullable<Options["latency"]>>({
+  baseMillis: Input.notNegative,
+  perInputTokenMillis: Input.notNegative,
+  perOutputTokenMillis: Input.notNegative
+})
+
 const conditions = Input.options<Options>(
   {
-    limits: checkLimits,
-    concurrency: (value) => (value === Infinity ? undefined : Input.whole(value)),
-    latency: Input.options<NonNullable<Options["latency"]>>({
-      baseMillis: Input.notNegative,
-      perInputTokenMillis: Input.notNegative,
-      perOutputTokenMillis: Input.notNegative
-    }),
+    limits: Rules.check,
+    concurrency: Input.wholeOrInfinite(1),
+    atOnce: Input.wholeOrInfinite(1),
+    latency,
     levels: Input.options<NonNullable<Options["levels"]>>({
       requests: Input.finite,
       inputTokens: Input.finite,
@@ -77,22 +94,22 @@ export const checkUniform: Input.Check = Input.all(uniform, (value) => {
   return { place: agents > maxCalls ? ".agents" : ".calls", text }
 })
 
-const agentsOf = (workload: Workload, latency: Options["latency"]): ReadonlyArray<FanOut.ForecastAgent> => {
-  const usual = complete(latency)
-  const callOf = (call: Call): FanOut.ForecastCall => {
+const callsOf = (calls: ReadonlyArray<Call>, millisOf: (call: Call) => number): ReadonlyArray<FanOut.ForecastCall> =>
+  calls.map((call) => {
     const { duration, inputTokens, outputTokens, reservedOutputTokens = 0 } = call
     return {
       charge: Amounts.whole({ inputTokens, outputTokens: Math.max(outputTokens, reservedOutputTokens) }),
       used: Amounts.whole({ inputTokens, outputTokens }),
-      millis: duration === undefined ? millisOf(usual, call) : Input.millisOf(duration)
+      millis: duration === undefined ? millisOf(call) : Input.millisOf(duration)
     }
-  }
-  return workload.map(({ calls, name, startsAfter = 0 }) => ({
+  })
+
+const agentsOf = (workload: Workload, millisOf: (call: Call) => number): ReadonlyArray<FanOut.ForecastAgent> =>
+  workload.map(({ calls, name, startsAfter = 0 }) => ({
     name,
     startsAt: Input.millisOf(startsAfter),
-    calls: calls.map(callOf)
+    calls: callsOf(calls, millisOf)
   }))
-}
 
 /** A valid workload and its conditions. */
 export interface Prepared {
@@ -104,8 +121,63 @@ export interface Prepared {
 export const prepare = (operation: string, given: Workload, options: Options): Prepared => {
   Input.check(`${operation}: workload`, workload, given)
   Input.check(operation, conditions, options)
-  const { concurrency = Infinity, latency, levels = {}, limits } = options
-  return { agents: agentsOf(given, latency), setup: { limits, levels, concurrency } }
+  const { atOnce = Infinity, concurrency = Infinity, latency, levels = {}, limits } = options
+  const rules = Rules.resolve(limits)
+  const law = Law.make(rules, {}, 0)
+  // The limits of the forecast are complete, so there is nothing to learn.
+  law.opening = undefined
+  for (const dimension of Amounts.dimensions) {
+    const cap = law.caps[dimension]
+    if (cap !== undefined) cap.level = Math.min(cap.level, levels[dimension] ?? Infinity)
+  }
+  const usual = complete(latency)
+  const agents = agentsOf(given, (call) => millisOf(usual, call))
+  return { agents, setup: { law, rules, concurrency, atOnce, priority: 0, at: 0, present: [] } }
+}
+
+const lived = Input.options<LiveOptions>({
+  model: Input.text,
+  pool: Input.text,
+  account: Input.text,
+  atOnce: Input.wholeOrInfinite(1),
+  running: Input.wholeOrInfinite(0),
+  remaining: Input.list(call),
+  latency
+})
+
+/** Checks a workload for a running pool, and its options. Throws if one is invalid. */
+export const checkLive = (operation: string, given: Workload, options: LiveOptions): void => {
+  Input.check(`${operation}: workload`, workload, given)
+  Input.check(operation, lived, options)
+}
+
+/** Only the first waiting calls are played, as in every prediction of a pool. */
+const maxPresent = 1_000
+
+/**
+ * A workload that starts now in a running pool. Every call in flight or waiting belongs to an agent that is present, and makes
+ * the `remaining` calls after it.
+ */
+export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, priority: number): Prepared => {
+  const { law, maxInFlight: concurrency, now: at, queue, rules } = view
+  const { atOnce = Infinity, latency, remaining = [], running = 0 } = options
+  const hasMeasured = law.sent > law.inFlight
+  const usual = complete(latency)
+  const millis = (call: Call) => (latency === undefined && hasMeasured ? law.answerMillis : millisOf(usual, call))
+  const then = callsOf(remaining, millis)
+  const present: Array<FanOut.PresentAgent> = []
+  const enter = (name: string, calls: ReadonlyArray<FanOut.ForecastCall>, how: Partial<FanOut.PresentAgent> = {}) =>
+    present.push({ agent: { name, startsAt: 0, calls }, busyUntil: undefined, priority, weight: 1, ...how })
+  for (const [index, busyUntil] of endsOf(view).entries()) enter(`in flight ${index}`, then, { busyUntil })
+  for (const { agent, charge, priority, weight } of queue.inOrder()) {
+    if (present.length >= law.inFlight + maxPresent) break
+    enter(agent, [{ charge, used: charge, millis: law.answerMillis }, ...then], { priority, weight })
+  }
+  while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)
+  return {
+    agents: agentsOf(given, millis),
+    setup: { law: Preview.of(law), rules, concurrency, atOnce, priority, at, present }
+  }
 }
 
 // -----------------------------------------------------------------------------
@@ -180,3 +252,11 @@ export function* forecast({ agents, setup }: Prepared): FanOut.Steps<Forecast> {
     usage: usageOf(agents)
   }
 }
+
+/** Predicts what a workload will take where nothing is limited. */
+export const unlimited = (workload: Workload, options: LiveOptions = {}): Effect.Effect<Forecast> =>
+  Effect.suspend(() => {
+    checkLive("Budget.forecast", workload, options)
+    const { atOnce, latency } = options
+    return inTurns(forecast(prepare("Budget.forecast", workload, { limits: {}, atOnce, latency })))
+  })

@@ -1,6 +1,7 @@
 /** The workload, the options and the result of a forecast. */
 import type * as Duration from "effect/Duration"
 import type * as Limits from "../../Limits.ts"
+import type { ReserveOptions } from "../models.ts"
 
 // -----------------------------------------------------------------------------
 // Workloads
@@ -86,6 +87,8 @@ export interface Options {
   readonly limits: Limits.Limits
   /** Calls in flight at once. @default Infinity */
   readonly concurrency?: number | undefined
+  /** Agents that run at once. The next one starts when one ends. @default Infinity */
+  readonly atOnce?: number | undefined
   /** How long the provider works on a call. Measure it, because it decides how many agents still help. */
   readonly latency?: Latency | undefined
   /**
@@ -95,6 +98,23 @@ export interface Options {
    * @default full
    */
   readonly levels?: Limits.Usage | undefined
+}
+
+/**
+ * The conditions of a workload that starts now in a running pool, behind the calls that run and wait there.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export interface LiveOptions extends Pick<ReserveOptions, "model" | "pool" | "account"> {
+  /** Agents that run at once, with those that run already. The next one starts when one ends. @default Infinity */
+  readonly atOnce?: number | undefined
+  /** How many agents run already. @default as many as calls are in flight or waiting */
+  readonly running?: number | undefined
+  /** The calls that each of those agents makes after its current one. @default none */
+  readonly remaining?: ReadonlyArray<Call> | undefined
+  /** How long the provider works on a call. @default as measured in the pool, or the usual time if nothing was measured */
+  readonly latency?: Latency | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -110,12 +130,12 @@ export interface Options {
 export interface Forecast {
   readonly duration: Duration.Duration
   /**
-   * What binds: the dimension or `"concurrency"` that calls wait for longest, or `"agents"` if calls hardly wait and the longest
-   * agent decides.
+   * What binds: the dimension, `"concurrency"` or `"pause"` that calls wait for longest, or `"agents"` if calls hardly wait and
+   * the longest agent decides. Only a running pool pauses.
    */
-  readonly binding: Limits.Dimension | "concurrency" | "agents"
+  readonly binding: Limits.Dimension | "concurrency" | "pause" | "agents"
   /** What calls wait for, and how long. */
-  readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "agents"]?: Duration.Duration }
+  readonly blocked: { readonly [B in Limits.Dimension | "concurrency" | "pause" | "agents"]?: Duration.Duration }
   /** Percentiles of the time that calls wait in the queue. */
   readonly waits: {
     readonly p50: Duration.Duration

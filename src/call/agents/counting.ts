@@ -1,4 +1,5 @@
 /** A layer over a budget that counts what each agent reserves, and refuses what exceeds a cap. */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -7,6 +8,7 @@ import * as Budget from "../../Budget.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import type * as Limits from "../../Limits.ts"
 import * as Counter from "./counter.ts"
+import { AgentHistory, History } from "./history.ts"
 import { CapReached } from "./models.ts"
 
 /**
@@ -74,20 +76,29 @@ export const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodga
 export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenBudget> = Layer.fresh(
   // A new layer for each call of this function, because a program may have two budgets and a constant layer is built only once.
   Layer.effectContext(
-    Effect.map(Budget.TokenBudget, (inner) =>
-      Context.make(Meter, true).pipe(Context.add(Budget.TokenBudget, counting(inner)))
-    )
+    Effect.map(Budget.TokenBudget, (inner) => {
+      const history = new AgentHistory()
+      return Context.make(Meter, true).pipe(
+        Context.add(Budget.TokenBudget, counting(inner, history)),
+        Context.add(History, history)
+      )
+    })
   )
 )
 
-const counting = (inner: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
+const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): Budget.TokenBudget["Service"] => ({
   ...inner,
   reserve: (estimate, options) =>
-    Effect.flatMap(CurrentAgent, (current) =>
-      current === undefined
-        ? inner.reserve(estimate, options)
-        : Effect.uninterruptibleMask((restore) => reserveCounted(inner, current, estimate, options, restore))
-    ),
+    Effect.withFiber(({ context }) => {
+      const current = Context.get(context, CurrentAgent)
+      if (current === undefined) {
+        const clock = Context.get(context, Clock.Clock)
+        return Effect.map(inner.reserve(estimate, options), (held) => remembered(held, estimate, history, clock))
+      }
+      return Effect.uninterruptibleMask((restore) =>
+        reserveCounted({ inner, history }, current, estimate, options, restore)
+      )
+    }),
   foresee: (estimate, options) =>
     Effect.flatMap(CurrentAgent, (current) => {
       if (current === undefined) return inner.foresee(estimate, options)
@@ -120,7 +131,7 @@ const refusalOf = ({ key, trackers }: CurrentAgent, asked: Counter.Counter): Bud
 
 /** Reserves and counts; it must run uninterruptibly. */
 const reserveCounted = Effect.fnUntraced(function* (
-  inner: Budget.TokenBudget["Service"],
+  { history, inner }: { readonly inner: Budget.TokenBudget["Service"]; readonly history: AgentHistory },
   current: CurrentAgent,
   estimate: Limits.Estimate,
   options: Budget.ReserveOptions | undefined,
@@ -131,14 +142,46 @@ const reserveCounted = Effect.fnUntraced(function* (
   const asked = Counter.estimated(estimate)
   const refusal = refusalOf(current, asked)
   if (refusal !== undefined) return yield* new Budget.BudgetError({ reason: refusal })
+  const clock = yield* Clock.Clock
   const settle = track(current.trackers, asked, estimate)
   const reservation = yield* restore(
     Effect.provideContext(inner.reserve(estimate, reserveOptions), alreadyCounted)
   ).pipe(Effect.onError(() => Effect.sync(() => settle(Amounts.nothing))))
   // A call whose usage is unknown keeps its estimate, as in the budget.
   yield* Effect.addFinalizer(() => Effect.sync(() => settle({})))
-  return tracked(reservation, settle)
+  return tracked(remembered(reservation, estimate, history, clock), settle)
 })
+
+/** A reservation whose usage is remembered, if its call succeeds. */
+const remembered = (
+  held: Budget.Reservation,
+  estimate: Limits.Estimate,
+  history: AgentHistory,
+  clock: Clock.Clock
+): Budget.Reservation => {
+  const began = clock.currentTimeMillisUnsafe()
+  let isOpen = true
+  const called = (usage: Limits.Usage): void => {
+    if (!isOpen) return
+    isOpen = false
+    const now = clock.currentTimeMillisUnsafe()
+    const used = Amounts.used(Amounts.whole(estimate), usage, estimate)
+    history.called(held.pool, held.agent, used, now - began, now)
+  }
+  return {
+    ...held,
+    observe: (signal) =>
+      Effect.suspend(() => {
+        if (signal.usage !== undefined) called(signal.usage)
+        return held.observe(signal)
+      }),
+    settle: (usage, outcome) =>
+      Effect.suspend(() => {
+        if (outcome === undefined || outcome === "success") called(usage)
+        return held.settle(usage, outcome)
+      })
+  }
+}
 
 /** Counts a call as estimated. The result replaces that by its usage, and only the first usage counts. */
 const track = (

@@ -22,6 +22,7 @@ import { internalsOf } from "../../domain/spending/purse.ts"
 import * as Spending from "../../Spending.ts"
 import * as Counter from "./counter.ts"
 import { CurrentAgent, Meter, type Tracker } from "./counting.ts"
+import { type AgentHistory, History } from "./history.ts"
 import { type Agent, type Cap, type Job, type Options, type Outcome, type Progress, TimeCapReached } from "./models.ts"
 import * as Work from "./work.ts"
 
@@ -52,6 +53,7 @@ interface SharedByJob {
   /** How many milliseconds it may take, if that is bounded. */
   readonly time: number | undefined
   readonly wake: Waker.Wake
+  readonly history: AgentHistory | undefined
   /** Whether that time is over. The clock alone cannot tell, because a timer may fire a moment early. */
   isOver: boolean
   remaining: Work.Remaining
@@ -89,6 +91,7 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
     startedAt: yield* Clock.currentTimeMillis,
     time,
     wake,
+    history: yield* History,
     isOver: false,
     remaining: Work.none
   }
@@ -229,6 +232,7 @@ const end = <A, E, R>(member: JobAgent<A, E, R>, state: JobAgentState, shared: S
   member.state = state
   if (member.left !== undefined) shared.remaining = Work.remove(shared.remaining, member.left)
   member.left = undefined
+  shared.history?.ended(member.agent.key)
   member.tracker.changed()
 }
 

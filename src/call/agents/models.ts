@@ -4,6 +4,9 @@ import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import type * as Budget from "../../Budget.ts"
+import { didYouMean, nearest } from "../../domain/input/nearest.ts"
+import type * as Forecast from "../../Forecast.ts"
 import { counted as count, thousands } from "../../domain/words.ts"
 
 // -----------------------------------------------------------------------------
@@ -124,6 +127,104 @@ export interface Options {
 }
 
 // -----------------------------------------------------------------------------
+// Advice
+// -----------------------------------------------------------------------------
+
+/**
+ * What one agent does: its number of calls, and their sizes.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface AgentWork {
+  readonly calls: number
+  readonly first: Forecast.Call
+  /** @default as the first */
+  readonly later?: Forecast.Call | undefined
+}
+
+/**
+ * A question about more agents.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "pool" | "account"> {
+  /**
+   * What each agent does, or the name of earlier agents that did the same. A name may end with `*`, as in `"reviewer-*"`.
+   * {@link layer} counts what agents do.
+   *
+   * @default "*": as the agents of this pool did so far, or 5 calls of 10,000 tokens if there were none
+   */
+  readonly each?: AgentWork | string | undefined
+  /** How many agents there are to start. @default as many as help */
+  readonly agents?: number | undefined
+  /** How many agents run already. @default as many as calls are in flight or waiting, or were promised to others */
+  readonly running?: number | undefined
+  /**
+   * The name of the orchestrator. What it is told counts as taken for others until the advice expires.
+   *
+   * @default unknown: nothing counts as taken
+   */
+  readonly asker?: string | undefined
+}
+
+/**
+ * How many more agents help now. It holds until it expires.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface Advice {
+  readonly pool: string
+  /** How many more agents help now. Starting more would not end the job earlier. */
+  readonly agents: number
+  /** How many agents run already, with those that others were promised. */
+  readonly running: number
+  /** How many agents the job has: as asked, or as many as help. */
+  readonly job: number
+  /** When all agents of the job end, if no more than help run at once. */
+  readonly end: Duration.Duration
+  /** How much later all end if one agent more than help starts now. */
+  readonly furtherAdds: Duration.Duration
+  /** When all end if this many agents start now, at once. */
+  readonly ends: ReadonlyArray<{ readonly agents: number; readonly end: Duration.Duration }>
+  /** What limits the number; `"agents"` if nothing does, and `"unknown"` while no limit of the pool is known. */
+  readonly binding: Forecast.Forecast["binding"] | "unknown"
+  /** The relative error that 90 % of predictions do not exceed; undefined if too little is known to say. */
+  readonly error: number | undefined
+  /** What each agent was taken to do. */
+  readonly each: AgentWork
+  /** What was assumed, because it is not known. */
+  readonly assumptions: ReadonlyArray<string>
+  /** How long the advice holds. Then ask again. */
+  readonly expiresAfter: Duration.Duration
+  /** The advice in a sentence or two, for a model. */
+  readonly text: string
+}
+
+/** A call in plain numbers. */
+type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; readonly seconds?: number }
+
+/**
+ * An {@link Advice} in plain numbers, as `floodgate/promise`, the gateway and the command give it.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface PlainAdvice extends Pick<
+  Advice,
+  "agents" | "assumptions" | "binding" | "job" | "pool" | "running" | "text"
+> {
+  readonly endSeconds: number
+  readonly furtherAddsSeconds: number
+  readonly ends: ReadonlyArray<{ readonly agents: number; readonly endSeconds: number }>
+  readonly error: number | null
+  readonly each: { readonly calls: number; readonly first: PlainCall; readonly later: PlainCall }
+  readonly expiresAfterSeconds: number
+}
+
+// -----------------------------------------------------------------------------
 // Errors
 // -----------------------------------------------------------------------------
 
@@ -166,5 +267,27 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
   override get message(): string {
     const whose = this.cap === "job" ? "the job's" : "its"
     return `Agent "${this.key}" ran out of ${whose} time of ${Duration.format(this.limit)}: raise the cap, or give the agent less to do`
+  }
+}
+
+/**
+ * It is not clear which pool a question is about: none serves the model, or several accounts have one that does.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class PoolUnclear extends Schema.TaggedError<PoolUnclear>("floodgate/Agents/PoolUnclear")("PoolUnclear", {
+  /** The model or pool that was asked for; undefined if none was. */
+  asked: Schema.UndefinedOr(Schema.String),
+  /** The pools that may be meant, or all if none matches. */
+  pools: Schema.Array(Schema.String),
+  isAmbiguous: Schema.Boolean
+}) {
+  override get message(): string {
+    const names = this.pools.map((name) => `"${name}"`).join(", ")
+    const about = this.asked === undefined ? "" : ` for "${this.asked}"`
+    if (this.isAmbiguous) return `Several pools are in use${about}: name one of ${names}`
+    const near = nearest(this.asked ?? "", this.pools)
+    return `No pool is known${about}${didYouMean(near)}${near === undefined ? `: known are ${names}` : ""}`
   }
 }

@@ -66,6 +66,8 @@ const inBudget = (use: (budget: Budget.TokenBudget["Service"]) => Effect.Effect<
   Effect.flatMap(Budget.make(), use)
 const workload = (call: never) => [{ name: "a", calls: [call] }]
 const agent = { key: "a", effect: Effect.void }
+const advised = (options: never, budget: Budget.TokenBudget["Service"]) =>
+  Effect.provideService(Agents.advise(options), Budget.TokenBudget, budget)
 const floodgate = Floodgate.create()
 const answered = async () => 1
 const called = async () => new Response("{}")
@@ -81,6 +83,7 @@ const configured = (options: never): never =>
 
 const takers: ReadonlyArray<Taker> = [
   taker("Accounting.bedrockRuntime", Accounting.bedrockRuntime, { burndown: 1 }),
+  taker("Agents.advise", (options) => Effect.flatMap(Budget.make(), (budget) => advised(options, budget))),
   taker("Agents.fork", (options) => Agents.fork([agent], options)),
   taker("Agents.run", (options) => Agents.run([agent], options)),
   taker("Agents.run: cap", (cap) => Agents.run([agent], { cap })),
@@ -98,6 +101,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("Budget.observe: dimensions", (dimensions) => inBudget((budget) => budget.observe({ dimensions }))),
   taker("Budget.pause", (pause) => inBudget((budget) => budget.pause(pause)), { duration: 1 }),
   taker("Budget.foresee", (options) => inBudget((budget) => budget.foresee({ tokens: 1 }, options))),
+  taker("Budget.forecast", (options) => inBudget((budget) => budget.forecast([], options))),
   taker("Budget.layer", Budget.layer),
   taker("Budget.layer: limits", (limits) => Budget.layer({ limits })),
   taker("Budget.layer: limits.tokens", (tokens) => Budget.layer({ limits: { tokens } }), { perMinute: 1_000 }),
@@ -113,6 +117,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("Estimator.make", Estimator.make),
   taker("Fetch.make", Fetch.make),
   taker("Fetch.make: callOptions", (callOptions) => Fetch.make({ callOptions })),
+  taker("Floodgate.advise", (options) => floodgate.advise(options)),
   taker("Floodgate.create", Floodgate.create),
   taker("Floodgate.create: callOptions", (callOptions) => Floodgate.create({ callOptions })),
   taker("Floodgate.create: callOptions", (callOptions) => gate(callOptions).fetch(completions, chat)),

@@ -46,6 +46,7 @@ const span = (duration: Duration.Duration): string => {
 const names: Readonly<Record<Forecast.Forecast["binding"], string>> = {
   ...Scenario.dimensionNames,
   concurrency: "calls at once",
+  pause: "a pause",
   agents: "the agents"
 }
 

@@ -1,0 +1,230 @@
+/**
+ * How many agents help: the number from which on more agents at once do not end a job earlier, and the advice in words. Pure,
+ * but for the forecasts that it asks for.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Amounts from "../../domain/amounts.ts"
+import { counted, plural, thousands, units } from "../../domain/words.ts"
+import type * as Forecast from "../../Forecast.ts"
+import type { Advice, AgentWork, PlainAdvice } from "./models.ts"
+
+/** A number of agents helps if it ends the job at most this much later than all agents at once. */
+const tolerance = 0.05
+
+/** The smallest number from `min` up to `max` that does not take much longer than `max`. */
+const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
+  min: number,
+  max: number,
+  millisWith: (count: number) => Effect.Effect<number, E, R>
+) {
+  let from = min
+  let to = max
+  if (from >= to) return to
+  const within = (1 + tolerance) * (yield* millisWith(to))
+  while (from < to) {
+    const middle = Math.floor((from + to) / 2)
+    if ((yield* millisWith(middle)) <= within) to = middle
+    else from = middle + 1
+  }
+  return to
+})
+
+/** What is known before the search. */
+export interface Question {
+  readonly pool: string
+  readonly each: AgentWork
+  readonly running: number
+  /** How many agents there are to start, if that was said. */
+  readonly agents: number | undefined
+  readonly assumptions: ReadonlyArray<string>
+  /** The relative error; undefined if too little is known. */
+  readonly error: number | undefined
+}
+
+/** Forecasts a number of agents, of which some run at once with those that run already. */
+export type Foretell<E> = (agents: number, atOnce: number) => Effect.Effect<Forecast.Forecast, E>
+
+/** The first numbers of agents to look at if a job's number is not given, and the last. */
+const firstJob = 32
+const lastJob = 256
+
+const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
+
+/** How many more agents help a job of this size. */
+const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect.Effect<number, E> =>
+  fewestAsQuick(running > 0 ? 0 : 1, job, (more) => Effect.map(foretell(job, running + more), millisOf))
+
+/** Looks at larger and larger jobs, until some of their agents do not help. */
+const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, running: number, agents: number | undefined) {
+  if (agents !== undefined) return yield* helping(foretell, running, agents)
+  for (let job = firstJob; ; job *= 2) {
+    const found = yield* helping(foretell, running, job)
+    if (found <= job / 4 || job >= lastJob) return found
+  }
+})
+
+/** The numbers whose ends are told: the first ones, then ever larger ones, and those around the number that helps. */
+const numbersTo = (helps: number, max: number): ReadonlyArray<number> => {
+  const numbers = new Set([helps, helps + 1])
+  for (let each = 1; each <= max; each += Math.max(1, Math.floor(each / 4))) numbers.add(each)
+  return [...numbers].filter((each) => each >= 1 && each <= max).sort((a, b) => a - b)
+}
+
+/** An advice holds until its first agent ends, but not longer, because others use the pool as well. */
+const longest = 60_000
+const shortest = 1_000
+
+const expiryOf = (helps: number, job: Forecast.Forecast): Duration.Duration => {
+  const next =
+    helps > 0 ? job.agents.map(({ finishesAfter }) => finishesAfter) : job.calls.map(({ askedAfter }) => askedAfter)
+  const millis = next.reduce((least, each) => Math.min(least, Duration.toMillis(each)), longest)
+  return Duration.millis(Math.max(shortest, millis))
+}
+
+/** Advises how many agents to start, by a search over forecasts. */
+export const found = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
+  const { agents, running } = question
+  const helps = yield* search(foretell, running, agents)
+  const job = agents ?? Math.max(1, helps)
+  const whole = yield* foretell(job, Math.max(1, running + helps))
+  const atOnce = yield* foretell(Math.max(job, helps + 1), Infinity)
+  const ends = yield* Effect.forEach(numbersTo(helps, Math.max(job, helps + 1)), (count) =>
+    Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
+  )
+  const endWith = (count: number): number =>
+    Duration.toMillis(ends.find(({ agents }) => agents === count)?.end ?? Duration.zero)
+  const misfit = atOnce.refused[0]
+  return said({
+    ...question,
+    agents: misfit === undefined ? helps : 0,
+    job,
+    end: whole.duration,
+    furtherAdds: Duration.millis(Math.max(0, endWith(helps + 1) - endWith(helps))),
+    ends,
+    binding: misfit?.dimension ?? atOnce.binding,
+    expiresAfter: expiryOf(helps, whole),
+    assumptions: misfit === undefined ? question.assumptions : [...question.assumptions, tooLarge(misfit)]
+  })
+})
+
+const tooLarge = ({ asked, dimension, limit }: Forecast.Forecast["refused"][number]): string =>
+  `A call of ${counted(asked, units[dimension])} never fits, because ${thousands(limit)} are left or allowed at once`
+
+/**
+ * Advises for a pool of which no limit is known. As many again as run now can be tried, because the pool itself doubles its
+ * calls until the provider says what it allows.
+ */
+export const tried = Effect.fnUntraced(function* <E>(question: Question, isWaiting: boolean, foretell: Foretell<E>) {
+  const { agents, running } = question
+  const more = isWaiting ? 0 : Math.max(1, running)
+  const helps = Math.min(agents ?? more, more)
+  const job = agents ?? Math.max(1, helps)
+  const whole = yield* foretell(job, Math.max(1, running + helps))
+  const [first] = whole.calls
+  return said({
+    ...question,
+    agents: helps,
+    job,
+    end: whole.duration,
+    furtherAdds: Duration.zero,
+    ends: [],
+    binding: "unknown",
+    error: undefined,
+    expiresAfter: Duration.millis(Math.max(shortest, Duration.toMillis(first?.finishesAfter ?? Duration.zero))),
+    assumptions: [
+      ...question.assumptions,
+      "No limit of this pool is known yet, so the end is the earliest that is possible"
+    ]
+  })
+})
+
+// -----------------------------------------------------------------------------
+// Plain data
+// -----------------------------------------------------------------------------
+
+const inSeconds = (duration: Duration.Duration): number => Duration.toMillis(duration) / 1_000
+
+const plainCall = ({ duration, inputTokens, outputTokens }: Forecast.Call) => ({
+  inputTokens,
+  outputTokens,
+  ...(duration === undefined ? {} : { seconds: inSeconds(Duration.fromInputUnsafe(duration)) })
+})
+
+/** Advice in plain numbers, for JSON. */
+export const plain = ({ each, end, ends, error, expiresAfter, furtherAdds, ...advice }: Advice): PlainAdvice => {
+  const { calls, first, later = first } = each
+  return {
+    ...advice,
+    each: { calls, first: plainCall(first), later: plainCall(later) },
+    endSeconds: inSeconds(end),
+    furtherAddsSeconds: inSeconds(furtherAdds),
+    ends: ends.map(({ agents, end }) => ({ agents, endSeconds: inSeconds(end) })),
+    error: error ?? null,
+    expiresAfterSeconds: inSeconds(expiresAfter)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Words
+// -----------------------------------------------------------------------------
+
+/** A duration in the unit that a reader needs. */
+const span = (duration: Duration.Duration): string => {
+  const seconds = Duration.toSeconds(duration)
+  if (seconds < 9.95) return `${Number(seconds.toFixed(1))} s`
+  if (seconds < 120) return `${Math.round(seconds)} s`
+  return seconds < 7_200 ? `${Number((seconds / 60).toPrecision(2))} min` : `${Number((seconds / 3_600).toFixed(1))} h`
+}
+
+const limitOf = (binding: Advice["binding"]): string => {
+  if (binding === "pause") return "the provider made the pool pause"
+  if (binding === "agents") return "each agent's own calls take that long"
+  if (binding === "unknown") return "no limit is known yet"
+  return binding === "concurrency" ? "calls at once are the limit" : `${plural(2, units[binding])} are the limit`
+}
+
+const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): string => {
+  const limit = limitOf(binding)
+  if (binding === "unknown") return agents === 0 ? "Start no more agents now" : `Start ${counted(agents, "agent")} now`
+  if (agents === 0) return `No more agents help now, because ${limit}`
+  if (agents < job)
+    return `Start ${agents} of ${job} agents now: more at once would not end the job earlier, because ${limit}`
+  const help = `${counted(agents, "more agent")} ${plural(agents, "helps", "help")}`
+  return binding === "agents"
+    ? `${help}, and no limit binds`
+    : `${help}; a further one adds ${span(furtherAdds)}, because ${limit}`
+}
+
+const endOf = ({ end, error, job }: Omit<Advice, "text">): string => {
+  const sure = error === undefined ? "at the earliest" : `within ${Math.round(100 * error)} %`
+  return `${counted(job, "agent")} will end in ${span(end)} (${sure})`
+}
+
+/** Adds the words. */
+const said = (advice: Omit<Advice, "text">): Advice => {
+  const assumed = advice.assumptions.map((each) => ` ${each}.`).join("")
+  const again = `Ask again in ${span(advice.expiresAfter)}.`
+  return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${assumed} ${again}` }
+}
+
+/** What an agent does if nothing is known of it: a short conversation. */
+export const usualWork: AgentWork = { calls: 5, first: { inputTokens: 10_000, outputTokens: 500 } }
+
+/** The calls that an agent halfway through its work still makes after the current one. */
+export const remainingOf = ({ calls, first, later = first }: AgentWork): ReadonlyArray<Forecast.Call> =>
+  Array.from({ length: Math.floor((calls - 1) / 2) }, () => later)
+
+/** The work in words. */
+export const workText = ({ calls, first, later = first }: AgentWork): string => {
+  const tokens = (call: Forecast.Call) => thousands(call.inputTokens + call.outputTokens)
+  const of =
+    calls > 1 && tokens(later) !== tokens(first)
+      ? `${tokens(first)}, then ${tokens(later)} tokens`
+      : `${tokens(first)} tokens`
+  return `${counted(calls, "call")} of ${of}`
+}
+
+/** Whether any dimension has a known limit. */
+export const hasLimits = (dimensions: Amounts.PerDimension<{ readonly limitPerSecond: number }>): boolean =>
+  Object.values(dimensions).some(({ limitPerSecond }) => limitPerSecond < Infinity)

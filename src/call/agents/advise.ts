@@ -1,0 +1,127 @@
+/** Advises how many agents help, by forecasts over the live state of their pool. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Budget from "../../Budget.ts"
+import * as Input from "../../domain/input/checks.ts"
+import { nearest } from "../../domain/input/nearest.ts"
+import * as Forecast from "../../Forecast.ts"
+import * as Advice from "./advice.ts"
+import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
+import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, PoolUnclear } from "./models.ts"
+import { type PoolAsked, poolMeant } from "./poolMeant.ts"
+
+/** The relative error that 90 % of the measured predictions do not exceed (`docs/guides/how-many-agents.md`). */
+const usualError = 0.2
+
+/** More agents or calls would take seconds to forecast. */
+const maxAgents = 10_000
+const maxCalls = 20_000
+
+const call = Input.options<Forecast.Call>(
+  {
+    inputTokens: Input.notNegative,
+    outputTokens: Input.notNegative,
+    reservedOutputTokens: Input.notNegative,
+    duration: Input.finiteWait
+  },
+  "inputTokens",
+  "outputTokens"
+)
+const work = Input.options<AgentWork>({ calls: Input.whole, first: call, later: call }, "calls", "first")
+
+const isName = (value: unknown): value is string => typeof value === "string"
+
+/** Checks a question. */
+const checkAdvise: Input.Check = Input.all(
+  Input.options<AdviseOptions>({
+    model: Input.text,
+    pool: Input.text,
+    account: Input.text,
+    each: (value) => (isName(value) ? undefined : work(value)),
+    agents: Input.number(
+      `an integer from 1 to ${maxAgents}`,
+      (value) => Input.whole(value) === undefined && value <= maxAgents
+    ),
+    running: Input.number("an integer >= 0", (value) => Number.isSafeInteger(value) && value >= 0),
+    asker: Input.text
+  }),
+  (value) => {
+    const { agents = 1, each } = value as AdviseOptions
+    const calls = isName(each) || each === undefined ? 1 : each.calls
+    if (agents * calls <= maxCalls) return undefined
+    return Input.problem(`expected at most ${maxCalls} calls of all agents, got ${agents * calls}`)
+  }
+)
+
+// -----------------------------------------------------------------------------
+// The work
+// -----------------------------------------------------------------------------
+
+const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): string | undefined =>
+  hasEnded
+    ? undefined
+    : `The ${agents} earlier agents like "${pattern}" still run, and made ${Advice.workText(work)} so far`
+
+/** What each agent does, and what was assumed for it. */
+const workOf = (
+  history: AgentHistory | undefined,
+  pool: string,
+  each: AdviseOptions["each"] = "*",
+  now: number
+): { readonly work: AgentWork; readonly assumed: string | undefined; readonly isGuess: boolean } => {
+  if (!isName(each)) return { work: each, assumed: undefined, isGuess: false }
+  const alike = history?.like(pool, (name) => isLike(each, name), now)
+  if (alike !== undefined) return { work: alike.work, assumed: likenessText(each, alike), isGuess: !alike.hasEnded }
+  const near = each === "*" ? undefined : nearest(each, history?.namesIn(pool) ?? [])
+  const whose = each === "*" ? "No earlier agent of this pool is known" : `No earlier agent is like "${each}"`
+  const instead = near === undefined ? "" : ` (did you mean "${near}"?)`
+  const assumed = `${whose}${instead}, so each is assumed to make ${Advice.workText(Advice.usualWork)}`
+  return { work: Advice.usualWork, assumed, isGuess: true }
+}
+
+// -----------------------------------------------------------------------------
+// The advice
+// -----------------------------------------------------------------------------
+
+const agentsOf = (count: number, { calls, first, later }: AgentWork): Forecast.Workload =>
+  Forecast.uniform({ agents: count, calls, first, later })
+
+/** Asks about one pool. */
+const ask = Effect.fnUntraced(function* (
+  meant: PoolAsked,
+  { agents, asker, each, running: own = 0 }: AdviseOptions
+): Effect.fn.Return<AdviceModel, Budget.BudgetError, Budget.TokenBudget> {
+  const budget = yield* Budget.TokenBudget
+  const history = yield* History
+  const now = yield* Clock.currentTimeMillis
+  const { pool } = yield* budget.foresee({}, meant)
+  const { allowed, dimensions, inFlight, queued } = (yield* budget.status).pools[pool] ?? unlimited
+  const { assumed, isGuess, work } = workOf(history, pool, each, now)
+  const running = Math.max(own, inFlight + queued, history?.promised(pool, asker, now) ?? 0)
+  const remaining = Advice.remainingOf(work)
+  const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
+    budget.forecast(agentsOf(count, work), { ...meant, running, remaining, atOnce })
+  const assumptions = assumed === undefined ? [] : [assumed]
+  const question = { pool, each: work, running, agents, assumptions, error: isGuess ? undefined : usualError }
+  const isKnown = Advice.hasLimits(dimensions) || allowed < Infinity
+  const advice = yield* isKnown ? Advice.found(question, foretell) : Advice.tried(question, queued > 0, foretell)
+  if (asker !== undefined && history !== undefined) {
+    const until = now + Duration.toMillis(advice.expiresAfter)
+    history.promise(pool, { asker, agents: running + advice.agents, until }, now)
+  }
+  return advice
+})
+
+/** A pool that limits nothing. */
+const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
+
+export const advise = Effect.fnUntraced(function* (
+  operation: string,
+  options: AdviseOptions = {}
+): Effect.fn.Return<AdviceModel, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
+  Input.check(operation, checkAdvise, options)
+  const budget = yield* Budget.TokenBudget
+  const meant = poolMeant(budget, (yield* budget.status).pools, options)
+  return yield* meant instanceof PoolUnclear ? meant : ask(meant, options)
+})

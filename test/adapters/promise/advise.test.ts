@@ -1,0 +1,54 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Floodgate from "floodgate/promise"
+
+const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
+const each = {
+  calls: 5,
+  first: { inputTokens: 149_800, outputTokens: 200 },
+  later: { inputTokens: 13_800, outputTokens: 200 }
+}
+
+describe("Floodgate", () => {
+  describe("advise", () => {
+    it("advises in plain numbers", async () => {
+      await using floodgate = Floodgate.create({ limits })
+      const advice = await floodgate.advise({ agents: 104, each })
+      assert.deepInclude(advice, { pool: "default", agents: 5, job: 104, running: 0, binding: "tokens", error: 0.2 })
+      assert.isAtLeast(advice.endSeconds, (104 * 206_000 - 200_000) / 60_000)
+      assert.deepStrictEqual(advice.each.later, each.later)
+      assert.strictEqual(advice.ends[0]?.agents, 1)
+      assert.deepStrictEqual(JSON.parse(JSON.stringify(advice)), advice)
+    })
+
+    it("knows what agents did through every way in", async () => {
+      await using floodgate = Floodgate.create({ limits })
+      for (const agent of ["doc-1", "doc-2"]) {
+        const call = { model: "m", agent, inputTokens: 2_000 }
+        const used = { inputTokens: 1_500, outputTokens: 70 }
+        await floodgate.run(call, async (attempt) => attempt.used(used))
+        const lease = await floodgate.limiter.acquire(call)
+        lease.succeed(used)
+      }
+      const { each } = await floodgate.advise({ each: "doc-*" })
+      assert.deepInclude(each, { calls: 2 })
+      assert.deepInclude(each.first, { inputTokens: 1_500, outputTokens: 70 })
+    })
+
+    it("rejects with an error that names the option or the pools", async () => {
+      await using floodgate = Floodgate.create({ limits: { pools: { "opus-5": limits } } })
+      const failed = (options: Floodgate.AdviseOptions) => floodgate.advise(options).catch((error: unknown) => error)
+      const invalid = await failed({ agents: 0 })
+      assert.instanceOf(invalid, RangeError)
+      assert.include(String(invalid), "Floodgate.advise: agents: expected an integer from 1 to 10000, got 0")
+      const unknown = await failed({ model: "claude-haiku-5" })
+      assert.instanceOf(unknown, Floodgate.PoolUnclear)
+      assert.include(String(unknown), 'No pool is known for "claude-haiku-5"')
+    })
+
+    it("rejects once the floodgate is closed", async () => {
+      const floodgate = Floodgate.create({ limits })
+      await floodgate.dispose()
+      assert.instanceOf(await floodgate.advise().catch((error: unknown) => error), Floodgate.ClosedError)
+    })
+  })
+})

@@ -1,0 +1,119 @@
+/** Compares forecasts over the live state of a pool with forecasts of empty pools, and with what happens. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as Forecast from "floodgate/Forecast"
+
+const limits = { tokens: { perSecond: 1_000, burst: 10_000 } }
+const call = { inputTokens: 5_000, outputTokens: 0, duration: "2 seconds" as const }
+const workload = (agents: number, calls = 1) => Forecast.uniform({ agents, calls, first: call })
+const seconds = ({ duration }: Forecast.Forecast): number => Duration.toSeconds(duration)
+
+/** Makes calls that take as long as the forecast's. */
+const makes = (calls: number) =>
+  Effect.replicateEffect(
+    Budget.withReservation({ inputTokens: 5_000 }, (held) =>
+      Effect.andThen(Effect.sleep("2 seconds"), held.settle({ inputTokens: 5_000, outputTokens: 0 }))
+    ),
+    calls
+  )
+
+const provided = Effect.provide(Budget.layer({ limits }))
+
+describe("Budget", () => {
+  describe("forecast", () => {
+    it.effect("is the forecast of the limits while nobody uses the pool", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        for (const agents of [1, 2, 3, 9]) {
+          assert.deepStrictEqual(
+            yield* budget.forecast(workload(agents, 3)),
+            Forecast.make(workload(agents, 3), { limits })
+          )
+        }
+      }).pipe(provided)
+    )
+
+    it.effect("stands behind the calls that run and wait, and is what happens", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const all = { concurrency: "unbounded", discard: true } as const
+        const others = yield* Effect.forkChild(Effect.forEach([1, 2, 3, 4, 5, 6], () => makes(1), all))
+        yield* TestClock.adjust("100 millis")
+        const now = yield* Clock.currentTimeMillis
+        const foretold = yield* budget.forecast(workload(3, 2))
+        const own = yield* Effect.forkChild(
+          Effect.andThen(
+            Effect.forEach(["a", "b", "c"], (key) => Effect.provideService(makes(2), Budget.Agent, key), all),
+            Clock.currentTimeMillis
+          )
+        )
+        yield* TestClock.adjust("10 minutes")
+        yield* Fiber.join(others)
+        const took = ((yield* Fiber.join(own)) - now) / 1_000
+        assert.isAbove(took, 15)
+        assert.closeTo(seconds(foretold), took, 0.05 * took)
+      }).pipe(provided)
+    )
+
+    it.effect("lets the agents that run make the calls that remain", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const first = seconds(yield* budget.forecast(workload(1), { running: 4 }))
+        const behind = seconds(yield* budget.forecast(workload(1, 3), { running: 4, remaining: [call, call] }))
+        const alone = seconds(yield* budget.forecast(workload(1, 3)))
+        assert.strictEqual(first, seconds(Forecast.make(workload(1), { limits })))
+        // Their 8 calls and its 3 are 55,000 tokens, of which 45,000 must refill.
+        assert.isAtLeast(behind, 45 - 10)
+        assert.isBelow(alone, 15)
+      }).pipe(provided)
+    )
+
+    it.effect("starts no more agents at once than `atOnce`, with those that run already", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        const small = { inputTokens: 1, outputTokens: 0, duration: "2 seconds" as const }
+        const jobs = Forecast.uniform({ agents: 6, calls: 1, first: small })
+        const took = (options: Forecast.LiveOptions) => Effect.map(budget.forecast(jobs, options), seconds)
+        assert.strictEqual(yield* took({}), 2)
+        assert.strictEqual(yield* took({ atOnce: 3 }), 4)
+        assert.strictEqual(yield* took({ atOnce: 1 }), 12)
+        // The two that run make one more call each before they make room.
+        assert.strictEqual(yield* took({ atOnce: 2, running: 2, remaining: [small] }), 8)
+      }).pipe(provided)
+    )
+
+    it.effect("waits for the end of a pause, and says that it binds", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* budget.pause({ duration: "1 minute" })
+        const foretold = yield* budget.forecast(workload(1))
+        assert.closeTo(seconds(foretold), 62, 1)
+        assert.strictEqual(foretold.binding, "pause")
+      }).pipe(provided)
+    )
+
+    it.effect("changes nothing", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* Effect.forkChild(Effect.forEach([1, 2, 3], () => makes(1), { concurrency: "unbounded" }))
+        yield* TestClock.adjust("100 millis")
+        const before = yield* budget.status
+        yield* budget.forecast(workload(20, 3), { remaining: [call] })
+        assert.deepStrictEqual(yield* budget.status, before)
+      }).pipe(provided)
+    )
+
+    it.effect("ends after the longest agent where nothing is limited", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        assert.strictEqual(seconds(yield* budget.forecast(workload(50, 3))), 6)
+      }).pipe(Effect.provide(Layer.fresh(Budget.layerUnlimited)))
+    )
+  })
+})

@@ -1,0 +1,309 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as Forecast from "floodgate/Forecast"
+
+const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
+/** The agents of the incident. */
+const each: Agents.AgentWork = {
+  calls: 5,
+  first: { inputTokens: 149_800, outputTokens: 200 },
+  later: { inputTokens: 13_800, outputTokens: 200 }
+}
+const live = (options: Budget.Options = { limits }) =>
+  Effect.provide(Agents.layer.pipe(Layer.provide(Budget.layer(options))))
+
+/** Makes calls of 1 s, each of 1,000 tokens of input and 100 of output. */
+const calls = (count: number) =>
+  Effect.replicateEffect(
+    Budget.withReservation({ inputTokens: 1_000, outputTokens: 500 }, (held) =>
+      Effect.andThen(Effect.sleep("1 second"), held.settle({ inputTokens: 1_000, outputTokens: 100 }))
+    ),
+    count,
+    { discard: true }
+  )
+
+const ran = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(effect)
+    yield* TestClock.adjust("1 hour")
+    return yield* Fiber.join(fiber)
+  })
+
+const bestMillis = (agents: number, numbers: ReadonlyArray<number>): number =>
+  Math.min(
+    ...numbers.map((atOnce) => {
+      const { calls, first, later } = each
+      const job = Forecast.uniform({ agents, calls, first, later })
+      return Duration.toMillis(Forecast.make(job, { limits, atOnce }).duration)
+    })
+  )
+
+describe("Agents", () => {
+  describe("advise", () => {
+    it.effect("advises a number with which the job takes at most 5 % longer than with the best of all numbers", () =>
+      Effect.gen(function* () {
+        for (const agents of [1, 12, 40, 104]) {
+          const advice = yield* Agents.advise({ agents, each })
+          const best = bestMillis(
+            agents,
+            Array.from({ length: agents }, (_, index) => index + 1)
+          )
+          assert.isAtMost(advice.agents, Math.min(agents, 12))
+          assert.isAtMost(Duration.toMillis(advice.end), 1.06 * best)
+          assert.strictEqual(advice.binding, "tokens")
+          assert.strictEqual(advice.job, agents)
+        }
+      }).pipe(live())
+    )
+
+    it.effect("tells the end for each number, which grows with the number", () =>
+      Effect.gen(function* () {
+        const { agents, ends, furtherAdds } = yield* Agents.advise({ each })
+        assert.deepStrictEqual(
+          ends.map((each) => each.agents),
+          Array.from({ length: agents + 1 }, (_, index) => index + 1)
+        )
+        const millis = ends.map(({ end }) => Duration.toMillis(end))
+        assert.deepStrictEqual(
+          millis,
+          millis.toSorted((a, b) => a - b)
+        )
+        assert.strictEqual(Duration.toMillis(furtherAdds), millis.at(-1)! - millis.at(-2)!)
+      }).pipe(live())
+    )
+
+    it.effect("says that all help where nothing binds", () =>
+      Effect.gen(function* () {
+        const first = { inputTokens: 10, outputTokens: 10 }
+        const advice = yield* Agents.advise({ agents: 7, each: { calls: 2, first } })
+        assert.deepInclude(advice, { agents: 7, binding: "agents" })
+        assert.match(advice.text, /^7 more agents help, and no limit binds\. 7 agents will end in 1\.2 s/)
+      }).pipe(live())
+    )
+
+    it.effect("advises fewer or none while others use the pool, and more again later", () =>
+      Effect.gen(function* () {
+        const alone = yield* Agents.advise({ agents: 104, each })
+        const others = yield* Effect.forkChild(
+          Effect.forEach(
+            Array.from({ length: 30 }, (_, index) => `other-${index}`),
+            (agent) =>
+              Budget.withReservation({ tokens: 100_000 }, () => Effect.sleep("1 second")).pipe(
+                Effect.provideService(Budget.Agent, agent)
+              ),
+            { concurrency: "unbounded" }
+          )
+        )
+        yield* TestClock.adjust("1 second")
+        const busy = yield* Agents.advise({ agents: 104, each })
+        assert.strictEqual(busy.agents, 0)
+        assert.match(busy.text, /^No more agents help now, because tokens are the limit\./)
+        assert.isAbove(busy.running, 25)
+        yield* TestClock.adjust("5 minutes")
+        yield* Fiber.join(others)
+        const after = yield* Agents.advise({ agents: 104, each })
+        assert.strictEqual(after.agents, alone.agents)
+      }).pipe(live())
+    )
+
+    it.effect("counts the agents that the orchestrator says run already", () =>
+      Effect.gen(function* () {
+        const alone = yield* Agents.advise({ agents: 104, each })
+        const some = yield* Agents.advise({ agents: 104, each, running: 3 })
+        assert.isAtLeast(some.agents, 1)
+        assert.isBelow(some.agents, alone.agents)
+        assert.strictEqual((yield* Agents.advise({ agents: 104, each, running: 40 })).agents, 0)
+      }).pipe(live())
+    )
+
+    it.effect("does not promise the same room twice, until the advice expires", () =>
+      Effect.gen(function* () {
+        const ask = (asker: string) => Agents.advise({ agents: 104, each, asker })
+        const one = yield* ask("one")
+        assert.isAbove(one.agents, 3)
+        const again = yield* ask("one")
+        assert.strictEqual(again.agents, one.agents)
+        const other = yield* ask("other")
+        assert.isAtMost(other.agents, 1)
+        assert.strictEqual(other.running, one.agents)
+        yield* TestClock.adjust(Duration.millis(Duration.toMillis(one.expiresAfter) - 1))
+        assert.isAtMost((yield* ask("third")).agents, 1)
+        yield* TestClock.adjust("2 minutes")
+        assert.strictEqual((yield* ask("third")).agents, one.agents)
+      }).pipe(live())
+    )
+
+    it.effect("takes what earlier agents of the kind did, and how long their calls took", () =>
+      Effect.gen(function* () {
+        const job = ["reader-1", "reader-2", "writer-1"].map((key) => ({
+          key,
+          effect: calls(key === "writer-1" ? 9 : 3)
+        }))
+        yield* ran(Agents.run(job))
+        const readers = yield* Agents.advise({ agents: 2, each: "reader-*" })
+        const call = { inputTokens: 1_000, outputTokens: 100, duration: 1_000 }
+        assert.deepStrictEqual(readers.each, { calls: 3, first: call, later: call })
+        assert.deepStrictEqual(readers.assumptions, [])
+        assert.closeTo(Duration.toSeconds(readers.end), 3, 0.1)
+        assert.strictEqual((yield* Agents.advise({ each: "writer-1" })).each.calls, 9)
+        assert.strictEqual((yield* Agents.advise()).each.calls, 5)
+      }).pipe(live())
+    )
+
+    it.effect("counts calls outside of jobs for their agent, but not those that were refunded or failed", () =>
+      Effect.gen(function* () {
+        yield* ran(Effect.provideService(calls(2), Budget.Agent, "chat"))
+        const ending = (end: (held: Budget.Reservation) => Effect.Effect<unknown>) =>
+          Effect.provideService(Budget.withReservation({ inputTokens: 9_000 }, end), Budget.Agent, "chat")
+        yield* ending(({ refund }) => refund)
+        yield* ending(({ fail }) => fail({ reason: "rateLimit", usage: { requests: 1 } }))
+        yield* ending(({ settle }) => settle({ inputTokens: 9_000 }, "failure"))
+        const { each } = yield* Agents.advise({ each: "chat" })
+        assert.deepStrictEqual([each.calls, each.first.inputTokens], [2, 1_000])
+      }).pipe(live())
+    )
+
+    it.effect("prefers agents that have ended to those that still run, and says so if there are only those", () =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(
+          Agents.run([
+            { key: "quick", effect: calls(2) },
+            { key: "slow", effect: calls(20) }
+          ])
+        )
+        yield* TestClock.adjust("1500 millis")
+        const early = yield* Agents.advise()
+        assert.isUndefined(early.error)
+        assert.match(
+          early.assumptions[0]!,
+          /^The 2 earlier agents like "\*" still run, and made 1 call of 1,100 tokens/
+        )
+        yield* TestClock.adjust("1 second")
+        const later = yield* Agents.advise()
+        assert.strictEqual(later.each.calls, 2)
+        assert.deepStrictEqual(later.assumptions, [])
+        yield* Fiber.interrupt(fiber)
+      }).pipe(live())
+    )
+
+    it.effect("says what it assumes for a kind that it has never seen, and which kind may be meant", () =>
+      Effect.gen(function* () {
+        yield* ran(Agents.run([{ key: "reviewer", effect: calls(1) }]))
+        const { assumptions, each, error } = yield* Agents.advise({ each: "reviewr" })
+        assert.deepStrictEqual(assumptions, [
+          'No earlier agent is like "reviewr" (did you mean "reviewer"?), so each is assumed to make 5 calls of 10,500 tokens'
+        ])
+        assert.strictEqual(each.calls, 5)
+        assert.isUndefined(error)
+      }).pipe(live())
+    )
+
+    it.effect("advises one agent if nothing is known of the pool, then as many again as run", () =>
+      Effect.gen(function* () {
+        const first = yield* Agents.advise({ agents: 40, each })
+        assert.deepInclude(first, { agents: 1, binding: "unknown", error: undefined, ends: [] })
+        assert.match(first.text, /^Start 1 agent now\. .*No limit of this pool is known yet/)
+        const fiber = yield* Effect.forkChild(calls(3))
+        yield* TestClock.adjust(100)
+        assert.strictEqual((yield* Agents.advise({ agents: 40, each, running: 4 })).agents, 4)
+        assert.strictEqual((yield* Agents.advise({ agents: 3, each, running: 4 })).agents, 3)
+        yield* Fiber.interrupt(fiber)
+      }).pipe(live({}))
+    )
+
+    it.effect("says so if an agent's call can never be sent", () =>
+      Effect.gen(function* () {
+        const huge = { calls: 1, first: { inputTokens: 5_000_000, outputTokens: 1 } }
+        const { agents, assumptions } = yield* Agents.advise({ agents: 4, each: huge })
+        assert.strictEqual(agents, 0)
+        assert.match(assumptions[0]!, /^A call of 5,000,001 tokens never fits/)
+      }).pipe(live())
+    )
+
+    it.effect("waits for a pause, and names it", () =>
+      Effect.gen(function* () {
+        const budget = yield* Budget.TokenBudget
+        yield* budget.pause({ duration: "2 minutes" })
+        const { binding, end } = yield* Agents.advise({ agents: 1, each })
+        assert.strictEqual(binding, "pause")
+        assert.closeTo(Duration.toSeconds(end), 120 + 15, 5)
+      }).pipe(live())
+    )
+
+    describe("finds the pool of a question", () => {
+      const pools = { "sonnet-5": { tokens: { perSecond: 1_000 } }, "haiku-5": { tokens: { perSecond: 2_000 } } }
+      const asked = (options: Agents.AdviseOptions) =>
+        Effect.exit(Effect.map(Agents.advise(options), ({ pool }) => pool))
+      const use = (account: string, model = "claude-sonnet-5") =>
+        Budget.withReservation({ inputTokens: 10 }, () => Effect.void, { account, model })
+
+      it.effect("by its model, its name, or because only one is in use", () =>
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* asked({ model: "claude-haiku-5" }), Exit.succeed("haiku-5"))
+          assert.deepStrictEqual(yield* asked({ pool: "sonnet-5" }), Exit.succeed("sonnet-5"))
+          yield* Budget.withReservation({ inputTokens: 10 }, () => Effect.void, { pool: "haiku-5" })
+          assert.deepStrictEqual(yield* asked({}), Exit.succeed("haiku-5"))
+        }).pipe(live({ limits: { pools } }))
+      )
+
+      it.effect("by its model alone, where only one account uses it", () =>
+        Effect.gen(function* () {
+          yield* use("acme")
+          assert.deepStrictEqual(yield* asked({ model: "claude-sonnet-5" }), Exit.succeed("acme/sonnet-5"))
+          yield* use("umbrella")
+          const exit = yield* asked({})
+          assert.isTrue(Exit.isFailure(exit))
+          assert.include(String(exit), 'Several pools are in use: name one of "acme/sonnet-5", "umbrella/sonnet-5"')
+          assert.deepStrictEqual(
+            yield* asked({ account: "acme", model: "claude-sonnet-5" }),
+            Exit.succeed("acme/sonnet-5")
+          )
+        }).pipe(live({ limits: { pools } }))
+      )
+
+      it.effect("and fails with the known pools if no pool serves the model", () =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(Agents.advise({ model: "claude-opus-5" }))
+          assert.instanceOf(error, Agents.PoolUnclear)
+          assert.strictEqual(error.message, 'No pool is known for "claude-opus-5": known are "sonnet-5", "haiku-5"')
+          const near = yield* Effect.flip(Agents.advise({ pool: "sonet-5" }))
+          assert.strictEqual(near.message, 'No pool is known for "sonet-5": did you mean "sonnet-5"?')
+        }).pipe(live({ limits: { pools } }))
+      )
+    })
+
+    it.effect("is a defect that names the option if it is invalid", () =>
+      Effect.gen(function* () {
+        const message = (options: object) => Effect.map(Effect.exit(Agents.advise(options)), (exit) => String(exit))
+        assert.include(
+          yield* message({ agents: 0 }),
+          "Agents.advise: agents: expected an integer from 1 to 10000, got 0"
+        )
+        assert.include(
+          yield* message({ each: { calls: 0, first: each.first } }),
+          "each.calls: expected an integer >= 1"
+        )
+        assert.include(yield* message({ running: -1 }), "running: expected an integer >= 0, got -1")
+        assert.include(yield* message({ agnets: 1 }), 'unknown option "agnets": did you mean "agents"?')
+        assert.include(
+          yield* message({ agents: 9_000, each: { ...each, calls: 100 } }),
+          "expected at most 20000 calls of all agents, got 900000"
+        )
+      }).pipe(live())
+    )
+
+    it.effect("needs no layer that counts, but then knows no earlier agents", () =>
+      Effect.gen(function* () {
+        yield* ran(calls(2))
+        assert.match((yield* Agents.advise()).assumptions[0]!, /^No earlier agent of this pool is known/)
+      }).pipe(Effect.provide(Budget.layer({ limits })))
+    )
+  })
+})
