@@ -47,11 +47,20 @@ interface AccountResponse {
 
 /** The accounts of a program. It is mutable and belongs to one engine. */
 export interface Accounts {
-  /** The account of a request. It is a promise if the credential must be hashed first. */
-  readonly of: (request: Addressed) => string | Promise<string>
-  /** Remembers a credential that a response has confirmed, and the organisation that the response names. */
-  readonly learn: (request: Addressed, account: string, response: AccountResponse) => void
+  /**
+   * The account of a request. It is a promise if the credential must be hashed first. `nameOf` returns the name of a credential
+   * that has one, which then replaces the hash.
+   */
+  readonly of: (request: Addressed, nameOf?: CredentialName) => string | Promise<string>
+  /**
+   * Remembers a credential that a response has confirmed, and the organisation that the response names. Returns the account that
+   * the credential belongs to from now on, if it is another one than before.
+   */
+  readonly learn: (request: Addressed, account: string, response: AccountResponse) => string | undefined
 }
+
+/** Returns the name that somebody has given a credential. */
+export type CredentialName = (credential: string) => string | undefined
 
 export const makeAccounts = (): Accounts => {
   const byCredential = new Map<string, string>()
@@ -64,26 +73,32 @@ export const makeAccounts = (): Accounts => {
   }
 
   return {
-    of: (request) => {
+    of: (request, nameOf) => {
       const { credential, host, key } = keyOf(request)
       if (credential === "") return host
       const known = byCredential.get(key)
+      const name = known === undefined ? nameOf?.(credential) : undefined
+      if (name !== undefined) return `${host}/${name}`
       // Invented credentials must not fill the memory, so a credential is kept once a response has confirmed it.
       if (known === undefined) return hashOf(credential).then((hash) => byCredential.get(key) ?? `${host}/${hash}`)
       Lru.put(byCredential, key, known, maxRemembered)
       return known
     },
     learn: (request, account, { header, status }) => {
-      if (refusals.includes(status)) return
+      if (refusals.includes(status)) return undefined
       const { credential, host, key } = keyOf(request)
-      if (credential === "") return
+      if (credential === "") return undefined
       const organisation = organisationOf(header)
       const own = byCredential.get(key) ?? account
-      if (organisation === undefined) return Lru.put(byCredential, key, own, maxRemembered)
+      if (organisation === undefined) {
+        Lru.put(byCredential, key, own, maxRemembered)
+        return undefined
+      }
       const name = `${host} ${organisation}`
       const first = byOrganisation.get(name) ?? own
       Lru.put(byOrganisation, name, first, maxRemembered)
       Lru.put(byCredential, key, first, maxRemembered)
+      return first === own ? undefined : first
     }
   }
 }

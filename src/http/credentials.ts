@@ -115,3 +115,10 @@ export const credentialsOf = ({ header, protocol, url }: Addressed): ReadonlyArr
   }
   return found
 }
+
+/** The header in which the provider of a protocol looks for a credential first. */
+export const credentialLocation = (protocol: string, url: string): string => {
+  const parsed = URL.parse(url)
+  const [first = "authorization"] = parsed === null ? [] : locationsOf(protocol, parsed)
+  return first
+}

@@ -55,6 +55,7 @@ import {
 } from "./models.ts"
 
 export * from "./models.ts"
+export { type Accounts, makeAccounts } from "./account.ts"
 export type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -213,7 +214,7 @@ export const make = Effect.fnUntraced(function* (
   const parts: EngineParts = {
     settings,
     governor: yield* Governor.Governor,
-    accounts: makeAccounts(),
+    accounts: settings.accounts ?? makeAccounts(),
     usageRequests: makeUsageRequests(),
     patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
     runFork: Effect.runForkWith(yield* Effect.context<never>())
@@ -291,7 +292,7 @@ const called = <R extends ProviderResponse>(
   const found = Effect.suspend(() => {
     const given = terms.success.account
     if (given !== undefined) return Effect.succeed({ account: given, isGiven: true })
-    const own = parts.accounts.of(planned.request)
+    const own = parts.accounts.of(planned.request, parts.settings.credentialName)
     const ofAccount = (account: string) => ({ account, isGiven: false })
     return typeof own === "string" ? Effect.succeed(ofAccount(own)) : Effect.promise(() => own.then(ofAccount))
   })
@@ -354,6 +355,12 @@ const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
     : yield* readStream(reply, body, parser)
 })
 
+/** Says once that two credentials share their limits, because whoever made two keys probably expected twice the limit. */
+const oneOrganisation = (account: string, joined: string): Effect.Effect<void> =>
+  Effect.logWarning(
+    `The credentials of ${account} and of ${joined} belong to one organisation at the provider, so they share its limits: from now on, both use the pools of ${joined}`
+  )
+
 /** Sends a request, asking for the usage if the caller did not and the service accepts that. */
 const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   { accounts, patienceOf, usageRequests }: EngineParts,
@@ -368,7 +375,8 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   const response = yield* Effect.catch(sending, (thrown) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
   )
-  if (!isGiven) accounts.learn(planned.request, account, response)
+  const joined = isGiven ? undefined : accounts.learn(planned.request, account, response)
+  if (joined !== undefined) yield* oneOrganisation(account, joined)
   const now = yield* Clock.currentTimeMillis
   return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: change !== undefined }
 })

@@ -8,6 +8,7 @@ import * as Called from "../call/models.ts"
 import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
+import type { Accounts, CredentialName } from "./account.ts"
 import type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -104,6 +105,10 @@ export interface EngineSettings extends EngineOptions {
   readonly operation: string
   /** The provider's name for spans. @default the protocol's */
   readonly name?: string | undefined
+  /** The accounts that are known, if they outlive the engine. @default none yet */
+  readonly accounts?: Accounts | undefined
+  /** Returns the name of a credential, which accounts then have instead of its hash. @default no credential has a name */
+  readonly credentialName?: CredentialName | undefined
   /** The error of a body that was silent for too long. @default {@link Stalled} */
   readonly stalled?: ((silence: string) => Effect.Effect<unknown>) | undefined
   /**

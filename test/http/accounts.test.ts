@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
@@ -28,9 +29,12 @@ type Answer = (key: string) => {
 /** A governed fetch whose provider answers depending on the key, and the pools and memory that remain. */
 const world = Effect.fnUntraced(function* (answer: Answer, options: Budget.Options = {}) {
   const registry: Metric.MetricRegistry = new Map()
+  const logged: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void logged.push(`${logLevel}: ${String(message)}`))
   const live = Governor.layer().pipe(
     Layer.provideMerge(Layer.mergeAll(Budget.layer(options), Estimator.layer())),
-    Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, registry))
+    Layer.provideMerge(Layer.succeed(Metric.MetricRegistry, registry)),
+    Layer.provideMerge(Logger.layer([logger]))
   )
   const context = yield* Layer.build(Layer.fresh(live))
   const upstream: typeof globalThis.fetch = async (_, init) => {
@@ -50,7 +54,7 @@ const world = Effect.fnUntraced(function* (answer: Answer, options: Budget.Optio
     Effect.all({ budget: Budget.TokenBudget, governor: Governor.Governor }),
     context
   )
-  return { ask, budget, governor, registry, tell }
+  return { ask, budget, governor, logged, registry, tell }
 })
 
 describe("the account of a credential", () => {
@@ -63,6 +67,11 @@ describe("the account of a credential", () => {
       const spent = Object.values(pools).map(({ dimensions }) => 100 - dimensions.requests!.level)
       // The pool without an account, the shared one, and the one of the second key before its first answer.
       assert.deepStrictEqual(spent, [4, 1, 0])
+      assert.strictEqual(here.logged.length, 1, "a warning, once")
+      assert.match(
+        here.logged[0]!,
+        /^Warn: The credentials of (\S+) and of (\S+) belong to one organisation.*: from now on, both use the pools of \2$/
+      )
     }).pipe(Effect.scoped)
   )
 

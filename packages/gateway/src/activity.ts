@@ -7,6 +7,7 @@ import type * as Scope from "effect/Scope"
 import type * as Accounting from "floodgate/Accounting"
 import type * as Events from "floodgate/Events"
 import { promptTokens, Lru } from "floodgate/internal"
+import type { KeyDenial } from "./keys.ts"
 import type { SharedCap } from "./purses.ts"
 
 /** The end of a request. */
@@ -131,6 +132,12 @@ export class Activity {
     if (this.spenders.size < maxSpenders) this.spenders.add(agent)
     const name = this.spenders.has(agent) ? agent : "other agents"
     this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
+  }
+
+  /** Counts a request whose key was not accepted. Only an expired key has a name. */
+  denied({ name, reason }: KeyDenial): void {
+    const labels = { reason, key: name }
+    this.count("floodgate_gateway_unauthorized", "Requests without a valid key, by reason", labels)
   }
 
   /** Counts a response that began before its outcome was known. */

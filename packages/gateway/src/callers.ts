@@ -3,6 +3,7 @@ import type * as Governor from "floodgate/Governor"
 import type { CallRequest } from "floodgate/fetch"
 import type { HeaderReader } from "floodgate/protocol"
 import { credentialsOf, Lru } from "floodgate/internal"
+import { keyNameHeader } from "./credentials.ts"
 import { digestOf } from "./names.ts"
 import type { CallerKey, CallerPurses } from "./purses.ts"
 import type { Rule } from "./rule.ts"
@@ -35,6 +36,9 @@ const makeCallerKeys = (): ((key: string) => CallerKey) => {
   }
 }
 
+/** All keys of one name have one cap. */
+const namedKey = (name: string): CallerKey => ({ name, hash: `name ${name}` })
+
 /** Compiles a pattern, in which `*` stands for any characters. Callers choose the text, so matching must not backtrack. */
 const matcherOf = (pattern: string | undefined): ((text: string) => boolean) => {
   if (pattern === undefined) return () => true
@@ -59,8 +63,15 @@ export interface Caller extends Governor.CallOptions {
   readonly agent: string
 }
 
-/** Finds the options of a call. For each setting, the first rule that matches and has the setting applies. */
-export const makeCallers = (rules: ReadonlyArray<Rule>, purses: CallerPurses): ((request: CallRequest) => Caller) => {
+/**
+ * Finds the options of a call. For each setting, the first rule that matches and has the setting applies. Where the gateway has keys
+ * of its own, callers are known by the names of their keys.
+ */
+export const makeCallers = (
+  rules: ReadonlyArray<Rule>,
+  purses: CallerPurses,
+  hasKeys = false
+): ((request: CallRequest) => Caller) => {
   const compiled = rules.map((rule) => ({
     rule,
     agent: matcherOf(rule.agent),
@@ -70,8 +81,9 @@ export const makeCallers = (rules: ReadonlyArray<Rule>, purses: CallerPurses): (
   }))
   const callerKeyOf = makeCallerKeys()
   return (request) => {
-    const keys = credentialsOf(request)
-    const callerKeys = (): ReadonlyArray<CallerKey> => (keys.length === 0 ? [unknown] : keys.map(callerKeyOf))
+    const keys = hasKeys ? [request.header(keyNameHeader) ?? ""] : credentialsOf(request)
+    const callerKeys = (): ReadonlyArray<CallerKey> =>
+      keys.length === 0 ? [unknown] : keys.map(hasKeys ? namedKey : callerKeyOf)
     const agent = request.agent ?? callerKeys()[0]!.name
     const matching = compiled
       .filter(

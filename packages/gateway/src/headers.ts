@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders } from "node:http"
 import type { HeaderReader } from "floodgate/protocol"
 import { headerReader } from "floodgate/internal"
+import { type Exchange, isReplaced, readerOf as exchangedReader } from "./credentials.ts"
 
 /** Headers as Node gives those of a response. */
 export type ResponseHeaders = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
@@ -28,27 +29,36 @@ export const namedBy = (connection: string | null | undefined): ReadonlyArray<st
   (connection ?? "").toLowerCase().split(/[\s,]+/)
 
 /** Reads the headers that are passed on, and our own. They identify the caller. */
-export const readerOf = (headers: IncomingHttpHeaders): HeaderReader => {
+export const readerOf = (headers: IncomingHttpHeaders, exchange?: Exchange): HeaderReader => {
   const read = headerReader(headers)
   const dropped = namedBy(headers.connection)
-  return (name) => (dropped.includes(name) ? undefined : read(name))
+  const passed: HeaderReader = (name) => (dropped.includes(name) ? undefined : read(name))
+  return exchange === undefined ? passed : exchangedReader(passed, exchange)
 }
 
 /**
  * The headers of a request as they are passed on, names and values in turn. Our own, `x-floodgate-...`, are removed, and so is a
- * second `authorization`, which Node does not show. An answer that will be `read` is requested without compression.
+ * second `authorization`, which Node does not show. An answer that will be `read` is requested without compression. With an
+ * `exchange`, the provider's credential replaces all of the caller's.
  */
-export const outgoing = (raw: ReadonlyArray<string>, connection: string | undefined, read: boolean): Array<string> => {
+export const outgoing = (
+  raw: ReadonlyArray<string>,
+  connection: string | undefined,
+  read: boolean,
+  exchange?: Exchange
+): Array<string> => {
   const dropped = new Set(namedBy(connection))
   const sent: Array<string> = []
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index]!.toLowerCase()
     if (rewritten.has(name) || dropped.has(name) || name.startsWith("x-floodgate-")) continue
     if (read && name === "accept-encoding") continue
+    if (exchange !== undefined && isReplaced(name)) continue
     if (name === "authorization") dropped.add(name)
     sent.push(raw[index]!, raw[index + 1]!)
   }
   if (read) sent.push("accept-encoding", "identity")
+  if (exchange?.header !== undefined) sent.push(...exchange.header)
   return sent
 }
 

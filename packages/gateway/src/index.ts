@@ -10,8 +10,8 @@
  * - The path of a request decides its provider. Where providers share a path, the headers `anthropic-version` and
  *   `x-goog-api-key` decide. The name of an upstream in front of the path, as in `/anthropic/...`, always decides. A base URL
  *   may end with the version or not.
- * - Callers send their own keys. The gateway passes keys through, and never logs or stores them. Bodies are passed on byte
- *   for byte.
+ * - Callers send their own keys, which the gateway passes through, and never logs or stores. Or the gateway has `keys` of its
+ *   own: callers send one of these, and the upstream gets the provider's credential instead. Bodies are passed on byte for byte.
  * - A caller that waits receives nothing for 20 seconds, so that errors keep their status. Then its response begins with
  *   status 200, and pings (in a stream) or white space (before JSON) keep it alive. A call that finally fails after that
  *   ends with an error event, or with a broken connection if the answer is not a stream.
@@ -78,19 +78,23 @@ import { type AuthResult, makeAuth } from "./auth.ts"
 import * as Proxy from "./proxy.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Page from "./page.ts"
+import * as Credentials from "./credentials.ts"
+import { makeKeyring } from "./keys.ts"
+import { KeyUsers } from "./keyUsers.ts"
 import { CallerPurses } from "./purses.ts"
 import { namedBy } from "./headers.ts"
 import { agentOf, makeRecorder } from "./records.ts"
 import * as Refusals from "./refusals.ts"
-import { makeRouter } from "./routes.ts"
+import { makeRouter, type Routed } from "./routes.ts"
 import * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import * as Server from "./server.ts"
 import * as Transport from "./transport.ts"
 import type * as Spending from "floodgate/Spending"
 
+export type { Key } from "./keys.ts"
 export type { Recorded } from "./records.ts"
-export type { Options } from "./options.ts"
+export { type Options, providers } from "./options.ts"
 export type { Rule } from "./rule.ts"
 export { CannotListen } from "./server.ts"
 
@@ -178,20 +182,29 @@ const noWebSocket: Refusal = {
 const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): boolean =>
   /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
 
+/** What outlives a reload. */
+interface LastingParts {
+  readonly purses: CallerPurses
+  readonly activity: Activity
+  readonly accounts: Engine.Accounts
+  readonly now: () => number
+}
+
 /** Builds everything that depends on the options. A reload replaces it as a whole. */
 const makeGeneration = Effect.fnUntraced(function* (
   options: Options,
   checked: ParsedOptions,
-  purses: CallerPurses,
-  activity: Activity,
-  now: () => number
+  { accounts, activity, now, purses }: LastingParts
 ) {
-  const { rules = [] } = options
+  const { keys, rules = [] } = options
+  const credentialNames = new Map(Array.from(checked.credentials, ([name, secret]) => [secret, name]))
   const recorder = options.record && makeRecorder(options.record)
   const engine = yield* Engine.make({
     ...options,
     operation: "Gateway.make",
-    callOptions: makeCallers(rules, purses),
+    accounts,
+    credentialName: (credential) => credentialNames.get(credential),
+    callOptions: makeCallers(rules, purses, keys !== undefined),
     used: (planned) => {
       const use = activity.used(agentOf(planned))
       const record = recorder?.used(planned)
@@ -220,6 +233,7 @@ const makeGeneration = Effect.fnUntraced(function* (
     checked,
     parts,
     door: makeAuth(checked.token, checked.hosts),
+    keyring: keys && makeKeyring(keys),
     route: makeRouter(checked.upstreams, engine.route),
     open: 0,
     isOld: false,
@@ -308,16 +322,42 @@ interface ServerParts {
   readonly context: Context.Context<never>
   readonly memory: Bodies.BodyMemory
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly users: KeyUsers
+}
+
+/** A request that has been let in, or why not. */
+interface Admitted extends AuthResult {
+  /** Finds the credential that replaces the caller's key; undefined if the gateway has no keys. */
+  readonly exchange: ((routed: Routed) => Credentials.Exchange) | undefined
+}
+
+/** Lets a request in by its key, where the gateway has keys: these replace the token and the check of the host. */
+const admit = (
+  { checked: { credentials }, keyring, parts: { activity, now } }: Generation,
+  entry: AuthResult,
+  { headers, rawHeaders }: IncomingMessage
+): Admitted => {
+  if (keyring === undefined) return { ...entry, exchange: undefined }
+  const { isBearer, keys, target } = Credentials.presented(rawHeaders, entry.target)
+  const holder = keyring.check(keys, now())
+  if ("refusal" in holder) {
+    activity.denied(holder)
+    return { target, refusal: holder.refusal, exchange: undefined }
+  }
+  const exchange = (routed: Routed) =>
+    Credentials.exchange(holder, credentials.get(routed.upstream.name), routed, headers, isBearer)
+  return { target, refusal: undefined, exchange }
 }
 
 /** Answers a request for an upstream, or refuses it. */
 const forward = (
-  { current, isClosing, memory, run }: ServerParts,
-  { refusal, target }: AuthResult,
+  { current, isClosing, memory, run, users }: ServerParts,
+  entry: AuthResult,
   request: IncomingMessage,
   response: ServerResponse
 ): void => {
   const generation = current()
+  const { exchange: exchangeFor, refusal, target } = admit(generation, entry, request)
   const isWebSocket = wantsWebSocket(request.headers)
   // A WebSocket request is always a GET, in place of the POST that it replaces.
   const method = isWebSocket ? "POST" : (request.method ?? "GET")
@@ -338,8 +378,10 @@ const forward = (
   if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
   const { maxBodyBytes, maxHeldBytes } = generation.checked
   const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
+  const exchange = exchangeFor?.(routed)
+  if (exchange !== undefined) users.enter(exchange.holder, response)
   const begin = (run: (answer: Effect.Effect<void>) => void) =>
-    Proxy.handle({ parts: generation.parts, routed, request, response }, body, run)
+    Proxy.handle({ parts: generation.parts, routed, exchange, request, response }, body, run)
   answer(generation, response, run, begin, () => body.release())
 }
 
@@ -411,14 +453,15 @@ export const make = Effect.fnUntraced(function* (
   const set = yield* FiberSet.make<void, never>()
   const run = yield* FiberSet.runtime(set)()
 
+  const lasting: LastingParts = { purses, activity, accounts: Engine.makeAccounts(), now }
   const opened = Effect.fnUntraced(function* (options: Options, checked: ParsedOptions) {
     const inner = yield* Scope.fork(scope)
-    const making = Scope.provide(makeGeneration(options, checked, purses, activity, now), inner).pipe(
+    const making = Scope.provide(makeGeneration(options, checked, lasting), inner).pipe(
       Effect.provideService(Governor.Governor, governor)
     )
     const made = yield* Effect.onError(making, () => Scope.close(inner, Exit.void))
     made.close = Scope.close(inner, Exit.void)
-    activity.watch(purses.show(options.rules ?? []))
+    activity.watch(purses.show(options.rules ?? [], options.keys !== undefined))
     return made
   })
   let current = yield* opened(options, first)
@@ -433,6 +476,7 @@ export const make = Effect.fnUntraced(function* (
     now
   })
   let closing = false
+  const users = new KeyUsers()
 
   const reload = (next: Options): Effect.Effect<void> =>
     Effect.gen(function* () {
@@ -441,10 +485,11 @@ export const make = Effect.fnUntraced(function* (
       const old = current
       current = made
       old.isOld = true
+      users.keep(made.keyring)
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
-  const serve = serving({ context, current: () => current, isClosing: () => closing, memory, page, run })
+  const serve = serving({ context, current: () => current, isClosing: () => closing, memory, page, run, users })
   server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {
     closing = true

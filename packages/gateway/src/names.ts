@@ -15,30 +15,32 @@ const secretsOf = ({ headers = {}, key }: Rule): string | undefined =>
     : digestOf(JSON.stringify([key, Object.entries(headers)]))
 
 /** Describes the callers of a rule without its secrets. */
-const callersOf = ({ agent, headers = {}, key, model }: Rule, some: string): string => {
+const callersOf = ({ agent, headers = {}, key, model }: Rule, keys = "some keys"): string => {
   const parts = [
     ...(agent === undefined ? [] : [`agent ${agent}`]),
     ...(model === undefined ? [] : [`model ${model}`]),
-    ...Object.keys(headers).map((name) => `${some}${name}`),
-    ...(key === undefined ? [] : [`${some}keys`])
+    ...Object.keys(headers).map((name) => `some ${name}`),
+    ...(key === undefined ? [] : [keys])
   ]
   return parts.length === 0 ? "all callers" : `callers with ${parts.join(", ")}`
 }
 
 /**
  * The name of a rule for people. A rule without a name is described by its conditions. A hash stands for those that may contain
- * a secret, so that two such rules have different names, and a rule has the same one in every process.
+ * a secret, so that two such rules have different names, and a rule has the same one in every process. Where the gateway has keys
+ * of its own, a rule names them, which is no secret.
  */
-export const labelOf = (rule: Rule): string => {
+export const labelOf = (rule: Rule, hasKeys: boolean): string => {
   if (rule.name !== undefined) return rule.name
-  const secrets = secretsOf(rule)
-  return secrets === undefined ? callersOf(rule, "") : `${callersOf(rule, "some ")} (${secrets.slice(0, shortDigest)})`
+  const secrets = secretsOf(hasKeys ? { ...rule, key: undefined } : rule)
+  const callers = callersOf(rule, hasKeys ? `key ${rule.key}` : undefined)
+  return secrets === undefined ? callers : `${callers} (${secrets.slice(0, shortDigest)})`
 }
 
 /** What identifies the amounts of an unnamed rule in a stored state. */
 export const conditionsOf = (rule: Rule): string => {
   const secrets = secretsOf(rule)
-  const callers = callersOf(rule, "some ")
+  const callers = callersOf(rule)
   return secrets === undefined ? callers : `${callers} ${secrets}`
 }
 

@@ -1,9 +1,11 @@
 /** The options of a gateway, their defaults, and the checks on them. */
 import * as Duration from "effect/Duration"
+import * as Redacted from "effect/Redacted"
 import { constants } from "node:buffer"
 import type * as Fetch from "floodgate/fetch"
-import { checkCap, Engine, Input, priority, shown, weight } from "floodgate/internal"
+import { checkCap, Engine, hint, Input, priority, shown, weight } from "floodgate/internal"
 import { isLoopback } from "./auth.ts"
+import type { Key } from "./keys.ts"
 import { labelOf } from "./names.ts"
 import type * as Spending from "floodgate/Spending"
 import type { Recorded } from "./records.ts"
@@ -39,6 +41,20 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
    * @default none
    */
   readonly hosts?: ReadonlyArray<string> | undefined
+  /**
+   * Keys of the gateway's own. With keys, a call needs one of them in the place of the provider's key, and the upstreams get the
+   * `credentials` instead. Such a key never opens the page or the metrics.
+   *
+   * @default none: callers send the provider's key, which is passed on
+   */
+  readonly keys?: ReadonlyArray<Key> | undefined
+  /**
+   * The credential of each upstream, for a gateway with `keys`; null for a service that needs none. The token of a subscription is
+   * refused, because sharing it gets the account banned.
+   *
+   * @default none
+   */
+  readonly credentials?: Readonly<Record<string, Redacted.Redacted<string> | null>> | undefined
   /**
    * Weights and priorities of callers, and their caps in dollars. For each setting, the first rule that matches the caller and
    * has the setting applies. Costs are computed with the governor's prices.
@@ -87,7 +103,13 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
   readonly record?: ((call: Recorded) => void) | undefined
 }
 
-const providers = {
+/**
+ * The addresses of the providers that a gateway reaches by default.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export const providers: Readonly<Record<"anthropic" | "openai" | "gemini", string>> = {
   anthropic: "https://api.anthropic.com",
   openai: "https://api.openai.com",
   gemini: "https://generativelanguage.googleapis.com"
@@ -101,6 +123,8 @@ const maxBodyBytes = constants.MAX_STRING_LENGTH
 /** More memory and more sockets than any machine has. */
 const maxHeldBytes = 2 ** 44
 const maxConnections = 1_000_000
+
+const within = (min: number, value: number, max: number): boolean => min <= value && value <= max
 
 const wholeUpTo = (max: number): Input.Check =>
   Input.number(`an integer from 1 to ${max}`, (value) => Number.isInteger(value) && value > 0 && value <= max)
@@ -149,13 +173,54 @@ const rule = Input.options<Rule>({
 
 /** People and metrics tell rules apart by their names. */
 const distinctNames: Input.Check = (value) => {
-  const labels = (value as ReadonlyArray<Rule>).map(labelOf)
-  const index = (value as ReadonlyArray<Rule>).findLastIndex(
+  const { keys, rules = [] } = value as Options
+  const labels = rules.map((rule) => labelOf(rule, keys !== undefined))
+  const index = rules.findLastIndex(
     ({ name }, index) => name !== undefined && labels.some((label, other) => label === name && other !== index)
   )
   if (index < 0) return undefined
-  return { place: `[${index}].name`, text: `expected a name that no other rule has, got ${shown(labels[index])}` }
+  return { place: `.rules[${index}].name`, text: `expected a name that no other rule has, got ${shown(labels[index])}` }
 }
+
+/** Whether there is such a day: JavaScript takes 31 February for a day in March. */
+const isDay = (date: string): boolean => {
+  const start = new Date(`${date}T00:00Z`)
+  return !Number.isNaN(start.getTime()) && start.toISOString().startsWith(date)
+}
+
+/** A date, or a time with its zone. */
+const isTime = (value: unknown): boolean =>
+  typeof value === "string" &&
+  isDay(value.slice(0, 10)) &&
+  /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/.test(value) &&
+  !Number.isNaN(Date.parse(value))
+
+/** More keys than a team has. Every request is compared with each of them. */
+const maxKeys = 1_000
+
+const key = Input.options<Key>(
+  {
+    name: givenName,
+    sha256: Input.secret(
+      'the SHA-256 of a key in 64 hexadecimal digits, as "floodgate gateway key new NAME" prints it, and not the key itself',
+      (value) => typeof value === "string" && /^[\da-f]{64}$/i.test(value)
+    ),
+    expires: Input.that("a date such as 2027-01-01, or a time such as 2027-01-01T12:00Z", isTime)
+  },
+  "name",
+  "sha256"
+)
+
+const distinctKeys: Input.Check = (value) => {
+  const hashes = (value as ReadonlyArray<Key>).map(({ sha256 }) => sha256.toLowerCase())
+  const index = hashes.findIndex((hash, index) => hashes.indexOf(hash) !== index)
+  if (index < 0) return undefined
+  const first = `keys[${hashes.indexOf(hashes[index]!)}]`
+  return { place: `[${index}].sha256`, text: `expected another key than that of ${first}: remove one of the two` }
+}
+
+/** A credential as it may be in a header. */
+const credential: Input.Check = (value) => (value === null ? undefined : Input.apiKey(value))
 
 const { callOptions: _, ...ofEngine } = Engine.checks
 
@@ -174,7 +239,13 @@ const settings = Input.options<Options>({
       (value) => typeof value === "string" && /^[\w-]+(?:\.[\w-]+)*$/.test(value)
     )
   ),
-  rules: Input.all(Input.list(rule), distinctNames),
+  keys: Input.all(
+    Input.list(key),
+    Input.that(`1 to ${maxKeys} keys`, (value) => within(1, (value as ReadonlyArray<Key>).length, maxKeys)),
+    distinctKeys
+  ),
+  credentials: Input.record(credential),
+  rules: Input.list(rule),
   spent: Input.record(Input.anObject),
   maxHold: time,
   silence: time,
@@ -196,7 +267,45 @@ const guarded: Input.Check = (value) => {
   return { place: ".token", text: "expected a token, because other machines can reach the host, got none" }
 }
 
-const complete = Input.all(settings, guarded)
+/** Tokens of subscriptions: Anthropic's, and those with which Codex signs in to ChatGPT. */
+const isSubscription = (secret: string, address: string): boolean =>
+  secret.startsWith("sk-ant-o") ||
+  (secret.startsWith("eyJ") && /(?:^|\.)(?:openai|chatgpt)\.com$/.test(URL.parse(address)?.hostname ?? ""))
+
+/** Why an upstream cannot have a credential, or needs one. */
+const credentialProblem = (address: string, given: Redacted.Redacted<string> | null | undefined) => {
+  if (given === undefined) return "expected a credential, because callers send keys of the gateway, got none"
+  if (given === null) return undefined
+  const secret = Redacted.value(given)
+  // A header has no spaces, control characters or other scripts.
+  if (!/^[!-~]+$/.test(secret))
+    return "expected a credential without spaces and line breaks, got something else (not shown)"
+  return isSubscription(secret, address)
+    ? "expected an API key, got the token of a subscription: sharing it would get the account banned"
+    : undefined
+}
+
+/** Keys and credentials belong together: without keys, anybody who reaches the gateway could use the credentials. */
+const exchanged: Input.Check = (value) => {
+  const { credentials = {}, keys, upstreams: given = providers } = value as Options
+  const [first, ...rest] = Object.keys(credentials)
+  if (keys === undefined) {
+    if (first === undefined) return undefined
+    return { place: ".keys", text: `expected keys, because the gateway has ${rest.length + 1} credentials, got none` }
+  }
+  const unknown = Object.keys(credentials).find((name) => !Object.hasOwn(given, name))
+  if (unknown !== undefined) {
+    const text = `no upstream has this name: ${hint(unknown, Object.keys(given))}`
+    return { place: `.credentials.${unknown}`, text }
+  }
+  for (const [name, address] of Object.entries(given)) {
+    const text = credentialProblem(address, Object.hasOwn(credentials, name) ? credentials[name] : undefined)
+    if (text !== undefined) return { place: `.credentials.${name}`, text }
+  }
+  return undefined
+}
+
+const complete = Input.all(settings, distinctNames, guarded, exchanged)
 
 /** Checks options and adds the defaults. Throws a `RangeError` for invalid ones. */
 export const parse = (operation: string, given: Options) => {
@@ -207,6 +316,12 @@ export const parse = (operation: string, given: Options) => {
     host: given.host ?? defaultHost,
     port: given.port ?? 0,
     token: given.token,
+    keys: given.keys,
+    credentials: new Map(
+      Object.entries(given.credentials ?? {}).flatMap(([name, secret]) =>
+        secret === null ? [] : [[name, Redacted.value(secret)] as const]
+      )
+    ) as ReadonlyMap<string, string>,
     hosts: new Set((given.hosts ?? []).map((name) => name.toLowerCase())) as ReadonlySet<string>,
     upstreams: new Map(
       Object.entries(given.upstreams ?? providers).map(([name, address]) => [name, upstreamOf(name, address)!])

@@ -9,6 +9,7 @@ import { PassThrough, Readable } from "node:stream"
 import * as Retry from "floodgate/Retry"
 import type { Refusal } from "floodgate/protocol"
 import type { Activity, RequestEnd } from "./activity.ts"
+import type { Exchange } from "./credentials.ts"
 import * as Headers from "./headers.ts"
 import { type Engine, isRecord, type Match, ReviewAt } from "floodgate/internal"
 import type { CallerPurses } from "./purses.ts"
@@ -38,6 +39,8 @@ export interface ProxyParts {
 export interface ProxiedRequest {
   readonly parts: ProxyParts
   readonly routed: Routed
+  /** The caller's key and the credential that is sent instead, if the gateway has keys of its own. */
+  readonly exchange: Exchange | undefined
   readonly request: IncomingMessage
   readonly response: ServerResponse
 }
@@ -48,7 +51,7 @@ export interface ProxiedRequest {
 
 /** Passes a request on unchanged, and its response back as it arrives. */
 const pass = Effect.fnUntraced(function* (
-  { parts: { activity, transports }, request, response, routed }: ProxiedRequest,
+  { exchange, parts: { activity, transports }, request, response, routed }: ProxiedRequest,
   body: Buffer | undefined
 ) {
   const controller = yield* Effect.acquireRelease(
@@ -57,7 +60,7 @@ const pass = Effect.fnUntraced(function* (
   )
   const { headers: given, method = "GET", rawHeaders } = request
   const { name: upstream } = routed.upstream
-  const headers = Headers.outgoing(rawHeaders, given.connection, false)
+  const headers = Headers.outgoing(rawHeaders, given.connection, false, exchange)
   const length = given["content-length"]
   const hasBody = length !== undefined || given["transfer-encoding"] !== undefined
   // With the caller's length the body is not sent in chunks, which some providers refuse.
@@ -156,23 +159,24 @@ const outcomeOf = (end: Refusals.CallEnd): RequestEnd["outcome"] => {
 }
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
-const reporter = ({ parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
+const reporter = ({ exchange, parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
   const { name: upstream } = routed.upstream
   const { model, protocol } = planned.request
   const agent = agentOf(planned)
   return (outcome: RequestEnd["outcome"], status: number): Effect.Effect<void> => {
     parts.activity.ended({ upstream, outcome, agent })
     const millis = parts.now() - startedAt
-    return Effect.logDebug({ event: "call", upstream, protocol, model, agent, outcome, status, millis })
+    const key = exchange === undefined ? {} : { key: exchange.holder.name }
+    return Effect.logDebug({ event: "call", upstream, protocol, model, agent, ...key, outcome, status, millis })
   }
 }
 
 /** Makes a governed call. */
 const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): Effect.Effect<void> => {
-  const { parts, request, response, routed } = proxied
+  const { exchange, parts, request, response, routed } = proxied
   const { engine, keeper, maxHold, now, purses, recorder, reviewAfter, transports } = parts
   const transport = transports.get(routed.upstream.name)!
-  const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true)
+  const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
   const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
   const startedAt = now()
   const times = recorder?.came(planned, startedAt)
@@ -229,8 +233,8 @@ const answerCall = (
   bytes: Buffer,
   held: Bodies.RequestBody
 ): Effect.Effect<void> => {
-  const { parts, request, routed } = proxied
-  const header = Headers.readerOf(request.headers)
+  const { exchange, parts, request, routed } = proxied
+  const header = Headers.readerOf(request.headers, exchange)
   // Passing on a call that cannot be read would evade all caps and limits.
   if (!/^(?:identity)?$/i.test(header("content-encoding") ?? "")) return refuseBody(proxied, found, Refusals.encoded)
   const parsed = (body: unknown): Effect.Effect<void> => {

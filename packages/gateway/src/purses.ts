@@ -84,6 +84,8 @@ export class CallerPurses {
   private readonly read: <A>(effect: Effect.Effect<A>) => A
   /** The names of the caps of the current rules, which are shown even before they are used. */
   private shared: ReadonlySet<string> = new Set()
+  /** Whether the gateway has keys of its own, whose names may be shown. */
+  private hasKeys = false
 
   constructor(
     earlier: Readonly<Record<string, Spending.Kept>>,
@@ -135,7 +137,8 @@ export class CallerPurses {
   }
 
   /** Shows the caps of these rules from now on, and returns those caps. */
-  show(rules: ReadonlyArray<Rule>): ReadonlyArray<SharedCap> {
+  show(rules: ReadonlyArray<Rule>, hasKeys = false): ReadonlyArray<SharedCap> {
+    this.hasKeys = hasKeys
     const caps = rules.flatMap((rule) => {
       const purse = this.ofRule(rule)
       if (purse === undefined) return []
@@ -151,7 +154,7 @@ export class CallerPurses {
 
   /** The purse that all callers of a rule share. */
   private ofRule(rule: Rule): Spending.Purse | undefined {
-    return rule.cap && this.cap(rule.cap, labelOf(rule), "rule", rule, "")
+    return rule.cap && this.cap(rule.cap, labelOf(rule, this.hasKeys), "rule", rule, "")
   }
 
   private agent(name: string): Spending.Purse {

@@ -19,9 +19,9 @@ export interface Rule {
   /** The name of the agent. */
   readonly agent?: string | undefined
   /**
-   * The key that the caller sends to the provider, or a pattern that matches only it, such as `*x9Yz`; the access key for
-   * AWS, and the project for Vertex AI. A call with several keys matches by any of them, because only the provider knows which it
-   * accepts.
+   * The name of the caller's key, if the gateway has `keys`. Otherwise it is the key that the caller sends to the provider, or a
+   * pattern that matches only it, such as `*x9Yz`; the access key for AWS, and the project for Vertex AI. A call with several keys
+   * then matches by any of them, because only the provider knows which it accepts.
    */
   readonly key?: string | undefined
   readonly model?: string | undefined

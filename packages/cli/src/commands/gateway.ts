@@ -1,6 +1,7 @@
 /** `floodgate gateway`: a reverse proxy that paces the calls of clients in any language. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -11,9 +12,12 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
+import { hint } from "floodgate/internal"
 import * as Governor from "floodgate/Governor"
 import * as Exit from "./exit.ts"
 import * as GatewayConfig from "./gateway/config.ts"
+import * as Credentials from "./gateway/credentials.ts"
+import { keyCommand } from "./gateway/key.ts"
 import * as Recording from "./gateway/record.ts"
 import * as Reload from "./gateway/reload.ts"
 import * as State from "./gateway/state.ts"
@@ -124,14 +128,19 @@ const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
     Effect.mapError(({ message }) => Exit.failure("usage", message))
   )
   const limits = yield* LimitFlags.checked("gateway", given)
+  const { credentials, upstreams } = yield* Credentials.resolve(
+    Option.getOrElse(given.config, () => "--config"),
+    { ...file, upstreams: Option.getOrElse(given.upstream, () => file.upstreams) }
+  )
   return {
     ...file,
+    credentials,
+    upstreams,
     limits: limits ?? file.limits,
     concurrency: Option.getOrElse(given.concurrency, () => file.concurrency),
     host: Option.getOrElse(given.host, () => file.host),
     hosts: Option.getOrElse(given.hostName, () => file.hosts),
     port: Option.getOrElse(given.port, () => file.port),
-    upstreams: Option.getOrElse(given.upstream, () => file.upstreams),
     maxHold: Option.getOrElse(given.maxHold, () => file.maxHold),
     token: Option.isSome(token) ? Redacted.value(token.value) : file.token
   }
@@ -143,6 +152,24 @@ const optionsOf = (all: GatewayConfig.GatewaySettings): Gateway.Options => {
   const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices: _p, ...settings } = all
   return { ...settings, ...durations(settings), port: settings.port ?? defaultPort }
 }
+
+/** Says what has no effect. The gateway starts nevertheless, because the other keys and rules are right. */
+const warn = (given: GatewayFlags, { keys, rules = [] }: GatewayConfig.GatewaySettings) =>
+  Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    const file = Option.match(given.config, { onNone: () => "", onSome: (path) => `${oneLine(path)}: ` })
+    for (const [index, { expires, name }] of (keys ?? []).entries()) {
+      if (expires === undefined || now < Date.parse(expires)) continue
+      yield* Print.err(
+        `${file}keys[${index}] (${oneLine(name)}) expired on ${expires}, so it is refused: remove it, or set a later date`
+      )
+    }
+    const names = keys?.map(({ name }) => name)
+    for (const [index, { key = "*" }] of rules.entries()) {
+      if (names === undefined || key.includes("*") || names.includes(key)) continue
+      yield* Print.err(`${file}rules[${index}].key: no key has the name "${oneLine(key)}": ${hint(key, names)}`)
+    }
+  })
 
 /** Reads the configuration again at each SIGHUP. An invalid one changes nothing. */
 const reloading = (given: GatewayFlags, first: GatewayConfig.GatewaySettings, more: Gateway.Options) =>
@@ -156,6 +183,7 @@ const reloading = (given: GatewayFlags, first: GatewayConfig.GatewaySettings, mo
         yield* gateway.reload({ ...optionsOf(next), ...more })
         yield* Reload.resize(settings, next)
         settings = next
+        yield* warn(given, next)
         yield* Print.err("Reloaded the configuration")
       }).pipe(
         orRefused(given),
@@ -181,6 +209,7 @@ export const gatewayCommand = Command.make(
       const { url } = yield* Gateway.Gateway
       // Started before the URL is printed, because a SIGHUP without a listener ends the process.
       yield* Effect.forkScoped(reloading(given, settings, more), { startImmediately: true })
+      yield* warn(given, settings)
       yield* Print.out(`floodgate gateway listening on ${url}`)
       return yield* Effect.onInterrupt(Effect.never, () =>
         Print.err("Closing: running calls may finish; press Ctrl-C again to end them")
@@ -206,6 +235,7 @@ export const gatewayCommand = Command.make(
     ).pipe(orRefused(given))
   }, Effect.scoped)
 ).pipe(
+  Command.withSubcommands([keyCommand]),
   Command.withDescription(
     "A reverse proxy that holds each call until the provider has room: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
   ),

@@ -4,6 +4,7 @@ import type * as FileSystem from "effect/FileSystem"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaParser from "effect/SchemaParser"
+import type * as Gateway from "@floodgate/gateway"
 import type * as FloodgateLimits from "floodgate/Limits"
 import * as Exit from "../exit.ts"
 import * as Files from "../files.ts"
@@ -75,6 +76,13 @@ const Price = Schema.Struct({
   maxOutput: optional(Schema.Finite)
 })
 
+/** A key of the gateway by its hash; the gateway checks the hash and the date. */
+const Key = Schema.Struct({
+  name: Schema.String,
+  sha256: Schema.String,
+  expires: optional(Schema.String)
+})
+
 const Rule = Schema.Struct({
   name: optional(Schema.String),
   agent: optional(Schema.String),
@@ -98,6 +106,8 @@ const Config = Schema.Struct({
   concurrency: optional(countFrom(1)),
   maxQueued: optional(countFrom(0)),
   maxPools: optional(countFrom(1)),
+  keys: optional(Schema.Array(Key)),
+  credentials: optional(texts),
   rules: optional(Schema.Array(Rule)),
   prices: optional(Schema.Record(Schema.String, Price)),
   maxHold: optional(Span),
@@ -112,10 +122,13 @@ const Config = Schema.Struct({
   idleTimeout: optional(Span)
 })
 
-/** The settings of the configuration and the flags. */
-export type GatewaySettings = {
+/** The settings of a configuration file. */
+export type GatewayFile = {
   readonly [K in keyof Omit<typeof Config.Type, "limits">]: (typeof Config.Type)[K] | undefined
 } & { readonly limits?: FloodgateLimits.Limits | FloodgateLimits.Pools | undefined }
+
+/** The settings of the file and the flags, with the credentials that the file names. */
+export type GatewaySettings = Omit<GatewayFile, "credentials"> & Pick<Gateway.Options, "credentials">
 
 const maxBytes = 1e6
 
@@ -123,13 +136,13 @@ const maxBytes = 1e6
 export const decode = SchemaParser.decodeUnknownResult(Config, { onExcessProperty: "error", errors: "all" })
 
 /** Reads the settings of a file. */
-export const read = (path: string): Effect.Effect<GatewaySettings, Exit.CommandError, FileSystem.FileSystem> =>
+export const read = (path: string): Effect.Effect<GatewayFile, Exit.CommandError, FileSystem.FileSystem> =>
   Effect.flatMap(Files.text(path, maxBytes), (text) => {
     const wrong = (why: string) => Effect.fail(Exit.failure("usage", `${oneLine(path)}: ${why}`))
     const json = parseJson(text)
     if ("error" in json) return wrong(json.error)
     const result = decode(json.value)
     return Result.isSuccess(result)
-      ? Effect.succeed(result.success as GatewaySettings)
+      ? Effect.succeed(result.success as GatewayFile)
       : wrong(explain(result.failure, json.value))
   })

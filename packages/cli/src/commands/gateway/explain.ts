@@ -60,7 +60,7 @@ const valueAt = (value: unknown, path: Path): unknown =>
 
 const maxShown = 60
 /** Settings that may contain a secret. */
-const secrets: ReadonlySet<PropertyKey> = new Set(["token", "key", "headers"])
+const secrets: ReadonlySet<PropertyKey> = new Set(["token", "key", "keys", "credentials", "headers"])
 
 /** The given value, unless it may contain a secret. */
 const gotOf = (value: unknown, path: Path): string => {
@@ -72,7 +72,13 @@ const gotOf = (value: unknown, path: Path): string => {
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
 
+/** Names under which people put a key itself. */
+const plain: ReadonlySet<PropertyKey> = new Set(["key", "secret", "token", "value"])
+
 const unknown = (path: Path, known: ReadonlyArray<string>): string => {
+  if (path[0] === "keys" && plain.has(path.at(-1)!)) {
+    return `"${placeOf(path)}": remove the key, and set sha256 as "floodgate gateway key new NAME" prints it`
+  }
   const near = nearest(String(path.at(-1)), known)
   const hint = near === undefined ? `known are ${known.join(", ")}` : `did you mean "${near}"?`
   return `unknown setting "${placeOf(path)}": ${hint}`
