@@ -578,6 +578,26 @@ describe("Governor", () => {
       }).pipe(Effect.provide(layer({ retry: steady(3), budget: { concurrency: 1 } })))
     )
 
+    it.effect("is queued behind the other calls of its agent if it met an empty bucket twice", () =>
+      Effect.gen(function* () {
+        // Regression: a large call that others left no room for was the only one that was ever sent.
+        const order: Array<string> = []
+        const empty = { dimensions: { inputTokens: { limit: 100_000, remaining: 0 } } }
+        const attemptOf = (name: string) => (_: Governor.Ticket) => {
+          order.push(name)
+          const tries = order.filter((each) => each === name).length
+          return name === "large" && tries <= 2
+            ? fail(new LlmError.RateLimited({ status: 429, signal: empty }))
+            : Effect.delay(succeed(name), "2 seconds")
+        }
+        yield* Effect.forkChild(run(attemptOf("large")))
+        yield* TestClock.adjust("500 millis")
+        for (const name of ["b", "c", "d"]) yield* Effect.forkChild(run(attemptOf(name)))
+        yield* TestClock.adjust("1 minute")
+        assert.deepStrictEqual(order, ["large", "b", "large", "c", "d", "large"])
+      }).pipe(Effect.provide(layer({ retry: steady(3), budget: { concurrency: 1 } })))
+    )
+
     it.effect("does not retry a refusal of the budget", () =>
       Effect.gen(function* () {
         const tooLarge = { ...call, inputTokens: 1_000_000 }

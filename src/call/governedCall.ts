@@ -58,6 +58,8 @@ interface JudgedFailure extends FailureReport {
 /** The state of an attempt: without a reservation, with one, with its request sent, settled. */
 type Phase = "waiting" | "admitted" | "sent" | "settled"
 
+/** After this many exhaustions in a row, a call lets the others of its agent go first. */
+const maxExhaustions = 2
 /** No bucket takes longer to refill. A provider that asks for more time will reject all calls until then. */
 const maxRefillMillis = 120_000
 
@@ -119,6 +121,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   last = Infinity
   /** Whether it is queued before the other calls of its agent. */
   isFirst = false
+  /** The number of attempts in a row that met an empty bucket. */
+  private exhaustions = 0
   known!: Usage.KnownCall
   estimate: Limits.Estimate = {}
   price: Prices.Price | undefined = undefined
@@ -187,8 +191,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     call.waited += this.now - this.failedAt
     call.phase = "waiting"
     call.scope = Scope.makeUnsafe()
+    call.exhaustions = failed.verdict === "exhausted" ? this.exhaustions + 1 : 0
     // A rejected call is queued before the others of its agent. After an outage it is not: the call may have caused the failure.
-    call.isFirst = failed.verdict !== "outage"
+    // Nor is it after repeated exhaustions: another call may be smaller, and fit into what the bucket has.
+    call.isFirst = failed.verdict !== "outage" && call.exhaustions < maxExhaustions
     call.payment = call.observed = call.failed = undefined
     return call
   }

@@ -45,10 +45,10 @@ const covers = (pacer: Pacer, readings: Readings): boolean =>
   pacer.meters.every(({ dimension, limit }) => limit < Infinity || readings[dimension] !== undefined) ||
   (readings.requests !== undefined && (readings.tokens ?? readings.inputTokens) !== undefined)
 
-/** Whether headers say, beyond their error, that a bucket had room for a call. */
+/** Whether headers say that a bucket had room for a call. */
 export const showsRoom = (meter: Meter.Meter, admission: Admission, readings: Readings | undefined): boolean => {
   const { remaining } = readings?.[meter.dimension] ?? {}
-  return remaining !== undefined && remaining - meter.error >= admission.charge[meter.dimension]
+  return remaining !== undefined && remaining >= admission.charge[meter.dimension]
 }
 
 /** Whether headers cover what providers limit, and say that all of these buckets had room for a call. */
@@ -67,8 +67,11 @@ const learnLimit = (
   if (limit === undefined) return meter
   if (meter === undefined) pacer.meters.push((meter = Meter.make(dimension, now)))
   const isNew = meter.limit === Infinity
-  // The burst was learned under a larger limit.
-  if (limit < meter.limit && pacer.caps[dimension] === undefined) meter.burst = undefined
+  if (limit < meter.limit) {
+    // Both were learned under a larger limit.
+    meter.most = undefined
+    if (pacer.caps[dimension] === undefined) meter.burst = undefined
+  }
   Meter.setLimit(meter, limit)
   // What is left can be taken at once, unless such bursts were rejected.
   meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, meter.mostBurst)) || undefined
@@ -86,6 +89,10 @@ const shareOf = (meter: Meter.Meter, share: number): Rule => {
   return { capacity, rate, most: Math.max(capacity, rate * 60_000), window: undefined, quota: false, share, provider }
 }
 
+/** Whether a call was sent before the one of the last headers, or before the last exhaustion. */
+const isOld = ({ header, mark }: Meter.Meter, { at }: Admission): boolean =>
+  at < Math.max(header?.at ?? -Infinity, mark?.at ?? -Infinity)
+
 /** Learns the level after a call, and measures the share. Headers that are older than the last ones are ignored. */
 const learnLevel = (
   pacer: Pacer,
@@ -96,9 +103,9 @@ const learnLevel = (
   now: number
 ): void => {
   const given = givenAt(pacer, meter, admission)
-  const { header, mark } = meter
-  if (given === undefined || meter.peak === Infinity || now < pacer.distrustUntil) return
-  if ((header !== undefined && admission.at < header.at) || (mark !== undefined && admission.at < mark.at)) return
+  const { header } = meter
+  if (given === undefined || meter.peak === Infinity || now < pacer.distrustUntil || isOld(meter, admission)) return
+  meter.most = Math.max(meter.most ?? 0, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : admission.charge[meter.dimension])
   const shown = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
@@ -140,8 +147,10 @@ const slopeMillis = 1_000
 const slopeGain = 0.4
 /** Headers never lower the rate below this part of the limit: at a rate of 0, no call would bring new headers. */
 const minSlope = 1 / 50
-/** The error of headers decays by this factor per measurement. */
-const errorDecay = 0.97
+/** A bucket with more than this part of the most that headers showed may be full, and a full bucket gains nothing. */
+const nearlyFull = 0.9
+/** A bucket that never showed room for more calls than this was never seen full. */
+const minShown = 3
 
 /** Measures the share: our part of the refill is what the bucket gained between two headers, plus what we took meanwhile. */
 const learnSlope = (
@@ -155,10 +164,9 @@ const learnSlope = (
   const elapsed = to.at - from.at
   if (elapsed < Math.max(slopeMillis, (4 * meter.mean) / rate, (10 * roundedTo) / meter.limit)) return
   const gained = to.remaining - from.remaining + to.sum - from.sum
-  // A gain above the limit is an error of late headers, which may be missing next time, unless a window began again.
-  const isFull = to.remaining > 0.9 * Meter.burst(meter)
-  meter.error = Math.max(errorDecay * meter.error, isFull ? 0 : gained - meter.limit * elapsed - roundedTo)
-  const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained + meter.error) / elapsed)
+  const { mean, most = 0 } = meter
+  const isFull = to.remaining > nearlyFull * most && most > minShown * mean
+  const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained) / elapsed)
   Meter.restart(meter, Math.max(meter.limit * minSlope, entitled(pacer, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }

@@ -65,8 +65,8 @@ export interface Meter {
   tested: number
   /** The last header that was used for measuring. */
   header: Reference | undefined
-  /** By how much headers were too high recently, because they come late. */
-  error: number
+  /** The most that headers under this limit showed; undefined until one did. */
+  most: number | undefined
   /** The level includes what calls sent up to this time used, because a header said what was left after them. */
   loweredAt: number
 }
@@ -107,7 +107,7 @@ export const make = (
   fence: -Infinity,
   tested: 0,
   header: undefined,
-  error: 0,
+  most: undefined,
   loweredAt: -Infinity
 })
 
@@ -139,7 +139,7 @@ export const copy = (m: Meter): Meter => ({
   fence: m.fence,
   tested: m.tested,
   header: m.header,
-  error: m.error,
+  most: m.most,
   loweredAt: m.loweredAt
 })
 

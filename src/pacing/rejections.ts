@@ -98,6 +98,9 @@ const worthActing = 0.3
 /** The lowest rate of random rejections while nothing is known. */
 const openingRandom = 0.02
 
+/** What headers that show room count against an empty bucket: odds of 20 to 1. */
+const roomScore = 3
+
 /** Whether the sequential test finds that the bucket was empty. */
 const isAlarm = (pacer: Pacer, admission: Admission, hasRoom: boolean): boolean => {
   const { bucketTest, opening } = pacer
@@ -124,7 +127,7 @@ const isAlarm = (pacer: Pacer, admission: Admission, hasRoom: boolean): boolean 
     q: worthActing,
     pending
   })
-  const isAlarm = score >= threshold(pacer)
+  const isAlarm = score >= threshold(pacer) + (hasRoom ? roomScore : 0)
   pacer.bucketTest = { score: isAlarm ? 0 : score, surplus, seen }
   return isAlarm
 }
@@ -173,8 +176,8 @@ const smooth = (meter: Meter.Meter): void => {
   meter.burst = Math.min(Meter.burst(meter), meter.mostBurst)
 }
 
-/** The reserve is at most what the largest share refills in this time, or one mean call. */
-const reserveMillis = 1_000
+/** The reserve is at most what the rate in use refills in this time, or one mean call. */
+const reserveMillis = 2_000
 /** The waits before probes of an empty bucket double up to the longest, which exceeds most blackouts. */
 const firstProbeMillis = 1_000
 const maxProbeMillis = 8_000
@@ -202,7 +205,7 @@ const exhaust = (
   measure(pacer, meter, { at: admission.at, given: given + left })
   meter.level = Math.min(meter.level, left)
   if (misses === 1) {
-    const max = Math.max(meter.mean, reserveMillis * Math.max(meter.best, meter.limit < Infinity ? meter.limit : 0))
+    const max = Math.max(meter.mean, reserveMillis * Meter.rate(meter))
     meter.reserve = Math.min(Meter.burst(meter) / 3, max, Math.max(2 * meter.reserve, meter.mean / 2))
     return
   }

@@ -15,12 +15,16 @@ import { maxMillis } from "./models.ts"
 import * as Members from "./members.ts"
 import type { Config, Head, PoolMember, MemberPart, PoolState } from "./state.ts"
 
+/** A meter in the form of 0.3, which also learned an error of headers. */
+type StoredMeter = Meter.Meter & { readonly error: number }
+
 /** A state as it is stored, in the form of 0.3: members are called owners, and the cells of a window are a list. */
 type StoredState = Omit<PoolState, "members" | "degraded"> & { readonly owners: PoolState["members"] }
 
 export const encode = ({ degraded: _, law, members: owners, ...rest }: PoolState): string => {
   const caps = Amounts.mapDimensions<Cap.Cap, object>(law.caps, (cap) => ({ ...cap, cells: Cells.toList(cap.cells) }))
-  return JSON.stringify({ ...rest, law: { ...law, caps }, owners })
+  const meters = law.meters.map((meter) => ({ ...meter, error: 0 }))
+  return JSON.stringify({ ...rest, law: { ...law, caps, meters }, owners })
 }
 
 /** The text is not a valid state. */
@@ -180,9 +184,10 @@ const cap = object<Cap.Cap>({
   highs: list(object({ at: past, level: number }), maxCells)
 })
 
-const meter = object<Meter.Meter>({
+const meter = object<StoredMeter>({
   dimension,
   ...each(amount, "best", "recent", "mean", "largest", "reserve", "error"),
+  most: optional(amount),
   ...each(amountOrMore, "limit", "mostBurst", "floor", "peak"),
   ...each(number, "sum", "rejected", "held", "tested"),
   ...each(past, "at", "since", "rampAt"),

@@ -293,6 +293,7 @@ describe("the share of output that headers measure", () => {
     const output = (amount: number): Law.Admission["charge"] => ({ ...whole(0), outputTokens: amount })
     const says = (remaining: number): Law.Readings => ({ outputTokens: { limit: 10, remaining, roundedTo: 1 } })
     Law.observe(pool, Law.take(pool, output(0), 0), says(100_000), 0)
+    meterOf(pool, "outputTokens").most = 1_000_000
     Law.keep(pool, Law.take(pool, output(3_000), 0))
     const admission = Law.take(pool, output(900), 2_000)
     Law.observe(pool, admission, says(100_000 - 3_000 + 8_000), 2_000)

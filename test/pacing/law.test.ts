@@ -36,6 +36,20 @@ describe("law", () => {
       }
     })
 
+    it("takes more evidence if headers show room for the call", () => {
+      // Regression: two rejections in a row were enough where headers said that the bucket was nearly full.
+      const room = headers(10, 90_000)
+      for (const [says, verdicts] of [
+        [undefined, ["exhausted"]],
+        [room, ["isolated", "isolated", "exhausted"]]
+      ] satisfies ReadonlyArray<readonly [Law.Readings | undefined, ReadonlyArray<Law.Verdict>]>) {
+        const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+        const now = flow(Law, pool, 0, 10_000, 1, 2_000)
+        const found = verdicts.map(() => reject(Law, pool, send(Law, pool, now, 2_000), now + 50, { readings: says }))
+        assert.deepStrictEqual(found, verdicts)
+      }
+    })
+
     it("belongs to a known exhaustion if its call was sent before that", () => {
       const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
       let now = flow(Law, pool, 0, 10_000)
