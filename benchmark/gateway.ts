@@ -3,8 +3,8 @@
  * once, over loopback. Every server is a process of its own. Fastify and Portkey take part where they are installed:
  * `npm ci --prefix benchmark/gateway/rivals`.
  *
- * Throughput is a closed loop of 16 and of 64 connections, in turns, with the processor time that each server took for a
- * request, which is more meaningful on a busy machine. Delay is an open loop: 200 requests a second, spaced at random, because
+ * Throughput is a closed loop of 16 and of 64 connections, in turns (see `support/inTurns.ts`), by the processor time that each
+ * server takes for a request, which is what counts on a busy machine, and by requests a second. Delay is an open loop: 200 requests a second, spaced at random, because
  * evenly spaced requests or bursts would measure their own pattern. Memory is that of the command, after `npm run build`, with
  * 500 open streams and 1,000 calls that wait; `NODE_OPTIONS=--max-semi-space-size=8` is what the systemd unit and the container
  * set.
@@ -16,6 +16,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
+import { inTurns, resultsOf, type Turn } from "./support/inTurns.ts"
 
 const { values } = parseArgs({
   options: {
@@ -76,25 +77,25 @@ const spentBy = ({ child }: Server): Promise<number> =>
     child.send("usage")
   })
 
-/** Requests per second in a closed loop over some connections, and the processor time of each request. */
-const closed = async (to: Server, connections: number, body: string, lasting = seconds) => {
+/** A closed loop over some connections. */
+const closed = async (to: Server, connections: number, body: string, lasting = seconds): Promise<Turn> => {
   const pool = new Pool(to.url, { connections })
   const before = await spentBy(to)
   const started = performance.now()
   const end = started + lasting * 1_000
-  let done = 0
+  let count = 0
   await Promise.all(
     Array.from({ length: connections }, async () => {
       while (performance.now() < end) {
         await call(pool, to, body)
-        done++
+        count++
       }
     })
   )
-  const rate = (done * 1_000) / (performance.now() - started)
-  const micros = ((await spentBy(to)) - before) / done
+  const took = (performance.now() - started) / 1_000
+  const micros = (await spentBy(to)) - before
   await pool.close()
-  return { rate, micros }
+  return { count, micros, seconds: took }
 }
 
 /** The delays of 200 requests per second, in milliseconds, sorted. */
@@ -114,7 +115,6 @@ const open = async (to: Server, body: string): Promise<ReadonlyArray<number>> =>
   return delays.sort((one, other) => one - other)
 }
 
-const median = (all: ReadonlyArray<number>): number => all.toSorted((one, other) => one - other)[all.length >> 1]!
 const quantile = (all: ReadonlyArray<number>, part: number): number => all[Math.floor((all.length - 1) * part)]!
 const column = (value: number | string, width = 8): string => String(value).padStart(width)
 
@@ -147,23 +147,9 @@ for (const stream of [false, true]) {
 for (const stream of [false, true]) {
   const body = bodyOf(stream)
   for (const connections of [16, 64]) {
-    const all = taking(stream)
-    const found = new Map(all.map((to) => [to, [] as Array<{ rate: number; micros: number }>]))
-    for (let round = 0; round < rounds; round++) {
-      for (const [to, results] of found) results.push(await closed(to, connections, body))
-    }
-    const rates = all.map((to) => median(found.get(to)!.map(({ rate }) => rate)))
-    const bare = rates[1]!
-    console.log(
-      `\n${stream ? "streamed" : "whole"}, ${connections} connections: requests/s, of http-proxy-3's, CPU us each`
-    )
-    for (const [index, to] of all.entries()) {
-      const rate = rates[index]!
-      const micros = index === 0 ? "" : Math.round(median(found.get(to)!.map(({ micros }) => micros)))
-      console.log(
-        `  ${to.name.padEnd(20)}${column(Math.round(rate))}${column((rate / bare).toFixed(2))}${column(micros)}`
-      )
-    }
+    const contenders = taking(stream).map((to) => ({ name: to.name, turn: () => closed(to, connections, body) }))
+    const measured = await inTurns(contenders, { rounds, warmups: 0, base: "http-proxy-3" })
+    console.log(`\n${resultsOf(`${stream ? "streamed" : "whole"}, ${connections} connections`, "request", measured)}`)
   }
 }
 
