@@ -55,8 +55,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { type Ask, using } from "./budget/asking.ts"
 import type { BudgetError } from "./budget/errors.ts"
 import { unlimited } from "./budget/forecast/forecast.ts"
 import type * as Forecast from "./budget/forecast/models.ts"
@@ -77,6 +78,7 @@ import {
   type ResizeOptions,
   type Verdict
 } from "./budget/models.ts"
+import * as AtOnce from "./domain/atOnce.ts"
 import { check } from "./domain/input/checks.ts"
 import type * as Limits from "./Limits.ts"
 import * as Amounts from "./domain/amounts.ts"
@@ -404,21 +406,21 @@ export const withReservation = <A, E, R>(
   estimate: Limits.Estimate,
   use: (reservation: Reservation) => Effect.Effect<A, E, R>,
   options?: ReserveOptions
-): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
-  reserving("Budget.withReservation", estimate, use, options)
+): Effect.Effect<A, E | BudgetError, R | TokenBudget> => reserving("Budget.withReservation", estimate, use, options)
 
 const reserving = <A, E, R>(
   operation: string,
   estimate: Limits.Estimate,
   use: (reservation: Reservation) => Effect.Effect<A, E, R>,
   options: ReserveOptions | undefined
-): Effect.Effect<A, E | BudgetError, Exclude<R, Scope.Scope> | TokenBudget> =>
-  Effect.scoped(
-    Effect.withFiber(({ context }) => {
-      if (options !== undefined) check(operation, BudgetChecks.reserved, options)
-      return Effect.flatMap(Context.getUnsafe(context, TokenBudget).reserve(estimate, options), use)
-    })
-  )
+): Effect.Effect<A, E | BudgetError, R | TokenBudget> =>
+  Effect.withFiber(({ context }) => {
+    if (options !== undefined) check(operation, BudgetChecks.reserved, options)
+    const { reserve } = Context.getUnsafe(context, TokenBudget)
+    const ask = Context.get(context, AtOnce.OnlyEffect) ? undefined : AtOnce.of<Ask>(reserve)
+    if (ask !== undefined) return using(ask, estimate, use, options)
+    return Effect.scopedWith((scope) => Effect.flatMap(Scope.provide(reserve(estimate, options), scope), use))
+  })
 
 /**
  * Charges tokens without a later correction.

@@ -7,8 +7,8 @@ import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { BudgetStore } from "../sharing/port.ts"
+import * as AtOnce from "../domain/atOnce.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import * as Lru from "../domain/input/lru.ts"
@@ -38,8 +38,9 @@ import * as Options from "./options.ts"
 import { defaultPool, maxIdlePools, nameIn } from "./options.ts"
 import { Pool } from "./pool.ts"
 import type { PoolOptions } from "./opening.ts"
-import type { Entry } from "./entry.ts"
-import { never, tooLong } from "./foresee.ts"
+import { type Ask, awaited } from "./asking.ts"
+import { Entry } from "./entry.ts"
+import { never } from "./foresee.ts"
 import { handOut, pauseOf, readingsOf } from "./reservation.ts"
 import { Resting } from "./rested.ts"
 import { statusOf } from "./status.ts"
@@ -275,7 +276,7 @@ export const make = (options: BudgetOptions) => {
       pools: Object.fromEntries(pools.usedFirst.map((pool) => [pool.name, statusOf(pool)]))
     }))
     return {
-      reserve: reserve(pools),
+      reserve: AtOnce.attach(reserve(pools), ask(pools)),
       foresee: foresee(pools),
       forecast: forecast(pools),
       observe: observe(pools),
@@ -294,24 +295,35 @@ export const make = (options: BudgetOptions) => {
 // Operations
 // -----------------------------------------------------------------------------
 
+/** Asks for admission: the call is admitted at once, refused, or queued. */
+const ask =
+  (pools: OpenPools): Ask =>
+  (context, estimate, how) => {
+    if (how !== undefined) check("Budget.reserve", Options.reserved, how)
+    Options.checkCounted(context)
+    if (pools.isClosed) return Effect.interrupt
+    const pool = pools.of(how)
+    if (pool instanceof BudgetError) return Effect.fail(pool)
+    const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.[counting])
+    if (entry.phase === "waiting") pools.review(entry, Context.get(context, ReviewAt))
+    return entry
+  }
+
 /** A caller that is interrupted before it has its reservation holds nothing. */
 const reserve =
   (pools: OpenPools) =>
   (estimate: Limits.Estimate, how?: GovernedOptions): Effect.Effect<Reservation, BudgetError, Scope.Scope> => {
     const admitted = Effect.uninterruptibleMask((restore) =>
       Effect.withFiber<Entry, BudgetError, Scope.Scope>(({ context }) => {
-        if (how !== undefined) check("Budget.reserve", Options.reserved, how)
-        Options.checkCounted(context)
-        if (pools.isClosed) return Effect.interrupt
-        const pool = pools.of(how)
-        if (pool instanceof BudgetError) return Effect.fail(pool)
-        const entry = pool.admit(estimate, Options.queueingOf(context, how), how?.[counting])
+        const asked = ask(pools)(context, estimate, how)
+        if (!(asked instanceof Entry)) return asked
         const scope = Context.getUnsafe(context, Scope.Scope)
-        if (entry.isOpen) return endingWith(scope, entry)
-        if (entry.resolution !== undefined) return entry.resolution
-        pools.review(entry, Context.get(context, ReviewAt))
-        const isTraced = Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
-        return Effect.flatMap(wait(entry, isTraced, restore), (entry) => endingWith(scope, entry))
+        if (asked.isOpen) return endingWith(scope, asked)
+        const waited = Effect.onExitPrimitive(restore(awaited(asked, context)), (exit) => {
+          if (exit._tag !== "Success") asked.leave(exit)
+          return undefined
+        })
+        return Effect.flatMap(waited, (entry) => endingWith(scope, entry))
       })
     )
     return Effect.map(admitted, handOut)
@@ -391,41 +403,4 @@ const endingWith = (scope: Scope.Scope, entry: Entry): Effect.Effect<Entry> =>
   Effect.as(
     Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => entry.leave(exit))),
     entry
-  )
-
-/** Sleeps until the call is admitted. If the wait ends otherwise, everything is refunded. */
-const wait = (
-  entry: Entry,
-  isTraced: boolean,
-  restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
-): Effect.Effect<Entry, BudgetError> => {
-  const { maxWait, pool } = entry
-  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
-  // It may have been admitted in the millisecond of the timeout.
-  const late = Effect.suspend(
-    () =>
-      entry.resolution ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
-  )
-  const bounded =
-    maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
-  return Effect.onExitPrimitive(restore(isTraced ? traced(bounded, entry) : bounded), (exit) => {
-    if (exit._tag !== "Success") entry.leave(exit)
-    return undefined
-  })
-}
-
-/** The span of a wait, for a caller that is traced. */
-const traced = (
-  waiting: Effect.Effect<Entry, BudgetError>,
-  { agent, pool }: Entry
-): Effect.Effect<Entry, BudgetError> =>
-  Effect.useSpan(
-    "TokenBudget.reserve",
-    { attributes: { "floodgate.pool": pool.name, "floodgate.agent": agent } },
-    (span) =>
-      Effect.tap(waiting, ({ binding, waitedMillis }) => {
-        span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
-        if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
-        return Effect.void
-      })
   )

@@ -7,37 +7,46 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { limited } from "./decision.ts"
 import type { Entry } from "./entry.ts"
-import type { Reservation } from "./models.ts"
+import type { FailOptions, Observation, Reservation, Verdict } from "./models.ts"
 import { failed } from "./options.ts"
+
+const usedOf = ({ charge, estimate }: Entry, usage: Limits.Usage): Amounts.Charge =>
+  Amounts.used(charge, usage, estimate)
+
+/** Learns from a response to a call. If it says what the call used, the reservation ends. */
+const observe = (entry: Entry, said: Observation): void =>
+  entry.pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(entry, said.usage))
+
+/** Replaces the estimate of a call by its usage. */
+const settle = (entry: Entry, usage: Limits.Usage, outcome: "success" | "failure" | "denied" = "success"): void =>
+  entry.pool.settle(entry, usedOf(entry, usage), outcome)
+
+/** Ends a call that was rejected or failed, and judges the failure. */
+const fail = (entry: Entry, failure: FailOptions): Verdict => {
+  check("Reservation.fail", failed, failure)
+  const { reason, retryAfter, signal, usage = Amounts.nothing } = failure
+  return entry.pool.fail(entry, {
+    reason,
+    retryAfter: retryAfter === undefined ? undefined : pauseOf(retryAfter),
+    readings: signal === undefined ? undefined : readingsOf(signal),
+    used: usedOf(entry, usage)
+  })
+}
 
 /** Hands an admitted call to its caller, as a plain object of functions that can be copied and decorated. */
 export const handOut = (entry: Entry): Reservation => {
   if (entry.phase === "held") entry.phase = "begun"
-  const { agent, binding, charge, estimate, pool, waitedMillis } = entry
-  const usedOf = (usage: Limits.Usage): Amounts.Charge => Amounts.used(charge, usage, estimate)
+  const { agent, binding, charge, pool, waitedMillis } = entry
   return {
     pool: pool.name,
     agent,
     charge: limited(pool.law, charge),
-    waited: Duration.millis(waitedMillis),
+    waited: waitedMillis === 0 ? Duration.zero : Duration.millis(waitedMillis),
     binding,
-    observe: (said) =>
-      Effect.sync(() =>
-        pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(said.usage))
-      ),
-    settle: (usage, outcome = "success") => Effect.sync(() => pool.settle(entry, usedOf(usage), outcome)),
-    fail: (failure) =>
-      Effect.sync(() => {
-        check("Reservation.fail", failed, failure)
-        const { reason, retryAfter, signal, usage = Amounts.nothing } = failure
-        return pool.fail(entry, {
-          reason,
-          retryAfter: retryAfter === undefined ? undefined : pauseOf(retryAfter),
-          readings: signal === undefined ? undefined : readingsOf(signal),
-          used: usedOf(usage)
-        })
-      }),
-    refund: Effect.sync(() => pool.settle(entry, Amounts.nothing, "failure"))
+    observe: (said) => Effect.sync(() => observe(entry, said)),
+    settle: (usage, outcome) => Effect.sync(() => settle(entry, usage, outcome)),
+    fail: (failure) => Effect.sync(() => fail(entry, failure)),
+    refund: Effect.sync(() => entry.pool.settle(entry, Amounts.nothing, "failure"))
   }
 }
 

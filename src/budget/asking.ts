@@ -1,0 +1,72 @@
+/** How a caller asks for admission, waits for it, and runs with it. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Tracer from "effect/Tracer"
+import type * as Limits from "../Limits.ts"
+import { Entry } from "./entry.ts"
+import { BudgetError } from "./errors.ts"
+import { tooLong } from "./foresee.ts"
+import type { GovernedOptions, Reservation } from "./models.ts"
+import { handOut } from "./reservation.ts"
+
+/**
+ * Asks for admission without Effect. The answer is the call, admitted or waiting, or why there is none. Whoever asks must let the
+ * call {@link Entry.leave} in the end.
+ */
+export type Ask = (
+  context: Context.Context<never>,
+  estimate: Limits.Estimate,
+  how: GovernedOptions | undefined
+) => Entry | Effect.Effect<never, BudgetError>
+
+/** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
+export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {
+  const { maxWait, pool, resolution } = entry
+  if (resolution !== undefined) return resolution
+  const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
+  // It may have been admitted in the millisecond of the timeout.
+  const late = Effect.suspend(
+    () =>
+      entry.resolution ?? Effect.fail(new BudgetError({ reason: tooLong(pool.name, entry.binding, maxWait, maxWait) }))
+  )
+  const bounded =
+    maxWait === Infinity ? asleep : Effect.timeoutOrElse(asleep, { duration: maxWait, orElse: () => late })
+  return Context.getOrUndefined(context, Tracer.ParentSpan) === undefined ? bounded : traced(bounded, entry)
+}
+
+/** The span of a wait, for a caller that is traced. */
+const traced = (
+  waiting: Effect.Effect<Entry, BudgetError>,
+  { agent, pool }: Entry
+): Effect.Effect<Entry, BudgetError> =>
+  Effect.useSpan(
+    "TokenBudget.reserve",
+    { attributes: { "floodgate.pool": pool.name, "floodgate.agent": agent } },
+    (span) =>
+      Effect.tap(waiting, ({ binding, waitedMillis }) => {
+        span.attribute("floodgate.wait.seconds", waitedMillis / 1_000)
+        if (binding !== undefined) span.attribute("floodgate.wait.dimension", binding)
+        return Effect.void
+      })
+  )
+
+/** Runs an effect with a reservation, which ends with it. */
+export const using = <A, E, R>(
+  ask: Ask,
+  estimate: Limits.Estimate,
+  use: (reservation: Reservation) => Effect.Effect<A, E, R>,
+  options: GovernedOptions | undefined
+): Effect.Effect<A, E | BudgetError, R> => {
+  let entry: Entry | undefined
+  const used = Effect.withFiber<A, E | BudgetError, R>(({ context }) => {
+    const asked = ask(context, estimate, options)
+    if (!(asked instanceof Entry)) return asked
+    entry = asked
+    return asked.isOpen ? use(handOut(asked)) : Effect.flatMap(awaited(asked, context), (entry) => use(handOut(entry)))
+  })
+  // The finalizer comes first, so that nothing can interrupt the fiber between the admission and the finalizer.
+  return Effect.onExitPrimitive(used, (exit) => {
+    entry?.leave(exit)
+    return undefined
+  })
+}
