@@ -87,6 +87,8 @@ export {
   BudgetError,
   Denied,
   EstimateTooLarge,
+  NoPlace,
+  PlaceClosed,
   QueueFull,
   QuotaExhausted,
   StoreUnavailable,

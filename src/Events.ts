@@ -93,6 +93,26 @@ type PauseEvent = Base & {
   readonly until: number
 }
 
+/** An attempt goes to another place than it usually would. */
+type PlaceEvent = Base & {
+  readonly type: "place"
+  readonly agent: string
+  readonly model: string
+  readonly place: string
+  /**
+   * - `"sooner"`: it starts sooner there
+   * - `"cheaper"`: it is the cheapest place that is expected to answer in time
+   * - `"failed"`: it failed where it was before
+   */
+  readonly why: "sooner" | "cheaper" | "failed"
+  /** Milliseconds that it waited there. */
+  readonly waited: number
+  /** Where it would have gone, or has failed. */
+  readonly instead: string
+  /** Milliseconds that it was expected to wait there; undefined if it failed there, or would have been refused. */
+  readonly insteadWait: number | undefined
+}
+
 /**
  * An event of a call or a pool, by its `type`. Times are milliseconds since the epoch.
  *
@@ -101,11 +121,12 @@ type PauseEvent = Base & {
  * - `"retry"`: a call failed and will be retried
  * - `"retryDelayed"`: the retry budget is spent, and delays a retry
  * - `"pause"`: a pool sends nothing for a time
+ * - `"place"`: an attempt goes to another place than it usually would
  *
  * @category models
  * @since 0.2.0
  */
-export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent | PauseEvent
+export type Event = WaitEvent | RejectionEvent | RetryEvent | RetryDelayedEvent | PauseEvent | PlaceEvent
 
 /**
  * Gets each event as it happens. A budget and a governor read it when they are made. Errors that it throws are ignored, so

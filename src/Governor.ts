@@ -68,6 +68,7 @@ import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
 import * as Warmup from "./call/warmup.ts"
 import type { LlmError } from "./LlmError.ts"
+import { PlaceMemory } from "./places/memory.ts"
 import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
@@ -185,6 +186,7 @@ export const make = Effect.fnUntraced(function* (
     budget,
     conversations: new Conversations(),
     estimator,
+    memory: new PlaceMemory(),
     observer: observerOf(context),
     policy,
     pools: new PoolRecords(context),

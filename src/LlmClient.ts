@@ -68,6 +68,12 @@ import { problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import type * as Messages from "./Messages.ts"
+import { hint } from "./domain/input/nearest.ts"
+import { shown } from "./domain/input/shown.ts"
+import * as PriceTable from "./domain/prices.ts"
+import { bodyOf, parsePlaces, placeChecks, placesCheck } from "./places/parse.ts"
+import type { PlacesOptions, ProviderPlace } from "./Places.ts"
+import * as Prices from "./Prices.ts"
 import { describe, PartialAnswer, readAnswer } from "./protocol/anthropic.ts"
 import { usageOf } from "./protocol/protocol.ts"
 import type * as Anthropic from "./adapters/anthropic/provider.ts"
@@ -154,45 +160,70 @@ const invalidParams = (
   params: unknown
 ): Effect.Effect<never, LlmError> | undefined => {
   const problem = problemOf(params, { counts: method === "countTokens" })
-  return problem === undefined
-    ? undefined
-    : Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${problem}` }) }))
+  return problem === undefined ? undefined : invalidRequest(method, problem)
 }
 
-const make = Effect.fnUntraced(function* (
-  retry: Retry.Policy<LlmError> = Retry.make()
-): Effect.fn.Return<LlmClient["Service"], never, Governor.Governor | LlmProvider.LlmProvider> {
-  const governor = yield* Governor.Governor
-  const provider = yield* LlmProvider.LlmProvider
+const invalidRequest = (method: string, problem: string): Effect.Effect<never, LlmError> =>
+  Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${problem}` }) }))
 
-  const describeFor = (
-    params: LlmProvider.StreamParams,
-    inputTokens: number | undefined,
-    kind: string | undefined
-  ): Governor.Call => {
-    const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } = describe(params, route)!
-    return {
-      model: params.model,
-      kind,
-      bytes,
-      textBytes,
-      inputTokens,
-      maxTokens,
-      thinking,
-      continues,
-      stored,
-      fast,
-      priceFactor,
-      provider: provider.name
-    }
+/** A provider, and the fields of the params that it gets instead of the caller's. */
+interface ProviderAt {
+  readonly provider: LlmProvider.LlmProvider["Service"]
+  readonly fields?: Readonly<Record<string, unknown>>
+}
+
+/** Where the calls of a model go. */
+interface Destination extends ProviderAt {
+  /** Its places, and what each gets; undefined if the client has only one provider. */
+  readonly places?: { readonly call: Governor.Call["places"]; readonly at: (name: string) => ProviderAt }
+}
+
+/** The provider for an attempt. */
+const providerFor = (to: Destination, ticket: Governor.Ticket): ProviderAt =>
+  to.places === undefined ? to : to.places.at(ticket.place!)
+
+/** A call as the governor gets it. */
+const describeFor = (
+  { places, provider }: Destination,
+  params: LlmProvider.StreamParams,
+  inputTokens: number | undefined,
+  kind: string | undefined
+): Governor.Call => {
+  const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } = describe(params, route)!
+  return {
+    model: params.model,
+    kind,
+    bytes,
+    textBytes,
+    inputTokens,
+    maxTokens,
+    thinking,
+    continues,
+    stored,
+    fast,
+    priceFactor,
+    provider: provider.name,
+    places: places?.call
   }
+}
 
+/** Makes a client. `destinationOf` returns where calls of a model go, or why it cannot be called. */
+const makeFor = (
+  governor: Governor.Governor["Service"],
+  retry: Retry.Policy<LlmError>,
+  destinationOf: (model: string) => Destination | string
+) => {
   const openStream = (
+    to: Destination,
     { stream: _, ...params }: LlmProvider.StreamParams,
     { inputTokens, kind, ...how }: CallOptions
   ) => {
-    const call = { ...describeFor(params, inputTokens, kind), stream: true }
-    return governor.open(call, (ticket) => openAttempt(provider, params, ticket), how)
+    const call = { ...describeFor(to, params, inputTokens, kind), stream: true }
+    const open = (ticket: Governor.Ticket) => {
+      const { fields, provider } = providerFor(to, ticket)
+      return openAttempt(provider, { ...params, ...fields }, ticket)
+    }
+    return governor.open(call, open, how)
   }
 
   return LlmClient.of({
@@ -200,29 +231,54 @@ const make = Effect.fnUntraced(function* (
       Effect.suspend(() => {
         check("LlmClient.create", checkCall, options)
         const { inputTokens, kind, ...how } = options
-        const attempt = () =>
-          Effect.map(provider.create(params), ({ signal, value }) => {
-            const answer = readAnswer(value)
-            return { value, actual: usageOf(answer), signal, response: answer }
-          })
-        return invalidParams("create", params) ?? governor.run(describeFor(params, inputTokens, kind), attempt, how)
+        const invalid = invalidParams("create", params)
+        if (invalid !== undefined) return invalid
+        const to = destinationOf(params.model)
+        if (typeof to === "string") return invalidRequest("create", to)
+        const attempt = (ticket: Governor.Ticket) => {
+          const { fields, provider } = providerFor(to, ticket)
+          return Effect.map(
+            provider.create(fields === undefined ? params : { ...params, ...fields }),
+            ({ signal, value }) => {
+              const answer = readAnswer(value)
+              return { value, actual: usageOf(answer), signal, response: answer }
+            }
+          )
+        }
+        return governor.run(describeFor(to, params, inputTokens, kind), attempt, how)
       }),
     stream: (params, options = {}) =>
       Stream.unwrap(
         Effect.suspend(() => {
           check("LlmClient.stream", checkCall, options)
-          return invalidParams("stream", params) ?? openStream(params, options)
+          const invalid = invalidParams("stream", params)
+          if (invalid !== undefined) return invalid
+          const to = destinationOf(params.model)
+          return typeof to === "string" ? invalidRequest("stream", to) : openStream(to, params, options)
         })
       ),
     countTokens: (params) =>
-      invalidParams("countTokens", params) ??
-      Retry.withPolicy(
-        Effect.map(provider.countTokens(params), (reply) => reply.value),
-        // The policy's `while` may accept more, but governed calls never retry these either.
-        Schedule.while(retry, ({ input }) => input.error.isRetryable)
-      ),
+      Effect.suspend(() => {
+        const invalid = invalidParams("countTokens", params)
+        if (invalid !== undefined) return invalid
+        const to = destinationOf(params.model)
+        if (typeof to === "string") return invalidRequest("countTokens", to)
+        const { fields, provider } = to
+        return Retry.withPolicy(
+          Effect.map(provider.countTokens({ ...params, ...fields }), (reply) => reply.value),
+          // The policy's `while` may accept more, but governed calls never retry these either.
+          Schedule.while(retry, ({ input }) => input.error.isRetryable)
+        )
+      }),
     learned: governor.learned
   })
+}
+
+const make = Effect.fnUntraced(function* (
+  retry: Retry.Policy<LlmError> = Retry.make()
+): Effect.fn.Return<LlmClient["Service"], never, Governor.Governor | LlmProvider.LlmProvider> {
+  const only = { provider: yield* LlmProvider.LlmProvider }
+  return makeFor(yield* Governor.Governor, retry, () => only)
 })
 
 // -----------------------------------------------------------------------------
@@ -364,6 +420,94 @@ export const layerProvider = (
   const governor = Governor.layer({ ...options, retry: policy })
   return Layer.fresh(Layer.effect(LlmClient, make(policy))).pipe(Layer.provide(governor))
 }
+
+// -----------------------------------------------------------------------------
+// Places
+// -----------------------------------------------------------------------------
+
+/** The providers of all places. One that serves several models is built once. */
+const providersOf = Effect.fnUntraced(function* <E, R>({ models }: PlacesOptions<ProviderPlace<E, R>>) {
+  const built = new Map<unknown, LlmProvider.LlmProvider["Service"]>()
+  for (const { provider } of Object.values(models).flat()) {
+    if (built.has(provider)) continue
+    built.set(provider, Context.get(yield* Layer.build(Layer.fresh(provider)), LlmProvider.LlmProvider))
+  }
+  return built
+})
+
+const destinationsOf = <E, R>(
+  options: PlacesOptions<ProviderPlace<E, R>>,
+  providers: ReadonlyMap<unknown, LlmProvider.LlmProvider["Service"]>
+): ((model: string) => Destination | string) => {
+  const providerAt = ({ given }: { readonly given: ProviderPlace<E, R> }): ProviderAt => {
+    return { provider: providers.get(given.provider)!, fields: bodyOf(given, "anthropic-messages") }
+  }
+  const models = new Map<string, Destination>()
+  const parsed = parsePlaces(options, ({ provider }) => ({ provider: providers.get(provider)!.name }))
+  for (const [model, { byName, call }] of parsed) {
+    const places = new Map(Array.from(byName, ([name, place]) => [name, providerAt(place)]))
+    const [first] = places.values()
+    models.set(model, { ...first!, places: { call, at: (name) => places.get(name)! } })
+  }
+  return (model) => models.get(model) ?? `no place has the model ${shown(model)}: ${hint(model, models.keys())}`
+}
+
+/**
+ * A client whose models can each be called at several places, see {@link Places}. Each call goes where it starts first, or to the
+ * cheapest place that answers in time. A model without places is refused.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` if a model has no place, if two of its places have one limit, or if the policy `"cheapest"` knows no price
+ * of a place.
+ *
+ * **Example** (A second organisation, used when the first is full)
+ *
+ * ```ts
+ * import * as Layer from "effect/Layer"
+ * import * as Redacted from "effect/Redacted"
+ * import * as Budget from "floodgate/Budget"
+ * import * as LlmClient from "floodgate/LlmClient"
+ * import * as Anthropic from "floodgate/providers/Anthropic"
+ *
+ * const live = LlmClient.layerPlaces({
+ *   models: {
+ *     "claude-opus-5": [
+ *       { name: "ours", provider: Anthropic.layer({ apiKey: Redacted.make("sk-ant-...") }) },
+ *       { name: "research", provider: Anthropic.layer({ apiKey: Redacted.make("sk-ant-...") }) }
+ *     ]
+ *   }
+ * }).pipe(Layer.provide(Budget.layer()))
+ * ```
+ *
+ * @category layers
+ * @since 0.4.0
+ */
+export const layerPlaces = <E = never, R = never>(
+  places: PlacesOptions<ProviderPlace<E, R>>,
+  options: Governor.Options = {}
+): Layer.Layer<LlmClient, E, TokenBudget | R> => {
+  check("LlmClient.layerPlaces", checkLayerProvider, options)
+  const { prices, retry: policy = Retry.make<LlmError>() } = options
+  const table = { ...Prices.published, ...prices }
+  const isPriced = (model: string): boolean => PriceTable.find(model, table) !== undefined
+  check(
+    "LlmClient.layerPlaces",
+    placesCheck<ProviderPlace>(checkPlace, ({ provider }) => provider, isPriced),
+    places
+  )
+  const client = Effect.gen(function* () {
+    const governor = yield* Governor.Governor
+    return makeFor(governor, policy, destinationsOf(places, yield* providersOf(places)))
+  })
+  return Layer.fresh(Layer.effect(LlmClient, client)).pipe(Layer.provide(Governor.layer({ ...options, retry: policy })))
+}
+
+const checkPlace = Input.options<ProviderPlace>(
+  { ...placeChecks, provider: Input.that("a layer of LlmProvider", Layer.isLayer) },
+  "name",
+  "provider"
+)
 
 const configured: Input.Checks<Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options> = {
   ...OptionChecks.made,

@@ -28,6 +28,8 @@ export * as LlmError from "./LlmError.ts"
 export * as LlmProvider from "./LlmProvider.ts"
 /** @since 0.4.0 */
 export * as Messages from "./Messages.ts"
+/** @since 0.4.0 */
+export * as Places from "./Places.ts"
 /** @since 0.1.0 */
 export * as Presets from "./Presets.ts"
 /** @since 0.2.0 */

@@ -146,13 +146,36 @@ export class Denied extends Schema.TaggedError<Denied>("floodgate/Budget/Denied"
   }
 }
 
+const closedTexts = {
+  drained: "is being drained: it takes no new calls",
+  noCredential: "has no credential of its own, and the caller's belongs to another place: give it one",
+  fixedBody: "needs another body, and that of the call is too large to be rewritten",
+  notAllowed: "is not among the places that the call may go to",
+  elsewhere: "does not store what the call continues",
+  denied: "refused the credential, the model or the bill",
+  tooLarge: "rejected the call as larger than its limit"
+}
+
 /**
- * Why a reservation was refused.
+ * A place that takes no calls, or not this one. `why` says why not.
  *
  * @category errors
- * @since 0.1.0
+ * @since 0.4.0
  */
-export const BudgetErrorReason = Schema.Union([
+export class PlaceClosed extends Schema.TaggedError<PlaceClosed>("floodgate/Budget/PlaceClosed")("PlaceClosed", {
+  place: Schema.String,
+  why: Schema.Literals(["drained", "noCredential", "fixedBody", "notAllowed", "elsewhere", "denied", "tooLarge"])
+}) {
+  /** The same call is refused again. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return `The place "${this.place}" ${closedTexts[this.why]}`
+  }
+}
+
+const refusals = [
   EstimateTooLarge,
   WaitTooLong,
   QueueFull,
@@ -160,7 +183,47 @@ export const BudgetErrorReason = Schema.Union([
   TooManyPools,
   Denied,
   StoreUnavailable
-])
+] as const
+
+/**
+ * None of the places of a model can take the call. `places` has the reason of each.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class NoPlace extends Schema.TaggedError<NoPlace>("floodgate/Budget/NoPlace")("NoPlace", {
+  model: Schema.String,
+  /** At least one. */
+  places: Schema.Array(Schema.Struct({ place: Schema.String, reason: Schema.Union([...refusals, PlaceClosed]) }))
+}) {
+  /** Whether one of the places may take it later. */
+  get isRetryable(): boolean {
+    return this.places.some(({ reason }) => reason.isRetryable)
+  }
+  /** The reason of the place that may take the call first: the shortest wait, or a refusal that may end, or any. */
+  get closest(): NoPlace["places"][number]["reason"] {
+    let closest: NoPlace["places"][number]["reason"] = this.places[0]!.reason
+    for (const { reason } of this.places) {
+      const isSooner =
+        reason._tag === "WaitTooLong" &&
+        (closest._tag !== "WaitTooLong" || Duration.isLessThan(reason.wait, closest.wait))
+      if (isSooner || (reason.isRetryable && !closest.isRetryable)) closest = reason
+    }
+    return closest
+  }
+  override get message(): string {
+    const each = this.places.map(({ place, reason }) => `${place}: ${reason.message}`)
+    return `No place of "${this.model}" can take the call (${each.join("; ")})`
+  }
+}
+
+/**
+ * Why a reservation was refused.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const BudgetErrorReason = Schema.Union([...refusals, NoPlace])
 
 /**
  * Why a reservation was refused.

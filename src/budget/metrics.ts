@@ -211,6 +211,7 @@ interface CallTokens {
  * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
  * - `floodgate_retries_delayed`: retries that the retry budget delayed, by `pool`
  * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
+ * - `floodgate_placed_attempts`: attempts of calls with several places, by `pool` and by `why` they went there
  * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
  * - `floodgate_dollars`: what calls cost, by `pool`, without calls of models that have no price
  * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
@@ -225,6 +226,11 @@ export class CallCounts extends Numbers {
   private readonly calls = this.counterBy("floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
   private readonly tokens = this.counterBy("floodgate_tokens", "Tokens that calls used, by pool and type", "type")
   readonly failed = this.counterBy("floodgate_attempt_failures", "Attempts that failed, by pool and reason", "reason")
+  readonly placed = this.counterBy(
+    "floodgate_placed_attempts",
+    "Attempts of calls with several places, by pool and why they went there",
+    "why"
+  )
   private readonly queueSeconds = this.histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
   private readonly callSeconds = this.histogram(
     "floodgate_call_seconds",

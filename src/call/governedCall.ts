@@ -20,12 +20,15 @@ import { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
 import { RetryBudget, type RetryTokens, tokensOf } from "./retryBudget.ts"
 import { Deadline } from "./retryPolicy.ts"
+import type { PlaceMemory } from "../places/memory.ts"
+import type { Placement } from "../places/placement.ts"
 import type * as Retry from "../Retry.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
 import type { Payment } from "../domain/spending/purse.ts"
 import * as Failure from "./failure.ts"
 import type { Breaker, Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
+import { placementOf, type Reserving } from "./place.ts"
 import type { PoolRecord, PoolRecords } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -38,6 +41,7 @@ export interface GovernorParts {
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Usage.Conversations
   readonly estimator: Estimator.Estimator["Service"]
+  readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined
   readonly policy: Retry.Policy<LlmError>
@@ -75,11 +79,16 @@ const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | unde
  */
 export class GovernedCall implements Ticket, Usage.HeldCall {
   readonly parts: GovernorParts
-  readonly call: Call
+  /** The call as it was described. */
+  readonly original: Call
+  /** The call as the place of its last attempt has it. */
+  call: Call
   readonly how: CallOptions
-  readonly pool: PoolRecord
+  pool: PoolRecord
   readonly clock: Clock.Clock
-  readonly accounting: Accounting.Accounting
+  accounting: Accounting.Accounting
+  /** The places where it can be made; undefined if there is only one. */
+  readonly placement: Placement | undefined
   /** The fairness key in the queue. */
   readonly agent: string
   readonly purses: ReadonlyArray<Purse>
@@ -107,6 +116,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The error of the last attempt. */
   failure: unknown = undefined
   private failedAt = 0
+  private admittedAt = 0
 
   // The attempt
 
@@ -141,12 +151,13 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
     const around = Context.get(context, Purses)
     this.parts = parts
-    this.call = call
+    this.original = this.call = call
     this.how = how
     this.clock = Context.get(context, Clock.Clock)
     this.accounting = call.accounting ?? parts.accounting
     this.pool = parts.pools.of(parts.budget, this.accounting, call)
     this.agent = agent
+    this.placement = call.places && placementOf(call.places, call, how, parts.memory)
     this.purses = purses === undefined ? around : [...around, ...purses]
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
     this.deadline = Context.get(context, Deadline) ?? Infinity
@@ -199,6 +210,24 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return call
   }
 
+  /** Continues at a place. */
+  moveTo({ accounting, call, known, pool, price }: Reserving): void {
+    pool.users++
+    this.parts.pools.left(this.pool)
+    this.call = call
+    this.pool = pool
+    this.accounting = accounting
+    this.known = known
+    this.price = price
+    if (this.span !== undefined) Trace.placed(this.span, this.place!, pool.name)
+  }
+
+  /** The name of the place of the attempt. */
+  get place(): string | undefined {
+    const { placement } = this
+    return placement?.current === undefined ? undefined : placement.places[placement.current]!.name
+  }
+
   /** Notes the reservation of the attempt. */
   admit(reservation: Budget.Reservation, estimate: Limits.Estimate): void {
     const { pool, span } = this
@@ -218,6 +247,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   send(): void {
     this.phase = "sent"
     this.attempts++
+    if (this.placement !== undefined) {
+      this.admittedAt = this.now
+      this.parts.memory.sent(this.pool.name, this.now)
+    }
     this.pool.counts.attempts++
   }
 
@@ -263,6 +296,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
+    if (this.placement !== undefined) this.settleIn(response.continuation)
     this.conclude(billed, actual !== undefined)
     const ended = reservation.settle(usage)
     const settled = signal === undefined ? ended : Effect.andThen(reservation.observe(signal), ended)
@@ -274,6 +308,15 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const wasCut = finishReason === "max_tokens" || finishReason === "length"
     const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
     return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
+  }
+
+  /** Remembers where the conversation is, and how long the answer took. */
+  private settleIn(continuation: string | undefined): void {
+    const { agent, how, now, parts, pool } = this
+    const place = this.place!
+    parts.memory.answered(pool.name, now - this.admittedAt)
+    parts.memory.settled(how.cacheKey ?? agent, place)
+    if (continuation !== undefined) parts.memory.stored(continuation, place)
   }
 
   /** Settles an attempt that failed, and lets the budget judge a pushback. */
@@ -308,6 +351,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { pushback, signal } = failed
     this.failed = failed
     this.failedAt = this.now
+    if (this.placement !== undefined) this.parts.memory.failed(pool.name, this.failedAt - this.admittedAt)
     this.limit = pushback === "rateLimit" ? Usage.limitHit(signal, this.estimate) : undefined
     if (pushback === "rateLimit" || pushback === "ramp") this.reportRejection(failed)
     pool.counts.failed(1, type)

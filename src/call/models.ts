@@ -14,6 +14,7 @@ import type { Pushback } from "../domain/signal.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type * as Retry from "../Retry.ts"
+import { type CallPlaces, callPlaces } from "../places/models.ts"
 import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------
@@ -44,8 +45,18 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly choices?: number | undefined
   /** Whether a fast mode is requested, which costs more. @default false */
   readonly fast?: boolean | undefined
+  /** Whether the flex tier is requested, which costs less. @default false */
+  readonly flex?: boolean | undefined
   /** The factor by which other options of the request change its price. @default 1 */
   readonly priceFactor?: number | undefined
+  /**
+   * The places where the call can be made. Each overrides what differs there, such as the model's name and the account. The
+   * `place` of the ticket says where an attempt goes.
+   *
+   * @default one place, which the rest of the call describes
+   * @since 0.4.0
+   */
+  readonly places?: CallPlaces | undefined
   /** The provider's name for the span, as OpenTelemetry's GenAI conventions spell it. */
   readonly provider?: string | undefined
   /** The operation for the span, as OpenTelemetry's GenAI conventions spell it. @default "chat" */
@@ -135,6 +146,13 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
    * @default none
    */
   readonly cacheKey?: string | undefined
+  /**
+   * The names of the places where the call may be made, for example because data must stay in a region.
+   *
+   * @default all places of its model
+   * @since 0.4.0
+   */
+  readonly places?: ReadonlyArray<string> | undefined
   /** Purses that pay for the call, besides those of {@link Spending.from} around it. @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
 }
@@ -147,6 +165,8 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
  */
 export interface Ticket {
   readonly reservation: Reservation
+  /** The name of the place where the attempt goes; undefined for a call without places. */
+  readonly place?: string | undefined
   /** Reports what the response's headers say about the limits, before the answer is complete. */
   readonly observeLimits: (signal: Limits.Signal | undefined) => Effect.Effect<void>
   /** Records the usage so far, in case the call is interrupted. Give 0 tokens of input while they are not known. */
@@ -202,6 +222,7 @@ export const called: Input.Checks<CallOptions> = {
   maxWait: Input.wait,
   timeout: Input.span,
   cacheKey: Input.text,
+  places: Input.list(Input.text),
   purses: Input.list(Input.that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
   retry: Input.policy
 }
@@ -225,6 +246,8 @@ export const call: Input.Check = Input.options<Call>(
     choices: anyNumber,
     thinking: Input.flag,
     fast: Input.flag,
+    flex: Input.flag,
+    places: callPlaces,
     priceFactor: Input.notNegative,
     continues: Input.text,
     stored: Input.flag,

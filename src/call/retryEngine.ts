@@ -33,6 +33,10 @@ export interface Retried<E, F, R = never> {
   /** The time after which no attempt begins, in milliseconds of the clock. */
   readonly deadline: number
   readonly judge: (error: E) => Failed<F>
+  /** Whether the call continues elsewhere at once, without the policy. @default never */
+  readonly moves?: ((error: E) => boolean) | undefined
+  /** How long the call really waits, in milliseconds, where the policy says `millis`. @default as long as it says */
+  readonly waits?: ((millis: number) => number) | undefined
   /** The error that the call fails with after its last attempt. */
   readonly finish: (error: E, stoppedBy: StopReason | undefined) => E
   /** Runs before each wait. */
@@ -60,16 +64,25 @@ const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
 ): Effect.fn.Return<A, E, R | R2> {
   const step = yield* Schedule.toStep(policy)
   let cause = first
+  let last = call.deadline
   for (let number = 1; ; number++) {
     const found = Cause.findErrorOption(cause)
     if (found._tag === "None") return yield* Effect.failCause(cause)
     const error = found.value
     const failed = call.judge(error)
+    if (call.moves?.(error) === true) {
+      const exit = yield* Effect.exit(attempt(last))
+      if (Exit.isSuccess(exit)) return exit.value
+      cause = exit.cause
+      continue
+    }
     const next = yield* Pull.catchDone(step(call.clock.currentTimeMillisUnsafe(), failed), Effect.succeed)
     if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, reasonOf(next)))
-    const [{ until }, wait] = next
+    const [{ until }, backoff] = next
     // The output of a schedule that was not made from a policy has no `until`.
     if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
+    last = until
+    const wait = call.waits === undefined ? backoff : Duration.millis(call.waits(Duration.toMillis(backoff)))
     const isInTime = yield* rested(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, until)
     if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
     const exit = yield* Effect.exit(attempt(until))

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
-import { counting, first } from "../budget/models.ts"
+import { counting, first, type GovernedOptions } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
@@ -19,13 +19,13 @@ import * as Failure from "./failure.ts"
 import { GovernedCall, type GovernorParts } from "./governedCall.ts"
 import { call as callCheck, callOptions, type Call, type CallOptions, type Restore, type Ticket } from "./models.ts"
 import * as Payment from "./payment.ts"
+import type { Reserving } from "./place.ts"
+import * as Placed from "./placed.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 
 /** Makes one attempt of a call. */
 type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
-
-type CallError = LlmError | Budget.BudgetError
 
 /** Begins a call, which ends with its effect or, if it outlives that, with the scope around it. */
 export const begin = <A, E, R>(
@@ -93,7 +93,7 @@ export const settled =
 
 /** Makes an attempt once the budget has admitted it, in a scope that holds its reservation. */
 export const reserved =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | Placed.CallError, Exclude<R, Scope.Scope>> =>
   (call) =>
     Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
 
@@ -101,22 +101,37 @@ export const reserved =
  * Estimates an attempt, pays for it, and reserves the estimate. If it is interrupted or refused, the end of its call releases
  * what it holds.
  */
-const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
+const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, Placed.CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) => {
-    const { agent, call: described, how, parts, pool, purses } = call
+    const { agent, call: described, how, parts, placement, pool, purses } = call
+    const isPaid = purses.length > 0 || how.purses !== undefined
+    if (placement !== undefined) return Placed.admitted(call, placement, isPaid, stepsOf(call, restore), restore)
     const listed = PriceTable.find(described.model, parts.prices)
     call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
     call.known = Usage.known(described, agent, pool, parts.conversations)
-    const isPaid = purses.length > 0 || how.purses !== undefined
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
       if (call.last < call.now) return tooLate
-      if (!isPaid) return reserve(call, estimate, call.now, restore)
-      return Effect.flatMap(pay(call, estimate, restore), () => reserve(call, estimate, call.now, restore))
+      if (!isPaid) return reserveHere(call, estimate, restore)
+      return Effect.flatMap(pay(call, call, estimate, restore), () => reserveHere(call, estimate, restore))
     })
   })
 
-const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): Effect.Effect<void, CallError> => {
-  const { accounting, known, now, parts, pool, price, purses, until } = call
+/** The steps of an admission at one of several places. */
+const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[3] => ({
+  pay: (at, estimate) => pay(call, at, estimate, restore),
+  foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
+  reserve: (at, estimate) =>
+    reserve(call, at, estimate, call.now, restore, (reservation, estimate) => ({ reservation, estimate })),
+  refusalOf: (error) => refusalFor(call, error, call.from)
+})
+
+const pay = (
+  call: GovernedCall,
+  { accounting, known, pool, price }: Reserving,
+  estimate: Limits.Estimate,
+  restore: Restore
+): Effect.Effect<void, Placed.CallError> => {
+  const { now, parts, purses, until } = call
   const maxWait = Math.max(0, until - now)
   const request = { purses, price, call: { accounting, estimate, known }, pool: pool.name, maxWait }
   return Effect.mapBoth(Payment.pay(request, restore, parts.wake), {
@@ -127,42 +142,64 @@ const pay = (call: GovernedCall, estimate: Limits.Estimate, restore: Restore): E
   })
 }
 
-/** Reserves an estimate. The `maxWait` of the call counts from `since`. */
-const reserve = (
+/** Reserves an estimate, and admits the call. */
+const reserveHere = (
   call: GovernedCall,
   estimate: Limits.Estimate,
-  since: number,
   restore: Restore
-): Effect.Effect<GovernedCall, CallError, Scope.Scope> => {
-  const { accounting, agent, how, isFirst, known, parts, pool, until } = call
-  const queueing = {
-    agent,
-    priority: how.priority,
-    weight: how.weight,
-    maxWait: until === Infinity ? undefined : Math.max(0, until - since),
-    pool: pool.kind,
-    account: call.call.account,
-    [first]: isFirst,
-    [counting]: accounting.counting
+): Effect.Effect<GovernedCall, Placed.CallError, Scope.Scope> => {
+  const since = call.now
+  const admit: Admit<GovernedCall> = (reservation, estimate) => {
+    call.admit(reservation, estimate)
+    return call
   }
-  return Effect.matchEffect(restore(parts.budget.reserve(estimate, queueing)), {
-    onSuccess: (reservation) => {
-      call.admit(reservation, estimate)
-      return Effect.succeed(call)
-    },
+  return Effect.mapError(reserve(call, call, estimate, since, restore, admit), (error) =>
+    refusalFor(call, error, since)
+  )
+}
+
+type Admit<A> = (reservation: Budget.Reservation, estimate: Limits.Estimate) => A
+
+/** Reserves an estimate. The `maxWait` of the call counts from `since`. */
+const reserve = <A>(
+  call: GovernedCall,
+  at: Reserving,
+  estimate: Limits.Estimate,
+  since: number,
+  restore: Restore,
+  admit: Admit<A>
+): Effect.Effect<A, Budget.BudgetError, Scope.Scope> =>
+  Effect.matchEffect(restore(call.parts.budget.reserve(estimate, queueingOf(call, at, since))), {
+    onSuccess: (reservation) => Effect.succeed(admit(reservation, estimate)),
     onFailure: (error) => {
       const { reason } = error
-      const less = reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
-      return less === undefined ? Effect.fail(refusalFor(call, error, since)) : reserve(call, less, since, restore)
+      const less =
+        reason._tag === "EstimateTooLarge" ? Usage.within(reason, at.accounting, at.known, estimate) : undefined
+      return less === undefined ? Effect.fail(error) : reserve(call, at, less, since, restore, admit)
     }
   })
-}
+
+/** How an attempt is queued. Its `maxWait` counts from `since`. */
+const queueingOf = (
+  { agent, how, isFirst, until }: GovernedCall,
+  { accounting, call, pool }: Reserving,
+  since: number
+): GovernedOptions => ({
+  agent,
+  priority: how.priority,
+  weight: how.weight,
+  maxWait: until === Infinity ? undefined : Math.max(0, until - since),
+  pool: pool.kind,
+  account: call.account,
+  [first]: isFirst,
+  [counting]: accounting.counting
+})
 
 /** The refusal of an attempt whose deadline has passed. */
 const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
 
 /** Converts a refusal of the budget, which knows neither the call's deadline nor its wait before `since`. */
-const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
+const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): Placed.CallError => {
   const { from, isBoundByDeadline, last } = call
   const { reason } = error
   if (reason._tag !== "WaitTooLong") return error
@@ -192,7 +229,7 @@ export const warmed =
 
 /** Makes attempts until one succeeds or the policy ends, and then ends the call, or leaves that to its scope. */
 export const retried =
-  <A, E, R>(attempt: CallAttempt<A, E | CallError, R>): CallAttempt<A, E | CallError, R> =>
+  <A, E, R>(attempt: CallAttempt<A, E | Placed.CallError, R>): CallAttempt<A, E | Placed.CallError, R> =>
   (first) => {
     let call = first
     const { clock, deadline, how, isTraced, parts, tokens } = first
@@ -200,9 +237,11 @@ export const retried =
       clock,
       deadline,
       tokens,
-      judge: (error: E | CallError) => judged(call, error),
-      onRetry: (retry: RetryEngine.Retrying<E | CallError>) => Effect.sync(() => report(call, retry)),
-      finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
+      judge: (error: E | Placed.CallError) => judged(call, error),
+      moves: first.placement && ((error: E | Placed.CallError) => moves(call, error)),
+      waits: first.placement && ((millis: number) => Math.max(0, first.placement!.rest(call.now + millis) - call.now)),
+      onRetry: (retry: RetryEngine.Retrying<E | Placed.CallError>) => Effect.sync(() => report(call, retry)),
+      finish: (error: E | Placed.CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
     }
     const attempts = RetryEngine.retried(how.retry ?? parts.policy, retries, (last) =>
       attempt((call = call.next(last, tokens)))
@@ -218,12 +257,32 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   if (Failure.isRefusal(error) || failed === undefined) return { ...seen, isFinal: true, isOwn: true }
   call.failure = error
   const { isWrongAddress, verdict } = failed
+  // The provider may be healthy and always take longer than the caller's timeout.
+  const isOwn = verdict === undefined || verdict === "isolated" || Failure.isOwnTimeout(error)
   return {
     ...seen,
     isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",
-    // The provider may be healthy and always take longer than the caller's timeout.
-    isOwn: verdict === undefined || verdict === "isolated" || Failure.isOwnTimeout(error)
+    // With several places, a failure is the call's own only after all of them.
+    isOwn: call.placement?.failed() === false ? false : isOwn
   }
+}
+
+/** Whether a failure concerns all calls at the place, so that no retry there can help: the credential, the bill, a missing model. */
+const isDenial = (error: unknown): boolean => {
+  const cause = Failure.causeOf(error)
+  if (!(cause instanceof LlmError)) return false
+  const { reason, status } = cause
+  return reason._tag === "AccessDenied" || reason._tag === "SpendLimited" || status === 404
+}
+
+/** Whether a call continues at another place at once, because no attempt can succeed where it is. */
+const moves = (call: GovernedCall, error: unknown): boolean => {
+  const { failed, now, parts, placement, pool } = call
+  if (failed === undefined || placement?.current === undefined) return false
+  if (failed.verdict === "impossible") return placement.close("tooLarge")
+  const isDenied = failed.isWrongAddress || isDenial(error)
+  if (isDenied) parts.memory.setAside(pool.name, now)
+  return (isDenied || Failure.errorType(error) === "CircuitOpen") && placement.close("denied")
 }
 
 /** Reports the wait for the next attempt to the observer. */
@@ -251,7 +310,7 @@ const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedB
 // -----------------------------------------------------------------------------
 
 /** Admits one attempt, for code that makes its own. */
-export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
+export const admit = (call: GovernedCall): Effect.Effect<Ticket, Placed.CallError> => {
   const admission = Effect.suspend(() => admitted(call.next(call.deadline)))
   const held = Effect.onExitPrimitive(Scope.provide(admission, call.scope), (exit) =>
     exit._tag === "Success"

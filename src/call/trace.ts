@@ -47,6 +47,10 @@ const note = (span: Tracer.Span, attributes: Readonly<Record<string, unknown>>):
   for (const [key, value] of Object.entries(attributes)) if (value !== undefined) span.attribute(key, value)
 }
 
+/** Notes where an attempt goes. */
+export const placed = (span: Tracer.Span, place: string, pool: string): void =>
+  note(span, { "floodgate.place": place, "floodgate.pool": pool })
+
 /** Notes that an attempt was admitted. */
 export const admitted = (span: Tracer.Span, estimate: Limits.Estimate, { agent, binding }: Reservation): void =>
   note(span, {

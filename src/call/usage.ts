@@ -18,7 +18,7 @@ import type { PoolRecord } from "./pool.ts"
 
 /** The properties of a call from which its estimate and its price are computed. */
 export interface KnownCall
-  extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "priceFactor"> {}
+  extends Estimator.Call, Pick<Call, "model" | "textBytes" | "choices" | "fast" | "flex" | "priceFactor"> {}
 
 /** What is known now of a call of an agent. */
 export const known = (call: Call, agent: string, pool: PoolRecord, conversations: Conversations): KnownCall => {

@@ -35,6 +35,8 @@ export interface Price extends Rates {
   readonly maxOutput?: number | undefined
   /** The price factor of the fast mode: Anthropic's `speed: "fast"`, OpenAI's `service_tier: "priority"`. @default 2 */
   readonly fast?: number | undefined
+  /** The price factor of the flex tier, which is served when there is room. @default 0.5 */
+  readonly flex?: number | undefined
   /** Where the price was found. */
   readonly source?: string | undefined
   /** When the price was read there. */
@@ -78,26 +80,23 @@ const rates: Input.Checks<Rates> = {
   cacheWriteLong: Input.notNegative
 }
 
-/** Checks a table of prices. */
-export const check: Input.Check = Input.record(
-  Input.options<Price>(
-    {
-      ...rates,
-      long: Input.options<NonNullable<Price["long"]>>(
-        { ...rates, above: Input.notNegative },
-        "input",
-        "output",
-        "above"
-      ),
-      maxOutput: Input.notNegative,
-      fast: Input.notNegative,
-      source: Input.text,
-      asOf: Input.text
-    },
-    "input",
-    "output"
-  )
+/** Checks a price. */
+export const price: Input.Check = Input.options<Price>(
+  {
+    ...rates,
+    long: Input.options<NonNullable<Price["long"]>>({ ...rates, above: Input.notNegative }, "input", "output", "above"),
+    maxOutput: Input.notNegative,
+    fast: Input.notNegative,
+    flex: Input.notNegative,
+    source: Input.text,
+    asOf: Input.text
+  },
+  "input",
+  "output"
 )
+
+/** Checks a table of prices. */
+export const check: Input.Check = Input.record(price)
 
 // -----------------------------------------------------------------------------
 // Lookup
@@ -149,6 +148,8 @@ const ratesOf = (price: Price, prompt: number): Rates =>
   price.long !== undefined && prompt > price.long.above ? price.long : price
 
 const usualFast = 2
+/** OpenAI, Gemini and Vertex AI charge half. */
+const usualFlex = 0.5
 
 const scaled = (rates: Rates, factor: number): Rates => ({
   input: rates.input * factor,
@@ -158,12 +159,17 @@ const scaled = (rates: Rates, factor: number): Rates => ({
   cacheWriteLong: rates.cacheWriteLong === undefined ? undefined : rates.cacheWriteLong * factor
 })
 
-/** The price of a request with its other options: a fast mode, or a region where the model must run. */
-export const charged = (
-  price: Price,
-  { fast = false, priceFactor = 1 }: { readonly fast?: boolean | undefined; readonly priceFactor?: number | undefined }
-): Price => {
-  const factor = priceFactor * (fast ? (price.fast ?? usualFast) : 1)
+/** The options of a request that change its price. */
+interface PricedRequest {
+  readonly fast?: boolean | undefined
+  readonly flex?: boolean | undefined
+  readonly priceFactor?: number | undefined
+}
+
+/** The price of a request with its other options: a tier, or a region where the model must run. */
+export const charged = (price: Price, { fast = false, flex = false, priceFactor = 1 }: PricedRequest): Price => {
+  const tier = (fast ? (price.fast ?? usualFast) : 1) * (flex ? (price.flex ?? usualFlex) : 1)
+  const factor = priceFactor * tier
   if (factor === 1) return price
   const { long } = price
   return {

@@ -102,7 +102,8 @@ const idleOf = ({ provider }: Protocol): Duration.Duration => (provider === "ant
 const seconds = (duration: Duration.Duration | undefined): number | undefined =>
   duration === undefined ? undefined : Duration.toSeconds(duration)
 
-const refusalOf = ({ message, reason }: BudgetError): Refusal => {
+const refusalOf = ({ message, reason: given }: BudgetError): Refusal => {
+  const reason = given._tag === "NoPlace" ? given.closest : given
   switch (reason._tag) {
     case "EstimateTooLarge":
       return { kind: "tooLarge", message }
@@ -111,6 +112,7 @@ const refusalOf = ({ message, reason }: BudgetError): Refusal => {
       return { kind: "spendLimited", message }
     case "StoreUnavailable":
     case "TooManyPools":
+    case "PlaceClosed":
       return { kind: "unavailable", message }
     case "QueueFull":
       return { kind: "rateLimited", message }

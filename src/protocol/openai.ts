@@ -67,7 +67,8 @@ export const errorIn = (body: unknown): unknown => {
  * What a service tier costs: the fast mode, which was called priority processing before, and the ultrafast one, which costs six
  * times as much as the standard. Source: https://developers.openai.com/api/docs/guides/ultrafast-mode
  */
-export const tierOf = (tier: unknown): Pick<Description, "fast" | "priceFactor"> => {
+export const tierOf = (tier: unknown): Pick<Description, "fast" | "flex" | "priceFactor"> => {
   if (tier === "ultrafast") return { priceFactor: 6 }
+  if (tier === "flex") return { flex: true }
   return tier === "priority" || tier === "fast" ? { fast: true } : {}
 }

@@ -65,6 +65,8 @@ export interface Description extends Size {
   readonly stored: boolean
   /** Whether a fast mode is requested, which is more expensive. @default false */
   readonly fast?: boolean | undefined
+  /** Whether the flex tier is requested, which is cheaper and may be refused. @default false */
+  readonly flex?: boolean | undefined
   /** The factor by which other options of the request multiply its price. @default 1 */
   readonly priceFactor?: number | undefined
   /** Whether the stream will report its usage only if {@link Protocol.usageRequest} asks for it. */

@@ -20,7 +20,7 @@ export class RefusedError extends Error {
    * - `"queueFull"`: `maxQueued` calls are waiting already
    * - `"used"`: a quota or a cap has too little left
    * - `"timedOut"`: the last attempt took longer than `timeoutSeconds`
-   * - `"unavailable"`: Redis cannot be reached, or the provider is known to be down
+   * - `"unavailable"`: Redis cannot be reached, the provider is known to be down, or no place may take the call
    */
   readonly reason: "tooLarge" | "waitTooLong" | "queueFull" | "used" | "timedOut" | "unavailable"
   readonly pool: string | undefined
@@ -59,13 +59,15 @@ const reasons = {
   QuotaExhausted: "used",
   Denied: "used",
   StoreUnavailable: "unavailable",
-  TooManyPools: "unavailable"
+  TooManyPools: "unavailable",
+  PlaceClosed: "unavailable"
 } as const
 
 /** Converts an error of the governor for programs without Effect. */
 export const plain = (error: unknown): unknown => {
   if (error instanceof BudgetError) {
-    const { failure, message, reason } = error
+    const { failure, message, reason: given } = error
+    const reason = given._tag === "NoPlace" ? given.closest : given
     const pool = "pool" in reason ? reason.pool : undefined
     const wait = "wait" in reason ? Duration.toSeconds(reason.wait) : undefined
     return new RefusedError(reasons[reason._tag], message, pool, wait, failure)

@@ -1,0 +1,371 @@
+/**
+ * Admits an attempt at one of the places of its call.
+ *
+ * The call waits in the queue of each place that the policy chooses, as a reservation of its own. The first that is admitted wins.
+ * The others are interrupted, which costs nothing; one that was admitted at the same time is refunded, and nothing is sent for it.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import * as Budget from "../Budget.ts"
+import { millisOf } from "../domain/input/checks.ts"
+import * as PriceTable from "../domain/prices.ts"
+import type * as Limits from "../Limits.ts"
+import type { LlmError } from "../LlmError.ts"
+import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
+import type { CallPlace } from "../places/models.ts"
+import type { PlacedBecause, Placement } from "../places/placement.ts"
+import type { GovernedCall, GovernorParts } from "./governedCall.ts"
+import type { Call, Restore } from "./models.ts"
+import { callAt, type Reserving } from "./place.ts"
+import type { PoolRecord } from "./pool.ts"
+import * as Usage from "./usage.ts"
+
+export type CallError = LlmError | Budget.BudgetError
+
+/** An admitted reservation. */
+export interface Reserved {
+  readonly reservation: Budget.Reservation
+  readonly estimate: Limits.Estimate
+}
+
+/** The steps of an admission at one place. */
+interface AdmissionSteps {
+  readonly pay: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<void, CallError>
+  readonly foresee: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<Budget.Foreseen>
+  readonly reserve: (
+    at: Reserving,
+    estimate: Limits.Estimate
+  ) => Effect.Effect<Reserved, Budget.BudgetError, Scope.Scope>
+  readonly refusalOf: (error: Budget.BudgetError) => CallError
+}
+
+// -----------------------------------------------------------------------------
+// Places
+// -----------------------------------------------------------------------------
+
+/** A place that can take the call, with the call as it is there, and what it would reserve. */
+interface Located extends Reserving {
+  readonly index: number
+  readonly place: CallPlace
+  readonly estimate: Limits.Estimate
+  /** The tokens that it would not read from the cache of another place. */
+  readonly cached: number
+}
+
+const locate = Effect.fnUntraced(function* (
+  governed: GovernedCall,
+  placement: Placement,
+  index: number,
+  isAway: boolean
+) {
+  const { agent, parts } = governed
+  const place = placement.places[index]!
+  const call = callAt(governed.original, place)
+  const accounting = call.accounting ?? parts.accounting
+  const pool = parts.pools.of(parts.budget, accounting, call)
+  const listed = place.price ?? PriceTable.find(place.model, parts.prices)
+  const price = listed === undefined ? undefined : PriceTable.charged(listed, call)
+  const known = Usage.known(call, agent, pool, parts.conversations)
+  if (place.limits !== undefined) yield* limited(parts, pool, place.limits, call)
+  const estimate = yield* parts.estimator.estimate(known)
+  const { cacheReadTokens = 0, ...used } = Usage.expected({ accounting, known, estimate })
+  // What another place has cached counts in full here.
+  const inputTokens = used.inputTokens + cacheReadTokens
+  const whole = isAway && cacheReadTokens > 0
+  const at: Located = {
+    index,
+    place,
+    call,
+    accounting,
+    pool,
+    price,
+    known,
+    cached: cacheReadTokens,
+    estimate: whole
+      ? accounting.estimate({
+          inputTokens,
+          cachedTokens: 0,
+          outputTokens: used.outputTokens,
+          maxTokens: known.maxTokens
+        })
+      : estimate
+  }
+  return at
+})
+
+/** Applies the limits of a place to its pool, once. */
+const limited = (
+  { budget, memory }: GovernorParts,
+  { kind, name }: PoolRecord,
+  limits: Limits.Limits,
+  { account }: Call
+): Effect.Effect<void> => {
+  if (!memory.isNewLimit(name, limits)) return Effect.void
+  // A prediction opens the pool.
+  return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
+}
+
+// -----------------------------------------------------------------------------
+// The race
+// -----------------------------------------------------------------------------
+
+/** How often a call reconsiders where it waits, and for how long a prediction of a pool is good enough for that. */
+const reviewMillis = 1_000
+
+/** The places of one attempt while it waits. */
+class Race {
+  private readonly call: GovernedCall
+  private readonly placement: Placement
+  private readonly steps: AdmissionSteps
+  private readonly clock: Clock.Clock
+  readonly located: ReadonlyArray<Located>
+  private readonly deadline: number
+  /** The place where its prompt is cached. */
+  private readonly home: Located | undefined
+  candidates: ReadonlyArray<Candidate> = []
+  private reviewedAt = -Infinity
+  /** When the call was expected to start, at the places where it waits. */
+  private readonly starts = new Map<Located, number>()
+  readonly refusals = new Map<Located, Budget.BudgetError>()
+  readonly admitted: Array<{ readonly at: Located; readonly reserved: Reserved }> = []
+
+  constructor(
+    call: GovernedCall,
+    placement: Placement,
+    steps: AdmissionSteps,
+    located: ReadonlyArray<Located>,
+    home: string | undefined
+  ) {
+    const { within } = call.original.places!
+    this.call = call
+    this.placement = placement
+    this.steps = steps
+    this.clock = call.clock
+    this.located = located
+    this.deadline = Math.min(call.last, within === undefined ? Infinity : call.startedAt + millisOf(within))
+    this.home = located.find(({ cached, place }) => cached > 0 && place.name === home)
+  }
+
+  private get now(): number {
+    return this.clock.currentTimeMillisUnsafe()
+  }
+
+  /** Foresees when the call would start at each place. */
+  readonly review: Effect.Effect<void> = Effect.suspend(() => {
+    const { now, steps } = this
+    this.reviewedAt = now
+    const foreseen = Effect.forEach(this.located, (at) => steps.foresee(at, at.estimate))
+    return Effect.flatMap(foreseen, (all) => {
+      const waits = this.located.map((at, index) => Math.max(this.waitAt(at, all[index]!), this.earliest(at) - now))
+      return Effect.map(this.stay(waits), (stay) => {
+        this.candidates = this.located.map((at, index) => this.candidateOf(at, waits[index]!, stay))
+      })
+    })
+  })
+
+  /**
+   * How long the call still waits at a place. A prediction is for a call that comes now. The call itself may be far ahead of that,
+   * so what was predicted when it came counts until that has proved wrong, or the pool pauses.
+   */
+  private waitAt(at: Located, { binding, refusal, wait }: Budget.Foreseen): number {
+    const left = (this.starts.get(at) ?? -Infinity) - this.now
+    if (left >= 0 && binding !== "pause") return left
+    return refusal === undefined ? Duration.toMillis(wait) : Infinity
+  }
+
+  private candidateOf(at: Located, wait: number, stay: number): Candidate {
+    const { call, home } = this
+    return {
+      wait,
+      cost: this.costOf(at),
+      ...call.parts.memory.timesOf(at.pool.name),
+      stay: at === home ? stay : 0
+    }
+  }
+
+  /** Places are compared by one usage, because what was learned of each differs. */
+  private costOf({ price, ...at }: Located): number {
+    if (price === undefined) return Infinity
+    const { home, located } = this
+    const { cacheReadTokens = 0, inputTokens, outputTokens } = Usage.expected(home ?? located[0]!)
+    const isCached = home === undefined || at.index === home.index
+    const usage = isCached
+      ? { inputTokens, cacheReadTokens, outputTokens }
+      : { inputTokens: inputTokens + cacheReadTokens, outputTokens }
+    return Usage.costOf(price, usage)
+  }
+
+  /** How much sooner another place must start the call: as long as that place's limit takes for the cached prompt. */
+  private stay(waits: ReadonlyArray<number>): Effect.Effect<number> {
+    const { home, located } = this
+    if (home === undefined) return Effect.succeed(0)
+    const best = Math.min(...waits)
+    const soonest = located[waits.indexOf(best)]!
+    if (waits[located.indexOf(home)]! - best <= minStay) return Effect.succeed(minStay)
+    return Effect.map(this.call.parts.budget.status, ({ pools }) => {
+      const dimensions = pools[soonest.pool.name]?.dimensions
+      const rate = (dimensions?.inputTokens ?? dimensions?.tokens)?.perSecond ?? Infinity
+      return rate > 0 ? Math.max(minStay, (home.cached / rate) * 1_000) : minStay
+    })
+  }
+
+  /** When the call may be sent to a place: not before its failure there is over, nor while the place is set aside. */
+  private earliest({ index, pool }: Located): number {
+    const aside = this.located.length > 1 ? this.call.parts.memory.asideUntil(pool.name) : 0
+    return Math.max(this.placement.earliest(index), aside)
+  }
+
+  /** How long until the call may join the queue of a place, or reconsiders that. 0 for now. */
+  private delay(at: Located): number {
+    const { now, placement } = this
+    const early = this.earliest(at) - now
+    if (early > 0) return Math.min(early, reviewMillis)
+    const index = this.located.indexOf(at)
+    const open = this.candidates.map((each, index) =>
+      this.refusals.has(this.located[index]!) ? { ...each, wait: Infinity } : each
+    )
+    return chosen(open, placement.policy, this.deadline - now)[index] === true ? 0 : reviewMillis
+  }
+
+  /** Waits until the call may join the queue of a place. */
+  joined(at: Located): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const delay = this.delay(at)
+      if (delay === 0) {
+        this.starts.set(at, this.now + this.candidates[this.located.indexOf(at)]!.wait)
+        return Effect.void
+      }
+      const review = Effect.suspend(() => (this.now - this.reviewedAt >= reviewMillis ? this.review : Effect.void))
+      return Effect.andThen(Effect.andThen(Effect.sleep(delay), review), this.joined(at))
+    })
+  }
+
+  /** Where the call would go if no other place were sooner or cheaper, and how long it would wait there. */
+  usual(): { readonly at: Located; readonly wait: number } {
+    const first = this.home ?? this.located[inOrder(this.candidates.map((each) => ({ ...each, wait: 0 })))[0]!]!
+    return { at: first, wait: this.candidates[this.located.indexOf(first)]!.wait }
+  }
+
+  /** Why the call goes to a place. */
+  why(at: Located): PlacedBecause {
+    const { placement } = this
+    if (placement.isPinned) return "pinned"
+    if (placement.current !== undefined && placement.current !== at.index) return "failed"
+    if (this.located.length === 1) return "only"
+    if (at === this.home) return "cached"
+    if (at === this.usual().at) return "first"
+    return placement.policy === "cheapest" ? "cheaper" : "sooner"
+  }
+}
+
+/** Reserves at all places that the policy chooses. The first reservation wins, and all others are given back. */
+const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
+  const { admitted, located, refusals } = race
+  const racer = (at: Located) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.andThen(restore(race.joined(at)), restore(steps.reserve(at, at.estimate))).pipe(
+        Effect.map((reserved) => {
+          const won = { at, reserved }
+          admitted.push(won)
+          return won
+        }),
+        Effect.tapError((error) => Effect.sync(() => refusals.set(at, error)))
+      )
+    )
+  const racers = inOrder(race.candidates).map((index) => racer(located[index]!))
+  const winner = Effect.exit(restore(racers.length === 1 ? racers[0]! : Effect.raceAll(racers)))
+  return Effect.flatMap(winner, (exit) => {
+    const lost = admitted.filter((one) => Exit.isFailure(exit) || one !== exit.value)
+    return Effect.andThen(
+      Effect.forEach(lost, ({ reserved }) => reserved.reservation.refund, { discard: true }),
+      exit
+    )
+  })
+}
+
+// -----------------------------------------------------------------------------
+// Admission
+// -----------------------------------------------------------------------------
+
+/** Admits an attempt at one of its places, and continues its call there. Must run uninterruptible. */
+export const admitted = Effect.fnUntraced(function* (
+  call: GovernedCall,
+  placement: Placement,
+  isPaid: boolean,
+  steps: AdmissionSteps,
+  restore: Restore
+) {
+  const home = homeOf(call)
+  const found = Effect.forEach(placement.open, (index) => {
+    const isAway = home !== undefined && placement.places[index]!.name !== home
+    return locate(call, placement, index, isAway)
+  })
+  const located = yield* restore(found)
+  if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
+  if (isPaid) yield* steps.pay(...dearest(located))
+  const race = new Race(call, placement, steps, located, home)
+  yield* restore(race.review)
+  const { at, reserved } = yield* Effect.catch(raced(race, steps, restore), (error) => {
+    const all = [...race.refusals.values()]
+    const isOne = all.length === 1 && placement.closed.length === 0
+    const isAllWaiting = all.length > 0 && all.every(({ reason }) => reason._tag === "WaitTooLong")
+    if (isOne || (isAllWaiting && call.isBoundByDeadline)) return Effect.fail(steps.refusalOf(all[0] ?? error))
+    return Effect.fail<CallError>(refused(call, placement, race.refusals))
+  })
+  report(call, race, at, reserved)
+  placement.why = race.why(at)
+  placement.current = at.index
+  call.moveTo(at)
+  call.admit(reserved.reservation, reserved.estimate)
+  return call
+})
+
+/** The place where the conversation of a call has its prompt in the cache. */
+const homeOf = ({ agent, how, parts }: GovernedCall): string | undefined => parts.memory.homeOf(how.cacheKey ?? agent)
+
+/** The place whose price is the highest, or unknown: the call must be able to pay there. */
+const dearest = (located: ReadonlyArray<Located>): [Located, Limits.Estimate] => {
+  const costOf = ({ known, price }: Located): number => (price === undefined ? Infinity : Usage.maxCostOf(price, known))
+  const at = located.reduce((one, other) => (costOf(other) > costOf(one) ? other : one))
+  return [at, at.estimate]
+}
+
+/** Reports a call that goes elsewhere than it usually would, and why. */
+const report = (call: GovernedCall, race: Race, { place, pool, index }: Located, { reservation }: Reserved): void => {
+  const { now: at, parts } = call
+  const why = race.why(race.located.find((each) => each.index === index)!)
+  pool.counts.placed(1, why)
+  if (parts.observer === undefined || (why !== "sooner" && why !== "cheaper" && why !== "failed")) return
+  const usual = race.usual()
+  parts.observer({
+    type: "place",
+    at,
+    pool: reservation.pool,
+    agent: reservation.agent,
+    model: call.original.model,
+    place: place.name,
+    why,
+    waited: Duration.toMillis(reservation.waited),
+    instead: why === "failed" ? call.placement!.places[call.placement!.current!]!.name : usual.at.place.name,
+    insteadWait: why === "failed" || usual.wait === Infinity ? undefined : usual.wait
+  })
+}
+
+/** The refusal of a call that no place can take. */
+const refused = (
+  { original }: GovernedCall,
+  { closed }: Placement,
+  refusals: ReadonlyMap<Located, Budget.BudgetError>
+): Budget.BudgetError => {
+  const places: Array<Budget.NoPlace["places"][number]> = closed.map(({ place, why }) => ({
+    place,
+    reason: new Budget.PlaceClosed({ place, why })
+  }))
+  for (const [{ place }, { reason }] of refusals) {
+    if (reason._tag !== "NoPlace") places.push({ place: place.name, reason })
+  }
+  return new Budget.BudgetError({ reason: new Budget.NoPlace({ model: original.model, places }) })
+}

@@ -1,0 +1,66 @@
+/**
+ * Chooses the places in whose queues a call waits. Pure: from what is foreseen of each place to a decision.
+ */
+import type { PlacePolicy } from "./models.ts"
+
+/** A place for a call, as it is foreseen now. Times are in milliseconds. */
+export interface Candidate {
+  /** How long the call would wait there; infinite if it would be refused. */
+  readonly wait: number
+  /** What the call is expected to cost; infinite if the price is unknown. */
+  readonly cost: number
+  /** How long an answer takes, cautiously, and how long it takes to learn that there will be none. */
+  readonly answers: number
+  readonly fails: number
+  /** How much sooner another place must start the call for it to leave this one; 0 unless its prompt is cached here. */
+  readonly stay: number
+}
+
+/** The calls of a conversation move only for at least this long. */
+export const minStay = 1_000
+
+/** Whether the call waits in the queue of each candidate. `left` is the time until its deadline. */
+export const chosen = (
+  candidates: ReadonlyArray<Candidate>,
+  policy: PlacePolicy,
+  left: number
+): ReadonlyArray<boolean> => (policy === "soonest" ? soonest(candidates) : cheapest(candidates, left))
+
+/** Waits everywhere. If its prompt is cached at one place, it waits there, and where it would start that much sooner. */
+const soonest = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<boolean> => {
+  const home = candidates.find(({ stay }) => stay > 0)
+  return candidates.map((each) => home === undefined || each === home || home.wait - each.wait > home.stay)
+}
+
+/** Waits at the cheapest place that answers in time, and at those that are cheaper, where it may be lucky. */
+const cheapest = (candidates: ReadonlyArray<Candidate>, left: number): ReadonlyArray<boolean> => {
+  let max = Infinity
+  for (const each of candidates) {
+    if (each.wait < Infinity && each.cost < max && isInTime(each, candidates, left)) max = each.cost
+  }
+  return candidates.map(({ cost }) => cost <= max)
+}
+
+/** Whether a call answers in time at a place, or else another place still answers in time after it has failed there. */
+const isInTime = (place: Candidate, all: ReadonlyArray<Candidate>, left: number): boolean => {
+  if (place.wait + place.answers > left) return false
+  const others = all.filter((each) => each !== place && each.cost > place.cost && each.wait < Infinity)
+  const isSafe = (each: Candidate): boolean => Math.max(place.wait + place.fails, each.wait) + each.answers <= left
+  // If no other place could answer in time even now, there is nothing to save.
+  return others.some(isSafe) || !others.some((each) => each.wait + each.answers <= left)
+}
+
+/** The candidates in the order in which they are tried: the first to start, then the cheapest, then the first named. */
+export const inOrder = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<number> => {
+  // With an unknown price, only their order tells which place is preferred.
+  const isPriced = candidates.every(({ cost }) => cost < Infinity)
+  return candidates
+    .map((_, index) => index)
+    .sort((a, b) => {
+      const [one, other] = [candidates[a]!, candidates[b]!]
+      return compare(one.wait, other.wait) || (isPriced ? compare(one.cost, other.cost) : 0) || a - b
+    })
+}
+
+/** Infinite values are equal. */
+const compare = (a: number, b: number): number => (a === b ? 0 : a - b)

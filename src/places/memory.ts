@@ -1,0 +1,109 @@
+/** What a governor remembers of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
+import * as Lru from "../domain/input/lru.ts"
+
+/** More conversations than run at the same time. One that is evicted may start anywhere. */
+const maxHomes = 10_000
+const maxPools = 1_000
+
+/** How long a place is set aside whose provider refuses the credential, the model or the bill. Then one call tries it. */
+const asideMillis = 30_000
+
+/** The weight of the last answer in the averages: about the last ten count. */
+const weight = 1 / 8
+/** What is assumed until an answer has come. */
+const usualAnswer = 10_000
+const usualFailure = 1_000
+/** An answer takes longer than the mean and this many mean deviations once in about fifty times. */
+const deviations = 3
+
+interface PoolTimes {
+  answer: number
+  deviation: number
+  failure: number
+  /** Until when it is set aside. */
+  asideUntil: number
+}
+
+/** How long calls of a pool take, in milliseconds. */
+export interface AttemptTimes {
+  /** An answer, cautiously. */
+  readonly answers: number
+  /** A failure. */
+  readonly fails: number
+}
+
+export class PlaceMemory {
+  private readonly homes = new Map<string, string>()
+  private readonly pinned = new Map<string, string>()
+  private readonly limits = new Map<string, object>()
+  private readonly times = new Map<string, PoolTimes>()
+
+  /** The place where the prompt of a conversation is cached. */
+  homeOf(key: string): string | undefined {
+    return this.homes.get(key)
+  }
+
+  /** The place that stores a conversation. */
+  pinOf(continuation: string): string | undefined {
+    return this.pinned.get(continuation)
+  }
+
+  settled(key: string, place: string): void {
+    Lru.put(this.homes, key, place, maxHomes)
+  }
+
+  stored(continuation: string, place: string): void {
+    Lru.put(this.pinned, continuation, place, maxHomes)
+  }
+
+  timesOf(pool: string): AttemptTimes {
+    const known = this.times.get(pool)
+    if (known === undefined) return { answers: usualAnswer, fails: usualFailure }
+    return { answers: known.answer + deviations * known.deviation, fails: known.failure }
+  }
+
+  answered(pool: string, millis: number): void {
+    const times = this.pool(pool)
+    times.asideUntil = 0
+    if (times.answer === usualAnswer) {
+      times.answer = millis
+      times.deviation = millis / 4
+      return
+    }
+    times.deviation += (Math.abs(millis - times.answer) - times.deviation) * weight
+    times.answer += (millis - times.answer) * weight
+  }
+
+  failed(pool: string, millis: number): void {
+    const times = this.pool(pool)
+    times.failure += (millis - times.failure) * weight
+  }
+
+  /** Sets a place aside. */
+  setAside(pool: string, now: number): void {
+    this.pool(pool).asideUntil = now + asideMillis
+  }
+
+  /** Until when a place is set aside; 0 if it is not. */
+  asideUntil(pool: string): number {
+    return this.times.get(pool)?.asideUntil ?? 0
+  }
+
+  /** A call is sent to a place. If that was set aside, the call is a probe, and the place stays aside until it is answered. */
+  sent(pool: string, now: number): void {
+    if (this.asideUntil(pool) > 0) this.setAside(pool, now)
+  }
+
+  /** Whether these limits of a place were not applied to its pool yet. Notes that they are. */
+  isNewLimit(pool: string, limits: object): boolean {
+    if (this.limits.get(pool) === limits) return false
+    Lru.put(this.limits, pool, limits, maxPools)
+    return true
+  }
+
+  private pool(name: string): PoolTimes {
+    const times = this.times.get(name) ?? { answer: usualAnswer, deviation: 0, failure: usualFailure, asideUntil: 0 }
+    Lru.put(this.times, name, times, maxPools)
+    return times
+  }
+}

@@ -1,0 +1,88 @@
+/** The places of a call, as a governor gets them, and their checks. */
+import type * as Duration from "effect/Duration"
+import type * as Accounting from "../Accounting.ts"
+import * as Input from "../domain/input/checks.ts"
+import * as PriceTable from "../domain/prices.ts"
+import * as Rules from "../domain/rules.ts"
+import type * as Limits from "../Limits.ts"
+
+/**
+ * A place where a call can be made: a provider with a credential, the model's name there, a tier. Its calls go to one pool, that of
+ * `account` and `model`.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface CallPlace {
+  readonly name: string
+  /** The model's name at this place. */
+  readonly model: string
+  /** The account whose limits apply. Two places of one account have one limit, so they are one place. @default the name */
+  readonly account?: string | undefined
+  readonly accounting?: Accounting.Accounting | undefined
+  readonly provider?: string | undefined
+  readonly fast?: boolean | undefined
+  readonly flex?: boolean | undefined
+  readonly priceFactor?: number | undefined
+  /** @default the price of `model` in the governor's table */
+  readonly price?: PriceTable.Price | undefined
+  /** The provider's limits at this place. @default those of the budget */
+  readonly limits?: Limits.Limits | undefined
+  /** Why this place takes no call that may go elsewhere; undefined if it takes calls. */
+  readonly closed?: "drained" | "noCredential" | "fixedBody" | undefined
+}
+
+/**
+ * How a place is chosen.
+ *
+ * - `"soonest"`: a call goes where it starts first; ties by price, then by the order of the places
+ * - `"cheapest"`: a call goes to the cheapest place that is expected to answer before the deadline
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export type PlacePolicy = "soonest" | "cheapest"
+
+/**
+ * All places of a call.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface CallPlaces {
+  readonly places: ReadonlyArray<CallPlace>
+  /** @default "soonest" */
+  readonly policy?: PlacePolicy | undefined
+  /** For `"cheapest"`: how long the call may take. @default the deadline of `Retry.withDeadline`, or no bound */
+  readonly within?: Duration.Input | undefined
+}
+
+export const policy: Input.Check = Input.oneOf("soonest", "cheapest")
+
+/** Checks the places of a call. */
+export const callPlaces: Input.Check = Input.options<CallPlaces>(
+  {
+    places: Input.list(
+      Input.options<CallPlace>(
+        {
+          name: Input.text,
+          model: Input.text,
+          account: Input.text,
+          accounting: Input.accounting,
+          provider: Input.text,
+          fast: Input.flag,
+          flex: Input.flag,
+          priceFactor: Input.notNegative,
+          price: PriceTable.price,
+          limits: Rules.check,
+          closed: Input.text
+        },
+        "name",
+        "model"
+      )
+    ),
+    policy,
+    within: Input.span
+  },
+  "places"
+)

@@ -1,0 +1,83 @@
+/** The places of one call, and what happened to it at each. Mutable, without time of its own. */
+import type { CallPlace, CallPlaces, PlacePolicy } from "./models.ts"
+
+/** Why a place cannot take a call. */
+export type ClosedBecause = NonNullable<CallPlace["closed"]> | "notAllowed" | "elsewhere" | "denied" | "tooLarge"
+
+/** Why a call went to the place it is at. */
+export type PlacedBecause = "first" | "sooner" | "cheaper" | "cached" | "pinned" | "only" | "failed"
+
+/** Which places a call may go to. */
+export interface Restriction {
+  /** Their names; undefined for all. */
+  readonly only: ReadonlyArray<string> | undefined
+  /** The place that stores what the call continues. */
+  readonly pinned: string | undefined
+}
+
+export class Placement {
+  readonly places: ReadonlyArray<CallPlace>
+  readonly policy: PlacePolicy
+  readonly isPinned: boolean
+  private readonly closedBy: Array<ClosedBecause | undefined>
+  private readonly notBefore: Array<number>
+  /** The places where the call has failed since it last failed at all of them. */
+  private readonly round = new Set<number>()
+  /** Where the last attempt was made; undefined before the first. */
+  current: number | undefined = undefined
+  why: PlacedBecause = "first"
+
+  constructor({ places, policy = "soonest" }: CallPlaces, { only, pinned }: Restriction) {
+    this.places = places
+    this.policy = policy
+    this.isPinned = pinned !== undefined && places.some(({ name }) => name === pinned)
+    this.notBefore = places.map(() => 0)
+    this.closedBy = places.map(({ closed, name }) => {
+      if (only?.includes(name) === false) return "notAllowed"
+      if (this.isPinned && name !== pinned) return "elsewhere"
+      // What a place stores can be continued nowhere else.
+      return this.isPinned && closed === "drained" ? undefined : closed
+    })
+  }
+
+  /** The places that can take the call, in the order of their names in the configuration. */
+  get open(): ReadonlyArray<number> {
+    return this.places.flatMap((_, index) => (this.closedBy[index] === undefined ? [index] : []))
+  }
+
+  /** The places that cannot take it. */
+  get closed(): ReadonlyArray<{ readonly place: string; readonly why: ClosedBecause }> {
+    return this.places.flatMap(({ name }, index) => {
+      const why = this.closedBy[index]
+      return why === undefined ? [] : [{ place: name, why }]
+    })
+  }
+
+  /** When the call may be sent to a place again, in milliseconds since the epoch. */
+  earliest(index: number): number {
+    return this.notBefore[index]!
+  }
+
+  /**
+   * Notes that the attempt failed. Returns whether that counts as an attempt of the call: it does once the call has failed at every
+   * place that can take it.
+   */
+  failed(): boolean {
+    this.round.add(this.current!)
+    if (!this.open.every((index) => this.round.has(index))) return false
+    this.round.clear()
+    return true
+  }
+
+  /** Keeps the call away from where it failed until `until`. Returns when it may be sent to any place. */
+  rest(until: number): number {
+    this.notBefore[this.current!] = until
+    return Math.min(...this.open.map((index) => this.notBefore[index]!))
+  }
+
+  /** The place cannot take this call at all. Returns whether another one can. */
+  close(why: ClosedBecause): boolean {
+    this.closedBy[this.current!] = why
+    return this.open.length > 0
+  }
+}

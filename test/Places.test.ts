@@ -1,0 +1,415 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as Events from "floodgate/Events"
+import type * as Governor from "floodgate/Governor"
+import * as LlmClient from "floodgate/LlmClient"
+import { AccessDenied, Overloaded, RateLimited, type LlmErrorReason } from "floodgate/LlmError"
+import { LlmProvider, type Params } from "floodgate/LlmProvider"
+import type * as Places from "floodgate/Places"
+import * as Retry from "floodgate/Retry"
+import { fail, message, params, whole } from "./support/scriptedProvider.ts"
+
+const model = params.model
+
+interface Seen {
+  readonly at: number
+  readonly params: Params
+}
+
+/** A provider that answers after `millis`, and what it received. */
+const provider = (
+  answer: (call: number, at: number) => LlmErrorReason | undefined = () => undefined,
+  millis = 1_000,
+  failsAfter = 100
+) => {
+  const seen: Array<Seen> = []
+  const open = (params: Params) =>
+    Effect.gen(function* () {
+      const at = yield* Clock.currentTimeMillis
+      seen.push({ at, params })
+      const failure = answer(seen.length, at)
+      yield* Effect.sleep(failure === undefined ? millis : failsAfter)
+      if (failure !== undefined) yield* fail(failure)
+    })
+  const reply = <A>(value: A) => ({ value, signal: undefined, requestId: undefined })
+  const layer = Layer.sync(LlmProvider, () =>
+    LlmProvider.of({
+      name: "scripted",
+      create: (params) => Effect.as(open(params), reply(message("hello"))),
+      stream: (params) => Effect.as(open(params), reply(Stream.fromIterable(whole("hello")))),
+      countTokens: () => Effect.succeed(reply(1))
+    })
+  )
+  return { layer, seen }
+}
+
+const limited = (perSecond: number, burst = 1) => ({ requests: { perSecond, burst, window: "bucket" as const } })
+
+type Place = Places.ProviderPlace
+
+const place = (name: string, layer: Layer.Layer<LlmProvider>, more: Partial<Place> = {}): Place => ({
+  name,
+  provider: layer,
+  ...more
+})
+
+const client = (
+  places: ReadonlyArray<Place>,
+  more: Partial<Places.PlacesOptions<Place>> = {},
+  options: Governor.Options = {}
+) => LlmClient.layerPlaces({ models: { [model]: places }, ...more }, options).pipe(Layer.provideMerge(Budget.layer()))
+
+const create = (how?: LlmClient.CallOptions) => LlmClient.create(params, { inputTokens: 100, ...how })
+
+/** Runs an effect while time passes, and returns its exit and how long it took. */
+const during = Effect.fnUntraced(function* <A, E, R>(self: Effect.Effect<A, E, R>) {
+  const from = yield* Clock.currentTimeMillis
+  const fiber = yield* Effect.forkChild(
+    Effect.flatMap(Effect.exit(self), (exit) =>
+      Effect.map(Clock.currentTimeMillis, (to) => ({ exit, millis: to - from }))
+    )
+  )
+  yield* TestClock.adjust("20 minutes")
+  return yield* Fiber.join(fiber)
+})
+
+const status = Effect.flatMap(Budget.TokenBudget, (budget) => budget.status)
+
+/** Nothing waits and nothing runs in any pool. */
+const assertIdle = Effect.map(status, ({ pools }) => {
+  for (const [name, { inFlight, queued }] of Object.entries(pools)) {
+    assert.deepStrictEqual([name, inFlight, queued], [name, 0, 0])
+  }
+})
+
+describe("Places", () => {
+  describe("soonest", () => {
+    it.effect("calls the first place if it starts a call at once, by the model's name there", () => {
+      const [a, b] = [provider(), provider()]
+      return Effect.gen(function* () {
+        yield* during(create())
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [1, 0])
+        assert.strictEqual(a.seen[0]!.params.model, "their-model")
+      }).pipe(Effect.provide(client([place("a", a.layer, { model: "their-model" }), place("b", b.layer)])))
+    })
+
+    it.effect("uses all places together, and leaves nothing behind", () => {
+      const [a, b] = [provider(), provider()]
+      return Effect.gen(function* () {
+        const { millis } = yield* during(
+          Effect.all(
+            Array.from({ length: 50 }, () => create()),
+            { concurrency: "unbounded" }
+          )
+        )
+        // 50 calls at 5 a second, from bursts of 2, and the last answer. The faster place alone takes 13.25 s.
+        assert.isAtMost(millis, 11_000)
+        assert.strictEqual(a.seen.length + b.seen.length, 50)
+        assert.isAtLeast(b.seen.length, 38)
+        yield* assertIdle
+      }).pipe(
+        Effect.provide(
+          client([place("a", a.layer, { limits: limited(1) }), place("b", b.layer, { limits: limited(4) })])
+        )
+      )
+    })
+
+    it.effect("charges each call once", () => {
+      const [a, b] = [provider(), provider()]
+      const quota = { requests: { total: 100 } }
+      return Effect.gen(function* () {
+        yield* during(
+          Effect.all(
+            Array.from({ length: 30 }, () => create()),
+            { concurrency: "unbounded" }
+          )
+        )
+        const { pools } = yield* status
+        const used = Object.values(pools).map(({ dimensions }) => 100 - dimensions.requests!.level)
+        assert.deepStrictEqual(used, [a.seen.length, b.seen.length])
+        assert.strictEqual(used[0]! + used[1]!, 30)
+      }).pipe(
+        Effect.provide(client([place("a", a.layer, { limits: quota }), place("b", b.layer, { limits: quota })])),
+        Effect.provideService(Budget.Agent, "one")
+      )
+    })
+  })
+
+  describe("failures", () => {
+    it.effect("moves a call at once from a place that fails, without using up its attempts", () => {
+      const a = provider(() => new Overloaded({ status: 529 }))
+      const b = provider()
+      return Effect.gen(function* () {
+        const { exit, millis } = yield* during(create())
+        assert.strictEqual(exit._tag, "Success")
+        // The failure takes 100 ms, and the answer a second.
+        assert.strictEqual(millis, 1_100)
+      }).pipe(
+        Effect.provide(
+          client([place("a", a.layer), place("b", b.layer)], {}, { retry: Retry.make({ jitter: "none" }) })
+        )
+      )
+    })
+
+    it.effect("leaves a place that is out, and returns to it", () => {
+      const a = provider((_, at) => (at < 60_000 ? new Overloaded({ status: 529 }) : undefined))
+      const b = provider()
+      return Effect.gen(function* () {
+        const calls = Effect.forEach(
+          Array.from({ length: 100 }, (_, n) => n),
+          (n) => Effect.andThen(Effect.sleep(n * 1_000), create()),
+          { concurrency: "unbounded" }
+        )
+        const { exit } = yield* during(calls)
+        assert.strictEqual(exit._tag, "Success")
+        const failed = a.seen.filter(({ at }) => at < 60_000).length
+        // Two failures tell of the outage; then one call probes after 1, 2, 5, and every 10 s.
+        assert.isAtMost(failed, 12)
+        assert.isAtLeast(a.seen.length - failed, 25)
+      }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
+    })
+
+    it.effect("waits as the policy says once a call has failed at every place", () => {
+      const a = provider((call) => (call === 1 ? new RateLimited({ status: 429 }) : undefined))
+      const b = provider((call) => (call === 1 ? new RateLimited({ status: 429 }) : undefined))
+      return Effect.gen(function* () {
+        const { millis } = yield* during(create())
+        // 100 ms at each; place a may be called again 2 s after its failure.
+        assert.strictEqual(millis, 100 + 2_000 + 1_000)
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [2, 1])
+      }).pipe(
+        Effect.provide(
+          client([place("a", a.layer), place("b", b.layer)], {}, { retry: Retry.make({ jitter: "none" }) })
+        )
+      )
+    })
+
+    it.effect("makes as many attempts as without places, times their number, when all fail", () => {
+      const a = provider(() => new RateLimited({ status: 429 }))
+      const b = provider(() => new RateLimited({ status: 429 }))
+      return Effect.gen(function* () {
+        const { exit } = yield* during(create())
+        assert.strictEqual(exit._tag, "Failure")
+        assert.isAtMost(a.seen.length + b.seen.length, 60)
+        yield* assertIdle
+      }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
+    })
+
+    it.effect("makes no more requests than the stated attempts", () => {
+      const a = provider(() => new RateLimited({ status: 429 }))
+      const b = provider(() => new RateLimited({ status: 429 }))
+      return Effect.gen(function* () {
+        const { exit } = yield* during(create())
+        assert.strictEqual(exit._tag, "Failure")
+        assert.strictEqual(a.seen.length + b.seen.length, 3)
+      }).pipe(
+        Effect.provide(client([place("a", a.layer), place("b", b.layer)], {}, { retry: Retry.make({ attempts: 3 }) }))
+      )
+    })
+
+    it.effect("sets a place aside that refuses the credential, and tries it with one call later", () => {
+      const a = provider((_, at) => (at < 50_000 ? new AccessDenied({ status: 401 }) : undefined))
+      const b = provider()
+      return Effect.gen(function* () {
+        for (let n = 0; n < 20; n++) yield* Effect.forkChild(create())
+        yield* TestClock.adjust("2 seconds")
+        const denied = a.seen.length
+        yield* TestClock.adjust("20 seconds")
+        yield* Effect.forkChild(create())
+        yield* TestClock.adjust("2 seconds")
+        assert.strictEqual(a.seen.length, denied)
+        yield* TestClock.adjust("20 seconds")
+        for (let n = 0; n < 5; n++) yield* Effect.forkChild(create())
+        yield* TestClock.adjust("500 millis")
+        assert.strictEqual(a.seen.length, denied + 1)
+        // It was refused at 44 s, and is tried again from 74 s on.
+        yield* TestClock.adjust("31 seconds")
+        yield* during(create())
+        yield* during(create())
+        assert.strictEqual(a.seen.length, denied + 3)
+      }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
+    })
+
+    it.effect("moves a stream before its first content", () => {
+      const a = provider(() => new Overloaded({ status: 529 }))
+      const b = provider()
+      return Effect.gen(function* () {
+        const { exit } = yield* during(Stream.runCollect(LlmClient.stream(params)))
+        assert.strictEqual(exit._tag, "Success")
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [1, 1])
+      }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
+    })
+  })
+
+  describe("restrictions", () => {
+    it.effect("keeps a call to the places that it may go to", () => {
+      const [a, b] = [provider(), provider()]
+      return Effect.gen(function* () {
+        yield* during(
+          Effect.all(
+            [1, 2, 3].map(() => create({ places: ["b"] })),
+            { concurrency: "unbounded" }
+          )
+        )
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [0, 3])
+        const error = yield* Effect.flip(create({ places: ["c"] }))
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(
+          error.message,
+          `No place of "${model}" can take the call (a: The place "a" is not among the places that the call may go to; b: The place "b" is not among the places that the call may go to)`
+        )
+      }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer, { limits: limited(1) })])))
+    })
+
+    it.effect("sends no new calls to a place that drains", () => {
+      const [a, b] = [provider(), provider()]
+      return Effect.gen(function* () {
+        yield* during(create())
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [0, 1])
+      }).pipe(Effect.provide(client([place("a", a.layer, { drain: true }), place("b", b.layer)])))
+    })
+
+    it.effect("skips places for which a call is too large, and refuses one that is too large for all", () => {
+      const [a, b] = [provider(), provider()]
+      const tokens = (burst: number) => ({ inputTokens: { perMinute: burst, burst, window: "bucket" as const } })
+      return Effect.gen(function* () {
+        yield* during(create({ inputTokens: 5_000 }))
+        assert.deepStrictEqual([a.seen.length, b.seen.length], [0, 1])
+        const error = yield* Effect.flip(create({ inputTokens: 50_000 }))
+        assert.instanceOf(error, Budget.BudgetError)
+        assert.strictEqual(error.reason._tag, "NoPlace")
+        if (error.reason._tag !== "NoPlace") return
+        assert.deepStrictEqual(
+          error.reason.places.map(({ place, reason }) => [place, reason._tag]),
+          [
+            ["a", "EstimateTooLarge"],
+            ["b", "EstimateTooLarge"]
+          ]
+        )
+        assert.isFalse(error.isRetryable)
+      }).pipe(
+        Effect.provide(
+          client([place("a", a.layer, { limits: tokens(1_000) }), place("b", b.layer, { limits: tokens(10_000) })])
+        )
+      )
+    })
+
+    it.effect("refuses a model that no place has", () => {
+      const a = provider()
+      return Effect.gen(function* () {
+        const error = yield* Effect.flip(LlmClient.create({ ...params, model: "claude-sonet-5" }))
+        assert.include(error.message, `no place has the model "claude-sonet-5": did you mean "${model}"?`)
+      }).pipe(Effect.provide(client([place("a", a.layer)])))
+    })
+  })
+
+  describe("interruption", () => {
+    it.effect("frees the queues of all places when a waiting call is interrupted", () => {
+      const [a, b] = [provider(), provider()]
+      return Effect.gen(function* () {
+        const fibers = yield* Effect.forEach([1, 2, 3, 4, 5, 6], () => Effect.forkChild(create()))
+        yield* TestClock.adjust(10)
+        const before = yield* status
+        assert.deepStrictEqual(
+          Object.values(before.pools).map(({ queued }) => queued),
+          [4, 4]
+        )
+        yield* Effect.forEach(fibers, Fiber.interrupt)
+        yield* assertIdle
+        assert.strictEqual(a.seen.length + b.seen.length, 2)
+      }).pipe(
+        Effect.provide(
+          client([place("a", a.layer, { limits: limited(0.1) }), place("b", b.layer, { limits: limited(0.1) })])
+        )
+      )
+    })
+  })
+
+  describe("cheapest", () => {
+    const price = { input: 1, output: 1 }
+    const dear = { input: 10, output: 10 }
+    const priced = { policy: "cheapest" as const, within: "60 seconds" as const }
+
+    it.effect("waits for the cheaper place while that answers in time, else goes to the other", () => {
+      const [cheap, standard] = [provider(), provider()]
+      return Effect.gen(function* () {
+        const { exit } = yield* during(
+          Effect.all(
+            Array.from({ length: 12 }, () => create()),
+            { concurrency: "unbounded" }
+          )
+        )
+        assert.strictEqual(exit._tag, "Success")
+        // One call each 10 s: those that would start after about 50 s go to the other place.
+        assert.isAtLeast(cheap.seen.length, 4)
+        assert.isAtLeast(standard.seen.length, 5)
+        const last = Math.max(...cheap.seen.map(({ at }) => at), ...standard.seen.map(({ at }) => at))
+        assert.isAtMost(last, 59_000)
+      }).pipe(
+        Effect.provide(
+          client(
+            [
+              place("standard", standard.layer, { price: dear }),
+              place("cheap", cheap.layer, { price, limits: limited(0.1) })
+            ],
+            priced
+          )
+        )
+      )
+    })
+
+    it.effect("tries the flex tier again after a refusal, and moves in time", () => {
+      const flex = provider((call) => (call <= 2 ? new RateLimited({ status: 429 }) : undefined))
+      const standard = provider()
+      return Effect.gen(function* () {
+        const { exit } = yield* during(create())
+        assert.strictEqual(exit._tag, "Success")
+        assert.deepStrictEqual([flex.seen.length, standard.seen.length], [3, 0])
+        assert.propertyVal(flex.seen[0]!.params, "service_tier", "flex")
+      }).pipe(
+        Effect.provide(client([place("standard", standard.layer), place("flex", flex.layer, { tier: "flex" })], priced))
+      )
+    })
+  })
+
+  describe("events", () => {
+    it.effect("say where a call went, and what it would have waited elsewhere", () => {
+      const [a, b] = [provider(), provider()]
+      const seen: Array<Events.Event> = []
+      return Effect.gen(function* () {
+        yield* during(Effect.all([create(), create()], { concurrency: "unbounded" }))
+        const moved = seen.filter(({ type }) => type === "place")
+        assert.strictEqual(moved.length, 1)
+        assert.deepInclude(moved[0]!, { place: "b", instead: "a", why: "sooner", insteadWait: 10_000, waited: 0 })
+      }).pipe(
+        Effect.provide(client([place("a", a.layer, { limits: limited(0.1) }), place("b", b.layer)])),
+        Effect.provideService(Events.Observer, (event) => void seen.push(event))
+      )
+    })
+  })
+
+  describe("wrong options", () => {
+    const { layer } = provider()
+
+    it("say in one line what to do", () => {
+      const throws = (options: Parameters<typeof LlmClient.layerPlaces>[0], text: string) =>
+        assert.throws(() => LlmClient.layerPlaces(options), RangeError, text)
+      throws({ models: { m: [] } }, 'LlmClient.layerPlaces: models["m"]: expected at least one place, got none')
+      throws(
+        { models: { m: [place("a", layer), place("b", layer)] } },
+        '"a" and "b" have one limit, because they are one provider, credential and tier: remove one'
+      )
+      throws(
+        { models: { m: [place("a", layer)] }, policy: "cheapest" },
+        'the policy "cheapest" needs the price of "a", and none is published for "m": add price: { input, output }'
+      )
+      throws({ models: { m: [place("a b", layer)] } }, "expected letters, digits, dots, hyphens and underscores")
+    })
+  })
+})
