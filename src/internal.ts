@@ -4,6 +4,9 @@
  *
  * @since 0.4.0
  */
+export { plain as plainAdvice } from "./call/agents/advice.ts"
+export { advise, foretold } from "./call/agents/advise.ts"
+export * as AdviceFigures from "./call/agents/figures.ts"
 export { ReviewAt } from "./budget/models.ts"
 export { priority, weight } from "./budget/options.ts"
 export { mapDimensions, promptTokens } from "./domain/amounts.ts"

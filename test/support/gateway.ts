@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
@@ -19,10 +20,14 @@ export const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean)
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
 /** A gateway to one upstream, which a test can close before it ends. It logs nothing. */
-export const gatewayTo = Effect.fnUntraced(function* (upstream: string, options: Gateway.Options = {}) {
+export const gatewayTo = Effect.fnUntraced(function* (
+  upstream: string,
+  options: Gateway.Options = {},
+  limits?: Budget.Options["limits"]
+) {
   const context = yield* Layer.build(
     Governor.layer({ retry: quick as never }).pipe(
-      Layer.provideMerge(Budget.layer()),
+      Layer.provideMerge(Layer.provide(Agents.layer, Budget.layer({ limits }))),
       Layer.provideMerge(Logger.layer([]))
     )
   )

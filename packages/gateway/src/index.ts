@@ -20,6 +20,8 @@
  *   nothing for a minute is disconnected.
  * - When the scope closes, new requests are answered with 503, and the server closes when the clients of running requests have
  *   received their answers, at most after `drain`.
+ * - `GET /floodgate/advice` says how many more agents help now (see `Agents.advise`), and `/floodgate/forecast` what agents would
+ *   take that all start now.
  * - `GET /floodgate/` is a live page, `/metrics` is for Prometheus, `/healthz` answers while the gateway runs, and `/readyz`
  *   while it accepts requests.
  *
@@ -262,7 +264,7 @@ const own = (
     const text = PrometheusMetrics.formatUnsafe(context)
     return plain(response, 200, text, "text/plain; version=0.0.4; charset=utf-8")
   }
-  return page(file, response)
+  return page(file, target.slice(path.length + 1), response)
 }
 
 type Serve = (request: IncomingMessage, response: ServerResponse) => void

@@ -1,8 +1,12 @@
-/** The live page: three files, and the data they show, as a stream of events or once. It loads nothing from other hosts. */
+/**
+ * The live page: three files, and the data they show, as a stream of events or once. It loads nothing from other hosts. Beside
+ * it, agents get advice and forecasts.
+ */
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
-import type * as Budget from "floodgate/Budget"
+import * as Budget from "floodgate/Budget"
 import type { Activity, Journal } from "./activity.ts"
+import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
 import { script } from "./page/script.ts"
@@ -35,6 +39,8 @@ const security = {
   "referrer-policy": "no-referrer",
   "cache-control": "no-store"
 }
+
+const json = { ...security, "content-type": "application/json" }
 
 const files: Readonly<Record<string, readonly [contentType: string, body: string]>> = {
   "/": ["text/html; charset=utf-8", markup],
@@ -70,7 +76,7 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
 export const isFile = (path: string): boolean => path === "" || Object.hasOwn(files, path)
 
 /** Serves the paths below `/floodgate` until the scope closes. */
-export const make = (parts: PageParts): ((path: string, response: ServerResponse) => Effect.Effect<void>) => {
+export const make = (parts: PageParts) => {
   let viewers = 0
 
   const watch = (response: ServerResponse): Effect.Effect<void> => {
@@ -85,12 +91,20 @@ export const make = (parts: PageParts): ((path: string, response: ServerResponse
     return Effect.forever(Effect.andThen(send, Effect.sleep(everyMillis)))
   }
 
-  return (path, response) => {
+  const answer = (what: "advice" | "forecast", query: string, response: ServerResponse): Effect.Effect<void> =>
+    Effect.flatMap(
+      Effect.provideService(Advice.answerTo(what, new URLSearchParams(query)), Budget.TokenBudget, parts.budget),
+      ({ body, status }) => Response.whole(response, status, json, JSON.stringify(body))
+    )
+
+  return (path: string, query: string, response: ServerResponse): Effect.Effect<void> => {
     if (path === "") return Response.whole(response, 302, { location: "floodgate/" }, "")
     if (path === "/events") return watch(response)
     if (path === "/status") {
-      const headers = { ...security, "content-type": "application/json" }
-      return Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, headers, JSON.stringify(data)))
+      return Effect.flatMap(snapshot(parts), (data) => Response.whole(response, 200, json, JSON.stringify(data)))
+    }
+    if (path === "/advice" || path === "/forecast") {
+      return answer(path === "/advice" ? "advice" : "forecast", query, response)
     }
     const file = Object.hasOwn(files, path) ? files[path] : undefined
     if (file === undefined) return Response.whole(response, 404, security, "")

@@ -45,7 +45,7 @@ export interface Question {
 /** Forecasts a number of agents, of which some run at once with those that run already. */
 export type Foretell<E> = (agents: number, atOnce: number) => Effect.Effect<Forecast.Forecast, E>
 
-/** The first numbers of agents to look at if a job's number is not given, and the last. */
+/** The first number of agents to look at if a job's number is not given, and the largest. */
 const firstJob = 32
 const lastJob = 256
 
@@ -55,20 +55,20 @@ const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(
 const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect.Effect<number, E> =>
   fewestAsQuick(running > 0 ? 0 : 1, job, (more) => Effect.map(foretell(job, running + more), millisOf))
 
-/** Looks at larger and larger jobs, until some of their agents do not help. */
+/** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
 const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, running: number, agents: number | undefined) {
-  if (agents !== undefined) return yield* helping(foretell, running, agents)
+  if (agents !== undefined) return yield* helping(foretell, running, Math.min(agents, lastJob))
   for (let job = firstJob; ; job *= 2) {
     const found = yield* helping(foretell, running, job)
     if (found <= job / 4 || job >= lastJob) return found
   }
 })
 
-/** The numbers whose ends are told: the first ones, then ever larger ones, and those around the number that helps. */
-const numbersTo = (helps: number, max: number): ReadonlyArray<number> => {
+/** The numbers whose ends are told: some below the number that helps, and some beyond it, which show what they cost. */
+const numbersAround = (helps: number): ReadonlyArray<number> => {
   const numbers = new Set([helps, helps + 1])
-  for (let each = 1; each <= max; each += Math.max(1, Math.floor(each / 4))) numbers.add(each)
-  return [...numbers].filter((each) => each >= 1 && each <= max).sort((a, b) => a - b)
+  for (let each = 1; each <= 2 * helps + 4; each += Math.max(1, Math.floor(each / 4))) numbers.add(each)
+  return [...numbers].filter((each) => each >= 1).sort((a, b) => a - b)
 }
 
 /** An advice holds until its first agent ends, but not longer, because others use the pool as well. */
@@ -88,8 +88,8 @@ export const found = Effect.fnUntraced(function* <E>(question: Question, foretel
   const helps = yield* search(foretell, running, agents)
   const job = agents ?? Math.max(1, helps)
   const whole = yield* foretell(job, Math.max(1, running + helps))
-  const atOnce = yield* foretell(Math.max(job, helps + 1), Infinity)
-  const ends = yield* Effect.forEach(numbersTo(helps, Math.max(job, helps + 1)), (count) =>
+  const atOnce = yield* foretell(Math.max(Math.min(job, lastJob), helps + 1), Infinity)
+  const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
   )
   const endWith = (count: number): number =>
@@ -110,6 +110,8 @@ export const found = Effect.fnUntraced(function* <E>(question: Question, foretel
 
 const tooLarge = ({ asked, dimension, limit }: Forecast.Forecast["refused"][number]): string =>
   `A call of ${counted(asked, units[dimension])} never fits, because ${thousands(limit)} are left or allowed at once`
+
+const noLimits = "No limit of this pool is known yet, so the end is the earliest that is possible"
 
 /**
  * Advises for a pool of which no limit is known. As many again as run now can be tried, because the pool itself doubles its
@@ -132,10 +134,7 @@ export const tried = Effect.fnUntraced(function* <E>(question: Question, isWaiti
     binding: "unknown",
     error: undefined,
     expiresAfter: Duration.millis(Math.max(shortest, Duration.toMillis(first?.finishesAfter ?? Duration.zero))),
-    assumptions: [
-      ...question.assumptions,
-      "No limit of this pool is known yet, so the end is the earliest that is possible"
-    ]
+    assumptions: [...question.assumptions, noLimits]
   })
 })
 
@@ -151,17 +150,57 @@ const plainCall = ({ duration, inputTokens, outputTokens }: Forecast.Call) => ({
   ...(duration === undefined ? {} : { seconds: inSeconds(Duration.fromInputUnsafe(duration)) })
 })
 
+const plainWork = ({ calls, first, later = first }: AgentWork): PlainAdvice["each"] => ({
+  calls,
+  first: plainCall(first),
+  later: plainCall(later)
+})
+
 /** Advice in plain numbers, for JSON. */
 export const plain = ({ each, end, ends, error, expiresAfter, furtherAdds, ...advice }: Advice): PlainAdvice => {
-  const { calls, first, later = first } = each
   return {
     ...advice,
-    each: { calls, first: plainCall(first), later: plainCall(later) },
+    each: plainWork(each),
     endSeconds: inSeconds(end),
     furtherAddsSeconds: inSeconds(furtherAdds),
     ends: ends.map(({ agents, end }) => ({ agents, endSeconds: inSeconds(end) })),
     error: error ?? null,
     expiresAfterSeconds: inSeconds(expiresAfter)
+  }
+}
+
+/** A forecast of agents that all start now, in plain numbers. */
+export interface PlainForecast extends Pick<
+  PlainAdvice,
+  "agents" | "assumptions" | "each" | "endSeconds" | "error" | "pool"
+> {
+  readonly binding: Advice["binding"]
+  readonly waits: { readonly p50Seconds: number; readonly p95Seconds: number; readonly p99Seconds: number }
+  readonly text: string
+}
+
+export const plainForecast = (
+  { agents, assumptions, each, error, pool }: Question & { readonly agents: number },
+  { binding, duration, refused, waits }: Forecast.Forecast,
+  isKnown: boolean
+): PlainForecast => {
+  const limit = refused[0]?.dimension ?? (isKnown ? binding : "unknown")
+  const all = [...assumptions, ...refused.slice(0, 1).map(tooLarge), ...(isKnown ? [] : [noLimits])]
+  const known = isKnown ? error : undefined
+  return {
+    pool,
+    agents,
+    each: plainWork(each),
+    endSeconds: inSeconds(duration),
+    binding: limit,
+    waits: {
+      p50Seconds: inSeconds(waits.p50),
+      p95Seconds: inSeconds(waits.p95),
+      p99Seconds: inSeconds(waits.p99)
+    },
+    error: known ?? null,
+    assumptions: all,
+    text: `If ${counted(agents, "agent")} ${plural(agents, "starts", "start")} now, all end in ${span(duration)} (${sureOf(known)}), because ${limitOf(limit)}.${assumedText(all)}`
   }
 }
 
@@ -197,15 +236,18 @@ const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): s
 }
 
 const endOf = ({ end, error, job }: Omit<Advice, "text">): string => {
-  const sure = error === undefined ? "at the earliest" : `within ${Math.round(100 * error)} %`
-  return `${counted(job, "agent")} will end in ${span(end)} (${sure})`
+  return `${counted(job, "agent")} will end in ${span(end)} (${sureOf(error)})`
 }
+
+const sureOf = (error: number | undefined): string =>
+  error === undefined ? "a guess" : `within ${Math.round(100 * error)} %`
+
+const assumedText = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
 /** Adds the words. */
 const said = (advice: Omit<Advice, "text">): Advice => {
-  const assumed = advice.assumptions.map((each) => ` ${each}.`).join("")
   const again = `Ask again in ${span(advice.expiresAfter)}.`
-  return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${assumed} ${again}` }
+  return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${assumedText(advice.assumptions)} ${again}` }
 }
 
 /** What an agent does if nothing is known of it: a short conversation. */

@@ -87,41 +87,73 @@ const workOf = (
 const agentsOf = (count: number, { calls, first, later }: AgentWork): Forecast.Workload =>
   Forecast.uniform({ agents: count, calls, first, later })
 
-/** Asks about one pool. */
-const ask = Effect.fnUntraced(function* (
+/** A pool that limits nothing. */
+const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
+
+/** What is known of a pool and of the agents in question. */
+const situationOf = Effect.fnUntraced(function* (
   meant: PoolAsked,
   { agents, asker, each, running: own = 0 }: AdviseOptions
-): Effect.fn.Return<AdviceModel, Budget.BudgetError, Budget.TokenBudget> {
+) {
   const budget = yield* Budget.TokenBudget
   const history = yield* History
   const now = yield* Clock.currentTimeMillis
   const { pool } = yield* budget.foresee({}, meant)
   const { allowed, dimensions, inFlight, queued } = (yield* budget.status).pools[pool] ?? unlimited
   const { assumed, isGuess, work } = workOf(history, pool, each, now)
-  const running = Math.max(own, inFlight + queued, history?.promised(pool, asker, now) ?? 0)
+  const running = Math.max(inFlight + queued, own + (history?.promised(pool, asker, now) ?? 0))
   const remaining = Advice.remainingOf(work)
   const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
     budget.forecast(agentsOf(count, work), { ...meant, running, remaining, atOnce })
   const assumptions = assumed === undefined ? [] : [assumed]
   const question = { pool, each: work, running, agents, assumptions, error: isGuess ? undefined : usualError }
-  const isKnown = Advice.hasLimits(dimensions) || allowed < Infinity
-  const advice = yield* isKnown ? Advice.found(question, foretell) : Advice.tried(question, queued > 0, foretell)
-  if (asker !== undefined && history !== undefined) {
-    const until = now + Duration.toMillis(advice.expiresAfter)
-    history.promise(pool, { asker, agents: running + advice.agents, until }, now)
+  const promise = (more: number, until: Duration.Duration): void => {
+    if (asker === undefined) return
+    history?.promise(pool, { asker, agents: more, until: now + Duration.toMillis(until) }, now)
   }
-  return advice
+  return {
+    question,
+    foretell,
+    promise,
+    isWaiting: queued > 0,
+    isKnown: Advice.hasLimits(dimensions) || allowed < Infinity
+  }
 })
 
-/** A pool that limits nothing. */
-const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
+const asked = Effect.fnUntraced(function* (
+  operation: string,
+  options: AdviseOptions
+): Effect.fn.Return<
+  Effect.Success<ReturnType<typeof situationOf>>,
+  PoolUnclear | Budget.BudgetError,
+  Budget.TokenBudget
+> {
+  Input.check(operation, checkAdvise, options)
+  const budget = yield* Budget.TokenBudget
+  const used = (yield* History)?.pools ?? new Set()
+  const meant = poolMeant(budget, { pools: (yield* budget.status).pools, used }, options)
+  return yield* meant instanceof PoolUnclear ? meant : situationOf(meant, options)
+})
 
+type AdviseError = PoolUnclear | Budget.BudgetError
+
+/** Advises how many agents to start. */
 export const advise = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions = {}
-): Effect.fn.Return<AdviceModel, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
-  Input.check(operation, checkAdvise, options)
-  const budget = yield* Budget.TokenBudget
-  const meant = poolMeant(budget, (yield* budget.status).pools, options)
-  return yield* meant instanceof PoolUnclear ? meant : ask(meant, options)
+): Effect.fn.Return<AdviceModel, AdviseError, Budget.TokenBudget> {
+  const { foretell, isKnown, isWaiting, promise, question } = yield* asked(operation, options)
+  const advice = yield* isKnown ? Advice.found(question, foretell) : Advice.tried(question, isWaiting, foretell)
+  promise(advice.agents, advice.expiresAfter)
+  return advice
+})
+
+/** Forecasts the agents if all of them start now. */
+export const foretold = Effect.fnUntraced(function* (
+  operation: string,
+  options: AdviseOptions = {}
+): Effect.fn.Return<Advice.PlainForecast, AdviseError, Budget.TokenBudget> {
+  const { foretell, isKnown, question } = yield* asked(operation, options)
+  const { agents = 1 } = question
+  return Advice.plainForecast({ ...question, agents }, yield* foretell(agents, Infinity), isKnown)
 })

@@ -67,9 +67,9 @@ export interface Likeness {
   readonly hasEnded: boolean
 }
 
+/** An asker was told that so many more agents help. */
 interface GivenPromise {
   readonly asker: string
-  /** How many agents the asker was told may run, with those that ran already. */
   readonly agents: number
   readonly until: number
 }
@@ -123,16 +123,24 @@ export class AgentHistory {
     return [...this.agents].flatMap(([agent, { byPool }]) => (byPool.has(pool) ? [agent] : []))
   }
 
-  /** The most agents of a pool that anybody else was promised. */
-  promised(pool: string, asker: string | undefined, now: number): number {
-    const others = (this.promises.get(pool) ?? []).filter((each) => each.until > now && each.asker !== asker)
-    return Math.max(0, ...others.map(({ agents }) => agents))
+  /** The pools that agents used. */
+  get pools(): ReadonlySet<string> {
+    return new Set([...this.agents.values()].flatMap(({ byPool }) => [...byPool.keys()]))
   }
 
-  /** Replaces what an asker was promised. */
+  /** How many agents others were told to start. */
+  promised(pool: string, asker: string | undefined, now: number): number {
+    return this.othersOf(pool, asker, now).reduce((sum, { agents }) => sum + agents, 0)
+  }
+
+  /** Replaces what an asker was told. Agents that it has started meanwhile are known by their calls. */
   promise(pool: string, promise: GivenPromise, now: number): void {
-    const others = (this.promises.get(pool) ?? []).filter(({ asker, until }) => until > now && asker !== promise.asker)
+    const others = this.othersOf(pool, promise.asker, now)
     Lru.put(this.promises, pool, [...others, promise].slice(-maxPromises), maxPromises)
+  }
+
+  private othersOf(pool: string, asker: string | undefined, now: number): ReadonlyArray<GivenPromise> {
+    return (this.promises.get(pool) ?? []).filter((each) => each.until > now && each.asker !== asker)
   }
 }
 

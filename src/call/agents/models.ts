@@ -159,7 +159,11 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
   readonly each?: AgentWork | string | undefined
   /** How many agents there are to start. @default as many as help */
   readonly agents?: number | undefined
-  /** How many agents run already. @default as many as calls are in flight or waiting, or were promised to others */
+  /**
+   * How many of the asker's own agents run already. Agents that others were advised to start are added.
+   *
+   * @default as many as calls are in flight or waiting in the pool
+   */
   readonly running?: number | undefined
   /**
    * The name of the orchestrator. What it is told counts as taken for others until the advice expires.

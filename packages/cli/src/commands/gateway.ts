@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Record from "effect/Record"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import { hint } from "floodgate/internal"
@@ -220,7 +221,7 @@ export const gatewayCommand = Command.make(
       const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
       const governed = Governor.layer({ prices, learned: kept?.calls }).pipe(
         Layer.merge(Budget.layerLog),
-        Layer.provideMerge(budget),
+        Layer.provideMerge(Layer.provide(Agents.layer, budget)),
         Layer.provide(store ?? Layer.empty),
         Layer.provideMerge(Gateway.layerEvents)
       )

@@ -1,0 +1,131 @@
+/** Questions about agents, over HTTP. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { gatewayTo } from "../../../test/support/gateway.ts"
+import { serve } from "../../../test/support/httpServer.ts"
+
+const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
+const incident = "calls=5&firstInputTokens=149800&inputTokens=13800&outputTokens=200"
+
+const completion = JSON.stringify({
+  model: "gpt-6",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
+  usage: { prompt_tokens: 900, completion_tokens: 30 }
+})
+
+const upstream = serve(
+  (_, response) => void response.writeHead(200, { "content-type": "application/json" }).end(completion)
+)
+
+const ask = (url: string, path: string, headers: Record<string, string> = {}) =>
+  Effect.promise(async () => {
+    const response = await fetch(`${url}/floodgate/${path}`, { headers })
+    return { status: response.status, type: response.headers.get("content-type"), body: await response.json() }
+  })
+
+const call = (url: string, agent: string) =>
+  Effect.promise(async () => {
+    const headers = { "x-floodgate-agent": agent, authorization: "Bearer key" }
+    const body = JSON.stringify({ model: "gpt-6", messages: [] })
+    await (await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body })).text()
+  })
+
+describe("a gateway", () => {
+  describe("GET /floodgate/advice", () => {
+    it.live("says how many agents help, in plain numbers and a sentence", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
+        const { body, status, type } = yield* ask(url, `advice?agents=104&${incident}`)
+        assert.strictEqual(status, 200)
+        assert.strictEqual(type, "application/json")
+        assert.deepInclude(body, { pool: "default", agents: 5, job: 104, running: 0, binding: "tokens" })
+        assert.match((body as { text: string }).text, /^Start 5 of 104 agents now: .*tokens are the limit/)
+      })
+    )
+
+    it.live("does not promise the same room to two askers", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
+        const agents = (asker: string) =>
+          Effect.map(
+            ask(url, `advice?agents=104&${incident}&asker=${asker}`),
+            ({ body }) => (body as { agents: number }).agents
+          )
+        assert.strictEqual(yield* agents("one"), 5)
+        assert.strictEqual(yield* agents("one"), 5)
+        assert.isAtMost(yield* agents("two"), 1)
+      })
+    )
+
+    it.live("knows what earlier agents did, and finds their pool", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
+        for (const agent of ["doc-1", "doc-1", "doc-2", "doc-2"]) yield* call(url, agent)
+        const { body } = yield* ask(url, "advice?agents=9&like=doc-*&model=gpt-6")
+        const { each, pool } = body as { pool: string; each: { calls: number; first: object } }
+        assert.match(pool, /^127\.0\.0\.1/)
+        assert.strictEqual(each.calls, 2)
+        assert.deepInclude(each.first, { inputTokens: 900, outputTokens: 30 })
+      })
+    )
+
+    it.live("explains a question that it cannot answer", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, { pools: { "opus-5": limits } })
+        for (const [query, status, error] of [
+          ["agents=0", 400, "advice: agents: expected an integer from 1 to 10000, got 0"],
+          ["agents=many", 400, 'advice: agents: expected an integer from 1 to 10000, got "many"'],
+          ["agnets=1", 400, 'advice: unknown option "agnets": did you mean "agents"?'],
+          [
+            "like=doc&calls=2",
+            400,
+            "advice: calls: expected nothing beside like, which says what each agent does, got 2"
+          ],
+          ["model=claude-haiku-5", 404, 'No pool is known for "claude-haiku-5": known are "opus-5"'],
+          ["pool=opus", 404, 'No pool is known for "opus": did you mean "opus-5"?']
+        ] as const) {
+          const answer = yield* ask(url, `advice?${query}`)
+          assert.deepStrictEqual([answer.status, answer.body], [status, { error }], query)
+        }
+      })
+    )
+
+    it.live("assumes, and says so, if nothing is known", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url)
+        const { body } = yield* ask(url, "advice?agents=104")
+        assert.deepInclude(body, { agents: 1, binding: "unknown", error: null })
+        assert.match(JSON.stringify(body), /No earlier agent of this pool is known.*No limit of this pool is known/)
+      })
+    )
+
+    it.live("wants the token, and refuses websites as the status does", () =>
+      Effect.gen(function* () {
+        const secret = yield* gatewayTo((yield* upstream).url, { token: "0123456789abcdef" }, limits)
+        const open = yield* gatewayTo((yield* upstream).url, {}, limits)
+        for (const path of ["advice?agents=1", "forecast?agents=1"]) {
+          const status = (url: string, headers: Record<string, string> = {}) =>
+            Effect.promise(async () => (await fetch(`${url}/floodgate/${path}`, { headers })).status)
+          assert.strictEqual(yield* status(secret.url), 401)
+          assert.strictEqual(yield* status(secret.url, { "x-floodgate-token": "0123456789abcdef" }), 200)
+          assert.strictEqual(yield* status(`${secret.url}/token/0123456789abcdef`), 200)
+          assert.strictEqual(yield* status(open.url, { origin: "https://evil.test" }), 403)
+          assert.strictEqual(yield* status(open.url), 200)
+        }
+      })
+    )
+  })
+
+  describe("GET /floodgate/forecast", () => {
+    it.live("says when agents end that all start now", () =>
+      Effect.gen(function* () {
+        const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
+        const { body } = yield* ask(url, `forecast?agents=12&${incident}`)
+        const { binding, endSeconds, text } = body as { binding: string; endSeconds: number; text: string }
+        assert.strictEqual(binding, "tokens")
+        assert.isAtLeast(endSeconds, (12 * 206_000 - 200_000) / 60_000)
+        assert.match(text, /^If 12 agents start now, all end in 42 s \(within 20 %\), because tokens are the limit\./)
+      })
+    )
+  })
+})

@@ -1,0 +1,57 @@
+/** Questions about agents in plain figures, as they come in a query, as flags, or from a model. */
+import * as Input from "../../domain/input/checks.ts"
+import { usualWork } from "./advice.ts"
+import type { AdviseOptions, AgentWork } from "./models.ts"
+
+/** A question in plain figures. */
+export interface AdviceFigures extends Pick<
+  AdviseOptions,
+  "model" | "pool" | "account" | "agents" | "running" | "asker"
+> {
+  /** The name of earlier agents that did the same, which may end with `*`. */
+  readonly like?: string | undefined
+  /** The calls of each agent, and their sizes; what is left out is as usual. */
+  readonly calls?: number | undefined
+  readonly inputTokens?: number | undefined
+  readonly outputTokens?: number | undefined
+  /** The sizes of an agent's first call, if it differs. */
+  readonly firstInputTokens?: number | undefined
+  readonly firstOutputTokens?: number | undefined
+}
+
+/** The names of the figures that are texts, and of those that are numbers. */
+export const texts = ["model", "pool", "account", "asker", "like"] as const
+export const numbers = [
+  "agents",
+  "running",
+  "calls",
+  "inputTokens",
+  "outputTokens",
+  "firstInputTokens",
+  "firstOutputTokens"
+] as const
+
+const sizes = ["calls", "inputTokens", "outputTokens", "firstInputTokens", "firstOutputTokens"] as const
+
+/** What each agent does. What is left out is as usual. */
+export const workOf = (figures: AdviceFigures): AgentWork => {
+  const usual = usualWork.first
+  const { calls = usualWork.calls, inputTokens = usual.inputTokens, outputTokens = usual.outputTokens } = figures
+  const { firstInputTokens = inputTokens, firstOutputTokens = outputTokens } = figures
+  return {
+    calls,
+    first: { inputTokens: firstInputTokens, outputTokens: firstOutputTokens },
+    later: { inputTokens, outputTokens }
+  }
+}
+
+/** The question of these figures. */
+export const questionOf = (operation: string, figures: AdviceFigures): AdviseOptions => {
+  const { account, agents, asker, like, model, pool, running } = figures
+  const stated = sizes.find((name) => figures[name] !== undefined)
+  if (like !== undefined && stated !== undefined) {
+    Input.invalid(`${operation}: ${stated}`, "nothing beside like, which says what each agent does", figures[stated])
+  }
+  const each = stated === undefined ? like : workOf(figures)
+  return { account, agents, asker, each, model, pool, running }
+}
