@@ -129,6 +129,27 @@ const olderGpt = (
   asOf: "2026-08-05"
 })
 
+/** A model that only embeds: it has no output. */
+const embedding = (input: number, source: string, asOf: string): Price => ({
+  input,
+  output: 0,
+  source,
+  asOf
+})
+
+const embeddingPrices: Table = {
+  "text-embedding-3-small": embedding(
+    0.02,
+    "https://developers.openai.com/api/docs/models/text-embedding-3-small",
+    "2026-07-03"
+  ),
+  "text-embedding-3-large": embedding(0.13, "https://developers.openai.com/api/docs/pricing", "2026-04-29"),
+  "text-embedding-ada-002": embedding(0.1, "https://developers.openai.com/api/docs/pricing", "2026-04-29"),
+  "gemini-embedding-001": embedding(0.15, "https://ai.google.dev/gemini-api/docs/pricing", "2026-04-25"),
+  // The price of text. Pictures cost 0.45, audio and video more.
+  "gemini-embedding-2": embedding(0.2, "https://ai.google.dev/gemini-api/docs/pricing", "2026-04-25")
+}
+
 const openaiPrices: Table = {
   "gpt-6.2-astra": gpt(8, 40, 0.4),
   "gpt-6.2-sol": gpt(2, 10, 0.1),
@@ -209,13 +230,13 @@ const geminiPrices: Table = {
  *
  * Sources: https://platform.claude.com/docs/en/about-claude/pricing (24 October 2026; Fable 5.2: 10 November),
  * https://developers.openai.com/api/docs/pricing (18 November 2026; before GPT-5.6: 5 August) and
- * https://ai.google.dev/gemini-api/docs/pricing (5 August 2026; Gemini 4 and 3.8: October and November). Some were read in
- * transcriptions of these pages. Prices that were not found are not in the table.
+ * https://ai.google.dev/gemini-api/docs/pricing (5 August 2026; Gemini 4 and 3.8: October and November; embeddings of both: April
+ * to July). Some were read in transcriptions of these pages. Prices that were not found are not in the table.
  *
  * @category prices
  * @since 0.2.0
  */
-export const published: Table = { ...anthropicPrices, ...openaiPrices, ...geminiPrices }
+export const published: Table = { ...anthropicPrices, ...openaiPrices, ...geminiPrices, ...embeddingPrices }
 
 // -----------------------------------------------------------------------------
 // Getters

@@ -20,8 +20,10 @@ import type { Patience } from "../domain/input/silence.ts"
 import { LlmError } from "../LlmError.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
+import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
+import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
@@ -63,7 +65,14 @@ export type { ByteSource } from "./stream.ts"
 // -----------------------------------------------------------------------------
 
 /** The protocols that are known by default. */
-export const protocols: ReadonlyArray<Protocol> = [anthropic, openaiChat, openaiResponses, gemini]
+export const protocols: ReadonlyArray<Protocol> = [
+  anthropic,
+  openaiChat,
+  openaiResponses,
+  openaiEmbeddings,
+  gemini,
+  geminiEmbeddings
+]
 
 /** The burndown rate of Claude Sonnet 4 on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
@@ -234,13 +243,28 @@ export const make = Effect.fnUntraced(function* (
 /** The model of a call without one: a stored prompt names it, or the service has a single model. */
 const unnamed = "unknown"
 
+/** How a provider counts a call that is several requests to it. */
+const countedAs = (accounting: Accounting.Accounting, requests = 1): Accounting.Accounting =>
+  requests === 1
+    ? accounting
+    : {
+        ...accounting,
+        estimate: (expected) => ({ ...accounting.estimate(expected), requests }),
+        usage: (actual, maxTokens) => ({ ...accounting.usage(actual, maxTokens), requests })
+      }
+
 /** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
-const termsOf = (found: Match, request: CallRequest, settings: EngineSettings): CallTerms => {
+const termsOf = (
+  found: Match,
+  request: CallRequest,
+  settings: EngineSettings,
+  requests: number | undefined
+): CallTerms => {
   const callOptions = given(settings.callOptions, request)
   if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptions, callOptions)
   return {
     account: settings.account?.(request),
-    accounting: given(settings.accounting, request) ?? accountingOf(found, request.url),
+    accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),
     callOptions: { agent: request.agent, ...callOptions }
   }
 }
@@ -261,14 +285,17 @@ const planOf = (
   const body = ready ?? parseJson(text?.())
   const description = protocol.describe(body, route)
   if (description === undefined) return undefined
-  const { model = unnamed } = description
+  const { model = unnamed, requests } = description
   const needsUsageRequest = streamUsage && description.needsUsageRequest
   const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
   return {
     match: found,
     description: { ...description, model },
     request,
-    terms: EffectResult.try({ try: () => termsOf(found, { ...request, body }, settings), catch: (thrown) => thrown }),
+    terms: EffectResult.try({
+      try: () => termsOf(found, { ...request, body }, settings, requests),
+      catch: (thrown) => thrown
+    }),
     text,
     streams: description.stream ? streamsOf(protocol, url) : undefined,
     needsUsageRequest,
@@ -314,9 +341,10 @@ const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
   const { governor, runFork, settings } = parts
   const { description, match: found } = planned
   const { account } = whose
-  const { needsUsageRequest: _, ...described } = description
+  const { needsUsageRequest: _, requests: _counted, ...described } = description
   const call: Governor.Call = {
     ...described,
+    operation: found.route.operation === "embed" ? "embeddings" : undefined,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting

@@ -47,12 +47,15 @@ const operations: ReadonlyMap<string, Route["operation"]> = new Map([
   ["countTokens", "countTokens"]
 ])
 
+/** Another protocol has the embeddings. */
+const embeds: ReadonlySet<string> = new Set(["embedContent", "batchEmbedContents"])
+
 /** Vertex AI serves models of other publishers with the same verbs, such as Claude's `rawPredict`. */
 const isOthers = (path: string): boolean => /\/publishers\/(?!google\/)/.test(path)
 
 const matchRoute = (method: string, path: string): Route | undefined => {
   const { method: name, model = "" } = call.exec(path)?.groups ?? {}
-  if (isOthers(path)) return undefined
+  if (isOthers(path) || embeds.has(name ?? "")) return undefined
   if (name === undefined) return others.test(path) ? { operation: "passThrough", path } : undefined
   return {
     operation: (method === "POST" ? operations.get(name) : undefined) ?? "passThrough",

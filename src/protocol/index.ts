@@ -46,7 +46,9 @@ export type { Failure, FailureContext } from "./errors.ts"
 export type { HeaderReader } from "./headers.ts"
 export { anthropic } from "./anthropic.ts"
 export { gemini } from "./gemini.ts"
+export { geminiEmbeddings } from "./geminiEmbeddings.ts"
 export { openaiChat } from "./openaiChat.ts"
+export { openaiEmbeddings } from "./openaiEmbeddings.ts"
 export { openaiResponses } from "./openaiResponses.ts"
 export {
   type Answer,

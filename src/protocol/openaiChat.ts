@@ -24,7 +24,7 @@ const completions = /\/chat\/completions(?<rest>\/.*)?$/
 /** A POST to a model's path is a Gemini call. */
 const models = /^(?:GET|DELETE) \/(?:.*\/)?v\d+\/models(?:\/.*)?$/
 const others =
-  /^\/(?:.*\/)?v\d+\/(?:files|batches|embeddings|completions|moderations|images|audio|uploads|vector_stores|assistants|threads|fine_tuning|evals|containers|videos|realtime)(?:\/.*)?$/
+  /^\/(?:.*\/)?v\d+\/(?:files|batches|completions|moderations|images|audio|uploads|vector_stores|assistants|threads|fine_tuning|evals|containers|videos|realtime)(?:\/.*)?$/
 
 const matchRoute = (method: string, path: string): Route | undefined => {
   const found = completions.exec(path)

@@ -29,10 +29,11 @@ export interface Route {
    *
    * - `"generate"`: the model answers. If the body decides whether the answer is streamed, see {@link Description}.
    * - `"stream"`: the model answers with a stream of server-sent events.
+   * - `"embed"`: the model embeds its input, without output.
    * - `"countTokens"`: tokens are counted, which has limits of its own.
    * - `"passThrough"`: any other request that the provider serves, to be passed on unchanged.
    */
-  readonly operation: "generate" | "stream" | "countTokens" | "passThrough"
+  readonly operation: "generate" | "stream" | "embed" | "countTokens" | "passThrough"
   /** The model, if the path names it. It takes precedence over the model in the body. */
   readonly model?: string | undefined
   /** The path that the provider serves: `/v1/messages` for `/messages` and for `/v1/v1/messages`. */
@@ -52,6 +53,8 @@ export interface Description extends Size {
   readonly maxTokens: number | undefined
   /** How many answers are requested, each as long as the model can write if `maxTokens` is undefined. @default 1 */
   readonly choices?: number | undefined
+  /** How many requests the provider counts. @default 1 */
+  readonly requests?: number | undefined
   /** Whether the model is asked to think before it answers. */
   readonly thinking: boolean
   /** Whether a stream is requested. The response's content type decides whether the answer is one. */
@@ -340,7 +343,8 @@ export interface Match {
 }
 
 /** Whether a model answers the request. */
-export const isCall = ({ route: { operation } }: Match): boolean => operation === "generate" || operation === "stream"
+export const isCall = ({ route: { operation } }: Match): boolean =>
+  operation === "generate" || operation === "stream" || operation === "embed"
 
 /**
  * All protocols that recognise a request by its method and its path. A path that is not a call as it is written is also matched as

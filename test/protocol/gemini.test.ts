@@ -30,7 +30,7 @@ describe("gemini", () => {
       assert.deepInclude(match("/v1beta/models/bad%E0%A4:generateContent"), { model: "bad%E0%A4" })
       assert.deepInclude(match(`${path}:streamGenerateContent`), { operation: "stream", model })
       assert.deepInclude(match(`${path}:countTokens`), { operation: "countTokens", model })
-      assert.deepInclude(match(`${path}:embedContent`), { operation: "passThrough", model })
+      assert.deepInclude(match(`${path}:predict`), { operation: "passThrough", model })
       assert.strictEqual(match("/models/m:generateContent")?.path, "/v1beta/models/m:generateContent")
       assert.strictEqual(match("/v1/models/m:generateContent")?.path, "/v1/models/m:generateContent")
     })

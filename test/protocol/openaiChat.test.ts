@@ -38,7 +38,7 @@ describe("openaiChat", () => {
     })
 
     it("lets everything else of the API pass through", () => {
-      for (const path of ["/v1/embeddings", "/v1/files/f_1", "/v1/batches", "/v1/completions"]) {
+      for (const path of ["/v1/moderations", "/v1/files/f_1", "/v1/batches", "/v1/completions"]) {
         assert.strictEqual(match(path)?.operation, "passThrough", path)
       }
       for (const path of ["/v1/models", "/v1/models/ft:gpt-6:org::id"]) {

@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { type Answer, anthropic, gemini, openaiChat, openaiResponses, type Protocol } from "floodgate/protocol"
+import {
+  type Answer,
+  anthropic,
+  gemini,
+  geminiEmbeddings,
+  openaiChat,
+  openaiEmbeddings,
+  openaiResponses,
+  type Protocol
+} from "floodgate/protocol"
 import { makeSseParser } from "../../src/protocol/sse.ts"
 import { mulberry } from "../support/random.ts"
 import { anthropicStream, chatStream, geminiStream, responsesStream } from "./fixtures.ts"
@@ -8,7 +17,7 @@ import { answerOf, bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
 import { emptyAnswer, match, usageOf } from "../../src/protocol/protocol.ts"
 import { sized } from "../support/size.ts"
 
-const protocols = [anthropic, openaiChat, openaiResponses, gemini]
+const protocols = [anthropic, openaiChat, openaiResponses, openaiEmbeddings, gemini, geminiEmbeddings]
 const streams: ReadonlyArray<readonly [string, Protocol, string]> = [
   ["anthropic", anthropic, anthropicStream],
   ["openaiChat", openaiChat, chatStream],
@@ -47,7 +56,16 @@ describe("match", () => {
     ["/v1beta/models/m:generateContent?key=k", "gemini generate /v1beta/models/m:generateContent"],
     ["/v1beta/v1beta/models/m:streamGenerateContent?alt=sse", "gemini stream /v1beta/models/m:streamGenerateContent"],
     ["/v1/v1beta/models/m:generateContent", "gemini generate /v1beta/models/m:generateContent"],
-    ["/v1/embeddings", "openai-chat passThrough /v1/embeddings"],
+    ["/v1/embeddings", "openai-embeddings embed /v1/embeddings"],
+    ["/embeddings", "openai-embeddings embed /v1/embeddings"],
+    ["/v1/v1/%65mbeddings", "openai-embeddings embed /v1/embeddings"],
+    ["/v1beta/openai/embeddings", "openai-embeddings embed /v1beta/openai/embeddings"],
+    ["/openai/deployments/d/embeddings?api-version=1", "openai-embeddings embed /openai/deployments/d/embeddings"],
+    // Ollama's own, with another body.
+    ["/api/embeddings", undefined],
+    ["/v1beta/models/m:embedContent", "gemini-embeddings embed /v1beta/models/m:embedContent"],
+    ["/models/m:batchEmbedContents", "gemini-embeddings embed /v1beta/models/m:batchEmbedContents"],
+    ["/v1beta/models/m:asyncBatchEmbedContent", "gemini passThrough /v1beta/models/m:asyncBatchEmbedContent"],
     ["/v1/threads/t/messages", "openai-chat passThrough /v1/threads/t/messages"],
     ["/v1/models/m:generateContent", "gemini generate /v1/models/m:generateContent"]
   ])("finds the call %s", (url, expected) => {

@@ -197,7 +197,7 @@ describe("@floodgate/gateway", () => {
           budget: { limits: { requests: { total: 1 } }, concurrency: 1 }
         })
         for (const [method, path, body] of [
-          ["POST", "/v1/embeddings", "{}"],
+          ["POST", "/v1/moderations", "{}"],
           ["POST", "/v1/messages/count_tokens", '{"a":1}'],
           ["GET", "/v1/models", undefined],
           ["POST", "/anthropic/model/amazon.nova/invoke", '{"inputText":"Hello"}'],

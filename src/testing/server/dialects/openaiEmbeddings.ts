@@ -1,8 +1,8 @@
 /** OpenAI's embeddings, which have input and no output. Equal texts have equal vectors; otherwise vectors are random. */
 import type { Message } from "@anthropic-ai/sdk/resources/messages/messages"
 import { nameOf } from "../../../protocol/json.ts"
-import { openaiChat } from "../../../protocol/openaiChat.ts"
-import type { Protocol, Route } from "../../../protocol/protocol.ts"
+import { openaiEmbeddings as protocol } from "../../../protocol/openaiEmbeddings.ts"
+import type { Route } from "../../../protocol/protocol.ts"
 import * as Seeded from "../../seeded.ts"
 import * as Request from "../request.ts"
 import type { Body, Dialect, AnswerContext, ReadRequest } from "./dialect.ts"
@@ -11,18 +11,6 @@ import * as OpenAi from "./openai.ts"
 /** The number of dimensions of `text-embedding-3-small`. */
 const usualDimensions = 1_536
 const maxDimensions = 4_096
-
-/** A protocol for embeddings. A governed `fetch` passes them on unchanged, but the simulated provider limits them like all calls. */
-const protocol: Protocol = {
-  ...openaiChat,
-  name: "openai-embeddings",
-  match: (method, path) =>
-    method === "POST" && /(?:^|\/)embeddings$/.test(path) ? { operation: "generate", path } : undefined,
-  describe: (body, route) => {
-    const description = openaiChat.describe(body, route)
-    return description && { ...description, stream: false }
-  }
-}
 
 /** The texts of a request, which has one or several. A list of tokens is read as a text of as many short words. */
 const textsOf = (input: unknown): ReadonlyArray<string> | undefined => {

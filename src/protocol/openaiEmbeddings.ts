@@ -1,0 +1,93 @@
+/**
+ * OpenAI's embeddings, which Azure OpenAI, Mistral, Voyage, vLLM and others serve as well. They have input and no output.
+ *
+ * Source: https://developers.openai.com/api/reference/resources/embeddings
+ */
+import { amountOf, at, isRecord, nameOf } from "./json.ts"
+import { deploymentOf, errorIn } from "./openai.ts"
+import { openaiChat } from "./openaiChat.ts"
+import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
+import { add, bytesPerToken, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+
+/** `/embeddings` at the root, after a version, after `openai`, or after a deployment of Azure. */
+const embeddings = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|openai|deployments\/[^/]+))\/embeddings$/
+
+const matchRoute = (method: string, path: string): Route | undefined =>
+  embeddings.test(path)
+    ? {
+        operation: method === "POST" ? "embed" : "passThrough",
+        model: deploymentOf(path),
+        path: path === "/embeddings" ? withVersion(path, "v1") : path
+      }
+    : undefined
+
+/** Adds an input: a text, tokens, or a list of either. Tokens count as much as the texts that they stand for. */
+const addInput = (sum: Sum, input: unknown): void => {
+  if (!Array.isArray(input)) return add(sum, input)
+  for (const item of input) {
+    if (typeof item === "number") sum.text += bytesPerToken
+    else if (Array.isArray(item)) sum.text += item.length * bytesPerToken
+    else add(sum, item)
+  }
+}
+
+const describe: Protocol["describe"] = (body, route) => {
+  if (!isRecord(body)) return undefined
+  const sum: Sum = { text: 0, files: 0 }
+  if (body["input"] === undefined) sum.text = jsonBytes(body)
+  else addInput(sum, body["input"])
+  return {
+    ...sizeOf(sum),
+    model: route.model ?? nameOf(body["model"]),
+    maxTokens: 0,
+    thinking: false,
+    stream: false,
+    continues: undefined,
+    stored: false,
+    needsUsageRequest: false
+  }
+}
+
+const readAnswer = (body: unknown): Answer => {
+  const error = errorIn(body)
+  const isWhole = isRecord(body) && error === undefined
+  const inputTokens = amountOf(at(body, "usage", "prompt_tokens")) ?? amountOf(at(body, "usage", "total_tokens"))
+  const answer = { ...emptyAnswer, model: nameOf(at(body, "model")), started: isWhole, complete: isWhole, error }
+  return inputTokens === undefined ? answer : withCounts(answer, { inputTokens, outputTokens: 0 })
+}
+
+/**
+ * OpenAI's embeddings, under any base URL.
+ *
+ * **Example** (What a request asks for, and what it used)
+ *
+ * ```ts doctest
+ * import { openaiEmbeddings } from "floodgate/protocol"
+ *
+ * const route = openaiEmbeddings.match("POST", "/v1/embeddings")!
+ * const body = { model: "text-embedding-3-small", input: ["Hello", "world"] }
+ * const answer = openaiEmbeddings.answer({ object: "list", data: [], usage: { prompt_tokens: 2, total_tokens: 2 } })
+ *
+ * route.operation // => "embed"
+ * openaiEmbeddings.describe(body, route)?.bytes // => 10
+ * answer.counts.inputTokens // => 2
+ * ```
+ *
+ * @category protocols
+ * @since 0.4.0
+ */
+export const openaiEmbeddings: Protocol = {
+  name: "openai-embeddings",
+  provider: "openai",
+  match: matchRoute,
+  describe,
+  agentOf: openaiChat.agentOf,
+  answer: readAnswer,
+  // Embeddings are never streamed.
+  observe: (answer) => answer,
+  limits: openaiChat.limits,
+  failure: openaiChat.failure,
+  refuse: openaiChat.refuse,
+  refuseInStream: openaiChat.refuseInStream,
+  keepAlive: openaiChat.keepAlive
+}
