@@ -5,7 +5,7 @@ import type * as Budget from "floodgate/Budget"
 import { advise, AdviceFigures, foretold, Input, plainAdvice } from "floodgate/internal"
 
 /** An answer, and its status in HTTP. */
-export interface Answer {
+export interface AdviceResponse {
   readonly status: 200 | 400 | 404 | 503
   readonly body: unknown
 }
@@ -28,21 +28,21 @@ const figuresOf = (what: string, query: URLSearchParams): AdviceFigures.AdviceFi
   return given
 }
 
-const failed = (status: 400 | 404 | 503, error: string): Answer => ({ status, body: { error } })
+const failed = (status: 400 | 404 | 503, error: string): AdviceResponse => ({ status, body: { error } })
 
-const reasoned = (thrown: unknown): Effect.Effect<Answer> =>
+const reasoned = (thrown: unknown): Effect.Effect<AdviceResponse> =>
   thrown instanceof RangeError ? Effect.succeed(failed(400, thrown.message)) : Effect.die(thrown)
 
 /** Answers a question about agents: with advice, or with a forecast if all of them start now. */
 export const answerTo = (
   what: "advice" | "forecast",
   query: URLSearchParams
-): Effect.Effect<Answer, never, Budget.TokenBudget> =>
+): Effect.Effect<AdviceResponse, never, Budget.TokenBudget> =>
   Effect.suspend((): Effect.Effect<unknown, Agents.PoolUnclear | Budget.BudgetError, Budget.TokenBudget> => {
     const question = AdviceFigures.questionOf(what, figuresOf(what, query))
     return what === "forecast" ? foretold(what, question) : Effect.map(advise(what, question), plainAdvice)
   }).pipe(
-    Effect.map((body): Answer => ({ status: 200, body })),
+    Effect.map((body): AdviceResponse => ({ status: 200, body })),
     Effect.catchTags({
       PoolUnclear: (error) => Effect.succeed(failed(error.isAmbiguous ? 400 : 404, error.message)),
       BudgetError: (error) => Effect.succeed(failed(503, error.message))
