@@ -149,6 +149,7 @@ export class Denied extends Schema.TaggedError<Denied>("floodgate/Budget/Denied"
 const closedTexts = {
   drained: "is being drained: it takes no new calls",
   noCredential: "has no credential of its own, and the caller's belongs to another place: give it one",
+  twin: "has the same limit as a place before it, because both have one account: remove one",
   fixedBody: "needs another body, and that of the call is too large to be rewritten",
   notAllowed: "is not among the places that the call may go to",
   elsewhere: "does not store what the call continues",
@@ -164,7 +165,16 @@ const closedTexts = {
  */
 export class PlaceClosed extends Schema.TaggedError<PlaceClosed>("floodgate/Budget/PlaceClosed")("PlaceClosed", {
   place: Schema.String,
-  why: Schema.Literals(["drained", "noCredential", "fixedBody", "notAllowed", "elsewhere", "denied", "tooLarge"])
+  why: Schema.Literals([
+    "drained",
+    "noCredential",
+    "fixedBody",
+    "twin",
+    "notAllowed",
+    "elsewhere",
+    "denied",
+    "tooLarge"
+  ])
 }) {
   /** The same call is refused again. */
   get isRetryable(): boolean {

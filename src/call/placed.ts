@@ -182,7 +182,8 @@ class Race {
       wait,
       cost: this.costOf(at),
       ...call.parts.memory.timesOf(at.pool.name),
-      stay: at === home ? stay : 0
+      stay: at === home ? stay : 0,
+      hasFailed: this.placement.hasFailed(at.index)
     }
   }
 

@@ -146,10 +146,10 @@ export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: numbe
   new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
 
 const resultOf = <R extends ProviderResponse>(
-  { hidesUsage, response }: AttemptResponse<R>,
+  { hidesUsage, response, ticket }: AttemptResponse<R>,
   body: Uint8Array | ByteSource,
   isFinal: boolean
-): CallResult<R> => ({ response, body, isChanged: hidesUsage, isFinal })
+): CallResult<R> => ({ response, body, isChanged: hidesUsage, isFinal, place: ticket.place })
 
 const failed = <R extends ProviderResponse>(
   attempt: AttemptResponse<R>,

@@ -42,6 +42,7 @@ import {
   thrownAt
 } from "./attempt.ts"
 import type { AttemptResponse } from "./attempt.ts"
+import { callPlacesOf, changeAt, parseHttpPlaces, type PlacesByModel, targetsOf } from "./places.ts"
 import {
   type CallRequest,
   type BodyChange,
@@ -53,7 +54,8 @@ import {
   Stalled,
   type CallTerms,
   type ProviderResponse,
-  type OnUsage
+  type OnUsage,
+  type Target
 } from "./models.ts"
 
 export * from "./models.ts"
@@ -222,6 +224,7 @@ export const make = Effect.fnUntraced(function* (
   const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
+  const places = parseHttpPlaces(settings.places)
   const parts: EngineParts = {
     settings,
     governor: yield* Governor.Governor,
@@ -235,7 +238,7 @@ export const make = Effect.fnUntraced(function* (
       const found = match(known, method, path)
       return found !== undefined && isCall(found) ? found : undefined
     },
-    plan: (found, request) => planOf(found, request, settings, streamUsage),
+    plan: (found, request) => planOf(found, request, settings, streamUsage, places),
     call: (planned, send) => called(parts, planned, send)
   }
 })
@@ -279,7 +282,8 @@ const planOf = (
   found: Match,
   { header, hold, parsed: ready, text, url }: IncomingRequest,
   settings: EngineSettings,
-  streamUsage: boolean
+  streamUsage: boolean,
+  places: PlacesByModel
 ): HttpCall | undefined => {
   const { protocol, route } = found
   const body = ready ?? parseJson(text?.())
@@ -300,7 +304,8 @@ const planOf = (
     streams: description.stream ? streamsOf(protocol, url) : undefined,
     needsUsageRequest,
     usageInsertion: needsUsageRequest ? insertionFor(protocol, body) : undefined,
-    hold
+    hold,
+    places: places.get(model)
   }
 }
 
@@ -308,7 +313,11 @@ const planOf = (
 interface CallAccount {
   readonly account: string
   readonly isGiven: boolean
+  /** Where the call may go; none if its model has no places. */
+  readonly targets: ReadonlyArray<Target>
 }
+
+const none: ReadonlyArray<Target> = []
 
 /** Finds the account of a call, and makes the call. */
 const called = <R extends ProviderResponse>(
@@ -320,9 +329,14 @@ const called = <R extends ProviderResponse>(
   if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
   const found = Effect.suspend(() => {
     const given = terms.success.account
-    if (given !== undefined) return Effect.succeed({ account: given, isGiven: true })
-    const own = parts.accounts.of(planned.request, parts.settings.credentialName)
-    const ofAccount = (account: string) => ({ account, isGiven: false })
+    const { accounts, settings } = parts
+    if (planned.places !== undefined) {
+      const found = targetsOf(planned, planned.places, accounts, settings.credentialName)
+      return Effect.promise(() => found.then((targets) => ({ account: "", isGiven: false, targets })))
+    }
+    if (given !== undefined) return Effect.succeed({ account: given, isGiven: true, targets: none })
+    const own = accounts.of(planned.request, settings.credentialName)
+    const ofAccount = (account: string) => ({ account, isGiven: false, targets: none })
     return typeof own === "string" ? Effect.succeed(ofAccount(own)) : Effect.promise(() => own.then(ofAccount))
   })
   const made = Effect.flatMap(found, (whose) =>
@@ -347,7 +361,8 @@ const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
     operation: found.route.operation === "embed" ? "embeddings" : undefined,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
-    accounting
+    accounting,
+    places: planned.places && callPlacesOf(planned, planned.places, whose.targets, (url) => accountingOf(found, url))
   }
   const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)
   const { opened, scope } = yield* inScope(opening, restore)
@@ -397,18 +412,25 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   planned: HttpCall,
   send: SendAttempt<R>,
   ticket: Governor.Ticket,
-  { account, isGiven }: CallAccount
+  { account, isGiven, targets }: CallAccount
 ): Effect.fn.Return<AttemptResponse<R>, AttemptFailure<R>, Scope.Scope> {
-  const change = usageRequests.changeOf(planned)
+  const requested = usageRequests.changeOf(planned)
+  const target = targets.find(({ place }) => place.name === ticket.place)
+  const change = target === undefined ? requested : changeAt(planned, target, requested)
   const opened = yield* connection
-  const sending = Effect.tryPromise({ try: () => send(opened.controller.signal, change), catch: (thrown) => thrown })
+  const sending = Effect.tryPromise({
+    try: () => send(opened.controller.signal, change, target),
+    catch: (thrown) => thrown
+  })
   const response = yield* Effect.catch(sending, (thrown) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
   )
-  const joined = isGiven ? undefined : accounts.learn(planned.request, account, response)
-  if (joined !== undefined) yield* oneOrganisation(account, joined)
+  const { account: own, request } = target ?? { account, request: planned.request }
+  const isNamed = isGiven || target?.place.account !== undefined || target?.place.tier !== undefined
+  const joined = isNamed ? undefined : accounts.learn(request, own, response)
+  if (joined !== undefined) yield* oneOrganisation(own, joined)
   const now = yield* Clock.currentTimeMillis
-  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: change !== undefined }
+  return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: requested !== undefined }
 })
 
 /**

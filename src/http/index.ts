@@ -66,10 +66,11 @@ import type { Match } from "../protocol/protocol.ts"
 import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
 import { join } from "./attempt.ts"
+import { httpPlaces, ofCallers } from "./places.ts"
 import { governedResponse, fetchResponseOf, sourceOf } from "./response.ts"
 
 export { ClosedError } from "../call/promises.ts"
-export type { CallRequest } from "./models.ts"
+export type { CallRequest, HttpPlace } from "./models.ts"
 
 type Fetch = typeof globalThis.fetch
 
@@ -145,12 +146,21 @@ const separate = async (input: FetchInput, given: FetchInit): Promise<readonly [
   return [input.url, { ...init, body: body as Uint8Array<ArrayBuffer> }]
 }
 
-/** The options with which a request is sent: the caller's, with the changed body and without our header. */
-const outgoing = (init: FetchInit, headers: Headers, change: Engine.BodyChange | undefined): FetchInit => {
+/** The options with which a request is sent: the caller's, with the changed body, the credential of its place, and without our header. */
+const outgoing = (
+  init: FetchInit,
+  headers: Headers,
+  change: Engine.BodyChange | undefined,
+  credential: Engine.Target["credential"]
+): FetchInit => {
   const isNamed = headers.has("x-floodgate-agent")
-  if (!isNamed && change === undefined) return init
+  if (!isNamed && change === undefined && credential === undefined) return init
   const changed = new Headers(headers)
   changed.delete("x-floodgate-agent")
+  if (credential !== undefined) {
+    for (const name of ofCallers) changed.delete(name)
+    changed.set(...credential)
+  }
   if (change === undefined) return { ...init, headers: changed }
   // Some clients set it, and it is wrong for the changed body.
   changed.delete("content-length")
@@ -162,7 +172,7 @@ const outgoing = (init: FetchInit, headers: Headers, change: Engine.BodyChange |
 // Constructors
 // -----------------------------------------------------------------------------
 
-const made = optionsOf<Options>({ ...checks, fetch: callback })
+const made = optionsOf<Options>({ ...checks, fetch: callback, places: httpPlaces() })
 
 /**
  * Makes a governed `fetch` that uses the governor of the context. Calls that are running or waiting when the scope closes fail
@@ -190,9 +200,10 @@ export const make = Effect.fnUntraced(function* (
     const planned = engine.plan(found, { url: String(url), header: headerReader(headers), text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
-    const call = engine.call(planned, async (signal, change) =>
-      fetchResponseOf(await send(url, { ...outgoing(init, headers, change), signal }))
-    )
+    const call = engine.call(planned, async (signal, change, target) => {
+      const to = target === undefined ? url : target.request.url
+      return fetchResponseOf(await send(to, { ...outgoing(init, headers, change, target?.credential), signal }))
+    })
     try {
       return governedResponse(await run(call, signal), signal, closed)
     } catch (error) {

@@ -1,6 +1,7 @@
 /** The options of the engine, and the forms that a request takes on its way through it. */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
 import type * as EffectResult from "effect/Result"
 import type * as Accounting from "../Accounting.ts"
 import type * as Governor from "../Governor.ts"
@@ -9,6 +10,8 @@ import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName } from "./account.ts"
+import type { Addressed } from "./credentials.ts"
+import type { ParsedPlaces, Place, PlacesOptions } from "../places/parse.ts"
 import type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
@@ -84,6 +87,14 @@ export interface EngineOptions {
    * @default "1 minute" if the provider sends pings (Anthropic), otherwise "5 minutes" as in Node's `fetch`
    */
   readonly idleTimeout?: Duration.Input | undefined
+  /**
+   * The places of models, see `floodgate/Places`: each call goes where it starts first, or to the cheapest place. Places share the
+   * format of the body, and a credential goes only to its own place. Requests for other models go where they are sent.
+   *
+   * @default none
+   * @since 0.4.0
+   */
+  readonly places?: PlacesOptions<HttpPlace> | undefined
 }
 
 /** The check of each option of the engine. */
@@ -93,7 +104,8 @@ export const checks: Input.Checks<EngineOptions> = {
   accounting: Input.orFunction(Input.accounting),
   account: Input.callback,
   streamUsage: Input.flag,
-  idleTimeout: Input.span
+  idleTimeout: Input.span,
+  places: Input.anObject
 }
 
 /** Called with the usage of a call, or with undefined if that is unknown. */
@@ -170,6 +182,8 @@ export interface HttpCall {
   readonly usageInsertion: string | undefined
   /** See {@link IncomingRequest.hold}. */
   readonly hold: ((bytes: number) => boolean) | undefined
+  /** The places of its model; undefined if it goes where it is sent. */
+  readonly places: ParsedPlaces<HttpPlace> | undefined
 }
 
 /** How the caller's body is changed: by properties inserted at its beginning, or by a new text. */
@@ -185,12 +199,39 @@ export interface ProviderResponse {
 }
 
 /**
- * Sends a planned request once, with the caller's own body if there is no change. It rejects if there is no response. The signal
- * also ends the body of the response.
+ * A place of governed HTTP requests.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export interface HttpPlace extends Place {
+  /** The base URL there, such as `https://my-resource.openai.azure.com/openai/v1`. @default that of the request */
+  readonly url?: string | undefined
+  /** The credential there. @default the caller's, which only a place at the address of the request gets */
+  readonly key?: string | Redacted.Redacted<string> | undefined
+}
+
+/** Where an attempt goes, and how its request differs from the caller's. */
+export interface Target {
+  /** The request, as far as it shows the account. */
+  readonly request: Addressed
+  readonly place: HttpPlace
+  /** The header with the credential of the place; undefined if the caller's is sent. */
+  readonly credential: readonly [name: string, value: string] | undefined
+  /** The fields of the body that differ. */
+  readonly fields: Readonly<Record<string, unknown>>
+  /** The account whose limits apply there. */
+  readonly account: string
+}
+
+/**
+ * Sends a planned request once, with the caller's own body if there is no change, and to the caller's address if there is no
+ * target. It rejects if there is no response. The signal also ends the body of the response.
  */
 export type SendAttempt<R extends ProviderResponse> = (
   signal: AbortSignal,
-  change: BodyChange | undefined
+  change: BodyChange | undefined,
+  target: Target | undefined
 ) => Promise<R>
 
 /** The result of a governed call. */
@@ -204,6 +245,8 @@ export interface CallResult<R extends ProviderResponse> {
   readonly isFinal: boolean
   /** Whether a whole answer is passed on as a source, because it is too large to be read. @default false */
   readonly isUnread?: boolean | undefined
+  /** The place that has answered; undefined if the model has no places. */
+  readonly place?: string | undefined
 }
 
 /** A body was silent for too long. */

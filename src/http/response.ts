@@ -45,12 +45,13 @@ export const governedResponse = (
   signal: AbortSignal | undefined,
   closed: AbortSignal
 ): Response => {
-  const { body, isChanged, isFinal, response: sent } = result
+  const { body, isChanged, isFinal, place, response: sent } = result
   if (sent.isSpent && sent.response.ok) return sent.response
   const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal, closed)
   const made = withBody(sent.response, given)
   const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")
+  if (place !== undefined) headers.set("x-floodgate-place", place)
   // `fetch` has decompressed the body, and its length may have changed.
   if (headers.has("content-encoding") || isChanged) headers.delete("content-length")
   headers.delete("content-encoding")

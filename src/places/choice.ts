@@ -14,6 +14,8 @@ export interface Candidate {
   readonly fails: number
   /** How much sooner another place must start the call for it to leave this one; 0 unless its prompt is cached here. */
   readonly stay: number
+  /** Whether the call has failed there, and not at every place since. */
+  readonly hasFailed: boolean
 }
 
 /** The calls of a conversation move only for at least this long. */
@@ -50,7 +52,10 @@ const isInTime = (place: Candidate, all: ReadonlyArray<Candidate>, left: number)
   return others.some(isSafe) || !others.some((each) => each.wait + each.answers <= left)
 }
 
-/** The candidates in the order in which they are tried: the first to start, then the cheapest, then the first named. */
+/**
+ * The candidates in the order in which they are tried: the first to start, those where the call has not failed, then the cheapest,
+ * then the first named.
+ */
 export const inOrder = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<number> => {
   // With an unknown price, only their order tells which place is preferred.
   const isPriced = candidates.every(({ cost }) => cost < Infinity)
@@ -58,7 +63,8 @@ export const inOrder = (candidates: ReadonlyArray<Candidate>): ReadonlyArray<num
     .map((_, index) => index)
     .sort((a, b) => {
       const [one, other] = [candidates[a]!, candidates[b]!]
-      return compare(one.wait, other.wait) || (isPriced ? compare(one.cost, other.cost) : 0) || a - b
+      const isFailed = Number(one.hasFailed) - Number(other.hasFailed)
+      return compare(one.wait, other.wait) || isFailed || (isPriced ? compare(one.cost, other.cost) : 0) || a - b
     })
 }
 

@@ -29,7 +29,7 @@ export interface CallPlace {
   /** The provider's limits at this place. @default those of the budget */
   readonly limits?: Limits.Limits | undefined
   /** Why this place takes no call that may go elsewhere; undefined if it takes calls. */
-  readonly closed?: "drained" | "noCredential" | "fixedBody" | undefined
+  readonly closed?: "drained" | "noCredential" | "fixedBody" | "twin" | undefined
 }
 
 /**

@@ -69,6 +69,11 @@ export class Placement {
     return true
   }
 
+  /** Whether the call has failed at a place since it last failed at all of them. */
+  hasFailed(index: number): boolean {
+    return this.round.has(index)
+  }
+
   /** Keeps the call away from where it failed until `until`. Returns when it may be sent to any place. */
   rest(until: number): number {
     this.notBefore[this.current!] = until

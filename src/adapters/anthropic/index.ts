@@ -75,7 +75,7 @@ import { unmistakable } from "./unmistakable.ts"
  * @category options
  * @since 0.1.0
  */
-export interface Options extends Omit<Engine.EngineOptions, "account" | "protocols" | "streamUsage"> {
+export interface Options extends Omit<Engine.EngineOptions, "account" | "places" | "protocols" | "streamUsage"> {
   /**
    * The account whose limits a call counts towards: `"origin"` is the host with a hash of the credential, as in
    * `floodgate/fetch`.

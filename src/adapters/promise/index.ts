@@ -200,7 +200,7 @@ const rethrow = (error: unknown): never => {
 
 const layerParts = (options: Options) => {
   const { fetch, protocols, streamUsage } = options
-  const fetching = fetchOf(options)
+  const { places, ...fetching } = fetchOf(options)
   const callOptions = governedBy(callOptionsOf(options))
   return Layer.effect(
     FloodgateParts,
@@ -215,7 +215,7 @@ const layerParts = (options: Options) => {
           return run(Effect.provideService(advice, Budget.TokenBudget, budget), undefined).catch(rethrow)
         },
         governor: yield* Governor.Governor,
-        fetch: yield* Fetch.make({ ...fetching, fetch, protocols, streamUsage }),
+        fetch: yield* Fetch.make({ ...fetching, fetch, places, protocols, streamUsage }),
         middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
         aiSdk: yield* AiSdk.make({ callOptions }),
         run: (effect, signal) => run(effect, signal).catch(rethrow),

@@ -7,6 +7,7 @@ import type * as Fetch from "../../http/index.ts"
 import type * as Governor from "../../Governor.ts"
 import { concurrency, limits, maxPools, maxQueued } from "../../budget/options.ts"
 import { checks } from "../../http/models.ts"
+import { httpPlaces } from "../../http/places.ts"
 import * as Called from "../../call/models.ts"
 import * as Input from "../../domain/input/checks.ts"
 import type * as Limits from "../../Limits.ts"
@@ -40,6 +41,8 @@ export interface CallOptions {
    * @default none
    */
   readonly cacheKey?: string | undefined
+  /** The names of the places where the call may be made. @default all places of its model */
+  readonly places?: ReadonlyArray<string> | undefined
   /** The purses that pay for the call, made by `Spending.make`, each with its cap in dollars. @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
 }
@@ -178,6 +181,7 @@ const callChecks: Input.Checks<CallOptions> = {
   maxWaitSeconds: Input.number("a number of seconds >= 0", (value) => value >= 0 && value < Infinity),
   timeoutSeconds: seconds,
   cacheKey: Input.text,
+  places: Called.called.places,
   purses: Called.called.purses
 }
 
@@ -238,7 +242,11 @@ const eachOption = Input.options<Options>({
 })
 
 /** The options of a floodgate. */
-export const made: Input.Check = Input.all(eachOption, single)
+export const made: Input.Check = Input.all(eachOption, single, (value) => {
+  const { places, prices } = value as Options
+  const found = places && httpPlaces(prices ?? {})(places)
+  return found && { ...found, place: `.places${found.place}` }
+})
 
 const millisOf = (seconds: number | undefined): number | undefined =>
   seconds === undefined ? undefined : seconds * 1_000
@@ -273,10 +281,11 @@ export const retryOf = ({ retry = {} }: Options): Retry.Policy<LlmError> => {
 
 /** The options of `fetch` and the middlewares. */
 export const fetchOf = (options: Options): Omit<Fetch.Options, "fetch"> => {
-  const { account, accounting, callOptions: given = {}, idleTimeoutSeconds } = options
+  const { account, accounting, callOptions: given = {}, idleTimeoutSeconds, places } = options
   return {
     account,
     accounting,
+    places,
     idleTimeout: millisOf(idleTimeoutSeconds),
     callOptions:
       typeof given === "function"

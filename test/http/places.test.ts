@@ -1,0 +1,209 @@
+/** Places of a governed fetch: where requests go, and with which address, credential and body. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Floodgate from "floodgate/promise"
+
+const completion = {
+  id: "c1",
+  model: "gpt-6",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
+  usage: { prompt_tokens: 10, completion_tokens: 5 }
+}
+
+interface Sent {
+  readonly url: string
+  readonly headers: Headers
+  readonly body: string
+}
+
+type Answer = (sent: Sent, number: number) => Response | undefined
+
+/** A floodgate whose providers record what they get. */
+const world = (options: Floodgate.Options, answer: Answer = () => undefined) => {
+  const sent: Array<Sent> = []
+  const fetch: typeof globalThis.fetch = async (url, init) => {
+    const request = { url: String(url), headers: new Headers(init?.headers), body: String(init?.body) }
+    sent.push(request)
+    return answer(request, sent.length) ?? Response.json(completion)
+  }
+  return { floodgate: Floodgate.create({ fetch, retry: { baseSeconds: 0.01 }, ...options }), sent }
+}
+
+const openai = "https://api.openai.com/v1/chat/completions"
+const azureUrl = "https://res.openai.azure.com/openai/v1"
+const azure = { name: "azure", url: azureUrl, key: "azure-key", model: "my-deployment" }
+const first = { models: { "gpt-6": [{ name: "openai" }, azure] } }
+const second = { models: { "gpt-6": [azure, { name: "openai" }] } }
+
+const ask = (
+  { fetch }: Floodgate.Floodgate,
+  { body = {}, headers = {}, url = openai }: { body?: object; headers?: Record<string, string>; url?: string } = {}
+) =>
+  fetch(url, {
+    method: "POST",
+    headers: { authorization: "Bearer sk-caller", "openai-organization": "org-caller", ...headers },
+    body: JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hello" }], ...body })
+  })
+
+const overloaded = () => Response.json({ error: { message: "down" } }, { status: 503 })
+const isAzure = ({ url }: Sent): boolean => url.startsWith(azureUrl)
+
+describe("places of a governed fetch", () => {
+  it("leaves a request unchanged at its own place, and names that in the response", async () => {
+    const { floodgate, sent } = world({ places: first })
+    const response = await ask(floodgate)
+    assert.strictEqual(response.headers.get("x-floodgate-place"), "openai")
+    assert.strictEqual(sent[0]!.url, openai)
+    assert.strictEqual(sent[0]!.headers.get("authorization"), "Bearer sk-caller")
+    assert.strictEqual(sent[0]!.body, '{"model":"gpt-6","messages":[{"role":"user","content":"Hello"}]}')
+    await floodgate.dispose()
+  })
+
+  it("sends a place its own credential, model and address, and none of the caller's credentials", async () => {
+    const { floodgate, sent } = world({ places: second })
+    const headers = { cookie: "session=1", "x-api-key": "also-secret", "x-trace": "kept" }
+    const response = await ask(floodgate, { headers, url: `${openai}?key=in-query&a=1` })
+    assert.strictEqual(response.headers.get("x-floodgate-place"), "azure")
+    const [{ body, headers: got, url }] = sent as [Sent]
+    assert.strictEqual(url, `${azureUrl}/chat/completions?a=1`)
+    assert.strictEqual(got.get("api-key"), "azure-key")
+    assert.strictEqual(got.get("x-trace"), "kept")
+    for (const name of ["authorization", "x-api-key", "cookie", "openai-organization"])
+      assert.isNull(got.get(name), name)
+    assert.strictEqual(JSON.parse(body).model, "my-deployment")
+    assert.notInclude(JSON.stringify([...got]) + url + body, "caller")
+    await floodgate.dispose()
+  })
+
+  it("moves a call that fails, before the first content of a stream", async () => {
+    for (const stream of [false, true]) {
+      const event = `data: ${JSON.stringify({ ...completion, object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: "Hi" } }] })}\n\ndata: [DONE]\n\n`
+      const { floodgate, sent } = world({ places: first }, (request) => {
+        if (!isAzure(request)) return overloaded()
+        return stream ? new Response(event, { headers: { "content-type": "text/event-stream" } }) : undefined
+      })
+      const response = await ask(floodgate, { body: { stream } })
+      assert.deepStrictEqual([response.status, response.headers.get("x-floodgate-place")], [200, "azure"])
+      assert.include(await response.text(), "Hi")
+      assert.deepStrictEqual(sent.map(isAzure), [false, true])
+      // The usage of the stream was requested everywhere, beside the model of the place.
+      if (stream)
+        assert.deepInclude(JSON.parse(sent[1]!.body), {
+          model: "my-deployment",
+          stream_options: { include_usage: true }
+        })
+      await floodgate.dispose()
+    }
+  })
+
+  it("moves a call whose place refuses the credential", async () => {
+    const { floodgate, sent } = world({ places: second }, (request) =>
+      isAzure(request) ? Response.json({ error: { message: "no" } }, { status: 401 }) : undefined
+    )
+    for (const place of ["openai", "openai"]) {
+      const response = await ask(floodgate)
+      assert.deepStrictEqual([response.status, response.headers.get("x-floodgate-place")], [200, place])
+    }
+    // The second call does not try the place again.
+    assert.deepStrictEqual(sent.map(isAzure), [true, false, false])
+    await floodgate.dispose()
+  })
+
+  it("sends requests for other models where their caller sends them", async () => {
+    const { floodgate, sent } = world({ places: second })
+    const response = await ask(floodgate, { body: { model: "gpt-5" } })
+    assert.isNull(response.headers.get("x-floodgate-place"))
+    assert.strictEqual(sent[0]!.url, openai)
+    await floodgate.dispose()
+  })
+
+  it("waits in the pools of both places, each with its own limits", async () => {
+    const one = { requests: { perMinute: 6, burst: 1 } }
+    const places = {
+      models: {
+        "gpt-6": [
+          { name: "openai", limits: one },
+          { ...azure, limits: one }
+        ]
+      }
+    }
+    const { floodgate, sent } = world({ places })
+    await Promise.all([ask(floodgate), ask(floodgate)])
+    assert.deepStrictEqual(sent.map(isAzure), [false, true])
+    const { pools } = await floodgate.status()
+    assert.deepStrictEqual(
+      Object.keys(pools).map((name) => name.replace(/[\da-f]{12}/, "HASH")),
+      ["api.openai.com/HASH/gpt-6", "res.openai.azure.com/HASH/my-deployment"]
+    )
+    await floodgate.dispose()
+  })
+
+  it("keeps the tiers of one provider in pools of their own, and requests the tier", async () => {
+    const places = { models: { "gpt-6": [{ name: "flex", tier: "flex" }, { name: "standard" }] } }
+    const { floodgate, sent } = world({ places })
+    await ask(floodgate)
+    assert.strictEqual(JSON.parse(sent[0]!.body).service_tier, "flex")
+    const pools = Object.keys((await floodgate.status()).pools)
+    assert.isTrue(
+      pools.some((name) => name.endsWith(" flex/gpt-6")),
+      String(pools)
+    )
+    await floodgate.dispose()
+  })
+
+  it("restricts calls to the places that callOptions allow", async () => {
+    const { floodgate, sent } = world({ places: first, callOptions: { places: ["azure"] } })
+    await ask(floodgate)
+    assert.isTrue(isAzure(sent[0]!))
+    await floodgate.dispose()
+  })
+
+  it("replaces the model in a path", async () => {
+    const gemini = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent?key=secret"
+    const places = { models: { "gemini-3-pro": [{ name: "other", key: "other-key", model: "gemini-3-pro-eu" }] } }
+    const answer = {
+      candidates: [{ content: { parts: [{ text: "Hi" }] }, finishReason: "STOP" }],
+      usageMetadata: { promptTokenCount: 1, candidatesTokenCount: 1 }
+    }
+    const { floodgate, sent } = world({ places }, () => Response.json(answer))
+    await floodgate.fetch(gemini, {
+      method: "POST",
+      body: JSON.stringify({ contents: [{ parts: [{ text: "Hello" }] }] })
+    })
+    assert.strictEqual(
+      sent[0]!.url,
+      "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro-eu:generateContent"
+    )
+    assert.strictEqual(sent[0]!.headers.get("x-goog-api-key"), "other-key")
+    await floodgate.dispose()
+  })
+
+  it("says in one line what is wrong with its configuration", () => {
+    const throws = (places: NonNullable<Floodgate.Options["places"]>, text: string): void =>
+      assert.throws(() => Floodgate.create({ places }), RangeError, text)
+    throws({ models: { m: [{ name: "a", url: "api.openai.com" }] } }, "places.models.m[0].url: expected a URL such as")
+    throws(
+      {
+        models: {
+          m: [
+            { name: "a", url: azureUrl },
+            { name: "b", url: "https://b.example" }
+          ]
+        }
+      },
+      `places.models["m"]: "b" needs a key: the caller's credential goes to its own provider only`
+    )
+    throws(
+      {
+        models: {
+          m: [
+            { name: "a", key: "k" },
+            { name: "b", key: "k" }
+          ]
+        }
+      },
+      '"a" and "b" have one limit, because they are one provider, credential and tier: remove one'
+    )
+    throws({ models: { m: [{ name: "a" }] }, policy: "cheapest" }, 'the policy "cheapest" needs the price of "a"')
+    throws({ models: { m: [{ name: "a", key: "" }] } }, "expected a key, got something else (not shown)")
+  })
+})
