@@ -66,12 +66,14 @@ export default defineConfig({
         "unit",
         ["test/**/*.test.ts", "packages/*/test/**/*.test.ts", "examples/**/*.test.ts", ".doctest/*.test.ts"],
         60_000,
-        { exclude: [...system, "test/clients/**"], isolate: false }
+        { exclude: [...system, "test/clients/**", "packages/docs/test/site.test.ts"], isolate: false }
       ),
       project("full", searches, 300_000, { isolate: false, env: { FLOODGATE_TEST_SIZE: "full" } }),
       project("system", system, 120_000),
       // These need packages from test/clients' own lock file, which `npm run test:clients` installs.
       project("clients", ["test/clients/*.test.ts"], 120_000),
+      // It looks at the site that `npm run test:site` builds with packages of its own.
+      project("site", ["packages/docs/test/site.test.ts"], 120_000),
       project("soak", ["test/**/*.soak.ts", "packages/*/test/**/*.soak.ts"], 900_000, { exclude: ["test/clients/**"] })
     ],
     reporters: process.env.CI ? ["default", ["json", { outputFile: ".vitest/results.json" }]] : ["default"],

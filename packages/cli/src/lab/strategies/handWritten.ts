@@ -7,8 +7,8 @@ import * as Semaphore from "effect/Semaphore"
 import type { LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type { Strategy } from "../strategy.ts"
+import { countsOutput, tokensOf } from "./limitOf.ts"
 import { attemptOf, tenAttempts } from "./peers.ts"
-import { countsOutput, tokensOf } from "./queues.ts"
 
 /**
  * A token bucket in order of arrival. It takes back tokens that a call did not use, and a rejection closes it for all callers until

@@ -11,25 +11,14 @@ import type * as Scope from "effect/Scope"
 import { LlmProvider } from "floodgate/LlmProvider"
 import pLimit from "p-limit"
 import type PQueue from "p-queue"
-import { rateOf } from "../rate.ts"
 import * as Scenario from "../scenario.ts"
 import type { Strategy } from "../strategy.ts"
+import { countsOutput, tokensOf } from "./limitOf.ts"
 import { attemptOf, tenAttempts, withSdkRetries } from "./peers.ts"
 import * as SimulatedPackage from "./simulatedPackage.ts"
 
 /** Makes the queue of a race: a function that queues a job with its number of tokens. */
 type Queue = Effect.Effect<(tokens: number) => SimulatedPackage.Add, never, Scope.Scope>
-
-/** The provider's limit on tokens. */
-export const tokensOf = ({ limits }: Scenario.Scenario) => {
-  const limit = limits.tokens ?? limits.inputTokens
-  if (limit === undefined) return { perSecond: 1e9, burst: 1e9 }
-  const { amount, seconds } = rateOf(limit)
-  return { perSecond: amount / seconds, burst: limit.burst ?? amount }
-}
-
-/** Whether that limit includes output. */
-export const countsOutput = ({ limits }: Scenario.Scenario): boolean => limits.tokens !== undefined
 
 /** How many calls of mean size per second the limit allows. */
 const callsPerSecond = (scenario: Scenario.Scenario): number => {

@@ -1,0 +1,102 @@
+/**
+ * Writes the pages of the site into `.pages`: those of `docs/`, the site's own in `pages/`, and the API from the sources. Beside
+ * them it writes `llms.txt`, which lists the Markdown of each page.
+ *
+ * `SITE_REPOSITORY` is the address of the repository, for links to files that are no pages.
+ */
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { apiPages } from "../src/api.ts"
+import { pageOf, rewritten, summaryOf, titleOf } from "../src/links.ts"
+import { sidebarOf } from "../src/sidebar.ts"
+import { sectionOf, withTabs } from "../src/tabs.ts"
+
+const here = join(import.meta.dirname, "..")
+const root = join(here, "../..")
+const out = join(here, ".pages")
+const repository = process.env.SITE_REPOSITORY
+
+const read = (file: string): string => readFileSync(join(root, file), "utf8")
+
+const filesOfDocs = readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" })
+  .map((file) => `docs/${file.replaceAll("\\", "/")}`)
+  .filter((file) => file.endsWith(".md") && file !== "docs/api.md")
+
+/** The tabs of clients that have no section of their own on the page of clients. */
+const furtherClients = () => {
+  const effect = sectionOf(read("README.md"), "In an Effect app")
+  const gateway = sectionOf(read("README.md"), "For clients in any language")
+  return [
+    { title: "Effect", text: `## Effect\n\n${rewritten(effect, "README.md", repository)}` },
+    {
+      title: "Python, Claude Code, Codex",
+      text: `## Python, Claude Code, Codex\n\n${rewritten(gateway, "README.md", repository)}`
+    }
+  ]
+}
+
+/** The pages of the repository. `{{section: FILE # HEADING}}` in a page of the site is that section, so figures are in one place. */
+const included = (text: string): string =>
+  text.replaceAll(/^\{\{section: (\S+) # (.+)\}\}$/gm, (_, file: string, heading: string) =>
+    rewritten(sectionOf(read(file), heading), file, repository)
+  )
+
+const pages = new Map<string, string>()
+for (const file of [...filesOfDocs, "examples/README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
+  const text = rewritten(read(file), file, repository)
+  pages.set(
+    pageOf(file)!,
+    file === "docs/clients.md" ? withTabs(text, "Anthropic's SDK", "Anything else", furtherClients()) : text
+  )
+}
+for (const file of readdirSync(join(here, "pages"))) {
+  pages.set(file, included(readFileSync(join(here, "pages", file), "utf8")))
+}
+const api = apiPages()
+for (const { page, text } of api) pages.set(page, text)
+pages.set(
+  "api.md",
+  [
+    "# API",
+    "Each module with its exports: signatures, units, defaults, errors, and examples that run as tests.",
+    "| import | what it is |\n| --- | --- |",
+    ...api.map(({ module, page, text }) => `| [\`${module}\`](${page}) | ${summaryOf(text).replaceAll("|", "\\|")} |`),
+    ""
+  ]
+    .join("\n\n")
+    .replaceAll("|\n\n|", "|\n|")
+)
+
+rmSync(out, { recursive: true, force: true })
+for (const [page, text] of pages) {
+  mkdirSync(dirname(join(out, page)), { recursive: true })
+  writeFileSync(join(out, page), text)
+}
+cpSync(join(root, "docs/images"), join(out, "images"), { recursive: true })
+
+const listed = [...pages].filter(([page]) => page !== "index.md").sort(([a], [b]) => (a < b ? -1 : 1))
+mkdirSync(join(out, "public"), { recursive: true })
+writeFileSync(
+  join(out, "public/llms.txt"),
+  [
+    "# Floodgate",
+    "",
+    "> Keeps parallel LLM calls inside a provider's rate limits: a TypeScript library for Effect and for promises, and a gateway for other languages.",
+    "",
+    ...listed.map(([page, text]) => `- [${titleOf(text) || page}](/${page}): ${summaryOf(text)}`),
+    ""
+  ].join("\n")
+)
+// Each page is also there as Markdown, for tools and models that read it.
+for (const [page, text] of listed) {
+  mkdirSync(dirname(join(out, "public", page)), { recursive: true })
+  writeFileSync(join(out, "public", page), text)
+}
+writeFileSync(
+  join(out, "sidebar.json"),
+  JSON.stringify([
+    ...sidebarOf(read("docs/README.md")),
+    { text: "Modules", items: api.map(({ module, page }) => ({ text: module, link: `/${page.replace(/\.md$/, "")}` })) }
+  ])
+)
+console.log(`wrote ${pages.size} pages`)

@@ -1,0 +1,38 @@
+/** The two runs of the playground: a strategy, and Floodgate, with the same work against the same simulated provider. */
+import * as Effect from "effect/Effect"
+import * as Race from "../../../cli/src/lab/race.ts"
+import { effectRateLimiterTuned } from "../../../cli/src/lab/strategies/effect.ts"
+import { fixedRetry } from "../../../cli/src/lab/strategies/fixedRetry.ts"
+import { asInstalled, estimates, floodgate, unknownLimits } from "../../../cli/src/lab/strategies/floodgate.ts"
+import { handWritten } from "../../../cli/src/lab/strategies/handWritten.ts"
+import { fullJitter, sdk10, sdk2 } from "../../../cli/src/lab/strategies/peers.ts"
+import type { Strategy } from "../../../cli/src/lab/strategy.ts"
+import { scenarioOf, type Settings } from "./settings.ts"
+import { type Timeline, timelineOf } from "./timeline.ts"
+
+const strategies: Readonly<Record<Settings["rival"] | Settings["told"], Strategy>> = {
+  "sdk-2": sdk2,
+  "sdk-10": sdk10,
+  "fixed-retry": fixedRetry,
+  "full-jitter": fullJitter,
+  "effect-limiter-tuned": effectRateLimiterTuned,
+  "hand-written": handWritten,
+  "floodgate-as-installed": asInstalled,
+  "floodgate-unknown": unknownLimits,
+  "floodgate-estimates": estimates,
+  floodgate
+}
+
+/** What the page shows of the two runs. */
+export interface Runs {
+  readonly rival: Timeline
+  readonly floodgate: Timeline
+}
+
+/** Runs one strategy. */
+export const run = (settings: Settings, strategy: Settings["rival"] | Settings["told"]): Effect.Effect<Timeline> =>
+  Effect.map(Race.run(scenarioOf(settings), strategies[strategy]), timelineOf)
+
+/** Runs the strategy and Floodgate. */
+export const runs = (settings: Settings): Effect.Effect<Runs> =>
+  Effect.all({ rival: run(settings, settings.rival), floodgate: run(settings, settings.told) })

@@ -1,0 +1,208 @@
+/** The built site in a real browser: what it shows, and that the playground's run is the one that Node makes. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { spawnSync } from "node:child_process"
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { extname, join } from "node:path"
+import { chromium, type Page } from "playwright-core"
+import { executablePath, skipped } from "../../../test/support/browser.ts"
+import { serve } from "../../../test/support/httpServer.ts"
+import { run } from "../src/playground/runs.ts"
+import { defaults, fromQuery, type Settings } from "../src/playground/settings.ts"
+
+const root = join(import.meta.dirname, "../../..")
+const built = join(import.meta.dirname, "../dist")
+
+const types: Readonly<Record<string, string>> = {
+  ".css": "text/css",
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".json": "application/json",
+  ".md": "text/markdown",
+  ".png": "image/png",
+  ".svg": "image/svg+xml",
+  ".txt": "text/plain",
+  ".woff2": "font/woff2"
+}
+
+/** The file of an address, as hosts of static sites serve it. */
+const fileOf = (path: string): string | undefined =>
+  [path, `${path}.html`, join(path, "index.html")]
+    .map((name) => join(built, name))
+    .find((file) => existsSync(file) && statSync(file).isFile())
+
+/** The site, a browser, and what the browser complains about. */
+const world = Effect.gen(function* () {
+  const { url } = yield* serve((request, response) => {
+    const file = fileOf(decodeURIComponent(new URL(request.url!, "http://site.test").pathname))
+    if (file === undefined) return void response.writeHead(404).end()
+    response.writeHead(200, { "content-type": types[extname(file)] ?? "application/octet-stream" })
+    response.end(readFileSync(file))
+  })
+  const browser = yield* Effect.acquireRelease(
+    Effect.promise(() => chromium.launch({ executablePath, args: ["--headless", "--no-sandbox", "--disable-gpu"] })),
+    (opened) => Effect.promise(() => opened.close())
+  )
+  const complaints: Array<string> = []
+  const open = async (path: string, width = 1_280, colorScheme: "light" | "dark" = "light") => {
+    const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme, reducedMotion: "reduce" })
+    page
+      .on("pageerror", ({ message }) => complaints.push(`${path}: ${message}`))
+      .on("response", (response) => {
+        if (response.status() >= 400) complaints.push(`${path}: ${response.status()} ${response.url()}`)
+      })
+      .on("request", (request) => {
+        if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(url)) complaints.push(request.url())
+      })
+    await page.goto(url + path)
+    return page
+  }
+  return { open, complaints }
+})
+
+const outcomes = async (page: Page): Promise<ReadonlyArray<string>> => {
+  await page.locator(".said", { hasText: /lost/ }).waitFor()
+  return page.locator(".outcome").allTextContents()
+}
+
+const inNode = (settings: Settings) =>
+  Effect.runPromise(
+    Effect.forEach([settings.rival, settings.told] as const, (strategy) =>
+      Effect.map(
+        run(settings, strategy),
+        ({ result }) => `${result.makespanSeconds.toFixed(1)} s, ${result.rejections} × 429, ${result.failedCalls} lost`
+      )
+    )
+  )
+
+/** Asserts that nothing is wider than the window. */
+const fits = async (page: Page) => {
+  const [inner, scroll] = await page.evaluate<[number, number]>("[innerWidth, document.documentElement.scrollWidth]")
+  assert.isAtMost(scroll, inner, page.url())
+}
+
+describe.skipIf(skipped !== undefined)("the site", () => {
+  it.live("shows the same runs as Node, for the defaults and for a link", () =>
+    Effect.gen(function* () {
+      const { complaints, open } = yield* world
+      yield* Effect.promise(async () => {
+        assert.deepStrictEqual(await outcomes(await open("/")), await inNode(defaults))
+        const query = "agents=20&weather=outage&rival=full-jitter&told=floodgate&seed=7"
+        assert.deepStrictEqual(await outcomes(await open(`/?${query}`)), await inNode(fromQuery(query)))
+      })
+      assert.deepStrictEqual(complaints, [])
+    })
+  )
+
+  it.live("is used by the keyboard, and keeps the settings in its link", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/")
+        await outcomes(page)
+        await page.getByRole("slider", { name: /Agents/ }).focus()
+        await page.keyboard.press("ArrowRight")
+        await page.waitForFunction("location.search === '?agents=13'")
+        assert.deepStrictEqual(await outcomes(page), await inNode({ ...defaults, agents: 13 }))
+        await page.getByRole("button", { name: "Reset" }).focus()
+        await page.keyboard.press("Enter")
+        await page.waitForFunction("location.search === ''")
+      })
+    })
+  )
+
+  it.live("offers a test that reproduces the run", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      const text = yield* Effect.promise(async () => {
+        const page = await open("/?weather=neighbour&agents=5&told=floodgate-unknown")
+        await outcomes(page)
+        await page.getByRole("button", { name: "Copy as a test" }).click()
+        return page.locator(".playground pre").innerText()
+      })
+      const file = join(import.meta.dirname, "copied.test.ts")
+      // The command is a package of this repository, whose lab tests import by its path.
+      yield* Effect.acquireUseRelease(
+        Effect.sync(() => writeFileSync(file, text.replace("@floodgate/cli/lab", "../../cli/src/lab/index.ts"))),
+        () =>
+          Effect.sync(() => {
+            const { status, stdout } = spawnSync(
+              process.execPath,
+              ["node_modules/vitest/vitest.mjs", "run", "--project", "unit", "packages/docs/test/copied.test.ts"],
+              { cwd: root, encoding: "utf8" }
+            )
+            assert.strictEqual(status, 0, stdout)
+            assert.match(stdout, /1 passed/)
+          }),
+        () => Effect.sync(() => rmSync(file))
+      )
+    })
+  )
+
+  it.live("plays a run, and pauses", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/")
+        await outcomes(page)
+        await page.emulateMedia({ reducedMotion: "no-preference" })
+        const time = page.getByRole("slider", { name: "Simulated time" })
+        const end = Number(await time.getAttribute("max"))
+        await page.getByRole("button", { name: "Play" }).click()
+        await page.waitForFunction(`document.querySelector(".time input").value < ${end}`)
+        await page.getByRole("button", { name: "Pause" }).click()
+        await page.getByRole("button", { name: "Play" }).waitFor()
+        await time.fill("0")
+        assert.match((await page.locator(".counts").first().textContent())!, /^0 of 60 answered/)
+      })
+    })
+  )
+
+  it.live("has one tab for each client, which keys and links open", () =>
+    Effect.gen(function* () {
+      const { complaints, open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/clients#langchain")
+        await page.getByRole("tab", { name: "LangChain", selected: true }).waitFor()
+        await page.getByRole("tab", { name: "LangChain" }).focus()
+        await page.keyboard.press("ArrowLeft")
+        await page.getByRole("tab", { name: /AI SDK/, selected: true }).waitFor()
+        await page.getByRole("tabpanel").getByText("createAnthropic").first().waitFor()
+        assert.strictEqual(await page.getByRole("tabpanel").count(), 1)
+      })
+      assert.deepStrictEqual(complaints, [])
+    })
+  )
+
+  for (const path of ["/", "/clients", "/how-it-works", "/evidence", "/guides/effect-app", "/api/floodgate-Budget"]) {
+    it.live(`fits ${path} on a phone and on a desktop, in both themes`, () =>
+      Effect.gen(function* () {
+        const { complaints, open } = yield* world
+        yield* Effect.promise(async () => {
+          for (const width of [390, 1_280]) {
+            for (const scheme of ["light", "dark"] as const) await fits(await open(path, width, scheme))
+          }
+        })
+        assert.deepStrictEqual(complaints, [])
+      })
+    )
+  }
+
+  it.live("finds a page by its search", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/how-it-works")
+        await page.keyboard.press("/")
+        await page.keyboard.type("withReservation")
+        await page.locator(".VPLocalSearchBox .result").first().waitFor()
+      })
+    })
+  )
+
+  it("has the Markdown of each page that llms.txt lists", () => {
+    const listed = Array.from(readFileSync(join(built, "llms.txt"), "utf8").matchAll(/^- \[.*?\]\(([^)]+)\)/gm))
+    assert.isAbove(listed.length, 40)
+    for (const [, path] of listed) assert.isTrue(existsSync(join(built, path!)), path)
+  })
+})
