@@ -350,6 +350,7 @@ export const layerUnlimited: Layer.Layer<TokenBudget> = Layer.succeed(
         return {
           pool: options?.pool ?? "default",
           agent: options?.agent ?? Context.get(context, Agent),
+          estimate,
           charge: Amounts.charge(estimate, {}),
           waited: Duration.zero,
           binding: undefined,

@@ -60,7 +60,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
-import * as TokenRatios from "./domain/tokenRatios.ts"
+import * as Estimating from "./domain/estimating.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
 import * as Lru from "./domain/input/lru.ts"
 import { bytesPerToken } from "./protocol/requestSize.ts"
@@ -228,9 +228,9 @@ interface KindMemory {
   readonly kind: string | undefined
   /** What was learned from all calls of the pool, for kinds that have too few. */
   ofPool: KindMemory | undefined
-  tokensPerByte: TokenRatios.Trend | undefined
-  cachedShare: TokenRatios.Trend | undefined
-  readonly outputs: TokenRatios.Recent
+  tokensPerByte: Estimating.Trend | undefined
+  cachedShare: Estimating.Trend | undefined
+  readonly outputs: Estimating.Recent
 }
 
 const nothing = (key: string, pool: string, kind: string | undefined): KindMemory => ({
@@ -240,16 +240,16 @@ const nothing = (key: string, pool: string, kind: string | undefined): KindMemor
   ofPool: undefined,
   tokensPerByte: undefined,
   cachedShare: undefined,
-  outputs: TokenRatios.recent([])
+  outputs: Estimating.recent([])
 })
 
 /**
  * The reservation of each of several concurrent calls, such that their sum is as safe as the quantile is for one call. The
  * means of independent amounts add up, but their spread grows only with the square root of their number.
  */
-const shareOf = ({ thinking, together = 1 }: Call, outputs: TokenRatios.Recent): number => {
-  const alone = TokenRatios.quantile(outputs, thinking === true ? 0.99 : 0.95)
-  const mean = Math.min(alone, TokenRatios.mean(outputs))
+const shareOf = ({ thinking, together = 1 }: Call, outputs: Estimating.Recent): number => {
+  const alone = Estimating.quantile(outputs, thinking === true ? 0.99 : 0.95)
+  const mean = Math.min(alone, Estimating.mean(outputs))
   return margin * (mean + (alone - mean) / Math.sqrt(Math.max(1, together)))
 }
 
@@ -269,9 +269,9 @@ const isNews = (call: Call, memory: KindMemory, output: number): boolean =>
 
 const expect = (call: Call, memory: KindMemory): Parameters<Accounting.Accounting["estimate"]>[0] => {
   const { cachedShare, tokensPerByte = memory.ofPool?.tokensPerByte } = memory
-  const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : TokenRatios.high(tokensPerByte)
+  const perByte = tokensPerByte === undefined ? 1 / bytesPerToken : Estimating.high(tokensPerByte)
   const prompt = call.inputTokens ?? Math.min(maxAmount, Math.ceil(call.bytes * perByte))
-  const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, TokenRatios.low(cachedShare)))
+  const share = cachedShare === undefined ? 0 : Math.min(1, Math.max(0, Estimating.low(cachedShare)))
   const cachedTokens = Math.floor(prompt * share)
   return {
     inputTokens: prompt - cachedTokens,
@@ -284,12 +284,12 @@ const expect = (call: Call, memory: KindMemory): Parameters<Accounting.Accountin
 const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = promptTokens(actual)
-  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) TokenRatios.push(memory.outputs, outputTokens)
+  if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Estimating.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return
   if (call.bytes > 0 && call.stored !== true)
-    memory.tokensPerByte = TokenRatios.follow(memory.tokensPerByte, prompt / call.bytes)
-  memory.cachedShare = TokenRatios.follow(memory.cachedShare, cacheReadTokens / prompt)
+    memory.tokensPerByte = Estimating.follow(memory.tokensPerByte, prompt / call.bytes)
+  memory.cachedShare = Estimating.follow(memory.cachedShare, cacheReadTokens / prompt)
 }
 
 // -----------------------------------------------------------------------------
@@ -335,28 +335,38 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
     }
     for (const { outputs, ...profile } of learned?.profiles ?? []) {
       const key = keyOf(profile.pool, profile.kind)
-      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: TokenRatios.recent(outputs) }
+      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Estimating.recent(outputs) }
       Lru.put(memories, key, memory, maxProfiles)
     }
+    /** The output is at least `minOutput`. */
+    const estimate = (call: Call, minOutput = 0): Limits.Estimate => {
+      const memory = recall(call.pool, call.kind)
+      if (memories.has(memory.key)) keep(memory)
+      const expected = expect(call, memory)
+      const outputTokens = Math.max(expected.outputTokens, minOutput)
+      return (call.accounting ?? accounting).estimate({ ...expected, outputTokens })
+    }
+    /** The answers that arrive while a call waits are the short ones, so they must not lower its output. */
+    const revise = (call: Call, before: Limits.Estimate): Limits.Estimate => estimate(call, before.outputTokens)
+    const learnFrom = (call: Call, actual: Accounting.Actual): void => {
+      const { kind, pool } = call
+      const memory = recall(pool, kind)
+      forms.lessons++
+      learn(call, memory, actual)
+      if (kind !== undefined) {
+        memory.ofPool ??= recall(pool, undefined)
+        learn(call, memory.ofPool, actual)
+      }
+      keep(memory)
+    }
+    const forms = { revise, learn: learnFrom, lessons: 0 }
     return Estimator.of({
       accounting,
-      estimate: (call) =>
-        Effect.sync(() => {
-          const memory = recall(call.pool, call.kind)
-          if (memories.has(memory.key)) keep(memory)
-          return (call.accounting ?? accounting).estimate(expect(call, memory))
-        }),
-      learn: (call, actual) =>
-        Effect.sync(() => {
-          const { kind, pool } = call
-          const memory = recall(pool, kind)
-          learn(call, memory, actual)
-          if (kind !== undefined) {
-            memory.ofPool ??= recall(pool, undefined)
-            learn(call, memory.ofPool, actual)
-          }
-          keep(memory)
-        }),
+      estimate: Estimating.immediate((call: Call) => Effect.sync(() => estimate(call)), forms),
+      learn: Estimating.immediate(
+        (call: Call, actual: Accounting.Actual) => Effect.sync(() => learnFrom(call, actual)),
+        forms
+      ),
       learned: Effect.sync(() => ({
         profiles: Array.from(memories.values(), ({ cachedShare, kind, outputs, pool, tokensPerByte }) => ({
           pool,

@@ -7,6 +7,7 @@ import * as Law from "../pacing/law.ts"
 import * as Members from "../sharing/members.ts"
 import type { Decided } from "../sharing/port.ts"
 import type { PoolState } from "../sharing/state.ts"
+import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type { Entry } from "./entry.ts"
 import { type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
@@ -18,6 +19,9 @@ const minCost = 1e-4
 /** A call that was admitted or refused. */
 export interface DecidedCall {
   readonly entry: Entry
+  /** What it was expected to use. It may be estimated again before a store has the decision. */
+  readonly estimate: Limits.Estimate
+  readonly charge: Amounts.Whole
   readonly admission: Law.Admission | undefined
   readonly refusal: BudgetErrorReason | undefined
 }
@@ -54,19 +58,20 @@ export const decide = (
   let blocked: Blocked | undefined
   for (const entry of calls) {
     if (free === 0) break
+    const { charge, estimate } = entry
     const answer = Members.admit(draft, id, entry, weight, now)
     if ("at" in answer) {
       free--
-      outcomes.push({ entry, admission: answer, refusal: undefined })
+      outcomes.push({ entry, estimate, charge, admission: answer, refusal: undefined })
       continue
     }
-    const refusal = answer.millis === Infinity ? exhausted(pool, draft, entry.charge) : undefined
+    const refusal = answer.millis === Infinity ? exhausted(pool, draft, charge) : undefined
     if (refusal === undefined) {
       blocked = answer
       head = entry
       break
     }
-    outcomes.push({ entry, admission: undefined, refusal })
+    outcomes.push({ entry, estimate, charge, admission: undefined, refusal })
   }
   Members.wait(draft, id, head && { priority: head.priority, charge: head.charge, weight })
   return { outcomes, blocked, head, isNews: outcomes.length > 0 }

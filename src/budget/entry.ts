@@ -5,7 +5,8 @@ import type * as FairQueue from "../admission/fairQueue.ts"
 import type * as Law from "../pacing/law.ts"
 import type { Home } from "../sharing/port.ts"
 import type * as Limits from "../Limits.ts"
-import type * as Amounts from "../domain/amounts.ts"
+import * as Amounts from "../domain/amounts.ts"
+import type * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Wake } from "./waker.ts"
@@ -19,6 +20,8 @@ export interface Queueing {
   readonly first: boolean
   /** The longest wait, in milliseconds; `Infinity` if it is not bounded. */
   readonly maxWait: number
+  /** Estimates it again; undefined if nothing is known that was not known before. */
+  readonly revise?: (() => Limits.Estimate | undefined) | undefined
 }
 
 /** How a wait ends. */
@@ -47,8 +50,9 @@ export interface PoolOfCall {
 export class Entry implements FairQueue.Queued {
   readonly pool: PoolOfCall
   private readonly how: Queueing
-  readonly estimate: Limits.Estimate
-  readonly charge: Amounts.Whole
+  /** What it is expected to use. Both may change while it waits. */
+  estimate: Limits.Estimate
+  charge: Amounts.Whole
   /** When it began to wait, and its cost in the fair queue. Both are 0 if it is admitted at once. */
   since = 0
   cost = 0
@@ -89,6 +93,24 @@ export class Entry implements FairQueue.Queued {
   }
   get maxWait(): number {
     return this.how.maxWait
+  }
+  /**
+   * Estimates it again; returns whether anything changed. An estimate beyond a limit is ignored, because it would end a call that
+   * was admissible when it arrived.
+   */
+  revise(rules: Rules.Rules): boolean {
+    try {
+      const estimate = this.how.revise?.()
+      if (estimate === undefined) return false
+      const charge = Amounts.wholeOf(estimate)
+      if (Amounts.neverFits(charge, rules) !== undefined) return false
+      this.estimate = estimate
+      this.charge = charge
+      return true
+    } catch {
+      // The accounting is the caller's, and must not harm other calls of the pool.
+      return false
+    }
   }
   /** Whether it stood in the queue until its turn came. */
   get wasQueued(): boolean {

@@ -101,12 +101,18 @@ export interface ReserveOptions {
  */
 export const first: unique symbol = Symbol.for("floodgate/Budget/first")
 export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
+export const revised: unique symbol = Symbol.for("floodgate/Budget/revised")
 
 export interface GovernedOptions extends ReserveOptions {
   /** Queues the call before the agent's other calls: a retry was already served once. */
   readonly [first]?: boolean | undefined
   /** How the provider counts limits that are written without a window. It applies to the pool from then on. */
   readonly [counting]?: Counting | undefined
+  /**
+   * Estimates the call again when its turn comes, because others may have taught meanwhile what it uses. Undefined if nothing is
+   * known that was not known before. It must be quick; if it throws, the call keeps its estimate.
+   */
+  readonly [revised]?: (() => Limits.Estimate | undefined) | undefined
 }
 
 /**
@@ -256,6 +262,8 @@ export interface FailOptions {
 export interface Reservation {
   readonly pool: string
   readonly agent: string
+  /** The estimate that was admitted. A governor estimates a waiting call again when others have taught what it uses. */
+  readonly estimate: Limits.Estimate
   /** What is held, per limited dimension. */
   readonly charge: Limits.Usage
   /** How long the call was queued. */

@@ -18,6 +18,7 @@ import {
   type RateLimitSignal,
   Priority,
   type ReserveOptions,
+  revised,
   type ResizeOptions
 } from "./models.ts"
 import type { Queueing } from "./entry.ts"
@@ -262,7 +263,7 @@ const hasVersionOf =
 
 /** How a call is queued. */
 export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
-  const { agent = Context.get(context, Agent), [first]: isFirst = false, maxWait, weight = 1 } = how
+  const { agent = Context.get(context, Agent), [first]: isFirst = false, maxWait, [revised]: revise, weight = 1 } = how
   const priority = how.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
   return {
@@ -270,6 +271,7 @@ export const queueingOf = (context: Context.Context<never>, how: GovernedOptions
     priority,
     weight,
     first: isFirst,
+    revise,
     maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait)
   }
 }

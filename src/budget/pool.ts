@@ -185,7 +185,15 @@ export class Pool implements PoolOfCall {
     const wanted = Math.min(this.arriving === undefined ? this.queue.size : 1, this.port.batch)
     for (; this.bids > wanted; this.bids--) this.permits.release()
     while (this.bids < wanted && this.permits.take()) this.bids++
+    if (this.bids > 0 && this.arriving === undefined) this.revise()
     return this.bids > 0
+  }
+
+  /** Estimates the calls again that are decided on next. Not in the decision, because an accounting of a caller may run. */
+  private revise(): void {
+    const next: Array<Entry> = []
+    for (const entry of this.heads(this.port.batch)) if (next.push(entry) >= this.bids) break
+    for (const entry of next) if (entry.revise(this.config.rules)) entry.cost = costOf(this.port.state, entry.charge)
   }
 
   /** Decides on the first calls. It only changes the draft, because it may be played again. */
@@ -214,13 +222,15 @@ export class Pool implements PoolOfCall {
     return settled > 0 && this.bid()
   }
 
-  private carryOut({ entry, refusal, admission }: DecidedCall, by: Home, isLate: boolean): boolean {
+  private carryOut({ admission, charge, entry, estimate, refusal }: DecidedCall, by: Home, isLate: boolean): boolean {
     const isWaiting = entry.phase === "waiting"
     if (admission === undefined) {
       if (isWaiting) this.refuse(entry, refusal!)
       return isWaiting
     }
     const goes = isWaiting && !isLate
+    entry.estimate = estimate
+    entry.charge = charge
     if (goes) this.grant(entry, admission, by)
     else by.transact((draft, now) => release(draft, by.id, admission, now))
     return goes

@@ -36,10 +36,11 @@ const fail = (entry: Entry, failure: FailOptions): Verdict => {
 /** Hands an admitted call to its caller, as a plain object of functions that can be copied and decorated. */
 export const handOut = (entry: Entry): Reservation => {
   if (entry.phase === "held") entry.phase = "begun"
-  const { agent, binding, charge, pool, waitedMillis } = entry
+  const { agent, binding, charge, estimate, pool, waitedMillis } = entry
   return {
     pool: pool.name,
     agent,
+    estimate,
     charge: limited(pool.law, charge),
     waited: waitedMillis === 0 ? Duration.zero : Duration.millis(waitedMillis),
     binding,

@@ -13,6 +13,7 @@ import * as Budget from "../Budget.ts"
 import type { Wake } from "../budget/waker.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Events from "../Events.ts"
+import * as Estimating from "../domain/estimating.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -229,8 +230,9 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   /** Notes the reservation of the attempt. */
-  admit(reservation: Budget.Reservation, estimate: Limits.Estimate): void {
+  admit(reservation: Budget.Reservation): void {
     const { pool, span } = this
+    const { estimate } = reservation
     // A reservation or a tracer may throw, so both are read before anything is counted.
     const millis = Duration.toMillis(reservation.waited)
     if (span !== undefined) Trace.admitted(span, estimate, reservation)
@@ -304,9 +306,9 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     pool.counts.used(actual)
     const { continuation, finishReason } = response
     if (continuation !== undefined) parts.conversations.remember(continuation, actual)
-    // The length of a truncated answer reflects its limit and not what the model would have written.
-    const wasCut = finishReason === "max_tokens" || finishReason === "length"
-    const learning = wasCut ? { ...known, maxTokens: actual.outputTokens } : known
+    const learning = Usage.learning(known, actual, finishReason)
+    // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
+    if (Estimating.teach(parts.estimator.learn, learning, actual)) return settled
     return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
   }
 

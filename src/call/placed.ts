@@ -25,12 +25,6 @@ import * as Usage from "./usage.ts"
 
 export type CallError = LlmError | Budget.BudgetError
 
-/** An admitted reservation. */
-export interface Reserved {
-  readonly reservation: Budget.Reservation
-  readonly estimate: Limits.Estimate
-}
-
 /** The steps of an admission at one place. */
 interface AdmissionSteps {
   readonly pay: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<void, CallError>
@@ -38,7 +32,7 @@ interface AdmissionSteps {
   readonly reserve: (
     at: Reserving,
     estimate: Limits.Estimate
-  ) => Effect.Effect<Reserved, Budget.BudgetError, Scope.Scope>
+  ) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>
   readonly refusalOf: (error: Budget.BudgetError) => CallError
 }
 
@@ -130,7 +124,7 @@ class Race {
   /** When the call was expected to start, at the places where it waits. */
   private readonly starts = new Map<Located, number>()
   readonly refusals = new Map<Located, Budget.BudgetError>()
-  readonly admitted: Array<{ readonly at: Located; readonly reserved: Reserved }> = []
+  readonly admitted: Array<{ readonly at: Located; readonly reserved: Budget.Reservation }> = []
 
   constructor(
     call: GovernedCall,
@@ -281,7 +275,7 @@ const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
   return Effect.flatMap(winner, (exit) => {
     const lost = admitted.filter((one) => Exit.isFailure(exit) || one !== exit.value)
     return Effect.andThen(
-      Effect.forEach(lost, ({ reserved }) => reserved.reservation.refund, { discard: true }),
+      Effect.forEach(lost, ({ reserved }) => reserved.refund, { discard: true }),
       exit
     )
   })
@@ -320,7 +314,7 @@ export const admitted = Effect.fnUntraced(function* (
   placement.why = race.why(at)
   placement.current = at.index
   call.moveTo(at)
-  call.admit(reserved.reservation, reserved.estimate)
+  call.admit(reserved)
   return call
 })
 
@@ -335,7 +329,12 @@ const dearest = (located: ReadonlyArray<Located>): [Located, Limits.Estimate] =>
 }
 
 /** Reports a call that goes elsewhere than it usually would, and why. */
-const report = (call: GovernedCall, race: Race, { place, pool, index }: Located, { reservation }: Reserved): void => {
+const report = (
+  call: GovernedCall,
+  race: Race,
+  { place, pool, index }: Located,
+  reservation: Budget.Reservation
+): void => {
   const { now: at, parts } = call
   const why = race.why(race.located.find((each) => each.index === index)!)
   pool.counts.placed(1, why)

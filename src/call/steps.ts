@@ -8,8 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
-import { counting, first, type GovernedOptions } from "../budget/models.ts"
+import { counting, first, type GovernedOptions, revised } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
+import * as Estimating from "../domain/estimating.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
@@ -121,7 +122,8 @@ const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed
   pay: (at, estimate) => pay(call, at, estimate, restore),
   foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
   reserve: (at, estimate) =>
-    reserve(call, at, estimate, call.now, restore, (reservation, estimate) => ({ reservation, estimate })),
+    // A place may have estimated a prompt that no cache has, which the estimator does not know.
+    reserve(call, at, estimate, restore),
   refusalOf: (error) => refusalFor(call, error, call.from)
 })
 
@@ -149,41 +151,39 @@ const reserveHere = (
   restore: Restore
 ): Effect.Effect<GovernedCall, Placed.CallError, Scope.Scope> => {
   const since = call.now
-  const admit: Admit<GovernedCall> = (reservation, estimate) => {
-    call.admit(reservation, estimate)
-    return call
-  }
-  return Effect.mapError(reserve(call, call, estimate, since, restore, admit), (error) =>
-    refusalFor(call, error, since)
-  )
+  const revise = Estimating.revision(call.parts.estimator.estimate, call.known, estimate)
+  return Effect.mapBoth(reserve(call, call, estimate, restore, revise), {
+    onSuccess: (reservation) => {
+      call.admit(reservation)
+      return call
+    },
+    onFailure: (error) => refusalFor(call, error, since)
+  })
 }
 
-type Admit<A> = (reservation: Budget.Reservation, estimate: Limits.Estimate) => A
-
-/** Reserves an estimate. The `maxWait` of the call counts from `since`. */
-const reserve = <A>(
+/** Reserves an estimate. The `maxWait` of the call counts from now. */
+const reserve = (
   call: GovernedCall,
   at: Reserving,
   estimate: Limits.Estimate,
-  since: number,
   restore: Restore,
-  admit: Admit<A>
-): Effect.Effect<A, Budget.BudgetError, Scope.Scope> =>
-  Effect.matchEffect(restore(call.parts.budget.reserve(estimate, queueingOf(call, at, since))), {
-    onSuccess: (reservation) => Effect.succeed(admit(reservation, estimate)),
-    onFailure: (error) => {
-      const { reason } = error
-      const less =
-        reason._tag === "EstimateTooLarge" ? Usage.within(reason, at.accounting, at.known, estimate) : undefined
-      return less === undefined ? Effect.fail(error) : reserve(call, at, less, since, restore, admit)
-    }
+  revise?: GovernedOptions[typeof revised]
+): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> => {
+  const queueing = queueingOf(call, at, call.now, revise)
+  return Effect.catch(restore(call.parts.budget.reserve(estimate, queueing)), (error) => {
+    const { reason } = error
+    const less =
+      reason._tag === "EstimateTooLarge" ? Usage.within(reason, at.accounting, at.known, estimate) : undefined
+    return less === undefined ? Effect.fail(error) : reserve(call, at, less, restore, revise)
   })
+}
 
 /** How an attempt is queued. Its `maxWait` counts from `since`. */
 const queueingOf = (
   { agent, how, isFirst, until }: GovernedCall,
   { accounting, call, pool }: Reserving,
-  since: number
+  since: number,
+  revise?: GovernedOptions[typeof revised]
 ): GovernedOptions => ({
   agent,
   priority: how.priority,
@@ -192,7 +192,8 @@ const queueingOf = (
   pool: pool.kind,
   account: call.account,
   [first]: isFirst,
-  [counting]: accounting.counting
+  [counting]: accounting.counting,
+  [revised]: revise
 })
 
 /** The refusal of an attempt whose deadline has passed. */

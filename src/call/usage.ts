@@ -129,6 +129,14 @@ export const counted = (held: HeldCall, actual = held.observed ?? unanswered): L
   return held.accounting.usage(known, held.known.maxTokens)
 }
 
+/** A call as it is learned. The length of a truncated answer reflects its limit and not what the model would have written. */
+export const learning = (
+  known: KnownCall,
+  { outputTokens }: Accounting.Actual,
+  finishReason: string | undefined
+): KnownCall =>
+  finishReason === "max_tokens" || finishReason === "length" ? { ...known, maxTokens: outputTokens } : known
+
 /**
  * The usage to settle a failed call to, according to its error. A dimension that is left out keeps its estimate. An error
  * without a valid usage keeps the whole estimate.

@@ -41,7 +41,18 @@ describe("a budget whose reservations", () => {
     Effect.gen(function* () {
       const budget = yield* Budget.make({ limits })
       const held = yield* budget.reserve({ tokens: 10 })
-      const members = ["agent", "binding", "charge", "fail", "observe", "pool", "refund", "settle", "waited"]
+      const members = [
+        "agent",
+        "binding",
+        "charge",
+        "estimate",
+        "fail",
+        "observe",
+        "pool",
+        "refund",
+        "settle",
+        "waited"
+      ]
       assert.deepStrictEqual(Object.keys(held).sort(), members)
       assert.deepStrictEqual({ ...held }, held)
     }).pipe(Effect.scoped)

@@ -1,7 +1,8 @@
 /**
  * The statistics of the estimator: moving averages with their deviation, and quantiles of the last values. The last values are
- * changed in place, because every call adds one.
+ * changed in place, because every call adds one. And what the library's own estimator can do without an effect.
  */
+import type * as Effect from "effect/Effect"
 
 /** A moving average, and the moving average of the absolute deviation from it. */
 export interface Trend {
@@ -90,3 +91,59 @@ export const quantile = ({ sorted }: Recent, p: number): number =>
 
 /** The mean; 0 without values. */
 export const mean = ({ sum, values }: Recent): number => (values.length === 0 ? 0 : sum / values.length)
+
+// -----------------------------------------------------------------------------
+// At once
+// -----------------------------------------------------------------------------
+
+/** The key of the immediate forms of a function. A function that replaces it does not have them. */
+const atOnce: unique symbol = Symbol.for("floodgate/Estimator/atOnce")
+
+/** What an estimator does without an effect. One of the user's cannot, because it may ask a provider. */
+interface Immediate<Call, Actual, Estimate> {
+  /** Estimates a call again, given its estimate so far. */
+  readonly revise: (call: Call, before: Estimate) => Estimate
+  readonly learn: (call: Call, actual: Actual) => void
+  /** How many answers it has learned from. */
+  lessons: number
+}
+
+/** Attaches the immediate forms of an estimator to one of its functions. */
+export const immediate = <Function extends object, Call, Actual, Estimate>(
+  self: Function,
+  forms: Immediate<Call, Actual, Estimate>
+): Function => Object.assign(self, { [atOnce]: forms })
+
+interface Attached<Call, Actual, Estimate> {
+  readonly [atOnce]?: Immediate<Call, Actual, Estimate>
+}
+
+/**
+ * Estimates a call again each time it is called; undefined while nothing was learned since the last time. Undefined for an
+ * estimator that may take time.
+ */
+export const revision = <Call, Estimate>(
+  estimate: (call: Call) => Effect.Effect<Estimate>,
+  call: Call,
+  before: Estimate
+): (() => Estimate | undefined) | undefined => {
+  const forms = (estimate as Attached<Call, never, Estimate>)[atOnce]
+  if (forms === undefined) return undefined
+  let { lessons } = forms
+  return () => {
+    if (forms.lessons === lessons) return undefined
+    lessons = forms.lessons
+    return forms.revise(call, before)
+  }
+}
+
+/** Learns from an answer at once. False if the estimator may take time. */
+export const teach = <Call, Actual>(
+  learn: (call: Call, actual: Actual) => Effect.Effect<void>,
+  call: Call,
+  actual: Actual
+): boolean => {
+  const forms = (learn as Attached<Call, Actual, unknown>)[atOnce]
+  forms?.learn(call, actual)
+  return forms !== undefined
+}
