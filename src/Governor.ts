@@ -73,7 +73,7 @@ import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
-export type { Call, CallOptions, Options, Outcome, ResponseInfo, Ticket } from "./call/models.ts"
+export type { Call, CallBill, CallOptions, Options, Outcome, ResponseInfo, Ticket } from "./call/models.ts"
 
 // -----------------------------------------------------------------------------
 // Service

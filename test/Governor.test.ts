@@ -296,6 +296,34 @@ describe("Governor", () => {
   // What reaches the budget
   // ---------------------------------------------------------------------------
 
+  describe("onBilled", () => {
+    it.effect("is told what each attempt costs, but no rejection, and may throw", () =>
+      Effect.gen(function* () {
+        const bills: Array<Governor.CallBill> = []
+        const onBilled = (bill: Governor.CallBill) => {
+          bills.push(bill)
+          throw new Error("a caller's mistake")
+        }
+        const governor = yield* Governor.Governor
+        let attempts = 0
+        const attempt = Effect.suspend(() => {
+          attempts++
+          if (attempts === 1) return Effect.fail(new LlmError.LlmError({ reason: new LlmError.RateLimited({}) }))
+          return Effect.succeed({ value: "ok", actual: { inputTokens: 1_000, outputTokens: 100 } })
+        })
+        const retry = steady(2)
+        const running = yield* Effect.forkChild(governor.run(call, () => attempt, { onBilled, retry: retry as never }))
+        yield* TestClock.adjust("1 minute")
+        assert.strictEqual(yield* Fiber.join(running), "ok")
+        yield* governor.run({ ...call, model: "unpriced" }, () => Effect.succeed({ value: 1 }), { onBilled })
+        const actual = { inputTokens: 1_000, outputTokens: 100 }
+        assert.deepStrictEqual(bills[0], { model: "m", actual, dollars: 0.002 })
+        assert.deepInclude(bills[1], { model: "unpriced", dollars: undefined })
+        assert.strictEqual(bills.length, 2)
+      }).pipe(Effect.provide(layer({ prices: { m: { input: 1, output: 10 } } })))
+    )
+  })
+
   describe("pushback", () => {
     it.effect("a lone rejection delays only its own call, by at least its retry-after and at most a fifth more", () =>
       Effect.gen(function* () {

@@ -14,6 +14,7 @@ import type { Wake } from "../budget/waker.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Events from "../Events.ts"
 import * as Estimating from "../domain/estimating.ts"
+import { harmless } from "../domain/input/callbacks.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -379,6 +380,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
     payment?.settle(isKnown ? cost : undefined, now)
     pool.counts.dollars += cost / perDollar
+    if (billed !== undefined) this.report(billed, price && cost / perDollar)
   }
 
   // ---------------------------------------------------------------------------
@@ -452,6 +454,12 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     } catch {
       return { billed: undefined, isKnown: false, usage: {} }
     }
+  }
+
+  /** Reports what the attempt costs to the caller, whose code may throw. */
+  private report(actual: Accounting.Actual, dollars: number | undefined): void {
+    const { onBilled } = this.how
+    if (onBilled !== undefined) harmless(onBilled)({ model: this.call.model, actual, dollars })
   }
 
   /** Pauses the pool if the provider asks for more time than any bucket needs to refill. */

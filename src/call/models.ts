@@ -155,6 +155,27 @@ export interface CallOptions extends Omit<ReserveOptions, "pool" | "account"> {
   readonly places?: ReadonlyArray<string> | undefined
   /** Purses that pay for the call, besides those of {@link Spending.from} around it. @default none */
   readonly purses?: ReadonlyArray<Spending.Purse> | undefined
+  /**
+   * Called with what each attempt costs, when it ends: an answer, also the part of one that was cut off, but no rejection. An
+   * attempt whose usage is unknown is billed as expected. What the function throws is ignored.
+   *
+   * @default none
+   * @since 0.4.0
+   */
+  readonly onBilled?: ((bill: CallBill) => void) | undefined
+}
+
+/**
+ * What an attempt costs.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface CallBill {
+  readonly model: string
+  readonly actual: Accounting.Actual
+  /** Undefined if the model has no price. */
+  readonly dollars: number | undefined
 }
 
 /**
@@ -224,6 +245,7 @@ export const called: Input.Checks<CallOptions> = {
   cacheKey: Input.text,
   places: Input.list(Input.text),
   purses: Input.list(Input.that("a purse, as Spending.make gives it", (purse) => "internals" in Object(purse))),
+  onBilled: Input.callback,
   retry: Input.policy
 }
 

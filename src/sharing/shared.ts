@@ -8,7 +8,6 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as MutableRef from "effect/MutableRef"
@@ -21,6 +20,7 @@ import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import * as State from "./state.ts"
+import * as StoreMetrics from "./storeMetrics.ts"
 import * as Text from "./text.ts"
 import * as Time from "./time.ts"
 
@@ -30,10 +30,6 @@ const maxConflicts = 4
  * How many of the latest commits of unknown outcome are remembered. Without a bound, a read-only store would add more and more.
  */
 const maxDoubted = 20
-const damagedStates = Metric.counter("floodgate_budget_damaged_states", {
-  description: "Damaged states that were read from the store",
-  incremental: true
-})
 /** After a timeout it is unknown whether the store has performed the operation. */
 const noReply = new StoreError({ cause: new Error("no reply in time") })
 
@@ -262,7 +258,9 @@ export class SharedPort implements Port, SharedView {
     return Effect.ensuring(
       this.lock.withPermit(
         Effect.andThen(
-          Effect.catchCause(exchanged, (cause) => this.failed(cause)),
+          Effect.catchCause(exchanged, (cause) =>
+            Effect.andThen(StoreMetrics.failed(this.options.name), this.failed(cause))
+          ),
           this.reportDamage
         )
       ),
@@ -507,9 +505,9 @@ export class SharedPort implements Port, SharedView {
     const { name } = this.options
     if (damage === undefined) return Effect.void
     this.damage = undefined
-    const counted = Metric.update(Metric.withAttributes(damagedStates, { pool: name }), 1)
+    const count = StoreMetrics.damaged(name)
     const what = `The state of pool "${name}" in the store was damaged. This process replaces it with what it knows`
-    return hasState ? Effect.andThen(counted, Effect.logWarning(what, damage)) : counted
+    return hasState ? Effect.andThen(count, Effect.logWarning(what, damage)) : count
   })
 
   // ---------------------------------------------------------------------------

@@ -6,7 +6,9 @@ import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "floodgate/Accounting"
 import type * as Events from "floodgate/Events"
+import type * as Governor from "floodgate/Governor"
 import { promptTokens, Lru } from "floodgate/internal"
+import type { Payer } from "./callers.ts"
 import type { KeyDenial } from "./keys.ts"
 import type { SharedCap } from "./purses.ts"
 
@@ -25,6 +27,10 @@ export interface AgentActivity {
   readonly outputTokens: number
   readonly refused: number
   readonly failed: number
+  /** What its calls cost since the gateway started. */
+  readonly dollars: number
+  /** The number of its calls to models without a price, which are not in `dollars`. */
+  readonly unpriced: number
   /** Milliseconds since the epoch. */
   readonly lastAt: number
 }
@@ -44,6 +50,11 @@ const maxMinutes = 60
 const minute = 60_000
 /** Counters are never removed from the registry, so the number of their labels is bounded. */
 const maxSpenders = 100
+const maxBilled = 1_000
+
+type BillLabels = { readonly key: string; readonly rule: string; readonly model: string }
+
+const otherBills: BillLabels = { key: "other", rule: "other", model: "other" }
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
@@ -55,6 +66,7 @@ export class Activity {
   private readonly context: Context.Context<never>
   private readonly now: () => number
   private readonly spenders = new Set<string>()
+  private readonly payers = new Set<string>()
   private readonly counters = new Map<string, Metric.Counter<number>>()
   private readonly total: Metric.Registration
   private caps: ReadonlyArray<Metric.Registration> = []
@@ -72,7 +84,7 @@ export class Activity {
   }
 
   private count(id: string, description: string, attributes: Readonly<Record<string, string>>, amount = 1): void {
-    const key = `${id} ${Object.values(attributes).join(" ")}`
+    const key = [id, ...Object.values(attributes)].join("\n")
     let counter = this.counters.get(key)
     if (counter === undefined) {
       counter = Metric.counter(id, { description, attributes, incremental: true })
@@ -88,6 +100,8 @@ export class Activity {
       outputTokens: 0,
       refused: 0,
       failed: 0,
+      dollars: 0,
+      unpriced: 0,
       lastAt: 0
     }
     known.lastAt = this.now()
@@ -108,15 +122,18 @@ export class Activity {
   /** Shows what is left of these caps instead of earlier ones. */
   watch(caps: ReadonlyArray<SharedCap>): void {
     const earlier = this.caps
-    this.caps = caps.map(({ left, name, per }) =>
-      this.show(
-        Metric.gauge("floodgate_gateway_cap_left_dollars", {
-          description: "Dollars that remain under a cap, by cap",
-          attributes: { cap: name, per }
-        }),
-        left
-      )
-    )
+    this.caps = caps.flatMap(({ dollars, left, name, per }) => {
+      const attributes = { cap: name, per }
+      const all = Metric.gauge("floodgate_gateway_cap_dollars", {
+        description: "The caps in dollars, by cap",
+        attributes
+      })
+      const remaining = Metric.gauge("floodgate_gateway_cap_left_dollars", {
+        description: "Dollars that remain under a cap, by cap",
+        attributes
+      })
+      return [this.show(all, () => dollars), this.show(remaining, left)]
+    })
     for (const series of earlier) series.remove()
   }
 
@@ -125,13 +142,31 @@ export class Activity {
     for (const series of [this.total, ...this.caps]) series.remove()
   }
 
-  /** Adds to what an agent has spent. */
-  spent(agent: string, dollars: number): void {
-    this.minute().dollars += dollars
+  /** Counts what a call has cost. */
+  billed({ agent, key, rule }: Payer, { actual, dollars, model }: Governor.CallBill): void {
+    const own = this.agent(agent)
+    if (dollars === undefined) own.unpriced++
+    else own.dollars += dollars
+    this.minute().dollars += dollars ?? 0
+    const labels = this.labelsOf({ key, rule, model })
+    const tokens = "Tokens of calls, by key, rule, model and direction"
+    this.count("floodgate_gateway_tokens", tokens, { ...labels, direction: "input" }, promptTokens(actual))
+    this.count("floodgate_gateway_tokens", tokens, { ...labels, direction: "output" }, actual.outputTokens)
+    if (dollars === undefined) return
+    this.count("floodgate_gateway_cost_dollars", "What calls cost in dollars, by key, rule and model", labels, dollars)
     // A client may use another name for each call.
     if (this.spenders.size < maxSpenders) this.spenders.add(agent)
     const name = this.spenders.has(agent) ? agent : "other agents"
     this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
+  }
+
+  /** The labels of a bill. Keys and models come from requests, so beyond a number of series all further ones are one. */
+  private labelsOf(labels: BillLabels): BillLabels {
+    const id = [labels.key, labels.rule, labels.model].join("\n")
+    if (this.payers.has(id)) return labels
+    if (this.payers.size >= maxBilled) return otherBills
+    this.payers.add(id)
+    return labels
   }
 
   /** Counts a request whose key was not accepted. Only an expired key has a name. */

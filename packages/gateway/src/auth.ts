@@ -1,6 +1,6 @@
 /** Decides who may send requests: callers with the token, or local programs if the gateway has none. */
 import { createHash, timingSafeEqual } from "node:crypto"
-import type { IncomingMessage } from "node:http"
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 import type { Refusal } from "floodgate/protocol"
 
@@ -65,6 +65,11 @@ const noToken: Refusal = {
     "The token of the gateway is missing or wrong: add the header x-floodgate-token, or put /token/TOKEN in front of the path. In a browser, open /floodgate/"
 }
 
+/** The gateway's own paths. No provider's key is sent to them, so the token may be where Prometheus puts it. */
+const own = /^\/(?:metrics|floodgate)(?:[/?]|$)/
+const bearerOf = ({ authorization }: IncomingHttpHeaders): string | undefined =>
+  /^bearer +(\S+)$/i.exec(authorization ?? "")?.[1]
+
 /**
  * Makes the check of requests. The token is in the header `x-floodgate-token`, or in front of the path for clients that can only
  * set a base URL. If the gateway has no token, `hosts` are its names in addition to those of this machine.
@@ -79,7 +84,7 @@ export const makeAuth = (
     const inPath = prefix.exec(url)
     const target = inPath === null ? url : url.slice(inPath[0].length) || "/"
     if (expected === undefined) return { target, refusal: foreign(request, hosts) }
-    const given = headers["x-floodgate-token"] ?? inPath?.[1]
+    const given = headers["x-floodgate-token"] ?? inPath?.[1] ?? (own.test(target) ? bearerOf(headers) : undefined)
     const isKnown = typeof given === "string" && timingSafeEqual(digest(given), expected)
     return { target, refusal: isKnown ? undefined : noToken }
   }

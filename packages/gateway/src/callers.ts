@@ -58,6 +58,14 @@ const matcherOf = (pattern: string | undefined): ((text: string) => boolean) => 
   }
 }
 
+/** Whom a bill counts for. */
+export interface Payer {
+  readonly agent: string
+  readonly key: string
+  /** The first rule with a name that applies; empty if none does. */
+  readonly rule: string
+}
+
 /** A caller, and the options of its calls. */
 export interface Caller extends Governor.CallOptions {
   readonly agent: string
@@ -70,6 +78,7 @@ export interface Caller extends Governor.CallOptions {
 export const makeCallers = (
   rules: ReadonlyArray<Rule>,
   purses: CallerPurses,
+  billed: (payer: Payer, bill: Governor.CallBill) => void,
   hasKeys = false
 ): ((request: CallRequest) => Caller) => {
   const compiled = rules.map((rule) => ({
@@ -94,8 +103,14 @@ export const makeCallers = (
           matches.headers.every(([name, isMatch]) => isMatch(request.header(name) ?? ""))
       )
       .map(({ rule }) => rule)
+    const payer: Payer = {
+      agent,
+      key: callerKeys()[0]!.name,
+      rule: matching.find(({ name }) => name !== undefined)?.name ?? ""
+    }
     return {
       agent,
+      onBilled: (bill) => billed(payer, bill),
       weight: matching.find(({ weight }) => weight !== undefined)?.weight,
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
       purses: purses.of(matching, agent, callerKeys)

@@ -65,7 +65,6 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Scope from "effect/Scope"
 import { constVoid } from "effect/Function"
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
@@ -79,6 +78,7 @@ import { makeCallers } from "./callers.ts"
 import { type AuthResult, makeAuth } from "./auth.ts"
 import * as Proxy from "./proxy.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
+import * as Metrics from "./metrics.ts"
 import * as Page from "./page.ts"
 import * as Credentials from "./credentials.ts"
 import { makeKeyring } from "./keys.ts"
@@ -206,7 +206,7 @@ const makeGeneration = Effect.fnUntraced(function* (
     operation: "Gateway.make",
     accounts,
     credentialName: (credential) => credentialNames.get(credential),
-    callOptions: makeCallers(rules, purses, keys !== undefined),
+    callOptions: makeCallers(rules, purses, (payer, bill) => activity.billed(payer, bill), keys !== undefined),
     used: (planned) => {
       const use = activity.used(agentOf(planned))
       const record = recorder?.used(planned)
@@ -250,7 +250,7 @@ type Generation = Effect.Success<ReturnType<typeof makeGeneration>>
 const own = (
   { refusal, target }: AuthResult,
   page: ReturnType<typeof Page.make>,
-  context: Context.Context<never>,
+  metrics: Effect.Effect<string>,
   request: IncomingMessage,
   response: ServerResponse
 ): Effect.Effect<void> | undefined => {
@@ -261,8 +261,7 @@ const own = (
   const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
   if (refusal !== undefined && !isOpen) return plain(response, statusOf(refusal), `${refusal.message}\n`)
   if (path === "/metrics") {
-    const text = PrometheusMetrics.formatUnsafe(context)
-    return plain(response, 200, text, "text/plain; version=0.0.4; charset=utf-8")
+    return Effect.flatMap(metrics, (text) => plain(response, 200, text, Metrics.contentType))
   }
   return page(file, target.slice(path.length + 1), response)
 }
@@ -321,7 +320,7 @@ interface ServerParts {
   readonly current: () => Generation
   readonly isClosing: () => boolean
   readonly page: ReturnType<typeof Page.make>
-  readonly context: Context.Context<never>
+  readonly metrics: Effect.Effect<string>
   readonly memory: Bodies.BodyMemory
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly users: KeyUsers
@@ -391,7 +390,7 @@ const forward = (
 const serving =
   (parts: ServerParts): Serve =>
   (request, response) => {
-    const { context, current, isClosing, page, run } = parts
+    const { current, isClosing, metrics, page, run } = parts
     request.on("error", () => {})
     response.on("error", () => {})
     const show = (shown: Effect.Effect<void>): void => {
@@ -403,7 +402,7 @@ const serving =
       return show(isClosing() ? plain(response, 503, "closing\n") : plain(response, 200, "ready\n"))
     }
     const entry = current().door(request)
-    const shown = own(entry, page, context, request, response)
+    const shown = own(entry, page, metrics, request, response)
     if (shown === undefined) forward(parts, entry, request, response)
     else show(shown)
   }
@@ -449,7 +448,7 @@ export const make = Effect.fnUntraced(function* (
   const journal = Context.get(context, Remembered)
   const scope = yield* Effect.scope
   const activity = yield* makeActivity(context, now)
-  const purses = new CallerPurses(options.spent ?? {}, context, (agent, dollars) => activity.spent(agent, dollars))
+  const purses = new CallerPurses(options.spent ?? {}, context)
   const governor = yield* Governor.Governor
   const memory = yield* Bodies.makeMemory
   const set = yield* FiberSet.make<void, never>()
@@ -477,6 +476,7 @@ export const make = Effect.fnUntraced(function* (
     upstreams: () => current.checked.upstreams,
     now
   })
+  const metrics = Metrics.exposition(context, budget)
   let closing = false
   const users = new KeyUsers()
 
@@ -491,7 +491,7 @@ export const make = Effect.fnUntraced(function* (
       if (old.open === 0) yield* old.close
     }).pipe(Effect.uninterruptible)
 
-  const serve = serving({ context, current: () => current, isClosing: () => closing, memory, page, run, users })
+  const serve = serving({ current: () => current, isClosing: () => closing, memory, metrics, page, run, users })
   server.on("request", Server.oneByOne(guarded(serve, run)))
   yield* Effect.addFinalizer(() => {
     closing = true

@@ -63,10 +63,7 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
     pools: Object.entries(pools).flatMap(([name, pool]) =>
       configured.has(name) && isAtRest(pool) ? [] : [{ name, ...pool }]
     ),
-    agents: activity.busiest(maxAgents).map((agent) => ({
-      ...agent,
-      ...purses.ofAgent(agent.name)
-    })),
+    agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),
     minutes: activity.lastHour,
     events: [...(journal?.events ?? [])].reverse()

@@ -1,4 +1,4 @@
-/** The purses that a call pays from: one for each cap that applies, and one for its agent, which only counts. */
+/** The purses that a call pays from: one for each cap that applies. */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -20,8 +20,6 @@ export interface CallerKey {
   readonly hash: string
 }
 
-/** How many purses of idle agents are kept: as many as the page shows. */
-const maxCounted = 1_000
 /** How many idle purses with a cap are kept. Of further ones only the amounts are kept. */
 const maxOpen = 1_000
 /**
@@ -51,6 +49,7 @@ export interface SharedCap {
   readonly name: string
   /** The period of the cap in words. */
   readonly per: string
+  readonly dollars: number
   /** Returns what is left of it, in dollars. */
   readonly left: () => number
 }
@@ -65,12 +64,9 @@ const nothing: Spending.Cap = { dollars: 1e-9 }
 
 /** The purses of a gateway's callers. It is mutable. */
 export class CallerPurses {
-  /** Purses of agents, which only count. */
-  private readonly counted = new Map<string, Spending.Purse>()
   private readonly capped = new Map<string, Capped>()
   /** How many running requests may pay from a purse. */
   private readonly users = new Map<Spending.Purse, number>()
-  private readonly idleCounted = new Lru.Shedder(this.counted, (purse) => this.isIdle(purse))
   private readonly idleCapped = new Lru.Shedder(
     this.capped,
     ({ id, purse }) => !isShared(id) && this.isIdle(purse),
@@ -79,7 +75,6 @@ export class CallerPurses {
   /** Refuses the agents and keys for which there is no room. */
   private readonly full = Spending.make(`agents and keys beyond the first ${maxSpent}`, nothing)
   private readonly earlier: Map<string, Spending.Kept>
-  private readonly spent: (agent: string, dollars: number) => void
   /** Reads a purse at once, by the clock of the gateway. */
   private readonly read: <A>(effect: Effect.Effect<A>) => A
   /** The names of the caps of the current rules, which are shown even before they are used. */
@@ -87,15 +82,9 @@ export class CallerPurses {
   /** Whether the gateway has keys of its own, whose names may be shown. */
   private hasKeys = false
 
-  constructor(
-    earlier: Readonly<Record<string, Spending.Kept>>,
-    context: Context.Context<never>,
-    /** Called with what an agent has spent. */
-    spent: (agent: string, dollars: number) => void
-  ) {
+  constructor(earlier: Readonly<Record<string, Spending.Kept>>, context: Context.Context<never>) {
     this.earlier = new Map(Object.entries(earlier))
     this.read = Effect.runSyncWith(context)
-    this.spent = spent
   }
 
   /** The purses of a caller that these rules apply to. */
@@ -104,7 +93,7 @@ export class CallerPurses {
     agent: string,
     keysOf: () => ReadonlyArray<CallerKey>
   ): ReadonlyArray<Spending.Purse> {
-    const purses = [this.agent(agent)]
+    const purses: Array<Spending.Purse> = []
     for (const rule of matching) {
       const shared = this.ofRule(rule)
       if (shared !== undefined) purses.push(shared)
@@ -142,7 +131,14 @@ export class CallerPurses {
     const caps = rules.flatMap((rule) => {
       const purse = this.ofRule(rule)
       if (purse === undefined) return []
-      return [{ name: purse.name, per: perOf(rule.cap?.per), left: () => this.read(purse.status).left ?? 0 }]
+      return [
+        {
+          name: purse.name,
+          per: perOf(rule.cap?.per),
+          dollars: rule.cap?.dollars ?? 0,
+          left: () => this.read(purse.status).left ?? 0
+        }
+      ]
     })
     this.shared = new Set(caps.map(({ name }) => name))
     return caps
@@ -155,25 +151,6 @@ export class CallerPurses {
   /** The purse that all callers of a rule share. */
   private ofRule(rule: Rule): Spending.Purse | undefined {
     return rule.cap && this.cap(rule.cap, labelOf(rule, this.hasKeys), "rule", rule, "")
-  }
-
-  private agent(name: string): Spending.Purse {
-    let purse = this.counted.get(name)
-    if (purse === undefined) {
-      let before = 0
-      const made: Spending.Purse = Spending.make(name, undefined, {
-        changed: () => {
-          const { total } = this.read(made.status)
-          if (total > before) this.spent(name, total - before)
-          before = total
-        }
-      })
-      purse = made
-    }
-    this.counted.delete(name)
-    this.counted.set(name, purse)
-    this.idleCounted.shed(maxCounted)
-    return purse
   }
 
   private cap(cap: Spending.Cap, name: string, kind: string, rule: Rule, subject: string): Spending.Purse {
@@ -221,13 +198,6 @@ export class CallerPurses {
     const now = this.read(Clock.currentTimeMillis)
     for (const [each, kept] of earlier) if (isOver(kept, now)) earlier.delete(each)
     return hasRoom()
-  }
-
-  /** What an agent has spent since the gateway started, and the number of its calls to models without a price. */
-  ofAgent(agent: string): { readonly dollars: number; readonly unpriced: number } {
-    const purse = this.counted.get(agent)
-    const { total, unpriced } = purse === undefined ? { total: 0, unpriced: 0 } : this.read(purse.status)
-    return { dollars: total, unpriced }
   }
 
   /** The caps, with the most used one first. */

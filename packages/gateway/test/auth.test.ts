@@ -135,6 +135,11 @@ describe("a gateway with a token", () => {
       assert.strictEqual(status, 401)
       assert.include(text, '"type":"authentication_error"')
       assert.include(text, "x-floodgate-token")
+      // Prometheus sends it like this. To a provider's path, that header belongs to the provider.
+      const authorization = { authorization: `Bearer ${token}` }
+      assert.strictEqual((yield* send(here.url, "GET", "/metrics", authorization)).status, 200)
+      assert.strictEqual((yield* send(here.url, "GET", "/metrics", { authorization: `Bearer ${token}x` })).status, 401)
+      assert.strictEqual((yield* send(here.url, "POST", chat, authorization)).status, 401)
     })
   )
 

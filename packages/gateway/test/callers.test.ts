@@ -14,10 +14,9 @@ const request = (agent: string | undefined, headers: Record<string, string> = {}
 })
 
 const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) => {
-  const { agent, priority, weight } = makeCallers(
-    rules,
-    new CallerPurses({}, Context.empty(), () => {})
-  )(request(...args))
+  const { agent, priority, weight } = makeCallers(rules, new CallerPurses({}, Context.empty()), () => {})(
+    request(...args)
+  )
   return { agent, priority, weight }
 }
 

@@ -341,10 +341,10 @@ describe("dollars at the gateway", () => {
         Scope.provide(scope),
         Effect.provideService(Metric.MetricRegistry, registry as never)
       )
-      const left = "floodgate_gateway_cap_left_dollars"
-      assert.deepStrictEqual(shown(), ["floodgate_gateway_open", left, left])
+      const cap = ["floodgate_gateway_cap_dollars", "floodgate_gateway_cap_left_dollars"]
+      assert.deepStrictEqual(shown(), ["floodgate_gateway_open", ...cap, ...cap])
       yield* gateway.reload({ rules: rules.slice(1) })
-      assert.deepStrictEqual(shown(), ["floodgate_gateway_open", left])
+      assert.deepStrictEqual(shown(), ["floodgate_gateway_open", ...cap])
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(shown(), [])
     })
