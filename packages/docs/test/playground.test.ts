@@ -2,7 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { parseHTML } from "linkedom"
 import { Race, Scenarios, Strategies } from "../../cli/src/lab/index.ts"
+import { animationOf } from "../src/playground/animation.ts"
 import { run, runs } from "../src/playground/runs.ts"
 import {
   defaults,
@@ -105,4 +107,23 @@ describe("a run of the playground", () => {
     })
     assert.deepStrictEqual([endMillis, rows[0]!.bars, rows[0]!.lostAt], [1_000, [], undefined])
   })
+})
+
+describe("the animation", () => {
+  it.effect("is one SVG document that ends with the results, and shows only them without motion", () =>
+    Effect.gen(function* () {
+      const timeline = yield* run(defaults, "sdk-2")
+      const { failedCalls, makespanSeconds, rejections } = timeline.result
+      const svg = animationOf([{ title: "a < b", timeline }], "light")
+      const { window } = parseHTML(`<html><body>${svg}</body></html>`)
+      const textsOf = (selector: string) =>
+        Array.from(window.document.querySelectorAll(selector), ({ textContent }) => textContent)
+      assert.include(textsOf("text"), "a < b")
+      assert.deepStrictEqual(textsOf("text.last"), [
+        `${60 - failedCalls} of 60 answered, ${rejections} × 429, ${failedCalls} lost, after ${makespanSeconds.toFixed(1)} s`
+      ])
+      assert.isAbove(textsOf("text.step").length, 5)
+      assert.include(svg, "prefers-reduced-motion:reduce")
+    })
+  )
 })
