@@ -19,6 +19,9 @@
  * Agents share the budget equally, so the agent with the most work ends last. If only the end of the whole job matters, state
  * the {@link Agent.work} of each agent: shares then follow the remaining work, and all agents end together.
  *
+ * With the concurrency `"advised"`, as many agents start as help, and more as soon as they would: a job of 104 agents then runs a few
+ * at a time, and ends as early. Each outcome says when its agent started.
+ *
  * {@link layer} counts tokens and calls. Put it between the budget and the client. Without it, a call of an agent with a cap on tokens or
  * calls, or with stated work, dies with a `RangeError`. (A `TokenBudget` of your own, with no budget of this library below it, cannot
  * detect that.)
@@ -126,6 +129,31 @@ type ServicesOf<Each extends Agent<unknown, unknown, unknown>> = Effect.Services
 /**
  * Runs agents and returns the outcome of each, in their order. It never fails; the caller decides whether a failure
  * matters. Interrupting it interrupts every agent.
+ *
+ * **Example** (As many agents at once as help)
+ *
+ * ```ts doctest
+ * import * as Duration from "effect/Duration"
+ * import * as Effect from "effect/Effect"
+ * import * as Layer from "effect/Layer"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Budget from "floodgate/Budget"
+ * import { Simulation } from "floodgate/testing"
+ *
+ * const call = Budget.withReservation({ inputTokens: 1_000 }, (held) =>
+ *   Effect.andThen(Effect.sleep("2 seconds"), held.settle({ inputTokens: 1_000, outputTokens: 0 }))
+ * )
+ * const agents = Array.from({ length: 40 }, (_, index) => ({ key: `agent-${index}`, effect: call }))
+ * const each = { calls: 1, first: { inputTokens: 1_000, outputTokens: 0, duration: "2 seconds" as const } }
+ *
+ * const outcomes = Agents.run(agents, { concurrency: "advised", advice: { each } }).pipe(
+ *   Effect.provide(Layer.provide(Agents.layer, Budget.layer({ limits: { tokens: { perSecond: 1_000, burst: 1_000 } } })))
+ * )
+ *
+ * const { value } = await Effect.runPromise(Simulation.run(outcomes))
+ * const started = value.map(({ startedAfter }) => Duration.toSeconds(startedAfter!))
+ * started.filter((seconds) => seconds < 1).length // => 2
+ * ```
  *
  * **Example** (An agent that fails)
  *

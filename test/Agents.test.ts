@@ -386,8 +386,8 @@ describe("Agents", () => {
         const last = Array.from(yield* Fiber.join(seen)).at(-1)
         assert.deepStrictEqual(last, {
           agents: [
-            { key: "a", state: "succeeded", used: { tokens: 10, calls: 1, dollars: 0 } },
-            { key: "b", state: "failed", used: { tokens: 0, calls: 0, dollars: 0 } }
+            { key: "a", state: "succeeded", startedAfter: Duration.zero, used: { tokens: 10, calls: 1, dollars: 0 } },
+            { key: "b", state: "failed", startedAfter: Duration.zero, used: { tokens: 0, calls: 0, dollars: 0 } }
           ],
           done: 2,
           used: { tokens: 10, calls: 1, dollars: 0 }

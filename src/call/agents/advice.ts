@@ -10,7 +10,7 @@ import type * as Forecast from "../../Forecast.ts"
 import type { Advice, AgentWork, PlainAdvice } from "./models.ts"
 
 /** A number of agents helps if it ends the job at most this much later than all agents at once. */
-const tolerance = 0.05
+const tolerance = 0.08
 
 /** The smallest number from `min` up to `max` that does not take much longer than `max`. */
 const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
@@ -51,16 +51,16 @@ const lastJob = 256
 
 const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
 
-/** How many more agents help a job of this size. */
+/** How many agents at once help a job of this size, with those that run already. */
 const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect.Effect<number, E> =>
-  fewestAsQuick(running > 0 ? 0 : 1, job, (more) => Effect.map(foretell(job, running + more), millisOf))
+  fewestAsQuick(1, running + job, (atOnce) => Effect.map(foretell(job, atOnce), millisOf))
 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
 const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, running: number, agents: number | undefined) {
   if (agents !== undefined) return yield* helping(foretell, running, Math.min(agents, lastJob))
   for (let job = firstJob; ; job *= 2) {
     const found = yield* helping(foretell, running, job)
-    if (found <= job / 4 || job >= lastJob) return found
+    if (found <= running + job / 4 || job >= lastJob) return found
   }
 })
 
@@ -75,35 +75,42 @@ const numbersAround = (helps: number): ReadonlyArray<number> => {
 const longest = 60_000
 const shortest = 1_000
 
-const expiryOf = (helps: number, job: Forecast.Forecast): Duration.Duration => {
+/** A guess holds until a call shows how large calls are. */
+const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Duration.Duration => {
+  const ends = isGuess ? job.calls : job.agents
   const next =
-    helps > 0 ? job.agents.map(({ finishesAfter }) => finishesAfter) : job.calls.map(({ askedAfter }) => askedAfter)
+    helps > 0 ? ends.map(({ finishesAfter }) => finishesAfter) : job.calls.map(({ askedAfter }) => askedAfter)
   const millis = next.reduce((least, each) => Math.min(least, Duration.toMillis(each)), longest)
   return Duration.millis(Math.max(shortest, millis))
 }
 
+/** How many agents help, and the forecast of the job with them. */
+export const helpful = Effect.fnUntraced(function* <E>({ agents, error, running }: Question, foretell: Foretell<E>) {
+  const atOnce = yield* search(foretell, running, agents)
+  const helps = Math.max(0, atOnce - running)
+  const job = agents ?? Math.max(1, helps)
+  const whole = yield* foretell(job, atOnce)
+  return { atOnce, helps, job, whole, expiresAfter: expiryOf(helps, whole, error === undefined) }
+})
+
 /** Advises how many agents to start, by a search over forecasts. */
 export const found = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
-  const { agents, running } = question
-  const helps = yield* search(foretell, running, agents)
-  const job = agents ?? Math.max(1, helps)
-  const whole = yield* foretell(job, Math.max(1, running + helps))
-  const atOnce = yield* foretell(Math.max(Math.min(job, lastJob), helps + 1), Infinity)
+  const { helps, whole, ...advice } = yield* helpful(question, foretell)
+  const unbounded = yield* foretell(Math.max(Math.min(advice.job, lastJob), helps + 1), Infinity)
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
   )
   const endWith = (count: number): number =>
     Duration.toMillis(ends.find(({ agents }) => agents === count)?.end ?? Duration.zero)
-  const misfit = atOnce.refused[0]
+  const misfit = unbounded.refused[0]
   return said({
     ...question,
+    ...advice,
     agents: misfit === undefined ? helps : 0,
-    job,
     end: whole.duration,
     furtherAdds: Duration.millis(Math.max(0, endWith(helps + 1) - endWith(helps))),
     ends,
-    binding: misfit?.dimension ?? atOnce.binding,
-    expiresAfter: expiryOf(helps, whole),
+    binding: misfit?.dimension ?? unbounded.binding,
     assumptions: misfit === undefined ? question.assumptions : [...question.assumptions, tooLarge(misfit)]
   })
 })
@@ -114,26 +121,34 @@ const tooLarge = ({ asked, dimension, limit }: Forecast.Forecast["refused"][numb
 const noLimits = "No limit of this pool is known yet, so the end is the earliest that is possible"
 
 /**
- * Advises for a pool of which no limit is known. As many again as run now can be tried, because the pool itself doubles its
+ * How many agents to try in a pool of which no limit is known: as many again as run now, because the pool itself doubles its
  * calls until the provider says what it allows.
  */
-export const tried = Effect.fnUntraced(function* <E>(question: Question, isWaiting: boolean, foretell: Foretell<E>) {
-  const { agents, running } = question
+export const triable = Effect.fnUntraced(function* <E>(
+  { agents, running }: Question,
+  isWaiting: boolean,
+  foretell: Foretell<E>
+) {
   const more = isWaiting ? 0 : Math.max(1, running)
   const helps = Math.min(agents ?? more, more)
   const job = agents ?? Math.max(1, helps)
-  const whole = yield* foretell(job, Math.max(1, running + helps))
-  const [first] = whole.calls
+  const atOnce = Math.max(1, running + helps)
+  const whole = yield* foretell(job, atOnce)
+  return { atOnce, helps, job, whole, expiresAfter: expiryOf(1, whole, true) }
+})
+
+/** Advises for a pool of which no limit is known. */
+export const tried = Effect.fnUntraced(function* <E>(question: Question, isWaiting: boolean, foretell: Foretell<E>) {
+  const { helps, whole, ...advice } = yield* triable(question, isWaiting, foretell)
   return said({
     ...question,
+    ...advice,
     agents: helps,
-    job,
     end: whole.duration,
     furtherAdds: Duration.zero,
     ends: [],
     binding: "unknown",
     error: undefined,
-    expiresAfter: Duration.millis(Math.max(shortest, Duration.toMillis(first?.finishesAfter ?? Duration.zero))),
     assumptions: [...question.assumptions, noLimits]
   })
 })

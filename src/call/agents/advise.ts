@@ -32,13 +32,16 @@ const work = Input.options<AgentWork>({ calls: Input.whole, first: call, later: 
 
 const isName = (value: unknown): value is string => typeof value === "string"
 
+/** Checks what each agent does. */
+export const checkEach: Input.Check = (value) => (isName(value) ? undefined : work(value))
+
 /** Checks a question. */
 const checkAdvise: Input.Check = Input.all(
   Input.options<AdviseOptions>({
     model: Input.text,
     pool: Input.text,
     account: Input.text,
-    each: (value) => (isName(value) ? undefined : work(value)),
+    each: checkEach,
     agents: Input.number(
       `an integer from 1 to ${maxAgents}`,
       (value) => Input.whole(value) === undefined && value <= maxAgents
@@ -61,7 +64,7 @@ const checkAdvise: Input.Check = Input.all(
 const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): string | undefined =>
   hasEnded
     ? undefined
-    : `The ${agents} earlier agents like "${pattern}" still run, and made ${Advice.workText(work)} so far`
+    : `The ${agents} earlier agents like "${pattern}" still run, and are assumed to be halfway through ${Advice.workText(work)}`
 
 /** What each agent does, and what was assumed for it. */
 const workOf = (
@@ -146,6 +149,27 @@ export const advise = Effect.fnUntraced(function* (
   const advice = yield* isKnown ? Advice.found(question, foretell) : Advice.tried(question, isWaiting, foretell)
   promise(advice.agents, advice.expiresAfter)
   return advice
+})
+
+/** How many agents of a job may run now. */
+export interface Allowance {
+  /** How many more help; negative if too many run. */
+  readonly more: number
+  readonly isGuess: boolean
+  readonly millis: number
+}
+
+/** Advises a job, which needs neither the ends of other numbers nor words. */
+export const allow = Effect.fnUntraced(function* (
+  operation: string,
+  options: AdviseOptions
+): Effect.fn.Return<Allowance, AdviseError, Budget.TokenBudget> {
+  const { foretell, isKnown, isWaiting, promise, question } = yield* asked(operation, options)
+  const found = isKnown ? Advice.helpful(question, foretell) : Advice.triable(question, isWaiting, foretell)
+  const { atOnce, expiresAfter, helps } = yield* found
+  promise(helps, expiresAfter)
+  const isGuess = !isKnown || question.error === undefined
+  return { more: atOnce - question.running, isGuess, millis: Duration.toMillis(expiresAfter) }
 })
 
 /** Forecasts the agents if all of them start now. */

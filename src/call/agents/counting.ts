@@ -46,6 +46,12 @@ export const CurrentAgent = Context.Reference<CurrentAgent | undefined>("floodga
   defaultValue: () => undefined
 })
 
+/** The budget that counts, for jobs in programs that only see their client. */
+export const CountingBudget = Context.Reference<Budget.TokenBudget["Service"] | undefined>(
+  "floodgate/Agents/CountingBudget",
+  { defaultValue: () => undefined }
+)
+
 /**
  * A budget that also counts the usage of each agent of a job, and refuses calls that would exceed a cap.
  *
@@ -78,8 +84,10 @@ export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenB
   Layer.effectContext(
     Effect.map(Budget.TokenBudget, (inner) => {
       const history = new AgentHistory()
+      const budget = counting(inner, history)
       return Context.make(Meter, true).pipe(
-        Context.add(Budget.TokenBudget, counting(inner, history)),
+        Context.add(Budget.TokenBudget, budget),
+        Context.add(CountingBudget, budget),
         Context.add(History, history)
       )
     })

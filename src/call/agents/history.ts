@@ -63,7 +63,7 @@ export interface Likeness {
   readonly work: AgentWork
   /** The number of agents that it is based on. */
   readonly agents: number
-  /** Whether they have ended. Otherwise they may make more calls than they have made so far. */
+  /** Whether they have ended. Otherwise they are assumed to be halfway. */
   readonly hasEnded: boolean
 }
 
@@ -113,7 +113,9 @@ export class AgentHistory {
     if (alike.length === 0) return undefined
     const first = alike.reduce((sum, past) => plus(sum, past.first), none)
     const later = alike.reduce((sum, past) => plus(sum, past.later), none)
-    const calls = Math.max(1, Math.round((first.calls + later.calls) / alike.length))
+    const soFar = Math.max(1, Math.round((first.calls + later.calls) / alike.length))
+    // Agents that still run are halfway, on average.
+    const calls = ended.length > 0 ? soFar : 2 * soFar
     const work: AgentWork = { calls, first: meanOf(first), later: later.calls > 0 ? meanOf(later) : undefined }
     return { work, agents: alike.length, hasEnded: ended.length > 0 }
   }

@@ -6,8 +6,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { identity } from "effect/Function"
+import { constVoid, identity } from "effect/Function"
 import * as PubSub from "effect/PubSub"
+import * as Queue from "effect/Queue"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -20,20 +21,37 @@ import { shown } from "../../domain/input/shown.ts"
 import { dollars } from "../../domain/spending/models.ts"
 import { internalsOf } from "../../domain/spending/purse.ts"
 import * as Spending from "../../Spending.ts"
+import { checkEach } from "./advise.ts"
 import * as Counter from "./counter.ts"
-import { CurrentAgent, Meter, type Tracker } from "./counting.ts"
+import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
 import { type AgentHistory, History } from "./history.ts"
 import { type Agent, type Cap, type Job, type Options, type Outcome, type Progress, TimeCapReached } from "./models.ts"
+import { startAdvised } from "./starts.ts"
 import * as Work from "./work.ts"
 
 const amount = Input.number("a number > 0", (value) => value > 0)
 const cap = Input.options<Cap>({ tokens: amount, calls: amount, dollars, time: Input.span })
 
-const job = Input.options<Options>({
-  concurrency: (value) => (value === "unbounded" ? undefined : concurrency(value)),
-  cap,
-  capPerAgent: cap
+const advice: Input.Check = Input.options<NonNullable<Options["advice"]>>({
+  account: Input.text,
+  each: checkEach,
+  model: Input.text,
+  pool: Input.text
 })
+
+const job = Input.all(
+  Input.options<Options>({
+    concurrency: (value) => (value === "unbounded" || value === "advised" ? undefined : concurrency(value)),
+    advice,
+    cap,
+    capPerAgent: cap
+  }),
+  (value) => {
+    const { advice, concurrency } = value as Options
+    if (advice === undefined || concurrency === "advised") return undefined
+    return { place: ".advice", text: 'expected the concurrency "advised" beside it' }
+  }
+)
 
 const oneAgent: Input.Check = Input.options<Agent<unknown, unknown, unknown>>(
   { key: Input.text, effect: Input.that("an effect", Effect.isEffect), cap, priority, work: Input.positive },
@@ -54,6 +72,8 @@ interface SharedByJob {
   readonly time: number | undefined
   readonly wake: Waker.Wake
   readonly history: AgentHistory | undefined
+  /** Called after the end of each agent. */
+  ended: () => void
   /** Whether that time is over. The clock alone cannot tell, because a timer may fire a moment early. */
   isOver: boolean
   remaining: Work.Remaining
@@ -68,6 +88,7 @@ interface JobAgent<A, E, R> {
   /** Its remaining work, if it is stated. */
   left: number | undefined
   state: JobAgentState
+  startedAt: number | undefined
   /** Defined once it has started. */
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
@@ -92,16 +113,26 @@ export const start = Effect.fnUntraced(function* <A, E, R>(
     time,
     wake,
     history: yield* History,
+    ended: constVoid,
     isOver: false,
     remaining: Work.none
   }
   const members = enter(operation, agents, options, shared)
-  const all = yield* Effect.forEach(members, (member) => runOne(member, shared), { concurrency }).pipe(
+  const running =
+    concurrency === "advised"
+      ? runAdvised(operation, members, shared, options)
+      : Effect.forEach(members, (member) => runOne(member, shared), { concurrency })
+  const all = yield* running.pipe(
     Effect.onInterrupt(() => cancel(members, shared)),
     Effect.forkScoped({ startImmediately: true })
   )
   const status = Effect.sync((): Progress => ({
-    agents: members.map((member) => ({ key: member.agent.key, state: member.state, used: used(member) })),
+    agents: members.map((member) => ({
+      key: member.agent.key,
+      state: member.state,
+      startedAfter: startedAfter(member, shared),
+      used: used(member)
+    })),
     done: members.filter(hasEnded).length,
     used: used(shared)
   }))
@@ -141,6 +172,7 @@ const enter = <A, E, R>(
       tracker: trackerOf(key, counts, changed),
       purse: purseOf(`agent "${key}"`, dollars, changed),
       state: "waiting",
+      startedAt: undefined,
       fiber: undefined
     }
   })
@@ -208,6 +240,7 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
       const known = Effect.withFiber<A, E | TimeCapReached, R>((fiber) => {
         member.fiber = fiber
         member.state = "running"
+        member.startedAt = now
         member.tracker.changed()
         // Added first, because an observer that the agent adds may throw, and later observers are then not called.
         fiber.addObserver((exit) => {
@@ -223,7 +256,42 @@ const runOne = Effect.fnUntraced(function* <A, E, R>(
     })
   )
   const elapsed = Duration.millis((yield* Clock.currentTimeMillis) - now)
-  return { key: member.agent.key, exit, used: used(member), elapsed }
+  return { key: member.agent.key, exit, used: used(member), startedAfter: startedAfter(member, shared), elapsed }
+})
+
+const startedAfter = (
+  { startedAt }: Pick<JobAgent<unknown, unknown, unknown>, "startedAt">,
+  shared: SharedByJob
+): Duration.Duration | undefined =>
+  startedAt === undefined ? undefined : Duration.millis(startedAt - shared.startedAt)
+
+/** Runs agents, as many at once as help. Each waits for its turn, and ended agents tell that others may start. */
+const runAdvised = Effect.fnUntraced(function* <A, E, R>(
+  operation: string,
+  members: ReadonlyArray<JobAgent<A, E, R>>,
+  shared: SharedByJob,
+  { advice }: Options
+): Effect.fn.Return<ReadonlyArray<Outcome<A, E>>, never, R> {
+  const budget = yield* CountingBudget
+  if (budget === undefined) return Input.wrong(operation, 'expected Agents.layer for the concurrency "advised"')
+  const ends = yield* Queue.sliding<void>(1)
+  shared.ended = () => void Queue.offerUnsafe(ends, undefined)
+  const turns = members.map(() => Deferred.makeUnsafe<void>())
+  let started = 0
+  const starters = {
+    count: members.length,
+    start: () => Deferred.doneUnsafe(turns[started++]!, Exit.void),
+    running: () => members.slice(0, started).filter((member) => !hasEnded(member)).length,
+    ends
+  }
+  const starting = Effect.provideService(startAdvised(operation, starters, advice), Budget.TokenBudget, budget)
+  const running = Effect.forEach(
+    members,
+    (member, index) => Effect.andThen(Deferred.await(turns[index]!), runOne(member, shared)),
+    { concurrency: "unbounded" }
+  )
+  const [outcomes] = yield* Effect.all([running, starting], { concurrency: "unbounded" })
+  return outcomes
 })
 
 const hasEnded = ({ state }: { readonly state: JobAgentState }): boolean => state !== "waiting" && state !== "running"
@@ -233,6 +301,7 @@ const end = <A, E, R>(member: JobAgent<A, E, R>, state: JobAgentState, shared: S
   if (member.left !== undefined) shared.remaining = Work.remove(shared.remaining, member.left)
   member.left = undefined
   shared.history?.ended(member.agent.key)
+  shared.ended()
   member.tracker.changed()
 }
 

@@ -71,6 +71,8 @@ export interface Outcome<A, E> {
   readonly key: string
   readonly exit: Exit.Exit<A, E | TimeCapReached>
   readonly used: AgentUsage
+  /** When it started, from the start of the job; undefined if it never did. */
+  readonly startedAfter: Duration.Duration | undefined
   readonly elapsed: Duration.Duration
 }
 
@@ -83,7 +85,13 @@ type AgentState = "waiting" | "running" | "succeeded" | "failed" | "cancelled"
  * @since 0.1.0
  */
 export interface Progress {
-  readonly agents: ReadonlyArray<{ readonly key: string; readonly state: AgentState; readonly used: AgentUsage }>
+  readonly agents: ReadonlyArray<{
+    readonly key: string
+    readonly state: AgentState
+    /** When it started, from the start of the job; undefined if it has not. */
+    readonly startedAfter: Duration.Duration | undefined
+    readonly used: AgentUsage
+  }>
   /** The number of agents that have ended, successfully or not. */
   readonly done: number
   readonly used: AgentUsage
@@ -115,11 +123,17 @@ export interface Job<A, E> {
  */
 export interface Options {
   /**
-   * How many agents run at once.
+   * How many agents run at once. `"advised"` is as many as help, and more as soon as they would; see `Agents.advise`.
    *
    * @default "unbounded": the budget limits their calls, and a waiting agent costs little
    */
-  readonly concurrency?: number | "unbounded" | undefined
+  readonly concurrency?: number | "unbounded" | "advised" | undefined
+  /**
+   * What the advice is based on, with the concurrency `"advised"`: the pool that the agents use, and what each of them does.
+   *
+   * @default the pool that is in use, and what earlier agents did; without any, the agents start in rounds that double
+   */
+  readonly advice?: Pick<AdviseOptions, "account" | "each" | "model" | "pool"> | undefined
   /** What all agents together may use. @default no bound */
   readonly cap?: Cap | undefined
   /** What each agent may use. @default no bound */
@@ -183,8 +197,10 @@ export interface Advice {
   readonly pool: string
   /** How many more agents help now. Starting more would not end the job earlier. */
   readonly agents: number
-  /** How many agents run already, with those that others were promised. */
+  /** How many agents run already, with those that others were advised to start. */
   readonly running: number
+  /** How many agents help at once, with those that run already. It is below `running` if too many run. */
+  readonly atOnce: number
   /** How many agents the job has: as asked, or as many as help. */
   readonly job: number
   /** When all agents of the job end, if no more than help run at once. */
@@ -218,7 +234,7 @@ type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; 
  */
 export interface PlainAdvice extends Pick<
   Advice,
-  "agents" | "assumptions" | "binding" | "job" | "pool" | "running" | "text"
+  "agents" | "assumptions" | "atOnce" | "binding" | "job" | "pool" | "running" | "text"
 > {
   readonly endSeconds: number
   readonly furtherAddsSeconds: number

@@ -47,7 +47,7 @@ const bestMillis = (agents: number, numbers: ReadonlyArray<number>): number =>
 
 describe("Agents", () => {
   describe("advise", () => {
-    it.effect("advises a number with which the job takes at most 5 % longer than with the best of all numbers", () =>
+    it.effect("advises a number with which the job takes at most 8 % longer than with the best of all numbers", () =>
       Effect.gen(function* () {
         for (const agents of [1, 12, 40, 104]) {
           const advice = yield* Agents.advise({ agents, each })
@@ -56,7 +56,7 @@ describe("Agents", () => {
             Array.from({ length: agents }, (_, index) => index + 1)
           )
           assert.isAtMost(advice.agents, Math.min(agents, 12))
-          assert.isAtMost(Duration.toMillis(advice.end), 1.06 * best)
+          assert.isAtMost(Duration.toMillis(advice.end), 1.09 * best)
           assert.strictEqual(advice.binding, "tokens")
           assert.strictEqual(advice.job, agents)
         }
@@ -181,7 +181,7 @@ describe("Agents", () => {
         assert.isUndefined(early.error)
         assert.match(
           early.assumptions[0]!,
-          /^The 2 earlier agents like "\*" still run, and made 1 call of 1,100 tokens/
+          /^The 2 earlier agents like "\*" still run, and are assumed to be halfway through 2 calls of 1,100 tokens/
         )
         yield* TestClock.adjust("1 second")
         const later = yield* Agents.advise()

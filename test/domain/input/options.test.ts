@@ -86,6 +86,7 @@ const takers: ReadonlyArray<Taker> = [
   taker("Agents.advise", (options) => Effect.flatMap(Budget.make(), (budget) => advised(options, budget))),
   taker("Agents.fork", (options) => Agents.fork([agent], options)),
   taker("Agents.run", (options) => Agents.run([agent], options)),
+  taker("Agents.run: advice", (advice) => Agents.run([agent], { advice, concurrency: "advised" })),
   taker("Agents.run: cap", (cap) => Agents.run([agent], { cap })),
   taker("Agents.run: capPerAgent", (capPerAgent) => Agents.run([agent], { capPerAgent })),
   taker("Agents.run: agents[0]", (agent) => Agents.run([agent]), agent),

@@ -1,0 +1,195 @@
+/** Jobs that start as many agents as help. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+
+const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
+/** The agents of the incident. */
+const each: Agents.AgentWork = {
+  calls: 5,
+  first: { inputTokens: 149_800, outputTokens: 200, duration: "4 seconds" },
+  later: { inputTokens: 13_800, outputTokens: 200, duration: "3 seconds" }
+}
+
+const provided = (options: Budget.Options = { limits }) =>
+  Effect.provide(Layer.fresh(Agents.layer.pipe(Layer.provide(Budget.layer(options)))))
+
+/** Counts how many run at once. */
+const counting = () => {
+  const seen = { now: 0, max: 0 }
+  const around = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      seen.max = Math.max(seen.max, ++seen.now)
+      return Effect.ensuring(
+        effect,
+        Effect.sync(() => seen.now--)
+      )
+    })
+  return { seen, around }
+}
+
+const calls = ({ calls, first, later = first }: Agents.AgentWork) =>
+  Effect.forEach(
+    Array.from({ length: calls }, (_, index) => (index === 0 ? first : later)),
+    ({ duration = 1_000, inputTokens, outputTokens }) =>
+      Budget.withReservation({ inputTokens, outputTokens }, (held) =>
+        Effect.andThen(Effect.sleep(duration), held.settle({ inputTokens, outputTokens }))
+      ),
+    { discard: true }
+  )
+
+const jobOf = (count: number, work: Agents.AgentWork, around: ReturnType<typeof counting>["around"]) =>
+  Array.from({ length: count }, (_, index) => ({ key: `agent-${index}`, effect: around(calls(work)) }))
+
+/** Runs a job to its end. */
+const run = Effect.fnUntraced(function* (count: number, work: Agents.AgentWork, options: Agents.Options) {
+  const { around, seen } = counting()
+  const now = yield* Clock.currentTimeMillis
+  const fiber = yield* Effect.forkChild(
+    Effect.zip(Agents.run(jobOf(count, work, around), options), Clock.currentTimeMillis)
+  )
+  yield* TestClock.adjust("3 hours")
+  const [outcomes, endedAt] = yield* Fiber.join(fiber)
+  return { outcomes, max: seen.max, seconds: (endedAt - now) / 1_000 }
+})
+
+describe("Agents", () => {
+  describe('with the concurrency "advised"', () => {
+    it.effect("runs a fan-out of 104 with few agents at once, in about the time of the best number", () =>
+      Effect.gen(function* () {
+        const advised = yield* run(104, each, { concurrency: "advised", advice: { each } }).pipe(provided())
+        const others = yield* Effect.forEach([6, 12, 104], (concurrency) =>
+          Effect.map(provided()(run(104, each, { concurrency })), ({ seconds }) => seconds)
+        )
+        assert.isAtMost(advised.max, 20)
+        assert.isAtMost(advised.seconds, 1.1 * Math.min(...others))
+        assert.isTrue(advised.outcomes.every(({ exit }) => Exit.isSuccess(exit)))
+      })
+    )
+
+    it.effect("starts all agents at once where nothing limits them", () =>
+      Effect.gen(function* () {
+        const small: Agents.AgentWork = { calls: 2, first: { inputTokens: 10, outputTokens: 10, duration: 1_000 } }
+        const { max, seconds } = yield* run(30, small, { concurrency: "advised", advice: { each: small } })
+        assert.strictEqual(max, 30)
+        assert.strictEqual(seconds, 2)
+      }).pipe(provided())
+    )
+
+    it.effect("says what started when", () =>
+      Effect.gen(function* () {
+        const { max, outcomes } = yield* run(50, each, { concurrency: "advised", advice: { each } })
+        const starts = outcomes.map(({ startedAfter }) => Duration.toSeconds(startedAfter!))
+        assert.deepStrictEqual(
+          starts,
+          starts.toSorted((a, b) => a - b)
+        )
+        const first = starts.filter((seconds) => seconds === 0).length
+        assert.isAtLeast(first, 4)
+        assert.isAtMost(first, max)
+        assert.isAbove(starts.at(-1)!, 20)
+      }).pipe(provided())
+    )
+
+    it.effect("begins with one agent if nothing is known of the agents, and learns from their calls", () =>
+      Effect.gen(function* () {
+        const { max, outcomes, seconds } = yield* run(60, each, { concurrency: "advised" })
+        assert.strictEqual(outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) === 0).length, 1)
+        assert.isAtMost(max, 30)
+        // The floor is 202 s.
+        assert.isAtMost(seconds, 1.2 * 202)
+      }).pipe(provided())
+    )
+
+    it.effect("adds agents in rounds if no limit of the pool is known", () =>
+      Effect.gen(function* () {
+        const small: Agents.AgentWork = { calls: 8, first: { inputTokens: 10, outputTokens: 10, duration: 2_000 } }
+        const { max, outcomes } = yield* run(100, small, { concurrency: "advised", advice: { each: small } })
+        const startedBy = (seconds: number) =>
+          outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) <= seconds).length
+        assert.strictEqual(startedBy(0), 1)
+        assert.isAtMost(startedBy(5), 8)
+        assert.isAbove(max, 16)
+      }).pipe(provided({}))
+    )
+
+    it.effect("runs fewer while others use the pool, and more when they have left", () =>
+      Effect.gen(function* () {
+        const others = yield* Effect.forkChild(
+          Effect.forEach(
+            Array.from({ length: 40 }, (_, index) => `other-${index}`),
+            (agent) => Effect.provideService(calls({ ...each, calls: 8 }), Budget.Agent, agent),
+            { concurrency: "unbounded" }
+          )
+        )
+        yield* TestClock.adjust("1 second")
+        const { max, outcomes } = yield* run(20, each, { concurrency: "advised", advice: { each } })
+        assert.isAbove(max, 3)
+        assert.strictEqual(outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) === 0).length, 1)
+        assert.isTrue(outcomes.every(({ exit }) => Exit.isSuccess(exit)))
+        yield* Fiber.join(others)
+      }).pipe(provided())
+    )
+
+    it.effect("goes on while agents fail or are cancelled before they start", () =>
+      Effect.gen(function* () {
+        const agents = Array.from({ length: 30 }, (_, index) => ({
+          key: `${index}`,
+          effect: index % 3 === 0 ? Effect.fail("no") : calls(each)
+        }))
+        const fiber = yield* Effect.forkChild(
+          Effect.scoped(
+            Effect.gen(function* () {
+              const job = yield* Agents.fork(agents, { concurrency: "advised", advice: { each } })
+              yield* Effect.sleep("1 second")
+              assert.isTrue(yield* job.cancel("29"))
+              return yield* job.await
+            })
+          )
+        )
+        yield* TestClock.adjust("1 hour")
+        const outcomes = yield* Fiber.join(fiber)
+        assert.strictEqual(outcomes.filter(({ exit }) => Exit.isSuccess(exit)).length, 19)
+        assert.isUndefined(outcomes[29]!.startedAfter)
+        assert.isTrue(Exit.hasInterrupts(outcomes[29]!.exit))
+      }).pipe(provided())
+    )
+
+    it.effect("ends what runs and starts nothing more when it is interrupted", () =>
+      Effect.gen(function* () {
+        const { around, seen } = counting()
+        const job = Agents.run(jobOf(50, each, around), { concurrency: "advised", advice: { each } })
+        const fiber = yield* Effect.forkChild(job)
+        yield* TestClock.adjust("5 seconds")
+        assert.isAbove(seen.now, 0)
+        yield* Fiber.interrupt(fiber)
+        const { max } = seen
+        yield* TestClock.adjust("1 hour")
+        assert.deepStrictEqual(seen, { now: 0, max })
+      }).pipe(provided())
+    )
+
+    it.effect("needs to know the pool, and names the option if it does not", () =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(
+          Agents.run([{ key: "a", effect: Effect.void }], {
+            concurrency: "advised",
+            advice: { model: "claude-haiku-5" }
+          })
+        )
+        assert.include(String(exit), 'Agents.run: advice: No pool is known for "claude-haiku-5"')
+        assert.throws(
+          () => Effect.runSync(Agents.run([], { advice: {} }) as never),
+          'Agents.run: advice: expected the concurrency "advised" beside it'
+        )
+      }).pipe(provided({ limits: { pools: { "opus-5": limits } } }))
+    )
+  })
+})
