@@ -151,16 +151,15 @@ const outgoing = (
   init: FetchInit,
   headers: Headers,
   change: Engine.BodyChange | undefined,
-  credential: Engine.Target["credential"]
+  target: Engine.Target | undefined
 ): FetchInit => {
   const isNamed = headers.has("x-floodgate-agent")
-  if (!isNamed && change === undefined && credential === undefined) return init
+  const isReplaced = target?.isCallers === false
+  if (!isNamed && change === undefined && !isReplaced) return init
   const changed = new Headers(headers)
   changed.delete("x-floodgate-agent")
-  if (credential !== undefined) {
-    for (const name of ofCallers) changed.delete(name)
-    changed.set(...credential)
-  }
+  if (isReplaced) for (const name of ofCallers) changed.delete(name)
+  if (target?.credential !== undefined) changed.set(...target.credential)
   if (change === undefined) return { ...init, headers: changed }
   // Some clients set it, and it is wrong for the changed body.
   changed.delete("content-length")
@@ -202,7 +201,7 @@ export const make = Effect.fnUntraced(function* (
     const signal = init.signal ?? undefined
     const call = engine.call(planned, async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url
-      return fetchResponseOf(await send(to, { ...outgoing(init, headers, change, target?.credential), signal }))
+      return fetchResponseOf(await send(to, { ...outgoing(init, headers, change, target), signal }))
     })
     try {
       return governedResponse(await run(call, signal), signal, closed)

@@ -207,8 +207,12 @@ export interface ProviderResponse {
 export interface HttpPlace extends Place {
   /** The base URL there, such as `https://my-resource.openai.azure.com/openai/v1`. @default that of the request */
   readonly url?: string | undefined
-  /** The credential there. @default the caller's, which only a place at the address of the request gets */
-  readonly key?: string | Redacted.Redacted<string> | undefined
+  /**
+   * The credential there; null if it needs none.
+   *
+   * @default the caller's, which only a place at the address of the request gets
+   */
+  readonly key?: string | Redacted.Redacted<string> | null | undefined
 }
 
 /** Where an attempt goes, and how its request differs from the caller's. */
@@ -216,7 +220,9 @@ export interface Target {
   /** The request, as far as it shows the account. */
   readonly request: Addressed
   readonly place: HttpPlace
-  /** The header with the credential of the place; undefined if the caller's is sent. */
+  /** Whether it gets the caller's credentials. */
+  readonly isCallers: boolean
+  /** The header with the credential of the place; undefined if it gets the caller's, or none. */
   readonly credential: readonly [name: string, value: string] | undefined
   /** The fields of the body that differ. */
   readonly fields: Readonly<Record<string, unknown>>

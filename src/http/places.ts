@@ -32,24 +32,25 @@ const address = Input.that("a URL such as https://api.openai.com/v1", (value) =>
 })
 
 const key = Input.secret("a key", (value) => {
+  if (value === null) return true
   const secret: unknown = Redacted.isRedacted(value) ? Redacted.value(value) : value
   return typeof secret === "string" && secret.trim() !== ""
 })
 
 const httpPlace = Input.options<HttpPlace>({ ...placeChecks, url: address, key }, "name")
 
-const secretOf = ({ key }: HttpPlace): string | undefined => (Redacted.isRedacted(key) ? Redacted.value(key) : key)
+const secretOf = ({ key }: HttpPlace): string | null | undefined =>
+  Redacted.isRedacted(key) ? Redacted.value(key) : key
 
 const identityOf = (place: HttpPlace): string => JSON.stringify([URL.parse(place.url ?? "")?.host, secretOf(place)])
-
-const isForeign = ({ key, url }: HttpPlace): boolean => url !== undefined && key === undefined
 
 /** The credential of a caller belongs to one provider. */
 const credentials: Input.Check = (value) => {
   for (const [model, places] of Object.entries((value as PlacesOptions<HttpPlace>).models)) {
-    const without = places.filter(isForeign)
-    if (without.length > 1) {
-      const text = `"${without[1]!.name}" needs a key: the caller's credential goes to its own provider only`
+    const without = places.filter(({ key, url }) => key === undefined && url !== undefined)
+    const other = without.find(({ url }) => URL.parse(url!)!.origin !== URL.parse(without[0]!.url!)!.origin)
+    if (other !== undefined) {
+      const text = `"${other.name}" needs a key: the caller's credential goes to its own provider only`
       return { place: `.models[${JSON.stringify(model)}]`, text }
     }
   }
@@ -95,8 +96,11 @@ const targetOf = (planned: HttpCall, place: HttpPlace): Omit<Target, "account"> 
   const { model, ...others } = bodyOf(place, request.protocol)
   const url = urlAt(planned, place)
   const credential = credentialOf(place, planned, url)
+  const isCallers = place.key === undefined
+  const header = isCallers ? request.header : readerAt(request.header, credential)
   return {
-    request: { protocol: request.protocol, url, header: readerAt(request.header, credential) },
+    request: { protocol: request.protocol, url, header },
+    isCallers,
     place,
     fields: isInPath || model === undefined ? others : { model, ...others },
     credential
@@ -120,7 +124,7 @@ export const targetsOf = async (
 
 const credentialOf = (place: HttpPlace, { request }: HttpCall, url: string): Target["credential"] => {
   const value = secretOf(place)
-  if (value === undefined) return undefined
+  if (value === undefined || value === null) return undefined
   const name = credentialLocation(request.protocol, url)
   return [name, name === "authorization" ? `Bearer ${value}` : value]
 }
@@ -155,8 +159,7 @@ const withModel = (path: string, model: string, other: string): string =>
 const readerAt =
   (header: HeaderReader, credential: Target["credential"]): HeaderReader =>
   (name) => {
-    if (credential === undefined) return header(name)
-    if (name === credential[0]) return credential[1]
+    if (name === credential?.[0]) return credential[1]
     return ofCallers.has(name) ? undefined : header(name)
   }
 
@@ -181,9 +184,9 @@ const closedBecause = (
   targets: ReadonlyArray<Target>,
   index: number
 ): CallPlace["closed"] => {
-  const { account, credential, fields, request: at } = targets[index]!
+  const { account, fields, isCallers, request: at } = targets[index]!
   const isOwn = new URL(at.url).origin === new URL(request.url).origin
-  if (credential === undefined && !isOwn) return "noCredential"
+  if (isCallers && !isOwn) return "noCredential"
   if (targets.slice(0, index).some((other) => other.account === account)) return "twin"
   return Object.keys(fields).length > 0 && text === undefined ? "fixedBody" : undefined
 }

@@ -62,6 +62,18 @@ export const outgoing = (
   return sent
 }
 
+/** Headers, names and values in turn, with another credential than the caller's, or with none. */
+export const replaced = (
+  headers: ReadonlyArray<string>,
+  credential: readonly [name: string, value: string] | undefined
+): Array<string> => {
+  const sent: Array<string> = []
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    if (!isReplaced(headers[index]!.toLowerCase())) sent.push(headers[index]!, headers[index + 1]!)
+  }
+  return credential === undefined ? sent : [...sent, ...credential]
+}
+
 /** The headers of a response as they are passed on, without those in `drop`. */
 export const incoming = (
   headers: ResponseHeaders,

@@ -97,6 +97,7 @@ import type * as Spending from "floodgate/Spending"
 export type { Key } from "./keys.ts"
 export type { Recorded } from "./records.ts"
 export { type Options, providers } from "./options.ts"
+export type { GatewayPlace } from "./places.ts"
 export type { Rule } from "./rule.ts"
 export { CannotListen } from "./server.ts"
 
@@ -203,6 +204,7 @@ const makeGeneration = Effect.fnUntraced(function* (
   const recorder = options.record && makeRecorder(options.record)
   const engine = yield* Engine.make({
     ...options,
+    places: checked.places,
     operation: "Gateway.make",
     accounts,
     credentialName: (credential) => credentialNames.get(credential),
@@ -223,6 +225,7 @@ const makeGeneration = Effect.fnUntraced(function* (
   const parts: Proxy.ProxyParts = {
     engine,
     transports,
+    places: checked.places,
     activity,
     recorder,
     purses,

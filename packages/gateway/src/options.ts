@@ -7,6 +7,7 @@ import { checkCap, Engine, hint, Input, priority, shown, weight } from "floodgat
 import { isLoopback } from "./auth.ts"
 import type { Key } from "./keys.ts"
 import { labelOf } from "./names.ts"
+import * as Places from "./places.ts"
 import type * as Spending from "floodgate/Spending"
 import type { Recorded } from "./records.ts"
 import type { Rule } from "./rule.ts"
@@ -18,7 +19,7 @@ import { ownSegment, type Upstream, upstreamOf } from "./routes.ts"
  * @category options
  * @since 0.2.0
  */
-export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch"> {
+export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch" | "places">, Places.PlaceOptions {
   /**
    * The providers by name. Requests for `anthropic`, `openai` and `gemini` are recognised by the paths of their protocols;
    * requests for any other provider need its name in front of the path. Requests go to no other host, and those for a
@@ -226,6 +227,7 @@ const { callOptions: _, ...ofEngine } = Engine.checks
 
 const settings = Input.options<Options>({
   ...ofEngine,
+  ...Places.checks,
   upstreams,
   host: Input.host,
   port: Input.port,
@@ -305,7 +307,12 @@ const exchanged: Input.Check = (value) => {
   return undefined
 }
 
-const complete = Input.all(settings, distinctNames, guarded, exchanged)
+const placed: Input.Check = (value) => {
+  const { credentials, upstreams: given = providers, ...options } = value as Options
+  return Places.problemOf(options, given, credentials)
+}
+
+const complete = Input.all(settings, distinctNames, guarded, exchanged, placed)
 
 /** Checks options and adds the defaults. Throws a `RangeError` for invalid ones. */
 export const parse = (operation: string, given: Options) => {
@@ -326,6 +333,7 @@ export const parse = (operation: string, given: Options) => {
     upstreams: new Map(
       Object.entries(given.upstreams ?? providers).map(([name, address]) => [name, upstreamOf(name, address)!])
     ) as ReadonlyMap<string, Upstream>,
+    places: Places.placesOf(given, given.upstreams ?? providers, given.credentials),
     maxHold: timeOf(given.maxHold, "5 minutes"),
     silence: timeOf(given.silence, "20 seconds"),
     keepAlive: timeOf(given.keepAlive, "10 seconds"),

@@ -17,6 +17,8 @@ import { agentOf, type CallRecorder } from "./records.ts"
 import * as Refusals from "./refusals.ts"
 import * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
+import type { ParsedOptions } from "./options.ts"
+import { addressed, upstreamOfPlace } from "./places.ts"
 import type { Routed } from "./routes.ts"
 import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
 
@@ -24,6 +26,7 @@ import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.t
 export interface ProxyParts {
   readonly engine: Engine.Engine
   readonly transports: ReadonlyMap<string, Transport>
+  readonly places: ParsedOptions["places"]
   readonly activity: Activity
   readonly recorder: CallRecorder | undefined
   readonly purses: CallerPurses
@@ -92,7 +95,7 @@ const pass = Effect.fnUntraced(function* (
 /** Writes the end of a governed call to a response that has not begun. */
 const answer = (response: ServerResponse, end: Refusals.CallEnd): Effect.Effect<void> => {
   if (end._tag === "Refused") return Refusals.refuse(response, end.refusal)
-  const { body, isChanged, isFinal, response: sent } = end
+  const { body, isChanged, isFinal, place, response: sent } = end
   const isWhole = body instanceof Uint8Array
   const drop = [
     ...(isWhole || isChanged || sent.isDecoded ? ["content-length"] : []),
@@ -100,6 +103,7 @@ const answer = (response: ServerResponse, end: Refusals.CallEnd): Effect.Effect<
   ]
   const headers = Headers.incoming(sent.headers, drop)
   if (isFinal) headers["x-should-retry"] = "false"
+  if (place !== undefined) headers["x-floodgate-place"] = place
   if (isWhole) headers["content-length"] = String(body.length)
   response.writeHead(sent.status, headers)
   return isWhole ? Response.end(response, body) : Response.relay(response, body)
@@ -160,14 +164,14 @@ const outcomeOf = (end: Refusals.CallEnd): RequestEnd["outcome"] => {
 
 /** Returns the function that counts and logs the end of a call, without its content and keys. */
 const reporter = ({ exchange, parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
-  const { name: upstream } = routed.upstream
   const { model, protocol } = planned.request
   const agent = agentOf(planned)
-  return (outcome: RequestEnd["outcome"], status: number): Effect.Effect<void> => {
+  return (outcome: RequestEnd["outcome"], status: number, place?: string): Effect.Effect<void> => {
+    const upstream = (parts.places && upstreamOfPlace(parts.places, model, place)) ?? routed.upstream.name
     parts.activity.ended({ upstream, outcome, agent })
     const millis = parts.now() - startedAt
     const key = exchange === undefined ? {} : { key: exchange.holder.name }
-    return Effect.logDebug({ event: "call", upstream, protocol, model, agent, ...key, outcome, status, millis })
+    return Effect.logDebug({ event: "call", upstream, protocol, model, agent, ...key, place, outcome, status, millis })
   }
 }
 
@@ -175,14 +179,15 @@ const reporter = ({ exchange, parts, routed }: ProxiedRequest, planned: Engine.H
 const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): Effect.Effect<void> => {
   const { exchange, parts, request, response, routed } = proxied
   const { engine, keeper, maxHold, now, purses, recorder, reviewAfter, transports } = parts
-  const transport = transports.get(routed.upstream.name)!
   const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
-  const outgoing = { method: request.method ?? "POST", path: routed.path, headers, read: true }
+  const outgoing = { method: request.method ?? "POST", read: true }
   const startedAt = now()
   const times = recorder?.came(planned, startedAt)
-  const send: Engine.SendAttempt<UpstreamResponse> = (signal, change) => {
+  const own = { upstream: routed.upstream.name, path: routed.path, headers }
+  const send: Engine.SendAttempt<UpstreamResponse> = (signal, change, target) => {
     if (times !== undefined) times.sentAt = now()
-    return transport({ ...outgoing, ...changed(bytes, headers, change) }, signal)
+    const { headers: sent, path, upstream } = target === undefined ? own : addressed(headers, target)
+    return transports.get(upstream)!({ ...outgoing, path, ...changed(bytes, sent, change) }, signal)
   }
   const call = engine
     .call(planned, send)
@@ -208,7 +213,9 @@ const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer
         if (end._tag === "Answered" && !(end.body instanceof Uint8Array)) end.body.cancel("the client hung up")
       })
       return Effect.andThen(
-        report(outcomeOf(end), end._tag === "Refused" ? end.refusal.status : end.response.status),
+        end._tag === "Refused"
+          ? report(outcomeOf(end), end.refusal.status)
+          : report(outcomeOf(end), end.response.status, end.place),
         Effect.onInterrupt(restore(written), () => abandon)
       )
     })

@@ -15,6 +15,7 @@ import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import { hint } from "floodgate/internal"
 import * as Governor from "floodgate/Governor"
+import * as Prices from "floodgate/Prices"
 import * as Exit from "./exit.ts"
 import * as GatewayConfig from "./gateway/config.ts"
 import * as Credentials from "./gateway/credentials.ts"
@@ -113,8 +114,8 @@ const orRefused = (given: GatewayFlags) =>
 
 /** The durations, which the library checks. A number means seconds. */
 const durations = (settings: GatewayConfig.GatewaySettings) => {
-  const { drain, idleTimeout, keepAlive, maxHold, rules, silence, timeout } = settings
-  const given = { drain, idleTimeout, keepAlive, maxHold, silence, timeout }
+  const { drain, idleTimeout, keepAlive, maxHold, placeWithin, rules, silence, timeout } = settings
+  const given = { drain, idleTimeout, keepAlive, maxHold, placeWithin, silence, timeout }
   const inputs = Record.map(given, (value) => (typeof value === "number" ? Duration.seconds(value) : value))
   return {
     ...(inputs as { readonly [K in keyof typeof given]: Duration.Input | undefined }),
@@ -147,11 +148,26 @@ const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
   }
 })
 
+/** The places with their prices in the configuration. */
+const placesOf = (
+  places: GatewayConfig.GatewaySettings["places"],
+  prices: GatewayConfig.GatewaySettings["prices"] = {}
+): Gateway.Options["places"] =>
+  places &&
+  Record.map(places, (list, asked) =>
+    list.map((place) => ({ ...place, price: place.price ?? Prices.find(place.model ?? asked, prices as Prices.Table) }))
+  )
+
 /** The options of the gateway. */
 const optionsOf = (all: GatewayConfig.GatewaySettings): Gateway.Options => {
   // These are options of the budget and the governor.
-  const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices: _p, ...settings } = all
-  return { ...settings, ...durations(settings), port: settings.port ?? defaultPort }
+  const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices, ...settings } = all
+  return {
+    ...settings,
+    ...durations(settings),
+    places: placesOf(settings.places, prices),
+    port: settings.port ?? defaultPort
+  }
 }
 
 /** Says what has no effect. The gateway starts nevertheless, because the other keys and rules are right. */

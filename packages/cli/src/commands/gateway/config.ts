@@ -73,7 +73,9 @@ const rates = {
 const Price = Schema.Struct({
   ...rates,
   long: optional(Schema.Struct({ ...rates, above: Schema.Finite })),
-  maxOutput: optional(Schema.Finite)
+  maxOutput: optional(Schema.Finite),
+  fast: optional(Schema.Finite),
+  flex: optional(Schema.Finite)
 })
 
 /** A key of the gateway by its hash; the gateway checks the hash and the date. */
@@ -96,8 +98,24 @@ const Rule = Schema.Struct({
   capPerKey: optional(Cap)
 })
 
+/** A place of a model. */
+const Place = Schema.Struct({
+  upstream: Schema.String,
+  name: optional(Schema.String),
+  model: optional(Schema.String),
+  tier: optional(Schema.String),
+  account: optional(Schema.String),
+  price: optional(Price),
+  limits: optional(Schema.Struct(dimensions)),
+  body: optional(Schema.Record(Schema.String, Schema.Unknown)),
+  drain: optional(Schema.Boolean)
+})
+
 const Config = Schema.Struct({
   upstreams: optional(texts),
+  places: optional(Schema.Record(Schema.String, Schema.Array(Place))),
+  placePolicy: optional(Schema.Literals(["soonest", "cheapest"])),
+  placeWithin: optional(Span),
   host: optional(Schema.String),
   port: optional(Schema.Finite),
   token: optional(Schema.String),

@@ -1,0 +1,124 @@
+/** The places of models as the options of a gateway name them, and requests to them. */
+import type * as Duration from "effect/Duration"
+import type * as Redacted from "effect/Redacted"
+import type { HttpPlace } from "floodgate/fetch"
+import { type Engine, hint, httpPlaces, Input, placeChecks } from "floodgate/internal"
+import type * as Places from "floodgate/Places"
+import * as Headers from "./headers.ts"
+
+/**
+ * A place of a model: an upstream of the gateway, perhaps with another name of the model, a tier, or limits.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+export interface GatewayPlace extends Omit<Places.Place, "name" | "accounting"> {
+  /** The name of the upstream. */
+  readonly upstream: string
+  /** Its name in the status, in events and in replies. @default the upstream, with the tier if there is one */
+  readonly name?: string | undefined
+}
+
+/** The options of a gateway that concern places. */
+export interface PlaceOptions {
+  /**
+   * The places of models by the name in the request: each call goes where it starts first. All of them take the format of the
+   * request. An upstream other than that of the request gets its own of the `credentials`, and none of the caller's.
+   *
+   * @default none: a request goes to the upstream of its path
+   * @since 0.4.0
+   */
+  readonly places?: Readonly<Record<string, ReadonlyArray<GatewayPlace>>> | undefined
+  /** How a place is chosen, see `floodgate/Places`. @default "soonest" */
+  readonly placePolicy?: Places.PlacePolicy | undefined
+  /** For `"cheapest"`: how long a call may take. @default `maxHold` */
+  readonly placeWithin?: Duration.Input | undefined
+}
+
+/** A place with its upstream. */
+interface UpstreamPlace extends HttpPlace {
+  readonly upstream: string
+}
+
+const { accounting: _, name, ...ofPlace } = placeChecks
+
+/** The check of each option that concerns places. */
+export const checks: Input.Checks<PlaceOptions> = {
+  places: Input.record(Input.list(Input.options<GatewayPlace>({ ...ofPlace, name, upstream: Input.text }, "upstream"))),
+  placePolicy: Input.oneOf("soonest", "cheapest"),
+  placeWithin: Input.finiteSpan
+}
+
+type Credentials = Readonly<Record<string, Redacted.Redacted<string> | null>>
+
+/** The places for the engine; undefined if there are none. */
+export const placesOf = (
+  { placePolicy: policy, placeWithin: within, places }: PlaceOptions,
+  upstreams: Readonly<Record<string, string>>,
+  credentials: Credentials = {}
+): Places.PlacesOptions<UpstreamPlace> | undefined => {
+  if (places === undefined) return undefined
+  const placeOf = ({ upstream, ...place }: GatewayPlace): UpstreamPlace => ({
+    ...place,
+    name: place.name ?? (place.tier === undefined ? upstream : `${upstream}-${place.tier}`),
+    url: upstreams[upstream],
+    key: credentials[upstream],
+    upstream
+  })
+  const models = Object.fromEntries(Object.entries(places).map(([model, list]) => [model, list.map(placeOf)]))
+  return { models, policy, within }
+}
+
+/** The problem of the places; undefined if there is none. */
+export const problemOf = (
+  options: PlaceOptions,
+  upstreams: Readonly<Record<string, string>>,
+  credentials: Credentials | undefined
+): ReturnType<Input.Check> => {
+  const known = Object.keys(upstreams)
+  for (const [model, list] of Object.entries(options.places ?? {})) {
+    for (const [index, { upstream }] of list.entries()) {
+      if (Object.hasOwn(upstreams, upstream)) continue
+      const text = `no upstream has this name: ${hint(upstream, known)}`
+      return { place: `.places[${JSON.stringify(model)}][${index}].upstream`, text }
+    }
+  }
+  const parsed = placesOf(options, upstreams, credentials)
+  if (parsed === undefined) return undefined
+  const found = httpPlaces({})({ ...parsed, models: withoutUpstream(parsed.models) })
+  return found && { ...found, place: `.places${found.place.replace(/^\.models/, "")}` }
+}
+
+const withoutUpstream = (models: Places.PlacesOptions<UpstreamPlace>["models"]) =>
+  Object.fromEntries(
+    Object.entries(models).map(([model, places]) => [model, places.map(({ upstream: _, ...place }) => place)])
+  )
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** Where an attempt goes, and the path and headers of its request. */
+interface AddressedAttempt {
+  readonly upstream: string
+  readonly path: string
+  readonly headers: ReadonlyArray<string>
+}
+
+/** The request of an attempt at a place. */
+export const addressed = (headers: ReadonlyArray<string>, target: Engine.Target): AddressedAttempt => {
+  const { place, request } = target
+  const { pathname, search } = new URL(request.url)
+  return {
+    upstream: (place as UpstreamPlace).upstream,
+    path: `${pathname}${search}`,
+    headers: target.isCallers ? headers : Headers.replaced(headers, target.credential)
+  }
+}
+
+/** The name of the upstream of a place; undefined if a call had none. */
+export const upstreamOfPlace = (
+  { models }: Pick<Places.PlacesOptions<UpstreamPlace>, "models">,
+  model: string,
+  place: string | undefined
+): string | undefined => models[model]?.find(({ name }) => name === place)?.upstream

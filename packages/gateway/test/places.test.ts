@@ -1,0 +1,139 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Gateway from "@floodgate/gateway"
+import { createHash } from "node:crypto"
+import { gatewayTo } from "../../../test/support/gateway.ts"
+import { type Handler, serve } from "../../../test/support/httpServer.ts"
+
+// Places of a gateway. These use real HTTP, so they run on the real clock.
+
+const caller = "fg-caller-0123456789"
+const keys = [{ name: "caller", sha256: createHash("sha256").update(caller).digest("hex") }]
+const credentials = { openai: Redacted.make("sk-openai"), azure: Redacted.make("azure-secret") }
+
+interface Got {
+  readonly path: string
+  readonly headers: Record<string, unknown>
+  readonly model: string
+}
+
+/** An upstream that answers, or fails with a status, and records what it gets. */
+const upstream = Effect.fnUntraced(function* (statusOf: (number: number) => number = () => 200) {
+  const got: Array<Got> = []
+  const handler: Handler = (request, response, body) => {
+    const { model } = JSON.parse(body) as Got
+    got.push({ path: request.url!, headers: request.headers, model })
+    const status = statusOf(got.length)
+    const choices = [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }]
+    const answer = { id: "c1", model, choices, usage: { prompt_tokens: 9, completion_tokens: 3 } }
+    response.writeHead(status, { "content-type": "application/json" })
+    response.end(JSON.stringify(status === 200 ? answer : { error: { message: "no" } }))
+  }
+  const { url } = yield* serve(handler)
+  return { got, url }
+})
+
+const places: Gateway.Options["places"] = {
+  "gpt-6": [{ upstream: "openai" }, { upstream: "azure", model: "my-deployment" }]
+}
+
+const ask = (url: string, { model = "gpt-6", key = caller } = {}) =>
+  Effect.promise(async () => {
+    const response = await fetch(`${url}/openai/v1/chat/completions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${key}`, "content-type": "application/json", cookie: "session=1" },
+      body: JSON.stringify({ model, max_tokens: 9, messages: [] })
+    })
+    return { status: response.status, place: response.headers.get("x-floodgate-place"), text: await response.text() }
+  })
+
+const world = Effect.fnUntraced(function* (options: Gateway.Options = {}, statusOf?: (number: number) => number) {
+  const openai = yield* upstream(statusOf)
+  const azure = yield* upstream()
+  const upstreams = { openai: openai.url, azure: `${azure.url}/openai/v1` }
+  const all = { upstreams, keys, credentials, places, ...options }
+  return { openai, azure, all, ...(yield* gatewayTo(openai.url, all)) }
+})
+
+describe("places of a gateway", () => {
+  it.live("names the place of a reply, and sends each upstream its own credential only", () =>
+    Effect.gen(function* () {
+      const { azure, openai, url } = yield* world({}, () => 503)
+      const { place, status } = yield* ask(url)
+      assert.deepStrictEqual([status, place], [200, "azure"])
+      assert.deepInclude(openai.got[0]!, { path: "/v1/chat/completions", model: "gpt-6" })
+      assert.strictEqual(openai.got[0]!.headers["authorization"], "Bearer sk-openai")
+      const [{ headers, model, path }] = azure.got as [Got]
+      assert.deepStrictEqual([path, model], ["/openai/v1/chat/completions", "my-deployment"])
+      assert.strictEqual(headers["authorization"], "Bearer azure-secret")
+      assert.notMatch(JSON.stringify(headers), /sk-openai|fg-caller|session/)
+    })
+  )
+
+  it.live("leaves requests for other models where they are sent", () =>
+    Effect.gen(function* () {
+      const { openai, url } = yield* world()
+      const { place } = yield* ask(url, { model: "gpt-5" })
+      assert.isNull(place)
+      assert.strictEqual(openai.got.length, 1)
+    })
+  )
+
+  it.live("keeps the tiers of an upstream as places without keys of the gateway", () =>
+    Effect.gen(function* () {
+      const tiers = { "gpt-6": [{ upstream: "openai", tier: "flex" }, { upstream: "openai" }] }
+      const { openai, url } = yield* world({ keys: undefined, credentials: undefined, places: tiers }, (number) =>
+        number === 1 ? 429 : 200
+      )
+      const { place, status } = yield* ask(url, { key: "sk-mine" })
+      assert.deepStrictEqual([status, place], [200, "openai"])
+      assert.deepStrictEqual(
+        openai.got.map(({ headers }) => headers["authorization"]),
+        ["Bearer sk-mine", "Bearer sk-mine"]
+      )
+    })
+  )
+
+  it.live("drains a place by a reload", () =>
+    Effect.gen(function* () {
+      const { all, openai, reload, url } = yield* world()
+      assert.strictEqual((yield* ask(url)).place, "openai")
+      const drained = { "gpt-6": [{ upstream: "openai", drain: true }, { upstream: "azure" }] }
+      yield* reload({ ...all, places: drained })
+      assert.strictEqual((yield* ask(url)).place, "azure")
+      yield* reload({ ...all, places: { "gpt-6": drained["gpt-6"].slice(0, 1) } })
+      const { status, text } = yield* ask(url)
+      assert.strictEqual(status, 503)
+      assert.include(text, `The place \\"openai\\" is being drained: it takes no new calls`)
+      assert.strictEqual(openai.got.length, 1)
+    })
+  )
+
+  it.live("says in one line what is wrong with its configuration", () =>
+    Effect.gen(function* () {
+      const { all, reload } = yield* world()
+      const wrong = (options: Gateway.Options) =>
+        Effect.map(Effect.sandbox(Effect.exit(reload({ ...all, ...options }))), (exit) => String(exit))
+      const says = (text: string, options: Gateway.Options) =>
+        Effect.map(wrong(options), (got) => assert.include(got, text))
+      yield* says(`places["gpt-6"][0].upstream: no upstream has this name: did you mean "openai"?`, {
+        places: { "gpt-6": [{ upstream: "opanai" }] }
+      })
+      yield* says(
+        '"openai" and "again" have one limit, because they are one provider, credential and tier: remove one',
+        {
+          places: { "gpt-6": [{ upstream: "openai" }, { upstream: "openai", name: "again" }] }
+        }
+      )
+      yield* says(`places["gpt-6"]: "azure" needs a key: the caller's credential goes to its own provider only`, {
+        keys: undefined,
+        credentials: undefined
+      })
+      yield* says('the policy "cheapest" needs the price of "openai", and none is published for "gpt-6"', {
+        placePolicy: "cheapest"
+      })
+      yield* says('places["gpt-6"]: expected at least one place, got none', { places: { "gpt-6": [] } })
+    })
+  )
+})
