@@ -359,7 +359,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       }
       keep(memory)
     }
-    const forms = { revise, learn: learnFrom, lessons: 0 }
+    const forms = { estimate: (call: Call) => estimate(call), revise, learn: learnFrom, lessons: 0 }
     return Estimator.of({
       accounting,
       estimate: Estimating.immediate((call: Call) => Effect.sync(() => estimate(call)), forms),

@@ -60,9 +60,13 @@ import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
+import * as AtOnce from "./domain/atOnce.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
 import { admit, begin, broken, reserved, retried, settled, timed, warmed } from "./call/steps.ts"
-import type { GovernedCall, GovernorParts } from "./call/governedCall.ts"
+import * as Direct from "./call/direct.ts"
+import { admittedAtOnce, isDirect } from "./call/direct.ts"
+import type { GovernedCall } from "./call/governedCall.ts"
+import type { GovernorParts, OwnWays } from "./call/parts.ts"
 import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
 import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
@@ -122,18 +126,35 @@ export class Governor extends Context.Service<
 
 const checkMade = optionsOf(made)
 
+/** The ways at once of the budget and the estimator, if both are Floodgate's own. */
+const waysOf = (
+  { reserve }: Budget.TokenBudget["Service"],
+  { estimate, learn }: Estimator.Estimator["Service"]
+): OwnWays | undefined => {
+  const ask = AtOnce.of<OwnWays["ask"]>(reserve)
+  const ways = AtOnce.of<Pick<OwnWays, "estimate">>(estimate)
+  return ask === undefined || ways === undefined || AtOnce.of(learn) === undefined ? undefined : { ...ways, ask }
+}
+
 /** Settles a call that was answered. */
-const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> =>
-  Effect.as(call.settle(actual, response, signal), value)
+const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> => {
+  const rest = call.settle(actual, response, signal)
+  return rest === undefined ? Effect.succeed(value) : Effect.as(rest, value)
+}
 
 /** Leaves an opened call to its caller, who concludes the ticket. */
 const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
-/** The steps of a call, from the inside to the outside. */
-const governed = <A, B, E, R>(
-  attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
-  settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-) => pipe(attempt, timed, broken, settled(settle), reserved, warmed, retried)
+/** The steps of a call, from the inside to the outside. A call that is direct takes fewer of them, and decides the same. */
+const governed =
+  <A, B, E, R>(
+    attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
+    settle: (call: GovernedCall, value: A) => Effect.Effect<B>
+  ) =>
+  (call: GovernedCall, context: Context.Context<never>) =>
+    isDirect(call, context)
+      ? pipe(attempt, timed, broken, admittedAtOnce(settle), retried)(call)
+      : pipe(attempt, timed, broken, settled(settle), reserved, warmed, retried)(call)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -182,6 +203,7 @@ export const make = Effect.fnUntraced(function* (
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const parts: GovernorParts = {
     accounting,
+    atOnce: waysOf(budget, estimator),
     breaker,
     budget,
     conversations: new Conversations(),
@@ -196,9 +218,12 @@ export const make = Effect.fnUntraced(function* (
     warmup: Warmup.make(wake)
   }
 
+  const open: Governor["Service"]["open"] = (call, attempt, how) =>
+    begin("Governor.open", parts, call, how, "scope", governed(attempt, opened))
+
   return Governor.of({
     run: (call, attempt, how) => begin("Governor.run", parts, call, how, "effect", governed(attempt, answered)),
-    open: (call, attempt, how) => begin("Governor.open", parts, call, how, "scope", governed(attempt, opened)),
+    open: AtOnce.attach(open, Direct.begin("Governor.open", parts)),
     admit: (call, how) => begin("Governor.admit", parts, call, how, "scope", admit),
     learned: estimator.learned
   })

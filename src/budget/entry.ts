@@ -42,9 +42,9 @@ export interface PoolOfCall {
   review(entry: Entry): void
   cancel(entry: Entry): void
   keep(entry: Entry, hasSucceeded: boolean): void
-  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void
+  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): undefined
   fail(entry: Entry, failure: CheckedFailure): Law.Verdict
-  observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): void
+  observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): undefined
 }
 
 export class Entry implements FairQueue.Queued {
@@ -134,6 +134,10 @@ export class Entry implements FairQueue.Queued {
     const { resume } = this
     this.resolution = resolution
     if (resume !== undefined) wake(() => resume(resolution))
+  }
+  /** Its caller has resumed, and holds its reservation from now on. */
+  begin(): void {
+    if (this.phase === "held") this.phase = "begun"
   }
   /** The scope of its caller has closed. A call that has not begun has sent nothing; otherwise its usage is unknown. */
   leave(exit: Exit.Exit<unknown, unknown>): void {

@@ -271,7 +271,7 @@ export class Pool implements PoolOfCall {
   }
 
   /** Ends a reservation and replaces its charge by the actual usage. Only the first end counts. */
-  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): void {
+  settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): undefined {
     if (!this.close(entry)) return
     const { isAccepted } = entry
     this.conclude(entry, used, (law, admission, now) => {
@@ -326,7 +326,7 @@ export class Pool implements PoolOfCall {
   // ---------------------------------------------------------------------------
 
   /** Learns from a response that is not a rejection. If it says what the call used, the reservation ends. */
-  observe(readings: Law.Readings, entry?: Entry, used?: Amounts.Charge): void {
+  observe(readings: Law.Readings, entry?: Entry, used?: Amounts.Charge): undefined {
     this.isProven = true
     const isAccepted = entry?.isAccepted === false
     if (entry !== undefined) entry.isAccepted = true

@@ -14,15 +14,18 @@ const usedOf = ({ charge, estimate }: Entry, usage: Limits.Usage): Amounts.Charg
   Amounts.used(charge, usage, estimate)
 
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
-const observe = (entry: Entry, said: Observation): void =>
+export const observe = (entry: Entry, said: Observation): undefined =>
   entry.pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(entry, said.usage))
 
 /** Replaces the estimate of a call by its usage. */
-const settle = (entry: Entry, usage: Limits.Usage, outcome: "success" | "failure" | "denied" = "success"): void =>
-  entry.pool.settle(entry, usedOf(entry, usage), outcome)
+export const settle = (
+  entry: Entry,
+  usage: Limits.Usage,
+  outcome: "success" | "failure" | "denied" = "success"
+): undefined => entry.pool.settle(entry, usedOf(entry, usage), outcome)
 
 /** Ends a call that was rejected or failed, and judges the failure. */
-const fail = (entry: Entry, failure: FailOptions): Verdict => {
+export const fail = (entry: Entry, failure: FailOptions): Verdict => {
   check("Reservation.fail", failed, failure)
   const { reason, retryAfter, signal, usage = Amounts.nothing } = failure
   return entry.pool.fail(entry, {
@@ -35,7 +38,7 @@ const fail = (entry: Entry, failure: FailOptions): Verdict => {
 
 /** Hands an admitted call to its caller, as a plain object of functions that can be copied and decorated. */
 export const handOut = (entry: Entry): Reservation => {
-  if (entry.phase === "held") entry.phase = "begun"
+  entry.begin()
   const { agent, binding, charge, estimate, pool, waitedMillis } = entry
   return {
     pool: pool.name,

@@ -10,9 +10,8 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
-import type { Wake } from "../budget/waker.ts"
-import type * as Estimator from "../Estimator.ts"
-import type * as Events from "../Events.ts"
+import type { Entry } from "../budget/entry.ts"
+import * as Reservation from "../budget/reservation.ts"
 import * as Estimating from "../domain/estimating.ts"
 import { harmless } from "../domain/input/callbacks.ts"
 import { millisOf } from "../domain/input/checks.ts"
@@ -22,38 +21,17 @@ import { LlmError } from "../LlmError.ts"
 import type * as Prices from "../Prices.ts"
 import { RetryBudget, type RetryTokens, tokensOf } from "./retryBudget.ts"
 import { Deadline } from "./retryPolicy.ts"
-import type { PlaceMemory } from "../places/memory.ts"
 import type { Placement } from "../places/placement.ts"
-import type * as Retry from "../Retry.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
 import type { Payment } from "../domain/spending/purse.ts"
 import * as Failure from "./failure.ts"
-import type { Breaker, Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
+import type { Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
+import type { GovernorParts } from "./parts.ts"
 import { placementOf, type Reserving } from "./place.ts"
-import type { PoolRecord, PoolRecords } from "./pool.ts"
+import type { PoolRecord } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
-import type { Warmup } from "./warmup.ts"
-
-/** The parts of a governor. */
-export interface GovernorParts {
-  readonly accounting: Accounting.Accounting
-  readonly breaker: Breaker | undefined
-  readonly budget: Budget.TokenBudget["Service"]
-  readonly conversations: Usage.Conversations
-  readonly estimator: Estimator.Estimator["Service"]
-  readonly memory: PlaceMemory
-  /** Receives each event, if there is an observer. */
-  readonly observer: ((event: Events.Event) => void) | undefined
-  readonly policy: Retry.Policy<LlmError>
-  readonly pools: PoolRecords
-  readonly prices: Prices.Table
-  /** The retry budget of the governor's own context, if it has one. */
-  readonly retryBudget: RetryTokens | undefined
-  readonly wake: Wake
-  readonly warmup: Warmup
-}
 
 /** A failed attempt, with what the budget concludes from it. */
 interface JudgedFailure extends FailureReport {
@@ -102,11 +80,13 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The retry budget of the caller if it has one, otherwise that of the governor or of the process. */
   readonly tokens: RetryTokens
   /** The scope that ends a call which outlives its effect. */
-  readonly within: Scope.Scope | undefined
+  within: Scope.Scope | undefined
   readonly isTraced: boolean
   span: Tracer.Span | undefined = undefined
-  /** Whether the call is counted in its pool and its retry budget. */
+  /** Whether the call is counted in its pool. */
   private hasBegun = false
+  /** Whether it is counted in its retry budget, because an attempt may follow. */
+  private isTrying = false
   /** The number of attempts that were sent. */
   attempts = 0
   /** Milliseconds in the queue. */
@@ -123,8 +103,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // The attempt
 
   private phase: Phase = "waiting"
-  /** Holds what the attempt opened, and its reservation. */
-  scope: Scope.Closeable = Scope.makeUnsafe()
+  private opened: Scope.Closeable | undefined = undefined
   /** When the attempt began to wait. */
   from = 0
   /** When its wait ends, by `maxWait` or by `last`. */
@@ -139,7 +118,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   estimate: Limits.Estimate = {}
   price: Prices.Price | undefined = undefined
   payment: Payment | undefined = undefined
-  reservation!: Budget.Reservation
+  /** The call in the queue of its pool, and what is left to do until it is admitted, if the budget was asked without Effect. */
+  entry: Entry | undefined = undefined
+  rest: Effect.Effect<unknown, LlmError | Budget.BudgetError> | undefined = undefined
+  private given: Budget.Reservation | undefined = undefined
   observed: Accounting.Actual | undefined = undefined
   failed: JudgedFailure | undefined = undefined
 
@@ -174,6 +156,25 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return this.clock.currentTimeMillisUnsafe()
   }
 
+  /** Whether purses pay for it. */
+  get isPaid(): boolean {
+    return this.purses.length > 0 || this.how.purses !== undefined
+  }
+
+  /** Holds what the attempt opened, and the reservation that the budget gave. */
+  get scope(): Scope.Closeable {
+    return (this.opened ??= Scope.makeUnsafe())
+  }
+
+  get reservation(): Budget.Reservation {
+    return (this.given ??= Reservation.handOut(this.entry!))
+  }
+
+  /** Whether its request is under way. */
+  get isSent(): boolean {
+    return this.phase === "sent"
+  }
+
   /** Whether the deadline bounds the wait, and not the call's `maxWait`. */
   get isBoundByDeadline(): boolean {
     return this.last - this.from < this.maxWait
@@ -189,6 +190,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (!this.hasBegun) {
       this.hasBegun = true
       this.pool.users++
+      this.isTrying = tokens !== undefined
       tokens?.begin(now)
     }
     const call = failed === undefined ? this : this.again(failed)
@@ -203,7 +205,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const call: GovernedCall = Object.assign(Object.create(GovernedCall.prototype), this)
     call.waited += this.now - this.failedAt
     call.phase = "waiting"
-    call.scope = Scope.makeUnsafe()
+    call.opened = call.entry = call.rest = call.given = undefined
     call.exhaustions = failed.verdict === "exhausted" ? this.exhaustions + 1 : 0
     // A rejected call is queued before the others of its agent. After an outage it is not: the call may have caused the failure.
     // Nor is it after repeated exhaustions: another call may be smaller, and fit into what the bucket has.
@@ -230,14 +232,19 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return placement?.current === undefined ? undefined : placement.places[placement.current]!.name
   }
 
-  /** Notes the reservation of the attempt. */
-  admit(reservation: Budget.Reservation): void {
-    const { pool, span } = this
+  /** Notes the reservation that the budget gave to the attempt. */
+  receive(reservation: Budget.Reservation): void {
     const { estimate } = reservation
     // A reservation or a tracer may throw, so both are read before anything is counted.
     const millis = Duration.toMillis(reservation.waited)
-    if (span !== undefined) Trace.admitted(span, estimate, reservation)
-    this.reservation = reservation
+    if (this.span !== undefined) Trace.admitted(this.span, estimate, reservation)
+    this.given = reservation
+    this.admit(millis, estimate)
+  }
+
+  /** Notes that the attempt was admitted, after a wait in the queue. */
+  admit(millis: number, estimate: Limits.Estimate): void {
+    const { pool } = this
     this.estimate = estimate
     this.phase = "admitted"
     this.limit = undefined
@@ -264,7 +271,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // Getters of functions, because callers may destructure a ticket.
 
   get observeLimits(): Ticket["observeLimits"] {
-    return (signal) => (signal === undefined ? Effect.void : this.reservation.observe(signal))
+    return (signal) => later(() => this.observe(signal))
   }
 
   get recordUsage(): Ticket["recordUsage"] {
@@ -274,11 +281,11 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   get succeed(): Ticket["succeed"] {
-    return (actual, response) => Effect.suspend(() => this.settle(actual, response))
+    return (actual, response) => later(() => this.settle(actual, response))
   }
 
   get fail(): Ticket["fail"] {
-    return (error) => Effect.suspend(() => this.settleFailed(error))
+    return (error) => later(() => this.settleFailed(error))
   }
 
   get annotate(): Ticket["annotate"] {
@@ -289,11 +296,24 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // Settlement
   // ---------------------------------------------------------------------------
 
+  // Each of these does at once what needs no Effect, and returns what is left to do. Nothing is, unless another layer has
+  // replaced a part of the governor.
+
+  /** Learns what the headers of the response say about the limits. */
+  observe(signal: Limits.Signal | undefined): Effect.Effect<void> | undefined {
+    if (signal === undefined) return undefined
+    return this.entry === undefined ? this.reservation.observe(signal) : Reservation.observe(this.entry, signal)
+  }
+
   /** Settles an attempt that was answered, and learns from it. */
-  settle(given: Accounting.Actual | undefined, response = noResponse, signal?: Limits.Signal): Effect.Effect<void> {
-    if (this.phase === "settled") return this.observeLimits(signal)
+  settle(
+    given: Accounting.Actual | undefined,
+    response = noResponse,
+    signal?: Limits.Signal
+  ): Effect.Effect<void> | undefined {
+    if (this.phase === "settled") return this.observe(signal)
     const actual = usageOf(given)
-    const { known, parts, pool, reservation, span } = this
+    const { parts, pool, span } = this
     pool.hasAnswered = true
     pool.isDenied = false
     if (span !== undefined) Trace.succeeded(span, actual, response)
@@ -301,16 +321,17 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
     if (this.placement !== undefined) this.settleIn(response.continuation)
     this.conclude(billed, actual !== undefined)
-    const ended = reservation.settle(usage)
-    const settled = signal === undefined ? ended : Effect.andThen(reservation.observe(signal), ended)
-    if (actual === undefined) return settled
+    if (actual === undefined) return this.settleTo(usage, signal)
     pool.counts.used(actual)
     const { continuation, finishReason } = response
     if (continuation !== undefined) parts.conversations.remember(continuation, actual)
-    const learning = Usage.learning(known, actual, finishReason)
+    const { learn } = parts.estimator
+    const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
-    if (Estimating.teach(parts.estimator.learn, learning, actual)) return settled
-    return Effect.flatMap(settled, () => parts.estimator.learn(learning, actual))
+    const isTaught = Estimating.teach(learn, learning, actual)
+    const settled = this.settleTo(usage, signal)
+    if (isTaught) return settled
+    return settled === undefined ? learn(learning, actual) : Effect.flatMap(settled, () => learn(learning, actual))
   }
 
   /** Remembers where the conversation is, and how long the answer took. */
@@ -323,33 +344,46 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   /** Settles an attempt that failed, and lets the budget judge a pushback. */
-  private settleFailed(error: unknown): Effect.Effect<void> {
-    if (this.phase === "settled") return Effect.void
-    const { pool, reservation } = this
+  settleFailed(error: unknown): Effect.Effect<void> | undefined {
+    if (this.phase === "settled") return undefined
+    const { pool } = this
     const facts = Failure.read(error)
     const type = Failure.errorType(error)
     const isDenied = type === "AccessDenied"
     pool.isDenied = isDenied && pool.isDenied !== false
     const isWrongAddress = pool.isWrongAddress(Failure.reach(error), this.now)
     const reason = isWrongAddress ? undefined : facts.pushback
-    const { retryAfter, signal } = facts
     const billed = Usage.billedAfterFailure(this, facts.pushback, facts.usage)
     const usage = Usage.afterFailure(this, facts.pushback, facts.usage)
     this.conclude(billed)
-    const concluded: Effect.Effect<Budget.Verdict | undefined> =
-      reason === undefined
-        ? Effect.as(
-            Effect.andThen(this.observeLimits(signal), reservation.settle(usage, isDenied ? "denied" : "failure")),
-            undefined
-          )
-        : reservation.fail({ reason, retryAfter, usage, signal })
-    return Effect.map(concluded, (verdict) =>
+    const { retryAfter, signal } = facts
+    const judged = (verdict: Budget.Verdict | undefined): undefined =>
       this.judged({ ...facts, pushback: reason, verdict, isWrongAddress }, type)
-    )
+    if (reason !== undefined) {
+      const failure = { reason, retryAfter, usage, signal }
+      return this.entry === undefined
+        ? Effect.map(this.reservation.fail(failure), judged)
+        : judged(Reservation.fail(this.entry, failure))
+    }
+    const ended = this.settleTo(usage, signal, isDenied ? "denied" : "failure")
+    return ended === undefined ? judged(undefined) : Effect.map(ended, () => judged(undefined))
+  }
+
+  /** Replaces the estimate by a usage, once the budget has learned what the headers say. */
+  private settleTo(
+    usage: Limits.Usage,
+    signal?: Limits.Signal,
+    outcome?: "failure" | "denied"
+  ): Effect.Effect<void> | undefined {
+    const { entry } = this
+    const observed = this.observe(signal)
+    if (entry !== undefined) return Reservation.settle(entry, usage, outcome)
+    const settled = this.reservation.settle(usage, outcome)
+    return observed === undefined ? settled : Effect.andThen(observed, settled)
   }
 
   /** Notes a failed attempt and its verdict. */
-  private judged(failed: JudgedFailure, type: string): void {
+  private judged(failed: JudgedFailure, type: string): undefined {
     const { clock, pool, span } = this
     const { pushback, signal } = failed
     this.failed = failed
@@ -394,13 +428,20 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   failWith<E>(cause: Cause.Cause<E>): Effect.Effect<never, E> {
     const failed = Exit.failCause(cause)
     if (Cause.hasInterruptsOnly(cause)) return failed
-    const closed = Effect.ensuring(failed, Scope.close(this.scope, failed))
-    return Effect.andThen(this.fail(Cause.squash(cause)), closed)
+    const judged = this.settleFailed(Cause.squash(cause))
+    const closed = this.opened === undefined ? failed : Effect.ensuring(failed, Scope.close(this.opened, failed))
+    return judged === undefined ? closed : Effect.andThen(judged, closed)
+  }
+
+  /** No attempt follows: the last one has ended, or its answer has begun. */
+  stopTrying(): void {
+    if (this.isTrying) this.tokens.end(this.now)
+    this.isTrying = false
   }
 
   /** Ends the call after its last attempt, or leaves that to the scope in which the call continues. */
   over(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    if (this.hasBegun) this.tokens.end(this.now)
+    this.stopTrying()
     if (this.within === undefined || exit._tag === "Failure") return this.end(exit)
     return Scope.addFinalizerExit(this.within, (exit) => this.end(exit) ?? Effect.void)
   }
@@ -408,22 +449,24 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** The finalizer of a call: gives back what it holds, closes what its attempt opened, and counts it. */
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const { hasBegun, parts, pool, span } = this
-    const settled = this.settleOpen()
+    this.stopTrying()
+    if (this.phase === "waiting") this.entry?.leave(exit)
     pool.counts.ended(
       exit._tag === "Success" ? "success" : Failure.outcomeOf(exit),
       (this.now - this.startedAt) / 1_000
     )
+    const settled = this.settleOpen()
     if (hasBegun) parts.pools.left(pool)
     const traced = span && Trace.ended(span, this, exit)
     const paused = exit._tag === "Failure" ? this.pauseOf(exit) : undefined
-    return inOrder(settled, Scope.closeUnsafe(this.scope, exit), paused, traced)
+    return inOrder(settled, this.closeOpened(exit), paused, traced)
   }
 
   /** The finalizer of a single admission. How it ends is not counted, because its caller makes the attempts. */
   leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const settled = this.settleOpen()
     if (this.hasBegun) this.parts.pools.left(this.pool)
-    return inOrder(settled, Scope.closeUnsafe(this.scope, exit))
+    return inOrder(settled, this.closeOpened(exit))
   }
 
   /**
@@ -439,12 +482,16 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     }
     if (phase === "admitted") {
       this.conclude(undefined)
-      return this.reservation.refund
+      return this.entry === undefined ? this.reservation.refund : this.settleTo(Amounts.nothing, undefined, "failure")
     }
     pool.isDenied = false
     const { billed, isKnown, usage } = this.soFar
     this.conclude(billed, isKnown)
-    return this.reservation.settle(usage, "failure")
+    return this.settleTo(usage, undefined, "failure")
+  }
+
+  private closeOpened(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    return this.opened && Scope.closeUnsafe(this.opened, exit)
   }
 
   /** The usage so far. It is unknown if the caller's accounting throws, and then all that was reserved counts. */
@@ -484,22 +531,11 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const waited = this.waited > 0 ? Duration.millis(this.waited) : undefined
     return error.annotate({ attempts, waited, stoppedBy, limit }) as typeof error
   }
-
-  /** The refusal of a call that was rejected because it is larger than the provider's limit: no attempt can succeed. */
-  tooLarge(error: unknown): Budget.BudgetError | undefined {
-    const { estimate, failed, pool } = this
-    if (failed?.verdict !== "impossible") return undefined
-    const whole = Amounts.whole(estimate)
-    for (const dimension of Amounts.dimensions) {
-      const asked = whole[dimension]
-      const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
-      if (asked <= limit) continue
-      const reason = new Budget.EstimateTooLarge({ pool: pool.name, dimension, asked, limit })
-      return new Budget.BudgetError({ reason, failure: Failure.causeOf(error) })
-    }
-    return undefined
-  }
 }
+
+/** What is left of a step, as an effect. */
+const later = (step: () => Effect.Effect<void> | undefined): Effect.Effect<void> =>
+  Effect.suspend(() => step() ?? Effect.void)
 
 /** Runs effects one after another. Each runs even if one before it fails. */
 const inOrder = (...effects: ReadonlyArray<Effect.Effect<unknown> | undefined>): Effect.Effect<void> | undefined => {

@@ -17,7 +17,8 @@ import type { LlmError } from "../LlmError.ts"
 import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
 import type { CallPlace } from "../places/models.ts"
 import type { PlacedBecause, Placement } from "../places/placement.ts"
-import type { GovernedCall, GovernorParts } from "./governedCall.ts"
+import type { GovernedCall } from "./governedCall.ts"
+import type { GovernorParts } from "./parts.ts"
 import type { Call, Restore } from "./models.ts"
 import { callAt, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
@@ -314,7 +315,7 @@ export const admitted = Effect.fnUntraced(function* (
   placement.why = race.why(at)
   placement.current = at.index
   call.moveTo(at)
-  call.admit(reserved)
+  call.receive(reserved)
   return call
 })
 

@@ -56,7 +56,7 @@ export const retried = <A, E, F, R, R2 = never>(
   Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
 
 /** Makes the further attempts after the first one has failed. */
-const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
+export const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
   attempt: RetriedAttempt<A, E, R>,

@@ -2,6 +2,7 @@
  * The steps of a call, which `Governor.ts` composes. Each takes a function that makes an attempt, and returns one that does
  * something around it.
  */
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -10,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import { counting, first, type GovernedOptions, revised } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
+import * as Amounts from "../domain/amounts.ts"
 import * as Estimating from "../domain/estimating.ts"
 import type * as Limits from "../Limits.ts"
 import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
@@ -17,16 +19,24 @@ import * as PriceTable from "../domain/prices.ts"
 import * as RetryEngine from "./retryEngine.ts"
 import type * as Retry from "../Retry.ts"
 import * as Failure from "./failure.ts"
-import { GovernedCall, type GovernorParts } from "./governedCall.ts"
+import { GovernedCall } from "./governedCall.ts"
+import type { GovernorParts } from "./parts.ts"
 import { call as callCheck, callOptions, type Call, type CallOptions, type Restore, type Ticket } from "./models.ts"
 import * as Payment from "./payment.ts"
 import type { Reserving } from "./place.ts"
 import * as Placed from "./placed.ts"
+import type { CallError } from "./placed.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
 
 /** Makes one attempt of a call. */
-type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
+export type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
+
+/** Checks a call and its options. */
+export const checked = (operation: string, described: Call, how: CallOptions): void => {
+  check(operation, callCheck, described)
+  check(operation, callOptions, how)
+}
 
 /** Begins a call, which ends with its effect or, if it outlives that, with the scope around it. */
 export const begin = <A, E, R>(
@@ -35,16 +45,22 @@ export const begin = <A, E, R>(
   described: Call,
   how: CallOptions = {},
   endsWith: "effect" | "scope",
-  made: CallAttempt<A, E, R>
+  made: (call: GovernedCall, context: Context.Context<never>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
-    check(operation, callCheck, described)
-    check(operation, callOptions, how)
+    checked(operation, described, how)
     const scope = endsWith === "scope" ? Context.getUnsafe(context, Scope.Scope) : undefined
-    const call = made(new GovernedCall(parts, described, how, context, scope))
-    // Attempts read the agent from their context.
-    return how.agent === undefined ? call : Effect.provideService(call, Budget.Agent, how.agent)
+    const call = new GovernedCall(parts, described, how, context, scope)
+    return withAgent((call) => made(call, context))(call)
   })
+
+/** Attempts read the agent from their context. */
+export const withAgent =
+  <A, E, R>(made: CallAttempt<A, E, R>): CallAttempt<A, E, R> =>
+  (call) => {
+    const { agent } = call.how
+    return agent === undefined ? made(call) : Effect.provideService(made(call), Budget.Agent, agent)
+  }
 
 // -----------------------------------------------------------------------------
 // Timeout and circuit breaker
@@ -94,25 +110,30 @@ export const settled =
 
 /** Makes an attempt once the budget has admitted it, in a scope that holds its reservation. */
 export const reserved =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | Placed.CallError, Exclude<R, Scope.Scope>> =>
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
   (call) =>
     Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
+
+/** Notes what is known of an attempt, from which its estimate and its price are computed. */
+export const prepare = (call: GovernedCall): void => {
+  const { agent, call: described, parts, pool } = call
+  const listed = PriceTable.find(described.model, parts.prices)
+  call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
+  call.known = Usage.known(described, agent, pool, parts.conversations)
+}
 
 /**
  * Estimates an attempt, pays for it, and reserves the estimate. If it is interrupted or refused, the end of its call releases
  * what it holds.
  */
-const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, Placed.CallError, Scope.Scope> =>
+const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) => {
-    const { agent, call: described, how, parts, placement, pool, purses } = call
-    const isPaid = purses.length > 0 || how.purses !== undefined
-    if (placement !== undefined) return Placed.admitted(call, placement, isPaid, stepsOf(call, restore), restore)
-    const listed = PriceTable.find(described.model, parts.prices)
-    call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
-    call.known = Usage.known(described, agent, pool, parts.conversations)
+    const { parts, placement } = call
+    if (placement !== undefined) return Placed.admitted(call, placement, call.isPaid, stepsOf(call, restore), restore)
+    prepare(call)
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
       if (call.last < call.now) return tooLate
-      if (!isPaid) return reserveHere(call, estimate, restore)
+      if (!call.isPaid) return reserveHere(call, estimate, restore)
       return Effect.flatMap(pay(call, call, estimate, restore), () => reserveHere(call, estimate, restore))
     })
   })
@@ -132,7 +153,7 @@ const pay = (
   { accounting, known, pool, price }: Reserving,
   estimate: Limits.Estimate,
   restore: Restore
-): Effect.Effect<void, Placed.CallError> => {
+): Effect.Effect<void, CallError> => {
   const { now, parts, purses, until } = call
   const maxWait = Math.max(0, until - now)
   const request = { purses, price, call: { accounting, estimate, known }, pool: pool.name, maxWait }
@@ -149,17 +170,25 @@ const reserveHere = (
   call: GovernedCall,
   estimate: Limits.Estimate,
   restore: Restore
-): Effect.Effect<GovernedCall, Placed.CallError, Scope.Scope> => {
+): Effect.Effect<GovernedCall, CallError, Scope.Scope> => {
   const since = call.now
   const revise = Estimating.revision(call.parts.estimator.estimate, call.known, estimate)
   return Effect.mapBoth(reserve(call, call, estimate, restore, revise), {
     onSuccess: (reservation) => {
-      call.admit(reservation)
+      call.receive(reservation)
       return call
     },
     onFailure: (error) => refusalFor(call, error, since)
   })
 }
+
+/** The estimate to try again with, if the refused one is only a guess that is larger than the limit. */
+export const lessOf = (
+  { accounting, known }: Reserving,
+  { reason }: Budget.BudgetError,
+  estimate: Limits.Estimate
+): Limits.Estimate | undefined =>
+  reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
 
 /** Reserves an estimate. The `maxWait` of the call counts from now. */
 const reserve = (
@@ -171,15 +200,13 @@ const reserve = (
 ): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> => {
   const queueing = queueingOf(call, at, call.now, revise)
   return Effect.catch(restore(call.parts.budget.reserve(estimate, queueing)), (error) => {
-    const { reason } = error
-    const less =
-      reason._tag === "EstimateTooLarge" ? Usage.within(reason, at.accounting, at.known, estimate) : undefined
+    const less = lessOf(at, error, estimate)
     return less === undefined ? Effect.fail(error) : reserve(call, at, less, restore, revise)
   })
 }
 
 /** How an attempt is queued. Its `maxWait` counts from `since`. */
-const queueingOf = (
+export const queueingOf = (
   { agent, how, isFirst, until }: GovernedCall,
   { accounting, call, pool }: Reserving,
   since: number,
@@ -197,10 +224,12 @@ const queueingOf = (
 })
 
 /** The refusal of an attempt whose deadline has passed. */
-const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
+export const tooLate = Effect.fail(
+  new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) })
+)
 
 /** Converts a refusal of the budget, which knows neither the call's deadline nor its wait before `since`. */
-const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): Placed.CallError => {
+export const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
   const { from, isBoundByDeadline, last } = call
   const { reason } = error
   if (reason._tag !== "WaitTooLong") return error
@@ -230,25 +259,44 @@ export const warmed =
 
 /** Makes attempts until one succeeds or the policy ends, and then ends the call, or leaves that to its scope. */
 export const retried =
-  <A, E, R>(attempt: CallAttempt<A, E | Placed.CallError, R>): CallAttempt<A, E | Placed.CallError, R> =>
-  (first) => {
-    let call = first
-    const { clock, deadline, how, isTraced, parts, tokens } = first
-    const retries = {
-      clock,
-      deadline,
-      tokens,
-      judge: (error: E | Placed.CallError) => judged(call, error),
-      moves: first.placement && ((error: E | Placed.CallError) => moves(call, error)),
-      waits: first.placement && ((millis: number) => Math.max(0, first.placement!.rest(call.now + millis) - call.now)),
-      onRetry: (retry: RetryEngine.Retrying<E | Placed.CallError>) => Effect.sync(() => report(call, retry)),
-      finish: (error: E | Placed.CallError, stoppedBy: LlmError["stoppedBy"]) => finished(call, error, stoppedBy)
-    }
-    const attempts = RetryEngine.retried(how.retry ?? parts.policy, retries, (last) =>
-      attempt((call = call.next(last, tokens)))
+  <A, E, R>(attempt: CallAttempt<A, E | CallError, R>): CallAttempt<A, E | CallError, R> =>
+  (call) =>
+    retriedAfter(
+      call,
+      Effect.suspend(() => attempt(call.next(call.deadline, call.tokens))),
+      attempt
     )
-    return Effect.onExitPrimitive(isTraced ? Trace.within(first, attempts) : attempts, (exit) => call.over(exit))
-  }
+
+/** Makes the first attempt of a call, and others by the policy. */
+export const retriedAfter = <A, E, R>(
+  call: GovernedCall,
+  first: Effect.Effect<A, E | CallError, R>,
+  attempt: CallAttempt<A, E | CallError, R>
+): Effect.Effect<A, E | CallError, R> => {
+  /** The call at its last attempt. */
+  let current = call
+  const again = (cause: Cause.Cause<E | CallError>) =>
+    RetryEngine.again(
+      call.how.retry ?? call.parts.policy,
+      retryingOf<E>(call, () => current),
+      (last) => attempt((current = current.next(last, call.tokens))),
+      cause
+    )
+  const attempts = Effect.catchCause(first, again)
+  return Effect.onExitPrimitive(call.isTraced ? Trace.within(call, attempts) : attempts, (exit) => current.over(exit))
+}
+
+/** What the retry engine needs of a call. */
+const retryingOf = <E>({ clock, deadline, placement, tokens }: GovernedCall, current: () => GovernedCall) => ({
+  clock,
+  deadline,
+  tokens,
+  judge: (error: E | CallError) => judged(current(), error),
+  moves: placement && ((error: E | CallError) => moves(current(), error)),
+  waits: placement && ((millis: number) => Math.max(0, placement.rest(current().now + millis) - current().now)),
+  onRetry: (retry: RetryEngine.Retrying<E | CallError>) => Effect.sync(() => report(current(), retry)),
+  finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(current(), error, stoppedBy)
+})
 
 /** A failed attempt as the policy sees it. */
 const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
@@ -297,10 +345,24 @@ const report = (call: GovernedCall, { error, wait, ...retrying }: RetryEngine.Re
   if (delayed > 0) parts.observer?.({ type: "retryDelayed", ...retry, delayed })
 }
 
+/** The refusal of a call that was rejected because it is larger than the provider's limit: no attempt can succeed. */
+const tooLarge = ({ estimate, failed, pool }: GovernedCall, error: unknown): Budget.BudgetError | undefined => {
+  if (failed?.verdict !== "impossible") return undefined
+  const whole = Amounts.whole(estimate)
+  for (const dimension of Amounts.dimensions) {
+    const asked = whole[dimension]
+    const limit = failed.signal?.dimensions[dimension]?.limit ?? Infinity
+    if (asked <= limit) continue
+    const reason = new Budget.EstimateTooLarge({ pool: pool.name, dimension, asked, limit })
+    return new Budget.BudgetError({ reason, failure: Failure.causeOf(error) })
+  }
+  return undefined
+}
+
 /** The error that the caller gets: the failure of the last attempt, or the refusal of a retry with the failure before it. */
 const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedBy"]): E => {
   const { failure } = call
-  if (!Failure.isRefusal(error)) return (call.tooLarge(error) as E | undefined) ?? call.withHistory(error, stoppedBy)
+  if (!Failure.isRefusal(error)) return (tooLarge(call, error) as E | undefined) ?? call.withHistory(error, stoppedBy)
   if (failure === undefined) return error
   if (!(error instanceof Budget.BudgetError)) return call.withHistory(failure as E, "deadline")
   return new Budget.BudgetError({ reason: error.reason, failure: Failure.causeOf(failure) }) as typeof error
@@ -311,7 +373,7 @@ const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedB
 // -----------------------------------------------------------------------------
 
 /** Admits one attempt, for code that makes its own. */
-export const admit = (call: GovernedCall): Effect.Effect<Ticket, Placed.CallError> => {
+export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
   const admission = Effect.suspend(() => admitted(call.next(call.deadline)))
   const held = Effect.onExitPrimitive(Scope.provide(admission, call.scope), (exit) =>
     exit._tag === "Success"

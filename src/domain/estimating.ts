@@ -3,6 +3,7 @@
  * changed in place, because every call adds one. And what the library's own estimator can do without an effect.
  */
 import type * as Effect from "effect/Effect"
+import * as AtOnce from "./atOnce.ts"
 
 /** A moving average, and the moving average of the absolute deviation from it. */
 export interface Trend {
@@ -96,11 +97,9 @@ export const mean = ({ sum, values }: Recent): number => (values.length === 0 ? 
 // At once
 // -----------------------------------------------------------------------------
 
-/** The key of the immediate forms of a function. A function that replaces it does not have them. */
-const atOnce: unique symbol = Symbol.for("floodgate/Estimator/atOnce")
-
 /** What an estimator does without an effect. One of the user's cannot, because it may ask a provider. */
-interface Immediate<Call, Actual, Estimate> {
+export interface Immediate<Call, Actual, Estimate> {
+  readonly estimate: (call: Call) => Estimate
   /** Estimates a call again, given its estimate so far. */
   readonly revise: (call: Call, before: Estimate) => Estimate
   readonly learn: (call: Call, actual: Actual) => void
@@ -112,11 +111,7 @@ interface Immediate<Call, Actual, Estimate> {
 export const immediate = <Function extends object, Call, Actual, Estimate>(
   self: Function,
   forms: Immediate<Call, Actual, Estimate>
-): Function => Object.assign(self, { [atOnce]: forms })
-
-interface Attached<Call, Actual, Estimate> {
-  readonly [atOnce]?: Immediate<Call, Actual, Estimate>
-}
+): Function => AtOnce.attach(self, forms)
 
 /**
  * Estimates a call again each time it is called; undefined while nothing was learned since the last time. Undefined for an
@@ -127,7 +122,7 @@ export const revision = <Call, Estimate>(
   call: Call,
   before: Estimate
 ): (() => Estimate | undefined) | undefined => {
-  const forms = (estimate as Attached<Call, never, Estimate>)[atOnce]
+  const forms = AtOnce.of<Immediate<Call, never, Estimate>>(estimate)
   if (forms === undefined) return undefined
   let { lessons } = forms
   return () => {
@@ -143,7 +138,7 @@ export const teach = <Call, Actual>(
   call: Call,
   actual: Actual
 ): boolean => {
-  const forms = (learn as Attached<Call, Actual, unknown>)[atOnce]
+  const forms = AtOnce.of<Immediate<Call, Actual, unknown>>(learn)
   forms?.learn(call, actual)
   return forms !== undefined
 }

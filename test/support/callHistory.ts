@@ -1,6 +1,9 @@
 /** Random histories of calls, with everything that a program can see of them: statuses, metrics and events. */
+import { assert } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -9,8 +12,11 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import * as Governor from "floodgate/Governor"
+import type * as Limits from "floodgate/Limits"
 import { LlmError, Overloaded, RateLimited } from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
+import * as Direct from "../../src/call/direct.ts"
+import * as AtOnce from "../../src/domain/atOnce.ts"
 import { throughEffect } from "./drivers.ts"
 import { mulberry } from "./random.ts"
 
@@ -27,7 +33,65 @@ const decorated = (decorate: Decorate) =>
 
 export const limits = { tokens: { perMinute: 60_000 }, requests: { perMinute: 600 } }
 
+interface Answer {
+  readonly value: string
+  readonly actual?: { readonly inputTokens: number; readonly outputTokens: number }
+  readonly signal?: Limits.Signal
+}
+
+type Governed = (
+  governor: Governor.Governor["Service"],
+  call: Governor.Call,
+  answer: Effect.Effect<Answer, LlmError>,
+  how: Governor.CallOptions
+) => Effect.Effect<void, LlmError | Budget.BudgetError>
+
+const attempted = (answer: Effect.Effect<Answer, LlmError>) => (ticket: Governor.Ticket) =>
+  Effect.map(answer, (answered) => ({ ...answered, ticket }))
+
+type Attempted = Answer & { readonly ticket: Governor.Ticket }
+
+const concluded = ({ actual, signal, ticket }: Attempted) =>
+  Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual))
+
+/** The ways to make a governed call. */
+export const ways = {
+  run: (governor, call, answer, how) => Effect.asVoid(governor.run(call, () => answer, how)),
+  open: (governor, call, answer, how) =>
+    Effect.scoped(Effect.flatMap(governor.open(call, attempted(answer), how), concluded)),
+  /** Sends its first attempt without Effect, as a transport does whose callbacks are not effects. */
+  begin: (governor, call, answer, how) => {
+    const attempt = attempted(answer)
+    return Effect.scoped(
+      Effect.uninterruptibleMask((restore) =>
+        Effect.withFiber(({ context }) => {
+          const begun = AtOnce.of<Direct.Begin>(governor.open)!(context, call, how)
+          if (begun === undefined) return restore(Effect.flatMap(governor.open(call, attempt, how), concluded))
+          if (!begun.isSent) return Effect.flatMap(restore(Direct.resume(begun, attempt)), concluded)
+          const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))
+          return Effect.matchCauseEffect(restore(answer), {
+            onSuccess: ({ actual, signal }) => {
+              assert.isUndefined(begun.observe(signal))
+              assert.isUndefined(begun.settle(actual))
+              return Effect.sync(() => ended(Exit.void))
+            },
+            onFailure: (cause) => {
+              if (!Cause.hasInterruptsOnly(cause)) {
+                return Effect.flatMap(restore(Direct.resume(begun, attempt, cause)), concluded)
+              }
+              ended(Exit.failCause(cause))
+              return Effect.failCause(cause)
+            }
+          })
+        })
+      )
+    )
+  }
+} satisfies Record<string, Governed>
+
 export interface Options {
+  /** How governed calls are made. @default run */
+  readonly way?: keyof typeof ways | undefined
   /** A layer that decorates the reservations of the budget. */
   readonly decorate?: Decorate | undefined
   /** Whether every call goes through Effect. */
@@ -35,7 +99,7 @@ export interface Options {
 }
 
 /** The status, the metrics and the events after each step of a random history of calls. */
-export const history = (seed: number, { decorate, onlyEffect = false }: Options = {}) => {
+export const history = (seed: number, { decorate, onlyEffect = false, way = "run" }: Options = {}) => {
   const plain = Budget.layer({ limits, concurrency: 4 })
   const budgets = decorate === undefined ? plain : Layer.provide(decorated(decorate), plain)
   const live = Governor.layer({ retry: Retry.make({ attempts: 2, jitter: "none" }) }).pipe(
@@ -74,9 +138,10 @@ export const history = (seed: number, { decorate, onlyEffect = false }: Options 
         (reservation: Budget.Reservation) => reservation.fail({ reason: "overload", usage: { tokens: 1 } }),
         (reservation: Budget.Reservation) => reservation.refund
       ])
-      const governed = governor.run(
+      const governed = ways[way](
+        governor,
         { model: "m", bytes: 0, inputTokens: Math.ceil(3_000 * random()), maxTokens: 100 },
-        () => Effect.delay(ended, after),
+        Effect.delay(ended, after),
         { agent: pick(["a", "b"]) }
       )
       const own = Budget.withReservation({ tokens: amount }, (held) => Effect.delay(direct(held), after))

@@ -1,0 +1,44 @@
+/** The parts of a governor, which all of its calls share. */
+import type * as Accounting from "../Accounting.ts"
+import type * as Budget from "../Budget.ts"
+import type { Ask } from "../budget/asking.ts"
+import type { Wake } from "../budget/waker.ts"
+import type * as Estimator from "../Estimator.ts"
+import type * as Events from "../Events.ts"
+import type * as Limits from "../Limits.ts"
+import type { LlmError } from "../LlmError.ts"
+import type { PlaceMemory } from "../places/memory.ts"
+import type * as Prices from "../Prices.ts"
+import type * as Retry from "../Retry.ts"
+import type { Breaker } from "./models.ts"
+import type { PoolRecords } from "./pool.ts"
+import type { RetryTokens } from "./retryBudget.ts"
+import type * as Usage from "./usage.ts"
+import type { Warmup } from "./warmup.ts"
+
+/** What a governor may do without Effect, because the budget and the estimator are Floodgate's own. */
+export interface OwnWays {
+  readonly ask: Ask
+  readonly estimate: (call: Estimator.Call) => Limits.Estimate
+}
+
+/** The parts of a governor. */
+export interface GovernorParts {
+  readonly accounting: Accounting.Accounting
+  /** The ways at once of the budget and the estimator; undefined if another layer has replaced one of them. */
+  readonly atOnce: OwnWays | undefined
+  readonly breaker: Breaker | undefined
+  readonly budget: Budget.TokenBudget["Service"]
+  readonly conversations: Usage.Conversations
+  readonly estimator: Estimator.Estimator["Service"]
+  readonly memory: PlaceMemory
+  /** Receives each event, if there is an observer. */
+  readonly observer: ((event: Events.Event) => void) | undefined
+  readonly policy: Retry.Policy<LlmError>
+  readonly pools: PoolRecords
+  readonly prices: Prices.Table
+  /** The retry budget of the governor's own context, if it has one. */
+  readonly retryBudget: RetryTokens | undefined
+  readonly wake: Wake
+  readonly warmup: Warmup
+}
