@@ -8,6 +8,7 @@ const ssr = { resolve }
 
 /** Tests of whole programs: processes, a browser, packed packages. They take longer; `npm run verify` runs them. */
 const system = [
+  "packages/cli/test/commands/compose.test.ts",
   "packages/cli/test/commands/endToEnd.test.ts",
   "packages/cli/test/commands/parent.test.ts",
   "packages/cli/test/commands/redis.test.ts",

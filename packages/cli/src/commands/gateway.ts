@@ -21,6 +21,7 @@ import * as GatewayConfig from "./gateway/config.ts"
 import * as Credentials from "./gateway/credentials.ts"
 import { keyCommand } from "./gateway/key.ts"
 import * as Recording from "./gateway/record.ts"
+import { schemaCommand } from "./gateway/schema.ts"
 import * as Reload from "./gateway/reload.ts"
 import * as State from "./gateway/state.ts"
 import * as Flags from "./flags.ts"
@@ -252,7 +253,7 @@ export const gatewayCommand = Command.make(
     ).pipe(orRefused(given))
   }, Effect.scoped)
 ).pipe(
-  Command.withSubcommands([keyCommand]),
+  Command.withSubcommands([keyCommand, schemaCommand]),
   Command.withDescription(
     "A reverse proxy that holds each call until the provider has room: clients in any language share a provider's limits by changing a base URL, and get slower answers instead of 429s. Prints one line with its URL when it is ready; /floodgate/ is a live page, /metrics is for Prometheus, and standard error has a line when calls begin to wait, and for what. Ctrl-C lets running calls finish; pressing it again ends them."
   ),

@@ -111,7 +111,10 @@ const Place = Schema.Struct({
   drain: optional(Schema.Boolean)
 })
 
-const Config = Schema.Struct({
+/** The whole configuration. */
+export const Config = Schema.Struct({
+  /** Where an editor finds the JSON Schema of this file. */
+  $schema: optional(Schema.String),
   upstreams: optional(texts),
   places: optional(Schema.Record(Schema.String, Schema.Array(Place))),
   placePolicy: optional(Schema.Literals(["soonest", "cheapest"])),
@@ -142,7 +145,7 @@ const Config = Schema.Struct({
 
 /** The settings of a configuration file. */
 export type GatewayFile = {
-  readonly [K in keyof Omit<typeof Config.Type, "limits">]: (typeof Config.Type)[K] | undefined
+  readonly [K in keyof Omit<typeof Config.Type, "limits" | "$schema">]: (typeof Config.Type)[K] | undefined
 } & { readonly limits?: FloodgateLimits.Limits | FloodgateLimits.Pools | undefined }
 
 /** The settings of the file and the flags, with the credentials that the file names. */
@@ -153,6 +156,9 @@ const maxBytes = 1e6
 /** A misspelt key is an error, because it would have no effect. */
 export const decode = SchemaParser.decodeUnknownResult(Config, { onExcessProperty: "error", errors: "all" })
 
+/** The settings, without what only an editor reads. */
+const settingsIn = ({ $schema: _, ...settings }: typeof Config.Type): GatewayFile => settings as GatewayFile
+
 /** Reads the settings of a file. */
 export const read = (path: string): Effect.Effect<GatewayFile, Exit.CommandError, FileSystem.FileSystem> =>
   Effect.flatMap(Files.text(path, maxBytes), (text) => {
@@ -161,6 +167,6 @@ export const read = (path: string): Effect.Effect<GatewayFile, Exit.CommandError
     if ("error" in json) return wrong(json.error)
     const result = decode(json.value)
     return Result.isSuccess(result)
-      ? Effect.succeed(result.success as GatewayFile)
+      ? Effect.succeed(settingsIn(result.success))
       : wrong(explain(result.failure, json.value))
   })
