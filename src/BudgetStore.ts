@@ -79,5 +79,5 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
     timeoutMillis: millisOf(timeout),
     name
   }
-  return Layer.succeed(BudgetStore, { ...store, open: (options) => new SharedPort(options, settings) })
+  return Layer.succeed(BudgetStore, { ...store, open: (kind, options) => new SharedPort(kind, options, settings) })
 }

@@ -10,7 +10,7 @@
  * expensive kind of input, and `max_tokens` of output. When the call ends, its actual cost is spent and the rest released. So a cap
  * is never exceeded, however many calls run at once. If the reservation and what was already spent exceed the cap, the call is
  * refused with {@link SpendCapReached}, which says how much is left and when the call would fit. If only the reservations of
- * running calls are in the way, the call waits for them, first come, first served, until its `maxWait` or its deadline.
+ * running calls are in the way, the call waits for them until its `maxWait` or its deadline, in its agent's turn.
  *
  * A rejected call costs nothing. An interrupted call costs its input and the output that was received. A call that was answered
  * without usage costs all that was reserved for it. The governor has the prices (`prices` of `Governor.layer`). Under a cap, a call
@@ -18,8 +18,9 @@
  *
  * **Gotchas**
  *
- * Purses belong to a process: two processes with a cap of $10 each may spend $20. Calls through an SDK's middleware do not pay from
- * the purses around them, because their promises belong to no fiber.
+ * A purse of {@link make} belongs to its process: two processes with a cap of $10 each may spend $20. With {@link open}, they share
+ * one cap in a store. Calls through an SDK's middleware do not pay from the purses around them, because their promises belong to no
+ * fiber.
  *
  * **Example** (Five dollars a day)
  *
@@ -49,17 +50,23 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { harmless } from "./domain/input/callbacks.ts"
-import { anObject, callback, check, options as optionsOf } from "./domain/input/checks.ts"
+import { anObject, callback, check, options as optionsOf, text } from "./domain/input/checks.ts"
 import { dollars } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
 import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
-import { PurseState } from "./domain/spending/purse.ts"
+import { RunningLedger } from "./call/ledger.ts"
+import { local } from "./sharing/ledger.ts"
+import { ledgers } from "./sharing/ledgers.ts"
+import { LocalPort } from "./sharing/local.ts"
+import { type After, BudgetStore } from "./sharing/port.ts"
 
 export type { Kept } from "./domain/spending/ledger.ts"
-export type { Cap, Purse } from "./domain/spending/models.ts"
-export type { Status } from "./domain/spending/purse.ts"
+export type { Cap, Purse, Status } from "./domain/spending/models.ts"
 
 // -----------------------------------------------------------------------------
 // Errors
@@ -136,6 +143,28 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
   }
 }
 
+/**
+ * The store of a purse did not answer, or only the part of a cap is used up that a process has while it cannot reach the store. So it
+ * is not known whether the call fits the cap. `cause` says why. It is the `cause` of a `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>("floodgate/Spending/LedgerUnavailable")(
+  "LedgerUnavailable",
+  { purse: Schema.String, cause: Schema.Defect() }
+) {
+  /** The store may answer the next attempt. */
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    const { cause, purse } = this
+    const why = cause instanceof Error ? `: ${cause.message}` : ""
+    return `The store did not say what was spent of the cap for ${purse}, so the call was not sent${why}`
+  }
+}
+
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
@@ -143,11 +172,13 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
 type Options = {
   /** What an earlier purse has spent: its `kept`. @default nothing */
   readonly kept?: Kept | undefined
-  /** Called after each change. Its errors are ignored. */
+  /** Called after each change by this process. Its errors are ignored. */
   readonly changed?: (() => void) | undefined
+  /** The name in the store. A call takes its purses in the order of these names. @default the name of the purse */
+  readonly key?: string | undefined
 }
 
-const made = optionsOf<Options>({ kept: anObject, changed: callback })
+const made = optionsOf<Options>({ kept: anObject, changed: callback, key: text })
 
 /**
  * Makes a purse. Its refusals contain the name. Without a cap it only counts.
@@ -176,20 +207,107 @@ const made = optionsOf<Options>({ kept: anObject, changed: callback })
 export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
   if (cap !== undefined) check("Spending.make", checkCap, cap)
   check("Spending.make", made, options)
-  const { changed, kept } = options
-  const internals = new PurseState(name, inUnits(cap), kept, changed && harmless(changed))
+  const { changed, kept, key = name } = options
+  const ledger: RunningLedger = new RunningLedger({
+    name,
+    key,
+    open: () => {
+      const now = () => ledger.clock.currentTimeMillisUnsafe()
+      // A waiting call goes on when another one ends, so nothing is done at a time.
+      return new LocalPort(ledgers, "here", local(inUnits(cap), "here", kept), now, () => () => {})
+    },
+    kept: undefined,
+    changed: changed && harmless(changed)
+  })
+  return purseOf(ledger)
+}
+
+const purseOf = (ledger: RunningLedger): Purse => {
+  const { name } = ledger
+  const using = <A>(use: () => A): Effect.Effect<A> =>
+    Effect.clockWith((clock) =>
+      Effect.sync(() => {
+        ledger.clock = clock
+        return use()
+      })
+    )
   return {
     name,
-    status: Effect.map(Clock.currentTimeMillis, (now) => internals.status(now)),
+    isShared: ledger.port.outlives,
+    status: using(() => ledger.status),
     resize: (cap) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      using(() => {
         if (cap !== undefined) check("Spending.resize", checkCap, cap)
-        internals.resize(inUnits(cap), now)
+        ledger.resize(inUnits(cap))
       }),
-    kept: Effect.sync(() => internals.ledger.kept),
-    internals
+    reset: using(() => ledger.reset()),
+    kept: using(() => ledger.kept),
+    internals: ledger
   }
 }
+
+/**
+ * Opens a purse in the store of the context ({@link BudgetStore}), so that all processes that open a purse of this name there keep
+ * one cap together. Without a store in the context, it is a purse of this process, as from {@link make}.
+ *
+ * **Details**
+ *
+ * A call reserves its cost with one exchange of messages with the store. What a process had reserved when it died counts as spent.
+ * Days are UTC days by the clock of the store. While the store cannot be reached, calls wait or fail with
+ * {@link LedgerUnavailable}, as `whenAway` of the store says; with `"degrade"`, a process may spend its part of what was left.
+ *
+ * If processes open a purse with different caps, the cap of the one that started last holds for all of them. The purse leaves the
+ * store with the scope, and what was spent stays there.
+ *
+ * **Gotchas**
+ *
+ * Throws a `RangeError` for an invalid cap. Provide the store to this effect as well, and not to the budget alone.
+ *
+ * **Example** (Two programs that spend ten dollars a day together)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ * import * as Spending from "floodgate/Spending"
+ *
+ * declare const work: Effect.Effect<void>
+ *
+ * const program = Effect.gen(function* () {
+ *   const purse = yield* Spending.open("research", { dollars: 10, per: "day" })
+ *   yield* work.pipe(Spending.from(purse))
+ * }).pipe(Effect.scoped, Effect.provide(FloodgateRedis.layerStoreUrl({ url: "redis://127.0.0.1:6379" })))
+ * ```
+ *
+ * @category constructors
+ * @since 0.4.0
+ */
+export const open = Effect.fnUntraced(function* (
+  name: string,
+  cap?: Cap,
+  options: Options = {}
+): Effect.fn.Return<Purse, never, Scope.Scope> {
+  if (cap !== undefined) check("Spending.open", checkCap, cap)
+  check("Spending.open", made, options)
+  const sharing = yield* BudgetStore
+  if (sharing === undefined) return make(name, cap, options)
+  const clock = yield* Clock.Clock
+  const runTimer = yield* FiberSet.makeRuntime<never>()
+  const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
+  const after: After = (millis, then) => {
+    const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
+    return () => timer.interruptUnsafe()
+  }
+  const { changed, kept, key = name } = options
+  const ledger = new RunningLedger({
+    name,
+    key,
+    open: (called) => sharing.open(ledgers, { name: key, id, config: inUnits(cap), clock, after, ...called }),
+    kept,
+    changed: changed && harmless(changed)
+  })
+  yield* Effect.addFinalizer(() => ledger.port.close)
+  return purseOf(ledger)
+})
 
 // -----------------------------------------------------------------------------
 // Paying

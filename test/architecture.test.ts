@@ -42,7 +42,7 @@ const fronts: Readonly<Record<string, string>> = {
   Prices: "domain",
   Retry: "call",
   Signals: "protocol",
-  Spending: "domain"
+  Spending: "call"
 }
 
 /** The part of the picture that a file belongs to. The index is a list of everything, and belongs to none. */
@@ -207,7 +207,6 @@ const insiders: ReadonlyArray<readonly [tests: RegExp, folders: ReadonlyArray<st
   [/^test\/sharing\//, ["packages/redis"], "storms run the client and the script of Redis"],
   [/^packages\/redis\//, ["sharing"], "it talks to the store of a layer"],
   [/^packages\/gateway\/test\/bodies\.test\.ts$/, ["protocol"], "bodies are as large as the parser reads them"],
-  [/^packages\/gateway\/test\/purses\.test\.ts$/, ["domain"], "it spends as the governor does"],
   [/^test\/docs\.test\.ts$/, ["budget", "protocol"], "a page lists all reasons of errors"]
 ]
 

@@ -488,8 +488,8 @@ export class Pool implements PoolOfCall {
 
   /** What to remember until it is opened again; undefined if the store remembers it. */
   get rest(): Rested | undefined {
-    const { rest } = this.port
-    return rest && { kind: this.kind, rest, counting: this.counting }
+    if (this.port.outlives) return undefined
+    return { kind: this.kind, rest: Memory.rest(this.law, this.now()), counting: this.counting }
   }
 
   /** Tells the other processes that this one has left the pool. */

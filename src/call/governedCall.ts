@@ -24,10 +24,10 @@ import { Deadline } from "./retryPolicy.ts"
 import type { Placement } from "../places/placement.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import { type Purse, Purses } from "../domain/spending/models.ts"
-import type { Payment } from "../domain/spending/purse.ts"
 import * as Failure from "./failure.ts"
 import type { Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
+import type { Payment } from "./payment.ts"
 import { placementOf, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Trace from "./trace.ts"
@@ -408,11 +408,11 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
    * reserved. Whatever may throw must run before this, because nothing settles an attempt twice.
    */
   private conclude(billed: Accounting.Actual | undefined, isKnown = true): void {
-    const { now, payment, pool, price } = this
+    const { payment, pool, price } = this
     this.phase = "settled"
     pool.ended()
     const cost = price === undefined || billed === undefined ? 0 : Usage.costOf(price, billed)
-    payment?.settle(isKnown ? cost : undefined, now)
+    payment?.settle(isKnown ? cost : undefined)
     pool.counts.dollars += cost / perDollar
     if (billed !== undefined) this.report(billed, price && cost / perDollar)
   }
@@ -477,7 +477,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { payment, phase, pool } = this
     if (phase === "settled") return undefined
     if (phase === "waiting") {
-      payment?.settle(0, this.now)
+      payment?.settle(0)
       return undefined
     }
     if (phase === "admitted") {

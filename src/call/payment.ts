@@ -2,25 +2,20 @@
  * Pays for a call from its purses: reserves a cost before the call is queued, which `GovernedCall` later replaces by the actual
  * cost.
  */
-import type * as Clock from "effect/Clock"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Budget from "../Budget.ts"
+import { queueingOf } from "../budget/options.ts"
 import type { Wake } from "../budget/waker.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import { type CapInUnits, perDollar } from "../domain/spending/ledger.ts"
-import {
-  type Bill,
-  type CapRefusal,
-  internalsOf,
-  leave,
-  Payment,
-  PurseState,
-  take,
-  wait
-} from "../domain/spending/purse.ts"
+import { ledgerOf } from "../domain/spending/models.ts"
+import type { CapRefusal } from "../sharing/ledger.ts"
 import * as Spending from "../Spending.ts"
+import type { LedgerEntry, LedgerLost, Paying, RunningLedger } from "./ledger.ts"
 import type { Restore } from "./models.ts"
 import * as Usage from "./usage.ts"
 
@@ -28,31 +23,70 @@ import * as Usage from "./usage.ts"
 // Refusals
 // -----------------------------------------------------------------------------
 
-const perOf = (cap: CapInUnits | undefined): string | undefined => {
-  if (cap === undefined || cap.period._tag === "Ever") return undefined
-  return cap.period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(cap.period.millis))}`
+const perOf = ({ period }: CapInUnits): string | undefined => {
+  if (period._tag === "Ever") return undefined
+  return period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(period.millis))}`
 }
 
-const denied = (cause: Spending.SpendCapReached | Spending.NoPrice | Spending.NoMaxTokens): Budget.BudgetError =>
-  new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
+const denied = (
+  cause: Spending.SpendCapReached | Spending.NoPrice | Spending.NoMaxTokens | Spending.LedgerUnavailable
+): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
-const refusalOf = ({ asked, left, purse, until }: CapRefusal): Budget.BudgetError => {
-  if (asked === Infinity) return denied(new Spending.NoMaxTokens({ purse: purse.name }))
-  return denied(
-    new Spending.SpendCapReached({
-      purse: purse.name,
-      asked: asked / perDollar,
-      left: left / perDollar,
-      limit: purse.ledger.limit / perDollar,
-      per: perOf(purse.cap),
-      until
-    })
-  )
+const refusalOf = ({ name: purse }: RunningLedger, refusal: CapRefusal | LedgerLost): Budget.BudgetError => {
+  if (refusal._tag === "LedgerLost") return denied(new Spending.LedgerUnavailable({ purse, cause: refusal.cause }))
+  const { asked, cap, isAlone, left, until } = refusal
+  if (asked === Infinity) return denied(new Spending.NoMaxTokens({ purse }))
+  const reached = new Spending.SpendCapReached({
+    purse,
+    asked: asked / perDollar,
+    left: left / perDollar,
+    limit: cap.limit / perDollar,
+    per: perOf(cap),
+    until
+  })
+  return denied(isAlone ? new Spending.LedgerUnavailable({ purse, cause: reached }) : reached)
 }
 
 // -----------------------------------------------------------------------------
 // Paying
 // -----------------------------------------------------------------------------
+
+/**
+ * What a call has reserved of its ledgers. It takes them one after another in an order that all calls follow, so that two calls
+ * never wait for each other.
+ */
+export class Payment {
+  private readonly entries: Array<LedgerEntry> = []
+  private readonly ledgers: ReadonlyArray<RunningLedger>
+  readonly paying: Paying
+  private isOver = false
+
+  constructor(ledgers: ReadonlyArray<RunningLedger>, paying: Paying) {
+    this.ledgers = ledgers
+    this.paying = paying
+  }
+
+  /** Whether all ledgers are taken. */
+  get isPaid(): boolean {
+    return this.entries.length === this.ledgers.length && this.entries.every(({ outcome }) => outcome === "reserved")
+  }
+
+  /** Takes ledgers until one lets the call wait or refuses it. Returns the call's entry there. */
+  advance(): LedgerEntry | undefined {
+    while (!this.isOver && this.entries.length < this.ledgers.length) {
+      const entry = this.ledgers[this.entries.length]!.take(this.paying)
+      this.entries.push(entry)
+      if (entry.outcome !== "reserved") return entry
+    }
+    return undefined
+  }
+
+  /** Replaces the reservations by the cost, or spends all of them if the cost is unknown. Only the first call has an effect. */
+  settle(cost: number | undefined): void {
+    this.isOver = true
+    for (const entry of this.entries) entry.ledger.settle(entry, cost)
+  }
+}
 
 /** A call that reserves its cost. */
 export interface PaymentRequest {
@@ -61,9 +95,18 @@ export interface PaymentRequest {
   readonly price: PriceTable.Price | undefined
   readonly call: Omit<Usage.HeldCall, "observed">
   readonly pool: string
+  readonly queueing: Budget.ReserveOptions
+  readonly wake: Wake
   /** How long the call may wait, in milliseconds. */
   readonly maxWait: number
 }
+
+/** The ledgers in the order in which every call takes them, in every process. */
+const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLedger> =>
+  Array.from(new Set(purses.map(ledgerOf<RunningLedger>))).sort((a, b) => {
+    if (a.key === b.key) return a.serial - b.serial
+    return a.key < b.key ? -1 : 1
+  })
 
 /**
  * Reserves what a call may cost. It waits if only the reservations of running calls are in the way. Returns undefined if the
@@ -71,66 +114,56 @@ export interface PaymentRequest {
  */
 export const pay = (
   request: PaymentRequest,
-  restore: Restore,
-  wake: Wake
+  restore: Restore
 ): Effect.Effect<Payment | undefined, Budget.BudgetError> =>
-  Effect.clockWith((clock) => {
-    const { call, price } = request
-    const purses = Array.from(new Set(request.purses.map(internalsOf)))
+  Effect.withFiber(({ context }) => {
+    const { call, price, queueing, wake } = request
+    const ledgers = inOrder(request.purses)
+    for (const ledger of ledgers) ledger.clock = Context.get(context, Clock.Clock)
     if (price === undefined) {
-      const capped = purses.find(({ cap }) => cap !== undefined)
+      const capped = ledgers.find(({ isCapped }) => isCapped)
       if (capped !== undefined) {
         return Effect.fail(denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name })))
       }
-      for (const purse of purses) purse.unpriced++
+      for (const ledger of ledgers) ledger.unpriced++
       return Effect.undefined
     }
-    const bill: Bill = {
-      purses,
-      expected: Usage.costOf(price, Usage.expected(call)),
-      max: Usage.maxCostOf(price, call.known)
-    }
-    const taken = take(bill, clock.currentTimeMillisUnsafe())
-    if (taken instanceof Payment) return Effect.succeed(taken)
-    return taken instanceof PurseState
-      ? waitFor(bill, taken, clock, request, restore, wake)
-      : Effect.fail(refusalOf(taken))
+    const asked = { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
+    const payment = new Payment(ledgers, { ...queueingOf(context, queueing), wake, asked })
+    // A cap that is reached refuses the call before it waits for another one.
+    const entry = ledgers.find((ledger) => ledger.refuses(asked))?.take(payment.paying) ?? payment.advance()
+    if (entry === undefined) return Effect.succeed(payment)
+    const paid = Effect.as(awaited(entry, payment, request, restore), payment)
+    return Effect.onExit(paid, (exit) => (Exit.isFailure(exit) ? Effect.sync(() => payment.settle(0)) : Effect.void))
   })
 
-/** Waits for a purse. The call is in the purse's queue from this step on, so that it misses no release of dollars. */
-const waitFor = (
-  bill: Bill,
-  at: PurseState,
-  clock: Clock.Clock,
+/** Waits until a call is paid for in each of its ledgers, or fails with the refusal. */
+const awaited = (
+  entry: LedgerEntry,
+  payment: Payment,
   { maxWait, pool }: PaymentRequest,
-  restore: Restore,
-  wake: Wake
-): Effect.Effect<Payment, Budget.BudgetError> => {
-  let resume: (() => void) | undefined
-  const waiter = wait(bill, at, () => {
-    if (resume !== undefined) wake(resume)
-  })
-  const woken = Effect.callback<void>((done) => {
-    resume = () => done(Effect.void)
-    if (waiter.outcome !== undefined) resume()
+  restore: Restore
+): Effect.Effect<void, Budget.BudgetError> => {
+  let at = entry
+  const woken = Effect.callback<void, Budget.BudgetError>((resume) => {
+    const goOn = (): void => {
+      const { ledger, outcome } = at
+      if (outcome === undefined) return at.listen(goOn)
+      if (outcome !== "reserved") return resume(Effect.fail(refusalOf(ledger, outcome)))
+      const next = payment.advance()
+      if (next === undefined) return resume(Effect.void)
+      at = next
+      goOn()
+    }
+    goOn()
   })
   const tooLong = Effect.suspend(() => {
     // It may have been paid for in the millisecond in which its time ended.
-    if (waiter.outcome !== undefined) return Effect.void
+    if (payment.isPaid) return Effect.void
     const wait = Duration.millis(maxWait)
-    const reason = new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait })
-    return Effect.fail(new Budget.BudgetError({ reason }))
+    return Effect.fail(
+      new Budget.BudgetError({ reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait }) })
+    )
   })
-  const waited = maxWait < Infinity ? Effect.timeoutOrElse(woken, { duration: maxWait, orElse: () => tooLong }) : woken
-  return Effect.flatMap(
-    Effect.onExit(restore(waited), (exit) =>
-      Effect.sync(() => {
-        if (Exit.isFailure(exit)) leave(waiter, clock.currentTimeMillisUnsafe())
-      })
-    ),
-    () => {
-      const outcome = waiter.outcome!
-      return outcome instanceof Payment ? Effect.succeed(outcome) : Effect.fail(refusalOf(outcome))
-    }
-  )
+  return restore(maxWait < Infinity ? Effect.timeoutOrElse(woken, { duration: maxWait, orElse: () => tooLong }) : woken)
 }

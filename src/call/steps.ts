@@ -150,14 +150,17 @@ const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed
 
 const pay = (
   call: GovernedCall,
-  { accounting, known, pool, price }: Reserving,
+  at: Reserving,
   estimate: Limits.Estimate,
   restore: Restore
 ): Effect.Effect<void, CallError> => {
+  const { accounting, known, pool, price } = at
   const { now, parts, purses, until } = call
   const maxWait = Math.max(0, until - now)
-  const request = { purses, price, call: { accounting, estimate, known }, pool: pool.name, maxWait }
-  return Effect.mapBoth(Payment.pay(request, restore, parts.wake), {
+  const held = { accounting, estimate, known }
+  const { wake } = parts
+  const request = { purses, price, call: held, pool: pool.name, queueing: queueingOf(call, at, now), wake, maxWait }
+  return Effect.mapBoth(Payment.pay(request, restore), {
     onSuccess: (payment) => {
       call.payment = payment
     },

@@ -18,6 +18,7 @@ import * as Governor from "../Governor.ts"
 import { check } from "../domain/input/checks.ts"
 import type { Patience } from "../domain/input/silence.ts"
 import { LlmError } from "../LlmError.ts"
+import { LedgerUnavailable } from "../Spending.ts"
 import { anthropic } from "../protocol/anthropic.ts"
 import { gemini } from "../protocol/gemini.ts"
 import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
@@ -119,8 +120,9 @@ const refusalOf = ({ message, reason: given }: BudgetError): Refusal => {
     case "EstimateTooLarge":
       return { kind: "tooLarge", message }
     case "QuotaExhausted":
-    case "Denied":
       return { kind: "spendLimited", message }
+    case "Denied":
+      return { kind: reason.cause instanceof LedgerUnavailable ? "unavailable" : "spendLimited", message }
     case "StoreUnavailable":
     case "TooManyPools":
     case "PlaceClosed":

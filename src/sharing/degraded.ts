@@ -3,13 +3,11 @@
  * admitted within the process's part of the limits, which the other processes leave unused in the meantime.
  */
 import * as Effect from "effect/Effect"
-import * as Law from "../pacing/law.ts"
-import * as Amounts from "../domain/amounts.ts"
-import * as Members from "./members.ts"
+import type { Kind, PartOf } from "./kind.ts"
 import { LocalPort } from "./local.ts"
 import type { StoreSettings } from "./models.ts"
 import type { After, Decided, Done, Home, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
-import type * as State from "./state.ts"
+import type { Shared } from "./state.ts"
 import * as Time from "./time.ts"
 
 /** The interval between attempts to reach a store. */
@@ -25,41 +23,32 @@ const maxRetryMillis = 60_000
  * Decides over a copy of the state that is made smaller by the process's part. When the store is back, everything that
  * happened meanwhile is reported to it as one observation; later events of these calls go to the shared state.
  */
-export class DegradedPort implements Home {
+export class DegradedPort<S extends Shared> implements Home<S> {
   readonly id: string
-  private readonly began: Law.Pacer
-  private readonly local: LocalPort
+  private readonly kind: Kind<S>
+  private readonly began: S
+  private readonly local: LocalPort<S>
   /** The shared port, once it has the calls of this one. */
-  private shared: Home | undefined = undefined
+  private shared: Home<S> | undefined = undefined
   /** Whether the other processes no longer leave the part unused. */
   isOver = false
 
-  constructor(id: string, whole: State.PoolState, part: State.MemberPart, now: () => number, after: After) {
+  constructor(kind: Kind<S>, id: string, began: S, now: () => number, after: After) {
+    this.kind = kind
     this.id = id
-    const { inFlight = 0, ...member } = whole.members[id] ?? {}
-    const law = () => Members.partOfLaw(whole.law, part, inFlight, now())
-    const own = { ...member, inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing, part: undefined }
-    this.began = law()
-    const config = { ...whole.config, concurrency: part.calls }
-    const state: State.PoolState = {
-      ...whole,
-      law: law(),
-      config,
-      members: { [id]: own as State.PoolMember },
-      degraded: { of: part.of, open: new Set() }
-    }
-    this.local = new LocalPort(id, state, now, after)
+    this.began = began
+    this.local = new LocalPort(kind, id, began, now, after)
   }
 
-  get state(): State.PoolState {
+  get state(): S {
     return this.local.state
   }
 
-  transact<A>(observation: StateStep<A>): A
-  transact<A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
-  transact<A extends Decided>(step: QueueDecision<A>, done?: Done<A>): A | void {
+  transact<A>(observation: StateStep<A, S>): A
+  transact<A extends Decided>(decision: QueueDecision<A, S>, done: Done<A, S>): void
+  transact<A extends Decided>(step: QueueDecision<A, S>, done?: Done<A, S>): A | void {
     const { local, shared } = this
-    if (done === undefined) return (shared ?? local).transact(step as StateStep<A>)
+    if (done === undefined) return (shared ?? local).transact(step as StateStep<A, S>)
     if (shared === undefined) local.transact(step, (answer, _, isLate) => done(answer, this, isLate))
   }
 
@@ -71,20 +60,15 @@ export class DegradedPort implements Home {
 
   /** Calls that were admitted before degraded mode have ended. */
   ended(calls: number): void {
-    if (calls > 0) this.local.transact(({ law }) => void (law.inFlight -= calls))
+    if (calls > 0) this.local.transact((draft) => this.kind.ended(draft, calls))
   }
 
   /** Hands over to the shared port. Returns the observation that reports what was used meanwhile. */
-  report(shared: Home): StateStep<void> {
+  report(shared: Home<S>): StateStep<void, S> {
     this.stop()
     this.shared = shared
-    const { began, id } = this
-    const { degraded, law, members } = this.state
-    const admissions = Array.from(degraded!.open)
-    return (state) => {
-      Members.comeBack(state, id, { began, law, member: members[id]! })
-      for (const admission of admissions) Law.adopt(state.law, admission)
-    }
+    const { began, id, kind, state: ended } = this
+    return (state) => kind.comeBack(state, id, began, ended)
   }
 }
 
@@ -93,33 +77,41 @@ export class DegradedPort implements Home {
 // -----------------------------------------------------------------------------
 
 /** The shared port, as degraded mode uses it. */
-export interface SharedView extends Pick<Port, "id" | "transact" | "now"> {
+export interface SharedView<S extends Shared> extends Pick<Port<S>, "id" | "transact" | "now"> {
   /** The last known state of all processes. */
-  readonly known: State.PoolState
+  readonly known: S
   /** The parts of this process that may be stored, one for each commit whose outcome is unknown. */
-  readonly parts: ReadonlyArray<State.MemberPart | undefined>
+  readonly parts: ReadonlyArray<PartOf<S> | undefined>
   /** When the last commit was sent, by this process's clock. */
   readonly sentAt: number
   /** Whether an observation is not stored yet. */
-  readonly isPending: (step: StateStep<void>) => boolean
+  readonly isPending: (step: StateStep<void, S>) => boolean
   /** Asks again for the decision that callers wait for. */
   readonly askAgain: () => void
 }
 
-export class DegradedMode {
-  private readonly options: PortOptions
+export class DegradedMode<S extends Shared> {
+  private readonly kind: Kind<S>
+  private readonly options: Pick<PortOptions, "after" | "unreachable">
   private readonly sharing: StoreSettings
   private readonly time: Time.Time
-  private readonly shared: SharedView
+  private readonly shared: SharedView<S>
   /** When the store failed first; undefined while it can be reached. */
   private since: number | undefined = undefined
   private error: unknown = undefined
   /** Kept after its time is up, because it still has to report what was used. */
-  private degraded: DegradedPort | undefined = undefined
+  private degraded: DegradedPort<S> | undefined = undefined
   /** The report that was made at the last return to the store, and the rest of the part at that time. */
-  private last: { readonly law: Law.Pacer; readonly report: StateStep<void> } | undefined = undefined
+  private last: { readonly state: S; readonly report: StateStep<void, S> } | undefined = undefined
 
-  constructor(options: PortOptions, sharing: StoreSettings, time: Time.Time, shared: SharedView) {
+  constructor(
+    kind: Kind<S>,
+    options: Pick<PortOptions, "after" | "unreachable">,
+    sharing: StoreSettings,
+    time: Time.Time,
+    shared: SharedView<S>
+  ) {
+    this.kind = kind
     this.options = options
     this.sharing = sharing
     this.time = time
@@ -130,7 +122,7 @@ export class DegradedMode {
   get isAway(): boolean {
     return this.since !== undefined
   }
-  get port(): DegradedPort | undefined {
+  get port(): DegradedPort<S> | undefined {
     return this.degraded
   }
   private get isDegrading(): boolean {
@@ -182,12 +174,12 @@ export class DegradedMode {
   }
 
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */
-  private part(): State.MemberPart | undefined {
-    const min = this.shared.parts.reduce(Members.smaller)
-    if (min === undefined || min.of === 0 || min.calls === 0) return undefined
-    const { last } = this
+  private part(): PartOf<S> | undefined {
+    const { kind, last } = this
+    const min = this.shared.parts.reduce(kind.smaller)
+    if (min === undefined || kind.isEmpty(min)) return undefined
     // The others do not know yet how much of it is used.
-    return last !== undefined && this.shared.isPending(last.report) ? Members.leftOf(min, last.law) : min
+    return last !== undefined && this.shared.isPending(last.report) ? kind.leftOf(min, last.state) : min
   }
 
   /** When the others leave the part unused, whichever commit was stored. */
@@ -200,18 +192,19 @@ export class DegradedMode {
     const isTime = this.since !== undefined && this.time.own >= this.startAt()
     if (!isTime || this.degraded !== undefined || part === undefined) return
     const { id, known, now } = this.shared
-    this.degraded = new DegradedPort(id, known, part, now, this.options.after)
+    const alone = this.kind.alone(known, id, part, now())
+    this.degraded = new DegradedPort(this.kind, id, alone, now, this.options.after)
     this.shared.askAgain()
   }
 
   /** The store has answered. Returns the observation that reports what was used, if this process was in degraded mode. */
-  end(): StateStep<void> | undefined {
+  end(): StateStep<void, S> | undefined {
     const { degraded } = this
     if (degraded === undefined) return undefined
-    const { law } = degraded.state
+    const { state } = degraded
     const report = degraded.report(this.shared)
     this.degraded = undefined
-    this.last = { law, report }
+    this.last = { state, report }
     return report
   }
 }

@@ -1,40 +1,40 @@
-/** The port of a pool that belongs to one process: a `Ref`, and a timer for the first waiting call. */
+/** The port of a pool or a ledger that belongs to one process: a `Ref`, and a timer for the first waiting call. */
 import * as Effect from "effect/Effect"
 import * as MutableRef from "effect/MutableRef"
 import * as Ref from "effect/Ref"
-import * as Memory from "../pacing/memory.ts"
 import type { After, Decided, QueueDecision, Done, Port, StateStep } from "./port.ts"
-import * as State from "./state.ts"
+import type { Kind } from "./kind.ts"
+import type * as State from "./state.ts"
+import type { Shared } from "./state.ts"
 
-export class LocalPort implements Port {
+export class LocalPort<S extends Shared = State.PoolState> implements Port<S> {
   readonly id: string
   readonly batch = 1
   readonly lag = 0
   readonly isStored = true
+  readonly outlives = false
   readonly close = Effect.sync(() => this.stop())
   readonly now: () => number
   private readonly after: After
-  private readonly ref: Ref.Ref<State.PoolState>
+  private readonly ref: Ref.Ref<S>
+  private readonly kind: Pick<Kind<S>, "copy">
   private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
 
-  constructor(id: string, state: State.PoolState, now: () => number, after: After) {
+  constructor(kind: Pick<Kind<S>, "copy">, id: string, state: S, now: () => number, after: After) {
+    this.kind = kind
     this.id = id
     this.now = now
     this.after = after
     this.ref = Ref.makeUnsafe(state)
   }
 
-  get state(): State.PoolState {
+  get state(): S {
     return Ref.getUnsafe(this.ref)
   }
 
-  get rest(): Memory.Rest {
-    return Memory.rest(this.state.law, this.now())
-  }
-
-  transact<A>(observation: StateStep<A>): A
-  transact<A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
-  transact<A extends Decided>(step: QueueDecision<A>, done?: Done<A>): A | void {
+  transact<A>(observation: StateStep<A, S>): A
+  transact<A extends Decided>(decision: QueueDecision<A, S>, done: Done<A, S>): void
+  transact<A extends Decided>(step: QueueDecision<A, S>, done?: Done<A, S>): A | void {
     if (done === undefined) return this.modify(step)
     let answer: A
     do answer = this.modify(step)
@@ -49,15 +49,15 @@ export class LocalPort implements Port {
   }
 
   /** `Ref.modify`, but without making an effect for each call. */
-  private modify<A>(step: QueueDecision<A & Decided> | StateStep<A>): A {
-    const draft = State.copy(this.state)
+  private modify<A>(step: QueueDecision<A & Decided, S> | StateStep<A, S>): A {
+    const draft = this.kind.copy(this.state)
     const answer = step(draft, this.now(), this.batch)
     MutableRef.set(this.ref.ref, draft)
     return answer
   }
 
   /** An earlier timer stays: when it fires, it decides and sleeps again. */
-  private decideIn<A extends Decided>(millis: number, decision: QueueDecision<A>, done: Done<A>): void {
+  private decideIn<A extends Decided>(millis: number, decision: QueueDecision<A, S>, done: Done<A, S>): void {
     const sleep = Math.ceil(millis)
     const at = this.now() + sleep
     if (millis === Infinity || at >= (this.timer?.at ?? Infinity)) return

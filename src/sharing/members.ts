@@ -10,12 +10,10 @@ import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import { type Config, type Head, makeMember, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
+import { type Config, makeMember, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
+import * as Turns from "./turns.ts"
 
-/** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
-const graceMillis = 250
-/** How long a dead process is remembered: it may only have lost its connection. */
-const rememberedMillis = 600_000
+export { correct, hasForgotten, isContended, isDead, isOver, wait } from "./turns.ts"
 
 /** What a process reports about itself. Its calls in flight are as of its last commit. */
 export interface Self {
@@ -27,8 +25,6 @@ export interface Self {
   readonly spent: Amounts.Whole
 }
 
-const isLate = (member: PoolMember, now: number): boolean => now > member.at + member.leaseMillis
-
 // -----------------------------------------------------------------------------
 // Coming and going
 // -----------------------------------------------------------------------------
@@ -38,31 +34,15 @@ const isLate = (member: PoolMember, now: number): boolean => now > member.at + m
  * then it finds its last commit in the state.
  */
 export const absorb = (state: PoolState, now: number): void => {
-  for (const [id, member] of Object.entries(state.members)) {
+  for (const member of Object.values(state.members)) {
     if (member.part !== undefined) keepPart(state.law, member, member.part, now)
-    if (!isLate(member, now)) continue
+  }
+  Turns.sweep(state, now, (member) => {
     giveUp(state.law, member)
-    member.head = undefined
-    member.lag = 0
     if (member.part !== undefined && now > member.at + member.part.untilMillis)
       member.part = { ...member.part, of: 0, calls: 0 }
-    if (!isOver(member, now)) continue
-    state.forgotten = Math.max(state.forgotten, member.at)
-    delete state.members[id]
-  }
+  })
 }
-
-/** Whether the lease of a process is over, and no part is kept for it. */
-export const isDead = (member: PoolMember, now: number): boolean =>
-  isLate(member, now) && now > member.at + (member.part?.untilMillis ?? 0)
-
-/** Whether a process is forgotten with the next commit. */
-export const isOver = (member: PoolMember, now: number): boolean =>
-  isDead(member, member.hasLeft ? now : now - rememberedMillis)
-
-/** Whether a state once had a process and has forgotten it. */
-export const hasForgotten = ({ forgotten, time }: PoolState, member: PoolMember): boolean =>
-  isOver(member, time) || member.at <= forgotten
 
 /** Sets the calls in flight to the sum over the processes. */
 export const count = ({ law, members }: PoolState): void => {
@@ -92,7 +72,7 @@ export const enter = (state: PoolState, id: string, self: Self, now: number): Po
   const member = found ?? { ...makeMember(self, state.joined++, state.virtual, now), spent: self.spent }
   state.members[id] = member
   takeBack(state.law, member)
-  if (member.inFlight === 0 && inFlight > 0 && (isNew || isLate(member, now))) {
+  if (member.inFlight === 0 && inFlight > 0 && (isNew || Turns.isLate(member, now))) {
     for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
     if (lost === "refund") charge(state.law, self.held, 1, now)
     member.inFlight = inFlight
@@ -179,8 +159,8 @@ const admitAmong = (
 ): Law.Admission | Blocked => {
   const { law } = state
   const member = state.members[id]
-  const tag = member === undefined ? state.virtual : startTag(state, member)
-  const ahead = aheadOf(state, id, { cost, priority, tag, weight }, now)
+  const tag = member === undefined ? state.virtual : Turns.startTag(state, member)
+  const ahead = Turns.aheadOf(state, id, { cost, priority, tag, weight }, now, charges)
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const admission = Law.take(law, charge, now)
@@ -208,46 +188,15 @@ export const end = (state: PoolState, id: string, admission: Law.Admission, used
   state.degraded = { ...state.degraded, open }
 }
 
-/** Corrects what a process was charged for a call in the fair queue. */
-export const correct = (state: PoolState, id: string, step: number): void => {
-  const member = state.members[id]
-  if (member !== undefined) member.tag += step
-}
-
-/** Sets the first waiting call of a process. Virtual time is the least tag of the processes with a waiting call. */
-export const wait = (state: PoolState, id: string, head: Head | undefined): void => {
-  const member = state.members[id]
-  if (member === undefined) return
-  // A process that did not wait starts at the present virtual time.
-  member.tag = startTag(state, member)
-  member.head = head
-  const tags = Object.values(state.members).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
-  state.virtual = Math.max(state.virtual, tags.length === 0 ? member.tag : Math.min(...tags))
-}
-
 // -----------------------------------------------------------------------------
 // Turns
 // -----------------------------------------------------------------------------
-
-/** The place of a call among processes. `weight` is that of all agents that wait in its process. */
-interface Turn {
-  readonly tag: number
-  readonly weight: number
-  readonly priority: number
-  readonly cost: number
-}
-
-/** The calls of other processes that go before a call, and their sum. */
-interface CallsAhead {
-  readonly calls: number
-  readonly charge: Amounts.Whole
-}
 
 /** Why a call must wait behind the calls ahead of it. */
 const decide = (
   law: Law.Pacer,
   charge: Amounts.Whole,
-  ahead: CallsAhead,
+  ahead: Turns.CallsAhead<Amounts.Whole>,
   max: number,
   now: number
 ): Blocked | undefined => {
@@ -274,31 +223,8 @@ const yields = (law: Law.Pacer, charge: Amounts.Whole, ahead: Amounts.Whole): Bl
   const dimension = Amounts.dimensions.find(
     (each) => charge[each] > 0 && ahead[each] > 0 && charge[each] + ahead[each] > full(each)
   )
-  return dimension === undefined ? undefined : { by: dimension, millis: graceMillis }
+  return dimension === undefined ? undefined : { by: dimension, millis: Turns.graceMillis }
 }
-
-/**
- * The first calls of other processes that go before a call of this one: those of a higher priority, and those whose process
- * was served less, by start tags (start-time fair queueing, as within a process). A place in flight that this process has just
- * freed may go to its own next call, unless it is ahead by more than one call: the others do not know of the place yet.
- */
-const aheadOf = (state: PoolState, id: string, { cost, priority, tag, weight }: Turn, now: number): CallsAhead => {
-  const early = tag - cost / weight
-  const own = state.members[id]?.rank ?? Infinity
-  const others = Object.entries(state.members).filter(([other, member]) => other !== id && !hasMissed(member, now))
-  let calls = 0
-  let sum = Amounts.nothing
-  for (const [, { head, rank, tag: theirs }] of others) {
-    if (head === undefined || head.priority < priority) continue
-    const isHigher = head.priority > priority
-    if (isHigher || theirs < early) calls++
-    if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
-  }
-  return { calls, charge: sum }
-}
-
-/** Whether a process did not commit when it was due. */
-const hasMissed = ({ dueAt, lag }: PoolMember, now: number): boolean => now > dueAt + graceMillis + lag
 
 export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amounts.Whole => ({
   requests: a.requests + sign * b.requests,
@@ -307,13 +233,8 @@ export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amou
   tokens: a.tokens + sign * b.tokens
 })
 
-/** Whether calls of another process wait. */
-export const isContended = (state: PoolState, id: string): boolean =>
-  Object.entries(state.members).some(([other, { head }]) => other !== id && head !== undefined)
-
-/** The start tag of a process. Without waiting calls it is at least the virtual time. */
-const startTag = (state: PoolState, member: PoolMember): number =>
-  member.head === undefined ? Math.max(member.tag, state.virtual) : member.tag
+/** How charges add up. */
+const charges = { nothing: Amounts.nothing, plus }
 
 // -----------------------------------------------------------------------------
 // Parts for degraded mode
@@ -326,7 +247,7 @@ const startTag = (state: PoolState, member: PoolMember): number =>
 export const partOf = (
   state: PoolState,
   member: PoolMember,
-  millis: { readonly from: number; readonly until: number }
+  { fromMillis, untilMillis }: Pick<MemberPart, "fromMillis" | "untilMillis">
 ): MemberPart => {
   const others = Object.values(state.members).filter((each) => each !== member && (each.part?.of ?? 0) > 0)
   const count = others.length + 2
@@ -342,8 +263,8 @@ export const partOf = (
     quotas: Amounts.mapDimensions<Cap.Cap, number>(state.law.caps, ({ level, rule }) =>
       rule.quota ? Math.max(0, level) * of : undefined
     ),
-    fromMillis: millis.from,
-    untilMillis: millis.until,
+    fromMillis,
+    untilMillis,
     keptTo: -Infinity
   }
 }

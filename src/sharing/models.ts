@@ -22,10 +22,15 @@ export interface Stored {
    * while no process was running. Without it, the budget's time stands still in the meantime.
    */
   readonly ageMillis?: number | undefined
+  /**
+   * The time of the reply by the store's clock, in milliseconds since the epoch. Caps in dollars per day follow it. Without it,
+   * they follow the clocks of the processes.
+   */
+  readonly utc?: number | undefined
 }
 
 /**
- * The operations of a store. Values are texts of a few KB, keys are names of pools.
+ * The operations of a store. Values are texts of a few KB, keys are names of pools and ledgers.
  *
  * @category models
  * @since 0.2.0

@@ -10,12 +10,12 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Blocked } from "../admission/blocked.ts"
-import type * as Memory from "../pacing/memory.ts"
 import type { Store } from "./models.ts"
-import type { Config, PoolState } from "./state.ts"
+import type { Kind } from "./kind.ts"
+import type { Config, PoolState, Shared } from "./state.ts"
 
 /** Changes only the draft. */
-export type StateStep<A> = (draft: PoolState, now: number) => A
+export type StateStep<A, S = PoolState> = (draft: S, now: number) => A
 
 /** What a port needs to know of a decision. */
 export interface Decided {
@@ -26,18 +26,18 @@ export interface Decided {
 }
 
 /** Decides on up to `max` of the first waiting calls. It may be played more often than it is stored. */
-export type QueueDecision<A extends Decided> = (draft: PoolState, now: number, max: number) => A
+export type QueueDecision<A extends Decided, S = PoolState> = (draft: S, now: number, max: number) => A
 
 /**
  * Called when a decision is stored, with its answer and the port that has charged the admitted calls. If `isLate`, these calls
  * would be sent later than other processes assume. Returns whether there is more to decide.
  */
-export type Done<A> = (answer: A, by: Home, isLate: boolean) => boolean
+export type Done<A, S = PoolState> = (answer: A, by: Home<S>, isLate: boolean) => boolean
 
 /** The port that has charged a call. Events of the call are reported to it. */
-export interface Home extends Pick<Port, "id" | "transact"> {}
+export interface Home<S = PoolState> extends Pick<Port<S>, "id" | "transact"> {}
 
-export interface Port {
+export interface Port<S = PoolState> {
   /** The name of this process in the state. */
   readonly id: string
   /** How many calls are decided on together. */
@@ -47,16 +47,16 @@ export interface Port {
   /** Milliseconds of the clock that the state is kept by. */
   readonly now: () => number
   /** The state with everything that is known here, stored or not. */
-  readonly state: PoolState
+  readonly state: S
   readonly transact: {
-    <A>(observation: StateStep<A>): A
+    <A>(observation: StateStep<A, S>): A
     /** Plays the decision again, without being asked, when the first waiting call may be admitted. */
-    <A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
+    <A extends Decided>(decision: QueueDecision<A, S>, done: Done<A, S>): void
   }
   /** Whether everything that happened here is stored. */
   readonly isStored: boolean
-  /** The state that a port must start from if it is opened later; undefined if the store has it. */
-  readonly rest: Memory.Rest | undefined
+  /** Whether the state outlives this port, because a store has it. */
+  readonly outlives: boolean
   /** Tells the other processes that this one has left. */
   readonly close: Effect.Effect<void>
 }
@@ -68,16 +68,16 @@ export type After = (millis: number, then: Effect.Effect<void>) => () => void
 // Opening a port
 // -----------------------------------------------------------------------------
 
-/** What the port of a shared pool needs to know. */
-export interface PortOptions {
+/** What the port of a shared pool or ledger needs to know. */
+export interface PortOptions<G = Config> {
   readonly name: string
   /** The name of this process in the state. No other process may have it. */
   readonly id: string
-  /** What the pool is started with. */
-  readonly config: Config
+  /** What it is started with. */
+  readonly config: G
   readonly clock: Clock.Clock
   readonly after: After
-  /** Called when another process has changed the limits of the pool. */
+  /** Called when another process has changed the limits. */
   readonly configured: () => void
   /** Called when the store cannot be reached, and waiting calls can no longer be admitted in time. */
   readonly unreachable: (cause: unknown) => void
@@ -85,7 +85,7 @@ export interface PortOptions {
 
 /** A store, and how to open a port to it. */
 export interface Sharing extends Store {
-  readonly open: (options: PortOptions) => Port
+  readonly open: <S extends Shared>(kind: Kind<S>, options: PortOptions<S["config"]>) => Port<S>
 }
 
 /** The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process. */

@@ -1,5 +1,5 @@
 /**
- * The port of a pool that processes share through a store. A process applies its events to the last state that it knows, and
+ * The port of a pool or a ledger that processes share through a store. A process applies its events to the last state that it knows, and
  * swaps in the result.
  *
  * Observations take effect at once, on this process's view of the state, and are played again on the state that is replaced.
@@ -13,15 +13,14 @@ import * as Ref from "effect/Ref"
 import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
 import type { Blocked } from "../admission/blocked.ts"
-import * as Amounts from "../domain/amounts.ts"
 import { DegradedMode, type SharedView } from "./degraded.ts"
-import * as Members from "./members.ts"
+import type { Kind, MemberOf, PartOf } from "./kind.ts"
 import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
-import * as State from "./state.ts"
+import { TooNew } from "./readers.ts"
+import type { Shared } from "./state.ts"
 import * as StoreMetrics from "./storeMetrics.ts"
-import * as Text from "./text.ts"
 import * as Time from "./time.ts"
 
 /** After this many conflicts in a row a process pauses. */
@@ -33,21 +32,21 @@ const maxDoubted = 20
 /** After a timeout it is unknown whether the store has performed the operation. */
 const noReply = new StoreError({ cause: new Error("no reply in time") })
 
-interface PendingStep {
+interface PendingStep<S> {
   /** When it happened, by this process's clock, because the pool's time may not be known yet. */
   readonly at: number
-  readonly step: StateStep<unknown>
+  readonly step: StateStep<unknown, S>
 }
 
 /** The decision that callers wait for. It is played with each commit until another one replaces it. */
-interface AskedDecision {
-  readonly decision: QueueDecision<Decided>
-  readonly done: Done<Decided>
+interface AskedDecision<S> {
+  readonly decision: QueueDecision<Decided, S>
+  readonly done: Done<Decided, S>
 }
 
 /** A new state that this process tries to store. */
-interface Draft {
-  readonly state: State.PoolState
+interface Draft<S> {
+  readonly state: S
   readonly next: Stored
   readonly seq: number
   /** How many pending steps it includes. */
@@ -57,16 +56,17 @@ interface Draft {
   readonly sentAt: number
 }
 
-export class SharedPort implements Port, SharedView {
+export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   readonly id: string
   readonly batch = Infinity
-  private readonly options: PortOptions
+  private readonly kind: Kind<S>
+  private readonly options: PortOptions<S["config"]>
   private readonly sharing: StoreSettings
   private readonly time: Time.Time
   /** The last state that is known to be stored. `version` is undefined if there is none. */
-  private base: { readonly version: string | undefined; readonly state: State.PoolState }
+  private base: { readonly version: string | undefined; readonly state: S }
   /** That state with all events of this process since. */
-  private readonly view: Ref.Ref<State.PoolState>
+  private readonly view: Ref.Ref<S>
   /** Whether a reply has arrived since the last failure. */
   private isKnown = false
   /** Whether the base came from the store. If the store loses it, this process can restore it. */
@@ -74,14 +74,14 @@ export class SharedPort implements Port, SharedView {
   /** Whether the base has something that the store has lost. */
   private knowsBetter = false
   private hasJoined = false
-  private pending: Array<PendingStep> = []
-  private asked: AskedDecision | undefined = undefined
+  private pending: Array<PendingStep<S>> = []
+  private asked: AskedDecision<S> | undefined = undefined
   /** Whether a call waits only because of the shared limits. */
   private isWaiting = false
   /** Commits whose outcome is unknown. At most one of them is stored. */
-  private doubted: Array<Draft> = []
+  private doubted: Array<Draft<S>> = []
   /** This process as of its last commit. */
-  private committed: State.PoolMember | undefined = undefined
+  private committed: MemberOf<S> | undefined = undefined
   private seq = 0
   private changes = 0
   /** By this process's clock: when the last commit, and the last stored commit, was sent, and when an event last happened. */
@@ -90,22 +90,23 @@ export class SharedPort implements Port, SharedView {
   private activeAt = -Infinity
   /** Why a state could not be read, until it is reported. */
   private damage: unknown = undefined
-  private readonly degraded: DegradedMode
+  private readonly degraded: DegradedMode<S>
   private dueAt = Infinity
   private cancel: (() => void) | undefined = undefined
   private isBusy = false
   private isClosed = false
   private readonly lock = Semaphore.makeUnsafe(1)
 
-  constructor(options: PortOptions, sharing: StoreSettings) {
+  constructor(kind: Kind<S>, options: PortOptions<S["config"]>, sharing: StoreSettings) {
+    this.kind = kind
     this.options = options
     this.sharing = sharing
     this.id = options.id
     this.time = new Time.Time(options.clock)
-    const state = State.make(options.config, this.time.now, this.id)
+    const state = kind.make(options.config, this.time.now, this.id)
     this.view = Ref.makeUnsafe(state)
     this.base = { version: undefined, state }
-    this.degraded = new DegradedMode(options, sharing, this.time, this)
+    this.degraded = new DegradedMode(kind, options, sharing, this.time, this)
   }
 
   get lag(): number {
@@ -114,24 +115,32 @@ export class SharedPort implements Port, SharedView {
 
   readonly now = (): number => this.time.now
 
-  get state(): State.PoolState {
+  get state(): S {
     return this.degraded.port?.state ?? this.known
   }
 
-  get known(): State.PoolState {
+  /** What this is called in messages. */
+  private get called(): string {
+    return `${this.kind.noun} "${this.options.name}"`
+  }
+  private get key(): string {
+    return this.kind.keyOf(this.options.name)
+  }
+  get known(): S {
     return Ref.getUnsafe(this.view)
   }
-  get parts(): ReadonlyArray<State.MemberPart | undefined> {
+  get parts(): ReadonlyArray<PartOf<S> | undefined> {
     if (!this.hasJoined) return [undefined]
-    return [this.member?.part, ...this.doubted.map(({ state }) => state.members[this.id]?.part)]
+    const members = [this.member, ...this.doubted.map(({ state }) => state.members[this.id])]
+    return members.map((member) => member?.part as PartOf<S> | undefined)
   }
-  readonly isPending = (step: StateStep<void>): boolean => this.pending.some((each) => each.step === step)
+  readonly isPending = (step: StateStep<void, S>): boolean => this.pending.some((each) => each.step === step)
   readonly askAgain = (): void => {
     if (this.asked !== undefined) this.ask(this.asked)
   }
 
-  private get member(): State.PoolMember | undefined {
-    return this.known.members[this.id]
+  private get member(): MemberOf<S> | undefined {
+    return this.known.members[this.id] as MemberOf<S> | undefined
   }
 
   /** The calls of this process that are in flight. */
@@ -148,53 +157,52 @@ export class SharedPort implements Port, SharedView {
     return !this.degraded.isAway && this.degraded.port === undefined
   }
 
-  readonly rest = undefined
+  readonly outlives = true
 
   // ---------------------------------------------------------------------------
   // Events
   // ---------------------------------------------------------------------------
 
-  transact<A>(observation: StateStep<A>): A
-  transact<A extends Decided>(decision: QueueDecision<A>, done: Done<A>): void
-  transact<A extends Decided>(step: QueueDecision<A>, done?: Done<A>): A | void {
-    if (done === undefined) return this.observe(step as StateStep<A>)
-    this.ask({ decision: step, done: done as Done<Decided> })
+  transact<A>(observation: StateStep<A, S>): A
+  transact<A extends Decided>(decision: QueueDecision<A, S>, done: Done<A, S>): void
+  transact<A extends Decided>(step: QueueDecision<A, S>, done?: Done<A, S>): A | void {
+    if (done === undefined) return this.observe(step as StateStep<A, S>)
+    this.ask({ decision: step, done: done as Done<Decided, S> })
   }
 
-  private playOnView<A>(step: StateStep<A>): A {
-    const draft = State.copy(this.known)
+  private playOnView<A>(step: StateStep<A, S>): A {
+    const draft = this.kind.copy(this.known)
     const answer = step(draft, this.time.now)
     MutableRef.set(this.view.ref, draft)
     return answer
   }
 
   /** Takes effect here at once, and for the other processes with the next commit. */
-  private observe<A>(step: StateStep<A>): A {
+  private observe<A>(step: StateStep<A, S>): A {
     // After this process has left, its calls are no longer counted.
-    if (this.hasLeft) return step(State.copy(this.known), this.time.now)
+    if (this.hasLeft) return step(this.kind.copy(this.known), this.time.now)
     this.record(step)
     const { changes } = this.known
     const before = this.inFlight
     const answer = this.playOnView(step)
     this.degraded.port?.ended(before - this.inFlight)
-    const { gate } = this.known.law
-    const isUrgent = gate.misses > 0 || gate.until > this.time.now || this.known.changes !== changes
-    this.soon(isUrgent ? 0 : Time.flushIn(this.known, this.id))
+    const isUrgent = this.known.changes !== changes || this.kind.isUrgent(this.known, this.time.now)
+    this.soon(isUrgent ? 0 : this.kind.flushIn(this.known, this.id))
     return answer
   }
 
-  private record(step: StateStep<unknown>): void {
+  private record(step: StateStep<unknown, S>): void {
     this.activeAt = this.time.own
     this.pending.push({ at: this.activeAt, step })
   }
 
   /** Plays the pending steps on a state that does not have them. */
-  private catchUp(state: State.PoolState): void {
+  private catchUp(state: S): void {
     for (const { at, step } of this.pending) step(state, this.time.at(at))
   }
 
   /** Schedules a commit for when the first waiting call can be admitted. */
-  private ask(asked: AskedDecision): void {
+  private ask(asked: AskedDecision<S>): void {
     this.asked = asked
     const { degraded } = this
     if (degraded.port?.isOver === false) return degraded.port.transact(asked.decision, asked.done)
@@ -202,7 +210,7 @@ export class SharedPort implements Port, SharedView {
     this.activeAt = this.time.own
     this.isWaiting = true
     if (!this.isKnown) return this.soon(0)
-    const { blocked = { by: "pause", millis: 0 } } = asked.decision(State.copy(this.known), this.time.now, 1)
+    const { blocked = { by: "pause", millis: 0 } } = asked.decision(this.kind.copy(this.known), this.time.now, 1)
     this.commitFor(blocked)
   }
 
@@ -226,8 +234,7 @@ export class SharedPort implements Port, SharedView {
     // Its last commit says when it counts as silent: it commits four times as often.
     if (this.sharing.whenAway === "degrade") return (this.member?.part?.fromMillis ?? 0) / 4
     if (this.isWaiting) return Time.waitingBeat
-    // A process that joins takes its time from the state, so commits continue until a pause is over.
-    const rests = this.isIdle() && this.known.law.gate.until <= this.time.now
+    const rests = this.isIdle() && this.kind.mayRest(this.known, this.time.now)
     return rests ? Infinity : this.sharing.leaseMillis / 4
   }
 
@@ -237,7 +244,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   private commitFor(blocked: Blocked | undefined): void {
-    if (blocked !== undefined) this.soon(Time.readIn(this.known.law, blocked))
+    if (blocked !== undefined) this.soon(this.kind.readIn(this.known, blocked))
   }
 
   private wake(millis: number): void {
@@ -259,7 +266,7 @@ export class SharedPort implements Port, SharedView {
       this.lock.withPermit(
         Effect.andThen(
           Effect.catchCause(exchanged, (cause) =>
-            Effect.andThen(StoreMetrics.failed(this.options.name), this.failed(cause))
+            Effect.andThen(StoreMetrics.failed(this.kind.noun, this.options.name), this.failed(cause))
           ),
           this.reportDamage
         )
@@ -284,16 +291,14 @@ export class SharedPort implements Port, SharedView {
     const isReadOnly = wasRead && failure !== noReply
     this.wake(degraded.failed(failure instanceof StoreError ? failure.cause : failure, wasRead, isReadOnly))
     degraded.refuse()
-    return wasAway
-      ? Effect.void
-      : Effect.logWarning(`The store of pool "${this.options.name}" cannot be reached`, cause)
+    return wasAway ? Effect.void : Effect.logWarning(`The store of ${this.called} cannot be reached`, cause)
   }
 
   private succeeded(): Effect.Effect<void> {
     if (!this.degraded.isAway) return Effect.void
     this.degraded.succeeded()
     this.soon(0)
-    return Effect.logInfo(`The store of pool "${this.options.name}" can be reached again`)
+    return Effect.logInfo(`The store of ${this.called} can be reached again`)
   }
 
   // ---------------------------------------------------------------------------
@@ -311,12 +316,12 @@ export class SharedPort implements Port, SharedView {
     return draft === undefined ? Effect.void : this.send(draft, conflicts)
   }
 
-  private send(draft: Draft, conflicts: number): Effect.Effect<void, StoreError> {
+  private send(draft: Draft<S>, conflicts: number): Effect.Effect<void, StoreError> {
     const { sharing, time } = this
     const from = draft.sentAt
     this.sentAt = from
     this.doubted = [...this.doubted.slice(1 - maxDoubted), draft]
-    const swap = sharing.swap(State.keyOf(this.options.name), this.base.version, draft.next, Time.keepFor(draft.state))
+    const swap = sharing.swap(this.key, this.base.version, draft.next, this.kind.keepFor(draft.state))
     return Effect.flatMap(this.inTime(swap), (stored) => {
       const passed = time.own - from
       // A reply that comes after its timeout means that this process was suspended, so its duration says nothing about the
@@ -336,7 +341,7 @@ export class SharedPort implements Port, SharedView {
   }
 
   private readonly read: Effect.Effect<void, StoreError> = Effect.suspend(() =>
-    Effect.map(this.inTime(this.sharing.read(State.keyOf(this.options.name))), (stored) => this.receive(stored))
+    Effect.map(this.inTime(this.sharing.read(this.key)), (stored) => this.receive(stored))
   )
 
   private inTime<A>(call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
@@ -348,11 +353,11 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** The last state with the events since and the calls admitted now; undefined if the others need not know any of it. */
-  private draft(): Draft | undefined {
+  private draft(): Draft<S> | undefined {
     if (this.hasLeft) return undefined
     const { asked, id, time } = this
     const sentAt = time.own
-    const state = State.copy(this.base.state)
+    const state = this.kind.copy(this.base.state)
     const now = Math.max(time.now, state.time)
     const member = this.enter(state, now)
     const wasWaiting = member.head !== undefined
@@ -363,7 +368,7 @@ export class SharedPort implements Port, SharedView {
     if (!isNews && !this.isDue) return undefined
     member.dueAt = now + Math.min(decided?.blocked?.millis ?? 0, Time.waitingBeat)
     this.sign(state, member, now)
-    const next = { version: `${id}.${member.seq}`, value: Text.encode(state) }
+    const next = { version: `${id}.${member.seq}`, value: this.kind.encode(state) }
     return { state, next, seq: member.seq, steps: this.pending.length, decided, sentAt }
   }
 
@@ -374,27 +379,28 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Brings a state up to now, with this process and its events in it. */
-  private enter(state: State.PoolState, now: number): State.PoolMember {
-    const { id, sharing, time } = this
-    Members.absorb(state, now)
-    if (!this.hasJoined) Members.start(state, this.options.config, now)
-    const member = Members.enter(state, id, { ...nobody, ...sharing, ...this.committed }, now)
+  private enter(state: S, now: number): MemberOf<S> {
+    const { id, kind, sharing, time } = this
+    kind.absorb(state, now)
+    if (!this.hasJoined) kind.start(state, this.options.config, now)
+    const { leaseMillis, lost, name } = sharing
+    const self = { leaseMillis, lost, name, committed: this.committed }
+    const member = kind.enter(state, id, self, { lag: time.lag, utc: time.utc }, now)
     this.catchUp(state)
-    state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
     return member
   }
 
   /** Updates this process's entry in the state that it commits. */
-  private sign(state: State.PoolState, member: State.PoolMember, now: number): void {
-    const { sharing, time } = this
+  private sign(state: S, member: MemberOf<S>, now: number): void {
+    const { kind, sharing, time } = this
     member.seq = ++this.seq
     member.at = now
     member.lag = time.lag
     if (sharing.whenAway === "degrade") {
-      member.part = Members.partOf(state, member, { from: this.silentAfter(), until: sharing.degradeMillis })
+      member.part = kind.partOf(state, member, { fromMillis: this.silentAfter(), untilMillis: sharing.degradeMillis })
     }
-    if (this.isClosed) Members.leave(state.law, member)
-    Members.count(state)
+    if (this.isClosed) kind.leave(state, member)
+    kind.complete(state)
     state.time = now
   }
 
@@ -405,10 +411,10 @@ export class SharedPort implements Port, SharedView {
     const found = sent?.state ?? (isSame ? undefined : this.decode(stored))
     this.isKnown = true
     this.comeBack()
-    const since = this.time.replied()
+    const since = this.time.replied(stored?.utc)
     if (isSame) return
     const done = this.take(stored, found, sent, since)
-    const view = State.copy(this.base.state)
+    const view = this.kind.copy(this.base.state)
     this.catchUp(view)
     MutableRef.set(this.view.ref, view)
     if (done !== undefined) this.carryOut(done)
@@ -418,10 +424,10 @@ export class SharedPort implements Port, SharedView {
   /** Adopts a new state. Returns the commit of this process that is stored in it, if any. */
   private take(
     stored: Stored | undefined,
-    found: State.PoolState | undefined,
-    sent: Draft | undefined,
+    found: S | undefined,
+    sent: Draft<S> | undefined,
     since: number
-  ): Draft | undefined {
+  ): Draft<S> | undefined {
     const seq = found?.members[this.id]?.seq ?? 0
     const done = sent ?? this.doubted.find((draft) => draft.seq === seq)
     // A damaged state may count more commits than this process made. The next one must not look older than it.
@@ -448,17 +454,12 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Makes what is stored, and what only this process knows, the base of the next draft. */
-  private rebase(
-    stored: Stored | undefined,
-    found: State.PoolState | undefined,
-    done: State.PoolState | undefined,
-    since: number
-  ): void {
+  private rebase(stored: Stored | undefined, found: S | undefined, done: S | undefined, since: number): void {
     const known = done ?? (this.hasState ? this.base.state : undefined)
     const ageMillis = found === done ? undefined : stored?.ageMillis
     const hasAll = known === undefined || StoreLoss.includes(found, known)
     const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
-    if (done === undefined) Members.retract(state, this.id, known?.members[this.id])
+    if (done === undefined) this.kind.retract(state, this.id, known?.members[this.id] as MemberOf<S> | undefined)
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
@@ -466,33 +467,30 @@ export class SharedPort implements Port, SharedView {
   }
 
   /** Merges what the store has with what it has lost. */
-  private merge(
-    known: State.PoolState,
-    found: State.PoolState | undefined,
-    millis: number | undefined
-  ): StoreLoss.Aged {
-    const ours = { state: State.copy(known), millis: this.time.now - known.time }
-    return found === undefined ? ours : StoreLoss.merge(ours, { state: found, millis })
+  private merge(known: S, found: S | undefined, millis: number | undefined): StoreLoss.Aged<S> {
+    const ours = { state: this.kind.copy(known), millis: this.time.now - known.time }
+    return found === undefined ? ours : StoreLoss.merge(this.kind, ours, { state: found, millis })
   }
 
-  private stored({ sentAt, state, steps }: Draft): void {
+  private stored({ sentAt, state, steps }: Draft<S>): void {
     this.hasJoined = true
     this.storedAt = sentAt
     this.pending.splice(0, steps)
-    this.committed = state.members[this.id]
+    this.committed = state.members[this.id] as MemberOf<S> | undefined
   }
 
   /** A call that is sent too late could reach the provider together with calls that were admitted after it. */
-  private carryOut({ decided, sentAt, state }: Draft): void {
+  private carryOut({ decided, sentAt, state }: Draft<S>): void {
     const isLate = this.time.own - sentAt > state.law.lag
     if (decided !== undefined) this.asked?.done(decided, this, isLate)
   }
 
   /** A process that knows the state treats a damaged one as missing, and replaces it. */
-  private decode(stored: Stored | undefined): State.PoolState | undefined {
+  private decode(stored: Stored | undefined): S | undefined {
     try {
-      return stored && Text.decode(stored.value)
+      return stored && this.kind.decode(stored.value)
     } catch (error) {
+      if (error instanceof TooNew) throw error
       this.damage = error
       if (!this.hasState) throw error
       return undefined
@@ -502,11 +500,10 @@ export class SharedPort implements Port, SharedView {
   /** Reports a damaged state even if it is replaced, because nothing else would show it. */
   private readonly reportDamage: Effect.Effect<void> = Effect.suspend(() => {
     const { damage, hasState } = this
-    const { name } = this.options
     if (damage === undefined) return Effect.void
     this.damage = undefined
-    const count = StoreMetrics.damaged(name)
-    const what = `The state of pool "${name}" in the store was damaged. This process replaces it with what it knows`
+    const count = StoreMetrics.damaged(this.kind.noun, this.options.name)
+    const what = `The state of ${this.called} in the store was damaged. This process replaces it with what it knows`
     return hasState ? Effect.andThen(count, Effect.logWarning(what, damage)) : count
   })
 
@@ -524,6 +521,3 @@ export class SharedPort implements Port, SharedView {
     return Effect.asVoid(Effect.timeoutOption(this.lock.withPermit(last), this.sharing.timeoutMillis))
   })
 }
-
-/** The entry of a process that has not committed yet. */
-const nobody = { inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing }

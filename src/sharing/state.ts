@@ -1,5 +1,5 @@
 /**
- * What processes share of one pool, as plain data.
+ * What processes share of one pool or ledger, as plain data.
  */
 import * as Law from "../pacing/law.ts"
 import * as Amounts from "../domain/amounts.ts"
@@ -21,30 +21,34 @@ export interface Config {
   readonly concurrency: number
 }
 
-/** A process's part of the limits: it uses it in degraded mode, and the other processes leave it unused. */
-export interface MemberPart {
-  /** Its share of the rates, from 0 to 1. */
+/** When a process may use its part of the limits. */
+export interface PartTimes {
+  /** Its share, from 0 to 1. */
   readonly of: number
+  /** The process may use it from `fromMillis` after its last commit, and the others leave it unused until `untilMillis`. */
+  readonly fromMillis: number
+  readonly untilMillis: number
+}
+
+/** A process's part of the limits: it uses it in degraded mode, and the other processes leave it unused. */
+export interface MemberPart extends PartTimes {
   /** Its share of the calls in flight; `Infinity` if they are not limited. */
   readonly calls: number
   /** Its share of the remaining quotas. */
   readonly quotas: Amounts.Charge
-  /** The process may use it from `fromMillis` after its last commit, and the others leave it unused until `untilMillis`. */
-  readonly fromMillis: number
-  readonly untilMillis: number
   /** The time up to which it was charged to the pool. */
   readonly keptTo: number
 }
 
 /** The first call in the queue of a process, and the weight of all agents that wait there. */
-export interface Head {
+export interface Head<C = Amounts.Whole> {
   readonly priority: number
-  readonly charge: Amounts.Whole
+  readonly charge: C
   readonly weight: number
 }
 
-/** One of the processes that share a pool. */
-export interface PoolMember {
+/** One of the processes that share a state. `C` is what a call asks for. */
+export interface Member<C = unknown> {
   readonly name: string
   /** The number of its commits. */
   seq: number
@@ -56,36 +60,48 @@ export interface PoolMember {
   /** Its position in the order in which processes joined. */
   readonly rank: number
   hasLeft: boolean
-  /** Its calls in flight, the sum of their charges, and the sum of all charges so far. */
+  /** Its calls in flight. */
   inFlight: number
-  held: Amounts.Whole
-  spent: Amounts.Whole
   /** Its start tag in the fair queue between processes, and the first call in its own queue. */
   tag: number
-  head: Head | undefined
+  head: Head<C> | undefined
   /** The longest duration of its recent commits. */
   lag: number
+  part: PartTimes | undefined
+}
+
+/** One of the processes that share a pool. */
+export interface PoolMember extends Member<Amounts.Whole> {
+  /** The sum of the charges of its calls in flight, and of all charges so far. */
+  held: Amounts.Whole
+  spent: Amounts.Whole
   part: MemberPart | undefined
 }
 
-export interface PoolState {
+/** What the states of pools and ledgers have in common. `G` is how they are configured. */
+export interface Shared<G = unknown, M extends Member = Member> {
   /** The process that created it. States of two origins are unrelated, and so are their times. */
   readonly origin: string
-  /** The pool's time, which advances with the monotonic clocks of the processes and never goes back. */
+  /** The state's time, which advances with the monotonic clocks of the processes and never goes back. */
   time: number
   /** The number of processes that have joined. */
   joined: number
   /** The latest commit of a process that is forgotten. */
   forgotten: number
   /** The configuration that processes were started with: another process with the same one changes nothing. */
-  started: Config
+  started: G
   /** The configuration in force, and the number of its changes. */
-  config: Config
+  config: G
   changes: number
   /** Virtual time of the fair queue between processes. */
   virtual: number
+  /** How late a process may learn of a commit. */
+  readonly law: { lag: number }
+  readonly members: Record<string, M>
+}
+
+export interface PoolState extends Shared<Config, PoolMember> {
   readonly law: Law.Pacer
-  readonly members: Record<string, PoolMember>
   /** In degraded mode, and never stored: the share of the rates, from 0 to 1, and the admitted calls that still run. */
   degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Admission> } | undefined
 }

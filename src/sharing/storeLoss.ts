@@ -1,23 +1,25 @@
-/** How a pool recovers when its store has lost the state, or returned to an older one. */
+/** How a pool or a ledger recovers when its store has lost the state, or returned to an older one. */
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
+import type { Kind, MemberOf, PartOf } from "./kind.ts"
 import * as Members from "./members.ts"
-import type { PoolMember, PoolState } from "./state.ts"
+import type { PoolMember, PoolState, Shared } from "./state.ts"
+import * as Turns from "./turns.ts"
 
 /** Whether a state includes an older one: the same origin, all commits of each process, and no earlier time. */
-export const includes = (state: PoolState | undefined, older: PoolState): state is PoolState =>
+export const includes = <S extends Shared>(state: S | undefined, older: S): state is S =>
   state !== undefined &&
   state.origin === older.origin &&
   state.time >= older.time &&
   Object.entries(older.members).every(([id, member]) => {
     const found = state.members[id]
-    return found === undefined ? Members.hasForgotten(state, member) : found.seq >= member.seq
+    return found === undefined ? Turns.hasForgotten(state, member) : found.seq >= member.seq
   })
 
 /** A state and its age, if that is known. */
-export interface Aged {
-  readonly state: PoolState
+export interface Aged<S> {
+  readonly state: S
   readonly millis: number | undefined
 }
 
@@ -25,38 +27,59 @@ export interface Aged {
  * Merges two states, for when some processes have continued from an older state of the store, or started anew from an empty
  * one. The result is the later state, charged with what processes have spent according to the other one only.
  */
-export const merge = (one: Aged, other: Aged): Aged => {
+export const merge = <S extends Shared>(kind: Kind<S>, one: Aged<S>, other: Aged<S>): Aged<S> => {
   const [later, earlier] = one.state.time >= other.state.time ? [one, other] : [other, one]
   const { state } = later
   const older = earlier.state
   const isSame = state.origin === older.origin
   // The times of two origins are unrelated. They are matched at the present moment.
-  const nowOf = ({ millis = 0, state }: Aged): number => state.time + millis
+  const nowOf = ({ millis = 0, state }: Aged<S>): number => state.time + millis
   const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
-  for (const [id, member] of Object.entries(older.members)) {
+  for (const id in older.members) {
+    const member = older.members[id] as MemberOf<S>
     const found = state.members[id]
     // Only a state of the same origin can have forgotten the process.
-    if (found === undefined ? isSame && Members.hasForgotten(state, member) : found.seq >= member.seq) continue
-    spend(state.law, Members.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
-    state.members[id] = takeOver(state.law, found, isSame ? member : translate(member, older, state, ahead))
+    if (found === undefined ? isSame && Turns.hasForgotten(state, member) : found.seq >= member.seq) continue
+    kind.takeOver(state, id, isSame ? member : translate(kind, member, older, state, ahead))
   }
-  Members.count(state)
+  kind.complete(state)
   state.joined = Math.max(state.joined, older.joined)
   state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
-  const { gate } = state.law
-  state.law.gate = { ...gate, until: Math.max(gate.until, older.law.gate.until + ahead) }
+  kind.adopt(state, older, ahead)
   return later
 }
 
 /** Converts a process to the time, the turns and the ranks of a state with another origin. */
-const translate = (member: PoolMember, { virtual }: PoolState, to: PoolState, ahead: number): PoolMember => ({
+const translate = <S extends Shared>(
+  kind: Kind<S>,
+  member: MemberOf<S>,
+  { virtual }: S,
+  to: S,
+  ahead: number
+): MemberOf<S> => ({
   ...member,
   at: member.at + ahead,
   dueAt: member.dueAt + ahead,
   rank: to.joined++,
   tag: member.tag + to.virtual - virtual,
-  part: member.part && { ...member.part, keptTo: member.part.keptTo + ahead }
+  part: member.part && kind.shifted(member.part as PartOf<S>, ahead)
 })
+
+// -----------------------------------------------------------------------------
+// Pools
+// -----------------------------------------------------------------------------
+
+/** Takes a process over from another state of a pool, and charges what it has spent according to that state only. */
+export const takeOver = (state: PoolState, id: string, member: PoolMember): void => {
+  const found = state.members[id]
+  spend(state.law, Members.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
+  state.members[id] = withPart(state.law, found, member)
+}
+
+/** Takes over the pause of another state. */
+export const adopt = ({ law }: PoolState, other: PoolState, ahead: number): void => {
+  law.gate = { ...law.gate, until: Math.max(law.gate.until, other.law.gate.until + ahead) }
+}
 
 /** Charges what processes have spent. The debt is at most one bucket. */
 const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
@@ -71,8 +94,8 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
   }
 }
 
-/** Takes a process over from the other state. Quotas that both states keep for it are kept only once. */
-const takeOver = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember): PoolMember => {
+/** Quotas that both states keep for a process are kept only once. */
+const withPart = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember): PoolMember => {
   const keptTo = Math.max(member.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
   const part = member.part && { ...member.part, keptTo }
   if (found !== undefined) Members.takeBack(law, found)

@@ -11,10 +11,10 @@ const storeFailures = Metric.counter("floodgate_budget_store_failures", {
   incremental: true
 })
 
-/** Counts a damaged state of a pool. */
-export const damaged = (pool: string): Effect.Effect<void> =>
-  Metric.update(Metric.withAttributes(damagedStates, { pool }), 1)
+/** Counts a damaged state of a pool or a ledger. */
+export const damaged = (noun: "pool" | "ledger", name: string): Effect.Effect<void> =>
+  Metric.update(Metric.withAttributes(damagedStates, { [noun]: name }), 1)
 
-/** Counts an exchange about a pool that failed. */
-export const failed = (pool: string): Effect.Effect<void> =>
-  Metric.update(Metric.withAttributes(storeFailures, { pool }), 1)
+/** Counts an exchange about a pool or a ledger that failed. */
+export const failed = (noun: "pool" | "ledger", name: string): Effect.Effect<void> =>
+  Metric.update(Metric.withAttributes(storeFailures, { [noun]: name }), 1)

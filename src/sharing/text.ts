@@ -12,8 +12,35 @@ import type * as Window from "../pacing/window.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import { maxMillis } from "./models.ts"
-import * as Members from "./members.ts"
-import type { Config, Head, PoolMember, MemberPart, PoolState } from "./state.ts"
+import type { Reader, Readers } from "./readers.ts"
+import * as Read from "./readers.ts"
+import {
+  amount,
+  amountOrMore,
+  atLeastOne,
+  each,
+  expect,
+  hour,
+  lasting,
+  list,
+  maxNumber,
+  measured,
+  number,
+  object,
+  oneOf,
+  optional,
+  past,
+  pastOrNever,
+  record,
+  share,
+  slackMillis,
+  upTo,
+  within,
+  flag
+} from "./readers.ts"
+import type { Config, PoolMember, MemberPart, PoolState } from "./state.ts"
+
+export { Damaged } from "./readers.ts"
 
 /** A meter in the form of 0.3, which also learned an error of headers. */
 type StoredMeter = Meter.Meter & { readonly error: number }
@@ -27,27 +54,12 @@ export const encode = ({ degraded: _, law, members: owners, ...rest }: PoolState
   return JSON.stringify({ ...rest, law: { ...law, caps, meters }, owners })
 }
 
-/** The text is not a valid state. */
-export class Damaged extends Error {
-  override readonly name = "Damaged"
-}
-
 // -----------------------------------------------------------------------------
 // Bounds
 // -----------------------------------------------------------------------------
 
-/** Integers up to this are exact. */
-const maxNumber = Number.MAX_SAFE_INTEGER
-/** A pool's time starts as the clock of a machine. This is 3,000 years, of which microseconds are still exact. */
-const maxTime = 1e14
-/** Clocks are rounded, and the times of two origins are matched only approximately. */
-const slackMillis = 1_000
-/** The longest pause that a budget makes, and the longest duration that the law measures. */
-const hour = 3_600_000
 /** One call in a quarter of an hour: no header names a lower limit. */
 const minRate = 1e-6
-/** How far a process can be ahead in the fair queue: a thousand minutes' limits, for an agent of the least weight. */
-const maxLead = 1e6
 /** More cells and levels than a window has. */
 const maxCells = 1_000
 /** Other numbers of the law that have bounds of their own: see `pacing/window.ts`, `pacing/verdicts.ts`, `pacing/meter.ts`. */
@@ -56,101 +68,6 @@ const maxStep = 1e6
 const minRandom = 1e-4
 const maxRandom = 0.5
 const maxPhase = 1e9
-
-// -----------------------------------------------------------------------------
-// Readers
-// -----------------------------------------------------------------------------
-
-/** Reads a value. Throws if no process can have written it. `now` is the state's time. */
-type Reader<A> = (value: unknown, name: string, now: number) => A
-
-/** A reader for each property. */
-type Readers<A> = { readonly [K in keyof A]-?: Reader<A[K]> }
-
-const reject = (name: string, expected: string): never => {
-  throw new Damaged(`${name} is not ${expected}`)
-}
-
-const expect = (holds: boolean, name: string, expected: string): void => {
-  if (!holds) reject(name, expected)
-}
-
-/** A number within bounds. JSON writes infinity as `null`: that is read as `infinite`, if there is one. */
-const within =
-  (min: number, max: number, infinite?: number): Reader<number> =>
-  (value, name) => {
-    if (value === null && infinite !== undefined) return infinite
-    if (typeof value !== "number") return reject(name, "a number")
-    return value >= min && value <= max ? value : reject(name, `a number from ${min} to ${max}`)
-  }
-
-/** A time, at most `ahead` after the state's. */
-const upTo =
-  (ahead: number, infinite?: number): Reader<number> =>
-  (value, name, now) => {
-    const time = within(-maxTime, 2 * maxTime, infinite)(value, name, now)
-    return time <= now + ahead + slackMillis ? time : reject(name, "a time that this state can hold")
-  }
-
-const number = within(-maxNumber, maxNumber)
-const amount = within(0, maxNumber)
-const amountOrMore = within(0, maxNumber, Infinity)
-const atLeastOne = within(1, maxNumber)
-const share = within(0, 1)
-const past = upTo(0)
-const pastOrNever = upTo(0, -Infinity)
-const measured = within(0, hour)
-const lasting = within(0, maxMillis)
-
-const flag: Reader<boolean> = (value, name) => (typeof value === "boolean" ? value : reject(name, "a boolean"))
-const text: Reader<string> = (value, name) => (typeof value === "string" ? value : reject(name, "a string"))
-
-const oneOf =
-  <A extends string>(...all: ReadonlyArray<A>): Reader<A> =>
-  (value, name) =>
-    all.includes(value as A) ? (value as A) : reject(name, `one of ${all.join(", ")}`)
-
-/** The same reader for several properties. */
-const each = <A, K extends string>(reader: Reader<A>, ...names: ReadonlyArray<K>): { readonly [_ in K]: Reader<A> } =>
-  Object.fromEntries(names.map((name) => [name, reader])) as { readonly [_ in K]: Reader<A> }
-
-const recordOf = (value: unknown, name: string): Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : reject(name, "an object")
-
-/** An object, which is changed in place. */
-const object =
-  <A extends object>(readers: Readers<A>): Reader<A> =>
-  (value, name, now) => {
-    const record = recordOf(value, name)
-    for (const key in readers) {
-      const read = readers[key](record[key], key, now)
-      if (read !== undefined) record[key] = read
-    }
-    return record as A
-  }
-
-/** An object whose keys are not known in advance. */
-const record =
-  <A>(reader: Reader<A>, keys: Reader<string> = text): Reader<Record<string, A>> =>
-  (value, name, now) => {
-    const found = recordOf(value, name)
-    for (const key in found) found[key] = reader(found[key], keys(key, "key", now), now)
-    return found as Record<string, A>
-  }
-
-const optional =
-  <A>(reader: Reader<A>): Reader<A | undefined> =>
-  (value, name, now) =>
-    value === undefined ? undefined : reader(value, name, now)
-
-const list =
-  <A>(reader: Reader<A>, max: number): Reader<Array<A>> =>
-  (value, name, now) =>
-    Array.isArray(value) && value.length <= max
-      ? value.map((item) => reader(item, name, now))
-      : reject(name, `a list of at most ${max}`)
 
 // -----------------------------------------------------------------------------
 // The law
@@ -243,8 +160,6 @@ const law = object<Law.Pacer>({
 
 const whole = (reader: Reader<number>): Reader<Amounts.Whole> => object(each(reader, ...Amounts.dimensions))
 
-const head = object<Head>({ priority: within(-Infinity, Infinity), charge: whole(amount), weight: amount })
-
 const part = object<MemberPart>({
   of: share,
   calls: amountOrMore,
@@ -254,29 +169,12 @@ const part = object<MemberPart>({
 })
 
 const member = object<PoolMember>({
-  name: text,
-  ...each(amount, "seq", "rank", "inFlight"),
-  at: past,
-  dueAt: upTo(hour),
-  ...each(lasting, "leaseMillis", "lag"),
-  lost: oneOf("keep", "refund"),
-  hasLeft: flag,
+  ...Read.member(whole(amount)),
   ...each(whole(number), "held", "spent"),
-  tag: number,
-  head: optional(head),
   part: optional(part)
 })
 
-const state = object<StoredState>({
-  origin: text,
-  time: past,
-  ...each(amount, "joined", "changes"),
-  forgotten: pastOrNever,
-  ...each(config, "started", "config"),
-  virtual: number,
-  law,
-  owners: record(member)
-})
+const state = object<StoredState>({ ...Read.shared(config), law, owners: record(member) })
 
 // -----------------------------------------------------------------------------
 // Numbers that must fit together
@@ -313,7 +211,8 @@ const checkMeter = (meter: Meter.Meter, stated: Rules.Rule | undefined, now: num
   expect(level + rate * Math.max(0, now - at) >= -maxDebt(Math.max(burst, largest), rate), "level", "a debt of calls")
 }
 
-const check = ({ config, law, owners, time, virtual }: StoredState): void => {
+const check = (stored: StoredState): void => {
+  const { config, law, owners, time } = stored
   const { rules } = config
   for (const each of Amounts.dimensions) {
     const cap = law.caps[each]
@@ -322,22 +221,12 @@ const check = ({ config, law, owners, time, virtual }: StoredState): void => {
     else expect(stated === undefined, "caps", "a list of all limits")
   }
   for (const meter of law.meters) checkMeter(meter, rules[meter.dimension], time)
-  for (const member of Object.values(owners)) {
-    expect(member.tag <= virtual + maxLead, "tag", "a place in the queue")
-    expect(!Members.isOver(member, time - slackMillis), "at", "a commit of a process that is remembered")
-  }
+  for (const member of Object.values(owners)) Read.checkMember(member, stored)
 }
 
 /** Reads a state. Throws `Damaged` if no process can have written the text. */
 export const decode = (encoded: string): PoolState => {
-  let value: unknown
-  try {
-    value = JSON.parse(encoded)
-  } catch {
-    throw new Damaged("it is not JSON")
-  }
-  const time = within(-maxTime, maxTime)(recordOf(value, "state")["time"], "time", 0)
-  const stored = state(value, "state", time)
+  const stored = Read.decoded(encoded, state)
   check(stored)
   const { owners: members, ...rest } = stored
   return { ...rest, members, degraded: undefined }

@@ -4,17 +4,14 @@
  */
 import type * as Clock from "effect/Clock"
 import { monotonic } from "../domain/input/clock.ts"
-import * as Rules from "../domain/rules.ts"
 import type { Blocked } from "../admission/blocked.ts"
-import type * as Law from "../pacing/law.ts"
-import * as Members from "./members.ts"
-import type { PoolState } from "./state.ts"
+import type { Shared } from "./state.ts"
 
 // -----------------------------------------------------------------------------
 // Intervals, in milliseconds
 // -----------------------------------------------------------------------------
 
-/** How soon events are committed: usually, if another process waits, and if it waits for one of few places in flight. */
+/** How soon events are committed: usually, if another process waits, and if it waits for one of few places in flight, or for dollars. */
 const flushMillis = 500
 const flushContended = 250
 const flushPlaces = 10
@@ -39,31 +36,25 @@ const silentCommits = 8
 export const silentMargin = 100
 /** A process that has used nothing for this long is idle: its usage has refilled. It commits rarely or not at all. */
 export const idleMillis = 60_000
-/** An unused state is stored until every debt and window is over, and for a month if there is a quota. */
-const keepMillis = 3_600_000
-const keepQuotaMillis = 30 * 86_400_000
 /** The longest duration of a recent commit: its first value, the margin on a measured one, and how fast it decays. */
 const firstLag = 10
 const lagMargin = 1.5
 const lagDecay = 0.02
 
 /** When to read the state again for a waiting caller. */
-export const readIn = ({ answerMillis, inFlight }: Law.Pacer, { millis }: Blocked): number => {
+export const readIn = ({ millis }: Blocked, answerMillis: number, inFlight: number): number => {
   const read = Math.max(minRead, answerMillis / (readsPerCall * Math.max(1, inFlight)))
   return millis === Infinity ? Math.min(read, maxRead) : Math.min(Math.ceil(millis), refundRead)
 }
 
-/** When to commit events. */
-export const flushIn = (state: PoolState, id: string): number => {
-  if (!Members.isContended(state, id)) return flushMillis
-  return Math.min(state.config.concurrency, state.law.window.size) < Infinity ? flushPlaces : flushContended
+/** When to commit events, by whether other processes wait, and whether an event frees what one of them waits for. */
+export const flushIn = (isContended: boolean, frees: boolean): number => {
+  if (!isContended) return flushMillis
+  return frees ? flushPlaces : flushContended
 }
 
 /** How long after its last commit a process counts as silent. */
 export const silentAfter = (lag: number): number => Math.max(silentMillis, silentCommits * lag)
-
-/** How long the store keeps an unused state. */
-export const keepFor = ({ config }: PoolState): number => (Rules.hasQuota(config.rules) ? keepQuotaMillis : keepMillis)
 
 // -----------------------------------------------------------------------------
 // The pool's time
@@ -71,7 +62,10 @@ export const keepFor = ({ config }: PoolState): number => (Rules.hasQuota(config
 
 export class Time {
   private readonly read: () => number
+  private readonly wall: () => number
   private offset = 0
+  /** From this process's clock to the store's. */
+  private epoch: number | undefined = undefined
   /** When the last reply arrived, by this process's clock. */
   private repliedAt = Infinity
   /** The longest duration of a recent commit. */
@@ -79,6 +73,7 @@ export class Time {
 
   constructor(clock: Clock.Clock) {
     this.read = monotonic(clock)
+    this.wall = () => clock.currentTimeMillisUnsafe()
   }
 
   /** Milliseconds of this process's clock. */
@@ -96,8 +91,14 @@ export class Time {
     return this.at(this.own)
   }
 
-  /** A reply has arrived. Returns the milliseconds since the previous one. */
-  replied(): number {
+  /** Milliseconds since the epoch by the clock of the store; by this process's clock if the store does not tell the time. */
+  get utc(): number {
+    return this.epoch === undefined ? this.wall() : this.own + this.epoch
+  }
+
+  /** A reply has arrived, sent at `utc` by the clock of the store. Returns the milliseconds since the previous one. */
+  replied(utc: number | undefined): number {
+    if (utc !== undefined) this.epoch = utc - this.own
     const since = Math.max(0, this.own - this.repliedAt)
     this.repliedAt = this.own
     return since
@@ -112,7 +113,7 @@ export class Time {
    * Sets the pool's time from a state: its own time, plus its age, which is at most the time since the previous reply and the
    * time that messages take. A process whose time is behind makes all others wait for it, so late commits move it back.
    */
-  follow(state: PoolState, isFirst: boolean, ageMillis: number | undefined, since: number): void {
+  follow(state: Shared, isFirst: boolean, ageMillis: number | undefined, since: number): void {
     const earliest = state.time - this.own
     const age = Math.max(0, ageMillis ?? (isFirst ? 0 : Infinity))
     const latest = earliest + age + (isFirst ? 0 : state.law.lag + this.lag)

@@ -24,7 +24,7 @@
  * for (const check of StoreContract.checks) {
  *   await Effect.runPromise(check.run(Effect.succeed(store))) // fails with ContractBroken where the store does not keep it
  * }
- * StoreContract.checks.length // => 14
+ * StoreContract.checks.length // => 15
  * ```
  *
  * @since 0.2.0
@@ -246,6 +246,20 @@ const bodies: Readonly<Record<string, CheckBody>> = {
       yield* isRight(from, to, yield* store.read(key))
       yield* isRight(from, to, yield* store.swap(key, "other", stored("new"), hour))
     }
+  }),
+  "tells the time in every reply that has a value, if it tells it at all": Effect.fnUntraced(function* (tools) {
+    const { connect, expect, key } = tools
+    const store = yield* connect
+    const replies = [
+      yield* store.swap(key, undefined, stored("a"), hour),
+      yield* store.read(key),
+      yield* store.swap(key, "other", stored("b"), hour),
+      yield* store.swap(key, "a", stored("b"), hour)
+    ].map((reply) => reply?.utc)
+    const times = replies.filter((utc) => utc !== undefined)
+    yield* expect(times.length === 0 || times.length === replies.length, "no time, or one in each reply", replies)
+    const isOrdered = times.every((utc, n) => Number.isFinite(utc) && utc >= (times[n - 1] ?? 0))
+    yield* expect(isOrdered, "milliseconds that do not go back", replies)
   }),
   "holds the old value or the new one where a swap was interrupted, and goes on": Effect.fnUntraced(function* (tools) {
     const { connect, expect, key, put, sees } = tools

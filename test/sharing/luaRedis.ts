@@ -59,9 +59,9 @@ function snapshot() snapshots[#snapshots + 1] = { copy(db), copy({ ends }) }; re
 function restore(number) db, ends = copy(snapshots[number][1]), copy(snapshots[number][2])[1] end
 function wipe() db, ends = {}, {} end
 
--- How many values a reply has, and the first three.
+-- How many values a reply has, and the first four.
 local function answer(reply)
-  if type(reply) == 'table' then return #reply, reply[1], reply[2], reply[3] end
+  if type(reply) == 'table' then return #reply, reply[1], reply[2], reply[3], reply[4] end
   return 1, reply
 end
 local scripts = {}
@@ -104,7 +104,7 @@ export interface LuaRedis {
   readonly reset: () => void
 }
 
-/** Calls a function of Lua, and gives its first four results. Throws what it throws. */
+/** Calls a function of Lua, and gives its first five results. Throws what it throws. */
 type Call = (name: string, ...words: ReadonlyArray<string | number>) => ReadonlyArray<string | number | null>
 
 /** The C interface of Lua, as far as it is used here. Texts are pointers to bytes. */
@@ -124,7 +124,7 @@ interface Api {
 }
 
 const globals = -10_002
-const results = 4
+const results = 5
 const isNumber = 3
 const isString = 4
 

@@ -41,7 +41,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   {
     without: "what is known and the store has lost",
     in: "StoreLoss.merge",
-    by: Fault.instead(() => (_: object, found: object) => found),
+    by: Fault.instead(() => (_kind: object, _ours: object, found: object) => found),
     seed: 278,
     isLossyStore: true
   },
@@ -84,7 +84,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the memory of a process that was taken for dead",
-    in: "Members.isOver",
+    in: "Turns.isOver",
     by: Fault.instead((isOver: (owner: Owner, now: number) => boolean) => (owner: Owner, now: number) => {
       return isOver(owner, now + 600_000)
     })
@@ -141,7 +141,8 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
           const code: World.Code = {
             Budget: yield* take<World.Code["Budget"]>("Budget.ts"),
             BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
-            makeStore: World.library.makeStore
+            makeStore: World.library.makeStore,
+            Spending: World.library.Spending
           }
           return problemOf(code, bug)
         })

@@ -157,6 +157,101 @@ const failureOf = ({ fails }: Rough): Effect.Effect<World.Call["failure"]> =>
       : { reason, retryAfter: Duration.millis(yield* Random.nextBetween(0, 5_000)) }
   })
 
+/** Where the events of a plan happen. */
+export interface Stage {
+  readonly plan: Plan
+  readonly redis: LuaRedis
+  readonly world: World.World
+  readonly processes: ReadonlyArray<World.Process>
+  readonly alive: Set<World.Process>
+  readonly start: Effect.Effect<void>
+  /** Called when a process ends. */
+  readonly gone: () => void
+  /** What happens after a process has closed. */
+  readonly left: (process: World.Process) => Effect.Effect<unknown>
+}
+
+/** Lets an event happen at its time. */
+export const happen = (
+  { alive, gone, left, plan, processes, redis, start, world }: Stage,
+  event: Event
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    yield* Effect.sleep(event.at)
+    switch (event.what) {
+      case "start":
+        return yield* start
+      case "wipe":
+        return redis.wipe()
+      case "restore": {
+        const back = redis.snapshot()
+        yield* Effect.sleep(event.millis)
+        return back()
+      }
+      case "failover": {
+        const back = redis.snapshot()
+        yield* Effect.sleep(event.behind)
+        world.isDown = true
+        yield* Effect.sleep(event.millis)
+        world.isDown = false
+        redis.forget()
+        return back()
+      }
+      case "step":
+        return processes[event.process]?.step(event.ahead)
+      case "freeze":
+        processes[event.process]?.freeze(event.millis)
+        return yield* Effect.sleep(event.millis)
+      case "resize": {
+        const process = processes[event.process]
+        if (process === undefined || !alive.has(process)) return
+        yield* process.awake
+        return yield* process.budget.resize(partOf(plan, event.part))
+      }
+      case "slow": {
+        const process = processes[event.process]
+        if (process === undefined || !alive.has(process)) return
+        process.link.network = { ...plan.network, most: event.most }
+        yield* Effect.sleep(event.millis)
+        process.link.network = plan.network
+        return
+      }
+      case "stepOfRedis":
+        world.aheadMillis += event.ahead
+        return
+      case "down":
+        world.isDown = true
+        yield* Effect.sleep(event.millis)
+        world.isDown = false
+        return
+      case "readOnly":
+        redis.setReadOnly(true)
+        yield* Effect.sleep(event.millis)
+        redis.setReadOnly(false)
+        return
+      case "crash":
+      case "leave": {
+        const process = processes[event.process]
+        if (process === undefined || !alive.delete(process)) return
+        if (event.what === "leave") yield* process.awake
+        gone()
+        if (event.what === "crash") return yield* process.crash
+        yield* process.close
+        yield* left(process)
+        return
+      }
+      case "cut": {
+        const process = processes[event.process]
+        if (process === undefined || !alive.has(process)) return
+        if (event.way !== "from") process.link.isCutTo = true
+        if (event.way !== "to") process.link.isCutFrom = true
+        yield* Effect.sleep(event.millis)
+        if (!alive.has(process)) return
+        process.link.isCutTo = process.link.isCutFrom = false
+      }
+    }
+  })
+
 const scene = (
   plan: Plan,
   redis: LuaRedis,
@@ -285,85 +380,20 @@ const scene = (
       work.push(yield* Effect.forkDetach(Effect.all(agents, { concurrency: "unbounded", discard: true })))
     })
 
-    const happen = (event: Event): Effect.Effect<void> =>
-      Effect.gen(function* () {
-        yield* Effect.sleep(event.at)
-        switch (event.what) {
-          case "start":
-            return yield* start
-          case "wipe":
-            return redis.wipe()
-          case "restore": {
-            const back = redis.snapshot()
-            yield* Effect.sleep(event.millis)
-            return back()
-          }
-          case "failover": {
-            const back = redis.snapshot()
-            yield* Effect.sleep(event.behind)
-            world.isDown = true
-            yield* Effect.sleep(event.millis)
-            world.isDown = false
-            redis.forget()
-            return back()
-          }
-          case "step":
-            return processes[event.process]?.step(event.ahead)
-          case "freeze":
-            processes[event.process]?.freeze(event.millis)
-            return yield* Effect.sleep(event.millis)
-          case "resize": {
-            const process = processes[event.process]
-            if (process === undefined || !alive.has(process)) return
-            yield* process.awake
-            return yield* process.budget.resize(partOf(plan, event.part))
-          }
-          case "slow": {
-            const process = processes[event.process]
-            if (process === undefined || !alive.has(process)) return
-            process.link.network = { ...plan.network, most: event.most }
-            yield* Effect.sleep(event.millis)
-            process.link.network = plan.network
-            return
-          }
-          case "stepOfRedis":
-            world.aheadMillis += event.ahead
-            return
-          case "down":
-            world.isDown = true
-            yield* Effect.sleep(event.millis)
-            world.isDown = false
-            return
-          case "readOnly":
-            redis.setReadOnly(true)
-            yield* Effect.sleep(event.millis)
-            redis.setReadOnly(false)
-            return
-          case "crash":
-          case "leave": {
-            const process = processes[event.process]
-            if (process === undefined || !alive.delete(process)) return
-            if (event.what === "leave") yield* process.awake
-            goneAt = clock.currentTimeMillisUnsafe()
-            if (event.what === "crash") return yield* process.crash
-            yield* process.close
-            yield* checkClosed(process)
-            return
-          }
-          case "cut": {
-            const process = processes[event.process]
-            if (process === undefined || !alive.has(process)) return
-            if (event.way !== "from") process.link.isCutTo = true
-            if (event.way !== "to") process.link.isCutFrom = true
-            yield* Effect.sleep(event.millis)
-            if (!alive.has(process)) return
-            process.link.isCutTo = process.link.isCutFrom = false
-          }
-        }
-      })
-
+    const stage: Stage = {
+      plan,
+      redis,
+      world,
+      processes,
+      alive,
+      start,
+      gone: () => {
+        goneAt = clock.currentTimeMillisUnsafe()
+      },
+      left: checkClosed
+    }
     for (let i = 0; i < plan.processes; i++) yield* start
-    const events = yield* Effect.forEach(plan.events, (event) => Effect.forkDetach(happen(event)))
+    const events = yield* Effect.forEach(plan.events, (event) => Effect.forkDetach(happen(stage, event)))
     yield* Effect.forEach(events, Fiber.await)
     const all = Effect.forEach(work, Fiber.await)
     // Long after the last fault everything must be done.
@@ -550,7 +580,7 @@ export const broken = (outcome: Outcome): ReadonlyArray<string> => {
 const quota = 1e12
 
 /** Numbers from 0 to 1, the same for the same seed. */
-const numbers = (seed: number) => (): number => {
+export const numbers = (seed: number) => (): number => {
   seed = (seed + 0x6d2b79f5) | 0
   let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
   t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t

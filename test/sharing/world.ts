@@ -16,6 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
+import * as Spending from "floodgate/Spending"
 import { make as makeStore } from "../../packages/redis/src/store.ts"
 import type { VirtualTime } from "../../benchmark/weather/virtualTime.ts"
 import * as LuaRedis from "./luaRedis.ts"
@@ -44,9 +45,10 @@ export interface Code {
   readonly Budget: typeof Budget
   readonly BudgetStore: typeof BudgetStore
   readonly makeStore: typeof makeStore
+  readonly Spending: typeof Spending
 }
 
-export const library: Code = { Budget, BudgetStore, makeStore }
+export const library: Code = { Budget, BudgetStore, makeStore, Spending }
 
 /** How a store replaces a value. */
 export type Swap = BudgetStore.Store["swap"]
@@ -91,6 +93,8 @@ export interface Process {
   readonly awake: Effect.Effect<void>
   /** Runs with this process's clock and budget, until the process ends. */
   readonly run: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget>) => Effect.Effect<A, E>
+  /** Runs here, with this process's clock, store and budget, in the scope of the process. */
+  readonly within: <A, E>(effect: Effect.Effect<A, E, Budget.TokenBudget | Scope.Scope>) => Effect.Effect<A, E>
   /** Sends a call: reserves, is with the provider for a time, and settles. */
   readonly call: (call: Call, whenGranted?: Effect.Effect<void>) => Effect.Effect<void, Budget.BudgetError>
   /** Ends it in order, or kills it, so that it reports nothing. */
@@ -229,7 +233,7 @@ export const make = (
         const store = BudgetStore.layer(makeStore("world", send(link, awake)), { ...sharing, name })
         const own = clockWith(clock, skewMillis, drift, () => ahead, awake)
         const scope = yield* Scope.make()
-        const layer = Budget.layer(options).pipe(Layer.provide(store))
+        const layer = Budget.layer(options).pipe(Layer.provideMerge(store))
         const context = yield* Layer.buildWithScope(layer, scope).pipe(
           Effect.provideService(Clock.Clock, own),
           Effect.provideService(References.MinimumLogLevel, "None")
@@ -272,6 +276,12 @@ export const make = (
               options
             )
           )
+        const within: Process["within"] = (effect) =>
+          Scope.provide(effect, scope).pipe(
+            Effect.provideContext(context),
+            Effect.provideService(Clock.Clock, own),
+            Effect.provideService(References.MinimumLogLevel, "None")
+          )
         const close = Scope.close(scope, Exit.void)
         return {
           name,
@@ -281,6 +291,7 @@ export const make = (
           awake,
           budget,
           run,
+          within,
           call,
           close,
           crash: Effect.suspend(() => {

@@ -269,6 +269,13 @@ describe("a store that is broken", () => {
         }
       }
     }),
+    "tells the time only where it reads": memory((store) => ({
+      read: (key) => Effect.map(store.read(key), (stored) => stored && { ...stored, utc: Date.now() })
+    })),
+    "tells a time that goes back": memory((store) => ({
+      read: (key) => Effect.map(store.read(key), (stored) => stored && { ...stored, utc: Date.now() - 60_000 }),
+      swap: (...swap) => Effect.map(store.swap(...swap), (stored) => stored && { ...stored, utc: Date.now() })
+    })),
     "forgets the values of a process that ends": Effect.gen(function* () {
       const keys = new Set<string>()
       yield* Effect.addFinalizer(() => Effect.sync(() => keys.forEach((key) => leaving.delete(key))))

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import { CallerPurses } from "../src/purses.ts"
-import * as Ledger from "../../../src/domain/spending/purse.ts"
+import { PayingCall } from "../../../test/support/paying.ts"
 import type { Rule } from "@floodgate/gateway"
 import type * as Spending from "floodgate/Spending"
 import { clockAt } from "../../../test/support/clock.ts"
@@ -24,21 +24,22 @@ const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}
   purses.show([rule])
   const of = (agent: string, key?: string) =>
     purses.of([rule], agent, () => (key === undefined ? [] : [{ name: key, hash: key }]))
-  const bill = (paying: ReadonlyArray<Spending.Purse>, dollars: number): Ledger.Bill => ({
-    purses: paying.map(Ledger.internalsOf),
-    max: dollars * dollar,
-    expected: dollars * dollar
-  })
+  const take = (paying: ReadonlyArray<Spending.Purse>, dollars: number) =>
+    new PayingCall(
+      paying,
+      dollars * dollar,
+      clockAt(() => now)
+    )
   return {
     purses,
     of,
     pass: (millis: number) => (now += millis),
-    take: (paying: ReadonlyArray<Spending.Purse>, dollars: number) => Ledger.take(bill(paying, dollars), now),
+    take,
     spend: (paying: ReadonlyArray<Spending.Purse>, dollars: number) => {
-      const taken = Ledger.take(bill(paying, dollars), now)
-      if (!(taken instanceof Ledger.Payment)) return taken instanceof Ledger.PurseState ? "waits" : "refused"
-      taken.settle(dollars * dollar, now)
-      return "paid"
+      const call = take(paying, dollars)
+      const { state } = call
+      call.payment.settle(dollars * dollar)
+      return state
     }
   }
 }
@@ -49,7 +50,7 @@ describe("the ledger of a key", () => {
   it("is kept while a call has reserved from it, however many keys come meanwhile", () => {
     const { of, spend, take } = world({ capPerKey: perDay })
     const held = take(of("a", "sk-real"), 4)
-    assert.instanceOf(held, Ledger.Payment)
+    assert.isTrue(held.isPaid)
     for (const key of others(5_000)) of("a", key)
     assert.strictEqual(spend(of("a", "sk-real"), 4), "waits", "4 of 5 dollars are held")
   })

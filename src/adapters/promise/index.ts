@@ -191,6 +191,7 @@ class FloodgateParts extends Context.Service<
     readonly aiSdk: AiSdk.Middleware
     readonly run: RunPromise
     readonly metrics: () => Promise<string>
+    readonly spent: Effect.Effect<Spending.Status>
   }
 >()("floodgate/promise/FloodgateParts") {}
 
@@ -207,8 +208,10 @@ const layerParts = (options: Options) => {
     Effect.gen(function* () {
       const context = yield* Effect.context<never>()
       const { run } = yield* makeRunner
+      const [purse] = yield* Purses
       const budget = yield* Budget.TokenBudget
       return {
+        spent: purse!.status,
         budget,
         advise: (options) => {
           const advice = Effect.map(Advise.advise("Floodgate.advise", options), Advice.plain)
@@ -352,15 +355,16 @@ export const create = (options: Options = {}): Floodgate => {
   check("Floodgate.create", made, options)
   const { cap, learned, log, onEvent, prices } = options
   const logging = Log.layers(log)
-  const purse = Spending.make("this floodgate", cap)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
     Layer.succeed(Events.Observer, onEvent),
-    Layer.succeed(Purses, [purse]),
     Layer.succeed(Metric.MetricRegistry, new Map()),
-    logging.logger,
-    layerStore(options)
+    logging.logger
   )
+  const purses = Layer.effect(
+    Purses,
+    Effect.map(Spending.open("this floodgate", cap), (purse) => [purse])
+  ).pipe(Layer.provideMerge(layerStore(options)))
   const runtime = ManagedRuntime.make(
     Layer.merge(layerParts(options), logging.lines).pipe(
       Layer.provide(
@@ -369,6 +373,7 @@ export const create = (options: Options = {}): Floodgate => {
           Agents.layer.pipe(Layer.provide(Budget.layer(budgetOf(options))))
         )
       ),
+      Layer.provideMerge(purses),
       Layer.provideMerge(references)
     )
   )
@@ -397,7 +402,7 @@ export const create = (options: Options = {}): Floodgate => {
     },
     advise: async (options) => (await ready()).advise(options),
     status: async () => Effect.runPromise((await built).budget.status),
-    spent: () => Effect.runPromise(purse.status),
+    spent: async () => Effect.runPromise((await built).spent),
     metrics: async () => (await built).metrics(),
     learned: async () => Effect.runPromise((await built).governor.learned),
     dispose,

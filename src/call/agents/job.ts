@@ -18,9 +18,9 @@ import * as Waker from "../../budget/waker.ts"
 import * as Budget from "../../Budget.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { shown } from "../../domain/input/shown.ts"
-import { dollars } from "../../domain/spending/models.ts"
-import { internalsOf } from "../../domain/spending/purse.ts"
+import { dollars, ledgerOf } from "../../domain/spending/models.ts"
 import * as Spending from "../../Spending.ts"
+import type { RunningLedger } from "../ledger.ts"
 import { checkEach } from "./advise.ts"
 import * as Counter from "./counter.ts"
 import { CountingBudget, CurrentAgent, Meter, type Tracker } from "./counting.ts"
@@ -321,7 +321,7 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): JobAgentState => {
 
 const used = ({ purse, tracker }: Pick<SharedByJob, "purse" | "tracker">): JobAgentUsage => ({
   ...tracker.used,
-  dollars: internalsOf(purse).total
+  dollars: ledgerOf<RunningLedger>(purse).total
 })
 
 const trackerOf = (agent: string | undefined, cap: Counter.CounterCap, changed: () => void): Tracker => ({

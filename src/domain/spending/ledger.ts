@@ -1,6 +1,6 @@
 /**
- * The spending under one cap, and the reservations of running calls. Pure, and changed in place. Amounts are whole billionths
- * of a dollar, so that sums are exact; times are milliseconds since the epoch.
+ * What was spent under a cap in dollars, as immutable values. Amounts are whole billionths of a dollar, so that sums are exact;
+ * times are milliseconds since the epoch.
  */
 
 /** The number of units in a dollar. */
@@ -14,7 +14,7 @@ export type Period =
   /** Any period of this length. */
   | { readonly _tag: "Window"; readonly millis: number }
 
-/** A cap as a ledger counts it. */
+/** A cap as a ledger counts it. The limit of a ledger without a cap is infinite. */
 export interface CapInUnits {
   readonly limit: number
   readonly period: Period
@@ -22,11 +22,14 @@ export interface CapInUnits {
   readonly reserve: "most" | "expected"
 }
 
+/** What is counted without a cap. */
+export const uncapped: CapInUnits = { limit: Infinity, period: { _tag: "Ever" }, reserve: "expected" }
+
 /** What was spent in one part of the period. */
 interface SpentCell {
-  /** When it no longer counts. */
-  ends: number
-  amount: number
+  /** When it no longer counts; null if never. */
+  readonly ends: number | null
+  readonly amount: number
 }
 
 /**
@@ -41,100 +44,124 @@ export interface Kept {
   readonly cells: ReadonlyArray<{ readonly ends: number | null; readonly amount: number }>
 }
 
+/** All that somebody has ever spent, and the parts that may still count, ordered by their end. */
+export interface Account extends Kept {
+  readonly cells: ReadonlyArray<SpentCell>
+}
+
+export const nothing: Account = { total: 0, cells: [] }
+
 const dayMillis = 86_400_000
 /** A window is counted in this many parts, so an amount counts up to a sixtieth of the window longer. */
 const cellsInWindow = 60
-
-const ever: Period = { _tag: "Ever" }
 
 const lengthOf = (period: Period): number => {
   if (period._tag === "Ever") return Infinity
   return period._tag === "Day" ? dayMillis : period.millis
 }
 
-export class Ledger {
-  /** Infinite without a cap. */
-  limit: number
-  private period: Period
-  /** The amount that is reserved for running calls. */
-  held = 0
-  /** The amount that was ever spent. */
-  total: number
-  /** The amount that was spent in the period, as of the last look. */
-  private counted = 0
-  /** Ordered by their end. */
-  private readonly cells: Array<SpentCell> = []
+/** When an amount that is spent now no longer counts. */
+const endOf = (period: Period, now: number): number => {
+  if (period._tag === "Ever") return Infinity
+  if (period._tag === "Day") return (Math.floor(now / dayMillis) + 1) * dayMillis
+  const cell = Math.ceil(period.millis / cellsInWindow)
+  return (Math.floor(now / cell) + 1) * cell + period.millis
+}
 
-  constructor(cap: CapInUnits | undefined, kept?: Kept) {
-    this.limit = cap?.limit ?? Infinity
-    this.period = cap?.period ?? ever
-    this.total = kept?.total ?? 0
-    for (const { amount, ends } of kept?.cells ?? []) this.put(ends ?? Infinity, amount)
-  }
+/**
+ * The latest time until which any amount counts. After a clock was set back or the period was shortened, an amount counts for at
+ * most two periods.
+ */
+const latestEnd = (period: Period, now: number): number => endOf(period, now) + lengthOf(period)
 
-  /** Changes the cap. Earlier amounts still count, for at most two of the new periods. */
-  resize(cap: CapInUnits | undefined): void {
-    this.limit = cap?.limit ?? Infinity
-    this.period = cap?.period ?? ever
-  }
+const timeOf = ({ ends }: SpentCell): number => ends ?? Infinity
 
-  /** When an amount that is spent now no longer counts. */
-  private endOf(now: number): number {
-    const { period } = this
-    if (period._tag === "Ever") return Infinity
-    if (period._tag === "Day") return (Math.floor(now / dayMillis) + 1) * dayMillis
-    const cell = Math.ceil(period.millis / cellsInWindow)
-    return (Math.floor(now / cell) + 1) * cell + period.millis
-  }
+/** The amount that was spent in the period. */
+export const spent = ({ cells }: Account, now: number): number => {
+  let sum = 0
+  for (const cell of cells) if (timeOf(cell) > now) sum += cell.amount
+  return sum
+}
 
-  /** The amount that was spent in the period. */
-  spent(now: number): number {
-    // After a clock was set back or the period was shortened, an amount counts for at most two periods.
-    const latest = this.endOf(now) + lengthOf(this.period)
-    for (let last = this.cells.length; last > 0 && this.cells[last - 1]!.ends > latest; last--) {
-      this.cells[last - 1]!.ends = latest
-    }
-    while (this.cells.length > 0 && this.cells[0]!.ends <= now) this.counted -= this.cells.shift()!.amount
-    return this.counted
-  }
+/** Adds an amount that no longer counts from `ends` on. If a later part exists, it is added there, and counts longer. */
+const put = (cells: ReadonlyArray<SpentCell>, ends: number, amount: number): ReadonlyArray<SpentCell> => {
+  const last = cells.at(-1)
+  if (last === undefined || timeOf(last) < ends) return [...cells, { ends: ends < Infinity ? ends : null, amount }]
+  return cells.with(cells.length - 1, { ends: last.ends, amount: last.amount + amount })
+}
 
-  spend(amount: number, now: number): void {
-    this.spent(now)
-    this.total += amount
-    if (amount > 0) this.put(this.endOf(now), amount)
-  }
+/** Drops the parts that no longer count. */
+export const tidy = (account: Account, period: Period, now: number): Account => {
+  const latest = latestEnd(period, now)
+  if (account.cells.every((cell) => timeOf(cell) > now && timeOf(cell) <= latest)) return account
+  const cells = account.cells
+    .filter((cell) => timeOf(cell) > now)
+    .map((cell) => (timeOf(cell) <= latest ? cell : { ends: latest, amount: cell.amount }))
+  return { total: account.total, cells }
+}
 
-  /** Adds to the last cell if that ends later, which happens after a clock was set back: the amount then counts longer. */
-  private put(ends: number, amount: number): void {
-    this.counted += amount
-    const last = this.cells.at(-1)
-    if (last !== undefined && last.ends >= ends) last.amount += amount
-    else this.cells.push({ ends, amount })
-  }
+/** Spends an amount, or gives back a negative one. */
+export const spend = (account: Account, amount: number, period: Period, now: number): Account => {
+  const total = account.total + amount
+  const { cells } = tidy(account, period, now)
+  if (amount > 0) return { total, cells: put(cells, endOf(period, now), amount) }
+  return { total, cells: amount === 0 ? cells : takeBack(cells, -amount) }
+}
 
-  /** When the next amount no longer counts; undefined if never. */
-  nextEnd(now: number): number | undefined {
-    if (this.period._tag === "Ever") return undefined
-    if (this.period._tag === "Day") return this.endOf(now)
-    this.spent(now)
-    return this.cells[0]?.ends
+/** Gives an amount back to the latest parts. What has ended meanwhile no longer counts anyway. */
+const takeBack = (cells: ReadonlyArray<SpentCell>, amount: number): ReadonlyArray<SpentCell> => {
+  const left: Array<SpentCell> = []
+  for (const cell of cells.toReversed()) {
+    const part = Math.min(cell.amount, amount)
+    amount -= part
+    if (cell.amount > part) left.unshift({ ends: cell.ends, amount: cell.amount - part })
   }
+  return left
+}
 
-  /** When this amount fits if nothing else is spent until then; undefined if never. */
-  fitsAt(amount: number, now: number): number | undefined {
-    let spent = this.spent(now)
-    if (spent + amount <= this.limit) return now
-    for (const { amount: freed, ends } of this.cells) {
-      spent -= freed
-      if (spent + amount <= this.limit) return ends === Infinity ? undefined : ends
-    }
-    return undefined
-  }
+/** The sum of two accounts. */
+export const plus = (one: Account, other: Account): Account => ({
+  total: one.total + other.total,
+  cells: combined(one.cells, other.cells, (a, b) => a + b)
+})
 
-  get kept(): Kept {
-    return {
-      total: this.total,
-      cells: this.cells.map(({ amount, ends }) => ({ ends: ends < Infinity ? ends : null, amount }))
-    }
+/** Two versions of one account, of which each may lack something. */
+export const atLeast = (one: Account, other: Account): Account => ({
+  total: Math.max(one.total, other.total),
+  cells: combined(one.cells, other.cells, Math.max)
+})
+
+const combined = (
+  cells: ReadonlyArray<SpentCell>,
+  others: ReadonlyArray<SpentCell>,
+  combine: (amount: number, other: number) => number
+): ReadonlyArray<SpentCell> => {
+  if (cells.length === 0 || others.length === 0) return cells.length === 0 ? others : cells
+  const amounts = new Map(cells.map(({ amount, ends }) => [ends, amount]))
+  for (const { amount, ends } of others) amounts.set(ends, combine(amounts.get(ends) ?? 0, amount))
+  return Array.from(amounts, ([ends, amount]) => ({ ends, amount })).sort((a, b) => timeOf(a) - timeOf(b))
+}
+
+/** When the next amount no longer counts; undefined if never. */
+export const nextEnd = (account: Account, period: Period, now: number): number | undefined => {
+  if (period._tag === "Ever") return undefined
+  if (period._tag === "Day") return endOf(period, now)
+  const [next] = tidy(account, period, now).cells
+  return next && timeOf(next)
+}
+
+/** When this amount fits if nothing else is spent until then; undefined if never. */
+export const fitsAt = (
+  account: Account,
+  amount: number,
+  { limit, period }: CapInUnits,
+  now: number
+): number | undefined => {
+  let sum = spent(account, now)
+  if (sum + amount <= limit) return now
+  for (const cell of tidy(account, period, now).cells) {
+    sum -= cell.amount
+    if (sum + amount <= limit) return cell.ends ?? undefined
   }
+  return undefined
 }

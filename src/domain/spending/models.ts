@@ -3,8 +3,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Input from "../input/checks.ts"
-import { type CapInUnits, type Kept, perDollar, type Period } from "./ledger.ts"
-import type { Status } from "./purse.ts"
+import { type CapInUnits, type Kept, perDollar, type Period, uncapped } from "./ledger.ts"
 
 // -----------------------------------------------------------------------------
 // Caps
@@ -62,12 +61,35 @@ const periodOf = (per: Cap["per"]): Period => {
 }
 
 /** A checked cap, with its limit in the units of a ledger. */
-export const inUnits = (cap: Cap | undefined): CapInUnits | undefined =>
-  cap && { limit: Math.round(cap.dollars * perDollar), period: periodOf(cap.per), reserve: cap.reserve ?? "most" }
+export const inUnits = (cap: Cap | undefined): CapInUnits =>
+  cap === undefined
+    ? uncapped
+    : { limit: Math.round(cap.dollars * perDollar), period: periodOf(cap.per), reserve: cap.reserve ?? "most" }
 
 // -----------------------------------------------------------------------------
 // Purses
 // -----------------------------------------------------------------------------
+
+/**
+ * The status of a purse, in dollars.
+ *
+ * @category models
+ * @since 0.2.0
+ */
+export interface Status {
+  /** What was spent in the period of the cap. */
+  readonly spent: number
+  /** What was spent in all. */
+  readonly total: number
+  /** What is reserved for running calls. */
+  readonly held: number
+  /** What is left of the cap, `held` included; undefined without a cap. */
+  readonly left: number | undefined
+  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined if never. */
+  readonly until: number | undefined
+  /** The number of calls of this process to models without a price, which are in none of these sums. */
+  readonly unpriced: number
+}
 
 /**
  * Counts the costs of calls, up to a cap.
@@ -77,14 +99,21 @@ export const inUnits = (cap: Cap | undefined): CapInUnits | undefined =>
  */
 export interface Purse {
   readonly name: string
+  /** Whether it is in a store, where other processes pay from it too. */
+  readonly isShared: boolean
   readonly status: Effect.Effect<Status>
   /** Changes or removes the cap while calls run. What was spent still counts, and calls that fit now stop waiting. */
   readonly resize: (cap: Cap | undefined) => Effect.Effect<void>
-  /** The state to store for the next start of the process, as plain JSON. */
+  /** Forgets what was spent in the period of the cap. What running calls reserve still counts. */
+  readonly reset: Effect.Effect<void>
+  /** The state to store for the next start of the process, as plain JSON. A purse in a store needs none. */
   readonly kept: Effect.Effect<Kept>
   /** The state that a governor charges; opaque to everybody else. A copy of a purse shares it. */
   readonly internals: unknown
 }
+
+/** The running ledger of a purse in its public form. */
+export const ledgerOf = <A>(purse: { readonly internals: unknown }): A => purse.internals as A
 
 /** The purses that the calls of an effect pay from. */
 export const Purses: Context.Reference<ReadonlyArray<Purse>> = Context.Reference<ReadonlyArray<Purse>>(

@@ -1,6 +1,35 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { type Kept, Ledger, type Period } from "../../../src/domain/spending/ledger.ts"
+import * as Account from "../../../src/domain/spending/ledger.ts"
+import type { CapInUnits, Kept, Period } from "../../../src/domain/spending/ledger.ts"
+
+/** An account under a cap. */
+class Ledger {
+  kept: Account.Account
+  private cap: CapInUnits
+
+  constructor(cap: CapInUnits, kept: Kept = Account.nothing) {
+    this.cap = cap
+    this.kept = kept
+  }
+  get total(): number {
+    return this.kept.total
+  }
+  spend(amount: number, now: number): void {
+    this.kept = Account.spend(this.kept, amount, this.cap.period, now)
+  }
+  /** What counts, as a decision finds it. */
+  spent(now: number): number {
+    this.kept = Account.tidy(this.kept, this.cap.period, now)
+    return Account.spent(this.kept, now)
+  }
+  fitsAt(amount: number, now: number): number | undefined {
+    return Account.fitsAt(this.kept, amount, this.cap, now)
+  }
+  resize(cap: CapInUnits): void {
+    this.cap = cap
+  }
+}
 
 const ledgerOf = (limit: number, period: Period, kept?: Kept): Ledger =>
   new Ledger({ limit, period, reserve: "most" }, kept)
@@ -130,4 +159,33 @@ describe("ledger", () => {
     assert.strictEqual(ledger.spent(2 * day - 1), 90)
     assert.strictEqual(ledger.spent(3 * day), 0)
   })
+
+  it.prop(
+    "gives back what a call did not use, from the latest amounts, and nothing that has ended",
+    { history: History, back: int(0, 2_000) },
+    ({ back, history }) => {
+      const { ledger, said } = play({ _tag: "Day" }, history)
+      const now = said.at(-1)?.now ?? 0
+      const before = ledger.spent(now)
+      ledger.spend(-back, now)
+      assert.strictEqual(ledger.spent(now), Math.max(0, before - back))
+    }
+  )
+
+  it.prop(
+    "merges two accounts to their sum, and two versions of one account to what either has",
+    { one: History, other: History },
+    (given) => {
+      const period: Period = { _tag: "Window", millis: day }
+      const [one, other] = [play(period, given.one), play(period, given.other)]
+      const now = Math.max(one.said.at(-1)?.now ?? 0, other.said.at(-1)?.now ?? 0)
+      const [a, b] = [one.ledger.kept, other.ledger.kept]
+      assert.strictEqual(Account.spent(Account.plus(a, b), now), Account.spent(a, now) + Account.spent(b, now))
+      assert.deepStrictEqual(Account.plus(a, b), Account.plus(b, a))
+      const earlier = play(period, given.one.slice(0, given.one.length / 2)).ledger.kept
+      const merged = Account.atLeast(earlier, a)
+      assert.strictEqual(Account.spent(merged, now), Account.spent(a, now))
+      assert.strictEqual(merged.total, a.total)
+    }
+  )
 })

@@ -1,0 +1,301 @@
+/**
+ * A running ledger: the queue of the calls that pay from it, and the port to its state. It is a pool whose calls ask for dollars,
+ * so it has a pool's queue and a pool's port, and a law of its own (`sharing/ledger.ts`).
+ *
+ * A call is refused if its reservation and what was already spent exceed the cap. It waits if only the reservations of running
+ * calls are in the way, in its turn: fair by weight between agents, higher priorities first.
+ */
+import * as Clock from "effect/Clock"
+import { FairQueue, type Flow, type Queued } from "../admission/fairQueue.ts"
+import type { Wake } from "../budget/waker.ts"
+import { type CapInUnits, type Kept, nextEnd, perDollar, spent } from "../domain/spending/ledger.ts"
+import type { Status } from "../domain/spending/models.ts"
+import * as Ledgers from "../sharing/ledger.ts"
+import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
+import type { Decided, Done, Home, Port, QueueDecision } from "../sharing/port.ts"
+import * as Turns from "../sharing/turns.ts"
+
+/** The store of the ledger did not answer, or what is stored cannot be read. */
+export interface LedgerLost {
+  readonly _tag: "LedgerLost"
+  readonly cause: unknown
+}
+
+/** How a call pays. */
+export interface Paying {
+  /** Resumes the caller in a later task. */
+  readonly wake: Wake
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  readonly asked: CostAsked
+}
+
+/** How a wait for dollars ends: with a reservation, or with a refusal. */
+export type Paid = "reserved" | CapRefusal | LedgerLost
+
+/** A call in one ledger, from its arrival to its end. */
+export class LedgerEntry implements Queued {
+  readonly ledger: RunningLedger
+  readonly agent: string
+  readonly priority: number
+  readonly weight: number
+  readonly asked: CostAsked
+  readonly cost: number
+  flow: Flow<this> | undefined = undefined
+  previous: this | undefined = undefined
+  next: this | undefined = undefined
+  rank = -1
+  moved = 0
+  among = 0
+  /** What it has reserved, and the port that has charged it. */
+  amount = 0
+  home: Home<LedgerState> | undefined = undefined
+  outcome: Paid | undefined = undefined
+  isOver = false
+  private readonly wake: Wake
+  private resume: (() => void) | undefined = undefined
+
+  constructor(ledger: RunningLedger, { agent, asked, priority, wake, weight }: Paying) {
+    this.ledger = ledger
+    this.wake = wake
+    this.agent = agent
+    this.priority = priority
+    this.weight = weight
+    this.asked = asked
+    this.cost = Math.max(minCost, Math.min(asked.expected, asked.max) / perDollar)
+  }
+  /** Calls `resume` in a later task when the wait ends. */
+  listen(resume: () => void): void {
+    this.resume = resume
+  }
+  end(outcome: Paid): void {
+    const { resume, wake } = this
+    this.outcome = outcome
+    if (resume !== undefined) wake(resume)
+  }
+}
+
+/** The smallest cost in the fair queue, in dollars. Without it, calls that cost nothing would always go first. */
+const minCost = 1e-6
+
+/** How old the state behind a status may be, in milliseconds. */
+const lookMillis = 5_000
+
+/** How many ledgers there were in this process. */
+let made = 0
+
+/** What was decided on the first calls of a queue. */
+interface DecidedPayments extends Decided {
+  readonly outcomes: ReadonlyArray<readonly [entry: LedgerEntry, outcome: number | CapRefusal]>
+}
+
+export interface LedgerOptions {
+  readonly name: string
+  /** Its place in the order in which calls take ledgers. */
+  readonly key: string
+  readonly open: (called: {
+    readonly configured: () => void
+    readonly unreachable: (cause: unknown) => void
+  }) => Port<LedgerState>
+  /** What an earlier process has kept, if the port does not start with it. */
+  readonly kept?: Kept | undefined
+  /** Called after each change. */
+  readonly changed: (() => void) | undefined
+}
+
+export class RunningLedger {
+  readonly name: string
+  readonly key: string
+  /** Tells ledgers of one key apart. */
+  readonly serial = made++
+  readonly port: Port<LedgerState>
+  /** The clock of the latest caller, which a ledger of this process goes by. */
+  clock: Clock.Clock = Clock.Clock.defaultValue()
+  private readonly changed: (() => void) | undefined
+  private readonly queue = new FairQueue<LedgerEntry>()
+  /** A call that arrives at an empty queue, until it is decided or queued. */
+  private arriving: LedgerEntry | undefined = undefined
+  /** When the store was last asked only for a status. */
+  private lookedAt = -Infinity
+  /** The number of calls to models without a price. */
+  unpriced = 0
+
+  constructor({ changed, kept, key, name, open }: LedgerOptions) {
+    this.name = name
+    this.key = key
+    this.changed = changed
+    this.port = open({
+      configured: () => this.drain(),
+      unreachable: (cause) => this.refuseAll({ _tag: "LedgerLost", cause })
+    })
+    if (kept !== undefined) this.port.transact((draft) => Ledgers.adoptKept(draft, this.port.id, kept))
+  }
+
+  get cap(): CapInUnits {
+    return this.port.state.config
+  }
+  get isCapped(): boolean {
+    return this.cap.limit < Infinity
+  }
+  /** What was spent in all, in dollars. */
+  get total(): number {
+    return Ledgers.accountOf(this.port.state).total / perDollar
+  }
+  get kept(): Kept {
+    return Ledgers.accountOf(this.port.state)
+  }
+  get isIdle(): boolean {
+    return this.queue.size === 0 && Object.values(this.port.state.members).every(({ inFlight }) => inFlight === 0)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Calls
+  // ---------------------------------------------------------------------------
+
+  /** Whether it is known that a call is refused. With a store, only a decision knows. */
+  refuses(asked: CostAsked): boolean {
+    const { now, state } = this.port
+    const amount = Ledgers.amountOf(state.config, asked)
+    return this.port.lag === 0 && Ledgers.spent(state, now()) + amount > state.config.limit
+  }
+
+  /** Reserves at once, refuses, or queues a call. */
+  take(paying: Paying): LedgerEntry {
+    const entry = new LedgerEntry(this, paying)
+    if (!this.isCapped) {
+      const amount = Ledgers.amountOf(this.cap, entry.asked)
+      this.port.transact((draft) => Ledgers.hold(draft, this.port.id, amount))
+      this.grant(entry, amount, this.port)
+      return entry
+    }
+    if (this.queue.size === 0) {
+      this.arriving = entry
+      this.drain()
+      this.arriving = undefined
+    }
+    if (entry.outcome === undefined) {
+      this.queue.push(entry)
+      this.drain()
+    }
+    return entry
+  }
+
+  /**
+   * Replaces the reservation of a call by its cost, or spends all of it if the cost is unknown. A call that still waits leaves the
+   * queue. Only the first end counts.
+   */
+  settle(entry: LedgerEntry, cost: number | undefined): void {
+    if (entry.isOver) return
+    entry.isOver = true
+    const { amount, home, outcome } = entry
+    if (outcome === undefined) this.queue.remove(entry)
+    if (outcome === "reserved") {
+      home!.transact((draft, now) => Ledgers.settle(draft, home!.id, amount, cost ?? amount, now))
+      this.queue.correct(entry, amount === 0 ? 1 : (cost ?? amount) / amount)
+      this.changed?.()
+    }
+    this.drain()
+  }
+
+  private grant(entry: LedgerEntry, amount: number, by: Home<LedgerState>): void {
+    entry.amount = amount
+    entry.home = by
+    if (entry === this.arriving) this.arriving = undefined
+    if (entry.flow !== undefined) this.queue.serve(entry)
+    this.queue.forget()
+    entry.end("reserved")
+    this.changed?.()
+  }
+
+  private refuse(entry: LedgerEntry, refusal: CapRefusal | LedgerLost): void {
+    if (entry === this.arriving) this.arriving = undefined
+    this.queue.remove(entry)
+    entry.end(refusal)
+  }
+
+  private refuseAll(refusal: LedgerLost): void {
+    if (this.arriving !== undefined) this.refuse(this.arriving, refusal)
+    for (const entry of Array.from(this.queue.inOrder())) this.refuse(entry, refusal)
+  }
+
+  // ---------------------------------------------------------------------------
+  // The decision
+  // ---------------------------------------------------------------------------
+
+  private drain(): void {
+    if (this.arriving !== undefined || this.queue.size > 0) this.port.transact(this.serve, this.served)
+  }
+
+  private readonly serve: QueueDecision<DecidedPayments, LedgerState> = (draft, now, max) => {
+    const { id } = this.port
+    const weight = this.arriving?.weight ?? this.queue.weight
+    const outcomes: Array<readonly [LedgerEntry, number | CapRefusal]> = []
+    for (const entry of this.heads()) {
+      if (outcomes.length >= max) break
+      const outcome = Ledgers.admit(draft, id, entry, weight, now)
+      if (typeof outcome === "object" && "by" in outcome) {
+        Turns.wait(draft, id, { priority: entry.priority, charge: Ledgers.amountOf(draft.config, entry.asked), weight })
+        return { outcomes, blocked: outcome, isNews: outcomes.length > 0 }
+      }
+      outcomes.push([entry, outcome])
+    }
+    Turns.wait(draft, id, undefined)
+    return { outcomes, blocked: undefined, isNews: outcomes.length > 0 }
+  }
+
+  private heads(): Iterable<LedgerEntry> {
+    return this.arriving === undefined ? this.queue.inOrder() : [this.arriving]
+  }
+
+  /** Carries out a decision. What was reserved for callers that have left is given back. */
+  private readonly served: Done<DecidedPayments, LedgerState> = ({ outcomes }, by) => {
+    for (const [entry, outcome] of outcomes) {
+      const isWaiting = entry.outcome === undefined && !entry.isOver
+      if (typeof outcome !== "number") {
+        if (isWaiting) this.refuse(entry, outcome)
+      } else if (isWaiting) this.grant(entry, outcome, by)
+      else by.transact((draft, now) => Ledgers.settle(draft, by.id, outcome, 0, now))
+    }
+    return outcomes.length > 0 && (this.arriving !== undefined || this.queue.size > 0)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Operators
+  // ---------------------------------------------------------------------------
+
+  /** Changes the cap, and lets waiting calls go that fit now. */
+  resize(cap: CapInUnits): void {
+    this.port.transact((draft) => Ledgers.configure(draft, cap))
+    this.drain()
+  }
+
+  /** Forgets what was spent in the period. */
+  reset(): void {
+    this.port.transact((draft) => Ledgers.reset(draft))
+    this.drain()
+    this.changed?.()
+  }
+
+  /** As of the last exchange with the store. If that is long ago, another one follows. */
+  get status(): Status {
+    const { port, unpriced } = this
+    if (port.lag > 0 && port.now() > this.lookedAt + lookMillis) {
+      this.lookedAt = port.now()
+      port.transact(() => undefined)
+    }
+    const { state } = port
+    const account = Ledgers.accountOf(state)
+    const utc = Ledgers.utcAt(state, port.now())
+    const gone = spent(account, utc)
+    const { limit, period } = state.config
+    return {
+      spent: gone / perDollar,
+      total: account.total / perDollar,
+      held: Ledgers.held(state) / perDollar,
+      left: limit === Infinity ? undefined : Math.max(0, limit - gone) / perDollar,
+      until: nextEnd(account, period, utc),
+      unpriced
+    }
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * The state of a ledger, and the steps of its calls: what each process has spent under a cap in dollars, and what its running calls
+ * hold.
+ *
+ * An amount is only ever written by the process that spent it, or for that process after its lease, so two versions of a state
+ * are merged without counting anything twice. What a dead process held counts as spent.
+ */
+import type { Blocked } from "../admission/blocked.ts"
+import * as Ledger from "../domain/spending/ledger.ts"
+import type { Member, PartTimes, Shared } from "./state.ts"
+import * as Turns from "./turns.ts"
+
+/** A part of a cap. */
+export interface LedgerPart extends PartTimes {
+  readonly amount: number
+}
+
+/** One of the processes that share a ledger. Amounts are in billionths of a dollar. */
+export interface LedgerMember extends Member<number> {
+  /** What its running calls have reserved. */
+  held: number
+  account: Ledger.Account
+  part: LedgerPart | undefined
+}
+
+export interface LedgerState extends Shared<Ledger.CapInUnits, LedgerMember> {
+  readonly law: {
+    lag: number
+    /** From the state's time to UTC by the clock of the store. UTC never goes back. */
+    offset: number
+    /** What forgotten processes have spent, by the origin of the state that had them. */
+    gone: Record<string, Ledger.Account>
+    /** When the store was last found to have lost something. What other processes have spent is known once they commit again. */
+    lostAt: number | undefined
+  }
+  /** Whether one process decides alone, within its part of the cap. Never stored. */
+  isAlone?: boolean | undefined
+}
+
+export const make = (config: Ledger.CapInUnits, time: number, origin: string): LedgerState => ({
+  origin,
+  time,
+  joined: 0,
+  forgotten: -Infinity,
+  started: config,
+  config,
+  changes: 0,
+  virtual: 0,
+  law: { lag: 0, offset: 0, gone: {}, lostAt: undefined },
+  members: {}
+})
+
+export const copy = (state: LedgerState): LedgerState => {
+  const members: LedgerState["members"] = { ...state.members }
+  for (const id in members) members[id] = { ...members[id]! }
+  return { ...state, law: { ...state.law }, members }
+}
+
+export const makeMember = (
+  { leaseMillis, lost, name }: Pick<Member, "leaseMillis" | "lost" | "name">,
+  rank: number,
+  tag: number,
+  now: number
+): LedgerMember => ({
+  name,
+  seq: 0,
+  at: now,
+  dueAt: now,
+  leaseMillis,
+  lost,
+  rank,
+  hasLeft: false,
+  inFlight: 0,
+  tag,
+  head: undefined,
+  lag: 0,
+  part: undefined,
+  held: 0,
+  account: Ledger.nothing
+})
+
+/** The state of a ledger that belongs to one process, by that process's clock. */
+export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept): LedgerState => ({
+  ...make(config, 0, id),
+  joined: 1,
+  law: { lag: 0, offset: 0, gone: kept === undefined ? {} : { earlier: kept }, lostAt: undefined },
+  members: { [id]: makeMember({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0) }
+})
+
+// -----------------------------------------------------------------------------
+// Sums
+// -----------------------------------------------------------------------------
+
+/** UTC at a time of the state. */
+export const utcAt = ({ law }: LedgerState, now: number): number => now + law.offset
+
+export const membersOf = ({ members }: LedgerState): ReadonlyArray<LedgerMember> => Object.values(members)
+
+/** All accounts in one. */
+export const accountOf = (state: LedgerState): Ledger.Account =>
+  [...Object.values(state.law.gone), ...membersOf(state).map(({ account }) => account)].reduce(
+    Ledger.plus,
+    Ledger.nothing
+  )
+
+/** The amount that was spent in the period. */
+export const spent = (state: LedgerState, now: number): number => {
+  const utc = utcAt(state, now)
+  let sum = 0
+  for (const origin in state.law.gone) sum += Ledger.spent(state.law.gone[origin]!, utc)
+  for (const id in state.members) sum += Ledger.spent(state.members[id]!.account, utc)
+  return sum
+}
+
+/** What running calls have reserved. */
+export const held = (state: LedgerState): number => {
+  let sum = 0
+  for (const id in state.members) sum += state.members[id]!.held
+  return sum
+}
+
+const isSilent = ({ at, part }: LedgerMember, now: number): boolean =>
+  part !== undefined && now > at + part.fromMillis && now <= at + part.untilMillis
+
+/** What is left unused for processes that may have gone on alone. */
+const keptFor = (state: LedgerState, now: number): number => {
+  let sum = 0
+  for (const id in state.members) {
+    const member = state.members[id]!
+    if (isSilent(member, now)) sum += member.part!.amount
+  }
+  return sum
+}
+
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+/** What a call may cost. */
+export interface CostAsked {
+  /** Infinite if nothing limits the output of the call. */
+  readonly max: number
+  readonly expected: number
+}
+
+/** A waiting call. */
+interface PayingCall {
+  readonly asked: CostAsked
+  readonly cost: number
+  readonly priority: number
+}
+
+/** A cap is reached. */
+export interface CapRefusal {
+  readonly _tag: "CapRefusal"
+  readonly asked: number
+  readonly left: number
+  readonly cap: Ledger.CapInUnits
+  /** When the call would fit; undefined if never. */
+  readonly until: number | undefined
+  /** Whether only the part of a process is used up that decides alone. */
+  readonly isAlone: boolean
+}
+
+/** The amount that is reserved for a call. */
+export const amountOf = ({ reserve }: Ledger.CapInUnits, { expected, max }: CostAsked): number =>
+  reserve === "most" ? max : expected
+
+/** Whether a living process has not committed since the store has lost something. */
+const isIncomplete = ({ law: { lostAt }, members }: LedgerState, id: string, now: number): boolean =>
+  lostAt !== undefined &&
+  Object.entries(members).some(
+    ([other, member]) => other !== id && !member.hasLeft && member.at <= lostAt && !Turns.isLate(member, now)
+  )
+
+const sums = { nothing: 0, plus: (one: number, other: number): number => one + other }
+
+/** Reserves what a call may cost, says why it must wait, or refuses it. `weight` is that of all agents that wait here. */
+export const admit = (
+  state: LedgerState,
+  id: string,
+  { asked, cost, priority }: PayingCall,
+  weight: number,
+  now: number
+): number | Blocked | CapRefusal => {
+  const { config, law } = state
+  const member = state.members[id]
+  const amount = amountOf(config, asked)
+  const utc = utcAt(state, now)
+  for (const each of membersOf(state)) each.account = Ledger.tidy(each.account, config.period, utc)
+  law.gone = mapped(law.gone, (account) => Ledger.tidy(account, config.period, utc))
+  const gone = spent(state, now)
+  if (gone + amount > config.limit || amount === Infinity) {
+    const until = Ledger.fitsAt(accountOf(state), amount, config, utc)
+    const left = Math.max(0, config.limit - gone)
+    return { _tag: "CapRefusal", asked: amount, left, cap: config, until, isAlone: state.isAlone === true }
+  }
+  if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
+  const tag = member === undefined ? state.virtual : Turns.startTag(state, member)
+  const ahead = Turns.aheadOf(state, id, { cost, priority, tag, weight }, now, sums)
+  if (gone + held(state) + keptFor(state, now) + ahead.charge + amount > config.limit) {
+    return { by: "concurrency", millis: Infinity }
+  }
+  if (member === undefined) return amount
+  member.tag = tag + cost / weight
+  hold(state, id, amount)
+  return amount
+}
+
+/** Reserves an amount, whatever the cap is. */
+export const hold = (state: LedgerState, id: string, amount: number): void => {
+  const member = state.members[id]
+  if (member === undefined) return
+  member.inFlight++
+  member.held += amount
+}
+
+/** Replaces what a call has reserved by what it has spent. */
+export const settle = (state: LedgerState, id: string, amount: number, cost: number, now: number): void => {
+  const member = state.members[id]
+  if (member === undefined) return
+  // What a process held that counted as dead is spent already.
+  const back = Math.min(amount, member.held)
+  member.inFlight = Math.max(0, member.inFlight - 1)
+  member.held -= back
+  spendOf(state, member, cost - (amount - back), now)
+}
+
+export const spendOf = (state: LedgerState, member: LedgerMember, amount: number, now: number): void => {
+  member.account = Ledger.spend(member.account, amount, state.config.period, utcAt(state, now))
+}
+
+/** Adds what an earlier process has kept. */
+export const adoptKept = (state: LedgerState, id: string, kept: Ledger.Kept): void => {
+  const member = state.members[id]
+  if (member !== undefined) member.account = Ledger.plus(member.account, kept)
+}
+
+/** Changes the cap. */
+export const configure = (state: LedgerState, config: Ledger.CapInUnits): void => {
+  state.config = config
+  state.changes++
+}
+
+/** Forgets what was spent in the period. What running calls hold still counts. */
+export const reset = (state: LedgerState): void => {
+  for (const member of membersOf(state)) member.account = { ...member.account, cells: [] }
+  state.law.gone = mapped(state.law.gone, ({ total }) => ({ total, cells: [] }))
+}
+
+const mapped = <A>(record: Record<string, A>, change: (value: A) => A): Record<string, A> =>
+  Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]))

@@ -1,0 +1,72 @@
+/**
+ * The state of a ledger as text, and back.
+ *
+ * The key of a ledger has no version, because processes of two versions that are updated one after the other must keep one cap.
+ * An earlier version keeps what a later one has added to the text.
+ */
+import type { Account, CapInUnits, Period } from "../domain/spending/ledger.ts"
+import type { LedgerMember, LedgerPart, LedgerState } from "./ledger.ts"
+import { amount, each, lasting, list, number, object, oneOf, optional, past, record, share, within } from "./readers.ts"
+import type { Reader } from "./readers.ts"
+import * as Read from "./readers.ts"
+
+/** Incremented when earlier versions must not touch a state any more. They refuse it then, instead of replacing it. */
+const format = 1
+
+const prefix = "ledger:"
+
+/** The key of a ledger in a store. */
+export const keyOf = (name: string): string => `${prefix}${name}`
+
+/** How far from the epoch a clock can be, in milliseconds: 3,000 years. */
+const maxOffset = 2e14
+/** The most parts that an account has: those of a window, and some from an earlier period. */
+const maxCells = 1_000
+
+const amountOrNone = within(0, Read.maxNumber, Infinity)
+
+const period: Reader<Period> = (value, name, now) => {
+  const { _tag: tag, millis } = Read.recordOf(value, name)
+  const _tag = oneOf("Ever", "Day", "Window")(tag, name, now)
+  return _tag === "Window" ? { _tag, millis: within(1, maxOffset)(millis, name, now) } : { _tag }
+}
+
+const config = object<CapInUnits>({ limit: amountOrNone, period, reserve: oneOf("most", "expected") })
+
+const account = object<Account>({
+  total: number,
+  cells: list(
+    object({
+      ends: (value, name, now) => (value === null ? null : within(-maxOffset, maxOffset)(value, name, now)),
+      amount
+    }),
+    maxCells
+  )
+})
+
+const part = object<LedgerPart>({ of: share, amount, ...each(lasting, "fromMillis", "untilMillis") })
+
+/** A state as it is stored. */
+interface StoredLedger extends Omit<LedgerState, "isAlone"> {
+  readonly format: number
+}
+
+const state = object<StoredLedger>({
+  ...Read.shared(config),
+  format: (value, name, now) => {
+    const found = within(1, Read.maxNumber)(value, name, now)
+    if (found > format) throw new Read.TooNew()
+    return found
+  },
+  law: object({ lag: lasting, offset: within(-maxOffset, maxOffset), gone: record(account), lostAt: optional(past) }),
+  members: record(object<LedgerMember>({ ...Read.member(amount), held: amount, account, part: optional(part) }))
+})
+
+export const encode = ({ isAlone: _, ...stored }: LedgerState): string => JSON.stringify({ format, ...stored })
+
+/** Reads a state. Throws `Damaged` if no process can have written the text, and `TooNew` if a later version has. */
+export const decode = (encoded: string): LedgerState => {
+  const stored = Read.decoded(encoded, state)
+  for (const member of Object.values(stored.members)) Read.checkMember(member, stored)
+  return { ...stored, isAlone: undefined }
+}

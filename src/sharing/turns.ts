@@ -1,0 +1,114 @@
+/**
+ * How processes take turns, and when a process counts as dead. The same for pools and ledgers: nothing here knows what a call
+ * asks for.
+ */
+import type { Head, Member, Shared } from "./state.ts"
+
+/** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
+export const graceMillis = 250
+/** How long a dead process is remembered: it may only have lost its connection. */
+const rememberedMillis = 600_000
+
+// -----------------------------------------------------------------------------
+// Leases
+// -----------------------------------------------------------------------------
+
+/** Whether the lease of a process is over. */
+export const isLate = (member: Member, now: number): boolean => now > member.at + member.leaseMillis
+
+/** Whether the lease of a process is over, and no part is kept for it. */
+export const isDead = (member: Member, now: number): boolean =>
+  isLate(member, now) && now > member.at + (member.part?.untilMillis ?? 0)
+
+/** Whether a process is forgotten with the next commit. */
+export const isOver = (member: Member, now: number): boolean =>
+  isDead(member, member.hasLeft ? now : now - rememberedMillis)
+
+/** Whether a state once had a process and has forgotten it. */
+export const hasForgotten = ({ forgotten, time }: Shared, member: Member): boolean =>
+  isOver(member, time) || member.at <= forgotten
+
+/** Forgets the processes that have left, or have been dead for long. `ended` is called for each whose lease is over. */
+export const sweep = <M extends Member>(state: Shared<unknown, M>, now: number, ended: (member: M) => void): void => {
+  for (const [id, member] of Object.entries(state.members)) {
+    if (!isLate(member, now)) continue
+    ended(member)
+    member.head = undefined
+    member.lag = 0
+    if (!isOver(member, now)) continue
+    state.forgotten = Math.max(state.forgotten, member.at)
+    delete state.members[id]
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Turns
+// -----------------------------------------------------------------------------
+
+/** The place of a call among processes. `weight` is that of all agents that wait in its process. */
+export interface Turn {
+  readonly tag: number
+  readonly weight: number
+  readonly priority: number
+  readonly cost: number
+}
+
+/** The calls of other processes that go before a call, and the sum of what they ask for. */
+export interface CallsAhead<C> {
+  readonly calls: number
+  readonly charge: C
+}
+
+/**
+ * The first calls of other processes that go before a call of this one: those of a higher priority, and those whose process
+ * was served less, by start tags (start-time fair queueing, as within a process). A place in flight that this process has just
+ * freed may go to its own next call, unless it is ahead by more than one call: the others do not know of the place yet.
+ */
+export const aheadOf = <C>(
+  state: Shared<unknown, Member<C>>,
+  id: string,
+  { cost, priority, tag, weight }: Turn,
+  now: number,
+  { nothing, plus }: { readonly nothing: C; readonly plus: (one: C, other: C) => C }
+): CallsAhead<C> => {
+  const early = tag - cost / weight
+  const own = state.members[id]?.rank ?? Infinity
+  const others = Object.entries(state.members).filter(([other, member]) => other !== id && !hasMissed(member, now))
+  let calls = 0
+  let sum = nothing
+  for (const [, { head, rank, tag: theirs }] of others) {
+    if (head === undefined || head.priority < priority) continue
+    const isHigher = head.priority > priority
+    if (isHigher || theirs < early) calls++
+    if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
+  }
+  return { calls, charge: sum }
+}
+
+/** Whether a process did not commit when it was due. */
+const hasMissed = ({ dueAt, lag }: Member, now: number): boolean => now > dueAt + graceMillis + lag
+
+/** Whether calls of another process wait. */
+export const isContended = (state: Shared, id: string): boolean =>
+  Object.entries(state.members).some(([other, { head }]) => other !== id && head !== undefined)
+
+/** The start tag of a process. Without waiting calls it is at least the virtual time. */
+export const startTag = (state: Shared, member: Member): number =>
+  member.head === undefined ? Math.max(member.tag, state.virtual) : member.tag
+
+/** Sets the first waiting call of a process. Virtual time is the least tag of the processes with a waiting call. */
+export const wait = <C>(state: Shared<unknown, Member<C>>, id: string, head: Head<C> | undefined): void => {
+  const member = state.members[id]
+  if (member === undefined) return
+  // A process that did not wait starts at the present virtual time.
+  member.tag = startTag(state, member)
+  member.head = head
+  const tags = Object.values(state.members).flatMap((each) => (each.head === undefined ? [] : [each.tag]))
+  state.virtual = Math.max(state.virtual, tags.length === 0 ? member.tag : Math.min(...tags))
+}
+
+/** Corrects what a process was charged for a call in the fair queue. */
+export const correct = (state: Shared, id: string, step: number): void => {
+  const member = state.members[id]
+  if (member !== undefined) member.tag += step
+}

@@ -1,0 +1,270 @@
+/** Ledgers that processes share: random histories keep their laws, and scenes that need an exact order of events. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
+import * as Budget from "floodgate/Budget"
+import * as Spending from "floodgate/Spending"
+import { readFileSync } from "node:fs"
+import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
+import { keyOf } from "../../packages/redis/src/store.ts"
+import * as LedgerText from "../../src/sharing/ledgerText.ts"
+import * as Fault from "../support/fault.ts"
+import { sized, some } from "../support/size.ts"
+import { paying } from "../support/paying.ts"
+import * as LedgerStorm from "./ledgerStorm.ts"
+import * as World from "./world.ts"
+
+const redis = await World.redis()
+const key = keyOf("world", LedgerText.keyOf("us"))
+
+const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
+  redis.reset()
+  const time = VirtualTime.make((millis) => millis)
+  const exit = time.run(Effect.flatMap(World.make(redis, time), scene).pipe(Random.withSeed("ledgers")))
+  if (Exit.isFailure(exit)) throw new Error("the scene failed", { cause: exit.cause })
+  return exit.value
+}
+
+/** Opens the purse "us" in a process. */
+const open = (process: World.Process, cap: Spending.Cap, options?: Parameters<typeof Spending.open>[2]) =>
+  process.within(Spending.open("us", cap, options))
+
+/** A call that may cost `max` dollars, takes this long, and costs `cost`. Returns why it was refused. */
+const call = (process: World.Process, purse: Spending.Purse, max: number, cost: number, millis: number) =>
+  process.run(paying(purse, max, cost, millis))
+
+const messageOf = (error: unknown): string =>
+  error instanceof Budget.BudgetError && error.reason._tag === "Denied" ? String(error.reason.cause) : String(error)
+
+describe("a ledger in a store", { timeout: 180_000 }, () => {
+  it("is one cap for all processes, which they use up", () => {
+    const { refused, spent } = play((world) =>
+      Effect.gen(function* () {
+        let spent = 0
+        const refused: Array<string> = []
+        for (const name of ["a", "b", "c"]) {
+          const process = yield* world.start(name, {})
+          const purse = yield* open(process, { dollars: 1, per: "day" })
+          const one = Effect.matchEffect(call(process, purse, 0.03, 0.01, 2_000), {
+            onSuccess: () => Effect.sync(() => void (spent += 0.01)),
+            onFailure: (error) => Effect.sync(() => void refused.push(messageOf(error)))
+          })
+          yield* Effect.forkDetach(
+            Effect.all(
+              Array.from({ length: 60 }, () => one),
+              { concurrency: "unbounded" }
+            )
+          )
+        }
+        yield* Effect.sleep("5 minutes")
+        return { refused, spent }
+      })
+    )
+    assert.isAtMost(spent, 1 + 1e-9)
+    assert.isAtLeast(spent, 0.9)
+    assert.strictEqual(refused.length, 180 - Math.round(spent / 0.01))
+    for (const message of refused) assert.match(message, /only \$0\.0\d+ is left of the cap of \$1\.00 a day for us/)
+  })
+
+  it("lets a call wait for what running calls of another process may give back", () => {
+    const waited = play((world) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        yield* Effect.forkDetach(call(a, ofA, 0.9, 0.1, 5_000))
+        yield* Effect.sleep(1_000)
+        const [duration] = yield* Effect.timed(call(b, ofB, 0.9, 0.5, 0))
+        return Duration.toMillis(duration)
+      })
+    )
+    assert.isAtLeast(waited, 3_900)
+    assert.isAtMost(waited, 5_000)
+  })
+
+  it("counts as spent what a process had reserved when it died", () => {
+    const left = play((world) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        yield* Effect.forkDetach(call(a, ofA, 0.6, 0.1, 60_000))
+        yield* Effect.sleep(1_000)
+        yield* a.crash
+        yield* Effect.sleep(30_000)
+        yield* call(b, ofB, 0.3, 0.3, 0)
+        const { left } = yield* b.run(ofB.status)
+        return left
+      })
+    )
+    assert.closeTo(left!, 0.1, 1e-9)
+  })
+
+  it("begins a day at midnight by the clock of the store, whatever the clocks of processes say", () => {
+    const times = play((world) =>
+      Effect.gen(function* () {
+        world.aheadMillis = 86_400_000 - (1_700_000_000_000 % 86_400_000) - 60_000
+        const process = yield* world.start("a", {}, { skewMillis: 5e9 })
+        process.step(40 * 86_400_000)
+        const purse = yield* open(process, { dollars: 1, per: "day" })
+        yield* call(process, purse, 1, 1, 0)
+        const early = yield* Effect.exit(call(process, purse, 1, 1, 0))
+        yield* Effect.sleep(58_000)
+        const late = yield* Effect.exit(call(process, purse, 1, 1, 0))
+        yield* Effect.sleep(3_000)
+        const next = yield* Effect.exit(call(process, purse, 1, 1, 0))
+        return [early, late, next].map((exit) => exit._tag)
+      })
+    )
+    assert.deepStrictEqual(times, ["Failure", "Failure", "Success"])
+  })
+
+  it("takes over once what a gateway of 0.3 has kept in its file", () => {
+    const kept = { total: 400_000_000, cells: [{ ends: null, amount: 400_000_000 }] }
+    const left = play((world) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+        const ofA = yield* open(a, { dollars: 1 }, { kept })
+        const ofB = yield* open(b, { dollars: 1 }, { kept: { ...kept, cells: [{ ends: null, amount: 1e8 }] } })
+        yield* Effect.sleep(2_000)
+        yield* call(b, ofB, 0.1, 0.1, 0)
+        yield* Effect.sleep(10_000)
+        return [(yield* a.run(ofA.status)).left, (yield* b.run(ofB.status)).left]
+      })
+    )
+    for (const each of left) assert.closeTo(each!, 0.4, 1e-9)
+  })
+
+  it("is raised and reset for all processes", () => {
+    const seen = play((world) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        yield* call(a, ofA, 1, 1, 0)
+        yield* Effect.sleep(2_000)
+        const before = yield* Effect.exit(call(b, ofB, 0.5, 0.5, 0))
+        yield* a.run(ofA.resize({ dollars: 2 }))
+        yield* Effect.sleep(2_000)
+        const raised = yield* Effect.exit(call(b, ofB, 0.5, 0.5, 0))
+        yield* a.run(ofA.reset)
+        yield* Effect.sleep(2_000)
+        yield* call(b, ofB, 0.25, 0.25, 0)
+        return [before._tag, raised._tag, (yield* b.run(ofB.status)).left]
+      })
+    )
+    assert.deepStrictEqual(seen, ["Failure", "Success", 1.75])
+  })
+
+  it("is not touched by a version that does not know its form", () => {
+    const [message, text] = play((world) =>
+      Effect.gen(function* () {
+        const a = yield* world.start("a", {})
+        const ofA = yield* open(a, { dollars: 1 })
+        yield* call(a, ofA, 0.5, 0.5, 0)
+        yield* Effect.sleep(2_000)
+        yield* a.close
+        const state = JSON.parse(String(redis.send(["HGET", key, "value"])))
+        const later = JSON.stringify({ ...state, format: 2, members: "of another form" })
+        redis.send(["HSET", key, "value", later, "version", "later"])
+        const b = yield* world.start("b", {}, { whenAway: "fail" })
+        const ofB = yield* open(b, { dollars: 1 })
+        const error = yield* Effect.flip(call(b, ofB, 0.1, 0.1, 0))
+        return [messageOf(error), redis.send(["HGET", key, "value"]) === later]
+      })
+    )
+    assert.match(String(message), /a later version of Floodgate has written it: update this process/)
+    assert.isTrue(text)
+  })
+
+  it("is one cap for two versions side by side, and keeps what the later one has added", () => {
+    const [kept, left] = play((world) =>
+      Effect.gen(function* () {
+        const a = yield* world.start("a", {})
+        const ofA = yield* open(a, { dollars: 1 })
+        yield* call(a, ofA, 0.5, 0.5, 0)
+        yield* Effect.sleep(2_000)
+        // A later version adds to the state, to its law and to its members.
+        const state = JSON.parse(String(redis.send(["HGET", key, "value"])))
+        for (const each of [state, state.law, ...Object.values<object>(state.members)])
+          Object.assign(each, { later: 7 })
+        redis.send(["HSET", key, "value", JSON.stringify(state), "version", "later.1"])
+        const b = yield* world.start("b", {})
+        const ofB = yield* open(b, { dollars: 1 })
+        yield* call(b, ofB, 0.25, 0.25, 0)
+        yield* call(a, ofA, 0.1, 0.1, 0)
+        yield* Effect.sleep(10_000)
+        const after = JSON.parse(String(redis.send(["HGET", key, "value"])))
+        const members = Object.values<{ name: string; later?: number }>(after.members)
+        return [
+          [after.later, after.law.later, members.find(({ name }) => name === "a")!.later],
+          (yield* b.run(ofB.status)).left
+        ]
+      })
+    )
+    assert.deepStrictEqual(kept, [7, 7, 7])
+    assert.closeTo(left as number, 0.15, 1e-9)
+  })
+
+  it("is read as 0.4 has stored it", () => {
+    const stored = readFileSync(new URL("ledger-0.4.json", import.meta.url), "utf8")
+    assert.deepStrictEqual(JSON.parse(LedgerText.encode(LedgerText.decode(stored))), JSON.parse(stored))
+    assert.strictEqual(LedgerText.keyOf("us"), "ledger:us")
+  })
+
+  for (const isLossyStore of [false, true]) {
+    it(`keeps its laws in storms${isLossyStore ? " whose store forgets" : ""}`, () => {
+      for (let seed = 1; seed <= sized(3, 40); seed++) {
+        const complaint = LedgerStorm.complaint(LedgerStorm.plan(seed, isLossyStore), redis)
+        assert.isUndefined(complaint, complaint)
+      }
+    })
+  }
+})
+
+const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; readonly seed?: number }> = [
+  { without: "what a dead process held", in: "Turns.sweep", by: Fault.dropped(Fault.calling("ended")), seed: 7 },
+  { without: "what a call has cost", in: "sharing/Ledger.settle", by: Fault.dropped(Fault.calling("spendOf")) },
+  { without: "what running calls hold", in: "sharing/Ledger.held", by: Fault.instead(() => () => 0), seed: 10 },
+  {
+    without: "a wait for what others know when the store has lost something",
+    in: "sharing/Ledger.admit",
+    by: Fault.never(Fault.deciding("isIncomplete")),
+    isLossyStore: true
+  },
+  {
+    without: "what only this process knows that the store has lost",
+    in: "StoreLoss.merge",
+    by: Fault.instead(() => (_kind: object, _ours: object, found: object) => found),
+    isLossyStore: true
+  },
+  {
+    without: "an end of what was committed: it is played twice",
+    in: "SharedPort",
+    by: Fault.dropped(Fault.calling("splice"))
+  },
+  {
+    without: "an end of what a caller that has left had reserved",
+    in: "RunningLedger.served",
+    by: Fault.dropped(Fault.calling("transact"))
+  }
+]
+
+describe("storms show a ledger", { timeout: 180_000 }, () => {
+  for (const { isLossyStore = false, seed = 1, ...fault } of some(bugs, 7)) {
+    it.effect(`without ${fault.without}`, () =>
+      Fault.notices(fault, (take) =>
+        Effect.gen(function* () {
+          const code: World.Code = {
+            Budget: yield* take<World.Code["Budget"]>("Budget.ts"),
+            BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
+            makeStore: World.library.makeStore,
+            Spending: yield* take<World.Code["Spending"]>("Spending.ts")
+          }
+          const seeds = Array.from({ length: 60 }, (_, n) => seed + n)
+          const shows = (each: number) => LedgerStorm.isBroken(LedgerStorm.plan(each, isLossyStore), redis, code)
+          return seeds.some(shows) ? undefined : `none of 60 seeds from ${seed} on shows it`
+        })
+      )
+    )
+  }
+})

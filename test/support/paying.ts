@@ -1,0 +1,76 @@
+/** Calls that pay from purses, one step after another. */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import type { LlmError } from "floodgate/LlmError"
+import * as Retry from "floodgate/Retry"
+import type * as Spending from "floodgate/Spending"
+import type { LedgerEntry, RunningLedger } from "../../src/call/ledger.ts"
+import { Payment } from "../../src/call/payment.ts"
+import { ledgerOf } from "../../src/domain/spending/models.ts"
+
+/** A call, and how far it has come. */
+export class PayingCall {
+  readonly payment: Payment
+  private at: LedgerEntry | undefined
+
+  constructor(purses: ReadonlyArray<Spending.Purse>, amount: number, clock: Clock.Clock, agent = "agent") {
+    const ledgers = purses.map(ledgerOf<RunningLedger>)
+    for (const ledger of ledgers) ledger.clock = clock
+    this.payment = new Payment(ledgers, {
+      agent,
+      priority: 0,
+      weight: 1,
+      asked: { max: amount, expected: amount },
+      wake: (resume) => resume()
+    })
+    this.goOn()
+  }
+  private readonly goOn = (): void => {
+    this.at = this.payment.advance()
+    if (this.at?.outcome === undefined) this.at?.listen(this.woken)
+  }
+  private readonly woken = (): void => {
+    if (this.at?.outcome === "reserved") this.goOn()
+    else this.payment.settle(0)
+  }
+  /** Whether it holds what it asked for. */
+  get isPaid(): boolean {
+    return this.payment.isPaid
+  }
+  get state(): "paid" | "waits" | "refused" {
+    if (this.isPaid) return "paid"
+    return this.at?.outcome === undefined ? "waits" : "refused"
+  }
+  /** Why it was refused. */
+  get refusal() {
+    const outcome = this.at?.outcome
+    return typeof outcome === "object" && outcome._tag === "CapRefusal" ? outcome : undefined
+  }
+}
+
+const live = Governor.layer({
+  prices: { m: { input: 1, output: 0, maxOutput: 1 } },
+  retry: Retry.make({ attempts: 1 })
+}).pipe(Layer.provide(Budget.layerUnlimited))
+
+/** A governed call that may cost `max` dollars, takes this long, and costs `cost`. */
+export const paying = (
+  purse: Spending.Purse,
+  max: number,
+  cost: number,
+  millis: number
+): Effect.Effect<void, LlmError | Budget.BudgetError> =>
+  Effect.flatMap(Governor.Governor, (governor) =>
+    governor.run(
+      { model: "m", bytes: 0, inputTokens: Math.round(max * 1e6), maxTokens: 1 },
+      () =>
+        Effect.as(Effect.sleep(millis), {
+          value: undefined,
+          actual: { inputTokens: Math.round(cost * 1e6), outputTokens: 0 }
+        }),
+      { purses: [purse] }
+    )
+  ).pipe(Effect.provide(live))
