@@ -1,8 +1,9 @@
 /** Calls that pay from one or several ledgers of this process. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Spending from "floodgate/Spending"
-import type { RunningLedger } from "../../src/call/ledger.ts"
 import { clockAt } from "../support/clock.ts"
 import { PayingCall } from "../support/paying.ts"
 
@@ -28,7 +29,7 @@ const world = (limits: ReadonlyArray<number>, per?: number) => {
         clock,
         agent
       ),
-    status: (index = 0) => (purses[index]!.internals as RunningLedger).status
+    status: (index = 0) => Effect.runSync(Effect.provideService(purses[index]!.status, Clock.Clock, clock))
   }
 }
 

@@ -231,6 +231,13 @@ const layerParts = (options: Options) => {
   )
 }
 
+/** The purse that all calls pay from: one for all processes, if they share a store. */
+const layerPurses = (options: Options) =>
+  Layer.effect(
+    Purses,
+    Effect.map(Spending.open("this floodgate", options.cap), (purse) => [purse])
+  ).pipe(Layer.provideMerge(layerStore(options)))
+
 // -----------------------------------------------------------------------------
 // Calls
 // -----------------------------------------------------------------------------
@@ -353,7 +360,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  */
 export const create = (options: Options = {}): Floodgate => {
   check("Floodgate.create", made, options)
-  const { cap, learned, log, onEvent, prices } = options
+  const { learned, log, onEvent, prices } = options
   const logging = Log.layers(log)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
@@ -361,10 +368,6 @@ export const create = (options: Options = {}): Floodgate => {
     Layer.succeed(Metric.MetricRegistry, new Map()),
     logging.logger
   )
-  const purses = Layer.effect(
-    Purses,
-    Effect.map(Spending.open("this floodgate", cap), (purse) => [purse])
-  ).pipe(Layer.provideMerge(layerStore(options)))
   const runtime = ManagedRuntime.make(
     Layer.merge(layerParts(options), logging.lines).pipe(
       Layer.provide(
@@ -373,7 +376,7 @@ export const create = (options: Options = {}): Floodgate => {
           Agents.layer.pipe(Layer.provide(Budget.layer(budgetOf(options))))
         )
       ),
-      Layer.provideMerge(purses),
+      Layer.provideMerge(layerPurses(options)),
       Layer.provideMerge(references)
     )
   )
