@@ -43,6 +43,26 @@ export interface Minute {
   readonly dollars: number
 }
 
+/** What the calls of one key have used and cost since the gateway started. */
+export interface KeyActivity {
+  readonly calls: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly dollars: number
+  readonly unpriced: number
+  /** Milliseconds since the epoch. */
+  readonly lastAt: number
+}
+
+/** How the limits were felt in one minute. */
+export interface PressureMinute {
+  readonly at: number
+  /** How many calls were rejected with 429. */
+  readonly rejected: number
+  /** How many calls began to wait. */
+  readonly waited: number
+}
+
 /** More than the page shows. The least recently active agents are evicted. */
 const maxAgents = 1_000
 const maxEvents = 50
@@ -62,6 +82,7 @@ type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 export class Activity {
   open = 0
   private readonly agents = new Map<string, Mutable<AgentActivity>>()
+  private readonly keys = new Map<string, Mutable<KeyActivity>>()
   private readonly minutes: Array<Mutable<Minute>> = []
   private readonly context: Context.Context<never>
   private readonly now: () => number
@@ -148,6 +169,7 @@ export class Activity {
     if (dollars === undefined) own.unpriced++
     else own.dollars += dollars
     this.minute().dollars += dollars ?? 0
+    this.key(key, actual, dollars)
     const labels = this.labelsOf({ key, rule, model })
     const tokens = "Tokens of calls, by key, rule, model and direction"
     this.count("floodgate_gateway_tokens", tokens, { ...labels, direction: "input" }, promptTokens(actual))
@@ -158,6 +180,18 @@ export class Activity {
     if (this.spenders.size < maxSpenders) this.spenders.add(agent)
     const name = this.spenders.has(agent) ? agent : "other agents"
     this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
+  }
+
+  private key(name: string, actual: Accounting.Actual, dollars: number | undefined): void {
+    const none = { calls: 0, inputTokens: 0, outputTokens: 0, dollars: 0, unpriced: 0, lastAt: 0 }
+    const known: Mutable<KeyActivity> = this.keys.get(name) ?? none
+    known.calls++
+    known.inputTokens += promptTokens(actual)
+    known.outputTokens += actual.outputTokens
+    known.dollars += dollars ?? 0
+    if (dollars === undefined) known.unpriced++
+    known.lastAt = this.now()
+    Lru.put(this.keys, name, known, maxAgents)
   }
 
   /** The labels of a bill. Keys and models come from requests, so beyond a number of series all further ones are one. */
@@ -212,6 +246,14 @@ export class Activity {
       .slice(0, count)
   }
 
+  /** The keys that have used something, the most expensive first. */
+  keysByCost(count: number): ReadonlyArray<KeyActivity & { readonly name: string }> {
+    return [...this.keys]
+      .map(([name, activity]) => ({ name, ...activity }))
+      .sort((one, other) => other.dollars - one.dollars || other.inputTokens - one.inputTokens)
+      .slice(0, count)
+  }
+
   get lastHour(): ReadonlyArray<Minute> {
     return this.minutes
   }
@@ -231,12 +273,27 @@ export const makeActivity = (
 export interface Journal {
   readonly add: (event: Events.Event) => void
   readonly events: ReadonlyArray<Events.Event>
+  /** The last hour, without minutes in which nothing waited and nothing was rejected. */
+  readonly minutes: ReadonlyArray<PressureMinute>
 }
 
 export const makeJournal = (): Journal => {
   const events: Array<Events.Event> = []
+  const minutes: Array<Mutable<PressureMinute>> = []
+  const minuteOf = (time: number): Mutable<PressureMinute> => {
+    const at = Math.floor(time / minute) * minute
+    const last = minutes.at(-1)
+    if (last?.at === at) return last
+    const next = { at, rejected: 0, waited: 0 }
+    minutes.push(next)
+    if (minutes.length > maxMinutes) minutes.shift()
+    return next
+  }
   return {
+    minutes,
     add: (event) => {
+      if (event.type === "rejection") minuteOf(event.at).rejected++
+      if (event.type === "wait") minuteOf(event.at).waited++
       // The status shows the waiting calls.
       if (event.type === "wait") return
       events.push(event)

@@ -474,6 +474,7 @@ export const make = Effect.fnUntraced(function* (
     activity,
     budget,
     configured: new Set(Object.keys((yield* budget.status).pools)),
+    hasKeys: () => current.keyring !== undefined,
     journal,
     purses,
     upstreams: () => current.checked.upstreams,

@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
-import type { Activity, Journal } from "./activity.ts"
+import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
 import { markup } from "./page/markup.ts"
@@ -19,6 +19,8 @@ export interface PageParts {
   readonly budget: Budget.TokenBudget["Service"]
   /** The pools of the configuration. Each key gets its own pools with their limits, so these are shown only if in use. */
   readonly configured: ReadonlySet<string>
+  /** Whether the gateway has keys of its own, so that they have names. */
+  readonly hasKeys: () => boolean
   readonly journal: Journal | undefined
   readonly purses: CallerPurses
   readonly upstreams: () => Upstreams
@@ -54,8 +56,20 @@ const isAtRest = ({ dimensions, inFlight, pause, queued }: Budget.PoolStatus): b
   pause === undefined &&
   Object.values(dimensions).every(({ capacity, level }) => level >= capacity)
 
+const hour = 3_600_000
+
+/** The minutes of the last hour in which something happened. */
+const hourOf = (used: ReadonlyArray<Minute>, felt: ReadonlyArray<PressureMinute>, now: number) => {
+  const none = { calls: 0, tokens: 0, dollars: 0, rejected: 0, waited: 0 }
+  const minutes = new Map<number, typeof none & { readonly at: number }>()
+  for (const minute of [...used, ...felt]) {
+    if (minute.at > now - hour) minutes.set(minute.at, { ...none, ...minutes.get(minute.at), ...minute })
+  }
+  return [...minutes.values()].sort((one, other) => one.at - other.at)
+}
+
 /** The data of the page. JSON has null for infinite amounts. */
-const snapshot = ({ activity, budget, configured, journal, now, purses, upstreams }: PageParts) =>
+const snapshot = ({ activity, budget, configured, hasKeys, journal, now, purses, upstreams }: PageParts) =>
   Effect.map(budget.status, ({ pools }) => ({
     at: now(),
     open: activity.open,
@@ -65,7 +79,8 @@ const snapshot = ({ activity, budget, configured, journal, now, purses, upstream
     ),
     agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),
-    minutes: activity.lastHour,
+    keys: hasKeys() ? activity.keysByCost(maxAgents) : [],
+    minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
     events: [...(journal?.events ?? [])].reverse()
   }))
 

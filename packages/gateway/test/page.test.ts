@@ -1,6 +1,13 @@
 /** The gateway's page in a real browser. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import * as Budget from "floodgate/Budget"
+import * as Gateway from "@floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import { createHash } from "node:crypto"
 import { type Browser, chromium, type Page, type Request } from "playwright-core"
 import { executablePath, skipped } from "../../../test/support/browser.ts"
 import { gatewayTo } from "../../../test/support/gateway.ts"
@@ -36,7 +43,7 @@ const world = Effect.fnUntraced(function* (given?: string) {
   return { url: `${here.url}/floodgate/`, browser: yield* chromiumHere }
 })
 
-const sizes = { desktop: 1_120, phone: 390 } as const
+const sizes = { wide: 1_680, desktop: 1_120, tablet: 768, phone: 390 } as const
 
 const opened = async (browser: Browser, url: string, width: number, colorScheme: "light" | "dark") => {
   const page = await browser.newPage({ viewport: { width, height: 760 }, colorScheme })
@@ -101,6 +108,77 @@ describe.skipIf(skipped !== undefined)("the page of a gateway", () => {
       )
     }
   }
+
+  it.live("shows keys and caps by their names, with what is spent and reserved apart, and the last hour", () =>
+    Effect.gen(function* () {
+      const folder = process.env["FLOODGATE_PICTURES"]
+      let calls = 0
+      const upstream = yield* serve((_, response) => {
+        calls++
+        // The first call is rejected, and the last one never ends.
+        if (calls === 1) response.writeHead(429, { "retry-after": "0" }).end("{}")
+        else if (calls < 12) response.writeHead(200, { "content-type": "application/json" }).end(completion)
+      })
+      const keyed = (name: string) => ({ name, sha256: createHash("sha256").update(`fg-${name}`).digest("hex") })
+      const context = yield* Layer.build(
+        Governor.layer({ prices: { "gpt-6": { input: 1_000, output: 10_000, maxOutput: 100 } } }).pipe(
+          Layer.provideMerge(Budget.layer({ limits: { requests: { perMinute: 600 }, tokens: { perMinute: 90_000 } } })),
+          Layer.provideMerge(Gateway.layerEvents),
+          Layer.provideMerge(Logger.layer([]))
+        )
+      )
+      const { url } = yield* Gateway.make({
+        upstreams: { openai: upstream.url },
+        keys: [keyed("search"), keyed("a-team-with-quite-a-long-name-for-its-key")],
+        credentials: { openai: Redacted.make("sk-provider") },
+        rules: [
+          { name: "search", key: "search", cap: { dollars: 12, per: "day" } },
+          { name: "everybody", cap: { dollars: 200, per: "day" } }
+        ],
+        drain: "20 millis"
+      }).pipe(Effect.provideContext(context))
+      const ask = (key: string, init: RequestInit = {}) =>
+        fetch(`${url}/v1/chat/completions`, {
+          ...init,
+          method: "POST",
+          headers: { "content-type": "application/json", authorization: `Bearer fg-${key}` },
+          body: JSON.stringify({ model: "gpt-6", max_tokens: 100, messages: [{ role: "user", content: "Hello" }] })
+        })
+      const controller = new AbortController()
+      yield* Effect.addFinalizer(() => Effect.sync(() => controller.abort()))
+      yield* Effect.promise(async () => {
+        for (let n = 0; n < 8; n++) await (await ask("search")).text()
+        for (let n = 0; n < 2; n++) await (await ask("a-team-with-quite-a-long-name-for-its-key")).text()
+        ask("search", { signal: controller.signal }).catch(() => {})
+      })
+      const browser = yield* chromiumHere
+      yield* Effect.promise(async () => {
+        for (const [size, width] of Object.entries(sizes)) {
+          for (const scheme of ["light", "dark"] as const) {
+            const { errors, page } = await opened(browser, `${url}/floodgate/`, width, scheme)
+            await page.locator("#keys td", { hasText: "search" }).first().waitFor()
+            const caps = page.locator("#caps .level")
+            await page
+              .getByText(/\$9\.\d\d of \$12\.00 spent \(80 %\), \$\d\.\d\d reserved by running calls, \$\d\.\d\d free/)
+              .waitFor()
+            assert.include(await caps.first().innerText(), "search")
+            assert.strictEqual(await caps.first().locator(".bar i").count(), 2)
+            assert.match(await page.locator("#pools h3").first().innerText(), /^all models openai at 127\.0\.0\.1/)
+            const hour = await page.locator("#hour").innerText()
+            assert.match(hour, /9\.3K tokens/)
+            assert.match(hour, /1 rejected with 429/)
+            assert.isAbove(await page.locator("#hour rect").count(), 1)
+            await fits(page)
+            if (folder !== undefined)
+              await page.screenshot({ path: `${folder}/page-${size}-${scheme}.png`, fullPage: true })
+            assert.deepStrictEqual(errors, [])
+            assert.notMatch(await page.locator("body").innerText(), /fg-|sk-|[\da-f]{32}/)
+            await page.close()
+          }
+        }
+      })
+    })
+  )
 
   it.live("is shown at an address with the token", () =>
     Effect.gen(function* () {

@@ -49,9 +49,17 @@ const figures = ({ capacity, level, limitPerSecond, perSecond }) => {
   if (limitPerSecond > 0) parts.push("limit " + amount(limitPerSecond * 60) + " a minute");
   return parts.join(", ");
 };
+// "api.anthropic.com/anthropic/sonnet-5" is sonnet-5 of anthropic. A caller's own key is a hash.
+const placed = (name) => {
+  const [host, account, ...kind] = name.split("/");
+  if (account === undefined || !/[.:]/.test(host)) return [name, ""];
+  const whose = /^[0-9a-f]{12}$/.test(account) ? "key " + account.slice(0, 8) : account;
+  return [kind.join("/") || "all models", whose + " at " + host];
+};
 const pool = (pool) => {
   const allowed = pool.allowed === null ? "" : " of " + pool.allowed;
-  const children = [make("h3", {}, pool.name),
+  const [name, where] = placed(pool.name);
+  const children = [make("h3", { title: pool.name }, name, " ", make("span", { class: "soft" }, where)),
     make("p", { class: "soft" }, pool.inFlight + allowed + " running, " + pool.queued + " waiting")];
   if (pool.pause) children.push(make("p", { class: "pause" },
     "Paused for " + time(pool.pause.leftMillis) + " (" + pool.pause.reason + ")"));
@@ -59,40 +67,49 @@ const pool = (pool) => {
 };
 
 const cap = ({ name, dollars: max, held, left, spent, until }) => {
-  const part = (spent + held) / max;
-  const fill = make("i", {});
-  fill.style.width = (100 * Math.min(1, part)).toFixed(1) + "%";
-  const bar = make("div", { class: part > 0.9 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
-    "aria-valuenow": String(Math.round(100 * Math.min(1, part))), "aria-label": "spent by " + name }, fill);
-  const parts = [dollars(spent) + " of " + dollars(max) + " spent"];
-  if (held > 0) parts.push("at most " + dollars(held) + " more by running calls");
+  const width = (value) => (100 * Math.max(0, Math.min(1, value / max))).toFixed(1) + "%";
+  const used = make("i", {});
+  used.style.width = width(spent);
+  const reserved = make("i", { class: "held" });
+  reserved.style.width = width(Math.min(held, max - spent));
+  const part = Math.min(1, (spent + held) / max);
+  const bar = make("div", { class: spent / max >= 0.8 ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
+    "aria-valuenow": String(Math.round(100 * part)), "aria-label": "spent and reserved by " + name }, used, reserved);
+  const parts = [dollars(spent) + " of " + dollars(max) + " spent (" + Math.round(100 * spent / max) + " %)"];
+  if (held > 0) parts.push(dollars(held) + " reserved by running calls");
+  parts.push(dollars(Math.max(0, max - spent - held)) + " free");
   if (until !== undefined && until !== null) parts.push("until " + new Date(until).toLocaleString());
   return make("div", { class: "level" }, make("span", { class: "who" }, name), bar, make("span", { class: "text" }, parts.join(", ")));
 };
 
-const hour = (minutes, now) => {
-  if (minutes.length === 0) return none("Nothing yet.");
+// One row of the last hour: a bar for each minute.
+const row = (minutes, now, of, name, text) => {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
-  const max = Math.max(1, ...minutes.map((minute) => minute.tokens));
+  const max = Math.max(0, ...minutes.map(of));
   svg.setAttribute("viewBox", "0 0 60 100");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "At most " + amount(max) + " tokens a minute");
+  svg.setAttribute("aria-label", text + "; at most " + amount(max) + " a minute");
   for (const minute of minutes) {
+    if (of(minute) === 0) continue;
     const bar = document.createElementNS(space, "rect");
-    const height = 100 * minute.tokens / max;
+    const height = Math.max(3, 100 * of(minute) / max);
     bar.setAttribute("x", String(59 - Math.floor((now - minute.at) / 60000) + 0.1));
     bar.setAttribute("y", String(100 - height));
     bar.setAttribute("width", "0.8");
     bar.setAttribute("height", String(height));
     svg.append(bar);
   }
-  const calls = minutes.reduce((sum, minute) => sum + minute.calls, 0);
-  const tokens = minutes.reduce((sum, minute) => sum + minute.tokens, 0);
-  const spent = minutes.reduce((sum, minute) => sum + minute.dollars, 0);
-  return [svg, make("p", { class: "none" },
-    amount(tokens) + " tokens in " + amount(calls) + " calls, " + dollars(spent) + "; at most " + amount(max) + " a minute")];
+  return make("div", { class: "row " + name }, make("span", {}, text), svg,
+    make("span", { class: "max" }, max > 0 ? "max " + amount(max) + " a minute" : ""));
+};
+const hour = (minutes, now) => {
+  const sum = (of) => minutes.reduce((sum, minute) => sum + of(minute), 0);
+  const rows = [["tokens", (minute) => minute.tokens, "tokens"], ["rejected", (minute) => minute.rejected, "rejected with 429"],
+    ["waited", (minute) => minute.waited, "calls that had to wait"]];
+  return [...rows.map(([name, of, text]) => row(minutes, now, of, name, amount(sum(of)) + " " + text)),
+    make("p", { class: "axis" }, make("span", {}, "1 hour ago"), make("span", {}, "now"))];
 };
 
 const whatOf = (event) => {
@@ -110,7 +127,8 @@ const show = (now) => {
   const running = now.pools.reduce((sum, pool) => sum + pool.inFlight, 0);
   const waiting = now.pools.flatMap((pool) => pool.waiting.map((waiter) => ({ ...waiter, pool: pool.name })));
   const queued = now.pools.reduce((sum, pool) => sum + pool.queued, 0);
-  const last = now.minutes[now.minutes.length - 1];
+  const latest = now.minutes[now.minutes.length - 1];
+  const last = latest && now.at - latest.at < 60000 ? latest : undefined;
   const figure = (value, text) => make("div", {}, make("b", {}, typeof value === "number" ? amount(value) : value), make("span", {}, text));
   at("figures").replaceChildren(figure(running, "running"), figure(queued, "waiting"), figure(now.open, "requests open"),
     figure(last ? last.tokens : 0, "tokens this minute"), figure(now.agents.length, "agents"),
@@ -118,15 +136,18 @@ const show = (now) => {
   if (now.pools.length > 0) at("pools").replaceChildren(...now.pools.map(pool));
   at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool"]],
     waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a free slot", time(waiter.waitedMillis),
-      time(waiter.expectedMillis), waiter.pool])) ?? none("No calls are waiting."));
+      time(waiter.expectedMillis), placed(waiter.pool)[0]])) ?? none("No calls are waiting."));
   at("capped").hidden = now.caps.length === 0;
   at("caps").replaceChildren(...now.caps.map(cap));
+  at("keyed").hidden = now.keys.length === 0;
+  at("keys").replaceChildren(...[table([["key"], ["dollars", true], ["calls", true], ["input", true], ["output", true], ["last", true]],
+    now.keys.map((key) => [key.name, cost(key), key.calls, key.inputTokens, key.outputTokens, clock(key.lastAt)])) ?? []].flat());
   at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["dollars", true], ["refused", true], ["failed", true],
     ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, cost(agent), agent.refused,
       agent.failed, clock(agent.lastAt)])) ?? none("No agents yet."));
   at("hour").replaceChildren(...[hour(now.minutes, now.at)].flat());
   at("events").replaceChildren(table([["when"], ["what"], ["concluded"], ["agent"], ["pool"], ["until", true]],
-    now.events.map((event) => [clock(event.at), event.type, whatOf(event), event.agent ?? "", event.pool,
+    now.events.map((event) => [clock(event.at), event.type, whatOf(event), event.agent ?? "", placed(event.pool)[0],
       event.until === undefined || event.until === null ? "-" : clock(event.until)])) ?? none("None yet."));
 };
 

@@ -34,12 +34,14 @@ form p { font-size: .9rem; }
 .none { margin: 0; }
 .pool + .pool { border-top: 1px solid var(--line); margin-top: .8rem; padding-top: .8rem; }
 .pool h3 { font-size: .9rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
+.pool h3 .soft { font-weight: 400; }
 .pool p { margin: .2rem 0; }
 .level { display: grid; grid-template-columns: 8rem 1fr; gap: .2rem .8rem; align-items: center; margin: .35rem 0; }
 .level .text { grid-column: 2; color: var(--soft); font-variant-numeric: tabular-nums; font-size: .85rem; }
 .level .who { overflow-wrap: anywhere; }
-.bar { height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
+.bar { display: flex; height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--fill); }
+.bar i.held { opacity: .4; }
 .bar.low i { background: var(--low); }
 .pause { color: var(--warn); }
 .scroll { overflow-x: auto; }
@@ -48,7 +50,14 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; white-space: nowrap; 
 th { color: var(--soft); font-weight: 500; }
 td.name { max-width: 18rem; overflow: hidden; text-overflow: ellipsis; }
 .number { text-align: right; }
-svg { display: block; width: 100%; height: 5rem; }
+svg { display: block; width: 100%; height: 2.6rem; border-bottom: 1px solid var(--line); }
 svg rect { fill: var(--fill); }
-@media (max-width: 40rem) { .level { grid-template-columns: 1fr; } .level .text { grid-column: 1; } }
+.row { display: grid; grid-template-columns: 11rem 1fr 9rem; gap: .2rem .8rem; align-items: end; margin: .35rem 0; font-size: .85rem;
+  color: var(--soft); font-variant-numeric: tabular-nums; }
+.row.tokens svg { height: 4rem; }
+.row.rejected rect { fill: var(--low); }
+.row.waited rect { fill: var(--warn); }
+.axis { display: flex; justify-content: space-between; margin: 0 9.8rem 0 11.8rem; color: var(--soft); font-size: .8rem; }
+@media (max-width: 40rem) { .level { grid-template-columns: 1fr; } .level .text { grid-column: 1; }
+  .row { grid-template-columns: 1fr auto; } td.name { max-width: 9rem; } .row svg { grid-column: 1 / -1; grid-row: 2; } .axis { margin: 0; } }
 `
