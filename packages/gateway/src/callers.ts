@@ -66,6 +66,12 @@ export interface Payer {
   readonly rule: string
 }
 
+/** A function of its own, because one within `makeCallers` would keep the request and its body as long as the call. */
+const billTo =
+  (payer: Payer, billed: (payer: Payer, bill: Governor.CallBill) => void) =>
+  (bill: Governor.CallBill): void =>
+    billed(payer, bill)
+
 /** A caller, and the options of its calls. */
 export interface Caller extends Governor.CallOptions {
   readonly agent: string
@@ -110,7 +116,7 @@ export const makeCallers = (
     }
     return {
       agent,
-      onBilled: (bill) => billed(payer, bill),
+      onBilled: billTo(payer, billed),
       weight: matching.find(({ weight }) => weight !== undefined)?.weight,
       priority: matching.find(({ priority }) => priority !== undefined)?.priority ?? priorityOf(request.header),
       purses: purses.of(matching, agent, callerKeys)
