@@ -7,6 +7,7 @@
  *     npm run storms -- --seeds 100000 --minutes 60
  *     npm run storms -- --from 4001 --seeds 1       one seed
  *     npm run storms -- --rough                     with callers that give up, processes that freeze, and more
+ *     npm run storms -- --ledgers                   with calls that pay from caps in dollars
  *     npm run storms -- --workers 1                 in one process (default: one for each processor)
  *
  * Ctrl-C stops it, and it prints the command that continues.
@@ -14,6 +15,7 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
+import * as LedgerStorm from "../test/sharing/ledgerStorm.ts"
 import * as Storm from "../test/sharing/storm.ts"
 import * as Tally from "../test/sharing/tally.ts"
 import * as World from "../test/sharing/world.ts"
@@ -25,11 +27,13 @@ const { values: options } = parseArgs({
     minutes: { type: "string", default: "10" },
     workers: { type: "string", default: String(availableParallelism()) },
     rough: { type: "boolean", default: false },
+    ledgers: { type: "boolean", default: false },
     worker: { type: "boolean", default: false }
   }
 })
 
 const plan = options.rough ? Storm.rougher : Storm.plan
+const mode = options.ledgers ? ["--ledgers"] : options.rough ? ["--rough"] : []
 /** Seeds that a worker plays before it reports. */
 const seedsAtOnce = 20
 /** The run stops after this many complaints. */
@@ -59,7 +63,10 @@ const work = async (): Promise<void> => {
   process.on("message", ({ from, to }: Chunk) => {
     const before = process.cpuUsage()
     let tally = Tally.nothing
-    for (let seed = from; seed < to; seed++) tally = Tally.add(tally, Tally.of(seed, redis, World.library, plan))
+    for (let seed = from; seed < to; seed++) {
+      const one = options.ledgers ? LedgerStorm.tally(seed, redis) : Tally.of(seed, redis, World.library, plan)
+      tally = Tally.add(tally, one)
+    }
     const { system, user } = process.cpuUsage(before)
     // The callback ignores the error if the parent was killed.
     process.send!({ tally, cpuMillis: (system + user) / 1_000 } satisfies Result, () => {})
@@ -108,7 +115,7 @@ class Run {
     setInterval(() => console.log(`seed ${say(this.rest)}: ${this.line}`), progressMillis)
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => this.finish(130))
     for (let i = Math.min(numberOf("workers", 1), this.end - this.first); i >= 1; i--) {
-      const child = fork(import.meta.filename, ["--worker", ...(options.rough ? ["--rough"] : [])])
+      const child = fork(import.meta.filename, ["--worker", ...mode])
       child.on("message", (result: Result) => this.hear(child, result))
       child.on("exit", (code) => {
         const { from, to } = this.open.get(child) ?? { from: this.next, to: this.next }
@@ -144,7 +151,7 @@ class Run {
   private finish(code: number): never {
     const { rest } = this
     console.log(`\nSeeds ${say(this.first)} to ${say(rest - 1)}: ${this.line}.`)
-    const same = options.rough ? " --rough" : ""
+    const same = mode.map((flag) => ` ${flag}`).join("")
     if (rest < this.end) console.log(`To continue: npm run storms -- --from ${rest} --seeds ${this.end - rest}${same}`)
     console.log(`\n${Tally.show(this.tally)}`)
     return process.exit(code)

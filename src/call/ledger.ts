@@ -293,6 +293,7 @@ export class RunningLedger {
       spent: gone / perDollar,
       total: account.total / perDollar,
       held: Ledgers.held(state) / perDollar,
+      limit: limit === Infinity ? undefined : limit / perDollar,
       left: limit === Infinity ? undefined : Math.max(0, limit - gone) / perDollar,
       until: nextEnd(account, period, utc),
       unpriced

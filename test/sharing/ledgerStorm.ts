@@ -17,6 +17,7 @@ import { keyOf as redisKeyOf } from "../../packages/redis/src/store.ts"
 import * as LedgerText from "../../src/sharing/ledgerText.ts"
 import type { LuaRedis } from "./luaRedis.ts"
 import * as Storm from "./storm.ts"
+import * as Tally from "./tally.ts"
 import * as World from "./world.ts"
 
 export interface Plan extends Storm.Plan {
@@ -232,10 +233,14 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     }
   })
 
-/** Long enough for everything, one after the other, if all faults have ended. */
-const horizonOf = ({ agents, answerMillis, calls, events, processes }: Plan): number => {
+/**
+ * Long enough for everything, one after the other, if all faults have ended. What a process may have spent alone is kept for it until
+ * the end of `degradeFor`, and calls may wait for that.
+ */
+const horizonOf = ({ agents, answerMillis, calls, events, processes, sharing }: Plan): number => {
   const all = processes + events.filter(({ what }) => what === "start").length
-  return 180_000 + all * agents * calls * (answerMillis + 3_000)
+  const kept = sharing.whenAway !== "degrade" ? 0 : sharing.degradeFor === "10 minutes" ? 600_000 : 60_000
+  return 180_000 + kept + all * agents * calls * (answerMillis + 3_000)
 }
 
 export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
@@ -353,4 +358,29 @@ export const complaint = (failing: Plan, redis: LuaRedis, code = World.library):
     `As small as it gets: ${broken(run(small, redis, code)).join("; ")}`,
     inspect(small, { depth: Infinity, compact: 3, breakLength: 120 })
   ].join("\n")
+}
+
+/** The results of a seed: with a store that remembers, and with one that forgets if the seed has something to forget. */
+export const tally = (seed: number, redis: LuaRedis): Tally.Tally => {
+  const lossy = plan(seed, true)
+  const plans = Storm.losesOf(lossy) ? [plan(seed), lossy] : [plan(seed)]
+  return plans.map((each) => ofStorm(each, redis)).reduce(Tally.add, Tally.nothing)
+}
+
+const ofStorm = (storm: Plan, redis: LuaRedis): Tally.Tally => {
+  const command = `npm run storms -- --ledgers --from ${storm.seed} --seeds 1`
+  try {
+    const outcome = run(storm, redis)
+    const over = Math.max(0, overOf(outcome.log, storm.cap, storm)) / storm.cap
+    const found = broken(outcome).length === 0 ? undefined : complaint(storm, redis)
+    return {
+      storms: 1,
+      requests: 0,
+      calls: outcome.log.length,
+      rows: { [Storm.kindOf(storm)]: { storms: 1, bursts: over, calls: 0 } },
+      complaints: found === undefined ? [] : [`${found}\n${command}`]
+    }
+  } catch (error) {
+    return { ...Tally.nothing, storms: 1, complaints: [`${String((error as Error).cause)}\n${command}`] }
+  }
 }

@@ -83,6 +83,7 @@ import * as Page from "./page.ts"
 import * as Credentials from "./credentials.ts"
 import { makeKeyring } from "./keys.ts"
 import { KeyUsers } from "./keyUsers.ts"
+import * as Caps from "./caps.ts"
 import { CallerPurses } from "./purses.ts"
 import { namedBy } from "./headers.ts"
 import { agentOf, makeRecorder } from "./records.ts"
@@ -404,8 +405,12 @@ const serving =
     if (request.url === "/readyz") {
       return show(isClosing() ? plain(response, 503, "closing\n") : plain(response, 200, "ready\n"))
     }
-    const entry = current().door(request)
-    const shown = own(entry, page, metrics, request, response)
+    const generation = current()
+    const entry = generation.door(request)
+    const shown =
+      request.method === "POST" && entry.target === "/floodgate/caps" && entry.refusal === undefined
+        ? Caps.change(generation.checked.adminToken, generation.parts.purses, request, response)
+        : own(entry, page, metrics, request, response)
     if (shown === undefined) forward(parts, entry, request, response)
     else show(shown)
   }
@@ -451,7 +456,7 @@ export const make = Effect.fnUntraced(function* (
   const journal = Context.get(context, Remembered)
   const scope = yield* Effect.scope
   const activity = yield* makeActivity(context, now)
-  const purses = new CallerPurses(options.spent ?? {}, context)
+  const purses = new CallerPurses(options.spent ?? {}, context, scope)
   const governor = yield* Governor.Governor
   const memory = yield* Bodies.makeMemory
   const set = yield* FiberSet.make<void, never>()

@@ -35,6 +35,12 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "fetch" | "
   /** A secret that callers must send: at least 16 letters, digits, `-` and `_`. @default none */
   readonly token?: string | undefined
   /**
+   * A second secret, for operators: who sends it may raise and reset caps. It must not be the `token`, which agents have.
+   *
+   * @default none, and caps cannot be changed while the gateway runs
+   */
+  readonly adminToken?: string | undefined
+  /**
    * Further names that callers without a `token` may use for the gateway, such as that of a proxy in front of it; pages of these
    * hosts may also call it. Without a token, requests for any other name than those of this machine are answered with 403,
    * because a website could have its name resolve to this machine.
@@ -235,6 +241,10 @@ const settings = Input.options<Options>({
     "at least 16 letters, digits, hyphens and underscores",
     (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
   ),
+  adminToken: Input.secret(
+    "at least 16 letters, digits, hyphens and underscores",
+    (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
+  ),
   hosts: Input.list(
     Input.that(
       "a name without a scheme, a port or a path, such as gateway.internal",
@@ -323,6 +333,7 @@ export const parse = (operation: string, given: Options) => {
     host: given.host ?? defaultHost,
     port: given.port ?? 0,
     token: given.token,
+    adminToken: given.adminToken,
     keys: given.keys,
     credentials: new Map(
       Object.entries(given.credentials ?? {}).flatMap(([name, secret]) =>

@@ -3,6 +3,8 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import * as Spending from "floodgate/Spending"
 import { Lru } from "floodgate/internal"
 import { conditionsOf, digestOf, idOf, labelOf } from "./names.ts"
@@ -10,8 +12,19 @@ import type { Rule } from "./rule.ts"
 
 /** The state of a cap. */
 export interface CapStatus extends Spending.Status {
+  readonly id: string
   readonly name: string
   readonly dollars: number
+}
+
+/** A change of a cap by an operator. */
+export interface CapChange {
+  /** The name or the id of the cap, as the status has them. */
+  readonly cap: string
+  /** The new cap in dollars, until the gateway reads its configuration again. */
+  readonly dollars?: number | undefined
+  /** Whether to forget what was spent in the period. */
+  readonly reset?: boolean | undefined
 }
 
 /** A key by its hash, which does not reveal it. */
@@ -41,6 +54,7 @@ const ofRule = ({ name }: Rule): string => (name === undefined ? "" : ` (${name}
 interface Capped {
   readonly id: string
   readonly purse: Spending.Purse
+  readonly close: () => void
   cap: Spending.Cap
 }
 
@@ -75,15 +89,20 @@ export class CallerPurses {
   /** Refuses the agents and keys for which there is no room. */
   private readonly full = Spending.make(`agents and keys beyond the first ${maxSpent}`, nothing)
   private readonly earlier: Map<string, Spending.Kept>
-  /** Reads a purse at once, by the clock of the gateway. */
+  /** Runs an effect of a purse at once, by the clock of the gateway. */
   private readonly read: <A>(effect: Effect.Effect<A>) => A
+  private readonly context: Context.Context<never>
+  /** The scope of the gateway, in which purses are open. */
+  private readonly scope: Scope.Scope
   /** The names of the caps of the current rules, which are shown even before they are used. */
   private shared: ReadonlySet<string> = new Set()
   /** Whether the gateway has keys of its own, whose names may be shown. */
   private hasKeys = false
 
-  constructor(earlier: Readonly<Record<string, Spending.Kept>>, context: Context.Context<never>) {
+  constructor(earlier: Readonly<Record<string, Spending.Kept>>, context: Context.Context<never>, scope: Scope.Scope) {
     this.earlier = new Map(Object.entries(earlier))
+    this.context = context
+    this.scope = scope
     this.read = Effect.runSyncWith(context)
   }
 
@@ -169,10 +188,36 @@ export class CallerPurses {
     }
     this.idleCapped.shed(maxOpen - 1)
     if (!this.hasRoomFor(id)) return this.full
-    const purse = Spending.make(name, cap, { kept: this.earlier.get(id) })
+    const made = this.open(id, name, cap)
     this.earlier.delete(id)
-    this.capped.set(id, { id, purse, cap })
-    return purse
+    this.capped.set(id, made)
+    return made.purse
+  }
+
+  /** Opens a purse in the store that gateways share, or one of this gateway. */
+  private open(id: string, name: string, cap: Spending.Cap): Capped {
+    const inner = this.read(Scope.fork(this.scope))
+    const opened = Spending.open(name, cap, { kept: this.earlier.get(id), key: id })
+    const purse = this.read(Effect.provideService(opened, Scope.Scope, inner))
+    const close = () => void Effect.runForkWith(this.context)(Scope.close(inner, Exit.void))
+    return { id, purse, cap, close }
+  }
+
+  /** Changes a cap for an operator; undefined if no cap or more than one has this name. */
+  change({ cap: wanted, dollars, reset }: CapChange): CapStatus | undefined {
+    const all = [...this.capped.values()]
+    const named = all.filter(({ purse }) => purse.name === wanted)
+    const found = this.capped.get(wanted) ?? (named.length === 1 ? named[0] : undefined)
+    if (found === undefined) return undefined
+    const { cap, purse } = found
+    if (dollars !== undefined) this.read(purse.resize({ ...cap, dollars }))
+    if (reset === true) this.read(purse.reset)
+    return this.statusOf(found)
+  }
+
+  private statusOf({ cap, id, purse }: Capped): CapStatus {
+    const status = this.read(purse.status)
+    return { id, name: purse.name, dollars: status.limit ?? cap.dollars, ...status }
   }
 
   /** A rule that has been given a name keeps what was spent before. Its running calls keep the earlier name of the cap. */
@@ -186,8 +231,9 @@ export class CallerPurses {
   }
 
   /** Remembers the amounts of an idle cap, unless nothing was spent, as with keys that the provider does not know. */
-  private setAside({ id, purse }: Capped): void {
-    if (this.read(purse.status).spent > 0) this.earlier.set(id, this.read(purse.kept))
+  private setAside({ close, id, purse }: Capped): void {
+    close()
+    if (!purse.isShared && this.read(purse.status).spent > 0) this.earlier.set(id, this.read(purse.kept))
   }
 
   private hasRoomFor(id: string): boolean {
@@ -203,17 +249,17 @@ export class CallerPurses {
   /** The caps, with the most used one first. */
   caps(max: number): ReadonlyArray<CapStatus> {
     return [...this.capped.values()]
-      .map(({ cap, purse }) => ({ name: purse.name, dollars: cap.dollars, ...this.read(purse.status) }))
+      .map((capped) => this.statusOf(capped))
       .filter(({ held, name, spent }) => spent + held > 0 || this.shared.has(name))
       .sort((one, other) => usedPart(other) - usedPart(one))
       .slice(0, max)
   }
 
-  /** The amounts that the gateway needs after a restart. */
+  /** The amounts that the gateway needs after a restart. A store keeps those of the purses in it. */
   get kept(): Readonly<Record<string, Spending.Kept>> {
     const now = this.read(Clock.currentTimeMillis)
     const inUse = [...this.capped].flatMap(([id, { purse }]) =>
-      this.read(purse.status).spent > 0 ? [[id, this.read(purse.kept)] as const] : []
+      !purse.isShared && this.read(purse.status).spent > 0 ? [[id, this.read(purse.kept)] as const] : []
     )
     const earlier = [...this.earlier].filter(([, kept]) => !isOver(kept, now))
     return Object.fromEntries([...earlier, ...inUse])

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Scope from "effect/Scope"
 import type { Rule } from "@floodgate/gateway"
 import { makeCallers } from "../src/callers.ts"
 import { CallerPurses } from "../src/purses.ts"
@@ -14,9 +15,11 @@ const request = (agent: string | undefined, headers: Record<string, string> = {}
 })
 
 const told = (rules: ReadonlyArray<Rule>, ...args: Parameters<typeof request>) => {
-  const { agent, priority, weight } = makeCallers(rules, new CallerPurses({}, Context.empty()), () => {})(
-    request(...args)
-  )
+  const { agent, priority, weight } = makeCallers(
+    rules,
+    new CallerPurses({}, Context.empty(), Scope.makeUnsafe()),
+    () => {}
+  )(request(...args))
   return { agent, priority, weight }
 }
 

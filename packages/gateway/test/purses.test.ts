@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Scope from "effect/Scope"
 import { CallerPurses } from "../src/purses.ts"
 import { PayingCall } from "../../../test/support/paying.ts"
 import type { Rule } from "@floodgate/gateway"
@@ -19,7 +20,8 @@ const world = (rule: Rule, earlier: Readonly<Record<string, Spending.Kept>> = {}
     Context.make(
       Clock.Clock,
       clockAt(() => now)
-    )
+    ),
+    Scope.makeUnsafe()
   )
   purses.show([rule])
   const of = (agent: string, key?: string) =>

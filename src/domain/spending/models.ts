@@ -83,6 +83,8 @@ export interface Status {
   readonly total: number
   /** What is reserved for running calls. */
   readonly held: number
+  /** The cap in force; undefined without one. */
+  readonly limit: number | undefined
   /** What is left of the cap, `held` included; undefined without a cap. */
   readonly left: number | undefined
   /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined if never. */

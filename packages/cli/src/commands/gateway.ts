@@ -127,9 +127,10 @@ const durations = (settings: GatewayConfig.GatewaySettings) => {
 /** The settings; flags take precedence over the configuration file. */
 const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
   const file = Option.isNone(given.config) ? {} : yield* GatewayConfig.read(given.config.value)
-  const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN")).pipe(
-    Effect.mapError(({ message }) => Exit.failure("usage", message))
-  )
+  const secret = (name: string) =>
+    Config.option(Config.Redacted(name)).pipe(Effect.mapError(({ message }) => Exit.failure("usage", message)))
+  const token = yield* secret("FLOODGATE_GATEWAY_TOKEN")
+  const adminToken = yield* secret("FLOODGATE_GATEWAY_ADMIN_TOKEN")
   const limits = yield* LimitFlags.checked("gateway", given)
   const { credentials, upstreams } = yield* Credentials.resolve(
     Option.getOrElse(given.config, () => "--config"),
@@ -145,7 +146,8 @@ const settingsOf = Effect.fnUntraced(function* (given: GatewayFlags) {
     hosts: Option.getOrElse(given.hostName, () => file.hosts),
     port: Option.getOrElse(given.port, () => file.port),
     maxHold: Option.getOrElse(given.maxHold, () => file.maxHold),
-    token: Option.isSome(token) ? Redacted.value(token.value) : file.token
+    token: Option.isSome(token) ? Redacted.value(token.value) : file.token,
+    adminToken: Option.isSome(adminToken) ? Redacted.value(adminToken.value) : file.adminToken
   }
 })
 
@@ -239,7 +241,7 @@ export const gatewayCommand = Command.make(
       const governed = Governor.layer({ prices, learned: kept?.calls }).pipe(
         Layer.merge(Budget.layerLog),
         Layer.provideMerge(Layer.provide(Agents.layer, budget)),
-        Layer.provide(store ?? Layer.empty),
+        Layer.provideMerge(store ?? Layer.empty),
         Layer.provideMerge(Gateway.layerEvents)
       )
       const gateway = Layer.effect(

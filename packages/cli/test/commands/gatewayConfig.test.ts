@@ -59,8 +59,8 @@ describe("the configuration of a gateway", () => {
   it("has short errors, whatever the file contains", () => {
     const many = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`key-${index}`, 1]))
     assert.match(said(JSON.stringify(many)), /; and 990 more$/)
-    assert.isBelow(said(JSON.stringify({ ["x".repeat(1e5)]: 1 })).length, 500)
-    assert.isBelow(said(JSON.stringify({ port: "x".repeat(1e5) })).length, 500)
+    assert.isBelow(said(JSON.stringify({ ["x".repeat(1e5)]: 1 })).length, 600)
+    assert.isBelow(said(JSON.stringify({ port: "x".repeat(1e5) })).length, 600)
     assert.strictEqual(said("[".repeat(1e6)), "line 1, column 1000001: Unexpected end of JSON input")
     assert.match(said(`{"a": ${"[".repeat(1e5)}x`), /^line 1, column 100007: Unexpected token/)
   })

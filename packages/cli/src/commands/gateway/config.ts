@@ -122,6 +122,7 @@ export const Config = Schema.Struct({
   host: optional(Schema.String),
   port: optional(Schema.Finite),
   token: optional(Schema.String),
+  adminToken: optional(Schema.String),
   hosts: optional(Schema.Array(Schema.String)),
   limits: optional(Limits),
   concurrency: optional(countFrom(1)),

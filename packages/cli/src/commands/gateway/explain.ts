@@ -60,7 +60,7 @@ const valueAt = (value: unknown, path: Path): unknown =>
 
 const maxShown = 60
 /** Settings that may contain a secret. */
-const secrets: ReadonlySet<PropertyKey> = new Set(["token", "key", "keys", "credentials", "headers"])
+const secrets: ReadonlySet<PropertyKey> = new Set(["token", "adminToken", "key", "keys", "credentials", "headers"])
 
 /** The given value, unless it may contain a secret. */
 const gotOf = (value: unknown, path: Path): string => {

@@ -15,6 +15,7 @@ const descriptions: Readonly<Record<string, string>> = {
   port: "The port to listen on; 0 takes a free one",
   token:
     "A secret that opens the page and the metrics, and calls if there are no keys; better in FLOODGATE_GATEWAY_TOKEN",
+  adminToken: "A secret for operators, who may raise and reset caps; better in FLOODGATE_GATEWAY_ADMIN_TOKEN",
   hosts: "Additional names by which callers may reach a gateway without a token",
   limits: "The providers' limits: one set, or pools. Limits that are not set are learned",
   concurrency: "The most calls in flight for each pool",

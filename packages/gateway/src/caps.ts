@@ -1,0 +1,87 @@
+/** Changes of caps by an operator, over HTTP: raise one for now, or forget what was spent of it. */
+import { createHash, timingSafeEqual } from "node:crypto"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Effect from "effect/Effect"
+import { isRecord, parseJson } from "floodgate/internal"
+import type { CallerPurses, CapChange } from "./purses.ts"
+import * as Response from "./response.ts"
+
+const maxBytes = 10_000
+const maxDollars = 1e6
+
+const headers = {
+  "content-type": "application/json",
+  "cache-control": "no-store",
+  "x-content-type-options": "nosniff"
+}
+
+const answer = (response: ServerResponse, status: number, body: object): Effect.Effect<void> =>
+  Response.whole(response, status, headers, JSON.stringify(body))
+
+const refuse = (response: ServerResponse, status: number, error: string): Effect.Effect<void> =>
+  answer(response, status, { error })
+
+const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
+
+const bodyOf = (request: IncomingMessage): Effect.Effect<string | undefined> =>
+  Effect.callback((resume) => {
+    let text = ""
+    request.setEncoding("utf8")
+    request.on("data", (part: string) => {
+      text += part
+      if (text.length > maxBytes) resume(Effect.undefined)
+    })
+    request.on("end", () => resume(Effect.succeed(text)))
+    request.on("close", () => resume(Effect.undefined))
+  })
+
+/** Reads a change. Returns what is wrong with it as a text. */
+const changeOf = (text: string | undefined): CapChange | string => {
+  const body = text === undefined ? undefined : parseJson(text)
+  if (!isRecord(body)) return 'expected a JSON object such as { "cap": "all callers", "dollars": 20 }'
+  const { cap, dollars, reset } = body
+  if (typeof cap !== "string") return "cap: expected the name or the id of a cap, as /floodgate/status has them"
+  if (dollars !== undefined && !(typeof dollars === "number" && dollars > 0 && dollars <= maxDollars)) {
+    return `dollars: expected a number > 0, at most ${maxDollars}`
+  }
+  if (reset !== undefined && typeof reset !== "boolean") return "reset: expected true or false"
+  if (dollars === undefined && reset !== true) return "expected dollars, reset, or both"
+  return { cap, dollars, reset }
+}
+
+/**
+ * Answers a request to change a cap. The caller must have the admin token: agents behind the gateway can reach it too, and their caps
+ * are not theirs to raise.
+ */
+export const change = (
+  adminToken: string | undefined,
+  purses: CallerPurses,
+  request: IncomingMessage,
+  response: ServerResponse
+): Effect.Effect<void> => {
+  if (adminToken === undefined) {
+    return refuse(response, 403, "Caps can be changed once the gateway has an admin token (option adminToken)")
+  }
+  const given = request.headers["x-floodgate-admin"]
+  if (typeof given !== "string" || !timingSafeEqual(digest(given), digest(adminToken))) {
+    return refuse(response, 401, "The admin token is missing or wrong: add the header x-floodgate-admin")
+  }
+  return Effect.flatMap(bodyOf(request), (text) => {
+    const change = changeOf(text)
+    if (typeof change === "string") return refuse(response, 400, change)
+    const changed = purses.change(change)
+    if (changed === undefined) {
+      return refuse(response, 404, "No cap, or more than one, has this name: use an id of /floodgate/status")
+    }
+    const { dollars, id, name, spent } = changed
+    const event = {
+      event: "cap",
+      cap: name,
+      dollars,
+      spent,
+      raised: change.dollars !== undefined,
+      reset: change.reset === true
+    }
+    return Effect.andThen(Effect.logWarning(event), answer(response, 200, { id, name, dollars, spent }))
+  })
+}
