@@ -33,7 +33,7 @@ const { values: options } = parseArgs({
 })
 
 const plan = options.rough ? Storm.rougher : Storm.plan
-const mode = options.ledgers ? ["--ledgers"] : options.rough ? ["--rough"] : []
+const mode = [...(options.ledgers ? ["--ledgers"] : []), ...(options.rough ? ["--rough"] : [])]
 /** Seeds that a worker plays before it reports. */
 const seedsAtOnce = 20
 /** The run stops after this many complaints. */

@@ -239,7 +239,7 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
  */
 const horizonOf = ({ agents, answerMillis, calls, events, processes, sharing }: Plan): number => {
   const all = processes + events.filter(({ what }) => what === "start").length
-  const kept = sharing.whenAway !== "degrade" ? 0 : sharing.degradeFor === "10 minutes" ? 600_000 : 60_000
+  const kept = sharing.whenAway === "degrade" ? 600_000 : 0
   return 180_000 + kept + all * agents * calls * (answerMillis + 3_000)
 }
 
