@@ -10,6 +10,7 @@ const ssr = { resolve }
 const system = [
   "packages/cli/test/commands/compose.test.ts",
   "packages/cli/test/commands/endToEnd.test.ts",
+  "packages/cli/test/commands/mcp.test.ts",
   "packages/cli/test/commands/parent.test.ts",
   "packages/cli/test/commands/redis.test.ts",
   "packages/cli/test/commands/report.test.ts",

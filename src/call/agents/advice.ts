@@ -57,10 +57,11 @@ const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect
 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
 const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, running: number, agents: number | undefined) {
-  if (agents !== undefined) return yield* helping(foretell, running, Math.min(agents, lastJob))
-  for (let job = firstJob; ; job *= 2) {
-    const found = yield* helping(foretell, running, job)
-    if (found <= running + job / 4 || job >= lastJob) return found
+  const given = agents === undefined ? undefined : Math.min(agents, lastJob)
+  for (let job = given ?? firstJob; ; job *= 2) {
+    const atOnce = yield* helping(foretell, running, job)
+    const isLarge = atOnce <= running + job / 4 || job >= lastJob
+    if (isLarge || given !== undefined) return { atOnce, searched: job }
   }
 })
 
@@ -75,28 +76,28 @@ const numbersAround = (helps: number): ReadonlyArray<number> => {
 const longest = 60_000
 const shortest = 1_000
 
-/** A guess holds until a call shows how large calls are. */
+/** A guess holds until a call shows how large calls are. The time is in whole milliseconds, as timers are. */
 const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Duration.Duration => {
   const ends = isGuess ? job.calls : job.agents
   const next =
     helps > 0 ? ends.map(({ finishesAfter }) => finishesAfter) : job.calls.map(({ askedAfter }) => askedAfter)
   const millis = next.reduce((least, each) => Math.min(least, Duration.toMillis(each)), longest)
-  return Duration.millis(Math.max(shortest, millis))
+  return Duration.millis(Math.max(shortest, Math.ceil(millis)))
 }
 
 /** How many agents help, and the forecast of the job with them. */
 export const helpful = Effect.fnUntraced(function* <E>({ agents, error, running }: Question, foretell: Foretell<E>) {
-  const atOnce = yield* search(foretell, running, agents)
+  const { atOnce, searched } = yield* search(foretell, running, agents)
   const helps = Math.max(0, atOnce - running)
   const job = agents ?? Math.max(1, helps)
   const whole = yield* foretell(job, atOnce)
-  return { atOnce, helps, job, whole, expiresAfter: expiryOf(helps, whole, error === undefined) }
+  return { atOnce, helps, job, searched, whole, expiresAfter: expiryOf(helps, whole, error === undefined) }
 })
 
 /** Advises how many agents to start, by a search over forecasts. */
 export const found = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
-  const { helps, whole, ...advice } = yield* helpful(question, foretell)
-  const unbounded = yield* foretell(Math.max(Math.min(advice.job, lastJob), helps + 1), Infinity)
+  const { helps, searched, whole, ...advice } = yield* helpful(question, foretell)
+  const unbounded = yield* foretell(searched, Infinity)
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
   )
@@ -245,9 +246,10 @@ const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): s
   if (agents < job)
     return `Start ${agents} of ${job} agents now: more at once would not end the job earlier, because ${limit}`
   const help = `${counted(agents, "more agent")} ${plural(agents, "helps", "help")}`
-  return binding === "agents"
-    ? `${help}, and no limit binds`
-    : `${help}; a further one adds ${span(furtherAdds)}, because ${limit}`
+  if (binding === "agents") return `${help}, and no limit binds`
+  return Duration.toMillis(furtherAdds) >= 50
+    ? `${help}; a further one adds ${span(furtherAdds)}, because ${limit}`
+    : `${help}: more at once would not speed up a longer job, because ${limit}`
 }
 
 const endOf = ({ end, error, job }: Omit<Advice, "text">): string => {

@@ -30,7 +30,8 @@ describe("Floodgate", () => {
         lease.succeed(used)
       }
       const { each } = await floodgate.advise({ each: "doc-*" })
-      assert.deepInclude(each, { calls: 2 })
+      // They have just made two calls each, so they count as halfway.
+      assert.deepInclude(each, { calls: 4 })
       assert.deepInclude(each.first, { inputTokens: 1_500, outputTokens: 70 })
     })
 

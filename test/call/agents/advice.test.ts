@@ -57,7 +57,7 @@ describe("Agents", () => {
           )
           assert.isAtMost(advice.agents, Math.min(agents, 12))
           assert.isAtMost(Duration.toMillis(advice.end), 1.09 * best)
-          assert.strictEqual(advice.binding, "tokens")
+          assert.strictEqual(advice.binding, agents === 1 ? "agents" : "tokens")
           assert.strictEqual(advice.job, agents)
         }
       }).pipe(live())

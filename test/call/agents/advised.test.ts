@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import { Simulation } from "floodgate/testing"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 /** The agents of the incident. */
@@ -48,25 +49,25 @@ const calls = ({ calls, first, later = first }: Agents.AgentWork) =>
 const jobOf = (count: number, work: Agents.AgentWork, around: ReturnType<typeof counting>["around"]) =>
   Array.from({ length: count }, (_, index) => ({ key: `agent-${index}`, effect: around(calls(work)) }))
 
-/** Runs a job to its end. */
-const run = Effect.fnUntraced(function* (count: number, work: Agents.AgentWork, options: Agents.Options) {
+/** A job, how many of its agents ran at once, and how long it took. */
+const job = Effect.fnUntraced(function* (count: number, work: Agents.AgentWork, options: Agents.Options) {
   const { around, seen } = counting()
   const now = yield* Clock.currentTimeMillis
-  const fiber = yield* Effect.forkChild(
-    Effect.zip(Agents.run(jobOf(count, work, around), options), Clock.currentTimeMillis)
-  )
-  yield* TestClock.adjust("3 hours")
-  const [outcomes, endedAt] = yield* Fiber.join(fiber)
-  return { outcomes, max: seen.max, seconds: (endedAt - now) / 1_000 }
+  const outcomes = yield* Agents.run(jobOf(count, work, around), options)
+  return { outcomes, max: seen.max, seconds: ((yield* Clock.currentTimeMillis) - now) / 1_000 }
 })
+
+/** Runs a job in simulated time. */
+const run = (count: number, work: Agents.AgentWork, options: Agents.Options, budget?: Budget.Options) =>
+  Effect.map(Simulation.run(provided(budget)(job(count, work, options))), ({ value }) => value)
 
 describe("Agents", () => {
   describe('with the concurrency "advised"', () => {
-    it.effect("runs a fan-out of 104 with few agents at once, in about the time of the best number", () =>
+    it.live("runs a fan-out of 104 with few agents at once, in about the time of the best number", () =>
       Effect.gen(function* () {
-        const advised = yield* run(104, each, { concurrency: "advised", advice: { each } }).pipe(provided())
+        const advised = yield* run(104, each, { concurrency: "advised", advice: { each } })
         const others = yield* Effect.forEach([6, 12, 104], (concurrency) =>
-          Effect.map(provided()(run(104, each, { concurrency })), ({ seconds }) => seconds)
+          Effect.map(run(104, each, { concurrency }), ({ seconds }) => seconds)
         )
         assert.isAtMost(advised.max, 20)
         assert.isAtMost(advised.seconds, 1.1 * Math.min(...others))
@@ -74,16 +75,16 @@ describe("Agents", () => {
       })
     )
 
-    it.effect("starts all agents at once where nothing limits them", () =>
+    it.live("starts all agents at once where nothing limits them", () =>
       Effect.gen(function* () {
         const small: Agents.AgentWork = { calls: 2, first: { inputTokens: 10, outputTokens: 10, duration: 1_000 } }
         const { max, seconds } = yield* run(30, small, { concurrency: "advised", advice: { each: small } })
         assert.strictEqual(max, 30)
         assert.strictEqual(seconds, 2)
-      }).pipe(provided())
+      })
     )
 
-    it.effect("says what started when", () =>
+    it.live("says what started when", () =>
       Effect.gen(function* () {
         const { max, outcomes } = yield* run(50, each, { concurrency: "advised", advice: { each } })
         const starts = outcomes.map(({ startedAfter }) => Duration.toSeconds(startedAfter!))
@@ -95,29 +96,29 @@ describe("Agents", () => {
         assert.isAtLeast(first, 4)
         assert.isAtMost(first, max)
         assert.isAbove(starts.at(-1)!, 20)
-      }).pipe(provided())
+      })
     )
 
-    it.effect("begins with one agent if nothing is known of the agents, and learns from their calls", () =>
+    it.live("begins with one agent if nothing is known of the agents, and learns from their calls", () =>
       Effect.gen(function* () {
         const { max, outcomes, seconds } = yield* run(60, each, { concurrency: "advised" })
         assert.strictEqual(outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) === 0).length, 1)
         assert.isAtMost(max, 30)
         // The floor is 202 s.
         assert.isAtMost(seconds, 1.2 * 202)
-      }).pipe(provided())
+      })
     )
 
-    it.effect("adds agents in rounds if no limit of the pool is known", () =>
+    it.live("adds agents in rounds if no limit of the pool is known", () =>
       Effect.gen(function* () {
         const small: Agents.AgentWork = { calls: 8, first: { inputTokens: 10, outputTokens: 10, duration: 2_000 } }
-        const { max, outcomes } = yield* run(100, small, { concurrency: "advised", advice: { each: small } })
+        const { max, outcomes } = yield* run(100, small, { concurrency: "advised", advice: { each: small } }, {})
         const startedBy = (seconds: number) =>
           outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) <= seconds).length
         assert.strictEqual(startedBy(0), 1)
         assert.isAtMost(startedBy(5), 8)
         assert.isAbove(max, 16)
-      }).pipe(provided({}))
+      })
     )
 
     it.effect("runs fewer while others use the pool, and more when they have left", () =>
@@ -130,7 +131,9 @@ describe("Agents", () => {
           )
         )
         yield* TestClock.adjust("1 second")
-        const { max, outcomes } = yield* run(20, each, { concurrency: "advised", advice: { each } })
+        const own = yield* Effect.forkChild(job(20, each, { concurrency: "advised", advice: { each } }))
+        yield* TestClock.adjust("1 hour")
+        const { max, outcomes } = yield* Fiber.join(own)
         assert.isAbove(max, 3)
         assert.strictEqual(outcomes.filter(({ startedAfter }) => Duration.toSeconds(startedAfter!) === 0).length, 1)
         assert.isTrue(outcomes.every(({ exit }) => Exit.isSuccess(exit)))

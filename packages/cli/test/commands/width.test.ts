@@ -11,7 +11,19 @@ import { services } from "../support/services.ts"
 
 // No line is wider than the terminal: it would break within a word.
 
-const commands = ["start", "storm", "forecast", "run", "status", "provider", "gateway", "doctor", "lab"]
+const commands = [
+  "start",
+  "storm",
+  "forecast",
+  "run",
+  "status",
+  "provider",
+  "gateway",
+  "advise",
+  "mcp",
+  "doctor",
+  "lab"
+]
 
 const linesOf = (args: ReadonlyArray<string>, columns: number) =>
   Effect.gen(function* () {

@@ -1,0 +1,125 @@
+/** `floodgate advise`: how many more agents help now. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { AdviceFigures } from "floodgate/internal"
+import type { PlainAdvice } from "floodgate/promise"
+import * as Asking from "./asking.ts"
+import { invalidFlag } from "./errors.ts"
+import * as Exit from "./exit.ts"
+import * as Flags from "./flags.ts"
+import * as LimitFlags from "./limits.ts"
+import * as Print from "./print.ts"
+import { aligned, oneLine } from "./text.ts"
+
+const text = (name: string, metavar: string, description: string) =>
+  Flag.String(name).pipe(Flag.withMetavar(metavar), Flags.optional(description))
+
+const flags = {
+  agents: Flags.count("agents").pipe(Flags.optional("Agents that there are to start (default: as many as help)")),
+  running: Flags.number("running", "a whole number from 0", (value) => value >= 0 && Number.isSafeInteger(value)).pipe(
+    Flags.optional("Agents of yours that run already (default: as many as have calls)")
+  ),
+  like: text("like", "<name>", 'Earlier agents that did the same, such as "reviewer-*" (default: all of the pool)'),
+  calls: Flags.count("calls").pipe(Flags.optional("Calls that each agent makes (default: 5)")),
+  inputTokens: Flags.atLeastZero("input-tokens", 1e9).pipe(
+    Flags.optional("Input tokens of each call (default: 10000)")
+  ),
+  outputTokens: Flags.atLeastZero("output-tokens", Flags.maxOutputTokens).pipe(
+    Flags.optional("Output tokens of each call (default: 500)")
+  ),
+  firstInputTokens: Flags.atLeastZero("first-input-tokens", 1e9).pipe(
+    Flags.optional("Input tokens of an agent's first call (default: as the others)")
+  ),
+  firstOutputTokens: Flags.atLeastZero("first-output-tokens", Flags.maxOutputTokens).pipe(
+    Flags.optional("Output tokens of an agent's first call (default: as the others)")
+  ),
+  model: text("model", "<name>", "The model that the agents call (default: that of the pool in use)"),
+  pool: text("pool", "<name>", "The pool whose limits apply, as the status names it (default: that of the model)"),
+  asker: text("asker", "<name>", "Your name: what you are told is promised to nobody else until it expires"),
+  gateway: Asking.gatewayFlag,
+  concurrency: LimitFlags.concurrency,
+  ...LimitFlags.flags,
+  json: Flags.toggle("json", "Print one JSON object")
+}
+
+type AdviseFlags = Command.Command.Config.Infer<typeof flags>
+
+/** The question of the flags. */
+const figuresOf = ({
+  agents,
+  asker,
+  calls,
+  firstInputTokens,
+  firstOutputTokens,
+  inputTokens,
+  like,
+  model,
+  outputTokens,
+  pool,
+  running
+}: AdviseFlags): AdviceFigures.AdviceFigures => {
+  const given = { agents, running, calls, inputTokens, outputTokens, firstInputTokens, firstOutputTokens }
+  const named = { asker, like, model, pool }
+  return Object.fromEntries(
+    Object.entries<Option.Option<string | number>>({ ...given, ...named }).flatMap(([name, value]) =>
+      Option.isSome(value) ? [[name, value.value]] : []
+    )
+  )
+}
+
+/** Asks the gateway, unless limits are stated. */
+const sourceOf = Effect.fnUntraced(function* (given: AdviseFlags) {
+  const limits = yield* LimitFlags.checked("advise", given)
+  const concurrency = Option.getOrUndefined(given.concurrency)
+  if (limits === undefined && concurrency === undefined) return Asking.gateway(yield* Asking.addressOf(given.gateway))
+  if (Option.isSome(given.gateway)) {
+    return yield* invalidFlag("advise")("gateway", "nothing: the stated limits answer", given.gateway.value)
+  }
+  return yield* Asking.stated(limits, concurrency)
+})
+
+const seconds = (value: number): string => `${value < 100 ? value.toFixed(1) : Math.round(value)} s`
+
+const table = ({ ends }: PlainAdvice): string =>
+  aligned([
+    ["agents at once", "all end in"],
+    ...ends.map(({ agents, endSeconds }) => [String(agents), seconds(endSeconds)])
+  ]).join("\n")
+
+const lines = (advice: PlainAdvice, source: string): string =>
+  [oneLine(advice.text), ...(advice.ends.length === 0 ? [] : ["", table(advice)]), "", `From ${source}.`].join("\n")
+
+/** Names the flag in an error about a figure. */
+const named = (error: Exit.CommandError): Exit.CommandError => {
+  const message = error.message.replace(/^advice: (\w+): /, (_, name: string) => {
+    const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    return `--${flag}: `
+  })
+  return new Exit.CommandError({ message, exitCode: error.exitCode })
+}
+
+/** The command. */
+export const adviseCommand = Command.make(
+  "advise",
+  flags,
+  Effect.fnUntraced(function* (given) {
+    const source = yield* sourceOf(given)
+    const answer = yield* Effect.mapError(source.ask("advice", figuresOf(given)), named)
+    const advice = answer as PlainAdvice
+    return yield* given.json ? Print.json({ ...advice, source: source.name }, 2) : Print.out(lines(advice, source.name))
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "Says how many more agents help now, when they end, and which limit binds, before you start them. It asks a running gateway, which knows its limits, its queue and what earlier agents did; with limits as flags, it answers as if nobody else used them. The token of the gateway is read from FLOODGATE_GATEWAY_TOKEN. Advice is no reservation, and expires."
+  ),
+  Command.withShortDescription("How many more agents help now"),
+  Command.withExamples([
+    { command: "floodgate advise --agents 104 --like 'reviewer-*'", description: "As earlier reviewers did" },
+    {
+      command: "floodgate advise --agents 40 --calls 5 --input-tokens 14000 --tokens-per-second 60000",
+      description: "Without a gateway, from stated limits"
+    }
+  ])
+)

@@ -1,0 +1,150 @@
+/** Where advice and forecasts come from: a running gateway, or limits that the user states. */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Flag from "effect/cli/Flag"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import { advise, AdviceFigures, at, foretold, isRecord, parseJson, plainAdvice } from "floodgate/internal"
+import type * as Limits from "floodgate/Limits"
+import { Scenario } from "../lab/index.ts"
+import { innermost } from "./errors.ts"
+import * as Exit from "./exit.ts"
+import { optional } from "./flags.ts"
+import * as Redis from "./redis.ts"
+
+/** What can be asked. */
+export type Topic = "advice" | "forecast" | "status"
+
+/** Answers questions about agents. */
+export interface AdviceSource {
+  /** Where its answers come from, in words. */
+  readonly name: string
+  readonly ask: (topic: Topic, figures?: AdviceFigures.AdviceFigures) => Effect.Effect<unknown, Exit.CommandError>
+}
+
+// -----------------------------------------------------------------------------
+// A gateway
+// -----------------------------------------------------------------------------
+
+const usualAddress = "http://127.0.0.1:8788"
+
+/** The flag for the gateway to ask. */
+export const gatewayFlag = Flag.String("gateway").pipe(
+  Flag.filter(
+    (text) => /^https?:$/.test(URL.parse(text)?.protocol ?? ""),
+    () => `an address such as ${usualAddress}`
+  ),
+  Flag.withMetavar("<url>"),
+  optional(`The gateway to ask (default: FLOODGATE_GATEWAY_URL, or ${usualAddress})`)
+)
+
+/** Which gateway to ask, and with which token. */
+export interface GatewayAddress {
+  readonly url: string
+  readonly token: Redacted.Redacted<string> | undefined
+}
+
+/** The address of the flag or of the environment, with the token of the environment. */
+export const addressOf = (given: Option.Option<string>): Effect.Effect<GatewayAddress, Exit.CommandError> =>
+  Effect.gen(function* () {
+    const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN"))
+    const url = yield* Config.option(Config.String("FLOODGATE_GATEWAY_URL"))
+    return {
+      url: Option.getOrElse(given, () => Option.getOrElse(url, () => usualAddress)).replace(/\/+$/, ""),
+      token: Option.getOrUndefined(token)
+    }
+  }).pipe(Effect.mapError(({ message }) => Exit.failure("usage", message)))
+
+/** A gateway answers at once, unless it is overloaded. */
+const timeout = Duration.seconds(15)
+
+const queryOf = (figures: AdviceFigures.AdviceFigures): string => {
+  const query = new URLSearchParams()
+  for (const [name, value] of Object.entries(figures)) if (value !== undefined) query.set(name, String(value))
+  return query.size === 0 ? "" : `?${query}`
+}
+
+/** Why a gateway did not answer a question, and what to do. */
+const refused = (address: string, status: number, body: string): Exit.CommandError => {
+  if (status === 401) {
+    return Exit.failure("usage", `The gateway at ${address} wants its token: set FLOODGATE_GATEWAY_TOKEN`)
+  }
+  const error = at(parseJson(body), "error")
+  if (typeof error === "string") return Exit.failure("usage", error)
+  const [first = ""] = body.split("\n")
+  if (status === 403) return Exit.failure("usage", first)
+  return Exit.failure(
+    "network",
+    `${address} answers ${status}: is it a Floodgate gateway, and not older than this command?`
+  )
+}
+
+/** Asks a running gateway. Its failures to answer at all have the exit code of the network. */
+export const gateway = ({ token, url }: GatewayAddress): AdviceSource => {
+  const address = Redis.shown(url)
+  const headers = token === undefined ? {} : { "x-floodgate-token": Redacted.value(token) }
+  const away = (why: string): Exit.CommandError =>
+    Exit.failure(
+      "network",
+      `No gateway answers at ${address} (${why}): start one with \`floodgate gateway\`, or state the limits, as in --tokens-per-second 60000`
+    )
+  return {
+    name: `the gateway at ${address}`,
+    ask: (topic, figures = {}) =>
+      HttpClient.get(`${url}/floodgate/${topic}${queryOf(figures)}`, { headers }).pipe(
+        Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, text }))),
+        Effect.timeout(timeout),
+        Effect.mapError((error) => away(error._tag === "TimeoutError" ? "no answer in time" : innermost(error))),
+        Effect.flatMap(({ status, text }) => {
+          const body = parseJson(text)
+          return status === 200 && isRecord(body) ? Effect.succeed(body) : Effect.fail(refused(address, status, text))
+        }),
+        Effect.provide(FetchHttpClient.layer)
+      )
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Stated limits
+// -----------------------------------------------------------------------------
+
+/** Answers from limits that nobody uses yet. */
+export const stated = (
+  limits: Limits.Limits | undefined,
+  concurrency: number | undefined
+): Effect.Effect<AdviceSource, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const context = yield* Layer.build(Agents.layer.pipe(Layer.provide(Budget.layer({ limits, concurrency }))))
+    // JSON has null for infinite amounts.
+    const budget = Effect.map(
+      Effect.flatMap(Budget.TokenBudget, ({ status }) => status),
+      (status): unknown => JSON.parse(JSON.stringify(status))
+    )
+    const answer = (topic: Topic, figures: AdviceFigures.AdviceFigures) => {
+      if (topic === "status") return budget
+      const question = AdviceFigures.questionOf(topic, figures)
+      return topic === "forecast" ? foretold(topic, question) : Effect.map(advise(topic, question), plainAdvice)
+    }
+    const name =
+      limits === undefined ? "no limits, as none are stated" : `the stated limits (${Scenario.limitsText(limits)})`
+    return {
+      name,
+      ask: (topic, figures = {}) =>
+        Effect.suspend((): Effect.Effect<unknown, { readonly message: string }, Budget.TokenBudget> =>
+          answer(topic, figures)
+        ).pipe(
+          Effect.mapError(({ message }) => Exit.failure("usage", message)),
+          Effect.catchDefect((defect) =>
+            defect instanceof RangeError ? Effect.fail(Exit.failure("usage", defect.message)) : Effect.die(defect)
+          ),
+          Effect.provideContext(context)
+        )
+    }
+  })
