@@ -219,6 +219,8 @@ const firstOutputThinking = 4 * firstOutput
 /** The number of outputs that a kind needs before its quantile counts. */
 const enough = 30
 const margin = 1.15
+/** The part of the first guess of a prompt by which it may be wrong: texts have 1.8 to 4.2 bytes per token. */
+const firstSpread = 0.5
 /** More kinds than a program has. The number is bounded because callers may invent a kind for each call. */
 const maxProfiles = 1_000
 
@@ -281,14 +283,21 @@ const expect = (call: Call, memory: KindMemory): Parameters<Accounting.Accountin
   }
 }
 
+const learnRatio = ({ bytes, stored }: Call, memory: KindMemory, prompt: number): void => {
+  if (bytes > 0 && stored !== true) memory.tokensPerByte = Estimating.follow(memory.tokensPerByte, prompt / bytes)
+}
+
+/** By how many tokens per byte a prompt may differ from the mean. */
+const spreadOf = ({ ofPool, tokensPerByte = ofPool?.tokensPerByte }: KindMemory): number =>
+  tokensPerByte === undefined ? firstSpread / bytesPerToken : Estimating.high(tokensPerByte) - tokensPerByte.mean
+
 const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void => {
   const { cacheCreationTokens = 0, cacheReadTokens = 0, inputTokens, outputTokens } = actual
   const prompt = promptTokens(actual)
   if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Estimating.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return
-  if (call.bytes > 0 && call.stored !== true)
-    memory.tokensPerByte = Estimating.follow(memory.tokensPerByte, prompt / call.bytes)
+  learnRatio(call, memory, prompt)
   memory.cachedShare = Estimating.follow(memory.cachedShare, cacheReadTokens / prompt)
 }
 
@@ -298,6 +307,57 @@ const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void 
 
 const keyOf = (pool: string, kind: string | undefined): string =>
   kind === undefined ? `pool ${pool}` : `${pool.length} ${pool} ${kind}`
+
+/** What was learned of each kind, and of each pool as a whole. */
+class KindMemories {
+  private readonly byKey = new Map<string, KindMemory>()
+
+  constructor(profiles: Learned["profiles"]) {
+    for (const { outputs, ...profile } of profiles) {
+      const key = keyOf(profile.pool, profile.kind)
+      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Estimating.recent(outputs) }
+      Lru.put(this.byKey, key, memory, maxProfiles)
+    }
+  }
+
+  recall(pool: string, kind: string | undefined): KindMemory {
+    const key = keyOf(pool, kind)
+    const memory = this.byKey.get(key) ?? nothing(key, pool, kind)
+    if (kind !== undefined) memory.ofPool ??= this.byKey.get(keyOf(pool, undefined))
+    return memory
+  }
+
+  /** The memory of a call that is estimated. */
+  use({ kind, pool }: Call): KindMemory {
+    const memory = this.recall(pool, kind)
+    if (this.byKey.has(memory.key)) this.keep(memory)
+    return memory
+  }
+
+  /** The memories that a call teaches: of its kind, and of its pool. */
+  taughtBy({ kind, pool }: Call): ReadonlyArray<KindMemory> {
+    const memory = this.recall(pool, kind)
+    if (kind !== undefined) memory.ofPool ??= this.recall(pool, undefined)
+    this.keep(memory)
+    return memory.ofPool === undefined ? [memory] : [memory, memory.ofPool]
+  }
+
+  /** Marks a kind as used, and its pool after it, so that the pool is not evicted before its kinds. */
+  private keep(memory: KindMemory): void {
+    Lru.put(this.byKey, memory.key, memory, maxProfiles)
+    if (memory.ofPool !== undefined) Lru.put(this.byKey, memory.ofPool.key, memory.ofPool, maxProfiles)
+  }
+
+  get profiles(): Learned["profiles"] {
+    return Array.from(this.byKey.values(), ({ cachedShare, kind, outputs, pool, tokensPerByte }) => ({
+      pool,
+      kind,
+      tokensPerByte,
+      cachedShare,
+      outputs: [...outputs.values]
+    }))
+  }
+}
 
 /**
  * Makes an estimator. It keeps the 1,000 kinds of calls that were used last.
@@ -321,61 +381,36 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
   check("Estimator.make", made, options)
   return Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
-    const memories = new Map<string, KindMemory>()
-    const recall = (pool: string, kind: string | undefined): KindMemory => {
-      const key = keyOf(pool, kind)
-      const memory = memories.get(key) ?? nothing(key, pool, kind)
-      if (kind !== undefined) memory.ofPool ??= memories.get(keyOf(pool, undefined))
-      return memory
-    }
-    /** Marks a kind as used, and its pool after it, so that the pool is not evicted before its kinds. */
-    const keep = (memory: KindMemory): void => {
-      Lru.put(memories, memory.key, memory, maxProfiles)
-      if (memory.ofPool !== undefined) Lru.put(memories, memory.ofPool.key, memory.ofPool, maxProfiles)
-    }
-    for (const { outputs, ...profile } of learned?.profiles ?? []) {
-      const key = keyOf(profile.pool, profile.kind)
-      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Estimating.recent(outputs) }
-      Lru.put(memories, key, memory, maxProfiles)
-    }
+    const memories = new KindMemories(learned?.profiles ?? [])
     /** The output is at least `minOutput`. */
     const estimate = (call: Call, minOutput = 0): Limits.Estimate => {
-      const memory = recall(call.pool, call.kind)
-      if (memories.has(memory.key)) keep(memory)
-      const expected = expect(call, memory)
+      const expected = expect(call, memories.use(call))
       const outputTokens = Math.max(expected.outputTokens, minOutput)
       return (call.accounting ?? accounting).estimate({ ...expected, outputTokens })
     }
-    /** The answers that arrive while a call waits are the short ones, so they must not lower its output. */
-    const revise = (call: Call, before: Limits.Estimate): Limits.Estimate => estimate(call, before.outputTokens)
-    const learnFrom = (call: Call, actual: Accounting.Actual): void => {
-      const { kind, pool } = call
-      const memory = recall(pool, kind)
-      forms.lessons++
-      learn(call, memory, actual)
-      if (kind !== undefined) {
-        memory.ofPool ??= recall(pool, undefined)
-        learn(call, memory.ofPool, actual)
-      }
-      keep(memory)
+    const forms = {
+      lessons: 0,
+      estimate: (call: Call) => estimate(call),
+      // The answers that arrive while a call waits are the short ones, so they must not lower its output.
+      revise: (call: Call, before: Limits.Estimate): Limits.Estimate => estimate(call, before.outputTokens),
+      learn: (call: Call, actual: Accounting.Actual): void => {
+        forms.lessons++
+        for (const memory of memories.taughtBy(call)) learn(call, memory, actual)
+      },
+      count: (call: Call, tokens: number): void => {
+        forms.lessons++
+        for (const memory of memories.taughtBy(call)) learnRatio(call, memory, tokens)
+      },
+      uncertainty: (call: Call): number => call.bytes * spreadOf(memories.recall(call.pool, call.kind))
     }
-    const forms = { estimate: (call: Call) => estimate(call), revise, learn: learnFrom, lessons: 0 }
     return Estimator.of({
       accounting,
       estimate: Estimating.immediate((call: Call) => Effect.sync(() => estimate(call)), forms),
       learn: Estimating.immediate(
-        (call: Call, actual: Accounting.Actual) => Effect.sync(() => learnFrom(call, actual)),
+        (call: Call, actual: Accounting.Actual) => Effect.sync(() => forms.learn(call, actual)),
         forms
       ),
-      learned: Effect.sync(() => ({
-        profiles: Array.from(memories.values(), ({ cachedShare, kind, outputs, pool, tokensPerByte }) => ({
-          pool,
-          kind,
-          tokensPerByte,
-          cachedShare,
-          outputs: [...outputs.values]
-        }))
-      }))
+      learned: Effect.sync(() => ({ profiles: memories.profiles }))
     })
   })
 }

@@ -63,6 +63,7 @@ import * as Waker from "./budget/waker.ts"
 import * as AtOnce from "./domain/atOnce.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
 import { admit, begin, broken, reserved, retried, settled, timed, warmed } from "./call/steps.ts"
+import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
 import { admittedAtOnce, isDirect } from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
@@ -198,7 +199,7 @@ export const make = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const estimator = yield* Estimator.Estimator
   const breaker = yield* Breaker
-  const { accounting = estimator.accounting, prices, retry: policy = Retry.make() } = options
+  const { accounting = estimator.accounting, countPrompts = true, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
   const parts: GovernorParts = {
@@ -207,6 +208,7 @@ export const make = Effect.fnUntraced(function* (
     breaker,
     budget,
     conversations: new Conversations(),
+    counter: countPrompts ? new PromptCounter() : undefined,
     estimator,
     memory: new PlaceMemory(),
     observer: observerOf(context),

@@ -62,9 +62,10 @@ import type { BudgetError, TokenBudget } from "./Budget.ts"
 import type * as Estimator from "./Estimator.ts"
 import * as Governor from "./Governor.ts"
 import * as OptionChecks from "./call/models.ts"
+import { minCountedBytes } from "./call/counting.ts"
 import * as Input from "./domain/input/checks.ts"
 import { check, span } from "./domain/input/checks.ts"
-import { problemOf, textOfEvent } from "./protocol/messages.ts"
+import { countRequestOf, problemOf, textOfEvent } from "./protocol/messages.ts"
 import { InvalidRequest, LlmError, StreamInterrupted } from "./LlmError.ts"
 import * as LlmProvider from "./LlmProvider.ts"
 import type * as Messages from "./Messages.ts"
@@ -182,6 +183,13 @@ interface Destination extends ProviderAt {
 const providerFor = (to: Destination, ticket: Governor.Ticket): ProviderAt =>
   to.places === undefined ? to : to.places.at(ticket.place!)
 
+/** Counts the prompt of a call. */
+const countWith = (
+  provider: LlmProvider.LlmProvider["Service"],
+  params: LlmProvider.StreamParams
+): Effect.Effect<number, LlmError> =>
+  Effect.suspend(() => Effect.map(provider.countTokens(countRequestOf(params)), ({ value }) => value))
+
 /** A call as the governor gets it. */
 const describeFor = (
   { places, provider }: Destination,
@@ -191,6 +199,7 @@ const describeFor = (
 ): Governor.Call => {
   const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } = describe(params, route)!
   return {
+    countTokens: bytes < minCountedBytes || places !== undefined ? undefined : countWith(provider, params),
     model: params.model,
     kind,
     bytes,
@@ -529,14 +538,14 @@ const checkCall = Input.options<CallOptions>({
 /** Loads the SDK's adapter only when the layer is built, because everything else must work without the SDK. */
 const overSdk = <E>(
   operation: string,
-  { accounting, learned, prices, retry }: Governor.Options,
+  { accounting, countPrompts, learned, prices, retry }: Governor.Options,
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
 ): Layer.Layer<LlmClient, E | SdkMissing, TokenBudget> => {
   const adapter = Effect.tryPromise({
     try: () => import("./adapters/anthropic/provider.ts"),
     catch: (cause) => new SdkMissing({ operation, cause })
   })
-  return layerProvider({ accounting, learned, prices, retry }).pipe(
+  return layerProvider({ accounting, countPrompts, learned, prices, retry }).pipe(
     Layer.provide(Layer.unwrap(Effect.map(adapter, adapted)))
   )
 }

@@ -210,6 +210,7 @@ interface CallTokens {
  * - `floodgate_calls`: calls that ended, by `pool` and `outcome`: success, failure, refused (by the budget), interrupted
  * - `floodgate_attempts`: attempts that were sent, by `pool`; more than calls by the number of retries
  * - `floodgate_retries_delayed`: retries that the retry budget delayed, by `pool`
+ * - `floodgate_counted_prompts`: large prompts that were counted at the provider, by `pool` and `outcome`: counted or failed
  * - `floodgate_attempt_failures`: attempts that failed, by `pool` and `reason`, such as RateLimited
  * - `floodgate_placed_attempts`: attempts of calls with several places, by `pool` and by `why` they went there
  * - `floodgate_tokens`: tokens that calls used, by `pool` and `type`: input, output, cache_read, cache_write
@@ -226,6 +227,11 @@ export class CallCounts extends Numbers {
   private readonly calls = this.counterBy("floodgate_calls", "Calls that ended, by pool and outcome", "outcome")
   private readonly tokens = this.counterBy("floodgate_tokens", "Tokens that calls used, by pool and type", "type")
   readonly failed = this.counterBy("floodgate_attempt_failures", "Attempts that failed, by pool and reason", "reason")
+  readonly counted = this.counterBy(
+    "floodgate_counted_prompts",
+    "Prompts that were counted, by pool and outcome",
+    "outcome"
+  )
   readonly placed = this.counterBy(
     "floodgate_placed_attempts",
     "Attempts of calls with several places, by pool and why they went there",

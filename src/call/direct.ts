@@ -15,6 +15,7 @@ import * as AtOnce from "../domain/atOnce.ts"
 import * as Estimating from "../domain/estimating.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
+import * as Counting from "./counting.ts"
 import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call, CallOptions, Ticket } from "./models.ts"
@@ -56,7 +57,7 @@ const ask = (call: GovernedCall, context: Context.Context<never>): void => {
   prepare(call)
   const { parts, known } = call
   const estimate = parts.atOnce!.estimate(known)
-  const revise = Estimating.revision(parts.estimator.estimate, known, estimate)
+  const revise = Estimating.revision(parts.estimator.estimate, call, estimate)
   call.rest = call.last < call.now ? tooLate : asked(call, context, estimate, revise, call.now)
 }
 
@@ -76,7 +77,8 @@ const asked = (
     call.entry = answer
     if (answer.isOpen) return admit(answer)
   }
-  return Effect.matchEffect(answer instanceof Entry ? awaited(answer, context) : answer, {
+  const waiting = answer instanceof Entry ? Counting.whileWaiting(call, awaited(answer, context)) : answer
+  return Effect.matchEffect(waiting, {
     onSuccess: (entry) => Effect.succeed(admit(entry)),
     onFailure: (error) => {
       const less = lessOf(call, error, estimate)

@@ -60,7 +60,7 @@ const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | unde
 export class GovernedCall implements Ticket, Usage.HeldCall {
   readonly parts: GovernorParts
   /** The call as it was described. */
-  readonly original: Call
+  original: Call
   /** The call as the place of its last attempt has it. */
   call: Call
   readonly how: CallOptions
@@ -93,6 +93,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   queued = 0
   /** Milliseconds between the attempts. */
   waited = 0
+  /** The tokens of its prompt, if they were counted. */
+  counted: number | undefined = undefined
   /** The limit that the last rejection hit. */
   private limit: Limits.Dimension | undefined = undefined
   /** The error of the last attempt. */
@@ -246,6 +248,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   admit(millis: number, estimate: Limits.Estimate): void {
     const { pool } = this
     this.estimate = estimate
+    // What counts a prompt holds it, and an answer may be read for long.
+    if (this.call.countTokens !== undefined) this.original = this.call = { ...this.call, countTokens: undefined }
     this.phase = "admitted"
     this.limit = undefined
     this.queued += millis
@@ -275,9 +279,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   get recordUsage(): Ticket["recordUsage"] {
-    return (actual) => {
-      this.observed = usageOf(actual)
-    }
+    return (actual) => void (this.observed = usageOf(actual))
   }
 
   get succeed(): Ticket["succeed"] {

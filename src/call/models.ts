@@ -57,6 +57,14 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
    * @since 0.4.0
    */
   readonly places?: CallPlaces | undefined
+  /**
+   * Counts the tokens of the prompt at the provider. It runs while the call waits, if the prompt is large and its estimate
+   * uncertain, and is interrupted when the call is sent. See `countPrompts` of {@link Options}.
+   *
+   * @default none: the prompt is estimated from `bytes`
+   * @since 0.4.0
+   */
+  readonly countTokens?: Effect.Effect<number, unknown> | undefined
   /** The provider's name for the span, as OpenTelemetry's GenAI conventions spell it. */
   readonly provider?: string | undefined
   /** The operation for the span, as OpenTelemetry's GenAI conventions spell it. @default "chat" */
@@ -215,6 +223,15 @@ export interface Options {
   readonly accounting?: Accounting.Accounting | undefined
   /** What an earlier governor learned about calls. Only `Governor.layer` uses it, for its estimator. @default nothing */
   readonly learned?: Estimator.Learned | undefined
+  /**
+   * Whether large prompts are counted at the provider while their calls wait: those of `LlmClient` and of the SDK's middleware of
+   * which the estimate may be wrong by 5,000 tokens or more, which are mostly the first of a kind. Anthropic does not charge for
+   * counting, and limits it separately. A count that fails or takes 10 s changes nothing, and pauses counting for a minute or more.
+   *
+   * @default true
+   * @since 0.4.0
+   */
+  readonly countPrompts?: boolean | undefined
   /** Prices that take precedence over {@link Prices.published}, for caps in dollars and `floodgate_dollars`. @default none */
   readonly prices?: Prices.Table | undefined
 }
@@ -231,6 +248,7 @@ export const made: Input.Checks<Options> = {
   retry: Input.policy,
   accounting: Input.accounting,
   learned: Input.anObject,
+  countPrompts: Input.flag,
   prices: PriceTable.check
 }
 
@@ -276,6 +294,7 @@ export const call: Input.Check = Input.options<Call>(
     stream: Input.flag,
     accounting: Input.accounting,
     provider: Input.text,
+    countTokens: Input.anObject,
     operation: Input.text
   },
   "model",

@@ -10,6 +10,7 @@ import type { LlmError } from "../LlmError.ts"
 import type { PlaceMemory } from "../places/memory.ts"
 import type * as Prices from "../Prices.ts"
 import type * as Retry from "../Retry.ts"
+import type { PromptCounter } from "./counting.ts"
 import type { Breaker } from "./models.ts"
 import type { PoolRecords } from "./pool.ts"
 import type { RetryTokens } from "./retryBudget.ts"
@@ -30,6 +31,8 @@ export interface GovernorParts {
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Usage.Conversations
+  /** Counts prompts; undefined if that is switched off. */
+  readonly counter: PromptCounter | undefined
   readonly estimator: Estimator.Estimator["Service"]
   readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */

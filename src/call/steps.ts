@@ -18,6 +18,7 @@ import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
 import * as RetryEngine from "./retryEngine.ts"
 import type * as Retry from "../Retry.ts"
+import * as Counting from "./counting.ts"
 import * as Failure from "./failure.ts"
 import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
@@ -120,6 +121,7 @@ export const prepare = (call: GovernedCall): void => {
   const listed = PriceTable.find(described.model, parts.prices)
   call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
   call.known = Usage.known(described, agent, pool, parts.conversations)
+  if (call.counted !== undefined) call.known = { ...call.known, inputTokens: call.counted }
 }
 
 /**
@@ -175,8 +177,9 @@ const reserveHere = (
   restore: Restore
 ): Effect.Effect<GovernedCall, CallError, Scope.Scope> => {
   const since = call.now
-  const revise = Estimating.revision(call.parts.estimator.estimate, call.known, estimate)
-  return Effect.mapBoth(reserve(call, call, estimate, restore, revise), {
+  const revise = Estimating.revision(call.parts.estimator.estimate, call, estimate)
+  const reserving = reserve(call, call, estimate, restore, revise)
+  return Effect.mapBoth(Counting.whileWaiting(call, reserving), {
     onSuccess: (reservation) => {
       call.receive(reservation)
       return call

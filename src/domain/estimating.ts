@@ -103,6 +103,10 @@ export interface Immediate<Call, Actual, Estimate> {
   /** Estimates a call again, given its estimate so far. */
   readonly revise: (call: Call, before: Estimate) => Estimate
   readonly learn: (call: Call, actual: Actual) => void
+  /** Learns from a prompt that was counted. */
+  readonly count: (call: Call, tokens: number) => void
+  /** By how many tokens the estimate of a prompt may be wrong. */
+  readonly uncertainty: (call: Call) => number
   /** How many answers it has learned from. */
   lessons: number
 }
@@ -114,12 +118,12 @@ export const immediate = <Function extends object, Call, Actual, Estimate>(
 ): Function => AtOnce.attach(self, forms)
 
 /**
- * Estimates a call again each time it is called; undefined while nothing was learned since the last time. Undefined for an
- * estimator that may take time.
+ * Estimates a call again, as it is known then, each time it is called; undefined while nothing was learned since the last time.
+ * Undefined for an estimator that may take time.
  */
 export const revision = <Call, Estimate>(
   estimate: (call: Call) => Effect.Effect<Estimate>,
-  call: Call,
+  held: { readonly known: Call },
   before: Estimate
 ): (() => Estimate | undefined) | undefined => {
   const forms = AtOnce.of<Immediate<Call, never, Estimate>>(estimate)
@@ -128,7 +132,7 @@ export const revision = <Call, Estimate>(
   return () => {
     if (forms.lessons === lessons) return undefined
     lessons = forms.lessons
-    return forms.revise(call, before)
+    return forms.revise(held.known, before)
   }
 }
 
@@ -142,3 +146,14 @@ export const teach = <Call, Actual>(
   forms?.learn(call, actual)
   return forms !== undefined
 }
+
+/** Learns from a prompt that was counted. */
+export const counted = <Call, Actual>(
+  learn: (call: Call, actual: Actual) => Effect.Effect<void>,
+  call: Call,
+  tokens: number
+): void => AtOnce.of<Immediate<Call, Actual, unknown>>(learn)?.count(call, tokens)
+
+/** By how many tokens the estimate of a prompt may be wrong. An estimator of the user's is trusted. */
+export const uncertainty = <Call, Estimate>(estimate: (call: Call) => Effect.Effect<Estimate>, call: Call): number =>
+  AtOnce.of<Immediate<Call, never, Estimate>>(estimate)?.uncertainty(call) ?? 0

@@ -364,6 +364,7 @@ const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting,
+    countTokens: planned.countTokens,
     places: planned.places && callPlacesOf(planned, planned.places, whose.targets, (url) => accountingOf(found, url))
   }
   const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)

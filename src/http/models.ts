@@ -184,6 +184,8 @@ export interface HttpCall {
   readonly hold: ((bytes: number) => boolean) | undefined
   /** The places of its model; undefined if it goes where it is sent. */
   readonly places: ParsedPlaces<HttpPlace> | undefined
+  /** Counts the tokens of its prompt, where the way in can. */
+  readonly countTokens?: Effect.Effect<number, unknown> | undefined
 }
 
 /** How the caller's body is changed: by properties inserted at its beginning, or by a new text. */

@@ -47,6 +47,24 @@ export const problemOf = (params: unknown, { counts }: { readonly counts: boolea
   return part && `${part.name}: expected ${part.expected}, got ${kindOf(params[part.name])}`
 }
 
+/** The fields that a request to count tokens may have. Others are refused. */
+const countedFields = [
+  "model",
+  "messages",
+  "system",
+  "tools",
+  "tool_choice",
+  "thinking",
+  "cache_control",
+  "output_config"
+] as const
+
+/** The request that counts the prompt of another. */
+export const countRequestOf = <A extends object>(params: A): Pick<A, keyof A & (typeof countedFields)[number]> => {
+  const fields = Object.entries(params).filter(([name]) => (countedFields as ReadonlyArray<string>).includes(name))
+  return Object.fromEntries(fields) as Pick<A, keyof A & (typeof countedFields)[number]>
+}
+
 /** The meaning of one server-sent event. */
 export type EventMeaning =
   | { readonly _tag: "Event"; readonly event: MessageEvent }

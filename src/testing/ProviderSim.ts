@@ -380,9 +380,11 @@ const make = Effect.fnUntraced(function* (options: Options = {}): Effect.fn.Retu
       create: (params) => Effect.andThen(invalid(Validity.createProblem(params)), create(playing, params)),
       stream: (params) => Effect.andThen(invalid(Validity.createProblem(params)), stream(playing, params)),
       countTokens: (params) =>
-        Effect.map(invalid(Validity.countProblem(params)), () => {
+        Effect.flatMap(invalid(Validity.countProblem(params)), () => {
           state.counters.countTokens++
-          return { value: Simulator.countTokens(self, params), signal: undefined, requestId: undefined }
+          const reply = { value: Simulator.countTokens(self, params), signal: undefined, requestId: undefined }
+          const millis = options.latency?.countTokensMillis ?? 0
+          return millis === 0 ? Effect.succeed(reply) : Effect.delay(Effect.succeed(reply), millis)
         })
     },
     sim: {

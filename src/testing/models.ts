@@ -53,6 +53,12 @@ type Latency = NonNullable<Forecast.Options["latency"]> & {
    * @default 0
    */
   readonly rejectionMillis?: number | undefined
+  /**
+   * Milliseconds until `countTokens` is answered.
+   *
+   * @default 0
+   */
+  readonly countTokensMillis?: number | undefined
 }
 
 /**

@@ -106,7 +106,8 @@ export const simulated: Input.Checks<Options> = {
     perInputTokenMillis: Input.notNegative,
     perOutputTokenMillis: Input.notNegative,
     noise: Input.notNegative,
-    rejectionMillis: Input.notNegative
+    rejectionMillis: Input.notNegative,
+    countTokensMillis: Input.notNegative
   }),
   faults: Input.list(fault),
   headers: Input.oneOf(...headerModes),

@@ -20,8 +20,8 @@ export interface Installation {
 }
 
 export const create = (options: Options = {}): Installation => {
-  const { account, accounting, callOptions, idleTimeout, learned, name, retry, ...budget } = options
-  const governor = Governor.layer({ learned, retry })
+  const { account, accounting, callOptions, countPrompts, idleTimeout, learned, name, retry, ...budget } = options
+  const governor = Governor.layer({ countPrompts, learned, retry })
   const runtime = ManagedRuntime.make(Layer.provideMerge(governor, Budget.layer(budget)))
   const scope = Scope.makeUnsafe()
   const installed = Floodgate.make({ account, accounting, callOptions, idleTimeout, name })

@@ -63,6 +63,7 @@ import * as Input from "../../domain/input/checks.ts"
 import { anthropic } from "../../protocol/anthropic.ts"
 import { headerReader } from "../../protocol/headers.ts"
 import { makeSseParser } from "../../protocol/sse.ts"
+import { countingOf } from "./count.ts"
 import { unmistakable } from "./unmistakable.ts"
 
 // -----------------------------------------------------------------------------
@@ -225,7 +226,9 @@ export const make = Effect.fnUntraced(function* (
 
     const signal = request.signal ?? undefined
     const isStream = parsed["stream"] === true
-    const call = engine.call(planned, async (signal) => {
+    const { count, forget } = countingOf(request, parsed, next)
+    const call = engine.call({ ...planned, countTokens: count }, async (signal) => {
+      forget()
       // Inner middlewares may change the headers, and do so in each attempt.
       const response = await next({ ...request, headers: new globalThis.Headers(headers), signal })
       return { ...fetchResponseOf(response), isStream }

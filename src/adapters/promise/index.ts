@@ -360,7 +360,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  */
 export const create = (options: Options = {}): Floodgate => {
   check("Floodgate.create", made, options)
-  const { learned, log, onEvent, prices } = options
+  const { countPrompts, learned, log, onEvent, prices } = options
   const logging = Log.layers(log)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
@@ -372,7 +372,7 @@ export const create = (options: Options = {}): Floodgate => {
     Layer.merge(layerParts(options), logging.lines).pipe(
       Layer.provide(
         Layer.provideMerge(
-          Governor.layer({ learned, prices, retry: retryOf(options) }),
+          Governor.layer({ countPrompts, learned, prices, retry: retryOf(options) }),
           Agents.layer.pipe(Layer.provide(Budget.layer(budgetOf(options))))
         )
       ),

@@ -163,6 +163,14 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
   readonly prices?: Prices.Table | undefined
   /** The estimates of an earlier floodgate, from its `learned()`. @default none */
   readonly learned?: Learned | undefined
+  /**
+   * Whether the SDK's middleware counts large prompts at the provider while their calls wait, if the estimate may be wrong by 5,000
+   * tokens or more. A count that fails or takes 10 seconds changes nothing.
+   *
+   * @default true
+   * @since 0.4.0
+   */
+  readonly countPrompts?: boolean | undefined
 }
 
 // -----------------------------------------------------------------------------
@@ -238,7 +246,8 @@ const eachOption = Input.options<Options>({
   idleTimeoutSeconds: seconds,
   cap: checkCap,
   prices: Called.made.prices,
-  learned: Input.anObject
+  learned: Input.anObject,
+  countPrompts: Input.flag
 })
 
 /** The options of a floodgate. */

@@ -241,9 +241,11 @@ const generate = Effect.fnUntraced(function* (
 
 const countTokens = ({ nextId, self }: RunningProvider, dialect: Dialect.Dialect, { params }: Dialect.ReadRequest) => {
   self.engine.counters.countTokens++
-  return HttpServerResponse.jsonUnsafe(dialect.counted(Simulator.countTokens(self, params)), {
+  const counted = HttpServerResponse.jsonUnsafe(dialect.counted(Simulator.countTokens(self, params)), {
     headers: requestIdOf(dialect, nextId())
   })
+  const millis = self.options.latency?.countTokensMillis ?? 0
+  return Effect.delay(Effect.succeed(counted), millis)
 }
 
 /** Begins a conversation without an answer. It does not count towards the limits. */
@@ -279,7 +281,7 @@ const served = Effect.fnUntraced(function* (
   const counts = route.operation === "countTokens"
   const read = counts ? dialect.readCount(body, route, find) : dialect.read(body, route, find)
   if (!Dialect.isRead(read)) return yield* Effect.fail(read)
-  if (counts) return countTokens(playing, dialect, read)
+  if (counts) return yield* countTokens(playing, dialect, read)
   const description = dialect.protocol.describe(body, route)
   const exchange = { body, createdAt: Math.floor(playing.wall().epochMillis / 1_000) }
   const query = Http.queryOf(url)

@@ -557,6 +557,58 @@ describe("floodgate/anthropic", () => {
     )
   })
 
+  describe("counting prompts", () => {
+    /** Two prompts that are estimated at 40,000 tokens each, and fit together only as the provider counts them. */
+    const two = (options: Options) =>
+      Effect.gen(function* () {
+        const { client, provider } = yield* simulated(
+          { charsPerToken: 4, latency: { ...fast, baseMillis: 300 } },
+          { limits: { inputTokens: { perSecond: 1_000, burst: 70_000 } }, ...options }
+        )
+        const ask = Effect.exit(Effect.promise(() => client.messages.create(params(108_000))))
+        const exits = yield* Effect.all([ask, ask], { concurrency: "unbounded" })
+        const { completed, countTokens } = yield* provider.stats
+        assert.isTrue(exits.every((exit) => exit._tag === "Success"))
+        return { completed, countTokens }
+      })
+
+    it.live("counts a large prompt that waits, through the same client", () =>
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* two({}), { completed: 2, countTokens: 1 })
+        assert.deepStrictEqual(yield* two({ countPrompts: false }), { completed: 2, countTokens: 0 })
+      })
+    )
+
+    it.live("does not send a prompt twice to a provider that cannot count", () =>
+      Effect.gen(function* () {
+        const paths: Array<string> = []
+        const { client } = yield* install(
+          "http://localhost",
+          { limits: { inputTokens: { perSecond: 40_000, burst: 41_000 } } },
+          {
+            fetch: (url) => {
+              const { pathname } = new URL(String(url))
+              paths.push(pathname)
+              const answer = {
+                type: "message",
+                role: "assistant",
+                content: [],
+                usage: { input_tokens: 1, output_tokens: 1 }
+              }
+              return Promise.resolve(
+                pathname.endsWith("/count_tokens") ? new Response("{}", { status: 404 }) : Response.json(answer)
+              )
+            }
+          }
+        )
+        const ask = Effect.promise(() => client.messages.create(params(108_000)))
+        yield* Effect.all([ask, ask, ask], { concurrency: "unbounded" })
+        assert.isAtMost(paths.filter((path) => path === "/v1/messages/count_tokens").length, 2)
+        assert.strictEqual(paths.filter((path) => path === "/v1/messages").length, 3)
+      })
+    )
+  })
+
   describe("aborting", () => {
     it.live("in the queue frees the place at once, and sends nothing", () =>
       Effect.gen(function* () {

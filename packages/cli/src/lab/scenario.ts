@@ -196,6 +196,9 @@ const checkAll = (options: ScenarioOptions): void => {
   check(largest <= perMinute, name, `at most the provider's ${perMinute}`, largest)
 }
 
+/** How long the provider takes to count the tokens of a prompt. */
+const countTokensMillis = 300
+
 /** The seeds' tokenizers in turn, because a program does not know in advance how its provider counts. */
 const tokenizers: ReadonlyArray<Texts.Tokenizer> = ["o200k", "claude", "published"]
 
@@ -294,7 +297,12 @@ export const make = (options: Options = {}): Scenario => {
     },
     agents: agentsOf(complete),
     limits: { tokens: window === "bucket" ? { perSecond: rate, burst } : { perMinute: rate * 60, window } },
-    provider: { rejections, headers, concurrency, latency: { perOutputTokenMillis: latencyPerToken } },
+    provider: {
+      rejections,
+      headers,
+      concurrency,
+      latency: { perOutputTokenMillis: latencyPerToken, countTokensMillis }
+    },
     isConcurrencyDeclared: true,
     faulty: false,
     maxSeconds,

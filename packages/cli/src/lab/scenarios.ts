@@ -55,7 +55,11 @@ const many = ({ agents = 64, calls = 20, ...options }: Scenario.Options): Scenar
       inputTokens: { perMinute: 400_000, window: "bucket" },
       outputTokens: { perMinute: 160_000, window: "bucket" }
     },
-    provider: { rejections: base.provider.rejections, headers: base.provider.headers, latency: { noise: 0.2 } }
+    provider: {
+      rejections: base.provider.rejections,
+      headers: base.provider.headers,
+      latency: { ...base.provider.latency, noise: 0.2 }
+    }
   }
 }
 

@@ -105,9 +105,9 @@ describe("scenarios", () => {
         charged.add(Scenario.modelOf(scenario))
         const counts = yield* Effect.forEach(Scenario.callsOf(scenario), (call) =>
           Effect.flatMap(LlmProvider, ({ countTokens }) => countTokens(Scenario.paramsOf(call)))
-        ).pipe(Effect.provide(ProviderSim.layer(Scenario.providerOf(scenario))))
+        ).pipe(Effect.provide(ProviderSim.layer(Scenario.providerOf(scenario))), Simulation.run)
         assert.deepStrictEqual(
-          counts.map(({ value }) => value),
+          counts.value.map(({ value }) => value),
           Scenario.callsOf(scenario).map(({ inputTokens }) => inputTokens)
         )
       }

@@ -1,0 +1,101 @@
+/**
+ * Counts large prompts at the provider while their calls wait. A guess by bytes may be wrong by half for the first prompts of a kind,
+ * and an estimate that is too high by 50,000 tokens makes a whole job wait.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { isAmount } from "../domain/amounts.ts"
+import * as Estimating from "../domain/estimating.ts"
+import type * as Budget from "../Budget.ts"
+import type * as Estimator from "../Estimator.ts"
+import type { Call } from "./models.ts"
+import type { PoolRecord } from "./pool.ts"
+import type { KnownCall } from "./usage.ts"
+
+/** Smaller prompts are not worth a request. */
+export const minCountedBytes = 27_000
+
+/** A prompt is counted if the count is expected to change its estimate by this many tokens. */
+const minError = 5_000
+
+/** A later count is of no use, because most calls have been sent by then. */
+const patience = "10 seconds"
+const maxAtOnce = 16
+
+/** After a failure nothing is counted for this long, and longer after each further one, because the provider may not count at all. */
+const firstPauseMillis = 60_000
+const maxPauseMillis = 3_600_000
+
+/** A call at one of its attempts, as far as counting is concerned. */
+interface CountedCall {
+  readonly call: Call
+  readonly now: number
+  readonly parts: {
+    readonly budget: Budget.TokenBudget["Service"]
+    readonly counter: PromptCounter | undefined
+    readonly estimator: Estimator.Estimator["Service"]
+  }
+  readonly pool: PoolRecord
+  known: KnownCall
+  /** The tokens of its prompt, once they are counted. */
+  counted: number | undefined
+}
+
+/** The prompts that a governor counts. */
+export class PromptCounter {
+  private running = 0
+  private failures = 0
+  private pausedUntil = -Infinity
+
+  /** Whether to count the prompt of a call. */
+  isWorth({ call, known, now, parts }: CountedCall): boolean {
+    if (known.inputTokens !== undefined || call.stored === true) return false
+    if (this.running >= maxAtOnce || now < this.pausedUntil) return false
+    return Estimating.uncertainty(parts.estimator.estimate, known) >= minError
+  }
+
+  /** Counts a prompt, so that its estimate and those of others are made anew. */
+  count(call: CountedCall, counted: Effect.Effect<number, unknown>): Effect.Effect<void> {
+    const { parts, pool } = call
+    const begun = Effect.suspend(() => {
+      this.running++
+      return Effect.exit(Effect.timeout(Effect.interruptible(counted), patience))
+    })
+    const concluded = Effect.flatMap(begun, (exit) => {
+      // A count that gives up has not failed.
+      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.void
+      const tokens = Exit.isSuccess(exit) ? exit.value : undefined
+      const isCounted = isAmount(tokens) && tokens > 0
+      pool.counts.counted(1, isCounted ? "counted" : "failed")
+      this.failures = isCounted ? 0 : this.failures + 1
+      if (!isCounted) {
+        this.pausedUntil = call.now + Math.min(maxPauseMillis, firstPauseMillis * this.failures)
+        return Effect.void
+      }
+      Estimating.counted(parts.estimator.learn, call.known, tokens)
+      call.counted = tokens
+      call.known = { ...call.known, inputTokens: tokens }
+      // The pool looks at its first call again.
+      return parts.budget.observe({ dimensions: {}, pool: pool.name })
+    })
+    return Effect.ensuring(
+      concluded,
+      Effect.sync(() => this.running--)
+    )
+  }
+}
+
+/** Counts the prompt of a call as long as the call waits. A call that need not wait counts nothing. */
+export const whileWaiting = <A, E, R>(call: CountedCall, waiting: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+  const { countTokens } = call.call
+  const { counter } = call.parts
+  if (countTokens === undefined || call.known.bytes < minCountedBytes || counter?.isWorth(call) !== true) return waiting
+  // It begins in a later task, and is interrupted before that if the call is admitted at once.
+  return Effect.flatMap(Effect.forkDetach(counter.count(call, countTokens)), (fiber) =>
+    Effect.ensuring(
+      waiting,
+      Effect.sync(() => fiber.interruptUnsafe())
+    )
+  )
+}

@@ -1,0 +1,176 @@
+/** Large prompts are counted at the provider while their calls wait. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as TestClock from "effect/testing/TestClock"
+import * as Budget from "floodgate/Budget"
+import * as Governor from "floodgate/Governor"
+import * as LlmClient from "floodgate/LlmClient"
+import { LlmError, ServerFailed } from "floodgate/LlmError"
+import type { Params } from "floodgate/LlmProvider"
+import { ProviderSim, Texts } from "floodgate/testing"
+import { isDone, start } from "../support/budget.ts"
+
+/** The bucket holds 100,000 tokens, and gains 100 a second. */
+const limits = { inputTokens: { perSecond: 100, burst: 100_000 } }
+
+/** 100,000 tokens at 2.7 bytes a token, and 40,000 as the provider counts. */
+const call: Governor.Call = { model: "m", bytes: 270_000, maxTokens: 10 }
+
+const governed = (options: Governor.Options = {}) =>
+  Governor.layer(options).pipe(Layer.provideMerge(Budget.layer({ limits })))
+
+/** A call whose answer takes ten minutes, so that nothing is learned from it meanwhile. */
+const ask = (countTokens: Governor.Call["countTokens"], of: Governor.Call = call) =>
+  Effect.flatMap(Governor.Governor, (governor) => {
+    const answer = { value: "ok", actual: { inputTokens: 40_000, outputTokens: 5 } }
+    return governor.run({ ...of, countTokens }, () => Effect.as(Effect.sleep("10 minutes"), answer))
+  })
+
+/** Takes 50,000 tokens of the bucket. */
+const half = Effect.flatMap(Budget.TokenBudget, ({ reserve }) => reserve({ inputTokens: 50_000 }))
+
+const inFlight = Effect.flatMap(Budget.TokenBudget, ({ status }) =>
+  Effect.map(status, ({ pools }) => pools["default"]!.inFlight)
+)
+
+describe("Counting a prompt", () => {
+  it.effect("lets a waiting call go as soon as its tokens are known to fit", () =>
+    Effect.gen(function* () {
+      yield* half
+      yield* start(ask(Effect.delay(Effect.succeed(40_000), 300)))
+      yield* TestClock.adjust(299)
+      assert.strictEqual(yield* inFlight, 1)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* inFlight, 2)
+    }).pipe(Effect.provide(governed()), Effect.scoped)
+  )
+
+  it.effect("teaches how many tokens a byte makes, for the calls that were not counted", () =>
+    Effect.gen(function* () {
+      yield* half
+      yield* start(ask(Effect.delay(Effect.succeed(20_000), 300)))
+      const other = yield* start(ask(undefined))
+      yield* TestClock.adjust(300)
+      assert.isFalse(isDone(other))
+      assert.strictEqual(yield* inFlight, 3)
+    }).pipe(Effect.provide(governed()), Effect.scoped)
+  )
+
+  it.effect("is not done for calls that need not wait, are small, or whose tokens are known", () =>
+    Effect.gen(function* () {
+      let counts = 0
+      const count = Effect.sync(() => ++counts)
+      yield* start(ask(count))
+      const small = { ...call, bytes: 26_000 }
+      for (const of of [small, { ...call, inputTokens: 90_000 }, { ...call, stored: true }])
+        yield* start(ask(count, of))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(counts, 0)
+    }).pipe(Effect.provide(governed()))
+  )
+
+  it.effect("can be switched off", () =>
+    Effect.gen(function* () {
+      yield* half
+      const fiber = yield* start(ask(Effect.die("counted")))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* inFlight, 1)
+      yield* Fiber.interrupt(fiber)
+    }).pipe(Effect.provide(governed({ countPrompts: false })), Effect.scoped)
+  )
+
+  it.effect("ends with its call, when that is cancelled or sent", () =>
+    Effect.gen(function* () {
+      yield* half
+      let [begun, interrupted] = [0, 0]
+      const count = Effect.onInterrupt(
+        Effect.andThen(
+          Effect.sync(() => begun++),
+          Effect.never
+        ),
+        () => Effect.sync(() => interrupted++)
+      )
+      const cancelled = yield* start(ask(count))
+      yield* TestClock.adjust(100)
+      assert.deepStrictEqual([begun, interrupted], [1, 0])
+      yield* Fiber.interrupt(cancelled)
+      assert.deepStrictEqual([begun, interrupted], [1, 1])
+      // 48,100 tokens fit 10 s before the count is given up.
+      const sent = yield* start(ask(count, { ...call, bytes: 2.7 * 50_200 }))
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual([begun, interrupted], [2, 2])
+      yield* Fiber.interrupt(sent)
+    }).pipe(Effect.provide(governed()), Effect.scoped)
+  )
+
+  it.effect("changes nothing if it fails, never ends or makes no sense, and is not tried again at once", () =>
+    Effect.gen(function* () {
+      for (const count of [Effect.fail("no"), Effect.die("broken"), Effect.never, Effect.succeed(Number.NaN)]) {
+        yield* Effect.gen(function* () {
+          yield* half
+          let counts = 0
+          const counting = Effect.andThen(
+            Effect.sync(() => counts++),
+            count
+          )
+          const fibers = [yield* start(ask(counting))]
+          yield* TestClock.adjust("11 seconds")
+          fibers.push(yield* start(ask(counting)))
+          yield* TestClock.adjust("11 seconds")
+          assert.strictEqual(counts, 1)
+          assert.strictEqual(yield* inFlight, 1)
+          yield* TestClock.adjust("10 minutes")
+          assert.strictEqual(yield* inFlight, 2)
+          yield* Effect.forEach(fibers, Fiber.interrupt)
+        }).pipe(Effect.provide(governed()), Effect.scoped)
+      }
+    })
+  )
+
+  it.effect("is done once for a call, however often it is tried, and is counted in the metrics", () =>
+    Effect.gen(function* () {
+      let counts = 0
+      let attempts = 0
+      const count = Effect.sync(() => (counts++, 40_000))
+      yield* half
+      const governor = yield* Governor.Governor
+      const fiber = yield* start(
+        governor.run({ ...call, countTokens: count }, () =>
+          ++attempts < 3
+            ? Effect.fail(new LlmError({ reason: new ServerFailed({ status: 500 }) }))
+            : Effect.succeed({ value: "ok", actual: { inputTokens: 40_000, outputTokens: 5 } })
+        )
+      )
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* Fiber.join(fiber), "ok")
+      assert.deepStrictEqual([attempts, counts], [3, 1])
+      const metrics = (yield* Metric.snapshot).filter(({ id }) => id === "floodgate_counted_prompts")
+      assert.deepStrictEqual(
+        metrics.map(({ attributes, state }) => [attributes?.["outcome"], Reflect.get(state, "count")]),
+        [["counted", 1]]
+      )
+    }).pipe(Effect.provide(governed()), Effect.provideService(Metric.MetricRegistry, new Map()), Effect.scoped)
+  )
+
+  it.effect("is done by LlmClient for large prompts that wait", () =>
+    Effect.gen(function* () {
+      const sim = yield* ProviderSim.ProviderSim
+      const params: Params = {
+        model: "claude-sonnet-5",
+        max_tokens: 100,
+        messages: [{ role: "user", content: Texts.write("prose", 180_000) }]
+      }
+      const [first, second] = yield* Effect.replicateEffect(start(LlmClient.create(params)), 2)
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual([isDone(first!), isDone(second!)], [true, true])
+      const { countTokens, rejected } = yield* sim.stats
+      assert.deepStrictEqual([countTokens, rejected], [1, 0])
+    }).pipe(
+      Effect.provide(LlmClient.layerProvider()),
+      Effect.provide([Budget.layer({ limits }), ProviderSim.layer({ limits, latency: { countTokensMillis: 200 } })])
+    )
+  )
+})
