@@ -220,9 +220,13 @@ export class CallerPurses {
     return { id, name: purse.name, dollars: status.limit ?? cap.dollars, ...status }
   }
 
-  /** A rule that has been given a name keeps what was spent before. Its running calls keep the earlier name of the cap. */
+  /**
+   * A rule that has been given a name keeps what was spent before. Its running calls keep the earlier name of the cap. A cap in a
+   * store begins anew, because other gateways may already know it by the name.
+   */
   private adopt(former: string, id: string): void {
     const inUse = this.capped.get(former)
+    if (inUse?.purse.isShared === true) return
     const kept = this.earlier.get(former)
     if (inUse !== undefined) this.capped.set(id, { ...inUse, id })
     if (kept !== undefined && !this.earlier.has(id)) this.earlier.set(id, kept)

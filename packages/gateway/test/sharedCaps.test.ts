@@ -100,6 +100,25 @@ const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effec
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("20 millis") })
 
 describe("a cap of two gateways", { timeout: 20_000 }, () => {
+  it.live("is one cap for both from the reload on that gives its rule a name", () =>
+    Effect.gen(function* () {
+      const upstream = yield* provider
+      const store = memory()
+      const cap = { dollars: 0.05, per: "day" as const }
+      const named = { rules: [{ name: "team", cap }] }
+      const first = yield* gateway(store, upstream.url, { rules: [{ cap }] })
+      assert.strictEqual(yield* ask(first.url), 200)
+      yield* first.reload({ upstreams: { anthropic: upstream.url }, ...named })
+      const second = yield* gateway(store, upstream.url, named)
+      const statuses = yield* Effect.forEach(Array.from({ length: 10 }), (_, n) =>
+        ask(n % 2 === 0 ? first.url : second.url)
+      )
+      const done = statuses.filter((status) => status === 200).length
+      // The third reserves the last three cents. With a cap for each gateway, five would fit.
+      assert.strictEqual(done, 3)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("is never exceeded, is used up, and then answers with 402", () =>
     Effect.gen(function* () {
       const upstream = yield* provider
