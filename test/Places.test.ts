@@ -22,11 +22,17 @@ interface Seen {
   readonly params: Params
 }
 
+const answerOf = (cached: number) => {
+  const { usage, ...answer } = message("hello")
+  return { ...answer, usage: { ...usage, cache_read_input_tokens: cached } }
+}
+
 /** A provider that answers after `millis`, and what it received. */
 const provider = (
   answer: (call: number, at: number) => LlmErrorReason | undefined = () => undefined,
   millis = 1_000,
-  failsAfter = 100
+  failsAfter = 100,
+  cached = 0
 ) => {
   const seen: Array<Seen> = []
   const open = (params: Params) =>
@@ -41,7 +47,7 @@ const provider = (
   const layer = Layer.sync(LlmProvider, () =>
     LlmProvider.of({
       name: "scripted",
-      create: (params) => Effect.as(open(params), reply(message("hello"))),
+      create: (params) => Effect.as(open(params), reply(answerOf(cached))),
       stream: (params) => Effect.as(open(params), reply(Stream.fromIterable(whole("hello")))),
       countTokens: () => Effect.succeed(reply(1))
     })
@@ -306,6 +312,41 @@ describe("Places", () => {
         const error = yield* Effect.flip(LlmClient.create({ ...params, model: "claude-sonet-5" }))
         assert.include(error.message, `no place has the model "claude-sonet-5": did you mean "${model}"?`)
       }).pipe(Effect.provide(client([place("a", a.layer)])))
+    })
+  })
+
+  describe("conversations", () => {
+    const turns = (perSecond: number) => {
+      const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
+      const live = client([place("a", a.layer, { limits: limited(perSecond) }), place("b", b.layer)])
+      return Effect.gen(function* () {
+        yield* Effect.forkChild(create({ agent: "researcher" }))
+        yield* TestClock.adjust("1 second")
+        // Somebody else takes what the place has refilled.
+        yield* Effect.forkChild(create({ places: ["a"] }))
+        yield* TestClock.adjust(1)
+        yield* during(create({ agent: "researcher" }))
+        return b.seen.length
+      }).pipe(Effect.provide(live))
+    }
+
+    it.effect("stay where they are for a wait below a second, and move for a longer one", () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* turns(1.2), 0)
+        assert.strictEqual(yield* turns(0.5), 1)
+      })
+    )
+
+    it.effect("are told apart by their agent or cacheKey, and calls without one go anywhere", () => {
+      const [a, b] = [provider(undefined, 900, 100, 5_000), provider(undefined, 900, 100, 5_000)]
+      return Effect.gen(function* () {
+        yield* Effect.forkChild(create())
+        yield* TestClock.adjust("1 second")
+        yield* Effect.forkChild(create({ places: ["a"] }))
+        yield* TestClock.adjust(1)
+        yield* during(create())
+        assert.strictEqual(b.seen.length, 1)
+      }).pipe(Effect.provide(client([place("a", a.layer, { limits: limited(1.2) }), place("b", b.layer)])))
     })
   })
 

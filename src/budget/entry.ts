@@ -9,6 +9,7 @@ import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
+import type { Claim } from "./models.ts"
 import type { Wake } from "./waker.ts"
 
 /** Checked options of how a call is queued. */
@@ -22,6 +23,8 @@ export interface Queueing {
   readonly maxWait: number
   /** Estimates it again; undefined if nothing is known that was not known before. */
   readonly revise?: (() => Limits.Estimate | undefined) | undefined
+  /** Shared by the entries of a call that waits in several pools. */
+  readonly claim?: Claim | undefined
 }
 
 /** How a wait ends. */
@@ -115,6 +118,10 @@ export class Entry implements FairQueue.Queued {
   /** Whether it stood in the queue until its turn came. */
   get wasQueued(): boolean {
     return this.rank >= 0
+  }
+  /** Shared with the entries of its call in other pools; undefined if it waits in one only. */
+  get claim(): Claim | undefined {
+    return this.how.claim
   }
   /** Whether it holds a permit and a charge. */
   get isOpen(): boolean {

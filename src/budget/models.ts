@@ -102,6 +102,12 @@ export interface ReserveOptions {
 export const first: unique symbol = Symbol.for("floodgate/Budget/first")
 export const counting: unique symbol = Symbol.for("floodgate/Budget/counting")
 export const revised: unique symbol = Symbol.for("floodgate/Budget/revised")
+export const claimed: unique symbol = Symbol.for("floodgate/Budget/claimed")
+
+/** What the reservations of one call in several pools share. The first that is admitted takes it, and no other is. */
+export interface Claim {
+  isTaken: boolean
+}
 
 export interface GovernedOptions extends ReserveOptions {
   /** Queues the call before the agent's other calls: a retry was already served once. */
@@ -113,6 +119,8 @@ export interface GovernedOptions extends ReserveOptions {
    * known that was not known before. It must be quick; if it throws, the call keeps its estimate.
    */
   readonly [revised]?: (() => Limits.Estimate | undefined) | undefined
+  /** The claim of a call that waits in several pools. Its caller gives up the reservations that are not admitted. */
+  readonly [claimed]?: Claim | undefined
 }
 
 /**

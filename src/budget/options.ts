@@ -18,6 +18,7 @@ import {
   type RateLimitSignal,
   Priority,
   type ReserveOptions,
+  claimed,
   revised,
   type ResizeOptions
 } from "./models.ts"
@@ -263,7 +264,14 @@ const hasVersionOf =
 
 /** How a call is queued. */
 export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
-  const { agent = Context.get(context, Agent), [first]: isFirst = false, maxWait, [revised]: revise, weight = 1 } = how
+  const {
+    agent = Context.get(context, Agent),
+    [first]: isFirst = false,
+    maxWait,
+    [revised]: revise,
+    [claimed]: claim,
+    weight = 1
+  } = how
   const priority = how.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
   return {
@@ -272,6 +280,7 @@ export const queueingOf = (context: Context.Context<never>, how: GovernedOptions
     weight,
     first: isFirst,
     revise,
+    claim,
     maxWait: maxWait === undefined ? Infinity : Input.millisOf(maxWait)
   }
 }

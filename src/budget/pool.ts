@@ -206,8 +206,13 @@ export class Pool implements PoolOfCall {
   /** The first calls in the order of service. */
   private heads(max: number): Iterable<Entry> {
     if (this.arriving !== undefined) return [this.arriving]
+    let head = this.queue.peek()
+    // Its call was admitted elsewhere, and leaves this queue in the next task.
+    for (; head?.claim?.isTaken === true; head = this.queue.peek()) {
+      head.phase = "ended"
+      this.queue.remove(head)
+    }
     if (max > 1) return this.queue.inOrder()
-    const head = this.queue.peek()
     return head === undefined ? [] : [head]
   }
 
@@ -228,7 +233,7 @@ export class Pool implements PoolOfCall {
       if (isWaiting) this.refuse(entry, refusal!)
       return isWaiting
     }
-    const goes = isWaiting && !isLate
+    const goes = isWaiting && !isLate && entry.claim?.isTaken !== true
     entry.estimate = estimate
     entry.charge = charge
     if (goes) this.grant(entry, admission, by)
@@ -238,6 +243,8 @@ export class Pool implements PoolOfCall {
 
   private grant(entry: Entry, admission: Law.Admission, by: Home): void {
     const { counts } = this.options
+    const { claim } = entry
+    if (claim !== undefined) claim.isTaken = true
     entry.phase = "held"
     entry.admission = admission
     entry.home = by

@@ -28,7 +28,7 @@ import * as Failure from "./failure.ts"
 import type { Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Payment } from "./payment.ts"
-import { placementOf, type Reserving } from "./place.ts"
+import { placementOf, remember, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -321,7 +321,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
-    if (this.placement !== undefined) this.settleIn(response.continuation)
+    if (this.placement !== undefined) remember(this, this.now - this.admittedAt, actual, response.continuation)
     this.conclude(billed, actual !== undefined)
     if (actual === undefined) return this.settleTo(usage, signal)
     pool.counts.used(actual)
@@ -334,15 +334,6 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const settled = this.settleTo(usage, signal)
     if (isTaught) return settled
     return settled === undefined ? learn(learning, actual) : Effect.flatMap(settled, () => learn(learning, actual))
-  }
-
-  /** Remembers where the conversation is, and how long the answer took. */
-  private settleIn(continuation: string | undefined): void {
-    const { agent, how, now, parts, pool } = this
-    const place = this.place!
-    parts.memory.answered(pool.name, now - this.admittedAt)
-    parts.memory.settled(how.cacheKey ?? agent, place)
-    if (continuation !== undefined) parts.memory.stored(continuation, place)
   }
 
   /** Settles an attempt that failed, and lets the budget judge a pushback. */

@@ -1,5 +1,6 @@
 /** A call as one of its places has it. */
 import type * as Accounting from "../Accounting.ts"
+import { promptTokens } from "../domain/amounts.ts"
 import type * as PriceTable from "../domain/prices.ts"
 import type { PlaceMemory } from "../places/memory.ts"
 import type { CallPlace, CallPlaces } from "../places/models.ts"
@@ -37,3 +38,37 @@ export const callAt = ({ places: _, ...call }: Call, place: CallPlace): Call => 
   flex: place.flex ?? call.flex,
   priceFactor: place.priceFactor ?? call.priceFactor
 })
+
+/** The agent of calls that name none. */
+const defaultAgent = "default"
+
+/** A call at the place of its attempt. */
+interface PlacedCall {
+  readonly agent: string
+  readonly how: CallOptions
+  readonly parts: { readonly memory: PlaceMemory }
+  readonly place: string | undefined
+  readonly pool: PoolRecord
+}
+
+/** The name of what a provider may have in its cache for a call; undefined if nothing tells its conversation from others. */
+export const conversationOf = ({ agent, how }: Pick<PlacedCall, "agent" | "how">): string | undefined =>
+  how.cacheKey ?? (agent === defaultAgent ? undefined : agent)
+
+/** Remembers where a conversation is, and how long its answer took. */
+export const remember = (
+  call: PlacedCall,
+  millis: number,
+  actual: Accounting.Actual | undefined,
+  continuation: string | undefined
+): void => {
+  const { parts, pool } = call
+  const { cacheCreationTokens = 0, cacheReadTokens = 0 } = actual ?? {}
+  const place = call.place!
+  const conversation = conversationOf(call)
+  parts.memory.answered(pool.name, millis, cacheCreationTokens + cacheReadTokens > 0)
+  if (conversation !== undefined) {
+    parts.memory.settled(conversation, { place, prompt: actual === undefined ? 0 : promptTokens(actual) })
+  }
+  if (continuation !== undefined) parts.memory.stored(continuation, place)
+}

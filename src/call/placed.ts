@@ -9,18 +9,21 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import { millisOf } from "../domain/input/checks.ts"
+import * as Amounts from "../domain/amounts.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import { type Candidate, chosen, inOrder, minStay } from "../places/choice.ts"
+import type { ConversationHome } from "../places/memory.ts"
 import type { CallPlace } from "../places/models.ts"
 import type { PlacedBecause, Placement } from "../places/placement.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call, Restore } from "./models.ts"
-import { callAt, type Reserving } from "./place.ts"
+import { callAt, conversationOf, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Usage from "./usage.ts"
 
@@ -46,7 +49,7 @@ interface Located extends Reserving {
   readonly index: number
   readonly place: CallPlace
   readonly estimate: Limits.Estimate
-  /** The tokens that it would not read from the cache of another place. */
+  /** The tokens that it reads from the cache there. */
   readonly cached: number
 }
 
@@ -54,7 +57,7 @@ const locate = Effect.fnUntraced(function* (
   governed: GovernedCall,
   placement: Placement,
   index: number,
-  isAway: boolean
+  home: ConversationHome | undefined
 ) {
   const { agent, parts } = governed
   const place = placement.places[index]!
@@ -65,31 +68,35 @@ const locate = Effect.fnUntraced(function* (
   const price = listed === undefined ? undefined : PriceTable.charged(listed, call)
   const known = Usage.known(call, agent, pool, parts.conversations)
   if (place.limits !== undefined) yield* limited(parts, pool, place.limits, call)
-  const estimate = yield* parts.estimator.estimate(known)
-  const { cacheReadTokens = 0, ...used } = Usage.expected({ accounting, known, estimate })
+  const learned = yield* parts.estimator.estimate(known)
+  const expected = Usage.expected({ accounting, known, estimate: learned })
+  const cached = home?.place === place.name ? cachedAt(governed, pool, expected, home) : 0
   // What another place has cached counts in full here.
-  const inputTokens = used.inputTokens + cacheReadTokens
-  const whole = isAway && cacheReadTokens > 0
-  const at: Located = {
-    index,
-    place,
-    call,
-    accounting,
-    pool,
-    price,
-    known,
-    cached: cacheReadTokens,
-    estimate: whole
-      ? accounting.estimate({
-          inputTokens,
-          cachedTokens: 0,
-          outputTokens: used.outputTokens,
-          maxTokens: known.maxTokens
-        })
-      : estimate
-  }
+  const inputTokens = Amounts.promptTokens(expected) - cached
+  const isLearned = home === undefined || cached === expected.cacheReadTokens
+  const estimate = isLearned
+    ? learned
+    : accounting.estimate({
+        inputTokens,
+        cachedTokens: cached,
+        outputTokens: expected.outputTokens,
+        maxTokens: known.maxTokens
+      })
+  const at: Located = { index, place, call, accounting, pool, price, known, cached, estimate }
   return at
 })
+
+/** What a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
+const cachedAt = (
+  { parts: { memory } }: GovernedCall,
+  pool: PoolRecord,
+  expected: Accounting.Actual,
+  { prompt }: ConversationHome
+): number => {
+  const { cacheReadTokens = 0 } = expected
+  const last = memory.caches(pool.name) ? prompt : 0
+  return Math.min(Amounts.promptTokens(expected), Math.max(cacheReadTokens, last))
+}
 
 /** Applies the limits of a place to its pool, once. */
 const limited = (
@@ -132,7 +139,7 @@ class Race {
     placement: Placement,
     steps: AdmissionSteps,
     located: ReadonlyArray<Located>,
-    home: string | undefined
+    home: ConversationHome | undefined
   ) {
     const { within } = call.original.places!
     this.call = call
@@ -141,7 +148,7 @@ class Race {
     this.clock = call.clock
     this.located = located
     this.deadline = Math.min(call.last, within === undefined ? Infinity : call.startedAt + millisOf(within))
-    this.home = located.find(({ cached, place }) => cached > 0 && place.name === home)
+    this.home = located.find(({ place, pool }) => place.name === home?.place && call.parts.memory.caches(pool.name))
   }
 
   private get now(): number {
@@ -296,8 +303,7 @@ export const admitted = Effect.fnUntraced(function* (
 ) {
   const home = homeOf(call)
   const found = Effect.forEach(placement.open, (index) => {
-    const isAway = home !== undefined && placement.places[index]!.name !== home
-    return locate(call, placement, index, isAway)
+    return locate(call, placement, index, home)
   })
   const located = yield* restore(found)
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
@@ -320,7 +326,10 @@ export const admitted = Effect.fnUntraced(function* (
 })
 
 /** The place where the conversation of a call has its prompt in the cache. */
-const homeOf = ({ agent, how, parts }: GovernedCall): string | undefined => parts.memory.homeOf(how.cacheKey ?? agent)
+const homeOf = (call: GovernedCall): ConversationHome | undefined => {
+  const conversation = conversationOf(call)
+  return conversation === undefined ? undefined : call.parts.memory.homeOf(conversation)
+}
 
 /** The place whose price is the highest, or unknown: the call must be able to pay there. */
 const dearest = (located: ReadonlyArray<Located>): [Located, Limits.Estimate] => {

@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
-import { counting, first, type GovernedOptions, revised } from "../budget/models.ts"
+import { claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Estimating from "../domain/estimating.ts"
@@ -141,14 +141,17 @@ const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Sc
   })
 
 /** The steps of an admission at one of several places. */
-const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[3] => ({
-  pay: (at, estimate) => pay(call, at, estimate, restore),
-  foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
-  reserve: (at, estimate) =>
-    // A place may have estimated a prompt that no cache has, which the estimator does not know.
-    reserve(call, at, estimate, restore),
-  refusalOf: (error) => refusalFor(call, error, call.from)
-})
+const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[3] => {
+  const claim = { isTaken: false }
+  return {
+    pay: (at, estimate) => pay(call, at, estimate, restore),
+    foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
+    reserve: (at, estimate) =>
+      // A place may have estimated a prompt that no cache has, which the estimator does not know.
+      reserve(call, at, estimate, restore, undefined, claim),
+    refusalOf: (error) => refusalFor(call, error, call.from)
+  }
+}
 
 const pay = (
   call: GovernedCall,
@@ -202,12 +205,13 @@ const reserve = (
   at: Reserving,
   estimate: Limits.Estimate,
   restore: Restore,
-  revise?: GovernedOptions[typeof revised]
+  revise?: GovernedOptions[typeof revised],
+  claim?: GovernedOptions[typeof claimed]
 ): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> => {
-  const queueing = queueingOf(call, at, call.now, revise)
+  const queueing = queueingOf(call, at, call.now, revise, claim)
   return Effect.catch(restore(call.parts.budget.reserve(estimate, queueing)), (error) => {
     const less = lessOf(at, error, estimate)
-    return less === undefined ? Effect.fail(error) : reserve(call, at, less, restore, revise)
+    return less === undefined ? Effect.fail(error) : reserve(call, at, less, restore, revise, claim)
   })
 }
 
@@ -216,7 +220,8 @@ export const queueingOf = (
   { agent, how, isFirst, until }: GovernedCall,
   { accounting, call, pool }: Reserving,
   since: number,
-  revise?: GovernedOptions[typeof revised]
+  revise?: GovernedOptions[typeof revised],
+  claim?: GovernedOptions[typeof claimed]
 ): GovernedOptions => ({
   agent,
   priority: how.priority,
@@ -226,7 +231,8 @@ export const queueingOf = (
   account: call.account,
   [first]: isFirst,
   [counting]: accounting.counting,
-  [revised]: revise
+  [revised]: revise,
+  [claimed]: claim
 })
 
 /** The refusal of an attempt whose deadline has passed. */

@@ -22,6 +22,14 @@ interface PoolTimes {
   failure: number
   /** Until when it is set aside. */
   asideUntil: number
+  /** Whether its provider has read a prompt from a cache, or written one. */
+  caches: boolean
+}
+
+/** Where the prompt of a conversation is cached, and how many tokens its last prompt had. */
+export interface ConversationHome {
+  readonly place: string
+  readonly prompt: number
 }
 
 /** How long calls of a pool take, in milliseconds. */
@@ -33,13 +41,13 @@ export interface AttemptTimes {
 }
 
 export class PlaceMemory {
-  private readonly homes = new Map<string, string>()
+  private readonly homes = new Map<string, ConversationHome>()
   private readonly pinned = new Map<string, string>()
   private readonly limits = new Map<string, object>()
   private readonly times = new Map<string, PoolTimes>()
 
   /** The place where the prompt of a conversation is cached. */
-  homeOf(key: string): string | undefined {
+  homeOf(key: string): ConversationHome | undefined {
     return this.homes.get(key)
   }
 
@@ -48,8 +56,13 @@ export class PlaceMemory {
     return this.pinned.get(continuation)
   }
 
-  settled(key: string, place: string): void {
-    Lru.put(this.homes, key, place, maxHomes)
+  settled(key: string, home: ConversationHome): void {
+    Lru.put(this.homes, key, home, maxHomes)
+  }
+
+  /** Whether the provider of a pool is known to cache prompts. */
+  caches(pool: string): boolean {
+    return this.times.get(pool)?.caches === true
   }
 
   stored(continuation: string, place: string): void {
@@ -62,8 +75,9 @@ export class PlaceMemory {
     return { answers: known.answer + deviations * known.deviation, fails: known.failure }
   }
 
-  answered(pool: string, millis: number): void {
+  answered(pool: string, millis: number, isCached: boolean): void {
     const times = this.pool(pool)
+    if (isCached) times.caches = true
     times.asideUntil = 0
     if (times.answer === usualAnswer) {
       times.answer = millis
@@ -102,7 +116,13 @@ export class PlaceMemory {
   }
 
   private pool(name: string): PoolTimes {
-    const times = this.times.get(name) ?? { answer: usualAnswer, deviation: 0, failure: usualFailure, asideUntil: 0 }
+    const times = this.times.get(name) ?? {
+      answer: usualAnswer,
+      deviation: 0,
+      failure: usualFailure,
+      asideUntil: 0,
+      caches: false
+    }
     Lru.put(this.times, name, times, maxPools)
     return times
   }
