@@ -102,8 +102,7 @@ const note = (cap: Cap): void => {
   const { at, highs, level } = cap
   let kept = highs.length
   while (kept > 0 && highs[kept - 1]!.level <= level) kept--
-  const noted = highs.slice(0, kept)
-  noted.push({ at, level })
+  const noted = kept === 0 ? [{ at, level }] : [...highs.slice(0, kept), { at, level }]
   cap.highs = noted
   if (noted.length <= maxHighs) return
   const fall = (i: number) => noted[i]!.level - noted[i + 1]!.level
@@ -120,12 +119,15 @@ export const settle = (cap: Cap, charge: number, used: number, takenAt: number):
   if (used > charge) return take(cap, used - charge)
   const given = charge - used
   const { cells, highs, rule } = cap
-  const since = highs.findLastIndex(({ at }) => at <= takenAt) + 1
+  // Written as loops, because every call that is settled comes through here.
+  let since = highs.length
+  while (since > 0 && highs[since - 1]!.at > takenAt) since--
   const high = Math.max(cap.level, highs[since]?.level ?? -Infinity)
   const room = Math.min(given, Math.max(0, rule.capacity - high))
   cap.level += room
-  const kept = highs.findLastIndex(({ level }, i) => i < since && level > high + room) + 1
-  if (room > 0 || kept < since) {
+  let kept = since
+  while (kept > 0 && highs[kept - 1]!.level <= high + room) kept--
+  if (kept < since || (room > 0 && since < highs.length)) {
     const raised = highs.slice(since).map(({ at, level }) => ({ at, level: level + room }))
     cap.highs = [...highs.slice(0, kept), ...raised]
   }

@@ -95,11 +95,12 @@ export const conclude = <A>(
   draft: PoolState,
   { among, charge, home, admission, wasQueued }: Entry,
   used: Amounts.Charge,
-  learn: (law: Law.Pacer, admission: Law.Admission) => A,
+  learn: (law: Law.Pacer, admission: Law.Admission, now: number) => A,
+  now: number,
   isCorrected: (answer: A) => boolean = () => true
 ): readonly [answer: A, part: number] => {
   Members.end(draft, home!.id, admission!, used)
-  const answer = learn(draft.law, admission!)
+  const answer = learn(draft.law, admission!, now)
   if (!wasQueued || !isCorrected(answer)) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
@@ -129,9 +130,13 @@ const costUsed = (state: PoolState, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
 /** A charge in the limited dimensions only. */
-export const limited = ({ caps, meters }: Law.Pacer, charge: Amounts.Whole): Amounts.Charge =>
-  Amounts.mapDimensions(charge, (amount, dimension) =>
-    caps[dimension] !== undefined || meters.some((each) => each.dimension === dimension && each.limit < Infinity)
-      ? amount
-      : undefined
-  )
+export const limited = ({ caps, meters }: Law.Pacer, charge: Amounts.Whole): Amounts.Charge => {
+  // Written out, because every reservation comes through here.
+  const result: { [D in Limits.Dimension]?: number } = {}
+  for (const dimension of Amounts.dimensions) {
+    let isLimited = Amounts.get(caps, dimension) !== undefined
+    for (const each of meters) isLimited ||= each.dimension === dimension && each.limit < Infinity
+    if (isLimited) result[dimension] = Amounts.get(charge, dimension)
+  }
+  return result
+}

@@ -321,9 +321,7 @@ export class Pool implements PoolOfCall {
   ): A {
     const { charge, home } = entry
     this.options.counts.settled(charge, used)
-    const [answer, part] = home!.transact((draft, now) =>
-      conclude(draft, entry, used, (law, admission) => learn(law, admission, now), isCorrected)
-    )
+    const [answer, part] = home!.transact((draft, now) => conclude(draft, entry, used, learn, now, isCorrected))
     this.queue.correct(entry, part)
     return answer
   }

@@ -114,6 +114,8 @@ export const isAmount = (value: unknown): value is number =>
 export const isCount = (value: number | undefined): value is number =>
   Number.isFinite(value) && value! >= 0 && value! <= Number.MAX_SAFE_INTEGER
 
+const isCountOrLeftOut = (value: number | undefined): boolean => value === undefined || isCount(value)
+
 /**
  * The value of a dimension. In loops over all dimensions, named properties are several times as fast as a computed one.
  */
@@ -193,13 +195,11 @@ export const whole = (estimate: Estimate): Whole => read(estimate, oneRequest)
  * Throws a `RangeError` when an amount is negative or above 2^53.
  */
 export const wholeOf = (estimate: Estimate, operation = "Budget.reserve"): Whole => {
-  for (const dimension of dimensions) {
-    const value = estimate[dimension]
-    if (value !== undefined && !isCount(value)) {
-      invalid(`${operation}: ${dimension}`, "a number from 0 up to 2^53", value)
-    }
-  }
-  return read(estimate, oneRequest)
+  const { inputTokens, outputTokens, requests, tokens } = estimate
+  const areCounts = isCountOrLeftOut(requests) && isCountOrLeftOut(inputTokens) && isCountOrLeftOut(outputTokens)
+  if (areCounts && isCountOrLeftOut(tokens)) return read(estimate, oneRequest)
+  const dimension = dimensions.find((each) => !isCountOrLeftOut(estimate[each]))!
+  return invalid(`${operation}: ${dimension}`, "a number from 0 up to 2^53", estimate[dimension])
 }
 
 /**
@@ -274,8 +274,8 @@ const share = (value: number | undefined, limit: Most[Dimension]): number =>
  */
 export const neverFits = (charge: Charge, limits: Most): Misfit | undefined => {
   for (const dimension of dimensions) {
-    const asked = charge[dimension]
-    const limit = limits[dimension]?.most
+    const asked = get(charge, dimension)
+    const limit = get(limits, dimension)?.most
     if (asked !== undefined && limit !== undefined && asked > limit) return { dimension, asked, limit }
   }
   return undefined

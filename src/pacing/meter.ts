@@ -156,8 +156,11 @@ const growth = 0.03
 const curve = (m: Meter, phase: number): number =>
   m.peak + (phase < 0 ? m.peak - m.floor : growth * unit(m)) * phase ** 3
 
+/** Whether the rate in use is the limit, as it is for a pool whose share is all of it. Then no curve must be computed. */
+const isFlat = (m: Meter): boolean => m.peak === Infinity || (m.peak >= m.limit && m.phase >= 0)
+
 /** The rate in use. */
-export const rate = (m: Meter): number => (m.peak === Infinity ? m.limit : Math.min(m.limit, curve(m, m.phase)))
+export const rate = (m: Meter): number => (isFlat(m) ? m.limit : Math.min(m.limit, curve(m, m.phase)))
 
 /** Growth per minute after a ramp error. OpenAI asks for at most 50 % in 15 minutes above some size; Anthropic states no figure. */
 const rampGrowth = 1.4
@@ -176,6 +179,7 @@ const phaseOfLimit = (m: Meter): number => Math.cbrt((m.limit - m.peak) / (growt
 /** What is refilled in the next `millis`, if the phase does not pass `maxPhase`. */
 const refill = (m: Meter, millis: number, maxPhase: number): number => {
   const to = m.phase + millis / m.period
+  if (isFlat(m) && m.ramp === Infinity) return m.period * (m.limit * (to - m.phase))
   const flatFrom = Math.min(Math.max(m.phase, Math.min(maxPhase, phaseOfLimit(m))), to)
   const flat = Math.min(m.limit, curve(m, flatFrom))
   const sum = m.period * (area(m, flatFrom) - area(m, m.phase) + flat * (to - flatFrom))

@@ -145,10 +145,21 @@ export const makeMember = (
 
 /** A copy, which can be changed without changing the original. */
 export const copy = (state: PoolState): PoolState => {
-  const { law, joined } = state
+  const members: PoolState["members"] = {}
   // The first process joins on a copy of its own.
-  if (joined === 0) return { ...state, law: Law.copy(law), members: {} }
-  const members: PoolState["members"] = { ...state.members }
-  for (const id in members) members[id] = { ...members[id]! }
-  return { ...state, law: Law.copy(law), members }
+  if (state.joined > 0) for (const id in state.members) members[id] = { ...state.members[id]! }
+  // Every event needs a copy, and naming the properties is faster than spreading them.
+  return {
+    origin: state.origin,
+    time: state.time,
+    joined: state.joined,
+    forgotten: state.forgotten,
+    started: state.started,
+    config: state.config,
+    changes: state.changes,
+    virtual: state.virtual,
+    law: Law.copy(state.law),
+    members,
+    degraded: state.degraded
+  }
 }
