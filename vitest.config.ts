@@ -29,7 +29,15 @@ const searches = globSync(["test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
 /** Processes that tests start keep their compiled code here: compiling takes half the time of a short one. */
 const compiled = { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/compiled") }
 
+/** The tests of all entry points, which `npm run test:effect` runs a second time, with every call through Effect. */
+const entryPoints = [
+  "test/{Agents,Budget,Governor,LlmClient,Places,Retry,Spending}.test.ts",
+  "test/{adapters,budget,call,client,http,proof}/**/*.test.ts",
+  "packages/gateway/test/**/*.test.ts"
+]
+
 interface ProjectOptions {
+  readonly setup?: Array<string>
   readonly exclude?: Array<string>
   readonly isolate?: boolean
   readonly env?: Record<string, string>
@@ -39,7 +47,7 @@ const project = (
   name: string,
   include: Array<string>,
   testTimeout: number,
-  { exclude = [], isolate = true, env = {} }: ProjectOptions = {}
+  { exclude = [], isolate = true, env = {}, setup = [] }: ProjectOptions = {}
 ) => ({
   resolve,
   ssr,
@@ -50,7 +58,7 @@ const project = (
     testTimeout,
     isolate,
     env: { ...compiled, ...env },
-    setupFiles: ["test/setup.ts"],
+    setupFiles: ["test/setup.ts", ...setup],
     environment: "node" as const
   }
 })
@@ -71,6 +79,12 @@ export default defineConfig({
         { exclude: [...system, "test/clients/**", "packages/docs/test/site.test.ts"], isolate: false }
       ),
       project("full", searches, 300_000, { isolate: false, env: { FLOODGATE_TEST_SIZE: "full" } }),
+      project("effect", entryPoints, 60_000, {
+        // It has a ceiling for the other driver.
+        exclude: [...system, "test/client/path.test.ts"],
+        isolate: false,
+        setup: ["test/onlyEffect.ts"]
+      }),
       project("system", system, 120_000),
       // These need packages from test/clients' own lock file, which `npm run test:clients` installs.
       project("clients", ["test/clients/*.test.ts"], 120_000),

@@ -19,6 +19,7 @@ const steps = [
   "check",
   "test",
   "test:full",
+  "test:effect",
   "test:system",
   "storms",
   "test-types",

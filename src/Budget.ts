@@ -55,7 +55,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type Ask, using } from "./budget/asking.ts"
 import type { BudgetError } from "./budget/errors.ts"
@@ -422,7 +422,9 @@ const reserving = <A, E, R>(
     const { reserve } = Context.getUnsafe(context, TokenBudget)
     const ask = Context.get(context, AtOnce.OnlyEffect) ? undefined : AtOnce.of<Ask>(reserve)
     if (ask !== undefined) return using(ask, estimate, use, options)
-    return Effect.scopedWith((scope) => Effect.flatMap(Scope.provide(reserve(estimate, options), scope), use))
+    // The effect runs in the scope of its caller, and not in that of the reservation.
+    const used = (held: Reservation) => Effect.provideContext(use(held), context as Context.Context<R>)
+    return Effect.scoped(Effect.flatMap(reserve(estimate, options), used))
   })
 
 /**

@@ -1,6 +1,7 @@
 /** Random histories of calls, with everything that a program can see of them: statuses, metrics and events. */
 import { assert } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,6 +9,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Random from "effect/Random"
+import * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
@@ -19,6 +22,7 @@ import * as Direct from "../../src/call/direct.ts"
 import * as AtOnce from "../../src/domain/atOnce.ts"
 import { throughEffect } from "./drivers.ts"
 import { mulberry } from "./random.ts"
+import { interruptAt } from "./yieldAt.ts"
 
 export type Decorate = (reservation: Budget.Reservation) => Budget.Reservation
 
@@ -54,37 +58,45 @@ type Attempted = Answer & { readonly ticket: Governor.Ticket }
 const concluded = ({ actual, signal, ticket }: Attempted) =>
   Effect.andThen(ticket.observeLimits(signal), ticket.succeed(actual))
 
+/** Goes on in a fiber of its own, which starts at once, as code outside of Effect does. */
+const inFiber = (
+  self: Effect.Effect<Attempted, LlmError | Budget.BudgetError, Scope.Scope>,
+  context: Context.Context<never>
+) => {
+  const run = Effect.runForkWith(Context.add(context, Scheduler.Scheduler, new Scheduler.MixedScheduler()))
+  const fiber = run(Effect.scoped(Effect.flatMap(self, concluded)))
+  return Effect.onInterrupt(Effect.interruptible(Fiber.join(fiber)), () => Fiber.interrupt(fiber))
+}
+
+const opened: Governed = (governor, call, answer, how) =>
+  Effect.scoped(Effect.flatMap(governor.open(call, attempted(answer), how), concluded))
+
 /** The ways to make a governed call. */
 export const ways = {
   run: (governor, call, answer, how) => Effect.asVoid(governor.run(call, () => answer, how)),
-  open: (governor, call, answer, how) =>
-    Effect.scoped(Effect.flatMap(governor.open(call, attempted(answer), how), concluded)),
+  open: opened,
   /** Sends its first attempt without Effect, as a transport does whose callbacks are not effects. */
   begin: (governor, call, answer, how) => {
     const attempt = attempted(answer)
-    return Effect.scoped(
-      Effect.uninterruptibleMask((restore) =>
-        Effect.withFiber(({ context }) => {
-          const begun = AtOnce.of<Direct.Begin>(governor.open)!(context, call, how)
-          if (begun === undefined) return restore(Effect.flatMap(governor.open(call, attempt, how), concluded))
-          if (!begun.isSent) return Effect.flatMap(restore(Direct.resume(begun, attempt)), concluded)
-          const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))
-          return Effect.matchCauseEffect(restore(answer), {
-            onSuccess: ({ actual, signal }) => {
-              assert.isUndefined(begun.observe(signal))
-              assert.isUndefined(begun.settle(actual))
-              return Effect.sync(() => ended(Exit.void))
-            },
-            onFailure: (cause) => {
-              if (!Cause.hasInterruptsOnly(cause)) {
-                return Effect.flatMap(restore(Direct.resume(begun, attempt, cause)), concluded)
-              }
-              ended(Exit.failCause(cause))
-              return Effect.failCause(cause)
-            }
-          })
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.withFiber(({ context }) => {
+        const begun = AtOnce.of<Direct.Begin>(governor.open)!(context, call, how)
+        if (begun === undefined) return restore(opened(governor, call, answer, how))
+        if (!begun.isSent) return inFiber(Direct.resume(begun, attempt), context)
+        const ended = (exit: Exit.Exit<unknown, unknown>) => assert.isUndefined(begun.end(exit))
+        return Effect.matchCauseEffect(restore(answer), {
+          onSuccess: ({ actual, signal }) => {
+            assert.isUndefined(begun.observe(signal))
+            assert.isUndefined(begun.settle(actual))
+            return Effect.sync(() => ended(Exit.void))
+          },
+          onFailure: (cause) => {
+            if (!Cause.hasInterruptsOnly(cause)) return inFiber(Direct.resume(begun, attempt, cause), context)
+            ended(Exit.failCause(cause))
+            return Effect.failCause(cause)
+          }
         })
-      )
+      })
     )
   }
 } satisfies Record<string, Governed>
@@ -163,3 +175,51 @@ export const history = (seed: number, { decorate, onlyEffect = false, way = "run
     (self) => throughEffect(self, onlyEffect)
   )
 }
+
+/** A provider that answers, fails or is silent for a while, and callers that leave after any of their steps. */
+const aborted = (
+  governor: Governor.Governor["Service"],
+  budget: Budget.TokenBudget["Service"],
+  random: () => number
+) => {
+  const pick = <A>(of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
+  const actual = { inputTokens: 40, outputTokens: Math.ceil(100 * random()) }
+  const ended = pick<Effect.Effect<Answer, LlmError>>([
+    Effect.succeed({ value: "", actual }),
+    Effect.fail(new LlmError({ reason: new Overloaded({ status: 500 }) })),
+    Effect.fail(new LlmError({ reason: new RateLimited({ status: 429, retryAfter: Duration.millis(1) }) })),
+    Effect.never
+  ])
+  const answer = Effect.andThen(
+    Effect.replicateEffect(Effect.yieldNow, Math.ceil(3 * random()), { discard: true }),
+    ended
+  )
+  const call = { model: "m", bytes: 100, maxTokens: 100 }
+  const governed = ways[pick(["run", "open", "begin"] as const)](governor, call, answer, { agent: pick(["a", "b"]) })
+  const reserved = Budget.withReservation({ tokens: 100 }, () => answer).pipe(
+    Effect.provideService(Budget.TokenBudget, budget)
+  )
+  return interruptAt(Effect.exit(pick([governed, governed, reserved])), Math.ceil(60 * random()))
+}
+
+/** Aborts many calls at random steps, some of them together, and returns what is then still held. */
+export const abort = (calls: number, seed: number, onlyEffect: boolean) =>
+  Effect.gen(function* () {
+    const random = mulberry(seed)
+    const governor = yield* Governor.Governor
+    const budget = yield* Budget.TokenBudget
+    for (let done = 0; done < calls; done += 10) {
+      const together = Array.from({ length: 10 }, () => aborted(governor, budget, random))
+      yield* Effect.all(together, { concurrency: "unbounded", discard: true })
+    }
+    const { default: pool } = (yield* budget.status).pools
+    return { inFlight: pool!.inFlight, queued: pool!.queued }
+  }).pipe(
+    Effect.provide(
+      Layer.provideMerge(
+        Governor.layer({ retry: Retry.make({ base: "1 millis" }) }),
+        Budget.layer({ concurrency: 3, limits: {} })
+      )
+    ),
+    (self) => throughEffect(self, onlyEffect)
+  )

@@ -1,0 +1,4 @@
+/** Lets every call of a test go through Effect: `npm run test:effect`. */
+import { OnlyEffect } from "../src/domain/atOnce.ts"
+
+Object.defineProperty(OnlyEffect, "defaultValue", { value: () => true })
