@@ -111,6 +111,13 @@ const note = (cap: Cap): void => {
   noted.splice(alike, 2, { at: noted[alike + 1]!.at, level: noted[alike]!.level })
 }
 
+/** The number of highs up to the last one that is meant. */
+const countOf = (highs: Cap["highs"], isMeant: (high: High) => boolean): number => {
+  let count = highs.length
+  while (count > 0 && !isMeant(highs[count - 1]!)) count--
+  return count
+}
+
 /**
  * Replaces a charge by the actual usage. A refund counts as if it had been in the bucket since `takenAt`, so the part that
  * would have overflowed since then is lost.
@@ -119,14 +126,14 @@ export const settle = (cap: Cap, charge: number, used: number, takenAt: number):
   if (used > charge) return take(cap, used - charge)
   const given = charge - used
   const { cells, highs, rule } = cap
-  // Written as loops, because every call that is settled comes through here.
-  let since = highs.length
-  while (since > 0 && highs[since - 1]!.at > takenAt) since--
+  const since = countOf(highs, ({ at }) => at <= takenAt)
   const high = Math.max(cap.level, highs[since]?.level ?? -Infinity)
   const room = Math.min(given, Math.max(0, rule.capacity - high))
   cap.level += room
-  let kept = since
-  while (kept > 0 && highs[kept - 1]!.level <= high + room) kept--
+  const kept = Math.min(
+    since,
+    countOf(highs, ({ level }) => level > high + room)
+  )
   if (kept < since || (room > 0 && since < highs.length)) {
     const raised = highs.slice(since).map(({ at, level }) => ({ at, level: level + room }))
     cap.highs = [...highs.slice(0, kept), ...raised]
