@@ -28,6 +28,7 @@
  *
  * @since 0.1.0
  */
+import { check, options, positive, wholeOrInfinite } from "./domain/input/checks.ts"
 import type * as Limits from "./Limits.ts"
 
 export { poolOf } from "./domain/modelClass.ts"
@@ -111,3 +112,159 @@ export const anthropic: {
     sonnet55: startCommon
   })
 }
+
+/**
+ * The limits of xAI, from the figures of your team in the console.
+ *
+ * **Details**
+ *
+ * Requests are limited by the second, to a sixtieth of what a minute allows, so a minute's worth is never available at once. Each
+ * model has its own limits.
+ *
+ * Source: https://docs.x.ai/developers/rate-limits (2026-11)
+ *
+ * **Example** (A team in a higher tier)
+ *
+ * ```ts doctest
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const { requests } = Presets.xai({ requestsPerMinute: 1_200, tokensPerMinute: 2_000_000 })
+ *
+ * requests // => { perMinute: 1_200, burst: 20, window: "bucket" }
+ * ```
+ *
+ * @category presets
+ * @since 0.4.0
+ */
+export const xai = (stated: {
+  readonly requestsPerMinute: number
+  readonly tokensPerMinute: number
+}): Limits.Limits => {
+  check("Presets.xai", ofXai, stated)
+  const { requestsPerMinute, tokensPerMinute } = stated
+  return {
+    requests: { perMinute: requestsPerMinute, burst: Math.max(1, requestsPerMinute / 60), window: "bucket" },
+    tokens: { perMinute: tokensPerMinute, window: "bucket" }
+  }
+}
+
+/**
+ * The limits of Mistral, from the figures of your organisation in the console.
+ *
+ * **Details**
+ *
+ * Requests are limited by the second and tokens by the minute. The limit on the tokens of a month is not included: no rate keeps it.
+ *
+ * Source: https://docs.mistral.ai/deployment/ai-studio/tier (2026-11)
+ *
+ * **Example** (Six requests a second)
+ *
+ * ```ts doctest
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const { requests } = Presets.mistral({ requestsPerSecond: 6, tokensPerMinute: 2_000_000 })
+ *
+ * requests // => { perSecond: 6, burst: 6, window: "bucket" }
+ * ```
+ *
+ * @category presets
+ * @since 0.4.0
+ */
+export const mistral = (stated: {
+  readonly requestsPerSecond: number
+  readonly tokensPerMinute: number
+}): Limits.Limits => {
+  check("Presets.mistral", ofMistral, stated)
+  const { requestsPerSecond, tokensPerMinute } = stated
+  return {
+    requests: { perSecond: requestsPerSecond, burst: Math.max(1, requestsPerSecond), window: "bucket" },
+    tokens: { perMinute: tokensPerMinute, window: "bucket" }
+  }
+}
+
+const ofXai = options(
+  { requestsPerMinute: positive, tokensPerMinute: positive },
+  "requestsPerMinute",
+  "tokensPerMinute"
+)
+const ofMistral = options(
+  { requestsPerSecond: positive, tokensPerMinute: positive },
+  "requestsPerSecond",
+  "tokensPerMinute"
+)
+
+/**
+ * DeepSeek limits only the calls in flight, for each account and model: pass one as the options of a budget.
+ *
+ * Source: https://api-docs.deepseek.com/quick_start/rate_limit (2026-11)
+ *
+ * **Example** (The larger model)
+ *
+ * ```ts doctest
+ * import * as Budget from "floodgate/Budget"
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const live = Budget.layer(Presets.deepseek.pro)
+ *
+ * Presets.deepseek.pro // => { concurrency: 500 }
+ * ```
+ *
+ * @category presets
+ * @since 0.4.0
+ */
+export const deepseek: Readonly<Record<"pro" | "flash", { readonly concurrency: number }>> = {
+  pro: { concurrency: 500 },
+  flash: { concurrency: 2_500 }
+}
+
+/**
+ * Ollama as installed works on one request of a model at a time, queues 512, and answers further ones with 503. With this as the options
+ * of a budget, calls wait in its queue, where they are served fairly and can be cancelled.
+ *
+ * **Details**
+ *
+ * If you set `OLLAMA_NUM_PARALLEL`, or use another server with a number of slots such as vLLM (`--max-num-seqs`), state that number as the
+ * `concurrency` of the budget. Without it, Floodgate finds it from the rejections, which come only when the server's own queue is full.
+ *
+ * Source: https://docs.ollama.com/faq (2026-11)
+ *
+ * **Example** (A server with four slots)
+ *
+ * ```ts doctest
+ * import * as Budget from "floodgate/Budget"
+ * import * as Presets from "floodgate/Presets"
+ *
+ * const asInstalled = Budget.layer(Presets.ollama)
+ * const withFourSlots = Budget.layer({ ...Presets.ollama, concurrency: 4 })
+ *
+ * Presets.ollama // => { concurrency: 1 }
+ * ```
+ *
+ * @category presets
+ * @since 0.4.0
+ */
+export const ollama: { readonly concurrency: number } = { concurrency: 1 }
+
+/**
+ * vLLM works on as many sequences as its `--max-num-seqs` says, and queues further requests without a bound. Its default depends on the
+ * version and the GPU, so state the number.
+ *
+ * Source: https://docs.vllm.ai/en/latest/configuration/engine_args.html (2026-11)
+ *
+ * **Example** (A server with 256 slots)
+ *
+ * ```ts doctest
+ * import * as Presets from "floodgate/Presets"
+ *
+ * Presets.vllm({ maxNumSeqs: 256 }) // => { concurrency: 256 }
+ * ```
+ *
+ * @category presets
+ * @since 0.4.0
+ */
+export const vllm = (server: { readonly maxNumSeqs: number }): { readonly concurrency: number } => {
+  check("Presets.vllm", ofVllm, server)
+  return { concurrency: server.maxNumSeqs }
+}
+
+const ofVllm = options({ maxNumSeqs: wholeOrInfinite(1) }, "maxNumSeqs")

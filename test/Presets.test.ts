@@ -66,4 +66,42 @@ describe("Presets", () => {
       })
     )
   }
+
+  it.effect("xai and mistral never have a minute's requests at once", () =>
+    Effect.gen(function* () {
+      for (const [limits, capacity, perSecond] of [
+        [Presets.xai({ requestsPerMinute: 600, tokensPerMinute: 1e6 }), 10, 10],
+        [Presets.xai({ requestsPerMinute: 30, tokensPerMinute: 1e6 }), 1, 0.5],
+        [Presets.mistral({ requestsPerSecond: 6, tokensPerMinute: 1e6 }), 6, 6]
+      ] as const) {
+        const budget = yield* Budget.make({ limits })
+        yield* Effect.scoped(budget.reserve({ tokens: 1 }))
+        const { requests, tokens } = (yield* budget.status).pools["default"]!.dimensions
+        assert.deepInclude(requests, { capacity, perSecond })
+        assert.deepInclude(tokens, { capacity: 1e6 })
+      }
+    })
+  )
+
+  it.effect("of providers that limit only concurrency let as many calls be in flight, and limit nothing else", () =>
+    Effect.gen(function* () {
+      for (const preset of [
+        Presets.ollama,
+        Presets.vllm({ maxNumSeqs: 3 }),
+        Presets.deepseek.pro,
+        Presets.deepseek.flash
+      ]) {
+        const budget = yield* Budget.make(preset)
+        yield* budget.reserve({ tokens: 1 })
+        const { allowed, dimensions } = (yield* budget.status).pools["default"]!
+        assert.deepStrictEqual([allowed, dimensions], [preset.concurrency, {}])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it("refuses figures that no console has, and misspelt ones", () => {
+    assert.throws(() => Presets.xai({ requestsPerMinute: 0, tokensPerMinute: 1 }), RangeError, "Presets.xai")
+    assert.throws(() => Presets.mistral({ requestsPerSecond: Number.NaN, tokensPerMinute: 1 }), RangeError)
+    assert.throws(() => Presets.vllm({ maxNumSeqs: 0.5 }), RangeError, "Presets.vllm: maxNumSeqs")
+  })
 })

@@ -11,7 +11,14 @@
  */
 import type * as Limits from "../Limits.ts"
 import { isUsedUp, type Quota, quotaOf, signalOfQuota } from "./googleErrors.ts"
-import { type HeaderReader, maxRetryAfterMillis, retryAfterMillis, signalOf, timeOf } from "./headers.ts"
+import {
+  type HeaderReader,
+  maxRetryAfterMillis,
+  retryAfterMillis,
+  signalOf,
+  statedWaitMillis,
+  timeOf
+} from "./headers.ts"
 import { at, isRecord, parseJson, textOf } from "./json.ts"
 
 /**
@@ -86,6 +93,8 @@ const byCode: Readonly<Record<string, FailureReason>> = {
   organization_spend_limit_exceeded: "SpendLimited",
   project_spend_limit_exceeded: "SpendLimited",
   organization_usage_limit_exceeded: "SpendLimited",
+  // LiteLLM as an upstream: the key, its user or its team is over budget. It comes as a 400 or as a 429.
+  budget_exceeded: "SpendLimited",
   // OpenAI's flex tier lacks capacity: this 429 says nothing about our limits.
   resource_unavailable: "Overloaded",
   // The workspace's own encryption key: this 503 says nothing about load.
@@ -255,12 +264,24 @@ const nextMonth = (now: number): number => {
   return Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1)
 }
 
-const resumesAt = (reason: FailureReason, error: ErrorObject, now: number): number | undefined => {
+const resumesAt = (
+  reason: FailureReason,
+  error: ErrorObject,
+  stated: number | undefined,
+  now: number
+): number | undefined => {
   if (reason !== "SpendLimited") return undefined
   if (error.code === "enforced_spend_limit_reached") return nextMonth(now)
-  const { retryDelayMillis } = error.quota
-  return retryDelayMillis === undefined ? undefined : now + retryDelayMillis
+  const wait = error.quota.retryDelayMillis ?? stated
+  return wait === undefined ? undefined : now + wait
 }
+
+/** No rate limit asks for a longer wait. The longest window of a subscription, apart from a week, is 5 hours. */
+const maxRateLimitMillis = 6 * 3_600_000
+
+/** A spend limit may have the type of a rate limit. Then only its wait, of days, tells them apart. */
+const byWait = (reason: FailureReason, stated = 0): FailureReason =>
+  reason === "RateLimited" && stated > maxRateLimitMillis ? "SpendLimited" : reason
 
 const waitOf = (header: HeaderReader, { quota }: ErrorObject, now: number): number | undefined => {
   const delay = quota.retryDelayMillis
@@ -287,7 +308,8 @@ export const failureOfError = (response: FailedResponse, { now, secret }: Failur
   // Bedrock's bare message has its type in a header, such as `ThrottlingException:http://internal.amazon.com/`.
   const error = { ...found, type: found.type ?? textOf(header("x-amzn-errortype")?.split(":")[0]) }
   const time = timeOf(header, now)
-  const reason = reasonOf(response.status ?? error.status, error)
+  const stated = statedWaitMillis(header, now)
+  const reason = byWait(reasonOf(response.status ?? error.status, error), stated)
   return {
     reason,
     status: response.status ?? 200,
@@ -296,7 +318,7 @@ export const failureOfError = (response: FailedResponse, { now, secret }: Failur
     detail: detailOf(response.error === undefined ? response.text : error.message, secret),
     retryAfterMillis: waitOf(header, error, now),
     shouldRetry: header("x-should-retry") === "false" ? false : undefined,
-    resumesAt: resumesAt(reason, error, time),
+    resumesAt: resumesAt(reason, error, stated, time),
     signal: signalOf(header) ?? signalOfQuota(error.quota)
   }
 }

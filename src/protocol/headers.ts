@@ -254,18 +254,23 @@ export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {
 export const maxRetryAfterMillis = hour
 
 /**
- * How long the provider asks to wait, in milliseconds, above 0 and at most an hour: `retry-after-ms`, or `retry-after` as
- * seconds or as an HTTP date. Zero, a date in the past and malformed values count as absent.
+ * How long the provider asks to wait, in milliseconds, above 0 and however long: `retry-after-ms`, or `retry-after` as seconds or as
+ * an HTTP date. Zero, a date in the past and malformed values count as absent.
  *
  * Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
  */
-export const retryAfterMillis = (header: HeaderReader, now: number): number | undefined => {
+export const statedWaitMillis = (header: HeaderReader, now: number): number | undefined => {
   const text = header("retry-after")
   const date = dateOf(text)
-  const millis = [
+  return [
     numberOf(header("retry-after-ms")) ?? 0,
     (numberOf(text) ?? 0) * 1_000,
     date === undefined ? 0 : date - timeOf(header, now)
   ].find((millis) => millis > 0)
+}
+
+/** How long to wait as the provider asks, in milliseconds, above 0 and at most an hour. */
+export const retryAfterMillis = (header: HeaderReader, now: number): number | undefined => {
+  const millis = statedWaitMillis(header, now)
   return millis === undefined ? undefined : Math.min(millis, maxRetryAfterMillis)
 }

@@ -74,6 +74,9 @@ describe("failures", () => {
     [429, "insufficient_quota", "project_spend_limit_exceeded", "SpendLimited"],
     [429, "insufficient_quota", "organization_usage_limit_exceeded", "SpendLimited"],
     [429, "insufficient_quota", "of_tomorrow", "SpendLimited"],
+    // LiteLLM as an upstream.
+    [400, "budget_exceeded", "400", "SpendLimited"],
+    [429, "budget_exceeded", "429", "SpendLimited"],
     [429, null, "resource_unavailable", "Overloaded"],
     [498, null, "capacity_exceeded", "Overloaded"],
     [500, "server_error", null, "ServerFailed"],
@@ -141,6 +144,27 @@ describe("failures", () => {
     assert.isUndefined(
       failureOf(anthropic, 429, anthropicError("rate_limit_error", "contract_spend_limit_reached")).resumesAt
     )
+  })
+
+  it("are spend limits if a rate limit asks to wait for days, and name the time", () => {
+    const rejection = anthropicError("rate_limit_error")
+    const after = (millis: number) => failureOf(anthropic, 429, rejection, { "retry-after-ms": String(millis) })
+    const days = 9.5 * 86_400_000
+    assert.deepInclude(after(days), { reason: "SpendLimited", resumesAt: now + days })
+    assert.deepInclude(failureOf(openaiChat, 429, "", { "retry-after": "172800" }), {
+      reason: "SpendLimited",
+      resumesAt: now + 172_800_000
+    })
+    // The windows of subscriptions are 5 hours long.
+    assert.deepInclude(after(5 * 3_600_000), {
+      reason: "RateLimited",
+      retryAfterMillis: 3_600_000,
+      resumesAt: undefined
+    })
+    assert.deepInclude(after(6 * 3_600_000), { reason: "RateLimited" })
+    assert.deepInclude(after(6 * 3_600_000 + 1), { reason: "SpendLimited" })
+    // An overload is none, however long it lasts.
+    assert.deepInclude(failureOf(anthropic, 529, "", { "retry-after": "172800" }), { reason: "Overloaded" })
   })
 
   it("have the limits that the headers state, and never a secret", () => {
