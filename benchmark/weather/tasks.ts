@@ -75,7 +75,8 @@ const clients: { readonly [name: string]: () => Promise<MakeClient> } = {
   "effect-http": async () => (await import("./effectClients.ts")).withRateLimiter
 }
 
-const runnerOf = async (law: string): Promise<(scenario: Scenario, seed: number) => Result> => {
+/** What runs a law, or a client, in a scenario. */
+export const runnerOf = async (law: string): Promise<(scenario: Scenario, seed: number) => Result> => {
   const client = clients[law]
   if (client !== undefined) {
     const [{ run }, makeClient] = await Promise.all([import("./clientEngine.ts"), client()])

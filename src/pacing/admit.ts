@@ -35,22 +35,39 @@ const passWindow = (pacer: Pacer, now: number): number => {
   return pacer.inFlight < pacer.window.size ? 0 : Window.growsAt(pacer.window) - now
 }
 
-/** While no limit is known, each round of verdicts has twice as many calls as the one before, evenly spaced. */
+/** Up to this many calls, a round of the opening has twice as many as the one before, and then a quarter more. */
+const doubledCalls = 16
+
+/** While no limit is known, each round of verdicts has more calls than the one before, evenly spaced. */
 const passOpening = (pacer: Pacer, now: number): number => {
   const { opening } = pacer
   // Calls that are made one at a time are not held back.
   if (opening === undefined || pacer.inFlight === 0) return 0
   const round = verdictMillis(pacer)
-  const { allowed, at, since } =
-    now < opening.at + round ? opening : (pacer.opening = nextRound(opening, pacer.sent, now))
+  const current = now < opening.at + round ? opening : (pacer.opening = nextRound(pacer, opening, now))
+  if (current === undefined) return 0
+  const { allowed, at, since } = current
   // The round is full, so the call is sent at the start of the next one.
   const place = Math.min(1, (pacer.sent - since) / allowed)
   return Math.max(0, at + place * round - now)
 }
 
-const nextRound = ({ allowed, since }: Opening, sent: number, now: number): Opening => {
+const nextRound = (
+  { gate, sent }: Pacer,
+  { allowed, at, isNamed, since }: Opening,
+  now: number
+): Opening | undefined => {
   const last = Math.max(1, sent - since)
-  return { at: now, since: sent, last, allowed: last >= allowed ? 2 * allowed : allowed }
+  const isFull = last >= Math.floor(allowed)
+  // Named limits, or a lack of calls, hold back more than the rounds.
+  if (isNamed === true && !isFull && gate.until <= at) return undefined
+  return {
+    at: now,
+    since: sent,
+    last,
+    allowed: isFull ? allowed * (allowed < doubledCalls ? 2 : 1.25) : allowed,
+    isNamed
+  }
 }
 
 /** The meter that a charge waits for longest. Brings the meters up to date. */
@@ -94,6 +111,7 @@ const takeNow = (pacer: Pacer, charge: Whole, now: number): Admission => {
     inFlight: pacer.inFlight,
     isSafe,
     safe: pacer.safe,
+    refused: pacer.refused,
     crowded: pacer.window.crowded,
     earlier: pacer.block.before,
     sums

@@ -15,7 +15,9 @@ const reserveCalls = 100
 /** The answer to a call has begun, so the provider has accepted the call. */
 export const accept = (pacer: Pacer, admission: Admission): void => {
   pacer.gate = Gate.open(pacer.gate, admission.at)
-  pacer.window = Window.accepted(pacer.window, admission.inFlight)
+  // Whether calls that were refused meanwhile had been sent before this one is not known.
+  const inFlight = pacer.refused === admission.refused ? admission.inFlight : undefined
+  pacer.window = Window.accepted(pacer.window, inFlight, admission.at)
   for (const meter of pacer.meters) {
     const min = Math.min(Meter.burst(meter) / 50, meter.mean / 4)
     meter.reserve += (min - meter.reserve) / reserveCalls
@@ -54,6 +56,7 @@ export const adopt = (pacer: Pacer, admission: Admission): void => {
   }
   admission.number = pacer.sent
   admission.safe = pacer.safe
+  admission.refused = pacer.refused
   admission.crowded = pacer.window.crowded
   admission.earlier = pacer.block.before
   admission.sums = sumsOf(pacer)
@@ -66,6 +69,7 @@ const isCharged = (admission: Admission, index: number): boolean => admission.su
 export const end = (pacer: Pacer, admission: Admission, used: Charge, isAccepted: boolean, now: number): void => {
   advance(pacer, now)
   pacer.inFlight--
+  if (!isAccepted) pacer.refused++
   for (const [i, meter] of pacer.meters.entries()) {
     if (!isCharged(admission, i)) continue
     const charge = get(admission.charge, meter.dimension)

@@ -30,7 +30,9 @@ export const observe = (pacer: Pacer, admission: Admission | undefined, readings
     Meter.advance(meter, now, bound(pacer, meter, now))
     learnLevel(pacer, meter, admission, reading.remaining, reading.roundedTo, now)
   }
-  if (covers(pacer, readings)) pacer.opening = undefined
+  if (!covers(pacer, readings)) return
+  // Headers name no limit of calls in flight, so while the rounds are filled they go on.
+  pacer.opening = admission === undefined ? undefined : pacer.opening && { ...pacer.opening, isNamed: true }
 }
 
 /** A call is larger than the limit if its estimate exceeds it by this factor; estimates err by less. */

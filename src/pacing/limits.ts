@@ -33,6 +33,7 @@ export const make = (rules: Rules, shares: PerDimension<number>, now: number): P
     sent: 0,
     safe: 0,
     inFlight: 0,
+    refused: 0,
     failed: 0,
     failedUpTo: 0,
     block: { at: now, sent: 0, before: 0 },

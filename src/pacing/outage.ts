@@ -16,8 +16,8 @@ import type { Verdict } from "./verdicts.ts"
 const outageRate = 0.9
 /** The lowest score of an alarm: at least two failures in a row. */
 const outageScore = 6
-/** The waits before probes. The end of an outage is noticed within 10 s, and an outage of 10 minutes takes 62 probes. */
-const outageMillis = [1_000, 2_000, 5_000, 10_000]
+/** The waits before probes. The end of an outage is noticed within 10 s, and an outage of 10 minutes takes 64 probes. */
+const outageMillis = [1_000, 2_000, 3_000, 5_000, 7_000, 10_000]
 
 /** A call failed because the provider failed, or could not be reached. */
 export const overload = (

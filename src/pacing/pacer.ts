@@ -19,6 +19,8 @@ export interface Opening {
   /** The calls of the round before it, and how many it may have itself. */
   readonly last: number
   readonly allowed: number
+  /** Whether headers have named the limits meanwhile. */
+  readonly isNamed?: boolean | undefined
 }
 
 export interface Pacer {
@@ -42,6 +44,8 @@ export interface Pacer {
   sent: number
   safe: number
   inFlight: number
+  /** The number of calls that ended without having been accepted. */
+  refused: number
   /** The number of calls that failed by an overload, and of those accepted before the last such call outside an outage. */
   failed: number
   failedUpTo: number
@@ -73,6 +77,8 @@ export interface Admission {
   /** The number of calls sent up to it, and of those that were sent while the bucket could not be empty. */
   number: number
   safe: number
+  /** `Pacer.refused` when it was sent. */
+  refused: number
   /** `Window.crowded` when it was sent. */
   crowded: number
   /** The number of calls sent so long before it that an overload would have failed them earlier. */
@@ -80,6 +86,9 @@ export interface Admission {
   /** For each meter, in order: the sum of all charges sent by then, and of those that had been rejected. */
   sums: ReadonlyArray<number>
 }
+
+/** Whether neither the user nor headers have named the limits. */
+export const isUnknown = ({ opening }: Pacer): boolean => opening !== undefined && opening.isNamed !== true
 
 /** `Admission.sums` of a call that is sent now. */
 export const sumsOf = ({ meters }: Pacer): ReadonlyArray<number> => {
@@ -108,6 +117,7 @@ export const copy = (pacer: Pacer): Pacer => ({
   sent: pacer.sent,
   safe: pacer.safe,
   inFlight: pacer.inFlight,
+  refused: pacer.refused,
   failed: pacer.failed,
   failedUpTo: pacer.failedUpTo,
   block: pacer.block,

@@ -3,7 +3,7 @@
  */
 import * as Caps from "../admission/caps.ts"
 import * as Meter from "./meter.ts"
-import type { Pacer, Admission } from "./pacer.ts"
+import { isUnknown, type Pacer, type Admission } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 
 /** A call that was not rejected counts as accepted after this time. */
@@ -80,10 +80,11 @@ export const furthest = (pacer: Pacer): Meter.Meter | undefined => {
 /** Between this phase and 0, soon after a cut, the bucket cannot be empty, so rejections teach the random rate. */
 const safePhase = -0.75
 
-/** Whether calls use less than the measured share, so that the bucket cannot be empty. */
+/** Whether calls use less than the measured share, or are held back by their number in flight: then the bucket cannot be empty. */
 export const isBelowShare = (pacer: Pacer): boolean => {
-  const phase = furthest(pacer)?.phase ?? 1
-  return phase > safePhase && phase <= 0
+  const meter = furthest(pacer)
+  if (meter === undefined) return isUnknown(pacer) && pacer.window.size < Infinity
+  return meter.phase > safePhase && meter.phase <= 0
 }
 
 /** What had been delivered when a call was sent: all charges but the rejected ones. Undefined if the meter was added later. */

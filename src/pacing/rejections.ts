@@ -2,8 +2,8 @@
  * The provider rejected a call, a 429: why, and what follows.
  *
  * `reject` judges by the provider's code (a ramp error), then by the headers, then by sequential tests over the calls that were
- * accepted and rejected. An isolated rejection delays only its own call. After an exhaustion the rate becomes what was delivered
- * since the last one, and grows back.
+ * accepted and rejected. An isolated rejection delays only its own call. If a limit of calls in flight explains the last rejections,
+ * the window holds that many. After an exhaustion the rate becomes what was delivered since the last one, and grows back.
  */
 import { type Charge, dimensions } from "../domain/amounts.ts"
 import * as Gate from "./gate.ts"
@@ -11,7 +11,7 @@ import { end } from "./ends.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
-import { meterOf, type Pacer, type Admission } from "./pacer.ts"
+import { isUnknown, meterOf, type Pacer, type Admission } from "./pacer.ts"
 import * as Verdicts from "./verdicts.ts"
 import type { Verdict } from "./verdicts.ts"
 import * as Window from "./window.ts"
@@ -65,7 +65,7 @@ const judgeByHeaders = (
 }
 
 /** Headers are ignored for this time after they showed room that did not exist. */
-const distrustMillis = 30_000
+const distrustMillis = 60_000
 
 /** The verdict of the sequential tests. `readings` are those of headers that are trusted. */
 const judgeByTests = (
@@ -75,22 +75,72 @@ const judgeByTests = (
   readings: Readings | undefined,
   now: number
 ): Verdict => {
-  const { gate } = pacer
   const hasRoom = readings !== undefined && haveRoom(pacer, admission, readings)
-  if (pacer.opening === undefined && gate.misses < 2 && admission.at > gate.fence) {
-    const pending = pendingCalls(pacer)
-    const rates = { random: pacer.random, score: alarmScore(pacer), pending }
-    pacer.window = Window.rejected(pacer.window, admission, rates, Math.max(0, pacer.inFlight - pending))
+  const isAttempt = judgeWindow(pacer, admission, hasRoom, now)
+  if (pacer.opening !== undefined) hold(pacer, now)
+  if (isAttempt || admission.at <= pacer.gate.fence) return "exhausted"
+  const score = scoreOf(pacer, admission, hasRoom)
+  if (isLimitOfCalls(pacer, score)) {
+    pacer.window = Window.claim(pacer.window, now, verdictMillis(pacer))
+    acquit(pacer, now)
+    return "exhausted"
   }
-  if (admission.at <= gate.fence) return "exhausted"
-  if (!isAlarm(pacer, admission, hasRoom)) return "isolated"
+  if (score < threshold(pacer) + (hasRoom ? roomScore : 0)) return "isolated"
+  blame(pacer, admission, retryAfter, readings, now)
+  return "exhausted"
+}
+
+/** An empty bucket explains the last rejections: blames the one that is most likely. */
+const blame = (
+  pacer: Pacer,
+  admission: Admission,
+  retryAfter: number | undefined,
+  readings: Readings | undefined,
+  now: number
+): void => {
+  pacer.bucketTest = { ...pacer.bucketTest, score: 0 }
+  // The limit of calls in flight that was claimed before was an empty bucket, too.
+  if (pacer.window.refutedAt !== undefined) pacer.window = Window.lift(pacer.window)
   const meter = culprit(pacer, admission, readings, now)
   if (readings !== undefined) {
     pacer.distrustUntil = now + distrustMillis
-    if (hasRoom && meter.dimension === "requests") smooth(meter)
+    if (meter.dimension === "requests" && haveRoom(pacer, admission, readings)) smooth(meter)
   }
   exhaust(pacer, meter, admission, retryAfter, undefined, now)
-  return "exhausted"
+}
+
+/**
+ * Holds the calls of the opening until more verdicts are known. Those under way went out too fast, or are too many, and each
+ * further one would be rejected, too.
+ */
+const hold = (pacer: Pacer, now: number): void => {
+  if (pacer.window.size < Infinity || pacer.inFlight === 0) return
+  pacer.gate = Gate.pause(pacer.gate, "rateLimit", now + pacer.rejectMillis)
+}
+
+/** The calls in flight explain the last rejections, and those to come of calls that were sent before. So no bucket was empty. */
+const acquit = (pacer: Pacer, now: number): void => {
+  pacer.gate = { ...pacer.gate, fence: now, misses: 0 }
+  pacer.bucketTest = { ...pacer.bucketTest, score: 0 }
+}
+
+/** Learns what a rejection says about a limit of calls in flight. True if that explains it, because the call was an attempt to grow. */
+const judgeWindow = (pacer: Pacer, admission: Admission, hasRoom: boolean, now: number): boolean => {
+  const { gate, window } = pacer
+  const inFlight = Window.othersAt(admission, pacer.refused - 1) + 1
+  pacer.window = Window.noted(window, admission, pacer.refused - 1, now)
+  if (admission.at <= gate.fence) return false
+  if (Window.isAttempt(window, inFlight, now)) {
+    pacer.window = Window.attempted(pacer.window, now, verdictMillis(pacer))
+    if (pacer.window.sure === undefined && (isUnknown(pacer) || hasRoom)) acquit(pacer, now)
+    // It says nothing else, unless an empty bucket is as likely, or more was accepted than had been claimed.
+    return window.refutedAt === undefined && (isUnknown(pacer) || hasRoom)
+  }
+  if (gate.misses < 2 && (!isUnknown(pacer) || window.size < Infinity)) {
+    const rates = { random: pacer.random, score: alarmScore(pacer), pending: pendingCalls(pacer) }
+    pacer.window = Window.rejected(pacer.window, { inFlight, crowded: admission.crowded }, rates)
+  }
+  return false
 }
 
 /** The rate of rejections that is worth a reaction: an empty bucket rejects 30 to 100 % of all calls. */
@@ -101,9 +151,9 @@ const openingRandom = 0.02
 /** What headers that show room count against an empty bucket: odds of 20 to 1. */
 const roomScore = 3
 
-/** Whether the sequential test finds that the bucket was empty. */
-const isAlarm = (pacer: Pacer, admission: Admission, hasRoom: boolean): boolean => {
-  const { bucketTest, opening } = pacer
+/** The score of the sequential test for an empty bucket. */
+const scoreOf = (pacer: Pacer, admission: Admission, hasRoom: boolean): number => {
+  const { bucketTest } = pacer
   const calls = Math.max(0, admission.number - bucketTest.seen - 1)
   let accepted = calls
   for (const meter of pacer.meters) {
@@ -120,25 +170,32 @@ const isAlarm = (pacer: Pacer, admission: Admission, hasRoom: boolean): boolean 
     pacer.random = Verdicts.learn(pacer.random, certain, isRandom, Verdicts.minRandom)
     pacer.learnedFrom = Math.max(pacer.learnedFrom, admission.safe)
   }
-  const p = opening === undefined ? pacer.random : Math.max(pacer.random, openingRandom)
+  const p = isUnknown(pacer) ? Math.max(pacer.random, openingRandom) : pacer.random
   const pending = pendingCalls(pacer)
   const { score, seen, surplus } = Verdicts.failed(bucketTest, admission.number, accepted, {
     p,
     q: worthActing,
     pending
   })
-  const isAlarm = score >= threshold(pacer) + (hasRoom ? roomScore : 0)
-  pacer.bucketTest = { score: isAlarm ? 0 : score, surplus, seen }
-  return isAlarm
+  pacer.bucketTest = { score, surplus, seen }
+  return score
 }
 
 /** Above the measured share, exhaustions are expected, so one false alarm is accepted in this many periods. */
 const probingPeriods = 3
-/** While nothing is known, three rejections in a row are an alarm. */
+/** While nothing is known, three rejections in a row are an alarm, and two are enough to hold the calls in flight. */
 const openingScore = 6
+const openingClaim = 5
+const openingTimes = 2
+
+/** Whether the calls in flight are limited, and that explains the last rejections better than an empty bucket. */
+const isLimitOfCalls = (pacer: Pacer, score: number): boolean =>
+  isUnknown(pacer)
+    ? score >= openingClaim && Window.explains(pacer.window, openingTimes)
+    : score >= alarmScore(pacer) && Window.explains(pacer.window)
 
 const threshold = (pacer: Pacer): number => {
-  if (pacer.opening !== undefined) return openingScore
+  if (isUnknown(pacer)) return openingScore
   const meter = furthest(pacer)
   return meter !== undefined && meter.phase > 0
     ? alarmScore(pacer, probingPeriods * Meter.periodOf(meter))
@@ -200,7 +257,7 @@ const exhaust = (
   pacer.gate = { ...pacer.gate, misses, reason: "rateLimit", fence: now }
   meter.fence = now
   meter.emptied = given
-  endOpening(pacer, now)
+  endOpening(pacer, remaining === undefined ? undefined : meter, now)
   Meter.pin(meter, now)
   measure(pacer, meter, { at: admission.at, given: given + left })
   meter.level = Math.min(meter.level, left)
@@ -215,15 +272,18 @@ const exhaust = (
 }
 
 /**
- * Ends the opening. The last doubling was too fast by a factor of up to two, or by more if the bucket began full, so what was
- * delivered bounds the rate. No call is sent until the verdicts on the calls in flight are known.
+ * Ends the opening. Its last round was too fast by a factor of up to two if it was filled, or by more if the bucket began full, so
+ * what was delivered bounds the rate. Limits that headers have named need no bound, and if headers named the `empty` bucket, the
+ * others have not been hit. No call is sent until the verdicts on the calls in flight are known.
  */
-const endOpening = (pacer: Pacer, now: number): void => {
-  if (pacer.opening === undefined) return
-  const rate = pacer.opening.last / verdictMillis(pacer) / 2
+const endOpening = (pacer: Pacer, empty: Meter.Meter | undefined, now: number): void => {
+  const { opening } = pacer
+  if (opening === undefined) return
+  // In a full window, a round says how many calls have ended, and nothing of a rate.
+  const rate = pacer.window.size < Infinity ? Infinity : opening.last / verdictMillis(pacer) / 2
   for (const meter of pacer.meters) {
     // Skip dimensions without samples.
-    if (meter.mean === 0) continue
+    if (meter.mean === 0 || meter.limit < Infinity || (empty !== undefined && meter !== empty)) continue
     const delivered = Math.min(rate * meter.mean, Meter.recentRate(meter, now))
     Meter.restart(meter, Math.max(delivered, Meter.minRate(meter)), 0)
     meter.floor = meter.peak

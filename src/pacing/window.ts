@@ -1,17 +1,41 @@
 /**
  * The in-flight window: how many calls may be in flight, learned if the provider limits that without saying so.
  *
- * The sequential test of `verdicts.ts` runs over the calls that find about as many in flight as were ever accepted. It is
- * independent of the test for an empty bucket: a rejection counts in both.
+ * A limit of calls in flight rejects every call that finds it full, and no other. So all of its rejections find the same number
+ * in flight, which is the most that was ever accepted, and that is what a limit is claimed from. An empty bucket rejects at any
+ * number. What cannot be told apart at first, because the calls in flight only increase, is settled by an attempt: the window
+ * grows, and an empty bucket accepts the next call as soon as it has refilled.
  *
- * A window is a value: each of these functions returns a new one.
+ * A known window shrinks by the sequential test of `verdicts.ts`, over the calls that find it nearly full.
+ *
+ * Numbers in flight are those at the provider: without calls that were rejected, though that was not known yet. A window is a
+ * value: each of these functions returns a new one.
  */
 import * as Verdicts from "./verdicts.ts"
 
+/** Rejections of calls that were sent before the first of them was known. */
+interface Burst {
+  readonly knownAt: number
+  /** How many calls had been refused before. */
+  readonly refused: number
+  /** How many they are, and those before them that found as many in flight. */
+  readonly times: number
+  /** The number of the first call that was rejected, and the calls in flight that it found. Those had all been accepted. */
+  readonly first: number
+  readonly found: number
+}
+
 export interface Window extends Verdicts.Test {
   readonly size: number
+  /** While it grows, the size before: calls beyond it are attempts. */
+  readonly sure: number | undefined
   /** The highest number in flight that was accepted; it decays slowly. */
   readonly high: number
+  /** The last rejections that became known together, if there were any. */
+  readonly burst: Burst | undefined
+  /** The size that was claimed, and when the provider accepted clearly more. */
+  readonly claimed: number | undefined
+  readonly refutedAt: number | undefined
   /** The lowest number in flight of the rejections in the score. */
   readonly low: number
   /** The number of calls sent while about as many were in flight as ever. */
@@ -23,18 +47,30 @@ export interface Window extends Verdicts.Test {
   /** By how much it grows next, and how many calls have to find it full before. */
   readonly step: number
   readonly need: number
+  /** When it grows in any case, and how long after the last failed attempt that is. */
+  readonly retryAt: number | undefined
+  readonly pause: number | undefined
+  /** Rejections of the attempt under way. */
+  readonly missed: number | undefined
 }
 
 export const make = (): Window => ({
   ...Verdicts.makeTest(),
   size: Infinity,
+  sure: undefined,
   high: 0,
+  burst: undefined,
+  claimed: undefined,
+  refutedAt: undefined,
   low: 0,
   crowded: 0,
   full: 0,
   dueAt: undefined,
   step: 1,
-  need: 0
+  need: 0,
+  retryAt: undefined,
+  pause: undefined,
+  missed: undefined
 })
 
 /** A limit of one call in flight looks the same as a bucket. */
@@ -49,8 +85,113 @@ export const sent = (w: Window, inFlight: number): Window => {
   return { ...w, crowded: w.crowded + 1, full: inFlight >= w.size ? w.full + 1 : w.full }
 }
 
-/** A call was accepted that was sent when there were `inFlight`. */
-export const accepted = (w: Window, inFlight: number): Window => ({ ...w, high: Math.max(w.high * 0.999, inFlight) })
+/** A call was accepted that was sent when there were `inFlight`, if that is known. */
+export const accepted = (w: Window, inFlight: number | undefined, sentAt: number): Window => ({
+  ...w,
+  high: Math.max(w.high * 0.999, inFlight ?? 0),
+  refutedAt: w.refutedAt !== undefined && sentAt > w.refutedAt ? undefined : w.refutedAt
+})
+
+// -----------------------------------------------------------------------------
+// Rejections
+// -----------------------------------------------------------------------------
+
+/**
+ * A call was rejected, and `refused` had been before. Rejections come out of order, so only the first call of a burst is known to have
+ * found nothing but accepted calls.
+ */
+export const noted = (w: Window, call: Sent, refused: number, now: number): Window => {
+  const { burst } = w
+  if (burst === undefined || call.at >= burst.knownAt) {
+    const high = Math.max(w.high, burst?.found ?? 0)
+    const found = othersAt(call, refused)
+    const times = burst?.found === found ? burst.times + 1 : 1
+    return { ...w, high, burst: { knownAt: now, refused, times, first: call.number, found } }
+  }
+  const times = burst.times + 1
+  if (call.number > burst.first) return { ...w, burst: { ...burst, times } }
+  const found = othersAt(call, burst.refused)
+  const next = { ...w, burst: { ...burst, times, first: call.number, found } }
+  // What was found from this burst was too much.
+  return w.sure === undefined && w.size === burst.found
+    ? { ...next, size: Math.max(minSize, Math.min(w.size, found)) }
+    : next
+}
+
+/** A call: its number, when it was sent, the calls in flight with it, and how many had been refused by then. */
+interface Sent {
+  readonly at: number
+  readonly number: number
+  readonly inFlight: number
+  readonly refused: number
+}
+
+/** The calls that the provider had in flight when a call was sent, if it had refused so many of those sent before. */
+export const othersAt = ({ inFlight, refused }: Sent, known: number): number =>
+  Math.max(0, inFlight - 1 - Math.max(0, known - refused))
+
+/** A limit is claimed from this many rejections that found as many in flight. */
+const minTimes = 3
+
+/** Whether a limit of calls in flight explains the last rejections, at least `times` of them. */
+export const explains = ({ burst, high, refutedAt, size }: Window, times = minTimes): boolean =>
+  size === Infinity &&
+  refutedAt === undefined &&
+  burst !== undefined &&
+  burst.found >= Math.max(high, minSize) &&
+  burst.times >= times
+
+/** Holds as many calls in flight as the last rejections found. The first attempt to grow follows soon. */
+export const claim = (w: Window, now: number, verdictMillis: number): Window => {
+  const size = Math.max(minSize, w.burst!.found)
+  return {
+    ...w,
+    ...settled(size),
+    claimed: size,
+    refutedAt: undefined,
+    score: 0,
+    need: growthCalls,
+    retryAt: now + verdictMillis,
+    pause: verdictMillis
+  }
+}
+
+/** A window that does not grow. */
+const settled = (size: number) => ({ size, sure: undefined, full: 0, dueAt: undefined, step: 1, missed: undefined })
+
+/** Forgets the limit, because it was something else. */
+export const lift = (w: Window): Window => ({
+  ...w,
+  ...settled(Infinity),
+  need: 0,
+  retryAt: undefined,
+  pause: undefined
+})
+
+/** Whether a call that made so many in flight was an attempt to grow. */
+export const isAttempt = ({ dueAt = Infinity, sure }: Window, inFlight: number, now: number): boolean =>
+  sure !== undefined && inFlight > sure && now < dueAt
+
+/** After a failed attempt the next one comes after this many times the pause, up to the longest. */
+const pauseFactor = 4
+const maxPause = 600_000
+
+/** An attempt was rejected. Of several together, one may be rejected at random. */
+export const attempted = (w: Window, now: number, verdictMillis: number): Window => {
+  const { missed = 0, need, pause = verdictMillis, sure = w.size } = w
+  const isSingle = w.size - sure <= 1
+  if (!isSingle && missed === 0) return { ...w, missed: 1, dueAt: undefined }
+  const size = Math.max(sure, w.burst?.found ?? 0)
+  const hasGrown = size > sure
+  const next = hasGrown ? verdictMillis : Math.min(maxPause, pauseFactor * pause)
+  return {
+    ...w,
+    ...settled(size),
+    need: hasGrown ? growthCalls : Math.min(maxGrowthCalls, 2 * Math.max(growthCalls, need)),
+    retryAt: now + next,
+    pause: next
+  }
+}
 
 /** The lowest rate of random rejections here: a window is suspected after about four rejections in a row. */
 const minRandom = 0.02
@@ -63,20 +204,19 @@ const firstScore = 3
 /** A rejection in a full window subtracts this many calls from the count. */
 const rejectionCost = 4
 
-/** A call was rejected. Of those in flight now, `confirmed` are known to be accepted. */
+/** A call was rejected that was no attempt to grow. */
 export const rejected = (
   w: Window,
   call: { readonly inFlight: number; readonly crowded: number },
-  rates: { readonly random: number; readonly score: number; readonly pending: number },
-  confirmed: number
+  rates: { readonly random: number; readonly score: number; readonly pending: number }
 ): Window => {
-  if (call.inFlight < crowd(w)) return w
+  if (call.inFlight < crowd(w)) return w.sure === undefined ? w : { ...w, dueAt: undefined }
   const accepted = Math.max(0, call.crowded - w.seen - 1)
   const scale = { p: Math.max(minRandom, rates.random), q: worthActing, pending: rates.pending }
   const { isFirst, ...test } = Verdicts.failed(w, call.crowded, accepted, scale)
   const judged = { ...w, ...test, low: isFirst ? call.inFlight : Math.min(w.low, call.inFlight) }
   const isAlarm = test.score >= (call.inFlight >= w.size ? shrinkScore : firstScore + rates.score)
-  const next = isAlarm ? shrunk(judged, confirmed) : judged
+  const next = isAlarm ? shrunk(judged) : judged
   return call.inFlight >= next.size ? { ...next, full: next.full - rejectionCost, dueAt: undefined } : next
 }
 
@@ -84,32 +224,40 @@ export const rejected = (
 const growthCalls = 10
 const maxGrowthCalls = 80
 
-const shrunk = (w: Window, confirmed: number): Window => {
-  const found = Math.min(w.size, Math.max(w.low - 1, Math.floor(confirmed)))
-  const size = found < minSize ? Infinity : found
+const shrunk = (w: Window): Window => {
+  const size = Math.max(minSize, Math.min(w.size, w.low - 1))
   const need = w.need === 0 ? growthCalls : Math.min(maxGrowthCalls, 2 * w.need)
-  return { ...w, size, high: Math.min(w.high, size), score: 0, full: 0, need, step: 1 }
+  return { ...w, ...settled(size), high: Math.min(w.high, size), score: 0, need }
 }
+
+// -----------------------------------------------------------------------------
+// Growth
+// -----------------------------------------------------------------------------
 
 /** A window that has grown by a larger step than this is no longer limited. */
 const maxStep = 256
 
-/** Grows by 1, 2, 4, ... calls once enough calls have found the window full and their verdicts are known. */
+/** Grows by 1, 2, 4, ... calls, once enough calls have found the window full or the pause is over. */
 export const grow = (w: Window, now: number, verdictMillis: number): Window => {
-  if (w.full < w.need) return w
+  if (w.sure === undefined && now >= (w.retryAt ?? Infinity)) return grown(w, now)
+  if (w.sure === undefined && w.full < w.need) return w
   const { dueAt = now + verdictMillis } = w
   if (now < dueAt) return dueAt === w.dueAt ? w : { ...w, dueAt }
-  const step = 2 * w.step
-  return {
-    ...w,
-    size: step > maxStep ? Infinity : w.size + w.step,
-    step,
-    // The third step in a row: the window was too small.
-    need: step > 4 ? growthCalls : w.need,
-    full: 0,
-    dueAt: undefined
-  }
+  return grown(w, now)
 }
 
-/** When a full window may grow; `Infinity` while too few calls have found it full. */
-export const growsAt = ({ dueAt = Infinity, full, need }: Window): number => (full < need ? Infinity : dueAt)
+const grown = (w: Window, now: number): Window => {
+  const step = 2 * w.step
+  const next = { ...w, sure: w.size, step, full: 0, dueAt: undefined, missed: undefined }
+  if (step > maxStep) return lift(next)
+  return { ...next, size: w.size + w.step, refutedAt: isRefuted(w) ? (w.refutedAt ?? now) : w.refutedAt }
+}
+
+/** Whether clearly more calls in flight were accepted than the limit that was claimed. */
+const isRefuted = ({ claimed = Infinity, size }: Window): boolean => size > claimed + Math.max(2, claimed / 8)
+
+/** When a full window may grow; `Infinity` if that depends on other events. */
+export const growsAt = ({ dueAt = Infinity, full, need, retryAt = Infinity, sure }: Window): number => {
+  if (sure !== undefined) return dueAt
+  return Math.min(retryAt, full < need ? Infinity : dueAt)
+}

@@ -123,6 +123,10 @@ const test: Readers<Verdicts.Test> = each(amount, "score", "surplus", "seen")
 
 const window = object<Window.Window>({
   ...test,
+  ...each(optional(amount), "sure", "claimed", "missed", "pause"),
+  refutedAt: optional(past),
+  retryAt: optional(upTo(2 * hour)),
+  burst: optional(object({ knownAt: past, ...each(amount, "refused", "times", "first", "found") })),
   ...each(amount, "high", "low", "crowded"),
   size: within(1, maxNumber, Infinity),
   full: within(minFull, maxNumber),
@@ -143,10 +147,13 @@ const law = object<Law.Pacer>({
     allowed: atLeastOne
   }),
   window,
-  opening: optional(object({ at: past, ...each(amount, "since", "last"), allowed: atLeastOne })),
+  opening: optional(
+    object({ at: past, ...each(amount, "since", "last"), allowed: atLeastOne, isNamed: optional(flag) })
+  ),
   ...each(object(test), "bucketTest", "outageTest"),
   ...each(within(minRandom, maxRandom), "random", "randomOverload"),
   ...each(amount, "learnedFrom", "sent", "safe", "inFlight", "failed", "failedUpTo"),
+  refused: (value, ...read) => (value === undefined ? 0 : amount(value, ...read)),
   ...each(measured, "rejectMillis", "overloadMillis", "answerMillis"),
   block: object({ at: past, ...each(amount, "sent", "before") }),
   distrustUntil: upTo(hour, -Infinity),

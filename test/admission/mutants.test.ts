@@ -63,7 +63,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
   ],
   [
     "window: finds an undeclared limit of calls in flight",
-    { without: "a window", in: "Window.rejected", by: Fault.never(Fault.deciding()) }
+    { without: "a window", in: "Window.othersAt", by: Fault.through(Fault.calling("Math.max"), () => 0) }
   ],
   [
     "overload: a lone one delays nobody, and 5 % of random ones cost next to nothing",
@@ -98,7 +98,7 @@ const brokenRules: ReadonlyArray<readonly [RuleName, Fault.Fault]> = [
     }
   ],
   [
-    "overload: an outage is probed after 1, 2, 5, 10 s, one call at a time",
+    "overload: an outage is probed after 1, 2, 3, 5, 7, 10 s, one call at a time",
     { without: "one probe at a time", in: "Law.decide", by: Fault.always(Fault.returning("0")) }
   ],
   [

@@ -176,17 +176,17 @@ const down = (until: number, retryAfter?: number) => {
 
 describe("Budget in an outage", () => {
   it.effect(
-    "probes after 1, 2, 5 and 10 s, each time with another agent, and sends all calls when a probe succeeds",
+    "probes after 1, 2, 3, 5, 7 and 10 s, each time with another agent, and sends all calls when a probe succeeds",
     () =>
       Effect.gen(function* () {
         // Regression: a failed probe sent the next one at once, so an outage of 30 s cost every agent its five
         // attempts.
-        const { call, sent, times } = down(45_000)
+        const { call, sent, times } = down(35_000)
         const fibers = yield* Effect.forEach(["a", "b", "c", "d", "e", "f"], (agent) => start(call(agent)))
         yield* TestClock.adjust(100)
         assert.deepStrictEqual(times(), [0, 0, 0, 0, 0, 0])
         let at = 100
-        for (const rest of [1_000, 2_000, 5_000, 10_000, 10_000, 10_000]) {
+        for (const rest of [1_000, 2_000, 3_000, 5_000, 7_000, 10_000]) {
           const before = sent.length
           assert.deepStrictEqual((yield* pool).pause, { reason: "overload", leftMillis: rest })
           yield* TestClock.adjust(rest - 1)
@@ -264,7 +264,7 @@ describe("Budget in an outage", () => {
       yield* TestClock.adjust("2 minutes")
       yield* Fiber.joinAll(fibers)
       const probes = times().filter((at) => at > 2_000 && at < 40_000)
-      assert.isAtMost(probes.length, 5)
+      assert.isAtMost(probes.length, 6)
       assert.isAtMost(Math.max(...times()), 61_000)
       store.latency = 0
     }).pipe(Effect.provide(Layer.provide(make({ limits }), BudgetStore.layer(store))))

@@ -288,15 +288,4 @@ describe("a rejection is evidence of a limit of calls in flight", () => {
     const pending = 0.01 * (2 * pool.rejectMillis + 20)
     assert.closeTo(pool.window.surplus, pending * Math.log(0.98 / 0.5), 1e-9)
   })
-
-  it("and the window holds the calls that are known to be accepted", () => {
-    const pool = known(1_000)
-    pool.random = 0.05
-    const open = Array.from({ length: 4 }, () => Law.take(pool, whole(1_000), 0))
-    pool.window = { ...pool.window, seen: pool.window.crowded }
-    for (let i = 0; i < 30; i++) Law.take(pool, whole(1_000), 0)
-    for (const admission of open) reject(Law, pool, admission, 0)
-    const pending = 0.01 * (2 * pool.rejectMillis + 20)
-    assert.strictEqual(pool.window.size, Math.floor(pool.inFlight - pending))
-  })
 })

@@ -60,9 +60,9 @@ describe("headers that showed room which did not exist", () => {
     return pool.meters.find(({ dimension }) => dimension === "tokens")!.level
   }
 
-  it("are distrusted for half a minute", () => {
-    assert.isAbove(levelAfter(20_000, true), 1_000)
-    assert.isAtMost(levelAfter(40_000, true), 0)
+  it("are distrusted for a minute", () => {
+    assert.isAbove(levelAfter(50_000, true), 1_000)
+    assert.isAtMost(levelAfter(70_000, true), 0)
     assert.isAtMost(levelAfter(20_000, false), 0)
   })
 })

@@ -13,7 +13,11 @@ describe("A stored state", () => {
   })
 
   it("is read as 0.3 wrote it, and written so that 0.3 reads it", () => {
-    assert.deepStrictEqual(JSON.parse(Text.encode(Text.decode(JSON.stringify(stored)))), stored)
+    // 0.3 ignores properties that it does not know.
+    const { law, ...rest } = JSON.parse(Text.encode(Text.decode(JSON.stringify(stored))))
+    const { refused, ...known } = law
+    assert.deepStrictEqual({ ...rest, law: known }, stored)
+    assert.strictEqual(refused, 0)
   })
 
   it("puts no process into degraded mode, whatever it holds", () => {

@@ -365,7 +365,7 @@ export const rules = {
     }
   },
 
-  "overload: an outage is probed after 1, 2, 5, 10 s, one call at a time": (law) => {
+  "overload: an outage is probed after 1, 2, 3, 5, 7, 10 s, one call at a time": (law) => {
     for (const from of [0, 20_000]) {
       const pool = poolOf(law)
       let now = from === 0 ? 0 : flow(law, pool, 0, from)
@@ -388,7 +388,7 @@ export const rules = {
         now = admission.at + 50
         assert.strictEqual(fail(law, pool, admission, now), "outage")
       }
-      assert.deepStrictEqual(pauses, [1_000, 2_000, 5_000, 10_000, 10_000, 10_000])
+      assert.deepStrictEqual(pauses, [1_000, 2_000, 3_000, 5_000, 7_000, 10_000])
       const probe = send(law, pool, now)
       answer(law, pool, probe, probe.at + 100)
       assert.strictEqual(wait(law, pool, probe.at + 100), 0)
@@ -431,7 +431,7 @@ export const rules = {
       assert.strictEqual(sent.filter(({ at }) => at === 0).length, 1, "one call alone at first")
       assert.isAtMost(early, 16)
       assert.isAtLeast(used, hasHeaders ? 0.9 : 0.85)
-      assert.isAtMost(rejected, hasHeaders ? 0.02 : 0.05)
+      assert.isAtMost(rejected, hasHeaders ? 0.02 : 0.06)
       assert.deepStrictEqual(lost, [])
     }
   },

@@ -39,7 +39,7 @@ const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
   flaky: () =>
     "A call that times out takes 30 s and is then repeated, so the makespan is that of the unluckiest agent. Strategies that give up on other failures than rate limits end sooner, with work undone.",
   outage: () =>
-    "Attempts of a single call do not last for 30 s. Floodgate sends one probe at a time, after pauses of 1, 2, 5 and 10 s, and trails the oracle, which probes every second, by the remainder of its last pause. The last attempts of `effect-rate-limiter` happen to come just after the end; in a longer outage they would all be spent.",
+    "Attempts of a single call do not last for 30 s. Floodgate sends one probe at a time, after pauses of 1, 2, 3, 5, 7 and 10 s, and trails the oracle, which probes every second, by the remainder of its last pause. The last attempts of `effect-rate-limiter` happen to come just after the end; in a longer outage they would all be spent.",
   "outage-at-start": (of) =>
     `The provider is back after 10 s. Floodgate sends its next probe after 18 s, and so ends after \`bottleneck-tuned\` (${seconds(of("bottleneck-tuned"))}), \`hand-written\` (${seconds(of("hand-written"))}) and Effect's limiter, whose retries happen to come earlier. The SDKs have spent their retries by then.`,
   neighbour: (of) =>
