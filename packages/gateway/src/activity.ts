@@ -209,6 +209,11 @@ export class Activity {
     this.count("floodgate_gateway_unauthorized", "Requests without a valid key, by reason", labels)
   }
 
+  /** Counts a request that was passed on without being paced, by the name of its key if it has one. */
+  passed(kind: string, key: string): void {
+    this.count("floodgate_gateway_passed", "Requests that are no calls, by kind and key", { kind, key })
+  }
+
   /** Counts a response that began before its outcome was known. */
   held(): void {
     this.count("floodgate_gateway_held", "Responses that began early, to keep their client", {})

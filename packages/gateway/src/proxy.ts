@@ -18,6 +18,7 @@ import * as Refusals from "./refusals.ts"
 import * as Bodies from "./bodies.ts"
 import * as Response from "./response.ts"
 import type { ParsedOptions } from "./options.ts"
+import { passedKindOf } from "./passed.ts"
 import { addressed, upstreamOfPlace } from "./places.ts"
 import type { Routed } from "./routes.ts"
 import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
@@ -84,6 +85,7 @@ const pass = Effect.fnUntraced(function* (
     return yield* Refusals.refuse(response, Refusals.refusalFor(Refusals.unreachable(Cause.squash(answer.cause))))
   }
   activity.ended({ outcome: "passed", upstream })
+  activity.passed(passedKindOf(routed.path), exchange?.holder.name ?? "")
   response.writeHead(answer.value.status, Headers.incoming(answer.value.headers))
   yield* Response.relay(response, answer.value.body)
 }, Effect.scoped)

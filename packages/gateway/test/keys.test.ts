@@ -189,7 +189,41 @@ describe("a gateway with keys", () => {
       const host = new URL(here.upstream.url).host
       // The account is named after the upstream, where a caller's own key would be a hash.
       assert.include(after, `"name":"${host}/openai/m"`)
-      for (const shown of [status, after]) assert.notMatch(shown, /fg-|sk-|[\da-f]{32}/)
+      // The id of a cap without a name is for programs.
+      const names = (text: string) => text.replaceAll(/"id":"(?:[^"\\]|\\.)*"/g, "")
+      for (const shown of [status, after]) assert.notMatch(names(shown), /fg-|sk-|[\da-f]{32}/)
+    })
+  )
+
+  it.live("counts the requests of a key that are passed on, by what they are", () =>
+    Effect.gen(function* () {
+      const here = yield* world()
+      for (const [method, path] of [
+        ["GET", "/v1/models"],
+        ["POST", "/v1/images/generations"],
+        ["POST", "/v1/batches"],
+        ["POST", "/v1beta/models/m:countTokens"],
+        ["POST", "/v1beta/models/m:asyncBatchEmbedContent"],
+        ["GET", "/v1/files/f?purpose=batch"],
+        ["POST", "/v1/audio/speech"],
+        ["POST", "/v1/completions"],
+        ["GET", "/openai/unheard/of"]
+      ] as const) {
+        const { status, text } = yield* send(here.url, path, [`x-api-key: ${ads}`], method)
+        assert.strictEqual(status, 200, `${path}: ${text}`)
+      }
+      const metrics = yield* Effect.promise(async () => (await fetch(`${here.url}/metrics`)).text())
+      const found = metrics.matchAll(/^floodgate_gateway_passed\{.*kind="([^"]*)".*key="ads".*\} (\d+)$/gm)
+      assert.deepStrictEqual(Object.fromEntries(Array.from(found, ([, kind, count]) => [kind, Number(count)])), {
+        models: 1,
+        images: 1,
+        batches: 2,
+        "count tokens": 1,
+        files: 1,
+        audio: 1,
+        completions: 1,
+        other: 1
+      })
     })
   )
 
