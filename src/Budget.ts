@@ -57,7 +57,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { type Ask, using } from "./budget/asking.ts"
+import { type Ask, mayAsk, using } from "./budget/asking.ts"
 import type { BudgetError } from "./budget/errors.ts"
 import { unlimited } from "./budget/forecast/forecast.ts"
 import type * as Forecast from "./budget/forecast/models.ts"
@@ -420,8 +420,8 @@ const reserving = <A, E, R>(
   Effect.withFiber(({ context }) => {
     if (options !== undefined) check(operation, BudgetChecks.reserved, options)
     const { reserve } = Context.getUnsafe(context, TokenBudget)
-    const ask = Context.get(context, AtOnce.OnlyEffect) ? undefined : AtOnce.of<Ask>(reserve)
-    if (ask !== undefined) return using(ask, estimate, use, options)
+    const ask = AtOnce.of<Ask>(reserve)
+    if (ask !== undefined && mayAsk(ask, context)) return using(ask, estimate, use, options)
     // The effect runs in the scope of its caller, and not in that of the reservation.
     const used = (held: Reservation) => Effect.provideContext(use(held), context as Context.Context<R>)
     return Effect.scoped(Effect.flatMap(reserve(estimate, options), used))

@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Tracer from "effect/Tracer"
+import * as AtOnce from "../domain/atOnce.ts"
 import type * as Limits from "../Limits.ts"
 import { Entry } from "./entry.ts"
 import { BudgetError } from "./errors.ts"
@@ -13,11 +14,19 @@ import { handOut } from "./reservation.ts"
  * Asks for admission without Effect. The answer is the call, admitted or waiting, or why there is none. Whoever asks must let the
  * call {@link Entry.leave} in the end.
  */
-export type Ask = (
-  context: Context.Context<never>,
-  estimate: Limits.Estimate,
-  how: GovernedOptions | undefined
-) => Entry | Effect.Effect<never, BudgetError>
+export interface Ask {
+  (
+    context: Context.Context<never>,
+    estimate: Limits.Estimate,
+    how: GovernedOptions | undefined
+  ): Entry | Effect.Effect<never, BudgetError>
+  /** Whether callers in this context may ask so. @default all may */
+  readonly isFor?: (context: Context.Context<never>) => boolean
+}
+
+/** Whether a caller may ask without Effect. */
+export const mayAsk = ({ isFor }: Ask, context: Context.Context<never>): boolean =>
+  !Context.get(context, AtOnce.OnlyEffect) && (isFor === undefined || isFor(context))
 
 /** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
 export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {

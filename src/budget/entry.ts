@@ -38,6 +38,12 @@ export interface CheckedFailure {
   readonly used: Amounts.Charge
 }
 
+/** Is told when a call has begun, and what it used if it succeeds. */
+export interface EntryWatcher {
+  readonly began: () => void
+  readonly used: (usage: Limits.Usage) => void
+}
+
 /** The operations of a pool that a call and its holder need. */
 export interface PoolOfCall {
   readonly name: string
@@ -78,6 +84,8 @@ export class Entry implements FairQueue.Queued {
   /** How the wait has ended, if it has. Its caller may not have resumed yet. */
   resolution: Resolution | undefined = undefined
   private resume: ((resolution: Resolution) => void) | undefined = undefined
+  /** Whoever remembers what calls use. */
+  watcher: EntryWatcher | undefined = undefined
 
   constructor(pool: PoolOfCall, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
     this.pool = pool
@@ -144,7 +152,9 @@ export class Entry implements FairQueue.Queued {
   }
   /** Its caller has resumed, and holds its reservation from now on. */
   begin(): void {
-    if (this.phase === "held") this.phase = "begun"
+    if (this.phase !== "held") return
+    this.phase = "begun"
+    this.watcher?.began()
   }
   /** The scope of its caller has closed. A call that has not begun has sent nothing; otherwise its usage is unknown. */
   leave(exit: Exit.Exit<unknown, unknown>): void {

@@ -1,6 +1,7 @@
 /** The reservation that a caller gets for an admitted call. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { Reading, Readings } from "../pacing/law.ts"
 import { check, millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
@@ -14,15 +15,20 @@ const usedOf = ({ charge, estimate }: Entry, usage: Limits.Usage): Amounts.Charg
   Amounts.used(charge, usage, estimate)
 
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
-export const observe = (entry: Entry, said: Observation): undefined =>
-  entry.pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(entry, said.usage))
+export const observe = (entry: Entry, said: Observation): undefined => {
+  if (said.usage !== undefined) entry.watcher?.used(said.usage)
+  return entry.pool.observe(readingsOf(said), entry, said.usage === undefined ? undefined : usedOf(entry, said.usage))
+}
 
 /** Replaces the estimate of a call by its usage. */
 export const settle = (
   entry: Entry,
   usage: Limits.Usage,
   outcome: "success" | "failure" | "denied" = "success"
-): undefined => entry.pool.settle(entry, usedOf(entry, usage), outcome)
+): undefined => {
+  if (outcome === "success") entry.watcher?.used(usage)
+  return entry.pool.settle(entry, usedOf(entry, usage), outcome)
+}
 
 /** Ends a call that was rejected or failed, and judges the failure. */
 export const fail = (entry: Entry, failure: FailOptions): Verdict => {
@@ -34,6 +40,16 @@ export const fail = (entry: Entry, failure: FailOptions): Verdict => {
     readings: signal === undefined ? undefined : readingsOf(signal),
     used: usedOf(entry, usage)
   })
+}
+
+/** Ends a reservation that no scope ends. If that throws because of the figures of a caller's accounting, it keeps its estimate. */
+export const ending = <A>(entry: Entry, end: (entry: Entry) => A): A => {
+  try {
+    return end(entry)
+  } catch (thrown) {
+    entry.leave(Exit.die(thrown))
+    throw thrown
+  }
 }
 
 /** Hands an admitted call to its caller, as a plain object of functions that can be copied and decorated. */

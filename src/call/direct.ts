@@ -4,14 +4,12 @@
  *
  * It decides nothing: the decisions are functions of the call, in `governedCall.ts` and `steps.ts`, which the steps in Effect use, too.
  */
-import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
 import * as Scope from "effect/Scope"
-import { awaited } from "../budget/asking.ts"
+import { awaited, mayAsk } from "../budget/asking.ts"
 import { Entry } from "../budget/entry.ts"
-import * as AtOnce from "../domain/atOnce.ts"
 import * as Estimating from "../domain/estimating.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Limits from "../Limits.ts"
@@ -25,6 +23,7 @@ import {
   type CallAttempt,
   checked,
   lessOf,
+  pay,
   prepare,
   queueingOf,
   refusalFor,
@@ -38,19 +37,13 @@ import {
 // Admission
 // -----------------------------------------------------------------------------
 
-/**
- * Whether a call goes through Effect only where it has to wait: no other layer is in its way, and nothing comes between its estimate
- * and its admission.
- */
-export const isDirect = (
-  { how, isPaid, isTraced, parts, placement }: GovernedCall,
-  context: Context.Context<never>
-): boolean =>
+/** Whether a call goes through Effect only where it has to wait: no other layer is in its way, and no other call. */
+export const isDirect = ({ how, isTraced, parts, placement }: GovernedCall, context: Context.Context<never>): boolean =>
   parts.atOnce !== undefined &&
   placement === undefined &&
-  !(isTraced || isPaid) &&
+  !isTraced &&
   how.cacheKey === undefined &&
-  !Context.get(context, AtOnce.OnlyEffect)
+  mayAsk(parts.atOnce.ask, context)
 
 /** Asks the budget to admit an attempt, and notes what is left to do until it is admitted. */
 const ask = (call: GovernedCall, context: Context.Context<never>): void => {
@@ -58,7 +51,16 @@ const ask = (call: GovernedCall, context: Context.Context<never>): void => {
   const { parts, known } = call
   const estimate = parts.atOnce!.estimate(known)
   const revise = Estimating.revision(parts.estimator.estimate, call, estimate)
-  call.rest = call.last < call.now ? tooLate : asked(call, context, estimate, revise, call.now)
+  const reserve = () => asked(call, context, estimate, revise, call.now)
+  if (call.last < call.now) {
+    call.rest = tooLate
+    return
+  }
+  const unpaid = call.isPaid ? pay(call, call, estimate, context) : undefined
+  call.rest =
+    unpaid === undefined
+      ? reserve()
+      : Effect.flatMap(Effect.uninterruptibleMask(unpaid), () => reserve() ?? Effect.void)
 }
 
 const asked = (
@@ -144,19 +146,19 @@ export const begin =
   }
 
 /**
- * Goes on in Effect with a call that was begun outside of it: one that was not admitted yet, or whose attempt was sent and failed
- * with a cause. The call then ends with the scope, as one of `Governor.open` does.
+ * Goes on in Effect with a call that was begun outside of it: one that was not admitted yet, or whose attempt was sent, with the
+ * `rest` of that attempt. The call then ends with the scope, as one of `Governor.open` does.
  */
 export const resume = <A, E, R>(
   call: GovernedCall,
   attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
-  cause?: Cause.Cause<E>
+  rest?: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope> => {
   const sent = pipe(attempt, timed, broken, withAgent)
   const opened = (_: GovernedCall, value: A) => Effect.succeed(value)
   const first = Effect.withFiber<A, E | CallError, Exclude<R, Scope.Scope> | Scope.Scope>(({ context }) => {
     call.within = Context.getUnsafe(context, Scope.Scope)
-    if (cause !== undefined) return Effect.uninterruptible(call.failWith(cause))
+    if (rest !== undefined) return settling(opened)(() => rest)(call)
     const made = settling(opened)(sent)(call)
     return call.rest === undefined ? made : Effect.flatMap(call.rest, () => made)
   })

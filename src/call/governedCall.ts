@@ -356,7 +356,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
       const failure = { reason, retryAfter, usage, signal }
       return this.entry === undefined
         ? Effect.map(this.reservation.fail(failure), judged)
-        : judged(Reservation.fail(this.entry, failure))
+        : judged(Reservation.ending(this.entry, (entry) => Reservation.fail(entry, failure)))
     }
     const ended = this.settleTo(usage, signal, isDenied ? "denied" : "failure")
     return ended === undefined ? judged(undefined) : Effect.map(ended, () => judged(undefined))
@@ -368,9 +368,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     signal?: Limits.Signal,
     outcome?: "failure" | "denied"
   ): Effect.Effect<void> | undefined {
-    const { entry } = this
     const observed = this.observe(signal)
-    if (entry !== undefined) return Reservation.settle(entry, usage, outcome)
+    if (this.entry !== undefined) {
+      return void Reservation.ending(this.entry, (entry) => Reservation.settle(entry, usage, outcome))
+    }
     const settled = this.reservation.settle(usage, outcome)
     return observed === undefined ? settled : Effect.andThen(observed, settled)
   }

@@ -108,34 +108,42 @@ const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLe
     return a.key < b.key ? -1 : 1
   })
 
+/** What a call has paid, and what is left to do until it has paid all. */
+export interface PaymentState {
+  /** Undefined if there is nothing to pay. */
+  readonly payment: Payment | undefined
+  /** Waits for ledgers, or fails; undefined if everything is paid. Must run uninterruptible; `restore` is around the wait. */
+  readonly rest: ((restore: Restore) => Effect.Effect<void, Budget.BudgetError>) | undefined
+}
+
 /**
- * Reserves what a call may cost. It waits if only the reservations of running calls are in the way. Returns undefined if the
- * call has no price and its purses no cap. Must run uninterruptible; `restore` is around the wait.
+ * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way. There is nothing to pay if
+ * the call has no price and its purses no cap.
  */
-export const pay = (
-  request: PaymentRequest,
-  restore: Restore
-): Effect.Effect<Payment | undefined, Budget.BudgetError> =>
-  Effect.withFiber(({ context }) => {
-    const { call, price, queueing, wake } = request
-    const ledgers = inOrder(request.purses)
-    for (const ledger of ledgers) ledger.clock = Context.get(context, Clock.Clock)
-    if (price === undefined) {
-      const capped = ledgers.find(({ isCapped }) => isCapped)
-      if (capped !== undefined) {
-        return Effect.fail(denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name })))
-      }
-      for (const ledger of ledgers) ledger.unpriced++
-      return Effect.undefined
+export const pay = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
+  const { call, price, queueing, wake } = request
+  const ledgers = inOrder(request.purses)
+  for (const ledger of ledgers) ledger.clock = Context.get(context, Clock.Clock)
+  if (price === undefined) {
+    const capped = ledgers.find(({ isCapped }) => isCapped)
+    if (capped !== undefined) {
+      const refusal = denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
+      return { payment: undefined, rest: () => Effect.fail(refusal) }
     }
-    const asked = { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
-    const payment = new Payment(ledgers, { ...queueingOf(context, queueing), wake, asked })
-    // A cap that is reached refuses the call before it waits for another one.
-    const entry = ledgers.find((ledger) => ledger.refuses(asked))?.take(payment.paying) ?? payment.advance()
-    if (entry === undefined) return Effect.succeed(payment)
-    const paid = Effect.as(awaited(entry, payment, request, restore), payment)
-    return Effect.onExit(paid, (exit) => (Exit.isFailure(exit) ? Effect.sync(() => payment.settle(0)) : Effect.void))
-  })
+    for (const ledger of ledgers) ledger.unpriced++
+    return { payment: undefined, rest: undefined }
+  }
+  const asked = { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
+  const payment = new Payment(ledgers, { ...queueingOf(context, queueing), wake, asked })
+  // A cap that is reached refuses the call before it waits for another one.
+  const entry = ledgers.find((ledger) => ledger.refuses(asked))?.take(payment.paying) ?? payment.advance()
+  if (entry === undefined) return { payment, rest: undefined }
+  const rest = (restore: Restore): Effect.Effect<void, Budget.BudgetError> =>
+    Effect.onExit(awaited(entry, payment, request, restore), (exit) =>
+      Exit.isFailure(exit) ? Effect.sync(() => payment.settle(0)) : Effect.void
+    )
+  return { payment, rest }
+}
 
 /** Waits until a call is paid for in each of its ledgers, or fails with the refusal. */
 const awaited = (

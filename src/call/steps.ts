@@ -136,7 +136,7 @@ const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Sc
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
       if (call.last < call.now) return tooLate
       if (!call.isPaid) return reserveHere(call, estimate, restore)
-      return Effect.flatMap(pay(call, call, estimate, restore), () => reserveHere(call, estimate, restore))
+      return Effect.flatMap(paid(call, call, estimate, restore), () => reserveHere(call, estimate, restore))
     })
   })
 
@@ -144,7 +144,7 @@ const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Sc
 const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[3] => {
   const claim = { isTaken: false }
   return {
-    pay: (at, estimate) => pay(call, at, estimate, restore),
+    pay: (at, estimate) => paid(call, at, estimate, restore),
     foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
     reserve: (at, estimate) =>
       // A place may have estimated a prompt that no cache has, which the estimator does not know.
@@ -153,25 +153,39 @@ const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed
   }
 }
 
-const pay = (
+/** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is. */
+export const pay = (
   call: GovernedCall,
   at: Reserving,
   estimate: Limits.Estimate,
-  restore: Restore
-): Effect.Effect<void, CallError> => {
+  context: Context.Context<never>
+): ((restore: Restore) => Effect.Effect<void, CallError>) | undefined => {
   const { accounting, known, pool, price } = at
   const { now, parts, purses, until } = call
   const maxWait = Math.max(0, until - now)
   const held = { accounting, estimate, known }
   const { wake } = parts
   const request = { purses, price, call: held, pool: pool.name, queueing: queueingOf(call, at, now), wake, maxWait }
-  return Effect.mapBoth(Payment.pay(request, restore), {
-    onSuccess: (payment) => {
-      call.payment = payment
-    },
-    onFailure: (error) => refusalFor(call, error, now)
-  })
+  const { payment, rest } = Payment.pay(request, context)
+  // However an attempt ends, its end settles this. One that stands in several queues may pay in another.
+  if (rest === undefined || at === call) call.payment = payment
+  if (rest === undefined) return undefined
+  return (restore) =>
+    Effect.mapBoth(rest(restore), {
+      onSuccess: () => {
+        call.payment = payment
+      },
+      onFailure: (error) => refusalFor(call, error, now)
+    })
 }
+
+const paid = (
+  call: GovernedCall,
+  at: Reserving,
+  estimate: Limits.Estimate,
+  restore: Restore
+): Effect.Effect<void, CallError> =>
+  Effect.withFiber(({ context }) => pay(call, at, estimate, context)?.(restore) ?? Effect.void)
 
 /** Reserves an estimate, and admits the call. */
 const reserveHere = (

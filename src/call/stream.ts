@@ -64,7 +64,8 @@ export class StreamProgress {
   isOver = false
   /** Whether the format is unknown, so that the stream is passed on unread. */
   isOpaque = false
-  private broken: { readonly thrown: unknown } | undefined = undefined
+  /** Set if a read failed. */
+  broken: { readonly thrown: unknown } | undefined = undefined
   private readonly observed: (actual: Accounting.Actual) => void
 
   constructor(observed: (actual: Accounting.Actual) => void) {
@@ -124,7 +125,7 @@ export class StreamProgress {
 }
 
 /** How many pieces are held back until the first content. A stream with a longer beginning cannot be retried. */
-const maxHeld = 1_000
+export const maxHeld = 1_000
 
 /** A stream whose beginning has been read. */
 export interface PeekedStream<Piece> {
@@ -188,7 +189,7 @@ export const watch = <Piece>(
 }
 
 /** Ends the calls of streams that were garbage collected, which nobody can read. */
-const forgotten = new FinalizationRegistry<() => void>((left) => left())
+export const forgotten = new FinalizationRegistry<() => void>((left) => left())
 
 /**
  * A source as a `ReadableStream` that reads only when its reader does. The source is cancelled if the stream ends early: by its

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import type * as Accounting from "../Accounting.ts"
 import { FailedAttempt } from "../call/failure.ts"
 import type { PeekedStream } from "../call/stream.ts"
 import type * as Governor from "../Governor.ts"
@@ -16,12 +17,12 @@ import { parseJson } from "../protocol/json.ts"
 import { makeJsonListParser } from "../protocol/jsonList.ts"
 import { longestWaitMillis } from "../protocol/messages.ts"
 import { maxValues, ValueCounter } from "../protocol/jsonValues.ts"
-import { emptyAnswer, usageOf } from "../protocol/protocol.ts"
+import { type Answer, emptyAnswer, usageOf } from "../protocol/protocol.ts"
 import { makeSseParser, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../protocol/sdkErrors.ts"
 import { type HttpCall, type CallResult, type ProviderResponse, type OnUsage } from "./models.ts"
 import { sourceOf } from "./response.ts"
-import { type ByteSource, watch } from "./stream.ts"
+import { type ByteSource, EventBody, watch } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Bodies
@@ -49,6 +50,14 @@ export const connection: Effect.Effect<OpenResponse, never, Scope.Scope> = Effec
   }
   return Effect.as(Scope.addFinalizerExit(Context.getUnsafe(context, Scope.Scope), close), opened)
 })
+
+/** The connection of an attempt that was begun elsewhere, which `abort` ends. */
+export const connectionTo = (abort: (reason: unknown) => void): typeof connection =>
+  Effect.map(connection, (opened) => {
+    const { signal } = opened.controller
+    signal.addEventListener("abort", () => abort(signal.reason), { once: true })
+    return opened
+  })
 
 const empty = new Uint8Array(0)
 
@@ -99,7 +108,7 @@ const gather = (
 }
 
 /** Decides whether more bytes fit: at most `max`, and beyond {@link fewBytes} only if `hold` has room for them. */
-const roomFor = (max: number, hold: (bytes: number) => boolean = () => true) => {
+export const roomFor = (max = maxBytes, hold: (bytes: number) => boolean = () => true) => {
   let size = 0
   return (bytes: number): boolean => {
     const before = Math.max(size, fewBytes)
@@ -109,7 +118,7 @@ const roomFor = (max: number, hold: (bytes: number) => boolean = () => true) => 
 }
 
 const decoder = new TextDecoder()
-const longestWait = Duration.millis(longestWaitMillis)
+export const longestWait = Duration.millis(longestWaitMillis)
 
 const typeOf = ({ header }: ProviderResponse): string => header("content-type")?.toLowerCase() ?? ""
 
@@ -117,21 +126,25 @@ const typeOf = ({ header }: ProviderResponse): string => header("content-type")?
 // Responses
 // -----------------------------------------------------------------------------
 
-/** The response to an attempt, and what is needed to read it. */
-export interface AttemptResponse<R extends ProviderResponse> {
+/** The response to an attempt. */
+export interface AttemptReply<R extends ProviderResponse> {
   readonly planned: HttpCall
   readonly ticket: Governor.Ticket
   readonly response: R
-  readonly opened: OpenResponse
-  readonly patience: Patience
   /** When the response arrived, in milliseconds since the epoch. */
   readonly now: number
   /** Whether the usage was requested although the caller did not. */
   readonly hidesUsage: boolean
 }
 
+/** The response to an attempt, and what is needed to read it. */
+export interface AttemptResponse<R extends ProviderResponse> extends AttemptReply<R> {
+  readonly opened: OpenResponse
+  readonly patience: Patience
+}
+
 /** A successful attempt, and its stream if the answer is not whole yet. */
-interface AttemptAnswer<R extends ProviderResponse> {
+export interface AttemptAnswer<R extends ProviderResponse> {
   readonly result: CallResult<R>
   readonly stream?: Pick<PeekedStream<Uint8Array>, "give"> & { readonly ticket: Governor.Ticket }
 }
@@ -139,30 +152,28 @@ interface AttemptAnswer<R extends ProviderResponse> {
 /** A failed attempt. Its caller gets the provider's own response, or what was thrown. */
 export type AttemptFailure<R extends ProviderResponse> = FailedAttempt<CallResult<R>, unknown>
 
-export type Attempted<R extends ProviderResponse> = Effect.fn.Return<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>
+export type Attempted<R extends ProviderResponse> = Effect.Effect<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope>
 
 /** A request that has no response, or whose response broke off. */
 export const thrownAt = <R extends ProviderResponse>(thrown: unknown, now: number): AttemptFailure<R> =>
   new FailedAttempt(new LlmError({ reason: SdkErrors.fromThrown(thrown, { now }) }), Effect.fail(thrown))
 
-const resultOf = <R extends ProviderResponse>(
-  { hidesUsage, response, ticket }: AttemptResponse<R>,
+export const resultOf = <R extends ProviderResponse>(
+  { hidesUsage, response, ticket }: AttemptReply<R>,
   body: Uint8Array | ByteSource,
   isFinal: boolean
 ): CallResult<R> => ({ response, body, isChanged: hidesUsage, isFinal, place: ticket.place })
 
-const failed = <R extends ProviderResponse>(
-  attempt: AttemptResponse<R>,
+/** A failed attempt, whose caller gets this body. */
+export const failed = <R extends ProviderResponse>(
+  attempt: AttemptReply<R>,
   reason: LlmErrorReason,
   body: Uint8Array | ByteSource
-) => Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(attempt, body, true))))
+): Effect.Effect<never, AttemptFailure<R>> =>
+  Effect.fail(new FailedAttempt(new LlmError({ reason }), Effect.succeed(resultOf(attempt, body, true))))
 
 /** A failure with the reason that the body, or a part of it, gives. */
-export const failedWith = <R extends ProviderResponse>(
-  attempt: AttemptResponse<R>,
-  body: unknown,
-  bytes: Uint8Array
-) => {
+export const failedWith = <R extends ProviderResponse>(attempt: AttemptReply<R>, body: unknown, bytes: Uint8Array) => {
   const { now, planned, response } = attempt
   const read = planned.match.protocol.failure({ status: response.status, header: response.header, body }, { now })
   return failed(attempt, SdkErrors.reasonOf(read), bytes)
@@ -180,42 +191,58 @@ export const errorOf = <R extends ProviderResponse>({ opened, patience, response
     })
   )
 
+/** A whole answer: what it used and says about itself, or that its call goes on as an attempt that is not over. */
+export type WholeAnswer<R extends ProviderResponse> =
+  | { readonly _tag: "Answered"; readonly actual: Accounting.Actual | undefined; readonly info: Answer }
+  | { readonly _tag: "Open"; readonly rest: (attempt: AttemptResponse<R>) => Attempted<R> }
+
+/** Reads a whole answer. `seed` makes it unpredictable how the values of a large one are counted. */
+export const wholeOf = <R extends ProviderResponse>(
+  reply: AttemptReply<R>,
+  bytes: Uint8Array,
+  seed: () => number
+): WholeAnswer<R> => {
+  const { planned, response } = reply
+  if (bytes.length > maxValues && hasTooManyValues(bytes, seed())) {
+    return { _tag: "Answered", actual: undefined, info: emptyAnswer }
+  }
+  const parsed = parseJson(decoder.decode(bytes))
+  if (parsed === undefined) {
+    // Some services send events under the type of JSON. They are read, so that requested usage is counted and hidden.
+    if (planned.streams === "events") return { _tag: "Open", rest: (attempt) => readStream(attempt, again(bytes)) }
+    const requestId = requestIdOf(response.header)
+    const reason = new MalformedResponse({ status: response.status, requestId, detail: "no JSON" })
+    return { _tag: "Open", rest: () => failed(reply, reason, bytes) }
+  }
+  const info = planned.match.protocol.answer(parsed)
+  return info.error === undefined
+    ? { _tag: "Answered", actual: usageOf(info), info }
+    : { _tag: "Open", rest: () => failedWith(reply, info.error, bytes) }
+}
+
+const again = (bytes: Uint8Array): ByteSource => sourceOf(new Response(bytes as Uint8Array<ArrayBuffer>).body)!
+
 /** Reads a whole answer, and settles its call. */
 export const readWhole = Effect.fnUntraced(function* <R extends ProviderResponse>(
   attempt: AttemptResponse<R>,
   used: OnUsage
-): Attempted<R> {
+): Effect.fn.Return<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope> {
   const { now, opened, patience, planned, response, ticket } = attempt
-  const { protocol } = planned.match
-  const { header, status } = response
-  const malformed = (detail: string) => new MalformedResponse({ status, requestId: requestIdOf(header), detail })
   const arrived = response.body?.rest?.()
   if (arrived !== undefined) opened.isOver = true
   const source =
     arrived === undefined ? yield* bounded(response.body, opened, { ...patience, silence: longestWait }) : undefined
   const gathered =
     arrived === undefined
-      ? yield* Effect.mapError(gather(source, roomFor(maxBytes, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
+      ? yield* Effect.mapError(gather(source, roomFor(undefined, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
       : { chunks: arrived, isWhole: true }
-  if (!gathered.isWhole) return passOn(attempt, [...gathered.chunks], source!)
+  if (!gathered.isWhole) return passedOn(attempt, [...gathered.chunks], source!)
   const bytes = join(gathered.chunks)
-  if (bytes.length > maxValues && hasTooManyValues(bytes, yield* Random.nextInt)) {
-    used(undefined)
-    yield* ticket.succeed(undefined, emptyAnswer)
-    return { result: resultOf(attempt, bytes, false) }
-  }
-  const parsed = parseJson(decoder.decode(bytes))
-  if (parsed === undefined) {
-    // Some services send events under the type of JSON. They are read, so that requested usage is counted and hidden.
-    if (planned.streams === "events")
-      return yield* readStream(attempt, sourceOf(new Response(bytes as Uint8Array<ArrayBuffer>).body)!, makeSseParser())
-    return yield* failed(attempt, malformed("no JSON"), bytes)
-  }
-  const answer = protocol.answer(parsed)
-  if (answer.error !== undefined) return yield* failedWith(attempt, answer.error, bytes)
-  const actual = usageOf(answer)
-  used(actual)
-  yield* ticket.succeed(actual, answer)
+  const random = yield* Random.Random
+  const answer = wholeOf(attempt, bytes, () => random.nextIntUnsafe())
+  if (answer._tag === "Open") return yield* answer.rest(attempt)
+  used(answer.actual)
+  yield* ticket.succeed(answer.actual, answer.info)
   return { result: resultOf(attempt, bytes, false) }
 })
 
@@ -228,37 +255,45 @@ const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
 /** Finds no events, so that a body is only passed on. */
 const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
 
-/** Watches the events that a parser finds in a body. */
-const watched = <R extends ProviderResponse>(
-  { hidesUsage, now, planned, response: { header, status }, ticket }: AttemptResponse<R>,
-  source: Bounded<Uint8Array>,
+/** The body of a response whose events a parser finds. */
+export const eventsOf = <R extends ProviderResponse>(
+  { hidesUsage, now, planned, response: { header, status }, ticket }: AttemptReply<R>,
   parser: SseParser
-) => {
+): EventBody => {
   const { protocol } = planned.match
-  const { isStalled } = source
-  return watch({ protocol, header, status, now, source, parser, hidesUsage, observed: ticket.recordUsage, isStalled })
+  return new EventBody({ protocol, header, status, now, parser, hidesUsage, observed: ticket.recordUsage })
 }
 
 /** Passes on a whole answer that is too large to be read. Its usage stays unknown, so the call keeps its estimate. */
-const passOn = <R extends ProviderResponse>(
+const passedOn = <R extends ProviderResponse>(
   attempt: AttemptResponse<R>,
   chunks: Array<Uint8Array>,
   source: Bounded<Uint8Array>
 ): AttemptAnswer<R> => {
   const { ticket } = attempt
   const whole = { ...source, read: async () => chunks.shift() ?? (await source.read()) }
-  const { give } = watched({ ...attempt, hidesUsage: false }, whole, opaque)
+  const { give } = watch(eventsOf({ ...attempt, hidesUsage: false }, opaque), whole)
   return { result: { ...resultOf(attempt, empty, false), isUnread: true }, stream: { ticket, give } }
+}
+
+/** Passes on a whole answer of which too many chunks were collected. */
+export const passOn = <R extends ProviderResponse>(
+  attempt: AttemptResponse<R>,
+  chunks: Array<Uint8Array>
+): Attempted<R> => {
+  const patience = { ...attempt.patience, silence: longestWait }
+  const source = bound(attempt.response.body!, attempt.opened, patience)
+  return Effect.map(source, (source) => passedOn(attempt, chunks, source))
 }
 
 /** Reads a stream up to its first content. Until then nothing was passed on, and the call can be retried. */
 export const readStream = Effect.fnUntraced(function* <R extends ProviderResponse>(
   attempt: AttemptResponse<R>,
   from: ByteSource,
-  parser: SseParser
-): Attempted<R> {
+  parser: SseParser = makeSseParser()
+): Effect.fn.Return<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope> {
   const { opened, patience, ticket } = attempt
-  const { begin, give, replay } = watched(attempt, yield* bound(from, opened, patience), parser)
+  const { begin, give, replay } = watch(eventsOf(attempt, parser), yield* bound(from, opened, patience))
   const failure = yield* Effect.promise(begin)
   if (failure !== undefined) return yield* failed(attempt, failure, replay())
   return { result: resultOf(attempt, empty, false), stream: { ticket, give } }
@@ -271,7 +306,7 @@ export const readStream = Effect.fnUntraced(function* <R extends ProviderRespons
 export const parserOf = <R extends ProviderResponse>({
   planned,
   response
-}: AttemptResponse<R>): SseParser | undefined => {
+}: Pick<AttemptReply<R>, "planned" | "response">): SseParser | undefined => {
   const type = typeOf(response)
   const isJson = type.includes("json")
   const isOther = planned.streams === "events" && !isJson

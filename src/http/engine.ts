@@ -3,9 +3,12 @@
  * it, settles it and learns from its answer. `fetch` and the gateway are thin adapters over it.
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
+import * as Random from "effect/Random"
 import * as EffectResult from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as Accounting from "../Accounting.ts"
@@ -13,10 +16,12 @@ import { BudgetError } from "../Budget.ts"
 import * as Lru from "../domain/input/lru.ts"
 import { forCaller } from "../call/failure.ts"
 import { conclude, type Conclusion, inScope } from "../call/stream.ts"
+import * as Direct from "../call/direct.ts"
 import * as Called from "../call/models.ts"
+import * as AtOnce from "../domain/atOnce.ts"
 import * as Governor from "../Governor.ts"
 import { check } from "../domain/input/checks.ts"
-import type { Patience } from "../domain/input/silence.ts"
+import { type Patience, type SilenceTimer, timerOf } from "../domain/input/silence.ts"
 import { LlmError } from "../LlmError.ts"
 import { LedgerUnavailable } from "../Spending.ts"
 import { anthropic } from "../protocol/anthropic.ts"
@@ -42,11 +47,15 @@ import {
   readWhole,
   thrownAt
 } from "./attempt.ts"
-import type { AttemptResponse } from "./attempt.ts"
+import type { AttemptAnswer, AttemptResponse } from "./attempt.ts"
+import { DrivenExchange } from "./direct.ts"
 import { callPlacesOf, changeAt, parseHttpPlaces, type PlacesByModel, targetsOf } from "./places.ts"
 import {
   type CallRequest,
   type BodyChange,
+  type Dispatch,
+  type DrivenCall,
+  type Outlet,
   type IncomingRequest,
   type HttpCall,
   type CallResult,
@@ -61,7 +70,7 @@ import {
 
 export * from "./models.ts"
 export { type Accounts, makeAccounts } from "./account.ts"
-export type { ByteSource } from "./stream.ts"
+export type { BodyFlow, ByteSource, ChunkFlow } from "./stream.ts"
 
 // -----------------------------------------------------------------------------
 // Requests
@@ -207,6 +216,21 @@ export interface Engine {
     planned: HttpCall,
     send: SendAttempt<R>
   ) => Effect.Effect<CallResult<R>, unknown>
+  /**
+   * Makes a planned call as `call` does, but driven by its transport. What of it waits or fails is given to the outlet as an
+   * effect. Undefined if all of it needs Effect: then nothing has happened.
+   */
+  readonly start: <R extends ProviderResponse>(planned: HttpCall, how: StartOptions<R>) => DrivenCall | undefined
+}
+
+/** How a call is made that its transport drives. */
+export interface StartOptions<R extends ProviderResponse> {
+  /** Changes the context of the engine for this call. */
+  readonly around: (context: Context.Context<never>) => Context.Context<never>
+  readonly dispatch: Dispatch<R>
+  /** Sends further attempts. */
+  readonly send: SendAttempt<R>
+  readonly outlet: Outlet<R>
 }
 
 /** The parts of an engine. */
@@ -217,6 +241,11 @@ interface EngineParts {
   readonly usageRequests: ReturnType<typeof makeUsageRequests>
   readonly patienceOf: (planned: HttpCall) => Patience
   readonly runFork: (effect: Effect.Effect<void>) => unknown
+  readonly context: Context.Context<never>
+  readonly timer: SilenceTimer
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  readonly seed: () => number
 }
 
 /** Makes an engine that uses the governor of the context. */
@@ -227,13 +256,20 @@ export const make = Effect.fnUntraced(function* (
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
   const places = parseHttpPlaces(settings.places)
+  const context = yield* Effect.context<never>()
+  const clock = Context.get(context, Clock.Clock)
+  const random = Context.get(context, Random.Random)
   const parts: EngineParts = {
+    context,
+    timer: timerOf(context),
+    now: () => clock.currentTimeMillisUnsafe(),
+    seed: () => random.nextIntUnsafe(),
     settings,
     governor: yield* Governor.Governor,
     accounts: settings.accounts ?? makeAccounts(),
     usageRequests: makeUsageRequests(),
     patienceOf: ({ match: { protocol } }) => ({ silence: idle ?? idleOf(protocol), stalled }),
-    runFork: Effect.runForkWith(yield* Effect.context<never>())
+    runFork: Effect.runForkWith(context)
   }
   return {
     route: (method, path) => {
@@ -241,7 +277,8 @@ export const make = Effect.fnUntraced(function* (
       return found !== undefined && isCall(found) ? found : undefined
     },
     plan: (found, request) => planOf(found, request, settings, streamUsage, places),
-    call: (planned, send) => called(parts, planned, send)
+    call: (planned, send) => called(parts, planned, send),
+    start: (planned, how) => started(parts, planned, how)
   }
 })
 
@@ -347,27 +384,44 @@ const called = <R extends ProviderResponse>(
   return forCaller(made)
 }
 
-const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
+const governed = <R extends ProviderResponse>(
   parts: EngineParts,
   planned: HttpCall,
   send: SendAttempt<R>,
   { accounting, callOptions, ...whose }: Omit<CallTerms, "account"> & CallAccount,
-  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-) {
-  const { governor, runFork, settings } = parts
-  const { description, match: found } = planned
-  const { account } = whose
+  restore: Called.Restore
+) => {
+  const call = callOf(parts, planned, whose, accounting)
+  const opening = parts.governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)
+  return opened(parts, planned, opening, restore)
+}
+
+const callOf = (
+  { settings }: EngineParts,
+  planned: HttpCall,
+  { account, targets }: CallAccount,
+  accounting: Accounting.Accounting
+): Governor.Call => {
+  const { description, match: found, places } = planned
   const { needsUsageRequest: _, requests: _counted, ...described } = description
-  const call: Governor.Call = {
+  return {
     ...described,
     operation: found.route.operation === "embed" ? "embeddings" : undefined,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting,
     countTokens: planned.countTokens,
-    places: planned.places && callPlacesOf(planned, planned.places, whose.targets, (url) => accountingOf(found, url))
+    places: places && callPlacesOf(planned, places, targets, (url) => accountingOf(found, url))
   }
-  const opening = governor.open(call, (ticket) => attempt(parts, planned, send, ticket, whose), callOptions)
+}
+
+/** Gives the answer of a call that is being opened. The call ends with it, or with the stream of it. */
+const opened = Effect.fnUntraced(function* <R extends ProviderResponse, E>(
+  { runFork, settings }: EngineParts,
+  planned: HttpCall,
+  opening: Effect.Effect<AttemptAnswer<R>, E, Scope.Scope>,
+  restore: Called.Restore
+) {
   const { opened, scope } = yield* inScope(opening, restore)
   const { result, stream } = opened
   if (stream === undefined) return yield* Effect.as(Scope.close(scope, Exit.void), result)
@@ -376,16 +430,24 @@ const governed = Effect.fnUntraced(function* <R extends ProviderResponse>(
 })
 
 /** One attempt, up to the first content of a stream. Its connection stays open as long as its scope. */
-const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
+const attempt = <R extends ProviderResponse>(
   parts: EngineParts,
   planned: HttpCall,
   send: SendAttempt<R>,
   ticket: Governor.Ticket,
   whose: CallAccount
-): Attempted<R> {
+): Attempted<R> =>
+  Effect.flatMap(sent(parts, planned, send, ticket, whose), (reply) => received(parts, send, whose, reply))
+
+/** Reads the response to an attempt. */
+const received = Effect.fnUntraced(function* <R extends ProviderResponse>(
+  parts: EngineParts,
+  send: SendAttempt<R>,
+  whose: CallAccount,
+  reply: AttemptResponse<R>
+): Effect.fn.Return<AttemptAnswer<R>, AttemptFailure<R>, Scope.Scope> {
   const { settings, usageRequests } = parts
-  const reply = yield* sent(parts, planned, send, ticket, whose)
-  const { hidesUsage, response } = reply
+  const { hidesUsage, planned, response, ticket } = reply
   const { body, header, status } = response
   if (status < 200 || status >= 300) {
     const bytes = yield* errorOf(reply)
@@ -402,6 +464,64 @@ const attempt = Effect.fnUntraced(function* <R extends ProviderResponse>(
     ? yield* readWhole(reply, (actual) => settings.used?.(planned)(actual))
     : yield* readStream(reply, body, parser)
 })
+
+// -----------------------------------------------------------------------------
+// Calls that their transport drives
+// -----------------------------------------------------------------------------
+
+/** Starts a call without Effect; undefined if it needs Effect. */
+const started = <R extends ProviderResponse>(
+  parts: EngineParts,
+  planned: HttpCall,
+  how: StartOptions<R>
+): DrivenCall | undefined => {
+  const { accounts, governor, settings } = parts
+  const begin = AtOnce.of<Direct.Begin>(governor.open)
+  const { terms } = planned
+  if (begin === undefined || EffectResult.isFailure(terms)) return undefined
+  const { account: given, accounting, callOptions } = terms.success
+  const account = given ?? accounts.of(planned.request, settings.credentialName)
+  if (typeof account !== "string" || planned.places !== undefined) return undefined
+  const whose = { account, isGiven: given !== undefined, targets: none }
+  const context = how.around(parts.context)
+  const call = begin(context, callOf(parts, planned, whose, accounting), callOptions)
+  if (call === undefined) return undefined
+  const tried = (ticket: Governor.Ticket) => attempt(parts, planned, how.send, ticket, whose)
+  const goOn = (rest?: Attempted<R>): void => {
+    const going = Effect.uninterruptibleMask((restore) =>
+      opened(parts, planned, Direct.resume(call, tried, rest), restore)
+    )
+    how.outlet.goOn(Effect.provideContext(forCaller(going), context))
+  }
+  if (!call.isSent) {
+    goOn()
+    return nothingToDrive
+  }
+  const change = parts.usageRequests.changeOf(planned)
+  const exchange = new DrivenExchange<R>({
+    planned,
+    call,
+    hidesUsage: change !== undefined,
+    patience: parts.patienceOf(planned),
+    timer: parts.timer,
+    outlet: how.outlet,
+    now: parts.now,
+    seed: parts.seed,
+    fork: parts.runFork,
+    used: () => settings.used?.(planned),
+    learn: (response) => {
+      const joined = whose.isGiven ? undefined : accounts.learn(planned.request, account, response)
+      if (joined !== undefined) parts.runFork(oneOrganisation(account, joined))
+    },
+    read: (reply) => received(parts, how.send, whose, reply),
+    goOn
+  })
+  exchange.send((intake) => how.dispatch(change, intake))
+  return exchange
+}
+
+/** A call that went on in Effect at once. */
+const nothingToDrive: DrivenCall = { leave: constVoid, resume: constVoid }
 
 /** Says once that two credentials share their limits, because whoever made two keys probably expected twice the limit. */
 const oneOrganisation = (account: string, joined: string): Effect.Effect<void> =>

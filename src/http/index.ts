@@ -56,6 +56,7 @@
  * @since 0.2.0
  */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import { makeRunner } from "../call/promises.ts"
 import type * as Governor from "../Governor.ts"
@@ -67,7 +68,8 @@ import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
 import { join } from "./attempt.ts"
 import { httpPlaces, ofCallers } from "./places.ts"
-import { governedResponse, fetchResponseOf, sourceOf } from "./response.ts"
+import { FetchAnswer } from "./driven.ts"
+import { governedResponse, fetchResponseOf, type FetchResponse, sourceOf } from "./response.ts"
 
 export { ClosedError } from "../call/promises.ts"
 export type { CallRequest, HttpPlace } from "./models.ts"
@@ -199,17 +201,30 @@ export const make = Effect.fnUntraced(function* (
     const planned = engine.plan(found, { url: String(url), header: headerReader(headers), text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
-    const call = engine.call(planned, async (signal, change, target) => {
+    const attempt: Engine.SendAttempt<FetchResponse> = async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url
       return fetchResponseOf(await send(to, { ...outgoing(init, headers, change, target), signal }))
-    })
-    try {
-      return governedResponse(await run(call, signal), signal, closed)
-    } catch (error) {
-      const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
-      if (refusal === undefined) throw error
-      return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
     }
+    const inEffect = async (call: Effect.Effect<Engine.CallResult<FetchResponse>, unknown>): Promise<Response> => {
+      try {
+        return governedResponse(await run(call, signal), signal, closed)
+      } catch (error) {
+        const refusal = signal?.aborted === true ? undefined : Engine.refuse(planned, error)
+        if (refusal === undefined) throw error
+        return new Response(refusal.body, { status: refusal.status, headers: refusal.headers })
+      }
+    }
+    if (signal?.aborted === true || closed.aborted) return inEffect(engine.call(planned, attempt))
+    const answer = new FetchAnswer(signal === undefined ? [closed] : [signal, closed], inEffect)
+    const dispatch: Engine.Dispatch<FetchResponse> = (change, { began, failed }) => {
+      const controller = new AbortController()
+      attempt(controller.signal, change, undefined).then(began, failed)
+      return (reason) => controller.abort(reason)
+    }
+    const call = engine.start(planned, { around: identity, dispatch, send: attempt, outlet: answer })
+    if (call === undefined) answer.goOn(engine.call(planned, attempt))
+    else answer.by(call)
+    return answer.response
   }
 
   return async (input, init = {}) => {

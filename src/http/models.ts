@@ -242,6 +242,43 @@ export type SendAttempt<R extends ProviderResponse> = (
   target: Target | undefined
 ) => Promise<R>
 
+/** Receives the answer to a request. */
+export interface Intake<R extends ProviderResponse> {
+  /** The answer has begun. Its body can be read, or passed on as it arrives if a flow is chosen at once. */
+  readonly began: (response: R) => void
+  /** There is no answer. */
+  readonly failed: (thrown: unknown) => void
+}
+
+/** Sends a planned request once, without a promise. Returns the function that ends the request and its answer. */
+export type Dispatch<R extends ProviderResponse> = (
+  change: BodyChange | undefined,
+  intake: Intake<R>
+) => (reason: unknown) => void
+
+/** Where the answer to a call goes that is driven by its transport. */
+export interface Outlet<R extends ProviderResponse> {
+  readonly whole: (result: CallResult<R>) => void
+  /** The first content of a stream has arrived. `isChanged` is as in a {@link CallResult}. */
+  readonly begin: (response: R, isChanged: boolean) => void
+  /** Returns false if nothing more should be written until the call is resumed. */
+  readonly write: (piece: Uint8Array) => boolean
+  /** The end of a stream. */
+  readonly end: () => void
+  /** A stream broke off after its first content. */
+  readonly cut: (thrown: unknown) => void
+  /** The call waits or has failed, and goes on as an effect. */
+  readonly goOn: (call: Effect.Effect<CallResult<R>, unknown>) => void
+}
+
+/** A call that is driven by its transport. */
+export interface DrivenCall {
+  /** Continues to write to an outlet that was full. */
+  readonly resume: () => void
+  /** Ends the call, because its caller has left. */
+  readonly leave: (why: unknown) => void
+}
+
 /** The result of a governed call. */
 export interface CallResult<R extends ProviderResponse> {
   readonly response: R

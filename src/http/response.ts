@@ -2,7 +2,7 @@
 import { streamOf } from "../call/stream.ts"
 import { headerReader } from "../protocol/headers.ts"
 import type { CallResult, ProviderResponse } from "./models.ts"
-import type { ByteSource } from "./stream.ts"
+import type { BodyFlow, ByteSource, ChunkFlow } from "./stream.ts"
 
 /** A response of `fetch` in the engine's form. */
 export interface FetchResponse extends ProviderResponse {
@@ -11,16 +11,66 @@ export interface FetchResponse extends ProviderResponse {
   readonly isSpent: boolean
 }
 
+/** A body that is read once, by a reader or by a flow. */
+class StreamSource implements ByteSource, BodyFlow {
+  private readonly reader: ReadableStreamDefaultReader<Uint8Array>
+  private receiving: ChunkFlow | undefined = undefined
+  private isPaused = false
+  private isReading = false
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.reader = stream.getReader()
+  }
+
+  readonly read = async (): Promise<Uint8Array | undefined> => (await this.reader.read()).value
+
+  readonly cancel = (reason?: unknown): void => void this.reader.cancel(reason).catch(() => {})
+
+  get flow(): BodyFlow {
+    return this
+  }
+
+  to(flow: ChunkFlow): void {
+    this.receiving = flow
+    this.pump()
+  }
+
+  /** Only a flow that receives data may end itself, so that no read is under way. */
+  stop(): void {
+    this.receiving = undefined
+  }
+
+  pause(): void {
+    this.isPaused = true
+  }
+
+  resume(): void {
+    this.isPaused = false
+    this.pump()
+  }
+
+  private pump(): void {
+    if (this.isReading || this.isPaused || this.receiving === undefined) return
+    this.isReading = true
+    this.reader.read().then(this.got, this.lost)
+  }
+
+  private readonly got = ({ value }: { readonly value?: Uint8Array | undefined }): void => {
+    this.isReading = false
+    if (value === undefined) return this.receiving?.end()
+    this.receiving?.data(value)
+    this.pump()
+  }
+
+  private readonly lost = (thrown: unknown): void => this.receiving?.broke(thrown)
+}
+
 /** A body that is read once. Some implementations of `fetch`, such as node-fetch, have streams of Node. */
 export const sourceOf = (body: unknown): ByteSource | undefined => {
   if (typeof body !== "object" || body === null) return undefined
-  const stream =
+  return new StreamSource(
     "getReader" in body ? (body as ReadableStream<Uint8Array>) : ReadableStream.from(body as AsyncIterable<Uint8Array>)
-  const reader = stream.getReader()
-  return {
-    read: async () => (await reader.read()).value,
-    cancel: (reason) => void reader.cancel(reason).catch(() => {})
-  }
+  )
 }
 
 /**
@@ -45,10 +95,17 @@ export const governedResponse = (
   signal: AbortSignal | undefined,
   closed: AbortSignal
 ): Response => {
-  const { body, isChanged, isFinal, place, response: sent } = result
+  const { body } = result
+  return responseWith(result, body instanceof Uint8Array ? body : () => streamOf(body, signal, closed))
+}
+
+/** A response with the body that the caller gets, unless the caller's `fetch` has read the body before. */
+export const responseWith = (
+  { isChanged, isFinal, place, response: sent }: Omit<CallResult<FetchResponse>, "body">,
+  body: Uint8Array | (() => ReadableStream)
+): Response => {
   if (sent.isSpent && sent.response.ok) return sent.response
-  const given = body instanceof Uint8Array ? (body as Uint8Array<ArrayBuffer>) : streamOf(body, signal, closed)
-  const made = withBody(sent.response, given)
+  const made = withBody(sent.response, typeof body === "function" ? body() : (body as Uint8Array<ArrayBuffer>))
   const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")
   if (place !== undefined) headers.set("x-floodgate-place", place)

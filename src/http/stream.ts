@@ -6,13 +6,32 @@ import { type LlmErrorReason, MalformedResponse } from "../LlmError.ts"
 import { requestIdOf } from "../protocol/errors.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import type { Protocol } from "../protocol/protocol.ts"
-import { makeSseFilter, type SseEvent, type SseParser } from "../protocol/sse.ts"
+import { makeSseFilter, type SseEvent, type SseFilter, type SseParser } from "../protocol/sse.ts"
 import * as SdkErrors from "../protocol/sdkErrors.ts"
+
+/** Receives a body as it arrives. */
+export interface ChunkFlow {
+  readonly data: (chunk: Uint8Array) => void
+  readonly end: () => void
+  readonly broke: (thrown: unknown) => void
+}
 
 /** The bytes of a body. */
 export interface ByteSource extends Silence.Source<Uint8Array> {
   /** All unread chunks if the whole body has arrived; undefined if more may follow. */
   readonly rest?: () => ReadonlyArray<Uint8Array> | undefined
+  /** Set by transports that can pass a body on as it arrives, to a reader that then does not need promises. */
+  readonly flow?: BodyFlow
+}
+
+/** How a body is passed on as it arrives. */
+export interface BodyFlow {
+  /** Passes the rest of the body to a flow. */
+  readonly to: (flow: ChunkFlow) => void
+  /** Ends the flow. What has not been passed on, and the rest, can be read. */
+  readonly stop: () => void
+  readonly pause: () => void
+  readonly resume: () => void
 }
 
 export interface BodyOptions {
@@ -21,74 +40,98 @@ export interface BodyOptions {
   readonly status: number
   /** Milliseconds since the epoch. */
   readonly now: number
-  readonly source: ByteSource
   readonly parser: SseParser
   /** Whether to leave out the events that exist only because usage was requested. */
   readonly hidesUsage: boolean
   readonly observed: (actual: Accounting.Actual) => void
-  /** Whether a read failed because the body was silent for too long. */
-  readonly isStalled: (thrown: unknown) => boolean
 }
 
-/** Watches a body. Closing its connection is up to the attempt. */
-export const watch = (options: BodyOptions): Stream.PeekedStream<Uint8Array> => {
-  const { parser, protocol, source } = options
-  const fields = { requestId: requestIdOf(options.header) }
-  const filter = options.hidesUsage ? makeSseFilter((event) => protocol.usageRequest!.isExtra(event)) : undefined
-  const progress = new Stream.StreamProgress(options.observed)
-  let events = 0
+/** Reads the events of a body, chunk by chunk, and says which of its bytes are passed on. It is mutable. */
+export class EventBody {
+  readonly progress: Stream.StreamProgress
+  private readonly options: BodyOptions
+  private readonly filter: SseFilter | undefined
+  private events = 0
+
+  constructor(options: BodyOptions) {
+    const { hidesUsage, observed, protocol } = options
+    this.options = options
+    this.progress = new Stream.StreamProgress(observed)
+    this.filter = hidesUsage ? makeSseFilter((event) => protocol.usageRequest!.isExtra(event)) : undefined
+  }
+
+  /** Reads a chunk. */
+  feed(chunk: Uint8Array): ReadonlyArray<Uint8Array> {
+    const { parser } = this.options
+    const found = parser.feed(chunk)
+    for (const event of found) this.observe(event)
+    this.progress.isOpaque = parser.hasStopped()
+    return this.filter?.push(chunk, found) ?? [chunk]
+  }
+
+  /** Reads the end of the body. */
+  end(): ReadonlyArray<Uint8Array> {
+    const { parser } = this.options
+    for (const event of parser.end()) this.observe(event)
+    // An event that is too long to be parsed is still passed on.
+    this.progress.isOpaque = parser.hasStopped()
+    this.progress.ended(() => this.cut())
+    return this.filter?.end() ?? []
+  }
+
+  /** Notes that the body broke off, because it was silent for too long or otherwise. */
+  broke(thrown: unknown, isStalled: boolean): ReadonlyArray<Uint8Array> {
+    const { progress } = this
+    // The answer is complete; only the connection was left open.
+    if (isStalled && progress.answer.complete) progress.ended(() => this.cut())
+    else progress.broke(thrown, this.reasonOf(thrown, isStalled))
+    return this.filter?.end() ?? []
+  }
+
+  private get requestId() {
+    return { requestId: requestIdOf(this.options.header) }
+  }
+
+  private observe(event: SseEvent): void {
+    if (event.data === "") return
+    const { options, progress } = this
+    this.events++
+    progress.observe(options.protocol.observe(progress.answer, event), (error) => this.failureOf(error))
+  }
 
   /** What an error event means. */
-  const failureOf = (body: unknown): LlmErrorReason => {
-    const read = protocol.failure({ status: 200, header: options.header, body }, options)
-    return SdkErrors.reasonOf(read, { ...fields, received: progress.answer.started ? progress.received : undefined })
+  private failureOf(body: unknown): LlmErrorReason {
+    const { options, progress } = this
+    const read = options.protocol.failure({ status: 200, header: options.header, body }, options)
+    return SdkErrors.reasonOf(read, {
+      ...this.requestId,
+      received: progress.answer.started ? progress.received : undefined
+    })
   }
 
-  const observe = (event: SseEvent): void => {
-    if (event.data === "") return
-    events++
-    progress.observe(protocol.observe(progress.answer, event), failureOf)
+  private cut(): LlmErrorReason {
+    return this.events === 0
+      ? new MalformedResponse({ ...this.requestId, status: this.options.status, detail: "not a stream of events" })
+      : SdkErrors.interrupted("truncated", this.progress.received, this.requestId)
   }
 
-  const cut = (): LlmErrorReason =>
-    events === 0
-      ? new MalformedResponse({ ...fields, status: options.status, detail: "not a stream of events" })
-      : SdkErrors.interrupted("truncated", progress.received, fields)
-
-  const end = (): void => {
-    for (const event of parser.end()) observe(event)
-    // An event that is too long to be parsed is still passed on.
-    progress.isOpaque = parser.hasStopped()
-    progress.ended(cut)
+  private reasonOf(thrown: unknown, isStalled: boolean): LlmErrorReason {
+    const { received } = this.progress
+    return isStalled
+      ? SdkErrors.interrupted("stalled", received, this.requestId)
+      : SdkErrors.fromBroken(thrown, received, this.requestId, this.options)
   }
+}
 
-  const stop = (thrown: unknown): void => {
-    const stalled = options.isStalled(thrown)
-    // The answer is complete; only the connection was left open.
-    if (stalled && progress.answer.complete) return progress.ended(cut)
-    const reason = stalled
-      ? SdkErrors.interrupted("stalled", progress.received, fields)
-      : SdkErrors.fromBroken(thrown, progress.received, fields, options)
-    progress.broke(thrown, reason)
-  }
-
-  return Stream.watch(progress, async (ready) => {
+/** Watches a body while it is read. Closing its connection is up to the attempt. */
+export const watch = (body: EventBody, source: Silence.Bounded<Uint8Array>): Stream.PeekedStream<Uint8Array> =>
+  Stream.watch(body.progress, async (ready) => {
     let chunk: Uint8Array | undefined
     try {
       chunk = await source.read()
     } catch (thrown) {
-      stop(thrown)
-      ready.push(...(filter?.end() ?? []))
+      ready.push(...body.broke(thrown, source.isStalled(thrown)))
       return
     }
-    if (chunk === undefined) {
-      end()
-      ready.push(...(filter?.end() ?? []))
-      return
-    }
-    const found = parser.feed(chunk)
-    for (const event of found) observe(event)
-    progress.isOpaque = parser.hasStopped()
-    ready.push(...(filter?.push(chunk, found) ?? [chunk]))
+    ready.push(...(chunk === undefined ? body.end() : body.feed(chunk)))
   })
-}

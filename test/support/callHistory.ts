@@ -91,7 +91,8 @@ export const ways = {
             return Effect.sync(() => ended(Exit.void))
           },
           onFailure: (cause) => {
-            if (!Cause.hasInterruptsOnly(cause)) return inFiber(Direct.resume(begun, attempt, cause), context)
+            if (!Cause.hasInterruptsOnly(cause))
+              return inFiber(Direct.resume(begun, attempt, Effect.failCause(cause)), context)
             ended(Exit.failCause(cause))
             return Effect.failCause(cause)
           }

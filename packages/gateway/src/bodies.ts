@@ -159,14 +159,14 @@ export const parse = (bytes: Buffer): unknown => parseJson(textOf(bytes))
 const inTurn = <A>(step: () => A): Effect.Effect<A> => Effect.andThen(Effect.yieldNow, Effect.sync(step))
 
 /**
- * Parses a large body, and runs what `parsed` makes of its value, or what `refused` makes of the number of its values if they
- * are too many. No two bodies are read in the same turn of the event loop, and only one parsed body is in memory at a time.
+ * Parses a large body. Returns what `parsed` makes of its value, or `refused` of the number of its values if they are too many. No two
+ * bodies are read in the same turn of the event loop, and only one parsed body is in memory at a time.
  */
-export const readLarge = Effect.fnUntraced(function* (
+export const readLarge = Effect.fnUntraced(function* <A>(
   { reading }: BodyMemory,
   bytes: Buffer,
-  parsed: (body: unknown) => Effect.Effect<void>,
-  refused: (values: number) => Effect.Effect<void>
+  parsed: (body: unknown) => A,
+  refused: (values: number) => A
 ) {
   const alone = reading.withPermits(1)
   const counter = new ValueCounter(bytes, yield* Random.nextInt)
@@ -178,4 +178,4 @@ export const readLarge = Effect.fnUntraced(function* (
       Effect.flatMap((body) => inTurn(() => parsed(body)))
     )
   )
-}, Effect.flatten)
+})

@@ -65,6 +65,8 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import { constVoid } from "effect/Function"
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
@@ -72,10 +74,12 @@ import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import * as Governor from "floodgate/Governor"
 import type { Refusal } from "floodgate/protocol"
-import { Engine, headerReader, statusOf } from "floodgate/internal"
+import { Engine, headerReader, statusOf, timerOf } from "floodgate/internal"
 import { type Activity, type Journal, makeActivity, makeJournal } from "./activity.ts"
 import { makeCallers } from "./callers.ts"
+import * as OpenAnswer from "./openAnswer.ts"
 import { type AuthResult, makeAuth } from "./auth.ts"
+import type { ProxyParts } from "./call.ts"
 import * as Proxy from "./proxy.ts"
 import { type ParsedOptions, type Options, parse } from "./options.ts"
 import * as Metrics from "./metrics.ts"
@@ -219,11 +223,14 @@ const makeGeneration = Effect.fnUntraced(function* (
       }
     }
   })
+  const context = yield* Effect.context<never>()
+  const fork = Effect.runForkWith(context)
+  const logsDebug = LogLevel.isGreaterThanOrEqualTo("Debug", Context.get(context, References.MinimumLogLevel))
   const transports = new Map<string, Transport.Transport>()
   for (const upstream of checked.upstreams.values()) {
     transports.set(upstream.name, yield* Transport.make(upstream, checked.timeout))
   }
-  const parts: Proxy.ProxyParts = {
+  const parts: ProxyParts = {
     engine,
     transports,
     places: checked.places,
@@ -231,6 +238,8 @@ const makeGeneration = Effect.fnUntraced(function* (
     recorder,
     purses,
     now,
+    timer: timerOf(context),
+    log: logsDebug ? (end) => void fork(Effect.logDebug(end)) : undefined,
     keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
     maxHold: checked.maxHold,
     reviewAfter: 0.9 * Duration.toMillis(checked.silence)
@@ -284,38 +293,25 @@ const guarded =
   }
 
 /**
- * Answers a request with what `begin` runs. The request counts as open until its client has received the answer, has disconnected,
- * or has stalled for too long.
+ * Counts a request as open until its client has received the answer, has disconnected, or has stalled for too long. Then it is
+ * `released`.
  */
-const answer = (
+const answering = (
   generation: Generation,
   response: ServerResponse,
   run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>,
-  begin: (run: (answer: Effect.Effect<void>) => void) => void,
   released: () => void = constVoid
-): void => {
+): OpenAnswer.OpenAnswer => {
   const { activity } = generation.parts
-  let answering: Fiber.Fiber<void> | undefined
-  let isOver = false
-  const over = (): void => {
-    if (isOver) return
-    isOver = true
+  activity.open++
+  generation.open++
+  return OpenAnswer.make(response, run, () => {
     activity.open--
     generation.open--
     if (generation.isOld && generation.open === 0) run(generation.close)
     released()
     // However the request ended, its client must not be left waiting.
     if (!response.writableFinished) response.destroy()
-  }
-  activity.open++
-  generation.open++
-  response.once("close", () => {
-    if (answering === undefined) over()
-    else if (!response.writableFinished) answering.interruptUnsafe()
-  })
-  begin((answer) => {
-    answering = run(answer)
-    answering.addObserver(over)
   })
 }
 
@@ -369,7 +365,7 @@ const forward = (
   const routed = generation.route(method, target, headerReader(request.headers))
   const refused = (refusal: Refusal): void => {
     const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
-    answer(generation, response, run, (run) => run(refuse))
+    answering(generation, response, run).run(refuse)
   }
   if (refusal !== undefined) return refused(refusal)
   if (isClosing()) {
@@ -385,9 +381,8 @@ const forward = (
   const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
   const exchange = exchangeFor?.(routed)
   if (exchange !== undefined) users.enter(exchange.holder, response)
-  const begin = (run: (answer: Effect.Effect<void>) => void) =>
-    Proxy.handle({ parts: generation.parts, routed, exchange, request, response }, body, run)
-  answer(generation, response, run, begin, () => body.release())
+  const answer = answering(generation, response, run, () => body.release())
+  Proxy.handle({ answering: answer, parts: generation.parts, routed, exchange, request, response }, body)
 }
 
 /** Serves all requests. */

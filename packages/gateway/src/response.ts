@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http"
-import { type Engine, monotonic } from "floodgate/internal"
+import { type Engine, monotonic, SilentStream, type SilenceTimer } from "floodgate/internal"
 
 /** A client that reads nothing for this long has disappeared, or tries to occupy memory. */
 const longestStall = Duration.minutes(1)
@@ -87,6 +87,56 @@ export const end = Effect.fnUntraced(function* (response: ServerResponse, body: 
   yield* Effect.yieldNow
   if (!response.writableFinished) yield* progress(response, "finish")
 })
+
+/** Ends the answers of clients that read nothing for too long. */
+class Stall extends SilentStream {
+  private readonly response: ServerResponse
+
+  constructor(response: ServerResponse, now: number) {
+    super({ silence: longestStall, stalled: () => Effect.undefined })
+    this.response = response
+    this.silentSince = now
+  }
+
+  stall(): void {
+    this.response.destroy()
+  }
+}
+
+/** Calls a function when the client has read what was written, and disconnects the client if it stalls. */
+export const whenRead = (
+  timer: SilenceTimer,
+  response: ServerResponse,
+  event: "drain" | "finish",
+  done: () => void
+): void => {
+  const stall = new Stall(response, timer.now())
+  timer.add(stall)
+  const over = (): void => {
+    timer.remove(stall)
+    response.off("close", over).off(event, read)
+  }
+  const read = (): void => {
+    over()
+    done()
+  }
+  response.on("close", over).on(event, read)
+}
+
+/** Ends a response whose request was read, if one write can do it. Returns false if nothing was written. */
+export const endAtOnce = (
+  timer: SilenceTimer,
+  response: ServerResponse,
+  done: () => void,
+  body: Uint8Array = new Uint8Array(0)
+): boolean => {
+  if (!response.req.complete || body.length > pieceBytes) return false
+  response.end(body)
+  // The system usually takes a small answer at once.
+  if (response.writableLength === 0) response.once("finish", done)
+  else whenRead(timer, response, "finish", done)
+  return true
+}
 
 /** Answers with a whole response. */
 export const whole = (

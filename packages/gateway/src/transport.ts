@@ -31,8 +31,12 @@ export interface UpstreamRequest {
   readonly read: boolean
 }
 
-/** Sends a request. */
-export type Transport = (request: UpstreamRequest, signal: AbortSignal) => Promise<UpstreamResponse>
+/** Sends requests. */
+export interface Transport {
+  readonly send: (request: UpstreamRequest, signal: AbortSignal) => Promise<UpstreamResponse>
+  /** Sends a request without a promise. Returns the function that ends it and its answer. */
+  readonly dispatch: (request: UpstreamRequest, intake: Engine.Intake<UpstreamResponse>) => (reason: unknown) => void
+}
 
 /** Decompressors by content encoding. An upstream may compress although the request asked it not to. */
 const decoders: Readonly<Record<string, () => Duplex>> = {
@@ -46,15 +50,18 @@ const decoders: Readonly<Record<string, () => Duplex>> = {
 /** How many bytes of a body are buffered before the connection pauses. */
 const maxUnread = 64 * 1_024
 
-/** Receives a response, and hands its body to a reader. */
-class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
-  private readonly signal: AbortSignal
-  private readonly answered: (receiver: Receiver) => void
+/** Receives a response. Its body is passed on to a flow, or buffered for a reader. */
+class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource, Engine.BodyFlow {
+  private readonly began: (receiver: Receiver) => void
   private readonly failed: (error: unknown) => void
   private controller: Dispatcher.DispatchController | undefined
+  private hasBegun = false
+  private receiving: Engine.ChunkFlow | undefined
   private chunks: Array<Uint8Array> = []
   private unread = 0
   private isOver = false
+  /** Whether the flow wants nothing for now. */
+  private isPaused = false
   private isWaking = false
   private broken: { readonly error: unknown } | undefined
   private reader:
@@ -63,14 +70,10 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
   status = 0
   headers: ResponseHeaders = {}
 
-  constructor(signal: AbortSignal, answered: (receiver: Receiver) => void, failed: (error: unknown) => void) {
-    this.signal = signal
-    this.answered = answered
+  constructor(began: (receiver: Receiver) => void, failed: (error: unknown) => void) {
+    this.began = began
     this.failed = failed
-    signal.addEventListener("abort", this.aborted)
   }
-
-  private readonly aborted = (): void => this.cancel(this.signal.reason)
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.controller = controller
@@ -83,7 +86,8 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
     if (status < 200) return
     this.status = status
     this.headers = headers
-    this.answered(this)
+    this.hasBegun = true
+    this.began(this)
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
@@ -95,36 +99,84 @@ class Receiver implements Dispatcher.DispatchHandler, Engine.ByteSource {
 
   onResponseEnd(): void {
     this.isOver = true
-    this.signal.removeEventListener("abort", this.aborted)
+    this.passOn()
     this.wake()
   }
 
   onResponseError(_: unknown, error: unknown): void {
     this.broken ??= { error }
-    this.signal.removeEventListener("abort", this.aborted)
-    this.failed(error)
+    this.passOn()
+    if (!this.hasBegun) this.failed(this.broken.error)
     this.wake()
   }
 
-  /** Gives the reader all chunks that have arrived, because joining small chunks costs less than writing each. */
+  // ---------------------------------------------------------------------------
+  // Passing on
+  // ---------------------------------------------------------------------------
+
+  get flow(): Engine.BodyFlow {
+    return this
+  }
+
+  to(flow: Engine.ChunkFlow): void {
+    this.receiving = flow
+    this.passOn()
+  }
+
+  stop(): void {
+    this.receiving = undefined
+    this.controller?.resume()
+  }
+
+  pause(): void {
+    this.isPaused = true
+    this.controller?.pause()
+  }
+
+  resume(): void {
+    this.isPaused = false
+    this.passOn()
+    if (!this.isPaused) this.controller?.resume()
+  }
+
+  /** Gives the flow what has arrived. */
+  private passOn(): void {
+    const { isPaused, receiving } = this
+    if (receiving === undefined || isPaused) return
+    if (this.chunks.length > 0) receiving.data(this.take())
+    if (this.isPaused || this.receiving === undefined || (this.broken === undefined && !this.isOver)) return
+    this.receiving = undefined
+    if (this.broken === undefined) receiving.end()
+    else receiving.broke(this.broken.error)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Reading
+  // ---------------------------------------------------------------------------
+
+  /** Gives the flow or the reader all chunks that have arrived, because joining small chunks costs less than writing each. */
   private wake(): void {
-    if (this.reader === undefined || this.isWaking) return
+    if ((this.reader === undefined && this.receiving === undefined) || this.isWaking) return
     this.isWaking = true
-    queueMicrotask(() => {
-      this.isWaking = false
-      const { reader } = this
-      this.reader = undefined
-      if (this.chunks.length > 0) reader?.resolve(this.take())
-      else if (this.broken === undefined) reader?.resolve(undefined)
-      else reader?.reject(this.broken.error)
-    })
+    queueMicrotask(this.awake)
+  }
+
+  private readonly awake = (): void => {
+    this.isWaking = false
+    if (this.receiving !== undefined) return this.passOn()
+    const { reader } = this
+    this.reader = undefined
+    if (this.chunks.length > 0) reader?.resolve(this.take())
+    else if (this.broken === undefined) reader?.resolve(undefined)
+    else reader?.reject(this.broken.error)
   }
 
   private take(): Uint8Array {
-    const { chunks } = this
+    const { chunks, unread } = this
     this.chunks = []
     this.unread = 0
-    this.controller?.resume()
+    // More may arrive during this call.
+    if (unread > maxUnread && !this.isPaused) this.controller?.resume()
     return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
   }
 
@@ -176,6 +228,14 @@ const decoded = (body: Engine.ByteSource, decoder: Duplex): Engine.ByteSource =>
   }
 }
 
+const responseOf = (receiver: Receiver, { read }: UpstreamRequest): UpstreamResponse => {
+  const { headers, status } = receiver
+  const header = headerReader(headers)
+  const decoder = read ? decoders[header("content-encoding")?.trim().toLowerCase() ?? ""]?.() : undefined
+  const body = decoder === undefined ? receiver : decoded(receiver, decoder)
+  return { status, header, headers, body, isDecoded: decoder !== undefined }
+}
+
 /** Connects to an upstream. `timeout` bounds the time until an answer begins. The connections close with the scope. */
 export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.Effect<Transport, never, Scope.Scope> =>
   Effect.map(
@@ -192,30 +252,29 @@ export const make = ({ origin }: Upstream, timeout: Duration.Duration): Effect.E
       (pool) => Effect.promise(() => pool.destroy().catch(() => {}))
     ),
     (pool): Transport => {
-      const sent = ({ body, headers, method, path }: UpstreamRequest, signal: AbortSignal): Promise<Receiver> =>
+      const sent = ({ body, headers, method, path }: UpstreamRequest, receiver: Receiver): Receiver => {
+        const request = { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body }
+        pool.dispatch(request, receiver)
+        return receiver
+      }
+      const dispatch: Transport["dispatch"] = (request, { began, failed }) => {
+        const receiver = new Receiver((receiver) => began(responseOf(receiver, request)), failed)
+        return sent(request, receiver).cancel
+      }
+      const once = (request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamResponse> =>
         new Promise((resolve, reject) => {
           if (signal.aborted) return reject(signal.reason)
-          pool.dispatch(
-            { method: method as Dispatcher.HttpMethod, path, headers: headers as Array<string>, body },
-            new Receiver(signal, resolve, reject)
-          )
+          const cancel = dispatch(request, { began: resolve, failed: reject })
+          signal.addEventListener("abort", () => cancel(signal.reason), { once: true })
         })
-      return async (request, signal) => {
-        const { read } = request
-        // An upstream may close an idle connection just when the next request arrives.
-        const answer = await sent(request, signal).catch((error: unknown) => {
-          if (isCut(error) && isRepeatable(request)) return sent(request, signal)
-          throw error
-        })
-        const header = headerReader(answer.headers)
-        const decoder = read ? decoders[header("content-encoding")?.trim().toLowerCase() ?? ""]?.() : undefined
-        return {
-          status: answer.status,
-          header,
-          headers: answer.headers,
-          body: decoder === undefined ? answer : decoded(answer, decoder),
-          isDecoded: decoder !== undefined
-        }
+      return {
+        dispatch,
+        send: async (request, signal) =>
+          // An upstream may close an idle connection just when the next request arrives.
+          once(request, signal).catch((error: unknown) => {
+            if (isCut(error) && isRepeatable(request)) return once(request, signal)
+            throw error
+          })
       }
     }
   )

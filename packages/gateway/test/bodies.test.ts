@@ -295,10 +295,7 @@ describe("bodies of a gateway", () => {
         if (turns.length < 20) setImmediate(count)
       }
       count()
-      const done = () => {
-        turns.push(turn)
-        return Effect.void
-      }
+      const done = () => void turns.push(turn)
       const bodies = [
         `[${"{},".repeat(maxValues)}{}]`,
         JSON.stringify({ text: "x".repeat(5e6) }),
@@ -321,8 +318,8 @@ describe("bodies of a gateway", () => {
       const read = readLarge(
         memory,
         bytes,
-        () => Effect.void,
-        () => Effect.void
+        () => {},
+        () => {}
       )
       for (const millis of [0, 1, 2, 4]) {
         yield* Effect.all([Effect.timeoutOption(read, millis), Effect.timeoutOption(read, millis)], {

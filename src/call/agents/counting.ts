@@ -3,9 +3,12 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { Ask } from "../../budget/asking.ts"
+import { Entry, type EntryWatcher } from "../../budget/entry.ts"
 import { Uncounted } from "../../budget/options.ts"
 import * as Budget from "../../Budget.ts"
 import * as Amounts from "../../domain/amounts.ts"
+import * as AtOnce from "../../domain/atOnce.ts"
 import type * as Limits from "../../Limits.ts"
 import * as Counter from "./counter.ts"
 import { AgentHistory, History } from "./history.ts"
@@ -94,9 +97,9 @@ export const layer: Layer.Layer<Meter | Budget.TokenBudget, never, Budget.TokenB
   )
 )
 
-const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): Budget.TokenBudget["Service"] => ({
-  ...inner,
-  reserve: (estimate, options) =>
+const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): Budget.TokenBudget["Service"] => {
+  const ask = AtOnce.of<Ask>(inner.reserve)
+  const reserve: Budget.TokenBudget["Service"]["reserve"] = (estimate, options) =>
     Effect.withFiber(({ context }) => {
       const current = Context.get(context, CurrentAgent)
       if (current === undefined) {
@@ -106,15 +109,55 @@ const counting = (inner: Budget.TokenBudget["Service"], history: AgentHistory): 
       return Effect.uninterruptibleMask((restore) =>
         reserveCounted({ inner, history }, current, estimate, options, restore)
       )
-    }),
-  foresee: (estimate, options) =>
-    Effect.flatMap(CurrentAgent, (current) => {
-      if (current === undefined) return inner.foresee(estimate, options)
-      const foreseen = Effect.provideContext(inner.foresee(estimate, weighted(current, options)), alreadyCounted)
-      const refusal = refusalOf(current, Counter.estimated(estimate))
-      return refusal === undefined ? foreseen : Effect.map(foreseen, (each) => ({ ...each, refusal }))
     })
-})
+  return {
+    ...inner,
+    reserve: ask === undefined ? reserve : AtOnce.attach(reserve, asking(ask, history)),
+    foresee: (estimate, options) =>
+      Effect.flatMap(CurrentAgent, (current) => {
+        if (current === undefined) return inner.foresee(estimate, options)
+        const foreseen = Effect.provideContext(inner.foresee(estimate, weighted(current, options)), alreadyCounted)
+        const refusal = refusalOf(current, Counter.estimated(estimate))
+        return refusal === undefined ? foreseen : Effect.map(foreseen, (each) => ({ ...each, refusal }))
+      })
+  }
+}
+
+/** Asks without Effect for calls that no job makes, and remembers what they used. */
+const asking = (ask: Ask, history: AgentHistory): Ask =>
+  Object.assign<Ask, Pick<Ask, "isFor">>(
+    (context, estimate, options) => {
+      const asked = ask(context, estimate, options)
+      if (asked instanceof Entry) {
+        const { agent, pool } = asked
+        asked.watcher = watching({ agent, pool: pool.name }, estimate, history, Context.get(context, Clock.Clock))
+      }
+      return asked
+    },
+    { isFor: (context) => Context.get(context, CurrentAgent) === undefined }
+  )
+
+/** Remembers the usage of a call, once, if it succeeds. */
+const watching = (
+  { agent, pool }: Pick<Budget.Reservation, "agent" | "pool">,
+  estimate: Limits.Estimate,
+  history: AgentHistory,
+  clock: Clock.Clock
+): EntryWatcher => {
+  let began = 0
+  let isOpen = true
+  return {
+    began: () => {
+      began = clock.currentTimeMillisUnsafe()
+    },
+    used: (usage) => {
+      if (!isOpen) return
+      isOpen = false
+      const now = clock.currentTimeMillisUnsafe()
+      history.called(pool, agent, Amounts.used(Amounts.whole(estimate), usage, estimate), now - began, now)
+    }
+  }
+}
 
 /** Keeps a counting budget below this one from counting the call again, and a plain one from reporting it as uncounted. */
 const alreadyCounted = Context.make(CurrentAgent, undefined).pipe(Context.add(Uncounted, false))
@@ -167,25 +210,18 @@ const remembered = (
   history: AgentHistory,
   clock: Clock.Clock
 ): Budget.Reservation => {
-  const began = clock.currentTimeMillisUnsafe()
-  let isOpen = true
-  const called = (usage: Limits.Usage): void => {
-    if (!isOpen) return
-    isOpen = false
-    const now = clock.currentTimeMillisUnsafe()
-    const used = Amounts.used(Amounts.whole(estimate), usage, estimate)
-    history.called(held.pool, held.agent, used, now - began, now)
-  }
+  const { began, used } = watching(held, estimate, history, clock)
+  began()
   return {
     ...held,
     observe: (signal) =>
       Effect.suspend(() => {
-        if (signal.usage !== undefined) called(signal.usage)
+        if (signal.usage !== undefined) used(signal.usage)
         return held.observe(signal)
       }),
     settle: (usage, outcome) =>
       Effect.suspend(() => {
-        if (outcome === undefined || outcome === "success") called(usage)
+        if (outcome === undefined || outcome === "success") used(usage)
         return held.settle(usage, outcome)
       })
   }

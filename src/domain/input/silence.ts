@@ -140,7 +140,7 @@ export class SilenceTimer {
 const timers = new WeakMap<Clock.Clock, SilenceTimer>()
 
 /** The timer of a context's clock. */
-const timerOf = (context: Context.Context<never>): SilenceTimer => {
+export const timerOf = (context: Context.Context<never>): SilenceTimer => {
   const clock = Context.get(context, Clock.Clock)
   const known = timers.get(clock) ?? new SilenceTimer(context)
   timers.set(clock, known)

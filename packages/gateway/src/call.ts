@@ -1,0 +1,328 @@
+/** Makes governed calls, and writes their answers. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import { Readable } from "node:stream"
+import { Deadline, type Engine, ReviewAt, type SilenceTimer } from "floodgate/internal"
+import type { Activity, RequestEnd } from "./activity.ts"
+import type { OpenAnswer } from "./openAnswer.ts"
+import type { Exchange } from "./credentials.ts"
+import * as Headers from "./headers.ts"
+import type { ParsedOptions } from "./options.ts"
+import { addressed, upstreamOfPlace } from "./places.ts"
+import type { CallerPurses } from "./purses.ts"
+import { agentOf, type CallRecorder } from "./records.ts"
+import * as Refusals from "./refusals.ts"
+import * as Response from "./response.ts"
+import type { Routed } from "./routes.ts"
+import type { Transport, UpstreamRequest, UpstreamResponse } from "./transport.ts"
+
+/** The parts of a gateway that all requests share. */
+export interface ProxyParts {
+  readonly engine: Engine.Engine
+  readonly transports: ReadonlyMap<string, Transport>
+  readonly places: ParsedOptions["places"]
+  readonly activity: Activity
+  readonly recorder: CallRecorder | undefined
+  readonly purses: CallerPurses
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  readonly keeper: Response.Keeper
+  readonly timer: SilenceTimer
+  /** Logs the end of a call; undefined if nothing logs at that level. */
+  readonly log: ((end: Readonly<Record<string, unknown>>) => void) | undefined
+  readonly maxHold: Duration.Duration
+  /** When the wait is predicted a second time, in milliseconds after arrival: a refusal is still possible then. */
+  readonly reviewAfter: number
+}
+
+/** A request on its way through the gateway. */
+export interface ProxiedRequest {
+  readonly answering: OpenAnswer
+  readonly parts: ProxyParts
+  readonly routed: Routed
+  /** The caller's key and the credential that is sent instead, if the gateway has keys of its own. */
+  readonly exchange: Exchange | undefined
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+}
+
+// -----------------------------------------------------------------------------
+// Answers
+// -----------------------------------------------------------------------------
+
+/** The headers of an answer. */
+const writeHead = (
+  response: ServerResponse,
+  { body, isChanged, isFinal, place, response: sent }: Engine.CallResult<UpstreamResponse>
+): void => {
+  const isWhole = body instanceof Uint8Array
+  const drop = [
+    ...(isWhole || isChanged || sent.isDecoded ? ["content-length"] : []),
+    ...(sent.isDecoded ? ["content-encoding"] : [])
+  ]
+  const headers = Headers.incoming(sent.headers, drop)
+  if (isFinal) headers["x-should-retry"] = "false"
+  if (place !== undefined) headers["x-floodgate-place"] = place
+  if (isWhole) headers["content-length"] = String(body.length)
+  response.writeHead(sent.status, headers)
+}
+
+/** Writes the end of a governed call to a response that has not begun. */
+const answer = (response: ServerResponse, end: Refusals.CallEnd): Effect.Effect<void> => {
+  if (end._tag === "Refused") return Refusals.refuse(response, end.refusal)
+  writeHead(response, end)
+  return end.body instanceof Uint8Array ? Response.end(response, end.body) : Response.relay(response, end.body)
+}
+
+/** Whether the client of a response that has begun can read an answer: it expects a stream, or a whole answer. */
+const isExpected = (planned: Engine.HttpCall, status: number, isWhole: boolean): boolean =>
+  status < 300 && (planned.streams === "list" || (planned.streams === "events") === !isWhole)
+
+/** Writes the end of a governed call to a response that has begun with status 200. */
+const complete = (response: ServerResponse, planned: Engine.HttpCall, end: Refusals.CallEnd): Effect.Effect<void> => {
+  const { protocol } = planned.match
+  const isStream = planned.streams === "events"
+  if (end._tag === "Answered") {
+    const { body, isUnread, response: sent } = end
+    if (isExpected(planned, sent.status, body instanceof Uint8Array || isUnread === true)) {
+      return body instanceof Uint8Array ? Response.end(response, body) : Response.relay(response, body)
+    }
+    if (!(body instanceof Uint8Array)) body.cancel("the answer came too late")
+  }
+  // The status is already 200, so the client would take an error for an answer.
+  if (!isStream) return Effect.sync(() => void response.destroy())
+  return Response.end(response, protocol.refuseInStream(Refusals.finalError(end)))
+}
+
+// -----------------------------------------------------------------------------
+// Requests
+// -----------------------------------------------------------------------------
+
+/** From this size on, an insertion does not copy the body, or a running call would hold it twice. */
+const largeBytes = 64 * 1_024
+
+/** The body that is sent: the caller's own bytes wherever they are not changed. */
+const changed = (
+  bytes: Buffer,
+  headers: ReadonlyArray<string>,
+  change: Engine.BodyChange | undefined
+): Pick<UpstreamRequest, "body" | "headers"> => {
+  if (change === undefined) return { body: bytes, headers }
+  if ("text" in change) return { body: change.text, headers }
+  const start = bytes.indexOf("{") + 1
+  const parts = [bytes.subarray(0, start), Buffer.from(change.insert), bytes.subarray(start)]
+  const length = bytes.length + parts[1]!.length
+  return length < largeBytes
+    ? { body: Buffer.concat(parts), headers }
+    : { body: Readable.from(parts), headers: [...headers, "content-length", String(length)] }
+}
+
+/** The response to a call, which has to begin early if the call waits for long. */
+const heldResponse = (response: ServerResponse, { match, streams }: Engine.HttpCall): Response.HeldResponse => {
+  const { keepAlive } = match.protocol
+  return streams === "events"
+    ? { response, contentType: "text/event-stream", text: keepAlive.stream, began: false }
+    : { response, contentType: "application/json", text: keepAlive.whole, began: false }
+}
+
+const outcomeOf = (end: Refusals.CallEnd): RequestEnd["outcome"] => {
+  if (end._tag === "Refused") return end.isLost ? "failed" : "refused"
+  return end.isFinal ? "failed" : "answered"
+}
+
+/** Returns the function that counts and logs the end of a call, without its content and keys. */
+const reporter = ({ exchange, parts, routed }: ProxiedRequest, planned: Engine.HttpCall, startedAt: number) => {
+  const { model, protocol } = planned.request
+  const agent = agentOf(planned)
+  return (outcome: RequestEnd["outcome"], status: number, place?: string): void => {
+    const upstream = (parts.places && upstreamOfPlace(parts.places, model, place)) ?? routed.upstream.name
+    parts.activity.ended({ upstream, outcome, agent })
+    parts.log?.({
+      event: "call",
+      upstream,
+      protocol,
+      model,
+      agent,
+      ...(exchange !== undefined && { key: exchange.holder.name }),
+      place,
+      outcome,
+      status,
+      millis: parts.now() - startedAt
+    })
+  }
+}
+
+// -----------------------------------------------------------------------------
+// Calls
+// -----------------------------------------------------------------------------
+
+/** A governed call on its way through the gateway. */
+interface GatewayCall {
+  readonly proxied: ProxiedRequest
+  readonly planned: Engine.HttpCall
+  readonly held: Response.HeldResponse
+  readonly report: ReturnType<typeof reporter>
+  /** Releases what the call keeps until its answer begins. */
+  readonly release: () => void
+}
+
+/** Answers with the end of a call that is made in Effect. */
+const awaited = (
+  { held, planned, proxied: { response }, release, report }: GatewayCall,
+  call: Effect.Effect<Engine.CallResult<UpstreamResponse>, unknown>
+): Effect.Effect<void> => {
+  const answered = Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.exit(restore(call)), (exit): Effect.Effect<void> => {
+      release()
+      if (Exit.isFailure(exit) && (Cause.hasInterrupts(exit.cause) || Cause.hasDies(exit.cause))) {
+        report(Cause.hasInterrupts(exit.cause) ? "hung up" : "failed", 0)
+        return Effect.failCause(exit.cause as Cause.Cause<never>)
+      }
+      const end: Refusals.CallEnd = Exit.isSuccess(exit)
+        ? { _tag: "Answered", ...exit.value }
+        : Refusals.refused(planned, Cause.squash(exit.cause))
+      const abandon = Effect.sync(() => {
+        if (end._tag === "Answered" && !(end.body instanceof Uint8Array)) end.body.cancel("the client hung up")
+      })
+      if (end._tag === "Refused") report(outcomeOf(end), end.refusal.status)
+      else report(outcomeOf(end), end.response.status, end.place)
+      const written = held.began ? complete(response, planned, end) : answer(response, end)
+      return Effect.onInterrupt(restore(written), () => abandon)
+    })
+  )
+  return Effect.catchDefect(answered, (why) => Refusals.failed(response, why))
+}
+
+/** Writes the answer to a call that its transport drives. It is mutable. */
+class DrivenAnswer implements Engine.Outlet<UpstreamResponse> {
+  private readonly made: GatewayCall
+  private readonly ended: () => void
+  private driven: Engine.DrivenCall | undefined = undefined
+  /** Whether the end of the call was counted. */
+  private isReported = false
+
+  constructor(made: GatewayCall) {
+    this.made = made
+    this.ended = made.proxied.answering.drive(() => this.left())
+  }
+
+  /** Sets the call, once it has begun. */
+  by(call: Engine.DrivenCall): void {
+    this.driven = call
+  }
+
+  readonly whole = (result: Engine.CallResult<UpstreamResponse>): void =>
+    this.guarded(() => {
+      const { held, planned, proxied } = this.made
+      const { answering, parts, response } = proxied
+      const body = result.body as Uint8Array
+      this.report("answered", result.response.status)
+      if (held.began) return answering.run(complete(response, planned, { _tag: "Answered", ...result }))
+      writeHead(response, result)
+      if (!Response.endAtOnce(parts.timer, response, this.ended, body)) answering.run(Response.end(response, body))
+    })
+
+  readonly begin = (sent: UpstreamResponse, isChanged: boolean): void =>
+    this.guarded(() => {
+      const { held, planned, proxied } = this.made
+      this.report("answered", sent.status)
+      if (!held.began)
+        return writeHead(proxied.response, { response: sent, body: sent.body, isChanged, isFinal: false })
+      if (!isExpected(planned, sent.status, false)) proxied.response.destroy()
+    })
+
+  readonly write = (piece: Uint8Array): boolean => {
+    const { parts, response } = this.made.proxied
+    if (response.write(piece)) return true
+    if (!response.destroyed) Response.whenRead(parts.timer, response, "drain", () => this.driven?.resume())
+    return false
+  }
+
+  readonly end = (): void => {
+    const { answering, parts, response } = this.made.proxied
+    if (!Response.endAtOnce(parts.timer, response, this.ended)) answering.run(Response.end(response))
+  }
+
+  readonly cut = (): void => {
+    this.made.proxied.response.destroy()
+    this.ended()
+  }
+
+  readonly goOn = (call: Effect.Effect<Engine.CallResult<UpstreamResponse>, unknown>): void =>
+    this.made.proxied.answering.run(awaited(this.made, call))
+
+  /** Ends the call of a client that has disconnected. */
+  private left(): void {
+    this.report("hung up", 0)
+    this.driven?.leave("the client hung up")
+    this.ended()
+  }
+
+  private report(outcome: RequestEnd["outcome"], status: number): void {
+    if (this.isReported) return
+    this.isReported = true
+    this.made.release()
+    this.made.report(outcome, status)
+  }
+
+  /** Runs a step that writes what a provider has sent, which may not be valid HTTP. */
+  private guarded(step: () => void): void {
+    try {
+      step()
+    } catch (thrown) {
+      const { answering, response } = this.made.proxied
+      this.driven?.leave(thrown)
+      answering.run(Refusals.failed(response, thrown))
+    }
+  }
+}
+
+/** Makes a governed call. Its transport drives it as far as it needs no effect. */
+export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes: Buffer): void => {
+  const { answering, exchange, parts, request, response, routed } = proxied
+  const headers = Headers.outgoing(request.rawHeaders, request.headers.connection, true, exchange)
+  const outgoing = { method: request.method ?? "POST", read: true }
+  const startedAt = parts.now()
+  const times = parts.recorder?.came(planned, startedAt)
+  const own = { upstream: routed.upstream.name, path: routed.path, headers }
+  const sending = (change: Engine.BodyChange | undefined, target: Engine.Target | undefined) => {
+    if (times !== undefined) times.sentAt = parts.now()
+    const { headers: sent, path, upstream } = target === undefined ? own : addressed(headers, target)
+    const transport = parts.transports.get(upstream)!
+    return { transport, sent: { ...outgoing, path, ...changed(bytes, sent, change) } }
+  }
+  const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
+  const held = heldResponse(response, planned)
+  parts.keeper.add(held)
+  const leave = parts.purses.use(paying)
+  const release = (): void => {
+    parts.keeper.remove(held)
+    leave()
+  }
+  const made = { proxied, planned, held, report: reporter(proxied, planned, startedAt), release }
+  const outlet = new DrivenAnswer(made)
+  const deadline = startedAt + Duration.toMillis(parts.maxHold)
+  const around = (context: Context.Context<never>): Context.Context<never> =>
+    Context.add(Context.add(context, Deadline, deadline), ReviewAt, startedAt + parts.reviewAfter)
+  const send: Engine.SendAttempt<UpstreamResponse> = (signal, change, target) => {
+    const { sent, transport } = sending(change, target)
+    return transport.send(sent, signal)
+  }
+  const dispatch: Engine.Dispatch<UpstreamResponse> = (change, intake) => {
+    const { sent, transport } = sending(change, undefined)
+    return transport.dispatch(sent, intake)
+  }
+  try {
+    const driven = parts.engine.start(planned, { around, dispatch, send, outlet })
+    if (driven !== undefined) outlet.by(driven)
+    else answering.run(awaited(made, Effect.updateContext(parts.engine.call(planned, send), around)))
+  } catch (thrown) {
+    release()
+    throw thrown
+  }
+}
