@@ -197,7 +197,7 @@ const describeFor = (
   inputTokens: number | undefined,
   kind: string | undefined
 ): Governor.Call => {
-  const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking } = describe(params, route)!
+  const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking, tier } = describe(params, route)!
   return {
     countTokens: bytes < minCountedBytes || places !== undefined ? undefined : countWith(provider, params),
     model: params.model,
@@ -210,6 +210,7 @@ const describeFor = (
     continues,
     stored,
     fast,
+    tier,
     priceFactor,
     provider: provider.name,
     places: places?.call

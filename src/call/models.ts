@@ -45,6 +45,14 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly choices?: number | undefined
   /** Whether a fast mode is requested, which costs more. @default false */
   readonly fast?: boolean | undefined
+  /**
+   * The name of a tier with limits of its own, such as "fast". Its calls have a pool of their own, with the stated limits of their model
+   * as a cap.
+   *
+   * @default none
+   * @since 0.4.0
+   */
+  readonly tier?: string | undefined
   /** Whether the flex tier is requested, which costs less. @default false */
   readonly flex?: boolean | undefined
   /** The factor by which other options of the request change its price. @default 1 */
@@ -286,6 +294,7 @@ export const call: Input.Check = Input.options<Call>(
     choices: anyNumber,
     thinking: Input.flag,
     fast: Input.flag,
+    tier: Input.text,
     flex: Input.flag,
     places: callPlaces,
     priceFactor: Input.notNegative,

@@ -22,7 +22,7 @@ import type { CallPlace } from "../places/models.ts"
 import type { PlacedBecause, Placement } from "../places/placement.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
-import type { Call, Restore } from "./models.ts"
+import type { Restore } from "./models.ts"
 import { callAt, conversationOf, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Usage from "./usage.ts"
@@ -67,7 +67,7 @@ const locate = Effect.fnUntraced(function* (
   const listed = place.price ?? PriceTable.find(place.model, parts.prices)
   const price = listed === undefined ? undefined : PriceTable.charged(listed, call)
   const known = Usage.known(call, agent, pool, parts.conversations)
-  if (place.limits !== undefined) yield* limited(parts, pool, place.limits, call)
+  if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
   const learned = yield* parts.estimator.estimate(known)
   const expected = Usage.expected({ accounting, known, estimate: learned })
   const cached = home?.place === place.name ? cachedAt(governed, pool, expected, home) : 0
@@ -101,9 +101,8 @@ const cachedAt = (
 /** Applies the limits of a place to its pool, once. */
 const limited = (
   { budget, memory }: GovernorParts,
-  { kind, name }: PoolRecord,
-  limits: Limits.Limits,
-  { account }: Call
+  { account, kind, name }: PoolRecord,
+  limits: Limits.Limits
 ): Effect.Effect<void> => {
   if (!memory.isNewLimit(name, limits)) return Effect.void
   // A prediction opens the pool.

@@ -20,6 +20,8 @@ export class PoolRecord {
   readonly name: string
   /** The name without the account. */
   readonly kind: string
+  /** The account as the budget knows it: a tier with limits of its own counts as one. */
+  readonly account: string | undefined
   readonly counts: CallCounts
   private open = 0
   /** The number of calls that have begun and not ended. They may wait in the queue, or between attempts. */
@@ -32,9 +34,11 @@ export class PoolRecord {
   /** Whether the provider has answered at least once. */
   hasAnswered = false
 
-  constructor(name: string, kind: string, context: Context.Context<never>) {
+  constructor(account: string | undefined, kind: string, context: Context.Context<never>) {
+    const name = nameIn(account, kind)
     this.name = name
     this.kind = kind
+    this.account = account
     this.counts = callCountsOf(name, context).join()
   }
 
@@ -83,13 +87,14 @@ export class PoolRecords {
 
   /** The record of a call's pool, which the budget names. If it names none, the accounting does. */
   of(budget: TokenBudget["Service"], accounting: Accounting.Accounting, call: Call): PoolRecord {
-    const { account, model } = call
+    const { model, tier } = call
+    const account = tier === undefined ? call.account : [call.account ?? [], tier].flat().join("/")
     const named = budget.poolOf(model)
     const kind = named === model ? (accounting.poolOf?.(model) ?? named) : named
     const name = nameIn(account, kind)
     const found = this.byName.get(name)
     if (found === undefined) this.shedder.shed(maxIdlePools - 1)
-    const pool = found ?? new PoolRecord(name, kind, this.context)
+    const pool = found ?? new PoolRecord(account, kind, this.context)
     // The map is in the order of use.
     this.byName.delete(name)
     this.byName.set(name, pool)

@@ -232,7 +232,7 @@ const reserve = (
 /** How an attempt is queued. Its `maxWait` counts from `since`. */
 export const queueingOf = (
   { agent, how, isFirst, until }: GovernedCall,
-  { accounting, call, pool }: Reserving,
+  { accounting, pool }: Reserving,
   since: number,
   revise?: GovernedOptions[typeof revised],
   claim?: GovernedOptions[typeof claimed]
@@ -242,7 +242,7 @@ export const queueingOf = (
   weight: how.weight,
   maxWait: until === Infinity ? undefined : Math.max(0, until - since),
   pool: pool.kind,
-  account: call.account,
+  account: pool.account,
   [first]: isFirst,
   [counting]: accounting.counting,
   [revised]: revise,

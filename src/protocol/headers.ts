@@ -128,17 +128,24 @@ type Dimensions = { -readonly [D in Limits.Dimension]?: Signal.DimensionSignal |
 /** Anthropic rounds tokens to the nearest thousand; requests are exact. */
 const anthropicRounding = 1_000
 
-const anthropicNames = (name: string): Names => named((field) => `anthropic-ratelimit-${name}-${field}`)
-const anthropicFields = {
-  requests: anthropicNames("requests"),
-  inputTokens: anthropicNames("input-tokens"),
-  outputTokens: anthropicNames("output-tokens"),
-  tokens: anthropicNames("tokens")
+const anthropicNames = (prefix: string) => {
+  const names = (name: string): Names => named((field) => `${prefix}-${name}-${field}`)
+  return {
+    requests: names("requests"),
+    inputTokens: names("input-tokens"),
+    outputTokens: names("output-tokens"),
+    tokens: names("tokens")
+  }
 }
+const standard = anthropicNames("anthropic-ratelimit")
+/** The limits of the fast mode, which only answers in that mode have: https://platform.claude.com/docs/en/build-with-claude/fast-mode */
+const fast = anthropicNames("anthropic-fast")
 
 const anthropic = (header: HeaderReader): Dimensions => {
+  const isFast = header(fast.inputTokens.limit) != null || header(fast.outputTokens.limit) != null
+  const fields = isFast ? fast : standard
   const read = (name: Limits.Dimension, roundedTo?: number): Signal.DimensionSignal | undefined =>
-    dimensionOf(fieldsOf(header, anthropicFields[name]), roundedTo)
+    dimensionOf(fieldsOf(header, fields[name]), roundedTo)
   const inputTokens = read("inputTokens", anthropicRounding)
   const outputTokens = read("outputTokens", anthropicRounding)
   // The combined figure is the sum of both and hides the one that is exhausted: a real 429 had 80,000 "tokens" left and

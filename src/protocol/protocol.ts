@@ -68,6 +68,8 @@ export interface Description extends Size {
   readonly stored: boolean
   /** Whether a fast mode is requested, which is more expensive. @default false */
   readonly fast?: boolean | undefined
+  /** The name of a tier with limits of its own, which is a pool of its own, such as "fast". @default none */
+  readonly tier?: string | undefined
   /** Whether the flex tier is requested, which is cheaper and may be refused. @default false */
   readonly flex?: boolean | undefined
   /** The factor by which other options of the request multiply its price. @default 1 */

@@ -31,6 +31,22 @@ const sample: Table = {
 }
 
 describe("headers", () => {
+  it("are those of the fast mode in an answer of that mode", () => {
+    const fast = {
+      "anthropic-fast-input-tokens-limit": "50000",
+      "anthropic-fast-input-tokens-remaining": "42000",
+      "anthropic-fast-output-tokens-limit": "10000",
+      "anthropic-fast-output-tokens-remaining": "9000"
+    }
+    // The standard limits are those of another pool.
+    for (const headers of [fast, { ...sample, ...fast }]) {
+      assert.deepStrictEqual(dimensions(headers), {
+        inputTokens: { limit: 50_000, remaining: 42_000, roundedTo: 1_000 },
+        outputTokens: { limit: 10_000, remaining: 9_000, roundedTo: 1_000 }
+      })
+    }
+  })
+
   describe("signalOf", () => {
     it("reads the separate limits of a real 429 and leaves out the combined one that hides them", () => {
       assert.deepStrictEqual(signal(sample), {
