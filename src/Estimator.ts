@@ -121,6 +121,14 @@ const Profile = Schema.Struct({
   outputs: Schema.Array(Amount)
 })
 
+const LearnedWindow = Schema.Struct({
+  account: Schema.optional(Schema.String),
+  name: Schema.String,
+  used: Schema.Finite,
+  resetsAt: Schema.Finite,
+  dollars: Schema.optional(Schema.Finite)
+})
+
 /**
  * Everything that an estimator has learned, the least recently used kind first. Its encoded form is plain JSON.
  *
@@ -153,7 +161,11 @@ const Profile = Schema.Struct({
  * @category schemas
  * @since 0.1.0
  */
-export const Learned = Schema.Struct({ profiles: Schema.Array(Profile) })
+export const Learned = Schema.Struct({
+  profiles: Schema.Array(Profile),
+  /** The long windows of subscriptions, which a governor knows. */
+  windows: Schema.optional(Schema.Array(LearnedWindow))
+})
 
 /**
  * Everything that an estimator has learned.

@@ -50,6 +50,7 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { pipe } from "effect/Function"
@@ -72,12 +73,14 @@ import { Breaker, type Call, type CallOptions, made, type Options, type Outcome,
 import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
 import * as Warmup from "./call/warmup.ts"
+import { LongWindows, type WindowStatus } from "./call/windows.ts"
 import type { LlmError } from "./LlmError.ts"
 import { PlaceMemory } from "./places/memory.ts"
 import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
 
+export type { WindowStatus } from "./call/windows.ts"
 export type { Call, CallBill, CallOptions, Options, Outcome, ResponseInfo, Ticket } from "./call/models.ts"
 
 // -----------------------------------------------------------------------------
@@ -118,6 +121,8 @@ export class Governor extends Context.Service<
     ) => Effect.Effect<Ticket, Budget.BudgetError | LlmError, Scope.Scope>
     /** Everything learned about calls so far. Keep it, and pass it to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
+    /** What is known of the long windows of subscriptions: how much is spent, and when they end. */
+    readonly windows: Effect.Effect<ReadonlyArray<WindowStatus>>
   }
 >()("floodgate/Governor/Governor") {}
 
@@ -202,6 +207,7 @@ export const make = Effect.fnUntraced(function* (
   const { accounting = estimator.accounting, countPrompts = true, prices, retry: policy = Retry.make() } = options
   const context = yield* Effect.context<never>()
   const wake = Waker.make(yield* Scheduler.Scheduler)
+  const windows = new LongWindows(options.windows, options.learned?.windows)
   const parts: GovernorParts = {
     accounting,
     atOnce: waysOf(budget, estimator),
@@ -217,7 +223,8 @@ export const make = Effect.fnUntraced(function* (
     prices: prices === undefined ? Prices.published : { ...Prices.published, ...prices },
     retryBudget: Context.get(context, RetryBudget),
     wake,
-    warmup: Warmup.make(wake)
+    warmup: Warmup.make(wake),
+    windows
   }
 
   const open: Governor["Service"]["open"] = (call, attempt, how) =>
@@ -227,9 +234,13 @@ export const make = Effect.fnUntraced(function* (
     run: (call, attempt, how) => begin("Governor.run", parts, call, how, "effect", governed(attempt, answered)),
     open: AtOnce.attach(open, Direct.begin("Governor.open", parts)),
     admit: (call, how) => begin("Governor.admit", parts, call, how, "scope", admit),
-    learned: estimator.learned
+    learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
+    windows: Effect.map(Clock.currentTimeMillis, (now) => windows.status(now))
   })
 })
+
+const withWindows = (learned: Estimator.Learned, { learned: windows }: LongWindows): Estimator.Learned =>
+  windows.length === 0 ? learned : { ...learned, windows }
 
 // -----------------------------------------------------------------------------
 // Layers

@@ -49,6 +49,7 @@
  * @since 0.2.0
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Random from "effect/Random"
@@ -162,6 +163,32 @@ export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>("fl
     const { cause, purse } = this
     const why = cause instanceof Error ? `: ${cause.message}` : ""
     return `The store did not say what was spent of the cap for ${purse}, so the call was not sent${why}`
+  }
+}
+
+/**
+ * The call would use more of a long window of its account than the share for calls that are not interactive, or the window is used up.
+ * `used` and `share` are fractions, and `until` is when the window ends, in milliseconds since the epoch. It is the `cause` of a
+ * `BudgetError` with the reason `Denied`.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class WindowShareUsed extends Schema.TaggedError<WindowShareUsed>("floodgate/Spending/WindowShareUsed")(
+  "WindowShareUsed",
+  { window: Schema.String, used: Schema.Finite, share: Schema.Finite, until: Schema.optional(Schema.Finite) }
+) {
+  /** Whether the call fits later. */
+  get isRetryable(): boolean {
+    return this.until !== undefined
+  }
+  override get message(): string {
+    const { share, until, used, window } = this
+    const percent = (fraction: number): string => `${Math.round(fraction * 1_000) / 10} %`
+    const when = until === undefined ? "" : `wait until ${new Date(until).toISOString()}`
+    return share < 1
+      ? `${percent(used)} of the account's window of ${window} are used, and this call may use ${percent(share)}: ${when}${when === "" ? "" : ", "}or raise the share`
+      : `The account's window of ${window} is used up${when === "" ? "" : `: ${when}`}`
   }
 }
 
@@ -345,3 +372,54 @@ export const from =
   (purse: Purse) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.updateService(self, Purses, (purses) => [...purses, purse])
+
+// -----------------------------------------------------------------------------
+// Resets
+// -----------------------------------------------------------------------------
+
+/**
+ * A call that waits until a cap or a window begins anew.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface ResetWait {
+  /** In milliseconds since the epoch. */
+  readonly until: number
+  /** Why the call does not fit before. */
+  readonly message: string
+}
+
+/** Called for each call that waits for a reset. Without a function, such calls are refused. */
+export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> = Context.Reference<
+  ((wait: ResetWait) => void) | undefined
+>("floodgate/Spending/Resets", { defaultValue: () => undefined })
+
+/**
+ * Lets the calls of an effect wait when a cap in dollars is reached, or the share of a long window is used, until it begins anew:
+ * until midnight for a cap per day. Otherwise they are refused. A call waits no longer than its `maxWait` and its deadline. While it
+ * waits, it holds nothing, and it can be interrupted.
+ *
+ * **Example** (Agents that pause over night)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as Agents from "floodgate/Agents"
+ * import * as Spending from "floodgate/Spending"
+ *
+ * declare const agents: ReadonlyArray<Agents.Agent<string>>
+ *
+ * const purse = Spending.make("research", { dollars: 10, per: "day" })
+ * const program = Agents.run(agents).pipe(
+ *   Spending.from(purse),
+ *   Spending.waitForReset(({ until }) => console.log(`Pauses until ${new Date(until).toISOString()}`))
+ * )
+ * ```
+ *
+ * @category combinators
+ * @since 0.4.0
+ */
+export const waitForReset =
+  (onWait: (wait: ResetWait) => void = () => {}) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.provideService(self, Resets, harmless(onWait))

@@ -137,6 +137,7 @@ export const observed: Input.Check = Input.options<RateLimitSignal>(
       outputTokens: Input.anObject,
       tokens: Input.anObject
     }),
+    windows: Input.anObject,
     usage: Input.anObject,
     reservation: Input.anObject,
     pool: Input.text

@@ -160,7 +160,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
 
   /** Whether purses pay for it. */
   get isPaid(): boolean {
-    return this.purses.length > 0 || this.how.purses !== undefined
+    return this.purses.length > 0 || this.how.purses !== undefined || this.parts.windows.isLimiting
   }
 
   /** Holds what the attempt opened, and the reservation that the budget gave. */
@@ -304,7 +304,13 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** Learns what the headers of the response say about the limits. */
   observe(signal: Limits.Signal | undefined): Effect.Effect<void> | undefined {
     if (signal === undefined) return undefined
+    this.observeWindows(signal)
     return this.entry === undefined ? this.reservation.observe(signal) : Reservation.observe(this.entry, signal)
+  }
+
+  private observeWindows(signal: Limits.Signal): void {
+    if (signal.windows !== undefined)
+      this.parts.windows.observe(this.call.account, signal, this.now, this.payment?.window)
   }
 
   /** Settles an attempt that was answered, and learns from it. */
@@ -353,6 +359,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const judged = (verdict: Budget.Verdict | undefined): undefined =>
       this.judged({ ...facts, pushback: reason, verdict, isWrongAddress }, type)
     if (reason !== undefined) {
+      if (signal !== undefined) this.observeWindows(signal)
       const failure = { reason, retryAfter, usage, signal }
       return this.entry === undefined
         ? Effect.map(this.reservation.fail(failure), judged)

@@ -242,6 +242,14 @@ export interface Options {
   readonly countPrompts?: boolean | undefined
   /** Prices that take precedence over {@link Prices.published}, for caps in dollars and `floodgate_dollars`. @default none */
   readonly prices?: Prices.Table | undefined
+  /**
+   * The share of each long window of a subscription that calls may use which are not interactive, such as
+   * `{ "5h": { share: 0.7 } }`. Calls of a priority of at least 1 are interactive, and use the rest. Only for your own account.
+   *
+   * @default the whole window
+   * @since 0.4.0
+   */
+  readonly windows?: Readonly<Record<string, { readonly share: number }>> | undefined
 }
 
 /** Restores the interruptibility around `Effect.uninterruptibleMask`. */
@@ -251,13 +259,20 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 // Checks
 // -----------------------------------------------------------------------------
 
+const share = Input.number("a number > 0, at most 1", (value) => value > 0 && value <= 1)
+const sharesOfWindows = Input.options<Record<"5h" | "7d", { readonly share: number } | undefined>>({
+  "5h": Input.options<{ readonly share: number }>({ share }, "share"),
+  "7d": Input.options<{ readonly share: number }>({ share }, "share")
+})
+
 /** The check of each option of a governor. */
 export const made: Input.Checks<Options> = {
   retry: Input.policy,
   accounting: Input.accounting,
   learned: Input.anObject,
   countPrompts: Input.flag,
-  prices: PriceTable.check
+  prices: PriceTable.check,
+  windows: sharesOfWindows
 }
 
 /** The check of each option of how a call is run. */

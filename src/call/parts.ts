@@ -16,6 +16,7 @@ import type { PoolRecords } from "./pool.ts"
 import type { RetryTokens } from "./retryBudget.ts"
 import type * as Usage from "./usage.ts"
 import type { Warmup } from "./warmup.ts"
+import type { LongWindows } from "./windows.ts"
 
 /** What a governor may do without Effect, because the budget and the estimator are Floodgate's own. */
 export interface OwnWays {
@@ -44,4 +45,5 @@ export interface GovernorParts {
   readonly retryBudget: RetryTokens | undefined
   readonly wake: Wake
   readonly warmup: Warmup
+  readonly windows: LongWindows
 }

@@ -18,6 +18,7 @@ import * as Spending from "../Spending.ts"
 import type { LedgerEntry, LedgerLost, Paying, RunningLedger } from "./ledger.ts"
 import type { Restore } from "./models.ts"
 import * as Usage from "./usage.ts"
+import type { LongWindows, WindowHold } from "./windows.ts"
 
 // -----------------------------------------------------------------------------
 // Refusals
@@ -29,7 +30,12 @@ const perOf = ({ period }: CapInUnits): string | undefined => {
 }
 
 const denied = (
-  cause: Spending.SpendCapReached | Spending.NoPrice | Spending.NoMaxTokens | Spending.LedgerUnavailable
+  cause:
+    | Spending.SpendCapReached
+    | Spending.NoPrice
+    | Spending.NoMaxTokens
+    | Spending.LedgerUnavailable
+    | Spending.WindowShareUsed
 ): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
 const refusalOf = ({ name: purse }: RunningLedger, refusal: CapRefusal | LedgerLost): Budget.BudgetError => {
@@ -59,9 +65,11 @@ export class Payment {
   private readonly entries: Array<LedgerEntry> = []
   private readonly ledgers: ReadonlyArray<RunningLedger>
   readonly paying: Paying
+  readonly window: WindowHold
   private isOver = false
 
-  constructor(ledgers: ReadonlyArray<RunningLedger>, paying: Paying) {
+  constructor(ledgers: ReadonlyArray<RunningLedger>, paying: Paying, window: WindowHold) {
+    this.window = window
     this.ledgers = ledgers
     this.paying = paying
   }
@@ -69,6 +77,11 @@ export class Payment {
   /** Whether all ledgers are taken. */
   get isPaid(): boolean {
     return this.entries.length === this.ledgers.length && this.entries.every(({ outcome }) => outcome === "reserved")
+  }
+
+  /** The entry of the call in a ledger that is known to refuse it. */
+  get refused(): LedgerEntry | undefined {
+    return this.ledgers.find((ledger) => ledger.refuses(this.paying.asked))?.take(this.paying)
   }
 
   /** Takes ledgers until one lets the call wait or refuses it. Returns the call's entry there. */
@@ -84,6 +97,7 @@ export class Payment {
   /** Replaces the reservations by the cost, or spends all of them if the cost is unknown. Only the first call has an effect. */
   settle(cost: number | undefined): void {
     this.isOver = true
+    this.window.settle(cost)
     for (const entry of this.entries) entry.ledger.settle(entry, cost)
   }
 }
@@ -95,6 +109,8 @@ export interface PaymentRequest {
   readonly price: PriceTable.Price | undefined
   readonly call: Omit<Usage.HeldCall, "observed">
   readonly pool: string
+  readonly account: string | undefined
+  readonly windows: LongWindows
   readonly queueing: Budget.ReserveOptions
   readonly wake: Wake
   /** How long the call may wait, in milliseconds. */
@@ -110,36 +126,85 @@ const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLe
 
 /** What a call has paid, and what is left to do until it has paid all. */
 export interface PaymentState {
-  /** Undefined if there is nothing to pay. */
+  /** Undefined if the call was refused. */
   readonly payment: Payment | undefined
-  /** Waits for ledgers, or fails; undefined if everything is paid. Must run uninterruptible; `restore` is around the wait. */
-  readonly rest: ((restore: Restore) => Effect.Effect<void, Budget.BudgetError>) | undefined
+  /**
+   * Waits for ledgers or for a reset, and returns the payment, or fails; undefined if everything is paid. Must run uninterruptible;
+   * `restore` is around the waits.
+   */
+  readonly rest: ((restore: Restore) => Effect.Effect<Payment, Budget.BudgetError>) | undefined
 }
 
 /**
- * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way. There is nothing to pay if
- * the call has no price and its purses no cap.
+ * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way, and for a reset if the call
+ * may wait for it.
  */
 export const pay = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
-  const { call, price, queueing, wake } = request
-  const ledgers = inOrder(request.purses)
-  for (const ledger of ledgers) ledger.clock = Context.get(context, Clock.Clock)
-  if (price === undefined) {
-    const capped = ledgers.find(({ isCapped }) => isCapped)
-    if (capped !== undefined) {
-      const refusal = denied(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
-      return { payment: undefined, rest: () => Effect.fail(refusal) }
-    }
-    for (const ledger of ledgers) ledger.unpriced++
-    return { payment: undefined, rest: undefined }
+  const clock = Context.get(context, Clock.Clock)
+  const last = clock.currentTimeMillisUnsafe() + request.maxWait
+  const { payment, rest } = payOnce(request, context)
+  if (rest === undefined) return { payment, rest }
+  return {
+    payment,
+    rest: (restore) =>
+      Effect.catch(rest(restore), (error) => {
+        const reset = resetOf(error)
+        const waits = Context.get(context, Spending.Resets)
+        const mayWait = waits !== undefined || (reset?.isWindow === true && last < Infinity)
+        if (reset === undefined || reset.until > last || !mayWait) return Effect.fail(error)
+        waits?.({ until: reset.until, message: error.message })
+        // Clocks differ, so the reset may be a moment later than it seems.
+        const millis = Math.max(minReset, reset.until - clock.currentTimeMillisUnsafe())
+        return Effect.flatMap(restore(Effect.sleep(millis)), () => {
+          const left = Math.max(0, last - clock.currentTimeMillisUnsafe())
+          const again = pay({ ...request, maxWait: left }, context)
+          return again.rest === undefined ? Effect.succeed(again.payment!) : again.rest(restore)
+        })
+      })
   }
-  const asked = { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
-  const payment = new Payment(ledgers, { ...queueingOf(context, queueing), wake, asked })
+}
+
+/** The shortest wait for a reset, in milliseconds. */
+const minReset = 1_000
+
+/** When the cap or the window of a refusal begins anew, if it does. */
+const resetOf = ({
+  reason
+}: Budget.BudgetError): { readonly until: number; readonly isWindow: boolean } | undefined => {
+  const cause = reason._tag === "Denied" ? reason.cause : undefined
+  const isWindow = cause instanceof Spending.WindowShareUsed
+  const until = isWindow || cause instanceof Spending.SpendCapReached ? cause.until : undefined
+  return until === undefined ? undefined : { until, isWindow }
+}
+
+const refused = (cause: Parameters<typeof denied>[0]): PaymentState => ({
+  payment: undefined,
+  rest: () => Effect.fail(denied(cause))
+})
+
+const payOnce = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
+  const { account, call, price, queueing, wake, windows } = request
+  const clock = Context.get(context, Clock.Clock)
+  const ledgers = inOrder(request.purses)
+  for (const ledger of ledgers) ledger.clock = clock
+  const capped = ledgers.find(({ isCapped }) => isCapped)
+  if (price === undefined && capped !== undefined) {
+    return refused(new Spending.NoPrice({ model: call.known.model, purse: capped.name }))
+  }
+  const asked =
+    price === undefined
+      ? { expected: 0, max: 0 }
+      : { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
+  const paying = { ...queueingOf(context, queueing), wake, asked }
+  const hold = windows.admit(account, asked.expected, paying.priority, () => clock.currentTimeMillisUnsafe())
+  if ("used" in hold) return refused(new Spending.WindowShareUsed(hold))
+  if (price === undefined) for (const ledger of ledgers) ledger.unpriced++
+  const payment = new Payment(price === undefined ? [] : ledgers, paying, hold)
   // A cap that is reached refuses the call before it waits for another one.
-  const entry = ledgers.find((ledger) => ledger.refuses(asked))?.take(payment.paying) ?? payment.advance()
+  const entry = payment.refused ?? payment.advance()
   if (entry === undefined) return { payment, rest: undefined }
-  const rest = (restore: Restore): Effect.Effect<void, Budget.BudgetError> =>
-    Effect.onExit(awaited(entry, payment, request, restore), (exit) =>
+  const rest = (restore: Restore): Effect.Effect<Payment, Budget.BudgetError> =>
+    Effect.onExit(Effect.as(awaited(entry, payment, request, restore), payment), (exit) =>
       Exit.isFailure(exit) ? Effect.sync(() => payment.settle(0)) : Effect.void
     )
   return { payment, rest }

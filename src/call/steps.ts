@@ -164,16 +164,18 @@ export const pay = (
   const { now, parts, purses, until } = call
   const maxWait = Math.max(0, until - now)
   const held = { accounting, estimate, known }
-  const { wake } = parts
-  const request = { purses, price, call: held, pool: pool.name, queueing: queueingOf(call, at, now), wake, maxWait }
+  const { wake, windows } = parts
+  const { account } = at.call
+  const queueing = queueingOf(call, at, now)
+  const request = { purses, price, call: held, pool: pool.name, account, queueing, wake, windows, maxWait }
   const { payment, rest } = Payment.pay(request, context)
   // However an attempt ends, its end settles this. One that stands in several queues may pay in another.
   if (rest === undefined || at === call) call.payment = payment
   if (rest === undefined) return undefined
   return (restore) =>
     Effect.mapBoth(rest(restore), {
-      onSuccess: () => {
-        call.payment = payment
+      onSuccess: (paid) => {
+        call.payment = paid
       },
       onFailure: (error) => refusalFor(call, error, now)
     })

@@ -26,6 +26,23 @@ export interface DimensionSignal {
  */
 export interface Signal {
   readonly dimensions: { readonly [D in Dimension]?: DimensionSignal }
+  /** The long windows of a subscription by their names, such as `"5h"` and `"7d"`. */
+  readonly windows?: Readonly<Record<string, WindowSignal>> | undefined
+}
+
+/**
+ * What a response says about a long window of a subscription.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface WindowSignal {
+  /** The fraction that is spent, 0 to 1. */
+  readonly used: number
+  /** When it ends, in milliseconds since the epoch. */
+  readonly resetsAt: number
+  /** Whether the provider rejects calls until then. */
+  readonly isRejected?: boolean | undefined
 }
 
 /**

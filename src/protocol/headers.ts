@@ -1,9 +1,9 @@
 /**
  * Reads rate limits from the headers of a response.
  *
- * It understands Anthropic's `anthropic-ratelimit-*`, the `x-ratelimit-*` of OpenAI and compatible
+ * It understands Anthropic's `anthropic-ratelimit-*` (with the long windows of subscriptions), the `x-ratelimit-*` of OpenAI and compatible
  * services, and the IETF draft in its current and its older form. Values come from outside, so they are bounded: a limit
- * below 1 or above 10^12 and a negative number count as absent. When a limit resets is not read, because the budget does not
+ * below 1 or above 10^12 and a negative number count as absent. When a limit of a minute resets is not read, because the budget does not
  * use it: providers mean different things by it.
  *
  * Sources:
@@ -246,6 +246,45 @@ const draft = (header: HeaderReader): Dimensions => {
 
 const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
+const unified = "anthropic-ratelimit-unified"
+/** The long windows of a subscription, and what the header of the status calls them. */
+const longWindows = [
+  { name: "5h", claim: "five_hour", used: `${unified}-5h-utilization`, reset: `${unified}-5h-reset` },
+  { name: "7d", claim: "seven_day", used: `${unified}-7d-utilization`, reset: `${unified}-7d-reset` }
+] as const
+
+/** A time as seconds since the epoch, or as in RFC 3339. */
+const epochMillis = (text: string | null | undefined): number | undefined => {
+  const seconds = numberOf(text)
+  const millis = seconds === undefined ? Date.parse(text ?? "") : seconds * 1_000
+  return millis > 0 && millis < maxEpochMillis ? millis : undefined
+}
+/** The year 5138. */
+const maxEpochMillis = 1e14
+
+/**
+ * The long windows of an Anthropic subscription. Accounts that pay for more than their windows (overage) send no fractions, and
+ * then there is nothing to keep.
+ */
+const windowsOf = (header: HeaderReader): Limits.Signal["windows"] => {
+  const found: Record<string, Signal.WindowSignal> = {}
+  for (const { claim, name, reset, used } of longWindows) {
+    const fraction = numberOf(header(used))
+    const resetsAt = fraction === undefined ? undefined : epochMillis(header(reset))
+    if (fraction === undefined || resetsAt === undefined) continue
+    const isRejected = header(`${unified}-status`) === "rejected" && isClaimed(header, claim, fraction)
+    found[name] = { used: Math.min(1, fraction), resetsAt, ...(isRejected && { isRejected }) }
+  }
+  return Object.keys(found).length === 0 ? undefined : found
+}
+
+/** Whether a window is the one that is used up. */
+const isClaimed = (header: HeaderReader, claim: string, fraction: number): boolean => {
+  const named = header(`${unified}-representative-claim`)
+  const isOverage = header(`${unified}-overage-status`) === "allowed"
+  return !isOverage && (named == null ? fraction >= 1 : named === claim)
+}
+
 /** The limits in the headers; undefined if there are none. */
 export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {
   const families = [anthropic(header), openAi(header), draft(header)]
@@ -254,6 +293,8 @@ export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {
     const value = families.find((family) => family[name] !== undefined)?.[name]
     if (value !== undefined) result[name] = value
   }
+  const windows = windowsOf(header)
+  if (windows !== undefined) return { dimensions: result, windows }
   return Object.keys(result).length === 0 ? undefined : { dimensions: result }
 }
 

@@ -21,7 +21,13 @@ export const Signal = Schema.Struct({
     inputTokens: Schema.optionalKey(DimensionSignal),
     outputTokens: Schema.optionalKey(DimensionSignal),
     tokens: Schema.optionalKey(DimensionSignal)
-  })
+  }),
+  windows: Schema.optional(
+    Schema.Record(
+      Schema.String,
+      Schema.Struct({ used: Schema.Finite, resetsAt: Schema.Finite, isRejected: Schema.optional(Schema.Boolean) })
+    )
+  )
 })
 
 /**

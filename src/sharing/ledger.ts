@@ -26,8 +26,10 @@ export interface LedgerMember extends Member<number> {
 export interface LedgerState extends Shared<Ledger.CapInUnits, LedgerMember> {
   readonly law: {
     lag: number
-    /** From the state's time to UTC by the clock of the store. UTC never goes back. */
+    /** From the state's time to UTC by the clock of the store. */
     offset: number
+    /** UTC at the last commit. It never goes back, also for events that are played again later. */
+    utc: number
     /** What forgotten processes have spent, by the origin of the state that had them. */
     gone: Record<string, Ledger.Account>
     /** When the store was last found to have lost something. What other processes have spent is known once they commit again. */
@@ -46,7 +48,7 @@ export const make = (config: Ledger.CapInUnits, time: number, origin: string): L
   config,
   changes: 0,
   virtual: 0,
-  law: { lag: 0, offset: 0, gone: {}, lostAt: undefined },
+  law: { lag: 0, offset: 0, utc: -Infinity, gone: {}, lostAt: undefined },
   members: {}
 })
 
@@ -83,7 +85,7 @@ export const makeMember = (
 export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept): LedgerState => ({
   ...make(config, 0, id),
   joined: 1,
-  law: { lag: 0, offset: 0, gone: kept === undefined ? {} : { earlier: kept }, lostAt: undefined },
+  law: { lag: 0, offset: 0, utc: -Infinity, gone: kept === undefined ? {} : { earlier: kept }, lostAt: undefined },
   members: { [id]: makeMember({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0) }
 })
 
@@ -92,7 +94,7 @@ export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept)
 // -----------------------------------------------------------------------------
 
 /** UTC at a time of the state. */
-export const utcAt = ({ law }: LedgerState, now: number): number => now + law.offset
+export const utcAt = ({ law }: LedgerState, now: number): number => Math.max(law.utc, now + law.offset)
 
 export const membersOf = ({ members }: LedgerState): ReadonlyArray<LedgerMember> => Object.values(members)
 

@@ -58,7 +58,13 @@ const state = object<StoredLedger>({
     if (found > format) throw new Read.TooNew()
     return found
   },
-  law: object({ lag: lasting, offset: within(-maxOffset, maxOffset), gone: record(account), lostAt: optional(past) }),
+  law: object({
+    lag: lasting,
+    offset: within(-maxOffset, maxOffset),
+    utc: within(-maxOffset, maxOffset, -Infinity),
+    gone: record(account),
+    lostAt: optional(past)
+  }),
   members: record(object<LedgerMember>({ ...Read.member(amount), held: amount, account, part: optional(part) }))
 })
 

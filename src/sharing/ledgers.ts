@@ -26,7 +26,11 @@ const giveUp = (state: LedgerState, member: LedgerMember, now: number): void => 
   member.inFlight = 0
 }
 
-const absorb = (state: LedgerState, now: number): void => {
+const absorb: Kind<LedgerState>["absorb"] = (state, { utc }, now) => {
+  const { joined, law } = state
+  // Before anything is decided by it: an event must not count in a day that has not begun.
+  law.utc = joined === 0 ? utc : Math.max(utc, State.utcAt(state, state.time))
+  law.offset = law.utc - now
   const before = { ...state.members }
   Turns.sweep(state, now, (member) => giveUp(state, member, now))
   for (const id in before) {
@@ -41,10 +45,8 @@ const putAside = ({ law, origin }: LedgerState, account: Ledger.Account): void =
   law.gone = { ...law.gone, [origin]: account }
 }
 
-const enter: Kind<LedgerState>["enter"] = (state, id, self, { lag, utc }, now) => {
+const enter: Kind<LedgerState>["enter"] = (state, id, self, lag, now) => {
   const { committed } = self
-  const isFirst = state.joined === 0
-  const before = State.utcAt(state, state.time)
   const found = state.members[id]
   const member = found ?? State.makeMember(self, state.joined++, state.virtual, now)
   state.members[id] = member
@@ -56,7 +58,6 @@ const enter: Kind<LedgerState>["enter"] = (state, id, self, { lag, utc }, now) =
     member.inFlight = committed.inFlight
     member.held = committed.held
   }
-  state.law.offset = (isFirst ? utc : Math.max(utc, before)) - now
   state.law.lag = Math.max(lag, ...State.membersOf(state).map((each) => each.lag))
   return member
 }

@@ -32,9 +32,9 @@ export const pools: Kind<PoolState> = {
   // A process that joins takes its time from the state, so commits continue until a pause is over.
   mayRest: ({ law: { gate } }, now) => gate.until <= now,
 
-  absorb: Members.absorb,
+  absorb: (state, _, now) => Members.absorb(state, now),
   start: Members.start,
-  enter: (state, id, self, { lag }, now) => {
+  enter: (state, id, self, lag, now) => {
     const member = Members.enter(state, id, { ...nobody, ...self.committed, ...self }, now)
     state.law.lag = Math.max(lag, ...Object.values(state.members).map(({ lag }) => lag))
     return member

@@ -381,11 +381,11 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   /** Brings a state up to now, with this process and its events in it. */
   private enter(state: S, now: number): MemberOf<S> {
     const { id, kind, sharing, time } = this
-    kind.absorb(state, now)
+    kind.absorb(state, { utc: time.utc }, now)
     if (!this.hasJoined) kind.start(state, this.options.config, now)
     const { leaseMillis, lost, name } = sharing
     const self = { leaseMillis, lost, name, committed: this.committed }
-    const member = kind.enter(state, id, self, { lag: time.lag, utc: time.utc }, now)
+    const member = kind.enter(state, id, self, time.lag, now)
     this.catchUp(state)
     return member
   }

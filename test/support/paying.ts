@@ -19,13 +19,9 @@ export class PayingCall {
   constructor(purses: ReadonlyArray<Spending.Purse>, amount: number, clock: Clock.Clock, agent = "agent") {
     const ledgers = purses.map(ledgerOf<RunningLedger>)
     for (const ledger of ledgers) ledger.clock = clock
-    this.payment = new Payment(ledgers, {
-      agent,
-      priority: 0,
-      weight: 1,
-      asked: { max: amount, expected: amount },
-      wake: (resume) => resume()
-    })
+    const asked = { max: amount, expected: amount }
+    const wake = (resume: () => void) => resume()
+    this.payment = new Payment(ledgers, { agent, priority: 0, weight: 1, asked, wake }, { spent: 0, settle: () => {} })
     this.goOn()
   }
   private readonly goOn = (): void => {

@@ -473,6 +473,7 @@ export const make = Effect.fnUntraced(function* (
   const page = Page.make({
     activity,
     budget,
+    governor,
     configured: new Set(Object.keys((yield* budget.status).pools)),
     hasKeys: () => current.keyring !== undefined,
     journal,

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
+import type * as Governor from "floodgate/Governor"
 import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
@@ -17,6 +18,7 @@ import type { Upstreams } from "./routes.ts"
 export interface PageParts {
   readonly activity: Activity
   readonly budget: Budget.TokenBudget["Service"]
+  readonly governor: Governor.Governor["Service"]
   /** The pools of the configuration. Each key gets its own pools with their limits, so these are shown only if in use. */
   readonly configured: ReadonlySet<string>
   /** Whether the gateway has keys of its own, so that they have names. */
@@ -69,8 +71,8 @@ const hourOf = (used: ReadonlyArray<Minute>, felt: ReadonlyArray<PressureMinute>
 }
 
 /** The data of the page. JSON has null for infinite amounts. */
-const snapshot = ({ activity, budget, configured, hasKeys, journal, now, purses, upstreams }: PageParts) =>
-  Effect.map(budget.status, ({ pools }) => ({
+const snapshot = ({ activity, budget, configured, governor, hasKeys, journal, now, purses, upstreams }: PageParts) =>
+  Effect.map(Effect.all([budget.status, governor.windows]), ([{ pools }, windows]) => ({
     at: now(),
     open: activity.open,
     upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
@@ -79,6 +81,7 @@ const snapshot = ({ activity, budget, configured, hasKeys, journal, now, purses,
     ),
     agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),
+    windows: windows.slice(0, maxCaps),
     keys: hasKeys() ? activity.keysByCost(maxAgents) : [],
     minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
     events: [...(journal?.events ?? [])].reverse()

@@ -164,7 +164,7 @@ const placesOf = (
 /** The options of the gateway. */
 const optionsOf = (all: GatewayConfig.GatewaySettings): Gateway.Options => {
   // These are options of the budget and the governor.
-  const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices, ...settings } = all
+  const { concurrency: _c, limits: _l, maxPools: _s, maxQueued: _m, prices, windows: _w, ...settings } = all
   return {
     ...settings,
     ...durations(settings),
@@ -237,8 +237,9 @@ export const gatewayCommand = Command.make(
     })
     const live = Effect.suspend(() => {
       const { concurrency, limits, maxPools, maxQueued = defaultMaxQueued, prices } = settings
+      const windows = settings.windows as Governor.Options["windows"]
       const budget = Budget.layer({ limits, concurrency, maxPools, maxQueued, learned: kept?.limits })
-      const governed = Governor.layer({ prices, learned: kept?.calls }).pipe(
+      const governed = Governor.layer({ prices, windows, learned: kept?.calls }).pipe(
         Layer.merge(Budget.layerLog),
         Layer.provideMerge(Layer.provide(Agents.layer, budget)),
         Layer.provideMerge(store ?? Layer.empty),

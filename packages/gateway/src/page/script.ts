@@ -66,6 +66,19 @@ const pool = (pool) => {
   return make("div", { class: "pool" }, ...children, ...Object.entries(pool.dimensions).map(level));
 };
 
+const longWindow = ({ account, isRejected, name, resetsAt, share, used }) => {
+  const percent = (part) => Math.round(1000 * Math.min(1, part)) / 10 + " %";
+  const fill = make("i", {});
+  fill.style.width = percent(used);
+  const bar = make("div", { class: used >= (share ?? 0.8) ? "bar low" : "bar", role: "meter", "aria-valuemin": "0", "aria-valuemax": "100",
+    "aria-valuenow": String(Math.round(100 * Math.min(1, used))), "aria-label": "spent of the window of " + name }, fill);
+  const parts = [percent(used) + " spent"];
+  if (share !== undefined && share !== null) parts.push("batches may use " + percent(share));
+  if (isRejected) parts.push("used up");
+  if (resetsAt !== undefined && resetsAt !== null) parts.push("until " + new Date(resetsAt).toLocaleString());
+  const who = name + (account === undefined || account === null ? "" : " of " + account);
+  return make("div", { class: "level" }, make("span", { class: "who" }, who), bar, make("span", { class: "text" }, parts.join(", ")));
+};
 const cap = ({ name, dollars: max, held, left, spent, until }) => {
   const width = (value) => (100 * Math.max(0, Math.min(1, value / max))).toFixed(1) + "%";
   const used = make("i", {});
@@ -137,6 +150,8 @@ const show = (now) => {
   at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool"]],
     waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a free slot", time(waiter.waitedMillis),
       time(waiter.expectedMillis), placed(waiter.pool)[0]])) ?? none("No calls are waiting."));
+  at("windowed").hidden = now.windows.length === 0;
+  at("windows").replaceChildren(...now.windows.map(longWindow));
   at("capped").hidden = now.caps.length === 0;
   at("caps").replaceChildren(...now.caps.map(cap));
   at("keyed").hidden = now.keys.length === 0;

@@ -111,6 +111,9 @@ const Place = Schema.Struct({
   drain: optional(Schema.Boolean)
 })
 
+/** A share of a long window. The library checks the number. */
+const Share = Schema.Struct({ share: Schema.Finite })
+
 /** The whole configuration. */
 export const Config = Schema.Struct({
   /** Where an editor finds the JSON Schema of this file. */
@@ -132,6 +135,7 @@ export const Config = Schema.Struct({
   credentials: optional(texts),
   rules: optional(Schema.Array(Rule)),
   prices: optional(Schema.Record(Schema.String, Price)),
+  windows: optional(Schema.Struct({ "5h": optional(Share), "7d": optional(Share) })),
   maxHold: optional(Span),
   silence: optional(Span),
   keepAlive: optional(Span),

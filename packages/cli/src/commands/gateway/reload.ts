@@ -21,7 +21,7 @@ export const hangups: Stream.Stream<void> = Stream.callback<void>((queue) =>
 )
 
 /** Settings that take effect only at a restart. */
-const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices"] as const
+const fixed = ["host", "port", "maxConnections", "maxPools", "maxQueued", "prices", "windows"] as const
 
 const isPerPool = (limits: GatewaySettings["limits"]): limits is Limits.Pools =>
   limits !== undefined && "pools" in limits

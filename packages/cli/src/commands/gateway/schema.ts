@@ -24,6 +24,7 @@ const descriptions: Readonly<Record<string, string>> = {
   keys: "Keys of the gateway, as `floodgate gateway key new NAME` prints them: names and hashes, never the keys themselves",
   credentials: 'The credential of each upstream, for a gateway with keys: "env:NAME", "file:PATH", or "none"',
   rules: "Names, weights, priorities and caps of callers, by agent, key, model or headers",
+  windows: "The shares of a subscription's windows of 5 hours and 7 days that calls may use which are not interactive",
   prices: "Prices of models in dollars per million tokens",
   maxHold: "How long a call may wait; a number means seconds",
   silence: "How long the caller of a waiting call receives nothing",

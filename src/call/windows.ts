@@ -1,0 +1,168 @@
+/** The long windows of accounts: what is known of them, the shares that are kept, and the calls that run within them. */
+import * as Lru from "../domain/input/lru.ts"
+import type { Signal } from "../domain/signal.ts"
+import { perDollar } from "../domain/spending/ledger.ts"
+import * as Windows from "../domain/spending/windows.ts"
+
+/** The share of each window that calls which are not interactive may use. */
+export type Shares = Readonly<Record<string, { readonly share: number }>>
+
+/** A window of an account. */
+export interface WindowStatus {
+  /** The account of its calls, a hash; undefined if calls have none. */
+  readonly account: string | undefined
+  /** Such as `"5h"`. */
+  readonly name: string
+  /** The fraction that is spent, with what running calls are expected to add. */
+  readonly used: number
+  /** The share for calls that are not interactive. */
+  readonly share: number | undefined
+  /** When it ends, in milliseconds since the epoch; undefined if it has ended, and nothing was heard since. */
+  readonly resetsAt: number | undefined
+  /** What the whole window costs in dollars, as far as it was learned. */
+  readonly dollars: number | undefined
+  /** Whether the provider rejects calls until its end. */
+  readonly isRejected: boolean
+}
+
+/** What was learned of a window. */
+export interface LearnedWindow {
+  readonly account?: string | undefined
+  readonly name: string
+  readonly used: number
+  readonly resetsAt: number
+  /** What the whole window costs in dollars. */
+  readonly dollars?: number | undefined
+}
+
+/** A window has no room for a call. */
+export interface WindowRefusal {
+  readonly window: string
+  readonly used: number
+  readonly share: number
+  readonly until: number | undefined
+}
+
+interface AccountWindows {
+  /** What its running calls are expected to cost, and what all calls have cost so far. */
+  held: number
+  spent: number
+  readonly windows: Map<string, Windows.LongWindow>
+}
+
+/** Keys come with requests, so their number is bounded. */
+const maxAccounts = 1_000
+/** Calls of this priority are interactive, as those of the gateway's class are. */
+const interactive = 1
+
+/** A running call within the windows of its account. */
+export interface WindowHold {
+  /** What had been spent when it was admitted. */
+  readonly spent: number
+  /** Replaces what the call was expected to cost by what it has cost. Only the first call has an effect. */
+  readonly settle: (cost: number | undefined) => void
+}
+
+export class LongWindows {
+  readonly shares: Shares
+  private readonly accounts = new Map<string, AccountWindows>()
+
+  constructor(shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
+    this.shares = shares
+    for (const { account = "", dollars, name, resetsAt, used } of learned) {
+      const size = dollars === undefined ? undefined : dollars * perDollar
+      this.of(account).windows.set(name, Windows.begun({ used, resetsAt }, 0, size))
+    }
+  }
+
+  /** Whether calls have to ask. */
+  get isLimiting(): boolean {
+    return Object.keys(this.shares).length > 0
+  }
+
+  private of(account: string): AccountWindows {
+    const found = this.accounts.get(account)
+    if (found !== undefined) return found
+    const made: AccountWindows = { held: 0, spent: 0, windows: new Map() }
+    Lru.put(this.accounts, account, made, maxAccounts)
+    return made
+  }
+
+  /** The windows of an account as they are now. */
+  private at(account: string | undefined, now: number): AccountWindows {
+    const own = this.of(account ?? "")
+    for (const [name, window] of own.windows) own.windows.set(name, Windows.at(window, own.spent, now))
+    return own
+  }
+
+  /** Reserves what a call may cost in the windows of its account, or says which of them has no room. */
+  admit(account: string | undefined, cost: number, priority: number, clock: () => number): WindowHold | WindowRefusal {
+    const own = this.at(account, clock())
+    for (const [name, window] of own.windows) {
+      // Only the provider refuses interactive calls.
+      const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
+      const { isRejected, resetsAt, size } = window
+      const used = Windows.usedAt(window, own.spent + own.held)
+      const fits = size === undefined ? used < share : used + cost / size <= share
+      if (!isRejected && fits) continue
+      const until = resetsAt < Infinity ? resetsAt : undefined
+      return { window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until }
+    }
+    own.held += cost
+    let isOpen = true
+    return {
+      spent: own.spent,
+      settle: (actual = cost) => {
+        if (!isOpen) return
+        isOpen = false
+        own.held = Math.max(0, own.held - cost)
+        this.at(account, clock())
+        own.spent += actual
+      }
+    }
+  }
+
+  /** Learns what a response says about the windows of its account. `hold` is that of its call. */
+  observe(account: string | undefined, { windows }: Signal, now: number, hold: WindowHold | undefined): void {
+    if (windows === undefined) return
+    const own = this.at(account, now)
+    for (const [name, signal] of Object.entries(windows)) {
+      own.windows.set(name, Windows.observe(own.windows.get(name), signal, hold?.spent ?? own.spent, now))
+    }
+  }
+
+  status(now: number): ReadonlyArray<WindowStatus> {
+    return this.all((account, { held, spent }, name, known) => {
+      const window = Windows.at(known, spent, now)
+      const { isRejected, resetsAt, size } = window
+      return {
+        account,
+        name,
+        used: Math.min(1, Windows.usedAt(window, spent + held)),
+        share: this.shares[name]?.share,
+        resetsAt: resetsAt < Infinity ? resetsAt : undefined,
+        dollars: size === undefined ? undefined : size / perDollar,
+        isRejected
+      }
+    })
+  }
+
+  get learned(): ReadonlyArray<LearnedWindow> {
+    return this.all((account, { spent }, name, window) => ({
+      ...(account === undefined ? {} : { account }),
+      name,
+      used: Windows.usedAt(window, spent),
+      // JSON has no infinite numbers. A window that has ended has ended after a restart, too.
+      resetsAt: window.resetsAt < Infinity ? window.resetsAt : 0,
+      ...(window.size === undefined ? {} : { dollars: window.size / perDollar })
+    }))
+  }
+
+  private all<A>(
+    of: (account: string | undefined, own: AccountWindows, name: string, window: Windows.LongWindow) => A
+  ): ReadonlyArray<A> {
+    return Array.from(this.accounts, ([account, own]) =>
+      Array.from(own.windows, ([name, window]) => of(account === "" ? undefined : account, own, name, window))
+    ).flat()
+  }
+}
