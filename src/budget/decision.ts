@@ -130,13 +130,18 @@ const costUsed = (state: PoolState, used: Amounts.Whole): number =>
   Amounts.dimensions.every((each) => used[each] === 0) ? 0 : costOf(state, used)
 
 /** A charge in the limited dimensions only. */
-export const limited = ({ caps, meters }: Law.Pacer, charge: Amounts.Whole): Amounts.Charge => {
+export const limited = (pacer: Law.Pacer, charge: Amounts.Whole): Amounts.Charge => {
   // Written out, because every reservation comes through here.
   const result: { [D in Limits.Dimension]?: number } = {}
-  for (const dimension of Amounts.dimensions) {
-    let isLimited = Amounts.get(caps, dimension) !== undefined
-    for (const each of meters) isLimited ||= each.dimension === dimension && each.limit < Infinity
-    if (isLimited) result[dimension] = Amounts.get(charge, dimension)
-  }
+  if (isLimited(pacer, "requests")) result.requests = charge.requests
+  if (isLimited(pacer, "inputTokens")) result.inputTokens = charge.inputTokens
+  if (isLimited(pacer, "outputTokens")) result.outputTokens = charge.outputTokens
+  if (isLimited(pacer, "tokens")) result.tokens = charge.tokens
   return result
+}
+
+const isLimited = ({ caps, meters }: Law.Pacer, dimension: Limits.Dimension): boolean => {
+  if (Amounts.get(caps, dimension) !== undefined) return true
+  for (const meter of meters) if (meter.dimension === dimension) return meter.limit < Infinity
+  return false
 }
