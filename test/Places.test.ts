@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
+import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import type * as Governor from "floodgate/Governor"
@@ -347,6 +348,28 @@ describe("Places", () => {
         yield* during(create())
         assert.strictEqual(b.seen.length, 1)
       }).pipe(Effect.provide(client([place("a", a.layer, { limits: limited(1.2) }), place("b", b.layer)])))
+    })
+  })
+
+  describe("caps of agents", () => {
+    it.effect("count a call that waits in several queues once", () => {
+      const [a, b] = [provider(), provider()]
+      const places = [place("a", a.layer, { limits: limited(0.5) }), place("b", b.layer, { limits: limited(0.5) })]
+      const live = LlmClient.layerPlaces({ models: { [model]: places } }).pipe(
+        Layer.provideMerge(Layer.provide(Agents.layer, Budget.layer()))
+      )
+      return Effect.gen(function* () {
+        const calls = Effect.all(
+          [1, 2, 3, 4, 5].map(() => create()),
+          { concurrency: "unbounded" }
+        )
+        const { exit } = yield* during(Agents.run([{ key: "x", effect: calls, cap: { calls: 5 } }]))
+        assert.strictEqual(exit._tag, "Success")
+        if (exit._tag !== "Success") return
+        assert.strictEqual(exit.value[0]!.exit._tag, "Success")
+        assert.strictEqual(exit.value[0]!.used.calls, 5)
+        assert.strictEqual(a.seen.length + b.seen.length, 5)
+      }).pipe(Effect.provide(live))
     })
   })
 

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Ask } from "../../budget/asking.ts"
 import { Entry, type EntryWatcher } from "../../budget/entry.ts"
+import { type Claim, claimed, type GovernedOptions } from "../../budget/models.ts"
 import { Uncounted } from "../../budget/options.ts"
 import * as Budget from "../../Budget.ts"
 import * as Amounts from "../../domain/amounts.ts"
@@ -180,6 +181,15 @@ const refusalOf = ({ key, trackers }: CurrentAgent, asked: Counter.Counter): Bud
   return undefined
 }
 
+/** A call that was counted. If it waits in several pools, its reservations count once. */
+interface CountedCall {
+  readonly settle: (usage: Limits.Usage) => void
+  /** Those that were not given up. */
+  reservations: number
+}
+
+const byClaim = new WeakMap<Claim, CountedCall>()
+
 /** Reserves and counts; it must run uninterruptibly. */
 const reserveCounted = Effect.fnUntraced(function* (
   { history, inner }: { readonly inner: Budget.TokenBudget["Service"]; readonly history: AgentHistory },
@@ -191,13 +201,24 @@ const reserveCounted = Effect.fnUntraced(function* (
   // The weight is computed before this call is counted.
   const reserveOptions = weighted(current, options)
   const asked = Counter.estimated(estimate)
-  const refusal = refusalOf(current, asked)
+  const claim = (options as GovernedOptions | undefined)?.[claimed]
+  const known = claim && byClaim.get(claim)
+  const refusal = known === undefined ? refusalOf(current, asked) : undefined
   if (refusal !== undefined) return yield* new Budget.BudgetError({ reason: refusal })
   const clock = yield* Clock.Clock
-  const settle = track(current.trackers, asked, estimate)
+  const call = known ?? { settle: track(current.trackers, asked, estimate), reservations: 0 }
+  if (claim !== undefined) byClaim.set(claim, call)
+  const { settle } = call
+  call.reservations++
   const reservation = yield* restore(
     Effect.provideContext(inner.reserve(estimate, reserveOptions), alreadyCounted)
-  ).pipe(Effect.onError(() => Effect.sync(() => settle(Amounts.nothing))))
+  ).pipe(
+    Effect.onError(() =>
+      Effect.sync(() => {
+        if (--call.reservations === 0) settle(Amounts.nothing)
+      })
+    )
+  )
   // A call whose usage is unknown keeps its estimate, as in the budget.
   yield* Effect.addFinalizer(() => Effect.sync(() => settle({})))
   return tracked(remembered(reservation, estimate, history, clock), settle)
