@@ -56,6 +56,14 @@ describe("examples", () => {
     assert.match(text, /^It wrote \d{2,3} tokens; the poem would have been 1000\.$/m)
   })
 
+  it("ask-before-you-spawn.ts: the orchestrator asks, waits, and all agents are done", () => {
+    const text = run("ask-before-you-spawn.ts")
+    assert.match(text, /^0\.\d s {2}Start \d of 16 agents now: more at once would not end the job earlier/)
+    assert.match(text, /No more agents help now/)
+    assert.match(text, /all 16 agents are done\n$/)
+    assert.strictEqual(new Set(text.match(/reviewer-\d+/g)).size, 16)
+  })
+
   it("tool-agent.ts: the loop stops at its cap, with the answer so far", () => {
     const text = run("tool-agent.ts")
     assert.match(text, /^the next call needs about \d+ tokens, and \d+ are left$/m)

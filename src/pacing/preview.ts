@@ -4,6 +4,7 @@
 import { type Blocked, dimensionOf } from "../admission/blocked.ts"
 import type { Dimension, Whole } from "../domain/amounts.ts"
 import { admit as admitNow } from "./admit.ts"
+import * as Meter from "./meter.ts"
 import { copy, type Pacer, type Admission } from "./pacer.ts"
 
 /**
@@ -13,6 +14,21 @@ import { copy, type Pacer, type Admission } from "./pacer.ts"
 export const of = (pacer: Pacer): Pacer => {
   const ahead = copy(pacer)
   for (const meter of ahead.meters) if (meter.header !== undefined) meter.header = { ...meter.header, at: Infinity }
+  return ahead
+}
+
+/**
+ * A copy to play a long time ahead. The share that is measured now may be low for a moment, so what was delivered in about the
+ * last minute counts, if that is more.
+ */
+export const ofLong = (pacer: Pacer, now: number): Pacer => {
+  const ahead = of(pacer)
+  for (const meter of ahead.meters) {
+    const lasting = Math.min(meter.limit, Meter.recentRate(meter, now))
+    if (meter.header === undefined || lasting <= Meter.rate(meter)) continue
+    meter.peak = lasting
+    meter.phase = 0
+  }
   return ahead
 }
 

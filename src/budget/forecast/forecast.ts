@@ -176,7 +176,7 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)
   return {
     agents: agentsOf(given, millis),
-    setup: { law: Preview.of(law), rules, concurrency, atOnce, priority, at, present }
+    setup: { law: Preview.ofLong(law, at), rules, concurrency, atOnce, priority, at, present }
   }
 }
 

@@ -270,9 +270,15 @@ const said = (advice: Omit<Advice, "text">): Advice => {
 /** What an agent does if nothing is known of it: a short conversation. */
 export const usualWork: AgentWork = { calls: 5, first: { inputTokens: 10_000, outputTokens: 500 } }
 
-/** The calls that an agent halfway through its work still makes after the current one. */
-export const remainingOf = ({ calls, first, later = first }: AgentWork): ReadonlyArray<Forecast.Call> =>
-  Array.from({ length: Math.floor((calls - 1) / 2) }, () => later)
+/**
+ * The calls that each running agent still makes after the current one: what is left of its work, or half of it if nobody counts
+ * what agents have done.
+ */
+export const remainingOf = (
+  { calls, first, later = first }: AgentWork,
+  done: number | undefined
+): ReadonlyArray<Forecast.Call> =>
+  Array.from({ length: Math.max(0, Math.round(calls - 1 - (done ?? (calls - 1) / 2))) }, () => later)
 
 /** The work in words. */
 export const workText = ({ calls, first, later = first }: AgentWork): string => {

@@ -11,7 +11,7 @@ import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
 import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, PoolUnclear } from "./models.ts"
 import { type PoolAsked, poolMeant } from "./poolMeant.ts"
 
-/** The relative error that 90 % of the measured predictions do not exceed (`docs/guides/how-many-agents.md`). */
+/** The relative error that 24 of 28 measured predictions did not exceed (`docs/guides/how-many-agents.md`). */
 const usualError = 0.2
 
 /** More agents or calls would take seconds to forecast. */
@@ -105,7 +105,8 @@ const situationOf = Effect.fnUntraced(function* (
   const { allowed, dimensions, inFlight, queued } = (yield* budget.status).pools[pool] ?? unlimited
   const { assumed, isGuess, work } = workOf(history, pool, each, now)
   const running = Math.max(inFlight + queued, own + (history?.promised(pool, asker, now) ?? 0))
-  const remaining = Advice.remainingOf(work)
+  const made = history?.callsOfRunning(pool, work.calls, now)
+  const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
   const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
     budget.forecast(agentsOf(count, work), { ...meant, running, remaining, atOnce })
   const assumptions = assumed === undefined ? [] : [assumed]

@@ -17,6 +17,8 @@ export interface AdviceFigures extends Pick<
   /** The sizes of an agent's first call, if it differs. */
   readonly firstInputTokens?: number | undefined
   readonly firstOutputTokens?: number | undefined
+  /** How long the provider works on a call. */
+  readonly secondsPerCall?: number | undefined
 }
 
 /** The names of the figures that are texts, and of those that are numbers. */
@@ -28,20 +30,23 @@ export const numbers = [
   "inputTokens",
   "outputTokens",
   "firstInputTokens",
-  "firstOutputTokens"
+  "firstOutputTokens",
+  "secondsPerCall"
 ] as const
 
-const sizes = ["calls", "inputTokens", "outputTokens", "firstInputTokens", "firstOutputTokens"] as const
+/** The figures that say what an agent does. */
+const sizes = numbers.filter((name) => name !== "agents" && name !== "running")
 
 /** What each agent does. What is left out is as usual. */
 export const workOf = (figures: AdviceFigures): AgentWork => {
   const usual = usualWork.first
   const { calls = usualWork.calls, inputTokens = usual.inputTokens, outputTokens = usual.outputTokens } = figures
-  const { firstInputTokens = inputTokens, firstOutputTokens = outputTokens } = figures
+  const { firstInputTokens = inputTokens, firstOutputTokens = outputTokens, secondsPerCall } = figures
+  const duration = secondsPerCall === undefined ? undefined : 1_000 * secondsPerCall
   return {
     calls,
-    first: { inputTokens: firstInputTokens, outputTokens: firstOutputTokens },
-    later: { inputTokens, outputTokens }
+    first: { inputTokens: firstInputTokens, outputTokens: firstOutputTokens, duration },
+    later: { inputTokens, outputTokens, duration }
   }
 }
 

@@ -125,6 +125,22 @@ export class AgentHistory {
     return [...this.agents].flatMap(([agent, { byPool }]) => (byPool.has(pool) ? [agent] : []))
   }
 
+  /**
+   * The calls that the agents of a pool which still run have made, of all of them together. Undefined if one name made more
+   * calls than an agent does: then several agents share it, as the sub-agents of a session may.
+   */
+  callsOfRunning(pool: string, perAgent: number, now: number): number | undefined {
+    let sum = 0
+    for (const { byPool, hasEnded } of this.agents.values()) {
+      const past = byPool.get(pool)
+      if (past === undefined || hasEnded || now - past.lastAt >= idleMillis) continue
+      const calls = past.first.calls + past.later.calls
+      if (calls > perAgent) return undefined
+      sum += calls
+    }
+    return sum
+  }
+
   /** The pools that agents used. */
   get pools(): ReadonlySet<string> {
     return new Set([...this.agents.values()].flatMap(({ byPool }) => [...byPool.keys()]))

@@ -211,7 +211,7 @@ export interface Advice {
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly end: Duration.Duration }>
   /** What limits the number; `"agents"` if nothing does, and `"unknown"` while no limit of the pool is known. */
   readonly binding: Forecast.Forecast["binding"] | "unknown"
-  /** The relative error that 90 % of predictions do not exceed; undefined if too little is known to say. */
+  /** The relative error that 24 of 28 measured predictions did not exceed; undefined if too little is known to say. */
   readonly error: number | undefined
   /** What each agent was taken to do. */
   readonly each: AgentWork

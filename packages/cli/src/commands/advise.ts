@@ -35,6 +35,9 @@ const flags = {
   firstOutputTokens: Flags.atLeastZero("first-output-tokens", Flags.maxOutputTokens).pipe(
     Flags.optional("Output tokens of an agent's first call (default: as the others)")
   ),
+  secondsPerCall: Flags.seconds("seconds-per-call", 86_400).pipe(
+    Flags.optional("How long the provider works on a call (default: as measured, or by its tokens)")
+  ),
   model: text("model", "<name>", "The model that the agents call (default: that of the pool in use)"),
   pool: text("pool", "<name>", "The pool whose limits apply, as the status names it (default: that of the model)"),
   asker: text("asker", "<name>", "Your name: what you are told is promised to nobody else until it expires"),
@@ -58,9 +61,19 @@ const figuresOf = ({
   model,
   outputTokens,
   pool,
-  running
+  running,
+  secondsPerCall
 }: AdviseFlags): AdviceFigures.AdviceFigures => {
-  const given = { agents, running, calls, inputTokens, outputTokens, firstInputTokens, firstOutputTokens }
+  const given = {
+    agents,
+    running,
+    calls,
+    inputTokens,
+    outputTokens,
+    firstInputTokens,
+    firstOutputTokens,
+    secondsPerCall
+  }
   const named = { asker, like, model, pool }
   return Object.fromEntries(
     Object.entries<Option.Option<string | number>>({ ...given, ...named }).flatMap(([name, value]) =>

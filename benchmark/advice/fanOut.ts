@@ -1,0 +1,120 @@
+/** Runs the agents of a scenario of the lab in simulated time: a number at once, or as many as help. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { Scenario } from "@floodgate/cli/lab"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import * as LlmClient from "floodgate/LlmClient"
+import { ProviderSim, Simulation } from "floodgate/testing"
+
+/** What agents of a scenario do on average. */
+export const workOf = (scenario: Scenario.Scenario): Agents.AgentWork => {
+  const mean = (calls: ReadonlyArray<Scenario.ScenarioCall>) => ({
+    inputTokens: Math.round(calls.reduce((sum, { inputTokens }) => sum + inputTokens, 0) / calls.length),
+    outputTokens: Math.round(calls.reduce((sum, { outputTokens }) => sum + outputTokens, 0) / calls.length)
+  })
+  const calls = Math.round(Scenario.callsOf(scenario).length / scenario.agents.length)
+  const later = scenario.agents.flatMap(({ calls }) => calls.slice(1))
+  const first = mean(scenario.agents.map(({ calls }) => calls[0]!))
+  return { calls, first, later: later.length === 0 ? first : mean(later) }
+}
+
+/** An end as it was foreseen, and as it came, in seconds from the question. */
+export interface Foreseen {
+  readonly when: "start" | "middle"
+  readonly foreseen: number
+  readonly actual: number
+}
+
+export interface FanOut {
+  readonly seconds: number
+  /** The most agents that ran at once. */
+  readonly max: number
+  readonly lost: number
+  readonly rejected: number
+  readonly foreseen: ReadonlyArray<Foreseen>
+}
+
+/** Asks when a third of the agents are done, if some have not started yet. */
+const askInTheMiddle = (job: Agents.Job<unknown, unknown>, each: Agents.AgentWork) =>
+  Effect.gen(function* () {
+    const { agents } = yield* Effect.repeat(job.status, {
+      until: ({ agents, done }) => done >= agents.length / 3,
+      schedule: Schedule.spaced("1 second")
+    })
+    const waiting = agents.filter(({ state }) => state === "waiting").length
+    const running = agents.filter(({ state }) => state === "running").length
+    if (waiting === 0) return undefined
+    const { end } = yield* Agents.advise({ agents: waiting, each, running })
+    return { foreseen: Duration.toSeconds(end), at: yield* Clock.currentTimeMillis }
+  })
+
+const around = () => {
+  const seen = { now: 0, max: 0 }
+  const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.suspend(() => {
+      seen.max = Math.max(seen.max, ++seen.now)
+      return Effect.ensuring(
+        effect,
+        Effect.sync(() => seen.now--)
+      )
+    })
+  return { seen, counted }
+}
+
+/** Runs the agents of a scenario. Limits and token counts are told, as by somebody who looked them up. */
+export const fanOut = (scenario: Scenario.Scenario, concurrency: number | "advised"): Effect.Effect<FanOut> => {
+  const each = workOf(scenario)
+  const { counted, seen } = around()
+  const program = Effect.gen(function* () {
+    const client = yield* LlmClient.LlmClient
+    const sim = yield* ProviderSim.ProviderSim
+    const agents = scenario.agents.map(({ calls, name }) => ({
+      key: name,
+      effect: counted(
+        Effect.forEach(calls, (call) => client.create(Scenario.paramsOf(call), { inputTokens: call.inputTokens }), {
+          discard: true
+        })
+      )
+    }))
+    const began = yield* Clock.currentTimeMillis
+    const isAdvised = concurrency === "advised"
+    const start = isAdvised ? yield* Agents.advise({ agents: agents.length, each }) : undefined
+    const job = yield* Agents.fork(agents, { concurrency, advice: isAdvised ? { each } : undefined })
+    const middle = isAdvised ? yield* Effect.forkChild(askInTheMiddle(job, each)) : undefined
+    const outcomes = yield* job.await
+    const now = yield* Clock.currentTimeMillis
+    const asked = middle?.pollUnsafe()
+    const foreseen: Array<Foreseen> = []
+    const since = (at: number) => (now - at) / 1_000
+    if (start !== undefined)
+      foreseen.push({ when: "start", foreseen: Duration.toSeconds(start.end), actual: since(began) })
+    if (asked !== undefined && Exit.isSuccess(asked) && asked.value !== undefined) {
+      foreseen.push({ when: "middle", foreseen: asked.value.foreseen, actual: since(asked.value.at) })
+    }
+    return {
+      seconds: since(began),
+      max: seen.max,
+      lost: outcomes.filter(({ exit }) => !Exit.isSuccess(exit)).length,
+      rejected: (yield* sim.stats).rejected,
+      foreseen
+    }
+  })
+  const live = LlmClient.layerProvider().pipe(
+    Layer.provideMerge(
+      Layer.provide(
+        Agents.layer,
+        Budget.layer({
+          limits: scenario.limits,
+          concurrency: scenario.isConcurrencyDeclared ? scenario.provider.concurrency : undefined
+        })
+      )
+    ),
+    Layer.provideMerge(ProviderSim.layer(Scenario.providerOf(scenario)))
+  )
+  return Effect.map(Simulation.run(Effect.scoped(Effect.orDie(Effect.provide(program, live)))), ({ value }) => value)
+}

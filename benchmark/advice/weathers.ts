@@ -1,0 +1,57 @@
+/** Scenarios of which the end is foreseen: those of the lab with three times their agents, and random weathers. */
+import { Scenario, Scenarios } from "@floodgate/cli/lab"
+
+/** A small generator (mulberry32), so that the same seed draws the same weather. */
+const draws = (seed: number) => {
+  let state = seed >>> 0
+  return (min: number, max: number): number => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let bits = Math.imul(state ^ (state >>> 15), state | 1)
+    bits ^= bits + Math.imul(bits ^ (bits >>> 7), bits | 61)
+    return min + (max - min) * (((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32)
+  }
+}
+
+/** A job, a limit and a provider of random sizes: a neighbour, random rejections, overloads, and latencies that vary. */
+export const randomWeather = (seed: number): Scenario.Scenario => {
+  const draw = draws(seed)
+  const whole = (min: number, max: number) => Math.round(draw(min, max))
+  const rate = whole(20_000, 100_000)
+  const tokens = whole(2_000, 20_000)
+  const base = Scenario.make({
+    name: `random-${seed}`,
+    agents: whole(60, 200),
+    calls: whole(3, 12),
+    firstTokens: whole(tokens, Math.min(100_000, 2 * rate)),
+    tokens,
+    outputTokens: whole(100, 800),
+    rate,
+    burst: whole(2, 5) * rate,
+    headers: draw(0, 1) < 0.7 ? "rounded" : "none",
+    rejections: draw(0, 1) < 0.5 ? "free" : "charged",
+    latencyPerToken: whole(5, 20),
+    seed
+  })
+  const share = draw(0, 1) < 0.5 ? 0 : draw(0.05, 0.3)
+  const rejected = draw(0, 0.02)
+  return {
+    ...base,
+    faulty: true,
+    provider: {
+      ...base.provider,
+      latency: { ...base.provider.latency, noise: draw(0, 0.3) },
+      faults: [
+        { kind: "429", rate: rejected },
+        { kind: "529", rate: draw(0, 0.01) }
+      ],
+      ...(share === 0 ? {} : { neighbour: { share } })
+    }
+  }
+}
+
+/** The scenarios of the lab, with three times as many agents, so that some have not started when a third are done. */
+export const labScenarios = (seed: number, times = 3): ReadonlyArray<Scenario.Scenario> =>
+  Scenarios.names.map((name) => {
+    const { agents } = Scenarios.byName(name)!
+    return Scenarios.byName(name, { agents: times * agents.length, seed })!
+  })
