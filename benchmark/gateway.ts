@@ -9,7 +9,7 @@
  * 500 open streams and 1,000 calls that wait; `NODE_OPTIONS=--max-semi-space-size=8` is what the systemd unit and the container
  * set.
  *
- *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10]
+ *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10] [--cells w4,w100,spread,burst]
  */
 import { Agent, Pool, request } from "@effect/platform-node/Undici"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
@@ -22,7 +22,8 @@ const { values } = parseArgs({
   options: {
     seconds: { type: "string", default: "2" },
     rounds: { type: "string", default: "3" },
-    warmup: { type: "string", default: "10" }
+    warmup: { type: "string", default: "10" },
+    cells: { type: "string", default: "w4,w100,spread,burst" }
   }
 })
 const seconds = Number(values.seconds)
@@ -51,12 +52,29 @@ const folder = join(import.meta.dirname, "gateway")
 const server = (kind: string, target = "", headers?: Readonly<Record<string, string>>): Promise<Server> =>
   start(kind, [...process.execArgv, join(folder, "server.ts"), kind, target], headers)
 
-const bodyOf = (stream: boolean): string =>
+/** What is sent and answered. The provider of `gateway/server.ts` reads the shape of its answer from the model's name. */
+interface Cell {
+  readonly name: string
+  readonly model: string
+  readonly stream: boolean
+  /** The length of the request, in sentences. */
+  readonly questions: number
+}
+
+const shapes: Readonly<Record<string, Cell>> = {
+  w4: { name: "whole, 4 KB", model: "claude-w4", stream: false, questions: 145 },
+  w100: { name: "whole, 100 KB", model: "claude-w100", stream: false, questions: 3_800 },
+  spread: { name: "streamed with pauses", model: "claude-spread", stream: true, questions: 70 },
+  burst: { name: "streamed at once", model: "claude-burst", stream: true, questions: 70 }
+}
+const cells = values.cells.split(",").map((name) => shapes[name]!)
+
+const bodyOf = ({ model, questions, stream }: Cell): string =>
   JSON.stringify({
-    model: "claude-sonnet-5",
+    model,
     max_tokens: 400,
     stream,
-    messages: [{ role: "user", content: "A question of some length. ".repeat(70) }]
+    messages: [{ role: "user", content: "A question of some length. ".repeat(questions) }]
   })
 const headers = { "content-type": "application/json", "x-api-key": "any", "anthropic-version": "2023-06-01" }
 
@@ -136,26 +154,26 @@ const servers = [
 ]
 
 /** Portkey's streams fail on Node 24, because it appends to immutable headers. */
-const taking = (stream: boolean): ReadonlyArray<Server> =>
-  servers.filter(({ name }) => !stream || name !== "@portkey-ai/gateway")
+const taking = ({ stream }: Cell): ReadonlyArray<Server> =>
+  servers.filter(({ name }) => name !== "direct" && !(stream && name === "@portkey-ai/gateway"))
 
 // Warm up: it takes tens of thousands of requests until all code is compiled.
-for (const stream of [false, true]) {
-  for (const to of taking(stream)) await closed(to, 16, bodyOf(stream), Number(values.warmup) / 2)
+for (const cell of cells) {
+  for (const to of taking(cell)) await closed(to, 16, bodyOf(cell), Number(values.warmup))
 }
 
-for (const stream of [false, true]) {
-  const body = bodyOf(stream)
+for (const cell of cells) {
+  const body = bodyOf(cell)
   for (const connections of [16, 64]) {
-    const contenders = taking(stream).map((to) => ({ name: to.name, turn: () => closed(to, connections, body) }))
-    const measured = await inTurns(contenders, { rounds, warmups: 0, base: "http-proxy-3" })
-    console.log(`\n${resultsOf(`${stream ? "streamed" : "whole"}, ${connections} connections`, "request", measured)}`)
+    const contenders = taking(cell).map((to) => ({ name: to.name, turn: () => closed(to, connections, body) }))
+    const measured = await inTurns(contenders, { rounds, warmups: 1, base: "http-proxy-3" })
+    console.log(`\n${resultsOf(`${cell.name}, ${connections} connections`, "request", measured)}`)
   }
 }
 
 console.log("\nwhole, 200 requests a second at random: delay in ms, p50 and p99")
 for (const to of servers) {
-  const delays = await open(to, bodyOf(false))
+  const delays = await open(to, bodyOf(shapes["w4"]!))
   console.log(
     `  ${to.name.padEnd(20)}${column(quantile(delays, 0.5).toFixed(2))}${column(quantile(delays, 0.99).toFixed(2))}`
   )
@@ -178,7 +196,12 @@ if (existsSync(command)) {
   const atFirst = memoryOf(gateway)
   const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0 })
   const ask = () =>
-    request(`${gateway.url}/v1/messages`, { method: "POST", headers, body: bodyOf(true), dispatcher: agent })
+    request(`${gateway.url}/v1/messages`, {
+      method: "POST",
+      headers,
+      body: bodyOf(shapes["burst"]!),
+      dispatcher: agent
+    })
   const streams = await Promise.all(Array.from({ length: 500 }, ask))
   for (const { body } of streams) void body.text().catch(() => {})
   for (let count = 0; count < 1_000; count++) void ask().catch(() => {})

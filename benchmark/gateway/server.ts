@@ -22,11 +22,13 @@ const listen = (server: Http.Server): void => {
   })
 }
 
-/** An answer of 1.7 KB, whole and streamed. */
-const text = "An answer of some length. ".repeat(54)
+const textOf = (length: number): string => "An answer of some length. ".repeat(Math.ceil(length / 26)).slice(0, length)
+const text = textOf(1_400)
 const usage = { input_tokens: 500, output_tokens: 350 }
 const message = { id: "msg_1", type: "message", role: "assistant", model: "claude-sonnet-5", stop_reason: "end_turn" }
-const whole = JSON.stringify({ ...message, content: [{ type: "text", text }], usage })
+const wholeOf = (length: number): string =>
+  JSON.stringify({ ...message, content: [{ type: "text", text: textOf(length) }], usage })
+const wholes = { w4: wholeOf(3_750), w100: wholeOf(99_750) }
 const event = (data: { readonly type: string }): string => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`
 const pieces = text.match(/.{1,140}/gs)!
 const streamed = [
@@ -53,6 +55,7 @@ const endless = (): void =>
     })
   )
 
+/** Answers in the shape that the model's name names. */
 const upstream = (): void =>
   listen(
     Http.createServer((request, response) => {
@@ -60,15 +63,25 @@ const upstream = (): void =>
       request.on("data", (chunk) => (body += chunk))
       request.on("end", () => {
         if (!body.includes('"stream":true')) {
+          const whole = body.includes("claude-w100") ? wholes.w100 : wholes.w4
           response.writeHead(200, { "content-type": "application/json", "content-length": whole.length }).end(whole)
           return
         }
         response.writeHead(200, { "content-type": "text/event-stream" })
+        if (body.includes("claude-spread")) return void spread(response)
         for (const each of streamed) response.write(each)
         response.end()
       })
     })
   )
+
+const spread = async (response: Http.ServerResponse): Promise<void> => {
+  for (const each of streamed) {
+    response.write(each)
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+  response.end()
+}
 
 const httpProxy = (): void => {
   const proxy = createProxyServer({ target, agent: new Http.Agent({ keepAlive: true }), changeOrigin: true })
