@@ -181,14 +181,14 @@ const refusalOf = ({ key, trackers }: CurrentAgent, asked: Counter.Counter): Bud
   return undefined
 }
 
-/** A call that was counted. If it waits in several pools, its reservations count once. */
-interface CountedCall {
+/** A call that is tracked. If it waits in several pools, its reservations count once. */
+interface TrackedCall {
   readonly settle: (usage: Limits.Usage) => void
   /** Those that were not given up. */
   reservations: number
 }
 
-const byClaim = new WeakMap<Claim, CountedCall>()
+const byClaim = new WeakMap<Claim, TrackedCall>()
 
 /** Reserves and counts; it must run uninterruptibly. */
 const reserveCounted = Effect.fnUntraced(function* (
