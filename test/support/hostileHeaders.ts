@@ -54,7 +54,7 @@ const all = (limit: string, remaining: string, reset: string): Pairs =>
   ])
 
 export const cases: ReadonlyArray<Case> = [
-  // At most an hour is believed. The rejected call gives up at once; later calls wait.
+  // At most an hour is believed. The rejected call gives up at once, as at a spend limit; later calls wait.
   { name: "a retry-after of a year", headers: [["retry-after", `${year}`]], within: 1.3 * hour, refuses: true },
   {
     name: "a retry-after-ms of a year",
@@ -250,7 +250,7 @@ export const run = Effect.fnUntraced(function* (
     if (exit._tag === "Failure") refused.push(String(exit.cause))
   }
   if (one.refuses === true)
-    for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited|WaitTooLong/)
+    for (const reason of refused) assert.match(reason, /EstimateTooLarge|RateLimited|SpendLimited|WaitTooLong/)
   else assert.deepStrictEqual(refused, [])
   // Normal answers put it right, at the latest after the hour that a header is believed.
   hostile = false
