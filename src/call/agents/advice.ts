@@ -48,6 +48,8 @@ export type Foretell<E> = (agents: number, atOnce: number) => Effect.Effect<Fore
 /** The first number of agents to look at if a job's number is not given, and the largest. */
 const firstJob = 32
 const lastJob = 256
+/** The calls of the largest job to search, because each search takes ten forecasts. */
+const maxSearched = 5_000
 
 const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
 
@@ -56,12 +58,12 @@ const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect
   fewestAsQuick(1, running + job, (atOnce) => Effect.map(foretell(job, atOnce), millisOf))
 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
-const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, running: number, agents: number | undefined) {
-  const given = agents === undefined ? undefined : Math.min(agents, lastJob)
-  for (let job = given ?? firstJob; ; job *= 2) {
+const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, { agents, each, running }: Question) {
+  const most = Math.max(2, Math.min(lastJob, Math.floor(maxSearched / each.calls)))
+  for (let job = Math.min(most, agents ?? firstJob); ; job = Math.min(most, 2 * job)) {
     const atOnce = yield* helping(foretell, running, job)
-    const isLarge = atOnce <= running + job / 4 || job >= lastJob
-    if (isLarge || given !== undefined) return { atOnce, searched: job }
+    const isLarge = atOnce <= running + job / 4 || job >= most
+    if (isLarge || agents !== undefined) return { atOnce, searched: job }
   }
 })
 
@@ -86,8 +88,9 @@ const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Dura
 }
 
 /** How many agents help, and the forecast of the job with them. */
-export const helpful = Effect.fnUntraced(function* <E>({ agents, error, running }: Question, foretell: Foretell<E>) {
-  const { atOnce, searched } = yield* search(foretell, running, agents)
+export const helpful = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
+  const { agents, error, running } = question
+  const { atOnce, searched } = yield* search(foretell, question)
   const helps = Math.max(0, atOnce - running)
   const job = agents ?? Math.max(1, helps)
   const whole = yield* foretell(job, atOnce)

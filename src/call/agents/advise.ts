@@ -17,6 +17,7 @@ const usualError = 0.2
 /** More agents or calls would take seconds to forecast. */
 const maxAgents = 10_000
 const maxCalls = 20_000
+const maxCallsEach = 1_000
 
 const call = Input.options<Forecast.Call>(
   {
@@ -28,7 +29,13 @@ const call = Input.options<Forecast.Call>(
   "inputTokens",
   "outputTokens"
 )
-const work = Input.options<AgentWork>({ calls: Input.whole, first: call, later: call }, "calls", "first")
+const upTo = (max: number): Input.Check =>
+  Input.number(`an integer from 1 to ${max}`, (value) => Input.whole(value) === undefined && value <= max)
+const work = Input.options<AgentWork>({ calls: upTo(maxCallsEach), first: call, later: call }, "calls", "first")
+
+/** What is wrong with a job of too many calls. */
+const manyCalls = (agents = 1, { calls }: AgentWork): string | undefined =>
+  agents * calls <= maxCalls ? undefined : `expected at most ${maxCalls} calls of all agents, got ${agents * calls}`
 
 const isName = (value: unknown): value is string => typeof value === "string"
 
@@ -42,18 +49,14 @@ const checkAdvise: Input.Check = Input.all(
     pool: Input.text,
     account: Input.text,
     each: checkEach,
-    agents: Input.number(
-      `an integer from 1 to ${maxAgents}`,
-      (value) => Input.whole(value) === undefined && value <= maxAgents
-    ),
+    agents: upTo(maxAgents),
     running: Input.number("an integer >= 0", (value) => Number.isSafeInteger(value) && value >= 0),
     asker: Input.text
   }),
   (value) => {
-    const { agents = 1, each } = value as AdviseOptions
-    const calls = isName(each) || each === undefined ? 1 : each.calls
-    if (agents * calls <= maxCalls) return undefined
-    return Input.problem(`expected at most ${maxCalls} calls of all agents, got ${agents * calls}`)
+    const { agents, each } = value as AdviseOptions
+    const tooMany = isName(each) || each === undefined ? undefined : manyCalls(agents, each)
+    return tooMany === undefined ? undefined : Input.problem(tooMany)
   }
 )
 
@@ -95,6 +98,7 @@ const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
 
 /** What is known of a pool and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
+  operation: string,
   meant: PoolAsked,
   { agents, asker, each, running: own = 0 }: AdviseOptions
 ) {
@@ -104,6 +108,8 @@ const situationOf = Effect.fnUntraced(function* (
   const { pool } = yield* budget.foresee({}, meant)
   const { allowed, dimensions, inFlight, queued } = (yield* budget.status).pools[pool] ?? unlimited
   const { assumed, isGuess, work } = workOf(history, pool, each, now)
+  const tooMany = manyCalls(agents, work)
+  if (tooMany !== undefined) Input.wrong(operation, tooMany)
   const running = Math.max(inFlight + queued, own + (history?.promised(pool, asker, now) ?? 0))
   const made = history?.callsOfRunning(pool, work.calls, now)
   const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
@@ -136,7 +142,7 @@ const asked = Effect.fnUntraced(function* (
   const budget = yield* Budget.TokenBudget
   const used = (yield* History)?.pools ?? new Set()
   const meant = poolMeant(budget, { pools: (yield* budget.status).pools, used }, options)
-  return yield* meant instanceof PoolUnclear ? meant : situationOf(meant, options)
+  return yield* meant instanceof PoolUnclear ? meant : situationOf(operation, meant, options)
 })
 
 type AdviseError = PoolUnclear | Budget.BudgetError

@@ -13,6 +13,8 @@ const maxAgents = 10_000
 /** Agents use one or two. */
 const maxPools = 16
 const maxPromises = 1_000
+/** A name with more calls is probably several agents', as that of a session is. Forecasts of longer agents would take seconds. */
+const maxCalls = 100
 /** An agent without a call for this long has probably ended. */
 const idleMillis = 30_000
 
@@ -115,7 +117,7 @@ export class AgentHistory {
     const later = alike.reduce((sum, past) => plus(sum, past.later), none)
     const soFar = Math.max(1, Math.round((first.calls + later.calls) / alike.length))
     // Agents that still run are halfway, on average.
-    const calls = ended.length > 0 ? soFar : 2 * soFar
+    const calls = Math.min(maxCalls, ended.length > 0 ? soFar : 2 * soFar)
     const work: AgentWork = { calls, first: meanOf(first), later: later.calls > 0 ? meanOf(later) : undefined }
     return { work, agents: alike.length, hasEnded: ended.length > 0 }
   }

@@ -191,6 +191,25 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
+    it.effect("stays quick for agents of very many calls, and refuses more calls than it can play", () =>
+      Effect.gen(function* () {
+        yield* ran(Effect.provideService(calls(300), Budget.Agent, "session"))
+        const { each } = yield* Agents.advise({ each: "session" })
+        assert.strictEqual(each.calls, 100)
+        assert.include(
+          String(yield* Effect.exit(Agents.advise({ each: "session", agents: 1_000 }))),
+          "Agents.advise: expected at most 20000 calls of all agents, got 100000"
+        )
+        const long = (calls: number) =>
+          Agents.advise({ each: { calls, first: { inputTokens: 9_000, outputTokens: 1 } } })
+        assert.isAtLeast((yield* long(300)).atOnce, 1)
+        assert.include(
+          String(yield* Effect.exit(long(1_001))),
+          "each.calls: expected an integer from 1 to 1000, got 1001"
+        )
+      }).pipe(live())
+    )
+
     it.effect("says what it assumes for a kind that it has never seen, and which kind may be meant", () =>
       Effect.gen(function* () {
         yield* ran(Agents.run([{ key: "reviewer", effect: calls(1) }]))
@@ -286,7 +305,7 @@ describe("Agents", () => {
         )
         assert.include(
           yield* message({ each: { calls: 0, first: each.first } }),
-          "each.calls: expected an integer >= 1"
+          "each.calls: expected an integer from 1 to 1000, got 0"
         )
         assert.include(yield* message({ running: -1 }), "running: expected an integer >= 0, got -1")
         assert.include(yield* message({ agnets: 1 }), 'unknown option "agnets": did you mean "agents"?')
