@@ -75,10 +75,13 @@ const learnLimit = (
     if (pacer.caps[dimension] === undefined) meter.burst = undefined
   }
   Meter.setLimit(meter, limit)
-  // What is left can be taken at once, unless such bursts were rejected.
-  meter.burst = Math.max(meter.burst ?? 0, Math.min(remaining, meter.mostBurst)) || undefined
-  if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
+  // What is left can be taken at once, unless such bursts were rejected. A bucket that nobody has described holds more than
+  // was left of it when somebody looked, which is next to nothing after a rejection.
   const share = pacer.shares[dimension]
+  const isDescribed = pacer.caps[dimension] !== undefined || share !== undefined
+  const held = isDescribed ? remaining : Math.max(remaining, Meter.minBurst(limit))
+  meter.burst = Math.max(meter.burst ?? 0, Math.min(held, meter.mostBurst)) || undefined
+  if (isNew) meter.level = Math.min(remaining, Meter.burst(meter))
   if (share !== undefined) limitTo(pacer, dimension, shareOf(meter, share), now)
   return meter
 }

@@ -74,6 +74,9 @@ export interface Meter {
 /** A bucket of unknown size holds at least the refill of this time. */
 const burstMillis = 3_000
 
+/** What a bucket of unknown size holds at least, by its limit. */
+export const minBurst = (limit: number): number => burstMillis * limit
+
 /** A full bucket, with its limit and size if they are known. */
 export const make = (
   dimension: Dimension,

@@ -92,11 +92,19 @@ describe("a limit that headers name", () => {
     Law.observe(pool, undefined, all(10, 100_000), 0)
     Law.observe(pool, undefined, all(10, 500), 0)
     assert.strictEqual(Meter.burst(meterOf(pool)), 100_000)
-    Law.observe(pool, undefined, all(1, 500), 0)
-    assert.strictEqual(Meter.burst(meterOf(pool)), 500)
+    Law.observe(pool, undefined, all(1, 5_000), 0)
+    assert.strictEqual(Meter.burst(meterOf(pool)), 5_000)
     const limited = poolOf(Law, stated)
     Law.observe(limited, undefined, all(1, 500), 0)
     assert.strictEqual(Meter.burst(meterOf(limited)), 1_000_000)
+  })
+
+  it("has a burst of three seconds at least, however little was left of it", () => {
+    // Regression: a rejection showed what was left of the bucket, which was taken for all that it holds.
+    const pool = poolOf(Law, {})
+    Law.observe(pool, undefined, all(10, 7), 0)
+    assert.strictEqual(Meter.burst(meterOf(pool)), 30_000)
+    assert.strictEqual(meterOf(pool).level, 7)
   })
 
   it("ends the opening together with what the user states", () => {
