@@ -60,6 +60,8 @@ export interface Kind<S extends Shared> {
 
   /** Takes a process over from another state, with what it has spent according to that state only. */
   readonly takeOver: (state: S, id: string, member: MemberOf<S>) => void
+  /** Notes that the store has lost something. */
+  readonly lost: (state: S) => void
   /** Takes over what else another state knows. `ahead` converts its times. */
   readonly adopt: (state: S, other: S, ahead: number) => void
   /** Converts a part to the time of a state with another origin. */

@@ -152,8 +152,8 @@ export const ledgers: Kind<LedgerState> = {
   complete: () => {},
 
   takeOver: (state, id, member) => void (state.members[id] = member),
-  adopt: ({ law, time }, other) => {
-    law.lostAt = time
+  lost: ({ law, time }) => void (law.lostAt = time),
+  adopt: ({ law }, other) => {
     for (const origin in other.law.gone) {
       law.gone = { ...law.gone, [origin]: Ledger.atLeast(law.gone[origin] ?? Ledger.nothing, other.law.gone[origin]!) }
     }

@@ -43,6 +43,7 @@ export const pools: Kind<PoolState> = {
   leave: ({ law }, member) => Members.leave(law, member),
   complete: Members.count,
 
+  lost: () => {},
   takeOver: StoreLoss.takeOver,
   adopt: StoreLoss.adopt,
   shifted: (part, ahead) => ({ ...part, keptTo: part.keptTo + ahead }),

@@ -469,7 +469,9 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   /** Merges what the store has with what it has lost. */
   private merge(known: S, found: S | undefined, millis: number | undefined): StoreLoss.Aged<S> {
     const ours = { state: this.kind.copy(known), millis: this.time.now - known.time }
-    return found === undefined ? ours : StoreLoss.merge(this.kind, ours, { state: found, millis })
+    if (found !== undefined) return StoreLoss.merge(this.kind, ours, { state: found, millis })
+    this.kind.lost(ours.state)
+    return ours
   }
 
   private stored({ sentAt, state, steps }: Draft<S>): void {

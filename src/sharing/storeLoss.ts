@@ -46,6 +46,7 @@ export const merge = <S extends Shared>(kind: Kind<S>, one: Aged<S>, other: Aged
   state.joined = Math.max(state.joined, older.joined)
   state.forgotten = Math.max(state.forgotten, older.forgotten + ahead)
   kind.adopt(state, older, ahead)
+  kind.lost(state)
   return later
 }
 

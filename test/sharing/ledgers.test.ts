@@ -119,6 +119,23 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
     assert.deepStrictEqual(times, ["Failure", "Failure", "Success"])
   })
 
+  it("waits for what living processes know when the store has lost it", () => {
+    const second = play((world) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        yield* Effect.all([call(a, ofA, 0.1, 0.1, 0), call(b, ofB, 0.1, 0.1, 0)], { concurrency: 2 })
+        yield* Effect.sleep(8_000)
+        // The second process has not heard of this when the store is wiped.
+        yield* call(a, ofA, 0.6, 0.6, 0)
+        yield* Effect.sleep(600)
+        redis.wipe()
+        return yield* Effect.exit(call(b, ofB, 0.6, 0.6, 0))
+      })
+    )
+    assert.strictEqual(second._tag, "Failure")
+  })
+
   it("takes over once what a gateway of 0.3 has kept in its file", () => {
     const kept = { total: 400_000_000, cells: [{ ends: null, amount: 400_000_000 }] }
     const left = play((world) =>
@@ -226,12 +243,6 @@ const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; reado
   { without: "what a call has cost", in: "sharing/Ledger.settle", by: Fault.dropped(Fault.calling("spendOf")) },
   { without: "what running calls hold", in: "sharing/Ledger.held", by: Fault.instead(() => () => 0), seed: 10 },
   {
-    without: "a wait for what others know when the store has lost something",
-    in: "sharing/Ledger.admit",
-    by: Fault.never(Fault.deciding("isIncomplete")),
-    isLossyStore: true
-  },
-  {
     without: "what only this process knows that the store has lost",
     in: "StoreLoss.merge",
     by: Fault.instead(() => (_kind: object, _ours: object, found: object) => found),
@@ -250,7 +261,7 @@ const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; reado
 ]
 
 describe("storms show a ledger", { timeout: 180_000 }, () => {
-  for (const { isLossyStore = false, seed = 1, ...fault } of some(bugs, 7)) {
+  for (const { isLossyStore = false, seed = 1, ...fault } of some(bugs, 6)) {
     it.effect(`without ${fault.without}`, () =>
       Fault.notices(fault, (take) =>
         Effect.gen(function* () {
