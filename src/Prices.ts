@@ -129,6 +129,16 @@ const olderGpt = (
   asOf: "2026-08-05"
 })
 
+/** Moderations are free, so a cap in dollars lets them through. */
+const moderationPrices: Table = {
+  "omni-moderation": {
+    input: 0,
+    output: 0,
+    source: "https://developers.openai.com/api/docs/models/omni-moderation-latest",
+    asOf: "2026-11-29"
+  }
+}
+
 /** A model that only embeds: it has no output. */
 const embedding = (input: number, source: string, asOf: string): Price => ({
   input,
@@ -236,7 +246,13 @@ const geminiPrices: Table = {
  * @category prices
  * @since 0.2.0
  */
-export const published: Table = { ...anthropicPrices, ...openaiPrices, ...geminiPrices, ...embeddingPrices }
+export const published: Table = {
+  ...anthropicPrices,
+  ...openaiPrices,
+  ...geminiPrices,
+  ...embeddingPrices,
+  ...moderationPrices
+}
 
 // -----------------------------------------------------------------------------
 // Getters

@@ -252,7 +252,7 @@ const hasTooManyValues = (bytes: Uint8Array, seed: number): boolean => {
   return counter.values > maxValues
 }
 
-/** Finds no events, so that a body is only passed on. */
+/** Finds no events, so that a body is only passed on. It has no state. */
 const opaque: SseParser = { feed: () => [], end: () => [], hasStopped: () => true }
 
 /** The body of a response whose events a parser finds. */
@@ -301,7 +301,8 @@ export const readStream = Effect.fnUntraced(function* <R extends ProviderRespons
 
 /**
  * The parser for the events of a streamed response; undefined for a response that is read whole. If a stream was requested,
- * anything but JSON is read as one, because some services send another content type.
+ * anything but JSON is read as one, because some services send another content type. A file is passed on like a stream without
+ * events.
  */
 export const parserOf = <R extends ProviderResponse>({
   planned,
@@ -309,6 +310,7 @@ export const parserOf = <R extends ProviderResponse>({
 }: Pick<AttemptReply<R>, "planned" | "response">): SseParser | undefined => {
   const type = typeOf(response)
   const isJson = type.includes("json")
+  if (planned.description.binary === true && !isJson) return opaque
   const isOther = planned.streams === "events" && !isJson
   if (response.isStream ?? (type.includes("text/event-stream") || isOther)) return makeSseParser()
   return planned.streams === "list" && isJson ? makeJsonListParser() : undefined

@@ -30,6 +30,7 @@ import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
 import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
+import { openaiRequests } from "../protocol/openaiRequests.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
 import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
@@ -79,6 +80,7 @@ export type { BodyFlow, ByteSource, ChunkFlow } from "./stream.ts"
 /** The protocols that are known by default. */
 export const protocols: ReadonlyArray<Protocol> = [
   anthropic,
+  openaiRequests,
   openaiChat,
   openaiResponses,
   openaiEmbeddings,
@@ -403,10 +405,10 @@ const callOf = (
   accounting: Accounting.Accounting
 ): Governor.Call => {
   const { description, match: found, places } = planned
-  const { needsUsageRequest: _, requests: _counted, ...described } = description
+  const { binary: _read, needsUsageRequest: _, requests: _counted, ...described } = description
   return {
     ...described,
-    operation: found.route.operation === "embed" ? "embeddings" : undefined,
+    operation: found.route.operation === "embed" ? "embeddings" : described.operation,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting,

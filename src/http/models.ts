@@ -54,7 +54,8 @@ export interface EngineOptions {
   /**
    * The protocols that are recognised, in order: the first match applies. Put a protocol of your own before the others.
    *
-   * @default Anthropic Messages, OpenAI Chat Completions, Responses and embeddings, Gemini with its embeddings
+   * @default Anthropic Messages, OpenAI Chat Completions, Responses, embeddings and other requests of a model, Gemini with its
+   * embeddings
    */
   readonly protocols?: ReadonlyArray<Protocol> | undefined
   /**

@@ -49,6 +49,7 @@ export { gemini } from "./gemini.ts"
 export { geminiEmbeddings } from "./geminiEmbeddings.ts"
 export { openaiChat } from "./openaiChat.ts"
 export { openaiEmbeddings } from "./openaiEmbeddings.ts"
+export { openaiRequests } from "./openaiRequests.ts"
 export { openaiResponses } from "./openaiResponses.ts"
 export {
   type Answer,

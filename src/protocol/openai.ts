@@ -1,5 +1,5 @@
 /**
- * What OpenAI's Chat Completions and Responses have in common: deployments, agents, counts and errors.
+ * What OpenAI's protocols have in common: deployments, agents, inputs, counts and errors.
  *
  * Sources:
  *
@@ -9,6 +9,7 @@
 import { amountOf, at, isRecord } from "./json.ts"
 import { agentOf, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
 import type { Refusal } from "./refusal.ts"
+import { add, bytesPerToken, type Sum } from "./requestSize.ts"
 
 /** The deployment in a path of Azure OpenAI. Limits apply to it, and not to its model. */
 export const deploymentOf = (path: string): string | undefined => {
@@ -19,6 +20,16 @@ export const deploymentOf = (path: string): string | undefined => {
 /** The agent of a request. `prompt_cache_key` is not one: it names a prefix that many callers may share. */
 export const agentOfRequest: Protocol["agentOf"] = (body, header) =>
   agentOf(header, at(body, "safety_identifier"), at(body, "user"))
+
+/** Adds an input: a text, tokens, or a list of either. Tokens count as much as the texts that they stand for. */
+export const addInput = (sum: Sum, input: unknown): void => {
+  if (!Array.isArray(input)) return add(sum, input)
+  for (const item of input) {
+    if (typeof item === "number") sum.text += bytesPerToken
+    else if (Array.isArray(item)) sum.text += item.length * bytesPerToken
+    else add(sum, item)
+  }
+}
 
 /** Whether an effort asks the model to reason. */
 export const reasons = (effort: unknown): boolean => typeof effort === "string" && effort !== "none"

@@ -4,10 +4,10 @@
  * Source: https://developers.openai.com/api/reference/resources/embeddings
  */
 import { amountOf, at, isRecord, nameOf } from "./json.ts"
-import { deploymentOf, errorIn } from "./openai.ts"
+import { addInput, deploymentOf, errorIn } from "./openai.ts"
 import { openaiChat } from "./openaiChat.ts"
 import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
-import { add, bytesPerToken, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
+import { jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
 /** `/embeddings` at the root, after a version, after `openai`, or after a deployment of Azure. */
 const embeddings = /^(?:|\/(?:.*\/)?(?:v\d[a-z\d]*|openai|deployments\/[^/]+))\/embeddings$/
@@ -20,16 +20,6 @@ const matchRoute = (method: string, path: string): Route | undefined =>
         path: path === "/embeddings" ? withVersion(path, "v1") : path
       }
     : undefined
-
-/** Adds an input: a text, tokens, or a list of either. Tokens count as much as the texts that they stand for. */
-const addInput = (sum: Sum, input: unknown): void => {
-  if (!Array.isArray(input)) return add(sum, input)
-  for (const item of input) {
-    if (typeof item === "number") sum.text += bytesPerToken
-    else if (Array.isArray(item)) sum.text += item.length * bytesPerToken
-    else add(sum, item)
-  }
-}
 
 const describe: Protocol["describe"] = (body, route) => {
   if (!isRecord(body)) return undefined

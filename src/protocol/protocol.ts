@@ -74,6 +74,10 @@ export interface Description extends Size {
   readonly flex?: boolean | undefined
   /** The factor by which other options of the request multiply its price. @default 1 */
   readonly priceFactor?: number | undefined
+  /** The operation for the span, as OpenTelemetry's GenAI conventions spell it. @default "embeddings" or "chat", by the route */
+  readonly operation?: string | undefined
+  /** Whether the answer is a file, which is passed on as it arrives, without being read. @default false */
+  readonly binary?: boolean | undefined
   /** Whether the stream will report its usage only if {@link Protocol.usageRequest} asks for it. */
   readonly needsUsageRequest: boolean
 }

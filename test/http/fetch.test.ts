@@ -187,7 +187,7 @@ describe("floodgate/fetch", () => {
           Fetch.make({ fetch: async (...request) => (seen.push(request), new Response("x", { status: 429 })) }),
           Layer.provide(Governor.layer(), Budget.layer())
         )
-        for (const path of ["/v1/moderations", "/v1/messages/count_tokens", "/v1/models", "/"]) {
+        for (const path of ["/v1/images/edits", "/v1/messages/count_tokens", "/v1/models", "/"]) {
           const init = { method: "POST", body: "{}" }
           const response = yield* Effect.promise(() => fetch(`${here.url}${path}`, init))
           assert.strictEqual(response.status, 429)

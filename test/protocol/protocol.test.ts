@@ -7,6 +7,7 @@ import {
   geminiEmbeddings,
   openaiChat,
   openaiEmbeddings,
+  openaiRequests,
   openaiResponses,
   type Protocol
 } from "floodgate/protocol"
@@ -17,7 +18,7 @@ import { answerOf, bytesOf, piecesOf, randomPieces, singly } from "./reading.ts"
 import { emptyAnswer, match, usageOf } from "../../src/protocol/protocol.ts"
 import { sized } from "../support/size.ts"
 
-const protocols = [anthropic, openaiChat, openaiResponses, openaiEmbeddings, gemini, geminiEmbeddings]
+const protocols = [anthropic, openaiRequests, openaiChat, openaiResponses, openaiEmbeddings, gemini, geminiEmbeddings]
 const streams: ReadonlyArray<readonly [string, Protocol, string]> = [
   ["anthropic", anthropic, anthropicStream],
   ["openaiChat", openaiChat, chatStream],
@@ -61,6 +62,15 @@ describe("match", () => {
     ["/v1/v1/%65mbeddings", "openai-embeddings embed /v1/embeddings"],
     ["/v1beta/openai/embeddings", "openai-embeddings embed /v1beta/openai/embeddings"],
     ["/openai/deployments/d/embeddings?api-version=1", "openai-embeddings embed /openai/deployments/d/embeddings"],
+    ["/v1/completions", "openai-requests generate /v1/completions"],
+    ["/completions", "openai-requests generate /v1/completions"],
+    ["/v1/v1/images/generation%73", "openai-requests generate /v1/images/generations"],
+    ["/audio/speech", "openai-requests generate /v1/audio/speech"],
+    ["/openai/deployments/d/audio/speech", "openai-requests generate /openai/deployments/d/audio/speech"],
+    ["/v1/moderations", "openai-requests generate /v1/moderations"],
+    // Uploads, whose limits are others.
+    ["/v1/images/edits", "openai-chat passThrough /v1/images/edits"],
+    ["/v1/audio/transcriptions", "openai-chat passThrough /v1/audio/transcriptions"],
     // Ollama's own, with another body.
     ["/api/embeddings", undefined],
     ["/v1beta/models/m:embedContent", "gemini-embeddings embed /v1beta/models/m:embedContent"],
@@ -74,6 +84,7 @@ describe("match", () => {
 
   it.each([
     ["/v1/models?limit=1000", "anthropic-messages passThrough /v1/models"],
+    ["/v1/completions", "openai-requests passThrough /v1/completions"],
     ["/v1/batches/b_1", "openai-chat passThrough /v1/batches/b_1"],
     ["/v1beta/models", "gemini passThrough /v1beta/models"]
   ])("finds %s", (url, expected) => {

@@ -298,7 +298,8 @@ export const govern = (proxied: ProxiedRequest, planned: Engine.HttpCall, bytes:
   }
   const paying = Result.isSuccess(planned.terms) ? (planned.terms.success.callOptions.purses ?? []) : []
   const held = heldResponse(response, planned)
-  parts.keeper.add(held)
+  // The status and the content type of a file are the provider's, and no byte may be added to it.
+  if (planned.description.binary !== true) parts.keeper.add(held)
   const leave = parts.purses.use(paying)
   const release = (): void => {
     parts.keeper.remove(held)

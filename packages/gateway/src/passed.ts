@@ -7,7 +7,6 @@ const kinds: ReadonlyArray<readonly [kind: string, path: RegExp]> = [
   ["images", /\/images(?:\/|$)|:generateImages$/],
   ["videos", /\/videos(?:\/|$)|:predictLongRunning$/],
   ["audio", /\/audio(?:\/|$)/],
-  ["moderations", /\/moderations$/],
   ["completions", /\/completions?$/],
   ["files", /\/(?:files|uploads?|vector_stores)(?:\/|$)/],
   ["models", /\/models(?:\/[^:]*)?$/]

@@ -197,7 +197,7 @@ describe("@floodgate/gateway", () => {
           budget: { limits: { requests: { total: 1 } }, concurrency: 1 }
         })
         for (const [method, path, body] of [
-          ["POST", "/v1/moderations", "{}"],
+          ["POST", "/v1/images/edits", "{}"],
           ["POST", "/v1/messages/count_tokens", '{"a":1}'],
           ["GET", "/v1/models", undefined],
           ["POST", "/anthropic/model/amazon.nova/invoke", '{"inputText":"Hello"}'],
@@ -293,6 +293,18 @@ describe("@floodgate/gateway", () => {
         assert.strictEqual(got.headers.get("content-type"), "application/json")
         assert.match(got.text, /^ {2,}\{/)
         assert.strictEqual(got.text.trimStart(), completion)
+      })
+    )
+
+    it.live("adds nothing to a file, and leaves it the provider's type, however long it takes", () =>
+      Effect.gen(function* () {
+        const file = "\u0001 no JSON"
+        const here = yield* world((_, response) => {
+          setTimeout(() => response.writeHead(200, { "content-type": "audio/mpeg" }).end(file), 300)
+        }, held)
+        const got = yield* ask(`${here.url}/v1/audio/speech`, chat({ model: "tts-1", input: "Hello" }))
+        assert.deepStrictEqual([got.status, got.headers.get("content-type"), got.text], [200, "audio/mpeg", file])
+        yield* idle(here)
       })
     )
 

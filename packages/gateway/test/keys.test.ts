@@ -200,13 +200,13 @@ describe("a gateway with keys", () => {
       const here = yield* world()
       for (const [method, path] of [
         ["GET", "/v1/models"],
-        ["POST", "/v1/images/generations"],
+        ["POST", "/v1/images/edits"],
         ["POST", "/v1/batches"],
         ["POST", "/v1beta/models/m:countTokens"],
         ["POST", "/v1beta/models/m:asyncBatchEmbedContent"],
         ["GET", "/v1/files/f?purpose=batch"],
-        ["POST", "/v1/audio/speech"],
-        ["POST", "/v1/completions"],
+        ["POST", "/v1/audio/transcriptions"],
+        ["GET", "/v1/chat/completions"],
         ["GET", "/openai/unheard/of"]
       ] as const) {
         const { status, text } = yield* send(here.url, path, [`x-api-key: ${ads}`], method)
