@@ -390,7 +390,12 @@ export interface ResetWait {
   readonly message: string
 }
 
-/** Called for each call that waits for a reset. Without a function, such calls are refused. */
+/**
+ * Called for each call that waits for a reset. Without a function, such calls are refused. `waitForReset` provides it.
+ *
+ * @category references
+ * @since 0.4.0
+ */
 export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> = Context.Reference<
   ((wait: ResetWait) => void) | undefined
 >("floodgate/Spending/Resets", { defaultValue: () => undefined })

@@ -37,7 +37,7 @@ const fronts: Readonly<Record<string, string>> = {
   LlmError: "protocol",
   LlmProvider: "protocol",
   Messages: "protocol",
-  Places: "places",
+  Places: "call",
   Presets: "domain",
   Prices: "domain",
   Retry: "call",

@@ -7,7 +7,12 @@ import * as Windows from "../domain/spending/windows.ts"
 /** The share of each window that calls which are not interactive may use. */
 export type Shares = Readonly<Record<string, { readonly share: number }>>
 
-/** A window of an account. */
+/**
+ * A long window of a subscription: what is known of it.
+ *
+ * @category models
+ * @since 0.4.0
+ */
 export interface WindowStatus {
   /** The account of its calls, a hash; undefined if calls have none. */
   readonly account: string | undefined

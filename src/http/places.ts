@@ -5,7 +5,7 @@
 import * as Redacted from "effect/Redacted"
 import * as Input from "../domain/input/checks.ts"
 import * as PriceTable from "../domain/prices.ts"
-import type { CallPlace, CallPlaces } from "../places/models.ts"
+import type { CallPlace, CallPlaces } from "../call/places/models.ts"
 import {
   bodyOf,
   type ParsedPlaces,
@@ -13,7 +13,7 @@ import {
   placeChecks,
   placesCheck,
   type PlacesOptions
-} from "../places/parse.ts"
+} from "../call/places/parse.ts"
 import * as Prices from "../Prices.ts"
 import type { HeaderReader } from "../protocol/headers.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"

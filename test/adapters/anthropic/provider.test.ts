@@ -230,16 +230,14 @@ describe("Anthropic", () => {
         usage: nothing,
         code
       })),
-      // A workspace's spend limit of Claude Code has no code: it looks like any 429 with a long wait.
+      // A workspace's spend limit of Claude Code has no code: only the wait, of days, tells it from a rate limit.
       {
         status: 429,
         body: apiError("rate_limit_error"),
         headers: { "retry-after": "2592000" },
-        tag: "RateLimited",
-        retryable: true,
-        usage: nothing,
-        pushback: "rateLimit",
-        retryAfter: 3_600_000
+        tag: "SpendLimited",
+        retryable: false,
+        usage: nothing
       },
       { status: 500, body: apiError("api_error"), tag: "ServerFailed", retryable: true, pushback: "overload" },
       { status: 501, body: "", tag: "InvalidRequest", retryable: false },

@@ -22,6 +22,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import * as Floodgate from "floodgate/promise"
 import * as Anthropic from "floodgate/providers/Anthropic"
 import * as FloodgateRedis from "@floodgate/redis"
+import * as Presets from "floodgate/Presets"
 import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
 import { ProviderSim, Simulation } from "floodgate/testing"
@@ -164,8 +165,13 @@ const takers: ReadonlyArray<Taker> = [
   taker("LlmClient.create", (options) => LlmClient.create(params, options)),
   taker("LlmClient.layer", LlmClient.layer, { apiKey }),
   taker("LlmClient.layerConfig", LlmClient.layerConfig),
+  taker("LlmClient.layerPlaces", (options) => LlmClient.layerPlaces({ models: {} }, options)),
+  taker("LlmClient.layerPlaces", (places) => LlmClient.layerPlaces(places), { models: {} }),
   taker("LlmClient.layerProvider", LlmClient.layerProvider),
   taker("LlmClient.stream", (options) => LlmClient.stream(params, options)),
+  taker("Presets.mistral", Presets.mistral, { requestsPerSecond: 1, tokensPerMinute: 1 }),
+  taker("Presets.vllm", Presets.vllm, { maxNumSeqs: 1 }),
+  taker("Presets.xai", Presets.xai, { requestsPerMinute: 1, tokensPerMinute: 1 }),
   taker("ProviderServer.layer", ProviderServer.layer),
   taker("ProviderServer.make", ProviderServer.make),
   taker("ProviderSim.layer", ProviderSim.layer),
@@ -176,6 +182,8 @@ const takers: ReadonlyArray<Taker> = [
   taker("Simulation.run", (options) => Simulation.run(Effect.void, options)),
   taker("Spending.make", (cap) => Spending.make("mine", cap), { dollars: 1 }),
   taker("Spending.make", (options) => Spending.make("mine", undefined, options)),
+  taker("Spending.open", (cap) => Effect.scoped(Spending.open("mine", cap)), { dollars: 1 }),
+  taker("Spending.open", (options) => Effect.scoped(Spending.open("mine", undefined, options))),
   taker("Spending.resize", (cap) => Spending.make("mine").resize(cap), { dollars: 1 })
 ]
 
@@ -201,6 +209,7 @@ const without = [
   "Signals.fromError",
   "Signals.fromHeaders",
   "Spending.from",
+  "Spending.waitForReset",
   // Of services.
   "Budget.observe",
   "Budget.poolOf",

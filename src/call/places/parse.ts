@@ -1,11 +1,11 @@
 /** Checks places as users write them, and converts them for a governor. */
 import type * as Duration from "effect/Duration"
-import type * as Accounting from "../Accounting.ts"
-import * as Input from "../domain/input/checks.ts"
-import * as PriceTable from "../domain/prices.ts"
-import * as Rules from "../domain/rules.ts"
-import type * as Limits from "../Limits.ts"
-import { tierOf } from "../protocol/openai.ts"
+import type * as Accounting from "../../Accounting.ts"
+import * as Input from "../../domain/input/checks.ts"
+import * as PriceTable from "../../domain/prices.ts"
+import * as Rules from "../../domain/rules.ts"
+import type * as Limits from "../../Limits.ts"
+import { tierOf } from "../../protocol/openai.ts"
 import { type CallPlace, type CallPlaces, type PlacePolicy, policy } from "./models.ts"
 
 /**
