@@ -237,7 +237,8 @@ describe("Anthropic", () => {
         headers: { "retry-after": "2592000" },
         tag: "SpendLimited",
         retryable: false,
-        usage: nothing
+        usage: nothing,
+        retryAfter: 3_600_000
       },
       { status: 500, body: apiError("api_error"), tag: "ServerFailed", retryable: true, pushback: "overload" },
       { status: 501, body: "", tag: "InvalidRequest", retryable: false },
