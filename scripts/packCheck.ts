@@ -195,8 +195,16 @@ const pack = async (name: string, folder: string, wanted: RegExp, needed: Readon
 const library = await pack(
   "floodgate",
   root,
-  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|docs\/images\/[^/]+\.png|docs\/gateway\/[^/]+|examples\/[^/]+\.(md|ts)|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
-  ["README.md", "LICENSE", "docs/README.md", "examples/README.md", "dist/index.js", "dist/index.d.ts"]
+  /^(package\.json|LICENSE|[A-Z]+\.md|docs\/.+\.(md|svg)|docs\/images\/[^/]+\.png|docs\/gateway\/.+|examples\/.+\.(md|ts|mjs)|skills\/.+\.md|src\/.+\.ts|dist\/.+\.(js|d\.ts)(\.map)?)$/,
+  [
+    "README.md",
+    "LICENSE",
+    "docs/README.md",
+    "examples/README.md",
+    "skills/floodgate/SKILL.md",
+    "dist/index.js",
+    "dist/index.d.ts"
+  ]
 )
 const extra: Record<string, Packed> = {}
 for (const name of others) {

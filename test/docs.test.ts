@@ -12,6 +12,7 @@ const read = (file: string): string => readFileSync(join(root, file), "utf8")
 
 const pages = [
   "examples/README.md",
+  "skills/floodgate/SKILL.md",
   ...readdirSync(root),
   ...readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" }).map((file) => join("docs", file))
 ].filter((file) => file.endsWith(".md") && file !== "CHANGELOG.md")
