@@ -81,6 +81,15 @@ const flags = {
       "The most that this run may cost in dollars; a call that may cost more is not sent (default: no cap)"
     )
   ),
+  maxUsdPerDay: Flags.positive("max-usd-per-day", 1_000_000).pipe(
+    Flags.optional(
+      "The most that this run may cost in dollars on one UTC day; what it cost that day before it was stopped counts (default: no cap)"
+    )
+  ),
+  waitForReset: Flags.toggle(
+    "wait-for-reset",
+    "When a day's cap or a window of a subscription is used up, pause until it begins anew, instead of failing"
+  ),
   ...LimitFlags.flags,
   ...Redis.flags,
   report: Output.flag("report", "file").pipe(
@@ -170,7 +179,10 @@ export const runCommand = Command.make(
     const report = Option.getOrUndefined(given.report)
     const task = { prompt, model: given.model, maxTokens: given.maxTokens }
     const concurrency = Option.getOrUndefined(given.concurrency)
-    const cost = yield* Cost.of(given.model, Option.getOrUndefined(given.maxUsd))
+    const cost = yield* Cost.of(given.model, {
+      maxDollars: Option.getOrUndefined(given.maxUsd),
+      maxDollarsPerDay: Option.getOrUndefined(given.maxUsdPerDay)
+    })
     const work = yield* Selection.assignmentOf("run", given, { out, report })
     if (given.dryRun) return yield* DryRun.show({ work, task, out, limits, concurrency, cost, json: given.json })
     const recorder = Option.isSome(given.report) ? Recorder.make() : undefined
@@ -201,6 +213,7 @@ export const runCommand = Command.make(
       cap: Option.isNone(given.capTokens) ? undefined : { tokens: given.capTokens.value },
       provider: answering.notice,
       cost,
+      waitForReset: given.waitForReset,
       costs: answering.costs,
       recorder,
       confirm: asks ? yield* Confirm.onTerminal(answering.provider, cost) : undefined
@@ -235,6 +248,10 @@ export const runCommand = Command.make(
     {
       command: 'floodgate run docs --prompt "List the decisions" --input-tokens-per-minute 400000',
       description: "With your tier's limit, which the first calls then need not learn"
+    },
+    {
+      command: 'floodgate run docs --prompt "List the decisions" --max-usd-per-day 10 --wait-for-reset',
+      description: "At most $10 a day: it pauses until midnight UTC, and goes on"
     }
   ])
 )

@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
+import * as TestConsole from "effect/testing/TestConsole"
 import { ProviderServer } from "floodgate/testing/server"
 import { join } from "node:path"
 import { floodgate } from "../support/cli.ts"
@@ -16,6 +19,25 @@ const project = Effect.gen(function* () {
   }
   return { docs: at, out: join(at, "out") }
 })
+
+const dayMillis = 86_400_000
+
+/** A clock that runs from noon, UTC, some days from now, so that no midnight passes during a test. */
+const noonOf = (days: number) =>
+  Effect.map(Clock.Clock, (clock): Clock.Clock => {
+    const now = clock.currentTimeMillisUnsafe()
+    const millis = (Math.floor(now / dayMillis) + days + 0.5) * dayMillis - now
+    const nanos = BigInt(millis) * 1_000_000n
+    return {
+      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + millis,
+      currentTimeMillis: Effect.map(clock.currentTimeMillis, (at) => at + millis),
+      currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe() + nanos,
+      currentTimeNanos: Effect.map(clock.currentTimeNanos, (at) => at + nanos),
+      monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+      monotonicTimeNanos: clock.monotonicTimeNanos,
+      sleep: (duration) => clock.sleep(duration)
+    }
+  })
 
 describe("dollars of the command", () => {
   it.effect("forecast says what each model costs, and which tier may not spend so much in a month", () =>
@@ -85,6 +107,58 @@ describe("dollars of the command", () => {
       const refused = yield* go("--max-usd", "1", "--model", "no-such-model")
       assert.strictEqual(refused.code, 2)
       assert.match(refused.err, /--max-usd: "no-such-model" has no known price/)
+    }).pipe(Effect.scoped, Effect.provide(services()))
+  )
+
+  it.live("--max-usd-per-day pauses until midnight, loses nothing on Ctrl-C, counts what was spent, and goes on", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* project
+      const provider = yield* ProviderServer.make({
+        latency: { baseMillis: 5, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
+      })
+      const env = { ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: provider.url }
+      const capped = ["--max-tokens", "1000", "--max-usd-per-day", "0.025"]
+      const go = (clock: Clock.Clock, ...flags: ReadonlyArray<string>) =>
+        floodgate("run", docs, "--prompt", "x", "--out", out, ...capped, ...flags).pipe(
+          Effect.provideService(Clock.Clock, clock)
+        )
+      const [today, tomorrow] = [yield* noonOf(0), yield* noonOf(1)]
+      const midnight = new Date(today.currentTimeMillisUnsafe() + 43_200_000).toISOString().slice(0, 10)
+
+      const { paused, stopped } = yield* Effect.gen(function* () {
+        const running = yield* Effect.forkChild(go(today, "--wait-for-reset"))
+        const lines = Effect.map(TestConsole.logLines, (all) => all.map(String))
+        let paused: string | undefined
+        while (paused === undefined && running.pollUnsafe() === undefined) {
+          yield* Effect.sleep("10 millis")
+          paused = (yield* lines).find((line) => line.includes("Paused"))
+        }
+        // All calls that fit have ended; the others wait for midnight.
+        let calls = -1
+        while (calls !== (yield* provider.stats).accepted) {
+          calls = (yield* provider.stats).accepted
+          yield* Effect.sleep("100 millis")
+        }
+        yield* Fiber.interrupt(running)
+        return { paused, stopped: (yield* TestConsole.errorLines).map(String).join("\n") }
+      }).pipe(Effect.provide(services({ env })))
+      assert.include(paused ?? stopped, `Paused until ${midnight}T00:00:00.000Z: The call may cost`)
+      assert.match(stopped, /^Stopped\. Every answer is kept in /m)
+      const first = yield* provider.stats
+      assert.isAbove(first.accepted, 0)
+      assert.isAtMost((2 * first.inputTokens + 10 * first.outputTokens) / 1e6, 0.025)
+
+      // Another run on that day has only what the first one left.
+      const again = yield* go(today).pipe(Effect.provide(services({ env })))
+      assert.strictEqual(again.code, 1)
+      assert.match(again.err, /left of the cap of \$0\.025 a day for this day \(--max-usd-per-day\): wait until /)
+      assert.match(again.err, /Run the same command again to make/)
+      const second = yield* provider.stats
+      assert.isAtMost((2 * second.inputTokens + 10 * second.outputTokens) / 1e6, 0.025)
+
+      const next = yield* go(tomorrow).pipe(Effect.provide(services({ env })))
+      const third = yield* provider.stats
+      assert.isAbove(third.accepted, second.accepted, next.err)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 })

@@ -5,6 +5,7 @@ import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
 import * as Exit from "../exit.ts"
+import type * as Results from "./results.ts"
 
 /** The price, the cap and the purse of a run. */
 export interface Cost {
@@ -12,19 +13,51 @@ export interface Cost {
   /** Undefined if the model has no price. */
   readonly price: Prices.Price | undefined
   readonly maxDollars: number | undefined
+  readonly maxDollarsPerDay: number | undefined
   /** Counts the costs, and refuses calls beyond the cap. */
   readonly purse: Spending.Purse
 }
 
-/** The costs of a run with a model and a cap in dollars. */
-export const of = (model: string, maxDollars: number | undefined): Effect.Effect<Cost, Exit.CommandError> => {
+/** The caps of a run in dollars. */
+export type DollarCaps = Pick<Cost, "maxDollars" | "maxDollarsPerDay">
+
+/** The costs of a run with a model and caps in dollars. */
+export const of = (
+  model: string,
+  { maxDollars, maxDollarsPerDay }: DollarCaps
+): Effect.Effect<Cost, Exit.CommandError> => {
   const price = Prices.find(model)
-  if (price === undefined && maxDollars !== undefined) {
-    const what = `--max-usd: "${model}" has no known price`
+  if (price === undefined && (maxDollars ?? maxDollarsPerDay) !== undefined) {
+    const flag = maxDollars === undefined ? "--max-usd-per-day" : "--max-usd"
+    const what = `${flag}: "${model}" has no known price`
     return Effect.fail(Exit.failure("usage", `${what}; give another --model, or --cap-tokens`))
   }
   const cap = maxDollars === undefined ? undefined : { dollars: maxDollars }
-  return Effect.succeed({ model, price, maxDollars, purse: Spending.make("this run (--max-usd)", cap) })
+  const purse = Spending.make("this run (--max-usd)", cap)
+  return Effect.succeed({ model, price, maxDollars, maxDollarsPerDay, purse })
+}
+
+const dayMillis = 86_400_000
+/** A purse keeps billionths of a dollar. */
+const perDollar = 1e9
+
+/**
+ * The purse of `--max-usd-per-day`. Answers that the folder already has count on the day on which they came, so a run that was
+ * stopped and resumed has one cap for the day.
+ */
+export const daily = ({ maxDollarsPerDay, model }: Cost, earlier: Iterable<Results.Result>): Spending.Purse => {
+  const name = "this day (--max-usd-per-day)"
+  if (maxDollarsPerDay === undefined) return Spending.make(name)
+  const byEnd = new Map<number, number>()
+  for (const { model: answering, usage, when } of earlier) {
+    const price = Prices.find(answering) ?? Prices.find(model)
+    if (when === undefined || price === undefined) continue
+    const ends = (Math.floor(when.answered / dayMillis) + 1) * dayMillis
+    byEnd.set(ends, (byEnd.get(ends) ?? 0) + Math.round(Prices.cost(price, usage) * perDollar))
+  }
+  const cells = Array.from(byEnd, ([ends, amount]) => ({ ends, amount })).sort((a, b) => a.ends - b.ends)
+  const total = cells.reduce((sum, { amount }) => sum + amount, 0)
+  return Spending.make(name, { dollars: maxDollarsPerDay, per: "day" }, { kept: { total, cells } })
 }
 
 /** Prices are millionths of a dollar, so sums need no more digits. */

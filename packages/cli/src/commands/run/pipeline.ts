@@ -15,6 +15,7 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import type { Params } from "floodgate/LlmProvider"
+import { at } from "floodgate/internal"
 import { printable } from "../text.ts"
 import * as Results from "./results.ts"
 import * as Split from "./split.ts"
@@ -49,6 +50,15 @@ export type RunEvent =
       readonly how: "done" | "failed" | "stopped"
       /** Why it failed, if it did. */
       readonly failure: string | undefined
+    }
+  /** Calls wait until a cap or a window begins anew. */
+  | {
+      readonly event: "paused"
+      /** The time of the reset, such as `2026-11-30T00:00:00.000Z`. */
+      readonly until: string
+      /** How long that is from now. */
+      readonly seconds: number
+      readonly reason: string
     }
 
 /** The options of a run. */
@@ -203,7 +213,10 @@ const isPermanent = (error: unknown, { calls }: Totals): boolean => {
   if (error instanceof NoAnswer) return true
   const reason = Predicate.hasProperty(error, "reason") ? error.reason : undefined
   if (!Predicate.hasProperty(reason, "_tag")) return false
-  return permanentReasons.has(String(reason._tag)) || (reason._tag === "Denied" && calls === 0)
+  if (permanentReasons.has(String(reason._tag))) return true
+  // A cap may begin anew.
+  const fitsLater = Predicate.hasProperty(reason, "cause") && at(reason.cause, "isRetryable") === true
+  return reason._tag === "Denied" && calls === 0 && !fitsLater
 }
 
 /** The answers that a run has before it starts. */

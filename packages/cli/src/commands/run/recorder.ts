@@ -85,6 +85,7 @@ export const make = (): RunRecorder => {
 
   const observe = (event: RunEvent) =>
     Effect.map(now, (at) => {
+      if (event.event === "paused") return
       const { agent } = event
       switch (event.event) {
         case "asked": {

@@ -2,6 +2,7 @@
  * One run over documents: reads the results of earlier runs, runs the pipeline, stores every result at once, and writes the summary.
  */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import type * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
@@ -17,9 +18,10 @@ import * as Output from "../output.ts"
 import * as Print from "../print.ts"
 import { oneLine } from "../text.ts"
 import type * as Confirm from "./confirm.ts"
-import type { Cost } from "./cost.ts"
+import * as Cost from "./cost.ts"
 import * as Documents from "./documents.ts"
 import * as Lock from "./lock.ts"
+import * as Pausing from "./pausing.ts"
 import * as Pipeline from "./pipeline.ts"
 import * as Plan from "./plan.ts"
 import type * as Recorder from "./recorder.ts"
@@ -63,7 +65,9 @@ export interface Options {
   readonly outIsNamed: boolean
   readonly mode: Screen.DisplayMode
   readonly cap?: Agents.Cap | undefined
-  readonly cost: Cost
+  readonly cost: Cost.Cost
+  /** Whether calls wait for the reset of a cap or of a window. Otherwise they fail. */
+  readonly waitForReset: boolean
   /** Whether answers cost money; otherwise the output says what they would cost. */
   readonly costs: boolean
   /** A line that names the provider, printed first. */
@@ -180,7 +184,9 @@ export const run = Effect.fnUntraced(function* (
     const report = (event: Pipeline.RunEvent) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
     const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
     return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap }).pipe(
-      Spending.from(cost.purse)
+      Spending.from(cost.purse),
+      Spending.from(Cost.daily(cost, before.results.values())),
+      options.waitForReset ? Pausing.untilReset(report) : identity
     )
   }).pipe(
     Effect.scoped,

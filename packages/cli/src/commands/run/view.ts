@@ -36,6 +36,8 @@ export interface ViewState {
   readonly reused: number
   readonly tokens: number
   readonly learned: Workload.AnsweredCalls
+  /** The last pause, and when it ends, in seconds of the run. */
+  readonly pause: { readonly until: string; readonly ends: number } | undefined
 }
 
 const emptyRow: AgentRow = {
@@ -55,11 +57,13 @@ export const start = (agents: ReadonlyMap<string, number>, calls: number): ViewS
   answered: 0,
   reused: 0,
   tokens: 0,
-  learned: Workload.nothing
+  learned: Workload.nothing,
+  pause: undefined
 })
 
 /** The state after an event; the state before must not be used again. `seconds` is the time since the start of the run. */
 export const step = (state: ViewState, event: RunEvent, seconds: number): ViewState => {
+  if (event.event === "paused") return { ...state, pause: { until: event.until, ends: seconds + event.seconds } }
   const { rows } = state
   const row = rows.get(event.agent) ?? emptyRow
   switch (event.event) {
@@ -228,11 +232,17 @@ const poolLines = (name: string, pool: Budget.PoolStatus, width: number): Readon
   callsLine(name, pool, `${pool.queued}`)
 ]
 
+/** How long a run still takes, or until when it pauses. */
+const remaining = (pause: ViewState["pause"], seconds: number, left: number | undefined): string => {
+  if (pause !== undefined && seconds < pause.ends) return `paused until ${pause.until}`
+  return left === undefined ? "learning the time left" : `about ${clock(left)} left`
+}
+
 /** The summary line. On a narrow terminal it is shorter, but always has the progress and the remaining time. */
 export const total = (state: ViewState, seconds: number, left: number | undefined, columns: number): string => {
-  const { answered, calls, reused, rows, tokens } = state
+  const { answered, calls, pause, reused, rows, tokens } = state
   const done = `${Words.thousands(answered)} of ${Words.counted(calls, "call")}`
-  const eta = left === undefined ? "learning the time left" : `about ${clock(left)} left`
+  const eta = remaining(pause, seconds, left)
   // A stopped run has no remaining time.
   const isOver = answered === calls || [...rows.values()].some(({ ended }) => ended === "stopped")
   const about = isOver ? "" : `, ${eta}`
@@ -280,6 +290,8 @@ export const plain = (state: ViewState, event: RunEvent, seconds: number): strin
         : `${Words.counted(event.inputTokens + event.outputTokens, "token")}, ${event.seconds.toFixed(1)} s`
       return `${clock(seconds)}  ${state.answered}/${state.calls}  ${event.agent}  ${event.step}  ${how}`
     }
+    case "paused":
+      return `${clock(seconds)}  Paused until ${event.until}: ${event.reason}`
     case "ended":
       return event.failure === undefined ? undefined : `${clock(seconds)}  ${event.agent} failed: ${event.failure}`
   }

@@ -8,8 +8,12 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
+import * as Prices from "floodgate/Prices"
 import * as Retry from "floodgate/Retry"
+import * as Spending from "floodgate/Spending"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import * as Cost from "../../../src/commands/run/cost.ts"
+import * as Pausing from "../../../src/commands/run/pausing.ts"
 import * as Pipeline from "../../../src/commands/run/pipeline.ts"
 import type { Result } from "../../../src/commands/run/results.ts"
 import { split } from "../../../src/commands/run/split.ts"
@@ -151,6 +155,33 @@ describe("pipeline", () => {
       assert.match(report.missing[0]!.reason, /the job's cap of 60,000 tokens has [\d,]+ left/)
       // The next run goes on from what this one answered.
       assert.isTrue(report.retryHelps)
+    }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect("goes on after each midnight with --wait-for-reset, and says each pause once", () =>
+    Effect.gen(function* () {
+      const cap = 0.2
+      const { events, ports, results } = store()
+      const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: cap })
+      const report = yield* Pipeline.run({ task, chunks, ...ports }).pipe(
+        Spending.from(Cost.daily(cost, [])),
+        Pausing.untilReset(ports.report),
+        Effect.scoped,
+        settled
+      )
+      assert.deepStrictEqual(report.missing, [])
+      const days = new Map<number, number>()
+      for (const { usage, when } of results.values()) {
+        const day = Math.floor(when!.answered / 86_400_000)
+        days.set(day, (days.get(day) ?? 0) + Prices.cost(cost.price!, usage))
+      }
+      assert.isAbove(days.size, 1)
+      for (const dollars of days.values()) assert.isAtMost(dollars, cap)
+      const paused = events.flatMap((event) => (event.event === "paused" ? [Date.parse(event.until)] : []))
+      assert.deepStrictEqual(
+        paused,
+        Array.from({ length: days.size - 1 }, (_, n) => (n + 1) * 86_400_000)
+      )
     }).pipe(Effect.provide(live({ limits })))
   )
 

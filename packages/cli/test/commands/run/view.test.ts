@@ -111,6 +111,10 @@ describe("view", () => {
       View.total(six, 12, undefined, 79),
       "0:12  6 of 61 calls, 901,200 tokens, learning the time left"
     )
+    const pause = { event: "paused", until: "2026-11-30T00:00:00.000Z", seconds: 60, reason: "a cap" } as const
+    const paused = View.step(six, pause, 10)
+    assert.match(View.total(paused, 12, 110, 79), /, paused until 2026-11-30T00:00:00\.000Z$/)
+    assert.match(View.total(paused, 70, 110, 79), /, about 1:50 left$/)
     const late = { ...six, calls: 5_001, answered: 4_321, reused: 1_234, tokens: 123_456_789 }
     const line = "61:01  4,321 of 5,001 calls (1,234 from before), 123,456,789 tokens"
     assert.strictEqual(View.total(late, 3_661, 754, 99), `${line}, about 12:34 left`)
