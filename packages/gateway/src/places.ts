@@ -36,7 +36,7 @@ export interface PlaceOptions {
 }
 
 /** A place with its upstream. */
-interface UpstreamPlace extends HttpPlace {
+export interface UpstreamPlace extends HttpPlace {
   readonly upstream: string
 }
 
