@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Flag from "effect/cli/Flag"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -73,10 +74,12 @@ const queryOf = (figures: AdviceFigures.AdviceFigures): string => {
 
 /** Why a gateway did not answer a question, and what to do. */
 const refused = (address: string, status: number, body: string): Exit.CommandError => {
-  if (status === 401) {
-    return Exit.failure("usage", `The gateway at ${address} wants its token: set FLOODGATE_GATEWAY_TOKEN`)
-  }
   const error = at(parseJson(body), "error")
+  if (status === 401) {
+    const isAdmin = typeof error === "string" && error.startsWith("The admin token")
+    const variable = isAdmin ? "FLOODGATE_GATEWAY_ADMIN_TOKEN" : "FLOODGATE_GATEWAY_TOKEN"
+    return Exit.failure("usage", `The gateway at ${address} wants its ${isAdmin ? "admin " : ""}token: set ${variable}`)
+  }
   if (typeof error === "string") return Exit.failure("usage", error)
   const [first = ""] = body.split("\n")
   if (status === 403) return Exit.failure("usage", first)
@@ -86,30 +89,39 @@ const refused = (address: string, status: number, body: string): Exit.CommandErr
   )
 }
 
-/** Asks a running gateway. Its failures to answer at all have the exit code of the network. */
-export const gateway = ({ token, url }: GatewayAddress): AdviceSource => {
+/** Sends a request to a running gateway, and returns its JSON. Its failures to answer at all have the exit code of the network. */
+export const exchange = (
+  { token, url }: GatewayAddress,
+  request: HttpClientRequest.HttpClientRequest,
+  /** What to do if no gateway answers. */
+  otherwise: string
+): Effect.Effect<Readonly<Record<string, unknown>>, Exit.CommandError> => {
   const address = Redis.shown(url)
   const headers = token === undefined ? {} : { "x-floodgate-token": Redacted.value(token) }
   const away = (why: string): Exit.CommandError =>
-    Exit.failure(
-      "network",
-      `No gateway answers at ${address} (${why}): start one with \`floodgate gateway\`, or state the limits, as in --tokens-per-second 60000`
-    )
-  return {
-    name: `the gateway at ${address}`,
-    ask: (topic, figures = {}) =>
-      HttpClient.get(`${url}/floodgate/${topic}${queryOf(figures)}`, { headers }).pipe(
-        Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, text }))),
-        Effect.timeout(timeout),
-        Effect.mapError((error) => away(error._tag === "TimeoutError" ? "no answer in time" : innermost(error))),
-        Effect.flatMap(({ status, text }) => {
-          const body = parseJson(text)
-          return status === 200 && isRecord(body) ? Effect.succeed(body) : Effect.fail(refused(address, status, text))
-        }),
-        Effect.provide(FetchHttpClient.layer)
-      )
-  }
+    Exit.failure("network", `No gateway answers at ${address} (${why}): ${otherwise}`)
+  return request.pipe(
+    HttpClientRequest.prependUrl(`${url}/floodgate/`),
+    HttpClientRequest.setHeaders(headers),
+    HttpClient.execute,
+    Effect.flatMap((response) => Effect.map(response.text, (text) => ({ status: response.status, text }))),
+    Effect.timeout(timeout),
+    Effect.mapError((error) => away(error._tag === "TimeoutError" ? "no answer in time" : innermost(error))),
+    Effect.flatMap(({ status, text }) => {
+      const body = parseJson(text)
+      return status === 200 && isRecord(body) ? Effect.succeed(body) : Effect.fail(refused(address, status, text))
+    }),
+    Effect.provide(FetchHttpClient.layer)
+  )
 }
+
+const orLimits = "start one with `floodgate gateway`, or state the limits, as in --tokens-per-second 60000"
+
+/** Asks a running gateway. */
+export const gateway = (address: GatewayAddress): AdviceSource => ({
+  name: `the gateway at ${Redis.shown(address.url)}`,
+  ask: (topic, figures = {}) => exchange(address, HttpClientRequest.get(`${topic}${queryOf(figures)}`), orLimits)
+})
 
 // -----------------------------------------------------------------------------
 // Stated limits

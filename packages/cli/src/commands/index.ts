@@ -31,6 +31,7 @@ const commands = {
   advise: async () => (await import("./advise.ts")).adviseCommand,
   mcp: async () => (await import("./mcp.ts")).mcpCommand,
   gateway: async () => (await import("./gateway.ts")).gatewayCommand,
+  caps: async () => (await import("./caps.ts")).capsCommand,
   doctor: async () => (await import("./doctor.ts")).doctorCommand,
   lab: async () => (await import("./lab.ts")).labCommand
 }

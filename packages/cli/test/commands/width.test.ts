@@ -19,6 +19,7 @@ const commands = [
   "status",
   "provider",
   "gateway",
+  "caps",
   "advise",
   "mcp",
   "doctor",

@@ -1,0 +1,137 @@
+/** `floodgate caps`: shows, raises and resets the caps in dollars of a running gateway. */
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { Words } from "floodgate/internal"
+import * as Asking from "./asking.ts"
+import * as Exit from "./exit.ts"
+import * as Flags from "./flags.ts"
+import * as Print from "./print.ts"
+import { aligned, oneLine } from "./text.ts"
+
+const flags = {
+  cap: Argument.String("cap").pipe(
+    Argument.withDescription("The name of a cap, or its id if several have that name (default: all)"),
+    Argument.optional
+  ),
+  usd: Flags.positive("usd", 1_000_000).pipe(
+    Flags.optional("Set the cap to this many dollars, until the gateway reads its configuration again")
+  ),
+  reset: Flags.toggle("reset", "Forget what was spent in the period; what running calls have reserved still counts"),
+  gateway: Asking.gatewayFlag,
+  json: Flags.toggle("json", "Print one JSON object")
+}
+
+/** A cap as the status of a gateway has it. */
+const ShownCap = Schema.Struct({
+  id: Schema.String,
+  name: Schema.String,
+  dollars: Schema.Finite,
+  spent: Schema.Finite,
+  /** Only in the status, not in the answer to a change. */
+  held: Schema.optionalKey(Schema.Finite),
+  left: Schema.optionalKey(Schema.Finite),
+  until: Schema.optionalKey(Schema.Finite)
+})
+
+const decode = <A>(schema: Schema.Decoder<A>, body: unknown): Effect.Effect<A, Exit.CommandError> =>
+  Effect.mapError(Schema.decodeUnknownEffect(schema)(body), () =>
+    Exit.failure("network", "The gateway is older or newer than this command: it describes its caps differently")
+  )
+
+const Status = Schema.Struct({ caps: Schema.Array(ShownCap) })
+
+const orStart = "start one with `floodgate gateway`, or name another with --gateway"
+
+const read = Effect.fnUntraced(function* (address: Asking.GatewayAddress) {
+  const body = yield* Asking.exchange(address, HttpClientRequest.get("status"), orStart)
+  return (yield* decode(Status, body)).caps
+})
+
+const adminToken = Config.option(Config.Redacted("FLOODGATE_GATEWAY_ADMIN_TOKEN")).pipe(
+  Effect.mapError(({ message }) => Exit.failure("usage", message)),
+  Effect.flatMap(
+    Option.match({
+      onNone: () =>
+        Effect.fail(
+          Exit.failure(
+            "usage",
+            "Only operators change caps: set FLOODGATE_GATEWAY_ADMIN_TOKEN to the gateway's admin token"
+          )
+        ),
+      onSome: Effect.succeed
+    })
+  )
+)
+
+const change = Effect.fnUntraced(function* (
+  address: Asking.GatewayAddress,
+  body: { readonly cap: string; readonly dollars: number | undefined; readonly reset: boolean }
+) {
+  const request = HttpClientRequest.post("caps").pipe(
+    HttpClientRequest.setHeader("x-floodgate-admin", Redacted.value(yield* adminToken)),
+    HttpClientRequest.bodyText(JSON.stringify(body), "application/json")
+  )
+  return yield* decode(ShownCap, yield* Asking.exchange(address, request, orStart))
+})
+
+const table = (caps: ReadonlyArray<typeof ShownCap.Type>): string => {
+  if (caps.length === 0) return "The gateway has no caps in dollars."
+  const names = new Set(caps.map(({ name }) => name))
+  // An id is long, and is only needed where a name is not enough.
+  const ids = names.size < caps.length
+  return aligned([
+    ["cap", "spent", "reserved", "of", "until", ...(ids ? ["id"] : [])],
+    ...caps.map(({ dollars, held, id, name, spent, until }) => [
+      oneLine(name),
+      Words.dollars(spent),
+      held === undefined ? "-" : Words.dollars(held),
+      Words.dollars(dollars),
+      until === undefined ? "-" : new Date(until).toISOString(),
+      ...(ids ? [oneLine(id)] : [])
+    ])
+  ]).join("\n")
+}
+
+/** The command. */
+export const capsCommand = Command.make(
+  "caps",
+  flags,
+  Effect.fnUntraced(function* ({ cap, gateway, json, reset, usd }) {
+    const address = yield* Asking.addressOf(gateway)
+    const name = Option.getOrUndefined(cap)
+    let changed: typeof ShownCap.Type | undefined
+    if (reset || Option.isSome(usd)) {
+      if (name === undefined)
+        return yield* Exit.failure("usage", "Say which cap to change: floodgate caps CAP --usd 20")
+      changed = yield* change(address, { cap: name, dollars: Option.getOrUndefined(usd), reset })
+    }
+    const all = yield* read(address)
+    const named = name === undefined ? all : all.filter((each) => each.name === name || each.id === name)
+    // The status leaves out the cap of an agent that has spent nothing, as after a reset.
+    const caps = named.length === 0 && changed !== undefined ? [changed] : named
+    if (name !== undefined && caps.length === 0) {
+      const known = all.map((each) => `"${oneLine(each.name)}"`).join(", ")
+      return yield* Exit.failure(
+        "usage",
+        `The gateway shows no cap named "${oneLine(name)}"${known === "" ? "" : `: it has ${known}`}`
+      )
+    }
+    return yield* json ? Print.json({ caps }, 2) : Print.out(table(caps))
+  })
+).pipe(
+  Command.withDescription(
+    "Shows the caps in dollars of a running gateway: what was spent, what running calls have reserved, and when the period ends. With --usd it raises or lowers a cap, with --reset it forgets what was spent, for all gateways that share the cap. Changes need the admin token of the gateway in FLOODGATE_GATEWAY_ADMIN_TOKEN; a gateway with a token reads it from FLOODGATE_GATEWAY_TOKEN."
+  ),
+  Command.withShortDescription("Shows, raises and resets caps of a gateway"),
+  Command.withExamples([
+    { command: "floodgate caps", description: "All caps of the gateway on this machine" },
+    { command: "floodgate caps search --usd 150", description: "Raises a cap until the configuration is read again" },
+    { command: "floodgate caps search --reset --gateway http://gateway:8788", description: "Begins the period anew" }
+  ])
+)
