@@ -51,7 +51,7 @@ const program = Effect.gen(function* () {
 
   const outcomes = yield* Agents.run(
     documents.map(({ name, text }) => ({ key: name, effect: read(text) })),
-    { cap: { tokens: 200_000, time: "1 minute" } }
+    { cap: { tokens: 400_000, time: "1 minute" } }
   )
   for (const { elapsed, exit, key, used } of outcomes) {
     const how = Exit.isSuccess(exit) ? "read" : "failed"

@@ -14,7 +14,8 @@ import type { Pushback } from "../domain/signal.ts"
 import type * as Prices from "../Prices.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type * as Retry from "../Retry.ts"
-import { type CallPlaces, callPlaces } from "./places/models.ts"
+import type { CallPlaces } from "../Places.ts"
+import { callPlaces } from "./places/models.ts"
 import type * as Spending from "../Spending.ts"
 
 // -----------------------------------------------------------------------------

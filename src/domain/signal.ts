@@ -27,23 +27,25 @@ export interface DimensionSignal {
 export interface Signal {
   readonly dimensions: { readonly [D in Dimension]?: DimensionSignal }
   /** The long windows of a subscription by their names, such as `"5h"` and `"7d"`. */
-  readonly windows?: Readonly<Record<string, WindowSignal>> | undefined
+  readonly windows?:
+    | Readonly<
+        Record<
+          string,
+          {
+            /** The fraction that is spent, 0 to 1. */
+            readonly used: number
+            /** When it ends, in milliseconds since the epoch. */
+            readonly resetsAt: number
+            /** Whether the provider rejects calls until then. */
+            readonly isRejected?: boolean | undefined
+          }
+        >
+      >
+    | undefined
 }
 
-/**
- * What a response says about a long window of a subscription.
- *
- * @category models
- * @since 0.4.0
- */
-export interface WindowSignal {
-  /** The fraction that is spent, 0 to 1. */
-  readonly used: number
-  /** When it ends, in milliseconds since the epoch. */
-  readonly resetsAt: number
-  /** Whether the provider rejects calls until then. */
-  readonly isRejected?: boolean | undefined
-}
+/** What a response says about a long window. */
+export type WindowSignal = NonNullable<Signal["windows"]>[string]
 
 /**
  * What a failure may mean for other calls. The budget judges whether it does.

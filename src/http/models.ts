@@ -11,7 +11,8 @@ import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName } from "./account.ts"
 import type { Addressed } from "./credentials.ts"
-import type { ParsedPlaces, Place, PlacesOptions } from "../call/places/parse.ts"
+import type { ParsedPlaces } from "../call/places/parse.ts"
+import type { Place, PlacesOptions } from "../Places.ts"
 import type { ByteSource } from "./stream.ts"
 
 // -----------------------------------------------------------------------------

@@ -31,8 +31,7 @@
  *
  * @since 0.4.0
  */
-import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { Params } from "../LlmProvider.ts"
+import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Replies from "./replies.ts"
 import * as Seeded from "./seeded.ts"
 
@@ -131,7 +130,7 @@ export const kindOf = (text: string): TextKind => {
  * @category constructors
  * @since 0.4.0
  */
-export const tokenizer = (tokenizer: Tokenizer): ((params: MessageCountTokensParams | Params) => number) => {
+export const tokenizer = (tokenizer: Tokenizer): ((params: CountParams | Params) => number) => {
   const count = (text: string): number => {
     const hash = Seeded.hashText(text)
     return text.length / charactersPerToken(kindOf(text), tokenizer, Seeded.unit(hash, 1), Seeded.unit(hash, 2))

@@ -3,10 +3,9 @@
  *
  * @since 0.1.0
  */
-import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
 import type * as Forecast from "../Forecast.ts"
 import type * as Limits from "../Limits.ts"
-import type { Params } from "../LlmProvider.ts"
+import type { CountParams, Params } from "../LlmProvider.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -317,7 +316,7 @@ export interface Options {
    *
    * @default characters divided by `charsPerToken`
    */
-  readonly inputTokens?: ((params: Params | MessageCountTokensParams) => number) | undefined
+  readonly inputTokens?: ((params: Params | CountParams) => number) | undefined
   /**
    * Output tokens of an answer, at most the request's `max_tokens`: a number, or a function of the request and a random number in
    * [0, 1), which is the same for the same request.

@@ -1,7 +1,6 @@
 /** The simulated model: it counts the tokens of a request, and makes a short answer from its text. */
 import type { ContentBlockParam, DocumentBlockParam, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { Params } from "../LlmProvider.ts"
+import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Seeded from "./seeded.ts"
 
 /** Images cost about this many tokens at full size. */
@@ -57,7 +56,7 @@ const contentTokens = (content: Content, count: CountText): number => {
 }
 
 /** The input tokens of a request, given those of a text. */
-export const inputTokens = (params: MessageCountTokensParams | Params, count: CountText): number => {
+export const inputTokens = (params: CountParams | Params, count: CountText): number => {
   let sum = contentTokens(params.system, count)
   for (const message of params.messages) sum += contentTokens(message.content as Content, count)
   for (const tool of params.tools ?? []) sum += count(JSON.stringify(tool))

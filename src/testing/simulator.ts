@@ -12,8 +12,7 @@ import type {
 } from "@anthropic-ai/sdk/resources/messages/messages"
 import * as Predicate from "effect/Predicate"
 import { invalid } from "../domain/input/checks.ts"
-import type { MessageCountTokensParams } from "@anthropic-ai/sdk/resources/messages/messages"
-import type { Params } from "../LlmProvider.ts"
+import type { CountParams, Params } from "../LlmProvider.ts"
 import * as Engine from "./engine.ts"
 import type { Options, ToolUse } from "./models.ts"
 import * as Seeded from "./seeded.ts"
@@ -100,7 +99,7 @@ const lengthOf = (content: ReadonlyArray<string | ToolUse>): number =>
 /** The input tokens of a request as the provider counts them. */
 export const countTokens = (
   { charsPerToken, options: { inputTokens } }: Simulator,
-  params: MessageCountTokensParams | Params
+  params: CountParams | Params
 ): number => {
   if (inputTokens === undefined) return Replies.inputTokens(params, (text) => text.length / charsPerToken)
   return Math.max(1, Math.round(finite("inputTokens", inputTokens(params))))

@@ -111,7 +111,7 @@ describe("package.json", () => {
 
   it("says that no module has side effects, and ships none of the tests", () => {
     assert.deepStrictEqual(manifest.sideEffects, [])
-    assert.isTrue(manifest.files.every((file) => /^(src|dist|docs|examples)\/|^[A-Z]+\.md$/.test(file)))
+    assert.isTrue(manifest.files.every((file) => /^(src|dist|docs|examples|skills)\/|^[A-Z]+\.md$/.test(file)))
   })
 
   it("asks for the SDK from the oldest version that was tried on", () => {

@@ -40,6 +40,9 @@ export interface UpstreamPlace extends HttpPlace {
   readonly upstream: string
 }
 
+/** The places of all models. */
+export interface UpstreamPlaces extends Places.PlacesOptions<UpstreamPlace> {}
+
 const { accounting: _, name, ...ofPlace } = placeChecks
 
 /** The check of each option that concerns places. */
@@ -56,7 +59,7 @@ export const placesOf = (
   { placePolicy: policy, placeWithin: within, places }: PlaceOptions,
   upstreams: Readonly<Record<string, string>>,
   credentials: Credentials = {}
-): Places.PlacesOptions<UpstreamPlace> | undefined => {
+): UpstreamPlaces | undefined => {
   if (places === undefined) return undefined
   const placeOf = ({ upstream, ...place }: GatewayPlace): UpstreamPlace => ({
     ...place,

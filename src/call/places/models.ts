@@ -3,6 +3,7 @@ import type * as Duration from "effect/Duration"
 import type * as Accounting from "../../Accounting.ts"
 import * as Input from "../../domain/input/checks.ts"
 import * as PriceTable from "../../domain/prices.ts"
+import type { Price } from "../../Prices.ts"
 import * as Rules from "../../domain/rules.ts"
 import type * as Limits from "../../Limits.ts"
 
@@ -25,7 +26,7 @@ export interface CallPlace {
   readonly flex?: boolean | undefined
   readonly priceFactor?: number | undefined
   /** @default the price of `model` in the governor's table */
-  readonly price?: PriceTable.Price | undefined
+  readonly price?: Price | undefined
   /** The provider's limits at this place. @default those of the budget */
   readonly limits?: Limits.Limits | undefined
   /** Why this place takes no call that may go elsewhere; undefined if it takes calls. */

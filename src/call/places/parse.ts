@@ -3,6 +3,7 @@ import type * as Duration from "effect/Duration"
 import type * as Accounting from "../../Accounting.ts"
 import * as Input from "../../domain/input/checks.ts"
 import * as PriceTable from "../../domain/prices.ts"
+import type { Price } from "../../Prices.ts"
 import * as Rules from "../../domain/rules.ts"
 import type * as Limits from "../../Limits.ts"
 import { tierOf } from "../../protocol/openai.ts"
@@ -27,7 +28,7 @@ export interface Place {
    */
   readonly tier?: string | undefined
   /** The price at this place, without the factor of the tier. @default that of `model` in `Prices.published` */
-  readonly price?: PriceTable.Price | undefined
+  readonly price?: Price | undefined
   /** The provider's limits at this place. @default those of the budget */
   readonly limits?: Limits.Limits | undefined
   /** The account whose limits apply. @default the name of the place */
