@@ -246,7 +246,8 @@ const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; reado
     without: "what only this process knows that the store has lost",
     in: "StoreLoss.merge",
     by: Fault.instead(() => (_kind: object, _ours: object, found: object) => found),
-    isLossyStore: true
+    isLossyStore: true,
+    seed: 92
   },
   {
     without: "an end of what was committed: it is played twice",
