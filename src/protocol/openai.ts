@@ -6,7 +6,7 @@
  * - https://developers.openai.com/api/docs/guides/error-codes
  * - https://developers.openai.com/api/docs/guides/rate-limits
  */
-import { amountOf, at, isRecord } from "./json.ts"
+import { amountOf, at, firstName, isRecord, listOf } from "./json.ts"
 import { agentOf, type Counts, decodeSegment, type Description, type Protocol } from "./protocol.ts"
 import type { Refusal } from "./refusal.ts"
 import { add, bytesPerToken, type Sum } from "./requestSize.ts"
@@ -67,6 +67,10 @@ const errors = {
 
 /** The `error` object of a refusal. */
 export const errorOf = ({ kind, message }: Refusal) => ({ message, param: null, ...errors[kind] })
+
+/** Why the model stopped, in an answer with choices or in a chunk of one. */
+export const finishReasonOf = (body: unknown): string | undefined =>
+  firstName(listOf(at(body, "choices")), "finish_reason")
 
 /** The body of an error within a stream or an answer with status 200; undefined if there is none. */
 export const errorIn = (body: unknown): unknown => {

@@ -10,8 +10,8 @@
 import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { at, firstName, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { countsOf, deploymentOf, errorIn, errorOf, tierOf, agentOfRequest, reasons } from "./openai.ts"
+import { at, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { agentOfRequest, countsOf, deploymentOf, errorIn, errorOf, finishReasonOf, reasons, tierOf } from "./openai.ts"
 import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
 import { add, addSchema, sizeOf, type Sum } from "./requestSize.ts"
@@ -74,8 +74,6 @@ const withUsage = (answer: Answer, usage: unknown): Answer =>
   isRecord(usage)
     ? withCounts(answer, countsOf(usage["prompt_tokens"], usage["prompt_tokens_details"], usage["completion_tokens"]))
     : answer
-
-const finishReasonOf = (body: unknown): string | undefined => firstName(listOf(at(body, "choices")), "finish_reason")
 
 const readAnswer = (body: unknown): Answer => {
   const error = errorIn(body)

@@ -9,8 +9,8 @@
  * - https://developers.openai.com/api/reference/resources/audio
  * - https://developers.openai.com/api/reference/resources/moderations
  */
-import { at, firstName, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
-import { addInput, countsOf, deploymentOf, errorIn } from "./openai.ts"
+import { at, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { addInput, countsOf, deploymentOf, errorIn, finishReasonOf } from "./openai.ts"
 import { openaiChat } from "./openaiChat.ts"
 import {
   type Answer,
@@ -122,8 +122,6 @@ const withUsage = (answer: Answer, usage: unknown): Answer =>
         )
       )
     : answer
-
-const finishReasonOf = (body: unknown): string | undefined => firstName(listOf(at(body, "choices")), "finish_reason")
 
 const readAnswer = (body: unknown): Answer => withUsage(openaiChat.answer(body), at(body, "usage"))
 
