@@ -6,18 +6,10 @@
  * - https://ai.google.dev/api/embeddings
  * - https://ai.google.dev/gemini-api/docs/rate-limits
  */
+import { observe, readAnswer, withoutOutput } from "./embeddings.ts"
 import { gemini } from "./gemini.ts"
-import { amountOf, at, isRecord, listOf, nameOf } from "./json.ts"
-import { errorIn } from "./openai.ts"
-import {
-  type Answer,
-  decodeSegment,
-  emptyAnswer,
-  type Protocol,
-  type Route,
-  withCounts,
-  withVersion
-} from "./protocol.ts"
+import { at, isRecord, listOf } from "./json.ts"
+import { decodeSegment, type Protocol, type Route, withVersion } from "./protocol.ts"
 import { add, jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
 /** `models/M:embedContent`, also of Vertex AI's own models. */
@@ -48,24 +40,11 @@ const describe: Protocol["describe"] = (body, route) => {
   else addContent(sum, body)
   return {
     ...sizeOf(sum),
+    ...withoutOutput,
     model: route.model,
     requests: Math.max(1, items.length),
-    maxTokens: 0,
-    thinking: false,
-    stream: false,
-    continues: undefined,
-    stored: sum.stored === true,
-    needsUsageRequest: false
+    stored: sum.stored === true
   }
-}
-
-/** Older models do not report their usage. */
-const readAnswer = (body: unknown): Answer => {
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
-  const inputTokens = amountOf(at(body, "usageMetadata", "promptTokenCount"))
-  const answer = { ...emptyAnswer, model: nameOf(at(body, "modelVersion")), started: isWhole, complete: isWhole, error }
-  return inputTokens === undefined ? answer : withCounts(answer, { inputTokens, outputTokens: 0 })
 }
 
 /**
@@ -86,17 +65,10 @@ const readAnswer = (body: unknown): Answer => {
  * @since 0.4.0
  */
 export const geminiEmbeddings: Protocol = {
+  ...gemini,
   name: "gemini-embeddings",
-  provider: "gcp.gemini",
   match: matchRoute,
   describe,
-  agentOf: gemini.agentOf,
-  answer: readAnswer,
-  // Embeddings are never streamed.
-  observe: (answer) => answer,
-  limits: gemini.limits,
-  failure: gemini.failure,
-  refuse: gemini.refuse,
-  refuseInStream: gemini.refuseInStream,
-  keepAlive: gemini.keepAlive
+  answer: (body) => readAnswer(body, at(body, "modelVersion"), at(body, "usageMetadata", "promptTokenCount")),
+  observe
 }

@@ -3,10 +3,11 @@
  *
  * Source: https://developers.openai.com/api/reference/resources/embeddings
  */
+import { observe, readAnswer, withoutOutput } from "./embeddings.ts"
 import { amountOf, at, isRecord, nameOf } from "./json.ts"
-import { addInput, deploymentOf, errorIn } from "./openai.ts"
+import { addInput, deploymentOf } from "./openai.ts"
 import { openaiChat } from "./openaiChat.ts"
-import { type Answer, emptyAnswer, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
+import { type Protocol, type Route, withVersion } from "./protocol.ts"
 import { jsonBytes, sizeOf, type Sum } from "./requestSize.ts"
 
 /** `/embeddings` at the root, after a version, after `openai`, or after a deployment of Azure. */
@@ -28,23 +29,14 @@ const describe: Protocol["describe"] = (body, route) => {
   else addInput(sum, body["input"])
   return {
     ...sizeOf(sum),
+    ...withoutOutput,
     model: route.model ?? nameOf(body["model"]),
-    maxTokens: 0,
-    thinking: false,
-    stream: false,
-    continues: undefined,
-    stored: false,
-    needsUsageRequest: false
+    stored: false
   }
 }
 
-const readAnswer = (body: unknown): Answer => {
-  const error = errorIn(body)
-  const isWhole = isRecord(body) && error === undefined
-  const inputTokens = amountOf(at(body, "usage", "prompt_tokens")) ?? amountOf(at(body, "usage", "total_tokens"))
-  const answer = { ...emptyAnswer, model: nameOf(at(body, "model")), started: isWhole, complete: isWhole, error }
-  return inputTokens === undefined ? answer : withCounts(answer, { inputTokens, outputTokens: 0 })
-}
+/** Voyage reports only the total. */
+const tokensOf = (usage: unknown): unknown => amountOf(at(usage, "prompt_tokens")) ?? at(usage, "total_tokens")
 
 /**
  * OpenAI's embeddings, under any base URL.
@@ -67,17 +59,10 @@ const readAnswer = (body: unknown): Answer => {
  * @since 0.4.0
  */
 export const openaiEmbeddings: Protocol = {
+  ...openaiChat,
   name: "openai-embeddings",
-  provider: "openai",
   match: matchRoute,
   describe,
-  agentOf: openaiChat.agentOf,
-  answer: readAnswer,
-  // Embeddings are never streamed.
-  observe: (answer) => answer,
-  limits: openaiChat.limits,
-  failure: openaiChat.failure,
-  refuse: openaiChat.refuse,
-  refuseInStream: openaiChat.refuseInStream,
-  keepAlive: openaiChat.keepAlive
+  answer: (body) => readAnswer(body, at(body, "model"), tokensOf(at(body, "usage"))),
+  observe
 }
