@@ -21,7 +21,14 @@ export { shown } from "./domain/input/shown.ts"
 export { type SilenceTimer, SilentStream, timerOf } from "./domain/input/silence.ts"
 export { check as checkCap } from "./domain/spending/models.ts"
 export * as Words from "./domain/words.ts"
-export { credentialLocation, credentialsOf } from "./http/credentials.ts"
+export {
+  type CredentialHeader,
+  credentialLocation,
+  credentialsOf,
+  headerWith,
+  ofCallers,
+  replacedIn
+} from "./http/credentials.ts"
 export * as Engine from "./http/engine.ts"
 export { httpPlaces } from "./http/places.ts"
 export { placeChecks } from "./call/places/parse.ts"

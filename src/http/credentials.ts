@@ -122,3 +122,38 @@ export const credentialLocation = (protocol: string, url: string): string => {
   const [first = "authorization"] = parsed === null ? [] : locationsOf(protocol, parsed)
   return first
 }
+
+// -----------------------------------------------------------------------------
+// Replacement
+// -----------------------------------------------------------------------------
+
+/**
+ * Headers that belong to a caller's credential: its key, its session, and the organisation or the project that pays. They are not
+ * sent with another credential.
+ */
+export const ofCallers: ReadonlySet<string> = new Set([
+  "authorization",
+  "x-api-key",
+  "api-key",
+  "x-goog-api-key",
+  "cookie",
+  "openai-organization",
+  "openai-project",
+  "x-goog-user-project"
+])
+
+/** A header with a credential. */
+export type CredentialHeader = readonly [name: string, value: string]
+
+export const headerWith = (name: string, credential: string): CredentialHeader => [
+  name,
+  name === "authorization" ? `Bearer ${credential}` : credential
+]
+
+/** Reads the headers of a request in which another credential, or none, replaces the caller's. */
+export const replacedIn =
+  (header: HeaderReader, credential: CredentialHeader | undefined): HeaderReader =>
+  (name) => {
+    if (name === credential?.[0]) return credential[1]
+    return ofCallers.has(name) ? undefined : header(name)
+  }

@@ -10,7 +10,7 @@ import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName } from "./account.ts"
-import type { Addressed } from "./credentials.ts"
+import type { Addressed, CredentialHeader } from "./credentials.ts"
 import type { ParsedPlaces } from "../call/places/parse.ts"
 import type { Place, PlacesOptions } from "../Places.ts"
 import type { ByteSource } from "./stream.ts"
@@ -227,7 +227,7 @@ export interface Target {
   /** Whether it gets the caller's credentials. */
   readonly isCallers: boolean
   /** The header with the credential of the place; undefined if it gets the caller's, or none. */
-  readonly credential: readonly [name: string, value: string] | undefined
+  readonly credential: CredentialHeader | undefined
   /** The fields of the body that differ. */
   readonly fields: Readonly<Record<string, unknown>>
   /** The account whose limits apply there. */

@@ -15,11 +15,10 @@ import {
   type PlacesOptions
 } from "../call/places/parse.ts"
 import * as Prices from "../Prices.ts"
-import type { HeaderReader } from "../protocol/headers.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
 import { decodeSegment, pathOf } from "../protocol/protocol.ts"
 import type { Accounts, CredentialName } from "./account.ts"
-import { credentialLocation } from "./credentials.ts"
+import { credentialLocation, headerWith, replacedIn } from "./credentials.ts"
 import type { BodyChange, HttpCall, HttpPlace, Target } from "./models.ts"
 
 // -----------------------------------------------------------------------------
@@ -74,18 +73,6 @@ export type PlacesByModel = ReadonlyMap<string, ParsedPlaces<HttpPlace>>
 export const parseHttpPlaces = (options: PlacesOptions<HttpPlace> | undefined): PlacesByModel =>
   options === undefined ? new Map() : parsePlaces(options)
 
-/** Headers that belong to a caller's credential. They are not sent to another place. */
-export const ofCallers: ReadonlySet<string> = new Set([
-  "authorization",
-  "x-api-key",
-  "api-key",
-  "x-goog-api-key",
-  "cookie",
-  "openai-organization",
-  "openai-project",
-  "x-goog-user-project"
-])
-
 /** Parameters of the query in which Google accepts a credential. */
 const credentialsInQuery = ["key", "$key", "access_token", "oauth_token"] as const
 
@@ -97,7 +84,7 @@ const targetOf = (planned: HttpCall, place: HttpPlace): Omit<Target, "account"> 
   const url = urlAt(planned, place)
   const credential = credentialOf(place, planned, url)
   const isCallers = place.key === undefined
-  const header = isCallers ? request.header : readerAt(request.header, credential)
+  const header = isCallers ? request.header : replacedIn(request.header, credential)
   return {
     request: { protocol: request.protocol, url, header },
     isCallers,
@@ -125,8 +112,7 @@ export const targetsOf = async (
 const credentialOf = (place: HttpPlace, { request }: HttpCall, url: string): Target["credential"] => {
   const value = secretOf(place)
   if (value === undefined || value === null) return undefined
-  const name = credentialLocation(request.protocol, url)
-  return [name, name === "authorization" ? `Bearer ${value}` : value]
+  return headerWith(credentialLocation(request.protocol, url), value)
 }
 
 const urlAt = ({ match: { route }, request }: HttpCall, { key, model, url }: HttpPlace): string => {
@@ -154,14 +140,6 @@ const withModel = (path: string, model: string, other: string): string =>
       return name === model ? [encodeURIComponent(other), ...action].join(":") : segment
     })
     .join("/")
-
-/** Reads the headers of a request as a place gets them. */
-const readerAt =
-  (header: HeaderReader, credential: Target["credential"]): HeaderReader =>
-  (name) => {
-    if (name === credential?.[0]) return credential[1]
-    return ofCallers.has(name) ? undefined : header(name)
-  }
 
 /** The places of a call for the governor, and where each is. */
 export const callPlacesOf = (

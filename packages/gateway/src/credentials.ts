@@ -1,24 +1,12 @@
 /** Takes the caller's key out of a request, and puts the provider's credential in. */
 import type { IncomingHttpHeaders } from "node:http"
 import type { HeaderReader } from "floodgate/protocol"
-import { credentialLocation } from "floodgate/internal"
+import { type CredentialHeader, credentialLocation, headerWith, ofCallers, replacedIn } from "floodgate/internal"
 import type { KeyHolder } from "./keys.ts"
 import type { Routed } from "./routes.ts"
 
 /** Headers in which clients send a key. */
 const keyHeaders = ["authorization", "x-api-key", "api-key", "x-goog-api-key"] as const
-
-/**
- * Headers that belong to a credential, so they go with the caller's: where its key is, its session, and the organisation or the
- * project that pays.
- */
-const ofCallers: ReadonlySet<string> = new Set([
-  ...keyHeaders,
-  "cookie",
-  "openai-organization",
-  "openai-project",
-  "x-goog-user-project"
-])
 
 /** Parameters of the query in which Google accepts a credential. Only `key` is a key. */
 const inQuery = /^\$?(?:key|access_token|oauth_token)$/
@@ -79,7 +67,7 @@ export const presented = (raw: ReadonlyArray<string>, given: string): Presented 
 export interface Exchange {
   readonly holder: KeyHolder
   /** The header with the provider's credential; undefined if the upstream needs none. */
-  readonly header: readonly [name: string, value: string] | undefined
+  readonly header: CredentialHeader | undefined
 }
 
 /** The version of Anthropic's API in which keys are sent in `x-api-key`. */
@@ -106,8 +94,7 @@ export const exchange = (
   isBearer: boolean
 ): Exchange => {
   if (credential === undefined) return { holder, header: undefined }
-  const name = headerOf(routed, headers, isBearer)
-  return { holder, header: [name, name === "authorization" ? `Bearer ${credential}` : credential] }
+  return { holder, header: headerWith(headerOf(routed, headers, isBearer), credential) }
 }
 
 /** Whether a header of the caller is not passed on, because the provider gets another credential. */
@@ -117,10 +104,7 @@ export const isReplaced = (name: string): boolean => ofCallers.has(name)
 export const keyNameHeader = "x-floodgate-key"
 
 /** Reads the headers of a request as the provider gets them, and the name of the key. */
-export const readerOf =
-  (read: HeaderReader, { header, holder }: Exchange): HeaderReader =>
-  (name) => {
-    if (name === keyNameHeader) return holder.name
-    if (name === header?.[0]) return header[1]
-    return isReplaced(name) ? undefined : read(name)
-  }
+export const readerOf = (read: HeaderReader, { header, holder }: Exchange): HeaderReader => {
+  const replaced = replacedIn(read, header)
+  return (name) => (name === keyNameHeader ? holder.name : replaced(name))
+}

@@ -1,7 +1,7 @@
 /** Selects the headers that are passed on, in both directions. */
 import type { IncomingHttpHeaders } from "node:http"
 import type { HeaderReader } from "floodgate/protocol"
-import { headerReader } from "floodgate/internal"
+import { type CredentialHeader, headerReader } from "floodgate/internal"
 import { type Exchange, isReplaced, readerOf as exchangedReader } from "./credentials.ts"
 
 /** Headers as Node gives those of a response. */
@@ -63,10 +63,7 @@ export const outgoing = (
 }
 
 /** Headers, names and values in turn, with another credential than the caller's, or with none. */
-export const replaced = (
-  headers: ReadonlyArray<string>,
-  credential: readonly [name: string, value: string] | undefined
-): Array<string> => {
+export const replaced = (headers: ReadonlyArray<string>, credential: CredentialHeader | undefined): Array<string> => {
   const sent: Array<string> = []
   for (let index = 0; index + 1 < headers.length; index += 2) {
     if (!isReplaced(headers[index]!.toLowerCase())) sent.push(headers[index]!, headers[index + 1]!)
