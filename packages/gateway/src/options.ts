@@ -229,6 +229,11 @@ const distinctKeys: Input.Check = (value) => {
 /** A credential as it may be in a header. */
 const credential: Input.Check = (value) => (value === null ? undefined : Input.apiKey(value))
 
+const secret = Input.secret(
+  "at least 16 letters, digits, hyphens and underscores",
+  (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
+)
+
 const { callOptions: _, ...ofEngine } = Engine.checks
 
 const settings = Input.options<Options>({
@@ -237,14 +242,8 @@ const settings = Input.options<Options>({
   upstreams,
   host: Input.host,
   port: Input.port,
-  token: Input.secret(
-    "at least 16 letters, digits, hyphens and underscores",
-    (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
-  ),
-  adminToken: Input.secret(
-    "at least 16 letters, digits, hyphens and underscores",
-    (value) => typeof value === "string" && /^[\w-]{16,}$/.test(value)
-  ),
+  token: secret,
+  adminToken: secret,
   hosts: Input.list(
     Input.that(
       "a name without a scheme, a port or a path, such as gateway.internal",
