@@ -1,10 +1,10 @@
-/** Changes of caps by an operator, over HTTP: raise one for now, or forget what was spent of it. */
-import { createHash, timingSafeEqual } from "node:crypto"
+/** Changes of caps by an operator, over HTTP: raising a cap for now, or resetting what was spent of it. */
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as Effect from "effect/Effect"
 import { isRecord, parseJson } from "floodgate/internal"
 import type { CallerPurses, CapChange } from "./purses.ts"
 import * as Response from "./response.ts"
+import { isSecret } from "./secrets.ts"
 
 const maxBytes = 10_000
 const maxDollars = 1e6
@@ -21,8 +21,6 @@ const answer = (response: ServerResponse, status: number, body: object): Effect.
 const refuse = (response: ServerResponse, status: number, error: string): Effect.Effect<void> =>
   answer(response, status, { error })
 
-const digest = (text: string): Buffer => createHash("sha256").update(text).digest()
-
 const bodyOf = (request: IncomingMessage): Effect.Effect<string | undefined> =>
   Effect.callback((resume) => {
     let text = ""
@@ -35,7 +33,7 @@ const bodyOf = (request: IncomingMessage): Effect.Effect<string | undefined> =>
     request.on("close", () => resume(Effect.undefined))
   })
 
-/** Reads a change. Returns what is wrong with it as a text. */
+/** Reads a change. Returns a text that says what is wrong with an invalid one. */
 const changeOf = (text: string | undefined): CapChange | string => {
   const body = text === undefined ? undefined : parseJson(text)
   if (!isRecord(body)) return 'expected a JSON object such as { "cap": "all callers", "dollars": 20 }'
@@ -50,8 +48,8 @@ const changeOf = (text: string | undefined): CapChange | string => {
 }
 
 /**
- * Answers a request to change a cap. The caller must have the admin token: agents behind the gateway can reach it too, and their caps
- * are not theirs to raise.
+ * Answers a request to change a cap. The caller must have the admin token, because the agents behind the gateway can send such
+ * requests too, and must not raise their own caps.
  */
 export const change = (
   adminToken: string | undefined,
@@ -62,8 +60,7 @@ export const change = (
   if (adminToken === undefined) {
     return refuse(response, 403, "Caps can be changed once the gateway has an admin token (option adminToken)")
   }
-  const given = request.headers["x-floodgate-admin"]
-  if (typeof given !== "string" || !timingSafeEqual(digest(given), digest(adminToken))) {
+  if (!isSecret(adminToken)(request.headers["x-floodgate-admin"])) {
     return refuse(response, 401, "The admin token is missing or wrong: add the header x-floodgate-admin")
   }
   return Effect.flatMap(bodyOf(request), (text) => {

@@ -2,8 +2,9 @@
  * The gateway's own keys. A caller that sends one is known by the key's name, and the gateway sends the provider's credential in
  * its place. The gateway knows only hashes of its keys.
  */
-import { createHash, timingSafeEqual } from "node:crypto"
+import { timingSafeEqual } from "node:crypto"
 import type { Refusal } from "floodgate/protocol"
+import { digestOf } from "./secrets.ts"
 
 /**
  * A key with which callers use the gateway. Two keys may have one name, so that a new key can replace an old one.
@@ -42,8 +43,6 @@ export interface Keyring {
   readonly has: (id: string) => boolean
   readonly check: (sent: ReadonlyArray<string>, now: number) => KeyHolder | KeyDenial
 }
-
-const digestOf = (text: string): Buffer => createHash("sha256").update(text).digest()
 
 const help = "ask whoever runs the gateway for a key"
 const messages: Readonly<Record<DenialReason, string>> = {
