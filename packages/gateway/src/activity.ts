@@ -78,6 +78,17 @@ const otherBills: BillLabels = { key: "other", rule: "other", model: "other" }
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
+/** The entry of a minute, which is the last one, or a new one. The oldest one is dropped. */
+const minuteOf = <A extends { readonly at: number }>(minutes: Array<A>, time: number, make: (at: number) => A): A => {
+  const at = Math.floor(time / minute) * minute
+  const last = minutes.at(-1)
+  if (last?.at === at) return last
+  const next = make(at)
+  minutes.push(next)
+  if (minutes.length > maxMinutes) minutes.shift()
+  return next
+}
+
 /** The figures of one gateway. It is mutable. */
 export class Activity {
   open = 0
@@ -131,13 +142,7 @@ export class Activity {
   }
 
   private minute(): Mutable<Minute> {
-    const at = Math.floor(this.now() / minute) * minute
-    const last = this.minutes.at(-1)
-    if (last?.at === at) return last
-    const next = { at, calls: 0, tokens: 0, dollars: 0 }
-    this.minutes.push(next)
-    if (this.minutes.length > maxMinutes) this.minutes.shift()
-    return next
+    return minuteOf(this.minutes, this.now(), (at) => ({ at, calls: 0, tokens: 0, dollars: 0 }))
   }
 
   /** Shows what is left of these caps instead of earlier ones. */
@@ -285,20 +290,13 @@ export interface Journal {
 export const makeJournal = (): Journal => {
   const events: Array<Events.Event> = []
   const minutes: Array<Mutable<PressureMinute>> = []
-  const minuteOf = (time: number): Mutable<PressureMinute> => {
-    const at = Math.floor(time / minute) * minute
-    const last = minutes.at(-1)
-    if (last?.at === at) return last
-    const next = { at, rejected: 0, waited: 0 }
-    minutes.push(next)
-    if (minutes.length > maxMinutes) minutes.shift()
-    return next
-  }
+  const minuteAt = (time: number): Mutable<PressureMinute> =>
+    minuteOf(minutes, time, (at) => ({ at, rejected: 0, waited: 0 }))
   return {
     minutes,
     add: (event) => {
-      if (event.type === "rejection") minuteOf(event.at).rejected++
-      if (event.type === "wait") minuteOf(event.at).waited++
+      if (event.type === "rejection") minuteAt(event.at).rejected++
+      if (event.type === "wait") minuteAt(event.at).waited++
       // The status shows the waiting calls.
       if (event.type === "wait") return
       events.push(event)
