@@ -48,8 +48,8 @@ const shortened = (name: string): string => (name.length <= longestName ? name :
 /** Whether all callers of a rule share a cap, rather than each agent or key having its own. */
 const isShared = (id: string): boolean => id.startsWith('["rule"')
 
-/** The rule of a cap for each agent or key, where the rule has a name. */
-const ofRule = ({ name }: Rule): string => (name === undefined ? "" : ` (${name})`)
+/** The end of the name of a cap for each agent or key, if its rule has a name. */
+const suffixOf = ({ name }: Rule): string => (name === undefined ? "" : ` (${name})`)
 
 interface Capped {
   readonly id: string
@@ -118,14 +118,14 @@ export class CallerPurses {
       if (shared !== undefined) purses.push(shared)
     }
     const byAgent = matching.find(({ capPerAgent }) => capPerAgent !== undefined)
-    if (byAgent !== undefined)
-      purses.push(
-        this.cap(byAgent.capPerAgent!, `agent ${agent}${ofRule(byAgent)}`, "agent", byAgent, shortened(agent))
-      )
+    if (byAgent !== undefined) {
+      const name = `agent ${agent}${suffixOf(byAgent)}`
+      purses.push(this.cap(byAgent.capPerAgent!, name, "agent", byAgent, shortened(agent)))
+    }
     const byKey = matching.find(({ capPerKey }) => capPerKey !== undefined)
     if (byKey !== undefined) {
       for (const { hash, name } of keysOf()) {
-        purses.push(this.cap(byKey.capPerKey!, `the key ${name}${ofRule(byKey)}`, "key", byKey, hash))
+        purses.push(this.cap(byKey.capPerKey!, `the key ${name}${suffixOf(byKey)}`, "key", byKey, hash))
       }
     }
     return purses
