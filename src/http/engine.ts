@@ -11,29 +11,16 @@ import { constVoid } from "effect/Function"
 import * as Random from "effect/Random"
 import * as EffectResult from "effect/Result"
 import * as Scope from "effect/Scope"
-import * as Accounting from "../Accounting.ts"
-import { BudgetError } from "../Budget.ts"
+import type * as Accounting from "../Accounting.ts"
 import * as Lru from "../domain/input/lru.ts"
 import { forCaller } from "../call/failure.ts"
 import { conclude, type Conclusion, inScope } from "../call/stream.ts"
 import * as Direct from "../call/direct.ts"
-import * as Called from "../call/models.ts"
+import type * as Called from "../call/models.ts"
 import * as AtOnce from "../domain/atOnce.ts"
 import * as Governor from "../Governor.ts"
-import { check } from "../domain/input/checks.ts"
 import { type Patience, type SilenceTimer, timerOf } from "../domain/input/silence.ts"
-import { LlmError } from "../LlmError.ts"
-import { LedgerUnavailable } from "../Spending.ts"
-import { anthropic } from "../protocol/anthropic.ts"
-import { gemini } from "../protocol/gemini.ts"
-import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
-import { isRecord, parseJson } from "../protocol/json.ts"
-import { openaiChat } from "../protocol/openaiChat.ts"
-import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
-import { openaiRequests } from "../protocol/openaiRequests.ts"
-import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
-import type { Refusal, RefusalResponse } from "../protocol/refusal.ts"
 import { type Accounts, makeAccounts } from "./account.ts"
 import { hostOf } from "./credentials.ts"
 import {
@@ -50,9 +37,9 @@ import {
 } from "./attempt.ts"
 import type { AttemptAnswer, AttemptResponse } from "./attempt.ts"
 import { DrivenExchange } from "./direct.ts"
-import { callPlacesOf, changeAt, parseHttpPlaces, type PlacesByModel, targetsOf } from "./places.ts"
+import { callPlacesOf, changeAt, parseHttpPlaces, targetsOf } from "./places.ts"
+import { accountingOf, planOf, protocols } from "./plan.ts"
 import {
-  type CallRequest,
   type BodyChange,
   type Dispatch,
   type DrivenCall,
@@ -71,101 +58,9 @@ import {
 
 export * from "./models.ts"
 export { type Accounts, makeAccounts } from "./account.ts"
+export { protocols } from "./plan.ts"
+export { refuse } from "./refuse.ts"
 export type { BodyFlow, ByteSource, ChunkFlow } from "./stream.ts"
-
-// -----------------------------------------------------------------------------
-// Requests
-// -----------------------------------------------------------------------------
-
-/** The protocols that are known by default. */
-export const protocols: ReadonlyArray<Protocol> = [
-  anthropic,
-  openaiRequests,
-  openaiChat,
-  openaiResponses,
-  openaiEmbeddings,
-  gemini,
-  geminiEmbeddings
-]
-
-/** The burndown rate of Claude Sonnet 4 on Bedrock; see {@link Accounting.bedrockRuntime}. */
-const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
-
-/** How the provider of a route counts. Compatible services are assumed to count like it, until headers correct that. */
-const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accounting => {
-  const { path } = route
-  switch (protocol.provider) {
-    case "anthropic":
-      if (path.includes("/publishers/")) return Accounting.vertex
-      return path.startsWith("/model/") ? bedrock : Accounting.anthropic
-    case "openai":
-      return path.includes("/openai/deployments/") || /\.azure\.com(?=[:/]|$)/.test(url)
-        ? Accounting.azure
-        : Accounting.openai
-    case "gcp.gemini":
-      return Accounting.gemini
-    default:
-      return Accounting.openai
-  }
-}
-
-const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request: CallRequest): A | undefined =>
-  typeof option === "function" ? (option as (request: CallRequest) => A)(request) : option
-
-/** Anthropic sends pings every few seconds; others send nothing while the model thinks. */
-const idleWithPings = Duration.minutes(1)
-const idleWithout = Duration.minutes(5)
-const idleOf = ({ provider }: Protocol): Duration.Duration => (provider === "anthropic" ? idleWithPings : idleWithout)
-
-// -----------------------------------------------------------------------------
-// Refusals
-// -----------------------------------------------------------------------------
-
-/** A wait in seconds. */
-const seconds = (duration: Duration.Duration | undefined): number | undefined =>
-  duration === undefined ? undefined : Duration.toSeconds(duration)
-
-const refusalOf = ({ message, reason: given }: BudgetError): Refusal => {
-  const reason = given._tag === "NoPlace" ? given.closest : given
-  switch (reason._tag) {
-    case "EstimateTooLarge":
-      return { kind: "tooLarge", message }
-    case "QuotaExhausted":
-      return { kind: "spendLimited", message }
-    case "Denied":
-      return { kind: reason.cause instanceof LedgerUnavailable ? "unavailable" : "spendLimited", message }
-    case "StoreUnavailable":
-    case "TooManyPools":
-    case "PlaceClosed":
-      return { kind: "unavailable", message }
-    case "QueueFull":
-      return { kind: "rateLimited", message }
-    case "WaitTooLong":
-      return { kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message }
-  }
-}
-
-const withHeader = (response: RefusalResponse, name: string, value: string): RefusalResponse => ({
-  ...response,
-  headers: { ...response.headers, [name]: value }
-})
-
-/**
- * The response to a call that failed with an error of this library, in the form of its provider; undefined for any other
- * error.
- */
-export const refuse = ({ match: { protocol } }: HttpCall, error: unknown): RefusalResponse | undefined => {
-  if (error instanceof BudgetError) return protocol.refuse(refusalOf(error))
-  if (!(error instanceof LlmError)) return undefined
-  const { message, reason } = error
-  if (reason._tag === "DeadlineMissed") {
-    return protocol.refuse({ kind: "rateLimited", retryAfterSeconds: seconds(reason.wait), message })
-  }
-  const retryAfterSeconds = seconds(error.retryAfter)
-  const response = protocol.refuse({ kind: "unavailable", retryAfterSeconds, message })
-  // A timeout was already retried. An open circuit closes again, so a retry helps.
-  return reason._tag === "TimedOut" ? withHeader(response, "x-should-retry", "false") : response
-}
 
 // -----------------------------------------------------------------------------
 // Requests for usage
@@ -219,8 +114,8 @@ export interface Engine {
     send: SendAttempt<R>
   ) => Effect.Effect<CallResult<R>, unknown>
   /**
-   * Makes a planned call as `call` does, but driven by its transport. What of it waits or fails is given to the outlet as an
-   * effect. Undefined if all of it needs Effect: then nothing has happened.
+   * Makes a planned call as `call` does, but driven by its transport. If the call has to wait or fails, the outlet gets the rest
+   * of it as an effect. Returns undefined, before anything has happened, if all of the call needs Effect.
    */
   readonly start: <R extends ProviderResponse>(planned: HttpCall, how: StartOptions<R>) => DrivenCall | undefined
 }
@@ -234,6 +129,11 @@ export interface StartOptions<R extends ProviderResponse> {
   readonly send: SendAttempt<R>
   readonly outlet: Outlet<R>
 }
+
+/** Anthropic sends pings every few seconds; others send nothing while the model thinks. */
+const idleWithPings = Duration.minutes(1)
+const idleWithout = Duration.minutes(5)
+const idleOf = ({ provider }: Protocol): Duration.Duration => (provider === "anthropic" ? idleWithPings : idleWithout)
 
 /** The parts of an engine. */
 interface EngineParts {
@@ -254,7 +154,7 @@ interface EngineParts {
 export const make = Effect.fnUntraced(function* (
   settings: EngineSettings
 ): Effect.fn.Return<Engine, never, Governor.Governor> {
-  const { idleTimeout, protocols: known = protocols, streamUsage = true } = settings
+  const { idleTimeout, protocols: known = protocols } = settings
   const { stalled = (silence: string) => Effect.succeed(new Stalled(silence)) } = settings
   const idle = idleTimeout === undefined ? undefined : Duration.fromInputUnsafe(idleTimeout)
   const places = parseHttpPlaces(settings.places)
@@ -278,77 +178,11 @@ export const make = Effect.fnUntraced(function* (
       const found = match(known, method, path)
       return found !== undefined && isCall(found) ? found : undefined
     },
-    plan: (found, request) => planOf(found, request, settings, streamUsage, places),
+    plan: (found, request) => planOf(found, request, settings, places),
     call: (planned, send) => called(parts, planned, send),
     start: (planned, how) => started(parts, planned, how)
   }
 })
-
-/** The model of a call without one: a stored prompt names it, or the service has a single model. */
-const unnamed = "unknown"
-
-/** How a provider counts a call that is several requests to it. */
-const countedAs = (accounting: Accounting.Accounting, requests = 1): Accounting.Accounting =>
-  requests === 1
-    ? accounting
-    : {
-        ...accounting,
-        estimate: (expected) => ({ ...accounting.estimate(expected), requests }),
-        usage: (actual, maxTokens) => ({ ...accounting.usage(actual, maxTokens), requests })
-      }
-
-/** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
-const termsOf = (
-  found: Match,
-  request: CallRequest,
-  settings: EngineSettings,
-  requests: number | undefined
-): CallTerms => {
-  const callOptions = given(settings.callOptions, request)
-  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptions, callOptions)
-  return {
-    account: settings.account?.(request),
-    accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),
-    callOptions: { agent: request.agent, ...callOptions }
-  }
-}
-
-const streamsOf = ({ listsEvents }: Protocol, url: string): "list" | "events" =>
-  listsEvents?.(url) === true ? "list" : "events"
-
-const insertionFor = ({ usageRequest }: Protocol, body: unknown): string | undefined =>
-  isRecord(body) ? usageRequest?.insertion?.(body) : undefined
-
-const planOf = (
-  found: Match,
-  { header, hold, parsed: ready, text, url }: IncomingRequest,
-  settings: EngineSettings,
-  streamUsage: boolean,
-  places: PlacesByModel
-): HttpCall | undefined => {
-  const { protocol, route } = found
-  const body = ready ?? parseJson(text?.())
-  const description = protocol.describe(body, route)
-  if (description === undefined) return undefined
-  const { model = unnamed, requests } = description
-  const needsUsageRequest = streamUsage && description.needsUsageRequest
-  const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
-  return {
-    match: found,
-    description: { ...description, model },
-    request,
-    terms: EffectResult.try({
-      try: () => termsOf(found, { ...request, body }, settings, requests),
-      catch: (thrown) => thrown
-    }),
-    text,
-    streams: description.stream ? streamsOf(protocol, url) : undefined,
-    needsUsageRequest,
-    usageInsertion: needsUsageRequest ? insertionFor(protocol, body) : undefined,
-    hold,
-    places: places.get(model)
-  }
-}
 
 /** The account of a call, and whether the options set it. */
 interface CallAccount {

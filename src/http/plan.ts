@@ -1,0 +1,117 @@
+/** Plans the calls of known protocols: what a request asks for, how its provider counts, and the options that apply. */
+import * as EffectResult from "effect/Result"
+import * as Accounting from "../Accounting.ts"
+import * as Called from "../call/models.ts"
+import { check } from "../domain/input/checks.ts"
+import { anthropic } from "../protocol/anthropic.ts"
+import { gemini } from "../protocol/gemini.ts"
+import { geminiEmbeddings } from "../protocol/geminiEmbeddings.ts"
+import { isRecord, parseJson } from "../protocol/json.ts"
+import { openaiChat } from "../protocol/openaiChat.ts"
+import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
+import { openaiRequests } from "../protocol/openaiRequests.ts"
+import { openaiResponses } from "../protocol/openaiResponses.ts"
+import type { Match, Protocol } from "../protocol/protocol.ts"
+import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
+import type { PlacesByModel } from "./places.ts"
+
+/** The protocols that are known by default. */
+export const protocols: ReadonlyArray<Protocol> = [
+  anthropic,
+  openaiRequests,
+  openaiChat,
+  openaiResponses,
+  openaiEmbeddings,
+  gemini,
+  geminiEmbeddings
+]
+
+/** The burndown rate of Claude Sonnet 4 on Bedrock; see {@link Accounting.bedrockRuntime}. */
+const bedrock = Accounting.bedrockRuntime({ burndown: 5 })
+
+/** How the provider of a route counts. Compatible services are assumed to count like it, until headers correct that. */
+export const accountingOf = ({ protocol, route }: Match, url: string): Accounting.Accounting => {
+  const { path } = route
+  switch (protocol.provider) {
+    case "anthropic":
+      if (path.includes("/publishers/")) return Accounting.vertex
+      return path.startsWith("/model/") ? bedrock : Accounting.anthropic
+    case "openai":
+      return path.includes("/openai/deployments/") || /\.azure\.com(?=[:/]|$)/.test(url)
+        ? Accounting.azure
+        : Accounting.openai
+    case "gcp.gemini":
+      return Accounting.gemini
+    default:
+      return Accounting.openai
+  }
+}
+
+const given = <A>(option: A | ((request: CallRequest) => A) | undefined, request: CallRequest): A | undefined =>
+  typeof option === "function" ? (option as (request: CallRequest) => A)(request) : option
+
+/** The model of a call without one: a stored prompt names it, or the service has a single model. */
+const unnamed = "unknown"
+
+/** How a provider counts a call that is several requests to it. */
+const countedAs = (accounting: Accounting.Accounting, requests = 1): Accounting.Accounting =>
+  requests === 1
+    ? accounting
+    : {
+        ...accounting,
+        estimate: (expected) => ({ ...accounting.estimate(expected), requests }),
+        usage: (actual, maxTokens) => ({ ...accounting.usage(actual, maxTokens), requests })
+      }
+
+/** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
+const termsOf = (
+  found: Match,
+  request: CallRequest,
+  settings: EngineSettings,
+  requests: number | undefined
+): CallTerms => {
+  const callOptions = given(settings.callOptions, request)
+  if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptions, callOptions)
+  return {
+    account: settings.account?.(request),
+    accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),
+    callOptions: { agent: request.agent, ...callOptions }
+  }
+}
+
+const streamsOf = ({ listsEvents }: Protocol, url: string): "list" | "events" =>
+  listsEvents?.(url) === true ? "list" : "events"
+
+const insertionFor = ({ usageRequest }: Protocol, body: unknown): string | undefined =>
+  isRecord(body) ? usageRequest?.insertion?.(body) : undefined
+
+/** Plans a call; undefined if its body does not fit the protocol. */
+export const planOf = (
+  found: Match,
+  { header, hold, parsed: ready, text, url }: IncomingRequest,
+  settings: EngineSettings,
+  places: PlacesByModel
+): HttpCall | undefined => {
+  const { protocol, route } = found
+  const body = ready ?? parseJson(text?.())
+  const description = protocol.describe(body, route)
+  if (description === undefined) return undefined
+  const { model = unnamed, requests } = description
+  const needsUsageRequest = (settings.streamUsage ?? true) && description.needsUsageRequest
+  const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
+  return {
+    match: found,
+    description: { ...description, model },
+    request,
+    terms: EffectResult.try({
+      try: () => termsOf(found, { ...request, body }, settings, requests),
+      catch: (thrown) => thrown
+    }),
+    text,
+    streams: description.stream ? streamsOf(protocol, url) : undefined,
+    needsUsageRequest,
+    usageInsertion: needsUsageRequest ? insertionFor(protocol, body) : undefined,
+    hold,
+    places: places.get(model)
+  }
+}
