@@ -313,11 +313,11 @@ const started = <R extends ProviderResponse>(
 ): DrivenCall | undefined => {
   const { accounts, governor, settings } = parts
   const begin = AtOnce.of<Direct.Begin>(governor.open)
-  const { terms } = planned
-  if (begin === undefined || EffectResult.isFailure(terms)) return undefined
+  const { places, terms } = planned
+  if (begin === undefined || places !== undefined || EffectResult.isFailure(terms)) return undefined
   const { account: given, accounting, callOptions } = terms.success
   const account = given ?? accounts.of(planned.request, settings.credentialName)
-  if (typeof account !== "string" || planned.places !== undefined) return undefined
+  if (typeof account !== "string") return undefined
   const whose = { account, isGiven: given !== undefined, targets: none }
   const context = how.around(parts.context)
   const call = begin(context, callOf(parts, planned, whose, accounting), callOptions)
