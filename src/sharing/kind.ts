@@ -1,12 +1,12 @@
 /** What a port needs to know about the states that it keeps: those of pools, or those of ledgers. */
 import type { Blocked } from "../admission/blocked.ts"
-import type { Member, PartTimes, Shared } from "./state.ts"
+import type { Joining, PartTimes, Shared } from "./state.ts"
 
 export type MemberOf<S extends Shared> = S["members"][string]
 export type PartOf<S extends Shared> = NonNullable<MemberOf<S>["part"]>
 
 /** What a process reports about itself when it enters a state. */
-export interface CommittingProcess<S extends Shared> extends Pick<Member, "name" | "leaseMillis" | "lost"> {
+export interface CommittingProcess<S extends Shared> extends Joining {
   /** Its entry as of its last commit; undefined before the first. */
   readonly committed: MemberOf<S> | undefined
 }

@@ -7,6 +7,7 @@
  */
 import type { Blocked } from "../admission/blocked.ts"
 import * as Ledger from "../domain/spending/ledger.ts"
+import * as State from "./state.ts"
 import type { Member, PartTimes, Shared } from "./state.ts"
 import * as Turns from "./turns.ts"
 
@@ -39,18 +40,8 @@ export interface LedgerState extends Shared<Ledger.CapInUnits, LedgerMember> {
   isAlone?: boolean | undefined
 }
 
-export const make = (config: Ledger.CapInUnits, time: number, origin: string): LedgerState => ({
-  origin,
-  time,
-  joined: 0,
-  forgotten: -Infinity,
-  started: config,
-  config,
-  changes: 0,
-  virtual: 0,
-  law: { lag: 0, offset: 0, utc: -Infinity, gone: {}, lostAt: undefined },
-  members: {}
-})
+export const make = (config: Ledger.CapInUnits, time: number, origin: string): LedgerState =>
+  State.begin(config, { lag: 0, offset: 0, utc: -Infinity, gone: {}, lostAt: undefined }, time, origin)
 
 export const copy = (state: LedgerState): LedgerState => {
   const members: LedgerState["members"] = { ...state.members }
@@ -58,36 +49,21 @@ export const copy = (state: LedgerState): LedgerState => {
   return { ...state, law: { ...state.law }, members }
 }
 
-export const makeMember = (
-  { leaseMillis, lost, name }: Pick<Member, "leaseMillis" | "lost" | "name">,
-  rank: number,
-  tag: number,
-  now: number
-): LedgerMember => ({
-  name,
-  seq: 0,
-  at: now,
-  dueAt: now,
-  leaseMillis,
-  lost,
-  rank,
-  hasLeft: false,
-  inFlight: 0,
-  tag,
-  head: undefined,
-  lag: 0,
-  part: undefined,
+/** A process that joins. */
+export const join = (...how: Parameters<typeof State.join>): LedgerMember => ({
+  ...State.join(...how),
   held: 0,
   account: Ledger.nothing
 })
 
 /** The state of a ledger that belongs to one process, by that process's clock. */
-export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept): LedgerState => ({
-  ...make(config, 0, id),
-  joined: 1,
-  law: { lag: 0, offset: 0, utc: -Infinity, gone: kept === undefined ? {} : { earlier: kept }, lostAt: undefined },
-  members: { [id]: makeMember({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0) }
-})
+export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept): LedgerState => {
+  const state = make(config, 0, id)
+  if (kept !== undefined) state.law.gone = { earlier: kept }
+  state.joined = 1
+  state.members[id] = join({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0)
+  return state
+}
 
 // -----------------------------------------------------------------------------
 // Sums

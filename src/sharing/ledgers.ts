@@ -48,7 +48,7 @@ const putAside = ({ law, origin }: LedgerState, account: Ledger.Account): void =
 const enter: Kind<LedgerState>["enter"] = (state, id, self, lag, now) => {
   const { committed } = self
   const found = state.members[id]
-  const member = found ?? State.makeMember(self, state.joined++, state.virtual, now)
+  const member = found ?? State.join(self, state.joined++, state.virtual, now)
   state.members[id] = member
   const isRevived = member.inFlight === 0 && committed !== undefined && committed.inFlight > 0
   if (isRevived && (found === undefined || Turns.isLate(member, now))) {
@@ -88,7 +88,7 @@ const partOf: Kind<LedgerState>["partOf"] = (state, member, times) => {
 
 const alone: Kind<LedgerState>["alone"] = (whole, id, part) => {
   const { config, law, members } = whole
-  const own = members[id] ?? State.makeMember({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0)
+  const own = members[id] ?? State.join({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0)
   return {
     ...whole,
     config: { ...config, limit: config.limit === Infinity ? Infinity : part.amount },

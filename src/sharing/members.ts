@@ -10,7 +10,7 @@ import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import { type Config, makeMember, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
+import { type Config, join, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
 import * as Turns from "./turns.ts"
 
 export { correct, hasForgotten, isContended, isDead, isOver, wait } from "./turns.ts"
@@ -69,7 +69,11 @@ export const enter = (state: PoolState, id: string, self: Self, now: number): Po
   const { inFlight, lost } = self
   const found = state.members[id]
   const isNew = found === undefined
-  const member = found ?? { ...makeMember(self, state.joined++, state.virtual, now), spent: self.spent }
+  const member: PoolMember = found ?? {
+    ...join(self, state.joined++, state.virtual, now),
+    held: Amounts.nothing,
+    spent: self.spent
+  }
   state.members[id] = member
   takeBack(state.law, member)
   if (member.inFlight === 0 && inFlight > 0 && (isNew || Turns.isLate(member, now))) {

@@ -2,7 +2,7 @@
  * What processes share of one pool or ledger, as plain data.
  */
 import * as Law from "../pacing/law.ts"
-import * as Amounts from "../domain/amounts.ts"
+import type * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 
 /** Incremented when the stored form of a state changes, so that processes of two versions never read each other's states. */
@@ -106,7 +106,13 @@ export interface PoolState extends Shared<Config, PoolMember> {
   degraded?: { readonly of: number; readonly open: ReadonlySet<Law.Admission> } | undefined
 }
 
-export const make = (config: Config, time: number, origin: string): PoolState => ({
+/** A new state, which no process has joined. */
+export const begin = <G, L extends Shared["law"]>(
+  config: G,
+  law: L,
+  time: number,
+  origin: string
+): Shared<G, never> & { readonly law: L } => ({
   origin,
   time,
   joined: 0,
@@ -115,17 +121,23 @@ export const make = (config: Config, time: number, origin: string): PoolState =>
   config,
   changes: 0,
   virtual: 0,
-  law: Law.make(config.rules, config.shares, time),
+  law,
   members: {}
 })
 
+export const make = (config: Config, time: number, origin: string): PoolState =>
+  begin(config, Law.make(config.rules, config.shares, time), time, origin)
+
+/** What a process needs to say of itself to join. */
+export type Joining = Pick<Member, "leaseMillis" | "lost" | "name">
+
 /** A process that joins. */
-export const makeMember = (
-  { leaseMillis, lost, name }: Pick<PoolMember, "leaseMillis" | "lost" | "name">,
+export const join = (
+  { leaseMillis, lost, name }: Joining,
   rank: number,
   tag: number,
   now: number
-): PoolMember => ({
+): Member<never> & { part: undefined } => ({
   name,
   seq: 0,
   at: now,
@@ -135,8 +147,6 @@ export const makeMember = (
   rank,
   hasLeft: false,
   inFlight: 0,
-  held: Amounts.nothing,
-  spent: Amounts.nothing,
   tag,
   head: undefined,
   lag: 0,
