@@ -45,10 +45,10 @@ export interface Kind<S extends Shared> {
 
   /** Brings a state up to now: ends the calls of dead processes, and forgets those that have left. */
   readonly absorb: (state: S, clocks: Clocks, now: number) => void
-  /** Applies the configuration of a process that starts, if it differs from the one that earlier processes started with. */
-  readonly start: (state: S, config: S["config"], now: number) => void
+  /** Changes the configuration. */
+  readonly configure: (state: S, config: S["config"], now: number) => void
   /** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
-  readonly enter: (state: S, id: string, self: CommittingProcess<S>, lag: number, now: number) => MemberOf<S>
+  readonly enter: (state: S, id: string, self: CommittingProcess<S>, now: number) => MemberOf<S>
   /** Undoes a commit that its process does not know of. */
   readonly retract: (state: S, id: string, known: MemberOf<S> | undefined) => void
   /** Ends the calls of a process that leaves. */

@@ -45,30 +45,23 @@ const putAside = ({ law, origin }: LedgerState, account: Ledger.Account): void =
   law.gone = { ...law.gone, [origin]: account }
 }
 
-const enter: Kind<LedgerState>["enter"] = (state, id, self, lag, now) => {
+const enter: Kind<LedgerState>["enter"] = (state, id, self, now) => {
   const { committed } = self
   const found = state.members[id]
   const member = found ?? State.join(self, state.joined++, state.virtual, now)
   state.members[id] = member
-  const isRevived = member.inFlight === 0 && committed !== undefined && committed.inFlight > 0
-  if (isRevived && (found === undefined || Turns.isLate(member, now))) {
+  if (committed !== undefined && Turns.isRevived(found, committed, now)) {
     // What its calls hold was counted as spent when its lease ended.
     if (found !== undefined) State.spendOf(state, member, -committed.held, now)
     else putAside(state, Ledger.spend(goneOf(state), -committed.held, state.config.period, State.utcAt(state, now)))
     member.inFlight = committed.inFlight
     member.held = committed.held
   }
-  state.law.lag = Math.max(lag, ...State.membersOf(state).map((each) => each.lag))
   return member
 }
 
 /** A commit that its process does not know of admitted calls that were not sent. What others did in it stays. */
-const retract: Kind<LedgerState>["retract"] = (state, id, known) => {
-  const found = state.members[id]
-  if (found === undefined || found.seq <= (known?.seq ?? 0)) return
-  if (known === undefined) delete state.members[id]
-  else state.members[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
-}
+const retract: Kind<LedgerState>["retract"] = (state, id, known) => void Turns.undo(state, id, known)
 
 // -----------------------------------------------------------------------------
 // Degraded mode
@@ -137,11 +130,7 @@ export const ledgers: Kind<LedgerState> = {
   mayRest: () => true,
 
   absorb,
-  start: (state, config) => {
-    if (JSON.stringify(state.started) === JSON.stringify(config)) return
-    state.started = config
-    State.configure(state, config)
-  },
+  configure: State.configure,
   enter,
   retract,
   leave: (state, member) => {

@@ -10,20 +10,11 @@ import * as Meter from "../pacing/meter.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
+import type { Kind } from "./kind.ts"
 import { type Config, join, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
 import * as Turns from "./turns.ts"
 
-export { correct, hasForgotten, isContended, isDead, isOver, wait } from "./turns.ts"
-
-/** What a process reports about itself. Its calls in flight are as of its last commit. */
-export interface Self {
-  readonly name: string
-  readonly leaseMillis: number
-  readonly lost: "keep" | "refund"
-  readonly inFlight: number
-  readonly held: Amounts.Whole
-  readonly spent: Amounts.Whole
-}
+export { correct, isContended, isDead, wait } from "./turns.ts"
 
 // -----------------------------------------------------------------------------
 // Coming and going
@@ -65,22 +56,22 @@ const giveUp = (law: Law.Pacer, member: PoolMember): void => {
 }
 
 /** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
-export const enter = (state: PoolState, id: string, self: Self, now: number): PoolMember => {
-  const { inFlight, lost } = self
+export const enter: Kind<PoolState>["enter"] = (state, id, self, now) => {
+  const { committed, lost } = self
   const found = state.members[id]
-  const isNew = found === undefined
   const member: PoolMember = found ?? {
     ...join(self, state.joined++, state.virtual, now),
     held: Amounts.nothing,
-    spent: self.spent
+    spent: committed?.spent ?? Amounts.nothing
   }
   state.members[id] = member
   takeBack(state.law, member)
-  if (member.inFlight === 0 && inFlight > 0 && (isNew || Turns.isLate(member, now))) {
-    for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -self.held[meter.dimension])
-    if (lost === "refund") charge(state.law, self.held, 1, now)
+  if (committed !== undefined && Turns.isRevived(found, committed, now)) {
+    const { held, inFlight } = committed
+    for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -held[meter.dimension])
+    if (lost === "refund") charge(state.law, held, 1, now)
     member.inFlight = inFlight
-    member.held = self.held
+    member.held = held
   }
   count(state)
   return member
@@ -90,12 +81,10 @@ export const enter = (state: PoolState, id: string, self: Self, now: number): Po
  * Undoes a commit that its process does not know of, such as a message that reached a wiped store a second time. Its calls
  * were not sent.
  */
-export const retract = (state: PoolState, id: string, known: PoolMember | undefined): void => {
-  const found = state.members[id]
-  if (found === undefined || found.seq <= (known?.seq ?? 0)) return
+export const retract: Kind<PoolState>["retract"] = (state, id, known) => {
+  const found = Turns.undo(state, id, known)
+  if (found === undefined) return
   charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
-  if (known === undefined) delete state.members[id]
-  else state.members[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
   count(state)
 }
 
@@ -110,13 +99,6 @@ const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number
     const change = sign * (amount[meter.dimension] ?? 0)
     meter.level = Math.min(Math.max(meter.level, Meter.burst(meter)), meter.level - change)
   }
-}
-
-/** Applies the configuration of a process that starts, if it differs from the one that earlier processes started with. */
-export const start = (state: PoolState, config: Config, now: number): void => {
-  if (JSON.stringify(state.started) === JSON.stringify(config)) return
-  state.started = config
-  configure(state, config, now)
 }
 
 /** Changes the limits. */

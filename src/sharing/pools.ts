@@ -10,8 +10,6 @@ import * as StoreLoss from "./storeLoss.ts"
 import * as Text from "./text.ts"
 import * as Time from "./time.ts"
 
-/** The entry of a process that has not committed yet. */
-const nobody = { inFlight: 0, held: Amounts.nothing, spent: Amounts.nothing }
 /** An unused state is stored until every debt and window is over, and for a month if there is a quota. */
 const keepMillis = 3_600_000
 const keepQuotaMillis = 30 * 86_400_000
@@ -33,12 +31,8 @@ export const pools: Kind<PoolState> = {
   mayRest: ({ law: { gate } }, now) => gate.until <= now,
 
   absorb: (state, _, now) => Members.absorb(state, now),
-  start: Members.start,
-  enter: (state, id, self, lag, now) => {
-    const member = Members.enter(state, id, { ...nobody, ...self.committed, ...self }, now)
-    state.law.lag = Math.max(lag, ...Object.values(state.members).map(({ lag }) => lag))
-    return member
-  },
+  configure: Members.configure,
+  enter: Members.enter,
   retract: Members.retract,
   leave: ({ law }, member) => Members.leave(law, member),
   complete: Members.count,

@@ -19,6 +19,7 @@ import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import { TooNew } from "./readers.ts"
+import * as State from "./state.ts"
 import type { Shared } from "./state.ts"
 import * as StoreMetrics from "./storeMetrics.ts"
 import * as Time from "./time.ts"
@@ -380,12 +381,13 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
 
   /** Brings a state up to now, with this process and its events in it. */
   private enter(state: S, now: number): MemberOf<S> {
-    const { id, kind, sharing, time } = this
+    const { id, kind, options, sharing, time } = this
     kind.absorb(state, { utc: time.utc }, now)
-    if (!this.hasJoined) kind.start(state, this.options.config, now)
+    if (!this.hasJoined && State.start(state, options.config)) kind.configure(state, options.config, now)
     const { leaseMillis, lost, name } = sharing
     const self = { leaseMillis, lost, name, committed: this.committed }
-    const member = kind.enter(state, id, self, time.lag, now)
+    const member = kind.enter(state, id, self, now)
+    state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
     this.catchUp(state)
     return member
   }

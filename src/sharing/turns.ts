@@ -1,6 +1,6 @@
 /**
- * How processes take turns, and when a process counts as dead. The same for pools and ledgers: nothing here knows what a call
- * asks for.
+ * How processes take turns, and when a process counts as dead. Pools and ledgers both use it, because nothing here depends on
+ * what a call asks for.
  */
 import type { Head, Member, Shared } from "./state.ts"
 
@@ -39,6 +39,23 @@ export const sweep = <M extends Member>(state: Shared<unknown, M>, now: number, 
     state.forgotten = Math.max(state.forgotten, member.at)
     delete state.members[id]
   }
+}
+
+/**
+ * Whether a process was considered dead that has calls in flight as of its last commit. `found` is its entry in the state.
+ */
+export const isRevived = (found: Member | undefined, committed: Member, now: number): boolean =>
+  committed.inFlight > 0 && (found === undefined || (found.inFlight === 0 && isLate(found, now)))
+
+/**
+ * Replaces the entry of a process by the one that it knows, if it does not know of its last commit. Returns the replaced entry.
+ */
+export const undo = <M extends Member>(state: Shared<unknown, M>, id: string, known: M | undefined): M | undefined => {
+  const found = state.members[id]
+  if (found === undefined || found.seq <= (known?.seq ?? 0)) return undefined
+  if (known === undefined) delete state.members[id]
+  else state.members[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
+  return found
 }
 
 // -----------------------------------------------------------------------------
