@@ -6,7 +6,7 @@
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import ts from "typescript6"
-import { docBefore, headerOf, isExported, namesOf, parse, publicModules, root } from "../test/support/modules.ts"
+import { exportsOf, headerOf, namespacesOf, parse, publicModules, root, textOfDoc } from "../test/support/modules.ts"
 
 interface Entry {
   readonly name: string
@@ -16,13 +16,7 @@ interface Entry {
 
 /** The first sentence of a docstring, in one line of Markdown. */
 const firstSentence = (doc: string): string => {
-  const paragraph = doc
-    .replace(/^\/\*\*|\*\/$/g, "")
-    .split("\n")
-    .map((line) => line.replace(/^\s*\* ?/, ""))
-    .join("\n")
-    .trim()
-    .split(/\n\s*\n|\n(?=@|- )/)[0]!
+  const paragraph = textOfDoc(doc).split(/\n\s*\n|\n(?=@|- )/)[0]!
   const line = paragraph
     .replace(/\s+/g, " ")
     .replace(/\{@link ([^}]*)\}/g, "`$1`")
@@ -55,31 +49,15 @@ const shapeOf = (node: ts.Statement): ReadonlyArray<ts.TypeElement> => {
   return shape !== undefined && ts.isTypeLiteralNode(shape) ? shape.members : []
 }
 
-/** The exports of a file, re-exports included, in source order. */
-const exportsOf = (file: string): Array<Entry> => {
-  const source = parse(file)
-  return source.statements.flatMap((node): Array<Entry> => {
-    if (isExported(node)) {
-      const members = membersOf(node)
-      return namesOf(node).map((name) => {
-        const entry = entryOf(name, docBefore(source, node.pos))
-        return members.length === 0 ? entry : { ...entry, text: `${entry.text} Has ${members.join(", ")}.` }
-      })
-    }
-    if (!ts.isExportDeclaration(node)) return []
-    const clause = node.exportClause
-    const specifier = (node.moduleSpecifier as ts.StringLiteral).text
-    const from = specifier === "floodgate/internal" ? "src/internal.ts" : join(file, "..", specifier)
-    if (clause !== undefined && ts.isNamespaceExport(clause)) {
-      const entry = entryOf(clause.name.getText(), docBefore(source, node.pos))
-      return [entry.text === "" ? { ...entry, text: firstSentence(headerOf(parse(from))) } : entry]
-    }
-    const entries = exportsOf(from)
-    if (clause === undefined) return entries
-    const passed = new Set(clause.elements.map(({ name }) => name.getText()))
-    return entries.filter(({ name }) => passed.has(name))
+/** The entries of a file's exports, re-exports included, in source order. */
+const entriesOf = (file: string): ReadonlyArray<Entry> =>
+  exportsOf(file).map(({ doc, name, namespace, node }) => {
+    const entry = entryOf(name, doc)
+    if (namespace !== undefined && entry.text === "")
+      return { ...entry, text: firstSentence(headerOf(parse(namespace))) }
+    const members = membersOf(node)
+    return members.length === 0 ? entry : { ...entry, text: `${entry.text} Has ${members.join(", ")}.` }
   })
-}
 
 /** Merges overloads, and a type and a value of one name, into the first entry that has a docstring. */
 const merged = (entries: ReadonlyArray<Entry>): Array<Entry> => {
@@ -124,19 +102,6 @@ const tableOf = (entries: ReadonlyArray<Entry>): string => {
   return ["| | export | |", "| --- | --- | --- |", ...rows].join("\n")
 }
 
-/** The modules that a file exports by name: `export * as Name from "./file.ts"`. */
-const namespacesOf = (file: string): Array<{ readonly name: string; readonly file: string }> =>
-  parse(file).statements.flatMap((node) =>
-    ts.isExportDeclaration(node) && node.exportClause !== undefined && ts.isNamespaceExport(node.exportClause)
-      ? [
-          {
-            name: node.exportClause.name.getText(),
-            file: join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text)
-          }
-        ]
-      : []
-  )
-
 /** The page is part of the library's package, which has no sources of the others. */
 const sourceOf = (file: string): string =>
   file.startsWith("packages/") ? `Source: \`${file}\`` : `[Source](../${file})`
@@ -144,7 +109,7 @@ const sourceOf = (file: string): string =>
 const sectionOf = (title: string, file: string): Array<string> => [
   title,
   `${firstSentence(headerOf(parse(file)))} ${sourceOf(file)}`,
-  tableOf(merged(exportsOf(file)))
+  tableOf(merged(entriesOf(file)))
 ]
 
 /** The whole page. */

@@ -98,6 +98,49 @@ export const namesOf = (node: ts.Statement): Array<string> => {
   return name === undefined ? [] : [name.text]
 }
 
+/** The text of a docstring without its stars. */
+export const textOfDoc = (doc: string): string =>
+  doc
+    .replace(/^\/\*\*|\*\/$/g, "")
+    .split("\n")
+    .map((line) => line.replace(/^\s*\* ?/, ""))
+    .join("\n")
+    .trim()
+
+/** An export of a file. */
+export interface Exported {
+  readonly name: string
+  /** Where it is declared, or `export * as Name from "./file.ts"`. */
+  readonly node: ts.Statement
+  readonly doc: string
+  /** The file of a namespace; undefined for everything else. */
+  readonly namespace: string | undefined
+}
+
+/** The exports of a file, re-exports included, in source order. Overloads have an entry each. */
+export const exportsOf = (file: string): ReadonlyArray<Exported> => {
+  const source = parse(file)
+  return source.statements.flatMap((node): ReadonlyArray<Exported> => {
+    const doc = docBefore(source, node.pos)
+    if (isExported(node)) return namesOf(node).map((name) => ({ name, node, doc, namespace: undefined }))
+    if (!ts.isExportDeclaration(node) || node.moduleSpecifier === undefined) return []
+    const clause = node.exportClause
+    const specifier = (node.moduleSpecifier as ts.StringLiteral).text
+    const from = specifier === "floodgate/internal" ? "src/internal.ts" : inRoot(join(root, file, "..", specifier))
+    if (clause !== undefined && ts.isNamespaceExport(clause)) {
+      return [{ name: clause.name.getText(), node, doc, namespace: from }]
+    }
+    const all = exportsOf(from)
+    if (clause === undefined) return all
+    const passed = new Set(clause.elements.map(({ name }) => name.getText()))
+    return all.filter(({ name }) => passed.has(name))
+  })
+}
+
+/** The modules that a file exports by name: `export * as Name from "./file.ts"`. */
+export const namespacesOf = (file: string): ReadonlyArray<{ readonly name: string; readonly file: string }> =>
+  exportsOf(file).flatMap(({ name, namespace }) => (namespace === undefined ? [] : [{ name, file: namespace }]))
+
 /** Subpaths that are not part of the API: one that only the other packages may use, and those that report a move. */
 const unlisted = ["./internal", "./gateway", "./redis"]
 

@@ -1,7 +1,6 @@
 /** Pages of the API: each export of a module with its signature, its docstring and its examples. Reads the sources. */
-import { join } from "node:path"
 import ts from "typescript6"
-import { docBefore, headerOf, isExported, namesOf, parse, publicModules } from "../../../test/support/modules.ts"
+import { exportsOf, headerOf, namespacesOf, parse, publicModules, textOfDoc } from "../../../test/support/modules.ts"
 
 /** A page of the API. */
 export interface ApiPage {
@@ -17,22 +16,13 @@ interface Export {
   readonly doc: string
 }
 
-/** The text of a docstring without its stars. */
-const plain = (doc: string): string =>
-  doc
-    .replace(/^\/\*\*|\*\/$/g, "")
-    .split("\n")
-    .map((line) => line.replace(/^\s*\* ?/, ""))
-    .join("\n")
-    .trim()
-
 /** Links of docstrings as plain names. */
 const withoutLinks = (text: string, quote: string): string =>
   text.replaceAll(/\{@link ([^}]*)\}/g, `${quote}$1${quote}`)
 
 /** A docstring as Markdown: links become code, headings of its parts stay bold, and tags become sentences. */
 export const markdownOf = (doc: string): string => {
-  const [text = "", ...tags] = withoutLinks(plain(doc), "`").split(/^@(?=[a-z])/m)
+  const [text = "", ...tags] = withoutLinks(textOfDoc(doc), "`").split(/^@(?=[a-z])/m)
   const valueOf = (name: string): string | undefined =>
     tags
       .find((tag) => tag.startsWith(`${name} `))
@@ -65,23 +55,10 @@ const signatureOf = (node: ts.Statement): string => {
   return initializer.getText().length < 400 ? node.getText() : `${text(node, initializer.getStart())}...`
 }
 
-const exportsOf = (file: string): ReadonlyArray<Export> => {
-  const source = parse(file)
-  return source.statements.flatMap((node): ReadonlyArray<Export> => {
-    if (isExported(node)) {
-      return namesOf(node).map((name) => ({ name, signature: signatureOf(node), doc: docBefore(source, node.pos) }))
-    }
-    if (!ts.isExportDeclaration(node) || node.moduleSpecifier === undefined) return []
-    const clause = node.exportClause
-    const specifier = (node.moduleSpecifier as ts.StringLiteral).text
-    if (clause !== undefined && ts.isNamespaceExport(clause)) return []
-    const from = specifier === "floodgate/internal" ? "src/internal.ts" : join(file, "..", specifier)
-    const all = exportsOf(from)
-    if (clause === undefined) return all
-    const passed = new Set(clause.elements.map(({ name }) => name.getText()))
-    return all.filter(({ name }) => passed.has(name))
-  })
-}
+const entriesOf = (file: string): ReadonlyArray<Export> =>
+  exportsOf(file)
+    .filter(({ namespace }) => namespace === undefined)
+    .map(({ doc, name, node }) => ({ name, signature: signatureOf(node), doc }))
 
 /** Overloads, and a type and a value of one name, in one entry. */
 const merged = (all: ReadonlyArray<Export>): ReadonlyArray<Export> => {
@@ -103,19 +80,7 @@ const entryOf = ({ doc, name, signature }: Export): string =>
   [`## ${name}`, markdownOf(doc), `\`\`\`ts\n${withoutLinks(signature, "")}\n\`\`\``].join("\n\n")
 
 const pageText = (title: string, file: string): string =>
-  [`# ${title}`, markdownOf(headerOf(parse(file))), ...merged(exportsOf(file)).map(entryOf), ""].join("\n\n")
-
-const namespacesOf = (file: string): ReadonlyArray<{ readonly name: string; readonly file: string }> =>
-  parse(file).statements.flatMap((node) =>
-    ts.isExportDeclaration(node) && node.exportClause !== undefined && ts.isNamespaceExport(node.exportClause)
-      ? [
-          {
-            name: node.exportClause.name.getText(),
-            file: join(file, "..", (node.moduleSpecifier as ts.StringLiteral).text)
-          }
-        ]
-      : []
-  )
+  [`# ${title}`, markdownOf(headerOf(parse(file))), ...merged(entriesOf(file)).map(entryOf), ""].join("\n\n")
 
 const pathOf = (module: string): string => `api/${module.replace("@", "").replaceAll("/", "-")}.md`
 
@@ -124,7 +89,7 @@ export const apiPages = (): ReadonlyArray<ApiPage> =>
   publicModules()
     .filter(({ name }) => name !== "floodgate")
     .flatMap(({ file, name }) => [
-      ...(exportsOf(file).length === 0 ? [] : [{ module: name, page: pathOf(name), text: pageText(name, file) }]),
+      ...(entriesOf(file).length === 0 ? [] : [{ module: name, page: pathOf(name), text: pageText(name, file) }]),
       ...namespacesOf(file).map((inner) => ({
         module: `${name}: ${inner.name}`,
         page: pathOf(`${name}-${inner.name}`),
