@@ -47,7 +47,7 @@ describe("a link to the playground", () => {
     assert.strictEqual(toQuery(defaults), "")
   })
 
-  it("falls back to the defaults for what makes no sense, and to the nearest number that is allowed", () => {
+  it("uses the default for an invalid value, and the nearest allowed number for one out of range", () => {
     assert.deepStrictEqual(fromQuery("agents=&rate=fast&weather=toString&rival=none&told=&seed=-1"), {
       ...defaults,
       seed: 0

@@ -27,7 +27,7 @@ export const colours = {
 } as const
 
 /** Rows are as high as fits: 100 agents are 300 pixels. */
-export const rowHeight = (rows: number): number => Math.max(3, Math.min(14, Math.floor(300 / Math.max(1, rows))))
+const rowHeight = (rows: number): number => Math.max(3, Math.min(14, Math.floor(300 / Math.max(1, rows))))
 
 /** Draws what has happened up to `now`, when the width stands for `end` milliseconds. */
 export const draw = (canvas: Surface, { rows }: Timeline, now: number, end: number): void => {

@@ -90,7 +90,7 @@ export const toQuery = (settings: Settings): string =>
       .map(([key, value]): [string, string] => [key, String(value)])
   ).toString()
 
-/** The settings of a link. A value that is missing or makes no sense is the default. */
+/** The settings of a link. A missing or invalid value becomes the default. */
 export const fromQuery = (query: string): Settings => {
   const given = new URLSearchParams(query)
   const numberOf = (key: keyof Ranges | "seed"): number => {
