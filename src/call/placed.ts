@@ -301,10 +301,7 @@ export const admitted = Effect.fnUntraced(function* (
   restore: Restore
 ) {
   const home = homeOf(call)
-  const found = Effect.forEach(placement.open, (index) => {
-    return locate(call, placement, index, home)
-  })
-  const located = yield* restore(found)
+  const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, home)))
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
   if (isPaid) yield* steps.pay(...dearest(located))
   const race = new Race(call, placement, steps, located, home)
@@ -317,7 +314,6 @@ export const admitted = Effect.fnUntraced(function* (
     return Effect.fail<CallError>(refused(call, placement, race.refusals))
   })
   report(call, race, at, reserved)
-  placement.why = race.why(at)
   placement.current = at.index
   call.moveTo(at)
   call.receive(reserved)
@@ -338,24 +334,19 @@ const dearest = (located: ReadonlyArray<Located>): [Located, Limits.Estimate] =>
 }
 
 /** Reports a call that goes elsewhere than it usually would, and why. */
-const report = (
-  call: GovernedCall,
-  race: Race,
-  { place, pool, index }: Located,
-  reservation: Budget.Reservation
-): void => {
-  const { now: at, parts } = call
-  const why = race.why(race.located.find((each) => each.index === index)!)
-  pool.counts.placed(1, why)
+const report = (call: GovernedCall, race: Race, at: Located, reservation: Budget.Reservation): void => {
+  const { now, parts } = call
+  const why = race.why(at)
+  at.pool.counts.placed(1, why)
   if (parts.observer === undefined || (why !== "sooner" && why !== "cheaper" && why !== "failed")) return
   const usual = race.usual()
   parts.observer({
     type: "place",
-    at,
+    at: now,
     pool: reservation.pool,
     agent: reservation.agent,
     model: call.original.model,
-    place: place.name,
+    place: at.place.name,
     why,
     waited: Duration.toMillis(reservation.waited),
     instead: why === "failed" ? call.placement!.places[call.placement!.current!]!.name : usual.at.place.name,

@@ -25,7 +25,6 @@ export class Placement {
   private readonly round = new Set<number>()
   /** Where the last attempt was made; undefined before the first. */
   current: number | undefined = undefined
-  why: PlacedBecause = "first"
 
   constructor({ places, policy = "soonest" }: CallPlaces, { only, pinned }: Restriction) {
     this.places = places
