@@ -56,7 +56,7 @@ const ask = (call: GovernedCall, context: Context.Context<never>): void => {
     call.rest = tooLate
     return
   }
-  const unpaid = call.isPaid ? pay(call, call, estimate, context) : undefined
+  const unpaid = pay(call, call, estimate, context)
   call.rest =
     unpaid === undefined
       ? reserve()

@@ -296,14 +296,13 @@ const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
 export const admitted = Effect.fnUntraced(function* (
   call: GovernedCall,
   placement: Placement,
-  isPaid: boolean,
   steps: AdmissionSteps,
   restore: Restore
 ) {
   const home = homeOf(call)
   const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, home)))
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
-  if (isPaid) yield* steps.pay(...dearest(located))
+  yield* steps.pay(...dearest(located))
   const race = new Race(call, placement, steps, located, home)
   yield* restore(race.review)
   const { at, reserved } = yield* Effect.catch(raced(race, steps, restore), (error) => {

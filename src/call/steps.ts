@@ -131,17 +131,16 @@ export const prepare = (call: GovernedCall): void => {
 const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) => {
     const { parts, placement } = call
-    if (placement !== undefined) return Placed.admitted(call, placement, call.isPaid, stepsOf(call, restore), restore)
+    if (placement !== undefined) return Placed.admitted(call, placement, stepsOf(call, restore), restore)
     prepare(call)
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
       if (call.last < call.now) return tooLate
-      if (!call.isPaid) return reserveHere(call, estimate, restore)
       return Effect.flatMap(paid(call, call, estimate, restore), () => reserveHere(call, estimate, restore))
     })
   })
 
 /** The steps of an admission at one of several places. */
-const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[3] => {
+const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[2] => {
   const claim = { isTaken: false }
   return {
     pay: (at, estimate) => paid(call, at, estimate, restore),
@@ -153,13 +152,14 @@ const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed
   }
 }
 
-/** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is. */
+/** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
 export const pay = (
   call: GovernedCall,
   at: Reserving,
   estimate: Limits.Estimate,
   context: Context.Context<never>
 ): ((restore: Restore) => Effect.Effect<void, CallError>) | undefined => {
+  if (!call.isPaid) return undefined
   const { accounting, known, pool, price } = at
   const { now, parts, purses, until } = call
   const maxWait = Math.max(0, until - now)
