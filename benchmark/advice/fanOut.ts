@@ -10,6 +10,7 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
 import { ProviderSim, Simulation } from "floodgate/testing"
+import { countingAtOnce } from "../../test/support/atOnce.ts"
 
 /** What agents of a scenario do on average. */
 export const workOf = (scenario: Scenario.Scenario): Agents.AgentWork => {
@@ -53,29 +54,16 @@ const askInTheMiddle = (job: Agents.Job<unknown, unknown>, each: Agents.AgentWor
     return { foreseen: Duration.toSeconds(end), at: yield* Clock.currentTimeMillis }
   })
 
-const around = () => {
-  const seen = { now: 0, max: 0 }
-  const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-    Effect.suspend(() => {
-      seen.max = Math.max(seen.max, ++seen.now)
-      return Effect.ensuring(
-        effect,
-        Effect.sync(() => seen.now--)
-      )
-    })
-  return { seen, counted }
-}
-
 /** Runs the agents of a scenario. Limits and token counts are told, as by somebody who looked them up. */
 export const fanOut = (scenario: Scenario.Scenario, concurrency: number | "advised"): Effect.Effect<FanOut> => {
   const each = workOf(scenario)
-  const { counted, seen } = around()
+  const { around, seen } = countingAtOnce()
   const program = Effect.gen(function* () {
     const client = yield* LlmClient.LlmClient
     const sim = yield* ProviderSim.ProviderSim
     const agents = scenario.agents.map(({ calls, name }) => ({
       key: name,
-      effect: counted(
+      effect: around(
         Effect.forEach(calls, (call) => client.create(Scenario.paramsOf(call), { inputTokens: call.inputTokens }), {
           discard: true
         })

@@ -10,6 +10,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import { Simulation } from "floodgate/testing"
+import { countingAtOnce } from "../../support/atOnce.ts"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 /** The agents of the incident. */
@@ -22,20 +23,6 @@ const each: Agents.AgentWork = {
 const provided = (options: Budget.Options = { limits }) =>
   Effect.provide(Layer.fresh(Agents.layer.pipe(Layer.provide(Budget.layer(options)))))
 
-/** Counts how many run at once. */
-const counting = () => {
-  const seen = { now: 0, max: 0 }
-  const around = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-    Effect.suspend(() => {
-      seen.max = Math.max(seen.max, ++seen.now)
-      return Effect.ensuring(
-        effect,
-        Effect.sync(() => seen.now--)
-      )
-    })
-  return { seen, around }
-}
-
 const calls = ({ calls, first, later = first }: Agents.AgentWork) =>
   Effect.forEach(
     Array.from({ length: calls }, (_, index) => (index === 0 ? first : later)),
@@ -46,12 +33,12 @@ const calls = ({ calls, first, later = first }: Agents.AgentWork) =>
     { discard: true }
   )
 
-const jobOf = (count: number, work: Agents.AgentWork, around: ReturnType<typeof counting>["around"]) =>
+const jobOf = (count: number, work: Agents.AgentWork, around: ReturnType<typeof countingAtOnce>["around"]) =>
   Array.from({ length: count }, (_, index) => ({ key: `agent-${index}`, effect: around(calls(work)) }))
 
 /** A job, how many of its agents ran at once, and how long it took. */
 const job = Effect.fnUntraced(function* (count: number, work: Agents.AgentWork, options: Agents.Options) {
-  const { around, seen } = counting()
+  const { around, seen } = countingAtOnce()
   const now = yield* Clock.currentTimeMillis
   const outcomes = yield* Agents.run(jobOf(count, work, around), options)
   return { outcomes, max: seen.max, seconds: ((yield* Clock.currentTimeMillis) - now) / 1_000 }
@@ -167,7 +154,7 @@ describe("Agents", () => {
 
     it.effect("ends what runs and starts nothing more when it is interrupted", () =>
       Effect.gen(function* () {
-        const { around, seen } = counting()
+        const { around, seen } = countingAtOnce()
         const job = Agents.run(jobOf(50, each, around), { concurrency: "advised", advice: { each } })
         const fiber = yield* Effect.forkChild(job)
         yield* TestClock.adjust("5 seconds")
