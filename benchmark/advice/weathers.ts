@@ -1,20 +1,11 @@
 /** Scenarios of which the end is foreseen: those of the lab with three times their agents, and random weathers. */
 import { Scenario, Scenarios } from "@floodgate/cli/lab"
-
-/** A small generator (mulberry32), so that the same seed draws the same weather. */
-const draws = (seed: number) => {
-  let state = seed >>> 0
-  return (min: number, max: number): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let bits = Math.imul(state ^ (state >>> 15), state | 1)
-    bits ^= bits + Math.imul(bits ^ (bits >>> 7), bits | 61)
-    return min + (max - min) * (((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32)
-  }
-}
+import { mulberry } from "../../test/support/random.ts"
 
 /** A job, a limit and a provider of random sizes: a neighbour, random rejections, overloads, and latencies that vary. */
 export const randomWeather = (seed: number): Scenario.Scenario => {
-  const draw = draws(seed)
+  const random = mulberry(seed)
+  const draw = (min: number, max: number) => min + (max - min) * random()
   const whole = (min: number, max: number) => Math.round(draw(min, max))
   const rate = whole(20_000, 100_000)
   const tokens = whole(2_000, 20_000)
