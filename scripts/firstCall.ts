@@ -10,6 +10,7 @@ import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { environmentAt } from "../test/support/recipes.ts"
 
 const root = join(import.meta.dirname, "..")
 const at = mkdtempSync(join(tmpdir(), "floodgate-"))
@@ -90,14 +91,9 @@ console.log((await llm.complete({ prompt: "Why?" })).text)`
   "Effect, with @anthropic-ai/sdk": { packages: ["@anthropic-ai/sdk"], program: effect }
 }
 
-const run = (command: string, args: ReadonlyArray<string>, cwd: string, env: NodeJS.ProcessEnv = {}) => {
+const run = (command: string, args: ReadonlyArray<string>, cwd: string, env = process.env) => {
   const start = performance.now()
-  const { status, stderr, stdout } = spawnSync(command, args, {
-    cwd,
-    encoding: "utf8",
-    env: { ...process.env, ...env },
-    timeout: 300_000
-  })
+  const { status, stderr, stdout } = spawnSync(command, args, { cwd, encoding: "utf8", env, timeout: 300_000 })
   if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}\n${stdout}\n${stderr}`)
   return { seconds: (performance.now() - start) / 1_000, stdout }
 }
@@ -125,14 +121,6 @@ const names = process.argv.slice(2).filter((name) => name !== "--docs")
 const pack = execFileSync("npm", ["pack", "--silent", "--pack-destination", at], { cwd: root, encoding: "utf8" })
 const tarball = join(at, pack.trim().split("\n").at(-1)!)
 const { asked, stop, url } = await provider()
-const env = {
-  ANTHROPIC_API_KEY: "any",
-  ANTHROPIC_BASE_URL: url,
-  OPENAI_API_KEY: "any",
-  OPENAI_BASE_URL: `${url}/v1`,
-  GEMINI_API_KEY: "any",
-  GOOGLE_GEMINI_BASE_URL: url
-}
 
 const rows = ["| client | commands | lines | `npm i` | first call |", "| --- | ---: | ---: | ---: | ---: |"]
 try {
@@ -143,7 +131,7 @@ try {
     const before = await asked()
     const installed = run("npm", ["i", "--no-audit", "--no-fund", "--silent", tarball, "effect", ...packages], folder)
     writeFileSync(join(folder, "ask.mjs"), program)
-    const called = run(process.execPath, ["ask.mjs"], folder, env)
+    const called = run(process.execPath, ["ask.mjs"], folder, environmentAt(url))
     if ((await asked()) !== before + 1)
       throw new Error(`${name}: expected one request to the provider\n${called.stdout}`)
     const lines = program.split("\n").filter((line) => line !== "").length
