@@ -4,7 +4,7 @@
  *
  * @since 0.4.0
  */
-export { plain as plainAdvice } from "./call/agents/advice.ts"
+export { fewestAsQuick, plain as plainAdvice } from "./call/agents/advice.ts"
 export { advise, foretold } from "./call/agents/advise.ts"
 export * as AdviceFigures from "./call/agents/figures.ts"
 export { ReviewAt } from "./budget/models.ts"

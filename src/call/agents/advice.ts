@@ -9,16 +9,13 @@ import { counted, plural, thousands, units } from "../../domain/words.ts"
 import type * as Forecast from "../../Forecast.ts"
 import type { Advice, AgentWork, PlainAdvice } from "./models.ts"
 
-/** A number of agents helps if it ends the job at most this much later than all agents at once. */
-const tolerance = 0.08
-
-/** The smallest number from `min` up to `max` that does not take much longer than `max`. */
-const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
-  min: number,
+/** The smallest number from 1 to `max` that takes longer than `max` by at most the part `tolerance`. */
+export const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
   max: number,
+  tolerance: number,
   millisWith: (count: number) => Effect.Effect<number, E, R>
 ) {
-  let from = min
+  let from = 1
   let to = max
   if (from >= to) return to
   const within = (1 + tolerance) * (yield* millisWith(to))
@@ -53,9 +50,12 @@ const maxSearched = 5_000
 
 const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
 
+/** A number of agents helps if it ends the job at most this much later than all agents at once. */
+const maxLater = 0.08
+
 /** How many agents at once help a job of this size, with those that run already. */
 const helping = <E>(foretell: Foretell<E>, running: number, job: number): Effect.Effect<number, E> =>
-  fewestAsQuick(1, running + job, (atOnce) => Effect.map(foretell(job, atOnce), millisOf))
+  fewestAsQuick(running + job, maxLater, (atOnce) => Effect.map(foretell(job, atOnce), millisOf))
 
 /** Looks at larger and larger jobs, until some of their agents do not help. A larger job needs no more agents at once. */
 const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, { agents, each, running }: Question) {

@@ -6,7 +6,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Words } from "floodgate/internal"
+import { fewestAsQuick, Words } from "floodgate/internal"
 import * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import { Scenarios } from "../lab/index.ts"
@@ -160,21 +160,14 @@ const workloadOf = Effect.fnUntraced(function* (wanted: WorkloadFlags) {
 // -----------------------------------------------------------------------------
 
 /** How many agents help: the smallest concurrency with which the workload takes at most 2 % longer than with all of them. */
-const agentsThatHelp = Effect.fnUntraced(function* (workload: Forecast.Workload, options: Forecast.Options) {
-  const millisWith = (concurrency: number): Effect.Effect<number> =>
+const agentsThatHelp = (workload: Forecast.Workload, options: Forecast.Options): Effect.Effect<number> => {
+  const max = Math.max(1, Math.min(workload.length, options.concurrency ?? Infinity))
+  return fewestAsQuick(max, 0.02, (concurrency) =>
     Effect.map(Forecast.makeEffect(workload, { ...options, concurrency }), ({ duration }) =>
       Duration.toMillis(duration)
     )
-  let max = Math.max(1, Math.min(workload.length, options.concurrency ?? Infinity))
-  let min = 1
-  const within = 1.02 * (yield* millisWith(max))
-  while (min < max) {
-    const middle = Math.floor((min + max) / 2)
-    if ((yield* millisWith(middle)) <= within) max = middle
-    else min = middle + 1
-  }
-  return max
-})
+  )
+}
 
 /** The forecast for one tier. */
 const answerOf = Effect.fnUntraced(function* (
