@@ -176,7 +176,7 @@ describe("Places", () => {
         const { exit } = yield* during(calls)
         assert.strictEqual(exit._tag, "Success")
         const failed = a.seen.filter(({ at }) => at < 60_000).length
-        // Two failures tell of the outage; then one call probes after 1, 2, 5, and every 10 s.
+        // Two failures show the outage; then single calls probe after 1, 2, 3, 5 and 7 s, and every 10 s.
         assert.isAtMost(failed, 12)
         assert.isAtLeast(a.seen.length - failed, 25)
       }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
