@@ -1,6 +1,6 @@
 /**
- * What advice is worth: fan-outs that follow it against every fixed number of agents at once, and foreseen ends against what
- * happened. In simulated time.
+ * Measures advice in simulated time: fan-outs that follow it against every fixed number of agents at once, and foreseen ends
+ * against the actual ones.
  *
  *     npm run bench -- advice                       # all
  *     npm run bench -- advice --agents 12 --seeds 1 # a small one

@@ -34,7 +34,7 @@ const numbers = (hash: string): ReadonlyArray<number> =>
   (hash.match(/[0-9a-f]{8}/g) ?? []).map((digits) => Number.parseInt(digits, 16))
 
 /**
- * A shape of its own: agents, calls and sizes are drawn evenly over their logarithm from ranges around those of the lab. The burst is
+ * A random shape: agents, calls and sizes are drawn evenly over their logarithm from ranges around those of the lab. The burst is
  * 1 to 8 s of the rate, and at least a quarter of the largest call. The work takes at least 30 s at the rate.
  */
 const shapeOf = (seed: number, number: number): Scenario.Scenario => {

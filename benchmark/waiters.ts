@@ -2,7 +2,8 @@
  * What waiting callers cost, beside other limiters: `npm run -s bench -- waiters [--rounds 5] [--most 100000]`.
  *
  * It measures the processor time to serve many callers on 10 permits, the memory of one waiter, and the processor time to
- * interrupt all waiters at once. Bottleneck takes part in the memory alone, because it needs 350 us for each of 100 callers. Each contender has a process of its own, and they take turns (see `support/inTurns.ts`).
+ * interrupt all waiters at once. Bottleneck takes part in the memory alone, because it needs 350 us for each of 100 callers.
+ * Each contender has a process of its own, and they take turns (see `support/inTurns.ts`).
  */
 import Bottleneck from "bottleneck"
 import * as Context from "effect/Context"

@@ -132,7 +132,7 @@ export class Governor extends Context.Service<
 
 const checkMade = optionsOf(made)
 
-/** The ways at once of the budget and the estimator, if both are Floodgate's own. */
+/** The synchronous forms of the budget and the estimator, if both are Floodgate's own. */
 const waysOf = (
   { reserve }: Budget.TokenBudget["Service"],
   { estimate, learn }: Estimator.Estimator["Service"]

@@ -24,7 +24,7 @@ export const workOf = (scenario: Scenario.Scenario): Agents.AgentWork => {
   return { calls, first, later: later.length === 0 ? first : mean(later) }
 }
 
-/** An end as it was foreseen, and as it came, in seconds from the question. */
+/** The foreseen and the actual end, in seconds from the question. */
 export interface Foreseen {
   readonly when: "start" | "middle"
   readonly foreseen: number
@@ -54,7 +54,7 @@ const askInTheMiddle = (job: Agents.Job<unknown, unknown>, each: Agents.AgentWor
     return { foreseen: Duration.toSeconds(end), at: yield* Clock.currentTimeMillis }
   })
 
-/** Runs the agents of a scenario. Limits and token counts are told, as by somebody who looked them up. */
+/** Runs the agents of a scenario. The client knows the limits and the token counts. */
 export const fanOut = (scenario: Scenario.Scenario, concurrency: number | "advised"): Effect.Effect<FanOut> => {
   const each = workOf(scenario)
   const { around, seen } = countingAtOnce()

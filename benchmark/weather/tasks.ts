@@ -75,7 +75,7 @@ const clients: { readonly [name: string]: () => Promise<MakeClient> } = {
   "effect-http": async () => (await import("./effectClients.ts")).withRateLimiter
 }
 
-/** What runs a law, or a client, in a scenario. */
+/** Returns the function that runs a law or a client in a scenario. */
 export const runnerOf = async (law: string): Promise<(scenario: Scenario, seed: number) => Result> => {
   const client = clients[law]
   if (client !== undefined) {

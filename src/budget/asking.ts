@@ -11,8 +11,8 @@ import type { GovernedOptions, Reservation } from "./models.ts"
 import { handOut } from "./reservation.ts"
 
 /**
- * Asks for admission without Effect. The answer is the call, admitted or waiting, or why there is none. Whoever asks must let the
- * call {@link Entry.leave} in the end.
+ * Asks for admission without Effect. Returns the call, admitted or waiting, or an effect that fails with the refusal. The caller must
+ * end the call with {@link Entry.leave}.
  */
 export interface Ask {
   (

@@ -38,7 +38,7 @@ export interface CheckedFailure {
   readonly used: Amounts.Charge
 }
 
-/** Is told when a call has begun, and what it used if it succeeds. */
+/** Called when a call begins, and with its usage if it succeeds. */
 export interface EntryWatcher {
   readonly began: () => void
   readonly used: (usage: Limits.Usage) => void
@@ -84,7 +84,7 @@ export class Entry implements FairQueue.Queued {
   /** How the wait has ended, if it has. Its caller may not have resumed yet. */
   resolution: Resolution | undefined = undefined
   private resume: ((resolution: Resolution) => void) | undefined = undefined
-  /** Whoever remembers what calls use. */
+  /** Records what the call uses. */
   watcher: EntryWatcher | undefined = undefined
 
   constructor(pool: PoolOfCall, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {

@@ -37,7 +37,10 @@ import {
 // Admission
 // -----------------------------------------------------------------------------
 
-/** Whether a call goes through Effect only where it has to wait: no other layer is in its way, and no other call. */
+/**
+ * Whether a call needs Effect only if it has to wait: no layer replaces the budget or the estimator, and the call has neither places
+ * nor a span nor a prefix that it shares with others.
+ */
 export const isDirect = ({ how, isTraced, parts, placement }: GovernedCall, context: Context.Context<never>): boolean =>
   parts.atOnce !== undefined &&
   placement === undefined &&

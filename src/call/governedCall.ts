@@ -248,7 +248,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   admit(millis: number, estimate: Limits.Estimate): void {
     const { pool } = this
     this.estimate = estimate
-    // What counts a prompt holds it, and an answer may be read for long.
+    // The effect that counts a prompt keeps it in memory, and reading the answer may take long.
     if (this.call.countTokens !== undefined) this.original = this.call = { ...this.call, countTokens: undefined }
     this.phase = "admitted"
     this.limit = undefined
@@ -298,8 +298,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   // Settlement
   // ---------------------------------------------------------------------------
 
-  // Each of these does at once what needs no Effect, and returns what is left to do. Nothing is, unless another layer has
-  // replaced a part of the governor.
+  // Each of these does synchronously what needs no Effect, and returns the rest as an effect. There is no rest unless another
+  // layer has replaced a part of the governor.
 
   /** Learns what the headers of the response say about the limits. */
   observe(signal: Limits.Signal | undefined): Effect.Effect<void> | undefined {

@@ -27,7 +27,7 @@ export interface OwnWays {
 /** The parts of a governor. */
 export interface GovernorParts {
   readonly accounting: Accounting.Accounting
-  /** The ways at once of the budget and the estimator; undefined if another layer has replaced one of them. */
+  /** The synchronous forms of the budget and the estimator; undefined if another layer has replaced one of them. */
   readonly atOnce: OwnWays | undefined
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]

@@ -4,7 +4,7 @@ import type { Signal } from "../domain/signal.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
 import * as Windows from "../domain/spending/windows.ts"
 
-/** The share of each window that calls which are not interactive may use. */
+/** The share of each window for calls that are not interactive. */
 export type Shares = Readonly<Record<string, { readonly share: number }>>
 
 /**

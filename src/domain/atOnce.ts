@@ -1,8 +1,8 @@
 /**
- * Two ways through a function of a service: as an effect, and at once, without Effect.
+ * Synchronous forms of the functions of a service, for callers that can do without Effect.
  *
- * The way at once is attached to the function that it stands for, and not to the service. So a layer that puts another function in
- * its place, as in `{ ...budget, reserve: mine }`, removes it and sees every call.
+ * A synchronous form is attached to the function that it stands for, and not to the service. So a layer that replaces the function,
+ * as in `{ ...budget, reserve: mine }`, removes it and sees every call.
  */
 import * as Context from "effect/Context"
 
@@ -14,17 +14,17 @@ interface Way<Now> {
   readonly now: Now
 }
 
-/** Attaches the way at once to a function. */
+/** Attaches its synchronous form to a function. */
 export const attach = <F extends object, Now>(self: F, now: Now): F => {
   const attached: Way<Now> = { of: self, now }
   return Object.assign(self, { [way]: attached })
 }
 
-/** The way at once of a function; undefined if it has none. The caller knows its type from the function. */
+/** The synchronous form of a function; undefined if it has none. The caller knows its type from the function. */
 export const of = <Now>(self: object): Now | undefined => {
   const found = (self as { readonly [way]?: Way<Now> })[way]
   return found !== undefined && found.of === self ? found.now : undefined
 }
 
-/** Whether every call goes through Effect. Tests set it, to compare both ways. */
+/** Whether every call goes through Effect. Tests set it to compare both forms. */
 export const OnlyEffect = Context.Reference<boolean>("floodgate/OnlyEffect", { defaultValue: () => false })

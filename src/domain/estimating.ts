@@ -1,6 +1,6 @@
 /**
  * The statistics of the estimator: moving averages with their deviation, and quantiles of the last values. The last values are
- * changed in place, because every call adds one. And what the library's own estimator can do without an effect.
+ * changed in place, because every call adds one. The last part has the synchronous forms of the library's own estimator.
  */
 import type * as Effect from "effect/Effect"
 import * as AtOnce from "./atOnce.ts"
@@ -118,8 +118,8 @@ export const immediate = <Function extends object, Call, Actual, Estimate>(
 ): Function => AtOnce.attach(self, forms)
 
 /**
- * Estimates a call again, as it is known then, each time it is called; undefined while nothing was learned since the last time.
- * Undefined for an estimator that may take time.
+ * A function that estimates a call again, with what is known of the call by then. It returns undefined if nothing was learned since
+ * it was last called. Undefined for an estimator that may take time.
  */
 export const revision = <Call, Estimate>(
   estimate: (call: Call) => Effect.Effect<Estimate>,

@@ -1,4 +1,4 @@
-/** A call that is admitted at once runs without most of Effect. Nobody can see that, and a layer in its way removes it. */
+/** A call that is admitted at once skips most of Effect, without a difference for its caller or for layers over the budget. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

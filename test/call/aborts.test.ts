@@ -1,4 +1,4 @@
-/** Callers that leave at any moment take nothing with them. `aborts.soak.ts` has 10,000 of them. */
+/** Aborted calls leave no permit and no place in the queue taken. `aborts.soak.ts` aborts 10,000. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { abort } from "../support/callHistory.ts"

@@ -1,4 +1,4 @@
-/** A governed call takes few steps of Effect, or none, until it has to wait or fails. Nobody can see how it was driven. */
+/** A governed call takes few steps of Effect, or none, until it has to wait or fails. That changes nothing for its caller. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -67,7 +67,7 @@ const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, { agents, 
   }
 })
 
-/** The numbers whose ends are told: some below the number that helps, and some beyond it, which show what they cost. */
+/** The numbers of agents for which an advice gives the end: some below the number that helps, and some beyond it. */
 const numbersAround = (helps: number): ReadonlyArray<number> => {
   const numbers = new Set([helps, helps + 1])
   for (let each = 1; each <= 2 * helps + 4; each += Math.max(1, Math.floor(each / 4))) numbers.add(each)

@@ -69,7 +69,7 @@ export interface Likeness {
   readonly hasEnded: boolean
 }
 
-/** An asker was told that so many more agents help. */
+/** How many more agents an asker was advised to start. */
 interface GivenPromise {
   readonly asker: string
   readonly agents: number
@@ -148,12 +148,12 @@ export class AgentHistory {
     return new Set([...this.agents.values()].flatMap(({ byPool }) => [...byPool.keys()]))
   }
 
-  /** How many agents others were told to start. */
+  /** How many agents other askers were advised to start. */
   promised(pool: string, asker: string | undefined, now: number): number {
     return this.othersOf(pool, asker, now).reduce((sum, { agents }) => sum + agents, 0)
   }
 
-  /** Replaces what an asker was told. Agents that it has started meanwhile are known by their calls. */
+  /** Replaces the last advice to an asker. Agents that it has started since then are known by their calls. */
   promise(pool: string, promise: GivenPromise, now: number): void {
     const others = this.othersOf(pool, promise.asker, now)
     Lru.put(this.promises, pool, [...others, promise].slice(-maxPromises), maxPromises)

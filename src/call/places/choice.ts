@@ -1,9 +1,9 @@
 /**
- * Chooses the places in whose queues a call waits. Pure: from what is foreseen of each place to a decision.
+ * Chooses the places in whose queues a call waits, from a prediction for each place. Pure.
  */
 import type { PlacePolicy } from "./models.ts"
 
-/** A place for a call, as it is foreseen now. Times are in milliseconds. */
+/** What is predicted for a call at a place. Times are in milliseconds. */
 export interface Candidate {
   /** How long the call would wait there; infinite if it would be refused. */
   readonly wait: number

@@ -44,7 +44,7 @@ export interface Kept {
   readonly cells: ReadonlyArray<{ readonly ends: number | null; readonly amount: number }>
 }
 
-/** All that somebody has ever spent, and the parts that may still count, ordered by their end. */
+/** The total that was ever spent, and the parts that may still count, ordered by their end. */
 export interface Account extends Kept {
   readonly cells: ReadonlyArray<SpentCell>
 }
@@ -108,7 +108,7 @@ export const spend = (account: Account, amount: number, period: Period, now: num
   return { total, cells: amount === 0 ? cells : takeBack(cells, -amount) }
 }
 
-/** Gives an amount back to the latest parts. What has ended meanwhile no longer counts anyway. */
+/** Gives an amount back to the latest parts. Parts that have ended meanwhile no longer count. */
 const takeBack = (cells: ReadonlyArray<SpentCell>, amount: number): ReadonlyArray<SpentCell> => {
   const left: Array<SpentCell> = []
   for (const cell of cells.toReversed()) {
