@@ -59,45 +59,26 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as LogLevel from "effect/LogLevel"
-import * as References from "effect/References"
 import * as Scope from "effect/Scope"
-import { constVoid } from "effect/Function"
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import * as Governor from "floodgate/Governor"
-import type { Refusal } from "floodgate/protocol"
-import { Engine, headerReader, statusOf, timerOf } from "floodgate/internal"
-import { type Activity, type Journal, makeActivity, makeJournal } from "./activity.ts"
-import { makeCallers } from "./callers.ts"
-import * as OpenAnswer from "./openAnswer.ts"
-import { type AuthResult, makeAuth } from "./auth.ts"
-import type { ProxyParts } from "./call.ts"
-import * as Proxy from "./proxy.ts"
-import { type ParsedOptions, type Options, parse } from "./options.ts"
-import * as Metrics from "./metrics.ts"
-import * as Page from "./page.ts"
-import * as Credentials from "./credentials.ts"
-import { makeKeyring } from "./keys.ts"
-import { KeyUsers } from "./keyUsers.ts"
-import * as Caps from "./caps.ts"
-import { CallerPurses } from "./purses.ts"
-import { namedBy } from "./headers.ts"
-import { agentOf, makeRecorder } from "./records.ts"
-import * as Refusals from "./refusals.ts"
-import { makeRouter, type Routed } from "./routes.ts"
-import * as Bodies from "./bodies.ts"
-import * as Response from "./response.ts"
-import * as Server from "./server.ts"
-import * as Transport from "./transport.ts"
+import { Engine } from "floodgate/internal"
 import type * as Spending from "floodgate/Spending"
+import { type Journal, makeActivity, makeJournal } from "./activity.ts"
+import * as Bodies from "./bodies.ts"
+import { type LastingParts, makeGeneration } from "./generation.ts"
+import { KeyUsers } from "./keyUsers.ts"
+import * as Metrics from "./metrics.ts"
+import { type ParsedOptions, type Options, parse } from "./options.ts"
+import * as Page from "./page.ts"
+import { CallerPurses } from "./purses.ts"
+import * as Server from "./server.ts"
+import { guarded, serving } from "./serving.ts"
 
 export type { Key } from "./keys.ts"
 export type { Recorded } from "./records.ts"
@@ -167,248 +148,6 @@ export const layerEvents: Layer.Layer<never> = Layer.effectContext(
 // -----------------------------------------------------------------------------
 // Constructors
 // -----------------------------------------------------------------------------
-
-/** Answers with text of the gateway itself. */
-const plain = (response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8") =>
-  Response.whole(
-    response,
-    status,
-    { "content-type": contentType, "cache-control": "no-store", "x-content-type-options": "nosniff" },
-    body
-  )
-
-const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
-const noWebSocket: Refusal = {
-  kind: "upgradeRequired",
-  message: "The gateway does not support WebSockets: send the request over HTTP/1.1"
-}
-
-/**
- * Whether a client requests a WebSocket. Codex tries one first, and falls back at once if the answer is 426. Any other upgrade is
- * ignored: Java's client offers `h2c` with each request, and would take a 426 as the final answer.
- */
-const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): boolean =>
-  /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
-
-/** What outlives a reload. */
-interface LastingParts {
-  readonly purses: CallerPurses
-  readonly activity: Activity
-  readonly accounts: Engine.Accounts
-  readonly now: () => number
-}
-
-/** Builds everything that depends on the options. A reload replaces it as a whole. */
-const makeGeneration = Effect.fnUntraced(function* (
-  options: Options,
-  checked: ParsedOptions,
-  { accounts, activity, now, purses }: LastingParts
-) {
-  const { keys, rules = [] } = options
-  const credentialNames = new Map(Array.from(checked.credentials, ([name, secret]) => [secret, name]))
-  const recorder = options.record && makeRecorder(options.record)
-  const engine = yield* Engine.make({
-    ...options,
-    places: checked.places,
-    operation: "Gateway.make",
-    accounts,
-    credentialName: (credential) => credentialNames.get(credential),
-    callOptions: makeCallers(rules, purses, (payer, bill) => activity.billed(payer, bill), keys !== undefined),
-    used: (planned) => {
-      const use = activity.used(agentOf(planned))
-      const record = recorder?.used(planned)
-      return (actual) => {
-        use(actual)
-        record?.(actual)
-      }
-    }
-  })
-  const context = yield* Effect.context<never>()
-  const fork = Effect.runForkWith(context)
-  const logsDebug = LogLevel.isGreaterThanOrEqualTo("Debug", Context.get(context, References.MinimumLogLevel))
-  const transports = new Map<string, Transport.Transport>()
-  for (const upstream of checked.upstreams.values()) {
-    transports.set(upstream.name, yield* Transport.make(upstream, checked.timeout))
-  }
-  const parts: ProxyParts = {
-    engine,
-    transports,
-    places: checked.places,
-    activity,
-    recorder,
-    purses,
-    now,
-    timer: timerOf(context),
-    log: logsDebug ? (end) => void fork(Effect.logDebug(end)) : undefined,
-    keeper: yield* Response.makeKeeper(checked.silence, checked.keepAlive, () => activity.held()),
-    maxHold: checked.maxHold,
-    reviewAfter: 0.9 * Duration.toMillis(checked.silence)
-  }
-  return {
-    checked,
-    parts,
-    door: makeAuth(checked.token, checked.hosts),
-    keyring: keys && makeKeyring(keys),
-    route: makeRouter(checked.upstreams, engine.route),
-    open: 0,
-    isOld: false,
-    close: Effect.void as Effect.Effect<void>
-  }
-})
-
-/** Everything that was built from one set of options. */
-type Generation = Effect.Success<ReturnType<typeof makeGeneration>>
-
-/** The answer to a request for one of the gateway's own pages; undefined for any other request. */
-const own = (
-  { refusal, target }: AuthResult,
-  page: ReturnType<typeof Page.make>,
-  metrics: Effect.Effect<string>,
-  request: IncomingMessage,
-  response: ServerResponse
-): Effect.Effect<void> | undefined => {
-  const path = target.replace(/\?.*$/, "")
-  if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
-  const file = path.slice("/floodgate".length)
-  // The page itself asks for the token.
-  const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
-  if (refusal !== undefined && !isOpen) return plain(response, statusOf(refusal), `${refusal.message}\n`)
-  if (path === "/metrics") {
-    return Effect.flatMap(metrics, (text) => plain(response, 200, text, Metrics.contentType))
-  }
-  return page(file, target.slice(path.length + 1), response)
-}
-
-type Serve = (request: IncomingMessage, response: ServerResponse) => void
-
-/** A listener whose errors fail the request and not the process. A protocol of the options may throw, for example. */
-const guarded =
-  (serve: Serve, run: (effect: Effect.Effect<void>) => unknown): Serve =>
-  (request, response) => {
-    try {
-      serve(request, response)
-    } catch (thrown) {
-      run(Refusals.failed(response, thrown))
-    }
-  }
-
-/**
- * Counts a request as open until its client has received the answer, has disconnected, or has stalled for too long. Then it is
- * `released`.
- */
-const answering = (
-  generation: Generation,
-  response: ServerResponse,
-  run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>,
-  released: () => void = constVoid
-): OpenAnswer.OpenAnswer => {
-  const { activity } = generation.parts
-  activity.open++
-  generation.open++
-  return OpenAnswer.make(response, run, () => {
-    activity.open--
-    generation.open--
-    if (generation.isOld && generation.open === 0) run(generation.close)
-    released()
-    // However the request ended, its client must not be left waiting.
-    if (!response.writableFinished) response.destroy()
-  })
-}
-
-/** What serves all requests, whatever the options. */
-interface ServerParts {
-  readonly current: () => Generation
-  readonly isClosing: () => boolean
-  readonly page: ReturnType<typeof Page.make>
-  readonly metrics: Effect.Effect<string>
-  readonly memory: Bodies.BodyMemory
-  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  readonly users: KeyUsers
-}
-
-/** A request that has been let in, or why not. */
-interface Admitted extends AuthResult {
-  /** Finds the credential that replaces the caller's key; undefined if the gateway has no keys. */
-  readonly exchange: ((routed: Routed) => Credentials.Exchange) | undefined
-}
-
-/** Lets a request in by its key, where the gateway has keys: these replace the token and the check of the host. */
-const admit = (
-  { checked: { credentials }, keyring, parts: { activity, now } }: Generation,
-  entry: AuthResult,
-  { headers, rawHeaders }: IncomingMessage
-): Admitted => {
-  if (keyring === undefined) return { ...entry, exchange: undefined }
-  const { isBearer, keys, target } = Credentials.presented(rawHeaders, entry.target)
-  const holder = keyring.check(keys, now())
-  if ("refusal" in holder) {
-    activity.denied(holder)
-    return { target, refusal: holder.refusal, exchange: undefined }
-  }
-  const exchange = (routed: Routed) =>
-    Credentials.exchange(holder, credentials.get(routed.upstream.name), routed, headers, isBearer)
-  return { target, refusal: undefined, exchange }
-}
-
-/** Answers a request for an upstream, or refuses it. */
-const forward = (
-  { current, isClosing, memory, run, users }: ServerParts,
-  entry: AuthResult,
-  request: IncomingMessage,
-  response: ServerResponse
-): void => {
-  const generation = current()
-  const { exchange: exchangeFor, refusal, target } = admit(generation, entry, request)
-  const isWebSocket = wantsWebSocket(request.headers)
-  // A WebSocket request is always a GET, in place of the POST that it replaces.
-  const method = isWebSocket ? "POST" : (request.method ?? "GET")
-  const routed = generation.route(method, target, headerReader(request.headers))
-  const refused = (refusal: Refusal): void => {
-    const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
-    answering(generation, response, run).run(refuse)
-  }
-  if (refusal !== undefined) return refused(refusal)
-  if (isClosing()) {
-    response.setHeader("connection", "close")
-    return refused(closes)
-  }
-  if (isWebSocket) {
-    response.setHeader("connection", "close, upgrade").setHeader("upgrade", "HTTP/1.1")
-    return refused(noWebSocket)
-  }
-  if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
-  const { maxBodyBytes, maxHeldBytes } = generation.checked
-  const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
-  const exchange = exchangeFor?.(routed)
-  if (exchange !== undefined) users.enter(exchange.holder, response)
-  const answer = answering(generation, response, run, () => body.release())
-  Proxy.handle({ answering: answer, parts: generation.parts, routed, exchange, request, response }, body)
-}
-
-/** Serves all requests. */
-const serving =
-  (parts: ServerParts): Serve =>
-  (request, response) => {
-    const { current, isClosing, metrics, page, run } = parts
-    request.on("error", () => {})
-    response.on("error", () => {})
-    const show = (shown: Effect.Effect<void>): void => {
-      const fiber = run(shown)
-      response.once("close", () => fiber.interruptUnsafe())
-    }
-    if (request.url === "/healthz") return show(plain(response, 200, "ok\n"))
-    if (request.url === "/readyz") {
-      return show(isClosing() ? plain(response, 503, "closing\n") : plain(response, 200, "ready\n"))
-    }
-    const generation = current()
-    const entry = generation.door(request)
-    const shown =
-      request.method === "POST" && entry.target === "/floodgate/caps" && entry.refusal === undefined
-        ? Caps.change(generation.checked.adminToken, generation.parts.purses, request, response)
-        : own(entry, page, metrics, request, response)
-    if (shown === undefined) forward(parts, entry, request, response)
-    else show(shown)
-  }
 
 /**
  * Starts a gateway that uses the governor of the context. It listens until its scope closes.

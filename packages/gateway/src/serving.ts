@@ -1,0 +1,194 @@
+/** Serves requests: the gateway's own pages, and those for an upstream, which are let in or refused. */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { constVoid } from "effect/Function"
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http"
+import type { Refusal } from "floodgate/protocol"
+import { headerReader, statusOf } from "floodgate/internal"
+import type { AuthResult } from "./auth.ts"
+import * as Bodies from "./bodies.ts"
+import * as Caps from "./caps.ts"
+import * as Credentials from "./credentials.ts"
+import type { Generation } from "./generation.ts"
+import { namedBy } from "./headers.ts"
+import type { KeyUsers } from "./keyUsers.ts"
+import * as Metrics from "./metrics.ts"
+import * as OpenAnswer from "./openAnswer.ts"
+import * as Page from "./page.ts"
+import * as Proxy from "./proxy.ts"
+import * as Refusals from "./refusals.ts"
+import * as Response from "./response.ts"
+import type { Routed } from "./routes.ts"
+
+/** Answers with text of the gateway itself. */
+const plain = (response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8") =>
+  Response.whole(
+    response,
+    status,
+    { "content-type": contentType, "cache-control": "no-store", "x-content-type-options": "nosniff" },
+    body
+  )
+
+const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
+const noWebSocket: Refusal = {
+  kind: "upgradeRequired",
+  message: "The gateway does not support WebSockets: send the request over HTTP/1.1"
+}
+
+/**
+ * Whether a client requests a WebSocket. Codex tries one first, and falls back at once if the answer is 426. Any other upgrade is
+ * ignored: Java's client offers `h2c` with each request, and would take a 426 as the final answer.
+ */
+const wantsWebSocket = ({ connection, upgrade = "" }: IncomingHttpHeaders): boolean =>
+  /\bwebsocket\b/i.test(upgrade) && namedBy(connection).includes("upgrade")
+
+/** The answer to a request for one of the gateway's own pages; undefined for any other request. */
+const own = (
+  { refusal, target }: AuthResult,
+  page: ReturnType<typeof Page.make>,
+  metrics: Effect.Effect<string>,
+  request: IncomingMessage,
+  response: ServerResponse
+): Effect.Effect<void> | undefined => {
+  const path = target.replace(/\?.*$/, "")
+  if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
+  const file = path.slice("/floodgate".length)
+  // The page itself asks for the token.
+  const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
+  if (refusal !== undefined && !isOpen) return plain(response, statusOf(refusal), `${refusal.message}\n`)
+  if (path === "/metrics") {
+    return Effect.flatMap(metrics, (text) => plain(response, 200, text, Metrics.contentType))
+  }
+  return page(file, target.slice(path.length + 1), response)
+}
+
+export type Serve = (request: IncomingMessage, response: ServerResponse) => void
+
+/** A listener whose errors fail the request and not the process. A protocol of the options may throw, for example. */
+export const guarded =
+  (serve: Serve, run: (effect: Effect.Effect<void>) => unknown): Serve =>
+  (request, response) => {
+    try {
+      serve(request, response)
+    } catch (thrown) {
+      run(Refusals.failed(response, thrown))
+    }
+  }
+
+/**
+ * Counts a request as open until its client has received the answer, has disconnected, or has stalled for too long. Then it is
+ * `released`.
+ */
+const answering = (
+  generation: Generation,
+  response: ServerResponse,
+  run: (answer: Effect.Effect<void>) => Fiber.Fiber<void>,
+  released: () => void = constVoid
+): OpenAnswer.OpenAnswer => {
+  const { activity } = generation.parts
+  activity.open++
+  generation.open++
+  return OpenAnswer.make(response, run, () => {
+    activity.open--
+    generation.open--
+    if (generation.isOld && generation.open === 0) run(generation.close)
+    released()
+    // However the request ended, its client must not be left waiting.
+    if (!response.writableFinished) response.destroy()
+  })
+}
+
+/** What serves all requests, whatever the options. */
+export interface ServerParts {
+  readonly current: () => Generation
+  readonly isClosing: () => boolean
+  readonly page: ReturnType<typeof Page.make>
+  readonly metrics: Effect.Effect<string>
+  readonly memory: Bodies.BodyMemory
+  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly users: KeyUsers
+}
+
+/** A request that has been let in, or why not. */
+interface Admitted extends AuthResult {
+  /** Finds the credential that replaces the caller's key; undefined if the gateway has no keys. */
+  readonly exchange: ((routed: Routed) => Credentials.Exchange) | undefined
+}
+
+/** Lets a request in by its key, where the gateway has keys: these replace the token and the check of the host. */
+const admit = (
+  { checked: { credentials }, keyring, parts: { activity, now } }: Generation,
+  entry: AuthResult,
+  { headers, rawHeaders }: IncomingMessage
+): Admitted => {
+  if (keyring === undefined) return { ...entry, exchange: undefined }
+  const { isBearer, keys, target } = Credentials.presented(rawHeaders, entry.target)
+  const holder = keyring.check(keys, now())
+  if ("refusal" in holder) {
+    activity.denied(holder)
+    return { target, refusal: holder.refusal, exchange: undefined }
+  }
+  const exchange = (routed: Routed) =>
+    Credentials.exchange(holder, credentials.get(routed.upstream.name), routed, headers, isBearer)
+  return { target, refusal: undefined, exchange }
+}
+
+/** Answers a request for an upstream, or refuses it. */
+const forward = (
+  { current, isClosing, memory, run, users }: ServerParts,
+  entry: AuthResult,
+  request: IncomingMessage,
+  response: ServerResponse
+): void => {
+  const generation = current()
+  const { exchange: exchangeFor, refusal, target } = admit(generation, entry, request)
+  const isWebSocket = wantsWebSocket(request.headers)
+  // A WebSocket request is always a GET, in place of the POST that it replaces.
+  const method = isWebSocket ? "POST" : (request.method ?? "GET")
+  const routed = generation.route(method, target, headerReader(request.headers))
+  const refused = (refusal: Refusal): void => {
+    const refuse = Refusals.refuse(response, Refusals.refusalFor(refusal, routed.protocol))
+    answering(generation, response, run).run(refuse)
+  }
+  if (refusal !== undefined) return refused(refusal)
+  if (isClosing()) {
+    response.setHeader("connection", "close")
+    return refused(closes)
+  }
+  if (isWebSocket) {
+    response.setHeader("connection", "close, upgrade").setHeader("upgrade", "HTTP/1.1")
+    return refused(noWebSocket)
+  }
+  if ("message" in routed) return refused({ kind: "notFound", message: routed.message })
+  const { maxBodyBytes, maxHeldBytes } = generation.checked
+  const body = new Bodies.RequestBody(memory, maxHeldBytes, maxBodyBytes)
+  const exchange = exchangeFor?.(routed)
+  if (exchange !== undefined) users.enter(exchange.holder, response)
+  const answer = answering(generation, response, run, () => body.release())
+  Proxy.handle({ answering: answer, parts: generation.parts, routed, exchange, request, response }, body)
+}
+
+/** Serves all requests. */
+export const serving =
+  (parts: ServerParts): Serve =>
+  (request, response) => {
+    const { current, isClosing, metrics, page, run } = parts
+    request.on("error", () => {})
+    response.on("error", () => {})
+    const show = (shown: Effect.Effect<void>): void => {
+      const fiber = run(shown)
+      response.once("close", () => fiber.interruptUnsafe())
+    }
+    if (request.url === "/healthz") return show(plain(response, 200, "ok\n"))
+    if (request.url === "/readyz") {
+      return show(isClosing() ? plain(response, 503, "closing\n") : plain(response, 200, "ready\n"))
+    }
+    const generation = current()
+    const entry = generation.door(request)
+    const shown =
+      request.method === "POST" && entry.target === "/floodgate/caps" && entry.refusal === undefined
+        ? Caps.change(generation.checked.adminToken, generation.parts.purses, request, response)
+        : own(entry, page, metrics, request, response)
+    if (shown === undefined) forward(parts, entry, request, response)
+    else show(shown)
+  }
