@@ -9,14 +9,8 @@ import { isSecret } from "./secrets.ts"
 const maxBytes = 10_000
 const maxDollars = 1e6
 
-const headers = {
-  "content-type": "application/json",
-  "cache-control": "no-store",
-  "x-content-type-options": "nosniff"
-}
-
 const answer = (response: ServerResponse, status: number, body: object): Effect.Effect<void> =>
-  Response.whole(response, status, headers, JSON.stringify(body))
+  Response.own(response, status, JSON.stringify(body), "application/json")
 
 const refuse = (response: ServerResponse, status: number, error: string): Effect.Effect<void> =>
   answer(response, status, { error })

@@ -150,6 +150,20 @@ export const whole = (
     return end(response, body)
   })
 
+/** Answers with text of the gateway itself, which no cache may keep. */
+export const own = (
+  response: ServerResponse,
+  status: number,
+  body: string,
+  contentType = "text/plain; charset=utf-8"
+): Effect.Effect<void> =>
+  whole(
+    response,
+    status,
+    { "content-type": contentType, "cache-control": "no-store", "x-content-type-options": "nosniff" },
+    body
+  )
+
 /** Writes a body to its end, or until the client must read first. */
 const flow = async (response: ServerResponse, { read }: Engine.ByteSource): Promise<"over" | "full"> => {
   for (;;) {

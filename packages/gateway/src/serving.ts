@@ -20,15 +20,6 @@ import * as Refusals from "./refusals.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
 
-/** Answers with text of the gateway itself. */
-const plain = (response: ServerResponse, status: number, body: string, contentType = "text/plain; charset=utf-8") =>
-  Response.whole(
-    response,
-    status,
-    { "content-type": contentType, "cache-control": "no-store", "x-content-type-options": "nosniff" },
-    body
-  )
-
 const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
 const noWebSocket: Refusal = {
   kind: "upgradeRequired",
@@ -55,9 +46,9 @@ const own = (
   const file = path.slice("/floodgate".length)
   // The page itself asks for the token.
   const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
-  if (refusal !== undefined && !isOpen) return plain(response, statusOf(refusal), `${refusal.message}\n`)
+  if (refusal !== undefined && !isOpen) return Response.own(response, statusOf(refusal), `${refusal.message}\n`)
   if (path === "/metrics") {
-    return Effect.flatMap(metrics, (text) => plain(response, 200, text, Metrics.contentType))
+    return Effect.flatMap(metrics, (text) => Response.own(response, 200, text, Metrics.contentType))
   }
   return page(file, target.slice(path.length + 1), response)
 }
@@ -179,9 +170,9 @@ export const serving =
       const fiber = run(shown)
       response.once("close", () => fiber.interruptUnsafe())
     }
-    if (request.url === "/healthz") return show(plain(response, 200, "ok\n"))
+    if (request.url === "/healthz") return show(Response.own(response, 200, "ok\n"))
     if (request.url === "/readyz") {
-      return show(isClosing() ? plain(response, 503, "closing\n") : plain(response, 200, "ready\n"))
+      return show(isClosing() ? Response.own(response, 503, "closing\n") : Response.own(response, 200, "ready\n"))
     }
     const generation = current()
     const entry = generation.door(request)
