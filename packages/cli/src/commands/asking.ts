@@ -12,7 +12,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
-import { advise, AdviceFigures, at, foretold, isRecord, parseJson, plainAdvice } from "floodgate/internal"
+import { advise, AdviceFigures, at, foretold, isRecord, parseJson, plainAdvice, Words } from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import { Scenario } from "../lab/index.ts"
 import { innermost } from "./errors.ts"
@@ -78,7 +78,10 @@ const refused = (address: string, status: number, body: string): Exit.CommandErr
   if (status === 401) {
     const isAdmin = typeof error === "string" && error.startsWith("The admin token")
     const variable = isAdmin ? "FLOODGATE_GATEWAY_ADMIN_TOKEN" : "FLOODGATE_GATEWAY_TOKEN"
-    return Exit.failure("usage", `The gateway at ${address} wants its ${isAdmin ? "admin " : ""}token: set ${variable}`)
+    return Exit.failure(
+      "usage",
+      `The gateway at ${address} requires its ${isAdmin ? "admin " : ""}token: set ${variable}`
+    )
   }
   if (typeof error === "string") return Exit.failure("usage", error)
   const [first = ""] = body.split("\n")
@@ -89,7 +92,7 @@ const refused = (address: string, status: number, body: string): Exit.CommandErr
   )
 }
 
-/** Sends a request to a running gateway, and returns its JSON. Its failures to answer at all have the exit code of the network. */
+/** Sends a request to a running gateway, and returns its JSON. If nothing answers, it fails with the exit code of the network. */
 export const exchange = (
   { token, url }: GatewayAddress,
   request: HttpClientRequest.HttpClientRequest,
@@ -127,6 +130,14 @@ export const gateway = (address: GatewayAddress): AdviceSource => ({
 // Stated limits
 // -----------------------------------------------------------------------------
 
+const nameOf = (limits: Limits.Limits | undefined, concurrency: number | undefined): string => {
+  const stated = [
+    ...(limits === undefined ? [] : [Scenario.limitsText(limits)]),
+    ...(concurrency === undefined ? [] : [`${Words.counted(concurrency, "call")} at once`])
+  ]
+  return stated.length === 0 ? "no limits (none are stated)" : `the stated limits (${stated.join(", ")})`
+}
+
 /** Answers from limits that nobody uses yet. */
 export const stated = (
   limits: Limits.Limits | undefined,
@@ -144,10 +155,8 @@ export const stated = (
       const question = AdviceFigures.questionOf(topic, figures)
       return topic === "forecast" ? foretold(topic, question) : Effect.map(advise(topic, question), plainAdvice)
     }
-    const name =
-      limits === undefined ? "no limits, as none are stated" : `the stated limits (${Scenario.limitsText(limits)})`
     return {
-      name,
+      name: nameOf(limits, concurrency),
       ask: (topic, figures = {}) =>
         Effect.suspend((): Effect.Effect<unknown, { readonly message: string }, Budget.TokenBudget> =>
           answer(topic, figures)

@@ -108,7 +108,10 @@ export const capsCommand = Command.make(
     let changed: typeof ShownCap.Type | undefined
     if (reset || Option.isSome(usd)) {
       if (name === undefined)
-        return yield* Exit.failure("usage", "Say which cap to change: floodgate caps CAP --usd 20")
+        return yield* Exit.failure(
+          "usage",
+          "Say which cap to change, as in `floodgate caps search --usd 20`; `floodgate caps` lists them"
+        )
       changed = yield* change(address, { cap: name, dollars: Option.getOrUndefined(usd), reset })
     }
     const all = yield* read(address)

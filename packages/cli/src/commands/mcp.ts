@@ -121,7 +121,7 @@ const asked = (
               stated.name,
               textOf(answer),
               answer,
-              `No gateway answers, so this is from ${stated.name}, as if nobody else used them. `
+              `No gateway answers, so this assumes ${stated.name}, as if nobody else used the provider. `
             )
           )
         : Effect.fail(error)

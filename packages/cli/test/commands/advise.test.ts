@@ -41,6 +41,8 @@ describe("floodgate advise", () => {
 
   it.live("prints JSON, with the source", () =>
     Effect.gen(function* () {
+      const few = yield* advise({}, "--concurrency", "10", "--json")
+      assert.strictEqual(JSON.parse(few.out).source, "the stated limits (10 calls at once)")
       const { out } = yield* advise({}, "--agents", "104", ...incident, ...told, "--json")
       const advice = JSON.parse(out) as Record<string, unknown>
       assert.deepInclude(advice, { agents: 5, binding: "tokens", job: 104 })
@@ -48,7 +50,7 @@ describe("floodgate advise", () => {
     })
   )
 
-  it.live("says what to do if the gateway is away, is none, or wants its token", () =>
+  it.live("says what to do if no gateway answers, a token is missing, or another server answers", () =>
     Effect.gen(function* () {
       const away = yield* deserted
       const { code, err } = yield* advise({}, "--gateway", away)
@@ -58,7 +60,7 @@ describe("floodgate advise", () => {
       const secret = yield* gateway(token)
       const refused = yield* advise({}, "--gateway", secret)
       assert.strictEqual(refused.code, 2)
-      assert.include(refused.err, `The gateway at ${secret} wants its token: set FLOODGATE_GATEWAY_TOKEN`)
+      assert.include(refused.err, `The gateway at ${secret} requires its token: set FLOODGATE_GATEWAY_TOKEN`)
       assert.strictEqual((yield* advise({ FLOODGATE_GATEWAY_TOKEN: token }, "--gateway", secret)).code, 0)
       const other = yield* serve((_, response) => void response.writeHead(404).end("nothing here"))
       const wrong = yield* advise({}, "--gateway", other.url)

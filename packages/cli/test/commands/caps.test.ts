@@ -76,12 +76,12 @@ describe("floodgate caps", () => {
       const { url } = yield* gateway
       const { FLOODGATE_GATEWAY_ADMIN_TOKEN: _, ...agent } = env
       for (const [given, args, message] of [
-        [{}, [], "wants its token: set FLOODGATE_GATEWAY_TOKEN"],
+        [{}, [], "requires its token: set FLOODGATE_GATEWAY_TOKEN"],
         [agent, ["search", "--usd", "9"], "set FLOODGATE_GATEWAY_ADMIN_TOKEN to the gateway's admin token"],
         [
           { ...env, FLOODGATE_GATEWAY_ADMIN_TOKEN: token },
           ["search", "--usd", "9"],
-          "wants its admin token: set FLOODGATE_GATEWAY_ADMIN_TOKEN"
+          "requires its admin token: set FLOODGATE_GATEWAY_ADMIN_TOKEN"
         ],
         [env, ["--usd", "9"], "Say which cap to change"],
         [env, ["serch"], 'The gateway shows no cap named "serch": it has "search"'],

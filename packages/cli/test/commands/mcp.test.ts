@@ -92,7 +92,7 @@ describe("floodgate mcp", () => {
         assert.isTrue(tools.every(({ annotations }) => annotations.readOnlyHint))
         assert.match(
           textOf(await call("advise", incident)),
-          /No gateway answers, so this is from the stated limits \(60,000 tokens\/s.*Start 5 of 104 agents now/
+          /No gateway answers, so this assumes the stated limits \(60,000 tokens\/s.*Start 5 of 104 agents now/
         )
         const invalid = await call("advise", { agents: 0 })
         assert.isTrue(invalid.isError)
@@ -111,7 +111,7 @@ describe("floodgate mcp", () => {
       const answer = yield* Effect.promise(() => call("advise", { agents: 12 }))
       assert.match(
         textOf(answer),
-        /from no limits, as none are stated.*Start 1 agent now.*No limit of this pool is known/
+        /so this assumes no limits \(none are stated\).*Start 1 agent now.*No limit of this pool is known/
       )
     })
   )

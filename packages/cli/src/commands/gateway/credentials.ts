@@ -57,7 +57,7 @@ const read = (place: string, source: string): Effect.Effect<Credential, Exit.Com
   if (kind === "env" && /^\w+$/.test(name)) return fromVariable(place, name)
   return fail(
     place,
-    'expected "env:NAME", "file:PATH", or "none" for a service without keys, got something else (not shown); a credential itself does not belong into the configuration'
+    'expected "env:NAME", "file:PATH", or "none" for a service without keys, got something else (not shown); never write a credential itself into the configuration'
   )
 }
 
