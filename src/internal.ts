@@ -19,6 +19,7 @@ export * as Lru from "./domain/input/lru.ts"
 export { hint, nearest } from "./domain/input/nearest.ts"
 export { shown } from "./domain/input/shown.ts"
 export { type SilenceTimer, SilentStream, timerOf } from "./domain/input/silence.ts"
+export * as Ledger from "./domain/spending/ledger.ts"
 export { check as checkCap } from "./domain/spending/models.ts"
 export * as Words from "./domain/words.ts"
 export {

@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import type { AdviceFigures } from "floodgate/internal"
 import type { PlainAdvice } from "floodgate/promise"
 import * as Asking from "./asking.ts"
-import { invalidFlag } from "./errors.ts"
+import { invalidFlag, kebab } from "./errors.ts"
 import * as Exit from "./exit.ts"
 import * as Flags from "./flags.ts"
 import * as LimitFlags from "./limits.ts"
@@ -66,17 +66,20 @@ const figuresOf = ({
 }: AdviseFlags): AdviceFigures.AdviceFigures => {
   const given = {
     agents,
-    running,
+    asker,
     calls,
-    inputTokens,
-    outputTokens,
     firstInputTokens,
     firstOutputTokens,
+    inputTokens,
+    like,
+    model,
+    outputTokens,
+    pool,
+    running,
     secondsPerCall
   }
-  const named = { asker, like, model, pool }
   return Object.fromEntries(
-    Object.entries<Option.Option<string | number>>({ ...given, ...named }).flatMap(([name, value]) =>
+    Object.entries<Option.Option<string | number>>(given).flatMap(([name, value]) =>
       Option.isSome(value) ? [[name, value.value]] : []
     )
   )
@@ -106,10 +109,7 @@ const lines = (advice: PlainAdvice, source: string): string =>
 
 /** Names the flag in an error about a figure. */
 const named = (error: Exit.CommandError): Exit.CommandError => {
-  const message = error.message.replace(/^advice: (\w+): /, (_, name: string) => {
-    const flag = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
-    return `--${flag}: `
-  })
+  const message = error.message.replace(/^advice: (\w+): /, (_, name: string) => `--${kebab(name)}: `)
   return new Exit.CommandError({ message, exitCode: error.exitCode })
 }
 

@@ -1,6 +1,6 @@
 /** The costs of a run: predicted before it, bounded during it, and counted after it. */
 import * as Effect from "effect/Effect"
-import { Words } from "floodgate/internal"
+import { Ledger, Words } from "floodgate/internal"
 import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
@@ -37,10 +37,6 @@ export const of = (
   return Effect.succeed({ model, price, maxDollars, maxDollarsPerDay, purse })
 }
 
-const dayMillis = 86_400_000
-/** A purse keeps billionths of a dollar. */
-const perDollar = 1e9
-
 /**
  * The purse of `--max-usd-per-day`. Answers that the folder already has count on the day on which they came, so a run that was
  * stopped and resumed has one cap for the day.
@@ -48,16 +44,15 @@ const perDollar = 1e9
 export const daily = ({ maxDollarsPerDay, model }: Cost, earlier: Iterable<Results.Result>): Spending.Purse => {
   const name = "this day (--max-usd-per-day)"
   if (maxDollarsPerDay === undefined) return Spending.make(name)
-  const byEnd = new Map<number, number>()
-  for (const { model: answering, usage, when } of earlier) {
+  const paid = Array.from(earlier).flatMap(({ model: answering, usage, when }) => {
     const price = Prices.find(answering) ?? Prices.find(model)
-    if (when === undefined || price === undefined) continue
-    const ends = (Math.floor(when.answered / dayMillis) + 1) * dayMillis
-    byEnd.set(ends, (byEnd.get(ends) ?? 0) + Math.round(Prices.cost(price, usage) * perDollar))
-  }
-  const cells = Array.from(byEnd, ([ends, amount]) => ({ ends, amount })).sort((a, b) => a.ends - b.ends)
-  const total = cells.reduce((sum, { amount }) => sum + amount, 0)
-  return Spending.make(name, { dollars: maxDollarsPerDay, per: "day" }, { kept: { total, cells } })
+    if (when === undefined || price === undefined) return []
+    return [{ at: when.answered, amount: Math.round(Prices.cost(price, usage) * Ledger.perDollar) }]
+  })
+  const kept = paid
+    .sort((a, b) => a.at - b.at)
+    .reduce((account, { amount, at }) => Ledger.spend(account, amount, { _tag: "Day" }, at), Ledger.nothing)
+  return Spending.make(name, { dollars: maxDollarsPerDay, per: "day" }, { kept })
 }
 
 /** Prices are millionths of a dollar, so sums need no more digits. */
