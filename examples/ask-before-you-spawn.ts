@@ -1,4 +1,4 @@
-// An orchestrator that asks how many agents help, starts so many, waits, and asks again until all are done.
+// An orchestrator that asks how many agents help, starts that many, waits, and asks again until all are done.
 //     npm run -s example examples/ask-before-you-spawn.ts
 import * as Floodgate from "floodgate/promise"
 import { setTimeout as sleep } from "node:timers/promises"

@@ -38,7 +38,7 @@ export interface Options {
   /**
    * How many calls may wait, per pool. The next one fails at once with `QueueFull`.
    *
-   * @default Infinity: a waiting call costs about 2.5 KB, and losing work costs more.
+   * @default Infinity: a waiting reservation takes 1.7 KB, and losing work costs more.
    */
   readonly maxQueued?: number | undefined
   /**
