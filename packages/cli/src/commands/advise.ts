@@ -17,11 +17,15 @@ const text = (name: string, metavar: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar(metavar), Flags.optional(description))
 
 const flags = {
-  agents: Flags.count("agents").pipe(Flags.optional("Agents that there are to start (default: as many as help)")),
+  agents: Flags.count("agents").pipe(Flags.optional("How many agents you want to start (default: as many as help)")),
   running: Flags.number("running", "a whole number from 0", (value) => value >= 0 && Number.isSafeInteger(value)).pipe(
-    Flags.optional("Agents of yours that run already (default: as many as have calls)")
+    Flags.optional("How many of your agents already run (default: as many as have calls)")
   ),
-  like: text("like", "<name>", 'Earlier agents that did the same, such as "reviewer-*" (default: all of the pool)'),
+  like: text(
+    "like",
+    "<name>",
+    'Earlier agents that did the same work, such as "reviewer-*" (default: all of the pool)'
+  ),
   calls: Flags.count("calls").pipe(Flags.optional("Calls that each agent makes (default: 5)")),
   inputTokens: Flags.atLeastZero("input-tokens", 1e9).pipe(
     Flags.optional("Input tokens of each call (default: 10000)")
@@ -36,11 +40,15 @@ const flags = {
     Flags.optional("Output tokens of an agent's first call (default: as the others)")
   ),
   secondsPerCall: Flags.seconds("seconds-per-call", 86_400).pipe(
-    Flags.optional("How long the provider works on a call (default: as measured, or by its tokens)")
+    Flags.optional("How long the provider takes for a call (default: as measured, or estimated from its tokens)")
   ),
   model: text("model", "<name>", "The model that the agents call (default: that of the pool in use)"),
   pool: text("pool", "<name>", "The pool whose limits apply, as the status names it (default: that of the model)"),
-  asker: text("asker", "<name>", "Your name: what you are told is promised to nobody else until it expires"),
+  asker: text(
+    "asker",
+    "<name>",
+    "Your name: agents that you are advised to start are not promised to others until the advice expires"
+  ),
   gateway: Asking.gatewayFlag,
   concurrency: LimitFlags.concurrency,
   ...LimitFlags.flags,

@@ -92,7 +92,7 @@ interface Sources {
   readonly gateway: Asking.AdviceSource
   /** What answers while no gateway does. */
   readonly stated: Asking.AdviceSource
-  /** The name of this server at the gateway: what it is told is promised to nobody else. */
+  /** The name of this server at the gateway, which promises the same room to no other asker. */
   readonly asker: string
 }
 
@@ -104,7 +104,7 @@ const answered = (source: string, text: string, answer: unknown, note = ""): Ans
   return { source, text: `${note}${text}`, details }
 }
 
-/** Asks the gateway; if there is none, answers from the stated limits and says so. */
+/** Asks the gateway. If it does not answer, uses the stated limits and says so. */
 const asked = (
   { asker, gateway, stated }: Sources,
   topic: Asking.Topic,

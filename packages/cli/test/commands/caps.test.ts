@@ -43,7 +43,7 @@ const caps = (env: Record<string, string>, ...args: ReadonlyArray<string>) =>
   floodgate("caps", ...args).pipe(Effect.provide(services({ env })))
 
 describe("floodgate caps", () => {
-  it.live("shows, raises and resets a cap, which the next calls feel", () =>
+  it.live("shows, raises and resets a cap, and the next calls follow it", () =>
     Effect.gen(function* () {
       const { ask, url } = yield* gateway
       // A cent was spent, and a call may cost two and a half.
@@ -71,7 +71,7 @@ describe("floodgate caps", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("says which token is missing or wrong, and changes nothing then", () =>
+  it.live("says which token is missing or wrong, and then changes nothing", () =>
     Effect.gen(function* () {
       const { url } = yield* gateway
       const { FLOODGATE_GATEWAY_ADMIN_TOKEN: _, ...agent } = env

@@ -45,7 +45,7 @@ describe("floodgate gateway key new", () => {
     }).pipe(Effect.provide(services()))
   )
 
-  it.effect("refuses names and dates that cannot be", () =>
+  it.effect("refuses invalid names and dates", () =>
     Effect.gen(function* () {
       for (const args of [
         [],

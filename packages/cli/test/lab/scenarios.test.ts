@@ -306,7 +306,7 @@ describe.runIf(isFull)("floodgate-weighted", () => {
 
 describe("floodgate, in an outage", () => {
   for (const seconds of some([30, 60, 180], 3)) {
-    it.effect(`brings twelve agents through ${seconds} s of it, and is there 10 s after its end`, () =>
+    it.effect(`brings twelve agents through ${seconds} s of it, and notices its end within 10 s`, () =>
       Effect.gen(function* () {
         // Regression: each agent spent its five attempts, and all twelve gave up within eight seconds.
         const incident = Scenarios.byName("incident")!

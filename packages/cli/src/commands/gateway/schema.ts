@@ -10,7 +10,7 @@ const descriptions: Readonly<Record<string, string>> = {
   upstreams: "The providers' addresses by name; they replace the public ones of Anthropic, OpenAI and Gemini",
   places: "Where each model can be called: upstreams, each with its own name for the model, price and limits",
   placePolicy: "Whether a call goes where it starts first, or to the cheapest place that is fast enough",
-  placeWithin: "Within which time the cheapest place must be foreseen to end a call",
+  placeWithin: "How long a call may take; the cheapest place that is expected to answer in that time gets it",
   host: "The address to listen on; any but loopback needs a token",
   port: "The port to listen on; 0 takes a free one",
   token:
@@ -24,7 +24,7 @@ const descriptions: Readonly<Record<string, string>> = {
   keys: "Keys of the gateway, as `floodgate gateway key new NAME` prints them: names and hashes, never the keys themselves",
   credentials: 'The credential of each upstream, for a gateway with keys: "env:NAME", "file:PATH", or "none"',
   rules: "Names, weights, priorities and caps of callers, by agent, key, model or headers",
-  windows: "The shares of a subscription's windows of 5 hours and 7 days that calls may use which are not interactive",
+  windows: "The shares of a subscription's 5-hour and 7-day windows for calls that are not interactive",
   prices: "Prices of models in dollars per million tokens",
   maxHold: "How long a call may wait; a number means seconds",
   silence: "How long the caller of a waiting call receives nothing",
