@@ -48,11 +48,8 @@
  *
  * @since 0.2.0
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
-import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { harmless } from "./domain/input/callbacks.ts"
@@ -64,7 +61,7 @@ import { RunningLedger } from "./call/ledger.ts"
 import { local } from "./sharing/ledger.ts"
 import { ledgers } from "./sharing/ledgers.ts"
 import { LocalPort } from "./sharing/local.ts"
-import { type After, BudgetStore } from "./sharing/port.ts"
+import { BudgetStore, opener } from "./sharing/port.ts"
 
 export type { Kept } from "./domain/spending/ledger.ts"
 export type { Cap, Purse, Status } from "./domain/spending/models.ts"
@@ -317,18 +314,12 @@ export const open = Effect.fnUntraced(function* (
   check("Spending.open", made, options)
   const sharing = yield* BudgetStore
   if (sharing === undefined) return make(name, cap, options)
-  const clock = yield* Clock.Clock
-  const runTimer = yield* FiberSet.makeRuntime<never>()
-  const id = `${yield* Random.nextInt}.${yield* Random.nextInt}`
-  const after: After = (millis, then) => {
-    const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
-    return () => timer.interruptUnsafe()
-  }
+  const own = yield* opener
   const { changed, kept, key = name } = options
   const ledger = new RunningLedger({
     name,
     key,
-    open: (called) => sharing.open(ledgers, { name: key, id, config: inUnits(cap), clock, after, ...called }),
+    open: (called) => sharing.open(ledgers, { ...own, name: key, config: inUnits(cap), ...called }),
     kept,
     changed: changed && harmless(changed)
   })

@@ -1,13 +1,10 @@
 /** The budget service: it finds the pool of a call, and hands out reservations. */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as PubSub from "effect/PubSub"
-import * as Random from "effect/Random"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
-import { BudgetStore } from "../sharing/port.ts"
+import { BudgetStore, opener } from "../sharing/port.ts"
 import * as AtOnce from "../domain/atOnce.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { monotonic } from "../domain/input/clock.ts"
@@ -253,19 +250,14 @@ export const make = (options: BudgetOptions) => {
   const sets = Options.parse(options)
   return Effect.gen(function* () {
     const context = yield* Effect.context<never>()
-    const runTimer = yield* FiberSet.makeRuntime<never>()
+    const own = yield* opener
     const ticks = yield* Effect.acquireRelease(PubSub.sliding<void>(1), PubSub.shutdown)
     const wake = Waker.make(yield* Scheduler.Scheduler)
     const shared: CommonOptions = {
       concurrency: sets.concurrency,
       maxQueued: sets.maxQueued,
-      clock: yield* Clock.Clock,
+      ...own,
       sharing: yield* BudgetStore,
-      id: `${yield* Random.nextInt}.${yield* Random.nextInt}`,
-      after: (millis, then) => {
-        const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
-        return () => timer.interruptUnsafe()
-      },
       wake,
       changed: tickOf(ticks, wake),
       observer: observerOf(context)

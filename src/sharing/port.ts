@@ -6,9 +6,12 @@
  * takes effect when it is stored. If the state belongs to one process, that is at once. If processes share it, that is the
  * next commit, and the decision is played again whenever another process was faster. A caller need not know which port it has.
  */
-import type * as Clock from "effect/Clock"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
 import type { Blocked } from "../admission/blocked.ts"
 import type { Store } from "./models.ts"
 import type { Kind } from "./kind.ts"
@@ -82,6 +85,21 @@ export interface PortOptions<G = Config> {
   /** Called when the store cannot be reached, and waiting calls can no longer be admitted in time. */
   readonly unreachable: (cause: unknown) => void
 }
+
+/** What a process opens its ports with: its name in the states, its clock, and timers that end with the scope. */
+export const opener: Effect.Effect<Pick<PortOptions, "id" | "clock" | "after">, never, Scope.Scope> = Effect.gen(
+  function* () {
+    const runTimer = yield* FiberSet.makeRuntime<never>()
+    return {
+      id: `${yield* Random.nextInt}.${yield* Random.nextInt}`,
+      clock: yield* Clock.Clock,
+      after: (millis, then) => {
+        const timer = runTimer(Effect.andThen(Effect.sleep(millis), then))
+        return () => timer.interruptUnsafe()
+      }
+    }
+  }
+)
 
 /** A store, and how to open a port to it. */
 export interface Sharing extends Store {
