@@ -158,11 +158,6 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return this.clock.currentTimeMillisUnsafe()
   }
 
-  /** Whether purses pay for it. */
-  get isPaid(): boolean {
-    return this.purses.length > 0 || this.how.purses !== undefined || this.parts.windows.isLimiting
-  }
-
   /** Holds what the attempt opened, and the reservation that the budget gave. */
   get scope(): Scope.Closeable {
     return (this.opened ??= Scope.makeUnsafe())

@@ -159,12 +159,13 @@ export const pay = (
   estimate: Limits.Estimate,
   context: Context.Context<never>
 ): ((restore: Restore) => Effect.Effect<void, CallError>) | undefined => {
-  if (!call.isPaid) return undefined
+  const { how, parts, purses } = call
+  const { wake, windows } = parts
+  if (purses.length === 0 && how.purses === undefined && !windows.isLimiting) return undefined
   const { accounting, known, pool, price } = at
-  const { now, parts, purses, until } = call
+  const { now, until } = call
   const maxWait = Math.max(0, until - now)
   const held = { accounting, estimate, known }
-  const { wake, windows } = parts
   const { account } = at.call
   const queueing = queueingOf(call, at, now)
   const request = { purses, price, call: held, pool: pool.name, account, queueing, wake, windows, maxWait }
