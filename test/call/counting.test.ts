@@ -11,7 +11,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, ServerFailed } from "floodgate/LlmError"
 import type { Params } from "floodgate/LlmProvider"
 import { ProviderSim, Texts } from "floodgate/testing"
-import { isDone, start } from "../support/budget.ts"
+import { isDone, pool, start } from "../support/budget.ts"
 
 /** The bucket holds 100,000 tokens, and gains 100 a second. */
 const limits = { inputTokens: { perSecond: 100, burst: 100_000 } }
@@ -32,9 +32,7 @@ const ask = (countTokens: Governor.Call["countTokens"], of: Governor.Call = call
 /** Takes 50,000 tokens of the bucket. */
 const half = Effect.flatMap(Budget.TokenBudget, ({ reserve }) => reserve({ inputTokens: 50_000 }))
 
-const inFlight = Effect.flatMap(Budget.TokenBudget, ({ status }) =>
-  Effect.map(status, ({ pools }) => pools["default"]!.inFlight)
-)
+const inFlight = Effect.map(pool, ({ inFlight }) => inFlight)
 
 describe("Counting a prompt", () => {
   it.effect("lets a waiting call go as soon as its tokens are known to fit", () =>
