@@ -35,13 +35,17 @@ export interface AdviceSource {
 // -----------------------------------------------------------------------------
 
 const usualAddress = "http://127.0.0.1:8788"
+const expected = `an address such as ${usualAddress}`
+
+/** A URL with a password cannot be requested, and errors would quote it. */
+const isAddress = (text: string): boolean => {
+  const url = URL.parse(text)
+  return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === ""
+}
 
 /** The flag for the gateway to ask. */
 export const gatewayFlag = Flag.String("gateway").pipe(
-  Flag.filter(
-    (text) => /^https?:$/.test(URL.parse(text)?.protocol ?? ""),
-    () => `an address such as ${usualAddress}`
-  ),
+  Flag.filter(isAddress, () => expected),
   Flag.withMetavar("<url>"),
   optional(`The gateway to ask (default: FLOODGATE_GATEWAY_URL, or ${usualAddress})`)
 )
@@ -56,9 +60,14 @@ export interface GatewayAddress {
 export const addressOf = (given: Option.Option<string>): Effect.Effect<GatewayAddress, Exit.CommandError> =>
   Effect.gen(function* () {
     const token = yield* Config.option(Config.Redacted("FLOODGATE_GATEWAY_TOKEN"))
-    const url = yield* Config.option(Config.String("FLOODGATE_GATEWAY_URL"))
+    const variable = yield* Config.option(Config.String("FLOODGATE_GATEWAY_URL"))
+    const url = Option.getOrElse(given, () => Option.getOrElse(variable, () => usualAddress))
+    if (!isAddress(url)) {
+      const message = `FLOODGATE_GATEWAY_URL: expected ${expected}, got something else (not shown)`
+      return yield* Exit.failure("usage", message)
+    }
     return {
-      url: Option.getOrElse(given, () => Option.getOrElse(url, () => usualAddress)).replace(/\/+$/, ""),
+      url: url.replace(/\/+$/, ""),
       token: Option.getOrUndefined(token)
     }
   }).pipe(Effect.mapError(({ message }) => Exit.failure("usage", message)))

@@ -84,6 +84,20 @@ describe("floodgate advise", () => {
         assert.strictEqual(code, 2, message)
         assert.include(err, message)
       }
+      const secret = "http://me:secret@127.0.0.1:1"
+      for (const [env, args, name] of [
+        [{}, ["--gateway", secret], "--gateway"],
+        [{ FLOODGATE_GATEWAY_URL: secret }, [], "FLOODGATE_GATEWAY_URL"],
+        [{ FLOODGATE_GATEWAY_URL: "nowhere" }, [], "FLOODGATE_GATEWAY_URL"]
+      ] as const) {
+        const { code, err } = yield* advise(env, ...args)
+        assert.strictEqual(code, 2)
+        assert.include(
+          err,
+          `${name}: expected an address such as http://127.0.0.1:8788, got something else (not shown)`
+        )
+        assert.notInclude(err, "secret")
+      }
       const both = yield* advise({}, ...told, "--gateway", url)
       assert.include(both.err, "does not apply: the stated limits answer")
     })
