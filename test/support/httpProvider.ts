@@ -41,11 +41,11 @@ export const error = (
 }
 
 /** An answer with this usage. */
-export const message = (inputTokens: number, outputTokens: number) => ({
+export const message = (inputTokens: number, outputTokens: number, model = "claude-sonnet-5-20260901") => ({
   id: "msg_1",
   type: "message",
   role: "assistant",
-  model: "claude-sonnet-5-20260901",
+  model,
   content: [{ type: "text", text: "Hello" }],
   stop_reason: "end_turn",
   stop_sequence: null,

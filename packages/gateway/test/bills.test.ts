@@ -10,6 +10,7 @@ import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import { createHash } from "node:crypto"
 import { until } from "../../../test/support/gateway.ts"
+import { message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
 const prices = { "m-*": { input: 1, output: 10, maxOutput: 1_000 } }
@@ -51,17 +52,6 @@ const world = Effect.fnUntraced(function* (answer: Handler, options: Gateway.Opt
   return { ask, counted, upstream, url }
 })
 
-const message = (input: number, output: number) =>
-  JSON.stringify({
-    id: "msg_1",
-    type: "message",
-    role: "assistant",
-    model: "m",
-    content: [{ type: "text", text: "Hello" }],
-    stop_reason: "end_turn",
-    usage: { input_tokens: input, output_tokens: output }
-  })
-
 const json = { "content-type": "application/json" }
 const sha256 = (key: string) => createHash("sha256").update(key).digest("hex")
 
@@ -74,7 +64,7 @@ describe("the bills of a gateway", () => {
           calls++
           // A rejection costs nothing, and its retry is billed once.
           if (calls === 1) response.writeHead(529, { ...json, "retry-after": "0" }).end("{}")
-          else response.writeHead(200, json).end(message(100, 20))
+          else response.writeHead(200, json).end(JSON.stringify(message(100, 20, "m")))
         },
         {
           keys: ["search", "ads"].map((name) => ({ name, sha256: sha256(name) })),
@@ -149,7 +139,9 @@ describe("the bills of a gateway", () => {
 
   it.live("have a bounded number of series, whatever models callers invent", () =>
     Effect.gen(function* () {
-      const here = yield* world((_, response) => void response.writeHead(200, json).end(message(10, 1)))
+      const here = yield* world(
+        (_, response) => void response.writeHead(200, json).end(JSON.stringify(message(10, 1, "m")))
+      )
       const calls = 1_100
       const ask = (n: number) => here.ask("k", `m-${n}`)
       yield* Effect.forEach(

@@ -15,6 +15,7 @@ import { RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
 import { maxValues } from "../../../src/protocol/jsonValues.ts"
 import { isFull, sized, some } from "../../../test/support/size.ts"
 import { conversations } from "../../../test/support/conversations.ts"
+import { message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
 // What bodies cost. `bodies.soak.ts` has the sizes that harm a process. These use real HTTP, so they run on the real clock.
@@ -80,17 +81,9 @@ const post = (url: string, path: string, body: string | Buffer<ArrayBuffer>) =>
     return { status: response.status, headers: response.headers, text: await response.text() }
   })
 
-const message = JSON.stringify({
-  id: "m",
-  type: "message",
-  role: "assistant",
-  model: "claude-sonnet-5",
-  content: [{ type: "text", text: "Hi" }],
-  stop_reason: "end_turn",
-  usage: { input_tokens: 9, output_tokens: 1 }
-})
+const reply = JSON.stringify(message(9, 1, "claude-sonnet-5"))
 const answers: Handler = (_, response) =>
-  void response.writeHead(200, { "content-type": "application/json" }).end(message)
+  void response.writeHead(200, { "content-type": "application/json" }).end(reply)
 
 const paths = {
   "anthropic-messages": "/v1/messages",
@@ -226,8 +219,8 @@ describe("bodies of a gateway", () => {
     })
   )
 
-  const padded = (bytes: number) => message.replace("{", `{"padding":"${"x".repeat(bytes)}",`)
-  const many = message.replace("{", `{"padding":[${"{},".repeat(300_000)}{}],`)
+  const padded = (bytes: number) => reply.replace("{", `{"padding":"${"x".repeat(bytes)}",`)
+  const many = reply.replace("{", `{"padding":[${"{},".repeat(300_000)}{}],`)
   const whole =
     (text: string): Handler =>
     (_, response) =>

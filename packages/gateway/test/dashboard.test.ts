@@ -11,6 +11,7 @@ import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { parse } from "yaml"
+import { message } from "../../../test/support/httpProvider.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 
 interface Panel {
@@ -32,13 +33,7 @@ const dashboard = JSON.parse(readFileSync(join(folder, "grafana.json"), "utf8"))
 
 /** Metrics that exist only after their first event. */
 const rejected = '{"type":"error","error":{"type":"rate_limit_error","message":"Too fast"}}'
-const answer = JSON.stringify({
-  id: "msg_1",
-  type: "message",
-  model: "claude-sonnet-5",
-  content: [{ type: "text", text: "Hello" }],
-  usage: { input_tokens: 9, output_tokens: 9 }
-})
+const answer = JSON.stringify(message(9, 9, "claude-sonnet-5"))
 
 const sha256 = createHash("sha256").update("fg-key").digest("hex")
 

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
 // These use real HTTP, so they run on the real clock. They wait only for conditions.
@@ -45,23 +46,12 @@ const world = Effect.fnUntraced(function* (
   return { url: gateway.url, upstream, gateway }
 })
 
-const message = (input: number, output: number) =>
-  JSON.stringify({
-    id: "msg_1",
-    type: "message",
-    role: "assistant",
-    model: "claude-test",
-    content: [{ type: "text", text: "Hello" }],
-    stop_reason: "end_turn",
-    usage: { input_tokens: input, output_tokens: output }
-  })
-
 const gives =
   (output: number): Handler =>
   (_, response) =>
     void response
       .writeHead(200, { "content-type": "application/json" })
-      .end(message(0, output) /* the prompt is free */)
+      .end(JSON.stringify(message(0, output, "claude-test")) /* the prompt is free */)
 
 interface Got {
   readonly status: number
@@ -189,7 +179,9 @@ describe("dollars at the gateway", () => {
         max = Math.max(max, ++open)
         setTimeout(() => {
           open--
-          response.writeHead(200, { "content-type": "application/json" }).end(message(1, 25_000))
+          response
+            .writeHead(200, { "content-type": "application/json" })
+            .end(JSON.stringify(message(1, 25_000, "claude-test")))
         }, 5)
       }
       const here = yield* world(answer, { rules: [{ cap: { dollars: 4 } }] })

@@ -11,6 +11,7 @@ import { createServer } from "node:http"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
+import { message } from "../../../test/support/httpProvider.ts"
 import * as Redis from "../../redis/test/server.ts"
 
 const model = "claude-sonnet-5-5"
@@ -29,17 +30,7 @@ const provider = async () => {
     request.resume()
     calls++
     setTimeout(() => {
-      response.writeHead(200, { "content-type": "application/json" }).end(
-        JSON.stringify({
-          id: `msg_${calls}`,
-          type: "message",
-          role: "assistant",
-          model,
-          content: [{ type: "text", text: "Hello" }],
-          stop_reason: "end_turn",
-          usage: { input_tokens: 10, output_tokens: used }
-        })
-      )
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(message(10, used, model)))
     }, 500)
   }).listen(0, "127.0.0.1")
   await once(server, "listening")

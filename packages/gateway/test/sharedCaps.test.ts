@@ -10,6 +10,7 @@ import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { message } from "../../../test/support/httpProvider.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 
 const prices = { "claude-test": { input: 0, output: 10 } }
@@ -32,17 +33,9 @@ const memory = (): BudgetStore.Store => {
 /** Answers that use 1,000 tokens of output, which cost a cent. */
 const provider = serve((_, response) => {
   setTimeout(() => {
-    response.writeHead(200, { "content-type": "application/json" }).end(
-      JSON.stringify({
-        id: "msg_1",
-        type: "message",
-        role: "assistant",
-        model: "claude-test",
-        content: [{ type: "text", text: "Hello" }],
-        stop_reason: "end_turn",
-        usage: { input_tokens: 1, output_tokens: 1_000 }
-      })
-    )
+    response
+      .writeHead(200, { "content-type": "application/json" })
+      .end(JSON.stringify(message(1, 1_000, "claude-test")))
   }, 20)
 })
 

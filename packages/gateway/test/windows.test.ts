@@ -6,11 +6,12 @@ import * as Metric from "effect/Metric"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { message } from "../../../test/support/httpProvider.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 
 const resetsAt = Math.round(Date.now() / 1_000) + 7_200
 
-/** A provider that tells more of the window with each answer. */
+/** A provider whose answers report these fractions of the window as used, one after the other. */
 const provider = (fractions: ReadonlyArray<number>) => {
   let calls = 0
   return serve((_, response) => {
@@ -24,17 +25,7 @@ const provider = (fractions: ReadonlyArray<number>) => {
         "anthropic-ratelimit-unified-7d-utilization": "0.25",
         "anthropic-ratelimit-unified-7d-reset": String(resetsAt + 86_400)
       })
-      .end(
-        JSON.stringify({
-          id: "msg_1",
-          type: "message",
-          role: "assistant",
-          model: "claude-sonnet-5-5",
-          content: [{ type: "text", text: "Hello" }],
-          stop_reason: "end_turn",
-          usage: { input_tokens: 10, output_tokens: 100 }
-        })
-      )
+      .end(JSON.stringify(message(10, 100, "claude-sonnet-5-5")))
   })
 }
 
