@@ -12,12 +12,27 @@ import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import * as Net from "node:net"
+import type { Handler } from "./httpServer.ts"
 
 const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
 
 /** Waits until a condition holds, or the test times out. */
 export const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
   Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
+
+/** Answers a call of any protocol: the answer has the usage where each of them looks for it. */
+export const answersAny =
+  (input: number, output: number): Handler =>
+  (_, response) =>
+    void response.writeHead(200, { "content-type": "application/json" }).end(
+      JSON.stringify({
+        id: "c1",
+        model: "m",
+        choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
+        usage: { prompt_tokens: input, completion_tokens: output, input_tokens: input, output_tokens: output },
+        usageMetadata: { promptTokenCount: input, candidatesTokenCount: output }
+      })
+    )
 
 /** A gateway to one upstream, which a test can close before it ends. It logs nothing. */
 export const gatewayTo = Effect.fnUntraced(function* (

@@ -9,6 +9,7 @@ import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import * as Http from "node:http"
 import { gzipSync } from "node:zlib"
+import { answersAny } from "../../../test/support/gateway.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
 // Callers who try to evade their caps and limits. These use real HTTP, so they run on the real clock.
@@ -20,16 +21,7 @@ interface World {
 }
 
 /** Calls cost a dollar. */
-const answers: Handler = (_, response) =>
-  void response.writeHead(200, { "content-type": "application/json" }).end(
-    JSON.stringify({
-      id: "c1",
-      model: "m",
-      choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
-      usage: { prompt_tokens: 0, completion_tokens: 100_000, output_tokens: 100_000, input_tokens: 0 },
-      usageMetadata: { promptTokenCount: 0, candidatesTokenCount: 100_000 }
-    })
-  )
+const answers = answersAny(0, 100_000)
 
 const world = Effect.fnUntraced(function* (
   options: Gateway.Options,

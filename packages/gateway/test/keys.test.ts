@@ -3,21 +3,10 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Gateway from "@floodgate/gateway"
 import { createHash } from "node:crypto"
-import { dial, gatewayTo, requestOf, until } from "../../../test/support/gateway.ts"
+import { answersAny, dial, gatewayTo, requestOf, until } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 
 // Keys of the gateway's own. These use real HTTP, so they run on the real clock.
-
-const answers: Handler = (_, response) =>
-  void response.writeHead(200, { "content-type": "application/json" }).end(
-    JSON.stringify({
-      id: "c1",
-      model: "m",
-      choices: [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }],
-      usage: { prompt_tokens: 9, completion_tokens: 3, input_tokens: 9, output_tokens: 3 },
-      usageMetadata: { promptTokenCount: 9, candidatesTokenCount: 3 }
-    })
-  )
 
 const search = "fg-search-0123456789"
 const ads = "fg-ads-0123456789"
@@ -41,7 +30,7 @@ const credentials = {
   gemini: Redacted.make(provider)
 }
 
-const world = Effect.fnUntraced(function* (options: Gateway.Options = {}, answer: Handler = answers) {
+const world = Effect.fnUntraced(function* (options: Gateway.Options = {}, answer: Handler = answersAny(9, 3)) {
   const upstream = yield* serve(answer)
   return { upstream, ...(yield* gatewayTo(upstream.url, { keys, credentials, ...options })) }
 })
