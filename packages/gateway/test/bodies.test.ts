@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Schedule from "effect/Schedule"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
@@ -13,6 +12,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
 import { maxValues } from "../../../src/protocol/jsonValues.ts"
+import { until } from "../../../test/support/gateway.ts"
 import { isFull, sized, some } from "../../../test/support/size.ts"
 import { conversations } from "../../../test/support/conversations.ts"
 import { message } from "../../../test/support/httpProvider.ts"
@@ -56,9 +56,6 @@ const world = Effect.fnUntraced(function* (
   )
   return { url, upstream, queued, left, open }
 })
-
-const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
-  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
 /** Sends bytes without keeping them. */
 const send = (url: string, path: string, body: Buffer) =>

@@ -10,6 +10,7 @@ import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
 import type * as Http from "node:http"
 import * as Net from "node:net"
+import { until } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 import { sized } from "../../../test/support/size.ts"
 
@@ -47,9 +48,6 @@ const world = Effect.fnUntraced(function* (answer: Handler, options: Gateway.Opt
   )
   return { url, upstream, inFlight, queued, open }
 })
-
-const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
-  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
 /** Waits until all calls have left nothing behind. */
 const nothingLeft = ({ inFlight, open, queued }: Effect.Success<ReturnType<typeof world>>) =>

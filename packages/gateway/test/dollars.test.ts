@@ -4,11 +4,11 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { until } from "../../../test/support/gateway.ts"
 import { message } from "../../../test/support/httpProvider.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
@@ -99,9 +99,6 @@ const figures = (url: string) =>
       }>
     }
   })
-
-const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
-  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("5 millis") })
 
 describe("dollars at the gateway", () => {
   // Regression: each of these spent more than the cap.

@@ -6,7 +6,6 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
@@ -16,6 +15,7 @@ import type * as Http from "node:http"
 import * as Net from "node:net"
 import { gzipSync } from "node:zlib"
 import { geminiList } from "../../../test/protocol/fixtures.ts"
+import { until } from "../../../test/support/gateway.ts"
 import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
 
 // These use real HTTP, so they run on the real clock. They wait for conditions, or for times of the gateway that are cut short.
@@ -63,9 +63,6 @@ const world = Effect.fnUntraced(function* (
   )
   return { url: gateway.url, upstream, bodies, pool, close }
 })
-
-const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
-  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("2 millis") })
 
 /** Waits until everything has been released; the timeout of the test is the limit. */
 const idle = ({ pool }: World) => until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)

@@ -4,19 +4,19 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Budget from "floodgate/Budget"
 import * as BudgetStore from "floodgate/BudgetStore"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
+import { until } from "../../../test/support/gateway.ts"
 import { message } from "../../../test/support/httpProvider.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 
 const prices = { "claude-test": { input: 0, output: 10 } }
 const adminToken = "operators-only-1234"
 
-/** A store in memory that tells the time. */
+/** A store in memory that returns the time, as Redis does. */
 const memory = (): BudgetStore.Store => {
   const values = new Map<string, BudgetStore.Stored>()
   const now = (stored: BudgetStore.Stored | undefined) => stored && { ...stored, utc: Date.now() }
@@ -89,11 +89,8 @@ const change = (url: string, body: object, token = adminToken) =>
     return { status: response.status, body: (await response.json()) as { readonly error?: string } & Partial<Shown> }
   })
 
-const until = <A>(effect: Effect.Effect<A>, holds: (value: A) => boolean): Effect.Effect<A> =>
-  Effect.repeat(effect, { until: holds, schedule: Schedule.spaced("20 millis") })
-
 describe("a cap of two gateways", { timeout: 20_000 }, () => {
-  it.live("is one cap for both from the reload on that gives its rule a name", () =>
+  it.live("becomes one cap for both when a reload gives its rule a name", () =>
     Effect.gen(function* () {
       const upstream = yield* provider
       const store = memory()
@@ -185,7 +182,7 @@ describe("a cap of two gateways", { timeout: 20_000 }, () => {
     )
   )
 
-  it.live("is changed by nobody else, and by no change that says too little", () =>
+  it.live("is changed only by an operator, and only by a complete change", () =>
     Effect.gen(function* () {
       const upstream = yield* provider
       const rules = [{ cap: { dollars: 0.03 } }]
