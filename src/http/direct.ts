@@ -1,6 +1,6 @@
 /**
- * Drives a call by the callbacks of its transport. Nothing of it enters Effect, unless the call has to wait or fails: then what is
- * left of it is an effect. The functions of `attempt.ts` decide what an answer means, as they do for the Effect driver.
+ * Drives a call by the callbacks of its transport. The call enters Effect only if it has to wait or fails: then an effect does the
+ * rest of it. The functions of `attempt.ts` decide what an answer means, as they do for the Effect driver.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -66,7 +66,7 @@ class FlowSilence extends SilentStream {
  */
 export class DrivenExchange<R extends ProviderResponse> implements Intake<R>, ChunkFlow, DrivenCall {
   private readonly parts: ExchangeParts<R>
-  /** Whether nothing more concerns it: it has ended, or its call goes on in Effect. */
+  /** Whether it takes no further part, because it has ended or its call continues in Effect. */
   private isOver = false
   private abort: (reason: unknown) => void = constVoid
   private reply!: AttemptReply<R>

@@ -12,8 +12,8 @@ interface Settlers {
 /**
  * Gives the caller its response. It is mutable.
  *
- * Whatever is open refers to it, and a body that nobody reads must still be garbage collected. So it refers to the response and its
- * body only while the caller waits for them.
+ * The open connection and the signals refer to it, and a body that nobody reads must still be garbage collected. So it refers to
+ * the response and its body only while the caller waits for them.
  */
 export class FetchAnswer implements Outlet<FetchResponse> {
   readonly response: Promise<Response>

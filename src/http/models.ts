@@ -186,7 +186,7 @@ export interface HttpCall {
   readonly hold: ((bytes: number) => boolean) | undefined
   /** The places of its model; undefined if it goes where it is sent. */
   readonly places: ParsedPlaces<HttpPlace> | undefined
-  /** Counts the tokens of its prompt, where the way in can. */
+  /** Counts the tokens of its prompt, if the adapter can. */
   readonly countTokens?: Effect.Effect<number, unknown> | undefined
 }
 
@@ -269,7 +269,7 @@ export interface Outlet<R extends ProviderResponse> {
   readonly end: () => void
   /** A stream broke off after its first content. */
   readonly cut: (thrown: unknown) => void
-  /** The call waits or has failed, and goes on as an effect. */
+  /** The call waits or has failed, and continues as an effect. */
   readonly goOn: (call: Effect.Effect<CallResult<R>, unknown>) => void
 }
 

@@ -107,7 +107,7 @@ export const describe: Protocol["describe"] = (body, route) => {
     stream: route.operation === "stream" || body["stream"] === true,
     continues,
     stored: continues !== undefined || sum.stored === true,
-    // Its limits are its own: https://platform.claude.com/docs/en/build-with-claude/fast-mode
+    // The fast mode has limits of its own: https://platform.claude.com/docs/en/build-with-claude/fast-mode
     ...(body["speed"] === "fast" ? { fast: true, tier: "fast" } : undefined),
     ...(body["inference_geo"] === "us" ? { priceFactor: withinTheUs } : undefined),
     needsUsageRequest: false

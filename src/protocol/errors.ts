@@ -276,10 +276,10 @@ const resumesAt = (
   return wait === undefined ? undefined : now + wait
 }
 
-/** No rate limit asks for a longer wait. The longest window of a subscription, apart from a week, is 5 hours. */
+/** No rate limit asks for a longer wait: apart from the week, the longest window of a subscription has 5 hours. */
 const maxRateLimitMillis = 6 * 3_600_000
 
-/** A spend limit may have the type of a rate limit. Then only its wait, of days, tells them apart. */
+/** A provider may report a spend limit with the type of a rate limit. Only its wait of days shows what it is. */
 const byWait = (reason: FailureReason, stated = 0): FailureReason =>
   reason === "RateLimited" && stated > maxRateLimitMillis ? "SpendLimited" : reason
 

@@ -1,10 +1,10 @@
 /**
  * Reads rate limits from the headers of a response.
  *
- * It understands Anthropic's `anthropic-ratelimit-*` (with the long windows of subscriptions), the `x-ratelimit-*` of OpenAI and compatible
- * services, and the IETF draft in its current and its older form. Values come from outside, so they are bounded: a limit
- * below 1 or above 10^12 and a negative number count as absent. When a limit of a minute resets is not read, because the budget does not
- * use it: providers mean different things by it.
+ * It understands Anthropic's `anthropic-ratelimit-*`, also the long windows of subscriptions, the `x-ratelimit-*` of OpenAI and
+ * compatible services, and the IETF draft in its current and its older form. Values come from outside, so they are bounded: a
+ * limit below 1 or above 10^12 and a negative number count as absent. Of all limits only the long windows are read with the time of
+ * their reset, because providers mean different things by that of the others, and the budget does not use it.
  *
  * Sources:
  *
@@ -138,7 +138,7 @@ const anthropicNames = (prefix: string) => {
   }
 }
 const standard = anthropicNames("anthropic-ratelimit")
-/** The limits of the fast mode, which only answers in that mode have: https://platform.claude.com/docs/en/build-with-claude/fast-mode */
+/** The limits of the fast mode. Only answers in that mode have them: https://platform.claude.com/docs/en/build-with-claude/fast-mode */
 const fast = anthropicNames("anthropic-fast")
 
 const anthropic = (header: HeaderReader): Dimensions => {
@@ -247,7 +247,7 @@ const draft = (header: HeaderReader): Dimensions => {
 const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
 const unified = "anthropic-ratelimit-unified"
-/** The long windows of a subscription, and what the header of the status calls them. */
+/** The long windows of a subscription, and their names in the header `representative-claim`. */
 const longWindows = [
   { name: "5h", claim: "five_hour", used: `${unified}-5h-utilization`, reset: `${unified}-5h-reset` },
   { name: "7d", claim: "seven_day", used: `${unified}-7d-utilization`, reset: `${unified}-7d-reset` }
@@ -263,8 +263,8 @@ const epochMillis = (text: string | null | undefined): number | undefined => {
 const maxEpochMillis = 1e14
 
 /**
- * The long windows of an Anthropic subscription. Accounts that pay for more than their windows (overage) send no fractions, and
- * then there is nothing to keep.
+ * The long windows of an Anthropic subscription; undefined if there are none. The answers to accounts that pay for more than their
+ * windows (overage) have no fractions.
  */
 const windowsOf = (header: HeaderReader): Limits.Signal["windows"] => {
   const found: Record<string, Signal.WindowSignal> = {}
@@ -302,8 +302,8 @@ export const signalOf = (header: HeaderReader): Limits.Signal | undefined => {
 export const maxRetryAfterMillis = hour
 
 /**
- * How long the provider asks to wait, in milliseconds, above 0 and however long: `retry-after-ms`, or `retry-after` as seconds or as
- * an HTTP date. Zero, a date in the past and malformed values count as absent.
+ * How long the provider asks to wait, in milliseconds, above 0 and without an upper bound: `retry-after-ms`, or `retry-after` as
+ * seconds or as an HTTP date. Zero, a date in the past and malformed values count as absent.
  *
  * Source: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
  */
@@ -317,7 +317,7 @@ export const statedWaitMillis = (header: HeaderReader, now: number): number | un
   ].find((millis) => millis > 0)
 }
 
-/** How long to wait as the provider asks, in milliseconds, above 0 and at most an hour. */
+/** How long to wait because the provider asks for it, in milliseconds, above 0 and at most an hour. */
 export const retryAfterMillis = (header: HeaderReader, now: number): number | undefined => {
   const millis = statedWaitMillis(header, now)
   return millis === undefined ? undefined : Math.min(millis, maxRetryAfterMillis)

@@ -163,7 +163,7 @@ describe("failures", () => {
     })
     assert.deepInclude(after(6 * 3_600_000), { reason: "RateLimited" })
     assert.deepInclude(after(6 * 3_600_000 + 1), { reason: "SpendLimited" })
-    // An overload is none, however long it lasts.
+    // An overload is never a spend limit, however long it lasts.
     assert.deepInclude(failureOf(anthropic, 529, "", { "retry-after": "172800" }), { reason: "Overloaded" })
   })
 

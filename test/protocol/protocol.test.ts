@@ -68,10 +68,10 @@ describe("match", () => {
     ["/audio/speech", "openai-requests generate /v1/audio/speech"],
     ["/openai/deployments/d/audio/speech", "openai-requests generate /openai/deployments/d/audio/speech"],
     ["/v1/moderations", "openai-requests generate /v1/moderations"],
-    // Uploads, whose limits are others.
+    // Uploads have other limits.
     ["/v1/images/edits", "openai-chat passThrough /v1/images/edits"],
     ["/v1/audio/transcriptions", "openai-chat passThrough /v1/audio/transcriptions"],
-    // Ollama's own, with another body.
+    // Ollama's own route takes another body.
     ["/api/embeddings", undefined],
     ["/v1beta/models/m:embedContent", "gemini-embeddings embed /v1beta/models/m:embedContent"],
     ["/models/m:batchEmbedContents", "gemini-embeddings embed /v1beta/models/m:batchEmbedContents"],

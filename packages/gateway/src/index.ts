@@ -20,8 +20,8 @@
  *   nothing for a minute is disconnected.
  * - When the scope closes, new requests are answered with 503, and the server closes when the clients of running requests have
  *   received their answers, at most after `drain`.
- * - `GET /floodgate/advice` says how many more agents help now (see `Agents.advise`), and `/floodgate/forecast` what agents would
- *   take that all start now.
+ * - `GET /floodgate/advice` says how many more agents help now (see `Agents.advise`), and `GET /floodgate/forecast` how long agents
+ *   would take if all of them started now.
  * - `GET /floodgate/` is a live page, `/metrics` is for Prometheus, `/healthz` answers while the gateway runs, and `/readyz`
  *   while it accepts requests.
  *

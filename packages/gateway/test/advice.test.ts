@@ -100,7 +100,7 @@ describe("a gateway", () => {
       })
     )
 
-    it.live("wants the token, and refuses websites as the status does", () =>
+    it.live("requires the token, and refuses websites as the status does", () =>
       Effect.gen(function* () {
         const secret = yield* gatewayTo((yield* upstream).url, { token: "0123456789abcdef" }, limits)
         const open = yield* gatewayTo((yield* upstream).url, {}, limits)
@@ -118,7 +118,7 @@ describe("a gateway", () => {
   })
 
   describe("GET /floodgate/forecast", () => {
-    it.live("says when agents end that all start now", () =>
+    it.live("says when all agents would end if they started now", () =>
       Effect.gen(function* () {
         const { url } = yield* gatewayTo((yield* upstream).url, {}, limits)
         const { body } = yield* ask(url, `forecast?agents=12&${incident}`)
