@@ -6,12 +6,10 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Budget from "floodgate/Budget"
 import * as State from "../../src/sharing/state.ts"
 import { keyOf } from "../../packages/redis/src/store.ts"
-import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import * as World from "./world.ts"
 
 const redis = await World.redis()
@@ -76,14 +74,7 @@ const busy = Effect.fnUntraced(function* (world: World.World) {
 const served = (process: World.Process): Effect.Effect<void, unknown> =>
   Effect.timeout(Effect.retry(process.call(call), Schedule.spaced(250)), "2 minutes")
 
-/** Plays a scene in simulated time, on an empty store. */
-const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
-  redis.reset()
-  const time = VirtualTime.make((millis) => millis)
-  const exit = time.run(Effect.flatMap(World.make(redis, time), scene).pipe(Random.withSeed("absurd")))
-  if (Exit.isFailure(exit)) throw Cause.squash(exit.cause)
-  return exit.value
-}
+const play = World.player(redis, "absurd")
 
 /** A state with something in every place, and the paths of its numbers. */
 export const text = play((world) => Effect.map(busy(world), stored))

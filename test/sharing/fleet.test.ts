@@ -13,7 +13,6 @@ import { countedBy } from "../support/budget.ts"
 import * as State from "../../src/sharing/state.ts"
 import * as Text from "../../src/sharing/text.ts"
 import { keyOf } from "../../packages/redis/src/store.ts"
-import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import * as World from "./world.ts"
 import { sized, some } from "../support/size.ts"
 
@@ -22,14 +21,7 @@ const limit = { perSecond: 100_000, burst: 200_000 }
 /** Where the pool is in Redis. */
 const key = keyOf("world", State.keyOf("default"))
 
-/** Plays a scene in simulated time, with an empty store. */
-const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
-  redis.reset()
-  const time = VirtualTime.make((millis) => millis)
-  const exit = time.run(Effect.flatMap(World.make(redis, time), scene).pipe(Random.withSeed("fleet")))
-  if (Exit.isFailure(exit)) throw new Error("the scene failed", { cause: exit.cause })
-  return exit.value
-}
+const play = World.player(redis, "fleet")
 
 /** The law of the pool in Redis, if there is one. */
 const stored = () => {

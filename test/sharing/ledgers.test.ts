@@ -2,12 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Random from "effect/Random"
 import * as Budget from "floodgate/Budget"
 import * as Spending from "floodgate/Spending"
 import { readFileSync } from "node:fs"
-import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import { keyOf } from "../../packages/redis/src/store.ts"
 import * as LedgerText from "../../src/sharing/ledgerText.ts"
 import * as Fault from "../support/fault.ts"
@@ -19,13 +16,7 @@ import * as World from "./world.ts"
 const redis = await World.redis()
 const key = keyOf("world", LedgerText.keyOf("us"))
 
-const play = <A, E>(scene: (world: World.World) => Effect.Effect<A, E>): A => {
-  redis.reset()
-  const time = VirtualTime.make((millis) => millis)
-  const exit = time.run(Effect.flatMap(World.make(redis, time), scene).pipe(Random.withSeed("ledgers")))
-  if (Exit.isFailure(exit)) throw new Error("the scene failed", { cause: exit.cause })
-  return exit.value
-}
+const play = World.player(redis, "ledgers")
 
 /** Opens the purse "us" in a process. */
 const open = (process: World.Process, cap: Spending.Cap, options?: Parameters<typeof Spending.open>[2]) =>
@@ -265,13 +256,7 @@ describe("storms show a ledger", { timeout: 180_000 }, () => {
   for (const { isLossyStore = false, seed = 1, ...fault } of some(bugs, 6)) {
     it.effect(`without ${fault.without}`, () =>
       Fault.notices(fault, (take) =>
-        Effect.gen(function* () {
-          const code: World.Code = {
-            Budget: yield* take<World.Code["Budget"]>("Budget.ts"),
-            BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
-            makeStore: World.library.makeStore,
-            Spending: yield* take<World.Code["Spending"]>("Spending.ts")
-          }
+        Effect.map(World.codeOf(take), (code) => {
           const seeds = Array.from({ length: 60 }, (_, n) => seed + n)
           const shows = (each: number) => LedgerStorm.isBroken(LedgerStorm.plan(each, isLossyStore), redis, code)
           return seeds.some(shows) ? undefined : `none of 60 seeds from ${seed} on shows it`

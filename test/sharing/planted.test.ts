@@ -136,17 +136,7 @@ describe("storms show a fleet", { timeout: 180_000 }, () => {
 
   for (const bug of some(codeBugs, 6)) {
     it.effect(`without ${bug.without}`, () =>
-      Fault.notices(bug, (take) =>
-        Effect.gen(function* () {
-          const code: World.Code = {
-            Budget: yield* take<World.Code["Budget"]>("Budget.ts"),
-            BudgetStore: yield* take<World.Code["BudgetStore"]>("BudgetStore.ts"),
-            makeStore: World.library.makeStore,
-            Spending: World.library.Spending
-          }
-          return problemOf(code, bug)
-        })
-      )
+      Fault.notices(bug, (take) => Effect.map(World.codeOf(take), (code) => problemOf(code, bug)))
     )
   }
 

@@ -18,7 +18,8 @@ import * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import * as Spending from "floodgate/Spending"
 import { make as makeStore } from "../../packages/redis/src/store.ts"
-import type { VirtualTime } from "../../benchmark/weather/virtualTime.ts"
+import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
+import type { Import } from "../support/fault.ts"
 import * as LuaRedis from "./luaRedis.ts"
 
 /** What the network does to each message. */
@@ -49,6 +50,17 @@ export interface Code {
 }
 
 export const library: Code = { Budget, BudgetStore, makeStore, Spending }
+
+/** The code of a copy of the sources. */
+export const codeOf = (take: Import): Effect.Effect<Code> =>
+  Effect.gen(function* () {
+    return {
+      ...library,
+      Budget: yield* take<Code["Budget"]>("Budget.ts"),
+      BudgetStore: yield* take<Code["BudgetStore"]>("BudgetStore.ts"),
+      Spending: yield* take<Code["Spending"]>("Spending.ts")
+    }
+  })
 
 /** How a store replaces a value. */
 export type Swap = BudgetStore.Store["swap"]
@@ -160,7 +172,7 @@ const clockWith = (
 
 export const make = (
   redis: LuaRedis.LuaRedis,
-  { after, soon }: VirtualTime,
+  { after, soon }: VirtualTime.VirtualTime,
   { Budget, BudgetStore, makeStore } = library
 ): Effect.Effect<World> =>
   Effect.map(Effect.all([Clock.Clock, Random.Random]), ([clock, random]) => {
@@ -306,6 +318,17 @@ export const make = (
 
 /** A Lua for a file of tests: each test wipes it. */
 export const redis = LuaRedis.make
+
+/** Plays scenes in simulated time, each with an empty store. */
+export const player =
+  (redis: LuaRedis.LuaRedis, seed: string) =>
+  <A, E>(scene: (world: World) => Effect.Effect<A, E>): A => {
+    redis.reset()
+    const time = VirtualTime.make((millis) => millis)
+    const exit = time.run(Effect.flatMap(make(redis, time), scene).pipe(Random.withSeed(seed)))
+    if (Exit.isFailure(exit)) throw new Error("the scene failed", { cause: exit.cause })
+    return exit.value
+  }
 
 // -----------------------------------------------------------------------------
 // Judges: they know the limit and the log, and nothing of the library
