@@ -142,7 +142,7 @@ export const ofRace = (figures: ScenarioFigures): Headline => {
     )
   const subject = results.find(({ strategy }) => strategy === told) ?? quickest ?? results[0]
   if (subject === undefined) return { text: "", tiles: [] }
-  // The library told less is no rival of itself.
+  // A variant of the library with less information is not a rival.
   const others = results.filter((one) => one !== subject && one.strategy !== "oracle" && !isPartlyTold(one.strategy))
   const lost = others
     .filter((one) => !isDone(one))
