@@ -243,6 +243,24 @@ describe("Places", () => {
       }).pipe(Effect.provide(client([place("a", a.layer), place("b", b.layer)])))
     })
 
+    for (const [what, limited, refusal] of [
+      ["maxWait", create({ maxWait: "5 seconds" }), "longer than its maxWait of 5s"],
+      ["its deadline", Retry.withDeadline(create(), "5 seconds"), "longer than the 5s to its deadline"]
+    ] as const) {
+      it.effect(`refuses a call at once if all places are set aside for longer than ${what}`, () => {
+        const [a, b] = [0, 1].map(() => provider(() => new AccessDenied({ status: 401 })))
+        return Effect.gen(function* () {
+          yield* Effect.forkChild(Effect.exit(create()))
+          yield* TestClock.adjust("1 second")
+          const { exit, millis } = yield* during(limited)
+          assert.include(String(exit), refusal)
+          assert.strictEqual(millis, 0)
+          assert.deepStrictEqual([a!.seen.length, b!.seen.length], [1, 1])
+          yield* assertIdle
+        }).pipe(Effect.provide(client([place("a", a!.layer), place("b", b!.layer)])))
+      })
+    }
+
     it.effect("moves a stream before its first content", () => {
       const a = provider(() => new Overloaded({ status: 529 }))
       const b = provider()

@@ -232,9 +232,23 @@ class Race {
     return chosen(open, placement.policy, this.deadline - now)[index] === true ? 0 : reviewMillis
   }
 
+  /** The refusal of a place that takes no calls until after the call's own limit; undefined if it may take the call in time. */
+  private tooLate(at: Located): Budget.BudgetError | undefined {
+    const { call, now } = this
+    const wait = this.earliest(at) - now
+    const left = Math.max(0, call.until - now)
+    if (wait <= left) return undefined
+    const times = { wait: Duration.millis(wait), maxWait: Duration.millis(left) }
+    return new Budget.BudgetError({
+      reason: new Budget.WaitTooLong({ pool: at.pool.name, dimension: undefined, ...times })
+    })
+  }
+
   /** Waits until the call may join the queue of a place. */
-  joined(at: Located): Effect.Effect<void> {
+  joined(at: Located): Effect.Effect<void, Budget.BudgetError> {
     return Effect.suspend(() => {
+      const late = this.tooLate(at)
+      if (late !== undefined) return Effect.fail(late)
       const delay = this.delay(at)
       if (delay === 0) {
         this.starts.set(at, this.now + this.candidates[this.located.indexOf(at)]!.wait)
