@@ -38,9 +38,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { checkUniform, drained, forecast, inTurns, prepare } from "./budget/forecast/forecast.ts"
+import { checkUniform, forecast, prepare } from "./budget/forecast/forecast.ts"
 import type { Forecast, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 import { check } from "./domain/input/checks.ts"
+import { drained, yielding } from "./domain/stepwise.ts"
 
 export type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } from "./budget/forecast/models.ts"
 
@@ -128,4 +129,4 @@ export const make = (workload: Workload, options: Options): Forecast =>
  * @since 0.4.0
  */
 export const makeEffect = (workload: Workload, options: Options): Effect.Effect<Forecast> =>
-  Effect.suspend(() => inTurns(forecast(prepare("Forecast.makeEffect", workload, options))))
+  Effect.suspend(() => yielding(forecast(prepare("Forecast.makeEffect", workload, options))))

@@ -21,6 +21,7 @@ export { shown } from "./domain/input/shown.ts"
 export { type SilenceTimer, SilentStream, timerOf } from "./domain/input/silence.ts"
 export * as Ledger from "./domain/spending/ledger.ts"
 export { check as checkCap } from "./domain/spending/models.ts"
+export { drained, type Stepwise, yielding } from "./domain/stepwise.ts"
 export * as Words from "./domain/words.ts"
 export {
   type CredentialHeader,

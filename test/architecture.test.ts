@@ -124,12 +124,12 @@ const rules: ReadonlyArray<Rule> = [
   },
   {
     files: /^packages\/cli\/src\/commands\//,
-    own: ["commands/", "lab/", "latency.ts", "stepwise.ts"].map((place) => `packages/cli/src/${place}`),
+    own: ["commands/", "lab/", "latency.ts"].map((place) => `packages/cli/src/${place}`),
     packages: ["effect/*", "node:", "@anthropic-ai/sdk", "floodgate", "@floodgate/gateway", "@floodgate/redis"]
   },
   {
     files: /^packages\/cli\/src\/lab\//,
-    own: ["lab/", "latency.ts", "stepwise.ts"].map((place) => `packages/cli/src/${place}`),
+    own: ["lab/", "latency.ts"].map((place) => `packages/cli/src/${place}`),
     packages: [
       "effect/*",
       "node:",

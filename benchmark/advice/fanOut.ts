@@ -51,7 +51,7 @@ const askInTheMiddle = (job: Agents.Job<unknown, unknown>, each: Agents.AgentWor
     const running = agents.filter(({ state }) => state === "running").length
     if (waiting === 0) return undefined
     const { end } = yield* Agents.advise({ agents: waiting, each, running })
-    return { foreseen: Duration.toSeconds(end), at: yield* Clock.currentTimeMillis }
+    return { foreseen: Duration.toSeconds(end!), at: yield* Clock.currentTimeMillis }
   })
 
 /** Runs the agents of a scenario. The client knows the limits and the token counts. */
@@ -80,7 +80,7 @@ export const fanOut = (scenario: Scenario.Scenario, concurrency: number | "advis
     const foreseen: Array<Foreseen> = []
     const since = (at: number) => (now - at) / 1_000
     if (start !== undefined)
-      foreseen.push({ when: "start", foreseen: Duration.toSeconds(start.end), actual: since(began) })
+      foreseen.push({ when: "start", foreseen: Duration.toSeconds(start.end!), actual: since(began) })
     if (asked !== undefined && Exit.isSuccess(asked) && asked.value !== undefined) {
       foreseen.push({ when: "middle", foreseen: asked.value.foreseen, actual: since(asked.value.at) })
     }

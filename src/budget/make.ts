@@ -9,10 +9,11 @@ import * as AtOnce from "../domain/atOnce.ts"
 import { latest, observerOf, tickOf } from "./observer.ts"
 import { monotonic } from "../domain/input/clock.ts"
 import * as Lru from "../domain/input/lru.ts"
+import { yielding } from "../domain/stepwise.ts"
 import { check } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
 import { BudgetError, TooManyPools } from "./errors.ts"
-import { checkLive, forecast as forecastSteps, inTurns, prepareLive } from "./forecast/forecast.ts"
+import { checkLive, forecast as forecastSteps, prepareLive } from "./forecast/forecast.ts"
 import type * as Forecast from "./forecast/models.ts"
 import * as Learned from "./learned.ts"
 import { countsOf, forgetCounts } from "./metrics.ts"
@@ -346,7 +347,7 @@ const forecast =
       if (pool === undefined) return Effect.interrupt
       if (pool instanceof BudgetError) return Effect.fail(pool)
       const { priority } = Options.queueingOf(context)
-      return inTurns(forecastSteps(prepareLive(pool.view, workload, options, priority)))
+      return yielding(forecastSteps(prepareLive(pool.view, workload, options, priority)))
     })
 
 const observe =

@@ -9,6 +9,7 @@ import { FairQueue, type Flow, type Queued, unqueued } from "../../admission/fai
 import * as Heap from "../../admission/heap.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import type * as Rules from "../../domain/rules.ts"
+import type { Stepwise } from "../../domain/stepwise.ts"
 import * as Law from "../../pacing/law.ts"
 import * as Preview from "../../pacing/preview.ts"
 
@@ -94,14 +95,11 @@ interface Due extends Heap.Item {
 
 const byTime = (a: Due, b: Due): boolean => a.at < b.at || (a.at === b.at && a.turn < b.turn)
 
-/** A computation in steps. */
-export type Steps<A> = Generator<undefined, A, undefined>
-
 /** Events in one step, which takes milliseconds. */
 const atOnce = 1_000
 
 /** Maps many items in steps. */
-export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Steps<ReadonlyArray<B>> {
+export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Stepwise<ReadonlyArray<B>> {
   const all: Array<B> = []
   for (const item of items) {
     all.push(f(item))
@@ -111,7 +109,7 @@ export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Steps
 }
 
 /** Simulates all agents to their ends. */
-export const play = (agents: ReadonlyArray<ForecastAgent>, setup: Setup): Steps<Played> =>
+export const play = (agents: ReadonlyArray<ForecastAgent>, setup: Setup): Stepwise<Played> =>
   new FanOut(agents, setup).run()
 
 class FanOut {
@@ -144,7 +142,7 @@ class FanOut {
     this.fill(at)
   }
 
-  *run(): Steps<Played> {
+  *run(): Stepwise<Played> {
     const blocked: { [O in Obstacle]?: number } = {}
     let now = this.setup.at
     let done = 0

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Input from "../../domain/input/checks.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import * as Rules from "../../domain/rules.ts"
+import { type Stepwise, yielding } from "../../domain/stepwise.ts"
 import * as Law from "../../pacing/law.ts"
 import * as Preview from "../../pacing/preview.ts"
 import { endsOf, type PoolView } from "../foresee.ts"
@@ -13,30 +14,14 @@ import * as FanOut from "./fanOut.ts"
 import { complete, millisOf } from "./latency.ts"
 import type { Agent, Call, Forecast, LiveOptions, Options, Uniform, Workload } from "./models.ts"
 
-/** Runs all steps at once. */
-export const drained = <A>(steps: FanOut.Steps<A>): A => {
-  let step = steps.next()
-  while (step.done !== true) step = steps.next()
-  return step.value
-}
-
-/** Runs the steps, and lets other fibers run between two of them. */
-export const inTurns: <A>(steps: FanOut.Steps<A>) => Effect.Effect<A> = Effect.fnUntraced(function* (steps) {
-  let step = steps.next()
-  while (step.done !== true) {
-    yield* Effect.yieldNow
-    step = steps.next()
-  }
-  return step.value
-})
-
 // -----------------------------------------------------------------------------
 // Checks
 // -----------------------------------------------------------------------------
 
 const tokens = Input.number("a number from 0 up to 2^53", Amounts.isCount)
 
-const call = Input.options<Call>(
+/** Checks one call. */
+export const checkCall: Input.Check = Input.options<Call>(
   {
     inputTokens: tokens,
     outputTokens: tokens,
@@ -48,7 +33,7 @@ const call = Input.options<Call>(
 )
 
 const agent = Input.options<Agent>(
-  { name: Input.text, startsAfter: Input.finiteWait, calls: Input.list(call) },
+  { name: Input.text, startsAfter: Input.finiteWait, calls: Input.list(checkCall) },
   "name",
   "calls"
 )
@@ -80,7 +65,7 @@ const conditions = Input.options<Options>(
 const maxCalls = 1_000_000
 
 const uniform = Input.options<Uniform>(
-  { agents: Input.whole, calls: Input.whole, first: call, later: call },
+  { agents: Input.whole, calls: Input.whole, first: checkCall, later: checkCall },
   "agents",
   "calls",
   "first"
@@ -141,7 +126,7 @@ const lived = Input.options<LiveOptions>({
   account: Input.text,
   atOnce: Input.wholeOrInfinite(1),
   running: Input.wholeOrInfinite(0),
-  remaining: Input.list(call),
+  remaining: Input.list(checkCall),
   latency
 })
 
@@ -228,7 +213,7 @@ const callOf = ({ admittedAt, agent, askedAt, endsAt }: FanOut.Served): Forecast
 // -----------------------------------------------------------------------------
 
 /** Predicts what a workload will take. */
-export function* forecast({ agents, setup }: Prepared): FanOut.Steps<Forecast> {
+export function* forecast({ agents, setup }: Prepared): Stepwise<Forecast> {
   const outcome = yield* FanOut.play(agents, setup)
   const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
   const blocked: { [B in Forecast["binding"]]?: Duration.Duration } = {}
@@ -258,5 +243,5 @@ export const unlimited = (workload: Workload, options: LiveOptions = {}): Effect
   Effect.suspend(() => {
     checkLive("Budget.forecast", workload, options)
     const { atOnce, latency } = options
-    return inTurns(forecast(prepare("Budget.forecast", workload, { limits: {}, atOnce, latency })))
+    return yielding(forecast(prepare("Budget.forecast", workload, { limits: {}, atOnce, latency })))
   })

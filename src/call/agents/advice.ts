@@ -101,25 +101,41 @@ export const helpful = Effect.fnUntraced(function* <E>(question: Question, foret
 export const found = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
   const { helps, searched, whole, ...advice } = yield* helpful(question, foretell)
   const unbounded = yield* foretell(searched, Infinity)
+  const misfit = unbounded.refused[0]
+  if (misfit !== undefined) return never({ ...question, ...advice }, misfit)
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
   )
   const endWith = (count: number): number =>
     Duration.toMillis(ends.find(({ agents }) => agents === count)?.end ?? Duration.zero)
-  const misfit = unbounded.refused[0]
   return said({
     ...question,
     ...advice,
-    agents: misfit === undefined ? helps : 0,
+    agents: helps,
     end: whole.duration,
     furtherAdds: Duration.millis(Math.max(0, endWith(helps + 1) - endWith(helps))),
     ends,
-    binding: misfit?.dimension ?? unbounded.binding,
-    assumptions: misfit === undefined ? question.assumptions : [...question.assumptions, tooLarge(misfit)]
+    binding: unbounded.binding
   })
 })
 
-const tooLarge = ({ asked, dimension, limit }: Forecast.Forecast["refused"][number]): string =>
+/** Advises against agents of which a call can never be sent. */
+const never = (
+  known: Omit<Question, "agents"> & Pick<Advice, "atOnce" | "expiresAfter" | "job">,
+  misfit: Amounts.Misfit
+): Advice =>
+  said({
+    ...known,
+    agents: 0,
+    end: undefined,
+    furtherAdds: Duration.zero,
+    ends: [],
+    binding: misfit.dimension,
+    error: undefined,
+    assumptions: [...known.assumptions, tooLarge(misfit)]
+  })
+
+const tooLarge = ({ asked, dimension, limit }: Amounts.Misfit): string =>
   `A call of ${counted(asked, units[dimension])} never fits, because ${thousands(limit)} are left or allowed at once`
 
 const noLimits = "No limit of this pool is known yet, so the end is the earliest that is possible"
@@ -180,7 +196,7 @@ export const plain = ({ each, end, ends, error, expiresAfter, furtherAdds, ...ad
   return {
     ...advice,
     each: plainWork(each),
-    endSeconds: inSeconds(end),
+    endSeconds: end === undefined ? null : inSeconds(end),
     furtherAddsSeconds: inSeconds(furtherAdds),
     ends: ends.map(({ agents, end }) => ({ agents, endSeconds: inSeconds(end) })),
     error: error ?? null,
@@ -205,12 +221,14 @@ export const plainForecast = (
 ): PlainForecast => {
   const limit = refused[0]?.dimension ?? (isKnown ? binding : "unknown")
   const all = [...assumptions, ...refused.slice(0, 1).map(tooLarge), ...(isKnown ? [] : [noLimits])]
-  const known = isKnown ? error : undefined
+  const isEnding = refused.length === 0
+  const known = isKnown && isEnding ? error : undefined
+  const end = isEnding ? `all end in ${span(duration)} (${sureOf(known)})` : "they never end"
   return {
     pool,
     agents,
     each: plainWork(each),
-    endSeconds: inSeconds(duration),
+    endSeconds: isEnding ? inSeconds(duration) : null,
     binding: limit,
     waits: {
       p50Seconds: inSeconds(waits.p50),
@@ -219,7 +237,7 @@ export const plainForecast = (
     },
     error: known ?? null,
     assumptions: all,
-    text: `If ${counted(agents, "agent")} ${plural(agents, "starts", "start")} now, all end in ${span(duration)} (${sureOf(known)}), because ${limitOf(limit)}.${assumedText(all)}`
+    text: `If ${counted(agents, "agent")} ${plural(agents, "starts", "start")} now, ${end}, because ${limitOf(limit)}.${assumedText(all)}`
   }
 }
 
@@ -256,6 +274,7 @@ const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): s
 }
 
 const endOf = ({ end, error, job }: Omit<Advice, "text">): string => {
+  if (end === undefined) return `${counted(job, "agent")} will never end`
   return `${counted(job, "agent")} will end in ${span(end)} (${sureOf(error)})`
 }
 

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../../Budget.ts"
+import { checkCall } from "../../budget/forecast/forecast.ts"
 import * as Input from "../../domain/input/checks.ts"
 import { nearest } from "../../domain/input/nearest.ts"
 import * as Forecast from "../../Forecast.ts"
@@ -19,19 +20,13 @@ const maxAgents = 10_000
 const maxCalls = 20_000
 const maxCallsEach = 1_000
 
-const call = Input.options<Forecast.Call>(
-  {
-    inputTokens: Input.notNegative,
-    outputTokens: Input.notNegative,
-    reservedOutputTokens: Input.notNegative,
-    duration: Input.finiteWait
-  },
-  "inputTokens",
-  "outputTokens"
-)
 const upTo = (max: number): Input.Check =>
   Input.number(`an integer from 1 to ${max}`, (value) => Input.whole(value) === undefined && value <= max)
-const work = Input.options<AgentWork>({ calls: upTo(maxCallsEach), first: call, later: call }, "calls", "first")
+const work = Input.options<AgentWork>(
+  { calls: upTo(maxCallsEach), first: checkCall, later: checkCall },
+  "calls",
+  "first"
+)
 
 /** What is wrong with a job of too many calls. */
 const manyCalls = (agents = 1, { calls }: AgentWork): string | undefined =>

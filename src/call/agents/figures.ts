@@ -55,7 +55,7 @@ export const questionOf = (operation: string, figures: AdviceFigures): AdviseOpt
   const { account, agents, asker, like, model, pool, running } = figures
   const stated = sizes.find((name) => figures[name] !== undefined)
   if (like !== undefined && stated !== undefined) {
-    Input.invalid(`${operation}: ${stated}`, "nothing beside like, which says what each agent does", figures[stated])
+    Input.wrong(`${operation}: ${stated}`, "does not apply, because like says what each agent does")
   }
   const each = stated === undefined ? like : workOf(figures)
   return { account, agents, asker, each, model, pool, running }

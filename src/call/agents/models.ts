@@ -203,8 +203,8 @@ export interface Advice {
   readonly atOnce: number
   /** How many agents the job has: as asked, or as many as help. */
   readonly job: number
-  /** When all agents of the job end, if no more than help run at once. */
-  readonly end: Duration.Duration
+  /** When all agents of the job end, if no more than help run at once; undefined if one of their calls can never be sent. */
+  readonly end: Duration.Duration | undefined
   /** How much later all end if one agent more than help starts now. */
   readonly furtherAdds: Duration.Duration
   /** When all end if this many agents start now, at once. */
@@ -236,7 +236,7 @@ export interface PlainAdvice extends Pick<
   Advice,
   "agents" | "assumptions" | "atOnce" | "binding" | "job" | "pool" | "running" | "text"
 > {
-  readonly endSeconds: number
+  readonly endSeconds: number | null
   readonly furtherAddsSeconds: number
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly endSeconds: number }>
   readonly error: number | null

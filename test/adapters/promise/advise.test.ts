@@ -14,7 +14,7 @@ describe("Floodgate", () => {
       await using floodgate = Floodgate.create({ limits })
       const advice = await floodgate.advise({ agents: 104, each })
       assert.deepInclude(advice, { pool: "default", agents: 5, job: 104, running: 0, binding: "tokens", error: 0.2 })
-      assert.isAtLeast(advice.endSeconds, (104 * 206_000 - 200_000) / 60_000)
+      assert.isAtLeast(advice.endSeconds!, (104 * 206_000 - 200_000) / 60_000)
       assert.deepStrictEqual(advice.each.later, each.later)
       assert.strictEqual(advice.ends[0]?.agents, 1)
       assert.deepStrictEqual(JSON.parse(JSON.stringify(advice)), advice)

@@ -56,7 +56,7 @@ describe("Agents", () => {
             Array.from({ length: agents }, (_, index) => index + 1)
           )
           assert.isAtMost(advice.agents, Math.min(agents, 12))
-          assert.isAtMost(Duration.toMillis(advice.end), 1.09 * best)
+          assert.isAtMost(Duration.toMillis(advice.end!), 1.09 * best)
           assert.strictEqual(advice.binding, agents === 1 ? "agents" : "tokens")
           assert.strictEqual(advice.job, agents)
         }
@@ -149,7 +149,7 @@ describe("Agents", () => {
         const call = { inputTokens: 1_000, outputTokens: 100, duration: 1_000 }
         assert.deepStrictEqual(readers.each, { calls: 3, first: call, later: call })
         assert.deepStrictEqual(readers.assumptions, [])
-        assert.closeTo(Duration.toSeconds(readers.end), 3, 0.1)
+        assert.closeTo(Duration.toSeconds(readers.end!), 3, 0.1)
         assert.strictEqual((yield* Agents.advise({ each: "writer-1" })).each.calls, 9)
         assert.strictEqual((yield* Agents.advise()).each.calls, 5)
       }).pipe(live())
@@ -238,8 +238,9 @@ describe("Agents", () => {
     it.effect("says so if an agent's call can never be sent", () =>
       Effect.gen(function* () {
         const huge = { calls: 1, first: { inputTokens: 5_000_000, outputTokens: 1 } }
-        const { agents, assumptions } = yield* Agents.advise({ agents: 4, each: huge })
-        assert.strictEqual(agents, 0)
+        const { assumptions, ...advice } = yield* Agents.advise({ agents: 4, each: huge })
+        assert.deepInclude(advice, { agents: 0, binding: "tokens", end: undefined, ends: [], error: undefined })
+        assert.match(advice.text, /4 agents will never end/)
         assert.match(assumptions[0]!, /^A call of 5,000,001 tokens never fits/)
       }).pipe(live())
     )
@@ -250,7 +251,7 @@ describe("Agents", () => {
         yield* budget.pause({ duration: "2 minutes" })
         const { binding, end } = yield* Agents.advise({ agents: 1, each })
         assert.strictEqual(binding, "pause")
-        assert.closeTo(Duration.toSeconds(end), 120 + 15, 5)
+        assert.closeTo(Duration.toSeconds(end!), 120 + 15, 5)
       }).pipe(live())
     )
 
@@ -306,6 +307,10 @@ describe("Agents", () => {
         assert.include(
           yield* message({ each: { calls: 0, first: each.first } }),
           "each.calls: expected an integer from 1 to 1000, got 0"
+        )
+        assert.include(
+          yield* message({ each: { calls: 1, first: { inputTokens: 1e16, outputTokens: 0 } } }),
+          "Agents.advise: each.first.inputTokens: expected a number from 0 up to 2^53, got 10000000000000000"
         )
         assert.include(yield* message({ running: -1 }), "running: expected an integer >= 0, got -1")
         assert.include(yield* message({ agnets: 1 }), 'unknown option "agnets": did you mean "agents"?')

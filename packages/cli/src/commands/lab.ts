@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { AwsStudy, Document, Matrix, Report, Scenarios, Strategies } from "../lab/index.ts"
-import { finished } from "../stepwise.ts"
+import { yielding } from "floodgate/internal"
 import * as Flags from "./flags.ts"
 import * as Threads from "./lab/threads.ts"
 import * as LimitFlags from "./limits.ts"
@@ -87,7 +87,7 @@ const writeDocs = Effect.fnUntraced(function* (
     results: shown.results.filter(({ strategy }) => pictured.bars.includes(strategy)),
     runs: (yield* Racing.race(scenario, detailed)).map((run) => Report.Figures.runFigures(scenario, run))
   })
-  for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* finished(AwsStudy.studySteps({ seed })))]) {
+  for (const { name, text } of [...charts, ...Report.Svg.ofStudy(yield* yielding(AwsStudy.studySteps({ seed })))]) {
     yield* Output.writeOwn(join(docs, "images", name), text, "--docs")
   }
 })

@@ -2,14 +2,14 @@
 import * as Effect from "effect/Effect"
 import { Scenarios } from "../lab/index.ts"
 import { text, unreadable } from "./files.ts"
-import { finished } from "../stepwise.ts"
+import { yielding } from "floodgate/internal"
 
 /** Four times the size of the largest public trace. */
 const maxBytes = 256e6
 
 /** Reads a trace. Fails with the first line that is invalid. */
 export const read = Effect.fnUntraced(function* (path: string) {
-  const trace = yield* finished(Scenarios.parseTraceSteps(yield* text(path, maxBytes)))
+  const trace = yield* yielding(Scenarios.parseTraceSteps(yield* text(path, maxBytes)))
   if (!("problem" in trace)) return trace
   return yield* unreadable(path, `line ${trace.line} is not a line of a trace: ${trace.problem}`)
 })

@@ -12,7 +12,7 @@
  *
  * @since 0.1.0
  */
-import { drained, type Stepwise } from "../stepwise.ts"
+import { drained, type Stepwise } from "floodgate/internal"
 import * as Seeded from "./seeded.ts"
 
 type Jitter = "full" | "equal" | "decorrelated" | "proportional" | "none"

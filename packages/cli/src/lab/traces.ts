@@ -1,6 +1,5 @@
 /** Reads traces of recorded traffic, and makes scenarios of them. */
-import { Input, Words } from "floodgate/internal"
-import { drained, type Stepwise } from "../stepwise.ts"
+import { drained, Input, type Stepwise, Words } from "floodgate/internal"
 import * as Scenario from "./scenario.ts"
 
 /**

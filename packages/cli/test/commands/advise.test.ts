@@ -50,6 +50,16 @@ describe("floodgate advise", () => {
     })
   )
 
+  it.live("says that agents never end if a call of theirs is larger than the limit", () =>
+    Effect.gen(function* () {
+      const { out } = yield* advise({}, "--tokens-per-second", "100", "--agents", "3")
+      assert.match(out, /^No more agents help now, because tokens are the limit\. 3 agents will never end\./)
+      assert.notInclude(out, "agents at once")
+      const json = yield* advise({}, "--tokens-per-second", "100", "--json")
+      assert.deepInclude(JSON.parse(json.out), { agents: 0, endSeconds: null, ends: [], error: null })
+    })
+  )
+
   it.live("says what to do if no gateway answers, a token is missing, or another server answers", () =>
     Effect.gen(function* () {
       const away = yield* deserted
@@ -75,7 +85,7 @@ describe("floodgate advise", () => {
       for (const [args, message] of [
         [["--agents", "20000"], "--agents: expected an integer from 1 to 10000, got 20000"],
         [["--agents", "0"], '--agents: expected a whole number above 0, got "0"'],
-        [["--like", "doc-*", "--calls", "2"], "--calls: expected nothing beside like"],
+        [["--like", "doc-*", "--calls", "2"], "--calls: does not apply, because like says what each agent does"],
         [["--pool", "opus"], 'No pool is known for "opus": known are "default"'],
         [["--gateway", "nowhere"], '--gateway: expected an address such as http://127.0.0.1:8788, got "nowhere"']
       ] as const) {

@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 import type { Params } from "floodgate/LlmProvider"
-import { drained, type Stepwise } from "../../stepwise.ts"
+import { drained, type Stepwise } from "floodgate/internal"
 import { safeJson } from "../text.ts"
 
 const TokenCounts = Schema.Struct({ inputTokens: Schema.Finite, outputTokens: Schema.Finite })

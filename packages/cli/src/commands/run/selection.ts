@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import { invalidFlag } from "../errors.ts"
 import type * as Exit from "../exit.ts"
-import { finished } from "../../stepwise.ts"
+import { yielding } from "floodgate/internal"
 import * as Flags from "../flags.ts"
 import * as Documents from "./documents.ts"
 import * as Glob from "./glob.ts"
@@ -72,7 +72,7 @@ export const assignmentOf = Effect.fnUntraced(function* (
     }
     if (given.followLinks) return yield* invalid("follow-links", "nothing: there is no folder among the paths", "true")
   }
-  const chunks = yield* finished(
+  const chunks = yield* yielding(
     Split.splitSteps(
       found.documents,
       Option.getOrElse(given.agents, () => usualAgents)

@@ -1,6 +1,5 @@
 /** Splits documents into one chunk per agent, as equal in bytes as their lines allow. Pure. */
-import { Words } from "floodgate/internal"
-import { drained, type Stepwise } from "../../stepwise.ts"
+import { drained, type Stepwise, Words } from "floodgate/internal"
 
 /** A text file. */
 export interface Document {

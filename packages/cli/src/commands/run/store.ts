@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Semaphore from "effect/Semaphore"
-import { finished } from "../../stepwise.ts"
+import { yielding } from "floodgate/internal"
 import { sizeText } from "../files.ts"
 import * as Output from "../output.ts"
 import { oneLine } from "../text.ts"
@@ -22,13 +22,13 @@ const maxBytes = 256e6
 export const load = Effect.fnUntraced(function* ({ results }: Paths) {
   const fs = yield* FileSystem.FileSystem
   const info = yield* Output.ownFile(results, flag)
-  if (info === undefined) return yield* finished(Results.parseSteps(""))
+  if (info === undefined) return yield* yielding(Results.parseSteps(""))
   if (info.size > maxBytes) {
     const what = `cannot read ${oneLine(results)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(maxBytes)}`
     return yield* Output.unusable(what, flag)
   }
   const text = yield* fs.readFileString(results).pipe(Output.writing(results, flag))
-  return yield* finished(Results.parseSteps(text))
+  return yield* yielding(Results.parseSteps(text))
 })
 
 /** Refuses to overwrite a summary that no run has written. */

@@ -1,7 +1,7 @@
 /** Long computations as generators, so that the program can do something else between two steps. */
 import * as Effect from "effect/Effect"
 
-/** A computation in steps. */
+/** A computation in steps of about a millisecond. */
 export type Stepwise<A> = Generator<undefined, A, undefined>
 
 /** Runs all steps at once. */
@@ -11,8 +11,8 @@ export const drained = <A>(steps: Stepwise<A>): A => {
   return step.value
 }
 
-/** Runs all steps and yields between them, so that Ctrl-C takes effect. */
-export const finished = Effect.fnUntraced(function* <A>(steps: Stepwise<A>): Effect.fn.Return<A> {
+/** Runs all steps and yields between them, so that other fibers run and an interruption takes effect. */
+export const yielding: <A>(steps: Stepwise<A>) => Effect.Effect<A> = Effect.fnUntraced(function* (steps) {
   let step = steps.next()
   while (step.done !== true) {
     yield* Effect.yieldNow
