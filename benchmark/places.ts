@@ -94,7 +94,10 @@ for (const rates of [[10_000], [5_000, 5_000], [2_000, 8_000]]) {
 
 console.log("\n| flex tier, 30 % refused | cost to standard | at the standard tier | deadlines missed |")
 console.log("| --- | ---: | ---: | ---: |")
-for (const seed of seeds) {
-  const { cost, missed, standard } = await flex(seed)
-  console.log(`| seed ${seed} | ${cost.toFixed(3)} | ${standard} of 400 | ${missed} |`)
+for (const isStreamed of [true, false]) {
+  for (const seed of seeds) {
+    const { cost, missed, standard } = await flex(seed, isStreamed)
+    const what = isStreamed ? "streams" : "whole answers"
+    console.log(`| ${what}, seed ${seed} | ${cost.toFixed(3)} | ${standard} of 400 | ${missed} |`)
+  }
 }

@@ -10,7 +10,7 @@ import * as Budget from "floodgate/Budget"
 import * as Events from "floodgate/Events"
 import type * as Governor from "floodgate/Governor"
 import * as LlmClient from "floodgate/LlmClient"
-import { AccessDenied, Overloaded, RateLimited, type LlmErrorReason } from "floodgate/LlmError"
+import { AccessDenied, Overloaded, RateLimited, TierFull, type LlmErrorReason } from "floodgate/LlmError"
 import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import type * as Places from "floodgate/Places"
 import * as Retry from "floodgate/Retry"
@@ -446,6 +446,32 @@ describe("Places", () => {
       )
     })
 
+    // Regression: an answer that took exactly as long as is assumed before the first one was not counted.
+    for (const first of [9_999, 10_000]) {
+      it.effect(`expects answers of both kinds after one of ${first} ms and one of 1 s`, () => {
+        const [slow, fast, standard] = [provider(undefined, first), provider(), provider()]
+        const cheap = Layer.effect(
+          LlmProvider,
+          Effect.gen(function* () {
+            const one = yield* Effect.provide(LlmProvider, slow.layer)
+            const other = yield* Effect.provide(LlmProvider, fast.layer)
+            return { ...one, create: (params) => (slow.seen.length === 0 ? one : other).create(params) }
+          })
+        )
+        const places = [
+          place("standard", standard.layer, { price: dear }),
+          place("cheap", cheap, { price, limits: limited(1 / 3, 2) })
+        ]
+        return Effect.gen(function* () {
+          yield* during(create())
+          yield* during(create())
+          // The last two of these would wait for 3 s at least, and then perhaps as long as the first answer took.
+          yield* during(Effect.all([create(), create(), create()], { concurrency: "unbounded" }))
+          assert.deepStrictEqual([slow.seen.length, fast.seen.length, standard.seen.length], [1, 2, 2])
+        }).pipe(Effect.provide(client(places, { policy: "cheapest", within: "18 seconds" })))
+      })
+    }
+
     it.effect("tries the flex tier again after a refusal, and moves in time", () => {
       const flex = provider((call) => (call <= 2 ? new RateLimited({ status: 429 }) : undefined))
       const standard = provider()
@@ -457,6 +483,33 @@ describe("Places", () => {
       }).pipe(
         Effect.provide(client([place("standard", standard.layer), place("flex", flex.layer, { tier: "flex" })], priced))
       )
+    })
+  })
+
+  describe("a tier without capacity", () => {
+    // Regression: refusals looked like an outage, and the pool paused.
+    it.effect("refuses attempts, and the others of its pool are sent as before", () => {
+      const flex = provider((call) => (call > 1 && call <= 4 ? new TierFull({ status: 429 }) : undefined))
+      return Effect.gen(function* () {
+        yield* during(create())
+        const refused = yield* Effect.forkChild(during(create()))
+        yield* Effect.forEach([1, 2], () => Effect.forkChild(Effect.exit(create())))
+        yield* TestClock.adjust(200)
+        assert.isUndefined(Object.values((yield* status).pools)[0]!.pause)
+        const { millis } = yield* during(create())
+        assert.strictEqual(millis, 1_000)
+        assert.strictEqual((yield* Fiber.join(refused)).exit._tag, "Success")
+        yield* assertIdle
+      }).pipe(Effect.provide(client([place("flex", flex.layer, { tier: "flex", limits: limited(100, 100) })])))
+    })
+
+    it.effect("is asked until it accepts the call, for ten minutes by default", () => {
+      const flex = provider((_, at) => (at < 300_000 ? new TierFull({ status: 498 }) : undefined))
+      return Effect.gen(function* () {
+        const { exit, millis } = yield* during(create())
+        assert.strictEqual(exit._tag, "Success")
+        assert.isAtLeast(millis, 300_000)
+      }).pipe(Effect.provide(client([place("flex", flex.layer, { tier: "flex" })])))
     })
   })
 

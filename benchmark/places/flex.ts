@@ -7,44 +7,44 @@ import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import * as Budget from "floodgate/Budget"
 import * as LlmClient from "floodgate/LlmClient"
-import { LlmError, Overloaded } from "floodgate/LlmError"
+import { LlmError, TierFull } from "floodgate/LlmError"
 import * as LlmProvider from "floodgate/LlmProvider"
 import type { MessageEvent } from "floodgate/Messages"
 import { Simulation } from "floodgate/testing"
-import { whole } from "../../test/support/scriptedProvider.ts"
+import { message, whole } from "../../test/support/scriptedProvider.ts"
 
 const answerSeconds = 8
 const jobs = 400
 
-/**
- * A tier that refuses a part of all attempts independently, and counts its answers. It streams, so that headers tell at once whether
- * a call was accepted.
- */
+/** A tier that refuses a part of all attempts independently, and counts its answers. */
 const tier = (refused: number) => {
   const seen = { answers: 0, refusals: 0 }
   const reply = <A>(value: A): LlmProvider.Reply<A> => ({ value, signal: { dimensions: {} }, requestId: undefined })
-  const unused = () => Effect.die(new Error("only streams are measured"))
-  const stream: LlmProvider.Implementation["stream"] = () =>
-    Effect.gen(function* () {
-      yield* Effect.sleep("300 millis")
-      if ((yield* Random.next) < refused) {
-        seen.refusals++
-        // What OpenAI's "resource_unavailable" and Groq's 498 are read as.
-        return yield* Effect.fail(new LlmError({ reason: new Overloaded({ status: 429 }) }))
-      }
-      seen.answers++
-      const millis = 1_000 * answerSeconds * (0.8 + 0.4 * (yield* Random.next))
-      const answer = Stream.fromIterable(whole("hello") as ReadonlyArray<MessageEvent>)
-      return reply(Stream.concat(Stream.fromEffectDrain(Effect.sleep(millis)), answer))
-    })
-  const provider = LlmProvider.make({ name: "tier", create: unused, stream, countTokens: unused })
+  /** How long the answer to an attempt takes, unless it is refused. */
+  const accepted = Effect.gen(function* () {
+    yield* Effect.sleep("300 millis")
+    if ((yield* Random.next) < refused) {
+      seen.refusals++
+      return yield* Effect.fail(new LlmError({ reason: new TierFull({ status: 429 }) }))
+    }
+    seen.answers++
+    return Effect.sleep(1_000 * answerSeconds * (0.8 + 0.4 * (yield* Random.next)))
+  })
+  const events = Stream.fromIterable(whole("hello") as ReadonlyArray<MessageEvent>)
+  const provider = LlmProvider.make({
+    name: "tier",
+    create: () => Effect.flatMap(accepted, (answered) => Effect.as(answered, reply(message("hello")))),
+    stream: () => Effect.map(accepted, (answered) => reply(Stream.concat(Stream.fromEffectDrain(answered), events))),
+    countTokens: () => Effect.die(new Error("the input is known"))
+  })
   return { seen, layer: Layer.succeed(LlmProvider.LlmProvider, provider) }
 }
 
 /** The deadline leaves time for three attempts at the flex tier with their backoff, and one at the standard tier. */
 const within = Duration.seconds(30)
 
-export const flex = async (seed: number) => {
+/** Makes the calls of the job, all of them as streams or none. */
+export const flex = async (seed: number, isStreamed: boolean) => {
   const [cheap, standard] = [tier(0.3), tier(0)]
   const price = { input: 2, output: 10 }
   const models = {
@@ -61,7 +61,9 @@ export const flex = async (seed: number) => {
     const job = (n: number) =>
       Effect.gen(function* () {
         yield* Effect.sleep(Duration.millis(500 * n))
-        const [took] = yield* Effect.timed(Stream.runDrain(client.stream(params, { inputTokens: 1_000 })))
+        const known = { inputTokens: 1_000 }
+        const call = isStreamed ? Stream.runDrain(client.stream(params, known)) : client.create(params, known)
+        const [took] = yield* Effect.timed(call)
         if (Duration.isGreaterThan(took, within)) missed++
       })
     yield* Effect.forEach(

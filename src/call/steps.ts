@@ -327,6 +327,10 @@ const retryingOf = <E>({ clock, deadline, placement, tokens }: GovernedCall, cur
   finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(current(), error, stoppedBy)
 })
 
+/** Whether a failure is no sign of a rate limit or of an outage. A tier without capacity would have refused any call. */
+const isAlone = (verdict: Budget.Verdict | undefined, error: unknown): boolean =>
+  verdict === "isolated" || (verdict === undefined && Failure.errorType(error) !== "TierFull")
+
 /** A failed attempt as the policy sees it. */
 const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   const { isRetryable, retryAfter } = Failure.read(error)
@@ -336,7 +340,7 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
   call.failure = error
   const { isWrongAddress, verdict } = failed
   // The provider may be healthy and always take longer than the caller's timeout.
-  const isOwn = verdict === undefined || verdict === "isolated" || Failure.isOwnTimeout(error)
+  const isOwn = isAlone(verdict, error) || Failure.isOwnTimeout(error)
   return {
     ...seen,
     isFinal: isRetryable === false || isWrongAddress || verdict === "impossible",

@@ -43,24 +43,26 @@ const secretOf = ({ key }: HttpPlace): string | null | undefined =>
 
 const identityOf = (place: HttpPlace): string => JSON.stringify([URL.parse(place.url ?? "")?.host, secretOf(place)])
 
-/** The credential of a caller belongs to one provider. */
-const credentials: Input.Check = (value) => {
-  for (const [model, places] of Object.entries((value as PlacesOptions<HttpPlace>).models)) {
-    const without = places.filter(({ key, url }) => key === undefined && url !== undefined)
-    const other = without.find(({ url }) => URL.parse(url!)!.origin !== URL.parse(without[0]!.url!)!.origin)
-    if (other !== undefined) {
-      const text = `"${other.name}" needs a key: the caller's credential goes to its own provider only`
-      return { place: `.models[${JSON.stringify(model)}]`, text }
+/** The credential of a caller belongs to one provider. `remedy` says how to give another credential to the others. */
+const credentials =
+  (remedy: string): Input.Check =>
+  (value) => {
+    for (const [model, places] of Object.entries((value as PlacesOptions<HttpPlace>).models)) {
+      const without = places.filter(({ key, url }) => key === undefined && url !== undefined)
+      const other = without.find(({ url }) => URL.parse(url!)!.origin !== URL.parse(without[0]!.url!)!.origin)
+      if (other !== undefined) {
+        const text = `"${other.name}" needs a key, because the caller's goes to its own provider only: ${remedy}`
+        return { place: `.models[${JSON.stringify(model)}]`, text }
+      }
     }
+    return undefined
   }
-  return undefined
-}
 
 /** Checks places of HTTP requests. With the prices of the governor, it also checks that `"cheapest"` knows all of them. */
-export const httpPlaces = (prices?: PriceTable.Table): Input.Check => {
+export const httpPlaces = (prices?: PriceTable.Table, remedy = "add it"): Input.Check => {
   const table = { ...Prices.published, ...prices }
   const isPriced = (model: string): boolean => prices === undefined || PriceTable.find(model, table) !== undefined
-  return Input.all(placesCheck<HttpPlace>(httpPlace, identityOf, isPriced), credentials)
+  return Input.all(placesCheck<HttpPlace>(httpPlace, identityOf, isPriced), credentials(remedy))
 }
 
 // -----------------------------------------------------------------------------

@@ -133,6 +133,22 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("floodgate/LlmErr
 }
 
 /**
+ * The tier that the call asked for has no capacity at the moment: OpenAI's 429 `resource_unavailable` and Groq's 498 of the flex tier.
+ * Retryable. It concerns only this attempt: the next one may be accepted, so the pool does not pause.
+ *
+ * @category errors
+ * @since 0.4.0
+ */
+export class TierFull extends Schema.TaggedError<TierFull>("floodgate/LlmError/TierFull")("TierFull", fields) {
+  get isRetryable(): boolean {
+    return mayRepeat(this)
+  }
+  override get message(): string {
+    return say(this, "the tier has no capacity", `${wait(this)}, or use the standard tier`)
+  }
+}
+
+/**
  * The provider failed (500, 502 and other 5xx). Retryable.
  *
  * @category errors
@@ -354,6 +370,7 @@ export const LlmErrorReason = Schema.Union([
   RampLimited,
   SpendLimited,
   Overloaded,
+  TierFull,
   ServerFailed,
   TimedOut,
   ConnectionFailed,

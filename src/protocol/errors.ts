@@ -32,6 +32,7 @@ type FailureReason =
   | "RampLimited"
   | "SpendLimited"
   | "Overloaded"
+  | "TierFull"
   | "ServerFailed"
   | "TimedOut"
   | "InvalidRequest"
@@ -96,7 +97,7 @@ const byCode: Readonly<Record<string, FailureReason>> = {
   // LiteLLM as an upstream: the key, its user or its team is over budget. It comes as a 400 or as a 429.
   budget_exceeded: "SpendLimited",
   // OpenAI's flex tier lacks capacity: this 429 says nothing about our limits.
-  resource_unavailable: "Overloaded",
+  resource_unavailable: "TierFull",
   // The workspace's own encryption key: this 503 says nothing about load.
   cmek_context_unavailable: "ServerFailed",
   cmek_key_unreachable: "ServerFailed",
@@ -113,7 +114,7 @@ const byStatus: Readonly<Record<number, FailureReason>> = {
   424: "ServerFailed",
   429: "RateLimited",
   // Groq: the flex tier lacks capacity.
-  498: "Overloaded",
+  498: "TierFull",
   501: "InvalidRequest",
   503: "Overloaded",
   504: "TimedOut",

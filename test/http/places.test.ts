@@ -190,7 +190,7 @@ describe("places of a governed fetch", () => {
           ]
         }
       },
-      `places.models["m"]: "b" needs a key: the caller's credential goes to its own provider only`
+      `places.models["m"]: "b" needs a key, because the caller's goes to its own provider only: add it`
     )
     throws(
       {

@@ -77,8 +77,8 @@ describe("failures", () => {
     // LiteLLM as an upstream.
     [400, "budget_exceeded", "400", "SpendLimited"],
     [429, "budget_exceeded", "429", "SpendLimited"],
-    [429, null, "resource_unavailable", "Overloaded"],
-    [498, null, "capacity_exceeded", "Overloaded"],
+    [429, null, "resource_unavailable", "TierFull"],
+    [498, null, "capacity_exceeded", "TierFull"],
     [500, "server_error", null, "ServerFailed"],
     [503, "service_unavailable_error", "server_is_overloaded", "Overloaded"]
   ])("of OpenAI and compatible services: %s %s %s is %s", (status, type, code, reason) => {

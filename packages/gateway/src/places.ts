@@ -88,7 +88,8 @@ export const problemOf = (
   }
   const parsed = placesOf(options, upstreams, credentials)
   if (parsed === undefined) return undefined
-  const found = httpPlaces({})({ ...parsed, models: withoutUpstream(parsed.models) })
+  const remedy = "set `keys` for the callers, and `credentials` for the upstreams"
+  const found = httpPlaces({}, remedy)({ ...parsed, models: withoutUpstream(parsed.models) })
   return found && { ...found, place: `.places${found.place.replace(/^\.models/, "")}` }
 }
 

@@ -126,10 +126,10 @@ describe("places of a gateway", () => {
           places: { "gpt-6": [{ upstream: "openai" }, { upstream: "openai", name: "again" }] }
         }
       )
-      yield* says(`places["gpt-6"]: "azure" needs a key: the caller's credential goes to its own provider only`, {
-        keys: undefined,
-        credentials: undefined
-      })
+      yield* says(
+        '"azure" needs a key, because the caller\'s goes to its own provider only: set `keys` for the callers, and `credentials` for',
+        { keys: undefined, credentials: undefined }
+      )
       yield* says('the policy "cheapest" needs the price of "openai", and none is published for "gpt-6"', {
         placePolicy: "cheapest"
       })

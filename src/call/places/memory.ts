@@ -1,4 +1,5 @@
 /** What a governor remembers of places: where conversations are, how long answers take, and which places are set aside. Mutable. */
+import * as Estimating from "../../domain/estimating.ts"
 import * as Lru from "../../domain/input/lru.ts"
 
 /** More conversations than run at the same time. One that is evicted may start anywhere. */
@@ -8,17 +9,16 @@ const maxPools = 1_000
 /** How long a place is set aside whose provider refuses the credential, the model or the bill. Then one call tries it. */
 const asideMillis = 30_000
 
-/** The weight of the last answer in the averages: about the last ten count. */
+/** The weight of the last failure in their average: about the last ten count. */
 const weight = 1 / 8
 /** What is assumed until an answer has come. */
 const usualAnswer = 10_000
 const usualFailure = 1_000
 /** An answer takes longer than the mean and this many mean deviations once in about fifty times. */
 const deviations = 3
-
 interface PoolTimes {
-  answer: number
-  deviation: number
+  /** Undefined until an answer has come. */
+  answer: Estimating.Trend | undefined
   failure: number
   /** Until when it is set aside. */
   asideUntil: number
@@ -70,22 +70,16 @@ export class PlaceMemory {
   }
 
   timesOf(pool: string): AttemptTimes {
-    const known = this.times.get(pool)
-    if (known === undefined) return { answers: usualAnswer, fails: usualFailure }
-    return { answers: known.answer + deviations * known.deviation, fails: known.failure }
+    const { answer, failure = usualFailure } = this.times.get(pool) ?? {}
+    const answers = answer === undefined ? usualAnswer : answer.mean + deviations * answer.deviation
+    return { answers, fails: failure }
   }
 
   answered(pool: string, millis: number, isCached: boolean): void {
     const times = this.pool(pool)
     if (isCached) times.caches = true
     times.asideUntil = 0
-    if (times.answer === usualAnswer) {
-      times.answer = millis
-      times.deviation = millis / 4
-      return
-    }
-    times.deviation += (Math.abs(millis - times.answer) - times.deviation) * weight
-    times.answer += (millis - times.answer) * weight
+    times.answer = Estimating.follow(times.answer, millis)
   }
 
   failed(pool: string, millis: number): void {
@@ -117,8 +111,7 @@ export class PlaceMemory {
 
   private pool(name: string): PoolTimes {
     const times = this.times.get(name) ?? {
-      answer: usualAnswer,
-      deviation: 0,
+      answer: undefined,
       failure: usualFailure,
       asideUntil: 0,
       caches: false
