@@ -101,9 +101,9 @@ describe("examples/sqlite-store.ts", () => {
     }).pipe(Effect.scoped)
   )
 
-  it("is quoted verbatim in docs/stores.md", () => {
+  it("is quoted verbatim in docs/guides/many-processes.md", () => {
     const source = readFileSync(join(import.meta.dirname, "../../examples/sqlite-store.ts"), "utf8")
-    const page = readFileSync(join(import.meta.dirname, "../../docs/stores.md"), "utf8")
+    const page = readFileSync(join(import.meta.dirname, "../../docs/guides/many-processes.md"), "utf8")
     const [, store] = /\/\/ The store\n\/\/ -+\n\n([\s\S]*?)\n\/\/ ---/.exec(source)!
     assert.isAbove(store!.length, 1_000)
     assert.include(page, store!.trim())

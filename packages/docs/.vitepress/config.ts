@@ -31,23 +31,9 @@ export default defineConfig({
       { text: "Evidence", link: "/evidence" },
       { text: "API", link: "/api" }
     ],
-    sidebar: [
-      {
-        text: "Start",
-        items: [
-          { text: "Why", link: "/why" },
-          { text: "Install", link: "/install" },
-          { text: "Clients", link: "/clients" },
-          { text: "How it works", link: "/how-it-works" },
-          { text: "When not to use it", link: "/when-not" },
-          { text: "Evidence", link: "/evidence" }
-        ]
-      },
-      ...(existsSync(sidebar) ? JSON.parse(readFileSync(sidebar, "utf8")) : []).map((group: object) => ({
-        ...group,
-        collapsed: true
-      }))
-    ],
+    sidebar: (existsSync(sidebar) ? JSON.parse(readFileSync(sidebar, "utf8")) : []).map(
+      (group: object, index: number) => ({ ...group, collapsed: index > 1 })
+    ),
     ...(process.env.SITE_REPOSITORY === undefined
       ? {}
       : { socialLinks: [{ icon: "github" as const, link: process.env.SITE_REPOSITORY }] })

@@ -8,6 +8,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } f
 import { dirname, join } from "node:path"
 import { apiPages } from "../src/api.ts"
 import { pageOf, rewritten, summaryOf, titleOf } from "../src/links.ts"
+import { moved, redirectOf } from "../src/moved.ts"
 import { sidebarOf } from "../src/sidebar.ts"
 import { sectionOf, withTabs } from "../src/tabs.ts"
 
@@ -35,22 +36,23 @@ const furtherClients = () => {
   ]
 }
 
-/** The pages of the repository. `{{section: FILE # HEADING}}` in a page of the site is that section, so figures are in one place. */
+/** Replaces a link to a section of another page, between two comments, by that section, so that figures are in one place. */
 const included = (text: string): string =>
-  text.replaceAll(/^\{\{section: (\S+) # (.+)\}\}$/gm, (_, file: string, heading: string) =>
-    rewritten(sectionOf(read(file), heading), file, repository)
+  text.replaceAll(
+    /^<!-- section: (\S+) # (.+) -->\n[\s\S]*?^<!-- \/section -->$/gm,
+    (_, file: string, heading: string) => rewritten(sectionOf(read(file), heading), file, repository)
   )
 
 const pages = new Map<string, string>()
-for (const file of [...filesOfDocs, "examples/README.md", "CONTRIBUTING.md", "SECURITY.md"]) {
-  const text = rewritten(read(file), file, repository)
+for (const file of [...filesOfDocs, "examples/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]) {
+  const text = included(rewritten(read(file), file, repository))
   pages.set(
     pageOf(file)!,
     file === "docs/clients.md" ? withTabs(text, "Anthropic's SDK", "Anything else", furtherClients()) : text
   )
 }
 for (const file of readdirSync(join(here, "pages"))) {
-  pages.set(file, included(readFileSync(join(here, "pages", file), "utf8")))
+  pages.set(file, readFileSync(join(here, "pages", file), "utf8"))
 }
 const api = apiPages()
 for (const { page, text } of api) pages.set(page, text)
@@ -72,6 +74,7 @@ for (const [page, text] of pages) {
   mkdirSync(dirname(join(out, page)), { recursive: true })
   writeFileSync(join(out, page), text)
 }
+for (const [from, to] of Object.entries(moved)) writeFileSync(join(out, from), redirectOf(from, to))
 cpSync(join(root, "docs/images"), join(out, "images"), { recursive: true })
 
 const listed = [...pages].filter(([page]) => page !== "index.md").sort(([a], [b]) => (a < b ? -1 : 1))

@@ -1,11 +1,12 @@
 /** How pages of the repository become pages of the site. */
 import { assert, describe, it } from "@effect/vitest"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { apiPages, markdownOf } from "../src/api.ts"
 import { rewritten, summaryOf, titleOf } from "../src/links.ts"
+import { moved, redirectOf } from "../src/moved.ts"
 import { sidebarOf } from "../src/sidebar.ts"
-import { sectionOf, withTabs } from "../src/tabs.ts"
+import { anchorOf, sectionOf, withTabs } from "../src/tabs.ts"
 
 const root = join(import.meta.dirname, "../../..")
 const read = (file: string) => readFileSync(join(root, file), "utf8")
@@ -58,9 +59,28 @@ describe("the sidebar", () => {
     const groups = sidebarOf(read("docs/README.md"))
     assert.deepStrictEqual(
       groups.map(({ text }) => text),
-      ["Guides", "Reference", "Inside"]
+      ["Start", "Guides", "Reference", "Inside"]
     )
     assert.deepInclude(groups[0]!.items, { text: "Clients", link: "/clients" })
+    const pages = groups.flatMap(({ items }) => items.map(({ link }) => link))
+    assert.deepStrictEqual([...new Set(pages)], pages, "each page once")
+  })
+})
+
+describe("a page that has moved", () => {
+  it("leads to an existing page and section", () => {
+    for (const [from, to] of Object.entries(moved)) {
+      assert.isFalse(existsSync(join(root, "docs", from)), from)
+      const [page = "", anchor] = to.split("#")
+      const anchors = Array.from(read(`docs/${page}`).matchAll(/^#+ (.*)$/gm), ([, heading]) => anchorOf(heading!))
+      if (anchor !== undefined) assert.include(anchors, anchor, to)
+    }
+  })
+
+  it("keeps the anchor of its address", () => {
+    const page = redirectOf("guides/a.md", "b/c.md#d")
+    assert.include(page, `location.replace(\\"../b/c\\" + (location.hash || \\"#d\\"))`)
+    assert.include(page, "[b/c](../b/c.md#d)")
   })
 })
 

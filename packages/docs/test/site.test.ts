@@ -188,6 +188,17 @@ describe.skipIf(skipped !== undefined)("the site", () => {
     )
   }
 
+  it.live("leads from old addresses to the new page", () =>
+    Effect.gen(function* () {
+      const { complaints, open } = yield* world
+      yield* Effect.promise(async () => {
+        await (await open("/redis#when-redis-is-away")).waitForURL("**/guides/many-processes#when-redis-is-away")
+        await (await open("/guides/effect-ai")).waitForURL("**/clients#effectai")
+      })
+      assert.deepStrictEqual(complaints, [])
+    })
+  )
+
   it.live("finds a page by its search", () =>
     Effect.gen(function* () {
       const { open } = yield* world

@@ -1,0 +1,30 @@
+/** Pages that were merged into others. Their old addresses lead to the new ones. Pure. */
+import { posix } from "node:path"
+
+/** The new page of each old one, with the section that took its place if it is not the whole page. */
+export const moved: Readonly<Record<string, string>> = {
+  "incident.md": "why.md",
+  "retry.md": "why.md#how-much-jitter",
+  "redis.md": "guides/many-processes.md",
+  "stores.md": "guides/many-processes.md#another-database",
+  "guides/effect-ai.md": "clients.md#effectai",
+  "guides/sdk-middleware.md": "clients.md#anthropics-sdk"
+}
+
+/** A page that leads to another one, and keeps the anchor of the address. */
+export const redirectOf = (from: string, to: string): string => {
+  const [page = "", anchor] = to.split("#") as [string?, string?]
+  const address = posix.relative(posix.dirname(from), page).replace(/\.md$/, "")
+  const hash = anchor === undefined ? "" : `#${anchor}`
+  return [
+    "---",
+    "search: false",
+    "head:",
+    `  - [script, {}, ${JSON.stringify(`location.replace(${JSON.stringify(address)} + (location.hash || ${JSON.stringify(hash)}))`)}]`,
+    "---",
+    "# This page has moved",
+    "",
+    `It is now a part of [${page.replace(/\.md$/, "")}](${posix.relative(posix.dirname(from), page)}${hash}).`,
+    ""
+  ].join("\n")
+}
