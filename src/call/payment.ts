@@ -118,11 +118,14 @@ export interface PaymentRequest {
 }
 
 /** The ledgers in the order in which every call takes them, in every process. */
-const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLedger> =>
-  Array.from(new Set(purses.map(ledgerOf<RunningLedger>))).sort((a, b) => {
+const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLedger> => {
+  const ledgers = purses.map(ledgerOf<RunningLedger>)
+  if (ledgers.length < 2) return ledgers
+  return Array.from(new Set(ledgers)).sort((a, b) => {
     if (a.key === b.key) return a.serial - b.serial
     return a.key < b.key ? -1 : 1
   })
+}
 
 /** What a call has paid, and what is left to do until it has paid all. */
 export interface PaymentState {

@@ -17,9 +17,24 @@ const refusals = [401, 403]
 /** The headers that select an organisation or a project at OpenAI, for credentials with several. */
 const choiceHeaders = ["openai-organization", "openai-project"] as const
 
+/** Whose a request is: the host that it is sent to, and its credential, which is empty if it has none. */
+export interface Identity {
+  readonly host: string
+  readonly credential: string
+}
+
+/** Reads the identity of a request. */
+export const identityOf = (request: Addressed): Identity => ({
+  host: hostOf(request),
+  credential: credentialOf(request)
+})
+
+const keyOf = ({ credential, host }: Identity): string => `${host} ${credential}`
+
 const credentialOf = (request: Addressed): string => {
-  const choices = request.protocol.startsWith("openai") ? choiceHeaders.map((name) => request.header(name) ?? "") : []
-  return [credentialsOf(request)[0] ?? "", ...choices].join(" ").trim()
+  const [credential = ""] = credentialsOf(request)
+  if (!request.protocol.startsWith("openai")) return credential
+  return [credential, ...choiceHeaders.map((name) => request.header(name) ?? "")].join(" ").trim()
 }
 
 /** A name for a secret that does not reveal it: 48 bits of its SHA-256. */
@@ -51,12 +66,12 @@ export interface Accounts {
    * The account of a request. It is a promise if the credential must be hashed first. `nameOf` returns the name of a credential
    * that has one, which then replaces the hash.
    */
-  readonly of: (request: Addressed, nameOf?: CredentialName) => string | Promise<string>
+  readonly of: (identity: Identity, nameOf?: CredentialName) => string | Promise<string>
   /**
    * Remembers a credential that a response has confirmed, and the organisation that the response names. Returns the account that
    * the credential belongs to from now on, if it is another one than before.
    */
-  readonly learn: (request: Addressed, account: string, response: AccountResponse) => string | undefined
+  readonly learn: (identity: Identity, account: string, response: AccountResponse) => string | undefined
 }
 
 /** Returns the name that somebody has given a credential. */
@@ -66,16 +81,11 @@ export const makeAccounts = (): Accounts => {
   const byCredential = new Map<string, string>()
   const byOrganisation = new Map<string, string>()
 
-  const keyOf = (request: Addressed) => {
-    const host = hostOf(request)
-    const credential = credentialOf(request)
-    return { host, credential, key: `${host} ${credential}` }
-  }
-
   return {
-    of: (request, nameOf) => {
-      const { credential, host, key } = keyOf(request)
+    of: (identity, nameOf) => {
+      const { credential, host } = identity
       if (credential === "") return host
+      const key = keyOf(identity)
       const known = byCredential.get(key)
       const name = known === undefined ? nameOf?.(credential) : undefined
       if (name !== undefined) return `${host}/${name}`
@@ -84,10 +94,10 @@ export const makeAccounts = (): Accounts => {
       Lru.put(byCredential, key, known, maxRemembered)
       return known
     },
-    learn: (request, account, { header, status }) => {
-      if (refusals.includes(status)) return undefined
-      const { credential, host, key } = keyOf(request)
-      if (credential === "") return undefined
+    learn: (identity, account, { header, status }) => {
+      const { credential, host } = identity
+      if (credential === "" || refusals.includes(status)) return undefined
+      const key = keyOf(identity)
       const organisation = organisationOf(header)
       const own = byCredential.get(key) ?? account
       if (organisation === undefined) {

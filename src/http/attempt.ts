@@ -118,7 +118,9 @@ export const roomFor = (max = maxBytes, hold: (bytes: number) => boolean = () =>
 }
 
 const decoder = new TextDecoder()
-export const longestWait = Duration.millis(longestWaitMillis)
+const longestWait = Duration.millis(longestWaitMillis)
+/** The patience with a whole answer, which a model may think about for minutes before its first byte. */
+export const forWhole = ({ stalled }: Patience): Patience => ({ silence: longestWait, stalled })
 
 const typeOf = ({ header }: ProviderResponse): string => header("content-type")?.toLowerCase() ?? ""
 
@@ -230,8 +232,7 @@ export const readWhole = Effect.fnUntraced(function* <R extends ProviderResponse
   const { now, opened, patience, planned, response, ticket } = attempt
   const arrived = response.body?.rest?.()
   if (arrived !== undefined) opened.isOver = true
-  const source =
-    arrived === undefined ? yield* bounded(response.body, opened, { ...patience, silence: longestWait }) : undefined
+  const source = arrived === undefined ? yield* bounded(response.body, opened, forWhole(patience)) : undefined
   const gathered =
     arrived === undefined
       ? yield* Effect.mapError(gather(source, roomFor(undefined, planned.hold)), (thrown) => thrownAt<R>(thrown, now))
@@ -281,7 +282,7 @@ export const passOn = <R extends ProviderResponse>(
   attempt: AttemptResponse<R>,
   chunks: Array<Uint8Array>
 ): Attempted<R> => {
-  const patience = { ...attempt.patience, silence: longestWait }
+  const patience = forWhole(attempt.patience)
   const source = bound(attempt.response.body!, attempt.opened, patience)
   return Effect.map(source, (source) => passedOn(attempt, chunks, source))
 }

@@ -17,7 +17,7 @@ import {
   eventsOf,
   failed,
   join,
-  longestWait,
+  forWhole,
   parserOf,
   passOn,
   type AttemptReply,
@@ -116,7 +116,7 @@ export class DrivenExchange<R extends ProviderResponse> implements Intake<R>, Ch
     const parser = parserOf(reply)
     if (parser === undefined) this.hasRoom = roomFor(undefined, planned.hold)
     else this.events = eventsOf(reply, parser)
-    this.listen(parser === undefined ? { ...patience, silence: longestWait } : patience)
+    this.listen(parser === undefined ? forWhole(patience) : patience)
     this.body.to(this)
   }
 

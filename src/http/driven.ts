@@ -17,7 +17,8 @@ interface Settlers {
  */
 export class FetchAnswer implements Outlet<FetchResponse> {
   readonly response: Promise<Response>
-  private readonly signals: ReadonlyArray<AbortSignal>
+  private readonly signal: AbortSignal | undefined
+  private readonly open: Set<FetchAnswer>
   private readonly inEffect: (call: Effect.Effect<CallResult<FetchResponse>, unknown>) => Promise<Response>
   private settlers: Settlers | undefined
   private call: DrivenCall | undefined = undefined
@@ -25,16 +26,20 @@ export class FetchAnswer implements Outlet<FetchResponse> {
   private reader: ReadableStreamDefaultController<Uint8Array> | undefined = undefined
   private readonly pieces: Array<Uint8Array> = []
   private ended: { readonly thrown: { readonly error: unknown } | undefined } | undefined = undefined
-  private readonly token = {}
+  private isOver = false
 
+  /** `open` has all answers that can still end their calls. */
   constructor(
-    signals: ReadonlyArray<AbortSignal>,
+    signal: AbortSignal | undefined,
+    open: Set<FetchAnswer>,
     inEffect: (call: Effect.Effect<CallResult<FetchResponse>, unknown>) => Promise<Response>
   ) {
-    this.signals = signals
+    this.signal = signal
+    this.open = open
     this.inEffect = inEffect
     this.response = new Promise((resolve, reject) => (this.settlers = { resolve, reject }))
-    for (const signal of signals) signal.addEventListener("abort", this.aborted)
+    signal?.addEventListener("abort", this.aborted)
+    open.add(this)
   }
 
   /** Sets the call, once it has begun. */
@@ -72,7 +77,7 @@ export class FetchAnswer implements Outlet<FetchResponse> {
       { pull: (reader) => this.pull(reader), cancel: (reason) => this.leave(reason) },
       { highWaterMark: 0 }
     )
-    forgotten.register(body, () => this.leave("nobody reads the body"), this.token)
+    forgotten.register(body, () => this.leave("nobody reads the body"), this)
     return body
   }
 
@@ -102,8 +107,10 @@ export class FetchAnswer implements Outlet<FetchResponse> {
     this.call?.leave(reason)
   }
 
-  private readonly aborted = (event: { readonly target: unknown }): void => {
-    const { reason } = event.target as AbortSignal
+  private readonly aborted = (): void => this.abort(this.signal!.reason)
+
+  /** Ends the call and its answer. */
+  abort(reason: unknown): void {
     this.leave(reason)
     this.pieces.length = 0
     this.settle(() => {
@@ -124,7 +131,10 @@ export class FetchAnswer implements Outlet<FetchResponse> {
 
   /** Nothing can end the call any more. */
   private over(): void {
-    forgotten.unregister(this.token)
-    for (const signal of this.signals) signal.removeEventListener("abort", this.aborted)
+    if (this.isOver) return
+    this.isOver = true
+    forgotten.unregister(this)
+    this.open.delete(this)
+    this.signal?.removeEventListener("abort", this.aborted)
   }
 }

@@ -20,8 +20,8 @@ import type * as Called from "../call/models.ts"
 import * as AtOnce from "../domain/atOnce.ts"
 import * as Governor from "../Governor.ts"
 import { type Patience, type SilenceTimer, timerOf } from "../domain/input/silence.ts"
-import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
-import { type Accounts, makeAccounts } from "./account.ts"
+import type { Match, Protocol } from "../protocol/protocol.ts"
+import { type Accounts, type Identity, identityOf, makeAccounts } from "./account.ts"
 import { hostOf } from "./credentials.ts"
 import {
   connection,
@@ -38,7 +38,7 @@ import {
 import type { AttemptAnswer, AttemptResponse } from "./attempt.ts"
 import { DrivenExchange } from "./direct.ts"
 import { callPlacesOf, changeAt, parseHttpPlaces, targetsOf } from "./places.ts"
-import { accountingOf, planOf, protocols } from "./plan.ts"
+import { accountingOf, planOf, protocols, routes } from "./plan.ts"
 import {
   type BodyChange,
   type Dispatch,
@@ -174,20 +174,18 @@ export const make = Effect.fnUntraced(function* (
     runFork: Effect.runForkWith(context)
   }
   return {
-    route: (method, path) => {
-      const found = match(known, method, path)
-      return found !== undefined && isCall(found) ? found : undefined
-    },
+    route: routes(known),
     plan: (found, request) => planOf(found, request, settings, places),
     call: (planned, send) => called(parts, planned, send),
     start: (planned, how) => started(parts, planned, how)
   }
 })
 
-/** The account of a call, and whether the options set it. */
+/** The account of a call. */
 interface CallAccount {
   readonly account: string
-  readonly isGiven: boolean
+  /** Whose its request is; undefined if the options set the account. */
+  readonly identity: Identity | undefined
   /** Where the call may go; none if its model has no places. */
   readonly targets: ReadonlyArray<Target>
 }
@@ -202,16 +200,17 @@ const called = <R extends ProviderResponse>(
 ): Effect.Effect<CallResult<R>, unknown> => {
   const { terms } = planned
   if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
-  const found = Effect.suspend(() => {
+  const found = Effect.suspend((): Effect.Effect<CallAccount> => {
     const given = terms.success.account
     const { accounts, settings } = parts
     if (planned.places !== undefined) {
       const found = targetsOf(planned, planned.places, accounts, settings.credentialName)
-      return Effect.promise(() => found.then((targets) => ({ account: "", isGiven: false, targets })))
+      return Effect.promise(() => found.then((targets) => ({ account: "", identity: undefined, targets })))
     }
-    if (given !== undefined) return Effect.succeed({ account: given, isGiven: true, targets: none })
-    const own = accounts.of(planned.request, settings.credentialName)
-    const ofAccount = (account: string) => ({ account, isGiven: false, targets: none })
+    if (given !== undefined) return Effect.succeed({ account: given, identity: undefined, targets: none })
+    const identity = identityOf(planned.request)
+    const own = accounts.of(identity, settings.credentialName)
+    const ofAccount = (account: string) => ({ account, identity, targets: none })
     return typeof own === "string" ? Effect.succeed(ofAccount(own)) : Effect.promise(() => own.then(ofAccount))
   })
   const made = Effect.flatMap(found, (whose) =>
@@ -232,6 +231,9 @@ const governed = <R extends ProviderResponse>(
   return opened(parts, planned, opening, restore)
 }
 
+/** What only requests have. To leave it out would cost more than to override it. */
+const ofRequests = { binary: undefined, needsUsageRequest: undefined, requests: undefined }
+
 const callOf = (
   { settings }: EngineParts,
   planned: HttpCall,
@@ -239,10 +241,10 @@ const callOf = (
   accounting: Accounting.Accounting
 ): Governor.Call => {
   const { description, match: found, places } = planned
-  const { binary: _read, needsUsageRequest: _, requests: _counted, ...described } = description
   return {
-    ...described,
-    operation: found.route.operation === "embed" ? "embeddings" : described.operation,
+    ...description,
+    ...ofRequests,
+    operation: found.route.operation === "embed" ? "embeddings" : description.operation,
     provider: settings.name ?? found.protocol.provider,
     account: account === "" ? undefined : account,
     accounting,
@@ -316,9 +318,10 @@ const started = <R extends ProviderResponse>(
   const { places, terms } = planned
   if (begin === undefined || places !== undefined || EffectResult.isFailure(terms)) return undefined
   const { account: given, accounting, callOptions } = terms.success
-  const account = given ?? accounts.of(planned.request, settings.credentialName)
+  const identity = given === undefined ? identityOf(planned.request) : undefined
+  const account = identity === undefined ? given : accounts.of(identity, settings.credentialName)
   if (typeof account !== "string") return undefined
-  const whose = { account, isGiven: given !== undefined, targets: none }
+  const whose = { account, identity, targets: none }
   const context = how.around(parts.context)
   const call = begin(context, callOf(parts, planned, whose, accounting), callOptions)
   if (call === undefined) return undefined
@@ -346,7 +349,7 @@ const started = <R extends ProviderResponse>(
     fork: parts.runFork,
     used: () => settings.used?.(planned),
     learn: (response) => {
-      const joined = whose.isGiven ? undefined : accounts.learn(planned.request, account, response)
+      const joined = identity && accounts.learn(identity, account, response)
       if (joined !== undefined) parts.runFork(oneOrganisation(account, joined))
     },
     read: (reply) => received(parts, how.send, whose, reply),
@@ -371,7 +374,7 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   planned: HttpCall,
   send: SendAttempt<R>,
   ticket: Governor.Ticket,
-  { account, isGiven, targets }: CallAccount
+  { account, identity, targets }: CallAccount
 ): Effect.fn.Return<AttemptResponse<R>, AttemptFailure<R>, Scope.Scope> {
   const requested = usageRequests.changeOf(planned)
   const target = targets.find(({ place }) => place.name === ticket.place)
@@ -384,9 +387,10 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   const response = yield* Effect.catch(sending, (thrown) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
   )
-  const { account: own, request } = target ?? { account, request: planned.request }
-  const isNamed = isGiven || target?.place.account !== undefined || target?.place.tier !== undefined
-  const joined = isNamed ? undefined : accounts.learn(request, own, response)
+  const own = target?.account ?? account
+  const isNamed = target?.place.account !== undefined || target?.place.tier !== undefined
+  const whose = target === undefined || isNamed ? identity : identityOf(target.request)
+  const joined = whose && accounts.learn(whose, own, response)
   if (joined !== undefined) yield* oneOrganisation(own, joined)
   const now = yield* Clock.currentTimeMillis
   return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: requested !== undefined }

@@ -153,10 +153,10 @@ const separate = async (input: FetchInput, given: FetchInit): Promise<readonly [
 const outgoing = (
   init: FetchInit,
   headers: Headers,
+  isNamed: boolean,
   change: Engine.BodyChange | undefined,
   target: Engine.Target | undefined
 ): FetchInit => {
-  const isNamed = headers.has("x-floodgate-agent")
   const isReplaced = target?.isCallers === false
   if (!isNamed && change === undefined && !isReplaced) return init
   const changed = new Headers(headers)
@@ -193,18 +193,23 @@ export const make = Effect.fnUntraced(function* (
   check("Fetch.make", made, options)
   const engine = yield* Engine.make({ ...options, operation: "Fetch.make" })
   const { closed, run } = yield* makeRunner
+  const open = new Set<FetchAnswer>()
+  closed.addEventListener("abort", () => open.forEach((answer) => answer.abort(closed.reason)), { once: true })
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
   const governed = async (found: Match, input: FetchInput, given: FetchInit): Promise<Response> => {
     const [url, init] = await separate(input, given)
     const headers = new Headers(init.headers)
+    // A record is faster to read than a `Headers` object.
+    const header = headerReader(Object.fromEntries(headers))
+    const isNamed = header("x-floodgate-agent") !== undefined
     const text = () => textOf(init.body) ?? ""
-    const planned = engine.plan(found, { url: String(url), header: headerReader(headers), text })
+    const planned = engine.plan(found, { url: String(url), header, text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
     const attempt: Engine.SendAttempt<FetchResponse> = async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url
-      return fetchResponseOf(await send(to, { ...outgoing(init, headers, change, target), signal }))
+      return fetchResponseOf(await send(to, { ...outgoing(init, headers, isNamed, change, target), signal }))
     }
     const inEffect = async (call: Effect.Effect<Engine.CallResult<FetchResponse>, unknown>): Promise<Response> => {
       try {
@@ -216,7 +221,7 @@ export const make = Effect.fnUntraced(function* (
       }
     }
     if (signal?.aborted === true || closed.aborted) return inEffect(engine.call(planned, attempt))
-    const answer = new FetchAnswer(signal === undefined ? [closed] : [signal, closed], inEffect)
+    const answer = new FetchAnswer(signal, open, inEffect)
     const dispatch: Engine.Dispatch<FetchResponse> = (change, { began, failed }) => {
       const controller = new AbortController()
       attempt(controller.signal, change, undefined).then(began, failed)

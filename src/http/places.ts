@@ -17,7 +17,7 @@ import {
 import * as Prices from "../Prices.ts"
 import { isRecord, parseJson } from "../protocol/json.ts"
 import { decodeSegment, pathOf } from "../protocol/protocol.ts"
-import type { Accounts, CredentialName } from "./account.ts"
+import { type Accounts, type CredentialName, identityOf } from "./account.ts"
 import { credentialLocation, headerWith, replacedIn } from "./credentials.ts"
 import type { BodyChange, HttpCall, HttpPlace, Target } from "./models.ts"
 
@@ -41,7 +41,7 @@ const httpPlace = Input.options<HttpPlace>({ ...placeChecks, url: address, key }
 const secretOf = ({ key }: HttpPlace): string | null | undefined =>
   Redacted.isRedacted(key) ? Redacted.value(key) : key
 
-const identityOf = (place: HttpPlace): string => JSON.stringify([URL.parse(place.url ?? "")?.host, secretOf(place)])
+const addressOf = (place: HttpPlace): string => JSON.stringify([URL.parse(place.url ?? "")?.host, secretOf(place)])
 
 /** The credential of a caller belongs to one provider. `remedy` says how to give another credential to the others. */
 const credentials =
@@ -62,7 +62,7 @@ const credentials =
 export const httpPlaces = (prices?: PriceTable.Table, remedy = "add it"): Input.Check => {
   const table = { ...Prices.published, ...prices }
   const isPriced = (model: string): boolean => prices === undefined || PriceTable.find(model, table) !== undefined
-  return Input.all(placesCheck<HttpPlace>(httpPlace, identityOf, isPriced), credentials(remedy))
+  return Input.all(placesCheck<HttpPlace>(httpPlace, addressOf, isPriced), credentials(remedy))
 }
 
 // -----------------------------------------------------------------------------
@@ -106,7 +106,7 @@ export const targetsOf = async (
   Promise.all(
     Array.from(byName.values(), async ({ given }) => {
       const target = targetOf(planned, given)
-      const own = given.account ?? (await accounts.of(target.request, nameOf))
+      const own = given.account ?? (await accounts.of(identityOf(target.request), nameOf))
       return { ...target, account: given.tier === undefined ? own : `${own} ${given.tier}` }
     })
   )

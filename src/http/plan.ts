@@ -11,7 +11,8 @@ import { openaiChat } from "../protocol/openaiChat.ts"
 import { openaiEmbeddings } from "../protocol/openaiEmbeddings.ts"
 import { openaiRequests } from "../protocol/openaiRequests.ts"
 import { openaiResponses } from "../protocol/openaiResponses.ts"
-import type { Match, Protocol } from "../protocol/protocol.ts"
+import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
+import * as Lru from "../domain/input/lru.ts"
 import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
 import type { PlacesByModel } from "./places.ts"
 
@@ -25,6 +26,28 @@ export const protocols: ReadonlyArray<Protocol> = [
   gemini,
   geminiEmbeddings
 ]
+
+/** More addresses than a program calls, and the longest that is remembered: clients of a gateway can invent them. */
+const maxRemembered = 1_000
+const longestRemembered = 256
+
+/**
+ * Finds the protocol of a call by its method and URL. Matching a path costs more than reading a short request, so the results for
+ * calls are remembered, without their queries and for no URL that could contain a password.
+ */
+export const routes = (known: ReadonlyArray<Protocol>): ((method: string, url: string) => Match | undefined) => {
+  const remembered = new Map<string, Match>()
+  return (method, url) => {
+    const query = url.indexOf("?")
+    const name = `${method} ${query < 0 ? url : url.slice(0, query)}`
+    const seen = remembered.get(name)
+    if (seen !== undefined) return seen
+    const found = match(known, method, url)
+    if (found === undefined || !isCall(found)) return undefined
+    if (name.length <= longestRemembered && !name.includes("@")) Lru.put(remembered, name, found, maxRemembered)
+    return found
+  }
+}
 
 /** The burndown rate of Claude Sonnet 4 on Bedrock; see {@link Accounting.bedrockRuntime}. */
 const bedrock = Accounting.bedrockRuntime({ burndown: 5 })

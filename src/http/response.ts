@@ -79,12 +79,8 @@ export const sourceOf = (body: unknown): ByteSource | undefined => {
  */
 const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream): Response => {
   const { headers, status, statusText, url } = response
-  const bodiless = [204, 205, 304].includes(status)
-  const made = new Response(bodiless ? null : body, {
-    headers: [...headers],
-    status: Math.min(status, 599),
-    statusText
-  })
+  const bodiless = status === 204 || status === 205 || status === 304
+  const made = new Response(bodiless ? null : body, { headers, status: Math.min(status, 599), statusText })
   Object.defineProperty(made, "url", { value: url })
   return made.status === status ? made : Object.defineProperty(made, "status", { value: status })
 }
@@ -106,12 +102,13 @@ export const responseWith = (
 ): Response => {
   if (sent.isSpent && sent.response.ok) return sent.response
   const made = withBody(sent.response, typeof body === "function" ? body() : (body as Uint8Array<ArrayBuffer>))
+  const isCompressed = sent.header("content-encoding") !== undefined
   const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")
   if (place !== undefined) headers.set("x-floodgate-place", place)
   // `fetch` has decompressed the body, and its length may have changed.
-  if (headers.has("content-encoding") || isChanged) headers.delete("content-length")
-  headers.delete("content-encoding")
+  if (isCompressed || isChanged) headers.delete("content-length")
+  if (isCompressed) headers.delete("content-encoding")
   return made
 }
 
