@@ -46,7 +46,7 @@ const simulated = Effect.fnUntraced(function* (mode: Mode) {
     [
       "",
       "Simulated seconds until all of the work was done, or the number of lost calls; beside it the 429s.",
-      "floodgate-as-installed is told nothing, as in a first program, floodgate-estimates the limits, floodgate-unknown the tokens of each call. floodgate, hand-written, Effect's limiter and Bottleneck are told both.",
+      "floodgate-as-installed has default settings, as in a first program. floodgate-estimates knows the limits, and floodgate-unknown the tokens of each call. floodgate, hand-written, Effect's limiter and Bottleneck know both.",
       "",
       Report.Verdict.ofRaces(races).text,
       "",
@@ -93,7 +93,7 @@ const overHttp = Effect.fnUntraced(function* (mode: Mode) {
   yield* heading("The incident at half its size, over real HTTP and in real time")
   yield* Print.out(
     [
-      "@anthropic-ai/sdk as it comes, and the same SDK with Floodgate's middleware, told the limits but not the tokens.",
+      "@anthropic-ai/sdk with default settings, and the same SDK with Floodgate's middleware, which knows the limits but not the tokens.",
       `Each has a provider of its own: ${Scenario.modelOf(Duel.scenario)}.`,
       ""
     ].join("\n")

@@ -31,7 +31,7 @@ const rejectionsOf = ({ rejections }: RaceResult): string => Words.counted(rejec
 /** Remarks below the tables of scenarios. All of their figures come from the results. */
 const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
   incident: (of) =>
-    `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`bottleneck-tuned\` takes ${seconds(of("bottleneck-tuned"))}, \`effect-limiter-tuned\` ${seconds(of("effect-limiter-tuned"))}, \`hand-written\` ${seconds(of("hand-written"))}. As installed, Floodgate must find the limits and the size of calls first: ${seconds(of("floodgate-as-installed"))} and ${rejectionsOf(of("floodgate-as-installed"))}. The other scenarios tell the limiters apart.`,
+    `Rejections count against the limit here, so fixed retries never finish: eleven agents that retry every second use up the refill. The SDKs wait exactly \`retry-after\`, so the rejected calls collide again. Without faults and with exact token counts, any bucket of tokens does well: \`bottleneck-tuned\` takes ${seconds(of("bottleneck-tuned"))}, \`effect-limiter-tuned\` ${seconds(of("effect-limiter-tuned"))}, \`hand-written\` ${seconds(of("hand-written"))}. With default settings, Floodgate must first find the limits and the size of calls: ${seconds(of("floodgate-as-installed"))} and ${rejectionsOf(of("floodgate-as-installed"))}. The other scenarios show how the limiters differ.`,
   burst: (of) =>
     `A full minute's worth is available at the start. \`floodgate-unknown\` starts with one call and doubles until headers and ${rejectionsOf(of("floodgate-unknown"))} have shown the limits.`,
   many: (of) =>
@@ -39,9 +39,9 @@ const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
   flaky: () =>
     "A call that times out takes 30 s and is then repeated, so the makespan is that of the unluckiest agent. Strategies that give up on other failures than rate limits end sooner, with work undone.",
   outage: () =>
-    "Attempts of a single call do not last for 30 s. Floodgate sends one probe at a time, after pauses of 1, 2, 3, 5, 7 and 10 s, and trails the oracle, which probes every second, by the remainder of its last pause. The last attempts of `effect-rate-limiter` happen to come just after the end; in a longer outage they would all be spent.",
+    "The attempts of a single call are used up before the 30 s are over. Floodgate sends one probe at a time, after pauses of 1, 2, 3, 5, 7 and 10 s. The oracle probes every second, so Floodgate is behind it by the rest of its last pause. The last attempts of `effect-rate-limiter` happen to come just after the end; in a longer outage it would have none left.",
   "outage-at-start": (of) =>
-    `The provider is back after 10 s. Floodgate sends its next probe after 18 s, and so ends after \`bottleneck-tuned\` (${seconds(of("bottleneck-tuned"))}), \`hand-written\` (${seconds(of("hand-written"))}) and Effect's limiter, whose retries happen to come earlier. The SDKs have spent their retries by then.`,
+    `The provider is back after 10 s. Floodgate sends its next probe after 18 s, so it ends after \`bottleneck-tuned\` (${seconds(of("bottleneck-tuned"))}), \`hand-written\` (${seconds(of("hand-written"))}) and Effect's limiter, whose retries happen to come earlier. The SDKs have spent their retries by then.`,
   neighbour: (of) =>
     `Nobody can know in advance what others will use. The oracle sees the provider's level at any moment; Floodgate learns what is left to it from headers and ${rejectionsOf(of("floodgate"))}. A bucket that is charged for each attempt, such as \`bottleneck-tuned\`, goes on at its own rate: ${rejectionsOf(of("bottleneck-tuned"))}.`,
   "neighbour-in-bursts": (of) =>
@@ -49,7 +49,7 @@ const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
   "random-rejections": (of) =>
     `Floodgate gets ${rejectionsOf(of("floodgate"))}, which is what the provider injects: each delays only its own call. The losses of the SDKs come from the limit. A semaphore of 4 loses nothing and takes ${(of("semaphore").makespanSeconds / of("oracle").makespanSeconds).toFixed(1)} times as long.`,
   "undeclared-concurrency": (of) =>
-    `The provider rejects an eleventh concurrent call, and no header says why. Floodgate's bound on calls in flight finds the limit with ${rejectionsOf(of("floodgate"))}. A limiter of rates cannot. Around the SDK's retries, \`bottleneck\` loses ${Words.thousands(of("bottleneck").failedCalls)} calls; with ten attempts around it, \`bottleneck-tuned\` gets ${rejectionsOf(of("bottleneck-tuned"))}, and an unlucky agent or two lose their calls with one seed and not with another. \`hand-written\` does well, because its bucket stays closed for each \`retry-after\`. A semaphore is the right tool here, if its number is right; 4 is too few.`,
+    `The provider rejects an eleventh concurrent call, and no header says why. Floodgate finds the limit by itself, with ${rejectionsOf(of("floodgate"))}. A limiter of rates cannot. Around the SDK's retries, \`bottleneck\` loses ${Words.thousands(of("bottleneck").failedCalls)} calls; with ten attempts around it, \`bottleneck-tuned\` gets ${rejectionsOf(of("bottleneck-tuned"))}, and an unlucky agent or two lose their calls with one seed and not with another. \`hand-written\` does well, because its bucket stays closed for each \`retry-after\`. A semaphore with the right number is the best tool here, but 4 is too few.`,
   "slow-start": (of) =>
     `No header announces a limit on growth. Floodgate finds it with ${rejectionsOf(of("floodgate"))}, and then grows more slowly than the provider allows. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which a provider might count.`
 }
@@ -106,7 +106,7 @@ const summary = (races: ReadonlyArray<ScenarioRace>): string => {
     return `| ${cells.join(" | ")} |`
   })
   return [
-    "| scenario | oracle | as installed, behind | limits told, behind | counts told, behind | `floodgate`, behind | `floodgate-weighted`, behind | best other strategy | `floodgate` behind that |",
+    "| scenario | oracle | default settings, behind | limits known, behind | counts known, behind | `floodgate`, behind | `floodgate-weighted`, behind | best other strategy | `floodgate` behind that |",
     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ...lines
   ].join("\n")
@@ -130,10 +130,11 @@ export const render = (races: ReadonlyArray<ScenarioRace>): string => `# The lab
 
 <!-- Written by \`npm run lab -- --docs docs\`. Change packages/cli/src/lab/document.ts, not this page. -->
 
-The same calls under each strategy, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
+After this page you know how long each strategy takes in each scenario, and how many calls it loses. All strategies make the same
+calls, in simulated time, against the simulated provider of \`floodgate/testing\`. Run it with
 \`npm run lab\`, or one scenario with \`npm run -s floodgate -- storm --scenario NAME\`. The same seed gives the same figures.
-[Reading the lab](guides/reading-the-lab.md) explains the scenarios and the columns. A figure belongs to the provider model
-above its table: whether rejected requests count, for example, decides whether fixed retries ever finish. Agents send prose, code,
+[Reading the lab](guides/reading-the-lab.md) explains the scenarios and the columns. Figures depend on
+the provider, which the line above each table describes: fixed retries, for example, never finish if rejected requests count. Agents send prose, code,
 JSON, Chinese or Japanese, whose characters per token vary by agent and by call, as measured (\`Texts\` of \`floodgate/testing\`).
 
 ![Makespan of each strategy in the incident](images/incident-makespan.svg)
@@ -146,10 +147,10 @@ ${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, r
 
 ## Against the oracle
 
-How far Floodgate is behind the oracle, and behind the best of the other strategies that did all of the work.
-\`floodgate-as-installed\` is told nothing, \`floodgate-estimates\` the limits, and \`floodgate-unknown\` the tokens of each call.
-\`floodgate\` is told both, and gives all agents equal shares; \`floodgate-weighted\` is for a single job whose sizes are known. The
-text below each table explains larger gaps.
+The oracle is the best possible schedule. The table shows how far Floodgate is behind it, and behind the best of the other strategies
+that did all of the work. \`floodgate-as-installed\` has default settings. \`floodgate-estimates\` knows the limits, and
+\`floodgate-unknown\` the tokens of each call. \`floodgate\` knows both, and gives all agents equal shares; \`floodgate-weighted\` is for
+a single job whose sizes are known. The text below each table explains larger gaps.
 
 ${summary(races)}
 

@@ -171,7 +171,7 @@ describe("Report.Verdict", () => {
     assert.strictEqual(
       Report.Verdict.ofRace(of(installed, result("floodgate"))).text,
       "Floodgate answered all 60 calls in 40.0 s, with no 429. " +
-        "As installed, told nothing, it takes 58.4 s, with 11 rejections (429)."
+        "With default settings it takes 58.4 s, with 11 rejections (429)."
     )
   })
 
@@ -194,7 +194,7 @@ describe("Report.Verdict", () => {
     assert.strictEqual(
       text,
       "Floodgate did all of the work in 2 of 2 scenarios, within 5 % of the oracle in 1; it is furthest behind in outage: " +
-        "50 %. Of the others sdk-10 did in 1. Quicker than Floodgate told both: sdk-10 in outage (40.0 s)."
+        "50 %. Of the others sdk-10 did in 1. Quicker than Floodgate with limits and token counts: sdk-10 in outage (40.0 s)."
     )
     assert.deepStrictEqual(
       tiles.map(({ value }) => value),
@@ -212,10 +212,10 @@ describe("Report.Verdict", () => {
     const { text, tiles } = Report.Verdict.ofRaces([race])
     assert.strictEqual(
       text,
-      "As installed, Floodgate did all of the work in 1 of 1 scenario, within 5 % of the oracle in 0; it is furthest behind in " +
-        "incident: 25 %. Told the limits and the token counts, it did all of the work in 1 of 1 scenario, within 5 % of the " +
+      "With default settings, Floodgate did all of the work in 1 of 1 scenario, within 5 % of the oracle in 0; it is furthest behind in " +
+        "incident: 25 %. With the limits and the token counts, it did all of the work in 1 of 1 scenario, within 5 % of the " +
         "oracle in 1. Of the others bottleneck-tuned did in 1. " +
-        "Quicker than Floodgate as installed: bottleneck-tuned in incident (44.0 s)."
+        "Quicker than Floodgate with default settings: bottleneck-tuned in incident (44.0 s)."
     )
     assert.strictEqual(tiles[0]!.label, "scenarios done by floodgate\u2011as\u2011installed")
   })

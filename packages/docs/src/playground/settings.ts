@@ -23,14 +23,14 @@ export const ranges = {
 
 /** What the provider does, as the lab names it. */
 export const weathers = {
-  incident: "calm",
+  incident: "working normally",
   outage: "down from 10 to 40 s",
   "outage-at-start": "down for the first 10 s",
-  neighbour: "somebody else takes 30 % of the limits",
-  "neighbour-in-bursts": "somebody else takes everything for 5 s of every 30 s",
-  flaky: "5 % of requests fail",
-  "random-rejections": "1 % of requests are rejected for no reason",
-  "slow-start": "usage may grow by half from minute to minute"
+  neighbour: "shared: another program takes 30 % of the limits",
+  "neighbour-in-bursts": "shared: another program takes everything for 5 s of every 30 s",
+  flaky: "unreliable: 5 % of requests fail",
+  "random-rejections": "unreliable: 1 % of requests are rejected for no reason",
+  "slow-start": "strict: usage may grow by half from minute to minute"
 } as const
 
 /** The strategies beside Floodgate. */
@@ -39,13 +39,13 @@ export const rivals = {
   "sdk-10": "Anthropic's SDK, with maxRetries: 10",
   "fixed-retry": "waits 1 s after each failure, 5 attempts",
   "full-jitter": "full jitter, 10 attempts",
-  "effect-limiter-tuned": "Effect's RateLimiter, told the limits",
-  "hand-written": "a hand-written token bucket, told the limits"
+  "effect-limiter-tuned": "Effect's RateLimiter, which knows the limits",
+  "hand-written": "a hand-written token bucket, which knows the limits"
 } as const
 
-/** What Floodgate is told. */
+/** What Floodgate knows in advance. */
 export const told = {
-  "floodgate-as-installed": "nothing",
+  "floodgate-as-installed": "nothing in advance",
   "floodgate-unknown": "the tokens of each call",
   "floodgate-estimates": "the limits",
   floodgate: "the limits and the tokens of each call"

@@ -158,7 +158,7 @@ export const ofRace = (figures: ScenarioFigures): Headline => {
     ...(installed === undefined || installed === subject || !isDone(installed)
       ? []
       : [
-          `As installed, told nothing, it takes ${seconds(installed.makespanSeconds)}, with ${rejections(installed.rejections)}.`
+          `With default settings it takes ${seconds(installed.makespanSeconds)}, with ${rejections(installed.rejections)}.`
         ]),
     ...(lost.length === 0 ? [] : [`Others lost calls: ${listed(lost)}.`]),
     ...(quicker.length === 0 ? [] : [`Quicker: ${listed(quicker)}.`])
@@ -245,13 +245,13 @@ export const ofRaces = (races: ReadonlyArray<RaceResults>): Headline => {
   const text = [
     ...(hasInstalled
       ? [
-          `As installed, Floodgate did ${againstOracle(races, asInstalled)}`,
-          `Told the limits and the token counts, it did ${againstOracle(races, told)}`
+          `With default settings, Floodgate did ${againstOracle(races, asInstalled)}`,
+          `With the limits and the token counts, it did ${againstOracle(races, told)}`
         ]
       : [`Floodgate did ${againstOracle(races, told)}`]),
     `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`,
-    ...quicker("Floodgate told both", told),
-    ...(hasInstalled ? quicker("Floodgate as installed", asInstalled) : [])
+    ...quicker("Floodgate with limits and token counts", told),
+    ...(hasInstalled ? quicker("Floodgate with default settings", asInstalled) : [])
   ]
   const shown = [asInstalled, told, "hand-written", "effect-limiter-tuned", "bottleneck-tuned", "sdk-2"]
   return {

@@ -111,7 +111,7 @@ const make = ({
 /** The library with the provider's true limits. */
 export const floodgate: Strategy = make({
   name: "floodgate",
-  summary: "this library, told the provider's limits and the token count of each call",
+  summary: "this library, with the provider's limits and the token count of each call",
   settings: "Budget.layer({ limits, concurrency }); LlmClient.create(params, { agent, inputTokens })",
   why: "The limits stand in the provider's console, and count_tokens counts exactly."
 })
@@ -121,14 +121,15 @@ export const withoutHeaders: Strategy = make({
   name: "floodgate-no-headers",
   summary: "this library, ignoring rate limit headers",
   settings: "as floodgate, behind a proxy that removes the headers",
-  why: "It is no choice: some gateways do that.",
+  why: "Some gateways remove these headers.",
   listens: false
 })
 
 /** The library with the work of each agent, which a job knows from its documents. */
 export const weighted: Strategy = make({
   name: "floodgate-weighted",
-  summary: "this library, told how many tokens each agent will use: those with more work left get a larger share",
+  summary:
+    "this library, with the number of tokens that each agent will use: those with more work left get a larger share",
   settings: "as floodgate, with Agents.run([{ key, work, effect }])",
   why: "The sizes of a single job's documents are known, and only the end of the whole job matters.",
   knowsWork: true
@@ -139,14 +140,14 @@ export const inOrder: Strategy = make({
   name: "floodgate-fifo",
   summary: "this library with all agents under one name: first come, first served",
   settings: "as floodgate, with one agent for all calls",
-  why: "It is what a caller gets who names no agents.",
+  why: "Calls that name no agent are served like this.",
   agent: () => "all"
 })
 
 /** The library with half of the limits: headers cannot raise what was configured. */
 export const halfLimits: Strategy = make({
   name: "floodgate-half",
-  summary: "this library, told half of the limits",
+  summary: "this library, with half of the limits",
   settings: "as floodgate, with half of each limit",
   why: "Somebody reserved the other half for another program that does not run.",
   budget: scaled(0.5)
@@ -155,7 +156,7 @@ export const halfLimits: Strategy = make({
 /** The library with twice the limits. */
 export const doubleLimits: Strategy = make({
   name: "floodgate-double",
-  summary: "this library, told twice the limits",
+  summary: "this library, with twice the limits",
   settings: "as floodgate, with twice each limit",
   why: "Somebody read the limits of a higher tier.",
   budget: scaled(2)
@@ -164,7 +165,7 @@ export const doubleLimits: Strategy = make({
 /** The library without limits, which it must learn. */
 export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
-  summary: "this library, told no limits: it learns them from responses",
+  summary: "this library without limits: it learns them from responses",
   settings: "Budget.layer({ concurrency }); LlmClient.create(params, { agent, inputTokens })",
   why: "Nobody looked the limits up, and the tokens are counted before each call.",
   budget: (scenario) => ({ concurrency: declaredConcurrency(scenario) })
@@ -182,7 +183,7 @@ export const estimates: Strategy = make({
 /** The library as the README's first example installs it, without limits and token counts. */
 export const asInstalled: Strategy = make({
   name: "floodgate-as-installed",
-  summary: "this library as installed: told neither limits nor token counts, it estimates and learns them",
+  summary: "this library with default settings: it learns the limits, and estimates the tokens",
   settings: "Budget.layer({}); LlmClient.create(params, { agent })",
   why: "It is what everybody starts with.",
   budget: () => ({}),

@@ -33,7 +33,7 @@ export { oracle }
 
 /**
  * The strategies that `floodgate start` and `storm` run by default: clients with their defaults, each rival as its best users configure
- * it, the library told nothing, the limits, the token counts or both, and the oracle.
+ * it, the library with default settings, the limits, the token counts or both, and the oracle.
  *
  * @category strategies
  * @since 0.1.0
