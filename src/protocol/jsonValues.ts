@@ -52,15 +52,17 @@ export class ValueCounter {
   values = 0
   private readonly bytes: Uint8Array
   private readonly seed: number
-  private readonly names = new Uint8Array(2 ** nameBits / 8)
+  /** The names that were found; undefined if every name counts as new. */
+  private readonly names: Uint8Array | undefined
   private at = 0
   /** The offset of the text that is being read; -1 between texts. */
   private text = -1
 
-  /** With a random seed, callers cannot choose names that collide. */
-  constructor(bytes: Uint8Array, seed: number) {
+  /** With a random seed, callers cannot choose names that collide. Without one, every name counts as new. */
+  constructor(bytes: Uint8Array, seed?: number) {
     this.bytes = bytes
-    this.seed = seed | 1
+    this.seed = (seed ?? 0) | 1
+    this.names = seed === undefined ? undefined : new Uint8Array(2 ** nameBits / 8)
   }
 
   /** Counts the next bytes. Returns whether there are more. */
@@ -98,6 +100,7 @@ export class ValueCounter {
     let after = to + 1
     while (bytes[after]! <= space) after++
     if (bytes[after] !== colon) return false
+    if (names === undefined) return true
     let hash = seed
     for (let at = from; at < to; at++) hash = Math.imul(hash ^ bytes[at]!, seed) ^ (hash >>> 15)
     const place = hash >>> (32 - nameBits)
@@ -106,4 +109,11 @@ export class ValueCounter {
     names[place >>> 3]! |= bit
     return true
   }
+}
+
+/** The most values that a body can have. It is counted in one pass that allocates nothing, because every name counts as new. */
+export const mostValues = (bytes: Uint8Array): number => {
+  const counter = new ValueCounter(bytes)
+  counter.next(bytes.length)
+  return counter.values
 }

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { maxValues, newName, ValueCounter } from "../../src/protocol/jsonValues.ts"
+import { maxValues, mostValues, newName, ValueCounter } from "../../src/protocol/jsonValues.ts"
 import { conversations, withImages } from "../support/conversations.ts"
 import { mulberry } from "../support/random.ts"
 import { sized } from "../support/size.ts"
@@ -44,6 +44,7 @@ describe("jsonValues", () => {
         const text = JSON.stringify(value, null, indent)
         assert.strictEqual(counted(text), below(value), text)
         assert.strictEqual(counted(text, 1 + Math.floor(next() * 40)), below(value), text)
+        assert.isAtLeast(mostValues(Buffer.from(text)), below(value), text)
       }
     }
   })

@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
-import { monotonic, maxValues, parseJson, ValueCounter } from "floodgate/internal"
+import { monotonic, maxValues, mostValues, parseJson, ValueCounter } from "floodgate/internal"
 
 // -----------------------------------------------------------------------------
 // Arriving
@@ -145,10 +145,16 @@ export class RequestBody {
 // Reading
 // -----------------------------------------------------------------------------
 
-/** Smaller bodies are parsed at once, which takes at most a few milliseconds, whatever they contain. */
-export const quickBytes = 32 * 1_024
 /** Values are counted in parts of this size, which take a few milliseconds each. */
 const partBytes = 256 * 1_024
+/** Smaller bodies are parsed at once, which takes at most a few milliseconds, whatever they contain. */
+const quickBytes = 32 * 1_024
+/** Larger bodies are parsed at once if they have no more values than a small one can have. */
+const quickValues = 40_000
+
+/** Whether a body is parsed at once, which costs less than turns of its own. */
+export const isQuick = (bytes: Uint8Array): boolean =>
+  bytes.length <= quickBytes || (bytes.length <= partBytes && mostValues(bytes) <= quickValues)
 
 const textOf = (bytes: Buffer): string | undefined => (isUtf8(bytes) ? bytes.toString() : undefined)
 

@@ -87,7 +87,7 @@ const answerCall = (proxied: ProxiedRequest, found: Match, bytes: Buffer, held: 
     })
     return next(proxied, planned, bytes)
   }
-  if (bytes.length <= Bodies.quickBytes) return parsed(Bodies.parse(bytes))()
+  if (Bodies.isQuick(bytes)) return parsed(Bodies.parse(bytes))()
   const refused = (values: number) => () => refuseBody(proxied, found, Refusals.tooManyValues(values))
   const read = Bodies.readLarge(held.memory, bytes, parsed, refused)
   const answered = Effect.flatMap(read, (answer) => Effect.sync(answer))

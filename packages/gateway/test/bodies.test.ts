@@ -10,7 +10,7 @@ import * as Net from "node:net"
 import { PassThrough } from "node:stream"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
+import { isQuick, RequestBody, makeMemory, readLarge } from "../src/bodies.ts"
 import { maxValues } from "../../../src/protocol/jsonValues.ts"
 import { until } from "../../../test/support/gateway.ts"
 import { isFull, sized, some } from "../../../test/support/size.ts"
@@ -107,6 +107,17 @@ describe("bodies of a gateway", () => {
       })
     )
   }
+
+  it("parses a body at once only if that cannot take long", () => {
+    const quick = (body: unknown) => isQuick(Buffer.from(JSON.stringify(body)))
+    const turns = (count: number) =>
+      Array.from({ length: count }, (_, turn) => ({ role: "user", content: `Turn ${turn}: ${"x".repeat(300)}` }))
+    assert.isTrue(quick({ messages: turns(600) }), "a conversation of 200 KB")
+    assert.isTrue(quick({ messages: [{ role: "user", content: "\n".repeat(100_000) }] }), "a text with escapes")
+    assert.isFalse(quick({ messages: turns(900) }), "a conversation of 300 KB")
+    assert.isFalse(quick(Array.from({ length: 30_000 }, () => ({}))), "empty objects in 90 KB")
+    assert.isFalse(quick(Object.fromEntries(Array.from({ length: 5_000 }, (_, name) => [name, 0]))), "names in 40 KB")
+  })
 
   it.live("needs no more memory for a body that arrives byte by byte", () =>
     Effect.gen(function* () {

@@ -85,7 +85,9 @@ export class SilenceTimer {
   private readonly dispatcher: Scheduler.SchedulerDispatcher
   private sleeping: Fiber.Fiber<void> | undefined = undefined
   private wakesAt = Infinity
-  private isResting = false
+  /** When the first of the streams that were added in this turn of the event loop may be silent for too long. */
+  private nextAt = Infinity
+  private isArranging = false
 
   constructor(context: Context.Context<never>) {
     const clock = Context.get(context, Clock.Clock)
@@ -97,17 +99,24 @@ export class SilenceTimer {
   /** Watches a stream until it is removed. */
   add(stream: SilentStream): void {
     this.streams.add(stream)
-    this.wakeBy(stream.dueAt(this.now()))
+    this.nextAt = Math.min(this.nextAt, stream.dueAt(this.now())!)
+    this.arrange()
   }
 
   /** Stops watching a stream. Without any stream, nothing keeps the process alive. */
   remove(stream: SilentStream): void {
-    if (!this.streams.delete(stream) || this.streams.size > 0 || this.isResting) return
-    // The next stream may begin in this turn of the event loop.
-    this.isResting = true
+    if (this.streams.delete(stream) && this.streams.size === 0) this.arrange()
+  }
+
+  /** Sets the timer at the end of this turn of the event loop, because most bodies have ended by then. */
+  private arrange(): void {
+    if (this.isArranging) return
+    this.isArranging = true
     this.dispatcher.scheduleTask(() => {
-      this.isResting = false
-      if (this.streams.size === 0) this.sleepUntil(Infinity)
+      this.isArranging = false
+      if (this.streams.size > 0) this.wakeBy(this.nextAt)
+      else if (this.sleeping !== undefined) this.sleepUntil(Infinity)
+      this.nextAt = Infinity
     }, 0)
   }
 
