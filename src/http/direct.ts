@@ -131,15 +131,25 @@ export class DrivenExchange<R extends ProviderResponse> implements Intake<R>, Ch
   // The body
   // ---------------------------------------------------------------------------
 
-  readonly data = (chunk: Uint8Array): void =>
-    this.guarded(() => {
-      const { events, isOver, silence } = this
-      if (isOver) return
-      if (silence!.silentSince !== undefined) silence!.silentSince = this.parts.timer.now()
-      if (events !== undefined) return this.forward(events.feed(chunk))
+  // Without `guarded`, which would make a closure for each event of a stream.
+  readonly data = (chunk: Uint8Array): void => {
+    try {
+      if (!this.isOver) this.receive(chunk)
+    } catch (thrown) {
+      this.threw(thrown)
+    }
+  }
+
+  private receive(chunk: Uint8Array): void {
+    const { events, silence } = this
+    if (events !== undefined) this.forward(events.feed(chunk))
+    else {
       this.chunks.push(chunk)
       if (!this.hasRoom(chunk.length)) this.passOn()
-    })
+    }
+    // A body whose reader takes no more for now is not awaited.
+    if (silence!.silentSince !== undefined) silence!.silentSince = this.parts.timer.now()
+  }
 
   readonly end = (): void =>
     this.guarded(() => {
@@ -282,15 +292,19 @@ export class DrivenExchange<R extends ProviderResponse> implements Intake<R>, Ch
     try {
       step()
     } catch (thrown) {
-      if (this.isOver) throw thrown
-      const { abort, isStreaming, parts } = this
-      if (isStreaming) {
-        this.leave(thrown)
-        return parts.outlet.cut(thrown)
-      }
-      this.goOnWith(Effect.die(thrown))
-      abort(thrown)
+      this.threw(thrown)
     }
+  }
+
+  private threw(thrown: unknown): void {
+    if (this.isOver) throw thrown
+    const { abort, isStreaming, parts } = this
+    if (isStreaming) {
+      this.leave(thrown)
+      return parts.outlet.cut(thrown)
+    }
+    this.goOnWith(Effect.die(thrown))
+    abort(thrown)
   }
 
   /** Continues in Effect with a response. */

@@ -96,11 +96,11 @@ export class EventBody {
     if (event.data === "") return
     const { options, progress } = this
     this.events++
-    progress.observe(options.protocol.observe(progress.answer, event), (error) => this.failureOf(error))
+    progress.observe(options.protocol.observe(progress.answer, event), this.failureOf)
   }
 
   /** What an error event means. */
-  private failureOf(body: unknown): LlmErrorReason {
+  private readonly failureOf = (body: unknown): LlmErrorReason => {
     const { options, progress } = this
     const read = options.protocol.failure({ status: 200, header: options.header, body }, options)
     return SdkErrors.reasonOf(read, {

@@ -10,7 +10,7 @@
 import { injectUsageRequest, isUsageChunk, usageInsertion } from "./chatUsage.ts"
 import { failureOf } from "./errors.ts"
 import { signalOf } from "./headers.ts"
-import { at, isRecord, largestOf, listOf, nameOf, parseJson, textOf } from "./json.ts"
+import { at, isRecord, largestOf, listOf, nameOf, parseJson } from "./json.ts"
 import { agentOfRequest, countsOf, deploymentOf, errorIn, errorOf, finishReasonOf, reasons, tierOf } from "./openai.ts"
 import { type Answer, emptyAnswer, outputOf, type Protocol, type Route, withCounts, withVersion } from "./protocol.ts"
 import { jsonWhitespace, refusalResponse, sseComment, sseEvent } from "./refusal.ts"
@@ -90,38 +90,50 @@ const readAnswer = (body: unknown): Answer => {
 }
 
 /** Characters of output in a delta: its texts, for which services have different names, and the arguments of tools. */
-const lengthOf = (delta: unknown): number => {
-  const texts = ["content", "refusal", "reasoning_content", "reasoning"].map((name) => at(delta, name))
-  const calls = [...listOf(at(delta, "tool_calls")).map((call) => at(call, "function")), at(delta, "function_call")]
-  return [...texts, ...calls.map((call) => at(call, "arguments"))].reduce<number>(
-    (sum, text) => sum + (textOf(text)?.length ?? 0),
-    0
-  )
+const lengthOf = (delta: Readonly<Record<string, unknown>>): number => {
+  const { content, function_call: called, reasoning, reasoning_content: thought, refusal, tool_calls: tools } = delta
+  let length = characters(content) + characters(refusal) + characters(thought) + characters(reasoning)
+  for (const tool of listOf(tools)) length += characters(at(tool, "function", "arguments"))
+  return length + characters(at(called, "arguments"))
 }
 
+const characters = (text: unknown): number => (typeof text === "string" ? text.length : 0)
+
 /** Whether a delta has content: the first one only names the role, with an empty text. */
-const hasContent = (delta: unknown): boolean =>
-  isRecord(delta) &&
+const hasContent = (delta: object): boolean =>
   Object.entries(delta).some(
     ([name, value]) =>
       name !== "role" && value !== null && value !== "" && !(Array.isArray(value) && value.length === 0)
   )
 
-const step = (answer: Answer, chunk: unknown): Answer => {
+/** It runs for every event of a stream, so it makes one object and no list. */
+const step = (answer: Answer, chunk: Readonly<Record<string, unknown>>): Answer => {
   const error = errorIn(chunk)
   if (error !== undefined) return { ...answer, error }
-  const deltas = listOf(at(chunk, "choices")).map((choice) => at(choice, "delta"))
-  const finishReason = finishReasonOf(chunk)
-  const uncounted = deltas.reduce<number>((sum, delta) => sum + lengthOf(delta), answer.uncounted)
-  return {
-    ...withUsage({ ...answer, uncounted }, at(chunk, "usage")),
-    id: nameOf(at(chunk, "id")) ?? answer.id,
-    model: nameOf(at(chunk, "model")) ?? answer.model,
-    finishReason: finishReason ?? answer.finishReason,
-    started: answer.started || deltas.some(hasContent),
-    // Some services close the stream without `[DONE]`.
-    complete: answer.complete || finishReason !== undefined
+  let { started, uncounted } = answer
+  let finishReason: string | undefined
+  for (const choice of listOf(chunk["choices"])) {
+    if (!isRecord(choice)) continue
+    const { delta } = choice
+    finishReason ??= nameOf(choice["finish_reason"])
+    if (!isRecord(delta)) continue
+    uncounted += lengthOf(delta)
+    started ||= hasContent(delta)
   }
+  const { continuation, counts } = answer
+  const next = {
+    id: nameOf(chunk["id"]) ?? answer.id,
+    model: nameOf(chunk["model"]) ?? answer.model,
+    finishReason: finishReason ?? answer.finishReason,
+    continuation,
+    counts,
+    uncounted,
+    started,
+    // Some services close the stream without `[DONE]`.
+    complete: answer.complete || finishReason !== undefined,
+    error: answer.error
+  }
+  return withUsage(next, chunk["usage"])
 }
 
 const observe: Protocol["observe"] = (answer, { data }) => {

@@ -242,8 +242,17 @@ export const makeSseFilter = (
   /** The offset after an LF that still belongs to the last event. */
   const endOfLast = (chunk: Uint8Array): number => (lastEvent !== undefined && chunk[0] === LF ? 1 : 0)
 
+  /** Whether a chunk consists of whole events, and nothing is left of an earlier one. Most chunks do. */
+  const isOfWholeEvents = (chunk: Uint8Array, events: ReadonlyArray<SseEvent>): boolean =>
+    !isOpen &&
+    heldBytes === 0 &&
+    lastEvent === undefined &&
+    events.at(-1)?.end === chunk.length &&
+    chunk[chunk.length - 1] === LF
+
   const push = (chunk: Uint8Array, events: ReadonlyArray<SseEvent>): ReadonlyArray<Uint8Array> => {
     if (chunk.length === 0) return []
+    if (isOfWholeEvents(chunk, events) && !events.some(drops)) return [chunk]
     const passed: Array<Uint8Array> = []
     const pass = (start: number, end: number): void => {
       if (end > start) passed.push(chunk.subarray(start, end))
