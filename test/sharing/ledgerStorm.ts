@@ -211,15 +211,17 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     yield* Effect.timeoutOption(Effect.forEach(work, Fiber.await), horizonOf(plan))
     const stuck = waiting
     for (const { link } of processes) link.network = World.calm
-    yield* Effect.sleep(90_000)
     const [last] = alive
     const purse = last && purses.get(last)![0]!
-    // Whoever asks hears what the others have told.
-    if (last !== undefined) {
-      yield* last.run(purse!.status)
-      yield* Effect.sleep(30_000)
+    let status: Spending.Status | undefined
+    // What is spent is judged long after the last call. With degraded mode only what is held is judged, and sooner, because its idle
+    // processes commit several times a second.
+    const isSoon = plan.sharing.whenAway === "degrade"
+    for (let i = 0; i < 24 && !(isSoon && status?.held === 0); i++) {
+      yield* Effect.sleep(5_000)
+      // Whoever asks hears what the others have told.
+      if (last !== undefined) status = yield* last.run(purse!.status)
     }
-    const status = last === undefined ? undefined : yield* last.run(purse!.status)
     yield* Effect.forEach([...alive], ({ close }) => close, { concurrency: "unbounded" })
     return {
       plan,
