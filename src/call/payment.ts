@@ -138,6 +138,11 @@ export interface PaymentState {
   readonly rest: ((restore: Restore) => Effect.Effect<Payment, Budget.BudgetError>) | undefined
 }
 
+/** A call that asks again after an event. */
+interface AskedLater {
+  readonly after: Effect.Effect<void>
+}
+
 /**
  * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way, and for a reset if the call
  * may wait for it.
@@ -145,7 +150,18 @@ export interface PaymentState {
 export const pay = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
   const clock = Context.get(context, Clock.Clock)
   const last = clock.currentTimeMillisUnsafe() + request.maxWait
-  const { payment, rest } = payOnce(request, context)
+  const again = (restore: Restore): Effect.Effect<Payment, Budget.BudgetError> => {
+    const left = Math.max(0, last - clock.currentTimeMillisUnsafe())
+    const { payment, rest } = pay({ ...request, maxWait: left }, context)
+    return rest === undefined ? Effect.succeed(payment!) : rest(restore)
+  }
+  const paid = payOnce(request, context)
+  if ("after" in paid) {
+    const rest = (restore: Restore) =>
+      Effect.flatMap(restore(inTime(request, paid.after, Effect.fail(tooLong(request)))), () => again(restore))
+    return { payment: undefined, rest }
+  }
+  const { payment, rest } = paid
   if (rest === undefined) return { payment, rest }
   return {
     payment,
@@ -158,11 +174,7 @@ export const pay = (request: PaymentRequest, context: Context.Context<never>): P
         waits?.({ until: reset.until, message: error.message })
         // Clocks differ, so the reset may be a moment later than it seems.
         const millis = Math.max(minReset, reset.until - clock.currentTimeMillisUnsafe())
-        return Effect.flatMap(restore(Effect.sleep(millis)), () => {
-          const left = Math.max(0, last - clock.currentTimeMillisUnsafe())
-          const again = pay({ ...request, maxWait: left }, context)
-          return again.rest === undefined ? Effect.succeed(again.payment!) : again.rest(restore)
-        })
+        return Effect.flatMap(restore(Effect.sleep(millis)), () => again(restore))
       })
   }
 }
@@ -185,7 +197,7 @@ const refused = (cause: Parameters<typeof denied>[0]): PaymentState => ({
   rest: () => Effect.fail(denied(cause))
 })
 
-const payOnce = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
+const payOnce = (request: PaymentRequest, context: Context.Context<never>): PaymentState | AskedLater => {
   const { account, call, price, queueing, wake, windows } = request
   const clock = Context.get(context, Clock.Clock)
   const ledgers = inOrder(request.purses)
@@ -200,7 +212,9 @@ const payOnce = (request: PaymentRequest, context: Context.Context<never>): Paym
       : { expected: Usage.costOf(price, Usage.expected(call)), max: Usage.maxCostOf(price, call.known) }
   const paying = { ...queueingOf(context, queueing), wake, asked }
   const hold = windows.admit(account, asked.expected, paying.priority, () => clock.currentTimeMillisUnsafe())
-  if ("used" in hold) return refused(new Spending.WindowShareUsed(hold))
+  if ("used" in hold) {
+    return hold.isHeld ? { after: windows.ended(account, wake) } : refused(new Spending.WindowShareUsed(hold))
+  }
   if (price === undefined) for (const ledger of ledgers) ledger.unpriced++
   const payment = new Payment(price === undefined ? [] : ledgers, paying, hold)
   // A cap that is reached refuses the call before it waits for another one.
@@ -213,11 +227,24 @@ const payOnce = (request: PaymentRequest, context: Context.Context<never>): Paym
   return { payment, rest }
 }
 
+const tooLong = ({ maxWait, pool }: PaymentRequest): Budget.BudgetError => {
+  const wait = Duration.millis(maxWait)
+  return new Budget.BudgetError({ reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait }) })
+}
+
+/** Waits as long as the call may wait. */
+const inTime = <A, E>(
+  { maxWait }: PaymentRequest,
+  waiting: Effect.Effect<A, E>,
+  orElse: Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  maxWait < Infinity ? Effect.timeoutOrElse(waiting, { duration: maxWait, orElse: () => orElse }) : waiting
+
 /** Waits until a call is paid for in each of its ledgers, or fails with the refusal. */
 const awaited = (
   entry: LedgerEntry,
   payment: Payment,
-  { maxWait, pool }: PaymentRequest,
+  request: PaymentRequest,
   restore: Restore
 ): Effect.Effect<void, Budget.BudgetError> => {
   let at = entry
@@ -233,13 +260,7 @@ const awaited = (
     }
     goOn()
   })
-  const tooLong = Effect.suspend(() => {
-    // It may have been paid for in the millisecond in which its time ended.
-    if (payment.isPaid) return Effect.void
-    const wait = Duration.millis(maxWait)
-    return Effect.fail(
-      new Budget.BudgetError({ reason: new Budget.WaitTooLong({ pool, dimension: undefined, wait, maxWait: wait }) })
-    )
-  })
-  return restore(maxWait < Infinity ? Effect.timeoutOrElse(woken, { duration: maxWait, orElse: () => tooLong }) : woken)
+  // It may have been paid for in the millisecond in which its time ended.
+  const late = Effect.suspend(() => (payment.isPaid ? Effect.void : Effect.fail(tooLong(request))))
+  return restore(inTime(request, woken, late))
 }

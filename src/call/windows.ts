@@ -1,4 +1,6 @@
 /** The long windows of accounts: what is known of them, the shares that are kept, and the calls that run within them. */
+import * as Effect from "effect/Effect"
+import type { Wake } from "../budget/waker.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { Signal } from "../domain/signal.ts"
 import { perDollar } from "../domain/spending/ledger.ts"
@@ -46,6 +48,8 @@ export interface WindowRefusal {
   readonly used: number
   readonly share: number
   readonly until: number | undefined
+  /** Whether the call fits unless the running calls use what they may. */
+  readonly isHeld: boolean
 }
 
 interface AccountWindows {
@@ -53,6 +57,8 @@ interface AccountWindows {
   held: number
   spent: number
   readonly windows: Map<string, Windows.LongWindow>
+  /** What calls do that wait until a running one has ended. */
+  readonly waiting: Set<() => void>
 }
 
 /** Keys come with requests, so their number is bounded. */
@@ -88,7 +94,7 @@ export class LongWindows {
   private of(account: string): AccountWindows {
     const found = this.accounts.get(account)
     if (found !== undefined) return found
-    const made: AccountWindows = { held: 0, spent: 0, windows: new Map() }
+    const made: AccountWindows = { held: 0, spent: 0, windows: new Map(), waiting: new Set() }
     Lru.put(this.accounts, account, made, maxAccounts)
     return made
   }
@@ -107,11 +113,12 @@ export class LongWindows {
       // Only the provider refuses interactive calls.
       const share = priority >= interactive ? Infinity : (this.shares[name]?.share ?? Infinity)
       const { isRejected, resetsAt, size } = window
-      const used = Windows.usedAt(window, own.spent + own.held)
-      const fits = size === undefined ? used < share : used + cost / size <= share
-      if (!isRejected && fits) continue
+      const fits = (used: number): boolean => (size === undefined ? used < share : used + cost / size <= share)
+      if (!isRejected && fits(Windows.usedAt(window, own.spent + own.held))) continue
+      const used = Windows.usedAt(window, own.spent)
       const until = resetsAt < Infinity ? resetsAt : undefined
-      return { window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until }
+      const isHeld = !isRejected && fits(used)
+      return { window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until, isHeld }
     }
     own.held += cost
     let isOpen = true
@@ -123,16 +130,31 @@ export class LongWindows {
         own.held = Math.max(0, own.held - cost)
         this.at(account, clock())
         own.spent += actual
+        const waiting = Array.from(own.waiting)
+        own.waiting.clear()
+        for (const goOn of waiting) goOn()
       }
     }
+  }
+
+  /** Completes when a running call of the account ends. */
+  ended(account: string | undefined, wake: Wake): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      const { waiting } = this.of(account ?? "")
+      const goOn = (): void => wake(() => resume(Effect.void))
+      waiting.add(goOn)
+      return Effect.sync(() => waiting.delete(goOn))
+    })
   }
 
   /** Learns what a response says about the windows of its account. `hold` is that of its call. */
   observe(account: string | undefined, { windows }: Signal, now: number, hold: WindowHold | undefined): void {
     if (windows === undefined) return
     const own = this.at(account, now)
+    const spent = hold?.spent ?? own.spent
+    const doubt = own.spent + own.held - spent
     for (const [name, signal] of Object.entries(windows)) {
-      own.windows.set(name, Windows.observe(own.windows.get(name), signal, hold?.spent ?? own.spent, now))
+      own.windows.set(name, Windows.observe(own.windows.get(name), signal, spent, doubt, now))
     }
   }
 

@@ -77,7 +77,7 @@ import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
 import * as Validity from "./validity.ts"
 
-export type { Entry, Fault, Options, Stats } from "./models.ts"
+export type { Entry, Fault, Options, SimulatedWindow, Stats } from "./models.ts"
 
 // -----------------------------------------------------------------------------
 // Options
@@ -212,7 +212,10 @@ const signalOf = (
   { mode, now, self, wall }: RunningSimulator,
   model: string
 ): Effect.Effect<Limits.Signal | undefined> =>
-  Effect.map(now, (now) => Headers.signal(mode, Engine.figures(self.engine, now, model), wall(now)))
+  Effect.map(now, (now) => {
+    const { engine } = self
+    return Headers.signal(mode, Engine.figures(engine, now, model), Engine.windowFigures(engine, now), wall(now))
+  })
 
 const fail = (reason: LlmError.LlmErrorReason) => Effect.fail(new LlmError.LlmError({ reason }))
 
@@ -226,7 +229,7 @@ const reasonOf = (
 ): LlmError.LlmErrorReason => {
   const { errorCode, errorType, message, retryAfterMillis, status } = rejected
   // A fast path: storms have many of these, and parsing an answer takes longer than making it.
-  if (status === 429 && errorCode === undefined) {
+  if (status === 429 && errorCode === undefined && rejected.entry.rejectedBy !== "window") {
     const asked = Headers.retryAfterMillis(mode, retryAfterMillis, wall)
     const retryAfter = asked === undefined ? undefined : Duration.millis(asked)
     return new LlmError.RateLimited({ status, requestId, code: errorType, detail: message, retryAfter, signal })

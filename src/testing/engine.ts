@@ -15,6 +15,7 @@ import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Ramp from "./ramp.ts"
+import * as Windows from "./windows.ts"
 import { advance, countsLive, end, poolOf } from "./state.ts"
 import type { AcceptedCall, ProviderPool, ProviderState, Writable } from "./state.ts"
 
@@ -124,6 +125,7 @@ const obstacle = (
   if (state.options.ramp !== undefined) {
     consider("ramp", Ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
   }
+  if (state.options.overage !== true) consider("window", Windows.waitMillis(state.windows, state.now))
   if (state.options.concurrency !== undefined && pool.inFlight >= state.options.concurrency) {
     let soonest = Infinity
     for (const { at, value } of state.due.items) {
@@ -171,6 +173,8 @@ const messageOf = (pool: ProviderPool, request: SimulatedRequest, by: RejectedBy
       return "Number of concurrent connections has exceeded your rate limit"
     case "ramp":
       return "This request would exceed your organization's acceleration limit; ramp up gradually"
+    case "window":
+      return "This request would exceed your account's rate limit. Please try again later."
     case "fault":
       return "This request was rejected by a simulated fault"
     default: {
@@ -292,6 +296,7 @@ const admit = (
     const one = pool.gauges[dimension]
     if (one !== undefined) Gauge.take(one, state.now, charge[dimension])
   }
+  Windows.begin(state.windows, state.now)
   if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
   const { counters, now } = state
   counters.accepted++
@@ -327,6 +332,7 @@ const admit = (
     finishesAt: silent ? Infinity : finishesAt,
     outputEndsAt,
     endsAt,
+    cachedTokens: request.cachedTokens ?? 0,
     fault: fault?.kind,
     phase: "reading"
   }
@@ -403,10 +409,33 @@ export const figures = (state: ProviderState, now: number, model: string): Limit
   )
 }
 
+/** A long window at `now`. */
+export interface WindowFigure {
+  readonly name: Windows.WindowName
+  readonly used: number
+  /** Milliseconds until it ends. */
+  readonly leftMillis: number
+  /** Whether calls beyond it are paid for. */
+  readonly isPaid: boolean
+}
+
+/** The long windows that have begun. */
+export const windowFigures = (state: ProviderState, now: number): ReadonlyArray<WindowFigure> => {
+  advance(state, now)
+  const isPaid = state.options.overage === true
+  return state.windows.flatMap(({ endsAt, name, used }) =>
+    endsAt === undefined ? [] : [{ name, used, leftMillis: endsAt - state.now, isPaid }]
+  )
+}
+
 /** The counters at `now`. */
 export const stats = (state: ProviderState, now: number): Stats => {
   advance(state, now)
-  return { ...state.counters, rejectionsBy: { ...state.counters.rejectionsBy } }
+  return {
+    ...state.counters,
+    rejectionsBy: { ...state.counters.rejectionsBy },
+    windows: Windows.statusOf(state.windows)
+  }
 }
 
 /** The level of each limit of a model's pool at `now`; below zero in debt. */

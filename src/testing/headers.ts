@@ -3,7 +3,8 @@ import * as DateTime from "effect/DateTime"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Signal from "../domain/signal.ts"
-import type { LimitFigure, LimitFigures } from "./engine.ts"
+import * as Signals from "../Signals.ts"
+import type { LimitFigure, LimitFigures, WindowFigure } from "./engine.ts"
 import type { HeaderMode } from "./models.ts"
 
 /** The relation between the provider's time and the caller's. */
@@ -116,6 +117,38 @@ export const rateLimits = (
   return headers
 }
 
+const unified = "anthropic-ratelimit-unified"
+const claims = { "5h": "five_hour", "7d": "seven_day" }
+/** From this fraction on, responses warn. */
+const warnsAt = 0.75
+
+/** The headers of the long windows of a subscription. */
+export const longWindows = (
+  mode: HeaderMode,
+  figures: ReadonlyArray<WindowFigure>,
+  wall: Wall
+): Record<string, string> => {
+  const [first] = figures
+  if (first === undefined || mode === "none" || mode === "openai") return {}
+  const endOf = ({ leftMillis }: WindowFigure): string =>
+    `${Math.round((wall.epochMillis + leftMillis / wall.scale) / second)}`
+  const most = figures.reduce((most, figure) => (figure.used > most.used ? figure : most), first)
+  const headers: Record<string, string> = { [`${unified}-reset`]: endOf(most) }
+  if (most.isPaid) return { ...headers, [`${unified}-overage-reset`]: endOf(most) }
+  const usedOf = ({ used }: WindowFigure): number => (mode === "wrong" ? 0 : Math.min(1, used))
+  const warns = usedOf(most) < warnsAt ? "allowed" : "allowed_warning"
+  headers[`${unified}-status`] = usedOf(most) < 1 ? warns : "rejected"
+  headers[`${unified}-representative-claim`] = claims[most.name]
+  for (const figure of figures) {
+    const used = usedOf(figure)
+    const told = mode === "exact" ? used : Math.floor(used * 100 + 1e-9) / 100
+    headers[`${unified}-${figure.name}-utilization`] = `${told}`
+    headers[`${unified}-${figure.name}-reset`] = endOf(figure)
+    if (used >= warnsAt) headers[`${unified}-${figure.name}-surpassed-threshold`] = `${warnsAt}`
+  }
+  return headers
+}
+
 /** The headers that ask for a wait: `retry-after` in seconds, and `retry-after-ms` if that is not a whole number. */
 export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: Wall): Record<string, string> => {
   const asked = retryAfterMillis(mode, millis, wall)
@@ -125,8 +158,13 @@ export const retryAfter = (mode: HeaderMode, millis: number | undefined, wall: W
     : { "retry-after": `${asked / second}`, "retry-after-ms": `${asked}` }
 }
 
-/** The signal that a client reads from the headers of {@link rateLimits}. */
-export const signal = (mode: HeaderMode, figures: LimitFigures, wall: Wall): Limits.Signal | undefined => {
+/** The signal that a client reads from the headers of {@link rateLimits} and {@link longWindows}. */
+export const signal = (
+  mode: HeaderMode,
+  figures: LimitFigures,
+  windows: ReadonlyArray<WindowFigure>,
+  wall: Wall
+): Limits.Signal | undefined => {
   if (mode === "none") return undefined
   const { inputTokens, outputTokens, requests, tokens } = Amounts.mapDimensions(
     all(mode, figures, wall),
@@ -142,6 +180,9 @@ export const signal = (mode: HeaderMode, figures: LimitFigures, wall: Wall): Lim
     if (outputTokens !== undefined) dimensions.outputTokens = outputTokens
     if (tokens !== undefined && inputTokens === undefined && outputTokens === undefined) dimensions.tokens = tokens
   }
+  // Limits are not read from headers, because that takes longer than making them.
+  const told = windows.length === 0 ? undefined : Signals.fromHeaders(longWindows(mode, windows, wall))?.windows
+  if (told !== undefined) return { dimensions, windows: told }
   return Object.keys(dimensions).length === 0 ? undefined : { dimensions }
 }
 

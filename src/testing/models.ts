@@ -96,6 +96,23 @@ type Neighbour = {
   readonly forMillis?: number | undefined
 }
 
+/**
+ * A long window of a subscription.
+ *
+ * @category options
+ * @since 0.4.0
+ */
+type WindowSize = {
+  /** What the calls of a window may cost, at {@link Prices.published}. Calls to models without a price cost nothing. */
+  readonly dollars: number
+  /**
+   * The fraction of the first window that is already spent when the provider starts.
+   *
+   * @default 0
+   */
+  readonly used?: number | undefined
+}
+
 /** The kinds of faults. */
 export type FaultKind = Fault["kind"]
 
@@ -277,6 +294,25 @@ export interface Options {
   /** How many calls may be in flight per pool. @default unlimited */
   readonly concurrency?: number | undefined
   readonly ramp?: Ramp | undefined
+  /**
+   * The long windows in which a Claude subscription counts. Responses report them in `anthropic-ratelimit-unified-*`.
+   *
+   * **Details**
+   *
+   * A window begins with the first call after the last window. A call counts when it ends. The fraction is rounded down to whole
+   * percents, or is exact with `headers: "exact"`. Until three quarters are spent the status is `allowed`, and then
+   * `allowed_warning`. Once all is spent, calls are rejected with 429 and the status `rejected` until the window ends. A
+   * `neighbour` with a share of 0.1 spends a tenth of each window.
+   *
+   * @default none
+   */
+  readonly windows?: { readonly "5h"?: WindowSize | undefined; readonly "7d"?: WindowSize | undefined } | undefined
+  /**
+   * Whether the account pays for calls beyond its windows, so that none are rejected. Responses then report only when the windows end.
+   *
+   * @default false
+   */
+  readonly overage?: boolean | undefined
   readonly neighbour?: Neighbour | undefined
   readonly latency?: Latency | undefined
   /** The faults; the first one that matches a call applies. `countTokens` has neither faults nor limits. */
@@ -369,7 +405,7 @@ export interface Entry {
   readonly outcome: "accepted" | "rejected" | "failed" | "refused"
   readonly status: number | undefined
   /** Why it was rejected: the dimension whose limit it would exceed, another limit, or a fault. */
-  readonly rejectedBy: Limits.Dimension | "concurrency" | "ramp" | "fault" | undefined
+  readonly rejectedBy: Limits.Dimension | "concurrency" | "ramp" | "window" | "fault" | undefined
   readonly fault: Fault["kind"] | undefined
   readonly retryAfterMillis: number | undefined
   /** When the call ended; undefined while it runs. */
@@ -382,6 +418,21 @@ export interface Entry {
 }
 
 export type RejectedBy = NonNullable<Entry["rejectedBy"]>
+
+/**
+ * A long window of the simulated provider.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface SimulatedWindow {
+  /** The fraction that is spent. It exceeds 1 if calls were running when it was used up, or were paid for. */
+  readonly used: number
+  /** When it ends, in milliseconds since the provider started; undefined before its first call. */
+  readonly endsAt: number | undefined
+  /** The fractions that were spent when earlier windows ended, the last 1,000 of them. */
+  readonly ended: ReadonlyArray<number>
+}
 
 /**
  * Counters since the provider started.
@@ -409,4 +460,6 @@ export interface Stats {
   readonly countTokens: number
   readonly inputTokens: number
   readonly outputTokens: number
+  /** The long windows. */
+  readonly windows: { readonly "5h"?: SimulatedWindow; readonly "7d"?: SimulatedWindow }
 }

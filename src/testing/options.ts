@@ -51,6 +51,9 @@ const neighbour = Input.all(neighbourFields, (value) => {
     : undefined
 })
 
+type WindowsOptions = NonNullable<Options["windows"]>
+const longWindow = Input.options<NonNullable<WindowsOptions["5h"]>>({ dollars: Input.positive, used: share }, "dollars")
+
 const isSpan = (value: unknown): boolean => {
   const [from, to, ...more]: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
   return typeof from === "number" && typeof to === "number" && from <= to && more.length === 0
@@ -100,6 +103,8 @@ export const simulated: Input.Checks<Options> = {
     { fromPerMinute: Input.notNegative, growth: Input.positive },
     "fromPerMinute"
   ),
+  windows: Input.options<WindowsOptions>({ "5h": longWindow, "7d": longWindow }),
+  overage: Input.flag,
   neighbour,
   latency: Input.options<NonNullable<Options["latency"]>>({
     baseMillis: Input.notNegative,

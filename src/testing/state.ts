@@ -12,6 +12,7 @@ import * as Gauge from "./gauge.ts"
 import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import { checkMade } from "./options.ts"
 import * as Ramp from "./ramp.ts"
+import * as Windows from "./windows.ts"
 
 /** Makes the fields of a type writable, for the engine. */
 export type Writable<A> = { -readonly [K in keyof A]: A[K] }
@@ -39,6 +40,8 @@ export interface AcceptedCall {
   readonly outputEndsAt: number
   /** When the call ends by itself; infinity for a call that stalls. */
   readonly endsAt: number
+  /** Input that was read from a cache. */
+  readonly cachedTokens: number
   readonly fault: FaultKind | undefined
   phase: "reading" | "producing" | "silent" | "ended"
 }
@@ -49,9 +52,12 @@ export interface ProviderState {
   readonly seed: number
   readonly charge: { readonly requests: number; readonly tokenShare: number } | undefined
   readonly pools: Map<string, ProviderPool>
+  readonly windows: ReadonlyArray<Windows.ProviderWindow>
   readonly due: Agenda.Agenda<{ readonly call: AcceptedCall; readonly what: "firstToken" | "silence" | "end" }>
   readonly log: Array<Entry>
-  readonly counters: Writable<Omit<Stats, "rejectionsBy">> & { rejectionsBy: { [R in RejectedBy]?: number } }
+  readonly counters: Writable<Omit<Stats, "rejectionsBy" | "windows">> & {
+    rejectionsBy: { [R in RejectedBy]?: number }
+  }
   now: number
 }
 
@@ -65,6 +71,7 @@ export const make = (options: Options): ProviderState => {
     seed: options.seed ?? 1,
     charge: rejections === "free" ? undefined : { requests: given.requests ?? 1, tokenShare: given.tokenShare ?? 0.05 },
     pools: new Map(),
+    windows: Windows.make(options.windows ?? {}),
     due: Agenda.make(),
     log: [],
     counters: {
@@ -128,6 +135,7 @@ const flow = (state: ProviderState, to: number, share: number): void => {
       Gauge.flow(one, state.now, to, produced, share * one.rate * elapsed)
     }
   }
+  Windows.flow(state.windows, state.now, to, share)
   state.now = to
 }
 
@@ -174,7 +182,10 @@ export const end = (state: ProviderState, call: AcceptedCall, aborted: boolean):
   call.entry.finishedAt = state.now
   call.entry.producedTokens = producedAt(call, state.now)
   call.entry.aborted = aborted
-  state.counters.outputTokens += call.entry.producedTokens
+  const { inputTokens, model, producedTokens } = call.entry
+  state.counters.outputTokens += producedTokens
+  const used = { inputTokens, cacheReadTokens: call.cachedTokens, outputTokens: producedTokens }
+  Windows.spend(state.windows, model, used, state.now)
   const ended = call.fault === undefined ? "completed" : "broken"
   state.counters[aborted ? "aborted" : ended]++
 }

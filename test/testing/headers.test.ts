@@ -34,7 +34,7 @@ describe("simulated headers", () => {
 
   it("are read by the library as the simulation's signal", () => {
     for (const mode of ["rounded", "openai", "none"] as const) {
-      const told = Simulated.signal(mode, figures, wall)
+      const told = Simulated.signal(mode, figures, [], wall)
       assert.deepStrictEqual(Signals.fromHeaders(Simulated.rateLimits(mode, figures, wall)), told, mode)
     }
   })

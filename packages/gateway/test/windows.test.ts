@@ -6,28 +6,7 @@ import * as Metric from "effect/Metric"
 import * as Budget from "floodgate/Budget"
 import * as Gateway from "@floodgate/gateway"
 import * as Governor from "floodgate/Governor"
-import { message } from "../../../test/support/httpProvider.ts"
-import { serve } from "../../../test/support/httpServer.ts"
-
-const resetsAt = Math.round(Date.now() / 1_000) + 7_200
-
-/** A provider whose answers report these fractions of the window as used, one after the other. */
-const provider = (fractions: ReadonlyArray<number>) => {
-  let calls = 0
-  return serve((_, response) => {
-    const used = fractions[Math.min(calls++, fractions.length - 1)]!
-    response
-      .writeHead(200, {
-        "content-type": "application/json",
-        "anthropic-ratelimit-unified-status": used > 0.8 ? "allowed_warning" : "allowed",
-        "anthropic-ratelimit-unified-5h-utilization": String(used),
-        "anthropic-ratelimit-unified-5h-reset": String(resetsAt),
-        "anthropic-ratelimit-unified-7d-utilization": "0.25",
-        "anthropic-ratelimit-unified-7d-reset": String(resetsAt + 86_400)
-      })
-      .end(JSON.stringify(message(10, 100, "claude-sonnet-5-5")))
-  })
-}
+import { ProviderServer } from "floodgate/testing/server"
 
 const ask = (url: string, kind?: string) =>
   Effect.promise(async () => {
@@ -50,7 +29,12 @@ const ask = (url: string, kind?: string) =>
 describe("a gateway in front of a subscription", () => {
   it.live("keeps background calls to their share, lets interactive ones pass, and shows both", () =>
     Effect.gen(function* () {
-      const upstream = yield* provider([0.5, 0.72, 0.9])
+      // Each call costs a fifth of the first window.
+      const upstream = yield* ProviderServer.make({
+        windows: { "5h": { dollars: 0.005, used: 0.31 }, "7d": { dollars: 10, used: 0.25 } },
+        outputTokens: 100,
+        latency: { baseMillis: 0, perInputTokenMillis: 0, perOutputTokenMillis: 0 }
+      })
       const context = yield* Layer.build(
         Governor.layer({ windows: { "5h": { share: 0.7 } } }).pipe(
           Layer.provideMerge(Budget.layer()),
@@ -64,9 +48,7 @@ describe("a gateway in front of a subscription", () => {
       assert.strictEqual((yield* ask(url, "background")).status, 200)
       const refused = yield* ask(url, "background")
       assert.deepStrictEqual([refused.status, refused.retry], [402, "false"])
-      const until = new Date(resetsAt * 1_000).toISOString()
       assert.match(refused.text, /\d+ % of the account's window of 5h are used, and this call may use 70 %/)
-      assert.include(refused.text, `wait until ${until}`)
       assert.strictEqual((yield* ask(url)).status, 402, "a call of no class is not interactive")
       assert.strictEqual((yield* ask(url, "main")).status, 200)
       const { windows } = yield* Effect.promise(async () => {
@@ -74,10 +56,15 @@ describe("a gateway in front of a subscription", () => {
         return (await response.json()) as { windows: ReadonlyArray<Record<string, unknown>> }
       })
       const [five, seven] = windows as [Record<string, unknown>, Record<string, unknown>]
-      assert.deepInclude(five, { name: "5h", share: 0.7, resetsAt: resetsAt * 1_000 })
+      assert.deepInclude(five, { name: "5h", share: 0.7 })
+      assert.include(refused.text, `wait until ${new Date(five["resetsAt"] as number).toISOString()}`)
       assert.isAtLeast(five["used"] as number, 0.9)
-      assert.deepInclude(seven, { name: "7d", used: 0.25, resetsAt: (resetsAt + 86_400) * 1_000 })
-      assert.strictEqual(upstream.requests.length, 3)
+      assert.deepInclude(seven, { name: "7d", used: 0.25 })
+      const { windows: counted, requests } = yield* upstream.stats
+      assert.strictEqual(requests, 3)
+      const ends = (five["resetsAt"] as number) - Date.now()
+      assert.isTrue(ends > 4.9 * 3_600_000 && ends <= 5 * 3_600_000 + 1_000)
+      assert.closeTo(counted["5h"]!.used, 0.91, 0.02)
     }).pipe(Effect.scoped)
   )
 })

@@ -27,6 +27,8 @@ const step = 0.01
 /** A movement of one step measures nothing, and only one of several steps replaces a size that is known already. */
 const firstMove = 1.5 * step
 const goodMove = 4.5 * step
+/** The same for costs, as multiples of what is in doubt. */
+const goodCost = 3
 /** Ends that differ by less than this are the same, because providers round them. */
 const minute = 60_000
 
@@ -48,11 +50,15 @@ export const at = (window: LongWindow, spent: number, now: number): LongWindow =
 export const usedAt = ({ base, mark, size }: LongWindow, spent: number): number =>
   size === undefined ? base : base + Math.max(0, spent - mark) / size
 
-/** Learns what a response says. `spent` is what had been spent when its call was admitted. */
+/**
+ * Learns what a response says. `spent` is what had been spent when its call was admitted, and `doubt` what other calls may have
+ * added until the provider made the response.
+ */
 export const observe = (
   known: LongWindow | undefined,
   signal: WindowSignal,
   spent: number,
+  doubt: number,
   now: number
 ): LongWindow => {
   if (known === undefined) return begun(signal, spent, undefined)
@@ -69,6 +75,8 @@ export const observe = (
   // The provider has given some of it back, so the measurement begins anew.
   if (told < from.used) return { ...next, from: { used: told, spent } }
   const moved = told - from.used
-  const isMeasured = moved > (size === undefined ? firstMove : goodMove) && spent > from.spent
-  return isMeasured ? { ...next, size: (spent - from.spent) / moved } : next
+  const cost = spent - from.spent
+  const isMeasured =
+    size === undefined ? moved > firstMove && cost > doubt : moved > goodMove && cost > goodCost * doubt
+  return isMeasured ? { ...next, size: cost / moved } : next
 }

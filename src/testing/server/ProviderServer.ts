@@ -76,7 +76,7 @@ import { simulated } from "../options.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import { answered, play } from "./serving.ts"
 
-export type { Entry, Fault, Stats } from "../models.ts"
+export type { Entry, Fault, SimulatedWindow, Stats } from "../models.ts"
 
 // -----------------------------------------------------------------------------
 // Options

@@ -92,7 +92,10 @@ const limitsTold = (
 ): Record<string, string> => {
   if (limitHeaders === undefined) return {}
   const figures = Engine.figures(self.engine, now(), model)
-  if (limitHeaders === "anthropic") return Headers.rateLimits(mode, figures, wall())
+  if (limitHeaders === "anthropic") {
+    const windows = Engine.windowFigures(self.engine, now())
+    return { ...Headers.rateLimits(mode, figures, wall()), ...Headers.longWindows(mode, windows, wall()) }
+  }
   // OpenAI rounds nothing.
   return Headers.rateLimits(mode === "rounded" ? "openai" : mode, figures, wall(), "openai")
 }
