@@ -137,10 +137,11 @@ export class LongWindows {
     }
   }
 
-  /** Completes when a running call of the account ends. */
+  /** Completes when a running call of the account ends, and at once if none runs any more. */
   ended(account: string | undefined, wake: Wake): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      const { waiting } = this.of(account ?? "")
+      const { held, waiting } = this.of(account ?? "")
+      if (held === 0) return resume(Effect.void)
       const goOn = (): void => wake(() => resume(Effect.void))
       waiting.add(goOn)
       return Effect.sync(() => waiting.delete(goOn))
