@@ -53,7 +53,8 @@ export interface WindowRefusal {
 }
 
 interface AccountWindows {
-  /** What its running calls are expected to cost, and what all calls have cost so far. */
+  /** Its running calls, what they are expected to cost, and what all calls have cost so far. */
+  running: number
   held: number
   spent: number
   readonly windows: Map<string, Windows.LongWindow>
@@ -94,7 +95,7 @@ export class LongWindows {
   private of(account: string): AccountWindows {
     const found = this.accounts.get(account)
     if (found !== undefined) return found
-    const made: AccountWindows = { held: 0, spent: 0, windows: new Map(), waiting: new Set() }
+    const made: AccountWindows = { running: 0, held: 0, spent: 0, windows: new Map(), waiting: new Set() }
     Lru.put(this.accounts, account, made, maxAccounts)
     return made
   }
@@ -120,6 +121,7 @@ export class LongWindows {
       const isHeld = !isRejected && fits(used)
       return { window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until, isHeld }
     }
+    own.running++
     own.held += cost
     let isOpen = true
     return {
@@ -127,7 +129,8 @@ export class LongWindows {
       settle: (actual = cost) => {
         if (!isOpen) return
         isOpen = false
-        own.held = Math.max(0, own.held - cost)
+        // Rounded sums of costs do not return to 0 by themselves.
+        own.held = --own.running === 0 ? 0 : Math.max(0, own.held - cost)
         this.at(account, clock())
         own.spent += actual
         const waiting = Array.from(own.waiting)
@@ -140,8 +143,8 @@ export class LongWindows {
   /** Completes when a running call of the account ends, and at once if none runs any more. */
   ended(account: string | undefined, wake: Wake): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      const { held, waiting } = this.of(account ?? "")
-      if (held === 0) return resume(Effect.void)
+      const { running, waiting } = this.of(account ?? "")
+      if (running === 0) return resume(Effect.void)
       const goOn = (): void => wake(() => resume(Effect.void))
       waiting.add(goOn)
       return Effect.sync(() => waiting.delete(goOn))

@@ -217,7 +217,8 @@ const scene = (plan: Plan, redis: LuaRedis, time: VirtualTime.VirtualTime, code:
     // What is spent is judged long after the last call. With degraded mode only what is held is judged, and sooner, because its idle
     // processes commit several times a second.
     const isSoon = plan.sharing.whenAway === "degrade"
-    for (let i = 0; i < 24 && !(isSoon && status?.held === 0); i++) {
+    for (let seconds = 0; seconds < 120; seconds += 5) {
+      if (isSoon && status?.held === 0) break
       yield* Effect.sleep(5_000)
       // Whoever asks hears what the others have told.
       if (last !== undefined) status = yield* last.run(purse!.status)
