@@ -41,161 +41,187 @@ const fields = { data: bytesOf("data"), event: bytesOf("event") }
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-const startsWith = (line: Uint8Array, bytes: ReadonlyArray<number>): boolean =>
-  line.length >= bytes.length && bytes.every((byte, index) => line[index] === byte)
+/** Whether a range of bytes begins with these bytes. */
+const startsWith = (bytes: Uint8Array, from: number, to: number, start: ReadonlyArray<number>): boolean => {
+  if (to - from < start.length) return false
+  for (let index = 0; index < start.length; index++) if (bytes[from + index] !== start[index]) return false
+  return true
+}
 
-/** The value of a field; undefined when the line is a comment or another field. */
-const valueOf = (line: Uint8Array, field: ReadonlyArray<number>): string | undefined => {
-  if (!startsWith(line, field)) return undefined
-  if (line.length === field.length) return ""
-  if (line[field.length] !== colon) return undefined
-  const start = field.length + (line[field.length + 1] === space ? 2 : 1)
-  return decoder.decode(line.subarray(start))
+/** Where the value of a field begins in a line; -1 if the line is a comment or another field. */
+const valueStart = (bytes: Uint8Array, from: number, to: number, field: ReadonlyArray<number>): number => {
+  if (!startsWith(bytes, from, to, field)) return -1
+  const end = from + field.length
+  if (end === to) return to
+  if (bytes[end] !== colon) return -1
+  return end + 1 < to && bytes[end + 1] === space ? end + 2 : end + 1
 }
 
 /** A line whose end has not arrived yet, in a buffer that grows by doubling. */
-const makePending = () => {
-  let buffer = new Uint8Array(0)
-  let length = 0
-  return {
-    length: () => length,
-    append: (bytes: Uint8Array): void => {
-      if (length + bytes.length > buffer.length) {
-        const larger = new Uint8Array(Math.max(256, 2 * buffer.length, length + bytes.length))
-        larger.set(buffer.subarray(0, length))
-        buffer = larger
-      }
-      buffer.set(bytes, length)
-      length += bytes.length
-    },
-    take: (): Uint8Array => {
-      const line = buffer.subarray(0, length)
-      buffer = new Uint8Array(0)
-      length = 0
-      return line
+class Pending {
+  length = 0
+  private buffer = new Uint8Array(0)
+
+  append(bytes: Uint8Array): void {
+    const { buffer, length } = this
+    const needed = length + bytes.length
+    if (needed > buffer.length) {
+      this.buffer = new Uint8Array(Math.max(256, 2 * buffer.length, needed))
+      this.buffer.set(buffer.subarray(0, length))
     }
+    this.buffer.set(bytes, length)
+    this.length = needed
+  }
+
+  take(): Uint8Array {
+    const line = this.buffer.subarray(0, this.length)
+    this.buffer = new Uint8Array(0)
+    this.length = 0
+    return line
   }
 }
 
 /** Finds line ends in a chunk from left to right. Each byte is compared with LF and with CR once. */
-const makeScanner = (chunk: Uint8Array) => {
-  const find = (byte: number, from: number): number => {
-    const index = chunk.indexOf(byte, from)
-    return index < 0 ? chunk.length : index
+class LineEnds {
+  private readonly chunk: Uint8Array
+  private lf = -1
+  private cr = -1
+
+  constructor(chunk: Uint8Array) {
+    this.chunk = chunk
   }
-  let lf = -1
-  let cr = -1
+
   /** The next line end at or after an offset; the length of the chunk when there is none. */
-  return (from: number): number => {
-    if (lf < from) lf = find(LF, from)
-    if (cr < from) cr = find(CR, from)
-    return Math.min(lf, cr)
+  next(from: number): number {
+    if (this.lf < from) this.lf = this.find(LF, from)
+    if (this.cr < from) this.cr = this.find(CR, from)
+    return Math.min(this.lf, this.cr)
+  }
+
+  private find(byte: number, from: number): number {
+    const index = this.chunk.indexOf(byte, from)
+    return index < 0 ? this.chunk.length : index
   }
 }
 
-/** The fields of an event whose blank line has not arrived yet. */
-const makeFields = (maxBytes: number) => {
-  let name: string | undefined
-  let data: string | undefined
-  let dataBytes = 0
-  const clear = (): void => {
-    name = undefined
-    data = undefined
-    dataBytes = 0
-  }
-  return {
-    clear,
-    isEmpty: () => name === undefined && data === undefined,
-    /** Takes in a line. Returns false if the data lines together are too long. */
-    read: (line: Uint8Array): boolean => {
-      const value = valueOf(line, fields.data)
-      if (value === undefined) {
-        name = valueOf(line, fields.event) ?? name
-        return true
-      }
-      dataBytes += line.length
-      if (dataBytes > maxBytes) return false
-      data = data === undefined ? value : `${data}\n${value}`
-      return true
-    },
-    take: (end: number): SseEvent => {
-      const event = { name, data: data ?? "", end }
-      clear()
-      return event
-    }
-  }
-}
-
-/** Makes a parser for one stream. A line or an event longer than `maxBytes` (16 MiB by default) stops it. */
-export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser => {
-  const pending = makePending()
-  const event = makeFields(maxBytes)
-  let hasStopped = false
-  let isFirstLine = true
+class Parser implements SseParser {
+  private readonly maxBytes: number
+  private readonly pending = new Pending()
+  private isStopped = false
+  private isFirstLine = true
   /** Whether the last chunk ended with CR, so that an LF at the start of the next chunk belongs to it. */
-  let endedWithCr = false
+  private endedWithCr = false
+  /** The chunk that is read, decoded as a whole: one call of the decoder costs as much as reading an event. */
+  private text: string | undefined = undefined
+  /** Whether all characters so far had one byte, so that offsets in a chunk are those in its text. */
+  private isPlain = true
 
-  const stop = (): "stopped" => {
-    hasStopped = true
-    pending.take()
-    event.clear()
-    return "stopped"
+  // The fields of an event whose blank line has not arrived yet.
+  private name: string | undefined = undefined
+  private data: string | undefined = undefined
+  private dataBytes = 0
+
+  constructor(maxBytes: number) {
+    this.maxBytes = maxBytes
   }
 
-  /** Reads a line that has ended. */
-  const readLine = (bytes: Uint8Array): "blank" | "field" | "stopped" => {
-    const line = isFirstLine && startsWith(bytes, byteOrderMark) ? bytes.subarray(byteOrderMark.length) : bytes
-    isFirstLine = false
-    if (line.length > maxBytes) return stop()
-    if (line.length === 0) return "blank"
-    return event.read(line) ? "field" : stop()
-  }
-
-  const lineOf = (piece: Uint8Array): Uint8Array => {
-    if (pending.length() === 0) return piece
-    pending.append(piece)
-    return pending.take()
-  }
-
-  /** Keeps the part of a line that has arrived. */
-  const keep = (piece: Uint8Array): void => {
-    // The byte order mark is not part of the first line.
-    if (pending.length() + piece.length > maxBytes + byteOrderMark.length) stop()
-    else pending.append(piece)
-  }
-
-  const feed = (chunk: Uint8Array): ReadonlyArray<SseEvent> => {
+  readonly feed = (chunk: Uint8Array): ReadonlyArray<SseEvent> => {
     const events: Array<SseEvent> = []
-    if (hasStopped || chunk.length === 0) return events
-    const nextEnd = makeScanner(chunk)
-    let start = endedWithCr && chunk[0] === LF ? 1 : 0
-    endedWithCr = false
-    while (start < chunk.length) {
-      const end = nextEnd(start)
-      const piece = chunk.subarray(start, end)
+    if (this.isStopped || chunk.length === 0) return events
+    const ends = new LineEnds(chunk)
+    let start = this.endedWithCr && chunk[0] === LF ? 1 : 0
+    this.endedWithCr = false
+    this.text = undefined
+    while (start < chunk.length && !this.isStopped) {
+      const from = start
+      const end = ends.next(from)
       if (end === chunk.length) {
-        keep(piece)
+        this.keep(chunk.subarray(from))
         break
       }
       start = end + 1
       if (chunk[end] === CR && chunk[start] === LF) start++
-      else endedWithCr = chunk[end] === CR && start === chunk.length
-      const line = readLine(lineOf(piece))
-      if (line === "stopped") break
-      if (line === "blank") events.push(event.take(start))
+      else this.endedWithCr = chunk[end] === CR && start === chunk.length
+      if (this.endsEvent(chunk, from, end)) events.push(this.take(start))
     }
     return events
   }
 
-  return {
-    feed,
-    end: () => {
-      if (pending.length() > 0 && !hasStopped) readLine(pending.take())
-      return event.isEmpty() ? [] : [event.take(0)]
-    },
-    hasStopped: () => hasStopped
+  readonly end = (): ReadonlyArray<SseEvent> => {
+    if (this.pending.length > 0 && !this.isStopped) this.readPending()
+    return this.name === undefined && this.data === undefined ? [] : [this.take(0)]
+  }
+
+  readonly hasStopped = (): boolean => this.isStopped
+
+  private stop(): void {
+    this.isStopped = true
+    this.pending.take()
+    this.take(0)
+  }
+
+  private take(end: number): SseEvent {
+    const event = { name: this.name, data: this.data ?? "", end }
+    this.name = undefined
+    this.data = undefined
+    this.dataBytes = 0
+    return event
+  }
+
+  /** Keeps the part of a line that has arrived. */
+  private keep(piece: Uint8Array): void {
+    // The byte order mark is not part of the first line.
+    if (this.pending.length + piece.length > this.maxBytes + byteOrderMark.length) this.stop()
+    else this.pending.append(piece)
+  }
+
+  /** Reads a line that has ended within a chunk. Returns whether it is blank. */
+  private endsEvent(chunk: Uint8Array, from: number, to: number): boolean {
+    if (this.pending.length === 0) return this.readLine(chunk, from, to, true)
+    this.pending.append(chunk.subarray(from, to))
+    return this.readPending()
+  }
+
+  private readPending(): boolean {
+    const line = this.pending.take()
+    return this.readLine(line, 0, line.length, false)
+  }
+
+  private readLine(bytes: Uint8Array, start: number, to: number, isInChunk: boolean): boolean {
+    const from = this.isFirstLine && startsWith(bytes, start, to, byteOrderMark) ? start + byteOrderMark.length : start
+    this.isFirstLine = false
+    if (from === to) return true
+    if (to - from > this.maxBytes) this.stop()
+    else this.readField(bytes, from, to, isInChunk)
+    return false
+  }
+
+  private readField(bytes: Uint8Array, from: number, to: number, isInChunk: boolean): void {
+    const value = valueStart(bytes, from, to, fields.data)
+    if (value < 0) {
+      const name = valueStart(bytes, from, to, fields.event)
+      if (name >= 0) this.name = this.decode(bytes, name, to, isInChunk)
+      return
+    }
+    this.dataBytes += to - from
+    if (this.dataBytes > this.maxBytes) return this.stop()
+    const text = this.decode(bytes, value, to, isInChunk)
+    this.data = this.data === undefined ? text : `${this.data}\n${text}`
+  }
+
+  private decode(bytes: Uint8Array, from: number, to: number, isInChunk: boolean): string {
+    if (isInChunk && this.isPlain) {
+      this.text ??= decoder.decode(bytes)
+      this.isPlain = this.text.length === bytes.length
+      if (this.isPlain) return this.text.slice(from, to)
+    }
+    return decoder.decode(bytes.subarray(from, to))
   }
 }
+
+/** Makes a parser for one stream. A line or an event longer than `maxBytes` (16 MiB by default) stops it. */
+export const makeSseParser = ({ maxBytes = defaultMaxBytes }: { readonly maxBytes?: number } = {}): SseParser =>
+  new Parser(maxBytes)
 
 // -----------------------------------------------------------------------------
 // Filters

@@ -110,6 +110,17 @@ describe("sse", () => {
       { arbitrary: { runs: 2_000 } }
     )
 
+    it("reads bytes that are no UTF-8 in the same way, whatever arrives with them", () => {
+      const next = mulberry(31)
+      const some = [0xff, 0xe2, 0x80, 0xc3, 0xa9, 0xf0, 0x9f, 0x61, 0x20]
+      const line = () => Array.from({ length: 6 }, () => some[Math.floor(next() * some.length)]!)
+      for (let round = 0; round < 500; round++) {
+        const bytes = [0, 1, 2].flatMap(() => [...bytesOf("data: "), ...line(), 0x0a, ...(next() < 0.5 ? [0x0a] : [])])
+        const all = new Uint8Array([...bytes, 0x0a])
+        assert.deepStrictEqual(eventsOf([all]), eventsOf(singly(all)))
+      }
+    })
+
     it("stops at a line that is too long, however it arrives", () => {
       const line = `data: ${"x".repeat(20)}\n\n`
       for (const pieces of [[bytesOf(line)], singly(bytesOf(line)), [bytesOf("data: "), bytesOf(line.slice(6))]]) {

@@ -76,6 +76,32 @@ type BillLabels = { readonly key: string; readonly rule: string; readonly model:
 
 const otherBills: BillLabels = { key: "other", rule: "other", model: "other" }
 
+/** The series of one kind of bill. One appears when it is counted. */
+interface BillSeries {
+  readonly input: Metric.Counter<number>
+  readonly output: Metric.Counter<number>
+  readonly dollars: Metric.Counter<number>
+}
+
+const counterOf = (id: string, description: string, attributes: Readonly<Record<string, string>>) =>
+  Metric.counter(id, { description, attributes, incremental: true })
+
+const billSeries = (labels: BillLabels): BillSeries => {
+  const tokens = (direction: string) =>
+    counterOf("floodgate_gateway_tokens", "Tokens of calls, by key, rule, model and direction", {
+      ...labels,
+      direction
+    })
+  return {
+    input: tokens("input"),
+    output: tokens("output"),
+    dollars: counterOf("floodgate_gateway_cost_dollars", "What calls cost in dollars, by key, rule and model", labels)
+  }
+}
+
+const spenderSeries = (agent: string): Metric.Counter<number> =>
+  counterOf("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent })
+
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
 /** The entry of a minute, which is the last one, or a new one. The oldest one is dropped. */
@@ -97,8 +123,10 @@ export class Activity {
   private readonly minutes: Array<Mutable<Minute>> = []
   private readonly context: Context.Context<never>
   private readonly now: () => number
-  private readonly spenders = new Set<string>()
-  private readonly payers = new Set<string>()
+  private readonly spenders = new Map<string, Metric.Counter<number>>()
+  private readonly otherSpenders = spenderSeries("other agents")
+  private readonly bills = new Map<string, BillSeries>()
+  private readonly otherBills = billSeries(otherBills)
   private readonly counters = new Map<string, Metric.Counter<number>>()
   private readonly total: Metric.Registration
   private caps: ReadonlyArray<Metric.Registration> = []
@@ -115,14 +143,15 @@ export class Activity {
     return Metric.registerUnsafe(gauge, this.context, { get, update: constVoid, modify: constVoid })
   }
 
-  private count(id: string, description: string, attributes: Readonly<Record<string, string>>, amount = 1): void {
-    const key = [id, ...Object.values(attributes)].join("\n")
+  private count(id: string, description: string, attributes: Readonly<Record<string, string>>): void {
+    let key = id
+    for (const name in attributes) key += `\n${attributes[name]}`
     let counter = this.counters.get(key)
     if (counter === undefined) {
-      counter = Metric.counter(id, { description, attributes, incremental: true })
+      counter = counterOf(id, description, attributes)
       this.counters.set(key, counter)
     }
-    counter.updateUnsafe(amount, this.context)
+    counter.updateUnsafe(1, this.context)
   }
 
   private agent(name: string): Mutable<AgentActivity> {
@@ -175,16 +204,13 @@ export class Activity {
     else own.dollars += dollars
     this.minute().dollars += dollars ?? 0
     this.key(key, actual, dollars)
-    const labels = this.labelsOf({ key, rule, model })
-    const tokens = "Tokens of calls, by key, rule, model and direction"
-    this.count("floodgate_gateway_tokens", tokens, { ...labels, direction: "input" }, promptTokens(actual))
-    this.count("floodgate_gateway_tokens", tokens, { ...labels, direction: "output" }, actual.outputTokens)
+    const { context } = this
+    const series = this.seriesOf({ key, rule, model })
+    series.input.updateUnsafe(promptTokens(actual), context)
+    series.output.updateUnsafe(actual.outputTokens, context)
     if (dollars === undefined) return
-    this.count("floodgate_gateway_cost_dollars", "What calls cost in dollars, by key, rule and model", labels, dollars)
-    // A client may use another name for each call.
-    if (this.spenders.size < maxSpenders) this.spenders.add(agent)
-    const name = this.spenders.has(agent) ? agent : "other agents"
-    this.count("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent: name }, dollars)
+    series.dollars.updateUnsafe(dollars, context)
+    this.spenderOf(agent).updateUnsafe(dollars, context)
   }
 
   private key(name: string, actual: Accounting.Actual, dollars: number | undefined): void {
@@ -199,13 +225,25 @@ export class Activity {
     Lru.put(this.keys, name, known, maxAgents)
   }
 
-  /** The labels of a bill. Keys and models come from requests, so beyond a number of series all further ones are one. */
-  private labelsOf(labels: BillLabels): BillLabels {
-    const id = [labels.key, labels.rule, labels.model].join("\n")
-    if (this.payers.has(id)) return labels
-    if (this.payers.size >= maxBilled) return otherBills
-    this.payers.add(id)
-    return labels
+  /** The series of a bill. Keys and models come from requests, so beyond a number of series all further ones are one. */
+  private seriesOf(labels: BillLabels): BillSeries {
+    const id = `${labels.key}\n${labels.rule}\n${labels.model}`
+    const known = this.bills.get(id)
+    if (known !== undefined) return known
+    if (this.bills.size >= maxBilled) return this.otherBills
+    const made = billSeries(labels)
+    this.bills.set(id, made)
+    return made
+  }
+
+  /** The series of an agent. A client may use another name for each call. */
+  private spenderOf(agent: string): Metric.Counter<number> {
+    const known = this.spenders.get(agent)
+    if (known !== undefined) return known
+    if (this.spenders.size >= maxSpenders) return this.otherSpenders
+    const made = spenderSeries(agent)
+    this.spenders.set(agent, made)
+    return made
   }
 
   /** Counts a request whose key was not accepted. Only an expired key has a name. */

@@ -77,11 +77,20 @@ export const makeAuth = (
   hosts: ReadonlySet<string>
 ): ((request: IncomingMessage) => AuthResult) => {
   const isToken = token === undefined ? undefined : isSecret(token)
+  /** The last host that was let in. */
+  let known = ""
+  const refusalOf = (request: IncomingMessage): Refusal | undefined => {
+    const { host = "", origin } = request.headers
+    if (host === known && origin === undefined && known !== "") return undefined
+    const refusal = foreign(request, hosts)
+    if (refusal === undefined) known = host
+    return refusal
+  }
   return (request) => {
     const { headers, url = "/" } = request
     const inPath = prefix.exec(url)
     const target = inPath === null ? url : url.slice(inPath[0].length) || "/"
-    if (isToken === undefined) return { target, refusal: foreign(request, hosts) }
+    if (isToken === undefined) return { target, refusal: refusalOf(request) }
     const given = headers["x-floodgate-token"] ?? inPath?.[1] ?? (own.test(target) ? bearerOf(headers) : undefined)
     return { target, refusal: isToken(given) ? undefined : noToken }
   }

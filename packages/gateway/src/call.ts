@@ -55,17 +55,22 @@ export interface ProxiedRequest {
 // Answers
 // -----------------------------------------------------------------------------
 
+const ofCoding: ReadonlyArray<string> = ["content-length", "content-encoding"]
+const ofLength = ofCoding.slice(0, 1)
+
+/** The headers of a provider's answer that no longer hold. */
+const outdated = (isDecoded: boolean, isOther: boolean): ReadonlyArray<string> | undefined => {
+  if (isDecoded) return ofCoding
+  return isOther ? ofLength : undefined
+}
+
 /** The headers of an answer. */
 const writeHead = (
   response: ServerResponse,
   { body, isChanged, isFinal, place, response: sent }: Engine.CallResult<UpstreamResponse>
 ): void => {
   const isWhole = body instanceof Uint8Array
-  const drop = [
-    ...(isWhole || isChanged || sent.isDecoded ? ["content-length"] : []),
-    ...(sent.isDecoded ? ["content-encoding"] : [])
-  ]
-  const headers = Headers.incoming(sent.headers, drop)
+  const headers = Headers.incoming(sent.headers, outdated(sent.isDecoded, isWhole || isChanged))
   if (isFinal) headers["x-should-retry"] = "false"
   if (place !== undefined) headers["x-floodgate-place"] = place
   if (isWhole) headers["content-length"] = String(body.length)

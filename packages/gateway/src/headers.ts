@@ -24,14 +24,20 @@ const rewritten = new Set([...hopByHop, "host", "expect", "content-length"])
 /** `alt-svc` would show clients a way around the gateway. */
 const withheld = new Set([...hopByHop, "alt-svc"])
 
+const none: ReadonlyArray<string> = []
+
 /** The headers that a `connection` header names, which concern one connection only. */
 export const namedBy = (connection: string | null | undefined): ReadonlyArray<string> =>
-  (connection ?? "").toLowerCase().split(/[\s,]+/)
+  // Nearly all connections have one of these, and none of them names a header that is passed on.
+  connection === undefined || connection === "keep-alive" || connection === "close"
+    ? none
+    : (connection ?? "").toLowerCase().split(/[\s,]+/)
 
 /** Reads the headers that are passed on, and our own. They identify the caller. */
 export const readerOf = (headers: IncomingHttpHeaders, exchange?: Exchange): HeaderReader => {
   const read = headerReader(headers)
   const dropped = namedBy(headers.connection)
+  if (dropped.length === 0 && exchange === undefined) return read
   const passed: HeaderReader = (name) => (dropped.includes(name) ? undefined : read(name))
   return exchange === undefined ? passed : exchangedReader(passed, exchange)
 }
@@ -47,14 +53,18 @@ export const outgoing = (
   read: boolean,
   exchange?: Exchange
 ): Array<string> => {
-  const dropped = new Set(namedBy(connection))
+  const dropped = namedBy(connection)
+  let isAuthorized = false
   const sent: Array<string> = []
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index]!.toLowerCase()
-    if (rewritten.has(name) || dropped.has(name) || name.startsWith("x-floodgate-")) continue
+    if (rewritten.has(name) || dropped.includes(name) || name.startsWith("x-floodgate-")) continue
     if (read && name === "accept-encoding") continue
     if (exchange !== undefined && isReplaced(name)) continue
-    if (name === "authorization") dropped.add(name)
+    if (name === "authorization") {
+      if (isAuthorized) continue
+      isAuthorized = true
+    }
     sent.push(raw[index]!, raw[index + 1]!)
   }
   if (read) sent.push("accept-encoding", "identity")
@@ -79,7 +89,8 @@ export const incoming = (
   const connection = headers["connection"]
   const named = typeof connection === "string" ? namedBy(connection) : []
   const kept: Record<string, string | Array<string>> = {}
-  for (const [name, value] of Object.entries(headers)) {
+  for (const name in headers) {
+    const value = headers[name]
     if (value === undefined || withheld.has(name) || named.includes(name) || drop.includes(name)) continue
     kept[name] = typeof value === "string" ? value : [...value]
   }

@@ -135,6 +135,9 @@ const find = (
 /** Finds the route of a request by its method, its target and its headers. */
 export type Router = (method: string, target: string, header: HeaderReader) => Routed | NoRoute
 
+/** The headers that tell which client sent a request, in order. */
+const clientHeaders = ["anthropic-version", "x-goog-api-key"]
+
 /** More paths than clients use. */
 const maxKnown = 1_000
 const longestKnown = 256
@@ -151,7 +154,7 @@ export const makeRouter = (
   }
   return (method, target, header) => {
     if (target.length > longestKnown || /[?&]key=/.test(target)) return routeOf(method, target, header)
-    const client = ["anthropic-version", "x-goog-api-key"].findIndex((name) => has(header, name))
+    const client = clientHeaders.find((name) => has(header, name)) ?? ""
     const key = `${client} ${method} ${target}`
     const route = known.get(key) ?? routeOf(method, target, header)
     Lru.put(known, key, route, maxKnown)

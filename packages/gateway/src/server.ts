@@ -114,22 +114,23 @@ const maxInAdvance = 16
  * upstreams.
  */
 export const oneByOne = (serve: Listener): Listener => {
-  const queues = new WeakMap<Socket, Array<() => void>>()
+  const queues = new WeakMap<Socket, { isServing: boolean; readonly waiting: Array<() => void> }>()
   return (request, response) => {
     const { socket } = request
+    const queue = queues.get(socket) ?? { isServing: false, waiting: [] }
     const start = (): void => {
       response.once("finish", () => {
-        const next = queues.get(socket)?.shift()
-        if (next === undefined) queues.delete(socket)
+        const next = queue.waiting.shift()
+        if (next === undefined) queue.isServing = false
         else next()
       })
       serve(request, response)
     }
-    const queue = queues.get(socket)
-    if (queue === undefined) {
-      queues.set(socket, [])
+    if (!queue.isServing) {
+      queues.set(socket, queue)
+      queue.isServing = true
       start()
-    } else if (queue.length < maxInAdvance) queue.push(start)
+    } else if (queue.waiting.length < maxInAdvance) queue.waiting.push(start)
     else socket.destroy()
   }
 }

@@ -41,8 +41,9 @@ const own = (
   request: IncomingMessage,
   response: ServerResponse
 ): Effect.Effect<void> | undefined => {
+  if (request.method !== "GET") return undefined
   const path = target.replace(/\?.*$/, "")
-  if (request.method !== "GET" || !/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
+  if (!/^\/(?:metrics$|floodgate(?:\/|$))/.test(path)) return undefined
   const file = path.slice("/floodgate".length)
   // The page itself asks for the token.
   const isOpen = refusal?.kind === "unauthorized" && path !== "/metrics" && Page.isFile(file)
