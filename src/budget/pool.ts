@@ -374,7 +374,8 @@ export class Pool implements PoolOfCall {
       entry,
       used,
       reason === "overload"
-        ? (law, admission, now) => Law.overload(law, admission, { retryAfter, used }, now)
+        ? (law, admission, now) =>
+            Law.overload(law, admission, { retryAfter, used, canMove: entry.claim !== undefined }, now)
         : (law, admission, now) => Law.reject(law, admission, { ...failure, isRamp: reason === "ramp" }, now),
       // A failed probe uses up its agent's turn, so that another agent makes the next probe.
       (verdict) => verdict !== "outage"

@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
+import type { Claim } from "../budget/models.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as PriceTable from "../domain/prices.ts"
@@ -35,7 +36,8 @@ interface AdmissionSteps {
   readonly foresee: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<Budget.Foreseen>
   readonly reserve: (
     at: Reserving,
-    estimate: Limits.Estimate
+    estimate: Limits.Estimate,
+    claim: Claim | undefined
   ) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>
   readonly refusalOf: (error: Budget.BudgetError) => CallError
 }
@@ -280,9 +282,10 @@ class Race {
 /** Reserves at all places that the policy chooses. The first reservation wins, and all others are given back. */
 const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
   const { admitted, located, refusals } = race
+  const claim = located.length > 1 ? { isTaken: false } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.andThen(restore(race.joined(at)), restore(steps.reserve(at, at.estimate))).pipe(
+      Effect.andThen(restore(race.joined(at)), restore(steps.reserve(at, at.estimate, claim))).pipe(
         Effect.map((reserved) => {
           const won = { at, reserved }
           admitted.push(won)

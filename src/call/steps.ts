@@ -140,17 +140,14 @@ const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Sc
   })
 
 /** The steps of an admission at one of several places. */
-const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[2] => {
-  const claim = { isTaken: false }
-  return {
-    pay: (at, estimate) => paid(call, at, estimate, restore),
-    foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
-    reserve: (at, estimate) =>
-      // A place may have estimated a prompt that no cache has, which the estimator does not know.
-      reserve(call, at, estimate, restore, undefined, claim),
-    refusalOf: (error) => refusalFor(call, error, call.from)
-  }
-}
+const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[2] => ({
+  pay: (at, estimate) => paid(call, at, estimate, restore),
+  foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
+  reserve: (at, estimate, claim) =>
+    // A place may have estimated a prompt that no cache has, which the estimator does not know.
+    reserve(call, at, estimate, restore, undefined, claim),
+  refusalOf: (error) => refusalFor(call, error, call.from)
+})
 
 /** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
 export const pay = (

@@ -18,12 +18,14 @@ const outageRate = 0.9
 const outageScore = 6
 /** The waits before probes. The end of an outage is noticed within 10 s, and an outage of 10 minutes takes 64 probes. */
 const outageMillis = [1_000, 2_000, 3_000, 5_000, 7_000, 10_000]
+/** The longest of them if the probes can go on elsewhere, because then a probe delays no call by more than the time of its failure. */
+const movingMillis = 3_000
 
 /** A call failed because the provider failed, or could not be reached. */
 export const overload = (
   pacer: Pacer,
   admission: Admission,
-  failure: { readonly retryAfter: number | undefined; readonly used: Charge },
+  failure: { readonly retryAfter: number | undefined; readonly used: Charge; readonly canMove?: boolean },
   now: number
 ): Verdict => {
   const { gate } = pacer
@@ -34,7 +36,8 @@ export const overload = (
   pacer.overloadMillis = meanWith(pacer.overloadMillis, admission, now)
   if (!isOutage && !isAlarm(pacer, admission, upTo)) return "isolated"
   const failures = isOutage ? gate.misses : 1
-  const pause = outageMillis[Math.min(failures, outageMillis.length) - 1]!
+  const longest = outageMillis[Math.min(failures, outageMillis.length) - 1]!
+  const pause = failure.canMove === true ? Math.min(longest, movingMillis) : longest
   const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, maxSilence))
   pacer.gate = Gate.close({ ...gate, misses: failures + 1, fence: now }, "overload", until)
   return "outage"
