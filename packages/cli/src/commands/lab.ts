@@ -48,15 +48,15 @@ const pictured = {
   runs: ["fixed-retry-forever", "floodgate"]
 }
 
-/** Runs every scenario under every strategy. */
+/** Runs every scenario under all of its strategies. */
 const raceAll = Effect.fnUntraced(function* (seed: number) {
-  const jobs = Scenarios.names.flatMap((scenario) =>
-    Strategies.all.map(({ name: strategy }): Threads.RaceJob => ({ scenario, seed, strategy }))
+  const all = [...Scenarios.names, ...Scenarios.namesOfPlaces].map((name) => Scenarios.byName(name, { seed })!)
+  const jobs = all.flatMap((scenario) =>
+    Strategies.of(scenario).map(({ name }): Threads.RaceJob => ({ scenario: scenario.name, seed, strategy: name }))
   )
   const parts = yield* Threads.race(jobs)
-  const races = Scenarios.names.map((name) => {
-    const scenario = Scenarios.byName(name, { seed })!
-    const own = parts.filter((_, index) => jobs[index]!.scenario === name)
+  const races = all.map((scenario) => {
+    const own = parts.filter((_, index) => jobs[index]!.scenario === scenario.name)
     return { scenario, figures: Report.Figures.assembled(scenario, own) }
   })
   return {

@@ -4,7 +4,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import { type Race, Report, Scenario, Scenarios, Strategies, Table } from "../lab/index.ts"
+import { type Race, Report, Scenario, Scenarios, Strategies, type Strategy, Table } from "../lab/index.ts"
 import { invalidFlag, orInvalid } from "./errors.ts"
 import * as Help from "./help.ts"
 import * as Legend from "./legend.ts"
@@ -18,8 +18,14 @@ import * as Trace from "./trace.ts"
 
 const names = Strategies.all.map(({ name }) => name)
 
+const namesOf = (strategies: ReadonlyArray<Strategy.Strategy>): string => strategies.map(({ name }) => name).join(", ")
+
+/** The strategies that run by default. */
+const usualOf = ({ places }: Scenario.Scenario): ReadonlyArray<Strategy.Strategy> =>
+  places === undefined ? Strategies.usual : Strategies.ofPlaces
+
 const flags = {
-  scenario: Flag.Literals("scenario", Scenarios.names).pipe(
+  scenario: Flag.Literals("scenario", [...Scenarios.names, ...Scenarios.namesOfPlaces]).pipe(
     Flags.optional(
       "The scenario, see SCENARIOS below; the other flags change it, and their defaults are the incident's (default: incident)"
     )
@@ -48,7 +54,7 @@ const flags = {
   seed: LimitFlags.seed,
   strategy: Flag.Literals("strategy", names).pipe(
     Flag.withDescription(
-      `Only this strategy, see STRATEGIES below; may be repeated (default: ${Strategies.usual.map(({ name }) => name).join(", ")})`
+      `Only this strategy, see STRATEGIES below; may be repeated (default: ${namesOf(Strategies.usual)}; with two places: ${namesOf(Strategies.ofPlaces)})`
     ),
     Flag.atLeast(0)
   ),
@@ -175,7 +181,7 @@ export const stormCommand = Command.make(
     const scenario = yield* scenarioOf({ scenario: name, trace, speed }, optionsOf(given))
     yield* claim({ report, svg })
     const chosen =
-      strategy.length === 0 ? Strategies.usual : Strategies.all.filter(({ name }) => strategy.includes(name))
+      strategy.length === 0 ? usualOf(scenario) : Strategies.all.filter(({ name }) => strategy.includes(name))
     const runs = yield* Racing.race(scenario, chosen)
     yield* write({ report, svg }, scenario, runs)
     const results = runs.map(({ result }) => result)

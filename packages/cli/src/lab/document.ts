@@ -50,6 +50,8 @@ const remarks: Readonly<Record<string, (of: ResultOf) => string>> = {
     `Floodgate gets ${rejectionsOf(of("floodgate"))}, which is what the provider injects: each delays only its own call. The losses of the SDKs come from the limit. A semaphore of 4 loses nothing and takes ${(of("semaphore").makespanSeconds / of("oracle").makespanSeconds).toFixed(1)} times as long.`,
   "undeclared-concurrency": (of) =>
     `The provider rejects an eleventh concurrent call, and no header says why. Floodgate finds the limit by itself, with ${rejectionsOf(of("floodgate"))}. A limiter of rates cannot. Around the SDK's retries, \`bottleneck\` loses ${Words.thousands(of("bottleneck").failedCalls)} calls; with ten attempts around it, \`bottleneck-tuned\` gets ${rejectionsOf(of("bottleneck-tuned"))}, and an unlucky agent or two lose their calls with one seed and not with another. \`hand-written\` does well, because its bucket stays closed for each \`retry-after\`. A semaphore with the right number is the best tool here, but 4 is too few.`,
+  "two-places-outage": (of) =>
+    `Calls leave the place within a second. Floodgate is behind the oracle (${seconds(of("oracle"))}), which knows the end of the outage, by the time until the next probe.`,
   "slow-start": (of) =>
     `No header announces a limit on growth. Floodgate finds it with ${rejectionsOf(of("floodgate"))}, and then grows more slowly than the provider allows. \`fixed-retry-forever\` is quicker (${seconds(of("fixed-retry-forever"))}) because it never stops asking: ${Words.thousands(of("fixed-retry-forever").rejections)} rejections, which a provider might count.`
 }
@@ -141,7 +143,8 @@ JSON, Chinese or Japanese, whose characters per token vary by agent and by call,
 
 ## All scenarios
 
-Simulated seconds until all of the work was done, or how many calls were lost; then the 429s.
+Simulated seconds until all of the work was done, or how many calls were lost; then the 429s. The second table has the scenarios in
+which a model has two [places](guides/places.md), with the ways to use both.
 
 ${Matrix.markdown(races.map(({ results, scenario }) => ({ name: scenario.name, results })))}
 
@@ -152,7 +155,7 @@ that did all of the work. \`floodgate-as-installed\` has default settings. \`flo
 \`floodgate-unknown\` the tokens of each call. \`floodgate\` knows both, and gives all agents equal shares; \`floodgate-weighted\` is for
 a single job whose sizes are known. The text below each table explains larger gaps.
 
-${summary(races)}
+${summary(races.filter(({ scenario }) => scenario.places === undefined))}
 
 ${races.map(section).join("\n\n")}
 

@@ -52,9 +52,19 @@ export const cellOf = (result: RaceResult, results: ReadonlyArray<RaceResult>): 
   return { kind: "done", text: `${makespanSeconds.toFixed(1)} s`, ratio, rejections }
 }
 
-/** The strategies in their order, which is the same in all scenarios. */
+/** The strategies in their order, which is the same in all scenarios of a table. */
 const strategiesOf = (races: ReadonlyArray<RaceResults>): ReadonlyArray<string> =>
   (races[0]?.results ?? []).map(({ strategy }) => strategy)
+
+/**
+ * The scenarios of each table: those with the same strategies, in the order of the first of them.
+ *
+ * @category getters
+ * @since 0.4.0
+ */
+export const tablesOf = <A extends RaceResults>(races: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> => [
+  ...Map.groupBy(races, (race) => strategiesOf([race]).join()).values()
+]
 
 /**
  * A row for each strategy: its name, and a cell for each scenario.
@@ -164,7 +174,7 @@ const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
 }
 
 /**
- * The table for a terminal, split into several tables if it is too wide. Each scenario has a column with the time or the lost calls,
+ * The table for a terminal, split into several tables if it is too wide, or if scenarios have other strategies. Each scenario has a column with the time or the lost calls,
  * and one with the number of 429s.
  *
  * @category rendering
@@ -172,11 +182,13 @@ const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
  */
 export const text = (races: ReadonlyArray<RaceResults>, room = Infinity, paint: Paint = unpainted): string => {
   const blocks: Array<string> = []
-  for (let from = 0; from < races.length;) {
-    let to = from + 1
-    while (to < races.length && blockOf(races.slice(from, to + 1), paint).width <= room) to++
-    blocks.push(blockOf(races.slice(from, to), paint).lines.join("\n"))
-    from = to
+  for (const table of tablesOf(races)) {
+    for (let from = 0; from < table.length;) {
+      let to = from + 1
+      while (to < table.length && blockOf(table.slice(from, to + 1), paint).width <= room) to++
+      blocks.push(blockOf(table.slice(from, to), paint).lines.join("\n"))
+      from = to
+    }
   }
   return blocks.join("\n\n")
 }
@@ -184,16 +196,20 @@ export const text = (races: ReadonlyArray<RaceResults>, room = Infinity, paint: 
 const markdownCell = ({ rejections, text }: MatrixCell): string => `${text}, ${Words.thousands(rejections)}`
 
 /**
- * The table in Markdown. A cell has the time or the lost calls, and the number of 429s.
+ * The table in Markdown, or one for the scenarios of each set of strategies. A cell has the time or the lost calls, and the number of 429s.
  *
  * @category rendering
  * @since 0.2.0
  */
 export const markdown = (races: ReadonlyArray<RaceResults>): string => {
   const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
-  return [
-    line(["strategy", ...races.map(({ name }) => `[${name}](#${name})`)]),
-    line(["---", ...races.map(() => "---:")]),
-    ...rowsOf(races).map(({ cells, strategy }) => line([`\`${strategy}\``, ...cells.map(markdownCell)]))
-  ].join("\n")
+  return tablesOf(races)
+    .map((table) =>
+      [
+        line(["strategy", ...table.map(({ name }) => `[${name}](#${name})`)]),
+        line(["---", ...table.map(() => "---:")]),
+        ...rowsOf(table).map(({ cells, strategy }) => line([`\`${strategy}\``, ...cells.map(markdownCell)]))
+      ].join("\n")
+    )
+    .join("\n\n")
 }

@@ -6,6 +6,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as TestClock from "effect/testing/TestClock"
 import { LlmProvider } from "floodgate/LlmProvider"
@@ -16,7 +17,7 @@ import * as Record from "./record.ts"
 import { round } from "./round.ts"
 import type { Scenario } from "./scenario.ts"
 import * as Scenarios from "./scenario.ts"
-import type { StrategyClient, Strategy } from "./strategy.ts"
+import type { RunningPlace, StrategyClient, Strategy } from "./strategy.ts"
 
 // -----------------------------------------------------------------------------
 // Models
@@ -65,7 +66,7 @@ export interface RaceRun {
   readonly agents: ReadonlyArray<Record.AgentRecord>
   /** The levels of the strategy's own budget at each request; empty without a budget. */
   readonly levels: Record.RaceRecorder["levels"]
-  /** Every request as the provider saw it. */
+  /** Every request as the provider saw it, or those of all places. */
   readonly log: ReadonlyArray<ProviderSim.Entry>
 }
 
@@ -119,15 +120,21 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
     })
 
   const whole = Effect.gen(function* () {
-    const provider = yield* LlmProvider
-    const sim = yield* ProviderSim.ProviderSim
     let client: StrategyClient | undefined
-    const services = Context.make(
-      LlmProvider,
-      Record.provider(recorder, provider, () => client?.believes)
-    ).pipe(Context.add(ProviderSim.ProviderSim, sim))
+    const places = yield* Effect.forEach(Scenarios.placesOf(scenario), (place) =>
+      Effect.map(
+        Layer.build(Layer.fresh(ProviderSim.layer(Scenarios.providerOf(scenario, place)))),
+        (context): RunningPlace => ({
+          ...place,
+          provider: Record.provider(recorder, Context.get(context, LlmProvider), () => client?.believes),
+          sim: Context.get(context, ProviderSim.ProviderSim)
+        })
+      )
+    )
+    const { provider, sim } = places[0]!
+    const services = Context.make(LlmProvider, provider).pipe(Context.add(ProviderSim.ProviderSim, sim))
     const finished = yield* Effect.gen(function* () {
-      client = yield* strategy.client(scenario)
+      client = yield* strategy.client(scenario, places)
       const start = agentsOf(client)
       const agents = scenario.agents.map((agent) => ({ agent, effect: start(agent) }))
       yield* (
@@ -135,15 +142,16 @@ export const run = (scenario: Scenario, strategy: Strategy, options: Options = {
         Effect.forEach(agents, ({ effect }) => effect, { concurrency: "unbounded", discard: true })
       )
     }).pipe(Effect.scoped, Effect.provide(services), Effect.timeoutOption(scenario.maxSeconds * 1_000))
-    const result = resultOf(scenario, strategy, recorder, yield* sim.stats, Option.isSome(finished))
+    const stats = yield* Effect.forEach(places, ({ sim }) => sim.stats)
+    const logs = yield* Effect.forEach(places, ({ sim }) => sim.log)
     return {
-      result,
+      result: resultOf(scenario, strategy, recorder, stats, Option.isSome(finished)),
       calls: [...recorder.calls.values()],
       agents: [...recorder.agents.values()],
       levels: recorder.levels,
-      log: yield* sim.log
+      log: logs.flat().toSorted((a, b) => a.at - b.at)
     }
-  }).pipe(Effect.provide(ProviderSim.layer(Scenarios.providerOf(scenario))))
+  }).pipe(Effect.scoped)
 
   return Simulation.run(whole, {
     seed: `${strategy.name}/${scenario.seed}`,
@@ -196,7 +204,7 @@ const resultOf = (
   scenario: Scenario,
   strategy: Strategy,
   recorder: Record.RaceRecorder,
-  stats: ProviderSim.Stats,
+  stats: ReadonlyArray<ProviderSim.Stats>,
   finished: boolean
 ): RaceResult => {
   const agents = [...recorder.agents.values()]
@@ -217,14 +225,14 @@ const resultOf = (
     makespanSeconds: round(makespan / 1_000),
     floorSeconds: round(floorSeconds),
     ratio: round(makespan / 1_000 / floorSeconds, 4),
-    rejections: stats.rejected,
+    rejections: stats.reduce((sum, { rejected }) => sum + rejected, 0),
     retries: calls.reduce((sum, call) => sum + Math.max(0, call.attempts.length - 1), 0),
     failedCalls: planned - succeeded.length,
     failedAgents,
     p50Seconds: seconds(quantile(latencies, 0.5)),
     p99Seconds: seconds(quantile(latencies, 0.99)),
     fairness: failedAgents > 0 ? null : fairnessOf(agents),
-    tokensUsed: stats.inputTokens + stats.outputTokens,
+    tokensUsed: stats.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0),
     finished
   }
 }

@@ -62,6 +62,18 @@ export interface ScenarioAgent {
 export type ProviderOptions = Omit<ProviderSim.Options, "limits" | "pools" | "outputTokens" | "inputTokens" | "seed">
 
 /**
+ * A place of the scenario's model: a provider with limits of its own.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface ScenarioPlace {
+  readonly name: string
+  readonly limits: Limits.Limits
+  readonly provider: ProviderOptions
+}
+
+/**
  * The agents with their calls, and the behaviour of the provider.
  *
  * @category models
@@ -74,9 +86,11 @@ export interface Scenario {
   /** Its settings, as they are printed with the results. */
   readonly settings: Readonly<Record<string, string | number | null>>
   readonly agents: ReadonlyArray<ScenarioAgent>
-  /** The limits that the provider enforces and shows in its console. */
+  /** The limits that the provider enforces and shows in its console; the sum if there are several places. */
   readonly limits: Limits.Limits
   readonly provider: ProviderOptions
+  /** The places of the model, if there are several. */
+  readonly places?: ReadonlyArray<ScenarioPlace> | undefined
   /** Whether clients know the provider's limit on concurrency. */
   readonly isConcurrencyDeclared: boolean
   /** Whether calls may fail for other reasons than rate limits. */
@@ -324,6 +338,15 @@ export const callsOf = (scenario: Scenario): ReadonlyArray<ScenarioCall> =>
   scenario.agents.flatMap((agent) => agent.calls)
 
 /**
+ * The places of a scenario: at least one.
+ *
+ * @category getters
+ * @since 0.4.0
+ */
+export const placesOf = ({ limits, places, provider }: Scenario): ReadonlyArray<ScenarioPlace> =>
+  places ?? [{ name: "provider", limits, provider }]
+
+/**
  * The amount of a call in one dimension, if all of it counts.
  *
  * @category getters
@@ -338,6 +361,14 @@ export const amountOf = (
 const headerOf = (call: ScenarioCall): string => `${call.agent}/${call.index}\n`
 
 /**
+ * The model of all calls.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export const model = "claude-sonnet-5"
+
+/**
  * The request of a call, with as many characters as its tokens have, for clients that estimate.
  *
  * @category getters
@@ -347,7 +378,7 @@ export const paramsOf = (call: ScenarioCall): Params => {
   const header = headerOf(call)
   const characters = Math.round(call.inputTokens * call.charactersPerToken)
   return {
-    model: "claude-sonnet-5",
+    model,
     max_tokens: call.maxTokens,
     metadata: { user_id: call.agent },
     messages: [
@@ -374,16 +405,16 @@ export const keyOf = (params: Pick<Params, "messages">): string => {
 }
 
 /**
- * The simulated provider of a scenario.
+ * The simulated provider of a scenario, at its first place or at another.
  *
  * @category getters
  * @since 0.1.0
  */
-export const providerOf = (scenario: Scenario): ProviderSim.Options => {
+export const providerOf = (scenario: Scenario, place = placesOf(scenario)[0]!): ProviderSim.Options => {
   const calls = new Map(callsOf(scenario).map((call) => [`${call.agent}/${call.index}`, call]))
   return {
-    ...scenario.provider,
-    limits: scenario.limits,
+    ...place.provider,
+    limits: place.limits,
     inputTokens: (params) => calls.get(keyOf(params))?.inputTokens ?? 1,
     outputTokens: (params) => calls.get(keyOf(params))?.outputTokens ?? 1,
     reply: () => "ok",
@@ -441,8 +472,10 @@ export const limitsText = (limits: Limits.Limits): string =>
  * @category getters
  * @since 0.1.0
  */
-export const modelOf = ({ isConcurrencyDeclared, limits, provider, seed }: Scenario): string => {
-  const parts: Array<string> = [limitsText(limits)]
+export const modelOf = (scenario: Scenario): string => {
+  const { isConcurrencyDeclared, limits, places, provider, seed } = scenario
+  const parts =
+    places === undefined ? [limitsText(limits)] : places.map((each) => `${each.name}: ${limitsText(each.limits)}`)
   const { concurrency, headers = "rounded", neighbour, ramp, rejections = "free" } = provider
   if (concurrency !== undefined) {
     parts.push(`${Words.counted(concurrency, "call")} at once${isConcurrencyDeclared ? "" : ", undeclared"}`)
@@ -465,10 +498,12 @@ export const modelOf = ({ isConcurrencyDeclared, limits, provider, seed }: Scena
     parts.push(
       `growth limited to x${ramp.growth ?? 1.5} a minute above ${Words.thousands(ramp.fromPerMinute)} a minute`
     )
-  for (const { between, kind, rate } of provider.faults ?? []) {
-    const share = rate === undefined ? "" : ` ${rate * 100} %`
-    const when = between === undefined ? "" : ` from ${between[0] / 1000} to ${between[1] / 1000} s`
-    parts.push(`fault ${kind}${share}${when}`)
+  for (const place of placesOf(scenario)) {
+    for (const { between, kind, rate } of place.provider.faults ?? []) {
+      const share = rate === undefined ? "" : ` ${rate * 100} %`
+      const when = between === undefined ? "" : ` from ${between[0] / 1000} to ${between[1] / 1000} s`
+      parts.push(`fault ${kind}${share}${when}${places === undefined ? "" : ` at ${place.name}`}`)
+    }
   }
   return parts.join("; ")
 }

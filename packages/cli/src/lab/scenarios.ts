@@ -4,13 +4,14 @@
  * @since 0.1.0
  */
 import { Words } from "floodgate/internal"
+import type * as Limits from "floodgate/Limits"
 import * as Scenario from "./scenario.ts"
 import * as Seeded from "./seeded.ts"
 
 export { fromTrace, parseTrace, parseTraceSteps, type TraceCall, type TraceOptions, type Unreadable } from "./traces.ts"
 
 /** Separate seeds for separate purposes, so that a change to one does not change the numbers of another. */
-const lanes = { input: 101, output: 102 }
+const lanes = { input: 101, output: 102, spread: 103 }
 
 const between = (min: number, value: number, max: number): number => Math.max(min, Math.min(max, Math.round(value)))
 
@@ -74,6 +75,53 @@ const undeclaredConcurrency = (options: Scenario.Options): Scenario.Scenario => 
     ...options
   }),
   isConcurrencyDeclared: false
+})
+
+/** Another limit with `rate` times its rate, and `burst` times its burst. */
+const times = ({ burst = 0, perMinute, perSecond = 0, window }: Limits.Limit, rate: number, bursts = rate) =>
+  window === "bucket" || window === undefined
+    ? { perSecond: perSecond * rate, burst: burst * bursts }
+    : { perMinute: perMinute! * rate, window }
+
+/** The place beside the first: its rate and its burst as multiples, and when the first is down. */
+interface Second {
+  readonly rate?: number
+  readonly burst?: number
+  readonly outage?: (seed: number) => readonly [from: number, to: number]
+}
+
+/** 40 agents of 10 calls of random sizes, and two places of the model. The options are those of the first. */
+const twoPlaces = (
+  what: string,
+  { burst, outage, rate = 1 }: Second = {},
+  sizes: Scenario.Options = {}
+): { readonly what: string; readonly make: (options: Scenario.Options) => Scenario.Scenario } => ({
+  what,
+  make: (options) => {
+    const usual = { agents: 40, calls: 10, firstTokens: 10_000, tokens: 10_000, rejections: "free" } as const
+    const base = Scenario.make({ ...usual, rate: 30_000, burst: 100_000, ...sizes, ...options })
+    const limit = base.limits.tokens!
+    const between = outage?.(base.seed)
+    const faults = between === undefined ? undefined : [{ kind: "529", between } as const]
+    const sizeOf = (call: Scenario.ScenarioCall, agent: number): number => {
+      const unit = Seeded.draws(Seeded.seedFor(base.seed, lanes.spread, agent, call.index))()
+      return Math.max(1, Math.round((0.2 + 1.6 * unit) * call.inputTokens))
+    }
+    return {
+      ...base,
+      summary: `${base.summary} in the mean; ${what}`,
+      agents: base.agents.map((agent, number) => ({
+        ...agent,
+        calls: agent.calls.map((call) => ({ ...call, inputTokens: sizeOf(call, number) }))
+      })),
+      limits: { tokens: times(limit, 1 + rate, 1 + (burst ?? rate)) },
+      places: [
+        { name: "a", limits: base.limits, provider: { ...base.provider, faults } },
+        { name: "b", limits: { tokens: times(limit, rate, burst) }, provider: base.provider }
+      ],
+      faulty: faults !== undefined
+    }
+  }
 })
 
 /** A named scenario. */
@@ -155,8 +203,22 @@ const named: Readonly<Record<string, Named>> = {
   })
 }
 
+const ofPlaces: Readonly<Record<string, Named>> = {
+  "two-places": twoPlaces("two places with equal limits"),
+  "two-places-1-to-4": twoPlaces(
+    "two places, one with four times the limits",
+    { rate: 4 },
+    { rate: 12_000, burst: 40_000 }
+  ),
+  "two-places-small-burst": twoPlaces("two places, one with a fifth of the burst", { burst: 0.2 }),
+  // The seed changes the end, because a probe may come just in time.
+  "two-places-outage": twoPlaces("two places with equal limits, and one answers 529 for 15 to 20 s", {
+    outage: (seed) => [10_000, 25_000 + 2_500 * ((seed + 2) % 3)]
+  })
+}
+
 /**
- * The names of the scenarios.
+ * The names of the scenarios with one provider.
  *
  * @category scenarios
  * @since 0.1.0
@@ -164,12 +226,22 @@ const named: Readonly<Record<string, Named>> = {
 export const names: ReadonlyArray<string> = Object.keys(named)
 
 /**
+ * The names of the scenarios in which the model has several places.
+ *
+ * @category scenarios
+ * @since 0.4.0
+ */
+export const namesOfPlaces: ReadonlyArray<string> = Object.keys(ofPlaces)
+
+const allNamed = { ...named, ...ofPlaces }
+
+/**
  * Each scenario with its name and its description in one line.
  *
  * @category scenarios
  * @since 0.2.0
  */
-export const described: ReadonlyArray<readonly [name: string, what: string]> = Object.entries(named).map(
+export const described: ReadonlyArray<readonly [name: string, what: string]> = Object.entries(allNamed).map(
   ([name, { what }]) => [name, what]
 )
 
@@ -182,5 +254,5 @@ export const described: ReadonlyArray<readonly [name: string, what: string]> = O
 export const byName = (name: string, options: Scenario.Options = {}): Scenario.Scenario | undefined => {
   // An option that is undefined must not replace a value of the scenario.
   const given = Object.entries(options).filter(([, value]) => value !== undefined)
-  return Object.hasOwn(named, name) ? named[name]!.make({ ...Object.fromEntries(given), name }) : undefined
+  return Object.hasOwn(allNamed, name) ? allNamed[name]!.make({ ...Object.fromEntries(given), name }) : undefined
 }

@@ -11,7 +11,7 @@ import type * as Limits from "floodgate/Limits"
 import type { LlmError } from "floodgate/LlmError"
 import type { LlmProvider, Params } from "floodgate/LlmProvider"
 import type { ProviderSim } from "floodgate/testing"
-import type { ScenarioAgent, ScenarioCall, Scenario } from "./scenario.ts"
+import type { ScenarioAgent, ScenarioCall, ScenarioPlace, Scenario } from "./scenario.ts"
 
 /**
  * The levels and rates of a strategy's own budget.
@@ -42,7 +42,18 @@ export interface StrategyClient {
 }
 
 /**
- * A strategy with its name. `client` is run once per race, and all agents share the result.
+ * A place while a race runs.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface RunningPlace extends Omit<ScenarioPlace, "provider"> {
+  readonly provider: LlmProvider["Service"]
+  readonly sim: ProviderSim.ProviderSim["Service"]
+}
+
+/**
+ * A strategy with its name. `client` is run once per race, and all agents share the result. Its context has the first of the places.
  *
  * @category models
  * @since 0.1.0
@@ -56,6 +67,7 @@ export interface Strategy {
   /** Why its users would choose these settings. */
   readonly why?: string | undefined
   readonly client: (
-    scenario: Scenario
+    scenario: Scenario,
+    places: ReadonlyArray<RunningPlace>
   ) => Effect.Effect<StrategyClient, never, LlmProvider | ProviderSim.ProviderSim | Scope.Scope>
 }

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Floor, Matrix, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
+import { Floor, Matrix, type Race, Scenario, Scenarios, Strategies } from "@floodgate/cli/lab"
 import { isFull, some } from "../../../../test/support/size.ts"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { ProviderSim, Simulation, Texts } from "floodgate/testing"
@@ -171,6 +171,10 @@ describe("strategies", () => {
         "floodgate-unknown",
         "floodgate-estimates",
         "floodgate-as-installed",
+        "one-place",
+        "round-robin",
+        "failover",
+        "usage-based",
         "floodgate",
         "oracle"
       ]
@@ -193,7 +197,7 @@ describe("strategies", () => {
       const run = (of: Scenario.Scenario) =>
         Effect.gen(function* () {
           const sim = yield* ProviderSim.ProviderSim
-          const client = yield* strategy("floodgate-as-installed").client(of)
+          const client = yield* strategy("floodgate-as-installed").client(of, [])
           const calls = Scenario.callsOf(scenario).slice(0, 8)
           yield* Effect.forEach(calls, (call) => client(Scenario.paramsOf(call), { ...call, inputTokens: 1 }), {
             concurrency: "unbounded"
@@ -238,6 +242,66 @@ describe("floodgate", () => {
         })
     )
   }
+})
+
+describe("scenarios with two places", () => {
+  for (const name of Scenarios.namesOfPlaces) {
+    const scenario = Scenarios.byName(name)!
+
+    it.effect(`${name}: floodgate uses both, without a rejection, and the oracle is at the floor of both`, () =>
+      Effect.gen(function* () {
+        const oracle = yield* resultOf(scenario, "oracle")
+        const floodgate = yield* resultOf(scenario, "floodgate")
+        assert.deepStrictEqual([oracle.rejections, oracle.failedCalls], [0, 0])
+        assert.isAtLeast(oracle.makespanSeconds, oracle.floorSeconds)
+        assert.isAtMost(oracle.makespanSeconds, 1.15 * oracle.floorSeconds)
+        assert.deepStrictEqual([floodgate.rejections, floodgate.failedCalls], [0, 0])
+        assert.isAtMost(floodgate.makespanSeconds, 1.06 * oracle.makespanSeconds)
+      })
+    )
+  }
+
+  it("state the limits of each place, and what happens there", () => {
+    const model = Scenario.modelOf(Scenarios.byName("two-places-outage")!)
+    assert.include(model, "a: 30,000 tokens/s (bucket of 100,000); b: 30,000 tokens/s (bucket of 100,000); ")
+    assert.include(model, "fault 529 from 10 to 25 s at a")
+    const other = Scenario.modelOf(Scenarios.byName("two-places-1-to-4", { rate: 10_000 })!)
+    assert.include(other, "a: 10,000 tokens/s (bucket of 40,000); b: 40,000 tokens/s (bucket of 160,000)")
+  })
+
+  // What makes a second place worth having, and why it takes more than a list of them.
+  it.effect("are solved by every router, slower and with many rejections", () =>
+    Effect.gen(function* () {
+      const scenario = Scenarios.byName("two-places")!
+      const floodgate = yield* resultOf(scenario, "floodgate")
+      const one = yield* resultOf(scenario, "one-place")
+      assert.isAtLeast(one.makespanSeconds, 1.8 * floodgate.makespanSeconds)
+      for (const name of ["round-robin", "failover", "usage-based"]) {
+        const { failedCalls, makespanSeconds, rejections } = yield* resultOf(scenario, name)
+        assert.strictEqual(failedCalls, 0)
+        assert.isAtLeast(makespanSeconds, 1.05 * floodgate.makespanSeconds, name)
+        assert.isAtLeast(rejections, 100, name)
+      }
+    })
+  )
+
+  it("have a table of their own", () => {
+    const result = { makespanSeconds: 1, failedCalls: 0, rejections: 0, finished: true }
+    const race = (name: string, strategies: ReadonlyArray<string>) => ({
+      name,
+      results: strategies.map((strategy) => ({ ...result, strategy }) as Race.RaceResult)
+    })
+    const races = [
+      race("one", ["sdk-2", "oracle"]),
+      race("two", ["failover", "oracle"]),
+      race("more", ["sdk-2", "oracle"])
+    ]
+    const tables = Matrix.text(races).split("\n\n")
+    assert.strictEqual(tables.length, 2)
+    assert.match(tables[0]!, /one +more/)
+    assert.include(tables[1]!, "failover")
+    assert.strictEqual(Matrix.markdown(races).split("\n\n").length, 2)
+  })
 })
 
 describe("floodgate where it is behind the oracle", () => {

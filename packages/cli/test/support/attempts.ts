@@ -48,7 +48,7 @@ export const attemptsOfModel = (name: string, answers: ReadonlyArray<Answer>) =>
       return Effect.fail(errorOf(answers[Math.min(starts.length, answers.length) - 1]!))
     })
     const provider = { ...(yield* LlmProvider), create: () => create }
-    const client = yield* strategy(name).client(scenario).pipe(Effect.provideService(LlmProvider, provider))
+    const client = yield* strategy(name).client(scenario, []).pipe(Effect.provideService(LlmProvider, provider))
     yield* Effect.ignore(client(params, Scenario.callsOf(scenario)[0]!))
     return starts
   }).pipe(

@@ -9,11 +9,12 @@ Error.stackTraceLimit = 0
 
 const run = async ({ scenario: name, seed, strategy: wanted }: RaceJob): Promise<Report.Figures.StrategyFigures> => {
   const scenario = Scenarios.byName(name, { seed })!
-  const strategy = Strategies.all.find(({ name }) => name === wanted)!
+  const strategies = Strategies.of(scenario)
+  const strategy = strategies.find(({ name }) => name === wanted)!
   return Report.Figures.strategyFigures(
     scenario,
     await Effect.runPromise(Race.run(scenario, strategy)),
-    Strategies.all.length
+    strategies.length
   )
 }
 

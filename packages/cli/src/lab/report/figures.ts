@@ -260,7 +260,8 @@ export const runFigures = (scenario: Scenario, run: RaceRun): RunFigures => {
       run.calls.filter(({ call }) => shown.has(call.agent)),
       end
     ),
-    levels: levelsOf(run, dimension),
+    // Levels of several places do not fit into one line.
+    levels: scenario.places === undefined ? levelsOf(run, dimension) : [],
     rates: ratesOf(
       run.log
         .filter(({ outcome }) => outcome === "accepted")

@@ -160,19 +160,30 @@ const settingsOf = (names: ReadonlyArray<string>): string =>
     )
     .join("")}</dl><p class="muted">${escape(Strategies.about)}</p></details>`
 
-/** The usual strategies on one screen, and all of them below. */
-const matrixOf = (races: Options["matrix"] = []): string => {
-  if (races.length === 0) return ""
-  const names = races[0]!.results.map(({ strategy }) => strategy)
+const routers = new Set(Strategies.routers.map(({ name }) => name))
+
+/** The usual strategies of scenarios, and all of them below. */
+const tablesOf = (races: ReadonlyArray<Matrix.RaceResults>, label: string): string => {
   const few = races.map(({ name, results }) => ({
     name,
-    results: results.filter(({ strategy }) => usual.has(strategy))
+    results: results.filter(({ strategy }) => usual.has(strategy) || routers.has(strategy))
   }))
+  const count = races[0]!.results.length
+  if (few[0]!.results.length === count) return matrixTable(races, label)
+  return `${matrixTable(few, label)}
+<details class="whys always"><summary>All ${count} strategies</summary>${matrixTable(races, `${label} and strategies`)}</details>`
+}
+
+/** All scenarios on one screen, those with several places in a table of their own. */
+const matrixOf = (races: Options["matrix"] = []): string => {
+  if (races.length === 0) return ""
+  const [one, ...others] = Matrix.tablesOf(races)
+  const names = races.flatMap(({ results }) => results.map(({ strategy }) => strategy))
   return `<section id="all">
 <h2>All scenarios</h2>
 <p class="muted">Simulated seconds until all of the work was done (green: at most 5 % more than the oracle), or how many calls were lost; below it the 429s.</p>
-${matrixTable(few, "Table: all scenarios")}
-<details class="whys always"><summary>All ${names.length} strategies</summary>${matrixTable(races, "Table: all scenarios and strategies")}</details>
+${tablesOf(one!, "Table: all scenarios")}
+${others.map((table) => tablesOf(table, "Table: scenarios with two places")).join("\n")}
 ${settingsOf(names)}
 </section>`
 }

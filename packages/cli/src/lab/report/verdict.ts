@@ -4,7 +4,7 @@
  * @since 0.2.0
  */
 import { Words } from "floodgate/internal"
-import type { RaceResults } from "../matrix.ts"
+import { type RaceResults, tablesOf } from "../matrix.ts"
 import type { RaceResult } from "../race.ts"
 import * as Strategies from "../strategies/index.ts"
 import type { ScenarioFigures } from "./figures.ts"
@@ -226,11 +226,13 @@ const quickerThan = (
 
 /**
  * Summarises several races: the library with and without limits and counts, the best of the other strategies, and the faster ones.
+ * Of scenarios with other strategies than the first, such as those with several places, it says how far the library is behind.
  *
  * @category constructors
  * @since 0.2.0
  */
-export const ofRaces = (races: ReadonlyArray<RaceResults>): Headline => {
+export const ofRaces = (all: ReadonlyArray<RaceResults>): Headline => {
+  const [races = [], ...others] = tablesOf(all)
   const strategies = (races[0]?.results ?? []).map(({ strategy }) => strategy)
   const doneBy = (name: string): number => races.filter((race) => isDone(resultOf(race, name))).length
   if (!strategies.includes(told) || !strategies.includes("oracle")) return { text: "", tiles: [] }
@@ -251,7 +253,8 @@ export const ofRaces = (races: ReadonlyArray<RaceResults>): Headline => {
       : [`Floodgate did ${againstOracle(races, told)}`]),
     `Of the others ${best.map((name) => `${name} did in ${doneBy(name)}`).join(", ")}.`,
     ...quicker("Floodgate with limits and token counts", told),
-    ...(hasInstalled ? quicker("Floodgate with default settings", asInstalled) : [])
+    ...(hasInstalled ? quicker("Floodgate with default settings", asInstalled) : []),
+    ...others.map((table) => `Over two places, Floodgate did ${againstOracle(table, told)}`)
   ]
   const shown = [asInstalled, told, "hand-written", "effect-limiter-tuned", "bottleneck-tuned", "sdk-2"]
   return {

@@ -3,12 +3,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmError, RateLimited } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import { mapDimensions } from "floodgate/internal"
-import type { ScenarioAgent, ScenarioCall, Scenario } from "../scenario.ts"
-import type { Believed, StrategyClient, Strategy } from "../strategy.ts"
+import { model, type Scenario, type ScenarioAgent, type ScenarioCall } from "../scenario.ts"
+import type { Believed, RunningPlace, StrategyClient, Strategy } from "../strategy.ts"
 
 /** How the library is used in a race. */
 interface Options extends Pick<Strategy, "name" | "summary" | "settings" | "why"> {
@@ -75,6 +76,23 @@ const scaled =
 const workOf = ({ calls }: ScenarioAgent): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
 
+/** A client of all places, each of which is told its limits as the only one would be. */
+const layerPlaces = (
+  scenario: Scenario,
+  places: ReadonlyArray<RunningPlace>,
+  budget: (scenario: Scenario) => Budget.Options,
+  seen: (provider: LlmProvider["Service"]) => LlmProvider["Service"]
+) => {
+  const all = places.map(({ limits, name, provider }) => ({
+    name,
+    provider: Layer.succeed(LlmProvider, seen(provider)),
+    limits: budget({ ...scenario, limits }).limits as Limits.Limits | undefined
+  }))
+  return LlmClient.layerPlaces({ models: { [model]: all } }).pipe(
+    Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer({ ...budget(scenario), limits: undefined }))))
+  )
+}
+
 /** Makes a strategy with the library. */
 const make = ({
   agent = ({ agent }) => agent,
@@ -85,18 +103,23 @@ const make = ({
   ...described
 }: Options): Strategy => ({
   ...described,
-  client: (scenario) =>
+  client: (scenario, places) =>
     Effect.gen(function* () {
-      const provider = yield* LlmProvider
-      const live = LlmClient.layerProvider().pipe(
-        Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer(budget(scenario))))),
-        Layer.provide(Layer.succeed(LlmProvider, listens ? provider : deaf(provider)))
-      )
+      const seen = (provider: LlmProvider["Service"]) => (listens ? provider : deaf(provider))
+      const live =
+        scenario.places === undefined
+          ? LlmClient.layerProvider().pipe(
+              Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer(budget(scenario))))),
+              Layer.provide(Layer.succeed(LlmProvider, seen(yield* LlmProvider)))
+            )
+          : layerPlaces(scenario, places, budget, seen)
       const context = yield* Layer.build(live)
       const client = yield* Effect.provide(LlmClient.LlmClient, context)
       const shared = yield* Effect.provide(Budget.TokenBudget, context)
       const create: StrategyClient = (params, call) =>
         client.create(params, { agent: agent(call), kind: "lab", inputTokens: counted ? call.inputTokens : undefined })
+      // Levels of several places are not comparable with those of one.
+      if (scenario.places !== undefined) return create
       const believes = Effect.map(shared.status, believedOf)
       if (!knowsWork) return Object.assign(create, { believes })
       const run: NonNullable<StrategyClient["run"]> = (agents) =>

@@ -20,7 +20,9 @@ import {
 import { handWritten } from "./handWritten.ts"
 import { incidentFix } from "./incidentFix.ts"
 import { oracle } from "./oracle.ts"
+import type { Scenario } from "../scenario.ts"
 import { aiSdk, fullJitter, jittered, retryAfter, sdk10, sdk2 } from "./peers.ts"
+import { failover, onePlace, roundRobin, usageBased } from "./routers.ts"
 import { bottleneck, bottleneckTuned, pLimitTuned, pQueue, pQueueTuned, semaphore } from "./queues.ts"
 
 /**
@@ -105,12 +107,37 @@ export const variants: ReadonlyArray<Strategy> = [
 ]
 
 /**
+ * The strategies without the library for a model with several places, and the library at one of them.
+ *
+ * @category strategies
+ * @since 0.4.0
+ */
+export const routers: ReadonlyArray<Strategy> = [onePlace, roundRobin, failover, usageBased]
+
+/**
+ * The strategies that are compared where a model has several places.
+ *
+ * @category strategies
+ * @since 0.4.0
+ */
+export const ofPlaces: ReadonlyArray<Strategy> = [...routers, unknownLimits, floodgate, oracle]
+
+/**
  * All strategies.
  *
  * @category strategies
  * @since 0.1.0
  */
-export const all: ReadonlyArray<Strategy> = [...reported, ...peers, ...variants, floodgate, oracle]
+export const all: ReadonlyArray<Strategy> = [...reported, ...peers, ...variants, ...routers, floodgate, oracle]
+
+/**
+ * The strategies that are compared in a scenario, which depends on whether it has several places.
+ *
+ * @category strategies
+ * @since 0.4.0
+ */
+export const of = ({ places }: Scenario): ReadonlyArray<Strategy> =>
+  places === undefined ? all.filter((strategy) => !routers.includes(strategy)) : ofPlaces
 
 /**
  * Notes on the strategies' settings, and on which code is the original.

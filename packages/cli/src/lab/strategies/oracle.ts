@@ -8,12 +8,11 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Limits from "floodgate/Limits"
-import { LlmProvider } from "floodgate/LlmProvider"
-import { ProviderSim } from "floodgate/testing"
 import { Growth } from "../growth.ts"
 import { rateOf } from "../rate.ts"
-import type { ScenarioCall, Scenario } from "../scenario.ts"
-import type { Strategy } from "../strategy.ts"
+import type { ScenarioCall, Scenario, ScenarioPlace } from "../scenario.ts"
+import * as Scenarios from "../scenario.ts"
+import type { RunningPlace, Strategy } from "../strategy.ts"
 
 /** The amount of a limit that a call needs before it is sent, and how to predict when it is available. */
 interface Need {
@@ -22,7 +21,7 @@ interface Need {
   readonly limit: Limits.Limit
 }
 
-const needsOf = ({ limits, provider }: Scenario, call: ScenarioCall): ReadonlyArray<Need> =>
+const needsOf = ({ limits, provider }: ScenarioPlace, call: ScenarioCall): ReadonlyArray<Need> =>
   Limits.Dimension.literals.flatMap((dimension) => {
     const limit = limits[dimension]
     if (limit === undefined) return []
@@ -53,42 +52,72 @@ const waitMillis = ({ limit }: Need, missing: number, now: number, sent: Readonl
   }
 }
 
+/** What the oracle knows of a place. */
+class KnownPlace {
+  readonly running: RunningPlace
+  private readonly place: ScenarioPlace
+  private readonly outages: ReadonlyArray<readonly [from: number, to: number]>
+  private readonly growth = new Growth()
+  private sent: Array<number> = []
+
+  constructor(running: RunningPlace, { places }: Scenario, place: ScenarioPlace) {
+    this.running = running
+    this.place = place
+    // At the only place it would gain little: it sends a call each second anyway.
+    const { faults = [] } = places === undefined ? {} : place.provider
+    this.outages = faults.flatMap(({ between, rate = 1 }) => (between === undefined || rate < 1 ? [] : [between]))
+  }
+
+  /** Milliseconds until a call fits, or until the next look. */
+  wait(model: string, call: ScenarioCall, now: number): Effect.Effect<number> {
+    const { ramp } = this.place.provider
+    const outage = this.outages.find(([from, to]) => from <= now && now < to)
+    if (outage !== undefined) return Effect.succeed(outage[1] - now)
+    this.sent = this.sent.filter((at) => at + 60_000 > now)
+    return Effect.map(this.running.sim.left(model), (left) => {
+      let wait = ramp === undefined ? 0 : this.growth.waitMillis(ramp, now, call.inputTokens)
+      for (const need of needsOf(this.place, call)) {
+        const missing = need.amount - (left[need.dimension] ?? Infinity)
+        if (missing > 1e-6) wait = Math.max(wait, waitMillis(need, missing, now, this.sent))
+      }
+      return wait
+    })
+  }
+
+  /** Notes that a call is sent. */
+  take({ inputTokens }: ScenarioCall, now: number): void {
+    this.sent.push(now)
+    this.growth.add(now, inputTokens)
+  }
+}
+
 /**
  * First in, first out, with perfect knowledge. It cannot be built; the others are compared with it.
  */
 export const oracle: Strategy = {
   name: "oracle",
   summary:
-    "the yardstick: first come, first served, with advance knowledge of each call's usage and the provider's state",
+    "the yardstick: first come, first served, with advance knowledge of each call's usage and the state of each provider",
   settings: "none: it is not a program that anybody could write",
   why: "It shows what is left to gain.",
-  client: (scenario) =>
+  client: (scenario, running) =>
     Effect.gen(function* () {
-      const provider = yield* LlmProvider
-      const sim = yield* ProviderSim.ProviderSim
       const head = yield* Semaphore.make(1)
-      const places = yield* Semaphore.make(scenario.provider.concurrency ?? Number.MAX_SAFE_INTEGER)
-      const { ramp } = scenario.provider
-      const growth = new Growth()
-      const sent: Array<number> = []
-      let expired = 0
+      const slots = yield* Semaphore.make(scenario.provider.concurrency ?? Number.MAX_SAFE_INTEGER)
+      const places = Scenarios.placesOf(scenario).map(
+        (place, index) => new KnownPlace(running[index]!, scenario, place)
+      )
 
-      const fits = Effect.fnUntraced(function* (model: string, call: ScenarioCall) {
-        const needs = needsOf(scenario, call)
+      /** Waits until the call fits at a place, and takes it there. */
+      const taken = Effect.fnUntraced(function* (model: string, call: ScenarioCall) {
         while (true) {
-          const left = yield* sim.left(model)
           const now = yield* Clock.currentTimeMillis
-          while (expired < sent.length && sent[expired]! + 60_000 <= now) expired++
-          let wait = 0
-          for (const need of needs) {
-            const missing = need.amount - (left[need.dimension] ?? Infinity)
-            if (missing > 1e-6) wait = Math.max(wait, waitMillis(need, missing, now, sent.slice(expired)))
-          }
-          if (ramp !== undefined) wait = Math.max(wait, growth.waitMillis(ramp, now, call.inputTokens))
+          const waits = yield* Effect.forEach(places, (place) => place.wait(model, call, now))
+          const wait = Math.min(...waits)
+          const place = places[waits.indexOf(wait)]!
           if (wait === 0) {
-            sent.push(now)
-            growth.add(now, call.inputTokens)
-            return
+            place.take(call, now)
+            return place.running.provider
           }
           yield* Effect.sleep(wait)
         }
@@ -98,10 +127,10 @@ export const oracle: Strategy = {
         head
           .withPermits(1)(
             Effect.gen(function* () {
-              yield* places.take(1)
-              yield* fits(params.model, call)
+              yield* slots.take(1)
+              const provider = yield* taken(params.model, call)
               // Sent before the next call in the queue reads the provider's state.
-              return yield* Effect.forkChild(Effect.ensuring(provider.create(params), places.release(1)), {
+              return yield* Effect.forkChild(Effect.ensuring(provider.create(params), slots.release(1)), {
                 startImmediately: true
               })
             })

@@ -12,7 +12,7 @@ import { LlmProvider, type Params } from "floodgate/LlmProvider"
 import type { Strategy } from "../strategy.ts"
 
 /** Whether the SDKs retry a failure: 408, 409, 429, every status from 500 up, and connections that broke or timed out. */
-const isRetried = (error: LlmError): boolean => {
+export const isRetried = (error: LlmError): boolean => {
   const { status } = error
   if (status !== undefined) return status === 408 || status === 409 || status === 429 || status >= 500
   return error.reason._tag === "ConnectionFailed" || error.reason._tag === "TimedOut"
@@ -61,6 +61,15 @@ const fullJitterWait = (_: LlmError, n: number): Effect.Effect<number> =>
 /** Ten attempts with full jitter from 2 s up to 60 s, as the best users of a limiter configure them. */
 export const tenAttempts = (attempt: Effect.Effect<Message, LlmError>): Effect.Effect<Message, LlmError> =>
   retrying(attempt, 9, fullJitterWait)
+
+/** Retries without an end: after 0.5 s doubled up to 8 s, or after `retry-after` if that is longer, times 0.8 to 1.2. */
+export const untilDone = (attempt: Effect.Effect<Message, LlmError>): Effect.Effect<Message, LlmError> =>
+  retrying(attempt, Infinity, (error, n) =>
+    Effect.map(
+      Random.next,
+      (random) => (0.8 + 0.4 * random) * Math.max(retryAfterMillis(error) ?? 0, Math.min(8_000, 500 * 2 ** n))
+    )
+  )
 
 /** Makes a strategy that only retries. */
 const retries = (
