@@ -2,23 +2,24 @@
  * Measures advice in simulated time: fan-outs that follow it against every fixed number of agents at once, and foreseen ends
  * against the actual ones.
  *
- *     npm run bench -- advice                       # all
- *     npm run bench -- advice --agents 12 --seeds 1 # a small one
- *     npm run bench -- advice --docs                # also draws docs/images/agents-at-once.svg
+ *     npm run bench -- advice                           # all
+ *     npm run bench -- advice --agents 12 --study none  # a small one
+ *     npm run bench -- advice --study development       # the runs with which the rules were developed
+ *     npm run bench -- advice --docs                    # also draws docs/images/agents-at-once.svg
  */
 import * as Effect from "effect/Effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { Scenario } from "@floodgate/cli/lab"
-import { type FanOut, fanOut } from "./advice/fanOut.ts"
-import { labScenarios, randomWeather } from "./advice/weathers.ts"
+import { type FanOut, fanOut, type Foreseen, moments } from "./advice/fanOut.ts"
+import { studies } from "./advice/weathers.ts"
 import { draw } from "./weather/chart.ts"
 
 const { values } = parseArgs({
   options: {
     agents: { type: "string", multiple: true, default: ["12", "40", "104"] },
-    seeds: { type: "string", default: "1" },
+    study: { type: "string", default: "held-out" },
     docs: { type: "boolean", default: false }
   }
 })
@@ -73,25 +74,37 @@ for (const agents of values.agents.map(Number)) {
 // Foreseen ends
 // -----------------------------------------------------------------------------
 
-console.log("\nForeseen ends, as a part of what happened")
-print("scenario", "seed", "at start", "in middle", "lost")
-const parts: { readonly [When in "start" | "middle"]: Array<number> } = { start: [], middle: [] }
-const foresee = async (scenario: Scenario.Scenario): Promise<void> => {
-  const { foreseen, lost } = await run(scenario, "advised")
-  const partOf = (when: "start" | "middle"): string => {
-    const found = foreseen.find((each) => each.when === when)
-    if (found === undefined) return "-"
-    const part = found.foreseen / found.actual
-    parts[when].push(part)
-    return part.toFixed(2)
-  }
-  print(scenario.name.slice(0, 22), scenario.seed, partOf("start"), partOf("middle"), lost)
+/** What happened, as a part of what was foreseen. */
+const partOf = ({ actual, foreseen }: Foreseen): number => actual / foreseen
+
+/** The smallest error that 90 % of the runs did not exceed. */
+const errorOf90 = (all: ReadonlyArray<Foreseen>): number => {
+  const errors = all.map((each) => Math.abs(partOf(each) - 1)).sort((a, b) => a - b)
+  return errors[Math.ceil(0.9 * errors.length) - 1] ?? Number.NaN
 }
-for (let seed = 1; seed <= Number(values.seeds); seed++) for (const each of labScenarios(seed)) await foresee(each)
-for (let seed = 1; seed <= 10; seed++) await foresee(randomWeather(seed))
-for (const [when, found] of Object.entries(parts)) {
-  const close = found.filter((part) => Math.abs(part - 1) <= 0.2).length
-  console.log(`${when}: ${close} of ${found.length} within 20 %`)
+
+if (values.study === "development" || values.study === "held-out") {
+  console.log(`\nActual ends, as a part of the foreseen ones (${values.study})`)
+  print("scenario", "seed", "agents", "max", ...moments, "lost")
+  const all: Array<Foreseen> = []
+  for (const scenario of studies[values.study]()) {
+    const { foreseen, lost, max } = await run(scenario, "advised")
+    all.push(...foreseen)
+    const parts = moments.map((moment) => {
+      const found = foreseen.find(({ when }) => when === moment)
+      return found === undefined ? "-" : partOf(found).toFixed(2)
+    })
+    print(scenario.name.slice(0, 22), scenario.seed, scenario.agents.length, max, ...parts, lost)
+  }
+  for (const moment of moments) {
+    const found = all.filter(({ when }) => when === moment)
+    const within = (error: (each: Foreseen) => number): number =>
+      found.filter((each) => Math.abs(partOf(each) - 1) <= error(each)).length
+    const [close, stated] = [within(() => 0.2), within(({ stated = Infinity }) => stated)]
+    console.log(
+      `${moment}: ${close} of ${found.length} within 20 %, ${stated} within the stated error; 90 % within ${Math.round(100 * errorOf90(found))} %`
+    )
+  }
 }
 
 // -----------------------------------------------------------------------------

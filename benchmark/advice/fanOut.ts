@@ -24,10 +24,15 @@ export const workOf = (scenario: Scenario.Scenario): Agents.AgentWork => {
   return { calls, first, later: later.length === 0 ? first : mean(later) }
 }
 
-/** The foreseen and the actual end, in seconds from the question. */
+/** When the end is foreseen: before the first call, and when a tenth and a third of the agents are done. */
+export const moments = ["start", "early", "middle"] as const
+
+/** A foreseen and an actual end, in seconds from the question. */
 export interface Foreseen {
-  readonly when: "start" | "middle"
+  readonly when: (typeof moments)[number]
   readonly foreseen: number
+  /** The error that the advice states, as a part of the foreseen end. */
+  readonly stated: number | undefined
   readonly actual: number
 }
 
@@ -40,18 +45,30 @@ export interface FanOut {
   readonly foreseen: ReadonlyArray<Foreseen>
 }
 
-/** Asks when a third of the agents are done, if some have not started yet. */
-const askInTheMiddle = (job: Agents.Job<unknown, unknown>, each: Agents.AgentWork) =>
+/** An answer, and when it was given. */
+type Answered = Omit<Foreseen, "actual"> & { readonly at: number }
+
+const ask = (when: Answered["when"], options: Agents.AdviseOptions) =>
+  Effect.gen(function* () {
+    const { end, error } = yield* Agents.advise(options)
+    const at = yield* Clock.currentTimeMillis
+    return { when, foreseen: Duration.toSeconds(end!), stated: error, at } satisfies Answered
+  })
+
+/** Asks when this part of the agents are done, if some have not started yet. */
+const askDuring = (
+  job: Agents.Job<unknown, unknown>,
+  each: Agents.AgentWork,
+  [when, part]: readonly [Answered["when"], number]
+) =>
   Effect.gen(function* () {
     const { agents } = yield* Effect.repeat(job.status, {
-      until: ({ agents, done }) => done >= agents.length / 3,
+      until: ({ agents, done }) => done >= part * agents.length,
       schedule: Schedule.spaced("1 second")
     })
     const waiting = agents.filter(({ state }) => state === "waiting").length
     const running = agents.filter(({ state }) => state === "running").length
-    if (waiting === 0) return undefined
-    const { end } = yield* Agents.advise({ agents: waiting, each, running })
-    return { foreseen: Duration.toSeconds(end!), at: yield* Clock.currentTimeMillis }
+    return waiting === 0 ? undefined : yield* ask(when, { agents: waiting, each, running })
   })
 
 /** Runs the agents of a scenario. The client knows the limits and the token counts. */
@@ -71,25 +88,29 @@ export const fanOut = (scenario: Scenario.Scenario, concurrency: number | "advis
     }))
     const began = yield* Clock.currentTimeMillis
     const isAdvised = concurrency === "advised"
-    const start = isAdvised ? yield* Agents.advise({ agents: agents.length, each }) : undefined
+    const start = isAdvised ? yield* ask("start", { agents: agents.length, each }) : undefined
     const job = yield* Agents.fork(agents, { concurrency, advice: isAdvised ? { each } : undefined })
-    const middle = isAdvised ? yield* Effect.forkChild(askInTheMiddle(job, each)) : undefined
+    const later = isAdvised
+      ? yield* Effect.forEach([["early", 0.1] as const, ["middle", 1 / 3] as const], (moment) =>
+          Effect.forkChild(askDuring(job, each, moment))
+        )
+      : []
     const outcomes = yield* job.await
     const now = yield* Clock.currentTimeMillis
-    const asked = middle?.pollUnsafe()
-    const foreseen: Array<Foreseen> = []
-    const since = (at: number) => (now - at) / 1_000
-    if (start !== undefined)
-      foreseen.push({ when: "start", foreseen: Duration.toSeconds(start.end!), actual: since(began) })
-    if (asked !== undefined && Exit.isSuccess(asked) && asked.value !== undefined) {
-      foreseen.push({ when: "middle", foreseen: asked.value.foreseen, actual: since(asked.value.at) })
-    }
+    const answers = later.map((fiber) => {
+      const exit = fiber.pollUnsafe()
+      return exit !== undefined && Exit.isSuccess(exit) ? exit.value : undefined
+    })
     return {
-      seconds: since(began),
+      seconds: (now - began) / 1_000,
       max: seen.max,
       lost: outcomes.filter(({ exit }) => !Exit.isSuccess(exit)).length,
       rejected: (yield* sim.stats).rejected,
-      foreseen
+      foreseen: [start, ...answers].flatMap((answer): ReadonlyArray<Foreseen> => {
+        if (answer === undefined) return []
+        const { at, ...foreseen } = answer
+        return [{ ...foreseen, actual: (now - at) / 1_000 }]
+      })
     }
   })
   const live = LlmClient.layerProvider().pipe(

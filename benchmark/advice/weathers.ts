@@ -46,3 +46,21 @@ export const labScenarios = (seed: number, times = 3): ReadonlyArray<Scenario.Sc
     const { agents } = Scenarios.byName(name)!
     return Scenarios.byName(name, { agents: times * agents.length, seed })!
   })
+
+/**
+ * The runs of the study. The rules were developed with the first ones. Nothing was fitted to the others: their seeds are the hex
+ * digits, four by four, of the commit before the study began, and their jobs have other sizes.
+ */
+export const studies: { readonly [Name in "development" | "held-out"]: () => ReadonlyArray<Scenario.Scenario> } = {
+  development: () => [
+    ...labScenarios(1),
+    ...labScenarios(2),
+    ...Array.from({ length: 30 }, (_, i) => randomWeather(i + 1))
+  ],
+  "held-out": () => {
+    const seeds = "dcb5c4c7774a810e2e347958a4560e1ba306a60e"
+      .match(/.{4}/g)!
+      .map((digits) => Number.parseInt(digits, 16))
+    return [...labScenarios(seeds[0]!, 4), ...labScenarios(seeds[1]!, 5), ...seeds.map(randomWeather)]
+  }
+}

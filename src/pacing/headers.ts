@@ -172,6 +172,7 @@ const learnSlope = (
   const { mean, most = 0 } = meter
   const isFull = to.remaining > nearlyFull * most && most > minShown * mean
   const slope = isFull ? meter.limit : Math.min(meter.limit, Math.max(0, gained) / elapsed)
+  Meter.measure(meter, isFull ? meter.limit : gained / elapsed, elapsed)
   Meter.restart(meter, Math.max(meter.limit * minSlope, entitled(pacer, meter), rate + slopeGain * (slope - rate)), 0)
   meter.header = to
 }

@@ -40,6 +40,8 @@ export interface Meter {
   period: number
   /** The largest share that was ever measured. */
   best: number
+  /** The share that headers measured on average over about the last minute; undefined until they measured one. */
+  lasting: number | undefined
   /** What was delivered in about the last minute, as a sum that decays. */
   recent: number
   readonly since: number
@@ -95,6 +97,7 @@ export const make = (
   phase: 0,
   period: maxPeriod,
   best: 0,
+  lasting: undefined,
   recent: 0,
   since: now,
   ramp: Infinity,
@@ -127,6 +130,7 @@ export const copy = (m: Meter): Meter => ({
   phase: m.phase,
   period: m.period,
   best: m.best,
+  lasting: m.lasting,
   recent: m.recent,
   since: m.since,
   ramp: m.ramp,
@@ -274,6 +278,18 @@ const recentMillis = 60_000
 export const recentRate = (m: Meter, now: number): number =>
   m.recent / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
 
+/** A measurement over a longer time counts as over this one, because the bucket may have been full meanwhile, and then gains nothing. */
+const maxMeasured = 10_000
+
+/**
+ * Averages the share over about the last minute. Each measurement errs by the size of a call, in either direction, so an average of
+ * shares that were bounded by the limit would be too low.
+ */
+export const measure = (m: Meter, share: number, elapsed: number): void => {
+  const { lasting = m.limit } = m
+  m.lasting = Math.max(0, lasting - (share - lasting) * Math.expm1(-Math.min(elapsed, maxMeasured) / recentMillis))
+}
+
 /** The number of calls in the mean charge. */
 const meanCalls = 64
 
@@ -324,6 +340,7 @@ export const restart = (m: Meter, peak: number, phase: number): void => {
 /** Sets another limit. A share that was the whole limit stays the whole limit. */
 export const setLimit = (m: Meter, limit: number): void => {
   const isWhole = m.peak >= m.limit
+  if (limit !== m.limit) m.lasting = undefined
   m.limit = limit
   if (isWhole) m.floor = m.peak = limit
   m.level = Math.min(m.level, burst(m))

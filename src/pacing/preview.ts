@@ -6,6 +6,7 @@ import type { Dimension, Whole } from "../domain/amounts.ts"
 import { admit as admitNow } from "./admit.ts"
 import * as Meter from "./meter.ts"
 import { copy, type Pacer, type Admission } from "./pacer.ts"
+import * as Window from "./window.ts"
 
 /**
  * A copy to play ahead. A share that headers measure does not grow by itself, because the next headers will say the same. A
@@ -18,16 +19,20 @@ export const of = (pacer: Pacer): Pacer => {
 }
 
 /**
- * A copy to play a long time ahead. The share that is measured now may be low for a moment, so what was delivered in about the
- * last minute counts, if that is more.
+ * A copy to play a long time ahead. The rate in use rises and falls around what the provider gives us, so a share that was measured
+ * counts with its average over the last minute, and does not grow. A learned limit of calls in flight does not grow either, because
+ * attempts that the provider rejects would succeed here.
  */
 export const ofLong = (pacer: Pacer, now: number): Pacer => {
-  const ahead = of(pacer)
+  const ahead = copy(pacer)
+  ahead.window = Window.held(ahead.window)
+  ahead.distrustUntil = -Infinity
   for (const meter of ahead.meters) {
-    const lasting = Math.min(meter.limit, Meter.recentRate(meter, now))
-    if (meter.header === undefined || lasting <= Meter.rate(meter)) continue
-    meter.peak = lasting
+    if (meter.header === undefined && Meter.rate(meter) >= meter.limit) continue
+    const { lasting = Math.max(meter.peak, Meter.recentRate(meter, now)) } = meter
+    meter.peak = Math.min(meter.limit, lasting)
     meter.phase = 0
+    meter.header = { at: Infinity, remaining: 0, sum: 0 }
   }
   return ahead
 }

@@ -156,7 +156,7 @@ export const claim = (w: Window, now: number, verdictMillis: number): Window => 
   }
 }
 
-/** A window that does not grow. */
+/** A window without an attempt to grow. */
 const settled = (size: number) => ({ size, sure: undefined, full: 0, dueAt: undefined, step: 1, missed: undefined })
 
 /** Forgets the limit, because it was something else. */
@@ -261,3 +261,6 @@ export const growsAt = ({ dueAt = Infinity, full, need, retryAt = Infinity, sure
   if (sure !== undefined) return dueAt
   return Math.min(retryAt, full < need ? Infinity : dueAt)
 }
+
+/** A window that does not grow. */
+export const held = (w: Window): Window => ({ ...w, ...settled(w.sure ?? w.size), need: Infinity, retryAt: undefined })

@@ -105,6 +105,7 @@ const meter = object<StoredMeter>({
   dimension,
   ...each(amount, "best", "recent", "mean", "largest", "reserve", "error"),
   most: optional(amount),
+  lasting: optional(amount),
   ...each(amountOrMore, "limit", "mostBurst", "floor", "peak"),
   ...each(number, "sum", "rejected", "held", "tested"),
   ...each(past, "at", "since", "rampAt"),

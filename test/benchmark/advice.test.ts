@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Scenario } from "@floodgate/cli/lab"
+import { Scenario, Scenarios } from "@floodgate/cli/lab"
 import { fanOut } from "../../benchmark/advice/fanOut.ts"
 import { randomWeather } from "../../benchmark/advice/weathers.ts"
 
@@ -13,9 +13,17 @@ describe("the study of advice", () => {
       assert.isAtMost(max, 20)
       assert.deepStrictEqual(
         foreseen.map(({ when }) => when),
-        ["start", "middle"]
+        ["start", "early", "middle"]
       )
       for (const { actual, foreseen: end } of foreseen) assert.closeTo(end / actual, 1, 0.2)
+    })
+  )
+
+  it.live("foresees the end under a limit of calls in flight that nobody names", () =>
+    Effect.gen(function* () {
+      const { foreseen } = yield* fanOut(Scenarios.byName("undeclared-concurrency", { agents: 60 })!, "advised")
+      const { actual, foreseen: end } = foreseen.find(({ when }) => when === "middle")!
+      assert.closeTo(actual / end, 1, 0.2)
     })
   )
 

@@ -1,6 +1,7 @@
 /**
  * Orchestrators with real clients that ask the gateway before they start agents: Mastra, and streams of Anthropic's SDK, as
- * sub-agents of Claude Code send them. The incident with a tenth of its tokens, twenty times as fast.
+ * sub-agents of Claude Code send them. The incident with a tenth of its tokens, twenty times as fast, or four times with
+ * `FLOODGATE_TEST_SIZE=full`, which takes five minutes.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Client as McpClient } from "@modelcontextprotocol/sdk/client/index.js"
@@ -16,13 +17,22 @@ import * as Governor from "floodgate/Governor"
 import { ProviderServer } from "floodgate/testing/server"
 import { setTimeout as sleep } from "node:timers/promises"
 import { join } from "node:path"
+import { sized } from "../support/size.ts"
 import { type Client, clients } from "./clients.ts"
 
-const limits = { tokens: { perSecond: 120_000, burst: 20_000 } }
-const latency = { baseMillis: 25, perInputTokenMillis: 0.005, perOutputTokenMillis: 5 }
+/** How much faster than the incident. The clients' own time counts as many times as much, so the full size is slower. */
+const speed = sized(20, 4)
+const limits = { tokens: { perSecond: 6_000 * speed, burst: 20_000 } }
+const latency = { baseMillis: 500 / speed, perInputTokenMillis: 0.1 / speed, perOutputTokenMillis: 100 / speed }
 const first = { inputTokens: 14_980, outputTokens: 20 }
 const later = { inputTokens: 1_380, outputTokens: 20 }
-const figures = { calls: 5, firstInputTokens: 14_980, inputTokens: 1_380, outputTokens: 20, secondsPerCall: 0.15 }
+const figures = {
+  calls: 5,
+  firstInputTokens: 14_980,
+  inputTokens: 1_380,
+  outputTokens: 20,
+  secondsPerCall: 3 / speed
+}
 
 const world = Effect.gen(function* () {
   const server = yield* ProviderServer.make({ limits, latency, outputTokens: 20, rejections: "charged" })

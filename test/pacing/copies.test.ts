@@ -5,10 +5,12 @@ import * as Law from "../../src/pacing/law.ts"
 import * as Memory from "../../src/pacing/memory.ts"
 import * as Meter from "../../src/pacing/meter.ts"
 import * as Preview from "../../src/pacing/preview.ts"
+import * as Window from "../../src/pacing/window.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { plain, play } from "../support/events.ts"
-import { whole } from "../support/play.ts"
-import { exhaust, flow, poolOf, send } from "../support/rules.ts"
+import { readings, whole } from "../support/play.ts"
+import { mulberry } from "../support/random.ts"
+import { answer, exhaust, flow, poolOf, send } from "../support/rules.ts"
 
 /** Freezes a state and everything that it refers to, so that any later write throws. */
 const freeze = <A>(value: A): A => {
@@ -153,5 +155,60 @@ describe("what a call waits for", () => {
       undefined,
       undefined
     ])
+  })
+})
+
+const size = 1_000
+const millis = 120_000
+
+/** The calls that go in the next two minutes, each of which takes `takes`, and the most in flight. */
+const playedAhead = (pool: Law.Pacer, now: number, takes = 0) => {
+  const ahead = Preview.ofLong(pool, now)
+  const ends: Array<number> = []
+  let calls = 0
+  let most = 0
+  for (let at = now; at < now + millis;) {
+    for (; (ends[0] ?? Infinity) <= at; ends.shift()) ahead.inFlight--
+    const answer = Preview.admit(ahead, Infinity, whole(size), at)
+    if ("at" in answer) {
+      ends.push(at + takes)
+      calls++
+      most = Math.max(most, ahead.inFlight)
+    } else at = Math.min(at + answer.millis, ends[0] ?? Infinity)
+  }
+  return { calls, most }
+}
+
+describe("a pool that is played ahead for minutes", () => {
+  it("delivers the average of what headers measured, not what they measured last", () => {
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+    // Others take half of the refill. Each header errs, because calls do not arrive in the order in which they were sent.
+    const random = mulberry(1)
+    const rates: Array<number> = []
+    for (let now = 0; now < 300_000; now += 1_000) {
+      const admission = Law.take(pool, whole(5_000), now)
+      Law.observe(pool, admission, readings(10, now === 0 ? 100_000 : 80_000 - 60_000 * random()), now)
+      answer(Law, pool, admission, now)
+      if (now >= 270_000) rates.push((playedAhead(pool, now).calls * size) / millis)
+    }
+    // The bucket holds 50,000 to begin with.
+    for (const rate of rates) assert.closeTo(rate, 5 + 50_000 / millis, 0.9)
+  })
+
+  it("delivers no more than before, if rejections have shown how much that is", () => {
+    const pool = poolOf(Law)
+    const now = exhaust(Law, pool, flow(Law, pool, exhaust(Law, pool, 0), 60_000, 0.5))
+    const { calls } = playedAhead(pool, now)
+    assert.isAtMost((calls * size) / millis, 1.1 * 5)
+    assert.isAtLeast((calls * size) / millis, 0.8 * 5)
+  })
+
+  it("keeps to a learned limit of calls in flight, which attempts to grow would refute", () => {
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000_000, burst: 10_000_000 } })
+    const burst = { knownAt: 0, refused: 0, times: 3, first: 1, found: 5 }
+    pool.window = Window.claim({ ...Window.make(), high: 5, burst }, 0, 100)
+    assert.strictEqual(playedAhead(pool, 0, 1_000).most, 5)
+    pool.window = { ...pool.window, size: 7, sure: 5 }
+    assert.strictEqual(playedAhead(pool, 0, 1_000).most, 5)
   })
 })

@@ -12,8 +12,13 @@ import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
 import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, PoolUnclear } from "./models.ts"
 import { type PoolAsked, poolMeant } from "./poolMeant.ts"
 
-/** The relative error that 24 of 28 measured predictions did not exceed (`docs/guides/how-many-agents.md`). */
-const usualError = 0.2
+/**
+ * How far from the foreseen end nine of ten jobs have ended, as a part of it (`docs/guides/how-many-agents.md`): before the pool was
+ * used, when neighbours, outages and undeclared limits are unknown, and after a minute of calls, over which shares are averaged.
+ */
+const errors = { first: 0.65, later: 0.2 } as const
+const learningMillis = 60_000
+const errorOf = (usedFor: number): number => (usedFor < learningMillis ? errors.first : errors.later)
 
 /** More agents or calls would take seconds to forecast. */
 const maxAgents = 10_000
@@ -91,6 +96,12 @@ const agentsOf = (count: number, { calls, first, later }: AgentWork): Forecast.W
 /** A pool that limits nothing. */
 const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
 
+/** What the history says of a pool: nothing, where nothing counts the calls of agents. */
+const seenIn = (history: AgentHistory | undefined, pool: string, asker: string | undefined, now: number) => ({
+  promised: history?.promised(pool, asker, now) ?? 0,
+  usedFor: history?.usedFor(pool, now) ?? 0
+})
+
 /** What is known of a pool and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
@@ -103,18 +114,19 @@ const situationOf = Effect.fnUntraced(function* (
   const { pool } = yield* budget.foresee({}, meant)
   const { allowed, dimensions, inFlight, queued } = (yield* budget.status).pools[pool] ?? unlimited
   const { assumed, isGuess, work } = workOf(history, pool, each, now)
+  const seen = seenIn(history, pool, asker, now)
   const tooMany = manyCalls(agents, work)
   if (tooMany !== undefined) Input.wrong(operation, tooMany)
-  const running = Math.max(inFlight + queued, own + (history?.promised(pool, asker, now) ?? 0))
+  const running = Math.max(inFlight + queued, own + seen.promised)
   const made = history?.callsOfRunning(pool, work.calls, now)
   const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
   const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
     budget.forecast(agentsOf(count, work), { ...meant, running, remaining, atOnce })
   const assumptions = assumed === undefined ? [] : [assumed]
-  const question = { pool, each: work, running, agents, assumptions, error: isGuess ? undefined : usualError }
+  const error = isGuess ? undefined : errorOf(seen.usedFor)
+  const question = { pool, each: work, running, agents, assumptions, error }
   const promise = (more: number, until: Duration.Duration): void => {
-    if (asker === undefined) return
-    history?.promise(pool, { asker, agents: more, until: now + Duration.toMillis(until) }, now)
+    if (asker !== undefined) history?.promise(pool, { asker, agents: more, until: now + Duration.toMillis(until) }, now)
   }
   return {
     question,

@@ -13,10 +13,14 @@ const maxAgents = 10_000
 /** Agents use one or two. */
 const maxPools = 16
 const maxPromises = 1_000
+const maxUsed = 1_000
 /** A name with more calls is probably several agents', as that of a session is. Forecasts of longer agents would take seconds. */
 const maxCalls = 100
 /** An agent without a call for this long has probably ended. */
 const idleMillis = 30_000
+
+/** After so long without a call, what was seen of a pool is no longer its present. */
+const forgottenMillis = 300_000
 
 /** Sums over calls. */
 interface CallSums {
@@ -83,6 +87,7 @@ export const isLike = (pattern: string, name: string): boolean =>
 export class AgentHistory {
   private readonly agents = new Map<string, PastAgent>()
   private readonly promises = new Map<string, ReadonlyArray<GivenPromise>>()
+  private readonly uses = new Map<string, { readonly since: number; lastAt: number }>()
 
   /** Counts a call of an agent that has ended. */
   called(pool: string, agent: string, usage: Limits.Usage, millis: number, now: number): void {
@@ -93,6 +98,15 @@ export class AgentHistory {
     const later = known === undefined ? none : plus(known.later, call)
     Lru.put(past.byPool, pool, { first: known?.first ?? call, later, lastAt: now }, maxPools)
     Lru.put(this.agents, agent, past, maxAgents)
+    const use = this.uses.get(pool)
+    if (use !== undefined && now - use.lastAt < forgottenMillis) use.lastAt = now
+    else Lru.put(this.uses, pool, { since: now, lastAt: now }, maxUsed)
+  }
+
+  /** For how long calls have been made to a pool. */
+  usedFor(pool: string, now: number): number {
+    const use = this.uses.get(pool)
+    return use === undefined || now - use.lastAt >= forgottenMillis ? 0 : use.lastAt - use.since
   }
 
   /** An agent makes no more calls. */

@@ -211,7 +211,10 @@ export interface Advice {
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly end: Duration.Duration }>
   /** What limits the number; `"agents"` if nothing does, and `"unknown"` while no limit of the pool is known. */
   readonly binding: Forecast.Forecast["binding"] | "unknown"
-  /** The relative error that 24 of 28 measured predictions did not exceed; undefined if too little is known to say. */
+  /**
+   * Nine of ten jobs end at most this part of `end` earlier or later. It is larger until the pool has been used for a minute, and
+   * undefined if too little is known to say.
+   */
   readonly error: number | undefined
   /** What each agent was taken to do. */
   readonly each: AgentWork

@@ -168,6 +168,24 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
+    it.effect("states a wide error until calls were made for a minute, and again after five without any", () =>
+      Effect.gen(function* () {
+        const errorNow = Effect.map(Agents.advise({ each }), ({ error }) => error)
+        assert.strictEqual(yield* errorNow, 0.65)
+        // The first of these calls ends after a second, and the last one a minute later.
+        const fiber = yield* Effect.forkChild(calls(61))
+        yield* TestClock.adjust("60999 millis")
+        assert.strictEqual(yield* errorNow, 0.65)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(yield* errorNow, 0.2)
+        yield* Fiber.join(fiber)
+        yield* TestClock.adjust("299999 millis")
+        assert.strictEqual(yield* errorNow, 0.2)
+        yield* TestClock.adjust(1)
+        assert.strictEqual(yield* errorNow, 0.65)
+      }).pipe(live())
+    )
+
     it.effect("prefers agents that have ended to those that still run, and says so if there are only those", () =>
       Effect.gen(function* () {
         const fiber = yield* Effect.forkChild(
