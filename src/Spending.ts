@@ -324,6 +324,8 @@ export const open = Effect.fnUntraced(function* (
     changed: changed && harmless(changed)
   })
   yield* Effect.addFinalizer(() => ledger.port.close)
+  // A process that knows the state before its first call notices if the store loses it.
+  ledger.port.transact(() => undefined)
   return purseOf(ledger)
 })
 

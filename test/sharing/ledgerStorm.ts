@@ -275,6 +275,21 @@ const overOf = (log: ReadonlyArray<Billed>, cap: number, { events, per }: Plan):
   return Math.max(costOf(before) - cap, costOf(after) - cap, costOf(log) - 2 * cap)
 }
 
+/**
+ * What calls can cost that the store has forgotten, if a process sent none meanwhile: it may have been idle, and then it cannot know
+ * of them before another process tells.
+ */
+const unknownOf = ({ events, processes }: Plan, log: ReadonlyArray<Billed>): number => {
+  const all = events.map((event) => {
+    if (event.what !== "restore" && event.what !== "failover") return 0
+    const until = event.at + event.millis + (event.what === "failover" ? event.behind : 0)
+    const sent = log.filter(({ at }) => at >= event.at && at <= until)
+    const isKnown = new Set(sent.map(({ process }) => process)).size === processes
+    return isKnown ? 0 : sent.reduce((sum, { max }) => sum + max, 0)
+  })
+  return all.reduce((sum, each) => sum + each, 0)
+}
+
 /** The laws that a history breaks. */
 export const broken = ({
   held = 0,
@@ -292,7 +307,7 @@ export const broken = ({
   const ends = events.some(({ what }) => what === "crash" || what === "leave" || what === "start")
   // What only processes knew that are gone, or that a newcomer cannot know, is forgotten with the store.
   const forgotten = losses && ends ? Infinity : 0
-  const allowed = (isAlone ? parts : 0) + forgotten
+  const allowed = (isAlone ? parts : 0) + forgotten + unknownOf(plan, log)
   const over = overOf(log, cap, plan)
   const ofInner = log.filter(({ isInner }) => isInner)
   const innerOver = inner === undefined ? 0 : overOf(ofInner, inner, plan)

@@ -110,6 +110,20 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
     assert.deepStrictEqual(times, ["Failure", "Failure", "Success"])
   })
 
+  it("is known to a process from the time when it opens it, also if the store loses it before the first call", () => {
+    const refused = play((world) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        yield* call(a, ofA, 0.9, 0.9, 0)
+        yield* Effect.sleep(8_000)
+        redis.wipe()
+        return messageOf(yield* Effect.flip(call(b, ofB, 0.5, 0.5, 0)))
+      })
+    )
+    assert.match(refused, /only \$0\.10 is left of the cap of \$1\.00 for us/)
+  })
+
   it("waits for what living processes know when the store has lost it", () => {
     const second = play((world) =>
       Effect.gen(function* () {
