@@ -288,7 +288,7 @@ const invalidOption = (refusal: unknown): Config.ConfigError => {
 }
 
 /**
- * Logs when calls begin to wait, when the reason for waiting changes, when a pool pauses, and when the wait is over. It logs at
+ * Logs a line when calls begin to wait, wait for another reason, or stop waiting, and when a pool pauses. It logs at
  * most one line per second and pool, and ignores waits shorter than a second.
  *
  * **Details**

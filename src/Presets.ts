@@ -218,8 +218,8 @@ export const deepseek: Readonly<Record<"pro" | "flash", { readonly concurrency: 
 }
 
 /**
- * Ollama as installed works on one request of a model at a time, queues 512, and answers further ones with 503. With this as the options
- * of a budget, calls wait in its queue, where they are served fairly and can be cancelled.
+ * With its default settings, Ollama works on one request of a model at a time, queues 512, and answers further ones with 503.
+ * With this as the options of a budget, calls wait in its queue, where they are served fairly and can be cancelled.
  *
  * **Details**
  *

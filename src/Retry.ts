@@ -436,7 +436,7 @@ const millisAfter = (after: Duration.Input): number => {
 }
 
 /**
- * Sets a deadline, as a duration from now, after which no attempt begins, whatever the policies say. The earliest deadline applies.
+ * Sets a deadline, as a duration from now. No attempt begins after it, whatever the policies say. The earliest deadline applies.
  *
  * **Details**
  *

@@ -60,8 +60,8 @@ type HeaderSource =
 export const fromHeaders = (headers: HeaderSource): Limits.Signal | undefined => signalOf(headerReader(headers))
 
 /**
- * Turns what an SDK threw into a failure that the governor understands: whether to retry and when, what the call used,
- * and the limits in the response.
+ * Converts an error of an SDK to a failure that the governor understands. It says whether and when to retry, what the call
+ * used, and which limits the response reported.
  *
  * **Details**
  *

@@ -122,8 +122,8 @@ export class NoPrice extends Schema.TaggedError<NoPrice>("floodgate/Spending/NoP
 }
 
 /**
- * The call counts towards a cap in dollars that reserves the most that a call can cost, but neither the request nor the price of
- * the model limits its output. Set `max_tokens`, add `maxOutput` to the price, or set the cap's `reserve` to `"expected"`. It is the
+ * The call counts towards a cap in dollars, but its maximum cost is unknown: neither the request nor the price of the model
+ * limits its output. Set `max_tokens`, add `maxOutput` to the price, or set the cap's `reserve` to `"expected"`. It is the
  * `cause` of a `BudgetError` with the reason `Denied`.
  *
  * @category errors
@@ -142,7 +142,7 @@ export class NoMaxTokens extends Schema.TaggedError<NoMaxTokens>("floodgate/Spen
 }
 
 /**
- * The store of a purse did not answer, or only the part of a cap is used up that a process has while it cannot reach the store. So it
+ * The store of a purse did not answer, or this process cannot reach it and has used up its own part of the cap. So it
  * is not known whether the call fits the cap. `cause` says why. It is the `cause` of a `BudgetError` with the reason `Denied`.
  *
  * @category errors
@@ -164,7 +164,7 @@ export class LedgerUnavailable extends Schema.TaggedError<LedgerUnavailable>("fl
 }
 
 /**
- * The call would use more of a long window of its account than the share for calls that are not interactive, or the window is used up.
+ * The long window of the account is used up, or the call is not interactive and the share for such calls is used up.
  * `used` and `share` are fractions, and `until` is when the window ends, in milliseconds since the epoch. It is the `cause` of a
  * `BudgetError` with the reason `Denied`.
  *
@@ -334,7 +334,7 @@ export const open = Effect.fnUntraced(function* (
 // -----------------------------------------------------------------------------
 
 /**
- * Lets the calls of an effect pay from a purse, besides the purses around it.
+ * Counts the calls of an effect towards a cap, in addition to the caps of enclosing effects.
  *
  * **Example** (A call that a cap has no room for)
  *
@@ -394,9 +394,9 @@ export const Resets: Context.Reference<((wait: ResetWait) => void) | undefined> 
 >("floodgate/Spending/Resets", { defaultValue: () => undefined })
 
 /**
- * Lets the calls of an effect wait when a cap in dollars is reached, or the share of a long window is used, until it begins anew:
- * until midnight for a cap per day. Otherwise they are refused. A call waits no longer than its `maxWait` and its deadline. While it
- * waits, it holds nothing, and it can be interrupted.
+ * Lets the calls of an effect wait for the reset when a cap in dollars or the share of a long window is used up. A cap per day
+ * is reset at midnight. Without this, such calls are refused. A call waits no longer than its `maxWait` and its deadline. While it waits,
+ * it holds nothing, and it can be interrupted.
  *
  * **Example** (Agents that pause over night)
  *

@@ -88,8 +88,8 @@ export class QueueFull extends Schema.TaggedError<QueueFull>("floodgate/Budget/Q
 }
 
 /**
- * The call needs a new pool, and none of the existing ones can be closed: each is in use, pauses, was resized, or has used
- * more than it has refilled.
+ * The call needs a new pool, but the maximum is reached and no pool can be evicted: each is in use, paused, resized, or still
+ * refilling.
  *
  * @category errors
  * @since 0.4.0

@@ -293,7 +293,7 @@ export interface Reservation {
 }
 
 /**
- * When a call would start, if all calls use what was estimated and none fails.
+ * When a call would start, if all calls use their estimates and none fails.
  *
  * @category models
  * @since 0.4.0

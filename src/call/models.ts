@@ -23,7 +23,7 @@ import type * as Spending from "../Spending.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * A call before it is sent: what its estimate, its price and its span are made of.
+ * A call before it is sent: the facts for its estimate, its price and its span.
  *
  * @category models
  * @since 0.1.0

@@ -172,7 +172,7 @@ const budgetOptions = optionsOf<RetryBudgetOptions>({
 })
 
 /**
- * Gives the part of the program that the layer is provided to a retry budget of its own. {@link balance} explains retry budgets.
+ * A retry budget for the part of the program to which the layer is provided. {@link balance} explains retry budgets.
  *
  * **Details**
  *

@@ -10,7 +10,7 @@ import * as Windows from "../domain/spending/windows.ts"
 export type Shares = Readonly<Record<string, { readonly share: number }>>
 
 /**
- * A long window of a subscription: what is known of it.
+ * The status of a long window of a subscription.
  *
  * @category models
  * @since 0.4.0

@@ -12,7 +12,7 @@ import { invalid } from "./input/checks.ts"
 export const dimensions = ["requests", "inputTokens", "outputTokens", "tokens"] as const
 
 /**
- * What is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together). Its `literals` are all
+ * A quantity that is limited: `requests`, `inputTokens`, `outputTokens`, or `tokens` (input and output together). Its `literals` are all
  * dimensions, in the order in which they are reported.
  *
  * **Example** (All dimensions)

@@ -96,7 +96,7 @@ export interface Limits {
 }
 
 /**
- * Limits per pool, for providers that give each class of models its own.
+ * Limits per pool, for providers with separate limits for each class of models.
  *
  * @category models
  * @since 0.1.0

@@ -133,7 +133,7 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("floodgate/LlmErr
 }
 
 /**
- * The tier that the call asked for has no capacity at the moment: OpenAI's 429 `resource_unavailable` and Groq's 498 of the flex tier.
+ * The requested tier has no capacity at the moment (OpenAI's 429 `resource_unavailable`, Groq's 498 of the flex tier).
  * Retryable. It concerns only this attempt: the next one may be accepted, so the pool does not pause.
  *
  * @category errors
@@ -167,7 +167,7 @@ export class ServerFailed extends Schema.TaggedError<ServerFailed>("floodgate/Ll
 }
 
 /**
- * No answer in time: our timeout of one attempt, or the provider's own (504, 408). Retryable; the input counts as used,
+ * No answer arrived within the timeout of the attempt, or within the provider's own (504, 408). Retryable; the input counts as used,
  * because the provider had it.
  *
  * @category errors
@@ -218,9 +218,9 @@ const refusals: Readonly<Record<number, readonly [what: string, wayOut: string]>
 }
 
 /**
- * The provider, or the SDK before sending, refused the request: it is wrong (400, 422 and other 4xx), too large (413; 32 MB at
- * Anthropic), for a model or an address that does not exist (404, or a redirect), or in conflict with another request (409). The
- * `status` tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
+ * The request was refused by the provider, or by the SDK before it was sent. It is wrong (400, 422 and other 4xx), too large
+ * (413; 32 MB at Anthropic), for an unknown model or address (404, or a redirect), or in conflict with another request (409).
+ * The `status` tells them apart; without one nothing was sent. Not retryable, except for a conflict, as the official SDK does.
  *
  * @category errors
  * @since 0.1.0

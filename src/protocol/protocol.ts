@@ -154,7 +154,7 @@ export interface Counts {
 }
 
 /**
- * What is known of an answer, or of the part of a stream that was read.
+ * The known facts of an answer, or of the part of a stream that was read.
  *
  * @category models
  * @since 0.1.0

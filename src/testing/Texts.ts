@@ -111,7 +111,7 @@ const codeMarks = /[[\]{};=<>]/g
 const shareOf = (sample: string, marks: RegExp): number => (sample.match(marks)?.length ?? 0) / sample.length
 
 /**
- * What a text is made of, as far as a sample of it shows.
+ * The kind of a text, judged by a sample of it.
  *
  * @category getters
  * @since 0.4.0
@@ -124,7 +124,7 @@ export const kindOf = (text: string): TextKind => {
 }
 
 /**
- * Counts the input tokens of requests by what their texts are made of, for the option `inputTokens` of `ProviderSim`. Texts of a kind
+ * Counts the input tokens of requests by the kinds of their texts, for the option `inputTokens` of `ProviderSim`. Texts of a kind
  * differ as measured, and the same text always has the same number of tokens.
  *
  * @category constructors

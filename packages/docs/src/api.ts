@@ -79,8 +79,19 @@ const merged = (all: ReadonlyArray<Export>): ReadonlyArray<Export> => {
 const entryOf = ({ doc, name, signature }: Export): string =>
   [`## ${name}`, markdownOf(doc), `\`\`\`ts\n${withoutLinks(signature, "")}\n\`\`\``].join("\n\n")
 
-const pageText = (title: string, file: string): string =>
-  [`# ${title}`, markdownOf(headerOf(parse(file))), ...merged(entriesOf(file)).map(entryOf), ""].join("\n\n")
+/** What a reader looks for first, and what comes last. Other categories are between them. */
+const first = ["services", "layers", "constructors", "running", "combinators", "getters"]
+const last = ["options", "models", "schemas", "references", "errors"]
+
+const rankOf = ({ doc }: Export): number => {
+  const category = /@category ([a-z ]+)/.exec(doc)?.[1]?.trim() ?? ""
+  return first.includes(category) ? first.indexOf(category) : first.length + 1 + last.indexOf(category)
+}
+
+const pageText = (title: string, file: string): string => {
+  const entries = merged(entriesOf(file)).toSorted((a, b) => rankOf(a) - rankOf(b))
+  return [`# ${title}`, markdownOf(headerOf(parse(file))), ...entries.map(entryOf), ""].join("\n\n")
+}
 
 const pathOf = (module: string): string => `api/${module.replace("@", "").replaceAll("/", "-")}.md`
 

@@ -92,6 +92,18 @@ describe("a page of the API", () => {
     assert.notInclude(budget, "{@link")
   })
 
+  it("begins with services and layers, and ends with errors", () => {
+    const budget = apiPages().find(({ module }) => module === "floodgate/Budget")!.text
+    const places = ["TokenBudget", "layer", "withReservation", "Options", "WaitTooLong"].map((name) =>
+      budget.indexOf(`\n## ${name}\n`)
+    )
+    assert.notInclude(places, -1)
+    assert.deepStrictEqual(
+      places.toSorted((a, b) => a - b),
+      places
+    )
+  })
+
   it("turns the tags of a docstring into sentences", () => {
     const doc = "/**\n * Says {@link x}.\n *\n * @default 5\n * @category models\n * @since 0.1.0\n */"
     assert.strictEqual(markdownOf(doc), "Says `x`.\n\n**Default**: 5\n\nSince 0.1.0.")

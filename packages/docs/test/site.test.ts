@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { extname, join } from "node:path"
+import { gzipSync } from "node:zlib"
 import { chromium, type Page } from "playwright-core"
 import { executablePath, skipped } from "../../../test/support/browser.ts"
 import { serve } from "../../../test/support/httpServer.ts"
@@ -154,6 +155,46 @@ describe.skipIf(skipped !== undefined)("the site", () => {
         await page.getByRole("button", { name: "Play" }).waitFor()
         await time.fill("0")
         assert.match((await page.locator(".counts").first().textContent())!, /^0 of 60 answered/)
+      })
+    })
+  )
+
+  it.live("loads little, and draws a frame of 100 agents in a few milliseconds", () =>
+    Effect.gen(function* () {
+      const { open } = yield* world
+      yield* Effect.promise(async () => {
+        const page = await open("/?agents=100")
+        await outcomes(page)
+        const files = await page.evaluate<ReadonlyArray<string>>(
+          "performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)"
+        )
+        const kilobytes = files
+          .filter((path) => /\.(js|css)$/.test(path))
+          .reduce((sum, path) => sum + gzipSync(readFileSync(fileOf(path)!)).length / 1_024, 0)
+        const loaded = await page.evaluate<number>("performance.getEntriesByType('navigation')[0].loadEventEnd")
+        await page.emulateMedia({ reducedMotion: "no-preference" })
+        // The drawing is what depends on the page; how often the browser asks for a frame depends on the machine.
+        const { busy, frames, seconds } = await page.evaluate<Record<"busy" | "frames" | "seconds", number>>(`
+          new Promise((resolve) => {
+            const request = requestAnimationFrame
+            let frames = 0, busy = 0, from = performance.now()
+            window.requestAnimationFrame = (draw) => request((time) => {
+              const at = performance.now()
+              draw(time)
+              busy += performance.now() - at
+              frames++
+              const seconds = (performance.now() - from) / 1000
+              if (seconds > 3) resolve({ frames, busy, seconds })
+            })
+            document.querySelector(".time button").click()
+          })`)
+        console.log(
+          `100 agents: ${(frames / seconds).toFixed(1)} frames a second, ${(busy / frames).toFixed(2)} ms each; ` +
+            `page loaded in ${loaded.toFixed(0)} ms, ${kilobytes.toFixed(0)} KB of scripts and styles (gzip)`
+        )
+        assert.isAbove(frames, 10)
+        assert.isBelow(busy / frames, 1_000 / 60)
+        assert.isBelow(kilobytes, 400)
       })
     })
   )

@@ -294,7 +294,7 @@ export class TimeCapReached extends Schema.TaggedError<TimeCapReached>("floodgat
 }
 
 /**
- * It is not clear which pool a question is about: none serves the model, or several accounts have one that does.
+ * It is unclear which pool is meant: no pool serves the model, or the pools of several accounts do.
  *
  * @category errors
  * @since 0.4.0

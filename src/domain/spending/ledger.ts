@@ -33,7 +33,7 @@ interface SpentCell {
 }
 
 /**
- * The state of a purse, to be stored when its process ends. Amounts are in billionths of a dollar.
+ * The state of a purse, to store when its process ends. Amounts are in billionths of a dollar.
  *
  * @category models
  * @since 0.2.0

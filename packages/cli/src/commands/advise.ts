@@ -137,7 +137,10 @@ export const adviseCommand = Command.make(
   ),
   Command.withShortDescription("How many more agents help now"),
   Command.withExamples([
-    { command: "floodgate advise --agents 104 --like 'reviewer-*'", description: "As earlier reviewers did" },
+    {
+      command: "floodgate advise --agents 104 --like 'reviewer-*'",
+      description: "With the same work as earlier reviewers"
+    },
     {
       command: "floodgate advise --agents 40 --calls 5 --input-tokens 14000 --tokens-per-second 60000",
       description: "Without a gateway, from stated limits"

@@ -135,6 +135,9 @@ export const capsCommand = Command.make(
   Command.withExamples([
     { command: "floodgate caps", description: "All caps of the gateway on this machine" },
     { command: "floodgate caps search --usd 150", description: "Raises a cap until the configuration is read again" },
-    { command: "floodgate caps search --reset --gateway http://gateway:8788", description: "Begins the period anew" }
+    {
+      command: "floodgate caps search --reset --gateway http://gateway:8788",
+      description: "Sets what was spent in the period to zero"
+    }
   ])
 )

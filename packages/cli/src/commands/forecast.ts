@@ -261,7 +261,7 @@ export const forecastCommand = Command.make(
     { command: "floodgate forecast --tokens-per-second 60000 --burst 200000", description: "The incident" },
     {
       command: 'floodgate forecast docs --agents 8 --deadline "2 minutes"',
-      description: "Your documents, tier by tier"
+      description: "Your documents, under each tier"
     },
     { command: "floodgate forecast --trace calls.csv --input-tokens-per-minute 400000", description: "A recorded hour" }
   ])

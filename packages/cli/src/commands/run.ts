@@ -247,7 +247,7 @@ export const runCommand = Command.make(
     },
     {
       command: 'floodgate run docs --prompt "List the decisions" --input-tokens-per-minute 400000',
-      description: "With your tier's limit, which the first calls then need not learn"
+      description: "With your tier's limit, so that the first calls need not find it"
     },
     {
       command: 'floodgate run docs --prompt "List the decisions" --max-usd-per-day 10 --wait-for-reset',

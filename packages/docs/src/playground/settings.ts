@@ -14,11 +14,11 @@ export interface Range {
 /** The settings with sliders. The defaults are those of the incident. */
 export const ranges = {
   agents: { label: "Agents", min: 1, max: 100, step: 1, unit: "" },
-  calls: { label: "Calls of each agent", min: 1, max: 20, step: 1, unit: "" },
-  firstTokens: { label: "Tokens of the first call", min: 1_000, max: 200_000, step: 1_000, unit: "tokens" },
-  tokens: { label: "Tokens of each later call", min: 1_000, max: 100_000, step: 1_000, unit: "tokens" },
-  rate: { label: "The provider's limit", min: 5_000, max: 200_000, step: 5_000, unit: "tokens a second" },
-  burst: { label: "The provider's burst", min: 200_000, max: 1_000_000, step: 50_000, unit: "tokens" }
+  calls: { label: "Calls per agent", min: 1, max: 20, step: 1, unit: "" },
+  firstTokens: { label: "First call", min: 1_000, max: 200_000, step: 1_000, unit: "tokens" },
+  tokens: { label: "Later calls", min: 1_000, max: 100_000, step: 1_000, unit: "tokens" },
+  rate: { label: "Limit", min: 5_000, max: 200_000, step: 5_000, unit: "tokens a second" },
+  burst: { label: "Burst", min: 200_000, max: 1_000_000, step: 50_000, unit: "tokens" }
 } as const satisfies Record<string, Range>
 
 /** What the provider does, as the lab names it. */
@@ -26,21 +26,21 @@ export const weathers = {
   incident: "working normally",
   outage: "down from 10 to 40 s",
   "outage-at-start": "down for the first 10 s",
-  neighbour: "shared: another program takes 30 % of the limits",
-  "neighbour-in-bursts": "shared: another program takes everything for 5 s of every 30 s",
-  flaky: "unreliable: 5 % of requests fail",
-  "random-rejections": "unreliable: 1 % of requests are rejected for no reason",
-  "slow-start": "strict: usage may grow by half from minute to minute"
+  neighbour: "shared with one that takes 30 %",
+  "neighbour-in-bursts": "shared with one that sends in bursts",
+  flaky: "failing for 5 % of requests",
+  "random-rejections": "rejecting 1 % at random",
+  "slow-start": "limiting growth per minute"
 } as const
 
 /** The strategies beside Floodgate. */
 export const rivals = {
   "sdk-2": "Anthropic's SDK, with its 2 retries",
-  "sdk-10": "Anthropic's SDK, with maxRetries: 10",
-  "fixed-retry": "waits 1 s after each failure, 5 attempts",
+  "sdk-10": "Anthropic's SDK, with 10 retries",
+  "fixed-retry": "retries after 1 s, 5 attempts",
   "full-jitter": "full jitter, 10 attempts",
-  "effect-limiter-tuned": "Effect's RateLimiter, which knows the limits",
-  "hand-written": "a hand-written token bucket, which knows the limits"
+  "effect-limiter-tuned": "Effect's RateLimiter, with limits",
+  "hand-written": "a hand-written bucket, with limits"
 } as const
 
 /** What Floodgate knows in advance. */
@@ -48,7 +48,7 @@ export const told = {
   "floodgate-as-installed": "nothing in advance",
   "floodgate-unknown": "the tokens of each call",
   "floodgate-estimates": "the limits",
-  floodgate: "the limits and the tokens of each call"
+  floodgate: "the limits and the tokens"
 } as const
 
 type Ranges = { readonly [K in keyof typeof ranges]: number }

@@ -18,7 +18,7 @@ const isName = (text: string): boolean => /^\P{C}{1,64}$/u.test(text) && text.tr
 const flags = {
   name: Argument.String("name").pipe(
     Argument.filter(isName, () => "a name of 1 to 64 characters"),
-    Argument.withDescription("Who will hold the key, such as the name of a team; two keys may have one name")
+    Argument.withDescription("The holder of the key, such as a team; two keys may have the same name")
   ),
   expires: Flag.String("expires").pipe(
     Flag.withMetavar("<date>"),
