@@ -17,11 +17,13 @@ import * as Counting from "./counting.ts"
 import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call, CallOptions, Ticket } from "./models.ts"
+import { stay } from "./place.ts"
 import type { CallError } from "./placed.ts"
 import {
   broken,
   type CallAttempt,
   checked,
+  isPlain,
   lessOf,
   pay,
   prepare,
@@ -38,15 +40,19 @@ import {
 // -----------------------------------------------------------------------------
 
 /**
- * Whether a call needs Effect only if it has to wait: no layer replaces the budget or the estimator, and the call has neither places
- * nor a span nor a prefix that it shares with others.
+ * Whether a call needs Effect only if it has to wait: no layer replaces the budget or the estimator, and the call has neither a choice
+ * of places nor a span nor a prefix that it shares with others.
  */
-export const isDirect = ({ how, isTraced, parts, placement }: GovernedCall, context: Context.Context<never>): boolean =>
-  parts.atOnce !== undefined &&
-  placement === undefined &&
-  !isTraced &&
-  how.cacheKey === undefined &&
-  mayAsk(parts.atOnce.ask, context)
+export const isDirect = (call: GovernedCall, context: Context.Context<never>): boolean => {
+  const { how, isTraced, parts } = call
+  return (
+    parts.atOnce !== undefined &&
+    isPlain(call) &&
+    !isTraced &&
+    how.cacheKey === undefined &&
+    mayAsk(parts.atOnce.ask, context)
+  )
+}
 
 /** Asks the budget to admit an attempt, and notes what is left to do until it is admitted. */
 const ask = (call: GovernedCall, context: Context.Context<never>): void => {
@@ -76,6 +82,7 @@ const asked = (
   const answer = call.parts.atOnce!.ask(context, estimate, queueingOf(call, call, call.now, revise))
   const admit = (entry: Entry): undefined => {
     entry.begin()
+    if (call.placement !== undefined) stay(call.placement, call)
     call.admit(entry.waitedMillis, entry.estimate)
   }
   if (answer instanceof Entry) {

@@ -28,7 +28,7 @@ import * as Failure from "./failure.ts"
 import type { Call, CallOptions, FailureReport, ResponseInfo, Ticket } from "./models.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Payment } from "./payment.ts"
-import { placementOf, remember, type Reserving } from "./place.ts"
+import { callAt, placementOf, remember, type Reserving } from "./place.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Trace from "./trace.ts"
 import * as Usage from "./usage.ts"
@@ -137,13 +137,15 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { agent = Context.get(context, Budget.Agent), maxWait, purses } = how
     const around = Context.get(context, Purses)
     this.parts = parts
-    this.original = this.call = call
+    this.original = call
     this.how = how
     this.clock = Context.get(context, Clock.Clock)
-    this.accounting = call.accounting ?? parts.accounting
-    this.pool = parts.pools.of(parts.budget, this.accounting, call)
-    this.agent = agent
     this.placement = call.places && placementOf(call.places, call, how, parts.memory)
+    const only = this.placement?.only
+    this.call = only === undefined ? call : callAt(call, only)
+    this.accounting = this.call.accounting ?? parts.accounting
+    this.pool = parts.pools.of(parts.budget, this.accounting, this.call)
+    this.agent = agent
     this.purses = purses === undefined ? around : [...around, ...purses]
     this.maxWait = maxWait === undefined ? Infinity : millisOf(maxWait)
     this.deadline = Context.get(context, Deadline) ?? Infinity

@@ -1,4 +1,5 @@
 /** A call as one of its places has it. */
+import type * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import { promptTokens } from "../domain/amounts.ts"
 import type * as PriceTable from "../domain/prices.ts"
@@ -7,6 +8,7 @@ import type { CallPlace, CallPlaces } from "./places/models.ts"
 import { Placement } from "./places/placement.ts"
 import type { Call, CallOptions } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
+import * as Trace from "./trace.ts"
 import type * as Usage from "./usage.ts"
 
 /** What an attempt reserves, and from which pool. */
@@ -28,8 +30,9 @@ export const placementOf = (
 ): Placement => new Placement(places, { only, pinned: continues === undefined ? undefined : memory.pinOf(continues) })
 
 /** The call as a place has it. */
-export const callAt = ({ places: _, ...call }: Call, place: CallPlace): Call => ({
+export const callAt = (call: Call, place: CallPlace): Call => ({
   ...call,
+  places: undefined,
   model: place.model,
   account: place.account ?? place.name,
   accounting: place.accounting ?? call.accounting,
@@ -38,6 +41,16 @@ export const callAt = ({ places: _, ...call }: Call, place: CallPlace): Call => 
   flex: place.flex ?? call.flex,
   priceFactor: place.priceFactor ?? call.priceFactor
 })
+
+/** Notes that a call was admitted at its only place. */
+export const stay = (
+  placement: Placement,
+  { pool, span }: { readonly pool: PoolRecord; readonly span: Tracer.Span | undefined }
+): void => {
+  placement.current = 0
+  pool.counts.placed(1, placement.isPinned ? "pinned" : "only")
+  if (span !== undefined) Trace.placed(span, placement.places[0]!.name, pool.name)
+}
 
 /** The agent of calls that name none. */
 const defaultAgent = "default"

@@ -24,7 +24,7 @@ import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import { call as callCheck, callOptions, type Call, type CallOptions, type Restore, type Ticket } from "./models.ts"
 import * as Payment from "./payment.ts"
-import type { Reserving } from "./place.ts"
+import { type Reserving, stay } from "./place.ts"
 import * as Placed from "./placed.ts"
 import type { CallError } from "./placed.ts"
 import * as Trace from "./trace.ts"
@@ -115,10 +115,16 @@ export const reserved =
   (call) =>
     Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
 
+/** Whether no place must be chosen for a call: it has none, or one only, whose limits apply. */
+export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
+  if (placement === undefined) return true
+  return placement.only !== undefined && parts.memory.hasLimits(pool.name, placement.only.limits)
+}
+
 /** Notes what is known of an attempt, from which its estimate and its price are computed. */
 export const prepare = (call: GovernedCall): void => {
-  const { agent, call: described, parts, pool } = call
-  const listed = PriceTable.find(described.model, parts.prices)
+  const { agent, call: described, parts, placement, pool } = call
+  const listed = placement?.only?.price ?? PriceTable.find(described.model, parts.prices)
   call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
   call.known = Usage.known(described, agent, pool, parts.conversations)
   if (call.counted !== undefined) call.known = { ...call.known, inputTokens: call.counted }
@@ -131,7 +137,8 @@ export const prepare = (call: GovernedCall): void => {
 const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) => {
     const { parts, placement } = call
-    if (placement !== undefined) return Placed.admitted(call, placement, stepsOf(call, restore), restore)
+    if (placement !== undefined && !isPlain(call))
+      return Placed.admitted(call, placement, stepsOf(call, restore), restore)
     prepare(call)
     return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
       if (call.last < call.now) return tooLate
@@ -198,6 +205,7 @@ const reserveHere = (
   const reserving = reserve(call, call, estimate, restore, revise)
   return Effect.mapBoth(Counting.whileWaiting(call, reserving), {
     onSuccess: (reservation) => {
+      if (call.placement !== undefined) stay(call.placement, call)
       call.receive(reservation)
       return call
     },

@@ -63,6 +63,20 @@ describe("A waiting call", () => {
     )
   }
 
+  it.effect("with one place is admitted as one without places is", () =>
+    Effect.gen(function* () {
+      const placed = { ...call, places: { places: [{ name: "here", model: "m" }] } }
+      yield* start(ask(1_000, 1_000, placed))
+      const others = yield* Effect.replicateEffect(start(ask(1_000, 1_000, placed)), 4)
+      yield* TestClock.adjust(900)
+      assert.deepStrictEqual(others.map(isDone), [false, false, false, false])
+      yield* TestClock.adjust(1_300)
+      assert.deepStrictEqual(others.map(isDone), [true, true, true, true])
+      const { pools } = yield* Effect.flatMap(Budget.TokenBudget, ({ status }) => status)
+      assert.closeTo(12_000 - pools["here"]!.dimensions.inputTokens!.level, 5_000, 50)
+    }).pipe(Effect.provide(governed()), Effect.provideService(References.MinimumLogLevel, "None"))
+  )
+
   it.effect("holds the estimate with which it was admitted", () =>
     Effect.gen(function* () {
       const { reserve } = yield* Budget.TokenBudget

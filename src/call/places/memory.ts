@@ -102,9 +102,14 @@ export class PlaceMemory {
     if (this.asideUntil(pool) > 0) this.setAside(pool, now)
   }
 
+  /** Whether the limits of a place, if it has any, are those of its pool. */
+  hasLimits(pool: string, limits: object | undefined): boolean {
+    return limits === undefined || this.limits.get(pool) === limits
+  }
+
   /** Whether these limits of a place were not applied to its pool yet. Notes that they are. */
   isNewLimit(pool: string, limits: object): boolean {
-    if (this.limits.get(pool) === limits) return false
+    if (this.hasLimits(pool, limits)) return false
     Lru.put(this.limits, pool, limits, maxPools)
     return true
   }

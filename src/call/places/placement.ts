@@ -39,6 +39,11 @@ export class Placement {
     })
   }
 
+  /** The place of a call that has no other, if it can take the call. */
+  get only(): CallPlace | undefined {
+    return this.places.length === 1 && this.closedBy[0] === undefined ? this.places[0] : undefined
+  }
+
   /** The places that can take the call, in the order of their names in the configuration. */
   get open(): ReadonlyArray<number> {
     return this.places.flatMap((_, index) => (this.closedBy[index] === undefined ? [index] : []))
@@ -79,8 +84,9 @@ export class Placement {
     return Math.min(...this.open.map((index) => this.notBefore[index]!))
   }
 
-  /** The place cannot take this call at all. Returns whether another one can. */
+  /** The place cannot take this call at all. Returns whether another one can. A call without another ends with its own failure. */
   close(why: ClosedBecause): boolean {
+    if (this.places.length === 1) return false
     this.closedBy[this.current!] = why
     return this.open.length > 0
   }
