@@ -6,8 +6,7 @@
  * Throughput is a closed loop of 16 and of 64 connections, in turns (see `support/inTurns.ts`), by the processor time that each
  * server takes for a request, which is what counts on a busy machine, and by requests a second. Delay is an open loop: 200
  * requests a second, spaced at random, because evenly spaced requests or bursts would measure their own pattern. Memory is that
- * of the command, after `npm run build`, with 500 open streams and 1,000 calls that wait;
- * `NODE_OPTIONS=--max-semi-space-size=8` is what the systemd unit and the container set.
+ * of the installed command, after `npm run build`, with 500 open streams and 1,000 calls that wait.
  *
  *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10] [--cells w4,w100,spread,burst]
  */
@@ -184,7 +183,7 @@ for (const child of children.splice(0)) child.kill()
 // Memory
 // ---------------------------------------------------------------------------
 
-const command = join(import.meta.dirname, "../packages/cli/dist/bin.js")
+const command = join(import.meta.dirname, "../packages/cli/dist/entry.js")
 
 const memoryOf = ({ child }: Server): number =>
   Math.round(Number(execFileSync("ps", ["-o", "rss=", "-p", String(child.pid)], { encoding: "utf8" })) / 1_024)
