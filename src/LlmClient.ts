@@ -192,14 +192,14 @@ const countWith = (
 
 /** A call as the governor gets it. */
 const describeFor = (
-  { places, provider }: Destination,
+  { fields, places, provider }: Destination,
   params: LlmProvider.StreamParams,
   inputTokens: number | undefined,
   kind: string | undefined
 ): Governor.Call => {
   const { bytes, continues, fast, maxTokens, priceFactor, stored, textBytes, thinking, tier } = describe(params, route)!
   return {
-    countTokens: bytes < minCountedBytes || places !== undefined ? undefined : countWith(provider, params),
+    countTokens: bytes < minCountedBytes ? undefined : countWith(provider, { ...params, ...fields }),
     model: params.model,
     kind,
     bytes,

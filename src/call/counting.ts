@@ -27,6 +27,12 @@ const maxAtOnce = 16
 const firstPauseMillis = 60_000
 const maxPauseMillis = 3_600_000
 
+/** A queue in which a call waits, with what is known of the call there. */
+interface CountedWait {
+  readonly pool: PoolRecord
+  known: KnownCall
+}
+
 /** A call at one of its attempts, as far as counting is concerned. */
 interface CountedCall {
   readonly call: Call
@@ -36,8 +42,6 @@ interface CountedCall {
     readonly counter: PromptCounter | undefined
     readonly estimator: Estimator.Estimator["Service"]
   }
-  readonly pool: PoolRecord
-  known: KnownCall
   /** The tokens of its prompt, once they are counted. */
   counted: number | undefined
 }
@@ -49,15 +53,19 @@ export class PromptCounter {
   private pausedUntil = -Infinity
 
   /** Whether to count the prompt of a call. */
-  isWorth({ call, known, now, parts }: CountedCall): boolean {
+  isWorth({ call, now, parts }: CountedCall, { known }: CountedWait): boolean {
     if (known.inputTokens !== undefined || call.stored === true) return false
     if (this.running >= maxAtOnce || now < this.pausedUntil) return false
     return Estimating.uncertainty(parts.estimator.estimate, known) >= minError
   }
 
   /** Counts a prompt, so that its estimate and those of others are made anew. */
-  count(call: CountedCall, counted: Effect.Effect<number, unknown>): Effect.Effect<void> {
-    const { parts, pool } = call
+  count(
+    call: CountedCall,
+    waits: ReadonlyArray<CountedWait>,
+    counted: Effect.Effect<number, unknown>
+  ): Effect.Effect<void> {
+    const { budget, estimator } = call.parts
     const begun = Effect.suspend(() => {
       this.running++
       return Effect.exit(Effect.timeout(Effect.interruptible(counted), patience))
@@ -67,17 +75,19 @@ export class PromptCounter {
       if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) return Effect.void
       const tokens = Exit.isSuccess(exit) ? exit.value : undefined
       const isCounted = isAmount(tokens) && tokens > 0
-      pool.counts.counted(1, isCounted ? "counted" : "failed")
+      waits[0]!.pool.counts.counted(1, isCounted ? "counted" : "failed")
       this.failures = isCounted ? 0 : this.failures + 1
       if (!isCounted) {
         this.pausedUntil = call.now + Math.min(maxPauseMillis, firstPauseMillis * this.failures)
         return Effect.void
       }
-      Estimating.counted(parts.estimator.learn, call.known, tokens)
       call.counted = tokens
-      call.known = { ...call.known, inputTokens: tokens }
-      // The pool looks at its first call again.
-      return parts.budget.observe({ dimensions: {}, pool: pool.name })
+      for (const wait of waits) {
+        Estimating.counted(estimator.learn, wait.known, tokens)
+        wait.known = { ...wait.known, inputTokens: tokens }
+      }
+      // Each pool looks at its first call again.
+      return Effect.forEach(waits, ({ pool }) => budget.observe({ dimensions: {}, pool: pool.name }), { discard: true })
     })
     return Effect.ensuring(
       concluded,
@@ -86,13 +96,19 @@ export class PromptCounter {
   }
 }
 
-/** Counts the prompt of a call as long as the call waits. A call that need not wait counts nothing. */
-export const whileWaiting = <A, E, R>(call: CountedCall, waiting: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+/** Counts the prompt of a call as long as the call waits in queues. A call that need not wait counts nothing. */
+export const whileWaiting = <A, E, R>(
+  call: CountedCall,
+  waits: ReadonlyArray<CountedWait>,
+  waiting: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
   const { countTokens } = call.call
   const { counter } = call.parts
-  if (countTokens === undefined || call.known.bytes < minCountedBytes || counter?.isWorth(call) !== true) return waiting
+  const [first] = waits
+  if (countTokens === undefined || first!.known.bytes < minCountedBytes) return waiting
+  if (counter?.isWorth(call, first!) !== true) return waiting
   // It begins in a later task, and is interrupted before that if the call is admitted at once.
-  return Effect.flatMap(Effect.forkDetach(counter.count(call, countTokens)), (fiber) =>
+  return Effect.flatMap(Effect.forkDetach(counter.count(call, waits, countTokens)), (fiber) =>
     Effect.ensuring(
       waiting,
       Effect.sync(() => fiber.interruptUnsafe())

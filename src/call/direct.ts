@@ -89,7 +89,7 @@ const asked = (
     call.entry = answer
     if (answer.isOpen) return admit(answer)
   }
-  const waiting = answer instanceof Entry ? Counting.whileWaiting(call, awaited(answer, context)) : answer
+  const waiting = answer instanceof Entry ? Counting.whileWaiting(call, [call], awaited(answer, context)) : answer
   return Effect.matchEffect(waiting, {
     onSuccess: (entry) => Effect.succeed(admit(entry)),
     onFailure: (error) => {

@@ -246,7 +246,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { pool } = this
     this.estimate = estimate
     // The effect that counts a prompt keeps it in memory, and reading the answer may take long.
-    if (this.call.countTokens !== undefined) this.original = this.call = { ...this.call, countTokens: undefined }
+    if (this.call.countTokens !== undefined) this.call = { ...this.call, countTokens: undefined }
+    if (this.original.countTokens !== undefined) this.original = { ...this.original, countTokens: undefined }
     this.phase = "admitted"
     this.limit = undefined
     this.queued += millis

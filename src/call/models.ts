@@ -68,7 +68,8 @@ export interface Call extends Omit<Estimator.Call, "pool" | "kind" | "together">
   readonly places?: CallPlaces | undefined
   /**
    * Counts the tokens of the prompt at the provider. It runs while the call waits, if the prompt is large and its estimate
-   * uncertain, and is interrupted when the call is sent. See `countPrompts` of {@link Options}.
+   * uncertain, and is interrupted when the call is sent. See `countPrompts` of {@link Options}. With `places`, it counts at the first
+   * of them, and does not run for calls that must not go there.
    *
    * @default none: the prompt is estimated from `bytes`
    * @since 0.4.0

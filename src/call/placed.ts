@@ -9,23 +9,19 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
 import type { Claim } from "../budget/models.ts"
 import { millisOf } from "../domain/input/checks.ts"
-import * as Amounts from "../domain/amounts.ts"
-import * as PriceTable from "../domain/prices.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
 import { type Candidate, chosen, inOrder, minStay } from "./places/choice.ts"
 import type { ConversationHome } from "./places/memory.ts"
-import type { CallPlace } from "./places/models.ts"
 import type { PlacedBecause, Placement } from "./places/placement.ts"
+import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
-import type { GovernorParts } from "./parts.ts"
 import type { Restore } from "./models.ts"
-import { callAt, conversationOf, type Reserving } from "./place.ts"
-import type { PoolRecord } from "./pool.ts"
+import { type Located, locate } from "./located.ts"
+import { conversationOf, type Reserving } from "./place.ts"
 import * as Usage from "./usage.ts"
 
 export type CallError = LlmError | Budget.BudgetError
@@ -35,80 +31,10 @@ interface AdmissionSteps {
   readonly pay: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<void, CallError>
   readonly foresee: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<Budget.Foreseen>
   readonly reserve: (
-    at: Reserving,
-    estimate: Limits.Estimate,
+    at: Located,
     claim: Claim | undefined
   ) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>
   readonly refusalOf: (error: Budget.BudgetError) => CallError
-}
-
-// -----------------------------------------------------------------------------
-// Places
-// -----------------------------------------------------------------------------
-
-/** A place that can take the call, with the call as it is there, and what it would reserve. */
-interface Located extends Reserving {
-  readonly index: number
-  readonly place: CallPlace
-  readonly estimate: Limits.Estimate
-  /** The tokens that it reads from the cache there. */
-  readonly cached: number
-}
-
-const locate = Effect.fnUntraced(function* (
-  governed: GovernedCall,
-  placement: Placement,
-  index: number,
-  home: ConversationHome | undefined
-) {
-  const { agent, parts } = governed
-  const place = placement.places[index]!
-  const call = callAt(governed.original, place)
-  const accounting = call.accounting ?? parts.accounting
-  const pool = parts.pools.of(parts.budget, accounting, call)
-  const listed = place.price ?? PriceTable.find(place.model, parts.prices)
-  const price = listed === undefined ? undefined : PriceTable.charged(listed, call)
-  const known = Usage.known(call, agent, pool, parts.conversations)
-  if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
-  const learned = yield* parts.estimator.estimate(known)
-  const expected = Usage.expected({ accounting, known, estimate: learned })
-  const cached = home?.place === place.name ? cachedAt(governed, pool, expected, home) : 0
-  // What another place has cached counts in full here.
-  const inputTokens = Amounts.promptTokens(expected) - cached
-  const isLearned = home === undefined || cached === expected.cacheReadTokens
-  const estimate = isLearned
-    ? learned
-    : accounting.estimate({
-        inputTokens,
-        cachedTokens: cached,
-        outputTokens: expected.outputTokens,
-        maxTokens: known.maxTokens
-      })
-  const at: Located = { index, place, call, accounting, pool, price, known, cached, estimate }
-  return at
-})
-
-/** What a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
-const cachedAt = (
-  { parts: { memory } }: GovernedCall,
-  pool: PoolRecord,
-  expected: Accounting.Actual,
-  { prompt }: ConversationHome
-): number => {
-  const { cacheReadTokens = 0 } = expected
-  const last = memory.caches(pool.name) ? prompt : 0
-  return Math.min(Amounts.promptTokens(expected), Math.max(cacheReadTokens, last))
-}
-
-/** Applies the limits of a place to its pool, once. */
-const limited = (
-  { budget, memory }: GovernorParts,
-  { account, kind, name }: PoolRecord,
-  limits: Limits.Limits
-): Effect.Effect<void> => {
-  if (!memory.isNewLimit(name, limits)) return Effect.void
-  // A prediction opens the pool.
-  return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
 }
 
 // -----------------------------------------------------------------------------
@@ -285,7 +211,7 @@ const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
   const claim = located.length > 1 ? { isTaken: false } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.andThen(restore(race.joined(at)), restore(steps.reserve(at, at.estimate, claim))).pipe(
+      restore(Effect.flatMap(race.joined(at), () => steps.reserve(at, claim))).pipe(
         Effect.map((reserved) => {
           const won = { at, reserved }
           admitted.push(won)
@@ -322,7 +248,10 @@ export const admitted = Effect.fnUntraced(function* (
   yield* steps.pay(...dearest(located))
   const race = new Race(call, placement, steps, located, home)
   yield* restore(race.review)
-  const { at, reserved } = yield* Effect.catch(raced(race, steps, restore), (error) => {
+  const racing = raced(race, steps, restore)
+  // Prompts are counted at the first place, unless the call must not go there.
+  const counting = located[0]!.index === 0 ? Counting.whileWaiting(call, located, racing) : racing
+  const { at, reserved } = yield* Effect.catch(counting, (error) => {
     const all = [...race.refusals.values()]
     const isOne = all.length === 1 && placement.closed.length === 0
     const isAllWaiting = all.length > 0 && all.every(({ reason }) => reason._tag === "WaitTooLong")

@@ -150,9 +150,7 @@ const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Sc
 const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[2] => ({
   pay: (at, estimate) => paid(call, at, estimate, restore),
   foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
-  reserve: (at, estimate, claim) =>
-    // A place may have estimated a prompt that no cache has, which the estimator does not know.
-    reserve(call, at, estimate, restore, undefined, claim),
+  reserve: (at, claim) => reserve(call, at, at.estimate, restore, at.revise, claim),
   refusalOf: (error) => refusalFor(call, error, call.from)
 })
 
@@ -203,7 +201,7 @@ const reserveHere = (
   const since = call.now
   const revise = Estimating.revision(call.parts.estimator.estimate, call, estimate)
   const reserving = reserve(call, call, estimate, restore, revise)
-  return Effect.mapBoth(Counting.whileWaiting(call, reserving), {
+  return Effect.mapBoth(Counting.whileWaiting(call, [call], reserving), {
     onSuccess: (reservation) => {
       if (call.placement !== undefined) stay(call.placement, call)
       call.receive(reservation)

@@ -46,6 +46,29 @@ describe("Counting a prompt", () => {
     }).pipe(Effect.provide(governed()), Effect.scoped)
   )
 
+  it.effect("lets a call with several places go where it fits, and asks only the first of them", () => {
+    const places = ["a", "b"].map((name) => ({ name, model: "m", limits }))
+    const placed = { ...call, places: { places } }
+    const running = Effect.gen(function* () {
+      const { pools } = yield* (yield* Budget.TokenBudget).status
+      return Object.values(pools).reduce((sum, { inFlight }) => sum + inFlight, 0)
+    })
+    return Effect.gen(function* () {
+      for (const inputTokens of [50_000, 70_000]) yield* start(ask(undefined, { ...placed, inputTokens }))
+      yield* TestClock.adjust(1)
+      // The count must not be sent to a place where the call may not go.
+      const elsewhere = Governor.Governor.use((governor) =>
+        governor.run({ ...placed, countTokens: Effect.die("counted") }, () => Effect.never, { places: ["b"] })
+      )
+      yield* start(elsewhere)
+      yield* start(ask(Effect.delay(Effect.succeed(40_000), 300), placed))
+      yield* TestClock.adjust(299)
+      assert.strictEqual(yield* running, 2)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* running, 3)
+    }).pipe(Effect.provide(governed()))
+  })
+
   it.effect("teaches how many tokens a byte makes, for the calls that were not counted", () =>
     Effect.gen(function* () {
       yield* half

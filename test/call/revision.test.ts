@@ -77,6 +77,19 @@ describe("A waiting call", () => {
     }).pipe(Effect.provide(governed()), Effect.provideService(References.MinimumLogLevel, "None"))
   )
 
+  it.effect("is admitted by what was taught at any of its places", () =>
+    Effect.gen(function* () {
+      const places = ["a", "b"].map((name) => ({ name, model: "m", limits }))
+      const of = { ...call, places: { places } }
+      const fibers = yield* Effect.replicateEffect(start(ask(1_000, 1_000, of)), 6)
+      yield* TestClock.adjust(900)
+      const { pools } = yield* (yield* Budget.TokenBudget).status
+      for (const name of ["a", "b"]) assert.include(pools[name], { inFlight: 1, queued: 4 })
+      yield* TestClock.adjust(1_300)
+      assert.deepStrictEqual(fibers.map(isDone), [true, true, true, true, true, true])
+    }).pipe(Effect.provide(governed()))
+  )
+
   it.effect("holds the estimate with which it was admitted", () =>
     Effect.gen(function* () {
       const { reserve } = yield* Budget.TokenBudget

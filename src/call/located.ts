@@ -1,0 +1,106 @@
+/** A call as each of its places would take it: the pool, the price, and the estimate there. */
+import * as Effect from "effect/Effect"
+import type * as Accounting from "../Accounting.ts"
+import * as Amounts from "../domain/amounts.ts"
+import * as Estimating from "../domain/estimating.ts"
+import * as PriceTable from "../domain/prices.ts"
+import type * as Limits from "../Limits.ts"
+import type { GovernedCall } from "./governedCall.ts"
+import type { GovernorParts } from "./parts.ts"
+import { callAt, type Reserving } from "./place.ts"
+import type { ConversationHome } from "./places/memory.ts"
+import type { CallPlace } from "./places/models.ts"
+import type { Placement } from "./places/placement.ts"
+import type { PoolRecord } from "./pool.ts"
+import * as Usage from "./usage.ts"
+
+/** A call at a place, before it is estimated. */
+interface Locating extends Reserving {
+  readonly index: number
+  readonly place: CallPlace
+  known: Usage.KnownCall
+}
+
+/** What a call would reserve at a place. */
+interface Estimated {
+  estimate: Limits.Estimate
+  /** The tokens that it reads from the cache there. */
+  cached: number
+}
+
+/** A place that can take a call, with the call as it is there. */
+export interface Located extends Locating, Estimated {
+  /** Estimates the call again; undefined if nothing was learned, or if the estimator may take time. */
+  readonly revise: (() => Limits.Estimate | undefined) | undefined
+}
+
+/** The call at a place. */
+export const locate = Effect.fnUntraced(function* (
+  governed: GovernedCall,
+  placement: Placement,
+  index: number,
+  home: ConversationHome | undefined
+): Effect.fn.Return<Located> {
+  const { agent, parts } = governed
+  const place = placement.places[index]!
+  const call = callAt(governed.original, place)
+  const accounting = call.accounting ?? parts.accounting
+  const pool = parts.pools.of(parts.budget, accounting, call)
+  const listed = place.price ?? PriceTable.find(place.model, parts.prices)
+  const price = listed === undefined ? undefined : PriceTable.charged(listed, call)
+  const given = Usage.known(call, agent, pool, parts.conversations)
+  const known = { ...given, inputTokens: governed.counted ?? given.inputTokens }
+  if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
+  const learned = yield* parts.estimator.estimate(known)
+  const at: Locating = { index, place, call, accounting, pool, price, known }
+  const located = Object.assign(at, estimated(governed, at, learned, home))
+  const again = Estimating.revision(parts.estimator.estimate, located, learned)
+  const revise = (): Limits.Estimate | undefined => {
+    const next = again?.()
+    return next && Object.assign(located, estimated(governed, located, next, home)).estimate
+  }
+  return Object.assign(located, { revise: again && revise })
+})
+
+/** What a call reserves at a place, given what the estimator has learned. That does not know that another place has the cache. */
+const estimated = (
+  governed: GovernedCall,
+  { accounting, known, place, pool }: Locating,
+  learned: Limits.Estimate,
+  home: ConversationHome | undefined
+): Estimated => {
+  const expected = Usage.expected({ accounting, known, estimate: learned })
+  const cached = home?.place === place.name ? cachedAt(governed, pool, expected, home) : 0
+  if (home === undefined || cached === expected.cacheReadTokens) return { cached, estimate: learned }
+  const estimate = accounting.estimate({
+    // What another place has cached counts in full here.
+    inputTokens: Amounts.promptTokens(expected) - cached,
+    cachedTokens: cached,
+    outputTokens: expected.outputTokens,
+    maxTokens: known.maxTokens
+  })
+  return { cached, estimate }
+}
+
+/** What a call reads from the cache at the place of its conversation: at least its last prompt, if the provider caches. */
+const cachedAt = (
+  { parts: { memory } }: GovernedCall,
+  pool: PoolRecord,
+  expected: Accounting.Actual,
+  { prompt }: ConversationHome
+): number => {
+  const { cacheReadTokens = 0 } = expected
+  const last = memory.caches(pool.name) ? prompt : 0
+  return Math.min(Amounts.promptTokens(expected), Math.max(cacheReadTokens, last))
+}
+
+/** Applies the limits of a place to its pool, once. */
+const limited = (
+  { budget, memory }: GovernorParts,
+  { account, kind, name }: PoolRecord,
+  limits: Limits.Limits
+): Effect.Effect<void> => {
+  if (!memory.isNewLimit(name, limits)) return Effect.void
+  // A prediction opens the pool.
+  return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
+}
