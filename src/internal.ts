@@ -39,10 +39,13 @@ export { at, isRecord, parseJson } from "./protocol/json.ts"
 export { maxValues, mostValues, ValueCounter } from "./protocol/jsonValues.ts"
 export { type Match, matches, pathOf } from "./protocol/protocol.ts"
 export { type RefusalResponse, statusOf } from "./protocol/refusal.ts"
+export { nameOf as ledgerOf } from "./sharing/ledgerText.ts"
 export { checks as storeChecks } from "./sharing/models.ts"
 export {
+  capOf as sharedCapOf,
   type DimensionStatus,
   type ProcessStatus,
+  type SharedCapStatus,
   type SharedPoolStatus,
   statusOf as sharedStatusOf
 } from "./sharing/status.ts"

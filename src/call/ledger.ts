@@ -8,7 +8,7 @@
 import * as Clock from "effect/Clock"
 import { FairQueue, type Flow, type Queued } from "../admission/fairQueue.ts"
 import type { Wake } from "../budget/waker.ts"
-import { type CapInUnits, type Kept, nextEnd, perDollar, spent } from "../domain/spending/ledger.ts"
+import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger.ts"
 import type { Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
@@ -284,19 +284,6 @@ export class RunningLedger {
       this.lookedAt = port.now()
       port.transact(() => undefined)
     }
-    const { state } = port
-    const account = Ledgers.accountOf(state)
-    const utc = Ledgers.utcAt(state, port.now())
-    const gone = spent(account, utc)
-    const { limit, period } = state.config
-    return {
-      spent: gone / perDollar,
-      total: account.total / perDollar,
-      held: Ledgers.held(state) / perDollar,
-      limit: limit === Infinity ? undefined : limit / perDollar,
-      left: limit === Infinity ? undefined : Math.max(0, limit - gone) / perDollar,
-      until: nextEnd(account, period, utc),
-      unpriced
-    }
+    return { ...Ledgers.statusOf(port.state, port.now()), unpriced }
   }
 }

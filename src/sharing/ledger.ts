@@ -6,6 +6,7 @@
  * are merged without counting anything twice. What a dead process held counts as spent.
  */
 import type { Blocked } from "../admission/blocked.ts"
+import type { Status } from "../domain/spending/models.ts"
 import * as Ledger from "../domain/spending/ledger.ts"
 import * as State from "./state.ts"
 import type { Member, PartTimes, Shared } from "./state.ts"
@@ -95,6 +96,23 @@ export const held = (state: LedgerState): number => {
   let sum = 0
   for (const id in state.members) sum += state.members[id]!.held
   return sum
+}
+
+/** The state in dollars. */
+export const statusOf = (state: LedgerState, now: number): Omit<Status, "unpriced"> => {
+  const { perDollar } = Ledger
+  const account = accountOf(state)
+  const utc = utcAt(state, now)
+  const gone = Ledger.spent(account, utc)
+  const { limit, period } = state.config
+  return {
+    spent: gone / perDollar,
+    total: account.total / perDollar,
+    held: held(state) / perDollar,
+    limit: limit === Infinity ? undefined : limit / perDollar,
+    left: limit === Infinity ? undefined : Math.max(0, limit - gone) / perDollar,
+    until: Ledger.nextEnd(account, period, utc)
+  }
 }
 
 const isSilent = ({ at, part }: LedgerMember, now: number): boolean =>

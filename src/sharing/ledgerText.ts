@@ -18,6 +18,10 @@ const prefix = "ledger:"
 /** The key of a ledger in a store. */
 export const keyOf = (name: string): string => `${prefix}${name}`
 
+/** The name of the ledger of a key; undefined if it is the key of something else. */
+export const nameOf = (key: string): string | undefined =>
+  key.startsWith(prefix) ? key.slice(prefix.length) : undefined
+
 /** How far from the epoch a clock can be, in milliseconds: 3,000 years. */
 const maxOffset = 2e14
 /** The most parts that an account has: those of a window, and some from an earlier period. */

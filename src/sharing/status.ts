@@ -1,11 +1,14 @@
 /**
- * The state of a shared pool, in plain numbers.
+ * The states of shared pools and ledgers, in plain numbers.
  */
 import type { Stored } from "./models.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { type DimensionStatus, dimensionsOf } from "../pacing/status.ts"
 import * as Members from "./members.ts"
+import * as Ledger from "./ledger.ts"
+import { ledgers } from "./ledgers.ts"
+import * as LedgerText from "./ledgerText.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
@@ -46,6 +49,45 @@ export interface SharedPoolStatus {
   readonly processes: ReadonlyArray<ProcessStatus>
   /** Why the stored state cannot be read. Nothing else is known in that case: delete the key of the pool. */
   readonly damaged?: string | undefined
+}
+
+/**
+ * A cap in dollars that processes share. If the store has no clock, this is its state at the last commit of any process.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface SharedCapStatus {
+  /** The name of the purse, or the id of the cap of a gateway. */
+  readonly cap: string
+  /** What was spent in the period of the cap. */
+  readonly spent: number
+  /** What is reserved for running calls. */
+  readonly held: number
+  /** The cap; undefined if the purse only counts. */
+  readonly limit: number | undefined
+  /** When the period ends, or the first part of its window, in milliseconds since the epoch; undefined if never. */
+  readonly until: number | undefined
+  /** Why the stored state cannot be read. Nothing else is known in that case. */
+  readonly damaged?: string | undefined
+}
+
+/** The status of a ledger from its stored state; `undefined` if the key is that of something else. */
+export const capOf = (key: string, { ageMillis = 0, utc, value }: Stored): SharedCapStatus | undefined => {
+  const cap = LedgerText.nameOf(key)
+  if (cap === undefined) return undefined
+  let state: Ledger.LedgerState
+  try {
+    state = LedgerText.decode(value)
+  } catch (error) {
+    const damaged = error instanceof Error ? error.message : String(error)
+    return { cap, spent: 0, held: 0, limit: undefined, until: undefined, damaged }
+  }
+  const time = state.time + Math.max(0, ageMillis)
+  // What dead processes held counts as spent.
+  ledgers.absorb(state, { utc: utc ?? Ledger.utcAt(state, time) }, time)
+  const { held, limit, spent, until } = Ledger.statusOf(state, time)
+  return { cap, spent, held, limit, until }
 }
 
 /** The status of a pool from its stored state; `undefined` if it is the state of another version. */

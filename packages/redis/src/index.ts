@@ -44,7 +44,14 @@ import { Input, storeChecks } from "floodgate/internal"
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
-export { type DimensionStatus, type ProcessStatus, type SharedPoolStatus, status } from "./status.ts"
+export {
+  caps,
+  type DimensionStatus,
+  type ProcessStatus,
+  type SharedCapStatus,
+  type SharedPoolStatus,
+  status
+} from "./status.ts"
 
 /**
  * Which processes share a budget, and how.

@@ -1,11 +1,11 @@
-/** Reads the shared pools in Redis, without changing them. */
+/** Reads the shared pools and caps in Redis, without changing them. */
 import * as Effect from "effect/Effect"
-import type { StoreError } from "floodgate/BudgetStore"
-import { type SharedPoolStatus, sharedStatusOf } from "floodgate/internal"
+import type { Stored, StoreError } from "floodgate/BudgetStore"
+import { ledgerOf, sharedCapOf, type SharedCapStatus, type SharedPoolStatus, sharedStatusOf } from "floodgate/internal"
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
-export type { DimensionStatus, ProcessStatus, SharedPoolStatus } from "floodgate/internal"
+export type { DimensionStatus, ProcessStatus, SharedCapStatus, SharedPoolStatus } from "floodgate/internal"
 
 /**
  * The Redis server, and the prefix of the pools.
@@ -19,17 +19,27 @@ type StatusOptions = {
   readonly prefix?: string | undefined
 }
 
-const look = Effect.fnUntraced(function* (client: RedisClient.RedisConnection, prefix: string) {
+/** Shows up to `max` of the states under a prefix, and says how many there are: those of ledgers, or all others. */
+const look = Effect.fnUntraced(function* <A>(
+  { prefix = "floodgate", url }: StatusOptions,
+  isLedger: boolean,
+  show: (name: string, stored: Stored) => A | undefined,
+  max = Infinity
+) {
+  const client = yield* RedisClient.connect(url)
   const store = RedisStore.make(prefix, client.send)
-  const pools: Array<SharedPoolStatus> = []
-  for (const key of [...(yield* client.keys(RedisStore.pattern(prefix)))].sort()) {
-    const name = RedisStore.nameOf(prefix, key)
-    const stored = name === undefined ? undefined : yield* store.read(name)
-    const pool = stored === undefined ? undefined : sharedStatusOf(name!, stored)
-    if (pool !== undefined) pools.push(pool)
+  const keys = yield* client.keys(RedisStore.pattern(prefix))
+  const names = keys
+    .flatMap((key) => RedisStore.nameOf(prefix, key) ?? [])
+    .filter((name) => (ledgerOf(name) !== undefined) === isLedger)
+  const found: Array<A> = []
+  for (const name of names.sort().slice(0, max)) {
+    const stored = yield* store.read(name)
+    const shown = stored && show(name, stored)
+    if (shown !== undefined) found.push(shown)
   }
-  return pools
-})
+  return { found, count: names.length }
+}, Effect.scoped)
 
 /**
  * All pools under a prefix: their levels, and what each process holds and waits for. It only reads.
@@ -50,6 +60,36 @@ const look = Effect.fnUntraced(function* (client: RedisClient.RedisConnection, p
  * @since 0.1.0
  */
 export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
-  Effect.scoped(
-    Effect.flatMap(RedisClient.connect(options.url), (client) => look(client, options.prefix ?? "floodgate"))
-  )
+  Effect.map(look(options, false, sharedStatusOf), ({ found }) => found)
+
+/** How many caps are read, because callers of a gateway can invent agents, and each has a cap. */
+const maxCaps = 1_000
+
+/** The part of a cap that is used. */
+const usedOf = ({ held, limit = Infinity, spent }: SharedCapStatus): number => (spent + held) / limit
+
+/**
+ * The caps in dollars under a prefix, those that are used most first, and how many were left out. It only reads, at most 1,000 of them.
+ *
+ * **Example** (What is left of each cap)
+ *
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import * as FloodgateRedis from "@floodgate/redis"
+ *
+ * const program = Effect.gen(function* () {
+ *   const { caps } = yield* FloodgateRedis.caps({ url: "redis://127.0.0.1:6379" })
+ *   for (const { cap, limit, spent } of caps) yield* Effect.log(`${cap}: $${spent} of $${limit}`)
+ * })
+ * ```
+ *
+ * @category combinators
+ * @since 0.4.0
+ */
+export const caps = (
+  options: StatusOptions
+): Effect.Effect<{ readonly caps: ReadonlyArray<SharedCapStatus>; readonly more: number }, StoreError> =>
+  Effect.map(look(options, true, sharedCapOf, maxCaps), ({ count, found }) => ({
+    caps: found.sort((a, b) => usedOf(b) - usedOf(a)),
+    more: Math.max(0, count - maxCaps)
+  }))

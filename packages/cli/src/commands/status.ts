@@ -1,4 +1,4 @@
-/** `floodgate status`: shows a budget in Redis, and what each process holds of it. */
+/** `floodgate status`: shows a budget in Redis, what each process holds of it, and the caps in dollars. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
@@ -7,6 +7,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Terminal from "effect/Terminal"
 import { Words } from "floodgate/internal"
+import type { StoreError } from "floodgate/BudgetStore"
 import * as Limits from "floodgate/Limits"
 import * as FloodgateRedis from "@floodgate/redis"
 import * as Flags from "./flags.ts"
@@ -30,9 +31,23 @@ const flags = {
 // -----------------------------------------------------------------------------
 
 type SharedPools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
+type SharedCaps = ReadonlyArray<FloodgateRedis.SharedCapStatus>
+
+/** What processes share in Redis. */
+interface SharedState {
+  readonly pools: SharedPools
+  readonly caps: SharedCaps
+  /** How many caps were not read. */
+  readonly moreCaps: number
+}
+
+/** How many caps are shown as text. */
+const maxShown = 20
 
 /** The status as `--json` prints it. `null` stands for infinite and missing values. */
-const toJson = (pools: SharedPools) => ({
+const toJson = ({ caps, moreCaps, pools }: SharedState) => ({
+  caps: caps.map(({ limit = null, until = null, ...cap }) => ({ ...cap, limit, until })),
+  moreCaps,
   pools: pools.map(({ pause = null, processes, ...pool }) => ({
     ...pool,
     pause,
@@ -62,8 +77,34 @@ const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): Readonl
   return aligned([heads, ...rows])
 }
 
+const capHeads = ["cap", "spent", "reserved", "of", "until"]
+
+const capLines = ({ caps, moreCaps }: SharedState): ReadonlyArray<string> => {
+  const rows = caps
+    .filter(({ damaged }) => damaged === undefined)
+    .map(({ cap, held, limit, spent, until }) => [
+      oneLine(cap),
+      Words.dollars(spent),
+      Words.dollars(held),
+      limit === undefined ? "no cap" : Words.dollars(limit),
+      until === undefined ? "-" : new Date(until).toISOString()
+    ])
+  const damaged = caps.flatMap(({ cap, damaged }) => (damaged === undefined ? [] : [{ cap, damaged }]))
+  const more = moreCaps + Math.max(0, rows.length - maxShown)
+  return [
+    ...(rows.length === 0 ? [] : aligned([capHeads, ...rows.slice(0, maxShown)])),
+    ...(more === 0 ? [] : [`and ${more} more`]),
+    ...damaged.slice(0, maxShown).map(({ cap, damaged }) => `cap ${oneLine(cap)} cannot be read: ${oneLine(damaged)}`)
+  ]
+}
+
 /** The status in lines of text. */
-const lines = (pools: SharedPools): ReadonlyArray<string> =>
+const lines = (state: SharedState): ReadonlyArray<string> => {
+  const [pools, caps] = [poolLines(state.pools), capLines(state)]
+  return [...pools, ...(pools.length > 0 && caps.length > 0 ? [""] : []), ...caps]
+}
+
+const poolLines = (pools: SharedPools): ReadonlyArray<string> =>
   pools.flatMap((pool, index) => {
     const { damaged, dimensions, pool: name, processes } = pool
     const apart = index === 0 ? [] : [""]
@@ -95,27 +136,34 @@ export const statusCommand = Command.make(
   flags,
   Effect.fnUntraced(function* ({ json, redis: url, redisPrefix: prefix, watch }) {
     const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
-    const picture = (pools: SharedPools): ReadonlyArray<string> => (pools.length === 0 ? [nothing] : lines(pools))
+    const picture = (state: SharedState): ReadonlyArray<string> => {
+      const shown = lines(state)
+      return shown.length === 0 ? [nothing] : shown
+    }
     const explained = Redis.explained(url)
+    const look: Effect.Effect<SharedState, StoreError> = Effect.map(
+      Effect.all([FloodgateRedis.status({ url, prefix }), FloodgateRedis.caps({ url, prefix })]),
+      ([pools, { caps, more }]) => ({ pools, caps, moreCaps: more })
+    )
     if (!watch) {
-      const pools = yield* Effect.mapError(FloodgateRedis.status({ url, prefix }), explained)
-      return yield* json ? Print.json(toJson(pools), 2) : Print.out(picture(pools).join("\n"))
+      const state = yield* Effect.mapError(look, explained)
+      return yield* json ? Print.json(toJson(state), 2) : Print.out(picture(state).join("\n"))
     }
     const terminal = yield* Terminal.Terminal
     const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
     const painter = Painter.make(terminal)
-    const show = (pools: SharedPools) => {
-      if (json) return Print.json(toJson(pools))
-      if (!canAnimate) return Print.out(`${picture(pools).join("\n")}\n`)
+    const show = (state: SharedState) => {
+      if (json) return Print.json(toJson(state))
+      if (!canAnimate) return Print.out(`${picture(state).join("\n")}\n`)
       return Effect.flatMap(Painter.sizeOf(terminal), ({ columns, rows }) =>
         painter.draw(
-          picture(pools)
+          picture(state)
             .slice(0, rows - 1)
             .map((line) => fit(line, columns - 1))
         )
       )
     }
-    const changes = Stream.fromEffectSchedule(FloodgateRedis.status({ url, prefix }), Schedule.spaced("1 second"))
+    const changes = Stream.fromEffectSchedule(look, Schedule.spaced("1 second"))
     return yield* Stream.runForEach(changes, show).pipe(
       Effect.mapError(explained),
       Effect.ensuring(canAnimate && !json ? painter.end : Effect.void)
@@ -123,7 +171,7 @@ export const statusCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Shows a budget that processes share in Redis: what is left of each limit, and for each process its calls in flight, what they hold, and what the first waiting call needs. It changes nothing."
+    "Shows a budget that processes share in Redis: what is left of each limit, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. It changes nothing."
   ),
   Command.withShortDescription("Shows what each process holds of a budget in Redis"),
   Command.withExamples([

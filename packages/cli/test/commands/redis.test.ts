@@ -1,8 +1,10 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Budget from "floodgate/Budget"
 import * as FloodgateRedis from "@floodgate/redis"
+import * as Spending from "floodgate/Spending"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -10,6 +12,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { root } from "../../../../test/support/modules.ts"
+import { paying } from "../../../../test/support/paying.ts"
 import * as Redis from "../../../redis/test/server.ts"
 
 // Real processes and a real server. Every wait is for a line or an exit, never for a time.
@@ -152,6 +155,53 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     }
     assert.deepStrictEqual((await status()).pools[0]!.processes, [])
   }, 90_000)
+
+  it("shows the caps in dollars, those that are used most first, as lines and as JSON", async () => {
+    const args = ["status", "--redis", server.url, "--redis-prefix", "caps"]
+    const store = FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "caps" })
+    const look = async () => JSON.parse((await floodgate([...args, "--json"]).exit).out)
+    await Effect.gen(function* () {
+      const research = yield* Spending.open("research", { dollars: 10, per: "day" })
+      const search = yield* Spending.open("search", { dollars: 1 })
+      yield* Spending.open("counts")
+      yield* paying(research, 4, 2.5, 0)
+      yield* paying(search, 1, 0.5, 0)
+      const running = yield* Effect.forkChild(paying(research, 4, 0, 60_000))
+      yield* Effect.promise(async () => {
+        for (;;) {
+          const { caps, moreCaps, pools } = await look()
+          if (
+            caps.length < 3 ||
+            caps.some(({ cap, held }: { cap: string; held: number }) => cap === "research" && held === 0)
+          ) {
+            continue
+          }
+          assert.deepStrictEqual([pools, moreCaps], [[], 0])
+          const midnight = (Math.floor(Date.now() / 86_400_000) + 1) * 86_400_000
+          assert.deepStrictEqual(caps, [
+            { cap: "research", spent: 2.5, held: 4, limit: 10, until: midnight },
+            { cap: "search", spent: 0.5, held: 0, limit: 1, until: null },
+            { cap: "counts", spent: 0, held: 0, limit: null, until: null }
+          ])
+          break
+        }
+        const { code, out } = await floodgate(args).exit
+        assert.strictEqual(code, 0)
+        assert.match(
+          out,
+          /^cap +spent +reserved +of +until\nresearch +\$2\.50 +\$4\.00 +\$10\.00 +20\d\d-\d\d-\d\dT00:00:00\.000Z\nsearch +\$0\.50 +\$0(?:\.00)? +\$1\.00 +-\ncounts .*no cap +-$/
+        )
+      })
+      yield* Fiber.interrupt(running)
+    }).pipe(Effect.scoped, Effect.provide(store), Effect.runPromise)
+    const value = String(await server.command("HGET", "caps:ledger%3Asearch", "value"))
+    const later = value.replace('"format":1', '"format":9')
+    await server.command("HSET", "caps:ledger%3Abroken", "version", "1", "value", later, "at", "0")
+    assert.match(
+      (await floodgate(args).exit).out,
+      /\ncap broken cannot be read: a later version of Floodgate has written it/
+    )
+  }, 60_000)
 
   it("says that the state of a pool is damaged, and why", async () => {
     const args = ["--redis", server.url, "--redis-prefix", "damaged"]
