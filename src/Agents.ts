@@ -66,6 +66,7 @@ export {
   type AdviseOptions,
   type Agent,
   type AgentWork,
+  type CapRoom,
   type Cap,
   CapReached,
   type Job,

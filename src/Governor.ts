@@ -121,6 +121,8 @@ export class Governor extends Context.Service<
     ) => Effect.Effect<Ticket, Budget.BudgetError | LlmError, Scope.Scope>
     /** Everything learned about calls so far. Keep it, and pass it to the next governor as `learned`. */
     readonly learned: Effect.Effect<Estimator.Learned>
+    /** The prices by which calls are paid for: the published ones, and those of the options. */
+    readonly prices: Prices.Table
     /** What is known of the long windows of subscriptions: how much is spent, and when they end. */
     readonly windows: Effect.Effect<ReadonlyArray<WindowStatus>>
   }
@@ -235,6 +237,7 @@ export const make = Effect.fnUntraced(function* (
     open: AtOnce.attach(open, Direct.begin("Governor.open", parts)),
     admit: (call, how) => begin("Governor.admit", parts, call, how, "scope", admit),
     learned: Effect.map(estimator.learned, (learned) => withWindows(learned, windows)),
+    prices: parts.prices,
     windows: Effect.map(Clock.currentTimeMillis, (now) => windows.status(now))
   })
 })

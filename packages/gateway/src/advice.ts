@@ -33,7 +33,10 @@ const failed = (status: 400 | 404 | 503, error: string): AdviceResponse => ({ st
 const reasoned = (thrown: unknown): Effect.Effect<AdviceResponse> =>
   thrown instanceof RangeError ? Effect.succeed(failed(400, thrown.message)) : Effect.die(thrown)
 
-/** Answers a question about agents: with advice, or with a forecast if all of them start now. */
+/**
+ * Answers a question about agents: with advice, or with a forecast if all of them start now. Advice counts what is left in the purses
+ * around it.
+ */
 export const answerTo = (
   what: "advice" | "forecast",
   query: URLSearchParams

@@ -5,7 +5,8 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
-import type * as Governor from "floodgate/Governor"
+import * as Governor from "floodgate/Governor"
+import * as Spending from "floodgate/Spending"
 import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
 import * as Advice from "./advice.ts"
 import type { CallerPurses } from "./purses.ts"
@@ -107,10 +108,13 @@ export const make = (parts: PageParts) => {
   }
 
   const answer = (what: "advice" | "forecast", query: string, response: ServerResponse): Effect.Effect<void> =>
-    Effect.flatMap(
-      Effect.provideService(Advice.answerTo(what, new URLSearchParams(query)), Budget.TokenBudget, parts.budget),
-      ({ body, status }) => Response.whole(response, status, json, JSON.stringify(body))
-    )
+    parts.purses.ofEverybody
+      .reduce((answer, purse) => Spending.from(purse)(answer), Advice.answerTo(what, new URLSearchParams(query)))
+      .pipe(
+        Effect.provideService(Budget.TokenBudget, parts.budget),
+        Effect.provideService(Governor.Governor, parts.governor),
+        Effect.flatMap(({ body, status }) => Response.whole(response, status, json, JSON.stringify(body)))
+      )
 
   return (path: string, query: string, response: ServerResponse): Effect.Effect<void> => {
     if (path === "") return Response.whole(response, 302, { location: "floodgate/" }, "")

@@ -51,6 +51,10 @@ const isShared = (id: string): boolean => id.startsWith('["rule"')
 /** The end of the name of a cap for each agent or key, if its rule has a name. */
 const suffixOf = ({ name }: Rule): string => (name === undefined ? "" : ` (${name})`)
 
+/** Whether a rule has no conditions. */
+const isGeneral = ({ agent, headers, key, model }: Rule): boolean =>
+  [agent, headers, key, model].every((condition) => condition === undefined)
+
 interface Capped {
   readonly id: string
   readonly purse: Spending.Purse
@@ -96,6 +100,8 @@ export class CallerPurses {
   private readonly scope: Scope.Scope
   /** The names of the caps of the current rules, which are shown even before they are used. */
   private shared: ReadonlySet<string> = new Set()
+  /** The rules that apply to every caller. */
+  private general: ReadonlyArray<Rule> = []
   /** Whether the gateway has keys of its own, whose names may be shown. */
   private hasKeys = false
 
@@ -160,7 +166,13 @@ export class CallerPurses {
       ]
     })
     this.shared = new Set(caps.map(({ name }) => name))
+    this.general = rules.filter(isGeneral)
     return caps
+  }
+
+  /** The purses from which every call pays. */
+  get ofEverybody(): ReadonlyArray<Spending.Purse> {
+    return this.general.flatMap((rule) => this.ofRule(rule) ?? [])
   }
 
   private isIdle(purse: Spending.Purse): boolean {

@@ -70,6 +70,27 @@ describe("a gateway", () => {
       })
     )
 
+    it.live("says for how many agents the caps of all callers have room", () =>
+      Effect.gen(function* () {
+        const rules = [
+          { name: "everybody", cap: { dollars: 10, per: "day" } },
+          { name: "others", agent: "other-*", cap: { dollars: 1 } }
+        ] as const
+        const { url } = yield* gatewayTo((yield* upstream).url, { rules }, limits)
+        const { body } = yield* ask(url, `advice?agents=200&model=claude-sonnet-5&${incident}`)
+        const { caps, text } = body as { text: string; caps: ReadonlyArray<{ name: string; agents: number }> }
+        assert.deepStrictEqual(
+          caps.map(({ name }) => name),
+          ["everybody"]
+        )
+        assert.isBelow(caps[0]!.agents, 200)
+        assert.match(
+          text,
+          /but \$10\.00 of the cap "everybody" is left until .* UTC, enough for \d+ agents of this kind\./
+        )
+      })
+    )
+
     it.live("explains a question that it cannot answer", () =>
       Effect.gen(function* () {
         const { url } = yield* gatewayTo((yield* upstream).url, {}, { pools: { "opus-5": limits } })

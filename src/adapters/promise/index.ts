@@ -210,14 +210,16 @@ const layerParts = (options: Options) => {
       const { run } = yield* makeRunner
       const [purse] = yield* Purses
       const budget = yield* Budget.TokenBudget
+      const governor = yield* Governor.Governor
+      const known = Context.make(Budget.TokenBudget, budget).pipe(Context.add(Governor.Governor, governor))
       return {
         spent: purse!.status,
         budget,
         advise: (options) => {
           const advice = Effect.map(Advise.advise("Floodgate.advise", options), Advice.plain)
-          return run(Effect.provideService(advice, Budget.TokenBudget, budget), undefined).catch(rethrow)
+          return run(Effect.provideContext(advice, known), undefined).catch(rethrow)
         },
-        governor: yield* Governor.Governor,
+        governor,
         fetch: yield* Fetch.make({ ...fetching, fetch, places, protocols, streamUsage }),
         middleware: yield* Anthropic.make({ ...fetching, account: fetching.account ?? "origin" }),
         aiSdk: yield* AiSdk.make({ callOptions }),

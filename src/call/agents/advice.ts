@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Amounts from "../../domain/amounts.ts"
 import { counted, plural, thousands, units } from "../../domain/words.ts"
 import type * as Forecast from "../../Forecast.ts"
-import type { Advice, AgentWork, PlainAdvice } from "./models.ts"
+import type { Advice, AgentWork, CapRoom, PlainAdvice } from "./models.ts"
 
 /** The smallest number from 1 to `max` that takes longer than `max` by at most the part `tolerance`. */
 export const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
@@ -35,6 +35,8 @@ export interface Question {
   /** How many agents there are to start, if that was said. */
   readonly agents: number | undefined
   readonly assumptions: ReadonlyArray<string>
+  /** What the agents may spend. */
+  readonly caps: ReadonlyArray<CapRoom>
   /** The relative error; undefined if too little is known. */
   readonly error: number | undefined
 }
@@ -98,11 +100,21 @@ export const helpful = Effect.fnUntraced(function* <E>(question: Question, foret
 })
 
 /** Advises how many agents to start, by a search over forecasts. */
-export const found = Effect.fnUntraced(function* <E>(question: Question, foretell: Foretell<E>) {
+export const found = Effect.fnUntraced(function* <E>(
+  question: Question,
+  foretell: Foretell<E>
+): Effect.fn.Return<Advice, E> {
   const { helps, searched, whole, ...advice } = yield* helpful(question, foretell)
   const unbounded = yield* foretell(searched, Infinity)
   const misfit = unbounded.refused[0]
-  if (misfit !== undefined) return never({ ...question, ...advice }, misfit)
+  if (misfit !== undefined) {
+    const agents = yield* mostThatFit(foretell, searched)
+    if (agents === 0) return never({ ...question, ...advice }, misfit)
+    const name = `quota of ${plural(2, units[misfit.dimension])}`
+    const quota = { name, agents, text: `the ${name} has room for ${counted(agents, "agent")} of this kind` }
+    const { job, ...rest } = yield* found({ ...question, agents }, foretell)
+    return said({ ...rest, job: question.agents ?? job, caps: [...rest.caps, quota], binding: misfit.dimension })
+  }
   const ends = yield* Effect.forEach(numbersAround(helps), (count) =>
     Effect.map(foretell(count, Infinity), ({ duration }) => ({ agents: count, end: duration }))
   )
@@ -117,6 +129,18 @@ export const found = Effect.fnUntraced(function* <E>(question: Question, foretel
     ends,
     binding: unbounded.binding
   })
+})
+
+/** The most agents of which no call is refused, because a quota is used up before. */
+const mostThatFit = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, max: number) {
+  let fits = 0
+  let refused = max
+  while (refused - fits > 1) {
+    const middle = Math.floor((fits + refused) / 2)
+    if ((yield* foretell(middle, Infinity)).refused.length === 0) fits = middle
+    else refused = middle
+  }
+  return fits
 })
 
 /** Advises against agents of which a call can never be sent. */
@@ -237,7 +261,7 @@ export const plainForecast = (
     },
     error: known ?? null,
     assumptions: all,
-    text: `If ${counted(agents, "agent")} ${plural(agents, "starts", "start")} now, ${end}, because ${limitOf(limit)}.${assumedText(all)}`
+    text: `If ${counted(agents, "agent")} ${plural(agents, "starts", "start")} now, ${end}, because ${limitOf(limit)}.${sentences(all)}`
   }
 }
 
@@ -257,6 +281,7 @@ const limitOf = (binding: Advice["binding"]): string => {
   if (binding === "pause") return "the provider made the pool pause"
   if (binding === "agents") return "each agent's own calls take that long"
   if (binding === "unknown") return "no limit is known yet"
+  if (binding === "spending") return "no more may be spent"
   return binding === "concurrency" ? "calls at once are the limit" : `${plural(2, units[binding])} are the limit`
 }
 
@@ -264,6 +289,7 @@ const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): s
   const limit = limitOf(binding)
   if (binding === "unknown") return agents === 0 ? "Start no more agents now" : `Start ${counted(agents, "agent")} now`
   if (agents === 0) return `No more agents help now, because ${limit}`
+  if (binding === "spending") return `Start ${counted(agents, "agent")} now, because ${limit}`
   if (agents < job)
     return `Start ${agents} of ${job} agents now: more at once would not end the job earlier, because ${limit}`
   const help = `${counted(agents, "more agent")} ${plural(agents, "helps", "help")}`
@@ -273,20 +299,27 @@ const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): s
     : `${help}: more at once would not speed up a longer job, because ${limit}`
 }
 
-const endOf = ({ end, error, job }: Omit<Advice, "text">): string => {
+const endOf = ({ caps, end, error, job }: Omit<Advice, "text">): string => {
   if (end === undefined) return `${counted(job, "agent")} will never end`
-  return `${counted(job, "agent")} will end in ${span(end)} (${sureOf(error)})`
+  const within = `${span(end)} (${sureOf(error)})`
+  return caps.length === 0
+    ? `${counted(job, "agent")} will end in ${within}`
+    : `${counted(job, "agent")} would end in ${within}, but ${caps.map(({ text }) => text).join(", and ")}`
 }
 
 const sureOf = (error: number | undefined): string =>
   error === undefined ? "a guess" : `within ${Math.round(100 * error)} %`
 
-const assumedText = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
+const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
-/** Adds the words. */
-const said = (advice: Omit<Advice, "text">): Advice => {
+/** Applies the caps that bind, and adds the words. */
+const said = (found: Omit<Advice, "text">): Advice => {
+  const caps = found.caps.filter(({ agents }) => agents < Math.max(found.agents, found.job))
+  const agents = Math.min(found.agents, ...caps.map((cap) => cap.agents))
+  const binding = agents < found.agents ? "spending" : found.binding
+  const advice = { ...found, agents, binding, caps }
   const again = `Ask again in ${span(advice.expiresAfter)}.`
-  return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${assumedText(advice.assumptions)} ${again}` }
+  return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${sentences(advice.assumptions)} ${again}` }
 }
 
 /** What an agent does if nothing is known of it: a short conversation. */

@@ -11,6 +11,7 @@ import * as Advice from "./advice.ts"
 import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
 import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, PoolUnclear } from "./models.ts"
 import { type PoolAsked, poolMeant } from "./poolMeant.ts"
+import * as Room from "./room.ts"
 
 /**
  * How far from the foreseen end nine of ten jobs have ended, as a part of it (`docs/guides/how-many-agents.md`): before the pool was
@@ -106,7 +107,7 @@ const seenIn = (history: AgentHistory | undefined, pool: string, asker: string |
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
   meant: PoolAsked,
-  { agents, asker, each, running: own = 0 }: AdviseOptions
+  { account, agents, asker, each, model, running: own = 0 }: AdviseOptions
 ) {
   const budget = yield* Budget.TokenBudget
   const history = yield* History
@@ -122,9 +123,10 @@ const situationOf = Effect.fnUntraced(function* (
   const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
   const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
     budget.forecast(agentsOf(count, work), { ...meant, running, remaining, atOnce })
-  const assumptions = assumed === undefined ? [] : [assumed]
+  const room = yield* Room.find({ model, account, pool, each: work, running, remaining })
+  const assumptions = [...(assumed === undefined ? [] : [assumed]), ...room.assumptions]
   const error = isGuess ? undefined : errorOf(seen.usedFor)
-  const question = { pool, each: work, running, agents, assumptions, error }
+  const question = { pool, each: work, running, agents, assumptions, caps: room.caps, error }
   const promise = (more: number, until: Duration.Duration): void => {
     if (asker !== undefined) history?.promise(pool, { asker, agents: more, until: now + Duration.toMillis(until) }, now)
   }

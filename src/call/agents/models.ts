@@ -188,6 +188,20 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
 }
 
 /**
+ * A cap in dollars, a share of a long window or a quota that has too little left for all agents of a job.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface CapRoom {
+  readonly name: string
+  /** How many more agents it has room for, after what is left to do for those that run. */
+  readonly agents: number
+  /** What is left, in words. */
+  readonly text: string
+}
+
+/**
  * How many more agents help now. It holds until it expires.
  *
  * @category models
@@ -209,8 +223,13 @@ export interface Advice {
   readonly furtherAdds: Duration.Duration
   /** When all end if this many agents start now, at once. */
   readonly ends: ReadonlyArray<{ readonly agents: number; readonly end: Duration.Duration }>
-  /** What limits the number; `"agents"` if nothing does, and `"unknown"` while no limit of the pool is known. */
-  readonly binding: Forecast.Forecast["binding"] | "unknown"
+  /**
+   * What limits the number: `"spending"` if a cap in dollars or a long window does, `"agents"` if nothing does, and `"unknown"` while
+   * no limit of the pool is known.
+   */
+  readonly binding: Forecast.Forecast["binding"] | "spending" | "unknown"
+  /** Caps in dollars, long windows and quotas that end before the job does. */
+  readonly caps: ReadonlyArray<CapRoom>
   /**
    * Nine of ten jobs end at most this part of `end` earlier or later. It is larger until the pool has been used for a minute, and
    * undefined if too little is known to say.
@@ -237,7 +256,7 @@ type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; 
  */
 export interface PlainAdvice extends Pick<
   Advice,
-  "agents" | "assumptions" | "atOnce" | "binding" | "job" | "pool" | "running" | "text"
+  "agents" | "assumptions" | "atOnce" | "binding" | "caps" | "job" | "pool" | "running" | "text"
 > {
   readonly endSeconds: number | null
   readonly furtherAddsSeconds: number

@@ -13,11 +13,19 @@ describe("Floodgate", () => {
     it("advises in plain numbers", async () => {
       await using floodgate = Floodgate.create({ limits })
       const advice = await floodgate.advise({ agents: 104, each })
-      assert.deepInclude(advice, { pool: "default", agents: 5, job: 104, running: 0, binding: "tokens", error: 0.2 })
+      assert.deepInclude(advice, { pool: "default", agents: 5, job: 104, running: 0, binding: "tokens", error: 0.65 })
       assert.isAtLeast(advice.endSeconds!, (104 * 206_000 - 200_000) / 60_000)
       assert.deepStrictEqual(advice.each.later, each.later)
       assert.strictEqual(advice.ends[0]?.agents, 1)
       assert.deepStrictEqual(JSON.parse(JSON.stringify(advice)), advice)
+    })
+
+    it("says for how many agents the cap has room", async () => {
+      const prices = { "my-model": { input: 1, output: 1 } }
+      await using floodgate = Floodgate.create({ limits, prices, cap: { dollars: 1 } })
+      const { agents, binding, caps } = await floodgate.advise({ agents: 104, each, model: "my-model" })
+      assert.deepStrictEqual([agents, binding], [4, "spending"])
+      assert.strictEqual(caps[0]?.text, '$1.00 of the cap "this floodgate" is left, enough for 4 agents of this kind')
     })
 
     it("knows what agents did through every way in", async () => {

@@ -8,6 +8,8 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
+import * as Governor from "floodgate/Governor"
+import * as Spending from "floodgate/Spending"
 
 const limits = { tokens: { perSecond: 60_000, burst: 200_000 } }
 /** The agents of the incident. */
@@ -272,6 +274,92 @@ describe("Agents", () => {
         assert.closeTo(Duration.toSeconds(end!), 120 + 15, 5)
       }).pipe(live())
     )
+
+    describe("counts what may be spent", () => {
+      // A million tokens of input cost a dollar, so an agent costs 2 dollars.
+      const prices = { "my-model": { input: 1, output: 0 } }
+      const each = { calls: 2, first: { inputTokens: 1_000_000, outputTokens: 100 } }
+      const question = { agents: 8, each, model: "my-model" }
+      const governed = (options: Governor.Options = {}) =>
+        Effect.provide(
+          Governor.layer({ prices, ...options }).pipe(
+            Layer.provideMerge(Agents.layer),
+            Layer.provide(Budget.layer({ limits: { tokens: { perSecond: 1_000_000, burst: 20_000_000 } } }))
+          )
+        )
+
+      it.effect("says for how many agents a cap has room, and does not advise more", () =>
+        Effect.gen(function* () {
+          const whole = yield* Agents.advise(question)
+          assert.deepInclude(whole, { agents: 8, caps: [] })
+          const purse = Spending.make("team", { dollars: 7, per: "day" })
+          const capped = yield* Agents.advise(question).pipe(Spending.from(purse))
+          assert.deepInclude(capped, { agents: 3, binding: "spending", job: 8 })
+          const text = '$7.00 of the cap "team" is left until 1970-01-02 00:00 UTC, enough for 3 agents of this kind'
+          assert.deepStrictEqual(capped.caps, [{ name: "team", agents: 3, text }])
+          assert.include(capped.text, `Start 3 agents now, because no more may be spent. 8 agents would end in`)
+          assert.include(capped.text, `, but ${text}.`)
+          const rich = Spending.make("rich", { dollars: 16 })
+          assert.deepStrictEqual((yield* Agents.advise(question).pipe(Spending.from(rich))).caps, [])
+        }).pipe(governed())
+      )
+
+      it.effect("leaves to running agents what they will spend", () =>
+        Effect.gen(function* () {
+          const purse = Spending.make("team", { dollars: 7 })
+          const { caps } = yield* Agents.advise({ ...question, running: 3 }).pipe(Spending.from(purse))
+          // Each of the three has a call left, half a call of two being rounded up.
+          assert.deepInclude(caps[0]!, { name: "team", agents: 2 })
+        }).pipe(governed())
+      )
+
+      it.effect("counts the share of a long window, and says nothing of windows of unknown size", () =>
+        Effect.gen(function* () {
+          const { binding, caps } = yield* Agents.advise(question)
+          assert.strictEqual(binding, "spending")
+          assert.deepStrictEqual(
+            caps.map(({ agents, name }) => [name, agents]),
+            [["window of 5h", 2]]
+          )
+          assert.match(
+            caps[0]!.text,
+            /^30 % of the account's window of 5h is left until 1970-01-01 05:00 UTC, enough for 2/
+          )
+        }).pipe(
+          governed({
+            windows: { "5h": { share: 0.8 } },
+            learned: {
+              profiles: [],
+              windows: [
+                { name: "5h", used: 0.5, resetsAt: 18_000_000, dollars: 15 },
+                { name: "7d", used: 0.99, resetsAt: 18_000_000 }
+              ]
+            }
+          })
+        )
+      )
+
+      it.effect("needs a price, and says so", () =>
+        Effect.gen(function* () {
+          const purse = Spending.make("team", { dollars: 1 })
+          const { agents, assumptions, caps } = yield* Agents.advise({ agents: 8, each }).pipe(Spending.from(purse))
+          assert.deepStrictEqual([agents, caps], [8, []])
+          assert.deepStrictEqual(assumptions, [
+            "default has no price, so caps in dollars are not counted: state the model"
+          ])
+        }).pipe(governed())
+      )
+
+      it.effect("counts a quota", () =>
+        Effect.gen(function* () {
+          const { caps, ...advice } = yield* Agents.advise({ agents: 8, each })
+          assert.deepInclude(advice, { agents: 3, binding: "tokens", job: 8 })
+          assert.deepStrictEqual(caps, [
+            { name: "quota of tokens", agents: 3, text: "the quota of tokens has room for 3 agents of this kind" }
+          ])
+        }).pipe(live({ limits: { tokens: { total: 7_500_000 } } }))
+      )
+    })
 
     describe("finds the pool of a question", () => {
       const pools = { "sonnet-5": { tokens: { perSecond: 1_000 } }, "haiku-5": { tokens: { perSecond: 2_000 } } }

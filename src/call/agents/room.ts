@@ -1,0 +1,87 @@
+/** Caps in dollars and long windows: for how many more agents they have room. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as PriceTable from "../../domain/prices.ts"
+import { Purses, type Purse } from "../../domain/spending/models.ts"
+import { counted, dollars } from "../../domain/words.ts"
+import type * as Forecast from "../../Forecast.ts"
+import { Governor, type WindowStatus } from "../../Governor.ts"
+import type { AgentWork, CapRoom } from "./models.ts"
+
+/** What the agents in question do, and those that run already. */
+export interface SpendingQuestion {
+  readonly model: string | undefined
+  readonly account: string | undefined
+  readonly pool: string
+  readonly each: AgentWork
+  readonly running: number
+  /** The calls that each of those still makes. */
+  readonly remaining: ReadonlyArray<Forecast.Call>
+}
+
+/** The rooms, and what was assumed. */
+export interface FoundRoom {
+  readonly caps: ReadonlyArray<CapRoom>
+  readonly assumptions: ReadonlyArray<string>
+}
+
+const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): number =>
+  calls.reduce((sum, { inputTokens, outputTokens }) => sum + PriceTable.cost(price, { inputTokens, outputTokens }), 0)
+
+const untilText = (until: number | undefined): string =>
+  until === undefined ? "" : ` until ${new Date(until).toISOString().slice(0, 16).replace("T", " ")} UTC`
+
+const roomOf = (name: string, left: string, count: number): CapRoom => {
+  const agents = Math.max(0, count)
+  const enough = agents === 0 ? "too little for one agent" : `enough for ${counted(agents, "agent")} of this kind`
+  return { name, agents, text: `${left}, ${enough}` }
+}
+
+/** The pool of a model usually has its name, and may have an account in front of it. */
+const modelOf = ({ model, pool }: SpendingQuestion): string => model ?? pool.slice(pool.lastIndexOf("/") + 1)
+
+/** For how many agents an amount is enough, after what those that run will spend. */
+type Enough = (left: number) => number
+
+const inPurse = Effect.fnUntraced(function* (purse: Purse, enough: Enough | undefined) {
+  const { left, until } = yield* purse.status
+  if (left === undefined) return []
+  const text = `${dollars(Math.max(0, left))} of the cap "${purse.name}" ${left > 0 ? "is" : "are"} left${untilText(until)}`
+  // Without a price, only an empty cap can be told.
+  return enough === undefined && left > 0 ? [] : [roomOf(purse.name, text, enough?.(left) ?? 0)]
+})
+
+const inWindow = (
+  { dollars: size, isRejected, name, resetsAt, share = 1, used }: WindowStatus,
+  enough: Enough | undefined
+): ReadonlyArray<CapRoom> => {
+  const left = isRejected ? 0 : Math.max(0, share - used)
+  const isKnown = left === 0 || (size !== undefined && enough !== undefined)
+  const text = `${Math.floor(1_000 * left) / 10} % of the account's window of ${name} ${left > 0 ? "is" : "are"} left${untilText(resetsAt)}`
+  return isKnown ? [roomOf(`window of ${name}`, text, left === 0 ? 0 : enough!(left * size!))] : []
+}
+
+/** Finds for how many agents the caps that the asker pays from have room, and the windows of the account. */
+export const find = Effect.fnUntraced(function* (question: SpendingQuestion): Effect.fn.Return<FoundRoom> {
+  const purses = yield* Purses
+  const governor = Option.getOrUndefined(yield* Effect.serviceOption(Governor))
+  const windows = governor === undefined ? [] : yield* governor.windows
+  const own = windows.filter(({ account }) => account === question.account || question.account === undefined)
+  if (purses.length === 0 && own.length === 0) return { caps: [], assumptions: [] }
+  const { each, remaining, running } = question
+  const { calls, first, later = first } = each
+  const price = PriceTable.find(modelOf(question), governor?.prices ?? {})
+  const cost = price && costOf(price, [first, ...Array.from({ length: calls - 1 }, () => later)])
+  const spentByOthers = price === undefined ? 0 : running * costOf(price, remaining)
+  const enough: Enough | undefined =
+    cost === undefined ? undefined : (left) => (cost === 0 ? Infinity : Math.floor((left - spentByOthers) / cost))
+  const inPurses = yield* Effect.forEach(purses, (purse) => inPurse(purse, enough))
+  const caps = [...inPurses.flat(), ...own.flatMap((window) => inWindow(window, enough))]
+  const isUnpriced = price === undefined && purses.length > 0
+  return {
+    caps,
+    assumptions: isUnpriced
+      ? [`${modelOf(question)} has no price, so caps in dollars are not counted: state the model`]
+      : []
+  }
+})
