@@ -12,7 +12,7 @@
  *
  * The user's limits and the queue are in `src/admission`. They are deterministic and import nothing from here. This folder has
  * what is learned of the provider: its buckets (`meter.ts`), pauses and probes (`gate.ts`), the limit of calls in flight
- * (`window.ts`) and the tests that judge failures (`verdicts.ts`). A pacer (`pacer.ts`) is the state of all of them.
+ * (`window.ts`, `full.ts`) and the tests that judge failures (`verdicts.ts`). A pacer (`pacer.ts`) is the state of all of them.
  *
  * The law reacts in proportion to the evidence. An isolated rejection delays only its own call. If the bucket was empty, the
  * rate becomes what was delivered, and grows back. If nothing is accepted any more, the pool pauses, and single calls then

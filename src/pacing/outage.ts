@@ -1,11 +1,12 @@
 /**
  * The provider failed, or could not be reached: a 529, a 5xx, a refused or broken connection, a timeout.
  *
- * Random failures are isolated. If nothing is accepted between failures, there is an outage: the pool pauses, and one call at a
- * time probes whether it is over.
+ * Random failures are isolated. If too many calls in flight explain them, the window holds fewer. If nothing is accepted between
+ * failures otherwise, there is an outage: the pool pauses, and one call at a time probes whether it is over.
  */
 import type { Charge } from "../domain/amounts.ts"
 import { end } from "./ends.ts"
+import * as Full from "./full.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
 import type { Pacer, Admission } from "./pacer.ts"
@@ -34,7 +35,11 @@ export const overload = (
   const upTo = admission.earlier - pacer.failed++
   if (isOutage && admission.at <= gate.fence) return "outage"
   pacer.overloadMillis = meanWith(pacer.overloadMillis, admission, now)
-  if (!isOutage && !isAlarm(pacer, admission, upTo)) return "isolated"
+  if (!isOutage) {
+    judge(pacer, admission, upTo)
+    if (isFull(pacer, admission, now)) return "exhausted"
+    if (!isAlarm(pacer)) return "isolated"
+  }
   const failures = isOutage ? gate.misses : 1
   const longest = outageMillis[Math.min(failures, outageMillis.length) - 1]!
   const pause = failure.canMove === true ? Math.min(longest, movingMillis) : longest
@@ -43,15 +48,35 @@ export const overload = (
   return "outage"
 }
 
-/** Whether the sequential test finds an outage. `upTo` calls were accepted before this one. */
-const isAlarm = (pacer: Pacer, admission: Admission, upTo: number): boolean => {
+/** Adds a failure to the sequential test for an outage. `upTo` calls were accepted before this one. */
+const judge = (pacer: Pacer, admission: Admission, upTo: number): void => {
   const accepted = Math.max(0, upTo - pacer.failedUpTo)
   pacer.failedUpTo = Math.max(pacer.failedUpTo, upTo)
   const scale = { p: pacer.randomOverload, q: outageRate, pending: callRate(pacer) * silenceMillis(pacer) }
   const { score, seen, surplus } = Verdicts.failed(pacer.outageTest, admission.earlier, accepted, scale)
   if (accepted > 0)
     pacer.randomOverload = Verdicts.learn(pacer.randomOverload, accepted + 1, true, Verdicts.minOverload)
-  const isAlarm = score >= Math.max(outageScore, alarmScore(pacer))
-  pacer.outageTest = { score: isAlarm ? 0 : score, surplus, seen }
+  pacer.outageTest = { score, surplus, seen }
+}
+
+/** Whether the sequential test finds an outage. */
+const isAlarm = (pacer: Pacer): boolean => {
+  const isAlarm = pacer.outageTest.score >= Math.max(outageScore, alarmScore(pacer))
+  if (isAlarm) pacer.outageTest = { ...pacer.outageTest, score: 0 }
   return isAlarm
+}
+
+/** A provider whose slots are all taken says so at once. What fails later failed for another reason. */
+const quickMillis = 2_000
+
+/** Whether the call failed because too many are in flight: then the provider is not down, and the window holds fewer. */
+const isFull = (pacer: Pacer, admission: Admission, now: number): boolean => {
+  if (now - admission.at > quickMillis) return false
+  const isAttempt = Full.judge(pacer, admission, { hasRoom: true, random: pacer.randomOverload }, now)
+  const isKnown = isAttempt || (pacer.window.size < Infinity && admission.at <= pacer.gate.fence)
+  if (!isKnown && !Full.explainsFailures(pacer, admission, pacer.outageTest.score)) return false
+  pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)
+  pacer.outageTest = { ...pacer.outageTest, score: 0 }
+  if (!isKnown) Full.claim(pacer, now)
+  return true
 }

@@ -6,8 +6,9 @@
  * the window holds that many. After an exhaustion the rate becomes what was delivered since the last one, and grows back.
  */
 import { type Charge, dimensions } from "../domain/amounts.ts"
-import * as Gate from "./gate.ts"
 import { end } from "./ends.ts"
+import * as Full from "./full.ts"
+import * as Gate from "./gate.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { alarmScore, furthest, givenAt, meanWith, pendingCalls, verdictMillis } from "./rates.ts"
@@ -76,13 +77,12 @@ const judgeByTests = (
   now: number
 ): Verdict => {
   const hasRoom = readings !== undefined && haveRoom(pacer, admission, readings)
-  const isAttempt = judgeWindow(pacer, admission, hasRoom, now)
+  const isAttempt = Full.judge(pacer, admission, { hasRoom, random: pacer.random }, now)
   if (pacer.opening !== undefined) hold(pacer, now)
   if (isAttempt || admission.at <= pacer.gate.fence) return "exhausted"
   const score = scoreOf(pacer, admission, hasRoom)
-  if (isLimitOfCalls(pacer, score)) {
-    pacer.window = Window.claim(pacer.window, now, verdictMillis(pacer))
-    acquit(pacer, now)
+  if (Full.explains(pacer, score)) {
+    Full.claim(pacer, now)
     return "exhausted"
   }
   if (score < threshold(pacer) + (hasRoom ? roomScore : 0)) return "isolated"
@@ -116,31 +116,6 @@ const blame = (
 const hold = (pacer: Pacer, now: number): void => {
   if (pacer.window.size < Infinity || pacer.inFlight === 0) return
   pacer.gate = Gate.pause(pacer.gate, "rateLimit", now + pacer.rejectMillis)
-}
-
-/** The calls in flight explain the last rejections, and those to come of calls that were sent before. So no bucket was empty. */
-const acquit = (pacer: Pacer, now: number): void => {
-  pacer.gate = { ...pacer.gate, fence: now, misses: 0 }
-  pacer.bucketTest = { ...pacer.bucketTest, score: 0 }
-}
-
-/** Learns what a rejection says about a limit of calls in flight. True if that explains it, because the call was an attempt to grow. */
-const judgeWindow = (pacer: Pacer, admission: Admission, hasRoom: boolean, now: number): boolean => {
-  const { gate, window } = pacer
-  const inFlight = Window.othersAt(admission, pacer.refused - 1) + 1
-  pacer.window = Window.noted(window, admission, pacer.refused - 1, now)
-  if (admission.at <= gate.fence) return false
-  if (Window.isAttempt(window, inFlight, now)) {
-    pacer.window = Window.attempted(pacer.window, now, verdictMillis(pacer))
-    if (pacer.window.sure === undefined && (isUnknown(pacer) || hasRoom)) acquit(pacer, now)
-    // It says nothing else, unless an empty bucket is as likely, or more was accepted than had been claimed.
-    return window.refutedAt === undefined && (isUnknown(pacer) || hasRoom)
-  }
-  if (gate.misses < 2 && (!isUnknown(pacer) || window.size < Infinity)) {
-    const rates = { random: pacer.random, score: alarmScore(pacer), pending: pendingCalls(pacer) }
-    pacer.window = Window.rejected(pacer.window, { inFlight, crowded: admission.crowded }, rates)
-  }
-  return false
 }
 
 /** The rate of rejections that is worth a reaction: an empty bucket rejects 30 to 100 % of all calls. */
@@ -183,16 +158,8 @@ const scoreOf = (pacer: Pacer, admission: Admission, hasRoom: boolean): number =
 
 /** Above the measured share, exhaustions are expected, so one false alarm is accepted in this many periods. */
 const probingPeriods = 3
-/** While nothing is known, three rejections in a row are an alarm, and two are enough to hold the calls in flight. */
+/** While nothing is known, three rejections in a row are an alarm. */
 const openingScore = 6
-const openingClaim = 5
-const openingTimes = 2
-
-/** Whether the calls in flight are limited, and that explains the last rejections better than an empty bucket. */
-const isLimitOfCalls = (pacer: Pacer, score: number): boolean =>
-  isUnknown(pacer)
-    ? score >= openingClaim && Window.explains(pacer.window, openingTimes)
-    : score >= alarmScore(pacer) && Window.explains(pacer.window)
 
 const threshold = (pacer: Pacer): number => {
   if (isUnknown(pacer)) return openingScore

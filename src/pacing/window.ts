@@ -141,6 +141,22 @@ export const explains = ({ burst, high, refutedAt, size }: Window, times = minTi
   burst.found >= Math.max(high, minSize) &&
   burst.times >= times
 
+/** The lowest rate of random rejections here: a window is suspected after about four rejections in a row. */
+const minRandom = 0.02
+/** The rate of rejections that is worth a reaction: even if the window is too large only by one, most calls that find it full are rejected. */
+const worthActing = 0.5
+
+/**
+ * Whether nearly all calls were rejected from the first one of the last rejections up to the call with this number, at odds of `score`
+ * against random rejections.
+ */
+export const isDense = ({ burst }: Window, number: number, random: number, score: number): boolean => {
+  if (burst === undefined) return false
+  const p = Math.max(minRandom, random)
+  const accepted = Math.max(0, number - burst.first + 1 - burst.times)
+  return burst.times * Math.log(worthActing / p) - accepted * Math.log((1 - p) / (1 - worthActing)) >= score
+}
+
 /** Holds as many calls in flight as the last rejections found. The first attempt to grow follows soon. */
 export const claim = (w: Window, now: number, verdictMillis: number): Window => {
   const size = Math.max(minSize, w.burst!.found)
@@ -193,10 +209,6 @@ export const attempted = (w: Window, now: number, verdictMillis: number): Window
   }
 }
 
-/** The lowest rate of random rejections here: a window is suspected after about four rejections in a row. */
-const minRandom = 0.02
-/** The rate of rejections that is worth a reaction: even if the window is too large only by one, most calls that find it full are rejected. */
-const worthActing = 0.5
 /** The score at which a known window shrinks, at odds of 50 to 1. */
 const shrinkScore = 4
 /** What the first suspicion needs beyond the usual score: odds of 20 to 1. */

@@ -118,7 +118,7 @@ export class SpendLimited extends Schema.TaggedError<SpendLimited>("floodgate/Ll
 
 /**
  * The provider is overloaded (529, 503, or `overloaded_error` within a stream). Retryable; it says nothing about our
- * limits.
+ * limits of requests and tokens.
  *
  * @category errors
  * @since 0.1.0

@@ -75,6 +75,7 @@ import * as Headers from "./headers.ts"
 import type { Entry, Fault, FaultKind, HeaderMode, Options, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Simulator from "./simulator.ts"
+import { started } from "./started.ts"
 import * as Validity from "./validity.ts"
 
 export type { Entry, Fault, Options, SimulatedWindow, Stats } from "./models.ts"
@@ -254,6 +255,10 @@ const patientUntil = (
   return Effect.andThen(sleepUntil(playing, last), fail(new LlmError.TimedOut({ after: patience.answer })))
 }
 
+/** Waits until the provider works on a call, which may be queued. Fails with the client's timeout. */
+const begun = (playing: RunningSimulator, call: Engine.AcceptedCall): Effect.Effect<void, LlmError.LlmError> =>
+  call.phase === "queued" ? Effect.raceFirst(started(call), patientUntil(playing, call, Infinity)) : Effect.void
+
 /** Returns the call of an admitted request. Fails for any other request when its answer arrives. */
 const admitted = Effect.fnUntraced(function* (
   playing: RunningSimulator,
@@ -271,6 +276,7 @@ const admitted = Effect.fnUntraced(function* (
     }
     case "Accepted": {
       const { call } = decision
+      yield* begun(playing, call)
       if (call.fault !== "timeout") return call
       yield* patientUntil(playing, call, call.endsAt)
       yield* finish(playing, call)

@@ -6,17 +6,15 @@
  * Time is an argument, in milliseconds since the provider started, and must not go back. Random numbers come from the
  * seed and from the request itself. The arithmetic is the provider's own: it uses none of the library's buckets, so that it can find their mistakes.
  */
-import * as Latency from "../budget/forecast/latency.ts"
 import * as Words from "../domain/words.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
-import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
 import type { Entry, Fault, FaultKind, RejectedBy, Stats } from "./models.ts"
 import * as Seeded from "./seeded.ts"
 import * as Ramp from "./ramp.ts"
 import * as Windows from "./windows.ts"
-import { advance, countsLive, end, poolOf } from "./state.ts"
+import { advance, begin, countsLive, end, isBusy, poolOf } from "./state.ts"
 import type { AcceptedCall, ProviderPool, ProviderState, Writable } from "./state.ts"
 
 export {
@@ -126,7 +124,7 @@ const obstacle = (
     consider("ramp", Ramp.waitMillis(pool.ramp, state.options.ramp, state.now, request.inputTokens))
   }
   if (state.options.overage !== true) consider("window", Windows.waitMillis(state.windows, state.now))
-  if (state.options.concurrency !== undefined && pool.inFlight >= state.options.concurrency) {
+  if (isBusy(state, pool) && pool.queue.length >= (state.options.queue ?? 0)) {
     let soonest = Infinity
     for (const { at, value } of state.due.items) {
       if (value.what === "end" && value.call.phase !== "ended" && value.call.pool === pool) {
@@ -167,10 +165,12 @@ const record = (
   return entry
 }
 
-const messageOf = (pool: ProviderPool, request: SimulatedRequest, by: RejectedBy): string => {
+const messageOf = (pool: ProviderPool, request: SimulatedRequest, by: RejectedBy, status: number): string => {
   switch (by) {
     case "concurrency":
-      return "Number of concurrent connections has exceeded your rate limit"
+      return status === 503
+        ? "Server busy, please try again: the maximum number of pending requests is exceeded"
+        : "Number of concurrent connections has exceeded your rate limit"
     case "ramp":
       return "This request would exceed your organization's acceleration limit; ramp up gradually"
     case "window":
@@ -192,6 +192,7 @@ const answers = {
   404: { errorType: "not_found_error", message: "No such model: a simulated fault" },
   429: { errorType: "rate_limit_error", message: "" },
   500: { errorType: "api_error", message: "Internal server error" },
+  503: { errorType: "overloaded_error", message: "" },
   529: { errorType: "overloaded_error", message: "Overloaded" }
 } as const
 
@@ -233,7 +234,7 @@ const turnAway = (
     status,
     errorType,
     errorCode,
-    message: by === undefined ? message : messageOf(pool, request, by),
+    message: by === undefined ? message : messageOf(pool, request, by, status),
     retryAfterMillis,
     answersAt: state.now + (state.options.latency?.rejectionMillis ?? 0)
   }
@@ -275,7 +276,7 @@ const rejectByLimit = (
     return turnAway(state, pool, request, { status: 429, by, errorCode: "enforced_spend_limit_reached" })
   }
   return turnAway(state, pool, request, {
-    status: 429,
+    status: by === "concurrency" ? (state.options.busyStatus ?? 429) : 429,
     by,
     errorCode: by === "ramp" ? "ramp_limit_exceeded" : undefined,
     // A call that can never fit is asked to retry in a minute, as if it could.
@@ -290,35 +291,17 @@ const admit = (
   charge: Amounts.Whole,
   fault: Fault | undefined
 ): AcceptedCall => {
-  const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
-  const { noise = 0 } = state.options.latency ?? {}
   for (const dimension of Amounts.dimensions) {
     const one = pool.gauges[dimension]
     if (one !== undefined) Gauge.take(one, state.now, charge[dimension])
   }
   Windows.begin(state.windows, state.now)
   if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
-  const { counters, now } = state
+  const { counters, options, seed } = state
+  const { cachedTokens = 0, inputTokens, key = counters.requests, outputTokens } = request
+  const promptTokens = inputTokens + cachedTokens
   counters.accepted++
-  counters.inputTokens += request.inputTokens + (request.cachedTokens ?? 0)
-  counters.peakInFlight = Math.max(counters.peakInFlight, ++counters.inFlight)
-  pool.inFlight++
-  const factor = Seeded.lognormal(1, noise, Seeded.unit(state.seed, lanes.noise, request.key ?? counters.requests))
-  const input = request.inputTokens + (request.cachedTokens ?? 0)
-  const firstTokenAt = Math.ceil(now + factor * (baseMillis + perInputTokenMillis * input) - 1e-6)
-  const finishesAt = Math.ceil(firstTokenAt + factor * perOutputTokenMillis * request.outputTokens - 1e-6)
-  const cutAt = () =>
-    Math.floor(
-      firstTokenAt + (0.25 + 0.5 * Seeded.unit(state.seed, lanes.cut, counters.requests)) * (finishesAt - firstTokenAt)
-    )
-  const silent = fault?.kind === "timeout"
-  const isWhole = fault === undefined || fault.kind === "malformed"
-  let outputEndsAt = isWhole ? finishesAt : cutAt()
-  let endsAt = fault?.kind === "stall" ? Infinity : outputEndsAt
-  if (silent) {
-    outputEndsAt = now
-    endsAt = now + (fault.afterMillis ?? 60_000)
-  }
+  counters.inputTokens += promptTokens
   const call: AcceptedCall = {
     entry: record(state, pool, request, {
       outcome: "accepted",
@@ -328,19 +311,23 @@ const admit = (
       retryAfterMillis: undefined
     }),
     pool,
-    firstTokenAt: silent ? Infinity : firstTokenAt,
-    finishesAt: silent ? Infinity : finishesAt,
-    outputEndsAt,
-    endsAt,
-    cachedTokens: request.cachedTokens ?? 0,
+    work: {
+      promptTokens,
+      cachedTokens,
+      outputTokens,
+      fault,
+      factor: Seeded.lognormal(1, options.latency?.noise ?? 0, Seeded.unit(seed, lanes.noise, key)),
+      cutAfter: 0.25 + 0.5 * Seeded.unit(seed, lanes.cut, counters.requests)
+    },
+    firstTokenAt: Infinity,
+    finishesAt: Infinity,
+    outputEndsAt: Infinity,
+    endsAt: Infinity,
     fault: fault?.kind,
-    phase: "reading"
+    phase: "queued",
+    onStart: undefined
   }
-  if (!silent) {
-    Agenda.add(state.due, firstTokenAt, { call, what: "firstToken" })
-    if (endsAt === Infinity) Agenda.add(state.due, outputEndsAt, { call, what: "silence" })
-  }
-  if (endsAt < Infinity) Agenda.add(state.due, endsAt, { call, what: "end" })
+  begin(state, call)
   return call
 }
 

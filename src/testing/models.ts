@@ -291,8 +291,25 @@ export interface Options {
    * @default "debt"
    */
   readonly oversize?: "debt" | "reject" | undefined
-  /** How many calls may be in flight per pool. @default unlimited */
+  /** How many calls the provider works on at once, per pool. @default unlimited */
   readonly concurrency?: number | undefined
+  /**
+   * How many further calls wait until one of those has ended, per pool. They are served in the order of arrival. A call that finds
+   * the queue full is rejected.
+   *
+   * **Details**
+   *
+   * DeepSeek queues nothing, an Ollama server 512 requests, and vLLM any number (`Infinity`).
+   *
+   * @default 0
+   */
+  readonly queue?: number | undefined
+  /**
+   * The status that a call gets if it finds `concurrency` reached and the queue full: 429, as at DeepSeek, or 503, as at Ollama.
+   *
+   * @default 429
+   */
+  readonly busyStatus?: 429 | 503 | undefined
   readonly ramp?: Ramp | undefined
   /**
    * The long windows in which a Claude subscription counts. Responses report them in `anthropic-ratelimit-unified-*`.
@@ -444,7 +461,7 @@ export interface Stats {
   /** Requests that arrived: accepted + rejected + failed. */
   readonly requests: number
   readonly accepted: number
-  /** Rejections with 429, injected ones included. */
+  /** Rejections with 429, injected ones included, and with `busyStatus`. */
   readonly rejected: number
   readonly rejectionsBy: { readonly [R in NonNullable<Entry["rejectedBy"]>]?: number }
   /** Requests that a fault ended before they were admitted, without those with 429. */
@@ -455,6 +472,9 @@ export interface Stats {
   readonly aborted: number
   /** Accepted calls that a fault ended: timeouts, and answers that were cut, truncated or malformed. */
   readonly broken: number
+  /** Accepted calls that wait in the queue. */
+  readonly queued: number
+  /** Accepted calls that the provider works on, and the most at once. */
   readonly inFlight: number
   readonly peakInFlight: number
   readonly countTokens: number

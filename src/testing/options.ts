@@ -99,6 +99,8 @@ export const simulated: Input.Checks<Options> = {
   rejections: (value) => (typeof value === "object" ? charge : charges)(value),
   oversize: Input.oneOf("debt", "reject"),
   concurrency: Input.wholeOrInfinite(1),
+  queue: Input.wholeOrInfinite(0),
+  busyStatus: Input.that("429 or 503", (value) => value === 429 || value === 503),
   ramp: Input.options<NonNullable<Options["ramp"]>>(
     { fromPerMinute: Input.notNegative, growth: Input.positive },
     "fromPerMinute"

@@ -5,11 +5,12 @@
  * its share. {@link advance} works through the points at which a rate changes, so levels are exact at any time. A state
  * is mutable, so that a provider need not copy a log of a million requests.
  */
+import * as Latency from "../budget/forecast/latency.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Presets from "../Presets.ts"
 import * as Agenda from "./agenda.ts"
 import * as Gauge from "./gauge.ts"
-import type { Entry, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
+import type { Entry, Fault, FaultKind, Options, RejectedBy, Stats } from "./models.ts"
 import { checkMade } from "./options.ts"
 import * as Ramp from "./ramp.ts"
 import * as Windows from "./windows.ts"
@@ -23,27 +24,43 @@ export interface ProviderPool {
   readonly gauges: Amounts.PerDimension<Gauge.Gauge>
   readonly ramp: Ramp.RampState
   inFlight: number
+  /** Calls that wait until others have ended, in the order of arrival. */
+  readonly queue: Array<AcceptedCall>
   /** Output tokens per millisecond that running calls produce, and the number of these calls. */
   production: number
   producing: number
 }
 
-/** An admitted call. */
+/** What decides how long an admitted call takes. */
+interface SimulatedWork {
+  readonly promptTokens: number
+  /** The part of the prompt that was read from a cache. */
+  readonly cachedTokens: number
+  readonly outputTokens: number
+  readonly fault: Fault | undefined
+  /** The factor of noise on its latency. */
+  readonly factor: number
+  /** The part of the output after which a fault cuts it. */
+  readonly cutAfter: number
+}
+
+/** An admitted call. Its times are infinite while it is queued. */
 export interface AcceptedCall {
   readonly entry: Writable<Entry>
   readonly pool: ProviderPool
+  readonly work: SimulatedWork
   /** When the first token of output comes. */
-  readonly firstTokenAt: number
+  firstTokenAt: number
   /** When the answer is complete, if there is no fault. */
-  readonly finishesAt: number
+  finishesAt: number
   /** When output stops: before `finishesAt` if a fault cuts the answer. */
-  readonly outputEndsAt: number
+  outputEndsAt: number
   /** When the call ends by itself; infinity for a call that stalls. */
-  readonly endsAt: number
-  /** Input that was read from a cache. */
-  readonly cachedTokens: number
+  endsAt: number
   readonly fault: FaultKind | undefined
-  phase: "reading" | "producing" | "silent" | "ended"
+  phase: "queued" | "reading" | "producing" | "silent" | "ended"
+  /** Called when the provider begins to work on a call that was queued. */
+  onStart: (() => void) | undefined
 }
 
 /** The provider's state. */
@@ -83,6 +100,7 @@ export const make = (options: Options): ProviderState => {
       completed: 0,
       aborted: 0,
       broken: 0,
+      queued: 0,
       inFlight: 0,
       peakInFlight: 0,
       countTokens: 0,
@@ -93,7 +111,8 @@ export const make = (options: Options): ProviderState => {
   }
   for (const name of ["default", ...Object.keys(options.pools ?? {})]) {
     const gauges = Amounts.mapDimensions(options.pools?.[name] ?? limits, Gauge.make)
-    state.pools.set(name, { name, gauges, ramp: Ramp.make(), inFlight: 0, production: 0, producing: 0 })
+    const pool = { name, gauges, ramp: Ramp.make(), inFlight: 0, queue: [], production: 0, producing: 0 }
+    state.pools.set(name, pool)
   }
   return state
 }
@@ -173,21 +192,72 @@ const stopOutput = (state: ProviderState, call: AcceptedCall): void => {
   call.pool.production = call.pool.producing === 0 ? 0 : call.pool.production - call.entry.outputTokens / millis
 }
 
+/** Whether all slots of a pool are in use. */
+export const isBusy = ({ options: { concurrency = Infinity } }: ProviderState, { inFlight }: ProviderPool): boolean =>
+  inFlight >= concurrency
+
+/** Begins to work on an admitted call, or queues it if all slots are in use. */
+export const begin = (state: ProviderState, call: AcceptedCall): void => {
+  if (!isBusy(state, call.pool)) return start(state, call)
+  call.pool.queue.push(call)
+  state.counters.queued++
+}
+
+const start = (state: ProviderState, call: AcceptedCall): void => {
+  const { counters, now } = state
+  counters.peakInFlight = Math.max(counters.peakInFlight, ++counters.inFlight)
+  call.pool.inFlight++
+  call.phase = "reading"
+  const { cutAfter, factor, fault, outputTokens, promptTokens } = call.work
+  if (fault?.kind === "timeout") {
+    call.outputEndsAt = now
+    call.endsAt = now + (fault.afterMillis ?? 60_000)
+  } else {
+    const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
+    call.firstTokenAt = Math.ceil(now + factor * (baseMillis + perInputTokenMillis * promptTokens) - 1e-6)
+    call.finishesAt = Math.ceil(call.firstTokenAt + factor * perOutputTokenMillis * outputTokens - 1e-6)
+    const isWhole = fault === undefined || fault.kind === "malformed"
+    call.outputEndsAt = isWhole
+      ? call.finishesAt
+      : Math.floor(call.firstTokenAt + cutAfter * (call.finishesAt - call.firstTokenAt))
+    call.endsAt = fault?.kind === "stall" ? Infinity : call.outputEndsAt
+    Agenda.add(state.due, call.firstTokenAt, { call, what: "firstToken" })
+    if (call.endsAt === Infinity) Agenda.add(state.due, call.outputEndsAt, { call, what: "silence" })
+  }
+  if (call.endsAt < Infinity) Agenda.add(state.due, call.endsAt, { call, what: "end" })
+  call.onStart?.()
+}
+
+/** Takes a call out of its slot or out of the queue, and starts the next one. */
+const leave = (state: ProviderState, call: AcceptedCall): void => {
+  const { pool } = call
+  if (call.phase === "queued") {
+    pool.queue.splice(pool.queue.indexOf(call), 1)
+    state.counters.queued--
+    return
+  }
+  pool.inFlight--
+  state.counters.inFlight--
+  const next = pool.queue.shift()
+  if (next === undefined) return
+  state.counters.queued--
+  start(state, next)
+}
+
 /** Ends a call now, by itself or because its caller aborted it. */
 export const end = (state: ProviderState, call: AcceptedCall, aborted: boolean): void => {
   stopOutput(state, call)
-  call.phase = "ended"
-  call.pool.inFlight--
-  state.counters.inFlight--
   call.entry.finishedAt = state.now
   call.entry.producedTokens = producedAt(call, state.now)
   call.entry.aborted = aborted
   const { inputTokens, model, producedTokens } = call.entry
   state.counters.outputTokens += producedTokens
-  const used = { inputTokens, cacheReadTokens: call.cachedTokens, outputTokens: producedTokens }
-  Windows.spend(state.windows, model, used, state.now)
+  const used = { inputTokens, cacheReadTokens: call.work.cachedTokens, outputTokens: producedTokens }
+  if (call.phase !== "queued") Windows.spend(state.windows, model, used, state.now)
   const ended = call.fault === undefined ? "completed" : "broken"
   state.counters[aborted ? "aborted" : ended]++
+  leave(state, call)
+  call.phase = "ended"
 }
 
 /** Advances the provider's time to `now`. An earlier time changes nothing. */

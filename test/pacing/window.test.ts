@@ -4,7 +4,7 @@ import * as Window from "../../src/pacing/window.ts"
 import * as Law from "../../src/pacing/law.ts"
 import { whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
-import { poolOf, reject } from "../support/rules.ts"
+import { answer, fail, poolOf, reject, send } from "../support/rules.ts"
 
 interface Provider {
   /** The calls in flight that the provider allows, at a time in seconds. */
@@ -318,5 +318,66 @@ describe("a limit of calls in flight", () => {
       else open.push(admission)
     }
     assert.strictEqual(pool.window.size, Infinity)
+  })
+
+  describe("that a server tells by failures", () => {
+    /** Fails calls, which were sent and are numbered from 0, 10 ms after each other. */
+    const failAll = (
+      pool: Law.Pacer,
+      calls: ReadonlyArray<Law.Admission>,
+      numbers: ReadonlyArray<number>,
+      at = 1_200
+    ) => numbers.map((n, i) => fail(Law, pool, calls[n]!, at + 10 * i))
+    const sent = (pool: Law.Pacer, count: number) =>
+      Array.from({ length: count }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
+
+    it("is found from those that are known first, and is no outage", () => {
+      const pool = poolOf(Law, {})
+      const verdicts = failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14])
+      assert.strictEqual(pool.window.size, 10)
+      assert.notInclude(verdicts, "outage")
+      assert.strictEqual(pool.gate.until, -Infinity)
+    })
+
+    it("is tested by an attempt; one that fails costs nothing else", () => {
+      const pool = poolOf(Law, {})
+      const calls = sent(pool, 15)
+      failAll(pool, calls, [10, 11, 12, 13, 14])
+      // The first attempt comes after the time of a verdict.
+      const attempt = send(Law, pool, 2_000)
+      assert.strictEqual(fail(Law, pool, attempt, attempt.at + 50), "exhausted")
+      assert.strictEqual(pool.window.size, 10)
+      assert.strictEqual(Law.decide(pool, whole(100), attempt.at + 60)?.by, "concurrency")
+      answer(Law, pool, calls[0]!, attempt.at + 70)
+      assert.isBelow(send(Law, pool, attempt.at + 80).at, attempt.at + 500)
+    })
+
+    it("is not one if fewer were in flight than ever, because then it is an outage", () => {
+      const pool = poolOf(Law, {})
+      const before = sent(pool, 12)
+      for (const call of before) answer(Law, pool, call, 2_000)
+      const calls = Array.from({ length: 12 }, (_, i) => Law.take(pool, whole(100), 3_000 + i))
+      assert.include(failAll(pool, calls, [0, 1, 2, 3], 3_200), "outage")
+      assert.strictEqual(pool.window.size, Infinity)
+    })
+
+    it("is not one if calls fail at random while more and more are in flight", () => {
+      const pool = poolOf(Law, {})
+      const random = mulberry(3)
+      const calls = sent(pool, 400)
+      failAll(
+        pool,
+        calls,
+        [...calls.keys()].filter(() => random() < 0.05),
+        1_600
+      )
+      assert.strictEqual(pool.window.size, Infinity)
+    })
+
+    it("is not one if they fail late: by then others have been accepted of which nobody knows", () => {
+      const pool = poolOf(Law, {})
+      failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14], 31_000)
+      assert.strictEqual(pool.window.size, Infinity)
+    })
   })
 })

@@ -231,6 +231,69 @@ describe("ProviderSim", () => {
       )
     )
 
+    it.effect(
+      "answers a queued call one latency after a slot is free, and starts the next one of an interrupted call",
+      () =>
+        simulate(
+          { concurrency: 1, queue: 3, latency: { ...latency, perInputTokenMillis: 0 }, outputTokens: 0 },
+          Effect.gen(function* () {
+            const [first, second, third] = yield* Effect.forEach([1, 2, 3], () => Effect.forkChild(create(params(4))))
+            const streamed = yield* Effect.forkChild(
+              Effect.flatMap(LlmProvider, (provider) =>
+                Effect.scoped(Effect.flatMap(provider.stream(params(4)), ({ value }) => Stream.runDrain(value)))
+              )
+            )
+            yield* TestClock.adjust(1_999)
+            assert.isDefined(first!.pollUnsafe())
+            assert.isUndefined(second!.pollUnsafe())
+            yield* TestClock.adjust(1)
+            assert.isDefined(second!.pollUnsafe())
+            yield* TestClock.adjust(100)
+            yield* Fiber.interrupt(third!)
+            yield* TestClock.adjust(999)
+            assert.isUndefined(streamed.pollUnsafe())
+            yield* TestClock.adjust(1)
+            assert.isDefined(streamed.pollUnsafe())
+            const { aborted, completed, peakInFlight, queued } = yield* sim((sim) => sim.stats)
+            assert.deepStrictEqual([aborted, completed, peakInFlight, queued], [1, 3, 1, 0])
+          })
+        )
+    )
+
+    it.effect(
+      "gives up on a call that is queued for ten minutes, as the client does, and takes it out of the queue",
+      () =>
+        simulate(
+          {
+            concurrency: 1,
+            queue: 1,
+            latency: { ...latency, baseMillis: 540_000 },
+            faults: [{ kind: "stall", calls: [1] }]
+          },
+          Effect.gen(function* () {
+            yield* Effect.forkChild(create(params(4)))
+            yield* TestClock.adjust(100)
+            const error = yield* within(Effect.flip(create(params(4))), "10 minutes")
+            assert.strictEqual(error.reason._tag, "TimedOut")
+            assert.strictEqual((yield* sim((sim) => sim.stats)).queued, 0)
+          })
+        )
+    )
+
+    it.effect("answers 503 if it is busy, where that is its status", () =>
+      simulate(
+        { concurrency: 1, busyStatus: 503, latency },
+        Effect.gen(function* () {
+          yield* Effect.forkChild(create(params(4)))
+          yield* TestClock.adjust(100)
+          const { reason } = yield* Effect.flip(create(params(4)))
+          assert.deepInclude(reason, { _tag: "Overloaded", status: 503 })
+          const [, entry] = yield* sim((sim) => sim.log)
+          assert.deepStrictEqual([entry!.outcome, entry!.status, entry!.rejectedBy], ["rejected", 503, "concurrency"])
+        })
+      )
+    )
+
     it.effect("sends exact, OpenAI's, no or wrong headers, as configured", () =>
       Effect.gen(function* () {
         const signal = (headers: ProviderSim.Options["headers"]) =>

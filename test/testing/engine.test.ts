@@ -332,6 +332,47 @@ describe("engine", () => {
       accepted(ask(state, 2_000, 1))
     })
 
+    it("queues further calls in the order of arrival, and rejects those that find the queue full", () => {
+      const latency = { ...instant, baseMillis: 2_000 }
+      const state = Engine.make({ concurrency: 1, queue: 2, busyStatus: 503, latency })
+      const first = accepted(ask(state, 0, 1))
+      const second = accepted(ask(state, 500, 1))
+      const third = accepted(ask(state, 600, 1))
+      const { errorType, retryAfterMillis, status } = rejected(ask(state, 700, 1))
+      assert.deepStrictEqual([status, errorType, retryAfterMillis], [503, "overloaded_error", 1_300])
+      const { inFlight, queued, rejected: busy, rejectionsBy } = Engine.stats(state, 700)
+      assert.deepStrictEqual([inFlight, queued, busy, rejectionsBy], [1, 2, 1, { concurrency: 1 }])
+      Engine.advance(state, 6_000)
+      assert.deepStrictEqual(
+        [first, second, third].map(({ finishesAt }) => finishesAt),
+        [2_000, 4_000, 6_000]
+      )
+      const { completed, peakInFlight } = Engine.stats(state, 6_000)
+      assert.deepStrictEqual([completed, peakInFlight], [3, 1])
+    })
+
+    it("starts the next call of the queue when a caller disconnects, and forgets a queued one that does", () => {
+      const latency = { ...instant, baseMillis: 2_000 }
+      const state = Engine.make({ concurrency: 1, queue: 2, latency })
+      const first = accepted(ask(state, 0, 1))
+      const second = accepted(ask(state, 0, 1))
+      const third = accepted(ask(state, 0, 1))
+      Engine.abort(state, 500, second)
+      Engine.abort(state, 700, first)
+      assert.strictEqual(third.finishesAt, 2_700)
+      assert.deepStrictEqual([second.entry.producedTokens, second.entry.finishedAt], [0, 500])
+      const { aborted, completed, inFlight, queued } = Engine.stats(state, 2_700)
+      assert.deepStrictEqual([aborted, completed, inFlight, queued], [2, 1, 0, 0])
+    })
+
+    it("gives each pool slots and a queue of its own", () => {
+      const latency = { ...instant, baseMillis: 2_000 }
+      const state = Engine.make({ concurrency: 1, queue: 1, latency, pools: { other: {} } })
+      const to = (model: string) => Engine.request(state, 0, { model, inputTokens: 1, outputTokens: 0 })._tag
+      const tags = [model, model, model, "other", "other", "other"].map(to)
+      assert.deepStrictEqual(tags, ["Accepted", "Accepted", "Rejected", "Accepted", "Accepted", "Rejected"])
+    })
+
     it("limits growth, and reports exactly when the call fits", () => {
       const options: Options = { ramp: { fromPerMinute: 100, growth: 2 }, latency: instant }
       const state = Engine.make(options)

@@ -13,6 +13,7 @@ import * as Headers from "../headers.ts"
 import type { HeaderMode } from "../models.ts"
 import type * as ProviderSim from "../ProviderSim.ts"
 import * as Simulator from "../simulator.ts"
+import { started } from "../started.ts"
 import * as Conversations from "./conversations.ts"
 import { anthropic } from "./dialects/anthropic.ts"
 import * as Dialect from "./dialects/dialect.ts"
@@ -147,6 +148,7 @@ const admitted = Effect.fnUntraced(function* (
       return failure(dialect, rejection, requestId, { ...limits, ...wait })
     }
     case "Accepted": {
+      yield* started(decision.call)
       if (decision.call.fault !== "timeout") return decision.call
       yield* finish(playing, decision.call)
       return failure(dialect, Request.timedOut, requestId)

@@ -2,6 +2,7 @@ import Anthropic, {
   APIConnectionError,
   APIError,
   AuthenticationError,
+  InternalServerError,
   NotFoundError,
   OverloadedError,
   RateLimitError
@@ -232,6 +233,58 @@ describe("ProviderServer", () => {
           })
       )
     )
+  })
+
+  describe("a server with slots and a queue", () => {
+    const options = { latency: slow, concurrency: 1, queue: 1 }
+
+    for (const [busyStatus, error] of [
+      [429, RateLimitError],
+      [503, InternalServerError]
+    ] as const) {
+      it.live(`answers ${busyStatus} if both are full`, () =>
+        withServer({ ...options, busyStatus }, (server, client) =>
+          Effect.gen(function* () {
+            yield* Effect.forEach([1, 2], () => Effect.forkScoped(apiError(() => client.messages.create(params(40)))))
+            yield* until(server.stats, ({ queued }) => queued === 1)
+            assert.instanceOf(yield* apiError(() => client.messages.create(params(40))), error)
+            const chat = yield* Effect.promise(() =>
+              fetch(`${server.url}/v1/chat/completions`, {
+                method: "POST",
+                headers: { authorization: "Bearer any" },
+                body: JSON.stringify({ model: "deepseek-chat", messages: [{ role: "user", content: "Hello" }] })
+              })
+            )
+            assert.strictEqual(chat.status, busyStatus)
+            const { inFlight, rejected } = yield* server.stats
+            assert.deepStrictEqual([inFlight, rejected], [1, 2])
+          })
+        )
+      )
+    }
+
+    for (const stream of [false, true]) {
+      it.live(
+        `starts a queued call that ${stream ? "streams" : "does not stream"} when another client disconnects`,
+        () =>
+          withServer({ ...options, latency: { ...fast, perInputTokenMillis: 1_000 } }, (server, client) =>
+            Effect.gen(function* () {
+              const controller = new AbortController()
+              const first = apiError(() => client.messages.create(params(40_000), { signal: controller.signal }))
+              yield* Effect.forkScoped(Effect.exit(first))
+              yield* until(server.stats, ({ inFlight }) => inFlight === 1)
+              const second = client.messages.create({ ...params(4), stream }).then(async (answer) => {
+                if (Symbol.asyncIterator in answer) for await (const _ of answer) continue
+              })
+              yield* until(server.stats, ({ queued }) => queued === 1)
+              controller.abort()
+              yield* Effect.promise(() => second)
+              const { aborted, completed, peakInFlight } = yield* until(server.stats, ({ inFlight }) => inFlight === 0)
+              assert.deepStrictEqual([aborted, completed, peakInFlight], [1, 1, 1])
+            })
+          )
+      )
+    }
   })
 
   describe("disconnects", () => {

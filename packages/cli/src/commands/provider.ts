@@ -23,6 +23,12 @@ const flags = {
   concurrency: Flags.count("concurrency").pipe(
     Flags.optional("Calls that the provider accepts at once (default: no limit)")
   ),
+  queue: Flags.count("queue").pipe(
+    Flags.optional("Further calls that wait for one of --concurrency to end (default: none, they are rejected)")
+  ),
+  busyStatus: Flag.Literals("busy-status", ["429", "503"]).pipe(
+    Flags.byDefault("Status of the calls that are rejected because --concurrency and --queue are reached", "429")
+  ),
   headers: LimitFlags.headers.pipe(Flags.byDefault("Rate limit headers of responses", "rounded")),
   outputTokens: Flags.count("output-tokens", Flags.maxOutputTokens).pipe(
     Flags.optional("Output tokens of every answer (default: those of its text)")
@@ -98,6 +104,8 @@ export const providerCommand = Command.make(
       port: given.port,
       rejections: given.rejections,
       concurrency: Option.getOrUndefined(given.concurrency),
+      queue: Option.getOrUndefined(given.queue),
+      busyStatus: given.busyStatus === "503" ? 503 : 429,
       headers: given.headers,
       outputTokens: Option.getOrUndefined(given.outputTokens),
       latency: {
@@ -127,6 +135,10 @@ export const providerCommand = Command.make(
     {
       command: "floodgate provider --tokens-per-second 60000 --burst 200000 --rejections charged",
       description: "The provider of the incident"
+    },
+    {
+      command: "floodgate provider --concurrency 4 --queue 512 --busy-status 503",
+      description: "A server with 4 slots and a queue, as Ollama is"
     },
     {
       command: "floodgate provider --input-tokens-per-minute 2000000 --time-scale 60",
