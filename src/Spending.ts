@@ -371,7 +371,7 @@ export const from =
 // -----------------------------------------------------------------------------
 
 /**
- * A call that waits until a cap or a window begins anew.
+ * A call that waits for the reset of a cap or a window.
  *
  * @category models
  * @since 0.4.0

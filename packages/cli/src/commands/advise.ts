@@ -133,7 +133,7 @@ export const adviseCommand = Command.make(
   }, Effect.scoped)
 ).pipe(
   Command.withDescription(
-    "Says how many more agents help now, when they end, and which limit binds, before you start them. It asks a running gateway, which knows its limits, its queue and what earlier agents did; with limits as flags, it answers as if nobody else used them. The token of the gateway is read from FLOODGATE_GATEWAY_TOKEN. Advice is no reservation, and expires."
+    "Says how many more agents help now, when they end, and which limit binds, before you start them. It asks a running gateway, which knows its limits, its queue and what earlier agents did; with limits as flags, it answers as if nobody else used them. The token of the gateway is read from FLOODGATE_GATEWAY_TOKEN. Advice reserves nothing, and expires."
   ),
   Command.withShortDescription("How many more agents help now"),
   Command.withExamples([

@@ -88,7 +88,7 @@ const flags = {
   ),
   waitForReset: Flags.toggle(
     "wait-for-reset",
-    "When a day's cap or a window of a subscription is used up, pause until it begins anew, instead of failing"
+    "When a day's cap or a window of a subscription is used up, pause until the reset, instead of failing"
   ),
   ...LimitFlags.flags,
   ...Redis.flags,
