@@ -17,7 +17,8 @@
  *   budget serves several providers and keys, each with the limits that the budget has for that class.
  * - Streams of Chat Completions are asked for their usage (`stream_options.include_usage`). If the caller did not ask for it,
  *   the chunk with the usage is removed.
- * - The header `x-floodgate-agent` names the agent of a request. It is not sent to the provider.
+ * - The header `x-floodgate-agent` names the agent of a request, and `x-floodgate-places` the only places where it may go. They are
+ *   not sent to the provider.
  *
  * **Gotchas**
  *
@@ -68,7 +69,7 @@ import * as Engine from "./engine.ts"
 import { checks, type EngineOptions } from "./models.ts"
 import { join } from "./attempt.ts"
 import { ofCallers } from "./credentials.ts"
-import { httpPlaces } from "./places.ts"
+import { httpPlaces, placesHeader } from "./places.ts"
 import { FetchAnswer } from "./driven.ts"
 import { governedResponse, fetchResponseOf, type FetchResponse, sourceOf } from "./response.ts"
 
@@ -149,18 +150,21 @@ const separate = async (input: FetchInput, given: FetchInit): Promise<readonly [
   return [input.url, { ...init, body: body as Uint8Array<ArrayBuffer> }]
 }
 
-/** The options with which a request is sent: the caller's, with the changed body, the credential of its place, and without our header. */
+/** The headers that are for us. */
+const ownHeaders = ["x-floodgate-agent", placesHeader]
+
+/** The options with which a request is sent: the caller's, with the changed body, the credential of its place, and without our headers. */
 const outgoing = (
   init: FetchInit,
   headers: Headers,
-  isNamed: boolean,
+  hasOwn: boolean,
   change: Engine.BodyChange | undefined,
   target: Engine.Target | undefined
 ): FetchInit => {
   const isReplaced = target?.isCallers === false
-  if (!isNamed && change === undefined && !isReplaced) return init
+  if (!hasOwn && change === undefined && !isReplaced) return init
   const changed = new Headers(headers)
-  changed.delete("x-floodgate-agent")
+  for (const name of ownHeaders) changed.delete(name)
   if (isReplaced) for (const name of ofCallers) changed.delete(name)
   if (target?.credential !== undefined) changed.set(...target.credential)
   if (change === undefined) return { ...init, headers: changed }
@@ -202,14 +206,14 @@ export const make = Effect.fnUntraced(function* (
     const headers = new Headers(init.headers)
     // A record is faster to read than a `Headers` object.
     const header = headerReader(Object.fromEntries(headers))
-    const isNamed = header("x-floodgate-agent") !== undefined
+    const hasOwn = ownHeaders.some((name) => header(name) !== undefined)
     const text = () => textOf(init.body) ?? ""
     const planned = engine.plan(found, { url: String(url), header, text })
     if (planned === undefined) return send(url, init)
     const signal = init.signal ?? undefined
     const attempt: Engine.SendAttempt<FetchResponse> = async (signal, change, target) => {
       const to = target === undefined ? url : target.request.url
-      return fetchResponseOf(await send(to, { ...outgoing(init, headers, isNamed, change, target), signal }))
+      return fetchResponseOf(await send(to, { ...outgoing(init, headers, hasOwn, change, target), signal }))
     }
     const inEffect = async (call: Effect.Effect<Engine.CallResult<FetchResponse>, unknown>): Promise<Response> => {
       try {

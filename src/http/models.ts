@@ -49,7 +49,7 @@ export interface EngineOptions {
    * How calls are admitted and bounded (agent, priority, `maxWait`, `timeout` and so on), for all requests or by the request.
    *
    * @default no bounds; the agent comes from the header `x-floodgate-agent`, from Claude Code's session, or from
-   * `metadata.user_id`, `safety_identifier` or `user` in the body
+   * `metadata.user_id`, `safety_identifier` or `user` in the body. The header `x-floodgate-places` restricts `places` further.
    */
   readonly callOptions?: Governor.CallOptions | ((request: CallRequest) => Governor.CallOptions) | undefined
   /**

@@ -69,6 +69,9 @@ export const httpPlaces = (prices?: PriceTable.Table, remedy = "add it"): Input.
 // Planning
 // -----------------------------------------------------------------------------
 
+/** The header of a request that names the only places where it may go, separated by commas. */
+export const placesHeader = "x-floodgate-places"
+
 /** The places of each model. */
 export type PlacesByModel = ReadonlyMap<string, ParsedPlaces<HttpPlace>>
 

@@ -14,7 +14,7 @@ import { openaiResponses } from "../protocol/openaiResponses.ts"
 import { isCall, match, type Match, type Protocol } from "../protocol/protocol.ts"
 import * as Lru from "../domain/input/lru.ts"
 import type { CallRequest, CallTerms, EngineSettings, HttpCall, IncomingRequest } from "./models.ts"
-import type { PlacesByModel } from "./places.ts"
+import { type PlacesByModel, placesHeader } from "./places.ts"
 
 /** The protocols that are known by default. */
 export const protocols: ReadonlyArray<Protocol> = [
@@ -86,19 +86,35 @@ const countedAs = (accounting: Accounting.Accounting, requests = 1): Accounting.
         usage: (actual, maxTokens) => ({ ...accounting.usage(actual, maxTokens), requests })
       }
 
+/** The places where a call may be made: those of its options that its header names. The header can only restrict them further. */
+const placesFor = (
+  header: IncomingRequest["header"],
+  given: ReadonlyArray<string> | undefined
+): ReadonlyArray<string> | undefined => {
+  const named = header(placesHeader)
+    ?.split(",")
+    .map((name) => name.trim())
+  return named === undefined || given === undefined ? (named ?? given) : given.filter((name) => named.includes(name))
+}
+
 /** Evaluates the options for a call. Their callbacks see its body, which nothing keeps afterwards. */
 const termsOf = (
   found: Match,
   request: CallRequest,
   settings: EngineSettings,
-  requests: number | undefined
+  requests: number | undefined,
+  hasPlaces: boolean
 ): CallTerms => {
   const callOptions = given(settings.callOptions, request)
   if (callOptions !== undefined) check(`${settings.operation}: callOptions`, Called.callOptions, callOptions)
   return {
     account: settings.account?.(request),
     accounting: countedAs(given(settings.accounting, request) ?? accountingOf(found, request.url), requests),
-    callOptions: { agent: request.agent, ...callOptions }
+    callOptions: {
+      agent: request.agent,
+      ...callOptions,
+      places: hasPlaces ? placesFor(request.header, callOptions?.places) : undefined
+    }
   }
 }
 
@@ -121,13 +137,14 @@ export const planOf = (
   if (description === undefined) return undefined
   const { model = unnamed, requests } = description
   const needsUsageRequest = (settings.streamUsage ?? true) && description.needsUsageRequest
+  const placesOfModel = places.get(model)
   const request = { url, protocol: protocol.name, model, agent: protocol.agentOf(body, header), header }
   return {
     match: found,
     description: { ...description, model },
     request,
     terms: EffectResult.try({
-      try: () => termsOf(found, { ...request, body }, settings, requests),
+      try: () => termsOf(found, { ...request, body }, settings, requests, placesOfModel !== undefined),
       catch: (thrown) => thrown
     }),
     text,
@@ -135,6 +152,6 @@ export const planOf = (
     needsUsageRequest,
     usageInsertion: needsUsageRequest ? insertionFor(protocol, body) : undefined,
     hold,
-    places: places.get(model)
+    places: placesOfModel
   }
 }

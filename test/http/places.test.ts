@@ -157,6 +157,24 @@ describe("places of a governed fetch", () => {
     await floodgate.dispose()
   })
 
+  for (const [options, header, goesTo] of [
+    [{}, "azure", "azure"],
+    [{}, " azure , other", "azure"],
+    [{ callOptions: { places: ["openai", "azure"] } }, "azure", "azure"],
+    // A caller cannot go where its operator does not allow it.
+    [{ callOptions: { places: ["openai"] } }, "azure", "none"],
+    [{}, "frankfurt", "none"]
+  ] as const) {
+    it(`goes to ${goesTo} with the header "${header}" and ${JSON.stringify(options)}, and does not send it`, async () => {
+      const { floodgate, sent } = world({ places: first, ...options })
+      const response = await ask(floodgate, { headers: { "x-floodgate-places": header } })
+      assert.deepStrictEqual(sent.map(isAzure), goesTo === "azure" ? [true] : [])
+      assert.strictEqual(response.status, goesTo === "azure" ? 200 : 503)
+      for (const { headers } of sent) assert.isNull(headers.get("x-floodgate-places"))
+      await floodgate.dispose()
+    })
+  }
+
   it("replaces the model in a path", async () => {
     const gemini = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent?key=secret"
     const places = { models: { "gemini-3-pro": [{ name: "other", key: "other-key", model: "gemini-3-pro-eu" }] } }

@@ -38,11 +38,16 @@ const places: Gateway.Options["places"] = {
   "gpt-6": [{ upstream: "openai" }, { upstream: "azure", model: "my-deployment" }]
 }
 
-const ask = (url: string, { model = "gpt-6", key = caller } = {}) =>
+const ask = (url: string, { model = "gpt-6", key = caller, places = "" } = {}) =>
   Effect.promise(async () => {
     const response = await fetch(`${url}/openai/v1/chat/completions`, {
       method: "POST",
-      headers: { authorization: `Bearer ${key}`, "content-type": "application/json", cookie: "session=1" },
+      headers: {
+        authorization: `Bearer ${key}`,
+        "content-type": "application/json",
+        cookie: "session=1",
+        ...(places === "" ? {} : { "x-floodgate-places": places })
+      },
       body: JSON.stringify({ model, max_tokens: 9, messages: [] })
     })
     return { status: response.status, place: response.headers.get("x-floodgate-place"), text: await response.text() }
@@ -68,6 +73,19 @@ describe("places of a gateway", () => {
       assert.deepStrictEqual([path, model], ["/openai/v1/chat/completions", "my-deployment"])
       assert.strictEqual(headers["authorization"], "Bearer azure-secret")
       assert.notMatch(JSON.stringify(headers), /sk-openai|fg-caller|session/)
+    })
+  )
+
+  it.live("sends a request only to the places that its header names", () =>
+    Effect.gen(function* () {
+      const { azure, openai, url } = yield* world()
+      const named = yield* ask(url, { places: "azure" })
+      assert.deepStrictEqual([named.status, named.place], [200, "azure"])
+      assert.notProperty(azure.got[0]!.headers, "x-floodgate-places")
+      const { status, text } = yield* ask(url, { places: "frankfurt" })
+      assert.strictEqual(status, 503)
+      assert.include(text, "is not among the places that the call may go to")
+      assert.strictEqual(openai.got.length, 0)
     })
   )
 
