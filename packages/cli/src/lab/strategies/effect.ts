@@ -78,7 +78,7 @@ export const effectRateLimiter: Strategy = {
   name: "effect-rate-limiter",
   summary: "Effect's RateLimiter with the provider's limits, charged before each attempt; jittered backoff, 5 attempts",
   settings: `${settings}; Effect.andThen(sleep, call).pipe(Effect.retry({ schedule: Schedule.jittered(Schedule.exponential("2 seconds")), times: 4 }))`,
-  why: "It is how Effect's documentation combines the two.",
+  why: "Effect's documentation combines the two like this.",
   client: Effect.fnUntraced(function* (scenario) {
     const provider = yield* LlmProvider
     const admitted = yield* admission(scenario)

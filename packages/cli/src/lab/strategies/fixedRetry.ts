@@ -30,6 +30,6 @@ export const fixedRetryForever: Strategy = {
   name: "fixed-retry-forever",
   summary: "waits exactly 1 s after each failure, without a limit, nothing shared",
   settings: "@retry(wait=wait_fixed(1))",
-  why: "No call is given up.",
+  why: "It never gives up a call.",
   client: everySecond()
 }

@@ -136,7 +136,7 @@ export const floodgate: Strategy = make({
   name: "floodgate",
   summary: "this library, with the provider's limits and the token count of each call",
   settings: "Budget.layer({ limits, concurrency }); LlmClient.create(params, { agent, inputTokens })",
-  why: "The limits stand in the provider's console, and count_tokens counts exactly."
+  why: "The provider's console shows the limits, and count_tokens counts exactly."
 })
 
 /** The library without limits in responses. */
@@ -172,7 +172,7 @@ export const halfLimits: Strategy = make({
   name: "floodgate-half",
   summary: "this library, with half of the limits",
   settings: "as floodgate, with half of each limit",
-  why: "Somebody reserved the other half for another program that does not run.",
+  why: "The other half is reserved for another program, which does not run.",
   budget: scaled(0.5)
 })
 
@@ -181,7 +181,7 @@ export const doubleLimits: Strategy = make({
   name: "floodgate-double",
   summary: "this library, with twice the limits",
   settings: "as floodgate, with twice each limit",
-  why: "Somebody read the limits of a higher tier.",
+  why: "The limits are those of a higher tier, by mistake.",
   budget: scaled(2)
 })
 
@@ -190,7 +190,7 @@ export const unknownLimits: Strategy = make({
   name: "floodgate-unknown",
   summary: "this library without limits: it learns them from responses",
   settings: "Budget.layer({ concurrency }); LlmClient.create(params, { agent, inputTokens })",
-  why: "Nobody looked the limits up, and the tokens are counted before each call.",
+  why: "The limits are unknown, and the tokens are counted before each call.",
   budget: (scenario) => ({ concurrency: declaredConcurrency(scenario) })
 })
 
@@ -208,7 +208,7 @@ export const asInstalled: Strategy = make({
   name: "floodgate-as-installed",
   summary: "this library with default settings: it learns the limits, and estimates the tokens",
   settings: "Budget.layer({}); LlmClient.create(params, { agent })",
-  why: "It is what everybody starts with.",
+  why: "Every program starts like this.",
   budget: () => ({}),
   counted: false
 })

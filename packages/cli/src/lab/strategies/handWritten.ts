@@ -57,7 +57,7 @@ export const handWritten: Strategy = {
     "a token bucket charged for each attempt and corrected by the usage; a 429 closes it until retry-after; 10 attempts with full jitter",
   settings:
     "tenAttempts(() => bucket.run(tokens, () => client.messages.create(params, { maxRetries: 0 }))), with 40 lines of bucket",
-  why: "It is what a good engineer writes who knows the limits and counts the tokens.",
+  why: "A good engineer who knows the limits and counts tokens would write this.",
   client: Effect.fnUntraced(function* (scenario) {
     const provider = yield* LlmProvider
     const { burst, perSecond } = tokensOf(scenario)

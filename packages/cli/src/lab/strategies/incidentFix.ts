@@ -67,7 +67,7 @@ export const incidentFix: Strategy = {
   summary: "the incident's fix: one bucket, charged before each attempt and never corrected; full jitter, 5 attempts",
   settings:
     "await bucket.consume(countTokens(messages) + max_tokens), for each of 5 attempts; sleep(random() * min(60 s, 2 s * 2 ** n)) after a 429",
-  why: "It is what the authors of the incident wrote after it.",
+  why: "The authors of the incident wrote this after it.",
   client: (scenario) =>
     Effect.gen(function* () {
       const provider = yield* LlmProvider

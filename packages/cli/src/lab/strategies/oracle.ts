@@ -92,14 +92,14 @@ class KnownPlace {
 }
 
 /**
- * First in, first out, with perfect knowledge. It cannot be built; the others are compared with it.
+ * First in, first out, with perfect knowledge. No real program has that knowledge; the others are compared with it.
  */
 export const oracle: Strategy = {
   name: "oracle",
   summary:
-    "the yardstick: first come, first served, with advance knowledge of each call's usage and the state of each provider",
-  settings: "none: it is not a program that anybody could write",
-  why: "It shows what is left to gain.",
+    "the best possible schedule: first come, first served, knowing each call's usage and each provider's state in advance",
+  settings: "none: no real program has this knowledge",
+  why: "It shows how much better a strategy could be.",
   client: (scenario, running) =>
     Effect.gen(function* () {
       const head = yield* Semaphore.make(1)

@@ -130,7 +130,7 @@ export const fullJitter = retries(
     name: "full-jitter",
     summary: "any client with its own retries off; 10 attempts with full jitter from 2 s to 60 s, nothing shared",
     settings: "tenAttempts(() => client.messages.create(params, { maxRetries: 0 }))",
-    why: "It is what AWS's study of backoff recommends, and what most engineers write around an SDK or the AI SDK."
+    why: "AWS's study of backoff recommends it, and most engineers write it around an SDK or the AI SDK."
   },
   9,
   fullJitterWait
@@ -153,7 +153,7 @@ export const jittered: Strategy = {
   name: "effect-jittered",
   summary: "Effect's Schedule.exponential from 2 s with Schedule.jittered, 10 attempts, nothing shared",
   settings: 'Effect.retry({ schedule: Schedule.jittered(Schedule.exponential("2 seconds")), times: 9 })',
-  why: "It is what Effect's documentation shows.",
+  why: "Effect's documentation shows it.",
   client: () =>
     Effect.map(
       LlmProvider,

@@ -117,7 +117,7 @@ export const pQueue = aroundTheSdk(
     summary:
       "p-queue with intervalCap: as many calls a second as fit if all had the mean size; the SDK's 2 retries inside",
     settings: `const queue = new PQueue({ ${intervalCap} }); queue.add(() => client.messages.create(params))`,
-    why: "It spreads the calls over time; the mean size is all that a queue of calls can know."
+    why: "It spreads the calls over time. A queue of calls only knows their mean size."
   },
   intervalsOf
 )

@@ -11,7 +11,7 @@ export const onePlace: Strategy = {
   name: "one-place",
   summary: "this library at the last place only, told its limits and the token count of each call",
   settings: "Budget.layer({ limits }); LlmClient.create(params, { agent, inputTokens })",
-  why: "It shows what a second place is worth.",
+  why: "It shows how much a second place helps.",
   client: (scenario, places) => {
     const { limits, provider } = places.at(-1)!
     const client = floodgate.client({ ...scenario, limits, places: undefined }, places)
@@ -24,7 +24,7 @@ export const roundRobin: Strategy = {
   name: "round-robin",
   summary: "each request goes to the next place, and is retried after retry-after, or 0.5 s up to 8 s",
   settings: "the load balancing of most gateways with equal weights, and retries",
-  why: "It is what most gateways do with two deployments.",
+  why: "Most gateways do this with two deployments.",
   client: (_, places) =>
     Effect.sync(() => {
       let next = 0
@@ -37,7 +37,7 @@ export const failover: Strategy = {
   name: "failover",
   summary: "each request goes to the first place, and to the next one when it is rejected or fails; then it is retried",
   settings: "a list of fallbacks on 429 and 5xx, and retries",
-  why: "It is what gateways and SDKs call a fallback.",
+  why: "Gateways and SDKs call this a fallback.",
   client: (_, places) =>
     Effect.succeed((params) => {
       const from = (index: number): ReturnType<typeof attemptOf> =>
@@ -57,7 +57,7 @@ export const usageBased: Strategy = {
   summary:
     "each request goes to the place with the least tokens in this minute, among those with room in their limits per minute; one that refuses is left alone for 5 s",
   settings: 'routing_strategy: "usage-based-routing-v2", tpm of each deployment (LiteLLM, by its documentation)',
-  why: "It is how LiteLLM's router uses the limits of several deployments.",
+  why: "LiteLLM's router uses the limits of several deployments like this.",
   client: (_, places) =>
     Effect.sync(() => {
       const states = places.map((place) => {
