@@ -70,9 +70,11 @@ pages.set(
 )
 
 rmSync(out, { recursive: true, force: true })
+/** Pages with wide tables take the room of the outline as well. */
+const wide = new Set(["evidence.md", "lab.md", "weather.md", "benchmarks.md", "guarantees.md"])
 for (const [page, text] of pages) {
   mkdirSync(dirname(join(out, page)), { recursive: true })
-  writeFileSync(join(out, page), text)
+  writeFileSync(join(out, page), wide.has(page) ? `---\naside: false\npageClass: wide\n---\n\n${text}` : text)
 }
 for (const [from, to] of Object.entries(moved)) writeFileSync(join(out, from), redirectOf(from, to))
 cpSync(join(root, "docs/images"), join(out, "images"), { recursive: true })
