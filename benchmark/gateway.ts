@@ -5,17 +5,19 @@
  *
  * Throughput is a closed loop of 16 and of 64 connections, in turns (see `support/inTurns.ts`), by the processor time that each
  * server takes for a request, which is what counts on a busy machine, and by requests a second. Delay is an open loop: 200
- * requests a second, spaced at random, because evenly spaced requests or bursts would measure their own pattern. Memory is that
- * of the installed command, after `npm run build`, with 500 open streams and 1,000 calls that wait.
+ * requests a second, spaced at random, because evenly spaced requests or bursts would measure their own pattern, also in turns,
+ * and as the difference from http-proxy-3 in the same round. Memory is that of the installed command, after `npm run build`, with 500
+ * open streams and 1,000 calls that wait.
  *
  *     npm run bench -- gateway [--seconds 2] [--rounds 3] [--warmup 10] [--cells w4,w100,spread,burst]
  */
 import { Agent, Pool, request } from "@effect/platform-node/Undici"
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import { existsSync } from "node:fs"
+import { availableParallelism, cpus, loadavg } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { inTurns, resultsOf, type Turn } from "./support/inTurns.ts"
+import { inTurns, resultsOf, spreadOf, tableOf, type Turn } from "./support/inTurns.ts"
 
 const { values } = parseArgs({
   options: {
@@ -120,7 +122,7 @@ const open = async (to: Server, body: string): Promise<ReadonlyArray<number>> =>
   const pool = new Pool(to.url, { connections: 64 })
   const delays: Array<number> = []
   const running: Array<Promise<void>> = []
-  const end = performance.now() + 4 * seconds * 1_000
+  const end = performance.now() + 3 * seconds * 1_000
   for (let next = performance.now(); next < end; next += -Math.log(1 - Math.random()) * 5) {
     const wait = next - performance.now()
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait))
@@ -133,7 +135,6 @@ const open = async (to: Server, body: string): Promise<ReadonlyArray<number>> =>
 }
 
 const quantile = (all: ReadonlyArray<number>, part: number): number => all[Math.floor((all.length - 1) * part)]!
-const column = (value: number | string, width = 8): string => String(value).padStart(width)
 
 const upstream = await server("upstream")
 const hasRivals = existsSync(join(folder, "rivals/node_modules"))
@@ -156,6 +157,9 @@ const servers = [
 const taking = ({ stream }: Cell): ReadonlyArray<Server> =>
   servers.filter(({ name }) => name !== "direct" && !(stream && name === "@portkey-ai/gateway"))
 
+const machine = `${availableParallelism()} cores of ${cpus()[0]?.model ?? "an unknown processor"}`
+console.log(`Node ${process.versions.node}, ${machine} at a load of ${Math.round(loadavg()[0]!)} from other work`)
+
 // Warm up: it takes tens of thousands of requests until all code is compiled.
 for (const cell of cells) {
   for (const to of taking(cell)) await closed(to, 16, bodyOf(cell), Number(values.warmup))
@@ -170,13 +174,40 @@ for (const cell of cells) {
   }
 }
 
-console.log("\nwhole, 200 requests a second at random: delay in ms, p50 and p99")
-for (const to of servers) {
-  const delays = await open(to, bodyOf(shapes["w4"]!))
-  console.log(
-    `  ${to.name.padEnd(20)}${column(quantile(delays, 0.5).toFixed(2))}${column(quantile(delays, 0.99).toFixed(2))}`
-  )
+/** The delays of a round. A server that was idle for a while would first load its code again, so each begins with requests at once. */
+const delayed = async (to: Server): Promise<{ readonly name: string; readonly p50: number; readonly p99: number }> => {
+  const body = bodyOf(shapes["w4"]!)
+  await closed(to, 16, body, seconds / 2)
+  const delays = await open(to, body)
+  return { name: to.name, p50: quantile(delays, 0.5), p99: quantile(delays, 0.99) }
 }
+
+const delayRounds: Array<ReadonlyArray<Awaited<ReturnType<typeof delayed>>>> = []
+for (let round = 0; round < rounds; round++) {
+  const measured = []
+  for (const to of round % 2 === 0 ? servers : servers.toReversed()) measured.push(await delayed(to))
+  delayRounds.push(measured)
+}
+const delayOf = (name: string, part: "p50" | "p99"): ReadonlyArray<number> =>
+  delayRounds.map((round) => round.find((each) => each.name === name)![part])
+const median = (values: ReadonlyArray<number>): string => spreadOf(values).median.toFixed(2)
+const overBase = (name: string, part: "p50" | "p99"): string =>
+  median(delayOf(name, part).map((value, round) => value - delayOf("http-proxy-3", part)[round]!))
+const delayHead = [
+  "whole, 4 KB, 200 requests a second at random",
+  "p50 in ms",
+  "p99",
+  "p50 over http-proxy-3",
+  "p99 over it"
+]
+const delayRows = servers.map(({ name }) => [
+  name,
+  median(delayOf(name, "p50")),
+  median(delayOf(name, "p99")),
+  overBase(name, "p50"),
+  overBase(name, "p99")
+])
+console.log(`\n${tableOf(delayHead, delayRows)}`)
 for (const child of children.splice(0)) child.kill()
 
 // ---------------------------------------------------------------------------
