@@ -138,8 +138,14 @@ const repeatable = async (init: FetchInit): Promise<FetchInit> => {
   return { ...init, headers, body: (await bytesOf(body, init.signal)) as Uint8Array<ArrayBuffer> }
 }
 
-/** Splits a request into its address and options whose body can be sent more than once. */
-const separate = async (input: FetchInput, given: FetchInit): Promise<readonly [string | URL, FetchInit]> => {
+/** A request as its address and options whose body can be sent more than once. */
+type Separated = readonly [url: string | URL, init: FetchInit]
+
+/** Splits a request. Most have nothing that must be read before. */
+const separate = (input: FetchInput, given: FetchInit): Separated | Promise<Separated> =>
+  isRequest(input) || (given.body != null && typeof given.body !== "string") ? read(input, given) : [input, given]
+
+const read = async (input: FetchInput, given: FetchInit): Promise<Separated> => {
   if (!isRequest(input)) return [input, await repeatable(given)]
   const { credentials, headers, keepalive, method, redirect, signal } = input
   const init = { credentials, headers, keepalive, method, redirect, signal, ...given }
@@ -201,8 +207,7 @@ export const make = Effect.fnUntraced(function* (
   closed.addEventListener("abort", () => open.forEach((answer) => answer.abort(closed.reason)), { once: true })
   const send: Fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request)
 
-  const governed = async (found: Match, input: FetchInput, given: FetchInit): Promise<Response> => {
-    const [url, init] = await separate(input, given)
+  const governed = (found: Match, [url, init]: Separated): Promise<Response> => {
     const headers = new Headers(init.headers)
     // A record is faster to read than a `Headers` object.
     const header = headerReader(Object.fromEntries(headers))
@@ -237,9 +242,19 @@ export const make = Effect.fnUntraced(function* (
     return answer.response
   }
 
-  return async (input, init = {}) => {
+  const fetched: Fetch = (input, init = {}) => {
     const [method, url] = isRequest(input) ? [input.method, input.url] : ["GET", String(input)]
     const found = engine.route(init.method ?? method, url)
-    return found === undefined ? send(input, init) : governed(found, input, init)
+    if (found === undefined) return send(input, init)
+    const separated = separate(input, init)
+    return separated instanceof Promise ? separated.then((each) => governed(found, each)) : governed(found, separated)
+  }
+  // An `async` function would make three more promises for each call.
+  return (input, init) => {
+    try {
+      return fetched(input, init)
+    } catch (thrown) {
+      return Promise.reject(thrown)
+    }
   }
 })

@@ -308,20 +308,16 @@ const aiSdkOf = (ready: () => Promise<FloodgateParts["Service"]>): Floodgate["ai
 /** The parts from when they are built until they are closed. */
 const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) => {
   const built = runtime.runPromise(FloodgateParts)
-  // Every use of it rejects with the error, so it must not be reported as unhandled as well.
-  built.catch(() => {})
   let isClosed = false
+  const opened = built.catch((error: unknown) => {
+    throw isClosed ? new ClosedError() : error
+  })
+  // Every use of it rejects with the error, so it must not be reported as unhandled as well.
+  opened.catch(() => {})
   return {
     built,
     /** The parts, for a call. No call may begin while the floodgate closes, which takes a while over Redis. */
-    ready: async (): Promise<FloodgateParts["Service"]> => {
-      if (isClosed) throw new ClosedError()
-      try {
-        return await built
-      } catch (error) {
-        throw isClosed ? new ClosedError() : error
-      }
-    },
+    ready: (): Promise<FloodgateParts["Service"]> => (isClosed ? Promise.reject(new ClosedError()) : opened),
     dispose: (): Promise<void> => {
       isClosed = true
       return runtime.dispose()
@@ -388,7 +384,7 @@ export const create = (options: Options = {}): Floodgate => {
       throw unmistakable(plain(error))
     })
   return {
-    fetch: async (input, init) => (await ready()).fetch(input, init),
+    fetch: (input, init) => ready().then(({ fetch }) => fetch(input, init)),
     middleware,
     anthropic: (client) => withMiddleware("Floodgate.anthropic", client, middleware),
     aiSdk: aiSdkOf(ready),
