@@ -102,7 +102,8 @@ const note = (cap: Cap): void => {
   const { at, highs, level } = cap
   let kept = highs.length
   while (kept > 0 && highs[kept - 1]!.level <= level) kept--
-  const noted = kept === 0 ? [{ at, level }] : [...highs.slice(0, kept), { at, level }]
+  const noted = highs.slice(0, kept)
+  noted.push({ at, level })
   cap.highs = noted
   if (noted.length <= maxHighs) return
   const fall = (i: number) => noted[i]!.level - noted[i + 1]!.level

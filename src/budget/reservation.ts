@@ -12,7 +12,7 @@ import type { FailOptions, Observation, Reservation, Verdict } from "./models.ts
 import { failed } from "./options.ts"
 
 const usedOf = ({ charge, estimate }: Entry, usage: Limits.Usage): Amounts.Charge =>
-  Amounts.used(charge, usage, estimate)
+  Amounts.wholeUsed(charge, usage, estimate)
 
 /** Learns from a response to a call. If it says what the call used, the reservation ends. */
 export const observe = (entry: Entry, said: Observation): undefined => {

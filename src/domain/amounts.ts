@@ -230,11 +230,14 @@ const part = (all: Whole, of: PerDimension<unknown>): Charge => {
  * `tokens` of the estimate may be the provider's own count and not the sum of the parts, so they are replaced only if the usage
  * has `tokens` or both parts. A value that is negative or above 2^53 comes from a broken response and is ignored.
  */
-export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge => {
-  const all = read(usage, read(estimate, oneRequest))
+export const used = (held: Charge, usage: Usage, estimate: Estimate = held): Charge =>
+  part(wholeUsed(read(estimate, oneRequest), usage, estimate), held)
+
+/** {@link used} of a call that was charged the {@link whole} of its estimate. */
+export const wholeUsed = (charge: Whole, usage: Usage, { tokens }: Estimate): Whole => {
+  const all = read(usage, charge)
   const isWhole = isCount(usage.tokens) || (isCount(usage.inputTokens) && isCount(usage.outputTokens))
-  const { tokens } = isWhole ? all : estimate
-  return part(tokens === undefined ? all : { ...all, tokens }, held)
+  return isWhole || tokens === undefined ? all : { ...all, tokens }
 }
 
 /** The tokens of a prompt that were not read from a cache. */

@@ -34,7 +34,8 @@ const keyOf = ({ credential, host }: Identity): string => `${host} ${credential}
 const credentialOf = (request: Addressed): string => {
   const [credential = ""] = credentialsOf(request)
   if (!request.protocol.startsWith("openai")) return credential
-  return [credential, ...choiceHeaders.map((name) => request.header(name) ?? "")].join(" ").trim()
+  const choices = choiceHeaders.map((name) => request.header(name) ?? "")
+  return choices.some((choice) => choice !== "") ? [credential, ...choices].join(" ").trim() : credential
 }
 
 /** A name for a secret that does not reveal it: 48 bits of its SHA-256. */

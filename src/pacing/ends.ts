@@ -70,8 +70,10 @@ export const end = (pacer: Pacer, admission: Admission, used: Charge, isAccepted
   advance(pacer, now)
   pacer.inFlight--
   if (!isAccepted) pacer.refused++
-  for (const [i, meter] of pacer.meters.entries()) {
+  const { meters } = pacer
+  for (let i = 0; i < meters.length; i++) {
     if (!isCharged(admission, i)) continue
+    const meter = meters[i]!
     const charge = get(admission.charge, meter.dimension)
     const isGiven = admission.at > (isAccepted ? meter.loweredAt : Math.max(meter.loweredAt, meter.fence))
     Meter.settle(meter, charge, get(used, meter.dimension) ?? charge, isGiven, isAccepted)

@@ -86,11 +86,11 @@ export const sent = (w: Window, inFlight: number): Window => {
 }
 
 /** A call was accepted that was sent when there were `inFlight`, if that is known. */
-export const accepted = (w: Window, inFlight: number | undefined, sentAt: number): Window => ({
-  ...w,
-  high: Math.max(w.high * 0.999, inFlight ?? 0),
-  refutedAt: w.refutedAt !== undefined && sentAt > w.refutedAt ? undefined : w.refutedAt
-})
+export const accepted = (w: Window, inFlight: number | undefined, sentAt: number): Window => {
+  const high = Math.max(w.high * 0.999, inFlight ?? 0)
+  const refutedAt = w.refutedAt !== undefined && sentAt > w.refutedAt ? undefined : w.refutedAt
+  return high === w.high && refutedAt === w.refutedAt ? w : { ...w, high, refutedAt }
+}
 
 // -----------------------------------------------------------------------------
 // Rejections

@@ -147,8 +147,10 @@ export const anything: Check = () => undefined
 export const anObject: Check = that("an object", isFields)
 
 /** Objects with some members, made by other modules. `what` completes the sentence "expected ...". */
-const having = (what: string, types: { readonly [name: string]: "function" | "object" }): Check =>
-  that(what, (value) => isFields(value) && Object.entries(types).every(([name, type]) => typeof value[name] === type))
+const having = (what: string, types: { readonly [name: string]: "function" | "object" }): Check => {
+  const members = Object.entries(types)
+  return that(what, (value) => isFields(value) && members.every(([name, type]) => typeof value[name] === type))
+}
 
 export const apiKey: Check = secret("a key in Redacted.make", (value) => {
   const key: unknown = Redacted.isRedacted(value) ? Redacted.value(value) : undefined
