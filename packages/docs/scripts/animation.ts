@@ -13,7 +13,7 @@ import { defaults, rivals } from "../src/playground/settings.ts"
 const { floodgate, rival } = await Effect.runPromise(runs(defaults))
 const lanes = [
   { title: rivals[defaults.rival], timeline: rival },
-  { title: "With Floodgate, told nothing", timeline: floodgate }
+  { title: "With Floodgate, default settings", timeline: floodgate }
 ]
 for (const theme of ["light", "dark"] as const) {
   const file = join(import.meta.dirname, `../../../docs/images/incident-${theme}.svg`)
