@@ -130,7 +130,7 @@ export const ofCells = (
   ])
   const reached = laws.map((law) => cells.filter((cell) => isReached(cell.target, runsOf(cell, law))).length)
   return table(
-    ["weather", "target", ...laws.map(Laws.titleOf)],
+    ["condition", "target", ...laws.map(Laws.titleOf)],
     [...rows, ["targets reached", `${cells.length}`, ...reached.map(String)]]
   )
 }
@@ -161,7 +161,7 @@ export const ofRandom = (laws: ReadonlyArray<string>, done: ReadonlyArray<Done>)
       ).toFixed(0)} s`
     ]
   })
-  return table(["law", "n", "score", "p10", "U", "U p10", "X", "X p90", "lost", "p99, median"], rows)
+  return table(["algorithm", "n", "score", "p10", "U", "U p10", "X", "X p90", "lost", "p99, median"], rows)
 }
 
 /** Relative errors of `foresee`, for each cell and for all. */
@@ -174,7 +174,7 @@ export const ofForeseen = (
     const figures = [quantile(sizes, 0.5), quantile(sizes, 0.9), quantile(errors, 0.5)]
     return [name, errors.length.toLocaleString("en"), ...figures.map((error) => `${(100 * error).toFixed(0)} %`)]
   })
-  return table(["weather", "waits above 1 s", "median error", "90th percentile", "median with its sign"], rows)
+  return table(["condition", "waits above 1 s", "median error", "90th percentile", "median with its sign"], rows)
 }
 
 /** Mean scores in the random weathers that have a feature. */
