@@ -34,7 +34,7 @@ type SharedPools = ReadonlyArray<FloodgateRedis.SharedPoolStatus>
 type SharedCaps = ReadonlyArray<FloodgateRedis.SharedCapStatus>
 
 /** What processes share in Redis. */
-interface SharedState {
+interface RedisState {
   readonly pools: SharedPools
   readonly caps: SharedCaps
   /** How many caps were not read. */
@@ -45,7 +45,7 @@ interface SharedState {
 const maxShown = 20
 
 /** The status as `--json` prints it. `null` stands for infinite and missing values. */
-const toJson = ({ caps, moreCaps, pools }: SharedState) => ({
+const toJson = ({ caps, moreCaps, pools }: RedisState) => ({
   caps: caps.map(({ limit = null, until = null, ...cap }) => ({ ...cap, limit, until })),
   moreCaps,
   pools: pools.map(({ pause = null, processes, ...pool }) => ({
@@ -79,7 +79,7 @@ const table = (processes: FloodgateRedis.SharedPoolStatus["processes"]): Readonl
 
 const capHeads = ["cap", "spent", "reserved", "of", "until"]
 
-const capLines = ({ caps, moreCaps }: SharedState): ReadonlyArray<string> => {
+const capLines = ({ caps, moreCaps }: RedisState): ReadonlyArray<string> => {
   const rows = caps
     .filter(({ damaged }) => damaged === undefined)
     .map(({ cap, held, limit, spent, until }) => [
@@ -99,7 +99,7 @@ const capLines = ({ caps, moreCaps }: SharedState): ReadonlyArray<string> => {
 }
 
 /** The status in lines of text. */
-const lines = (state: SharedState): ReadonlyArray<string> => {
+const lines = (state: RedisState): ReadonlyArray<string> => {
   const [pools, caps] = [poolLines(state.pools), capLines(state)]
   return [...pools, ...(pools.length > 0 && caps.length > 0 ? [""] : []), ...caps]
 }
@@ -136,12 +136,12 @@ export const statusCommand = Command.make(
   flags,
   Effect.fnUntraced(function* ({ json, redis: url, redisPrefix: prefix, watch }) {
     const nothing = `No process has used a budget named "${prefix}" in ${Redis.shown(url)} lately`
-    const picture = (state: SharedState): ReadonlyArray<string> => {
+    const picture = (state: RedisState): ReadonlyArray<string> => {
       const shown = lines(state)
       return shown.length === 0 ? [nothing] : shown
     }
     const explained = Redis.explained(url)
-    const look: Effect.Effect<SharedState, StoreError> = Effect.map(
+    const look: Effect.Effect<RedisState, StoreError> = Effect.map(
       Effect.all([FloodgateRedis.status({ url, prefix }), FloodgateRedis.caps({ url, prefix })]),
       ([pools, { caps, more }]) => ({ pools, caps, moreCaps: more })
     )
@@ -152,7 +152,7 @@ export const statusCommand = Command.make(
     const terminal = yield* Terminal.Terminal
     const { canAnimate } = yield* TerminalCapabilities.TerminalCapabilities
     const painter = Painter.make(terminal)
-    const show = (state: SharedState) => {
+    const show = (state: RedisState) => {
       if (json) return Print.json(toJson(state))
       if (!canAnimate) return Print.out(`${picture(state).join("\n")}\n`)
       return Effect.flatMap(Painter.sizeOf(terminal), ({ columns, rows }) =>
