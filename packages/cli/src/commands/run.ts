@@ -83,7 +83,7 @@ const flags = {
   ),
   maxUsdPerDay: Flags.positive("max-usd-per-day", 1_000_000).pipe(
     Flags.optional(
-      "The most that this run may cost in dollars on one UTC day; what it cost that day before it was stopped counts (default: no cap)"
+      "The most that this run may cost in dollars on one UTC day, and with --redis all runs that share the budget; what it cost that day before it was stopped counts (default: no cap)"
     )
   ),
   waitForReset: Flags.toggle(
@@ -218,7 +218,7 @@ export const runCommand = Command.make(
       recorder,
       confirm: asks ? yield* Confirm.onTerminal(answering.provider, cost) : undefined
     }).pipe(
-      Effect.provide(store === undefined ? answering.layer : Layer.provide(answering.layer, store)),
+      Effect.provide(store === undefined ? answering.layer : Layer.provideMerge(answering.layer, store)),
       // A report is also written after a stopped or failed run.
       Effect.onError(() => Effect.ignore(writeReport(given, recorder, about))),
       Effect.tap(() => writeReport(given, recorder, about))

@@ -74,6 +74,8 @@ describe("dollars of the command", () => {
         bounded.out,
         /^At most about \$0\.\d+, by the prices of 2026-10-24, and no more than --max-usd 0\.05$/m
       )
+      const daily = yield* floodgate(...dry, "--max-usd-per-day", String(plan.dollars / 2.5))
+      assert.match(daily.out, /; with --max-usd-per-day 0\.\d+ it reaches the cap of a day up to 2 times$/m)
       const unknown = yield* floodgate(...dry, "--model", "no-such-model")
       assert.match(unknown.out, /^The cost is unknown: "no-such-model" has no price$/m)
     }).pipe(Effect.scoped, Effect.provide(services()))
@@ -159,6 +161,43 @@ describe("dollars of the command", () => {
       const next = yield* go(tomorrow).pipe(Effect.provide(services({ env })))
       const third = yield* provider.stats
       assert.isAbove(third.accepted, second.accepted, next.err)
+    }).pipe(Effect.scoped, Effect.provide(services()))
+  )
+
+  it.live("--max-usd-per-day counts the calls that Ctrl-C cuts off at the most that they can have cost", () =>
+    Effect.gen(function* () {
+      const { docs, out } = yield* project
+      const provider = yield* ProviderServer.make({ faults: [{ kind: "stall" }] })
+      const env = { ANTHROPIC_API_KEY: "k", ANTHROPIC_BASE_URL: provider.url }
+      const go = (cap: string, ...flags: ReadonlyArray<string>) =>
+        floodgate(
+          "run",
+          docs,
+          "--prompt",
+          "x",
+          "--out",
+          out,
+          "--max-tokens",
+          "1000",
+          "--max-usd-per-day",
+          cap,
+          ...flags
+        )
+      const clock = yield* noonOf(0)
+      const running = yield* Effect.forkChild(
+        go("1").pipe(Effect.provideService(Clock.Clock, clock), Effect.provide(services({ env })))
+      )
+      while ((yield* provider.stats).inFlight < 3 && running.pollUnsafe() === undefined)
+        yield* Effect.sleep("10 millis")
+      yield* Fiber.interrupt(running)
+      // Each of the three may have cost two cents.
+      const again = yield* go("0.06", "--json").pipe(
+        Effect.provideService(Clock.Clock, clock),
+        Effect.provide(services({ env }))
+      )
+      assert.strictEqual(again.code, 1)
+      assert.match(again.out, /only \$0\.00 is left of the cap of \$0\.06 a day for this day/)
+      assert.strictEqual((yield* provider.stats).requests, 3)
     }).pipe(Effect.scoped, Effect.provide(services()))
   )
 })

@@ -156,6 +156,28 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     assert.deepStrictEqual((await status()).pools[0]!.processes, [])
   }, 90_000)
 
+  it("share the cap of a day, each with a folder of its own", async () => {
+    const shared = ["--redis", server.url, "--redis-prefix", "daily"]
+    const args = ["run", join(at, "docs"), "--prompt", "x", "--agents", "4", "--max-tokens", "50", "--json"]
+    // The first call may cost $0.067, because each byte of its prompt may be a token.
+    const dollars = 0.075
+    const go = async (name: string) => {
+      const capped = ["--max-usd-per-day", String(dollars), "--out", join(at, name)]
+      const { code, lines } = await floodgate([...args, ...capped, ...shared]).exit
+      return { code, done: JSON.parse(lines.at(-1)!) }
+    }
+    const first = await go("first of the day")
+    const second = await go("second of the day")
+    const { out } = await floodgate(["status", ...shared, "--json"]).exit
+    const [cap] = JSON.parse(out).caps
+    assert.deepInclude(cap, { cap: "run --max-usd-per-day", limit: dollars, held: 0 })
+    assert.strictEqual(second.code, 1)
+    assert.match(second.done.missing[0].reason, /left of the cap of \$\d\.\d+ a day for this day \(--max-usd-per-day\)/)
+    assert.isAtMost(first.done.dollars + second.done.dollars, dollars)
+    assert.isAbove(first.done.dollars, 0)
+    assert.closeTo(cap.spent, first.done.dollars + second.done.dollars, 1e-6)
+  }, 90_000)
+
   it("shows the caps in dollars, those that are used most first, as lines and as JSON", async () => {
     const args = ["status", "--redis", server.url, "--redis-prefix", "caps"]
     const store = FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "caps" })

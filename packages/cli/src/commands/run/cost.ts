@@ -1,6 +1,7 @@
 /** The costs of a run: predicted before it, bounded during it, and counted after it. */
 import * as Effect from "effect/Effect"
-import { Ledger, Words } from "floodgate/internal"
+import { Ledger, maxCost, Words } from "floodgate/internal"
+import type { Params } from "floodgate/LlmProvider"
 import type * as Forecast from "floodgate/Forecast"
 import * as Prices from "floodgate/Prices"
 import * as Spending from "floodgate/Spending"
@@ -38,22 +39,35 @@ export const of = (
 }
 
 /**
- * The purse of `--max-usd-per-day`. Answers that the folder already has count on the day on which they came, so a run that was
- * stopped and resumed has one cap for the day.
+ * The purse of `--max-usd-per-day`. Answers that the folder already has count on the day on which they came, and attempts without an
+ * answer at the most that they can have cost, so a run that was stopped and resumed has one cap for the day. Runs that share a budget in
+ * Redis share the cap, which is then kept there.
  */
-export const daily = ({ maxDollarsPerDay, model }: Cost, earlier: Iterable<Results.Result>): Spending.Purse => {
+export const daily = Effect.fnUntraced(function* (
+  { maxDollarsPerDay, model }: Cost,
+  { attempts, results }: Pick<Results.Loaded, "attempts" | "results">
+) {
   const name = "this day (--max-usd-per-day)"
   if (maxDollarsPerDay === undefined) return Spending.make(name)
-  const paid = Array.from(earlier).flatMap(({ model: answering, usage, when }) => {
+  const cap = { dollars: maxDollarsPerDay, per: "day" } as const
+  const shared = yield* Spending.open(name, cap, { key: "run --max-usd-per-day" })
+  if (shared.isShared) return shared
+  const paid = Array.from(results.values()).flatMap(({ model: answering, usage, when }) => {
     const price = Prices.find(answering) ?? Prices.find(model)
-    if (when === undefined || price === undefined) return []
-    return [{ at: when.answered, amount: Math.round(Prices.cost(price, usage) * Ledger.perDollar) }]
+    return when === undefined || price === undefined ? [] : [{ at: when.answered, dollars: Prices.cost(price, usage) }]
   })
-  const kept = paid
+  const kept = [...paid, ...attempts.values()]
     .sort((a, b) => a.at - b.at)
+    .map(({ at, dollars }) => ({ at, amount: Math.round(dollars * Ledger.perDollar) }))
     .reduce((account, { amount, at }) => Ledger.spend(account, amount, { _tag: "Day" }, at), Ledger.nothing)
-  return Spending.make(name, { dollars: maxDollarsPerDay, per: "day" }, { kept })
-}
+  return Spending.make(name, cap, { kept })
+})
+
+/** The most that an attempt can cost; nothing without a price. */
+export const maxOf = ({ price }: Cost, params: Params): number =>
+  price === undefined
+    ? 0
+    : maxCost(price, { bytes: Buffer.byteLength(JSON.stringify(params)), maxTokens: params.max_tokens })
 
 /** Prices are millionths of a dollar, so sums need no more digits. */
 const rounded = (dollars: number): number => Math.round(dollars * 1e6) / 1e6
@@ -67,11 +81,23 @@ export const sumOf = (price: Prices.Price | undefined, calls: ReadonlyArray<Fore
       )
 
 /** The most that a plan costs, in words. */
-export const planned = ({ maxDollars, model, price }: Cost, dollars: number | undefined): string => {
+export const planned = (cost: Cost, dollars: number | undefined): string => {
+  const { maxDollars, maxDollarsPerDay, model, price } = cost
   if (price === undefined || dollars === undefined) return `The cost is unknown: "${model}" has no price`
   const cap = maxDollars !== undefined && dollars > maxDollars ? `, and no more than --max-usd ${maxDollars}` : ""
-  return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}`
+  const pauses = pausesOf(cost, dollars)
+  const days =
+    pauses === 0
+      ? ""
+      : `; with --max-usd-per-day ${maxDollarsPerDay} it reaches the cap of a day up to ${Words.counted(pauses, "time")}`
+  return `At most about ${Words.dollars(dollars)}, by the prices of ${price.asOf}${cap}${days}`
 }
+
+/** How often a plan reaches the cap of a day, if nothing was spent on the first one. */
+export const pausesOf = ({ maxDollars = Infinity, maxDollarsPerDay }: Cost, dollars: number | undefined): number =>
+  maxDollarsPerDay === undefined || dollars === undefined
+    ? 0
+    : Math.max(0, Math.ceil(Math.min(dollars, maxDollars) / maxDollarsPerDay) - 1)
 
 /** The costs of a run so far, for its report. */
 export const tile = ({ price, purse }: Cost, costs: boolean) =>

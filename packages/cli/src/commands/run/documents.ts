@@ -16,6 +16,7 @@ export const defaultOut = "floodgate-out"
 /** Where a run writes its results and its summary. */
 export const filesIn = (join: Path.Path["join"], out: string) => ({
   results: join(out, "results.jsonl"),
+  attempts: join(out, "attempts.jsonl"),
   summary: join(out, "summary.md")
 })
 

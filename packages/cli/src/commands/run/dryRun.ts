@@ -71,6 +71,7 @@ export const show = Effect.fnUntraced(function* ({ concurrency, cost, json, limi
       inputTokens: plan.inputTokens,
       outputTokens: plan.outputTokens,
       dollars: dollars ?? null,
+      pauses: Cost.pausesOf(cost, dollars),
       times: times.map(({ limits, seconds }) => ({ limits, seconds: seconds ?? null }))
     })
   }

@@ -15,7 +15,6 @@ import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
 import type { Params } from "floodgate/LlmProvider"
-import { at } from "floodgate/internal"
 import { printable } from "../text.ts"
 import * as Results from "./results.ts"
 import * as Split from "./split.ts"
@@ -70,6 +69,8 @@ export interface Options<E> {
   /** Stores a result, before the agent's next call starts and without interruption. */
   readonly record: (result: Results.Result) => Effect.Effect<void, E>
   readonly report: (event: RunEvent) => Effect.Effect<void>
+  /** Notes that an attempt is sent, or, without a request, that it costs nothing. */
+  readonly noteAttempt?: ((attempt: string, params: Params | undefined) => Effect.Effect<void>) | undefined
   readonly cap?: Agents.Cap | undefined
 }
 
@@ -107,8 +108,10 @@ export class NoAnswer extends Schema.TaggedError<NoAnswer>("floodgate/cli/run/No
 /** The observer of the attempts of the running call. */
 const Attempts = Context.Reference<{
   readonly admitted: (charge: Limits.Usage) => Effect.Effect<void>
-  readonly failed: Effect.Effect<void>
-}>("floodgate/cli/run/Attempts", { defaultValue: () => ({ admitted: () => Effect.void, failed: Effect.void }) })
+  readonly failed: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+}>("floodgate/cli/run/Attempts", {
+  defaultValue: () => ({ admitted: () => Effect.void, failed: () => Effect.void })
+})
 
 /** A budget that reports each reservation to the running call. */
 export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBudget["Service"] => ({
@@ -119,7 +122,7 @@ export const reporting = (budget: Budget.TokenBudget["Service"]): Budget.TokenBu
         Effect.tap(restore(budget.reserve(estimate, options)), ({ charge }) =>
           Effect.andThen(
             admitted(charge),
-            Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? Effect.void : failed))
+            Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? Effect.void : failed(exit)))
           )
         )
       )
@@ -146,17 +149,31 @@ interface Totals {
   outputTokens: number
 }
 
+/** Whether an attempt that failed costs nothing: the provider has answered with an error. */
+const isFree = (exit: Exit.Exit<unknown, unknown>): boolean => {
+  const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+  return Predicate.hasProperty(error, "status") && Number(error.status) >= 400
+}
+
 /** Answers the steps of a run, from an earlier run if possible, otherwise by the provider. */
 const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E>, totals: Totals) => {
-  const { finished, record, report } = options
+  const { finished, noteAttempt, record, report } = options
 
   /** Asks the provider and stores the answer uninterruptibly, because Ctrl-C must not lose an answer that was paid for. */
   const ask = (agent: string, step: string, key: string, params: Params, asked: number) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
+        const note = (params: Params | undefined) => noteAttempt?.(attempt, params) ?? Effect.void
+        let count = 0
+        let attempt = ""
         const attempts = {
-          admitted: (charge: Limits.Usage) => report({ event: "admitted", agent, step, charge }),
-          failed: report({ event: "failed", agent, step })
+          admitted: (charge: Limits.Usage) =>
+            Effect.suspend(() => {
+              attempt = `${key}.${asked}.${++count}`
+              return Effect.andThen(note(params), report({ event: "admitted", agent, step, charge }))
+            }),
+          failed: (exit: Exit.Exit<unknown, unknown>) =>
+            Effect.andThen(isFree(exit) ? note(undefined) : Effect.void, report({ event: "failed", agent, step }))
         }
         const message = yield* client
           .create(params, { kind: step })
@@ -166,7 +183,8 @@ const answering = <E>(client: LlmClient.LlmClient["Service"], options: Options<E
         const { model, stop_reason: stop } = message
         const usage = Results.tokensOf(message.usage)
         const when = { asked, answered: yield* Clock.currentTimeMillis }
-        const result: Results.Result = { agent, step, key, model, usage, stop, text, when }
+        const answered = noteAttempt === undefined ? {} : { attempt }
+        const result: Results.Result = { agent, step, key, model, usage, stop, text, when, ...answered }
         yield* record(result)
         totals.calls++
         totals.inputTokens += result.usage.inputTokens
@@ -215,7 +233,8 @@ const isPermanent = (error: unknown, { calls }: Totals): boolean => {
   if (!Predicate.hasProperty(reason, "_tag")) return false
   if (permanentReasons.has(String(reason._tag))) return true
   // A cap may begin anew.
-  const fitsLater = Predicate.hasProperty(reason, "cause") && at(reason.cause, "isRetryable") === true
+  const cause = Predicate.hasProperty(reason, "cause") ? reason.cause : undefined
+  const fitsLater = Predicate.hasProperty(cause, "isRetryable") && cause.isRetryable === true
   return reason._tag === "Denied" && calls === 0 && !fitsLater
 }
 

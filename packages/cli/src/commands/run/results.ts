@@ -1,5 +1,6 @@
 /**
- * `results.jsonl`: one line per finished call, added as calls finish, so that a stopped run can resume. Pure.
+ * `results.jsonl`: one line per finished call, added as calls finish, so that a stopped run can resume, and `attempts.jsonl`, which says
+ * what a stopped run was waiting for. Pure.
  *
  * **Details**
  *
@@ -27,11 +28,22 @@ const Result = Schema.Struct({
   stop: Schema.NullOr(Schema.String),
   text: Schema.String,
   /** When the agent made the call, before it waited, and when it was answered, in milliseconds since the epoch. */
-  when: Schema.optionalKey(Schema.Struct({ asked: Schema.Finite, answered: Schema.Finite }))
+  when: Schema.optionalKey(Schema.Struct({ asked: Schema.Finite, answered: Schema.Finite })),
+  /** The attempt that it answers, if attempts are written. */
+  attempt: Schema.optionalKey(Schema.String)
 })
 
 /** A finished call. */
 export type Result = typeof Result.Type
+
+/**
+ * An attempt that was sent, and the most that it can cost. A later line of the same attempt, or a result, replaces it. So one that
+ * is neither answered nor rejected is what a stopped run was waiting for, and it may have cost all of that.
+ */
+const SentAttempt = Schema.Struct({ attempt: Schema.String, at: Schema.Finite, dollars: Schema.Finite })
+
+/** An attempt that was sent. */
+export type SentAttempt = typeof SentAttempt.Type
 
 /** The usage of a call. Tokens that were read from a cache or written to it count as input. */
 export const tokensOf = (usage: Message["usage"]): typeof TokenCounts.Type => ({
@@ -46,11 +58,13 @@ export const keyOf = (agent: string, step: string, params: Params): string =>
     .digest("hex")
     .slice(0, 32)
 
-const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Result))
+const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Union([Result, SentAttempt])))
 
 /** The content of a file. */
 export interface Loaded {
   readonly results: ReadonlyMap<string, Result>
+  /** The attempts without an answer. */
+  readonly attempts: ReadonlyMap<string, SentAttempt>
   /** The number of lines that cannot be read. */
   readonly unreadable: number
   /** Whether the last line is incomplete, so that the next result must start a new one. */
@@ -60,9 +74,10 @@ export interface Loaded {
 /** The number of lines in one step. */
 const atOnce = 200
 
-/** Reads a file in steps. The later of two results of one call counts. */
+/** Reads the attempts and then the results in steps. The later of two results of one call counts. */
 export function* parseSteps(text: string): Stepwise<Loaded> {
   const results = new Map<string, Result>()
+  const attempts = new Map<string, SentAttempt>()
   let unreadable = 0
   let lines = 0
   for (let from = 0; from < text.length;) {
@@ -72,15 +87,18 @@ export function* parseSteps(text: string): Stepwise<Loaded> {
     from = end + 1
     if (++lines % atOnce === 0) yield
     if (line.trim() === "") continue
-    const result = decode(line)
-    if (Option.isSome(result)) results.set(result.value.key, result.value)
-    else unreadable++
+    const read = decode(line)
+    if (Option.isNone(read)) unreadable++
+    else if ("key" in read.value) {
+      results.set(read.value.key, read.value)
+      if (read.value.attempt !== undefined) attempts.delete(read.value.attempt)
+    } else attempts.set(read.value.attempt, read.value)
   }
-  return { results, unreadable, torn: text !== "" && !text.endsWith("\n") }
+  return { results, attempts, unreadable, torn: text !== "" && !text.endsWith("\n") }
 }
 
 /** Reads a file at once. */
 export const parse = (text: string): Loaded => drained(parseSteps(text))
 
-/** The line of a result. */
-export const lineOf = (result: Result): string => `${safeJson(result)}\n`
+/** The line of a result or an attempt. */
+export const lineOf = (result: Result | SentAttempt): string => `${safeJson(result)}\n`

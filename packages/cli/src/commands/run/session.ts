@@ -1,6 +1,7 @@
 /**
  * One run over documents: reads the results of earlier runs, runs the pipeline, stores every result at once, and writes the summary.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import type * as FileSystem from "effect/FileSystem"
@@ -11,6 +12,7 @@ import type * as Terminal from "effect/Terminal"
 import type * as Agents from "floodgate/Agents"
 import type * as Budget from "floodgate/Budget"
 import type * as LlmClient from "floodgate/LlmClient"
+import type { Params } from "floodgate/LlmProvider"
 import * as Spending from "floodgate/Spending"
 import type * as Exit from "../exit.ts"
 import { Words } from "floodgate/internal"
@@ -168,7 +170,7 @@ export const run = Effect.fnUntraced(function* (
   if (!outIsNamed) yield* Output.ownFolder(out, "--out")
   yield* Effect.andThen(Output.folder(out), Lock.hold(out)).pipe(Output.writing(out, "--out"))
   yield* Store.checkSummary(paths)
-  const { before, record } = yield* Store.open(paths)
+  const { before, note, record } = yield* Store.open(paths)
   const plan = Plan.make(task, chunks, Pipeline.knownOf({ task, chunks, finished: before.results }))
   let { known } = plan
   yield* say(opening(options, paths, { known, unreadable: before.unreadable }))
@@ -183,9 +185,16 @@ export const run = Effect.fnUntraced(function* (
     if (recorder !== undefined) yield* recorder.sample
     const report = (event: Pipeline.RunEvent) => Effect.andThen(recorder?.observe(event) ?? Effect.void, show(event))
     const keep = (result: Results.Result) => Effect.tap(record(result), () => Effect.sync(() => known++))
-    return yield* Pipeline.run({ task, chunks, finished: before.results, record: keep, report, cap }).pipe(
+    // An attempt that cannot be noted is sent nevertheless: if its answer cannot be written either, that ends the run.
+    const noted = (attempt: string, params: Params | undefined) =>
+      Effect.flatMap(Clock.currentTimeMillis, (at) =>
+        Effect.ignore(note({ attempt, at, dollars: params === undefined ? 0 : Cost.maxOf(cost, params) }))
+      )
+    const noteAttempt = cost.maxDollarsPerDay === undefined ? undefined : noted
+    const finished = before.results
+    return yield* Pipeline.run({ task, chunks, finished, record: keep, report, noteAttempt, cap }).pipe(
       Spending.from(cost.purse),
-      Spending.from(Cost.daily(cost, before.results.values())),
+      Spending.from(yield* Cost.daily(cost, before)),
       options.waitForReset ? Pausing.untilReset(report) : identity
     )
   }).pipe(

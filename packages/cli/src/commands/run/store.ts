@@ -1,4 +1,4 @@
-/** The files of a run in its folder: `results.jsonl` and `summary.md`. */
+/** The files of a run in its folder: `results.jsonl`, `attempts.jsonl` under a cap for each day, and `summary.md`. */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Semaphore from "effect/Semaphore"
@@ -18,17 +18,23 @@ const flag = "--out"
 /** All results are held in memory. */
 const maxBytes = 256e6
 
-/** The results of earlier runs. A file that is too large, or not a regular file, is refused. */
-export const load = Effect.fnUntraced(function* ({ results }: Paths) {
+/** The text of a file of an earlier run; empty if there is none. A file that is too large, or not a regular file, is refused. */
+const read = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
-  const info = yield* Output.ownFile(results, flag)
-  if (info === undefined) return yield* yielding(Results.parseSteps(""))
+  const info = yield* Output.ownFile(path, flag)
+  if (info === undefined) return ""
   if (info.size > maxBytes) {
-    const what = `cannot read ${oneLine(results)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(maxBytes)}`
+    const what = `cannot read ${oneLine(path)}: it has ${sizeText(Number(info.size))}, and a run reads at most ${sizeText(maxBytes)}`
     return yield* Output.unusable(what, flag)
   }
-  const text = yield* fs.readFileString(results).pipe(Output.writing(results, flag))
-  return yield* yielding(Results.parseSteps(text))
+  return yield* fs.readFileString(path).pipe(Output.writing(path, flag))
+})
+
+/** The results of earlier runs, and the attempts that they do not answer. */
+export const load = Effect.fnUntraced(function* ({ attempts, results }: Paths) {
+  const before = yield* read(attempts)
+  const answers = yield* read(results)
+  return yield* yielding(Results.parseSteps(before === "" ? answers : `${before}\n${answers}`))
 })
 
 /** Refuses to overwrite a summary that no run has written. */
@@ -60,6 +66,9 @@ export const open = Effect.fnUntraced(function* (paths: Paths) {
   return {
     before,
     /** Adds a result. */
-    record: (result: Results.Result) => append(result).pipe(one.withPermits(1), Output.writing(path, flag))
+    record: (result: Results.Result) => append(result).pipe(one.withPermits(1), Output.writing(path, flag)),
+    /** Adds an attempt, in a line of its own even if a crash cut off the last one. */
+    note: (attempt: Results.SentAttempt) =>
+      fs.writeFileString(paths.attempts, `\n${Results.lineOf(attempt)}`, { flag: "a" }).pipe(one.withPermits(1))
   }
 })

@@ -8,6 +8,7 @@ import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
+import type { Params } from "floodgate/LlmProvider"
 import * as Prices from "floodgate/Prices"
 import * as Retry from "floodgate/Retry"
 import * as Spending from "floodgate/Spending"
@@ -15,7 +16,7 @@ import { ProviderSim, Simulation } from "floodgate/testing"
 import * as Cost from "../../../src/commands/run/cost.ts"
 import * as Pausing from "../../../src/commands/run/pausing.ts"
 import * as Pipeline from "../../../src/commands/run/pipeline.ts"
-import type { Result } from "../../../src/commands/run/results.ts"
+import * as Results from "../../../src/commands/run/results.ts"
 import { split } from "../../../src/commands/run/split.ts"
 import { summary } from "../../../src/commands/run/steps.ts"
 
@@ -38,14 +39,14 @@ const live = (sim: ProviderSim.Options, options?: { readonly retry?: Retry.Polic
 
 /** A store of results in memory, like the files of the command. */
 const store = () => {
-  const results = new Map<string, Result>()
+  const results = new Map<string, Results.Result>()
   const events: Array<Pipeline.RunEvent> = []
   return {
     results,
     events,
     ports: {
-      finished: results as ReadonlyMap<string, Result>,
-      record: (result: Result) => Effect.sync(() => void results.set(result.key, result)),
+      finished: results as ReadonlyMap<string, Results.Result>,
+      record: (result: Results.Result) => Effect.sync(() => void results.set(result.key, result)),
       report: (event: Pipeline.RunEvent) => Effect.sync(() => void events.push(event))
     }
   }
@@ -164,7 +165,7 @@ describe("pipeline", () => {
       const { events, ports, results } = store()
       const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: cap })
       const report = yield* Pipeline.run({ task, chunks, ...ports }).pipe(
-        Spending.from(Cost.daily(cost, [])),
+        Spending.from(yield* Cost.daily(cost, { results: new Map(), attempts: new Map() })),
         Pausing.untilReset(ports.report),
         Effect.scoped,
         settled
@@ -183,6 +184,35 @@ describe("pipeline", () => {
         Array.from({ length: days.size - 1 }, (_, n) => (n + 1) * 86_400_000)
       )
     }).pipe(Effect.provide(live({ limits })))
+  )
+
+  it.effect(
+    "notes each attempt until it is answered or rejected, so that a stopped run counts what it was waiting for",
+    () =>
+      Effect.gen(function* () {
+        const { ports, results } = store()
+        const lines: Array<string> = []
+        const note = (attempt: string, params: Params | undefined) =>
+          Effect.sync(
+            () => void lines.push(Results.lineOf({ attempt, at: 0, dollars: params === undefined ? 0 : 0.01 }))
+          )
+        const running = yield* Effect.forkChild(Pipeline.run({ task, chunks, ...ports, noteAttempt: note }))
+        while (results.size < 20) yield* TestClock.adjust("1 second")
+        const { inFlight, rejected } = yield* stats
+        yield* Fiber.interrupt(running)
+        assert.isAbove(inFlight, 0)
+        assert.isAbove(rejected, 0)
+        lines.push(...Array.from(results.values(), Results.lineOf))
+        const { attempts } = Results.parse(lines.join(""))
+        const open = Array.from(attempts.values()).filter(({ dollars }) => dollars > 0)
+        assert.strictEqual(open.length, inFlight)
+        // They count on the day on which they were sent.
+        const cost = yield* Cost.of(task.model, { maxDollars: undefined, maxDollarsPerDay: 1 })
+        const purse = yield* Cost.daily(cost, { results: new Map(), attempts })
+        assert.closeTo((yield* purse.status).spent, 0.01 * inFlight, 1e-9)
+        yield* TestClock.setTime(86_400_000)
+        assert.strictEqual((yield* purse.status).spent, 0)
+      }).pipe(Effect.scoped, Effect.provide(live({ limits, faults: [{ kind: "429", calls: [2, 5] }] })))
   )
 
   it.effect("knows when the same run would fail in the same way: no call fits into the cap, or none is valid", () =>
@@ -207,7 +237,7 @@ describe("pipeline", () => {
       assert.strictEqual(known(task), 11)
       assert.strictEqual(known({ ...task, prompt: "What else?" }), 0)
 
-      const [[key, merge]] = [...results].filter(([, { step }]) => step === "merge") as [[string, Result]]
+      const [[key, merge]] = [...results].filter(([, { step }]) => step === "merge") as [[string, Results.Result]]
       results.set(key, { ...merge, stop: "max_tokens" })
       for (const [key, { agent, step }] of results) if (agent === "agent-1" && step === "check") results.delete(key)
       assert.strictEqual(known(task), 8)

@@ -43,6 +43,18 @@ describe("results.jsonl", () => {
     assert.strictEqual(parse(lineOf(result("a", "1")) + lineOf(result("a", "2"))).results.get("a")?.text, "2")
   })
 
+  it("keeps the attempts that have no answer", () => {
+    const sent = (attempt: string, dollars = 1) => lineOf({ attempt, at: 5, dollars })
+    const { attempts, results } = parse(
+      [sent("a"), sent("b"), sent("c"), lineOf({ ...result("key"), attempt: "b" }), sent("c", 0)].join("")
+    )
+    assert.deepStrictEqual(Array.from(attempts.values()), [
+      { attempt: "a", at: 5, dollars: 1 },
+      { attempt: "c", at: 5, dollars: 0 }
+    ])
+    assert.strictEqual(results.size, 1)
+  })
+
   it("identifies a call by its agent, its step and its whole request", () => {
     const keys = [
       keyOf("agent-1", "read", params("x")),
