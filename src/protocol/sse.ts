@@ -58,7 +58,7 @@ const valueStart = (bytes: Uint8Array, from: number, to: number, field: Readonly
 }
 
 /** A line whose end has not arrived yet, in a buffer that grows by doubling. */
-class Pending {
+class PartialLine {
   length = 0
   private buffer = new Uint8Array(0)
 
@@ -106,7 +106,7 @@ class LineEnds {
 
 class Parser implements SseParser {
   private readonly maxBytes: number
-  private readonly pending = new Pending()
+  private readonly pending = new PartialLine()
   private isStopped = false
   private isFirstLine = true
   /** Whether the last chunk ended with CR, so that an LF at the start of the next chunk belongs to it. */
