@@ -102,6 +102,15 @@ const billSeries = (labels: BillLabels): BillSeries => {
 const spenderSeries = (agent: string): Metric.Counter<number> =>
   counterOf("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent })
 
+/** The entry of a key, which is made if there is room for it. */
+const bounded = <A>(entries: Map<string, A>, key: string, max: number, make: () => A): A | undefined => {
+  const known = entries.get(key)
+  if (known !== undefined || entries.size >= max) return known
+  const made = make()
+  entries.set(key, made)
+  return made
+}
+
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
 /** The entry of a minute, which is the last one, or a new one. The oldest one is dropped. */
@@ -205,12 +214,15 @@ export class Activity {
     this.minute().dollars += dollars ?? 0
     this.key(key, actual, dollars)
     const { context } = this
-    const series = this.seriesOf({ key, rule, model })
+    // Keys, models and agents come from requests, so beyond a number of series all further ones are one.
+    const billed = () => billSeries({ key, rule, model })
+    const series = bounded(this.bills, `${key}\n${rule}\n${model}`, maxBilled, billed) ?? this.otherBills
     series.input.updateUnsafe(promptTokens(actual), context)
     series.output.updateUnsafe(actual.outputTokens, context)
     if (dollars === undefined) return
     series.dollars.updateUnsafe(dollars, context)
-    this.spenderOf(agent).updateUnsafe(dollars, context)
+    const spender = bounded(this.spenders, agent, maxSpenders, () => spenderSeries(agent)) ?? this.otherSpenders
+    spender.updateUnsafe(dollars, context)
   }
 
   private key(name: string, actual: Accounting.Actual, dollars: number | undefined): void {
@@ -223,27 +235,6 @@ export class Activity {
     if (dollars === undefined) known.unpriced++
     known.lastAt = this.now()
     Lru.put(this.keys, name, known, maxAgents)
-  }
-
-  /** The series of a bill. Keys and models come from requests, so beyond a number of series all further ones are one. */
-  private seriesOf(labels: BillLabels): BillSeries {
-    const id = `${labels.key}\n${labels.rule}\n${labels.model}`
-    const known = this.bills.get(id)
-    if (known !== undefined) return known
-    if (this.bills.size >= maxBilled) return this.otherBills
-    const made = billSeries(labels)
-    this.bills.set(id, made)
-    return made
-  }
-
-  /** The series of an agent. A client may use another name for each call. */
-  private spenderOf(agent: string): Metric.Counter<number> {
-    const known = this.spenders.get(agent)
-    if (known !== undefined) return known
-    if (this.spenders.size >= maxSpenders) return this.otherSpenders
-    const made = spenderSeries(agent)
-    this.spenders.set(agent, made)
-    return made
   }
 
   /** Counts a request whose key was not accepted. Only an expired key has a name. */
