@@ -2,7 +2,8 @@
  * What one governed call costs: `npm run -s bench -- call`.
  *
  * - **time**: `LlmClient.create` over a provider that answers at once, minus that provider alone, in processor time, which
- *   other load affects little. Both take turns in one process; the result is the median of the rounds.
+ *   other load affects little: of a client without places, and of one with a single place. All take turns in one process; the result
+ *   is the median of the rounds.
  * - **memory**: what a queued call keeps alive, its fiber included, beside a fiber that only sleeps.
  * - **path**: the files and functions of `src/` that one warm call runs, by V8's coverage.
  *
@@ -52,21 +53,22 @@ const provider = Layer.succeed(LlmProvider)(
 
 type Services = LlmClient.LlmClient | LlmProvider | Budget.TokenBudget
 
-/** Runs an effect with its own client. */
+/** Runs an effect with a client of its own. */
 const withClient = (
   limits: Budget.Options["limits"],
-  run: (context: Context.Context<Services>) => Promise<void>
+  run: (context: Context.Context<Services>) => Promise<void>,
+  client: Layer.Layer<LlmClient.LlmClient, never, LlmProvider | Budget.TokenBudget> = LlmClient.layerProvider()
 ): Promise<void> =>
   Effect.runPromise(
     Effect.scoped(
       Effect.flatMap(
-        Layer.build(
-          LlmClient.layerProvider().pipe(Layer.provideMerge(Budget.layer({ limits })), Layer.provideMerge(provider))
-        ),
+        Layer.build(client.pipe(Layer.provideMerge(Budget.layer({ limits })), Layer.provideMerge(provider))),
         (context) => Effect.promise(() => run(context))
       )
     )
   )
+
+const withOnePlace = LlmClient.layerPlaces({ models: { [params.model]: [{ name: "here", provider }] } })
 
 const plenty = { requests: { perMinute: 1e12 }, inputTokens: { perMinute: 1e12 }, outputTokens: { perMinute: 1e12 } }
 
@@ -84,23 +86,29 @@ const repeated = (call: Effect.Effect<unknown, unknown, LlmClient.LlmClient | Ll
     for (let n = 0; n < callsPerRound; n++) yield* call
   })
 
-const time = async (context: Context.Context<Services>): Promise<void> => {
-  const bare = Effect.suspend(() => Context.get(context, LlmProvider).create(params))
+const time = async (plain: Context.Context<Services>, placed: Context.Context<Services>): Promise<void> => {
+  const bare = Effect.suspend(() => Context.get(plain, LlmProvider).create(params))
   const governed = Effect.suspend(() => LlmClient.create(params))
-  const micros: Array<readonly [bare: number, governed: number]> = []
+  const contenders = [
+    [bare, plain],
+    [governed, plain],
+    [governed, placed]
+  ] as const
+  const micros = contenders.map((): Array<number> => [])
   for (let round = 0; round < rounds; round++) {
-    const taken: Array<number> = []
-    for (const call of [bare, governed]) {
+    for (const [index, [call, context]] of contenders.entries()) {
       const start = process.cpuUsage()
       await Effect.runPromise(Effect.provide(Effect.orDie(repeated(call)), context))
       const { system, user } = process.cpuUsage(start)
-      taken.push((system + user) / callsPerRound)
+      // The first rounds warm up.
+      if (round >= 5) micros[index]!.push((system + user) / callsPerRound)
     }
-    // The first rounds warm up.
-    if (round >= 5) micros.push([taken[0]!, taken[1]!])
   }
-  const [alone, under] = [median(micros.map(([one]) => one)), median(micros.map(([, two]) => two))]
-  console.log(`time: ${(under - alone).toFixed(1)} us over the bare provider (${alone.toFixed(1)} us alone)`)
+  const [alone = NaN, under = NaN, at = NaN] = micros.map(median)
+  const over = (value: number): string => (value - alone).toFixed(1)
+  console.log(
+    `time: ${over(under)} us over the bare provider, ${over(at)} us with one place (${alone.toFixed(1)} us alone)`
+  )
 }
 
 // -----------------------------------------------------------------------------
@@ -172,7 +180,7 @@ const path = async (context: Context.Context<Services>): Promise<void> => {
 }
 
 if (!isListed) {
-  await withClient(plenty, time)
+  await withClient(plenty, (plain) => withClient(plenty, (placed) => time(plain, placed), withOnePlace))
   // Room for one call, which is taken, so that all others wait.
   await withClient({ inputTokens: { perSecond: 0.001, burst: 1_000 } }, memory)
 }
