@@ -101,6 +101,7 @@ export {
   type BudgetStatus,
   type Cooldown,
   type DimensionStatus,
+  type KnownFigure,
   type FailOptions,
   type Foreseen,
   type Observation,

@@ -118,7 +118,10 @@ const Profile = Schema.Struct({
   /** The share of input tokens that is read from the cache. */
   cachedShare: Schema.optional(Trend),
   /** The output tokens of the last calls, the oldest first. */
-  outputs: Schema.Array(Amount)
+  outputs: Schema.Array(Amount),
+  /** How many answers, and how many prompts that were counted at the provider, taught the tokens per byte. */
+  answers: Schema.optional(Amount),
+  counted: Schema.optional(Amount)
 })
 
 const LearnedWindow = Schema.Struct({
@@ -174,6 +177,55 @@ export const Learned = Schema.Struct({
  * @since 0.1.0
  */
 export type Learned = typeof Learned.Type
+
+/**
+ * How many bytes of text a token has, and what that was learned from.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface TextRatio {
+  readonly pool: string
+  /** Undefined for the calls of the whole pool. */
+  readonly kind: string | undefined
+  readonly bytesPerToken: number
+  /** How many answers told the tokens of their prompts, and how many prompts the provider has counted before they were sent. */
+  readonly answers: number
+  readonly counted: number
+}
+
+/**
+ * The bytes per token of each kind of call in what an estimator has learned, the most recently used kind first, for a status. The
+ * ratio of a kind follows its last eight prompts or so.
+ *
+ * **Example** (Learned from one answer)
+ *
+ * ```ts doctest
+ * import * as Effect from "effect/Effect"
+ * import * as Estimator from "floodgate/Estimator"
+ *
+ * const program = Effect.gen(function* () {
+ *   const estimator = yield* Estimator.make()
+ *   yield* estimator.learn({ pool: "opus", bytes: 300 }, { inputTokens: 100, outputTokens: 7 })
+ *   return Estimator.ratios(yield* estimator.learned)
+ * })
+ *
+ * const [ratio] = await Effect.runPromise(program)
+ *
+ * ratio!.answers // => 1
+ * ```
+ *
+ * @category combinators
+ * @since 0.4.0
+ */
+export const ratios = ({ profiles }: Learned): ReadonlyArray<TextRatio> =>
+  profiles
+    .flatMap(({ answers = 0, counted = 0, kind, pool, tokensPerByte }) =>
+      tokensPerByte === undefined || tokensPerByte.mean === 0
+        ? []
+        : [{ pool, kind, bytesPerToken: 1 / tokensPerByte.mean, answers, counted }]
+    )
+    .reverse()
 
 /**
  * The options of an estimator.
@@ -245,6 +297,8 @@ interface KindMemory {
   tokensPerByte: Estimating.Trend | undefined
   cachedShare: Estimating.Trend | undefined
   readonly outputs: Estimating.Recent
+  answers: number
+  counted: number
 }
 
 const nothing = (key: string, pool: string, kind: string | undefined): KindMemory => ({
@@ -254,7 +308,9 @@ const nothing = (key: string, pool: string, kind: string | undefined): KindMemor
   ofPool: undefined,
   tokensPerByte: undefined,
   cachedShare: undefined,
-  outputs: Estimating.recent([])
+  outputs: Estimating.recent([]),
+  answers: 0,
+  counted: 0
 })
 
 /**
@@ -295,8 +351,10 @@ const expect = (call: Call, memory: KindMemory): Parameters<Accounting.Accountin
   }
 }
 
-const learnRatio = ({ bytes, stored }: Call, memory: KindMemory, prompt: number): void => {
-  if (bytes > 0 && stored !== true) memory.tokensPerByte = Estimating.follow(memory.tokensPerByte, prompt / bytes)
+const learnRatio = ({ bytes, stored }: Call, memory: KindMemory, prompt: number, from: "answers" | "counted"): void => {
+  if (bytes <= 0 || stored === true) return
+  memory.tokensPerByte = Estimating.follow(memory.tokensPerByte, prompt / bytes)
+  memory[from]++
 }
 
 /** By how many tokens per byte a prompt may differ from the mean. */
@@ -309,7 +367,7 @@ const learn = (call: Call, memory: KindMemory, actual: Accounting.Actual): void 
   if (isAmount(outputTokens) && isNews(call, memory, outputTokens)) Estimating.push(memory.outputs, outputTokens)
   const isKnown = prompt > 0 && [inputTokens, cacheCreationTokens, cacheReadTokens, prompt].every(isAmount)
   if (!isKnown) return
-  learnRatio(call, memory, prompt)
+  learnRatio(call, memory, prompt, "answers")
   memory.cachedShare = Estimating.follow(memory.cachedShare, cacheReadTokens / prompt)
 }
 
@@ -325,9 +383,10 @@ class KindMemories {
   private readonly byKey = new Map<string, KindMemory>()
 
   constructor(profiles: Learned["profiles"]) {
-    for (const { outputs, ...profile } of profiles) {
+    for (const { answers = 0, counted = 0, outputs, ...profile } of profiles) {
       const key = keyOf(profile.pool, profile.kind)
-      const memory = { ...nothing(key, profile.pool, profile.kind), ...profile, outputs: Estimating.recent(outputs) }
+      const known = { ...profile, answers, counted, outputs: Estimating.recent(outputs) }
+      const memory = { ...nothing(key, profile.pool, profile.kind), ...known }
       Lru.put(this.byKey, key, memory, maxProfiles)
     }
   }
@@ -361,12 +420,14 @@ class KindMemories {
   }
 
   get profiles(): Learned["profiles"] {
-    return Array.from(this.byKey.values(), ({ cachedShare, kind, outputs, pool, tokensPerByte }) => ({
+    return Array.from(this.byKey.values(), ({ answers, cachedShare, counted, kind, outputs, pool, tokensPerByte }) => ({
       pool,
       kind,
       tokensPerByte,
       cachedShare,
-      outputs: [...outputs.values]
+      outputs: [...outputs.values],
+      answers,
+      counted
     }))
   }
 }
@@ -411,7 +472,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       },
       count: (call: Call, tokens: number): void => {
         forms.lessons++
-        for (const memory of memories.taughtBy(call)) learnRatio(call, memory, tokens)
+        for (const memory of memories.taughtBy(call)) learnRatio(call, memory, tokens, "counted")
       },
       uncertainty: (call: Call): number => call.bytes * spreadOf(memories.recall(call.pool, call.kind))
     }

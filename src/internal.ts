@@ -45,6 +45,7 @@ export { checks as storeChecks } from "./sharing/models.ts"
 export {
   capOf as sharedCapOf,
   type DimensionStatus,
+  type KnownFigure,
   type ProcessStatus,
   type SharedCapStatus,
   type SharedPoolStatus,

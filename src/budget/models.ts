@@ -2,14 +2,14 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { DimensionStatus } from "../pacing/status.ts"
+import type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 import type { Verdict } from "../pacing/verdicts.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Learned } from "./learned.ts"
 import type * as Limits from "../Limits.ts"
 import type { Counting } from "../domain/rules.ts"
 
-export type { DimensionStatus } from "../pacing/status.ts"
+export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 export type { Verdict } from "../pacing/verdicts.ts"
 
 // -----------------------------------------------------------------------------
@@ -374,6 +374,8 @@ export interface Cooldown extends FailOptions {
 export interface PoolStatus {
   /** The dimensions that are limited. */
   readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
+  /** What is known of the provider's limits, from where, and how old it is. */
+  readonly known: ReadonlyArray<KnownFigure>
   readonly inFlight: number
   /** The limit of calls in flight: the concurrency, or less if the provider was found to limit it. */
   readonly allowed: number

@@ -1,5 +1,5 @@
 /** The status of a pool. */
-import { dimensionsOf } from "../pacing/status.ts"
+import { dimensionsOf, knownOf } from "../pacing/status.ts"
 import { limited } from "./decision.ts"
 import type { PoolStatus } from "./models.ts"
 import type { Pool } from "./pool.ts"
@@ -13,6 +13,7 @@ export const statusOf = (pool: Pool): PoolStatus => {
   const waiting = pool.waiting(maxListed)
   return {
     dimensions: dimensionsOf(pool.law, pool.now()),
+    known: knownOf(pool.law, pool.now()),
     inFlight: pool.inFlight,
     allowed: pool.allowed,
     queued: pool.queued,

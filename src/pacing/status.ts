@@ -3,6 +3,7 @@
  */
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
+import type { Rule } from "../domain/rules.ts"
 import * as Cap from "../admission/cap.ts"
 import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
@@ -21,6 +22,68 @@ export interface DimensionStatus {
   readonly perSecond: number
   /** The limit per second: the user's, or the one that headers name; `Infinity` while it is unknown. */
   readonly limitPerSecond: number
+}
+
+/**
+ * A figure that is known of a provider's limits, where it comes from, and how old it is.
+ *
+ * @category models
+ * @since 0.4.0
+ */
+export interface KnownFigure {
+  /** A limit, or the part of one that is left to this budget, per second (a quota: in all); or how many calls may be in flight. */
+  readonly what: "limit" | "share" | "inFlight"
+  /** The dimension of a limit or a share. */
+  readonly dimension: Limits.Dimension | undefined
+  readonly value: number
+  /** What it comes from: the options, headers, or the rejections of calls. */
+  readonly from: "stated" | "headers" | "rejections"
+  /** The time since it was last measured; undefined if that is not known, as for what is stated or was learned by another budget. */
+  readonly ageMillis: number | undefined
+}
+
+/** What is known of the limits of a pool. */
+export const knownOf = (law: Law.Pacer, now: number): ReadonlyArray<KnownFigure> => {
+  const { burst, size } = law.window
+  const age = (at = -Infinity) => (at > -Infinity ? Math.max(0, now - at) : undefined)
+  const known = Amounts.dimensions.flatMap((dimension): ReadonlyArray<KnownFigure> => {
+    const rule = law.shares[dimension] === undefined ? law.caps[dimension]?.rule : undefined
+    const meter = law.meters.find((each) => each.dimension === dimension)
+    return [
+      ...(rule === undefined ? [] : [statedBy(dimension, rule)]),
+      ...(meter === undefined ? [] : learnedBy(meter, rule !== undefined, now, age))
+    ]
+  })
+  if (size === Infinity) return known
+  const inFlight = { what: "inFlight", dimension: undefined, value: size, from: "rejections" } as const
+  return [...known, { ...inFlight, ageMillis: age(burst?.knownAt) }]
+}
+
+const statedBy = (dimension: Limits.Dimension, { capacity, quota, rate }: Rule): KnownFigure => ({
+  what: "limit",
+  dimension,
+  value: quota ? capacity : rate * 1_000,
+  from: "stated",
+  ageMillis: undefined
+})
+
+const learnedBy = (
+  meter: Meter.Meter,
+  isStated: boolean,
+  now: number,
+  age: (at?: number) => number | undefined
+): ReadonlyArray<KnownFigure> => {
+  const { dimension, fence, header, limit, peak } = meter
+  const known: Array<KnownFigure> = []
+  if (limit < Infinity && (!isStated || header !== undefined)) {
+    known.push({ what: "limit", dimension, value: limit * 1_000, from: "headers", ageMillis: age(header?.at) })
+  }
+  if (peak < limit) {
+    const by = header === undefined || fence > header.at ? "rejections" : "headers"
+    const ageMillis = age(by === "headers" ? header?.at : fence)
+    known.push({ what: "share", dimension, value: Meter.rateAt(meter, now) * 1_000, from: by, ageMillis })
+  }
+  return known
 }
 
 /** For each dimension, the tighter of the user's limit and the provider's. */

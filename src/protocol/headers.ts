@@ -138,7 +138,10 @@ const anthropicNames = (prefix: string) => {
   }
 }
 const standard = anthropicNames("anthropic-ratelimit")
-/** The limits of the fast mode. Only answers in that mode have them: https://platform.claude.com/docs/en/build-with-claude/fast-mode */
+/**
+ * The limits of the fast mode. Those of the priority tier (`anthropic-priority-*`) are not read: a call beyond them is answered as a
+ * standard one, and one within them counts towards the standard limits, too, so they never decide when a call may be sent:
+ * https://platform.claude.com/docs/en/api/service-tiers. Only answers in that mode have them: https://platform.claude.com/docs/en/build-with-claude/fast-mode */
 const fast = anthropicNames("anthropic-fast")
 
 const anthropic = (header: HeaderReader): Dimensions => {

@@ -4,7 +4,7 @@
 import type { Stored } from "./models.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
-import { type DimensionStatus, dimensionsOf } from "../pacing/status.ts"
+import { type DimensionStatus, dimensionsOf, type KnownFigure, knownOf } from "../pacing/status.ts"
 import * as Members from "./members.ts"
 import * as Ledger from "./ledger.ts"
 import { ledgers } from "./ledgers.ts"
@@ -12,7 +12,7 @@ import * as LedgerText from "./ledgerText.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
 
-export type { DimensionStatus } from "../pacing/status.ts"
+export type { DimensionStatus, KnownFigure } from "../pacing/status.ts"
 
 /**
  * One process, at its last commit.
@@ -42,6 +42,8 @@ export interface ProcessStatus {
 export interface SharedPoolStatus {
   readonly pool: string
   readonly dimensions: { readonly [D in Limits.Dimension]?: DimensionStatus }
+  /** What is known of the provider's limits, from where, and how old it is. */
+  readonly known: ReadonlyArray<KnownFigure>
   readonly inFlight: number
   /** The limit of calls in flight, of all processes together. */
   readonly allowed: number
@@ -99,7 +101,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
     state = Text.decode(value)
   } catch (error) {
     const damaged = error instanceof Error ? error.message : String(error)
-    return { pool, dimensions: {}, inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged }
+    return { pool, dimensions: {}, known: [], inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged }
   }
   const { config, law, members } = state
   const time = state.time + Math.max(0, ageMillis)
@@ -113,6 +115,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   return {
     pool,
     dimensions,
+    known: knownOf(law, time),
     inFlight: law.inFlight,
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,

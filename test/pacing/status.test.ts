@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as Limits from "floodgate/Limits"
 import * as Law from "../../src/pacing/law.ts"
-import { dimensionsOf } from "../../src/pacing/status.ts"
+import { dimensionsOf, type KnownFigure, knownOf } from "../../src/pacing/status.ts"
 import * as Rules from "../../src/domain/rules.ts"
 
 const charge = { requests: 1, inputTokens: 0, outputTokens: 0, tokens: 600 }
@@ -56,5 +56,55 @@ describe("status", () => {
     assert.deepStrictEqual(dimensionsOf(law, 60_000), {
       tokens: { level: 4_400, capacity: 5_000, perSecond: 0, limitPerSecond: 0 }
     })
+  })
+})
+
+describe("what is known of the limits", () => {
+  const reading = (limit: number, remaining: number) => ({ tokens: { limit: limit / 1_000, remaining, roundedTo: 1 } })
+  const figure = (given: Partial<KnownFigure>): KnownFigure => {
+    const usual = { what: "limit", dimension: "tokens", value: 0, from: "stated", ageMillis: undefined } as const
+    return { ...usual, ...given }
+  }
+
+  it("names the options as the source of what is stated, and headers, with the age of the last ones", () => {
+    const law = pool({ tokens: { perSecond: 100, burst: 1_000 }, requests: { total: 50 } }, undefined)
+    const stated = [
+      figure({ what: "limit", dimension: "requests", value: 50, from: "stated" }),
+      figure({ what: "limit", value: 100, from: "stated" })
+    ]
+    assert.deepStrictEqual(knownOf(law, 5_000), stated)
+    Law.observe(law, Law.take(law, charge, 1_000), reading(80, 200), 1_200)
+    const named = figure({ what: "limit", value: 80, from: "headers", ageMillis: 4_000 })
+    assert.deepStrictEqual(knownOf(law, 5_000), [...stated, named])
+  })
+
+  it("names rejections as the source of a share that they showed, also where no limit is known", () => {
+    const law = pool({}, undefined)
+    for (let now = 0; now < 10_000; now += 500) {
+      const call = Law.take(law, charge, now)
+      Law.accept(law, call)
+      Law.settle(law, call, {}, now + 100)
+    }
+    for (const now of [10_000, 10_200, 10_400]) {
+      const rejected = { isRamp: false, retryAfter: undefined, readings: undefined, used: {} }
+      Law.reject(law, Law.take(law, charge, now), rejected, now + 100)
+    }
+    const share = knownOf(law, 12_500).find(({ dimension }) => dimension === "requests")
+    assert.deepInclude(share, { what: "share", from: "rejections", ageMillis: 2_000 })
+    assert.isAbove(share!.value, 0)
+  })
+
+  it("names the age of a limit of calls in flight that rejections showed", () => {
+    const law = pool({}, undefined)
+    const calls = Array.from({ length: 12 }, () => Law.take(law, charge, 0))
+    for (const call of calls.slice(10)) Law.overload(law, call, { retryAfter: undefined, used: {} }, 100)
+    const last = knownOf(law, 1_000).at(-1)
+    const inFlight = { what: "inFlight", dimension: undefined, value: 10, from: "rejections", ageMillis: 900 } as const
+    assert.deepStrictEqual(last, inFlight)
+  })
+
+  it("gives no age to what another budget has learned", () => {
+    const law = pool({}, { limit: 50, remaining: 800 })
+    assert.deepStrictEqual(knownOf(law, 0), [figure({ what: "limit", value: 50, from: "headers" })])
   })
 })

@@ -47,6 +47,17 @@ describe("headers", () => {
     }
   })
 
+  it("are not those of the priority tier, because a call of that tier also draws from the standard limits", () => {
+    const priority = {
+      "anthropic-priority-input-tokens-limit": "10000",
+      "anthropic-priority-input-tokens-remaining": "0",
+      "anthropic-priority-output-tokens-limit": "10000",
+      "anthropic-priority-output-tokens-remaining": "0"
+    }
+    assert.deepStrictEqual(dimensions({ ...sample, ...priority }), dimensions(sample))
+    assert.isUndefined(signal(priority))
+  })
+
   describe("signalOf", () => {
     it("reads the separate limits of a real 429 and leaves out the combined one that hides them", () => {
       assert.deepStrictEqual(signal(sample), {

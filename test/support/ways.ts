@@ -28,6 +28,7 @@ import { answerOf, send, type Spoken, textsOf } from "./spoken.ts"
 /** The status of a pool that no call has used yet. */
 export const unused: Budget.PoolStatus = {
   dimensions: {},
+  known: [],
   inFlight: 0,
   allowed: 1,
   queued: 0,

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
 import * as Spending from "floodgate/Spending"
 import type { Activity, Journal, Minute, PressureMinute } from "./activity.ts"
@@ -73,7 +74,7 @@ const hourOf = (used: ReadonlyArray<Minute>, felt: ReadonlyArray<PressureMinute>
 
 /** The data of the page. JSON has null for infinite amounts. */
 const snapshot = ({ activity, budget, configured, governor, hasKeys, journal, now, purses, upstreams }: PageParts) =>
-  Effect.map(Effect.all([budget.status, governor.windows]), ([{ pools }, windows]) => ({
+  Effect.map(Effect.all([budget.status, governor.windows, governor.learned]), ([{ pools }, windows, learned]) => ({
     at: now(),
     open: activity.open,
     upstreams: [...upstreams().values()].map(({ base, name, origin }) => ({ name, address: origin + base })),
@@ -83,6 +84,7 @@ const snapshot = ({ activity, budget, configured, governor, hasKeys, journal, no
     agents: activity.busiest(maxAgents),
     caps: purses.caps(maxCaps),
     windows: windows.slice(0, maxCaps),
+    estimates: Estimator.ratios(learned).slice(0, maxAgents),
     keys: hasKeys() ? activity.keysByCost(maxAgents) : [],
     minutes: hourOf(activity.lastHour, journal?.minutes ?? [], now()),
     events: [...(journal?.events ?? [])].reverse()

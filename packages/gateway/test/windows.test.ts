@@ -51,10 +51,14 @@ describe("a gateway in front of a subscription", () => {
       assert.match(refused.text, /\d+ % of the account's window of 5h are used, and this call may use 70 %/)
       assert.strictEqual((yield* ask(url)).status, 402, "a call of no class is not interactive")
       assert.strictEqual((yield* ask(url, "main")).status, 200)
-      const { windows } = yield* Effect.promise(async () => {
+      const { estimates, pools, windows } = yield* Effect.promise(async () => {
         const response = await fetch(`${url}/floodgate/status`)
-        return (await response.json()) as { windows: ReadonlyArray<Record<string, unknown>> }
+        type Rows = ReadonlyArray<Record<string, unknown>>
+        return (await response.json()) as { estimates: Rows; pools: ReadonlyArray<{ known: Rows }>; windows: Rows }
       })
+      assert.isAtLeast(estimates[0]!["bytesPerToken"] as number, 1)
+      assert.strictEqual(estimates[0]!["answers"], 3)
+      assert.deepStrictEqual(pools[0]!.known, [])
       const [five, seven] = windows as [Record<string, unknown>, Record<string, unknown>]
       assert.deepInclude(five, { name: "5h", share: 0.7 })
       assert.include(refused.text, `wait until ${new Date(five["resetsAt"] as number).toISOString()}`)

@@ -47,6 +47,7 @@ import * as RedisStore from "./store.ts"
 export {
   caps,
   type DimensionStatus,
+  type KnownFigure,
   type ProcessStatus,
   type SharedCapStatus,
   type SharedPoolStatus,

@@ -5,7 +5,7 @@ import { ledgerOf, sharedCapOf, type SharedCapStatus, type SharedPoolStatus, sha
 import * as RedisClient from "./client.ts"
 import * as RedisStore from "./store.ts"
 
-export type { DimensionStatus, ProcessStatus, SharedCapStatus, SharedPoolStatus } from "floodgate/internal"
+export type { DimensionStatus, KnownFigure, ProcessStatus, SharedCapStatus, SharedPoolStatus } from "floodgate/internal"
 
 /**
  * The Redis server, and the prefix of the pools.

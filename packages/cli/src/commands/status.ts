@@ -121,6 +121,7 @@ const poolLines = (pools: SharedPools): ReadonlyArray<string> =>
       `pool ${oneLine(name)}`,
       ...View.levelLines(dimensions),
       View.callsLine("calls", pool, `${waiting} of ${Words.counted(processes.length, "process", "processes")}`),
+      ...View.knownLines(pool),
       "",
       ...table(processes)
     ]
@@ -171,7 +172,7 @@ export const statusCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Shows a budget that processes share in Redis: what is left of each limit, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. It changes nothing."
+    "Shows a budget that processes share in Redis: what is left of each limit, where its figures come from and how old they are, and for each process its calls in flight, what they hold, and what the first waiting call needs. Then the caps in dollars, those that are used most first. It changes nothing."
   ),
   Command.withShortDescription("Shows what each process holds of a budget in Redis"),
   Command.withExamples([

@@ -28,6 +28,7 @@ export const markup = `<!doctype html>
 <section id="keyed" hidden><h2>Keys, since the start</h2><div id="keys" class="scroll" tabindex="0" role="region" aria-label="Keys"></div></section>
 <section><h2>Last hour</h2><div id="hour"></div></section>
 <section><h2>Limits</h2><div id="pools"><p class="none">No call yet. Point a client's base URL at this address.</p></div></section>
+<section id="estimated" hidden><h2>Estimates</h2><div id="estimates" class="scroll" tabindex="0" role="region" aria-label="Estimates"></div></section>
 <section><h2>Waiting</h2><div id="waiting" class="scroll" tabindex="0" role="region" aria-label="Waiting"></div></section>
 <section><h2>Agents</h2><div id="agents" class="scroll" tabindex="0" role="region" aria-label="Agents"></div></section>
 <section><h2>Rejections, retries and pauses</h2><div id="events" class="scroll" tabindex="0" role="region" aria-label="Rejections, retries and pauses"></div></section>

@@ -56,6 +56,13 @@ const placed = (name) => {
   const whose = /^[0-9a-f]{12}$/.test(account) ? "key " + account.slice(0, 8) : account;
   return [kind.join("/") || "all models", whose + " at " + host];
 };
+const sources = { stated: "stated", headers: "from headers", rejections: "from rejections" };
+// "input tokens: limit 2M a minute, from headers, 3 s ago". A quota does not refill.
+const known = (isQuota) => ({ ageMillis, dimension, from, value, what }) => {
+  const figure = what === "inFlight" ? "at most " + amount(value) + " in flight"
+    : names[dimension] + ": " + what + " " + (isQuota(dimension) ? amount(value) + " in all" : amount(value * 60) + " a minute");
+  return figure + ", " + sources[from] + (ageMillis === undefined || ageMillis === null ? "" : ", " + time(ageMillis) + " ago");
+};
 const pool = (pool) => {
   const allowed = pool.allowed === null ? "" : " of " + pool.allowed;
   const [name, where] = placed(pool.name);
@@ -63,7 +70,10 @@ const pool = (pool) => {
     make("p", { class: "soft" }, pool.inFlight + allowed + " running, " + pool.queued + " waiting")];
   if (pool.pause) children.push(make("p", { class: "pause" },
     "Paused for " + time(pool.pause.leftMillis) + " (" + pool.pause.reason + ")"));
-  return make("div", { class: "pool" }, ...children, ...Object.entries(pool.dimensions).map(level));
+  const isQuota = (dimension) => pool.dimensions[dimension]?.limitPerSecond === 0;
+  children.push(...Object.entries(pool.dimensions).map(level));
+  if (pool.known.length > 0) children.push(make("p", { class: "soft" }, pool.known.map(known(isQuota)).join("; ")));
+  return make("div", { class: "pool" }, ...children);
 };
 
 const longWindow = ({ account, isRejected, name, resetsAt, share, used }) => {
@@ -157,6 +167,9 @@ const show = (now) => {
   at("keyed").hidden = now.keys.length === 0;
   at("keys").replaceChildren(...[table([["key"], ["dollars", true], ["calls", true], ["input", true], ["output", true], ["last", true]],
     now.keys.map((key) => [key.name, cost(key), key.calls, key.inputTokens, key.outputTokens, clock(key.lastAt)])) ?? []].flat());
+  at("estimated").hidden = now.estimates.length === 0;
+  at("estimates").replaceChildren(...[table([["agent or kind"], ["pool"], ["bytes per token", true], ["answers", true], ["counted", true]],
+    now.estimates.map((one) => [one.kind ?? "all", placed(one.pool)[0], one.bytesPerToken.toFixed(1), one.answers, one.counted])) ?? []].flat());
   at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["dollars", true], ["refused", true], ["failed", true],
     ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, cost(agent), agent.refused,
       agent.failed, clock(agent.lastAt)])) ?? none("No agents yet."));

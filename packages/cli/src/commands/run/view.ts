@@ -210,6 +210,26 @@ export const levelLines = (
     return [`${names[dimension].padEnd(nameWidth)} ${bar(level / capacity, width)} ${debt}${refill(status)}`]
   })
 
+const sources: Readonly<Record<Budget.KnownFigure["from"], string>> = {
+  stated: "stated",
+  headers: "from headers",
+  rejections: "from rejections"
+}
+
+/** What is known of the provider's limits, a line for each figure. */
+export const knownLines = ({
+  dimensions,
+  known
+}: Pick<Budget.PoolStatus, "dimensions" | "known">): ReadonlyArray<string> =>
+  known.map(({ ageMillis, dimension, from, value, what }) => {
+    const name = dimension === undefined ? "calls" : names[dimension]
+    // A quota does not refill.
+    const unit = dimension !== undefined && dimensions[dimension]?.limitPerSecond === 0 ? " in all" : "/s"
+    const figure = what === "inFlight" ? `at most ${short(value)} in flight` : `${what} ${short(value)}${unit}`
+    const age = ageMillis === undefined ? "" : `, ${clock(ageMillis / 1_000)} ago`
+    return `${name.padEnd(nameWidth)} ${figure}, ${sources[from]}${age}`
+  })
+
 const pauses: Readonly<Record<NonNullable<Budget.PoolStatus["pause"]>["reason"], string>> = {
   rateLimit: "paused by the provider for",
   ramp: "growing too fast for the provider, paused for",

@@ -24,6 +24,7 @@ const pool = (more: Partial<Budget.PoolStatus> = {}): Budget.BudgetStatus => ({
     other: { ...more, dimensions: {} } as Budget.PoolStatus,
     "sonnet-5": {
       dimensions: tokens(0),
+      known: [],
       inFlight: 0,
       allowed: Infinity,
       queued: 0,

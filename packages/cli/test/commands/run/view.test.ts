@@ -6,6 +6,7 @@ const status: Budget.BudgetStatus = {
   pools: {
     default: {
       dimensions: { inputTokens: { level: 50_000, capacity: 200_000, perSecond: 45_000, limitPerSecond: 60_000 } },
+      known: [],
       inFlight: 3,
       allowed: 10,
       queued: 1,
