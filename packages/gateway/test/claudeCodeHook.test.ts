@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { text } from "node:stream/consumers"
 import { gatewayTo } from "../../../test/support/gateway.ts"
@@ -22,6 +24,12 @@ const input = (session: string) => ({
   tool_input: { description: "Review", prompt: "Review a.ts", subagent_type: "general-purpose" }
 })
 
+/** Each test has a folder for what hooks of a session share. */
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(Path.join(tmpdir(), "floodgate-hook-"))),
+  (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+)
+
 const run = (env: Record<string, string>, session = "s1", ...args: ReadonlyArray<string>) =>
   Effect.promise(async () => {
     const child = spawn(process.execPath, [hook, ...args], { env: { PATH: process.env["PATH"] ?? "", ...env } })
@@ -37,7 +45,7 @@ describe("the hook for Claude Code", () => {
     Effect.gen(function* () {
       const upstream = yield* serve((_, response) => void response.writeHead(500).end())
       const { url } = yield* gatewayTo(upstream.url, { token }, limits)
-      const env = { FLOODGATE_GATEWAY_URL: url, FLOODGATE_GATEWAY_TOKEN: token }
+      const env = { FLOODGATE_GATEWAY_URL: url, FLOODGATE_GATEWAY_TOKEN: token, TMPDIR: yield* folder }
       const { code, output } = yield* run(env)
       assert.strictEqual(code, 0)
       assert.strictEqual(output?.["hookEventName"], "PreToolUse")
@@ -51,10 +59,50 @@ describe("the hook for Claude Code", () => {
       assert.strictEqual(other.output?.["permissionDecision"], "deny")
       assert.match(
         other.output!["permissionDecisionReason"]!,
-        /^No more agents help now, because tokens are the limit.*Ask again in/
+        /^No more agents help now, because tokens are the limit.*Wait for \d+ s/
       )
+      // None has started under that advice, so one does under the next.
+      const state = env.TMPDIR
+      for (const name of readdirSync(state)) {
+        const file = Path.join(state, name)
+        writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), until: 0 }))
+      }
+      assert.isUndefined((yield* run(env, "s2", "--wait")).output?.["permissionDecision"])
+      assert.strictEqual((yield* run(env, "s2", "--wait")).output?.["permissionDecision"], "deny")
       const told = yield* run(env, "s2")
       assert.match(told.output!["additionalContext"]!, /^Rate limits: No more agents help now/)
+    })
+  )
+
+  it.live("starts no more sub-agents of one message than help, and others when the advice has expired", () =>
+    Effect.gen(function* () {
+      const upstream = yield* serve((_, response) => void response.writeHead(500).end())
+      const { url } = yield* gatewayTo(upstream.url, {}, { tokens: { perSecond: 6_000, burst: 20_000 } })
+      const shared = yield* folder
+      const env = { FLOODGATE_GATEWAY_URL: url, TMPDIR: shared }
+      const startedOf = Effect.map(
+        Effect.all(
+          Array.from({ length: 8 }, () => run(env, "s1", "--wait")),
+          { concurrency: "unbounded" }
+        ),
+        (all) => all.filter(({ output }) => output!["permissionDecision"] === undefined).length
+      )
+      const answer = yield* Effect.promise(async () => (await fetch(`${url}/floodgate/advice`)).json())
+      const { agents } = answer as { agents: number }
+      assert.isAbove(agents, 1)
+      assert.isBelow(agents, 8)
+      assert.strictEqual(yield* startedOf, agents)
+      assert.strictEqual(yield* startedOf, 0)
+      const denied = yield* run(env, "s1", "--wait")
+      const reason = denied.output!["permissionDecisionReason"]!
+      assert.match(
+        reason,
+        /^\d+ more have just started, and no further one would help\. Wait for \d+ s or until one ends/
+      )
+      const [file] = readdirSync(shared)
+      const advice = Path.join(shared, file!)
+      writeFileSync(advice, JSON.stringify({ ...JSON.parse(readFileSync(advice, "utf8")), until: Date.now() - 1 }))
+      assert.strictEqual(yield* startedOf, agents)
     })
   )
 

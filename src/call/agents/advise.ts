@@ -65,10 +65,12 @@ const checkAdvise: Input.Check = Input.all(
 // The work
 // -----------------------------------------------------------------------------
 
-const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): string | undefined =>
-  hasEnded
-    ? undefined
-    : `The ${agents} earlier agents like "${pattern}" still run, and are assumed to be halfway through ${Advice.workText(work)}`
+const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): string | undefined => {
+  if (hasEnded) return undefined
+  const run = agents === 1 ? "earlier agent" : `${agents} earlier agents`
+  const are = agents === 1 ? "still runs, and is" : "still run, and are"
+  return `The ${run} like "${pattern}" ${are} assumed to be halfway through ${Advice.workText(work)}`
+}
 
 /** What each agent does, and what was assumed for it. */
 const workOf = (

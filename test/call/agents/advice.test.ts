@@ -203,6 +203,11 @@ describe("Agents", () => {
           early.assumptions[0]!,
           /^The 2 earlier agents like "\*" still run, and are assumed to be halfway through 2 calls of 1,100 tokens/
         )
+        const { assumptions } = yield* Agents.advise({ each: "slow" })
+        assert.match(
+          assumptions[0]!,
+          /^The earlier agent like "slow" still runs, and is assumed to be halfway through 2 calls/
+        )
         yield* TestClock.adjust("1 second")
         const later = yield* Agents.advise()
         assert.strictEqual(later.each.calls, 2)

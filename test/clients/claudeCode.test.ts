@@ -1,0 +1,196 @@
+/**
+ * Claude Code itself with the hook of examples/claude-code, through the gateway. A script takes the place of the model. It starts all
+ * sub-agents in one message, and starts those again that the hook refused. `FLOODGATE_CLAUDE` names the binary; without it, nothing
+ * runs. `FLOODGATE_AGENTS` is the number of sub-agents.
+ */
+import type Anthropic from "@anthropic-ai/sdk"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Agents from "floodgate/Agents"
+import * as Budget from "floodgate/Budget"
+import type { LlmProvider } from "floodgate"
+import * as Gateway from "@floodgate/gateway"
+import * as Governor from "floodgate/Governor"
+import { ProviderServer } from "floodgate/testing/server"
+import { spawn } from "node:child_process"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join, resolve } from "node:path"
+import { text } from "node:stream/consumers"
+
+const claude = process.env["FLOODGATE_CLAUDE"]
+const hook = resolve(import.meta.dirname, "../../examples/claude-code/before-sub-agent.mjs")
+const count = Number(process.env["FLOODGATE_AGENTS"] ?? 8)
+const files = Array.from({ length: count }, (_, index) => `file-${index + 1}.ts`)
+
+type Message = Anthropic.MessageParam
+type Block = Exclude<Message["content"], string>[number]
+
+const blocksOf = ({ content }: Message): ReadonlyArray<Block> =>
+  typeof content === "string" ? [{ type: "text", text: content }] : content
+
+const textOf = (block: Block): string => {
+  if (block.type === "text") return block.text
+  return block.type === "tool_result" ? JSON.stringify(block.content) : ""
+}
+
+/** What the lead agent has heard of each file: that its sub-agent has started, that it was refused, or its review. */
+const heardOf = (messages: ReadonlyArray<Message>) => {
+  const blocks = messages.flatMap(blocksOf)
+  const fileOf = new Map<string, string>()
+  const state = new Map<string, "started" | "refused" | "reviewed">()
+  for (const block of blocks) {
+    if (block.type === "tool_use") fileOf.set(block.id, (block.input as { prompt?: string }).prompt?.slice(7) ?? "none")
+    if (block.type === "tool_result") {
+      state.set(fileOf.get(block.tool_use_id)!, textOf(block).includes("launched successfully") ? "started" : "refused")
+    }
+    for (const [, file] of textOf(block).matchAll(/Reviewed (file-\d+\.ts)/g)) state.set(file!, "reviewed")
+  }
+  const latest = messages.slice(messages.findLastIndex(({ role }) => role === "assistant") + 1).flatMap(blocksOf)
+  const refusal = latest.map(textOf).find((said) => said.includes("hook error"))
+  return { state, refusal }
+}
+
+const task = (file: string) => ({
+  type: "tool_use" as const,
+  name: "Task",
+  input: { description: `Review ${file}`, prompt: `Review ${file}`, subagent_type: "general-purpose" }
+})
+
+const sleep = (seconds: string) => ({
+  type: "tool_use" as const,
+  name: "Bash",
+  input: { command: `sleep ${seconds}`, description: "Wait" }
+})
+
+/** The model of a sub-agent answers at once. That of the lead agent waits if the hook has refused some, as it says. */
+const reply = ({ messages }: LlmProvider.Params) => {
+  const said = messages.flatMap(blocksOf).map(textOf).join("\n")
+  if (!said.includes("Review all files"))
+    return `Reviewed ${/Review (file-\d+\.ts)/.exec(said)?.[1]}. ${"A finding. ".repeat(100)}`
+  const { refusal, state } = heardOf(messages)
+  const isRunning = [...state.values()].includes("started")
+  const open = files.filter((file) => !["started", "reviewed"].includes(state.get(file) ?? ""))
+  if (open.length === 0) return isRunning ? "I wait." : "All files are reviewed."
+  if (refusal === undefined) return open.map(task)
+  return isRunning ? "I wait." : [sleep(/Wait for (\d+) s/.exec(refusal)![1]!)]
+}
+
+/** An event of Claude Code, as far as it is of interest here. */
+interface Told {
+  readonly subtype?: string
+  readonly description?: string
+  readonly parent_tool_use_id?: string | null
+  readonly message?: Message
+}
+
+/** The most sub-agents at once, and what happened, from the events that Claude Code prints. */
+const historyOf = (out: string) => {
+  let running = 0
+  let most = 0
+  const transcript: Array<string> = []
+  for (const line of out.trim().split("\n")) {
+    const told = JSON.parse(line) as Told
+    if (told.subtype === "task_started") {
+      most = Math.max(most, ++running)
+      transcript.push(`started: ${told.description}`)
+    }
+    if (told.subtype === "api_retry") transcript.push(`failed: ${line}`)
+    if (told.subtype === "task_notification") {
+      running--
+      transcript.push("ended: a sub-agent")
+    }
+    for (const block of told.message === undefined || told.parent_tool_use_id ? [] : blocksOf(told.message)) {
+      if (block.type === "tool_use") transcript.push(`lead: ${block.name} ${JSON.stringify(block.input)}`)
+      else if (block.type === "text") transcript.push(`lead: ${block.text}`)
+      else if (textOf(block).includes("hook error")) transcript.push(`refused: ${textOf(block)}`)
+    }
+  }
+  return { most, transcript }
+}
+
+/** The conversation of the lead agent must fit, which is 22,000 tokens at its start. */
+const limits = { tokens: count > 8 ? { perSecond: 24_000, burst: 240_000 } : { perSecond: 8_000, burst: 80_000 } }
+
+/** Longer than it takes, so that a program that hangs does not stay behind. */
+const maxMillis = 240_000
+
+describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
+  it(
+    "starts as many sub-agents as help, and the others later",
+    () =>
+      Effect.gen(function* () {
+        const asked: Array<LlmProvider.Params> = []
+        const server = yield* ProviderServer.make({
+          limits,
+          reply: (params) => {
+            asked.push(params)
+            return reply(params)
+          }
+        })
+        const budget = Agents.layer.pipe(Layer.provide(Budget.layer({ limits })))
+        const live = yield* Layer.build(Layer.provideMerge(Governor.layer(), budget))
+        const { url } = yield* Effect.provide(Gateway.make({ upstreams: { anthropic: server.url } }), live)
+        const home = mkdtempSync(join(tmpdir(), "floodgate-claude-"))
+        yield* Effect.addFinalizer(() => Effect.sync(() => rmSync(home, { recursive: true, force: true })))
+        const settings = join(home, "settings.json")
+        const command = `"${process.execPath}" "${hook}" --wait`
+        const hooks = { PreToolUse: [{ matcher: "Task|Agent", hooks: [{ type: "command", command, timeout: 30 }] }] }
+        writeFileSync(settings, JSON.stringify({ hooks }))
+        mkdirSync(join(home, "tmp"))
+        const began = performance.now()
+        const { code, out } = yield* Effect.promise(async () => {
+          const options = [
+            "--settings",
+            settings,
+            "--output-format",
+            "stream-json",
+            "--verbose",
+            "--allowedTools",
+            "Task,Agent,Bash(sleep:*)"
+          ]
+          const child = spawn(claude!, ["-p", "Review all files.", "--model", "claude-sonnet-5", ...options], {
+            cwd: home,
+            env: {
+              PATH: process.env["PATH"]!,
+              HOME: home,
+              TMPDIR: join(home, "tmp"),
+              ANTHROPIC_BASE_URL: url,
+              ANTHROPIC_AUTH_TOKEN: "any",
+              CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
+              FLOODGATE_GATEWAY_URL: url
+            },
+            stdio: ["ignore", "pipe", "pipe"]
+          })
+          const slow = setTimeout(() => child.kill("SIGKILL"), maxMillis)
+          const ended = new Promise<number | null>((resolve) => child.on("close", resolve))
+          const [out] = await Promise.all([text(child.stdout), text(child.stderr)])
+          const code = await ended
+          clearTimeout(slow)
+          return { code, out }
+        })
+        const seconds = (performance.now() - began) / 1_000
+        const { most, transcript } = historyOf(out)
+        if (process.env["FLOODGATE_TABLE"] !== undefined) console.log(transcript.join("\n"))
+        assert.strictEqual(code, 0, out.slice(-2_000))
+        const { messages } = asked.findLast(({ messages }) => JSON.stringify(messages).includes("Review all files"))!
+        const { state } = heardOf(messages)
+        assert.deepStrictEqual([...state.keys()].sort(), files)
+        assert.deepStrictEqual(new Set(state.values()), new Set(["reviewed"]))
+        const said = messages.flatMap(blocksOf).map(textOf)
+        assert.isTrue(
+          said.some((each) => each.includes("Rate limits: ")),
+          "advice reaches the conversation"
+        )
+        assert.isTrue(
+          said.some((each) => /no further one would help|No more agents help now/.test(each)),
+          "some are refused"
+        )
+        const { rejected } = yield* server.stats
+        console.log(`${count} sub-agents, at most ${most} at once, ${seconds.toFixed(1)} s, ${rejected} 429s`)
+        assert.isBelow(most, count)
+      }).pipe(Effect.scoped, Effect.runPromise),
+    maxMillis + 10_000
+  )
+})
