@@ -182,10 +182,10 @@ export class WindowShareUsed extends Schema.TaggedError<WindowShareUsed>("floodg
   override get message(): string {
     const { share, until, used, window } = this
     const percent = (fraction: number): string => `${Math.round(fraction * 1_000) / 10} %`
-    const when = until === undefined ? "" : `wait until ${new Date(until).toISOString()}`
+    const when = until === undefined ? [] : [`wait until ${new Date(until).toISOString()}`]
     return share < 1
-      ? `${percent(used)} of the account's window of ${window} are used, and this call may use ${percent(share)}: ${when}${when === "" ? "" : ", "}or raise the share`
-      : `The account's window of ${window} is used up${when === "" ? "" : `: ${when}`}`
+      ? `${percent(used)} of the account's window of ${window} are used, and this call may use up to ${percent(share)}: ${[...when, "raise the share"].join(", or ")}`
+      : [`The account's window of ${window} is used up`, ...when].join(": ")
   }
 }
 

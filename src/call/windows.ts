@@ -117,8 +117,10 @@ export class LongWindows {
       const fits = (used: number): boolean => (size === undefined ? used < share : used + cost / size <= share)
       if (!isRejected && fits(Windows.usedAt(window, own.spent + own.held))) continue
       const used = Windows.usedAt(window, own.spent)
-      const until = resetsAt < Infinity ? resetsAt : undefined
       const isHeld = !isRejected && fits(used)
+      // A call that is larger than the share does not fit after the reset either.
+      const fitsLater = isRejected || fits(0)
+      const until = fitsLater && resetsAt < Infinity ? resetsAt : undefined
       return { window: name, used: Math.min(1, used), share: isRejected ? 1 : share, until, isHeld }
     }
     own.running++

@@ -205,6 +205,22 @@ describe("long windows", () => {
     }).pipe(Effect.provide(live({ "5h": { share: 1 } })), Effect.provide(subscription()))
   )
 
+  it.effect("refuse a call that is larger than the share without telling it to wait for the reset", () =>
+    Effect.gen(function* () {
+      const error = causeOf(yield* Effect.flip(ask(10_000)))
+      if (!(error instanceof Spending.WindowShareUsed)) return assert.fail(String(error))
+      assert.isFalse(error.isRetryable)
+      assert.strictEqual(
+        error.message,
+        "20 % of the account's window of 5h are used, and this call may use up to 0.1 %: raise the share"
+      )
+    }).pipe(
+      Spending.waitForReset(() => assert.fail("waits")),
+      Effect.provide(live({ "5h": { share: 0.001 } }, learned({ used: 0.2, dollars: 10, resetsAt: 5 * hour }))),
+      Effect.provide(subscription())
+    )
+  )
+
   it.effect("refuse everybody until the reset once the provider has rejected a call", () =>
     Effect.gen(function* () {
       const resetsAt = 3 * hour

@@ -48,7 +48,7 @@ describe("a gateway in front of a subscription", () => {
       assert.strictEqual((yield* ask(url, "background")).status, 200)
       const refused = yield* ask(url, "background")
       assert.deepStrictEqual([refused.status, refused.retry], [402, "false"])
-      assert.match(refused.text, /\d+ % of the account's window of 5h are used, and this call may use 70 %/)
+      assert.match(refused.text, /\d+ % of the account's window of 5h are used, and this call may use up to 70 %/)
       assert.strictEqual((yield* ask(url)).status, 402, "a call of no class is not interactive")
       assert.strictEqual((yield* ask(url, "main")).status, 200)
       const { estimates, pools, windows } = yield* Effect.promise(async () => {
