@@ -539,14 +539,14 @@ const checkCall = Input.options<CallOptions>({
 /** Loads the SDK's adapter only when the layer is built, because everything else must work without the SDK. */
 const overSdk = <E>(
   operation: string,
-  { accounting, countPrompts, learned, prices, retry }: Governor.Options,
+  { accounting, countPrompts, learned, prices, retry, windows }: Governor.Options,
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
 ): Layer.Layer<LlmClient, E | SdkMissing, TokenBudget> => {
   const adapter = Effect.tryPromise({
     try: () => import("./adapters/anthropic/provider.ts"),
     catch: (cause) => new SdkMissing({ operation, cause })
   })
-  return layerProvider({ accounting, countPrompts, learned, prices, retry }).pipe(
+  return layerProvider({ accounting, countPrompts, learned, prices, retry, windows }).pipe(
     Layer.provide(Layer.unwrap(Effect.map(adapter, adapted)))
   )
 }

@@ -358,7 +358,7 @@ const partsOf = <E>(runtime: ManagedRuntime.ManagedRuntime<FloodgateParts, E>) =
  */
 export const create = (options: Options = {}): Floodgate => {
   check("Floodgate.create", made, options)
-  const { countPrompts, learned, log, onEvent, prices } = options
+  const { countPrompts, learned, log, onEvent, prices, windows } = options
   const logging = Log.layers(log)
   const forAll = callOptionsOf(options)
   const references = Layer.mergeAll(
@@ -370,7 +370,7 @@ export const create = (options: Options = {}): Floodgate => {
     Layer.merge(layerParts(options), logging.lines).pipe(
       Layer.provide(
         Layer.provideMerge(
-          Governor.layer({ countPrompts, learned, prices, retry: retryOf(options) }),
+          Governor.layer({ countPrompts, learned, prices, retry: retryOf(options), windows }),
           Agents.layer.pipe(Layer.provide(Budget.layer(budgetOf(options))))
         )
       ),

@@ -171,6 +171,14 @@ export interface Options extends Omit<Fetch.Options, "callOptions" | "idleTimeou
    * @since 0.4.0
    */
   readonly countPrompts?: boolean | undefined
+  /**
+   * The share of each long window of a subscription that calls may use which are not interactive, as `windows` of `Governor.layer`.
+   * Calls of a priority of at least 1 use the rest.
+   *
+   * @default the whole window
+   * @since 0.4.0
+   */
+  readonly windows?: Governor.Options["windows"]
 }
 
 // -----------------------------------------------------------------------------
@@ -247,7 +255,8 @@ const eachOption = Input.options<Options>({
   cap: checkCap,
   prices: Called.made.prices,
   learned: Input.anObject,
-  countPrompts: Input.flag
+  countPrompts: Input.flag,
+  windows: Called.made.windows
 })
 
 /** The options of a floodgate. */
