@@ -242,5 +242,5 @@ if (existsSync(command)) {
     `\nmemory of the command: ${atFirst} MB at first, ${memoryOf(gateway)} MB with 500 streams and 1,000 calls that wait`
   )
   await agent.destroy()
-}
+} else console.log("\nmemory: not measured, because the command is not built (npm run build)")
 for (const child of children) child.kill()
