@@ -77,25 +77,13 @@ export const sourceOf = (body: unknown): ByteSource | undefined => {
  * Replaces the body of a response. The constructor of `Response` accepts no URL, no status above 599, and no body for some
  * statuses, but a provider's proxy may answer with any of them.
  */
-const withBody = (response: Response, body: ReadableStream): Response => {
+const withBody = (response: Response, body: Uint8Array<ArrayBuffer> | ReadableStream): Response => {
   const { headers, status, statusText, url } = response
   const bodiless = status === 204 || status === 205 || status === 304
   const made = new Response(bodiless ? null : body, { headers, status: Math.min(status, 599), statusText })
   Object.defineProperty(made, "url", { value: url })
   return made.status === status ? made : Object.defineProperty(made, "status", { value: status })
 }
-
-/** A body of these bytes. It costs less than the one that `Response` makes of them, which copies them at once. */
-const bodyOf = (bytes: Uint8Array): ReadableStream =>
-  new ReadableStream({
-    type: "bytes",
-    pull: (controller) => {
-      // What is enqueued is transferred to the reader, and the bytes may be a part of somebody's buffer.
-      if (bytes.length > 0) controller.enqueue(bytes.slice())
-      controller.close()
-      controller.byobRequest?.respond(0)
-    }
-  })
 
 /** The response that the caller of a governed call gets. Either signal ends its body. */
 export const governedResponse = (
@@ -113,7 +101,7 @@ export const responseWith = (
   body: Uint8Array | (() => ReadableStream)
 ): Response => {
   if (sent.isSpent && sent.response.ok) return sent.response
-  const made = withBody(sent.response, typeof body === "function" ? body() : bodyOf(body))
+  const made = withBody(sent.response, typeof body === "function" ? body() : (body as Uint8Array<ArrayBuffer>))
   const isCompressed = sent.header("content-encoding") !== undefined
   const { headers } = made
   if (isFinal) headers.set("x-should-retry", "false")

@@ -196,6 +196,16 @@ describe("floodgate/fetch", () => {
       })
     )
 
+    it.live("that is invalid rejects, as in plain fetch, and never throws", () =>
+      Effect.gen(function* () {
+        const here = yield* world(() => ({ body: completion }))
+        const invalid = { ...chat(), headers: { "not a name": "x" } }
+        const calls = [globalThis.fetch, here.fetch].map((fetch) => fetch(`${here.url}/v1/chat/completions`, invalid))
+        for (const call of calls) assert.instanceOf(yield* rejection(() => call), TypeError)
+        assert.deepStrictEqual(yield* here.pools, {})
+      })
+    )
+
     it.live("with a body of no known form is left to the provider to refuse", () =>
       Effect.gen(function* () {
         const here = yield* world(() => ({ status: 400, body: "{}" }))
