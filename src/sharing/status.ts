@@ -74,17 +74,21 @@ export interface SharedCapStatus {
   readonly damaged?: string | undefined
 }
 
+/** A state, or why it cannot be read. */
+const decoded = <S>(decode: (text: string) => S, value: string): S | string => {
+  try {
+    return decode(value)
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
 /** The status of a ledger from its stored state; `undefined` if the key is that of something else. */
 export const capOf = (key: string, { ageMillis = 0, utc, value }: Stored): SharedCapStatus | undefined => {
   const cap = LedgerText.nameOf(key)
   if (cap === undefined) return undefined
-  let state: Ledger.LedgerState
-  try {
-    state = LedgerText.decode(value)
-  } catch (error) {
-    const damaged = error instanceof Error ? error.message : String(error)
-    return { cap, spent: 0, held: 0, limit: undefined, until: undefined, damaged }
-  }
+  const state = decoded(LedgerText.decode, value)
+  if (typeof state === "string") return { cap, spent: 0, held: 0, limit: undefined, until: undefined, damaged: state }
   const time = state.time + Math.max(0, ageMillis)
   // What dead processes held counts as spent.
   ledgers.absorb(state, { utc: utc ?? Ledger.utcAt(state, time) }, time)
@@ -96,12 +100,9 @@ export const capOf = (key: string, { ageMillis = 0, utc, value }: Stored): Share
 export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedPoolStatus | undefined => {
   const pool = State.poolOf(key)
   if (pool === undefined) return undefined
-  let state: State.PoolState
-  try {
-    state = Text.decode(value)
-  } catch (error) {
-    const damaged = error instanceof Error ? error.message : String(error)
-    return { pool, dimensions: {}, known: [], inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged }
+  const state = decoded(Text.decode, value)
+  if (typeof state === "string") {
+    return { pool, dimensions: {}, known: [], inFlight: 0, allowed: 0, pause: undefined, processes: [], damaged: state }
   }
   const { config, law, members } = state
   const time = state.time + Math.max(0, ageMillis)
