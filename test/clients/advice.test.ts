@@ -85,21 +85,25 @@ describe("an orchestrator that asks the gateway", () => {
   for (const name of ["Mastra Agent", "Anthropic SDK, streamed"]) {
     const client = clients.find((client) => client.name === name)!
     for (const count of [12, 40, 104]) {
-      it(`runs ${count} agents of ${name}, and loses no call`, () =>
-        Effect.gen(function* () {
-          const { server, url } = yield* world
-          const began = performance.now()
-          const { lost, max } = yield* Effect.promise(() => orchestrated(client, url, count))
-          const seconds = (performance.now() - began) / 1_000
-          const { rejected } = yield* server.stats
-          const ratio = seconds / bestSeconds(count)
-          // The time depends on the machine, and with it the advice, so they are printed only.
-          console.log(
-            `${name}: ${count} agents, max ${max}, ${seconds.toFixed(1)} s, ${ratio.toFixed(2)} of the best, ${rejected} 429s`
-          )
-          assert.strictEqual(lost, 0)
-          if (count > 100) assert.isBelow(max, count)
-        }).pipe(Effect.scoped, Effect.runPromise))
+      it(
+        `runs ${count} agents of ${name}, and loses no call`,
+        () =>
+          Effect.gen(function* () {
+            const { server, url } = yield* world
+            const began = performance.now()
+            const { lost, max } = yield* Effect.promise(() => orchestrated(client, url, count))
+            const seconds = (performance.now() - began) / 1_000
+            const { rejected } = yield* server.stats
+            const ratio = seconds / bestSeconds(count)
+            // The time depends on the machine, and with it the advice, so they are printed only.
+            console.log(
+              `${name}: ${count} agents, max ${max}, ${seconds.toFixed(1)} s, ${ratio.toFixed(2)} of the best, ${rejected} 429s`
+            )
+            assert.strictEqual(lost, 0)
+            if (count > 100) assert.isAtMost(max, sized(count / 2, 30))
+          }).pipe(Effect.scoped, Effect.runPromise),
+        300_000
+      )
     }
   }
 })
