@@ -12,10 +12,17 @@ interface Otherwise {
   readonly hasRoom: boolean
   /** The rate of random rejections or failures. */
   readonly random: number
+  /** Whether an outage may be beginning, which fails calls however few are in flight: then an unknown limit must be claimed. */
+  readonly mayBeOutage: boolean
 }
 
 /** Learns from a rejection or a failure. True if a limit of calls in flight explains it, because the call was an attempt to grow. */
-export const judge = (pacer: Pacer, admission: Admission, { hasRoom, random }: Otherwise, now: number): boolean => {
+export const judge = (
+  pacer: Pacer,
+  admission: Admission,
+  { hasRoom, mayBeOutage, random }: Otherwise,
+  now: number
+): boolean => {
   const { gate, window } = pacer
   const inFlight = Window.othersAt(admission, pacer.refused - 1) + 1
   pacer.window = Window.noted(window, admission, pacer.refused - 1, now)
@@ -26,7 +33,8 @@ export const judge = (pacer: Pacer, admission: Admission, { hasRoom, random }: O
     // It says nothing else, unless an empty bucket is as likely, or more was accepted than had been claimed.
     return window.refutedAt === undefined && (isUnknown(pacer) || hasRoom)
   }
-  if (gate.misses < 2 && (!isUnknown(pacer) || window.size < Infinity)) {
+  const isSuspect = window.size < Infinity || !(isUnknown(pacer) || mayBeOutage)
+  if (gate.misses < 2 && isSuspect) {
     const rates = { random, score: alarmScore(pacer), pending: pendingCalls(pacer) }
     pacer.window = Window.rejected(pacer.window, { inFlight, crowded: admission.crowded }, rates)
   }

@@ -72,7 +72,12 @@ const quickMillis = 2_000
 /** Whether the call failed because too many are in flight: then the provider is not down, and the window holds fewer. */
 const isFull = (pacer: Pacer, admission: Admission, now: number): boolean => {
   if (now - admission.at > quickMillis) return false
-  const isAttempt = Full.judge(pacer, admission, { hasRoom: true, random: pacer.randomOverload }, now)
+  const isAttempt = Full.judge(
+    pacer,
+    admission,
+    { hasRoom: true, mayBeOutage: true, random: pacer.randomOverload },
+    now
+  )
   const isKnown = isAttempt || (pacer.window.size < Infinity && admission.at <= pacer.gate.fence)
   if (!isKnown && !Full.explainsFailures(pacer, admission, pacer.outageTest.score)) return false
   pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)

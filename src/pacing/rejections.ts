@@ -77,7 +77,7 @@ const judgeByTests = (
   now: number
 ): Verdict => {
   const hasRoom = readings !== undefined && haveRoom(pacer, admission, readings)
-  const isAttempt = Full.judge(pacer, admission, { hasRoom, random: pacer.random }, now)
+  const isAttempt = Full.judge(pacer, admission, { hasRoom, mayBeOutage: false, random: pacer.random }, now)
   if (pacer.opening !== undefined) hold(pacer, now)
   if (isAttempt || admission.at <= pacer.gate.fence) return "exhausted"
   const score = scoreOf(pacer, admission, hasRoom)

@@ -74,8 +74,8 @@ describe("a server with ten slots that nobody has named", () => {
       assert.strictEqual(completed, work.agents * work.calls)
       assert.closeTo(allowed, 10, 1)
       assert.isAtLeast(used, 0.93)
-      // All agents call at once, before anything is known.
-      assert.isAtMost(rejected - (work.agents - 10), 0.04 * requests)
+      // All agents call at once, before anything is known, and the first failures look like an outage.
+      assert.isAtMost(rejected - (work.agents - 10), 0.1 * requests)
     })
   )
 
