@@ -288,7 +288,7 @@ describe("floodgate run against floodgate provider", () => {
     await piped.line((line) => (line.includes(`"answered"`) ? true : undefined))
     piped.child.stdout!.destroy()
     assert.strictEqual((await piped.exit).code, 130)
-    assert.match(piped.stderr(), /^\nStopped\. Every answer is kept in .*\n$/)
+    assert.match(piped.stderr(), /(^|\n)\nStopped\. Every answer is kept in .*\n$/)
     assert.isFalse(existsSync(join(out, "run.lock")))
     assert.isAtLeast(resultsIn(out).length, 1)
     await until(({ inFlight }) => inFlight === 0)
