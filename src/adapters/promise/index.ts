@@ -80,7 +80,13 @@ import { Purses } from "../../domain/spending/models.ts"
 
 export { RedisMissingError, RefusedError } from "./errors.ts"
 export type { AnthropicClient } from "../anthropic/client.ts"
-export { type AdviseOptions, type AgentWork, type PlainAdvice, PoolUnclear } from "../../call/agents/models.ts"
+export {
+  type AdviseOptions,
+  type AgentWork,
+  type CapRoom,
+  type PlainAdvice,
+  PoolUnclear
+} from "../../call/agents/models.ts"
 export { ClosedError } from "../../call/promises.ts"
 export type { Call, CallOptions, Options, RedisOptions, RetryOptions } from "./options.ts"
 
