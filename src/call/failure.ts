@@ -71,6 +71,13 @@ export const reach = (error: unknown): Reach | undefined => {
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
 }
 
+/** When the spend limit is reset that refused an attempt, in milliseconds since the epoch; undefined if none did, or it does not say. */
+export const resumesAt = (error: unknown): number | undefined => {
+  const cause = causeOf(error)
+  if (!(cause instanceof LlmError) || cause.reason._tag !== "SpendLimited") return undefined
+  return cause.reason.resumesAt?.epochMilliseconds
+}
+
 /** Whether the caller's own `timeout` ended the attempt. Timeouts of the provider or the network have a status or a code. */
 export const isOwnTimeout = (error: unknown): boolean => {
   const cause = causeOf(error)

@@ -1,4 +1,7 @@
-/** The long windows of accounts: what is known of them, the shares that are kept, and the calls that run within them. */
+/**
+ * The long windows of accounts: what is known of them, the shares that are kept, and the calls that run within them. A spend limit
+ * that is used up is one of them, but only in the status, because nothing says that it cannot be raised at once.
+ */
 import * as Effect from "effect/Effect"
 import type { Wake } from "../budget/waker.ts"
 import * as Lru from "../domain/input/lru.ts"
@@ -18,7 +21,7 @@ export type Shares = Readonly<Record<string, { readonly share: number }>>
 export interface WindowStatus {
   /** The account of its calls, a hash; undefined if calls have none. */
   readonly account: string | undefined
-  /** Such as `"5h"`. */
+  /** Such as `"5h"`; `"spend limit"` while the provider refuses calls because of one that resets (`SpendLimited.resumesAt`). */
   readonly name: string
   /** The fraction that is spent, with what running calls are expected to add. */
   readonly used: number
@@ -78,6 +81,8 @@ export interface WindowHold {
 export class LongWindows {
   readonly shares: Shares
   private readonly accounts = new Map<string, AccountWindows>()
+  /** When the spend limits are reset that have refused the last calls of their accounts. */
+  readonly spendLimits = new Map<string | undefined, number>()
 
   constructor(shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
     this.shares = shares
@@ -164,8 +169,13 @@ export class LongWindows {
     }
   }
 
+  /** Notes that the provider refuses the calls of an account until a spend limit is reset. */
+  refused(account: string | undefined, resetsAt: number): void {
+    Lru.put(this.spendLimits, account, resetsAt, maxAccounts)
+  }
+
   status(now: number): ReadonlyArray<WindowStatus> {
-    return this.all((account, { held, spent }, name, known) => {
+    const windows = this.all((account, { held, spent }, name, known): WindowStatus => {
       const window = Windows.at(known, spent, now)
       const { isRejected, resetsAt, size } = window
       return {
@@ -178,6 +188,10 @@ export class LongWindows {
         isRejected
       }
     })
+    const spendLimits = Array.from(this.spendLimits, ([account, resetsAt]): WindowStatus => {
+      return { account, name: "spend limit", used: 1, share: undefined, resetsAt, dollars: undefined, isRejected: true }
+    })
+    return [...windows, ...spendLimits.filter(({ resetsAt }) => resetsAt! > now)]
   }
 
   get learned(): ReadonlyArray<LearnedWindow> {

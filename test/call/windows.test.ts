@@ -1,6 +1,7 @@
 /** The long windows of a subscription: calls are kept to a share. */
 import type { RawMessageDeltaEvent } from "@anthropic-ai/sdk/resources/messages/messages"
 import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -11,7 +12,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Estimator from "floodgate/Estimator"
 import * as Governor from "floodgate/Governor"
-import { LlmError, RateLimited } from "floodgate/LlmError"
+import { LlmError, RateLimited, SpendLimited } from "floodgate/LlmError"
 import * as LlmClient from "floodgate/LlmClient"
 import { LlmProvider } from "floodgate/LlmProvider"
 import * as Floodgate from "floodgate/promise"
@@ -313,6 +314,51 @@ describe("long windows", () => {
   ] as const) {
     it(`know nothing from ${what}`, () => assert.isUndefined(Signals.fromHeaders(headers)))
   }
+})
+
+describe("a spend limit that is used up", () => {
+  const refused = (resumesAt?: number) =>
+    Effect.flatMap(Governor.Governor, (governor) =>
+      Effect.exit(
+        governor.run({ model, bytes: 10, account: "key" }, () =>
+          Effect.fail(
+            new LlmError({
+              reason: new SpendLimited({
+                status: 429,
+                resumesAt: resumesAt === undefined ? undefined : DateTime.makeUnsafe(resumesAt)
+              })
+            })
+          )
+        )
+      )
+    )
+  const known = Effect.flatMap(Governor.Governor, ({ windows }) => windows)
+
+  it.effect("is in the status until it is reset, and holds no call back", () =>
+    Effect.gen(function* () {
+      yield* refused()
+      assert.deepStrictEqual(yield* known, [])
+      yield* refused(5 * hour)
+      const [limit, ...others] = yield* known
+      assert.deepStrictEqual(others, [])
+      assert.deepInclude(limit!, { account: "key", name: "spend limit", isRejected: true, resetsAt: 5 * hour })
+      yield* TestClock.adjust("5 hours")
+      assert.deepStrictEqual(yield* known, [])
+    }).pipe(Effect.provide(live(undefined)))
+  )
+
+  it.effect("leaves the status with the first call of its account that succeeds, because somebody has raised it", () =>
+    Effect.gen(function* () {
+      yield* refused(5 * hour)
+      const governor = yield* Governor.Governor
+      const succeed = (account: string) =>
+        governor.run({ model, bytes: 10, account }, () => Effect.succeed({ value: "answer" }))
+      yield* succeed("another")
+      assert.lengthOf(yield* known, 1)
+      yield* succeed("key")
+      assert.deepStrictEqual(yield* known, [])
+    }).pipe(Effect.provide(live(undefined)))
+  )
 })
 
 describe("the share of a window", () => {
