@@ -197,6 +197,7 @@ const without = [
   "LlmClient.layerNoDeps",
   "LlmClient.text",
   "LlmProvider.make",
+  "Estimator.ratios",
   "FloodgateRedis.caps",
   "FloodgateRedis.status",
   "Presets.poolOf",
