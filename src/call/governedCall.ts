@@ -47,8 +47,6 @@ const maxExhaustions = 2
 /** No bucket takes longer to refill. A provider that asks for more time will reject all calls until then. */
 const maxRefillMillis = 120_000
 
-const noResponse: ResponseInfo = {}
-
 /** The usage that an adapter reports. Some services report `null`. */
 const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
   Predicate.isObject(given) ? given : undefined
@@ -314,7 +312,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   /** Settles an attempt that was answered, and learns from it. */
   settle(
     given: Accounting.Actual | undefined,
-    response = noResponse,
+    response: ResponseInfo = {},
     signal?: Limits.Signal
   ): Effect.Effect<void> | undefined {
     if (this.phase === "settled") return this.observe(signal)
@@ -355,8 +353,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const usage = Usage.afterFailure(this, facts.pushback, facts.usage)
     this.conclude(billed)
     const { retryAfter, signal } = facts
-    const resumesAt = Failure.resumesAt(error)
-    if (resumesAt !== undefined) this.parts.windows.refused(this.call.account, resumesAt)
+    this.parts.windows.refused(this.call.account, Failure.resumesAt(error))
     const judged = (verdict: Budget.Verdict | undefined): undefined =>
       this.judged({ ...facts, pushback: reason, verdict, isWrongAddress }, type)
     if (reason !== undefined) {

@@ -169,9 +169,9 @@ export class LongWindows {
     }
   }
 
-  /** Notes that the provider refuses the calls of an account until a spend limit is reset. */
-  refused(account: string | undefined, resetsAt: number): void {
-    Lru.put(this.spendLimits, account, resetsAt, maxAccounts)
+  /** Notes that the provider refuses the calls of an account until a spend limit is reset, if it does and says when. */
+  refused(account: string | undefined, resetsAt: number | undefined): void {
+    if (resetsAt !== undefined) Lru.put(this.spendLimits, account, resetsAt, maxAccounts)
   }
 
   status(now: number): ReadonlyArray<WindowStatus> {
