@@ -178,7 +178,7 @@ describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
         const { state } = heardOf(messages)
         assert.deepStrictEqual(
           files.map((file) => state.get(file)),
-          files.map(() => "reviewed")
+          files.map((): "reviewed" => "reviewed")
         )
         const said = messages.flatMap(blocksOf).map(textOf)
         assert.isTrue(
