@@ -71,7 +71,10 @@ export const reach = (error: unknown): Reach | undefined => {
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
 }
 
-/** When the spend limit is reset that refused an attempt, in milliseconds since the epoch; undefined if none did, or it does not say. */
+/**
+ * When the spend limit that refused an attempt is reset, in milliseconds since the epoch. Undefined for other failures, and if the
+ * provider does not say.
+ */
 export const resumesAt = (error: unknown): number | undefined => {
   const cause = causeOf(error)
   if (!(cause instanceof LlmError) || cause.reason._tag !== "SpendLimited") return undefined

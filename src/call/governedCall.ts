@@ -320,7 +320,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { parts, pool, span } = this
     pool.hasAnswered = true
     pool.isDenied = false
-    if (parts.windows.spendLimits.size > 0) parts.windows.spendLimits.delete(this.call.account)
+    parts.windows.succeeded(this.call.account)
     if (span !== undefined) Trace.succeeded(span, actual, response)
     const billed = actual === undefined ? Usage.expected(this) : Usage.billed(this, actual)
     const usage = actual === undefined ? {} : Usage.counted(this, actual)
@@ -353,7 +353,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const usage = Usage.afterFailure(this, facts.pushback, facts.usage)
     this.conclude(billed)
     const { retryAfter, signal } = facts
-    this.parts.windows.refused(this.call.account, Failure.resumesAt(error))
+    this.parts.windows.failed(this.call.account, Failure.resumesAt(error))
     const judged = (verdict: Budget.Verdict | undefined): undefined =>
       this.judged({ ...facts, pushback: reason, verdict, isWrongAddress }, type)
     if (reason !== undefined) {

@@ -51,7 +51,7 @@ export interface WindowRefusal {
   readonly used: number
   readonly share: number
   readonly until: number | undefined
-  /** Whether the call fits unless the running calls use what they may. */
+  /** Whether only the reservations of running calls are in its way. */
   readonly isHeld: boolean
 }
 
@@ -79,22 +79,20 @@ export interface WindowHold {
 }
 
 export class LongWindows {
-  readonly shares: Shares
+  private readonly shares: Shares
+  /** Whether calls have to ask. */
+  readonly isLimiting: boolean
   private readonly accounts = new Map<string, AccountWindows>()
-  /** When the spend limits are reset that have refused the last calls of their accounts. */
-  readonly spendLimits = new Map<string | undefined, number>()
+  /** When the spend limit of an account is reset, if it has refused the account's last call. */
+  private readonly spendLimits = new Map<string | undefined, number>()
 
   constructor(shares: Shares = {}, learned: ReadonlyArray<LearnedWindow> = []) {
     this.shares = shares
+    this.isLimiting = Object.keys(shares).length > 0
     for (const { account = "", dollars, name, resetsAt, used } of learned) {
       const size = dollars === undefined ? undefined : dollars * perDollar
       this.of(account).windows.set(name, Windows.begun({ used, resetsAt }, 0, size))
     }
-  }
-
-  /** Whether calls have to ask. */
-  get isLimiting(): boolean {
-    return Object.keys(this.shares).length > 0
   }
 
   private of(account: string): AccountWindows {
@@ -169,9 +167,14 @@ export class LongWindows {
     }
   }
 
-  /** Notes that the provider refuses the calls of an account until a spend limit is reset, if it does and says when. */
-  refused(account: string | undefined, resetsAt: number | undefined): void {
+  /** Notes that a call of an account failed. `resetsAt` is when the spend limit that refused it is reset, if that is known. */
+  failed(account: string | undefined, resetsAt: number | undefined): void {
     if (resetsAt !== undefined) Lru.put(this.spendLimits, account, resetsAt, maxAccounts)
+  }
+
+  /** Notes that a call of an account succeeded, so no spend limit refuses its calls any more. */
+  succeeded(account: string | undefined): void {
+    this.spendLimits.delete(account)
   }
 
   status(now: number): ReadonlyArray<WindowStatus> {
