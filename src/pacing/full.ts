@@ -12,7 +12,7 @@ interface Otherwise {
   readonly hasRoom: boolean
   /** The rate of random rejections or failures. */
   readonly random: number
-  /** Whether an outage may be beginning, which fails calls however few are in flight: then an unknown limit must be claimed. */
+  /** Whether an outage may be beginning, in which calls fail however few are in flight. Then only a known limit is suspected. */
   readonly mayBeOutage: boolean
 }
 
@@ -55,8 +55,8 @@ export const explains = (pacer: Pacer, score: number): boolean =>
 const failureScore = 3
 
 /**
- * The same for a failure, which may be one of many at random: also nearly all calls must have failed that were sent since the first one
- * that did.
+ * Whether a limit of calls in flight explains the last failures. Because calls also fail at random, nearly all calls since the first
+ * failed one must have failed, too.
  */
 export const explainsFailures = (pacer: Pacer, { number }: Admission, score: number): boolean => {
   const dense = isUnknown(pacer) ? openingScore : alarmScore(pacer) + failureScore
@@ -69,7 +69,7 @@ export const claim = (pacer: Pacer, now: number): void => {
   acquit(pacer, now)
 }
 
-/** The calls in flight explain the last rejections, and those to come of calls that were sent before. So no bucket was empty. */
+/** The calls in flight explain the last rejections, and any later ones of calls that were sent before. So no bucket was empty. */
 const acquit = (pacer: Pacer, now: number): void => {
   pacer.gate = { ...pacer.gate, fence: now, misses: 0 }
   pacer.bucketTest = { ...pacer.bucketTest, score: 0 }

@@ -278,7 +278,7 @@ const recentMillis = 60_000
 export const recentRate = (m: Meter, now: number): number =>
   m.recent / recentMillis / -Math.expm1(-Math.max(1, now - m.since) / recentMillis)
 
-/** A measurement over a longer time counts as over this one, because the bucket may have been full meanwhile, and then gains nothing. */
+/** A measurement over a longer time weighs no more than one over this time, because a bucket that fills up meanwhile gains nothing more. */
 const maxMeasured = 10_000
 
 /**

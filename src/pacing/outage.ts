@@ -19,7 +19,7 @@ const outageRate = 0.9
 const outageScore = 6
 /** The waits before probes. The end of an outage is noticed within 10 s, and an outage of 10 minutes takes 64 probes. */
 const outageMillis = [1_000, 2_000, 3_000, 5_000, 7_000, 10_000]
-/** The longest of them if the probes can go on elsewhere, because then a probe delays no call by more than the time of its failure. */
+/** The longest wait if a probe can move to another place: then a failed probe delays its call only by the time of the failure. */
 const movingMillis = 3_000
 
 /** A call failed because the provider failed, or could not be reached. */
@@ -38,7 +38,8 @@ export const overload = (
   if (!isOutage) {
     judge(pacer, admission, upTo)
     if (isFull(pacer, admission, now)) return "exhausted"
-    if (!isAlarm(pacer)) return "isolated"
+    if (pacer.outageTest.score < Math.max(outageScore, alarmScore(pacer))) return "isolated"
+    pacer.outageTest = { ...pacer.outageTest, score: 0 }
   }
   const failures = isOutage ? gate.misses : 1
   const longest = outageMillis[Math.min(failures, outageMillis.length) - 1]!
@@ -59,25 +60,14 @@ const judge = (pacer: Pacer, admission: Admission, upTo: number): void => {
   pacer.outageTest = { score, surplus, seen }
 }
 
-/** Whether the sequential test finds an outage. */
-const isAlarm = (pacer: Pacer): boolean => {
-  const isAlarm = pacer.outageTest.score >= Math.max(outageScore, alarmScore(pacer))
-  if (isAlarm) pacer.outageTest = { ...pacer.outageTest, score: 0 }
-  return isAlarm
-}
-
-/** A provider whose slots are all taken says so at once. What fails later failed for another reason. */
+/** A provider whose slots are all taken says so at once. A call that fails later failed for another reason. */
 const quickMillis = 2_000
 
-/** Whether the call failed because too many are in flight: then the provider is not down, and the window holds fewer. */
+/** Judges whether the call failed because too many are in flight. Then there is no outage, and the window holds fewer. */
 const isFull = (pacer: Pacer, admission: Admission, now: number): boolean => {
   if (now - admission.at > quickMillis) return false
-  const isAttempt = Full.judge(
-    pacer,
-    admission,
-    { hasRoom: true, mayBeOutage: true, random: pacer.randomOverload },
-    now
-  )
+  const otherwise = { hasRoom: true, mayBeOutage: true, random: pacer.randomOverload }
+  const isAttempt = Full.judge(pacer, admission, otherwise, now)
   const isKnown = isAttempt || (pacer.window.size < Infinity && admission.at <= pacer.gate.fence)
   if (!isKnown && !Full.explainsFailures(pacer, admission, pacer.outageTest.score)) return false
   pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)

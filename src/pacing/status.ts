@@ -45,19 +45,22 @@ export interface KnownFigure {
 /** What is known of the limits of a pool. */
 export const knownOf = (law: Law.Pacer, now: number): ReadonlyArray<KnownFigure> => {
   const { burst, size } = law.window
-  const age = (at = -Infinity) => (at > -Infinity ? Math.max(0, now - at) : undefined)
   const known = Amounts.dimensions.flatMap((dimension): ReadonlyArray<KnownFigure> => {
     const rule = law.shares[dimension] === undefined ? law.caps[dimension]?.rule : undefined
     const meter = law.meters.find((each) => each.dimension === dimension)
     return [
       ...(rule === undefined ? [] : [statedBy(dimension, rule)]),
-      ...(meter === undefined ? [] : learnedBy(meter, rule !== undefined, now, age))
+      ...(meter === undefined ? [] : learnedBy(meter, rule !== undefined, now))
     ]
   })
   if (size === Infinity) return known
   const inFlight = { what: "inFlight", dimension: undefined, value: size, from: "rejections" } as const
-  return [...known, { ...inFlight, ageMillis: age(burst?.knownAt) }]
+  return [...known, { ...inFlight, ageMillis: ageOf(burst?.knownAt, now) }]
 }
+
+/** The time since a measurement; undefined if there was none here. */
+const ageOf = (at: number | undefined, now: number): number | undefined =>
+  at === undefined || at === -Infinity ? undefined : Math.max(0, now - at)
 
 const statedBy = (dimension: Limits.Dimension, { capacity, quota, rate }: Rule): KnownFigure => ({
   what: "limit",
@@ -67,21 +70,16 @@ const statedBy = (dimension: Limits.Dimension, { capacity, quota, rate }: Rule):
   ageMillis: undefined
 })
 
-const learnedBy = (
-  meter: Meter.Meter,
-  isStated: boolean,
-  now: number,
-  age: (at?: number) => number | undefined
-): ReadonlyArray<KnownFigure> => {
+const learnedBy = (meter: Meter.Meter, isStated: boolean, now: number): ReadonlyArray<KnownFigure> => {
   const { dimension, fence, header, limit, peak } = meter
   const known: Array<KnownFigure> = []
   if (limit < Infinity && (!isStated || header !== undefined)) {
-    known.push({ what: "limit", dimension, value: limit * 1_000, from: "headers", ageMillis: age(header?.at) })
+    known.push({ what: "limit", dimension, value: limit * 1_000, from: "headers", ageMillis: ageOf(header?.at, now) })
   }
   if (peak < limit) {
-    const by = header === undefined || fence > header.at ? "rejections" : "headers"
-    const ageMillis = age(by === "headers" ? header?.at : fence)
-    known.push({ what: "share", dimension, value: Meter.rateAt(meter, now) * 1_000, from: by, ageMillis })
+    const from = header === undefined || fence > header.at ? "rejections" : "headers"
+    const ageMillis = ageOf(Math.max(fence, header?.at ?? -Infinity), now)
+    known.push({ what: "share", dimension, value: Meter.rateAt(meter, now) * 1_000, from, ageMillis })
   }
   return known
 }
