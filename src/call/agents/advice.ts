@@ -9,22 +9,30 @@ import { counted, plural, thousands, units } from "../../domain/words.ts"
 import type * as Forecast from "../../Forecast.ts"
 import type { Advice, AgentWork, CapRoom, PlainAdvice } from "./models.ts"
 
+/** The smallest number from 1 to `max` for which a condition holds. It must hold for `max`, and for all numbers above the smallest. */
+const smallest = Effect.fnUntraced(function* <E, R>(
+  max: number,
+  holds: (count: number) => Effect.Effect<boolean, E, R>
+) {
+  let from = 1
+  let to = max
+  while (from < to) {
+    const middle = Math.floor((from + to) / 2)
+    if (yield* holds(middle)) to = middle
+    else from = middle + 1
+  }
+  return to
+})
+
 /** The smallest number from 1 to `max` that takes longer than `max` by at most the part `tolerance`. */
 export const fewestAsQuick = Effect.fnUntraced(function* <E, R>(
   max: number,
   tolerance: number,
   millisWith: (count: number) => Effect.Effect<number, E, R>
 ) {
-  let from = 1
-  let to = max
-  if (from >= to) return to
-  const within = (1 + tolerance) * (yield* millisWith(to))
-  while (from < to) {
-    const middle = Math.floor((from + to) / 2)
-    if ((yield* millisWith(middle)) <= within) to = middle
-    else from = middle + 1
-  }
-  return to
+  if (max <= 1) return max
+  const within = (1 + tolerance) * (yield* millisWith(max))
+  return yield* smallest(max, (count) => Effect.map(millisWith(count), (millis) => millis <= within))
 })
 
 /** What is known before the search. */
@@ -131,17 +139,11 @@ export const found = Effect.fnUntraced(function* <E>(
   })
 })
 
-/** The most agents of which no call is refused, because a quota is used up before. */
-const mostThatFit = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, max: number) {
-  let fits = 0
-  let refused = max
-  while (refused - fits > 1) {
-    const middle = Math.floor((fits + refused) / 2)
-    if ((yield* foretell(middle, Infinity)).refused.length === 0) fits = middle
-    else refused = middle
-  }
-  return fits
-})
+/** The most agents of which no call is refused because a quota is used up. With `max` agents, some are. */
+const mostThatFit = <E>(foretell: Foretell<E>, max: number): Effect.Effect<number, E> => {
+  const isRefused = (agents: number) => Effect.map(foretell(agents, Infinity), ({ refused }) => refused.length > 0)
+  return Effect.map(smallest(max, isRefused), (agents) => agents - 1)
+}
 
 /** Advises against agents of which a call can never be sent. */
 const never = (

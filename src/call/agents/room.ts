@@ -46,9 +46,11 @@ type Enough = (left: number) => number
 const inPurse = Effect.fnUntraced(function* (purse: Purse, enough: Enough | undefined) {
   const { left, until } = yield* purse.status
   if (left === undefined) return []
+  // Without a price, it is only known whether the cap is used up.
+  const agents = enough?.(left) ?? (left > 0 ? undefined : 0)
+  if (agents === undefined) return []
   const text = `${dollars(Math.max(0, left))} of the cap "${purse.name}" ${left > 0 ? "is" : "are"} left${untilText(until)}`
-  // Without a price, only an empty cap can be told.
-  return enough === undefined && left > 0 ? [] : [roomOf(purse.name, text, enough?.(left) ?? 0)]
+  return [roomOf(purse.name, text, agents)]
 })
 
 const inWindow = (
@@ -56,9 +58,11 @@ const inWindow = (
   enough: Enough | undefined
 ): ReadonlyArray<CapRoom> => {
   const left = isRejected ? 0 : Math.max(0, share - used)
-  const isKnown = left === 0 || (size !== undefined && enough !== undefined)
+  const ofRest = size === undefined ? undefined : enough?.(left * size)
+  const agents = left === 0 ? 0 : ofRest
+  if (agents === undefined) return []
   const text = `${Math.floor(1_000 * left) / 10} % of the account's window of ${name} ${left > 0 ? "is" : "are"} left${untilText(resetsAt)}`
-  return isKnown ? [roomOf(`window of ${name}`, text, left === 0 ? 0 : enough!(left * size!))] : []
+  return [roomOf(`window of ${name}`, text, agents)]
 }
 
 /** Finds for how many agents the caps that the asker pays from have room, and the windows of the account. */
