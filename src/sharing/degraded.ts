@@ -176,8 +176,10 @@ export class DegradedMode<S extends Shared> {
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */
   private part(): PartOf<S> | undefined {
     const { kind, last } = this
-    const min = this.shared.parts.reduce(kind.smaller)
-    if (min === undefined || kind.isEmpty(min)) return undefined
+    const { parts } = this.shared
+    if (!parts.every((part) => part !== undefined)) return undefined
+    const min = parts.reduce(kind.smaller)
+    if (kind.isEmpty(min)) return undefined
     // The others do not know yet how much of it is used.
     return last !== undefined && this.shared.isPending(last.report) ? kind.leftOf(min, last.state) : min
   }

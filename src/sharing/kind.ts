@@ -72,7 +72,7 @@ export interface Kind<S extends Shared> {
   /** The part of a process: an equal share, but at most what the parts of the others leave. */
   readonly partOf: (state: S, member: MemberOf<S>, times: Pick<PartTimes, "fromMillis" | "untilMillis">) => PartOf<S>
   /** The smaller of two parts, for when it is unknown which of them is stored. */
-  readonly smaller: (one: PartOf<S> | undefined, other: PartOf<S> | undefined) => PartOf<S> | undefined
+  readonly smaller: (one: PartOf<S>, other: PartOf<S>) => PartOf<S>
   readonly isEmpty: (part: PartOf<S>) => boolean
   /** A part after its process has used some of it. `ended` is the state at the end of degraded mode. */
   readonly leftOf: (part: PartOf<S>, ended: S) => PartOf<S>

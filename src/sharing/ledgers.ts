@@ -150,10 +150,7 @@ export const ledgers: Kind<LedgerState> = {
   shifted: (part) => part,
 
   partOf,
-  smaller: (one, other) => {
-    if (one === undefined || other === undefined) return undefined
-    return one.amount <= other.amount ? one : other
-  },
+  smaller: (one, other) => (one.amount <= other.amount ? one : other),
   isEmpty: ({ amount }) => amount === 0,
   leftOf: (part, ended) => {
     const [used] = State.membersOf(ended)

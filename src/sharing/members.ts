@@ -230,11 +230,7 @@ const charges = { nothing: Amounts.nothing, plus }
  * The part of a process: an equal share, but at most what the parts of the others leave. One share stays free: otherwise, if
  * all processes died at once, the processes started after them would have nothing for minutes.
  */
-export const partOf = (
-  state: PoolState,
-  member: PoolMember,
-  { fromMillis, untilMillis }: Pick<MemberPart, "fromMillis" | "untilMillis">
-): MemberPart => {
+export const partOf: Kind<PoolState>["partOf"] = (state, member, { fromMillis, untilMillis }) => {
   const others = Object.values(state.members).filter((each) => each !== member && (each.part?.of ?? 0) > 0)
   const count = others.length + 2
   const calls = state.config.concurrency
@@ -260,8 +256,7 @@ const callsOf = ({ calls, of }: MemberPart, { concurrency }: Config): number =>
   calls === Infinity ? Math.floor(of * concurrency) : calls
 
 /** The smaller of two parts in every amount, for when it is unknown which of them is stored. */
-export const smaller = (one: MemberPart | undefined, other: MemberPart | undefined): MemberPart | undefined => {
-  if (one === undefined || other === undefined) return undefined
+export const smaller = (one: MemberPart, other: MemberPart): MemberPart => {
   const quotas = Amounts.mapDimensions<number, number>(one.quotas, (left, dimension) =>
     Math.min(left, other.quotas[dimension] ?? 0)
   )
