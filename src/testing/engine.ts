@@ -298,10 +298,9 @@ const admit = (
   Windows.begin(state.windows, state.now)
   if (state.options.ramp !== undefined) Ramp.add(pool.ramp, state.now, request.inputTokens)
   const { counters, options, seed } = state
-  const { cachedTokens = 0, inputTokens, key = counters.requests, outputTokens } = request
-  const promptTokens = inputTokens + cachedTokens
+  const { cachedTokens = 0, inputTokens, key = counters.requests } = request
   counters.accepted++
-  counters.inputTokens += promptTokens
+  counters.inputTokens += inputTokens + cachedTokens
   const call: AcceptedCall = {
     entry: record(state, pool, request, {
       outcome: "accepted",
@@ -312,9 +311,7 @@ const admit = (
     }),
     pool,
     work: {
-      promptTokens,
       cachedTokens,
-      outputTokens,
       fault,
       factor: Seeded.lognormal(1, options.latency?.noise ?? 0, Seeded.unit(seed, lanes.noise, key)),
       cutAfter: 0.25 + 0.5 * Seeded.unit(seed, lanes.cut, counters.requests)

@@ -31,12 +31,10 @@ export interface ProviderPool {
   producing: number
 }
 
-/** What decides how long an admitted call takes. */
+/** What decides how long an admitted call takes, besides the tokens of its entry. */
 interface SimulatedWork {
-  readonly promptTokens: number
   /** The part of the prompt that was read from a cache. */
   readonly cachedTokens: number
-  readonly outputTokens: number
   readonly fault: Fault | undefined
   /** The factor of noise on its latency. */
   readonly factor: number
@@ -208,13 +206,16 @@ const start = (state: ProviderState, call: AcceptedCall): void => {
   counters.peakInFlight = Math.max(counters.peakInFlight, ++counters.inFlight)
   call.pool.inFlight++
   call.phase = "reading"
-  const { cutAfter, factor, fault, outputTokens, promptTokens } = call.work
+  const { inputTokens, outputTokens } = call.entry
+  const { cachedTokens, cutAfter, factor, fault } = call.work
   if (fault?.kind === "timeout") {
     call.outputEndsAt = now
     call.endsAt = now + (fault.afterMillis ?? 60_000)
   } else {
     const { baseMillis, perInputTokenMillis, perOutputTokenMillis } = Latency.complete(state.options.latency)
-    call.firstTokenAt = Math.ceil(now + factor * (baseMillis + perInputTokenMillis * promptTokens) - 1e-6)
+    call.firstTokenAt = Math.ceil(
+      now + factor * (baseMillis + perInputTokenMillis * (inputTokens + cachedTokens)) - 1e-6
+    )
     call.finishesAt = Math.ceil(call.firstTokenAt + factor * perOutputTokenMillis * outputTokens - 1e-6)
     const isWhole = fault === undefined || fault.kind === "malformed"
     call.outputEndsAt = isWhole

@@ -4,7 +4,7 @@
  */
 import type { Actual } from "../Accounting.ts"
 import * as Prices from "../Prices.ts"
-import type { Options, SimulatedWindow } from "./models.ts"
+import type { Options, Stats } from "./models.ts"
 
 const hour = 3_600_000
 const lengths = { "5h": 5 * hour, "7d": 7 * 24 * hour } as const
@@ -71,8 +71,9 @@ export const flow = (windows: ReadonlyArray<ProviderWindow>, from: number, to: n
 
 /** Counts what a call has used. A model without a published price costs nothing. */
 export const spend = (windows: ReadonlyArray<ProviderWindow>, model: string, used: Actual, now: number): void => {
+  if (windows.length === 0) return
   const price = Prices.find(model)
-  if (windows.length === 0 || price === undefined) return
+  if (price === undefined) return
   begin(windows, now)
   for (const window of windows) window.used += Prices.cost(price, used) / window.dollars
 }
@@ -81,7 +82,7 @@ export const spend = (windows: ReadonlyArray<ProviderWindow>, model: string, use
 export const waitMillis = (windows: ReadonlyArray<ProviderWindow>, now: number): number =>
   windows.reduce((wait, { endsAt, used }) => (used + epsilon < 1 ? wait : Math.max(wait, endsAt! - now)), 0)
 
-export const statusOf = (windows: ReadonlyArray<ProviderWindow>): { readonly [N in WindowName]?: SimulatedWindow } =>
+export const statusOf = (windows: ReadonlyArray<ProviderWindow>): Stats["windows"] =>
   Object.fromEntries(
     windows.map(({ ended, endsAt, name, used }) => [name, { used, endsAt, ended: [...ended] }] as const)
   )
