@@ -22,6 +22,12 @@ const play = World.player(redis, "ledgers")
 const open = (process: World.Process, cap: Spending.Cap, options?: Parameters<typeof Spending.open>[2]) =>
   process.within(Spending.open("us", cap, options))
 
+/** Two processes that share a cap of a dollar. */
+const two = Effect.fnUntraced(function* (world: World.World) {
+  const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
+  return { a, b, ofA: yield* open(a, { dollars: 1 }), ofB: yield* open(b, { dollars: 1 }) }
+})
+
 /** A call that may cost `max` dollars, takes this long, and costs `cost`. Returns why it was refused. */
 const call = (process: World.Process, purse: Spending.Purse, max: number, cost: number, millis: number) =>
   process.run(paying(purse, max, cost, millis))
@@ -62,8 +68,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
   it("lets a call wait for what running calls of another process may give back", () => {
     const waited = play((world) =>
       Effect.gen(function* () {
-        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
-        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        const { a, b, ofA, ofB } = yield* two(world)
         yield* Effect.forkDetach(call(a, ofA, 0.9, 0.1, 5_000))
         yield* Effect.sleep(1_000)
         const [duration] = yield* Effect.timed(call(b, ofB, 0.9, 0.5, 0))
@@ -77,8 +82,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
   it("counts as spent what a process had reserved when it died", () => {
     const left = play((world) =>
       Effect.gen(function* () {
-        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
-        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        const { a, b, ofA, ofB } = yield* two(world)
         yield* Effect.forkDetach(call(a, ofA, 0.6, 0.1, 60_000))
         yield* Effect.sleep(1_000)
         yield* a.crash
@@ -113,8 +117,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
   it("is known to a process from the time when it opens it, also if the store loses it before the first call", () => {
     const refused = play((world) =>
       Effect.gen(function* () {
-        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
-        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        const { a, b, ofA, ofB } = yield* two(world)
         yield* call(a, ofA, 0.9, 0.9, 0)
         yield* Effect.sleep(8_000)
         redis.wipe()
@@ -127,8 +130,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
   it("waits for what living processes know when the store has lost it", () => {
     const second = play((world) =>
       Effect.gen(function* () {
-        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
-        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        const { a, b, ofA, ofB } = yield* two(world)
         yield* Effect.all([call(a, ofA, 0.1, 0.1, 0), call(b, ofB, 0.1, 0.1, 0)], { concurrency: 2 })
         yield* Effect.sleep(8_000)
         // The second process has not heard of this when the store is wiped.
@@ -160,8 +162,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
   it("is raised and reset for all processes", () => {
     const seen = play((world) =>
       Effect.gen(function* () {
-        const [a, b] = [yield* world.start("a", {}), yield* world.start("b", {})]
-        const [ofA, ofB] = [yield* open(a, { dollars: 1 }), yield* open(b, { dollars: 1 })]
+        const { a, b, ofA, ofB } = yield* two(world)
         yield* call(a, ofA, 1, 1, 0)
         yield* Effect.sleep(2_000)
         const before = yield* Effect.exit(call(b, ofB, 0.5, 0.5, 0))
