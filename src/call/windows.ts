@@ -1,6 +1,6 @@
 /**
  * The long windows of accounts: what is known of them, the shares that are kept, and the calls that run within them. A spend limit
- * that is used up is one of them, but only in the status, because nothing says that it cannot be raised at once.
+ * that is used up is listed with them in the status, but refuses no calls here, because it may be raised at any time.
  */
 import * as Effect from "effect/Effect"
 import type { Wake } from "../budget/waker.ts"
@@ -61,7 +61,7 @@ interface AccountWindows {
   held: number
   spent: number
   readonly windows: Map<string, Windows.LongWindow>
-  /** What calls do that wait until a running one has ended. */
+  /** Callbacks of the calls that wait for a running one to end. */
   readonly waiting: Set<() => void>
 }
 
@@ -191,10 +191,18 @@ export class LongWindows {
         isRejected
       }
     })
-    const spendLimits = Array.from(this.spendLimits, ([account, resetsAt]): WindowStatus => {
-      return { account, name: "spend limit", used: 1, share: undefined, resetsAt, dollars: undefined, isRejected: true }
-    })
-    return [...windows, ...spendLimits.filter(({ resetsAt }) => resetsAt! > now)]
+    const spendLimits = Array.from(this.spendLimits)
+      .filter(([, resetsAt]) => resetsAt > now)
+      .map(([account, resetsAt]): WindowStatus => ({
+        account,
+        name: "spend limit",
+        used: 1,
+        share: undefined,
+        resetsAt,
+        dollars: undefined,
+        isRejected: true
+      }))
+    return [...windows, ...spendLimits]
   }
 
   get learned(): ReadonlyArray<LearnedWindow> {

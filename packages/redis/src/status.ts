@@ -62,7 +62,7 @@ const look = Effect.fnUntraced(function* <A>(
 export const status = (options: StatusOptions): Effect.Effect<ReadonlyArray<SharedPoolStatus>, StoreError> =>
   Effect.map(look(options, false, sharedStatusOf), ({ found }) => found)
 
-/** How many caps are read, because callers of a gateway can invent agents, and each has a cap. */
+/** The most caps that are read: callers of a gateway can invent agents, and each agent has a cap. */
 const maxCaps = 1_000
 
 /** The part of a cap that is used. */
