@@ -182,6 +182,8 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
     const args = ["status", "--redis", server.url, "--redis-prefix", "caps"]
     const store = FloodgateRedis.layerStoreUrl({ url: server.url, prefix: "caps" })
     const look = async () => JSON.parse((await floodgate([...args, "--json"]).exit).out)
+    const isHeld = ({ caps }: { caps: ReadonlyArray<{ cap: string; held: number }> }) =>
+      caps.some(({ cap, held }) => cap === "research" && held > 0)
     await Effect.gen(function* () {
       const research = yield* Spending.open("research", { dollars: 10, per: "day" })
       const search = yield* Spending.open("search", { dollars: 1 })
@@ -190,23 +192,16 @@ describe.skipIf(Redis.skipped !== undefined)("runs that share a budget in Redis"
       yield* paying(search, 1, 0.5, 0)
       const running = yield* Effect.forkChild(paying(research, 4, 0, 60_000))
       yield* Effect.promise(async () => {
-        for (;;) {
-          const { caps, moreCaps, pools } = await look()
-          if (
-            caps.length < 3 ||
-            caps.some(({ cap, held }: { cap: string; held: number }) => cap === "research" && held === 0)
-          ) {
-            continue
-          }
-          assert.deepStrictEqual([pools, moreCaps], [[], 0])
-          const midnight = (Math.floor(Date.now() / 86_400_000) + 1) * 86_400_000
-          assert.deepStrictEqual(caps, [
-            { cap: "research", spent: 2.5, held: 4, limit: 10, until: midnight },
-            { cap: "search", spent: 0.5, held: 0, limit: 1, until: null },
-            { cap: "counts", spent: 0, held: 0, limit: null, until: null }
-          ])
-          break
-        }
+        let state = await look()
+        while (state.caps.length < 3 || !isHeld(state)) state = await look()
+        const { caps, moreCaps, pools } = state
+        assert.deepStrictEqual([pools, moreCaps], [[], 0])
+        const midnight = (Math.floor(Date.now() / 86_400_000) + 1) * 86_400_000
+        assert.deepStrictEqual(caps, [
+          { cap: "research", spent: 2.5, held: 4, limit: 10, until: midnight },
+          { cap: "search", spent: 0.5, held: 0, limit: 1, until: null },
+          { cap: "counts", spent: 0, held: 0, limit: null, until: null }
+        ])
         const { code, out } = await floodgate(args).exit
         assert.strictEqual(code, 0)
         assert.match(
