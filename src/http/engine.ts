@@ -192,6 +192,23 @@ interface CallAccount {
 
 const none: ReadonlyArray<Target> = []
 
+/** Finds the account of a call. It is a promise if a credential must be hashed first. */
+const accountOf = (
+  { accounts, settings: { credentialName } }: EngineParts,
+  planned: HttpCall,
+  { account: given }: CallTerms
+): CallAccount | Promise<CallAccount> => {
+  if (planned.places !== undefined) {
+    const found = targetsOf(planned, planned.places, accounts, credentialName)
+    return found.then((targets) => ({ account: "", identity: undefined, targets }))
+  }
+  if (given !== undefined) return { account: given, identity: undefined, targets: none }
+  const identity = identityOf(planned.request)
+  const own = accounts.of(identity, credentialName)
+  if (typeof own === "string") return { account: own, identity, targets: none }
+  return own.then((account) => ({ account, identity, targets: none }))
+}
+
 /** Finds the account of a call, and makes the call. */
 const called = <R extends ProviderResponse>(
   parts: EngineParts,
@@ -200,18 +217,9 @@ const called = <R extends ProviderResponse>(
 ): Effect.Effect<CallResult<R>, unknown> => {
   const { terms } = planned
   if (EffectResult.isFailure(terms)) return Effect.die(terms.failure)
-  const found = Effect.suspend((): Effect.Effect<CallAccount> => {
-    const given = terms.success.account
-    const { accounts, settings } = parts
-    if (planned.places !== undefined) {
-      const found = targetsOf(planned, planned.places, accounts, settings.credentialName)
-      return Effect.promise(() => found.then((targets) => ({ account: "", identity: undefined, targets })))
-    }
-    if (given !== undefined) return Effect.succeed({ account: given, identity: undefined, targets: none })
-    const identity = identityOf(planned.request)
-    const own = accounts.of(identity, settings.credentialName)
-    const ofAccount = (account: string) => ({ account, identity, targets: none })
-    return typeof own === "string" ? Effect.succeed(ofAccount(own)) : Effect.promise(() => own.then(ofAccount))
+  const found = Effect.suspend(() => {
+    const whose = accountOf(parts, planned, terms.success)
+    return whose instanceof Promise ? Effect.promise(() => whose) : Effect.succeed(whose)
   })
   const made = Effect.flatMap(found, (whose) =>
     Effect.uninterruptibleMask((restore) => governed(parts, planned, send, { ...terms.success, ...whose }, restore))
@@ -317,11 +325,10 @@ const started = <R extends ProviderResponse>(
   const begin = AtOnce.of<Direct.Begin>(governor.open)
   const { places, terms } = planned
   if (begin === undefined || places !== undefined || EffectResult.isFailure(terms)) return undefined
-  const { account: given, accounting, callOptions } = terms.success
-  const identity = given === undefined ? identityOf(planned.request) : undefined
-  const account = identity === undefined ? given : accounts.of(identity, settings.credentialName)
-  if (typeof account !== "string") return undefined
-  const whose = { account, identity, targets: none }
+  const whose = accountOf(parts, planned, terms.success)
+  if (whose instanceof Promise) return undefined
+  const { account, identity } = whose
+  const { accounting, callOptions } = terms.success
   const context = how.around(parts.context)
   const call = begin(context, callOf(parts, planned, whose, accounting), callOptions)
   if (call === undefined) return undefined
@@ -374,10 +381,10 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   planned: HttpCall,
   send: SendAttempt<R>,
   ticket: Governor.Ticket,
-  { account, identity, targets }: CallAccount
+  whose: CallAccount
 ): Effect.fn.Return<AttemptResponse<R>, AttemptFailure<R>, Scope.Scope> {
   const requested = usageRequests.changeOf(planned)
-  const target = targets.find(({ place }) => place.name === ticket.place)
+  const target = whose.targets.find(({ place }) => place.name === ticket.place)
   const change = target === undefined ? requested : changeAt(planned, target, requested)
   const opened = yield* connection
   const sending = Effect.tryPromise({
@@ -387,11 +394,9 @@ const sent = Effect.fnUntraced(function* <R extends ProviderResponse>(
   const response = yield* Effect.catch(sending, (thrown) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(thrownAt<R>(thrown, now)))
   )
-  const own = target?.account ?? account
-  const isNamed = target?.place.account !== undefined || target?.place.tier !== undefined
-  const whose = target === undefined || isNamed ? identity : identityOf(target.request)
-  const joined = whose && accounts.learn(whose, own, response)
-  if (joined !== undefined) yield* oneOrganisation(own, joined)
+  const { account, identity } = target ?? whose
+  const joined = identity && accounts.learn(identity, account, response)
+  if (joined !== undefined) yield* oneOrganisation(account, joined)
   const now = yield* Clock.currentTimeMillis
   return { planned, ticket, response, opened, patience: patienceOf(planned), now, hidesUsage: requested !== undefined }
 })

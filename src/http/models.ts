@@ -9,7 +9,7 @@ import * as Called from "../call/models.ts"
 import * as Input from "../domain/input/checks.ts"
 import type { Description, HeaderReader, Protocol } from "../protocol/index.ts"
 import type { Match } from "../protocol/protocol.ts"
-import type { Accounts, CredentialName } from "./account.ts"
+import type { Accounts, CredentialName, Identity } from "./account.ts"
 import type { Addressed, CredentialHeader } from "./credentials.ts"
 import type { ParsedPlaces } from "../call/places/parse.ts"
 import type { Place, PlacesOptions } from "../Places.ts"
@@ -232,6 +232,8 @@ export interface Target {
   readonly fields: Readonly<Record<string, unknown>>
   /** The account whose limits apply there. */
   readonly account: string
+  /** Whose the request is there; undefined if the place sets the account or a tier. */
+  readonly identity: Identity | undefined
 }
 
 /**

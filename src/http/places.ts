@@ -82,7 +82,7 @@ export const parseHttpPlaces = (options: PlacesOptions<HttpPlace> | undefined): 
 const credentialsInQuery = ["key", "$key", "access_token", "oauth_token"] as const
 
 /** The request of a call at a place. */
-const targetOf = (planned: HttpCall, place: HttpPlace): Omit<Target, "account"> => {
+const targetOf = (planned: HttpCall, place: HttpPlace): Omit<Target, "account" | "identity"> => {
   const { match, request } = planned
   const isInPath = match.route.model !== undefined
   const { model, ...others } = bodyOf(place, request.protocol)
@@ -109,8 +109,14 @@ export const targetsOf = async (
   Promise.all(
     Array.from(byName.values(), async ({ given }) => {
       const target = targetOf(planned, given)
-      const own = given.account ?? (await accounts.of(identityOf(target.request), nameOf))
-      return { ...target, account: given.tier === undefined ? own : `${own} ${given.tier}` }
+      const { account, tier } = given
+      const identity = identityOf(target.request)
+      const own = account ?? (await accounts.of(identity, nameOf))
+      return {
+        ...target,
+        account: tier === undefined ? own : `${own} ${tier}`,
+        identity: account === undefined && tier === undefined ? identity : undefined
+      }
     })
   )
 
