@@ -3,8 +3,8 @@
  *
  * It understands Anthropic's `anthropic-ratelimit-*`, also the long windows of subscriptions, the `x-ratelimit-*` of OpenAI and
  * compatible services, and the IETF draft in its current and its older form. Values come from outside, so they are bounded: a
- * limit below 1 or above 10^12 and a negative number count as absent. Of all limits only the long windows are read with the time of
- * their reset, because providers mean different things by that of the others, and the budget does not use it.
+ * limit below 1 or above 10^12 and a negative number count as absent. The time of a reset is read only for the long windows, because
+ * elsewhere providers mean different things by it, and the budget does not use it.
  *
  * Sources:
  *
@@ -139,9 +139,12 @@ const anthropicNames = (prefix: string) => {
 }
 const standard = anthropicNames("anthropic-ratelimit")
 /**
- * The limits of the fast mode. Those of the priority tier (`anthropic-priority-*`) are not read: a call beyond them is answered as a
- * standard one, and one within them counts towards the standard limits, too, so they never decide when a call may be sent:
- * https://platform.claude.com/docs/en/api/service-tiers. Only answers in that mode have them: https://platform.claude.com/docs/en/build-with-claude/fast-mode */
+ * The limits of the fast mode, which only answers in that mode have: https://platform.claude.com/docs/en/build-with-claude/fast-mode
+ *
+ * Those of the priority tier (`anthropic-priority-*`) are not read, because they never decide when a call may be sent: a call beyond
+ * them is answered as a standard one, and a call within them also counts towards the standard limits.
+ * Source: https://platform.claude.com/docs/en/api/service-tiers
+ */
 const fast = anthropicNames("anthropic-fast")
 
 const anthropic = (header: HeaderReader): Dimensions => {
