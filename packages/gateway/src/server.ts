@@ -104,7 +104,7 @@ export const listen = Effect.fnUntraced(function* ({
   return { server, url: `http://${family === "IPv6" ? `[${address}]` : address}:${actual}` }
 })
 
-type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
+export type Listener = (request: Http.IncomingMessage, response: Http.ServerResponse) => void
 
 /** How many requests a client may send ahead on one connection. Common clients send none. */
 const maxInAdvance = 16

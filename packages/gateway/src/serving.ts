@@ -19,6 +19,7 @@ import * as Proxy from "./proxy.ts"
 import * as Refusals from "./refusals.ts"
 import * as Response from "./response.ts"
 import type { Routed } from "./routes.ts"
+import type { Listener } from "./server.ts"
 
 const closes: Refusal = { kind: "unavailable", message: "The gateway is shutting down: try again in a moment" }
 const noWebSocket: Refusal = {
@@ -54,11 +55,9 @@ const own = (
   return page(file, target.slice(path.length + 1), response)
 }
 
-export type Serve = (request: IncomingMessage, response: ServerResponse) => void
-
 /** A listener whose errors fail the request and not the process. A protocol of the options may throw, for example. */
 export const guarded =
-  (serve: Serve, run: (effect: Effect.Effect<void>) => unknown): Serve =>
+  (serve: Listener, run: (effect: Effect.Effect<void>) => unknown): Listener =>
   (request, response) => {
     try {
       serve(request, response)
@@ -162,7 +161,7 @@ const forward = (
 
 /** Serves all requests. */
 export const serving =
-  (parts: ServerParts): Serve =>
+  (parts: ServerParts): Listener =>
   (request, response) => {
     const { current, isClosing, metrics, page, run } = parts
     request.on("error", () => {})
