@@ -11,20 +11,20 @@ import * as Governor from "floodgate/Governor"
 import { OnlyEffect } from "floodgate/internal"
 import * as Retry from "floodgate/Retry"
 import * as Net from "node:net"
+import { setTimeout as pause } from "node:timers/promises"
+import { event } from "../../../test/support/httpProvider.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 import { mulberry } from "../../../test/support/random.ts"
 
-const event = (data: { readonly type: string; readonly [key: string]: unknown }): string =>
-  `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`
 const usage = { input_tokens: 100, output_tokens: 9 }
 const answer = { id: "m", type: "message", role: "assistant", model: "claude-sonnet-5", stop_reason: "end_turn", usage }
 const whole = JSON.stringify({ ...answer, content: [{ type: "text", text: "x".repeat(2_000) }] })
 const events = [
-  event({ type: "message_start", message: { ...answer, content: [] } }),
-  event({ type: "content_block_start", index: 0, content_block: { type: "text", text: "" } }),
-  event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hi" } }),
-  event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage }),
-  event({ type: "message_stop" })
+  event("message_start", { message: { ...answer, content: [] } }),
+  event("content_block_start", { index: 0, content_block: { type: "text", text: "" } }),
+  event("content_block_delta", { index: 0, delta: { type: "text_delta", text: "Hi" } }),
+  event("message_delta", { delta: { stop_reason: "end_turn" }, usage }),
+  event("message_stop")
 ]
 
 /** How far a request gets before its client or its provider abandons it. */
@@ -37,8 +37,6 @@ const requestOf = (stage: Stage, stream: boolean): readonly [head: string, body:
   const head = ["POST /v1/messages HTTP/1.1", "host: localhost", "x-api-key: k", `content-length: ${body.length}`]
   return [`${head.join("\r\n")}\r\n\r\n`, body]
 }
-
-const pause = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
 
 /** Makes one request, and abandons it. Returns whether it got a whole answer. */
 const abandon = (url: string, stage: Stage, stream: boolean, random: () => number): Promise<boolean> =>

@@ -6,6 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { createHash, randomBytes } from "node:crypto"
+import { setTimeout as sleep } from "node:timers/promises"
 import { dial, gatewayTo } from "../../../test/support/gateway.ts"
 import { type Handler, serve } from "../../../test/support/httpServer.ts"
 import { mulberry } from "../../../test/support/random.ts"
@@ -15,7 +16,6 @@ const chat = "/v1/chat/completions"
 const minutes = Number(process.env["FLOODGATE_MINUTES"] ?? "1")
 
 const sha256 = (key: string): string => createHash("sha256").update(key).digest("hex")
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
 describe("keys in a hostile time", () => {
   it.live(
