@@ -1,113 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
-import * as Scope from "effect/Scope"
-import * as Budget from "floodgate/Budget"
-import * as Gateway from "@floodgate/gateway"
-import * as Governor from "floodgate/Governor"
-import * as Retry from "floodgate/Retry"
-import type * as Http from "node:http"
 import * as Net from "node:net"
 import { gzipSync } from "node:zlib"
-import { geminiList } from "../../../test/protocol/fixtures.ts"
 import { until } from "../../../test/support/gateway.ts"
-import { type Handler, serve, type TestServer } from "../../../test/support/httpServer.ts"
+import { serve } from "../../../test/support/httpServer.ts"
+import { answers, ask, asksUsage, chat, completion, events, idle, json, ledger, world } from "./world.ts"
 
-// These use real HTTP, so they run on the real clock. They wait for conditions, or for times of the gateway that are cut short.
-
-const quick = Retry.make({ base: "5 millis", jitter: "none", attempts: 2 })
-
-/** Limits that never refill, so that levels show what was settled. */
-const ledger: Budget.Options = {
-  limits: { requests: { total: 1_000 }, inputTokens: { total: 100_000 }, outputTokens: { total: 100_000 } }
-}
-
-interface World {
-  readonly url: string
-  readonly upstream: TestServer
-  readonly bodies: ReadonlyArray<string>
-  readonly pool: Effect.Effect<Budget.PoolStatus>
-  /** Begins to close the gateway. */
-  readonly close: Effect.Effect<void>
-}
-
-const world = Effect.fnUntraced(function* (
-  answer: Handler,
-  { budget = ledger, ...options }: Gateway.Options & { readonly budget?: Budget.Options } = {}
-): Effect.fn.Return<World, Gateway.CannotListen, Scope.Scope> {
-  const bodies: Array<string> = []
-  const upstream = yield* serve((request, response, body) => {
-    bodies.push(body)
-    answer(request, response, body)
-  })
-  const context = yield* Layer.build(
-    Governor.layer({ retry: quick as never }).pipe(Layer.provideMerge(Budget.layer(budget)))
-  )
-  const scope = yield* Scope.make()
-  const gateway = yield* Gateway.make({
-    upstreams: { anthropic: upstream.url, openai: upstream.url, gemini: upstream.url },
-    drain: "20 millis",
-    ...options
-  }).pipe(Effect.provideContext(context), Scope.provide(scope))
-  const close = Scope.close(scope, Exit.void)
-  yield* Effect.addFinalizer(() => close)
-  const { status } = Context.get(context, Budget.TokenBudget)
-  const pool = Effect.map(
-    status,
-    ({ pools }) => Object.entries(pools).find(([name]) => name !== "default")?.[1] ?? pools["default"]!
-  )
-  return { url: gateway.url, upstream, bodies, pool, close }
-})
-
-/** Waits until everything has been released; the timeout of the test is the limit. */
-const idle = ({ pool }: World) => until(pool, ({ inFlight, queued }) => inFlight === 0 && queued === 0)
-
-interface Got {
-  readonly status: number
-  readonly headers: Headers
-  readonly text: string
-}
-
-const ask = (url: string, init: RequestInit = {}): Effect.Effect<Got, unknown> =>
-  Effect.tryPromise({
-    try: async (signal) => {
-      const response = await fetch(url, { signal, ...init })
-      return { status: response.status, headers: response.headers, text: await response.text() }
-    },
-    catch: (thrown) => thrown
-  })
-
-const chat = (more: object = {}, headers: Record<string, string> = {}): RequestInit => ({
-  method: "POST",
-  headers: { authorization: "Bearer sk-one-two-three", "content-type": "application/json", ...headers },
-  body: JSON.stringify({ model: "gpt-6", messages: [{ role: "user", content: "Hello" }], ...more })
-})
-
-const completion = JSON.stringify({
-  id: "c1",
-  model: "gpt-6",
-  choices: [{ index: 0, message: { role: "assistant", content: "Hi, ✓" }, finish_reason: "stop" }],
-  usage: { prompt_tokens: 900, completion_tokens: 30 }
-})
-
-const json = (response: Http.ServerResponse, status: number, body: string, headers: Record<string, string> = {}) =>
-  void response.writeHead(status, { "content-type": "application/json", ...headers }).end(body)
-
-const answers: Handler = (_, response) => json(response, 200, completion, { "x-request-id": "r1" })
-
-const event = (data: object): string => `data: ${JSON.stringify(data)}\n\n`
-const events = [
-  event({ id: "c1", choices: [{ index: 0, delta: { content: "Hi" } }] }),
-  event({ id: "c1", choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }),
-  event({ id: "c1", choices: [], usage: { prompt_tokens: 900, completion_tokens: 30 } }),
-  "data: [DONE]\n\n"
-]
-const asksUsage = { stream: true, stream_options: { include_usage: true } }
+// These use real HTTP, so they run on the real clock. They wait for conditions.
 
 describe("@floodgate/gateway", () => {
   describe("requests and answers", () => {
@@ -279,93 +182,6 @@ describe("@floodgate/gateway", () => {
     )
   })
 
-  describe("holding", () => {
-    const held = { silence: "30 millis", keepAlive: "10 millis" } as const
-
-    it.live("keeps a call that is not streamed alive with white space", () =>
-      Effect.gen(function* () {
-        const here = yield* world((_, response) => setTimeout(() => json(response, 200, completion), 500), held)
-        const got = yield* ask(`${here.url}/v1/chat/completions`, chat())
-        assert.strictEqual(got.status, 200)
-        assert.strictEqual(got.headers.get("content-type"), "application/json")
-        assert.match(got.text, /^ {2,}\{/)
-        assert.strictEqual(got.text.trimStart(), completion)
-      })
-    )
-
-    it.live("adds nothing to a file, and leaves it the provider's type, however long it takes", () =>
-      Effect.gen(function* () {
-        const file = "\u0001 no JSON"
-        const here = yield* world((_, response) => {
-          setTimeout(() => response.writeHead(200, { "content-type": "audio/mpeg" }).end(file), 300)
-        }, held)
-        const got = yield* ask(`${here.url}/v1/audio/speech`, chat({ model: "tts-1", input: "Hello" }))
-        assert.deepStrictEqual([got.status, got.headers.get("content-type"), got.text], [200, "audio/mpeg", file])
-        yield* idle(here)
-      })
-    )
-
-    it.live.each(["text/event-stream", "Text/Event-Stream", "text/plain"])("keeps a stream of type %s alive", (type) =>
-      Effect.gen(function* () {
-        const here = yield* world((_, response) => {
-          const later = () => response.writeHead(200, { "content-type": type }).end(events.join(""))
-          setTimeout(later, 150)
-        }, held)
-        const got = yield* ask(`${here.url}/v1/chat/completions`, chat(asksUsage))
-        assert.strictEqual(got.headers.get("content-type"), "text/event-stream")
-        assert.match(got.text, /^(?:: keep-alive\n\n){2,}data/)
-        assert.isTrue(got.text.endsWith(events.join("")))
-      })
-    )
-
-    it.live("keeps a stream that is a JSON list alive with white space", () =>
-      Effect.gen(function* () {
-        const list = JSON.stringify(geminiList, undefined, 2)
-        const here = yield* world((_, response) => setTimeout(() => json(response, 200, list), 500), held)
-        const call = { method: "POST", headers: { "x-goog-api-key": "k" }, body: '{"contents":[]}' }
-        const got = yield* ask(`${here.url}/v1beta/models/gemini-3:streamGenerateContent`, call)
-        assert.strictEqual(got.headers.get("content-type"), "application/json")
-        assert.match(got.text, /^ {2,}\[/)
-        assert.strictEqual(got.text.trimStart(), list)
-        yield* idle(here)
-      })
-    )
-
-    it.live("breaks the connection if an early answer that is not a stream fails", () =>
-      Effect.gen(function* () {
-        const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 300), held)
-        const exit = yield* Effect.exit(ask(`${here.url}/v1/chat/completions`, chat()))
-        assert.isTrue(Exit.isFailure(exit))
-      })
-    )
-
-    it.live("ends an early stream that fails with an error in the provider's form", () =>
-      Effect.gen(function* () {
-        const here = yield* world((_, response) => setTimeout(() => json(response, 400, '{"error":{}}'), 300), held)
-        const got = yield* ask(`${here.url}/v1/messages`, {
-          ...chat({ stream: true, max_tokens: 9 }),
-          headers: { "x-api-key": "k", "anthropic-version": "2023-06-01" }
-        })
-        assert.strictEqual(got.status, 200)
-        assert.match(got.text, /^(?:event: ping\ndata: \{"type":"ping"\}\n\n)+event: error\ndata: .*status 400/)
-      })
-    )
-
-    it.live("refuses a call that would wait too long at once, so that the client comes back", () =>
-      Effect.gen(function* () {
-        const limits = { requests: { perMinute: 1 } }
-        const here = yield* world(answers, { budget: { limits }, maxHold: "5 seconds" })
-        const first = yield* ask(`${here.url}/v1/chat/completions`, chat())
-        const second = yield* ask(`${here.url}/v1/chat/completions`, chat())
-        assert.deepStrictEqual([first.status, second.status], [200, 429])
-        const seconds = Number(second.headers.get("retry-after"))
-        assert.isTrue(seconds >= 5 && seconds <= 59, String(seconds))
-        assert.isNull(second.headers.get("x-should-retry"))
-        assert.strictEqual(here.bodies.length, 1)
-      })
-    )
-  })
-
   describe("bounds", () => {
     it.live("refuses bodies that are too large, or for which there is no room", () =>
       Effect.gen(function* () {
@@ -479,40 +295,6 @@ describe("@floodgate/gateway", () => {
       const [first = "", ...others] = yield* shown
       assert.match(first, /^127\.0\.0\.1:\d+\/[\da-f]+\/gpt-6$/)
       assert.deepStrictEqual(others, [])
-    })
-  )
-
-  it.live("refuses a call whose wait has become too long, while its response can still be a refusal", () =>
-    Effect.gen(function* () {
-      const pending: Array<() => void> = []
-      let isClosed = false
-      const here = yield* world(
-        (_, response) => {
-          const reject = () => json(response, 429, "{}", { "retry-after": "600" })
-          if (isClosed) reject()
-          else pending.push(reject)
-        },
-        { budget: { ...ledger, concurrency: 1 }, silence: "1 second", keepAlive: "1 second" }
-      )
-      const first = yield* Effect.forkChild(ask(`${here.url}/v1/chat/completions`, chat()))
-      yield* until(
-        Effect.sync(() => pending.length),
-        (count) => count === 1
-      )
-      const others = yield* Effect.forEach([1, 2], (count) =>
-        Effect.tap(Effect.forkChild(ask(`${here.url}/v1/chat/completions`, chat({ stream: true }))), () =>
-          until(here.pool, ({ queued }) => queued === count)
-        )
-      )
-      // The provider closes unexpectedly, and the next request may already have been sent.
-      isClosed = true
-      pending[0]!()
-      const refused = yield* Fiber.join(others[1]!)
-      assert.strictEqual(refused.status, 429)
-      assert.isAtLeast(Number(refused.headers.get("retry-after")), 5)
-      assert.isAtMost(Number(refused.headers.get("retry-after")), 59)
-      assert.strictEqual((yield* Fiber.join(first)).status, 429)
-      yield* idle(here)
     })
   )
 
