@@ -12,7 +12,7 @@ import * as Governor from "floodgate/Governor"
 import * as Retry from "floodgate/Retry"
 import type * as Spending from "floodgate/Spending"
 import { inspect } from "node:util"
-import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
+import type * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import { keyOf as redisKeyOf } from "../../packages/redis/src/store.ts"
 import * as LedgerText from "../../src/sharing/ledgerText.ts"
 import type { LuaRedis } from "./luaRedis.ts"
@@ -246,13 +246,8 @@ const horizonOf = ({ agents, answerMillis, calls, events, processes, sharing }: 
   return 180_000 + kept + all * agents * calls * (answerMillis + 3_000)
 }
 
-export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
-  redis.reset()
-  const virtual = VirtualTime.make((millis) => millis)
-  const exit = virtual.run(Random.withSeed(scene(plan, redis, virtual, code), plan.seed))
-  if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
-  return exit.value
-}
+export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome =>
+  World.simulated(redis, plan.seed, (time) => scene(plan, redis, time, code))
 
 // -----------------------------------------------------------------------------
 // The judge

@@ -13,7 +13,7 @@ import type * as Budget from "floodgate/Budget"
 import type * as BudgetStore from "floodgate/BudgetStore"
 import type * as Limits from "floodgate/Limits"
 import { inspect } from "node:util"
-import * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
+import type * as VirtualTime from "../../benchmark/weather/virtualTime.ts"
 import type { LuaRedis } from "./luaRedis.ts"
 import * as World from "./world.ts"
 
@@ -136,15 +136,13 @@ const partOf = ({ concurrency, limits }: Plan, part: number) => ({
 })
 
 export const run = (plan: Plan, redis: LuaRedis, code = World.library): Outcome => {
-  redis.reset()
-  const virtual = VirtualTime.make((millis) => millis)
   let reported = 0
-  const exit = virtual.run(Random.withSeed(scene(plan, redis, virtual, code), plan.seed), (error) => {
+  const report = (error: unknown): void => {
     if (!(error instanceof Harm)) throw error
     reported++
-  })
-  if (exit._tag === "Failure") throw new Error(`seed ${plan.seed}`, { cause: exit.cause })
-  return { ...exit.value, reported }
+  }
+  const outcome = World.simulated(redis, plan.seed, (time) => scene(plan, redis, time, code), report)
+  return { ...outcome, reported }
 }
 
 /** What the provider may answer instead of a success. */

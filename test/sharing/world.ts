@@ -319,16 +319,25 @@ export const make = (
 /** A Lua for a file of tests: each test wipes it. */
 export const redis = LuaRedis.make
 
+/** Runs an effect in simulated time, with an empty store. */
+export const simulated = <A, E>(
+  redis: LuaRedis.LuaRedis,
+  seed: string | number,
+  scene: (time: VirtualTime.VirtualTime) => Effect.Effect<A, E>,
+  uncaught?: (error: unknown) => void
+): A => {
+  redis.reset()
+  const time = VirtualTime.make((millis) => millis)
+  const exit = time.run(Random.withSeed(scene(time), seed), uncaught)
+  if (Exit.isFailure(exit)) throw new Error(`seed ${seed}`, { cause: exit.cause })
+  return exit.value
+}
+
 /** Plays scenes in simulated time, each with an empty store. */
 export const player =
   (redis: LuaRedis.LuaRedis, seed: string) =>
-  <A, E>(scene: (world: World) => Effect.Effect<A, E>): A => {
-    redis.reset()
-    const time = VirtualTime.make((millis) => millis)
-    const exit = time.run(Effect.flatMap(make(redis, time), scene).pipe(Random.withSeed(seed)))
-    if (Exit.isFailure(exit)) throw new Error("the scene failed", { cause: exit.cause })
-    return exit.value
-  }
+  <A, E>(scene: (world: World) => Effect.Effect<A, E>): A =>
+    simulated(redis, seed, (time) => Effect.flatMap(make(redis, time), scene))
 
 // -----------------------------------------------------------------------------
 // Judges: they know the limit and the log, and nothing of the library
