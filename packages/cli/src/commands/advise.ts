@@ -3,7 +3,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { AdviceFigures } from "floodgate/internal"
+import { AdviceFigures } from "floodgate/internal"
 import type { PlainAdvice } from "floodgate/promise"
 import * as Asking from "./asking.ts"
 import { invalidFlag, kebab } from "./errors.ts"
@@ -57,41 +57,14 @@ const flags = {
 
 type AdviseFlags = Command.Command.Config.Infer<typeof flags>
 
-/** The question of the flags. */
-const figuresOf = ({
-  agents,
-  asker,
-  calls,
-  firstInputTokens,
-  firstOutputTokens,
-  inputTokens,
-  like,
-  model,
-  outputTokens,
-  pool,
-  running,
-  secondsPerCall
-}: AdviseFlags): AdviceFigures.AdviceFigures => {
-  const given = {
-    agents,
-    asker,
-    calls,
-    firstInputTokens,
-    firstOutputTokens,
-    inputTokens,
-    like,
-    model,
-    outputTokens,
-    pool,
-    running,
-    secondsPerCall
-  }
-  return Object.fromEntries(
-    Object.entries<Option.Option<string | number>>(given).flatMap(([name, value]) =>
-      Option.isSome(value) ? [[name, value.value]] : []
-    )
+/** The question of the flags. There is no flag for the account. */
+const figuresOf = (given: AdviseFlags): AdviceFigures.AdviceFigures =>
+  Object.fromEntries(
+    [...AdviceFigures.texts, ...AdviceFigures.numbers].flatMap((name) => {
+      const value: Option.Option<string | number> = name === "account" ? Option.none() : given[name]
+      return Option.isSome(value) ? [[name, value.value]] : []
+    })
   )
-}
 
 /** Asks the gateway, unless limits are stated. */
 const sourceOf = Effect.fnUntraced(function* (given: AdviseFlags) {
