@@ -49,7 +49,7 @@ const curveOf = async (agents: number): Promise<Curve> => {
   return { agents, advised, seconds }
 }
 
-console.log("Calls and limits of the incident (a bucket, rejections charged, rounded headers; limits and tokens told)")
+console.log("Calls and limits of the incident (a bucket, rejections charged, rounded headers; limits and tokens known)")
 print("agents", "at once", "seconds", "best", "best number", "ratio", "429s", "lost")
 const curves: Array<Curve> = []
 for (const agents of values.agents.map(Number)) {

@@ -1,5 +1,5 @@
 /**
- * Compares Floodgate with the oracle by what it is told, over prompts of varied text: `npm run -s bench -- estimates`.
+ * Compares Floodgate with the oracle by what it knows in advance, over prompts of varied text: `npm run -s bench -- estimates`.
  *
  *     --seeds N            seeds of each scenario (3)
  *     --hash HEX           also five further shapes, drawn from this hash, such as that of a commit
@@ -110,7 +110,7 @@ const mean = (values: ReadonlyArray<number>): number => values.reduce((sum, one)
 
 const print = (title: string, cells: ReadonlyMap<string, ReadonlyArray<Cell>>): void => {
   console.log(
-    `\n${title}\n\n| told | mean | worst | in | incident | 429s | lost |\n| --- | ---: | ---: | --- | ---: | ---: | ---: |`
+    `\n${title}\n\n| known | mean | worst | in | incident | 429s | lost |\n| --- | ---: | ---: | --- | ---: | ---: | ---: |`
   )
   for (const [what, all] of cells) {
     const worst = all.reduce((a, b) => (b.ratio > a.ratio ? b : a))

@@ -1,5 +1,5 @@
 /**
- * What other routers make of two places: `npm run -s bench -- routers`. Portkey's gateway, the AI SDK with a fallback by hand, Effect's
+ * Compares routers over two places: `npm run -s bench -- routers`. Portkey's gateway, the AI SDK with a fallback by hand, Effect's
  * `ExecutionPlan`, and the governed `fetch` with places, each over real HTTP to two simulated providers with equal limits. Every client
  * repeats a call until it succeeds, after `retry-after` or a backoff. Portkey and the AI SDK take part where they are installed:
  * `npm ci --prefix benchmark/gateway/rivals` and `npm ci --prefix test/clients`.

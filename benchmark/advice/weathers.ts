@@ -41,7 +41,7 @@ export const randomWeather = (seed: number): Scenario.Scenario => {
 }
 
 /** The scenarios of the lab, with three times as many agents, so that some have not started when a third are done. */
-export const labScenarios = (seed: number, times = 3): ReadonlyArray<Scenario.Scenario> =>
+const labScenarios = (seed: number, times = 3): ReadonlyArray<Scenario.Scenario> =>
   Scenarios.names.map((name) => {
     const { agents } = Scenarios.byName(name)!
     return Scenarios.byName(name, { agents: times * agents.length, seed })!

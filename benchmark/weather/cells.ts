@@ -138,7 +138,7 @@ const unknown = [
     { used: 0.95, excess: 0.03 },
     product([600, 6000], [2, 20], { headers: "none", told: "nothing" })
   ),
-  cell("burst of a hundredth, told bare", { used: 0.92, excess: 0.02 }, [
+  cell("burst of a hundredth, not stated", { used: 0.92, excess: 0.02 }, [
     { burst: 0.01, told: "bare" },
     { burst: 0.01, told: "bare", headers: "none" }
   ]),
@@ -174,7 +174,7 @@ const large: Options = {
 const kinds = [
   cell("150K a call, burst a sixth", { used: 0.95, excess: 0.02 }, [large]),
   cell("150K a call, beside a neighbour of half", { used: 0.9, excess: 0.05 }, [beside(constant(0.5), large)]),
-  cell("sliding window told bare", { used: 0.93, excess: 0.02 }, [{ window: "sliding", told: "bare" }]),
+  cell("sliding window, not stated", { used: 0.93, excess: 0.02 }, [{ window: "sliding", told: "bare" }]),
   cell("fixed window", { used: 0.98, excess: 0.02 }, [{ window: "fixed", told: "bare" }]),
   cell("stale headers", { used: 0.98, excess: 0.02 }, [{ headers: "stale" }]),
   cell("stale headers, neighbour of half", { used: 0.98, excess: 0.02 }, [beside(constant(0.5), { headers: "stale" })]),
@@ -199,7 +199,7 @@ const faults = [
     { headers: "requestsOnly" },
     beside(constant(0.25), { headers: "requestsOnly", told: "bare" })
   ]),
-  cell("one dimension told, the others learned", { used: 0.95, excess: 0.01 }, [
+  cell("one dimension stated, the others learned", { used: 0.95, excess: 0.01 }, [
     { told: { requests: "burst" } },
     { told: { requests: "bare" }, headers: "none" }
   ]),

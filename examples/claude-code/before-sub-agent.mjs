@@ -2,7 +2,7 @@
 //     node before-sub-agent.mjs [--wait]
 //
 // It asks the gateway of FLOODGATE_GATEWAY_URL, with the token of FLOODGATE_GATEWAY_TOKEN. With --wait, no more sub-agents start
-// than help, also if the lead agent starts many at once, and it hears when to try again. If no gateway answers, they start as usual.
+// than help, even if the lead agent starts many at once, and it hears when to try again. If no gateway answers, they start as usual.
 import { createHash } from "node:crypto"
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -39,7 +39,7 @@ const locked = async (use) => {
       break
     } catch (error) {
       if (error.code !== "EEXIST") throw error
-      // Its process has died.
+      // The process that made it has died.
       if (Date.now() > began + 8_000) rmSync(lock, { recursive: true, force: true })
     }
   }
@@ -65,7 +65,7 @@ const after = ({ started = 1 }, advice) => ({
   started: 0
 })
 
-/** Takes a place of the advice. Its `started` is the number of those that have one before. */
+/** Takes one of the advised starts. `started` of the result is the number of those that were taken before. */
 const shared = () =>
   locked(async () => {
     const before = known()

@@ -7,7 +7,7 @@ const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
 const load = () => import("./bin.ts")
 
 if (major > wanted[0] || (major === wanted[0] && minor >= wanted[1])) {
-  // A gateway runs for long, beside the programs that it serves.
+  // A gateway runs for a long time beside the programs that it serves, so it should keep little memory.
   await (process.argv[2] === "gateway" ? withSmallYoungSpace(load) : load())
 } else {
   console.error(`floodgate needs Node ${wanted.join(".")} or newer; this is ${process.version}: https://nodejs.org`)

@@ -174,8 +174,8 @@ const blockOf = (races: ReadonlyArray<RaceResults>, paint: Paint): Block => {
 }
 
 /**
- * The table for a terminal, split into several tables if it is too wide, or if scenarios have other strategies. Each scenario has a column with the time or the lost calls,
- * and one with the number of 429s.
+ * The table for a terminal, split into several tables if it is too wide, or if scenarios have different strategies. Each scenario
+ * has a column with the time or the lost calls, and one with the number of 429s.
  *
  * @category rendering
  * @since 0.2.0
@@ -196,7 +196,8 @@ export const text = (races: ReadonlyArray<RaceResults>, room = Infinity, paint: 
 const markdownCell = ({ rejections, text }: MatrixCell): string => `${text}, ${Words.thousands(rejections)}`
 
 /**
- * The table in Markdown, or one for the scenarios of each set of strategies. A cell has the time or the lost calls, and the number of 429s.
+ * The table in Markdown, or one for the scenarios of each set of strategies. A cell has the time or the lost calls, and the number
+ * of 429s.
  *
  * @category rendering
  * @since 0.2.0

@@ -269,8 +269,8 @@ describe("scenarios with two places", () => {
     assert.include(other, "a: 10,000 tokens/s (bucket of 40,000); b: 40,000 tokens/s (bucket of 160,000)")
   })
 
-  // What makes a second place worth having, and why it takes more than a list of them.
-  it.effect("are solved by every router, slower and with many rejections", () =>
+  // A second place must help, and the usual routers must leave something to gain.
+  it.effect("are completed by every router, but later and with many rejections", () =>
     Effect.gen(function* () {
       const scenario = Scenarios.byName("two-places")!
       const floodgate = yield* resultOf(scenario, "floodgate")

@@ -226,7 +226,7 @@ const quickerThan = (
 
 /**
  * Summarises several races: the library with and without limits and counts, the best of the other strategies, and the faster ones.
- * Of scenarios with other strategies than the first, such as those with several places, it says how far the library is behind.
+ * For scenarios with other strategies than the first, such as those with several places, it only says how far the library is behind.
  *
  * @category constructors
  * @since 0.2.0

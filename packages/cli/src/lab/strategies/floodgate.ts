@@ -76,7 +76,7 @@ const scaled =
 const workOf = ({ calls }: ScenarioAgent): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
 
-/** A client of all places, each of which is told its limits as the only one would be. */
+/** A client of all places. Each place has the limits that `budget` would state for it alone. */
 const layerPlaces = (
   scenario: Scenario,
   places: ReadonlyArray<RunningPlace>,

@@ -63,7 +63,7 @@ class KnownPlace {
   constructor(running: RunningPlace, { places }: Scenario, place: ScenarioPlace) {
     this.running = running
     this.place = place
-    // At the only place it would gain little: it sends a call each second anyway.
+    // With a single place this would gain little, because the oracle sends a call each second anyway.
     const { faults = [] } = places === undefined ? {} : place.provider
     this.outages = faults.flatMap(({ between, rate = 1 }) => (between === undefined || rate < 1 ? [] : [between]))
   }

@@ -9,7 +9,7 @@ import { attemptOf, isRetried, untilDone } from "./peers.ts"
 /** The library at the last place. */
 export const onePlace: Strategy = {
   name: "one-place",
-  summary: "this library at the last place only, told its limits and the token count of each call",
+  summary: "this library at the last place only, with its limits and the token count of each call",
   settings: "Budget.layer({ limits }); LlmClient.create(params, { agent, inputTokens })",
   why: "It shows how much a second place helps.",
   client: (scenario, places) => {
@@ -32,7 +32,7 @@ export const roundRobin: Strategy = {
     })
 }
 
-/** The next place gets what the one before has refused, as a list of fallbacks does. */
+/** A rejected or failed request goes to the next place, as in a list of fallbacks. */
 export const failover: Strategy = {
   name: "failover",
   summary: "each request goes to the first place, and to the next one when it is rejected or fails; then it is retried",
@@ -48,14 +48,14 @@ export const failover: Strategy = {
     })
 }
 
-/** A place that refused a request is left alone for this long. */
+/** A place that refused a request gets no further ones for this long. */
 const coolingMillis = 5_000
 
-/** As LiteLLM documents `usage-based-routing-v2`. */
+/** `usage-based-routing-v2`, as LiteLLM documents it. */
 export const usageBased: Strategy = {
   name: "usage-based",
   summary:
-    "each request goes to the place with the least tokens in this minute, among those with room in their limits per minute; one that refuses is left alone for 5 s",
+    "each request goes to the place with the fewest tokens in this minute, among those with room in their limits per minute; one that refuses is left alone for 5 s",
   settings: 'routing_strategy: "usage-based-routing-v2", tpm of each deployment (LiteLLM, by its documentation)',
   why: "LiteLLM's router uses the limits of several deployments like this.",
   client: (_, places) =>
