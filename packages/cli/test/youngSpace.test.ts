@@ -20,7 +20,8 @@ const kept = (start: string): number => {
     ${start}
     const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")
     console.log(young.space_size / 1_024 / 1_024)`
-  const { stderr, stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8" })
+  const args = ["--expose-gc", "--input-type=module", "-e", program]
+  const { stderr, stdout } = spawnSync(process.execPath, args, { encoding: "utf8" })
   assert.strictEqual(stderr, "")
   return Number(stdout)
 }
@@ -30,5 +31,14 @@ describe("the space of young objects", () => {
     assert.isAbove(kept("await work(); await work()"), 32, "what V8 does without a bound")
     assert.isAtMost(kept("await withSmallYoungSpace(work)"), 4)
     assert.isAtMost(kept("await withSmallYoungSpace(async () => {}); await work(); await work()"), 16)
+  })
+
+  it("grows back after V8 has made it smaller, as it does in a quiet process", () => {
+    // Regression: it had grown once and could not grow any more, so a gateway had 2 MB from its first quiet minute on.
+    const shrunk = 'await withSmallYoungSpace(work); await work(); gc({ type: "major", flavor: "last-resort" })'
+    assert.isAtMost(kept(shrunk), 4)
+    const again = kept(`${shrunk}; await work(); await work()`)
+    assert.isAbove(again, 4)
+    assert.isAtMost(again, 16)
   })
 })
