@@ -40,22 +40,6 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "cap.ts",
-    code: "const kept = highs.findLastIndex",
-    changes: [["<", "<="]],
-    why: "A level noted at that moment is not above the maximum."
-  },
-  {
-    file: "cap.ts",
-    code: "if (room > 0 || kept < since) {",
-    changes: [
-      ["room > 0 || kept < since", "true"],
-      [">", ">="],
-      ["<", "<="]
-    ],
-    why: "A list in which nothing changes need not be copied."
-  },
-  {
-    file: "cap.ts",
     code: "given > 0) cap.cells = Cells.giveBack",
     changes: [[">", ">="]],
     why: "Where nothing is given back, the cells stay as they are."
@@ -110,8 +94,8 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "outage.ts",
-    code: "const isAlarm = score >= Math.max(outageScore",
-    changes: [[">=", ">"]],
+    code: "if (pacer.outageTest.score < Math.max(outageScore",
+    changes: [["<", "<="]],
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
   },
   {
@@ -131,12 +115,6 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "meter.phase > (found?.phase ?? -Infinity)",
     changes: [[">", ">="]],
     why: "If two meters have the same phase, either is the furthest."
-  },
-  {
-    file: "rates.ts",
-    code: "return phase > safePhase && phase <= 0",
-    changes: [[">", ">="]],
-    why: "A phase equals the bound only by chance."
   },
   {
     file: "headers.ts",
@@ -161,12 +139,6 @@ export const reasons: ReadonlyArray<Reason> = [
     code: "const millis = Meter.wait(meter, get(charge, meter.dimension) ?? 0",
     changes: [["get(charge, meter.dimension) ?? 0", "get(charge, meter.dimension)"]],
     why: "Comparisons with a NaN wait are false."
-  },
-  {
-    file: "rates.ts",
-    code: "const phase = furthest(pacer)?.phase ?? 1",
-    changes: [["furthest(pool)?.phase ?? 1", "furthest(pool)?.phase"]],
-    why: "A missing phase is outside the bounds, as 1 is."
   },
   {
     file: "meter.ts",

@@ -269,6 +269,27 @@ describe("law", () => {
       }
     })
 
+    it("of a probe that can move to another place pauses for three seconds at most, and of another one for ten", () => {
+      for (const [canMove, longest] of [
+        [true, 3_000],
+        [false, 10_000]
+      ] as const) {
+        const pool = poolOf(Law)
+        const open = Array.from({ length: 8 }, () => send(Law, pool, 0))
+        const failure = { retryAfter: undefined, used: {}, canMove }
+        for (const admission of open) Law.overload(pool, admission, failure, 100)
+        const pauses = [wait(Law, pool, 100)]
+        for (let now = 100; pauses.length < 7;) {
+          const probe = send(Law, pool, now)
+          now = probe.at + 50
+          Law.overload(pool, probe, failure, now)
+          pauses.push(wait(Law, pool, now))
+        }
+        const expected = [1_000, 2_000, 3_000, 5_000, 7_000, 10_000, 10_000].map((each) => Math.min(each, longest))
+        pauses.forEach((pause, index) => assert.closeTo(pause, expected[index]!, 1))
+      }
+    })
+
     it("does not come for twice the usual time: then two calls go out, then four, then all", () => {
       const pool = poolOf(Law)
       const open = Array.from({ length: 8 }, () => send(Law, pool, 0))

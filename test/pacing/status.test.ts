@@ -78,6 +78,30 @@ describe("what is known of the limits", () => {
     assert.deepStrictEqual(knownOf(law, 5_000), [...stated, named])
   })
 
+  it("names headers as the source of a share that they measured, and rejections once they have cut it", () => {
+    const law = pool({}, undefined)
+    const call = (at: number, remaining?: number): void => {
+      const admission = Law.take(law, charge, at)
+      if (remaining !== undefined) Law.observe(law, admission, reading(100, remaining), at + 200)
+      Law.accept(law, admission)
+      Law.settle(law, admission, charge, at + 300)
+    }
+    // Six calls take 3,600 tokens in 30 seconds, and 1,500 are refilled: others use the other half of the refill.
+    call(1_000, 8_000)
+    for (let at = 6_000; at < 31_000; at += 5_000) call(at)
+    call(31_000, 8_000 - 3_600 + 1_500)
+    const [limit, share, ...others] = knownOf(law, 35_000).filter(({ dimension }) => dimension === "tokens")
+    assert.deepStrictEqual(others, [])
+    assert.deepStrictEqual(limit, figure({ what: "limit", value: 100, from: "headers", ageMillis: 4_000 }))
+    assert.deepInclude(share!, { what: "share", from: "headers", ageMillis: 4_000 })
+    assert.isAtLeast(share!.value, 50)
+    assert.isBelow(share!.value, 100)
+    const rejected = { isRamp: false, retryAfter: undefined, readings: reading(100, 0), used: {} }
+    Law.reject(law, Law.take(law, charge, 36_000), rejected, 36_100)
+    const cut = knownOf(law, 37_000).find(({ what }) => what === "share")
+    assert.deepInclude(cut!, { from: "rejections", ageMillis: 900 })
+  })
+
   it("names rejections as the source of a share that they showed, also where no limit is known", () => {
     const law = pool({}, undefined)
     for (let now = 0; now < 10_000; now += 500) {
