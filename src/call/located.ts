@@ -62,7 +62,7 @@ export const locate = Effect.fnUntraced(function* (
   return Object.assign(located, { revise: again && revise })
 })
 
-/** What a call reserves at a place, given what the estimator has learned. That does not know that another place has the cache. */
+/** What a call reserves at a place. The estimator has learned what is read from the cache, but not that another place has the cache. */
 const estimated = (
   governed: GovernedCall,
   { accounting, known, place, pool }: Locating,

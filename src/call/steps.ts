@@ -115,7 +115,7 @@ export const reserved =
   (call) =>
     Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
 
-/** Whether no place must be chosen for a call: it has none, or one only, whose limits apply. */
+/** Whether a call needs no choice of a place: it has no places, or only one, whose limits are applied already. */
 export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
   if (placement === undefined) return true
   return placement.only !== undefined && parts.memory.hasLimits(pool.name, placement.only.limits)
@@ -330,7 +330,7 @@ const retryingOf = <E>({ clock, deadline, placement, tokens }: GovernedCall, cur
   finish: (error: E | CallError, stoppedBy: LlmError["stoppedBy"]) => finished(current(), error, stoppedBy)
 })
 
-/** Whether a failure is no sign of a rate limit or of an outage. A tier without capacity would have refused any call. */
+/** Whether a failure concerns only its own call. A tier without capacity would have refused any call. */
 const isAlone = (verdict: Budget.Verdict | undefined, error: unknown): boolean =>
   verdict === "isolated" || (verdict === undefined && Failure.errorType(error) !== "TierFull")
 

@@ -1,4 +1,4 @@
-/** Servers that limit nothing but the calls in flight, with a number of slots and perhaps a queue: DeepSeek, vLLM, Ollama. */
+/** Servers that limit only the calls in flight, by slots and sometimes a queue: DeepSeek, vLLM, Ollama. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -46,7 +46,7 @@ const play = (
   )
 }
 
-describe("a server with ten slots that nobody has named", () => {
+describe("a server with ten slots and without a stated limit", () => {
   const work = { agents: 40, calls: sized(10, 20) }
   for (const busyStatus of [429, 503] as const) {
     for (const queue of [0, 10]) {

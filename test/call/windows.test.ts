@@ -43,7 +43,7 @@ const learned = (window: { readonly used: number; readonly dollars: number; read
 
 type Way = "streamed" | "whole"
 
-/** A call that uses this many tokens. A whole answer tells what is spent at its end, a streamed one at its beginning. */
+/** A call that uses this many tokens. The headers come at the end of a whole answer, and at the beginning of a streamed one. */
 const ask = (
   tokens: number,
   how: Governor.CallOptions = {},
@@ -122,7 +122,7 @@ describe("long windows", () => {
     }).pipe(Effect.provide(live({ "5h": { share: 0.7 } })), Effect.provide(subscription()))
   )
 
-  // The end of a whole answer reports calls that are not known to have ended here, so they count twice until the next answer. Eight calls
+  // The headers of a whole answer include calls whose ends are not known here yet. These count twice until the next answer. Eight calls
   // are a sixth of this window.
   it.effect.each([
     ["streamed", 0.95],
@@ -176,7 +176,7 @@ describe("long windows", () => {
       }).pipe(Effect.scoped, Effect.provide(subscription({ neighbour: { share: 0.12 } })))
   )
 
-  it.effect("let a call wait if only what running calls may use is in its way", () =>
+  it.effect("let a call wait if only the reservations of running calls are in its way", () =>
     Effect.gen(function* () {
       // Each is expected to use 4,096 tokens, which are 0.4 % of the window, and uses 1,000.
       const calls = yield* Effect.forEach([1, 2], () => Effect.forkChild(ask(80_000)))

@@ -320,7 +320,7 @@ describe("a limit of calls in flight", () => {
     assert.strictEqual(pool.window.size, Infinity)
   })
 
-  describe("that a server tells by failures", () => {
+  describe("that a server shows by failing calls", () => {
     /** Fails calls, which were sent and are numbered from 0, 10 ms after each other. */
     const failAll = (
       pool: Law.Pacer,
@@ -331,7 +331,7 @@ describe("a limit of calls in flight", () => {
     const sent = (pool: Law.Pacer, count: number) =>
       Array.from({ length: count }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
 
-    it("is found from those that are known first, and is no outage", () => {
+    it("is found from the first failures, and is not taken for an outage", () => {
       const pool = poolOf(Law, {})
       const verdicts = failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14])
       assert.strictEqual(pool.window.size, 10)
@@ -339,7 +339,7 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(pool.gate.until, -Infinity)
     })
 
-    it("is tested by an attempt; one that fails costs nothing else", () => {
+    it("is tested by an attempt to grow, and a failed attempt costs nothing else", () => {
       const pool = poolOf(Law, {})
       const calls = sent(pool, 15)
       failAll(pool, calls, [10, 11, 12, 13, 14])
@@ -352,7 +352,7 @@ describe("a limit of calls in flight", () => {
       assert.isBelow(send(Law, pool, attempt.at + 80).at, attempt.at + 500)
     })
 
-    it("is not one if fewer were in flight than ever, because then it is an outage", () => {
+    it("is not assumed if fewer calls were in flight than before, because then it is an outage", () => {
       const pool = poolOf(Law, {})
       const before = sent(pool, 12)
       for (const call of before) answer(Law, pool, call, 2_000)
@@ -361,7 +361,7 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(pool.window.size, Infinity)
     })
 
-    it("is not one if calls fail at random while more and more are in flight", () => {
+    it("is not assumed if calls fail at random while more and more are in flight", () => {
       const pool = poolOf(Law, {})
       const random = mulberry(3)
       const calls = sent(pool, 400)
@@ -374,7 +374,7 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(pool.window.size, Infinity)
     })
 
-    it("is not one if they fail late: by then others have been accepted of which nobody knows", () => {
+    it("is not assumed if calls fail late, because a full server refuses calls at once", () => {
       const pool = poolOf(Law, {})
       failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14], 31_000)
       assert.strictEqual(pool.window.size, Infinity)

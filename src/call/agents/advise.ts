@@ -14,8 +14,8 @@ import { type PoolAsked, poolMeant } from "./poolMeant.ts"
 import * as Room from "./room.ts"
 
 /**
- * How far from the foreseen end nine of ten jobs have ended, as a part of it (`docs/guides/how-many-agents.md`): before the pool was
- * used, when neighbours, outages and undeclared limits are unknown, and after a minute of calls, over which shares are averaged.
+ * The relative error of the end that nine of ten measured jobs did not exceed (`docs/guides/how-many-agents.md`). At first, neighbours,
+ * outages and limits that were not stated are unknown. After a minute of calls, shares are averages over that minute.
  */
 const errors = { first: 0.65, later: 0.2 } as const
 const learningMillis = 60_000
@@ -99,7 +99,7 @@ const agentsOf = (count: number, { calls, first, later }: AgentWork): Forecast.W
 /** A pool that limits nothing. */
 const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
 
-/** What the history says of a pool: nothing, where nothing counts the calls of agents. */
+/** What the history has of a pool. Without a history, no agents are promised and the pool is unused. */
 const seenIn = (history: AgentHistory | undefined, pool: string, asker: string | undefined, now: number) => ({
   promised: history?.promised(pool, asker, now) ?? 0,
   usedFor: history?.usedFor(pool, now) ?? 0

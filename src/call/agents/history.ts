@@ -19,7 +19,7 @@ const maxCalls = 100
 /** An agent without a call for this long has probably ended. */
 const idleMillis = 30_000
 
-/** After so long without a call, what was seen of a pool is no longer its present. */
+/** After this long without a call, earlier calls no longer show the present state of a pool. */
 const forgottenMillis = 300_000
 
 /** Sums over calls. */

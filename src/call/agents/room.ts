@@ -19,7 +19,7 @@ export interface SpendingQuestion {
   readonly remaining: ReadonlyArray<Forecast.Call>
 }
 
-/** The rooms, and what was assumed. */
+/** The caps and windows that limit the agents, and what was assumed. */
 export interface FoundRoom {
   readonly caps: ReadonlyArray<CapRoom>
   readonly assumptions: ReadonlyArray<string>

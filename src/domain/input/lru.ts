@@ -1,8 +1,8 @@
 /** Maps as caches of the most recently used entries. A map keeps the order of insertion, so an entry that is put again is last. */
 
 /**
- * Puts an entry last. Beyond `max` entries the first is removed, and `forgotten` is called with its value. Until the map is half full,
- * a known entry stays in its place: that costs a quarter, and whatever is in use is put last before anything is removed.
+ * Puts an entry last. Beyond `max` entries the first is removed, and `forgotten` is called with its value. While the map is at most half
+ * full, a known entry keeps its place, which takes a quarter of the time: an entry in use is put last before any entry is removed.
  */
 export const put = <K, V>(
   map: Map<K, V>,

@@ -27,7 +27,7 @@ const step = 0.01
 /** A movement of one step measures nothing, and only one of several steps replaces a size that is known already. */
 const firstMove = 1.5 * step
 const goodMove = 4.5 * step
-/** The same for costs, as multiples of what is in doubt. */
+/** A new size replaces a known one only if the cost is this many times what is in doubt. */
 const goodCost = 3
 /** Ends that differ by less than this are the same, because providers round them. */
 const minute = 60_000
