@@ -146,6 +146,12 @@ const whatOf = (event) => {
   return event.type === "retryDelayed" ? "by the retry budget" : event.reason;
 };
 
+// A section is hidden while it has nothing to show.
+const section = (name, id, rows, shown) => {
+  at(name).hidden = rows.length === 0;
+  if (rows.length > 0) at(id).replaceChildren(...shown(rows));
+};
+
 const show = (now) => {
   const running = now.pools.reduce((sum, pool) => sum + pool.inFlight, 0);
   const waiting = now.pools.flatMap((pool) => pool.waiting.map((waiter) => ({ ...waiter, pool: pool.name })));
@@ -160,20 +166,16 @@ const show = (now) => {
   at("waiting").replaceChildren(table([["agent"], ["for"], ["waited", true], ["expected", true], ["pool"]],
     waiting.map((waiter) => [waiter.agent, names[waiter.dimension] ?? "a free slot", time(waiter.waitedMillis),
       time(waiter.expectedMillis), placed(waiter.pool)[0]])) ?? none("No calls are waiting."));
-  at("windowed").hidden = now.windows.length === 0;
-  at("windows").replaceChildren(...now.windows.map(longWindow));
-  at("capped").hidden = now.caps.length === 0;
-  at("caps").replaceChildren(...now.caps.map(cap));
-  at("keyed").hidden = now.keys.length === 0;
-  at("keys").replaceChildren(...[table([["key"], ["dollars", true], ["calls", true], ["input", true], ["output", true], ["last", true]],
-    now.keys.map((key) => [key.name, cost(key), key.calls, key.inputTokens, key.outputTokens, clock(key.lastAt)])) ?? []].flat());
-  at("estimated").hidden = now.estimates.length === 0;
-  at("estimates").replaceChildren(...[table([["agent or kind"], ["pool"], ["bytes per token", true], ["answers", true], ["counted", true]],
-    now.estimates.map((one) => [one.kind ?? "all", placed(one.pool)[0], one.bytesPerToken.toFixed(1), one.answers, one.counted])) ?? []].flat());
+  section("windowed", "windows", now.windows, (windows) => windows.map(longWindow));
+  section("capped", "caps", now.caps, (caps) => caps.map(cap));
+  section("keyed", "keys", now.keys, (keys) => [table([["key"], ["dollars", true], ["calls", true], ["input", true], ["output", true], ["last", true]],
+    keys.map((key) => [key.name, cost(key), key.calls, key.inputTokens, key.outputTokens, clock(key.lastAt)]))]);
+  section("estimated", "estimates", now.estimates, (estimates) => [table([["agent or kind"], ["pool"], ["bytes per token", true], ["answers", true], ["counted", true]],
+    estimates.map((one) => [one.kind ?? "all", placed(one.pool)[0], one.bytesPerToken.toFixed(1), one.answers, one.counted]))]);
   at("agents").replaceChildren(table([["agent"], ["calls", true], ["input", true], ["output", true], ["dollars", true], ["refused", true], ["failed", true],
     ["last", true]], now.agents.map((agent) => [agent.name, agent.calls, agent.inputTokens, agent.outputTokens, cost(agent), agent.refused,
       agent.failed, clock(agent.lastAt)])) ?? none("No agents yet."));
-  at("hour").replaceChildren(...[hour(now.minutes, now.at)].flat());
+  at("hour").replaceChildren(...hour(now.minutes, now.at));
   at("events").replaceChildren(table([["when"], ["what"], ["concluded"], ["agent"], ["pool"], ["until", true]],
     now.events.map((event) => [clock(event.at), event.type, whatOf(event), event.agent ?? "", placed(event.pool)[0],
       event.until === undefined || event.until === null ? "-" : clock(event.until)])) ?? none("None yet."));
