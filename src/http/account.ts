@@ -17,7 +17,7 @@ const refusals = [401, 403]
 /** The headers that select an organisation or a project at OpenAI, for credentials with several. */
 const choiceHeaders = ["openai-organization", "openai-project"] as const
 
-/** Whose a request is: the host that it is sent to, and its credential, which is empty if it has none. */
+/** Identifies whose limits a request counts towards: the host that it is sent to, and its credential, empty if it has none. */
 export interface Identity {
   readonly host: string
   readonly credential: string

@@ -147,7 +147,7 @@ export class DrivenExchange<R extends ProviderResponse> implements Intake<R>, Ch
       this.chunks.push(chunk)
       if (!this.hasRoom(chunk.length)) this.passOn()
     }
-    // A body whose reader takes no more for now is not awaited.
+    // While the reader takes no more, the silence of the provider does not count.
     if (silence!.silentSince !== undefined) silence!.silentSince = this.parts.timer.now()
   }
 

@@ -28,7 +28,7 @@ export class FetchAnswer implements Outlet<FetchResponse> {
   private ended: { readonly thrown: { readonly error: unknown } | undefined } | undefined = undefined
   private isOver = false
 
-  /** `open` has all answers that can still end their calls. */
+  /** `open` is the set of all answers that can still be aborted, to which this one is added. */
   constructor(
     signal: AbortSignal | undefined,
     open: Set<FetchAnswer>,

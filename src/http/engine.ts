@@ -184,7 +184,7 @@ export const make = Effect.fnUntraced(function* (
 /** The account of a call. */
 interface CallAccount {
   readonly account: string
-  /** Whose its request is; undefined if the options set the account. */
+  /** The identity of its request; undefined if the options set the account. */
   readonly identity: Identity | undefined
   /** Where the call may go; none if its model has no places. */
   readonly targets: ReadonlyArray<Target>
@@ -239,7 +239,7 @@ const governed = <R extends ProviderResponse>(
   return opened(parts, planned, opening, restore)
 }
 
-/** What only requests have. To leave it out would cost more than to override it. */
+/** The fields of a description that a call does not have. Overriding them is faster than leaving them out. */
 const ofRequests = { binary: undefined, needsUsageRequest: undefined, requests: undefined }
 
 const callOf = (

@@ -141,7 +141,7 @@ const repeatable = async (init: FetchInit): Promise<FetchInit> => {
 /** A request as its address and options whose body can be sent more than once. */
 type Separated = readonly [url: string | URL, init: FetchInit]
 
-/** Splits a request. Most have nothing that must be read before. */
+/** Splits a request. The result is a promise if a body must be read first. */
 const separate = (input: FetchInput, given: FetchInit): Separated | Promise<Separated> =>
   isRequest(input) || (given.body != null && typeof given.body !== "string") ? read(input, given) : [input, given]
 
@@ -156,7 +156,7 @@ const read = async (input: FetchInput, given: FetchInit): Promise<Separated> => 
   return [input.url, { ...init, body: body as Uint8Array<ArrayBuffer> }]
 }
 
-/** The headers that are for us. */
+/** The headers that are meant for this library, and not for the provider. */
 const ownHeaders = ["x-floodgate-agent", placesHeader]
 
 /** The options with which a request is sent: the caller's, with the changed body, the credential of its place, and without our headers. */

@@ -232,7 +232,7 @@ export interface Target {
   readonly fields: Readonly<Record<string, unknown>>
   /** The account whose limits apply there. */
   readonly account: string
-  /** Whose the request is there; undefined if the place sets the account or a tier. */
+  /** The identity of the request there; undefined if the place sets the account or a tier. */
   readonly identity: Identity | undefined
 }
 

@@ -277,7 +277,7 @@ const resumesAt = (
   return wait === undefined ? undefined : now + wait
 }
 
-/** No rate limit asks for a longer wait: apart from the week, the longest window of a subscription has 5 hours. */
+/** No rate limit asks for a longer wait: the longest window of a subscription, apart from the weekly one, lasts 5 hours. */
 const maxRateLimitMillis = 6 * 3_600_000
 
 /** A provider may report a spend limit with the type of a rate limit. Only its wait of days shows what it is. */

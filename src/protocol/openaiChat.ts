@@ -106,7 +106,7 @@ const hasContent = (delta: object): boolean =>
       name !== "role" && value !== null && value !== "" && !(Array.isArray(value) && value.length === 0)
   )
 
-/** It runs for every event of a stream, so it makes one object and no list. */
+/** Adds a chunk to an answer. This runs for every event of a stream, so it creates one object and no array. */
 const step = (answer: Answer, chunk: Readonly<Record<string, unknown>>): Answer => {
   const error = errorIn(chunk)
   if (error !== undefined) return { ...answer, error }

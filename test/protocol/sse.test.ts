@@ -110,7 +110,7 @@ describe("sse", () => {
       { arbitrary: { runs: 2_000 } }
     )
 
-    it("reads bytes that are no UTF-8 in the same way, whatever arrives with them", () => {
+    it("reads bytes that are not UTF-8 in the same way, however they arrive", () => {
       const next = mulberry(31)
       const some = [0xff, 0xe2, 0x80, 0xc3, 0xa9, 0xf0, 0x9f, 0x61, 0x20]
       const line = () => Array.from({ length: 6 }, () => some[Math.floor(next() * some.length)]!)

@@ -76,7 +76,7 @@ type BillLabels = { readonly key: string; readonly rule: string; readonly model:
 
 const otherBills: BillLabels = { key: "other", rule: "other", model: "other" }
 
-/** The series of one kind of bill. One appears when it is counted. */
+/** The counters of one kind of bill. A counter enters the registry with its first update. */
 interface BillSeries {
   readonly input: Metric.Counter<number>
   readonly output: Metric.Counter<number>
@@ -102,7 +102,7 @@ const billSeries = (labels: BillLabels): BillSeries => {
 const spenderSeries = (agent: string): Metric.Counter<number> =>
   counterOf("floodgate_gateway_dollars", "What calls cost in dollars, by agent", { agent })
 
-/** The entry of a key, which is made if there is room for it. */
+/** Returns the entry of a key, and makes it if there is room. */
 const bounded = <A>(entries: Map<string, A>, key: string, max: number, make: () => A): A | undefined => {
   const known = entries.get(key)
   if (known !== undefined || entries.size >= max) return known
@@ -113,7 +113,7 @@ const bounded = <A>(entries: Map<string, A>, key: string, max: number, make: () 
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** The entry of a minute, which is the last one, or a new one. The oldest one is dropped. */
+/** Returns the entry of the current minute, and adds it if it is new. Only the last hour is kept. */
 const minuteOf = <A extends { readonly at: number }>(minutes: Array<A>, time: number, make: (at: number) => A): A => {
   const at = Math.floor(time / minute) * minute
   const last = minutes.at(-1)
@@ -214,7 +214,7 @@ export class Activity {
     this.minute().dollars += dollars ?? 0
     this.key(key, actual, dollars)
     const { context } = this
-    // Keys, models and agents come from requests, so beyond a number of series all further ones are one.
+    // Keys, models and agents come from requests, so the number of series is bounded, and all further ones share one.
     const billed = () => billSeries({ key, rule, model })
     const series = bounded(this.bills, `${key}\n${rule}\n${model}`, maxBilled, billed) ?? this.otherBills
     series.input.updateUnsafe(promptTokens(actual), context)

@@ -34,8 +34,8 @@ const reasoned = (thrown: unknown): Effect.Effect<AdviceResponse> =>
   thrown instanceof RangeError ? Effect.succeed(failed(400, thrown.message)) : Effect.die(thrown)
 
 /**
- * Answers a question about agents: with advice, or with a forecast if all of them start now. Advice counts what is left in the purses
- * around it.
+ * Answers a question about agents: with advice, or with a forecast if all of them start now. Advice respects what is left in the
+ * purses of its context.
  */
 export const answerTo = (
   what: "advice" | "forecast",

@@ -77,7 +77,7 @@ export const makeAuth = (
   hosts: ReadonlySet<string>
 ): ((request: IncomingMessage) => AuthResult) => {
   const isToken = token === undefined ? undefined : isSecret(token)
-  /** The last host that was let in. */
+  /** The last host that was accepted. Nearly all requests have the same one. */
   let known = ""
   const refusalOf = (request: IncomingMessage): Refusal | undefined => {
     const { host = "", origin } = request.headers

@@ -17,7 +17,7 @@ import * as Response from "./response.ts"
 import { makeRouter } from "./routes.ts"
 import * as Transport from "./transport.ts"
 
-/** What outlives a reload. */
+/** The parts that outlive a reload. */
 export interface LastingParts {
   readonly purses: CallerPurses
   readonly activity: Activity

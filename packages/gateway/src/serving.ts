@@ -89,7 +89,7 @@ const answering = (
   })
 }
 
-/** What serves all requests, whatever the options. */
+/** The parts that serve all requests and do not depend on the options. */
 export interface ServerParts {
   readonly current: () => Generation
   readonly isClosing: () => boolean
@@ -100,7 +100,7 @@ export interface ServerParts {
   readonly users: KeyUsers
 }
 
-/** A request that has been let in, or why not. */
+/** A request that was admitted, or the reason why it was refused. */
 interface Admitted extends AuthResult {
   /** Finds the credential that replaces the caller's key; undefined if the gateway has no keys. */
   readonly exchange: ((routed: Routed) => Credentials.Exchange) | undefined
