@@ -4,7 +4,7 @@
  */
 import { timingSafeEqual } from "node:crypto"
 import type { Refusal } from "floodgate/protocol"
-import { digestOf } from "./secrets.ts"
+import { sha256Of } from "./secrets.ts"
 
 /**
  * A key with which callers use the gateway. Two keys may have one name, so that a new key can replace an old one.
@@ -72,7 +72,7 @@ export const makeKeyring = (keys: ReadonlyArray<Key>): Keyring => {
       const [first, ...more] = sent
       if (first === undefined) return deny("missing")
       if (more.length > 0) return deny("several")
-      const digest = digestOf(first)
+      const digest = sha256Of(first)
       let found: (typeof known)[number] | undefined
       // Every key is compared, and each in constant time, so the time of an answer does not depend on which key is nearest.
       for (const each of known) if (timingSafeEqual(each.digest, digest)) found = each
