@@ -203,9 +203,6 @@ export const saying =
   (node) =>
     node.getText() === text || (ts.isPropertyAccessExpression(node) && node.name.text === text)
 
-/** An assignment to a member. */
-export const assigning = (member: string): Where => operating("=", saying(member))
-
 /** A part of such an operation or call. */
 export const partOf =
   (where: Where): Where =>
