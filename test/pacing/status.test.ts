@@ -78,6 +78,14 @@ describe("what is known of the limits", () => {
     assert.deepStrictEqual(knownOf(law, 5_000), [...stated, named])
   })
 
+  it("does not call the user's share of a limit that headers named a stated limit", () => {
+    const limits = { tokens: { share: 0.5 } }
+    const law = Law.make(Rules.resolve(limits), Rules.shares(limits), 0)
+    Law.observe(law, Law.take(law, charge, 1_000), reading(100, 5_000), 1_200)
+    assert.isDefined(law.caps.tokens)
+    assert.deepStrictEqual(knownOf(law, 5_000), [figure({ value: 100, from: "headers", ageMillis: 4_000 })])
+  })
+
   it("names headers as the source of a share that they measured, and rejections once they have cut it", () => {
     const law = pool({}, undefined)
     const call = (at: number, remaining?: number): void => {

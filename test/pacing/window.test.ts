@@ -374,6 +374,27 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(pool.window.size, Infinity)
     })
 
+    it("is found from calls that fail within two seconds, to the millisecond", () => {
+      for (const [after, size] of [
+        [2_000, 10],
+        [2_001, Infinity]
+      ] as const) {
+        const pool = poolOf(Law, {})
+        const calls = Array.from({ length: 15 }, () => Law.take(pool, whole(100), 1_000))
+        for (const call of calls.slice(10)) fail(Law, pool, call, 1_000 + after)
+        assert.strictEqual(pool.window.size, size)
+      }
+    })
+
+    it("leaves no evidence of an outage: the next failure below it is judged as the first one", () => {
+      const pool = poolOf(Law, {})
+      const calls = sent(pool, 15)
+      failAll(pool, calls, [10, 11, 12, 13, 14])
+      for (const call of calls.slice(0, 10)) Law.release(pool, call, {}, 1_300)
+      assert.strictEqual(fail(Law, pool, send(Law, pool, 1_400), 1_450), "isolated")
+      assert.strictEqual(pool.window.size, 10)
+    })
+
     it("is not assumed if calls fail late, because a full server refuses calls at once", () => {
       const pool = poolOf(Law, {})
       failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14], 31_000)
