@@ -30,6 +30,14 @@ const folder = Effect.acquireRelease(
   (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
 )
 
+/** Lets the advice of all sessions expire. */
+const expire = (shared: string): void => {
+  for (const name of readdirSync(shared)) {
+    const file = Path.join(shared, name)
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), until: Date.now() - 1 }))
+  }
+}
+
 const run = (env: Record<string, string>, session = "s1", ...args: ReadonlyArray<string>) =>
   Effect.promise(async () => {
     const child = spawn(process.execPath, [hook, ...args], { env: { PATH: process.env["PATH"] ?? "", ...env } })
@@ -62,11 +70,7 @@ describe("the hook for Claude Code", () => {
         /^No more agents help now, because tokens are the limit.*Wait for \d+ s/
       )
       // None has started under that advice, so one does under the next.
-      const state = env.TMPDIR
-      for (const name of readdirSync(state)) {
-        const file = Path.join(state, name)
-        writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), until: 0 }))
-      }
+      expire(env.TMPDIR)
       assert.isUndefined((yield* run(env, "s2", "--wait")).output?.["permissionDecision"])
       assert.strictEqual((yield* run(env, "s2", "--wait")).output?.["permissionDecision"], "deny")
       const told = yield* run(env, "s2")
@@ -99,9 +103,7 @@ describe("the hook for Claude Code", () => {
         reason,
         /^\d+ more have just started, and no further one would help\. Wait for \d+ s or until one ends/
       )
-      const [file] = readdirSync(shared)
-      const advice = Path.join(shared, file!)
-      writeFileSync(advice, JSON.stringify({ ...JSON.parse(readFileSync(advice, "utf8")), until: Date.now() - 1 }))
+      expire(shared)
       assert.strictEqual(yield* startedOf, agents)
     })
   )
