@@ -539,16 +539,14 @@ const checkCall = Input.options<CallOptions>({
 /** Loads the SDK's adapter only when the layer is built, because everything else must work without the SDK. */
 const overSdk = <E>(
   operation: string,
-  { accounting, countPrompts, learned, prices, retry, windows }: Governor.Options,
+  options: Governor.Options,
   adapted: (adapter: typeof Anthropic) => Layer.Layer<LlmProvider.LlmProvider, E>
 ): Layer.Layer<LlmClient, E | SdkMissing, TokenBudget> => {
   const adapter = Effect.tryPromise({
     try: () => import("./adapters/anthropic/provider.ts"),
     catch: (cause) => new SdkMissing({ operation, cause })
   })
-  return layerProvider({ accounting, countPrompts, learned, prices, retry, windows }).pipe(
-    Layer.provide(Layer.unwrap(Effect.map(adapter, adapted)))
-  )
+  return layerProvider(options).pipe(Layer.provide(Layer.unwrap(Effect.map(adapter, adapted))))
 }
 
 /**
@@ -575,8 +573,8 @@ export const layer = (
   options: Anthropic.Options & Governor.Options
 ): Layer.Layer<LlmClient, SdkMissing, TokenBudget> => {
   check("LlmClient.layer", checkLayer, options)
-  const { apiKey, baseUrl, idleTimeout, timeout } = options
-  return overSdk("LlmClient.layer", options, (adapter) => adapter.layer({ apiKey, baseUrl, idleTimeout, timeout }))
+  const { apiKey, baseUrl, idleTimeout, timeout, ...governing } = options
+  return overSdk("LlmClient.layer", governing, (adapter) => adapter.layer({ apiKey, baseUrl, idleTimeout, timeout }))
 }
 
 /**
@@ -610,8 +608,8 @@ export const layerConfig = (
   options: Omit<Anthropic.Options, "apiKey" | "baseUrl"> & Governor.Options = {}
 ): Layer.Layer<LlmClient, Config.ConfigError | SdkMissing, TokenBudget> => {
   check("LlmClient.layerConfig", checkLayerConfig, options)
-  const { idleTimeout, timeout } = options
-  return overSdk("LlmClient.layerConfig", options, (adapter) => adapter.layerConfig({ idleTimeout, timeout }))
+  const { idleTimeout, timeout, ...governing } = options
+  return overSdk("LlmClient.layerConfig", governing, (adapter) => adapter.layerConfig({ idleTimeout, timeout }))
 }
 
 // -----------------------------------------------------------------------------
