@@ -3,6 +3,7 @@
  * further fields of the body. Nothing is translated between protocols.
  */
 import * as Redacted from "effect/Redacted"
+import { baseUrl } from "../domain/input/baseUrl.ts"
 import * as Input from "../domain/input/checks.ts"
 import * as PriceTable from "../domain/prices.ts"
 import type { CallPlace, CallPlaces } from "../call/places/models.ts"
@@ -25,10 +26,10 @@ import type { BodyChange, HttpCall, HttpPlace, Target } from "./models.ts"
 // Checks
 // -----------------------------------------------------------------------------
 
-const address = Input.that("a URL such as https://api.openai.com/v1", (value) => {
-  const url = typeof value === "string" ? URL.parse(value) : null
-  return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.hash === ""
-})
+const address = Input.that(
+  "a URL such as https://api.openai.com/v1",
+  (value) => typeof value === "string" && baseUrl(value, "query") !== undefined
+)
 
 const key = Input.secret("a key", (value) => {
   if (value === null) return true

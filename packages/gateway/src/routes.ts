@@ -2,7 +2,7 @@
  * Finds the upstream of a request, and its path there. A caller can never choose the host.
  */
 import type { HeaderReader, Protocol } from "floodgate/protocol"
-import { Engine, type Match, matches, pathOf, Lru } from "floodgate/internal"
+import { baseUrl, Engine, type Match, matches, pathOf, Lru } from "floodgate/internal"
 
 /** A provider to which requests are passed on. */
 export interface Upstream {
@@ -33,10 +33,8 @@ export interface NoRoute extends Pick<Routed, "protocol"> {
 
 /** The upstream at an address; undefined unless that is an HTTP URL with only a host and a path. */
 export const upstreamOf = (name: string, address: string): Upstream | undefined => {
-  const url = URL.parse(address)
-  if (url === null || !/^https?:$/.test(url.protocol)) return undefined
-  if (`${url.username}${url.password}${url.search}${url.hash}` !== "") return undefined
-  return { name, origin: url.origin, base: url.pathname.replace(/\/+$/, "") }
+  const url = baseUrl(address)
+  return url && { name, origin: url.origin, base: url.pathname.replace(/\/+$/, "") }
 }
 
 /** The name of the upstream for each provider's name in a protocol. */

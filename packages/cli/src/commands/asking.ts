@@ -12,7 +12,17 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
-import { advise, AdviceFigures, at, foretold, isRecord, parseJson, plainAdvice, Words } from "floodgate/internal"
+import {
+  advise,
+  AdviceFigures,
+  at,
+  baseUrl,
+  foretold,
+  isRecord,
+  parseJson,
+  plainAdvice,
+  Words
+} from "floodgate/internal"
 import type * as Limits from "floodgate/Limits"
 import { Scenario } from "../lab/index.ts"
 import { innermost } from "./errors.ts"
@@ -37,11 +47,7 @@ export interface AdviceSource {
 const usualAddress = "http://127.0.0.1:8788"
 const expected = `an address such as ${usualAddress}`
 
-/** A URL with a password cannot be requested, and errors would quote it. */
-const isAddress = (text: string): boolean => {
-  const url = URL.parse(text)
-  return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === ""
-}
+const isAddress = (text: string): boolean => baseUrl(text) !== undefined
 
 /** The flag for the gateway to ask. */
 export const gatewayFlag = Flag.String("gateway").pipe(

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import { baseUrl as baseUrlOf } from "floodgate/internal"
 import type { ProviderServer } from "floodgate/testing/server"
 import type * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
@@ -97,14 +98,13 @@ export const credentials = Effect.gen(function* () {
       "ANTHROPIC_API_KEY contains white space or other characters that keys never contain: copy only the key"
     )
   }
-  const address = URL.parse(baseUrl)
-  if (!/^https?:$/.test(address?.protocol ?? "")) {
+  if (!/^https?:$/.test(URL.parse(baseUrl)?.protocol ?? "")) {
     return yield* Exit.failure(
       "usage",
       "ANTHROPIC_BASE_URL is not an address: set it to one such as https://api.anthropic.com, or unset it"
     )
   }
-  if (`${address!.username}${address!.password}${address!.search}${address!.hash}` !== "") {
+  if (baseUrlOf(baseUrl) === undefined) {
     return yield* Exit.failure(
       "usage",
       `ANTHROPIC_BASE_URL has more than ${Redis.shown(baseUrl)}: no request can be sent to an address with a user, a password or a query; the key goes into ANTHROPIC_API_KEY`
