@@ -32,9 +32,11 @@
  * @since 0.1.0
  */
 import * as Layer from "effect/Layer"
+import { ledgers } from "./sharing/ledgers.ts"
 import { checks, type Options, type StoreSettings, type Store } from "./sharing/models.ts"
-import { SharedPort } from "./sharing/shared.ts"
+import { pools } from "./sharing/pools.ts"
 import { BudgetStore } from "./sharing/port.ts"
+import { SharedPort } from "./sharing/shared.ts"
 import { check, millisOf, options as optionsOf, store as isStore } from "./domain/input/checks.ts"
 
 export { type Options, type Store, type Stored, StoreError } from "./sharing/models.ts"
@@ -79,5 +81,9 @@ export const layer = (store: Store, options: Options = {}): Layer.Layer<never> =
     timeoutMillis: millisOf(timeout),
     name
   }
-  return Layer.succeed(BudgetStore, { ...store, open: (kind, options) => new SharedPort(kind, options, settings) })
+  return Layer.succeed(BudgetStore, {
+    ...store,
+    openPool: (options) => new SharedPort(pools, options, settings),
+    openLedger: (options) => new SharedPort(ledgers, options, settings)
+  })
 }

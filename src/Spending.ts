@@ -58,8 +58,7 @@ import { dollars } from "./domain/words.ts"
 import type { Kept } from "./domain/spending/ledger.ts"
 import { type Cap, check as checkCap, inUnits, type Purse, Purses } from "./domain/spending/models.ts"
 import { RunningLedger } from "./call/ledger.ts"
-import { local } from "./sharing/ledger.ts"
-import { ledgers } from "./sharing/ledgers.ts"
+import { copy, local } from "./sharing/ledger.ts"
 import { LocalPort } from "./sharing/local.ts"
 import { BudgetStore, opener } from "./sharing/port.ts"
 
@@ -238,7 +237,7 @@ export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
     open: () => {
       const now = () => ledger.clock.currentTimeMillisUnsafe()
       // A waiting call goes on when another one ends, so nothing is done at a time.
-      return new LocalPort(ledgers, "here", local(inUnits(cap), "here", kept), now, () => () => {})
+      return new LocalPort(copy, "here", local(inUnits(cap), "here", kept), now, () => () => {})
     },
     kept: undefined,
     changed: changed && harmless(changed)
@@ -319,7 +318,7 @@ export const open = Effect.fnUntraced(function* (
   const ledger = new RunningLedger({
     name,
     key,
-    open: (called) => sharing.open(ledgers, { ...own, name: key, config: inUnits(cap), ...called }),
+    open: (called) => sharing.openLedger({ ...own, name: key, config: inUnits(cap), ...called }),
     kept,
     changed: changed && harmless(changed)
   })

@@ -3,7 +3,6 @@ import type * as Clock from "effect/Clock"
 import * as Memory from "../pacing/memory.ts"
 import { LocalPort } from "../sharing/local.ts"
 import type { After, Port, PortOptions, Sharing } from "../sharing/port.ts"
-import { pools } from "../sharing/pools.ts"
 import * as State from "../sharing/state.ts"
 import type { Event } from "../Events.ts"
 import { monotonic } from "../domain/input/clock.ts"
@@ -49,9 +48,9 @@ export const portOf = (
 ): Port => {
   const rules = Rules.resolve(limits, rested?.counting)
   const config = { rules, shares: Rules.shares(limits), concurrency }
-  if (sharing !== undefined) return sharing.open(pools, { name, id, config, clock, after, ...called })
+  if (sharing !== undefined) return sharing.openPool({ name, id, config, clock, after, ...called })
   const now = monotonic(clock)
   const state = State.make(config, now(), id)
   if (rested !== undefined) Memory.resume(state.law, rested.rest, now())
-  return new LocalPort(pools, id, state, now, after)
+  return new LocalPort(State.copy, id, state, now, after)
 }

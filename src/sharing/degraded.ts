@@ -37,7 +37,7 @@ export class DegradedPort<S extends Shared> implements Home<S> {
     this.kind = kind
     this.id = id
     this.began = began
-    this.local = new LocalPort(kind, id, began, now, after)
+    this.local = new LocalPort(kind.copy, id, began, now, after)
   }
 
   get state(): S {

@@ -3,7 +3,6 @@ import * as Effect from "effect/Effect"
 import * as MutableRef from "effect/MutableRef"
 import * as Ref from "effect/Ref"
 import type { After, Decided, QueueDecision, Done, Port, StateStep } from "./port.ts"
-import type { Kind } from "./kind.ts"
 import type * as State from "./state.ts"
 import type { Shared } from "./state.ts"
 
@@ -17,11 +16,11 @@ export class LocalPort<S extends Shared = State.PoolState> implements Port<S> {
   readonly now: () => number
   private readonly after: After
   private readonly ref: Ref.Ref<S>
-  private readonly kind: Pick<Kind<S>, "copy">
+  private readonly copy: (state: S) => S
   private timer: { readonly at: number; readonly cancel: () => void } | undefined = undefined
 
-  constructor(kind: Pick<Kind<S>, "copy">, id: string, state: S, now: () => number, after: After) {
-    this.kind = kind
+  constructor(copy: (state: S) => S, id: string, state: S, now: () => number, after: After) {
+    this.copy = copy
     this.id = id
     this.now = now
     this.after = after
@@ -50,7 +49,7 @@ export class LocalPort<S extends Shared = State.PoolState> implements Port<S> {
 
   /** `Ref.modify`, but without making an effect for each call. */
   private modify<A>(step: QueueDecision<A & Decided, S> | StateStep<A, S>): A {
-    const draft = this.kind.copy(this.state)
+    const draft = this.copy(this.state)
     const answer = step(draft, this.now(), this.batch)
     MutableRef.set(this.ref.ref, draft)
     return answer

@@ -14,8 +14,8 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { Blocked } from "../admission/blocked.ts"
 import type { Store } from "./models.ts"
-import type { Kind } from "./kind.ts"
-import type { Config, PoolState, Shared } from "./state.ts"
+import type { LedgerState } from "./ledger.ts"
+import type { Config, PoolState } from "./state.ts"
 
 /** Changes only the draft. */
 export type StateStep<A, S = PoolState> = (draft: S, now: number) => A
@@ -101,9 +101,13 @@ export const opener: Effect.Effect<Pick<PortOptions, "id" | "clock" | "after">, 
   }
 )
 
-/** A store, and how to open a port to it. */
+/**
+ * A store, and how to open a port to a pool or a ledger in it. The layer of the store brings the code of shared states, so a
+ * program without a store does not load it.
+ */
 export interface Sharing extends Store {
-  readonly open: <S extends Shared>(kind: Kind<S>, options: PortOptions<S["config"]>) => Port<S>
+  readonly openPool: (options: PortOptions) => Port
+  readonly openLedger: (options: PortOptions<LedgerState["config"]>) => Port<LedgerState>
 }
 
 /** The store that a budget shares with other processes. Without one, the budget is kept in the memory of this process. */
