@@ -26,8 +26,14 @@ const invalidValue = ({ expected, kind, option, value }: CliError.InvalidValue):
     : `${name}: unknown value ${quoted(value)}${meant([near])}`
 }
 
-/** An error of an invocation in one sentence, worded as the library's own. */
-export const sentenceOf = (error: CliError.CliError): string => {
+/** The errors of an invocation, each in one sentence, worded as the library's own. */
+export const sentencesOf = (errors: ReadonlyArray<CliError.CliError>): ReadonlyArray<string> => {
+  // The value after an unknown flag is taken for a command, too.
+  const hasUnknownFlag = errors.some(({ _tag }) => _tag === "UnrecognizedOption")
+  return errors.filter(({ _tag }) => !hasUnknownFlag || _tag !== "UnknownSubcommand").map(sentenceOf)
+}
+
+const sentenceOf = (error: CliError.CliError): string => {
   switch (error._tag) {
     case "UnrecognizedOption":
       return `unknown flag "${error.option}"${meant(error.suggestions)}`

@@ -6,7 +6,7 @@ import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { sentenceOf } from "./errors.ts"
+import { sentencesOf } from "./errors.ts"
 import * as Exit from "./exit.ts"
 import * as Print from "./print.ts"
 import { hung, wrapLine } from "./text.ts"
@@ -138,7 +138,7 @@ export const presenter: CliOutput.Presenter = {
         return yield* Console.log([text.trimEnd(), ...lists].join("\n\n"))
       }
       case "InvalidInvocation": {
-        const lines = event.errors.map((error) => `floodgate: ${sentenceOf(error)}`)
+        const lines = sentencesOf(event.errors).map((sentence) => `floodgate: ${sentence}`)
         return yield* Print.err([...lines, `See ${event.commandPath.join(" ")} --help`].join("\n"))
       }
       case "Version":

@@ -73,6 +73,10 @@ describe("floodgate", () => {
     [["run", "docs"], /--prompt TEXT or --prompt-file FILE/],
     [["run", "docs", "--prompt", "x", "--prompt-file", "y"], /not both/],
     [["run", "docs", "--agentz", "3"], /^floodgate: unknown flag "--agentz": did you mean "--agents"\?\n/],
+    [
+      ["gateway", "--confg", "x"],
+      /^floodgate: unknown flag "--confg": did you mean "--config"\?\nSee floodgate gateway --help/
+    ],
     [["run", "docs", "--prompt", "x", "--agents", "1.5"], /--agents: expected a whole number above 0, got "1\.5"\n/],
     [["run", "docs", "--prompt", "x", "--agents"], /--agents needs a value: <n>\n/],
     [["run", "docs", "--prompt", "x", "--burst", "10"], /--burst: expected a limit on tokens beside it, got "10"\n/],
