@@ -16,29 +16,35 @@ interface Otherwise {
   readonly mayBeOutage: boolean
 }
 
-/** Learns from a rejection or a failure. True if a limit of calls in flight explains it, because the call was an attempt to grow. */
+/**
+ * Learns from a rejection or a failure. Returns whether the call was an attempt to grow, and then whether a limit of calls in flight
+ * explains it, so that it is evidence of nothing else.
+ */
 export const judge = (
   pacer: Pacer,
   admission: Admission,
   { hasRoom, mayBeOutage, random }: Otherwise,
   now: number
-): boolean => {
+): "no attempt" | "attempt" | "explained" => {
   const { gate, window } = pacer
   const inFlight = Window.othersAt(admission, pacer.refused - 1) + 1
   pacer.window = Window.noted(window, admission, pacer.refused - 1, now)
-  if (admission.at <= gate.fence) return false
-  if (Window.isAttempt(window, inFlight, now)) {
-    pacer.window = Window.attempted(pacer.window, now, verdictMillis(pacer))
-    if (pacer.window.sure === undefined && (isUnknown(pacer) || hasRoom)) acquit(pacer, now)
-    // It says nothing else, unless an empty bucket is as likely, or more was accepted than had been claimed.
-    return window.refutedAt === undefined && (isUnknown(pacer) || hasRoom)
-  }
+  if (admission.at <= gate.fence) return "no attempt"
+  if (Window.isAttempt(window, inFlight, now)) return judgeAttempt(pacer, isUnknown(pacer) || hasRoom, now)
   const isSuspect = window.size < Infinity || !(isUnknown(pacer) || mayBeOutage)
   if (gate.misses < 2 && isSuspect) {
     const rates = { random, score: alarmScore(pacer), pending: pendingCalls(pacer) }
     pacer.window = Window.rejected(pacer.window, { inFlight, crowded: admission.crowded }, rates)
   }
-  return false
+  return "no attempt"
+}
+
+/** An attempt to grow was rejected or failed. `isClear` says that an empty bucket is less likely than a full server. */
+const judgeAttempt = (pacer: Pacer, isClear: boolean, now: number): "attempt" | "explained" => {
+  pacer.window = Window.attempted(pacer.window, now, verdictMillis(pacer))
+  if (pacer.window.sure === undefined && isClear) acquit(pacer, now)
+  // If more was accepted than had been claimed, that was an empty bucket.
+  return isClear && pacer.window.refutedAt === undefined ? "explained" : "attempt"
 }
 
 /** While no limit is known, two calls that found as many in flight are enough, at odds of 150 to 1. */

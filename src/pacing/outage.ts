@@ -67,8 +67,8 @@ const quickMillis = 2_000
 const isFull = (pacer: Pacer, admission: Admission, now: number): boolean => {
   if (now - admission.at > quickMillis) return false
   const otherwise = { hasRoom: true, mayBeOutage: true, random: pacer.randomOverload }
-  const isAttempt = Full.judge(pacer, admission, otherwise, now)
-  const isKnown = isAttempt || (pacer.window.size < Infinity && admission.at <= pacer.gate.fence)
+  const full = Full.judge(pacer, admission, otherwise, now)
+  const isKnown = full === "explained" || (pacer.window.size < Infinity && admission.at <= pacer.gate.fence)
   if (!isKnown && !Full.explainsFailures(pacer, admission, pacer.outageTest.score)) return false
   pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)
   pacer.outageTest = { ...pacer.outageTest, score: 0 }

@@ -77,15 +77,16 @@ const judgeByTests = (
   now: number
 ): Verdict => {
   const hasRoom = readings !== undefined && haveRoom(pacer, admission, readings)
-  const isAttempt = Full.judge(pacer, admission, { hasRoom, mayBeOutage: false, random: pacer.random }, now)
+  const full = Full.judge(pacer, admission, { hasRoom, mayBeOutage: false, random: pacer.random }, now)
   if (pacer.opening !== undefined) hold(pacer, now)
-  if (isAttempt || admission.at <= pacer.gate.fence) return "exhausted"
+  if (full === "explained" || admission.at <= pacer.gate.fence) return "exhausted"
   const score = scoreOf(pacer, admission, hasRoom)
   if (Full.explains(pacer, score)) {
     Full.claim(pacer, now)
     return "exhausted"
   }
-  if (score < threshold(pacer) + (hasRoom ? roomScore : 0)) return "isolated"
+  // The pool risked the rejection of an attempt to grow, so it does not count against the call.
+  if (score < threshold(pacer) + (hasRoom ? roomScore : 0)) return full === "attempt" ? "exhausted" : "isolated"
   blame(pacer, admission, retryAfter, readings, now)
   return "exhausted"
 }

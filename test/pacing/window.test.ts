@@ -1,6 +1,7 @@
 /** The in-flight window: learning a limit of calls in flight that the provider does not name. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Window from "../../src/pacing/window.ts"
+import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
 import { whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
@@ -307,6 +308,21 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(pool.window.size, 10, order.join())
       assert.strictEqual(pool.inFlight, 10)
     }
+  })
+
+  it("is tested by an attempt to grow that never counts against its call, also beside a known bucket", () => {
+    // Regression: beside a known limit, an attempt used up one of its call's five attempts, and calls were lost.
+    const pool = poolOf(Law, {})
+    const calls = Array.from({ length: 15 }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
+    for (let i = 10; i < calls.length; i++) reject(Law, pool, calls[i]!, 1_200 + i)
+    assert.strictEqual(pool.window.size, 10)
+    Law.resize(pool, Rules.resolve({ tokens: { perSecond: 10_000, burst: 10_000 } }), {}, 1_300)
+    const attempt = send(Law, pool, 2_000, 100)
+    assert.strictEqual(pool.inFlight, 11)
+    assert.strictEqual(reject(Law, pool, attempt, attempt.at + 50), "exhausted")
+    assert.strictEqual(pool.window.size, 10)
+    answer(Law, pool, calls[0]!, attempt.at + 60)
+    assert.strictEqual(send(Law, pool, attempt.at + 70, 100).at, attempt.at + 70, "and nobody else waits")
   })
 
   it("is not claimed from random rejections at different numbers in flight", () => {
