@@ -11,64 +11,101 @@
  */
 import * as Heap from "./heap.ts"
 
-/** What the queue needs to know of a call. The fields marked "queue" belong to the queue and begin as {@link unqueued}. */
-export interface Queued {
+/** A call that can stand in a queue. The fields from `flow` on belong to the queue. */
+export class Queued {
   readonly agent: string
   readonly priority: number
   /** Share of service relative to other agents, > 0. */
   readonly weight: number
-  /** What serving it costs, above 0, in the same unit for all entries. */
+  /** What serving it costs, above 0 while it waits, in the same unit for all entries. */
   cost: number
-  /** queue: where it stands; undefined if it does not wait. */
-  flow: Flow<this> | undefined
-  /** queue */
-  previous: this | undefined
-  /** queue */
-  next: this | undefined
-  /** queue: the rank of its flow when it was served, -1 until then. */
-  rank: number
-  /** queue: by how much serving it advanced virtual time. */
-  moved: number
-  /** queue: the weight of all agents that waited when it was served. */
-  among: number
+  /** Where it stands; undefined if it does not wait. */
+  flow: Flow<this> | undefined = undefined
+  previous: this | undefined = undefined
+  next: this | undefined = undefined
+  /** The rank of its flow when it was served, -1 until then. */
+  rank = -1
+  /** By how much serving it advanced virtual time. */
+  moved = 0
+  /** The weight of all agents that waited when it was served. */
+  among = 0
+
+  constructor({ agent, priority, weight }: Pick<Queued, "agent" | "priority" | "weight">, cost: number) {
+    this.agent = agent
+    this.priority = priority
+    this.weight = weight
+    this.cost = cost
+  }
 }
 
-/** The queue's fields of a call that has not stood in a queue. */
-export const unqueued = { flow: undefined, previous: undefined, next: undefined, rank: -1, moved: 0, among: 0 } as const
-
 /** One agent's entries of one priority. */
-export interface Flow<E> extends Heap.Item {
+export class Flow<E> implements Heap.Item {
   readonly agent: string
   readonly level: Level<E>
-  head: E | undefined
-  tail: E | undefined
-  size: number
+  head: E | undefined = undefined
+  tail: E | undefined = undefined
+  size = 0
   /** What it adds to its level's weight: the weight of the entry that was pushed when it was empty. */
-  weight: number
+  weight = 0
   /** The start tag of its head, or of the next entry if it is empty. */
   start: number
   /** The order of arrival, which breaks ties between tags. */
-  rank: number
+  rank = 0
   /** A correction of the tag, made at the next service; negative if the agent was charged too much. */
-  owed: number
+  owed = 0
   /** Whether its last entry was served, and none was pushed since. */
-  isServed: boolean
+  isServed = false
+  place = -1
+
+  constructor(agent: string, level: Level<E>) {
+    this.agent = agent
+    this.level = level
+    this.start = level.startOf(undefined)
+  }
 }
 
 /** All flows of one priority. */
-interface Level<E> extends Heap.Item {
+class Level<E> implements Heap.Item {
   readonly priority: number
-  readonly flows: Map<string, Flow<E>>
+  readonly flows = new Map<string, Flow<E>>()
   /** The flows that are not empty, by (start, rank). */
-  readonly heap: Array<Flow<E>>
+  readonly heap: Array<Flow<E>> = []
   /** The sum of their weights. */
-  weight: number
+  weight = 0
   /** Virtual time, as if every service had used its whole cost. */
-  virtual: number
-  /** How much less they used. A new flow starts at `virtual - refunded`. */
-  refunded: number
+  virtual = 0
+  /** How much less they used. */
+  refunded = 0
   /** Empty flows are swept at this number of flows: twice those that had to stay, so that sweeping costs O(1) per call. */
-  sweepAt: number
+  private sweepAt = firstSweep
+  place = -1
+
+  constructor(priority: number) {
+    this.priority = priority
+  }
+
+  /** The start tag of an agent that does not wait: virtual time, if the agent is new. */
+  startOf(flow: Flow<E> | undefined): number {
+    return flow === undefined ? this.virtual - this.refunded : flow.start + flow.owed
+  }
+
+  flowOf(agent: string): Flow<E> {
+    const found = this.flows.get(agent)
+    if (found !== undefined) return found
+    if (this.flows.size >= this.sweepAt) this.sweep()
+    const flow = new Flow(agent, this)
+    this.flows.set(agent, flow)
+    return flow
+  }
+
+  /** Forgets the empty flows that all others have caught up with. */
+  private sweep(): void {
+    const now = this.heap[0]?.start ?? this.startOf(undefined)
+    for (const flow of this.flows.values()) {
+      if (flow.size === 0 && flow.start <= now) this.flows.delete(flow.agent)
+    }
+    this.sweepAt = Math.max(firstSweep, 2 * this.flows.size)
+  }
 }
 
 /** The weight of one agent in the average of those that come back. */
@@ -108,10 +145,6 @@ const byPriority = <E>(a: Level<E>, b: Level<E>): boolean => a.priority > b.prio
 const stepOf = (entry: { readonly cost: number; readonly weight: number }): number =>
   Math.min(entry.cost / entry.weight, maxStep)
 
-/** The start tag of an agent that does not wait: virtual time, if the agent is new. */
-const startOf = <E>(level: Level<E>, flow: Flow<E> | undefined): number =>
-  flow === undefined ? level.virtual - level.refunded : flow.start + flow.owed
-
 export class FairQueue<E extends Queued> {
   size = 0
   /** The weight of all agents that wait. */
@@ -128,7 +161,7 @@ export class FairQueue<E extends Queued> {
   /** Adds an entry behind its agent's other entries, or before them. */
   push(entry: E, front = false): void {
     const level = this.levelOf(entry.priority)
-    const flow = this.flowOf(level, entry.agent)
+    const flow = level.flowOf(entry.agent)
     if (flow.size === 0) {
       if (flow.isServed) this.returning += returnWeight
       flow.isServed = false
@@ -239,7 +272,7 @@ export class FairQueue<E extends Queued> {
       Heap.push(cursors, { start, rank, owed, entry, flowAt: place, place: -1 }, byTag)
     }
     if (newcomer !== undefined && isIdle(own)) {
-      const start = Math.max(startOf(level, own), level.heap[0]!.start)
+      const start = Math.max(level.startOf(own), level.heap[0]!.start)
       Heap.push(cursors, { start, rank: ranks++, owed: 0, entry: undefined, flowAt: -1, place: -1 }, byTag)
     }
     visit(0)
@@ -270,39 +303,9 @@ export class FairQueue<E extends Queued> {
   private levelOf(priority: number): Level<E> {
     const found = this.levels.get(priority)
     if (found !== undefined) return found
-    const level: Level<E> = {
-      priority,
-      flows: new Map(),
-      heap: [],
-      weight: 0,
-      virtual: 0,
-      refunded: 0,
-      sweepAt: firstSweep,
-      place: -1
-    }
+    const level = new Level<E>(priority)
     this.levels.set(priority, level)
     return level
-  }
-
-  private flowOf(level: Level<E>, agent: string): Flow<E> {
-    const found = level.flows.get(agent)
-    if (found !== undefined) return found
-    if (level.flows.size >= level.sweepAt) sweep(level)
-    const flow: Flow<E> = {
-      agent,
-      level,
-      head: undefined,
-      tail: undefined,
-      size: 0,
-      weight: 0,
-      start: startOf(level, undefined),
-      rank: 0,
-      owed: 0,
-      isServed: false,
-      place: -1
-    }
-    level.flows.set(agent, flow)
-    return flow
   }
 
   private link(flow: Flow<E>, entry: E, front: boolean): void {
@@ -343,12 +346,3 @@ export class FairQueue<E extends Queued> {
 }
 
 const isIdle = (flow: { readonly size: number } | undefined): boolean => flow === undefined || flow.size === 0
-
-/** Forgets the empty flows that all others have caught up with. */
-const sweep = <E extends Queued>(level: Level<E>): void => {
-  const now = level.heap[0]?.start ?? level.virtual - level.refunded
-  for (const flow of level.flows.values()) {
-    if (flow.size === 0 && flow.start <= now) level.flows.delete(flow.agent)
-  }
-  level.sweepAt = Math.max(firstSweep, 2 * level.flows.size)
-}

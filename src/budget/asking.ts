@@ -30,7 +30,8 @@ export const mayAsk = ({ isFor }: Ask, context: Context.Context<never>): boolean
 
 /** Sleeps until the call is admitted or refused. If it is interrupted, the call must leave. */
 export const awaited = (entry: Entry, context: Context.Context<never>): Effect.Effect<Entry, BudgetError> => {
-  const { maxWait, pool, resolution } = entry
+  const { how, pool, resolution } = entry
+  const { maxWait } = how
   if (resolution !== undefined) return resolution
   const asleep = Effect.callback<Entry, BudgetError>((resume) => entry.listen(resume))
   // It may have been admitted in the millisecond of the timeout.

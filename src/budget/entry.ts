@@ -1,7 +1,7 @@
 /** A call in its pool, from its arrival to its end. */
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type * as FairQueue from "../admission/fairQueue.ts"
+import { Queued } from "../admission/fairQueue.ts"
 import type * as Law from "../pacing/law.ts"
 import type { Home } from "../sharing/port.ts"
 import type * as Limits from "../Limits.ts"
@@ -56,21 +56,14 @@ export interface PoolOfCall {
   observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): undefined
 }
 
-export class Entry implements FairQueue.Queued {
+export class Entry extends Queued {
   readonly pool: PoolOfCall
-  private readonly how: Queueing
+  readonly how: Queueing
   /** What it is expected to use. Both may change while it waits. */
   estimate: Limits.Estimate
   charge: Amounts.Whole
-  /** When it began to wait, and its cost in the fair queue. Both are 0 if it is admitted at once. */
+  /** When it began to wait; 0 if it is admitted at once, as is its cost in the queue. */
   since = 0
-  cost = 0
-  flow: FairQueue.Flow<this> | undefined = undefined
-  previous: this | undefined = undefined
-  next: this | undefined = undefined
-  rank = -1
-  moved = 0
-  among = 0
   /** `"waiting"` in the queue; `"held"` from its admission until its caller resumes; then `"begun"`, and `"ended"`. */
   phase: "waiting" | "held" | "begun" | "ended" = "waiting"
   /** Whether the provider has accepted it. */
@@ -88,22 +81,11 @@ export class Entry implements FairQueue.Queued {
   watcher: EntryWatcher | undefined = undefined
 
   constructor(pool: PoolOfCall, how: Queueing, estimate: Limits.Estimate, charge: Amounts.Whole) {
+    super(how, 0)
     this.pool = pool
     this.how = how
     this.estimate = estimate
     this.charge = charge
-  }
-  get agent(): string {
-    return this.how.agent
-  }
-  get priority(): number {
-    return this.how.priority
-  }
-  get weight(): number {
-    return this.how.weight
-  }
-  get maxWait(): number {
-    return this.how.maxWait
   }
   /**
    * Estimates it again; returns whether anything changed. An estimate beyond a limit is ignored, because it would end a call that
@@ -126,10 +108,6 @@ export class Entry implements FairQueue.Queued {
   /** Whether it stood in the queue until its turn came. */
   get wasQueued(): boolean {
     return this.rank >= 0
-  }
-  /** Shared with the entries of its call in other pools; undefined if it waits in one only. */
-  get claim(): Claim | undefined {
-    return this.how.claim
   }
   /** Whether it holds a permit and a charge. */
   get isOpen(): boolean {

@@ -202,7 +202,7 @@ class OpenPools {
 
   /** Schedules another prediction of a wait. */
   review(entry: Entry, at: number | undefined): void {
-    if (at === undefined || entry.maxWait === Infinity) return
+    if (at === undefined || entry.how.maxWait === Infinity) return
     const left = at - this.shared.clock.currentTimeMillisUnsafe()
     const review = Effect.sync(() => entry.pool.review(entry))
     if (left > 0) this.shared.after(left, review)

@@ -161,10 +161,10 @@ export class Pool implements PoolOfCall {
   /** Refuses a waiting call if it is now expected to wait longer than it may. */
   review(entry: Entry): void {
     if (entry.flow === undefined) return
-    const left = entry.maxWait - this.waitedBy(entry)
+    const left = entry.how.maxWait - this.waitedBy(entry)
     const millis = this.reviews.left(entry, this.clockNow(), () => this.waiting(Infinity))
     if (millis <= left) return
-    this.refuse(entry, Foresee.tooLong(this.name, entry.binding, millis, entry.maxWait))
+    this.refuse(entry, Foresee.tooLong(this.name, entry.binding, millis, entry.how.maxWait))
     this.drain()
   }
 
@@ -208,7 +208,7 @@ export class Pool implements PoolOfCall {
     if (this.arriving !== undefined) return [this.arriving]
     let head = this.queue.peek()
     // Its call was admitted elsewhere, and leaves this queue in the next task.
-    for (; head?.claim?.isTaken === true; head = this.queue.peek()) {
+    for (; head?.how.claim?.isTaken === true; head = this.queue.peek()) {
       head.phase = "ended"
       this.queue.remove(head)
     }
@@ -233,7 +233,7 @@ export class Pool implements PoolOfCall {
       if (isWaiting) this.refuse(entry, refusal!)
       return isWaiting
     }
-    const goes = isWaiting && !isLate && entry.claim?.isTaken !== true
+    const goes = isWaiting && !isLate && entry.how.claim?.isTaken !== true
     entry.estimate = estimate
     entry.charge = charge
     if (goes) this.grant(entry, admission, by)
@@ -243,7 +243,7 @@ export class Pool implements PoolOfCall {
 
   private grant(entry: Entry, admission: Law.Admission, by: Home): void {
     const { counts } = this.options
-    const { claim } = entry
+    const { claim } = entry.how
     if (claim !== undefined) claim.isTaken = true
     entry.phase = "held"
     entry.admission = admission
@@ -375,7 +375,7 @@ export class Pool implements PoolOfCall {
       used,
       reason === "overload"
         ? (law, admission, now) =>
-            Law.overload(law, admission, { retryAfter, used, canMove: entry.claim !== undefined }, now)
+            Law.overload(law, admission, { retryAfter, used, canMove: entry.how.claim !== undefined }, now)
         : (law, admission, now) => Law.reject(law, admission, { ...failure, isRamp: reason === "ramp" }, now),
       // A failed probe uses up its agent's turn, so that another agent makes the next probe.
       (verdict) => verdict !== "outage"

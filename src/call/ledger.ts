@@ -6,7 +6,7 @@
  * calls are in the way, in its turn: fair by weight between agents, higher priorities first.
  */
 import * as Clock from "effect/Clock"
-import { FairQueue, type Flow, type Queued } from "../admission/fairQueue.ts"
+import { FairQueue, Queued } from "../admission/fairQueue.ts"
 import type { Wake } from "../budget/waker.ts"
 import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger.ts"
 import type { Status } from "../domain/spending/models.ts"
@@ -35,19 +35,9 @@ export interface Paying {
 export type Paid = "reserved" | CapRefusal | LedgerLost
 
 /** A call in one ledger, from its arrival to its end. */
-export class LedgerEntry implements Queued {
+export class LedgerEntry extends Queued {
   readonly ledger: RunningLedger
-  readonly agent: string
-  readonly priority: number
-  readonly weight: number
   readonly asked: CostAsked
-  readonly cost: number
-  flow: Flow<this> | undefined = undefined
-  previous: this | undefined = undefined
-  next: this | undefined = undefined
-  rank = -1
-  moved = 0
-  among = 0
   /** What it has reserved, and the port that has charged it. */
   amount = 0
   home: Home<LedgerState> | undefined = undefined
@@ -56,14 +46,12 @@ export class LedgerEntry implements Queued {
   private readonly wake: Wake
   private resume: (() => void) | undefined = undefined
 
-  constructor(ledger: RunningLedger, { agent, asked, priority, wake, weight }: Paying) {
+  constructor(ledger: RunningLedger, paying: Paying) {
+    const { asked, wake } = paying
+    super(paying, Math.max(minCost, Math.min(asked.expected, asked.max) / perDollar))
     this.ledger = ledger
     this.wake = wake
-    this.agent = agent
-    this.priority = priority
-    this.weight = weight
     this.asked = asked
-    this.cost = Math.max(minCost, Math.min(asked.expected, asked.max) / perDollar)
   }
   /** Calls `resume` in a later task when the wait ends. */
   listen(resume: () => void): void {

@@ -1,26 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { FairQueue, type Queued, unqueued } from "../../src/admission/fairQueue.ts"
+import { FairQueue, Queued } from "../../src/admission/fairQueue.ts"
 import { jain } from "../support/fairness.ts"
 import { isLogarithmic } from "../support/queue.ts"
 import * as Model from "../support/queueModel.ts"
 import { mulberry } from "../support/random.ts"
 import { sized } from "../support/size.ts"
 
-interface Call extends Queued {
-  readonly id: number
+let ids = 0
+
+class Call extends Queued {
+  readonly id = ids++
 }
 
-let ids = 0
-const call = (agent: string, cost = 1, options: { weight?: number; priority?: number } = {}): Call => ({
-  id: ids++,
-  agent,
-  cost,
-  weight: options.weight ?? 1,
-  priority: options.priority ?? 0,
-  ...unqueued
-})
+const call = (agent: string, cost = 1, options: { weight?: number; priority?: number } = {}): Call =>
+  new Call({ agent, weight: options.weight ?? 1, priority: options.priority ?? 0 }, cost)
 
 /** Serves the next entry, if there is one. */
 const serve = (queue: FairQueue<Call>): Call | undefined => {

@@ -5,7 +5,7 @@
  * start. It runs in steps, so that the caller can do something else between two of them.
  */
 import type { Blocked, Obstacle } from "../../admission/blocked.ts"
-import { FairQueue, type Flow, type Queued, unqueued } from "../../admission/fairQueue.ts"
+import { FairQueue, Queued } from "../../admission/fairQueue.ts"
 import * as Heap from "../../admission/heap.ts"
 import * as Amounts from "../../domain/amounts.ts"
 import type * as Rules from "../../domain/rules.ts"
@@ -28,14 +28,17 @@ export interface ForecastAgent {
 
 /** An agent that uses the pool already. Its own end does not matter, but it competes with the others. */
 export interface PresentAgent {
-  readonly agent: ForecastAgent
-  /** When its call in flight ends, on the clock of the law; undefined if none of its calls is in flight. */
-  readonly busyUntil: number | undefined
+  readonly agent: string
   readonly priority: number
   readonly weight: number
+  readonly calls: ReadonlyArray<ForecastCall>
+  /** When its call in flight ends, on the clock of the law; undefined if none of its calls is in flight. */
+  readonly busyUntil: number | undefined
 }
 
+/** A valid workload and its conditions. */
 export interface Setup {
+  readonly agents: ReadonlyArray<ForecastAgent>
   /** The simulation changes it. */
   readonly law: Law.Pacer
   readonly rules: Rules.Rules
@@ -69,19 +72,24 @@ export interface Played {
 }
 
 /** An agent, and its next calls. */
-interface Player extends Pick<PresentAgent, "priority" | "weight"> {
-  readonly agent: ForecastAgent
+interface Player extends Pick<PresentAgent, "agent" | "priority" | "weight"> {
   readonly calls: Iterator<ForecastCall, undefined>
-  /** Whether it is one of the workload's agents. */
-  readonly isOwn: boolean
+  /** The agent of the workload; undefined if it was present before. */
+  readonly own: ForecastAgent | undefined
 }
 
 /** A call in the queue. */
-interface AskedCall extends Queued {
+class AskedCall extends Queued {
   readonly player: Player
   readonly call: ForecastCall
   readonly askedAt: number
-  flow: Flow<this> | undefined
+
+  constructor(player: Player, call: ForecastCall, cost: number, askedAt: number) {
+    super(player, cost)
+    this.player = player
+    this.call = call
+    this.askedAt = askedAt
+  }
 }
 
 /** An agent starts, or one of its calls ends; then it makes its next call. */
@@ -109,8 +117,7 @@ export function* mapped<A, B>(items: ReadonlyArray<A>, f: (item: A) => B): Stepw
 }
 
 /** Simulates all agents to their ends. */
-export const play = (agents: ReadonlyArray<ForecastAgent>, setup: Setup): Stepwise<Played> =>
-  new FanOut(agents, setup).run()
+export const play = (setup: Setup): Stepwise<Played> => new FanOut(setup).run()
 
 class FanOut {
   private readonly setup: Setup
@@ -128,15 +135,15 @@ class FanOut {
   private open: number
   private endsAt = 0
 
-  constructor(agents: ReadonlyArray<ForecastAgent>, setup: Setup) {
-    const { at, law, present } = setup
+  constructor(setup: Setup) {
+    const { agents, at, law, present } = setup
     this.setup = setup
     this.law = law
     this.open = agents.length
     this.unstarted = agents.toSorted((a, b) => a.startsAt - b.startsAt).reverse()
-    for (const { agent, busyUntil, priority, weight } of present) {
+    for (const { busyUntil, calls, ...how } of present) {
       this.active++
-      const player = { agent, calls: agent.calls.values(), priority, weight, isOwn: false }
+      const player = { ...how, calls: calls.values(), own: undefined }
       this.schedule(busyUntil ?? at, player, busyUntil === undefined ? undefined : "present")
     }
     this.fill(at)
@@ -172,11 +179,11 @@ class FanOut {
   private fill(now: number): void {
     const { at, atOnce, priority } = this.setup
     while (this.active < atOnce) {
-      const agent = this.unstarted.pop()
-      if (agent === undefined) return
+      const own = this.unstarted.pop()
+      if (own === undefined) return
       this.active++
-      const player = { agent, calls: agent.calls.values(), priority, weight: 1, isOwn: true }
-      this.schedule(Math.max(now, at + agent.startsAt), player, undefined)
+      const player = { agent: own.name, priority, weight: 1, calls: own.calls.values(), own }
+      this.schedule(Math.max(now, at + own.startsAt), player, undefined)
     }
   }
 
@@ -206,20 +213,18 @@ class FanOut {
     if (call === undefined) return this.leave(player, now)
     const misfit = Amounts.neverFits(call.charge, rules)
     if (misfit !== undefined) return this.refuse(player, misfit, now)
-    const { agent, priority, weight } = player
-    const cost = Amounts.dominantShare(call.charge, rules)
-    this.queue.push({ agent: agent.name, priority, weight, cost, player, call, askedAt: now, ...unqueued })
+    this.queue.push(new AskedCall(player, call, Amounts.dominantShare(call.charge, rules), now))
   }
 
   private refuse(player: Player, misfit: Amounts.Misfit, now: number): void {
-    if (player.isOwn) this.refused.push({ agent: player.agent, ...misfit })
+    if (player.own !== undefined) this.refused.push({ agent: player.own, ...misfit })
     this.leave(player, now)
   }
 
   /** An agent has ended, so that another may start. */
-  private leave({ isOwn }: Player, now: number): void {
+  private leave({ own }: Player, now: number): void {
     this.active--
-    if (isOwn) {
+    if (own !== undefined) {
       this.open--
       this.endsAt = now - this.setup.at
     }
@@ -235,9 +240,9 @@ class FanOut {
     if ("at" in answer) {
       this.queue.serve(head)
       const endsAt = now + call.millis
-      if (player.isOwn) {
+      if (player.own !== undefined) {
         const { at } = this.setup
-        this.served.push({ agent: player.agent, askedAt: askedAt - at, admittedAt: now - at, endsAt: endsAt - at })
+        this.served.push({ agent: player.own, askedAt: askedAt - at, admittedAt: now - at, endsAt: endsAt - at })
       }
       this.schedule(endsAt, player, { waiting: head, admission: answer })
       return "decided"

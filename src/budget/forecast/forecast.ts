@@ -96,14 +96,8 @@ const agentsOf = (workload: Workload, millisOf: (call: Call) => number): Readonl
     calls: callsOf(calls, millisOf)
   }))
 
-/** A valid workload and its conditions. */
-export interface Prepared {
-  readonly agents: ReadonlyArray<FanOut.ForecastAgent>
-  readonly setup: FanOut.Setup
-}
-
 /** Checks the workload and the options. Throws if one is invalid. */
-export const prepare = (operation: string, given: Workload, options: Options): Prepared => {
+export const prepare = (operation: string, given: Workload, options: Options): FanOut.Setup => {
   Input.check(`${operation}: workload`, workload, given)
   Input.check(operation, conditions, options)
   const { atOnce = Infinity, concurrency = Infinity, latency, levels = {}, limits } = options
@@ -117,7 +111,7 @@ export const prepare = (operation: string, given: Workload, options: Options): P
   }
   const usual = complete(latency)
   const agents = agentsOf(given, (call) => millisOf(usual, call))
-  return { agents, setup: { law, rules, concurrency, atOnce, priority: 0, at: 0, present: [] } }
+  return { agents, law, rules, concurrency, atOnce, priority: 0, at: 0, present: [] }
 }
 
 const lived = Input.options<LiveOptions>({
@@ -143,7 +137,7 @@ const maxPresent = 1_000
  * A workload that starts now in a running pool. Every call in flight or waiting belongs to an agent that is present, and makes
  * the `remaining` calls after it.
  */
-export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, priority: number): Prepared => {
+export const prepareLive = (view: PoolView, given: Workload, options: LiveOptions, priority: number): FanOut.Setup => {
   const { law, maxInFlight: concurrency, now: at, queue, rules } = view
   const { atOnce = Infinity, latency, remaining = [], running = 0 } = options
   const hasMeasured = law.sent > law.inFlight
@@ -151,18 +145,16 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   const millis = (call: Call) => (latency === undefined && hasMeasured ? law.answerMillis : millisOf(usual, call))
   const then = callsOf(remaining, millis)
   const present: Array<FanOut.PresentAgent> = []
-  const enter = (name: string, calls: ReadonlyArray<FanOut.ForecastCall>, how: Partial<FanOut.PresentAgent> = {}) =>
-    present.push({ agent: { name, startsAt: 0, calls }, busyUntil: undefined, priority, weight: 1, ...how })
+  const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, how: Partial<FanOut.PresentAgent> = {}) =>
+    present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...how })
   for (const [index, busyUntil] of endsOf(view).entries()) enter(`in flight ${index}`, then, { busyUntil })
   for (const { agent, charge, priority, weight } of queue.inOrder()) {
     if (present.length >= law.inFlight + maxPresent) break
     enter(agent, [{ charge, used: charge, millis: law.answerMillis }, ...then], { priority, weight })
   }
   while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)
-  return {
-    agents: agentsOf(given, millis),
-    setup: { law: Preview.ofLong(law, at), rules, concurrency, atOnce, priority, at, present }
-  }
+  const agents = agentsOf(given, millis)
+  return { agents, law: Preview.ofLong(law, at), rules, concurrency, atOnce, priority, at, present }
 }
 
 // -----------------------------------------------------------------------------
@@ -213,8 +205,9 @@ const callOf = ({ admittedAt, agent, askedAt, endsAt }: FanOut.Served): Forecast
 // -----------------------------------------------------------------------------
 
 /** Predicts what a workload will take. */
-export function* forecast({ agents, setup }: Prepared): Stepwise<Forecast> {
-  const outcome = yield* FanOut.play(agents, setup)
+export function* forecast(setup: FanOut.Setup): Stepwise<Forecast> {
+  const { agents } = setup
+  const outcome = yield* FanOut.play(setup)
   const byAgent = Map.groupBy(outcome.served, ({ agent }) => agent)
   const blocked: { [B in Forecast["binding"]]?: Duration.Duration } = {}
   for (const [obstacle, millis] of Object.entries(outcome.blocked)) {
