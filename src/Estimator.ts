@@ -60,6 +60,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Accounting from "./Accounting.ts"
 import { isAmount, maxAmount, promptTokens } from "./domain/amounts.ts"
+import * as AtOnce from "./domain/atOnce.ts"
 import * as Estimating from "./domain/estimating.ts"
 import { accounting, anObject, check, options as optionsOf } from "./domain/input/checks.ts"
 import * as Lru from "./domain/input/lru.ts"
@@ -461,7 +462,7 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
       const outputTokens = Math.max(expected.outputTokens, minOutput)
       return (call.accounting ?? accounting).estimate({ ...expected, outputTokens })
     }
-    const forms = {
+    const forms: Estimating.Immediate<Call, Accounting.Actual, Limits.Estimate> = {
       lessons: 0,
       estimate: (call: Call) => estimate(call),
       // The answers that arrive while a call waits are the short ones, so they must not lower its output.
@@ -478,8 +479,8 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
     }
     return Estimator.of({
       accounting,
-      estimate: Estimating.immediate((call: Call) => Effect.sync(() => estimate(call)), forms),
-      learn: Estimating.immediate(
+      estimate: AtOnce.attach((call: Call) => Effect.sync(() => estimate(call)), forms),
+      learn: AtOnce.attach(
         (call: Call, actual: Accounting.Actual) => Effect.sync(() => forms.learn(call, actual)),
         forms
       ),

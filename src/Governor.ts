@@ -59,16 +59,16 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Budget from "./Budget.ts"
 import * as Estimator from "./Estimator.ts"
+import type { Ask } from "./budget/asking.ts"
 import { observerOf } from "./budget/observer.ts"
 import * as Waker from "./budget/waker.ts"
 import * as AtOnce from "./domain/atOnce.ts"
 import { check, options as optionsOf } from "./domain/input/checks.ts"
-import { admit, begin, broken, reserved, retried, settled, timed, warmed } from "./call/steps.ts"
+import { admit, answered, begin, broken, opened, reserved, retried, settled, timed, warmed } from "./call/steps.ts"
 import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
-import { admittedAtOnce, isDirect } from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
-import type { GovernorParts, OwnWays } from "./call/parts.ts"
+import type { EstimatorForms, GovernorParts } from "./call/parts.ts"
 import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
 import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
@@ -134,35 +134,11 @@ export class Governor extends Context.Service<
 
 const checkMade = optionsOf(made)
 
-/** The synchronous forms of the budget and the estimator, if both are Floodgate's own. */
-const waysOf = (
-  { reserve }: Budget.TokenBudget["Service"],
-  { estimate, learn }: Estimator.Estimator["Service"]
-): OwnWays | undefined => {
-  const ask = AtOnce.of<OwnWays["ask"]>(reserve)
-  const ways = AtOnce.of<Pick<OwnWays, "estimate">>(estimate)
-  return ask === undefined || ways === undefined || AtOnce.of(learn) === undefined ? undefined : { ...ways, ask }
-}
-
-/** Settles a call that was answered. */
-const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> => {
-  const rest = call.settle(actual, response, signal)
-  return rest === undefined ? Effect.succeed(value) : Effect.as(rest, value)
-}
-
-/** Leaves an opened call to its caller, who concludes the ticket. */
-const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
-
-/** The steps of a call, from the inside to the outside. A call that is direct takes fewer of them, and decides the same. */
-const governed =
-  <A, B, E, R>(
-    attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
-    settle: (call: GovernedCall, value: A) => Effect.Effect<B>
-  ) =>
-  (call: GovernedCall, context: Context.Context<never>) =>
-    isDirect(call, context)
-      ? pipe(attempt, timed, broken, admittedAtOnce(settle), retried)(call)
-      : pipe(attempt, timed, broken, settled(settle), reserved, warmed, retried)(call)
+/** The steps of a call, from the inside to the outside. */
+const governed = <A, B, E, R>(
+  attempt: (ticket: Ticket) => Effect.Effect<A, E, R>,
+  settle: (call: GovernedCall, value: A) => Effect.Effect<B>
+) => pipe(attempt, timed, broken, settled(settle), reserved, warmed, retried)
 
 /**
  * Makes a governor over the budget and the estimator of the context.
@@ -212,12 +188,14 @@ export const make = Effect.fnUntraced(function* (
   const windows = new LongWindows(options.windows, options.learned?.windows)
   const parts: GovernorParts = {
     accounting,
-    atOnce: waysOf(budget, estimator),
+    ask: AtOnce.of<Ask>(budget.reserve),
     breaker,
     budget,
     conversations: new Conversations(),
     counter: countPrompts ? new PromptCounter() : undefined,
     estimator,
+    estimates: AtOnce.of<EstimatorForms>(estimator.estimate),
+    learns: AtOnce.of<EstimatorForms>(estimator.learn),
     memory: new PlaceMemory(),
     observer: observerOf(context),
     policy,

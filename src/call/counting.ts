@@ -6,9 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { isAmount } from "../domain/amounts.ts"
-import * as Estimating from "../domain/estimating.ts"
-import type * as Budget from "../Budget.ts"
-import type * as Estimator from "../Estimator.ts"
+import type { TokenBudget } from "../Budget.ts"
 import type { Call } from "./models.ts"
 import type { PoolRecord } from "./pool.ts"
 import type { KnownCall } from "./usage.ts"
@@ -38,9 +36,10 @@ interface CountedCall {
   readonly call: Call
   readonly now: number
   readonly parts: {
-    readonly budget: Budget.TokenBudget["Service"]
+    readonly budget: TokenBudget["Service"]
     readonly counter: PromptCounter | undefined
-    readonly estimator: Estimator.Estimator["Service"]
+    readonly estimates: { readonly uncertainty: (call: KnownCall) => number } | undefined
+    readonly learns: { readonly count: (call: KnownCall, tokens: number) => void } | undefined
   }
   /** The tokens of its prompt, once they are counted. */
   counted: number | undefined
@@ -56,7 +55,8 @@ export class PromptCounter {
   isWorth({ call, now, parts }: CountedCall, { known }: CountedWait): boolean {
     if (known.inputTokens !== undefined || call.stored === true) return false
     if (this.running >= maxAtOnce || now < this.pausedUntil) return false
-    return Estimating.uncertainty(parts.estimator.estimate, known) >= minError
+    // An estimator of the user's is trusted.
+    return (parts.estimates?.uncertainty(known) ?? 0) >= minError
   }
 
   /** Counts a prompt, so that its estimate and those of others are made anew. */
@@ -65,7 +65,7 @@ export class PromptCounter {
     waits: ReadonlyArray<CountedWait>,
     counted: Effect.Effect<number, unknown>
   ): Effect.Effect<void> {
-    const { budget, estimator } = call.parts
+    const { budget, learns } = call.parts
     const begun = Effect.suspend(() => {
       this.running++
       return Effect.exit(Effect.timeout(Effect.interruptible(counted), patience))
@@ -83,7 +83,7 @@ export class PromptCounter {
       }
       call.counted = tokens
       for (const wait of waits) {
-        Estimating.counted(estimator.learn, wait.known, tokens)
+        learns?.count(wait.known, tokens)
         wait.known = { ...wait.known, inputTokens: tokens }
       }
       // Each pool looks at its first call again.

@@ -10,9 +10,8 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import type * as Accounting from "../Accounting.ts"
 import * as Budget from "../Budget.ts"
-import type { Entry } from "../budget/entry.ts"
+import { Entry } from "../budget/entry.ts"
 import * as Reservation from "../budget/reservation.ts"
-import * as Estimating from "../domain/estimating.ts"
 import { harmless } from "../domain/input/callbacks.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
@@ -118,8 +117,9 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   estimate: Limits.Estimate = {}
   price: Prices.Price | undefined = undefined
   payment: Payment | undefined = undefined
-  /** The call in the queue of its pool, and what is left to do until it is admitted, if the budget was asked without Effect. */
+  /** The call in the queue of its pool; undefined if it waits in several queues, or if another layer reserves for it. */
   entry: Entry | undefined = undefined
+  /** What is left to do until it is admitted, if it was begun outside of Effect. */
   rest: Effect.Effect<unknown, LlmError | Budget.BudgetError> | undefined = undefined
   private given: Budget.Reservation | undefined = undefined
   observed: Accounting.Actual | undefined = undefined
@@ -229,19 +229,15 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return placement?.current === undefined ? undefined : placement.places[placement.current]!.name
   }
 
-  /** Notes the reservation that the budget gave to the attempt. */
-  receive(reservation: Budget.Reservation): void {
-    const { estimate } = reservation
+  /** Notes that the attempt was admitted, by its entry in the queue or with a reservation that a layer has made. */
+  admit(held: Entry | Budget.Reservation): void {
+    const { pool, span } = this
+    const { estimate } = held
     // A reservation or a tracer may throw, so both are read before anything is counted.
-    const millis = Duration.toMillis(reservation.waited)
-    if (this.span !== undefined) Trace.admitted(this.span, estimate, reservation)
-    this.given = reservation
-    this.admit(millis, estimate)
-  }
-
-  /** Notes that the attempt was admitted, after a wait in the queue. */
-  admit(millis: number, estimate: Limits.Estimate): void {
-    const { pool } = this
+    const millis = held instanceof Entry ? held.waitedMillis : Duration.toMillis(held.waited)
+    if (span !== undefined) Trace.admitted(span, held)
+    if (held instanceof Entry) held.begin()
+    else this.given = held
     this.estimate = estimate
     // The effect that counts a prompt keeps it in memory, and reading the answer may take long.
     if (this.call.countTokens !== undefined) this.call = { ...this.call, countTokens: undefined }
@@ -330,13 +326,14 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     pool.counts.used(actual)
     const { continuation, finishReason } = response
     if (continuation !== undefined) parts.conversations.remember(continuation, actual)
-    const { learn } = parts.estimator
+    const { estimator, learns } = parts
     const learning = Usage.learning(this.known, actual, finishReason)
     // Waiting calls are decided on when this one is settled, and should benefit from what it teaches.
-    const isTaught = Estimating.teach(learn, learning, actual)
+    learns?.learn(learning, actual)
     const settled = this.settleTo(usage, signal)
-    if (isTaught) return settled
-    return settled === undefined ? learn(learning, actual) : Effect.flatMap(settled, () => learn(learning, actual))
+    if (learns !== undefined) return settled
+    const learnt = Effect.suspend(() => estimator.learn(learning, actual))
+    return settled === undefined ? learnt : Effect.andThen(settled, learnt)
   }
 
   /** Settles an attempt that failed, and lets the budget judge a pushback. */
@@ -445,37 +442,39 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return Scope.addFinalizerExit(this.within, (exit) => this.end(exit) ?? Effect.void)
   }
 
-  /** The finalizer of a call: gives back what it holds, closes what its attempt opened, and counts it. */
+  /** The finalizer of a call: gives back what it holds, and counts it. */
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    const { hasBegun, parts, pool, span } = this
+    const { pool, span } = this
     this.stopTrying()
-    if (this.phase === "waiting") this.entry?.leave(exit)
     pool.counts.ended(
       exit._tag === "Success" ? "success" : Failure.outcomeOf(exit),
       (this.now - this.startedAt) / 1_000
     )
-    const settled = this.settleOpen()
-    if (hasBegun) parts.pools.left(pool)
+    const left = this.leave(exit)
     const traced = span && Trace.ended(span, this, exit)
     const paused = exit._tag === "Failure" ? this.pauseOf(exit) : undefined
-    return inOrder(settled, this.closeOpened(exit), paused, traced)
+    return inOrder(left, paused, traced)
   }
 
-  /** The finalizer of a single admission. How it ends is not counted, because its caller makes the attempts. */
+  /**
+   * Gives back what the call holds, and closes what its attempt opened. It is the finalizer of a single admission: how that ends is
+   * not counted, because its caller makes the attempts.
+   */
   leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    const settled = this.settleOpen()
+    const settled = this.settleOpen(exit)
     if (this.hasBegun) this.parts.pools.left(this.pool)
-    return inOrder(settled, this.closeOpened(exit))
+    return inOrder(settled, this.opened && Scope.closeUnsafe(this.opened, exit))
   }
 
   /**
    * Settles an attempt that was interrupted. An unsent one has used nothing. For a sent one, the input counts as used, and the output
    * as far as it was observed.
    */
-  private settleOpen(): Effect.Effect<void> | undefined {
-    const { payment, phase, pool } = this
+  private settleOpen(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
+    const { entry, payment, phase, pool } = this
     if (phase === "settled") return undefined
     if (phase === "waiting") {
+      entry?.leave(exit)
       payment?.settle(0)
       return undefined
     }
@@ -487,10 +486,6 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     const { billed, isKnown, usage } = this.soFar
     this.conclude(billed, isKnown)
     return this.settleTo(usage, undefined, "failure")
-  }
-
-  private closeOpened(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    return this.opened && Scope.closeUnsafe(this.opened, exit)
   }
 
   /** The usage so far. It is unknown if the caller's accounting throws, and then all that was reserved counts. */

@@ -3,6 +3,7 @@ import type * as Accounting from "../Accounting.ts"
 import type * as Budget from "../Budget.ts"
 import type { Ask } from "../budget/asking.ts"
 import type { Wake } from "../budget/waker.ts"
+import type { Immediate } from "../domain/estimating.ts"
 import type * as Estimator from "../Estimator.ts"
 import type * as Events from "../Events.ts"
 import type * as Limits from "../Limits.ts"
@@ -18,23 +19,23 @@ import type * as Usage from "./usage.ts"
 import type { Warmup } from "./warmup.ts"
 import type { LongWindows } from "./windows.ts"
 
-/** What a governor may do without Effect, because the budget and the estimator are Floodgate's own. */
-export interface OwnWays {
-  readonly ask: Ask
-  readonly estimate: (call: Estimator.Call) => Limits.Estimate
-}
+/** What Floodgate's own estimator does without Effect. */
+export type EstimatorForms = Immediate<Estimator.Call, Accounting.Actual, Limits.Estimate>
 
 /** The parts of a governor. */
 export interface GovernorParts {
   readonly accounting: Accounting.Accounting
-  /** The synchronous forms of the budget and the estimator; undefined if another layer has replaced one of them. */
-  readonly atOnce: OwnWays | undefined
+  /** Asks the budget without Effect; undefined if another layer has replaced `reserve`. */
+  readonly ask: Ask | undefined
   readonly breaker: Breaker | undefined
   readonly budget: Budget.TokenBudget["Service"]
   readonly conversations: Usage.Conversations
   /** Counts prompts; undefined if that is switched off. */
   readonly counter: PromptCounter | undefined
   readonly estimator: Estimator.Estimator["Service"]
+  /** The synchronous forms of `estimate` and of `learn`; undefined for the one that another layer has replaced. */
+  readonly estimates: EstimatorForms | undefined
+  readonly learns: EstimatorForms | undefined
   readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined

@@ -8,34 +8,21 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
 import type { Claim } from "../budget/models.ts"
 import { millisOf } from "../domain/input/checks.ts"
 import type * as Limits from "../Limits.ts"
-import type { LlmError } from "../LlmError.ts"
 import { type Candidate, chosen, inOrder, minStay } from "./places/choice.ts"
 import type { ConversationHome } from "./places/memory.ts"
 import type { PlacedBecause, Placement } from "./places/placement.ts"
+import { type CallError, lessOf, pay, queueingOf, refusalFor } from "./admission.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { Restore } from "./models.ts"
 import { type Located, locate } from "./located.ts"
-import { conversationOf, type Reserving } from "./place.ts"
+import { conversationOf } from "./place.ts"
 import * as Usage from "./usage.ts"
-
-export type CallError = LlmError | Budget.BudgetError
-
-/** The steps of an admission at one place. */
-interface AdmissionSteps {
-  readonly pay: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<void, CallError>
-  readonly foresee: (at: Reserving, estimate: Limits.Estimate) => Effect.Effect<Budget.Foreseen>
-  readonly reserve: (
-    at: Located,
-    claim: Claim | undefined
-  ) => Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope>
-  readonly refusalOf: (error: Budget.BudgetError) => CallError
-}
 
 // -----------------------------------------------------------------------------
 // The race
@@ -46,9 +33,8 @@ const reviewMillis = 1_000
 
 /** The places of one attempt while it waits. */
 class Race {
-  private readonly call: GovernedCall
+  readonly call: GovernedCall
   private readonly placement: Placement
-  private readonly steps: AdmissionSteps
   private readonly clock: Clock.Clock
   readonly located: ReadonlyArray<Located>
   private readonly deadline: number
@@ -64,14 +50,12 @@ class Race {
   constructor(
     call: GovernedCall,
     placement: Placement,
-    steps: AdmissionSteps,
     located: ReadonlyArray<Located>,
     home: ConversationHome | undefined
   ) {
     const { within } = call.original.places!
     this.call = call
     this.placement = placement
-    this.steps = steps
     this.clock = call.clock
     this.located = located
     this.deadline = Math.min(call.last, within === undefined ? Infinity : call.startedAt + millisOf(within))
@@ -84,9 +68,10 @@ class Race {
 
   /** Foresees when the call would start at each place. */
   readonly review: Effect.Effect<void> = Effect.suspend(() => {
-    const { now, steps } = this
+    const { call, now } = this
+    const { budget } = call.parts
     this.reviewedAt = now
-    const foreseen = Effect.forEach(this.located, (at) => steps.foresee(at, at.estimate))
+    const foreseen = Effect.forEach(this.located, (at) => budget.foresee(at.estimate, queueingOf(call, at, call.now)))
     return Effect.flatMap(foreseen, (all) => {
       const waits = this.located.map((at, index) => Math.max(this.waitAt(at, all[index]!), this.earliest(at) - now))
       return Effect.map(this.stay(waits), (stay) => {
@@ -205,13 +190,25 @@ class Race {
   }
 }
 
+/** Reserves an estimate at a place. The `maxWait` of the call counts from now. */
+const reserve = (
+  call: GovernedCall,
+  at: Located,
+  estimate: Limits.Estimate,
+  claim: Claim | undefined
+): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> =>
+  Effect.catch(call.parts.budget.reserve(estimate, queueingOf(call, at, call.now, at.revise, claim)), (error) => {
+    const less = lessOf(at, error, estimate)
+    return less === undefined ? Effect.fail(error) : reserve(call, at, less, claim)
+  })
+
 /** Reserves at all places that the policy chooses. The first reservation wins, and all others are given back. */
-const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
-  const { admitted, located, refusals } = race
+const raced = (race: Race, restore: Restore) => {
+  const { admitted, call, located, refusals } = race
   const claim = located.length > 1 ? { isTaken: false } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
-      restore(Effect.flatMap(race.joined(at), () => steps.reserve(at, claim))).pipe(
+      restore(Effect.flatMap(race.joined(at), () => reserve(call, at, at.estimate, claim))).pipe(
         Effect.map((reserved) => {
           const won = { at, reserved }
           admitted.push(won)
@@ -235,34 +232,33 @@ const raced = (race: Race, steps: AdmissionSteps, restore: Restore) => {
 // Admission
 // -----------------------------------------------------------------------------
 
-/** Admits an attempt at one of its places, and continues its call there. Must run uninterruptible. */
-export const admitted = Effect.fnUntraced(function* (
-  call: GovernedCall,
-  placement: Placement,
-  steps: AdmissionSteps,
-  restore: Restore
-) {
+/** Admits an attempt at one of its places, and continues its call there. */
+export const admitted = (call: GovernedCall, placement: Placement): Effect.Effect<void, CallError> =>
+  Effect.uninterruptibleMask((restore) => Scope.provide(placed(call, placement, restore), call.scope))
+
+const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Placement, restore: Restore) {
   const home = homeOf(call)
   const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, home)))
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))
-  yield* steps.pay(...dearest(located))
-  const race = new Race(call, placement, steps, located, home)
+  const payer = dearest(located)
+  yield* restore(Effect.withFiber(({ context }) => pay(call, payer, payer.estimate, context) ?? Effect.void))
+  const race = new Race(call, placement, located, home)
   yield* restore(race.review)
-  const racing = raced(race, steps, restore)
+  const racing = raced(race, restore)
   // Prompts are counted at the first place, unless the call must not go there.
   const counting = located[0]!.index === 0 ? Counting.whileWaiting(call, located, racing) : racing
   const { at, reserved } = yield* Effect.catch(counting, (error) => {
     const all = [...race.refusals.values()]
     const isOne = all.length === 1 && placement.closed.length === 0
     const isAllWaiting = all.length > 0 && all.every(({ reason }) => reason._tag === "WaitTooLong")
-    if (isOne || (isAllWaiting && call.isBoundByDeadline)) return Effect.fail(steps.refusalOf(all[0] ?? error))
+    if (isOne || (isAllWaiting && call.isBoundByDeadline))
+      return Effect.fail(refusalFor(call, all[0] ?? error, call.from))
     return Effect.fail<CallError>(refused(call, placement, race.refusals))
   })
   report(call, race, at, reserved)
   placement.current = at.index
   call.moveTo(at)
-  call.receive(reserved)
-  return call
+  call.admit(reserved)
 })
 
 /** The place where the conversation of a call has its prompt in the cache. */
@@ -272,10 +268,9 @@ const homeOf = (call: GovernedCall): ConversationHome | undefined => {
 }
 
 /** The place whose price is the highest, or unknown: the call must be able to pay there. */
-const dearest = (located: ReadonlyArray<Located>): [Located, Limits.Estimate] => {
+const dearest = (located: ReadonlyArray<Located>): Located => {
   const costOf = ({ known, price }: Located): number => (price === undefined ? Infinity : Usage.maxCostOf(price, known))
-  const at = located.reduce((one, other) => (costOf(other) > costOf(one) ? other : one))
-  return [at, at.estimate]
+  return located.reduce((one, other) => (costOf(other) > costOf(one) ? other : one))
 }
 
 /** Reports a call that goes elsewhere than it usually would, and why. */

@@ -6,29 +6,21 @@ import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Budget from "../Budget.ts"
-import { claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
 import { check } from "../domain/input/checks.ts"
 import * as Amounts from "../domain/amounts.ts"
-import * as Estimating from "../domain/estimating.ts"
-import type * as Limits from "../Limits.ts"
-import { DeadlineMissed, LlmError, TimedOut } from "../LlmError.ts"
-import * as PriceTable from "../domain/prices.ts"
+import { LlmError, TimedOut } from "../LlmError.ts"
 import * as RetryEngine from "./retryEngine.ts"
 import type * as Retry from "../Retry.ts"
-import * as Counting from "./counting.ts"
+import * as Admission from "./admission.ts"
+import type { CallError } from "./admission.ts"
 import * as Failure from "./failure.ts"
 import { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
-import { call as callCheck, callOptions, type Call, type CallOptions, type Restore, type Ticket } from "./models.ts"
-import * as Payment from "./payment.ts"
-import { type Reserving, stay } from "./place.ts"
+import { call as callCheck, callOptions, type Call, type CallOptions, type Outcome, type Ticket } from "./models.ts"
 import * as Placed from "./placed.ts"
-import type { CallError } from "./placed.ts"
 import * as Trace from "./trace.ts"
-import * as Usage from "./usage.ts"
 
 /** Makes one attempt of a call. */
 export type CallAttempt<A, E, R> = (call: GovernedCall) => Effect.Effect<A, E, R>
@@ -46,13 +38,12 @@ export const begin = <A, E, R>(
   described: Call,
   how: CallOptions = {},
   endsWith: "effect" | "scope",
-  made: (call: GovernedCall, context: Context.Context<never>) => Effect.Effect<A, E, R>
+  made: CallAttempt<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber(({ context }) => {
     checked(operation, described, how)
     const scope = endsWith === "scope" ? Context.getUnsafe(context, Scope.Scope) : undefined
-    const call = new GovernedCall(parts, described, how, context, scope)
-    return withAgent((call) => made(call, context))(call)
+    return withAgent(made)(new GovernedCall(parts, described, how, context, scope))
   })
 
 /** Attempts read the agent from their context. */
@@ -94,26 +85,37 @@ export const broken =
 // Settlement
 // -----------------------------------------------------------------------------
 
-/** Settles the reservation of an attempt that succeeded or failed. The end of the call settles one that was interrupted. */
+/**
+ * Makes an attempt in its scope, and settles its reservation if it succeeded or failed. The end of the call settles one that was
+ * interrupted.
+ */
 export const settled =
   <A, B>(settle: (call: GovernedCall, value: A) => Effect.Effect<B>) =>
-  <E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<B, E, R> =>
-  (call) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.exit(restore(attempt(call))), (exit) =>
-        Exit.isSuccess(exit) ? settle(call, exit.value) : call.failWith(exit.cause)
-      )
-    )
+  <E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<B, E, Exclude<R, Scope.Scope>> =>
+  (call) => {
+    const made = Scope.provide(attempt(call), call.scope)
+    // Both continue in the step in which the attempt ends, so that an interruption comes before it or after it.
+    const settling = {
+      onSuccess: (value: A) => settle(call, value),
+      onFailure: (cause: Cause.Cause<E>) => Effect.uninterruptible(call.failWith(cause))
+    }
+    if (call.entry !== undefined && call.parts.learns !== undefined) return Effect.matchCauseEffect(made, settling)
+    // What another layer has replaced needs effects to settle a call, and nothing may interrupt them.
+    return Effect.uninterruptibleMask((restore) => Effect.matchCauseEffect(restore(made), settling))
+  }
+
+/** Settles a call that was answered. */
+export const answered = <A>(call: GovernedCall, { actual, response, signal, value }: Outcome<A>): Effect.Effect<A> => {
+  const rest = call.settle(actual, response, signal)
+  return rest === undefined ? Effect.succeed(value) : Effect.as(rest, value)
+}
+
+/** Leaves an opened call to its caller, who concludes the ticket. */
+export const opened = <A>(_: GovernedCall, value: A): Effect.Effect<A> => Effect.succeed(value)
 
 // -----------------------------------------------------------------------------
 // Admission
 // -----------------------------------------------------------------------------
-
-/** Makes an attempt once the budget has admitted it, in a scope that holds its reservation. */
-export const reserved =
-  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, Exclude<R, Scope.Scope>> =>
-  (call) =>
-    Scope.provide(Effect.flatMap(admitted(call), attempt), call.scope)
 
 /** Whether a call needs no choice of a place: it has no places, or only one, whose limits are applied already. */
 export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
@@ -121,160 +123,18 @@ export const isPlain = ({ parts, placement, pool }: GovernedCall): boolean => {
   return placement.only !== undefined && parts.memory.hasLimits(pool.name, placement.only.limits)
 }
 
-/** Notes what is known of an attempt, from which its estimate and its price are computed. */
-export const prepare = (call: GovernedCall): void => {
-  const { agent, call: described, parts, placement, pool } = call
-  const listed = placement?.only?.price ?? PriceTable.find(described.model, parts.prices)
-  call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
-  call.known = Usage.known(described, agent, pool, parts.conversations)
-  if (call.counted !== undefined) call.known = { ...call.known, inputTokens: call.counted }
-}
+/** Admits an attempt. Returns what is left to do until it is admitted; undefined if it is. */
+const admitted = (call: GovernedCall, context: Context.Context<never>): Effect.Effect<unknown, CallError> | undefined =>
+  isPlain(call) ? Admission.admitted(call, context) : Placed.admitted(call, call.placement!)
 
-/**
- * Estimates an attempt, pays for it, and reserves the estimate. If it is interrupted or refused, the end of its call releases
- * what it holds.
- */
-const admitted = (call: GovernedCall): Effect.Effect<GovernedCall, CallError, Scope.Scope> =>
-  Effect.uninterruptibleMask((restore) => {
-    const { parts, placement } = call
-    if (placement !== undefined && !isPlain(call))
-      return Placed.admitted(call, placement, stepsOf(call, restore), restore)
-    prepare(call)
-    return Effect.flatMap(restore(parts.estimator.estimate(call.known)), (estimate) => {
-      if (call.last < call.now) return tooLate
-      return Effect.flatMap(paid(call, call, estimate, restore), () => reserveHere(call, estimate, restore))
+/** Makes an attempt as soon as it is admitted. */
+export const reserved =
+  <A, E, R>(attempt: CallAttempt<A, E, R>): CallAttempt<A, E | CallError, R> =>
+  (call) =>
+    Effect.withFiber(({ context }) => {
+      const rest = admitted(call, context)
+      return rest === undefined ? attempt(call) : Effect.flatMap(rest, () => attempt(call))
     })
-  })
-
-/** The steps of an admission at one of several places. */
-const stepsOf = (call: GovernedCall, restore: Restore): Parameters<typeof Placed.admitted>[2] => ({
-  pay: (at, estimate) => paid(call, at, estimate, restore),
-  foresee: (at, estimate) => call.parts.budget.foresee(estimate, queueingOf(call, at, call.now)),
-  reserve: (at, claim) => reserve(call, at, at.estimate, restore, at.revise, claim),
-  refusalOf: (error) => refusalFor(call, error, call.from)
-})
-
-/** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
-export const pay = (
-  call: GovernedCall,
-  at: Reserving,
-  estimate: Limits.Estimate,
-  context: Context.Context<never>
-): ((restore: Restore) => Effect.Effect<void, CallError>) | undefined => {
-  const { how, parts, purses } = call
-  const { wake, windows } = parts
-  if (purses.length === 0 && how.purses === undefined && !windows.isLimiting) return undefined
-  const { accounting, known, pool, price } = at
-  const { now, until } = call
-  const maxWait = Math.max(0, until - now)
-  const held = { accounting, estimate, known }
-  const { account } = at.call
-  const queueing = queueingOf(call, at, now)
-  const request = { purses, price, call: held, pool: pool.name, account, queueing, wake, windows, maxWait }
-  const { payment, rest } = Payment.pay(request, context)
-  // However an attempt ends, its end settles this. One that stands in several queues may pay in another.
-  if (rest === undefined || at === call) call.payment = payment
-  if (rest === undefined) return undefined
-  return (restore) =>
-    Effect.mapBoth(rest(restore), {
-      onSuccess: (paid) => {
-        call.payment = paid
-      },
-      onFailure: (error) => refusalFor(call, error, now)
-    })
-}
-
-const paid = (
-  call: GovernedCall,
-  at: Reserving,
-  estimate: Limits.Estimate,
-  restore: Restore
-): Effect.Effect<void, CallError> =>
-  Effect.withFiber(({ context }) => pay(call, at, estimate, context)?.(restore) ?? Effect.void)
-
-/** Reserves an estimate, and admits the call. */
-const reserveHere = (
-  call: GovernedCall,
-  estimate: Limits.Estimate,
-  restore: Restore
-): Effect.Effect<GovernedCall, CallError, Scope.Scope> => {
-  const since = call.now
-  const revise = Estimating.revision(call.parts.estimator.estimate, call, estimate)
-  const reserving = reserve(call, call, estimate, restore, revise)
-  return Effect.mapBoth(Counting.whileWaiting(call, [call], reserving), {
-    onSuccess: (reservation) => {
-      if (call.placement !== undefined) stay(call.placement, call)
-      call.receive(reservation)
-      return call
-    },
-    onFailure: (error) => refusalFor(call, error, since)
-  })
-}
-
-/** The estimate to try again with, if the refused one is only a guess that is larger than the limit. */
-export const lessOf = (
-  { accounting, known }: Reserving,
-  { reason }: Budget.BudgetError,
-  estimate: Limits.Estimate
-): Limits.Estimate | undefined =>
-  reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
-
-/** Reserves an estimate. The `maxWait` of the call counts from now. */
-const reserve = (
-  call: GovernedCall,
-  at: Reserving,
-  estimate: Limits.Estimate,
-  restore: Restore,
-  revise?: GovernedOptions[typeof revised],
-  claim?: GovernedOptions[typeof claimed]
-): Effect.Effect<Budget.Reservation, Budget.BudgetError, Scope.Scope> => {
-  const queueing = queueingOf(call, at, call.now, revise, claim)
-  return Effect.catch(restore(call.parts.budget.reserve(estimate, queueing)), (error) => {
-    const less = lessOf(at, error, estimate)
-    return less === undefined ? Effect.fail(error) : reserve(call, at, less, restore, revise, claim)
-  })
-}
-
-/** How an attempt is queued. Its `maxWait` counts from `since`. */
-export const queueingOf = (
-  { agent, how, isFirst, until }: GovernedCall,
-  { accounting, pool }: Reserving,
-  since: number,
-  revise?: GovernedOptions[typeof revised],
-  claim?: GovernedOptions[typeof claimed]
-): GovernedOptions => ({
-  agent,
-  priority: how.priority,
-  weight: how.weight,
-  maxWait: until === Infinity ? undefined : Math.max(0, until - since),
-  pool: pool.kind,
-  account: pool.account,
-  [first]: isFirst,
-  [counting]: accounting.counting,
-  [revised]: revise,
-  [claimed]: claim
-})
-
-/** The refusal of an attempt whose deadline has passed. */
-export const tooLate = Effect.fail(
-  new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) })
-)
-
-/** Converts a refusal of the budget, which knows neither the call's deadline nor its wait before `since`. */
-export const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
-  const { from, isBoundByDeadline, last } = call
-  const { reason } = error
-  if (reason._tag !== "WaitTooLong") return error
-  const { dimension, maxWait, pool } = reason
-  const before = Duration.millis(since - from)
-  const wait = Duration.sum(reason.wait, before)
-  if (isBoundByDeadline) {
-    return new LlmError({ reason: new DeadlineMissed({ pool, dimension, wait, left: Duration.millis(last - from) }) })
-  }
-  return new Budget.BudgetError({
-    reason: new Budget.WaitTooLong({ pool, dimension, wait, maxWait: Duration.sum(maxWait, before) })
-  })
-}
 
 /** Waits until another call has filled the provider's cache with the prefix that both share. */
 export const warmed =
@@ -410,11 +270,13 @@ const finished = <E>(call: GovernedCall, error: E, stoppedBy: LlmError["stoppedB
 
 /** Admits one attempt, for code that makes its own. */
 export const admit = (call: GovernedCall): Effect.Effect<Ticket, CallError> => {
-  const admission = Effect.suspend(() => admitted(call.next(call.deadline)))
-  const held = Effect.onExitPrimitive(Scope.provide(admission, call.scope), (exit) =>
-    exit._tag === "Success"
-      ? Scope.addFinalizerExit(call.within!, (exit) => call.leave(exit) ?? Effect.void)
-      : call.leave(exit)
+  const admission = reserved(() => Effect.void)
+  const held = Effect.onExitPrimitive(
+    Effect.suspend(() => admission(call.next(call.deadline))),
+    (exit) =>
+      exit._tag === "Success"
+        ? Scope.addFinalizerExit(call.within!, (exit) => call.leave(exit) ?? Effect.void)
+        : call.leave(exit)
   )
   // If an admission is interrupted before its caller has received it, nothing was sent.
   return Effect.map(held, () => {

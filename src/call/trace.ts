@@ -52,7 +52,10 @@ export const placed = (span: Tracer.Span, place: string, pool: string): void =>
   note(span, { "floodgate.place": place, "floodgate.pool": pool })
 
 /** Notes that an attempt was admitted. */
-export const admitted = (span: Tracer.Span, estimate: Limits.Estimate, { agent, binding }: Reservation): void =>
+export const admitted = (
+  span: Tracer.Span,
+  { agent, binding, estimate }: Pick<Reservation, "agent" | "binding" | "estimate">
+): void =>
   note(span, {
     "floodgate.agent": agent,
     "floodgate.queue.bound_by": binding,

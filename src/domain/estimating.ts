@@ -2,8 +2,6 @@
  * The statistics of the estimator: moving averages with their deviation, and quantiles of the last values. The last values are
  * changed in place, because every call adds one. The last part has the synchronous forms of the library's own estimator.
  */
-import type * as Effect from "effect/Effect"
-import * as AtOnce from "./atOnce.ts"
 
 /** A moving average, and the moving average of the absolute deviation from it. */
 export interface Trend {
@@ -111,22 +109,15 @@ export interface Immediate<Call, Actual, Estimate> {
   lessons: number
 }
 
-/** Attaches the immediate forms of an estimator to one of its functions. */
-export const immediate = <Function extends object, Call, Actual, Estimate>(
-  self: Function,
-  forms: Immediate<Call, Actual, Estimate>
-): Function => AtOnce.attach(self, forms)
-
 /**
  * A function that estimates a call again, with what is known of the call by then. It returns undefined if nothing was learned since
- * it was last called. Undefined for an estimator that may take time.
+ * it was last called. Undefined for an estimator without synchronous forms, which may take time.
  */
 export const revision = <Call, Estimate>(
-  estimate: (call: Call) => Effect.Effect<Estimate>,
+  forms: Immediate<Call, never, Estimate> | undefined,
   held: { readonly known: Call },
   before: Estimate
 ): (() => Estimate | undefined) | undefined => {
-  const forms = AtOnce.of<Immediate<Call, never, Estimate>>(estimate)
   if (forms === undefined) return undefined
   let { lessons } = forms
   return () => {
@@ -135,25 +126,3 @@ export const revision = <Call, Estimate>(
     return forms.revise(held.known, before)
   }
 }
-
-/** Learns from an answer at once. False if the estimator may take time. */
-export const teach = <Call, Actual>(
-  learn: (call: Call, actual: Actual) => Effect.Effect<void>,
-  call: Call,
-  actual: Actual
-): boolean => {
-  const forms = AtOnce.of<Immediate<Call, Actual, unknown>>(learn)
-  forms?.learn(call, actual)
-  return forms !== undefined
-}
-
-/** Learns from a prompt that was counted. */
-export const counted = <Call, Actual>(
-  learn: (call: Call, actual: Actual) => Effect.Effect<void>,
-  call: Call,
-  tokens: number
-): void => AtOnce.of<Immediate<Call, Actual, unknown>>(learn)?.count(call, tokens)
-
-/** By how many tokens the estimate of a prompt may be wrong. An estimator of the user's is trusted. */
-export const uncertainty = <Call, Estimate>(estimate: (call: Call) => Effect.Effect<Estimate>, call: Call): number =>
-  AtOnce.of<Immediate<Call, never, Estimate>>(estimate)?.uncertainty(call) ?? 0

@@ -1,0 +1,200 @@
+/**
+ * Admits an attempt of a call in its pool: estimates it, pays for it, reserves the estimate, and says what a refusal means for the call.
+ *
+ * What needs no Effect is done at once, and the rest is returned as an effect, if there is any.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import * as Budget from "../Budget.ts"
+import { awaited, mayAsk } from "../budget/asking.ts"
+import { Entry } from "../budget/entry.ts"
+import { claimed, counting, first, type GovernedOptions, revised } from "../budget/models.ts"
+import * as Estimating from "../domain/estimating.ts"
+import type * as Limits from "../Limits.ts"
+import { DeadlineMissed, LlmError } from "../LlmError.ts"
+import * as PriceTable from "../domain/prices.ts"
+import * as Counting from "./counting.ts"
+import type { GovernedCall } from "./governedCall.ts"
+import * as Payment from "./payment.ts"
+import { type Reserving, stay } from "./place.ts"
+import * as Usage from "./usage.ts"
+
+export type CallError = LlmError | Budget.BudgetError
+
+/** Estimates a call again; undefined if nothing was learned. */
+type Revise = GovernedOptions[typeof revised]
+
+/**
+ * Admits an attempt. Returns what is left to do until it is admitted; undefined if it is. If that is interrupted or refused, the end of
+ * the call releases what it holds.
+ */
+export const admitted = (
+  call: GovernedCall,
+  context: Context.Context<never>
+): Effect.Effect<unknown, CallError> | undefined => {
+  prepare(call)
+  const { estimates, estimator } = call.parts
+  if (estimates !== undefined) return admittedFor(call, estimates.estimate(call.known), context)
+  return Effect.flatMap(
+    estimator.estimate(call.known),
+    (estimate) => admittedFor(call, estimate, context) ?? Effect.void
+  )
+}
+
+/** Notes what is known of an attempt, from which its estimate and its price are computed. */
+const prepare = (call: GovernedCall): void => {
+  const { agent, call: described, parts, placement, pool } = call
+  const listed = placement?.only?.price ?? PriceTable.find(described.model, parts.prices)
+  call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
+  call.known = Usage.known(described, agent, pool, parts.conversations)
+  if (call.counted !== undefined) call.known = { ...call.known, inputTokens: call.counted }
+}
+
+const admittedFor = (
+  call: GovernedCall,
+  estimate: Limits.Estimate,
+  context: Context.Context<never>
+): Effect.Effect<unknown, CallError> | undefined => {
+  if (call.last < call.now) return tooLate
+  const revise = Estimating.revision(call.parts.estimates, call, estimate)
+  const reserving = () => reserve(call, estimate, revise, call.now, context)
+  const unpaid = pay(call, call, estimate, context)
+  return unpaid === undefined ? reserving() : Effect.flatMap(unpaid, () => reserving() ?? Effect.void)
+}
+
+// -----------------------------------------------------------------------------
+// Payment
+// -----------------------------------------------------------------------------
+
+/** Pays for an attempt. Returns what is left to do until it is paid; undefined if it is, or if nobody has to pay. */
+export const pay = (
+  call: GovernedCall,
+  at: Reserving,
+  estimate: Limits.Estimate,
+  context: Context.Context<never>
+): Effect.Effect<void, CallError> | undefined => {
+  const { how, parts, purses } = call
+  const { wake, windows } = parts
+  if (purses.length === 0 && how.purses === undefined && !windows.isLimiting) return undefined
+  const { accounting, known, pool, price } = at
+  const { now, until } = call
+  const maxWait = Math.max(0, until - now)
+  const held = { accounting, estimate, known }
+  const { account } = at.call
+  const queueing = queueingOf(call, at, now)
+  const request = { purses, price, call: held, pool: pool.name, account, queueing, wake, windows, maxWait }
+  const { payment, rest } = Payment.pay(request, context)
+  // However an attempt ends, its end settles this. One that stands in several queues may pay in another.
+  if (rest === undefined || at === call) call.payment = payment
+  if (rest === undefined) return undefined
+  return Effect.mapBoth(Effect.uninterruptibleMask(rest), {
+    onSuccess: (paid) => {
+      call.payment = paid
+    },
+    onFailure: (error) => refusalFor(call, error, now)
+  })
+}
+
+// -----------------------------------------------------------------------------
+// Reservation
+// -----------------------------------------------------------------------------
+
+/** Reserves an estimate, and admits the call. It has waited since `since`. Returns what is left to do; undefined if it is admitted. */
+const reserve = (
+  call: GovernedCall,
+  estimate: Limits.Estimate,
+  revise: Revise,
+  since: number,
+  context: Context.Context<never>
+): Effect.Effect<unknown, CallError> | undefined => {
+  const waiting = asked(call, estimate, queueingOf(call, call, call.now, revise), context)
+  if (waiting === undefined) return undefined
+  return Effect.matchEffect(waiting, {
+    onSuccess: Effect.succeed,
+    onFailure: (error) => {
+      const less = lessOf(call, error, estimate)
+      if (less === undefined) return Effect.fail(refusalFor(call, error, since))
+      return reserve(call, less, revise, since, context) ?? Effect.void
+    }
+  })
+}
+
+const asked = (
+  call: GovernedCall,
+  estimate: Limits.Estimate,
+  how: GovernedOptions,
+  context: Context.Context<never>
+): Effect.Effect<unknown, Budget.BudgetError> | undefined => {
+  const { ask, budget } = call.parts
+  const admit = (held: Entry | Budget.Reservation): undefined => {
+    if (call.placement !== undefined) stay(call.placement, call)
+    call.admit(held)
+  }
+  /** Nothing can interrupt the call between its turn and its admission. */
+  const waited = <R>(waiting: Effect.Effect<Entry | Budget.Reservation, Budget.BudgetError, R>) =>
+    Counting.whileWaiting(
+      call,
+      [call],
+      Effect.onExitPrimitive(waiting, (exit) => (exit._tag === "Success" ? admit(exit.value) : undefined))
+    )
+  // A layer that has replaced `reserve` ends its reservation with the scope.
+  if (ask === undefined || !mayAsk(ask, context))
+    return Scope.provide(waited(budget.reserve(estimate, how)), call.scope)
+  const answer = ask(context, estimate, how)
+  if (!(answer instanceof Entry)) return answer
+  call.entry = answer
+  return answer.isOpen ? admit(answer) : waited(awaited(answer, context))
+}
+
+/** The estimate to try again with, if the refused one is only a guess that is larger than the limit. */
+export const lessOf = (
+  { accounting, known }: Reserving,
+  { reason }: Budget.BudgetError,
+  estimate: Limits.Estimate
+): Limits.Estimate | undefined =>
+  reason._tag === "EstimateTooLarge" ? Usage.within(reason, accounting, known, estimate) : undefined
+
+/** How an attempt is queued. Its `maxWait` counts from `since`. */
+export const queueingOf = (
+  { agent, how, isFirst, until }: GovernedCall,
+  { accounting, pool }: Reserving,
+  since: number,
+  revise?: Revise,
+  claim?: GovernedOptions[typeof claimed]
+): GovernedOptions => ({
+  agent,
+  priority: how.priority,
+  weight: how.weight,
+  maxWait: until === Infinity ? undefined : Math.max(0, until - since),
+  pool: pool.kind,
+  account: pool.account,
+  [first]: isFirst,
+  [counting]: accounting.counting,
+  [revised]: revise,
+  [claimed]: claim
+})
+
+// -----------------------------------------------------------------------------
+// Refusals
+// -----------------------------------------------------------------------------
+
+/** The refusal of an attempt whose deadline has passed. */
+const tooLate = Effect.fail(new LlmError({ reason: new DeadlineMissed({ wait: Duration.zero, left: Duration.zero }) }))
+
+/** Converts a refusal of the budget, which knows neither the call's deadline nor its wait before `since`. */
+export const refusalFor = (call: GovernedCall, error: Budget.BudgetError, since: number): CallError => {
+  const { from, isBoundByDeadline, last } = call
+  const { reason } = error
+  if (reason._tag !== "WaitTooLong") return error
+  const { dimension, maxWait, pool } = reason
+  const before = Duration.millis(since - from)
+  const wait = Duration.sum(reason.wait, before)
+  if (isBoundByDeadline) {
+    return new LlmError({ reason: new DeadlineMissed({ pool, dimension, wait, left: Duration.millis(last - from) }) })
+  }
+  return new Budget.BudgetError({
+    reason: new Budget.WaitTooLong({ pool, dimension, wait, maxWait: Duration.sum(maxWait, before) })
+  })
+}
