@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
 import { awaited, counted, thousands, units } from "../domain/words.ts"
 import * as Limits from "../Limits.ts"
 
@@ -165,16 +166,7 @@ const closedTexts = {
  */
 export class PlaceClosed extends Schema.TaggedError<PlaceClosed>("floodgate/Budget/PlaceClosed")("PlaceClosed", {
   place: Schema.String,
-  why: Schema.Literals([
-    "drained",
-    "noCredential",
-    "fixedBody",
-    "twin",
-    "notAllowed",
-    "elsewhere",
-    "denied",
-    "tooLarge"
-  ])
+  why: Schema.Literals(Struct.keys(closedTexts))
 }) {
   /** The same call is refused again. */
   get isRetryable(): boolean {

@@ -16,7 +16,7 @@ import { BudgetError, TooManyPools } from "./errors.ts"
 import { checkLive, forecast as forecastSteps, prepareLive } from "./forecast/forecast.ts"
 import type * as Forecast from "./forecast/models.ts"
 import * as Learned from "./learned.ts"
-import { countsOf, forgetCounts } from "./metrics.ts"
+import { countsOf } from "./metrics.ts"
 import {
   type BudgetStatus,
   type Cooldown,
@@ -152,7 +152,9 @@ class OpenPools {
     this.busyUntil = 0
   }
 
-  private readonly mayRest = (pool: Pool): boolean => pool.isIdle && this.resting.hasRoom(this.now())
+  /** A pool that was resized by its own name stays, because a new one of its kind would get other limits. */
+  private readonly mayRest = (pool: Pool): boolean =>
+    pool.isIdle && !this.changed.has(pool.name) && this.resting.hasRoom(this.now())
 
   /** Closes a pool and remembers what it learned and used. */
   private readonly rest = (pool: Pool): void => {
@@ -160,13 +162,14 @@ class OpenPools {
     if (rested !== undefined) this.resting.put(pool.name, rested, this.now())
     this.byName.delete(pool.name)
     pool.shutDown()
-    forgetCounts(pool.name, this.context)
+    const { counts } = pool.options
+    if (counts.pool === pool.name) counts.forget(pool)
     if (rested === undefined) this.shared.after(0, pool.leave)
   }
 
   /** Closes the pool of an account whose calls were all denied: its credential may be invented. */
   private denied(pool: Pool): void {
-    const isOfAccount = pool.name !== pool.kind && this.unnamed.has(pool.name)
+    const isOfAccount = pool.name !== pool.options.kind && this.unnamed.has(pool.name)
     if (!isOfAccount || this.isClosed || !this.mayRest(pool)) return
     this.unnamed.delete(pool.name)
     this.rest(pool)
@@ -195,8 +198,8 @@ class OpenPools {
     }
     this.changed.set(kind, change)
     pool.resize(limits, concurrency)
-    for (const pool of this.byName.values()) {
-      if (pool.kind === kind && pool.name !== kind) pool.reconfigure(limits, concurrency)
+    for (const each of this.byName.values()) {
+      if (each !== pool && each.options.kind === kind) each.resize(limits, concurrency)
     }
   }
 

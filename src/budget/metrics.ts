@@ -17,8 +17,10 @@ const boundaries = [0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 6
 // -----------------------------------------------------------------------------
 
 /** The numbers of the pools of one name in one registry. */
-abstract class Numbers {
-  private readonly pool: string
+abstract class Numbers<User> {
+  readonly pool: string
+  /** What counts in them. */
+  readonly users = new Set<User>()
   private readonly context: Context.Context<never>
   private readonly forgotten: () => void
   private readonly series: Array<{ readonly remove: () => void }> = []
@@ -31,8 +33,19 @@ abstract class Numbers {
     this.forgotten = forgotten
   }
 
-  /** Whether an open pool, or a governor, still counts in them. */
-  protected abstract get isUsed(): boolean
+  join(user: User): this {
+    this.users.add(user)
+    return this
+  }
+
+  /** Removes the numbers from their registry, unless they are still used. */
+  forget(user: User): void {
+    this.users.delete(user)
+    if (this.users.size > 0) return
+    this.isRemoved = true
+    for (const series of this.series) series.remove()
+    this.forgotten()
+  }
 
   protected counter(id: string, description: string, read: () => number, by?: Record<string, string>): void {
     const metric = Metric.counter(id, { description, attributes: { pool: this.pool, ...by }, incremental: true })
@@ -72,14 +85,6 @@ abstract class Numbers {
   private show<State>(metric: Metric.Metric<number, State>, get: () => State): void {
     this.series.push(Metric.registerUnsafe(metric, this.context, { get, update: constVoid, modify: constVoid }))
   }
-
-  /** Removes the numbers from their registry, unless they are still used. */
-  forget(): void {
-    if (this.isUsed) return
-    this.isRemoved = true
-    for (const series of this.series) series.remove()
-    this.forgotten()
-  }
 }
 
 /** At most this many pools have series of their own, some twenty each: twice the idle pools that a budget keeps. */
@@ -88,30 +93,21 @@ const maxCounted = 2_000
 const otherPools = "other pools"
 
 /** The numbers of one kind, by pool and registry. */
-const kept = <N extends Numbers>(make: new (...args: ConstructorParameters<typeof Numbers>) => N) => {
+const kept = <N>(make: new (...args: ConstructorParameters<typeof Numbers>) => N) => {
   const known = new WeakMap<Metric.MetricRegistry, Map<string, N>>()
-  const placeOf = (context: Context.Context<never>) => {
+  return (pool: string, context: Context.Context<never>): N => {
     // Keep only what the metrics need of the context, and not its other services.
     const own = Context.pick(Metric.MetricRegistry, Metric.CurrentMetricAttributes)(context)
     const registry = Context.get(own, Metric.MetricRegistry)
     const named = known.get(registry) ?? new Map<string, N>()
     known.set(registry, named)
     const attributes = Object.entries(Context.get(own, Metric.CurrentMetricAttributes)).sort()
-    return { own, named, keyOf: (pool: string): string => JSON.stringify([pool, attributes]) }
-  }
-  return {
-    of: (pool: string, context: Context.Context<never>): N => {
-      const { keyOf, named, own } = placeOf(context)
-      const name = named.has(keyOf(pool)) || named.size < maxCounted ? pool : otherPools
-      const key = keyOf(name)
-      const numbers = named.get(key) ?? new make(name, own, () => named.delete(key))
-      named.set(key, numbers)
-      return numbers
-    },
-    find: (pool: string, context: Context.Context<never>): N | undefined => {
-      const { keyOf, named } = placeOf(context)
-      return named.get(keyOf(pool))
-    }
+    const keyOf = (pool: string): string => JSON.stringify([pool, attributes])
+    const name = named.has(keyOf(pool)) || named.size < maxCounted ? pool : otherPools
+    const key = keyOf(name)
+    const numbers = named.get(key) ?? new make(name, own, () => named.delete(key))
+    named.set(key, numbers)
+    return numbers
   }
 }
 
@@ -130,12 +126,11 @@ interface OpenPool {
 }
 
 /** The metrics of a budget, for the pools of one name. */
-export class PoolCounts extends Numbers {
+export class PoolCounts extends Numbers<OpenPool> {
   reservations = 0
   readonly refunded = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly debt = { inputTokens: 0, outputTokens: 0, tokens: 0 }
   readonly cooldowns = { rateLimit: 0, ramp: 0, overload: 0 }
-  readonly open = new Set<OpenPool>()
   /** Counts the seconds that an admitted estimate had to wait. */
   readonly waited: (seconds: number) => void
 
@@ -163,10 +158,6 @@ export class PoolCounts extends Numbers {
     this.gauge("floodgate_budget_in_flight", "Admitted calls that run", () => this.sum(({ inFlight }) => inFlight))
   }
 
-  protected get isUsed(): boolean {
-    return this.open.size > 0
-  }
-
   /** Counts the difference between the charge and the usage of a call. */
   settled(charge: Amounts.Whole, used: Amounts.Charge): void {
     for (const dimension of tokens) {
@@ -177,21 +168,15 @@ export class PoolCounts extends Numbers {
     }
   }
 
-  private sum(read: (source: OpenPool) => number): number {
+  private sum(read: (pool: OpenPool) => number): number {
     let sum = 0
-    for (const source of this.open) sum += read(source)
+    for (const user of this.users) sum += read(user)
     return sum
   }
 }
 
-const budgets = kept(PoolCounts)
-
 /** The budget metrics of a pool, in the registry of the context. */
-export const countsOf = budgets.of
-
-/** Removes the budget metrics of a pool that is closed. */
-export const forgetCounts = (pool: string, context: Context.Context<never>): void =>
-  budgets.find(pool, context)?.forget()
+export const countsOf = kept(PoolCounts)
 
 // -----------------------------------------------------------------------------
 // Governors
@@ -219,9 +204,7 @@ interface CallTokens {
  * - `floodgate_queue_seconds`: time in the budget's queue, by `pool` (a histogram)
  * - `floodgate_call_seconds`: time of whole calls, queue, retries and stream included, by `pool` (a histogram)
  */
-export class CallCounts extends Numbers {
-  /** How many governors use the pool. */
-  private governors = 0
+export class CallCounts extends Numbers<object> {
   attempts = 0
   retriesDelayed = 0
   dollars = 0
@@ -238,7 +221,8 @@ export class CallCounts extends Numbers {
     "Attempts of calls with several places, by pool and why they went there",
     "why"
   )
-  private readonly queueSeconds = this.histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool")
+  /** Counts the time of an attempt in the queue. */
+  readonly queued = this.histogram("floodgate_queue_seconds", "Time in the budget's queue, by pool").add
   private readonly callSeconds = this.histogram(
     "floodgate_call_seconds",
     "Time of whole calls, queue and retries included, by pool"
@@ -255,15 +239,6 @@ export class CallCounts extends Numbers {
     this.counter("floodgate_dollars", "What calls cost in dollars, by pool", () => this.dollars)
   }
 
-  protected get isUsed(): boolean {
-    return this.governors > 0
-  }
-
-  /** Counts the time of an attempt in the queue. */
-  queued(seconds: number): void {
-    this.queueSeconds.add(seconds)
-  }
-
   /** Counts a call that has ended. */
   ended(outcome: string, seconds: number): void {
     this.calls(1, outcome)
@@ -277,19 +252,7 @@ export class CallCounts extends Numbers {
     if (cacheReadTokens > 0) this.tokens(cacheReadTokens, "cache_read")
     if (cacheCreationTokens > 0) this.tokens(cacheCreationTokens, "cache_write")
   }
-
-  /** A governor begins to use the pool. */
-  join(): this {
-    this.governors++
-    return this
-  }
-
-  /** A governor no longer uses the pool. */
-  leave(): void {
-    this.governors--
-    this.forget()
-  }
 }
 
 /** The governor metrics of a pool, in the registry of the context. */
-export const callCountsOf = kept(CallCounts).of
+export const callCountsOf = kept(CallCounts)

@@ -1,10 +1,11 @@
 /** Checks of the options of a budget and of its calls, and the pools that the limits name. */
 import * as Context from "effect/Context"
+import * as Record from "effect/Record"
 import * as Lru from "../domain/input/lru.ts"
 import * as Input from "../domain/input/checks.ts"
 import { shown } from "../domain/input/shown.ts"
 import { didYouMean, nearest } from "../domain/input/nearest.ts"
-import { minWeight } from "../domain/amounts.ts"
+import { eachDimension, minWeight } from "../domain/amounts.ts"
 import { classMeantBy, isClass, isModel, poolOf as classOf } from "../domain/modelClass.ts"
 import type * as Limits from "../Limits.ts"
 import {
@@ -77,23 +78,13 @@ export const concurrency: Input.Check = Input.wholeOrInfinite(1)
 export const maxQueued: Input.Check = Input.wholeOrInfinite(0)
 export const maxPools: Input.Check = Input.whole
 
+const checks: Input.Checks<Options> = { limits, concurrency, maxQueued, maxPools, learned: Input.anObject }
+
 /** The options of a budget. */
-export const made: Input.Check = Input.options<Options>({
-  limits,
-  concurrency,
-  maxQueued,
-  maxPools,
-  learned: Input.anObject
-})
+export const made: Input.Check = Input.options<Options>(checks)
 
 /** Checks only the names of the options, because the values come from the configuration. */
-export const configured: Input.Check = Input.options<Options>({
-  limits: Input.anything,
-  concurrency: Input.anything,
-  maxQueued: Input.anything,
-  maxPools: Input.anything,
-  learned: Input.anything
-})
+export const configured: Input.Check = Input.options<Options>(Record.map(checks, () => Input.anything))
 
 export const weight: Input.Check = Input.number(
   `a number from ${minWeight} to ${1 / minWeight}`,
@@ -131,12 +122,7 @@ export const paused: Input.Check = Input.options<PauseOptions>(
 
 export const observed: Input.Check = Input.options<RateLimitSignal>(
   {
-    dimensions: Input.options<RateLimitSignal["dimensions"]>({
-      requests: Input.anObject,
-      inputTokens: Input.anObject,
-      outputTokens: Input.anObject,
-      tokens: Input.anObject
-    }),
+    dimensions: eachDimension(Input.anObject),
     windows: Input.anObject,
     usage: Input.anObject,
     reservation: Input.anObject,

@@ -30,10 +30,8 @@ import type { Rested } from "./rested.ts"
 
 export class Pool implements PoolOfCall {
   readonly name: string
-  readonly kind: string
-  readonly maxQueued: number
+  readonly options: PoolOptions
   private readonly clockNow: () => number
-  private readonly options: PoolOptions
   private readonly port: Port
   private readonly queue = new FairQueue<Entry>()
   private readonly permits: Permits
@@ -51,8 +49,6 @@ export class Pool implements PoolOfCall {
   private readonly running = new Set<Entry>()
   private knownLimits = 0
   private readonly reviews = new Foresee.Reviews()
-  /** Whether the user has changed its limits. */
-  private isResized = false
   /** Whether the provider has ever answered other than by refusing the credential. */
   private isProven = false
 
@@ -60,8 +56,6 @@ export class Pool implements PoolOfCall {
     this.options = options
     this.name = options.name
     this.clockNow = monotonic(options.clock)
-    this.kind = options.kind
-    this.maxQueued = options.maxQueued
     this.limits = options.limits
     this.counting = options.rested?.counting
     this.reports = options.observer && reportsOf(options.observer, options.clock, options.name)
@@ -70,7 +64,7 @@ export class Pool implements PoolOfCall {
       configured: () => this.configured(),
       unreachable: (cause) => this.refuseAll(new StoreUnavailable({ pool: this.name, cause }))
     })
-    options.counts.open.add(this)
+    options.counts.join(this)
   }
 
   /** Milliseconds of the law's clock. If processes share the pool, they agree on it. */
@@ -152,7 +146,8 @@ export class Pool implements PoolOfCall {
 
   /** What is known of it now, to play ahead. */
   get view(): Foresee.PoolView {
-    const { maxQueued, name: pool, queue, running } = this
+    const { name: pool, queue, running } = this
+    const { maxQueued } = this.options
     const { config, law } = this.port.state
     const { concurrency: maxInFlight, rules } = config
     return { pool, rules, law, now: this.now(), maxInFlight, running, queue, maxQueued, isWhole: this.port.lag === 0 }
@@ -425,12 +420,6 @@ export class Pool implements PoolOfCall {
 
   /** Changes the limits for the user. */
   resize(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
-    this.isResized = true
-    this.reconfigure(limits, concurrency)
-  }
-
-  /** Changes the limits without marking the pool as resized: a new pool of its kind gets the same. */
-  reconfigure(limits: Limits.Limits | undefined, concurrency: number | undefined): void {
     this.limits = limits ?? this.limits
     const stated = limits && { rules: Rules.resolve(limits, this.counting), shares: Rules.shares(limits) }
     this.port.transact((draft, now) => {
@@ -471,16 +460,16 @@ export class Pool implements PoolOfCall {
   }
 
   shutDown(): void {
-    this.options.counts.open.delete(this)
+    this.options.counts.users.delete(this)
     for (const entry of Array.from(this.queue.inOrder())) this.dismiss(entry, Effect.interrupt)
   }
 
   /**
-   * Whether the pool can be closed: no call runs or waits, it does not pause, and its limits are those of its kind. What it
-   * learned and used is remembered by {@link rest}, or by the store.
+   * Whether the pool can be closed: no call runs or waits, and it does not pause. What it learned and used is remembered by
+   * {@link rest}, or by the store.
    */
   get isIdle(): boolean {
-    if (this.running.size > 0 || this.queue.size > 0 || this.isResized) return false
+    if (this.running.size > 0 || this.queue.size > 0) return false
     const { gate } = this.law
     // An outage may outlast its pause: only a probe shows that it is over.
     const isPaused = this.now() < gate.until + (gate.misses > 1 ? Foresee.maxPause : 0)
@@ -495,7 +484,7 @@ export class Pool implements PoolOfCall {
   /** What to remember until it is opened again; undefined if the store remembers it. */
   get rest(): Rested | undefined {
     if (this.port.outlives) return undefined
-    return { kind: this.kind, rest: Memory.rest(this.law, this.now()), counting: this.counting }
+    return { kind: this.options.kind, rest: Memory.rest(this.law, this.now()), counting: this.counting }
   }
 
   /** Tells the other processes that this one has left the pool. */

@@ -39,7 +39,7 @@ export class PoolRecord {
     this.name = name
     this.kind = kind
     this.account = account
-    this.counts = callCountsOf(name, context).join()
+    this.counts = callCountsOf(name, context).join(this)
   }
 
   began(): void {
@@ -81,7 +81,7 @@ export class PoolRecords {
     this.shedder = new Lru.Shedder(
       this.byName,
       ({ isIdle }) => isIdle,
-      ({ counts }) => counts.leave()
+      (pool) => pool.counts.forget(pool)
     )
   }
 
@@ -106,6 +106,6 @@ export class PoolRecords {
     pool.users--
     if (pool.isDenied !== true || !pool.isIdle || pool.name === pool.kind || this.byName.get(pool.name) !== pool) return
     this.byName.delete(pool.name)
-    pool.counts.leave()
+    pool.counts.forget(pool)
   }
 }

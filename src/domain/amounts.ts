@@ -2,7 +2,7 @@
  * Amounts in the dimensions that are limited: estimates, usages and charges. Plain values and arithmetic.
  */
 import * as Schema from "effect/Schema"
-import { invalid } from "./input/checks.ts"
+import { type Check, invalid, options } from "./input/checks.ts"
 
 // -----------------------------------------------------------------------------
 // Dimensions and amounts
@@ -131,6 +131,10 @@ export const get = <A extends { readonly [D in Dimension]?: unknown }>(self: A, 
       return self.tokens
   }
 }
+
+/** Checks an object with a value for some of the dimensions. */
+export const eachDimension = (value: Check): Check =>
+  options<PerDimension<unknown>>({ requests: value, inputTokens: value, outputTokens: value, tokens: value })
 
 /**
  * Maps the value of each dimension.

@@ -3,7 +3,7 @@
  */
 import * as Input from "./input/checks.ts"
 import { shown } from "./input/shown.ts"
-import { type Dimension, dimensions, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
+import { type Dimension, dimensions, eachDimension, isCount, mapDimensions, type PerDimension } from "./amounts.ts"
 
 // -----------------------------------------------------------------------------
 // Limits
@@ -178,12 +178,7 @@ const together: Input.Check = (value) => {
 const limit = Input.all(limitOptions, together)
 
 /** Checks the limits of a pool. */
-export const check: Input.Check = Input.options<Limits>({
-  requests: limit,
-  inputTokens: limit,
-  outputTokens: limit,
-  tokens: limit
-})
+export const check: Input.Check = eachDimension(limit)
 
 // -----------------------------------------------------------------------------
 // Resolving

@@ -1,8 +1,9 @@
 /** Checks the options of the simulated provider. */
 import * as Predicate from "effect/Predicate"
+import { eachDimension } from "../domain/amounts.ts"
 import * as Input from "../domain/input/checks.ts"
 import { shown } from "../domain/input/shown.ts"
-import type { Limit, Limits } from "../Limits.ts"
+import type { Limit } from "../Limits.ts"
 import { type Fault, type FaultKind, faultKinds, headerModes, type Options } from "./models.ts"
 
 const share = Input.number("a number from 0 to 1", (value) => value >= 0 && value <= 1)
@@ -22,7 +23,7 @@ const limit = Input.all(limitFields, (value) => {
     : Input.problem(`expected exactly one of perSecond, perMinute and total, got ${shown(value)}`)
 })
 
-const limits = Input.options<Limits>({ requests: limit, inputTokens: limit, outputTokens: limit, tokens: limit })
+const limits = eachDimension(limit)
 
 const oneSet: Input.Check = (value) =>
   Predicate.hasProperty(value, "pools")

@@ -174,7 +174,7 @@ export class Play {
 
   constructor(code: Code, scope: Scope) {
     const counts = countsOf("proof", Context.empty())
-    counts.open.clear()
+    counts.users.clear()
     this.scope = scope
     this.code = code
     const [setting] = scope.settings

@@ -51,12 +51,7 @@ const conditions = Input.options<Options>(
     concurrency: Input.wholeOrInfinite(1),
     atOnce: Input.wholeOrInfinite(1),
     latency,
-    levels: Input.options<NonNullable<Options["levels"]>>({
-      requests: Input.finite,
-      inputTokens: Input.finite,
-      outputTokens: Input.finite,
-      tokens: Input.finite
-    })
+    levels: Amounts.eachDimension(Input.finite)
   },
   "limits"
 )
