@@ -13,6 +13,7 @@ import type { Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
 import type { Decided, Done, Home, Port, QueueDecision } from "../sharing/port.ts"
+import { configure } from "../sharing/state.ts"
 import * as Turns from "../sharing/turns.ts"
 
 /** The store of the ledger did not answer, or what is stored cannot be read. */
@@ -254,7 +255,7 @@ export class RunningLedger {
 
   /** Changes the cap, and lets waiting calls go that fit now. */
   resize(cap: CapInUnits): void {
-    this.port.transact((draft) => Ledgers.configure(draft, cap))
+    this.port.transact((draft) => configure(draft, cap))
     this.drain()
   }
 

@@ -7,6 +7,7 @@ import type { Kind, PartOf } from "./kind.ts"
 import { LocalPort } from "./local.ts"
 import type { StoreSettings } from "./models.ts"
 import type { After, Decided, Done, Home, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
+import * as Processes from "./processes.ts"
 import type { Shared } from "./state.ts"
 import * as Time from "./time.ts"
 
@@ -23,44 +24,38 @@ const maxRetryMillis = 60_000
  * Decides over a copy of the state that is made smaller by the process's part. When the store is back, everything that
  * happened meanwhile is reported to it as one observation; later events of these calls go to the shared state.
  */
-export class DegradedPort<S extends Shared> implements Home<S> {
-  readonly id: string
+export class DegradedPort<S extends Shared> extends LocalPort<S> {
   private readonly kind: Kind<S>
   private readonly began: S
-  private readonly local: LocalPort<S>
   /** The shared port, once it has the calls of this one. */
   private shared: Home<S> | undefined = undefined
   /** Whether the other processes no longer leave the part unused. */
   isOver = false
 
   constructor(kind: Kind<S>, id: string, began: S, now: () => number, after: After) {
+    super(kind.copy, id, began, now, after)
     this.kind = kind
-    this.id = id
     this.began = began
-    this.local = new LocalPort(kind.copy, id, began, now, after)
   }
 
-  get state(): S {
-    return this.local.state
-  }
-
-  transact<A>(observation: StateStep<A, S>): A
-  transact<A extends Decided>(decision: QueueDecision<A, S>, done: Done<A, S>): void
-  transact<A extends Decided>(step: QueueDecision<A, S>, done?: Done<A, S>): A | void {
-    const { local, shared } = this
-    if (done === undefined) return (shared ?? local).transact(step as StateStep<A, S>)
-    if (shared === undefined) local.transact(step, (answer, _, isLate) => done(answer, this, isLate))
+  override transact<A>(observation: StateStep<A, S>): A
+  override transact<A extends Decided>(decision: QueueDecision<A, S>, done: Done<A, S>): void
+  override transact<A extends Decided>(step: QueueDecision<A, S>, done?: Done<A, S>): A | void {
+    const { shared } = this
+    if (done === undefined)
+      return shared === undefined ? super.transact(step as StateStep<A, S>) : shared.transact(step as StateStep<A, S>)
+    if (shared === undefined) super.transact(step, done)
   }
 
   /** Stops admitting calls. */
-  stop(): void {
+  override stop(): void {
     this.isOver = true
-    this.local.stop()
+    super.stop()
   }
 
   /** Calls that were admitted before degraded mode have ended. */
   ended(calls: number): void {
-    if (calls > 0) this.local.transact((draft) => this.kind.ended(draft, calls))
+    if (calls > 0) this.transact((draft) => this.kind.ended(draft, calls))
   }
 
   /** Hands over to the shared port. Returns the observation that reports what was used meanwhile. */
@@ -68,7 +63,7 @@ export class DegradedPort<S extends Shared> implements Home<S> {
     this.stop()
     this.shared = shared
     const { began, id, kind, state: ended } = this
-    return (state) => kind.comeBack(state, id, began, ended)
+    return (state) => Processes.comeBack(kind, state, id, began, ended)
   }
 }
 
@@ -78,6 +73,10 @@ export class DegradedPort<S extends Shared> implements Home<S> {
 
 /** The shared port, as degraded mode uses it. */
 export interface SharedView<S extends Shared> extends Pick<Port<S>, "id" | "transact" | "now"> {
+  readonly kind: Kind<S>
+  readonly options: Pick<PortOptions, "after" | "unreachable">
+  readonly sharing: StoreSettings
+  readonly time: Time.Time
   /** The last known state of all processes. */
   readonly known: S
   /** The parts of this process that may be stored, one for each commit whose outcome is unknown. */
@@ -91,10 +90,6 @@ export interface SharedView<S extends Shared> extends Pick<Port<S>, "id" | "tran
 }
 
 export class DegradedMode<S extends Shared> {
-  private readonly kind: Kind<S>
-  private readonly options: Pick<PortOptions, "after" | "unreachable">
-  private readonly sharing: StoreSettings
-  private readonly time: Time.Time
   private readonly shared: SharedView<S>
   /** When the store failed first; undefined while it can be reached. */
   private since: number | undefined = undefined
@@ -104,17 +99,7 @@ export class DegradedMode<S extends Shared> {
   /** The report that was made at the last return to the store, and the rest of the part at that time. */
   private last: { readonly state: S; readonly report: StateStep<void, S> } | undefined = undefined
 
-  constructor(
-    kind: Kind<S>,
-    options: Pick<PortOptions, "after" | "unreachable">,
-    sharing: StoreSettings,
-    time: Time.Time,
-    shared: SharedView<S>
-  ) {
-    this.kind = kind
-    this.options = options
-    this.sharing = sharing
-    this.time = time
+  constructor(shared: SharedView<S>) {
     this.shared = shared
   }
 
@@ -126,7 +111,7 @@ export class DegradedMode<S extends Shared> {
     return this.degraded
   }
   private get isDegrading(): boolean {
-    return this.sharing.whenAway === "degrade"
+    return this.shared.sharing.whenAway === "degrade"
   }
 
   /**
@@ -134,9 +119,9 @@ export class DegradedMode<S extends Shared> {
    * Returns the milliseconds until it should be tried again.
    */
   failed(error: unknown, wasRead: boolean, isReadOnly: boolean): number {
-    const now = this.time.own
+    const now = this.shared.time.own
     const isFirst = this.since === undefined
-    const { degradeMillis, patienceMillis } = this.sharing
+    const { degradeMillis, patienceMillis } = this.shared.sharing
     this.error = error
     this.since ??= now
     const startIn = Math.max(0, this.startAt() + Time.silentMargin - now)
@@ -152,7 +137,7 @@ export class DegradedMode<S extends Shared> {
   }
 
   private after(millis: number, then: () => void): void {
-    this.options.after(millis, Effect.sync(then))
+    this.shared.options.after(millis, Effect.sync(then))
   }
 
   /** The store can be reached again. */
@@ -163,20 +148,20 @@ export class DegradedMode<S extends Shared> {
   /** Refuses the waiting callers once they can no longer be admitted in time. */
   refuse(): void {
     if (this.since === undefined) return
-    const { degradeMillis, patienceMillis } = this.sharing
-    const now = this.time.own
+    const { degradeMillis, patienceMillis } = this.shared.sharing
+    const now = this.shared.time.own
     const isHopeless = this.isDegrading
       ? this.part() === undefined || now >= this.shared.sentAt + degradeMillis
       : now >= this.since + patienceMillis
     if (!isHopeless) return
     this.degraded?.stop()
-    this.options.unreachable(this.error)
+    this.shared.options.unreachable(this.error)
   }
 
   /** The smallest part that may be stored for this process; undefined if perhaps none is. */
   private part(): PartOf<S> | undefined {
-    const { kind, last } = this
-    const { parts } = this.shared
+    const { last } = this
+    const { kind, parts } = this.shared
     if (!parts.every((part) => part !== undefined)) return undefined
     const min = parts.reduce(kind.smaller)
     if (kind.isEmpty(min)) return undefined
@@ -191,11 +176,10 @@ export class DegradedMode<S extends Shared> {
 
   private start(): void {
     const part = this.part()
-    const isTime = this.since !== undefined && this.time.own >= this.startAt()
+    const isTime = this.since !== undefined && this.shared.time.own >= this.startAt()
     if (!isTime || this.degraded !== undefined || part === undefined) return
-    const { id, known, now } = this.shared
-    const alone = this.kind.alone(known, id, part, now())
-    this.degraded = new DegradedPort(this.kind, id, alone, now, this.options.after)
+    const { id, kind, known, now, options } = this.shared
+    this.degraded = new DegradedPort(kind, id, kind.alone(known, id, part, now()), now, options.after)
     this.shared.askAgain()
   }
 

@@ -1,20 +1,17 @@
 /** What a port needs to know about the states that it keeps: those of pools, or those of ledgers. */
-import type { Blocked } from "../admission/blocked.ts"
-import type { Joining, PartTimes, Shared } from "./state.ts"
+import type { Joining, PartTimes, Shared, Sums } from "./state.ts"
 
 export type MemberOf<S extends Shared> = S["members"][string]
 export type PartOf<S extends Shared> = NonNullable<MemberOf<S>["part"]>
+
+/** The processes of a state, by their names in it. */
+export const membersOf = <S extends Shared>({ members }: S): Record<string, MemberOf<S>> =>
+  members as Record<string, MemberOf<S>>
 
 /** What a process reports about itself when it enters a state. */
 export interface CommittingProcess<S extends Shared> extends Joining {
   /** Its entry as of its last commit; undefined before the first. */
   readonly committed: MemberOf<S> | undefined
-}
-
-/** The clocks of the process that commits, beside the state's. */
-export interface Clocks {
-  /** Milliseconds since the epoch by the clock of the store. */
-  readonly utc: number
 }
 
 export interface Kind<S extends Shared> {
@@ -32,10 +29,10 @@ export interface Kind<S extends Shared> {
 
   // When a process reads and commits
 
-  /** When to read the state again for a waiting caller. */
-  readonly readIn: (state: S, blocked: Blocked) => number
-  /** When to commit what was observed. */
-  readonly flushIn: (state: S, id: string) => number
+  /** The duration of an average call, in milliseconds. */
+  readonly answerMillis: (state: S) => number
+  /** Whether the end of a call always frees something that another process may wait for. */
+  readonly frees: (state: S) => boolean
   /** Whether the other processes must know of a change at once. */
   readonly isUrgent: (state: S, now: number) => boolean
   /** Whether an idle process may stop committing. */
@@ -43,29 +40,35 @@ export interface Kind<S extends Shared> {
 
   // The processes
 
-  /** Brings a state up to now: ends the calls of dead processes, and forgets those that have left. */
-  readonly absorb: (state: S, clocks: Clocks, now: number) => void
+  /** How what its calls ask for adds up. */
+  readonly sums: Sums<MemberOf<S>["held"]>
+  /** Brings a state up to now, apart from its processes. `utc` is the time by the clock of the store. */
+  readonly prepare: (state: S, utc: number, now: number) => void
   /** Changes the configuration. */
   readonly configure: (state: S, config: S["config"], now: number) => void
-  /** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
-  readonly enter: (state: S, id: string, self: CommittingProcess<S>, now: number) => MemberOf<S>
-  /** Undoes a commit that its process does not know of. */
-  readonly retract: (state: S, id: string, known: MemberOf<S> | undefined) => void
-  /** Ends the calls of a process that leaves. */
-  readonly leave: (state: S, member: MemberOf<S>) => void
+  /** A process that joins. */
+  readonly join: (self: CommittingProcess<S>, rank: number, tag: number, now: number) => MemberOf<S>
+  /** Returns what was kept for a process: it has committed, and with that reported what it used. */
+  readonly takeBack: (state: S, member: MemberOf<S>) => void
+  /** Charges what the calls hold of a process whose lease is over, or that leaves. */
+  readonly giveUp: (state: S, member: MemberOf<S>, now: number) => void
+  /** Reverses that for a process that still lives. `found` is its entry in the state, unless that was forgotten. */
+  readonly revive: (state: S, found: MemberOf<S> | undefined, committed: MemberOf<S>, now: number) => void
+  /** Keeps what a process has spent that is no longer in the state. */
+  readonly forget: (state: S, member: MemberOf<S>) => void
+  /** Takes back what the calls of a retracted commit have spent: `found` was stored, and `known` holds again, if there was one. */
+  readonly retracted: (state: S, found: MemberOf<S>, known: MemberOf<S> | undefined) => void
   /** Completes a state that is committed. */
   readonly complete: (state: S) => void
 
   // After the store has lost a state
 
-  /** Takes a process over from another state, with what it has spent according to that state only. */
-  readonly takeOver: (state: S, id: string, member: MemberOf<S>) => void
+  /** Takes a process over from another state, with what it has spent according to that state only. `ahead` converts its times. */
+  readonly takeOver: (state: S, id: string, member: MemberOf<S>, ahead: number) => void
   /** Notes that the store has lost something. */
   readonly lost: (state: S) => void
-  /** Takes over what else another state knows. `ahead` converts its times. */
+  /** Takes over what else another state knows. */
   readonly adopt: (state: S, other: S, ahead: number) => void
-  /** Converts a part to the time of a state with another origin. */
-  readonly shifted: (part: PartOf<S>, ahead: number) => PartOf<S>
 
   // Degraded mode
 
@@ -80,6 +83,6 @@ export interface Kind<S extends Shared> {
   readonly alone: (whole: S, id: string, part: PartOf<S>, now: number) => S
   /** Calls that were admitted before degraded mode have ended. */
   readonly ended: (alone: S, calls: number) => void
-  /** Adds what a process used alone, between two states of degraded mode. */
-  readonly comeBack: (state: S, id: string, began: S, ended: S) => void
+  /** Adds what a process used alone besides what its calls hold. `ours` is its entry in the state, unless it was forgotten. */
+  readonly comeBack: (state: S, ours: MemberOf<S> | undefined, used: MemberOf<S>, began: S, ended: S) => void
 }

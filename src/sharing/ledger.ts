@@ -8,6 +8,7 @@
 import type { Blocked } from "../admission/blocked.ts"
 import type { Status } from "../domain/spending/models.ts"
 import * as Ledger from "../domain/spending/ledger.ts"
+import { isLate } from "./processes.ts"
 import * as State from "./state.ts"
 import type { Member, PartTimes, Shared } from "./state.ts"
 import * as Turns from "./turns.ts"
@@ -19,8 +20,6 @@ export interface LedgerPart extends PartTimes {
 
 /** One of the processes that share a ledger. Amounts are in billionths of a dollar. */
 export interface LedgerMember extends Member<number> {
-  /** What its running calls have reserved. */
-  held: number
   account: Ledger.Account
   part: LedgerPart | undefined
 }
@@ -51,9 +50,8 @@ export const copy = (state: LedgerState): LedgerState => {
 }
 
 /** A process that joins. */
-export const join = (...how: Parameters<typeof State.join>): LedgerMember => ({
-  ...State.join(...how),
-  held: 0,
+export const join = (self: State.Joining, rank: number, tag: number, now: number): LedgerMember => ({
+  ...State.join(self, rank, tag, now, 0),
   account: Ledger.nothing
 })
 
@@ -75,28 +73,22 @@ export const utcAt = ({ law }: LedgerState, now: number): number => Math.max(law
 
 export const membersOf = ({ members }: LedgerState): ReadonlyArray<LedgerMember> => Object.values(members)
 
+const accountsOf = (state: LedgerState): ReadonlyArray<Ledger.Account> => [
+  ...Object.values(state.law.gone),
+  ...membersOf(state).map(({ account }) => account)
+]
+
 /** All accounts in one. */
-export const accountOf = (state: LedgerState): Ledger.Account =>
-  [...Object.values(state.law.gone), ...membersOf(state).map(({ account }) => account)].reduce(
-    Ledger.plus,
-    Ledger.nothing
-  )
+export const accountOf = (state: LedgerState): Ledger.Account => accountsOf(state).reduce(Ledger.plus, Ledger.nothing)
 
 /** The amount that was spent in the period. */
 export const spent = (state: LedgerState, now: number): number => {
   const utc = utcAt(state, now)
-  let sum = 0
-  for (const origin in state.law.gone) sum += Ledger.spent(state.law.gone[origin]!, utc)
-  for (const id in state.members) sum += Ledger.spent(state.members[id]!.account, utc)
-  return sum
+  return accountsOf(state).reduce((sum, account) => sum + Ledger.spent(account, utc), 0)
 }
 
 /** What running calls have reserved. */
-export const held = (state: LedgerState): number => {
-  let sum = 0
-  for (const id in state.members) sum += state.members[id]!.held
-  return sum
-}
+export const held = (state: LedgerState): number => membersOf(state).reduce((sum, member) => sum + member.held, 0)
 
 /** The state in dollars. */
 export const statusOf = (state: LedgerState, now: number): Omit<Status, "unpriced"> => {
@@ -115,18 +107,9 @@ export const statusOf = (state: LedgerState, now: number): Omit<Status, "unprice
   }
 }
 
-const isSilent = ({ at, part }: LedgerMember, now: number): boolean =>
-  part !== undefined && now > at + part.fromMillis && now <= at + part.untilMillis
-
-/** What is left unused for processes that may have gone on alone. */
-const keptFor = (state: LedgerState, now: number): number => {
-  let sum = 0
-  for (const id in state.members) {
-    const member = state.members[id]!
-    if (isSilent(member, now)) sum += member.part!.amount
-  }
-  return sum
-}
+/** What is left unused for a process that may have gone on alone. */
+const keptFor = ({ at, part }: LedgerMember, now: number): number =>
+  part !== undefined && now > at + part.fromMillis && now <= at + part.untilMillis ? part.amount : 0
 
 // -----------------------------------------------------------------------------
 // Calls
@@ -166,10 +149,10 @@ export const amountOf = ({ reserve }: Ledger.CapInUnits, { expected, max }: Cost
 const isIncomplete = ({ law: { lostAt }, members }: LedgerState, id: string, now: number): boolean =>
   lostAt !== undefined &&
   Object.entries(members).some(
-    ([other, member]) => other !== id && !member.hasLeft && member.at <= lostAt && !Turns.isLate(member, now)
+    ([other, member]) => other !== id && !member.hasLeft && member.at <= lostAt && !isLate(member, now)
   )
 
-const sums = { nothing: 0, plus: (one: number, other: number): number => one + other }
+export const sums = { nothing: 0, plus: (one: number, other: number): number => one + other }
 
 /** Reserves what a call may cost, says why it must wait, or refuses it. `weight` is that of all agents that wait here. */
 export const admit = (
@@ -179,12 +162,11 @@ export const admit = (
   weight: number,
   now: number
 ): number | Blocked | CapRefusal => {
-  const { config, law } = state
+  const { config } = state
   const member = state.members[id]
   const amount = amountOf(config, asked)
   const utc = utcAt(state, now)
-  for (const each of membersOf(state)) each.account = Ledger.tidy(each.account, config.period, utc)
-  law.gone = mapped(law.gone, (account) => Ledger.tidy(account, config.period, utc))
+  changeAccounts(state, (account) => Ledger.tidy(account, config.period, utc))
   const gone = spent(state, now)
   if (gone + amount > config.limit || amount === Infinity) {
     const until = Ledger.fitsAt(accountOf(state), amount, config, utc)
@@ -194,7 +176,8 @@ export const admit = (
   if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
   const tag = member === undefined ? state.virtual : Turns.startTag(state, member)
   const ahead = Turns.aheadOf(state, id, { cost, priority, tag, weight }, now, sums)
-  if (gone + held(state) + keptFor(state, now) + ahead.charge + amount > config.limit) {
+  const kept = membersOf(state).reduce((sum, each) => sum + keptFor(each, now), 0)
+  if (gone + held(state) + kept + ahead.charge + amount > config.limit) {
     return { by: "concurrency", millis: Infinity }
   }
   if (member === undefined) return amount
@@ -232,17 +215,11 @@ export const adoptKept = (state: LedgerState, id: string, kept: Ledger.Kept): vo
   if (member !== undefined) member.account = Ledger.plus(member.account, kept)
 }
 
-/** Changes the cap. */
-export const configure = (state: LedgerState, config: Ledger.CapInUnits): void => {
-  state.config = config
-  state.changes++
-}
-
 /** Forgets what was spent in the period. What running calls hold still counts. */
-export const reset = (state: LedgerState): void => {
-  for (const member of membersOf(state)) member.account = { ...member.account, cells: [] }
-  state.law.gone = mapped(state.law.gone, ({ total }) => ({ total, cells: [] }))
-}
+export const reset = (state: LedgerState): void => changeAccounts(state, (account) => ({ ...account, cells: [] }))
 
-const mapped = <A>(record: Record<string, A>, change: (value: A) => A): Record<string, A> =>
-  Object.fromEntries(Object.entries(record).map(([key, value]) => [key, change(value)]))
+const changeAccounts = (state: LedgerState, change: (account: Ledger.Account) => Ledger.Account): void => {
+  for (const member of membersOf(state)) member.account = change(member.account)
+  const gone = Object.entries(state.law.gone).map(([origin, account]) => [origin, change(account)])
+  state.law.gone = Object.fromEntries(gone)
+}

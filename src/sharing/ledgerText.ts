@@ -69,7 +69,7 @@ const state = object<StoredLedger>({
     gone: record(account),
     lostAt: optional(past)
   }),
-  members: record(object<LedgerMember>({ ...Read.member(amount), held: amount, account, part: optional(part) }))
+  members: record(object<LedgerMember>({ ...Read.member(amount, amount), account, part: optional(part) }))
 })
 
 export const encode = ({ isAlone: _, ...stored }: LedgerState): string => JSON.stringify({ format, ...stored })

@@ -2,10 +2,9 @@
 import * as Ledger from "../domain/spending/ledger.ts"
 import type { Kind } from "./kind.ts"
 import * as State from "./ledger.ts"
-import type { LedgerMember, LedgerState } from "./ledger.ts"
+import type { LedgerState } from "./ledger.ts"
+import { configure } from "./state.ts"
 import * as LedgerText from "./ledgerText.ts"
-import * as Time from "./time.ts"
-import * as Turns from "./turns.ts"
 
 /**
  * A ledger is kept for a month after its last use, and for a year if what was spent always counts. One from which nothing was spent
@@ -19,49 +18,18 @@ const keepUnusedMillis = 3_600_000
 // Processes
 // -----------------------------------------------------------------------------
 
-/** What the calls of a dead process hold counts as spent. */
-const giveUp = (state: LedgerState, member: LedgerMember, now: number): void => {
-  State.spendOf(state, member, member.held, now)
-  member.held = 0
-  member.inFlight = 0
+/** Adds an account to what the processes have spent that this state has forgotten. */
+const putAside = (state: LedgerState, change: (gone: Ledger.Account) => Ledger.Account): void => {
+  const { law, origin } = state
+  law.gone = { ...law.gone, [origin]: change(law.gone[origin] ?? Ledger.nothing) }
 }
 
-const absorb: Kind<LedgerState>["absorb"] = (state, { utc }, now) => {
-  const { joined, law } = state
-  // Before anything is decided by it: an event must not count in a day that has not begun.
-  law.utc = joined === 0 ? utc : Math.max(utc, State.utcAt(state, state.time))
-  law.offset = law.utc - now
-  const before = { ...state.members }
-  Turns.sweep(state, now, (member) => giveUp(state, member, now))
-  for (const id in before) {
-    if (state.members[id] === undefined) putAside(state, Ledger.plus(goneOf(state), before[id]!.account))
-  }
+const revive: Kind<LedgerState>["revive"] = (state, found, { held }, now) => {
+  // What its calls hold was counted as spent when its lease ended.
+  if (found !== undefined) return State.spendOf(state, found, -held, now)
+  const { config } = state
+  putAside(state, (gone) => Ledger.spend(gone, -held, config.period, State.utcAt(state, now)))
 }
-
-/** What the processes have spent that this state has forgotten. */
-const goneOf = ({ law, origin }: LedgerState): Ledger.Account => law.gone[origin] ?? Ledger.nothing
-
-const putAside = ({ law, origin }: LedgerState, account: Ledger.Account): void => {
-  law.gone = { ...law.gone, [origin]: account }
-}
-
-const enter: Kind<LedgerState>["enter"] = (state, id, self, now) => {
-  const { committed } = self
-  const found = state.members[id]
-  const member = found ?? State.join(self, state.joined++, state.virtual, now)
-  state.members[id] = member
-  if (committed !== undefined && Turns.isRevived(found, committed, now)) {
-    // What its calls hold was counted as spent when its lease ended.
-    if (found !== undefined) State.spendOf(state, member, -committed.held, now)
-    else putAside(state, Ledger.spend(goneOf(state), -committed.held, state.config.period, State.utcAt(state, now)))
-    member.inFlight = committed.inFlight
-    member.held = committed.held
-  }
-  return member
-}
-
-/** A commit that its process does not know of admitted calls that were not sent. What others did in it stays. */
-const retract: Kind<LedgerState>["retract"] = (state, id, known) => void Turns.undo(state, id, known)
 
 // -----------------------------------------------------------------------------
 // Degraded mode
@@ -81,7 +49,7 @@ const partOf: Kind<LedgerState>["partOf"] = (state, member, times) => {
 
 const alone: Kind<LedgerState>["alone"] = (whole, id, part) => {
   const { config, law, members } = whole
-  const own = members[id] ?? State.join({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0)
+  const own = members[id]!
   return {
     ...whole,
     config: { ...config, limit: config.limit === Infinity ? Infinity : part.amount },
@@ -91,21 +59,9 @@ const alone: Kind<LedgerState>["alone"] = (whole, id, part) => {
   }
 }
 
-const comeBack: Kind<LedgerState>["comeBack"] = (state, id, _, ended) => {
-  const member = state.members[id]
-  const used = ended.members[id]
-  if (member === undefined || used === undefined) return
-  member.inFlight += used.inFlight
-  member.held += used.held
-  member.account = Ledger.plus(member.account, used.account)
-}
-
 // -----------------------------------------------------------------------------
 // The kind
 // -----------------------------------------------------------------------------
-
-/** How long after an event a process looks whether the money of others is free, in milliseconds of an average call. */
-const answerMillis = 4_000
 
 export const ledgers: Kind<LedgerState> = {
   noun: "ledger",
@@ -119,25 +75,26 @@ export const ledgers: Kind<LedgerState> = {
     return state.config.period._tag === "Ever" ? keepEverMillis : keepMillis
   },
 
-  readIn: (state, blocked) =>
-    Time.readIn(
-      blocked,
-      answerMillis,
-      State.membersOf(state).reduce((n, m) => n + m.inFlight, 0)
-    ),
-  flushIn: (state, id) => Time.flushIn(Turns.isContended(state, id), true),
+  // Not measured: the time after which a process looks whether the money of others is free.
+  answerMillis: () => 4_000,
+  frees: () => true,
   isUrgent: () => false,
   mayRest: () => true,
 
-  absorb,
-  configure: State.configure,
-  enter,
-  retract,
-  leave: (state, member) => {
-    member.hasLeft = true
-    member.part = undefined
-    giveUp(state, member, state.time)
+  sums: State.sums,
+  prepare: ({ joined, law, time }, utc, now) => {
+    // Before anything is decided by it: an event must not count in a day that has not begun.
+    law.utc = joined === 0 ? utc : Math.max(law.utc, utc, time + law.offset)
+    law.offset = law.utc - now
   },
+  configure,
+  join: State.join,
+  takeBack: () => {},
+  // What the calls of a dead process hold counts as spent.
+  giveUp: (state, member, now) => State.spendOf(state, member, member.held, now),
+  revive,
+  forget: (state, { account }) => putAside(state, (gone) => Ledger.plus(gone, account)),
+  retracted: () => {},
   complete: () => {},
 
   takeOver: (state, id, member) => void (state.members[id] = member),
@@ -147,7 +104,6 @@ export const ledgers: Kind<LedgerState> = {
       law.gone = { ...law.gone, [origin]: Ledger.atLeast(law.gone[origin] ?? Ledger.nothing, other.law.gone[origin]!) }
     }
   },
-  shifted: (part) => part,
 
   partOf,
   smaller: (one, other) => (one.amount <= other.amount ? one : other),
@@ -159,5 +115,7 @@ export const ledgers: Kind<LedgerState> = {
   },
   alone,
   ended: () => {},
-  comeBack
+  comeBack: (_, ours, used) => {
+    if (ours !== undefined) ours.account = Ledger.plus(ours.account, used.account)
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * How processes join and leave a shared pool, take turns, and keep parts of the limits free for each other. These are steps on
- * a state: the process that commits next applies them, whichever it is.
+ * The calls of processes that share a pool, in turns, and the parts of the limits that they keep free for each other. These are
+ * steps on a state: the process that commits next applies them, whichever it is.
  */
 import * as Cap from "../admission/cap.ts"
 import * as Cells from "../admission/cells.ts"
@@ -11,28 +11,21 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
 import type { Kind } from "./kind.ts"
-import { type Config, join, type PoolMember, type MemberPart, type PoolState } from "./state.ts"
+import * as State from "./state.ts"
+import type { Config, PoolMember, MemberPart, PoolState } from "./state.ts"
 import * as Turns from "./turns.ts"
 
-export { correct, isContended, isDead, wait } from "./turns.ts"
+export { correct, wait } from "./turns.ts"
 
 // -----------------------------------------------------------------------------
 // Coming and going
 // -----------------------------------------------------------------------------
 
-/**
- * Charges the parts of silent processes, and ends the calls of processes whose lease is over. Such a process may still live:
- * then it finds its last commit in the state.
- */
-export const absorb = (state: PoolState, now: number): void => {
-  for (const member of Object.values(state.members)) {
-    if (member.part !== undefined) keepPart(state.law, member, member.part, now)
+/** Charges the parts of silent processes. */
+export const keepParts = ({ law, members }: PoolState, now: number): void => {
+  for (const member of Object.values(members)) {
+    if (member.part !== undefined) keepPart(law, member, member.part, now)
   }
-  Turns.sweep(state, now, (member) => {
-    giveUp(state.law, member)
-    if (member.part !== undefined && now > member.at + member.part.untilMillis)
-      member.part = { ...member.part, of: 0, calls: 0 }
-  })
 }
 
 /** Sets the calls in flight to the sum over the processes. */
@@ -40,56 +33,25 @@ export const count = ({ law, members }: PoolState): void => {
   law.inFlight = Object.values(members).reduce((sum, { inFlight }) => sum + inFlight, 0)
 }
 
-/** Ends the calls of a process that leaves: nothing will report their ends. */
-export const leave = (law: Law.Pacer, member: PoolMember): void => {
-  member.hasLeft = true
-  member.part = undefined
-  giveUp(law, member)
+/** Writes off what the calls of a process hold, or reverses that with `sign` -1. */
+const writeOff = (law: Law.Pacer, { held, lost }: PoolMember, sign: number, at: number): void => {
+  for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, sign * held[meter.dimension])
+  if (lost === "refund") charge(law, held, -sign, at)
 }
 
-/** Ends the calls of a process that is considered dead. */
-const giveUp = (law: Law.Pacer, member: PoolMember): void => {
-  for (const meter of law.meters) if (Meter.isLate(meter)) Meter.spend(meter, member.held[meter.dimension])
-  if (member.lost === "refund") charge(law, member.held, -1, member.at)
-  member.inFlight = 0
-  member.held = Amounts.nothing
+export const giveUp: Kind<PoolState>["giveUp"] = ({ law }, member, now) => {
+  const { at, part } = member
+  writeOff(law, member, 1, at)
+  if (part !== undefined && now > at + part.untilMillis) member.part = { ...part, of: 0, calls: 0 }
 }
 
-/** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
-export const enter: Kind<PoolState>["enter"] = (state, id, self, now) => {
-  const { committed, lost } = self
-  const found = state.members[id]
-  const member: PoolMember = found ?? {
-    ...join(self, state.joined++, state.virtual, now),
-    held: Amounts.nothing,
-    spent: committed?.spent ?? Amounts.nothing
-  }
-  state.members[id] = member
-  takeBack(state.law, member)
-  if (committed !== undefined && Turns.isRevived(found, committed, now)) {
-    const { held, inFlight } = committed
-    for (const meter of state.law.meters) if (Meter.isLate(meter)) Meter.spend(meter, -held[meter.dimension])
-    if (lost === "refund") charge(state.law, held, 1, now)
-    member.inFlight = inFlight
-    member.held = held
-  }
-  count(state)
-  return member
-}
+export const revive: Kind<PoolState>["revive"] = ({ law }, _, committed, now) => writeOff(law, committed, -1, now)
 
-/**
- * Undoes a commit that its process does not know of, such as a message that reached a wiped store a second time. Its calls
- * were not sent.
- */
-export const retract: Kind<PoolState>["retract"] = (state, id, known) => {
-  const found = Turns.undo(state, id, known)
-  if (found === undefined) return
-  charge(state.law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
-  count(state)
-}
+export const retracted: Kind<PoolState>["retracted"] = ({ law }, found, known) =>
+  charge(law, plus(found.spent, known?.spent ?? Amounts.nothing, -1), -1, found.at)
 
 /** Subtracts an amount from every level, or adds it. */
-const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number): void => {
+const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: number, at: number): void => {
   for (const dimension of Amounts.dimensions) {
     const change = sign * (amount[dimension] ?? 0)
     const cap = law.caps[dimension]
@@ -103,16 +65,13 @@ const charge = (law: Law.Pacer, amount: Amounts.Charge, sign: 1 | -1, at: number
 
 /** Changes the limits. */
 export const configure = (state: PoolState, config: Config, now: number): void => {
-  state.config = config
-  state.changes++
+  State.configure(state, config)
   Law.resize(state.law, config.rules, config.shares, now)
 }
 
 /** Changes the limit of calls in flight. */
-export const allow = (state: PoolState, concurrency: number): void => {
-  state.config = { ...state.config, concurrency }
-  state.changes++
-}
+export const allow = (state: PoolState, concurrency: number): void =>
+  State.configure(state, { ...state.config, concurrency })
 
 // -----------------------------------------------------------------------------
 // Calls
@@ -220,7 +179,7 @@ export const plus = (a: Amounts.Whole, b: Amounts.Whole, sign: 1 | -1 = 1): Amou
 })
 
 /** How charges add up. */
-const charges = { nothing: Amounts.nothing, plus }
+export const charges = { nothing: Amounts.nothing, plus }
 
 // -----------------------------------------------------------------------------
 // Parts for degraded mode
@@ -356,28 +315,17 @@ const partOfRule = (rule: Rules.Rule, of: number): Rules.Rule => ({
  * Adds what a process used in degraded mode. The pool was already charged for its part, so only what it used beyond that, and
  * of quotas, is charged now. If the process was forgotten meanwhile, the quotas that were kept for it stay charged.
  */
-export const comeBack = (
-  state: PoolState,
-  id: string,
-  { began, law, member }: { readonly began: Law.Pacer; readonly law: Law.Pacer; readonly member: PoolMember }
-): void => {
-  const ours = state.members[id]
-  const isForgotten = ours?.part === undefined
-  if (ours !== undefined) {
-    ours.inFlight += member.inFlight
-    ours.held = plus(ours.held, member.held)
-    ours.spent = plus(ours.spent, member.spent)
-  }
+export const comeBack = (law: Law.Pacer, began: Law.Pacer, ended: Law.Pacer, isForgotten: boolean): void => {
   for (const dimension of Amounts.dimensions) {
-    const cap = state.law.caps[dimension]
-    const own = law.caps[dimension]
+    const cap = law.caps[dimension]
+    const own = ended.caps[dimension]
     if (cap === undefined || own === undefined) continue
     const first = began.caps[dimension]!.level
     if (cap.rule.quota) cap.level += own.level - (isForgotten ? 0 : first)
     else cap.level += Math.min(0, own.level - first)
   }
-  for (const [i, { dimension, level }] of law.meters.entries()) {
-    const meter = state.law.meters.find((each) => each.dimension === dimension)
+  for (const [i, { dimension, level }] of ended.meters.entries()) {
+    const meter = law.meters.find((each) => each.dimension === dimension)
     if (meter !== undefined) meter.level += Math.min(0, level - (began.meters[i]?.level ?? 0))
   }
 }

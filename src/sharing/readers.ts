@@ -1,7 +1,7 @@
 /** Readers of what is stored. Each rejects a value that no process can have written. */
 import { maxMillis } from "./models.ts"
 import type { Head, Member, Shared } from "./state.ts"
-import { isOver } from "./turns.ts"
+import { isOver } from "./processes.ts"
 
 /** The text is not a valid state. */
 export class Damaged extends Error {
@@ -122,7 +122,7 @@ export const list =
 // -----------------------------------------------------------------------------
 
 /** The entry of a process, by what its calls ask for. */
-export const member = <C>(charge: Reader<C>): Readers<Omit<Member<C>, "part">> => ({
+export const member = <C>(charge: Reader<C>, held: Reader<C>): Readers<Omit<Member<C>, "part">> => ({
   name: text,
   ...each(amount, "seq", "rank", "inFlight"),
   at: past,
@@ -130,6 +130,7 @@ export const member = <C>(charge: Reader<C>): Readers<Omit<Member<C>, "part">> =
   ...each(lasting, "leaseMillis", "lag"),
   lost: oneOf("keep", "refund"),
   hasLeft: flag,
+  held,
   tag: number,
   head: optional(object<Head<C>>({ priority: within(-Infinity, Infinity), charge, weight: amount }))
 })

@@ -14,15 +14,17 @@ import * as MutableRef from "effect/MutableRef"
 import * as Semaphore from "effect/Semaphore"
 import type { Blocked } from "../admission/blocked.ts"
 import { DegradedMode, type SharedView } from "./degraded.ts"
-import type { Kind, MemberOf, PartOf } from "./kind.ts"
+import { type Kind, type MemberOf, membersOf, type PartOf } from "./kind.ts"
 import * as StoreLoss from "./storeLoss.ts"
 import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import { TooNew } from "./readers.ts"
+import * as Processes from "./processes.ts"
 import * as State from "./state.ts"
 import type { Shared } from "./state.ts"
 import * as StoreMetrics from "./storeMetrics.ts"
 import * as Time from "./time.ts"
+import * as Turns from "./turns.ts"
 
 /** After this many conflicts in a row a process pauses. */
 const maxConflicts = 4
@@ -60,10 +62,10 @@ interface Draft<S> {
 export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   readonly id: string
   readonly batch = Infinity
-  private readonly kind: Kind<S>
-  private readonly options: PortOptions<S["config"]>
-  private readonly sharing: StoreSettings
-  private readonly time: Time.Time
+  readonly kind: Kind<S>
+  readonly options: PortOptions<S["config"]>
+  readonly sharing: StoreSettings
+  readonly time: Time.Time
   /** The last state that is known to be stored. `version` is undefined if there is none. */
   private base: { readonly version: string | undefined; readonly state: S }
   /** That state with all events of this process since. */
@@ -74,14 +76,13 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   private hasState = false
   /** Whether the base has something that the store has lost. */
   private knowsBetter = false
-  private hasJoined = false
   private pending: Array<PendingStep<S>> = []
   private asked: AskedDecision<S> | undefined = undefined
   /** Whether a call waits only because of the shared limits. */
   private isWaiting = false
   /** Commits whose outcome is unknown. At most one of them is stored. */
   private doubted: Array<Draft<S>> = []
-  /** This process as of its last commit. */
+  /** This process as of its last commit that is known to be stored; undefined until it has joined. */
   private committed: MemberOf<S> | undefined = undefined
   private seq = 0
   private changes = 0
@@ -91,7 +92,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   private activeAt = -Infinity
   /** Why a state could not be read, until it is reported. */
   private damage: unknown = undefined
-  private readonly degraded: DegradedMode<S>
+  private readonly degraded = new DegradedMode<S>(this)
   private dueAt = Infinity
   private cancel: (() => void) | undefined = undefined
   private isBusy = false
@@ -107,7 +108,6 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const state = kind.make(options.config, this.time.now, this.id)
     this.view = Ref.makeUnsafe(state)
     this.base = { version: undefined, state }
-    this.degraded = new DegradedMode(kind, options, sharing, this.time, this)
   }
 
   get lag(): number {
@@ -131,9 +131,8 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     return Ref.getUnsafe(this.view)
   }
   get parts(): ReadonlyArray<PartOf<S> | undefined> {
-    if (!this.hasJoined) return [undefined]
-    const members = [this.member, ...this.doubted.map(({ state }) => state.members[this.id])]
-    return members.map((member) => member?.part as PartOf<S> | undefined)
+    if (this.committed === undefined) return [undefined]
+    return [this.known, ...this.doubted.map(({ state }) => state)].map((state) => membersOf(state)[this.id]?.part)
   }
   readonly isPending = (step: StateStep<void, S>): boolean => this.pending.some((each) => each.step === step)
   readonly askAgain = (): void => {
@@ -141,7 +140,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   }
 
   private get member(): MemberOf<S> | undefined {
-    return this.known.members[this.id] as MemberOf<S> | undefined
+    return membersOf(this.known)[this.id]
   }
 
   /** The calls of this process that are in flight. */
@@ -188,7 +187,8 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const answer = this.playOnView(step)
     this.degraded.port?.ended(before - this.inFlight)
     const isUrgent = this.known.changes !== changes || this.kind.isUrgent(this.known, this.time.now)
-    this.soon(isUrgent ? 0 : this.kind.flushIn(this.known, this.id))
+    const flush = Time.flushIn(Turns.isContended(this.known, this.id), this.kind.frees(this.known))
+    this.soon(isUrgent ? 0 : flush)
     return answer
   }
 
@@ -245,7 +245,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   }
 
   private commitFor(blocked: Blocked | undefined): void {
-    if (blocked !== undefined) this.soon(this.kind.readIn(this.known, blocked))
+    if (blocked !== undefined) this.soon(Time.readIn(this.known, blocked, this.kind.answerMillis(this.known)))
   }
 
   private wake(millis: number): void {
@@ -382,11 +382,11 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   /** Brings a state up to now, with this process and its events in it. */
   private enter(state: S, now: number): MemberOf<S> {
     const { id, kind, options, sharing, time } = this
-    kind.absorb(state, { utc: time.utc }, now)
-    if (!this.hasJoined && State.start(state, options.config)) kind.configure(state, options.config, now)
+    Processes.absorb(kind, state, time.utc, now)
+    if (this.committed === undefined && State.start(state, options.config)) kind.configure(state, options.config, now)
     const { leaseMillis, lost, name } = sharing
     const self = { leaseMillis, lost, name, committed: this.committed }
-    const member = kind.enter(state, id, self, now)
+    const member = Processes.enter(kind, state, id, self, now)
     state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
     this.catchUp(state)
     return member
@@ -401,7 +401,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     if (sharing.whenAway === "degrade") {
       member.part = kind.partOf(state, member, { fromMillis: this.silentAfter(), untilMillis: sharing.degradeMillis })
     }
-    if (this.isClosed) kind.leave(state, member)
+    if (this.isClosed) Processes.leave(kind, state, member)
     kind.complete(state)
     state.time = now
   }
@@ -442,7 +442,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   }
 
   private noticeChanges(changes: number): void {
-    if (!this.hasJoined || this.changes === changes) return
+    if (this.committed === undefined || this.changes === changes) return
     this.changes = changes
     this.options.configured()
   }
@@ -461,7 +461,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     const ageMillis = found === done ? undefined : stored?.ageMillis
     const hasAll = known === undefined || StoreLoss.includes(found, known)
     const { millis, state } = hasAll ? { state: found!, millis: ageMillis } : this.merge(known, found, ageMillis)
-    if (done === undefined) this.kind.retract(state, this.id, known?.members[this.id] as MemberOf<S> | undefined)
+    if (done === undefined) Processes.retract(this.kind, state, this.id, known && membersOf(known)[this.id])
     this.base = { version: stored?.version, state }
     this.hasState = true
     this.knowsBetter = !hasAll
@@ -477,10 +477,9 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   }
 
   private stored({ sentAt, state, steps }: Draft<S>): void {
-    this.hasJoined = true
     this.storedAt = sentAt
     this.pending.splice(0, steps)
-    this.committed = state.members[this.id] as MemberOf<S> | undefined
+    this.committed = membersOf(state)[this.id]
   }
 
   /** A call that is sent too late could reach the provider together with calls that were admitted after it. */
@@ -518,7 +517,7 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
   /** Leaves the pool with a last commit. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.isClosed = true
-    const isUnknown = !this.hasJoined && this.doubted.length === 0
+    const isUnknown = this.committed === undefined && this.doubted.length === 0
     if (isUnknown || this.degraded.isAway) return Effect.void
     // If it fails, the lease of this process ends its calls.
     const last = Effect.exit(Effect.suspend(() => this.commit(0)))

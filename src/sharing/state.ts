@@ -47,6 +47,12 @@ export interface Head<C = Amounts.Whole> {
   readonly weight: number
 }
 
+/** How what calls ask for adds up. */
+export interface Sums<C> {
+  readonly nothing: C
+  readonly plus: (one: C, other: C) => C
+}
+
 /** One of the processes that share a state. `C` is what a call asks for. */
 export interface Member<C = unknown> {
   readonly name: string
@@ -60,8 +66,9 @@ export interface Member<C = unknown> {
   /** Its position in the order in which processes joined. */
   readonly rank: number
   hasLeft: boolean
-  /** Its calls in flight. */
+  /** Its calls in flight, and the sum of what they have reserved. */
   inFlight: number
+  held: C
   /** Its start tag in the fair queue between processes, and the first call in its own queue. */
   tag: number
   head: Head<C> | undefined
@@ -72,8 +79,7 @@ export interface Member<C = unknown> {
 
 /** One of the processes that share a pool. */
 export interface PoolMember extends Member<Amounts.Whole> {
-  /** The sum of the charges of its calls in flight, and of all charges so far. */
-  held: Amounts.Whole
+  /** The sum of all its charges so far. */
   spent: Amounts.Whole
   part: MemberPart | undefined
 }
@@ -138,13 +144,20 @@ export const start = <G>(state: Shared<G>, config: G): boolean => {
 /** What a process needs to say of itself to join. */
 export type Joining = Pick<Member, "leaseMillis" | "lost" | "name">
 
+/** Changes the configuration. */
+export const configure = <G>(state: Shared<G>, config: G): void => {
+  state.config = config
+  state.changes++
+}
+
 /** A process that joins. */
-export const join = (
+export const join = <C>(
   { leaseMillis, lost, name }: Joining,
   rank: number,
   tag: number,
-  now: number
-): Member<never> & { part: undefined } => ({
+  now: number,
+  held: C
+): Member<C> & { part: undefined } => ({
   name,
   seq: 0,
   at: now,
@@ -157,7 +170,8 @@ export const join = (
   tag,
   head: undefined,
   lag: 0,
-  part: undefined
+  part: undefined,
+  held
 })
 
 /** A copy, which can be changed without changing the original. */

@@ -5,9 +5,10 @@ import type { Stored } from "./models.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import { type DimensionStatus, dimensionsOf, type KnownFigure, knownOf } from "../pacing/status.ts"
-import * as Members from "./members.ts"
 import * as Ledger from "./ledger.ts"
 import { ledgers } from "./ledgers.ts"
+import { pools } from "./pools.ts"
+import * as Processes from "./processes.ts"
 import * as LedgerText from "./ledgerText.ts"
 import * as State from "./state.ts"
 import * as Text from "./text.ts"
@@ -91,7 +92,7 @@ export const capOf = (key: string, { ageMillis = 0, utc, value }: Stored): Share
   if (typeof state === "string") return { cap, spent: 0, held: 0, limit: undefined, until: undefined, damaged: state }
   const time = state.time + Math.max(0, ageMillis)
   // What dead processes held counts as spent.
-  ledgers.absorb(state, { utc: utc ?? Ledger.utcAt(state, time) }, time)
+  Processes.absorb(ledgers, state, utc ?? Ledger.utcAt(state, time), time)
   const { held, limit, spent, until } = Ledger.statusOf(state, time)
   return { cap, spent, held, limit, until }
 }
@@ -107,8 +108,8 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
   const { config, law, members } = state
   const time = state.time + Math.max(0, ageMillis)
   // As the next commit will find it: without the calls of processes that are considered dead by now.
-  Members.absorb(state, time)
-  Members.count(state)
+  Processes.absorb(pools, state, 0, time)
+  pools.complete(state)
   const dimensions = dimensionsOf(law, time)
   const limited = (charge: Amounts.Whole): Amounts.Charge =>
     Amounts.mapDimensions(charge, (amount, dimension) => (dimensions[dimension] === undefined ? undefined : amount))
@@ -121,7 +122,7 @@ export const statusOf = (key: string, { ageMillis = 0, value }: Stored): SharedP
     allowed: Math.min(config.concurrency, law.window.size),
     pause: left > 0 ? { reason: law.gate.reason, leftMillis: left } : undefined,
     processes: Object.values(members)
-      .filter((member) => !member.hasLeft && !Members.isDead(member, time))
+      .filter((member) => !member.hasLeft && !Processes.isDead(member, time))
       .map(({ at, head, held, inFlight, leaseMillis, name }) => ({
         name,
         silentMillis: time - at,

@@ -2,10 +2,10 @@
 import type * as Law from "../pacing/law.ts"
 import * as Meter from "../pacing/meter.ts"
 import * as Amounts from "../domain/amounts.ts"
-import type { Kind, MemberOf, PartOf } from "./kind.ts"
+import { type Kind, membersOf } from "./kind.ts"
 import * as Members from "./members.ts"
-import type { PoolMember, PoolState, Shared } from "./state.ts"
-import * as Turns from "./turns.ts"
+import { hasForgotten } from "./processes.ts"
+import type { Member, PoolMember, PoolState, Shared } from "./state.ts"
 
 /** Whether a state includes an older one: the same origin, all commits of each process, and no earlier time. */
 export const includes = <S extends Shared>(state: S | undefined, older: S): state is S =>
@@ -14,7 +14,7 @@ export const includes = <S extends Shared>(state: S | undefined, older: S): stat
   state.time >= older.time &&
   Object.entries(older.members).every(([id, member]) => {
     const found = state.members[id]
-    return found === undefined ? Turns.hasForgotten(state, member) : found.seq >= member.seq
+    return found === undefined ? hasForgotten(state, member) : found.seq >= member.seq
   })
 
 /** A state and its age, if that is known. */
@@ -36,11 +36,11 @@ export const merge = <S extends Shared>(kind: Kind<S>, one: Aged<S>, other: Aged
   const nowOf = ({ millis = 0, state }: Aged<S>): number => state.time + millis
   const ahead = isSame ? 0 : nowOf(later) - nowOf(earlier)
   for (const id in older.members) {
-    const member = older.members[id] as MemberOf<S>
+    const member = membersOf(older)[id]!
     const found = state.members[id]
     // Only a state of the same origin can have forgotten the process.
-    if (found === undefined ? isSame && Turns.hasForgotten(state, member) : found.seq >= member.seq) continue
-    kind.takeOver(state, id, isSame ? member : translate(kind, member, older, state, ahead))
+    if (found === undefined ? isSame && hasForgotten(state, member) : found.seq >= member.seq) continue
+    kind.takeOver(state, id, isSame ? member : translate(member, older, state, ahead), ahead)
   }
   kind.complete(state)
   state.joined = Math.max(state.joined, older.joined)
@@ -51,19 +51,12 @@ export const merge = <S extends Shared>(kind: Kind<S>, one: Aged<S>, other: Aged
 }
 
 /** Converts a process to the time, the turns and the ranks of a state with another origin. */
-const translate = <S extends Shared>(
-  kind: Kind<S>,
-  member: MemberOf<S>,
-  { virtual }: S,
-  to: S,
-  ahead: number
-): MemberOf<S> => ({
+const translate = <M extends Member>(member: M, { virtual }: Shared, to: Shared, ahead: number): M => ({
   ...member,
   at: member.at + ahead,
   dueAt: member.dueAt + ahead,
   rank: to.joined++,
-  tag: member.tag + to.virtual - virtual,
-  part: member.part && kind.shifted(member.part as PartOf<S>, ahead)
+  tag: member.tag + to.virtual - virtual
 })
 
 // -----------------------------------------------------------------------------
@@ -71,14 +64,14 @@ const translate = <S extends Shared>(
 // -----------------------------------------------------------------------------
 
 /** Takes a process over from another state of a pool, and charges what it has spent according to that state only. */
-export const takeOver = (state: PoolState, id: string, member: PoolMember): void => {
+export const takeOver: Kind<PoolState>["takeOver"] = (state, id, member, ahead) => {
   const found = state.members[id]
   spend(state.law, Members.plus(member.spent, found?.spent ?? Amounts.nothing, -1))
-  state.members[id] = withPart(state.law, found, member)
+  state.members[id] = withPart(state.law, found, member, ahead)
 }
 
 /** Takes over the pause of another state. */
-export const adopt = ({ law }: PoolState, other: PoolState, ahead: number): void => {
+export const adopt: Kind<PoolState>["adopt"] = ({ law }, other, ahead) => {
   law.gate = { ...law.gate, until: Math.max(law.gate.until, other.law.gate.until + ahead) }
 }
 
@@ -96,8 +89,8 @@ const spend = (law: Law.Pacer, spent: Amounts.Whole): void => {
 }
 
 /** Quotas that both states keep for a process are kept only once. */
-const withPart = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember): PoolMember => {
-  const keptTo = Math.max(member.part?.keptTo ?? -Infinity, found?.part?.keptTo ?? -Infinity)
+const withPart = (law: Law.Pacer, found: PoolMember | undefined, member: PoolMember, ahead: number): PoolMember => {
+  const keptTo = Math.max((member.part?.keptTo ?? -Infinity) + ahead, found?.part?.keptTo ?? -Infinity)
   const part = member.part && { ...member.part, keptTo }
   if (found !== undefined) Members.takeBack(law, found)
   if (part !== undefined && keptTo > -Infinity) Members.keepQuotas(law, part)

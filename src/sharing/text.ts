@@ -177,8 +177,8 @@ const part = object<MemberPart>({
 })
 
 const member = object<PoolMember>({
-  ...Read.member(whole(amount)),
-  ...each(whole(number), "held", "spent"),
+  ...Read.member(whole(amount), whole(number)),
+  spent: whole(number),
   part: optional(part)
 })
 

@@ -42,7 +42,8 @@ const lagMargin = 1.5
 const lagDecay = 0.02
 
 /** When to read the state again for a waiting caller. */
-export const readIn = ({ millis }: Blocked, answerMillis: number, inFlight: number): number => {
+export const readIn = ({ members }: Shared, { millis }: Blocked, answerMillis: number): number => {
+  const inFlight = Object.values(members).reduce((sum, member) => sum + member.inFlight, 0)
   const read = Math.max(minRead, answerMillis / (readsPerCall * Math.max(1, inFlight)))
   return millis === Infinity ? Math.min(read, maxRead) : Math.min(Math.ceil(millis), refundRead)
 }

@@ -1,67 +1,8 @@
-/**
- * How processes take turns, and when a process counts as dead. Pools and ledgers both use it, because nothing here depends on
- * what a call asks for.
- */
-import type { Head, Member, Shared } from "./state.ts"
+/** How processes take turns. Pools and ledgers both use it, because nothing here depends on what a call asks for. */
+import type { Head, Member, Shared, Sums } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
 export const graceMillis = 250
-/** How long a dead process is remembered: it may only have lost its connection. */
-const rememberedMillis = 600_000
-
-// -----------------------------------------------------------------------------
-// Leases
-// -----------------------------------------------------------------------------
-
-/** Whether the lease of a process is over. */
-export const isLate = (member: Member, now: number): boolean => now > member.at + member.leaseMillis
-
-/** Whether the lease of a process is over, and no part is kept for it. */
-export const isDead = (member: Member, now: number): boolean =>
-  isLate(member, now) && now > member.at + (member.part?.untilMillis ?? 0)
-
-/** Whether a process is forgotten with the next commit. */
-export const isOver = (member: Member, now: number): boolean =>
-  isDead(member, member.hasLeft ? now : now - rememberedMillis)
-
-/** Whether a state once had a process and has forgotten it. */
-export const hasForgotten = ({ forgotten, time }: Shared, member: Member): boolean =>
-  isOver(member, time) || member.at <= forgotten
-
-/** Forgets the processes that have left, or have been dead for long. `ended` is called for each whose lease is over. */
-export const sweep = <M extends Member>(state: Shared<unknown, M>, now: number, ended: (member: M) => void): void => {
-  for (const [id, member] of Object.entries(state.members)) {
-    if (!isLate(member, now)) continue
-    ended(member)
-    member.head = undefined
-    member.lag = 0
-    if (!isOver(member, now)) continue
-    state.forgotten = Math.max(state.forgotten, member.at)
-    delete state.members[id]
-  }
-}
-
-/**
- * Whether a process was considered dead that has calls in flight as of its last commit. `found` is its entry in the state.
- */
-export const isRevived = (found: Member | undefined, committed: Member, now: number): boolean =>
-  committed.inFlight > 0 && (found === undefined || (found.inFlight === 0 && isLate(found, now)))
-
-/**
- * Replaces the entry of a process by the one that it knows, if it does not know of its last commit. Returns the replaced entry.
- */
-export const undo = <M extends Member>(state: Shared<unknown, M>, id: string, known: M | undefined): M | undefined => {
-  const found = state.members[id]
-  if (found === undefined || found.seq <= (known?.seq ?? 0)) return undefined
-  if (known === undefined) delete state.members[id]
-  else state.members[id] = { ...known, at: found.at, dueAt: found.dueAt, rank: found.rank }
-  return found
-}
-
-// -----------------------------------------------------------------------------
-// Turns
-// -----------------------------------------------------------------------------
-
 /** The place of a call among processes. `weight` is that of all agents that wait in its process. */
 export interface Turn {
   readonly tag: number
@@ -86,7 +27,7 @@ export const aheadOf = <C>(
   id: string,
   { cost, priority, tag, weight }: Turn,
   now: number,
-  { nothing, plus }: { readonly nothing: C; readonly plus: (one: C, other: C) => C }
+  { nothing, plus }: Sums<C>
 ): CallsAhead<C> => {
   const early = tag - cost / weight
   const own = state.members[id]?.rank ?? Infinity

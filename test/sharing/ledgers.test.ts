@@ -245,7 +245,7 @@ describe("a ledger in a store", { timeout: 180_000 }, () => {
 })
 
 const bugs: ReadonlyArray<Fault.Fault & { readonly isLossyStore?: boolean; readonly seed?: number }> = [
-  { without: "what a dead process held", in: "Turns.sweep", by: Fault.dropped(Fault.calling("ended")), seed: 7 },
+  { without: "what a dead process held", in: "Processes.absorb", by: Fault.dropped(Fault.calling("giveUp")), seed: 7 },
   { without: "what a call has cost", in: "sharing/Ledger.settle", by: Fault.dropped(Fault.calling("spendOf")) },
   { without: "what running calls hold", in: "sharing/Ledger.held", by: Fault.instead(() => () => 0), seed: 10 },
   {

@@ -57,7 +57,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the end of the calls of a process that has died",
-    in: "Members.absorb",
+    in: "Processes.absorb",
     by: Fault.instead(() => () => {})
   },
   {
@@ -67,13 +67,13 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "what is kept for a process that is cut off",
-    in: "Members.absorb",
+    in: "Members.keepParts",
     by: Fault.never(Fault.deciding("part")),
     seed: 2400
   },
   {
     without: "the return of what was kept of a quota",
-    in: "Members.enter",
+    in: "Members.takeBack",
     by: Fault.dropped(Fault.giving("-1"))
   },
   {
@@ -84,7 +84,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "the memory of a process that was taken for dead",
-    in: "Turns.isOver",
+    in: "Processes.isOver",
     by: Fault.instead((isOver: (owner: Owner, now: number) => boolean) => (owner: Owner, now: number) => {
       return isOver(owner, now + 600_000)
     })
@@ -98,7 +98,7 @@ const codeBugs: ReadonlyArray<CodeBug> = [
   },
   {
     without: "an end of what a process no longer knows of",
-    in: "Members.retract",
+    in: "Processes.retract",
     by: Fault.instead(() => () => {}),
     seed: 372_873,
     isLossyStore: true
