@@ -197,6 +197,9 @@ export const run = <const Each extends Agent<unknown, unknown, unknown>>(
  * pool is known, as many agents as run already are advised, because the pool itself doubles its calls until the provider says
  * what it allows.
  *
+ * If the model has several places (see `floodgate/Places`), the agents are divided among them so that the last one ends as early as
+ * possible. With the policy `"cheapest"`, only the cheapest place counts.
+ *
  * The advice holds until it expires. It reserves nothing. But what one `asker` was told counts as taken for others until then, so
  * orchestrators that ask together are not promised the same room. {@link layer} remembers that, and what agents did before.
  *

@@ -69,6 +69,8 @@ import { PromptCounter } from "./call/counting.ts"
 import * as Direct from "./call/direct.ts"
 import type { GovernedCall } from "./call/governedCall.ts"
 import type { EstimatorForms, GovernorParts } from "./call/parts.ts"
+import { History } from "./call/agents/history.ts"
+import { openPlaces } from "./call/located.ts"
 import { Breaker, type Call, type CallOptions, made, type Options, type Outcome, type Ticket } from "./call/models.ts"
 import { PoolRecords } from "./call/pool.ts"
 import { Conversations } from "./call/usage.ts"
@@ -76,6 +78,7 @@ import * as Warmup from "./call/warmup.ts"
 import { LongWindows, type WindowStatus } from "./call/windows.ts"
 import type { LlmError } from "./LlmError.ts"
 import { PlaceMemory } from "./call/places/memory.ts"
+import { StatedPlaces } from "./call/places/parse.ts"
 import * as Prices from "./Prices.ts"
 import { RetryBudget } from "./call/retryBudget.ts"
 import * as Retry from "./Retry.ts"
@@ -196,6 +199,7 @@ export const make = Effect.fnUntraced(function* (
     estimator,
     estimates: AtOnce.of<EstimatorForms>(estimator.estimate),
     learns: AtOnce.of<EstimatorForms>(estimator.learn),
+    history: Context.get(context, History),
     memory: new PlaceMemory(),
     observer: observerOf(context),
     policy,
@@ -205,6 +209,11 @@ export const make = Effect.fnUntraced(function* (
     wake,
     warmup: Warmup.make(wake),
     windows
+  }
+
+  // Agents ask for advice before their first call.
+  for (const [model, places] of Context.get(context, StatedPlaces)) {
+    parts.history?.placed(model, openPlaces(parts, { model, places }))
   }
 
   const open: Governor["Service"]["open"] = (call, attempt, how) =>

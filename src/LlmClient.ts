@@ -72,7 +72,7 @@ import type * as Messages from "./Messages.ts"
 import { hint } from "./domain/input/nearest.ts"
 import { shown } from "./domain/input/shown.ts"
 import * as PriceTable from "./domain/prices.ts"
-import { bodyOf, parsePlaces, placeChecks, placesCheck } from "./call/places/parse.ts"
+import { bodyOf, parsePlaces, placeChecks, placesCheck, StatedPlaces } from "./call/places/parse.ts"
 import type { PlacesOptions, ProviderPlace } from "./Places.ts"
 import * as Prices from "./Prices.ts"
 import { describe, PartialAnswer, readAnswer } from "./protocol/anthropic.ts"
@@ -510,7 +510,11 @@ export const layerPlaces = <E = never, R = never>(
     const governor = yield* Governor.Governor
     return makeFor(governor, policy, destinationsOf(places, yield* providersOf(places)))
   })
-  return Layer.fresh(Layer.effect(LlmClient, client)).pipe(Layer.provide(Governor.layer({ ...options, retry: policy })))
+  const stated = new Map(Array.from(parsePlaces(places), ([model, { call }]) => [model, call]))
+  const governor = Governor.layer({ ...options, retry: policy }).pipe(
+    Layer.provide(Layer.succeed(StatedPlaces, stated))
+  )
+  return Layer.fresh(Layer.effect(LlmClient, client)).pipe(Layer.provide(governor))
 }
 
 const checkPlace = Input.options<ProviderPlace>(

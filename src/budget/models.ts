@@ -107,6 +107,8 @@ export const claimed: unique symbol = Symbol.for("floodgate/Budget/claimed")
 /** What the reservations of one call in several pools share. The first that is admitted takes it, and no other is. */
 export interface Claim {
   isTaken: boolean
+  /** In how many queues it may wait. */
+  readonly queues: number
 }
 
 export interface GovernedOptions extends ReserveOptions {

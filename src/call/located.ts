@@ -7,10 +7,11 @@ import * as PriceTable from "../domain/prices.ts"
 import type * as Limits from "../Limits.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
+import type { Call } from "./models.ts"
 import { callAt, type Reserving } from "./place.ts"
 import type { ConversationHome } from "./places/memory.ts"
-import type { CallPlace } from "./places/models.ts"
-import type { Placement } from "./places/placement.ts"
+import type { CallPlace, CallPlaces } from "./places/models.ts"
+import { type OpenPlace, type OpenPlaces, Placement } from "./places/placement.ts"
 import type { PoolRecord } from "./pool.ts"
 import * as Usage from "./usage.ts"
 
@@ -34,6 +35,19 @@ export interface Located extends Locating, Estimated {
   readonly revise: (() => Limits.Estimate | undefined) | undefined
 }
 
+/** A call as a place has it, with the pool and the price there. */
+const addressed = (parts: GovernorParts, given: Call, place: CallPlace): Omit<Reserving, "known"> => {
+  const call = callAt(given, place)
+  const accounting = call.accounting ?? parts.accounting
+  const listed = place.price ?? PriceTable.find(place.model, parts.prices)
+  return {
+    call,
+    accounting,
+    pool: parts.pools.of(parts.budget, accounting, call),
+    price: listed === undefined ? undefined : PriceTable.charged(listed, call)
+  }
+}
+
 /** The call at a place. */
 export const locate = Effect.fnUntraced(function* (
   governed: GovernedCall,
@@ -43,11 +57,7 @@ export const locate = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Located> {
   const { agent, parts } = governed
   const place = placement.places[index]!
-  const call = callAt(governed.original, place)
-  const accounting = call.accounting ?? parts.accounting
-  const pool = parts.pools.of(parts.budget, accounting, call)
-  const listed = place.price ?? PriceTable.find(place.model, parts.prices)
-  const price = listed === undefined ? undefined : PriceTable.charged(listed, call)
+  const { accounting, call, pool, price } = addressed(parts, governed.original, place)
   const given = Usage.known(call, agent, pool, parts.conversations)
   const known = { ...given, inputTokens: governed.counted ?? given.inputTokens }
   if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
@@ -104,3 +114,22 @@ const limited = (
   // A prediction opens the pool.
   return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
 }
+
+/** What tells the places of a call, without what it sends. */
+type PlacesOfCall = Pick<Call, "accounting" | "model" | "tier"> & { readonly places: CallPlaces }
+
+/** The places that take calls like this one now. `only` names those where the calls may be made. */
+export const openPlaces =
+  (parts: GovernorParts, { accounting, model, places, tier }: PlacesOfCall) =>
+  (only: ReadonlyArray<string> | undefined): Effect.Effect<OpenPlaces> => {
+    const placement = new Placement(places, { only, pinned: undefined })
+    const { closed, policy } = placement
+    const opened = (index: number): Effect.Effect<OpenPlace> => {
+      const { limits, name, ...place } = placement.places[index]!
+      const { pool, price } = addressed(parts, { accounting, bytes: 0, model, tier }, { name, ...place })
+      const asideUntil = parts.memory.asideUntil(pool.name)
+      const open = { name, pool: pool.kind, account: pool.account, price, asideUntil }
+      return Effect.as(limits === undefined ? Effect.void : limited(parts, pool, limits), open)
+    }
+    return Effect.map(Effect.forEach(placement.open, opened), (open) => ({ policy, closed, open }))
+  }

@@ -8,6 +8,7 @@ import type * as Estimator from "../Estimator.ts"
 import type * as Events from "../Events.ts"
 import type * as Limits from "../Limits.ts"
 import type { LlmError } from "../LlmError.ts"
+import type { AgentHistory } from "./agents/history.ts"
 import type { PlaceMemory } from "./places/memory.ts"
 import type * as Prices from "../Prices.ts"
 import type * as Retry from "../Retry.ts"
@@ -36,6 +37,8 @@ export interface GovernorParts {
   /** The synchronous forms of `estimate` and of `learn`; undefined for the one that another layer has replaced. */
   readonly estimates: EstimatorForms | undefined
   readonly learns: EstimatorForms | undefined
+  /** What advice about agents knows; undefined if nothing counts their calls. */
+  readonly history: AgentHistory | undefined
   readonly memory: PlaceMemory
   /** Receives each event, if there is an observer. */
   readonly observer: ((event: Events.Event) => void) | undefined

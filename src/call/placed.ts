@@ -20,7 +20,7 @@ import { type CallError, lessOf, pay, queueingOf, refusalFor } from "./admission
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { Restore } from "./models.ts"
-import { type Located, locate } from "./located.ts"
+import { type Located, locate, openPlaces } from "./located.ts"
 import { conversationOf } from "./place.ts"
 import * as Usage from "./usage.ts"
 
@@ -205,7 +205,7 @@ const reserve = (
 /** Reserves at all places that the policy chooses. The first reservation wins, and all others are given back. */
 const raced = (race: Race, restore: Restore) => {
   const { admitted, call, located, refusals } = race
-  const claim = located.length > 1 ? { isTaken: false } : undefined
+  const claim = located.length > 1 ? { isTaken: false, queues: located.length } : undefined
   const racer = (at: Located) =>
     Effect.uninterruptibleMask((restore) =>
       restore(Effect.flatMap(race.joined(at), () => reserve(call, at, at.estimate, claim))).pipe(
@@ -237,6 +237,8 @@ export const admitted = (call: GovernedCall, placement: Placement): Effect.Effec
   Effect.uninterruptibleMask((restore) => Scope.provide(placed(call, placement, restore), call.scope))
 
 const placed = Effect.fnUntraced(function* (call: GovernedCall, placement: Placement, restore: Restore) {
+  const { original, parts } = call
+  parts.history?.placed(original.model, openPlaces(parts, { ...original, places: original.places! }))
   const home = homeOf(call)
   const located = yield* restore(Effect.forEach(placement.open, (index) => locate(call, placement, index, home)))
   if (located.length === 0) return yield* Effect.fail(refused(call, placement, new Map()))

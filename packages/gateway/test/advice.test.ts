@@ -1,6 +1,9 @@
 /** Questions about agents, over HTTP. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { PlainAdvice } from "floodgate/promise"
+import { createHash } from "node:crypto"
 import { gatewayTo } from "../../../test/support/gateway.ts"
 import { serve } from "../../../test/support/httpServer.ts"
 
@@ -88,6 +91,47 @@ describe("a gateway", () => {
           text,
           /but \$10\.00 of the cap "everybody" is left until .* UTC, enough for \d+ agents of this kind\./
         )
+      })
+    )
+
+    it.live("counts all places of a model, or those that the agents may call", () =>
+      Effect.gen(function* () {
+        const { url: here } = yield* upstream
+        const { url: there } = yield* upstream
+        const options = {
+          upstreams: { openai: here, azure: there },
+          keys: [{ name: "caller", sha256: createHash("sha256").update("key").digest("hex") }],
+          credentials: { openai: Redacted.make("sk-openai"), azure: Redacted.make("azure-secret") },
+          places: {
+            "gpt-6": [
+              { upstream: "openai", limits },
+              { upstream: "azure", limits }
+            ]
+          },
+          token: "token-0123456789"
+        }
+        const { url } = yield* gatewayTo(here, options)
+        const about = (query: string) =>
+          Effect.map(
+            ask(url, `advice?agents=104&model=gpt-6&${incident}${query}`, { "x-floodgate-token": "token-0123456789" }),
+            ({ body }) => body as PlainAdvice
+          )
+        const early = yield* about("&places=azure")
+        assert.include(early.assumptions, "The places of a model are known from its first call on")
+        yield* call(`${url}/openai`, "doc-1")
+        const all = yield* about("")
+        assert.deepStrictEqual(
+          all.places.map(({ name }) => name),
+          ["openai", "azure"]
+        )
+        assert.isTrue(all.places.every(({ agents }) => agents >= 4 && agents <= 6))
+        assert.match(all.text, /^Start \d+ of 104 agents now, \d at openai and \d at azure: /)
+        const restricted = yield* about("&places=azure")
+        assert.deepInclude(restricted, { agents: 5, job: 104 })
+        assert.isAbove(restricted.endSeconds!, 1.8 * all.endSeconds!)
+        const unknown = yield* ask(url, "advice?model=gpt-6&places=paris", { "x-floodgate-token": "token-0123456789" })
+        assert.strictEqual(unknown.status, 503)
+        assert.match(JSON.stringify(unknown.body), /No place of .*gpt-6.* can take the call/)
       })
     )
 

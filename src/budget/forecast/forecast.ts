@@ -143,8 +143,13 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, how: Partial<FanOut.PresentAgent> = {}) =>
     present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...how })
   for (const [index, busyUntil] of endsOf(view).entries()) enter(`in flight ${index}`, then, { busyUntil })
-  for (const { agent, charge, priority, weight } of queue.inOrder()) {
+  // Of the calls that wait in several queues, each is served in one.
+  let due = 0
+  for (const { agent, charge, how, priority, weight } of queue.inOrder()) {
     if (present.length >= law.inFlight + maxPresent) break
+    due += 1 / (how.claim?.queues ?? 1)
+    if (due < 1) continue
+    due--
     enter(agent, [{ charge, used: charge, millis: law.answerMillis }, ...then], { priority, weight })
   }
   while (present.length < Math.min(running, maxPresent)) enter(`running ${present.length}`, then)

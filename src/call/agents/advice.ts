@@ -78,14 +78,14 @@ const search = Effect.fnUntraced(function* <E>(foretell: Foretell<E>, { agents, 
 })
 
 /** The numbers of agents for which an advice gives the end: some below the number that helps, and some beyond it. */
-const numbersAround = (helps: number): ReadonlyArray<number> => {
+export const numbersAround = (helps: number): ReadonlyArray<number> => {
   const numbers = new Set([helps, helps + 1])
   for (let each = 1; each <= 2 * helps + 4; each += Math.max(1, Math.floor(each / 4))) numbers.add(each)
   return [...numbers].filter((each) => each >= 1).sort((a, b) => a - b)
 }
 
 /** An advice holds until its first agent ends, but not longer, because others use the pool as well. */
-const longest = 60_000
+export const longest = 60_000
 const shortest = 1_000
 
 /** A guess holds until a call shows how large calls are. The time is in whole milliseconds, as timers are. */
@@ -146,7 +146,7 @@ const mostThatFit = <E>(foretell: Foretell<E>, max: number): Effect.Effect<numbe
 }
 
 /** Advises against agents of which a call can never be sent. */
-const never = (
+export const never = (
   known: Omit<Question, "agents"> & Pick<Advice, "atOnce" | "expiresAfter" | "job">,
   misfit: Amounts.Misfit
 ): Advice =>
@@ -161,10 +161,13 @@ const never = (
     assumptions: [...known.assumptions, tooLarge(misfit)]
   })
 
-const tooLarge = ({ asked, dimension, limit }: Amounts.Misfit): string =>
+export const tooLarge = ({ asked, dimension, limit }: Amounts.Misfit): string =>
   `A call of ${counted(asked, units[dimension])} never fits, because ${thousands(limit)} are left or allowed at once`
 
 const noLimits = "No limit of this pool is known yet, so the end is the earliest that is possible"
+
+/** How many more agents a pool is tried with of which no limit is known. */
+export const triableNumber = (running: number, isWaiting: boolean): number => (isWaiting ? 0 : Math.max(1, running))
 
 /**
  * How many agents to try in a pool of which no limit is known: as many again as run now, because the pool itself doubles its
@@ -175,7 +178,7 @@ export const triable = Effect.fnUntraced(function* <E>(
   isWaiting: boolean,
   foretell: Foretell<E>
 ) {
-  const more = isWaiting ? 0 : Math.max(1, running)
+  const more = triableNumber(running, isWaiting)
   const helps = Math.min(agents ?? more, more)
   const job = agents ?? Math.max(1, helps)
   const atOnce = Math.max(1, running + helps)
@@ -272,7 +275,7 @@ export const plainForecast = (
 // -----------------------------------------------------------------------------
 
 /** A duration in the unit that a reader needs. */
-const span = (duration: Duration.Duration): string => {
+export const span = (duration: Duration.Duration): string => {
   const seconds = Duration.toSeconds(duration)
   if (seconds < 9.95) return `${Number(seconds.toFixed(1))} s`
   if (seconds < 120) return `${Math.round(seconds)} s`
@@ -287,14 +290,27 @@ const limitOf = (binding: Advice["binding"]): string => {
   return binding === "concurrency" ? "calls at once are the limit" : `${plural(2, units[binding])} are the limit`
 }
 
-const countOf = ({ agents, binding, furtherAdds, job }: Omit<Advice, "text">): string => {
+/** How many agents go where. */
+const whereOf = (places: Advice["places"]): string => {
+  const used = places.filter(({ agents }) => agents > 0)
+  if (used.length === 0) return ""
+  if (used.length === 1) return `, at ${used[0]!.name}`
+  const each = used.map(({ agents, name }) => `${agents} at ${name}`)
+  return `, ${each.slice(0, -1).join(", ")} and ${each.at(-1)}`
+}
+
+const countOf = ({ agents, binding, furtherAdds, job, places }: Omit<Advice, "text">): string => {
   const limit = limitOf(binding)
-  if (binding === "unknown") return agents === 0 ? "Start no more agents now" : `Start ${counted(agents, "agent")} now`
-  if (agents === 0) return `No more agents help now, because ${limit}`
-  if (binding === "spending") return `Start ${counted(agents, "agent")} now, because ${limit}`
-  if (agents < job)
-    return `Start ${agents} of ${job} agents now: more at once would not end the job earlier, because ${limit}`
-  const help = `${counted(agents, "more agent")} ${plural(agents, "helps", "help")}`
+  const where = whereOf(places)
+  if (agents === 0) {
+    return binding === "unknown" ? "Start no more agents now" : `No more agents help now, because ${limit}`
+  }
+  if (binding === "unknown") return `Start ${counted(agents, "agent")} now${where}`
+  if (binding === "spending") return `Start ${counted(agents, "agent")} now${where}, because ${limit}`
+  if (agents < job) {
+    return `Start ${agents} of ${job} agents now${where}: more at once would not end the job earlier, because ${limit}`
+  }
+  const help = `${counted(agents, "more agent")} ${plural(agents, "helps", "help")}${where}`
   if (binding === "agents") return `${help}, and no limit binds`
   return Duration.toMillis(furtherAdds) >= 50
     ? `${help}; a further one adds ${span(furtherAdds)}, because ${limit}`
@@ -314,12 +330,16 @@ const sureOf = (error: number | undefined): string =>
 
 const sentences = (assumptions: ReadonlyArray<string>): string => assumptions.map((each) => ` ${each}.`).join("")
 
+/** What is advised, before it is in words. */
+type Found = Omit<Advice, "places" | "text"> & Partial<Pick<Advice, "places">>
+
 /** Applies the caps that bind, and adds the words. */
-const said = (found: Omit<Advice, "text">): Advice => {
+export const said = (found: Found): Advice => {
   const caps = found.caps.filter(({ agents }) => agents < Math.max(found.agents, found.job))
   const agents = Math.min(found.agents, ...caps.map((cap) => cap.agents))
   const binding = agents < found.agents ? "spending" : found.binding
-  const advice = { ...found, agents, binding, caps }
+  const { places = [] } = found
+  const advice = { ...found, agents, binding, caps, places }
   const again = `Ask again in ${span(advice.expiresAfter)}.`
   return { ...advice, text: `${countOf(advice)}. ${endOf(advice)}.${sentences(advice.assumptions)} ${again}` }
 }

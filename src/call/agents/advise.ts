@@ -9,9 +9,10 @@ import { nearest } from "../../domain/input/nearest.ts"
 import * as Forecast from "../../Forecast.ts"
 import * as Advice from "./advice.ts"
 import { type AgentHistory, History, isLike, type Likeness } from "./history.ts"
-import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, PoolUnclear } from "./models.ts"
-import { type PoolAsked, poolMeant } from "./poolMeant.ts"
+import { type AdviseOptions, type AgentWork, type Advice as AdviceModel, type PoolUnclear } from "./models.ts"
+import { meantBy, type MeantPool } from "./poolMeant.ts"
 import * as Room from "./room.ts"
+import * as Spread from "./spread.ts"
 
 /**
  * The relative error of the end that nine of ten measured jobs did not exceed (`docs/guides/how-many-agents.md`). At first, neighbours,
@@ -50,6 +51,7 @@ const checkAdvise: Input.Check = Input.all(
     pool: Input.text,
     account: Input.text,
     each: checkEach,
+    places: Input.list(Input.text),
     agents: upTo(maxAgents),
     running: Input.number("an integer >= 0", (value) => Number.isSafeInteger(value) && value >= 0),
     asker: Input.text
@@ -75,14 +77,14 @@ const likenessText = (pattern: string, { agents, hasEnded, work }: Likeness): st
 /** What each agent does, and what was assumed for it. */
 const workOf = (
   history: AgentHistory | undefined,
-  pool: string,
+  pools: ReadonlyArray<string>,
   each: AdviseOptions["each"] = "*",
   now: number
 ): { readonly work: AgentWork; readonly assumed: string | undefined; readonly isGuess: boolean } => {
   if (!isName(each)) return { work: each, assumed: undefined, isGuess: false }
-  const alike = history?.like(pool, (name) => isLike(each, name), now)
+  const alike = history?.like(pools, (name) => isLike(each, name), now)
   if (alike !== undefined) return { work: alike.work, assumed: likenessText(each, alike), isGuess: !alike.hasEnded }
-  const near = each === "*" ? undefined : nearest(each, history?.namesIn(pool) ?? [])
+  const near = each === "*" ? undefined : nearest(each, history?.namesIn(pools) ?? [])
   const whose = each === "*" ? "No earlier agent of this pool is known" : `No earlier agent is like "${each}"`
   const instead = near === undefined ? "" : ` (did you mean "${near}"?)`
   const assumed = `${whose}${instead}, so each is assumed to make ${Advice.workText(Advice.usualWork)}`
@@ -93,67 +95,123 @@ const workOf = (
 // The advice
 // -----------------------------------------------------------------------------
 
-const agentsOf = (count: number, { calls, first, later }: AgentWork): Forecast.Workload =>
-  Forecast.uniform({ agents: count, calls, first, later })
+const agentsOf = (count: number, { calls, first, later }: AgentWork, restsFor: number): Forecast.Workload => {
+  const agents = Forecast.uniform({ agents: count, calls, first, later })
+  return restsFor === 0 ? agents : agents.map((agent) => ({ ...agent, startsAfter: restsFor }))
+}
 
 /** A pool that limits nothing. */
-const unlimited = { allowed: Infinity, dimensions: {}, inFlight: 0, queued: 0 }
+const unlimited: Pick<Budget.PoolStatus, "allowed" | "dimensions" | "inFlight" | "pause" | "queued"> = {
+  allowed: Infinity,
+  dimensions: {},
+  inFlight: 0,
+  pause: undefined,
+  queued: 0
+}
 
-/** What the history has of a pool. Without a history, no agents are promised and the pool is unused. */
-const seenIn = (history: AgentHistory | undefined, pool: string, asker: string | undefined, now: number) => ({
-  promised: history?.promised(pool, asker, now) ?? 0,
-  usedFor: history?.usedFor(pool, now) ?? 0
+/** A pool as it is now, and the agents that others were promised there. Without a history, the pool is unused. */
+const stateOf = Effect.fnUntraced(function* (meant: MeantPool, asker: string | undefined, now: number) {
+  const budget = yield* Budget.TokenBudget
+  const history = yield* History
+  const { pool } = yield* budget.foresee({}, meant.asked)
+  const { allowed, dimensions, inFlight, pause, queued } = (yield* budget.status).pools[pool] ?? unlimited
+  return {
+    ...meant,
+    pool,
+    inFlight,
+    queued,
+    isKnown: Advice.hasLimits(dimensions) || allowed < Infinity,
+    asideFor: Math.max(0, (meant.place?.asideUntil ?? 0) - now),
+    pauses: pause?.leftMillis ?? 0,
+    promised: history?.promised(pool, asker, now) ?? 0,
+    usedFor: history?.usedFor(pool, now) ?? 0
+  }
 })
 
-/** What is known of a pool and of the agents in question. */
+type PoolNow = Effect.Success<ReturnType<typeof stateOf>>
+
+const sum = (values: ReadonlyArray<number>): number => values.reduce((all, each) => all + each, 0)
+
+/** How many agents run in each pool, if the asker has `own`. A call that waits in several queues is one agent. */
+const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<number> => {
+  const queued = states.map(({ queued }) => queued)
+  const part = Math.max(...queued) / Math.max(1, sum(queued))
+  const present = states.map(({ inFlight, queued }) => inFlight + part * queued)
+  const promised = states.map(({ promised }) => promised)
+  const all = Math.max(sum(present), own + sum(promised))
+  const known = present.map((agents, index) => agents + promised[index]!)
+  const isUsed = sum(known) > 0
+  return known.map((agents) => Math.round(isUsed ? (all * agents) / sum(known) : all / states.length))
+}
+
+const costAt = ({ place }: MeantPool, each: AgentWork): number =>
+  place?.price === undefined ? Infinity : Room.costOfAgent(place.price, each)
+
+/** The pools that count: if calls go to the cheapest place, only that. */
+const counting = (states: ReadonlyArray<PoolNow>, each: AgentWork): ReadonlyArray<PoolNow> => {
+  if (!states.every(({ policy }) => policy === "cheapest")) return states
+  const min = Math.min(...states.map((state) => costAt(state, each)))
+  return states.filter((state) => costAt(state, each) === min)
+}
+
+/** What is known of the pools and of the agents in question. */
 const situationOf = Effect.fnUntraced(function* (
   operation: string,
-  meant: PoolAsked,
-  { account, agents, asker, each, model, running: own = 0 }: AdviseOptions
+  meant: ReadonlyArray<MeantPool>,
+  { account, agents, asker, each, model, places: only, running: own = 0 }: AdviseOptions
 ) {
   const budget = yield* Budget.TokenBudget
   const history = yield* History
   const now = yield* Clock.currentTimeMillis
-  const { pool } = yield* budget.foresee({}, meant)
-  const { allowed, dimensions, inFlight, queued } = (yield* budget.status).pools[pool] ?? unlimited
-  const { assumed, isGuess, work } = workOf(history, pool, each, now)
-  const seen = seenIn(history, pool, asker, now)
+  const all = yield* Effect.forEach(meant, (pool) => stateOf(pool, asker, now))
+  const pools = all.map(({ pool }) => pool)
+  const { assumed, isGuess, work } = workOf(history, pools, each, now)
   const tooMany = manyCalls(agents, work)
   if (tooMany !== undefined) Input.wrong(operation, tooMany)
-  const running = Math.max(inFlight + queued, own + seen.promised)
-  const made = history?.callsOfRunning(pool, work.calls, now)
+  const states = counting(all, work)
+  const inEach = runningIn(states, own)
+  const running = sum(inEach)
+  const made = history?.callsOfRunning(pools, work.calls, now)
   const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
-  const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
-    budget.forecast(agentsOf(count, work), { ...meant, running, remaining, atOnce })
-  const room = yield* Room.find({ model, account, pool, each: work, running, remaining })
-  const assumptions = [...(assumed === undefined ? [] : [assumed]), ...room.assumptions]
-  const error = isGuess ? undefined : errorOf(seen.usedFor)
-  const question = { pool, each: work, running, agents, assumptions, caps: room.caps, error }
-  const promise = (more: number, until: Duration.Duration): void => {
-    if (asker !== undefined) history?.promise(pool, { asker, agents: more, until: now + Duration.toMillis(until) }, now)
+  const rooms = yield* Effect.forEach(states, ({ asked, place, pool }) =>
+    Room.find({ model, account: account ?? asked.account, pool, price: place?.price, each: work, running, remaining })
+  )
+  const places = states.map(({ asideFor, asked, inFlight: _, isKnown, pauses, place, pool, queued }, index) => {
+    const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
+      budget.forecast(agentsOf(count, work, asideFor), { ...asked, running: inEach[index]!, remaining, atOnce })
+    const restsFor = Math.max(asideFor, pauses)
+    const windows = place === undefined ? [] : rooms[index]!.windows
+    const known = { pool, running: inEach[index]!, isKnown, isWaiting: queued > 0, restsFor, windows }
+    return { ...known, name: place?.name ?? pool, foretell }
+  })
+  // A call must be able to pay at its dearest place.
+  const costs = states.map((state) => costAt(state, work))
+  const room = rooms[costs.indexOf(Math.max(...costs))]!
+  const hasPlaces = states[0]!.place !== undefined
+  const unseen = only === undefined || hasPlaces ? [] : ["The places of a model are known from its first call on"]
+  const assumptions = [...(assumed === undefined ? [] : [assumed]), ...unseen, ...room.assumptions]
+  const usedFor = Math.min(...states.map(({ usedFor }) => usedFor))
+  const error = isGuess ? undefined : errorOf(usedFor)
+  const caps = hasPlaces ? room.caps : [...room.caps, ...room.windows]
+  const question: Advice.Question = { pool: pools[0]!, each: work, running, agents, assumptions, caps, error }
+  const promise = (more: ReadonlyArray<number>, until: Duration.Duration): void => {
+    if (asker === undefined) return
+    for (const [index, agents] of more.entries()) {
+      history?.promise(places[index]!.pool, { asker, agents, until: now + Duration.toMillis(until) }, now)
+    }
   }
-  return {
-    question,
-    foretell,
-    promise,
-    isWaiting: queued > 0,
-    isKnown: Advice.hasLimits(dimensions) || allowed < Infinity
-  }
+  return { question, places, hasPlaces, promise }
 })
+
+type Situation = Effect.Success<ReturnType<typeof situationOf>>
 
 const asked = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions
-): Effect.fn.Return<
-  Effect.Success<ReturnType<typeof situationOf>>,
-  PoolUnclear | Budget.BudgetError,
-  Budget.TokenBudget
-> {
+): Effect.fn.Return<Situation, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
   Input.check(operation, checkAdvise, options)
-  const budget = yield* Budget.TokenBudget
-  const used = (yield* History)?.pools ?? new Set()
-  const meant = poolMeant(budget, { pools: (yield* budget.status).pools, used }, options)
-  return yield* meant instanceof PoolUnclear ? meant : situationOf(operation, meant, options)
+  const meant = yield* meantBy(options)
+  return yield* situationOf(operation, meant, options)
 })
 
 type AdviseError = PoolUnclear | Budget.BudgetError
@@ -163,9 +221,18 @@ export const advise = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions = {}
 ): Effect.fn.Return<AdviceModel, AdviseError, Budget.TokenBudget> {
-  const { foretell, isKnown, isWaiting, promise, question } = yield* asked(operation, options)
+  const { hasPlaces, places, promise, question } = yield* asked(operation, options)
+  if (hasPlaces) {
+    const advice = yield* Spread.found(question, places)
+    promise(
+      advice.places.map(({ agents }) => agents),
+      advice.expiresAfter
+    )
+    return advice
+  }
+  const { foretell, isKnown, isWaiting } = places[0]!
   const advice = yield* isKnown ? Advice.found(question, foretell) : Advice.tried(question, isWaiting, foretell)
-  promise(advice.agents, advice.expiresAfter)
+  promise([advice.agents], advice.expiresAfter)
   return advice
 })
 
@@ -182,11 +249,9 @@ export const allow = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions
 ): Effect.fn.Return<Allowance, AdviseError, Budget.TokenBudget> {
-  const { foretell, isKnown, isWaiting, promise, question } = yield* asked(operation, options)
-  const found = isKnown ? Advice.helpful(question, foretell) : Advice.triable(question, isWaiting, foretell)
-  const { atOnce, expiresAfter, helps } = yield* found
-  promise(helps, expiresAfter)
-  const isGuess = !isKnown || question.error === undefined
+  const { places, promise, question } = yield* asked(operation, options)
+  const { atOnce, expiresAfter, isGuess, shares } = yield* Spread.helpful(question, places)
+  promise(shares, expiresAfter)
   return { more: atOnce - question.running, isGuess, millis: Duration.toMillis(expiresAfter) }
 })
 
@@ -195,7 +260,9 @@ export const foretold = Effect.fnUntraced(function* (
   operation: string,
   options: AdviseOptions = {}
 ): Effect.fn.Return<Advice.PlainForecast, AdviseError, Budget.TokenBudget> {
-  const { foretell, isKnown, question } = yield* asked(operation, options)
+  const { places, question } = yield* asked(operation, options)
   const { agents = 1 } = question
-  return Advice.plainForecast({ ...question, agents }, yield* foretell(agents, Infinity), isKnown)
+  const { forecast, pool } = yield* Spread.foretold(agents, places)
+  const isKnown = places.every(({ isKnown }) => isKnown)
+  return Advice.plainForecast({ ...question, agents, pool }, forecast, isKnown)
 })

@@ -10,6 +10,8 @@ export interface AdviceFigures extends Pick<
 > {
   /** The name of earlier agents that did the same, which may end with `*`. */
   readonly like?: string | undefined
+  /** The names of the places where the agents may call the model, separated by commas. */
+  readonly places?: string | undefined
   /** The calls of each agent, and their sizes; what is left out is as usual. */
   readonly calls?: number | undefined
   readonly inputTokens?: number | undefined
@@ -22,7 +24,7 @@ export interface AdviceFigures extends Pick<
 }
 
 /** The names of the figures that are texts, and of those that are numbers. */
-export const texts = ["model", "pool", "account", "asker", "like"] as const
+export const texts = ["model", "pool", "account", "asker", "like", "places"] as const
 export const numbers = [
   "agents",
   "running",
@@ -58,5 +60,6 @@ export const questionOf = (operation: string, figures: AdviceFigures): AdviseOpt
     Input.wrong(`${operation}: ${stated}`, "does not apply, because like says what each agent does")
   }
   const each = stated === undefined ? like : workOf(figures)
-  return { account, agents, asker, each, model, pool, running }
+  const places = figures.places?.split(",").map((name) => name.trim())
+  return { account, agents, asker, each, model, places, pool, running }
 }

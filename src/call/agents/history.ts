@@ -3,9 +3,11 @@
  * based on it. It also remembers what other orchestrators were advised, so that the same room is not promised twice.
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as Limits from "../../Limits.ts"
 import * as Lru from "../../domain/input/lru.ts"
 import type * as Forecast from "../../Forecast.ts"
+import type { OpenPlaces } from "../places/placement.ts"
 import type { AgentWork } from "./models.ts"
 
 /** More agents than a long job has. */
@@ -14,6 +16,7 @@ const maxAgents = 10_000
 const maxPools = 16
 const maxPromises = 1_000
 const maxUsed = 1_000
+const maxModels = 1_000
 /** A name with more calls is probably several agents', as that of a session is. Forecasts of longer agents would take seconds. */
 const maxCalls = 100
 /** An agent without a call for this long has probably ended. */
@@ -56,12 +59,23 @@ const sumsOf = ({ inputTokens = 0, outputTokens = 0 }: Limits.Usage, millis: num
 interface PastCalls {
   readonly first: CallSums
   readonly later: CallSums
+  readonly firstAt: number
   readonly lastAt: number
 }
 
 interface PastAgent {
   readonly byPool: Map<string, PastCalls>
   hasEnded: boolean
+}
+
+/** The calls of an agent to several pools, of which one was its first. Undefined if it made none. */
+const callsTo = ({ byPool }: PastAgent, pools: ReadonlyArray<string>): PastCalls | undefined => {
+  const [head, ...others] = pools
+    .flatMap((pool) => byPool.get(pool) ?? [])
+    .toSorted((one, other) => one.firstAt - other.firstAt)
+  if (head === undefined) return undefined
+  const later = others.reduce((sum, past) => plus(sum, plus(past.first, past.later)), head.later)
+  return { ...head, later, lastAt: others.reduce((last, { lastAt }) => Math.max(last, lastAt), head.lastAt) }
 }
 
 /** What earlier agents did, on average. */
@@ -84,7 +98,11 @@ interface GivenPromise {
 export const isLike = (pattern: string, name: string): boolean =>
   pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern
 
+/** Finds the places that take calls of a model now, among those that are named. */
+export type FindPlaces = (only: ReadonlyArray<string> | undefined) => Effect.Effect<OpenPlaces>
+
 export class AgentHistory {
+  private readonly places = new Map<string, FindPlaces>()
   private readonly agents = new Map<string, PastAgent>()
   private readonly promises = new Map<string, ReadonlyArray<GivenPromise>>()
   private readonly uses = new Map<string, { readonly since: number; lastAt: number }>()
@@ -96,7 +114,8 @@ export class AgentHistory {
     const known = past.byPool.get(pool)
     const call = sumsOf(usage, millis)
     const later = known === undefined ? none : plus(known.later, call)
-    Lru.put(past.byPool, pool, { first: known?.first ?? call, later, lastAt: now }, maxPools)
+    const { first = call, firstAt = now } = known ?? {}
+    Lru.put(past.byPool, pool, { first, later, firstAt, lastAt: now }, maxPools)
     Lru.put(this.agents, agent, past, maxAgents)
     const use = this.uses.get(pool)
     if (use !== undefined && now - use.lastAt < forgottenMillis) use.lastAt = now
@@ -115,15 +134,15 @@ export class AgentHistory {
     if (past !== undefined) past.hasEnded = true
   }
 
-  /** What earlier agents of a pool did; undefined if there were none. Prefers agents that have ended. */
-  like(pool: string, isMeant: (agent: string) => boolean, now: number): Likeness | undefined {
+  /** What earlier agents of some pools did; undefined if there were none. Prefers agents that have ended. */
+  like(pools: ReadonlyArray<string>, isMeant: (agent: string) => boolean, now: number): Likeness | undefined {
     const all: Array<PastCalls> = []
     const ended: Array<PastCalls> = []
-    for (const [agent, { byPool, hasEnded }] of this.agents) {
-      const calls = byPool.get(pool)
-      if (calls === undefined || !isMeant(agent)) continue
+    for (const [agent, past] of this.agents) {
+      const calls = isMeant(agent) ? callsTo(past, pools) : undefined
+      if (calls === undefined) continue
       all.push(calls)
-      if (hasEnded || now - calls.lastAt >= idleMillis) ended.push(calls)
+      if (past.hasEnded || now - calls.lastAt >= idleMillis) ended.push(calls)
     }
     const alike = ended.length > 0 ? ended : all
     if (alike.length === 0) return undefined
@@ -136,20 +155,20 @@ export class AgentHistory {
     return { work, agents: alike.length, hasEnded: ended.length > 0 }
   }
 
-  /** The names of the agents that used a pool. */
-  namesIn(pool: string): ReadonlyArray<string> {
-    return [...this.agents].flatMap(([agent, { byPool }]) => (byPool.has(pool) ? [agent] : []))
+  /** The names of the agents that used one of these pools. */
+  namesIn(pools: ReadonlyArray<string>): ReadonlyArray<string> {
+    return [...this.agents].flatMap(([agent, { byPool }]) => (pools.some((pool) => byPool.has(pool)) ? [agent] : []))
   }
 
   /**
-   * The calls that the agents of a pool which still run have made, of all of them together. Undefined if one name made more
+   * The calls to these pools that the agents which still run have made, of all of them together. Undefined if one name made more
    * calls than an agent does: then several agents share it, as the sub-agents of a session may.
    */
-  callsOfRunning(pool: string, perAgent: number, now: number): number | undefined {
+  callsOfRunning(pools: ReadonlyArray<string>, perAgent: number, now: number): number | undefined {
     let sum = 0
-    for (const { byPool, hasEnded } of this.agents.values()) {
-      const past = byPool.get(pool)
-      if (past === undefined || hasEnded || now - past.lastAt >= idleMillis) continue
+    for (const agent of this.agents.values()) {
+      const past = callsTo(agent, pools)
+      if (past === undefined || agent.hasEnded || now - past.lastAt >= idleMillis) continue
       const calls = past.first.calls + past.later.calls
       if (calls > perAgent) return undefined
       sum += calls
@@ -160,6 +179,16 @@ export class AgentHistory {
   /** The pools that agents used. */
   get pools(): ReadonlySet<string> {
     return new Set([...this.agents.values()].flatMap(({ byPool }) => [...byPool.keys()]))
+  }
+
+  /** The calls of a model have places. */
+  placed(model: string, find: FindPlaces): void {
+    Lru.put(this.places, model, find, maxModels)
+  }
+
+  /** The models whose calls have places, the one that was called last at the end. */
+  get models(): ReadonlyMap<string, FindPlaces> {
+    return this.places
   }
 
   /** How many agents other askers were advised to start. */

@@ -36,6 +36,7 @@ const advice: Input.Check = Input.options<NonNullable<Options["advice"]>>({
   account: Input.text,
   each: checkEach,
   model: Input.text,
+  places: Input.list(Input.text),
   pool: Input.text
 })
 

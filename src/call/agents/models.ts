@@ -133,7 +133,7 @@ export interface Options {
    *
    * @default the pool that is in use, and what earlier agents did; without any, the agents start in rounds that double
    */
-  readonly advice?: Pick<AdviseOptions, "account" | "each" | "model" | "pool"> | undefined
+  readonly advice?: Pick<AdviseOptions, "account" | "each" | "model" | "places" | "pool"> | undefined
   /** What all agents together may use. @default no bound */
   readonly cap?: Cap | undefined
   /** What each agent may use. @default no bound */
@@ -171,6 +171,13 @@ export interface AdviseOptions extends Pick<Budget.ReserveOptions, "model" | "po
    * @default "*": as the agents of this pool did so far, or 5 calls of 10,000 tokens if there were none
    */
   readonly each?: AgentWork | string | undefined
+  /**
+   * The names of the places where the agents may call the model; see `floodgate/Places`. They are known once a call of the model
+   * was made. `LlmClient.layerPlaces` knows them before.
+   *
+   * @default all places of the model
+   */
+  readonly places?: ReadonlyArray<string> | undefined
   /** How many agents there are to start. @default as many as help */
   readonly agents?: number | undefined
   /**
@@ -208,6 +215,7 @@ export interface CapRoom {
  * @since 0.4.0
  */
 export interface Advice {
+  /** The pool of the calls. With several places, the one where the last agent ends. */
   readonly pool: string
   /** How many more agents help now. Starting more would not end the job earlier. */
   readonly agents: number
@@ -228,6 +236,8 @@ export interface Advice {
    * no limit of the pool is known.
    */
   readonly binding: Forecast.Forecast["binding"] | "spending" | "unknown"
+  /** The places of the agents' calls, and how many of `agents` each has room for. None if all calls go to one pool. */
+  readonly places: ReadonlyArray<{ readonly name: string; readonly pool: string; readonly agents: number }>
   /** Caps in dollars, long windows and quotas that end before the job does. */
   readonly caps: ReadonlyArray<CapRoom>
   /**
@@ -256,7 +266,7 @@ type PlainCall = { readonly inputTokens: number; readonly outputTokens: number; 
  */
 export interface PlainAdvice extends Pick<
   Advice,
-  "agents" | "assumptions" | "atOnce" | "binding" | "caps" | "job" | "pool" | "running" | "text"
+  "agents" | "assumptions" | "atOnce" | "binding" | "caps" | "job" | "places" | "pool" | "running" | "text"
 > {
   readonly endSeconds: number | null
   readonly furtherAddsSeconds: number

@@ -1,8 +1,22 @@
-/** Finds the pool that a question is about. */
-import type * as Budget from "../../Budget.ts"
+/** Finds the pools that a question is about: one, or those of a model's places. */
+import * as Effect from "effect/Effect"
+import * as Budget from "../../Budget.ts"
+import { nameIn } from "../../budget/options.ts"
+import type { PlacePolicy } from "../places/models.ts"
+import type { OpenPlace } from "../places/placement.ts"
+import { type AgentHistory, type FindPlaces, History } from "./history.ts"
 import { type AdviseOptions, PoolUnclear } from "./models.ts"
 
-export type PoolAsked = Pick<AdviseOptions, "account" | "model" | "pool">
+type PoolAsked = Pick<AdviseOptions, "account" | "model" | "pool">
+
+/** A pool that a question is about. */
+export interface MeantPool {
+  readonly asked: PoolAsked
+  /** The place whose calls go there; undefined if the model has no places. */
+  readonly place: OpenPlace | undefined
+  /** How the place of a call is chosen. */
+  readonly policy: PlacePolicy | undefined
+}
 
 type PoolStatuses = Budget.BudgetStatus["pools"]
 
@@ -23,14 +37,14 @@ const poolsOf = (pools: PoolStatuses, kind: string | undefined): ReadonlyArray<s
     (name) => kind === undefined || kind === "default" || name === kind || name.endsWith(`/${kind}`)
   )
 
+const usedOf = ({ pools, used }: KnownPools, names: ReadonlyArray<string>): ReadonlyArray<string> =>
+  names.filter((name) => used.has(name) || isInUse(pools[name]!))
+
 /** The one pool that is meant of several: the only one in use, or the one that has the name. */
-const chosen = (
-  { pools, used }: KnownPools,
-  kind: string | undefined,
-  asked: string | undefined
-): PoolAsked | PoolUnclear => {
+const chosen = (known: KnownPools, kind: string | undefined, asked: string | undefined): PoolAsked | PoolUnclear => {
+  const { pools } = known
   const matches = poolsOf(pools, kind)
-  const inUse = matches.filter((name) => used.has(name) || isInUse(pools[name]!))
+  const inUse = usedOf(known, matches)
   const likely = inUse.length > 0 ? inUse : matches
   if (likely.length === 1) return { pool: likely[0] }
   if (kind !== undefined && matches.includes(kind)) return { pool: kind }
@@ -39,7 +53,7 @@ const chosen = (
 }
 
 /** The pool that is meant. Accounts have pools of their own, which a question about a model need not name. */
-export const poolMeant = (
+const poolMeant = (
   { poolOf }: Pick<Budget.TokenBudget["Service"], "poolOf">,
   known: KnownPools,
   asked: PoolAsked
@@ -51,3 +65,43 @@ export const poolMeant = (
   const kind = pool ?? (model === undefined ? undefined : poolOf(model))
   return chosen(known, kind, model ?? pool)
 }
+
+/** Finds the places of a question that names no pool; undefined if its model has none. */
+const finderOf = (
+  models: AgentHistory["models"],
+  { account, model, pool }: AdviseOptions
+): { readonly model: string; readonly find: FindPlaces } | undefined => {
+  if (account !== undefined || pool !== undefined) return undefined
+  const [only] = models.size === 1 ? models.keys() : []
+  const name = model ?? only
+  const find = name === undefined ? undefined : models.get(name)
+  return find && { model: name!, find }
+}
+
+/** The pools of the places that a question is about; undefined if it is about one pool. */
+const placesMeant = Effect.fnUntraced(function* (used: KnownPools, options: AdviseOptions) {
+  const finder = finderOf((yield* History)?.models ?? new Map(), options)
+  if (finder === undefined) return undefined
+  const { closed, open, policy } = yield* finder.find(options.places)
+  if (open.length === 0) {
+    const places = closed.map(({ place, why }) => ({ place, reason: new Budget.PlaceClosed({ place, why }) }))
+    return yield* new Budget.BudgetError({ reason: new Budget.NoPlace({ model: finder.model, places }) })
+  }
+  const names = new Set(open.map(({ account, pool }) => nameIn(account, pool)))
+  // A question that names no model may also be about another pool in use.
+  const isClear = options.model !== undefined || usedOf(used, Object.keys(used.pools)).every((pool) => names.has(pool))
+  if (!isClear) return undefined
+  return open.map((place): MeantPool => ({ asked: { account: place.account, pool: place.pool }, place, policy }))
+})
+
+/** The pools that a question is about. */
+export const meantBy = Effect.fnUntraced(function* (
+  options: AdviseOptions
+): Effect.fn.Return<ReadonlyArray<MeantPool>, PoolUnclear | Budget.BudgetError, Budget.TokenBudget> {
+  const budget = yield* Budget.TokenBudget
+  const known = { pools: (yield* budget.status).pools, used: (yield* History)?.pools ?? new Set() }
+  const places = yield* placesMeant(known, options)
+  if (places !== undefined) return places
+  const asked = poolMeant(budget, known, options)
+  return asked instanceof PoolUnclear ? yield* asked : [{ asked, place: undefined, policy: undefined }]
+})

@@ -13,20 +13,27 @@ export interface SpendingQuestion {
   readonly model: string | undefined
   readonly account: string | undefined
   readonly pool: string
+  /** @default the price of the model in the governor's table */
+  readonly price?: PriceTable.Price | undefined
   readonly each: AgentWork
   readonly running: number
   /** The calls that each of those still makes. */
   readonly remaining: ReadonlyArray<Forecast.Call>
 }
 
-/** The caps and windows that limit the agents, and what was assumed. */
+/** The caps in dollars and the long windows that limit the agents, and what was assumed. */
 export interface FoundRoom {
   readonly caps: ReadonlyArray<CapRoom>
+  readonly windows: ReadonlyArray<CapRoom>
   readonly assumptions: ReadonlyArray<string>
 }
 
 const costOf = (price: PriceTable.Price, calls: ReadonlyArray<Forecast.Call>): number =>
   calls.reduce((sum, { inputTokens, outputTokens }) => sum + PriceTable.cost(price, { inputTokens, outputTokens }), 0)
+
+/** What all calls of an agent cost. */
+export const costOfAgent = (price: PriceTable.Price, { calls, first, later = first }: AgentWork): number =>
+  costOf(price, [first, ...Array.from({ length: calls - 1 }, () => later)])
 
 const untilText = (until: number | undefined): string =>
   until === undefined ? "" : ` until ${new Date(until).toISOString().slice(0, 16).replace("T", " ")} UTC`
@@ -71,19 +78,18 @@ export const find = Effect.fnUntraced(function* (question: SpendingQuestion): Ef
   const governor = Option.getOrUndefined(yield* Effect.serviceOption(Governor))
   const windows = governor === undefined ? [] : yield* governor.windows
   const own = windows.filter(({ account }) => account === question.account || question.account === undefined)
-  if (purses.length === 0 && own.length === 0) return { caps: [], assumptions: [] }
+  if (purses.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
   const { each, remaining, running } = question
-  const { calls, first, later = first } = each
-  const price = PriceTable.find(modelOf(question), governor?.prices ?? {})
-  const cost = price && costOf(price, [first, ...Array.from({ length: calls - 1 }, () => later)])
+  const price = question.price ?? PriceTable.find(modelOf(question), governor?.prices ?? {})
+  const cost = price && costOfAgent(price, each)
   const spentByOthers = price === undefined ? 0 : running * costOf(price, remaining)
   const enough: Enough | undefined =
     cost === undefined ? undefined : (left) => (cost === 0 ? Infinity : Math.floor((left - spentByOthers) / cost))
   const inPurses = yield* Effect.forEach(purses, (purse) => inPurse(purse, enough))
-  const caps = [...inPurses.flat(), ...own.flatMap((window) => inWindow(window, enough))]
   const isUnpriced = price === undefined && purses.length > 0
   return {
-    caps,
+    caps: inPurses.flat(),
+    windows: own.flatMap((window) => inWindow(window, enough)),
     assumptions: isUnpriced
       ? [`${modelOf(question)} has no price, so caps in dollars are not counted: state the model`]
       : []

@@ -1,4 +1,5 @@
 /** Checks places as users write them, and converts them for a governor. */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Accounting from "../../Accounting.ts"
 import * as Input from "../../domain/input/checks.ts"
@@ -67,6 +68,11 @@ export interface ParsedPlaces<P extends Place> {
   readonly byName: ReadonlyMap<string, ParsedPlace<P>>
   readonly call: CallPlaces
 }
+
+/** The places of a client's models, which its governor then knows before the first call. */
+export const StatedPlaces = Context.Reference<ReadonlyMap<string, CallPlaces>>("floodgate/Places/StatedPlaces", {
+  defaultValue: () => new Map()
+})
 
 // -----------------------------------------------------------------------------
 // Checks

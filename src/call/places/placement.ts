@@ -1,4 +1,5 @@
 /** The places of one call, and what happened to it at each. Mutable, without time of its own. */
+import type { Price } from "../../Prices.ts"
 import type { CallPlace, CallPlaces, PlacePolicy } from "./models.ts"
 
 /** Why a place cannot take a call. */
@@ -6,6 +7,22 @@ export type ClosedBecause = NonNullable<CallPlace["closed"]> | "notAllowed" | "e
 
 /** Why a call went to the place it is at. */
 export type PlacedBecause = "first" | "sooner" | "cheaper" | "cached" | "pinned" | "only" | "failed"
+
+/** A place that takes calls of a model. */
+export interface OpenPlace {
+  readonly name: string
+  /** What its pool is called, without the account. */
+  readonly pool: string
+  readonly account: string | undefined
+  readonly price: Price | undefined
+  /** Until when it is set aside, in milliseconds since the epoch; 0 if it is not. */
+  readonly asideUntil: number
+}
+
+/** The places of a model, as they are now. */
+export interface OpenPlaces extends Pick<Placement, "closed" | "policy"> {
+  readonly open: ReadonlyArray<OpenPlace>
+}
 
 /** Which places a call may go to. */
 export interface Restriction {

@@ -43,6 +43,29 @@ describe("Floodgate", () => {
       assert.deepInclude(each.first, { inputTokens: 1_500, outputTokens: 70 })
     })
 
+    it("counts all places of a model that was called", async () => {
+      const places = ["one", "two"].map((name) => ({
+        name,
+        url: `https://${name}.example/v1`,
+        key: `sk-${name}`,
+        limits
+      }))
+      const fetch: typeof globalThis.fetch = async () => {
+        const choices = [{ index: 0, message: { role: "assistant", content: "Hi" }, finish_reason: "stop" }]
+        return Response.json({ id: "1", model: "gpt-6", choices, usage: { prompt_tokens: 9, completion_tokens: 3 } })
+      }
+      await using floodgate = Floodgate.create({ fetch, places: { models: { "gpt-6": places } } })
+      const body = JSON.stringify({ model: "gpt-6", messages: [] })
+      await (await floodgate.fetch("https://one.example/v1/chat/completions", { method: "POST", body })).text()
+      const both = await floodgate.advise({ agents: 104, each, model: "gpt-6" })
+      assert.deepStrictEqual(
+        both.places.map(({ name }) => name),
+        ["one", "two"]
+      )
+      const one = await floodgate.advise({ agents: 104, each, model: "gpt-6", places: ["two"] })
+      assert.isAbove(both.agents, 1.5 * one.agents)
+    })
+
     it("rejects with an error that names the option or the pools", async () => {
       await using floodgate = Floodgate.create({ limits: { pools: { "opus-5": limits } } })
       const failed = (options: Floodgate.AdviseOptions) => floodgate.advise(options).catch((error: unknown) => error)

@@ -44,6 +44,11 @@ const flags = {
   ),
   model: text("model", "<name>", "The model that the agents call (default: that of the pool in use)"),
   pool: text("pool", "<name>", "The pool whose limits apply, as the status names it (default: that of the model)"),
+  places: text(
+    "places",
+    "<names>",
+    "The places where the agents may call the model, separated by commas (default: all of the gateway's)"
+  ),
   asker: text(
     "asker",
     "<name>",

@@ -45,7 +45,8 @@ const Question = Schema.Struct({
   firstOutputTokens: number("The output tokens of its first call, if that differs."),
   secondsPerCall: number("How long one call takes, in seconds, if you know it."),
   model: text("The model that the agents use, if several are in use."),
-  pool: text("The pool of limits that they use, as the status names it.")
+  pool: text("The pool of limits that they use, as the status names it."),
+  places: text("The places where they may call the model, separated by commas, if they must not use all.")
 })
 
 const Answered = Schema.Struct({

@@ -1,0 +1,228 @@
+/**
+ * How many agents help if their calls go to several places. Each place foretells the agents of its part alone, and the agents are
+ * divided so that the last of them end as early as possible.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Amounts from "../../domain/amounts.ts"
+import { counted } from "../../domain/words.ts"
+import * as Advice from "./advice.ts"
+import type { Advice as AdviceModel, CapRoom } from "./models.ts"
+
+/** A place of the agents' calls, or the one pool where they all go. */
+export interface AskedPlace<E> {
+  readonly name: string
+  readonly pool: string
+  readonly running: number
+  readonly foretell: Advice.Foretell<E>
+  /** Whether a limit of its pool is known. */
+  readonly isKnown: boolean
+  readonly isWaiting: boolean
+  /** How long it takes no calls. */
+  readonly restsFor: number
+  /** What the long windows of its account have room for. */
+  readonly windows: ReadonlyArray<CapRoom>
+}
+
+/** When the last of some agents ends, in milliseconds, if all start now; infinite if one of their calls cannot be sent. */
+type EndOf<E> = (agents: number) => Effect.Effect<number, E>
+
+const sum = (values: ReadonlyArray<number>): number => values.reduce((all, each) => all + each, 0)
+
+const endOf = <E>({ foretell, isKnown, isWaiting, running, windows }: AskedPlace<E>): EndOf<E> => {
+  const known = new Map([[0, 0]])
+  const tries = isKnown ? Infinity : Advice.triableNumber(running, isWaiting)
+  const max = windows.reduce((least, { agents }) => Math.min(least, agents), tries)
+  return Effect.fnUntraced(function* (agents) {
+    const before = known.get(agents)
+    if (before !== undefined) return before
+    if (agents > max) return Infinity
+    const { duration, refused } = yield* foretell(agents, Infinity)
+    const end = refused.length > 0 ? Infinity : Duration.toMillis(duration)
+    known.set(agents, end)
+    return end
+  })
+}
+
+/** A division has about this many steps, each of which takes a forecast. */
+const steps = 64
+
+/**
+ * How many agents go to each place. Each further one goes where it makes the end of that place's part earliest, so the latest end
+ * is as early as possible. Agents that have room nowhere are left out.
+ */
+const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, agents: number) {
+  if (ends.length === 1 && (yield* ends[0]!(agents)) < Infinity) return [agents]
+  const shares = ends.map(() => 0)
+  let step = Math.ceil(agents / steps)
+  for (let left = agents; left > 0 && step > 0;) {
+    step = Math.min(step, left)
+    const next = yield* Effect.forEach(ends, (end, index) => end(shares[index]! + step))
+    const soonest = Math.min(...next)
+    if (soonest === Infinity) {
+      step = Math.floor(step / 2)
+      continue
+    }
+    shares[next.indexOf(soonest)]! += step
+    left -= step
+  }
+  return shares
+})
+
+/** What is advised for one place. */
+interface AdvisedPart {
+  readonly atOnce: number
+  readonly helps: number
+  /** The agents whose calls go there. */
+  readonly job: number
+  readonly end: number
+  readonly binding: AdviceModel["binding"]
+  readonly expiresAfter: Duration.Duration
+}
+
+/** Advises how many of the agents of a place to start; of as many as help, if their number is not given. */
+const partOf = Effect.fnUntraced(function* <E>(
+  question: Advice.Question,
+  place: AskedPlace<E>,
+  end: EndOf<E>,
+  share: number | undefined
+): Effect.fn.Return<AdvisedPart | undefined, E> {
+  if (share === 0) return undefined
+  const { foretell, isKnown, isWaiting, running } = place
+  const asked = { ...question, running, agents: share }
+  if (!isKnown) {
+    const { whole, ...tried } = yield* Advice.triable(asked, isWaiting, foretell)
+    return { ...tried, end: Duration.toMillis(whole.duration), binding: "unknown" }
+  }
+  if ((yield* end(1)) === Infinity) return undefined
+  const { searched, whole, ...helpful } = yield* Advice.helpful(asked, foretell)
+  if (share === undefined && (yield* end(searched)) === Infinity) {
+    return yield* partOf(question, place, end, sum(yield* divided([end], searched)))
+  }
+  const { binding } = yield* foretell(searched, Infinity)
+  return { ...helpful, end: Duration.toMillis(whole.duration), binding }
+})
+
+/** The parts of all places; undefined for those that get no agents. */
+const partsOf = Effect.fnUntraced(function* <E>(question: Advice.Question, places: ReadonlyArray<AskedPlace<E>>) {
+  const ends = places.map(endOf)
+  const { agents } = question
+  const shares = agents === undefined ? undefined : yield* divided(ends, agents)
+  const left = shares === undefined ? 0 : agents! - sum(shares)
+  // What has no room yet waits for places that may have more room than is known.
+  const isOpen = ({ isKnown, windows }: AskedPlace<E>) => !isKnown && windows.every(({ agents }) => agents > 0)
+  const open = places.filter(isOpen).length
+  const parts = yield* Effect.forEach(places, (place, index) => {
+    const share = shares && shares[index]! + (isOpen(place) ? Math.ceil(left / open) : 0)
+    return partOf(question, place, ends[index]!, share)
+  })
+  return { ends, parts, unplaced: open === 0 ? left : 0 }
+})
+
+/** How many agents help in all, and at each place. */
+export const helpful = Effect.fnUntraced(function* <E>(
+  question: Advice.Question,
+  places: ReadonlyArray<AskedPlace<E>>
+) {
+  const { ends, parts, unplaced } = yield* partsOf(question, places)
+  const some = parts.flatMap((part) => part ?? [])
+  return {
+    ends,
+    some,
+    unplaced,
+    atOnce: sum(parts.map((part, index) => part?.atOnce ?? places[index]!.running)),
+    helps: sum(some.map(({ helps }) => helps)),
+    shares: parts.map((part) => part?.helps ?? 0),
+    isGuess: question.error === undefined || some.some(({ binding }) => binding === "unknown"),
+    last: parts.reduce((last, part, index) => ((part?.end ?? -1) > (parts[last]?.end ?? -1) ? index : last), 0),
+    expiresAfter: Duration.millis(
+      some.reduce((least, each) => Math.min(least, Duration.toMillis(each.expiresAfter)), Advice.longest)
+    )
+  }
+})
+
+/** Why a place can never take a call of the agents; undefined if it can. */
+const misfitOf = <E>({ foretell }: AskedPlace<E>): Effect.Effect<Amounts.Misfit | undefined, E> =>
+  Effect.map(foretell(1, Infinity), ({ refused }) => refused[0])
+
+/** What should be known of a place. */
+const notesOn = Effect.fnUntraced(function* <E>(place: AskedPlace<E>, end: EndOf<E>) {
+  const { isKnown, name, restsFor, windows } = place
+  const notes: Array<string> = []
+  if (restsFor > 0) notes.push(`${name} takes no calls for ${Advice.span(Duration.millis(restsFor))}`)
+  if (!isKnown) notes.push(`No limit of ${name} is known yet`)
+  if ((yield* end(1)) < Infinity) return notes
+  const misfit = yield* misfitOf(place)
+  const why = misfit === undefined ? windows.map(({ text }) => text) : [Advice.tooLarge(misfit)]
+  return [...notes, ...why.map((text) => `${name}: ${text}`)]
+})
+
+const roomText = (agents: number): string =>
+  `the quotas and long windows of the places have room for ${counted(agents, "agent")} of this kind`
+
+/** Advises how many agents to start whose calls go to several places. */
+export const found = Effect.fnUntraced(function* <E>(
+  question: Advice.Question,
+  places: ReadonlyArray<AskedPlace<E>>
+): Effect.fn.Return<AdviceModel, E> {
+  const { ends, isGuess, last, shares: helping, some, unplaced, ...advice } = yield* helpful(question, places)
+  const notes = yield* Effect.forEach(places, (place, index) => notesOn(place, ends[index]!))
+  const known = {
+    ...question,
+    ...advice,
+    pool: places[last]!.pool,
+    job: question.agents ?? Math.max(1, advice.helps),
+    assumptions: [...question.assumptions, ...notes.flat()]
+  }
+  if (some.length === 0) {
+    const misfits = yield* Effect.forEach(places, misfitOf)
+    if (misfits.every((misfit) => misfit !== undefined)) return Advice.never(known, misfits[0]!)
+    const windows = places.flatMap(({ windows }) => windows)
+    const unlimited = places.map((place) => ({ ...place, windows: [] }))
+    return yield* found({ ...question, caps: [...question.caps, ...windows] }, unlimited)
+  }
+  const inAll = known.job - unplaced
+  const room = unplaced === 0 ? [] : [{ name: "places", agents: inAll, text: roomText(inAll) }]
+  const caps = [...question.caps, ...room]
+  const agents = caps.reduce((least, cap) => Math.min(least, cap.agents), advice.helps)
+  const shares = agents < advice.helps ? yield* divided(ends, agents) : helping
+  const together = Effect.fnUntraced(function* (count: number) {
+    const shares = yield* divided(ends, count)
+    const each = yield* Effect.forEach(ends, (end, index) => end(shares[index]!))
+    return sum(shares) < count ? Infinity : Math.max(...each)
+  })
+  const all = yield* Effect.forEach(Advice.numbersAround(advice.helps), (count) =>
+    Effect.map(together(count), (millis) => ({ agents: count, end: Duration.millis(millis) }))
+  )
+  const adds = (yield* together(advice.helps + 1)) - (yield* together(advice.helps))
+  const { binding, end } = some.reduce((one, other) => (other.end > one.end ? other : one))
+  return Advice.said({
+    ...known,
+    agents: advice.helps,
+    caps,
+    end: Duration.millis(end),
+    furtherAdds: Duration.millis(adds > 0 && adds < Infinity ? adds : 0),
+    ends: all.filter(({ end }) => Duration.isFinite(end)),
+    binding,
+    error: isGuess ? undefined : question.error,
+    places: places.map(({ name, pool }, index) => ({ name, pool, agents: shares[index]! }))
+  })
+})
+
+/** Forecasts agents that all start now: those of the place where the last of them ends. */
+export const foretold = Effect.fnUntraced(function* <E>(agents: number, places: ReadonlyArray<AskedPlace<E>>) {
+  const shares = yield* divided(places.map(endOf), agents)
+  const left = agents - sum(shares)
+  // What has room nowhere waits, perhaps for ever, where more room may be found.
+  const rest = Math.max(
+    0,
+    places.findIndex(({ isKnown }) => !isKnown)
+  )
+  const all = yield* Effect.forEach(places, ({ foretell, pool }, index) => {
+    const count = shares[index]! + (index === rest ? left : 0)
+    return Effect.map(foretell(count, Infinity), (forecast) => ({ forecast, pool, count }))
+  })
+  const endOfAll = ({ forecast }: (typeof all)[number]) =>
+    forecast.refused.length > 0 ? Infinity : Duration.toMillis(forecast.duration)
+  return all.reduce((last, each) => (endOfAll(each) > endOfAll(last) ? each : last))
+})
