@@ -4,30 +4,23 @@
  *
  * A gate is a value: each of these functions returns a new one.
  */
+import type { Pushback } from "../domain/signal.ts"
 
-export interface Gate {
-  readonly reason: "rateLimit" | "ramp" | "overload"
+export const make = () => ({
+  reason: "rateLimit" as Pushback,
   /** Exhaustions, or failed probes of an outage, since a call was last accepted. */
-  readonly misses: number
-  /** No call is sent before this time. */
-  readonly until: number
-  /** How many probes may be sent together, how many were sent, and when the last one was. */
-  readonly allowed: number
-  readonly probes: number
-  readonly probedAt: number
-  /** The verdicts on calls that were sent up to this time say nothing new. */
-  readonly fence: number
-}
-
-export const make = (): Gate => ({
-  reason: "rateLimit",
   misses: 0,
+  /** No call is sent before this time. */
   until: -Infinity,
+  /** How many probes may be sent together, how many were sent, and when the last one was. */
   allowed: 1,
   probes: 0,
   probedAt: -Infinity,
+  /** The verdicts on calls that were sent up to this time say nothing new. */
   fence: -Infinity
 })
+
+export type Gate = Readonly<ReturnType<typeof make>>
 
 /** Whether calls are only sent as probes. */
 export const isProbing = ({ misses }: Gate): boolean => misses >= 2

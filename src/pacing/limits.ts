@@ -4,46 +4,13 @@
 import { type Dimension, dimensions, type PerDimension } from "../domain/amounts.ts"
 import type { Rule, Rules } from "../domain/rules.ts"
 import * as Caps from "../admission/caps.ts"
-import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
 import { bound } from "./rates.ts"
-import { meterOf, type Pacer } from "./pacer.ts"
-import * as Verdicts from "./verdicts.ts"
-import * as Window from "./window.ts"
+import { empty, meterOf, type Pacer } from "./pacer.ts"
 
-/** The assumed time to a rejection and to an overload, until one has been measured. */
-const firstRejectMillis = 200
-const firstOverloadMillis = 1_000
-/** The assumed time to the end of an answer, until one has been measured. */
-const firstAnswerMillis = 2_000
-
+/** A pacer under the user's limits. */
 export const make = (rules: Rules, shares: PerDimension<number>, now: number): Pacer => {
-  const pacer: Pacer = {
-    meters: [],
-    caps: {},
-    shares: {},
-    gate: Gate.make(),
-    window: Window.make(),
-    opening: { at: now, since: 0, last: 1, allowed: 1 },
-    bucketTest: Verdicts.makeTest(),
-    random: Verdicts.minRandom,
-    learnedFrom: 0,
-    outageTest: Verdicts.makeTest(),
-    randomOverload: Verdicts.minOverload,
-    sent: 0,
-    safe: 0,
-    inFlight: 0,
-    refused: 0,
-    failed: 0,
-    failedUpTo: 0,
-    block: { at: now, sent: 0, before: 0 },
-    rejectMillis: firstRejectMillis,
-    overloadMillis: firstOverloadMillis,
-    answerMillis: firstAnswerMillis,
-    distrustUntil: -Infinity,
-    rampAt: -Infinity,
-    lag: 0
-  }
+  const pacer = empty(now)
   resize(pacer, rules, shares, now)
   return pacer
 }

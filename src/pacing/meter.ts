@@ -22,57 +22,6 @@ export interface Reference {
   readonly sum: number
 }
 
-export interface Meter {
-  readonly dimension: Dimension
-  /** The provider's limit; `Infinity` while it is unknown. */
-  limit: number
-  /** What the full bucket holds, if that is known. */
-  burst: number | undefined
-  /** The largest burst that headers may teach. Stored states of earlier versions have it by this name. */
-  mostBurst: number
-  level: number
-  at: number
-  /** The curve of the rate in use: `floor` at phase -1, `peak` (the measured share) at phase 0, then beyond. */
-  floor: number
-  peak: number
-  phase: number
-  /** The length of one phase, set when the rate was cut. */
-  period: number
-  /** The largest share that was ever measured. */
-  best: number
-  /** The share that headers measured on average over about the last minute; undefined until they measured one. */
-  lasting: number | undefined
-  /** What was delivered in about the last minute, as a sum that decays. */
-  recent: number
-  readonly since: number
-  /** The bound on the rate that the last ramp error set, and when that was. */
-  ramp: number
-  rampAt: number
-  /** The sum of all charges sent, and of those that were rejected or not accepted. */
-  sum: number
-  rejected: number
-  /** Charges in flight that the provider only counts when they are spent. */
-  held: number
-  /** The mean charge, and the largest one, which decays slowly. */
-  mean: number
-  largest: number
-  /** What each admission leaves in the bucket, because our count never agrees exactly with the provider's. */
-  reserve: number
-  /** The exhaustion from which the share is measured. */
-  mark: Mark | undefined
-  /** What had been delivered by the last exhaustion, and when that set the level to what was left. */
-  emptied: number
-  fence: number
-  /** What had been delivered by the last rejection that was judged. */
-  tested: number
-  /** The last header that was used for measuring. */
-  header: Reference | undefined
-  /** The most that headers under this limit showed; undefined until one did. */
-  most: number | undefined
-  /** The level includes what calls sent up to this time used, because a header said what was left after them. */
-  loweredAt: number
-}
-
 /** A bucket of unknown size holds at least the refill of this time. */
 const burstMillis = 3_000
 
@@ -80,42 +29,58 @@ const burstMillis = 3_000
 export const minBurst = (limit: number): number => burstMillis * limit
 
 /** A full bucket, with its limit and size if they are known. */
-export const make = (
-  dimension: Dimension,
-  now: number,
-  limit = Infinity,
-  burst: number | undefined = undefined
-): Meter => ({
+export const make = (dimension: Dimension, now: number, limit = Infinity, burst?: number) => ({
   dimension,
+  /** The provider's limit; `Infinity` while it is unknown. */
   limit,
+  /** What the full bucket holds, if that is known. */
   burst,
+  /** The largest burst that headers may teach. Stored states of earlier versions have it by this name. */
   mostBurst: Infinity,
   level: burst ?? limit * burstMillis,
   at: now,
+  /** The curve of the rate in use: `floor` at phase -1, `peak` (the measured share) at phase 0, then beyond. */
   floor: limit,
   peak: limit,
   phase: 0,
+  /** The length of one phase, set when the rate was cut. */
   period: maxPeriod,
+  /** The largest share that was ever measured. */
   best: 0,
-  lasting: undefined,
+  /** The share that headers measured on average over about the last minute; undefined until they measured one. */
+  lasting: undefined as number | undefined,
+  /** What was delivered in about the last minute, as a sum that decays. */
   recent: 0,
   since: now,
+  /** The bound on the rate that the last ramp error set, and when that was. */
   ramp: Infinity,
   rampAt: now,
+  /** The sum of all charges sent, and of those that were rejected or not accepted. */
   sum: 0,
   rejected: 0,
+  /** Charges in flight that the provider only counts when they are spent. */
   held: 0,
+  /** The mean charge, and the largest one, which decays slowly. */
   mean: 0,
   largest: 0,
+  /** What each admission leaves in the bucket, because our count never agrees exactly with the provider's. */
   reserve: 0,
-  mark: undefined,
+  /** The exhaustion from which the share is measured. */
+  mark: undefined as Mark | undefined,
+  /** What had been delivered by the last exhaustion, and when that set the level to what was left. */
   emptied: -Infinity,
   fence: -Infinity,
+  /** What had been delivered by the last rejection that was judged. */
   tested: 0,
-  header: undefined,
-  most: undefined,
+  /** The last header that was used for measuring. */
+  header: undefined as Reference | undefined,
+  /** The most that headers under this limit showed; undefined until one did. */
+  most: undefined as number | undefined,
+  /** The level includes what calls sent up to this time used, because a header said what was left after them. */
   loweredAt: -Infinity
 })
+
+export type Meter = ReturnType<typeof make>
 
 /** A copy for events to change. Naming the properties is nearly twice as fast as spreading the meter. */
 export const copy = (m: Meter): Meter => ({

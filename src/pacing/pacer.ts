@@ -6,10 +6,10 @@
  */
 import type { Dimension, PerDimension, Whole } from "../domain/amounts.ts"
 import * as Caps from "../admission/caps.ts"
-import type { Gate } from "./gate.ts"
+import * as Gate from "./gate.ts"
 import * as Meter from "./meter.ts"
-import type * as Verdicts from "./verdicts.ts"
-import type * as Window from "./window.ts"
+import * as Verdicts from "./verdicts.ts"
+import * as Window from "./window.ts"
 
 /** The current round of verdicts, while no limit is known. */
 export interface Opening {
@@ -23,45 +23,54 @@ export interface Opening {
   readonly isNamed?: boolean | undefined
 }
 
-export interface Pacer {
+/** The assumed time to a rejection and to an overload, until one has been measured. */
+const firstRejectMillis = 200
+const firstOverloadMillis = 1_000
+/** The assumed time to the end of an answer, until one has been measured. */
+const firstAnswerMillis = 2_000
+
+/** A pacer that knows nothing yet, not even the user's limits. */
+export const empty = (now: number) => ({
   /** The provider's buckets. */
-  readonly meters: Array<Meter.Meter>
+  meters: [] as Array<Meter.Meter>,
   /** The user's limits. */
-  readonly caps: Caps.Caps
+  caps: {} as Caps.Caps,
   /** The user's shares of limits that only headers name. */
-  shares: PerDimension<number>
-  gate: Gate
-  window: Window.Window
-  opening: Opening | undefined
+  shares: {} as PerDimension<number>,
+  gate: Gate.make(),
+  window: Window.make(),
+  opening: { at: now, since: 0, last: 1, allowed: 1 } as Opening | undefined,
   /** The test for an empty bucket, the rate of random rejections, and how many safe calls taught that rate. */
-  bucketTest: Verdicts.Test
-  random: number
-  learnedFrom: number
+  bucketTest: Verdicts.makeTest(),
+  random: Verdicts.minRandom,
+  learnedFrom: 0,
   /** The test for an outage, and the rate of random overloads. */
-  outageTest: Verdicts.Test
-  randomOverload: number
+  outageTest: Verdicts.makeTest(),
+  randomOverload: Verdicts.minOverload,
   /** The number of calls sent, and of those that were sent while the bucket could not be empty. */
-  sent: number
-  safe: number
-  inFlight: number
+  sent: 0,
+  safe: 0,
+  inFlight: 0,
   /** The number of calls that ended without having been accepted. */
-  refused: number
+  refused: 0,
   /** The number of calls that failed by an overload, and of those accepted before the last such call outside an outage. */
-  failed: number
-  failedUpTo: number
+  failed: 0,
+  failedUpTo: 0,
   /** The number of calls sent up to `at`, and up to the block before; `Admission.earlier` is counted in such blocks. */
-  block: { readonly at: number; readonly sent: number; readonly before: number }
+  block: { at: now, sent: 0, before: 0 },
   /** The mean times to a rejection, to an overload, and to the end of an answer. */
-  rejectMillis: number
-  overloadMillis: number
-  answerMillis: number
+  rejectMillis: firstRejectMillis,
+  overloadMillis: firstOverloadMillis,
+  answerMillis: firstAnswerMillis,
   /** Headers are ignored until then, because they showed room that did not exist. */
-  distrustUntil: number
+  distrustUntil: -Infinity,
   /** When the provider last said that usage grows too fast. */
-  rampAt: number
+  rampAt: -Infinity,
   /** How long after its admission a call may be sent; above 0 only if processes share the pool. */
-  lag: number
-}
+  lag: 0
+})
+
+export type Pacer = ReturnType<typeof empty>
 
 /**
  * What is known of a call from its admission to its end. Properties that change when another pacer takes the call over are not
