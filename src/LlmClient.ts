@@ -155,18 +155,6 @@ export class SdkMissing extends Schema.TaggedError<SdkMissing>("floodgate/LlmCli
 
 const route = { operation: "generate", path: "/v1/messages" } as const
 
-/** Checks params before the call is queued. Returns the failure if the provider would reject them, otherwise undefined. */
-const invalidParams = (
-  method: "create" | "stream" | "countTokens",
-  params: unknown
-): Effect.Effect<never, LlmError> | undefined => {
-  const problem = problemOf(params, { counts: method === "countTokens" })
-  return problem === undefined ? undefined : invalidRequest(method, problem)
-}
-
-const invalidRequest = (method: string, problem: string): Effect.Effect<never, LlmError> =>
-  Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${problem}` }) }))
-
 /** A provider, and the fields of the params that it gets instead of the caller's. */
 interface ProviderAt {
   readonly provider: LlmProvider.LlmProvider["Service"]
@@ -223,6 +211,18 @@ const makeFor = (
   retry: Retry.Policy<LlmError>,
   destinationOf: (model: string) => Destination | string
 ) => {
+  /** Finds where a call goes, before it is queued. Fails if the provider would reject the params. */
+  const sentTo = <A, E, R>(
+    method: "create" | "stream" | "countTokens",
+    params: LlmProvider.CountParams,
+    send: (to: Destination) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | LlmError, R> => {
+    const problem = problemOf(params, { counts: method === "countTokens" })
+    const to = problem ?? destinationOf(params.model)
+    if (typeof to !== "string") return send(to)
+    return Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${to}` }) }))
+  }
+
   const openStream = (
     to: Destination,
     { stream: _, ...params }: LlmProvider.StreamParams,
@@ -241,45 +241,37 @@ const makeFor = (
       Effect.suspend(() => {
         check("LlmClient.create", checkCall, options)
         const { inputTokens, kind, ...how } = options
-        const invalid = invalidParams("create", params)
-        if (invalid !== undefined) return invalid
-        const to = destinationOf(params.model)
-        if (typeof to === "string") return invalidRequest("create", to)
-        const attempt = (ticket: Governor.Ticket) => {
-          const { fields, provider } = providerFor(to, ticket)
-          return Effect.map(
-            provider.create(fields === undefined ? params : { ...params, ...fields }),
-            ({ signal, value }) => {
-              const answer = readAnswer(value)
-              return { value, actual: usageOf(answer), signal, response: answer }
-            }
-          )
-        }
-        return governor.run(describeFor(to, params, inputTokens, kind), attempt, how)
+        return sentTo("create", params, (to) => {
+          const attempt = (ticket: Governor.Ticket) => {
+            const { fields, provider } = providerFor(to, ticket)
+            return Effect.map(
+              provider.create(fields === undefined ? params : { ...params, ...fields }),
+              ({ signal, value }) => {
+                const answer = readAnswer(value)
+                return { value, actual: usageOf(answer), signal, response: answer }
+              }
+            )
+          }
+          return governor.run(describeFor(to, params, inputTokens, kind), attempt, how)
+        })
       }),
     stream: (params, options = {}) =>
       Stream.unwrap(
         Effect.suspend(() => {
           check("LlmClient.stream", checkCall, options)
-          const invalid = invalidParams("stream", params)
-          if (invalid !== undefined) return invalid
-          const to = destinationOf(params.model)
-          return typeof to === "string" ? invalidRequest("stream", to) : openStream(to, params, options)
+          return sentTo("stream", params, (to) => openStream(to, params, options))
         })
       ),
     countTokens: (params) =>
-      Effect.suspend(() => {
-        const invalid = invalidParams("countTokens", params)
-        if (invalid !== undefined) return invalid
-        const to = destinationOf(params.model)
-        if (typeof to === "string") return invalidRequest("countTokens", to)
-        const { fields, provider } = to
-        return Retry.withPolicy(
-          Effect.map(provider.countTokens({ ...params, ...fields }), (reply) => reply.value),
-          // The policy's `while` may accept more, but governed calls never retry these either.
-          Schedule.while(retry, ({ input }) => input.error.isRetryable)
+      Effect.suspend(() =>
+        sentTo("countTokens", params, ({ fields, provider }) =>
+          Retry.withPolicy(
+            Effect.map(provider.countTokens({ ...params, ...fields }), (reply) => reply.value),
+            // The policy's `while` may accept more, but governed calls never retry these either.
+            Schedule.while(retry, ({ input }) => input.error.isRetryable)
+          )
         )
-      }),
+      ),
     learned: governor.learned
   })
 }

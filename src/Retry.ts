@@ -69,7 +69,7 @@ import * as Input from "./domain/input/checks.ts"
 import { shown } from "./domain/input/shown.ts"
 import { LlmError } from "./LlmError.ts"
 import { RetryBudget, tokensOf, tracked } from "./call/retryBudget.ts"
-import { type Retried, retried, type Retrying } from "./call/retryEngine.ts"
+import { again, type Retried, type Retrying } from "./call/retryEngine.ts"
 import {
   atLeastRetryAfter,
   cappedAt,
@@ -418,11 +418,8 @@ export const withPolicy: {
       const tokens = tokensOf(Context.get(context, RetryBudget), clock)
       const deadline = Context.get(context, Deadline) ?? Infinity
       const call: Retried<E, E, R2> = { clock, tokens, deadline, judge: failedBy, finish, onRetry }
-      return tracked(
-        tokens,
-        clock,
-        retried(policy, call, () => self)
-      )
+      const retried = Effect.catchCause(self, (cause) => again(policy, call, () => self, cause))
+      return tracked(tokens, clock, retried)
     })
 )
 

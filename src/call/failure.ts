@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
 import { BudgetError, Denied } from "../Budget.ts"
-import { LlmError } from "../LlmError.ts"
+import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import type { FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
 
@@ -38,6 +38,12 @@ export const causeOf = (error: unknown): unknown => (error instanceof FailedAtte
 export const isRefusal = (error: unknown): boolean =>
   error instanceof BudgetError || (error instanceof LlmError && error.reason._tag === "DeadlineMissed")
 
+/** The reason of an `LlmError`; undefined for any other error. */
+export const reasonOf = (error: unknown): LlmErrorReason | undefined => {
+  const cause = causeOf(error)
+  return cause instanceof LlmError ? cause.reason : undefined
+}
+
 const pushbacks = ["rateLimit", "ramp", "overload"] as const
 
 /** Reads the properties of an error. Those of a wrong type are left out, and all of them if a getter throws. */
@@ -62,11 +68,10 @@ const reportOf = (cause: unknown): FailureReport => {
 
 /** How far a failed attempt got; undefined if that is not known. */
 export const reach = (error: unknown): Reach | undefined => {
-  const cause = causeOf(error)
-  if (!(cause instanceof LlmError)) return undefined
-  if (cause.status !== undefined) return "answered"
-  if (cause.reason._tag !== "ConnectionFailed" || cause.reason.sent) return undefined
-  const { code } = cause.reason
+  const reason = reasonOf(error)
+  if (reason?.status !== undefined) return "answered"
+  if (reason?._tag !== "ConnectionFailed" || reason.sent) return undefined
+  const { code } = reason
   if (code === "ENOTFOUND") return "unknown"
   return code === "ECONNREFUSED" || code === "ConnectionRefused" ? "refused" : undefined
 }
@@ -76,16 +81,15 @@ export const reach = (error: unknown): Reach | undefined => {
  * provider does not say.
  */
 export const resumesAt = (error: unknown): number | undefined => {
-  const cause = causeOf(error)
-  if (!(cause instanceof LlmError) || cause.reason._tag !== "SpendLimited") return undefined
-  return cause.reason.resumesAt?.epochMilliseconds
+  const reason = reasonOf(error)
+  return reason?._tag === "SpendLimited" ? reason.resumesAt?.epochMilliseconds : undefined
 }
 
 /** Whether the caller's own `timeout` ended the attempt. Timeouts of the provider or the network have a status or a code. */
 export const isOwnTimeout = (error: unknown): boolean => {
-  const cause = causeOf(error)
-  if (!(cause instanceof LlmError) || cause.reason._tag !== "TimedOut") return false
-  const { code, requestId, status } = cause.reason
+  const reason = reasonOf(error)
+  if (reason?._tag !== "TimedOut") return false
+  const { code, requestId, status } = reason
   return status === undefined && code === undefined && requestId === undefined
 }
 

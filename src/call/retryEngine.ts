@@ -43,23 +43,14 @@ export interface Retried<E, F, R = never> {
   readonly onRetry?: ((retry: Retrying<E>) => Effect.Effect<unknown, never, R>) | undefined
 }
 
-/** Makes an attempt, which must not begin after `until`. */
-type RetriedAttempt<A, E, R> = (until: number) => Effect.Effect<A, E, R>
-
-/** Retries attempts by a policy. The caller counts the call in its retry budget. */
-export const retried = <A, E, F, R, R2 = never>(
-  policy: Policy<F>,
-  call: Retried<E, F, R2>,
-  attempt: RetriedAttempt<A, E, R>
-): Effect.Effect<A, E, R | R2> =>
-  // Most calls need one attempt, so the schedule starts only after a failure.
-  Effect.catchCause(attempt(call.deadline), (cause) => again(policy, call, attempt, cause))
-
-/** Makes the further attempts after the first one has failed. */
+/**
+ * Makes the further attempts of a call after the first one has failed. Most calls need one, so the schedule starts here. No attempt
+ * begins after its `until`. The caller counts the call in its retry budget.
+ */
 export const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
   policy: Policy<F>,
   call: Retried<E, F, R2>,
-  attempt: RetriedAttempt<A, E, R>,
+  attempt: (until: number) => Effect.Effect<A, E, R>,
   first: Cause.Cause<E>
 ): Effect.fn.Return<A, E, R | R2> {
   const step = yield* Schedule.toStep(policy)
@@ -70,22 +61,18 @@ export const again = Effect.fnUntraced(function* <A, E, F, R, R2>(
     if (found._tag === "None") return yield* Effect.failCause(cause)
     const error = found.value
     const failed = call.judge(error)
-    if (call.moves?.(error) === true) {
-      const exit = yield* Effect.exit(attempt(last))
-      if (Exit.isSuccess(exit)) return exit.value
-      cause = exit.cause
-      continue
+    if (call.moves?.(error) !== true) {
+      const next = yield* Pull.catchDone(step(call.clock.currentTimeMillisUnsafe(), failed), Effect.succeed)
+      if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, reasonOf(next)))
+      const [{ until }, backoff] = next
+      // The output of a schedule that was not made from a policy has no `until`.
+      if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
+      last = until
+      const wait = call.waits === undefined ? backoff : Duration.millis(call.waits(Duration.toMillis(backoff)))
+      const isInTime = yield* rested(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, last)
+      if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
     }
-    const next = yield* Pull.catchDone(step(call.clock.currentTimeMillisUnsafe(), failed), Effect.succeed)
-    if (!Array.isArray(next)) return yield* Effect.fail(call.finish(error, reasonOf(next)))
-    const [{ until }, backoff] = next
-    // The output of a schedule that was not made from a policy has no `until`.
-    if (until === undefined) Input.invalid("Retry.withPolicy", "a policy, as Retry.make gives it", policy)
-    last = until
-    const wait = call.waits === undefined ? backoff : Duration.millis(call.waits(Duration.toMillis(backoff)))
-    const isInTime = yield* rested(call, { error, attempt: number, wait, delayed: Duration.zero }, failed.isOwn, until)
-    if (!isInTime) return yield* Effect.fail(call.finish(error, "deadline"))
-    const exit = yield* Effect.exit(attempt(until))
+    const exit = yield* Effect.exit(attempt(last))
     if (Exit.isSuccess(exit)) return exit.value
     cause = exit.cause
   }

@@ -214,10 +214,8 @@ const judged = (call: GovernedCall, error: unknown): Retry.Failed<LlmError> => {
 
 /** Whether a failure concerns all calls at the place, so that no retry there can help: the credential, the bill, a missing model. */
 const isDenial = (error: unknown): boolean => {
-  const cause = Failure.causeOf(error)
-  if (!(cause instanceof LlmError)) return false
-  const { reason, status } = cause
-  return reason._tag === "AccessDenied" || reason._tag === "SpendLimited" || status === 404
+  const reason = Failure.reasonOf(error)
+  return reason?._tag === "AccessDenied" || reason?._tag === "SpendLimited" || reason?.status === 404
 }
 
 /** Whether a call continues at another place at once, because no attempt can succeed where it is. */

@@ -3,20 +3,13 @@ import * as Effect from "effect/Effect"
 import { countRequestOf } from "../../protocol/messages.ts"
 
 /** A request as the SDK passes it to a middleware. */
-interface SentRequest extends RequestInit {
+export interface SdkRequest extends RequestInit {
   readonly url: string
   headers: globalThis.Headers
 }
 
 /** Headers of the original body, which do not apply to another. */
 const ofBody = ["content-length", "content-encoding"]
-
-/** What a count needs. */
-interface Asking<Request> {
-  readonly request: Request
-  readonly body: object
-  readonly next: (request: Request) => Promise<Response>
-}
 
 /** How a prompt is counted, until it is sent. */
 export interface PromptCounting {
@@ -30,22 +23,27 @@ export interface PromptCounting {
  * Counts the prompt of a request for a message. A request to another address, such as that of a cloud, is not counted, because
  * there is no such endpoint beside it.
  */
-export const countingOf = <Request extends SentRequest>(
-  request: Request,
+export const countingOf = (
+  request: SdkRequest,
   body: object,
-  next: (request: Request) => Promise<Response>
+  next: (request: SdkRequest) => Promise<Response>
 ): PromptCounting => {
-  let held: Asking<Request> | undefined = { request, body, next }
-  const count = Effect.suspend(() => (held === undefined ? Effect.interrupt : ask(held)))
+  let asked: Effect.Effect<number, unknown> | undefined = ask(request, body, next)
   return {
-    count: new URL(request.url).pathname.endsWith("/v1/messages") ? count : undefined,
+    count: new URL(request.url).pathname.endsWith("/v1/messages")
+      ? Effect.suspend(() => asked ?? Effect.interrupt)
+      : undefined,
     forget: () => {
-      held = undefined
+      asked = undefined
     }
   }
 }
 
-const ask = <Request extends SentRequest>({ body, next, request }: Asking<Request>): Effect.Effect<number, unknown> =>
+const ask = (
+  request: SdkRequest,
+  body: object,
+  next: (request: SdkRequest) => Promise<Response>
+): Effect.Effect<number, unknown> =>
   Effect.tryPromise(async (signal) => {
     const { hash, origin, pathname, search } = new URL(request.url)
     const headers = new globalThis.Headers(request.headers)

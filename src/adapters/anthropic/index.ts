@@ -63,7 +63,7 @@ import * as Input from "../../domain/input/checks.ts"
 import { anthropic } from "../../protocol/anthropic.ts"
 import { headerReader } from "../../protocol/headers.ts"
 import { makeSseParser } from "../../protocol/sse.ts"
-import { countingOf } from "./count.ts"
+import { countingOf, type SdkRequest } from "./count.ts"
 import { unmistakable } from "./unmistakable.ts"
 
 // -----------------------------------------------------------------------------
@@ -102,12 +102,6 @@ export interface Options extends Omit<Engine.EngineOptions, "account" | "places"
    * @default "anthropic"
    */
   readonly name?: string | undefined
-}
-
-/** A request of the SDK. */
-interface SdkRequest extends RequestInit {
-  readonly url: string
-  headers: globalThis.Headers
 }
 
 /** The properties that are read of the context that the SDK passes with a request. */
