@@ -18,7 +18,9 @@ const waits = process.argv.includes("--wait")
 const { session_id: session = "unknown" } = await json(process.stdin)
 
 const ask = async () => {
-  const response = await fetch(`${url}/floodgate/advice?${new URLSearchParams({ asker: session })}`, {
+  // The gateway names sub-agents after their session. The lead agent does other work, and makes larger calls.
+  const question = new URLSearchParams({ asker: session, like: `${session}/*` })
+  const response = await fetch(`${url}/floodgate/advice?${question}`, {
     headers: token === undefined ? {} : { "x-floodgate-token": token },
     signal: AbortSignal.timeout(5_000)
   })

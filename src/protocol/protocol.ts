@@ -121,13 +121,24 @@ export const withVersion = (path: string, version: string): string =>
   /\/v\d[a-z\d]*\//.test(`${path}/`) ? path : `/${version}${path}`
 
 /**
+ * Claude Code's name of a sub-agent, beside that of its session: sent by 2.1.332, and by no lead agent. Documented in
+ * https://code.claude.com/docs/en/llm-gateway-protocol, "Request headers".
+ */
+export const subAgentHeader = "x-claude-code-agent-id"
+
+/**
  * The agent of a request, by the most specific name that it has: in a header, then in the body. The headers are our own, which
- * `ANTHROPIC_CUSTOM_HEADERS="x-floodgate-agent: a7"` makes Claude Code send, and the one that Claude Code sends by itself.
+ * `ANTHROPIC_CUSTOM_HEADERS="x-floodgate-agent: a7"` makes Claude Code send, and those that Claude Code sends by itself. Its sub-agents
+ * are named after their session: `SESSION/ID`.
  */
 export const agentOf = (header: HeaderReader, ...fromBody: ReadonlyArray<unknown>): string | undefined => {
-  for (const value of [header("x-floodgate-agent"), header("x-claude-code-session-id"), ...fromBody]) {
+  const own = nameOf(header("x-floodgate-agent"))
+  if (own !== undefined) return own
+  for (const value of [header("x-claude-code-session-id"), ...fromBody]) {
     const name = nameOf(value)
-    if (name !== undefined) return name
+    if (name === undefined) continue
+    const subAgent = nameOf(header(subAgentHeader))
+    return subAgent === undefined ? name : `${name}/${subAgent}`
   }
   return undefined
 }

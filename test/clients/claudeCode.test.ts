@@ -189,6 +189,13 @@ describe.skipIf(claude === undefined)("Claude Code with the hook", () => {
           said.some((each) => /no further one would help|No more agents help now/.test(each)),
           "some are refused"
         )
+        const names = yield* Effect.promise(async () => {
+          const status = (await (await fetch(`${url}/floodgate/status`)).json()) as {
+            readonly agents: ReadonlyArray<{ readonly name: string }>
+          }
+          return new Set(status.agents.map(({ name }) => name).filter((name) => name.includes("/")))
+        })
+        assert.strictEqual(names.size, Math.min(count, 49), "each sub-agent has a name of its own")
         const { rejected } = yield* server.stats
         console.log(`${count} sub-agents, at most ${most} at once, ${seconds.toFixed(1)} s, ${rejected} 429s`)
         assert.isBelow(most, count)

@@ -110,6 +110,9 @@ describe("anthropic", () => {
       assert.strictEqual(agentOf({ user_id: user }, { "x-claude-code-session-id": "s-2" }), "s-2")
       const both = { "x-claude-code-session-id": "s-2", "x-floodgate-agent": "a7" }
       assert.strictEqual(agentOf({ user_id: user }, both), "a7")
+      const subAgent = { "x-claude-code-session-id": "s-2", "x-claude-code-agent-id": "a1b2" }
+      assert.strictEqual(agentOf({ user_id: user }, subAgent), "s-2/a1b2")
+      assert.strictEqual(agentOf({ user_id: user }, { ...subAgent, "x-floodgate-agent": "a7" }), "a7")
       for (const nothing of [undefined, {}, { user_id: "" }, { user_id: 5 }, { user_id: "x".repeat(10_000) }]) {
         assert.isUndefined(agentOf(nothing))
       }
