@@ -125,6 +125,18 @@ describe("law", () => {
       assert.strictEqual(wait(Law, pool, 200), 0)
     })
 
+    it("that show nothing left leave a debt, because a bucket in debt shows the same", () => {
+      // Regression: after a call larger than the bucket, every other call was sent, and rejected, before the debt was paid.
+      for (const roundedTo of [1, 1_000]) {
+        const pool = poolOf(Law, {})
+        Law.observe(pool, undefined, headers(10, 10_000), 0)
+        // The bucket is taken to hold the refill of three seconds.
+        const large = Law.take(pool, whole(70_000), 0)
+        Law.observe(pool, large, readings(10, 0, roundedTo), 1_000)
+        assert.closeTo(wait(Law, pool, 1_000, 1), 5_000, 5, `${roundedTo}`)
+      }
+    })
+
     it("count exactly, or to half a rounding step if they are rounded", () => {
       for (const [roundedTo, level] of [
         [1, 4_000],
