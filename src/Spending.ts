@@ -203,6 +203,14 @@ type Options = {
 
 const made = optionsOf<Options>({ kept: anObject, changed: callback, key: text })
 
+/** Checks what a purse is made with, and returns what its ledger needs of it. */
+const checked = (operation: string, name: string, cap: Cap | undefined, options: Options) => {
+  if (cap !== undefined) check(operation, checkCap, cap)
+  check(operation, made, options)
+  const { changed, key = name } = options
+  return { name, key, changed: changed && harmless(changed) }
+}
+
 /**
  * Makes a purse. Its refusals contain the name. Without a cap it only counts.
  *
@@ -228,19 +236,13 @@ const made = optionsOf<Options>({ kept: anObject, changed: callback, key: text }
  * @since 0.2.0
  */
 export const make = (name: string, cap?: Cap, options: Options = {}): Purse => {
-  if (cap !== undefined) check("Spending.make", checkCap, cap)
-  check("Spending.make", made, options)
-  const { changed, kept, key = name } = options
   const ledger: RunningLedger = new RunningLedger({
-    name,
-    key,
+    ...checked("Spending.make", name, cap, options),
     open: () => {
       const now = () => ledger.clock.currentTimeMillisUnsafe()
       // A waiting call goes on when another one ends, so nothing is done at a time.
-      return new LocalPort(copy, "here", local(inUnits(cap), "here", kept), now, () => () => {})
-    },
-    kept: undefined,
-    changed: changed && harmless(changed)
+      return new LocalPort(copy, "here", local(inUnits(cap), "here", options.kept), now, () => () => {})
+    }
   })
   return purseOf(ledger)
 }
@@ -309,18 +311,14 @@ export const open = Effect.fnUntraced(function* (
   cap?: Cap,
   options: Options = {}
 ): Effect.fn.Return<Purse, never, Scope.Scope> {
-  if (cap !== undefined) check("Spending.open", checkCap, cap)
-  check("Spending.open", made, options)
+  const own = checked("Spending.open", name, cap, options)
   const sharing = yield* BudgetStore
   if (sharing === undefined) return make(name, cap, options)
-  const own = yield* opener
-  const { changed, kept, key = name } = options
+  const opened = yield* opener
   const ledger = new RunningLedger({
-    name,
-    key,
-    open: (called) => sharing.openLedger({ ...own, name: key, config: inUnits(cap), ...called }),
-    kept,
-    changed: changed && harmless(changed)
+    ...own,
+    open: (called) => sharing.openLedger({ ...opened, name: own.key, config: inUnits(cap), ...called }),
+    kept: options.kept
   })
   yield* Effect.addFinalizer(() => ledger.port.close)
   // A process that knows the state before its first call notices if the store loses it.

@@ -12,7 +12,7 @@ import { type CapInUnits, type Kept, perDollar } from "../domain/spending/ledger
 import type { Status } from "../domain/spending/models.ts"
 import * as Ledgers from "../sharing/ledger.ts"
 import type { CapRefusal, CostAsked, LedgerState } from "../sharing/ledger.ts"
-import type { Decided, Done, Home, Port, QueueDecision } from "../sharing/port.ts"
+import type { Decided, Done, Home, Port, PortOptions, QueueDecision } from "../sharing/port.ts"
 import { configure } from "../sharing/state.ts"
 import * as Turns from "../sharing/turns.ts"
 
@@ -83,10 +83,7 @@ export interface LedgerOptions {
   readonly name: string
   /** Its place in the order in which calls take ledgers. */
   readonly key: string
-  readonly open: (called: {
-    readonly configured: () => void
-    readonly unreachable: (cause: unknown) => void
-  }) => Port<LedgerState>
+  readonly open: (called: Pick<PortOptions, "configured" | "unreachable">) => Port<LedgerState>
   /** What an earlier process has kept, if the port does not start with it. */
   readonly kept?: Kept | undefined
   /** Called after each change. */

@@ -29,14 +29,7 @@ const perOf = ({ period }: CapInUnits): string | undefined => {
   return period._tag === "Day" ? "a day" : `in ${Duration.format(Duration.millis(period.millis))}`
 }
 
-const denied = (
-  cause:
-    | Spending.SpendCapReached
-    | Spending.NoPrice
-    | Spending.NoMaxTokens
-    | Spending.LedgerUnavailable
-    | Spending.WindowShareUsed
-): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
+const denied = (cause: Error): Budget.BudgetError => new Budget.BudgetError({ reason: new Budget.Denied({ cause }) })
 
 const refusalOf = ({ name: purse }: RunningLedger, refusal: CapRefusal | LedgerLost): Budget.BudgetError => {
   if (refusal._tag === "LedgerLost") return denied(new Spending.LedgerUnavailable({ purse, cause: refusal.cause }))
@@ -138,11 +131,6 @@ export interface PaymentState {
   readonly rest: ((restore: Restore) => Effect.Effect<Payment, Budget.BudgetError>) | undefined
 }
 
-/** A call that asks again after an event. */
-interface AskedLater {
-  readonly after: Effect.Effect<void>
-}
-
 /**
  * Reserves what a call may cost. It must wait if only the reservations of running calls are in the way, and for a reset if the call
  * may wait for it.
@@ -150,23 +138,20 @@ interface AskedLater {
 export const pay = (request: PaymentRequest, context: Context.Context<never>): PaymentState => {
   const clock = Context.get(context, Clock.Clock)
   const last = clock.currentTimeMillisUnsafe() + request.maxWait
-  const again = (restore: Restore): Effect.Effect<Payment, Budget.BudgetError> => {
-    const left = Math.max(0, last - clock.currentTimeMillisUnsafe())
-    const { payment, rest } = pay({ ...request, maxWait: left }, context)
-    return rest === undefined ? Effect.succeed(payment!) : rest(restore)
-  }
+  const payAfter = (wait: Effect.Effect<void, Budget.BudgetError>, restore: Restore) =>
+    Effect.flatMap(restore(wait), () => {
+      const left = Math.max(0, last - clock.currentTimeMillisUnsafe())
+      const { payment, rest } = pay({ ...request, maxWait: left }, context)
+      return rest === undefined ? Effect.succeed(payment!) : rest(restore)
+    })
   const paid = payOnce(request, context)
-  if ("after" in paid) {
-    const rest = (restore: Restore) =>
-      Effect.flatMap(restore(inTime(request, paid.after, Effect.fail(tooLong(request)))), () => again(restore))
-    return { payment: undefined, rest }
-  }
+  if ("after" in paid) return { payment: undefined, rest: (restore) => payAfter(paid.after, restore) }
   const { payment, rest } = paid
   if (rest === undefined) return { payment, rest }
   return {
     payment,
     rest: (restore) =>
-      Effect.catch(rest(restore), (error) => {
+      Effect.catch(rest(restore), (error): Effect.Effect<Payment, Budget.BudgetError> => {
         const reset = resetOf(error)
         const waits = Context.get(context, Spending.Resets)
         const mayWait = waits !== undefined || (reset?.isWindow === true && last < Infinity)
@@ -174,7 +159,7 @@ export const pay = (request: PaymentRequest, context: Context.Context<never>): P
         waits?.({ until: reset.until, message: error.message })
         // Clocks differ, so the reset may be a moment later than it seems.
         const millis = Math.max(minReset, reset.until - clock.currentTimeMillisUnsafe())
-        return Effect.flatMap(restore(Effect.sleep(millis)), () => again(restore))
+        return payAfter(Effect.sleep(millis), restore)
       })
   }
 }
@@ -192,12 +177,13 @@ const resetOf = ({
   return until === undefined ? undefined : { until, isWindow }
 }
 
-const refused = (cause: Parameters<typeof denied>[0]): PaymentState => ({
-  payment: undefined,
-  rest: () => Effect.fail(denied(cause))
-})
+const refused = (cause: Error): PaymentState => ({ payment: undefined, rest: () => Effect.fail(denied(cause)) })
 
-const payOnce = (request: PaymentRequest, context: Context.Context<never>): PaymentState | AskedLater => {
+/** The same without waiting for a reset. Pays nothing if the call must wait for one of its account to end. */
+const payOnce = (
+  request: PaymentRequest,
+  context: Context.Context<never>
+): PaymentState | { readonly after: Effect.Effect<void, Budget.BudgetError> } => {
   const { account, call, price, queueing, wake, windows } = request
   const clock = Context.get(context, Clock.Clock)
   const ledgers = inOrder(request.purses)
@@ -213,7 +199,8 @@ const payOnce = (request: PaymentRequest, context: Context.Context<never>): Paym
   const paying = { ...queueingOf(context, queueing), wake, asked }
   const hold = windows.admit(account, asked.expected, paying.priority, () => clock.currentTimeMillisUnsafe())
   if ("used" in hold) {
-    return hold.isHeld ? { after: windows.ended(account, wake) } : refused(new Spending.WindowShareUsed(hold))
+    if (!hold.isHeld) return refused(new Spending.WindowShareUsed(hold))
+    return { after: inTime(request, windows.ended(account, wake), Effect.fail(tooLong(request))) }
   }
   if (price === undefined) for (const ledger of ledgers) ledger.unpriced++
   const payment = new Payment(price === undefined ? [] : ledgers, paying, hold)

@@ -27,15 +27,13 @@ const maxOffset = 2e14
 /** The most parts that an account has: those of a window, and some from an earlier period. */
 const maxCells = 1_000
 
-const amountOrNone = within(0, Read.maxNumber, Infinity)
-
 const period: Reader<Period> = (value, name, now) => {
   const { _tag: tag, millis } = Read.recordOf(value, name)
   const _tag = oneOf("Ever", "Day", "Window")(tag, name, now)
   return _tag === "Window" ? { _tag, millis: within(1, maxOffset)(millis, name, now) } : { _tag }
 }
 
-const config = object<CapInUnits>({ limit: amountOrNone, period, reserve: oneOf("most", "expected") })
+const config = object<CapInUnits>({ limit: Read.amountOrMore, period, reserve: oneOf("most", "expected") })
 
 const account = object<Account>({
   total: number,

@@ -25,13 +25,6 @@ export interface CapInUnits {
 /** What is counted without a cap. */
 export const uncapped: CapInUnits = { limit: Infinity, period: { _tag: "Ever" }, reserve: "expected" }
 
-/** What was spent in one part of the period. */
-interface SpentCell {
-  /** When it no longer counts; null if never. */
-  readonly ends: number | null
-  readonly amount: number
-}
-
 /**
  * The state of a purse, to store when its process ends. Amounts are in billionths of a dollar.
  *
@@ -45,9 +38,10 @@ export interface Kept {
 }
 
 /** The total that was ever spent, and the parts that may still count, ordered by their end. */
-export interface Account extends Kept {
-  readonly cells: ReadonlyArray<SpentCell>
-}
+export type Account = Kept
+
+/** What was spent in one part of the period. */
+type SpentCell = Kept["cells"][number]
 
 export const nothing: Account = { total: 0, cells: [] }
 
