@@ -87,8 +87,6 @@ const exhausted = (
   return cause === undefined || degraded === undefined ? cause : new StoreUnavailable({ pool, cause })
 }
 
-const always = (): boolean => true
-
 /**
  * Ends a call. `learn` updates the law. Fair shares are shares of usage and not of estimates, so the turn of the process is
  * corrected if `isCorrected` agrees. Returns the answer of `learn`, and the fraction of its cost that the call used.
@@ -99,11 +97,11 @@ export const conclude = <A>(
   used: Amounts.Charge,
   learn: (law: Law.Pacer, admission: Law.Admission, now: number) => A,
   now: number,
-  isCorrected: (answer: A) => boolean = always
+  isCorrected?: (answer: A) => boolean
 ): readonly [answer: A, part: number] => {
   Members.end(draft, home!.id, admission!, used)
   const answer = learn(draft.law, admission!, now)
-  if (!wasQueued || !isCorrected(answer)) return [answer, 1]
+  if (!wasQueued || isCorrected?.(answer) === false) return [answer, 1]
   const asked = costOf(draft, charge)
   const cost = costUsed(draft, { ...charge, ...used })
   Members.correct(draft, home!.id, (cost - asked) / among)

@@ -3,7 +3,7 @@ import * as Config from "effect/Config"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type * as Limits from "../Limits.ts"
+import { units } from "../domain/words.ts"
 import type { BudgetStatus, PoolStatus } from "./models.ts"
 
 /** Whether the configuration asks for the log. */
@@ -23,13 +23,6 @@ interface Told {
   readonly since: number
   /** The largest number of calls that waited together. */
   readonly max: number
-}
-
-const names: { readonly [D in Limits.Dimension]: string } = {
-  requests: "requests",
-  inputTokens: "input tokens",
-  outputTokens: "output tokens",
-  tokens: "tokens"
 }
 
 const pauses: { readonly [R in NonNullable<PoolStatus["pause"]>["reason"]]: string } = {
@@ -77,7 +70,7 @@ const lineOf = (name: string, pool: PoolStatus): string => {
   if (binding === undefined) return `${begin} for a place in ${where}: ${calls(queued)}, ${inFlight} in flight`
   const limit = dimensions[binding]
   const left = limit === undefined ? "" : `, ${figure(limit.level)} of ${figure(limit.capacity)} left`
-  return `${begin} for ${names[binding]} of ${where}: ${calls(queued)}${left}`
+  return `${begin} for ${units[binding]}s of ${where}: ${calls(queued)}${left}`
 }
 
 const overOf = (name: string, { max, since }: Told, now: number): string => {

@@ -72,7 +72,7 @@ class OpenPools {
   private readonly now: () => number
   private readonly context: Context.Context<never>
   /** How kinds of pools were resized: pools that open later get the same. */
-  private readonly changed = new Map<string, { readonly limits?: Limits.Limits; readonly concurrency?: number }>()
+  private readonly changed = new Map<string, Pick<ResizeOptions, "limits" | "concurrency">>()
   private readonly warned = new Set<string>()
   /** Until when all pools count as in use, because a search has found no idle one. */
   private busyUntil = 0
@@ -191,12 +191,11 @@ class OpenPools {
     const kind = name !== undefined && this.byName.has(name) ? name : this.sets.poolNamed("resize", name)
     const pool = this.existing(kind)
     if (pool === undefined) throw this.tooMany(kind)
-    const change = {
-      ...this.changed.get(kind),
-      ...(limits === undefined ? {} : { limits }),
-      ...(concurrency === undefined ? {} : { concurrency })
-    }
-    this.changed.set(kind, change)
+    const before = this.changed.get(kind)
+    this.changed.set(kind, {
+      limits: limits ?? before?.limits,
+      concurrency: concurrency ?? before?.concurrency
+    })
     pool.resize(limits, concurrency)
     for (const each of this.byName.values()) {
       if (each !== pool && each.options.kind === kind) each.resize(limits, concurrency)

@@ -10,11 +10,11 @@ import * as Meter from "./meter.ts"
 /** What was learned of one dimension. Rates are per millisecond. */
 export interface Remembered {
   /** The provider's limit; undefined if no header named it. */
-  readonly limit: number | undefined
+  readonly limit?: number | undefined
   /** What the full bucket holds, if that is known. */
-  readonly burst: number | undefined
+  readonly burst?: number | undefined
   /** The rate in use; undefined if nothing was measured. */
-  readonly rate: number | undefined
+  readonly rate?: number | undefined
   readonly level: number
   /** The mean charge, which decides how soon growth is tried. */
   readonly mean: number
@@ -129,13 +129,7 @@ export const rest = (pacer: Law.Pacer, now: number): Rest => {
     const missing = Meter.missing(meter, now)
     if (!(missing > 0)) continue
     until = Math.max(until, now + Math.min(maxRest, missing / Meter.rateAt(meter, now)))
-    levels[meter.dimension] = {
-      limit: undefined,
-      burst: undefined,
-      rate: undefined,
-      level: Meter.burst(meter, now) - missing,
-      mean: meter.mean
-    }
+    levels[meter.dimension] = { level: Meter.burst(meter, now) - missing, mean: meter.mean }
   }
   return { at: now, until, memory: recall(pacer, now), levels, used }
 }

@@ -7,6 +7,7 @@ import type { Rule } from "../domain/rules.ts"
 import * as Cap from "../admission/cap.ts"
 import type * as Law from "./law.ts"
 import * as Meter from "./meter.ts"
+import { meterOf } from "./pacer.ts"
 
 /**
  * The state of one dimension of a pool. Amounts are in the dimension's unit.
@@ -47,7 +48,7 @@ export const knownOf = (law: Law.Pacer, now: number): ReadonlyArray<KnownFigure>
   const { burst, size } = law.window
   const known = Amounts.dimensions.flatMap((dimension): ReadonlyArray<KnownFigure> => {
     const rule = law.shares[dimension] === undefined ? law.caps[dimension]?.rule : undefined
-    const meter = law.meters.find((each) => each.dimension === dimension)
+    const meter = meterOf(law, dimension)
     return [
       ...(rule === undefined ? [] : [statedBy(dimension, rule)]),
       ...(meter === undefined ? [] : learnedBy(meter, rule !== undefined, now))
@@ -90,20 +91,20 @@ export const dimensionsOf = (law: Law.Pacer, now: number): Amounts.PerDimension<
   for (const dimension of Amounts.dimensions) {
     const cap = law.caps[dimension]
     const meter = law.meters.find((each) => each.dimension === dimension && each.limit < Infinity)
-    const stated = cap === undefined ? undefined : statusOfCap(cap, now)
-    const learned = meter === undefined ? undefined : statusOfMeter(meter, now)
-    if (stated === undefined && learned === undefined) continue
-    const one = stated ?? learned!
-    const other = learned ?? stated!
-    result[dimension] = {
-      level: Math.min(one.level, other.level),
-      capacity: Math.min(one.capacity, other.capacity),
-      perSecond: Math.min(one.perSecond, other.perSecond),
-      limitPerSecond: Math.min(one.limitPerSecond, other.limitPerSecond)
-    }
+    const stated = cap && statusOfCap(cap, now)
+    const learned = meter && statusOfMeter(meter, now)
+    const found = stated !== undefined && learned !== undefined ? tighter(stated, learned) : (stated ?? learned)
+    if (found !== undefined) result[dimension] = found
   }
   return result
 }
+
+const tighter = (one: DimensionStatus, other: DimensionStatus): DimensionStatus => ({
+  level: Math.min(one.level, other.level),
+  capacity: Math.min(one.capacity, other.capacity),
+  perSecond: Math.min(one.perSecond, other.perSecond),
+  limitPerSecond: Math.min(one.limitPerSecond, other.limitPerSecond)
+})
 
 const statusOfCap = (cap: Cap.Cap, now: number): DimensionStatus => {
   const copy = Cap.copy(cap)

@@ -25,53 +25,37 @@ interface Burst {
   readonly found: number
 }
 
-export interface Window extends Verdicts.Test {
-  readonly size: number
-  /** While it grows, the size before: calls beyond it are attempts. */
-  readonly sure: number | undefined
-  /** The highest number in flight that was accepted; it decays slowly. */
-  readonly high: number
-  /** The last rejections that became known together, if there were any. */
-  readonly burst: Burst | undefined
-  /** The size that was claimed, and when the provider accepted clearly more. */
-  readonly claimed: number | undefined
-  readonly refutedAt: number | undefined
-  /** The lowest number in flight of the rejections in the score. */
-  readonly low: number
-  /** The number of calls sent while about as many were in flight as ever. */
-  readonly crowded: number
-  /** The number of calls that found the window full, less what rejections cost. */
-  readonly full: number
-  /** When the verdicts on all of those are known. */
-  readonly dueAt: number | undefined
-  /** By how much it grows next, and how many calls have to find it full before. */
-  readonly step: number
-  readonly need: number
-  /** When it grows in any case, and how long after the last failed attempt that is. */
-  readonly retryAt: number | undefined
-  readonly pause: number | undefined
-  /** Rejections of the attempt under way. */
-  readonly missed: number | undefined
-}
-
-export const make = (): Window => ({
+export const make = () => ({
   ...Verdicts.makeTest(),
   size: Infinity,
-  sure: undefined,
+  /** While it grows, the size before: calls beyond it are attempts. */
+  sure: undefined as number | undefined,
+  /** The highest number in flight that was accepted; it decays slowly. */
   high: 0,
-  burst: undefined,
-  claimed: undefined,
-  refutedAt: undefined,
+  /** The last rejections that became known together, if there were any. */
+  burst: undefined as Burst | undefined,
+  /** The size that was claimed, and when the provider accepted clearly more. */
+  claimed: undefined as number | undefined,
+  refutedAt: undefined as number | undefined,
+  /** The lowest number in flight of the rejections in the score. */
   low: 0,
+  /** The number of calls sent while about as many were in flight as ever. */
   crowded: 0,
+  /** The number of calls that found the window full, less what rejections cost. */
   full: 0,
-  dueAt: undefined,
+  /** When the verdicts on all of those are known. */
+  dueAt: undefined as number | undefined,
+  /** By how much it grows next, and how many calls have to find it full before. */
   step: 1,
   need: 0,
-  retryAt: undefined,
-  pause: undefined,
-  missed: undefined
+  /** When it grows in any case, and how long after the last failed attempt that is. */
+  retryAt: undefined as number | undefined,
+  pause: undefined as number | undefined,
+  /** Rejections of the attempt under way. */
+  missed: undefined as number | undefined
 })
+
+export type Window = Readonly<ReturnType<typeof make>>
 
 /** A limit of one call in flight looks the same as a bucket. */
 const minSize = 2
