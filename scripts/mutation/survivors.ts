@@ -99,6 +99,27 @@ export const reasons: ReadonlyArray<Reason> = [
     why: "Scores are sums of logarithms, and equal a threshold by accident alone."
   },
   {
+    file: "full.ts",
+    code: "? score >= openingScore",
+    changes: [[">=", ">"]],
+    why: "Scores are sums of logarithms, and equal a threshold by accident alone."
+  },
+  {
+    file: "full.ts",
+    code: ": score >= alarmScore(pacer)",
+    changes: [[">=", ">"]],
+    why: "Scores are sums of logarithms, and equal a threshold by accident alone."
+  },
+  {
+    file: "preview.ts",
+    code: "meter.header === undefined && Meter.rate(meter) >= meter.limit",
+    changes: [
+      ["meter.header === undefined && Meter.rate(meter) >= meter.limit", "false"],
+      [">=", ">"]
+    ],
+    why: "A shortcut: without a measured average, the larger of share and limit is the limit again."
+  },
+  {
     file: "admit.ts",
     code: "if (now - block.at > pacer.overloadMillis)",
     changes: [[">", ">="]],

@@ -211,4 +211,36 @@ describe("a pool that is played ahead for minutes", () => {
     pool.window = { ...pool.window, size: 7, sure: 5 }
     assert.strictEqual(playedAhead(pool, 0, 1_000).most, 5)
   })
+
+  /** A pool that has used its bucket up, with the given figures of its meter, played ahead for two minutes. */
+  const rateAhead = (figures: Partial<Meter.Meter>, change: (pool: Law.Pacer) => void = () => {}): number => {
+    const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+    Object.assign(tokensOf(pool), { mean: size, level: 0, ...figures })
+    change(pool)
+    return (playedAhead(pool, 0).calls * size) / millis
+  }
+
+  it("delivers the average also if the rate in use has grown to the limit just now", () => {
+    const header = { at: 0, remaining: 0, sum: 0 }
+    assert.closeTo(rateAhead({ header, lasting: 4 }), 4, 0.1)
+    assert.closeTo(rateAhead({ header, lasting: 15 }), 10, 0.1, "and no more than the limit")
+    assert.closeTo(rateAhead({}), 10, 0.1, "a limit that nothing contradicts is all ours")
+  })
+
+  it("delivers a share that grows neither by itself, nor because headers are not believed now, nor from where it has grown to", () => {
+    const share = { floor: 3.6, peak: 4, phase: 0, lasting: 4 }
+    assert.closeTo(rateAhead(share), 4, 0.1)
+    assert.closeTo(rateAhead({ ...share, phase: 2 }), 4, 0.1)
+    assert.closeTo(
+      rateAhead(share, (pool) => void (pool.distrustUntil = 60_000)),
+      4,
+      0.1
+    )
+  })
+
+  it("delivers the larger of what was measured and what was sent, if there is no average yet", () => {
+    const share = { floor: 3.6, peak: 4, since: -1e9, phase: 0, lasting: undefined }
+    assert.closeTo(rateAhead(share), 4, 0.1)
+    assert.closeTo(rateAhead({ ...share, recent: 6 * 60_000 }), 6, 0.1)
+  })
 })

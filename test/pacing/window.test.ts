@@ -1,11 +1,12 @@
 /** The in-flight window: learning a limit of calls in flight that the provider does not name. */
 import { assert, describe, it } from "@effect/vitest"
+import type * as Limits from "floodgate/Limits"
 import * as Window from "../../src/pacing/window.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import * as Law from "../../src/pacing/law.ts"
 import { whole } from "../support/play.ts"
 import { mulberry } from "../support/random.ts"
-import { answer, fail, poolOf, reject, send } from "../support/rules.ts"
+import { answer, exhaust, fail, poolOf, reject, send } from "../support/rules.ts"
 
 interface Provider {
   /** The calls in flight that the provider allows, at a time in seconds. */
@@ -310,19 +311,59 @@ describe("a limit of calls in flight", () => {
     }
   })
 
-  it("is tested by an attempt to grow that never counts against its call, also beside a known bucket", () => {
-    // Regression: beside a known limit, an attempt used up one of its call's five attempts, and calls were lost.
-    const pool = poolOf(Law, {})
-    const calls = Array.from({ length: 15 }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
-    for (let i = 10; i < calls.length; i++) reject(Law, pool, calls[i]!, 1_200 + i)
-    assert.strictEqual(pool.window.size, 10)
-    Law.resize(pool, Rules.resolve({ tokens: { perSecond: 10_000, burst: 10_000 } }), {}, 1_300)
-    const attempt = send(Law, pool, 2_000, 100)
-    assert.strictEqual(pool.inFlight, 11)
-    assert.strictEqual(reject(Law, pool, attempt, attempt.at + 50), "exhausted")
-    assert.strictEqual(pool.window.size, 10)
-    answer(Law, pool, calls[0]!, attempt.at + 60)
-    assert.strictEqual(send(Law, pool, attempt.at + 70, 100).at, attempt.at + 70, "and nobody else waits")
+  describe("is tested by an attempt to grow, whose rejection", () => {
+    /** A pool that found a limit of ten, perhaps beside limits that were stated then, with an attempt to grow under way. */
+    const attempting = (limits?: Limits.Limits) => {
+      const pool = poolOf(Law, {})
+      const calls = Array.from({ length: 15 }, (_, i) => Law.take(pool, whole(100), 1_000 + i))
+      for (let i = 10; i < calls.length; i++) reject(Law, pool, calls[i]!, 1_200 + i)
+      assert.strictEqual(pool.window.size, 10)
+      if (limits !== undefined) Law.resize(pool, Rules.resolve(limits), {}, 1_300)
+      const attempt = send(Law, pool, 2_000, 100)
+      assert.strictEqual(pool.inFlight, 11)
+      return { pool, attempt, first: calls[0]! }
+    }
+    const stated = { tokens: { perSecond: 10_000, burst: 10_000 } }
+
+    it("never counts against its call, also beside a known bucket", () => {
+      // Regression: beside a known limit, an attempt used up one of its call's five attempts, and calls were lost.
+      for (const limits of [undefined, stated]) {
+        const { attempt, first, pool } = attempting(limits)
+        assert.strictEqual(reject(Law, pool, attempt, attempt.at + 50), "exhausted")
+        assert.strictEqual(pool.window.size, 10)
+        answer(Law, pool, first, attempt.at + 60)
+        assert.isBelow(send(Law, pool, attempt.at + 70, 100).at, attempt.at + 200, "and nobody else waits")
+      }
+    })
+
+    it("is evidence of an empty bucket only where one is as likely, or where the limit was refuted", () => {
+      for (const [limits, refutedAt, isEvidence] of [
+        [undefined, undefined, false],
+        [stated, undefined, true],
+        [undefined, 0, true]
+      ] as const) {
+        const { attempt, pool } = attempting(limits)
+        // One of two attempts, so that the other one must confirm it.
+        pool.window = { ...pool.window, size: 12, refutedAt }
+        reject(Law, pool, attempt, attempt.at + 50)
+        assert.strictEqual(pool.bucketTest.score > 0, isEvidence)
+      }
+    })
+
+    it("explains those of calls sent before it was known, unless a bucket may be empty", () => {
+      for (const [limits, expected] of [
+        [undefined, "exhausted"],
+        [stated, "isolated"]
+      ] as const) {
+        const { attempt, first, pool } = attempting(limits)
+        pool.random = 0.05
+        answer(Law, pool, first, attempt.at + 10)
+        const other = Law.take(pool, whole(100), attempt.at + 20)
+        reject(Law, pool, attempt, attempt.at + 50)
+        answer(Law, pool, send(Law, pool, attempt.at + 55, 100), attempt.at + 60)
+        assert.strictEqual(reject(Law, pool, other, attempt.at + 70), expected)
+      }
+    })
   })
 
   it("is not claimed from random rejections at different numbers in flight", () => {
@@ -366,6 +407,67 @@ describe("a limit of calls in flight", () => {
       assert.strictEqual(Law.decide(pool, whole(100), attempt.at + 60)?.by, "concurrency")
       answer(Law, pool, calls[0]!, attempt.at + 70)
       assert.isBelow(send(Law, pool, attempt.at + 80).at, attempt.at + 500)
+    })
+
+    it("is attempted again only after four times the pause", () => {
+      const pool = poolOf(Law, {})
+      failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14])
+      const { pause } = pool.window
+      const attempt = send(Law, pool, 2_000)
+      fail(Law, pool, attempt, attempt.at + 50)
+      assert.strictEqual(Law.decide(pool, whole(100), attempt.at + 50)?.millis, 4 * pause!)
+    })
+
+    it("is attempted later if the server takes longer to refuse calls", () => {
+      const pauses = [200, 1_000].map((after) => {
+        const pool = poolOf(Law, {})
+        failAll(pool, sent(pool, 15), [10, 11], 1_010 + after)
+        assert.strictEqual(pool.window.size, 10)
+        return pool.window.pause!
+      })
+      assert.isAbove(pauses[1]!, pauses[0]! + 100)
+    })
+
+    it("explains failures of calls that were sent up to the time when it was found", () => {
+      const pool = poolOf(Law, {})
+      const calls = sent(pool, 15)
+      fail(Law, pool, calls[10]!, 1_200)
+      const [same, later] = [Law.take(pool, whole(100), 1_210), Law.take(pool, whole(100), 1_211)]
+      fail(Law, pool, calls[11]!, 1_210)
+      assert.strictEqual(pool.window.size, 10)
+      assert.strictEqual(fail(Law, pool, same, 1_260), "exhausted")
+      assert.strictEqual(fail(Law, pool, later, 1_261), "isolated")
+    })
+
+    it("is not assumed after an exhaustion, of which a failure says nothing", () => {
+      const pool = poolOf(Law)
+      const call = send(Law, pool, 0)
+      exhaust(Law, pool, 1)
+      assert.strictEqual(fail(Law, pool, call, 900), "isolated")
+    })
+
+    it("is less likely than an outage beside known limits, if calls also fail at random", () => {
+      const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 10_000 } })
+      pool.randomOverload = 0.05
+      assert.include(failAll(pool, sent(pool, 15), [10, 11, 12, 13, 14]), "outage")
+      assert.strictEqual(pool.window.size, Infinity)
+    })
+
+    it("is not suspected if some of those fail that find many in flight, but if they are rejected", () => {
+      for (const [end, isFound] of [
+        [fail, false],
+        [reject, true]
+      ] as const) {
+        const pool = poolOf(Law, { tokens: { perSecond: 10_000, burst: 100_000 } })
+        for (let round = 1; round <= 20; round++) {
+          const now = 1_000 * round
+          const calls = Array.from({ length: 20 }, (_, i) => Law.take(pool, whole(10), now + i))
+          const [failed] = calls.splice(19 - (round % 2), 1)
+          end(Law, pool, failed!, now + 100)
+          for (const call of calls) answer(Law, pool, call, now + 200)
+        }
+        assert.strictEqual(pool.window.size < Infinity, isFound, end.name)
+      }
     })
 
     it("is not assumed if fewer calls were in flight than before, because then it is an outage", () => {
