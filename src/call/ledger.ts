@@ -131,9 +131,6 @@ export class RunningLedger {
   get kept(): Kept {
     return Ledgers.accountOf(this.port.state)
   }
-  get isIdle(): boolean {
-    return this.queue.size === 0 && Object.values(this.port.state.members).every(({ inFlight }) => inFlight === 0)
-  }
 
   // ---------------------------------------------------------------------------
   // Calls

@@ -1,5 +1,5 @@
 /** What a port needs to know about the states that it keeps: those of pools, or those of ledgers. */
-import type { Joining, PartTimes, Shared, Sums } from "./state.ts"
+import type { Joined, PartTimes, Shared, Sums } from "./state.ts"
 
 export type MemberOf<S extends Shared> = S["members"][string]
 export type PartOf<S extends Shared> = NonNullable<MemberOf<S>["part"]>
@@ -7,12 +7,6 @@ export type PartOf<S extends Shared> = NonNullable<MemberOf<S>["part"]>
 /** The processes of a state, by their names in it. */
 export const membersOf = <S extends Shared>({ members }: S): Record<string, MemberOf<S>> =>
   members as Record<string, MemberOf<S>>
-
-/** What a process reports about itself when it enters a state. */
-export interface CommittingProcess<S extends Shared> extends Joining {
-  /** Its entry as of its last commit; undefined before the first. */
-  readonly committed: MemberOf<S> | undefined
-}
 
 export interface Kind<S extends Shared> {
   /** What it is called in messages. */
@@ -46,8 +40,8 @@ export interface Kind<S extends Shared> {
   readonly prepare: (state: S, utc: number, now: number) => void
   /** Changes the configuration. */
   readonly configure: (state: S, config: S["config"], now: number) => void
-  /** A process that joins. */
-  readonly join: (self: CommittingProcess<S>, rank: number, tag: number, now: number) => MemberOf<S>
+  /** A process that joins. `committed` is its last commit, if it has joined before. */
+  readonly join: (joined: Joined<MemberOf<S>["held"]>, committed: MemberOf<S> | undefined) => MemberOf<S>
   /** Returns what was kept for a process: it has committed, and with that reported what it used. */
   readonly takeBack: (state: S, member: MemberOf<S>) => void
   /** Charges what the calls hold of a process whose lease is over, or that leaves. */

@@ -50,17 +50,14 @@ export const copy = (state: LedgerState): LedgerState => {
 }
 
 /** A process that joins. */
-export const join = (self: State.Joining, rank: number, tag: number, now: number): LedgerMember => ({
-  ...State.join(self, rank, tag, now, 0),
-  account: Ledger.nothing
-})
+export const join = (joined: State.Joined<number>): LedgerMember => ({ ...joined, account: Ledger.nothing })
 
 /** The state of a ledger that belongs to one process, by that process's clock. */
 export const local = (config: Ledger.CapInUnits, id: string, kept?: Ledger.Kept): LedgerState => {
   const state = make(config, 0, id)
   if (kept !== undefined) state.law.gone = { earlier: kept }
   state.joined = 1
-  state.members[id] = join({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0)
+  state.members[id] = join(State.join({ leaseMillis: 0, lost: "keep", name: id }, 0, 0, 0, 0))
   return state
 }
 
@@ -174,14 +171,13 @@ export const admit = (
     return { _tag: "CapRefusal", asked: amount, left, cap: config, until, isAlone: state.isAlone === true }
   }
   if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
-  const tag = member === undefined ? state.virtual : Turns.startTag(state, member)
-  const ahead = Turns.aheadOf(state, id, { cost, priority, tag, weight }, now, sums)
+  const ahead = Turns.aheadOf(state, id, { cost, priority, weight }, now, sums)
   const kept = membersOf(state).reduce((sum, each) => sum + keptFor(each, now), 0)
   if (gone + held(state) + kept + ahead.charge + amount > config.limit) {
     return { by: "concurrency", millis: Infinity }
   }
   if (member === undefined) return amount
-  member.tag = tag + cost / weight
+  member.tag = ahead.tag + cost / weight
   hold(state, id, amount)
   return amount
 }

@@ -104,13 +104,12 @@ const admitAmong = (
 ): Law.Admission | Blocked => {
   const { law } = state
   const member = state.members[id]
-  const tag = member === undefined ? state.virtual : Turns.startTag(state, member)
-  const ahead = Turns.aheadOf(state, id, { cost, priority, tag, weight }, now, charges)
+  const ahead = Turns.aheadOf(state, id, { cost, priority, weight }, now, charges)
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const admission = Law.take(law, charge, now)
   if (member === undefined) return admission
-  member.tag = tag + cost / weight
+  member.tag = ahead.tag + cost / weight
   member.inFlight++
   member.held = plus(member.held, charge)
   member.spent = plus(member.spent, charge)

@@ -31,10 +31,7 @@ export const pools: Kind<PoolState> = {
   sums: Members.charges,
   prepare: (state, _, now) => Members.keepParts(state, now),
   configure: Members.configure,
-  join: (self, rank, tag, now) => ({
-    ...State.join(self, rank, tag, now, Amounts.nothing),
-    spent: self.committed?.spent ?? Amounts.nothing
-  }),
+  join: (joined, committed) => ({ ...joined, spent: committed?.spent ?? Amounts.nothing }),
   takeBack: ({ law }, member) => Members.takeBack(law, member),
   giveUp: Members.giveUp,
   revive: Members.revive,

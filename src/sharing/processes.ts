@@ -2,8 +2,8 @@
  * How processes join and leave a shared state, and what becomes of the calls of a dead one. These are steps on a state: the
  * process that commits next applies them, whichever it is. What a pool or a ledger does differently is in its `Kind`.
  */
-import { type CommittingProcess, type Kind, type MemberOf, membersOf } from "./kind.ts"
-import type { Member, Shared } from "./state.ts"
+import { type Kind, type MemberOf, membersOf } from "./kind.ts"
+import { join, type Joining, type Member, type Shared } from "./state.ts"
 
 /** How long a dead process is remembered: it may only have lost its connection. */
 const rememberedMillis = 600_000
@@ -50,20 +50,22 @@ export const absorb = <S extends Shared>(kind: Kind<S>, state: S, utc: number, n
   }
 }
 
-/** Finds a process in the state, or adds it. If it was considered dead, its calls in flight are restored. */
+/**
+ * Finds a process in the state, or adds it. If it was considered dead, its calls in flight as of its last commit are restored.
+ */
 export const enter = <S extends Shared>(
   kind: Kind<S>,
   state: S,
   id: string,
-  self: CommittingProcess<S>,
+  self: Joining,
+  committed: MemberOf<S> | undefined,
   now: number
 ): MemberOf<S> => {
   const members = membersOf(state)
   const found = members[id]
-  const member = found ?? kind.join(self, state.joined++, state.virtual, now)
+  const member = found ?? kind.join(join(self, state.joined++, state.virtual, now, kind.sums.nothing), committed)
   members[id] = member
   kind.takeBack(state, member)
-  const { committed } = self
   const isGivenUp = found === undefined || (found.inFlight === 0 && isLate(found, now))
   if (committed !== undefined && committed.inFlight > 0 && isGivenUp) {
     kind.revive(state, found, committed, now)

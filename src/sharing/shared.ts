@@ -20,7 +20,6 @@ import { type StoreSettings, StoreError, type Stored } from "./models.ts"
 import type { Decided, Done, Port, PortOptions, QueueDecision, StateStep } from "./port.ts"
 import { TooNew } from "./readers.ts"
 import * as Processes from "./processes.ts"
-import * as State from "./state.ts"
 import type { Shared } from "./state.ts"
 import * as StoreMetrics from "./storeMetrics.ts"
 import * as Time from "./time.ts"
@@ -381,12 +380,14 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
 
   /** Brings a state up to now, with this process and its events in it. */
   private enter(state: S, now: number): MemberOf<S> {
-    const { id, kind, options, sharing, time } = this
+    const { committed, id, kind, options, sharing, time } = this
     Processes.absorb(kind, state, time.utc, now)
-    if (this.committed === undefined && State.start(state, options.config)) kind.configure(state, options.config, now)
-    const { leaseMillis, lost, name } = sharing
-    const self = { leaseMillis, lost, name, committed: this.committed }
-    const member = Processes.enter(kind, state, id, self, now)
+    // If processes start with different configurations, that of the last one holds.
+    if (committed === undefined && JSON.stringify(state.started) !== JSON.stringify(options.config)) {
+      state.started = options.config
+      kind.configure(state, options.config, now)
+    }
+    const member = Processes.enter(kind, state, id, sharing, committed, now)
     state.law.lag = Math.max(time.lag, ...Object.values(state.members).map(({ lag }) => lag))
     this.catchUp(state)
     return member
@@ -420,7 +421,10 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     this.catchUp(view)
     MutableRef.set(this.view.ref, view)
     if (done !== undefined) this.carryOut(done)
-    this.noticeChanges(this.base.state.changes)
+    const { changes } = this.base.state
+    if (this.committed === undefined || this.changes === changes) return
+    this.changes = changes
+    this.options.configured()
   }
 
   /** Adopts a new state. Returns the commit of this process that is stored in it, if any. */
@@ -439,12 +443,6 @@ export class SharedPort<S extends Shared> implements Port<S>, SharedView<S> {
     this.doubted = done === undefined ? this.doubted.filter((draft) => draft.seq > seq) : []
     if (done !== undefined) this.stored(done)
     return done
-  }
-
-  private noticeChanges(changes: number): void {
-    if (this.committed === undefined || this.changes === changes) return
-    this.changes = changes
-    this.options.configured()
   }
 
   /** Reports what was used in degraded mode. */

@@ -134,13 +134,6 @@ export const begin = <G, L extends Shared["law"]>(
 export const make = (config: Config, time: number, origin: string): PoolState =>
   begin(config, Law.make(config.rules, config.shares, time), time, origin)
 
-/** Notes the configuration of a process that starts. Returns whether it differs from the one that earlier processes started with. */
-export const start = <G>(state: Shared<G>, config: G): boolean => {
-  if (JSON.stringify(state.started) === JSON.stringify(config)) return false
-  state.started = config
-  return true
-}
-
 /** What a process needs to say of itself to join. */
 export type Joining = Pick<Member, "leaseMillis" | "lost" | "name">
 
@@ -150,14 +143,17 @@ export const configure = <G>(state: Shared<G>, config: G): void => {
   state.changes++
 }
 
-/** A process that joins. */
+/** A process that has just joined. */
+export type Joined<C> = Member<C> & { part: undefined }
+
+/** Adds a process. */
 export const join = <C>(
   { leaseMillis, lost, name }: Joining,
   rank: number,
   tag: number,
   now: number,
   held: C
-): Member<C> & { part: undefined } => ({
+): Joined<C> => ({
   name,
   seq: 0,
   at: now,

@@ -5,14 +5,14 @@ import type { Head, Member, Shared, Sums } from "./state.ts"
 export const graceMillis = 250
 /** The place of a call among processes. `weight` is that of all agents that wait in its process. */
 export interface Turn {
-  readonly tag: number
   readonly weight: number
   readonly priority: number
   readonly cost: number
 }
 
-/** The calls of other processes that go before a call, and the sum of what they ask for. */
+/** The start tag of a call, and the calls of other processes that go before it, with the sum of what they ask for. */
 export interface CallsAhead<C> {
+  readonly tag: number
   readonly calls: number
   readonly charge: C
 }
@@ -25,12 +25,14 @@ export interface CallsAhead<C> {
 export const aheadOf = <C>(
   state: Shared<unknown, Member<C>>,
   id: string,
-  { cost, priority, tag, weight }: Turn,
+  { cost, priority, weight }: Turn,
   now: number,
   { nothing, plus }: Sums<C>
 ): CallsAhead<C> => {
+  const member = state.members[id]
+  const tag = startTag(state, member)
   const early = tag - cost / weight
-  const own = state.members[id]?.rank ?? Infinity
+  const own = member?.rank ?? Infinity
   const others = Object.entries(state.members).filter(([other, member]) => other !== id && !hasMissed(member, now))
   let calls = 0
   let sum = nothing
@@ -40,7 +42,7 @@ export const aheadOf = <C>(
     if (isHigher || theirs < early) calls++
     if (isHigher || theirs < tag || (theirs === tag && rank < own)) sum = plus(sum, head.charge)
   }
-  return { calls, charge: sum }
+  return { tag, calls, charge: sum }
 }
 
 /** Whether a process did not commit when it was due. */
@@ -51,8 +53,8 @@ export const isContended = (state: Shared, id: string): boolean =>
   Object.entries(state.members).some(([other, { head }]) => other !== id && head !== undefined)
 
 /** The start tag of a process. Without waiting calls it is at least the virtual time. */
-export const startTag = (state: Shared, member: Member): number =>
-  member.head === undefined ? Math.max(member.tag, state.virtual) : member.tag
+const startTag = ({ virtual }: Shared, member: Member | undefined): number =>
+  member?.head === undefined ? Math.max(member?.tag ?? -Infinity, virtual) : member.tag
 
 /** Sets the first waiting call of a process. Virtual time is the least tag of the processes with a waiting call. */
 export const wait = <C>(state: Shared<unknown, Member<C>>, id: string, head: Head<C> | undefined): void => {
