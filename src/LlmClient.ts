@@ -211,16 +211,14 @@ const makeFor = (
   retry: Retry.Policy<LlmError>,
   destinationOf: (model: string) => Destination | string
 ) => {
-  /** Finds where a call goes, before it is queued. Fails if the provider would reject the params. */
-  const sentTo = <A, E, R>(
+  /** Where a call goes. It is an error, before the call is queued, if the provider would reject the params. */
+  const sentTo = (
     method: "create" | "stream" | "countTokens",
-    params: LlmProvider.CountParams,
-    send: (to: Destination) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | LlmError, R> => {
-    const problem = problemOf(params, { counts: method === "countTokens" })
-    const to = problem ?? destinationOf(params.model)
-    if (typeof to !== "string") return send(to)
-    return Effect.fail(new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${to}` }) }))
+    params: LlmProvider.CountParams
+  ): Destination | LlmError => {
+    const to = problemOf(params, { counts: method === "countTokens" }) ?? destinationOf(params.model)
+    if (typeof to !== "string") return to
+    return new LlmError({ reason: new InvalidRequest({ detail: `LlmClient.${method}: ${to}` }) })
   }
 
   const openStream = (
@@ -241,37 +239,39 @@ const makeFor = (
       Effect.suspend(() => {
         check("LlmClient.create", checkCall, options)
         const { inputTokens, kind, ...how } = options
-        return sentTo("create", params, (to) => {
-          const attempt = (ticket: Governor.Ticket) => {
-            const { fields, provider } = providerFor(to, ticket)
-            return Effect.map(
-              provider.create(fields === undefined ? params : { ...params, ...fields }),
-              ({ signal, value }) => {
-                const answer = readAnswer(value)
-                return { value, actual: usageOf(answer), signal, response: answer }
-              }
-            )
-          }
-          return governor.run(describeFor(to, params, inputTokens, kind), attempt, how)
-        })
+        const to = sentTo("create", params)
+        if (to instanceof LlmError) return Effect.fail(to)
+        const attempt = (ticket: Governor.Ticket) => {
+          const { fields, provider } = providerFor(to, ticket)
+          return Effect.map(
+            provider.create(fields === undefined ? params : { ...params, ...fields }),
+            ({ signal, value }) => {
+              const answer = readAnswer(value)
+              return { value, actual: usageOf(answer), signal, response: answer }
+            }
+          )
+        }
+        return governor.run(describeFor(to, params, inputTokens, kind), attempt, how)
       }),
     stream: (params, options = {}) =>
       Stream.unwrap(
         Effect.suspend(() => {
           check("LlmClient.stream", checkCall, options)
-          return sentTo("stream", params, (to) => openStream(to, params, options))
+          const to = sentTo("stream", params)
+          return to instanceof LlmError ? Effect.fail(to) : openStream(to, params, options)
         })
       ),
     countTokens: (params) =>
-      Effect.suspend(() =>
-        sentTo("countTokens", params, ({ fields, provider }) =>
-          Retry.withPolicy(
-            Effect.map(provider.countTokens({ ...params, ...fields }), (reply) => reply.value),
-            // The policy's `while` may accept more, but governed calls never retry these either.
-            Schedule.while(retry, ({ input }) => input.error.isRetryable)
-          )
+      Effect.suspend(() => {
+        const to = sentTo("countTokens", params)
+        if (to instanceof LlmError) return Effect.fail(to)
+        const { fields, provider } = to
+        return Retry.withPolicy(
+          Effect.map(provider.countTokens({ ...params, ...fields }), (reply) => reply.value),
+          // The policy's `while` may accept more, but governed calls never retry these either.
+          Schedule.while(retry, ({ input }) => input.error.isRetryable)
         )
-      ),
+      }),
     learned: governor.learned
   })
 }

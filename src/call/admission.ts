@@ -17,8 +17,12 @@ import { DeadlineMissed, LlmError } from "../LlmError.ts"
 import * as PriceTable from "../domain/prices.ts"
 import * as Counting from "./counting.ts"
 import type { GovernedCall } from "./governedCall.ts"
+import type { Call } from "./models.ts"
 import * as Payment from "./payment.ts"
 import { type Reserving, stay } from "./place.ts"
+import type { CallPlace } from "./places/models.ts"
+import type { PoolRecord } from "./pool.ts"
+import type * as Prices from "../Prices.ts"
 import * as Usage from "./usage.ts"
 
 export type CallError = LlmError | Budget.BudgetError
@@ -34,7 +38,8 @@ export const admitted = (
   call: GovernedCall,
   context: Context.Context<never>
 ): Effect.Effect<unknown, CallError> | undefined => {
-  prepare(call)
+  call.price = priceOf(call.call, call.placement?.only, call.parts.prices)
+  call.known = knownOf(call, call.call, call.pool)
   const { estimates, estimator } = call.parts
   if (estimates !== undefined) return admittedFor(call, estimates.estimate(call.known), context)
   return Effect.flatMap(
@@ -43,13 +48,16 @@ export const admitted = (
   )
 }
 
-/** Notes what is known of an attempt, from which its estimate and its price are computed. */
-const prepare = (call: GovernedCall): void => {
-  const { agent, call: described, parts, placement, pool } = call
-  const listed = placement?.only?.price ?? PriceTable.find(described.model, parts.prices)
-  call.price = listed === undefined ? undefined : PriceTable.charged(listed, described)
-  call.known = Usage.known(described, agent, pool, parts.conversations)
-  if (call.counted !== undefined) call.known = { ...call.known, inputTokens: call.counted }
+/** The price of a call at a place, which may state it. */
+export const priceOf = (call: Call, place: CallPlace | undefined, prices: Prices.Table): Prices.Price | undefined => {
+  const listed = place?.price ?? PriceTable.find(call.model, prices)
+  return listed && PriceTable.charged(listed, call)
+}
+
+/** What is known of a call in a pool, from which its estimate is computed. */
+export const knownOf = ({ agent, counted, parts }: GovernedCall, call: Call, pool: PoolRecord): Usage.KnownCall => {
+  const known = Usage.known(call, agent, pool, parts.conversations)
+  return counted === undefined ? known : { ...known, inputTokens: counted }
 }
 
 const admittedFor = (
@@ -59,9 +67,9 @@ const admittedFor = (
 ): Effect.Effect<unknown, CallError> | undefined => {
   if (call.last < call.now) return tooLate
   const revise = Estimating.revision(call.parts.estimates, call, estimate)
-  const reserving = () => reserve(call, estimate, revise, call.now, context)
   const unpaid = pay(call, call, estimate, context)
-  return unpaid === undefined ? reserving() : Effect.flatMap(unpaid, () => reserving() ?? Effect.void)
+  if (unpaid === undefined) return reserve(call, estimate, revise, call.now, context)
+  return Effect.flatMap(unpaid, () => reserve(call, estimate, revise, call.now, context) ?? Effect.void)
 }
 
 // -----------------------------------------------------------------------------

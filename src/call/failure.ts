@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Predicate from "effect/Predicate"
-import { BudgetError, Denied } from "../Budget.ts"
+import { BudgetError, Denied, type PauseOptions } from "../Budget.ts"
 import { LlmError, type LlmErrorReason } from "../LlmError.ts"
 import type { FailureReport } from "./models.ts"
 import type { Reach } from "./pool.ts"
@@ -91,6 +91,20 @@ export const isOwnTimeout = (error: unknown): boolean => {
   if (reason?._tag !== "TimedOut") return false
   const { code, requestId, status } = reason
   return status === undefined && code === undefined && requestId === undefined
+}
+
+/** No bucket takes longer to refill. A provider that asks for more time will reject all calls until then. */
+const maxRefillMillis = 120_000
+
+/** The pause that a failed call asks for: more time than any bucket needs to refill. */
+export const pauseOf = (exit: Exit.Failure<unknown, unknown>): PauseOptions | undefined => {
+  const error = Exit.findErrorOption(exit)
+  if (error._tag === "None") return undefined
+  const { isRetryable, pushback, retryAfter = Duration.zero } = read(error.value)
+  const millis = Duration.toMillis(retryAfter)
+  return isRetryable === true && pushback === "rateLimit" && millis > maxRefillMillis && millis < Infinity
+    ? { reason: pushback, duration: retryAfter }
+    : undefined
 }
 
 /** How a call that did not succeed is counted. */

@@ -43,9 +43,6 @@ type Phase = "waiting" | "admitted" | "sent" | "settled"
 
 /** After this many exhaustions in a row, a call lets the others of its agent go first. */
 const maxExhaustions = 2
-/** No bucket takes longer to refill. A provider that asks for more time will reject all calls until then. */
-const maxRefillMillis = 120_000
-
 /** The usage that an adapter reports. Some services report `null`. */
 const usageOf = (given: Accounting.Actual | undefined): Accounting.Actual | undefined =>
   Predicate.isObject(given) ? given : undefined
@@ -452,7 +449,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     )
     const left = this.leave(exit)
     const traced = span && Trace.ended(span, this, exit)
-    const paused = exit._tag === "Failure" ? this.pauseOf(exit) : undefined
+    const pause = exit._tag === "Failure" ? Failure.pauseOf(exit) : undefined
+    const paused = pause && this.parts.budget.pause({ ...pause, pool: pool.name })
     return inOrder(left, paused, traced)
   }
 
@@ -501,17 +499,6 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   private report(actual: Accounting.Actual, dollars: number | undefined): void {
     const { onBilled } = this.how
     if (onBilled !== undefined) harmless(onBilled)({ model: this.call.model, actual, dollars })
-  }
-
-  /** Pauses the pool if the provider asks for more time than any bucket needs to refill. */
-  private pauseOf(exit: Exit.Failure<unknown, unknown>): Effect.Effect<void> | undefined {
-    const error = Exit.findErrorOption(exit)
-    if (error._tag === "None") return undefined
-    const { isRetryable, pushback, retryAfter = Duration.zero } = Failure.read(error.value)
-    const millis = Duration.toMillis(retryAfter)
-    return isRetryable === true && pushback === "rateLimit" && millis > maxRefillMillis && millis < Infinity
-      ? this.parts.budget.pause({ reason: pushback, duration: retryAfter, pool: this.pool.name })
-      : undefined
   }
 
   // ---------------------------------------------------------------------------

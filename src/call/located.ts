@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import type * as Accounting from "../Accounting.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Estimating from "../domain/estimating.ts"
-import * as PriceTable from "../domain/prices.ts"
 import type * as Limits from "../Limits.ts"
+import { knownOf, priceOf } from "./admission.ts"
 import type { GovernedCall } from "./governedCall.ts"
 import type { GovernorParts } from "./parts.ts"
 import type { Call } from "./models.ts"
@@ -39,13 +39,8 @@ export interface Located extends Locating, Estimated {
 const addressed = (parts: GovernorParts, given: Call, place: CallPlace): Omit<Reserving, "known"> => {
   const call = callAt(given, place)
   const accounting = call.accounting ?? parts.accounting
-  const listed = place.price ?? PriceTable.find(place.model, parts.prices)
-  return {
-    call,
-    accounting,
-    pool: parts.pools.of(parts.budget, accounting, call),
-    price: listed === undefined ? undefined : PriceTable.charged(listed, call)
-  }
+  const pool = parts.pools.of(parts.budget, accounting, call)
+  return { call, accounting, pool, price: priceOf(call, place, parts.prices) }
 }
 
 /** The call at a place. */
@@ -55,11 +50,10 @@ export const locate = Effect.fnUntraced(function* (
   index: number,
   home: ConversationHome | undefined
 ): Effect.fn.Return<Located> {
-  const { agent, parts } = governed
+  const { parts } = governed
   const place = placement.places[index]!
   const { accounting, call, pool, price } = addressed(parts, governed.original, place)
-  const given = Usage.known(call, agent, pool, parts.conversations)
-  const known = { ...given, inputTokens: governed.counted ?? given.inputTokens }
+  const known = knownOf(governed, call, pool)
   if (place.limits !== undefined) yield* limited(parts, pool, place.limits)
   const learned = yield* parts.estimator.estimate(known)
   const at: Locating = { index, place, call, accounting, pool, price, known }
