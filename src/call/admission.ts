@@ -116,11 +116,17 @@ const reserve = (
   revise: Revise,
   since: number,
   context: Context.Context<never>
-): Effect.Effect<unknown, CallError> | undefined => {
-  const waiting = asked(call, estimate, queueingOf(call, call, call.now, revise), context)
-  if (waiting === undefined) return undefined
-  return Effect.matchEffect(waiting, {
-    onSuccess: Effect.succeed,
+): Effect.Effect<void, CallError> | undefined => {
+  const asked = ask(call, estimate, queueingOf(call, call, call.now, revise), context)
+  const admit = (held: Entry | Budget.Reservation): undefined => {
+    if (call.placement !== undefined) stay(call.placement, call)
+    call.admit(held)
+  }
+  if (asked instanceof Entry && asked.isOpen) return admit(asked)
+  const waiting: Effect.Effect<Entry | Budget.Reservation, Budget.BudgetError> =
+    asked instanceof Entry ? awaited(asked, context) : asked
+  return Effect.matchEffect(Counting.whileWaiting(call, [call], waiting), {
+    onSuccess: (held) => Effect.succeed(admit(held)),
     onFailure: (error) => {
       const less = lessOf(call, error, estimate)
       if (less === undefined) return Effect.fail(refusalFor(call, error, since))
@@ -129,31 +135,25 @@ const reserve = (
   })
 }
 
-const asked = (
+/** Asks the budget to admit a call: at once, unless a layer has replaced `reserve`. */
+const ask = (
   call: GovernedCall,
   estimate: Limits.Estimate,
   how: GovernedOptions,
   context: Context.Context<never>
-): Effect.Effect<unknown, Budget.BudgetError> | undefined => {
+): Entry | Effect.Effect<Budget.Reservation, Budget.BudgetError> => {
   const { ask, budget } = call.parts
-  const admit = (held: Entry | Budget.Reservation): undefined => {
-    if (call.placement !== undefined) stay(call.placement, call)
-    call.admit(held)
+  if (ask !== undefined && mayAsk(ask, context)) {
+    const asked = ask(context, estimate, how)
+    if (asked instanceof Entry) call.entry = asked
+    return asked
   }
-  /** Nothing can interrupt the call between its turn and its admission. */
-  const waited = <R>(waiting: Effect.Effect<Entry | Budget.Reservation, Budget.BudgetError, R>) =>
-    Counting.whileWaiting(
-      call,
-      [call],
-      Effect.onExitPrimitive(waiting, (exit) => (exit._tag === "Success" ? admit(exit.value) : undefined))
-    )
-  // A layer that has replaced `reserve` ends its reservation with the scope.
-  if (ask === undefined || !mayAsk(ask, context))
-    return Scope.provide(waited(budget.reserve(estimate, how)), call.scope)
-  const answer = ask(context, estimate, how)
-  if (!(answer instanceof Entry)) return answer
-  call.entry = answer
-  return answer.isOpen ? admit(answer) : waited(awaited(answer, context))
+  // It is noted in the step in which the layer gives it, so that an interruption comes before it or after it.
+  const noted = Effect.onExitPrimitive(budget.reserve(estimate, how), (exit) => {
+    if (exit._tag === "Success") call.given = exit.value
+    return undefined
+  })
+  return Scope.provide(noted, call.scope)
 }
 
 /** The estimate to try again with, if the refused one is only a guess that is larger than the limit. */

@@ -118,7 +118,8 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   entry: Entry | undefined = undefined
   /** What is left to do until it is admitted, if it was begun outside of Effect. */
   rest: Effect.Effect<unknown, LlmError | Budget.BudgetError> | undefined = undefined
-  private given: Budget.Reservation | undefined = undefined
+  /** The reservation that another layer has made for it, or that the call has handed out. */
+  given: Budget.Reservation | undefined = undefined
   observed: Accounting.Actual | undefined = undefined
   failed: JudgedFailure | undefined = undefined
 
@@ -469,12 +470,12 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
    * as far as it was observed.
    */
   private settleOpen(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    const { entry, payment, phase, pool } = this
+    const { entry, given, payment, phase, pool } = this
     if (phase === "settled") return undefined
     if (phase === "waiting") {
       entry?.leave(exit)
       payment?.settle(0)
-      return undefined
+      return given?.refund
     }
     if (phase === "admitted") {
       this.conclude(undefined)
