@@ -456,17 +456,15 @@ export const make = (options: Options = {}): Effect.Effect<Estimator["Service"]>
   return Effect.sync(() => {
     const { accounting = Accounting.anthropic, learned } = options
     const memories = new KindMemories(learned?.profiles ?? [])
-    /** The output is at least `minOutput`. */
-    const estimate = (call: Call, minOutput = 0): Limits.Estimate => {
+    const estimate = (call: Call, before?: Limits.Estimate): Limits.Estimate => {
       const expected = expect(call, memories.use(call))
-      const outputTokens = Math.max(expected.outputTokens, minOutput)
+      // The answers that arrive while a call waits are the short ones, so they must not lower its output.
+      const outputTokens = Math.max(expected.outputTokens, before?.outputTokens ?? 0)
       return (call.accounting ?? accounting).estimate({ ...expected, outputTokens })
     }
     const forms: Estimating.Immediate<Call, Accounting.Actual, Limits.Estimate> = {
       lessons: 0,
-      estimate: (call: Call) => estimate(call),
-      // The answers that arrive while a call waits are the short ones, so they must not lower its output.
-      revise: (call: Call, before: Limits.Estimate): Limits.Estimate => estimate(call, before.outputTokens),
+      estimate,
       learn: (call: Call, actual: Accounting.Actual): void => {
         forms.lessons++
         for (const memory of memories.taughtBy(call)) learn(call, memory, actual)

@@ -97,9 +97,8 @@ export const mean = ({ sum, values }: Recent): number => (values.length === 0 ? 
 
 /** What an estimator does without an effect. One of the user's cannot, because it may ask a provider. */
 export interface Immediate<Call, Actual, Estimate> {
-  readonly estimate: (call: Call) => Estimate
-  /** Estimates a call again, given its estimate so far. */
-  readonly revise: (call: Call, before: Estimate) => Estimate
+  /** Estimates a call, again if it has an estimate. */
+  readonly estimate: (call: Call, before?: Estimate) => Estimate
   readonly learn: (call: Call, actual: Actual) => void
   /** Learns from a prompt that was counted. */
   readonly count: (call: Call, tokens: number) => void
@@ -123,6 +122,6 @@ export const revision = <Call, Estimate>(
   return () => {
     if (forms.lessons === lessons) return undefined
     lessons = forms.lessons
-    return forms.revise(held.known, before)
+    return forms.estimate(held.known, before)
   }
 }
