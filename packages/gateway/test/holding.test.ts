@@ -2,9 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Retry from "floodgate/Retry"
 import type * as Http from "node:http"
 import { geminiList } from "../../../test/protocol/fixtures.ts"
 import { until } from "../../../test/support/gateway.ts"
+import type { Handler } from "../../../test/support/httpServer.ts"
 import { answers, ask, asksUsage, chat, completion, events, type Got, idle, json, ledger, world } from "./world.ts"
 
 // These use real HTTP, so they run on the real clock. They wait for conditions, or for times of the gateway that are cut short.
@@ -151,6 +153,43 @@ describe("a gateway whose provider is slow", () => {
       assert.isAtMost(Number(refused.headers.get("retry-after")), 59)
       assert.strictEqual((yield* Fiber.join(first)).status, 429)
       yield* idle(here)
+    })
+  )
+})
+
+describe("a gateway whose provider never accepts a call that the limits allow", () => {
+  const message = "This request would exceed your organization's rate limit of 40,000 tokens per minute"
+  const body = JSON.stringify({ type: "error", error: { type: "rate_limit_error", message } })
+  const never: Handler = (_, response) => json(response, 429, body, { "retry-after": "1" })
+  const init = (stream: boolean) => ({
+    ...chat({ stream, max_tokens: 9 }),
+    headers: { "x-api-key": "k", "anthropic-version": "2023-06-01" }
+  })
+  // It gives up only if it is told to, or after very many attempts.
+  const retry = Retry.make({ base: "5 millis", attempts: 100 })
+
+  /** A client that repeats rejected calls for ever, unless the response tells it not to. */
+  const persistent = (url: string): Effect.Effect<Got, unknown> =>
+    Effect.flatMap(ask(`${url}/v1/messages`, init(false)), (got) =>
+      got.status === 429 && got.headers.get("x-should-retry") !== "false" ? persistent(url) : Effect.succeed(got)
+    )
+
+  it.live("ends it with the provider's error after maxHold, and tells the client not to repeat it", () =>
+    Effect.gen(function* () {
+      const here = yield* world(never, { budget: {}, retry, maxHold: "1500 millis" })
+      const { status, text } = yield* persistent(here.url)
+      assert.deepStrictEqual([status, text], [429, body])
+      assert.isAtMost(here.bodies.length, 4)
+      yield* idle(here)
+    })
+  )
+
+  it.live("ends a response that has begun with an error event that quotes the provider", () =>
+    Effect.gen(function* () {
+      const here = yield* world(never, { ...held, budget: {}, retry, maxHold: "1500 millis" })
+      const { text } = yield* ask(`${here.url}/v1/messages`, init(true))
+      assert.match(text, /event: error\ndata: .*This request would exceed your organization's rate limit of 40,000/)
+      assert.isAtMost(here.bodies.length, 4)
     })
   )
 })

@@ -31,7 +31,11 @@ interface World {
 /** Makes a gateway whose provider gives this answer. */
 export const world = Effect.fnUntraced(function* (
   answer: Handler,
-  { budget = ledger, ...options }: Gateway.Options & { readonly budget?: Budget.Options } = {}
+  {
+    budget = ledger,
+    retry = quick,
+    ...options
+  }: Gateway.Options & { readonly budget?: Budget.Options; readonly retry?: typeof quick } = {}
 ): Effect.fn.Return<World, Gateway.CannotListen, Scope.Scope> {
   const bodies: Array<string> = []
   const upstream = yield* serve((request, response, body) => {
@@ -39,7 +43,7 @@ export const world = Effect.fnUntraced(function* (
     answer(request, response, body)
   })
   const context = yield* Layer.build(
-    Governor.layer({ retry: quick as never }).pipe(Layer.provideMerge(Budget.layer(budget)))
+    Governor.layer({ retry: retry as never }).pipe(Layer.provideMerge(Budget.layer(budget)))
   )
   const scope = yield* Scope.make()
   const gateway = yield* Gateway.make({
