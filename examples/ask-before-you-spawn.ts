@@ -1,4 +1,5 @@
-// An orchestrator that asks how many agents help, starts that many, waits, and asks again until all are done.
+// An orchestrator that asks how many agents help, keeps that many running until the advice expires, and asks again until all are
+// done.
 //     npm run -s example examples/ask-before-you-spawn.ts
 import * as Floodgate from "floodgate/promise"
 import { setTimeout as sleep } from "node:timers/promises"
@@ -27,15 +28,23 @@ const start = (name: string): void => {
   running.add(started)
 }
 
+/** Starts agents until this many run. */
+const fill = (atOnce: number): void => {
+  const next = waiting.splice(0, Math.max(0, atOnce - running.size))
+  next.forEach(start)
+  if (next.length > 0) say(`started ${next.join(", ")}`)
+}
+
 while (waiting.length > 0) {
   const question = { agents: waiting.length, running: running.size, each: { calls: 4, first: call } }
   const { agents, expiresAfterSeconds, text } = await floodgate.advise(question)
   say(text)
   // With nothing running, one agent starts in any case.
-  const next = waiting.splice(0, running.size === 0 ? Math.max(1, agents) : agents)
-  next.forEach(start)
-  if (next.length > 0) say(`started ${next.join(", ")}`)
-  await Promise.race([sleep(1_000 * expiresAfterSeconds), ...running])
+  const atOnce = Math.max(1, running.size + agents)
+  const expired = sleep(1_000 * expiresAfterSeconds, true)
+  // When an agent ends, the next one starts, until the advice expires.
+  do fill(atOnce)
+  while (waiting.length > 0 && (await Promise.race([expired, ...running])) !== true)
 }
 await Promise.all(running)
 say("all 16 agents are done")

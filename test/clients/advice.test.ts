@@ -61,12 +61,16 @@ const orchestrated = async (client: Client, url: string, count: number) => {
     )
     const response = await fetch(`${url}/floodgate/advice?${query}`)
     const { agents, expiresAfterSeconds } = (await response.json()) as { agents: number; expiresAfterSeconds: number }
-    for (let next = running.size === 0 ? Math.max(1, agents) : agents; next > 0 && started < count; next--) {
-      const one: Promise<void> = agent(`agent-${started++}`).finally(() => running.delete(one))
-      running.add(one)
-    }
-    max = Math.max(max, running.size)
-    await Promise.race([sleep(1_000 * expiresAfterSeconds), ...running])
+    const atOnce = Math.max(1, running.size + agents)
+    const expired = sleep(1_000 * expiresAfterSeconds, true)
+    // An orchestrator that asks again whenever an agent ends follows the highest of many answers.
+    do {
+      for (; running.size < atOnce && started < count;) {
+        const one: Promise<void> = agent(`agent-${started++}`).finally(() => running.delete(one))
+        running.add(one)
+      }
+      max = Math.max(max, running.size)
+    } while (started < count && (await Promise.race([expired, ...running])) !== true)
   }
   await Promise.all(running)
   return { max, lost }

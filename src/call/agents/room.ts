@@ -50,15 +50,27 @@ const modelOf = ({ model, pool }: SpendingQuestion): string => model ?? pool.sli
 /** For how many agents an amount is enough, after what those that run will spend. */
 type Enough = (left: number) => number
 
-const inPurse = Effect.fnUntraced(function* (purse: Purse, enough: Enough | undefined) {
-  const { left, until } = yield* purse.status
-  if (left === undefined) return []
+/** What is left of a cap. */
+interface CapLeft extends Pick<Purse, "name"> {
+  readonly left: number
+  readonly until: number | undefined
+}
+
+/** What is left of the caps of purses. A purse need not have one. */
+const capsLeft = Effect.fnUntraced(function* (purses: ReadonlyArray<Purse>) {
+  const all = yield* Effect.forEach(purses, ({ name, status }) =>
+    Effect.map(status, ({ left, until }): ReadonlyArray<CapLeft> => (left === undefined ? [] : [{ name, left, until }]))
+  )
+  return all.flat()
+})
+
+const inCap = ({ left, name, until }: CapLeft, enough: Enough | undefined): ReadonlyArray<CapRoom> => {
   // Without a price, it is only known whether the cap is used up.
   const agents = enough?.(left) ?? (left > 0 ? undefined : 0)
   if (agents === undefined) return []
-  const text = `${dollars(Math.max(0, left))} of the cap "${purse.name}" ${left > 0 ? "is" : "are"} left${untilText(until)}`
-  return [roomOf(purse.name, text, agents)]
-})
+  const text = `${dollars(Math.max(0, left))} of the cap "${name}" ${left > 0 ? "is" : "are"} left${untilText(until)}`
+  return [roomOf(name, text, agents)]
+}
 
 const inWindow = (
   { dollars: size, isRejected, name, resetsAt, share = 1, used }: WindowStatus,
@@ -74,21 +86,20 @@ const inWindow = (
 
 /** Finds for how many agents the caps that the asker pays from have room, and the windows of the account. */
 export const find = Effect.fnUntraced(function* (question: SpendingQuestion): Effect.fn.Return<FoundRoom> {
-  const purses = yield* Purses
+  const caps = yield* capsLeft(yield* Purses)
   const governor = Option.getOrUndefined(yield* Effect.serviceOption(Governor))
   const windows = governor === undefined ? [] : yield* governor.windows
   const own = windows.filter(({ account }) => account === question.account || question.account === undefined)
-  if (purses.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
+  if (caps.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
   const { each, remaining, running } = question
   const price = question.price ?? PriceTable.find(modelOf(question), governor?.prices ?? {})
   const cost = price && costOfAgent(price, each)
   const spentByOthers = price === undefined ? 0 : running * costOf(price, remaining)
   const enough: Enough | undefined =
     cost === undefined ? undefined : (left) => (cost === 0 ? Infinity : Math.floor((left - spentByOthers) / cost))
-  const inPurses = yield* Effect.forEach(purses, (purse) => inPurse(purse, enough))
-  const isUnpriced = price === undefined && purses.length > 0
+  const isUnpriced = price === undefined && caps.length > 0
   return {
-    caps: inPurses.flat(),
+    caps: caps.flatMap((cap) => inCap(cap, enough)),
     windows: own.flatMap((window) => inWindow(window, enough)),
     assumptions: isUnpriced
       ? [`${modelOf(question)} has no price, so caps in dollars are not counted: state the model`]

@@ -43,6 +43,11 @@ describe("Floodgate", () => {
       assert.deepInclude(each.first, { inputTokens: 1_500, outputTokens: 70 })
     })
 
+    it("asks for no price where nothing is capped", async () => {
+      await using floodgate = Floodgate.create({ limits })
+      assert.deepStrictEqual((await floodgate.advise({ agents: 104, each })).assumptions, [])
+    })
+
     it("counts all places of a model that was called", async () => {
       const places = ["one", "two"].map((name) => ({
         name,

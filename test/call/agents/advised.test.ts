@@ -71,6 +71,42 @@ describe("Agents", () => {
       })
     )
 
+    it.live("is as good for an orchestrator that keeps the advised number until the advice expires", () =>
+      Effect.gen(function* () {
+        const { around, seen } = countingAtOnce()
+        const waiting = jobOf(40, each, around)
+        const running = new Set<Fiber.Fiber<unknown, unknown>>()
+        const orchestrator = Effect.gen(function* () {
+          while (waiting.length > 0) {
+            const { agents, expiresAfter } = yield* Agents.advise({
+              agents: waiting.length,
+              running: running.size,
+              each
+            })
+            const atOnce = Math.max(1, running.size + agents)
+            const until = (yield* Clock.currentTimeMillis) + Duration.toMillis(expiresAfter)
+            for (let left = 1; left > 0 && waiting.length > 0; left = until - (yield* Clock.currentTimeMillis)) {
+              for (const { effect } of waiting.splice(0, Math.max(0, atOnce - running.size))) {
+                const fiber = yield* Effect.forkChild(effect)
+                running.add(fiber)
+                fiber.addObserver(() => running.delete(fiber))
+              }
+              const ended = Effect.raceAll([...running].map((fiber) => Fiber.await(fiber)))
+              yield* Effect.timeoutOption(ended, Math.max(1, until - (yield* Clock.currentTimeMillis)))
+            }
+          }
+          yield* Effect.forEach([...running], (fiber) => Fiber.await(fiber))
+          return (yield* Clock.currentTimeMillis) / 1_000
+        })
+        const { value: seconds } = yield* Simulation.run(provided()(orchestrator))
+        const others = yield* Effect.forEach([6, 12, 40], (concurrency) =>
+          Effect.map(run(40, each, { concurrency }), ({ seconds }) => seconds)
+        )
+        assert.isAtMost(seen.max, 20)
+        assert.isAtMost(seconds, 1.1 * Math.min(...others))
+      })
+    )
+
     it.live("says what started when", () =>
       Effect.gen(function* () {
         const { max, outcomes } = yield* run(50, each, { concurrency: "advised", advice: { each } })
