@@ -444,11 +444,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   end(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
     const { pool, span } = this
     this.stopTrying()
-    pool.counts.ended(
-      exit._tag === "Success" ? "success" : Failure.outcomeOf(exit),
-      (this.now - this.startedAt) / 1_000
-    )
-    const left = this.leave(exit)
+    const left = this.leave(exit, true)
     const traced = span && Trace.ended(span, this, exit)
     const pause = exit._tag === "Failure" ? Failure.pauseOf(exit) : undefined
     const paused = pause && this.parts.budget.pause({ ...pause, pool: pool.name })
@@ -456,12 +452,18 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   }
 
   /**
-   * Gives back what the call holds, and closes what its attempt opened. It is the finalizer of a single admission: how that ends is
-   * not counted, because its caller makes the attempts.
+   * Gives back what the call holds, and closes what its attempt opened. It is the finalizer of a single admission, whose end is not
+   * counted, because its caller makes the attempts.
    */
-  leave(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    const settled = this.settleOpen(exit)
-    if (this.hasBegun) this.parts.pools.left(this.pool)
+  leave(exit: Exit.Exit<unknown, unknown>, isCounted = false): Effect.Effect<void> | undefined {
+    const { hasBegun, parts, pool } = this
+    if (this.phase === "waiting") this.entry?.leave(exit)
+    if (isCounted) {
+      const outcome = exit._tag === "Success" ? "success" : Failure.outcomeOf(exit)
+      pool.counts.ended(outcome, (this.now - this.startedAt) / 1_000)
+    }
+    const settled = this.settleOpen()
+    if (hasBegun) parts.pools.left(pool)
     return inOrder(settled, this.opened && Scope.closeUnsafe(this.opened, exit))
   }
 
@@ -469,11 +471,10 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
    * Settles an attempt that was interrupted. An unsent one has used nothing. For a sent one, the input counts as used, and the output
    * as far as it was observed.
    */
-  private settleOpen(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> | undefined {
-    const { entry, given, payment, phase, pool } = this
+  private settleOpen(): Effect.Effect<void> | undefined {
+    const { given, payment, phase, pool } = this
     if (phase === "settled") return undefined
     if (phase === "waiting") {
-      entry?.leave(exit)
       payment?.settle(0)
       return given?.refund
     }
