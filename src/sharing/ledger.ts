@@ -120,10 +120,8 @@ export interface CostAsked {
 }
 
 /** A waiting call. */
-interface PayingCall {
+interface PayingCall extends Turns.CallInTurn {
   readonly asked: CostAsked
-  readonly cost: number
-  readonly priority: number
 }
 
 /** A cap is reached. */
@@ -155,13 +153,13 @@ export const sums = { nothing: 0, plus: (one: number, other: number): number => 
 export const admit = (
   state: LedgerState,
   id: string,
-  { asked, cost, priority }: PayingCall,
+  call: PayingCall,
   weight: number,
   now: number
 ): number | Blocked | CapRefusal => {
   const { config } = state
   const member = state.members[id]
-  const amount = amountOf(config, asked)
+  const amount = amountOf(config, call.asked)
   const utc = utcAt(state, now)
   changeAccounts(state, (account) => Ledger.tidy(account, config.period, utc))
   const gone = spent(state, now)
@@ -171,13 +169,13 @@ export const admit = (
     return { _tag: "CapRefusal", asked: amount, left, cap: config, until, isAlone: state.isAlone === true }
   }
   if (isIncomplete(state, id, now)) return { by: "concurrency", millis: Infinity }
-  const ahead = Turns.aheadOf(state, id, { cost, priority, weight }, now, sums)
+  const ahead = Turns.aheadOf(state, id, call, weight, now, sums)
   const kept = membersOf(state).reduce((sum, each) => sum + keptFor(each, now), 0)
   if (gone + held(state) + kept + ahead.charge + amount > config.limit) {
     return { by: "concurrency", millis: Infinity }
   }
   if (member === undefined) return amount
-  member.tag = ahead.tag + cost / weight
+  member.tag = ahead.tag + call.cost / weight
   hold(state, id, amount)
   return amount
 }

@@ -78,10 +78,8 @@ export const allow = (state: PoolState, concurrency: number): void =>
 // -----------------------------------------------------------------------------
 
 /** A waiting call. */
-interface CandidateCall {
+interface CandidateCall extends Turns.CallInTurn {
   readonly charge: Amounts.Whole
-  readonly cost: number
-  readonly priority: number
 }
 
 /** Admits a call of a process, or says why it must wait. `weight` is that of all agents that wait in the process. */
@@ -98,13 +96,14 @@ export const admit = (
 const admitAmong = (
   state: PoolState,
   id: string,
-  { charge, cost, priority }: CandidateCall,
+  call: CandidateCall,
   weight: number,
   now: number
 ): Law.Admission | Blocked => {
   const { law } = state
+  const { charge, cost } = call
   const member = state.members[id]
-  const ahead = Turns.aheadOf(state, id, { cost, priority, weight }, now, charges)
+  const ahead = Turns.aheadOf(state, id, call, weight, now, charges)
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
   if (blocked !== undefined) return blocked
   const admission = Law.take(law, charge, now)

@@ -3,9 +3,8 @@ import type { Head, Member, Shared, Sums } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
 export const graceMillis = 250
-/** The place of a call among processes. `weight` is that of all agents that wait in its process. */
-export interface Turn {
-  readonly weight: number
+/** A call that waits for the turn of its process. */
+export interface CallInTurn {
   readonly priority: number
   readonly cost: number
 }
@@ -20,12 +19,14 @@ export interface CallsAhead<C> {
 /**
  * The first calls of other processes that go before a call of this one: those of a higher priority, and those whose process
  * was served less, by start tags (start-time fair queueing, as within a process). A place in flight that this process has just
- * freed may go to its own next call, unless it is ahead by more than one call: the others do not know of the place yet.
+ * freed may go to its own next call, unless it is ahead by more than one call: the others do not know of the place yet. `weight`
+ * is that of all agents that wait in its process.
  */
 export const aheadOf = <C>(
   state: Shared<unknown, Member<C>>,
   id: string,
-  { cost, priority, weight }: Turn,
+  { cost, priority }: CallInTurn,
+  weight: number,
   now: number,
   { nothing, plus }: Sums<C>
 ): CallsAhead<C> => {
