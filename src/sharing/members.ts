@@ -82,18 +82,11 @@ interface CandidateCall extends Turns.CallInTurn {
   readonly charge: Amounts.Whole
 }
 
-/** Admits a call of a process, or says why it must wait. `weight` is that of all agents that wait in the process. */
+/**
+ * Admits a call in the turn of its process, or says why it must wait. `weight` is that of all agents that wait in the process. In
+ * a pool of one process nobody has joined.
+ */
 export const admit = (
-  state: PoolState,
-  id: string,
-  call: CandidateCall,
-  weight: number,
-  now: number
-): Law.Admission | Blocked =>
-  state.joined === 0 ? Law.admit(state.law, call.charge, now) : admitAmong(state, id, call, weight, now)
-
-/** Admits a call in the turn of its process. */
-const admitAmong = (
   state: PoolState,
   id: string,
   call: CandidateCall,
@@ -102,6 +95,7 @@ const admitAmong = (
 ): Law.Admission | Blocked => {
   const { law } = state
   const { charge, cost } = call
+  if (state.joined === 0) return Law.admit(law, charge, now)
   const member = state.members[id]
   const ahead = Turns.aheadOf(state, id, call, weight, now, charges)
   const blocked = decide(law, charge, ahead, maxInFlight(state, now), now)
