@@ -145,6 +145,12 @@ export const reasons: ReadonlyArray<Reason> = [
   },
   {
     file: "headers.ts",
+    code: "meter.level < 0 && meter.largest > Meter.burst(meter)",
+    changes: [["<", "<="]],
+    why: "A level is exactly 0 by accident alone, and a header that shows 0 then says nothing new."
+  },
+  {
+    file: "headers.ts",
     code: "if (level <= meter.level) return",
     changes: [["<=", "<"]],
     why: "Where both are equal, there is nothing to raise."

@@ -137,6 +137,24 @@ describe("law", () => {
       }
     })
 
+    it("that show nothing left remove a debt that no call was large enough to leave", () => {
+      const pool = poolOf(Law)
+      const calls = [0, 0].map((now) => Law.take(pool, whole(10_000), now))
+      assert.strictEqual(meterOf(pool, "tokens")!.level, -10_000)
+      Law.observe(pool, calls[1], readings(10, 0), 0)
+      assert.strictEqual(meterOf(pool, "tokens")!.level, 0)
+    })
+
+    it("that show nothing left empty a bucket, however large its calls are", () => {
+      const pool = poolOf(Law)
+      const large = Law.take(pool, whole(15_000), 0)
+      Law.settle(pool, large, whole(5_000), 0)
+      const next = Law.take(pool, whole(1), 10)
+      assert.isAbove(meterOf(pool, "tokens")!.level, 1_000)
+      Law.observe(pool, next, readings(10, 0), 10)
+      assert.strictEqual(meterOf(pool, "tokens")!.level, 0)
+    })
+
     it("count exactly, or to half a rounding step if they are rounded", () => {
       for (const [roundedTo, level] of [
         [1, 4_000],
