@@ -180,7 +180,8 @@ export const Learned = Schema.Struct({
 export type Learned = typeof Learned.Type
 
 /**
- * How many bytes of text a token has, and what that was learned from.
+ * How many bytes of text a token has, and what that was learned from. It has no age, because it depends on the text and the model and
+ * not on the time; the numbers of answers and prompts say how sure it is.
  *
  * @category models
  * @since 0.4.0
