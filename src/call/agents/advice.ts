@@ -86,7 +86,7 @@ export const numbersAround = (helps: number): ReadonlyArray<number> => {
 
 /** An advice holds until its first agent ends, but not longer, because others use the pool as well. */
 export const longest = 60_000
-const shortest = 1_000
+export const shortest = 1_000
 
 /** A guess holds until a call shows how large calls are. The time is in whole milliseconds, as timers are. */
 const expiryOf = (helps: number, job: Forecast.Forecast, isGuess: boolean): Duration.Duration => {

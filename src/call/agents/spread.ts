@@ -87,8 +87,8 @@ const partOf = Effect.fnUntraced(function* <E>(
   end: EndOf<E>,
   share: number | undefined
 ): Effect.fn.Return<AdvisedPart | undefined, E> {
-  if (share === 0) return undefined
-  const { foretell, isKnown, isWaiting, running } = place
+  const { foretell, isKnown, isWaiting, running, windows } = place
+  if (share === 0 || windows.some(({ agents }) => agents === 0)) return undefined
   const asked = { ...question, running, agents: share }
   if (!isKnown) {
     const { whole, ...tried } = yield* Advice.triable(asked, isWaiting, foretell)
@@ -119,12 +119,25 @@ const partsOf = Effect.fnUntraced(function* <E>(question: Advice.Question, place
   return { ends, parts, unplaced: open === 0 ? left : 0 }
 })
 
+/** Those of a place that rests do not help now, while other places take calls. They count for the end. */
+const later = (part: AdvisedPart, { restsFor, running }: AskedPlace<unknown>): AdvisedPart => {
+  const expires = Math.min(restsFor, Duration.toMillis(part.expiresAfter))
+  return { ...part, atOnce: running, helps: 0, expiresAfter: Duration.millis(Math.ceil(expires)) }
+}
+
 /** How many agents help in all, and at each place. */
 export const helpful = Effect.fnUntraced(function* <E>(
   question: Advice.Question,
   places: ReadonlyArray<AskedPlace<E>>
 ) {
-  const { ends, parts, unplaced } = yield* partsOf(question, places)
+  const { ends, parts: all, unplaced } = yield* partsOf(question, places)
+  const rests = ({ restsFor }: AskedPlace<E>): boolean => restsFor >= Advice.shortest
+  const isAnyOpen = all.some((part, index) => part !== undefined && !rests(places[index]!))
+  const parts = all.map((part, index) => {
+    const place = places[index]!
+    if (part === undefined || !isAnyOpen || !rests(place)) return part
+    return question.agents === undefined ? undefined : later(part, place)
+  })
   const some = parts.flatMap((part) => part ?? [])
   return {
     ends,

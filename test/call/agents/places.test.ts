@@ -5,10 +5,15 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
 import * as Agents from "floodgate/Agents"
 import * as Budget from "floodgate/Budget"
+import * as Estimator from "floodgate/Estimator"
+import * as Governor from "floodgate/Governor"
 import type * as Limits from "floodgate/Limits"
 import * as LlmClient from "floodgate/LlmClient"
+import { AccessDenied, LlmError } from "floodgate/LlmError"
+import { LlmProvider } from "floodgate/LlmProvider"
 import type * as Places from "floodgate/Places"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { countingAtOnce } from "../../support/atOnce.ts"
@@ -120,19 +125,42 @@ describe("Agents", () => {
       })
     )
 
-    it.effect("sends no agents to a place that pauses, except those that it still ends in time after that", () =>
+    it.effect("starts no agents for a place that pauses, but foresees its return, and expires then", () =>
       Effect.gen(function* () {
         const { pause } = yield* Budget.TokenBudget
         yield* advise()
         yield* pause({ pool: "mirror/sonnet-5", duration: "8 seconds" })
-        const few = yield* advise({ agents: 6 })
-        assert.deepStrictEqual(agentsAt(few), { direct: 6, mirror: 0 })
-        assert.include(few.assumptions, "mirror takes no calls for 8 s")
-        const many = yield* advise({ agents: 40 })
         const alone = yield* advised([direct], { agents: 40 })
-        assert.isAbove(agentsAt(many)["mirror"]!, 0)
-        assert.isBelow(Duration.toSeconds(many.end!), Duration.toSeconds(alone.end!) - 10)
+        const paused = yield* advise({ agents: 40 })
+        assert.deepStrictEqual(agentsAt(paused)["mirror"], 0)
+        assert.isAtMost(paused.agents, alone.agents)
+        assert.include(paused.assumptions, "mirror takes no calls for 8 s")
+        assert.isBelow(Duration.toSeconds(paused.end!), Duration.toSeconds(alone.end!) - 10)
+        assert.isAtMost(Duration.toSeconds(paused.expiresAfter), 8)
+        const open = yield* advise()
+        assert.deepStrictEqual(agentsAt(open)["mirror"], 0)
+        yield* TestClock.adjust("8 seconds")
+        assert.isAbove(agentsAt(yield* advise({ agents: 40 }))["mirror"]!, 0)
       }).pipe(Effect.provide(client([direct, mirror])))
+    )
+
+    it.effect("counts a place whose provider refused the credential from when it is tried again", () =>
+      Effect.gen(function* () {
+        const denied = new LlmError({ reason: new AccessDenied({ status: 401, detail: "no" }) })
+        const refuses = Layer.mock(LlmProvider, { name: "refuses", create: () => Effect.fail(denied) })
+        const places = [{ ...direct, provider: refuses }, mirror]
+        const { value } = yield* Simulation.run(
+          Effect.gen(function* () {
+            yield* one
+            const refused = yield* advise({ agents: 40 })
+            yield* Effect.sleep("30 seconds")
+            return { refused, later: yield* advise({ agents: 40 }) }
+          }).pipe(Effect.provide(client(places)), Effect.scoped)
+        )
+        assert.strictEqual(agentsAt(value.refused)["direct"], 0)
+        assert.match(value.refused.assumptions.join(), /direct takes no calls for (29|30) s/)
+        assert.isAbove(agentsAt(value.later)["direct"]!, 0)
+      })
     )
 
     it.effect("leaves out a place that never fits a call, and says so", () =>
@@ -161,6 +189,27 @@ describe("Agents", () => {
         const { agents, caps, text } = yield* advised([quota, spent], { agents: 40 })
         assert.deepStrictEqual([agents, caps.map(({ agents }) => agents)], [2, [2]])
         assert.match(text, /but the quotas and long windows of the places have room for 2 agents of this kind\./)
+      })
+    )
+
+    it.effect("sends no agents where the long window of the account is used up", () =>
+      Effect.gen(function* () {
+        const governed = (account: ReadonlyArray<string>) =>
+          Effect.gen(function* () {
+            const governor = yield* Governor.make()
+            const windows = account.map((account) => ({ account, name: "5h", used: 1, isRejected: true }))
+            return yield* Effect.provideService(advise({ agents: 40 }), Governor.Governor, {
+              ...governor,
+              windows: Effect.succeed(windows as never)
+            })
+          }).pipe(Effect.provide(Layer.provideMerge(Estimator.layer(), client([direct, mirror]))))
+        const alone = yield* advised([direct], { agents: 40 })
+        const one = yield* governed(["mirror"])
+        assert.deepStrictEqual(agentsAt(one), { direct: alone.agents, mirror: 0 })
+        assert.include(one.assumptions.join(), "mirror: 0 % of the account's window of 5h")
+        const none = yield* governed(["mirror", "direct"])
+        assert.deepStrictEqual([none.agents, none.binding], [0, "spending"])
+        assert.match(none.text, /^No more agents help now, because no more may be spent\./)
       })
     )
 
