@@ -54,7 +54,12 @@ export const make = (
       Law.settle(pool, admission, whole(used), now)
     },
     rejected: (admission, now, { code, readings, retryAfter }) => {
-      const rejection = { isRamp: code === "ramp", retryAfter, readings: readingsOf(readings), used: nothing }
+      const rejection = {
+        reason: code ?? ("rateLimit" as const),
+        retryAfter,
+        readings: readingsOf(readings),
+        used: nothing
+      }
       const verdict = Law.reject(pool, admission, rejection, now)
       return verdict === "ramp" || verdict === "isolated" ? verdict : "exhausted"
     },

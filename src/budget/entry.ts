@@ -7,7 +7,6 @@ import type { Home } from "../sharing/port.ts"
 import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import type * as Rules from "../domain/rules.ts"
-import type { Pushback } from "../domain/signal.ts"
 import type { BudgetError } from "./errors.ts"
 import type { Claim } from "./models.ts"
 import type { Wake } from "./waker.ts"
@@ -30,14 +29,6 @@ export interface Queueing {
 /** How a wait ends. */
 export type Resolution = Effect.Effect<Entry, BudgetError>
 
-/** A 429 or a failure of the provider, checked. */
-export interface CheckedFailure {
-  readonly reason: Pushback
-  readonly retryAfter: number | undefined
-  readonly readings: Law.Readings | undefined
-  readonly used: Amounts.Charge
-}
-
 /** Called when a call begins, and with its usage if it succeeds. */
 export interface EntryWatcher {
   readonly began: () => void
@@ -52,7 +43,7 @@ export interface PoolOfCall {
   cancel(entry: Entry): void
   keep(entry: Entry, hasSucceeded: boolean): void
   settle(entry: Entry, used: Amounts.Charge, outcome: "success" | "failure" | "denied"): undefined
-  fail(entry: Entry, failure: CheckedFailure): Law.Verdict
+  fail(entry: Entry, failure: Law.FailedCall): Law.Verdict
   observe(readings: Law.Readings, entry: Entry, used: Amounts.Charge | undefined): undefined
 }
 

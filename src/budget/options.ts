@@ -251,14 +251,8 @@ const hasVersionOf =
 
 /** How a call is queued. */
 export const queueingOf = (context: Context.Context<never>, how: GovernedOptions = {}): Queueing => {
-  const {
-    agent = Context.get(context, Agent),
-    [first]: isFirst = false,
-    maxWait,
-    [revised]: revise,
-    [claimed]: claim,
-    weight = 1
-  } = how
+  const { [first]: isFirst = false, maxWait, [revised]: revise, [claimed]: claim, weight = 1 } = how
+  const agent = how.agent ?? Context.get(context, Agent)
   const priority = how.priority ?? Context.get(context, Priority)
   if (!Number.isFinite(priority)) Input.invalid("Budget.Priority", "a finite number", priority)
   return {

@@ -18,7 +18,7 @@ import type * as Limits from "../Limits.ts"
 import * as Amounts from "../domain/amounts.ts"
 import * as Rules from "../domain/rules.ts"
 import type { Pushback } from "../domain/signal.ts"
-import { Entry, type CheckedFailure, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
+import { Entry, type PoolOfCall, type Queueing, type Resolution } from "./entry.ts"
 import { conclude, costOf, decide, type DecidedCall, type DecidedCalls, release } from "./decision.ts"
 import { BudgetError, type BudgetErrorReason, StoreUnavailable } from "./errors.ts"
 import type { Foreseen } from "./models.ts"
@@ -359,19 +359,17 @@ export class Pool implements PoolOfCall {
   }
 
   /** Ends a call that the provider rejected or failed, and judges the failure. */
-  fail(entry: Entry, failure: CheckedFailure): Law.Verdict {
+  fail(entry: Entry, failure: Law.FailedCall): Law.Verdict {
     if (!this.close(entry)) return "isolated"
     this.isProven = true
-    const { reason, retryAfter, used } = failure
+    const { reason, used } = failure
+    const judge = reason === "overload" ? Law.overload : Law.reject
     this.options.counts.cooldowns[reason]++
     const pausedUntil = this.law.gate.until
     const verdict = this.conclude<Law.Verdict>(
       entry,
       used,
-      reason === "overload"
-        ? (law, admission, now) =>
-            Law.overload(law, admission, { retryAfter, used, canMove: entry.how.claim !== undefined }, now)
-        : (law, admission, now) => Law.reject(law, admission, { ...failure, isRamp: reason === "ramp" }, now),
+      (law, admission, now) => judge(law, admission, failure, now),
       // A failed probe uses up its agent's turn, so that another agent makes the next probe.
       (verdict) => verdict !== "outage"
     )

@@ -38,7 +38,8 @@ export const fail = (entry: Entry, failure: FailOptions): Verdict => {
     reason,
     retryAfter: retryAfter === undefined ? undefined : pauseOf(retryAfter),
     readings: signal === undefined ? undefined : readingsOf(signal),
-    used: usedOf(entry, usage)
+    used: usedOf(entry, usage),
+    canMove: entry.how.claim !== undefined
   })
 }
 

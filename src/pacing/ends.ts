@@ -3,11 +3,24 @@
  */
 import { type Charge, get } from "../domain/amounts.ts"
 import * as Caps from "../admission/caps.ts"
+import type { Pushback } from "../domain/signal.ts"
 import * as Gate from "./gate.ts"
+import type { Readings } from "./headers.ts"
 import * as Meter from "./meter.ts"
 import { advance, meanWith } from "./rates.ts"
 import { type Pacer, sumsOf, type Admission } from "./pacer.ts"
 import * as Window from "./window.ts"
+
+/** How a call failed. */
+export interface FailedCall {
+  readonly reason: Pushback
+  readonly retryAfter: number | undefined
+  readonly readings: Readings | undefined
+  /** What the provider charges for the call. */
+  readonly used: Charge
+  /** Whether the call can move to another place. */
+  readonly canMove?: boolean
+}
 
 /** The reserve decays over about this many answers. */
 const reserveCalls = 100

@@ -208,13 +208,15 @@ export const advance = (m: Meter, now: number, maxPhase: number): void => {
   m.at = now
 }
 
-/** What the bucket lacks to be full at a time. */
-export const missing = (m: Meter, now: number): number => {
-  if (m.peak === Infinity) return 0
-  const current = { ...m }
-  advance(current, now, m.phase)
-  return burst(current, now) - current.level
+/** A copy at a later time, if the share does not grow until then. */
+export const at = (m: Meter, now: number): Meter => {
+  const later = copy(m)
+  advance(later, now, m.phase)
+  return later
 }
+
+/** What the bucket lacks to be full at a time. */
+export const missing = (m: Meter, now: number): number => (m.peak === Infinity ? 0 : burst(m, now) - at(m, now).level)
 
 /** Sums of fractions are not exact, so differences below a billionth of a charge are ignored. */
 const rounding = 1e-9

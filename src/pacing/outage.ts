@@ -4,8 +4,7 @@
  * Random failures are isolated. If too many calls in flight explain them, the window holds fewer. If nothing is accepted between
  * failures otherwise, there is an outage: the pool pauses, and one call at a time probes whether it is over.
  */
-import type { Charge } from "../domain/amounts.ts"
-import { end } from "./ends.ts"
+import { end, type FailedCall } from "./ends.ts"
 import * as Full from "./full.ts"
 import * as Gate from "./gate.ts"
 import { alarmScore, callRate, maxSilence, meanWith, silenceMillis } from "./rates.ts"
@@ -26,12 +25,12 @@ const movingMillis = 3_000
 export const overload = (
   pacer: Pacer,
   admission: Admission,
-  failure: { readonly retryAfter: number | undefined; readonly used: Charge; readonly canMove?: boolean },
+  { canMove = false, retryAfter = 0, used }: Omit<FailedCall, "reason" | "readings">,
   now: number
 ): Verdict => {
   const { gate } = pacer
   const isOutage = gate.reason === "overload" && gate.misses > 0
-  end(pacer, admission, failure.used, false, now)
+  end(pacer, admission, used, false, now)
   const upTo = admission.earlier - pacer.failed++
   if (isOutage && admission.at <= gate.fence) return "outage"
   pacer.overloadMillis = meanWith(pacer.overloadMillis, admission, now)
@@ -43,8 +42,8 @@ export const overload = (
   }
   const failures = isOutage ? gate.misses : 1
   const longest = outageMillis[Math.min(failures, outageMillis.length) - 1]!
-  const pause = failure.canMove === true ? Math.min(longest, movingMillis) : longest
-  const until = now + Math.max(pause, Math.min(failure.retryAfter ?? 0, maxSilence))
+  const pause = canMove ? Math.min(longest, movingMillis) : longest
+  const until = now + Math.max(pause, Math.min(retryAfter, maxSilence))
   pacer.gate = Gate.close({ ...gate, misses: failures + 1, fence: now }, "overload", until)
   return "outage"
 }

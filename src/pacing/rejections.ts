@@ -5,8 +5,8 @@
  * accepted and rejected. An isolated rejection delays only its own call. If a limit of calls in flight explains the last rejections,
  * the window holds that many. After an exhaustion the rate becomes what was delivered since the last one, and grows back.
  */
-import { type Charge, dimensions } from "../domain/amounts.ts"
-import { end } from "./ends.ts"
+import { dimensions } from "../domain/amounts.ts"
+import { end, type FailedCall } from "./ends.ts"
 import * as Full from "./full.ts"
 import * as Gate from "./gate.ts"
 import { entitled, haveRoom, isExceeded, observe, type Readings, showsRoom } from "./headers.ts"
@@ -21,23 +21,15 @@ import * as Window from "./window.ts"
 export const reject = (
   pacer: Pacer,
   admission: Admission,
-  rejection: {
-    /** Whether the provider says that usage grows too fast. */
-    readonly isRamp: boolean
-    readonly retryAfter: number | undefined
-    readonly readings: Readings | undefined
-    /** What the provider charges for the rejected call. */
-    readonly used: Charge
-  },
+  { readings, reason, retryAfter, used }: FailedCall,
   now: number
 ): Verdict => {
-  const { readings, retryAfter } = rejection
   pacer.rejectMillis = meanWith(pacer.rejectMillis, admission, now)
   // A provider that rejects calls is not down.
   if (pacer.gate.reason === "overload") pacer.gate = Gate.open(pacer.gate, admission.at)
-  end(pacer, admission, rejection.used, false, now)
+  end(pacer, admission, used, false, now)
   if (readings !== undefined) observe(pacer, admission, readings, now)
-  if (rejection.isRamp) return slowDown(pacer, admission, retryAfter, now)
+  if (reason === "ramp") return slowDown(pacer, admission, retryAfter, now)
   const trusted = now >= pacer.distrustUntil ? readings : undefined
   const shown = trusted && judgeByHeaders(pacer, admission, retryAfter, trusted, now)
   return shown ?? judgeByTests(pacer, admission, retryAfter, trusted, now)

@@ -107,19 +107,16 @@ const tighter = (one: DimensionStatus, other: DimensionStatus): DimensionStatus 
 })
 
 const statusOfCap = (cap: Cap.Cap, now: number): DimensionStatus => {
-  const copy = Cap.copy(cap)
-  Cap.advance(copy, now)
   const { capacity, rate } = cap.rule
-  return { level: copy.level, capacity, perSecond: rate * 1_000, limitPerSecond: rate * 1_000 }
+  return { level: Cap.left(cap, now).level, capacity, perSecond: rate * 1_000, limitPerSecond: rate * 1_000 }
 }
 
 const statusOfMeter = (meter: Meter.Meter, now: number): DimensionStatus => {
-  const copy = { ...meter }
-  Meter.advance(copy, now, meter.phase)
+  const current = Meter.at(meter, now)
   return {
-    level: copy.level,
+    level: current.level,
     capacity: Meter.burst(meter),
-    perSecond: Meter.rateAt(copy, now) * 1_000,
+    perSecond: Meter.rateAt(current, now) * 1_000,
     limitPerSecond: meter.limit * 1_000
   }
 }

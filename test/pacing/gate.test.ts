@@ -265,7 +265,7 @@ describe("a ramp error", () => {
       Law.Admission,
       Law.Admission
     ]
-    const ramp = { isRamp: true, retryAfter: 3_000 }
+    const ramp = { reason: "ramp" as const, retryAfter: 3_000 }
     reject(Law, pool, one, now, ramp)
     const { until } = pool.gate
     assert.strictEqual(reject(Law, pool, same, now + 10, { ...ramp, retryAfter: 60_000 }), "ramp")

@@ -68,17 +68,17 @@ describe("headers that showed room which did not exist", () => {
 })
 
 describe("a ramp error", () => {
-  const isRamp = { isRamp: true }
+  const ramp = { reason: "ramp" } as const
 
   it("pauses for the retry-after, or five seconds, once for all calls in flight", () => {
     for (const retryAfter of [3_000, undefined]) {
       const pool = poolOf(Law, both)
       const now = flow(Law, pool, 0, 20_000)
       const [one, two, three] = [send(Law, pool, now), send(Law, pool, now), send(Law, pool, now + 1)] as const
-      assert.strictEqual(reject(Law, pool, one, now + 50, { ...isRamp, retryAfter }), "ramp")
+      assert.strictEqual(reject(Law, pool, one, now + 50, { ...ramp, retryAfter }), "ramp")
       const pause = retryAfter ?? 5_000
       assert.strictEqual(wait(Law, pool, now + 50), pause)
-      assert.strictEqual(reject(Law, pool, two, now + 100, { ...isRamp, retryAfter: 60_000 }), "ramp")
+      assert.strictEqual(reject(Law, pool, two, now + 100, { ...ramp, retryAfter: 60_000 }), "ramp")
       assert.strictEqual(wait(Law, pool, now + 100), pause - 50)
       // Further rejections of those calls teach nothing.
       assert.strictEqual(reject(Law, pool, three, now + 100), "exhausted")
@@ -89,7 +89,7 @@ describe("a ramp error", () => {
   it("lets one call probe, then allows the tokens of the last minute, and requests as before", () => {
     const pool = poolOf(Law, both)
     let now = flow(Law, pool, 0, 60_000, 0.5)
-    reject(Law, pool, send(Law, pool, now), now + 50, { ...isRamp, retryAfter: 3_000 })
+    reject(Law, pool, send(Law, pool, now), now + 50, { ...ramp, retryAfter: 3_000 })
     now += 3_050
     const probe = send(Law, pool, now, 100)
     assert.strictEqual(probe.at, now)
@@ -104,7 +104,7 @@ describe("a ramp error", () => {
     // At least 80 % of that, however little was sent before the next ramp error.
     const later = now + 300_000
     const known = tokens!.ramp
-    reject(Law, pool, send(Law, pool, later), later + 50, { ...isRamp, retryAfter: 0 })
+    reject(Law, pool, send(Law, pool, later), later + 50, { ...ramp, retryAfter: 0 })
     assert.isAtLeast(tokens!.ramp, 0.8 * known)
     assert.isAtMost(tokens!.ramp, tokens!.limit)
   })
@@ -112,7 +112,7 @@ describe("a ramp error", () => {
   it("allows no burst of saved-up refill", () => {
     const pool = poolOf(Law, both)
     const now = flow(Law, pool, 0, 60_000, 0.5)
-    reject(Law, pool, send(Law, pool, now), now + 50, { ...isRamp, retryAfter: 0 })
+    reject(Law, pool, send(Law, pool, now), now + 50, { ...ramp, retryAfter: 0 })
     assert.isAtLeast(wait(Law, pool, now + 51, 100), 10)
   })
 })
@@ -200,7 +200,7 @@ describe("the durations of calls", () => {
     const used = whole(0)
     const take = () => Law.take(pool, whole(1), 1e9)
     Law.settle(pool, take(), used, at)
-    Law.reject(pool, take(), { isRamp: false, used, readings: undefined, retryAfter: undefined }, at)
+    Law.reject(pool, take(), { reason: "rateLimit", used, readings: undefined, retryAfter: undefined }, at)
     Law.overload(pool, take(), { used, retryAfter: undefined }, at)
     return [pool.answerMillis, pool.rejectMillis, pool.overloadMillis]
   }

@@ -189,7 +189,12 @@ describe("law", () => {
         Law.settle(pool, admission, whole(100), 100)
       }
       for (const admission of admissions.slice(60)) {
-        Law.reject(pool, admission, { isRamp: false, retryAfter: undefined, readings, used: Amounts.nothing }, 100)
+        Law.reject(
+          pool,
+          admission,
+          { reason: "rateLimit", retryAfter: undefined, readings, used: Amounts.nothing },
+          100
+        )
       }
       assert.strictEqual(Meter.burst(meterOf(pool, "requests")!), 50)
     })
@@ -380,7 +385,7 @@ describe("law", () => {
       (pool: Law.Pacer, admission: Law.Admission) =>
         reject(Law, pool, admission, 200, { readings: readings(undefined, 0) }),
       (pool: Law.Pacer, admission: Law.Admission) =>
-        reject(Law, pool, admission, 200, { isRamp: true, retryAfter: 100 }),
+        reject(Law, pool, admission, 200, { reason: "ramp", retryAfter: 100 }),
       (pool: Law.Pacer, admission: Law.Admission) => answer(Law, pool, admission, 200)
     ]
     for (const end of ends) {
@@ -543,7 +548,7 @@ describe("law", () => {
           const admission = send(Law, pool, now, 0)
           now = admission.at + 50
           if (i < 30) answer(Law, pool, admission, now)
-          else reject(Law, pool, admission, now, { isRamp: isRamp && i === 39 })
+          else reject(Law, pool, admission, now, { reason: isRamp && i === 39 ? "ramp" : "rateLimit" })
         }
         now += 600_000
         for (let i = 0; i < 5; i++) now = send(Law, pool, now).at
@@ -649,9 +654,9 @@ describe("law", () => {
           }
           case "reject":
           case "ramp": {
-            const isRamp = random() < 0.1
+            const reason = random() < 0.1 ? "ramp" : "rateLimit"
             reject(Law, pool, admission, now, {
-              isRamp,
+              reason,
               used,
               readings: pick([undefined, says()]),
               retryAfter: pick([undefined, 10, 60_000])

@@ -104,7 +104,7 @@ describe("what is known of the limits", () => {
     assert.deepInclude(share!, { what: "share", from: "headers", ageMillis: 4_000 })
     assert.isAtLeast(share!.value, 50)
     assert.isBelow(share!.value, 100)
-    const rejected = { isRamp: false, retryAfter: undefined, readings: reading(100, 0), used: {} }
+    const rejected = { reason: "rateLimit" as const, retryAfter: undefined, readings: reading(100, 0), used: {} }
     Law.reject(law, Law.take(law, charge, 36_000), rejected, 36_100)
     const cut = knownOf(law, 37_000).find(({ what }) => what === "share")
     assert.deepInclude(cut!, { from: "rejections", ageMillis: 900 })
@@ -118,7 +118,7 @@ describe("what is known of the limits", () => {
       Law.settle(law, call, {}, now + 100)
     }
     for (const now of [10_000, 10_200, 10_400]) {
-      const rejected = { isRamp: false, retryAfter: undefined, readings: undefined, used: {} }
+      const rejected = { reason: "rateLimit" as const, retryAfter: undefined, readings: undefined, used: {} }
       Law.reject(law, Law.take(law, charge, now), rejected, now + 100)
     }
     const share = knownOf(law, 12_500).find(({ dimension }) => dimension === "requests")

@@ -1,5 +1,6 @@
 /** Random histories of pacing: all of its events in random order, with a provider that changes its limits. */
 import type * as Limits from "floodgate/Limits"
+import type { Pushback } from "../../src/domain/signal.ts"
 import * as Law from "../../src/pacing/law.ts"
 import * as Rules from "../../src/domain/rules.ts"
 import { mulberry } from "./random.ts"
@@ -70,7 +71,8 @@ export const play = (
       const retryAfter = pick(undefined, 4_096)
       trace.push(apply((pool) => Law.overload(pool, admission, { used: {}, retryAfter }, now)))
     } else if (fails) {
-      const rejection = { isRamp: random() < 0.05, used: { tokens: 0 }, readings, retryAfter: pick(undefined, 256) }
+      const reason: Pushback = random() < 0.05 ? "ramp" : "rateLimit"
+      const rejection = { reason, used: { tokens: 0 }, readings, retryAfter: pick(undefined, 256) }
       trace.push(apply((pool) => Law.reject(pool, admission, rejection, now)))
     } else {
       apply((pool) => Law.accept(pool, admission))

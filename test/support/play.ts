@@ -110,7 +110,7 @@ export const play = (law: TheLaw, { callers, limits = {}, millis, seed, size, st
           return next()
         }
         case "rejected": {
-          const rejection = { isRamp: false, retryAfter: undefined, readings: signalOf(outcome), used }
+          const rejection = { reason: "rateLimit" as const, retryAfter: undefined, readings: signalOf(outcome), used }
           return fail(call, attempt, law.reject(pool, admission, rejection, now))
         }
         case "overloaded":

@@ -45,7 +45,7 @@ export const reject = (
   law.reject(
     pool,
     admission,
-    { isRamp: false, retryAfter: undefined, readings: undefined, used: Amounts.nothing, ...says },
+    { reason: "rateLimit", retryAfter: undefined, readings: undefined, used: Amounts.nothing, ...says },
     now
   )
 
@@ -442,7 +442,7 @@ export const rules = {
     // 100 tokens a second for two minutes.
     for (; now < 120_000; now += 1_000) answer(law, pool, send(law, pool, now, 100), now + 500)
     const admission = send(law, pool, now, 100)
-    assert.strictEqual(reject(law, pool, admission, now + 50, { isRamp: true, retryAfter: 3_000 }), "ramp")
+    assert.strictEqual(reject(law, pool, admission, now + 50, { reason: "ramp", retryAfter: 3_000 }), "ramp")
     assert.closeTo(wait(law, pool, now + 50, 100), 3_000, 1)
     const before = 100
     for (let minute = 1; minute <= 4; minute++) {
