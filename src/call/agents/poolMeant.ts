@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Budget from "../../Budget.ts"
 import { nameIn } from "../../budget/options.ts"
 import type { PlacePolicy } from "../places/models.ts"
-import type { OpenPlace } from "../places/placement.ts"
-import { type AgentHistory, type FindPlaces, History } from "./history.ts"
+import type { OpenPlace, OpenPlaces } from "../places/placement.ts"
+import { type FindPlaces, History } from "./history.ts"
 import { type AdviseOptions, PoolUnclear } from "./models.ts"
 
 type PoolAsked = Pick<AdviseOptions, "account" | "model" | "pool">
@@ -66,31 +66,35 @@ const poolMeant = (
   return chosen(known, kind, model ?? pool)
 }
 
-/** Finds the places of a question that names no pool; undefined if its model has none. */
-const finderOf = (
-  models: AgentHistory["models"],
-  { account, model, pool }: AdviseOptions
-): { readonly model: string; readonly find: FindPlaces } | undefined => {
-  if (account !== undefined || pool !== undefined) return undefined
-  const [only] = models.size === 1 ? models.keys() : []
-  const name = model ?? only
-  const find = name === undefined ? undefined : models.get(name)
-  return find && { model: name!, find }
+/** Whether all of these pools are those of places. */
+const areOf = ({ open }: OpenPlaces, pools: ReadonlyArray<string>): boolean => {
+  const names = open.map(({ account, pool }) => nameIn(account, pool))
+  return pools.every((pool) => names.includes(pool))
 }
+
+/** The model of a question that names no pool, and its places: a model that is not named must have all pools in use. */
+const modelMeant = Effect.fnUntraced(function* (used: KnownPools, { account, model, places, pool }: AdviseOptions) {
+  const models = (yield* History)?.models ?? new Map<string, FindPlaces>()
+  if (account !== undefined || pool !== undefined) return undefined
+  const inUse = usedOf(used, Object.keys(used.pools))
+  const meant: Array<{ readonly model: string } & OpenPlaces> = []
+  for (const [name, find] of models) {
+    if (model !== undefined && name !== model) continue
+    const found = yield* find(places)
+    if (name === model || areOf(found, inUse)) meant.push({ model: name, ...found })
+  }
+  return meant.length === 1 ? meant[0] : undefined
+})
 
 /** The pools of the places that a question is about; undefined if it is about one pool. */
 const placesMeant = Effect.fnUntraced(function* (used: KnownPools, options: AdviseOptions) {
-  const finder = finderOf((yield* History)?.models ?? new Map(), options)
-  if (finder === undefined) return undefined
-  const { closed, open, policy } = yield* finder.find(options.places)
+  const meant = yield* modelMeant(used, options)
+  if (meant === undefined) return undefined
+  const { closed, model, open, policy } = meant
   if (open.length === 0) {
     const places = closed.map(({ place, why }) => ({ place, reason: new Budget.PlaceClosed({ place, why }) }))
-    return yield* new Budget.BudgetError({ reason: new Budget.NoPlace({ model: finder.model, places }) })
+    return yield* new Budget.BudgetError({ reason: new Budget.NoPlace({ model, places }) })
   }
-  const names = new Set(open.map(({ account, pool }) => nameIn(account, pool)))
-  // A question that names no model may also be about another pool in use.
-  const isClear = options.model !== undefined || usedOf(used, Object.keys(used.pools)).every((pool) => names.has(pool))
-  if (!isClear) return undefined
   return open.map((place): MeantPool => ({ asked: { account: place.account, pool: place.pool }, place, policy }))
 })
 

@@ -250,6 +250,26 @@ describe("Agents", () => {
       }).pipe(Effect.provide(client([direct, mirror])))
     )
 
+    it.effect("knows which of several models is meant by the pools in use", () =>
+      Effect.gen(function* () {
+        const both = LlmClient.layerPlaces({ models: { [model]: [direct, mirror], other: [direct, mirror] } }).pipe(
+          Layer.provideMerge(Agents.layer.pipe(Layer.provide(Budget.layer())))
+        )
+        const { value } = yield* Simulation.run(
+          Effect.gen(function* () {
+            const before = yield* Agents.advise({ each })
+            yield* job(8, {})
+            return { before, after: yield* Agents.advise({ each, agents: 40 }) }
+          }).pipe(Effect.provide(both), Effect.scoped)
+        )
+        assert.deepStrictEqual(value.before.places, [])
+        assert.deepStrictEqual(
+          value.after.places.map(({ pool }) => pool),
+          ["direct/sonnet-5", "mirror/sonnet-5"]
+        )
+      })
+    )
+
     it.effect("tries as many agents as there are places if no limit is known", () =>
       Effect.gen(function* () {
         const [one, other] = [direct, mirror].map((place) => ({ ...place, limits: undefined })) as [Place, Place]
