@@ -14,7 +14,7 @@
 import * as Verdicts from "./verdicts.ts"
 
 /** Rejections of calls that were sent before the first of them was known. */
-interface Burst {
+export interface Burst {
   readonly knownAt: number
   /** How many calls had been refused before. */
   readonly refused: number
