@@ -18,6 +18,7 @@ import type * as Limits from "floodgate/Limits"
 import * as LlmError from "floodgate/LlmError"
 import * as Retry from "floodgate/Retry"
 import { pool } from "./support/budget.ts"
+import { throughEffect } from "./support/drivers.ts"
 import { interruptAt } from "./support/yieldAt.ts"
 import { Breaker } from "../src/call/models.ts"
 
@@ -1402,32 +1403,36 @@ describe("Governor", () => {
   })
 
   describe("interruption", () => {
-    it.effect("at any step before the attempt uses nothing", () =>
-      Effect.gen(function* () {
-        // Regression: a call that was interrupted just after its reservation kept its estimate.
-        const ways = (sent: () => void): ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> => [
-          run(() => Effect.andThen(Effect.sync(sent), Effect.never)),
-          Effect.scoped(
-            Effect.flatMap(Governor.Governor, (governor) => Effect.tap(governor.admit(call), () => Effect.sync(sent)))
-          )
-        ]
-        for (const way of [0, 1]) {
-          const lost: Array<number> = []
-          const seen = { reached: false }
-          let step = 0
-          while (!seen.reached) {
-            step++
-            const used = yield* taken(interruptAt(ways(() => (seen.reached = true))[way]!, step))
-            if (!seen.reached && used[1] > 0) lost.push(step)
+    for (const [where, isOnly] of Object.entries({ "at once": false, "over a reservation of a layer": true })) {
+      it.effect(`at any step before the attempt uses nothing, ${where}`, () =>
+        Effect.gen(function* () {
+          // Regression: a call that was interrupted just after its reservation kept its estimate.
+          const ways = (sent: () => void): ReadonlyArray<Effect.Effect<unknown, unknown, Governor.Governor>> => [
+            run(() => Effect.andThen(Effect.sync(sent), Effect.never)),
+            Effect.scoped(
+              Effect.flatMap(Governor.Governor, (governor) => Effect.tap(governor.admit(call), () => Effect.sync(sent)))
+            )
+          ]
+          for (const way of [0, 1]) {
+            const lost: Array<number> = []
+            const seen = { reached: false }
+            let step = 0
+            while (!seen.reached) {
+              step++
+              const used = yield* taken(
+                interruptAt(throughEffect(ways(() => (seen.reached = true))[way]!, isOnly), step)
+              )
+              if (!seen.reached && used[1] > 0) lost.push(step)
+            }
+            // The attempt begins, or the ticket is handed over, at most three steps of the runtime before it is noted here.
+            assert.deepStrictEqual(
+              lost.filter((at) => at < step - 3),
+              []
+            )
           }
-          // The attempt begins, or the ticket is handed over, at most three steps of the runtime before it is noted here.
-          assert.deepStrictEqual(
-            lost.filter((at) => at < step - 3),
-            []
-          )
-        }
-      }).pipe(Effect.provide(layer({ budget: { limits: { ...limits, requests: { total: 10_000 } } } })))
-    )
+        }).pipe(Effect.provide(layer({ budget: { limits: { ...limits, requests: { total: 10_000 } } } })))
+      )
+    }
 
     it.effect("at any moment of a call frees its slot", () =>
       Effect.gen(function* () {
