@@ -97,12 +97,15 @@ export const pay = (
   // However an attempt ends, its end settles this. One that stands in several queues may pay in another.
   if (rest === undefined || at === call) call.payment = payment
   if (rest === undefined) return undefined
-  return Effect.mapBoth(Effect.uninterruptibleMask(rest), {
-    onSuccess: (paid) => {
-      call.payment = paid
-    },
-    onFailure: (error) => refusalFor(call, error, now)
-  })
+  // Nothing may interrupt the call between its payment and the note of it.
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.mapBoth(rest(restore), {
+      onSuccess: (paid) => {
+        call.payment = paid
+      },
+      onFailure: (error) => refusalFor(call, error, now)
+    })
+  )
 }
 
 // -----------------------------------------------------------------------------
