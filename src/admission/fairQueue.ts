@@ -126,8 +126,6 @@ export interface Newcomer {
 
 /** How far `inOrder` has come in one flow. `flowAt` is the flow's place in the heap, and -1 once its head was visited. */
 interface Cursor<E> extends Heap.Item, Tagged {
-  start: number
-  rank: number
   owed: number
   /** Undefined at the newcomer's turn. */
   entry: E | undefined
@@ -135,8 +133,8 @@ interface Cursor<E> extends Heap.Item, Tagged {
 }
 
 interface Tagged {
-  readonly start: number
-  readonly rank: number
+  start: number
+  rank: number
 }
 
 const byTag = (a: Tagged, b: Tagged): boolean => a.start < b.start || (a.start === b.start && a.rank < b.rank)

@@ -290,12 +290,12 @@ export class Pool implements PoolOfCall {
   keep(entry: Entry, hasSucceeded: boolean): void {
     if (!this.close(entry)) return
     this.isProven = true
-    const { charge, home, isAccepted, admission } = entry
-    home!.transact((draft) => {
-      Members.end(draft, home!.id, admission!, charge)
-      if (hasSucceeded && !isAccepted) Law.accept(draft.law, admission!)
-      Law.keep(draft.law, admission!)
-    })
+    const { charge, isAccepted } = entry
+    const learn = (law: Law.Pacer, admission: Law.Admission): void => {
+      if (hasSucceeded && !isAccepted) Law.accept(law, admission)
+      Law.keep(law, admission)
+    }
+    this.conclude(entry, charge, learn, () => false)
     this.drain()
   }
 
