@@ -144,6 +144,10 @@ const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<n
   return known.map((agents) => Math.round(isUsed ? (all * agents) / sum(known) : all / states.length))
 }
 
+/** How many of the asker's agents have all of their work to do: they have neither ended a call nor begun one. */
+const unbegunOf = (states: ReadonlyArray<PoolNow>, own: number, begun: number): number =>
+  Math.max(0, own - begun - sum(states.map(({ inFlight, queued }) => inFlight + queued)))
+
 const costAt = ({ place }: MeantPool, each: AgentWork): number =>
   place?.price === undefined ? Infinity : Room.costOfAgent(place.price, each)
 
@@ -176,12 +180,20 @@ const situationOf = Effect.fnUntraced(function* (
   const rooms = yield* Effect.forEach(states, ({ asked, place, pool }) =>
     Room.find({ model, account: account ?? asked.account, pool, price: place?.price, each: work, running, remaining })
   )
+  const fresh = made === undefined ? 0 : unbegunOf(states, own, history!.begun(pools, now)) / Math.max(1, running)
   const places = states.map(({ asideFor, asked, inFlight: _, isKnown, pauses, place, pool, queued }, index) => {
+    const here = inEach[index]!
+    const unbegun = Math.floor(fresh * here)
     const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
-      budget.forecast(agentsOf(count, work, asideFor), { ...asked, running: inEach[index]!, remaining, atOnce })
+      budget.forecast(agentsOf(count + unbegun, work, asideFor), {
+        ...asked,
+        running: here - unbegun,
+        remaining,
+        atOnce
+      })
     const restsFor = Math.max(asideFor, pauses)
     const windows = place === undefined ? [] : rooms[index]!.windows
-    const known = { pool, running: inEach[index]!, isKnown, isWaiting: queued > 0, restsFor, windows }
+    const known = { pool, running: here, isKnown, isWaiting: queued > 0, restsFor, windows }
     return { ...known, name: place?.name ?? pool, foretell }
   })
   // A call must be able to pay at its dearest place.

@@ -165,15 +165,20 @@ export class AgentHistory {
    * calls than an agent does: then several agents share it, as the sub-agents of a session may.
    */
   callsOfRunning(pools: ReadonlyArray<string>, perAgent: number, now: number): number | undefined {
-    let sum = 0
-    for (const agent of this.agents.values()) {
-      const past = callsTo(agent, pools)
-      if (past === undefined || agent.hasEnded || now - past.lastAt >= idleMillis) continue
-      const calls = past.first.calls + past.later.calls
-      if (calls > perAgent) return undefined
-      sum += calls
-    }
-    return sum
+    const made = this.stillRunning(pools, now).map(({ first, later }) => first.calls + later.calls)
+    return made.some((calls) => calls > perAgent) ? undefined : made.reduce((sum, calls) => sum + calls, 0)
+  }
+
+  /** How many agents that still run have ended a call to these pools. */
+  begun(pools: ReadonlyArray<string>, now: number): number {
+    return this.stillRunning(pools, now).length
+  }
+
+  private stillRunning(pools: ReadonlyArray<string>, now: number): ReadonlyArray<PastCalls> {
+    return [...this.agents.values()].flatMap((agent) => {
+      const past = agent.hasEnded ? undefined : callsTo(agent, pools)
+      return past === undefined || now - past.lastAt >= idleMillis ? [] : [past]
+    })
   }
 
   /** The pools that agents used. */

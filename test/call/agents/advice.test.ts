@@ -123,6 +123,17 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
+    it.effect("counts all the work of agents that run and have made no call yet", () =>
+      Effect.gen(function* () {
+        const { agents } = yield* Agents.advise({ agents: 40, each })
+        const started = yield* Agents.advise({ agents: 40 - agents, each, running: agents })
+        assert.isAtMost(started.agents + agents, 1.5 * agents)
+        const all = yield* Agents.advise({ agents: 10, each, running: 30 })
+        // 40 agents of 206,000 tokens each.
+        assert.isAtLeast(Duration.toSeconds(all.end!), (40 * 206_000 - 200_000) / 60_000)
+      }).pipe(live())
+    )
+
     it.effect("does not promise the same room twice, until the advice expires", () =>
       Effect.gen(function* () {
         const ask = (asker: string) => Agents.advise({ agents: 104, each, asker })
