@@ -159,7 +159,7 @@ const refill = (m: Meter, millis: number, maxPhase: number): number => {
 }
 
 /** While growth is bounded, the bucket holds the refill of this time. */
-const rampBurstMillis = 500
+const rampBurstMillis = 100
 
 /**
  * What the full bucket holds. If that is not known, it is at least the largest charge taken. While the provider bounds growth,

@@ -220,8 +220,8 @@ describe("meter", () => {
     const meter = measured()
     Object.assign(meter, { ramp: 0.01, rampAt: 0, level: 0 })
     assert.strictEqual(Meter.burst(meter), 100)
-    meter.mean = 1
-    assert.strictEqual(Meter.burst(meter), 5)
+    meter.mean = 0.5
+    assert.strictEqual(Meter.burst(meter), 1)
     // It refills no more than that.
     Meter.advance(meter, 100, Infinity)
     assert.closeTo(meter.level, 1, 1e-3)
@@ -438,7 +438,7 @@ describe("meter", () => {
     for (let minutes = 1; minutes <= 3; minutes++) {
       Meter.advance(meter, minutes * 60_000, Infinity)
       assert.closeTo(Meter.rateAt(meter, minutes * 60_000), 0.1 * 1.4 ** minutes, 1e-9)
-      assert.isAtMost(meter.level, 500 * 0.1 * 1.4 ** minutes + 1e-9)
+      assert.isAtMost(meter.level, 100 * 0.1 * 1.4 ** minutes + 1e-9)
     }
     assert.strictEqual(Meter.rateAt(meter, 60 * 60_000), 1)
   })
