@@ -52,10 +52,10 @@ const openingTimes = 2
 const openingScore = 5
 
 /** Whether a limit of calls in flight explains the last rejections or failures better than what the `score` is evidence for. */
-export const explains = (pacer: Pacer, score: number): boolean =>
+export const explains = (pacer: Pacer, score: number, slack = 0): boolean =>
   isUnknown(pacer)
-    ? score >= openingScore && Window.explains(pacer.window, openingTimes)
-    : score >= alarmScore(pacer) && Window.explains(pacer.window)
+    ? score >= openingScore && Window.explains(pacer.window, { times: openingTimes, slack })
+    : score >= alarmScore(pacer) && Window.explains(pacer.window, { slack })
 
 /** What a limit of calls in flight needs beyond the usual score to explain failures: odds of 20 to 1. */
 const failureScore = 3
@@ -66,7 +66,7 @@ const failureScore = 3
  */
 export const explainsFailures = (pacer: Pacer, { number }: Admission, score: number): boolean => {
   const dense = isUnknown(pacer) ? openingScore : alarmScore(pacer) + failureScore
-  return explains(pacer, score) && Window.isDense(pacer.window, number, pacer.randomOverload, dense)
+  return explains(pacer, score, 1) && Window.isDense(pacer.window, number, pacer.randomOverload, dense)
 }
 
 /** Holds as many calls in flight as the last rejections or failures found. */

@@ -117,12 +117,18 @@ export const othersAt = ({ inFlight, refused }: Sent, known: number): number =>
 /** A limit is claimed from this many rejections that found as many in flight. */
 const minTimes = 3
 
-/** Whether a limit of calls in flight explains the last rejections, at least `times` of them. */
-export const explains = ({ burst, high, refutedAt, size }: Window, times = minTimes): boolean =>
+/**
+ * Whether a limit of calls in flight explains the last rejections: at least `times` of them found as many in flight as ever, or up to
+ * `slack` fewer.
+ */
+export const explains = (
+  { burst, high, refutedAt, size }: Window,
+  { slack = 0, times = minTimes }: { readonly slack?: number; readonly times?: number } = {}
+): boolean =>
   size === Infinity &&
   refutedAt === undefined &&
   burst !== undefined &&
-  burst.found >= Math.max(high, minSize) &&
+  burst.found >= Math.max(high - slack, minSize) &&
   burst.times >= times
 
 /** The lowest rate of random rejections here: a window is suspected after about four rejections in a row. */
