@@ -94,8 +94,8 @@ export const pay = (
   const queueing = queueingOf(call, at, now)
   const request = { purses, price, call: held, pool: pool.name, account, queueing, wake, windows, maxWait }
   const { payment, rest } = Payment.pay(request, context)
-  // However an attempt ends, its end settles this. One that stands in several queues may pay in another.
-  if (rest === undefined || at === call) call.payment = payment
+  // However the attempt ends, its end settles this, also if it is interrupted before the rest begins.
+  call.payment = payment
   if (rest === undefined) return undefined
   // Nothing may interrupt the call between its payment and the note of it.
   return Effect.uninterruptibleMask((restore) =>

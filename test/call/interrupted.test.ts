@@ -72,4 +72,24 @@ describe("a call that is interrupted at any step", () => {
       for (let step = 1; step < 400; step += 3) yield* interrupted(one, step)
     })
   )
+
+  it.effect("keeps no money that it waited for to go to one of several places", () =>
+    Effect.gen(function* () {
+      // Regression: between the call's arrival in the queue of its purse and its wait there, nothing noted the payment.
+      const places = ["a", "b"].map((name) => ({ name, model: "my-model" }))
+      const placed = { ...call, places: { places } }
+      const governor = yield* Governor.Governor
+      for (let step = 1; step < 100; step++) {
+        const purse = Spending.make("us", { dollars: 0.0015 })
+        const gate = yield* Deferred.make<void>()
+        const cheap = { value: "", actual: { inputTokens: 100, outputTokens: 5 } }
+        const run = governor.run(placed, () => Effect.as(Deferred.await(gate), cheap), { purses: [purse] })
+        const first = yield* Effect.forkChild(run, { startImmediately: true })
+        yield* interruptAt(run, step)
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(first)
+        assert.deepStrictEqual([step, (yield* purse.status).held], [step, 0])
+      }
+    }).pipe(Effect.provide(live))
+  )
 })
