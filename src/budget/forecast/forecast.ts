@@ -127,6 +127,8 @@ export const checkLive = (operation: string, given: Workload, options: LiveOptio
 
 /** Only the first waiting calls are played, as in every prediction of a pool. */
 const maxPresent = 1_000
+/** Sums of fractions are not exact, so smaller differences are ignored. */
+const rounding = 1e-9
 
 /**
  * A workload that starts now in a running pool. Every call in flight or waiting belongs to an agent that is present, and makes
@@ -143,12 +145,12 @@ export const prepareLive = (view: PoolView, given: Workload, options: LiveOption
   const enter = (agent: string, calls: ReadonlyArray<FanOut.ForecastCall>, how: Partial<FanOut.PresentAgent> = {}) =>
     present.push({ agent, priority, weight: 1, calls, busyUntil: undefined, ...how })
   for (const [index, busyUntil] of endsOf(view).entries()) enter(`in flight ${index}`, then, { busyUntil })
-  // Of the calls that wait in several queues, each is served in one.
+  // A call that waits in several queues is served in only one of them.
   let due = 0
   for (const { agent, charge, how, priority, weight } of queue.inOrder()) {
     if (present.length >= law.inFlight + maxPresent) break
     due += 1 / (how.claim?.queues ?? 1)
-    if (due < 1) continue
+    if (due < 1 - rounding) continue
     due--
     enter(agent, [{ charge, used: charge, millis: law.answerMillis }, ...then], { priority, weight })
   }
