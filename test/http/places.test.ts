@@ -199,7 +199,12 @@ describe("places of a governed fetch", () => {
     const throws = (places: NonNullable<Floodgate.Options["places"]>, text: string): void =>
       assert.throws(() => Floodgate.create({ places }), RangeError, text)
     throws({ models: { m: [{ name: "a", url: "api.openai.com" }] } }, "places.models.m[0].url: expected a URL such as")
-    for (const url of ["https://:secret@api.example.com", "https://api.example.com/#v1", "ftp://api.example.com"]) {
+    for (const url of [
+      "https://:secret@api.example.com",
+      "https://api.example.com/#v1",
+      "https://api.example.com/#",
+      "ftp://api.example.com"
+    ]) {
       throws({ models: { m: [{ name: "a", url }] } }, "places.models.m[0].url: expected a URL such as")
     }
     throws(

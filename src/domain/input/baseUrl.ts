@@ -8,6 +8,7 @@
 export const baseUrl = (text: string, query: "query" | "no query" = "no query"): URL | undefined => {
   const url = URL.parse(text)
   if (url === null || !/^https?:$/.test(url.protocol)) return undefined
-  const more = `${url.username}${url.password}${url.hash}${query === "query" ? "" : url.search}`
-  return more === "" ? url : undefined
+  // An empty query or fragment shows only in the whole text: a path that is added behind it would become part of it.
+  const isBase = !(query === "query" ? /#/ : /[?#]/).test(url.href)
+  return isBase && `${url.username}${url.password}` === "" ? url : undefined
 }

@@ -88,7 +88,8 @@ describe("floodgate advise", () => {
         [["--like", "doc-*", "--calls", "2"], "--calls: does not apply, because like says what each agent does"],
         [["--pool", "opus"], 'No pool is known for "opus": known are "default"'],
         [["--gateway", "nowhere"], '--gateway: expected an address such as http://127.0.0.1:8788, got "nowhere"'],
-        [["--gateway", "http://127.0.0.1:8788/?page"], "--gateway: expected an address such as http://127.0.0.1:8788"]
+        [["--gateway", "http://127.0.0.1:8788/?page"], "--gateway: expected an address such as http://127.0.0.1:8788"],
+        [["--gateway", "http://127.0.0.1:8788/?"], "--gateway: expected an address such as http://127.0.0.1:8788"]
       ] as const) {
         const where = args[0] === "--gateway" ? [] : ["--gateway", url]
         const { code, err } = yield* advise({}, ...args, ...where)
