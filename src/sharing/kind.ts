@@ -57,7 +57,10 @@ export interface Kind<S extends Shared> {
 
   // After the store has lost a state
 
-  /** Takes a process over from another state, with what it has spent according to that state only. `ahead` converts its times. */
+  /**
+   * Takes a process over from another state, with what it has spent according to that state only. `ahead` converts the times of its
+   * part; its other times are converted already.
+   */
   readonly takeOver: (state: S, id: string, member: MemberOf<S>, ahead: number) => void
   /** Notes that the store has lost something. */
   readonly lost: (state: S) => void

@@ -83,8 +83,8 @@ interface CandidateCall extends Turns.CallInTurn {
 }
 
 /**
- * Admits a call in the turn of its process, or says why it must wait. `weight` is that of all agents that wait in the process. In
- * a pool of one process nobody has joined.
+ * Admits a call in the turn of its process, or says why it must wait. `weight` is that of all agents that wait in the process. A
+ * pool that is not shared has no processes, so its law alone decides.
  */
 export const admit = (
   state: PoolState,

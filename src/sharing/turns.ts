@@ -3,6 +3,7 @@ import type { Head, Member, Shared, Sums } from "./state.ts"
 
 /** A process that does not commit when it is due loses its turn after this time, plus the duration of its commits. */
 export const graceMillis = 250
+
 /** A call that waits for the turn of its process. */
 export interface CallInTurn {
   readonly priority: number
