@@ -129,6 +129,11 @@ describe("a gateway", () => {
         const restricted = yield* about("&places=azure")
         assert.deepInclude(restricted, { agents: 5, job: 104 })
         assert.isAbove(restricted.endSeconds!, 1.8 * all.endSeconds!)
+        const { body: forecast, status } = yield* ask(url, "forecast?agents=1&model=gpt-6&calls=1", {
+          "x-floodgate-token": "token-0123456789"
+        })
+        assert.strictEqual(status, 200)
+        assert.match(JSON.stringify(forecast), /If 1 agent starts now, all end in /)
         const unknown = yield* ask(url, "advice?model=gpt-6&places=paris", { "x-floodgate-token": "token-0123456789" })
         assert.strictEqual(unknown.status, 503)
         assert.match(JSON.stringify(unknown.body), /No place of .*gpt-6.* can take the call/)

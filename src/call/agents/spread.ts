@@ -231,10 +231,12 @@ export const foretold = Effect.fnUntraced(function* <E>(agents: number, places: 
     0,
     places.findIndex(({ isKnown }) => !isKnown)
   )
-  const all = yield* Effect.forEach(places, ({ foretell, pool }, index) => {
-    const count = shares[index]! + (index === rest ? left : 0)
-    return Effect.map(foretell(count, Infinity), (forecast) => ({ forecast, pool, count }))
-  })
+  const all = yield* Effect.all(
+    places.flatMap(({ foretell, pool }, index) => {
+      const count = shares[index]! + (index === rest ? left : 0)
+      return count === 0 ? [] : [Effect.map(foretell(count, Infinity), (forecast) => ({ forecast, pool }))]
+    })
+  )
   const endOfAll = ({ forecast }: (typeof all)[number]) =>
     forecast.refused.length > 0 ? Infinity : Duration.toMillis(forecast.duration)
   return all.reduce((last, each) => (endOfAll(each) > endOfAll(last) ? each : last))
