@@ -141,7 +141,10 @@ const runningIn = (states: ReadonlyArray<PoolNow>, own: number): ReadonlyArray<n
   const all = Math.max(sum(present), own + sum(promised))
   const known = present.map((agents, index) => agents + promised[index]!)
   const isUsed = sum(known) > 0
-  return known.map((agents) => Math.round(isUsed ? (all * agents) / sum(known) : all / states.length))
+  const parts = known.map((agents) => (isUsed ? (all * agents) / sum(known) : all / states.length))
+  // The sums are rounded, so that no agent is lost.
+  const before = (index: number): number => Math.round(sum(parts.slice(0, index)))
+  return parts.map((_, index) => before(index + 1) - before(index))
 }
 
 /** How many of the asker's agents have all of their work to do: they have neither ended a call nor begun one. */

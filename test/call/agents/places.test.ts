@@ -112,6 +112,18 @@ describe("Agents", () => {
       })
     )
 
+    it.effect("counts each agent that the orchestrator says runs already", () =>
+      Effect.gen(function* () {
+        const places = ["one", "two", "three"].map((name) => placeOf(name, limitsOf(30_000)))
+        const told = [0, 1, 2, 3, 4, 5]
+        const counted = yield* Effect.forEach(told, (running) => advised(places, { agents: 2, running }))
+        assert.deepStrictEqual(
+          counted.map(({ running }) => running),
+          told
+        )
+      })
+    )
+
     it.effect("tells an end for each number, which grows with the number", () =>
       Effect.gen(function* () {
         const { agents, ends, furtherAdds } = yield* advised([direct, mirror])
