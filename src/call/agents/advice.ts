@@ -56,7 +56,7 @@ export type Foretell<E> = (agents: number, atOnce: number) => Effect.Effect<Fore
 const firstJob = 32
 const lastJob = 256
 /** The calls of the largest job to search, because each search takes ten forecasts. */
-const maxSearched = 5_000
+export const maxSearched = 5_000
 
 const millisOf = ({ duration }: Forecast.Forecast): number => Duration.toMillis(duration)
 

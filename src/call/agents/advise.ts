@@ -183,10 +183,11 @@ const situationOf = Effect.fnUntraced(function* (
   const rooms = yield* Effect.forEach(states, ({ asked, place, pool }) =>
     Room.find({ model, account: account ?? asked.account, pool, price: place?.price, each: work, running, remaining })
   )
-  const fresh = made === undefined ? 0 : unbegunOf(states, own, history!.begun(pools, now)) / Math.max(1, running)
+  const fresh = made === undefined ? 0 : unbegunOf(states, own, history!.begun(pools, now))
+  const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)
   const places = states.map(({ asideFor, asked, inFlight: _, isKnown, pauses, place, pool, queued }, index) => {
     const here = inEach[index]!
-    const unbegun = Math.floor(fresh * here)
+    const unbegun = Math.min(maxUnbegun, Math.floor((fresh * here) / Math.max(1, running)))
     const foretell: Advice.Foretell<Budget.BudgetError> = (count, atOnce) =>
       budget.forecast(agentsOf(count + unbegun, work, asideFor), {
         ...asked,

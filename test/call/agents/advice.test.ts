@@ -134,6 +134,13 @@ describe("Agents", () => {
       }).pipe(live())
     )
 
+    it.effect("answers however many agents are said to run", () =>
+      Effect.gen(function* () {
+        const { agents, running } = yield* Agents.advise({ agents: 1, each, running: 1_000_000 })
+        assert.deepStrictEqual([agents, running], [1, 1_000_000])
+      }).pipe(live({}))
+    )
+
     it.effect("does not promise the same room twice, until the advice expires", () =>
       Effect.gen(function* () {
         const ask = (asker: string) => Agents.advise({ agents: 104, each, asker })
