@@ -104,9 +104,13 @@ const limited = (
   { account, kind, name }: PoolRecord,
   limits: Limits.Limits
 ): Effect.Effect<void> => {
-  if (!memory.isNewLimit(name, limits)) return Effect.void
-  // A prediction opens the pool.
-  return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
+  const applied = Effect.suspend(() => {
+    if (!memory.isNewLimit(name, limits)) return Effect.void
+    // A prediction opens the pool.
+    return Effect.andThen(budget.foresee({}, { pool: kind, account }), budget.resize({ pool: name, limits }))
+  })
+  // Otherwise an interruption could leave them noted but not applied.
+  return Effect.uninterruptible(applied)
 }
 
 /** What tells the places of a call, without what it sends. */

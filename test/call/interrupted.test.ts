@@ -73,6 +73,24 @@ describe("a call that is interrupted at any step", () => {
     })
   )
 
+  it.effect("does not keep the limits of a place from being applied", () =>
+    Effect.gen(function* () {
+      const governor = yield* Governor.Governor
+      for (let step = 1; step < 60; step++) {
+        const [a, b] = [`a${step}`, `b${step}`]
+        const limits = { requests: { total: 1_000 } }
+        const places = [a, b].map((name) => ({ name, model: "my-model", limits }))
+        const run = governor.run({ ...call, places: { places } }, () => Effect.succeed(answer))
+        yield* interruptAt(run, step)
+        yield* run
+        const { pools } = yield* (yield* Budget.TokenBudget).status
+        for (const name of [a, b]) {
+          assert.isDefined(pools[`${name}/my-model`]?.dimensions.requests, `step ${step}`)
+        }
+      }
+    }).pipe(Effect.provide(Governor.layer().pipe(Layer.provideMerge(Budget.layer()))))
+  )
+
   it.effect("keeps no money that it waited for to go to one of several places", () =>
     Effect.gen(function* () {
       // Regression: between the call's arrival in the queue of its purse and its wait there, nothing noted the payment.
