@@ -8,7 +8,6 @@ import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Budget from "floodgate/Budget"
 import * as Forecast from "floodgate/Forecast"
-import { claimed, type GovernedOptions } from "../../src/budget/models.ts"
 
 const limits = { tokens: { perSecond: 1_000, burst: 10_000 } }
 const call = { inputTokens: 5_000, outputTokens: 0, duration: "2 seconds" as const }
@@ -81,7 +80,8 @@ describe("Budget", () => {
         const behind = (queues: number) =>
           Effect.gen(function* () {
             const budget = yield* Budget.TokenBudget
-            const options: GovernedOptions = { [claimed]: { isTaken: false, queues } }
+            // What a call with several places passes to each of their pools.
+            const options = { [Symbol.for("floodgate/Budget/claimed")]: { isTaken: false, queues } }
             yield* budget.reserve({ inputTokens: 10_000 })
             const waits = Effect.andThen(budget.reserve({ inputTokens: 5_000 }, options), Effect.never)
             yield* Effect.forEach(Array.from({ length: queues }), () => Effect.forkScoped(waits))
