@@ -69,6 +69,17 @@ const divided = Effect.fnUntraced(function* <E>(ends: ReadonlyArray<EndOf<E>>, a
   return shares
 })
 
+/** How many agents go to each place if at most so many may. */
+const dividedWithin = <E>(most: ReadonlyArray<number>, ends: ReadonlyArray<EndOf<E>>, agents: number) =>
+  divided(
+    ends.map(
+      (end, index): EndOf<E> =>
+        (count) =>
+          count > most[index]! ? Effect.succeed(Infinity) : end(count)
+    ),
+    agents
+  )
+
 /** What is advised for one place. */
 interface AdvisedPart {
   readonly atOnce: number
@@ -198,7 +209,7 @@ export const found = Effect.fnUntraced(function* <E>(
   const room = unplaced === 0 ? [] : [{ name: "places", agents: inAll, text: roomText(inAll) }]
   const caps = [...question.caps, ...room]
   const agents = caps.reduce((least, cap) => Math.min(least, cap.agents), advice.helps)
-  const shares = agents < advice.helps ? yield* divided(ends, agents) : helping
+  const shares = agents < advice.helps ? yield* dividedWithin(helping, ends, agents) : helping
   const together = Effect.fnUntraced(function* (count: number) {
     const shares = yield* divided(ends, count)
     const each = yield* Effect.forEach(ends, (end, index) => end(shares[index]!))

@@ -15,6 +15,7 @@ import * as LlmClient from "floodgate/LlmClient"
 import { AccessDenied, LlmError } from "floodgate/LlmError"
 import { LlmProvider } from "floodgate/LlmProvider"
 import type * as Places from "floodgate/Places"
+import * as Spending from "floodgate/Spending"
 import { ProviderSim, Simulation } from "floodgate/testing"
 import { countingAtOnce } from "../../support/atOnce.ts"
 
@@ -154,6 +155,19 @@ describe("Agents", () => {
         yield* TestClock.adjust("8 seconds")
         assert.isAbove(agentsAt(yield* advise({ agents: 40 }))["mirror"]!, 0)
       }).pipe(Effect.provide(client([direct, mirror])))
+    )
+
+    it.effect("starts no agents for a place that pauses, even if a cap has room for few", () =>
+      Effect.gen(function* () {
+        const long = { inputTokens: 19_800, outputTokens: 200, duration: "10 seconds" } as const
+        const each = { calls: 5, first: long, later: { ...long, inputTokens: 800 } }
+        const { pause } = yield* Budget.TokenBudget
+        yield* advise({ each })
+        yield* pause({ pool: "mirror/sonnet-5", duration: "2 seconds" })
+        const purse = Spending.make("team", { dollars: 0.26 })
+        const capped = yield* advise({ each, agents: 40 }).pipe(Spending.from(purse))
+        assert.deepStrictEqual([capped.agents, agentsAt(capped)], [4, { direct: 4, mirror: 0 }])
+      }).pipe(Effect.provide(client(["direct", "mirror"].map((name) => placeOf(name, limitsOf(5_000, 20_000))))))
     )
 
     it.effect("counts a place whose provider refused the credential from when it is tried again", () =>
