@@ -126,6 +126,7 @@ describe("a gateway", () => {
         )
         assert.isTrue(all.places.every(({ agents }) => agents >= 4 && agents <= 6))
         assert.match(all.text, /^Start \d+ of 104 agents now, \d at openai and \d at azure: /)
+        assert.sameMembers(Object.keys(all), Object.keys(early))
         const restricted = yield* about("&places=azure")
         assert.deepInclude(restricted, { agents: 5, job: 104 })
         assert.isAbove(restricted.endSeconds!, 1.8 * all.endSeconds!)

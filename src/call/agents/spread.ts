@@ -189,13 +189,13 @@ export const found = Effect.fnUntraced(function* <E>(
   question: Advice.Question,
   places: ReadonlyArray<AskedPlace<E>>
 ): Effect.fn.Return<AdviceModel, E> {
-  const { ends, isGuess, last, shares: helping, some, unplaced, ...advice } = yield* helpful(question, places)
+  const { ends, helps, isGuess, last, shares: helping, some, unplaced, ...advice } = yield* helpful(question, places)
   const notes = yield* Effect.forEach(places, (place, index) => notesOn(place, ends[index]!))
   const known = {
     ...question,
     ...advice,
     pool: places[last]!.pool,
-    job: question.agents ?? Math.max(1, advice.helps),
+    job: question.agents ?? Math.max(1, helps),
     assumptions: [...question.assumptions, ...notes.flat()]
   }
   if (some.length === 0) {
@@ -208,21 +208,21 @@ export const found = Effect.fnUntraced(function* <E>(
   const inAll = known.job - unplaced
   const room = unplaced === 0 ? [] : [{ name: "places", agents: inAll, text: roomText(inAll) }]
   const caps = [...question.caps, ...room]
-  const agents = caps.reduce((least, cap) => Math.min(least, cap.agents), advice.helps)
-  const shares = agents < advice.helps ? yield* dividedWithin(helping, ends, agents) : helping
+  const agents = caps.reduce((least, cap) => Math.min(least, cap.agents), helps)
+  const shares = agents < helps ? yield* dividedWithin(helping, ends, agents) : helping
   const together = Effect.fnUntraced(function* (count: number) {
     const shares = yield* divided(ends, count)
     const each = yield* Effect.forEach(ends, (end, index) => end(shares[index]!))
     return sum(shares) < count ? Infinity : Math.max(...each)
   })
-  const all = yield* Effect.forEach(Advice.numbersAround(advice.helps), (count) =>
+  const all = yield* Effect.forEach(Advice.numbersAround(helps), (count) =>
     Effect.map(together(count), (millis) => ({ agents: count, end: Duration.millis(millis) }))
   )
-  const adds = (yield* together(advice.helps + 1)) - (yield* together(advice.helps))
+  const adds = (yield* together(helps + 1)) - (yield* together(helps))
   const { binding, end } = some.reduce((one, other) => (other.end > one.end ? other : one))
   return Advice.said({
     ...known,
-    agents: advice.helps,
+    agents: helps,
     caps,
     end: Duration.millis(end),
     furtherAdds: Duration.millis(adds > 0 && adds < Infinity ? adds : 0),
