@@ -198,9 +198,13 @@ export const found = Effect.fnUntraced(function* <E>(
     job: question.agents ?? Math.max(1, helps),
     assumptions: [...question.assumptions, ...notes.flat()]
   }
+  const placesWith = (shares: ReadonlyArray<number>) =>
+    places.map(({ name, pool }, index) => ({ name, pool, agents: shares[index]! }))
   if (some.length === 0) {
     const misfits = yield* Effect.forEach(places, misfitOf)
-    if (misfits.every((misfit) => misfit !== undefined)) return Advice.never(known, misfits[0]!)
+    if (misfits.every((misfit) => misfit !== undefined)) {
+      return { ...Advice.never(known, misfits[0]!), places: placesWith(helping) }
+    }
     const windows = places.flatMap(({ windows }) => windows)
     const unlimited = places.map((place) => ({ ...place, windows: [] }))
     return yield* found({ ...question, caps: [...question.caps, ...windows] }, unlimited)
@@ -229,7 +233,7 @@ export const found = Effect.fnUntraced(function* <E>(
     ends: all.filter(({ end }) => Duration.isFinite(end)),
     binding,
     error: isGuess ? undefined : question.error,
-    places: places.map(({ name, pool }, index) => ({ name, pool, agents: shares[index]! }))
+    places: placesWith(shares)
   })
 })
 

@@ -276,6 +276,16 @@ describe("Agents", () => {
       }).pipe(Effect.provide(client([direct, mirror])))
     )
 
+    it.effect("takes back what it promised to an asker whose calls now fit nowhere", () =>
+      Effect.gen(function* () {
+        const ask = (asker: string, each: Agents.AgentWork) => advise({ each, agents: 40, asker })
+        yield* ask("one", each)
+        const never = yield* ask("one", { calls: 1, first: { inputTokens: 10_000_000, outputTokens: 0 } })
+        assert.deepStrictEqual(agentsAt(never), { direct: 0, mirror: 0 })
+        assert.strictEqual((yield* ask("other", each)).running, 0)
+      }).pipe(Effect.provide(client([direct, mirror])))
+    )
+
     it.effect("knows which of several models is meant by the pools in use", () =>
       Effect.gen(function* () {
         const both = LlmClient.layerPlaces({ models: { [model]: [direct, mirror], other: [direct, mirror] } }).pipe(
