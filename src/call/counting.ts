@@ -107,11 +107,14 @@ export const whileWaiting = <A, E, R>(
   const [first] = waits
   if (countTokens === undefined || first!.known.bytes < minCountedBytes) return waiting
   if (counter?.isWorth(call, first!) !== true) return waiting
-  // It begins in a later task, and is interrupted before that if the call is admitted at once.
-  return Effect.flatMap(Effect.forkDetach(counter.count(call, waits, countTokens)), (fiber) =>
-    Effect.ensuring(
-      waiting,
-      Effect.sync(() => fiber.interruptUnsafe())
+  // It begins in a later task, and is interrupted before that if the call is admitted at once. It ends with the call however that is
+  // interrupted.
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.forkDetach(counter.count(call, waits, countTokens)), (fiber) =>
+      Effect.ensuring(
+        restore(waiting),
+        Effect.sync(() => fiber.interruptUnsafe())
+      )
     )
   )
 }

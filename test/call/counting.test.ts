@@ -12,6 +12,7 @@ import { LlmError, ServerFailed } from "floodgate/LlmError"
 import type { Params } from "floodgate/LlmProvider"
 import { ProviderSim, Texts } from "floodgate/testing"
 import { isDone, pool, start } from "../support/budget.ts"
+import { interruptAt } from "../support/yieldAt.ts"
 
 /** The bucket holds 100,000 tokens, and gains 100 a second. */
 const limits = { inputTokens: { perSecond: 100, burst: 100_000 } }
@@ -124,6 +125,24 @@ describe("Counting a prompt", () => {
       yield* TestClock.adjust("2 seconds")
       assert.deepStrictEqual([begun, interrupted], [2, 2])
       yield* Fiber.interrupt(sent)
+    }).pipe(Effect.provide(governed()), Effect.scoped)
+  )
+
+  it.effect("ends with its call, at whichever step that is interrupted", () =>
+    Effect.gen(function* () {
+      yield* half
+      let [begun, interrupted] = [0, 0]
+      const counting = Effect.andThen(
+        Effect.sync(() => begun++),
+        Effect.never
+      )
+      const count = Effect.onInterrupt(counting, () => Effect.sync(() => interrupted++))
+      for (let step = 1; step < 40; step++) {
+        yield* interruptAt(ask(count), step, "its first fiber")
+        yield* TestClock.adjust(1)
+        assert.strictEqual(interrupted, begun, `step ${step}`)
+      }
+      assert.isAbove(begun, 0)
     }).pipe(Effect.provide(governed()), Effect.scoped)
   )
 
