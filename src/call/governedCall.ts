@@ -118,7 +118,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
   entry: Entry | undefined = undefined
   /** What is left to do until it is admitted, if it was begun outside of Effect. */
   rest: Effect.Effect<unknown, LlmError | Budget.BudgetError> | undefined = undefined
-  /** The reservation that another layer has made for it, or that the call has handed out. */
+  /** The reservation that a layer or one of several places has made for it, or that the call has handed out. */
   given: Budget.Reservation | undefined = undefined
   observed: Accounting.Actual | undefined = undefined
   failed: JudgedFailure | undefined = undefined
@@ -156,7 +156,7 @@ export class GovernedCall implements Ticket, Usage.HeldCall {
     return this.clock.currentTimeMillisUnsafe()
   }
 
-  /** Holds what the attempt opened, and the reservation that the budget gave. */
+  /** Holds what the attempt opened, and a reservation that a layer or one of several places has made for it. */
   get scope(): Scope.Closeable {
     return (this.opened ??= Scope.makeUnsafe())
   }

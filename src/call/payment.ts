@@ -122,7 +122,7 @@ const inOrder = (purses: ReadonlyArray<Spending.Purse>): ReadonlyArray<RunningLe
 
 /** What a call has paid, and what is left to do until it has paid all. */
 export interface PaymentState {
-  /** Undefined if the call was refused. */
+  /** Undefined if the call was refused, or must wait for another of its account. */
   readonly payment: Payment | undefined
   /**
    * Waits for ledgers or for a reset, and returns the payment, or fails; undefined if everything is paid. Must run uninterruptible;
@@ -179,7 +179,7 @@ const resetOf = ({
 
 const refused = (cause: Error): PaymentState => ({ payment: undefined, rest: () => Effect.fail(denied(cause)) })
 
-/** The same without waiting for a reset. Pays nothing if the call must wait for one of its account to end. */
+/** Tries once to pay. Pays nothing if the call must wait until another of its account ends, and returns that wait. */
 const payOnce = (
   request: PaymentRequest,
   context: Context.Context<never>
