@@ -113,15 +113,16 @@ const learnLevel = (
   meter.most = Math.max(meter.most ?? 0, remaining)
   const sum = given + (Meter.isLate(meter) ? 0 : admission.charge[meter.dimension])
   const shown = Math.max(0, remaining - (roundedTo > 1 ? roundedTo / 2 : 0))
+  const level = shown - (meter.sum - sum) + Meter.rate(meter) * (now - admission.at)
   if (Meter.isLate(meter)) learnLateLevel(meter, shown)
-  else if (shown > 0 || !mayOwe(meter))
-    learnLevelAt(meter, admission.at, shown - (meter.sum - sum) + Meter.rate(meter) * (now - admission.at))
+  else if (shown > 0 || !hidesDebt(meter, level)) learnLevelAt(meter, admission.at, level)
   if (header === undefined) meter.header = { at: admission.at, remaining, sum }
   else learnSlope(pacer, meter, header, { at: admission.at, remaining, sum }, roundedTo)
 }
 
-/** Whether a bucket that shows nothing left may be in debt, after a call that was larger than the bucket. */
-const mayOwe = (meter: Meter.Meter): boolean => meter.level < 0 && meter.largest > Meter.burst(meter)
+/** Whether a bucket that shows nothing left, which suggests this level, may be in debt after a call that was larger than the bucket. */
+const hidesDebt = (meter: Meter.Meter, level: number): boolean =>
+  meter.level < 0 && level > meter.level && meter.largest > Meter.burst(meter)
 
 /** Learns the level of a bucket that counts what is produced: calls in flight will still spend what they hold. */
 const learnLateLevel = (meter: Meter.Meter, shown: number): void => {

@@ -155,6 +155,17 @@ describe("law", () => {
       assert.strictEqual(meterOf(pool, "tokens")!.level, 0)
     })
 
+    it("that show nothing left also lower a level below 0, which a large call that was sent later left", () => {
+      // Regression: what others had used was ignored, so the debt was taken to be 30,001 instead of 40,000.
+      const pool = poolOf(Law, {})
+      Law.observe(pool, undefined, headers(10, 10_000), 0)
+      const small = Law.take(pool, whole(1), 0)
+      Law.take(pool, whole(40_000), 0)
+      assert.strictEqual(meterOf(pool, "tokens")!.level, -30_001)
+      Law.observe(pool, small, readings(10, 0), 0)
+      assert.strictEqual(meterOf(pool, "tokens")!.level, -40_000)
+    })
+
     it("count exactly, or to half a rounding step if they are rounded", () => {
       for (const [roundedTo, level] of [
         [1, 4_000],
