@@ -65,7 +65,7 @@ const orchestrated = async (client: Client, url: string, count: number) => {
     const expired = sleep(1_000 * expiresAfterSeconds, true)
     // An orchestrator that asks again whenever an agent ends follows the highest of many answers.
     do {
-      for (; running.size < atOnce && started < count;) {
+      while (running.size < atOnce && started < count) {
         const one: Promise<void> = agent(`agent-${started++}`).finally(() => running.delete(one))
         running.add(one)
       }
