@@ -174,6 +174,13 @@ export const lift = (w: Window): Window => ({
   pause: undefined
 })
 
+/**
+ * Whether an accepted call refutes a window that has not grown since it was claimed: it was sent after a call that had found the
+ * claimed number in flight and was rejected, and it found half as many again.
+ */
+export const refutes = ({ burst, claimed = Infinity, size }: Window, call: Sent, refused: number): boolean =>
+  size <= claimed && burst !== undefined && call.number > burst.first && othersAt(call, refused) > 1.5 * claimed + 2
+
 /** Whether a call that made so many in flight was an attempt to grow. */
 export const isAttempt = ({ dueAt = Infinity, sure }: Window, inFlight: number, now: number): boolean =>
   sure !== undefined && inFlight > sure && now < dueAt

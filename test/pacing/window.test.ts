@@ -366,6 +366,28 @@ describe("a limit of calls in flight", () => {
     })
   })
 
+  it("is given up when a call that was sent later was accepted beside half as many again", () => {
+    // Regression: of calls that go together, some are rejected at random, and these are known before any acceptance. Then the
+    // window followed the first of them, and took minutes to grow back.
+    const pool = poolOf(Law, { requests: { perMinute: 120_000, burst: 20_000 } })
+    const calls = Array.from({ length: 2_000 }, () => Law.take(pool, whole(100), 1_000))
+    const random = mulberry(8)
+    const rejected = calls.filter(() => random() < 0.05)
+    for (const [i, each] of rejected.toSorted(() => random() - 0.5).entries()) reject(Law, pool, each, 1_100 + i)
+    const { size } = pool.window
+    assert.isBelow(size, 200)
+    // A server with that many slots accepts these, too.
+    for (const each of calls.slice(0, size)) if (!rejected.includes(each)) answer(Law, pool, each, 2_000)
+    assert.isBelow(pool.window.size, 200)
+    answer(
+      Law,
+      pool,
+      calls.findLast((each) => !rejected.includes(each))!,
+      2_010
+    )
+    assert.strictEqual(pool.window.size, Infinity)
+  })
+
   it("is not claimed from random rejections at different numbers in flight", () => {
     const pool = poolOf(Law, {})
     const open: Array<Law.Admission> = []
