@@ -180,8 +180,9 @@ const situationOf = Effect.fnUntraced(function* (
   const running = sum(inEach)
   const made = history?.callsOfRunning(pools, work.calls, now)
   const remaining = Advice.remainingOf(work, made && made / Math.max(1, running))
-  const rooms = yield* Effect.forEach(states, ({ asked, place, pool }) =>
-    Room.find({ model, account: account ?? asked.account, pool, price: place?.price, each: work, running, remaining })
+  const spending = { model, each: work, running, remaining }
+  const rooms = yield* Effect.forEach(states, ({ asked, place, pool }, index) =>
+    Room.find({ ...spending, account: account ?? asked.account, pool, price: place?.price, here: inEach[index]! })
   )
   const fresh = made === undefined ? 0 : unbegunOf(states, own, history!.begun(pools, now))
   const maxUnbegun = Math.floor(Advice.maxSearched / work.calls)

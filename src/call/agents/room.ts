@@ -17,6 +17,8 @@ export interface SpendingQuestion {
   readonly price?: PriceTable.Price | undefined
   readonly each: AgentWork
   readonly running: number
+  /** How many of those use this pool, and with it the windows of its account. */
+  readonly here: number
   /** The calls that each of those still makes. */
   readonly remaining: ReadonlyArray<Forecast.Call>
 }
@@ -47,7 +49,7 @@ const roomOf = (name: string, left: string, count: number): CapRoom => {
 /** The pool of a model usually has its name, and may have an account in front of it. */
 const modelOf = ({ model, pool }: SpendingQuestion): string => model ?? pool.slice(pool.lastIndexOf("/") + 1)
 
-/** For how many agents an amount is enough, after what those that run will spend. */
+/** For how many agents an amount is enough, after what some of those that run will spend. */
 type Enough = (left: number) => number
 
 /** What is left of a cap. */
@@ -91,16 +93,16 @@ export const find = Effect.fnUntraced(function* (question: SpendingQuestion): Ef
   const windows = governor === undefined ? [] : yield* governor.windows
   const own = windows.filter(({ account }) => account === question.account || question.account === undefined)
   if (caps.length === 0 && own.length === 0) return { caps: [], windows: [], assumptions: [] }
-  const { each, remaining, running } = question
+  const { each, here, remaining, running } = question
   const price = question.price ?? PriceTable.find(modelOf(question), governor?.prices ?? {})
   const cost = price && costOfAgent(price, each)
-  const spentByOthers = price === undefined ? 0 : running * costOf(price, remaining)
-  const enough: Enough | undefined =
-    cost === undefined ? undefined : (left) => (cost === 0 ? Infinity : Math.floor((left - spentByOthers) / cost))
+  const costOfRest = price === undefined ? 0 : costOf(price, remaining)
+  const enoughAfter = (others: number): Enough | undefined =>
+    cost === undefined ? undefined : (left) => (cost === 0 ? Infinity : Math.floor((left - others * costOfRest) / cost))
   const isUnpriced = price === undefined && caps.length > 0
   return {
-    caps: caps.flatMap((cap) => inCap(cap, enough)),
-    windows: own.flatMap((window) => inWindow(window, enough)),
+    caps: caps.flatMap((cap) => inCap(cap, enoughAfter(running))),
+    windows: own.flatMap((window) => inWindow(window, enoughAfter(here))),
     assumptions: isUnpriced
       ? [`${modelOf(question)} has no price, so caps in dollars are not counted: state the model`]
       : []

@@ -239,6 +239,20 @@ describe("Agents", () => {
       })
     )
 
+    it.effect("counts what is left of the window of an account after the agents that run there, not elsewhere", () =>
+      Effect.gen(function* () {
+        const window = { name: "5h", used: 0.5, dollars: 2, isRejected: false }
+        const windows = ["direct", "mirror"].map((account) => ({ ...window, account }))
+        const governor = { ...(yield* Governor.make()), windows: Effect.succeed(windows as never) }
+        const room = (places: ReadonlyArray<string>, running: number) =>
+          advise({ agents: 200, running, places }).pipe(
+            Effect.provideService(Governor.Governor, governor),
+            Effect.map(({ caps }) => caps[0]!.agents)
+          )
+        assert.strictEqual(yield* room(["direct", "mirror"], 10), 2 * (yield* room(["direct"], 5)))
+      }).pipe(Effect.provide(Layer.provideMerge(Estimator.layer(), client([direct, mirror]))))
+    )
+
     it.effect("counts only places that the agents may call", () =>
       Effect.gen(function* () {
         const alone = yield* advised([direct], { agents: 40 })
